@@ -1,0 +1,244 @@
+"""Which apps are here: the only reader of the environment and of ``dbctl.toml``."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from dbctl import toml
+from dbctl import url as urls
+from dbctl.errors import (
+    AppAmbiguousError,
+    AppMissingError,
+    ConfigInvalidError,
+    ConfigMissingError,
+    FileFailedError,
+    FileMissingError,
+    UrlInvalidError,
+    UsageError,
+)
+from dbctl.url import Url
+
+FILE_NAME = "dbctl.toml"
+#: The name of the app that --profile and --url describe without a configuration.
+UNNAMED_APP = "app"
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[apps.NAME]``: one deployed application. Paths are relative to the file."""
+
+    profile: str
+    protected: bool = False
+    databases: dict[str, str] = {}
+    migrations: dict[str, str] = {}
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    apps: dict[str, AppConfig] = {}
+
+
+class App(msgspec.Struct, frozen=True, kw_only=True):
+    """One app as configured: every address resolved, nothing opened yet."""
+
+    name: str
+    profile: str  #: a name, or the path of a profile file
+    protected: bool
+    databases: Mapping[str, Url]
+    migrations: Mapping[str, Path]
+    folder: Path  #: what relative paths are relative to
+
+
+class Configuration(msgspec.Struct, frozen=True, kw_only=True):
+    """Every configured app."""
+
+    path: Path | None
+    apps: Mapping[str, App]
+
+
+class Selection(msgspec.Struct, frozen=True, kw_only=True):
+    """What the options of the command line said about which app is meant; empty means not said."""
+
+    config: str = ""
+    app: str = ""
+    profile: str = ""
+    urls: Sequence[str] = ()
+
+
+def find(selection: Selection) -> App:
+    """Return the app that is meant: the one named, or the only one there is.
+
+    Raises:
+        ConfigMissingError: nothing is configured.
+        AppAmbiguousError: there are several, and none was named.
+        AppMissingError: there is no such app.
+        ConfigInvalidError: a mistake in the file, with its line and key.
+    """
+    if selection.profile and selection.urls:
+        return _unconfigured(selection)
+    configuration = load(selection)
+    apps, names = configuration.apps, ", ".join(configuration.apps)
+    if selection.app and selection.app not in apps:
+        raise AppMissingError(name=selection.app, file=configuration.path, names=names or "none")
+    if not selection.app and len(apps) > 1:
+        raise AppAmbiguousError(names=names)
+    if not apps:
+        raise ConfigMissingError(looked=f"{configuration.path} has no [apps.NAME]")
+    app = apps[selection.app or next(iter(apps))]
+    databases = {**app.databases, **given(selection.urls, Path.cwd())}
+    return msgspec.structs.replace(app, profile=selection.profile or app.profile, databases=databases)
+
+
+def load(selection: Selection) -> Configuration:
+    """Read the configuration.
+
+    Raises:
+        ConfigInvalidError: the first mistake, with its line and key.
+        ConfigMissingError, FileMissingError, FileFailedError: there is none, or it cannot be read.
+    """
+    return read(path(selection))
+
+
+def read(file: Path) -> Configuration:
+    """Read one configuration file; raises as ``load`` does."""
+    try:
+        return parse(file)
+    except toml.TomlError as error:
+        first = error.mistakes[0]
+        raise ConfigInvalidError(file=file, line=first.line, key=first.key, reason=first.reason) from error
+
+
+def path(selection: Selection) -> Path:
+    """Return the file that counts: ``--config``, ``DBCTL_CONFIG``, ``./dbctl.toml``, the user's, the system's."""
+    named = selection.config or os.environ.get("DBCTL_CONFIG", "")
+    if named:
+        if not Path(named).is_file():
+            raise FileMissingError(what="configuration", path=named)
+        return Path(named)
+    places = _places()
+    for place in places:
+        if place.is_file():
+            return place
+    raise ConfigMissingError(looked=f"looked for {', '.join(map(str, places))}")
+
+
+def parse(file: Path) -> Configuration:
+    """Read one configuration file.
+
+    Raises:
+        TomlError: every mistake in it.
+        FileFailedError: it cannot be read.
+    """
+    try:
+        told, text = toml.load(file)
+    except OSError as error:
+        raise FileFailedError(path=file, reason=error.strerror) from error
+    folder = file.resolve().parent
+    apps = {
+        name: _resolved(name, app, folder, text) for name, app in toml.structure(told, _File, text).apps.items()
+    }
+    return Configuration(path=file, apps=apps)
+
+
+def _places() -> list[Path]:
+    from platformdirs import site_config_path, user_config_path  # noqa: PLC0415 - ./dbctl.toml is the common case
+
+    here = Path(FILE_NAME)
+    return [here] if here.is_file() else [here, user_config_path("dbctl") / FILE_NAME, site_config_path("dbctl") / FILE_NAME]
+
+
+def _resolved(name: str, app: AppConfig, folder: Path, text: str) -> App:
+    databases = {}
+    for database, address in app.databases.items():
+        at = ("apps", name, "databases", database)
+        databases[database] = _located(_filled(address, text, at), folder, text, at)
+    profile = app.profile
+    return App(
+        name=name,
+        profile=str(folder / profile) if profile.endswith(".toml") else profile,
+        protected=app.protected,
+        databases=databases,
+        migrations={
+            database: folder / _filled(path, text, ("apps", name, "migrations", database))
+            for database, path in app.migrations.items()
+        },
+        folder=folder,
+    )
+
+
+def _filled(text: str, whole: str, at: Sequence[str]) -> str:
+    """Put the values of ``${NAME}`` in.
+
+    Raises:
+        TomlError: such a variable is not set.
+    """
+
+    def value(found: re.Match[str]) -> str:
+        if found[1] not in os.environ:
+            reason = f"the environment has no variable {found[1]}"
+            raise toml.TomlError(toml.Mistake(toml.line_of(whole, at), toml.dotted(at), reason))
+        return os.environ[found[1]]
+
+    return _VARIABLE.sub(value, text)
+
+
+def _located(address: str, folder: Path, whole: str, at: Sequence[str]) -> Url:
+    try:
+        url = urls.parse(address)
+    except UrlInvalidError as error:
+        raise toml.TomlError(toml.Mistake(toml.line_of(whole, at), toml.dotted(at), str(error))) from error
+    return _absolute(url, folder)
+
+
+def _absolute(url: Url, folder: Path) -> Url:
+    if url.engine != "sqlite":
+        return url
+    return msgspec.structs.replace(url, path=str(folder / Path(url.path).expanduser()))
+
+
+def given(texts: Sequence[str], folder: Path) -> dict[str, Url]:
+    """Return the databases of ``--url NAME=URL``; one without a name is called main.
+
+    Raises:
+        UsageError: one is given twice.
+        UrlInvalidError: one is not understood.
+    """
+    found: dict[str, Url] = {}
+    for text in texts:
+        name, mark, address = text.partition("=")
+        if not mark or not name.replace("-", "_").isidentifier():
+            name, address = "main", text
+        if name in found:
+            raise UsageError(detail=f"--url gives database {name!r} twice")
+        found[name] = _absolute(urls.parse(address), folder)
+    return found
+
+
+def _unconfigured(selection: Selection) -> App:
+    here = Path.cwd()
+    return App(
+        name=selection.app or UNNAMED_APP,
+        profile=selection.profile,
+        protected=False,
+        databases=given(selection.urls, here),
+        migrations={},
+        folder=here,
+    )
+
+
+def operator() -> str:
+    """Return the name of the person at work: who called sudo, else the user this process runs as."""
+    import pwd  # noqa: PLC0415 - only writes need it
+
+    said = os.environ.get("SUDO_USER", "")
+    if said and os.geteuid() == 0:
+        return said
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # a container may run as a number without a name
+        return str(os.geteuid())

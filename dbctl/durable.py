@@ -1,0 +1,59 @@
+"""Files that are either whole or absent, also after the power goes."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from dbctl.errors import FileExistsAlreadyError, FileFailedError
+
+
+@contextmanager
+def written_whole(path: Path, *, mode: int = 0o600, replace: bool = False) -> Iterator[IO[str]]:
+    """Give a text file (UTF-8) that gets the name ``path`` when the block ends well, and is removed when not.
+
+    It is written beside its place, synced, renamed, and the directory is synced: a crash leaves the old file or the
+    new one. A symbolic link at ``path`` is followed, so that the link stays.
+
+    Raises:
+        FileExistsAlreadyError: there is a file and ``replace`` is false.
+        FileFailedError: the disk is full, the directory is missing or may not be written.
+    """
+    place = Path(os.path.realpath(path))
+    if not replace and place.exists():
+        raise FileExistsAlreadyError(path=path, instead="Choose another name, or remove it first.")
+    partial = place.with_name(f".{place.name}.dbctl-{secrets.token_hex(4)}.partial")
+    try:
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            if replace:
+                partial.rename(place)
+            else:
+                os.link(partial, place)  # unlike a rename, it never replaces what came meanwhile
+                partial.unlink()
+        except BaseException:  # also on a signal: a half-written file must not stay
+            with suppress(OSError):
+                partial.unlink()
+            raise
+        sync_directory(place.parent)
+    except FileExistsError:
+        raise FileExistsAlreadyError(path=path, instead="Choose another name, or remove it first.") from None
+    except OSError as error:
+        raise FileFailedError(path=path, reason=error.strerror or str(error)) from error
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,359 @@
+"""Every expected failure of dbctl: its code word, exit status, sentence and remedy."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import ClassVar
+
+
+class Exit(IntEnum):
+    """Exit statuses, few and by kind; a script may rely on them."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    ACTION_NEEDED = 3
+    UNSOUND = 4
+    NOT_FOUND = 5
+    REFUSED = 6
+    UNREACHABLE = 10
+    BUSY = 11
+    PARTIAL = 12
+    BROKEN_PIPE = 141
+
+
+class DbctlError(Exception):
+    """Base of every expected failure: a raise names facts, the class owns the words.
+
+    Both ``sentence`` and ``remedy`` are format strings over the facts.
+    """
+
+    code: ClassVar[str] = "internal"
+    exit_status: ClassVar[Exit] = Exit.FAILED
+    sentence: ClassVar[str] = "dbctl met a fault of its own: {detail}"
+    remedy: ClassVar[str] = "--verbose prints where; please report it."
+    registry: ClassVar[dict[str, type[DbctlError]]] = {}
+
+    def __init__(self, **facts: object) -> None:
+        super().__init__(self.sentence.format(**facts))
+        self.facts = facts
+        self.hint = self.remedy.format(**facts)
+
+    def __init_subclass__(cls) -> None:
+        if DbctlError.registry.setdefault(cls.code, cls) is not cls:
+            raise TypeError(f"error code {cls.code!r} is declared twice")
+
+
+# Words, values and configuration ------------------------------------------------------------------------------
+
+
+class UsageError(DbctlError):
+    code, exit_status = "usage", Exit.USAGE
+    sentence, remedy = "{detail}", "--help shows the words this command knows."
+
+
+class ValueInvalidError(DbctlError):
+    code, exit_status = "value-invalid", Exit.USAGE
+    sentence, remedy = "{what} {value} is not acceptable: {reason}", "Nothing was changed."
+
+
+class ImportInvalidError(DbctlError):
+    code, exit_status = "import-invalid", Exit.USAGE
+    sentence = "{count} of the rows of {file} cannot be imported: {first}"
+    remedy = "Nothing was imported. {more}"
+
+
+class ConfigMissingError(DbctlError):
+    code, exit_status = "config-missing", Exit.USAGE
+    sentence = "no configuration was found ({looked})"
+    remedy = "dbctl init PROFILE DIR writes one; or give --profile NAME and --url DATABASE=PATH."
+
+
+class ConfigInvalidError(DbctlError):
+    code, exit_status = "config-invalid", Exit.USAGE
+    sentence = "{file}, line {line}, {key}: {reason}"
+    remedy = "dbctl apps check looks over the whole configuration."
+
+
+class AppAmbiguousError(DbctlError):
+    code, exit_status = "app-ambiguous", Exit.USAGE
+    sentence, remedy = "several apps are configured ({names})", "Say which one: --app NAME, or DBCTL_APP."
+
+
+class AppMissingError(DbctlError):
+    code, exit_status = "app-missing", Exit.NOT_FOUND
+    sentence, remedy = "no app {name!r} in {file}", "It knows: {names}."
+
+
+class DatabaseUnknownError(DbctlError):
+    code, exit_status = "database-unknown", Exit.NOT_FOUND
+    sentence, remedy = "{app} has no database {name!r}", "Its databases: {names}."
+
+
+class DatabaseUnsetError(DbctlError):
+    code, exit_status = "database-unset", Exit.USAGE
+    sentence = "{app} does not say where its database {name!r} is"
+    remedy = "Add it under [apps.{app}.databases], or give --url {name}=PATH."
+
+
+class ProfileMissingError(DbctlError):
+    code, exit_status = "profile-missing", Exit.NOT_FOUND
+    sentence, remedy = "no profile {name!r}", "Known: {names}; or give the path of a profile file (.toml)."
+
+
+class ProfileInvalidError(DbctlError):
+    code, exit_status = "profile-invalid", Exit.USAGE
+    sentence = "{file}, line {line}, {key}: {reason}"
+    remedy = "dbctl apps check {file} explains every mistake of a profile."
+
+
+class UrlInvalidError(DbctlError):
+    code, exit_status = "url-invalid", Exit.USAGE
+    sentence = "the database URL is not understood: {reason}"
+    remedy = "Write a path, sqlite:///PATH, or SCHEME://USER:PASSWORD@HOST:PORT/NAME with /, #, ? and @ in a password percent-encoded."
+
+
+class NotSupportedError(DbctlError):
+    code, exit_status = "not-supported", Exit.USAGE
+    sentence, remedy = "{what} is not possible with {by}", "{instead}"
+
+
+class AbilityMissingError(DbctlError):
+    code, exit_status = "ability-missing", Exit.USAGE
+    sentence = "{app} ({profile}) has no {ability}"
+    remedy = "Profiles that have them: {others}."
+
+
+class SchemaLacksError(DbctlError):
+    code, exit_status = "schema-lacks", Exit.USAGE
+    sentence = "{target} lacks {what}, which {purpose} needs"
+    remedy = "dbctl apps check compares the profile with the live database; migrations may be pending (dbctl migrate status)."
+
+
+class WrongAppError(DbctlError):
+    code, exit_status = "wrong-app", Exit.USAGE
+    sentence = "{target} is a database, but not one of {profile}: it lacks {what}"
+    remedy = "Check the path in the configuration. A new, empty database is filled by dbctl migrate up."
+
+
+# Databases -----------------------------------------------------------------------------------------------------
+
+
+class DatabaseMissingError(DbctlError):
+    code, exit_status = "database-missing", Exit.UNREACHABLE
+    sentence, remedy = "{target}: there is no file {path}", "Check the path in the configuration; dbctl migrate up creates a new database."
+
+
+class UnreachableError(DbctlError):
+    code, exit_status = "unreachable", Exit.UNREACHABLE
+    sentence, remedy = "{target} cannot be opened: {reason}", "{instead}"
+
+
+class NotADatabaseError(DbctlError):
+    code, exit_status = "not-a-database", Exit.UNSOUND
+    sentence, remedy = "{target}: {path} is no {engine} database", "Check the path; a backup may have to be restored."
+
+
+class CorruptError(DbctlError):
+    code, exit_status = "corrupt", Exit.UNSOUND
+    sentence = "{target} is damaged: {reason}"
+    remedy = "Stop the app, keep a copy of every file as it is, and restore a backup."
+
+
+class BusyError(DbctlError):
+    code, exit_status = "busy", Exit.BUSY
+    sentence = "{target} is locked{holder}; waited {waited} s"
+    remedy = "Nothing was changed. Try again, or wait longer with --timeout SECONDS."
+
+
+class ReadOnlyError(DbctlError):
+    code, exit_status = "read-only", Exit.REFUSED
+    sentence, remedy = "{target} is read-only: {reason}", "{instead}"
+
+
+class DiskFullError(DbctlError):
+    code, exit_status = "disk-full", Exit.FAILED
+    sentence, remedy = "{target}: the disk is full", "Nothing was changed. Free some space and run it again."
+
+
+class QueryFailedError(DbctlError):
+    code, exit_status = "query-failed", Exit.FAILED
+    sentence, remedy = "{target} refused a statement: {reason}", "Nothing was changed. dbctl apps check compares profile and database."
+
+
+class ConstraintError(DbctlError):
+    code, exit_status = "constraint", Exit.REFUSED
+    sentence, remedy = "{target} refused the change: {reason}", "Nothing was changed."
+
+
+class UnreadableValueError(DbctlError):
+    code, exit_status = "unreadable-value", Exit.UNSOUND
+    sentence, remedy = "{target}: {where} holds a value that cannot be read: {reason}", "Nothing was changed."
+
+
+class FileFailedError(DbctlError):
+    code, exit_status = "file-failed", Exit.FAILED
+    sentence, remedy = "{path}: {reason}", "Nothing was changed."
+
+
+class OutputFailedError(DbctlError):
+    code, exit_status = "output-failed", Exit.FAILED
+    sentence = "standard output: {reason}"
+    remedy = "The answer is incomplete; what the command changed stays changed."
+
+
+class StoppedError(DbctlError):
+    """Ends with 128 + the number of the signal."""
+
+    code, exit_status = "interrupted", Exit.FAILED
+    sentence, remedy = "interrupted ({by})", "What was not committed was rolled back."
+
+
+class FileMissingError(DbctlError):
+    code, exit_status = "file-missing", Exit.NOT_FOUND
+    sentence, remedy = "there is no {what} {path}", "Check the path."
+
+
+class FileExistsAlreadyError(DbctlError):
+    code, exit_status = "file-exists", Exit.REFUSED
+    sentence, remedy = "{path} exists already", "Nothing was changed. {instead}"
+
+
+# Things that are not there ---------------------------------------------------------------------------------------
+
+
+class UserMissingError(DbctlError):
+    code, exit_status = "user-missing", Exit.NOT_FOUND
+    sentence, remedy = "no user {login!r} in {target}", "dbctl users list shows them."
+
+
+class RoleMissingError(DbctlError):
+    code, exit_status = "role-missing", Exit.NOT_FOUND
+    sentence, remedy = "no role {name!r} in {target}", "Known: {names}."
+
+
+class PermissionMissingError(DbctlError):
+    code, exit_status = "permission-missing", Exit.NOT_FOUND
+    sentence, remedy = "no permission {name!r} in {target}", "dbctl roles permissions lists them.{near}"
+
+
+class SettingMissingError(DbctlError):
+    code, exit_status = "setting-missing", Exit.NOT_FOUND
+    sentence, remedy = "no setting {key!r} in {target}", "dbctl settings list shows them.{near}"
+
+
+class SearchMissingError(DbctlError):
+    code, exit_status = "search-missing", Exit.NOT_FOUND
+    sentence, remedy = "{app} has no search {name!r}", "It has: {names}."
+
+
+class RowMissingError(DbctlError):
+    code, exit_status = "row-missing", Exit.NOT_FOUND
+    sentence, remedy = "no {what} {id!r} in {target}", "dbctl search {what} WORDS finds them."
+
+
+class MigrationsMissingError(DbctlError):
+    code, exit_status = "migrations-missing", Exit.NOT_FOUND
+    sentence = "{target} has no folder of migrations ({path})"
+    remedy = "Set [apps.NAME.migrations] in the configuration, or give --migrations DIR."
+
+
+class MigrationMissingError(DbctlError):
+    code, exit_status = "migration-missing", Exit.NOT_FOUND
+    sentence, remedy = "{folder} has no migration {name!r}", "dbctl migrate status shows them.{near}"
+
+
+# Refusals --------------------------------------------------------------------------------------------------------
+
+
+class AlreadyExistsError(DbctlError):
+    code, exit_status = "already-exists", Exit.REFUSED
+    sentence, remedy = "{target} already has {what} {name!r}", "Nothing was changed. {instead}"
+
+
+class AmbiguousLoginError(DbctlError):
+    code, exit_status = "login-ambiguous", Exit.REFUSED
+    sentence, remedy = "{login!r} fits several users of {target} (ids {ids})", "Nothing was changed. Say which by --id."
+
+
+class LastAdminError(DbctlError):
+    code, exit_status = "last-admin", Exit.REFUSED
+    sentence = "{target} would be left without an active {role!r}: {logins}"
+    remedy = "Nothing was changed. Give another active user that role first."
+
+
+class RoleHeldError(DbctlError):
+    code, exit_status = "role-held", Exit.REFUSED
+    sentence, remedy = "role {name!r} is held by {count} users", "Nothing was changed. Move them first: dbctl users set-role LOGIN ROLE."
+
+
+class BuiltInRoleError(DbctlError):
+    code, exit_status = "role-built-in", Exit.REFUSED
+    sentence, remedy = "role {name!r} is built into {profile}", "Nothing was changed. Create a role of your own beside it."
+
+
+class ConfirmationMissingError(DbctlError):
+    code, exit_status = "confirmation-missing", Exit.REFUSED
+    sentence, remedy = "{title}: this wants an answer, and there is no terminal to ask on", "{instead}"
+
+
+class ConfirmationWrongError(DbctlError):
+    code, exit_status = "confirmation-wrong", Exit.REFUSED
+    sentence, remedy = "--confirm says {given!r}, but the app is {app!r}", "Nothing was changed."
+
+
+class DeclinedError(DbctlError):
+    code, exit_status = "declined", Exit.REFUSED
+    sentence, remedy = "{title}: not done", "Nothing was changed."
+
+
+class PlanChangedError(DbctlError):
+    code, exit_status = "plan-changed", Exit.REFUSED
+    sentence = "{target} changed between the plan and its execution"
+    remedy = "Nothing was changed. Run it again and look at the new plan."
+
+
+class PasswordWrongError(DbctlError):
+    code, exit_status = "password-wrong", Exit.FAILED
+    sentence, remedy = "the password of {login!r} is another one", "dbctl users set-password sets a new one."
+
+
+class MigrationsUnsoundError(DbctlError):
+    code, exit_status = "migrations-unsound", Exit.REFUSED
+    sentence = "{target}: the ledger names migrations that {folder} does not have ({names})"
+    remedy = "Nothing was run. Point [apps.NAME.migrations] at the folder of the deployed app, or give --migrations DIR."
+
+
+class MigrationsOutOfOrderError(DbctlError):
+    code, exit_status = "migrations-out-of-order", Exit.REFUSED
+    sentence = "{target}: {names} would run after {newest}, which was applied already"
+    remedy = "Nothing was run. Give them a number above the newest one."
+
+
+class MigrationsShippedError(DbctlError):
+    code, exit_status = "migrations-shipped", Exit.REFUSED
+    sentence = "{target} uses the migrations shipped with dbctl, which take no new ones"
+    remedy = "Nothing was changed. Set [apps.NAME.migrations] in the configuration, or give --migrations DIR."
+
+
+class LedgerMissingError(DbctlError):
+    code, exit_status = "ledger-missing", Exit.REFUSED
+    sentence = "{target} holds tables but no ledger ({table}), so nothing tells which migrations it has had"
+    remedy = "Nothing was run. Let the app itself record them first."
+
+
+class MigrationChangedError(DbctlError):
+    code, exit_status = "migration-changed", Exit.UNSOUND
+    sentence = "{target}: {names} changed after being applied"
+    remedy = "Nothing was run. Put the old text back, or write the change as a new migration."
+
+
+class MigrationFailedError(DbctlError):
+    code, exit_status = "migration-failed", Exit.FAILED
+    sentence = "{target}: {name} failed{place}: {reason}"
+    remedy = "{name} was rolled back whole. Applied by this run: {applied}; not run: {pending}."
+
+
+class MigrationInvalidError(DbctlError):
+    code, exit_status = "migration-invalid", Exit.USAGE
+    sentence, remedy = "{file}: {reason}", "Nothing was run."

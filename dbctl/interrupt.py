@@ -1,0 +1,48 @@
+"""Signals that end dbctl: work is rolled back, the exit status tells which."""
+
+from __future__ import annotations
+
+import os
+import signal
+from types import FrameType
+
+#: The signals that a person, a supervisor or a closing terminal sends to end a program.
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+_received: list[int] = []
+
+
+class Interrupted(BaseException):
+    """A signal asked dbctl to end; whoever holds a transaction rolls it back on the way out."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.exit_status = 128 + number
+
+
+def listen() -> None:
+    """Turn the ending signals into ``Interrupted``; a second signal ends the process at once."""
+    for number in ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup and cron set some to be ignored
+            signal.signal(number, _on_signal)
+
+
+def received() -> int | None:
+    """Return the number of the signal that asked dbctl to end, if any did.
+
+    A long call into a driver polls this: Python runs signal handlers only between its own instructions.
+    """
+    return _received[0] if _received else None
+
+
+def check() -> None:
+    """Raise ``Interrupted`` when a signal has asked dbctl to end."""
+    if _received:
+        raise Interrupted(_received[0])
+
+
+def _on_signal(number: int, _frame: FrameType | None) -> None:
+    if _received:
+        os._exit(128 + number)
+    _received.append(number)
+    raise Interrupted(number)

@@ -1,0 +1,127 @@
+"""The values that rooms hand to each other: plans, pages, findings, secrets."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Generic, Literal, NoReturn, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+#: A row as a person or a script sees it: column name to value.
+Row = Mapping[str, object]
+
+
+class Value(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of every plan and result. Its fields are its JSON, so a field is added, never renamed.
+
+    A field named ``extra`` holds an app's further columns; they are shown beside the others under their own names.
+    """
+
+
+class Secret:
+    """Text that never shows itself: only ``reveal`` gives it, at the call that needs it."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """Return the text; for the driver or the hash function, never for a message."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "***"
+
+    __str__ = __repr__
+
+    def __format__(self, _spec: str) -> str:
+        return "***"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a secret is not written anywhere")
+
+
+class Page(Value, Generic[T], frozen=True, kw_only=True):
+    """Part of a list. ``limit`` is None when everything was asked for."""
+
+    items: Sequence[T]
+    total: int
+    limit: int | None = None
+    offset: int = 0
+
+    @property
+    def has_more(self) -> bool:
+        """Whether rows follow the last one of ``items``."""
+        return self.offset + len(self.items) < self.total
+
+
+class Window(Value, frozen=True, kw_only=True):
+    """Which part of a list is wanted, and in which order."""
+
+    limit: int | None = None
+    offset: int = 0
+    sort: str = ""  #: a column, ``-column`` for descending; empty for the list's own order
+
+
+class Plan(Value, frozen=True, kw_only=True):
+    """Exactly what a change would do; ``--dry-run`` prints it, and applying it does this and nothing else."""
+
+    title: str
+    target: str
+    steps: Sequence[str]
+    rows: Mapping[str, int]  #: rows touched per table
+    destructive: bool = False  #: whether data is lost that the command does not put back
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over every field, 16 hex digits: two equal digests are the same plan."""
+        told = [self.title, self.target, list(self.steps), dict(self.rows), self.destructive]
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to do."""
+        return not self.steps
+
+
+class Planned(Value, frozen=True, kw_only=True):
+    """Answer of every command that ran with ``--dry-run``."""
+
+    plan: Plan
+
+
+Severity = Literal["info", "warning", "error"]
+
+
+class Finding(Value, frozen=True, kw_only=True):
+    """One thing a check found."""
+
+    target: str
+    severity: Severity
+    code: str
+    message: str
+    hint: str = ""
+
+
+class Findings(Value, frozen=True, kw_only=True):
+    """Answer of every check."""
+
+    checked: int  #: how many things were looked at
+    findings: Sequence[Finding]
+
+    @property
+    def unsound(self) -> bool:
+        """Whether any finding is an error."""
+        return any(finding.severity == "error" for finding in self.findings)
+
+
+def now() -> datetime:
+    """Return the present moment, aware, in UTC, in whole milliseconds (the finest that the apps store)."""
+    moment = datetime.now(UTC)
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
