@@ -1,0 +1,1 @@
+"""One open database each, behind one contract; the only room that imports a driver or quotes a name."""

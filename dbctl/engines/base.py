@@ -1,0 +1,261 @@
+"""The contract between services and databases: what every engine can do, and what some can do besides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from enum import Enum
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
+
+from dbctl.model import Value
+
+
+class Capability(Enum):
+    """What an engine can do beyond the contract; services ask for these, never for an engine's name."""
+
+    EXPLAIN = "tell how it would answer"  #: it is an ``Explains``
+    MIGRATE = "run scripts that change the schema"  #: its writer is a ``Migrates``
+
+
+class Column(Value, frozen=True, kw_only=True):
+    """One column of a live table."""
+
+    name: str
+    type: str  #: as declared, upper case; empty where nothing was declared
+    nullable: bool
+    required: bool  #: not nullable, with no default and no value of its own
+    key: bool  #: part of the primary key
+    native: str = ""  #: "time", "boolean", "uuid", "enum": what the driver speaks; empty: plain values
+    values: Sequence[str] = ()  #: the labels of an enum
+
+
+class Table(Value, frozen=True, kw_only=True):
+    """One live table or view."""
+
+    name: str
+    columns: Mapping[str, Column]  #: in their declared order
+
+
+class Reference(Value, frozen=True, kw_only=True):
+    """A foreign key that points to a table."""
+
+    table: str  #: the table that holds the key
+    columns: Sequence[str]
+    to: Sequence[str]  #: the columns it points to
+    on_delete: Literal["CASCADE", "SET NULL", "SET DEFAULT", "RESTRICT", "NO ACTION"]
+
+
+#: ``same`` is equality without regard to case; ``contains`` and ``starts`` disregard case too and take text literally.
+#: ``in`` takes a sequence and is one parameter. ``=`` and ``!=`` with None ask for NULL. A ``datetime`` beside any
+#: comparison makes the engine read the column as a time, whatever form each row stores.
+Op: TypeAlias = Literal["=", "!=", "<", "<=", ">", ">=", "in", "same", "contains", "starts"]
+
+
+class Condition(Value, frozen=True):
+    """``column op value``."""
+
+    column: str
+    op: Op
+    value: object
+
+
+class Within(Value, frozen=True):
+    """Rows whose ``columns`` are among ``to`` of the rows of ``table`` that meet every one of ``where``."""
+
+    columns: Sequence[str]
+    table: str
+    to: Sequence[str]
+    where: Sequence[Where] = ()
+
+
+class Linked(Value, frozen=True):
+    """Rows to which ``op number`` rows of ``table`` point with ``to`` (0 counts: ``Linked(…, "=", 0)``)."""
+
+    column: str
+    table: str
+    to: str
+    op: Literal["=", "<", "<=", ">", ">="]
+    number: int
+
+
+class AnyOf(Value, frozen=True):
+    """Rows that meet at least one; no row when there is none."""
+
+    among: Sequence[Where]
+
+
+class AllOf(Value, frozen=True):
+    """Rows that meet every one; every row when there is none."""
+
+    among: Sequence[Where]
+
+
+class Not(Value, frozen=True):
+    """Rows that do not meet it: also those where the answer is unknown because of a NULL."""
+
+    where: Where
+
+
+Where: TypeAlias = Condition | Within | Linked | AnyOf | AllOf | Not
+
+
+class Order(Value, frozen=True):
+    """One term of an ordering; NULL comes last whichever the direction."""
+
+    columns: Sequence[str]  #: the first one that is neither NULL nor empty counts
+    descending: bool = False
+    time: bool = False  #: compare as times, whatever form each row stores
+    nocase: bool = False
+    through: Within | None = None  #: ``columns`` belong to this link's table; its smallest linked value counts
+    random: bool = False  #: no column at all: any order, another one each time
+
+
+class Explanation(Value, frozen=True, kw_only=True):
+    """How an engine would answer a read."""
+
+    sql: str
+    parameters: Sequence[object]
+    plan: Sequence[str]  #: the engine's own words, indented by depth
+    full_scans: Sequence[str]  #: tables that are read whole
+
+
+class Readable(Protocol):
+    """One open database. Not shared between threads. The opener closes it.
+
+    Names of tables and columns are checked against ``tables()`` before they get near SQL; values are always
+    parameters. Every method raises ``BusyError``, ``CorruptError``, ``UnreachableError`` or ``QueryFailedError``
+    for what its database answers, and ``Interrupted`` when a signal came.
+    """
+
+    target: str  #: ``app/database``, for messages
+    capabilities: frozenset[Capability]
+    natives: frozenset[str]
+
+    def tables(self) -> Mapping[str, Table]:
+        """Return the live schema; read once, again after a script ran or the file was replaced."""
+        ...
+
+    def references(self, table: str) -> Sequence[Reference]:
+        """Return the foreign keys that point to ``table``."""
+        ...
+
+    def select(
+        self,
+        table: str,
+        columns: Sequence[str],
+        where: Sequence[Where] = (),
+        *,
+        order_by: Sequence[Order] = (),
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> list[tuple[object, ...]]:
+        """Return rows, by primary key unless told otherwise; for answers that fit in memory.
+
+        Text that is not valid UTF-8 comes with its bytes as lone surrogates (``surrogateescape``).
+
+        Raises:
+            SchemaLacksError: no such table or column.
+        """
+        ...
+
+    def count(self, table: str, where: Sequence[Where] = ()) -> int:
+        """Return how many rows meet every condition."""
+        ...
+
+    def tally(self, table: str, column: str, where: Sequence[Where] = ()) -> dict[object, int]:
+        """Return how many rows hold each value of ``column``."""
+        ...
+
+    def query(self, sql: str, parameters: Mapping[str, object] = {}) -> list[tuple[object, ...]]:
+        """Return the rows of one statement of a profile, in portable SQL with ``:name`` parameters."""
+        ...
+
+    def close(self) -> None:
+        """Close it; a second time does nothing."""
+        ...
+
+
+class Writable(Readable, Protocol):
+    """A database that may be written; nothing is written outside ``transaction``."""
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Begin one, commit at the end, roll back on any exception; nested, it is a savepoint."""
+        ...
+
+    def insert(self, table: str, values: Mapping[str, object], *, returning: str | None = None) -> object:
+        """Insert one row; return the value that ``returning`` got, or None.
+
+        Raises:
+            ConstraintError: the database refuses the row.
+        """
+        ...
+
+    def insert_many(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
+        """Insert rows as they come, in constant memory; return how many."""
+        ...
+
+    def update(self, table: str, values: Mapping[str, object], where: Sequence[Where]) -> int:
+        """Update rows; return how many were matched, changed or not."""
+        ...
+
+    def delete(self, table: str, where: Sequence[Where]) -> int:
+        """Delete rows; return how many, without those that foreign keys took along."""
+        ...
+
+    def lock(self, purpose: str) -> AbstractContextManager[None]:
+        """Keep every other dbctl from writing here, also between transactions; it ends with the process.
+
+        Raises:
+            BusyError: another dbctl holds it; the message names its pid, host, purpose and start.
+        """
+        ...
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """Capability.EXPLAIN."""
+
+    def explain(
+        self,
+        table: str,
+        columns: Sequence[str],
+        where: Sequence[Where] = (),
+        *,
+        order_by: Sequence[Order] = (),
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> Explanation:
+        """Return how ``select`` with the same arguments would be answered, without answering it."""
+        ...
+
+
+class Script(Value, frozen=True, kw_only=True):
+    """SQL text taken apart: statements in order, each with the line it begins on (from 1)."""
+
+    statements: Sequence[tuple[int, str]]
+
+
+@runtime_checkable
+class Migrates(Protocol):
+    """Capability.MIGRATE."""
+
+    def split(self, text: str) -> Script:
+        """Take a script apart into its statements.
+
+        Raises:
+            ValueError: the text ends inside a statement, a string or a comment, or holds a statement that
+                ``schema_transaction`` cannot hold; the message says which line.
+        """
+        ...
+
+    def schema_transaction(self) -> AbstractContextManager[None]:
+        """A transaction for statements that change the schema; foreign keys rest meanwhile and are checked at its end.
+
+        Raises:
+            ConstraintError: rows would point to nothing that did not before; everything was rolled back.
+        """
+        ...
+
+    def run_statement(self, sql: str) -> None:
+        """Run one statement of a script inside ``schema_transaction``; those that end or escape it are refused."""
+        ...

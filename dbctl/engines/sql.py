@@ -1,0 +1,227 @@
+"""What every SQL engine has in common: conditions and orders become SQL here, and names are quoted only here."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from itertools import count as counting
+
+from dbctl.engines.base import (
+    AllOf,
+    AnyOf,
+    Column,
+    Condition,
+    Linked,
+    Not,
+    Order,
+    Table,
+    Where,
+    Within,
+)
+from dbctl.errors import SchemaLacksError, ValueInvalidError
+
+Row = tuple[object, ...]
+
+
+def ident(name: str) -> str:
+    """Quote ``name`` as an identifier of standard SQL; any text but NUL and lone surrogates can be one."""
+    if "\0" in name or not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name):
+        raise ValueInvalidError(what="name", value=ascii(name), reason="no database can hold it")
+    return '"' + name.replace('"', '""') + '"'
+
+
+def like_literal(text: str) -> str:
+    """Escape ``text`` for LIKE … ESCAPE '!', so that it stands for itself."""
+    return text.replace("!", "!!").replace("%", "!%").replace("_", "!_")
+
+
+class Statement:
+    """SQL that grows beside its parameters; ``:p0``, ``:p1``… in the order they were added."""
+
+    def __init__(self) -> None:
+        self.parameters: dict[str, object] = {}
+        self._aliases = counting(1)
+
+    def bind(self, value: object) -> str:
+        """Add a parameter and return its place holder."""
+        name = f"p{len(self.parameters)}"
+        self.parameters[name] = value
+        return f":{name}"
+
+    def alias(self) -> str:
+        """Return a table alias not used before in this statement."""
+        return f"t{next(self._aliases)}"
+
+
+class SqlReader(ABC):
+    """The reading half of the contract over SQL; an engine adds how it runs a statement and its few dialects."""
+
+    target: str
+
+    @abstractmethod
+    def tables(self) -> Mapping[str, Table]: ...
+
+    @abstractmethod
+    def _fetch(self, sql: str, parameters: Mapping[str, object]) -> list[Row]:
+        """Run one reading statement and return all its rows."""
+
+    @abstractmethod
+    def _milliseconds(self, column: str) -> str:
+        """Return SQL that reads a stored time, whatever its form, as milliseconds since 1970."""
+
+    @abstractmethod
+    def _folded(self, value: str) -> str:
+        """Return SQL that sorts ``value`` without regard to case."""
+
+    @abstractmethod
+    def _text_test(self, column: str, op: str, statement: Statement, text: str) -> str:
+        """Return SQL for ``same``, ``contains`` and ``starts``, without regard to case."""
+
+    @abstractmethod
+    def _among(self, column: str, statement: Statement, values: Sequence[object]) -> str:
+        """Return SQL for "is one of ``values``", the whole set as one parameter."""
+
+    def select(
+        self,
+        table: str,
+        columns: Sequence[str],
+        where: Sequence[Where] = (),
+        *,
+        order_by: Sequence[Order] = (),
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> list[Row]:
+        statement = Statement()
+        sql = self._select_sql(statement, table, columns, where, order_by, limit, offset)
+        return self._fetch(sql, statement.parameters)
+
+    def count(self, table: str, where: Sequence[Where] = ()) -> int:
+        statement = Statement()
+        sql = f"select count(*) from {self._table(table)} t0{self._where(statement, table, where, 't0')}"  # noqa: S608 - names are checked and quoted
+        return int(str(self._fetch(sql, statement.parameters)[0][0]))
+
+    def tally(self, table: str, column: str, where: Sequence[Where] = ()) -> dict[object, int]:
+        statement = Statement()
+        name = self._column(table, column, "t0")
+        condition = self._where(statement, table, where, "t0")
+        sql = f"select {name}, count(*) from {self._table(table)} t0{condition} group by {name}"  # noqa: S608 - as above
+        return {value: int(str(number)) for value, number in self._fetch(sql, statement.parameters)}
+
+    def query(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
+        return self._fetch(sql, parameters)
+
+    # Building SQL ------------------------------------------------------------------------------------------
+
+    def _select_sql(
+        self,
+        statement: Statement,
+        table: str,
+        columns: Sequence[str],
+        where: Sequence[Where],
+        order_by: Sequence[Order],
+        limit: int | None,
+        offset: int,
+    ) -> str:
+        names = ", ".join(self._column(table, column, "t0") for column in columns)
+        sql = f"select {names} from {self._table(table)} t0{self._where(statement, table, where, 't0')}"  # noqa: S608 - as above
+        terms = [term for order in order_by for term in self._order(statement, table, order, "t0")]
+        terms += [self._column(table, key, "t0") for key in self._key(table)]  # equal rows in a stable order
+        if terms:
+            sql += " order by " + ", ".join(dict.fromkeys(terms))
+        if limit is not None:
+            sql += f" limit {statement.bind(limit)}"
+            if offset:
+                sql += f" offset {statement.bind(offset)}"
+        return sql
+
+    def _key(self, table: str) -> list[str]:
+        return [column.name for column in self._checked(table).columns.values() if column.key]
+
+    def _checked(self, table: str) -> Table:
+        found = self.tables().get(table)
+        if found is None:
+            raise SchemaLacksError(target=self.target, what=f"table {table}", purpose="this command")
+        return found
+
+    def _table(self, table: str) -> str:
+        return ident(self._checked(table).name)
+
+    def _described(self, table: str, column: str) -> Column:
+        found = self._checked(table).columns.get(column)
+        if found is None:
+            raise SchemaLacksError(target=self.target, what=f"column {table}.{column}", purpose="this command")
+        return found
+
+    def _column(self, table: str, column: str, alias: str) -> str:
+        name = ident(self._described(table, column).name)
+        return f"{alias}.{name}" if alias else name
+
+    def _where(self, statement: Statement, table: str, where: Sequence[Where], alias: str) -> str:
+        parts = [self._test(statement, table, one, alias) for one in where]
+        return " where " + " and ".join(parts) if parts else ""
+
+    def _test(self, statement: Statement, table: str, where: Where, alias: str) -> str:
+        match where:
+            case Condition():
+                return self._compare(statement, table, where, alias)
+            case Within():
+                return self._within(statement, table, where, alias)
+            case Linked():
+                inner = statement.alias()
+                link = f"{self._column(where.table, where.to, inner)} = {self._column(table, where.column, alias)}"
+                pointing = f"select count(*) from {self._table(where.table)} {inner} where {link}"  # noqa: S608 - as above
+                return f"({pointing}) {where.op} {statement.bind(where.number)}"
+            case AnyOf():
+                parts = [self._test(statement, table, one, alias) for one in where.among]
+                return "(" + " or ".join(parts) + ")" if parts else "1 = 0"
+            case AllOf():
+                parts = [self._test(statement, table, one, alias) for one in where.among]
+                return "(" + " and ".join(parts) + ")" if parts else "1 = 1"
+            case Not():
+                return f"({self._test(statement, table, where.where, alias)}) is not true"
+
+    def _within(self, statement: Statement, table: str, where: Within, alias: str) -> str:
+        inner = statement.alias()
+        left = ", ".join(self._column(table, column, alias) for column in where.columns)
+        right = ", ".join(self._column(where.table, column, inner) for column in where.to)
+        condition = self._where(statement, where.table, where.where, inner)
+        if len(where.columns) > 1:
+            left = f"({left})"
+        return f"{left} in (select {right} from {self._table(where.table)} {inner}{condition})"  # noqa: S608 - as above
+
+    def _compare(self, statement: Statement, table: str, condition: Condition, alias: str) -> str:
+        column, op, value = self._column(table, condition.column, alias), condition.op, condition.value
+        if value is None and op in ("=", "!="):
+            return f"{column} is {'not ' if op == '!=' else ''}null"
+        if op == "in":
+            if not isinstance(value, Sequence) or isinstance(value, str):
+                raise TypeError("op 'in' takes a sequence")
+            return self._among(column, statement, value)
+        if op in ("same", "contains", "starts"):
+            return self._text_test(column, op, statement, str(value))
+        if isinstance(value, datetime):
+            return f"{self._milliseconds(column)} {op} {statement.bind(round(value.timestamp() * 1000))}"
+        return f"{column} {op} {statement.bind(value)}"
+
+    def _order(self, statement: Statement, table: str, order: Order, alias: str) -> Iterator[str]:
+        if order.random:
+            yield "random()"
+            return
+        owner, inner = (order.through.table, statement.alias()) if order.through else (table, alias)
+        named = [self._column(owner, column, inner) for column in order.columns]
+        value = named[0] if len(named) == 1 else f"coalesce({', '.join(f'nullif({name}, {chr(39) * 2})' for name in named)})"
+        if order.time:
+            value = self._milliseconds(value)
+        if order.through:
+            link = order.through
+            inside = self._where(statement, link.table, link.where, inner)
+            here = self._column(table, link.columns[0], alias)
+            there = self._column(link.table, link.to[0], inner)
+            value = (
+                f"(select min({value}) from {self._table(link.table)} {inner}"  # noqa: S608 - as above
+                f"{inside}{' and' if inside else ' where'} {there} = {here})"
+            )
+        if order.time or order.through or all(self._described(owner, name).nullable for name in order.columns):
+            yield f"({value} is null)"
+        yield f"{self._folded(value) if order.nocase else value}{' desc' if order.descending else ''}"

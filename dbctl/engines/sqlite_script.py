@@ -1,0 +1,98 @@
+"""SQL text as SQLite reads it, taken apart without an open database."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+
+from dbctl.engines.base import Script
+
+#: Pragmas that take part in a transaction, or only tell something (full-text tables ask two of them by themselves).
+#: ``foreign_keys`` does nothing inside a transaction, and what files want of it (off while tables are rebuilt,
+#: checked at the end) is what ``schema_transaction`` does.
+ALLOWED_PRAGMAS = frozenset(
+    {
+        "application_id",
+        "data_version",
+        "defer_foreign_keys",
+        "foreign_key_check",
+        "foreign_key_list",
+        "foreign_keys",
+        "index_info",
+        "index_list",
+        "page_size",
+        "table_info",
+        "table_list",
+        "table_xinfo",
+        "user_version",
+    }
+)
+
+#: Strings, quoted names and comments are one token each, also where nothing closes them; so is a word, and a ``;``.
+_TOKEN = re.compile(
+    r"""'[^']*(?:'|\Z) | "[^"]*(?:"|\Z) | `[^`]*(?:`|\Z) | \[[^\]]*(?:\]|\Z)
+      | (?P<comment> --[^\n]* | /\*.*?(?:\*/|\Z)) | (?P<word>[^\W\d]\w*) | (?P<end>;) | (?P<space>[ \t\n\f\r]+) | .""",
+    re.VERBOSE | re.DOTALL,
+)
+_TRIGGER = re.compile(r"create (?:temp |temporary )?trigger\b")
+#: The words that tell what a statement is: ``create temporary trigger``, ``pragma main . journal_mode``.
+_HEAD = 4
+_ENDING = {"begin", "commit", "end", "rollback"}
+_OUTSIDE = {"attach", "detach", "vacuum"}
+
+
+def split(text: str) -> Script:
+    """Take a script apart; each statement begins at its first word, so that it is stored without what precedes it.
+
+    The last one may lack its semicolon.
+
+    Raises:
+        ValueError: the text ends inside a statement, a string or a comment, or holds a statement that
+            ``schema_transaction`` cannot hold; the message says on which line.
+    """
+    text = text.removeprefix("\ufeff")
+    statements: list[tuple[int, str]] = []
+    begin, head = -1, ""  # where the statement at hand begins, and its first words
+    line = counted = words = last = 0
+    for token in _TOKEN.finditer(text):
+        kind = token.lastgroup
+        if kind in ("comment", "space") or (kind == "end" and begin < 0):
+            continue
+        if begin < 0:
+            begin, head, words = token.start(), "", 0
+            line += text.count("\n", counted, begin)
+            counted = begin
+        last = token.end()
+        if kind != "end":
+            if words < _HEAD:
+                head, words = f"{head} {token.group().lower()}".strip(), words + 1
+        elif not _TRIGGER.match(head) or sqlite3.complete_statement(text[begin:last]):
+            statements.append(_checked(line + 1, head, text[begin:last]))
+            begin = -1
+    if begin >= 0:
+        # What follows the last word can only be blanks and comments; an unclosed one of those swallows the semicolon.
+        if not sqlite3.complete_statement(text[begin:] + "\n;"):
+            raise ValueError(f"it ends inside the statement that begins on line {line + 1}")
+        statements.append(_checked(line + 1, head, text[begin:last] + ";"))
+    elif text and not sqlite3.complete_statement(text + "\n;"):
+        raise ValueError("it ends inside a comment")
+    return Script(statements=statements)
+
+
+def _checked(line: int, head: str, sql: str) -> tuple[int, str]:
+    first, *rest = head.split(" ")
+    if first in _ENDING:
+        raise ValueError(
+            f"line {line}: {first.upper()} would begin or end the transaction that all of it runs in"
+        )
+    if first in _OUTSIDE:
+        raise ValueError(
+            f"line {line}: {first.upper()} is not possible inside the transaction that all of it runs in"
+        )
+    if first == "pragma":
+        name = (rest[2] if rest[1:2] == ["."] and len(rest) > 2 else rest[0] if rest else "").strip("\"'`[]")  # noqa: PLR2004 - schema, dot, name
+        if name not in ALLOWED_PRAGMAS:
+            raise ValueError(
+                f"line {line}: PRAGMA {name} is not possible inside the transaction that all of it runs in"
+            )
+    return line, sql
