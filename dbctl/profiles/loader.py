@@ -1,0 +1,62 @@
+"""Profiles found by name or path, and read with every mistake explained."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from dbctl import toml
+from dbctl.errors import FileFailedError, FileMissingError, ProfileInvalidError, ProfileMissingError
+from dbctl.profiles.model import Profile
+
+BUILTIN = Path(__file__).with_name("builtin")
+
+
+def names() -> list[str]:
+    """Return the names of the profiles that ship with dbctl."""
+    return sorted(path.stem for path in BUILTIN.glob("*.toml"))
+
+
+def path_of(name: str) -> Path:
+    """Return the file of a built-in profile, or the path itself where ``name`` ends in ``.toml``.
+
+    Raises:
+        ProfileMissingError: no built-in profile has that name.
+        FileMissingError: there is no such file.
+    """
+    if name.endswith(".toml"):
+        if not Path(name).is_file():
+            raise FileMissingError(what="profile", path=name)
+        return Path(name)
+    if name not in names():
+        raise ProfileMissingError(name=name, names=", ".join(names()))
+    return BUILTIN / f"{name}.toml"
+
+
+def load(name: str) -> Profile:
+    """Return the profile of that name or path.
+
+    Raises:
+        ProfileInvalidError: the first mistake in the file, with its line and key.
+    """
+    path = path_of(name)
+    try:
+        return read(path)
+    except toml.TomlError as error:
+        first = error.mistakes[0]
+        raise ProfileInvalidError(file=path, line=first.line, key=first.key, reason=first.reason) from error
+
+
+@cache
+def read(path: Path) -> Profile:
+    """Return the profile in a file.
+
+    Raises:
+        TomlError: every mistake in it.
+        FileFailedError: it cannot be read.
+    """
+    try:
+        told, text = toml.load(path)
+    except OSError as error:
+        raise FileFailedError(path=path, reason=error.strerror) from error
+    return toml.structure(told, Profile, text)

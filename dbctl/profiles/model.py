@@ -1,0 +1,232 @@
+"""What a profile can say. A section is an ability: an app without the section does not have it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
+
+import msgspec
+
+from dbctl.profiles.codecs import BooleanCodec, HashCodec, KeyCodec, TimeCodec
+from dbctl.profiles.search_model import Search
+
+#: A column of the live schema. ``name?`` may be missing; of several the first that exists counts.
+Name = str | list[str]
+#: A value that a profile writes into SQL: a constant, or ``:now`` for the present moment.
+Constant = str | int | float | bool
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all sections."""
+
+
+class Ledger(Section, frozen=True, kw_only=True):
+    """The app's own registry of applied migrations, read and written as the app does."""
+
+    table: str
+    name: str  #: the file's name without ``.sql``
+    applied_at: str
+    checksum: Name = "checksum?"  #: SHA-256 of the file's text, hexadecimal
+    duration_ms: Name = "execution_time_ms?"
+    create: str  #: statements that make it where it is missing
+    published: Mapping[str, Sequence[str]] = {}  #: further checksums under which the app shipped a migration
+    retired: Sequence[str] = ()  #: migrations whose files the app has removed since
+
+
+class Migrations(Section, frozen=True, kw_only=True):
+    """Where a database's migrations stand and how they are recorded."""
+
+    format: Literal["numbered"] = "numbered"
+    find: Sequence[str] = ()  #: folders of the app's own files that ``init`` looks for below the app's directory
+    ledger: Ledger
+
+
+class Database(Section, frozen=True, kw_only=True):
+    """One database of the app."""
+
+    engines: Sequence[Literal["sqlite", "postgresql", "mysql", "lancedb"]]
+    find: Sequence[str] = ()  #: paths that ``init`` looks for below the app's directory
+    needs: Sequence[str] = ()  #: tables that tell it from another database
+    mode: Literal["read-only", "read-write"] = "read-write"
+    owner: str = ""  #: who writes it, where dbctl may not
+    optional: bool = False
+    pragmas: Mapping[str, str] = {}  #: of every writing connection (SQLite)
+    create: Mapping[str, str] = {}  #: of a file that dbctl makes (SQLite)
+    migrations: Migrations | None = None
+
+
+class Rule(Section, frozen=True, kw_only=True):
+    """What the app accepts as a value."""
+
+    length: tuple[int, int] | None = None  #: characters, both ends included
+    bytes: int | None = None  #: of UTF-8, at most
+    format: Literal["email"] | None = None
+
+
+class Key(Section, frozen=True, kw_only=True):
+    """The primary key of a table, and where new ones come from."""
+
+    column: str
+    codec: KeyCodec = "autoincrement"
+
+
+class Password(Section, frozen=True, kw_only=True):
+    """Where and how a password is stored."""
+
+    column: str
+    codec: HashCodec = "bcrypt"
+    cost: Annotated[int, msgspec.Meta(ge=4, le=31)] = 10
+
+
+class UserRole(Section, frozen=True, kw_only=True):
+    """What ties a user to a role: a key of another table, or the role's name itself."""
+
+    column: str
+    table: str = ""
+    key: str = "id"
+    name: str = "name"
+    values: Sequence[str] = ()  #: the roles there are, where no table lists them
+    default: str = ""  #: the role of a new user, where none is asked for
+
+
+class SignedIn(Section, frozen=True, kw_only=True):
+    """What keeps a user signed in, and what ends it: new values for its rows, else their deletion."""
+
+    table: str
+    user: str
+    end: Mapping[str, Constant] = {}
+    expires_at: Name = "expires_at?"
+
+
+class Lockout(Section, frozen=True, kw_only=True):
+    """Failed attempts to sign in, stored under the login as it was typed."""
+
+    table: str
+    login: str
+    address: Name | None = None
+    failed: Mapping[str, Constant]
+
+
+class NewSetting(Section, frozen=True, kw_only=True):
+    """A user setting that the app gives a user who registers: a system setting's value, else a constant."""
+
+    from_: str = msgspec.field(name="from", default="")
+    otherwise: str = msgspec.field(name="else", default="")
+
+
+class Users(Section, frozen=True, kw_only=True):
+    """Users: their table, what identifies them, what the app accepts."""
+
+    database: str = ""
+    table: str
+    id: Key
+    login: Sequence[str]  #: fields that a person may type; compared without regard to case
+    fields: Mapping[str, Name]  #: dbctl's word, or the app's own, to column
+    rules: Mapping[str, Rule] = {}
+    password: Password | None = None
+    role: UserRole | None = None
+    admin: str = ""  #: the role of which one active holder must always remain
+    new: Mapping[str, Constant] = {}  #: for required columns that no field maps
+    owns: Sequence[str] = ()  #: ``table.column``: rows that go with a user though no foreign key says so
+    signed_in: Sequence[SignedIn] = ()
+    lockout: Lockout | None = None
+    statistics: StatisticsRow | None = None
+    new_settings: Mapping[str, NewSetting] = {}
+
+
+class StatisticsRow(Section, frozen=True, kw_only=True):
+    """One row of figures about each user."""
+
+    table: str
+    user: str
+    columns: Sequence[str]
+
+
+class Permissions(Section, frozen=True, kw_only=True):
+    """Permissions, and the table that gives them to roles."""
+
+    table: str
+    key: str = "id"
+    name: str
+    description: Name = "description?"
+    resource: Name = "resource?"
+    action: Name = "action?"
+    link: Link
+
+
+class Link(Section, frozen=True, kw_only=True):
+    """A table of pairs: role and permission."""
+
+    table: str
+    role: str
+    permission: str
+
+
+class BuiltIn(Section, frozen=True, kw_only=True):
+    """Roles that the app relies on."""
+
+    ids: Sequence[int | str] = ()
+    names: Sequence[str] = ()
+
+
+class Roles(Section, frozen=True, kw_only=True):
+    """Roles as rows of a table."""
+
+    table: str
+    key: str = "id"
+    codec: KeyCodec = "autoincrement"
+    fields: Mapping[str, Name]
+    rules: Mapping[str, Rule] = {}
+    built_in: BuiltIn = BuiltIn()
+    permissions: Permissions | None = None
+    cache: str = ""  #: how long a running app may still see the old permissions
+
+
+class SettingsShape(Section, frozen=True, kw_only=True):
+    """One way in which deployments key and type their settings; the first whose columns exist counts."""
+
+    key: Name  #: one column, or category and key, which a dot joins
+    type: str
+    types: Mapping[str, Literal["boolean", "integer", "float", "number", "string", "json"]]
+    defaults: Mapping[str, Constant] = {}  #: by key, where the schema has no column for them
+
+
+class Settings(Section, frozen=True, kw_only=True):
+    """Settings as rows: of the whole app, or of each user."""
+
+    scope: Literal["system", "user"]
+    database: str = ""
+    table: str
+    user: str = ""  #: scope user: the column that names the user
+    key: Name | None = None  #: where no shape says it
+    fields: Mapping[str, Name]
+    shape: Sequence[SettingsShape] = ()
+    true: str = "true"  #: how a boolean is written
+    false: str = "false"
+    rules: Mapping[str, Rule] = {}
+    cache: str = ""  #: how long a running app may still see the old value
+
+
+class Audit(Section, frozen=True, kw_only=True):
+    """The app's own record of what was done."""
+
+    database: str = ""
+    table: str
+    fields: Mapping[str, Name]  #: at, user, username, action, resource, resource_id, details
+    actions: Mapping[str, str] = {}  #: dbctl's word for what was done to the app's
+
+
+class Profile(Section, frozen=True, kw_only=True):
+    """One kind of application."""
+
+    schema: Literal["dbctl.profile/1"]
+    name: str
+    title: str
+    time: TimeCodec = "iso-ms"
+    boolean: BooleanCodec = "bool-01"
+    databases: Mapping[str, Database]
+    users: Users | None = None
+    roles: Roles | None = None
+    settings: Sequence[Settings] = ()
+    search: Sequence[Search] = ()
+    audit: Audit | None = None

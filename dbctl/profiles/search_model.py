@@ -1,0 +1,154 @@
+"""What a profile can say about searching a table: where words are looked for, the keys, the orders, one row whole.
+
+Only names and data: a key's values stand in columns of the table itself, or at the end of a path of links. A column
+that ends in ``?`` may be missing. Where deployments differ in more than that, shapes are tried in order; the first
+whose tables and columns the live schema has is the one that counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Literal, TypeAlias
+
+import msgspec
+
+#: From a column to a column of the next table: ``id -> game_tags_tag.gameId``.
+Step: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^.+ -> [^.]+\..+$")]
+Names: TypeAlias = Annotated[Sequence[str], msgspec.Meta(min_length=1)]
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of the tables below."""
+
+
+class Shape(Part, frozen=True, kw_only=True):
+    """Where the values of a key stand; a row meets the key when any of these places does."""
+
+    columns: Sequence[str] = ()  #: of the table itself, one value each
+    lists: Sequence[str] = ()  #: of the table itself, values parted by semicolons: each counts on its own
+    path: Sequence[Step] = ()  #: links to the table that has the values
+    at: Sequence[str] = ()  #: its columns; none: any row there is enough (boolean), or is counted (count)
+    order: str = ""  #: a column of the first link's table that gives rows an order of their own
+    contains: str = ""  #: boolean: true where the text contains this
+
+
+class SearchKey(Shape, frozen=True, kw_only=True):
+    """One key of a search. Its places, or its shapes where deployments differ.
+
+    Kinds: ``text``; ``number``; ``duration`` in seconds; ``date``, text that begins as an ISO date does; ``time``, a
+    moment in any form; ``boolean``; ``count`` of the rows that a path of one link leads to.
+    """
+
+    names: Names  #: the first is its name, the others mean the same
+    kind: Literal["text", "number", "duration", "date", "time", "count", "boolean"] = "text"
+    shape: Sequence[Shape] = ()
+    case: bool = False  #: whether ``=`` regards case, as for ids; an index may then be used
+    prefix: Annotated[str, msgspec.Meta(max_length=1)] = ""  #: in queries stands for the key: ``#Puzzle``
+    every: bool = False  #: several ``--filter`` with it must all be met; else one of them is enough
+    bound: Literal["", "from", "until"] = (
+        ""  #: dates and times: its value is the first, or the last, of a span
+    )
+    hidden: bool = False  #: boolean: rows where it is true are left out unless asked for
+    unless: str = ""  #: boolean, in place of columns: true for the rows that this query does not find
+    missing: str = ""  #: why a deployment may not have it, and where to look instead
+
+
+class Sort(Part, frozen=True, kw_only=True):
+    """One order."""
+
+    name: str
+    columns: Sequence[str] = ()  #: the first that is neither NULL nor empty counts
+    kind: Literal["text", "number", "time", "random"] = "text"
+
+
+class DetailShape(Part, frozen=True, kw_only=True):
+    """Where the rows of a detail stand."""
+
+    path: Sequence[Step] = ()
+    columns: Sequence[str] = ()  #: a single one gives a list of values, several (or ``name?``) a list of rows
+    order: Sequence[str] = ()  #: columns; ``-column`` for descending
+    lists: Sequence[str] = ()  #: in place of a path: the first that is not empty, parted at its semicolons
+
+
+class Detail(DetailShape, frozen=True, kw_only=True):
+    """What belongs to one row and is shown with it."""
+
+    name: str
+    shape: Sequence[DetailShape] = ()
+
+
+class Moved(Part, frozen=True, kw_only=True):
+    """Rows that took the place of others: a table of old and new ids."""
+
+    table: str
+    old: str
+    new: str
+
+
+class Search(Part, frozen=True, kw_only=True):
+    """One search: ``dbctl search NAME``."""
+
+    name: str
+    database: str
+    table: str
+    id: str
+    language: Literal["words", "fpa"] = (
+        "words"  #: of ``--query``: words, ``-`` and quotes only, or keys as well
+    )
+    words: Names  #: columns that a word is looked for in
+    show: Names  #: columns of an item
+    brief: Sequence[str] = ()  #: those of them that suit a table on a terminal; none: all
+    key: Sequence[SearchKey] = ()
+    sort: Annotated[
+        Sequence[Sort], msgspec.Meta(min_length=1)
+    ]  #: the first is the order when none is asked for
+    detail: Sequence[Detail] = ()
+    #: Facts about one row made of others: the first alternative whose first field is not empty, its fields joined by
+    #: spaces. A field is a column, or ``detail.column`` of the detail's first row.
+    made: Mapping[str, Sequence[str]] = {}
+    moved: Moved | None = None
+
+
+def mistakes(search: Search) -> Iterator[tuple[Sequence[str | int], str]]:
+    """Return what types cannot tell: where in the search, and why."""
+    yield from _wrong_keys(search.key)
+    for fact, alternatives in search.made.items():
+        for field in " ".join(alternatives).split():
+            detail = field.rpartition(".")[0]
+            if detail and detail not in {known.name for known in search.detail}:
+                yield ("made", fact), f"there is no detail {detail!r}"
+    for name in ("sort", "detail"):
+        given = [part.name for part in getattr(search, name)]
+        for number, one in enumerate(given):
+            if one in given[:number]:
+                yield (name, number, "name"), f"{one!r} is there twice"
+
+
+def _wrong_keys(keys: Sequence[SearchKey]) -> Iterator[tuple[Sequence[str | int], str]]:
+    seen: dict[str, str] = {}
+    for number, key in enumerate(keys):
+        for spelling in [*key.names, *([key.prefix] if key.prefix else [])]:
+            if spelling.lower() in seen:
+                yield ("key", number, "names"), f"{spelling!r} also means {seen[spelling.lower()]}"
+            seen[spelling.lower()] = key.names[0]
+        for reason in _wrong(key):
+            yield ("key", number), reason
+
+
+def _wrong(key: SearchKey) -> Iterator[str]:
+    shapes = key.shape or [key]
+    if key.kind != "boolean" and (key.hidden or key.unless or any(shape.contains for shape in shapes)):
+        yield "only a boolean key takes hidden, unless and contains"
+    if key.kind not in {"date", "time"} and key.bound:
+        yield "only a date or a time takes bound"
+    if key.unless:
+        return
+    for shape in shapes:
+        if not (shape.columns or shape.lists or shape.path):
+            yield "it says neither columns, lists nor a path"
+        if shape.at and not shape.path:
+            yield "at belongs to a path"
+        if shape.path and not shape.at and key.kind not in {"boolean", "count"}:
+            yield "its path leads to no column (at)"
+        if key.kind == "count" and len(shape.path) != 1:
+            yield "a count wants a path of one link"
