@@ -1,0 +1,181 @@
+"""The app that a command works on: its profile, and its databases opened as the profile allows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from dbctl import config
+from dbctl.engines import registry
+from dbctl.engines.base import Readable, Writable
+from dbctl.errors import (
+    AbilityMissingError,
+    DatabaseUnknownError,
+    DatabaseUnsetError,
+    ReadOnlyError,
+    UsageError,
+    WrongAppError,
+)
+from dbctl.profiles import loader
+from dbctl.profiles.model import Database, Profile
+from dbctl.url import Url
+
+T = TypeVar("T")
+
+
+class App:
+    """One configured app. Databases open when they are asked for, and close with it."""
+
+    def __init__(self, configured: config.App, profile: Profile, *, timeout: float) -> None:
+        self.configured, self.profile, self.timeout = configured, profile, timeout
+        self.name, self.protected = configured.name, configured.protected
+        self.used: list[str] = []  #: the databases that were opened, in the order of their first use
+        self._readers: dict[str, Readable] = {}
+        self._writers: dict[str, Writable] = {}
+
+    def target(self, database: str) -> str:
+        """Return how messages and answers name a database: ``app/database``."""
+        return f"{self.name}/{database}"
+
+    def database(self, name: str) -> Database:
+        """Return what the profile says of a database.
+
+        Raises:
+            DatabaseUnknownError: it says nothing.
+        """
+        if name not in self.profile.databases:
+            raise DatabaseUnknownError(app=self.name, name=name, names=", ".join(self.profile.databases))
+        return self.profile.databases[name]
+
+    def url(self, name: str) -> Url:
+        """Return where a database is.
+
+        Raises:
+            DatabaseUnsetError: the configuration does not say.
+        """
+        self.database(name)
+        given = self.configured.databases
+        if name not in given and list(given) == ["main"] and self.main() == name:
+            return given["main"]  # --url PATH without a name means the only one a command can mean
+        if name not in given:
+            raise DatabaseUnsetError(app=self.name, name=name)
+        return given[name]
+
+    def main(self) -> str:
+        """Return the name of the first database that may be written, else the first."""
+        writable = [name for name, told in self.profile.databases.items() if told.mode == "read-write"]
+        return (writable or list(self.profile.databases))[0]
+
+    def ability(self, section: T | None, what: str) -> T:
+        """Return a section of the profile.
+
+        Raises:
+            AbilityMissingError: the profile has none; the message names those that do.
+        """
+        if section:
+            return section
+        others = [name for name in loader.names() if getattr(loader.load(name), what.split()[-1], None)]
+        raise AbilityMissingError(
+            app=self.name, profile=self.profile.name, ability=what, others=", ".join(others) or "none"
+        )
+
+    def reader(self, name: str) -> Readable:
+        """Return a database opened for reading; the writer itself while there is one.
+
+        Raises:
+            WrongAppError: the database belongs to another app, or is empty.
+        """
+        self._use(name)
+        if name in self._writers:
+            return self._writers[name]
+        if name not in self._readers:
+            opened = registry.open_for_reading(self.url(name), self.target(name), timeout=self.timeout)
+            try:
+                self._recognise(name, opened)
+            except BaseException:  # an open connection must not outlive the failure
+                opened.close()
+                raise
+            self._readers[name] = opened
+        return self._readers[name]
+
+    @contextmanager
+    def writer(self, name: str, purpose: str, *, create: bool = False) -> Iterator[Writable]:
+        """Open a database for writing and keep every other dbctl from writing it meanwhile.
+
+        Args:
+            name: the database.
+            purpose: what for, for whoever has to wait.
+            create: whether it may be missing, empty or half built, as it is for migrations.
+
+        Raises:
+            ReadOnlyError: the profile says that nobody but its owner writes it; nothing was opened.
+            WrongAppError: as for ``reader``.
+        """
+        told = self.database(name)
+        if told.mode == "read-only":
+            raise ReadOnlyError(
+                target=self.target(name),
+                reason=f"it belongs to {told.owner or 'another program'}",
+                instead=f"No option changes that. Change it through {told.owner or 'that program'}.",
+            )
+        self._use(name)
+        if name in self._readers:  # closing a reader later would drop this process's locks on the file
+            self._readers.pop(name).close()
+        opened = registry.open_for_writing(
+            self.url(name),
+            self.target(name),
+            timeout=self.timeout,
+            pragmas=told.pragmas,
+            create=told.create if create else None,
+        )
+        try:
+            if not create:
+                self._recognise(name, opened)
+            with opened.lock(purpose):
+                self._writers[name] = opened
+                yield opened
+        finally:
+            self._writers.pop(name, None)
+            opened.close()
+
+    def _use(self, name: str) -> None:
+        if name not in self.used:
+            self.used.append(name)
+
+    def close(self) -> None:
+        """Close every database."""
+        while self._readers:
+            self._readers.popitem()[1].close()
+
+    def _recognise(self, name: str, opened: Readable) -> None:
+        needed = self.database(name).needs
+        lacking = [table for table in needed if table not in opened.tables()]
+        if lacking:
+            what = "every table" if not opened.tables() else f"table {', '.join(lacking)}"
+            raise WrongAppError(target=self.target(name), profile=self.profile.title, what=what)
+
+
+@contextmanager
+def opened(selection: config.Selection, *, timeout: float) -> Iterator[App]:
+    """Find the app that is meant and close what was opened at the end."""
+    configured = config.find(selection)
+    app = App(configured, loader.load(configured.profile), timeout=timeout)
+    unknown = [name for name in configured.databases if name not in app.profile.databases]
+    if unknown and unknown != ["main"]:
+        raise DatabaseUnknownError(app=app.name, name=unknown[0], names=", ".join(app.profile.databases))
+    try:
+        yield app
+    finally:
+        app.close()
+
+
+def only(app: App, asked: str, possible: str) -> str:
+    """Return the one database that a command can work on, where ``--db`` named it or nothing.
+
+    Raises:
+        UsageError: another one was asked for.
+    """
+    if asked and asked != possible:
+        raise UsageError(detail=f"this command works on {app.target(possible)}, not on {asked!r}")
+    return possible

@@ -1,0 +1,47 @@
+"""The app's own record of what was done: dbctl writes to it too, in the transaction of the change."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from dbctl import config
+from dbctl.engines.base import Writable
+from dbctl.model import now
+from dbctl.services.apps import App
+from dbctl.services.live import Live, find_column
+
+
+def record(
+    app: App, db: Writable, action: str, resource: str, resource_id: object, details: Mapping[str, object]
+) -> None:
+    """Record ``action`` where the app keeps such records, in the same database; else do nothing.
+
+    The row names no user of the app: it was none. Its username is ``dbctl`` with the person at work.
+
+    Args:
+        app: the app.
+        db: where the change happens; its transaction is open.
+        action: dbctl's word for it, ``users.create``; the profile may know the app's own.
+        resource: what kind of thing was changed.
+        resource_id: which one.
+        details: facts worth keeping, never a secret.
+    """
+    told = app.profile.audit
+    if told is None or told.table not in db.tables():
+        return
+    live = Live(app.profile, db, told.table, "the app's record of actions")
+    facts = {
+        "at": now(),
+        "username": f"dbctl ({config.operator()})",
+        "action": told.actions.get(action, action),
+        "resource": resource,
+        "resource_id": str(resource_id),
+        "details": json.dumps({**details, "by": "dbctl"}, default=str),
+    }
+    values: dict[str, object] = {}
+    for field, value in facts.items():
+        column = find_column(live.table, told.fields.get(field))
+        if column:
+            values[column] = live.encode(column, value)
+    db.insert(told.table, values)

@@ -1,0 +1,44 @@
+"""What goes along when rows are deleted, read from the live foreign keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dbctl.engines.base import Readable, Where, Within
+from dbctl.errors import ConstraintError
+from dbctl.model import Value
+
+
+class Touched(Value, frozen=True, kw_only=True):
+    """Rows of one table that a deletion elsewhere deletes too, or cuts loose."""
+
+    table: str
+    rows: int
+    step: str  #: what happens to them, for the plan
+
+
+def reach(db: Readable, table: str, doomed: Sequence[Where], path: Sequence[str] = ()) -> list[Touched]:
+    """Return everything that foreign keys would do when the ``doomed`` rows of ``table`` are deleted.
+
+    A table that refers to itself, or back to one on the way, is followed once; its rows further down go along too.
+
+    Raises:
+        ConstraintError: rows point there that neither go along nor let go.
+    """
+    found: list[Touched] = []
+    path = [*path, table]
+    for key in db.references(table):
+        within = Within(key.columns, table, key.to, doomed)
+        count = db.count(key.table, [within]) if key.table not in path else 0
+        if not count:
+            continue
+        if key.on_delete == "CASCADE":
+            found.append(Touched(table=key.table, rows=count, step=f"delete {count} rows of {key.table}"))
+            found += reach(db, key.table, [within], path)
+        elif key.on_delete in ("SET NULL", "SET DEFAULT"):
+            step = f"keep {count} rows of {key.table}, without their {', '.join(key.columns)}"
+            found.append(Touched(table=key.table, rows=count, step=step))
+        else:
+            reason = f"{count} rows of {key.table} point to what would be deleted"
+            raise ConstraintError(target=db.target, reason=reason)
+    return found

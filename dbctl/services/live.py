@@ -1,0 +1,87 @@
+"""A table of the live schema as a section of the profile sees it: names resolved, values encoded and decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from dbctl.engines.base import Condition, Readable, Table
+from dbctl.errors import SchemaLacksError
+from dbctl.model import now
+from dbctl.profiles.codecs import BOOLEANS, TIMES
+from dbctl.profiles.model import Name, Profile
+
+
+def find_column(table: Table | None, name: Name | None) -> str | None:
+    """Return the first of the columns in ``name`` that the live table has; a ``?`` at its end says it may lack it."""
+    for one in [name] if isinstance(name, str) else name or []:
+        plain = one.removesuffix("?")
+        if table is not None and plain in table.columns:
+            return plain
+    return None
+
+
+class Live:
+    """One table of one open database."""
+
+    def __init__(self, profile: Profile, db: Readable, table: str, purpose: str) -> None:
+        """Look ``table`` up.
+
+        Raises:
+            SchemaLacksError: the live schema has no such table.
+        """
+        self.profile, self.db, self.name, self._purpose = profile, db, table, purpose
+        found = db.tables().get(table)
+        if found is None:
+            raise SchemaLacksError(target=db.target, what=f"table {table}", purpose=purpose)
+        self.table = found
+
+    def find(self, name: Name | None) -> str | None:
+        """Return the column, or None where it may be missing and is.
+
+        Raises:
+            SchemaLacksError: it is missing, and its name does not say that it may be.
+        """
+        column = find_column(self.table, name)
+        if column is None and name:
+            optional = isinstance(name, str) and name.endswith("?") or not isinstance(name, str)
+            if not optional:
+                raise SchemaLacksError(target=self.db.target, what=f"column {self.name}.{name}", purpose=self._purpose)
+        return column
+
+    def get(self, name: Name) -> str:
+        """Return the column; raises SchemaLacksError where it is missing."""
+        column = self.find(name)
+        if column is None:
+            raise SchemaLacksError(target=self.db.target, what=f"column {self.name}.{name}", purpose=self._purpose)
+        return column
+
+    def encode(self, column: str, value: object) -> object:
+        """Return what is stored for ``value``: times and booleans as the profile writes them, the rest as it is."""
+        native = self.table.columns[column].native
+        if isinstance(value, datetime):
+            return value if native == "time" else TIMES[self.profile.time](value)
+        if isinstance(value, bool):
+            return value if native == "boolean" else BOOLEANS[self.profile.boolean][value]
+        return value
+
+    def constants(self, told: Mapping[str, object]) -> dict[str, object]:
+        """Return columns and stored values for constants of a profile; those that may be missing and are, left out.
+
+        ``:now`` is the present moment, ``:null`` is NULL.
+        """
+        values: dict[str, object] = {}
+        for name, constant in told.items():
+            column = self.find(name)
+            if column is not None:
+                meant = {":now": now(), ":null": None}.get(constant, constant) if isinstance(constant, str) else constant
+                values[column] = self.encode(column, meant)
+        return values
+
+    def among(self, name: Name, values: list[object]) -> Condition:
+        """Return the condition that a column holds one of ``values``."""
+        return Condition(self.get(name), "in", values)
+
+    def uncovered(self, covered: set[str]) -> list[str]:
+        """Return the columns that a new row needs and ``covered`` does not have."""
+        return [name for name, column in self.table.columns.items() if column.required and name not in covered]

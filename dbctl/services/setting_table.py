@@ -1,0 +1,331 @@
+"""The app's settings as its profile maps them: keys joined, values typed, each checked by its own schema."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from difflib import get_close_matches
+from typing import Any
+
+from dbctl.engines.base import AllOf, Condition, Readable, Where, Writable
+from dbctl.errors import AbilityMissingError, SchemaLacksError, SettingMissingError, ValueInvalidError
+from dbctl.model import Value, now
+from dbctl.profiles.codecs import read_boolean, read_time
+from dbctl.profiles.model import Settings, SettingsShape
+from dbctl.services.apps import App
+from dbctl.services.live import Live, find_column
+from dbctl.services.user_table import User, UserTable, check_rule
+
+TRUE, FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
+LONGEST_SHOWN = 60  #: characters of a refused value in a message
+#: What a value that is no text yet is, in the words of a profile's types; the first that a shape knows counts.
+KINDS: Mapping[type, Sequence[str]] = {
+    bool: ("boolean",),
+    int: ("integer", "number", "float"),
+    float: ("float", "number"),
+    str: ("string",),
+}
+
+
+class Setting(Value, frozen=True, kw_only=True):
+    """One setting. ``value`` is typed; a stored text that does not fit its type stays text."""
+
+    key: str
+    category: str | None = None
+    value: object
+    type: str
+    default: object = None
+    public: bool | None = None
+    description: str | None = None
+    updated_at: datetime | None = None
+    updated_by: str | None = None
+    schema: object = None  #: the JSON Schema that the app stores with it
+
+
+class SettingTable:
+    """The settings of one open database, of the app or (with ``user``) of one user."""
+
+    def __init__(self, app: App, db: Readable, user: User | None = None) -> None:
+        self.app, self.db, self.user = app, db, user
+        found = section(app, "user" if user else "system")
+        if found is None:
+            what = "settings of users" if user else "settings"
+            raise AbilityMissingError(app=app.name, profile=app.profile.name, ability=what, others="see dbctl apps list")
+        self.told: Settings = found
+        self.live = Live(app.profile, db, found.table, "settings")
+        self.shape = self._shape()
+        key = self.shape.key if self.shape else found.key
+        self.keys = [self.live.get(one) for one in ([key] if isinstance(key, str) else key or [])]
+        self.type = self.live.get(self.shape.type) if self.shape else None
+        self.fields = {word: column for word, name in found.fields.items() if (column := self.live.find(name))}
+        self.value = self.live.get(found.fields["value"])
+
+    # Reading -------------------------------------------------------------------------------------------------
+
+    def read(self, where: Sequence[Where] = ()) -> list[Setting]:
+        """Return settings by key."""
+        columns = list(dict.fromkeys([*self.keys, *([self.type] if self.type else []), *self.fields.values()]))
+        rows = self.db.select(self.live.name, columns, [*self.mine(), *where])
+        people = self._people()
+        settings = [self._setting(dict(zip(columns, row, strict=True)), people) for row in rows]
+        return sorted(settings, key=lambda one: one.key)
+
+    def one(self, key: str) -> Setting:
+        """Return one setting.
+
+        Raises:
+            SettingMissingError: there is none of that key; the hint names those that are near.
+        """
+        if key.isprintable():
+            found = self.read([self.at(key)])
+            if found:
+                return found[0]
+        known = [setting.key for setting in self.read()]
+        near = get_close_matches(key, known, n=3) or [one for one in known if one.casefold() == key.casefold()]
+        raise SettingMissingError(
+            key=key, target=self.db.target, near=f" Near: {', '.join(near)}." if near else ""
+        )
+
+    def mine(self) -> list[Where]:
+        """Return the condition of the user's own rows; none where the settings are the app's."""
+        return [Condition(self.live.get(self.told.user), "=", self.user.id)] if self.user else []
+
+    def at(self, key: str) -> Where:
+        """Return the condition of one key."""
+        return AllOf([Condition(column, "=", part) for column, part in zip(self.keys, self.split(key), strict=True)])
+
+    def split(self, key: str) -> list[str]:
+        """Take a key apart as the table stores it: at its first dot, where category and key have columns of their own."""
+        if len(self.keys) == 1:
+            return [key]
+        category, _, rest = key.partition(".")
+        return [category, rest]
+
+    # Values --------------------------------------------------------------------------------------------------
+
+    def kind(self, stored_type: str) -> str:
+        """Return what a stored word for a type means."""
+        return self.shape.types.get(stored_type, "string") if self.shape else "string"
+
+    def typed(self, text: str, kind: str) -> object:
+        """Return the value that a person's ``text`` means.
+
+        Raises:
+            ValueError: it means none of that kind.
+        """
+        if kind == "boolean":
+            if text.strip().lower() not in TRUE + FALSE:
+                raise ValueError("it is neither true nor false")
+            return text.strip().lower() in TRUE
+        if kind in ("integer", "float", "number"):
+            return _number(text, whole=kind == "integer")
+        if kind == "json":
+            return load_json(text)
+        return text
+
+    def stored(self, value: object, kind: str) -> str:
+        """Return the text that is stored for a typed value."""
+        if kind == "boolean":
+            return self.told.true if value else self.told.false
+        if kind == "json":
+            return json.dumps(value, ensure_ascii=False)
+        return str(value)
+
+    def check(self, setting: Setting, value: object) -> None:
+        """Refuse a value that the setting's type, its own schema or the app's rules do not take.
+
+        Raises:
+            ValueInvalidError: it says which rule.
+        """
+        reason = self.broken(setting, value)
+        if reason:
+            shown = json.dumps(value, default=str)
+            shown = shown if len(shown) <= LONGEST_SHOWN else shown[:LONGEST_SHOWN] + "…"
+            raise ValueInvalidError(what=f"{setting.key} =", value=shown, reason=reason)
+        if isinstance(value, str):
+            check_rule("value", value.replace("\n", " ").replace("\t", " "), self.told.rules.get("value"))
+
+    def broken(self, setting: Setting, value: object) -> str:
+        """Return why a setting may not have that value, or nothing."""
+        wanted: dict[str, tuple[type, ...]] = {
+            "boolean": (bool,),
+            "integer": (int,),
+            "float": (int, float),
+            "number": (int, float),
+            "string": (str,),
+        }
+        kind = self.kind(setting.type)
+        if kind in wanted and (not isinstance(value, wanted[kind]) or (isinstance(value, bool) and kind != "boolean")):
+            return f"it is not of type {setting.type}"
+        if isinstance(setting.schema, str):
+            return f"its own schema in {self.live.name} is no JSON"
+        return _against_schema(value, setting.schema) if setting.schema is not None else ""
+
+    def type_for(self, value: object) -> str:
+        """Return the stored word for the type of a new setting's value.
+
+        Raises:
+            ValueInvalidError: the app knows no such type.
+        """
+        if self.shape is None:
+            return ""
+        known = {kind: word for word, kind in self.shape.types.items()}
+        for kind in KINDS.get(type(value), ("json",)):
+            if kind in known:
+                return known[kind]
+        raise ValueInvalidError(what="the value", value=json.dumps(value), reason="the app has no type for it")
+
+    # Writing -------------------------------------------------------------------------------------------------
+
+    def write(self, db: Writable, setting: Setting, value: object) -> None:
+        """Store a value that ``check`` has accepted; nobody of the app is named as who changed it."""
+        values = {self.value: self.stored(value, self.kind(setting.type)), **self._stamp()}
+        db.update(self.live.name, values, [*self.mine(), self.at(setting.key)])
+
+    def add(self, db: Writable, key: str, value: object) -> None:
+        """Add a setting."""
+        word = self.type_for(value)
+        values: dict[str, object] = dict(zip(self.keys, self.split(key), strict=True))
+        if self.user:
+            values[self.live.get(self.told.user)] = self.user.id
+        if self.type:
+            values[self.type] = word
+        category = self.fields.get("category")
+        if category and category not in values:
+            values[category] = key.partition(".")[0]
+        values |= {self.value: self.stored(value, self.kind(word) if self.shape else "string"), **self._stamp()}
+        lacking = self.live.uncovered(set(values))
+        if lacking:
+            raise SchemaLacksError(target=db.target, what=f"a value for {', '.join(lacking)}", purpose="a new setting")
+        db.insert(self.live.name, values)
+
+    def remove(self, db: Writable, key: str) -> None:
+        """Remove a setting."""
+        db.delete(self.live.name, [*self.mine(), self.at(key)])
+
+    # Within ----------------------------------------------------------------------------------------------------
+
+    def _stamp(self) -> dict[str, object]:
+        values: dict[str, object] = {}
+        if "updated_at" in self.fields:
+            values[self.fields["updated_at"]] = self.live.encode(self.fields["updated_at"], now())
+        if "updated_by" in self.fields:
+            values[self.fields["updated_by"]] = None
+        return values
+
+    def _shape(self) -> SettingsShape | None:
+        for shape in self.told.shape:
+            if find_column(self.live.table, shape.type):
+                return shape
+        if self.told.shape:
+            types = " or ".join(shape.type for shape in self.told.shape)
+            raise SchemaLacksError(target=self.db.target, what=f"column {self.live.name}.{types}", purpose="settings")
+        return None
+
+    def _people(self) -> dict[object, str]:
+        if "updated_by" not in self.fields or self.app.profile.users is None:
+            return {}
+        users = UserTable(self.app, self.db)
+        keys = [key for key in self.db.tally(self.live.name, self.fields["updated_by"]) if key is not None]
+        return {user.id: user.login for user in users.read([Condition(users.id, "in", keys)])} if keys else {}
+
+    def _setting(self, row: Mapping[str, object], people: Mapping[object, str]) -> Setting:
+        told = {word: row[column] for word, column in self.fields.items()}
+        key = ".".join(str(row[column]) for column in self.keys)
+        stored_type = str(row[self.type]) if self.type else "string"
+        kind = self.kind(stored_type)
+        category = told.get("category", key.partition(".")[0] if len(self.keys) > 1 else None)
+        by = told.get("updated_by")
+        return Setting(
+            key=key,
+            category=None if category is None else str(category),
+            value=self._read_value(row[self.value], kind),
+            type=stored_type,
+            default=self._default(key, told, kind),
+            public=None if told.get("public") is None else read_boolean(told["public"]),
+            description=None if told.get("description") is None else str(told["description"]),
+            updated_at=read_time(told.get("updated_at")),
+            updated_by=None if by is None else people.get(by, f"(unknown: {by})"),
+            schema=_schema(told.get("schema")),
+        )
+
+    def _read_value(self, stored: object, kind: str) -> object:
+        if stored is None:
+            return None
+        try:
+            return self.typed(str(stored), kind)
+        except ValueError:  # shown as it stands; ``settings validate`` reports it
+            return stored
+
+    def _default(self, key: str, told: Mapping[str, object], kind: str) -> object:
+        if "default" in self.fields:
+            return self._read_value(told.get("default"), kind)
+        return self.shape.defaults.get(key) if self.shape else None
+
+
+def section(app: App, scope: str) -> Settings | None:
+    """Return what the profile says of the settings of that scope."""
+    return next((told for told in app.profile.settings if told.scope == scope), None)
+
+
+def database_of(app: App, scope: str) -> str:
+    """Return the database that holds the settings of that scope."""
+    told = section(app, scope)
+    return (told.database if told else "") or app.main()
+
+
+def load_json(text: str) -> object:
+    """Return what JSON says.
+
+    Raises:
+        ValueError: it is not JSON, or nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is no JSON ({error.msg}, column {error.colno})") from error
+
+
+def _number(text: str, *, whole: bool) -> int | float:
+    try:
+        return int(text)
+    except ValueError:
+        if whole:
+            raise ValueError("it is no whole number") from None
+    try:
+        number = float(text)
+    except ValueError:
+        raise ValueError("it is no number") from None
+    if number != number or number in (float("inf"), float("-inf")):  # noqa: PLR0124 - only NaN differs from itself
+        raise ValueError("it is no number that can be stored")
+    return number
+
+
+def _schema(stored: object) -> object:
+    """Return a stored JSON Schema; the text itself where it is no JSON."""
+    if stored is None or stored == "":
+        return None
+    try:
+        return load_json(str(stored))
+    except ValueError:
+        return str(stored)
+
+
+def _against_schema(value: object, schema: Any) -> str:
+    from jsonschema import Draft202012Validator  # noqa: PLC0415 - 60 ms, and only where a schema is stored
+    from jsonschema.exceptions import SchemaError, ValidationError, best_match
+    from referencing import Registry
+    from referencing.exceptions import Unresolvable
+
+    try:
+        Draft202012Validator.check_schema(schema)
+        # An empty registry: a schema from a database must not make dbctl fetch anything.
+        wrong: ValidationError | None = best_match(Draft202012Validator(schema, registry=Registry()).iter_errors(value))
+    except SchemaError as error:
+        return f"its own schema is no JSON Schema ({error.message})"
+    except (Unresolvable, RecursionError) as error:
+        return f"its own schema cannot be used ({type(error).__name__})"
+    return wrong.message if wrong else ""

@@ -1,0 +1,96 @@
+"""What keeps users signed in, or out: sign-in tokens and failed attempts, ended and cleared as the app does it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dbctl.engines.base import AllOf, AnyOf, Condition, Readable, Where, Writable
+from dbctl.model import Value, now
+from dbctl.profiles.model import SignedIn
+from dbctl.services.live import Live
+from dbctl.services.user_table import User, UserTable
+
+
+class Tokens(Value, frozen=True, kw_only=True):
+    """Sign-in tokens of a user, counted; their values are never shown."""
+
+    valid: int
+    expired: int
+    revoked: int
+
+
+def count_tokens(users: UserTable, user: User) -> Tokens | None:
+    """Return how many tokens of each state a user has; None where the app stores none."""
+    if not users.told.signed_in:
+        return None
+    total = expired = revoked = 0
+    for told in users.told.signed_in:
+        live = _live(users, users.db, told)
+        owned: Where = Condition(live.get(told.user), "=", user.id)
+        count = users.db.count(told.table, [owned])
+        open_ones = [owned, *_not_ended(live, told)]
+        still = users.db.count(told.table, open_ones)
+        expiry = live.find(told.expires_at)
+        late = users.db.count(told.table, [*open_ones, Condition(expiry, "<=", now())]) if expiry else 0
+        total, expired, revoked = total + count, expired + late, revoked + count - still
+    return Tokens(valid=total - expired - revoked, expired=expired, revoked=revoked)
+
+
+def planned_end(users: UserTable, gone: Sequence[User]) -> dict[str, int]:
+    """Return, by table, how many rows ``end`` would touch."""
+    counted = {}
+    for told in users.told.signed_in:
+        live = _live(users, users.db, told)
+        counted[told.table] = users.db.count(told.table, _open_of(live, told, gone))
+    return {table: rows for table, rows in counted.items() if rows}
+
+
+def end(users: UserTable, db: Writable, gone: Sequence[User]) -> int:
+    """End whatever keeps these users signed in; return how many sessions that were."""
+    ended = 0
+    for told in users.told.signed_in:
+        live = _live(users, db, told)
+        values = live.constants(told.end)
+        where = _open_of(live, told, gone)
+        ended += db.update(told.table, values, where) if values else db.delete(told.table, where)
+    return ended
+
+
+def failed_attempts(users: UserTable, locked: Sequence[User]) -> list[Where]:
+    """Return the condition for the failed attempts of these users: every spelling, and all from their addresses."""
+    told = users.app.ability(users.told.lockout, "lockout")
+    live = Live(users.app.profile, users.db, told.table, "failed sign-ins")
+    failed = [Condition(column, "=", value) for column, value in live.constants(told.failed).items()]
+    typed = live.get(told.login)
+    spelled: Where = AnyOf(
+        [Condition(typed, "same", text) for user in locked for text in (user.username, user.email, user.login) if text]
+    )
+    address = live.find(told.address)
+    if address is None:
+        return [*failed, spelled]
+    rows = users.db.select(told.table, [address], [*failed, spelled])
+    seen = sorted({str(found) for (found,) in rows if found})
+    return [*failed, AnyOf([spelled, Condition(address, "in", seen)])]
+
+
+def _live(users: UserTable, db: Readable, told: SignedIn) -> Live:
+    return Live(users.app.profile, db, told.table, "sign-in tokens")
+
+
+def _open_of(live: Live, told: SignedIn, gone: Sequence[User]) -> list[Where]:
+    return [live.among(told.user, [user.id for user in gone]), *_not_ended(live, told)]
+
+
+def _not_ended(live: Live, told: SignedIn) -> list[Where]:
+    """Return the conditions of a row that ``told.end`` has not touched: a time is unset, another value differs."""
+    conditions: list[Where] = []
+    for name, constant in told.end.items():
+        column = live.find(name)
+        if column is None:
+            continue
+        if constant == ":now":
+            conditions.append(AnyOf([Condition(column, "=", None), Condition(column, "=", "")]))
+        else:
+            value = live.constants({name: constant})[column]
+            conditions.append(AnyOf([Condition(column, "=", None), AllOf([Condition(column, "!=", value)])]))
+    return conditions

@@ -1,0 +1,146 @@
+"""Users: who there is, and all that is known of one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+from dbctl.engines.base import Condition, Order, Readable, Where
+from dbctl.errors import PasswordWrongError
+from dbctl.model import Page, Secret, Value, Window
+from dbctl.profiles.codecs import HASHES, read_time
+from dbctl.services import roles, settings
+from dbctl.services.apps import App
+from dbctl.services.live import Live, find_column
+from dbctl.services.user_sessions import Tokens, count_tokens
+from dbctl.services.user_table import User, UserTable, Who, database_of
+
+
+class Filter(Value, frozen=True, kw_only=True):
+    """Which users a list is about: those that meet everything said."""
+
+    role: str = ""
+    active: bool | None = None
+    never_signed_in: bool = False
+    inactive: timedelta | None = None
+    fields: Mapping[str, str] = {}  #: a mapped field and the value it must have
+
+
+class Activity(Value, frozen=True, kw_only=True):
+    """One action in the app's own record."""
+
+    action: str
+    at: datetime | None
+
+
+class UserShown(Value, frozen=True, kw_only=True):
+    """All that is known of one user; what the app does not keep is None."""
+
+    id: object
+    login: str
+    username: str | None
+    email: str | None
+    name: str | None
+    role: str | None
+    active: bool | None
+    created_at: datetime | None
+    updated_at: datetime | None
+    last_login_at: datetime | None
+    permissions: Sequence[str] | None
+    tokens: Tokens | None
+    settings: Mapping[str, object] | None
+    statistics: Mapping[str, object] | None
+    last_activity: Activity | None
+    extra: Mapping[str, object] = {}
+
+
+class PasswordChecked(Value, frozen=True, kw_only=True):
+    """Answer of ``users check-password``."""
+
+    login: str
+    matches: bool
+
+
+def table(app: App) -> UserTable:
+    """Return the users of the app, opened for reading."""
+    return UserTable(app, app.reader(database_of(app)))
+
+
+def list_users(app: App, wanted: Filter, window: Window) -> Page[User]:
+    """Return the users that meet every part of ``wanted``."""
+    users = table(app)
+    where: list[Where] = [users.where_field(field, text) for field, text in wanted.fields.items()]
+    if wanted.role:
+        where.append(users.where_field("role", wanted.role))
+    if wanted.active is not None:
+        where.append(users.where_active(active=wanted.active))
+    if wanted.never_signed_in:
+        where.append(users.where_never_signed_in())
+    if wanted.inactive is not None:
+        where.append(users.where_inactive(wanted.inactive))
+    items = users.read(where, window=window)
+    total = users.db.count(users.live.name, where)
+    return Page(items=items, total=total, limit=window.limit, offset=window.offset)
+
+
+def show_users(app: App, who: Who) -> UserShown | Page[UserShown]:
+    """Return all that is known of the user who is meant; a page of them where several are."""
+    users = table(app)
+    found = [_shown(users, user) for user in users.find(who)]
+    return found[0] if len(found) == 1 else Page(items=found, total=len(found))
+
+
+def check_password(app: App, login: str, password: Secret) -> PasswordChecked:
+    """Say that a password fits what is stored.
+
+    Raises:
+        PasswordWrongError: it does not.
+    """
+    users = table(app)
+    user = users.one(login)
+    told = app.ability(users.told.password, "passwords")
+    stored = users.db.select(users.live.name, [users.live.get(told.column)], [Condition(users.id, "=", user.id)])
+    if not HASHES[told.codec].fits(password, str(stored[0][0])):
+        raise PasswordWrongError(login=user.login)
+    return PasswordChecked(login=user.login, matches=True)
+
+
+def _shown(users: UserTable, user: User) -> UserShown:
+    app = users.app
+    return UserShown(
+        **{field: getattr(user, field) for field in User.__struct_fields__},
+        permissions=roles.permissions_of(app, users.db, user.role) if app.profile.roles and user.role else None,
+        tokens=count_tokens(users, user),
+        settings=settings.values_of(app, users.db, user) if settings.section(app, "user") else None,
+        statistics=_statistics(users, user),
+        last_activity=_last_activity(app, users.db, user),
+    )
+
+
+def _statistics(users: UserTable, user: User) -> Mapping[str, object] | None:
+    told = users.told.statistics
+    if told is None or told.table not in users.db.tables():
+        return None
+    live = Live(users.app.profile, users.db, told.table, "statistics")
+    columns = [column for name in told.columns if (column := live.find(name))]
+    rows = users.db.select(told.table, columns, [Condition(live.get(told.user), "=", user.id)])
+    values = dict(zip(columns, rows[0], strict=True)) if rows else dict.fromkeys(columns)
+    return {name: read_time(value) if name.endswith("_at") else value for name, value in values.items()}
+
+
+def _last_activity(app: App, db: Readable, user: User) -> Activity | None:
+    told = app.profile.audit
+    if told is None or told.table not in db.tables():
+        return None
+    live = Live(app.profile, db, told.table, "the app's record of actions")
+    by, at, action = (find_column(live.table, told.fields.get(field)) for field in ("user", "at", "action"))
+    if not (by and at and action):
+        return None
+    rows = db.select(
+        told.table,
+        [action, at],
+        [Condition(by, "=", user.id)],
+        order_by=[Order([at], descending=True, time=True)],
+        limit=1,
+    )
+    return Activity(action=str(rows[0][0]), at=read_time(rows[0][1])) if rows else None
