@@ -140,7 +140,8 @@ def parse(file: Path) -> Configuration:
         raise FileFailedError(path=file, reason=error.strerror) from error
     folder = file.resolve().parent
     apps = {
-        name: _resolved(name, app, folder, text) for name, app in toml.structure(told, _File, text).apps.items()
+        name: _resolved(name, app, folder, text)
+        for name, app in toml.structure(told, _File, text).apps.items()
     }
     return Configuration(path=file, apps=apps)
 
@@ -149,7 +150,11 @@ def _places() -> list[Path]:
     from platformdirs import site_config_path, user_config_path  # noqa: PLC0415 - ./dbctl.toml is the common case
 
     here = Path(FILE_NAME)
-    return [here] if here.is_file() else [here, user_config_path("dbctl") / FILE_NAME, site_config_path("dbctl") / FILE_NAME]
+    return (
+        [here]
+        if here.is_file()
+        else [here, user_config_path("dbctl") / FILE_NAME, site_config_path("dbctl") / FILE_NAME]
+    )
 
 
 def _resolved(name: str, app: AppConfig, folder: Path, text: str) -> App:

@@ -141,7 +141,10 @@ class WrongAppError(DbctlError):
 
 class DatabaseMissingError(DbctlError):
     code, exit_status = "database-missing", Exit.UNREACHABLE
-    sentence, remedy = "{target}: there is no file {path}", "Check the path in the configuration; dbctl migrate up creates a new database."
+    sentence, remedy = (
+        "{target}: there is no file {path}",
+        "Check the path in the configuration; dbctl migrate up creates a new database.",
+    )
 
 
 class UnreachableError(DbctlError):
@@ -151,7 +154,10 @@ class UnreachableError(DbctlError):
 
 class NotADatabaseError(DbctlError):
     code, exit_status = "not-a-database", Exit.UNSOUND
-    sentence, remedy = "{target}: {path} is no {engine} database", "Check the path; a backup may have to be restored."
+    sentence, remedy = (
+        "{target}: {path} is no {engine} database",
+        "Check the path; a backup may have to be restored.",
+    )
 
 
 class CorruptError(DbctlError):
@@ -178,7 +184,10 @@ class DiskFullError(DbctlError):
 
 class QueryFailedError(DbctlError):
     code, exit_status = "query-failed", Exit.FAILED
-    sentence, remedy = "{target} refused a statement: {reason}", "Nothing was changed. dbctl apps check compares profile and database."
+    sentence, remedy = (
+        "{target} refused a statement: {reason}",
+        "Nothing was changed. dbctl apps check compares profile and database.",
+    )
 
 
 class ConstraintError(DbctlError):
@@ -273,7 +282,10 @@ class AlreadyExistsError(DbctlError):
 
 class AmbiguousLoginError(DbctlError):
     code, exit_status = "login-ambiguous", Exit.REFUSED
-    sentence, remedy = "{login!r} fits several users of {target} (ids {ids})", "Nothing was changed. Say which by --id."
+    sentence, remedy = (
+        "{login!r} fits several users of {target} (ids {ids})",
+        "Nothing was changed. Say which by --id.",
+    )
 
 
 class LastAdminError(DbctlError):
@@ -284,12 +296,18 @@ class LastAdminError(DbctlError):
 
 class RoleHeldError(DbctlError):
     code, exit_status = "role-held", Exit.REFUSED
-    sentence, remedy = "role {name!r} is held by {count} users", "Nothing was changed. Move them first: dbctl users set-role LOGIN ROLE."
+    sentence, remedy = (
+        "role {name!r} is held by {count} users",
+        "Nothing was changed. Move them first: dbctl users set-role LOGIN ROLE.",
+    )
 
 
 class BuiltInRoleError(DbctlError):
     code, exit_status = "role-built-in", Exit.REFUSED
-    sentence, remedy = "role {name!r} is built into {profile}", "Nothing was changed. Create a role of your own beside it."
+    sentence, remedy = (
+        "role {name!r} is built into {profile}",
+        "Nothing was changed. Create a role of your own beside it.",
+    )
 
 
 class ConfirmationMissingError(DbctlError):

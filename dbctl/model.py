@@ -22,6 +22,19 @@ class Value(msgspec.Struct, frozen=True, kw_only=True):
     A field named ``extra`` holds an app's further columns; they are shown beside the others under their own names.
     """
 
+    def brief(self) -> Row | Sequence[Row]:
+        """Return what a table shows of it to a person; empty: all its fields. Every other form has all of them."""
+        return {}
+
+
+class Done(Value, frozen=True, kw_only=True):
+    """Base of what a change answers. Into a pipe a table says nothing about it, so that cron mails only trouble."""
+
+    @property
+    def tells(self) -> bool:
+        """Whether it holds what is said only this once, such as a password that dbctl made up."""
+        return False
+
 
 class Secret:
     """Text that never shows itself: only ``reveal`` gives it, at the call that needs it."""

@@ -87,12 +87,16 @@ def structure(told: object, kind: type[T], text: str, *, at: Sequence[Key] = ())
             deepest = max([wrong, *(wrong.context or ())], key=lambda one: len(one.absolute_path))
             path = [*at, *deepest.absolute_path]
             found.append(Mistake(line_of(text, path), dotted(path), deepest.message))
-        raise TomlError(*(sorted(found, key=lambda one: one.line) or [Mistake(1, dotted(at), str(error))])) from error
+        raise TomlError(
+            *(sorted(found, key=lambda one: one.line) or [Mistake(1, dotted(at), str(error))])
+        ) from error
 
 
 def dotted(path: Sequence[Key]) -> str:
     """Return a path as a person writes it: ``users.rules``, ``search[0].keys``."""
-    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path).lstrip(".") or "the file"
+    return (
+        "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path).lstrip(".") or "the file"
+    )
 
 
 def line_of(text: str, path: Sequence[Key]) -> int:
@@ -106,12 +110,16 @@ def line_of(text: str, path: Sequence[Key]) -> int:
             names = _names(header[2])
             here = _placed(names[:-1], seen)
             if header[1] == "[[":
-                at = tuple([*here, names[-1]])
+                at = (*here, names[-1])
                 seen[at] = seen.get(at, -1) + 1
             here = _placed(names, seen)
             named: list[Key] = here
         else:
-            named = [*here, *_names(line.partition("=")[0])] if "=" in line and not line.lstrip().startswith("#") else []
+            named = (
+                [*here, *_names(line.partition("=")[0])]
+                if "=" in line and not line.lstrip().startswith("#")
+                else []
+            )
         depth = _shared(named, path)
         if depth > best_depth and (depth == len(named) or not header):
             best, best_depth = number, depth

@@ -106,7 +106,9 @@ class Order(Value, frozen=True):
     descending: bool = False
     time: bool = False  #: compare as times, whatever form each row stores
     nocase: bool = False
-    through: Within | None = None  #: ``columns`` belong to this link's table; its smallest linked value counts
+    through: Within | None = (
+        None  #: ``columns`` belong to this link's table; its smallest linked value counts
+    )
     random: bool = False  #: no column at all: any order, another one each time
 
 

@@ -49,7 +49,12 @@ def write_lock(path: Path, target: str, purpose: str, *, timeout: float) -> Iter
                 if time.monotonic() >= deadline:
                     raise BusyError(target=target, holder=_told(beside), waited=f"{timeout:g}") from None
                 time.sleep(RETRY_SECONDS)
-        told = {"pid": os.getpid(), "host": socket.gethostname(), "command": purpose, "since": now().isoformat()}
+        told = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "command": purpose,
+            "since": now().isoformat(),
+        }
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(told).encode(), 0)
         yield

@@ -21,7 +21,12 @@ def open_for_reading(url: Url, target: str, *, timeout: float) -> Readable:
 
 
 def open_for_writing(
-    url: Url, target: str, *, timeout: float, pragmas: Mapping[str, str], create: Mapping[str, str] | None = None
+    url: Url,
+    target: str,
+    *,
+    timeout: float,
+    pragmas: Mapping[str, str],
+    create: Mapping[str, str] | None = None,
 ) -> Writable:
     """Open the database at ``url`` for writing; ``create`` gives the pragmas of one that is made where none is."""
     from dbctl.engines.sqlite import SQLiteWriter  # noqa: PLC0415 - as above
@@ -43,6 +48,8 @@ def split_script(url: Url, text: str) -> Script:
 def _file(url: Url, target: str) -> Path:
     if url.engine != "sqlite":
         raise NotSupportedError(
-            what=f"opening {target} ({url})", by="this version of dbctl", instead="It opens SQLite databases only."
+            what=f"opening {target} ({url})",
+            by="this version of dbctl",
+            instead="It opens SQLite databases only.",
         )
     return Path(url.path)

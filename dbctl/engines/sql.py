@@ -26,7 +26,7 @@ Row = tuple[object, ...]
 
 def ident(name: str) -> str:
     """Quote ``name`` as an identifier of standard SQL; any text but NUL and lone surrogates can be one."""
-    if "\0" in name or not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name):
+    if "\0" in name or (not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name)):
         raise ValueInvalidError(what="name", value=ascii(name), reason="no database can hold it")
     return '"' + name.replace('"', '""') + '"'
 
@@ -150,7 +150,9 @@ class SqlReader(ABC):
     def _described(self, table: str, column: str) -> Column:
         found = self._checked(table).columns.get(column)
         if found is None:
-            raise SchemaLacksError(target=self.target, what=f"column {table}.{column}", purpose="this command")
+            raise SchemaLacksError(
+                target=self.target, what=f"column {table}.{column}", purpose="this command"
+            )
         return found
 
     def _column(self, table: str, column: str, alias: str) -> str:
@@ -210,7 +212,11 @@ class SqlReader(ABC):
             return
         owner, inner = (order.through.table, statement.alias()) if order.through else (table, alias)
         named = [self._column(owner, column, inner) for column in order.columns]
-        value = named[0] if len(named) == 1 else f"coalesce({', '.join(f'nullif({name}, {chr(39) * 2})' for name in named)})"
+        value = (
+            named[0]
+            if len(named) == 1
+            else f"coalesce({', '.join(f'nullif({name}, {chr(39) * 2})' for name in named)})"
+        )
         if order.time:
             value = self._milliseconds(value)
         if order.through:
@@ -222,6 +228,10 @@ class SqlReader(ABC):
                 f"(select min({value}) from {self._table(link.table)} {inner}"  # noqa: S608 - as above
                 f"{inside}{' and' if inside else ' where'} {there} = {here})"
             )
-        if order.time or order.through or all(self._described(owner, name).nullable for name in order.columns):
+        if (
+            order.time
+            or order.through
+            or all(self._described(owner, name).nullable for name in order.columns)
+        ):
             yield f"({value} is null)"
         yield f"{self._folded(value) if order.nocase else value}{' desc' if order.descending else ''}"

@@ -71,7 +71,9 @@ class SQLiteReader(SqlReader):
     def __init__(self, path: Path, target: str, *, timeout: float = 5.0) -> None:
         """Open ``path``, waiting at most ``timeout`` seconds whenever somebody else holds a lock."""
         self.target = target
-        self.path = Path(os.path.realpath(path))  # side files stand beside the real file, not beside a link to it
+        self.path = Path(
+            os.path.realpath(path)
+        )  # side files stand beside the real file, not beside a link to it
         self._timeout = timeout
         self._connection: sqlite3.Connection | None = None
         self._tables: dict[str, Table] | None = None
@@ -101,13 +103,9 @@ class SQLiteReader(SqlReader):
         for name in self.tables():
             for key in self.utils.table(name).foreign_keys:
                 if key.other_table.lower() == table.lower():
+                    action = cast("Literal['CASCADE']", key.on_delete)
                     found.append(
-                        Reference(
-                            table=name,
-                            columns=tuple(key.columns),
-                            to=tuple(key.other_columns),
-                            on_delete=cast("Literal['CASCADE']", key.on_delete),
-                        )
+                        Reference(table=name, columns=key.columns, to=key.other_columns, on_delete=action)
                     )
         return found
 
@@ -132,7 +130,9 @@ class SQLiteReader(SqlReader):
             words = str(detail).split()
             if words[:1] == ["SCAN"] and "INDEX" not in words and "json_each" not in words:
                 scans.append(words[1])
-        return Explanation(sql=sql, parameters=tuple(statement.parameters.values()), plan=plan, full_scans=scans)
+        return Explanation(
+            sql=sql, parameters=tuple(statement.parameters.values()), plan=plan, full_scans=scans
+        )
 
     @property
     def utils(self) -> Database:
@@ -211,7 +211,9 @@ class SQLiteReader(SqlReader):
 
     def _unreachable(self, reason: str) -> UnreachableError:
         return UnreachableError(
-            target=self.target, reason=reason, instead=f"Check owner and mode of {self.path} and of its directory."
+            target=self.target,
+            reason=reason,
+            instead=f"Check owner and mode of {self.path} and of its directory.",
         )
 
     def _open(self, *, unlocked: bool) -> None:
@@ -428,7 +430,9 @@ class SQLiteWriter(SQLiteReader):
 
     def update(self, table: str, values: Mapping[str, object], where: Sequence[Where]) -> int:
         statement = Statement()
-        sets = ", ".join(f"{self._column(table, name, '')} = {statement.bind(value)}" for name, value in values.items())
+        sets = ", ".join(
+            f"{self._column(table, name, '')} = {statement.bind(value)}" for name, value in values.items()
+        )
         condition = self._where(statement, table, where, "t0")
         sql = f"update {self._table(table)} as t0 set {sets}{condition}"  # noqa: S608 - as above
         return self._write(sql, statement.parameters).rowcount
@@ -436,7 +440,9 @@ class SQLiteWriter(SQLiteReader):
     def delete(self, table: str, where: Sequence[Where]) -> int:
         statement = Statement()
         condition = self._where(statement, table, where, "t0")
-        return self._write(f"delete from {self._table(table)} as t0{condition}", statement.parameters).rowcount  # noqa: S608 - as above
+        return self._write(
+            f"delete from {self._table(table)} as t0{condition}", statement.parameters
+        ).rowcount
 
     @contextmanager
     def lock(self, purpose: str) -> Iterator[None]:
@@ -486,7 +492,9 @@ class SQLiteWriter(SQLiteReader):
     def _orphans_before(self) -> Counter[tuple[object, object]]:
         try:
             return self._orphans()
-        except QueryFailedError:  # keys that point to nothing unique; if they still do at the end, that is refused
+        except (
+            QueryFailedError
+        ):  # keys that point to nothing unique; if they still do at the end, that is refused
             return Counter()
 
     def _orphans(self) -> Counter[tuple[object, object]]:

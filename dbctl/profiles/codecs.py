@@ -124,7 +124,9 @@ HashCodec = Literal["bcrypt"]
 class Hash(NamedTuple):
     """How passwords are stored."""
 
-    make: Callable[[Secret, int], str]  #: what is stored for a password, at a cost; the cost's unit is the hash's own
+    make: Callable[
+        [Secret, int], str
+    ]  #: what is stored for a password, at a cost; the cost's unit is the hash's own
     fits: Callable[[Secret, str], bool]  #: whether a password is the one behind what is stored
     recognises: Callable[[str], bool]  #: whether a text can be what is stored
 

@@ -37,7 +37,9 @@ class Migrations(Section, frozen=True, kw_only=True):
     """Where a database's migrations stand and how they are recorded."""
 
     format: Literal["numbered"] = "numbered"
-    find: Sequence[str] = ()  #: folders of the app's own files that ``init`` looks for below the app's directory
+    find: Sequence[
+        str
+    ] = ()  #: folders of the app's own files that ``init`` looks for below the app's directory
     ledger: Ledger
 
 

@@ -75,7 +75,7 @@ class App:
         """
         if section:
             return section
-        others = [name for name in loader.names() if getattr(loader.load(name), what.split()[-1], None)]
+        others = [name for name in loader.names() if getattr(loader.load(name), what.rsplit(maxsplit=1)[-1], None)]
         raise AbilityMissingError(
             app=self.name, profile=self.profile.name, ability=what, others=", ".join(others) or "none"
         )

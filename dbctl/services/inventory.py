@@ -8,9 +8,9 @@ from pathlib import Path
 from dbctl import config, toml
 from dbctl.engines.base import Readable, Table
 from dbctl.errors import DbctlError, FileMissingError
-from dbctl.model import Finding, Findings, Page, Value
+from dbctl.model import Finding, Findings, Page, Row, Value
 from dbctl.profiles import loader, search_model
-from dbctl.profiles.model import Name, Profile
+from dbctl.profiles.model import Name, Profile, Users
 from dbctl.services.apps import App
 from dbctl.services.live import find_column
 
@@ -32,6 +32,10 @@ class AppListed(Value, frozen=True, kw_only=True):
     profile: str
     protected: bool
     databases: Sequence[DatabaseListed]
+
+    def brief(self) -> Row:
+        told = {"name": self.name, "profile": self.profile, "protected": self.protected}
+        return told | {"databases": [one.name for one in self.databases if one.url]}
 
 
 class ProfileShown(Value, frozen=True, kw_only=True):
@@ -65,7 +69,10 @@ def list_apps(selection: config.Selection) -> Page[AppListed]:
         profile = loader.load(app.profile)
         items.append(
             AppListed(
-                name=app.name, profile=profile.name, protected=app.protected, databases=_databases(profile, app.databases)
+                name=app.name,
+                profile=profile.name,
+                protected=app.protected,
+                databases=_databases(profile, app.databases),
             )
         )
     return Page(items=items, total=len(items))
@@ -173,15 +180,8 @@ def _inconsistent(profile: Profile) -> Iterator[tuple[Sequence[str | int], str]]
         yield ("databases",), "it names no database"
     for name in {one.database for one in _names(profile)} - set(profile.databases):
         yield ("databases",), f"{name} is named elsewhere and not described here"
-    users = profile.users
-    if users:
-        for field in users.login:
-            if field not in users.fields:
-                yield ("users", "login"), f"{field} is none of users.fields"
-        if users.admin and not users.role:
-            yield ("users", "admin"), "there is no users.role"
-        if users.role and not users.role.table and profile.roles:
-            yield ("users", "role"), "there are [roles], but users.role names no table"
+    if profile.users:
+        yield from _inconsistent_users(profile, profile.users)
     if profile.roles and "name" not in profile.roles.fields:
         yield ("roles", "fields"), "name is missing"
     for at, search in enumerate(profile.search):
@@ -196,34 +196,24 @@ def _inconsistent(profile: Profile) -> Iterator[tuple[Sequence[str | int], str]]
             yield ("settings", at), "scope is user, and no column says whose"
 
 
+def _inconsistent_users(profile: Profile, users: Users) -> Iterator[tuple[Sequence[str | int], str]]:
+    for field in users.login:
+        if field not in users.fields:
+            yield ("users", "login"), f"{field} is none of users.fields"
+    if users.admin and not users.role:
+        yield ("users", "admin"), "there is no users.role"
+    if users.role and not users.role.table and profile.roles:
+        yield ("users", "role"), "there are [roles], but users.role names no table"
+
+
 def _names(profile: Profile) -> Iterator[Named]:
     """Yield every table and column that a profile names, with the place where it does."""
     main = next((name for name, told in profile.databases.items() if told.mode == "read-write"), "")
     for name, told in profile.databases.items():
         for table in told.needs:
             yield Named(key=("databases", name, "needs"), database=name, table=table)
-    users = profile.users
-    if users:
-        here = users.database or main
-        yield from _table(("users",), here, users.table, {"id": users.id.column, **users.fields})
-        if users.password:
-            yield from _table(("users", "password"), here, users.table, {"column": users.password.column})
-        if users.role:
-            yield from _table(("users", "role"), here, users.table, {"column": users.role.column})
-            if users.role.table:
-                yield from _table(("users", "role"), here, users.role.table, {"key": users.role.key, "name": users.role.name})
-        for at, ended in enumerate(users.signed_in):
-            key = ("users", "signed_in", at)
-            columns: dict[str, Name] = {"user": ended.user, "expires_at": ended.expires_at}
-            yield from _table(key, here, ended.table, columns | {name: name for name in ended.end})
-        if users.lockout:
-            out = users.lockout
-            columns = {"login": out.login, **{name: name for name in out.failed}}
-            yield from _table(("users", "lockout"), here, out.table, columns | ({"address": out.address} if out.address else {}))
-        if users.statistics:
-            told_row = users.statistics
-            columns = {"user": told_row.user, **{name: name for name in told_row.columns}}
-            yield from _table(("users", "statistics"), here, told_row.table, columns)
+    if profile.users:
+        yield from _names_of_users(profile.users, profile.users.database or main)
     yield from _names_of_roles(profile, main)
     for at, setting in enumerate(profile.settings):
         here = setting.database or main
@@ -238,6 +228,38 @@ def _names(profile: Profile) -> Iterator[Named]:
         yield from _table(("audit",), told_audit.database or main, told_audit.table, dict(told_audit.fields))
 
 
+def _names_of_users(users: Users, here: str) -> Iterator[Named]:
+    yield from _table(("users",), here, users.table, {"id": users.id.column, **users.fields})
+    if users.password:
+        yield from _table(("users", "password"), here, users.table, {"column": users.password.column})
+    if users.role:
+        yield from _table(("users", "role"), here, users.table, {"column": users.role.column})
+        if users.role.table:
+            yield from _table(
+                ("users", "role"),
+                here,
+                users.role.table,
+                {"key": users.role.key, "name": users.role.name},
+            )
+    for at, ended in enumerate(users.signed_in):
+        key = ("users", "signed_in", at)
+        columns: dict[str, Name] = {"user": ended.user, "expires_at": ended.expires_at}
+        yield from _table(key, here, ended.table, columns | {name: name for name in ended.end})
+    if users.lockout:
+        out = users.lockout
+        columns = {"login": out.login, **{name: name for name in out.failed}}
+        yield from _table(
+            ("users", "lockout"),
+            here,
+            out.table,
+            columns | ({"address": out.address} if out.address else {}),
+        )
+    if users.statistics:
+        told_row = users.statistics
+        columns = {"user": told_row.user, **{name: name for name in told_row.columns}}
+        yield from _table(("users", "statistics"), here, told_row.table, columns)
+
+
 def _names_of_roles(profile: Profile, main: str) -> Iterator[Named]:
     roles = profile.roles
     if roles is None:
@@ -247,15 +269,24 @@ def _names_of_roles(profile: Profile, main: str) -> Iterator[Named]:
     told = roles.permissions
     if told:
         columns: dict[str, Name] = {"key": told.key, "name": told.name}
-        optional: dict[str, Name] = {"description": told.description, "resource": told.resource, "action": told.action}
+        optional: dict[str, Name] = {
+            "description": told.description,
+            "resource": told.resource,
+            "action": told.action,
+        }
         yield from _table(("roles", "permissions"), here, told.table, columns | optional)
         link = told.link
         yield from _table(
-            ("roles", "permissions", "link"), here, link.table, {"role": link.role, "permission": link.permission}
+            ("roles", "permissions", "link"),
+            here,
+            link.table,
+            {"role": link.role, "permission": link.permission},
         )
 
 
-def _table(key: Sequence[str | int], database: str, table: str, columns: Mapping[str, Name]) -> Iterator[Named]:
+def _table(
+    key: Sequence[str | int], database: str, table: str, columns: Mapping[str, Name]
+) -> Iterator[Named]:
     yield Named(key=(*key, "table"), database=database, table=table)
     for word, column in columns.items():
         optional = isinstance(column, list) or column.endswith("?")
@@ -268,7 +299,12 @@ def _lacking(app: App, live: Readable, names: Sequence[Named], text: str) -> Ite
         there = one.table in tables
         if one.column is None and not there and not one.optional:
             yield _lacks(app, one, f"table {one.table}", text)
-        elif one.column is not None and there and not one.optional and not find_column(tables[one.table], one.column):
+        elif (
+            one.column is not None
+            and there
+            and not one.optional
+            and not find_column(tables[one.table], one.column)
+        ):
             yield _lacks(app, one, f"column {one.table}.{one.column}", text)
 
 
@@ -327,7 +363,9 @@ def _unset(app: App, database: str) -> Finding:
 
 
 def _mistake(file: str, one: toml.Mistake) -> Finding:
-    return Finding(target=file, severity="error", code="mistake", message=f"line {one.line}, {one.key}: {one.reason}")
+    return Finding(
+        target=file, severity="error", code="mistake", message=f"line {one.line}, {one.key}: {one.reason}"
+    )
 
 
 def _failure(target: str, error: DbctlError) -> Finding:

@@ -44,16 +44,20 @@ class Live:
         """
         column = find_column(self.table, name)
         if column is None and name:
-            optional = isinstance(name, str) and name.endswith("?") or not isinstance(name, str)
+            optional = (isinstance(name, str) and name.endswith("?")) or not isinstance(name, str)
             if not optional:
-                raise SchemaLacksError(target=self.db.target, what=f"column {self.name}.{name}", purpose=self._purpose)
+                raise SchemaLacksError(
+                    target=self.db.target, what=f"column {self.name}.{name}", purpose=self._purpose
+                )
         return column
 
     def get(self, name: Name) -> str:
         """Return the column; raises SchemaLacksError where it is missing."""
         column = self.find(name)
         if column is None:
-            raise SchemaLacksError(target=self.db.target, what=f"column {self.name}.{name}", purpose=self._purpose)
+            raise SchemaLacksError(
+                target=self.db.target, what=f"column {self.name}.{name}", purpose=self._purpose
+            )
         return column
 
     def encode(self, column: str, value: object) -> object:
@@ -74,7 +78,11 @@ class Live:
         for name, constant in told.items():
             column = self.find(name)
             if column is not None:
-                meant = {":now": now(), ":null": None}.get(constant, constant) if isinstance(constant, str) else constant
+                meant = (
+                    {":now": now(), ":null": None}.get(constant, constant)
+                    if isinstance(constant, str)
+                    else constant
+                )
                 values[column] = self.encode(column, meant)
         return values
 
@@ -84,4 +92,6 @@ class Live:
 
     def uncovered(self, covered: set[str]) -> list[str]:
         """Return the columns that a new row needs and ``covered`` does not have."""
-        return [name for name, column in self.table.columns.items() if column.required and name not in covered]
+        return [
+            name for name, column in self.table.columns.items() if column.required and name not in covered
+        ]

@@ -16,7 +16,7 @@ from dbctl.errors import (
     RoleMissingError,
     UsageError,
 )
-from dbctl.model import Page, Plan, Value, Window, now
+from dbctl.model import Done, Page, Plan, Row, Value, Window, now
 from dbctl.profiles.codecs import KEYS
 from dbctl.profiles.model import Roles
 from dbctl.services import audit
@@ -24,7 +24,7 @@ from dbctl.services.apps import App
 from dbctl.services.change import Change, Draft
 from dbctl.services.deletion import reach
 from dbctl.services.live import Live
-from dbctl.services.user_table import UserTable, check_rule, database_of
+from dbctl.services.user_table import UserTable, check_rule, database_of, text
 
 
 class Role(Value, frozen=True, kw_only=True):
@@ -37,6 +37,10 @@ class Role(Value, frozen=True, kw_only=True):
     users: int
     permissions: Sequence[str] | None = None
     built_in: bool = False
+
+    def brief(self) -> Row:
+        count = None if self.permissions is None else len(self.permissions)
+        return {word: getattr(self, word) for word in self.__struct_fields__} | {"permissions": count}
 
 
 class Permission(Value, frozen=True, kw_only=True):
@@ -55,7 +59,7 @@ class Matrix(Value, frozen=True, kw_only=True):
     items: Sequence[Role]
     permissions: Sequence[str]  #: every permission there is, in the app's order
 
-    def rows(self) -> list[dict[str, object]]:
+    def brief(self) -> Sequence[Row]:
         """Return a row per permission with a column per role, as a person reads it."""
         return [
             {"permission": name, **{role.name: name in (role.permissions or ()) for role in self.items}}
@@ -72,14 +76,14 @@ class Can(Value, frozen=True, kw_only=True):
     reasons: Sequence[str]
 
 
-class RoleChanged(Value, frozen=True, kw_only=True):
+class RoleChanged(Done, frozen=True, kw_only=True):
     """Answer of a change to a role."""
 
     role: Role
     changed: Sequence[str]  #: fields, or the permissions that came or went
 
 
-class RoleDeleted(Value, frozen=True, kw_only=True):
+class RoleDeleted(Done, frozen=True, kw_only=True):
     """Answer of ``roles delete``."""
 
     role: Role
@@ -92,13 +96,17 @@ class RoleTable:
         self.app, self.db = app, db
         self.told: Roles = app.ability(app.profile.roles, "roles")
         self.live = Live(app.profile, db, self.told.table, "roles")
-        self.fields = {word: column for word, name in self.told.fields.items() if (column := self.live.find(name))}
+        self.fields = {
+            word: column for word, name in self.told.fields.items() if (column := self.live.find(name))
+        }
 
     def read(self, where: Sequence[Where] = (), window: Window = Window()) -> list[Role]:  # noqa: B008 - a frozen value
         """Return roles with how many users hold each and what each permits."""
         columns = [self.told.key, *self.fields.values()]
         order = self._order(window.sort)
-        rows = self.db.select(self.live.name, columns, where, order_by=order, limit=window.limit, offset=window.offset)
+        rows = self.db.select(
+            self.live.name, columns, where, order_by=order, limit=window.limit, offset=window.offset
+        )
         held = self._held()
         permitted = self.permitted()
         found = []
@@ -110,7 +118,7 @@ class RoleTable:
                 Role(
                     id=key,
                     name=str(values["name"]),
-                    description=_text(values.get("description")),
+                    description=text(values.get("description")),
                     priority=values.get("priority"),  # type: ignore[arg-type]  # as the app stores it
                     users=held.get(key, 0),
                     permissions=permitted.get(key, []) if self.told.permissions else None,
@@ -188,7 +196,11 @@ class RoleTable:
         descending, field = sort.startswith("-"), sort.lstrip("-")
         if field != "id" and field not in self.fields:
             raise UsageError(detail=f"roles have no field {field!r}; they have: id, {', '.join(self.fields)}")
-        return [Order([self.fields.get(field, self.told.key)], descending, nocase=field in ("name", "description"))]
+        return [
+            Order(
+                [self.fields.get(field, self.told.key)], descending, nocase=field in ("name", "description")
+            )
+        ]
 
 
 def permissions_of(app: App, db: Readable, role: str | None) -> Sequence[str] | None:
@@ -203,10 +215,18 @@ def list_roles(app: App, window: Window) -> Page[Role]:
     db = app.reader(database_of(app))
     if app.profile.roles is None:
         items = _words(app, db)
-        return Page(items=items[window.offset :][: window.limit], total=len(items), limit=window.limit, offset=window.offset)
+        return Page(
+            items=items[window.offset :][: window.limit],
+            total=len(items),
+            limit=window.limit,
+            offset=window.offset,
+        )
     table = RoleTable(app, db)
     return Page(
-        items=table.read(window=window), total=db.count(table.live.name), limit=window.limit, offset=window.offset
+        items=table.read(window=window),
+        total=db.count(table.live.name),
+        limit=window.limit,
+        offset=window.offset,
     )
 
 
@@ -227,15 +247,22 @@ def list_permissions(app: App, window: Window) -> Page[Permission]:
     table = RoleTable(app, app.reader(database_of(app)))
     told = app.ability(table.told.permissions, "permissions")
     live = Live(app.profile, table.db, told.table, "permissions")
-    names = [told.name, *(live.find(name) or told.name for name in (told.description, told.resource, told.action))]
+    names = [
+        told.name,
+        *(live.find(name) or told.name for name in (told.description, told.resource, told.action)),
+    ]
     present = [live.find(name) is not None for name in (told.description, told.resource, told.action)]
     roles = table.read()
     items = []
     for name, *rest in table.db.select(told.table, names, limit=window.limit, offset=window.offset):
-        description, resource, action = (_text(value) if there else None for value, there in zip(rest, present, strict=True))
+        description, resource, action = (
+            text(value) if there else None for value, there in zip(rest, present, strict=True)
+        )
         holders = [role.name for role in roles if name in (role.permissions or ())]
         items.append(
-            Permission(name=str(name), description=description, resource=resource, action=action, roles=holders)
+            Permission(
+                name=str(name), description=description, resource=resource, action=action, roles=holders
+            )
         )
     return Page(items=items, total=table.db.count(told.table), limit=window.limit, offset=window.offset)
 
@@ -259,11 +286,16 @@ def can(app: App, login: str, permission: str, *, explain: bool) -> Can:
     permitted = role is not None and name in (role.permissions or ())
     reasons = [
         f"{user.login} is {'active' if active else 'deactivated: may do nothing'}",
-        f"{user.login} has the role {user.role}" if role else f"{user.login} has no role that exists ({user.role})",
+        f"{user.login} has the role {user.role}"
+        if role
+        else f"{user.login} has no role that exists ({user.role})",
         f"role {user.role} {'has' if permitted else 'lacks'} {name}",
-        "roles with it: " + (", ".join(one.name for one in roles.values() if name in (one.permissions or ())) or "none"),
+        "roles with it: "
+        + (", ".join(one.name for one in roles.values() if name in (one.permissions or ())) or "none"),
     ]
-    return Can(login=user.login, permission=name, allowed=active and permitted, reasons=reasons if explain else ())
+    return Can(
+        login=user.login, permission=name, allowed=active and permitted, reasons=reasons if explain else ()
+    )
 
 
 def create_role(
@@ -275,7 +307,9 @@ def create_role(
         table = RoleTable(app, db)
         check_rule("role name", name, table.told.rules.get("name"))
         if db.count(table.live.name, [Condition(table.fields["name"], "same", name)]):
-            raise AlreadyExistsError(target=db.target, what="a role", name=name, instead="dbctl roles update changes it.")
+            raise AlreadyExistsError(
+                target=db.target, what="a role", name=name, instead="dbctl roles update changes it."
+            )
         granted = table.matching(permissions)
         values = _values(table, {"name": name, "description": description or None, "priority": priority})
         steps = [f"add role {name}"] + ([f"grant it {', '.join(granted)}"] if granted else [])
@@ -304,7 +338,9 @@ def update_role(app: App, name: str, fields: Mapping[str, object]) -> Change[Rol
         check_rule("role name", new, table.told.rules.get("name"))
         taken = db.select(table.live.name, [table.told.key], [Condition(table.fields["name"], "same", new)])
         if any(key != role.id for (key,) in taken):
-            raise AlreadyExistsError(target=db.target, what="a role", name=new, instead="Choose another name.")
+            raise AlreadyExistsError(
+                target=db.target, what="a role", name=new, instead="Choose another name."
+            )
         differing = {word: value for word, value in fields.items() if getattr(role, word) != value}
         values = _values(table, differing) if differing else {}
         steps = [f"change {', '.join(differing)} of role {role.name}"] if differing else []
@@ -312,7 +348,9 @@ def update_role(app: App, name: str, fields: Mapping[str, object]) -> Change[Rol
         def work(db: Writable) -> RoleChanged:
             if values:
                 db.update(table.live.name, values, [Condition(table.told.key, "=", role.id)])
-                audit.record(app, db, "roles.update", "roles", role.id, {"name": role.name, "changed": list(differing)})
+                audit.record(
+                    app, db, "roles.update", "roles", role.id, {"name": role.name, "changed": list(differing)}
+                )
             return RoleChanged(role=table.one(new), changed=list(differing))
 
         rows = {table.live.name: 1} if differing else {}
@@ -339,7 +377,9 @@ def delete_role(app: App, name: str) -> Change[RoleDeleted]:
             audit.record(app, db, "roles.delete", "roles", role.id, {"name": role.name})
             return RoleDeleted(role=role)
 
-        plan = Plan(title=f"Delete role {role.name}", target=db.target, steps=steps, rows=rows, destructive=True)
+        plan = Plan(
+            title=f"Delete role {role.name}", target=db.target, steps=steps, rows=rows, destructive=True
+        )
         return Draft(plan, work)
 
     return Change(app, database_of(app), "roles delete", draft)
@@ -358,7 +398,9 @@ def grant(app: App, name: str, permissions: Sequence[str]) -> Change[RoleChanged
             return _permissions_changed(table, db, role, new, "roles.grant")
 
         steps = [f"grant {', '.join(new)}"] if new else []
-        plan = Plan(title=f"Grant to role {role.name}", target=db.target, steps=steps, rows=_linked(table, len(new)))
+        plan = Plan(
+            title=f"Grant to role {role.name}", target=db.target, steps=steps, rows=_linked(table, len(new))
+        )
         return Draft(plan, work)
 
     return Change(app, database_of(app), "roles grant", draft)
@@ -376,11 +418,18 @@ def revoke(app: App, name: str, permissions: Sequence[str]) -> Change[RoleChange
         def work(db: Writable) -> RoleChanged:
             keys = table.permission_keys()
             owned = Condition(told.link.role, "=", role.id)
-            db.delete(told.link.table, [owned, Condition(told.link.permission, "in", [keys[one] for one in gone])])
+            db.delete(
+                told.link.table, [owned, Condition(told.link.permission, "in", [keys[one] for one in gone])]
+            )
             return _permissions_changed(table, db, role, gone, "roles.revoke")
 
         steps = [f"revoke {', '.join(gone)}"] if gone else []
-        plan = Plan(title=f"Revoke from role {role.name}", target=db.target, steps=steps, rows=_linked(table, len(gone)))
+        plan = Plan(
+            title=f"Revoke from role {role.name}",
+            target=db.target,
+            steps=steps,
+            rows=_linked(table, len(gone)),
+        )
         return Draft(plan, work)
 
     return Change(app, database_of(app), "roles revoke", draft)
@@ -393,7 +442,9 @@ def _permissions_changed(
         stamp = _values(table, {})
         if stamp:
             db.update(table.live.name, stamp, [Condition(table.told.key, "=", role.id)])
-        audit.record(table.app, db, action, "roles", role.id, {"name": role.name, "permissions": list(changed)})
+        audit.record(
+            table.app, db, action, "roles", role.id, {"name": role.name, "permissions": list(changed)}
+        )
     return RoleChanged(role=table.one(role.name), changed=changed)
 
 
@@ -414,7 +465,11 @@ def _link(table: RoleTable, db: Writable, role: object, permissions: Sequence[st
     told = table.told.permissions
     if told is not None and permissions:
         keys = table.permission_keys()
-        db.insert_many(told.link.table, [told.link.role, told.link.permission], [(role, keys[one]) for one in permissions])
+        db.insert_many(
+            told.link.table,
+            [told.link.role, told.link.permission],
+            [(role, keys[one]) for one in permissions],
+        )
 
 
 def _linked(table: RoleTable, count: int) -> dict[str, int]:
@@ -426,10 +481,8 @@ def _words(app: App, db: Readable) -> list[Role]:
     """Return the roles that are a word in each user's row."""
     users = UserTable(app, db)
     if users.role is None:
-        raise AbilityMissingError(app=app.name, profile=app.profile.name, ability="roles", others="those with [roles]")
+        raise AbilityMissingError(
+            app=app.name, profile=app.profile.name, ability="roles", others="those with [roles]"
+        )
     held = db.tally(users.live.name, users.role)
     return [Role(id=name, name=name, users=held.get(key, 0)) for key, name in users.roles().items()]
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)

@@ -10,12 +10,13 @@ from typing import Any
 
 from dbctl.engines.base import AllOf, Condition, Readable, Where, Writable
 from dbctl.errors import AbilityMissingError, SchemaLacksError, SettingMissingError, ValueInvalidError
-from dbctl.model import Value, now
+from dbctl.model import Row, Value, now
 from dbctl.profiles.codecs import read_boolean, read_time
 from dbctl.profiles.model import Settings, SettingsShape
 from dbctl.services.apps import App
 from dbctl.services.live import Live, find_column
 from dbctl.services.user_table import User, UserTable, check_rule
+from dbctl.services.user_table import text as as_text
 
 TRUE, FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 LONGEST_SHOWN = 60  #: characters of a refused value in a message
@@ -42,6 +43,10 @@ class Setting(Value, frozen=True, kw_only=True):
     updated_by: str | None = None
     schema: object = None  #: the JSON Schema that the app stores with it
 
+    def brief(self) -> Row:
+        words = ("key", "value", "type", "default", "public", "updated_at", "updated_by")
+        return {word: getattr(self, word) for word in words}
+
 
 class SettingTable:
     """The settings of one open database, of the app or (with ``user``) of one user."""
@@ -51,21 +56,27 @@ class SettingTable:
         found = section(app, "user" if user else "system")
         if found is None:
             what = "settings of users" if user else "settings"
-            raise AbilityMissingError(app=app.name, profile=app.profile.name, ability=what, others="see dbctl apps list")
+            raise AbilityMissingError(
+                app=app.name, profile=app.profile.name, ability=what, others="see dbctl apps list"
+            )
         self.told: Settings = found
         self.live = Live(app.profile, db, found.table, "settings")
         self.shape = self._shape()
         key = self.shape.key if self.shape else found.key
         self.keys = [self.live.get(one) for one in ([key] if isinstance(key, str) else key or [])]
         self.type = self.live.get(self.shape.type) if self.shape else None
-        self.fields = {word: column for word, name in found.fields.items() if (column := self.live.find(name))}
+        self.fields = {
+            word: column for word, name in found.fields.items() if (column := self.live.find(name))
+        }
         self.value = self.live.get(found.fields["value"])
 
     # Reading -------------------------------------------------------------------------------------------------
 
     def read(self, where: Sequence[Where] = ()) -> list[Setting]:
         """Return settings by key."""
-        columns = list(dict.fromkeys([*self.keys, *([self.type] if self.type else []), *self.fields.values()]))
+        columns = list(
+            dict.fromkeys([*self.keys, *([self.type] if self.type else []), *self.fields.values()])
+        )
         rows = self.db.select(self.live.name, columns, [*self.mine(), *where])
         people = self._people()
         settings = [self._setting(dict(zip(columns, row, strict=True)), people) for row in rows]
@@ -82,7 +93,9 @@ class SettingTable:
             if found:
                 return found[0]
         known = [setting.key for setting in self.read()]
-        near = get_close_matches(key, known, n=3) or [one for one in known if one.casefold() == key.casefold()]
+        near = get_close_matches(key, known, n=3) or [
+            one for one in known if one.casefold() == key.casefold()
+        ]
         raise SettingMissingError(
             key=key, target=self.db.target, near=f" Near: {', '.join(near)}." if near else ""
         )
@@ -93,7 +106,9 @@ class SettingTable:
 
     def at(self, key: str) -> Where:
         """Return the condition of one key."""
-        return AllOf([Condition(column, "=", part) for column, part in zip(self.keys, self.split(key), strict=True)])
+        return AllOf(
+            [Condition(column, "=", part) for column, part in zip(self.keys, self.split(key), strict=True)]
+        )
 
     def split(self, key: str) -> list[str]:
         """Take a key apart as the table stores it: at its first dot, where category and key have columns of their own."""
@@ -156,7 +171,9 @@ class SettingTable:
             "string": (str,),
         }
         kind = self.kind(setting.type)
-        if kind in wanted and (not isinstance(value, wanted[kind]) or (isinstance(value, bool) and kind != "boolean")):
+        if kind in wanted and (
+            not isinstance(value, wanted[kind]) or (isinstance(value, bool) and kind != "boolean")
+        ):
             return f"it is not of type {setting.type}"
         if isinstance(setting.schema, str):
             return f"its own schema in {self.live.name} is no JSON"
@@ -174,7 +191,9 @@ class SettingTable:
         for kind in KINDS.get(type(value), ("json",)):
             if kind in known:
                 return known[kind]
-        raise ValueInvalidError(what="the value", value=json.dumps(value), reason="the app has no type for it")
+        raise ValueInvalidError(
+            what="the value", value=json.dumps(value), reason="the app has no type for it"
+        )
 
     # Writing -------------------------------------------------------------------------------------------------
 
@@ -194,10 +213,15 @@ class SettingTable:
         category = self.fields.get("category")
         if category and category not in values:
             values[category] = key.partition(".")[0]
-        values |= {self.value: self.stored(value, self.kind(word) if self.shape else "string"), **self._stamp()}
+        values |= {
+            self.value: self.stored(value, self.kind(word) if self.shape else "string"),
+            **self._stamp(),
+        }
         lacking = self.live.uncovered(set(values))
         if lacking:
-            raise SchemaLacksError(target=db.target, what=f"a value for {', '.join(lacking)}", purpose="a new setting")
+            raise SchemaLacksError(
+                target=db.target, what=f"a value for {', '.join(lacking)}", purpose="a new setting"
+            )
         db.insert(self.live.name, values)
 
     def remove(self, db: Writable, key: str) -> None:
@@ -220,7 +244,9 @@ class SettingTable:
                 return shape
         if self.told.shape:
             types = " or ".join(shape.type for shape in self.told.shape)
-            raise SchemaLacksError(target=self.db.target, what=f"column {self.live.name}.{types}", purpose="settings")
+            raise SchemaLacksError(
+                target=self.db.target, what=f"column {self.live.name}.{types}", purpose="settings"
+            )
         return None
 
     def _people(self) -> dict[object, str]:
@@ -239,12 +265,12 @@ class SettingTable:
         by = told.get("updated_by")
         return Setting(
             key=key,
-            category=None if category is None else str(category),
+            category=as_text(category),
             value=self._read_value(row[self.value], kind),
             type=stored_type,
             default=self._default(key, told, kind),
             public=None if told.get("public") is None else read_boolean(told["public"]),
-            description=None if told.get("description") is None else str(told["description"]),
+            description=as_text(told.get("description")),
             updated_at=read_time(told.get("updated_at")),
             updated_by=None if by is None else people.get(by, f"(unknown: {by})"),
             schema=_schema(told.get("schema")),
@@ -315,15 +341,18 @@ def _schema(stored: object) -> object:
 
 
 def _against_schema(value: object, schema: Any) -> str:
-    from jsonschema import Draft202012Validator  # noqa: PLC0415 - 60 ms, and only where a schema is stored
-    from jsonschema.exceptions import SchemaError, ValidationError, best_match
-    from referencing import Registry
-    from referencing.exceptions import Unresolvable
+    # 60 ms, and only where a schema is stored
+    from jsonschema import Draft202012Validator  # noqa: PLC0415
+    from jsonschema.exceptions import SchemaError, ValidationError, best_match  # noqa: PLC0415
+    from referencing import Registry  # noqa: PLC0415
+    from referencing.exceptions import Unresolvable  # noqa: PLC0415
 
     try:
         Draft202012Validator.check_schema(schema)
         # An empty registry: a schema from a database must not make dbctl fetch anything.
-        wrong: ValidationError | None = best_match(Draft202012Validator(schema, registry=Registry()).iter_errors(value))
+        wrong: ValidationError | None = best_match(
+            Draft202012Validator(schema, registry=Registry()).iter_errors(value)
+        )
     except SchemaError as error:
         return f"its own schema is no JSON Schema ({error.message})"
     except (Unresolvable, RecursionError) as error:

@@ -8,7 +8,7 @@ from typing import Literal
 from dbctl import toml
 from dbctl.engines.base import Condition, Readable, Writable
 from dbctl.errors import SettingMissingError, UsageError, ValueInvalidError
-from dbctl.model import Finding, Findings, Page, Plan, Value, Window
+from dbctl.model import Done, Finding, Findings, Page, Plan, Row, Value, Window
 from dbctl.services import audit, user_table
 from dbctl.services.apps import App
 from dbctl.services.change import Change, Draft
@@ -18,12 +18,20 @@ from dbctl.services.user_table import User, UserTable
 Mode = Literal["create", "merge", "exact"]
 
 
-class SettingChanged(Value, frozen=True, kw_only=True):
+class SettingChanged(Done, frozen=True, kw_only=True):
     """Answer of ``settings set`` and ``settings reset``."""
 
     setting: Setting
     before: object
     changed: bool
+
+    def brief(self) -> Row:
+        return {
+            "key": self.setting.key,
+            "before": self.before,
+            "value": self.setting.value,
+            "changed": self.changed,
+        }
 
 
 class Difference(Value, frozen=True, kw_only=True):
@@ -35,7 +43,7 @@ class Difference(Value, frozen=True, kw_only=True):
     file: object
 
 
-class SettingsApplied(Value, frozen=True, kw_only=True):
+class SettingsApplied(Done, frozen=True, kw_only=True):
     """Answer of ``settings apply``."""
 
     added: Sequence[str]
@@ -50,7 +58,8 @@ def list_settings(
     items = [
         setting
         for setting in _table(app, _reader(app, login), login).read()
-        if (not category or setting.category == category) and (public is None or bool(setting.public) is public)
+        if (not category or setting.category == category)
+        and (public is None or bool(setting.public) is public)
     ]
     items = _sorted(items, window.sort)
     end = None if window.limit is None else window.offset + window.limit
@@ -76,7 +85,9 @@ def set_setting(app: App, key: str, text: str, *, login: str = "") -> Change[Set
         try:
             value = table.typed(text, table.kind(setting.type))
         except ValueError as error:
-            raise ValueInvalidError(what=f"{key} =", value=repr(text), reason=f"{error} ({setting.type})") from error
+            raise ValueInvalidError(
+                what=f"{key} =", value=repr(text), reason=f"{error} ({setting.type})"
+            ) from error
         return _set(table, setting, value, f"Set {setting.key}", "settings.set")
 
     return Change(app, database_of(app, "user" if login else "system"), "settings set", draft)
@@ -95,7 +106,9 @@ def reset_setting(app: App, key: str, *, login: str = "") -> Change[SettingChang
         if login:
             return _removed(table, setting)
         if setting.default is None:
-            raise ValueInvalidError(what="reset of", value=key, reason="neither the database nor the profile knows a default")
+            raise ValueInvalidError(
+                what="reset of", value=key, reason="neither the database nor the profile knows a default"
+            )
         return _set(table, setting, setting.default, f"Reset {setting.key}", "settings.reset")
 
     return Change(app, database_of(app, "user" if login else "system"), "settings reset", draft)
@@ -166,7 +179,9 @@ def apply(app: App, wanted: Mapping[str, object], mode: Mode, *, login: str = ""
             for one in removed:
                 table.remove(db, one.key)
             done = SettingsApplied(
-                added=[one.key for one in added], changed=[one.key for one in changed], removed=[one.key for one in removed]
+                added=[one.key for one in added],
+                changed=[one.key for one in changed],
+                removed=[one.key for one in removed],
             )
             if steps:
                 facts = {"added": done.added, "changed": done.changed, "removed": done.removed}
@@ -175,7 +190,9 @@ def apply(app: App, wanted: Mapping[str, object], mode: Mode, *, login: str = ""
 
         rows = {table.live.name: len(steps)} if steps else {}
         title = f"Apply {len(wanted)} settings ({mode})"
-        return Draft(Plan(title=title, target=db.target, steps=steps, rows=rows, destructive=bool(removed)), work)
+        return Draft(
+            Plan(title=title, target=db.target, steps=steps, rows=rows, destructive=bool(removed)), work
+        )
 
     return Change(app, database_of(app, "user" if login else "system"), "settings apply", draft)
 
@@ -190,7 +207,9 @@ def read_wanted(raw: bytes, name: str) -> dict[str, object]:
         text = raw.decode("utf-8-sig")
         told = toml.loads(text) if name.endswith(".toml") else load_json(text)
     except toml.TomlError as error:
-        raise UsageError(detail=f"{name}, line {error.mistakes[0].line}: {error.mistakes[0].reason}") from error
+        raise UsageError(
+            detail=f"{name}, line {error.mistakes[0].line}: {error.mistakes[0].reason}"
+        ) from error
     except ValueError as error:  # also what is not UTF-8
         raise UsageError(detail=f"{name}: {error}") from error
     if isinstance(told, dict) and str(told.get("schema", "")).startswith("dbctl.settings."):
@@ -213,7 +232,9 @@ def defaults_of_new_user(app: App, db: Readable) -> dict[str, str]:
     users = app.ability(app.profile.users, "users")
     if not users.new_settings:
         raise UsageError(detail=f"{app.profile.title} gives new users no settings")
-    live = {setting.key: setting for setting in SettingTable(app, db).read()} if section(app, "system") else {}
+    live = (
+        {setting.key: setting for setting in SettingTable(app, db).read()} if section(app, "system") else {}
+    )
     found = {}
     for key, told in users.new_settings.items():
         source = live.get(told.from_)
@@ -251,14 +272,18 @@ def _table(app: App, db: Readable, login: str) -> SettingTable:
 def _sorted(items: Sequence[Setting], sort: str) -> list[Setting]:
     field = sort.lstrip("-") or "key"
     if field not in Setting.__struct_fields__:
-        raise UsageError(detail=f"settings have no field {field!r}; they have: {', '.join(Setting.__struct_fields__)}")
+        raise UsageError(
+            detail=f"settings have no field {field!r}; they have: {', '.join(Setting.__struct_fields__)}"
+        )
     there = [one for one in items if getattr(one, field) is not None]
     by: Callable[[Setting], str] = lambda one: str(getattr(one, field))  # noqa: E731 - a key, named for its type
     lacking = [one for one in items if getattr(one, field) is None]
     return sorted(there, key=by, reverse=sort.startswith("-")) + lacking
 
 
-def _set(table: SettingTable, setting: Setting, value: object, title: str, action: str) -> Draft[SettingChanged]:
+def _set(
+    table: SettingTable, setting: Setting, value: object, title: str, action: str
+) -> Draft[SettingChanged]:
     table.check(setting, value)
     differs = setting.value != value or type(setting.value) is not type(value)
 
@@ -289,18 +314,30 @@ def _added(table: SettingTable, key: str, text: str) -> Draft[SettingChanged]:
         audit.record(table.app, db, "settings.set", "settings", key, {"key": key, "to": text})
         return SettingChanged(setting=table.one(key), before=None, changed=True)
 
-    plan = Plan(title=f"Set {key}", target=table.db.target, steps=[f"add {key} = {text!r}"], rows={table.live.name: 1})
+    plan = Plan(
+        title=f"Set {key}", target=table.db.target, steps=[f"add {key} = {text!r}"], rows={table.live.name: 1}
+    )
     return Draft(plan, work)
 
 
 def _removed(table: SettingTable, setting: Setting) -> Draft[SettingChanged]:
     def work(db: Writable) -> SettingChanged:
         table.remove(db, setting.key)
-        audit.record(table.app, db, "settings.reset", "settings", setting.key, {"key": setting.key, "from": setting.value})
+        audit.record(
+            table.app,
+            db,
+            "settings.reset",
+            "settings",
+            setting.key,
+            {"key": setting.key, "from": setting.value},
+        )
         return SettingChanged(setting=setting, before=setting.value, changed=True)
 
     steps = [f"remove {setting.key} (it is {setting.value!r})"]
-    return Draft(Plan(title=f"Reset {setting.key}", target=table.db.target, steps=steps, rows={table.live.name: 1}), work)
+    return Draft(
+        Plan(title=f"Reset {setting.key}", target=table.db.target, steps=steps, rows={table.live.name: 1}),
+        work,
+    )
 
 
 def _differences(table: SettingTable, wanted: Mapping[str, object]) -> list[Difference]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from dbctl import config, durable
 from dbctl.engines import registry
 from dbctl.errors import AlreadyExistsError, DbctlError, FileMissingError, UsageError
-from dbctl.model import Plan, Value
+from dbctl.model import Done, Plan
 from dbctl.profiles import loader
 from dbctl.profiles.model import Database, Profile
 
@@ -18,7 +18,7 @@ DEEPEST = 5  #: levels below the directory that are looked through
 SKIPPED = frozenset({"node_modules", ".git", ".venv", "__pycache__"})
 
 
-class Initialised(Value, frozen=True, kw_only=True):
+class Initialised(Done, frozen=True, kw_only=True):
     """Answer of ``init``."""
 
     app: str
@@ -32,7 +32,9 @@ class Initialised(Value, frozen=True, kw_only=True):
 class Setup:
     """A configuration to be written; ready to be shown or applied like every other change."""
 
-    def __init__(self, profile: str, directory: Path, *, app: str, file: Path, urls: Sequence[str], protected: bool) -> None:
+    def __init__(
+        self, profile: str, directory: Path, *, app: str, file: Path, urls: Sequence[str], protected: bool
+    ) -> None:
         """Look for the databases.
 
         Raises:
@@ -48,7 +50,10 @@ class Setup:
         if not directory.is_dir():
             raise FileMissingError(what="directory", path=directory)
         given = config.given(urls, Path.cwd())
-        found = {name: Path(given[name].path) if name in given else _find(told, name, directory) for name in told.databases}
+        found = {
+            name: Path(given[name].path) if name in given else _find(told, name, directory)
+            for name in told.databases
+        }
         self._missing = [name for name, path in found.items() if path is None]
         self._databases = {name: path for name, path in found.items() if path is not None}
         self._migrations = {
@@ -59,7 +64,10 @@ class Setup:
         }
         if file.is_file() and self.app in config.read(file).apps:
             raise AlreadyExistsError(
-                target=file, what="an app", name=self.app, instead="Choose another name with --app, or edit the file."
+                target=file,
+                what="an app",
+                name=self.app,
+                instead="Choose another name with --app, or edit the file.",
             )
 
     def plan(self) -> Plan:
@@ -75,20 +83,24 @@ class Setup:
         del seen  # nothing else writes what this writes
         import tomlkit  # noqa: PLC0415 - only this command writes TOML
 
-        document = tomlkit.parse(self._file.read_text(encoding="utf-8")) if self._file.exists() else tomlkit.document()
+        document = (
+            tomlkit.parse(self._file.read_text(encoding="utf-8"))
+            if self._file.exists()
+            else tomlkit.document()
+        )
         if "apps" not in document:
             document.add("apps", tomlkit.table(is_super_table=True))
         entry = tomlkit.table()
         entry.add("profile", self._profile)
         if self._marked:
-            entry.add("protected", True)
+            entry["protected"] = True
         for word, told in (("databases", self._databases), ("migrations", self._migrations)):
             if told:
                 table = tomlkit.table()
                 for name, path in told.items():
                     table.add(name, self._relative(path))
                 entry.add(word, table)
-        document["apps"].add(self.app, entry)  # type: ignore[union-attr]  # a table, as made or parsed above
+        document["apps"].add(self.app, entry)
         with durable.written_whole(self._file, mode=0o600, replace=True) as out:
             out.write(tomlkit.dumps(document))
         return Initialised(
@@ -115,7 +127,9 @@ def _find(profile: Profile, name: str, directory: Path) -> Path | None:
     nearest = [path for path in found if len(path.parts) == min(len(one.parts) for one in found)]
     if len(nearest) > 1:
         names = ", ".join(str(path) for path in nearest)
-        raise UsageError(detail=f"several files could be the database {name}: {names}; say which with --url {name}=PATH")
+        raise UsageError(
+            detail=f"several files could be the database {name}: {names}; say which with --url {name}=PATH"
+        )
     if nearest:
         return nearest[0]
     if told.optional:
@@ -137,7 +151,9 @@ def _is_one(path: Path, told: Database, name: str) -> bool:
     if not path.is_file():
         return False
     try:
-        opened = registry.open_for_reading(config.given([f"{name}={path.resolve()}"], path.parent)[name], name, timeout=1)
+        opened = registry.open_for_reading(
+            config.given([f"{name}={path.resolve()}"], path.parent)[name], name, timeout=1
+        )
     except DbctlError:
         return False
     try:

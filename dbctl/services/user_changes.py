@@ -8,7 +8,7 @@ import msgspec
 
 from dbctl.engines.base import Condition, Readable, Where, Within, Writable
 from dbctl.errors import AlreadyExistsError, SchemaLacksError, UsageError
-from dbctl.model import Plan, Secret, Value, now
+from dbctl.model import Done, Plan, Row, Secret, Value, now
 from dbctl.profiles.codecs import HASHES, KEYS
 from dbctl.services import audit, settings, user_sessions
 from dbctl.services.apps import App
@@ -28,7 +28,7 @@ class NewUser(Value, frozen=True, kw_only=True):
     with_settings: bool = False
 
 
-class UsersChanged(Value, frozen=True, kw_only=True):
+class UsersChanged(Done, frozen=True, kw_only=True):
     """Answer of a change to users that are there."""
 
     users: Sequence[User]
@@ -36,8 +36,20 @@ class UsersChanged(Value, frozen=True, kw_only=True):
     ended_sessions: int = 0
     password: str | None = None  #: only where dbctl made it up; shown this once
 
+    @property
+    def tells(self) -> bool:
+        return self.password is not None
 
-class UserCreated(Value, frozen=True, kw_only=True):
+    def brief(self) -> Row:
+        shown: dict[str, object] = {"changed": self.changed, "ended_sessions": self.ended_sessions}
+        return (
+            shown
+            | ({"password": self.password} if self.password else {})
+            | {"users": [one.brief() for one in self.users]}
+        )
+
+
+class UserCreated(Done, frozen=True, kw_only=True):
     """Answer of ``users create`` and ``users ensure``."""
 
     user: User
@@ -46,19 +58,34 @@ class UserCreated(Value, frozen=True, kw_only=True):
     default_settings: Sequence[str] = ()  #: keys of the user settings that were added
     password: str | None = None  #: only where dbctl made it up; shown this once
 
+    @property
+    def tells(self) -> bool:
+        return self.password is not None
 
-class UsersDeleted(Value, frozen=True, kw_only=True):
+    def brief(self) -> Row:
+        shown: dict[str, object] = {"created": self.created, "changed": self.changed}
+        shown |= {"default_settings": self.default_settings} if self.default_settings else {}
+        return shown | ({"password": self.password} if self.password else {}) | {"user": self.user.brief()}
+
+
+class UsersDeleted(Done, frozen=True, kw_only=True):
     """Answer of ``users delete``."""
 
     users: Sequence[User]
     rows: Mapping[str, int]
 
+    def brief(self) -> Row:
+        return {"deleted": [user.login for user in self.users], "rows": self.rows}
 
-class Unlocked(Value, frozen=True, kw_only=True):
+
+class Unlocked(Done, frozen=True, kw_only=True):
     """Answer of ``users unlock``."""
 
     users: Sequence[User]
     cleared: int  #: failed attempts that no longer count
+
+    def brief(self) -> Row:
+        return {"users": [user.login for user in self.users], "cleared": self.cleared}
 
 
 def hash_password(app: App, password: Secret) -> str:
@@ -164,7 +191,14 @@ def set_role(app: App, who: Who, role: str) -> Change[UsersChanged]:
         if name != users.told.admin:
             users.guard_last_admin(found)
         column = str(users.role)
-        return _update(users, found, {column: key}, f"Give {_listed(found)} the role {name}", "users.set-role", sign_out=True)
+        return _update(
+            users,
+            found,
+            {column: key},
+            f"Give {_listed(found)} the role {name}",
+            "users.set-role",
+            sign_out=True,
+        )
 
     return Change(app, database_of(app), "users set-role", draft)
 
@@ -178,7 +212,11 @@ def set_active(app: App, who: Who, *, active: bool) -> Change[UsersChanged]:
         found = [user for user in users.find(who) if user.active is not active]
         if not active:
             users.guard_last_admin(found)
-        column = users.live.get(users.told.fields["active"]) if "active" in users.fields else _lacking(users, "active")
+        column = (
+            users.live.get(users.told.fields["active"])
+            if "active" in users.fields
+            else _lacking(users, "active")
+        )
         values = {column: users.live.encode(column, active)}
         title = f"{word.capitalize()} {_listed(found)}"
         return _update(users, found, values, title, f"users.{word}", sign_out=not active)
@@ -212,7 +250,11 @@ def unlock(app: App, who: Who) -> Change[Unlocked]:
         where = user_sessions.failed_attempts(users, found)
         table = app.ability(users.told.lockout, "lockout").table
         count = db.count(table, where)
-        steps = [f"delete {count} failed attempts to sign in, in every spelling and from their addresses"] if count else []
+        steps = (
+            [f"delete {count} failed attempts to sign in, in every spelling and from their addresses"]
+            if count
+            else []
+        )
 
         def work(db: Writable) -> Unlocked:
             cleared = db.delete(table, where) if count else 0
@@ -257,7 +299,9 @@ def delete_users(app: App, who: Who) -> Change[UsersDeleted]:
                 audit.record(app, db, "users.delete", "users", user.id, {"username": user.login})
             return UsersDeleted(users=found, rows=rows)
 
-        plan = Plan(title=f"Delete {_listed(found)}", target=db.target, steps=steps, rows=rows, destructive=True)
+        plan = Plan(
+            title=f"Delete {_listed(found)}", target=db.target, steps=steps, rows=rows, destructive=True
+        )
         return Draft(plan, work)
 
     return Change(app, database_of(app), "users delete", draft)
@@ -273,8 +317,15 @@ def check_new(users: UserTable, new: NewUser, *, taken: frozenset[str] | None = 
     """
     for field, text in new.fields.items():
         users.check(field, text)
-        if field in users.told.login and (users.taken(field, text) if taken is None else text.lower() in taken):
-            raise AlreadyExistsError(target=users.db.target, what=field, name=text, instead="dbctl users ensure takes who is there.")
+        if field in users.told.login and (
+            users.taken(field, text) if taken is None else text.lower() in taken
+        ):
+            raise AlreadyExistsError(
+                target=users.db.target,
+                what=field,
+                name=text,
+                instead="dbctl users ensure takes who is there.",
+            )
     lacking = [field for field in users.told.login if field not in new.fields and _needed(users, field)]
     if lacking:
         raise UsageError(detail=f"a user of {users.app.profile.title} needs {' and '.join(lacking)}")
@@ -284,7 +335,9 @@ def check_new(users: UserTable, new: NewUser, *, taken: frozenset[str] | None = 
     uncovered = users.live.uncovered(set(values) | {users.id})
     if uncovered:
         raise SchemaLacksError(
-            target=users.db.target, what=f"a value for {', '.join(uncovered)} (not in the profile)", purpose="a new user"
+            target=users.db.target,
+            what=f"a value for {', '.join(uncovered)} (not in the profile)",
+            purpose="a new user",
         )
 
 
@@ -336,7 +389,9 @@ def _differing(
     values = _stored(users, {field: text for field, text in fields.items() if held.get(field) != text})
     for field, text in fields.items():
         if field in users.told.login and users.taken(field, text, besides=user.id):
-            raise AlreadyExistsError(target=users.db.target, what=field, name=text, instead="Choose another one.")
+            raise AlreadyExistsError(
+                target=users.db.target, what=field, name=text, instead="Choose another one."
+            )
     if role and users.role and users.roles()[users.role_key(role)] != user.role:
         if user.role == users.told.admin:
             users.guard_last_admin([user])
@@ -361,7 +416,9 @@ def _update(
     sign_out = sign_out or users.role in values or users.fields.get("active") in values
     touched = found if values else []
     ends = user_sessions.planned_end(users, touched) if sign_out and touched else {}
-    names = [field for field, column in users.fields.items() if column in values] or [action.partition(".")[2]]
+    names = [field for field, column in users.fields.items() if column in values] or [
+        action.partition(".")[2]
+    ]
     steps = [f"change {', '.join(names)} of {_listed(touched)}"] if touched else []
     steps += [f"end {count} sessions ({table})" for table, count in ends.items()]
 

@@ -63,7 +63,12 @@ def failed_attempts(users: UserTable, locked: Sequence[User]) -> list[Where]:
     failed = [Condition(column, "=", value) for column, value in live.constants(told.failed).items()]
     typed = live.get(told.login)
     spelled: Where = AnyOf(
-        [Condition(typed, "same", text) for user in locked for text in (user.username, user.email, user.login) if text]
+        [
+            Condition(typed, "same", text)
+            for user in locked
+            for text in (user.username, user.email, user.login)
+            if text
+        ]
     )
     address = live.find(told.address)
     if address is None:

@@ -14,7 +14,7 @@ from dbctl.errors import (
     UserMissingError,
     ValueInvalidError,
 )
-from dbctl.model import Secret, Value, Window, now
+from dbctl.model import Row, Secret, Value, Window, now
 from dbctl.profiles.codecs import read_boolean, read_time
 from dbctl.profiles.model import Rule, Users
 from dbctl.services.apps import App
@@ -40,6 +40,13 @@ class User(Value, frozen=True, kw_only=True):
     last_login_at: datetime | None = None
     extra: Mapping[str, object] = {}  #: further fields of the profile, under their own names
 
+    def brief(self) -> Row:
+        told = {
+            word: getattr(self, word)
+            for word in ("id", "login", "email", "name", "role", "active", "created_at", "last_login_at")
+        }
+        return {word: value for word, value in told.items() if not (word == "name" and value is None)}
+
 
 class Who(Value, frozen=True, kw_only=True):
     """Which users a command is about: any of these."""
@@ -63,7 +70,9 @@ class UserTable:
         self.told: Users = app.ability(app.profile.users, "users")
         self.live = Live(app.profile, db, self.told.table, "users")
         self.id = self.live.get(self.told.id.column)
-        self.fields = {word: column for word, name in self.told.fields.items() if (column := self.live.find(name))}
+        self.fields = {
+            word: column for word, name in self.told.fields.items() if (column := self.live.find(name))
+        }
         self.role = self.live.get(self.told.role.column) if self.told.role else None
         self._role_names: dict[object, str] | None = None
 
@@ -92,7 +101,9 @@ class UserTable:
                 rows = self.db.select(told.table, [told.key, told.name])
                 self._role_names = {key: str(name) for key, name in rows}
             else:
-                labels = told.values or [str(one) for one in self.db.tally(self.live.name, told.column) if one]
+                labels = told.values or [
+                    str(one) for one in self.db.tally(self.live.name, told.column) if one
+                ]
                 self._role_names = {label: label for label in labels}
         return self._role_names
 
@@ -108,22 +119,27 @@ class UserTable:
                 return key
         raise RoleMissingError(name=name, target=self.db.target, names=", ".join(self.roles().values()))
 
-    def where_field(self, field: str, text: str) -> Where:
-        """Return the condition that a mapped field holds ``text``.
+    def where_field(self, field: str, wanted: str) -> Where:
+        """Return the condition that a mapped field holds ``wanted``.
 
         Raises:
             UsageError: the profile maps no such field.
         """
         if field == "role":
-            return Condition(self._role_column(), "=", self.role_key(text))
+            return Condition(self._role_column(), "=", self.role_key(wanted))
         if field == "id":
-            return Condition(self.id, "=", text)
+            return Condition(self.id, "=", wanted)
         column = self._field(field)
         if field in TIMES:
-            return AllOf([Condition(column, ">=", self._day(text)), Condition(column, "<", self._day(text) + timedelta(days=1))])
+            return AllOf(
+                [
+                    Condition(column, ">=", self._day(wanted)),
+                    Condition(column, "<", self._day(wanted) + timedelta(days=1)),
+                ]
+            )
         if field == "active":
-            return Condition(column, "=", self.live.encode(column, read_boolean(text)))
-        return Condition(column, "same", text)
+            return Condition(column, "=", self.live.encode(column, read_boolean(wanted)))
+        return Condition(column, "same", wanted)
 
     def where_inactive(self, lasted: timedelta) -> Where:
         """Return the condition that a user has not signed in for so long; whoever never did counts from creation."""
@@ -170,7 +186,9 @@ class UserTable:
         if not near:
             raise UserMissingError(login=login, target=self.db.target)
         if len(near) > 1 and len(exact) != 1:
-            raise AmbiguousLoginError(login=login, target=self.db.target, ids=", ".join(str(user.id) for user in near))
+            raise AmbiguousLoginError(
+                login=login, target=self.db.target, ids=", ".join(str(user.id) for user in near)
+            )
         return exact[0] if len(near) > 1 else near[0]
 
     def login_columns(self) -> list[str]:
@@ -199,14 +217,14 @@ class UserTable:
         if active and active == set(gone):
             raise LastAdminError(target=self.db.target, role=self.told.admin, logins=", ".join(gone.values()))
 
-    def check(self, field: str, text: str) -> str:
-        """Return ``text`` where the app accepts it as that field.
+    def check(self, field: str, given: str) -> str:
+        """Return ``given`` where the app accepts it as that field.
 
         Raises:
             ValueInvalidError: it breaks one of the app's rules, or cannot be seen in print.
         """
-        check_rule(field, text, self.told.rules.get(field))
-        return text
+        check_rule(field, given, self.told.rules.get(field))
+        return given
 
     def check_password(self, password: Secret) -> None:
         """Refuse a password that breaks one of the app's rules, without showing it."""
@@ -216,7 +234,9 @@ class UserTable:
 
     def _field(self, field: str) -> str:
         if field not in self.fields:
-            raise UsageError(detail=f"users have no field {field!r}; they have: {', '.join(['id', 'role', *self.fields])}")
+            raise UsageError(
+                detail=f"users have no field {field!r}; they have: {', '.join(['id', 'role', *self.fields])}"
+            )
         return self.fields[field]
 
     def _role_column(self) -> str:
@@ -232,10 +252,12 @@ class UserTable:
             raise UserMissingError(login=f"id {key}", target=self.db.target)
         return found[0]
 
-    def _day(self, text: str) -> datetime:
-        found = read_time(text)
+    def _day(self, day: str) -> datetime:
+        found = read_time(day)
         if found is None:
-            raise ValueInvalidError(what="the day", value=repr(text), reason="it is not written like 2026-01-31")
+            raise ValueInvalidError(
+                what="the day", value=repr(day), reason="it is not written like 2026-01-31"
+            )
         return found
 
     def _order(self, sort: str) -> list[Order]:
@@ -244,7 +266,14 @@ class UserTable:
         descending, field = sort.startswith("-"), sort.lstrip("-")
         told = self.told.role
         if field == "role" and told and told.table:
-            return [Order([told.name], descending, nocase=True, through=Within([told.column], told.table, [told.key]))]
+            return [
+                Order(
+                    [told.name],
+                    descending,
+                    nocase=True,
+                    through=Within([told.column], told.table, [told.key]),
+                )
+            ]
         if field == "role":
             return [Order([self._role_column()], descending)]
         if field == "id":
@@ -254,8 +283,7 @@ class UserTable:
 
     def _user(self, row: Mapping[str, object]) -> User:
         told = {field: row[column] for field, column in self.fields.items()}
-        for field in TIMES:
-            told[field] = read_time(told.get(field))
+        created, updated, seen = (read_time(told.get(field)) for field in TIMES)
         login = next((told[field] for field in self.told.login if told.get(field)), row[self.id])
         active = told.get("active")
         return User(
@@ -263,23 +291,33 @@ class UserTable:
             login=str(login),
             role=self._role_name(row[self.role]) if self.role else None,
             active=None if active is None else read_boolean(active),
+            username=text(told.get("username")),
+            email=text(told.get("email")),
+            name=text(told.get("name")),
+            created_at=created,
+            updated_at=updated,
+            last_login_at=seen,
             extra={field: value for field, value in told.items() if field not in User.__struct_fields__},
-            **{field: told.get(field) for field in ("username", "email", "name", *TIMES)},
         )
 
     def _role_name(self, key: object) -> str | None:
         return self.roles().get(key, None if key is None else f"(unknown: {key})")
 
 
-def check_rule(what: str, text: str, rule: Rule | None) -> None:
-    """Refuse ``text`` where it breaks ``rule``, or holds what cannot be seen in print.
+def text(value: object) -> str | None:
+    """Return what is stored as text; None for NULL."""
+    return None if value is None else str(value)
+
+
+def check_rule(what: str, given: str, rule: Rule | None) -> None:
+    """Refuse ``given`` where it breaks ``rule``, or holds what cannot be seen in print.
 
     Raises:
         ValueInvalidError: it says which rule.
     """
-    reason = "it holds characters that cannot be seen" if _unprintable(text) else _broken(text, rule)
+    reason = "it holds characters that cannot be seen" if _unprintable(given) else _broken(given, rule)
     if reason:
-        shown = ascii(text if len(text) <= LONGEST_SHOWN else text[:LONGEST_SHOWN] + "…")
+        shown = ascii(given if len(given) <= LONGEST_SHOWN else given[:LONGEST_SHOWN] + "…")
         raise ValueInvalidError(what=f"the {what}", value=shown, reason=reason)
 
 
@@ -290,24 +328,28 @@ def check_secret(what: str, secret: Secret, rule: Rule | None) -> None:
         raise ValueInvalidError(what=f"the {what}", value="(not shown)", reason=reason)
 
 
-def _broken(text: str, rule: Rule | None) -> str:
-    """Return how ``text`` breaks ``rule``, or nothing."""
+def _broken(given: str, rule: Rule | None) -> str:
+    """Return how ``given`` breaks ``rule``, or nothing."""
     if rule is None:
         return ""
-    if rule.length and not rule.length[0] <= len(text) <= rule.length[1]:
-        return f"it has {len(text)} characters, the app takes {rule.length[0]} to {rule.length[1]}"
-    if rule.bytes and len(text.encode("utf-8", "surrogatepass")) > rule.bytes:
+    if rule.length and not rule.length[0] <= len(given) <= rule.length[1]:
+        return f"it has {len(given)} characters, the app takes {rule.length[0]} to {rule.length[1]}"
+    if rule.bytes and len(given.encode("utf-8", "surrogatepass")) > rule.bytes:
         return f"it has more than {rule.bytes} bytes of UTF-8, and what follows would not count"
-    if rule.format == "email" and not _like_an_address(text):
+    if rule.format == "email" and not _like_an_address(given):
         return "it is not like name@example.org"
     return ""
 
 
-def _unprintable(text: str) -> bool:
-    return not text.isprintable()
+def _unprintable(given: str) -> bool:
+    return not given.isprintable()
 
 
-def _like_an_address(text: str) -> bool:
-    name, mark, domain = text.rpartition("@")
+def _like_an_address(given: str) -> bool:
+    name, mark, domain = given.rpartition("@")
     parts = domain.split(".")
-    return bool(name and mark and len(parts) > 1 and all(parts)) and not any(sign in text for sign in ' ,;<>()"') and "@" not in name
+    return (
+        bool(name and mark and len(parts) > 1 and all(parts))
+        and not any(sign in given for sign in ' ,;<>()"')
+        and "@" not in name
+    )

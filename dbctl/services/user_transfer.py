@@ -21,7 +21,7 @@ from dbctl.errors import (
     UsageError,
     ValueInvalidError,
 )
-from dbctl.model import Page, Plan, Secret, Value
+from dbctl.model import Done, Page, Plan, Secret, Value
 from dbctl.profiles.codecs import HASHES, new_password, read_boolean
 from dbctl.services import audit
 from dbctl.services.apps import App
@@ -61,12 +61,16 @@ class MadeUp(Value, frozen=True, kw_only=True):
     password: str
 
 
-class UsersImported(Value, frozen=True, kw_only=True):
+class UsersImported(Done, frozen=True, kw_only=True):
     """Answer of ``users import``."""
 
     added: int
     skipped: int
     generated: Sequence[MadeUp] = ()
+
+    @property
+    def tells(self) -> bool:
+        return bool(self.generated)
 
 
 def read_lines(raw: bytes, name: str) -> list[Line]:
@@ -82,7 +86,11 @@ def read_lines(raw: bytes, name: str) -> list[Line]:
         raise UsageError(detail=f"{name}, line {line}: it is not UTF-8") from error
     try:
         if name.endswith((".jsonl", ".ndjson")):
-            return [_line(number, load_json(line)) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+            return [
+                _line(number, load_json(line))
+                for number, line in enumerate(text.splitlines(), 1)
+                if line.strip()
+            ]
         if name.endswith(".json") or text.lstrip()[:1] in ("[", "{"):
             return _json_lines(load_json(text))
         return list(_csv_lines(text))
@@ -156,11 +164,15 @@ def export_users(app: App, *, secrets: bool) -> Page[Mapping[str, object]]:
     people = users.read()
     hashes: dict[object, object] = {}
     if secrets and users.told.password:
-        hashes = dict(users.db.select(users.live.name, [users.id, users.live.get(users.told.password.column)]))
+        column = users.live.get(users.told.password.column)
+        pairs = users.db.select(users.live.name, [users.id, column])
+        hashes = {pair[0]: pair[1] for pair in pairs}
     fields = ["id", *users.fields]
     items = []
     for user in people:
-        row: dict[str, object] = {field: user.extra.get(field, getattr(user, field, None)) for field in fields}
+        row: dict[str, object] = {
+            field: user.extra.get(field, getattr(user, field, None)) for field in fields
+        }
         if users.told.role:
             row["role"] = user.role
         if hashes:
@@ -216,7 +228,9 @@ def _checked(
             logins = [user.fields[field] for field in users.told.login if field in user.fields]
             before = next((seen[text.lower()] for text in logins if text.lower() in seen), None)
             if before is not None:
-                raise ValueInvalidError(what="the user", value=login, reason=f"line {before} has the same login")
+                raise ValueInvalidError(
+                    what="the user", value=login, reason=f"line {before} has the same login"
+                )
             if existing is Existing.SKIP and any(text.lower() in taken for text in logins):
                 skipped += 1
                 continue
@@ -228,7 +242,9 @@ def _checked(
     if wrong:
         more = "\n".join(wrong[1 : LONGEST_LIST + 1])
         rest = f"\n… and {len(wrong) - LONGEST_LIST - 1} more" if len(wrong) > LONGEST_LIST + 1 else ""
-        raise ImportInvalidError(count=f"{len(wrong)} of {len(lines)}", file=file, first=wrong[0], more=more + rest)
+        raise ImportInvalidError(
+            count=f"{len(wrong)} of {len(lines)}", file=file, first=wrong[0], more=more + rest
+        )
     return new, skipped
 
 
@@ -239,7 +255,9 @@ def _taken(users: UserTable) -> frozenset[str]:
 
 
 def _read(users: UserTable, line: Line, *, generate: bool) -> tuple[NewUser, str]:
-    values = {name: value for name, value in line.values.items() if value not in (None, "") and name not in GIVEN}
+    values = {
+        name: value for name, value in line.values.items() if value not in (None, "") and name not in GIVEN
+    }
     unknown = [name for name in values if name not in users.fields and name not in OWN]
     if unknown:
         raise UsageError(detail=f"unknown column {unknown[0]!r}; known: {', '.join([*users.fields, *OWN])}")
@@ -252,7 +270,9 @@ def _read(users: UserTable, line: Line, *, generate: bool) -> tuple[NewUser, str
     hashed = str(values.get("password_hash", ""))
     told = users.told.password
     if hashed and told and not HASHES[told.codec].recognises(hashed):
-        raise ValueInvalidError(what="password_hash", value="(not shown)", reason=f"it is no {told.codec} hash")
+        raise ValueInvalidError(
+            what="password_hash", value="(not shown)", reason=f"it is no {told.codec} hash"
+        )
     if told and not hashed and "password" not in values and not generate:
         raise UsageError(detail="password is missing (or give password_hash, or --generate)")
     fields = {name: str(value) for name, value in values.items() if name not in OWN}

@@ -12,6 +12,7 @@ from dbctl.profiles.codecs import HASHES, read_time
 from dbctl.services import roles, settings
 from dbctl.services.apps import App
 from dbctl.services.live import Live, find_column
+from dbctl.services.setting_table import section
 from dbctl.services.user_sessions import Tokens, count_tokens
 from dbctl.services.user_table import User, UserTable, Who, database_of
 
@@ -99,7 +100,9 @@ def check_password(app: App, login: str, password: Secret) -> PasswordChecked:
     users = table(app)
     user = users.one(login)
     told = app.ability(users.told.password, "passwords")
-    stored = users.db.select(users.live.name, [users.live.get(told.column)], [Condition(users.id, "=", user.id)])
+    stored = users.db.select(
+        users.live.name, [users.live.get(told.column)], [Condition(users.id, "=", user.id)]
+    )
     if not HASHES[told.codec].fits(password, str(stored[0][0])):
         raise PasswordWrongError(login=user.login)
     return PasswordChecked(login=user.login, matches=True)
@@ -109,9 +112,11 @@ def _shown(users: UserTable, user: User) -> UserShown:
     app = users.app
     return UserShown(
         **{field: getattr(user, field) for field in User.__struct_fields__},
-        permissions=roles.permissions_of(app, users.db, user.role) if app.profile.roles and user.role else None,
+        permissions=roles.permissions_of(app, users.db, user.role)
+        if app.profile.roles and user.role
+        else None,
         tokens=count_tokens(users, user),
-        settings=settings.values_of(app, users.db, user) if settings.section(app, "user") else None,
+        settings=settings.values_of(app, users.db, user) if section(app, "user") else None,
         statistics=_statistics(users, user),
         last_activity=_last_activity(app, users.db, user),
     )

@@ -1,0 +1,119 @@
+"""The app that a command works on, and what several groups read from the command line about it."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+from dbctl.cli._options import call
+from dbctl.cli._run import Prepared, change, emit, read_logins
+from dbctl.config import Selection
+from dbctl.errors import FileFailedError, FileMissingError, UsageError
+from dbctl.render.look import Format
+from dbctl.services import apps
+from dbctl.services.apps import App
+from dbctl.services.user_table import Who
+
+SPANS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800, "y": 31_536_000}
+LARGEST_FILE = 256 * 1024 * 1024  #: bytes
+LONGEST_SPAN = timedelta(days=365_000)
+
+
+def selection(ctx: typer.Context) -> Selection:
+    """Return what the options said about which app is meant."""
+    said = call(ctx)
+    return Selection(config=said.config, app=said.app, profile=said.profile, urls=said.url)
+
+
+@contextmanager
+def opened(ctx: typer.Context, said: Selection | None = None) -> Iterator[App]:
+    """Give the app that is meant, by the options or by ``said``; what it opens is closed at the end."""
+    with apps.opened(said or selection(ctx), timeout=call(ctx).timeout) as app:
+        yield app
+
+
+def show(
+    ctx: typer.Context, app: App, result: object, *, status: int = 0, instead_of_table: Format = Format.TABLE
+) -> int:
+    """Emit ``result`` as the answer of the database that was used for it."""
+    return emit(ctx, result, status=status, target=_target(app), instead_of_table=instead_of_table)
+
+
+def carry_out(
+    ctx: typer.Context, app: App, prepared: Prepared, *, database: str, notes: Sequence[str] = ()
+) -> int:
+    """Apply a change to ``database``, or show its plan; ``notes`` are remarks on what was done."""
+    return change(ctx, prepared, target=app.target(database), notes=notes)
+
+
+def _target(app: App) -> str:
+    return app.target(app.used[0]) if app.used else app.name
+
+
+def contents(path: Path, what: str) -> bytes:
+    """Return what a file holds; ``-`` is standard input.
+
+    Raises:
+        FileMissingError, FileFailedError: it cannot be read, or is larger than such a file would be.
+    """
+    try:
+        with sys.stdin.buffer if str(path) == "-" else path.open("rb") as file:
+            raw = file.read(LARGEST_FILE + 1)
+    except FileNotFoundError as error:
+        raise FileMissingError(what=what, path=path) from error
+    except OSError as error:
+        raise FileFailedError(path=path, reason=error.strerror) from error
+    if len(raw) > LARGEST_FILE:
+        raise FileFailedError(path=path, reason=f"it is larger than any {what}")
+    return raw
+
+
+def span(text: str) -> timedelta:
+    """Read a length of time: ``90d``, ``36h``, ``2w``."""
+    found = re.fullmatch(r"([0-9]{1,9})([smhdwy])", text.strip())
+    lasted = timedelta(seconds=int(found[1]) * SPANS[found[2]]) if found else None
+    if lasted is None or lasted > LONGEST_SPAN:
+        raise typer.BadParameter(f"{text!r} is no length of time; write 90d, 36h, 2w or 1y")
+    return lasted
+
+
+def pairs(words: Sequence[str], option: str) -> dict[str, str]:
+    """Read ``KEY=VALUE`` words; a key may come once."""
+    read: dict[str, str] = {}
+    for word in words:
+        key, mark, value = word.partition("=")
+        if not (mark and key):
+            raise UsageError(detail=f"{option} {word!r}: write it as KEY=VALUE")
+        if key in read:
+            raise UsageError(detail=f"{option} gives {key!r} twice")
+        read[key] = value
+    return read
+
+
+Logins: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[LOGIN]...", help="Usernames or e-mail addresses; - reads them from standard input."
+    ),
+]
+Ids: TypeAlias = Annotated[
+    list[str] | None, typer.Option("--id", metavar="ID", help="A user by id; repeatable.")
+]
+Inactive: TypeAlias = Annotated[
+    timedelta | None,
+    typer.Option(
+        "--inactive", parser=span, metavar="90d", help="Everybody who has not signed in for so long."
+    ),
+]
+
+
+def who(logins: Sequence[str] | None, ids: Sequence[str] | None, inactive: timedelta | None = None) -> Who:
+    """Return which users were named."""
+    return Who(logins=read_logins(logins or ()), ids=ids or (), inactive=inactive)

@@ -1,0 +1,41 @@
+"""``dbctl init``: find an app's databases and write the configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dbctl.cli._app import selection
+from dbctl.cli._options import DryRun
+from dbctl.cli._run import change
+from dbctl.config import FILE_NAME
+from dbctl.services.setup import Setup
+
+app = typer.Typer(name="init", rich_markup_mode=None)
+
+
+@app.command()
+def init(
+    ctx: typer.Context,
+    profile: Annotated[
+        str, typer.Argument(metavar="PROFILE", help="A profile by name or file: flashpoint-web.")
+    ],
+    directory: Annotated[
+        Path, typer.Argument(metavar="[DIR]", help="Where the app is; databases below it are found.")
+    ] = Path(),
+    protected: Annotated[
+        bool, typer.Option("--protected", help="Destructive commands will want the app's name typed.")
+    ] = False,
+    dry_run: DryRun = False,
+) -> int:
+    """Find an app's databases below DIR and write them to dbctl.toml, here or where --config says.
+
+    --app names the app; --url DATABASE=PATH says where one is that cannot be found.
+    """
+    said = selection(ctx)
+    file = Path(said.config or FILE_NAME)
+    return change(
+        ctx, Setup(profile, directory, app=said.app, file=file, urls=said.urls, protected=protected)
+    )

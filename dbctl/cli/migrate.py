@@ -1,0 +1,127 @@
+"""``dbctl migrate``: the migrations of a schema, against the ledger that the app keeps of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+from msgspec import structs
+
+from dbctl import config
+from dbctl.cli._app import opened, selection
+from dbctl.cli._options import DryRun, call
+from dbctl.cli._run import change, emit, note
+from dbctl.errors import Exit, UsageError
+from dbctl.model import Page
+from dbctl.render import out
+from dbctl.render.escape import escape
+from dbctl.render.look import Format, is_terminal
+from dbctl.services import apps, migrate, migration_check, migration_run
+from dbctl.services.apps import App
+from dbctl.services.migration_new import NewMigration
+from dbctl.services.migration_run import Pending
+
+app = typer.Typer(
+    name="migrate", help="Migrations of the schema.", no_args_is_help=True, rich_markup_mode=None
+)
+
+Folder: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--migrations", metavar="DIR", help="Folder of the migrations, in place of the configured one."
+    ),
+]
+To: TypeAlias = Annotated[
+    str, typer.Option("--to", metavar="NAME", help="The last one to run, by name or number.")
+]
+
+
+@app.command()
+def status(
+    ctx: typer.Context,
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit 3 where migrations are pending, 4 where something is wrong.")
+    ] = False,
+    all_apps: Annotated[bool, typer.Option("--all-apps", help="Of every configured app.")] = False,
+    migrations: Folder = None,
+) -> int:
+    """Show which migrations are applied and which are pending; creates nothing, and needs no right to write."""
+    with _meant(ctx, all_apps=all_apps) as found:
+        survey = migrate.survey(found, call(ctx).db, migrations)
+    for target in survey.unrecorded:
+        note(ctx, f"{target} holds tables but no ledger, so nothing tells which migrations it has had")
+    for error in survey.failed:
+        note(ctx, str(error))
+    told = survey.check if check else survey.status
+    return emit(ctx, survey.page, status=told, target=", ".join(one.name for one in found))
+
+
+@app.command()
+def plan(ctx: typer.Context, to: To = "", migrations: Folder = None) -> int:
+    """Print the SQL that up would run."""
+    with opened(ctx) as found:
+        upgrade = migration_run.Upgrade(found, call(ctx).db, migrations, to=to)
+        pending = upgrade.pending()
+    if call(ctx).output is Format.TABLE:
+        out.write("".join(map(_script, pending)), utf8=True)
+        return Exit.OK
+    return emit(ctx, Page(items=pending, total=len(pending)), target=upgrade.target)
+
+
+@app.command()
+def up(
+    ctx: typer.Context,
+    to: To = "",
+    migrations: Folder = None,
+    dry_run: DryRun = False,
+) -> int:
+    """Run the pending migrations, each in one transaction with its row in the app's ledger."""
+    with opened(ctx) as found:
+        upgrade = migration_run.Upgrade(found, call(ctx).db, migrations, to=to)
+        return change(ctx, upgrade, target=upgrade.target)
+
+
+@app.command()
+def new(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What it does, in a few words: add-notes.")],
+    migrations: Folder = None,
+    dry_run: DryRun = False,
+) -> int:
+    """Begin a migration: the next number, a safe name, and a header; prints the path."""
+    with opened(ctx) as found:
+        begun = NewMigration(found, migrate.tracks(found, call(ctx).db, migrations), name)
+        return change(ctx, begun, target=begun.target)
+
+
+@app.command()
+def verify(ctx: typer.Context, migrations: Folder = None) -> int:
+    """Compare the files with the ledger, and look into the files; exit 4 on an error."""
+    with opened(ctx) as found:
+        findings = migration_check.verify(found, call(ctx).db, migrations)
+        return emit(ctx, findings, status=Exit.UNSOUND if findings.unsound else Exit.OK, target=found.name)
+
+
+@contextmanager
+def _meant(ctx: typer.Context, *, all_apps: bool) -> Iterator[Sequence[App]]:
+    """Give the app that is meant, or every configured one; what they open is closed at the end."""
+    chosen = selection(ctx)
+    if all_apps and (chosen.urls or chosen.profile):
+        raise UsageError(detail="--all-apps takes what is configured; --profile and --url describe one app")
+    names = list(config.load(chosen).apps) if all_apps else [chosen.app]
+    with ExitStack() as stack:
+        each = [structs.replace(chosen, app=name) for name in names]
+        yield [stack.enter_context(apps.opened(one, timeout=call(ctx).timeout)) for one in each]
+
+
+def _script(one: Pending) -> str:
+    """Return a migration as it stands in its file, below a comment that names it."""
+    head = f"-- {one.app}/{one.database}: {one.name} ({one.path})"
+    text = f"{head}\n{one.sql.rstrip()}\n\n"
+    if not is_terminal():
+        return text
+    lines = text.replace("\r\n", "\n").split("\n")
+    return "\n".join("\t".join(map(escape, line.split("\t"))) for line in lines)

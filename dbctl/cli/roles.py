@@ -1,0 +1,142 @@
+"""``dbctl roles``: who may do what."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+import typer
+
+from dbctl.cli._app import carry_out, opened, show
+from dbctl.cli._options import DryRun, Limit, Offset, Sort, window
+from dbctl.errors import Exit, UsageError
+from dbctl.services import roles
+from dbctl.services.apps import App
+from dbctl.services.user_table import database_of
+
+app = typer.Typer(
+    name="roles", help="Roles and their permissions.", no_args_is_help=True, rich_markup_mode=None
+)
+
+Role: TypeAlias = Annotated[str, typer.Argument(metavar="ROLE", help="A role by name.")]
+Permissions: TypeAlias = Annotated[
+    list[str],
+    typer.Argument(metavar="PERMISSION...", help="Permissions by name; games.* means all that fit."),
+]
+Description: TypeAlias = Annotated[str, typer.Option("--description", metavar="TEXT", help="What it is for.")]
+Priority: TypeAlias = Annotated[
+    int | None,
+    typer.Option("--priority", metavar="N", help="Higher means more privileged, where the app keeps it."),
+]
+
+
+@app.command("list")
+def list_(ctx: typer.Context, limit: Limit = 100, offset: Offset = 0, sort: Sort = "") -> int:
+    """List roles with how many users hold each."""
+    with opened(ctx) as found:
+        return show(ctx, found, roles.list_roles(found, window(limit, offset, sort)))
+
+
+@app.command("show")
+def show_(ctx: typer.Context, role: Role) -> int:
+    """Show one role and its permissions."""
+    with opened(ctx) as found:
+        return show(ctx, found, roles.show_role(found, role))
+
+
+@app.command()
+def create(
+    ctx: typer.Context,
+    role: Role,
+    description: Description = "",
+    priority: Priority = None,
+    permissions: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--permission", metavar="PERMISSION", help="Grant this one; repeatable; games.* fits several."
+        ),
+    ] = None,
+    dry_run: DryRun = False,
+) -> int:
+    """Add a role."""
+    with opened(ctx) as found:
+        prepared = roles.create_role(
+            found, role, description=description, priority=priority, permissions=permissions or ()
+        )
+        return carry_out(ctx, found, prepared, database=database_of(found))
+
+
+@app.command()
+def update(
+    ctx: typer.Context,
+    role: Role,
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="Its new name.")] = "",
+    description: Description = "",
+    priority: Priority = None,
+    dry_run: DryRun = False,
+) -> int:
+    """Change a role's name, description or priority."""
+    told = {"name": name or None, "description": description or None, "priority": priority}
+    fields = {word: value for word, value in told.items() if value is not None}
+    if not fields:
+        raise UsageError(detail="nothing to change was given: --name, --description or --priority")
+    with opened(ctx) as found:
+        return carry_out(ctx, found, roles.update_role(found, role, fields), database=database_of(found))
+
+
+@app.command()
+def delete(ctx: typer.Context, role: Role, dry_run: DryRun = False) -> int:
+    """Delete a role that nobody holds."""
+    with opened(ctx) as found:
+        return carry_out(ctx, found, roles.delete_role(found, role), database=database_of(found))
+
+
+@app.command()
+def grant(ctx: typer.Context, role: Role, permissions: Permissions, dry_run: DryRun = False) -> int:
+    """Give a role permissions."""
+    with opened(ctx) as found:
+        prepared = roles.grant(found, role, permissions)
+        return carry_out(ctx, found, prepared, database=database_of(found), notes=_cached(found))
+
+
+@app.command()
+def revoke(ctx: typer.Context, role: Role, permissions: Permissions, dry_run: DryRun = False) -> int:
+    """Take permissions from a role."""
+    with opened(ctx) as found:
+        prepared = roles.revoke(found, role, permissions)
+        return carry_out(ctx, found, prepared, database=database_of(found), notes=_cached(found))
+
+
+@app.command()
+def matrix(ctx: typer.Context) -> int:
+    """Show which role has which permission."""
+    with opened(ctx) as found:
+        return show(ctx, found, roles.matrix(found))
+
+
+@app.command()
+def permissions(ctx: typer.Context, limit: Limit = 1000, offset: Offset = 0) -> int:
+    """List permissions and the roles that have each."""
+    with opened(ctx) as found:
+        return show(ctx, found, roles.list_permissions(found, window(limit, offset, "")))
+
+
+@app.command()
+def can(
+    ctx: typer.Context,
+    login: Annotated[str, typer.Argument(metavar="USER", help="A username or an e-mail address.")],
+    permission: Annotated[str, typer.Argument(metavar="PERMISSION", help="A permission by name.")],
+    explain: Annotated[bool, typer.Option("--explain", help="Say why.")] = False,
+) -> int:
+    """Say whether a user may do something: exit 0 where they may, 1 where they may not."""
+    with opened(ctx) as found:
+        answer = roles.can(found, login, permission, explain=explain)
+        return show(ctx, found, answer, status=Exit.OK if answer.allowed else Exit.FAILED)
+
+
+def _cached(found: App) -> list[str]:
+    told = found.profile.roles
+    return (
+        [f"a running {found.profile.title} may use the old permissions for up to {told.cache}"]
+        if told and told.cache
+        else []
+    )

@@ -1,0 +1,95 @@
+"""``dbctl search``: look for rows of an app's content, as its profile describes them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from dbctl.cli._app import opened
+from dbctl.cli._options import Limit, Offset, Sort, call, window
+from dbctl.cli._run import emit
+from dbctl.errors import UsageError
+from dbctl.render.look import Format
+from dbctl.services import search as searches
+from dbctl.services import search_detail
+from dbctl.services.search import Asked
+
+app = typer.Typer(name="search", rich_markup_mode=None)
+
+
+@app.command("search")
+def search(
+    ctx: typer.Context,
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="What to search: games (Flashpoint Web), or as the profile calls it."
+        ),
+    ] = "",
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[WORDS]...", help="Text to look for, taken literally; all of it must be found."
+        ),
+    ] = None,
+    filters: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--filter",
+            metavar="KEY=VALUE",
+            help="KEY=VALUE exactly, KEY:VALUE contains, KEY<VALUE, KEY>VALUE (dates: from then on), -KEY=VALUE not. Repeatable: of several for one key one is enough, of tags all.",
+        ),
+    ] = None,
+    query: Annotated[
+        str,
+        typer.Option(
+            "--query",
+            metavar="TEXT",
+            help="A query in the app's own language: '#Puzzle -dev:x title:\"mad dog\"'.",
+        ),
+    ] = "",
+    shown: Annotated[
+        list[str] | None,
+        typer.Option("--with", metavar="KEY,KEY", help="Also rows hidden by these keys: broken, extreme."),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--hidden", help="Also all that is hidden.")] = False,
+    key: Annotated[
+        str | None, typer.Option("--id", metavar="ID", help="Show this one row with all that belongs to it.")
+    ] = None,
+    count: Annotated[bool, typer.Option("--count", help="Only count.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show the SQL and how the database would answer it.")
+    ] = False,
+    limit: Limit = 50,
+    offset: Offset = 0,
+    sort: Sort = "",
+) -> int:
+    """Search the app's content."""
+    asked = Asked(
+        words=words or (),
+        filters=filters or (),
+        query=query,
+        shown=[searches.ALL] if everything else [word for told in shown or () for word in told.split(",")],
+    )
+    looked_for = bool(asked.words or asked.filters or asked.query or asked.shown)
+    if sum((key is not None, count, explain)) > 1 or (key is not None and looked_for):
+        raise UsageError(
+            detail="--id, --count and --explain exclude each other, and --id what else is looked for"
+        )
+    with opened(ctx) as found:
+        target = found.target(searches.named(found, name).database)
+        if key is not None:
+            return emit(ctx, search_detail.one(found, name, key), target=target)
+        if count:
+            return emit(ctx, searches.count(found, name, asked), target=target)
+        page = window(limit, offset, sort)
+        if explain:
+            told = searches.explain(found, name, asked, page)
+            notes = [f"{table} is read whole, row by row" for table in told.full_scans]
+            return emit(ctx, told, notes=notes, target=target)
+        look = call(ctx).look
+        brief = look.format is Format.TABLE
+        return emit(
+            ctx, searches.find(found, name, asked, page, columns=look.columns, brief=brief), target=target
+        )

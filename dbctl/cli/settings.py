@@ -1,0 +1,146 @@
+"""``dbctl settings``: of the app, and of one user."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+from dbctl.cli._app import carry_out, contents, opened, show
+from dbctl.cli._options import DryRun, Limit, Offset, Sort, window
+from dbctl.errors import Exit
+from dbctl.render.look import Format
+from dbctl.services import settings
+from dbctl.services.apps import App
+from dbctl.services.setting_table import database_of, section
+
+app = typer.Typer(
+    name="settings", help="Settings of the app, and of one user.", no_args_is_help=True, rich_markup_mode=None
+)
+
+Key: TypeAlias = Annotated[str, typer.Argument(metavar="KEY", help="A setting, such as app.site_name.")]
+User: TypeAlias = Annotated[str, typer.Option("--user", metavar="LOGIN", help="That user's own settings.")]
+File: TypeAlias = Annotated[
+    Path, typer.Argument(metavar="FILE", help="Keys and values, JSON or TOML; - is JSON on standard input.")
+]
+
+
+class Mode(StrEnum):
+    """How far ``apply`` goes."""
+
+    CREATE = "create"
+    MERGE = "merge"
+    EXACT = "exact"
+
+
+@app.command("list")
+def list_(
+    ctx: typer.Context,
+    category: Annotated[str, typer.Option("--category", metavar="NAME", help="Only this category.")] = "",
+    public: Annotated[
+        bool | None, typer.Option("--public/--no-public", help="Only those that anybody may read, or not.")
+    ] = None,
+    user: User = "",
+    limit: Limit = 1000,
+    offset: Offset = 0,
+    sort: Sort = "",
+) -> int:
+    """List settings with their values and who changed each last."""
+    with opened(ctx) as found:
+        part = window(limit, offset, sort)
+        return show(
+            ctx, found, settings.list_settings(found, part, category=category, public=public, login=user)
+        )
+
+
+@app.command()
+def get(ctx: typer.Context, key: Key, user: User = "") -> int:
+    """Show one setting."""
+    with opened(ctx) as found:
+        return show(ctx, found, settings.get_setting(found, key, login=user))
+
+
+@app.command("set")
+def set_(
+    ctx: typer.Context,
+    key: Key,
+    value: Annotated[
+        str,
+        typer.Argument(metavar="VALUE", help="The value, as text; the setting's type says how it is read."),
+    ],
+    user: User = "",
+    dry_run: DryRun = False,
+) -> int:
+    """Change a setting, if its own schema takes the value."""
+    with opened(ctx) as found:
+        prepared = settings.set_setting(found, key, value, login=user)
+        return carry_out(ctx, found, prepared, database=_database(found, user), notes=_cached(found, user))
+
+
+@app.command()
+def reset(ctx: typer.Context, key: Key, user: User = "", dry_run: DryRun = False) -> int:
+    """Give a setting its default back; a user's own is removed, so that the app's counts."""
+    with opened(ctx) as found:
+        return carry_out(
+            ctx,
+            found,
+            settings.reset_setting(found, key, login=user),
+            database=_database(found, user),
+            notes=_cached(found, user),
+        )
+
+
+@app.command()
+def validate(ctx: typer.Context, user: User = "") -> int:
+    """Check every stored value against its type and its own schema: exit 4 where one does not fit."""
+    with opened(ctx) as found:
+        answer = settings.validate(found, login=user)
+        return show(ctx, found, answer, status=Exit.UNSOUND if answer.unsound else Exit.OK)
+
+
+@app.command()
+def export(ctx: typer.Context, user: User = "") -> int:
+    """Give out every key and value, as `settings apply` takes them; JSON unless -o says otherwise."""
+    with opened(ctx) as found:
+        return show(ctx, found, settings.export(found, login=user), instead_of_table=Format.JSON)
+
+
+@app.command()
+def diff(ctx: typer.Context, file: File, user: User = "") -> int:
+    """Show what a file and the app have differently."""
+    wanted = settings.read_wanted(contents(file, "file of settings"), str(file))
+    with opened(ctx) as found:
+        return show(ctx, found, settings.diff(found, wanted, login=user))
+
+
+@app.command()
+def apply(
+    ctx: typer.Context,
+    file: File,
+    mode: Annotated[
+        Mode,
+        typer.Option("--mode", help="create: add what is missing; merge: also change; exact: also remove."),
+    ] = Mode.MERGE,
+    user: User = "",
+    dry_run: DryRun = False,
+) -> int:
+    """Bring the settings to what a file says, all in one transaction."""
+    wanted = settings.read_wanted(contents(file, "file of settings"), str(file))
+    with opened(ctx) as found:
+        prepared = settings.apply(found, wanted, mode.value, login=user)
+        return carry_out(ctx, found, prepared, database=_database(found, user), notes=_cached(found, user))
+
+
+def _database(found: App, user: str) -> str:
+    return database_of(found, "user" if user else "system")
+
+
+def _cached(found: App, user: str) -> list[str]:
+    told = section(found, "user" if user else "system")
+    return (
+        [f"a running {found.profile.title} may use the old value for up to {told.cache}"]
+        if told and told.cache
+        else []
+    )

@@ -1,0 +1,1 @@
+"""How a result is shown: table, plain columns, JSON envelope, csv, markdown, failure."""

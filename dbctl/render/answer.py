@@ -1,0 +1,178 @@
+"""An answer in the form that was asked for; one writer per form."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dbctl.errors import UsageError
+from dbctl.model import Done, Page, Value
+from dbctl.render import draw, out
+from dbctl.render.envelope import envelope, line
+from dbctl.render.escape import escape
+from dbctl.render.grid import Block, blocks, names_of, records
+from dbctl.render.look import Format, Look, draws, is_terminal
+from dbctl.render.values import jsonable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+class Answer(Value, frozen=True, kw_only=True):
+    """What a command has to say, and how it ends."""
+
+    command: Sequence[str]  #: the words that name it: users, list
+    result: object  #: a ``Value``; None where there is nothing to say
+    status: int = 0
+    target: str | None = None  #: ``app/database``
+    warnings: Sequence[str] = ()
+
+
+def show(answer: Answer, look: Look) -> None:
+    """Write ``answer`` to standard output, remarks about it to standard error.
+
+    Raises:
+        UsageError: ``look`` asks for a column that the answer does not have.
+        OutputFailedError: standard output takes no more.
+    """
+    if look.excel_safe and look.format not in {Format.CSV, Format.TSV}:
+        raise UsageError(detail="--excel-safe belongs to -o csv and -o tsv")
+    _WRITERS[look.format](answer, look)
+
+
+def _table(answer: Answer, look: Look) -> None:
+    if isinstance(answer.result, Done) and not (answer.result.tells or is_terminal()):
+        return
+    made = blocks(answer.result, look.columns)
+    if not draws(stream_is_terminal=is_terminal()):
+        out.write("".join(f"{text}\n" for text in draw.plain(made)))
+        return
+    draw.rich(made, color=look.color)
+    if isinstance(answer.result, Page) and not look.quiet:
+        footer(answer.result)
+
+
+def footer(page: Page[object]) -> None:
+    """Say on a terminal how much of a list was shown, and how the rest is reached."""
+    shown, end = len(page.items), page.offset + len(page.items)
+    if page.has_more and shown:
+        out.remark(f"{shown} of {page.total}; --offset {end} shows more")
+    elif not shown:
+        out.remark(
+            f"none of {page.total}; --offset {page.offset} is behind the last one" if page.total else "none"
+        )
+
+
+def picture(made: Sequence[Block], *, color: bool, terminal: bool) -> None:
+    """Show blocks on standard error, beside a question."""
+    if draws(stream_is_terminal=terminal):
+        draw.rich(made, color=color, stderr=True)
+    else:
+        for text in draw.plain(made):
+            out.remark(text)
+
+
+def _json(answer: Answer, look: Look) -> None:
+    data = _picked(answer.result, look.columns)
+    out.write(
+        envelope(answer.command, data, status=answer.status, target=answer.target, warnings=answer.warnings),
+        utf8=True,
+    )
+
+
+def _picked(result: object, columns: Sequence[str]) -> object:
+    if not columns or result is None:
+        return result
+    rows = records(result)
+    names = names_of(rows, columns)
+    chosen = [{name: row.get(name) for name in names} for row in rows]
+    if isinstance(result, Page):
+        return Page(items=chosen, total=result.total, limit=result.limit, offset=result.offset)
+    return chosen[0] if chosen else result
+
+
+def _jsonl(answer: Answer, look: Look) -> None:
+    data = _picked(answer.result, look.columns)
+    for item in data.items if isinstance(data, Page) else () if data is None else (data,):
+        out.write(line(item), utf8=True)
+
+
+def _cells(answer: Answer, look: Look) -> tuple[list[str], list[list[str]]]:
+    rows = records(answer.result) if answer.result is not None else []
+    names = names_of(rows, look.columns)
+    return names, [[_cell(row.get(name)) for name in names] for row in rows]
+
+
+def _cell(value: object) -> str:
+    """Return one exact cell: text as it is, nothing for None, things and lists as JSON."""
+    told = jsonable(value)
+    if told is None:
+        return ""
+    return told if isinstance(told, str) else line(told).rstrip()
+
+
+def _safe(
+    rows: Sequence[Sequence[str]], raw: Sequence[Mapping[str, object]], names: Sequence[str]
+) -> list[list[str]]:
+    """Put ``'`` before text that a spreadsheet would run as a formula, and say how often."""
+    made, changed = [], 0
+    for cells, row in zip(rows, raw, strict=True):
+        risky = [
+            isinstance(row.get(n), str) and c.startswith(_FORMULA) for n, c in zip(names, cells, strict=True)
+        ]
+        made.append(["'" + cell if risk else cell for cell, risk in zip(cells, risky, strict=True)])
+        changed += sum(risky)
+    if changed:
+        out.remark(f"--excel-safe put ' before {changed} cells")
+    return made
+
+
+def _csv(answer: Answer, look: Look) -> None:
+    names, rows = _cells(answer, look)
+    if look.excel_safe:
+        rows = _safe(rows, records(answer.result), names)
+    if is_terminal():  # a program gets every byte; what a person looks at must not steer the terminal
+        rows = [[escape(cell) for cell in row] for row in rows]
+    import csv  # noqa: PLC0415  # wanted here only
+    import io  # noqa: PLC0415
+
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\r\n")  # RFC 4180
+    writer.writerows([names, *rows] if names else rows)
+    out.write(text.getvalue(), utf8=True)
+
+
+def _tsv(answer: Answer, look: Look) -> None:
+    names, rows = _cells(answer, look)
+    if look.excel_safe:
+        rows = _safe(rows, records(answer.result), names)
+    for row in [names, *rows] if names else rows:
+        out.write("\t".join(escape(cell.replace("\\", "\\\\")) for cell in row) + "\n", utf8=True)
+
+
+def _markdown(answer: Answer, look: Look) -> None:
+    from tabulate import tabulate  # noqa: PLC0415  # slow to import, and only wanted here
+
+    rows = records(answer.result) if answer.result is not None else []
+    names = names_of(rows, look.columns)
+    cells = [[_markdown_cell(_cell(row.get(name))) for name in names] for row in rows]
+    if rows:
+        table = tabulate(
+            cells, headers=[_markdown_cell(name) for name in names], tablefmt="pipe", disable_numparse=True
+        )
+        out.write(table + "\n", utf8=True)
+
+
+def _markdown_cell(text: str) -> str:
+    return escape(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+
+
+_WRITERS: dict[Format, Callable[[Answer, Look], None]] = {
+    Format.TABLE: _table,
+    Format.JSON: _json,
+    Format.JSONL: _jsonl,
+    Format.CSV: _csv,
+    Format.TSV: _tsv,
+    Format.MARKDOWN: _markdown,
+}

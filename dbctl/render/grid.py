@@ -1,0 +1,135 @@
+"""Results as titles, lines and grids of text, before anything is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from decimal import Decimal
+from typing import TypeAlias
+
+import msgspec
+
+from dbctl.errors import UsageError
+from dbctl.model import Findings, Page, Plan, Planned, Value
+from dbctl.render.escape import escape
+from dbctl.render.values import fields_of
+from dbctl.render.words import words
+
+
+class Grid(Value, frozen=True, kw_only=True):
+    """Cells in rows; without a ``head`` it is a list of names and values."""
+
+    head: Sequence[str] = ()
+    rows: Sequence[Sequence[str]]
+    right: Sequence[bool]  #: per column: numbers stand at the right
+    depth: int = 0  #: how far it is indented
+
+
+class Line(Value, frozen=True):
+    """One line of text."""
+
+    text: str
+    depth: int = 0
+
+
+Block: TypeAlias = Grid | Line
+
+
+def records(result: object) -> list[dict[str, object]]:
+    """Return the rows of a result: a page's items, a check's findings, or the one thing that it is."""
+    if isinstance(result, Page):
+        return [fields_of(item) for item in result.items]
+    if isinstance(result, Findings):
+        return [fields_of(finding) for finding in result.findings]
+    return [fields_of(result)]
+
+
+def names_of(rows: Sequence[Mapping[str, object]], wanted: Sequence[str] = ()) -> list[str]:
+    """Return the columns to show, in order of appearance or as wanted.
+
+    Raises:
+        UsageError: a wanted column is in no row.
+    """
+    known = list(dict.fromkeys(name for row in rows for name in row))
+    unknown = [name for name in wanted if name not in known]
+    if unknown and rows:
+        raise UsageError(
+            detail=f"--columns: there is no column {', '.join(map(repr, unknown))}; known: {', '.join(known)}"
+        )
+    return list(wanted) or known
+
+
+def blocks(result: object, columns: Sequence[str] = ()) -> list[Block]:
+    """Take a result apart into what is drawn; empty where there is nothing to say."""
+    if result is None:
+        return []
+    if isinstance(result, Planned):
+        return _plan(result.plan)
+    if isinstance(result, Plan):
+        return _plan(result)
+    if isinstance(result, (Page, Findings)):
+        items = result.items if isinstance(result, Page) else result.findings
+        rows = [fields_of(item) if columns else _brief(item) for item in items]
+        return [_table(rows, names_of(rows, columns), 0)] if rows else []
+    shown = result.brief() if isinstance(result, Value) and not columns else {}
+    if not isinstance(shown, Mapping):
+        return [_table(shown, names_of(shown), 0)]
+    fields = dict(shown) or fields_of(result)
+    return _thing({name: fields[name] for name in names_of([fields], columns)}, 0)
+
+
+def _brief(item: object) -> Mapping[str, object]:
+    shown = item.brief() if isinstance(item, Value) else {}
+    return shown if shown and isinstance(shown, Mapping) else fields_of(item)
+
+
+def _plan(plan: Plan) -> list[Block]:
+    if plan.empty:
+        return [Line(f"{escape(plan.title)} ({escape(plan.target)}): nothing to do")]
+    lines: list[Block] = [Line(f"{escape(plan.title)} ({escape(plan.target)})")]
+    lines += [Line(f"{number}. {escape(step)}", 1) for number, step in enumerate(plan.steps, 1)]
+    if plan.rows:
+        rows = [[escape(table), str(count)] for table, count in plan.rows.items()]
+        lines.append(Grid(head=("table", "rows"), rows=rows, right=(False, True), depth=1))
+    if plan.destructive:
+        lines.append(Line("This destroys data."))
+    return lines
+
+
+def _table(rows: Sequence[Mapping[str, object]], names: Sequence[str], depth: int) -> Grid:
+    cells = [[words(name, row.get(name)) for name in names] for row in rows]
+    right = [_numeric([row.get(name) for row in rows]) for name in names]
+    return Grid(head=[escape(name) for name in names], rows=cells, right=right, depth=depth)
+
+
+def _numeric(values: Sequence[object]) -> bool:
+    told = [value for value in values if value is not None]
+    return bool(told) and all(
+        isinstance(value, (int, float, Decimal, timedelta)) and not isinstance(value, bool) for value in told
+    )
+
+
+def _thing(fields: Mapping[str, object], depth: int) -> list[Block]:
+    """Names and values first, in their order; what holds further things follows below under its name."""
+    inner = {name: value for name, value in fields.items() if _holds_things(value)}
+    plain = [[escape(name), words(name, value)] for name, value in fields.items() if name not in inner]
+    made: list[Block] = [Grid(rows=plain, right=(False, False), depth=depth)] if plain else []
+    for name, value in inner.items():
+        made.append(Line(escape(name) + ":", depth))
+        if isinstance(value, (Mapping, msgspec.Struct)):
+            made += _thing(fields_of(value), depth + 1)
+        elif isinstance(value, Sequence):
+            rows = [fields_of(item) for item in value]
+            made.append(_table(rows, names_of(rows), depth + 1))
+    return made
+
+
+def _holds_things(value: object) -> bool:
+    if isinstance(value, (Mapping, msgspec.Struct)):
+        return bool(fields_of(value))
+    return (
+        isinstance(value, Sequence)
+        and not isinstance(value, (str, bytes))
+        and bool(value)
+        and all(isinstance(item, (Mapping, msgspec.Struct)) for item in value)
+    )

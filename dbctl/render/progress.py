@@ -1,0 +1,62 @@
+"""Progress of long work: on a terminal only, and only once the work has lasted."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from dbctl.render.escape import escape
+from dbctl.render.look import draws
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rich.progress import Progress, TaskID
+
+_LONG = 2.0  # seconds
+
+
+@contextmanager
+def progress(
+    label: str, total: int | None, *, color: bool, quiet: bool = False
+) -> Iterator[Callable[[int], None]]:
+    """Give a function that is told of each further ``n`` done; it draws once two seconds have gone by."""
+    began, done = time.monotonic(), 0
+    bar: tuple[Progress, TaskID] | None = None
+    silent = quiet or not draws(stream_is_terminal=sys.stderr.isatty())
+
+    def advance(count: int = 1) -> None:
+        nonlocal bar, done
+        done += count
+        if silent or time.monotonic() - began < _LONG:
+            return
+        if bar is None:
+            bar = _begin(label, total, color=color)
+        shown, task = bar
+        shown.update(task, completed=done, rate=f"{done / (time.monotonic() - began):,.0f}/s")
+
+    try:
+        yield advance
+    finally:
+        if bar is not None:
+            bar[0].stop()
+
+
+def _begin(label: str, total: int | None, *, color: bool) -> tuple[Progress, TaskID]:
+    from rich.console import Console  # noqa: PLC0415  # as heavy as Typer; only long work pays
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415  # as heavy as Typer; only long work pays
+
+    shown = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}", markup=False),
+        TimeRemainingColumn(),
+        console=Console(stderr=True, color_system="auto" if color else None),
+        transient=True,
+    )
+    task = shown.add_task(escape(label), total=total, rate="")
+    shown.start()
+    return shown, task

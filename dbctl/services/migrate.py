@@ -1,0 +1,145 @@
+"""Which migrations the databases of an app have, and how each stands to the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+from dbctl.engines import registry
+from dbctl.errors import AbilityMissingError, DbctlError, Exit, NotSupportedError
+from dbctl.model import Page, Value
+from dbctl.profiles import loader
+from dbctl.services import migration_files
+from dbctl.services.apps import App
+from dbctl.services.migration_ledger import Migration, Standing, Track, standing
+
+#: The gravest first, where several targets failed.
+GRAVITY = (
+    Exit.FAILED,
+    Exit.UNREACHABLE,
+    Exit.BUSY,
+    Exit.UNSOUND,
+    Exit.REFUSED,
+    Exit.NOT_FOUND,
+    Exit.USAGE,
+    Exit.ACTION_NEEDED,
+)
+
+
+class Survey(Value, frozen=True, kw_only=True):
+    """How several databases stand; what could not be looked at is in ``failed``."""
+
+    page: Page[Migration]
+    unrecorded: Sequence[str]  #: targets with tables and without a ledger
+    failed: Sequence[DbctlError]
+    check: int  #: the exit status that ``--check`` asks for
+    status: int  #: the one without it
+
+
+def tracks(app: App, asked: str = "", given: Path | None = None) -> list[Track]:
+    """Return the migrations of the database ``asked`` for, else of every configured one that has any.
+
+    Raises:
+        AbilityMissingError: there are none.
+        MigrationsMissingError, FileFailedError: as for ``migration_files.folder``.
+        NotSupportedError: one folder was given for several databases.
+    """
+    names = [asked] if asked else list(app.profile.databases)
+    found = {name: told for name in names if (told := app.database(name).migrations)}
+    if not asked:
+        found = {
+            name: told
+            for name, told in found.items()
+            if not app.database(name).optional or _configured(app, name)
+        }
+    if not found:
+        others = [
+            name
+            for name in loader.names()
+            if any(one.migrations for one in loader.load(name).databases.values())
+        ]
+        name = app.target(asked) if asked else app.name
+        raise AbilityMissingError(
+            app=name, profile=app.profile.name, ability="migrations", others=", ".join(others) or "none"
+        )
+    if given and len(found) > 1:
+        raise NotSupportedError(
+            what="--migrations for several databases",
+            by=app.name,
+            instead=f"Say which by --db: {', '.join(found)}.",
+        )
+    return [
+        Track(
+            app=app.name,
+            database=name,
+            profile=app.profile,
+            told=told,
+            folder=migration_files.folder(app, name, given),
+        )
+        for name, told in found.items()
+    ]
+
+
+def _configured(app: App, database: str) -> bool:
+    return database in app.configured.databases
+
+
+def survey(apps: Sequence[App], asked: str = "", given: Path | None = None) -> Survey:
+    """Tell how the databases of some apps stand to their migrations; creates nothing and writes nothing.
+
+    Raises:
+        DbctlError: what keeps the only target from being looked at; of several, the others are told all the same.
+    """
+    rows: list[Migration] = []
+    unrecorded, failed, checks = [], [], [Exit.OK]
+    known: list[tuple[App, Track]] = []
+    for app in apps:
+        try:
+            known += [(app, track) for track in tracks(app, asked, given)]
+        except AbilityMissingError:  # of several apps, some have none
+            if len(apps) == 1:
+                raise
+        except DbctlError as error:
+            if len(apps) == 1:
+                raise
+            failed.append(error)
+    for app, track in known:
+        try:
+            found = look(app, track)
+        except DbctlError as error:
+            if len(known) == 1 and not failed:
+                raise
+            failed.append(error)
+            continue
+        rows += found.migrations
+        if not (found.recorded or found.empty):
+            unrecorded.append(track.target)
+        checks.append(
+            Exit.UNSOUND if found.unsound else Exit.ACTION_NEEDED if found.named("pending") else Exit.OK
+        )
+    some = len(checks) > 1  # at least one could be looked at
+    overall = Exit.PARTIAL if failed and some else _gravest([error.exit_status for error in failed])
+    return Survey(
+        page=Page(items=rows, total=len(rows)),
+        unrecorded=unrecorded,
+        failed=failed,
+        check=overall or _gravest(checks),
+        status=overall,
+    )
+
+
+def _gravest(statuses: Sequence[Exit]) -> Exit:
+    return next((status for status in GRAVITY if status in statuses), Exit.OK)
+
+
+def look(app: App, track: Track) -> Standing:
+    """Return how a database stands, as somebody sees it who may only read.
+
+    Raises:
+        WrongAppError: it is a database of something else.
+        DatabaseMissingError: there is no such file.
+    """
+    opened = registry.open_for_reading(app.url(track.database), track.target, timeout=app.timeout)
+    with closing(opened) as db:
+        return standing(track, db)

@@ -1,0 +1,151 @@
+"""The folder of a database's migrations: which files count, what is in them, and what a new one is called."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import stat
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from dbctl.engines.base import Script
+from dbctl.errors import (
+    FileFailedError,
+    MigrationInvalidError,
+    MigrationsMissingError,
+)
+from dbctl.model import Value
+from dbctl.services.apps import App
+from dbctl.shipped import shipped
+
+_FILE = re.compile(r"(?P<version>[0-9]{3,})[_-](?P<words>.+)\.sql")
+
+#: By number, then by name: ``1000_x`` comes after ``999_x``, which its letters would not tell.
+Place = tuple[int, str]
+
+
+class MigrationFile(Value, frozen=True, kw_only=True):
+    """One migration as it stands in its file."""
+
+    version: str  #: the digits
+    name: str  #: the file's name without ``.sql``, which is what the ledger holds
+    path: Path
+    raw: bytes
+
+    @property
+    def place(self) -> Place:
+        """Where it comes in the order of all."""
+        return place_of(self.name)
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of the file exactly as it is, line ends and byte order mark included."""
+        return hashlib.sha256(self.raw).hexdigest()
+
+    def text(self) -> str:
+        """Return the text.
+
+        Raises:
+            MigrationInvalidError: it is not UTF-8.
+        """
+        try:
+            return self.raw.decode()
+        except UnicodeDecodeError as error:
+            line = self.raw.count(b"\n", 0, error.start) + 1
+            raise MigrationInvalidError(file=self.path, reason=f"line {line} is not UTF-8") from error
+
+    def statements(self, split: Callable[[str], Script]) -> Sequence[tuple[int, str]]:
+        """Return the statements, each with its line, as ``split`` of an engine tells them apart.
+
+        Raises:
+            MigrationInvalidError: it is not UTF-8, holds no statement, one that does not end, or one that would end
+                the transaction around it.
+        """
+        try:
+            statements = split(self.text()).statements
+        except ValueError as error:
+            raise MigrationInvalidError(file=self.path, reason=str(error)) from error
+        if not statements:
+            raise MigrationInvalidError(file=self.path, reason="it holds no statement")
+        return statements
+
+    def difference(self, checksum: str) -> str:
+        """Say in what small thing the text that had ``checksum`` differed; empty where it is more than that."""
+        plain = self.raw.removeprefix(b"\xef\xbb\xbf")
+        unix = plain.replace(b"\r\n", b"\n")
+        marked = b"\xef\xbb\xbf"
+        for raw, what in (
+            (plain, "a byte order mark"),
+            (marked + self.raw, "a byte order mark"),
+            (unix, "line ends"),
+            (unix.replace(b"\n", b"\r\n"), "line ends"),
+            (marked + unix, "line ends and a byte order mark"),
+            (marked + unix.replace(b"\n", b"\r\n"), "line ends and a byte order mark"),
+        ):
+            if hashlib.sha256(raw).hexdigest() == checksum.lower():
+                return what
+        return ""
+
+
+class Folder(Value, frozen=True, kw_only=True):
+    """Every migration of one database, in order."""
+
+    path: Path
+    own: bool  #: the app's own, named by the admin; else the one shipped with dbctl
+    files: Mapping[str, MigrationFile]  #: by name
+    ignored: Sequence[str]  #: SQL files whose names do not begin with a number
+
+    @property
+    def shared_numbers(self) -> Sequence[str]:
+        """The names of the files that share their number with another."""
+        counted = Counter(file.place[0] for file in self.files.values())
+        return [name for name, file in self.files.items() if counted[file.place[0]] > 1]
+
+
+def place_of(name: str) -> Place:
+    """Return where a migration of that name comes; one without a number comes first."""
+    digits = re.match(r"[0-9]+", name)
+    return (int(digits.group()) if digits else -1, name)
+
+
+def folder(app: App, database: str, given: Path | None = None) -> Folder:
+    """Read the folder of a database's migrations: the one given, else the configured, else the shipped one.
+
+    Raises:
+        MigrationsMissingError: there is no such folder.
+        FileFailedError: the folder or a file cannot be read.
+    """
+    own = given or app.configured.migrations.get(database)
+    path = own or shipped_path(app.profile.name, database)
+    if not path.is_dir():
+        raise MigrationsMissingError(target=app.target(database), path=path)
+    return read(path, own=own is not None)
+
+
+def shipped_path(profile: str, database: str) -> Path:
+    """Return where the migrations that travel with dbctl are."""
+    return shipped("migrations") / Path(profile).name / database
+
+
+def read(path: Path, *, own: bool) -> Folder:
+    """Read every migration of a folder that is there; raises FileFailedError as ``folder`` does."""
+    files, ignored = [], []
+    try:
+        for entry in path.iterdir():
+            matched = _FILE.fullmatch(entry.name) if entry.name.isprintable() else None
+            if matched and not entry.is_dir():
+                raw = _read(entry)
+                files.append(MigrationFile(version=matched["version"], name=entry.stem, path=entry, raw=raw))
+            elif entry.suffix.lower() == ".sql" and not entry.is_dir():
+                ignored.append(entry.name)
+    except OSError as error:
+        raise FileFailedError(path=error.filename or path, reason=error.strerror) from error
+    ordered = sorted(files, key=lambda file: file.place)
+    return Folder(path=path, own=own, files={file.name: file for file in ordered}, ignored=sorted(ignored))
+
+
+def _read(path: Path) -> bytes:
+    if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+        raise MigrationInvalidError(file=path, reason="it is no regular file")
+    return path.read_bytes()

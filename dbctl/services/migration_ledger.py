@@ -1,0 +1,174 @@
+"""The app's own ledger of migrations, and how each migration stands to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Literal
+
+from msgspec import structs
+
+from dbctl.engines.base import Readable
+from dbctl.errors import SchemaLacksError, WrongAppError
+from dbctl.model import Value, now
+from dbctl.profiles.codecs import read_time
+from dbctl.profiles.model import Migrations, Profile
+from dbctl.services import migration_files
+from dbctl.services.live import Live
+from dbctl.services.migration_files import Folder, MigrationFile
+
+#: ``retired``: the app has removed the file since, and its profile says so.
+State = Literal["applied", "pending", "missing-file", "changed", "out-of-order", "retired"]
+UNSOUND: frozenset[State] = frozenset({"missing-file", "changed", "out-of-order"})
+
+
+class Track(Value, frozen=True, kw_only=True):
+    """One database's migrations: where its files are and how the app records them."""
+
+    app: str  #: the name of the app
+    database: str
+    profile: Profile
+    told: Migrations
+    folder: Folder
+
+    @property
+    def target(self) -> str:
+        """``app/database``."""
+        return f"{self.app}/{self.database}"
+
+
+class Migration(Value, frozen=True, kw_only=True):
+    """One migration, of the folder or of the ledger."""
+
+    app: str
+    database: str
+    version: str
+    name: str
+    state: State
+    applied_at: datetime | None = None
+    checksum: str | None = None  #: as recorded; of the file where nothing is recorded yet
+    duration: timedelta | None = None
+
+
+class Standing(Value, frozen=True, kw_only=True):
+    """How one database stands to its migrations."""
+
+    migrations: Sequence[Migration]
+    recorded: bool  #: it has a ledger
+    empty: bool  #: it has no table at all
+
+    def named(self, state: State) -> list[str]:
+        """Return the names of those in a state, in order."""
+        return [one.name for one in self.migrations if one.state == state]
+
+    @property
+    def unsound(self) -> bool:
+        """Whether ``up`` would refuse: a migration is in a wrong state, or nothing tells what was applied."""
+        return any(one.state in UNSOUND for one in self.migrations) or not (self.recorded or self.empty)
+
+
+def standing(track: Track, db: Readable) -> Standing:
+    """Return how an open database stands to its migrations.
+
+    Raises:
+        WrongAppError: it has tables, but neither those of the app nor a ledger like the app's.
+        SchemaLacksError: its ledger has other columns.
+    """
+    ledger, tables = track.told.ledger, db.tables()
+    recorded = ledger.table in tables and ledger.name in tables[ledger.table].columns
+    lacking = [table for table in track.profile.databases[track.database].needs if table not in tables]
+    if tables and lacking and not recorded:
+        raise WrongAppError(target=db.target, profile=track.profile.title, what=f"table {', '.join(lacking)}")
+    rows = _recorded(track, db) if ledger.table in tables else {}
+    return Standing(migrations=judged(track, rows), recorded=ledger.table in tables, empty=not tables)
+
+
+def _recorded(track: Track, db: Readable) -> dict[str, Migration]:
+    """Return what the ledger holds, by name; the state is not judged yet."""
+    ledger = Ledger(track, db)
+    rows = {}
+    for name, applied_at, *further in db.select(ledger.live.name, ledger.columns()):
+        values = dict(zip(ledger.columns()[2:], further, strict=True))
+        checksum, lasted = values.get(ledger.checksum or ""), values.get(ledger.duration or "")
+        rows[str(name)] = Migration(
+            app=track.app,
+            database=track.database,
+            version=_version(str(name)),
+            name=str(name),
+            state="missing-file",
+            applied_at=read_time(applied_at),
+            checksum=str(checksum) if checksum else None,
+            duration=timedelta(milliseconds=lasted) if isinstance(lasted, int | float) else None,
+        )
+    return rows
+
+
+class Ledger:
+    """The app's own registry of applied migrations, in the live schema."""
+
+    def __init__(self, track: Track, db: Readable) -> None:
+        told = track.told.ledger
+        self.live = Live(track.profile, db, told.table, "the ledger of migrations")
+        self.name, self.applied_at = self.live.get(told.name), self.live.get(told.applied_at)
+        self.checksum, self.duration = self.live.find(told.checksum), self.live.find(told.duration_ms)
+
+    def columns(self) -> list[str]:
+        """Return the columns that dbctl reads and writes."""
+        return [self.name, self.applied_at, *(name for name in (self.checksum, self.duration) if name)]
+
+    def row(self, file: MigrationFile, lasted: float) -> dict[str, object]:
+        """Return what is recorded of a migration that took ``lasted`` seconds."""
+        values: dict[str, object] = {
+            self.name: file.name,
+            self.applied_at: self.live.encode(self.applied_at, now()),
+        }
+        if self.checksum:
+            values[self.checksum] = file.checksum
+        if self.duration:
+            values[self.duration] = round(lasted * 1000)
+        return values
+
+    def refuse_uncovered(self) -> None:
+        """Refuse a ledger that wants more of a row than dbctl knows.
+
+        Raises:
+            SchemaLacksError: it has a required column that nothing fills.
+        """
+        uncovered = self.live.uncovered(set(self.columns()))
+        if uncovered:
+            what = f"a value for {self.live.name}.{', '.join(uncovered)} (not in the profile)"
+            raise SchemaLacksError(target=self.live.db.target, what=what, purpose="the ledger of migrations")
+
+
+def judged(track: Track, recorded: Mapping[str, Migration]) -> list[Migration]:
+    """Return what is in the folder or ``recorded``, each in its state, in order."""
+    files, told = track.folder.files, track.told.ledger
+    newest = max((files[name].place for name in recorded if name in files), default=None)
+    found = []
+    for name in sorted({*files, *recorded}, key=migration_files.place_of):
+        file, row = files.get(name), recorded.get(name)
+        if row is None and file is not None:
+            state: State = "out-of-order" if newest and file.place < newest else "pending"
+            found.append(
+                Migration(
+                    app=track.app,
+                    database=track.database,
+                    version=file.version,
+                    name=name,
+                    state=state,
+                    checksum=file.checksum,
+                )
+            )
+        elif row is not None:
+            if file is None:  # only the app's own folder can show that a file was removed on purpose
+                state = "retired" if track.folder.own and name in told.retired else "missing-file"
+            else:
+                known = {file.checksum, *told.published.get(name, ())}
+                state = "applied" if row.checksum is None or row.checksum.lower() in known else "changed"
+            found.append(structs.replace(row, state=state))
+    return found
+
+
+def _version(name: str) -> str:
+    number, _ = migration_files.place_of(name)
+    return "" if number < 0 else name[: len(name) - len(name.lstrip("0123456789"))]

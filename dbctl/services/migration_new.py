@@ -1,0 +1,100 @@
+"""``migrate new``: a migration to be written by hand, begun."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from dbctl import durable
+from dbctl.errors import MigrationsShippedError, UsageError, ValueInvalidError
+from dbctl.model import Plan, Value
+from dbctl.services.apps import App
+from dbctl.services.migration_files import MigrationFile
+from dbctl.services.migration_ledger import Track
+
+_DIGITS = 3  #: of the first number in an empty folder
+_LONGEST_NAME = 100
+
+
+class FileCreated(Value, frozen=True, kw_only=True):
+    """Answer of ``migrate new``."""
+
+    path: Path
+    version: str
+    name: str
+
+
+class NewMigration:
+    """A migration to be written by hand, begun: the next number, a safe name, and a header."""
+
+    def __init__(self, app: App, tracks: Sequence[Track], words: str) -> None:
+        """Find the next number and make the name safe.
+
+        Raises:
+            UsageError: it could belong to several databases.
+            MigrationsShippedError: the folder is the one shipped with dbctl.
+            ValueInvalidError: nothing of the name can be part of a file's name.
+        """
+        self.app, self.protected = app.name, app.protected
+        if len(tracks) > 1:
+            raise UsageError(
+                detail=f"say which database it is for: --db {', '.join(one.database for one in tracks)}"
+            )
+        self.target, found = tracks[0].target, tracks[0].folder
+        self._purpose = "".join(sign for sign in " ".join(words.split()) if sign.isprintable())
+        if not found.own:
+            raise MigrationsShippedError(target=self.target)
+        names = list(found.files)
+        self._version = _next_number(list(found.files.values()))
+        self._path = found.path / f"{self._version}{_mark(names)}{_safe(words, names)}.sql"
+
+    def plan(self) -> Plan:
+        """Return which file would be written."""
+        return Plan(title="Begin a migration", target=self.target, steps=[f"write {self._path}"], rows={})
+
+    def apply(self, seen: str | None = None) -> FileCreated:
+        """Write it, whole or not at all.
+
+        Raises:
+            FileExistsAlreadyError: somebody wrote one of that name meanwhile.
+            FileFailedError: the disk is full, or the folder may not be written.
+        """
+        del seen  # the name is settled, and a file that came meanwhile is never replaced
+        with durable.written_whole(self._path, mode=0o644) as file:
+            file.write(
+                f"-- Purpose: {self._purpose}\n"
+                "--\n"
+                "-- Runs statement by statement inside one transaction, which the runner begins and ends.\n\n"
+            )
+        return FileCreated(path=self._path, version=self._version, name=self._path.stem)
+
+
+def _next_number(files: Sequence[MigrationFile]) -> str:
+    newest = max((file.place[0] for file in files), default=0)
+    width = max((len(file.version) for file in files), default=_DIGITS)
+    return f"{newest + 1:0{width}d}"
+
+
+def _mark(names: Sequence[str]) -> str:
+    """Return what stands between number and name in the newest file."""
+    return names[-1].lstrip("0123456789")[0] if names else "_"
+
+
+def _safe(words: str, names: Sequence[str]) -> str:
+    """Return ``words`` as ASCII letters and digits, joined as most of the other names are."""
+    plain = unicodedata.normalize("NFKD", words).encode("ascii", "ignore").decode().lower()
+    parts = re.findall(r"[a-z0-9]+", plain)
+    if not parts:
+        raise ValueInvalidError(
+            what="the name", value=repr(words), reason="it has no letter and no digit of ASCII"
+        )
+    inner = Counter(sign for name in names for sign in name.lstrip("0123456789")[1:] if sign in "-_")
+    joined = ("-" if inner["-"] > inner["_"] else "_").join(parts)
+    if len(joined) > _LONGEST_NAME:
+        raise ValueInvalidError(
+            what="the name", value=repr(words), reason=f"it is longer than {_LONGEST_NAME}"
+        )
+    return joined

@@ -1,0 +1,282 @@
+"""Running the migrations that are pending, each in a transaction of its own together with its row in the ledger."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from dbctl.engines import registry
+from dbctl.engines.base import Capability, Condition, Migrates, Writable
+from dbctl.errors import (
+    ConstraintError,
+    DatabaseMissingError,
+    DbctlError,
+    LedgerMissingError,
+    MigrationChangedError,
+    MigrationFailedError,
+    MigrationInvalidError,
+    MigrationMissingError,
+    MigrationsOutOfOrderError,
+    MigrationsUnsoundError,
+    NotSupportedError,
+    QueryFailedError,
+    SchemaLacksError,
+    ValueInvalidError,
+)
+from dbctl.model import Page, Plan, Value
+from dbctl.services.apps import App
+from dbctl.services.migrate import look, tracks
+from dbctl.services.migration_files import Folder, MigrationFile
+from dbctl.services.migration_ledger import Ledger, Standing, Track, judged, standing
+
+#: Failures that a migration itself is to blame for, whatever else this run has done.
+OF_A_STATEMENT = (QueryFailedError, ConstraintError, ValueInvalidError, SchemaLacksError)
+#: Names that a message lists before it counts the rest.
+LISTED = 5
+
+Statements = Sequence[tuple[int, str]]
+
+
+class Migrating(Writable, Migrates, Protocol):
+    """A database that may be written, and that runs scripts."""
+
+
+class Applied(Value, frozen=True, kw_only=True):
+    """One migration that this run applied."""
+
+    app: str
+    database: str
+    version: str
+    name: str
+    statements: int
+    duration: timedelta
+
+
+class Pending(Value, frozen=True, kw_only=True):
+    """One migration that ``up`` would run."""
+
+    app: str
+    database: str
+    version: str
+    name: str
+    path: Path
+    statements: int
+    sql: str
+
+
+class Upgrade:
+    """What ``migrate up`` is about to do, database by database, each under the lock of dbctl's writers."""
+
+    def __init__(self, app: App, asked: str = "", given: Path | None = None, *, to: str = "") -> None:
+        """Read the folders.
+
+        Args:
+            app: the app.
+            asked: one database; else every one that has migrations.
+            given: the folder, in place of the configured one.
+            to: the last migration to run, by name or number.
+        """
+        self.app, self.protected = app.name, app.protected
+        self._opened, self._to = app, to
+        self._tracks = tracks(app, asked, given)
+        self.target = self._tracks[0].target if len(self._tracks) == 1 else app.name
+        self._sound = False
+
+    def pending(self) -> list[Pending]:
+        """Return what would be run now, the making of a ledger left out; raises what ``apply`` would refuse with."""
+        found = []
+        for track in self._tracks:
+            for file, statements in self._runnable(track):
+                found.append(
+                    Pending(
+                        app=track.app,
+                        database=track.database,
+                        version=file.version,
+                        name=file.name,
+                        path=file.path,
+                        statements=len(statements),
+                        sql=file.text().removeprefix("\ufeff"),
+                    )
+                )
+        self._sound = True
+        return found
+
+    def plan(self) -> Plan:
+        """Return which migrations would be run; writes nothing, and needs no right to write."""
+        pending = self.pending()
+        several = len(self._tracks) > 1
+        steps = [
+            f"run {f'{one.database}/' if several else ''}{one.name} ({one.statements} statements)"
+            for one in pending
+        ]
+        return Plan(title=f"Run {_counted(len(pending))}", target=self.target, steps=steps, rows={})
+
+    def apply(self, seen: str | None = None) -> Page[Applied]:
+        """Run them.
+
+        Raises:
+            MigrationFailedError: one of them did not work; it was rolled back, those before it stay.
+        """
+        del seen  # nobody is asked about a change that destroys nothing
+        if not self._sound:
+            self.pending()  # what would be refused must not leave a new, empty file behind
+        done: list[Applied] = []
+        for track in self._tracks:
+            with self._opened.writer(track.database, "migrate up", create=True) as db:
+                apply_all(track, db, to=self._to, done=done)
+        return Page(items=done, total=len(done))
+
+    def _runnable(self, track: Track) -> list[tuple[MigrationFile, Statements]]:
+        url = self._opened.url(track.database)
+        try:
+            found = look(self._opened, track)
+        except DatabaseMissingError:
+            found = Standing(migrations=judged(track, {}), recorded=False, empty=True)
+        files = _chosen(track, found, self._to)
+        return [(file, file.statements(partial(registry.split_script, url))) for file in files]
+
+
+def apply_all(
+    track: Track, db: Writable, *, to: str = "", done: list[Applied] | None = None
+) -> list[Applied]:
+    """Run what is pending in an open database, each migration in one transaction with its row in the ledger.
+
+    The ledger is made where it is missing. Who calls this holds the lock of dbctl's writers; should the app itself
+    apply a migration meanwhile, it is not run a second time.
+
+    Args:
+        track: the migrations.
+        db: the database.
+        to: the last one to run, by name or number; else all.
+        done: what this run has done before, elsewhere; what is done here is added.
+
+    Returns:
+        ``done``.
+
+    Raises:
+        MigrationsUnsoundError, MigrationChangedError, MigrationsOutOfOrderError, LedgerMissingError: ledger and
+            folder do not fit; nothing was run.
+        MigrationInvalidError: a file cannot be run; nothing was run.
+        MigrationMissingError: there is none called ``to``.
+        MigrationFailedError: one failed; it was rolled back, those before it stay.
+    """
+    done = [] if done is None else done
+    if Capability.MIGRATE not in db.capabilities or not isinstance(db, Migrates):
+        raise NotSupportedError(what="running migrations", by=db.target, instead="Nothing was changed.")
+    planned = [(file, file.statements(db.split)) for file in _chosen(track, standing(track, db), to)]
+    ledger = _made(track, db)
+    for number, (file, statements) in enumerate(planned):
+        rest = [one.name for one, _ in planned[number + 1 :]]
+        ran = _run(db, ledger, file, statements, before=[one.name for one in done], rest=rest)
+        if ran is not None:
+            done.append(
+                Applied(
+                    app=track.app,
+                    database=track.database,
+                    version=file.version,
+                    name=file.name,
+                    statements=len(statements),
+                    duration=ran,
+                )
+            )
+    return done
+
+
+def _chosen(track: Track, found: Standing, to: str) -> list[MigrationFile]:
+    """Return the pending migrations up to ``to``, or refuse what ``apply_all`` refuses."""
+    folder, files = track.folder, track.folder.files
+    if missing := found.named("missing-file"):
+        raise MigrationsUnsoundError(target=track.target, folder=folder.path, names=_names(missing))
+    if changed := found.named("changed"):
+        raise MigrationChangedError(target=track.target, names=_names(changed))
+    if not (found.recorded or found.empty):
+        raise LedgerMissingError(target=track.target, table=track.told.ledger.table)
+    if late := found.named("out-of-order"):
+        newest = [name for name in found.named("applied") if name in files][-1]
+        raise MigrationsOutOfOrderError(target=track.target, names=_names(late), newest=newest)
+    pending = [files[name] for name in found.named("pending")]
+    for file in pending:
+        if file.name in folder.shared_numbers:
+            others = [one for one in files.values() if one.place[0] == file.place[0] and one is not file]
+            raise MigrationInvalidError(file=file.path, reason=f"{others[0].path.name} has the same number")
+    if not to:
+        return pending
+    last = _last(folder, to)
+    return [file for file in pending if file.place <= last.place]
+
+
+def _last(folder: Folder, to: str) -> MigrationFile:
+    wanted = to.removesuffix(".sql")
+    if wanted in folder.files:
+        return folder.files[wanted]
+    if wanted.isascii() and wanted.isdigit():
+        fitting = [file for file in folder.files.values() if file.place[0] == int(wanted)]
+        if fitting:
+            return fitting[-1]
+    from difflib import get_close_matches  # noqa: PLC0415 - only a mistake pays for it
+
+    near = get_close_matches(wanted, folder.files, n=1)
+    raise MigrationMissingError(folder=folder.path, name=to, near=f" Did you mean {near[0]}?" if near else "")
+
+
+def _made(track: Track, db: Migrating) -> Ledger:
+    """Return the ledger, made where it is missing."""
+    told = track.told.ledger
+    if told.table not in db.tables():
+        with db.schema_transaction():
+            for _, sql in db.split(told.create).statements:
+                db.run_statement(sql)
+    ledger = Ledger(track, db)
+    ledger.refuse_uncovered()
+    return ledger
+
+
+def _run(
+    db: Migrating,
+    ledger: Ledger,
+    file: MigrationFile,
+    statements: Statements,
+    *,
+    before: Sequence[str],
+    rest: Sequence[str],
+) -> timedelta | None:
+    """Run one migration; return how long it took, or None where the app had applied it meanwhile."""
+    place = ""
+    began = time.monotonic()
+    try:
+        with db.schema_transaction():
+            if db.count(ledger.live.name, [Condition(ledger.name, "=", file.name)]):
+                return None
+            for number, (line, sql) in enumerate(statements, 1):
+                place = f" in statement {number} (line {line})"
+                db.run_statement(sql)
+            place = " when it was to be recorded"
+            lasted = time.monotonic() - began
+            db.insert(ledger.live.name, ledger.row(file, lasted))
+            place = " when it was to be committed"
+    except DbctlError as error:
+        blamed = isinstance(error, OF_A_STATEMENT)
+        if not blamed and not before:
+            raise
+        raise MigrationFailedError(
+            target=db.target,
+            name=file.name,
+            place=place,
+            reason=error.facts.get("reason", error) if blamed else error,
+            applied=_names(before) or "none",
+            pending=_names(rest) or "none",
+        ) from error
+    return timedelta(milliseconds=round(lasted * 1000))
+
+
+def _names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more
+
+
+def _counted(number: int) -> str:
+    return "1 migration" if number == 1 else f"{number} migrations"

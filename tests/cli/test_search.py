@@ -1,0 +1,250 @@
+"""``dbctl search``: words in, rows out, in every form; what is wrong is one line, a hint and an exit status."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.shapes import flashpoint_web as shapes
+
+ROOT = Path(__file__).parents[2]
+CLEAN = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A configured app whose games are in the document's schema, and one with the launcher's own database."""
+    folder = tmp_path_factory.mktemp("apps")
+    shapes.document_flashpoint_db(folder / "document" / "flashpoint.sqlite")
+    shapes.launcher_flashpoint_db(folder / "launcher" / "flashpoint.sqlite")
+    (folder / "dbctl.toml").write_text(
+        "".join(
+            f'[apps.{app}]\nprofile = "flashpoint-web"\n[apps.{app}.databases]\nflashpoint = "{app}/flashpoint.sqlite"\n'
+            for app in ("document", "launcher")
+        ),
+        encoding="utf-8",
+    )
+    return folder
+
+
+@pytest.fixture
+def dbctl(folder):
+    before = _state(folder)
+
+    def run(*words, app="document"):
+        command = [sys.executable, "-m", "dbctl", "--app", app, "search", *words]
+        return subprocess.run(
+            command, cwd=folder, env=CLEAN, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            errors="surrogateescape", check=False,
+        )  # fmt: skip
+
+    yield run
+    assert _state(folder) == before
+
+
+def _state(folder):
+    """Return every file below ``folder`` with its bytes: no search may change any, or leave one behind."""
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def data(done):
+    told = json.loads(done.stdout)
+    assert (told["ok"], told["exit_code"], told["error"]) == (True, 0, None), done
+    assert (done.returncode, done.stderr) == (0, "")
+    return told["data"]
+
+
+def titles(page):
+    return [item["title"] for item in page["items"]]
+
+
+# Finding -------------------------------------------------------------------------------------------------------
+
+
+def test_a_page_says_how_much_there_is(dbctl):
+    page = data(dbctl("games", "plain", "-o", "json", "--limit", "3", "--offset", "1"))
+    assert titles(page) == ["Plain Game 024", "Plain Game 025", "Plain Game 026"]
+    assert (page["total"], page["limit"], page["offset"], page["has_more"]) == (26, 3, 1, True)
+
+
+def test_the_envelope_names_the_database(dbctl):
+    told = json.loads(dbctl("games", "-o", "json", app="launcher").stdout)
+    assert (told["schema"], told["target"]) == ("dbctl.search/1", "launcher/flashpoint")
+    assert len(told["data"]["items"]) == told["data"]["limit"] == 50
+    assert told["data"]["total"] == 1200
+
+
+def test_words_filters_and_a_query_are_all_met(dbctl):
+    words = (
+        "games",
+        "ALPHA",
+        "--filter",
+        "library=arcade",
+        "--filter",
+        "year-from=2005",
+        "--query",
+        "-#Action -title:%",
+    )
+    assert titles(data(dbctl(*words, "-o", "json"))) == ["alpha valley 2"]
+
+
+def test_a_negated_word_of_a_query_excludes(dbctl):
+    everything = data(dbctl("games", "--count", "-o", "json", app="launcher"))["total"]
+    with_word = data(dbctl("games", "--query", "puzzle", "--count", "-o", "json", app="launcher"))["total"]
+    without = data(dbctl("games", "--query", "-puzzle", "--count", "-o", "json", app="launcher"))["total"]
+    assert (everything, with_word + without) == (1200, 1200)
+    assert with_word > 0
+
+
+@pytest.mark.parametrize("words", [("--sort", "-title"), ("--sort", "title:desc"), ("--sort=-title",)])
+def test_an_order_is_turned_around(dbctl, words):
+    assert titles(data(dbctl("games", "alpha", "-o", "json", *words))) == [
+        "Alpha%",
+        "alpha valley 2",
+        "Alpha Valley",
+    ]
+
+
+def test_hidden_games_are_shown_when_asked_for(dbctl):
+    def total(*words):
+        return data(dbctl("games", "--count", "-o", "json", *words))["total"]
+
+    assert (total(), total("--with", "broken"), total("--with", "broken,extreme"), total("--hidden")) == (
+        45,
+        46,
+        48,
+        48,
+    )
+    assert (total("--filter", "broken=yes"), total("--filter", "extreme=yes", "--with", "broken")) == (1, 2)
+
+
+def test_a_playlist_comes_in_its_own_order(dbctl):
+    page = data(dbctl("games", "--filter", "playlist=Favourites of 100%", "-o", "json"))
+    assert titles(page) == ["Two Sets of Data", "Alpha Valley", 'It\'s a "Quoted" Game']
+
+
+def test_one_game_is_shown_whole(dbctl):
+    game = data(dbctl("games", "--id", shapes.game_id(1), "-o", "json"))
+    assert (game["title"], game["launch"]) == ("Alpha Valley", "http://example.org/1/game.swf")
+    assert game["tags"] == ["Action", "Platformer", "Puzzle"]
+    assert game["extras"] == [{"id": shapes.game_id(2), "title": "alpha valley 2"}]
+    assert [entry["presentOnDisk"] for entry in game["data"]] == [1]
+
+
+def test_explain_shows_sql_parameters_and_plan_and_warns_of_what_is_read_whole(dbctl):
+    done = dbctl("games", "100%", "--explain", "-o", "json")
+    told = json.loads(done.stdout)
+    assert told["data"]["understood"] == "100%"
+    assert told["data"]["sql"].startswith("select")
+    assert "%100!%%" in told["data"]["parameters"]
+    assert told["data"]["plan"]
+    assert any("read whole" in warning for warning in told["warnings"])
+    assert "read whole" in dbctl("games", "100%", "--explain").stderr
+
+
+# Forms -----------------------------------------------------------------------------------------------------------
+
+
+def test_every_form_holds_the_same_rows(dbctl):
+    words = ("games", "alpha", "--columns", "id,title")
+    rows = [
+        {"id": shapes.game_id(number), "title": title}
+        for number, title in [(1, "Alpha Valley"), (2, "alpha valley 2"), (21, "Alpha%")]
+    ]
+    assert data(dbctl(*words, "-o", "json"))["items"] == rows
+    assert [json.loads(line) for line in dbctl(*words, "-o", "jsonl").stdout.splitlines()] == rows
+    assert list(csv.DictReader(io.StringIO(dbctl(*words, "-o", "csv").stdout, newline=""))) == rows
+    for form in ("table", "tsv", "markdown"):
+        text = dbctl(*words, "-o", form).stdout
+        assert all(row["title"] in text for row in rows), form
+
+
+def test_any_column_of_the_table_can_be_shown(dbctl):
+    page = data(dbctl("games", "alpha%", "--columns", "archiveState,notes", "-o", "json"))
+    assert page["items"] == [{"archiveState": 0, "notes": ""}]
+
+
+def test_a_table_shows_hostile_text_escaped_and_json_exactly(dbctl):
+    table = dbctl("games", "bell").stdout
+    assert "\x1b" not in table
+    assert "\u202e" not in table
+    assert "\\x1b" in table
+    assert titles(data(dbctl("games", "bell", "-o", "json"))) == [
+        "bell\x07 and \x1b[31mred and \u202ereversed"
+    ]
+    assert "[bold red]Markup[/bold red]" in dbctl("games", "markup").stdout
+
+
+def test_nothing_found_is_no_failure(dbctl):
+    assert data(dbctl("games", "nothing of the kind", "-o", "json"))["items"] == []
+
+
+# What is wrong ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "code", "text"),
+    [
+        ((), 2, "usage", "games"),
+        (("prompts",), 5, "search-missing", "games"),
+        (("games", "--filter", "plattform=Flash"), 2, "usage", "did you mean platform"),
+        (("games", "--filter", "Flash"), 2, "usage", "KEY=VALUE"),
+        (("games", "--filter", "tag:"), 2, "value-invalid", "missing"),
+        (("games", "--filter", "year-from=last"), 2, "value-invalid", "2005-03"),
+        (("games", "--filter", "downloaded=perhaps"), 2, "value-invalid", "yes or no"),
+        (("games", "--query", "tags>many"), 2, "value-invalid", "a number is wanted"),
+        (("games", "--filter", "pt>1h"), 2, "not-supported", "play time"),
+        (("games", "--sort", "titel"), 2, "usage", "did you mean title"),
+        (("games", "--sort", "lastPlayed"), 2, "schema-lacks", "lastPlayed"),
+        (("games", "--with", "tag"), 2, "usage", "broken, extreme"),
+        (("games", "--columns", "titel"), 2, "usage", "did you mean title"),
+        (("games", "--id", "nope"), 5, "row-missing", "nope"),
+        (("games", "word", "--id", "x"), 2, "usage", "exclude"),
+        (("games", "--count", "--explain"), 2, "usage", "exclude"),
+        (("games", "--limit", "0"), 2, "usage", "whole number from 1"),
+        (("games", "--limit", "-1"), 2, "usage", "whole number from 1"),
+        (("games", "--limit", "1" + "0" * 20), 2, "usage", "whole number from 1"),
+        (("games", "--offset", "-1"), 2, "usage", "whole number from 0"),
+        (("games", "x" * 60_000), 2, "value-invalid", "longer than 5,000"),
+        (("games", "--filter", "title=" + "%" * 60_000), 2, "value-invalid", "longer than 5,000"),
+        (("games", "--query", "_" * 60_000), 2, "value-invalid", "longer than 5,000"),
+        (("games", "a\udcff"), 2, "value-invalid", "not text"),
+        (("games", "--id", "a\udcff"), 2, "value-invalid", "not text"),
+        (("games", *["x"] * 101), 2, "value-invalid", "100 are the most"),
+    ],
+)
+def test_what_cannot_be_answered_is_one_clear_line(dbctl, words, status, code, text):
+    done = dbctl(*words, "-o", "json")
+    told = json.loads(done.stdout)
+    assert (done.returncode, told["ok"], told["data"], told["error"]["code"]) == (status, False, None, code)
+    assert text in told["error"]["message"] + told["error"]["hint"]
+    assert text in done.stderr
+    assert len(done.stderr.splitlines()) == 2
+    assert len(done.stderr) < 1500
+
+
+def test_playlists_of_the_launcher_are_said_to_be_files(dbctl):
+    done = dbctl("games", "--filter", "playlist=x", app="launcher")
+    assert done.returncode == 2
+    assert "JSON files" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "word", ["%", "_", "'", '"', "\\", ";", "--", "[/x]", "*", "^", "NEAR(", "\t", "\n", "é", "🎮"]
+)
+def test_odd_words_are_only_words(dbctl, word):
+    page = data(dbctl("games", "-o", "json", "--limit", "1000", "--hidden", "--", word))
+    assert all(
+        any(
+            word in str(item[column] or "")
+            for column in ("title", "alternateTitles", "developer", "publisher", "series")
+        )
+        for item in page["items"]
+    )

@@ -1,0 +1,473 @@
+"""The shapes that other tests stand on, and the four migrations of the document."""
+
+import json
+import re
+import sqlite3
+from contextlib import closing
+
+import bcrypt
+import jsonschema
+import pytest
+
+from tests.shapes import flashpoint_web as shapes
+
+DOCUMENT_TABLES = {
+    "users", "roles", "permissions", "role_permissions", "refresh_tokens", "activity_logs", "system_settings",
+    "login_attempts", "user_game_plays", "user_game_stats", "user_stats", "user_settings",
+}  # fmt: skip
+DOCUMENT_SETTINGS = {
+    "auth": {"guestAccessEnabled", "userRegistrationEnabled", "maxLoginAttempts", "lockoutDurationMinutes"},
+    "app": {"siteName", "maintenanceMode", "defaultTheme", "defaultPrimaryColor"},
+    "metadata": {"autoSyncEnabled", "syncIntervalMinutes", "syncTags", "syncPlatforms"},
+    "features": {
+        "enablePlaylists",
+        "enableFavorites",
+        "enableStatistics",
+        "enableActivityLog",
+        "enableUserProfiles",
+    },
+    "game": {"defaultScaleMode", "defaultVolume", "enableFlash", "enableHtml5"},
+}
+#: Table to the columns of each of its indexes; ``!`` is unique.
+DOCUMENT_INDEXES = {
+    "users": {"username!", "email!", "role_id", "is_active"},
+    "roles": {"name!"},
+    "permissions": {"name!", "resource,action"},
+    "role_permissions": {"role_id", "permission_id", "role_id,permission_id!"},
+    "refresh_tokens": {"token!", "user_id", "expires_at"},
+    "activity_logs": {"user_id", "action", "resource", "created_at"},
+    "system_settings": {"category,key!", "category", "is_public"},
+    "login_attempts": {"username", "ip_address", "attempted_at"},
+    "user_game_plays": {"session_id!", "user_id", "game_id", "started_at"},
+    "user_game_stats": {"user_id", "game_id", "total_plays", "total_playtime_seconds", "user_id,game_id!"},
+    "user_stats": {"total_playtime_seconds"},
+    "user_settings": {"user_id", "setting_key", "user_id,setting_key!"},
+}
+
+
+@pytest.fixture
+def document(tmp_path):
+    with closing(
+        sqlite3.connect(shapes.document_user_db(tmp_path / "user.db"), isolation_level=None)
+    ) as connection:
+        connection.execute("pragma foreign_keys = on")
+        yield connection
+
+
+@pytest.fixture
+def deployed(tmp_path):
+    with closing(
+        sqlite3.connect(shapes.deployed_user_db(tmp_path / "deployed.db"), isolation_level=None)
+    ) as connection:
+        connection.execute("pragma foreign_keys = on")
+        yield connection
+
+
+def objects(connection, kind):
+    rows = connection.execute(
+        "select name from sqlite_master where type = ? and name not like 'sqlite_%'", (kind,)
+    )
+    return {name for (name,) in rows}
+
+
+def one(connection, sql, *parameters):
+    return connection.execute(sql, parameters).fetchone()[0]
+
+
+def migrations():
+    return sorted(shapes.MIGRATIONS.glob("*.sql"))
+
+
+def statements(text):
+    found, buffer = [], ""
+    for piece in text.split(";")[:-1]:
+        buffer += piece + ";"
+        if sqlite3.complete_statement(buffer):
+            found.append(buffer)
+            buffer = ""
+    return found
+
+
+def bare(statement):
+    return re.sub(r"--[^\n]*", "", statement).strip().upper()
+
+
+# The document's migrations -----------------------------------------------------------------------------------------
+
+
+def test_the_migrations_are_the_four_of_the_document():
+    assert [file.stem for file in migrations()] == [
+        "001_user-schema", "002_create-user-settings", "003_create-system-settings", "004_add-validation-schemas",
+    ]  # fmt: skip
+
+
+def test_they_make_the_tables_of_the_document_and_no_other(document):
+    assert objects(document, "table") == DOCUMENT_TABLES
+
+
+@pytest.mark.parametrize("table", sorted(DOCUMENT_INDEXES))
+def test_they_make_every_index_of_the_document_under_a_name_of_its_own(document, table):
+    found = set()
+    for _seq, name, unique, origin, partial in document.execute(f"pragma index_list({table})").fetchall():
+        columns = ",".join(row[2] for row in document.execute(f"pragma index_info({name})"))
+        found.add(columns + ("!" if unique else ""))
+        assert (origin, partial) == ("c", 0)
+        assert name == f"idx_{table}_{columns.replace(',', '_')}"
+    assert found == DOCUMENT_INDEXES[table]
+
+
+@pytest.mark.parametrize("file", migrations(), ids=lambda file: file.stem)
+def test_each_follows_the_guidelines_of_the_app(file):
+    text = file.read_text(encoding="utf-8")
+    assert text.startswith("-- "), "a comment on top says the purpose"
+    for statement in map(bare, statements(text)):
+        assert not statement.startswith(
+            ("BEGIN", "COMMIT", "ROLLBACK", "PRAGMA", "SAVEPOINT", "ATTACH", "VACUUM")
+        )
+        if statement.startswith("CREATE"):
+            assert "IF NOT EXISTS" in statement.partition("(")[0].partition("\n")[0], statement
+        if statement.startswith("INSERT"):
+            assert statement.startswith("INSERT OR IGNORE"), statement
+
+
+def test_each_runs_statement_by_statement_in_one_transaction(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "user.db", isolation_level=None)) as connection:
+        for file in migrations():
+            connection.execute("begin immediate")
+            for statement in statements(file.read_text(encoding="utf-8")):
+                connection.execute(statement)
+            assert connection.in_transaction
+            connection.execute("commit")
+        assert objects(connection, "table") == DOCUMENT_TABLES
+
+
+def test_a_second_run_changes_no_row(document):
+    # Ignored rows use up ids of their table, which is all that a second run leaves.
+    def rows():
+        return [line for line in document.iterdump() if "sqlite_sequence" not in line]
+
+    before = rows()
+    for file in migrations()[:3]:
+        document.executescript(file.read_text(encoding="utf-8"))
+    # SQLite cannot add a column "if not exists": the last one stops at its first statement.
+    with pytest.raises(sqlite3.OperationalError, match="duplicate column name: validation_schema"):
+        document.executescript(migrations()[3].read_text(encoding="utf-8"))
+    assert rows() == before
+
+
+def test_the_third_knows_no_validation_schema(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "user.db")) as connection:
+        for file in migrations()[:3]:
+            connection.executescript(file.read_text(encoding="utf-8"))
+        assert "validation_schema" not in {
+            row[1] for row in connection.execute("pragma table_info(system_settings)")
+        }
+
+
+def test_roles_and_their_permissions_are_those_of_the_document(document):
+    assert document.execute("select id, name, priority from roles order by id").fetchall() == [
+        (1, "admin", 100), (2, "user", 50), (3, "guest", 0),
+    ]  # fmt: skip
+    granted = "select count(*) from role_permissions where role_id = ?"
+    assert [one(document, granted, role) for role in (1, 2, 3)] == [18, 7, 2]
+    guest = "select p.name from permissions p join role_permissions on permission_id = p.id where role_id = 3 order by 1"
+    assert document.execute(guest).fetchall() == [("games.read",), ("playlists.read",)]
+    assert (
+        one(
+            document,
+            "select count(*) from permissions where name <> resource || '.' || action or description is null",
+        )
+        == 0
+    )
+
+
+def test_settings_are_those_of_the_document(document):
+    found = {}
+    for category, key in document.execute("select category, key from system_settings"):
+        found.setdefault(category, set()).add(key)
+    assert found == DOCUMENT_SETTINGS
+    assert (
+        one(document, "select count(*) from system_settings where description is null or value is null") == 0
+    )
+
+
+def test_every_setting_meets_its_own_schema(document):
+    read = {"boolean": lambda text: {"1": True, "0": False}[text], "number": json.loads, "string": str}
+    for key, value, kind, schema in document.execute(
+        "select key, value, value_type, validation_schema from system_settings"
+    ):
+        rule = json.loads(schema)
+        jsonschema.Draft202012Validator.check_schema(rule)
+        jsonschema.validate(read[kind](value), rule)
+        assert set(rule) <= {"type", "enum", "minimum", "maximum", "minLength", "maxLength"}, key
+
+
+def test_a_schema_refuses_what_the_app_cannot_use(document):
+    rule = json.loads(
+        one(document, "select validation_schema from system_settings where key = 'maxLoginAttempts'")
+    )
+    for refused in (0, 101, 1.5, "5"):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(refused, rule)
+
+
+def test_limits_on_signing_in_are_not_public(document):
+    assert (
+        one(
+            document,
+            "select count(*) from system_settings where is_public and key in ('maxLoginAttempts', 'lockoutDurationMinutes')",
+        )
+        == 0
+    )
+
+
+@pytest.mark.parametrize("shape", ["document", "deployed"])
+def test_names_differing_only_in_case_are_the_same_user(shape, request):
+    connection = request.getfixturevalue(shape)
+    add = "insert into users (username, email, password_hash, role_id) values (?, ?, 'x', 2)"
+    connection.execute(add, ("Mara", "mara@example.org"))
+    with pytest.raises(sqlite3.IntegrityError, match=r"UNIQUE constraint failed: users\.username"):
+        connection.execute(add, ("mARA", "other@example.org"))
+    with pytest.raises(sqlite3.IntegrityError, match=r"UNIQUE constraint failed: users\.email"):
+        connection.execute(add, ("other", "MARA@example.org"))
+    assert one(connection, "select id from users where username = 'MARA'") == 1
+
+
+@pytest.mark.parametrize("shape", ["document", "deployed"])
+def test_a_role_that_is_held_stays_and_a_deleted_user_takes_along_what_is_theirs(shape, request):
+    connection = request.getfixturevalue(shape)
+    connection.execute(
+        "insert into users (id, username, email, password_hash, role_id) values (7, 'a', 'a@b.c', 'x', 2)"
+    )
+    connection.execute(
+        "insert into refresh_tokens (user_id, token, expires_at) values (7, 't', '2030-01-01T00:00:00.000Z')"
+    )
+    connection.execute("insert into activity_logs (user_id, username, action) values (7, 'a', 'login')")
+    connection.execute("update system_settings set updated_by = 7 where id = 1")
+    with pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY constraint failed"):
+        connection.execute("delete from roles where id = 2")
+    connection.execute("delete from users where id = 7")
+    assert one(connection, "select count(*) from refresh_tokens") == 0
+    assert connection.execute("select user_id, username from activity_logs").fetchall() == [(None, "a")]
+    assert one(connection, "select updated_by from system_settings where id = 1") is None
+
+
+def test_times_default_to_iso_8601_with_milliseconds(document):
+    document.execute(
+        "insert into users (username, email, password_hash, role_id) values ('a', 'a@b.c', 'x', 2)"
+    )
+    assert re.fullmatch(
+        r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", one(document, "select created_at from users")
+    )
+
+
+CHANGES = {
+    "users": "email = 'new@example.org'",
+    "roles": "description = 'other'",
+    "user_settings": "setting_value = 'light'",
+    "system_settings": "value = '7'",
+}
+
+
+@pytest.mark.parametrize("table", CHANGES)
+def test_updated_at_follows_a_change_by_hand_and_keeps_what_a_statement_sets(document, table):
+    document.execute("pragma recursive_triggers = on")
+    document.execute(
+        "insert into users (id, username, email, password_hash, role_id) values (1, 'a', 'a@b.c', 'x', 2)"
+    )
+    document.execute(
+        "insert into user_settings (user_id, setting_key, setting_value) values (1, 'theme_mode', 'dark')"
+    )
+    document.execute(f"update {table} set updated_at = 'old'")
+    document.execute(f"update {table} set {CHANGES[table]} where id = 1")
+    assert one(document, f"select updated_at from {table} where id = 1") > "2026"
+    document.execute(f"update {table} set {CHANGES[table]}, updated_at = 'told' where id = 1")
+    assert one(document, f"select updated_at from {table} where id = 1") == "told"
+
+
+def test_signing_in_is_no_change_of_the_account(document):
+    document.execute(
+        "insert into users (username, email, password_hash, role_id, updated_at) values ('a', 'a@b.c', 'x', 2, 'old')"
+    )
+    document.execute("update users set last_login_at = '2026-01-01T00:00:00.000Z'")
+    assert one(document, "select updated_at from users") == "old"
+
+
+def test_the_second_gives_defaults_to_users_who_were_there_and_keeps_their_own(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "user.db")) as connection:
+        first, second = (file.read_text(encoding="utf-8") for file in migrations()[:2])
+        connection.executescript(first)
+        connection.execute(
+            "insert into users (username, email, password_hash, role_id) values ('a', 'a@b.c', 'x', 2)"
+        )
+        connection.executescript(second)
+        connection.execute(
+            "update user_settings set setting_value = 'light' where setting_key = 'theme_mode'"
+        )
+        connection.executescript(second)
+        found = dict(
+            connection.execute("select setting_key, setting_value from user_settings where user_id = 1")
+        )
+    assert found == {
+        "theme_mode": "light",
+        "primary_color": "blue",
+        "card_size": "medium",
+        "view_mode": "grid",
+        "sidebar_collapsed": "false",
+    }
+
+
+# What is deployed -------------------------------------------------------------------------------------------------
+
+
+def test_the_deployed_shape_has_what_deployed_databases_have(deployed):
+    assert len(objects(deployed, "table")) == 17 + 1
+    assert len(objects(deployed, "index")) == 58 + 2
+    assert objects(deployed, "trigger") == {"trg_playlist_games_insert", "trg_playlist_games_delete"}
+    kinds = dict(deployed.execute("select data_type, count(*) from system_settings group by 1"))
+    assert kinds == {"boolean": 13, "integer": 8, "string": 7}
+    assert one(deployed, "select count(*) from system_settings where value is not default_value") == 0
+    assert one(deployed, "select count(*) from permissions") == 18
+    granted = "select count(*) from role_permissions where role_id = ?"
+    assert [one(deployed, granted, role) for role in (1, 2, 3)] == [18, 7, 3]
+    assert "priority" not in {row[1] for row in deployed.execute("pragma table_info(roles)")}
+    assert deployed.execute("select name, checksum from migrations").fetchall() == [
+        ("001_complete_schema", shapes.HEAD_CHECKSUM)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sql", "refusal"),
+    [
+        ("update system_settings set data_type = 'number'", "CHECK constraint failed: data_type IN"),
+        ("insert into user_playlists (user_id, title) values (1, '')", "CHECK constraint failed: length"),
+        ("insert into roles (name, priority) values ('x', 1)", "table roles has no column named priority"),
+        (
+            "insert into domains (hostname, is_default) values ('a', 1), ('b', 1)",
+            r"UNIQUE constraint failed: domains\.is_default",
+        ),
+    ],
+)
+def test_the_deployed_shape_refuses_as_deployed_databases_do(deployed, sql, refusal):
+    deployed.execute(
+        "insert into users (id, username, email, password_hash, role_id) values (1, 'a', 'a@b.c', 'x', 1)"
+    )
+    with pytest.raises(sqlite3.Error, match=refusal):
+        deployed.execute(sql)
+
+
+def test_playlists_of_the_deployed_shape_count_their_games(deployed):
+    deployed.execute(
+        "insert into users (id, username, email, password_hash, role_id) values (1, 'a', 'a@b.c', 'x', 1)"
+    )
+    deployed.execute("insert into user_playlists (id, user_id, title) values (1, 1, 'Mine')")
+    deployed.execute("insert into user_playlist_games (playlist_id, game_id) values (1, 'x'), (1, 'y')")
+    deployed.execute("delete from user_playlist_games where game_id = 'x'")
+    assert one(deployed, "select game_count from user_playlists") == 1
+
+
+@pytest.mark.parametrize("era", shapes.LEDGERS)
+def test_each_era_has_its_ledger_and_its_lacks(tmp_path, era):
+    path = shapes.deployed_user_db(tmp_path / "user.db", era=era)
+    with closing(sqlite3.connect(path)) as connection:
+        assert (
+            connection.execute("select name, checksum from migrations order by id").fetchall()
+            == shapes.LEDGERS[era]
+        )
+        assert ("domains" in objects(connection, "table")) == (era in ("D'", "E"))
+        assert ("priority" in {row[1] for row in connection.execute("pragma table_info(roles)")}) == (
+            era != "E"
+        )
+
+
+@pytest.mark.parametrize("journal", ["wal", "delete"])
+def test_the_journal_mode_is_left_as_asked(tmp_path, journal):
+    path = shapes.deployed_user_db(tmp_path / "user.db", journal=journal)
+    with closing(sqlite3.connect(path)) as connection:
+        assert one(connection, "pragma journal_mode") == journal
+
+
+def test_users_can_be_added_to_both_shapes_and_have_the_known_password(tmp_path):
+    for path in (shapes.deployed_user_db(tmp_path / "a.db"), shapes.document_user_db(tmp_path / "b.db")):
+        assert shapes.add_user(path, "mara", 1) == 1
+    assert bcrypt.checkpw(shapes.PASSWORD.encode(), shapes.PASSWORD_HASH.encode())
+
+
+# Games ------------------------------------------------------------------------------------------------------------
+
+
+def test_games_of_the_document_exercise_every_filter(tmp_path):
+    with closing(
+        sqlite3.connect(shapes.document_flashpoint_db(tmp_path / "flashpoint.sqlite"))
+    ) as connection:
+        assert one(connection, "select count(*) from game") == 48
+        assert connection.execute("pragma foreign_key_check").fetchall() == []
+        for column in ("broken", "extreme"):
+            values = {value for (value,) in connection.execute(f"select distinct {column} from game")}
+            assert values == {None, 0, 1}
+        assert {value for (value,) in connection.execute("select distinct presentOnDisk from game_data")} == {
+            None,
+            0,
+            1,
+        }
+        lengths = {
+            length for (length,) in connection.execute("select distinct length(releaseDate) from game")
+        }
+        assert lengths == {None, 0, 4, 7, 10}
+        assert one(connection, "select count(*) from game where parentGameId is not null") == 1
+        assert one(connection, "select count(*) from game where orderTitle = ''") == 2
+        assert (
+            one(connection, "select max(n) from (select count(*) n from game_tags_tag group by gameId)") == 3
+        )
+        assert one(connection, "select max(n) from (select count(*) n from game_data group by gameId)") == 3
+
+
+def test_fewer_games_than_traps_still_hold_together(tmp_path):
+    with closing(
+        sqlite3.connect(shapes.document_flashpoint_db(tmp_path / "few.sqlite", games=3))
+    ) as connection:
+        assert one(connection, "select count(*) from game") == 3
+        assert connection.execute("pragma foreign_key_check").fetchall() == []
+
+
+@pytest.mark.parametrize(
+    ("make", "games"), [(shapes.launcher_flashpoint_db, 1200), (shapes.launcher_extras_db, 60)]
+)
+def test_games_of_the_launcher_are_in_its_own_schema(tmp_path, make, games):
+    with closing(sqlite3.connect(make(tmp_path / "Data" / "flashpoint.sqlite"))) as connection:
+        assert one(connection, "select count(*) from game") == games
+        assert one(connection, "pragma user_version") == 14
+        assert {"tag_alias", "platform_alias", "game_redirect"} <= objects(connection, "table")
+        assert "playlist" not in objects(connection, "table")
+
+
+def test_the_extras_hold_the_rarer_rows(tmp_path):
+    with closing(sqlite3.connect(shapes.launcher_extras_db(tmp_path / "flashpoint.sqlite"))) as connection:
+        for sql in (
+            "select count(*) from additional_app",
+            "select count(*) from game_redirect",
+            "select count(*) from game where broken",
+            "select count(*) from game where extreme",
+            "select count(*) from game where playtime > 0 and lastPlayed is not null",
+            "select count(*) from game where activeDataId is null",
+            "select count(*) from game where activeDataId = -1",
+            "select count(*) from game where platformsStr like '%; %'",
+            "select count(*) from tag_alias a join tag t on t.id = a.tagId where a.id <> t.primaryAliasId",
+        ):
+            assert one(connection, sql) > 0, sql
+
+
+# Larder -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_sixth_app_shares_no_name_with_flashpoint_web(tmp_path, document, deployed):
+    with closing(sqlite3.connect(shapes.sixth_app_db(tmp_path / "larder.db"))) as connection:
+        assert connection.execute("pragma foreign_key_check").fetchall() == []
+        tables = objects(connection, "table")
+        assert not tables & (objects(document, "table") | objects(deployed, "table"))
+        columns = {row[1] for row in connection.execute("pragma table_info(members)")}
+        assert not columns & {row[1] for row in document.execute("pragma table_info(users)")}
+        assert one(connection, 'select count("a ""pinch""") from recipes') == 3
+        assert one(connection, 'select count(*) from "order"') == 2
+        hashes = connection.execute("select distinct secret_hash from members").fetchall()
+        assert hashes == [(shapes.PASSWORD_HASH,)]
