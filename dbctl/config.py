@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -26,6 +26,9 @@ from dbctl.url import Url
 FILE_NAME = "dbctl.toml"
 #: The name of the app that --profile and --url describe without a configuration.
 UNNAMED_APP = "app"
+
+#: Takes where in the file something is wrong, and why.
+Complain = Callable[[Sequence[toml.Key], str], None]
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -139,65 +142,53 @@ def parse(file: Path) -> Configuration:
     except OSError as error:
         raise FileFailedError(path=file, reason=error.strerror) from error
     folder = file.resolve().parent
-    apps = {
-        name: _resolved(name, app, folder, text)
-        for name, app in toml.structure(told, _File, text).apps.items()
-    }
+    mistakes: list[toml.Mistake] = []
+    apps = {}
+    for name, app in toml.structure(told, _File, text).apps.items():
+        apps[name] = _resolved(name, app, folder, lambda at, why: mistakes.append(toml.mistake(text, at, why)))
+    if mistakes:
+        raise toml.TomlError(*sorted(mistakes, key=lambda one: one.line))
     return Configuration(path=file, apps=apps)
 
 
 def _places() -> list[Path]:
+    here = Path(FILE_NAME)
+    if here.is_file():
+        return [here]
     from platformdirs import site_config_path, user_config_path  # noqa: PLC0415 - ./dbctl.toml is the common case
 
-    here = Path(FILE_NAME)
-    return (
-        [here]
-        if here.is_file()
-        else [here, user_config_path("dbctl") / FILE_NAME, site_config_path("dbctl") / FILE_NAME]
-    )
+    return [here, user_config_path("dbctl") / FILE_NAME, site_config_path("dbctl") / FILE_NAME]
 
 
-def _resolved(name: str, app: AppConfig, folder: Path, text: str) -> App:
-    databases = {}
+def _resolved(name: str, app: AppConfig, folder: Path, complain: Complain) -> App:
+    databases, migrations = {}, {}
     for database, address in app.databases.items():
         at = ("apps", name, "databases", database)
-        databases[database] = _located(_filled(address, text, at), folder, text, at)
-    profile = app.profile
+        try:
+            databases[database] = _absolute(urls.parse(_filled(address, at, complain)), folder)
+        except UrlInvalidError as error:
+            complain(at, str(error))
+    for database, path in app.migrations.items():
+        migrations[database] = folder / _filled(path, ("apps", name, "migrations", database), complain)
     return App(
         name=name,
-        profile=str(folder / profile) if profile.endswith(".toml") else profile,
+        profile=str(folder / app.profile) if app.profile.endswith(".toml") else app.profile,
         protected=app.protected,
         databases=databases,
-        migrations={
-            database: folder / _filled(path, text, ("apps", name, "migrations", database))
-            for database, path in app.migrations.items()
-        },
+        migrations=migrations,
         folder=folder,
     )
 
 
-def _filled(text: str, whole: str, at: Sequence[str]) -> str:
-    """Put the values of ``${NAME}`` in.
-
-    Raises:
-        TomlError: such a variable is not set.
-    """
+def _filled(text: str, at: Sequence[toml.Key], complain: Complain) -> str:
+    """Put the values of ``${NAME}`` in; one that is not set is a mistake, and its name stands for it."""
 
     def value(found: re.Match[str]) -> str:
         if found[1] not in os.environ:
-            reason = f"the environment has no variable {found[1]}"
-            raise toml.TomlError(toml.Mistake(toml.line_of(whole, at), toml.dotted(at), reason))
-        return os.environ[found[1]]
+            complain(at, f"the environment has no variable {found[1]}")
+        return os.environ.get(found[1], found[1])
 
     return _VARIABLE.sub(value, text)
-
-
-def _located(address: str, folder: Path, whole: str, at: Sequence[str]) -> Url:
-    try:
-        url = urls.parse(address)
-    except UrlInvalidError as error:
-        raise toml.TomlError(toml.Mistake(toml.line_of(whole, at), toml.dotted(at), str(error))) from error
-    return _absolute(url, folder)
 
 
 def _absolute(url: Url, folder: Path) -> Url:

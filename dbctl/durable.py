@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,6 +22,8 @@ def written_whole(path: Path, *, mode: int = 0o600, replace: bool = False) -> It
         FileExistsAlreadyError: there is a file and ``replace`` is false.
         FileFailedError: the disk is full, the directory is missing or may not be written.
     """
+    import secrets  # noqa: PLC0415 - slow to import, and readers write nothing
+
     place = Path(os.path.realpath(path))
     if not replace and place.exists():
         raise FileExistsAlreadyError(path=path, instead="Choose another name, or remove it first.")

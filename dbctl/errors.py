@@ -59,7 +59,7 @@ class ValueInvalidError(DbctlError):
 
 class ImportInvalidError(DbctlError):
     code, exit_status = "import-invalid", Exit.USAGE
-    sentence = "{count} of the rows of {file} cannot be imported: {first}"
+    sentence = "{count} rows of {file} cannot be imported: {first}"
     remedy = "Nothing was imported. {more}"
 
 

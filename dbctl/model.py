@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Generic, Literal, NoReturn, TypeVar
@@ -94,6 +92,9 @@ class Plan(Value, frozen=True, kw_only=True):
     @property
     def digest(self) -> str:
         """SHA-256 over every field, 16 hex digits: two equal digests are the same plan."""
+        import hashlib  # noqa: PLC0415 - loads a library, and only plans want it
+        import json  # noqa: PLC0415 - as above
+
         told = [self.title, self.target, list(self.steps), dict(self.rows), self.destructive]
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -138,3 +139,8 @@ def now() -> datetime:
     """Return the present moment, aware, in UTC, in whole milliseconds (the finest that the apps store)."""
     moment = datetime.now(UTC)
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return ``1 row``, ``2 rows``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Sequence
+from codecs import BOM_UTF8
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,7 +16,18 @@ T = TypeVar("T")
 #: A key of a path: the name of a table or value, or the place of a table in an array of tables, from 0.
 Key = str | int
 
-_LINE = re.compile(r"at line (\d+), column \d+")
+LONGEST_SHOWN = 40  #: characters of a wrong value in a message
+#: What JSON Schema calls a kind of value, in the words of TOML.
+KINDS = {"object": "table", "array": "list", "string": "text", "integer": "whole number", "number": "number", "boolean": "boolean"}
+
+_LINE = re.compile(r" \(at line (\d+), column \d+\)")
+#: What tomllib says of something that is there twice, and what a person calls it.
+_PLAINER = {
+    re.compile(r"^Cannot overwrite a value"): "this key is there already",
+    re.compile(r"^Duplicate inline table key"): "there already is a key",
+    re.compile(r"^Cannot declare .* twice"): "this table is there already",
+    re.compile(r"^Cannot mutate immutable namespace .*"): "this table was closed already, by braces or brackets",
+}
 _HEADER = re.compile(r"^\s*(\[\[?)\s*(.*?)\s*\]\]?\s*(#.*)?$")
 _NAME = re.compile(r'\s*("(?:[^"\\]|\\.)*"|\'[^\']*\'|[A-Za-z0-9_-]+)\s*(\.|=|$)')
 
@@ -47,7 +59,9 @@ def loads(text: str) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         found = _LINE.search(str(error))
         line = int(found[1]) if found else text.count("\n") + 1
-        reason = _LINE.sub("", str(error)).strip(" ()")
+        reason = _LINE.sub("", str(error)).strip()
+        for words, plainer in _PLAINER.items():
+            reason = words.sub(plainer, reason)
         raise TomlError(Mistake(line, "TOML", reason[:1].lower() + reason[1:])) from error
     except RecursionError:
         raise TomlError(Mistake(1, "TOML", "it is nested too deeply")) from None
@@ -60,9 +74,9 @@ def load(path: Path) -> tuple[dict[str, Any], str]:
         TomlError: it is not TOML, or not UTF-8.
         OSError: it cannot be read.
     """
-    raw = path.read_bytes()
+    raw = path.read_bytes().removeprefix(BOM_UTF8)
     try:
-        text = raw.decode("utf-8-sig").replace("\r\n", "\n")
+        text = raw.decode().replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         raise TomlError(Mistake(raw.count(b"\n", 0, error.start) + 1, "TOML", "it is not UTF-8")) from error
     return loads(text), text
@@ -82,14 +96,69 @@ def structure(told: object, kind: type[T], text: str, *, at: Sequence[Key] = ())
     except msgspec.ValidationError as error:
         from jsonschema import Draft202012Validator  # noqa: PLC0415 - 60 ms, and only after a mistake
 
-        found = []
-        for wrong in Draft202012Validator(msgspec.json.schema(kind)).iter_errors(told):
-            deepest = max([wrong, *(wrong.context or ())], key=lambda one: len(one.absolute_path))
-            path = [*at, *deepest.absolute_path]
-            found.append(Mistake(line_of(text, path), dotted(path), deepest.message))
+        wrong = Draft202012Validator(msgspec.json.schema(kind)).iter_errors(told)
+        found = {
+            (*at, *path): reason for one in wrong for where, reason in _reasons(one) for path in [tuple(where)]
+        }
+        mistakes = [mistake(text, path, reason) for path, reason in found.items()]
         raise TomlError(
-            *(sorted(found, key=lambda one: one.line) or [Mistake(1, dotted(at), str(error))])
+            *(sorted(mistakes, key=lambda one: one.line) or [Mistake(1, dotted(at), str(error))])
         ) from error
+
+
+def _reasons(error: Any) -> Iterator[tuple[list[Key], str]]:
+    """Yield where and why, of one complaint of the validator: every unknown key on its own, with the near ones."""
+    from difflib import get_close_matches  # noqa: PLC0415 - only a mistake pays for it
+
+    path = list(error.absolute_path)
+    if error.validator == "additionalProperties":
+        known = list(error.schema.get("properties", {}))
+        for key in error.instance:
+            if key not in known:
+                near = get_close_matches(key, known, n=1, cutoff=0.5)
+                hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+                yield [*path, key], f"unknown key; {hint}"
+    elif error.validator == "required":
+        for key in error.validator_value:
+            if key not in error.instance:
+                yield [*path, key], "it is missing"
+    elif error.validator == "anyOf" and (inner := _inside(error)):
+        for one in inner:
+            yield from _reasons(one)
+    else:
+        yield path, _in_words(error)
+
+
+def _inside(error: Any) -> list[Any]:
+    """Return the complaints of that alternative which the value was meant to be: the one whose kind it has."""
+    alternatives: dict[object, list[Any]] = {}
+    for one in error.context:
+        alternatives.setdefault(one.schema_path[0], []).append(one)
+    meant = [
+        complaints
+        for complaints in alternatives.values()
+        if not any(one.validator in ("type", "enum") and not one.path for one in complaints)
+    ]
+    return min(meant, key=len) if meant else []
+
+
+def _in_words(error: Any) -> str:
+    shown = repr(error.instance)
+    shown = shown if len(shown) <= LONGEST_SHOWN else shown[:LONGEST_SHOWN] + "…"
+    if error.validator == "type":
+        wanted = [error.validator_value] if isinstance(error.validator_value, str) else error.validator_value
+        return f"{shown} is no {' or '.join(KINDS.get(kind, kind) for kind in wanted)}"
+    if error.validator == "anyOf":
+        kinds = [KINDS.get(one.validator_value, "") for one in error.context if one.validator == "type"]
+        return f"{shown} is no {' or '.join(dict.fromkeys(filter(None, kinds)))}" if any(kinds) else f"{shown} does not fit"
+    if error.validator == "enum":
+        return f"{shown} is none of {', '.join(map(str, error.validator_value))}"
+    return str(error.message) if len(error.message) <= 3 * LONGEST_SHOWN else f"{shown} does not fit"
+
+
+def mistake(text: str, path: Sequence[Key], reason: str) -> Mistake:
+    """Return what is wrong at ``path``, with its line in ``text``."""
+    return Mistake(line_of(text, path), dotted(path), reason)
 
 
 def dotted(path: Sequence[Key]) -> str:
@@ -104,24 +173,25 @@ def line_of(text: str, path: Sequence[Key]) -> int:
     here: list[Key] = []
     seen: dict[tuple[Key, ...], int] = {}
     best, best_depth = 1, 0
+    quoted = ""  # the mark that ends the text of several lines which is open
     for number, line in enumerate(text.splitlines(), 1):
+        if quoted:
+            quoted = "" if quoted in line else quoted
+            continue
         header = _HEADER.match(line)
         if header:
-            names = _names(header[2])
+            names = _names(header[2], "")
             here = _placed(names[:-1], seen)
             if header[1] == "[[":
                 at = (*here, names[-1])
                 seen[at] = seen.get(at, -1) + 1
-            here = _placed(names, seen)
-            named: list[Key] = here
+            named = here = _placed(names, seen)
         else:
-            named = (
-                [*here, *_names(line.partition("=")[0])]
-                if "=" in line and not line.lstrip().startswith("#")
-                else []
-            )
+            names = _names(line, "=")
+            named = [*here, *names] if names else []
+            quoted = next((mark for mark in ('"""', "'''") if line.count(mark) == 1), "")
         depth = _shared(named, path)
-        if depth > best_depth and (depth == len(named) or not header):
+        if depth > best_depth and (not header or depth in (len(named), len(path))):
             best, best_depth = number, depth
     return best
 
@@ -136,14 +206,15 @@ def _placed(names: Sequence[str], seen: dict[tuple[Key, ...], int]) -> list[Key]
     return placed
 
 
-def _names(dotted: str) -> list[str]:
+def _names(written: str, end: str) -> list[str]:
+    """Return the names of a dotted key that ``end`` follows; none where that is not what is written."""
     names, at = [], 0
-    while found := _NAME.match(dotted, at):
+    while found := _NAME.match(written, at):
         names.append(found[1].strip("\"'"))
         at = found.end()
         if found[2] != ".":
-            break
-    return names
+            return names if found[2] == end else []
+    return []
 
 
 def _shared(one: Sequence[Key], other: Sequence[Key]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from copy import copy
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -76,7 +77,8 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _whole(text: str, least: int) -> int:
+def whole(text: str, least: int) -> int:
+    """Read a whole number of at least ``least``."""
     number = int(text) if re.fullmatch(r"[0-9]{1,19}", str(text)) else -1
     if not least <= number <= _LARGEST:
         raise typer.BadParameter(f"{text!r} is not a whole number from {least} to {_LARGEST}")
@@ -84,11 +86,11 @@ def _whole(text: str, least: int) -> int:
 
 
 def _limit(text: str) -> int:
-    return _whole(text, 1)
+    return whole(text, 1)
 
 
 def _offset(text: str) -> int:
-    return _whole(text, 0)
+    return whole(text, 0)
 
 
 def _options(  # an option each
@@ -209,7 +211,10 @@ def share(command: Command, *, top: bool = True) -> Command:
 
 @cache
 def _shared(*, hidden: bool) -> Sequence[Parameter]:
-    params, _, _ = get_params_convertors_ctx_param_name_from_function(_options)
+    if hidden:
+        params = [copy(param) for param in _shared(hidden=False)]  # making them anew takes a hundred times as long
+    else:
+        params, _, _ = get_params_convertors_ctx_param_name_from_function(_options)
     for param in params:
         param.expose_value, param.callback = False, _remember
         param.hidden = hidden

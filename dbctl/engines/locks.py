@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -51,7 +50,7 @@ def write_lock(path: Path, target: str, purpose: str, *, timeout: float) -> Iter
                 time.sleep(RETRY_SECONDS)
         told = {
             "pid": os.getpid(),
-            "host": socket.gethostname(),
+            "host": os.uname().nodename,
             "command": purpose,
             "since": now().isoformat(),
         }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import secrets
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -61,9 +60,9 @@ def read_time(stored: object) -> datetime | None:
             milliseconds = stored if abs(stored) >= SMALLEST_MILLISECONDS else stored * 1000
             return EPOCH + timedelta(milliseconds=milliseconds)
         read = datetime.fromisoformat(str(stored).strip())
-    except (ValueError, OverflowError):
+        return read.astimezone(UTC) if read.tzinfo else read.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):  # an offset may lead out of the years there are
         return None
-    return read.astimezone(UTC) if read.tzinfo else read.replace(tzinfo=UTC)
 
 
 # Booleans -----------------------------------------------------------------------------------------------------------
@@ -141,4 +140,6 @@ READABLE = "abcdefghjkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 
 def new_password(length: int = 20) -> Secret:
     """Return a random password of readable letters and digits; 20 of them hold 115 bits."""
+    import secrets  # noqa: PLC0415 - slow to import, and seldom needed
+
     return Secret("".join(secrets.choice(READABLE) for _ in range(length)))

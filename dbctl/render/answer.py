@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dbctl.errors import UsageError
-from dbctl.model import Done, Page, Value
+from dbctl.model import Done, Findings, Page, Value
 from dbctl.render import draw, out
 from dbctl.render.envelope import envelope, line
 from dbctl.render.escape import escape
@@ -49,8 +49,12 @@ def _table(answer: Answer, look: Look) -> None:
         out.write("".join(f"{text}\n" for text in draw.plain(made)))
         return
     draw.rich(made, color=look.color)
-    if isinstance(answer.result, Page) and not look.quiet:
+    if look.quiet:
+        return
+    if isinstance(answer.result, Page):
         footer(answer.result)
+    if isinstance(answer.result, Findings):
+        out.remark(f"{answer.result.checked} checked, {len(answer.result.findings) or 'nothing'} found")
 
 
 def footer(page: Page[object]) -> None:

@@ -7,9 +7,10 @@ from contextlib import closing
 from pathlib import Path
 
 from dbctl.engines import registry
-from dbctl.errors import AbilityMissingError, DbctlError, Exit, NotSupportedError
+from dbctl.errors import AbilityMissingError, DbctlError, Exit, MigrationsMissingError, NotSupportedError
 from dbctl.model import Page, Value
 from dbctl.profiles import loader
+from dbctl.profiles.model import Profile
 from dbctl.services import migration_files
 from dbctl.services.apps import App
 from dbctl.services.migration_ledger import Migration, Standing, Track, standing
@@ -54,15 +55,8 @@ def tracks(app: App, asked: str = "", given: Path | None = None) -> list[Track]:
             if not app.database(name).optional or _configured(app, name)
         }
     if not found:
-        others = [
-            name
-            for name in loader.names()
-            if any(one.migrations for one in loader.load(name).databases.values())
-        ]
         name = app.target(asked) if asked else app.name
-        raise AbilityMissingError(
-            app=name, profile=app.profile.name, ability="migrations", others=", ".join(others) or "none"
-        )
+        raise AbilityMissingError(app=name, profile=app.profile.name, ability="migrations", others=_others())
     if given and len(found) > 1:
         raise NotSupportedError(
             what="--migrations for several databases",
@@ -79,6 +73,34 @@ def tracks(app: App, asked: str = "", given: Path | None = None) -> list[Track]:
         )
         for name, told in found.items()
     ]
+
+
+def shipped_track(profile: Profile, database: str, app: str) -> Track:
+    """Return the migrations that travel with dbctl, for a database that no configuration knows, such as a sample's.
+
+    Raises:
+        AbilityMissingError: the profile has none for it.
+        MigrationsMissingError: they do not travel along.
+    """
+    told = profile.databases[database].migrations
+    if told is None:
+        raise AbilityMissingError(
+            app=f"{app}/{database}", profile=profile.name, ability="migrations", others=_others()
+        )
+    path = migration_files.shipped_path(profile.name, database)
+    if not path.is_dir():
+        raise MigrationsMissingError(target=f"{app}/{database}", path=path)
+    files = migration_files.read(path, own=False)
+    return Track(app=app, database=database, profile=profile, told=told, folder=files)
+
+
+def _others() -> str:
+    """Return the names of the profiles that have migrations."""
+    profiles = map(loader.load, loader.names())
+    return (
+        ", ".join(one.name for one in profiles if any(told.migrations for told in one.databases.values()))
+        or "none"
+    )
 
 
 def _configured(app: App, database: str) -> bool:

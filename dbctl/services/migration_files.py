@@ -21,6 +21,8 @@ from dbctl.shipped import shipped
 
 _FILE = re.compile(r"(?P<version>[0-9]{3,})[_-](?P<words>.+)\.sql")
 
+_MARK = b"\xef\xbb\xbf"  #: the byte order mark of UTF-8
+
 #: By number, then by name: ``1000_x`` comes after ``999_x``, which its letters would not tell.
 Place = tuple[int, str]
 
@@ -72,19 +74,14 @@ class MigrationFile(Value, frozen=True, kw_only=True):
 
     def difference(self, checksum: str) -> str:
         """Say in what small thing the text that had ``checksum`` differed; empty where it is more than that."""
-        plain = self.raw.removeprefix(b"\xef\xbb\xbf")
+        plain = self.raw.removeprefix(_MARK)
         unix = plain.replace(b"\r\n", b"\n")
-        marked = b"\xef\xbb\xbf"
-        for raw, what in (
-            (plain, "a byte order mark"),
-            (marked + self.raw, "a byte order mark"),
-            (unix, "line ends"),
-            (unix.replace(b"\n", b"\r\n"), "line ends"),
-            (marked + unix, "line ends and a byte order mark"),
-            (marked + unix.replace(b"\n", b"\r\n"), "line ends and a byte order mark"),
-        ):
-            if hashlib.sha256(raw).hexdigest() == checksum.lower():
-                return what
+        for marked in (plain == self.raw, plain != self.raw):
+            for body in (plain, unix, unix.replace(b"\n", b"\r\n")):
+                raw = _MARK + body if marked else body
+                if hashlib.sha256(raw).hexdigest() == checksum.lower():
+                    mark = ["a byte order mark"] if marked == (plain == self.raw) else []
+                    return " and ".join(["line ends"] * (body != plain) + mark)
         return ""
 
 

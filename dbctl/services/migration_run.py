@@ -84,7 +84,7 @@ class Upgrade:
         self._opened, self._to = app, to
         self._tracks = tracks(app, asked, given)
         self.target = self._tracks[0].target if len(self._tracks) == 1 else app.name
-        self._sound = False
+        self._waiting: set[str] | None = None  #: the databases that have something to run, once looked at
 
     def pending(self) -> list[Pending]:
         """Return what would be run now, the making of a ledger left out; raises what ``apply`` would refuse with."""
@@ -102,7 +102,7 @@ class Upgrade:
                         sql=file.text().removeprefix("\ufeff"),
                     )
                 )
-        self._sound = True
+        self._waiting = {one.database for one in found}
         return found
 
     def plan(self) -> Plan:
@@ -122,10 +122,12 @@ class Upgrade:
             MigrationFailedError: one of them did not work; it was rolled back, those before it stay.
         """
         del seen  # nobody is asked about a change that destroys nothing
-        if not self._sound:
+        if self._waiting is None:
             self.pending()  # what would be refused must not leave a new, empty file behind
         done: list[Applied] = []
         for track in self._tracks:
+            if track.database not in (self._waiting or ()):
+                continue  # so that a job that runs daily needs no right to write on the days when nothing is due
             with self._opened.writer(track.database, "migrate up", create=True) as db:
                 apply_all(track, db, to=self._to, done=done)
         return Page(items=done, total=len(done))
@@ -134,7 +136,9 @@ class Upgrade:
         url = self._opened.url(track.database)
         try:
             found = look(self._opened, track)
-        except DatabaseMissingError:
+        except DatabaseMissingError as error:
+            if not Path(str(error.facts["path"])).parent.is_dir():  # directories are not made
+                raise
             found = Standing(migrations=judged(track, {}), recorded=False, empty=True)
         files = _chosen(track, found, self._to)
         return [(file, file.statements(partial(registry.split_script, url))) for file in files]
@@ -266,7 +270,7 @@ def _run(
             target=db.target,
             name=file.name,
             place=place,
-            reason=error.facts.get("reason", error) if blamed else error,
+            reason=error.facts.get("reason", error) if blamed else str(error).removeprefix(f"{db.target}: "),
             applied=_names(before) or "none",
             pending=_names(rest) or "none",
         ) from error

@@ -14,14 +14,12 @@ script whose variable is empty must not get everything.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple, TypeAlias
 
 from dbctl.errors import UsageError, ValueInvalidError
 from dbctl.model import Value
 from dbctl.services.query_values import SHOWN, Key, checked, typed
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
 
 Operator: TypeAlias = Literal["contains", "exact", "<", ">"]
 

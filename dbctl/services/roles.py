@@ -24,7 +24,8 @@ from dbctl.services.apps import App
 from dbctl.services.change import Change, Draft
 from dbctl.services.deletion import reach
 from dbctl.services.live import Live
-from dbctl.services.user_table import UserTable, check_rule, database_of, text
+from dbctl.services.rules import check_rule
+from dbctl.services.user_table import UserTable, database_of, text
 
 
 class Role(Value, frozen=True, kw_only=True):

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from dbctl.engines.base import Capability, Explains, Order, Readable, Where
 from dbctl.errors import NotSupportedError, SchemaLacksError, SearchMissingError, UsageError
 from dbctl.model import Page, Row, Value, Window
+from dbctl.profiles.search_model import Search, Sort
+from dbctl.services.apps import App
 from dbctl.services.query_language import Term, limited, near, parse_filter, render
 from dbctl.services.query_values import checked
 from dbctl.services.search_terms import Compiler, lacking, present
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from dbctl.profiles.search_model import Search, Sort
-    from dbctl.services.apps import App
 
 #: Stands for every key whose rows are hidden.
 ALL = "all"

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from dbctl.engines.base import Condition, Order, Where, Within
 from dbctl.errors import RowMissingError
 from dbctl.model import Row, Value
+from dbctl.profiles.search_model import Detail, DetailShape
+from dbctl.services.apps import App
 from dbctl.services.query_values import checked
 from dbctl.services.search import named
 from dbctl.services.search_terms import Compiler, lacking, links, present
-
-if TYPE_CHECKING:
-    from dbctl.profiles.search_model import Detail, DetailShape
-    from dbctl.services.apps import App
 
 
 class Whole(Value, frozen=True, kw_only=True):

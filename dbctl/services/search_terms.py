@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal, TypeAlias
 
-from dbctl.engines.base import AllOf, AnyOf, Condition, Linked, Not, Op, Order, Where, Within
+from dbctl.engines.base import AllOf, AnyOf, Condition, Linked, Not, Op, Order, Readable, Table, Where, Within
 from dbctl.errors import NotSupportedError, SchemaLacksError, ValueInvalidError
 from dbctl.model import Value, now
 from dbctl.profiles.codecs import BOOLEANS
+from dbctl.profiles.model import Profile
+from dbctl.profiles.search_model import Search, SearchKey, Shape
 from dbctl.services.query_language import Term, parse
 from dbctl.services.query_values import Key, Span, span
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from dbctl.engines.base import Readable, Table
-    from dbctl.profiles.model import Profile
-    from dbctl.profiles.search_model import Search, SearchKey, Shape
 
 _Counted: TypeAlias = Literal["=", "<", ">"]
 _COUNTED: dict[str, _Counted] = {"contains": "=", "exact": "=", "<": "<", ">": ">"}

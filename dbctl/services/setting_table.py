@@ -15,7 +15,8 @@ from dbctl.profiles.codecs import read_boolean, read_time
 from dbctl.profiles.model import Settings, SettingsShape
 from dbctl.services.apps import App
 from dbctl.services.live import Live, find_column
-from dbctl.services.user_table import User, UserTable, check_rule
+from dbctl.services.rules import check_rule
+from dbctl.services.user_table import User, UserTable
 from dbctl.services.user_table import text as as_text
 
 TRUE, FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")

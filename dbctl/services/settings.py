@@ -9,7 +9,7 @@ from dbctl import toml
 from dbctl.engines.base import Condition, Readable, Writable
 from dbctl.errors import SettingMissingError, UsageError, ValueInvalidError
 from dbctl.model import Done, Finding, Findings, Page, Plan, Row, Value, Window
-from dbctl.services import audit, user_table
+from dbctl.services import audit
 from dbctl.services.apps import App
 from dbctl.services.change import Change, Draft
 from dbctl.services.setting_table import Setting, SettingTable, database_of, load_json, section
@@ -300,7 +300,7 @@ def _set(
 
 
 def _check_new(table: SettingTable, key: str, value: object) -> None:
-    user_table.check_rule("key", key, table.told.rules.get("key"))
+    check_rule("key", key, table.told.rules.get("key"))
     if not all(table.split(key)):
         raise ValueInvalidError(what="the key", value=repr(key), reason="it is written CATEGORY.KEY")
     table.check(Setting(key=key, value=value, type=table.type_for(value) or "string"), value)

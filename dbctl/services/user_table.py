@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from dbctl.engines.base import AllOf, AnyOf, Condition, Not, Order, Readable, Where, Within
 from dbctl.errors import (
@@ -14,15 +15,21 @@ from dbctl.errors import (
     UserMissingError,
     ValueInvalidError,
 )
-from dbctl.model import Row, Secret, Value, Window, now
+from dbctl.model import Row, Value, Window, now
 from dbctl.profiles.codecs import read_boolean, read_time
-from dbctl.profiles.model import Rule, Users
+from dbctl.profiles.model import Users
 from dbctl.services.apps import App
 from dbctl.services.live import Live
+from dbctl.services.rules import check_rule, cut
 
 #: Fields that every app's users have for dbctl, whatever their columns are called.
 TIMES = ("created_at", "updated_at", "last_login_at")
-LONGEST_SHOWN = 40  #: characters of a refused value in a message
+#: What may be typed for yes and no.
+WORDS = {
+    word: meant
+    for meant, words in ((True, "true yes on t y 1"), (False, "false no off f n 0"))
+    for word in words.split()
+}
 
 
 class User(Value, frozen=True, kw_only=True):
@@ -120,26 +127,25 @@ class UserTable:
         raise RoleMissingError(name=name, target=self.db.target, names=", ".join(self.roles().values()))
 
     def where_field(self, field: str, wanted: str) -> Where:
-        """Return the condition that a mapped field holds ``wanted``.
+        """Return the condition that a mapped field holds ``wanted``; a time is meant by its day, in UTC.
 
         Raises:
             UsageError: the profile maps no such field.
+            ValueInvalidError: it cannot hold that.
         """
-        if field == "role":
-            return Condition(self._role_column(), "=", self.role_key(wanted))
         if field == "id":
             return Condition(self.id, "=", wanted)
-        column = self._field(field)
+        if field == "login":
+            return AnyOf([Condition(column, "same", wanted) for column in self.login_columns()])
         if field in TIMES:
-            return AllOf(
-                [
-                    Condition(column, ">=", self._day(wanted)),
-                    Condition(column, "<", self._day(wanted) + timedelta(days=1)),
-                ]
-            )
+            day = _moment(field, wanted)
+            span = [Condition(self._field(field), ">=", day), Condition(self._field(field), "<", _after(day))]
+            return AllOf(span)
         if field == "active":
-            return Condition(column, "=", self.live.encode(column, read_boolean(wanted)))
-        return Condition(column, "same", wanted)
+            return self.where_active(active=_word(field, wanted))
+        if field == "role":
+            return Condition(self._role_column(), "=", self.role_key(wanted))
+        return Condition(self._field(field), "same", wanted)
 
     def where_inactive(self, lasted: timedelta) -> Where:
         """Return the condition that a user has not signed in for so long; whoever never did counts from creation."""
@@ -178,18 +184,37 @@ class UserTable:
         return list({user.id: user for user in found}.values())
 
     def one(self, login: str) -> User:
-        """Return the user of that login; its case does not count unless two users differ only in it."""
-        if _unprintable(login):
-            raise UserMissingError(login=login, target=self.db.target)
-        near = self.read([AnyOf([Condition(column, "same", login) for column in self.login_columns()])])
-        exact = [user for user in near if login in (user.login, user.username, user.email)]
-        if not near:
-            raise UserMissingError(login=login, target=self.db.target)
-        if len(near) > 1 and len(exact) != 1:
-            raise AmbiguousLoginError(
-                login=login, target=self.db.target, ids=", ".join(str(user.id) for user in near)
-            )
-        return exact[0] if len(near) > 1 else near[0]
+        """Return the user of that login, whose case does not count.
+
+        Raises:
+            UserMissingError, AmbiguousLoginError: it fits nobody, or several.
+        """
+        if not login.isprintable():
+            raise UserMissingError(login=cut(login), target=self.db.target)
+        where = AnyOf([Condition(column, "same", login) for column in self.login_columns()])
+        found = self._only(login, [where])
+        if found is None:
+            raise UserMissingError(login=cut(login), target=self.db.target)
+        return found
+
+    def holder(self, fields: Mapping[str, str]) -> User | None:
+        """Return the user who has the first of the login ``fields``, whatever its case; None where nobody has.
+
+        Raises:
+            UsageError: it is not among ``fields``.
+            AmbiguousLoginError: several have it.
+        """
+        field = self.told.login[0]
+        if field not in fields:
+            raise UsageError(detail=f"{field} is missing")
+        return self._only(fields[field], [Condition(self._field(field), "same", fields[field])])
+
+    def _only(self, login: str, where: Sequence[Where]) -> User | None:
+        near = self.read(where) if login.isprintable() else []
+        if len(near) > 1:
+            ids = ", ".join(str(user.id) for user in near)
+            raise AmbiguousLoginError(login=cut(login), target=self.db.target, ids=ids)
+        return near[0] if near else None
 
     def login_columns(self) -> list[str]:
         """Return the columns that hold what a person may type to sign in."""
@@ -208,27 +233,52 @@ class UserTable:
         Raises:
             LastAdminError: the users who are ``leaving`` the role, or the app, are the last.
         """
-        if not (self.told.admin and self.told.role and self.told.admin in self.roles().values()):
+        known = [name for name in self.roles().values() if self.is_admin(name)]
+        if not known:
             return
-        admins = Condition(self._role_column(), "=", self.role_key(self.told.admin))
+        admins = Condition(self._role_column(), "=", self.role_key(known[0]))
         holding = [admins, self.where_active(active=True)] if "active" in self.fields else [admins]
         active = {key for (key,) in self.db.select(self.live.name, [self.id], holding)}
         gone = {user.id: user.login for user in leaving if user.id in active}
         if active and active == set(gone):
-            raise LastAdminError(target=self.db.target, role=self.told.admin, logins=", ".join(gone.values()))
+            raise LastAdminError(target=self.db.target, role=known[0], logins=", ".join(gone.values()))
 
-    def check(self, field: str, given: str) -> str:
-        """Return ``given`` where the app accepts it as that field.
+    def is_admin(self, role: str | None) -> bool:
+        """Whether ``role`` is the one of which an active holder must remain."""
+        return bool(role and self.told.admin) and str(role).casefold() == self.told.admin.casefold()
+
+    # Writing -------------------------------------------------------------------------------------------------
+
+    def typed(self, field: str, given: str) -> object:
+        """Return what ``given`` says a field is to hold: a boolean, a moment (None: never), a role's own name, or text.
 
         Raises:
-            ValueInvalidError: it breaks one of the app's rules, or cannot be seen in print.
+            UsageError: the profile maps no such field.
+            ValueInvalidError, RoleMissingError: the app does not take it.
         """
+        if field == "role":
+            return self.roles()[self.role_key(given)]
+        self._field(field)
+        if field == "active":
+            return _word(field, given)
+        if field in TIMES:
+            return _moment(field, given) if given else None
         check_rule(field, given, self.told.rules.get(field))
+        if given != given.strip():
+            raise ValueInvalidError(
+                what=f"the {field}", value=ascii(given), reason="it begins or ends with a blank"
+            )
         return given
 
-    def check_password(self, password: Secret) -> None:
-        """Refuse a password that breaks one of the app's rules, without showing it."""
-        check_secret("password", password, self.told.rules.get("password"))
+    def stored(self, values: Mapping[str, object]) -> dict[str, object]:
+        """Return columns, and what is stored in each, for what ``typed`` returned."""
+        columns: dict[str, object] = {}
+        for field, value in values.items():
+            if field == "role":
+                columns[self._role_column()] = self.role_key(str(value))
+            else:
+                columns[self._field(field)] = self.live.encode(self._field(field), value)
+        return columns
 
     # Within ----------------------------------------------------------------------------------------------------
 
@@ -244,21 +294,12 @@ class UserTable:
         return str(self.role)
 
     def _by_id(self, key: str) -> User:
-        kind = self.live.table.columns[self.id].type
-        if "INT" in kind and not key.lstrip("-").isdecimal():
-            raise UserMissingError(login=f"id {key}", target=self.db.target)
-        found = self.read([Condition(self.id, "=", int(key) if "INT" in kind else key)])
+        whole = "INT" in self.live.table.columns[self.id].type
+        possible = re.fullmatch(r"-?[0-9]{1,18}", key, re.ASCII) if whole else key.isprintable()
+        found = self.read([Condition(self.id, "=", int(key) if whole else key)]) if possible else []
         if not found:
-            raise UserMissingError(login=f"id {key}", target=self.db.target)
+            raise UserMissingError(login=f"id {cut(key)}", target=self.db.target)
         return found[0]
-
-    def _day(self, day: str) -> datetime:
-        found = read_time(day)
-        if found is None:
-            raise ValueInvalidError(
-                what="the day", value=repr(day), reason="it is not written like 2026-01-31"
-            )
-        return found
 
     def _order(self, sort: str) -> list[Order]:
         if not sort:
@@ -285,12 +326,11 @@ class UserTable:
         told = {field: row[column] for field, column in self.fields.items()}
         created, updated, seen = (read_time(told.get(field)) for field in TIMES)
         login = next((told[field] for field in self.told.login if told.get(field)), row[self.id])
-        active = told.get("active")
         return User(
             id=row[self.id],
             login=str(login),
             role=self._role_name(row[self.role]) if self.role else None,
-            active=None if active is None else read_boolean(active),
+            active=read_boolean(told["active"]) if "active" in told else None,
             username=text(told.get("username")),
             email=text(told.get("email")),
             name=text(told.get("name")),
@@ -309,47 +349,22 @@ def text(value: object) -> str | None:
     return None if value is None else str(value)
 
 
-def check_rule(what: str, given: str, rule: Rule | None) -> None:
-    """Refuse ``given`` where it breaks ``rule``, or holds what cannot be seen in print.
-
-    Raises:
-        ValueInvalidError: it says which rule.
-    """
-    reason = "it holds characters that cannot be seen" if _unprintable(given) else _broken(given, rule)
-    if reason:
-        shown = ascii(given if len(given) <= LONGEST_SHOWN else given[:LONGEST_SHOWN] + "…")
-        raise ValueInvalidError(what=f"the {what}", value=shown, reason=reason)
+def _word(field: str, given: str) -> bool:
+    if given.strip().lower() not in WORDS:
+        raise ValueInvalidError(what=field, value=ascii(cut(given)), reason="it is neither true nor false")
+    return WORDS[given.strip().lower()]
 
 
-def check_secret(what: str, secret: Secret, rule: Rule | None) -> None:
-    """Refuse a secret that breaks ``rule``, without showing it."""
-    reason = _broken(secret.reveal(), rule)
-    if reason:
-        raise ValueInvalidError(what=f"the {what}", value="(not shown)", reason=reason)
+def _moment(field: str, given: str) -> datetime:
+    found = read_time(given)
+    if found is None:
+        reason = "it is not written like 2026-01-31 or 2026-01-31T12:00:00Z"
+        raise ValueInvalidError(what=field, value=ascii(cut(given)), reason=reason)
+    return found
 
 
-def _broken(given: str, rule: Rule | None) -> str:
-    """Return how ``given`` breaks ``rule``, or nothing."""
-    if rule is None:
-        return ""
-    if rule.length and not rule.length[0] <= len(given) <= rule.length[1]:
-        return f"it has {len(given)} characters, the app takes {rule.length[0]} to {rule.length[1]}"
-    if rule.bytes and len(given.encode("utf-8", "surrogatepass")) > rule.bytes:
-        return f"it has more than {rule.bytes} bytes of UTF-8, and what follows would not count"
-    if rule.format == "email" and not _like_an_address(given):
-        return "it is not like name@example.org"
-    return ""
-
-
-def _unprintable(given: str) -> bool:
-    return not given.isprintable()
-
-
-def _like_an_address(given: str) -> bool:
-    name, mark, domain = given.rpartition("@")
-    parts = domain.split(".")
-    return (
-        bool(name and mark and len(parts) > 1 and all(parts))
-        and not any(sign in given for sign in ' ,;<>()"')
-        and "@" not in name
-    )
+def _after(day: datetime) -> datetime:
+    try:
+        return day + timedelta(days=1)
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 from pathlib import Path
 
@@ -79,6 +77,8 @@ def read_lines(raw: bytes, name: str) -> list[Line]:
     Raises:
         UsageError: it is none of them, or not UTF-8.
     """
+    import csv  # noqa: PLC0415 - only files want it
+
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -198,6 +198,8 @@ def _line(number: int, told: object) -> Line:
 
 
 def _csv_lines(text: str) -> Iterator[Line]:
+    import csv  # noqa: PLC0415 - as above
+
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     names = next(reader, None)
     if not names:
@@ -286,6 +288,8 @@ def _hashed(
     app: App, lines: Sequence[Line], *, advance: Callable[[int], None]
 ) -> dict[int, tuple[str, Secret | None]]:
     """Return the hash of every line's password, and the password where it was made up."""
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - slow to import, and only wanted here
+
     stores = app.ability(app.profile.users, "users").password is not None
 
     def one(line: Line) -> tuple[int, tuple[str, Secret | None]]:

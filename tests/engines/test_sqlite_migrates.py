@@ -34,6 +34,12 @@ def run(db: SQLiteWriter, script: str) -> None:
             db.run_statement(sql)
 
 
+def run_as_they_are(db: SQLiteWriter, *statements: str) -> None:
+    with db.schema_transaction():
+        for sql in statements:
+            db.run_statement(sql)
+
+
 def statements(text: str) -> list[str]:
     return [sql for _, sql in split(text).statements]
 
@@ -125,11 +131,13 @@ def test_text_that_ends_inside_a_comment_is_refused() -> None:
     ],
 )
 def test_what_would_end_or_escape_the_transaction_is_refused_with_its_line(statement: str) -> None:
-    with pytest.raises(ValueError, match="^line 2: "):
+    with pytest.raises(ValueError, match=r"^line 2: "):
         split(f"select 1;\n{statement};")
 
 
-@pytest.mark.parametrize("statement", ["pragma foreign_keys = off;", "pragma user_version = 5;", "savepoint s;"])
+@pytest.mark.parametrize(
+    "statement", ["pragma foreign_keys = off;", "pragma user_version = 5;", "savepoint s;"]
+)
 def test_what_a_transaction_can_hold_passes(statement: str) -> None:
     assert statements(statement) == [statement]
 
@@ -141,7 +149,23 @@ def test_a_large_script_is_taken_apart_in_little_time() -> None:
 
 
 words = st.sampled_from(
-    ["'a;b'", '"q;"', "[b;]", "`c;`", "/* ; */", "-- ;\n", "x", "1", "''", "\r\n", "\ufeff", "(", ")", "begin", "end"]
+    [
+        "'a;b'",
+        '"q;"',
+        "[b;]",
+        "`c;`",
+        "/* ; */",
+        "-- ;\n",
+        "x",
+        "1",
+        "''",
+        "\r\n",
+        "\ufeff",
+        "(",
+        ")",
+        "begin",
+        "end",
+    ]
 )
 
 
@@ -235,10 +259,11 @@ def test_foreign_keys_hold_again_after_a_script_whether_it_worked_or_not(db: SQL
         "pragma writable_schema = on",
     ],
 )
-def test_the_engine_itself_refuses_what_would_escape_and_keeps_nothing(db: SQLiteWriter, statement: str) -> None:
-    with pytest.raises(QueryFailedError), db.schema_transaction():
-        db.run_statement("create table a (x)")
-        db.run_statement(statement)
+def test_the_engine_itself_refuses_what_would_escape_and_keeps_nothing(
+    db: SQLiteWriter, statement: str
+) -> None:
+    with pytest.raises(QueryFailedError):
+        run_as_they_are(db, "create table a (x)", statement)
     assert "a" not in db.tables()
     run(db, "create table b (x);")  # and goes on working
 
@@ -264,8 +289,8 @@ def test_place_holders_and_nul_are_refused_as_a_statement(db: SQLiteWriter, stat
         with pytest.raises(QueryFailedError):
             run(db, statement)
     else:
-        with pytest.raises(QueryFailedError, match="null character"), db.schema_transaction():
-            db.run_statement(statement)
+        with pytest.raises(QueryFailedError, match="null character"):
+            run_as_they_are(db, statement)
 
 
 def test_full_text_tables_can_be_made_filled_and_dropped(db: SQLiteWriter) -> None:
@@ -293,7 +318,9 @@ def test_statements_outside_a_transaction_are_a_fault(db: SQLiteWriter) -> None:
 # Making a file ----------------------------------------------------------------------------------------------------
 
 
-def test_a_new_file_is_for_its_owner_only_and_in_the_mode_of_the_profile(tmp_path: Path, db: SQLiteWriter) -> None:
+def test_a_new_file_is_for_its_owner_only_and_in_the_mode_of_the_profile(
+    tmp_path: Path, db: SQLiteWriter
+) -> None:
     assert (tmp_path / "app.db").stat().st_mode & 0o777 == 0o600
     assert db.query("pragma journal_mode") == [("wal",)]
 
@@ -323,17 +350,21 @@ def test_the_stored_text_of_a_table_is_as_written(db: SQLiteWriter) -> None:
 
 def test_a_reader_sees_the_schema_before_the_commit_or_after_it(tmp_path: Path, db: SQLiteWriter) -> None:
     run(db, "create table a (x);")
-    with closing(SQLiteReader(tmp_path / "app.db", "app/user")) as reader:
-        with db.schema_transaction():
-            db.run_statement("create table b (x)")
-            assert set(reader.tables()) == {"a"}
+    with closing(SQLiteReader(tmp_path / "app.db", "app/user")) as reader, db.schema_transaction():
+        db.run_statement("create table b (x)")
+        assert set(reader.tables()) == {"a"}
     with closing(SQLiteReader(tmp_path / "app.db", "app/user")) as reader:
         assert set(reader.tables()) == {"a", "b"}
 
 
 @pytest.mark.parametrize(
     ("profile", "database"),
-    [(name, database) for name in loader.names() for database, told in loader.load(name).databases.items() if told.migrations],
+    [
+        (name, database)
+        for name in loader.names()
+        for database, told in loader.load(name).databases.items()
+        if told.migrations
+    ],
 )
 def test_the_ledger_of_every_profile_can_be_made(db: SQLiteWriter, profile: str, database: str) -> None:
     told = loader.load(profile).databases[database].migrations

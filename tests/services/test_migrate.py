@@ -8,8 +8,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from dbctl.config import Selection
+from dbctl.engines.registry import open_for_writing
 from dbctl.errors import (
     AbilityMissingError,
     DatabaseMissingError,
@@ -31,11 +33,11 @@ from dbctl.errors import (
     WrongAppError,
 )
 from dbctl.profiles import loader
-from dbctl.services import apps, migrate, migration_check, migration_files
+from dbctl.services import apps, migrate, migration_check
 from dbctl.services.apps import App
-from dbctl.services.migration_ledger import Track
 from dbctl.services.migration_new import NewMigration
 from dbctl.services.migration_run import Upgrade, apply_all
+from dbctl.url import Url
 from tests.shapes import flashpoint_web as shapes
 
 FILES = {
@@ -90,7 +92,12 @@ def query(path: Path, sql: str, parameters: tuple[object, ...] = ()) -> list[tup
 
 
 def tables(path: Path) -> set[object]:
-    return {name for (name,) in query(path, "select name from sqlite_master where type = 'table' and name not like 'sqlite_%'")}
+    return {
+        name
+        for (name,) in query(
+            path, "select name from sqlite_master where type = 'table' and name not like 'sqlite_%'"
+        )
+    }
 
 
 def codes(path: Path, folder: Path | None) -> list[tuple[str, str]]:
@@ -112,7 +119,9 @@ def test_up_makes_the_file_the_ledger_and_every_table(path: Path, folder: Path) 
 def test_the_ledger_holds_what_the_app_itself_would_have_written(path: Path, folder: Path) -> None:
     before = datetime.now(UTC)
     up(path, folder)
-    rows = query(path, "select name, applied_at, checksum, execution_time_ms, description from migrations order by id")
+    rows = query(
+        path, "select name, applied_at, checksum, execution_time_ms, description from migrations order by id"
+    )
     assert [(row[0], row[2], row[4]) for row in rows] == [
         (name, hashlib.sha256(text.encode()).hexdigest(), None) for name, text in FILES.items()
     ]
@@ -164,7 +173,11 @@ def test_the_shipped_migrations_make_a_database_that_the_profile_knows(path: Pat
 def test_the_plan_needs_no_file_and_makes_none(path: Path, folder: Path) -> None:
     with opened(path) as app:
         plan = Upgrade(app, "user", folder).plan()
-    assert plan.steps == ["run 001_users (2 statements)", "run 002_more (2 statements)", "run 003_notes (1 statements)"]
+    assert plan.steps == [
+        "run 001_users (2 statements)",
+        "run 002_more (2 statements)",
+        "run 003_notes (1 statements)",
+    ]
     assert (plan.target, plan.destructive) == ("app/user", False)
     assert not path.exists()
 
@@ -176,26 +189,31 @@ def test_the_pending_ones_come_with_their_text(path: Path, folder: Path) -> None
     assert (one.name, one.sql, one.statements) == ("003_notes", FILES["003_notes"], 1)
 
 
-def test_migrations_run_in_a_database_that_somebody_else_opened(path: Path, folder: Path) -> None:
+def test_migrations_run_in_a_database_that_somebody_else_opened(path: Path) -> None:
     """As the sample data is made: with no configured app."""
-    from dbctl.engines.registry import open_for_writing
-    from dbctl.url import Url
-
-    profile = loader.load("flashpoint-web")
-    told = profile.databases["user"].migrations
-    assert told is not None
-    files = migration_files.read(folder, own=True)
-    track = Track(app="demo", database="user", profile=profile, told=told, folder=files)
-    opening = open_for_writing(Url(engine="sqlite", path=str(path)), track.target, timeout=1, pragmas={}, create={})
+    track = migrate.shipped_track(loader.load("flashpoint-web"), "user", "demo")
+    opening = open_for_writing(
+        Url(engine="sqlite", path=str(path)), track.target, timeout=1, pragmas={}, create={}
+    )
     with closing(opening) as db:
-        assert [one.name for one in apply_all(track, db)] == list(FILES)
+        assert [one.version for one in apply_all(track, db)] == ["001", "002", "003", "004"]
         assert apply_all(track, db) == []
+        assert db.count("migrations") == 4
+
+
+@pytest.mark.parametrize("database", ["flashpoint", "user"])
+def test_only_what_travels_along_can_be_run_without_a_configuration(database: str) -> None:
+    profile = structs.replace(loader.load("flashpoint-web"), name="flashpoint-web-2")
+    with pytest.raises((AbilityMissingError, MigrationsMissingError)):
+        migrate.shipped_track(profile, database, "demo")
 
 
 def test_what_the_app_applied_meanwhile_is_not_run_again(path: Path, tmp_path: Path) -> None:
     """The app knows nothing of dbctl's lock; a file run twice would fail or do its work twice."""
     meanwhile = "insert into migrations (name) values ('002_b')"
-    folder = write(tmp_path / "m", {"001_a": f"create table a (x);\n{meanwhile};", "002_b": "create table a (x);"})
+    folder = write(
+        tmp_path / "m", {"001_a": f"create table a (x);\n{meanwhile};", "002_b": "create table a (x);"}
+    )
     assert up(path, folder) == ["001_a"]
     assert check(path, folder) == 0
 
@@ -215,7 +233,10 @@ def test_a_ledger_with_names_that_the_folder_lacks_stops_everything(path: Path, 
 def test_the_deployed_ledger_fits_the_folder_of_the_app(path: Path, tmp_path: Path) -> None:
     """The file's text changed four times after deployments had run it; each text was published."""
     shapes.deployed_user_db(path)
-    folder = write(tmp_path / "own", {"001_complete_schema": "create table if not exists users (id);", "bootstrap.sql": ""})
+    folder = write(
+        tmp_path / "own",
+        {"001_complete_schema": "create table if not exists users (id);", "bootstrap.sql": ""},
+    )
     assert states(path, folder) == {"001_complete_schema": "applied"}
     write(folder, {"002_add": "create table extra (x);"})
     assert up(path, folder) == ["002_add"]
@@ -288,7 +309,9 @@ def test_tables_without_a_ledger_are_not_guessed_about(path: Path) -> None:
     assert ("error", "ledger-missing") in codes(path, None)
 
 
-@pytest.mark.parametrize("ledger", ["", "create table migrations (id integer, migration text, batch integer)"])
+@pytest.mark.parametrize(
+    "ledger", ["", "create table migrations (id integer, migration text, batch integer)"]
+)
 def test_a_database_of_another_app_is_told_apart(path: Path, folder: Path, ledger: str) -> None:
     query(path, "create table posts (id)")
     if ledger:
@@ -308,7 +331,9 @@ def test_a_database_of_another_app_is_told_apart(path: Path, folder: Path, ledge
         ("create table migrations (name text, applied_at text, batch integer not null)", "migrations.batch"),
     ],
 )
-def test_a_ledger_with_other_columns_is_explained(path: Path, folder: Path, ledger: str, lacking: str) -> None:
+def test_a_ledger_with_other_columns_is_explained(
+    path: Path, folder: Path, ledger: str, lacking: str
+) -> None:
     up(path, folder, to="2")
     query(path, "drop table migrations")
     query(path, ledger)
@@ -360,7 +385,9 @@ def test_a_missing_folder_is_named(path: Path, tmp_path: Path) -> None:
         states(path, tmp_path / "nowhere")
 
 
-def test_a_missing_database_has_no_status_and_its_directory_is_not_made(path: Path, folder: Path, tmp_path: Path) -> None:
+def test_a_missing_database_has_no_status_and_its_directory_is_not_made(
+    path: Path, folder: Path, tmp_path: Path
+) -> None:
     with pytest.raises(DatabaseMissingError):
         states(path, folder)
     with pytest.raises(DatabaseMissingError):
@@ -391,7 +418,10 @@ def test_a_failure_says_where_and_what_stands(path: Path, folder: Path) -> None:
     with pytest.raises(MigrationFailedError) as raised:
         up(path, folder)
     assert str(raised.value) == "app/user: 004_broken failed in statement 3 (line 4): no such table: nosuch"
-    assert raised.value.hint == "004_broken was rolled back whole. Applied by this run: 003_notes; not run: 005_after."
+    assert (
+        raised.value.hint
+        == "004_broken was rolled back whole. Applied by this run: 003_notes; not run: 005_after."
+    )
     assert {"notes"} <= tables(path)
     assert not {"b1", "b2", "after_it"} & tables(path)
     assert states(path, folder)["004_broken"] == "pending"
@@ -412,7 +442,9 @@ def test_a_failure_at_any_statement_leaves_the_schema_as_it_was(path: Path, fold
     assert len(query(path, "select 1 from migrations")) == 3
 
 
-def test_rows_that_would_point_to_nothing_fail_the_migration_that_makes_them(path: Path, folder: Path) -> None:
+def test_rows_that_would_point_to_nothing_fail_the_migration_that_makes_them(
+    path: Path, folder: Path
+) -> None:
     write(
         folder,
         {
@@ -421,7 +453,9 @@ def test_rows_that_would_point_to_nothing_fail_the_migration_that_makes_them(pat
             "005_loses": "delete from p;",
         },
     )
-    with pytest.raises(MigrationFailedError, match="005_loses failed when it was to be committed: 1 rows of c"):
+    with pytest.raises(
+        MigrationFailedError, match="005_loses failed when it was to be committed: 1 rows of c"
+    ):
         up(path, folder)
     assert query(path, "select (select count(*) from p), (select count(*) from c)") == [(1, 1)]
 
@@ -458,11 +492,22 @@ def test_a_ledger_row_that_cannot_be_written_undoes_its_migration(path: Path, fo
         ("create table users (id);\r\n", "create table users (id);\n", "line ends"),
         ("create table users (id);\n", "\ufeffcreate table users (id);\n", "a byte order mark"),
         ("\ufeffcreate table users (id);\n", "create table users (id);\n", "a byte order mark"),
-        ("\ufeffcreate table users (id);\r\n", "create table users (id);\n", "line ends and a byte order mark"),
-        ("create table users (id);\n", "\ufeffcreate table users (id);\r\n", "line ends"),
+        (
+            "\ufeffcreate table users (id);\r\n",
+            "create table users (id);\n",
+            "line ends and a byte order mark",
+        ),
+        (
+            "create table users (id);\n",
+            "\ufeffcreate table users (id);\r\n",
+            "line ends and a byte order mark",
+        ),
+        ("\ufeffcreate table users (id);\n", "\ufeffcreate table users (id);\r\n", "line ends"),
     ],
 )
-def test_verify_says_when_only_line_ends_or_the_mark_differ(path: Path, tmp_path: Path, stored: str, now: str, what: str) -> None:
+def test_verify_says_when_only_line_ends_or_the_mark_differ(
+    path: Path, tmp_path: Path, stored: str, now: str, what: str
+) -> None:
     folder = write(tmp_path / "m", {"001_users": stored})
     up(path, folder)
     assert codes(path, folder) == []
@@ -475,7 +520,9 @@ def test_verify_says_when_only_line_ends_or_the_mark_differ(path: Path, tmp_path
 
 def test_verify_tells_of_gaps_and_of_files_that_are_no_migrations(path: Path, folder: Path) -> None:
     up(path, folder)
-    write(folder, {"007_far": "create table far (x);", "9_short.sql": "x", "notes.SQL": "x", "README.md": "x"})
+    write(
+        folder, {"007_far": "create table far (x);", "9_short.sql": "x", "notes.SQL": "x", "README.md": "x"}
+    )
     (folder / "008_folder.sql").mkdir()
     with opened(path) as app:
         findings = migration_check.verify(app, "user", folder)
@@ -487,7 +534,10 @@ def test_verify_tells_of_gaps_and_of_files_that_are_no_migrations(path: Path, fo
 
 def test_verify_finds_every_kind_of_damage_in_one_run(path: Path, folder: Path) -> None:
     up(path, folder)
-    write(folder, {"001_users": "other", "002_late": "create table late (x);", "005_a": "x", "005_b": "select 1;"})
+    write(
+        folder,
+        {"001_users": "other", "002_late": "create table late (x);", "005_a": "x", "005_b": "select 1;"},
+    )
     (folder / "003_notes.sql").unlink()
     found = codes(path, folder)
     assert set(found) >= {

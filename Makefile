@@ -1,0 +1,57 @@
+# Everything a developer, or CI, runs. Needs Python 3.11 or later and make; the rest is installed into .venv.
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 python3.11,\
+	$(shell $(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
+
+.PHONY: demo test check lint format bench torture golden docs completions smell clean
+
+demo: $(READY) ## walk through the main job on a sample deployment
+	$(BIN)/python docs/console.py show docs/tutorial/first-steps.md
+
+test: $(READY) ## every test, in parallel
+	$(BIN)/pytest --numprocesses=auto --dist=worksteal $(ARGS)
+
+check: $(READY) ## format, lint, types, architecture
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+lint: check
+
+format: $(READY) ## put the code into its form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+torture: $(READY) ## crash tests, many times over
+	DBCTL_TORTURE=1 $(BIN)/pytest --numprocesses=auto --timeout=3600 tests/crash $(ARGS)
+
+bench: $(READY) ## every promise of speed, against what one would use instead
+	$(BIN)/python -m benchmarks
+
+golden: $(READY) ## write what is generated anew: completions, help, schemas, reference, golden files
+	$(BIN)/python -m dbctl.cli._complete
+	$(BIN)/python -m dbctl.cli._reference
+	$(BIN)/pytest --quiet --rewrite-golden tests/cli/test_golden.py
+
+docs: $(READY) ## run every shown command and write its real output into the page
+	$(BIN)/python docs/console.py write README.md docs/tutorial/*.md docs/how-to/*.md
+
+completions: $(READY)
+	$(BIN)/python -m dbctl.cli._complete
+
+smell: ## files in which a second subject may hide
+	@find dbctl -name '*.py' | xargs wc -l | awk '$$2 != "total" && $$1 > 250' | sort -rn
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(READY): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "dbctl needs Python 3.11 or later on the PATH (or make PYTHON=/path/to/python3.11)"; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { echo "Python's venv is missing (Debian, Ubuntu: apt install python3-venv)"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1,<27'
+	$(BIN)/python -m pip install --quiet --group dev --editable .
+	@touch $(READY)

@@ -1,0 +1,250 @@
+# Completion of dbctl for bash; generated from the command tree of dbctl.
+
+_dbctl_value() {  # sets wanted to what completes the value of option $1 of the command $path; 1: it takes none
+    wanted=
+    case "$path:$1" in
+        *:--config) wanted='@file' ;;
+        *:--app) wanted='' ;;
+        *:--db) wanted='' ;;
+        *:--profile) wanted='' ;;
+        *:--url) wanted='' ;;
+        *:--output) wanted='table json jsonl csv tsv markdown' ;;
+        *:-o) wanted='table json jsonl csv tsv markdown' ;;
+        *:--columns) wanted='' ;;
+        *:--confirm) wanted='' ;;
+        *:--timeout) wanted='' ;;
+        'demo:--games') wanted='' ;;
+        'demo:--users') wanted='' ;;
+        'demo:--plays') wanted='' ;;
+        'demo:--seed') wanted='' ;;
+        'users list:--role') wanted='' ;;
+        'users list:--inactive') wanted='' ;;
+        'users list:--filter') wanted='' ;;
+        'users list:--limit') wanted='' ;;
+        'users list:--offset') wanted='' ;;
+        'users list:--sort') wanted='' ;;
+        'users show:--id') wanted='' ;;
+        'users create:--email') wanted='' ;;
+        'users create:--role') wanted='' ;;
+        'users create:--name') wanted='' ;;
+        'users create:--set') wanted='' ;;
+        'users create:--password-file') wanted='@file' ;;
+        'users ensure:--email') wanted='' ;;
+        'users ensure:--role') wanted='' ;;
+        'users ensure:--name') wanted='' ;;
+        'users ensure:--set') wanted='' ;;
+        'users ensure:--password-file') wanted='@file' ;;
+        'users update:--id') wanted='' ;;
+        'users update:--email') wanted='' ;;
+        'users update:--name') wanted='' ;;
+        'users update:--set') wanted='' ;;
+        'users delete:--id') wanted='' ;;
+        'users delete:--inactive') wanted='' ;;
+        'users set-password:--id') wanted='' ;;
+        'users set-password:--password-file') wanted='@file' ;;
+        'users set-role:--id') wanted='' ;;
+        'users set-role:--inactive') wanted='' ;;
+        'users activate:--id') wanted='' ;;
+        'users activate:--inactive') wanted='' ;;
+        'users deactivate:--id') wanted='' ;;
+        'users deactivate:--inactive') wanted='' ;;
+        'users unlock:--id') wanted='' ;;
+        'users check-password:--password-file') wanted='@file' ;;
+        'users import:--existing') wanted='fail skip' ;;
+        'roles list:--limit') wanted='' ;;
+        'roles list:--offset') wanted='' ;;
+        'roles list:--sort') wanted='' ;;
+        'roles create:--description') wanted='' ;;
+        'roles create:--priority') wanted='' ;;
+        'roles create:--permission') wanted='' ;;
+        'roles update:--name') wanted='' ;;
+        'roles update:--description') wanted='' ;;
+        'roles update:--priority') wanted='' ;;
+        'roles permissions:--limit') wanted='' ;;
+        'roles permissions:--offset') wanted='' ;;
+        'settings list:--category') wanted='' ;;
+        'settings list:--user') wanted='' ;;
+        'settings list:--limit') wanted='' ;;
+        'settings list:--offset') wanted='' ;;
+        'settings list:--sort') wanted='' ;;
+        'settings get:--user') wanted='' ;;
+        'settings set:--user') wanted='' ;;
+        'settings reset:--user') wanted='' ;;
+        'settings validate:--user') wanted='' ;;
+        'settings export:--user') wanted='' ;;
+        'settings diff:--user') wanted='' ;;
+        'settings apply:--mode') wanted='create merge exact' ;;
+        'settings apply:--user') wanted='' ;;
+        'migrate status:--migrations') wanted='@directory' ;;
+        'migrate plan:--to') wanted='' ;;
+        'migrate plan:--migrations') wanted='@directory' ;;
+        'migrate up:--to') wanted='' ;;
+        'migrate up:--migrations') wanted='@directory' ;;
+        'migrate new:--migrations') wanted='@directory' ;;
+        'migrate verify:--migrations') wanted='@directory' ;;
+        'search:--filter') wanted='' ;;
+        'search:--query') wanted='' ;;
+        'search:--with') wanted='' ;;
+        'search:--id') wanted='' ;;
+        'search:--limit') wanted='' ;;
+        'search:--offset') wanted='' ;;
+        'search:--sort') wanted='' ;;
+        *) return 1 ;;
+    esac
+}
+
+_dbctl_step() {  # goes from the command $path to its subcommand $1, or counts an argument
+    local next="${path:+$path }$1"
+    case "$next" in
+        'init') path=$next; count=0; return 0 ;;
+        'demo') path=$next; count=0; return 0 ;;
+        'apps') path=$next; count=0; return 0 ;;
+        'users') path=$next; count=0; return 0 ;;
+        'roles') path=$next; count=0; return 0 ;;
+        'settings') path=$next; count=0; return 0 ;;
+        'migrate') path=$next; count=0; return 0 ;;
+        'search') path=$next; count=0; return 0 ;;
+        'completions') path=$next; count=0; return 0 ;;
+        'apps list') path=$next; count=0; return 0 ;;
+        'apps show') path=$next; count=0; return 0 ;;
+        'apps check') path=$next; count=0; return 0 ;;
+        'users list') path=$next; count=0; return 0 ;;
+        'users show') path=$next; count=0; return 0 ;;
+        'users create') path=$next; count=0; return 0 ;;
+        'users ensure') path=$next; count=0; return 0 ;;
+        'users update') path=$next; count=0; return 0 ;;
+        'users delete') path=$next; count=0; return 0 ;;
+        'users set-password') path=$next; count=0; return 0 ;;
+        'users set-role') path=$next; count=0; return 0 ;;
+        'users activate') path=$next; count=0; return 0 ;;
+        'users deactivate') path=$next; count=0; return 0 ;;
+        'users unlock') path=$next; count=0; return 0 ;;
+        'users check-password') path=$next; count=0; return 0 ;;
+        'users import') path=$next; count=0; return 0 ;;
+        'users export') path=$next; count=0; return 0 ;;
+        'roles list') path=$next; count=0; return 0 ;;
+        'roles show') path=$next; count=0; return 0 ;;
+        'roles create') path=$next; count=0; return 0 ;;
+        'roles update') path=$next; count=0; return 0 ;;
+        'roles delete') path=$next; count=0; return 0 ;;
+        'roles grant') path=$next; count=0; return 0 ;;
+        'roles revoke') path=$next; count=0; return 0 ;;
+        'roles matrix') path=$next; count=0; return 0 ;;
+        'roles permissions') path=$next; count=0; return 0 ;;
+        'roles can') path=$next; count=0; return 0 ;;
+        'settings list') path=$next; count=0; return 0 ;;
+        'settings get') path=$next; count=0; return 0 ;;
+        'settings set') path=$next; count=0; return 0 ;;
+        'settings reset') path=$next; count=0; return 0 ;;
+        'settings validate') path=$next; count=0; return 0 ;;
+        'settings export') path=$next; count=0; return 0 ;;
+        'settings diff') path=$next; count=0; return 0 ;;
+        'settings apply') path=$next; count=0; return 0 ;;
+        'migrate status') path=$next; count=0; return 0 ;;
+        'migrate plan') path=$next; count=0; return 0 ;;
+        'migrate up') path=$next; count=0; return 0 ;;
+        'migrate new') path=$next; count=0; return 0 ;;
+        'migrate verify') path=$next; count=0; return 0 ;;
+        'completions show') path=$next; count=0; return 0 ;;
+        'completions install') path=$next; count=0; return 0 ;;
+    esac
+    count=$((count + 1))
+}
+
+_dbctl() {
+    local current="${COMP_WORDS[COMP_CWORD]}" path= count=0 wanted= option= children= flags= word index only_arguments= IFS=$' \t\n'
+    COMPREPLY=()
+    for ((index = 1; index < COMP_CWORD; index++)); do
+        word="${COMP_WORDS[index]}"
+        if [[ -n $option ]]; then
+            [[ $word == "=" ]] || option=  # bash takes --output=json apart at the sign
+        elif [[ -n $only_arguments ]]; then
+            count=$((count + 1))
+        elif [[ $word == "--" ]]; then
+            only_arguments=1
+        elif [[ $word == -* ]]; then
+            if _dbctl_value "$word"; then option=$word; fi
+        else
+            _dbctl_step "$word"
+        fi
+    done
+    [[ -n $option && $current == "=" ]] && current=
+    case "$path" in
+        '') children='init demo apps users roles settings migrate search completions'; flags='--version' ;;
+        'init') children=''; flags='--protected --dry-run -n' ;;
+        'demo') children=''; flags='--games --users --plays --seed --dry-run -n' ;;
+        'apps') children='list show check'; flags='' ;;
+        'apps list') children=''; flags='' ;;
+        'apps show') children=''; flags='' ;;
+        'apps check') children=''; flags='' ;;
+        'users') children='list show create ensure update delete set-password set-role activate deactivate unlock check-password import export'; flags='' ;;
+        'users list') children=''; flags='--role --active --no-active --never-signed-in --inactive --filter --limit --offset --sort' ;;
+        'users show') children=''; flags='--id' ;;
+        'users create') children=''; flags='--email --role --name --set --active --no-active --with-settings --password-stdin --password-file --generate --dry-run -n' ;;
+        'users ensure') children=''; flags='--email --role --name --set --active --no-active --password-stdin --password-file --generate --dry-run -n' ;;
+        'users update') children=''; flags='--id --email --name --set --dry-run -n' ;;
+        'users delete') children=''; flags='--id --inactive --dry-run -n' ;;
+        'users set-password') children=''; flags='--id --password-stdin --password-file --generate --dry-run -n' ;;
+        'users set-role') children=''; flags='--id --inactive --dry-run -n' ;;
+        'users activate') children=''; flags='--id --inactive --dry-run -n' ;;
+        'users deactivate') children=''; flags='--id --inactive --dry-run -n' ;;
+        'users unlock') children=''; flags='--id --dry-run -n' ;;
+        'users check-password') children=''; flags='--password-stdin --password-file' ;;
+        'users import') children=''; flags='--existing --generate --dry-run -n' ;;
+        'users export') children=''; flags='--secrets' ;;
+        'roles') children='list show create update delete grant revoke matrix permissions can'; flags='' ;;
+        'roles list') children=''; flags='--limit --offset --sort' ;;
+        'roles show') children=''; flags='' ;;
+        'roles create') children=''; flags='--description --priority --permission --dry-run -n' ;;
+        'roles update') children=''; flags='--name --description --priority --dry-run -n' ;;
+        'roles delete') children=''; flags='--dry-run -n' ;;
+        'roles grant') children=''; flags='--dry-run -n' ;;
+        'roles revoke') children=''; flags='--dry-run -n' ;;
+        'roles matrix') children=''; flags='' ;;
+        'roles permissions') children=''; flags='--limit --offset' ;;
+        'roles can') children=''; flags='--explain' ;;
+        'settings') children='list get set reset validate export diff apply'; flags='' ;;
+        'settings list') children=''; flags='--category --public --no-public --user --limit --offset --sort' ;;
+        'settings get') children=''; flags='--user' ;;
+        'settings set') children=''; flags='--user --dry-run -n' ;;
+        'settings reset') children=''; flags='--user --dry-run -n' ;;
+        'settings validate') children=''; flags='--user' ;;
+        'settings export') children=''; flags='--user' ;;
+        'settings diff') children=''; flags='--user' ;;
+        'settings apply') children=''; flags='--mode --user --dry-run -n' ;;
+        'migrate') children='status plan up new verify'; flags='' ;;
+        'migrate status') children=''; flags='--check --all-apps --migrations' ;;
+        'migrate plan') children=''; flags='--to --migrations' ;;
+        'migrate up') children=''; flags='--to --migrations --dry-run -n' ;;
+        'migrate new') children=''; flags='--migrations --dry-run -n' ;;
+        'migrate verify') children=''; flags='--migrations' ;;
+        'search') children=''; flags='--filter --query --with --hidden --id --count --explain --limit --offset --sort' ;;
+        'completions') children='show install'; flags='' ;;
+        'completions show') children=''; flags='' ;;
+        'completions install') children=''; flags='' ;;
+    esac
+    if [[ -n $option ]]; then
+        _dbctl_value "$option"
+    elif [[ $current == -* && -z $only_arguments ]]; then
+        COMPREPLY=($(compgen -W "$flags --config --app --db --profile --url --output -o --columns --excel-safe --quiet -q --verbose -v --no-color --yes -y --confirm --timeout --help -h" -- "$current"))
+        return
+    else
+        wanted=$children
+        case "$path:$count" in
+            'init:'0) wanted='@file' ;;
+            'demo:'0) wanted='@directory' ;;
+            'users import:'0) wanted='@file' ;;
+            'settings diff:'0) wanted='@file' ;;
+            'settings apply:'0) wanted='@file' ;;
+            'completions show:'0) wanted='bash zsh fish' ;;
+            'completions install:'0) wanted='bash zsh fish' ;;
+        esac
+    fi
+    case "$wanted" in
+        @file) IFS=$'\n'; compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -f -- "$current")) ;;
+        @directory) IFS=$'\n'; compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -d -- "$current")) ;;
+        *) COMPREPLY=($(compgen -W "$wanted" -- "$current")) ;;
+    esac
+}
+
+complete -F _dbctl dbctl

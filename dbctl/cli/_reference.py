@@ -1,0 +1,207 @@
+"""What a script or a reader looks up, made from the code: JSON Schemas of the answers, commands, errors.
+
+``python -m dbctl.cli._reference`` writes them; a test says that they are current.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from typer.core import TyperGroup
+from typer.main import get_group
+
+from dbctl.cli import completions
+from dbctl.cli._options import share
+from dbctl.cli.main import app
+from dbctl.errors import DbctlError, Exit
+from dbctl.model import Findings, Page, Plan, Planned
+from dbctl.render.envelope import schema as schema_name
+from dbctl.services import (
+    inventory,
+    migration_new,
+    migration_run,
+    roles,
+    sample,
+    search,
+    search_detail,
+    settings,
+    setup,
+    user_changes,
+    user_transfer,
+    users,
+)
+from dbctl.services.migration_ledger import Migration
+from dbctl.services.setting_table import Setting
+from dbctl.services.user_table import User
+
+SCHEMAS = Path(__file__).parents[1] / "render" / "answers.schema.json"
+PAGES = Path(__file__).parents[2] / "docs" / "reference"
+WIDTH = 100
+
+#: What each command answers; several where it depends on the options.
+ANSWERS: Mapping[str, tuple[Any, ...]] = {
+    "init": (setup.Initialised, Planned),
+    "demo": (sample.SampleBuilt, Planned),
+    "apps list": (Page[inventory.AppListed],),
+    "apps show": (inventory.ProfileShown,),
+    "apps check": (Findings,),
+    "users list": (Page[User],),
+    "users show": (users.UserShown, Page[users.UserShown]),
+    "users create": (user_changes.UserCreated, Planned),
+    "users ensure": (user_changes.UserCreated, Planned),
+    "users update": (user_changes.UsersChanged, Planned),
+    "users delete": (user_changes.UsersDeleted, Planned),
+    "users set-password": (user_changes.UsersChanged, Planned),
+    "users set-role": (user_changes.UsersChanged, Planned),
+    "users activate": (user_changes.UsersChanged, Planned),
+    "users deactivate": (user_changes.UsersChanged, Planned),
+    "users unlock": (user_changes.Unlocked, Planned),
+    "users check-password": (users.PasswordChecked,),
+    "users import": (user_transfer.UsersImported, Planned),
+    "users export": (Page[dict[str, Any]],),
+    "roles list": (Page[roles.Role],),
+    "roles show": (roles.Role,),
+    "roles create": (roles.RoleChanged, Planned),
+    "roles update": (roles.RoleChanged, Planned),
+    "roles delete": (roles.RoleDeleted, Planned),
+    "roles grant": (roles.RoleChanged, Planned),
+    "roles revoke": (roles.RoleChanged, Planned),
+    "roles matrix": (roles.Matrix,),
+    "roles permissions": (Page[roles.Permission],),
+    "roles can": (roles.Can,),
+    "settings list": (Page[Setting],),
+    "settings get": (Setting,),
+    "settings set": (settings.SettingChanged, Planned),
+    "settings reset": (settings.SettingChanged, Planned),
+    "settings validate": (Findings,),
+    "settings export": (dict[str, Any],),
+    "settings diff": (Page[settings.Difference],),
+    "settings apply": (settings.SettingsApplied, Planned),
+    "migrate status": (Page[Migration],),
+    "migrate plan": (Page[migration_run.Pending],),
+    "migrate up": (Page[migration_run.Applied], Planned),
+    "migrate new": (migration_new.FileCreated, Planned),
+    "migrate verify": (Findings,),
+    "search": (Page[dict[str, Any]], search.Counted, search.Explained, search_detail.Whole),
+    "completions show": (completions.Script,),
+    "completions install": (completions.Installed,),
+}
+
+ERROR = {
+    "type": "object",
+    "required": ["code", "message", "hint"],
+    "properties": {"code": {"enum": []}, "message": {"type": "string"}, "hint": {"type": "string"}},
+    "additionalProperties": False,
+}
+
+
+def schemas() -> dict[str, Any]:
+    """Return the JSON Schema of every answer in its envelope, by the name that the answer itself gives."""
+    kinds = [kind for kinds in ANSWERS.values() for kind in kinds]
+    made, parts = msgspec.json.schema_components(kinds, schema_hook=_any, ref_template="#/$defs/{name}")
+    of = dict(zip(map(str, kinds), made, strict=True))
+    parts = {name: _as_shown(part, name) for name, part in parts.items()}
+    error = {**ERROR, "properties": {**ERROR["properties"], "code": {"enum": sorted(DbctlError.registry)}}}  # type: ignore[dict-item]
+    answers = {
+        schema_name(command.split()): {
+            "title": f"dbctl {command} -o json",
+            "type": "object",
+            "required": ["schema", "ok", "exit_code", "target", "data", "warnings", "error"],
+            "additionalProperties": False,
+            "properties": {
+                "schema": {"const": schema_name(command.split())},
+                "ok": {"type": "boolean"},
+                "exit_code": {"type": "integer"},
+                "target": {"type": ["string", "null"]},
+                "data": {"anyOf": [*(of[str(kind)] for kind in kinds), {"type": "null"}]},
+                "warnings": {"type": "array", "items": {"type": "string"}},
+                "error": {"anyOf": [{"$ref": "#/$defs/error"}, {"type": "null"}]},
+            },
+        }
+        for command, kinds in ANSWERS.items()
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Answers of dbctl with -o json, each under its name",
+        "answers": answers,
+        "$defs": {**parts, "error": error},
+    }
+
+
+def commands() -> str:
+    """Return a page with the help of every command."""
+    pages = ["# Commands\n\nMade from the program itself: `dbctl COMMAND --help` prints the same.\n"]
+    for words, text in helps():
+        pages.append(f"## dbctl {words}\n\n```text\n{text}```\n" if words else f"```text\n{text}```\n")
+    return "\n".join(pages)
+
+
+def helps() -> Iterator[tuple[str, str]]:
+    """Yield every command's words and its help, the root's first."""
+    root = share(get_group(app))
+    yield from _helps(
+        root, root.make_context("dbctl", [], resilient_parsing=True, max_content_width=WIDTH), ""
+    )
+
+
+def errors() -> str:
+    """Return a page with every error, by exit status."""
+    lines = [
+        "# Errors and exit statuses\n",
+        "Made from the table of errors in `dbctl/errors.py`. The code stands in the JSON object as `error.code`.\n",
+        "| exit | code | message | hint |",
+        "| --- | --- | --- | --- |",
+    ]
+    known = sorted(DbctlError.registry.values(), key=lambda one: (one.exit_status, one.code))
+    for one in known:
+        status = Exit(one.exit_status).name.lower().replace("_", "-")
+        message, hint = (text.replace("|", "\\|") for text in (one.sentence, one.remedy))
+        lines.append(f"| {int(one.exit_status)} {status} | `{one.code}` | {message} | {hint} |")
+    return "\n".join(lines) + "\n"
+
+
+def _helps(command: Any, ctx: Any, words: str) -> Iterator[tuple[str, str]]:
+    text = command.get_help(ctx)
+    yield words, "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
+    if isinstance(command, TyperGroup):
+        for name in command.list_commands(ctx):
+            child = command.get_command(ctx, name)
+            if child is not None:
+                inner = child.make_context(name, [], parent=ctx, resilient_parsing=True)
+                yield from _helps(child, inner, f"{words} {name}".strip())
+
+
+def _any(kind: type) -> dict[str, Any]:
+    """Return the schema of what msgspec has none for: any value, and paths, which are text."""
+    return {"type": "string"} if issubclass(kind, Path) else {"description": "Any value."}
+
+
+def _as_shown(part: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return the schema of a struct as it is shown: with what it derives, and its further columns beside it."""
+    shown = {**part, "properties": dict(part.get("properties", {}))}
+    derived = {"has_more": {"type": "boolean"}} if name.startswith("Page") else {}
+    derived |= {"digest": {"type": "string"}} if name == Plan.__name__ else {}
+    shown["properties"] |= derived
+    shown["properties"].pop("extra", None)
+    # Every field is always there, also those that have a default when one is made.
+    shown["required"] = list(shown["properties"])
+    for told in shown["properties"].values():
+        told.pop("default", None)
+    text = json.dumps(shown).replace('"type": "string", "format": "duration"', '"type": "number"')  # seconds
+    return dict(json.loads(text))
+
+
+def main() -> None:
+    """Write everything."""
+    SCHEMAS.write_text(json.dumps(schemas(), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    PAGES.mkdir(parents=True, exist_ok=True)
+    (PAGES / "commands.md").write_text(commands(), encoding="utf-8")
+    (PAGES / "errors.md").write_text(errors(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""``dbctl demo``: sample data to try dbctl on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dbctl.cli._options import DryRun, whole
+from dbctl.cli._run import change, progress
+from dbctl.services import sample
+
+app = typer.Typer(name="demo", rich_markup_mode=None)
+
+
+def _count(text: str) -> int:
+    return whole(text, 0)
+
+
+@app.command()
+def demo(
+    ctx: typer.Context,
+    profile: Annotated[str, typer.Argument(metavar="[PROFILE]", help="Which app.")] = "flashpoint-web",
+    directory: Annotated[
+        Path, typer.Argument(metavar="[DIR]", help="A new or empty directory.", file_okay=False)
+    ] = Path("dbctl-sample"),
+    games: Annotated[
+        int, typer.Option("--games", parser=_count, metavar="N", help="How many games.")
+    ] = 2_000,
+    users: Annotated[int, typer.Option("--users", parser=_count, metavar="N", help="How many users.")] = 50,
+    plays: Annotated[
+        int, typer.Option("--plays", parser=_count, metavar="N", help="How many plays.")
+    ] = 5_000,
+    seed: Annotated[
+        int, typer.Option("--seed", parser=_count, metavar="N", help="The same seed makes the same data.")
+    ] = 0,
+    dry_run: DryRun = False,
+) -> int:
+    """Build a sample deployment of an app, with a dbctl.toml beside it."""
+    with progress(ctx, "Making rows", games + users + plays) as advance:
+        prepared = sample.Sample(
+            profile, directory, games=games, users=users, plays=plays, seed=seed, advance=advance
+        )
+        return change(ctx, prepared)

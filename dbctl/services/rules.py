@@ -1,0 +1,65 @@
+"""What an app accepts as a name, an address or a password, by the rules of its profile."""
+
+from __future__ import annotations
+
+from dbctl.errors import ValueInvalidError
+from dbctl.model import Secret
+from dbctl.profiles.model import Rule
+
+LONGEST_SHOWN = 40  #: characters of a refused value in a message
+
+
+def check_rule(what: str, given: str, rule: Rule | None) -> None:
+    """Refuse ``given`` where it breaks ``rule``, or holds what cannot be seen in print.
+
+    Raises:
+        ValueInvalidError: it says which rule.
+    """
+    reason = _broken(given, rule) if given.isprintable() else "it holds characters that cannot be seen"
+    if reason:
+        raise ValueInvalidError(what=f"the {what}", value=ascii(cut(given)), reason=reason)
+
+
+def check_secret(what: str, secret: Secret, rule: Rule | None) -> None:
+    """Refuse a secret that breaks ``rule``, or that no program could ask for again, without showing it.
+
+    Raises:
+        ValueInvalidError: it says which rule.
+    """
+    given = secret.reveal()
+    reason = "it holds a NUL character" if "\0" in given else _no_text(given) or _broken(given, rule)
+    if reason:
+        raise ValueInvalidError(what=f"the {what}", value="(not shown)", reason=reason)
+
+
+def cut(text: str) -> str:
+    """Return as much of ``text`` as a message shows."""
+    return text if len(text) <= LONGEST_SHOWN else text[:LONGEST_SHOWN] + "…"
+
+
+def _no_text(given: str) -> str:
+    lone = any("\ud800" <= letter <= "\udfff" for letter in given)
+    return "it holds half of a character pair, which is no text" if lone else ""
+
+
+def _broken(given: str, rule: Rule | None) -> str:
+    """Return how ``given`` breaks ``rule``, or nothing."""
+    if rule is None:
+        return ""
+    if rule.length and not rule.length[0] <= len(given) <= rule.length[1]:
+        return f"it has {len(given)} characters, the app takes {rule.length[0]} to {rule.length[1]}"
+    if rule.bytes and len(given.encode("utf-8", "surrogatepass")) > rule.bytes:
+        return f"it has more than {rule.bytes} bytes of UTF-8, and what follows would not count"
+    if rule.format == "email" and not _like_an_address(given):
+        return "it is not like name@example.org"
+    return ""
+
+
+def _like_an_address(given: str) -> bool:
+    name, mark, domain = given.rpartition("@")
+    parts = domain.split(".")
+    return (
+        bool(name and mark and len(parts) > 1 and all(parts))
+        and not any(sign in given for sign in ' ,;<>()"')
+        and "@" not in name
+    )

@@ -1,0 +1,74 @@
+"""A sample deployment and the configuration that goes with it, ready to be shown or made like every other change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dbctl import config
+from dbctl.model import Plan, Row
+from dbctl.services import demo
+from dbctl.services.demo import DemoBuilt, Progress
+from dbctl.services.setup import Setup
+
+
+class SampleBuilt(DemoBuilt, frozen=True, kw_only=True):
+    """Answer of ``demo``."""
+
+    config: Path
+
+    def brief(self) -> Row:
+        accounts = [{"login": one.login, "password": one.password, "role": one.role} for one in self.accounts]
+        return {"directory": self.directory, "config": self.config.name, **self.rows, "accounts": accounts}
+
+
+class Sample:
+    """What ``demo`` is about to make."""
+
+    protected = False
+
+    def __init__(
+        self,
+        profile: str,
+        directory: Path,
+        *,
+        games: int,
+        users: int,
+        plays: int,
+        seed: int,
+        advance: Progress,
+    ) -> None:
+        self.app = profile
+        self._directory, self._seed, self._advance = directory, seed, advance
+        self._games, self._users, self._plays = games, users, plays
+
+    def plan(self) -> Plan:
+        """Return what would be made."""
+        rows = {"games": self._games, "users": self._users, "plays": self._plays}
+        steps = [
+            f"build databases of {self.app} with invented rows in {self._directory}",
+            f"write {config.FILE_NAME}",
+        ]
+        return Plan(title=f"Sample of {self.app}", target=str(self._directory), steps=steps, rows=rows)
+
+    def apply(self, seen: str | None = None) -> SampleBuilt:
+        """Make it.
+
+        Raises:
+            FileExistsAlreadyError: the directory holds something.
+            NotSupportedError: there is no sample of that profile.
+        """
+        del seen  # nothing else writes there
+        built = demo.build(
+            self._directory,
+            profile=self.app,
+            games=self._games,
+            users=self._users,
+            plays=self._plays,
+            seed=self._seed,
+            progress=self._advance,
+        )
+        file = self._directory / config.FILE_NAME
+        Setup(self.app, self._directory, app="", file=file, urls=(), protected=False).apply()
+        return SampleBuilt(
+            **{name: getattr(built, name) for name in DemoBuilt.__struct_fields__}, config=file
+        )

@@ -1,0 +1,125 @@
+"""Runs the commands that pages show, on a terminal of 100 columns: prints them, writes their output, or checks it.
+
+    python docs/console.py show|write|check PAGE…
+
+A page is Markdown. Its blocks of language ``console`` hold commands after ``$ ``, each followed by what it prints. The
+blocks of one page run in order, in a folder of their own that is empty at first; a status other than 0 is shown as
+``[exit N]``.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+from collections.abc import Iterator
+from pathlib import Path
+
+COLUMNS, LINES = 100, 50
+BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+class Terminal:
+    """A folder in which commands are run one after the other, each on a terminal of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = self._here = folder.resolve()
+        self._environment = {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "HOME": str(folder),
+            "LANG": "C.UTF-8",
+            "NO_COLOR": "1",
+            "TERM": "xterm-256color",
+            "TZ": "UTC",
+        }
+
+    def run(self, command: str) -> str:
+        """Return what ``command`` prints, each line without blanks at its end."""
+        place = self._folder / ".place"
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
+        script = f"{command}\nstatus=$?\npwd > {place}\nexit $status"
+        with subprocess.Popen(  # noqa: S603 - the command stands in a page of this project
+            ["bash", "-c", script],  # noqa: S607
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            cwd=self._here,
+            env=self._environment,
+            start_new_session=True,
+        ) as process:
+            os.close(theirs)
+            printed = b"".join(_read(ours)).decode().replace("\r\n", "\n")
+        os.close(ours)
+        if place.exists():
+            self._here = Path(place.read_text(encoding="utf-8").strip())
+        lines = [line.rstrip() for line in printed.splitlines()]
+        if process.returncode:
+            lines.append(f"[exit {process.returncode}]")
+        return "".join(f"{line}\n" for line in lines)
+
+
+def _read(descriptor: int) -> Iterator[bytes]:
+    while True:
+        try:
+            piece = os.read(descriptor, 65536)
+        except OSError:  # how Linux says that nobody has the other end any more
+            return
+        if not piece:
+            return
+        yield piece
+
+
+def rendered(text: str, terminal: Terminal) -> str:
+    """Return the page with the real output of every command in it."""
+
+    def block(found: re.Match[str]) -> str:
+        commands = [line for line in found[1].splitlines() if line.startswith("$ ")]
+        return "```console\n" + "".join(f"{one}\n{terminal.run(one[2:])}" for one in commands) + "```"
+
+    return BLOCK.sub(block, text)
+
+
+def show(page: Path) -> None:
+    """Print every command of a page before its output, with the prose between them."""
+    with tempfile.TemporaryDirectory() as folder:
+        terminal = Terminal(Path(folder))
+        end = 0
+        text = page.read_text(encoding="utf-8")
+        for found in BLOCK.finditer(text):
+            print(text[end : found.start()].strip(), end="\n\n")  # noqa: T201
+            for line in found[1].splitlines():
+                if line.startswith("$ "):
+                    print(line, flush=True)  # noqa: T201
+                    print(terminal.run(line[2:]), flush=True)  # noqa: T201
+            end = found.end()
+        print(text[end:].strip())  # noqa: T201
+
+
+def main(words: list[str]) -> int:
+    """Do what was asked with every page; 1 where a page shows what is not so."""
+    action, *names = words
+    stale = 0
+    for page in map(Path, names):
+        if action == "show":
+            show(page)
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            text = page.read_text(encoding="utf-8")
+            made = rendered(text, Terminal(Path(folder)))
+        if made != text and action == "write":
+            page.write_text(made, encoding="utf-8")
+        elif made != text:
+            print(f"{page}: shows what is not so; make docs writes it anew")  # noqa: T201
+            stale += 1
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,178 @@
+"""What is made from the code is current, and the answers are what their schemas promise."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from dbctl.cli import _complete, _reference
+from dbctl.cli.completions import FILES
+from dbctl.cli.main import main
+from dbctl.errors import DbctlError
+from dbctl.services import demo
+from dbctl.services.setup import Setup
+from dbctl.shipped import shipped
+from tests.shapes import flashpoint_web
+
+SCHEMAS = json.loads(_reference.SCHEMAS.read_text(encoding="utf-8"))
+
+#: Every command that answers, as a person would type it on either shape; {key} is a setting of the shape.
+LINES = [
+    "apps list",
+    "apps show",
+    "apps check",
+    "users list",
+    "users show admin",
+    "users show admin eve",
+    "users create zoe --email zoe@example.org --generate",
+    "users create zoe --email zoe@example.org --generate --with-settings",
+    "users create zoe --email zoe@example.org --generate --dry-run",
+    "users ensure eve --role user --generate",
+    "users update eve --email eve@example.net",
+    "users set-password eve --generate",
+    "users set-role eve guest",
+    "users activate eve",
+    "users deactivate eve",
+    "users unlock eve",
+    "users delete eve --yes",
+    "users delete eve --dry-run",
+    "users import people.csv",
+    "users export",
+    "roles list",
+    "roles show user",
+    "roles create editor --permission games.*",
+    "roles update helper --description Helps",
+    "roles grant helper games.read",
+    "roles revoke helper games.play",
+    "roles delete helper --yes",
+    "roles matrix",
+    "roles permissions",
+    "roles can admin users.read --explain",
+    "settings list",
+    "settings get {key}",
+    "settings set {key} Arcade",
+    "settings reset {key}",
+    "settings validate",
+    "settings export",
+    "settings diff wanted.json",
+    "settings apply wanted.json",
+    "settings set --user admin theme_mode light",
+    "settings list --user admin",
+    "migrate status",
+    "migrate plan --migrations {migrations}",
+    "migrate up --migrations {migrations}",
+    "migrate up --migrations {migrations} --dry-run",
+    "migrate verify --migrations {migrations}",
+    "migrate new add-notes --migrations {migrations}",
+    "search games puzzle",
+    "search games --count",
+    "search games puzzle --explain",
+    "search games --id {game}",
+    "completions show bash",
+    "completions install bash",
+    "init flashpoint-web . --app second",
+    "demo flashpoint-web new --games 5 --users 4 --plays 5",
+]
+KEYS = {"document": "app.siteName", "deployed": "app.site_name"}
+
+
+@pytest.fixture(scope="module", params=["document", "deployed"])
+def deployment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A deployment of each shape, with its configuration and files to read."""
+    folder = tmp_path_factory.mktemp("deployment") / request.param
+    if request.param == "document":
+        demo.build(folder, games=40, users=6, plays=20)
+    else:
+        flashpoint_web.deployed_user_db(folder / "backend" / "user.db")
+        flashpoint_web.launcher_extras_db(folder / "Data" / "flashpoint.sqlite")
+        flashpoint_web.add_user(folder / "backend" / "user.db", "admin", 1)
+    (folder / "people.csv").write_text("username,email,password\nmia,mia@example.org,long enough\n", encoding="utf-8")
+    (folder / "wanted.json").write_text(json.dumps({KEYS[request.param]: "Arcade"}), encoding="utf-8")
+    Setup("flashpoint-web", folder, app="fp", file=folder / "dbctl.toml", urls=(), protected=False).apply()
+    return folder
+
+
+@pytest.fixture
+def here(deployment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of the deployment, and the working directory."""
+    folder = tmp_path / deployment.name
+    shutil.copytree(deployment, folder)
+    own = Path(shipped("migrations")) / "flashpoint-web" / "user"
+    shutil.copytree(own, folder / "migrations")
+    (folder / "migrations" / "005_notes.sql").write_text("create table notes (text text);\n", encoding="utf-8")
+    if deployment.name == "deployed":  # the folder that this ledger belongs to
+        shutil.rmtree(folder / "migrations")
+        (folder / "migrations").mkdir()
+        (folder / "migrations" / "001_complete_schema.sql").write_text("select 1;\n", encoding="utf-8")
+        (folder / "migrations" / "002_notes.sql").write_text("create table notes (text text);\n", encoding="utf-8")
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    main(["users", "create", "eve", "--email", "eve@example.org", "--generate"])
+    main(["roles", "create", "helper", "--permission", "games.play"])
+    return folder
+
+
+def said(line: str, folder: Path) -> list[str]:
+    """Return the words of a line for the deployment in ``folder``."""
+    game = "none"
+    if "{game}" in line:
+        import sqlite3  # noqa: PLC0415
+
+        with sqlite3.connect(folder / "Data" / "flashpoint.sqlite") as connection:
+            game = connection.execute("select id from game").fetchone()[0]
+        connection.close()
+    return line.format(key=KEYS[folder.name], game=game, migrations="migrations").split()
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_an_answer_is_what_its_schema_promises(line: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = said(line, here)
+    capsys.readouterr()
+    status = main([*words, "-o", "json"])
+    told = json.loads(capsys.readouterr().out)
+    assert status == 0, told
+    schema = {**SCHEMAS["answers"][told["schema"]], "$defs": SCHEMAS["$defs"]}
+    Draft202012Validator(schema).validate(told)
+
+
+@pytest.mark.parametrize("line", ["users show nobody", "users list --sort nonsense", "settings get no.such"])
+def test_a_failure_is_what_its_schema_promises(line: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    status = main([*line.split(), "-o", "json"])
+    told = json.loads(capsys.readouterr().out)
+    assert (told["exit_code"], told["ok"]) == (status, False)
+    schema = {**SCHEMAS["answers"][told["schema"]], "$defs": SCHEMAS["$defs"]}
+    Draft202012Validator(schema).validate(told)
+    assert told["error"]["code"] in DbctlError.registry
+
+
+def test_every_command_has_a_schema_a_help_and_a_line_that_is_run() -> None:
+    words = {words for words, text in _reference.helps() if "Commands:" not in text}
+    assert words == set(_reference.ANSWERS)
+    answered = {command for command in words if any(f"{line} ".startswith(f"{command} ") for line in LINES)}
+    assert words - answered == {"users check-password"}  # it reads standard input
+
+
+def test_the_reference_is_current() -> None:
+    assert json.loads(json.dumps(_reference.schemas())) == SCHEMAS, "run make golden"
+    assert (_reference.PAGES / "commands.md").read_text(encoding="utf-8") == _reference.commands(), "run make golden"
+    assert (_reference.PAGES / "errors.md").read_text(encoding="utf-8") == _reference.errors(), "run make golden"
+
+
+@pytest.mark.parametrize("shell", sorted(FILES))
+def test_the_shipped_completions_are_current(shell: str) -> None:
+    assert (shipped("completions") / FILES[shell]).read_text(encoding="utf-8") == _complete.generate(shell)
+
+
+@pytest.mark.parametrize("error", sorted(DbctlError.registry.values(), key=lambda one: one.code))
+def test_an_error_has_a_code_a_sentence_and_a_remedy(error: type[DbctlError]) -> None:
+    assert error.code == error.code.lower().replace("_", "-")
+    assert error.sentence
+    assert error.remedy
+    assert not error.sentence.endswith("."), "the sentence stands after 'dbctl:'"
