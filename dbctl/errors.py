@@ -152,6 +152,14 @@ class UnreachableError(DbctlError):
     sentence, remedy = "{target} cannot be opened: {reason}", "{instead}"
 
 
+class CutOffWriteError(DbctlError):
+    code, exit_status = "cut-off-write", Exit.UNREACHABLE
+    sentence = (
+        "{target} cannot be read: a write to it was cut off and has to be rolled back first, which reading may not do"
+    )
+    remedy = "Start the program that owns it, or run a dbctl command that changes it as a user who may write it."
+
+
 class NotADatabaseError(DbctlError):
     code, exit_status = "not-a-database", Exit.UNSOUND
     sentence, remedy = (
@@ -261,6 +269,12 @@ class RowMissingError(DbctlError):
     sentence, remedy = "no {what} {id!r} in {target}", "dbctl search {what} WORDS finds them."
 
 
+class DatabaseNotFoundError(DbctlError):
+    code, exit_status = "database-not-found", Exit.NOT_FOUND
+    sentence = "no database {name} of {profile} ({files}) was found below {directory}"
+    remedy = "Say where it is: --url {name}=PATH.{seen}"
+
+
 class MigrationsMissingError(DbctlError):
     code, exit_status = "migrations-missing", Exit.NOT_FOUND
     sentence = "{target} has no folder of migrations ({path})"
@@ -297,7 +311,7 @@ class LastAdminError(DbctlError):
 class RoleHeldError(DbctlError):
     code, exit_status = "role-held", Exit.REFUSED
     sentence, remedy = (
-        "role {name!r} is held by {count} users",
+        "role {name!r} is held (users: {count})",
         "Nothing was changed. Move them first: dbctl users set-role LOGIN ROLE.",
     )
 

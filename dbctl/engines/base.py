@@ -46,9 +46,10 @@ class Reference(Value, frozen=True, kw_only=True):
 
 
 #: ``same`` is equality without regard to case; ``contains`` and ``starts`` disregard case too and take text literally.
+#: ``element`` is ``same`` for one of the values that a text parts with semicolons, blanks around them left out.
 #: ``in`` takes a sequence and is one parameter. ``=`` and ``!=`` with None ask for NULL. A ``datetime`` beside any
 #: comparison makes the engine read the column as a time, whatever form each row stores.
-Op: TypeAlias = Literal["=", "!=", "<", "<=", ">", ">=", "in", "same", "contains", "starts"]
+Op: TypeAlias = Literal["=", "!=", "<", "<=", ">", ">=", "in", "same", "contains", "starts", "element"]
 
 
 class Condition(Value, frozen=True):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import stat
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dbctl import interrupt
@@ -30,43 +31,65 @@ def write_lock(path: Path, target: str, purpose: str, *, timeout: float) -> Iter
         BusyError: another dbctl held it for all of ``timeout`` seconds.
     """
     beside = path.with_name(f".{path.name}.dbctl-lock")
+
+    def refused(reason: str) -> UnreachableError:
+        return UnreachableError(
+            target=target, reason=f"its lock {beside}: {reason}", instead="Nothing was changed."
+        )
+
     try:
         descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise UnreachableError(
-            target=target, reason=f"its lock {beside}: {error.strerror}", instead="Nothing was changed."
-        ) from error
+        raise refused(error.strerror or str(error)) from error
     try:
-        _give_to_owner_of(path, descriptor)
+        _share_like(path, descriptor, refused)
         deadline = time.monotonic() + timeout
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                interrupt.check()
-                if time.monotonic() >= deadline:
-                    raise BusyError(target=target, holder=_told(beside), waited=f"{timeout:g}") from None
-                time.sleep(RETRY_SECONDS)
+        while not _taken(descriptor, refused):
+            interrupt.check()
+            if time.monotonic() >= deadline:
+                raise BusyError(target=target, holder=_told(beside), waited=f"{timeout:g}")
+            time.sleep(RETRY_SECONDS)
         told = {
             "pid": os.getpid(),
             "host": os.uname().nodename,
             "command": purpose,
             "since": now().isoformat(),
         }
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(told).encode(), 0)
+        with suppress(OSError):  # on a full disk the lock holds, but does not tell whose it is
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(told).encode(), 0)
         yield
-        os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
 
 
-def _give_to_owner_of(path: Path, descriptor: int) -> None:
-    """Let root's lock file be used by the app's own user too."""
-    if os.geteuid() == 0:
-        found = path.stat()
-        os.fchown(descriptor, found.st_uid, found.st_gid)
+def _taken(descriptor: int, refused: Callable[[str], UnreachableError]) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:  # a file system without locks
+        raise refused(error.strerror or str(error)) from error
+    return True
+
+
+def _share_like(path: Path, descriptor: int, refused: Callable[[str], UnreachableError]) -> None:
+    """Let everybody who may write the database use its lock file too, whoever made it.
+
+    A link planted under its name must not make root hand over, or empty, a file of somebody else.
+    """
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+        raise refused("it is not a file of its own")
+    try:
+        like = path.stat()
+        if os.geteuid() == 0 and (found.st_uid, found.st_gid) != (like.st_uid, like.st_gid):
+            os.fchown(descriptor, like.st_uid, like.st_gid)
+        mode = 0o600 | (like.st_mode & 0o060 if os.fstat(descriptor).st_gid == like.st_gid else 0)
+        if os.geteuid() in {0, found.st_uid} and stat.S_IMODE(found.st_mode) != mode:
+            os.fchmod(descriptor, mode)
+    except OSError as error:
+        raise refused(error.strerror or str(error)) from error
 
 
 def _told(lock: Path) -> str:
@@ -95,8 +118,13 @@ def holder_of(path: Path) -> str:
         lines = Path("/proc/locks").read_text().splitlines()
     except OSError:
         return ""
-    pids = {int(words[-4]) for words in map(str.split, lines) if len(words) >= 8 and words[-3] in wanted}  # noqa: PLR2004 - fields of a line
-    named = [f"pid {pid} ({_command(pid)})" for pid in sorted(pids - {os.getpid(), -1})]
+    held: dict[str, set[int]] = {"READ": set(), "WRITE": set()}
+    for words in map(str.split, lines):
+        if len(words) >= 8 and words[-3] in wanted and "->" not in words:  # noqa: PLR2004 - fields of a line
+            held.setdefault(words[-5], set()).add(int(words[-4]))
+    others = {kind: pids - {os.getpid(), -1, 0} for kind, pids in held.items()}
+    # Who merely has a WAL file open holds a lock for reading; where somebody writes, it is that one who is waited for.
+    named = [f"pid {pid} ({_command(pid)})" for pid in sorted(others["WRITE"] or others["READ"])]
     return f" by {', '.join(named)}" if named else ""
 
 

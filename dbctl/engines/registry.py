@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def open_for_writing(
     from dbctl.engines.sqlite import SQLiteWriter  # noqa: PLC0415 - as above
 
     path = _file(url, target)
-    if create is not None and not path.parent.is_dir():
+    if create is not None and not os.path.isdir(path.parent):  # noqa: PTH112 - pathlib's raises where it may not look
         raise DatabaseMissingError(target=target, path=path.parent)
     return SQLiteWriter(path, target, timeout=timeout, pragmas=pragmas, create=create)
 

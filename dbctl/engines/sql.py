@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from itertools import count as counting
+from math import isnan
 
 from dbctl.engines.base import (
     AllOf,
@@ -23,10 +23,18 @@ from dbctl.errors import SchemaLacksError, ValueInvalidError
 
 Row = tuple[object, ...]
 
+#: A limit that is none, where an offset wants one before it.
+EVERY_ROW = (1 << 63) - 1
+
+
+def is_storable(text: str) -> bool:
+    """Whether every database takes ``text``: no NUL and no lone surrogate is in it."""
+    return "\0" not in text and (text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text))
+
 
 def ident(name: str) -> str:
     """Quote ``name`` as an identifier of standard SQL; any text but NUL and lone surrogates can be one."""
-    if "\0" in name or (not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name)):
+    if not is_storable(name):
         raise ValueInvalidError(what="name", value=ascii(name), reason="no database can hold it")
     return '"' + name.replace('"', '""') + '"'
 
@@ -39,19 +47,27 @@ def like_literal(text: str) -> str:
 class Statement:
     """SQL that grows beside its parameters; ``:p0``, ``:p1``… in the order they were added."""
 
-    def __init__(self) -> None:
+    def __init__(self, table: str = "") -> None:
         self.parameters: dict[str, object] = {}
-        self._aliases = counting(1)
+        self.aliases = {"t0": table}  #: and the table that each stands for; the statement is about the first
 
     def bind(self, value: object) -> str:
-        """Add a parameter and return its place holder."""
+        """Add a parameter and return its place holder.
+
+        Raises:
+            ValueInvalidError: it is NaN, which databases would keep as NULL.
+        """
+        if isinstance(value, float) and isnan(value):
+            raise ValueInvalidError(what="number", value="NaN", reason="no database keeps it")
         name = f"p{len(self.parameters)}"
         self.parameters[name] = value
         return f":{name}"
 
-    def alias(self) -> str:
-        """Return a table alias not used before in this statement."""
-        return f"t{next(self._aliases)}"
+    def alias(self, table: str) -> str:
+        """Return an alias for ``table`` that was not used before in this statement."""
+        name = f"t{len(self.aliases)}"
+        self.aliases[name] = table
+        return name
 
 
 class SqlReader(ABC):
@@ -92,17 +108,17 @@ class SqlReader(ABC):
         limit: int | None = None,
         offset: int = 0,
     ) -> list[Row]:
-        statement = Statement()
+        statement = Statement(table)
         sql = self._select_sql(statement, table, columns, where, order_by, limit, offset)
         return self._fetch(sql, statement.parameters)
 
     def count(self, table: str, where: Sequence[Where] = ()) -> int:
-        statement = Statement()
+        statement = Statement(table)
         sql = f"select count(*) from {self._table(table)} t0{self._where(statement, table, where, 't0')}"  # noqa: S608 - names are checked and quoted
         return int(str(self._fetch(sql, statement.parameters)[0][0]))
 
     def tally(self, table: str, column: str, where: Sequence[Where] = ()) -> dict[object, int]:
-        statement = Statement()
+        statement = Statement(table)
         name = self._column(table, column, "t0")
         condition = self._where(statement, table, where, "t0")
         sql = f"select {name}, count(*) from {self._table(table)} t0{condition} group by {name}"  # noqa: S608 - as above
@@ -129,10 +145,10 @@ class SqlReader(ABC):
         terms += [self._column(table, key, "t0") for key in self._key(table)]  # equal rows in a stable order
         if terms:
             sql += " order by " + ", ".join(dict.fromkeys(terms))
-        if limit is not None:
-            sql += f" limit {statement.bind(limit)}"
-            if offset:
-                sql += f" offset {statement.bind(offset)}"
+        if limit is not None or offset:
+            sql += f" limit {statement.bind(EVERY_ROW if limit is None else limit)}"
+        if offset:
+            sql += f" offset {statement.bind(offset)}"
         return sql
 
     def _key(self, table: str) -> list[str]:
@@ -170,7 +186,7 @@ class SqlReader(ABC):
             case Within():
                 return self._within(statement, table, where, alias)
             case Linked():
-                inner = statement.alias()
+                inner = statement.alias(where.table)
                 link = f"{self._column(where.table, where.to, inner)} = {self._column(table, where.column, alias)}"
                 pointing = f"select count(*) from {self._table(where.table)} {inner} where {link}"  # noqa: S608 - as above
                 return f"({pointing}) {where.op} {statement.bind(where.number)}"
@@ -184,7 +200,7 @@ class SqlReader(ABC):
                 return f"({self._test(statement, table, where.where, alias)}) is not true"
 
     def _within(self, statement: Statement, table: str, where: Within, alias: str) -> str:
-        inner = statement.alias()
+        inner = statement.alias(where.table)
         left = ", ".join(self._column(table, column, alias) for column in where.columns)
         right = ", ".join(self._column(where.table, column, inner) for column in where.to)
         condition = self._where(statement, where.table, where.where, inner)
@@ -200,6 +216,11 @@ class SqlReader(ABC):
             if not isinstance(value, Sequence) or isinstance(value, str):
                 raise TypeError("op 'in' takes a sequence")
             return self._among(column, statement, value)
+        if op == "element":
+            parted = f"(';' || replace({column}, '; ', ';') || ';')"
+            return self._text_test(
+                parted, "contains", statement, f";{str(value).strip().replace('; ', ';')};"
+            )
         if op in ("same", "contains", "starts"):
             return self._text_test(column, op, statement, str(value))
         if isinstance(value, datetime):
@@ -210,7 +231,9 @@ class SqlReader(ABC):
         if order.random:
             yield "random()"
             return
-        owner, inner = (order.through.table, statement.alias()) if order.through else (table, alias)
+        owner, inner = (
+            (order.through.table, statement.alias(order.through.table)) if order.through else (table, alias)
+        )
         named = [self._column(owner, column, inner) for column in order.columns]
         value = (
             named[0]
@@ -228,10 +251,7 @@ class SqlReader(ABC):
                 f"(select min({value}) from {self._table(link.table)} {inner}"  # noqa: S608 - as above
                 f"{inside}{' and' if inside else ' where'} {there} = {here})"
             )
-        if (
-            order.time
-            or order.through
-            or all(self._described(owner, name).nullable for name in order.columns)
-        ):
+        unknown = order.time or order.through or len(named) > 1  # several are all NULL when all are empty
+        if unknown or self._described(owner, order.columns[0]).nullable:
             yield f"({value} is null)"
         yield f"{self._folded(value) if order.nocase else value}{' desc' if order.descending else ''}"

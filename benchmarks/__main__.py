@@ -1,0 +1,30 @@
+"""Run every benchmark, or those that are named; fail where one misses its goal by more than the leeway."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+from benchmarks.measure import LEEWAY, Area, told
+
+#: Modules of this package, each with a ``measure``.
+AREAS = ("startup", "users_import", "search")
+
+
+def main(names: list[str]) -> int:
+    """Measure, print a table per area, and return the exit status."""
+    unknown = set(names) - set(AREAS)
+    if unknown:
+        print(
+            f"no such benchmark: {', '.join(sorted(unknown))}; there are {', '.join(AREAS)}", file=sys.stderr
+        )
+        return 2
+    failed = False
+    for name in names or AREAS:
+        area: Area = import_module(f"benchmarks.{name}").measure()
+        print(told(area), flush=True)
+        failed = failed or not all(result.within(LEEWAY) for result in area.results)
+    return int(failed)
+
+
+sys.exit(main(sys.argv[1:]))

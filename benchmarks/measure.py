@@ -1,0 +1,99 @@
+"""Runs in turn, and ratios of what was timed in the same round, so that a busy machine slows both sides."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+#: Odd, so that a median is a round that happened.
+ROUNDS = 7
+#: What a run may miss its goal by before it fails: other machines, other neighbours.
+LEEWAY = 1.5
+
+#: The environment of what is measured, without what makes Python slower or keeps it from keeping bytecode.
+ENVIRONMENT = {
+    name: value
+    for name, value in os.environ.items()
+    if not name.startswith(("PYTHON", "DBCTL")) and name != "COLUMNS"
+}
+#: Commands of the environment that runs the benchmarks.
+BIN = Path(sys.executable).parent
+DBCTL = str(BIN / "dbctl")
+
+#: Does something once and returns the seconds it took.
+Run = Callable[[], float]
+Times = Mapping[str, Sequence[float]]
+
+
+class Result(NamedTuple):
+    """How something fared against a peer."""
+
+    what: str
+    peer: str
+    ratios: Sequence[float]  #: one per round
+    goal: float
+    least: bool = False  #: whether the goal is what the ratio must reach, not what it may reach
+
+    @property
+    def ratio(self) -> float:
+        """The median."""
+        return median(self.ratios)
+
+    def within(self, leeway: float) -> bool:
+        """Whether the goal is met, or missed by no more than ``leeway`` times."""
+        return self.ratio * leeway >= self.goal if self.least else self.ratio <= self.goal * leeway
+
+
+class Area(NamedTuple):
+    """What one module measured, and the peers that are not installed here."""
+
+    title: str
+    results: Sequence[Result]
+    skipped: Sequence[str] = ()
+
+
+def process(words: Sequence[str], *, cwd: Path, feed: str = "") -> Run:
+    """Return a run of a whole process, from its start until its output has been read from a pipe."""
+
+    def run() -> float:
+        begin = time.perf_counter()
+        subprocess.run(words, cwd=cwd, env=ENVIRONMENT, input=feed.encode(), capture_output=True, check=True)
+        return time.perf_counter() - begin
+
+    return run
+
+
+def in_turn(runs: Mapping[str, Run], *, rounds: int = ROUNDS) -> dict[str, list[float]]:
+    """Run everything once to warm up, then ``rounds`` times one after the other; return the seconds of each."""
+    for run in runs.values():
+        run()
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            times[name].append(run())
+    return times
+
+
+def ratios(times: Times, one: str, other: str) -> list[float]:
+    """Return how many times as long ``one`` took as ``other``, round by round."""
+    return [mine / theirs for mine, theirs in zip(times[one], times[other], strict=True)]
+
+
+def told(area: Area) -> str:
+    """Return the table of an area."""
+    rows = [("what", "against", "ratio", "min-max", "goal", "")]
+    for result in area.results:
+        verdict = "met" if result.within(1) else "missed" if result.within(LEEWAY) else "FAILED"
+        spread = f"{min(result.ratios):.2f}-{max(result.ratios):.2f}"
+        goal = f"{'>=' if result.least else '<='} {result.goal:g}"
+        rows.append((result.what, result.peer, f"{result.ratio:.2f}", spread, goal, verdict))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    lines += [f"skipped: {peer} is not installed" for peer in area.skipped]
+    return "\n".join([area.title, *(f"  {line}" for line in lines), ""])

@@ -1,0 +1,87 @@
+"""``search games`` over 200,000 games against the ``sqlite3`` shell answering as much by the very SQL of ``--explain``."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import DBCTL, ENVIRONMENT, Area, Result, in_turn, process
+from benchmarks.sample import deployment
+
+#: The words after ``search games``.
+QUERIES: Mapping[str, Sequence[str]] = {
+    "everything": (),
+    "a rare phrase": ("velvet wizard",),
+    "a common word": ("the",),
+    "a tag": ("--filter", "tag=Puzzle"),
+    "platform and year": (
+        "--filter",
+        "platform=Flash",
+        "--filter",
+        "year-from=2005",
+        "--filter",
+        "year-to=2005",
+    ),
+}
+START = "users list"
+GOAL = 1.3
+
+
+def measure() -> Area:
+    """Time the first page of each search, without what dbctl's start-up takes, as ``users list`` shows it."""
+    shell = shutil.which("sqlite3")
+    if not shell:
+        return Area(_TITLE, [], ["sqlite3 (the shell)"])
+    place = deployment(games=200_000, users=100)
+    database = str(place / "Data/flashpoint.sqlite")
+    results = []
+    for name, words in QUERIES.items():
+        command = [DBCTL, "search", "games", *words]
+        script, peer = _script(command, place)
+        times = in_turn(
+            {
+                START: process([DBCTL, "users", "list"], cwd=place),
+                name: process(command, cwd=place),
+                peer: process([shell, "-readonly", database], cwd=place, feed=script),
+            }
+        )
+        rounds = zip(times[name], times[START], times[peer], strict=True)
+        ratios = [(mine - start) / theirs for mine, start, theirs in rounds]
+        results.append(Result(name, peer, ratios, GOAL))
+    return Area(_TITLE, results)
+
+
+_TITLE = "Search over 200,000 games: (dbctl - its start-up) / sqlite3"
+
+
+def _script(command: Sequence[str], place: Path) -> tuple[str, str]:
+    """Return what makes the shell answer as much as a search does, and what that is.
+
+    A page that is not the last one says how many rows there are in all, which takes a second statement.
+    """
+    told = _answer([*command, "--explain"], place)
+    bound = [
+        f"insert into sqlite_parameters values (':p{number}', {_literal(value)});"
+        for number, value in enumerate(told["parameters"])
+    ]
+    statements, peer = [told["sql"]], "the same SQL"
+    if _answer(command, place)["has_more"]:
+        counted = told["sql"].partition(" from ")[2].rpartition(" order by ")[0]
+        statements.append(f"select count(*) from {counted}")
+        peer = "the same SQL, and count(*)"
+    return "\n".join([".parameter init", *bound, *(f"{one};" for one in statements), ""]), peer
+
+
+def _answer(command: Sequence[str], place: Path) -> dict[str, Any]:
+    words = [*command, "-o", "json"]
+    answer = subprocess.run(words, cwd=place, env=ENVIRONMENT, capture_output=True, check=True)
+    data: dict[str, Any] = json.loads(answer.stdout)["data"]
+    return data
+
+
+def _literal(value: object) -> str:
+    return str(value) if isinstance(value, int) else "'" + str(value).replace("'", "''") + "'"

@@ -1,0 +1,144 @@
+"""One connection to a SQLite file: how it is opened, waited for, interrupted, and what its failures are called."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from dbctl import interrupt
+from dbctl.engines.sql import Row
+from dbctl.engines.sqlite.dialect import SQLiteDialect
+from dbctl.engines.sqlite.failures import Place, is_busy, translated, unreachable
+from dbctl.errors import DatabaseMissingError, DbctlError, ValueInvalidError
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+
+T = TypeVar("T")
+
+#: One wait of SQLite's own for a lock; between two waits signals are heard and the deadline is looked at.
+WAIT_SECONDS = 0.1
+#: Virtual-machine steps between two looks for a signal, about a millisecond of work.
+STEPS_BETWEEN_LOOKS = 20_000
+
+#: How Python's driver words the failure, which has no name.
+UNDECODABLE = "Could not decode to UTF-8"
+
+#: Reads any text; reading with it takes nearly twice as long, so only a connection that met such text does.
+lenient = partial(str, encoding="utf-8", errors="surrogateescape")
+
+
+class SQLiteConnection(SQLiteDialect):
+    """What reading and writing have in common."""
+
+    reading = True  #: whether it is opened for reading only
+
+    def __init__(self, path: Path, target: str, *, timeout: float) -> None:
+        self.target = target
+        try:  # side files stand beside the real file, not beside a link to it
+            self.path = Path(os.path.realpath(path))
+        except ValueError:
+            raise ValueInvalidError(what="path", value=ascii(str(path)), reason="it holds a NUL") from None
+        self._timeout = timeout
+        self._connection: sqlite3.Connection | None = None
+
+    @property
+    def utils(self) -> Database:
+        """The open connection as sqlite-utils sees it; imported here because that alone costs 50 ms."""
+        import sqlite_utils  # noqa: PLC0415
+
+        return sqlite_utils.Database(self._current(), recursive_triggers=False, execute_plugins=False)
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _current(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise RuntimeError(f"{self.target} is closed")
+        return self._connection
+
+    def _connect(self, parameters: str) -> None:
+        quoted = str(self.path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+        wait = min(WAIT_SECONDS, self._timeout)
+        try:
+            self._connection = sqlite3.connect(
+                f"file://{quoted}?{parameters}", uri=True, isolation_level=None, timeout=wait
+            )
+        except sqlite3.Error as error:
+            raise self._translated(error) from error
+        self._connection.set_progress_handler(lambda: interrupt.received() is not None, STEPS_BETWEEN_LOOKS)
+
+    def _identity(self) -> tuple[int, int, int, int]:
+        """Return device, inode, size and time of the file that stands at the path now."""
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            raise DatabaseMissingError(target=self.target, path=self.path) from None
+        except OSError as error:
+            raise self._unreachable(error.strerror or str(error)) from error
+        if not stat.S_ISREG(found.st_mode):
+            kind = "a directory" if stat.S_ISDIR(found.st_mode) else "no regular file"
+            raise self._unreachable(f"{self.path} is {kind}")
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+    def _pragma(self, name: str, value: str) -> None:
+        if not (name.isidentifier() and value.removeprefix("-").isalnum()):  # profiles are written by people
+            raise ValueInvalidError(
+                what="pragma", value=f"{name} = {value}", reason="it is a name and a word"
+            )
+        self._run(f"pragma {name} = {value}", {})
+
+    def _fetch(self, sql: str, parameters: Mapping[str, object]) -> list[Row]:
+        return self._steadily(lambda: self._rows(sql, parameters))
+
+    def _rows(self, sql: str, parameters: Mapping[str, object]) -> list[Row]:
+        connection = self._current()
+        try:
+            return connection.execute(sql, parameters).fetchall()
+        except sqlite3.OperationalError as error:
+            if connection.text_factory is lenient or not str(error).startswith(UNDECODABLE):
+                raise
+        connection.text_factory = lenient
+        return connection.execute(sql, parameters).fetchall()
+
+    def _run(self, sql: str, parameters: Mapping[str, object]) -> list[Row]:
+        return self._patiently(lambda: self._current().execute(sql, parameters).fetchall())
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        """Return what ``call`` returns, trying again up to the deadline while somebody holds a lock."""
+        deadline = time.monotonic() + self._timeout
+        while True:
+            try:
+                return self._once(call)
+            except sqlite3.Error as error:
+                if time.monotonic() >= deadline:
+                    raise self._translated(error) from error
+
+    def _once(self, call: Callable[[], T]) -> T:
+        """Return what ``call`` returns; what may help when it is tried again is raised as SQLite's own error."""
+        try:
+            return call()
+        except sqlite3.Error as error:
+            interrupt.check()
+            if is_busy(error):
+                raise
+            raise self._translated(error) from error
+        except (OverflowError, UnicodeError) as error:
+            raise ValueInvalidError(what="a value", value="given", reason=str(error)) from error
+
+    def _translated(self, error: sqlite3.Error) -> DbctlError:
+        return translated(error, self._place())
+
+    def _unreachable(self, reason: str) -> DbctlError:
+        return unreachable(self._place(), reason)
+
+    def _place(self) -> Place:
+        return Place(target=self.target, path=self.path, timeout=self._timeout, reading=self.reading)

@@ -1,0 +1,166 @@
+"""How SQLite says what the contract asks for, and how it tells its schema."""
+
+from __future__ import annotations
+
+import json
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, TypeVar, cast
+
+from dbctl.engines.base import Column, Explanation, Order, Reference, Table, Where
+from dbctl.engines.sql import SqlReader, Statement, ident, is_storable, like_literal
+from dbctl.errors import QueryFailedError, ValueInvalidError
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+
+T = TypeVar("T")
+
+
+class SQLiteDialect(SqlReader):
+    """The reading half of the contract, for whatever holds the connection."""
+
+    natives: frozenset[str] = frozenset()
+    _tables: dict[str, Table] | None = None
+
+    @property
+    @abstractmethod
+    def utils(self) -> Database:
+        """The open connection as sqlite-utils sees it."""
+
+    @abstractmethod
+    def _steadily(self, read: Callable[[], T]) -> T:
+        """Return what ``read`` returns from one state of the file, reading again where it changed meanwhile."""
+
+    def tables(self) -> Mapping[str, Table]:
+        if self._tables is None:
+            names = self._fetch("select name, type from sqlite_master where type in ('table', 'view')", {})
+            found = {}
+            for name in (str(name) for name, _ in names):
+                columns = self._columns(name)
+                if columns and not name.startswith("sqlite_"):
+                    found[name] = Table(name=name, columns=columns)
+            self._tables = found
+        return self._tables
+
+    def references(self, table: str) -> Sequence[Reference]:
+        live = self.tables()
+
+        def read() -> list[Reference]:
+            return [
+                Reference(
+                    table=name,
+                    columns=_spelt(live[name], key.columns),
+                    to=_spelt(self._checked(table), key.other_columns),
+                    on_delete=cast("Literal['CASCADE']", key.on_delete),
+                )
+                for name in live
+                for key in self.utils.table(name).foreign_keys
+                if key.other_table.lower() == table.lower()
+            ]
+
+        return self._steadily(read)
+
+    def explain(
+        self,
+        table: str,
+        columns: Sequence[str],
+        where: Sequence[Where] = (),
+        *,
+        order_by: Sequence[Order] = (),
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> Explanation:
+        statement = Statement(table)
+        sql = self._select_sql(statement, table, columns, where, order_by, limit, offset)
+        steps = self._fetch(f"explain query plan {sql}", statement.parameters)
+        depth: dict[object, int] = {}
+        plan, scans = [], []
+        for step, parent, _unused, detail in steps:
+            depth[step] = depth.get(parent, -1) + 1
+            plan.append("  " * depth[step] + str(detail))
+            words = str(detail).split()
+            if words[:1] == ["SCAN"] and "INDEX" not in words and words[1] in statement.aliases:
+                scans.append(statement.aliases[words[1]])
+        return Explanation(
+            sql=sql, parameters=tuple(statement.parameters.values()), plan=plan, full_scans=scans
+        )
+
+    def _milliseconds(self, column: str) -> str:
+        # Numbers below 10^11 are seconds: as milliseconds they would all lie before March 1973. Of text only what
+        # begins like a date is one (SQLite would read "2004" as a Julian day), and long rows of digits are numbers.
+        number = (
+            f"case when {column} between -99999999999 and 99999999999 then {column} * 1000 else {column} end"
+        )
+        digits = f"case when length({column}) < 12 then {column} * 1000 else {column} + 0 end"
+        return (
+            f"case when typeof({column}) in ('integer', 'real') then {number}"
+            f" when {column} glob '[0-9][0-9][0-9][0-9]-[0-9][0-9]-*'"
+            f" then cast(round((julianday({column}) - 2440587.5) * 86400000) as integer)"
+            f" when length({column}) between 9 and 14 and {column} not glob '*[^0-9]*' then {digits} end"
+        )
+
+    def _folded(self, value: str) -> str:
+        return f"{value} collate nocase"
+
+    def _text_test(self, column: str, op: str, statement: Statement, text: str) -> str:
+        if "\0" in text:  # where LIKE and NOCASE stop reading
+            folded = f"lower({statement.bind(text)})"
+            if op == "same":
+                return f"lower({column}) = {folded}"
+            return f"instr(lower({column}), {folded}) {'= 1' if op == 'starts' else '> 0'}"
+        if op == "same":
+            # on the left: SQLite makes one IN of several of these joined by OR, and forgets a collation on the right
+            return f"{column} collate nocase = {statement.bind(text)}"
+        pattern = like_literal(text)
+        escape = " escape '!'" if pattern != text else ""  # LIKE takes a third longer where it looks for one
+        return f"{column} like {statement.bind(f'{pattern}%' if op == 'starts' else f'%{pattern}%')}{escape}"
+
+    def _among(self, column: str, statement: Statement, values: Sequence[object]) -> str:
+        plain = [value for value in values if _is_plain(value)]
+        listed = statement.bind(json.dumps(plain))
+        test = f"{column} in (select value from json_each({listed}))"  # noqa: S608 - the column is checked and quoted
+        rest = [statement.bind(value) for value in values if not _is_plain(value)]
+        return f"({test} or {column} in ({', '.join(rest)}))" if rest else test
+
+    def _columns(self, table: str) -> dict[str, Column]:
+        """Return the columns of a table; none of what nobody can read here, so that it is as if it were not there.
+
+        Such are a view over a table that is gone, a virtual table of an extension that only the app loads, and a
+        name that is not valid UTF-8.
+        """
+        try:
+            rows = self._fetch(f"pragma table_xinfo({ident(table)})", {})
+        except (QueryFailedError, ValueInvalidError):
+            return {}
+        alone = sum(1 for row in rows if row[5]) == 1
+        columns = {}
+        for _position, name, declared, not_null, default, key, hidden in rows:
+            kind = str(declared or "").upper()
+            rowid = bool(key) and alone and kind == "INTEGER"
+            if hidden != 1:
+                columns[str(name)] = Column(
+                    name=str(name),
+                    type=kind,
+                    nullable=not (not_null or rowid),
+                    required=bool(not_null) and default is None and not rowid and hidden == 0,
+                    key=bool(key),
+                )
+        return columns
+
+
+def _is_plain(value: object) -> bool:
+    """Whether JSON carries ``value`` to SQLite as it is: SQLite cuts its text at a NUL and knows no NaN."""
+    if isinstance(value, str):
+        return is_storable(value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or (isinstance(value, int) and -(1 << 63) <= value < 1 << 63)
+
+
+def _spelt(table: Table, columns: Sequence[str]) -> list[str]:
+    """Return ``columns`` as their own table spells them; its key where a foreign key names none that it has."""
+    own = {name.lower(): name for name in table.columns}
+    found = [own[column.lower()] for column in columns if column.lower() in own]
+    return found or [column.name for column in table.columns.values() if column.key]

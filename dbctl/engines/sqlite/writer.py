@@ -1,0 +1,260 @@
+"""Writing a SQLite file: inside one immediate transaction, or not at all."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from dbctl.durable import sync_directory
+from dbctl.engines import sqlite_script
+from dbctl.engines.base import Capability, Script, Where
+from dbctl.engines.locks import write_lock
+from dbctl.engines.sql import Row, Statement
+from dbctl.engines.sqlite.connection import SQLiteConnection, lenient
+from dbctl.errors import ConstraintError, QueryFailedError, ReadOnlyError
+
+T = TypeVar("T")
+
+#: Kibibytes of page cache, negative as SQLite wants it: 64 MB halve the time of a large DELETE. Readers keep SQLite's
+#: own 2 MB: filling more takes longer than reading again what the kernel keeps anyway. No file is mapped into memory:
+#: another process that cuts a mapped file short kills its reader with SIGBUS.
+CACHE = ("cache_size", "-64000")
+
+
+class SQLiteWriter(SQLiteConnection):
+    """A SQLite file opened for reading and writing; its ``journal_mode`` stays as it was found."""
+
+    capabilities = frozenset({Capability.EXPLAIN, Capability.MIGRATE})
+    reading = False
+
+    def __init__(
+        self,
+        path: Path,
+        target: str,
+        *,
+        timeout: float = 5.0,
+        create: Mapping[str, str] | None = None,
+        pragmas: Mapping[str, str] = {},
+    ) -> None:
+        """Open ``path`` for writing.
+
+        Args:
+            path: the file.
+            target: ``app/database``, for messages.
+            timeout: seconds to wait for a lock, each time one is needed.
+            create: None: the file must exist; else it is created where it is missing, with these pragmas.
+            pragmas: for the connection, beside foreign keys, which are always on.
+        """
+        super().__init__(path, target, timeout=timeout)
+        self._depth = 0
+        try:
+            self._open(create, pragmas)
+            self._fetch(
+                "select count(*) from sqlite_master", {}
+            )  # SQLite reads nothing of the file before this
+        except BaseException:  # an open connection must not outlive the failure
+            self.close()
+            raise
+
+    def _open(self, create: Mapping[str, str] | None, pragmas: Mapping[str, str]) -> None:
+        if create is not None and not os.path.lexists(self.path):
+            self._create_empty()
+        size = self._identity()[2]
+        self._refuse_unsafe()
+        self._connect("mode=rw")
+        if create and size == 0:  # new, or left empty by one who was killed here
+            for name, value in create.items():
+                self._pragma(name, value)
+        for name, value in (("foreign_keys", "1"), CACHE, *pragmas.items()):
+            self._pragma(name, value)
+        if self._run("pragma foreign_keys", {}) != [(1,)]:
+            raise QueryFailedError(target=self.target, reason="this SQLite does not enforce foreign keys")
+
+    def _create_empty(self) -> None:
+        try:
+            descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600)
+            try:
+                if os.geteuid() == 0:  # what root makes is for the app, and the app owns its directory
+                    around = self.path.parent.stat()
+                    os.fchown(descriptor, around.st_uid, around.st_gid)
+            finally:
+                os.close(descriptor)
+            sync_directory(self.path.parent)
+        except FileExistsError:  # somebody was faster; it is theirs then, and opened as it is
+            return
+        except OSError as error:
+            raise self._unreachable(error.strerror or str(error)) from error
+
+    def _refuse_unsafe(self) -> None:
+        if not (os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK)):
+            raise ReadOnlyError(
+                target=self.target,
+                reason=f"{self.path} or its directory may not be written by this user",
+                instead="Nothing was changed. Run dbctl as the user who owns the app's files.",
+            )
+        if self.path.stat().st_nlink > 1:
+            raise ReadOnlyError(
+                target=self.target,
+                reason=f"{self.path} has a second hard link, whose users would not see this one's -wal",
+                instead="Nothing was changed. Remove the other link, or make it a symbolic one.",
+            )
+
+    # A writer reads under locks like everybody else, so what it reads holds still.
+    def _steadily(self, read: Callable[[], T]) -> T:
+        return self._patiently(read)
+
+    def query(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
+        self._pragma("query_only", "1")
+        try:
+            return super().query(sql, parameters)
+        finally:
+            self._pragma("query_only", "0")
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        nested = self._depth
+        begin, commit, rollback = (
+            (f"savepoint s{nested}", f"release s{nested}", f"rollback to s{nested}")
+            if nested
+            else ("begin immediate", "commit", "rollback")
+        )
+        try:
+            self._run(begin, {})
+            self._depth += 1
+            yield
+            self._run(commit, {})
+        except BaseException:  # also on a signal, whenever it comes: half a change must not stay
+            self._roll_back(rollback)
+            raise
+        finally:
+            self._depth = nested
+
+    def _roll_back(self, sql: str) -> None:
+        if self._connection is None or not self._connection.in_transaction:
+            return  # some failures have ended it already
+        try:
+            self._connection.execute(sql)
+        except sqlite3.Error:
+            self.close()  # which rolls back whatever there is; the failure that led here is the one to tell
+
+    def insert(self, table: str, values: Mapping[str, object], *, returning: str | None = None) -> object:
+        statement = Statement()
+        sql = f"insert into {self._table(table)} default values"
+        if values:
+            names = ", ".join(self._column(table, name, "") for name in values)
+            holders = ", ".join(statement.bind(value) for value in values.values())
+            sql = f"insert into {self._table(table)} ({names}) values ({holders})"  # noqa: S608 - names are checked and quoted
+        if returning:
+            sql += f" returning {self._column(table, returning, '')}"
+        # All that is returned: a statement that is only begun would stay open.
+        rows = self._write(lambda: self._current().execute(sql, statement.parameters).fetchall())
+        return rows[0][0] if rows else None
+
+    def insert_many(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
+        names = ", ".join(self._column(table, name, "") for name in columns)
+        holders = ", ".join("?" * len(columns))
+        sql = f"insert into {self._table(table)} ({names}) values ({holders})"  # noqa: S608 - as above
+        return self._write(lambda: self._current().executemany(sql, rows).rowcount)
+
+    def update(self, table: str, values: Mapping[str, object], where: Sequence[Where]) -> int:
+        statement = Statement(table)
+        sets = ", ".join(
+            f"{self._column(table, name, '')} = {statement.bind(value)}" for name, value in values.items()
+        )
+        condition = self._where(statement, table, where, "t0")
+        sql = f"update {self._table(table)} as t0 set {sets}{condition}"  # noqa: S608 - as above
+        return self._write(lambda: self._current().execute(sql, statement.parameters).rowcount)
+
+    def delete(self, table: str, where: Sequence[Where]) -> int:
+        statement = Statement(table)
+        condition = self._where(statement, table, where, "t0")
+        sql = f"delete from {self._table(table)} as t0{condition}"  # noqa: S608 - as above
+        return self._write(lambda: self._current().execute(sql, statement.parameters).rowcount)
+
+    @contextmanager
+    def lock(self, purpose: str) -> Iterator[None]:
+        with write_lock(self.path, self.target, purpose, timeout=self._timeout):
+            yield
+
+    def _write(self, call: Callable[[], T]) -> T:
+        """Return what ``call`` returns. It is not tried again: the transaction holds the lock, and rows that come from an iterator come once."""
+        self._require_transaction()
+        try:
+            return self._once(call)
+        except sqlite3.Error as error:
+            raise self._translated(error) from error
+
+    def _require_transaction(self) -> None:
+        if not self._depth:
+            raise RuntimeError("a write outside a transaction")
+        if not self._current().in_transaction:
+            raise QueryFailedError(
+                target=self.target, reason="an earlier failure ended the transaction around it"
+            )
+
+    # Scripts that change the schema ----------------------------------------------------------------------------
+
+    def split(self, text: str) -> Script:
+        return sqlite_script.split(text)
+
+    @contextmanager
+    def schema_transaction(self) -> Iterator[None]:
+        if self._depth:
+            raise RuntimeError("a change of the schema inside another transaction")
+        self._current().text_factory = lenient  # a script may read what it likes
+        # A rebuilt table would fire ON DELETE CASCADE, and inside a transaction this pragma does nothing.
+        self._pragma("foreign_keys", "0")
+        try:
+            with self.transaction():
+                before = self._orphans_before()
+                self._current().set_authorizer(_only_what_a_transaction_can_hold)
+                try:
+                    yield
+                finally:
+                    self._current().set_authorizer(None)
+                self._refuse_orphans(before)
+        finally:
+            self._tables = None
+            if self._connection is not None:
+                self._pragma("foreign_keys", "1")
+
+    def run_statement(self, sql: str) -> None:
+        # To the last row: a SELECT that is only begun would hide its errors and keep its tables from being dropped.
+        self._write(lambda: deque(self._current().execute(sql), maxlen=0))
+        self._tables = None
+        if not self._current().in_transaction:
+            raise QueryFailedError(target=self.target, reason="the statement ended the transaction around it")
+
+    def _orphans_before(self) -> Counter[tuple[object, object]]:
+        try:
+            return self._orphans()
+        except (
+            QueryFailedError
+        ):  # keys that point to nothing unique; if they still do at the end, that is refused
+            return Counter()
+
+    def _orphans(self) -> Counter[tuple[object, object]]:
+        """Count the rows that point to nothing, by their table and the one they point to."""
+        return Counter((table, parent) for table, _, parent, _ in self._run("pragma foreign_key_check", {}))
+
+    def _refuse_orphans(self, before: Counter[tuple[object, object]]) -> None:
+        """Refuse what made orphans; those that were there already are not the fault of this change."""
+        made = self._orphans() - before
+        if made:
+            (table, parent), count = made.most_common(1)[0]
+            reason = f"{count} rows of {table} would point to rows of {parent} that are not there"
+            raise ConstraintError(target=self.target, reason=reason)
+
+
+def _only_what_a_transaction_can_hold(action: int, first: str | None, *_rest: str | None) -> int:
+    """Refuse what would end the transaction, leave the file, or quietly do nothing inside a transaction."""
+    if action in (sqlite3.SQLITE_TRANSACTION, sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH):
+        return sqlite3.SQLITE_DENY
+    if action == sqlite3.SQLITE_PRAGMA and (first or "").lower() not in sqlite_script.ALLOWED_PRAGMAS:
+        return sqlite3.SQLITE_DENY
+    return sqlite3.SQLITE_OK

@@ -1,0 +1,545 @@
+"""Facts that hold for every engine. A new engine is one module and one test class that inherits these.
+
+```python
+class TestMine(EngineContract):
+    @pytest.fixture
+    def fresh(self, tmp_path):  # an empty database
+        ...
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Protocol
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dbctl.engines.base import (
+    AllOf,
+    AnyOf,
+    Capability,
+    Condition,
+    Explains,
+    Linked,
+    Migrates,
+    Not,
+    Order,
+    Readable,
+    Where,
+    Within,
+    Writable,
+)
+from dbctl.engines.sql import ident
+from dbctl.errors import ConstraintError, DbctlError, SchemaLacksError, ValueInvalidError
+from dbctl.interrupt import Interrupted
+
+#: Names that quoting in any other way than doubling ``"`` breaks, or that end up raw on a terminal.
+HOSTILE_NAMES = [
+    'a"b',
+    "a'b",
+    "a]b",
+    "a`b",
+    "a;b",
+    "a b",
+    "a\nb",
+    "a\x1b[31mb",
+    "a\u202eb",
+    "select",
+    "[a]b]",
+]
+
+SCHEMA = [
+    "create table groups_ (a integer not null, b text not null, title text, primary key (a, b))",
+    """create table people (id integer primary key, name text not null, note text, size integer, born text,
+       group_a integer, group_b text, boss integer references people (id) on delete set null,
+       foreign key (group_a, group_b) references groups_ (a, b) on delete cascade)""",
+    """create table tags (person integer not null references people (id) on delete cascade, tag text not null,
+       primary key (person, tag))""",
+    "create table empty_ (id integer primary key, needed text not null, spare text default 'x')",
+]
+
+ROWS: dict[str, tuple[Sequence[str], Sequence[Sequence[object]]]] = {
+    "groups_": (["a", "b", "title"], [(1, "x", "first"), (1, "y", "second"), (2, "x", None)]),
+    "people": (
+        ["id", "name", "note", "size", "born", "group_a", "group_b", "boss"],
+        [
+            (1, "Ann", None, 10, "2024-01-01T00:00:00.000Z", 1, "x", None),
+            (2, "bob", "50% off", 20, "2024-01-01T02:00:00+02:00", 1, "y", 1),
+            (3, "BOB", "a_b", 30, "2024-06-01 00:00:00", 2, "x", 1),
+            (4, "O'Hara", 'say "axb"!', None, None, None, None, 2),
+            (5, "Zoë", "", 20, "2023-01-01T00:00:00Z", 1, "x", 2),
+        ],
+    ),
+    "tags": (["person", "tag"], [(1, "red"), (1, "blue"), (2, "red"), (5, "green")]),
+}
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
+
+
+class Fresh(Protocol):
+    """How a test class makes databases: one is on disk, and any number of connections to it."""
+
+    def execute(self, sql: str) -> None: ...
+    def writer(self) -> Writable: ...
+    def reader(self) -> Readable: ...
+
+
+def ids(rows: Sequence[Sequence[object]]) -> list[object]:
+    return [row[0] for row in rows]
+
+
+class EngineContract:
+    @pytest.fixture
+    def fresh(self) -> Iterator[Fresh]:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def filled(self, fresh: Fresh) -> Fresh:
+        for sql in SCHEMA:
+            fresh.execute(sql)
+        writer = fresh.writer()
+        with writer.transaction():
+            for table, (columns, rows) in ROWS.items():
+                writer.insert_many(table, columns, rows)
+        writer.close()
+        return fresh
+
+    @pytest.fixture
+    def reader(self, filled: Fresh) -> Readable:
+        return filled.reader()
+
+    @pytest.fixture
+    def writer(self, filled: Fresh) -> Writable:
+        return filled.writer()
+
+    # The schema ----------------------------------------------------------------------------------------------
+
+    def test_tables_tell_columns_in_their_order(self, reader):
+        assert set(reader.tables()) == {"groups_", "people", "tags", "empty_"}
+        told = reader.tables()["people"].columns
+        assert list(told) == ["id", "name", "note", "size", "born", "group_a", "group_b", "boss"]
+        assert [name for name, column in told.items() if column.key] == ["id"]
+        assert (told["id"].required, told["name"].required, told["note"].required) == (False, True, False)
+        assert (told["name"].nullable, told["note"].nullable) == (False, True)
+        assert [name for name, column in reader.tables()["empty_"].columns.items() if column.required] == [
+            "needed"
+        ]
+
+    def test_references_tell_composite_keys_and_what_a_deletion_takes_along(self, reader):
+        (one,) = reader.references("groups_")
+        assert (one.table, list(one.columns), list(one.to)) == ("people", ["group_a", "group_b"], ["a", "b"])
+        assert one.on_delete == "CASCADE"
+        told = {(key.table, *key.columns): key.on_delete for key in reader.references("people")}
+        assert told == {("people", "boss"): "SET NULL", ("tags", "person"): "CASCADE"}
+        assert reader.references("empty_") == []
+
+    def test_what_is_not_there_is_refused_before_it_gets_near_sql(self, writer):
+        with pytest.raises(SchemaLacksError, match="table nosuch"):
+            writer.select("nosuch", ["id"])
+        with pytest.raises(SchemaLacksError, match=r"column people\.nosuch"):
+            writer.select("people", ["nosuch"])
+        with pytest.raises(SchemaLacksError):
+            writer.select("people", ["id"], [Condition('id" or 1 = 1 --', "=", 1)])
+        with pytest.raises(SchemaLacksError), writer.transaction():
+            writer.delete("people", [Condition("nosuch", "=", "nosuch")])
+        assert writer.count("people") == 5
+
+    # Conditions ------------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize(
+        ("where", "expected"),
+        [
+            (Condition("size", "=", 20), [2, 5]),
+            (Condition("size", "!=", 20), [1, 3]),
+            (Condition("size", "<", 20), [1]),
+            (Condition("size", "<=", 20), [1, 2, 5]),
+            (Condition("size", ">", 20), [3]),
+            (Condition("size", ">=", 20), [2, 3, 5]),
+            (Condition("note", "=", None), [1]),
+            (Condition("note", "!=", None), [2, 3, 4, 5]),
+            (Condition("note", "=", ""), [5]),
+            (Condition("id", "in", [1, 3, 99]), [1, 3]),
+            (Condition("name", "in", ["bob", "O'Hara", 'x"y', "a\0b", "\u2028"]), [2, 4]),
+            (Condition("name", "in", ["Ann\0"]), []),
+            (Condition("id", "in", []), []),
+            (Not(Condition("id", "in", [])), [1, 2, 3, 4, 5]),
+            (Condition("id", "in", range(4, 9)), [4, 5]),
+            (Condition("name", "same", "BoB"), [2, 3]),
+            (Condition("name", "same", "b_b"), []),
+            (Condition("name", "same", "bob%"), []),
+            (Condition("name", "contains", "O"), [2, 3, 4, 5]),
+            (Condition("name", "contains", "'"), [4]),
+            (Condition("note", "contains", "%"), [2]),
+            (Condition("note", "contains", "_"), [3]),
+            (Condition("note", "contains", "A_B"), [3]),
+            (Condition("note", "contains", "!"), [4]),
+            (Condition("note", "contains", '"axb"'), [4]),
+            (Condition("note", "contains", ""), [2, 3, 4, 5]),
+            (Condition("name", "starts", "b"), [2, 3]),
+            (Condition("name", "starts", "ob"), []),
+            (Condition("note", "starts", "50%"), [2]),
+            (Condition("note", "starts", "5_"), []),
+            (Not(Condition("size", "=", 20)), [1, 3, 4]),
+            (Not(Condition("note", "contains", "a")), [1, 2, 5]),
+            (Not(Not(Condition("size", "=", 20))), [2, 5]),
+            (AnyOf([]), []),
+            (AllOf([]), [1, 2, 3, 4, 5]),
+            (Not(AnyOf([])), [1, 2, 3, 4, 5]),
+            (AnyOf([Condition("id", "=", 1), Condition("size", "=", 30)]), [1, 3]),
+            (AllOf([Condition("size", "=", 20), Condition("name", "same", "BOB")]), [2]),
+            (
+                AnyOf([AllOf([Condition("id", "=", 1), Condition("id", "=", 2)]), Condition("id", "=", 3)]),
+                [3],
+            ),
+            (Within(["id"], "tags", ["person"], [Condition("tag", "=", "red")]), [1, 2]),
+            (Within(["id"], "tags", ["person"]), [1, 2, 5]),
+            (Not(Within(["id"], "tags", ["person"])), [3, 4]),
+            (
+                Within(["group_a", "group_b"], "groups_", ["a", "b"], [Condition("title", "=", "first")]),
+                [1, 5],
+            ),
+            (
+                Within(
+                    ["boss"],
+                    "people",
+                    ["id"],
+                    [Within(["id"], "tags", ["person"], [Condition("tag", "=", "blue")])],
+                ),
+                [2, 3],
+            ),
+            (Within(["boss"], "people", ["id"], [Condition("id", "=", 2)]), [4, 5]),
+            (Linked("id", "tags", "person", "=", 0), [3, 4]),
+            (Linked("id", "tags", "person", ">=", 2), [1]),
+            (Linked("id", "tags", "person", "<", 2), [2, 3, 4, 5]),
+            (Linked("id", "people", "boss", "=", 2), [1, 2]),
+            (Not(Linked("id", "tags", "person", "=", 0)), [1, 2, 5]),
+        ],
+    )
+    def test_a_condition_finds_exactly_its_rows(self, reader, where: Where, expected):
+        assert ids(reader.select("people", ["id"], [where])) == expected
+        assert reader.count("people", [where]) == len(expected)
+
+    def test_several_conditions_must_all_hold(self, reader):
+        where = [Condition("size", "=", 20), Condition("name", "starts", "z")]
+        assert ids(reader.select("people", ["id"], where)) == [5]
+
+    @pytest.mark.parametrize(
+        ("op", "expected"),
+        [("=", [1, 2]), ("!=", [3, 5]), ("<", [5]), ("<=", [1, 2, 5]), (">", [3]), (">=", [1, 2, 3])],
+    )
+    def test_times_compare_as_moments_whatever_form_a_row_stores(self, reader, op, expected):
+        moment = datetime(2024, 1, 1, tzinfo=UTC)
+        assert ids(reader.select("people", ["id"], [Condition("born", op, moment)])) == expected
+
+    @given(
+        st.lists(TEXTS, max_size=6), st.one_of(st.sampled_from(["%", "_", "!", "a_b", "'", '"', "\\"]), TEXTS)
+    )
+    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    def test_text_tests_find_what_python_finds_without_regard_to_ascii_case(self, writer, texts, sought):
+        def low(text: str) -> str:
+            return "".join(letter.lower() if letter.isascii() else letter for letter in text)
+
+        rows = [*texts, sought, f"x{sought.upper() if sought.isascii() else sought}y"]
+        with writer.transaction():
+            writer.delete("empty_", [])
+            writer.insert_many("empty_", ["id", "needed"], list(enumerate(rows)))
+        for op, holds in (
+            ("contains", lambda text: low(sought) in low(text)),
+            ("starts", lambda text: low(text).startswith(low(sought))),
+            ("same", lambda text: low(text) == low(sought)),
+            ("in", lambda text: text == sought),
+        ):
+            condition = Condition("needed", op, [sought] if op == "in" else sought)
+            found = ids(writer.select("empty_", ["id"], [condition]))
+            assert found == [number for number, text in enumerate(rows) if holds(text)], op
+
+    @pytest.mark.parametrize("value", ["a\ud800", 1 << 63, float("nan")])
+    @pytest.mark.parametrize("op", ["=", "in"])
+    def test_a_value_that_no_database_keeps_is_refused_and_never_a_fault(self, reader, value, op):
+        with pytest.raises(ValueInvalidError):
+            reader.select("people", ["id"], [Condition("name", op, [value] if op == "in" else value)])
+
+    # Orders and pages --------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize(
+        ("order", "expected"),
+        [
+            ([], [1, 2, 3, 4, 5]),
+            ([Order(["size"])], [1, 2, 5, 3, 4]),
+            ([Order(["size"], descending=True)], [3, 2, 5, 1, 4]),
+            ([Order(["name"], nocase=True)], [1, 2, 3, 4, 5]),
+            ([Order(["name"], nocase=True, descending=True)], [5, 4, 2, 3, 1]),
+            ([Order(["born"], time=True)], [5, 1, 2, 3, 4]),
+            ([Order(["born"], time=True, descending=True)], [3, 1, 2, 5, 4]),
+            ([Order(["note", "name"])], [2, 1, 5, 3, 4]),
+            ([Order(["size"]), Order(["id"], descending=True)], [1, 5, 2, 3, 4]),
+            ([Order(["tag"], through=Within(["id"], "tags", ["person"]))], [1, 5, 2, 3, 4]),
+            ([Order(["tag"], through=Within(["id"], "tags", ["person"]), descending=True)], [2, 5, 1, 3, 4]),
+            (
+                [Order(["tag"], through=Within(["id"], "tags", ["person"], [Condition("tag", "=", "red")]))],
+                [1, 2, 3, 4, 5],
+            ),
+        ],
+    )
+    def test_an_order_puts_null_last_in_both_directions_and_equal_rows_by_key(self, reader, order, expected):
+        assert ids(reader.select("people", ["id"], order_by=order)) == expected
+
+    def test_where_the_first_of_several_columns_is_empty_the_next_counts(self, writer):
+        with writer.transaction():
+            writer.insert_many(
+                "empty_", ["id", "needed", "spare"], [(1, "", None), (2, "b", "z"), (3, "", "a")]
+            )
+        for descending, expected in ((False, [3, 2, 1]), (True, [2, 3, 1])):
+            order = [Order(["needed", "spare"], descending=descending)]
+            assert ids(writer.select("empty_", ["id"], order_by=order)) == expected
+
+    def test_a_random_order_has_every_row_once_and_differs(self, reader):
+        drawn = [
+            tuple(ids(reader.select("people", ["id"], order_by=[Order([], random=True)]))) for _ in range(30)
+        ]
+        assert {tuple(sorted(one)) for one in drawn} == {(1, 2, 3, 4, 5)}
+        assert len(set(drawn)) > 1
+
+    @pytest.mark.parametrize(
+        ("limit", "offset", "expected"),
+        [
+            (2, 0, [1, 2]),
+            (2, 2, [3, 4]),
+            (2, 4, [5]),
+            (2, 9, []),
+            (None, 3, [4, 5]),
+            (0, 0, []),
+            (99, 0, [1, 2, 3, 4, 5]),
+        ],
+    )
+    def test_limit_and_offset_cut_a_page(self, reader, limit, offset, expected):
+        assert ids(reader.select("people", ["id"], limit=limit, offset=offset)) == expected
+
+    def test_tally_counts_each_value_and_null(self, reader):
+        assert reader.tally("people", "size") == {10: 1, 20: 2, 30: 1, None: 1}
+        assert reader.tally("people", "size", [Condition("name", "starts", "b")]) == {20: 1, 30: 1}
+
+    def test_query_gives_rows_of_portable_sql_with_named_parameters(self, reader):
+        assert reader.query('select "name" from people where "id" = :id', {"id": 4}) == [("O'Hara",)]
+
+    @pytest.mark.parametrize("sql", ["delete from people", "update people set size = 1", "drop table tags"])
+    def test_nothing_is_written_by_query(self, filled, sql):
+        for opened in (filled.reader(), filled.writer()):
+            with pytest.raises(DbctlError):
+                opened.query(sql)
+            assert opened.count("people", [Condition("size", "=", 20)]) == 2
+            assert opened.count("tags") == 4
+
+    def test_explain_names_the_tables_that_are_read_whole(self, reader):
+        if Capability.EXPLAIN not in reader.capabilities:
+            assert not isinstance(reader, Explains)
+            return
+        told = reader.explain(
+            "people", ["id"], [Condition("note", "contains", "x"), Linked("id", "tags", "person", ">", 0)]
+        )
+        assert told.full_scans == ["people"]
+        assert "%x%" in told.parameters
+        assert told.plan
+        assert reader.explain("people", ["id"], [Condition("id", "=", 1)]).full_scans == []
+
+    # Writing -----------------------------------------------------------------------------------------------------
+
+    def test_a_reader_has_nothing_that_writes(self, reader):
+        writing = {
+            "transaction",
+            "insert",
+            "insert_many",
+            "update",
+            "delete",
+            "lock",
+            "execute",
+            "run_statement",
+            "schema_transaction",
+        }
+        assert not [name for name in writing if hasattr(reader, name)]
+        assert not isinstance(reader, Migrates)
+
+    def test_insert_returns_what_the_database_made(self, writer):
+        with writer.transaction():
+            made = writer.insert("empty_", {"needed": "a"}, returning="id")
+            assert writer.insert("empty_", {"needed": "b"}) is None
+            assert writer.insert("empty_", {"needed": "c", "id": 77}, returning="spare") == "x"
+        assert writer.select("empty_", ["needed"], [Condition("id", "=", made)]) == [("a",)]
+
+    def test_a_foreign_key_is_refused_also_where_something_is_returned(self, writer):
+        with pytest.raises(ConstraintError), writer.transaction():
+            writer.insert("tags", {"person": 999, "tag": "t"}, returning="tag")
+        assert writer.count("tags") == 4
+
+    def test_insert_many_takes_rows_as_they_come(self, filled):
+        writer = filled.writer()
+        with writer.transaction():
+            made = writer.insert_many(
+                "empty_", ["id", "needed"], ((number, f"n{number}") for number in range(5000))
+            )
+        assert made == 5000
+        assert filled.reader().count("empty_") == 5000
+
+    def test_an_iterator_that_fails_fails_as_itself_and_leaves_nothing(self, writer):
+        def rows() -> Iterator[tuple[int, str]]:
+            yield 1, "a"
+            raise LookupError("mine")
+
+        with pytest.raises(LookupError, match="mine"), writer.transaction():
+            writer.insert_many("empty_", ["id", "needed"], rows())
+        assert writer.count("empty_") == 0
+
+    def test_update_counts_rows_matched_changed_or_not(self, writer):
+        with writer.transaction():
+            assert writer.update("people", {"size": 20}, [Condition("size", ">=", 20)]) == 3
+            assert writer.update("people", {"size": None}, [Condition("id", "=", 99)]) == 0
+            link = Within(["id"], "tags", ["person"], [Condition("tag", "=", "red")])
+            assert writer.update("people", {"note": None, "size": 1}, [link]) == 2
+        assert writer.count("people", [Condition("note", "=", None), Condition("size", "=", 1)]) == 2
+
+    def test_delete_counts_its_own_rows_and_follows_foreign_keys(self, writer):
+        with writer.transaction():
+            assert writer.delete("people", [Condition("id", "=", 1)]) == 1
+        assert writer.count("tags") == 2
+        assert writer.select("people", ["id"], [Condition("boss", "=", None)]) == [(2,), (3,)]
+
+    def test_a_row_that_the_database_refuses_changes_nothing(self, writer):
+        for values in (
+            {"id": 1, "name": "twice"},
+            {"id": 9, "name": None},
+            {"id": 9, "name": "x", "boss": 99},
+        ):
+            with pytest.raises(ConstraintError), writer.transaction():
+                writer.update("people", {"size": 0}, [])
+                writer.insert("people", values)
+            assert writer.count("people", [Condition("size", "=", 0)]) == 0
+
+    @pytest.mark.parametrize("failure", [RuntimeError("mine"), Interrupted(15), KeyboardInterrupt()])
+    def test_whatever_ends_a_transaction_early_rolls_it_back(self, filled, failure):
+        writer = filled.writer()
+        with pytest.raises(type(failure)), writer.transaction():
+            writer.delete("people", [])
+            with writer.transaction():
+                writer.delete("tags", [])
+                raise failure
+        assert (writer.count("people"), writer.count("tags")) == (5, 4)
+        with writer.transaction():
+            writer.delete("tags", [])
+        assert filled.reader().count("tags") == 0
+
+    def test_a_nested_transaction_rolls_back_alone(self, writer):
+        with writer.transaction():
+            writer.delete("tags", [Condition("tag", "=", "red")])
+            for _ in range(2):
+                with pytest.raises(LookupError), writer.transaction():
+                    writer.delete("tags", [])
+                    raise LookupError
+            assert writer.count("tags") == 2
+            with writer.transaction():
+                writer.delete("tags", [Condition("tag", "=", "blue")])
+        assert writer.select("tags", ["tag"]) == [("green",)]
+
+    def test_what_a_transaction_did_is_seen_inside_it_and_by_others_after_it(self, filled):
+        writer, reader = filled.writer(), filled.reader()
+        with writer.transaction():
+            writer.update("people", {"name": "new"}, [Condition("id", "=", 1)])
+            assert writer.select("people", ["name"], [Condition("id", "=", 1)]) == [("new",)]
+        assert reader.select("people", ["name"], [Condition("id", "=", 1)]) == [("new",)]
+
+    def test_a_write_outside_a_transaction_is_refused(self, writer):
+        for write in (
+            lambda: writer.insert("empty_", {"needed": "x"}),
+            lambda: writer.insert_many("empty_", ["needed"], [("x",)]),
+            lambda: writer.update("people", {"size": 1}, []),
+            lambda: writer.delete("people", []),
+        ):
+            with pytest.raises(RuntimeError, match="outside a transaction"):
+                write()
+        assert writer.count("empty_") == 0
+
+    def test_closing_twice_does_nothing_and_a_closed_one_refuses(self, writer):
+        writer.close()
+        writer.close()
+        with pytest.raises(RuntimeError, match="closed"):
+            writer.count("people")
+
+    # Hostile names and values ------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("name", HOSTILE_NAMES)
+    def test_any_name_works_as_table_and_as_column(self, fresh, name):
+        fresh.execute(f"create table {ident(name)} (id integer primary key, {ident(name)} text)")
+        fresh.execute(
+            f"create table {ident(name + '2')} ({ident(name)} integer references {ident(name)} (id) on delete cascade)"
+        )
+        writer = fresh.writer()
+        with writer.transaction():
+            assert writer.insert(name, {name: "v"}, returning=name) == "v"
+            writer.insert_many(name, ["id", name], [(5, "w")])
+            writer.insert(name + "2", {name: 5})
+            assert writer.update(name, {name: "u"}, [Condition(name, "=", "v")]) == 1
+        assert writer.select(name, [name], order_by=[Order([name], nocase=True, descending=True)]) == [
+            ("w",),
+            ("u",),
+        ]
+        assert writer.tally(name, name) == {"u": 1, "w": 1}
+        assert (
+            writer.count(name, [Within(["id"], name + "2", [name]), Linked("id", name + "2", name, "=", 1)])
+            == 1
+        )
+        assert [(key.table, *key.columns, *key.to) for key in writer.references(name)] == [
+            (name + "2", name, "id")
+        ]
+        with writer.transaction():
+            assert writer.delete(name, [Condition(name, "contains", "W")]) == 1
+        assert writer.count(name + "2") == 0
+
+    @given(st.text(max_size=20))
+    @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    def test_any_text_comes_back_as_it_went_or_is_refused(self, writer, text):
+        try:
+            with writer.transaction():
+                writer.delete("empty_", [])
+                writer.insert("empty_", {"id": 1, "needed": text})
+        except ValueInvalidError:
+            assert any("\ud800" <= letter <= "\udfff" for letter in text) or "\0" in text
+            return
+        assert writer.select("empty_", ["needed"]) == [(text,)]
+        assert writer.select("empty_", ["id"], [Condition("needed", "=", text)]) == [(1,)]
+        assert writer.select("empty_", ["id"], [Condition("needed", "in", [text])]) == [(1,)]
+
+    @pytest.mark.parametrize("value", ["a\ud800b", 1 << 63, -(1 << 63) - 1, float("nan"), object(), {"a": 1}])
+    def test_a_value_that_cannot_be_stored_is_refused_and_changes_nothing(self, writer, value):
+        for write in (
+            lambda: writer.insert("empty_", {"id": 1, "needed": value}),
+            lambda: writer.update("people", {"note": value}, []),
+        ):
+            with pytest.raises(DbctlError), writer.transaction():
+                writer.update("people", {"size": 0}, [])
+                write()
+        assert writer.count("empty_") == 0
+        assert writer.count("people", [Condition("size", "=", 0)]) == 0
+
+    def test_the_largest_numbers_come_back(self, writer):
+        for number in (2**63 - 1, -(2**63)):
+            with writer.transaction():
+                writer.update("people", {"size": number}, [])
+            assert writer.count("people", [Condition("size", "in", [number])]) == 5
+
+    # Locks between writers ------------------------------------------------------------------------------------------
+
+    def test_the_lock_of_one_writer_is_waited_for_and_named_by_another(self, filled):
+        first, second = filled.writer(), filled.writer()
+        with first.lock("users delete"), pytest.raises(DbctlError) as caught, second.lock("roles create"):
+            pass
+        assert caught.value.code == "busy"
+        assert "users delete" in str(caught.value)
+        with second.lock("roles create"):
+            pass
+
+    def test_a_lock_does_not_keep_readers_out(self, filled):
+        with filled.writer().lock("users delete"):
+            assert filled.reader().count("people") == 5

@@ -1,0 +1,35 @@
+"""After a write of the app was cut off by a crash, the next command just works on the last committed state."""
+
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+
+from tests.services import people
+from tests.services.people import run
+
+CRASH = """
+import os, sqlite3, sys
+c = sqlite3.connect(sys.argv[1], isolation_level=None)
+c.execute("pragma cache_size = 1")
+c.execute("begin immediate")
+c.execute("update users set email = hex(randomblob(3000))")
+os._exit(9)
+"""
+
+
+def test_the_next_command_reads_what_was_committed(tmp_path):
+    path = people.settle(tmp_path, "deployed")
+    run(path, "pragma journal_mode = delete")
+    with closing(sqlite3.connect(path)) as connection:
+        before = connection.execute("select id, email from users").fetchall()
+    subprocess.run([sys.executable, "-c", CRASH, str(path)], check=False)
+    journal = path.with_name("user.db-journal")
+    assert journal.stat().st_size
+    done = subprocess.run(
+        [sys.executable, "-m", "dbctl", "users", "list"], cwd=tmp_path, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert not journal.exists()
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("select id, email from users").fetchall() == before

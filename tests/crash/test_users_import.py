@@ -1,0 +1,178 @@
+"""``users import`` that is killed, stopped, or not alone: all of a file or nothing, and the next run just works."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.services import people
+from tests.services.people import content, rows, run
+from tests.shapes import flashpoint_web as shapes
+
+ROOT = Path(__file__).parents[2]
+CLEAN = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"}
+USERS = 1000
+KILLS = 20
+
+
+@pytest.fixture
+def path(tmp_path):
+    return people.settle(tmp_path, "deployed")
+
+
+def write(
+    path, name="new.csv", *, prefix="user", users=USERS, secret=f"password_hash,{shapes.PASSWORD_HASH}"
+):
+    column, value = secret.split(",")
+    lines = [f"{prefix}{number},{prefix}{number}@example.org,{value}" for number in range(users)]
+    path.with_name(name).write_text("\n".join([f"username,email,{column}", *lines, ""]))
+
+
+def begin(path, *words):
+    return subprocess.Popen(
+        [sys.executable, "-m", "dbctl", "users", *words], cwd=path.parent, env=CLEAN,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def end(process):
+    out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
+
+
+def added(path):
+    """Return how many users were added, after proving that the file is sound and the record of actions agrees."""
+    assert rows(path, "pragma integrity_check") == [("ok",)]
+    assert rows(path, "pragma foreign_key_check") == []
+    (count,) = rows(path, "select count(*) from users where id > 3")[0]
+    (told,) = rows(path, "select count(*) from activity_logs where action = 'users.import'")[0]
+    assert told == (count > 0)
+    return count
+
+
+def wait_for_a_trace(path, process):
+    """Return once the process writes: a journal or a write-ahead log with something in it is beside the file."""
+    sides = [path.with_name(path.name + suffix) for suffix in ("-journal", "-wal")]
+    while process.poll() is None:
+        for side in sides:
+            try:
+                if side.stat().st_size:
+                    return
+            except FileNotFoundError:
+                pass
+
+
+@pytest.mark.parametrize("journal", ["wal", "delete"])
+def test_a_kill_at_any_moment_leaves_all_or_nothing_and_the_next_run_just_works(path, journal):
+    write(path)
+    chance = random.Random(4)  # noqa: S311 - moments, not secrets
+    run(path, f"pragma journal_mode = {journal}")
+    begun = time.monotonic()
+    status, _out, err = end(begin(path, "import", "new.csv"))
+    lasted = time.monotonic() - begun
+    assert (status, added(path)) == (0, USERS), err
+    outcomes = Counter()
+    for number in range(KILLS):
+        for side in path.parent.glob("user.db-*"):
+            side.unlink()
+        path.write_bytes(people.template("deployed").read_bytes())
+        run(path, f"pragma journal_mode = {journal}")
+        process = begin(path, "import", "new.csv")
+        if number % 2:
+            wait_for_a_trace(path, process)
+            time.sleep(chance.random() * 0.01)
+        else:
+            time.sleep(chance.random() * lasted)
+        process.kill()
+        end(process)
+        found = (
+            added(path) if number % 4 < 2 else None
+        )  # looking also recovers; the next run must do that itself
+        status, out, err = end(begin(path, "import", "new.csv", "--existing", "skip", "-o", "json"))
+        assert status == 0, err
+        was_there = USERS - json.loads(out)["data"]["added"]
+        assert was_there in {0, USERS}
+        assert found in {None, was_there}
+        outcomes[was_there] += 1
+        assert added(path) == USERS
+        assert not list(path.parent.glob("*.partial*"))
+    assert outcomes[0]  # else no kill came in time
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
+)
+def test_a_signal_while_hashing_ends_it_soon_with_nothing_imported(path, number, expected):
+    quick = path.with_name("quick.toml")
+    quick.write_text(quick.read_text().replace("cost = 4", "cost = 10"))
+    write(path, users=2000, secret="password,a password")
+    before = content(path)
+    process = begin(path, "import", "new.csv", "-o", "json")
+    time.sleep(1.5)
+    assert process.poll() is None
+    begun = time.monotonic()
+    process.send_signal(number)
+    status, out, err = end(process)
+    assert time.monotonic() - begun < 2
+    assert (status, json.loads(out)["error"]["code"]) == (expected, "interrupted")
+    assert err.count(b"\n") == 2
+    assert content(path) == before
+    assert sorted(side.name for side in path.parent.glob("user.db*") if not side.name.endswith("lock")) in (
+        ["user.db"],
+        ["user.db", "user.db-shm", "user.db-wal"],
+    )
+
+
+def test_a_signal_while_the_database_is_locked_ends_the_wait(path):
+    write(path)
+    before = content(path)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", "import sqlite3, sys, time\nc = sqlite3.connect(sys.argv[1], isolation_level=None)\nc.execute('begin immediate')\nprint('held', flush=True)\ntime.sleep(60)", str(path)],
+        stdout=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        holder.stdout.readline()
+        process = begin(path, "import", "new.csv", "--timeout", "60")
+        time.sleep(1.5)
+        begun = time.monotonic()
+        process.terminate()
+        assert end(process)[0] == 143
+        assert time.monotonic() - begun < 1
+        assert end(begin(path, "import", "new.csv", "--timeout", "0"))[0] == 11
+    finally:
+        holder.kill()
+        holder.communicate()
+    assert content(path) == before
+    assert end(begin(path, "import", "new.csv"))[0] == 0
+
+
+def test_two_imports_at_once_take_turns(path):
+    write(path, "one.csv", prefix="one")
+    write(path, "two.csv", prefix="two")
+    both = [begin(path, "import", name, "--timeout", "60") for name in ("one.csv", "two.csv")]
+    assert [end(process)[0] for process in both] == [0, 0]
+    assert rows(path, "select count(*) from users") == [(3 + 2 * USERS,)]
+
+
+def test_the_same_import_twice_at_once_is_done_once(path):
+    write(path)
+    both = [begin(path, "import", "new.csv", "--timeout", "60") for _ in range(2)]
+    assert sorted(end(process)[0] for process in both) == [0, 2]
+    assert added(path) == USERS
+
+
+def test_changes_by_many_at_once_are_all_kept_or_refused(path):
+    shapes.add_user(path, "queen", 1)
+    all_at_once = [begin(path, "set-role", name, "user", "--timeout", "60") for name in ("root", "queen") * 3]
+    statuses = Counter(end(process)[0] for process in all_at_once)
+    assert set(statuses) == {0, 6}
+    assert rows(path, "select count(*) from users where role_id = 1") == [(1,)]

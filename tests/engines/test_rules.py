@@ -1,0 +1,103 @@
+"""Rules for the source of dbctl that no type checker knows; what breaks them loses locks or data without an error."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import dbctl
+
+SOURCE = Path(dbctl.__file__).parent
+FILES = sorted(SOURCE.rglob("*.py"))
+
+#: Who may open files by their path, and which: closing any descriptor of a database file drops every lock that
+#: this process holds on it. A line here says why what is opened is never one.
+OPENERS = {
+    "__main__.py": "/dev/null, the standard streams and the help that is shipped",
+    "durable.py": "files it has just made, and directories",
+    "engines/locks.py": "lock files, and what the kernel tells under /proc",
+    "engines/sqlite/writer.py": "a database that it makes itself (O_EXCL), before it is connected to",
+    "render/out.py": "/dev/null",
+}
+OPENING = {"open", "fdopen", "read_bytes", "read_text", "write_bytes", "write_text"}
+COPYING = {"copy", "copy2", "copyfile", "copyfileobj", "file_digest", "sendfile", "copy_file_range"}
+
+
+def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            made = node.func
+            yield made.attr if isinstance(made, ast.Attribute) else getattr(made, "id", ""), node
+
+
+def called(name: str) -> list[str]:
+    return [
+        str(file.relative_to(SOURCE))
+        for file in FILES
+        for found, _ in calls(ast.parse(file.read_text(encoding="utf-8")))
+        if found == name
+    ]
+
+
+def test_only_the_engine_connects_to_sqlite_and_in_one_place():
+    assert called("connect") == ["engines/sqlite/connection.py"]
+    importing = {
+        str(file.relative_to(SOURCE))
+        for file in FILES
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if (isinstance(node, ast.Import) and any(one.name.startswith("sqlite") for one in node.names))
+        or (isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sqlite"))
+    }
+    assert all(name.startswith("engines/") for name in importing), importing
+
+
+@pytest.mark.parametrize("name", ["executescript", "backup", "enable_load_extension"])
+def test_nothing_that_commits_behind_our_back_or_never_gives_up_is_called(name):
+    assert called(name) == []
+
+
+def test_no_connection_is_a_context_manager():
+    """``with connection:`` neither begins a transaction nor, without one, rolls anything back."""
+    wrong = [
+        f"{file.relative_to(SOURCE)}:{item.context_expr.lineno}"
+        for file in FILES
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.With)
+        for item in node.items
+        if isinstance(item.context_expr, ast.Name | ast.Attribute)
+        and "connection" in ast.unparse(item.context_expr).lower()
+    ]
+    assert wrong == []
+
+
+def test_the_engines_open_files_only_where_it_is_said_why_none_is_a_database():
+    opening = {
+        str(file.relative_to(SOURCE))
+        for file in FILES
+        if file.is_relative_to(SOURCE / "engines")
+        for found, node in calls(ast.parse(file.read_text(encoding="utf-8")))
+        if found in OPENING and not ast.unparse(node.func).startswith("self._")
+    }
+    assert opening <= set(OPENERS)
+
+
+def test_os_open_is_called_only_where_it_is_said_why():
+    opening = {
+        str(file.relative_to(SOURCE))
+        for file in FILES
+        for _, node in calls(ast.parse(file.read_text(encoding="utf-8")))
+        if ast.unparse(node.func) == "os.open"
+    }
+    assert opening <= set(OPENERS)
+
+
+@pytest.mark.parametrize("name", sorted(COPYING))
+def test_no_file_is_copied_or_hashed_by_its_path(name):
+    wrong = [
+        f"{file.relative_to(SOURCE)}:{node.lineno}"
+        for file in FILES
+        for found, node in calls(ast.parse(file.read_text(encoding="utf-8")))
+        if found == name and ast.unparse(node.func).startswith(("shutil.", "hashlib.", "os."))
+    ]
+    assert wrong == []
