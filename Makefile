@@ -32,15 +32,15 @@ torture: $(READY) ## crash tests, many times over
 bench: $(READY) ## every promise of speed, against what one would use instead
 	$(BIN)/python -m benchmarks
 
-golden: $(READY) ## write what is generated anew: completions, help, schemas, reference, golden files
+golden: $(READY) ## write anew what is made from the code: completions, help, schemas, reference, cached profiles
 	$(BIN)/python -m dbctl.cli._complete
 	$(BIN)/python -m dbctl.cli._reference
-	$(BIN)/pytest --quiet --rewrite-golden tests/cli/test_golden.py
+	$(BIN)/python -m dbctl.profiles.generate
 
 docs: $(READY) ## run every shown command and write its real output into the page
 	$(BIN)/python docs/console.py write README.md docs/tutorial/*.md docs/how-to/*.md
 
-completions: $(READY)
+completions: $(READY) ## the static completion files
 	$(BIN)/python -m dbctl.cli._complete
 
 smell: ## files in which a second subject may hide

@@ -49,6 +49,7 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'users deactivate:--id') wanted='' ;;
         'users deactivate:--inactive') wanted='' ;;
         'users unlock:--id') wanted='' ;;
+        'users check-password:--id') wanted='' ;;
         'users check-password:--password-file') wanted='@file' ;;
         'users import:--existing') wanted='fail skip' ;;
         'roles list:--limit') wanted='' ;;
@@ -62,6 +63,7 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'roles update:--priority') wanted='' ;;
         'roles permissions:--limit') wanted='' ;;
         'roles permissions:--offset') wanted='' ;;
+        'roles permissions:--sort') wanted='' ;;
         'settings list:--category') wanted='' ;;
         'settings list:--user') wanted='' ;;
         'settings list:--limit') wanted='' ;;
@@ -189,7 +191,7 @@ _dbctl() {
         'users activate') children=''; flags='--id --inactive --dry-run -n' ;;
         'users deactivate') children=''; flags='--id --inactive --dry-run -n' ;;
         'users unlock') children=''; flags='--id --dry-run -n' ;;
-        'users check-password') children=''; flags='--password-stdin --password-file' ;;
+        'users check-password') children=''; flags='--id --password-stdin --password-file' ;;
         'users import') children=''; flags='--existing --generate --dry-run -n' ;;
         'users export') children=''; flags='--secrets' ;;
         'roles') children='list show create update delete grant revoke matrix permissions can'; flags='' ;;
@@ -201,7 +203,7 @@ _dbctl() {
         'roles grant') children=''; flags='--dry-run -n' ;;
         'roles revoke') children=''; flags='--dry-run -n' ;;
         'roles matrix') children=''; flags='' ;;
-        'roles permissions') children=''; flags='--limit --offset' ;;
+        'roles permissions') children=''; flags='--limit --offset --sort' ;;
         'roles can') children=''; flags='--explain' ;;
         'settings') children='list get set reset validate export diff apply'; flags='' ;;
         'settings list') children=''; flags='--category --public --no-public --user --limit --offset --sort' ;;

@@ -145,7 +145,9 @@ def parse(file: Path) -> Configuration:
     mistakes: list[toml.Mistake] = []
     apps = {}
     for name, app in toml.structure(told, _File, text).apps.items():
-        apps[name] = _resolved(name, app, folder, lambda at, why: mistakes.append(toml.mistake(text, at, why)))
+        apps[name] = _resolved(
+            name, app, folder, lambda at, why: mistakes.append(toml.mistake(text, at, why))
+        )
     if mistakes:
         raise toml.TomlError(*sorted(mistakes, key=lambda one: one.line))
     return Configuration(path=file, apps=apps)
@@ -192,7 +194,7 @@ def _filled(text: str, at: Sequence[toml.Key], complain: Complain) -> str:
 
 
 def _absolute(url: Url, folder: Path) -> Url:
-    if url.engine != "sqlite":
+    if not url.is_file:
         return url
     return msgspec.structs.replace(url, path=str(folder / Path(url.path).expanduser()))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,7 +17,7 @@ def written_whole(path: Path, *, mode: int = 0o600, replace: bool = False) -> It
     """Give a text file (UTF-8) that gets the name ``path`` when the block ends well, and is removed when not.
 
     It is written beside its place, synced, renamed, and the directory is synced: a crash leaves the old file or the
-    new one. A symbolic link at ``path`` is followed, so that the link stays.
+    new one. A symbolic link at ``path`` is followed, so that the link stays; a file that is replaced keeps its mode.
 
     Raises:
         FileExistsAlreadyError: there is a file and ``replace`` is false.
@@ -32,6 +33,8 @@ def written_whole(path: Path, *, mode: int = 0o600, replace: bool = False) -> It
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
+                if replace and place.exists():
+                    os.fchmod(file.fileno(), stat.S_IMODE(place.stat().st_mode))
                 yield file
                 file.flush()
                 os.fsync(file.fileno())

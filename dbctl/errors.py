@@ -154,10 +154,10 @@ class UnreachableError(DbctlError):
 
 class CutOffWriteError(DbctlError):
     code, exit_status = "cut-off-write", Exit.UNREACHABLE
-    sentence = (
-        "{target} cannot be read: a write to it was cut off and has to be rolled back first, which reading may not do"
+    sentence = "{target} cannot be read: a write to it was cut off and has to be rolled back first, which reading may not do"
+    remedy = (
+        "Start the program that owns it, or run a dbctl command that changes it as a user who may write it."
     )
-    remedy = "Start the program that owns it, or run a dbctl command that changes it as a user who may write it."
 
 
 class NotADatabaseError(DbctlError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,7 +17,14 @@ Key = str | int
 
 LONGEST_SHOWN = 40  #: characters of a wrong value in a message
 #: What JSON Schema calls a kind of value, in the words of TOML.
-KINDS = {"object": "table", "array": "list", "string": "text", "integer": "whole number", "number": "number", "boolean": "boolean"}
+KINDS = {
+    "object": "table",
+    "array": "list",
+    "string": "text",
+    "integer": "whole number",
+    "number": "number",
+    "boolean": "boolean",
+}
 
 _LINE = re.compile(r" \(at line (\d+), column \d+\)")
 #: What tomllib says of something that is there twice, and what a person calls it.
@@ -26,9 +32,12 @@ _PLAINER = {
     re.compile(r"^Cannot overwrite a value"): "this key is there already",
     re.compile(r"^Duplicate inline table key"): "there already is a key",
     re.compile(r"^Cannot declare .* twice"): "this table is there already",
-    re.compile(r"^Cannot mutate immutable namespace .*"): "this table was closed already, by braces or brackets",
+    re.compile(
+        r"^Cannot mutate immutable namespace .*"
+    ): "this table was closed already, by braces or brackets",
 }
 _HEADER = re.compile(r"^\s*(\[\[?)\s*(.*?)\s*\]\]?\s*(#.*)?$")
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
 _NAME = re.compile(r'\s*("(?:[^"\\]|\\.)*"|\'[^\']*\'|[A-Za-z0-9_-]+)\s*(\.|=|$)')
 
 
@@ -54,6 +63,8 @@ def loads(text: str) -> dict[str, Any]:
     Raises:
         TomlError: it is not TOML.
     """
+    import tomllib  # noqa: PLC0415 - the built-in profiles come without it
+
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -98,7 +109,10 @@ def structure(told: object, kind: type[T], text: str, *, at: Sequence[Key] = ())
 
         wrong = Draft202012Validator(msgspec.json.schema(kind)).iter_errors(told)
         found = {
-            (*at, *path): reason for one in wrong for where, reason in _reasons(one) for path in [tuple(where)]
+            (*at, *path): reason
+            for one in wrong
+            for where, reason in _reasons(one)
+            for path in [tuple(where)]
         }
         mistakes = [mistake(text, path, reason) for path, reason in found.items()]
         raise TomlError(
@@ -150,7 +164,11 @@ def _in_words(error: Any) -> str:
         return f"{shown} is no {' or '.join(KINDS.get(kind, kind) for kind in wanted)}"
     if error.validator == "anyOf":
         kinds = [KINDS.get(one.validator_value, "") for one in error.context if one.validator == "type"]
-        return f"{shown} is no {' or '.join(dict.fromkeys(filter(None, kinds)))}" if any(kinds) else f"{shown} does not fit"
+        return (
+            f"{shown} is no {' or '.join(dict.fromkeys(filter(None, kinds)))}"
+            if any(kinds)
+            else f"{shown} does not fit"
+        )
     if error.validator == "enum":
         return f"{shown} is none of {', '.join(map(str, error.validator_value))}"
     return str(error.message) if len(error.message) <= 3 * LONGEST_SHOWN else f"{shown} does not fit"
@@ -159,6 +177,17 @@ def _in_words(error: Any) -> str:
 def mistake(text: str, path: Sequence[Key], reason: str) -> Mistake:
     """Return what is wrong at ``path``, with its line in ``text``."""
     return Mistake(line_of(text, path), dotted(path), reason)
+
+
+def quoted(text: str, *, value: bool = False) -> str:
+    """Return ``text`` as a file writes it: a key without quotes where it needs none, a value with them."""
+    if not value and _BARE.fullmatch(text):
+        return text
+    escaped = "".join(
+        f"\\{letter}" if letter in '"\\' else letter if letter.isprintable() else f"\\U{ord(letter):08X}"
+        for letter in text
+    )
+    return f'"{escaped}"'
 
 
 def dotted(path: Sequence[Key]) -> str:

@@ -29,9 +29,16 @@ class Url(Value, frozen=True, kw_only=True):
     password: Secret | None = None
     options: str = ""  #: what followed ``?``
 
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a path on this machine."""
+        return self.engine == "sqlite"
+
     def __str__(self) -> str:
-        if self.engine == "sqlite":
+        if self.is_file:
             return self.path
+        if self.engine == "lancedb":
+            return f"lancedb://{self.path}"
         login = self.user + (":***" if self.password else "") + "@" if self.user else ""
         port = f":{self.port}" if self.port else ""
         return f"{self.engine}://{login}{self.host}{port}/{self.path}"
@@ -50,13 +57,17 @@ def parse(text: str) -> Url:
         raise UrlInvalidError(reason="it is empty" if "\0" not in text else "it holds a NUL character")
     scheme, mark, rest = text.partition("://")
     if not mark:
-        return Url(engine="sqlite", path=text.removeprefix("sqlite:").removeprefix("file:"))
+        scheme, mark, rest = text.partition(":")
+        engine = SCHEMES.get(scheme.lower()) if mark else None
+        if engine is None:
+            return Url(engine="sqlite", path=text)
+        if engine != "sqlite":
+            raise UrlInvalidError(reason="the scheme wants :// behind it")
+        return _file(engine, rest)
     engine = SCHEMES.get(scheme.lower().partition("+")[0])
     if engine is None:
         raise UrlInvalidError(reason=f"unknown scheme; known: {', '.join(SCHEMES)}")
-    if engine in ("sqlite", "lancedb"):
-        return _file(engine, rest)
-    return _server(engine, rest)
+    return _file(engine, rest) if engine in ("sqlite", "lancedb") else _server(engine, rest)
 
 
 def _file(engine: str, rest: str) -> Url:
@@ -65,6 +76,8 @@ def _file(engine: str, rest: str) -> Url:
         path = path[1:]
     if not path.strip("/"):
         raise UrlInvalidError(reason="it names no file")
+    if options and engine == "sqlite":
+        raise UrlInvalidError(reason="the address of a file takes no ?options; write a ? of its name as %3F")
     return Url(engine=engine, path=_decoded(path), options=options)
 
 
@@ -94,4 +107,7 @@ def _decoded(text: str) -> str:
         return text
     from urllib.parse import unquote  # noqa: PLC0415 - seldom needed
 
-    return unquote(text)
+    decoded = unquote(text)
+    if "\0" in decoded:
+        raise UrlInvalidError(reason="it holds a NUL character")
+    return decoded

@@ -4,7 +4,7 @@
 
 A page is Markdown. Its blocks of language ``console`` hold commands after ``$ ``, each followed by what it prints. The
 blocks of one page run in order, in a folder of their own that is empty at first; a status other than 0 is shown as
-``[exit N]``.
+``[exit N]``. A block whose language is followed by a name, such as ``toml shop.toml``, is a file of that name.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 COLUMNS, LINES = 100, 50
-BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```(?:console|\w+ (?P<file>\S+))\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 class Terminal:
@@ -39,14 +39,18 @@ class Terminal:
             "TZ": "UTC",
         }
 
+    def put(self, name: str, text: str) -> None:
+        """Write a file, where the commands run."""
+        (self._here / name).write_text(text, encoding="utf-8")
+
     def run(self, command: str) -> str:
         """Return what ``command`` prints, each line without blanks at its end."""
         place = self._folder / ".place"
         ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
         script = f"{command}\nstatus=$?\npwd > {place}\nexit $status"
-        with subprocess.Popen(  # noqa: S603 - the command stands in a page of this project
-            ["bash", "-c", script],  # noqa: S607
+        with subprocess.Popen(
+            ["bash", "-c", script],
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
@@ -80,7 +84,10 @@ def rendered(text: str, terminal: Terminal) -> str:
     """Return the page with the real output of every command in it."""
 
     def block(found: re.Match[str]) -> str:
-        commands = [line for line in found[1].splitlines() if line.startswith("$ ")]
+        if found["file"]:
+            terminal.put(found["file"], found["text"])
+            return found[0]
+        commands = [line for line in found["text"].splitlines() if line.startswith("$ ")]
         return "```console\n" + "".join(f"{one}\n{terminal.run(one[2:])}" for one in commands) + "```"
 
     return BLOCK.sub(block, text)
@@ -93,13 +100,16 @@ def show(page: Path) -> None:
         end = 0
         text = page.read_text(encoding="utf-8")
         for found in BLOCK.finditer(text):
-            print(text[end : found.start()].strip(), end="\n\n")  # noqa: T201
-            for line in found[1].splitlines():
+            if found["file"]:
+                terminal.put(found["file"], found["text"])
+                continue  # it is shown with the prose
+            print(text[end : found.start()].strip(), end="\n\n")
+            for line in found["text"].splitlines():
                 if line.startswith("$ "):
-                    print(line, flush=True)  # noqa: T201
-                    print(terminal.run(line[2:]), flush=True)  # noqa: T201
+                    print(line, flush=True)
+                    print(terminal.run(line[2:]), flush=True)
             end = found.end()
-        print(text[end:].strip())  # noqa: T201
+        print(text[end:].strip())
 
 
 def main(words: list[str]) -> int:
@@ -116,7 +126,7 @@ def main(words: list[str]) -> int:
         if made != text and action == "write":
             page.write_text(made, encoding="utf-8")
         elif made != text:
-            print(f"{page}: shows what is not so; make docs writes it anew")  # noqa: T201
+            print(f"{page}: shows what is not so; make docs writes it anew")
             stale += 1
     return 1 if stale else 0
 

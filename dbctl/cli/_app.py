@@ -35,7 +35,7 @@ def selection(ctx: typer.Context) -> Selection:
 @contextmanager
 def opened(ctx: typer.Context, said: Selection | None = None) -> Iterator[App]:
     """Give the app that is meant, by the options or by ``said``; what it opens is closed at the end."""
-    with apps.opened(said or selection(ctx), timeout=call(ctx).timeout) as app:
+    with apps.opened(said or selection(ctx), timeout=call(ctx).timeout, only=call(ctx).db) as app:
         yield app
 
 

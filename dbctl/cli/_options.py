@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from typer._click import Command, Context, Parameter
+    from typer.core import TyperArgument, TyperOption
 
 _LARGEST = 2**63 - 1  # what databases count with
 EPILOG = "Options of every command (--app, --db, -o, …): dbctl --help."
@@ -211,13 +212,17 @@ def share(command: Command, *, top: bool = True) -> Command:
 
 @cache
 def _shared(*, hidden: bool) -> Sequence[Parameter]:
-    if hidden:
-        params = [copy(param) for param in _shared(hidden=False)]  # making them anew takes a hundred times as long
-    else:
-        params, _, _ = get_params_convertors_ctx_param_name_from_function(_options)
+    params = [copy(param) for param in _made()]
     for param in params:
         param.expose_value, param.callback = False, _remember
         param.hidden = hidden
+    return params
+
+
+@cache
+def _made() -> Sequence[TyperArgument | TyperOption]:
+    """Make the shared parameters, once: reading their annotations takes as long as a query."""
+    params, _, _ = get_params_convertors_ctx_param_name_from_function(_options)
     return params
 
 

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 _WARNINGS = "dbctl.warnings"
 _LONGEST_PASSWORD = 4096  # bytes; no app takes as many, and a wrong file ends here
-_GENERATED = 20  # characters of 62: 119 bits
 _TRIES = 3
 
 
@@ -172,11 +171,9 @@ def read_password(
     if (stdin, file is not None, generate).count(True) > 1:
         raise UsageError(detail="give one of --password-stdin, --password-file and --generate")
     if generate:
-        import secrets  # noqa: PLC0415  # these two are slow to import, and only wanted here
-        import string  # noqa: PLC0415
+        from dbctl.profiles.codecs import new_password  # noqa: PLC0415  # only wanted here
 
-        letters = string.ascii_letters + string.digits
-        return Secret("".join(secrets.choice(letters) for _ in range(_GENERATED))), True
+        return new_password(), True
     if stdin:
         return _password(sys.stdin.buffer.readline(_LONGEST_PASSWORD + 2)), False
     if file is not None:

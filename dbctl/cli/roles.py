@@ -9,7 +9,7 @@ import typer
 from dbctl.cli._app import carry_out, opened, show
 from dbctl.cli._options import DryRun, Limit, Offset, Sort, window
 from dbctl.errors import Exit, UsageError
-from dbctl.services import roles
+from dbctl.services import role_changes, roles
 from dbctl.services.apps import App
 from dbctl.services.user_table import database_of
 
@@ -22,7 +22,9 @@ Permissions: TypeAlias = Annotated[
     list[str],
     typer.Argument(metavar="PERMISSION...", help="Permissions by name; games.* means all that fit."),
 ]
-Description: TypeAlias = Annotated[str, typer.Option("--description", metavar="TEXT", help="What it is for.")]
+Description: TypeAlias = Annotated[
+    str | None, typer.Option("--description", metavar="TEXT", help="What it is for; empty takes it away.")
+]
 Priority: TypeAlias = Annotated[
     int | None,
     typer.Option("--priority", metavar="N", help="Higher means more privileged, where the app keeps it."),
@@ -47,7 +49,7 @@ def show_(ctx: typer.Context, role: Role) -> int:
 def create(
     ctx: typer.Context,
     role: Role,
-    description: Description = "",
+    description: Annotated[str, typer.Option("--description", metavar="TEXT", help="What it is for.")] = "",
     priority: Priority = None,
     permissions: Annotated[
         list[str] | None,
@@ -59,7 +61,7 @@ def create(
 ) -> int:
     """Add a role."""
     with opened(ctx) as found:
-        prepared = roles.create_role(
+        prepared = role_changes.create_role(
             found, role, description=description, priority=priority, permissions=permissions or ()
         )
         return carry_out(ctx, found, prepared, database=database_of(found))
@@ -69,32 +71,34 @@ def create(
 def update(
     ctx: typer.Context,
     role: Role,
-    name: Annotated[str, typer.Option("--name", metavar="NAME", help="Its new name.")] = "",
-    description: Description = "",
+    name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="Its new name.")] = None,
+    description: Description = None,
     priority: Priority = None,
     dry_run: DryRun = False,
 ) -> int:
     """Change a role's name, description or priority."""
-    told = {"name": name or None, "description": description or None, "priority": priority}
+    told = {"name": name, "description": description, "priority": priority}
     fields = {word: value for word, value in told.items() if value is not None}
     if not fields:
         raise UsageError(detail="nothing to change was given: --name, --description or --priority")
     with opened(ctx) as found:
-        return carry_out(ctx, found, roles.update_role(found, role, fields), database=database_of(found))
+        return carry_out(
+            ctx, found, role_changes.update_role(found, role, fields), database=database_of(found)
+        )
 
 
 @app.command()
 def delete(ctx: typer.Context, role: Role, dry_run: DryRun = False) -> int:
     """Delete a role that nobody holds."""
     with opened(ctx) as found:
-        return carry_out(ctx, found, roles.delete_role(found, role), database=database_of(found))
+        return carry_out(ctx, found, role_changes.delete_role(found, role), database=database_of(found))
 
 
 @app.command()
 def grant(ctx: typer.Context, role: Role, permissions: Permissions, dry_run: DryRun = False) -> int:
     """Give a role permissions."""
     with opened(ctx) as found:
-        prepared = roles.grant(found, role, permissions)
+        prepared = role_changes.grant(found, role, permissions)
         return carry_out(ctx, found, prepared, database=database_of(found), notes=_cached(found))
 
 
@@ -102,7 +106,7 @@ def grant(ctx: typer.Context, role: Role, permissions: Permissions, dry_run: Dry
 def revoke(ctx: typer.Context, role: Role, permissions: Permissions, dry_run: DryRun = False) -> int:
     """Take permissions from a role."""
     with opened(ctx) as found:
-        prepared = roles.revoke(found, role, permissions)
+        prepared = role_changes.revoke(found, role, permissions)
         return carry_out(ctx, found, prepared, database=database_of(found), notes=_cached(found))
 
 
@@ -114,10 +118,10 @@ def matrix(ctx: typer.Context) -> int:
 
 
 @app.command()
-def permissions(ctx: typer.Context, limit: Limit = 1000, offset: Offset = 0) -> int:
+def permissions(ctx: typer.Context, limit: Limit = 1000, offset: Offset = 0, sort: Sort = "") -> int:
     """List permissions and the roles that have each."""
     with opened(ctx) as found:
-        return show(ctx, found, roles.list_permissions(found, window(limit, offset, "")))
+        return show(ctx, found, roles.list_permissions(found, window(limit, offset, sort)))
 
 
 @app.command()

@@ -12,7 +12,7 @@ from dbctl.cli._app import carry_out, contents, opened, show
 from dbctl.cli._options import DryRun, Limit, Offset, Sort, window
 from dbctl.errors import Exit
 from dbctl.render.look import Format
-from dbctl.services import settings
+from dbctl.services import setting_changes, setting_files, settings
 from dbctl.services.apps import App
 from dbctl.services.setting_table import database_of, section
 
@@ -75,7 +75,7 @@ def set_(
 ) -> int:
     """Change a setting, if its own schema takes the value."""
     with opened(ctx) as found:
-        prepared = settings.set_setting(found, key, value, login=user)
+        prepared = setting_changes.set_setting(found, key, value, login=user)
         return carry_out(ctx, found, prepared, database=_database(found, user), notes=_cached(found, user))
 
 
@@ -86,7 +86,7 @@ def reset(ctx: typer.Context, key: Key, user: User = "", dry_run: DryRun = False
         return carry_out(
             ctx,
             found,
-            settings.reset_setting(found, key, login=user),
+            setting_changes.reset_setting(found, key, login=user),
             database=_database(found, user),
             notes=_cached(found, user),
         )
@@ -110,9 +110,9 @@ def export(ctx: typer.Context, user: User = "") -> int:
 @app.command()
 def diff(ctx: typer.Context, file: File, user: User = "") -> int:
     """Show what a file and the app have differently."""
-    wanted = settings.read_wanted(contents(file, "file of settings"), str(file))
+    wanted = setting_files.read_wanted(contents(file, "file of settings"), str(file))
     with opened(ctx) as found:
-        return show(ctx, found, settings.diff(found, wanted, login=user))
+        return show(ctx, found, setting_files.diff(found, wanted, login=user))
 
 
 @app.command()
@@ -127,9 +127,9 @@ def apply(
     dry_run: DryRun = False,
 ) -> int:
     """Bring the settings to what a file says, all in one transaction."""
-    wanted = settings.read_wanted(contents(file, "file of settings"), str(file))
+    wanted = setting_files.read_wanted(contents(file, "file of settings"), str(file))
     with opened(ctx) as found:
-        prepared = settings.apply(found, wanted, mode.value, login=user)
+        prepared = setting_files.apply(found, wanted, mode.value, login=user)
         return carry_out(ctx, found, prepared, database=_database(found, user), notes=_cached(found, user))
 
 

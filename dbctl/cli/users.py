@@ -12,16 +12,26 @@ from dbctl.cli._app import Ids, Inactive, Logins, carry_out, contents, opened, p
 from dbctl.cli._options import DryRun, Limit, Offset, Sort, window
 from dbctl.cli._run import progress, read_password
 from dbctl.errors import UsageError
-from dbctl.model import Secret
+from dbctl.model import Value
 from dbctl.render.look import Format
-from dbctl.services import user_changes, user_transfer, users
+from dbctl.services import user_changes, user_creation, user_deletion, user_files, user_transfer, users
 from dbctl.services.apps import App
+from dbctl.services.user_creation import NewUser
+from dbctl.services.user_entries import Existing
+from dbctl.services.user_filters import Filter
 from dbctl.services.user_table import database_of
-from dbctl.services.user_transfer import Existing
 
 app = typer.Typer(name="users", help="Users of the app.", no_args_is_help=True, rich_markup_mode=None)
 
-Login: TypeAlias = Annotated[str, typer.Argument(metavar="LOGIN", help="A username or an e-mail address.")]
+Login: TypeAlias = Annotated[
+    str, typer.Argument(metavar="LOGIN", help="What they sign in with: the username, in most apps.")
+]
+OneLogin: TypeAlias = Annotated[
+    list[str] | None, typer.Argument(metavar="LOGIN", help="A username or an e-mail address.")
+]
+Active: TypeAlias = Annotated[
+    bool | None, typer.Option("--active/--no-active", help="Whether they may sign in.")
+]
 Stdin: TypeAlias = Annotated[
     bool, typer.Option("--password-stdin", help="Read the password from the first line of standard input.")
 ]
@@ -33,7 +43,7 @@ Generate: TypeAlias = Annotated[
     bool, typer.Option("--generate", help="Make a password up and show it once, in the answer.")
 ]
 Role: TypeAlias = Annotated[
-    str, typer.Option("--role", metavar="ROLE", help="The role; else the app's own default.")
+    str, typer.Option("--role", metavar="ROLE", help="The role; a new user has the app's own default else.")
 ]
 Email: TypeAlias = Annotated[str, typer.Option("--email", metavar="ADDRESS", help="The e-mail address.")]
 Name: TypeAlias = Annotated[
@@ -63,7 +73,7 @@ def list_(
     sort: Sort = "",
 ) -> int:
     """List users."""
-    wanted = users.Filter(
+    wanted = Filter(
         role=role,
         active=active,
         never_signed_in=never,
@@ -89,7 +99,7 @@ def create(
     role: Role = "",
     name: Name = "",
     fields: Fields = None,
-    active: Annotated[bool, typer.Option("--active/--no-active", help="Whether they may sign in.")] = True,
+    active: Active = None,
     with_settings: Annotated[
         bool,
         typer.Option(
@@ -103,13 +113,17 @@ def create(
 ) -> int:
     """Add a user."""
     with opened(ctx) as found:
-        new = _new(ctx, found, username, email, name, fields, role, active, stdin, file, generate, dry_run)
-        new = structs.replace(new, with_settings=with_settings)
+        given = _typed(found, username, fields, email=email, name=name, role=role, active=active)
+        new = NewUser(fields=given, with_settings=with_settings)
+        user_creation.create_user(
+            found, new
+        ).plan()  # whatever else is wrong is said before a password is asked for
+        new = _with_password(ctx, found, new, _Source(stdin=stdin, file=file, generate=generate))
         gives = found.profile.users and found.profile.users.new_settings and not with_settings
         notes = [
             "no user settings were added, as when an admin of the app adds a user; --with-settings adds them"
         ]
-        prepared = user_changes.create_user(found, new)
+        prepared = user_creation.create_user(found, new)
         return carry_out(ctx, found, prepared, database=database_of(found), notes=notes if gives else ())
 
 
@@ -121,16 +135,23 @@ def ensure(
     role: Role = "",
     name: Name = "",
     fields: Fields = None,
-    active: Annotated[bool, typer.Option("--active/--no-active", help="Whether they may sign in.")] = True,
+    active: Active = None,
     stdin: Stdin = False,
     file: PasswordFile = None,
     generate: Generate = False,
     dry_run: DryRun = False,
 ) -> int:
-    """Make sure that a user is there with these values; the password counts only for one who has to be added."""
+    """Make sure that a user is there with these values.
+
+    What is not given stays as it is. The password counts only for one who has to be added.
+    """
     with opened(ctx) as found:
-        new = _new(ctx, found, username, email, name, fields, role, active, stdin, file, generate, dry_run)
-        return carry_out(ctx, found, user_changes.ensure_user(found, new), database=database_of(found))
+        given = _typed(found, username, fields, email=email, name=name, role=role, active=active)
+        new = NewUser(fields=given)
+        user_creation.ensure_user(found, new).plan()
+        if user_creation.wants_password(found, new):
+            new = _with_password(ctx, found, new, _Source(stdin=stdin, file=file, generate=generate))
+        return carry_out(ctx, found, user_creation.ensure_user(found, new), database=database_of(found))
 
 
 @app.command()
@@ -144,7 +165,7 @@ def update(
     dry_run: DryRun = False,
 ) -> int:
     """Change what is known of a user, such as the e-mail address."""
-    values = _given(email=email, name=name) | pairs(fields or (), "--set")
+    values = _given(fields, email=email, name=name)
     if not values:
         raise UsageError(detail="nothing to change was given: --email, --name or --set FIELD=VALUE")
     with opened(ctx) as found:
@@ -162,16 +183,14 @@ def delete(
 ) -> int:
     """Delete users with all that is theirs; what that is, per table, is shown first."""
     with opened(ctx) as found:
-        prepared = user_changes.delete_users(found, who(logins, ids, inactive))
+        prepared = user_deletion.delete_users(found, who(logins, ids, inactive))
         return carry_out(ctx, found, prepared, database=database_of(found))
 
 
 @app.command("set-password")
 def set_password(
     ctx: typer.Context,
-    login: Annotated[
-        list[str] | None, typer.Argument(metavar="LOGIN", help="A username or an e-mail address.")
-    ] = None,
+    login: OneLogin = None,
     ids: Ids = None,
     stdin: Stdin = False,
     file: PasswordFile = None,
@@ -180,8 +199,12 @@ def set_password(
 ) -> int:
     """Set a user's password and end their sessions."""
     with opened(ctx) as found:
-        hashed, made = _hashed(ctx, found, stdin, file, generate, dry_run)
-        prepared = user_changes.set_password(found, who(login, ids), hashed, made)
+        meant = who(login, ids)
+        user_changes.set_password(found, meant, "").plan()  # who it is comes before the question
+        new = _with_password(
+            ctx, found, NewUser(fields={}), _Source(stdin=stdin, file=file, generate=generate)
+        )
+        prepared = user_changes.set_password(found, meant, new.hashed, new.generated)
         return carry_out(ctx, found, prepared, database=database_of(found))
 
 
@@ -239,11 +262,18 @@ def unlock(ctx: typer.Context, logins: Logins = None, ids: Ids = None, dry_run: 
 
 
 @app.command("check-password")
-def check_password(ctx: typer.Context, login: Login, stdin: Stdin = False, file: PasswordFile = None) -> int:
+def check_password(
+    ctx: typer.Context,
+    login: OneLogin = None,
+    ids: Ids = None,
+    stdin: Stdin = False,
+    file: PasswordFile = None,
+) -> int:
     """Say whether a password is a user's: exit 0 where it is, 1 where it is not."""
     with opened(ctx) as found:
+        user = users.single(found, who(login, ids))
         password, _ = read_password(ctx, stdin=stdin, file=file, generate=False, confirm=False)
-        return show(ctx, found, users.check_password(found, login, password))
+        return show(ctx, found, users.check_password(found, user, password))
 
 
 @app.command("import")
@@ -264,7 +294,7 @@ def import_(
     dry_run: DryRun = False,
 ) -> int:
     """Add the users of a file, all in one transaction or none."""
-    lines = user_transfer.read_lines(contents(file, "file of users"), str(file))
+    lines = user_files.read_lines(contents(file, "file of users"), str(file))
     with opened(ctx) as found, progress(ctx, "Hashing passwords", len(lines)) as advance:
         prepared = user_transfer.import_users(
             found, lines, file=str(file), existing=existing, generate=generate, advance=advance
@@ -284,47 +314,46 @@ def export(
         )
 
 
-def _given(**values: str) -> dict[str, str]:
-    return {field: text for field, text in values.items() if text}
+class _Source(Value, frozen=True, kw_only=True):
+    """Where a new password comes from; from a question where nothing says."""
+
+    stdin: bool
+    file: Path | None
+    generate: bool
 
 
-def _new(
-    ctx: typer.Context,
-    found: App,
-    username: str,
-    email: str,
-    name: str,
-    fields: list[str] | None,
-    role: str,
-    active: bool,
-    stdin: bool,
-    file: Path | None,
-    generate: bool,
-    dry_run: bool,
-) -> user_changes.NewUser:
+def _given(fields: list[str] | None, **options: str) -> dict[str, str]:
+    """Return what options and ``--set`` say of a user's fields."""
+    values = {field: text for field, text in options.items() if text}
+    more = pairs(fields or (), "--set")
+    for field in more.keys() & values.keys():
+        raise UsageError(detail=f"{field} is given twice: by --{field} and by --set")
+    return values | more
+
+
+def _typed(
+    found: App, username: str, fields: list[str] | None, *, active: bool | None, **options: str
+) -> dict[str, str]:
+    """Return what is wanted of a user; the argument is the first of the fields by which the app's users sign in."""
     login = users.table(found).told.login[0]
-    values = _given(**{login: username}, **({} if login == "email" else {"email": email}), name=name)
-    hashed, made = _hashed(ctx, found, stdin, file, generate, dry_run)
-    return user_changes.NewUser(
-        fields=values | pairs(fields or (), "--set"), role=role, active=active, hashed=hashed, generated=made
-    )
+    options = {field: text for field, text in options.items() if field != login}
+    word = "" if active is None else "true" if active else "false"
+    values = _given(fields, **options, active=word)
+    if login in values:
+        raise UsageError(detail=f"{login} is given twice: as the argument and by --set")
+    return {login: username} | values
 
 
-def _hashed(
-    ctx: typer.Context,
-    found: App,
-    stdin: bool,
-    file: Path | None,
-    generate: bool,
-    dry_run: bool,
-) -> tuple[str, Secret | None]:
-    """Return the hash of the password that was given, and the password where dbctl made it up."""
-    asked = stdin or file is not None or generate
-    if (
-        found.profile.users is None
-        or (found.profile.users.password is None and not asked)
-        or (dry_run and not asked)
-    ):
-        return "", None
-    password, made = read_password(ctx, stdin=stdin, file=file, generate=generate)
-    return user_changes.hash_password(found, password), password if made else None
+def _with_password(ctx: typer.Context, found: App, new: NewUser, source: _Source) -> NewUser:
+    """Return ``new`` with the hash of the password that was given; ``--dry-run`` only looks at it, where one is given."""
+    dry_run = bool(ctx.params.get("dry_run"))
+    asked = source.stdin or source.file is not None or source.generate
+    lacks = found.profile.users is None or found.profile.users.password is None
+    if (dry_run or lacks) and not asked:
+        return new
+    password, made = read_password(ctx, stdin=source.stdin, file=source.file, generate=source.generate)
+    user_creation.check_password(found, password)
+    if dry_run:
+        return new
+    hashed = user_creation.hash_password(found, password)
+    return structs.replace(new, hashed=hashed, generated=password if made else None)

@@ -1,7 +1,6 @@
 """What a profile can say. A section is an ability: an app without the section does not have it."""
 
-from __future__ import annotations
-
+# Without postponed annotations: msgspec reads them in every run, and text would have to be compiled each time.
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
@@ -116,6 +115,14 @@ class NewSetting(Section, frozen=True, kw_only=True):
     otherwise: str = msgspec.field(name="else", default="")
 
 
+class StatisticsRow(Section, frozen=True, kw_only=True):
+    """One row of figures about each user."""
+
+    table: str
+    user: str
+    columns: Sequence[str]
+
+
 class Users(Section, frozen=True, kw_only=True):
     """Users: their table, what identifies them, what the app accepts."""
 
@@ -136,12 +143,12 @@ class Users(Section, frozen=True, kw_only=True):
     new_settings: Mapping[str, NewSetting] = {}
 
 
-class StatisticsRow(Section, frozen=True, kw_only=True):
-    """One row of figures about each user."""
+class Link(Section, frozen=True, kw_only=True):
+    """A table of pairs: role and permission."""
 
     table: str
-    user: str
-    columns: Sequence[str]
+    role: str
+    permission: str
 
 
 class Permissions(Section, frozen=True, kw_only=True):
@@ -154,14 +161,6 @@ class Permissions(Section, frozen=True, kw_only=True):
     resource: Name = "resource?"
     action: Name = "action?"
     link: Link
-
-
-class Link(Section, frozen=True, kw_only=True):
-    """A table of pairs: role and permission."""
-
-    table: str
-    role: str
-    permission: str
 
 
 class BuiltIn(Section, frozen=True, kw_only=True):
@@ -232,3 +231,19 @@ class Profile(Section, frozen=True, kw_only=True):
     settings: Sequence[Settings] = ()
     search: Sequence[Search] = ()
     audit: Audit | None = None
+
+    def abilities(self) -> list[str]:
+        """Return what dbctl can do for the app, in words."""
+        told: dict[str, object] = {
+            "users": self.users,
+            "passwords": self.users and self.users.password,
+            "lockout": self.users and self.users.lockout,
+            "roles": self.roles or (self.users and self.users.role),
+            "permissions": self.roles and self.roles.permissions,
+            "settings": any(one.scope == "system" for one in self.settings),
+            "settings of users": any(one.scope == "user" for one in self.settings),
+            "migrations": any(one.migrations for one in self.databases.values()),
+            "search": self.search,
+            "audit": self.audit,
+        }
+        return [word for word, section in told.items() if section]

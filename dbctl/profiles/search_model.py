@@ -5,8 +5,7 @@ that ends in ``?`` may be missing. Where deployments differ in more than that, s
 whose tables and columns the live schema has is the one that counts.
 """
 
-from __future__ import annotations
-
+# Without postponed annotations: msgspec reads them in every run, and text would have to be compiled each time.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Literal, TypeAlias
 

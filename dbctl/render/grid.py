@@ -67,7 +67,7 @@ def blocks(result: object, columns: Sequence[str] = ()) -> list[Block]:
         return _plan(result.plan)
     if isinstance(result, Plan):
         return _plan(result)
-    if isinstance(result, (Page, Findings)):
+    if isinstance(result, (Page, Findings)) and (columns or not result.brief()):
         items = result.items if isinstance(result, Page) else result.findings
         rows = [fields_of(item) if columns else _brief(item) for item in items]
         return [_table(rows, names_of(rows, columns), 0)] if rows else []

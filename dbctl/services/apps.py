@@ -11,6 +11,7 @@ from dbctl.engines import registry
 from dbctl.engines.base import Readable, Writable
 from dbctl.errors import (
     AbilityMissingError,
+    CutOffWriteError,
     DatabaseUnknownError,
     DatabaseUnsetError,
     ReadOnlyError,
@@ -27,8 +28,8 @@ T = TypeVar("T")
 class App:
     """One configured app. Databases open when they are asked for, and close with it."""
 
-    def __init__(self, configured: config.App, profile: Profile, *, timeout: float) -> None:
-        self.configured, self.profile, self.timeout = configured, profile, timeout
+    def __init__(self, configured: config.App, profile: Profile, *, timeout: float, only: str = "") -> None:
+        self.configured, self.profile, self.timeout, self.only = configured, profile, timeout, only
         self.name, self.protected = configured.name, configured.protected
         self.used: list[str] = []  #: the databases that were opened, in the order of their first use
         self._readers: dict[str, Readable] = {}
@@ -75,7 +76,7 @@ class App:
         """
         if section:
             return section
-        others = [name for name in loader.names() if getattr(loader.load(name), what.rsplit(maxsplit=1)[-1], None)]
+        others = [name for name in loader.names() if what in loader.load(name).abilities()]
         raise AbilityMissingError(
             app=self.name, profile=self.profile.name, ability=what, others=", ".join(others) or "none"
         )
@@ -90,7 +91,7 @@ class App:
         if name in self._writers:
             return self._writers[name]
         if name not in self._readers:
-            opened = registry.open_for_reading(self.url(name), self.target(name), timeout=self.timeout)
+            opened = self._open_for_reading(name)
             try:
                 self._recognise(name, opened)
             except BaseException:  # an open connection must not outlive the failure
@@ -98,6 +99,17 @@ class App:
                 raise
             self._readers[name] = opened
         return self._readers[name]
+
+    def _open_for_reading(self, name: str) -> Readable:
+        url, target = self.url(name), self.target(name)
+        try:
+            return registry.open_for_reading(url, target, timeout=self.timeout)
+        except CutOffWriteError:
+            if self.database(name).mode == "read-only":
+                raise
+        # What the profile lets dbctl write is rolled back by opening it so, as the app itself would; it changes no row.
+        registry.open_for_writing(url, target, timeout=self.timeout, pragmas={}).close()
+        return registry.open_for_reading(url, target, timeout=self.timeout)
 
     @contextmanager
     def writer(self, name: str, purpose: str, *, create: bool = False) -> Iterator[Writable]:
@@ -140,6 +152,8 @@ class App:
             opened.close()
 
     def _use(self, name: str) -> None:
+        if self.only not in ("", name):
+            raise UsageError(detail=f"this works on {self.target(name)}, not on --db {self.only!r}")
         if name not in self.used:
             self.used.append(name)
 
@@ -157,10 +171,16 @@ class App:
 
 
 @contextmanager
-def opened(selection: config.Selection, *, timeout: float) -> Iterator[App]:
-    """Find the app that is meant and close what was opened at the end."""
+def opened(selection: config.Selection, *, timeout: float, only: str = "") -> Iterator[App]:
+    """Find the app that is meant and close what was opened at the end.
+
+    Args:
+        selection: what the options said.
+        timeout: how long to wait for a lock, in seconds.
+        only: the one database that may be opened; a command that wants another is refused.
+    """
     configured = config.find(selection)
-    app = App(configured, loader.load(configured.profile), timeout=timeout)
+    app = App(configured, loader.load(configured.profile), timeout=timeout, only=only)
     unknown = [name for name in configured.databases if name not in app.profile.databases]
     if unknown and unknown != ["main"]:
         raise DatabaseUnknownError(app=app.name, name=unknown[0], names=", ".join(app.profile.databases))
@@ -168,14 +188,3 @@ def opened(selection: config.Selection, *, timeout: float) -> Iterator[App]:
         yield app
     finally:
         app.close()
-
-
-def only(app: App, asked: str, possible: str) -> str:
-    """Return the one database that a command can work on, where ``--db`` named it or nothing.
-
-    Raises:
-        UsageError: another one was asked for.
-    """
-    if asked and asked != possible:
-        raise UsageError(detail=f"this command works on {app.target(possible)}, not on {asked!r}")
-    return possible

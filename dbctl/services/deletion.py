@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from dbctl.engines.base import Readable, Where, Within
 from dbctl.errors import ConstraintError
@@ -17,8 +17,17 @@ class Touched(Value, frozen=True, kw_only=True):
     step: str  #: what happens to them, for the plan
 
 
-def reach(db: Readable, table: str, doomed: Sequence[Where], path: Sequence[str] = ()) -> list[Touched]:
+def reach(
+    db: Readable,
+    table: str,
+    doomed: Sequence[Where],
+    path: Sequence[str] = (),
+    *,
+    before: Collection[str] = (),
+) -> list[Touched]:
     """Return everything that foreign keys would do when the ``doomed`` rows of ``table`` are deleted.
+
+    ``before`` holds those that will point there no longer, as ``table.column``, because their rows are deleted first.
 
     A table that refers to itself, or back to one on the way, is followed once; its rows further down go along too.
 
@@ -28,6 +37,8 @@ def reach(db: Readable, table: str, doomed: Sequence[Where], path: Sequence[str]
     found: list[Touched] = []
     path = [*path, table]
     for key in db.references(table):
+        if f"{key.table}.{key.columns[0]}" in before:
+            continue
         within = Within(key.columns, table, key.to, doomed)
         count = db.count(key.table, [within]) if key.table not in path else 0
         if not count:

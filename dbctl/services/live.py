@@ -21,6 +21,11 @@ def find_column(table: Table | None, name: Name | None) -> str | None:
     return None
 
 
+def may_lack(name: Name) -> bool:
+    """Return whether a deployment may do without the column."""
+    return any(one.endswith("?") for one in ([name] if isinstance(name, str) else name))
+
+
 class Live:
     """One table of one open database."""
 
@@ -43,21 +48,15 @@ class Live:
             SchemaLacksError: it is missing, and its name does not say that it may be.
         """
         column = find_column(self.table, name)
-        if column is None and name:
-            optional = (isinstance(name, str) and name.endswith("?")) or not isinstance(name, str)
-            if not optional:
-                raise SchemaLacksError(
-                    target=self.db.target, what=f"column {self.name}.{name}", purpose=self._purpose
-                )
+        if column is None and name and not may_lack(name):
+            raise self._lacks(name)
         return column
 
     def get(self, name: Name) -> str:
         """Return the column; raises SchemaLacksError where it is missing."""
         column = self.find(name)
         if column is None:
-            raise SchemaLacksError(
-                target=self.db.target, what=f"column {self.name}.{name}", purpose=self._purpose
-            )
+            raise self._lacks(name)
         return column
 
     def encode(self, column: str, value: object) -> object:
@@ -95,3 +94,8 @@ class Live:
         return [
             name for name, column in self.table.columns.items() if column.required and name not in covered
         ]
+
+    def _lacks(self, name: Name) -> SchemaLacksError:
+        told = [one.removesuffix("?") for one in ([name] if isinstance(name, str) else name)]
+        what = f"column {self.name}.{' or '.join(told)}"
+        return SchemaLacksError(target=self.db.target, what=what, purpose=self._purpose)

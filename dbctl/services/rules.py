@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from dbctl.errors import ValueInvalidError
 from dbctl.model import Secret
+from dbctl.profiles.codecs import read_time
 from dbctl.profiles.model import Rule
 
 LONGEST_SHOWN = 40  #: characters of a refused value in a message
+#: What may be typed for yes and no.
+WORDS = {
+    word: meant
+    for meant, words in ((True, "true yes on t y 1"), (False, "false no off f n 0"))
+    for word in words.split()
+}
 
 
 def check_rule(what: str, given: str, rule: Rule | None) -> None:
@@ -30,6 +39,30 @@ def check_secret(what: str, secret: Secret, rule: Rule | None) -> None:
     reason = "it holds a NUL character" if "\0" in given else _no_text(given) or _broken(given, rule)
     if reason:
         raise ValueInvalidError(what=f"the {what}", value="(not shown)", reason=reason)
+
+
+def read_word(what: str, given: str) -> bool:
+    """Return what a word for yes or no means.
+
+    Raises:
+        ValueInvalidError: it is neither.
+    """
+    if given.strip().lower() not in WORDS:
+        raise ValueInvalidError(what=what, value=ascii(cut(given)), reason="it is neither true nor false")
+    return WORDS[given.strip().lower()]
+
+
+def read_moment(what: str, given: str) -> datetime:
+    """Return the moment that was typed, in any form that an app stores; UTC where it names no zone.
+
+    Raises:
+        ValueInvalidError: it is none.
+    """
+    found = read_time(given)
+    if found is None:
+        reason = "it is not written like 2026-01-31 or 2026-01-31T12:00:00Z"
+        raise ValueInvalidError(what=what, value=ascii(cut(given)), reason=reason)
+    return found
 
 
 def cut(text: str) -> str:

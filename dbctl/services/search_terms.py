@@ -108,13 +108,13 @@ class Compiler:
         return [
             Not(self._meets(key, Term(key.names[0], "exact", value=True)))
             for key in self.search.key
-            if key.hidden and key.names[0] not in asked and self._fitting(key) is not None
+            if key.hidden and key.names[0] not in asked and self.fitting(key) is not None
         ]
 
     def order_of(self, term: Term) -> Order | None:
         """Return the order that rows have in what ``term`` asks for, where its key has one."""
         key = self.by_name[term.key or ""]
-        shape = self._fitting(key)
+        shape = self.fitting(key)
         if shape is None or not shape.order or term.negated:
             return None
         through = self._along(key, shape, term)
@@ -143,7 +143,7 @@ class Compiler:
         for column in present(self.tables, table, shape.lists):
             element = term.op == "exact" and not empty
             tests.append(
-                self._element(column, str(term.value)) if element else self._value(key, term, column)
+                Condition(column, "element", term.value) if element else self._value(key, term, column)
             )
         if shape.path:
             tests.append(self._along(key, shape, term))
@@ -201,21 +201,6 @@ class Compiler:
         equal: Op = "=" if key.case or key.kind != "text" else "same"
         return Condition(column, equal if term.op == "exact" else "<" if term.op == "<" else ">", term.value)
 
-    def _element(self, column: str, wanted: str) -> Where:
-        """Return the condition that ``column`` holds ``wanted`` among values parted by semicolons.
-
-        Apps part them with or without a space, so the texts in use are read; there are far fewer of them than rows.
-        """
-        stored = self.db.tally(self.search.table, column, [Condition(column, "contains", wanted.strip())])
-        same = wanted.casefold().strip()
-        among = [
-            text
-            for text in stored
-            if isinstance(text, str)
-            and (text.casefold() == same or same in (part.strip() for part in text.casefold().split(";")))
-        ]
-        return Condition(column, "in", among)
-
     def _shape(self, key: SearchKey) -> Shape:
         """Return the shape that the live schema has.
 
@@ -223,7 +208,7 @@ class Compiler:
             NotSupportedError: it has none, and the profile says what to do instead.
             SchemaLacksError: it has none.
         """
-        fitting = self._fitting(key)
+        fitting = self.fitting(key)
         if fitting is not None:
             return fitting
         name = key.names[0]
@@ -235,7 +220,8 @@ class Compiler:
             purpose=f"the key {name}",
         )
 
-    def _fitting(self, key: SearchKey) -> Shape | None:
+    def fitting(self, key: SearchKey) -> Shape | None:
+        """Return the first of the places of a key that the live schema has, or None."""
         for shape in key.shape or [key]:
             places = [*present(self.tables, self.search.table, [*shape.columns, *shape.lists]), *shape.path]
             if places and next(self._lacks(shape), None) is None:

@@ -5,22 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from difflib import get_close_matches
-from typing import Any
 
 from dbctl.engines.base import AllOf, Condition, Readable, Where, Writable
-from dbctl.errors import AbilityMissingError, SchemaLacksError, SettingMissingError, ValueInvalidError
+from dbctl.errors import SchemaLacksError, SettingMissingError, ValueInvalidError
 from dbctl.model import Row, Value, now
 from dbctl.profiles.codecs import read_boolean, read_time
 from dbctl.profiles.model import Settings, SettingsShape
 from dbctl.services.apps import App
 from dbctl.services.live import Live, find_column
 from dbctl.services.rules import check_rule
+from dbctl.services.setting_values import LONGEST_SHOWN, against_schema, is_text, load_json, number
 from dbctl.services.user_table import User, UserTable
 from dbctl.services.user_table import text as as_text
 
+#: How a person may write a boolean. The app itself reads fewer words: ``SettingTable.read_value``.
 TRUE, FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
-LONGEST_SHOWN = 60  #: characters of a refused value in a message
+LARGEST_WHOLE = 2**53  #: above it, floating-point numbers leave whole ones out
 #: What a value that is no text yet is, in the words of a profile's types; the first that a shape knows counts.
 KINDS: Mapping[type, Sequence[str]] = {
     bool: ("boolean",),
@@ -45,8 +45,15 @@ class Setting(Value, frozen=True, kw_only=True):
     schema: object = None  #: the JSON Schema that the app stores with it
 
     def brief(self) -> Row:
-        words = ("key", "value", "type", "default", "public", "updated_at", "updated_by")
+        words = ("key", "value", "type", "public", "updated_at", "updated_by")
         return {word: getattr(self, word) for word in words}
+
+
+class SettingShown(Setting, frozen=True, kw_only=True):
+    """Answer of ``settings get``: all that is known of it, in a table, too."""
+
+    def brief(self) -> Row:
+        return {}
 
 
 class SettingTable:
@@ -54,14 +61,10 @@ class SettingTable:
 
     def __init__(self, app: App, db: Readable, user: User | None = None) -> None:
         self.app, self.db, self.user = app, db, user
-        found = section(app, "user" if user else "system")
-        if found is None:
-            what = "settings of users" if user else "settings"
-            raise AbilityMissingError(
-                app=app.name, profile=app.profile.name, ability=what, others="see dbctl apps list"
-            )
-        self.told: Settings = found
-        self.live = Live(app.profile, db, found.table, "settings")
+        scope, what = ("user", "settings of users") if user else ("system", "settings")
+        found: Settings = app.ability(section(app, scope), what)
+        self.told = found
+        self.live = Live(app.profile, db, found.table, what)
         self.shape = self._shape()
         key = self.shape.key if self.shape else found.key
         self.keys = [self.live.get(one) for one in ([key] if isinstance(key, str) else key or [])]
@@ -93,10 +96,10 @@ class SettingTable:
             found = self.read([self.at(key)])
             if found:
                 return found[0]
-        known = [setting.key for setting in self.read()]
-        near = get_close_matches(key, known, n=3) or [
-            one for one in known if one.casefold() == key.casefold()
-        ]
+        from difflib import get_close_matches  # noqa: PLC0415 - only a mistake pays for it
+
+        folded = {setting.key.casefold(): setting.key for setting in self.read()}
+        near = [folded[one] for one in get_close_matches(key.casefold(), folded, n=3)]
         raise SettingMissingError(
             key=key, target=self.db.target, near=f" Near: {', '.join(near)}." if near else ""
         )
@@ -135,10 +138,29 @@ class SettingTable:
                 raise ValueError("it is neither true nor false")
             return text.strip().lower() in TRUE
         if kind in ("integer", "float", "number"):
-            return _number(text, whole=kind == "integer")
+            return number(text, whole=kind == "integer")
         if kind == "json":
             return load_json(text)
         return text
+
+    def read_value(self, stored: object, kind: str) -> object:
+        """Return the value that a stored text means to the app; the text itself where it means none of that kind."""
+        if stored is None:
+            return None
+        text = str(stored)
+        if kind == "boolean":
+            return {
+                self.told.true: True,
+                "true": True,
+                "1": True,
+                self.told.false: False,
+                "false": False,
+                "0": False,
+            }.get(text, text)
+        try:
+            return self.typed(text, kind)
+        except ValueError:  # shown as it stands; ``settings validate`` reports it
+            return stored
 
     def stored(self, value: object, kind: str) -> str:
         """Return the text that is stored for a typed value."""
@@ -146,6 +168,8 @@ class SettingTable:
             return self.told.true if value else self.told.false
         if kind == "json":
             return json.dumps(value, ensure_ascii=False)
+        if isinstance(value, float) and value.is_integer() and abs(value) <= LARGEST_WHOLE:
+            value = int(value)  # 10.0 is the same number, but some apps read it as text
         return str(value)
 
     def check(self, setting: Setting, value: object) -> None:
@@ -176,9 +200,22 @@ class SettingTable:
             not isinstance(value, wanted[kind]) or (isinstance(value, bool) and kind != "boolean")
         ):
             return f"it is not of type {setting.type}"
+        if not is_text(value):
+            return "it holds half of a character pair, which is no text"
         if isinstance(setting.schema, str):
             return f"its own schema in {self.live.name} is no JSON"
-        return _against_schema(value, setting.schema) if setting.schema is not None else ""
+        return against_schema(value, setting.schema) if setting.schema is not None else ""
+
+    def check_new(self, key: str, value: object) -> None:
+        """Refuse a new setting whose key or value the app would not take; raises as ``check`` does."""
+        check_rule("key", key, self.told.rules.get("key"))
+        if not all(self.split(key)):
+            raise ValueInvalidError(what="the key", value=repr(key), reason="it is written CATEGORY.KEY")
+        self.check(Setting(key=key, value=value, type=self.type_for(value) or "string"), value)
+
+    def whose(self) -> dict[str, object]:
+        """Return the part of a record that says whose setting it was, where it was not the app's."""
+        return {"user": self.user.login} if self.user else {}
 
     def type_for(self, value: object) -> str:
         """Return the stored word for the type of a new setting's value.
@@ -262,12 +299,12 @@ class SettingTable:
         key = ".".join(str(row[column]) for column in self.keys)
         stored_type = str(row[self.type]) if self.type else "string"
         kind = self.kind(stored_type)
-        category = told.get("category", key.partition(".")[0] if len(self.keys) > 1 else None)
+        category = told.get("category", key.partition(".")[0] if "." in key else None)
         by = told.get("updated_by")
         return Setting(
             key=key,
             category=as_text(category),
-            value=self._read_value(row[self.value], kind),
+            value=self.read_value(row[self.value], kind),
             type=stored_type,
             default=self._default(key, told, kind),
             public=None if told.get("public") is None else read_boolean(told["public"]),
@@ -277,17 +314,9 @@ class SettingTable:
             schema=_schema(told.get("schema")),
         )
 
-    def _read_value(self, stored: object, kind: str) -> object:
-        if stored is None:
-            return None
-        try:
-            return self.typed(str(stored), kind)
-        except ValueError:  # shown as it stands; ``settings validate`` reports it
-            return stored
-
     def _default(self, key: str, told: Mapping[str, object], kind: str) -> object:
         if "default" in self.fields:
-            return self._read_value(told.get("default"), kind)
+            return self.read_value(told.get("default"), kind)
         return self.shape.defaults.get(key) if self.shape else None
 
 
@@ -302,35 +331,6 @@ def database_of(app: App, scope: str) -> str:
     return (told.database if told else "") or app.main()
 
 
-def load_json(text: str) -> object:
-    """Return what JSON says.
-
-    Raises:
-        ValueError: it is not JSON, or nested too deeply.
-    """
-    try:
-        return json.loads(text)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"it is no JSON ({error.msg}, column {error.colno})") from error
-
-
-def _number(text: str, *, whole: bool) -> int | float:
-    try:
-        return int(text)
-    except ValueError:
-        if whole:
-            raise ValueError("it is no whole number") from None
-    try:
-        number = float(text)
-    except ValueError:
-        raise ValueError("it is no number") from None
-    if number != number or number in (float("inf"), float("-inf")):  # noqa: PLR0124 - only NaN differs from itself
-        raise ValueError("it is no number that can be stored")
-    return number
-
-
 def _schema(stored: object) -> object:
     """Return a stored JSON Schema; the text itself where it is no JSON."""
     if stored is None or stored == "":
@@ -339,23 +339,3 @@ def _schema(stored: object) -> object:
         return load_json(str(stored))
     except ValueError:
         return str(stored)
-
-
-def _against_schema(value: object, schema: Any) -> str:
-    # 60 ms, and only where a schema is stored
-    from jsonschema import Draft202012Validator  # noqa: PLC0415
-    from jsonschema.exceptions import SchemaError, ValidationError, best_match  # noqa: PLC0415
-    from referencing import Registry  # noqa: PLC0415
-    from referencing.exceptions import Unresolvable  # noqa: PLC0415
-
-    try:
-        Draft202012Validator.check_schema(schema)
-        # An empty registry: a schema from a database must not make dbctl fetch anything.
-        wrong: ValidationError | None = best_match(
-            Draft202012Validator(schema, registry=Registry()).iter_errors(value)
-        )
-    except SchemaError as error:
-        return f"its own schema is no JSON Schema ({error.message})"
-    except (Unresolvable, RecursionError) as error:
-        return f"its own schema cannot be used ({type(error).__name__})"
-    return wrong.message if wrong else ""

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from dbctl import config, durable
+from dbctl import config, durable, toml
 from dbctl.engines import registry
-from dbctl.errors import AlreadyExistsError, DbctlError, FileMissingError, UsageError
+from dbctl.errors import (
+    AlreadyExistsError,
+    DatabaseNotFoundError,
+    DatabaseUnknownError,
+    DbctlError,
+    FileMissingError,
+    NotSupportedError,
+    UsageError,
+)
 from dbctl.model import Done, Plan
 from dbctl.profiles import loader
 from dbctl.profiles.model import Database, Profile
+from dbctl.url import Url
 
 DEEPEST = 5  #: levels below the directory that are looked through
 #: Folders in which no app keeps its databases, and which can be huge.
 SKIPPED = frozenset({"node_modules", ".git", ".venv", "__pycache__"})
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 class Initialised(Done, frozen=True, kw_only=True):
@@ -38,30 +49,21 @@ class Setup:
         """Look for the databases.
 
         Raises:
-            FileMissingError: a database that must be there was not found below the directory.
-            UsageError: several files could be the one.
+            DatabaseNotFoundError: a database that must be there was not found below the directory.
+            UsageError: several files could be the one, or the app's name would not do.
             AlreadyExistsError: the configuration has such an app.
         """
         told = loader.load(profile)
         self.app = app or told.name
         self.protected = False  #: nothing is destroyed
         self._file, self._marked = file, protected
-        self._profile = str(Path(profile).resolve()) if profile.endswith(".toml") else profile
+        self._profile = self._relative(Path(profile)) if profile.endswith(".toml") else profile
+        if not NAME.fullmatch(self.app):
+            raise UsageError(
+                detail=f"--app {self.app!r}: a name is made of letters, digits, dots, dashes and underscores"
+            )
         if not directory.is_dir():
             raise FileMissingError(what="directory", path=directory)
-        given = config.given(urls, Path.cwd())
-        found = {
-            name: Path(given[name].path) if name in given else _find(told, name, directory)
-            for name in told.databases
-        }
-        self._missing = [name for name, path in found.items() if path is None]
-        self._databases = {name: path for name, path in found.items() if path is not None}
-        self._migrations = {
-            name: folder
-            for name, database in told.databases.items()
-            for folder in _folders(database, directory)
-            if name in self._databases
-        }
         if file.is_file() and self.app in config.read(file).apps:
             raise AlreadyExistsError(
                 target=file,
@@ -69,48 +71,80 @@ class Setup:
                 name=self.app,
                 instead="Choose another name with --app, or edit the file.",
             )
+        addresses = self._given(told, urls) | {
+            name: self._relative(path)
+            for name in told.databases
+            if name not in config.given(urls, Path.cwd()) and (path := _find(told, name, directory))
+        }
+        self._databases = {name: addresses[name] for name in told.databases if name in addresses}
+        self._missing = [name for name in told.databases if name not in addresses]
+        self._migrations = {
+            name: self._relative(folder)
+            for name, database in told.databases.items()
+            for folder in _folders(database, directory)
+            if name in self._databases
+        }
 
     def plan(self) -> Plan:
         """Return what would be written."""
         verb = "add to" if self._file.exists() else "create"
         steps = [f"{verb} {self._file}: [apps.{self.app}]"]
-        steps += [f"{name} = {path}" for name, path in self._databases.items()]
-        steps += [f"migrations of {name} = {path}" for name, path in self._migrations.items()]
+        steps += [f"{name} = {address}" for name, address in self._databases.items()]
+        steps += [f"migrations of {name} = {folder}" for name, folder in self._migrations.items()]
         return Plan(title=f"Configure {self.app}", target=self.app, steps=steps, rows={})
 
     def apply(self, seen: str | None = None) -> Initialised:
-        """Write the configuration, whole or not at all; what stands in it stays, comments too."""
-        del seen  # nothing else writes what this writes
-        import tomlkit  # noqa: PLC0415 - only this command writes TOML
+        """Write the configuration, whole or not at all; what stands in it stays, to the letter.
 
-        document = (
-            tomlkit.parse(self._file.read_text(encoding="utf-8"))
-            if self._file.exists()
-            else tomlkit.document()
-        )
-        if "apps" not in document:
-            document.add("apps", tomlkit.table(is_super_table=True))
-        entry = tomlkit.table()
-        entry.add("profile", self._profile)
-        if self._marked:
-            entry["protected"] = True
-        for word, told in (("databases", self._databases), ("migrations", self._migrations)):
-            if told:
-                table = tomlkit.table()
-                for name, path in told.items():
-                    table.add(name, self._relative(path))
-                entry.add(word, table)
-        document["apps"].add(self.app, entry)
-        with durable.written_whole(self._file, mode=0o600, replace=True) as out:
-            out.write(tomlkit.dumps(document))
+        Raises:
+            UsageError: what stands in it leaves no room for another table of apps.
+        """
+        del seen  # nothing else writes what this writes
+        there = self._file.exists()
+        before = self._file.read_bytes().decode() if there else ""
+        gap = "" if not before else "\n" if before.endswith("\n") else "\n\n"
+        text = before + gap + self._entry()
+        try:
+            toml.loads(text.removeprefix("\ufeff"))
+        except toml.TomlError as error:
+            detail = f"{self._file} takes no further table [apps.{self.app}] ({error}); write it into the file by hand"
+            raise UsageError(detail=detail) from error
+        with durable.written_whole(self._file, mode=0o600, replace=there) as out:
+            out.write(text)
         return Initialised(
             app=self.app,
             profile=self._profile,
             config=str(self._file),
-            databases={name: str(path) for name, path in self._databases.items()},
-            migrations={name: str(path) for name, path in self._migrations.items()},
+            databases=self._databases,
+            migrations=self._migrations,
             missing=self._missing,
         )
+
+    def _entry(self) -> str:
+        lines = [f"[apps.{toml.quoted(self.app)}]", f"profile = {toml.quoted(self._profile, value=True)}"]
+        lines += ["protected = true"] if self._marked else []
+        for word, told in (("databases", self._databases), ("migrations", self._migrations)):
+            if told:
+                lines += ["", f"[apps.{toml.quoted(self.app)}.{word}]"]
+                lines += [
+                    f"{toml.quoted(name)} = {toml.quoted(path, value=True)}" for name, path in told.items()
+                ]
+        return "\n".join(lines) + "\n"
+
+    def _given(self, told: Profile, urls: Sequence[str]) -> dict[str, str]:
+        """Return what ``--url`` says of each database, as the file will say it."""
+        found = {}
+        for name, url in config.given(urls, Path.cwd()).items():
+            if name not in told.databases:
+                raise DatabaseUnknownError(app=self.app, name=name, names=", ".join(told.databases))
+            if url.engine not in told.databases[name].engines:
+                engines = " or ".join(told.databases[name].engines)
+                raise NotSupportedError(
+                    what=url.engine, by=f"{told.title}'s {name}", instead=f"It lives in {engines}."
+                )
+            text = next(text for text in urls if text.startswith(f"{name}="))
+            found[name] = self._relative(Path(url.path)) if url.is_file else text.partition("=")[2]
+        return found
 
     def _relative(self, path: Path) -> str:
         return os.path.relpath(path.resolve(), self._file.resolve().parent)
@@ -120,26 +154,35 @@ def _find(profile: Profile, name: str, directory: Path) -> Path | None:
     """Return the file of a database below ``directory``; None where it may be missing and is."""
     told = profile.databases[name]
     for pattern in told.find:
-        if _is_one(directory / pattern, told, name):
+        if (directory / pattern).is_file() and not _unfit(directory / pattern, told, name):
             return directory / pattern
     wanted = {Path(pattern).name for pattern in told.find}
-    found = [path for path in _walk(directory) if path.name in wanted and _is_one(path, told, name)]
+    closed: list[str] = []
+    files = {path.resolve(): path for path in _walk(directory, closed) if path.name in wanted}
+    reasons = {path: _unfit(path, told, name) for path in files.values()}
+    found = [path for path, reason in reasons.items() if not reason]
     nearest = [path for path in found if len(path.parts) == min(len(one.parts) for one in found)]
     if len(nearest) > 1:
         names = ", ".join(str(path) for path in nearest)
         raise UsageError(
             detail=f"several files could be the database {name}: {names}; say which with --url {name}=PATH"
         )
-    if nearest:
-        return nearest[0]
-    if told.optional:
-        return None
-    what = f"database {name} of {profile.title} ({' or '.join(sorted(wanted))}) below"
-    raise FileMissingError(what=what, path=directory)
+    if nearest or told.optional:
+        return nearest[0] if nearest else None
+    seen = [f" {path} is not it: {reason}." for path, reason in reasons.items()]
+    seen += [f" {folder} could not be looked into." for folder in closed]
+    raise DatabaseNotFoundError(
+        name=name,
+        profile=profile.title,
+        files=" or ".join(sorted(wanted)),
+        directory=directory,
+        seen="".join(seen),
+    )
 
 
-def _walk(directory: Path) -> Iterator[Path]:
-    for root, folders, files in os.walk(directory):
+def _walk(directory: Path, closed: list[str]) -> Iterator[Path]:
+    """Yield the files below ``directory``; ``closed`` gets the folders that do not let anybody look."""
+    for root, folders, files in os.walk(directory, onerror=lambda error: closed.append(error.filename)):
         folders[:] = sorted(set(folders) - SKIPPED)
         if len(Path(root).relative_to(directory).parts) >= DEEPEST:
             folders.clear()
@@ -147,19 +190,19 @@ def _walk(directory: Path) -> Iterator[Path]:
             yield Path(root) / file
 
 
-def _is_one(path: Path, told: Database, name: str) -> bool:
-    if not path.is_file():
-        return False
+def _unfit(path: Path, told: Database, name: str) -> str:
+    """Return why a file is not the database, or nothing."""
     try:
-        opened = registry.open_for_reading(
-            config.given([f"{name}={path.resolve()}"], path.parent)[name], name, timeout=1
-        )
-    except DbctlError:
-        return False
+        opened = registry.open_for_reading(Url(engine="sqlite", path=str(path.resolve())), name, timeout=1)
+    except DbctlError as error:
+        return str(error)
     try:
-        return all(table in opened.tables() for table in told.needs)
+        lacking = [table for table in told.needs if table not in opened.tables()]
+    except DbctlError as error:
+        return str(error)
     finally:
         opened.close()
+    return f"it lacks table {', '.join(lacking)}" if lacking else ""
 
 
 def _folders(told: Database, directory: Path) -> list[Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dbctl.engines.base import AllOf, AnyOf, Condition, Readable, Where, Writable
+from dbctl.engines.base import AnyOf, Condition, Readable, Where, Writable
 from dbctl.model import Value, now
 from dbctl.profiles.model import SignedIn
 from dbctl.services.live import Live
@@ -97,5 +97,5 @@ def _not_ended(live: Live, told: SignedIn) -> list[Where]:
             conditions.append(AnyOf([Condition(column, "=", None), Condition(column, "=", "")]))
         else:
             value = live.constants({name: constant})[column]
-            conditions.append(AnyOf([Condition(column, "=", None), AllOf([Condition(column, "!=", value)])]))
+            conditions.append(AnyOf([Condition(column, "=", None), Condition(column, "!=", value)]))
     return conditions

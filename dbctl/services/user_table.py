@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from dbctl.engines.base import AllOf, AnyOf, Condition, Not, Order, Readable, Where, Within
 from dbctl.errors import (
@@ -20,16 +20,10 @@ from dbctl.profiles.codecs import read_boolean, read_time
 from dbctl.profiles.model import Users
 from dbctl.services.apps import App
 from dbctl.services.live import Live
-from dbctl.services.rules import check_rule, cut
+from dbctl.services.rules import check_rule, cut, read_moment, read_word
 
 #: Fields that every app's users have for dbctl, whatever their columns are called.
 TIMES = ("created_at", "updated_at", "last_login_at")
-#: What may be typed for yes and no.
-WORDS = {
-    word: meant
-    for meant, words in ((True, "true yes on t y 1"), (False, "false no off f n 0"))
-    for word in words.split()
-}
 
 
 class User(Value, frozen=True, kw_only=True):
@@ -98,6 +92,27 @@ class UserTable:
         )
         return [self._user(dict(zip(columns, row, strict=True))) for row in rows]
 
+    def column(self, field: str) -> str:
+        """Return the column of a mapped field.
+
+        Raises:
+            UsageError: the profile maps no such field, or the live schema lacks it.
+        """
+        if field not in self.fields:
+            raise UsageError(
+                detail=f"users have no field {field!r}; they have: {', '.join(['id', 'role', *self.fields])}"
+            )
+        return self.fields[field]
+
+    def role_column(self) -> str:
+        """Return the column that holds a user's role.
+
+        Raises:
+            AbilityMissingError: the app has no roles.
+        """
+        self.app.ability(self.told.role, "roles")
+        return str(self.role)
+
     def roles(self) -> dict[object, str]:
         """Return the roles there are: what a user's row holds, and the name of it."""
         told = self.told.role
@@ -114,6 +129,10 @@ class UserTable:
                 self._role_names = {label: label for label in labels}
         return self._role_names
 
+    def role_name(self, key: object) -> str | None:
+        """Return the name of the role that a user's row holds."""
+        return self.roles().get(key, None if key is None else f"(unknown: {key})")
+
     def role_key(self, name: str) -> object:
         """Return what a user's row holds for the role of that name, whose case does not count.
 
@@ -126,43 +145,21 @@ class UserTable:
                 return key
         raise RoleMissingError(name=name, target=self.db.target, names=", ".join(self.roles().values()))
 
-    def where_field(self, field: str, wanted: str) -> Where:
-        """Return the condition that a mapped field holds ``wanted``; a time is meant by its day, in UTC.
-
-        Raises:
-            UsageError: the profile maps no such field.
-            ValueInvalidError: it cannot hold that.
-        """
-        if field == "id":
-            return Condition(self.id, "=", wanted)
-        if field == "login":
-            return AnyOf([Condition(column, "same", wanted) for column in self.login_columns()])
-        if field in TIMES:
-            day = _moment(field, wanted)
-            span = [Condition(self._field(field), ">=", day), Condition(self._field(field), "<", _after(day))]
-            return AllOf(span)
-        if field == "active":
-            return self.where_active(active=_word(field, wanted))
-        if field == "role":
-            return Condition(self._role_column(), "=", self.role_key(wanted))
-        return Condition(self._field(field), "same", wanted)
-
     def where_inactive(self, lasted: timedelta) -> Where:
         """Return the condition that a user has not signed in for so long; whoever never did counts from creation."""
-        seen, since = self._field("last_login_at"), now() - lasted
-        never = [Condition(seen, "=", None), Condition(seen, "=", "")]
-        created = self.fields.get("created_at")
-        idle: Where = AllOf([AnyOf(never), Condition(created, "<", since)]) if created else AnyOf(never)
+        seen, since = self.column("last_login_at"), now() - lasted
+        never, created = self.where_never_signed_in(), self.fields.get("created_at")
+        idle = AllOf([never, Condition(created, "<", since)]) if created else never
         return AnyOf([Condition(seen, "<", since), idle])
 
     def where_never_signed_in(self) -> Where:
         """Return the condition that a user has never signed in."""
-        seen = self._field("last_login_at")
+        seen = self.column("last_login_at")
         return AnyOf([Condition(seen, "=", None), Condition(seen, "=", "")])
 
     def where_active(self, *, active: bool) -> Where:
         """Return the condition that a user may sign in, or may not."""
-        column = self._field("active")
+        column = self.column("active")
         holds = Condition(column, "=", self.live.encode(column, True))  # noqa: FBT003 - the value itself
         return holds if active else Not(holds)
 
@@ -207,7 +204,7 @@ class UserTable:
         field = self.told.login[0]
         if field not in fields:
             raise UsageError(detail=f"{field} is missing")
-        return self._only(fields[field], [Condition(self._field(field), "same", fields[field])])
+        return self._only(fields[field], [Condition(self.column(field), "same", fields[field])])
 
     def _only(self, login: str, where: Sequence[Where]) -> User | None:
         near = self.read(where) if login.isprintable() else []
@@ -218,12 +215,30 @@ class UserTable:
 
     def login_columns(self) -> list[str]:
         """Return the columns that hold what a person may type to sign in."""
-        return [self._field(field) for field in self.told.login]
+        return [self.column(field) for field in self.told.login]
 
     def taken(self, field: str, value: str, *, besides: object = None) -> bool:
         """Whether another user has that value, whatever its case, in a field by which users sign in."""
-        near = self.db.select(self.live.name, [self.id], [Condition(self._field(field), "same", value)])
+        near = self.db.select(self.live.name, [self.id], [Condition(self.column(field), "same", value)])
         return any(key != besides for (key,) in near)
+
+    def again(self, found: Sequence[User]) -> list[User]:
+        """Return users as they are now, in the same order."""
+        fresh = {
+            user.id: user
+            for user in self.read([self.live.among(self.told.id.column, [user.id for user in found])])
+        }
+        return [fresh[user.id] for user in found]
+
+    @staticmethod
+    def fold(login: str) -> str:
+        """Return what two logins that differ only in case have in common.
+
+        Only in ASCII, as the databases of most apps compare: what a database folds besides, its own key refuses.
+        """
+        if login.isascii():
+            return login.lower()
+        return "".join(letter.lower() if letter.isascii() else letter for letter in login)
 
     # Guarding ------------------------------------------------------------------------------------------------
 
@@ -236,7 +251,7 @@ class UserTable:
         known = [name for name in self.roles().values() if self.is_admin(name)]
         if not known:
             return
-        admins = Condition(self._role_column(), "=", self.role_key(known[0]))
+        admins = Condition(self.role_column(), "=", self.role_key(known[0]))
         holding = [admins, self.where_active(active=True)] if "active" in self.fields else [admins]
         active = {key for (key,) in self.db.select(self.live.name, [self.id], holding)}
         gone = {user.id: user.login for user in leaving if user.id in active}
@@ -258,11 +273,11 @@ class UserTable:
         """
         if field == "role":
             return self.roles()[self.role_key(given)]
-        self._field(field)
+        self.column(field)
         if field == "active":
-            return _word(field, given)
+            return read_word(field, given)
         if field in TIMES:
-            return _moment(field, given) if given else None
+            return read_moment(field, given) if given else None
         check_rule(field, given, self.told.rules.get(field))
         if given != given.strip():
             raise ValueInvalidError(
@@ -275,23 +290,12 @@ class UserTable:
         columns: dict[str, object] = {}
         for field, value in values.items():
             if field == "role":
-                columns[self._role_column()] = self.role_key(str(value))
+                columns[self.role_column()] = self.role_key(str(value))
             else:
-                columns[self._field(field)] = self.live.encode(self._field(field), value)
+                columns[self.column(field)] = self.live.encode(self.column(field), value)
         return columns
 
     # Within ----------------------------------------------------------------------------------------------------
-
-    def _field(self, field: str) -> str:
-        if field not in self.fields:
-            raise UsageError(
-                detail=f"users have no field {field!r}; they have: {', '.join(['id', 'role', *self.fields])}"
-            )
-        return self.fields[field]
-
-    def _role_column(self) -> str:
-        self.app.ability(self.told.role, "roles")
-        return str(self.role)
 
     def _by_id(self, key: str) -> User:
         whole = "INT" in self.live.table.columns[self.id].type
@@ -316,10 +320,10 @@ class UserTable:
                 )
             ]
         if field == "role":
-            return [Order([self._role_column()], descending)]
+            return [Order([self.role_column()], descending)]
         if field == "id":
             return [Order([self.id], descending)]
-        column = self._field("username" if field == "login" and "username" in self.fields else field)
+        column = self.column("username" if field == "login" and "username" in self.fields else field)
         return [Order([column], descending, time=field in TIMES, nocase=field not in TIMES)]
 
     def _user(self, row: Mapping[str, object]) -> User:
@@ -329,7 +333,7 @@ class UserTable:
         return User(
             id=row[self.id],
             login=str(login),
-            role=self._role_name(row[self.role]) if self.role else None,
+            role=self.role_name(row[self.role]) if self.role else None,
             active=read_boolean(told["active"]) if "active" in told else None,
             username=text(told.get("username")),
             email=text(told.get("email")),
@@ -340,31 +344,7 @@ class UserTable:
             extra={field: value for field, value in told.items() if field not in User.__struct_fields__},
         )
 
-    def _role_name(self, key: object) -> str | None:
-        return self.roles().get(key, None if key is None else f"(unknown: {key})")
-
 
 def text(value: object) -> str | None:
     """Return what is stored as text; None for NULL."""
     return None if value is None else str(value)
-
-
-def _word(field: str, given: str) -> bool:
-    if given.strip().lower() not in WORDS:
-        raise ValueInvalidError(what=field, value=ascii(cut(given)), reason="it is neither true nor false")
-    return WORDS[given.strip().lower()]
-
-
-def _moment(field: str, given: str) -> datetime:
-    found = read_time(given)
-    if found is None:
-        reason = "it is not written like 2026-01-31 or 2026-01-31T12:00:00Z"
-        raise ValueInvalidError(what=field, value=ascii(cut(given)), reason=reason)
-    return found
-
-
-def _after(day: datetime) -> datetime:
-    try:
-        return day + timedelta(days=1)
-    except OverflowError:
-        return datetime.max.replace(tzinfo=UTC)

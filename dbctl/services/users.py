@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from dbctl.engines.base import Condition, Order, Readable, Where
-from dbctl.errors import PasswordWrongError
-from dbctl.model import Page, Secret, Value, Window
+from dbctl.engines.base import Condition, Order, Readable
+from dbctl.errors import PasswordWrongError, UsageError
+from dbctl.model import Page, Row, Secret, Value, Window
 from dbctl.profiles.codecs import HASHES, read_time
 from dbctl.services import roles, settings
 from dbctl.services.apps import App
 from dbctl.services.live import Live, find_column
 from dbctl.services.setting_table import section
+from dbctl.services.user_filters import Filter, conditions
 from dbctl.services.user_sessions import Tokens, count_tokens
 from dbctl.services.user_table import User, UserTable, Who, database_of
-
-
-class Filter(Value, frozen=True, kw_only=True):
-    """Which users a list is about: those that meet everything said."""
-
-    role: str = ""
-    active: bool | None = None
-    never_signed_in: bool = False
-    inactive: timedelta | None = None
-    fields: Mapping[str, str] = {}  #: a mapped field and the value it must have
 
 
 class Activity(Value, frozen=True, kw_only=True):
@@ -55,6 +46,13 @@ class UserShown(Value, frozen=True, kw_only=True):
     extra: Mapping[str, object] = {}
 
 
+class UsersShown(Page[UserShown], frozen=True, kw_only=True):
+    """All that is known of several users."""
+
+    def brief(self) -> Row:
+        return {f"{user.login} (id {user.id})": user for user in self.items}
+
+
 class PasswordChecked(Value, frozen=True, kw_only=True):
     """Answer of ``users check-password``."""
 
@@ -70,40 +68,44 @@ def table(app: App) -> UserTable:
 def list_users(app: App, wanted: Filter, window: Window) -> Page[User]:
     """Return the users that meet every part of ``wanted``."""
     users = table(app)
-    where: list[Where] = [users.where_field(field, text) for field, text in wanted.fields.items()]
-    if wanted.role:
-        where.append(users.where_field("role", wanted.role))
-    if wanted.active is not None:
-        where.append(users.where_active(active=wanted.active))
-    if wanted.never_signed_in:
-        where.append(users.where_never_signed_in())
-    if wanted.inactive is not None:
-        where.append(users.where_inactive(wanted.inactive))
+    where = conditions(users, wanted)
     items = users.read(where, window=window)
     total = users.db.count(users.live.name, where)
     return Page(items=items, total=total, limit=window.limit, offset=window.offset)
 
 
-def show_users(app: App, who: Who) -> UserShown | Page[UserShown]:
+def show_users(app: App, who: Who) -> UserShown | UsersShown:
     """Return all that is known of the user who is meant; a page of them where several are."""
     users = table(app)
     found = [_shown(users, user) for user in users.find(who)]
-    return found[0] if len(found) == 1 else Page(items=found, total=len(found))
+    return found[0] if len(found) == 1 else UsersShown(items=found, total=len(found))
 
 
-def check_password(app: App, login: str, password: Secret) -> PasswordChecked:
+def single(app: App, who: Who) -> User:
+    """Return the one user who is meant.
+
+    Raises:
+        UsageError: nobody or several were named.
+        UserMissingError, AmbiguousLoginError: a login fits nobody, or several.
+    """
+    found = table(app).find(who)
+    if len(found) != 1:
+        raise UsageError(detail="name one user")
+    return found[0]
+
+
+def check_password(app: App, user: User, password: Secret) -> PasswordChecked:
     """Say that a password fits what is stored.
 
     Raises:
         PasswordWrongError: it does not.
     """
     users = table(app)
-    user = users.one(login)
     told = app.ability(users.told.password, "passwords")
     stored = users.db.select(
         users.live.name, [users.live.get(told.column)], [Condition(users.id, "=", user.id)]
     )
-    if not HASHES[told.codec].fits(password, str(stored[0][0])):
+    if not (stored and HASHES[told.codec].fits(password, str(stored[0][0]))):
         raise PasswordWrongError(login=user.login)
     return PasswordChecked(login=user.login, matches=True)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
 import pytest
@@ -27,10 +26,17 @@ TRIES = [
 def snapshot(folder: Path) -> dict[str, tuple[object, ...]]:
     """Return everything of every file: content, size, times, owner, mode."""
     told = {}
-    for name in sorted(os.listdir(folder)):
-        found = (folder / name).stat()
-        digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
-        told[name] = (digest, found.st_size, found.st_mtime_ns, found.st_ino, found.st_mode, found.st_uid)
+    for file in folder.iterdir():
+        found = file.stat()
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        told[file.name] = (
+            digest,
+            found.st_size,
+            found.st_mtime_ns,
+            found.st_ino,
+            found.st_mode,
+            found.st_uid,
+        )
     return told
 
 

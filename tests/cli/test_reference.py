@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -91,7 +93,9 @@ def deployment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
         flashpoint_web.deployed_user_db(folder / "backend" / "user.db")
         flashpoint_web.launcher_extras_db(folder / "Data" / "flashpoint.sqlite")
         flashpoint_web.add_user(folder / "backend" / "user.db", "admin", 1)
-    (folder / "people.csv").write_text("username,email,password\nmia,mia@example.org,long enough\n", encoding="utf-8")
+    (folder / "people.csv").write_text(
+        "username,email,password\nmia,mia@example.org,long enough\n", encoding="utf-8"
+    )
     (folder / "wanted.json").write_text(json.dumps({KEYS[request.param]: "Arcade"}), encoding="utf-8")
     Setup("flashpoint-web", folder, app="fp", file=folder / "dbctl.toml", urls=(), protected=False).apply()
     return folder
@@ -104,12 +108,16 @@ def here(deployment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     shutil.copytree(deployment, folder)
     own = Path(shipped("migrations")) / "flashpoint-web" / "user"
     shutil.copytree(own, folder / "migrations")
-    (folder / "migrations" / "005_notes.sql").write_text("create table notes (text text);\n", encoding="utf-8")
+    (folder / "migrations" / "005_notes.sql").write_text(
+        "create table notes (text text);\n", encoding="utf-8"
+    )
     if deployment.name == "deployed":  # the folder that this ledger belongs to
         shutil.rmtree(folder / "migrations")
         (folder / "migrations").mkdir()
         (folder / "migrations" / "001_complete_schema.sql").write_text("select 1;\n", encoding="utf-8")
-        (folder / "migrations" / "002_notes.sql").write_text("create table notes (text text);\n", encoding="utf-8")
+        (folder / "migrations" / "002_notes.sql").write_text(
+            "create table notes (text text);\n", encoding="utf-8"
+        )
     monkeypatch.chdir(folder)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_DATA_HOME", raising=False)
@@ -122,16 +130,16 @@ def said(line: str, folder: Path) -> list[str]:
     """Return the words of a line for the deployment in ``folder``."""
     game = "none"
     if "{game}" in line:
-        import sqlite3  # noqa: PLC0415
-
-        with sqlite3.connect(folder / "Data" / "flashpoint.sqlite") as connection:
+        path = folder / "Data" / "flashpoint.sqlite"
+        with closing(sqlite3.connect(f"file:{path}?immutable=1", uri=True)) as connection:
             game = connection.execute("select id from game").fetchone()[0]
-        connection.close()
     return line.format(key=KEYS[folder.name], game=game, migrations="migrations").split()
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_an_answer_is_what_its_schema_promises(line: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_answer_is_what_its_schema_promises(
+    line: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = said(line, here)
     capsys.readouterr()
     status = main([*words, "-o", "json"])
@@ -142,7 +150,9 @@ def test_an_answer_is_what_its_schema_promises(line: str, here: Path, capsys: py
 
 
 @pytest.mark.parametrize("line", ["users show nobody", "users list --sort nonsense", "settings get no.such"])
-def test_a_failure_is_what_its_schema_promises(line: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failure_is_what_its_schema_promises(
+    line: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     capsys.readouterr()
     status = main([*line.split(), "-o", "json"])
     told = json.loads(capsys.readouterr().out)
@@ -161,8 +171,12 @@ def test_every_command_has_a_schema_a_help_and_a_line_that_is_run() -> None:
 
 def test_the_reference_is_current() -> None:
     assert json.loads(json.dumps(_reference.schemas())) == SCHEMAS, "run make golden"
-    assert (_reference.PAGES / "commands.md").read_text(encoding="utf-8") == _reference.commands(), "run make golden"
-    assert (_reference.PAGES / "errors.md").read_text(encoding="utf-8") == _reference.errors(), "run make golden"
+    assert (_reference.PAGES / "commands.md").read_text(encoding="utf-8") == _reference.commands(), (
+        "run make golden"
+    )
+    assert (_reference.PAGES / "errors.md").read_text(encoding="utf-8") == _reference.errors(), (
+        "run make golden"
+    )
 
 
 @pytest.mark.parametrize("shell", sorted(FILES))

@@ -22,13 +22,18 @@ def test_every_command_of_a_page_prints_what_the_page_shows(page: Path, tmp_path
     copy = tmp_path / page.name
     copy.write_bytes(page.read_bytes())
     ran = subprocess.run(
-        [sys.executable, ROOT / "docs" / "console.py", "write", copy], capture_output=True, text=True, check=False
+        [sys.executable, ROOT / "docs" / "console.py", "write", copy],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert ran.returncode == 0, ran.stderr
     assert copy.read_text(encoding="utf-8") == page.read_text(encoding="utf-8"), "run make docs"
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")], ids=lambda page: page.name
+)
 def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
         assert (page.parent / link).exists(), link

@@ -1,0 +1,292 @@
+"""Whether a profile makes sense, and whether a live database has what it names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TypeAlias
+
+from dbctl.engines.base import Readable
+from dbctl.errors import SchemaLacksError
+from dbctl.model import Value
+from dbctl.profiles import search_model
+from dbctl.profiles.model import Name, Profile, Roles, Settings, Users
+from dbctl.services.live import find_column, may_lack
+from dbctl.services.search_terms import Compiler
+
+#: Where in a profile something stands, and what is wrong with it.
+Complaint: TypeAlias = tuple[Sequence[str | int], str]
+
+
+class Named(Value, frozen=True, kw_only=True):
+    """A table or column that a profile names."""
+
+    key: Sequence[str | int]  #: where in the profile
+    database: str
+    table: str
+    column: Name | None = None  #: None: the table itself
+
+    @property
+    def optional(self) -> bool:
+        """Whether a deployment may do without it."""
+        return self.column is not None and may_lack(self.column)
+
+
+# The profile by itself ---------------------------------------------------------------------------------------------
+
+
+def inconsistent(profile: Profile) -> Iterator[Complaint]:
+    """Yield what the form of a profile allows and its sense does not."""
+    if not profile.databases:
+        yield ("databases",), "it names no database"
+        return
+    for key, database in _databases_named(profile):
+        if database and database not in profile.databases:
+            yield key, f"there is no [databases.{database}]"
+    if profile.users:
+        yield from _inconsistent_users(profile.users)
+        yield from _inconsistent_users_role(profile, profile.users)
+    if profile.roles:
+        yield from _inconsistent_roles(profile, profile.roles)
+    for at, told in enumerate(profile.settings):
+        for place, reason in _inconsistent_settings(told):
+            yield ("settings", at, *place), reason
+    for at, search in enumerate(profile.search):
+        for place, reason in search_model.mistakes(search):
+            yield ("search", at, *place), reason
+    yield from _twice("settings", "scope", [told.scope for told in profile.settings])
+    yield from _twice("search", "name", [search.name for search in profile.search])
+
+
+def _twice(section: str, word: str, given: Sequence[str]) -> Iterator[Complaint]:
+    for at, one in enumerate(given):
+        if one in given[:at]:
+            yield (section, at, word), f"{one} is there already"
+
+
+def _databases_named(profile: Profile) -> Iterator[tuple[Sequence[str | int], str]]:
+    if profile.users:
+        yield ("users", "database"), profile.users.database
+    if profile.audit:
+        yield ("audit", "database"), profile.audit.database
+    for at, settings in enumerate(profile.settings):
+        yield ("settings", at, "database"), settings.database
+    for at, search in enumerate(profile.search):
+        yield ("search", at, "database"), search.database
+
+
+def _inconsistent_users(users: Users) -> Iterator[Complaint]:
+    if not users.login:
+        yield ("users", "login"), "it names no field, so nobody could be found"
+    for field in users.login:
+        if field not in users.fields:
+            yield ("users", "login"), f"{field} is none of users.fields"
+    for field in users.rules:
+        if field not in users.fields and field != "password":
+            yield ("users", "rules", field), f"{field} is none of users.fields"
+
+
+def _inconsistent_users_role(profile: Profile, users: Users) -> Iterator[Complaint]:
+    role = users.role
+    if role is None:
+        if users.admin:
+            yield ("users", "admin"), "there is no users.role"
+        return
+    if profile.roles and not role.table:
+        yield ("users", "role"), "there are [roles], but users.role names no table"
+    elif profile.roles and role.table != profile.roles.table:
+        yield ("users", "role", "table"), f"[roles] are in {profile.roles.table}"
+    for key, name in ((("users", "role", "default"), role.default), (("users", "admin"), users.admin)):
+        if name and role.values and name not in role.values:
+            yield key, f"{name} is none of users.role.values"
+
+
+def _inconsistent_roles(profile: Profile, roles: Roles) -> Iterator[Complaint]:
+    if profile.users is None:
+        yield ("roles",), "there are no [users] who could have them"
+    if "name" not in roles.fields:
+        yield ("roles", "fields"), "name is missing"
+
+
+def _inconsistent_settings(told: Settings) -> Iterator[Complaint]:
+    if "value" not in told.fields:
+        yield ("fields",), "value is missing"
+    if not told.shape and told.key is None:
+        yield (), "key is missing, and no shape says it"
+    if told.scope == "user" and not told.user:
+        yield (), "scope is user, and no column (user) says whose"
+
+
+# The profile and a live database ---------------------------------------------------------------------------------
+
+
+def lacking(profile: Profile, database: str, live: Readable, main: str) -> Iterator[Complaint]:
+    """Yield every table and column that the profile names for ``database`` and the live one does not have.
+
+    Args:
+        profile: what is checked.
+        database: the name of the database.
+        live: the database itself.
+        main: the database that is meant where the profile names none.
+    """
+    tables = live.tables()
+    for one in names(profile, main):
+        if one.database != database:
+            continue
+        if one.column is None and one.table not in tables:
+            yield one.key, f"there is no table {one.table}"
+        elif (
+            one.column
+            and one.table in tables
+            and not one.optional
+            and not find_column(tables[one.table], one.column)
+        ):
+            told = one.column if isinstance(one.column, str) else " or ".join(one.column)
+            yield one.key, f"there is no column {one.table}.{told}"
+    for at, settings in enumerate(profile.settings):
+        if (settings.database or main) == database and settings.table in tables and settings.shape:
+            for lacks in _shapes_lacking(settings, live):
+                yield ("settings", at, "shape"), lacks
+
+
+def unreachable(profile: Profile, database: str, live: Readable) -> Iterator[Complaint]:
+    """Yield the keys of searches that no place in the live database stands behind, though the profile does not foresee it."""
+    for at, search in enumerate(profile.search):
+        if search.database != database:
+            continue
+        try:
+            compiler = Compiler(profile, search, live)
+        except SchemaLacksError:  # ``lacking`` tells of the table
+            continue
+        for number, key in enumerate(search.key):
+            if not (key.missing or key.unless or compiler.fitting(key)):
+                yield ("search", at, "key", number), f"nothing here can be searched by {key.names[0]}"
+
+
+def uncovered(profile: Profile, database: str, live: Readable, main: str) -> Iterator[Complaint]:
+    """Yield the columns that a new user's row needs and nothing in the profile covers."""
+    users = profile.users
+    if users is None or (users.database or main) != database or users.table not in live.tables():
+        return
+    table = live.tables()[users.table]
+    told: list[Name] = [users.id.column, *users.new, *users.fields.values()]
+    told += [part.column for part in (users.password, users.role) if part]
+    covered = {find_column(table, name) for name in told}
+    for column in table.columns.values():
+        if column.required and column.name not in covered:
+            yield (
+                ("users", "fields"),
+                f"{users.table}.{column.name} wants a value, and the profile has none for it",
+            )
+
+
+def _shapes_lacking(settings: Settings, live: Readable) -> Iterator[str]:
+    """Yield what the one shape lacks that the live table's type column tells, or that there is no such shape."""
+    table = live.tables()[settings.table]
+    for shape in settings.shape:
+        if find_column(table, shape.type):
+            columns = [shape.key] if isinstance(shape.key, str) else shape.key
+            yield from (
+                f"there is no column {settings.table}.{one}" for one in columns if not find_column(table, one)
+            )
+            return
+    yield f"{settings.table} has no column {' or '.join(shape.type for shape in settings.shape)} that tells a setting's type"
+
+
+# What a profile names --------------------------------------------------------------------------------------------
+
+
+def names(profile: Profile, main: str) -> Iterator[Named]:
+    """Yield every table and column that a profile names, with the place where it does."""
+    for name, told in profile.databases.items():
+        for table in told.needs:
+            yield Named(key=("databases", name, "needs"), database=name, table=table)
+    here = (profile.users.database if profile.users else "") or main
+    if profile.users:
+        yield from _names_of_users(profile.users, here)
+    if profile.roles:
+        yield from _names_of_roles(profile.roles, here)
+    for at, setting in enumerate(profile.settings):
+        place = ("settings", at)
+        own: dict[str, Name] = {"user": setting.user} if setting.user else {}
+        own |= (
+            {"key": setting.key} if setting.key and not setting.shape and isinstance(setting.key, str) else {}
+        )
+        yield from _table(place, setting.database or main, setting.table, own, setting.fields)
+    for at, search in enumerate(profile.search):
+        yield from _table(("search", at), search.database, search.table, {"id": search.id})
+        for word, columns in (("words", search.words), ("show", search.show)):
+            for column in columns:
+                yield Named(
+                    key=("search", at, word), database=search.database, table=search.table, column=column
+                )
+    if profile.audit:
+        yield from _table(
+            ("audit",), profile.audit.database or main, profile.audit.table, {}, profile.audit.fields
+        )
+
+
+def _names_of_users(users: Users, here: str) -> Iterator[Named]:
+    yield from _table(("users",), here, users.table, {}, users.fields)
+    yield Named(key=("users", "id"), database=here, table=users.table, column=users.id.column)
+    if users.password:
+        yield Named(key=("users", "password"), database=here, table=users.table, column=users.password.column)
+    if users.role:
+        yield Named(key=("users", "role"), database=here, table=users.table, column=users.role.column)
+        if users.role.table:
+            yield from _table(
+                ("users", "role"), here, users.role.table, {"key": users.role.key, "name": users.role.name}
+            )
+    for at, ended in enumerate(users.signed_in):
+        own: dict[str, Name] = {"user": ended.user, "expires_at": ended.expires_at}
+        yield from _table(("users", "signed_in", at), here, ended.table, own)
+        yield from _columns(("users", "signed_in", at, "end"), here, ended.table, ended.end)
+    if users.lockout:
+        out = users.lockout
+        own = {"login": out.login, "address": out.address or "?"}
+        yield from _table(("users", "lockout"), here, out.table, own)
+        yield from _columns(("users", "lockout", "failed"), here, out.table, out.failed)
+    if users.statistics:
+        told = users.statistics
+        yield from _table(("users", "statistics"), here, told.table, {"user": told.user})
+        yield from _columns(("users", "statistics", "columns"), here, told.table, told.columns)
+    for at, owned in enumerate(users.owns):
+        table, _, column = owned.partition(".")
+        yield Named(key=("users", "owns", at), database=here, table=table)
+        yield Named(key=("users", "owns", at), database=here, table=table, column=column)
+
+
+def _names_of_roles(roles: Roles, here: str) -> Iterator[Named]:
+    yield from _table(("roles",), here, roles.table, {"key": roles.key}, roles.fields)
+    told = roles.permissions
+    if told:
+        own: dict[str, Name] = {
+            "key": told.key,
+            "name": told.name,
+            "description": told.description,
+            "resource": told.resource,
+            "action": told.action,
+        }
+        yield from _table(("roles", "permissions"), here, told.table, own)
+        link = told.link
+        pair: dict[str, Name] = {"role": link.role, "permission": link.permission}
+        yield from _table(("roles", "permissions", "link"), here, link.table, pair)
+
+
+def _table(
+    key: Sequence[str | int],
+    database: str,
+    table: str,
+    own: Mapping[str, Name],
+    fields: Mapping[str, Name] | None = None,
+) -> Iterator[Named]:
+    """Yield a table, the columns that keys of its section name, and those of its ``fields``."""
+    yield Named(key=(*key, "table"), database=database, table=table)
+    for word, column in own.items():
+        yield Named(key=(*key, word), database=database, table=table, column=column)
+    for word, column in (fields or {}).items():
+        yield Named(key=(*key, "fields", word), database=database, table=table, column=column)
+
+
+def _columns(key: Sequence[str | int], database: str, table: str, columns: Iterable[str]) -> Iterator[Named]:
+    for column in columns:
+        yield Named(key=key, database=database, table=table, column=column)

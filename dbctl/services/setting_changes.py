@@ -1,0 +1,123 @@
+"""Changes to one setting: never to a value that its type or its own schema refuses."""
+
+from __future__ import annotations
+
+from dbctl.engines.base import Readable, Writable
+from dbctl.errors import SettingMissingError, ValueInvalidError
+from dbctl.model import Done, Plan, Row
+from dbctl.services import audit
+from dbctl.services.apps import App
+from dbctl.services.change import Change, Draft
+from dbctl.services.rules import cut
+from dbctl.services.setting_table import Setting, SettingTable, database_of
+from dbctl.services.setting_values import same, spelled
+from dbctl.services.settings import table_for
+
+
+class SettingChanged(Done, frozen=True, kw_only=True):
+    """Answer of ``settings set`` and ``settings reset``."""
+
+    setting: Setting
+    before: object
+    changed: bool
+
+    def brief(self) -> Row:
+        return {
+            "key": self.setting.key,
+            "before": self.before,
+            "value": self.setting.value,
+            "changed": self.changed,
+        }
+
+
+def set_setting(app: App, key: str, text: str, *, login: str = "") -> Change[SettingChanged]:
+    """Give a setting the value that ``text`` means for its type; a user may get one they did not have."""
+
+    def draft(db: Readable) -> Draft[SettingChanged]:
+        table = table_for(app, db, login)
+        try:
+            setting = table.one(key)
+        except SettingMissingError:
+            if not login:
+                raise
+            return _added(table, key, text)
+        try:
+            value = table.typed(text, table.kind(setting.type))
+        except ValueError as error:
+            raise ValueInvalidError(
+                what=f"{key} =", value=repr(cut(text)), reason=f"{error} ({setting.type})"
+            ) from error
+        return _set(table, setting, value, f"Set {setting.key}", "settings.set")
+
+    return Change(app, database_of(app, "user" if login else "system"), "settings set", draft)
+
+
+def reset_setting(app: App, key: str, *, login: str = "") -> Change[SettingChanged]:
+    """Give a setting its default back; a user's own setting is removed, so that the app's counts.
+
+    Raises (when planned and when applied):
+        ValueInvalidError: no default is known.
+    """
+
+    def draft(db: Readable) -> Draft[SettingChanged]:
+        table = table_for(app, db, login)
+        setting = table.one(key)
+        if login:
+            return _removed(table, setting)
+        if setting.default is None:
+            raise ValueInvalidError(
+                what="reset of", value=key, reason="neither the database nor the profile knows a default"
+            )
+        return _set(table, setting, setting.default, f"Reset {setting.key}", "settings.reset")
+
+    return Change(app, database_of(app, "user" if login else "system"), "settings reset", draft)
+
+
+def _set(
+    table: SettingTable, setting: Setting, value: object, title: str, action: str
+) -> Draft[SettingChanged]:
+    table.check(setting, value)
+    differs = not same(setting.value, value)
+
+    def work(db: Writable) -> SettingChanged:
+        if differs:
+            table.write(db, setting, value)
+            facts = {**table.whose(), "key": setting.key, "from": setting.value, "to": value}
+            audit.record(table.app, db, action, "settings", setting.key, facts)
+        return SettingChanged(setting=table.one(setting.key), before=setting.value, changed=differs)
+
+    steps = [f"change {setting.key} from {spelled(setting.value)} to {spelled(value)}"] if differs else []
+    rows = {table.live.name: 1} if differs else {}
+    return Draft(Plan(title=title, target=table.db.target, steps=steps, rows=rows), work)
+
+
+def _added(table: SettingTable, key: str, text: str) -> Draft[SettingChanged]:
+    table.check_new(key, text)
+
+    def work(db: Writable) -> SettingChanged:
+        table.add(db, key, text)
+        facts = {**table.whose(), "key": key, "to": text}
+        audit.record(table.app, db, "settings.set", "settings", key, facts)
+        return SettingChanged(setting=table.one(key), before=None, changed=True)
+
+    plan = Plan(
+        title=f"Set {key}",
+        target=table.db.target,
+        steps=[f"add {key} = {spelled(text)}"],
+        rows={table.live.name: 1},
+    )
+    return Draft(plan, work)
+
+
+def _removed(table: SettingTable, setting: Setting) -> Draft[SettingChanged]:
+    def work(db: Writable) -> SettingChanged:
+        table.remove(db, setting.key)
+        facts = {**table.whose(), "key": setting.key, "from": setting.value}
+        audit.record(table.app, db, "settings.reset", "settings", setting.key, facts)
+        return SettingChanged(setting=setting, before=setting.value, changed=True)
+
+    steps = [f"remove {setting.key} (it is {spelled(setting.value)})"]
+    return Draft(
+        Plan(title=f"Reset {setting.key}", target=table.db.target, steps=steps, rows={table.live.name: 1}),
+        work,
+    )

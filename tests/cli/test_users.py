@@ -1,0 +1,591 @@
+"""``dbctl users``: every command as a person and a script use it, on both shapes of the database."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pexpect
+import pyte
+import pytest
+
+from tests.services import people
+from tests.services.people import content, rows, run
+from tests.shapes import flashpoint_web as shapes
+
+ROOT = Path(__file__).parents[2]
+CLEAN = {
+    "PATH": os.environ["PATH"],
+    "HOME": "/nonexistent",
+    "PYTHONPATH": str(ROOT),
+    "LANG": "C.UTF-8",
+    "TZ": "UTC",
+}
+COMMAND = [sys.executable, "-m", "dbctl"]
+
+
+@pytest.fixture(params=people.SHAPES)
+def path(request, tmp_path):
+    return people.settle(tmp_path, request.param)
+
+
+@pytest.fixture
+def deployed(tmp_path):
+    return people.settle(tmp_path, "deployed")
+
+
+def dbctl(path, *words, stdin=b""):
+    return subprocess.run(
+        [*COMMAND, "--config", str(path.with_name("dbctl.toml")), "users", *words],
+        env=CLEAN,
+        cwd=path.parent,
+        input=stdin if isinstance(stdin, bytes) else stdin.encode(),
+        capture_output=True,
+        check=False,
+    )
+
+
+def answer(path, *words, status=0, **more):
+    done = dbctl(path, *words, "-o", "json", **more)
+    told = json.loads(done.stdout)
+    assert (done.returncode, told["exit_code"]) == (status, status), done
+    assert told["schema"] == f"dbctl.users.{words[0]}/1"
+    assert told["ok"] is (status == 0)
+    if status == 0:
+        assert (told["error"], done.stderr) == (None, b"")
+    return told
+
+
+def data(path, *words, **more):
+    return answer(path, *words, **more)["data"]
+
+
+def error(path, *words, status, **more):
+    before = content(path)
+    told = answer(path, *words, status=status, **more)
+    assert content(path) == before
+    return told["error"]
+
+
+def terminal(path, *words, answers=(), columns=100, lines=60):
+    """Run a command on a terminal; return its screen, everything it sent, and its exit status."""
+    child = pexpect.spawn(
+        COMMAND[0],
+        [*COMMAND[1:], "--config", str(path.with_name("dbctl.toml")), "users", *words],
+        env={**CLEAN, "TERM": "xterm-256color", "COLUMNS": str(columns), "LINES": str(lines)},
+        dimensions=(lines, columns),
+        timeout=30,
+    )
+    sent = b""
+    for prompt, typed in answers:
+        child.expect(prompt)
+        sent += child.before + child.after
+        child.sendline(typed)
+    child.expect(pexpect.EOF)
+    sent += child.before
+    child.close()
+    screen = pyte.Screen(columns, lines)
+    pyte.ByteStream(screen).feed(sent)
+    return "\n".join(line.rstrip() for line in screen.display).strip(), sent, child.exitstatus
+
+
+# Reading -------------------------------------------------------------------------------------------------------
+
+
+def test_list_is_a_plain_table_into_a_pipe_and_whole_in_json(path):
+    done = dbctl(path, "list")
+    assert done.stderr == b""
+    header, *lines = done.stdout.decode().splitlines()
+    assert header.split() == ["id", "login", "email", "role", "active", "created_at", "last_login_at"]
+    assert [line.split()[1] for line in lines] == ["root", "ann", "bob"]
+    page = data(path, "list")
+    assert {key: page[key] for key in ("total", "limit", "offset", "has_more")} == {
+        "total": 3, "limit": 100, "offset": 0, "has_more": False,
+    }  # fmt: skip
+    assert page["items"][1] == {
+        "id": 2, "login": "ann", "username": "ann", "email": "ann@example.org", "name": None, "role": "user", "active": True,
+        "created_at": "2024-01-05T08:00:00.000Z", "updated_at": "2024-01-05T08:00:00.000Z", "last_login_at": "2025-02-03T04:05:06.000Z",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["--role", "user"], ["ann", "bob"]),
+        (["--active"], ["root", "ann"]),
+        (["--no-active"], ["bob"]),
+        (["--never-signed-in"], ["bob"]),
+        (["--inactive", "90d"], ["ann", "bob"]),
+        (["--filter", "email=ann@example.org", "--filter", "role=user"], ["ann"]),
+        (["--sort", "-username", "--limit", "2"], ["root", "bob"]),
+        (["--sort", "username:desc", "--limit", "1", "--offset", "1"], ["bob"]),
+    ],
+)
+def test_list_filters_sorts_and_pages(path, words, found):
+    assert [user["login"] for user in data(path, "list", *words)["items"]] == found
+
+
+def test_columns_choose_in_every_form(deployed):
+    assert (
+        dbctl(deployed, "list", "--columns", "login,role", "-o", "csv").stdout
+        == b"login,role\r\nroot,admin\r\nann,user\r\nbob,user\r\n"
+    )
+    assert dbctl(deployed, "list", "--columns", "role,id", "-o", "tsv").stdout.splitlines()[1] == b"admin\t1"
+    assert json.loads(dbctl(deployed, "list", "--columns", "id", "-o", "jsonl").stdout.splitlines()[2]) == {
+        "id": 3
+    }
+    assert "| root" in dbctl(deployed, "list", "-o", "markdown").stdout.decode()
+    assert dbctl(deployed, "list", "--columns", "password_hash").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "code"),
+    [
+        (["list", "--role", "king"], 5, "role-missing"),
+        (["list", "--filter", "colour=blue"], 2, "usage"),
+        (["list", "--filter", "colour"], 2, "usage"),
+        (["list", "--filter", "active=maybe"], 2, "value-invalid"),
+        (["list", "--sort", "colour"], 2, "usage"),
+        (["list", "--inactive", "soon"], 2, "usage"),
+        (["list", "--limit", "0"], 2, "usage"),
+        (["list", "--limit", "-1"], 2, "usage"),
+        (["list", "--limit", str(10**20)], 2, "usage"),
+        (["list", "surplus"], 2, "usage"),
+        (["show"], 2, "usage"),
+        (["show", "nobody"], 5, "user-missing"),
+        (["show", "--id=--5"], 5, "user-missing"),
+        (["show", "--id", "9" * 40], 5, "user-missing"),
+        (["create", "carl", "--generate"], 2, "usage"),
+        (["create", "carl", "--email", "c@example.org"], 2, "usage"),
+        (["create", "carl", "--email", "c@example.org", "--generate", "--password-stdin"], 2, "usage"),
+        (
+            ["create", "carl", "--email", "c@example.org", "--generate", "--set", "email=d@example.org"],
+            2,
+            "usage",
+        ),
+        (["create", "carl", "--email", "c@example.org", "--generate", "--set", "username=x"], 2, "usage"),
+        (["create", "carl", "--email", "c@example.org", "--generate", "--name", "C"], 2, "usage"),
+        (["create", "carl", "--email", "c@example.org", "--password-file", "nowhere"], 5, "file-missing"),
+        (["create", "ANN", "--email", "c@example.org", "--generate"], 6, "already-exists"),
+        (["create", "carl", "--email", "c@example.org", "--generate", "--role", "king"], 5, "role-missing"),
+        (["update", "ann"], 2, "usage"),
+        (["update", "ann", "--set", "password_hash=x"], 2, "usage"),
+        (["update", "root", "--set", "active=false"], 6, "last-admin"),
+        (["update", "ann", "--email", "root@example.org"], 6, "already-exists"),
+        (["delete", "root", "--yes"], 6, "last-admin"),
+        (["delete", "ann"], 6, "confirmation-missing"),
+        (["delete", "--yes"], 2, "usage"),
+        (["set-role", "root", "user"], 6, "last-admin"),
+        (["set-role", "user"], 2, "usage"),
+        (["deactivate", "ann", "root"], 6, "last-admin"),
+        (["set-password", "nobody"], 5, "user-missing"),
+        (["set-password", "ann", "bob", "--generate"], 2, "usage"),
+        (["set-password", "ann"], 2, "usage"),
+        (["unlock"], 2, "usage"),
+        (["check-password", "nobody"], 5, "user-missing"),
+        (["check-password", "ann"], 2, "usage"),
+        (["ensure", "root", "--no-active"], 6, "last-admin"),
+        (["import", "nowhere.csv"], 5, "file-missing"),
+        (["import", "."], 1, "file-failed"),
+        (["import", "-"], 2, "usage"),
+    ],
+)
+def test_what_cannot_be_done_says_why_and_changes_nothing(deployed, words, status, code):
+    told = error(deployed, *words, status=status)
+    assert told["code"] == code
+    assert told["message"].isprintable()
+
+
+def test_show_has_everything_but_secrets(path):
+    ann = data(path, "show", "ann")
+    assert ann["tokens"] == {"valid": 1, "expired": 1, "revoked": 1}
+    assert (ann["settings"], ann["statistics"]["total_sessions"]) == ({"theme_mode": "light"}, 7)
+    assert ann["last_activity"] == {"action": "play.start", "at": "2025-01-01T11:00:00.000Z"}
+    table = dbctl(path, "show", "ann", "bob").stdout.decode()
+    assert "ann@example.org" in table
+    assert "bob@example.org" in table
+    screen = terminal(path, "show", "ann", "bob", columns=80)[0]
+    assert "bob (id 3):" in screen
+    assert "ann@example.org" in screen
+    for word in ("valid", "theme_mode", "play.start", "games.play"):
+        assert word in dbctl(path, "show", "ann").stdout.decode()
+
+
+# Creating and ensuring -----------------------------------------------------------------------------------------
+
+
+def test_create_and_ensure_for_scripts(path):
+    made = answer(
+        path, "create", "carl", "--email", "c@example.org", "--password-stdin", stdin="a password\n"
+    )
+    assert "--with-settings" in made["warnings"][0]
+    assert (made["data"]["created"], made["data"]["user"]["role"], made["data"]["password"]) == (
+        True,
+        "user",
+        None,
+    )
+    before = content(path)
+    for _ in range(2):  # no password at hand, none needed
+        again = data(path, "ensure", "CARL", "--email", "c@example.org", "--role", "user", "--active")
+        assert (again["created"], again["changed"]) == (False, False)
+    assert dbctl(path, "ensure", "carl").stdout == b""
+    assert content(path) == before
+    assert data(path, "ensure", "dora", "--email", "d@example.org", "--password-stdin", stdin="a password")[
+        "created"
+    ]
+    assert data(path, "check-password", "dora", "--password-stdin", stdin="a password")["matches"]
+
+
+def test_ensure_leaves_alone_what_was_not_said(deployed):
+    changed = data(deployed, "ensure", "bob", "--role", "guest")
+    assert (changed["changed"], changed["user"]["active"], changed["user"]["role"]) == (True, False, "guest")
+    assert data(deployed, "ensure", "bob", "--email", "b@new.example")["user"]["role"] == "guest"
+
+
+def test_a_made_up_password_is_told_once_and_works(deployed):
+    made = data(deployed, "create", "carl", "--email", "c@example.org", "--generate", "--with-settings")
+    assert made["default_settings"] == ["theme_mode", "primary_color"]
+    assert len(made["password"]) == 20
+    assert data(deployed, "check-password", "carl", "--password-stdin", stdin=made["password"])["matches"]
+    shown = dbctl(deployed, "set-password", "carl", "--generate").stdout.decode()
+    (line,) = [line for line in shown.splitlines() if line.startswith("password")]
+    assert data(deployed, "check-password", "carl", "--password-stdin", stdin=line.split()[1] + "\n")[
+        "matches"
+    ]
+
+
+def test_check_password_is_an_exit_status(deployed):
+    assert dbctl(deployed, "check-password", "ann", "--password-stdin", stdin=people.PASSWORD).returncode == 0
+    assert (
+        error(deployed, "check-password", "ann", "--password-stdin", stdin="no", status=1)["code"]
+        == "password-wrong"
+    )
+    assert data(deployed, "check-password", "--id", "2", "--password-stdin", stdin=people.PASSWORD)["matches"]
+
+
+@pytest.mark.parametrize(
+    ("password", "reason"),
+    [
+        (b"short", "6 to 128"),
+        (b"x" * 73, "72 bytes"),
+        (b"\xff" * 8, "not UTF-8"),
+        (b"", "empty"),
+        (b"abc\0defgh", "NUL"),
+        (b"y" * 5000, "longer"),
+    ],
+)
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_a_bad_password_is_refused_before_anything_is_written_and_in_a_plan_too(
+    deployed, password, reason, dry
+):
+    told = error(
+        deployed,
+        "create",
+        "carl",
+        "--email",
+        "c@example.org",
+        "--password-stdin",
+        *dry,
+        stdin=password,
+        status=2,
+    )
+    assert (told["code"], reason in told["message"]) == ("value-invalid", True)
+    error(deployed, "set-password", "ann", "--password-stdin", *dry, stdin=password, status=2)
+
+
+ODD_BYTES = [
+    "\udcff\udcfe\udcfd",
+    "car\x1b[31ml",
+    "car\tl",
+    "car\u202el",
+    "a" * 10_000,
+    "ab\u0007c",
+    "\u200b\u200b\u200b",
+]
+
+
+@pytest.mark.parametrize("name", ODD_BYTES)
+def test_names_that_steer_or_hide_are_refused_in_one_short_line(deployed, name):
+    done = dbctl(deployed, "create", name, "--email", "c@example.org", "--generate")
+    assert (done.returncode, done.stdout) == (2, b"")
+    line, hint = done.stderr.decode().splitlines()
+    assert line.isprintable()
+    assert len(line) < 300
+    assert "Nothing was changed" in hint
+    for words in (
+        ["show", name],
+        ["delete", name, "--yes"],
+        ["ensure", name, "--email", "c@example.org", "--generate"],
+    ):
+        done = dbctl(deployed, *words)
+        assert done.returncode in {2, 5}
+        assert done.stderr.decode().splitlines()[0].isprintable()
+        assert len(done.stderr) < 500
+
+
+# Changing ------------------------------------------------------------------------------------------------------
+
+
+def test_changes_say_nothing_into_a_pipe_and_all_in_json(path):
+    for words in (
+        ["update", "ann", "--email", "x@example.org"],
+        ["deactivate", "ann"],
+        ["activate", "ann", "bob"],
+        ["set-role", "ann", "bob", "guest"],
+        ["unlock", "ann"],
+    ):
+        done = dbctl(path, *words)
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b""), words
+    told = data(path, "set-role", "ann", "bob", "user")
+    assert (told["changed"], [user["role"] for user in told["users"]]) == (2, ["user", "user"])
+    assert data(path, "unlock", "bob")["cleared"] == 1
+    told = data(path, "set-password", "ann", "--password-stdin", stdin="another one\n")
+    assert (told["changed"], told["password"]) == (1, None)
+
+
+def test_names_come_from_standard_input(deployed):
+    told = data(deployed, "deactivate", "-", "--id", "3", stdin=b"ann\nANN\n\n  ann@example.org \n")
+    assert ([user["login"] for user in told["users"]], told["changed"]) == (["ann", "bob"], 1)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["create", "carl", "--email", "c@example.org"],
+        ["ensure", "carl", "--email", "c@example.org"],
+        ["ensure", "ann", "--email", "c@example.org"],
+        ["update", "ann", "--email", "c@example.org"],
+        ["delete", "ann"],
+        ["set-password", "ann"],
+        ["set-password", "ann", "--generate"],
+        ["set-role", "ann", "admin"],
+        ["activate", "bob"],
+        ["deactivate", "ann"],
+        ["unlock", "ann"],
+        ["import", "new.csv"],
+    ],
+)
+def test_a_dry_run_prints_a_plan_asks_nothing_and_leaves_no_trace(path, words):
+    path.with_name("new.csv").write_text("username,email,password\nzoe,zoe@example.org,123456\n")
+    before, files = content(path), sorted(path.parent.iterdir())
+    raw = path.read_bytes()
+    plan = data(path, *words, "--dry-run")["plan"]
+    assert set(plan) == {"title", "target", "steps", "rows", "destructive", "digest"}
+    assert plan["target"] == "fp/user"
+    assert plan["steps"]
+    assert plan["destructive"] is (words[0] == "delete")
+    assert plan["title"] in dbctl(path, *words, "-n").stdout.decode()
+    assert (content(path), path.read_bytes(), sorted(path.parent.iterdir())) == (before, raw, files)
+
+
+def test_deletion_is_confirmed_by_an_option_or_by_the_protected_apps_name(tmp_path):
+    path = people.settle(tmp_path, "deployed", protected=True)
+    assert error(path, "delete", "ann", "--yes", status=6)["code"] == "confirmation-missing"
+    assert error(path, "delete", "ann", "--confirm", "other", status=6)["code"] == "confirmation-wrong"
+    told = data(path, "delete", "ann", "bob", "--confirm", "fp")
+    assert [user["login"] for user in told["users"]] == ["ann", "bob"]
+    assert told["rows"]["refresh_tokens"] == 3
+    assert rows(path, "select username from users") == [("root",)]
+
+
+def test_deleting_nobody_asks_nothing(deployed):
+    run(deployed, "update users set last_login_at = '2031-01-01T00:00:00.000Z'")
+    assert dbctl(deployed, "delete", "--inactive", "365d").returncode == 0
+
+
+def test_two_hits_list_their_ids_and_an_id_decides(deployed):
+    shapes.add_user(deployed, "ANN@example.org", email="other@example.org")
+    for words in (
+        ["show"],
+        ["delete", "--yes"],
+        ["deactivate"],
+        ["unlock"],
+        ["set-password", "--generate"],
+        ["check-password"],
+    ):
+        told = error(deployed, words[0], "ann@example.org", *words[1:], status=6)
+        assert (told["code"], "2, 4" in told["message"], "--id" in told["hint"]) == (
+            "login-ambiguous",
+            True,
+            True,
+        )
+    assert data(deployed, "deactivate", "--id", "4")["users"][0]["email"] == "other@example.org"
+
+
+# In and out ----------------------------------------------------------------------------------------------------
+
+
+def test_export_is_csv_unless_told_otherwise_and_goes_in_again(path, tmp_path):
+    there = people.settle(tmp_path / "there", "deployed")
+    run(there, "delete from users")
+    out = dbctl(path, "export", "--secrets").stdout
+    assert list(csv.DictReader(io.StringIO(out.decode())))[1]["username"] == "ann"
+    done = dbctl(there, "import", "-", "-o", "json", stdin=out)
+    assert json.loads(done.stdout)["data"] == {"added": 3, "skipped": 0, "generated": []}
+    for form in ("csv", "json", "jsonl"):
+        run(there, "delete from users", "delete from sqlite_sequence")
+        said = dbctl(path, "export", "--secrets", "-o", form).stdout
+        assert dbctl(there, "import", "-", stdin=said).returncode == 0
+        assert dbctl(there, "export", "--secrets", "-o", form).stdout == said
+
+
+def test_an_import_error_names_each_line_and_imports_nothing(path):
+    path.with_name("bad.csv").write_text(
+        "username,email,password\nok1,ok@example.org,123456\nab,x,1\nann,a@b.example,123456\n"
+    )
+    told = error(path, "import", "bad.csv", status=2)
+    assert told["code"] == "import-invalid"
+    assert "2 of 3" in told["message"]
+    assert "line 3" in told["message"]
+    assert "line 4" in told["hint"]
+
+
+def test_import_makes_passwords_up_and_skips_who_is_there(deployed):
+    deployed.with_name("new.jsonl").write_text(
+        '{"username":"zoe","email":"z@example.org"}\n{"username":"ANN","email":"q@example.org"}\n'
+    )
+    told = data(deployed, "import", "new.jsonl", "--generate", "--existing", "skip")
+    assert (told["added"], told["skipped"], [one["login"] for one in told["generated"]]) == (1, 1, ["zoe"])
+    assert data(
+        deployed, "check-password", "zoe", "--password-stdin", stdin=told["generated"][0]["password"]
+    )["matches"]
+    assert dbctl(deployed, "import", "new.jsonl", "--generate", "--existing", "skip").stdout == b""
+
+
+# On a terminal -------------------------------------------------------------------------------------------------
+
+
+def test_a_password_is_asked_for_twice_after_everything_else_was_looked_at(deployed):
+    screen, sent, status = terminal(
+        deployed, "create", "carl", "--email", "c@example.org",
+        answers=[("Password: ", "marked pass"), ("Once more: ", "marked pass")],
+    )  # fmt: skip
+    assert status == 0
+    assert b"marked pass" not in sent
+    assert "no user settings were added" in " ".join(screen.split())
+    assert "carl" in screen
+    for words in (
+        ["create", "ann", "--email", "x@example.org"],
+        ["create", "ab", "--email", "x@example.org"],
+        ["set-password", "nobody"],
+        ["check-password", "nobody"],
+    ):
+        screen, _sent, status = terminal(deployed, *words)
+        assert status in {2, 5, 6}
+        assert "Password" not in screen
+    assert "Password" not in terminal(deployed, "ensure", "carl", "--email", "c@example.org")[0]
+
+
+def test_a_deletion_is_shown_and_asked_about(deployed):
+    before = content(deployed)
+    screen, _sent, status = terminal(deployed, "delete", "ann", answers=[("yes or no: ", "no")])
+    assert status == 6
+    assert "keep 2 rows of activity_logs" in screen
+    assert content(deployed) == before
+    assert terminal(deployed, "delete", "ann", answers=[("yes or no: ", "yes")])[2] == 0
+    assert rows(deployed, "select count(*) from users") == [(2,)]
+
+
+HOSTILE = [
+    "[bold]x[/bold]",
+    "[/foo]",
+    "\x1b]0;title\x07\x1b[2J\x1b[31m",
+    "a\u202eb\u2066c",
+    "line\r\nbreak\tx",
+    "zero\u200bwidth",
+    "日本語🎮",
+    "x" * 5000,
+    "[link=http://e]y[/link]",
+    "\x9b31m",
+]
+
+
+def test_hostile_names_in_the_database_never_steer_a_terminal(deployed):
+    for at, name in enumerate(HOSTILE):
+        shapes.add_user(deployed, name, email=f"h{at}@example.org")
+    run(
+        deployed,
+        "insert into users (username, email, password_hash, role_id) values (cast(x'fffe41' as text), 'raw@example.org', 'x', 2)",
+    )
+    for words in (
+        ["list"],
+        ["show", "h2@example.org", "h3@example.org"],
+        ["deactivate", "h2@example.org"],
+        ["delete", "h2@example.org", "-n"],
+        ["list", "-o", "csv"],
+        ["list", "-o", "tsv"],
+        ["list", "-o", "markdown"],
+    ):
+        screen, sent, status = terminal(deployed, *words, columns=120, lines=200)
+        assert status == 0, screen
+        for bad in (b"\x1b]0", b"\x1b[2J", b"\x1b]8", b"\x9b", "\u202e".encode(), "\u200b".encode(), b"\x07"):
+            assert bad not in sent, (words, bad)
+    screen = terminal(deployed, "list", columns=200, lines=400)[0]
+    for shown in ("[bold]x[/bold]", "[/foo]", "\\x1b]0;title\\x07", "a\\u202eb", "日", "[link=http://e]"):
+        assert shown in screen
+    for form in ("json", "csv", "jsonl", "tsv"):
+        done = dbctl(deployed, "list", "-o", form)
+        assert (done.returncode, done.stderr) == (0, b"")
+    assert (
+        json.loads(dbctl(deployed, "list", "-o", "json").stdout)["data"]["items"][3]["username"] == HOSTILE[0]
+    )
+
+
+# Secrets -------------------------------------------------------------------------------------------------------
+
+
+def test_no_command_shows_a_password_a_hash_or_a_token(path):
+    mark = "Marked-Pa55word"
+    secret = path.with_name("secret.txt")
+    secret.write_text(mark + "\n")
+    secret.chmod(0o600)
+    path.with_name("new.csv").write_text(f"username,email,password\nzoe,zoe@example.org,{mark}\n")
+    path.with_name("bad.csv").write_text(
+        f"username,email,password\nzo,zoe@example.org,{mark}\nyan,y@example.org,{mark}{'x' * 80}\n"
+    )
+    path.with_name("odd.csv").write_text(f"username,email,colour\nzo,zoe@example.org,{mark}\n")
+    path.with_name("bad.json").write_text(
+        json.dumps([{"username": "zoe", "email": "z@example.org", "password": [mark], "password_hash": mark}])
+    )
+    given = ["--password-file", str(secret)]
+    for words in (
+        ["list"],
+        ["show", "ann"],
+        ["create", "carl", "--email", "c@example.org", *given],
+        ["create", "carl", "--email", "c@example.org", *given],
+        ["create", "ca", "--email", "c@example.org", *given],
+        ["ensure", "dora", "--email", "d@example.org", *given],
+        ["ensure", "dora", "--email", "d@example.org", *given],
+        ["update", "ann", "--email", "x@example.org"],
+        ["set-password", "ann", *given],
+        ["set-password", "ann", *given, "--dry-run"],
+        ["check-password", "ann", *given],
+        ["check-password", "bob", *given],
+        ["set-role", "ann", "guest"],
+        ["deactivate", "ann"],
+        ["activate", "ann"],
+        ["unlock", "ann"],
+        ["import", "bad.csv"],
+        ["import", "odd.csv"],
+        ["import", "bad.json"],
+        ["import", "new.csv"],
+        ["import", "new.csv"],
+        ["export"],
+        ["delete", "ann", "--yes"],
+    ):
+        for form in ("json", "table"):
+            done = dbctl(path, "--verbose", *words, "-o", form)
+            both = done.stdout + done.stderr
+            assert done.returncode in {0, 1, 2, 5, 6}, done
+            for hidden in (mark.encode(), b"$2b$", people.TOKEN.encode()):
+                assert hidden not in both, words
+    logged = repr(rows(path, "select * from activity_logs"))
+    assert mark not in logged
+    assert "$2b$" not in logged
+    for name in path.parent.glob("user.db*"):
+        assert mark.encode() not in name.read_bytes()

@@ -1,0 +1,311 @@
+"""An app that dbctl has never heard of: its profile alone, no line of Python, and every command works."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+import uuid
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from dbctl.profiles import loader
+from dbctl.profiles.codecs import read_time
+from tests.shapes import flashpoint_web as shapes
+
+ROOT = Path(__file__).parents[2]
+PROFILE = Path(__file__).with_name("larder.toml")
+CLEAN = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"}
+PIP, ANA = (f"a1b7c0de-0000-4000-8000-00000000000{number}" for number in (1, 2))
+
+
+@pytest.fixture
+def pantry(tmp_path):
+    return shapes.sixth_app_db(tmp_path / "larder.db")
+
+
+@pytest.fixture
+def quick(tmp_path):
+    """The profile with the cheapest hash there is, so that tests need not wait for it."""
+    path = tmp_path / "quick.toml"
+    path.write_text(PROFILE.read_text(encoding="utf-8").replace("cost = 10", "cost = 4"), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def dbctl(pantry, quick):
+    def run(*words, stdin="", status=0):
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "dbctl",
+                "--profile",
+                quick,
+                "--url",
+                f"pantry={pantry}",
+                "-o",
+                "json",
+                *words,
+            ],
+            input=stdin,
+            env=CLEAN,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == status, done.stderr
+        told = json.loads(done.stdout)
+        return told["data"] if status == 0 else told["error"] or told["data"]
+
+    return run
+
+
+def rows(pantry, sql):
+    with closing(sqlite3.connect(pantry)) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def test_no_module_knows_the_app():
+    for path in (ROOT / "dbctl").rglob("*.py"):
+        assert not re.search(
+            r"larder|member_uuid|secret_hash|val_kind", path.read_text(encoding="utf-8"), re.IGNORECASE
+        )
+
+
+def test_its_profile_and_its_database_agree(dbctl, pantry):
+    assert dbctl("apps", "check", str(PROFILE))["findings"] == []
+    assert dbctl("apps", "check")["findings"] == []
+    assert dbctl("apps", "show", str(PROFILE))["abilities"] == [
+        "users",
+        "passwords",
+        "roles",
+        "settings",
+        "search",
+        "audit",
+    ]
+    assert loader.load(str(PROFILE)).title == "Larder"
+
+
+def test_its_users_are_listed_filtered_sorted_and_shown(dbctl):
+    everybody = dbctl("users", "list")["items"]
+    assert [(one["login"], one["role"], one["active"]) for one in everybody] == [
+        ("pip", "chief", True),
+        ("ana", "cook", True),
+        ("木下", "cook", True),
+        ("olav", "guest", False),
+    ]
+    assert everybody[0] | {"id": PIP, "last_login_at": "2025-06-15T15:06:40.123Z"} == everybody[0]
+    found = dbctl("users", "list", "--role", "cook", "--sort", "-created_at")["items"]
+    assert [one["login"] for one in found] == ["木下", "ana"]
+    assert [one["login"] for one in dbctl("users", "list", "--never-signed-in")["items"]] == ["木下", "olav"]
+    assert [one["login"] for one in dbctl("users", "list", "--inactive", "1d")["items"]] != []
+    shown = dbctl("users", "show", "ANA@larder.example")
+    assert (shown["login"], shown["tokens"]) == ("ana", {"valid": 1, "expired": 1, "revoked": 0})
+
+
+def test_its_users_are_created_changed_and_deleted(dbctl, pantry):
+    made = dbctl(
+        "users",
+        "create",
+        "mo",
+        "--email",
+        "mo@x.example",
+        "--role",
+        "cook",
+        "--password-stdin",
+        stdin="pass word 1\n",
+    )
+    assert uuid.UUID(made["user"]["id"]).version == 4
+    ((joined, kind, enabled),) = rows(
+        pantry, "select joined_ms, kind, enabled from members where handle = 'mo'"
+    )
+    assert (type(joined), kind, enabled) == (int, "cook", 1)
+    assert str(read_time(joined))[:23] == made["user"]["created_at"].replace("T", " ")[:23]
+    assert dbctl("users", "check-password", "mo", "--password-stdin", stdin="pass word 1\n")["matches"]
+    dbctl(
+        "users",
+        "create",
+        "MO",
+        "--email",
+        "m2@x.example",
+        "--password-stdin",
+        stdin="pass word 1\n",
+        status=6,
+    )
+    dbctl(
+        "users", "create", "m", "--email", "m2@x.example", "--password-stdin", stdin="pass word 1\n", status=2
+    )
+    assert dbctl("users", "ensure", "mo", "--role", "cook")["changed"] is False
+    assert dbctl("users", "update", "mo", "--email", "mo2@x.example")["users"][0]["email"] == "mo2@x.example"
+    assert dbctl("users", "set-role", "mo", "GUEST")["users"][0]["role"] == "guest"
+    dbctl("users", "set-role", "mo", "wizard", status=5)
+    assert dbctl("users", "deactivate", "mo")["users"][0]["active"] is False
+    assert dbctl("users", "activate", "mo", "olav")["changed"] == 2
+    assert dbctl("users", "delete", "ana", "--yes")["rows"] == {
+        "members": 1,
+        "member_logins": 2,
+        "recipes": 2,
+        "recipe_labels": 4,
+        "order": 2,
+    }
+    assert rows(pantry, "pragma foreign_key_check") == []
+
+
+def test_its_passwords_are_set_and_end_what_keeps_a_user_signed_in(dbctl, pantry):
+    dbctl("users", "set-password", "ana", "--password-stdin", stdin="another one\n")
+    assert (
+        rows(pantry, f"select token from member_logins where member_uuid = '{ANA}' and ends_ms > 1e12 * 2")
+        == []
+    )
+    dbctl("users", "check-password", "ana", "--password-stdin", stdin="another one\n")
+    dbctl("users", "check-password", "ana", "--password-stdin", stdin=shapes.PASSWORD, status=1)
+
+
+def test_its_last_chief_stays(dbctl):
+    for words in (["deactivate", "pip"], ["set-role", "pip", "cook"], ["delete", "pip", "--yes"]):
+        assert dbctl("users", *words, status=6)["code"] == "last-admin"
+    dbctl("users", "set-role", "ana", "chief")
+    dbctl("users", "deactivate", "pip")
+
+
+def test_its_users_go_out_and_come_in_again(dbctl, tmp_path):
+    assert {one["handle"] for one in dbctl("users", "export")["items"]} == {"pip", "ana", "木下", "olav"}
+    (tmp_path / "in.csv").write_text(
+        "handle,email,role\nzoe,zoe@x.example,cook\nyan,yan@x.example,\n", encoding="utf-8"
+    )
+    done = dbctl("users", "import", str(tmp_path / "in.csv"), "--generate")
+    assert done["added"] == 2
+    assert dbctl("users", "show", "yan")["role"] == "guest"
+
+
+def test_what_it_does_not_have_is_told(dbctl):
+    assert dbctl("users", "unlock", "ana", status=2)["code"] == "ability-missing"
+    assert dbctl("settings", "list", "--user", "ana", status=2)["code"] == "ability-missing"
+    assert dbctl("migrate", "status", status=2)["code"] == "ability-missing"
+    assert dbctl("roles", "matrix", status=2)["code"] == "ability-missing"
+
+
+def test_its_roles_are_listed_and_counted_and_changing_them_is_refused(dbctl, pantry):
+    assert [(one["name"], one["users"], one["permissions"]) for one in dbctl("roles", "list")["items"]] == [
+        ("chief", 1, None),
+        ("cook", 2, None),
+        ("guest", 1, None),
+    ]
+    assert dbctl("roles", "show", "COOK")["users"] == 2
+    assert dbctl("roles", "show", "wizard", status=5)["hint"] == "Known: chief, cook, guest."
+    for words in (["create", "wizard"], ["update", "cook", "--name", "chef"], ["delete", "cook", "--yes"]):
+        error = dbctl("roles", *words, status=2)
+        assert error["message"] == "changing roles is not possible with Larder"
+        assert "members.kind (chief, cook, guest)" in error["hint"]
+
+
+def test_a_role_that_the_profile_does_not_know_is_counted_all_the_same(dbctl, pantry):
+    with closing(sqlite3.connect(pantry)) as connection, connection:
+        connection.executescript(
+            "pragma ignore_check_constraints = on; update members set kind = 'wizard' where handle = 'ana'"
+        )
+    assert {one["name"]: one["users"] for one in dbctl("roles", "list")["items"]} == {
+        "chief": 1,
+        "cook": 1,
+        "guest": 1,
+        "wizard": 1,
+    }
+
+
+def test_its_settings_are_typed_checked_and_stamped(dbctl, pantry):
+    listed = {
+        one["key"]: (one["value"], one["type"], one["default"]) for one in dbctl("settings", "list")["items"]
+    }
+    assert listed == {
+        "kitchen.closed": (False, "flag", False),
+        "kitchen.title": ("The Larder", "text", "The Larder"),
+        "limits.servings": (4, "whole", 4),
+        "limits.units": (["g", "ml"], "tree", None),
+    }
+    assert dbctl("settings", "get", "limits.servings")["updated_by"] == "pip"
+    assert [
+        one["key"] for one in dbctl("settings", "list", "--category", "kitchen", "--public")["items"]
+    ] == [
+        "kitchen.closed",
+        "kitchen.title",
+    ]
+    dbctl("settings", "set", "limits.servings", "51", status=2)
+    dbctl("settings", "set", "limits.servings", "6")
+    ((value, set_ms, set_by),) = rows(
+        pantry, "select val, set_ms, set_by from options where name = 'limits.servings'"
+    )
+    assert (value, type(set_ms), set_by) == ("6", int, None)
+    assert dbctl("settings", "reset", "limits.servings")["setting"]["value"] == 4
+    dbctl("settings", "reset", "limits.units", status=2)
+    dbctl("settings", "set", "limits.units", '["kg"]')
+    dbctl("settings", "set", "kitchen.closed", "on")
+    assert rows(pantry, "select val from options where name = 'kitchen.closed'") == [("1",)]
+    assert dbctl("settings", "validate")["findings"] == []
+
+
+def test_its_settings_go_out_and_come_in_again(dbctl, tmp_path):
+    (tmp_path / "s.json").write_text(json.dumps(dbctl("settings", "export")), encoding="utf-8")
+    dbctl("settings", "set", "kitchen.title", "Changed")
+    assert [one["key"] for one in dbctl("settings", "diff", str(tmp_path / "s.json"))["items"]] == [
+        "kitchen.title"
+    ]
+    assert dbctl("settings", "apply", str(tmp_path / "s.json"))["changed"] == ["kitchen.title"]
+    assert dbctl("settings", "diff", str(tmp_path / "s.json"))["items"] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "titles"),
+    [
+        ([], ["100% Rye Bread", "Lentil Soup", 'Pip\'s "Best" Lentils', "親子丼"]),
+        (["lentil"], ["Lentil Soup", 'Pip\'s "Best" Lentils']),
+        (["100%"], ["100% Rye Bread"]),
+        (["--query", "#vegan -author:pip labels>1"], ["100% Rye Bread", "Lentil Soup"]),
+        (["--filter", "pinch=salt"], ["Lentil Soup"]),
+        (["--filter", "shelf=yes"], ["100% Rye Bread", "Lentil Soup"]),
+        (["--query", "added>2024-06-01"], ['Pip\'s "Best" Lentils', "親子丼"]),
+        (["--sort", "-added", "--limit", "1"], ['Pip\'s "Best" Lentils']),
+    ],
+)
+def test_its_recipes_are_searched(dbctl, words, titles):
+    assert [one["title"] for one in dbctl("search", "recipes", *words)["items"]] == titles
+
+
+def test_one_recipe_is_shown_whole(dbctl):
+    shown = dbctl("search", "recipes", "--id", "b2c8d1ef-0000-4000-8000-000000000001")
+    assert (shown["title"], shown['a "pinch"'], shown["labels"]) == ("Lentil Soup", "salt", ["soup", "vegan"])
+
+
+def test_what_was_done_stands_in_its_own_record(dbctl, pantry):
+    dbctl("users", "create", "mo", "--email", "mo@x.example", "--password-stdin", stdin="pass word 1\n")
+    dbctl("settings", "set", "limits.servings", "6")
+    found = rows(pantry, "select typeof(at_ms), who like 'dbctl (%', verb, subject from history order by id")[
+        2:
+    ]
+    assert found == [("integer", 1, "joined", "users"), ("integer", 1, "settings.set", "settings")]
+
+
+def test_it_can_be_set_up_like_any_other(tmp_path, pantry):
+    done = subprocess.run(
+        [sys.executable, "-m", "dbctl", "init", PROFILE, ".", "-o", "json"],
+        cwd=tmp_path,
+        env=CLEAN,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    listed = subprocess.run(
+        [sys.executable, "-m", "dbctl", "users", "list", "-o", "jsonl"],
+        cwd=tmp_path,
+        env=CLEAN,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert len(listed.stdout.splitlines()) == 4

@@ -1,0 +1,93 @@
+"""Profiles found, read, and made into what ships beside them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+
+import msgspec
+import pytest
+from jsonschema import Draft202012Validator
+
+from dbctl import toml
+from dbctl.errors import FileMissingError, ProfileInvalidError, ProfileMissingError
+from dbctl.profiles import generate, loader, search_model
+from dbctl.profiles import model as profile_model
+
+SECTIONS = [
+    (module, kind)
+    for module in (profile_model, search_model)
+    for kind in vars(module).values()
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__module__ == module.__name__
+]
+
+
+@pytest.mark.parametrize("file", list(generate.files()), ids=lambda path: path.name)
+def test_what_is_made_of_the_profiles_is_current(file):
+    assert file.read_text(encoding="utf-8") == generate.files()[file], "python -m dbctl.profiles.generate"
+
+
+@pytest.mark.parametrize("name", loader.names())
+def test_a_built_in_profile_is_the_same_from_either_file(name):
+    prepared = loader.load(name)
+    assert prepared == loader.read(loader.path_of(name))
+    assert prepared.name == name
+
+
+def test_a_built_in_profile_loads_without_a_reader_of_toml():
+    script = "import sys; from dbctl.profiles import loader; loader.load('flashpoint-web'); print('tomllib' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize("spoilt", ["", "[]", '{"of": 1, "profile": {}}', "missing"])
+def test_a_profile_that_was_changed_by_hand_counts_at_once(tmp_path, monkeypatch, spoilt):
+    folder = tmp_path / "builtin"
+    shutil.copytree(loader.BUILTIN, folder)
+    path = folder / "flashpoint-web.toml"
+    path.write_text(
+        path.read_text(encoding="utf-8").replace('title = "Flashpoint Web"', 'title = "Changed"'),
+        encoding="utf-8",
+    )
+    if spoilt:
+        path.with_suffix(".json").write_text(spoilt, encoding="utf-8")
+    if spoilt == "missing":
+        path.with_suffix(".json").unlink()
+    monkeypatch.setattr(loader, "BUILTIN", folder)
+    assert loader.load("flashpoint-web").title == "Changed"
+
+
+def test_the_schema_takes_every_profile_there_is_and_describes_its_keys():
+    schema = json.loads(generate.SCHEMA.read_text(encoding="utf-8"))
+    Draft202012Validator.check_schema(schema)
+    for name in loader.names():
+        told, _ = toml.load(loader.path_of(name))
+        assert not list(Draft202012Validator(schema).iter_errors(told))
+    assert schema["$defs"]["Users"]["properties"]["admin"]["description"].startswith(
+        "the role of which one active"
+    )
+    assert all(
+        schema["$defs"][kind.__name__]["description"]
+        for _, kind in SECTIONS
+        if kind.__name__ in schema["$defs"]
+    )
+
+
+def test_a_profile_that_is_not_there_is_told_with_those_that_are():
+    with pytest.raises(ProfileMissingError) as caught:
+        loader.load("nix")
+    assert "flashpoint-web" in caught.value.hint
+    with pytest.raises(FileMissingError):
+        loader.load("./nix.toml")
+    with pytest.raises(ProfileMissingError):
+        loader.load("../builtin/flashpoint-web")
+
+
+def test_a_mistake_in_a_profile_names_file_line_and_key(tmp_path):
+    path = tmp_path / "p.toml"
+    text = loader.path_of("flashpoint-web").read_text(encoding="utf-8")
+    path.write_text(text.replace('table = "refresh_tokens"', 'tabel = "refresh_tokens"'), encoding="utf-8")
+    with pytest.raises(ProfileInvalidError, match=r"p\.toml, line \d+, users\.signed_in\[0\]\.tab"):
+        loader.load(str(path))

@@ -1,0 +1,114 @@
+"""Addresses of databases."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dbctl import url as urls
+from dbctl.errors import DbctlError, UrlInvalidError
+from dbctl.url import parse
+
+MARKED = "hunter2-marked"
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=30)
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("user.db", "user.db"),
+        ("/var/app/user.db", "/var/app/user.db"),
+        ("~/user.db", "~/user.db"),
+        ("sqlite:user.db", "user.db"),
+        ("sqlite:///var/user.db", "/var/user.db"),
+        ("sqlite:////var/user.db", "/var/user.db"),
+        ("sqlite://user.db", "user.db"),
+        ("file:///var/my%20app.db", "/var/my app.db"),
+        ("with space?.db", "with space?.db"),
+        ("100%25.db", "100%25.db"),
+        ("odd:name.db", "odd:name.db"),
+    ],
+)
+def test_a_file_is_named_by_a_path_or_an_address(text, path):
+    assert (parse(text).engine, parse(text).path) == ("sqlite", path)
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "POSTGRES", "postgresql+psycopg"])
+def test_a_server_is_taken_apart(scheme):
+    url = parse(f"{scheme}://ann:p%40ss%2Fword@db.example:5433/my%20app?sslmode=require")
+    assert (url.engine, url.host, url.port, url.user, url.path) == (
+        "postgresql",
+        "db.example",
+        5433,
+        "ann",
+        "my app",
+    )
+    assert (url.password.reveal(), url.options) == ("p@ss/word", "sslmode=require")
+
+
+def test_an_at_sign_in_a_password_needs_no_care():
+    url = parse("mysql://u:p@ss@h/d")
+    assert (url.password.reveal(), url.host) == ("p@ss", "h")
+
+
+def test_the_address_of_a_host_may_be_numbers_between_colons():
+    assert (parse("postgresql://[::1]:5432/d").host, parse("postgresql://[::1]/d").port) == ("[::1]", None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "   ",
+        "a\0b",
+        "sqlite://",
+        "sqlite:///",
+        "sqlite:",
+        "sqlite:///x%00y",
+        "sqlite:///x?mode=ro",
+        f"oracle://u:{MARKED}@h/d",
+        f"postgresql://u:{MARKED}/x@h/d",
+        f"postgresql://u:{MARKED}#x@h/d",
+        f"postgresql://u:{MARKED}?x@h/d",
+        f"postgres:u:{MARKED}@h/d",
+        f"mysql://u:{MARKED}@h:0/d",
+        f"mysql://u:{MARKED}@h:99999/d",
+        f"mysql://u:{MARKED}@h:port/d",
+        f"mysql://u:{MARKED}@h:٣/d",
+    ],
+)
+def test_what_is_not_understood_is_refused_without_repeating_it(text):
+    with pytest.raises(UrlInvalidError) as caught:
+        parse(text)
+    assert MARKED not in str(caught.value) + caught.value.hint
+
+
+@given(TEXT, TEXT, TEXT)
+def test_a_password_round_trips_and_never_shows(user, password, name):
+    marked = password + MARKED
+    url = parse(f"postgresql://{quote(user, safe='')}:{quote(marked, safe='')}@h:1/{quote(name, safe='')}")
+    assert (url.user, url.password.reveal(), url.path) == (user, marked, name)
+    assert MARKED not in f"{url} {url!r} {url.password!r}"
+    with pytest.raises(TypeError):
+        msgspec.json.encode(url)
+
+
+@given(st.text())
+def test_any_text_is_understood_or_refused(text):
+    try:
+        assert str(parse(text)) or parse(text).engine in set(urls.SCHEMES.values())
+    except DbctlError as error:
+        assert error.exit_status == 2  # noqa: PT017 - either way is right
+
+
+@given(
+    st.text(st.characters(exclude_characters="\0"), min_size=1).filter(
+        lambda text: text.strip() and ":" not in text
+    )
+)
+def test_a_bare_path_stays_as_it_is(path):
+    assert parse(path).path == path
