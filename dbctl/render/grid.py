@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
-from typing import TypeAlias
+from typing import TypeAlias, TypeGuard
 
 import msgspec
 
@@ -116,7 +116,9 @@ def _thing(fields: Mapping[str, object], depth: int) -> list[Block]:
     made: list[Block] = [Grid(rows=plain, right=(False, False), depth=depth)] if plain else []
     for name, value in inner.items():
         made.append(Line(escape(name) + ":", depth))
-        if isinstance(value, (Mapping, msgspec.Struct)):
+        if _is_prose(value):
+            made += [Line(escape(line), depth + 1) for line in value]
+        elif isinstance(value, (Mapping, msgspec.Struct)):
             made += _thing(fields_of(value), depth + 1)
         elif isinstance(value, Sequence):
             rows = [fields_of(item) for item in value]
@@ -124,7 +126,19 @@ def _thing(fields: Mapping[str, object], depth: int) -> list[Block]:
     return made
 
 
+def _is_prose(value: object) -> TypeGuard[Sequence[str]]:
+    """Whether it is a list of sentences, which deserve a line each."""
+    return (
+        isinstance(value, Sequence)
+        and not isinstance(value, str)
+        and all(isinstance(item, str) for item in value)
+        and any(" " in item for item in value)
+    )
+
+
 def _holds_things(value: object) -> bool:
+    if _is_prose(value):
+        return True
     if isinstance(value, (Mapping, msgspec.Struct)):
         return bool(fields_of(value))
     return (

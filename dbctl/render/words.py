@@ -15,6 +15,7 @@ from dbctl.render.values import fields_of, jsonable
 
 MISSING = "-"
 _RECENT = timedelta(days=2)
+_JUST_NOW = timedelta(minutes=1)
 
 
 def words(name: str, value: object) -> str:  # noqa: C901, PLR0911  # one line per kind of value
@@ -53,7 +54,7 @@ def moment(value: datetime, now: datetime) -> str:
     """Return a time as seen at ``now``: how long ago within two days, else date and minute in local time."""
     value = value if value.tzinfo else value.replace(tzinfo=UTC)
     past = now - value
-    if timedelta(0) <= past < timedelta(seconds=1):
+    if timedelta(0) <= past < _JUST_NOW:
         return "just now"
     if timedelta(0) <= past < _RECENT:
         return f"{duration(int(past.total_seconds()), parts=1)} ago"

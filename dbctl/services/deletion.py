@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 from dbctl.engines.base import Readable, Where, Within
 from dbctl.errors import ConstraintError
-from dbctl.model import Value
+from dbctl.model import Value, counted
 
 
 class Touched(Value, frozen=True, kw_only=True):
@@ -44,12 +44,14 @@ def reach(
         if not count:
             continue
         if key.on_delete == "CASCADE":
-            found.append(Touched(table=key.table, rows=count, step=f"delete {count} rows of {key.table}"))
+            found.append(
+                Touched(table=key.table, rows=count, step=f"delete {counted(count, 'row')} of {key.table}")
+            )
             found += reach(db, key.table, [within], path)
         elif key.on_delete in ("SET NULL", "SET DEFAULT"):
-            step = f"keep {count} rows of {key.table}, without their {', '.join(key.columns)}"
+            step = f"keep {counted(count, 'row')} of {key.table}, without their {', '.join(key.columns)}"
             found.append(Touched(table=key.table, rows=count, step=step))
         else:
-            reason = f"{count} rows of {key.table} point to what would be deleted"
+            reason = f"what would be deleted is still pointed to by {counted(count, 'row')} of {key.table}"
             raise ConstraintError(target=db.target, reason=reason)
     return found

@@ -27,7 +27,7 @@ from dbctl.errors import (
     SchemaLacksError,
     ValueInvalidError,
 )
-from dbctl.model import Page, Plan, Value
+from dbctl.model import Page, Plan, Value, counted
 from dbctl.services.apps import App
 from dbctl.services.migrate import look, tracks
 from dbctl.services.migration_files import Folder, MigrationFile
@@ -110,10 +110,12 @@ class Upgrade:
         pending = self.pending()
         several = len(self._tracks) > 1
         steps = [
-            f"run {f'{one.database}/' if several else ''}{one.name} ({one.statements} statements)"
+            f"run {f'{one.database}/' if several else ''}{one.name} ({counted(one.statements, 'statement')})"
             for one in pending
         ]
-        return Plan(title=f"Run {_counted(len(pending))}", target=self.target, steps=steps, rows={})
+        return Plan(
+            title=f"Run {counted(len(pending), 'migration')}", target=self.target, steps=steps, rows={}
+        )
 
     def apply(self, seen: str | None = None) -> Page[Applied]:
         """Run them.
@@ -280,7 +282,3 @@ def _run(
 def _names(names: Sequence[str]) -> str:
     more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
     return ", ".join(names[:LISTED]) + more
-
-
-def _counted(number: int) -> str:
-    return "1 migration" if number == 1 else f"{number} migrations"

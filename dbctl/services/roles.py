@@ -79,7 +79,7 @@ class Can(Value, frozen=True, kw_only=True):
             "permission": self.permission,
             "allowed": self.allowed,
         }
-        return told | ({"because": [{"reason": one} for one in self.reasons]} if self.reasons else {})
+        return told | ({"because": self.reasons} if self.reasons else {})
 
 
 class RoleTable:

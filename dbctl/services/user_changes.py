@@ -8,7 +8,7 @@ import msgspec
 
 from dbctl.engines.base import Readable, Where, Writable
 from dbctl.errors import AlreadyExistsError, UsageError
-from dbctl.model import Done, Plan, Row, Secret, Value, now
+from dbctl.model import Done, Plan, Row, Secret, Value, counted, now
 from dbctl.services import audit, user_sessions
 from dbctl.services.apps import App
 from dbctl.services.change import Change, Draft
@@ -119,7 +119,9 @@ def unlock(app: App, who: Who) -> Change[Unlocked]:
         table = app.ability(users.told.lockout, "lockout").table
         count = db.count(table, where)
         steps = (
-            [f"delete {count} failed attempts to sign in, in every spelling and from their addresses"]
+            [
+                f"delete {counted(count, 'failed attempt')} to sign in, in every spelling and from their addresses"
+            ]
             if count
             else []
         )
@@ -172,7 +174,7 @@ def change_of(
     ending = touched and not SIGNING_OUT.isdisjoint(names)
     ends = user_sessions.planned_end(users, touched) if ending else {}
     steps = [f"change {', '.join(names)} of {listed(touched)}"] if touched else []
-    steps += [f"end {count} sessions ({table})" for table, count in ends.items()]
+    steps += [f"end {counted(count, 'session')} ({table})" for table, count in ends.items()]
 
     def work(db: Writable) -> UsersChanged:
         if not touched:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from dbctl.engines.base import Condition, Readable, Where, Within, Writable
-from dbctl.model import Done, Plan, Row
+from dbctl.model import Done, Plan, Row, counted
 from dbctl.services import audit
 from dbctl.services.apps import App
 from dbctl.services.change import Change, Draft
@@ -71,6 +71,8 @@ def _owned(users: UserTable, doomed: Sequence[Where]) -> list[Touched]:
             within = Within([column], users.live.name, [users.id], doomed)
             count = users.db.count(table, [within])
             if count:
-                found.append(Touched(table=table, rows=count, step=f"delete {count} rows of {table}"))
+                found.append(
+                    Touched(table=table, rows=count, step=f"delete {counted(count, 'row')} of {table}")
+                )
                 found += reach(users.db, table, [within])
     return found

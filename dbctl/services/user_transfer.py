@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dbctl import interrupt
 from dbctl.engines.base import Readable, Writable
-from dbctl.model import Done, Page, Plan, Secret, Value, Window
+from dbctl.model import Done, Page, Plan, Secret, Value, Window, counted
 from dbctl.profiles.codecs import KEYS, new_password
 from dbctl.services import audit
 from dbctl.services.apps import App
@@ -100,7 +100,7 @@ def import_users(
             ]
             return UsersImported(added=added, skipped=skipped, generated=generated)
 
-        steps = [f"add {len(entries)} users"] if entries else []
+        steps = [f"add {counted(len(entries), 'user')}"] if entries else []
         steps += [f"skip {skipped} who are there"] if skipped and entries else []
         rows = {users.live.name: len(entries)} if entries else {}
         return Draft(Plan(title=f"Import users from {file}", target=db.target, steps=steps, rows=rows), work)

@@ -140,7 +140,8 @@ def test_escape_shows(text, shown):
     ("ago", "told"),
     [
         (timedelta(0), "just now"),
-        (timedelta(seconds=5), "5 s ago"),
+        (timedelta(seconds=59), "just now"),
+        (timedelta(minutes=5), "5 min ago"),
         (timedelta(minutes=3, seconds=59), "3 min ago"),
         (timedelta(hours=3, minutes=59), "3 h ago"),
         (timedelta(hours=47), "1 d ago"),
