@@ -75,7 +75,7 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'settings validate:--user') wanted='' ;;
         'settings export:--user') wanted='' ;;
         'settings diff:--user') wanted='' ;;
-        'settings apply:--mode') wanted='create merge exact' ;;
+        'settings apply:--mode') wanted='create-only merge exact' ;;
         'settings apply:--user') wanted='' ;;
         'migrate status:--migrations') wanted='@directory' ;;
         'migrate plan:--to') wanted='' ;;

@@ -23,8 +23,8 @@ function __dbctl_at -d 'Whether the words so far name the command $argv[1], with
 end
 
 complete -c dbctl -f
-complete -c dbctl -n '__dbctl_at \'\'' -f -a 'init' -d 'Find an app\'s databases below DIR and write them to dbctl'
-complete -c dbctl -n '__dbctl_at \'\'' -f -a 'demo' -d 'Build a sample deployment of an app, with a dbctl'
+complete -c dbctl -n '__dbctl_at \'\'' -f -a 'init' -d 'Find an app\'s databases below DIR and write them to dbctl.toml, here…'
+complete -c dbctl -n '__dbctl_at \'\'' -f -a 'demo' -d 'Build a sample deployment of an app, with a dbctl.toml beside it'
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'apps' -d 'Configured apps and what dbctl knows of them'
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'users' -d 'Users of the app'
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'roles' -d 'Roles and their permissions'
@@ -177,7 +177,7 @@ complete -c dbctl -n '__dbctl_at \'settings validate\'' -l user -x -d 'That user
 complete -c dbctl -n '__dbctl_at \'settings export\'' -l user -x -d 'That user\'s own settings'
 complete -c dbctl -n '__dbctl_at \'settings diff\'' -l user -x -d 'That user\'s own settings'
 complete -c dbctl -n '__dbctl_at \'settings diff\' 0' -F
-complete -c dbctl -n '__dbctl_at \'settings apply\'' -l mode -x -a 'create merge exact' -d 'create: add what is missing; merge: also change; exact: also remove'
+complete -c dbctl -n '__dbctl_at \'settings apply\'' -l mode -x -a 'create-only merge exact' -d 'create-only: add what is missing; merge: also change; exact: also remove'
 complete -c dbctl -n '__dbctl_at \'settings apply\'' -l user -x -d 'That user\'s own settings'
 complete -c dbctl -n '__dbctl_at \'settings apply\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'settings apply\' 0' -F

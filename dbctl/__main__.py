@@ -22,7 +22,7 @@ def run() -> None:
         status = at_once(_help())
     else:
         status = whole()
-    try:  # noqa: SIM105  # contextlib is slow to import
+    try:  # noqa: SIM105 - contextlib is slow to import
         sys.stderr.flush()
     except OSError:
         pass
@@ -42,18 +42,18 @@ def at_once(text: str) -> int:
 
 def _help() -> str:
     """Return the help as it was when the command tree was last written down; a test compares the two."""
-    with open(os.path.join(os.path.dirname(__file__), "cli", "help.txt"), encoding="utf-8") as file:  # noqa: PTH118, PTH120, PTH123  # pathlib is slow to import
+    with open(os.path.join(os.path.dirname(__file__), "cli", "help.txt"), encoding="utf-8") as file:  # noqa: PTH118, PTH120, PTH123 - pathlib is slow to import
         return file.read()
 
 
 def whole() -> int:
     """Run the command line and return its status."""
-    from dbctl import interrupt  # noqa: PLC0415  # --version must not pay for it
+    from dbctl import interrupt  # noqa: PLC0415 - --version must not pay for it
 
     try:
         interrupt.listen()
         gc.disable()  # what is imported stays; looking through it for garbage is wasted
-        from dbctl.cli.main import main  # noqa: PLC0415  # --version must not pay for it
+        from dbctl.cli.main import main  # noqa: PLC0415 - --version must not pay for it
 
         gc.freeze()
         gc.enable()
@@ -77,12 +77,12 @@ def sound_streams() -> None:
 
     Otherwise the next file that is opened becomes standard output, and answers are written into it.
     """
-    while (lowest := os.open(os.devnull, os.O_RDWR)) <= 2:  # noqa: PLR2004  # the three standard streams
-        os.set_inheritable(lowest, True)  # noqa: FBT003  # its one argument
+    while (lowest := os.open(os.devnull, os.O_RDWR)) <= 2:  # noqa: PLR2004 - the three standard streams
+        os.set_inheritable(lowest, True)  # noqa: FBT003 - its one argument
     os.close(lowest)
-    sys.stdin = sys.stdin or open(0, encoding="utf-8", closefd=False)  # noqa: SIM115  # open as long as the process
-    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115  # open as long as the process
-    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115  # open as long as the process
+    sys.stdin = sys.stdin or open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - open as long as the process
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - open as long as the process
+    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - open as long as the process
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Which apps are here: the only reader of the environment and of ``dbctl.toml``."""
+"""Which apps are here: the only reader of ``dbctl.toml``."""
 
 from __future__ import annotations
 
@@ -84,7 +84,12 @@ def find(selection: Selection) -> App:
     """
     if selection.profile and selection.urls:
         return _unconfigured(selection)
-    configuration = load(selection)
+    try:
+        configuration = load(selection)
+    except ConfigMissingError:
+        if selection.urls:
+            raise UsageError(detail="--url needs --profile NAME where nothing is configured") from None
+        raise
     apps, names = configuration.apps, ", ".join(configuration.apps)
     if selection.app and selection.app not in apps:
         raise AppMissingError(name=selection.app, file=configuration.path, names=names or "none")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import ClassVar
 
@@ -22,6 +23,9 @@ class Exit(IntEnum):
     BROKEN_PIPE = 141
 
 
+LONGEST_LIST = 20  #: details of a message; more are counted
+
+
 class DbctlError(Exception):
     """Base of every expected failure: a raise names facts, the class owns the words.
 
@@ -37,7 +41,13 @@ class DbctlError(Exception):
     def __init__(self, **facts: object) -> None:
         super().__init__(self.sentence.format(**facts))
         self.facts = facts
+        self.details: Sequence[
+            str
+        ] = ()  #: further lines of the message, where there are several things to tell
         self.hint = self.remedy.format(**facts)
+
+    def __str__(self) -> str:
+        return "\n".join([*map(str, self.args), *self.details])
 
     def __init_subclass__(cls) -> None:
         if DbctlError.registry.setdefault(cls.code, cls) is not cls:
@@ -59,8 +69,13 @@ class ValueInvalidError(DbctlError):
 
 class ImportInvalidError(DbctlError):
     code, exit_status = "import-invalid", Exit.USAGE
-    sentence = "{count} rows of {file} cannot be imported: {first}"
-    remedy = "Nothing was imported. {more}"
+    sentence, remedy = "{count} rows of {file} cannot be imported", "Nothing was imported."
+
+    def __init__(self, *, wrong: Sequence[str], rows: int, file: str) -> None:
+        """Take every error with its line; a few of many are told, the others counted."""
+        super().__init__(count=f"{len(wrong)} of {rows}", file=file)
+        more = [f"… and {len(wrong) - LONGEST_LIST} more"] if len(wrong) > LONGEST_LIST else []
+        self.details = [*wrong[:LONGEST_LIST], *more]
 
 
 class ConfigMissingError(DbctlError):
@@ -133,7 +148,7 @@ class SchemaLacksError(DbctlError):
 class WrongAppError(DbctlError):
     code, exit_status = "wrong-app", Exit.USAGE
     sentence = "{target} is a database, but not one of {profile}: it lacks {what}"
-    remedy = "Check the path in the configuration. A new, empty database is filled by dbctl migrate up."
+    remedy = "{instead}"
 
 
 # Databases -----------------------------------------------------------------------------------------------------
@@ -203,11 +218,6 @@ class ConstraintError(DbctlError):
     sentence, remedy = "{target} refused the change: {reason}", "Nothing was changed."
 
 
-class UnreadableValueError(DbctlError):
-    code, exit_status = "unreadable-value", Exit.UNSOUND
-    sentence, remedy = "{target}: {where} holds a value that cannot be read: {reason}", "Nothing was changed."
-
-
 class FileFailedError(DbctlError):
     code, exit_status = "file-failed", Exit.FAILED
     sentence, remedy = "{path}: {reason}", "Nothing was changed."
@@ -257,6 +267,11 @@ class PermissionMissingError(DbctlError):
 class SettingMissingError(DbctlError):
     code, exit_status = "setting-missing", Exit.NOT_FOUND
     sentence, remedy = "no setting {key!r} in {target}", "dbctl settings list shows them.{near}"
+
+
+class CategoryMissingError(DbctlError):
+    code, exit_status = "category-missing", Exit.NOT_FOUND
+    sentence, remedy = "no settings of category {name!r} in {target}", "Known: {names}."
 
 
 class SearchMissingError(DbctlError):

@@ -65,6 +65,8 @@ class Page(Value, Generic[T], frozen=True, kw_only=True):
     total: int
     limit: int | None = None
     offset: int = 0
+    names: Sequence[str] = ()  #: the columns of an item, for forms that have a heading even over nothing
+    nothing: str = "none"  #: what a person is told where there is no item
 
     @property
     def has_more(self) -> bool:

@@ -202,10 +202,10 @@ def line_of(text: str, path: Sequence[Key]) -> int:
     here: list[Key] = []
     seen: dict[tuple[Key, ...], int] = {}
     best, best_depth = 1, 0
-    quoted = ""  # the mark that ends the text of several lines which is open
+    closing = ""  # the mark that ends the text of several lines which is open
     for number, line in enumerate(text.splitlines(), 1):
-        if quoted:
-            quoted = "" if quoted in line else quoted
+        if closing:
+            closing = "" if closing in line else closing
             continue
         header = _HEADER.match(line)
         if header:
@@ -218,7 +218,7 @@ def line_of(text: str, path: Sequence[Key]) -> int:
         else:
             names = _names(line, "=")
             named = [*here, *names] if names else []
-            quoted = next((mark for mark in ('"""', "'''") if line.count(mark) == 1), "")
+            closing = next((mark for mark in ('"""', "'''") if line.count(mark) == 1), "")
         depth = _shared(named, path)
         if depth > best_depth and (not header or depth in (len(named), len(path))):
             best, best_depth = number, depth

@@ -13,6 +13,7 @@ import fcntl
 import os
 import pty
 import re
+import shlex
 import struct
 import subprocess
 import sys
@@ -48,7 +49,7 @@ class Terminal:
         place = self._folder / ".place"
         ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
-        script = f"{command}\nstatus=$?\npwd > {place}\nexit $status"
+        script = f"{command}\nstatus=$?\npwd > {shlex.quote(str(place))}\nexit $status"
         with subprocess.Popen(
             ["bash", "-c", script],
             stdin=theirs,

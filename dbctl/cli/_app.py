@@ -5,20 +5,21 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
 from dbctl.cli._options import call
-from dbctl.cli._run import Prepared, change, emit, read_logins
+from dbctl.cli._run import change, emit, read_logins
 from dbctl.config import Selection
-from dbctl.errors import FileFailedError, FileMissingError, UsageError
+from dbctl.errors import DbctlError, FileFailedError, FileMissingError, UsageError
 from dbctl.render.look import Format
 from dbctl.services import apps
 from dbctl.services.apps import App
+from dbctl.services.change import Change
 from dbctl.services.user_table import Who
 
 SPANS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800, "y": 31_536_000}
@@ -36,7 +37,11 @@ def selection(ctx: typer.Context) -> Selection:
 def opened(ctx: typer.Context, said: Selection | None = None) -> Iterator[App]:
     """Give the app that is meant, by the options or by ``said``; what it opens is closed at the end."""
     with apps.opened(said or selection(ctx), timeout=call(ctx).timeout, only=call(ctx).db) as app:
-        yield app
+        try:
+            yield app
+        except DbctlError as error:  # so that a failure, too, says whose it is
+            error.facts.setdefault("target", _target(app))
+            raise
 
 
 def show(
@@ -46,11 +51,9 @@ def show(
     return emit(ctx, result, status=status, target=_target(app), instead_of_table=instead_of_table)
 
 
-def carry_out(
-    ctx: typer.Context, app: App, prepared: Prepared, *, database: str, notes: Sequence[str] = ()
-) -> int:
-    """Apply a change to ``database``, or show its plan; ``notes`` are remarks on what was done."""
-    return change(ctx, prepared, target=app.target(database), notes=notes)
+def carry_out(ctx: typer.Context, prepared: Change[Any], *, notes: Sequence[str] = ()) -> int:
+    """Apply a change of one database, or show its plan; ``notes`` are remarks on what was done."""
+    return change(ctx, prepared, target=prepared.target, notes=notes)
 
 
 def _target(app: App) -> str:
@@ -64,7 +67,7 @@ def contents(path: Path, what: str) -> bytes:
         FileMissingError, FileFailedError: it cannot be read, or is larger than such a file would be.
     """
     try:
-        with sys.stdin.buffer if str(path) == "-" else path.open("rb") as file:
+        with nullcontext(sys.stdin.buffer) if str(path) == "-" else path.open("rb") as file:
             raw = file.read(LARGEST_FILE + 1)
     except FileNotFoundError as error:
         raise FileMissingError(what=what, path=path) from error
@@ -116,4 +119,5 @@ Inactive: TypeAlias = Annotated[
 
 def who(logins: Sequence[str] | None, ids: Sequence[str] | None, inactive: timedelta | None = None) -> Who:
     """Return which users were named."""
-    return Who(logins=read_logins(logins or ()), ids=ids or (), inactive=inactive)
+    listed = "-" in (logins or ())
+    return Who(logins=read_logins(logins or ()), ids=ids or (), inactive=inactive, listed=listed)

@@ -45,10 +45,10 @@ class LazyGroup(TyperGroup):
         """Make the member ``name``."""
         raise NotImplementedError
 
-    def list_commands(self, ctx: Context) -> list[str]:  # noqa: ARG002  # the signature is Typer's
+    def list_commands(self, ctx: Context) -> list[str]:  # noqa: ARG002 - the signature is Typer's
         return list(self.names())
 
-    def get_command(self, ctx: Context, cmd_name: str) -> Command | None:  # noqa: ARG002  # as above
+    def get_command(self, ctx: Context, cmd_name: str) -> Command | None:  # noqa: ARG002 - as above
         if cmd_name not in self.commands and cmd_name in self.names():
             self.add_command(share(self.make(cmd_name), top=False), cmd_name)
         return self.commands.get(cmd_name)
@@ -56,7 +56,7 @@ class LazyGroup(TyperGroup):
     def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Command | None, list[str]]:
         word = args[0]
         if word not in self.names():
-            from difflib import get_close_matches  # noqa: PLC0415  # only a mistake pays for it
+            from difflib import get_close_matches  # noqa: PLC0415 - only a mistake pays for it
 
             near = get_close_matches(word, self.names())
             ctx.fail(f"no such command {word!r}" + (f"; did you mean {' or '.join(near)}?" if near else ""))
@@ -73,7 +73,7 @@ class Root(LazyGroup):
         app = import_module(f"dbctl.cli.{name}").app
         return _command(app.registered_commands[0]) if name in COMMANDS else Group(name, app)
 
-    def format_commands(self, ctx: Context, formatter: HelpFormatter) -> None:  # noqa: ARG002  # as above
+    def format_commands(self, ctx: Context, formatter: HelpFormatter) -> None:  # noqa: ARG002 - as above
         with formatter.section("Commands"):
             formatter.write_dl(list(GROUPS.items()))
 

@@ -122,7 +122,7 @@ def _options(  # an option each
     ] = "",
     url: Annotated[
         list[str], typer.Option("--url", metavar="[NAME=]URL", help="Where a database is; repeatable.")
-    ] = [],  # noqa: B006  # never called
+    ] = [],  # noqa: B006 - never called
     output: Annotated[
         Format, typer.Option("--output", "-o", envvar="DBCTL_OUTPUT", help="Form of the answer.")
     ] = Format.TABLE,
@@ -196,7 +196,7 @@ _COMMAND = "dbctl.command"
 
 def share(command: Command, *, top: bool = True) -> Command:
     """Give ``command`` and all below it the options of every command; only the top shows them in its help."""
-    from typer.core import TyperCommand, TyperGroup  # noqa: PLC0415
+    from typer.core import TyperCommand, TyperGroup  # noqa: PLC0415 - only what runs or makes a command needs it
 
     command.params.extend(_shared(hidden=not top))
     if isinstance(command, (TyperCommand, TyperGroup)):

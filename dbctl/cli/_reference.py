@@ -17,7 +17,7 @@ from typer.main import get_group
 from dbctl.cli import completions
 from dbctl.cli._options import share
 from dbctl.cli.main import app
-from dbctl.errors import DbctlError, Exit
+from dbctl.errors import DbctlError, Exit, StoppedError
 from dbctl.model import Findings, Page, Plan, Planned
 from dbctl.render.envelope import schema as schema_name
 from dbctl.services import (
@@ -162,9 +162,11 @@ def errors() -> str:
     ]
     known = sorted(DbctlError.registry.values(), key=lambda one: (one.exit_status, one.code))
     for one in known:
-        status = Exit(one.exit_status).name.lower().replace("_", "-")
+        status = f"{int(one.exit_status)} {Exit(one.exit_status).name.lower().replace('_', '-')}"
+        if one is StoppedError:
+            status = "128 + signal"
         message, hint = (text.replace("|", "\\|") for text in (one.sentence, one.remedy))
-        lines.append(f"| {int(one.exit_status)} {status} | `{one.code}` | {message} | {hint} |")
+        lines.append(f"| {status} | `{one.code}` | {message} | {hint} |")
     return "\n".join(lines) + "\n"
 
 
@@ -188,6 +190,10 @@ def _as_shown(part: dict[str, Any], name: str) -> dict[str, Any]:
     """Return the schema of a struct as it is shown: with what it derives, and its further columns beside it."""
     shown = {**part, "properties": dict(part.get("properties", {}))}
     derived = {"has_more": {"type": "boolean"}} if name.startswith("Page") else {}
+    if name.startswith("Page"):  # what helps to draw it is not shown
+        shown["properties"] = {
+            key: told for key, told in shown["properties"].items() if key not in {"names", "nothing"}
+        }
     derived |= {"digest": {"type": "string"}} if name == Plan.__name__ else {}
     shown["properties"] |= derived
     shown["properties"].pop("extra", None)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -22,6 +22,7 @@ from dbctl.errors import (
     UsageError,
     ValueInvalidError,
 )
+from dbctl.interrupt import Interrupted
 from dbctl.model import Plan, Planned, Secret
 from dbctl.render import answer, out
 from dbctl.render.grid import blocks
@@ -94,6 +95,14 @@ def note(ctx: typer.Context, text: str) -> None:
         out.remark(f"note: {text}")
 
 
+def warn(ctx: typer.Context, text: str) -> None:
+    """Say what went wrong beside the answer: also to cron, or among the ``warnings`` of the JSON object."""
+    if call(ctx).output is Format.JSON:
+        ctx.meta.setdefault(_WARNINGS, []).append(text)
+    else:
+        out.remark(f"dbctl: {text}")
+
+
 def warnings_of(ctx: Context | None) -> Sequence[str]:
     """Return the remarks that wait for the JSON object."""
     return () if ctx is None else tuple(ctx.meta.get(_WARNINGS, ()))
@@ -104,9 +113,7 @@ def change(
 ) -> int:
     """Apply ``prepared``, or show its plan with ``--dry-run``; what destroys data is agreed to first.
 
-    ``notes`` are remarks on what was done.
-
-    ``target`` is ``app/database`` for the answer.
+    ``target`` is ``app/database`` for the answer; ``notes`` are remarks on what was done, where anything was.
 
     Raises:
         ConfirmationMissingError: it would have to ask, and there is no terminal.
@@ -120,12 +127,17 @@ def change(
     if said.confirm and said.confirm != prepared.app:
         raise ConfirmationWrongError(given=said.confirm, app=prepared.app)
     if said.confirm or (said.yes and not prepared.protected):
-        return emit(ctx, prepared.apply(), target=target, notes=notes)
+        return _emit_done(ctx, prepared.apply(), target=target, notes=notes)
     plan = prepared.plan()
     if not plan.destructive or plan.empty:
-        return emit(ctx, prepared.apply(), target=target, notes=notes)
+        return _emit_done(ctx, prepared.apply(), target=target, notes=notes)
     _agree(ctx, plan, word=prepared.app if prepared.protected else "yes")
-    return emit(ctx, prepared.apply(seen=plan.digest), target=target, notes=notes)
+    return _emit_done(ctx, prepared.apply(seen=plan.digest), target=target, notes=notes)
+
+
+def _emit_done(ctx: typer.Context, result: object, *, target: str | None, notes: Sequence[str]) -> int:
+    changed = bool(getattr(result, "changed", True))
+    return emit(ctx, result, target=target, notes=notes if changed else ())
 
 
 def _agree(ctx: typer.Context, plan: Plan, *, word: str) -> None:
@@ -139,17 +151,27 @@ def _agree(ctx: typer.Context, plan: Plan, *, word: str) -> None:
         )
         raise ConfirmationMissingError(title=plan.title, instead=f"Nothing was changed. {instead}")
     answer.picture(blocks(plan), color=call(ctx).color, terminal=True)
-    sys.stderr.write(
-        f"Type the app's name ({word}) to do this: " if protected else "Do this? Type yes or no: "
-    )
+    asked = f"{word} is protected, --yes is not enough. Type its name to do this: "
+    sys.stderr.write(asked if protected else "Do this? Type yes or no: ")
     sys.stderr.flush()
-    line = sys.stdin.readline()
+    with _own_line():
+        line = sys.stdin.readline()
     if not line:
         sys.stderr.write("\n")
         raise typer.Abort
     typed = line.strip()
     if typed != word and (protected or typed.lower() not in {"y", "yes"}):
         raise DeclinedError(title=plan.title)
+
+
+@contextmanager
+def _own_line() -> Iterator[None]:
+    """Let what is said about a signal begin on a line of its own, not behind the question."""
+    try:
+        yield
+    except Interrupted:
+        sys.stderr.write("\n")
+        raise
 
 
 def read_password(
@@ -171,7 +193,7 @@ def read_password(
     if (stdin, file is not None, generate).count(True) > 1:
         raise UsageError(detail="give one of --password-stdin, --password-file and --generate")
     if generate:
-        from dbctl.profiles.codecs import new_password  # noqa: PLC0415  # only wanted here
+        from dbctl.profiles.codecs import new_password  # noqa: PLC0415 - only wanted here
 
         return new_password(), True
     if stdin:
@@ -184,12 +206,13 @@ def read_password(
 
 
 def _typed(*, confirm: bool) -> Secret:
-    import getpass  # noqa: PLC0415  # slow to import, and only wanted here
+    import getpass  # noqa: PLC0415 - slow to import, and only wanted here
 
     for _ in range(_TRIES):
         try:
-            first = getpass.getpass("Password: ")
-            again = getpass.getpass("Once more: ") if confirm else first
+            with _own_line():
+                first = getpass.getpass("Password: ")
+                again = getpass.getpass("Once more: ") if confirm else first
         except EOFError as error:
             raise typer.Abort from error
         if first == again:
@@ -242,6 +265,6 @@ def progress(
     ctx: typer.Context, label: str, total: int | None
 ) -> AbstractContextManager[Callable[[int], None]]:
     """Show how far long work has come, on a terminal and after two seconds; gives ``advance(n)``."""
-    from dbctl.render.progress import progress as shown  # noqa: PLC0415  # only long work wants it
+    from dbctl.render.progress import progress as shown  # noqa: PLC0415 - only long work wants it
 
     return shown(label, total, color=call(ctx).color, quiet=call(ctx).quiet)

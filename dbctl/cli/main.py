@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from errno import EDQUOT, EIO, ENOSPC
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -74,7 +75,7 @@ class _Run:
         self._words = words
         self._ctx: Context | None = None
 
-    def status(self) -> int:  # noqa: PLR0911  # one per way to end
+    def status(self) -> int:  # noqa: PLR0911 - one per way to end
         """Run, show what failed, return the exit status.
 
         Raises:
@@ -99,7 +100,7 @@ class _Run:
         ) as error:  # Abort: the input ended where an answer was awaited
             by = "the input ended" if isinstance(error, typer.Abort) else "SIGINT"
             return self._failed(StoppedError(by=by), status=130)
-        except Exception as error:  # noqa: BLE001  # the one broad catch: a fault of dbctl itself
+        except Exception as error:  # noqa: BLE001 - the one broad catch: a fault of dbctl itself
             return self._faulty(error)
 
     def _invoke(self) -> int:
@@ -136,6 +137,8 @@ class _Run:
     def _faulty(self, error: Exception) -> int:
         if asked_verbose(self._ctx) or not {"-v", "--verbose"}.isdisjoint(self._words):
             traceback.print_exc()  # without local variables: they may hold secrets
+        if isinstance(error, OSError) and error.errno in {ENOSPC, EIO, EDQUOT} and error.filename is None:
+            raise OutputFailedError(reason=error.strerror) from error  # help goes past our own writer
         if isinstance(error, OSError) and error.filename is None and error.strerror:
             detail = error.strerror
         else:

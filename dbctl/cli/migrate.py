@@ -13,7 +13,7 @@ from msgspec import structs
 from dbctl import config
 from dbctl.cli._app import opened, selection
 from dbctl.cli._options import DryRun, call
-from dbctl.cli._run import change, emit, note
+from dbctl.cli._run import change, emit, note, warn
 from dbctl.errors import Exit, UsageError
 from dbctl.model import Page
 from dbctl.render import out
@@ -52,9 +52,9 @@ def status(
     with _meant(ctx, all_apps=all_apps) as found:
         survey = migrate.survey(found, call(ctx).db, migrations)
     for target in survey.unrecorded:
-        note(ctx, f"{target} holds tables but no ledger, so nothing tells which migrations it has had")
+        warn(ctx, f"{target} holds tables but no ledger, so nothing tells which migrations it has had")
     for error in survey.failed:
-        note(ctx, str(error))
+        warn(ctx, str(error))
     told = survey.check if check else survey.status
     return emit(ctx, survey.page, status=told, target=", ".join(one.name for one in found))
 
@@ -67,8 +67,11 @@ def plan(ctx: typer.Context, to: To = "", migrations: Folder = None) -> int:
         pending = upgrade.pending()
     if call(ctx).output is Format.TABLE:
         out.write("".join(map(_script, pending)), utf8=True)
+        if not pending:
+            note(ctx, migration_run.NOTHING_PENDING)
         return Exit.OK
-    return emit(ctx, Page(items=pending, total=len(pending)), target=upgrade.target)
+    answer = Page(items=pending, total=len(pending), names=Pending.__struct_fields__)
+    return emit(ctx, answer, target=upgrade.target)
 
 
 @app.command()

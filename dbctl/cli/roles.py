@@ -11,7 +11,6 @@ from dbctl.cli._options import DryRun, Limit, Offset, Sort, window
 from dbctl.errors import Exit, UsageError
 from dbctl.services import role_changes, roles
 from dbctl.services.apps import App
-from dbctl.services.user_table import database_of
 
 app = typer.Typer(
     name="roles", help="Roles and their permissions.", no_args_is_help=True, rich_markup_mode=None
@@ -64,7 +63,7 @@ def create(
         prepared = role_changes.create_role(
             found, role, description=description, priority=priority, permissions=permissions or ()
         )
-        return carry_out(ctx, found, prepared, database=database_of(found))
+        return carry_out(ctx, prepared)
 
 
 @app.command()
@@ -82,16 +81,14 @@ def update(
     if not fields:
         raise UsageError(detail="nothing to change was given: --name, --description or --priority")
     with opened(ctx) as found:
-        return carry_out(
-            ctx, found, role_changes.update_role(found, role, fields), database=database_of(found)
-        )
+        return carry_out(ctx, role_changes.update_role(found, role, fields))
 
 
 @app.command()
 def delete(ctx: typer.Context, role: Role, dry_run: DryRun = False) -> int:
     """Delete a role that nobody holds."""
     with opened(ctx) as found:
-        return carry_out(ctx, found, role_changes.delete_role(found, role), database=database_of(found))
+        return carry_out(ctx, role_changes.delete_role(found, role))
 
 
 @app.command()
@@ -99,7 +96,7 @@ def grant(ctx: typer.Context, role: Role, permissions: Permissions, dry_run: Dry
     """Give a role permissions."""
     with opened(ctx) as found:
         prepared = role_changes.grant(found, role, permissions)
-        return carry_out(ctx, found, prepared, database=database_of(found), notes=_cached(found))
+        return carry_out(ctx, prepared, notes=_cached(found))
 
 
 @app.command()
@@ -107,7 +104,7 @@ def revoke(ctx: typer.Context, role: Role, permissions: Permissions, dry_run: Dr
     """Take permissions from a role."""
     with opened(ctx) as found:
         prepared = role_changes.revoke(found, role, permissions)
-        return carry_out(ctx, found, prepared, database=database_of(found), notes=_cached(found))
+        return carry_out(ctx, prepared, notes=_cached(found))
 
 
 @app.command()

@@ -14,7 +14,7 @@ from dbctl.errors import Exit
 from dbctl.render.look import Format
 from dbctl.services import setting_changes, setting_files, settings
 from dbctl.services.apps import App
-from dbctl.services.setting_table import database_of, section
+from dbctl.services.setting_table import section
 
 app = typer.Typer(
     name="settings", help="Settings of the app, and of one user.", no_args_is_help=True, rich_markup_mode=None
@@ -30,7 +30,7 @@ File: TypeAlias = Annotated[
 class Mode(StrEnum):
     """How far ``apply`` goes."""
 
-    CREATE = "create"
+    CREATE_ONLY = "create-only"
     MERGE = "merge"
     EXACT = "exact"
 
@@ -76,7 +76,7 @@ def set_(
     """Change a setting, if its own schema takes the value."""
     with opened(ctx) as found:
         prepared = setting_changes.set_setting(found, key, value, login=user)
-        return carry_out(ctx, found, prepared, database=_database(found, user), notes=_cached(found, user))
+        return carry_out(ctx, prepared, notes=_cached(found, user))
 
 
 @app.command()
@@ -85,9 +85,7 @@ def reset(ctx: typer.Context, key: Key, user: User = "", dry_run: DryRun = False
     with opened(ctx) as found:
         return carry_out(
             ctx,
-            found,
             setting_changes.reset_setting(found, key, login=user),
-            database=_database(found, user),
             notes=_cached(found, user),
         )
 
@@ -121,7 +119,9 @@ def apply(
     file: File,
     mode: Annotated[
         Mode,
-        typer.Option("--mode", help="create: add what is missing; merge: also change; exact: also remove."),
+        typer.Option(
+            "--mode", help="create-only: add what is missing; merge: also change; exact: also remove."
+        ),
     ] = Mode.MERGE,
     user: User = "",
     dry_run: DryRun = False,
@@ -130,11 +130,7 @@ def apply(
     wanted = setting_files.read_wanted(contents(file, "file of settings"), str(file))
     with opened(ctx) as found:
         prepared = setting_files.apply(found, wanted, mode.value, login=user)
-        return carry_out(ctx, found, prepared, database=_database(found, user), notes=_cached(found, user))
-
-
-def _database(found: App, user: str) -> str:
-    return database_of(found, "user" if user else "system")
+        return carry_out(ctx, prepared, notes=_cached(found, user))
 
 
 def _cached(found: App, user: str) -> list[str]:

@@ -19,7 +19,6 @@ from dbctl.services.apps import App
 from dbctl.services.user_creation import NewUser
 from dbctl.services.user_entries import Existing
 from dbctl.services.user_filters import Filter
-from dbctl.services.user_table import database_of
 
 app = typer.Typer(name="users", help="Users of the app.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -124,7 +123,7 @@ def create(
             "no user settings were added, as when an admin of the app adds a user; --with-settings adds them"
         ]
         prepared = user_creation.create_user(found, new)
-        return carry_out(ctx, found, prepared, database=database_of(found), notes=notes if gives else ())
+        return carry_out(ctx, prepared, notes=notes if gives else ())
 
 
 @app.command()
@@ -151,7 +150,7 @@ def ensure(
         user_creation.ensure_user(found, new).plan()
         if user_creation.wants_password(found, new):
             new = _with_password(ctx, found, new, _Source(stdin=stdin, file=file, generate=generate))
-        return carry_out(ctx, found, user_creation.ensure_user(found, new), database=database_of(found))
+        return carry_out(ctx, user_creation.ensure_user(found, new))
 
 
 @app.command()
@@ -170,7 +169,7 @@ def update(
         raise UsageError(detail="nothing to change was given: --email, --name or --set FIELD=VALUE")
     with opened(ctx) as found:
         prepared = user_changes.update_user(found, who(logins, ids), values)
-        return carry_out(ctx, found, prepared, database=database_of(found))
+        return carry_out(ctx, prepared)
 
 
 @app.command()
@@ -184,7 +183,7 @@ def delete(
     """Delete users with all that is theirs; what that is, per table, is shown first."""
     with opened(ctx) as found:
         prepared = user_deletion.delete_users(found, who(logins, ids, inactive))
-        return carry_out(ctx, found, prepared, database=database_of(found))
+        return carry_out(ctx, prepared)
 
 
 @app.command("set-password")
@@ -205,7 +204,7 @@ def set_password(
             ctx, found, NewUser(fields={}), _Source(stdin=stdin, file=file, generate=generate)
         )
         prepared = user_changes.set_password(found, meant, new.hashed, new.generated)
-        return carry_out(ctx, found, prepared, database=database_of(found))
+        return carry_out(ctx, prepared)
 
 
 @app.command("set-role")
@@ -221,7 +220,7 @@ def set_role(
     """Give users a role and end their sessions."""
     with opened(ctx) as found:
         prepared = user_changes.set_role(found, who(logins[:-1], ids, inactive), logins[-1])
-        return carry_out(ctx, found, prepared, database=database_of(found))
+        return carry_out(ctx, prepared)
 
 
 @app.command()
@@ -235,7 +234,7 @@ def activate(
     """Let users sign in."""
     with opened(ctx) as found:
         prepared = user_changes.set_active(found, who(logins, ids, inactive), active=True)
-        return carry_out(ctx, found, prepared, database=database_of(found))
+        return carry_out(ctx, prepared)
 
 
 @app.command()
@@ -249,16 +248,14 @@ def deactivate(
     """Keep users out and end their sessions."""
     with opened(ctx) as found:
         prepared = user_changes.set_active(found, who(logins, ids, inactive), active=False)
-        return carry_out(ctx, found, prepared, database=database_of(found))
+        return carry_out(ctx, prepared)
 
 
 @app.command()
 def unlock(ctx: typer.Context, logins: Logins = None, ids: Ids = None, dry_run: DryRun = False) -> int:
     """Clear the failed attempts that keep users out, in every spelling and from their addresses."""
     with opened(ctx) as found:
-        return carry_out(
-            ctx, found, user_changes.unlock(found, who(logins, ids)), database=database_of(found)
-        )
+        return carry_out(ctx, user_changes.unlock(found, who(logins, ids)))
 
 
 @app.command("check-password")
@@ -299,7 +296,7 @@ def import_(
         prepared = user_transfer.import_users(
             found, lines, file=str(file), existing=existing, generate=generate, advance=advance
         )
-        return carry_out(ctx, found, prepared, database=database_of(found))
+        return carry_out(ctx, prepared)
 
 
 @app.command()

@@ -10,9 +10,6 @@ from dbctl.engines.base import Readable, Script, Writable
 from dbctl.errors import DatabaseMissingError, NotSupportedError
 from dbctl.url import Url
 
-#: Schemes of URLs and the engine each belongs to.
-ENGINES = {"sqlite": "sqlite", "postgresql": "postgresql", "mysql": "mysql", "lancedb": "lancedb"}
-
 
 def open_for_reading(url: Url, target: str, *, timeout: float) -> Readable:
     """Open the database at ``url`` so that nothing can be written through what is returned."""

@@ -209,9 +209,8 @@ class Settings(Section, frozen=True, kw_only=True):
 
 
 class Audit(Section, frozen=True, kw_only=True):
-    """The app's own record of what was done."""
+    """The app's own record of what was done, in the database of what it is about."""
 
-    database: str = ""
     table: str
     fields: Mapping[str, Name]  #: at, user, username, action, resource, resource_id, details
     actions: Mapping[str, str] = {}  #: dbctl's word for what was done to the app's

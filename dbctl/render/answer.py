@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from dbctl.errors import UsageError
-from dbctl.model import Done, Findings, Page, Value
+from dbctl.model import Done, Findings, Page, Value, counted
 from dbctl.render import draw, out
 from dbctl.render.envelope import envelope, line
 from dbctl.render.escape import escape
-from dbctl.render.grid import Block, blocks, names_of, records
+from dbctl.render.grid import Block, blocks, heading, names_of, records
 from dbctl.render.look import Format, Look, draws, is_terminal
 from dbctl.render.values import jsonable
 
@@ -64,7 +65,9 @@ def footer(page: Page[object]) -> None:
         out.remark(f"{shown} of {page.total}; --offset {end} shows more")
     elif not shown:
         out.remark(
-            f"none of {page.total}; --offset {page.offset} is behind the last one" if page.total else "none"
+            f"none of {page.total}; --offset {page.offset} is behind the last one"
+            if page.total
+            else page.nothing
         )
 
 
@@ -89,7 +92,7 @@ def _picked(result: object, columns: Sequence[str]) -> object:
     if not columns or result is None:
         return result
     rows = records(result)
-    names = names_of(rows, columns)
+    names = names_of(rows, columns, heading(result))
     chosen = [{name: row.get(name) for name in names} for row in rows]
     if isinstance(result, Page):
         return Page(items=chosen, total=result.total, limit=result.limit, offset=result.offset)
@@ -104,7 +107,7 @@ def _jsonl(answer: Answer, look: Look) -> None:
 
 def _cells(answer: Answer, look: Look) -> tuple[list[str], list[list[str]]]:
     rows = records(answer.result) if answer.result is not None else []
-    names = names_of(rows, look.columns)
+    names = names_of(rows, look.columns, heading(answer.result))
     return names, [[_cell(row.get(name)) for name in names] for row in rows]
 
 
@@ -117,7 +120,7 @@ def _cell(value: object) -> str:
 
 
 def _safe(
-    rows: Sequence[Sequence[str]], raw: Sequence[Mapping[str, object]], names: Sequence[str]
+    rows: Sequence[Sequence[str]], raw: Sequence[Mapping[str, object]], names: Sequence[str], look: Look
 ) -> list[list[str]]:
     """Put ``'`` before text that a spreadsheet would run as a formula, and say how often."""
     made, changed = [], 0
@@ -127,41 +130,45 @@ def _safe(
         ]
         made.append(["'" + cell if risk else cell for cell, risk in zip(cells, risky, strict=True)])
         changed += sum(risky)
-    if changed:
-        out.remark(f"--excel-safe put ' before {changed} cells")
+    if changed and not look.quiet and sys.stderr.isatty():
+        out.remark(f"--excel-safe put ' before {counted(changed, 'cell')}")
     return made
 
 
 def _csv(answer: Answer, look: Look) -> None:
     names, rows = _cells(answer, look)
     if look.excel_safe:
-        rows = _safe(rows, records(answer.result), names)
+        rows = _safe(rows, records(answer.result), names, look)
     if is_terminal():  # a program gets every byte; what a person looks at must not steer the terminal
         rows = [[escape(cell) for cell in row] for row in rows]
-    import csv  # noqa: PLC0415  # wanted here only
-    import io  # noqa: PLC0415
+    import csv  # noqa: PLC0415 - wanted here only
+    import io  # noqa: PLC0415 - as above
 
     text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\r\n")  # RFC 4180
-    writer.writerows([names, *rows] if names else rows)
+    writer = csv.writer(text, lineterminator="\r\n")  # what is quoted depends on it: a CR must be
+    for row in [names, *rows] if names else rows:
+        writer.writerow(row)
+        text.seek(text.tell() - 2)
+        text.write("\n")  # a line ends as every other tool in a pipe ends it
+        text.truncate()
     out.write(text.getvalue(), utf8=True)
 
 
 def _tsv(answer: Answer, look: Look) -> None:
     names, rows = _cells(answer, look)
     if look.excel_safe:
-        rows = _safe(rows, records(answer.result), names)
+        rows = _safe(rows, records(answer.result), names, look)
     for row in [names, *rows] if names else rows:
         out.write("\t".join(escape(cell.replace("\\", "\\\\")) for cell in row) + "\n", utf8=True)
 
 
 def _markdown(answer: Answer, look: Look) -> None:
-    from tabulate import tabulate  # noqa: PLC0415  # slow to import, and only wanted here
+    from tabulate import tabulate  # noqa: PLC0415 - slow to import, and only wanted here
 
     rows = records(answer.result) if answer.result is not None else []
-    names = names_of(rows, look.columns)
+    names = names_of(rows, look.columns, heading(answer.result))
     cells = [[_markdown_cell(_cell(row.get(name))) for name in names] for row in rows]
-    if rows:
+    if names:
         table = tabulate(
             cells, headers=[_markdown_cell(name) for name in names], tablefmt="pipe", disable_numparse=True
         )

@@ -15,7 +15,7 @@ def escape(text: str) -> str:
 def _harmless(character: str) -> bool:
     if character.isprintable():
         return True
-    from unicodedata import category  # noqa: PLC0415  # rarely needed, and a file of its own to load
+    from unicodedata import category  # noqa: PLC0415 - rarely needed, and a file of its own to load
 
     return category(character) == "Zs"  # spaces of other widths: in many Japanese titles
 
@@ -25,5 +25,5 @@ def _shown(character: str) -> str:
     if character in _SHORT:
         return _SHORT[character]
     return (
-        f"\\x{point:02x}" if point < 0x100 else f"\\u{point:04x}" if point < 0x10000 else f"\\U{point:08x}"  # noqa: PLR2004  # one, two or four bytes
-    )  # one, two or four bytes
+        f"\\x{point:02x}" if point < 0x100 else f"\\u{point:04x}" if point < 0x10000 else f"\\U{point:08x}"  # noqa: PLR2004 - one, two or four bytes
+    )

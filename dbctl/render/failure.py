@@ -24,7 +24,9 @@ def show(
 ) -> int:
     """Show ``error`` of the command with the name ``command``; return the exit status, its own unless told."""
     status = int(error.exit_status if status is None else status)
-    out.remark(f"dbctl: {error}")
+    out.remark(f"dbctl: {error.args[0]}")
+    for detail in error.details:
+        out.remark(f"  {detail}")
     if error.hint:
         out.remark(f"  hint: {error.hint}")
     if look.structured and not isinstance(error, OutputFailedError):

@@ -10,7 +10,7 @@ from typing import TypeAlias, TypeGuard
 import msgspec
 
 from dbctl.errors import UsageError
-from dbctl.model import Findings, Page, Plan, Planned, Value
+from dbctl.model import Finding, Findings, Page, Plan, Planned, Value
 from dbctl.render.escape import escape
 from dbctl.render.values import fields_of
 from dbctl.render.words import words
@@ -36,23 +36,35 @@ Block: TypeAlias = Grid | Line
 
 
 def records(result: object) -> list[dict[str, object]]:
-    """Return the rows of a result: a page's items, a check's findings, or the one thing that it is."""
+    """Return the rows of a result: a page's items, a check's findings, keys and values, or the one thing that it is."""
     if isinstance(result, Page):
         return [fields_of(item) for item in result.items]
     if isinstance(result, Findings):
         return [fields_of(finding) for finding in result.findings]
-    return [fields_of(result)]
+    if isinstance(result, Mapping):
+        return [{"key": key, "value": value} for key, value in result.items()]
+    brief = result.brief() if isinstance(result, Value) else {}
+    return [fields_of(result)] if isinstance(brief, Mapping) else [dict(row) for row in brief]
 
 
-def names_of(rows: Sequence[Mapping[str, object]], wanted: Sequence[str] = ()) -> list[str]:
-    """Return the columns to show, in order of appearance or as wanted.
+def heading(result: object) -> Sequence[str]:
+    """Return the columns of a result's rows, also where it has none."""
+    if isinstance(result, Findings):
+        return Finding.__struct_fields__
+    return result.names if isinstance(result, Page) else ()
+
+
+def names_of(
+    rows: Sequence[Mapping[str, object]], wanted: Sequence[str] = (), known: Sequence[str] = ()
+) -> list[str]:
+    """Return the columns to show, in order of appearance or as wanted; where there is no row, those ``known``.
 
     Raises:
         UsageError: a wanted column is in no row.
     """
-    known = list(dict.fromkeys(name for row in rows for name in row))
+    known = list(dict.fromkeys(name for row in rows for name in row)) or list(known)
     unknown = [name for name in wanted if name not in known]
-    if unknown and rows:
+    if unknown and known:
         raise UsageError(
             detail=f"--columns: there is no column {', '.join(map(repr, unknown))}; known: {', '.join(known)}"
         )

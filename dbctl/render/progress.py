@@ -45,8 +45,8 @@ def progress(
 
 
 def _begin(label: str, total: int | None, *, color: bool) -> tuple[Progress, TaskID]:
-    from rich.console import Console  # noqa: PLC0415  # as heavy as Typer; only long work pays
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415  # as heavy as Typer; only long work pays
+    from rich.console import Console  # noqa: PLC0415 - as heavy as Typer; only long work pays
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415 - as above
 
     shown = Progress(
         TextColumn("{task.description}", markup=False),

@@ -28,6 +28,7 @@ def fields_of(value: object) -> dict[str, object]:
         raise TypeError(f"{type(value).__name__} has no fields")
     fields: dict[str, object] = {name: getattr(value, name) for name in value.__struct_fields__}
     if isinstance(value, Page):
+        fields = {name: fields[name] for name in ("items", "total", "limit", "offset")}
         fields["has_more"] = value.has_more
     if isinstance(value, Plan):
         fields["digest"] = value.digest
@@ -38,7 +39,7 @@ def fields_of(value: object) -> dict[str, object]:
     return fields
 
 
-def jsonable(value: object) -> object:  # noqa: C901, PLR0911, PLR0912  # one line per kind of value
+def jsonable(value: object) -> object:  # noqa: C901, PLR0911, PLR0912 - one line per kind of value
     """Return ``value`` in the types of JSON.
 
     Times are ISO 8601 in UTC with milliseconds, durations seconds, bytes and text that is not Unicode

@@ -18,7 +18,7 @@ _RECENT = timedelta(days=2)
 _JUST_NOW = timedelta(minutes=1)
 
 
-def words(name: str, value: object) -> str:  # noqa: C901, PLR0911  # one line per kind of value
+def words(name: str, value: object) -> str:  # noqa: C901, PLR0911 - one line per kind of value
     """Return ``value`` of the field ``name`` on one line; the name tells sizes and durations from other numbers.
 
     Raises:
@@ -83,10 +83,10 @@ def duration(seconds: float, *, parts: int = 2) -> str:
 
 def size(count: float) -> str:
     """Return bytes as ``812 B`` or ``1.2 MiB``."""
-    if abs(count) < 1024:  # noqa: PLR2004  # what would be shown as 1024.0 belongs to the next unit
+    if abs(count) < 1024:  # noqa: PLR2004 - what would be shown as 1024.0 belongs to the next unit
         return f"{count} B"
     for unit in ("KiB", "MiB", "GiB", "TiB"):
         count /= 1024
-        if abs(count) < 1023.95:  # noqa: PLR2004  # what would be shown as 1024.0 belongs to the next unit
+        if abs(count) < 1023.95:  # noqa: PLR2004 - what would be shown as 1024.0 belongs to the next unit
             return f"{count:.1f} {unit}"
     return f"{count / 1024:.1f} PiB"

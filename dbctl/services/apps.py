@@ -167,7 +167,19 @@ class App:
         lacking = [table for table in needed if table not in opened.tables()]
         if lacking:
             what = "every table" if not opened.tables() else f"table {', '.join(lacking)}"
-            raise WrongAppError(target=self.target(name), profile=self.profile.title, what=what)
+            raise WrongAppError(
+                target=self.target(name), profile=self.profile.title, what=what, instead=self._instead(opened)
+            )
+
+    def _instead(self, opened: Readable) -> str:
+        """Return what may be wrong with a database that is not the one it should be."""
+        tables = opened.tables()
+        if not tables:
+            return "It is empty: dbctl migrate up fills a new database, if the path is right."
+        for other, told in self.profile.databases.items():
+            if told.needs and all(table in tables for table in told.needs):
+                return f"Check the path: this looks like the database {other!r}."
+        return "Check the path in the configuration."
 
 
 @contextmanager
@@ -181,6 +193,8 @@ def opened(selection: config.Selection, *, timeout: float, only: str = "") -> It
     """
     configured = config.find(selection)
     app = App(configured, loader.load(configured.profile), timeout=timeout, only=only)
+    if only:
+        app.database(only)
     unknown = [name for name in configured.databases if name not in app.profile.databases]
     if unknown and unknown != ["main"]:
         raise DatabaseUnknownError(app=app.name, name=unknown[0], names=", ".join(app.profile.databases))

@@ -40,7 +40,7 @@ class Change(Generic[R]):
         prepare: Callable[[], None] | None = None,
     ) -> None:
         """Describe a change of one database; ``prepare`` does slow work before the transaction, hashing for one."""
-        self.app, self.protected = app.name, app.protected
+        self.app, self.protected, self.target = app.name, app.protected, app.target(database)
         self.draft = draft
         self._opened, self._database, self._purpose, self._prepare = app, database, purpose, prepare
 
@@ -62,5 +62,5 @@ class Change(Generic[R]):
         with self._opened.writer(self._database, self._purpose) as database, database.transaction():
             drafted = self.draft(database)
             if seen is not None and drafted.plan.digest != seen:
-                raise PlanChangedError(target=self._opened.target(self._database))
+                raise PlanChangedError(target=self.target)
             return drafted.work(database)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from dbctl.engines.base import Readable, Where, Within
+from dbctl.engines.base import AnyOf, Not, Readable, Where, Within
 from dbctl.errors import ConstraintError
 from dbctl.model import Value, counted
 
@@ -17,41 +17,69 @@ class Touched(Value, frozen=True, kw_only=True):
     step: str  #: what happens to them, for the plan
 
 
+class _Ways(Value, frozen=True, kw_only=True):
+    """The conditions under which rows are met, by the table (and, where they stay, the columns) that is met."""
+
+    deleted: dict[str, list[Where]]
+    loosened: dict[tuple[str, str], list[Where]]
+    blocking: dict[tuple[str, str], list[Where]]
+
+
 def reach(
-    db: Readable,
-    table: str,
-    doomed: Sequence[Where],
-    path: Sequence[str] = (),
-    *,
-    before: Collection[str] = (),
+    db: Readable, table: str, doomed: Sequence[Where], *, before: Collection[str] = ()
 ) -> list[Touched]:
     """Return everything that foreign keys would do when the ``doomed`` rows of ``table`` are deleted.
 
-    ``before`` holds those that will point there no longer, as ``table.column``, because their rows are deleted first.
-
-    A table that refers to itself, or back to one on the way, is followed once; its rows further down go along too.
+    Rows that several keys lead to count once. ``before`` holds the keys, as ``table.column``, that will point there no
+    longer, because their rows are deleted first. A table that refers to itself, or back to one on the way, is followed
+    once; its rows further down go along too.
 
     Raises:
         ConstraintError: rows point there that neither go along nor let go.
     """
-    found: list[Touched] = []
-    path = [*path, table]
+    ways = _Ways(deleted={}, loosened={}, blocking={})
+    _follow(db, table, doomed, [table], before, ways)
+    for (name, action), where in ways.blocking.items():
+        # Whatever goes along by another way blocks nothing, unless the key does not wait for the end of the statement.
+        rows = db.count(
+            name, [AnyOf(where), *_not_deleted(name, {} if action == "RESTRICT" else ways.deleted)]
+        )
+        if rows:
+            reason = f"what would be deleted is still pointed to by {counted(rows, 'row')} of {name}"
+            raise ConstraintError(target=db.target, reason=reason)
+    found = []
+    for name, where in ways.deleted.items():
+        rows = db.count(name, [AnyOf(where)])
+        found.append(Touched(table=name, rows=rows, step=f"delete {counted(rows, 'row')} of {name}"))
+    for (name, columns), where in ways.loosened.items():
+        rows = db.count(name, [AnyOf(where), *_not_deleted(name, ways.deleted)])
+        if rows:
+            step = f"keep {counted(rows, 'row')} of {name}, without their {columns}"
+            found.append(Touched(table=name, rows=rows, step=step))
+    return found
+
+
+def _follow(
+    db: Readable,
+    table: str,
+    doomed: Sequence[Where],
+    path: Sequence[str],
+    before: Collection[str],
+    ways: _Ways,
+) -> None:
     for key in db.references(table):
-        if f"{key.table}.{key.columns[0]}" in before:
-            continue
         within = Within(key.columns, table, key.to, doomed)
-        count = db.count(key.table, [within]) if key.table not in path else 0
-        if not count:
+        settled = key.table in path or f"{key.table}.{key.columns[0]}" in before
+        if settled or not db.count(key.table, [within]):
             continue
         if key.on_delete == "CASCADE":
-            found.append(
-                Touched(table=key.table, rows=count, step=f"delete {counted(count, 'row')} of {key.table}")
-            )
-            found += reach(db, key.table, [within], path)
+            ways.deleted.setdefault(key.table, []).append(within)
+            _follow(db, key.table, [within], [*path, key.table], before, ways)
         elif key.on_delete in ("SET NULL", "SET DEFAULT"):
-            step = f"keep {counted(count, 'row')} of {key.table}, without their {', '.join(key.columns)}"
-            found.append(Touched(table=key.table, rows=count, step=step))
+            ways.loosened.setdefault((key.table, ", ".join(key.columns)), []).append(within)
         else:
-            reason = f"what would be deleted is still pointed to by {counted(count, 'row')} of {key.table}"
-            raise ConstraintError(target=db.target, reason=reason)
-    return found
+            ways.blocking.setdefault((key.table, key.on_delete), []).append(within)
+
+
+def _not_deleted(table: str, deleted: dict[str, list[Where]]) -> list[Where]:
+    return [Not(AnyOf(deleted[table]))] if table in deleted else []

@@ -11,6 +11,7 @@ from dbctl.errors import (
     DatabaseUnsetError,
     DbctlError,
     FileMissingError,
+    MigrationsMissingError,
     ProfileInvalidError,
     ProfileMissingError,
 )
@@ -72,7 +73,7 @@ def list_apps(selection: config.Selection) -> Page[AppListed]:
                 databases=_databases(profile, app.databases),
             )
         )
-    return Page(items=items, total=len(items))
+    return Page(items=items, total=len(items), names=AppListed.__struct_fields__)
 
 
 def show_profile(name: str, app: config.App | None = None) -> ProfileShown:
@@ -120,6 +121,9 @@ def check_live(app: App) -> Findings:
         if app.only not in ("", database):
             continue
         target = app.target(database)
+        folder = app.configured.migrations.get(database)
+        if folder is not None and not folder.is_dir():
+            findings.append(_failure(target, MigrationsMissingError(target=target, path=folder)))
         try:
             live = app.reader(database)
         except DatabaseUnsetError as error:

@@ -143,7 +143,7 @@ def survey(apps: Sequence[App], asked: str = "", given: Path | None = None) -> S
     some = len(checks) > 1  # at least one could be looked at
     overall = Exit.PARTIAL if failed and some else _gravest([error.exit_status for error in failed])
     return Survey(
-        page=Page(items=rows, total=len(rows)),
+        page=Page(items=rows, total=len(rows), names=Migration.__struct_fields__, nothing="no migrations"),
         unrecorded=unrecorded,
         failed=failed,
         check=overall or _gravest(checks),

@@ -10,7 +10,7 @@ from msgspec import structs
 
 from dbctl.engines.base import Readable
 from dbctl.errors import SchemaLacksError, WrongAppError
-from dbctl.model import Value, now
+from dbctl.model import Row, Value, now
 from dbctl.profiles.codecs import read_time
 from dbctl.profiles.model import Migrations, Profile
 from dbctl.services import migration_files
@@ -49,6 +49,10 @@ class Migration(Value, frozen=True, kw_only=True):
     checksum: str | None = None  #: as recorded; of the file where nothing is recorded yet
     duration: timedelta | None = None
 
+    def brief(self) -> Row:
+        words = ("app", "database", "name", "state", "applied_at", "duration")
+        return {word: getattr(self, word) for word in words}
+
 
 class Standing(Value, frozen=True, kw_only=True):
     """How one database stands to its migrations."""
@@ -78,7 +82,12 @@ def standing(track: Track, db: Readable) -> Standing:
     recorded = ledger.table in tables and ledger.name in tables[ledger.table].columns
     lacking = [table for table in track.profile.databases[track.database].needs if table not in tables]
     if tables and lacking and not recorded:
-        raise WrongAppError(target=db.target, profile=track.profile.title, what=f"table {', '.join(lacking)}")
+        raise WrongAppError(
+            target=db.target,
+            profile=track.profile.title,
+            what=f"table {', '.join(lacking)}",
+            instead="Check the path in the configuration; nothing was run.",
+        )
     rows = _recorded(track, db) if ledger.table in tables else {}
     return Standing(migrations=judged(track, rows), recorded=ledger.table in tables, empty=not tables)
 

@@ -35,6 +35,7 @@ from dbctl.services.migration_ledger import Ledger, Standing, Track, judged, sta
 
 #: Failures that a migration itself is to blame for, whatever else this run has done.
 OF_A_STATEMENT = (QueryFailedError, ConstraintError, ValueInvalidError, SchemaLacksError)
+NOTHING_PENDING = "nothing to do: no migration is pending"
 #: Names that a message lists before it counts the rest.
 LISTED = 5
 
@@ -132,7 +133,7 @@ class Upgrade:
                 continue  # so that a job that runs daily needs no right to write on the days when nothing is due
             with self._opened.writer(track.database, "migrate up", create=True) as db:
                 apply_all(track, db, to=self._to, done=done)
-        return Page(items=done, total=len(done))
+        return Page(items=done, total=len(done), names=Applied.__struct_fields__, nothing=NOTHING_PENDING)
 
     def _runnable(self, track: Track) -> list[tuple[MigrationFile, Statements]]:
         url = self._opened.url(track.database)

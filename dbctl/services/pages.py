@@ -27,7 +27,13 @@ def page_of(items: Sequence[V], kind: type[V], window: Window) -> Page[V]:
         told.sort(key=lambda one: _rank(getattr(one, field)), reverse=window.sort.startswith("-"))
         items = told + [one for one in items if getattr(one, field) is None]
     end = None if window.limit is None else window.offset + window.limit
-    return Page(items=items[window.offset : end], total=len(items), limit=window.limit, offset=window.offset)
+    return Page(
+        items=items[window.offset : end],
+        total=len(items),
+        limit=window.limit,
+        offset=window.offset,
+        names=kind.__struct_fields__,
+    )
 
 
 def _rank(value: object) -> tuple[int, float, str]:

@@ -66,8 +66,6 @@ def _twice(section: str, word: str, given: Sequence[str]) -> Iterator[Complaint]
 def _databases_named(profile: Profile) -> Iterator[tuple[Sequence[str | int], str]]:
     if profile.users:
         yield ("users", "database"), profile.users.database
-    if profile.audit:
-        yield ("audit", "database"), profile.audit.database
     for at, settings in enumerate(profile.settings):
         yield ("settings", at, "database"), settings.database
     for at, search in enumerate(profile.search):
@@ -220,9 +218,7 @@ def names(profile: Profile, main: str) -> Iterator[Named]:
                     key=("search", at, word), database=search.database, table=search.table, column=column
                 )
     if profile.audit:
-        yield from _table(
-            ("audit",), profile.audit.database or main, profile.audit.table, {}, profile.audit.fields
-        )
+        yield from _table(("audit",), main, profile.audit.table, {}, profile.audit.fields)
 
 
 def _names_of_users(users: Users, here: str) -> Iterator[Named]:

@@ -19,6 +19,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from dbctl.errors import UsageError, ValueInvalidError
 from dbctl.model import Value
+from dbctl.services.near import question
 from dbctl.services.query_values import SHOWN, Key, checked, typed
 
 Operator: TypeAlias = Literal["contains", "exact", "<", ">"]
@@ -83,7 +84,7 @@ def parse_filter(text: str, keys: Mapping[str, Key]) -> Term:
     key = keys.get(name.lower())
     if key is None:
         raise UsageError(
-            detail=f"no key {name[:SHOWN]!r}{near(name, [*keys])}; known: {', '.join(names_of(keys))}"
+            detail=f"no key {name[:SHOWN]!r}{question(name, keys)}; known: {', '.join(names_of(keys))}"
         )
     exactly = split.group() == "="
     return _keyed(_Piece(key, split.group(), text[split.end() :], quoted=exactly, negated=negated), key)
@@ -92,14 +93,6 @@ def parse_filter(text: str, keys: Mapping[str, Key]) -> Term:
 def names_of(keys: Mapping[str, Key]) -> list[str]:
     """Return the name of each key, without its other spellings."""
     return list(dict.fromkeys(key.name for key in keys.values()))
-
-
-def near(word: str, known: Sequence[str]) -> str:
-    """Return a question after words that were perhaps meant, or nothing."""
-    from difflib import get_close_matches  # noqa: PLC0415 - only a mistake pays for it
-
-    found = get_close_matches(word.lower(), known)
-    return f" (did you mean {' or '.join(found)}?)" if found else ""
 
 
 def render(terms: Iterable[Term], prefixes: Mapping[str, str] = {}) -> str:

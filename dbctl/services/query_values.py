@@ -6,6 +6,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Literal, TypeAlias
 
+from dbctl.engines.sql import is_storable
 from dbctl.errors import ValueInvalidError
 from dbctl.model import Value
 
@@ -75,7 +76,7 @@ def checked(text: str, what: str = "the word") -> str:
     """
     if len(text) > LONGEST_WORD:
         raise _refused(what, text, f"it is longer than {LONGEST_WORD:,} characters")
-    if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
+    if not is_storable(text):
         raise _refused(what, text, "it is not text (a NUL, or bytes that are not UTF-8)")
     return text
 
@@ -117,7 +118,7 @@ def _span(found: re.Match[str]) -> Span:
         return Span(begin, begin + length)
     if found["day"]:
         return Span(begin, begin + timedelta(days=1))
-    after = (year, month + 1) if found["month"] and month < 12 else (year + 1, 1)  # noqa: PLR2004
+    after = (year, month + 1) if found["month"] and month < 12 else (year + 1, 1)  # noqa: PLR2004 - December
     return Span(begin, datetime(*after, 1, tzinfo=UTC))
 
 

@@ -78,6 +78,8 @@ def update_role(app: App, name: str, fields: Mapping[str, object]) -> Change[Rol
         table = _table_to_change(app, db)
         role = _changeable(table, name)
         new = str(fields.get("name", role.name))
+        if new != role.name:
+            _refuse_admin(table, role)
         check_rule("role name", new, table.told.rules.get("name"))
         taken = db.select(table.live.name, [table.told.key], [Condition(table.fields["name"], "same", new)])
         if any(key != role.id for (key,) in taken):
@@ -108,12 +110,15 @@ def delete_role(app: App, name: str) -> Change[RoleDeleted]:
     def draft(db: Readable) -> Draft[RoleDeleted]:
         table = _table_to_change(app, db)
         role = _changeable(table, name)
+        _refuse_admin(table, role)
         if role.users:
             raise RoleHeldError(name=role.name, count=role.users)
         doomed: list[Where] = [Condition(table.told.key, "=", role.id)]
         touched = reach(db, table.live.name, doomed)
         steps = [f"delete role {role.name}", *(one.step for one in touched)]
-        rows = {table.live.name: 1, **{one.table: one.rows for one in touched}}
+        rows = {table.live.name: 1}
+        for one in touched:
+            rows[one.table] = rows.get(one.table, 0) + one.rows
 
         def work(db: Writable) -> RoleDeleted:
             db.delete(table.live.name, doomed)
@@ -237,6 +242,17 @@ def _changeable(table: RoleTable, name: str) -> Role:
     if role.built_in:
         raise BuiltInRoleError(name=role.name, profile=table.app.profile.title)
     return role
+
+
+def _refuse_admin(table: RoleTable, role: Role) -> None:
+    """Refuse to take the role away by whose name the last admin is known.
+
+    Raises:
+        BuiltInRoleError: it is that role.
+    """
+    users = table.app.profile.users
+    if users and users.admin and role.name.casefold() == users.admin.casefold():
+        raise BuiltInRoleError(name=role.name, profile=table.app.profile.title)
 
 
 def _table_to_change(app: App, db: Readable) -> RoleTable:

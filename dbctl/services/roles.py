@@ -13,6 +13,7 @@ from dbctl.model import Page, Row, Value, Window
 from dbctl.profiles.model import Roles
 from dbctl.services.apps import App
 from dbctl.services.live import Live
+from dbctl.services.near import hint
 from dbctl.services.pages import page_of
 from dbctl.services.user_table import UserTable, database_of, text
 
@@ -162,7 +163,7 @@ class RoleTable:
         for pattern in patterns:
             fitting = [name for name in known if fnmatchcase(name, pattern)] if "*" in pattern else [pattern]
             if not fitting or not set(fitting) <= set(known):
-                raise PermissionMissingError(name=pattern, target=self.db.target, near=_near(pattern, known))
+                raise PermissionMissingError(name=pattern, target=self.db.target, near=hint(pattern, known))
             found += fitting
         return list(dict.fromkeys(found))
 
@@ -267,10 +268,3 @@ def words(app: App, db: Readable) -> list[Role]:
     held = db.tally(users.live.name, users.role_column())
     known = users.roles() | {key: str(key) for key in held if key is not None and key not in users.roles()}
     return [Role(id=key, name=name, users=held.get(key, 0)) for key, name in known.items()]
-
-
-def _near(name: str, known: Sequence[str]) -> str:
-    from difflib import get_close_matches  # noqa: PLC0415 - only a mistake pays for it
-
-    near = get_close_matches(name.lower(), known, n=3)
-    return f" Near: {', '.join(near)}." if near else ""

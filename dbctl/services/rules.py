@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from dbctl.engines.sql import is_storable
 from dbctl.errors import ValueInvalidError
-from dbctl.model import Secret
+from dbctl.model import Secret, counted
 from dbctl.profiles.codecs import read_time
 from dbctl.profiles.model import Rule
 
@@ -65,14 +66,13 @@ def read_moment(what: str, given: str) -> datetime:
     return found
 
 
-def cut(text: str) -> str:
+def cut(text: str, longest: int = LONGEST_SHOWN) -> str:
     """Return as much of ``text`` as a message shows."""
-    return text if len(text) <= LONGEST_SHOWN else text[:LONGEST_SHOWN] + "…"
+    return text if len(text) <= longest else text[:longest] + "…"
 
 
 def _no_text(given: str) -> str:
-    lone = any("\ud800" <= letter <= "\udfff" for letter in given)
-    return "it holds half of a character pair, which is no text" if lone else ""
+    return "" if is_storable(given) else "it holds half of a character pair, which is no text"
 
 
 def _broken(given: str, rule: Rule | None) -> str:
@@ -80,7 +80,9 @@ def _broken(given: str, rule: Rule | None) -> str:
     if rule is None:
         return ""
     if rule.length and not rule.length[0] <= len(given) <= rule.length[1]:
-        return f"it has {len(given)} characters, the app takes {rule.length[0]} to {rule.length[1]}"
+        return (
+            f"it has {counted(len(given), 'character')}, the app takes {rule.length[0]} to {rule.length[1]}"
+        )
     if rule.bytes and len(given.encode("utf-8", "surrogatepass")) > rule.bytes:
         return f"it has more than {rule.bytes} bytes of UTF-8, and what follows would not count"
     if rule.format == "email" and not _like_an_address(given):

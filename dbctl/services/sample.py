@@ -7,7 +7,8 @@ from pathlib import Path
 from dbctl import config
 from dbctl.model import Plan, Row
 from dbctl.services import demo
-from dbctl.services.demo import DemoBuilt, Progress
+from dbctl.services.demo import DemoBuilt
+from dbctl.services.demo.chance import Progress
 from dbctl.services.setup import Setup
 
 

@@ -9,7 +9,8 @@ from dbctl.errors import NotSupportedError, SchemaLacksError, SearchMissingError
 from dbctl.model import Page, Row, Value, Window
 from dbctl.profiles.search_model import Search, Sort
 from dbctl.services.apps import App
-from dbctl.services.query_language import Term, limited, near, parse_filter, render
+from dbctl.services.near import question
+from dbctl.services.query_language import Term, limited, parse_filter, render
 from dbctl.services.query_values import checked
 from dbctl.services.search_terms import Compiler, lacking, present
 
@@ -105,7 +106,7 @@ def find(
     last = (rows or not window.offset) and (window.limit is None or len(rows) < window.limit)
     total = window.offset + len(rows) if last else db.count(search.table, question.where)
     items = [dict(zip(chosen, row, strict=True)) for row in rows]
-    return Page(items=items, total=total, limit=window.limit, offset=window.offset)
+    return Page(items=items, total=total, limit=window.limit, offset=window.offset, names=chosen)
 
 
 def count(app: App, name: str, asked: Asked) -> Counted:
@@ -179,7 +180,7 @@ def _orders(compiler: Compiler, filters: Sequence[Term], sort: str) -> list[Orde
             return [_order(compiler, known, descending=sort != wanted), own]
     known_names = [known.name for known in search.sort]
     raise UsageError(
-        detail=f"no order {wanted!r}{near(wanted, known_names)}; known: {', '.join(known_names)}"
+        detail=f"no order {wanted!r}{question(wanted, known_names)}; known: {', '.join(known_names)}"
     )
 
 
@@ -203,7 +204,7 @@ def _columns(search: Search, db: Readable, asked: Sequence[str], *, brief: bool)
         for name in asked:
             if name not in known:
                 raise UsageError(
-                    detail=f"--columns: there is no column {name!r}{near(name, known)}; known: {', '.join(known)}"
+                    detail=f"--columns: there is no column {name!r}{question(name, known)}; known: {', '.join(known)}"
                 )
         return list(dict.fromkeys(asked))
     wanted = search.brief if brief and search.brief else search.show

@@ -42,7 +42,7 @@ def set_setting(app: App, key: str, text: str, *, login: str = "") -> Change[Set
                 raise
             return _added(table, key, text)
         try:
-            value = table.typed(text, table.kind(setting.type))
+            value = table.types.typed(text, table.types.kind(setting.type))
         except ValueError as error:
             raise ValueInvalidError(
                 what=f"{key} =", value=repr(cut(text)), reason=f"{error} ({setting.type})"

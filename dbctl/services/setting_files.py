@@ -17,7 +17,7 @@ from dbctl.services.setting_table import SettingTable, database_of
 from dbctl.services.setting_values import load_json, same, spelled
 from dbctl.services.settings import reader_for, table_for
 
-Mode = Literal["create", "merge", "exact"]
+Mode = Literal["create-only", "merge", "exact"]
 
 
 class Difference(Value, frozen=True, kw_only=True):
@@ -40,13 +40,14 @@ class SettingsApplied(Done, frozen=True, kw_only=True):
 def diff(app: App, wanted: Mapping[str, object], *, login: str = "") -> Page[Difference]:
     """Return what differs between a file and the app."""
     differing = _differences(table_for(app, reader_for(app, login), login), wanted)
-    return Page(items=differing, total=len(differing))
+    names = Difference.__struct_fields__
+    return Page(items=differing, total=len(differing), names=names, nothing="no difference")
 
 
 def apply(app: App, wanted: Mapping[str, object], mode: Mode, *, login: str = "") -> Change[SettingsApplied]:
     """Bring the app's settings to what a file says, all in one transaction.
 
-    ``create`` adds what is missing, ``merge`` also changes what differs, ``exact`` also removes what the file lacks.
+    ``create-only`` adds what is missing, ``merge`` also changes what differs, ``exact`` also removes what the file lacks.
 
     Raises (when planned and when applied):
         ValueInvalidError: a value does not fit; nothing was changed.
@@ -59,7 +60,7 @@ def apply(app: App, wanted: Mapping[str, object], mode: Mode, *, login: str = ""
         for one in _differences(table, wanted):
             parts[one.state].append(one)
         added = parts["add"]
-        changed = parts["change"] if mode != "create" else []
+        changed = parts["change"] if mode != "create-only" else []
         removed = parts["only-live"] if mode == "exact" else []
         for one in added:
             table.check_new(one.key, one.file)

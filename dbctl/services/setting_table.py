@@ -13,21 +13,12 @@ from dbctl.profiles.codecs import read_boolean, read_time
 from dbctl.profiles.model import Settings, SettingsShape
 from dbctl.services.apps import App
 from dbctl.services.live import Live, find_column
-from dbctl.services.rules import check_rule
-from dbctl.services.setting_values import LONGEST_SHOWN, against_schema, is_text, load_json, number
-from dbctl.services.user_table import User, UserTable
+from dbctl.services.near import hint
+from dbctl.services.rules import check_rule, cut
+from dbctl.services.setting_types import SettingTypes
+from dbctl.services.setting_values import LONGEST_SHOWN, against_schema, is_text, load_json
+from dbctl.services.user_table import User, users_beside
 from dbctl.services.user_table import text as as_text
-
-#: How a person may write a boolean. The app itself reads fewer words: ``SettingTable.read_value``.
-TRUE, FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
-LARGEST_WHOLE = 2**53  #: above it, floating-point numbers leave whole ones out
-#: What a value that is no text yet is, in the words of a profile's types; the first that a shape knows counts.
-KINDS: Mapping[type, Sequence[str]] = {
-    bool: ("boolean",),
-    int: ("integer", "number", "float"),
-    float: ("float", "number"),
-    str: ("string",),
-}
 
 
 class Setting(Value, frozen=True, kw_only=True):
@@ -73,6 +64,7 @@ class SettingTable:
             word: column for word, name in found.fields.items() if (column := self.live.find(name))
         }
         self.value = self.live.get(found.fields["value"])
+        self.types = SettingTypes(found, self.shape)
 
     # Reading -------------------------------------------------------------------------------------------------
 
@@ -96,13 +88,8 @@ class SettingTable:
             found = self.read([self.at(key)])
             if found:
                 return found[0]
-        from difflib import get_close_matches  # noqa: PLC0415 - only a mistake pays for it
-
-        folded = {setting.key.casefold(): setting.key for setting in self.read()}
-        near = [folded[one] for one in get_close_matches(key.casefold(), folded, n=3)]
-        raise SettingMissingError(
-            key=key, target=self.db.target, near=f" Near: {', '.join(near)}." if near else ""
-        )
+        known = [setting.key for setting in self.read()]
+        raise SettingMissingError(key=key, target=self.db.target, near=hint(key, known))
 
     def mine(self) -> list[Where]:
         """Return the condition of the user's own rows; none where the settings are the app's."""
@@ -123,55 +110,6 @@ class SettingTable:
 
     # Values --------------------------------------------------------------------------------------------------
 
-    def kind(self, stored_type: str) -> str:
-        """Return what a stored word for a type means."""
-        return self.shape.types.get(stored_type, "string") if self.shape else "string"
-
-    def typed(self, text: str, kind: str) -> object:
-        """Return the value that a person's ``text`` means.
-
-        Raises:
-            ValueError: it means none of that kind.
-        """
-        if kind == "boolean":
-            if text.strip().lower() not in TRUE + FALSE:
-                raise ValueError("it is neither true nor false")
-            return text.strip().lower() in TRUE
-        if kind in ("integer", "float", "number"):
-            return number(text, whole=kind == "integer")
-        if kind == "json":
-            return load_json(text)
-        return text
-
-    def read_value(self, stored: object, kind: str) -> object:
-        """Return the value that a stored text means to the app; the text itself where it means none of that kind."""
-        if stored is None:
-            return None
-        text = str(stored)
-        if kind == "boolean":
-            return {
-                self.told.true: True,
-                "true": True,
-                "1": True,
-                self.told.false: False,
-                "false": False,
-                "0": False,
-            }.get(text, text)
-        try:
-            return self.typed(text, kind)
-        except ValueError:  # shown as it stands; ``settings validate`` reports it
-            return stored
-
-    def stored(self, value: object, kind: str) -> str:
-        """Return the text that is stored for a typed value."""
-        if kind == "boolean":
-            return self.told.true if value else self.told.false
-        if kind == "json":
-            return json.dumps(value, ensure_ascii=False)
-        if isinstance(value, float) and value.is_integer() and abs(value) <= LARGEST_WHOLE:
-            value = int(value)  # 10.0 is the same number, but some apps read it as text
-        return str(value)
-
     def check(self, setting: Setting, value: object) -> None:
         """Refuse a value that the setting's type, its own schema or the app's rules do not take.
 
@@ -180,25 +118,14 @@ class SettingTable:
         """
         reason = self.broken(setting, value)
         if reason:
-            shown = json.dumps(value, default=str)
-            shown = shown if len(shown) <= LONGEST_SHOWN else shown[:LONGEST_SHOWN] + "…"
+            shown = cut(json.dumps(value, default=str), LONGEST_SHOWN)
             raise ValueInvalidError(what=f"{setting.key} =", value=shown, reason=reason)
         if isinstance(value, str):
             check_rule("value", value.replace("\n", " ").replace("\t", " "), self.told.rules.get("value"))
 
     def broken(self, setting: Setting, value: object) -> str:
         """Return why a setting may not have that value, or nothing."""
-        wanted: dict[str, tuple[type, ...]] = {
-            "boolean": (bool,),
-            "integer": (int,),
-            "float": (int, float),
-            "number": (int, float),
-            "string": (str,),
-        }
-        kind = self.kind(setting.type)
-        if kind in wanted and (
-            not isinstance(value, wanted[kind]) or (isinstance(value, bool) and kind != "boolean")
-        ):
+        if not self.types.takes(value, self.types.kind(setting.type)):
             return f"it is not of type {setting.type}"
         if not is_text(value):
             return "it holds half of a character pair, which is no text"
@@ -211,38 +138,22 @@ class SettingTable:
         check_rule("key", key, self.told.rules.get("key"))
         if not all(self.split(key)):
             raise ValueInvalidError(what="the key", value=repr(key), reason="it is written CATEGORY.KEY")
-        self.check(Setting(key=key, value=value, type=self.type_for(value) or "string"), value)
+        self.check(Setting(key=key, value=value, type=self.types.word_for(value) or "string"), value)
 
     def whose(self) -> dict[str, object]:
         """Return the part of a record that says whose setting it was, where it was not the app's."""
         return {"user": self.user.login} if self.user else {}
 
-    def type_for(self, value: object) -> str:
-        """Return the stored word for the type of a new setting's value.
-
-        Raises:
-            ValueInvalidError: the app knows no such type.
-        """
-        if self.shape is None:
-            return ""
-        known = {kind: word for word, kind in self.shape.types.items()}
-        for kind in KINDS.get(type(value), ("json",)):
-            if kind in known:
-                return known[kind]
-        raise ValueInvalidError(
-            what="the value", value=json.dumps(value), reason="the app has no type for it"
-        )
-
     # Writing -------------------------------------------------------------------------------------------------
 
     def write(self, db: Writable, setting: Setting, value: object) -> None:
         """Store a value that ``check`` has accepted; nobody of the app is named as who changed it."""
-        values = {self.value: self.stored(value, self.kind(setting.type)), **self._stamp()}
+        values = {self.value: self.types.stored(value, self.types.kind(setting.type)), **self._stamp()}
         db.update(self.live.name, values, [*self.mine(), self.at(setting.key)])
 
     def add(self, db: Writable, key: str, value: object) -> None:
         """Add a setting."""
-        word = self.type_for(value)
+        word = self.types.word_for(value)
         values: dict[str, object] = dict(zip(self.keys, self.split(key), strict=True))
         if self.user:
             values[self.live.get(self.told.user)] = self.user.id
@@ -252,7 +163,7 @@ class SettingTable:
         if category and category not in values:
             values[category] = key.partition(".")[0]
         values |= {
-            self.value: self.stored(value, self.kind(word) if self.shape else "string"),
+            self.value: self.types.stored(value, self.types.kind(word)),
             **self._stamp(),
         }
         lacking = self.live.uncovered(set(values))
@@ -290,7 +201,7 @@ class SettingTable:
     def _people(self) -> dict[object, str]:
         if "updated_by" not in self.fields or self.app.profile.users is None:
             return {}
-        users = UserTable(self.app, self.db)
+        users = users_beside(self.app, self.db)
         keys = [key for key in self.db.tally(self.live.name, self.fields["updated_by"]) if key is not None]
         return {user.id: user.login for user in users.read([Condition(users.id, "in", keys)])} if keys else {}
 
@@ -298,13 +209,13 @@ class SettingTable:
         told = {word: row[column] for word, column in self.fields.items()}
         key = ".".join(str(row[column]) for column in self.keys)
         stored_type = str(row[self.type]) if self.type else "string"
-        kind = self.kind(stored_type)
+        kind = self.types.kind(stored_type)
         category = told.get("category", key.partition(".")[0] if "." in key else None)
         by = told.get("updated_by")
         return Setting(
             key=key,
             category=as_text(category),
-            value=self.read_value(row[self.value], kind),
+            value=self.types.read(row[self.value], kind),
             type=stored_type,
             default=self._default(key, told, kind),
             public=None if told.get("public") is None else read_boolean(told["public"]),
@@ -316,7 +227,7 @@ class SettingTable:
 
     def _default(self, key: str, told: Mapping[str, object], kind: str) -> object:
         if "default" in self.fields:
-            return self.read_value(told.get("default"), kind)
+            return self.types.read(told.get("default"), kind)
         return self.shape.defaults.get(key) if self.shape else None
 
 

@@ -72,11 +72,10 @@ def is_text(value: object) -> bool:
 
 def against_schema(value: object, schema: Any) -> str:
     """Return why a value does not meet a JSON Schema, or why the schema cannot be used; else nothing."""
-    # 60 ms, and only where a schema is stored
-    from jsonschema import Draft202012Validator  # noqa: PLC0415
-    from jsonschema.exceptions import SchemaError, ValidationError, best_match  # noqa: PLC0415
-    from referencing import Registry  # noqa: PLC0415
-    from referencing.exceptions import Unresolvable  # noqa: PLC0415
+    from jsonschema import Draft202012Validator  # noqa: PLC0415 - 60 ms, and only where a schema is stored
+    from jsonschema.exceptions import SchemaError, ValidationError, best_match  # noqa: PLC0415 - as above
+    from referencing import Registry  # noqa: PLC0415 - as above
+    from referencing.exceptions import Unresolvable  # noqa: PLC0415 - as above
 
     try:
         Draft202012Validator.check_schema(schema)

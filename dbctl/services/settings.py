@@ -7,26 +7,35 @@ from collections.abc import Mapping
 from msgspec import structs
 
 from dbctl.engines.base import Condition, Readable, Writable
-from dbctl.errors import UsageError
+from dbctl.errors import CategoryMissingError, UsageError
 from dbctl.model import Finding, Findings, Page, Window
 from dbctl.services.apps import App
 from dbctl.services.pages import page_of
 from dbctl.services.rules import cut
 from dbctl.services.setting_table import Setting, SettingShown, SettingTable, database_of, section
 from dbctl.services.setting_values import spelled
-from dbctl.services.user_table import User, UserTable
+from dbctl.services.user_table import User, UserTable, users_beside
 
 
 def list_settings(
     app: App, window: Window, *, category: str = "", public: bool | None = None, login: str = ""
 ) -> Page[Setting]:
-    """Return the settings of the app, or of one user."""
+    """Return the settings of the app, or of one user.
+
+    Raises:
+        CategoryMissingError: no setting is of that category.
+    """
+    table = table_for(app, reader_for(app, login), login)
+    settings = table.read()
     items = [
         setting
-        for setting in table_for(app, reader_for(app, login), login).read()
+        for setting in settings
         if (not category or setting.category == category)
         and (public is None or bool(setting.public) is public)
     ]
+    if category and category not in {setting.category for setting in settings}:
+        known = ", ".join(sorted({setting.category for setting in settings if setting.category}))
+        raise CategoryMissingError(name=category, target=table.db.target, names=known or "none")
     return page_of(items, Setting, window)
 
 
@@ -67,7 +76,7 @@ def reader_for(app: App, login: str) -> Readable:
 
 def table_for(app: App, db: Readable, login: str) -> SettingTable:
     """Return the settings of the app, or of one user."""
-    user = UserTable(app, db).one(login) if login else None
+    user = users_beside(app, db).one(login) if login else None
     return SettingTable(app, db, user)
 
 

@@ -9,7 +9,7 @@ import msgspec
 from dbctl.engines.base import Readable, Where, Writable
 from dbctl.errors import AlreadyExistsError, UsageError
 from dbctl.model import Done, Plan, Row, Secret, Value, counted, now
-from dbctl.services import audit, user_sessions
+from dbctl.services import audit, last_admin, user_sessions
 from dbctl.services.apps import App
 from dbctl.services.change import Change, Draft
 from dbctl.services.user_table import User, UserTable, Who, database_of
@@ -164,8 +164,10 @@ def change_of(
     }
     touched = [user for user in found if differing[user.id] or wanted.hashed is not None]
     _check_logins(users, found, wanted.fields)
-    if fields.get("active") is False or not users.is_admin(str(fields.get("role", users.told.admin))):
-        users.guard_last_admin(touched)
+    if fields.get("active") is False or not last_admin.is_admin(
+        users, str(fields.get("role", users.told.admin))
+    ):
+        last_admin.guard(users, touched)
     names = [field for field in fields if any(field in differing[user.id] for user in touched)]
     values = users.stored({field: fields[field] for field in names})
     if wanted.hashed is not None:

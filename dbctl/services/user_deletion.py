@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from dbctl.engines.base import Condition, Readable, Where, Within, Writable
 from dbctl.model import Done, Plan, Row, counted
-from dbctl.services import audit
+from dbctl.services import audit, last_admin
 from dbctl.services.apps import App
 from dbctl.services.change import Change, Draft
 from dbctl.services.deletion import Touched, reach
@@ -35,7 +35,7 @@ def delete_users(app: App, who: Who) -> Change[UsersDeleted]:
     def draft(db: Readable) -> Draft[UsersDeleted]:
         users = UserTable(app, db)
         found = users.find(who)
-        users.guard_last_admin(found)
+        last_admin.guard(users, found)
         doomed: list[Where] = [users.live.among(users.told.id.column, [user.id for user in found])]
         owned = _owned(users, doomed)
         rows = {users.live.name: len(found)} if found else {}

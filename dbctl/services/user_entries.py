@@ -24,7 +24,6 @@ class Existing(StrEnum):
 OWN = ("role", "password", "password_hash")
 #: Columns that a list of users has and an import leaves alone: the database gives them.
 GIVEN = ("id", "login")
-LONGEST_LIST = 20  #: errors told; more are counted
 
 
 class Entry(Value, frozen=True, kw_only=True):
@@ -58,7 +57,7 @@ def checked(
             again, because the app waits meanwhile.
 
     Raises:
-        ImportInvalidError: with every line that is wrong.
+        ImportInvalidError: with every line that is wrong, and the first thing that is wrong in it.
         UsageError: a column is unknown.
     """
     if not before:
@@ -86,11 +85,7 @@ def checked(
         except DbctlError as error:
             wrong.append(f"{line.place}: {error}")
     if wrong:
-        more = "\n".join(wrong[1 : LONGEST_LIST + 1])
-        rest = f"\n… and {len(wrong) - LONGEST_LIST - 1} more" if len(wrong) > LONGEST_LIST + 1 else ""
-        raise ImportInvalidError(
-            count=f"{len(wrong)} of {len(lines)}", file=file, first=wrong[0], more=more + rest
-        )
+        raise ImportInvalidError(wrong=wrong, rows=len(lines), file=file)
     return entries, skipped
 
 

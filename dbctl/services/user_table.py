@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from dbctl.engines.base import AllOf, AnyOf, Condition, Not, Order, Readable, Where, Within
 from dbctl.errors import (
     AmbiguousLoginError,
-    LastAdminError,
     RoleMissingError,
     UsageError,
     UserMissingError,
@@ -55,12 +54,19 @@ class Who(Value, frozen=True, kw_only=True):
     logins: Sequence[str] = ()
     ids: Sequence[str] = ()
     inactive: timedelta | None = None  #: everybody who has not signed in for so long
+    listed: bool = False  #: whether the logins are a list from elsewhere, which may be empty
 
 
 def database_of(app: App) -> str:
     """Return the database that holds the app's users."""
     told = app.ability(app.profile.users, "users")
     return told.database or app.main()
+
+
+def users_beside(app: App, db: Readable) -> UserTable:
+    """Return the users: in ``db`` where that is their database, else in their own."""
+    own = database_of(app)
+    return UserTable(app, db if db.target == app.target(own) else app.reader(own))
 
 
 class UserTable:
@@ -99,9 +105,8 @@ class UserTable:
             UsageError: the profile maps no such field, or the live schema lacks it.
         """
         if field not in self.fields:
-            raise UsageError(
-                detail=f"users have no field {field!r}; they have: {', '.join(['id', 'role', *self.fields])}"
-            )
+            known = ", ".join(["role", *self.fields])
+            raise UsageError(detail=f"users have no field {field!r} that could be meant; they have: {known}")
         return self.fields[field]
 
     def role_column(self) -> str:
@@ -173,7 +178,7 @@ class UserTable:
             UserMissingError: one of them does not exist; none is returned.
             AmbiguousLoginError: a login fits several users.
         """
-        if not (who.logins or who.ids or who.inactive is not None):
+        if not (who.logins or who.ids or who.inactive is not None or who.listed):
             raise UsageError(detail="no user was named")
         found = [self.one(login) for login in who.logins] + [self._by_id(key) for key in who.ids]
         if who.inactive is not None:
@@ -239,28 +244,6 @@ class UserTable:
         if login.isascii():
             return login.lower()
         return "".join(letter.lower() if letter.isascii() else letter for letter in login)
-
-    # Guarding ------------------------------------------------------------------------------------------------
-
-    def guard_last_admin(self, leaving: Iterable[User]) -> None:
-        """Refuse what would leave the app without an active holder of its admin role.
-
-        Raises:
-            LastAdminError: the users who are ``leaving`` the role, or the app, are the last.
-        """
-        known = [name for name in self.roles().values() if self.is_admin(name)]
-        if not known:
-            return
-        admins = Condition(self.role_column(), "=", self.role_key(known[0]))
-        holding = [admins, self.where_active(active=True)] if "active" in self.fields else [admins]
-        active = {key for (key,) in self.db.select(self.live.name, [self.id], holding)}
-        gone = {user.id: user.login for user in leaving if user.id in active}
-        if active and active == set(gone):
-            raise LastAdminError(target=self.db.target, role=known[0], logins=", ".join(gone.values()))
-
-    def is_admin(self, role: str | None) -> bool:
-        """Whether ``role`` is the one of which an active holder must remain."""
-        return bool(role and self.told.admin) and str(role).casefold() == self.told.admin.casefold()
 
     # Writing -------------------------------------------------------------------------------------------------
 

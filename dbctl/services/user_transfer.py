@@ -127,7 +127,7 @@ def export_users(app: App, *, secrets: bool) -> Page[Mapping[str, object]]:
         if hashes:
             row["password_hash"] = hashes.get(user.id)
         items.append(row)
-    return Page(items=items, total=len(items))
+    return Page(items=items, total=len(items), names=list(items[0]) if items else ())
 
 
 # Hashing -------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from dbctl.services.apps import App
 from dbctl.services.live import Live, find_column
 from dbctl.services.setting_table import section
 from dbctl.services.user_filters import Filter, conditions
-from dbctl.services.user_sessions import Tokens, count_tokens
+from dbctl.services.user_sessions import Tokens, count_tokens, failed_attempts
 from dbctl.services.user_table import User, UserTable, Who, database_of
 
 
@@ -40,6 +40,9 @@ class UserShown(Value, frozen=True, kw_only=True):
     last_login_at: datetime | None
     permissions: Sequence[str] | None
     tokens: Tokens | None
+    failed_attempts: (
+        int | None
+    )  #: to sign in, under any spelling or from the addresses of those; see ``users unlock``
     settings: Mapping[str, object] | None
     statistics: Mapping[str, object] | None
     last_activity: Activity | None
@@ -71,7 +74,9 @@ def list_users(app: App, wanted: Filter, window: Window) -> Page[User]:
     where = conditions(users, wanted)
     items = users.read(where, window=window)
     total = users.db.count(users.live.name, where)
-    return Page(items=items, total=total, limit=window.limit, offset=window.offset)
+    fields = dict.fromkeys([*User.__struct_fields__, *users.fields])
+    names = [field for field in fields if field != "extra"]
+    return Page(items=items, total=total, limit=window.limit, offset=window.offset, names=names)
 
 
 def show_users(app: App, who: Who) -> UserShown | UsersShown:
@@ -118,10 +123,18 @@ def _shown(users: UserTable, user: User) -> UserShown:
         if app.profile.roles and user.role
         else None,
         tokens=count_tokens(users, user),
+        failed_attempts=_failed_attempts(users, user),
         settings=settings.values_of(app, users.db, user) if section(app, "user") else None,
         statistics=_statistics(users, user),
         last_activity=_last_activity(app, users.db, user),
     )
+
+
+def _failed_attempts(users: UserTable, user: User) -> int | None:
+    told = users.told.lockout
+    if told is None or told.table not in users.db.tables():
+        return None
+    return users.db.count(told.table, failed_attempts(users, [user]))
 
 
 def _statistics(users: UserTable, user: User) -> Mapping[str, object] | None:

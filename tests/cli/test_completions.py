@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -75,7 +76,12 @@ def test_bash_offers(words, offered, tmp_path):
 
 def in_fish(line, cwd):
     done = subprocess.run(
-        ["fish", "--no-config", "-c", f"source {FOLDER / 'dbctl.fish'}; complete -C {json.dumps(line)}"],
+        [
+            "fish",
+            "--no-config",
+            "-c",
+            f"source {shlex.quote(str(FOLDER / 'dbctl.fish'))}; complete -C {json.dumps(line)}",
+        ],
         cwd=cwd,
         env=os.environ | {"HOME": str(cwd), "XDG_CONFIG_HOME": str(cwd / ".config")},
         capture_output=True,
@@ -114,7 +120,7 @@ def zsh(tmp_path):
         env=os.environ | {"PS1": "", "TERM": "dumb"},
     )
     child.sendline(
-        f"unsetopt zle_bracketed_paste; PS1='> '; fpath=({FOLDER} $fpath); autoload -U compinit; compinit -u -D; print rea''dy"
+        f"unsetopt zle_bracketed_paste; PS1='> '; fpath=({shlex.quote(str(FOLDER))} $fpath); autoload -U compinit; compinit -u -D; print rea''dy"
     )
     child.expect("ready")
     yield child

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from dbctl import config
 from dbctl.cli.main import main
+from dbctl.errors import ReadOnlyError
+from dbctl.services import apps
 from tests.cli.test_reference import LINES, deployment, here, said  # noqa: F401 - fixtures
 
 #: What somebody might try.
@@ -41,7 +44,7 @@ def snapshot(folder: Path) -> dict[str, tuple[object, ...]]:
 
 
 @pytest.mark.parametrize("line", [*LINES, *TRIES])
-def test_no_command_leaves_a_trace_on_the_launchers_database(line: str, here: Path) -> None:  # noqa: F811
+def test_no_command_leaves_a_trace_on_the_launchers_database(line: str, here: Path) -> None:  # noqa: F811 - a fixture
     before, listed = snapshot(here / "Data"), (here / "Data").stat().st_mtime_ns
     main(said(line, here))
     assert snapshot(here / "Data") == before
@@ -49,16 +52,12 @@ def test_no_command_leaves_a_trace_on_the_launchers_database(line: str, here: Pa
 
 
 @pytest.mark.parametrize("line", TRIES[:7])
-def test_what_would_write_it_is_refused(line: str, here: Path) -> None:  # noqa: F811
+def test_what_would_write_it_is_refused(line: str, here: Path) -> None:  # noqa: F811 - a fixture
     assert main(said(line, here)) in {2, 6}
 
 
-def test_a_read_only_database_is_refused_before_anything_opens(here: Path) -> None:  # noqa: F811
+def test_a_read_only_database_is_refused_before_anything_opens(here: Path) -> None:  # noqa: F811 - a fixture
     """Also where the file is not even there."""
-    from dbctl import config  # noqa: PLC0415
-    from dbctl.errors import ReadOnlyError  # noqa: PLC0415
-    from dbctl.services import apps  # noqa: PLC0415
-
     (here / "Data" / "flashpoint.sqlite").unlink()
     with (
         apps.opened(config.Selection(), timeout=1) as app,

@@ -169,7 +169,7 @@ def test_roles_show_their_permissions_and_lists_count_them(dbctl):
     assert "games.read, games.play" in dbctl("roles", "show", "user").stdout
     assert (
         dbctl("roles", "list", "--columns", "name,users", "-o", "csv").stdout
-        == "name,users\r\nadmin,1\r\nuser,2\r\nguest,0\r\n"
+        == "name,users\nadmin,1\nuser,2\nguest,0\n"
     )
     matrix = dbctl("roles", "matrix").stdout.splitlines()
     assert (matrix[0].split(), len(matrix)) == (["permission", "admin", "user", "guest"], 19)

@@ -21,7 +21,7 @@ from tests.shapes import flashpoint_web as shapes
 ROOT = Path(__file__).parents[2]
 CLEAN = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"}
 USERS = 1000
-KILLS = 20
+KILLS = 300 if os.environ.get("DBCTL_TORTURE") else 12
 
 
 @pytest.fixture
@@ -71,6 +71,16 @@ def wait_for_a_trace(path, process):
                 pass
 
 
+def wait_for_threads(process):
+    """Return once the process hashes, which it does in threads; where no /proc tells, after a while."""
+    tasks = Path(f"/proc/{process.pid}/task")
+    if not tasks.exists():
+        time.sleep(3)
+    while tasks.exists() and len(list(tasks.iterdir())) == 1:
+        time.sleep(0.01)
+    assert process.poll() is None
+
+
 @pytest.mark.parametrize("journal", ["wal", "delete"])
 def test_a_kill_at_any_moment_leaves_all_or_nothing_and_the_next_run_just_works(path, journal):
     write(path)
@@ -117,12 +127,11 @@ def test_a_signal_while_hashing_ends_it_soon_with_nothing_imported(path, number,
     write(path, users=2000, secret="password,a password")
     before = content(path)
     process = begin(path, "import", "new.csv", "-o", "json")
-    time.sleep(1.5)
-    assert process.poll() is None
+    wait_for_threads(process)
     begun = time.monotonic()
     process.send_signal(number)
     status, out, err = end(process)
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 10  # all of the hashes take a minute or more
     assert (status, json.loads(out)["error"]["code"]) == (expected, "interrupted")
     assert err.count(b"\n") == 2
     assert content(path) == before
@@ -142,11 +151,15 @@ def test_a_signal_while_the_database_is_locked_ends_the_wait(path):
     try:
         holder.stdout.readline()
         process = begin(path, "import", "new.csv", "--timeout", "60")
-        time.sleep(1.5)
+        lock = path.with_name(f".{path.name}.dbctl-lock")
+        while not (lock.exists() and f'"pid": {process.pid},' in lock.read_text()):
+            assert process.poll() is None
+            time.sleep(0.01)
+        time.sleep(0.2)  # from its own lock to the wait for that of the database
         begun = time.monotonic()
         process.terminate()
         assert end(process)[0] == 143
-        assert time.monotonic() - begun < 1
+        assert time.monotonic() - begun < 10  # the lock is held for 60 s
         assert end(begin(path, "import", "new.csv", "--timeout", "0"))[0] == 11
     finally:
         holder.kill()

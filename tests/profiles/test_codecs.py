@@ -16,7 +16,7 @@ from dbctl.profiles import codecs
 from dbctl.profiles.codecs import BOOLEANS, HASHES, KEYS, TIMES, read_boolean, read_time
 
 #: From when numbers tell milliseconds from seconds, to when they tell seconds from milliseconds.
-MOMENTS = st.datetimes(datetime(1973, 3, 4), datetime(5000, 1, 1), timezones=st.just(UTC)).map(  # noqa: DTZ001
+MOMENTS = st.datetimes(datetime(1973, 3, 4), datetime(5000, 1, 1), timezones=st.just(UTC)).map(  # noqa: DTZ001 - the zone comes apart
     lambda moment: moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 )
 EXACT = {
@@ -55,7 +55,7 @@ def test_the_zone_of_a_time_does_not_change_what_is_stored(codec, moment, hours)
     assert TIMES[codec](elsewhere) == TIMES[codec](moment)
 
 
-@given(st.datetimes(datetime(2, 1, 1), datetime(9998, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001
+@given(st.datetimes(datetime(2, 1, 1), datetime(9998, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001 - the zone comes apart
 def test_text_forms_hold_any_year(moment):
     assert read_time(TIMES["iso-ms"](moment)) == moment.replace(microsecond=moment.microsecond // 1000 * 1000)
     assert read_time(TIMES["sqlite-time"](moment)) == moment.replace(microsecond=0)

@@ -130,9 +130,20 @@ def test_nested_values_are_json_in_csv(capfd):
 
 
 def test_one_thing_is_one_row_and_one_line(capfd):
-    assert show(capfd, {"a": 1, "b": 2}, Format.CSV) == "a,b\r\n1,2\r\n"
+    one = Finding(target="a", severity="info", code="b", message="c")
+    assert show(capfd, one, Format.CSV) == "target,severity,code,message,hint\na,info,b,c,\n"
     assert show(capfd, {"a": 1}, Format.JSONL) == '{"a": 1}\n'
 
 
+def test_keys_and_values_are_a_row_each(capfd):
+    assert show(capfd, {"a": 1, "b": 2}, Format.CSV) == "key,value\na,1\nb,2\n"
+
+
+def test_an_empty_list_has_its_heading_all_the_same(capfd):
+    nobody = Page(items=[], total=0, names=["id", "login"])
+    assert show(capfd, nobody, Format.CSV) == "id,login\n"
+    assert show(capfd, nobody, Format.JSON).count("login") == 0
+
+
 def test_numbers_are_no_formulas(capfd):
-    assert show(capfd, page({"n": -5, "t": "-5"}), Format.CSV, excel_safe=True) == "n,t\r\n-5,'-5\r\n"
+    assert show(capfd, page({"n": -5, "t": "-5"}), Format.CSV, excel_safe=True) == "n,t\n-5,'-5\n"

@@ -35,7 +35,7 @@ NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
             datetime(2026, 5, 1, 14, 0, 0, 123999, tzinfo=timezone(timedelta(hours=2))),
             "2026-05-01T12:00:00.123Z",
         ),
-        (datetime(2026, 5, 1, 12), "2026-05-01T12:00:00.000Z"),  # noqa: DTZ001  # what is naive is UTC
+        (datetime(2026, 5, 1, 12), "2026-05-01T12:00:00.000Z"),  # noqa: DTZ001 - what is naive is UTC
         (timedelta(minutes=1), 60),
         (timedelta(milliseconds=1500), 1.5),
         (b"\xff", {"$b64": "/w=="}),

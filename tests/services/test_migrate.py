@@ -176,7 +176,7 @@ def test_the_plan_needs_no_file_and_makes_none(path: Path, folder: Path) -> None
     assert plan.steps == [
         "run 001_users (2 statements)",
         "run 002_more (2 statements)",
-        "run 003_notes (1 statements)",
+        "run 003_notes (1 statement)",
     ]
     assert (plan.target, plan.destructive) == ("app/user", False)
     assert not path.exists()
@@ -454,7 +454,7 @@ def test_rows_that_would_point_to_nothing_fail_the_migration_that_makes_them(
         },
     )
     with pytest.raises(
-        MigrationFailedError, match="005_loses failed when it was to be committed: 1 rows of c"
+        MigrationFailedError, match="005_loses failed when it was to be committed: 1 row of c"
     ):
         up(path, folder)
     assert query(path, "select (select count(*) from p), (select count(*) from c)") == [(1, 1)]

@@ -65,7 +65,7 @@ def test_what_is_no_time_is_refused(text: str) -> None:
         span("when", text, NOW)
 
 
-@given(st.datetimes(datetime(1, 1, 2), datetime(9998, 12, 30), timezones=st.just(UTC)))  # noqa: DTZ001
+@given(st.datetimes(datetime(1, 1, 2), datetime(9998, 12, 30), timezones=st.just(UTC)))  # noqa: DTZ001 - the zone comes apart
 def test_a_written_moment_lies_in_its_own_span(moment: datetime) -> None:
     for text in (
         f"{moment:%Y-%m-%dT%H:%M:%S}".zfill(19),

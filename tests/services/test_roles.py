@@ -246,11 +246,15 @@ def test_a_built_in_role_stays_as_it_is_whatever_it_is_called(path):
     assert content(path) == before
 
 
-def test_a_role_called_admin_with_another_id_is_not_built_in(path):
+def test_the_role_by_whose_name_the_last_admin_is_known_keeps_its_name_and_its_place(path):
     run(path, "update roles set name = 'chief' where id = 1")
     with opened(path) as app:
         create(app, "admin")
-        assert role_changes.delete_role(app, "admin").apply().role.name == "admin"
+        assert role_changes.grant(app, "admin", ["users.read"]).apply().changed == ["users.read"]
+        with pytest.raises(BuiltInRoleError):
+            role_changes.update_role(app, "admin", {"name": "boss"}).apply()
+        with pytest.raises(BuiltInRoleError):
+            role_changes.delete_role(app, "admin").apply()
 
 
 def test_a_grant_and_a_revoke_can_be_repeated(path):

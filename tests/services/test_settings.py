@@ -325,7 +325,7 @@ def test_json_settings_hold_json(path, shape, key):
 # Files -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mode", ["create", "merge", "exact"])
+@pytest.mark.parametrize("mode", ["create-only", "merge", "exact"])
 def test_what_was_exported_changes_nothing_when_it_is_applied(path, shape, key, mode):
     put(path, shape, key["closed"], "value", "yes")  # also what is invalid comes back as it was
     put(path, shape, key["tries"], "value", "12")
@@ -343,7 +343,7 @@ def test_modes_go_as_far_as_they_say(path, key):
     wanted = {key["site"]: "New", "app.extra": 5, key["tries"]: 5}
     with opened(path) as app:
         total = settings.list_settings(app, Window()).total
-        created = setting_files.apply(app, wanted, "create").apply()
+        created = setting_files.apply(app, wanted, "create-only").apply()
         assert (list(created.added), list(created.changed), list(created.removed)) == (["app.extra"], [], [])
         assert not setting_files.apply(app, wanted, "merge").plan().destructive
         merged = setting_files.apply(app, wanted, "merge").apply()

@@ -579,7 +579,7 @@ def test_rows_that_the_profile_calls_theirs_go_first_where_a_key_would_refuse(tm
 def test_a_key_that_refuses_is_told_before_anything_happens(path):
     run(path, "create table notes (author integer references users (id))", "insert into notes values (2)")
     told = refused(path, ConstraintError, lambda app: user_deletion.delete_users(app, Who(logins=["ann"])))
-    assert "1 rows of notes" in told
+    assert "1 row of notes" in told
 
 
 def test_deleting_the_inactive_when_there_are_none_is_nothing(path):
@@ -655,3 +655,12 @@ def test_the_same_rules_hold_where_the_role_is_a_word_and_the_key_no_number(tmp_
         "members": 1
     }
     caught(UserMissingError, lambda: do(path, lambda app: user_deletion.delete_users(app, Who(ids=["4"]))))
+
+
+def test_an_admin_whose_row_holds_an_odd_yes_is_still_the_last_one(path):
+    """Deployed rows hold whatever was written: here 2 for active, which the app takes for yes."""
+    with opened(path) as app:
+        admins = [user.login for user in users.list_users(app, Filter(role="admin"), Window()).items]
+    run(path, f"update users set is_active = 2 where username = '{admins[0]}'")
+    with opened(path) as app, pytest.raises(LastAdminError):
+        user_changes.set_active(app, Who(logins=admins), active=False).apply()

@@ -50,8 +50,8 @@ class SQLiteConnection(SQLiteDialect):
 
     @property
     def utils(self) -> Database:
-        """The open connection as sqlite-utils sees it; imported here because that alone costs 50 ms."""
-        import sqlite_utils  # noqa: PLC0415
+        """The open connection as sqlite-utils sees it."""
+        import sqlite_utils  # noqa: PLC0415 - it costs 50 ms, and few commands need it
 
         return sqlite_utils.Database(self._current(), recursive_triggers=False, execute_plugins=False)
 
@@ -75,6 +75,10 @@ class SQLiteConnection(SQLiteDialect):
         except sqlite3.Error as error:
             raise self._translated(error) from error
         self._connection.set_progress_handler(lambda: interrupt.received() is not None, STEPS_BETWEEN_LOOKS)
+
+    def _prove(self) -> None:
+        """Read once, so that a file which is no database is refused now: opening alone reads nothing of it."""
+        self._fetch("select count(*) from sqlite_master", {})
 
     def _identity(self) -> tuple[int, int, int, int]:
         """Return device, inode, size and time of the file that stands at the path now."""

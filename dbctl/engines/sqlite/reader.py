@@ -38,9 +38,7 @@ class SQLiteReader(SQLiteConnection):
         self._opened_as: tuple[int, ...] = ()
         try:
             self._open(unlocked=self._quiet())
-            self._fetch(
-                "select count(*) from sqlite_master", {}
-            )  # SQLite reads nothing of the file before this
+            self._prove()
         except BaseException:  # an open connection must not outlive the failure
             self.close()
             raise

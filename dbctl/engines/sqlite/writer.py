@@ -17,6 +17,7 @@ from dbctl.engines.locks import write_lock
 from dbctl.engines.sql import Row, Statement
 from dbctl.engines.sqlite.connection import SQLiteConnection, lenient
 from dbctl.errors import ConstraintError, QueryFailedError, ReadOnlyError
+from dbctl.model import counted
 
 T = TypeVar("T")
 
@@ -54,9 +55,7 @@ class SQLiteWriter(SQLiteConnection):
         self._depth = 0
         try:
             self._open(create, pragmas)
-            self._fetch(
-                "select count(*) from sqlite_master", {}
-            )  # SQLite reads nothing of the file before this
+            self._prove()
         except BaseException:  # an open connection must not outlive the failure
             self.close()
             raise
@@ -233,9 +232,7 @@ class SQLiteWriter(SQLiteConnection):
     def _orphans_before(self) -> Counter[tuple[object, object]]:
         try:
             return self._orphans()
-        except (
-            QueryFailedError
-        ):  # keys that point to nothing unique; if they still do at the end, that is refused
+        except QueryFailedError:  # keys to nothing unique; if they still are at the end, that is refused
             return Counter()
 
     def _orphans(self) -> Counter[tuple[object, object]]:
@@ -247,7 +244,7 @@ class SQLiteWriter(SQLiteConnection):
         made = self._orphans() - before
         if made:
             (table, parent), count = made.most_common(1)[0]
-            reason = f"{count} rows of {table} would point to rows of {parent} that are not there"
+            reason = f"{counted(count, 'row')} of {table} would point to rows of {parent} that are not there"
             raise ConstraintError(target=self.target, reason=reason)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from dbctl.errors import FileExistsAlreadyError, FileFailedError, NotSupportedError, ValueInvalidError
 from dbctl.services import demo
-from dbctl.services.demo import flashpoint_web
+from dbctl.services.demo import chance, flashpoint_web
 from dbctl.shipped import shipped
 
 AT = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -292,10 +292,10 @@ def test_a_profile_without_a_sample_is_refused(tmp_path):
 
 
 def test_ranks_stay_in_range_and_favour_the_first():
-    ranks = [demo.ranked(demo.dice(0, "rank", number), 10) for number in range(3_000)]
+    ranks = [chance.ranked(chance.dice(0, "rank", number), 10) for number in range(3_000)]
     assert set(ranks) == set(range(10))
     assert ranks.count(0) > ranks.count(1) > ranks.count(9)
-    assert demo.ranked(demo.dice(0, "x"), 1) == 0
+    assert chance.ranked(chance.dice(0, "x"), 1) == 0
 
 
 def test_every_sample_is_a_module_with_a_build():

@@ -1,0 +1,98 @@
+"""A sample Flashpoint Web: an archive of invented games, and users who have played them for half a year."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from dbctl.engines.base import Writable
+from dbctl.engines.registry import open_for_writing
+from dbctl.errors import FileExistsAlreadyError, FileFailedError
+from dbctl.model import now
+from dbctl.profiles.loader import load
+from dbctl.services.demo import DemoBuilt
+from dbctl.services.demo.chance import Progress
+from dbctl.services.demo.flashpoint_web.archive import fill_archive
+from dbctl.services.demo.flashpoint_web.history import STATISTICS, fill_history
+from dbctl.services.demo.flashpoint_web.people import ACCOUNTS, COMMON_PASSWORD, fill_people, people_of
+from dbctl.services.demo.flashpoint_web.sample import Sample, run
+from dbctl.services.migrate import shipped_track
+from dbctl.services.migration_run import apply_all
+from dbctl.url import Url
+
+#: What messages call the app while it is made.
+TARGET = "demo"
+#: Where the app and the launcher keep their databases, below the directory of each.
+PLACES = {"user": Path("backend/user.db"), "flashpoint": Path("Data/flashpoint.sqlite")}
+
+
+def build(
+    directory: Path,
+    *,
+    games: int,
+    users: int,
+    plays: int,
+    seed: int,
+    at: datetime | None,
+    progress: Progress | None,
+) -> DemoBuilt:
+    """Make ``backend/user.db`` and ``Data/flashpoint.sqlite``; see ``dbctl.services.demo.build``."""
+    began = time.monotonic()
+    places = {name: directory / place for name, place in PLACES.items()}
+    for path in places.values():
+        if path.exists():
+            raise FileExistsAlreadyError(path=path, instead="Choose an empty directory for the sample.")
+    sample = Sample(
+        games=games, users=max(users, len(ACCOUNTS)), plays=plays if games else 0, seed=seed, at=at or now()
+    )
+    profile = load("flashpoint-web")
+    rows: dict[str, int] = {}
+    try:
+        for path in places.values():
+            path.parent.mkdir(parents=True, exist_ok=True)
+        # Made aside, so that a half-made database never stands where an app would open it.
+        with TemporaryDirectory(prefix=".dbctl-demo-", dir=directory) as aside:
+            # The app puts the launcher's database into rollback mode whenever it opens it.
+            with closing(_opened(Path(aside), "flashpoint", {"journal_mode": "delete"})) as archive:
+                rows |= fill_archive(archive, sample, progress)
+            with closing(_opened(Path(aside), "user", profile.databases["user"].create)) as deployment:
+                apply_all(shipped_track(profile, "user", TARGET), deployment)
+                rows |= _fill_users(deployment, sample, progress)
+            for name, path in places.items():
+                (Path(aside) / PLACES[name].name).rename(path)
+    except OSError as error:
+        raise FileFailedError(path=directory, reason=error.strerror or str(error)) from error
+    return DemoBuilt(
+        profile=profile.name,
+        directory=directory,
+        databases=places,
+        rows=rows,
+        bytes=sum(path.stat().st_size for path in places.values()),
+        seconds=round(time.monotonic() - began, 3),
+        accounts=ACCOUNTS,
+        password_of_others=COMMON_PASSWORD,
+    )
+
+
+def _opened(directory: Path, name: str, create: Mapping[str, str]) -> Writable:
+    return open_for_writing(
+        Url(engine="sqlite", path=str(directory / PLACES[name].name)),
+        f"{TARGET}/{name}",
+        timeout=5,
+        pragmas={"synchronous": "off"},  # what a power cut takes is made again
+        create=create,
+    )
+
+
+def _fill_users(db: Writable, sample: Sample, progress: Progress | None) -> dict[str, int]:
+    """Fill ``user.db``, whose migrations have run; return what was made."""
+    people = people_of(sample)
+    with db.transaction():
+        tokens = fill_people(db, sample, people, progress)
+        logged = fill_history(db, sample, people, progress)
+    run(db, STATISTICS)
+    return {"users": len(people), "plays": sample.plays, "tokens": tokens, "activities": logged}

@@ -1,0 +1,28 @@
+"""The table of errors: nothing in it that no code raises."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from dbctl import errors
+
+SOURCES = [
+    path.read_text(encoding="utf-8")
+    for path in Path(errors.__file__).parent.rglob("*.py")
+    if path != Path(errors.__file__)
+]
+
+
+@pytest.mark.parametrize("error", errors.DbctlError.registry.values(), ids=lambda error: error.code)
+def test_every_error_is_raised_somewhere(error):
+    assert any(re.search(rf"\b{error.__name__}\(", source) for source in SOURCES)
+
+
+@pytest.mark.parametrize("error", errors.DbctlError.registry.values(), ids=lambda error: error.code)
+def test_every_error_says_what_happened_and_what_to_do(error):
+    assert error.sentence
+    assert error.remedy
+    assert error.exit_status in set(errors.Exit) - {errors.Exit.OK}
