@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from dbctl import toml
+from dbctl import durable, toml
 from dbctl import url as urls
 from dbctl.errors import (
     AppAmbiguousError,
@@ -125,12 +125,10 @@ def path(selection: Selection) -> Path:
     """Return the file that counts: ``--config``, ``DBCTL_CONFIG``, ``./dbctl.toml``, the user's, the system's."""
     named = selection.config or os.environ.get("DBCTL_CONFIG", "")
     if named:
-        if not Path(named).is_file():
-            raise FileMissingError(what="configuration", path=named)
         return Path(named)
     places = _places()
     for place in places:
-        if place.is_file():
+        if durable.is_regular(place):
             return place
     raise ConfigMissingError(looked=f"looked for {', '.join(map(str, places))}")
 
@@ -144,6 +142,8 @@ def parse(file: Path) -> Configuration:
     """
     try:
         told, text = toml.load(file)
+    except FileNotFoundError as error:
+        raise FileMissingError(what="configuration", path=file) from error
     except OSError as error:
         raise FileFailedError(path=file, reason=error.strerror) from error
     folder = file.resolve().parent
@@ -160,7 +160,7 @@ def parse(file: Path) -> Configuration:
 
 def _places() -> list[Path]:
     here = Path(FILE_NAME)
-    if here.is_file():
+    if durable.is_regular(here):
         return [here]
     from platformdirs import site_config_path, user_config_path  # noqa: PLC0415 - ./dbctl.toml is the common case
 

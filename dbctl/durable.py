@@ -54,6 +54,11 @@ def written_whole(path: Path, *, mode: int = 0o600, replace: bool = False) -> It
         raise FileFailedError(path=path, reason=error.strerror or str(error)) from error
 
 
+def is_regular(path: Path) -> bool:
+    """Whether a file is there, and can be looked at: ``Path.is_file`` fails where a directory may not be entered."""
+    return os.path.isfile(path)  # noqa: PTH113 - as said
+
+
 def sync_directory(path: Path) -> None:
     """Make the names in a directory durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)

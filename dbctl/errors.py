@@ -142,7 +142,7 @@ class AbilityMissingError(DbctlError):
 class SchemaLacksError(DbctlError):
     code, exit_status = "schema-lacks", Exit.USAGE
     sentence = "{target} lacks {what}, which {purpose} needs"
-    remedy = "dbctl apps check compares the profile with the live database; migrations may be pending (dbctl migrate status)."
+    remedy = "dbctl apps check compares the profile with the live database; where the app has migrations, some may be pending (dbctl migrate status)."
 
 
 class WrongAppError(DbctlError):
@@ -158,7 +158,7 @@ class DatabaseMissingError(DbctlError):
     code, exit_status = "database-missing", Exit.UNREACHABLE
     sentence, remedy = (
         "{target}: there is no file {path}",
-        "Check the path in the configuration; dbctl migrate up creates a new database.",
+        "Check the path in the configuration. Where the app has migrations, dbctl migrate up makes a new one.",
     )
 
 
@@ -170,9 +170,7 @@ class UnreachableError(DbctlError):
 class CutOffWriteError(DbctlError):
     code, exit_status = "cut-off-write", Exit.UNREACHABLE
     sentence = "{target} cannot be read: a write to it was cut off and has to be rolled back first, which reading may not do"
-    remedy = (
-        "Start the program that owns it, or run a dbctl command that changes it as a user who may write it."
-    )
+    remedy = "Start the program that owns it; or, if dbctl may write it, run this as a user who may write its files."
 
 
 class NotADatabaseError(DbctlError):

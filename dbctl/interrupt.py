@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 #: The signals that a person, a supervisor or a closing terminal sends to end a program.
@@ -39,6 +41,26 @@ def check() -> None:
     """Raise ``Interrupted`` when a signal has asked dbctl to end."""
     if _received:
         raise Interrupted(_received[0])
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Give the work of the main thread a time; it ends between two steps of Python, or inside a regular expression.
+
+    Raises:
+        TimeoutError: it took longer.
+    """
+
+    def late(_number: int, _frame: FrameType | None) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _on_signal(number: int, _frame: FrameType | None) -> None:

@@ -34,6 +34,7 @@ class Table(Value, frozen=True, kw_only=True):
 
     name: str
     columns: Mapping[str, Column]  #: in their declared order
+    view: bool = False
 
 
 class Reference(Value, frozen=True, kw_only=True):

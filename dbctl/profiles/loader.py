@@ -25,11 +25,8 @@ def path_of(name: str) -> Path:
 
     Raises:
         ProfileMissingError: no built-in profile has that name.
-        FileMissingError: there is no such file.
     """
     if name.endswith(".toml"):
-        if not Path(name).is_file():
-            raise FileMissingError(what="profile", path=name)
         return Path(name)
     if name not in names():
         raise ProfileMissingError(name=name, names=", ".join(names()))
@@ -81,10 +78,12 @@ def read_with_text(path: Path) -> tuple[Profile, str]:
 
     Raises:
         TomlError: every mistake in it.
-        FileFailedError: it cannot be read.
+        FileMissingError, FileFailedError: there is none, or it cannot be read.
     """
     try:
         told, text = toml.load(path)
+    except FileNotFoundError as error:
+        raise FileMissingError(what="profile", path=path) from error
     except OSError as error:
         raise FileFailedError(path=path, reason=error.strerror) from error
     return toml.structure(told, Profile, text), text

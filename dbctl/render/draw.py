@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _INDENT = "  "
+_WIDEST = 1000  #: cells up to which a column is padded
 
 
 def plain(blocks: Sequence[Block]) -> Iterator[str]:
@@ -24,7 +25,8 @@ def plain(blocks: Sequence[Block]) -> Iterator[str]:
 
 def _aligned(grid: Grid) -> Iterator[str]:
     rows = [list(grid.head), *grid.rows] if grid.head else list(grid.rows)
-    widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
+    # One text of a megabyte must not make every row as wide; nothing is cut, that row alone is out of line.
+    widths = [min(max(map(width, column)), _WIDEST) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = [
             " " * (full - width(cell)) + cell if right else cell + " " * (full - width(cell))

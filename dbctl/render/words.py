@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, date, datetime, timedelta
 from enum import Enum
+from math import isfinite
 
 import msgspec
 
@@ -32,6 +33,8 @@ def words(name: str, value: object) -> str:  # noqa: C901, PLR0911 - one line pe
         return moment(value, model.now())
     if isinstance(value, timedelta):
         return duration(value.total_seconds())
+    if isinstance(value, float) and not isfinite(value):
+        return str(value)
     if isinstance(value, (int, float)) and not isinstance(value, Enum):
         if name == "bytes" or name.endswith("_bytes"):
             return size(value)

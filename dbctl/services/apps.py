@@ -168,13 +168,16 @@ class App:
         if lacking:
             what = "every table" if not opened.tables() else f"table {', '.join(lacking)}"
             raise WrongAppError(
-                target=self.target(name), profile=self.profile.title, what=what, instead=self._instead(opened)
+                target=self.target(name),
+                profile=self.profile.title,
+                what=what,
+                instead=self._instead(name, opened),
             )
 
-    def _instead(self, opened: Readable) -> str:
+    def _instead(self, name: str, opened: Readable) -> str:
         """Return what may be wrong with a database that is not the one it should be."""
         tables = opened.tables()
-        if not tables:
+        if not tables and self.database(name).migrations:
             return "It is empty: dbctl migrate up fills a new database, if the path is right."
         for other, told in self.profile.databases.items():
             if told.needs and all(table in tables for table in told.needs):

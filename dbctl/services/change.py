@@ -8,8 +8,8 @@ from typing import Generic, TypeVar
 import msgspec
 
 from dbctl.engines.base import Readable, Writable
-from dbctl.errors import PlanChangedError
-from dbctl.model import Plan
+from dbctl.errors import ConstraintError, PlanChangedError
+from dbctl.model import Plan, counted
 from dbctl.services.apps import App
 
 R = TypeVar("R")
@@ -20,6 +20,17 @@ class Draft(msgspec.Struct, Generic[R], frozen=True):
 
     plan: Plan
     work: Callable[[Writable], R]
+
+
+def exactly(done: int, wanted: int, db: Writable) -> None:
+    """Refuse a write that did not do what it was to do: a trigger of the app can swallow one without a word.
+
+    Raises:
+        ConstraintError: the number of rows is another one; the transaction around it is to be rolled back.
+    """
+    if done != wanted:
+        reason = f"{counted(wanted, 'row')} had to be written, and it wrote {done}; a trigger may have kept it from it"
+        raise ConstraintError(target=db.target, reason=reason)
 
 
 class Change(Generic[R]):

@@ -16,7 +16,7 @@ from dbctl.model import Done, Plan, now
 from dbctl.profiles.codecs import KEYS
 from dbctl.services import audit
 from dbctl.services.apps import App
-from dbctl.services.change import Change, Draft
+from dbctl.services.change import Change, Draft, exactly
 from dbctl.services.deletion import reach
 from dbctl.services.roles import Role, RoleTable, words
 from dbctl.services.rules import check_rule
@@ -92,7 +92,8 @@ def update_role(app: App, name: str, fields: Mapping[str, object]) -> Change[Rol
 
         def work(db: Writable) -> RoleChanged:
             if differing:
-                db.update(table.live.name, values, [Condition(table.told.key, "=", role.id)])
+                changed = db.update(table.live.name, values, [Condition(table.told.key, "=", role.id)])
+                exactly(changed, 1, db)
                 audit.record(
                     app, db, "roles.update", "roles", role.id, {"name": role.name, "changed": list(differing)}
                 )
@@ -121,7 +122,7 @@ def delete_role(app: App, name: str) -> Change[RoleDeleted]:
             rows[one.table] = rows.get(one.table, 0) + one.rows
 
         def work(db: Writable) -> RoleDeleted:
-            db.delete(table.live.name, doomed)
+            exactly(db.delete(table.live.name, doomed), 1, db)
             audit.record(app, db, "roles.delete", "roles", role.id, {"name": role.name})
             return RoleDeleted(role=role)
 

@@ -12,6 +12,7 @@ from dbctl.model import Row, Value, now
 from dbctl.profiles.codecs import read_boolean, read_time
 from dbctl.profiles.model import Settings, SettingsShape
 from dbctl.services.apps import App
+from dbctl.services.change import exactly
 from dbctl.services.live import Live, find_column
 from dbctl.services.near import hint
 from dbctl.services.rules import check_rule, cut
@@ -149,7 +150,7 @@ class SettingTable:
     def write(self, db: Writable, setting: Setting, value: object) -> None:
         """Store a value that ``check`` has accepted; nobody of the app is named as who changed it."""
         values = {self.value: self.types.stored(value, self.types.kind(setting.type)), **self._stamp()}
-        db.update(self.live.name, values, [*self.mine(), self.at(setting.key)])
+        exactly(db.update(self.live.name, values, [*self.mine(), self.at(setting.key)]), 1, db)
 
     def add(self, db: Writable, key: str, value: object) -> None:
         """Add a setting."""
@@ -175,7 +176,7 @@ class SettingTable:
 
     def remove(self, db: Writable, key: str) -> None:
         """Remove a setting."""
-        db.delete(self.live.name, [*self.mine(), self.at(key)])
+        exactly(db.delete(self.live.name, [*self.mine(), self.at(key)]), 1, db)
 
     # Within ----------------------------------------------------------------------------------------------------
 

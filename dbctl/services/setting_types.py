@@ -58,8 +58,8 @@ class SettingTypes:
 
     def read(self, stored: object, kind: str) -> object:
         """Return the value that a stored text means to the app; the text itself where it means none of that kind."""
-        if stored is None:
-            return None
+        if stored is None or isinstance(stored, bytes):  # bytes are no text, and so of no kind
+            return stored
         text = str(stored)
         if kind == "boolean":
             return {

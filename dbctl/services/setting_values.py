@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from math import isfinite
 from typing import Any
 
+from dbctl import interrupt
+
+SCHEMA_SECONDS = 2.0  #: for checking one value
 LONGEST_SHOWN = 60  #: characters of a refused value in a message
 #: Numbers as every app reads them: no ``1_000``, no digits of other scripts.
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
@@ -64,7 +67,7 @@ def _finite(text: str) -> float:
 def is_text(value: object) -> bool:
     """Return whether every text in a value can be written as UTF-8."""
     try:
-        json.dumps(value, ensure_ascii=False).encode()
+        json.dumps(value, ensure_ascii=False, default=repr).encode()
     except UnicodeEncodeError:
         return False
     return True
@@ -80,9 +83,12 @@ def against_schema(value: object, schema: Any) -> str:
     try:
         Draft202012Validator.check_schema(schema)
         # An empty registry: a schema from a database must not make dbctl fetch anything.
-        wrong: ValidationError | None = best_match(
-            Draft202012Validator(schema, registry=Registry()).iter_errors(value)
-        )
+        with interrupt.within(SCHEMA_SECONDS):  # a pattern can take for ever
+            wrong: ValidationError | None = best_match(
+                Draft202012Validator(schema, registry=Registry()).iter_errors(value)
+            )
+    except TimeoutError:
+        return "its own schema takes too long to tell"
     except SchemaError as error:
         return f"its own schema is no JSON Schema ({_shortened(error.message)})"
     except Unresolvable as error:
@@ -112,4 +118,4 @@ def same(one: object, other: object) -> bool:
 
 def spelled(value: object) -> str:
     """Return a value as JSON, the one spelling for all types."""
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False, default=repr)

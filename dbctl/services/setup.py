@@ -14,6 +14,7 @@ from dbctl.errors import (
     DatabaseNotFoundError,
     DatabaseUnknownError,
     DbctlError,
+    FileFailedError,
     FileMissingError,
     NotSupportedError,
     UsageError,
@@ -64,7 +65,10 @@ class Setup:
             )
         if not directory.is_dir():
             raise FileMissingError(what="directory", path=directory)
-        if file.is_file() and self.app in config.read(file).apps:
+        self._there = os.path.lexists(file)
+        if self._there and not durable.is_regular(file):
+            raise FileFailedError(path=file, reason="it is no regular file")
+        if self._there and self.app in config.read(file).apps:
             raise AlreadyExistsError(
                 target=file,
                 what="an app",
@@ -87,7 +91,7 @@ class Setup:
 
     def plan(self) -> Plan:
         """Return what would be written."""
-        verb = "add to" if self._file.exists() else "create"
+        verb = "add to" if self._there else "create"
         steps = [f"{verb} {self._file}: [apps.{self.app}]"]
         steps += [f"{name} = {address}" for name, address in self._databases.items()]
         steps += [f"migrations of {name} = {folder}" for name, folder in self._migrations.items()]
@@ -100,7 +104,7 @@ class Setup:
             UsageError: what stands in it leaves no room for another table of apps.
         """
         del seen  # nothing else writes what this writes
-        there = self._file.exists()
+        there = self._there
         before = self._file.read_bytes().decode() if there else ""
         gap = "" if not before else "\n" if before.endswith("\n") else "\n\n"
         text = before + gap + self._entry()
@@ -147,7 +151,7 @@ class Setup:
         return found
 
     def _relative(self, path: Path) -> str:
-        return os.path.relpath(path.resolve(), self._file.resolve().parent)
+        return os.path.relpath(os.path.realpath(path), Path(os.path.realpath(self._file)).parent)
 
 
 def _find(profile: Profile, name: str, directory: Path) -> Path | None:
@@ -158,7 +162,7 @@ def _find(profile: Profile, name: str, directory: Path) -> Path | None:
             return directory / pattern
     wanted = {Path(pattern).name for pattern in told.find}
     closed: list[str] = []
-    files = {path.resolve(): path for path in _walk(directory, closed) if path.name in wanted}
+    files = {os.path.realpath(path): path for path in _walk(directory, closed) if path.name in wanted}
     reasons = {path: _unfit(path, told, name) for path in files.values()}
     found = [path for path, reason in reasons.items() if not reason]
     nearest = [path for path in found if len(path.parts) == min(len(one.parts) for one in found)]
@@ -193,7 +197,7 @@ def _walk(directory: Path, closed: list[str]) -> Iterator[Path]:
 def _unfit(path: Path, told: Database, name: str) -> str:
     """Return why a file is not the database, or nothing."""
     try:
-        opened = registry.open_for_reading(Url(engine="sqlite", path=str(path.resolve())), name, timeout=1)
+        opened = registry.open_for_reading(Url(engine="sqlite", path=os.path.realpath(path)), name, timeout=1)
     except DbctlError as error:
         return str(error)
     try:

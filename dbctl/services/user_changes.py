@@ -11,7 +11,7 @@ from dbctl.errors import AlreadyExistsError, UsageError
 from dbctl.model import Done, Plan, Row, Secret, Value, counted, now
 from dbctl.services import audit, last_admin, user_sessions
 from dbctl.services.apps import App
-from dbctl.services.change import Change, Draft
+from dbctl.services.change import Change, Draft, exactly
 from dbctl.services.user_table import User, UserTable, Who, database_of
 
 #: Fields whose change ends a user's sessions: a token may still say what they were.
@@ -128,6 +128,7 @@ def unlock(app: App, who: Who) -> Change[Unlocked]:
 
         def work(db: Writable) -> Unlocked:
             cleared = db.delete(table, where) if count else 0
+            exactly(cleared, count, db)
             if cleared:
                 for user in found:
                     audit.record(app, db, "users.unlock", "users", user.id, {"username": user.login})
@@ -186,6 +187,7 @@ def change_of(
         if "updated_at" in users.fields:
             stamped.setdefault(users.fields["updated_at"], live.encode(users.fields["updated_at"], now()))
         changed = db.update(live.name, stamped, where)
+        exactly(changed, len(touched), db)
         ended = user_sessions.end(users, db, touched) if ending else 0
         for user in touched:
             audit.record(app, db, action, "users", user.id, {"username": user.login, "changed": names})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from dbctl.engines.base import Condition, Readable, Writable
-from dbctl.errors import AlreadyExistsError, PlanChangedError, SchemaLacksError, UsageError
+from dbctl.errors import AlreadyExistsError, ConstraintError, PlanChangedError, SchemaLacksError, UsageError
 from dbctl.model import Done, Plan, Row, Secret, Value, now
 from dbctl.profiles.codecs import HASHES, KEYS
 from dbctl.services import audit, settings
@@ -98,7 +98,9 @@ def create_user(app: App, new: NewUser) -> Change[UserCreated]:
             values = with_password(users, row, new.hashed)
             key = db.insert(users.live.name, values, returning=users.id)
             settings.add_for_user(app, db, key, extra)
-            user = users.read([Condition(users.id, "=", key)])[0]
+            user = next(iter(users.read([Condition(users.id, "=", key)])), None)
+            if user is None:  # a trigger of the app can swallow a row without a word
+                raise ConstraintError(target=db.target, reason="the new user is not there after being added")
             audit.record(app, db, "users.create", "users", key, {"username": user.login, "role": user.role})
             return UserCreated(
                 user=user,

@@ -8,7 +8,7 @@ from dbctl.engines.base import Condition, Readable, Where, Within, Writable
 from dbctl.model import Done, Plan, Row, counted
 from dbctl.services import audit, last_admin
 from dbctl.services.apps import App
-from dbctl.services.change import Change, Draft
+from dbctl.services.change import Change, Draft, exactly
 from dbctl.services.deletion import Touched, reach
 from dbctl.services.user_changes import listed
 from dbctl.services.user_table import User, UserTable, Who, database_of
@@ -49,7 +49,7 @@ def delete_users(app: App, who: Who) -> Change[UsersDeleted]:
                 table, _, column = name.partition(".")
                 if table in db.tables():
                     db.delete(table, [Condition(column, "in", [user.id for user in found])])
-            db.delete(users.live.name, doomed)
+            exactly(db.delete(users.live.name, doomed), len(found), db)
             for user in found:
                 audit.record(app, db, "users.delete", "users", user.id, {"username": user.login})
             return UsersDeleted(users=found, rows=rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from dbctl.errors import UsageError
@@ -104,6 +105,6 @@ def _csv_lines(text: str) -> Iterator[Line]:
 def _check_header(names: list[str]) -> None:
     if not any(names):
         raise ValueError("it is empty")
-    twice = [name for name in names if names.count(name) > 1]
+    twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
         raise ValueError(f"line 1 names the column {twice[0]!r} twice")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dbctl.engines.base import AnyOf, Condition, Readable, Where, Writable
 from dbctl.model import Value, now
 from dbctl.profiles.model import SignedIn
+from dbctl.services.change import exactly
 from dbctl.services.live import Live
 from dbctl.services.user_table import User, UserTable
 
@@ -52,7 +53,10 @@ def end(users: UserTable, db: Writable, gone: Sequence[User]) -> int:
         live = _live(users, db, told)
         values = live.constants(told.end)
         where = _open_of(live, told, gone)
-        ended += db.update(told.table, values, where) if values else db.delete(told.table, where)
+        open_ones = db.count(told.table, where)
+        done = db.update(told.table, values, where) if values else db.delete(told.table, where)
+        exactly(done, open_ones, db)
+        ended += done
     return ended
 
 

@@ -13,7 +13,7 @@ from dbctl.model import Done, Page, Plan, Secret, Value, Window, counted
 from dbctl.profiles.codecs import KEYS, new_password
 from dbctl.services import audit
 from dbctl.services.apps import App
-from dbctl.services.change import Change, Draft
+from dbctl.services.change import Change, Draft, exactly
 from dbctl.services.user_creation import hash_password, with_password
 from dbctl.services.user_entries import Entry, Existing, checked
 from dbctl.services.user_files import Line
@@ -91,6 +91,7 @@ def import_users(
                 db.insert_many(users.live.name, columns, [tuple(row.values()) for row in alike])
                 for columns, alike in groupby(new, key=tuple)
             )
+            exactly(added, len(entries), db)
             if added:
                 audit.record(app, db, "users.import", "users", "", {"added": added, "file": Path(file).name})
             generated = [

@@ -524,7 +524,7 @@ def test_before_the_migration_that_makes_settings_the_table_is_what_is_missing(t
         ):
             with pytest.raises(SchemaLacksError, match="table system_settings") as caught:
                 act()
-            assert "migrations may be pending" in caught.value.hint
+            assert "some may be pending" in caught.value.hint
         assert settings.export(app, login="root") == {}
 
 

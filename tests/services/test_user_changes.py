@@ -20,9 +20,10 @@ from dbctl.errors import (
     UserMissingError,
     ValueInvalidError,
 )
-from dbctl.model import Secret
+from dbctl.model import Secret, Window
 from dbctl.services import user_changes, user_creation, user_deletion, users
 from dbctl.services.user_creation import NewUser
+from dbctl.services.user_filters import Filter
 from dbctl.services.user_table import Who
 from tests.services import people
 from tests.services.people import caught, content, opened, rows, run, without_nocase

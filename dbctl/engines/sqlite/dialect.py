@@ -37,10 +37,10 @@ class SQLiteDialect(SqlReader):
         if self._tables is None:
             names = self._fetch("select name, type from sqlite_master where type in ('table', 'view')", {})
             found = {}
-            for name in (str(name) for name, _ in names):
+            for name, kind in ((str(name), kind) for name, kind in names):
                 columns = self._columns(name)
                 if columns and not name.startswith("sqlite_"):
-                    found[name] = Table(name=name, columns=columns)
+                    found[name] = Table(name=name, columns=columns, view=kind == "view")
             self._tables = found
         return self._tables
 
@@ -56,6 +56,7 @@ class SQLiteDialect(SqlReader):
                     on_delete=cast("Literal['CASCADE']", key.on_delete),
                 )
                 for name in live
+                if not live[name].view
                 for key in self.utils.table(name).foreign_keys
                 if key.other_table.lower() == table.lower()
             ]
@@ -111,8 +112,12 @@ class SQLiteDialect(SqlReader):
                 return f"lower({column}) = {folded}"
             return f"instr(lower({column}), {folded}) {'= 1' if op == 'starts' else '> 0'}"
         if op == "same":
+            if is_storable(text):
+                wanted = statement.bind(text)
+            else:  # it came from bytes that are no UTF-8, and goes back as such
+                wanted = f"cast({statement.bind(text.encode('utf-8', 'surrogateescape'))} as text)"
             # on the left: SQLite makes one IN of several of these joined by OR, and forgets a collation on the right
-            return f"{column} collate nocase = {statement.bind(text)}"
+            return f"{column} collate nocase = {wanted}"
         pattern = like_literal(text)
         escape = " escape '!'" if pattern != text else ""  # LIKE takes a third longer where it looks for one
         return f"{column} like {statement.bind(f'{pattern}%' if op == 'starts' else f'%{pattern}%')}{escape}"

@@ -58,6 +58,8 @@ def translated(error: sqlite3.Error, place: Place) -> DbctlError:
     for prefix, make in _FAILURES.items():
         if name.startswith(prefix):
             return make(place, name, str(error))
+    if "unsupported file format" in str(error):  # an error without a name of its own
+        return unreachable(place, "a newer SQLite than this one wrote it")
     return QueryFailedError(target=place.target, reason=str(error))
 
 

@@ -16,7 +16,7 @@ from dbctl.engines.base import Capability, Script, Where
 from dbctl.engines.locks import write_lock
 from dbctl.engines.sql import Row, Statement
 from dbctl.engines.sqlite.connection import SQLiteConnection, lenient
-from dbctl.errors import ConstraintError, QueryFailedError, ReadOnlyError
+from dbctl.errors import ConstraintError, NotADatabaseError, QueryFailedError, ReadOnlyError
 from dbctl.model import counted
 
 T = TypeVar("T")
@@ -64,6 +64,8 @@ class SQLiteWriter(SQLiteConnection):
         if create is not None and not os.path.lexists(self.path):
             self._create_empty()
         size = self._identity()[2]
+        if size == 1:  # SQLite would take it for a new file, and write over it
+            raise NotADatabaseError(target=self.target, path=self.path, engine="SQLite")
         self._refuse_unsafe()
         self._connect("mode=rw")
         if create and size == 0:  # new, or left empty by one who was killed here

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -44,7 +45,7 @@ def build(
     began = time.monotonic()
     places = {name: directory / place for name, place in PLACES.items()}
     for path in places.values():
-        if path.exists():
+        if os.path.lexists(path):
             raise FileExistsAlreadyError(path=path, instead="Choose an empty directory for the sample.")
     sample = Sample(
         games=games, users=max(users, len(ACCOUNTS)), plays=plays if games else 0, seed=seed, at=at or now()
@@ -52,10 +53,11 @@ def build(
     profile = load("flashpoint-web")
     rows: dict[str, int] = {}
     try:
-        for path in places.values():
-            path.parent.mkdir(parents=True, exist_ok=True)
         # Made aside, so that a half-made database never stands where an app would open it.
-        with TemporaryDirectory(prefix=".dbctl-demo-", dir=directory) as aside:
+        with (
+            _directories([directory, *(path.parent for path in places.values())]),
+            TemporaryDirectory(prefix=".dbctl-demo-", dir=directory) as aside,
+        ):
             # The app puts the launcher's database into rollback mode whenever it opens it.
             with closing(_opened(Path(aside), "flashpoint", {"journal_mode": "delete"})) as archive:
                 rows |= fill_archive(archive, sample, progress)
@@ -76,6 +78,23 @@ def build(
         accounts=ACCOUNTS,
         password_of_others=COMMON_PASSWORD,
     )
+
+
+@contextmanager
+def _directories(wanted: Iterable[Path]) -> Iterator[None]:
+    """Make the directories that are missing; what was made is removed again when the work fails."""
+    made: list[Path] = []
+    try:
+        for path in wanted:
+            missing = [one for one in [path, *path.parents] if not os.path.lexists(one)]
+            path.mkdir(parents=True, exist_ok=True)
+            made += reversed(missing)
+        yield
+    except BaseException:  # also on a signal: nothing is to be left of what was not finished
+        for path in reversed(made):
+            with suppress(OSError):  # somebody has put something there
+                path.rmdir()
+        raise
 
 
 def _opened(directory: Path, name: str, create: Mapping[str, str]) -> Writable:

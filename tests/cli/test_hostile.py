@@ -1,0 +1,124 @@
+"""Databases as hostile or careless hands leave them: never a fault of dbctl's own, never a wrong answer as a right one."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from dbctl.cli.main import main
+from tests.cli.test_reference import KEYS, deployment, here  # noqa: F401 - fixtures
+
+SWALLOW = "create trigger {name} before {what} begin select raise(ignore); end"
+
+
+def change(folder: Path, *statements: str) -> None:
+    with closing(sqlite3.connect(folder / "backend" / "user.db")) as connection:
+        for statement in statements:
+            connection.execute(statement)
+        connection.commit()
+
+
+def ask(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, object]:
+    capsys.readouterr()
+    main([*words, "-o", "json"])
+    told: dict[str, object] = json.loads(capsys.readouterr().out)
+    return told
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("update on users", ["users", "deactivate", "eve"]),
+        ("update on users", ["users", "set-password", "eve", "--generate"]),
+        ("update on refresh_tokens", ["users", "set-role", "eve", "guest"]),
+        ("delete on users", ["users", "delete", "eve", "--yes"]),
+        ("insert on users", ["users", "create", "mia", "--email", "m@example.org", "--generate"]),
+        ("insert on users", ["users", "import", "people.csv"]),
+        ("update on system_settings", ["settings", "set", "{key}", "New"]),
+        ("delete on roles", ["roles", "delete", "helper", "--yes"]),
+    ],
+)
+def test_a_write_that_a_trigger_swallows_is_not_called_done(here, capsys, what, words):  # noqa: F811
+    token = "insert into refresh_tokens (user_id, token, expires_at) select id, 'x' || id, '2999-01-01' from users"
+    change(here, token, SWALLOW.format(name="swallow", what=what))
+    told = ask(capsys, *[word.format(key=KEYS[here.name]) for word in words])
+    assert (told["exit_code"], told["ok"]) == (6, False), told
+    assert told["error"]["code"] == "constraint"  # type: ignore[index]
+
+
+def test_a_view_is_in_nobodys_way(here, capsys):  # noqa: F811
+    change(here, "create view everybody as select id, username from users")
+    assert ask(capsys, "users", "delete", "eve", "--yes")["ok"]
+
+
+def test_a_value_that_is_no_text_is_a_finding_and_can_be_mended(here, capsys):  # noqa: F811
+    column = "key = 'siteName'" if here.name == "document" else "key = 'app.site_name'"
+    change(here, f"update system_settings set value = x'80ff' where {column}")
+    assert ask(capsys, "settings", "validate")["exit_code"] == 4
+    assert ask(capsys, "settings", "set", KEYS[here.name], "Arcade")["ok"]
+    assert ask(capsys, "settings", "validate")["exit_code"] == 0
+
+
+def test_a_pattern_that_takes_for_ever_is_given_up(here, capsys):  # noqa: F811
+    column = "key = 'siteName'" if here.name == "document" else "key = 'app.site_name'"
+    endless = json.dumps({"type": "string", "pattern": "^(a+)+$"})
+    change(here, f"update system_settings set validation_schema = '{endless}' where {column}")
+    begun = time.monotonic()
+    told = ask(capsys, "settings", "set", KEYS[here.name], "a" * 40 + "!")
+    assert told["exit_code"] == 2
+    assert "too long" in str(told["error"])
+    assert time.monotonic() - begun < 60
+
+
+def test_an_endless_number_is_shown(here, capsys):  # noqa: F811
+    change(
+        here,
+        "insert or replace into user_stats (user_id, total_playtime_seconds) select id, 9e999 from users",
+    )
+    capsys.readouterr()
+    assert main(["users", "show", "eve"]) == 0
+    assert "inf" in capsys.readouterr().out
+
+
+def test_a_name_that_is_no_text_can_be_unlocked(here, capsys):  # noqa: F811
+    change(here, "update users set username = cast(x'fffe80' as text) where username = 'eve'")
+    assert ask(capsys, "users", "unlock", "--id", "2" if here.name == "deployed" else "7")["ok"]
+
+
+def test_a_file_of_one_byte_is_not_written_over(here, capsys):  # noqa: F811
+    path = here / "new.db"
+    path.write_text("x")
+    told = ask(capsys, "migrate", "up", "--profile", "flashpoint-web", "--url", f"user={path}")
+    assert told["exit_code"] == 4
+    assert path.read_text() == "x"
+
+
+def test_what_may_not_be_looked_at_is_said_so(tmp_path):
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    (closed / "dbctl.toml").write_text("[apps]")
+    code = (
+        "import os, sys; os.geteuid() == 0 and os.setuid(65534); from dbctl.cli.main import main; "
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    words = ["--config", str(closed / "dbctl.toml"), "users", "list"]
+    closed.chmod(0o000)
+    try:
+        ran = subprocess.run(
+            [sys.executable, "-c", "import dbctl.cli.main, dbctl.cli.users; " + code, *words],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        closed.chmod(0o700)
+    assert "fault of its own" not in ran.stderr
+    assert ran.returncode in {1, 5}
+    assert "Permission denied" in ran.stderr
