@@ -12,6 +12,7 @@ from types import FrameType
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _received: list[int] = []
+_holding: list[object] = []  #: one entry for each ``held`` that is open
 
 
 class Interrupted(BaseException):
@@ -44,6 +45,19 @@ def check() -> None:
 
 
 @contextmanager
+def held() -> Iterator[None]:
+    """Keep a signal from raising inside, where it could leave a lock of somebody else's code taken for ever.
+
+    Thread pools have such locks. Whoever is inside calls ``check`` often.
+    """
+    _holding.append(None)
+    try:
+        yield
+    finally:
+        _holding.pop()
+
+
+@contextmanager
 def within(seconds: float) -> Iterator[None]:
     """Give the work of the main thread a time; it ends between two steps of Python, or inside a regular expression.
 
@@ -67,4 +81,5 @@ def _on_signal(number: int, _frame: FrameType | None) -> None:
     if _received:
         os._exit(128 + number)
     _received.append(number)
-    raise Interrupted(number)
+    if not _holding:
+        raise Interrupted(number)

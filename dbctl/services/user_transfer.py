@@ -145,13 +145,15 @@ def _hashed(app: App, passwords: Mapping[int, Secret], *, advance: Callable[[int
         return number, hash_password(app, passwords[number])
 
     found = {}
-    pool = ThreadPoolExecutor(_cores())
-    try:
-        for number, hashed in pool.map(one, passwords):
-            found[number] = hashed
-            advance(1)
-    finally:
-        pool.shutdown(cancel_futures=True)  # a signal must not wait for a thousand hashes
+    with interrupt.held():
+        pool = ThreadPoolExecutor(_cores())
+        try:
+            for number, hashed in pool.map(one, passwords):
+                interrupt.check()
+                found[number] = hashed
+                advance(1)
+        finally:
+            pool.shutdown(cancel_futures=True)  # a signal must not wait for a thousand hashes
     return found
 
 
