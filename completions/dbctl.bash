@@ -238,6 +238,7 @@ _dbctl() {
             'users import:'0) wanted='@file' ;;
             'settings diff:'0) wanted='@file' ;;
             'settings apply:'0) wanted='@file' ;;
+            'search:'0) wanted='games' ;;
             'completions show:'0) wanted='bash zsh fish' ;;
             'completions install:'0) wanted='bash zsh fish' ;;
         esac

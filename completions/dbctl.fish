@@ -202,6 +202,7 @@ complete -c dbctl -n '__dbctl_at \'search\'' -l explain -d 'Show the SQL and how
 complete -c dbctl -n '__dbctl_at \'search\'' -l limit -x -d 'At most so many rows'
 complete -c dbctl -n '__dbctl_at \'search\'' -l offset -x -d 'Rows to skip first'
 complete -c dbctl -n '__dbctl_at \'search\'' -l sort -x -d 'Column to sort by; -COLUMN or COLUMN:desc for descending'
+complete -c dbctl -n '__dbctl_at \'search\' 0' -f -a 'games'
 complete -c dbctl -n '__dbctl_at \'completions show\' 0' -f -a 'bash zsh fish'
 complete -c dbctl -n '__dbctl_at \'completions install\' 0' -f -a 'bash zsh fish'
 complete -c dbctl -l config -r -F -d 'Configuration to read (else ./dbctl.toml, then the user\'s, then the system\'s)'

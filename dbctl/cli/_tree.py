@@ -12,9 +12,18 @@ from typer.main import get_group
 from dbctl.cli._options import share, shared_names
 from dbctl.cli.main import app
 from dbctl.model import Value
+from dbctl.profiles import loader
 
 if TYPE_CHECKING:
     from typer._click import Command, Context, Parameter
+
+
+#: What the words of some arguments can be, as far as it does not depend on a configuration.
+KNOWN = {
+    "[PROFILE]": loader.names(),
+    "PROFILE": loader.names(),
+    "WHAT": sorted({search.name for name in loader.names() for search in loader.load(name).search}),
+}
 
 
 class Slot(Value, frozen=True, kw_only=True):
@@ -79,7 +88,7 @@ def _brief(command: Command) -> str:
 def _slot(param: Parameter) -> Slot:
     option = isinstance(param, TyperOption)
     metavar, kind = str(getattr(param, "metavar", "") or ""), getattr(param.type, "name", "")
-    choices = getattr(param.type, "choices", ())
+    choices = KNOWN.get(param.human_readable_name, getattr(param.type, "choices", ()))
     return Slot(
         names=[*param.opts, *param.secondary_opts] if option else (),
         help=str(getattr(param, "help", "") or "").rstrip("."),

@@ -24,7 +24,7 @@ def search(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="NAME", help="What to search: games (Flashpoint Web), or as the profile calls it."
+            metavar="WHAT", help="What to search: games (Flashpoint Web), or as the profile calls it."
         ),
     ] = "",
     words: Annotated[
