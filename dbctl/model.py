@@ -67,6 +67,7 @@ class Page(Value, Generic[T], frozen=True, kw_only=True):
     offset: int = 0
     names: Sequence[str] = ()  #: the columns of an item, for forms that have a heading even over nothing
     nothing: str = "none"  #: what a person is told where there is no item
+    alike: Sequence[str] = ()  #: columns that say the same in every row, and that a table leaves out
 
     @property
     def has_more(self) -> bool:

@@ -192,7 +192,7 @@ def _as_shown(part: dict[str, Any], name: str) -> dict[str, Any]:
     derived = {"has_more": {"type": "boolean"}} if name.startswith("Page") else {}
     if name.startswith("Page"):  # what helps to draw it is not shown
         shown["properties"] = {
-            key: told for key, told in shown["properties"].items() if key not in {"names", "nothing"}
+            key: told for key, told in shown["properties"].items() if key not in {"names", "nothing", "alike"}
         }
     derived |= {"digest": {"type": "string"}} if name == Plan.__name__ else {}
     shown["properties"] |= derived

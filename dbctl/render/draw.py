@@ -59,14 +59,14 @@ def rich(blocks: Sequence[Block], *, color: bool, stderr: bool = False) -> None:
         emoji=False,
         soft_wrap=False,
     )
-    for block in blocks:
+    for block in (part for one in blocks for part in _fitted(one, console.width)):
         if isinstance(block, Line):
             console.print(Padding(Text(block.text), (0, 0, 0, 2 * block.depth)))
             continue
         table = Table(
             box=None, show_header=bool(block.head), header_style="bold", padding=(0, 2, 0, 0), pad_edge=False
         )
-        whole = _unbroken(block, console.width)
+        whole = _unbroken(block, console.width - len(_INDENT) * block.depth)
         for index, right in enumerate(block.right):
             table.add_column(
                 Text(block.head[index]) if block.head else "",
@@ -80,18 +80,44 @@ def rich(blocks: Sequence[Block], *, color: bool, stderr: bool = False) -> None:
         console.print(Padding(table, (0, 0, 0, 2 * block.depth), expand=False))
 
 
-#: Columns up to this width are not broken while they leave half of the terminal to the others.
-_SHORT = 26
+#: What a column that may be broken keeps at least.
+_LEAST = 12
 
 
 def _unbroken(grid: Grid, room: int) -> set[int]:
-    """Return the columns that are kept in one piece: the narrowest ones, as long as they take no more than half."""
-    rows = [grid.head, *grid.rows] if grid.head else grid.rows
-    widths = sorted((max(map(width, column)), at) for at, column in enumerate(zip(*rows, strict=True)))
+    """Return the columns that are kept in one piece: the narrowest first, as long as the others can stand."""
+    widths = sorted((wide, at) for at, wide in enumerate(_widths(grid)))
     kept, taken = set(), 0
-    for wide, at in widths:
+    for number, (wide, at) in enumerate(widths, 1):
         taken += wide + len(_INDENT)
-        if wide > _SHORT or taken > room // 2:
+        if taken + (len(widths) - number) * _LEAST > room:
             break
         kept.add(at)
     return kept
+
+
+def _widths(grid: Grid) -> list[int]:
+    rows = [grid.head, *grid.rows] if grid.head else grid.rows
+    return [max(map(width, column)) for column in zip(*rows, strict=True)]
+
+
+def _fitted(block: Block, room: int) -> Iterator[Block]:
+    if isinstance(block, Line):
+        yield block
+    else:
+        yield from _upright(block, room)
+
+
+def _upright(grid: Grid, room: int) -> Iterator[Block]:
+    """Give a table inside of something, where it is wider than the terminal, as names and values, row by row."""
+    if (
+        not (grid.head and grid.depth)
+        or sum(_widths(grid)) + len(_INDENT) * len(grid.head) <= room - len(_INDENT) * grid.depth
+    ):
+        yield grid
+        return
+    for number, row in enumerate(grid.rows):
+        if number:
+            yield Line("")
+        pairs = list(zip(grid.head, row, strict=True))
+        yield Grid(rows=pairs, right=(False, False), depth=grid.depth)

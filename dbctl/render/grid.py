@@ -82,6 +82,8 @@ def blocks(result: object, columns: Sequence[str] = ()) -> list[Block]:
     if isinstance(result, (Page, Findings)) and (columns or not result.brief()):
         items = result.items if isinstance(result, Page) else result.findings
         rows = [fields_of(item) if columns else _brief(item) for item in items]
+        if isinstance(result, Page) and result.alike and not columns:
+            rows = [{name: value for name, value in row.items() if name not in result.alike} for row in rows]
         return [_table(rows, names_of(rows, columns), 0)] if rows else []
     shown = result.brief() if isinstance(result, Value) and not columns else {}
     if not isinstance(shown, Mapping):

@@ -140,10 +140,17 @@ def survey(apps: Sequence[App], asked: str = "", given: Path | None = None) -> S
         checks.append(
             Exit.UNSOUND if found.unsound else Exit.ACTION_NEEDED if found.named("pending") else Exit.OK
         )
+    alike = [word for word in ("app", "database") if len({getattr(row, word) for row in rows}) == 1]
     some = len(checks) > 1  # at least one could be looked at
     overall = Exit.PARTIAL if failed and some else _gravest([error.exit_status for error in failed])
     return Survey(
-        page=Page(items=rows, total=len(rows), names=Migration.__struct_fields__, nothing="no migrations"),
+        page=Page(
+            items=rows,
+            total=len(rows),
+            names=Migration.__struct_fields__,
+            nothing="no migrations",
+            alike=alike,
+        ),
         unrecorded=unrecorded,
         failed=failed,
         check=overall or _gravest(checks),

@@ -43,7 +43,7 @@ class User(Value, frozen=True, kw_only=True):
     def brief(self) -> Row:
         told = {
             word: getattr(self, word)
-            for word in ("id", "login", "email", "name", "role", "active", "created_at", "last_login_at")
+            for word in ("id", "login", "email", "name", "role", "active", "last_login_at")
         }
         return {word: value for word, value in told.items() if not (word == "name" and value is None)}
 

@@ -102,7 +102,7 @@ def test_list_is_a_plain_table_into_a_pipe_and_whole_in_json(path):
     done = dbctl(path, "list")
     assert done.stderr == b""
     header, *lines = done.stdout.decode().splitlines()
-    assert header.split() == ["id", "login", "email", "role", "active", "created_at", "last_login_at"]
+    assert header.split() == ["id", "login", "email", "role", "active", "last_login_at"]
     assert [line.split()[1] for line in lines] == ["root", "ann", "bob"]
     page = data(path, "list")
     assert {key: page[key] for key in ("total", "limit", "offset", "has_more")} == {

@@ -147,3 +147,33 @@ def test_an_empty_list_has_its_heading_all_the_same(capfd):
 
 def test_numbers_are_no_formulas(capfd):
     assert show(capfd, page({"n": -5, "t": "-5"}), Format.CSV, excel_safe=True) == "n,t\n-5,'-5\n"
+
+
+def test_a_table_inside_of_something_stands_upright_where_the_terminal_is_too_narrow(capfd, monkeypatch):
+    from dbctl.render import draw  # noqa: PLC0415 - what is drawn, without a terminal
+    from dbctl.render.grid import Grid, Line  # noqa: PLC0415 - as above
+
+    wide = Grid(head=("path", "sha256"), rows=[["a" * 40, "b" * 64]] * 2, right=(False, False), depth=1)
+    monkeypatch.setenv("COLUMNS", "80")
+    draw.rich([Line("data:"), wide], color=False)
+    told = [line.rstrip() for line in capfd.readouterr().out.splitlines()]
+    assert told[1:] == [
+        "  path    " + "a" * 40,
+        "  sha256  " + "b" * 64,
+        "",
+        "  path    " + "a" * 40,
+        "  sha256  " + "b" * 64,
+    ]
+
+
+def test_short_columns_stay_whole_and_long_ones_are_folded(capfd, monkeypatch):
+    rows = [{"id": 1, "role": "moderator", "at": "2026-01-31 10:00", "text": "z" * 90}]
+    from dbctl.render import draw  # noqa: PLC0415 - as above
+    from dbctl.render.grid import blocks  # noqa: PLC0415 - as above
+
+    monkeypatch.setenv("COLUMNS", "60")
+    draw.rich(blocks(page(*rows)), color=False)
+    told = capfd.readouterr().out
+    assert "moderator" in told
+    assert "2026-01-31 10:00" in told
+    assert told.count("z") == 90
