@@ -84,6 +84,7 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'migrate up:--migrations') wanted='@directory' ;;
         'migrate new:--migrations') wanted='@directory' ;;
         'migrate verify:--migrations') wanted='@directory' ;;
+        'integrity check:--table') wanted='' ;;
         'search:--filter') wanted='' ;;
         'search:--query') wanted='' ;;
         'search:--with') wanted='' ;;
@@ -105,6 +106,7 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'roles') path=$next; count=0; return 0 ;;
         'settings') path=$next; count=0; return 0 ;;
         'migrate') path=$next; count=0; return 0 ;;
+        'integrity') path=$next; count=0; return 0 ;;
         'search') path=$next; count=0; return 0 ;;
         'completions') path=$next; count=0; return 0 ;;
         'apps list') path=$next; count=0; return 0 ;;
@@ -147,6 +149,8 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'migrate up') path=$next; count=0; return 0 ;;
         'migrate new') path=$next; count=0; return 0 ;;
         'migrate verify') path=$next; count=0; return 0 ;;
+        'integrity check') path=$next; count=0; return 0 ;;
+        'integrity cross') path=$next; count=0; return 0 ;;
         'completions show') path=$next; count=0; return 0 ;;
         'completions install') path=$next; count=0; return 0 ;;
     esac
@@ -172,7 +176,7 @@ _dbctl() {
     done
     [[ -n $option && $current == "=" ]] && current=
     case "$path" in
-        '') children='init demo apps users roles settings migrate search completions'; flags='--version' ;;
+        '') children='init demo apps users roles settings migrate integrity search completions'; flags='--version' ;;
         'init') children=''; flags='--protected --dry-run -n' ;;
         'demo') children=''; flags='--games --users --plays --seed --dry-run -n' ;;
         'apps') children='list show check'; flags='' ;;
@@ -220,6 +224,9 @@ _dbctl() {
         'migrate up') children=''; flags='--to --migrations --dry-run -n' ;;
         'migrate new') children=''; flags='--migrations --dry-run -n' ;;
         'migrate verify') children=''; flags='--migrations' ;;
+        'integrity') children='check cross'; flags='' ;;
+        'integrity check') children=''; flags='--quick --table' ;;
+        'integrity cross') children=''; flags='' ;;
         'search') children=''; flags='--filter --query --with --hidden --id --count --explain --limit --offset --sort' ;;
         'completions') children='show install'; flags='' ;;
         'completions show') children=''; flags='' ;;

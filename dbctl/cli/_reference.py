@@ -90,6 +90,8 @@ ANSWERS: Mapping[str, tuple[Any, ...]] = {
     "migrate up": (Page[migration_run.Applied], Planned),
     "migrate new": (migration_new.FileCreated, Planned),
     "migrate verify": (Findings,),
+    "integrity check": (Findings,),
+    "integrity cross": (Findings,),
     "search": (Page[dict[str, Any]], search.Counted, search.Explained, search_detail.Whole),
     "completions show": (completions.Script,),
     "completions install": (completions.Installed,),

@@ -13,6 +13,7 @@ from dbctl.model import Value
 class Capability(Enum):
     """What an engine can do beyond the contract; services ask for these, never for an engine's name."""
 
+    CHECK = "tell whether what it stores is sound"  #: it is a ``Checks``
     EXPLAIN = "tell how it would answer"  #: it is an ``Explains``
     MIGRATE = "run scripts that change the schema"  #: its writer is a ``Migrates``
 
@@ -230,6 +231,42 @@ class Explains(Protocol):
         offset: int = 0,
     ) -> Explanation:
         """Return how ``select`` with the same arguments would be answered, without answering it."""
+        ...
+
+
+class Orphans(Value, frozen=True, kw_only=True):
+    """Rows of one table whose foreign key points to nothing."""
+
+    table: str
+    columns: Sequence[str]
+    to: str  #: the table that lacks what they point to
+    number: int
+    example: str | None  #: what finds one of them; None where a row has no name of its own
+
+
+@runtime_checkable
+class Checks(Protocol):
+    """Capability.CHECK."""
+
+    def damage(self, *, quick: bool = False, table: str = "") -> Sequence[str]:
+        """Return what is wrong with how a table, or everything, is stored, in the engine's words.
+
+        Args:
+            quick: whether to leave out what takes long: above all, whether indexes and tables agree.
+            table: the one that is looked at.
+        """
+        ...
+
+    def orphans(self, table: str = "") -> Sequence[Orphans]:
+        """Return the foreign keys of a table, or of all, that point to nothing."""
+        ...
+
+    def text_indexes(self) -> Sequence[str]:
+        """Return the names of indexes for searching text that ``damage`` does not look into."""
+        ...
+
+    def text_index_damage(self, name: str) -> str:
+        """Return what is wrong with one of them, or nothing; it takes a writer, and what it writes is taken back."""
         ...
 
 

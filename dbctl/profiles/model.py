@@ -51,6 +51,7 @@ class Database(Section, frozen=True, kw_only=True):
     mode: Literal["read-only", "read-write"] = "read-write"
     owner: str = ""  #: who writes it, where dbctl may not
     optional: bool = False
+    foreign_keys: bool = True  #: whether who writes it keeps them; else rows may point to nothing
     pragmas: Mapping[str, str] = {}  #: of every writing connection (SQLite)
     create: Mapping[str, str] = {}  #: of a file that dbctl makes (SQLite)
     migrations: Migrations | None = None
@@ -216,6 +217,31 @@ class Audit(Section, frozen=True, kw_only=True):
     actions: Mapping[str, str] = {}  #: dbctl's word for what was done to the app's
 
 
+class CrossLink(Section, frozen=True, kw_only=True):
+    """A column that names rows of another database, where no foreign key can guard it."""
+
+    name: str  #: what a finding calls its rows
+    database: str = ""
+    table: str
+    column: str
+    to: str  #: the other database
+    among: Annotated[Sequence[str], msgspec.Meta(min_length=1)]  #: ``table.column``: one of them must have it
+    optional: bool = False  #: whether a deployment may do without the table
+    severity: Literal["info", "warning", "error"] = "warning"
+    hint: str = ""
+
+
+class Recount(Section, frozen=True, kw_only=True):
+    """Figures that the app keeps though they can be counted."""
+
+    name: str
+    database: str = ""
+    needs: Sequence[str] = ()  #: tables; a deployment without one of them keeps no such figures
+    sql: str  #: portable; the rows that disagree: their key, then what is kept, last what is counted
+    severity: Literal["info", "warning", "error"] = "warning"
+    hint: str = ""
+
+
 class Profile(Section, frozen=True, kw_only=True):
     """One kind of application."""
 
@@ -230,6 +256,8 @@ class Profile(Section, frozen=True, kw_only=True):
     settings: Sequence[Settings] = ()
     search: Sequence[Search] = ()
     audit: Audit | None = None
+    link: Sequence[CrossLink] = ()
+    recount: Sequence[Recount] = ()
 
     def abilities(self) -> list[str]:
         """Return what dbctl can do for the app, in words."""

@@ -22,6 +22,7 @@ from dbctl.engines.base import (
     AllOf,
     AnyOf,
     Capability,
+    Checks,
     Condition,
     Explains,
     Linked,
@@ -528,6 +529,26 @@ class EngineContract:
             with writer.transaction():
                 writer.update("people", {"size": number}, [])
             assert writer.count("people", [Condition("size", "in", [number])]) == 5
+
+    # Soundness ------------------------------------------------------------------------------------------------------
+
+    def test_what_is_sound_is_found_so_by_reader_and_writer(self, filled):
+        for opened in (filled.reader(), filled.writer()):
+            if Capability.CHECK not in opened.capabilities:
+                pytest.skip("this engine does not tell")
+            assert isinstance(opened, Checks)
+            for quick in (False, True):
+                assert list(opened.damage(quick=quick)) == []
+                assert list(opened.damage(quick=quick, table="people")) == []
+            assert list(opened.orphans()) == list(opened.orphans("tags")) == []
+
+    def test_a_check_of_a_table_that_is_not_there_is_refused(self, reader):
+        if Capability.CHECK not in reader.capabilities:
+            pytest.skip("this engine does not tell")
+        for check in (reader.damage, reader.orphans):
+            with pytest.raises(SchemaLacksError):
+                check(table='people") ; drop table people --')
+        assert reader.count("people") == 5
 
     # Locks between writers ------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from dbctl import interrupt
 from dbctl.engines.sql import Row
-from dbctl.engines.sqlite.dialect import SQLiteDialect
+from dbctl.engines.sqlite.checks import SQLiteChecks
 from dbctl.engines.sqlite.failures import Place, is_busy, translated, unreachable
 from dbctl.errors import DatabaseMissingError, DbctlError, ValueInvalidError
 
@@ -34,7 +34,7 @@ UNDECODABLE = "Could not decode to UTF-8"
 lenient = partial(str, encoding="utf-8", errors="surrogateescape")
 
 
-class SQLiteConnection(SQLiteDialect):
+class SQLiteConnection(SQLiteChecks):
     """What reading and writing have in common."""
 
     reading = True  #: whether it is opened for reading only
