@@ -242,6 +242,24 @@ class Recount(Section, frozen=True, kw_only=True):
     hint: str = ""
 
 
+class ReportShape(Section, frozen=True, kw_only=True):
+    """How a report is asked of one schema; the first whose tables and columns exist counts."""
+
+    needs: Annotated[Sequence[str], msgspec.Meta(min_length=1)]  #: ``table`` or ``table.column``
+    sql: str  #: portable; names are parameters of the report (``:name``), and ``:limit`` and ``:offset``
+
+
+class Report(Section, frozen=True, kw_only=True):
+    """A question with a name."""
+
+    name: str
+    title: str  #: one line for a list of reports
+    database: str = ""
+    columns: Annotated[Sequence[str], msgspec.Meta(min_length=1)]  #: what the answer's columns are called
+    parameters: Mapping[str, Constant] = {}  #: with the values that they have unless told otherwise
+    shape: Annotated[Sequence[ReportShape], msgspec.Meta(min_length=1)]
+
+
 class Profile(Section, frozen=True, kw_only=True):
     """One kind of application."""
 
@@ -258,6 +276,7 @@ class Profile(Section, frozen=True, kw_only=True):
     audit: Audit | None = None
     link: Sequence[CrossLink] = ()
     recount: Sequence[Recount] = ()
+    report: Sequence[Report] = ()
 
     def abilities(self) -> list[str]:
         """Return what dbctl can do for the app, in words."""
@@ -272,5 +291,7 @@ class Profile(Section, frozen=True, kw_only=True):
             "migrations": any(one.migrations for one in self.databases.values()),
             "search": self.search,
             "audit": self.audit,
+            "cross checks": [*self.link, *self.recount],
+            "reports": self.report,
         }
         return [word for word, section in told.items() if section]

@@ -50,6 +50,7 @@ def inconsistent(profile: Profile) -> Iterator[Complaint]:
     yield from _inconsistent_parts(profile)
     yield from _twice("settings", "scope", [told.scope for told in profile.settings])
     yield from _twice("search", "name", [search.name for search in profile.search])
+    yield from _twice("report", "name", [report.name for report in profile.report])
 
 
 def _inconsistent_parts(profile: Profile) -> Iterator[Complaint]:
@@ -83,6 +84,8 @@ def _databases_named(profile: Profile) -> Iterator[tuple[Sequence[str | int], st
         yield ("link", at, "to"), link.to
     for at, recount in enumerate(profile.recount):
         yield ("recount", at, "database"), recount.database
+    for at, report in enumerate(profile.report):
+        yield ("report", at, "database"), report.database
 
 
 def _inconsistent_users(users: Users) -> Iterator[Complaint]:
