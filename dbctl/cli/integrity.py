@@ -28,7 +28,7 @@ def check(
 ) -> int:
     """Look for damage, for rows that point to nothing, and for what is missing; exit 4 on an error.
 
-    Nothing is changed. What SQLite keeps only once it cannot check: only a backup's checksum shows that it changed.
+    No row is changed. What SQLite keeps only once it cannot check: only a backup's checksum shows that it changed.
     """
     with opened(ctx) as found:
         told = integrity.check(found, quick=quick, table=table)

@@ -266,6 +266,10 @@ class Checks(Protocol):
         """Return the foreign keys of a table, or of all, that point to nothing."""
         ...
 
+    def lost_commits(self) -> int:
+        """Return how many committed changes no reader gets to see, because what precedes them is damaged."""
+        ...
+
     def text_indexes(self) -> Sequence[str]:
         """Return the names of indexes for searching text that ``damage`` does not look into."""
         ...

@@ -10,6 +10,7 @@ from dbctl.model import Finding, Findings, Severity, Value, counted
 from dbctl.services.apps import App
 
 DAMAGED = "Stop the app, keep a copy of every file as it is, and restore a backup."
+LOST = "After a crash the last one may be half written. Else keep a copy of file and -wal before the app starts again."
 LOOSE = "Delete these rows, or bring back what they point to."
 
 
@@ -66,10 +67,18 @@ def _findings(app: App, name: str, live: Readable, *, quick: bool, table: str) -
         return
     for line in live.damage(quick=quick, table=table):
         yield Finding(target=target, severity="error", code="corrupt", message=line, hint=DAMAGED)
+    if not (quick or table) and (lost := live.lost_commits()):
+        yield Finding(target=target, severity="warning", code="commits-lost", message=_lost(lost), hint=LOST)
     yield from _loose(app, name, live, table)
     indexes = [one for one in live.text_indexes() if not quick and table in ("", one)]
     if indexes:
         yield from _text_indexes(app, name, indexes)
+
+
+def _lost(number: int) -> str:
+    return (
+        f"{counted(number, 'commit')} beside the file cannot be read any more: what precedes them is damaged"
+    )
 
 
 def _loose(app: App, name: str, live: Checks, table: str) -> Iterator[Finding]:

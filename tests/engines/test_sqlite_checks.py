@@ -8,6 +8,7 @@ from contextlib import closing
 import pytest
 
 from dbctl.engines.sqlite import SQLiteReader, SQLiteWriter
+from dbctl.engines.sqlite.wal import lost_commits
 from dbctl.errors import DbctlError, NotSupportedError
 
 
@@ -90,3 +91,61 @@ def test_a_reader_does_not_look_into_an_index_for_searching_text(file):
             opened.text_index_damage("words")
         assert opened.count("child") == 400
     assert file.read_bytes() == before
+
+
+# Facts of a -wal: SQLite drops all that stands behind a damaged frame, and integrity_check says ok -------------------
+
+
+@pytest.fixture
+def wal(tmp_path):
+    """The -wal of 40 commits, which nobody has taken into the file yet."""
+    with closing(sqlite3.connect(tmp_path / "w.db", isolation_level=None)) as db:
+        for sql in ("pragma journal_mode = wal", "pragma wal_autocheckpoint = 0", "create table t (a)"):
+            db.execute(sql)
+        for number in range(40):
+            db.execute("insert into t values (?)", (str(number) * 500,))
+        yield tmp_path / "w.db-wal"
+
+
+def test_a_sound_wal_has_lost_nothing(wal, tmp_path):
+    assert lost_commits(wal) == 0
+    assert lost_commits(tmp_path / "none") == 0
+    (tmp_path / "empty").touch()
+    assert lost_commits(tmp_path / "empty") == 0
+
+
+@pytest.mark.parametrize("part", [0.0, 0.3, 0.6, 0.9])
+def test_one_flipped_bit_loses_every_commit_behind_it(wal, tmp_path, part):
+    raw = bytearray(wal.read_bytes())
+    frames = (len(raw) - 32) // 4120
+    number = int(frames * part)
+    raw[32 + number * 4120 + 2000] ^= 4
+    (tmp_path / "flipped").write_bytes(raw)
+    lost = lost_commits(tmp_path / "flipped")
+    assert 0 < lost <= frames - number
+    with closing(sqlite3.connect(tmp_path / "w.db")) as db:  # what SQLite makes of it
+        kept = db.execute("select count(*) from t").fetchone()[0]
+    (tmp_path / "copy.db").write_bytes((tmp_path / "w.db").read_bytes())
+    (tmp_path / "copy.db-wal").write_bytes(raw)
+    with closing(SQLiteReader(tmp_path / "copy.db", "app/user")) as reader:
+        assert list(reader.damage()) == []
+        left = reader.count("t") if "t" in reader.tables() else 0
+        assert reader.lost_commits() == lost
+    assert kept - left in {lost, lost - 1}, "making the table is a commit too"
+
+
+def test_a_damaged_header_loses_everything(wal, tmp_path):
+    raw = bytearray(wal.read_bytes())
+    raw[13] ^= 1
+    (tmp_path / "flipped").write_bytes(raw)
+    assert lost_commits(tmp_path / "flipped") == 41
+
+
+def test_frames_of_an_earlier_round_are_normal_and_so_is_half_a_frame(wal, tmp_path):
+    (tmp_path / "torn").write_bytes(wal.read_bytes()[:-100])
+    assert lost_commits(tmp_path / "torn") == 0
+    with closing(sqlite3.connect(tmp_path / "w.db", isolation_level=None)) as db:
+        db.execute("pragma wal_checkpoint(restart)")
+        db.execute("insert into t values ('again')")
+        assert wal.stat().st_size > 4120 * 20
+        assert lost_commits(wal) == 0

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import cast
 
 from dbctl.engines.base import Orphans
 from dbctl.engines.sql import Row, ident
+from dbctl.engines.sqlite import wal
 from dbctl.engines.sqlite.dialect import SQLiteDialect
 from dbctl.errors import CorruptError, NotSupportedError
 
@@ -22,6 +24,8 @@ group by "table", parent, fkid order by 1, 2, 3"""
 
 class SQLiteChecks(SQLiteDialect):
     """Capability.CHECK."""
+
+    path: Path
 
     @abstractmethod
     def _run(self, sql: str, parameters: Mapping[str, object]) -> list[Row]:
@@ -53,6 +57,9 @@ class SQLiteChecks(SQLiteDialect):
                 )
             )
         return found
+
+    def lost_commits(self) -> int:
+        return wal.lost_commits(Path(f"{self.path}-wal"))
 
     def text_indexes(self) -> Sequence[str]:
         rows = self._fetch("select name, sql from sqlite_master where type = 'table' order by name", {})
