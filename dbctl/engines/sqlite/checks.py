@@ -10,7 +10,6 @@ from typing import cast
 
 from dbctl.engines.base import Orphans
 from dbctl.engines.sql import Row, ident
-from dbctl.engines.sqlite import wal
 from dbctl.engines.sqlite.dialect import SQLiteDialect
 from dbctl.errors import CorruptError, NotSupportedError
 
@@ -59,6 +58,8 @@ class SQLiteChecks(SQLiteDialect):
         return found
 
     def lost_commits(self) -> int:
+        from dbctl.engines.sqlite import wal  # noqa: PLC0415 - only a check takes one apart
+
         return wal.lost_commits(Path(f"{self.path}-wal"))
 
     def text_indexes(self) -> Sequence[str]:
