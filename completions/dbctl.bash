@@ -84,6 +84,28 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'migrate up:--migrations') wanted='@directory' ;;
         'migrate new:--migrations') wanted='@directory' ;;
         'migrate verify:--migrations') wanted='@directory' ;;
+        'integrity check:--table') wanted='' ;;
+        'stats overview:--limit') wanted='' ;;
+        'stats overview:--offset') wanted='' ;;
+        'stats overview:--sort') wanted='' ;;
+        'stats tables:--limit') wanted='' ;;
+        'stats tables:--offset') wanted='' ;;
+        'stats tables:--sort') wanted='' ;;
+        'stats activity:--user') wanted='' ;;
+        'stats activity:--action') wanted='' ;;
+        'stats activity:--resource') wanted='' ;;
+        'stats activity:--since') wanted='' ;;
+        'stats activity:--limit') wanted='' ;;
+        'stats activity:--offset') wanted='' ;;
+        'stats locks:--limit') wanted='' ;;
+        'stats locks:--offset') wanted='' ;;
+        'stats locks:--sort') wanted='' ;;
+        'stats reports:--limit') wanted='' ;;
+        'stats reports:--offset') wanted='' ;;
+        'stats reports:--sort') wanted='' ;;
+        'stats run:--set') wanted='' ;;
+        'stats run:--limit') wanted='' ;;
+        'stats run:--offset') wanted='' ;;
         'search:--filter') wanted='' ;;
         'search:--query') wanted='' ;;
         'search:--with') wanted='' ;;
@@ -105,6 +127,8 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'roles') path=$next; count=0; return 0 ;;
         'settings') path=$next; count=0; return 0 ;;
         'migrate') path=$next; count=0; return 0 ;;
+        'integrity') path=$next; count=0; return 0 ;;
+        'stats') path=$next; count=0; return 0 ;;
         'search') path=$next; count=0; return 0 ;;
         'completions') path=$next; count=0; return 0 ;;
         'apps list') path=$next; count=0; return 0 ;;
@@ -147,6 +171,15 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'migrate up') path=$next; count=0; return 0 ;;
         'migrate new') path=$next; count=0; return 0 ;;
         'migrate verify') path=$next; count=0; return 0 ;;
+        'integrity check') path=$next; count=0; return 0 ;;
+        'integrity cross') path=$next; count=0; return 0 ;;
+        'stats overview') path=$next; count=0; return 0 ;;
+        'stats tables') path=$next; count=0; return 0 ;;
+        'stats user') path=$next; count=0; return 0 ;;
+        'stats activity') path=$next; count=0; return 0 ;;
+        'stats locks') path=$next; count=0; return 0 ;;
+        'stats reports') path=$next; count=0; return 0 ;;
+        'stats run') path=$next; count=0; return 0 ;;
         'completions show') path=$next; count=0; return 0 ;;
         'completions install') path=$next; count=0; return 0 ;;
     esac
@@ -172,7 +205,7 @@ _dbctl() {
     done
     [[ -n $option && $current == "=" ]] && current=
     case "$path" in
-        '') children='init demo apps users roles settings migrate search completions'; flags='--version' ;;
+        '') children='init demo apps users roles settings migrate integrity stats search completions'; flags='--version' ;;
         'init') children=''; flags='--protected --dry-run -n' ;;
         'demo') children=''; flags='--games --users --plays --seed --dry-run -n' ;;
         'apps') children='list show check'; flags='' ;;
@@ -220,6 +253,17 @@ _dbctl() {
         'migrate up') children=''; flags='--to --migrations --dry-run -n' ;;
         'migrate new') children=''; flags='--migrations --dry-run -n' ;;
         'migrate verify') children=''; flags='--migrations' ;;
+        'integrity') children='check cross'; flags='' ;;
+        'integrity check') children=''; flags='--quick --table' ;;
+        'integrity cross') children=''; flags='' ;;
+        'stats') children='overview tables user activity locks reports run'; flags='' ;;
+        'stats overview') children=''; flags='--limit --offset --sort' ;;
+        'stats tables') children=''; flags='--limit --offset --sort' ;;
+        'stats user') children=''; flags='' ;;
+        'stats activity') children=''; flags='--user --action --resource --since --limit --offset' ;;
+        'stats locks') children=''; flags='--limit --offset --sort' ;;
+        'stats reports') children=''; flags='--limit --offset --sort' ;;
+        'stats run') children=''; flags='--set --explain --limit --offset' ;;
         'search') children=''; flags='--filter --query --with --hidden --id --count --explain --limit --offset --sort' ;;
         'completions') children='show install'; flags='' ;;
         'completions show') children=''; flags='' ;;

@@ -7,11 +7,11 @@ function __dbctl_at -d 'Whether the words so far name the command $argv[1], with
     for word in (commandline -opc)[2..-1]
         if test $skip = 1
             set skip 0
-        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --timeout --games --users --plays --seed --role --inactive --filter --limit --offset --sort --id --email --name --set --password-file --existing --description --priority --permission --category --user --mode --migrations --to --query --with
+        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --timeout --games --users --plays --seed --role --inactive --filter --limit --offset --sort --id --email --name --set --password-file --existing --description --priority --permission --category --user --mode --migrations --to --table --action --resource --since --query --with
             set skip 1
         else if string match -q -- '-*' $word
             continue
-        else if contains -- (string join ' ' $path $word) 'init' 'demo' 'apps' 'users' 'roles' 'settings' 'migrate' 'search' 'completions' 'apps list' 'apps show' 'apps check' 'users list' 'users show' 'users create' 'users ensure' 'users update' 'users delete' 'users set-password' 'users set-role' 'users activate' 'users deactivate' 'users unlock' 'users check-password' 'users import' 'users export' 'roles list' 'roles show' 'roles create' 'roles update' 'roles delete' 'roles grant' 'roles revoke' 'roles matrix' 'roles permissions' 'roles can' 'settings list' 'settings get' 'settings set' 'settings reset' 'settings validate' 'settings export' 'settings diff' 'settings apply' 'migrate status' 'migrate plan' 'migrate up' 'migrate new' 'migrate verify' 'completions show' 'completions install'
+        else if contains -- (string join ' ' $path $word) 'init' 'demo' 'apps' 'users' 'roles' 'settings' 'migrate' 'integrity' 'stats' 'search' 'completions' 'apps list' 'apps show' 'apps check' 'users list' 'users show' 'users create' 'users ensure' 'users update' 'users delete' 'users set-password' 'users set-role' 'users activate' 'users deactivate' 'users unlock' 'users check-password' 'users import' 'users export' 'roles list' 'roles show' 'roles create' 'roles update' 'roles delete' 'roles grant' 'roles revoke' 'roles matrix' 'roles permissions' 'roles can' 'settings list' 'settings get' 'settings set' 'settings reset' 'settings validate' 'settings export' 'settings diff' 'settings apply' 'migrate status' 'migrate plan' 'migrate up' 'migrate new' 'migrate verify' 'integrity check' 'integrity cross' 'stats overview' 'stats tables' 'stats user' 'stats activity' 'stats locks' 'stats reports' 'stats run' 'completions show' 'completions install'
             set -a path $word
         else
             set count (math $count + 1)
@@ -30,6 +30,8 @@ complete -c dbctl -n '__dbctl_at \'\'' -f -a 'users' -d 'Users of the app'
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'roles' -d 'Roles and their permissions'
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'settings' -d 'Settings of the app, and of one user'
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'migrate' -d 'Migrations of the schema'
+complete -c dbctl -n '__dbctl_at \'\'' -f -a 'integrity' -d 'Whether the databases are sound and agree'
+complete -c dbctl -n '__dbctl_at \'\'' -f -a 'stats' -d 'Figures: room, rows, activity, locks, reports'
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'search' -d 'Search the app\'s content'
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'completions' -d 'Completion of words for the shell'
 complete -c dbctl -n '__dbctl_at \'apps\'' -f -a 'list' -d 'List the configured apps and their databases'
@@ -72,6 +74,15 @@ complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'plan' -d 'Print the SQL tha
 complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'up' -d 'Run the pending migrations, each in one transaction with its row in…'
 complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'new' -d 'Begin a migration: the next number, a safe name, and a header; prints…'
 complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'verify' -d 'Compare the files with the ledger, and look into the files; exit 4 on…'
+complete -c dbctl -n '__dbctl_at \'integrity\'' -f -a 'check' -d 'Look for damage, for rows that point to nothing, and for what is…'
+complete -c dbctl -n '__dbctl_at \'integrity\'' -f -a 'cross' -d 'Look for rows whose other half is missing in another database, and…'
+complete -c dbctl -n '__dbctl_at \'stats\'' -f -a 'overview' -d 'Show how much room each database takes; causes no checkpoint'
+complete -c dbctl -n '__dbctl_at \'stats\'' -f -a 'tables' -d 'Show how much each table holds: rows, bytes with its indexes where…'
+complete -c dbctl -n '__dbctl_at \'stats\'' -f -a 'user' -d 'Show what the app counts for one user, and how many rows of each…'
+complete -c dbctl -n '__dbctl_at \'stats\'' -f -a 'activity' -d 'Show the app\'s own record of what was done, the latest first'
+complete -c dbctl -n '__dbctl_at \'stats\'' -f -a 'locks' -d 'Show which processes have the databases open; root sees all of them,…'
+complete -c dbctl -n '__dbctl_at \'stats\'' -f -a 'reports' -d 'List the app\'s reports'
+complete -c dbctl -n '__dbctl_at \'stats\'' -f -a 'run' -d 'Run a report'
 complete -c dbctl -n '__dbctl_at \'completions\'' -f -a 'show' -d 'Print the completion file of a shell'
 complete -c dbctl -n '__dbctl_at \'completions\'' -f -a 'install' -d 'Write the completion file where the shell looks for it'
 complete -c dbctl -n '__dbctl_at \'\'' -l version -d 'Show the version'
@@ -192,6 +203,30 @@ complete -c dbctl -n '__dbctl_at \'migrate up\'' -l dry-run -s n -d 'Show the pl
 complete -c dbctl -n '__dbctl_at \'migrate new\'' -l migrations -x -a '(__fish_complete_directories)' -d 'Folder of the migrations, in place of the configured one'
 complete -c dbctl -n '__dbctl_at \'migrate new\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'migrate verify\'' -l migrations -x -a '(__fish_complete_directories)' -d 'Folder of the migrations, in place of the configured one'
+complete -c dbctl -n '__dbctl_at \'integrity check\'' -l quick -d 'Leave out what takes long: whether indexes and tables agree'
+complete -c dbctl -n '__dbctl_at \'integrity check\'' -l table -x -d 'Only this table'
+complete -c dbctl -n '__dbctl_at \'stats overview\'' -l limit -x -d 'At most so many rows'
+complete -c dbctl -n '__dbctl_at \'stats overview\'' -l offset -x -d 'Rows to skip first'
+complete -c dbctl -n '__dbctl_at \'stats overview\'' -l sort -x -d 'Column to sort by; -COLUMN or COLUMN:desc for descending'
+complete -c dbctl -n '__dbctl_at \'stats tables\'' -l limit -x -d 'At most so many rows'
+complete -c dbctl -n '__dbctl_at \'stats tables\'' -l offset -x -d 'Rows to skip first'
+complete -c dbctl -n '__dbctl_at \'stats tables\'' -l sort -x -d 'Column to sort by; -COLUMN or COLUMN:desc for descending'
+complete -c dbctl -n '__dbctl_at \'stats activity\'' -l user -x -d 'Only what this user did'
+complete -c dbctl -n '__dbctl_at \'stats activity\'' -l action -x -d 'Only this action; NAME* those that begin so'
+complete -c dbctl -n '__dbctl_at \'stats activity\'' -l resource -x -d 'Only what was done to such things'
+complete -c dbctl -n '__dbctl_at \'stats activity\'' -l since -x -d 'Only what is not older than this'
+complete -c dbctl -n '__dbctl_at \'stats activity\'' -l limit -x -d 'At most so many rows'
+complete -c dbctl -n '__dbctl_at \'stats activity\'' -l offset -x -d 'Rows to skip first'
+complete -c dbctl -n '__dbctl_at \'stats locks\'' -l limit -x -d 'At most so many rows'
+complete -c dbctl -n '__dbctl_at \'stats locks\'' -l offset -x -d 'Rows to skip first'
+complete -c dbctl -n '__dbctl_at \'stats locks\'' -l sort -x -d 'Column to sort by; -COLUMN or COLUMN:desc for descending'
+complete -c dbctl -n '__dbctl_at \'stats reports\'' -l limit -x -d 'At most so many rows'
+complete -c dbctl -n '__dbctl_at \'stats reports\'' -l offset -x -d 'Rows to skip first'
+complete -c dbctl -n '__dbctl_at \'stats reports\'' -l sort -x -d 'Column to sort by; -COLUMN or COLUMN:desc for descending'
+complete -c dbctl -n '__dbctl_at \'stats run\'' -l set -x -d 'A parameter of the report; repeatable'
+complete -c dbctl -n '__dbctl_at \'stats run\'' -l explain -d 'Show the SQL and how the database would answer it'
+complete -c dbctl -n '__dbctl_at \'stats run\'' -l limit -x -d 'At most so many rows'
+complete -c dbctl -n '__dbctl_at \'stats run\'' -l offset -x -d 'Rows to skip first'
 complete -c dbctl -n '__dbctl_at \'search\'' -l filter -x -d 'KEY=VALUE exactly, KEY:VALUE contains, KEY<VALUE, KEY>VALUE (dates: from then on), -KEY=VALUE not. Repeatable: of several for one key one is enough, of tags all'
 complete -c dbctl -n '__dbctl_at \'search\'' -l query -x -d 'A query in the app\'s own language: \'#Puzzle -dev:x title:"mad dog"\''
 complete -c dbctl -n '__dbctl_at \'search\'' -l with -x -d 'Also rows hidden by these keys: broken, extreme'

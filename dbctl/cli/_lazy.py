@@ -26,6 +26,8 @@ GROUPS = {
     "roles": "Roles and their permissions.",
     "settings": "Settings of the app, and of one user.",
     "migrate": "Migrations of the schema.",
+    "integrity": "Whether the databases are sound and agree.",
+    "stats": "Figures: room, rows, activity, locks, reports.",
     "search": "Search the app's content.",
     "completions": "Completion of words for the shell.",
 }

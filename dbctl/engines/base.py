@@ -13,7 +13,9 @@ from dbctl.model import Value
 class Capability(Enum):
     """What an engine can do beyond the contract; services ask for these, never for an engine's name."""
 
+    CHECK = "tell whether what it stores is sound"  #: it is a ``Checks``
     EXPLAIN = "tell how it would answer"  #: it is an ``Explains``
+    MEASURE = "tell how much room it takes"  #: it is a ``Measures``
     MIGRATE = "run scripts that change the schema"  #: its writer is a ``Migrates``
 
 
@@ -231,6 +233,93 @@ class Explains(Protocol):
     ) -> Explanation:
         """Return how ``select`` with the same arguments would be answered, without answering it."""
         ...
+
+    def explain_query(self, sql: str, parameters: Mapping[str, object] = {}) -> Explanation:
+        """Return how ``query`` would be answered, as above."""
+        ...
+
+
+class Orphans(Value, frozen=True, kw_only=True):
+    """Rows of one table whose foreign key points to nothing."""
+
+    table: str
+    columns: Sequence[str]
+    to: str  #: the table that lacks what they point to
+    number: int
+    example: str | None  #: what finds one of them; None where a row has no name of its own
+
+
+@runtime_checkable
+class Checks(Protocol):
+    """Capability.CHECK."""
+
+    def damage(self, *, quick: bool = False, table: str = "") -> Sequence[str]:
+        """Return what is wrong with how a table, or everything, is stored, in the engine's words.
+
+        Args:
+            quick: whether to leave out what takes long: above all, whether indexes and tables agree.
+            table: the one that is looked at.
+        """
+        ...
+
+    def orphans(self, table: str = "") -> Sequence[Orphans]:
+        """Return the foreign keys of a table, or of all, that point to nothing."""
+        ...
+
+    def lost_commits(self) -> int:
+        """Return how many committed changes no reader gets to see, because what precedes them is damaged."""
+        ...
+
+    def text_indexes(self) -> Sequence[str]:
+        """Return the names of indexes for searching text that ``damage`` does not look into."""
+        ...
+
+    def text_index_damage(self, name: str) -> str:
+        """Return what is wrong with one of them, or nothing; it takes a writer, and what it writes is taken back."""
+        ...
+
+
+class Storage(Value, frozen=True, kw_only=True):
+    """How much room a database takes."""
+
+    bytes: int
+    page_size: int
+    page_count: int
+    freelist_pages: int  #: pages that hold nothing
+    wal_bytes: int  #: changes that stand beside the file, or their room
+    journal_mode: str
+    tables: int
+
+
+class Measured(Value, frozen=True, kw_only=True):
+    """How much one table holds."""
+
+    table: str
+    rows: int
+    bytes: int | None  #: with its indexes; None where the engine cannot tell
+    indexes: Sequence[str]
+
+
+@runtime_checkable
+class Measures(Protocol):
+    """Capability.MEASURE."""
+
+    def storage(self) -> Storage:
+        """Return how much room the database takes; moves nothing about in it."""
+        ...
+
+    def measured(self) -> Sequence[Measured]:
+        """Return how much each table holds."""
+        ...
+
+
+class Holder(Value, frozen=True, kw_only=True):
+    """A process that has a database open."""
+
+    pid: int
+    command: str
+    owner: str
+    mode: Literal["write", "read", "open"]  #: the lock that it holds now; open: none
 
 
 class Script(Value, frozen=True, kw_only=True):

@@ -8,12 +8,13 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dbctl import interrupt
-from dbctl.errors import BusyError, UnreachableError
+from dbctl.engines.base import Holder
+from dbctl.errors import BusyError, NotSupportedError, UnreachableError
 from dbctl.model import now
 
 #: Seconds between two tries for a lock; short, so that signals are heard.
@@ -105,27 +106,86 @@ def holder_of(path: Path) -> str:
 
     Only Linux tells, and only of processes in the same PID namespace: an app in a container stays unnamed.
     """
-    if sys.platform != "linux":
-        return ""
-    wanted = set()
-    for name in (path, Path(f"{path}-shm")):
-        try:
-            found = name.stat()
-        except OSError:
-            continue
-        wanted.add(f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}")
-    try:
-        lines = Path("/proc/locks").read_text().splitlines()
-    except OSError:
-        return ""
-    held: dict[str, set[int]] = {"READ": set(), "WRITE": set()}
-    for words in map(str.split, lines):
-        if len(words) >= 8 and words[-3] in wanted and "->" not in words:  # noqa: PLR2004 - fields of a line
-            held.setdefault(words[-5], set()).add(int(words[-4]))
+    held = _held(path)
     others = {kind: pids - {os.getpid(), -1, 0} for kind, pids in held.items()}
     # Who merely has a WAL file open holds a lock for reading; where somebody writes, it is that one who is waited for.
     named = [f"pid {pid} ({_command(pid)})" for pid in sorted(others["WRITE"] or others["READ"])]
     return f" by {', '.join(named)}" if named else ""
+
+
+def holders_of(path: Path) -> Sequence[Holder]:
+    """Return the processes that have a SQLite file open, as far as this user may know; opens nothing itself.
+
+    Raises:
+        NotSupportedError: the system does not tell.
+    """
+    if sys.platform != "linux":
+        raise NotSupportedError(
+            what="telling who holds a file", by=sys.platform, instead="lsof FILE may tell it."
+        )
+    held = _held(path)
+    wanted = set(_files(path))
+    pids = held["READ"] | held["WRITE"] | {pid for pid in _processes() if _has_open(pid, wanted)}
+    return [
+        Holder(
+            pid=pid,
+            command=_command(pid),
+            owner=_owner(pid),
+            mode="write" if pid in held["WRITE"] else "read" if pid in held["READ"] else "open",
+        )
+        for pid in sorted(pids - {os.getpid(), -1, 0})
+    ]
+
+
+def _files(path: Path) -> Iterator[tuple[int, int]]:
+    """Yield device and inode of a database and of the file that carries its locks in WAL mode."""
+    for name in (path, Path(f"{path}-shm")):
+        with suppress(OSError):
+            found = name.stat()
+            yield found.st_dev, found.st_ino
+
+
+def _held(path: Path) -> dict[str, set[int]]:
+    """Return who holds a kernel lock on a SQLite file, for reading and for writing; nobody where that is unknown."""
+    held: dict[str, set[int]] = {"READ": set(), "WRITE": set()}
+    if sys.platform != "linux":
+        return held
+    wanted = {f"{os.major(device):02x}:{os.minor(device):02x}:{inode}" for device, inode in _files(path)}
+    with suppress(OSError):
+        for words in map(str.split, Path("/proc/locks").read_text().splitlines()):
+            if len(words) >= 8 and words[-3] in wanted and "->" not in words:  # noqa: PLR2004 - fields of a line
+                held.setdefault(words[-5], set()).add(int(words[-4]))
+    return held
+
+
+def _processes() -> list[int]:
+    try:
+        return [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - names are enough
+    except OSError:
+        return []
+
+
+def _has_open(pid: int, wanted: set[tuple[int, int]]) -> bool:
+    with suppress(OSError), os.scandir(f"/proc/{pid}/fd") as entries:  # it ended, or is somebody else's
+        for entry in entries:
+            with suppress(OSError):
+                found = os.stat(entry.path)  # noqa: PTH116 - through the link that it is
+                if (found.st_dev, found.st_ino) in wanted:
+                    return True
+    return False
+
+
+def _owner(pid: int) -> str:
+    import pwd  # noqa: PLC0415 - only this wants names of users
+
+    try:
+        number = Path(f"/proc/{pid}").stat().st_uid
+    except OSError:
+        return ""
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
 
 
 def _command(pid: int) -> str:

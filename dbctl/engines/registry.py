@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dbctl.engines.base import Readable, Script, Writable
+from dbctl.engines.base import Holder, Readable, Script, Writable
 from dbctl.errors import DatabaseMissingError, NotSupportedError
 from dbctl.url import Url
 
@@ -33,6 +33,20 @@ def open_for_writing(
     if create is not None and not os.path.isdir(path.parent):  # noqa: PTH112 - pathlib's raises where it may not look
         raise DatabaseMissingError(target=target, path=path.parent)
     return SQLiteWriter(path, target, timeout=timeout, pragmas=pragmas, create=create)
+
+
+def holders(url: Url, target: str) -> Sequence[Holder]:
+    """Return the processes that have the database at ``url`` open; the database itself is not opened.
+
+    Raises:
+        DatabaseMissingError: there is none.
+    """
+    from dbctl.engines import locks  # noqa: PLC0415 - as above
+
+    path = Path(os.path.realpath(_file(url, target)))
+    if not os.path.lexists(path):
+        raise DatabaseMissingError(target=target, path=path)
+    return locks.holders_of(path)
 
 
 def split_script(url: Url, text: str) -> Script:

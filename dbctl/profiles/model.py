@@ -51,6 +51,7 @@ class Database(Section, frozen=True, kw_only=True):
     mode: Literal["read-only", "read-write"] = "read-write"
     owner: str = ""  #: who writes it, where dbctl may not
     optional: bool = False
+    foreign_keys: bool = True  #: whether who writes it keeps them; else rows may point to nothing
     pragmas: Mapping[str, str] = {}  #: of every writing connection (SQLite)
     create: Mapping[str, str] = {}  #: of a file that dbctl makes (SQLite)
     migrations: Migrations | None = None
@@ -216,6 +217,49 @@ class Audit(Section, frozen=True, kw_only=True):
     actions: Mapping[str, str] = {}  #: dbctl's word for what was done to the app's
 
 
+class CrossLink(Section, frozen=True, kw_only=True):
+    """A column that names rows of another database, where no foreign key can guard it."""
+
+    name: str  #: what a finding calls its rows
+    database: str = ""
+    table: str
+    column: str
+    to: str  #: the other database
+    among: Annotated[Sequence[str], msgspec.Meta(min_length=1)]  #: ``table.column``: one of them must have it
+    optional: bool = False  #: whether a deployment may do without the table
+    severity: Literal["info", "warning", "error"] = "warning"
+    hint: str = ""
+
+
+class Recount(Section, frozen=True, kw_only=True):
+    """Figures that the app keeps though they can be counted."""
+
+    name: str
+    database: str = ""
+    needs: Sequence[str] = ()  #: tables; a deployment without one of them keeps no such figures
+    sql: str  #: portable; the rows that disagree: their key, then what is kept, last what is counted
+    severity: Literal["info", "warning", "error"] = "warning"
+    hint: str = ""
+
+
+class ReportShape(Section, frozen=True, kw_only=True):
+    """How a report is asked of one schema; the first whose tables and columns exist counts."""
+
+    needs: Annotated[Sequence[str], msgspec.Meta(min_length=1)]  #: ``table`` or ``table.column``
+    sql: str  #: portable; names are parameters of the report (``:name``), and ``:limit`` and ``:offset``
+
+
+class Report(Section, frozen=True, kw_only=True):
+    """A question with a name."""
+
+    name: str
+    title: str  #: one line for a list of reports
+    database: str = ""
+    columns: Annotated[Sequence[str], msgspec.Meta(min_length=1)]  #: what the answer's columns are called
+    parameters: Mapping[str, Constant] = {}  #: with the values that they have unless told otherwise
+    shape: Annotated[Sequence[ReportShape], msgspec.Meta(min_length=1)]
+
+
 class Profile(Section, frozen=True, kw_only=True):
     """One kind of application."""
 
@@ -230,6 +274,9 @@ class Profile(Section, frozen=True, kw_only=True):
     settings: Sequence[Settings] = ()
     search: Sequence[Search] = ()
     audit: Audit | None = None
+    link: Sequence[CrossLink] = ()
+    recount: Sequence[Recount] = ()
+    report: Sequence[Report] = ()
 
     def abilities(self) -> list[str]:
         """Return what dbctl can do for the app, in words."""
@@ -244,5 +291,7 @@ class Profile(Section, frozen=True, kw_only=True):
             "migrations": any(one.migrations for one in self.databases.values()),
             "search": self.search,
             "audit": self.audit,
+            "cross checks": [*self.link, *self.recount],
+            "reports": self.report,
         }
         return [word for word, section in told.items() if section]

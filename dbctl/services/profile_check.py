@@ -47,14 +47,23 @@ def inconsistent(profile: Profile) -> Iterator[Complaint]:
         yield from _inconsistent_users_role(profile, profile.users)
     if profile.roles:
         yield from _inconsistent_roles(profile, profile.roles)
-    for at, told in enumerate(profile.settings):
-        for place, reason in _inconsistent_settings(told):
-            yield ("settings", at, *place), reason
-    for at, search in enumerate(profile.search):
-        for place, reason in search_model.mistakes(search):
-            yield ("search", at, *place), reason
+    yield from _inconsistent_parts(profile)
     yield from _twice("settings", "scope", [told.scope for told in profile.settings])
     yield from _twice("search", "name", [search.name for search in profile.search])
+    yield from _twice("report", "name", [report.name for report in profile.report])
+
+
+def _inconsistent_parts(profile: Profile) -> Iterator[Complaint]:
+    for at, told in enumerate(profile.settings):
+        for key, reason in _inconsistent_settings(told):
+            yield ("settings", at, *key), reason
+    for at, search in enumerate(profile.search):
+        for key, reason in search_model.mistakes(search):
+            yield ("search", at, *key), reason
+    for at, link in enumerate(profile.link):
+        for place in link.among:
+            if not all(place.rpartition(".")):
+                yield ("link", at, "among"), f"{place}: write it as TABLE.COLUMN"
 
 
 def _twice(section: str, word: str, given: Sequence[str]) -> Iterator[Complaint]:
@@ -70,6 +79,13 @@ def _databases_named(profile: Profile) -> Iterator[tuple[Sequence[str | int], st
         yield ("settings", at, "database"), settings.database
     for at, search in enumerate(profile.search):
         yield ("search", at, "database"), search.database
+    for at, link in enumerate(profile.link):
+        yield ("link", at, "database"), link.database
+        yield ("link", at, "to"), link.to
+    for at, recount in enumerate(profile.recount):
+        yield ("recount", at, "database"), recount.database
+    for at, report in enumerate(profile.report):
+        yield ("report", at, "database"), report.database
 
 
 def _inconsistent_users(users: Users) -> Iterator[Complaint]:
@@ -203,13 +219,7 @@ def names(profile: Profile, main: str) -> Iterator[Named]:
         yield from _names_of_users(profile.users, here)
     if profile.roles:
         yield from _names_of_roles(profile.roles, here)
-    for at, setting in enumerate(profile.settings):
-        place = ("settings", at)
-        own: dict[str, Name] = {"user": setting.user} if setting.user else {}
-        own |= (
-            {"key": setting.key} if setting.key and not setting.shape and isinstance(setting.key, str) else {}
-        )
-        yield from _table(place, setting.database or main, setting.table, own, setting.fields)
+    yield from _names_of_settings(profile, main)
     for at, search in enumerate(profile.search):
         yield from _table(("search", at), search.database, search.table, {"id": search.id})
         for word, columns in (("words", search.words), ("show", search.show)):
@@ -217,8 +227,27 @@ def names(profile: Profile, main: str) -> Iterator[Named]:
                 yield Named(
                     key=("search", at, word), database=search.database, table=search.table, column=column
                 )
+    yield from _names_of_links(profile, main)
     if profile.audit:
         yield from _table(("audit",), main, profile.audit.table, {}, profile.audit.fields)
+
+
+def _names_of_settings(profile: Profile, main: str) -> Iterator[Named]:
+    for at, setting in enumerate(profile.settings):
+        place = ("settings", at)
+        own: dict[str, Name] = {"user": setting.user} if setting.user else {}
+        own |= (
+            {"key": setting.key} if setting.key and not setting.shape and isinstance(setting.key, str) else {}
+        )
+        yield from _table(place, setting.database or main, setting.table, own, setting.fields)
+
+
+def _names_of_links(profile: Profile, main: str) -> Iterator[Named]:
+    for at, link in enumerate(profile.link):
+        if not link.optional:
+            yield from _table(("link", at), link.database or main, link.table, {"column": link.column})
+        table, _, column = link.among[0].rpartition(".")
+        yield Named(key=("link", at, "among"), database=link.to, table=table, column=column)
 
 
 def _names_of_users(users: Users, here: str) -> Iterator[Named]:

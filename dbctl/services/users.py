@@ -125,7 +125,7 @@ def _shown(users: UserTable, user: User) -> UserShown:
         tokens=count_tokens(users, user),
         failed_attempts=_failed_attempts(users, user),
         settings=settings.values_of(app, users.db, user) if section(app, "user") else None,
-        statistics=_statistics(users, user),
+        statistics=statistics(users, user),
         last_activity=_last_activity(app, users.db, user),
     )
 
@@ -137,7 +137,8 @@ def _failed_attempts(users: UserTable, user: User) -> int | None:
     return users.db.count(told.table, failed_attempts(users, [user]))
 
 
-def _statistics(users: UserTable, user: User) -> Mapping[str, object] | None:
+def statistics(users: UserTable, user: User) -> Mapping[str, object] | None:
+    """Return what the app itself counts for the user; None where it does not count."""
     told = users.told.statistics
     if told is None or told.table not in users.db.tables():
         return None

@@ -22,9 +22,11 @@ from dbctl.engines.base import (
     AllOf,
     AnyOf,
     Capability,
+    Checks,
     Condition,
     Explains,
     Linked,
+    Measures,
     Migrates,
     Not,
     Order,
@@ -528,6 +530,49 @@ class EngineContract:
             with writer.transaction():
                 writer.update("people", {"size": number}, [])
             assert writer.count("people", [Condition("size", "in", [number])]) == 5
+
+    # Soundness ------------------------------------------------------------------------------------------------------
+
+    def test_what_is_sound_is_found_so_by_reader_and_writer(self, filled):
+        for opened in (filled.reader(), filled.writer()):
+            if Capability.CHECK not in opened.capabilities:
+                pytest.skip("this engine does not tell")
+            assert isinstance(opened, Checks)
+            for quick in (False, True):
+                assert list(opened.damage(quick=quick)) == []
+                assert list(opened.damage(quick=quick, table="people")) == []
+            assert list(opened.orphans()) == list(opened.orphans("tags")) == []
+
+    def test_a_check_of_a_table_that_is_not_there_is_refused(self, reader):
+        if Capability.CHECK not in reader.capabilities:
+            pytest.skip("this engine does not tell")
+        for check in (reader.damage, reader.orphans):
+            with pytest.raises(SchemaLacksError):
+                check(table='people") ; drop table people --')
+        assert reader.count("people") == 5
+
+    def test_the_room_that_everything_takes_and_each_table_holds_is_told(self, filled):
+        for opened in (filled.reader(), filled.writer()):
+            if Capability.MEASURE not in opened.capabilities:
+                pytest.skip("this engine does not tell")
+            assert isinstance(opened, Measures)
+            whole = opened.storage()
+            assert whole.tables == len(SCHEMA)
+            assert whole.bytes == whole.page_count * whole.page_size
+            told = {one.table: one for one in opened.measured()}
+            assert {name: one.rows for name, one in told.items()} == {
+                **{name: len(rows) for name, (_, rows) in ROWS.items()},
+                "empty_": 0,
+            }
+            room = [one.bytes for one in told.values()]
+            assert None in room or 0 < sum(room) <= whole.bytes
+
+    def test_a_query_is_explained_without_being_run(self, reader):
+        if Capability.EXPLAIN not in reader.capabilities:
+            pytest.skip("this engine does not tell")
+        told = reader.explain_query("select count(*) from people where note > :text", {"text": "a"})
+        assert (told.full_scans, list(told.parameters)) == (["people"], ["a"])
+        assert reader.explain_query("select * from people where id = :id", {"id": 1}).full_scans == []
 
     # Locks between writers ------------------------------------------------------------------------------------------
 

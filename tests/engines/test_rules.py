@@ -17,6 +17,8 @@ OPENERS = {
     "__main__.py": "/dev/null, the standard streams and the help that is shipped",
     "durable.py": "files it has just made, and directories",
     "engines/locks.py": "lock files, and what the kernel tells under /proc",
+    "engines/sqlite/reader.py": "the first bytes of a database that it reads without locks, so none can be lost",
+    "engines/sqlite/wal.py": "-wal files, which carry no locks",
     "engines/sqlite/writer.py": "a database that it makes itself (O_EXCL), before it is connected to",
     "render/out.py": "/dev/null",
 }

@@ -88,6 +88,8 @@ def test_its_profile_and_its_database_agree(dbctl, pantry):
         "settings",
         "search",
         "audit",
+        "cross checks",
+        "reports",
     ]
     assert loader.load(str(PROFILE)).title == "Larder"
 
@@ -288,6 +290,28 @@ def test_what_was_done_stands_in_its_own_record(dbctl, pantry):
         2:
     ]
     assert found == [("integer", 1, "joined", "users"), ("integer", 1, "settings.set", "settings")]
+
+
+def test_its_figures_and_reports_are_told(dbctl, pantry):
+    (told,) = dbctl("stats", "overview")["items"]
+    assert (told["target"], told["journal_mode"], told["bytes"]) == (
+        "app/pantry",
+        "delete",
+        pantry.stat().st_size,
+    )
+    counted = {one["table"]: one["rows"] for one in dbctl("stats", "tables")["items"]}
+    assert counted["recipes"] == 4
+    assert dbctl("stats", "user", "ana")["rows"] == {"member_logins": 2, "options": 0, "recipes": 2}
+    assert [one["action"] for one in dbctl("stats", "activity", "--user", "ANA")["items"]] == ["wrote"]
+    assert dbctl("stats", "activity", "--since", "1d")["items"] == []
+    found = dbctl("stats", "run", "recipes-per-cuisine", "--set", "since=1712000000000")
+    assert [(one["cuisine"], one["recipes"]) for one in found["items"]] == [
+        (None, 1),
+        ("japanese", 1),
+        ("nordic", 1),
+    ]
+    assert dbctl("stats", "run", "recipes-per-cuisine", "--limit", "1")["total"] == 4
+    assert dbctl("stats", "run", "recipes-per-cuisine", "--set", "since=soon", status=2)["code"] == "usage"
 
 
 def test_it_can_be_set_up_like_any_other(tmp_path, pantry):

@@ -175,6 +175,8 @@ def test_a_profile_is_shown_as_it_was_understood():
         "migrations",
         "search",
         "audit",
+        "cross checks",
+        "reports",
     ]
     assert [(one.name, one.mode, one.optional) for one in shown.databases] == [
         ("user", "read-write", False),

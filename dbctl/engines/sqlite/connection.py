@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from dbctl import interrupt
 from dbctl.engines.sql import Row
-from dbctl.engines.sqlite.dialect import SQLiteDialect
+from dbctl.engines.sqlite.checks import SQLiteChecks
 from dbctl.engines.sqlite.failures import Place, is_busy, translated, unreachable
+from dbctl.engines.sqlite.measures import SQLiteMeasures
 from dbctl.errors import DatabaseMissingError, DbctlError, ValueInvalidError
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ UNDECODABLE = "Could not decode to UTF-8"
 lenient = partial(str, encoding="utf-8", errors="surrogateescape")
 
 
-class SQLiteConnection(SQLiteDialect):
+class SQLiteConnection(SQLiteChecks, SQLiteMeasures):
     """What reading and writing have in common."""
 
     reading = True  #: whether it is opened for reading only
@@ -92,6 +93,9 @@ class SQLiteConnection(SQLiteDialect):
             kind = "a directory" if stat.S_ISDIR(found.st_mode) else "no regular file"
             raise self._unreachable(f"{self.path} is {kind}")
         return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+    def _journal_mode(self) -> str:
+        return str(self._run("pragma journal_mode", {})[0][0])
 
     def _pragma(self, name: str, value: str) -> None:
         if not (name.isidentifier() and value.removeprefix("-").isalnum()):  # profiles are written by people

@@ -75,18 +75,34 @@ class SQLiteDialect(SqlReader):
     ) -> Explanation:
         statement = Statement(table)
         sql = self._select_sql(statement, table, columns, where, order_by, limit, offset)
-        steps = self._fetch(f"explain query plan {sql}", statement.parameters)
+        plan, scanned = self._plan(sql, statement.parameters)
+        return Explanation(
+            sql=sql,
+            parameters=tuple(statement.parameters.values()),
+            plan=plan,
+            full_scans=[statement.aliases[name] for name in scanned if name in statement.aliases],
+        )
+
+    def explain_query(self, sql: str, parameters: Mapping[str, object] = {}) -> Explanation:
+        plan, scanned = self._plan(sql, parameters)
+        return Explanation(
+            sql=sql,
+            parameters=tuple(parameters.values()),
+            plan=plan,
+            full_scans=list(dict.fromkeys(name for name in scanned if name in self.tables())),
+        )
+
+    def _plan(self, sql: str, parameters: Mapping[str, object]) -> tuple[list[str], list[str]]:
+        """Return the steps of SQLite's plan, and what is read whole, by table or alias as the statement calls it."""
         depth: dict[object, int] = {}
-        plan, scans = [], []
-        for step, parent, _unused, detail in steps:
+        plan, scanned = [], []
+        for step, parent, _unused, detail in self._fetch(f"explain query plan {sql}", parameters):
             depth[step] = depth.get(parent, -1) + 1
             plan.append("  " * depth[step] + str(detail))
             words = str(detail).split()
-            if words[:1] == ["SCAN"] and "INDEX" not in words and words[1] in statement.aliases:
-                scans.append(statement.aliases[words[1]])
-        return Explanation(
-            sql=sql, parameters=tuple(statement.parameters.values()), plan=plan, full_scans=scans
-        )
+            if words[:1] == ["SCAN"] and "INDEX" not in words:
+                scanned.append(words[1])
+        return plan, scanned
 
     def _milliseconds(self, column: str) -> str:
         # Numbers below 10^11 are seconds: as milliseconds they would all lie before March 1973. Of text only what

@@ -29,7 +29,7 @@ class SQLiteReader(SQLiteConnection):
     away and read again, at last the shared way. A file that was replaced is noticed and opened anew.
     """
 
-    capabilities = frozenset({Capability.EXPLAIN})
+    capabilities = frozenset({Capability.CHECK, Capability.EXPLAIN, Capability.MEASURE})
 
     def __init__(self, path: Path, target: str, *, timeout: float = 5.0) -> None:
         """Open ``path``, waiting at most ``timeout`` seconds whenever somebody else holds a lock."""
@@ -81,6 +81,14 @@ class SQLiteReader(SQLiteConnection):
                 if not self._disturbed():
                     return answer
             tries += 1
+
+    def _journal_mode(self) -> str:
+        if not self._unlocked:
+            return super()._journal_mode()
+        # Read without locks a file of either kind calls itself "delete". Closing a file drops this process's locks on
+        # it, and here there are none.
+        with self.path.open("rb") as file:
+            return "wal" if file.read(20)[18:] == b"\2\2" else "delete"
 
     def _replaced(self) -> bool:
         """Whether the file at the path is another one, or (read without locks) not what it was when it was opened."""

@@ -1,0 +1,43 @@
+"""``dbctl integrity``: whether the databases are sound, and agree with each other."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from dbctl.cli._app import opened
+from dbctl.cli._run import emit
+from dbctl.services import integrity, integrity_cross
+
+app = typer.Typer(
+    name="integrity",
+    help="Whether the databases are sound and agree.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@app.command()
+def check(
+    ctx: typer.Context,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Leave out what takes long: whether indexes and tables agree.")
+    ] = False,
+    table: Annotated[str, typer.Option("--table", metavar="NAME", help="Only this table.")] = "",
+) -> int:
+    """Look for damage, for rows that point to nothing, and for what is missing; exit 4 on an error.
+
+    No row is changed. What SQLite keeps only once it cannot check: only a backup's checksum shows that it changed.
+    """
+    with opened(ctx) as found:
+        told = integrity.check(found, quick=quick, table=table)
+        return emit(ctx, told.findings, status=told.status, target=found.name)
+
+
+@app.command()
+def cross(ctx: typer.Context) -> int:
+    """Look for rows whose other half is missing in another database, and for figures that a recount does not give."""
+    with opened(ctx) as found:
+        told = integrity_cross.cross(found)
+        return emit(ctx, told.findings, status=told.status, target=found.name)

@@ -1,0 +1,59 @@
+"""How much room a SQLite file and its tables take; told without a checkpoint, and without a lock on the file."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+from dbctl.engines.base import Measured, Storage
+from dbctl.engines.sql import ident
+from dbctl.engines.sqlite.dialect import SQLiteDialect
+from dbctl.errors import QueryFailedError
+
+#: Some builds of SQLite come without dbstat; then nothing tells the room that one table takes.
+ROOM = "select name, sum(pgsize) from dbstat where aggregate = 1 group by name"
+
+
+class SQLiteMeasures(SQLiteDialect):
+    """Capability.MEASURE."""
+
+    path: Path
+
+    @abstractmethod
+    def _journal_mode(self) -> str:
+        """Return how the file keeps a change from being cut in half."""
+
+    def storage(self) -> Storage:
+        size, pages, free = (
+            cast("int", self._fetch(f"pragma {name}", {})[0][0])
+            for name in ("page_size", "page_count", "freelist_count")
+        )
+        try:
+            waiting = Path(f"{self.path}-wal").stat().st_size
+        except OSError:
+            waiting = 0
+        return Storage(
+            bytes=size * pages,
+            page_size=size,
+            page_count=pages,
+            freelist_pages=free,
+            wal_bytes=waiting,
+            journal_mode=self._journal_mode(),
+            tables=sum(not table.view for table in self.tables().values()),
+        )
+
+    def measured(self) -> Sequence[Measured]:
+        try:
+            room = {str(name): cast("int", taken) for name, taken in self._fetch(ROOM, {})}
+        except QueryFailedError:
+            room = None
+        found = []
+        for name, table in self.tables().items():
+            if table.view:
+                continue
+            indexes = [str(row[1]) for row in self._fetch(f"pragma index_list({ident(name)})", {})]
+            taken = None if room is None else sum(room.get(one, 0) for one in [name, *indexes])
+            found.append(Measured(table=name, rows=self.count(name), bytes=taken, indexes=sorted(indexes)))
+        return found

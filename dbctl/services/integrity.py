@@ -1,0 +1,135 @@
+"""Whether the databases of an app are sound."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dbctl.engines.base import Capability, Checks, Orphans, Readable
+from dbctl.errors import DatabaseUnsetError, DbctlError, Exit, QueryFailedError, SchemaLacksError
+from dbctl.model import Finding, Findings, Severity, Value, counted
+from dbctl.services.apps import App
+
+DAMAGED = "Stop the app, keep a copy of every file as it is, and restore a backup."
+LOST = "After a crash the last one may be half written. Else keep a copy of file and -wal before the app starts again."
+LOOSE = "Delete these rows, or bring back what they point to."
+
+
+class Checked(Value, frozen=True, kw_only=True):
+    """What a check answers, and how it ends."""
+
+    findings: Findings
+    status: Exit
+
+
+def check(app: App, *, quick: bool = False, table: str = "") -> Checked:
+    """Look into every configured database; what is wrong with one does not keep the others from being looked at.
+
+    Args:
+        app: the app.
+        quick: whether to leave out what takes long.
+        table: the one table that is looked at.
+
+    Raises:
+        SchemaLacksError: no database has that table.
+        DatabaseUnsetError: the only one that is meant is not configured.
+    """
+    checked, findings, failures = 0, list[Finding](), list[DbctlError]()
+    for name, told in app.profile.databases.items():
+        if app.only not in ("", name):
+            continue
+        try:
+            live = app.reader(name)
+            if table and table not in live.tables():
+                continue
+            findings += _findings(app, name, live, quick=quick, table=table)
+        except DatabaseUnsetError as error:
+            if app.only == name:
+                raise
+            if not told.optional:
+                findings.append(failure(app.target(name), error, "warning"))
+            continue
+        except DbctlError as error:
+            failures.append(error)
+            findings.append(failure(app.target(name), error))
+        checked += 1
+    if table and not (checked or findings):
+        raise SchemaLacksError(target=app.name, what=f"table {table}", purpose="--table")
+    return Checked(
+        findings=Findings(checked=checked, findings=findings), status=status_of(findings, failures)
+    )
+
+
+def _findings(app: App, name: str, live: Readable, *, quick: bool, table: str) -> Iterator[Finding]:
+    target = app.target(name)
+    if Capability.CHECK not in live.capabilities or not isinstance(live, Checks):
+        message = "its engine does not tell whether it is sound"
+        yield Finding(target=target, severity="info", code="not-checked", message=message)
+        return
+    for line in live.damage(quick=quick, table=table):
+        yield Finding(target=target, severity="error", code="corrupt", message=line, hint=DAMAGED)
+    if not (quick or table) and (lost := live.lost_commits()):
+        yield Finding(target=target, severity="warning", code="commits-lost", message=_lost(lost), hint=LOST)
+    yield from _loose(app, name, live, table)
+    indexes = [one for one in live.text_indexes() if not quick and table in ("", one)]
+    if indexes:
+        yield from _text_indexes(app, name, indexes)
+
+
+def _lost(number: int) -> str:
+    return (
+        f"{counted(number, 'commit')} beside the file cannot be read any more: what precedes them is damaged"
+    )
+
+
+def _loose(app: App, name: str, live: Checks, table: str) -> Iterator[Finding]:
+    told = app.database(name)
+    severity: Severity = "error" if told.foreign_keys else "warning"
+    owner = told.owner or "the program that writes it"
+    hint = LOOSE if told.foreign_keys else f"{owner[:1].upper()}{owner[1:]} does not keep foreign keys."
+    try:
+        for one in live.orphans(table):
+            yield Finding(
+                target=app.target(name),
+                severity=severity,
+                code="foreign-key-orphans",
+                message=_orphans(one),
+                hint=hint,
+            )
+    except QueryFailedError as error:
+        yield failure(app.target(name), error, severity)
+
+
+def _orphans(one: Orphans) -> str:
+    verb = "points" if one.number == 1 else "point"
+    example = f" ({one.example})" if one.number == 1 else f" (the first: {one.example})"
+    told = f"{counted(one.number, 'row')} of {one.table} {verb} with {', '.join(one.columns)} to nothing in {one.to}"
+    return told + (example if one.example else "")
+
+
+def _text_indexes(app: App, name: str, indexes: list[str]) -> Iterator[Finding]:
+    """Look into indexes for searching text, which takes the right to write though nothing stays written."""
+    target = app.target(name)
+    try:
+        with app.writer(name, "integrity check") as db:
+            for one in indexes:
+                if isinstance(db, Checks) and (reason := db.text_index_damage(one)):
+                    message = f"{one}, an index for searching text, does not agree with its rows: {reason}"
+                    hint = "Rebuild it from its rows, as the program that made it does."
+                    yield Finding(
+                        target=target, severity="error", code="text-index", message=message, hint=hint
+                    )
+    except DbctlError as error:
+        message = f"{', '.join(indexes)}: indexes for searching text were not looked into ({error})"
+        yield Finding(target=target, severity="info", code="text-index-not-checked", message=message)
+
+
+def status_of(findings: list[Finding], failures: list[DbctlError]) -> Exit:
+    """Return 4 where a database is unsound; else what kept one from being looked at."""
+    failed = {error.code: error.exit_status for error in failures}
+    told = [failed.get(one.code, Exit.UNSOUND) for one in findings if one.severity == "error"]
+    return Exit.UNSOUND if Exit.UNSOUND in told else next(iter(told), Exit.OK)
+
+
+def failure(target: str, error: DbctlError, severity: Severity = "error") -> Finding:
+    """Return what kept a check from going on as one of its findings."""
+    return Finding(target=target, severity=severity, code=error.code, message=str(error), hint=error.hint)

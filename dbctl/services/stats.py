@@ -1,0 +1,225 @@
+"""Figures: what databases and tables hold, what one user has, what was done, and who holds the files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from dbctl.engines import registry
+from dbctl.engines.base import Capability, Condition, Measures, Order, Where
+from dbctl.errors import DatabaseUnsetError, NotSupportedError, SchemaLacksError
+from dbctl.model import Page, Row, Value, Window, now
+from dbctl.profiles.codecs import read_time
+from dbctl.services import users
+from dbctl.services.apps import App
+from dbctl.services.live import Live, find_column
+from dbctl.services.pages import page_of
+
+
+class DatabaseMeasured(Value, frozen=True, kw_only=True):
+    """How much room a database takes."""
+
+    target: str
+    bytes: int
+    page_count: int
+    page_size: int
+    freelist_pages: int
+    wal_bytes: int
+    tables: int
+    journal_mode: str
+
+
+class TableMeasured(Value, frozen=True, kw_only=True):
+    """How much one table holds."""
+
+    target: str
+    table: str
+    rows: int
+    bytes: int | None  #: with its indexes
+    indexes: Sequence[str]
+
+    def brief(self) -> Row:
+        told = {"target": self.target, "table": self.table, "rows": self.rows, "bytes": self.bytes}
+        return told | {"indexes": len(self.indexes)}
+
+
+class UserMeasured(Value, frozen=True, kw_only=True):
+    """What an app keeps about one user."""
+
+    id: object
+    login: str
+    statistics: Mapping[str, object] | None
+    rows: Mapping[str, int]  #: by table, and column where several of one table point to users
+
+
+class Entry(Value, frozen=True, kw_only=True):
+    """One entry of the app's own record of what was done; what it does not keep is None."""
+
+    at: datetime | None
+    user: object
+    username: str | None
+    action: str | None
+    resource: str | None
+    resource_id: object
+    details: object
+
+
+class Held(Value, frozen=True, kw_only=True):
+    """A process that has a database open."""
+
+    target: str
+    pid: int
+    command: str
+    owner: str
+    mode: str
+
+
+def overview(app: App, window: Window) -> Page[DatabaseMeasured]:
+    """Return how much room each configured database takes; nothing is moved from a ``-wal`` into its file."""
+    told = [(name, db.storage()) for name, db in _measured(app)]
+    items = [
+        DatabaseMeasured(
+            target=app.target(name),
+            **{field: getattr(one, field) for field in DatabaseMeasured.__struct_fields__[1:]},
+        )
+        for name, one in told
+    ]
+    return page_of(items, DatabaseMeasured, window)
+
+
+def tables(app: App, window: Window) -> Page[TableMeasured]:
+    """Return how much each table of each configured database holds."""
+    items = [
+        TableMeasured(
+            target=app.target(name), table=one.table, rows=one.rows, bytes=one.bytes, indexes=one.indexes
+        )
+        for name, db in _measured(app)
+        for one in db.measured()
+    ]
+    return page_of(items, TableMeasured, window)
+
+
+def user(app: App, login: str) -> UserMeasured:
+    """Return what the app keeps about one user: its own statistics, and the rows that belong to that user.
+
+    Raises:
+        UserMissingError, AmbiguousLoginError: the login fits nobody, or several.
+    """
+    people = users.table(app)
+    found = people.one(login)
+    pointing = [(one.table, one.columns[0]) for one in people.db.references(people.live.name)]
+    pointing += [(table, column) for table, _, column in (one.partition(".") for one in people.told.owns)]
+    live = people.db.tables()
+    pointing = [one for one in dict.fromkeys(pointing) if one[0] in live]
+    rows = {}
+    for table, column in sorted(pointing):
+        several = sum(table == other for other, _ in pointing) > 1
+        word = f"{table}.{column}" if several else table
+        rows[word] = people.db.count(table, [Condition(column, "=", found.id)])
+    return UserMeasured(id=found.id, login=found.login, statistics=users.statistics(people, found), rows=rows)
+
+
+def activity(
+    app: App,
+    window: Window,
+    *,
+    login: str = "",
+    action: str = "",
+    resource: str = "",
+    since: timedelta | None = None,
+) -> Page[Entry]:
+    """Return the app's own record of what was done, the latest first.
+
+    Args:
+        app: the app.
+        window: which part.
+        login: of one user, also of one who is gone.
+        action: this one; with a ``*`` at its end, those that begin so.
+        resource: about this kind of thing.
+        since: not older than this.
+
+    Raises:
+        SchemaLacksError: the record does not keep what was asked for.
+    """
+    told = app.ability(app.profile.audit, "audit")
+    db = app.reader(app.main())
+    live = Live(app.profile, db, told.table, "the app's record of actions")
+    columns = {word: find_column(live.table, told.fields.get(word)) for word in Entry.__struct_fields__}
+
+    def column(word: str) -> str:
+        found = columns[word]
+        if found is None:
+            raise SchemaLacksError(target=db.target, what=f"a column for {word}", purpose="this question")
+        return found
+
+    where: list[Where] = []
+    if login:
+        where.append(Condition(column("username"), "same", login))
+    if action:
+        begins = action.endswith("*")
+        where.append(Condition(column("action"), "starts" if begins else "same", action.removesuffix("*")))
+    if resource:
+        where.append(Condition(column("resource"), "same", resource))
+    if since is not None:
+        where.append(Condition(column("at"), ">=", now() - since))
+    present = {word: name for word, name in columns.items() if name}
+    keys = [Order([name], descending=True) for name, one in live.table.columns.items() if one.key]
+    order = [Order([column("at")], descending=True, time=True), *keys]
+    rows = db.select(
+        told.table, list(present.values()), where, order_by=order, limit=window.limit, offset=window.offset
+    )
+    items = [_entry(dict(zip(present, row, strict=True))) for row in rows]
+    return Page(
+        items=items,
+        total=db.count(told.table, where),
+        limit=window.limit,
+        offset=window.offset,
+        names=Entry.__struct_fields__,
+    )
+
+
+def locks(app: App, window: Window) -> Page[Held]:
+    """Return the processes that have the databases open, as far as this user may know; opens none of them."""
+    items = [
+        Held(target=app.target(name), pid=one.pid, command=one.command, owner=one.owner, mode=one.mode)
+        for name in _configured(app)
+        for one in registry.holders(app.url(name), app.target(name))
+    ]
+    return page_of(items, Held, window)
+
+
+def _entry(told: Mapping[str, object]) -> Entry:
+    words = {
+        word: None if (value := told.get(word)) is None else str(value)
+        for word in ("username", "action", "resource")
+    }
+    return Entry(
+        at=read_time(told.get("at")),
+        user=told.get("user"),
+        resource_id=told.get("resource_id"),
+        details=told.get("details"),
+        **words,
+    )
+
+
+def _configured(app: App) -> Iterator[str]:
+    for name, told in app.profile.databases.items():
+        if app.only not in ("", name):
+            continue
+        try:
+            app.url(name)
+        except DatabaseUnsetError:
+            if told.optional and not app.only:
+                continue
+            raise
+        yield name
+
+
+def _measured(app: App) -> Iterator[tuple[str, Measures]]:
+    for name in _configured(app):
+        db = app.reader(name)
+        if Capability.MEASURE not in db.capabilities or not isinstance(db, Measures):
+            raise NotSupportedError(
+                what="measuring", by=db.target, instead="Its engine does not tell what it takes."
+            )
+        yield name, db

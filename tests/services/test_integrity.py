@@ -1,0 +1,300 @@
+"""What a look into the databases of an app finds, and that it leaves no trace."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from contextlib import closing, contextmanager
+
+import pytest
+
+from dbctl.cli.main import main
+from tests.profiles.test_larder import PROFILE
+from tests.shapes import flashpoint_web as shapes
+
+ORPHANS = "update game_data set gameId = 'gone' where id = (select max(id) from game_data)"
+
+
+@pytest.fixture(params=["document", "deployed"])
+def place(request, tmp_path, monkeypatch):
+    if request.param == "document":
+        shapes.document_user_db(tmp_path / "user.db")
+        shapes.document_flashpoint_db(tmp_path / "flashpoint.sqlite")
+    else:
+        shapes.deployed_user_db(tmp_path / "user.db")
+        shapes.launcher_extras_db(tmp_path / "flashpoint.sqlite")
+    configuration = '[apps.fp]\nprofile = "flashpoint-web"\n[apps.fp.databases]\nuser = "user.db"\nflashpoint = "flashpoint.sqlite"\n'
+    (tmp_path / "dbctl.toml").write_text(configuration)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def ask(capsys):
+    def run(*words, status=0):
+        capsys.readouterr()
+        ended = main([*words, "-o", "json"])
+        told = json.loads(capsys.readouterr().out)
+        assert ended == status, told
+        return told["data"] if told["data"] is not None else told["error"]
+
+    return run
+
+
+def execute(path, sql):
+    with closing(sqlite3.connect(path)) as db, db:
+        db.executescript(sql)
+
+
+def trace(folder):
+    return {one.name: (one.stat().st_mtime_ns, one.read_bytes()) for one in folder.iterdir()} | {
+        ".": folder.stat().st_mtime_ns
+    }
+
+
+def codes(told):
+    return [(one["target"], one["severity"], one["code"]) for one in told["findings"]]
+
+
+@contextmanager
+def locked(path):
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("begin exclusive")
+        db.execute("create table held (a)")
+        yield
+
+
+def test_sound_databases_are_found_so_without_a_trace(place, ask):
+    before = trace(place)
+    for words in ([], ["--quick"], ["--db", "flashpoint"]):
+        assert ask("integrity", "check", *words)["findings"] == []
+    assert ask("integrity", "check")["checked"] == 2
+    assert trace(place) == before
+
+
+def test_a_table_is_looked_for_in_every_database(place, ask):
+    assert ask("integrity", "check", "--table", "game")["checked"] == 1
+    assert ask("integrity", "check", "--table", "nosuch", status=2)["code"] == "schema-lacks"
+
+
+def test_rows_that_point_to_nothing_are_errors_where_keys_are_kept_and_warnings_where_they_are_not(
+    place, ask
+):
+    execute(place / "flashpoint.sqlite", ORPHANS)
+    told = ask("integrity", "check")
+    assert set(codes(told)) == {("fp/flashpoint", "warning", "foreign-key-orphans")}
+    execute(place / "user.db", "insert into user_stats (user_id) values (99)")
+    told = ask("integrity", "check", status=4)
+    assert ("fp/user", "error", "foreign-key-orphans") in codes(told)
+    assert "1 row of user_stats points with user_id to nothing in users" in told["findings"][0]["message"]
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "status"),
+    [
+        (b"no database at all" * 100, "not-a-database", 4),
+        (b"", "wrong-app", 2),
+        (None, "database-missing", 10),
+    ],
+)
+def test_what_cannot_be_read_is_a_finding_and_the_rest_is_looked_at(place, ask, content, code, status):
+    (place / "user.db").unlink()
+    if content is not None:
+        (place / "user.db").write_bytes(content)
+    execute(place / "flashpoint.sqlite", ORPHANS)
+    told = ask("integrity", "check", status=status)
+    assert codes(told)[0] == ("fp/user", "error", code)
+    assert "fp/flashpoint" in {one["target"] for one in told["findings"]}
+
+
+def test_a_file_that_was_cut_short_is_damaged(place, ask):
+    execute(place / "user.db", "pragma journal_mode = delete")
+    os.truncate(place / "user.db", (place / "user.db").stat().st_size // 8192 * 4096)
+    told = ask("integrity", "check", status=4)
+    assert {code for _, severity, code in codes(told) if severity == "error"} == {"corrupt"}
+
+
+def test_a_database_that_is_locked_was_not_looked_at(place, ask):
+    execute(place / "user.db", "pragma journal_mode = delete")
+    with locked(place / "user.db"):
+        told = ask("integrity", "check", "--timeout", "0", status=11)
+    assert codes(told) == [("fp/user", "error", "busy")]
+
+
+def test_an_index_for_searching_text_is_looked_into_where_it_may_be_written(place, ask):
+    for name in ("user.db", "flashpoint.sqlite"):
+        execute(
+            place / name,
+            """create table notes (id integer primary key, a text); insert into notes values (1, 'one');
+            create virtual table words using fts5(a, content='notes', content_rowid='id');
+            insert into words (words) values ('rebuild'); update notes set a = 'two'""",
+        )
+    before = {name: (place / name).read_bytes() for name in ("user.db", "flashpoint.sqlite")}
+    told = ask("integrity", "check", status=4)
+    assert codes(told) == [
+        ("fp/user", "error", "text-index"),
+        ("fp/flashpoint", "info", "text-index-not-checked"),
+    ]
+    assert ask("integrity", "check", "--quick")["findings"] == []
+    assert {name: (place / name).read_bytes() for name in before} == before
+
+
+def test_an_app_that_dbctl_has_never_heard_of_is_checked(tmp_path, ask):
+    path = shapes.sixth_app_db(tmp_path / "larder.db")
+    words = ["--profile", str(PROFILE), "--url", f"pantry={path}"]
+    assert ask("integrity", "check", *words) == {"checked": 1, "findings": []}
+    execute(path, "insert into recipe_labels values ('nothing', 'vegan')")
+    assert codes(ask("integrity", "check", *words, status=4)) == [
+        ("app/pantry", "error", "foreign-key-orphans")
+    ]
+
+
+# Between tables, and between databases -----------------------------------------------------------------------------
+
+
+def played(place, *plays):
+    """Add a user with ended plays, and the statistics that the app would have written."""
+    user = shapes.add_user(place / "user.db", "eve", 2)
+    with closing(sqlite3.connect(place / "user.db")) as db, db:
+        for number, (game, seconds, *ended) in enumerate(plays):
+            db.execute(
+                "insert into user_game_plays (user_id, game_id, game_title, started_at, ended_at, duration_seconds, session_id)"
+                " values (?, ?, 'A game', '2024-01-01T00:00:00.000Z', ?, ?, ?)",
+                (user, game, *(ended or ["2024-01-01T01:00:00.000Z"]), seconds, f"s{number}"),
+            )
+        db.execute(
+            """insert into user_game_stats (user_id, game_id, game_title, total_plays, total_playtime_seconds)
+            select user_id, game_id, 'A game', count(*), sum(duration_seconds) from user_game_plays
+            where ended_at is not null group by user_id, game_id"""
+        )
+        db.execute(
+            """insert into user_stats (user_id, total_games_played, total_playtime_seconds, total_sessions)
+            select user_id, count(distinct game_id), sum(duration_seconds), count(*) from user_game_plays
+            where ended_at is not null group by user_id"""
+        )
+    return user
+
+
+@pytest.fixture
+def game(place):
+    with closing(sqlite3.connect(place / "flashpoint.sqlite")) as db:
+        return db.execute("select id from game order by id").fetchone()[0]
+
+
+def test_what_agrees_is_found_so_without_a_trace(place, ask, game):
+    played(place, (game, 60), (game, 30), (game, None, None))
+    before = trace(place)
+    told = ask("integrity", "cross")
+    assert told["findings"] == []
+    assert told["checked"] >= 7
+    assert trace(place) == before
+
+
+def test_plays_of_games_that_the_archive_lacks_are_counted_with_examples(place, ask, game, monkeypatch):
+    monkeypatch.setattr("dbctl.services.integrity_cross.BATCH", 3)
+    played(place, (game, 60), *((f"gone {n % 7}", 10) for n in range(9)))
+    messages = [one["message"] for one in ask("integrity", "cross")["findings"]]
+    assert messages == [
+        "plays: 7 of 8 values of user_game_plays.game_id are not in flashpoint (9 rows): gone 0, gone 1, gone 2, gone 3, gone 4 …",
+        "statistics of games: 7 of 8 values of user_game_stats.game_id are not in flashpoint (7 rows): gone 0, gone 1, gone 2, gone 3, gone 4 …",
+    ]
+
+
+def test_text_that_is_no_utf_8_is_told_and_does_not_end_the_search(place, ask, game, monkeypatch):
+    monkeypatch.setattr("dbctl.services.integrity_cross.BATCH", 1)
+    played(place, (game, 60))
+    execute(
+        place / "user.db",
+        """insert into user_game_plays (user_id, game_id, game_title, session_id)
+        select min(id), cast(x'ff41' as text), 'A game', 'x' from users
+        union all select min(id), cast(x'ff42' as text), 'A game', 'y' from users""",
+    )
+    (told,) = ask("integrity", "cross")["findings"]
+    assert told["message"].startswith("plays: 2 of 3 values")
+    assert told["message"].endswith(r": \xffA, \xffB")
+
+
+def test_a_game_that_was_merged_into_another_is_not_lost(place, ask, game):
+    execute(
+        place / "flashpoint.sqlite",
+        "create table if not exists game_redirect (id varchar not null, sourceId varchar not null, dateAdded datetime)",
+    )
+    execute(
+        place / "flashpoint.sqlite", f"insert into game_redirect (id, sourceId) values ('{game}', 'before')"
+    )
+    played(place, ("before", 60))
+    assert ask("integrity", "cross")["findings"] == []
+
+
+@pytest.mark.parametrize(
+    ("change", "messages"),
+    [
+        (
+            "update user_game_stats set total_plays = 5",
+            ["plays of each user's games: 1 disagrees with a recount ({user}, {game}: 5 kept, 2 counted)"],
+        ),
+        (
+            "update user_stats set total_playtime_seconds = null, total_sessions = 3",
+            [
+                "sessions of each user: 1 disagrees with a recount ({user}: 3 kept, 2 counted)",
+                "seconds of each user: 1 disagrees with a recount ({user}: 0 kept, 90 counted)",
+            ],
+        ),
+        (
+            "delete from user_game_stats",
+            [
+                "plays of each user's games: 1 disagrees with a recount ({user}, {game}: 0 kept, 2 counted)",
+                "games of each user: 1 disagrees with a recount ({user}: 1 kept, 0 counted)",
+            ],
+        ),
+        ("update user_game_stats set last_played_at = '1999', first_played_at = null", []),
+    ],
+)
+def test_statistics_are_counted_again_and_moments_are_not(place, ask, game, change, messages):
+    user = played(place, (game, 60), (game, 30), (game, None, None))
+    execute(place / "user.db", change)
+    told = ask("integrity", "cross")
+    assert [one["message"] for one in told["findings"]] == [
+        text.format(user=user, game=game) for text in messages
+    ]
+
+
+def test_a_playlist_that_miscounts_its_games_is_found(place, ask):
+    user = shapes.add_user(place / "user.db", "eve", 2)
+    if not _has_playlists(place):
+        assert ask("integrity", "cross")["findings"] == []
+        return
+    execute(
+        place / "user.db",
+        f"insert into user_playlists (user_id, title, game_count) values ({user}, 'Mine', 4)",
+    )
+    (told,) = ask("integrity", "cross")["findings"]
+    assert told["message"].endswith("4 kept, 0 counted)")
+
+
+def _has_playlists(place):
+    with closing(sqlite3.connect(place / "user.db")) as db:
+        return bool(db.execute("select 1 from sqlite_master where name = 'user_playlists'").fetchone())
+
+
+def test_without_the_archive_the_rest_is_compared(place, ask, game):
+    played(place, (game, 60))
+    text = (place / "dbctl.toml").read_text()
+    (place / "dbctl.toml").write_text(text.replace('flashpoint = "flashpoint.sqlite"', ""))
+    told = ask("integrity", "cross")
+    assert {one["code"] for one in told["findings"]} == {"not-checked"}
+    assert told["checked"] >= 5
+    (place / "dbctl.toml").write_text(text)
+    (place / "flashpoint.sqlite").write_bytes(b"no database" * 100)
+    told = ask("integrity", "cross", status=4)
+    assert codes(told) == [("fp/flashpoint", "error", "not-a-database")]
+
+
+def test_an_app_that_dbctl_has_never_heard_of_is_compared_by_its_profile_alone(tmp_path, ask):
+    path = shapes.sixth_app_db(tmp_path / "larder.db")
+    words = ["--profile", str(PROFILE), "--url", f"pantry={path}"]
+    assert [one["code"] for one in ask("integrity", "cross", *words)["findings"]] == ["recount"]
+    execute(path, 'update "order" set "index" = 3 - "group"; update history set who = \'nobody\'')
+    (told,) = ask("integrity", "cross", *words)["findings"]
+    assert told["message"] == "entries: 1 of 1 value of history.who is not in pantry (2 rows): nobody"
