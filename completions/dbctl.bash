@@ -84,6 +84,8 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'migrate up:--migrations') wanted='@directory' ;;
         'migrate new:--migrations') wanted='@directory' ;;
         'migrate verify:--migrations') wanted='@directory' ;;
+        'sessions cleanup:--rule') wanted='' ;;
+        'sessions cleanup:--older-than') wanted='' ;;
         'search:--filter') wanted='' ;;
         'search:--query') wanted='' ;;
         'search:--with') wanted='' ;;
@@ -105,6 +107,7 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'roles') path=$next; count=0; return 0 ;;
         'settings') path=$next; count=0; return 0 ;;
         'migrate') path=$next; count=0; return 0 ;;
+        'sessions') path=$next; count=0; return 0 ;;
         'search') path=$next; count=0; return 0 ;;
         'completions') path=$next; count=0; return 0 ;;
         'apps list') path=$next; count=0; return 0 ;;
@@ -147,6 +150,7 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'migrate up') path=$next; count=0; return 0 ;;
         'migrate new') path=$next; count=0; return 0 ;;
         'migrate verify') path=$next; count=0; return 0 ;;
+        'sessions cleanup') path=$next; count=0; return 0 ;;
         'completions show') path=$next; count=0; return 0 ;;
         'completions install') path=$next; count=0; return 0 ;;
     esac
@@ -172,7 +176,7 @@ _dbctl() {
     done
     [[ -n $option && $current == "=" ]] && current=
     case "$path" in
-        '') children='init demo apps users roles settings migrate search completions'; flags='--version' ;;
+        '') children='init demo apps users roles settings migrate sessions search completions'; flags='--version' ;;
         'init') children=''; flags='--protected --dry-run -n' ;;
         'demo') children=''; flags='--games --users --plays --seed --dry-run -n' ;;
         'apps') children='list show check'; flags='' ;;
@@ -220,6 +224,8 @@ _dbctl() {
         'migrate up') children=''; flags='--to --migrations --dry-run -n' ;;
         'migrate new') children=''; flags='--migrations --dry-run -n' ;;
         'migrate verify') children=''; flags='--migrations' ;;
+        'sessions') children='cleanup'; flags='' ;;
+        'sessions cleanup') children=''; flags='--rule --older-than --check --fast --dry-run -n' ;;
         'search') children=''; flags='--filter --query --with --hidden --id --count --explain --limit --offset --sort' ;;
         'completions') children='show install'; flags='' ;;
         'completions show') children=''; flags='' ;;

@@ -26,6 +26,7 @@ GROUPS = {
     "roles": "Roles and their permissions.",
     "settings": "Settings of the app, and of one user.",
     "migrate": "Migrations of the schema.",
+    "sessions": "Sessions of users, and rows that have had their day.",
     "search": "Search the app's content.",
     "completions": "Completion of words for the shell.",
 }

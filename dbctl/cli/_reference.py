@@ -21,6 +21,7 @@ from dbctl.errors import DbctlError, Exit, StoppedError
 from dbctl.model import Findings, Page, Plan, Planned
 from dbctl.render.envelope import schema as schema_name
 from dbctl.services import (
+    cleanup,
     inventory,
     migration_new,
     migration_run,
@@ -90,6 +91,7 @@ ANSWERS: Mapping[str, tuple[Any, ...]] = {
     "migrate up": (Page[migration_run.Applied], Planned),
     "migrate new": (migration_new.FileCreated, Planned),
     "migrate verify": (Findings,),
+    "sessions cleanup": (cleanup.Cleaned, Page[cleanup.Due], Planned),
     "search": (Page[dict[str, Any]], search.Counted, search.Explained, search_detail.Whole),
     "completions show": (completions.Script,),
     "completions install": (completions.Installed,),

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from dbctl.profiles.cleanup_model import Cleanup
 from dbctl.profiles.codecs import BooleanCodec, HashCodec, KeyCodec, TimeCodec
 from dbctl.profiles.search_model import Search
 
@@ -229,6 +230,7 @@ class Profile(Section, frozen=True, kw_only=True):
     roles: Roles | None = None
     settings: Sequence[Settings] = ()
     search: Sequence[Search] = ()
+    cleanup: Sequence[Cleanup] = ()
     audit: Audit | None = None
 
     def abilities(self) -> list[str]:
@@ -243,6 +245,7 @@ class Profile(Section, frozen=True, kw_only=True):
             "settings of users": any(one.scope == "user" for one in self.settings),
             "migrations": any(one.migrations for one in self.databases.values()),
             "search": self.search,
+            "cleanup": self.cleanup,
             "audit": self.audit,
         }
         return [word for word, section in told.items() if section]
