@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 #: Seconds that a transaction aims to hold the write lock.
 TARGET = 0.02
-#: Part of that time for which others get their turn afterwards.
-PAUSE = 0.25
+#: Part of that time for which others get their turn afterwards; who waits looks for it only every 25 ms or so.
+PAUSE = 0.5
 #: Where a smaller batch leaves less than this of the rows a second, shrinking only makes each row dearer.
 WORTH = 0.7
 FIRST, SMALLEST, LARGEST = 100, 10, 10_000
