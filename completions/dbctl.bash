@@ -84,6 +84,13 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'migrate up:--migrations') wanted='@directory' ;;
         'migrate new:--migrations') wanted='@directory' ;;
         'migrate verify:--migrations') wanted='@directory' ;;
+        'sessions list:--state') wanted='active completed abandoned' ;;
+        'sessions list:--user') wanted='' ;;
+        'sessions list:--limit') wanted='' ;;
+        'sessions list:--offset') wanted='' ;;
+        'sessions list:--sort') wanted='' ;;
+        'sessions revoke:--id') wanted='' ;;
+        'sessions revoke:--inactive') wanted='' ;;
         'sessions cleanup:--rule') wanted='' ;;
         'sessions cleanup:--older-than') wanted='' ;;
         'search:--filter') wanted='' ;;
@@ -150,6 +157,8 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'migrate up') path=$next; count=0; return 0 ;;
         'migrate new') path=$next; count=0; return 0 ;;
         'migrate verify') path=$next; count=0; return 0 ;;
+        'sessions list') path=$next; count=0; return 0 ;;
+        'sessions revoke') path=$next; count=0; return 0 ;;
         'sessions cleanup') path=$next; count=0; return 0 ;;
         'completions show') path=$next; count=0; return 0 ;;
         'completions install') path=$next; count=0; return 0 ;;
@@ -224,7 +233,9 @@ _dbctl() {
         'migrate up') children=''; flags='--to --migrations --dry-run -n' ;;
         'migrate new') children=''; flags='--migrations --dry-run -n' ;;
         'migrate verify') children=''; flags='--migrations' ;;
-        'sessions') children='cleanup'; flags='' ;;
+        'sessions') children='list revoke cleanup'; flags='' ;;
+        'sessions list') children=''; flags='--state --user --limit --offset --sort' ;;
+        'sessions revoke') children=''; flags='--id --inactive --dry-run -n' ;;
         'sessions cleanup') children=''; flags='--rule --older-than --check --fast --dry-run -n' ;;
         'search') children=''; flags='--filter --query --with --hidden --id --count --explain --limit --offset --sort' ;;
         'completions') children='show install'; flags='' ;;

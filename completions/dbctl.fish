@@ -7,11 +7,11 @@ function __dbctl_at -d 'Whether the words so far name the command $argv[1], with
     for word in (commandline -opc)[2..-1]
         if test $skip = 1
             set skip 0
-        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --timeout --games --users --plays --seed --role --inactive --filter --limit --offset --sort --id --email --name --set --password-file --existing --description --priority --permission --category --user --mode --migrations --to --rule --older-than --query --with
+        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --timeout --games --users --plays --seed --role --inactive --filter --limit --offset --sort --id --email --name --set --password-file --existing --description --priority --permission --category --user --mode --migrations --to --state --rule --older-than --query --with
             set skip 1
         else if string match -q -- '-*' $word
             continue
-        else if contains -- (string join ' ' $path $word) 'init' 'demo' 'apps' 'users' 'roles' 'settings' 'migrate' 'sessions' 'search' 'completions' 'apps list' 'apps show' 'apps check' 'users list' 'users show' 'users create' 'users ensure' 'users update' 'users delete' 'users set-password' 'users set-role' 'users activate' 'users deactivate' 'users unlock' 'users check-password' 'users import' 'users export' 'roles list' 'roles show' 'roles create' 'roles update' 'roles delete' 'roles grant' 'roles revoke' 'roles matrix' 'roles permissions' 'roles can' 'settings list' 'settings get' 'settings set' 'settings reset' 'settings validate' 'settings export' 'settings diff' 'settings apply' 'migrate status' 'migrate plan' 'migrate up' 'migrate new' 'migrate verify' 'sessions cleanup' 'completions show' 'completions install'
+        else if contains -- (string join ' ' $path $word) 'init' 'demo' 'apps' 'users' 'roles' 'settings' 'migrate' 'sessions' 'search' 'completions' 'apps list' 'apps show' 'apps check' 'users list' 'users show' 'users create' 'users ensure' 'users update' 'users delete' 'users set-password' 'users set-role' 'users activate' 'users deactivate' 'users unlock' 'users check-password' 'users import' 'users export' 'roles list' 'roles show' 'roles create' 'roles update' 'roles delete' 'roles grant' 'roles revoke' 'roles matrix' 'roles permissions' 'roles can' 'settings list' 'settings get' 'settings set' 'settings reset' 'settings validate' 'settings export' 'settings diff' 'settings apply' 'migrate status' 'migrate plan' 'migrate up' 'migrate new' 'migrate verify' 'sessions list' 'sessions revoke' 'sessions cleanup' 'completions show' 'completions install'
             set -a path $word
         else
             set count (math $count + 1)
@@ -73,6 +73,8 @@ complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'plan' -d 'Print the SQL tha
 complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'up' -d 'Run the pending migrations, each in one transaction with its row in…'
 complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'new' -d 'Begin a migration: the next number, a safe name, and a header; prints…'
 complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'verify' -d 'Compare the files with the ledger, and look into the files; exit 4 on…'
+complete -c dbctl -n '__dbctl_at \'sessions\'' -f -a 'list' -d 'List what users are at, or were: the newest first'
+complete -c dbctl -n '__dbctl_at \'sessions\'' -f -a 'revoke' -d 'End what keeps users signed in; they have to sign in anew'
 complete -c dbctl -n '__dbctl_at \'sessions\'' -f -a 'cleanup' -d 'Close plays that were abandoned and delete tokens, attempts and logs…'
 complete -c dbctl -n '__dbctl_at \'completions\'' -f -a 'show' -d 'Print the completion file of a shell'
 complete -c dbctl -n '__dbctl_at \'completions\'' -f -a 'install' -d 'Write the completion file where the shell looks for it'
@@ -194,6 +196,14 @@ complete -c dbctl -n '__dbctl_at \'migrate up\'' -l dry-run -s n -d 'Show the pl
 complete -c dbctl -n '__dbctl_at \'migrate new\'' -l migrations -x -a '(__fish_complete_directories)' -d 'Folder of the migrations, in place of the configured one'
 complete -c dbctl -n '__dbctl_at \'migrate new\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'migrate verify\'' -l migrations -x -a '(__fish_complete_directories)' -d 'Folder of the migrations, in place of the configured one'
+complete -c dbctl -n '__dbctl_at \'sessions list\'' -l state -x -a 'active completed abandoned' -d 'Only those that last, have ended, or nobody ended'
+complete -c dbctl -n '__dbctl_at \'sessions list\'' -l user -x -d 'Only those of this user'
+complete -c dbctl -n '__dbctl_at \'sessions list\'' -l limit -x -d 'At most so many rows'
+complete -c dbctl -n '__dbctl_at \'sessions list\'' -l offset -x -d 'Rows to skip first'
+complete -c dbctl -n '__dbctl_at \'sessions list\'' -l sort -x -d 'Column to sort by; -COLUMN or COLUMN:desc for descending'
+complete -c dbctl -n '__dbctl_at \'sessions revoke\'' -l id -x -d 'A user by id; repeatable'
+complete -c dbctl -n '__dbctl_at \'sessions revoke\'' -l inactive -x -d 'Everybody who has not signed in for so long'
+complete -c dbctl -n '__dbctl_at \'sessions revoke\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'sessions cleanup\'' -l rule -x -d 'Only this rule of the profile; repeatable'
 complete -c dbctl -n '__dbctl_at \'sessions cleanup\'' -l older-than -x -d 'In place of the rule\'s own age; with --rule'
 complete -c dbctl -n '__dbctl_at \'sessions cleanup\'' -l check -d 'Change nothing; exit 3 where something is due'

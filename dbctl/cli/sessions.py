@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
-from dbctl.cli._app import opened, span
-from dbctl.cli._options import DryRun
+from dbctl.cli._app import Ids, Inactive, Logins, carry_out, opened, show, span, who
+from dbctl.cli._options import DryRun, Limit, Offset, Sort, window
 from dbctl.cli._run import change, emit
 from dbctl.errors import Exit, UsageError
+from dbctl.services import sessions
 from dbctl.services.cleanup import CleanupWork
+from dbctl.services.sessions import State
 
 app = typer.Typer(
     name="sessions",
@@ -26,6 +28,36 @@ def _age(text: str) -> timedelta:
     if not age:
         raise typer.BadParameter(f"{text!r} would take what is in use; write 90d, 36h, 2w or 1y")
     return age
+
+
+@app.command("list")
+def list_(
+    ctx: typer.Context,
+    state: Annotated[
+        State | None, typer.Option("--state", help="Only those that last, have ended, or nobody ended.")
+    ] = None,
+    user: Annotated[str, typer.Option("--user", metavar="LOGIN", help="Only those of this user.")] = "",
+    limit: Limit = 100,
+    offset: Offset = 0,
+    sort: Sort = "",
+) -> int:
+    """List what users are at, or were: the newest first."""
+    with opened(ctx) as found:
+        wanted = window(limit, offset, sort)
+        return show(ctx, found, sessions.list_sessions(found, wanted, state=state, login=user))
+
+
+@app.command()
+def revoke(
+    ctx: typer.Context,
+    logins: Logins = None,
+    ids: Ids = None,
+    inactive: Inactive = None,
+    dry_run: DryRun = False,
+) -> int:
+    """End what keeps users signed in; they have to sign in anew."""
+    with opened(ctx) as found:
+        return carry_out(ctx, sessions.revoke(found, who(logins, ids, inactive)))
 
 
 @app.command()

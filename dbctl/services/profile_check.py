@@ -10,7 +10,7 @@ from dbctl.errors import SchemaLacksError
 from dbctl.model import Value
 from dbctl.profiles import cleanup_model, search_model
 from dbctl.profiles.cleanup_model import Cleanup, Moved
-from dbctl.profiles.model import Name, Profile, Roles, Settings, Users
+from dbctl.profiles.model import Name, Profile, Roles, Sessions, Settings, Users
 from dbctl.profiles.search_model import Search
 from dbctl.services.live import find_column, may_lack
 from dbctl.services.search_terms import Compiler
@@ -57,6 +57,11 @@ def inconsistent(profile: Profile) -> Iterator[Complaint]:
 
 
 def _inconsistent_lists(profile: Profile) -> Iterator[Complaint]:
+    told = profile.sessions
+    if told and profile.users is None:
+        yield ("sessions",), "there are no [users] whose they could be"
+    if told and told.abandoned and told.abandoned not in [rule.name for rule in profile.cleanup]:
+        yield ("sessions", "abandoned"), f"there is no [[cleanup]] {told.abandoned}"
     for at, search in enumerate(profile.search):
         for place, reason in search_model.mistakes(search):
             yield ("search", at, *place), reason
@@ -214,6 +219,8 @@ def names(profile: Profile, main: str) -> Iterator[Named]:
     here = (profile.users.database if profile.users else "") or main
     if profile.users:
         yield from _names_of_users(profile.users, here)
+        if profile.sessions:
+            yield from _names_of_sessions(profile.sessions, here)
     if profile.roles:
         yield from _names_of_roles(profile.roles, here)
     for at, setting in enumerate(profile.settings):
@@ -276,6 +283,12 @@ def _names_of_roles(roles: Roles, here: str) -> Iterator[Named]:
         link = told.link
         pair: dict[str, Name] = {"role": link.role, "permission": link.permission}
         yield from _table(("roles", "permissions", "link"), here, link.table, pair)
+
+
+def _names_of_sessions(told: Sessions, here: str) -> Iterator[Named]:
+    words = ("key", "user", "started_at", "ended_at", "duration")
+    own: dict[str, Name] = {word: getattr(told, word) for word in words}
+    yield from _table(("sessions",), here, told.table, own, told.fields)
 
 
 def _names_of_search(key: Sequence[str | int], search: Search) -> Iterator[Named]:

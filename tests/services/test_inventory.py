@@ -175,6 +175,7 @@ def test_a_profile_is_shown_as_it_was_understood():
         "settings of users",
         "migrations",
         "search",
+        "sessions",
         "cleanup",
         "audit",
     ]
