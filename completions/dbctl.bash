@@ -106,6 +106,15 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'stats run:--set') wanted='' ;;
         'stats run:--limit') wanted='' ;;
         'stats run:--offset') wanted='' ;;
+        'sessions list:--state') wanted='active completed abandoned' ;;
+        'sessions list:--user') wanted='' ;;
+        'sessions list:--limit') wanted='' ;;
+        'sessions list:--offset') wanted='' ;;
+        'sessions list:--sort') wanted='' ;;
+        'sessions revoke:--id') wanted='' ;;
+        'sessions revoke:--inactive') wanted='' ;;
+        'sessions cleanup:--rule') wanted='' ;;
+        'sessions cleanup:--older-than') wanted='' ;;
         'search:--filter') wanted='' ;;
         'search:--query') wanted='' ;;
         'search:--with') wanted='' ;;
@@ -129,6 +138,7 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'migrate') path=$next; count=0; return 0 ;;
         'integrity') path=$next; count=0; return 0 ;;
         'stats') path=$next; count=0; return 0 ;;
+        'sessions') path=$next; count=0; return 0 ;;
         'search') path=$next; count=0; return 0 ;;
         'completions') path=$next; count=0; return 0 ;;
         'apps list') path=$next; count=0; return 0 ;;
@@ -180,6 +190,9 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'stats locks') path=$next; count=0; return 0 ;;
         'stats reports') path=$next; count=0; return 0 ;;
         'stats run') path=$next; count=0; return 0 ;;
+        'sessions list') path=$next; count=0; return 0 ;;
+        'sessions revoke') path=$next; count=0; return 0 ;;
+        'sessions cleanup') path=$next; count=0; return 0 ;;
         'completions show') path=$next; count=0; return 0 ;;
         'completions install') path=$next; count=0; return 0 ;;
     esac
@@ -205,7 +218,7 @@ _dbctl() {
     done
     [[ -n $option && $current == "=" ]] && current=
     case "$path" in
-        '') children='init demo apps users roles settings migrate integrity stats search completions'; flags='--version' ;;
+        '') children='init demo apps users roles settings migrate integrity stats sessions search completions'; flags='--version' ;;
         'init') children=''; flags='--protected --dry-run -n' ;;
         'demo') children=''; flags='--games --users --plays --seed --dry-run -n' ;;
         'apps') children='list show check'; flags='' ;;
@@ -264,6 +277,10 @@ _dbctl() {
         'stats locks') children=''; flags='--limit --offset --sort' ;;
         'stats reports') children=''; flags='--limit --offset --sort' ;;
         'stats run') children=''; flags='--set --explain --limit --offset' ;;
+        'sessions') children='list revoke cleanup'; flags='' ;;
+        'sessions list') children=''; flags='--state --user --limit --offset --sort' ;;
+        'sessions revoke') children=''; flags='--id --inactive --dry-run -n' ;;
+        'sessions cleanup') children=''; flags='--rule --older-than --check --fast --dry-run -n' ;;
         'search') children=''; flags='--filter --query --with --hidden --id --count --explain --limit --offset --sort' ;;
         'completions') children='show install'; flags='' ;;
         'completions show') children=''; flags='' ;;

@@ -7,11 +7,11 @@ function __dbctl_at -d 'Whether the words so far name the command $argv[1], with
     for word in (commandline -opc)[2..-1]
         if test $skip = 1
             set skip 0
-        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --timeout --games --users --plays --seed --role --inactive --filter --limit --offset --sort --id --email --name --set --password-file --existing --description --priority --permission --category --user --mode --migrations --to --table --action --resource --since --query --with
+        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --timeout --games --users --plays --seed --role --inactive --filter --limit --offset --sort --id --email --name --set --password-file --existing --description --priority --permission --category --user --mode --migrations --to --table --action --resource --since --state --rule --older-than --query --with
             set skip 1
         else if string match -q -- '-*' $word
             continue
-        else if contains -- (string join ' ' $path $word) 'init' 'demo' 'apps' 'users' 'roles' 'settings' 'migrate' 'integrity' 'stats' 'search' 'completions' 'apps list' 'apps show' 'apps check' 'users list' 'users show' 'users create' 'users ensure' 'users update' 'users delete' 'users set-password' 'users set-role' 'users activate' 'users deactivate' 'users unlock' 'users check-password' 'users import' 'users export' 'roles list' 'roles show' 'roles create' 'roles update' 'roles delete' 'roles grant' 'roles revoke' 'roles matrix' 'roles permissions' 'roles can' 'settings list' 'settings get' 'settings set' 'settings reset' 'settings validate' 'settings export' 'settings diff' 'settings apply' 'migrate status' 'migrate plan' 'migrate up' 'migrate new' 'migrate verify' 'integrity check' 'integrity cross' 'stats overview' 'stats tables' 'stats user' 'stats activity' 'stats locks' 'stats reports' 'stats run' 'completions show' 'completions install'
+        else if contains -- (string join ' ' $path $word) 'init' 'demo' 'apps' 'users' 'roles' 'settings' 'migrate' 'integrity' 'stats' 'sessions' 'search' 'completions' 'apps list' 'apps show' 'apps check' 'users list' 'users show' 'users create' 'users ensure' 'users update' 'users delete' 'users set-password' 'users set-role' 'users activate' 'users deactivate' 'users unlock' 'users check-password' 'users import' 'users export' 'roles list' 'roles show' 'roles create' 'roles update' 'roles delete' 'roles grant' 'roles revoke' 'roles matrix' 'roles permissions' 'roles can' 'settings list' 'settings get' 'settings set' 'settings reset' 'settings validate' 'settings export' 'settings diff' 'settings apply' 'migrate status' 'migrate plan' 'migrate up' 'migrate new' 'migrate verify' 'integrity check' 'integrity cross' 'stats overview' 'stats tables' 'stats user' 'stats activity' 'stats locks' 'stats reports' 'stats run' 'sessions list' 'sessions revoke' 'sessions cleanup' 'completions show' 'completions install'
             set -a path $word
         else
             set count (math $count + 1)
@@ -32,6 +32,7 @@ complete -c dbctl -n '__dbctl_at \'\'' -f -a 'settings' -d 'Settings of the app,
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'migrate' -d 'Migrations of the schema'
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'integrity' -d 'Whether the databases are sound and agree'
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'stats' -d 'Figures: room, rows, activity, locks, reports'
+complete -c dbctl -n '__dbctl_at \'\'' -f -a 'sessions' -d 'Sessions of users, and rows that have had their day'
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'search' -d 'Search the app\'s content'
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'completions' -d 'Completion of words for the shell'
 complete -c dbctl -n '__dbctl_at \'apps\'' -f -a 'list' -d 'List the configured apps and their databases'
@@ -83,6 +84,9 @@ complete -c dbctl -n '__dbctl_at \'stats\'' -f -a 'activity' -d 'Show the app\'s
 complete -c dbctl -n '__dbctl_at \'stats\'' -f -a 'locks' -d 'Show which processes have the databases open; root sees all of them,…'
 complete -c dbctl -n '__dbctl_at \'stats\'' -f -a 'reports' -d 'List the app\'s reports'
 complete -c dbctl -n '__dbctl_at \'stats\'' -f -a 'run' -d 'Run a report'
+complete -c dbctl -n '__dbctl_at \'sessions\'' -f -a 'list' -d 'List what users are at, or were: the newest first'
+complete -c dbctl -n '__dbctl_at \'sessions\'' -f -a 'revoke' -d 'End what keeps users signed in; they have to sign in anew'
+complete -c dbctl -n '__dbctl_at \'sessions\'' -f -a 'cleanup' -d 'Close plays that were abandoned and delete tokens, attempts and logs…'
 complete -c dbctl -n '__dbctl_at \'completions\'' -f -a 'show' -d 'Print the completion file of a shell'
 complete -c dbctl -n '__dbctl_at \'completions\'' -f -a 'install' -d 'Write the completion file where the shell looks for it'
 complete -c dbctl -n '__dbctl_at \'\'' -l version -d 'Show the version'
@@ -227,6 +231,19 @@ complete -c dbctl -n '__dbctl_at \'stats run\'' -l set -x -d 'A parameter of the
 complete -c dbctl -n '__dbctl_at \'stats run\'' -l explain -d 'Show the SQL and how the database would answer it'
 complete -c dbctl -n '__dbctl_at \'stats run\'' -l limit -x -d 'At most so many rows'
 complete -c dbctl -n '__dbctl_at \'stats run\'' -l offset -x -d 'Rows to skip first'
+complete -c dbctl -n '__dbctl_at \'sessions list\'' -l state -x -a 'active completed abandoned' -d 'Only those that last, have ended, or nobody ended'
+complete -c dbctl -n '__dbctl_at \'sessions list\'' -l user -x -d 'Only those of this user'
+complete -c dbctl -n '__dbctl_at \'sessions list\'' -l limit -x -d 'At most so many rows'
+complete -c dbctl -n '__dbctl_at \'sessions list\'' -l offset -x -d 'Rows to skip first'
+complete -c dbctl -n '__dbctl_at \'sessions list\'' -l sort -x -d 'Column to sort by; -COLUMN or COLUMN:desc for descending'
+complete -c dbctl -n '__dbctl_at \'sessions revoke\'' -l id -x -d 'A user by id; repeatable'
+complete -c dbctl -n '__dbctl_at \'sessions revoke\'' -l inactive -x -d 'Everybody who has not signed in for so long'
+complete -c dbctl -n '__dbctl_at \'sessions revoke\'' -l dry-run -s n -d 'Show the plan and change nothing'
+complete -c dbctl -n '__dbctl_at \'sessions cleanup\'' -l rule -x -d 'Only this rule of the profile; repeatable'
+complete -c dbctl -n '__dbctl_at \'sessions cleanup\'' -l older-than -x -d 'In place of the rule\'s own age; with --rule'
+complete -c dbctl -n '__dbctl_at \'sessions cleanup\'' -l check -d 'Change nothing; exit 3 where something is due'
+complete -c dbctl -n '__dbctl_at \'sessions cleanup\'' -l fast -d 'One transaction a rule, for when the app is stopped: others would wait'
+complete -c dbctl -n '__dbctl_at \'sessions cleanup\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'search\'' -l filter -x -d 'KEY=VALUE exactly, KEY:VALUE contains, KEY<VALUE, KEY>VALUE (dates: from then on), -KEY=VALUE not. Repeatable: of several for one key one is enough, of tags all'
 complete -c dbctl -n '__dbctl_at \'search\'' -l query -x -d 'A query in the app\'s own language: \'#Puzzle -dev:x title:"mad dog"\''
 complete -c dbctl -n '__dbctl_at \'search\'' -l with -x -d 'Also rows hidden by these keys: broken, extreme'

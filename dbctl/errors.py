@@ -282,6 +282,11 @@ class ReportMissingError(DbctlError):
     sentence, remedy = "{app} has no report {name!r}", "It has: {names}."
 
 
+class RuleMissingError(DbctlError):
+    code, exit_status = "rule-missing", Exit.NOT_FOUND
+    sentence, remedy = "{app} has no cleanup rule {name!r}", "It has: {names}."
+
+
 class RowMissingError(DbctlError):
     code, exit_status = "row-missing", Exit.NOT_FOUND
     sentence, remedy = "no {what} {id!r} in {target}", "dbctl search {what} WORDS finds them."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Generic, Literal, NoReturn, TypeVar
 
 import msgspec
@@ -142,6 +142,25 @@ def now() -> datetime:
     """Return the present moment, aware, in UTC, in whole milliseconds (the finest that the apps store)."""
     moment = datetime.now(UTC)
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+#: Seconds of each unit in which people give a length of time.
+SPANS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800, "y": 31_536_000}
+
+
+def read_span(text: str) -> timedelta:
+    """Read a length of time: ``90s``, ``36h``, ``2w``.
+
+    Raises:
+        ValueError: it is none, or longer than anything is old.
+    """
+    number, unit = text[:-1], text[-1:]
+    if not (number.isascii() and number.isdigit() and unit in SPANS):
+        raise ValueError(text)
+    lasted = int(number) * SPANS[unit] if len(number) <= 9 else None  # noqa: PLR2004 - digits that any unit bears
+    if lasted is None or lasted > 1000 * SPANS["y"]:
+        raise ValueError(text)
+    return timedelta(seconds=lasted)
 
 
 def counted(number: int, noun: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -16,15 +15,14 @@ from dbctl.cli._options import call
 from dbctl.cli._run import change, emit, read_logins
 from dbctl.config import Selection
 from dbctl.errors import DbctlError, FileFailedError, FileMissingError, UsageError
+from dbctl.model import read_span
 from dbctl.render.look import Format
 from dbctl.services import apps
 from dbctl.services.apps import App
 from dbctl.services.change import Change
 from dbctl.services.user_table import Who
 
-SPANS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800, "y": 31_536_000}
 LARGEST_FILE = 256 * 1024 * 1024  #: bytes
-LONGEST_SPAN = timedelta(days=365_000)
 
 
 def selection(ctx: typer.Context) -> Selection:
@@ -80,11 +78,10 @@ def contents(path: Path, what: str) -> bytes:
 
 def span(text: str) -> timedelta:
     """Read a length of time: ``90d``, ``36h``, ``2w``."""
-    found = re.fullmatch(r"([0-9]{1,9})([smhdwy])", text.strip())
-    lasted = timedelta(seconds=int(found[1]) * SPANS[found[2]]) if found else None
-    if lasted is None or lasted > LONGEST_SPAN:
-        raise typer.BadParameter(f"{text!r} is no length of time; write 90d, 36h, 2w or 1y")
-    return lasted
+    try:
+        return read_span(text.strip())
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no length of time; write 90d, 36h, 2w or 1y") from None
 
 
 def pairs(words: Sequence[str], option: str) -> dict[str, str]:

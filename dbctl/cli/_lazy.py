@@ -28,6 +28,7 @@ GROUPS = {
     "migrate": "Migrations of the schema.",
     "integrity": "Whether the databases are sound and agree.",
     "stats": "Figures: room, rows, activity, locks, reports.",
+    "sessions": "Sessions of users, and rows that have had their day.",
     "search": "Search the app's content.",
     "completions": "Completion of words for the shell.",
 }

@@ -21,6 +21,7 @@ from dbctl.errors import DbctlError, Exit, StoppedError
 from dbctl.model import Findings, Page, Plan, Planned
 from dbctl.render.envelope import schema as schema_name
 from dbctl.services import (
+    cleanup,
     inventory,
     migration_new,
     migration_run,
@@ -30,6 +31,7 @@ from dbctl.services import (
     sample,
     search,
     search_detail,
+    sessions,
     setting_changes,
     setting_files,
     setup,
@@ -101,6 +103,9 @@ ANSWERS: Mapping[str, tuple[Any, ...]] = {
     "stats locks": (Page[stats.Held],),
     "stats reports": (Page[reports.ReportListed],),
     "stats run": (Page[dict[str, Any]], reports.Explained),
+    "sessions list": (Page[sessions.Session],),
+    "sessions revoke": (user_changes.UsersChanged, Planned),
+    "sessions cleanup": (cleanup.Cleaned, Page[cleanup.Due], Planned),
     "search": (Page[dict[str, Any]], search.Counted, search.Explained, search_detail.Whole),
     "completions show": (completions.Script,),
     "completions install": (completions.Installed,),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from datetime import timedelta
 from enum import Enum
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -116,6 +117,20 @@ class Order(Value, frozen=True):
     random: bool = False  #: no column at all: any order, another one each time
 
 
+#: How a time is written where the column has no native type.
+TimeForm: TypeAlias = Literal["iso-ms", "sqlite-time", "epoch-ms", "epoch-s"]
+#: What becomes of a column where the row is there already.
+Merge: TypeAlias = Literal["keep", "add", "replace"]
+
+
+class Later(Value, frozen=True):
+    """In place of a value of ``update``: the time in ``column`` of the same row, whatever its form, moved on."""
+
+    column: str
+    by: timedelta
+    form: TimeForm  #: how the result is written
+
+
 class Explanation(Value, frozen=True, kw_only=True):
     """How an engine would answer a read."""
 
@@ -201,7 +216,30 @@ class Writable(Readable, Protocol):
         ...
 
     def update(self, table: str, values: Mapping[str, object], where: Sequence[Where]) -> int:
-        """Update rows; return how many were matched, changed or not."""
+        """Update rows; return how many were matched, changed or not. A value may be a ``Later``."""
+        ...
+
+    def merge(
+        self,
+        table: str,
+        select: str,
+        parameters: Mapping[str, object],
+        *,
+        key: Sequence[str],
+        columns: Mapping[str, Merge],
+    ) -> int:
+        """Insert the rows of ``select``, or bring them into those that have the same ``key`` already.
+
+        Args:
+            table: where to; a unique index covers ``key``.
+            select: portable SQL of a profile; its columns are those of ``key``, then those of ``columns``.
+            parameters: its ``:name`` parameters; a list is one parameter that holds a set (``id in :picked``).
+            key: what tells two rows apart.
+            columns: what becomes of each other column where the row is there.
+
+        Returns:
+            How many rows were inserted or changed.
+        """
         ...
 
     def delete(self, table: str, where: Sequence[Where]) -> int:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from dbctl.profiles.cleanup_model import Cleanup
 from dbctl.profiles.codecs import BooleanCodec, HashCodec, KeyCodec, TimeCodec
 from dbctl.profiles.search_model import Search
 
@@ -209,6 +210,19 @@ class Settings(Section, frozen=True, kw_only=True):
     cache: str = ""  #: how long a running app may still see the old value
 
 
+class Sessions(Section, frozen=True, kw_only=True):
+    """What users do for a while, a play or a visit: rows that are open until they end."""
+
+    table: str
+    key: str = "id"
+    user: str  #: the column that names the user
+    started_at: str
+    ended_at: str  #: NULL while it lasts
+    duration: str  #: seconds
+    fields: Mapping[str, Name] = {}  #: further ones, under the words by which they are shown
+    abandoned: str = ""  #: the rule of ``cleanup`` that closes those that nobody ended
+
+
 class Audit(Section, frozen=True, kw_only=True):
     """The app's own record of what was done, in the database of what it is about."""
 
@@ -273,6 +287,8 @@ class Profile(Section, frozen=True, kw_only=True):
     roles: Roles | None = None
     settings: Sequence[Settings] = ()
     search: Sequence[Search] = ()
+    sessions: Sessions | None = None
+    cleanup: Sequence[Cleanup] = ()
     audit: Audit | None = None
     link: Sequence[CrossLink] = ()
     recount: Sequence[Recount] = ()
@@ -290,6 +306,8 @@ class Profile(Section, frozen=True, kw_only=True):
             "settings of users": any(one.scope == "user" for one in self.settings),
             "migrations": any(one.migrations for one in self.databases.values()),
             "search": self.search,
+            "sessions": self.sessions,
+            "cleanup": self.cleanup,
             "audit": self.audit,
             "cross checks": [*self.link, *self.recount],
             "reports": self.report,

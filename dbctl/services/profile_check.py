@@ -8,8 +8,10 @@ from typing import TypeAlias
 from dbctl.engines.base import Readable
 from dbctl.errors import SchemaLacksError
 from dbctl.model import Value
-from dbctl.profiles import search_model
-from dbctl.profiles.model import Name, Profile, Roles, Settings, Users
+from dbctl.profiles import cleanup_model, search_model
+from dbctl.profiles.cleanup_model import Cleanup, Moved
+from dbctl.profiles.model import Name, Profile, Roles, Sessions, Settings, Users
+from dbctl.profiles.search_model import Search
 from dbctl.services.live import find_column, may_lack
 from dbctl.services.search_terms import Compiler
 
@@ -24,11 +26,12 @@ class Named(Value, frozen=True, kw_only=True):
     database: str
     table: str
     column: Name | None = None  #: None: the table itself
+    spare: bool = False  #: a deployment may do without the table
 
     @property
     def optional(self) -> bool:
         """Whether a deployment may do without it."""
-        return self.column is not None and may_lack(self.column)
+        return self.spare if self.column is None else may_lack(self.column)
 
 
 # The profile by itself ---------------------------------------------------------------------------------------------
@@ -48,9 +51,22 @@ def inconsistent(profile: Profile) -> Iterator[Complaint]:
     if profile.roles:
         yield from _inconsistent_roles(profile, profile.roles)
     yield from _inconsistent_parts(profile)
+    yield from _inconsistent_cleanup(profile)
     yield from _twice("settings", "scope", [told.scope for told in profile.settings])
     yield from _twice("search", "name", [search.name for search in profile.search])
     yield from _twice("report", "name", [report.name for report in profile.report])
+
+
+def _inconsistent_cleanup(profile: Profile) -> Iterator[Complaint]:
+    told = profile.sessions
+    if told and profile.users is None:
+        yield ("sessions",), "there are no [users] whose they could be"
+    if told and told.abandoned and told.abandoned not in [rule.name for rule in profile.cleanup]:
+        yield ("sessions", "abandoned"), f"there is no [[cleanup]] {told.abandoned}"
+    for at, rule in enumerate(profile.cleanup):
+        for place, reason in cleanup_model.mistakes(rule):
+            yield ("cleanup", at, *place), reason
+    yield from _twice("cleanup", "name", [rule.name for rule in profile.cleanup])
 
 
 def _inconsistent_parts(profile: Profile) -> Iterator[Complaint]:
@@ -86,6 +102,8 @@ def _databases_named(profile: Profile) -> Iterator[tuple[Sequence[str | int], st
         yield ("recount", at, "database"), recount.database
     for at, report in enumerate(profile.report):
         yield ("report", at, "database"), report.database
+    for at, rule in enumerate(profile.cleanup):
+        yield ("cleanup", at, "database"), rule.database
 
 
 def _inconsistent_users(users: Users) -> Iterator[Complaint]:
@@ -146,7 +164,7 @@ def lacking(profile: Profile, database: str, live: Readable, main: str) -> Itera
     for one in names(profile, main):
         if one.database != database:
             continue
-        if one.column is None and one.table not in tables:
+        if one.column is None and one.table not in tables and not one.optional:
             yield one.key, f"there is no table {one.table}"
         elif (
             one.column
@@ -217,16 +235,15 @@ def names(profile: Profile, main: str) -> Iterator[Named]:
     here = (profile.users.database if profile.users else "") or main
     if profile.users:
         yield from _names_of_users(profile.users, here)
+        if profile.sessions:
+            yield from _names_of_sessions(profile.sessions, here)
     if profile.roles:
         yield from _names_of_roles(profile.roles, here)
     yield from _names_of_settings(profile, main)
     for at, search in enumerate(profile.search):
-        yield from _table(("search", at), search.database, search.table, {"id": search.id})
-        for word, columns in (("words", search.words), ("show", search.show)):
-            for column in columns:
-                yield Named(
-                    key=("search", at, word), database=search.database, table=search.table, column=column
-                )
+        yield from _names_of_search(("search", at), search)
+    for at, rule in enumerate(profile.cleanup):
+        yield from _names_of_cleanup(("cleanup", at), rule, rule.database or main)
     yield from _names_of_links(profile, main)
     if profile.audit:
         yield from _table(("audit",), main, profile.audit.table, {}, profile.audit.fields)
@@ -295,6 +312,37 @@ def _names_of_roles(roles: Roles, here: str) -> Iterator[Named]:
         link = told.link
         pair: dict[str, Name] = {"role": link.role, "permission": link.permission}
         yield from _table(("roles", "permissions", "link"), here, link.table, pair)
+
+
+def _names_of_sessions(told: Sessions, here: str) -> Iterator[Named]:
+    words = ("key", "user", "started_at", "ended_at", "duration")
+    own: dict[str, Name] = {word: getattr(told, word) for word in words}
+    yield from _table(("sessions",), here, told.table, own, told.fields)
+
+
+def _names_of_search(key: Sequence[str | int], search: Search) -> Iterator[Named]:
+    yield from _table(key, search.database, search.table, {"id": search.id})
+    for word, columns in (("words", search.words), ("show", search.show)):
+        for column in columns:
+            yield Named(key=(*key, word), database=search.database, table=search.table, column=column)
+
+
+def _names_of_cleanup(key: Sequence[str | int], rule: Cleanup, here: str) -> Iterator[Named]:
+    table = rule.table.removesuffix("?")
+    yield Named(key=(*key, "table"), database=here, table=table, spare=table != rule.table)
+    own: dict[str, Name] = {"key": rule.key, "together": rule.together or rule.key}
+    for word, column in own.items():
+        yield Named(key=(*key, word), database=here, table=table, column=column)
+    yield Named(key=(*key, "age", "column"), database=here, table=table, column=rule.age.column)
+    yield from _columns((*key, "where"), here, table, rule.where)
+    yield from _columns((*key, "set"), here, table, rule.set)
+    sources = [value.from_ for value in rule.set.values() if isinstance(value, Moved)]
+    yield from _columns((*key, "set"), here, table, sources)
+    for at, then in enumerate(rule.then):
+        place = (*key, "then", at)
+        yield Named(key=(*place, "into"), database=here, table=then.into)
+        yield from _columns((*place, "key"), here, then.into, then.key)
+        yield from _columns((*place, "merge"), here, then.into, then.merge)
 
 
 def _table(

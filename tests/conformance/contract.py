@@ -11,7 +11,7 @@ class TestMine(EngineContract):
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import pytest
@@ -25,6 +25,7 @@ from dbctl.engines.base import (
     Checks,
     Condition,
     Explains,
+    Later,
     Linked,
     Measures,
     Migrates,
@@ -573,6 +574,55 @@ class EngineContract:
         told = reader.explain_query("select count(*) from people where note > :text", {"text": "a"})
         assert (told.full_scans, list(told.parameters)) == (["people"], ["a"])
         assert reader.explain_query("select * from people where id = :id", {"id": 1}).full_scans == []
+
+    # Times moved on, and rows brought together ------------------------------------------------------------------
+
+    @pytest.mark.parametrize(
+        ("form", "expected"),
+        [
+            ("iso-ms", ["2024-01-01T04:00:00.001Z", "2024-01-01T04:00:00.001Z", "2024-06-01T04:00:00.001Z", None, "2023-01-01T04:00:00.001Z"]),
+            ("sqlite-time", ["2024-01-01 04:00:00", "2024-01-01 04:00:00", "2024-06-01 04:00:00", None, "2023-01-01 04:00:00"]),
+        ],
+    )  # fmt: skip
+    def test_a_time_is_moved_on_from_whatever_form_a_row_stores(self, writer, form, expected):
+        by = timedelta(hours=4, milliseconds=1)
+        with writer.transaction():
+            assert writer.update("people", {"born": Later("born", by, form)}, []) == 5
+        assert ids(writer.select("people", ["born"])) == expected
+
+    @given(st.integers(10**11, 7 * 10**12), st.integers(0, 10**9))
+    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    def test_a_time_that_is_moved_on_keeps_its_milliseconds(self, writer, began, by):
+        def iso(milliseconds: int) -> str:
+            moment = datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=milliseconds)
+            return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+        with writer.transaction():
+            writer.update("people", {"born": iso(began)}, [])
+            writer.update("people", {"born": Later("born", timedelta(milliseconds=by), "iso-ms")}, [])
+        assert ids(writer.select("people", ["born"], limit=1)) == [iso(began + by)]
+
+    def test_a_merge_adds_replaces_keeps_and_inserts(self, writer):
+        columns = {"needed": "keep", "spare": "replace"}
+        with writer.transaction():
+            writer.insert("empty_", {"id": 1, "needed": "old", "spare": "old"})
+            given_values = {"some": [1, 3, 99], "word": "new"}
+            plain = "select id, name, :word from people where id in :some"
+            assert writer.merge("empty_", plain, given_values, key=["id"], columns=columns) == 2
+        assert writer.select("empty_", ["id", "needed", "spare"]) == [(1, "old", "new"), (3, "BOB", "new")]
+        with writer.transaction():
+            writer.update("people", {"size": None}, [Condition("id", "=", 2)])
+            plain = "select id, name, 5 from people where id in :some group by id, name"
+            writer.merge(
+                "people", plain, {"some": [1, 2]}, key=["id"], columns={"name": "keep", "size": "add"}
+            )
+        assert ids(writer.select("people", ["size"])) == [15, 5, 30, None, 20]
+
+    def test_a_merge_names_only_what_is_there_and_nothing_outside_a_transaction(self, writer):
+        with pytest.raises(SchemaLacksError), writer.transaction():
+            writer.merge("empty_", "select 1, 2", {}, key=["id"], columns={"nosuch": "add"})
+        with pytest.raises(RuntimeError):
+            writer.merge("empty_", "select 1, 2", {}, key=["id"], columns={"needed": "add"})
 
     # Locks between writers ------------------------------------------------------------------------------------------
 

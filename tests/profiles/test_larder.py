@@ -87,6 +87,7 @@ def test_its_profile_and_its_database_agree(dbctl, pantry):
         "roles",
         "settings",
         "search",
+        "cleanup",
         "audit",
         "cross checks",
         "reports",
@@ -333,3 +334,19 @@ def test_it_can_be_set_up_like_any_other(tmp_path, pantry):
         check=False,
     )
     assert len(listed.stdout.splitlines()) == 4
+
+
+def test_stale_logins_are_cleaned_up(dbctl, pantry):
+    assert dbctl("sessions", "cleanup", "--check", status=3)["items"] == [
+        {"rule": "stale-logins", "matched": 1, "older_than": 0}
+    ]
+    (done,) = dbctl("sessions", "cleanup")["rules"]
+    assert (done["matched"], done["changed"], done["batches"]) == (1, 1, 1)
+    assert rows(pantry, "select token from member_logins order by id") == [
+        ("larder-token-one",),
+        ("larder-token-two",),
+    ]
+    assert rows(pantry, "select verb, subject from history where verb like 'sessions%'") == [
+        ("sessions.cleanup", "member_logins")
+    ]
+    assert dbctl("sessions", "cleanup", "--check")["items"][0]["matched"] == 0

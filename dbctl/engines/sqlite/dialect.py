@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
-from dbctl.engines.base import Column, Explanation, Order, Reference, Table, Where
+from dbctl.engines.base import Column, Explanation, Later, Order, Reference, Table, TimeForm, Where
 from dbctl.engines.sql import SqlReader, Statement, ident, is_storable, like_literal
 from dbctl.errors import QueryFailedError, ValueInvalidError
 
@@ -16,6 +18,14 @@ if TYPE_CHECKING:
     from sqlite_utils import Database
 
 T = TypeVar("T")
+
+#: Milliseconds since 1970 as each form of a time writes them; whole numbers, so that no rounding loses one.
+FORMS: Mapping[TimeForm, str] = {
+    "iso-ms": "strftime('%Y-%m-%dT%H:%M:%S', ({0}) / 1000, 'unixepoch') || printf('.%03dZ', ({0}) % 1000)",
+    "sqlite-time": "strftime('%Y-%m-%d %H:%M:%S', ({0}) / 1000, 'unixepoch')",
+    "epoch-ms": "({0})",
+    "epoch-s": "({0}) / 1000",
+}
 
 
 class SQLiteDialect(SqlReader):
@@ -117,6 +127,25 @@ class SQLiteDialect(SqlReader):
             f" then cast(round((julianday({column}) - 2440587.5) * 86400000) as integer)"
             f" when length({column}) between 9 and 14 and {column} not glob '*[^0-9]*' then {digits} end"
         )
+
+    def _later(self, column: str, later: Later) -> str:
+        """Return SQL for a time that is moved on."""
+        return FORMS[later.form].format(
+            f"{self._milliseconds(column)} + {later.by // timedelta(milliseconds=1)}"
+        )
+
+    def _with_sets(self, sql: str, parameters: Mapping[str, object]) -> tuple[str, dict[str, object]]:
+        """Return a profile's statement and its parameters, those that hold a set as SQLite reads one."""
+        given = dict(parameters)
+        for name, value in parameters.items():
+            if isinstance(value, list):
+                if not all(map(_is_plain, value)):
+                    raise ValueInvalidError(
+                        what=f"parameter :{name}", value="given", reason="JSON cannot carry it"
+                    )
+                sql = re.sub(rf":{name}\b", rf"(select value from json_each(:{name}))", sql)  # noqa: S608 - a name of ours
+                given[name] = json.dumps(value)
+        return sql, given
 
     def _folded(self, value: str) -> str:
         return f"{value} collate nocase"

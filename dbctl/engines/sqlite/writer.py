@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from dbctl.durable import sync_directory
 from dbctl.engines import sqlite_script
-from dbctl.engines.base import Capability, Script, Where
+from dbctl.engines.base import Capability, Later, Merge, Script, Where
 from dbctl.engines.locks import write_lock
 from dbctl.engines.sql import Row, Statement
 from dbctl.engines.sqlite.connection import SQLiteConnection, lenient
@@ -165,11 +165,43 @@ class SQLiteWriter(SQLiteConnection):
     def update(self, table: str, values: Mapping[str, object], where: Sequence[Where]) -> int:
         statement = Statement(table)
         sets = ", ".join(
-            f"{self._column(table, name, '')} = {statement.bind(value)}" for name, value in values.items()
+            f"{self._column(table, name, '')} = {self._new_value(table, value, statement)}"
+            for name, value in values.items()
         )
         condition = self._where(statement, table, where, "t0")
         sql = f"update {self._table(table)} as t0 set {sets}{condition}"  # noqa: S608 - as above
         return self._write(lambda: self._current().execute(sql, statement.parameters).rowcount)
+
+    def _new_value(self, table: str, value: object, statement: Statement) -> str:
+        if isinstance(value, Later):
+            return self._later(self._column(table, value.column, "t0"), value)
+        return statement.bind(value)
+
+    def merge(
+        self,
+        table: str,
+        select: str,
+        parameters: Mapping[str, object],
+        *,
+        key: Sequence[str],
+        columns: Mapping[str, Merge],
+    ) -> int:
+        names = {name: self._column(table, name, "") for name in (*key, *columns)}
+        source, given = self._with_sets(select, parameters)
+        sets = [
+            f"{names[name]} = excluded.{names[name]}"
+            if becomes == "replace"
+            else f"{names[name]} = coalesce(t0.{names[name]}, 0) + coalesce(excluded.{names[name]}, 0)"
+            for name, becomes in columns.items()
+            if becomes != "keep"
+        ]
+        action = f"update set {', '.join(sets)}" if sets else "nothing"
+        sql = (
+            # WHERE TRUE, or SQLite would take ON for a part of the join
+            f"insert into {self._table(table)} as t0 ({', '.join(names.values())}) select * from ({source}) where true"  # noqa: S608 - names are checked and quoted
+            f" on conflict ({', '.join(names[name] for name in key)}) do {action}"
+        )
+        return self._write(lambda: self._current().execute(sql, given).rowcount)
 
     def delete(self, table: str, where: Sequence[Where]) -> int:
         statement = Statement(table)

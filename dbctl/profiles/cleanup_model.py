@@ -1,0 +1,84 @@
+"""What a profile can say about rows that have had their day: which they are, what becomes of them, what follows from it."""
+
+# Without postponed annotations: msgspec reads them in every run, and text would have to be compiled each time.
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Literal, TypeAlias
+
+import msgspec
+
+from dbctl.model import read_span
+
+#: A length of time: ``90s``, ``36h``, ``30d``.
+Span: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,9}[smhdwy]$")]
+Names: TypeAlias = Annotated[Sequence[str], msgspec.Meta(min_length=1)]
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of the tables below."""
+
+
+class Age(Part, frozen=True, kw_only=True):
+    """How old a row must be: strictly older, so that one of exactly that age stays."""
+
+    column: str | list[str]
+    older_than: Span
+
+
+class Moved(Part, frozen=True, kw_only=True):
+    """A time of the same row, moved on."""
+
+    from_: str = msgspec.field(name="from")
+    plus: Span
+
+
+class Then(Part, frozen=True, kw_only=True):
+    """What is brought into another table, in the same transaction."""
+
+    into: str
+    key: Names  #: columns that a unique index of the table covers
+    #: portable SQL whose columns are those of ``key`` and then of ``merge``; ``:picked`` are the keys of the rows that
+    #: were just changed, ``:now`` the present moment
+    select: str
+    #: what becomes of each column where the row is there already
+    merge: Mapping[str, Literal["keep", "add", "replace"]]
+
+
+class Cleanup(Part, frozen=True, kw_only=True):
+    """Rows that an admin, or the app itself, closes or deletes once they are old enough."""
+
+    name: str
+    database: str = ""
+    table: str  #: one that ends in ``?`` may be missing
+    key: str  #: its primary key, one column
+    where: Mapping[str, str | int | float | bool] = {}
+    age: Age
+    set: Mapping[str, str | int | float | bool | Moved] = {}
+    delete: bool = False
+    together: str = (
+        ""  #: rows with one value of this column are worked on together, so that ``then`` is cheap
+    )
+    then: Sequence[Then] = ()
+
+
+def mistakes(told: Cleanup) -> Iterator[tuple[Sequence[str | int], str]]:
+    """Yield where in a rule something makes no sense, and what."""
+    moved = {column: value for column, value in told.set.items() if isinstance(value, Moved)}
+    spans = {("age", "older_than"): told.age.older_than} | {
+        ("set", name): one.plus for name, one in moved.items()
+    }
+    for place, span in spans.items():
+        try:
+            read_span(span)
+        except ValueError:
+            yield place, f"{span} is longer than anything is old"
+            return
+    if bool(told.set) == told.delete:
+        yield (), "it says either what to set, or delete = true"
+    if told.delete and told.then:
+        yield ("then",), "the rows are gone by then"
+    for column, value in moved.items():
+        if read_span(value.plus) > read_span(told.age.older_than):
+            yield (
+                ("set", column),
+                f"{value.plus} may lie ahead of a row that is only {told.age.older_than} old",
+            )

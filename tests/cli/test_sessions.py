@@ -1,0 +1,98 @@
+"""``dbctl sessions`` as a person or cron types it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from dbctl.cli.main import main
+from tests.services import people
+from tests.services.people import content, rows, run
+
+
+@pytest.fixture(params=people.SHAPES)
+def path(request, tmp_path, monkeypatch):
+    path = people.settle(tmp_path, request.param)
+    run(path, "update user_game_plays set started_at = '2024-01-01 10:00:00'")
+    monkeypatch.chdir(tmp_path)
+    return path
+
+
+@pytest.fixture
+def dbctl(capsys):
+    def typed(*words):
+        status = main([*words, "-o", "json"])
+        told = json.loads(capsys.readouterr().out)
+        return status, told["error"] or told["data"]
+
+    return typed
+
+
+def test_check_gives_3_before_and_0_after_and_writes_nothing(path, dbctl):
+    before = content(path)
+    status, told = dbctl("sessions", "cleanup", "--check")
+    assert status == 3
+    assert {one["rule"]: one["matched"] for one in told["items"]}["abandoned-plays"] == 2
+    assert content(path) == before
+    status, told = dbctl("sessions", "cleanup")
+    assert status == 0
+    first = told["rules"][0]
+    assert set(first) == {"rule", "matched", "changed", "batches", "longest_lock"}
+    assert (first["rule"], first["matched"], first["changed"], first["batches"]) == (
+        "abandoned-plays",
+        2,
+        2,
+        1,
+    )
+    assert 0 < first["longest_lock"] < 60
+    assert dbctl("sessions", "cleanup", "--check")[0] == 0
+
+
+def test_a_dry_run_shows_the_plan_and_changes_nothing(path, dbctl):
+    before = content(path)
+    status, told = dbctl("sessions", "cleanup", "--dry-run", "--rule", "abandoned-plays")
+    assert (status, told["plan"]["rows"], told["plan"]["destructive"]) == (0, {"user_game_plays": 2}, False)
+    assert content(path) == before
+    assert dbctl("sessions", "cleanup", "--dry-run", "--check")[0] == 2
+
+
+def test_cron_hears_nothing_and_no_terminal_is_needed(path, capsys):
+    assert main(["sessions", "cleanup", "--fast"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert rows(path, "select count(*) from user_game_plays where ended_at is null") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("age", "said"),
+    [
+        ("0h", "in use"),
+        ("0s", "in use"),
+        ("-36h", "no length of time"),
+        ("36", "no length of time"),
+        ("h", "no length of time"),
+        ("1.5h", "no length of time"),
+        ("soon", "no length of time"),
+        ("", "no length of time"),
+        ("٣٦h", "no length of time"),
+        ("999999999y", "no length of time"),
+        ("9999999999h", "no length of time"),
+        ("1h", "younger"),
+    ],
+)
+def test_an_age_that_is_none_is_refused_and_nothing_touched(path, dbctl, age, said):
+    before = content(path)
+    status, told = dbctl("sessions", "cleanup", "--rule", "abandoned-plays", f"--older-than={age}")
+    assert (status, said in told["message"]) == (2, True), told
+    assert content(path) == before
+
+
+def test_a_huge_age_finds_nothing(path, dbctl):
+    status, told = dbctl("sessions", "cleanup", "--rule", "abandoned-plays", "--older-than", "900y")
+    assert (status, told["rules"][0]["matched"]) == (0, 0)
+
+
+def test_a_rule_that_the_app_does_not_have_is_not_found(path, dbctl):
+    status, told = dbctl("sessions", "cleanup", "--rule", "nonsense")
+    assert (status, told["code"]) == (5, "rule-missing")
+    assert "abandoned-plays" in told["hint"]
