@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -40,13 +41,13 @@ COMMANDS = frozenset({"init", "demo", "search"})
 class LazyGroup(TyperGroup):
     """A group that makes a member when it is named: a command's parameters take as long as a query."""
 
+    @abstractmethod
     def names(self) -> Sequence[str]:
         """Return the words that name the members."""
-        raise NotImplementedError
 
+    @abstractmethod
     def make(self, name: str) -> Command:
         """Make the member ``name``."""
-        raise NotImplementedError
 
     def list_commands(self, ctx: Context) -> list[str]:  # noqa: ARG002 - the signature is Typer's
         return list(self.names())

@@ -112,15 +112,23 @@ class CleanupWork:
 
     def apply(self, seen: str | None = None) -> Cleaned:  # noqa: ARG002 - no question is asked, so nothing was agreed to
         """Carry the rules out. Killed at any moment, it leaves whole batches; run again, it does the rest."""
-        done: list[RuleCleaned] = []
-        for rule in self._rules:
-            with self._opened.writer(_database(self._opened, rule), "sessions cleanup") as db:
-                live = self._live(rule, db)
-                if live:
-                    done.append(
-                        _Run(self._opened, rule, db, live, self._age(rule), at_once=self._at_once).result()
-                    )
+        runs: list[_Run] = []
+        try:
+            done = [result for rule in self._rules if (result := self._run(rule, runs))]
+        except DbctlError as error:
+            kept = [f"{run.rule.name} ({counted(run.changed, 'row')})" for run in runs if run.changed]
+            if kept:  # whatever failed says that nothing was changed, and does not know of these
+                error.hint = f"Done before, and staying so: {', '.join(kept)}. Run it again for the rest."
+            raise
         return Cleaned(rules=done)
+
+    def _run(self, rule: Cleanup, runs: list[_Run]) -> RuleCleaned | None:
+        with self._opened.writer(_database(self._opened, rule), "sessions cleanup") as db:
+            live = self._live(rule, db)
+            if live is None:
+                return None
+            runs.append(_Run(self._opened, rule, db, live, self._age(rule), at_once=self._at_once))
+            return runs[-1].result()
 
     def _readable(self) -> Iterator[tuple[Cleanup, Readable, Live, Sequence[Where]]]:
         for rule in self._rules:
@@ -151,29 +159,25 @@ class _Run:
     def __init__(
         self, app: App, rule: Cleanup, db: Writable, live: Live, age: timedelta, *, at_once: bool
     ) -> None:
-        self._app, self._rule, self._db, self._live, self._age = app, rule, db, live, age
+        self.rule, self.changed = rule, 0  #: rows whose change is committed
+        self._app, self._db, self._live, self._age = app, db, live, age
         self._due, self._batches = _due(rule, live, age), Batches(at_once=at_once)
         self._key = live.get(rule.key)
-        self._changed, self._recorded = 0, False
+        self._recorded = False
 
     def result(self) -> RuleCleaned:
         matched = self._db.count(self._live.name, self._due)
-        try:
-            if matched and self._batches.at_once:
-                with self._batches.timed(matched) as begun, self._db.transaction():
-                    begun()
-                    done = sum(self._change(keys) for keys in self._chunks())
-                self._changed = done
-            elif matched:
-                self._in_batches()
-        except DbctlError as error:
-            if self._batches.number:
-                error.hint = f"{counted(self._changed, 'row')} of {self._rule.name} were done before and stay so; run it again for the rest."
-            raise
+        if matched and self._batches.at_once:
+            with self._batches.timed(matched) as begun, self._db.transaction():
+                begun()
+                done = sum(self._change(keys) for keys in self._chunks())
+            self.changed = done
+        elif matched:
+            self._in_batches()
         return RuleCleaned(
-            rule=self._rule.name,
+            rule=self.rule.name,
             matched=matched,
-            changed=self._changed,
+            changed=self.changed,
             batches=self._batches.number,
             longest_lock=timedelta(seconds=round(self._batches.longest, 6)),
         )
@@ -188,24 +192,24 @@ class _Run:
                 with self._batches.timed(len(batch)) as begun, self._db.transaction():
                     begun()
                     done = self._change(batch)
-                self._changed += done
+                self.changed += done
                 at += len(batch)
 
     def _chunks(self) -> Iterator[list[object]]:
         """Yield the keys of the rows that are due, part by part, those of one ``together`` beside each other."""
-        columns = [self._key, self._live.get(self._rule.together or self._rule.key)]
+        columns = [self._key, self._live.get(self.rule.together or self.rule.key)]
         behind: list[Where] = []
         while rows := self._db.select(
             self._live.name, columns, [*behind, *self._due], order_by=[Order([self._key])], limit=CHUNK
         ):
             behind = [Condition(self._key, ">", rows[-1][0])]
-            if self._rule.together:
+            if self.rule.together:
                 rows.sort(key=lambda row: str(row[1]))
             yield [key for key, _ in rows]
 
     def _change(self, keys: Sequence[object]) -> int:
         """Do the rule's work on those of ``keys`` that are still due (the app may have been faster); return how many."""
-        rule, db, table = self._rule, self._db, self._live.name
+        rule, db, table = self.rule, self._db, self._live.name
         found = db.select(table, [self._key], [Condition(self._key, "in", keys), *self._due])
         picked = [key for (key,) in found]
         if not picked:
@@ -225,10 +229,10 @@ class _Run:
 
     def _values(self) -> dict[str, object]:
         form = self._app.profile.time
-        constants = {name: value for name, value in self._rule.set.items() if not isinstance(value, Moved)}
+        constants = {name: value for name, value in self.rule.set.items() if not isinstance(value, Moved)}
         moved = {
             self._live.get(name): Later(self._live.get(value.from_), read_span(value.plus), form)
-            for name, value in self._rule.set.items()
+            for name, value in self.rule.set.items()
             if isinstance(value, Moved)
         }
         return self._live.constants(constants) | moved

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dbctl.errors import BusyError, RuleMissingError, SchemaLacksError, UsageError
+from dbctl.errors import BusyError, ConstraintError, RuleMissingError, SchemaLacksError, UsageError
 from dbctl.services.cleanup import CHUNK, CleanupWork
 from dbctl.services.cleanup_batches import LARGEST, SMALLEST, TARGET, Batches
 from tests.services import people
@@ -273,3 +273,16 @@ def test_batches_stay_within_their_limits():
     for seconds in [1e-6] * 30:
         held(batches, batches.size, seconds)
     assert batches.size == LARGEST
+
+
+def test_a_failure_after_a_rule_is_done_does_not_say_that_nothing_was_changed(path):
+    many_plays(path, 30)
+    run(
+        path,
+        "insert into refresh_tokens (user_id, token, expires_at) values (1, 'x', '2020-01-01 00:00:00')",
+        "create trigger stay before delete on refresh_tokens begin select raise(abort, 'stay'); end",
+    )
+    error = caught(ConstraintError, lambda: clean(path))
+    assert "stay" in str(error)
+    assert error.hint == "Done before, and staying so: abandoned-plays (30 rows). Run it again for the rest."
+    assert rows(path, "select count(*) from user_game_plays where ended_at is null") == [(0,)]
