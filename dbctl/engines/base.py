@@ -14,6 +14,7 @@ from dbctl.model import Value
 class Capability(Enum):
     """What an engine can do beyond the contract; services ask for these, never for an engine's name."""
 
+    DUMP = "copy all that it stores into a file"  #: it is a ``dumps.Dumps``
     CHECK = "tell whether what it stores is sound"  #: it is a ``Checks``
     EXPLAIN = "tell how it would answer"  #: it is an ``Explains``
     MEASURE = "tell how much room it takes"  #: it is a ``Measures``

@@ -15,6 +15,7 @@ from dbctl import interrupt
 from dbctl.engines.sql import Row
 from dbctl.engines.sqlite.checks import SQLiteChecks
 from dbctl.engines.sqlite.failures import Place, is_busy, translated, unreachable
+from dbctl.engines.sqlite.files import quoted
 from dbctl.engines.sqlite.measures import SQLiteMeasures
 from dbctl.errors import DatabaseMissingError, DbctlError, ValueInvalidError
 
@@ -67,11 +68,10 @@ class SQLiteConnection(SQLiteChecks, SQLiteMeasures):
         return self._connection
 
     def _connect(self, parameters: str) -> None:
-        quoted = str(self.path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
         wait = min(WAIT_SECONDS, self._timeout)
         try:
             self._connection = sqlite3.connect(
-                f"file://{quoted}?{parameters}", uri=True, isolation_level=None, timeout=wait
+                f"file://{quoted(self.path)}?{parameters}", uri=True, isolation_level=None, timeout=wait
             )
         except sqlite3.Error as error:
             raise self._translated(error) from error
