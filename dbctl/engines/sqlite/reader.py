@@ -33,7 +33,9 @@ class SQLiteReader(SQLiteConnection):
     away and read again, at last the shared way. A file that was replaced is noticed and opened anew.
     """
 
-    capabilities = frozenset({Capability.CHECK, Capability.DUMP, Capability.EXPLAIN, Capability.MEASURE})
+    capabilities = frozenset(
+        {Capability.CHECK, Capability.DUMP, Capability.EXPLAIN, Capability.MEASURE, Capability.SCHEMA}
+    )
 
     def __init__(self, path: Path, target: str, *, timeout: float = 5.0) -> None:
         """Open ``path``, waiting at most ``timeout`` seconds whenever somebody else holds a lock."""
@@ -86,13 +88,6 @@ class SQLiteReader(SQLiteConnection):
 
     def dump_size(self) -> int:
         return self.storage().bytes
-
-    def fingerprint(self) -> str:
-        import hashlib  # noqa: PLC0415
-
-        return hashlib.sha256(
-            repr(sorted(self._fetch("select sql from sqlite_master where sql not null", {}))).encode()
-        ).hexdigest()
 
     def proof(self, *, quick: bool) -> Proof:
         """Look into a dump: ``quick`` leaves out whether indexes and tables agree."""
