@@ -77,6 +77,8 @@ class _Loading:
         with closing(
             sqlite3.connect(f"file://{quoted(self._source)}?mode=ro&immutable=1", uri=True)
         ) as source:
+            # Nothing here needs the live schema; without this, one that is damaged would not even tell its mode.
+            live.execute("pragma writable_schema = on")
             (size,) = source.execute("pragma page_size").fetchone()
             (mode,) = self._patiently(lambda: live.execute("pragma journal_mode").fetchone())
             another = mode == "wal" and live.execute("pragma page_size").fetchone() != (size,)
