@@ -174,7 +174,7 @@ class DatabaseMissingError(DbctlError):
     code, exit_status = "database-missing", Exit.UNREACHABLE
     sentence, remedy = (
         "{target}: there is no file {path}",
-        "Check the path in the configuration. Where the app has migrations, dbctl migrate up makes a new one.",
+        "Check the path in the configuration. dbctl backup list shows what can be restored; where the app has migrations, dbctl migrate up makes a new one.",
     )
 
 
@@ -256,6 +256,12 @@ class StoppedError(DbctlError):
 
     code, exit_status = "interrupted", Exit.FAILED
     sentence, remedy = "interrupted ({by})", "What was not committed was rolled back."
+
+
+class RepositoryMissingError(DbctlError):
+    code, exit_status = "repository-missing", Exit.UNREACHABLE
+    sentence = "there is no directory {place} with backups"
+    remedy = "Is it mounted? The first dbctl backup create makes it."
 
 
 class RepositoryFailedError(DbctlError):
@@ -423,7 +429,7 @@ class BackupFailedError(DbctlError):
 class RestoreHalfError(DbctlError):
     code, exit_status = "restore-half", Exit.PARTIAL
     sentence = "{app}: restored {done}; {database} failed ({reason}), and so did the way back: {why}"
-    remedy = "What was there before is in the safety backup {safety}: dbctl restore undo --db {done}"
+    remedy = "{kept}"
 
 
 class ConfirmationMissingError(DbctlError):

@@ -8,13 +8,17 @@ import msgspec
 
 from dbctl.engines import registry
 from dbctl.errors import DbctlError, Exit
-from dbctl.model import Finding, Findings, Value, now
+from dbctl.model import Finding, Findings, Severity, Value, now
 from dbctl.services.apps import App
 from dbctl.services.backup_manifest import Manifest, Member
 from dbctl.services.backups import Repository, Verified
 from dbctl.stores.base import Store
 
+SCHEMA_DIFFERS = "schema-differs"
 BAD = "Do not restore from it; keep it only if there is no other."
+
+
+NONE = "Is it mounted? dbctl backup create makes one."
 
 
 class Checked(Value, frozen=True, kw_only=True):
@@ -59,6 +63,11 @@ def verify(
     found, unread = repository.manifests()
     chosen = [repository.find(name) for name in dict.fromkeys(names)] if names else found
     findings = list[Finding]()
+    if not (found or unread):
+        message = f"there is no backup in {repository.store.place}"
+        findings.append(
+            Finding(target=app.name, severity="error", code="no-backup", message=message, hint=NONE)
+        )
     if not names:
         findings += _without_manifest(app, repository, unread)
     remarks = list[str]()
@@ -128,8 +137,11 @@ def problems(
             continue
         target = f"{manifest.app}/{one.database}"
         for code, what in _of_member(store, manifest, one, sizes.get(one.file), deep=deep, quick=quick):
+            # What is exactly the file that was proven once stays good, however its schema is told today.
+            severity: Severity = "warning" if code == SCHEMA_DIFFERS else "error"
+            hint = BAD if severity == "error" else ""
             message = f"backup {manifest.id}, {one.file}: {what}"
-            yield Finding(target=target, severity="error", code=code, message=message, hint=BAD)
+            yield Finding(target=target, severity=severity, code=code, message=message, hint=hint)
         advance(one.bytes)
 
 
@@ -165,4 +177,4 @@ def _of_content(store: Store, manifest: Manifest, one: Member, *, quick: bool) -
         ]
         yield "rows-differ", f"the rows of {', '.join(tables)} are not as many as the manifest says"
     if not proof.problems and proof.schema != one.schema:
-        yield "schema-differs", "its schema is not the one that the manifest names"
+        yield SCHEMA_DIFFERS, "its schema is not the one that the manifest names"

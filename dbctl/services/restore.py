@@ -195,19 +195,17 @@ class Restoring:
     ) -> None:
         for one in done:
             kept = safety.member(one.database) if safety else None
-            try:
-                if kept is None or safety is None:
-                    raise BackupMissingError(name=one.database, app=self.app, place="what was kept", near="")
-                self._load(safety, kept)
-            except DbctlError as why:
-                raise RestoreHalfError(
-                    app=self.app,
-                    done=one.database,
-                    database=failed.database,
-                    reason=error,
-                    why=why,
-                    safety=safety.id if safety else "(none)",
-                ) from error
+            why, hint = "it was not there before", "Remove it, or restore again once what failed is mended."
+            if kept is not None and safety is not None:
+                try:
+                    self._load(safety, kept)
+                    continue
+                except DbctlError as failure:
+                    why = str(failure)
+                    hint = f"What it held is kept: dbctl restore apply {safety.id} --db {one.database}"
+            raise RestoreHalfError(
+                app=self.app, done=one.database, database=failed.database, reason=error, why=why, kept=hint
+            ) from error
 
     def _record(self, safety: Manifest | None) -> Iterator[Finding]:
         """Record it where the app keeps such records; yield what kept it from being recorded.

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dbctl import durable, interrupt, lockfile
-from dbctl.errors import DiskFullError, RepositoryFailedError, RepositoryUnsafeError
+from dbctl.errors import DiskFullError, RepositoryFailedError, RepositoryMissingError, RepositoryUnsafeError
 from dbctl.stores.base import MARK, Kept, State
 
 #: The last file of a folder: with it, the folder is whole.
@@ -33,7 +33,9 @@ class Directory:
                 for entry in sorted(entries, key=lambda one: one.name):
                     if entry.is_dir(follow_symlinks=False):
                         found[entry.name] = self._state(entry.name)
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            if not self._repository.is_dir():
+                raise RepositoryMissingError(place=self._repository) from error
             return {}
         except OSError as error:
             raise self._failed(error) from error

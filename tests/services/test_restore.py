@@ -22,6 +22,7 @@ from dbctl.errors import (
     DbctlError,
     ReadOnlyError,
     RepositoryFailedError,
+    RestoreHalfError,
     RoomMissingError,
     SameFileError,
     UndoMissingError,
@@ -276,6 +277,63 @@ def test_a_schema_that_changed_since_is_told_so_that_somebody_restarts_the_app(d
     spoil(deployed)
     assert "schema-changed" in [one.code for one in apply(deployed).findings]
     assert "schema-changed" not in [one.code for one in apply(deployed).findings]
+
+
+# Several databases ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """An app of two databases, which are backed up and restored together."""
+    for name in ("one", "two"):
+        run(tmp_path / f"{name}.db", "create table t (x)", f"insert into t values ('{name}')")
+    (tmp_path / "pair.toml").write_text(
+        'schema = "dbctl.profile/1"\nname = "pair"\ntitle = "Pair"\n'
+        '[databases.one]\nengines = ["sqlite"]\nneeds = ["t"]\n[databases.two]\nengines = ["sqlite"]\nneeds = ["t"]\n'
+    )
+    (tmp_path / "dbctl.toml").write_text(
+        '[apps.pair]\nprofile = "pair.toml"\n[apps.pair.databases]\none = "one.db"\ntwo = "two.db"\n'
+        '[apps.pair.backup]\nrepository = "backups"\n'
+    )
+    return tmp_path / "one.db", tmp_path / "two.db"
+
+
+def held_rows(pair):
+    return [rows(path, "select x from t") for path in pair]
+
+
+def test_databases_of_one_app_come_back_together_and_one_of_them_alone(pair):
+    create(pair[0])
+    for path in pair:
+        run(path, "update t set x = 'changed'")
+    apply(pair[0], only="two")
+    assert held_rows(pair) == [[("changed",)], [("two",)]]
+    apply(pair[0])
+    assert held_rows(pair) == [[("one",)], [("two",)]]
+
+
+def test_when_the_second_of_two_databases_fails_the_first_is_put_back(pair):
+    create(pair[0])
+    for path in pair:
+        run(path, "update t set x = 'changed'")
+    with connected(pair[1]) as app:
+        app.execute("begin immediate")
+        caught(BusyError, lambda: apply(pair[0], timeout=0.2))
+        app.execute("rollback")
+    assert held_rows(pair) == [[("changed",)], [("changed",)]]
+    assert len(vault.listed(pair[0]).page.items) == 1
+
+
+def test_when_even_the_way_back_fails_it_says_where_everything_is(pair):
+    create(pair[0])
+    run(pair[1], "update t set x = 'changed'")
+    pair[0].unlink()  # so that there is nothing to put back
+    with connected(pair[1]) as app:
+        app.execute("begin immediate")
+        error = caught(RestoreHalfError, lambda: apply(pair[0], timeout=0.2))
+        app.execute("rollback")
+    assert error.exit_status == 12
+    assert held_rows(pair) == [[("one",)], [("changed",)]]
 
 
 # Traps: each was an experiment in which data was lost without a word ----------------------------------------------
