@@ -12,6 +12,7 @@ from dbctl.model import Finding, Findings, Severity, Value, now
 from dbctl.services.apps import App
 from dbctl.services.backup_manifest import Manifest, Member
 from dbctl.services.backups import Repository, Verified
+from dbctl.services.beside import both
 from dbctl.stores.base import Store
 
 SCHEMA_DIFFERS = "schema-differs"
@@ -155,26 +156,38 @@ def _of_member(
         yield "file-changed", f"it has {size:,} bytes and had {one.bytes:,}"
         return
     try:
-        if store.digest(manifest.id, one.file).sha256 != one.sha256:
-            yield "file-changed", "its content is not what was written (SHA-256)"
-            return
-        if deep and one.form == "dump":
-            yield from _of_content(store, manifest, one, quick=quick)
+        if not deep or one.form == "raw":
+            kept, content = store.digest(manifest.id, one.file), list[tuple[str, str]]()
+        else:
+            kept, content = both(
+                lambda: store.digest(manifest.id, one.file),
+                lambda: _of_content(store, manifest, one, quick=quick),
+            )
     except DbctlError as error:
         yield error.code, str(error)
+        return
+    if kept.sha256 != one.sha256:
+        yield "file-changed", "its content is not what was written (SHA-256)"
+    else:
+        yield from content
 
 
-def _of_content(store: Store, manifest: Manifest, one: Member, *, quick: bool) -> Iterator[tuple[str, str]]:
-    with store.opened(manifest.id, one.file) as path:
-        proof = registry.prove(one.engine, path, f"{manifest.app}/{one.database}", quick=quick)
-    for line in proof.problems:
-        yield "corrupt", line
-    if not proof.problems and proof.tables != one.rows:
+def _of_content(store: Store, manifest: Manifest, one: Member, *, quick: bool) -> list[tuple[str, str]]:
+    try:
+        with store.opened(manifest.id, one.file) as path:
+            proof = registry.prove(one.engine, path, f"{manifest.app}/{one.database}", quick=quick)
+    except DbctlError as error:
+        return [(error.code, str(error))]
+    if proof.problems:
+        return [("corrupt", line) for line in proof.problems]
+    found = []
+    if proof.tables != one.rows:
         tables = [
             name
             for name in sorted(proof.tables.keys() | one.rows.keys())
             if proof.tables.get(name) != one.rows.get(name)
         ]
-        yield "rows-differ", f"the rows of {', '.join(tables)} are not as many as the manifest says"
-    if not proof.problems and proof.schema != one.schema:
-        yield SCHEMA_DIFFERS, "its schema is not the one that the manifest names"
+        found.append(("rows-differ", f"the rows of {', '.join(tables)} are not as many as the manifest says"))
+    if proof.schema != one.schema:
+        found.append((SCHEMA_DIFFERS, "its schema is not the one that the manifest names"))
+    return found
