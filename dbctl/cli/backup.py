@@ -42,7 +42,8 @@ def list_(
 ) -> int:
     """List the backups, the newest first; those that restores made before they began are called safety."""
     with opened(ctx) as found:
-        listed = backups.list_backups(Repository(found, repository), window(limit, offset, sort))
+        wanted = window(limit, offset, sort)
+        listed = backups.list_backups(Repository(found, repository), wanted, database=found.only)
         for name in listed.unread:
             warn(ctx, f"backup {name} has a manifest that cannot be read; dbctl backup verify tells more")
         for name in listed.incomplete:

@@ -73,9 +73,10 @@ def verify(
         findings += _without_manifest(app, repository, unread)
     remarks = list[str]()
     for manifest in chosen:
-        wrong = list(problems(app, repository.store, manifest, deep=deep, advance=advance))
+        only = [app.only] if app.only else []
+        wrong = list(problems(app, repository.store, manifest, deep=deep, advance=advance, databases=only))
         findings += wrong
-        if not any(one.severity == "error" for one in wrong):
+        if not (only or any(one.severity == "error" for one in wrong)):
             try:
                 repository.store.note(manifest.id, msgspec.json.encode(Verified(at=now())).decode())
             except DbctlError as error:  # a repository that may only be read can be verified all the same

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from dbctl.engines import registry
 from dbctl.engines.base import Capability, Checks
@@ -169,8 +169,9 @@ class Restoring:
                 ways.append(self._load(self._manifest, one))
             except BaseException as error:  # also on a signal: half an app must not stay
                 self._put_back(safety, self._members[: len(ways)], one, error)
-                if safety:
-                    self._repository.store.remove(safety.id)  # what it holds is what there is
+                if safety:  # what it holds is what there is; should it stay, it does no harm
+                    with suppress(DbctlError):
+                        self._repository.store.remove(safety.id)
                 raise
         return ways
 
@@ -227,11 +228,21 @@ class Restoring:
     def _look(self, one: Member, before: str) -> Iterator[Finding]:
         """Yield what is to be known once it is there."""
         app, target = self._opened, self._opened.target(one.database)
-        live = app.reader(one.database)
-        if Capability.CHECK in live.capabilities and isinstance(live, Checks):
-            for line in live.damage(quick=True):
-                hint = "dbctl restore undo goes back."
-                yield Finding(target=target, severity="error", code="corrupt", message=line, hint=hint)
+        try:
+            live = app.reader(one.database)
+            lines = (
+                live.damage(quick=True)
+                if Capability.CHECK in live.capabilities and isinstance(live, Checks)
+                else ()
+            )
+        except DbctlError as error:  # it was done all the same, and must not end as if it were not
+            message = f"it was restored, but could not be looked at afterwards: {error}"
+            hint = "dbctl integrity check does that."
+            yield Finding(target=target, severity="warning", code=error.code, message=message, hint=hint)
+            lines = ()
+        for line in lines:
+            hint = "dbctl restore undo goes back."
+            yield Finding(target=target, severity="error", code="corrupt", message=line, hint=hint)
         if before and before != one.schema:
             yield Finding(
                 target=target,

@@ -68,7 +68,7 @@ class Directory:
     def files(self, folder: str) -> Mapping[str, int]:
         top, found = self._root / folder, {}
         try:
-            for where, _folders, names in os.walk(top):
+            for where, _folders, names in os.walk(top, onerror=_raise):
                 for name in names:
                     path = Path(where, name)
                     told = path.lstat()
@@ -199,6 +199,10 @@ class Filling:
         self.whole = True
         (self._path / MARK).unlink()
         durable.sync_directory(self._path)
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _kept(path: Path) -> Kept:
