@@ -181,6 +181,16 @@ def test_an_answer_is_what_its_schema_promises(
     Draft202012Validator(schema).validate(told)
 
 
+@pytest.mark.parametrize("line", LINES)
+def test_an_answer_is_given_as_a_table_too(line: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = said(line, here)
+    capsys.readouterr()
+    status = main(words)
+    told = capsys.readouterr()
+    assert (status, told.err) == (0, "")
+    assert "\x1b" not in told.out
+
+
 @pytest.mark.parametrize("line", ["users show nobody", "users list --sort nonsense", "settings get no.such"])
 def test_a_failure_is_what_its_schema_promises(
     line: str, here: Path, capsys: pytest.CaptureFixture[str]
