@@ -173,6 +173,12 @@ class CutOffWriteError(DbctlError):
     remedy = "Start the program that owns it; or, if dbctl may write it, run this as a user who may write its files."
 
 
+class ChangesLeftError(UnreachableError):
+    code, exit_status = "changes-left", Exit.UNREACHABLE
+    sentence = "{target} was not read: a program that was killed left changes in {file}, and to read them a file has to be made beside it"
+    remedy = "Start the program that owns it, which takes them in; or read it with a command that may leave a file, such as dbctl stats overview."
+
+
 class NotADatabaseError(DbctlError):
     code, exit_status = "not-a-database", Exit.UNSOUND
     sentence, remedy = (

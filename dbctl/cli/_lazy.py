@@ -23,6 +23,7 @@ GROUPS = {
     "init": "Find an app's databases and write dbctl.toml.",
     "demo": "Build sample data to try dbctl on.",
     "apps": "Configured apps and what dbctl knows of them.",
+    "doctor": "What to know before trusting a deployment.",
     "users": "Users of the app.",
     "roles": "Roles and their permissions.",
     "settings": "Settings of the app, and of one user.",
@@ -35,7 +36,7 @@ GROUPS = {
 }
 
 #: Those that are a command of their own and no group.
-COMMANDS = frozenset({"init", "demo", "search"})
+COMMANDS = frozenset({"init", "demo", "doctor", "search"})
 
 
 class LazyGroup(TyperGroup):

@@ -18,7 +18,7 @@ from dbctl.cli import completions
 from dbctl.cli._options import share
 from dbctl.cli.main import app
 from dbctl.errors import DbctlError, Exit, StoppedError
-from dbctl.model import Findings, Page, Plan, Planned
+from dbctl.model import Examined, Findings, Page, Plan, Planned
 from dbctl.render.envelope import schema as schema_name
 from dbctl.services import (
     cleanup,
@@ -57,6 +57,7 @@ ANSWERS: Mapping[str, tuple[Any, ...]] = {
     "apps list": (Page[inventory.AppListed],),
     "apps show": (inventory.ProfileShown,),
     "apps check": (Findings,),
+    "doctor": (Examined,),
     "users list": (Page[User],),
     "users show": (users.UserShown, Page[users.UserShown]),
     "users create": (user_creation.UserCreated, Planned),

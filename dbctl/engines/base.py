@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from enum import Enum
+from pathlib import Path
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from dbctl.model import Value
@@ -326,6 +327,7 @@ class Storage(Value, frozen=True, kw_only=True):
     freelist_pages: int  #: pages that hold nothing
     wal_bytes: int  #: changes that stand beside the file, or their room
     journal_mode: str
+    shares_memory: bool  #: its users share memory, which only those on one machine can
     tables: int
 
 
@@ -358,6 +360,17 @@ class Holder(Value, frozen=True, kw_only=True):
     command: str
     owner: str
     mode: Literal["write", "read", "open"]  #: the lock that it holds now; open: none
+
+
+class Housing(Value, frozen=True, kw_only=True):
+    """The files in which a database is kept, told without opening it."""
+
+    file: Path  #: the database itself, links followed; it may be missing
+    beside: Sequence[Path]  #: further ones that belong to it and are there
+    waiting_bytes: int  #: changes that stand beside the file, or their room
+    left: bool  #: changes stand there, and no process is seen that has the database open
+    settle: Sequence[str]  #: the command that brings what stands beside into the file
+    shrink: Sequence[str]  #: the command that gives back the room of pages that hold nothing
 
 
 class Script(Value, frozen=True, kw_only=True):

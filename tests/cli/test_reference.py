@@ -28,6 +28,8 @@ LINES = [
     "apps list",
     "apps show",
     "apps check",
+    "doctor",
+    "doctor --all-apps",
     "users list",
     "users show admin",
     "users show admin eve",
