@@ -84,6 +84,24 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'migrate up:--migrations') wanted='@directory' ;;
         'migrate new:--migrations') wanted='@directory' ;;
         'migrate verify:--migrations') wanted='@directory' ;;
+        'backup create:--repository') wanted='@directory' ;;
+        'backup list:--repository') wanted='@directory' ;;
+        'backup list:--limit') wanted='' ;;
+        'backup list:--offset') wanted='' ;;
+        'backup list:--sort') wanted='' ;;
+        'backup show:--repository') wanted='@directory' ;;
+        'backup verify:--repository') wanted='@directory' ;;
+        'backup prune:--keep-last') wanted='' ;;
+        'backup prune:--keep-hourly') wanted='' ;;
+        'backup prune:--keep-daily') wanted='' ;;
+        'backup prune:--keep-weekly') wanted='' ;;
+        'backup prune:--keep-monthly') wanted='' ;;
+        'backup prune:--keep-yearly') wanted='' ;;
+        'backup prune:--keep-within') wanted='' ;;
+        'backup prune:--repository') wanted='@directory' ;;
+        'restore preview:--repository') wanted='@directory' ;;
+        'restore apply:--repository') wanted='@directory' ;;
+        'restore undo:--repository') wanted='@directory' ;;
         'integrity check:--table') wanted='' ;;
         'stats overview:--limit') wanted='' ;;
         'stats overview:--offset') wanted='' ;;
@@ -137,6 +155,8 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'roles') path=$next; count=0; return 0 ;;
         'settings') path=$next; count=0; return 0 ;;
         'migrate') path=$next; count=0; return 0 ;;
+        'backup') path=$next; count=0; return 0 ;;
+        'restore') path=$next; count=0; return 0 ;;
         'integrity') path=$next; count=0; return 0 ;;
         'stats') path=$next; count=0; return 0 ;;
         'sessions') path=$next; count=0; return 0 ;;
@@ -182,6 +202,14 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'migrate up') path=$next; count=0; return 0 ;;
         'migrate new') path=$next; count=0; return 0 ;;
         'migrate verify') path=$next; count=0; return 0 ;;
+        'backup create') path=$next; count=0; return 0 ;;
+        'backup list') path=$next; count=0; return 0 ;;
+        'backup show') path=$next; count=0; return 0 ;;
+        'backup verify') path=$next; count=0; return 0 ;;
+        'backup prune') path=$next; count=0; return 0 ;;
+        'restore preview') path=$next; count=0; return 0 ;;
+        'restore apply') path=$next; count=0; return 0 ;;
+        'restore undo') path=$next; count=0; return 0 ;;
         'integrity check') path=$next; count=0; return 0 ;;
         'integrity cross') path=$next; count=0; return 0 ;;
         'stats overview') path=$next; count=0; return 0 ;;
@@ -219,7 +247,7 @@ _dbctl() {
     done
     [[ -n $option && $current == "=" ]] && current=
     case "$path" in
-        '') children='init demo apps doctor users roles settings migrate integrity stats sessions search completions'; flags='--version' ;;
+        '') children='init demo apps doctor users roles settings migrate backup restore integrity stats sessions search completions'; flags='--version' ;;
         'init') children=''; flags='--protected --dry-run -n' ;;
         'demo') children=''; flags='--games --users --plays --seed --dry-run -n' ;;
         'apps') children='list show check'; flags='' ;;
@@ -268,6 +296,16 @@ _dbctl() {
         'migrate up') children=''; flags='--to --migrations --dry-run -n' ;;
         'migrate new') children=''; flags='--migrations --dry-run -n' ;;
         'migrate verify') children=''; flags='--migrations' ;;
+        'backup') children='create list show verify prune'; flags='' ;;
+        'backup create') children=''; flags='--repository --dry-run -n' ;;
+        'backup list') children=''; flags='--repository --limit --offset --sort' ;;
+        'backup show') children=''; flags='--repository' ;;
+        'backup verify') children=''; flags='--deep --repository' ;;
+        'backup prune') children=''; flags='--keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --repository --dry-run -n' ;;
+        'restore') children='preview apply undo'; flags='' ;;
+        'restore preview') children=''; flags='--repository' ;;
+        'restore apply') children=''; flags='--repository --dry-run -n' ;;
+        'restore undo') children=''; flags='--repository --dry-run -n' ;;
         'integrity') children='check cross'; flags='' ;;
         'integrity check') children=''; flags='--quick --table' ;;
         'integrity cross') children=''; flags='' ;;

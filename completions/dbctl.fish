@@ -7,11 +7,11 @@ function __dbctl_at -d 'Whether the words so far name the command $argv[1], with
     for word in (commandline -opc)[2..-1]
         if test $skip = 1
             set skip 0
-        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --timeout --games --users --plays --seed --role --inactive --filter --limit --offset --sort --id --email --name --set --password-file --existing --description --priority --permission --category --user --mode --migrations --to --table --action --resource --since --state --rule --older-than --query --with
+        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --timeout --games --users --plays --seed --role --inactive --filter --limit --offset --sort --id --email --name --set --password-file --existing --description --priority --permission --category --user --mode --migrations --to --repository --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --table --action --resource --since --state --rule --older-than --query --with
             set skip 1
         else if string match -q -- '-*' $word
             continue
-        else if contains -- (string join ' ' $path $word) 'init' 'demo' 'apps' 'doctor' 'users' 'roles' 'settings' 'migrate' 'integrity' 'stats' 'sessions' 'search' 'completions' 'apps list' 'apps show' 'apps check' 'users list' 'users show' 'users create' 'users ensure' 'users update' 'users delete' 'users set-password' 'users set-role' 'users activate' 'users deactivate' 'users unlock' 'users check-password' 'users import' 'users export' 'roles list' 'roles show' 'roles create' 'roles update' 'roles delete' 'roles grant' 'roles revoke' 'roles matrix' 'roles permissions' 'roles can' 'settings list' 'settings get' 'settings set' 'settings reset' 'settings validate' 'settings export' 'settings diff' 'settings apply' 'migrate status' 'migrate plan' 'migrate up' 'migrate new' 'migrate verify' 'integrity check' 'integrity cross' 'stats overview' 'stats tables' 'stats user' 'stats activity' 'stats locks' 'stats reports' 'stats run' 'sessions list' 'sessions revoke' 'sessions cleanup' 'completions show' 'completions install'
+        else if contains -- (string join ' ' $path $word) 'init' 'demo' 'apps' 'doctor' 'users' 'roles' 'settings' 'migrate' 'backup' 'restore' 'integrity' 'stats' 'sessions' 'search' 'completions' 'apps list' 'apps show' 'apps check' 'users list' 'users show' 'users create' 'users ensure' 'users update' 'users delete' 'users set-password' 'users set-role' 'users activate' 'users deactivate' 'users unlock' 'users check-password' 'users import' 'users export' 'roles list' 'roles show' 'roles create' 'roles update' 'roles delete' 'roles grant' 'roles revoke' 'roles matrix' 'roles permissions' 'roles can' 'settings list' 'settings get' 'settings set' 'settings reset' 'settings validate' 'settings export' 'settings diff' 'settings apply' 'migrate status' 'migrate plan' 'migrate up' 'migrate new' 'migrate verify' 'backup create' 'backup list' 'backup show' 'backup verify' 'backup prune' 'restore preview' 'restore apply' 'restore undo' 'integrity check' 'integrity cross' 'stats overview' 'stats tables' 'stats user' 'stats activity' 'stats locks' 'stats reports' 'stats run' 'sessions list' 'sessions revoke' 'sessions cleanup' 'completions show' 'completions install'
             set -a path $word
         else
             set count (math $count + 1)
@@ -31,6 +31,8 @@ complete -c dbctl -n '__dbctl_at \'\'' -f -a 'users' -d 'Users of the app'
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'roles' -d 'Roles and their permissions'
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'settings' -d 'Settings of the app, and of one user'
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'migrate' -d 'Migrations of the schema'
+complete -c dbctl -n '__dbctl_at \'\'' -f -a 'backup' -d 'Backups: make, list, verify, prune'
+complete -c dbctl -n '__dbctl_at \'\'' -f -a 'restore' -d 'Bring a backup back, and undo that'
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'integrity' -d 'Whether the databases are sound and agree'
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'stats' -d 'Figures: room, rows, activity, locks, reports'
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'sessions' -d 'Sessions of users, and rows that have had their day'
@@ -76,6 +78,14 @@ complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'plan' -d 'Print the SQL tha
 complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'up' -d 'Run the pending migrations, each in one transaction with its row in…'
 complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'new' -d 'Begin a migration: the next number, a safe name, and a header; prints…'
 complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'verify' -d 'Compare the files with the ledger, and look into the files; exit 4 on…'
+complete -c dbctl -n '__dbctl_at \'backup\'' -f -a 'create' -d 'Copy the app\'s databases, each at one moment, while the app writes;…'
+complete -c dbctl -n '__dbctl_at \'backup\'' -f -a 'list' -d 'List the backups, the newest first; those that restores made before…'
+complete -c dbctl -n '__dbctl_at \'backup\'' -f -a 'show' -d 'Show one backup and what it holds'
+complete -c dbctl -n '__dbctl_at \'backup\'' -f -a 'verify' -d 'Read backups whole and compare them with what was written; exit 4 on…'
+complete -c dbctl -n '__dbctl_at \'backup\'' -f -a 'prune' -d 'Delete the backups that no rule keeps; without options, the…'
+complete -c dbctl -n '__dbctl_at \'restore\'' -f -a 'preview' -d 'Show what a restore would change: rows of each table now and then,…'
+complete -c dbctl -n '__dbctl_at \'restore\'' -f -a 'apply' -d 'Replace what the databases hold by a backup, in one transaction each'
+complete -c dbctl -n '__dbctl_at \'restore\'' -f -a 'undo' -d 'Go back to what was there before the last restore; a second undo…'
 complete -c dbctl -n '__dbctl_at \'integrity\'' -f -a 'check' -d 'Look for damage, for rows that point to nothing, and for what is…'
 complete -c dbctl -n '__dbctl_at \'integrity\'' -f -a 'cross' -d 'Look for rows whose other half is missing in another database, and…'
 complete -c dbctl -n '__dbctl_at \'stats\'' -f -a 'overview' -d 'Show how much room each database takes; causes no checkpoint'
@@ -209,6 +219,29 @@ complete -c dbctl -n '__dbctl_at \'migrate up\'' -l dry-run -s n -d 'Show the pl
 complete -c dbctl -n '__dbctl_at \'migrate new\'' -l migrations -x -a '(__fish_complete_directories)' -d 'Folder of the migrations, in place of the configured one'
 complete -c dbctl -n '__dbctl_at \'migrate new\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'migrate verify\'' -l migrations -x -a '(__fish_complete_directories)' -d 'Folder of the migrations, in place of the configured one'
+complete -c dbctl -n '__dbctl_at \'backup create\'' -l repository -x -a '(__fish_complete_directories)' -d 'Where the backups are, in place of the configured one'
+complete -c dbctl -n '__dbctl_at \'backup create\'' -l dry-run -s n -d 'Show the plan and change nothing'
+complete -c dbctl -n '__dbctl_at \'backup list\'' -l repository -x -a '(__fish_complete_directories)' -d 'Where the backups are, in place of the configured one'
+complete -c dbctl -n '__dbctl_at \'backup list\'' -l limit -x -d 'At most so many rows'
+complete -c dbctl -n '__dbctl_at \'backup list\'' -l offset -x -d 'Rows to skip first'
+complete -c dbctl -n '__dbctl_at \'backup list\'' -l sort -x -d 'Column to sort by; -COLUMN or COLUMN:desc for descending'
+complete -c dbctl -n '__dbctl_at \'backup show\'' -l repository -x -a '(__fish_complete_directories)' -d 'Where the backups are, in place of the configured one'
+complete -c dbctl -n '__dbctl_at \'backup verify\'' -l deep -d 'Open each, check it through, and count its rows'
+complete -c dbctl -n '__dbctl_at \'backup verify\'' -l repository -x -a '(__fish_complete_directories)' -d 'Where the backups are, in place of the configured one'
+complete -c dbctl -n '__dbctl_at \'backup prune\'' -l keep-last -x -d 'Keep the N newest'
+complete -c dbctl -n '__dbctl_at \'backup prune\'' -l keep-hourly -x -d 'Keep the newest of each of the last N hours that have one'
+complete -c dbctl -n '__dbctl_at \'backup prune\'' -l keep-daily -x -d 'Keep the same by days'
+complete -c dbctl -n '__dbctl_at \'backup prune\'' -l keep-weekly -x -d 'Keep the same by weeks'
+complete -c dbctl -n '__dbctl_at \'backup prune\'' -l keep-monthly -x -d 'Keep the same by months'
+complete -c dbctl -n '__dbctl_at \'backup prune\'' -l keep-yearly -x -d 'Keep the same by years'
+complete -c dbctl -n '__dbctl_at \'backup prune\'' -l keep-within -x -d 'Keep all that are so much older than the newest'
+complete -c dbctl -n '__dbctl_at \'backup prune\'' -l repository -x -a '(__fish_complete_directories)' -d 'Where the backups are, in place of the configured one'
+complete -c dbctl -n '__dbctl_at \'backup prune\'' -l dry-run -s n -d 'Show the plan and change nothing'
+complete -c dbctl -n '__dbctl_at \'restore preview\'' -l repository -x -a '(__fish_complete_directories)' -d 'Where the backups are, in place of the configured one'
+complete -c dbctl -n '__dbctl_at \'restore apply\'' -l repository -x -a '(__fish_complete_directories)' -d 'Where the backups are, in place of the configured one'
+complete -c dbctl -n '__dbctl_at \'restore apply\'' -l dry-run -s n -d 'Show the plan and change nothing'
+complete -c dbctl -n '__dbctl_at \'restore undo\'' -l repository -x -a '(__fish_complete_directories)' -d 'Where the backups are, in place of the configured one'
+complete -c dbctl -n '__dbctl_at \'restore undo\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'integrity check\'' -l quick -d 'Leave out what takes long: whether indexes and tables agree'
 complete -c dbctl -n '__dbctl_at \'integrity check\'' -l table -x -d 'Only this table'
 complete -c dbctl -n '__dbctl_at \'stats overview\'' -l limit -x -d 'At most so many rows'

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -21,6 +22,7 @@ from dbctl.errors import (
     UrlInvalidError,
     UsageError,
 )
+from dbctl.model import read_span
 from dbctl.url import Url
 
 FILE_NAME = "dbctl.toml"
@@ -30,7 +32,30 @@ UNNAMED_APP = "app"
 #: Takes where in the file something is wrong, and why.
 Complain = Callable[[Sequence[toml.Key], str], None]
 
+#: How many backups a rule may keep.
+Count = Annotated[int, msgspec.Meta(ge=0, le=100_000)]
+
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+class Keep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which backups stay: of each kind of time, the newest of so many that have any. Nothing said: no rule."""
+
+    last: Count = 0  #: the newest ones, whatever their time
+    hourly: Count = 0
+    daily: Count = 0
+    weekly: Count = 0
+    monthly: Count = 0
+    yearly: Count = 0
+    within: str = ""  #: all that are at most so much older than the newest: ``30d``
+
+
+class BackupConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[apps.NAME.backup]``."""
+
+    repository: str
+    keep: Keep = Keep()
+    max_age: str = ""  #: ``26h``: an older newest backup is overdue
 
 
 class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,6 +65,7 @@ class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     protected: bool = False
     databases: dict[str, str] = {}
     migrations: dict[str, str] = {}
+    backup: BackupConfig | None = None
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -54,6 +80,7 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
     protected: bool
     databases: Mapping[str, Url]
     migrations: Mapping[str, Path]
+    backup: BackupConfig | None = None
     folder: Path  #: what relative paths are relative to
 
 
@@ -183,8 +210,24 @@ def _resolved(name: str, app: AppConfig, folder: Path, complain: Complain) -> Ap
         protected=app.protected,
         databases=databases,
         migrations=migrations,
+        backup=_backup(app.backup, ("apps", name, "backup"), complain),
         folder=folder,
     )
+
+
+def _backup(told: BackupConfig | None, at: Sequence[toml.Key], complain: Complain) -> BackupConfig | None:
+    if told is None:
+        return None
+    for key, text in (((*at, "max_age"), told.max_age), ((*at, "keep", "within"), told.keep.within)):
+        try:
+            if text:
+                read_span(text)
+        except ValueError:
+            complain(key, f"{text!r} is no length of time; write 26h, 30d or 1y")
+    if not told.repository:
+        complain((*at, "repository"), "it is empty")
+    repository = _filled(told.repository, (*at, "repository"), complain)
+    return msgspec.structs.replace(told, repository=repository)
 
 
 def _filled(text: str, at: Sequence[toml.Key], complain: Complain) -> str:

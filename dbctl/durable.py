@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -9,7 +10,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from dbctl import interrupt
 from dbctl.errors import FileExistsAlreadyError, FileFailedError
+
+#: Bytes that are read at a time.
+BLOCK = 1 << 20
 
 
 @contextmanager
@@ -57,6 +62,58 @@ def written_whole(path: Path, *, mode: int = 0o600, replace: bool = False) -> It
 def is_regular(path: Path) -> bool:
     """Whether a file is there, and can be looked at: ``Path.is_file`` fails where a directory may not be entered."""
     return os.path.isfile(path)  # noqa: PTH113 - as said
+
+
+def is_full(error: OSError) -> bool:
+    """Whether it failed because there is no room: on the disk, in the quota, or in what the process may write."""
+    return error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def digest(path: Path) -> tuple[int, str]:
+    """Return the bytes of a file and their SHA-256; a symbolic link is not followed.
+
+    Raises:
+        OSError: it cannot be read.
+        Interrupted: a signal came.
+    """
+    import hashlib  # noqa: PLC0415 - loads a library, and only backups want it
+
+    made, size = hashlib.sha256(), 0
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb", buffering=0) as file:
+        while block := file.read(BLOCK):
+            interrupt.check()
+            made.update(block)
+            size += len(block)
+    return size, made.hexdigest()
+
+
+def copied(source: Path, destination: Path) -> None:
+    """Copy a file as it is into a new one, mode 0600, and sync it; half a copy does not stay.
+
+    Raises:
+        OSError: it cannot be read, or written.
+        Interrupted: a signal came.
+    """
+    descriptor = os.open(destination, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb", buffering=0) as file, source.open("rb", buffering=0) as read:
+            while block := read.read(BLOCK):
+                interrupt.check()
+                file.write(block)
+            os.fsync(file.fileno())
+    except BaseException:  # also on a signal, as above
+        with suppress(OSError):
+            destination.unlink()
+        raise
+
+
+def sync_file(path: Path) -> None:
+    """Make the content of a file durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def sync_directory(path: Path) -> None:

@@ -133,6 +133,22 @@ class NotSupportedError(DbctlError):
     sentence, remedy = "{what} is not possible with {by}", "{instead}"
 
 
+class RepositoryUnsetError(DbctlError):
+    code, exit_status = "repository-unset", Exit.USAGE
+    sentence = "nothing says where the backups of {app} are kept"
+    remedy = (
+        'Set repository = "DIR" under [apps.{app}.backup] in the configuration, or give --repository DIR.'
+    )
+
+
+class RetentionUnsetError(DbctlError):
+    code, exit_status = "retention-unset", Exit.USAGE
+    sentence = "nothing says which backups of {app} to keep"
+    remedy = (
+        "Set keep = {{ last = 7, daily = 14 }} under [apps.{app}.backup], or give --keep-last 7 and the like."
+    )
+
+
 class AbilityMissingError(DbctlError):
     code, exit_status = "ability-missing", Exit.USAGE
     sentence = "{app} ({profile}) has no {ability}"
@@ -209,6 +225,14 @@ class DiskFullError(DbctlError):
     sentence, remedy = "{target}: the disk is full", "Nothing was changed. Free some space and run it again."
 
 
+class RoomMissingError(DbctlError):
+    """Facts: ``place``, and in bytes ``need`` and ``room``."""
+
+    code, exit_status = "room-missing", Exit.FAILED
+    sentence = "{place} has room for {room:,} bytes, and {need:,} are needed"
+    remedy = "Nothing was changed. Free some space and run it again."
+
+
 class QueryFailedError(DbctlError):
     code, exit_status = "query-failed", Exit.FAILED
     sentence, remedy = (
@@ -238,6 +262,12 @@ class StoppedError(DbctlError):
 
     code, exit_status = "interrupted", Exit.FAILED
     sentence, remedy = "interrupted ({by})", "What was not committed was rolled back."
+
+
+class RepositoryFailedError(DbctlError):
+    code, exit_status = "repository-failed", Exit.UNREACHABLE
+    sentence = "the backups in {place} cannot be reached: {reason}"
+    remedy = "Check that it is mounted, its owner and its mode. No backup was touched."
 
 
 class FileMissingError(DbctlError):
@@ -315,6 +345,17 @@ class MigrationMissingError(DbctlError):
     sentence, remedy = "{folder} has no migration {name!r}", "dbctl migrate status shows them.{near}"
 
 
+class UndoMissingError(DbctlError):
+    code, exit_status = "undo-missing", Exit.NOT_FOUND
+    sentence = "no restore of {app} can be undone: {place} holds no safety backup"
+    remedy = "dbctl backup list shows what it holds."
+
+
+class BackupMissingError(DbctlError):
+    code, exit_status = "backup-missing", Exit.NOT_FOUND
+    sentence, remedy = "no backup {name!r} of {app} in {place}", "dbctl backup list shows them.{near}"
+
+
 # Refusals --------------------------------------------------------------------------------------------------------
 
 
@@ -351,6 +392,44 @@ class BuiltInRoleError(DbctlError):
         "role {name!r} is built into {profile}",
         "Nothing was changed. Create a role of your own beside it.",
     )
+
+
+class SameFileError(DbctlError):
+    code, exit_status = "same-file", Exit.REFUSED
+    sentence = "{path} is the database itself, under this or another name"
+    remedy = "Nothing was changed. Restore from a file of its own."
+
+
+class RepositoryUnsafeError(DbctlError):
+    code, exit_status = "repository-unsafe", Exit.REFUSED
+    sentence = "others may write into {place} (mode {mode}), and so exchange backups"
+    remedy = "Nothing was changed. chmod go-w {place}"
+
+
+class RepositoryUnreadError(DbctlError):
+    code, exit_status = "repository-unread", Exit.UNSOUND
+    sentence = "{place}: {names} cannot be read, so nothing tells what may go"
+    remedy = "Nothing was deleted. dbctl backup verify tells more; move what is damaged elsewhere."
+
+
+class BackupUnsoundError(DbctlError):
+    code, exit_status = "backup-unsound", Exit.UNSOUND
+    sentence = "backup {id} of {app} is not sound: {reason}"
+    remedy = "Nothing was changed. dbctl backup verify looks over all of them."
+
+
+class BackupFailedError(DbctlError):
+    code, exit_status = "backup-failed", Exit.UNSOUND
+    sentence = "{target} could not be backed up: the copy is not sound ({reason})"
+    remedy = (
+        "No backup was made; earlier ones are as they were. dbctl integrity check tells more of the database."
+    )
+
+
+class RestoreHalfError(DbctlError):
+    code, exit_status = "restore-half", Exit.PARTIAL
+    sentence = "{app}: restored {done}; {database} failed ({reason}), and so did the way back: {why}"
+    remedy = "What was there before is in the safety backup {safety}: dbctl restore undo --db {done}"
 
 
 class ConfirmationMissingError(DbctlError):

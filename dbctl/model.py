@@ -33,6 +33,16 @@ class Done(Value, frozen=True, kw_only=True):
         """Whether it holds what is said only this once, such as a password that dbctl made up."""
         return False
 
+    @property
+    def remarks(self) -> Sequence[str]:
+        """What somebody has to know though it was done; said into a pipe, too."""
+        return ()
+
+    @property
+    def exit_status(self) -> int:
+        """How the command ends; other than 0 where it was done and something is wrong all the same."""
+        return 0
+
 
 class Secret:
     """Text that never shows itself: only ``reveal`` gives it, at the call that needs it."""

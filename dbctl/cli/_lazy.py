@@ -28,6 +28,8 @@ GROUPS = {
     "roles": "Roles and their permissions.",
     "settings": "Settings of the app, and of one user.",
     "migrate": "Migrations of the schema.",
+    "backup": "Backups: make, list, verify, prune.",
+    "restore": "Bring a backup back, and undo that.",
     "integrity": "Whether the databases are sound and agree.",
     "stats": "Figures: room, rows, activity, locks, reports.",
     "sessions": "Sessions of users, and rows that have had their day.",

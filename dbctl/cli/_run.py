@@ -23,7 +23,7 @@ from dbctl.errors import (
     ValueInvalidError,
 )
 from dbctl.interrupt import Interrupted
-from dbctl.model import Plan, Planned, Secret
+from dbctl.model import Done, Plan, Planned, Secret
 from dbctl.render import answer, out
 from dbctl.render.grid import blocks
 from dbctl.render.look import Format
@@ -136,8 +136,12 @@ def change(
 
 
 def _emit_done(ctx: typer.Context, result: object, *, target: str | None, notes: Sequence[str]) -> int:
-    changed = bool(getattr(result, "changed", True))
-    return emit(ctx, result, target=target, notes=notes if changed else ())
+    changed, status = bool(getattr(result, "changed", True)), 0
+    if isinstance(result, Done):
+        status = result.exit_status
+        for text in result.remarks:
+            warn(ctx, text)
+    return emit(ctx, result, status=status, target=target, notes=notes if changed else ())
 
 
 def _agree(ctx: typer.Context, plan: Plan, *, word: str) -> None:
@@ -262,8 +266,8 @@ def read_logins(words: Sequence[str]) -> list[str]:
 
 
 def progress(
-    ctx: typer.Context, label: str, total: int | None
-) -> AbstractContextManager[Callable[[int], None]]:
+    ctx: typer.Context, label: str, total: float | None
+) -> AbstractContextManager[Callable[[float], None]]:
     """Show how far long work has come, on a terminal and after two seconds; gives ``advance(n)``."""
     from dbctl.render.progress import progress as shown  # noqa: PLC0415 - only long work wants it
 

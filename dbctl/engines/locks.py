@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import fcntl
-import json
 import os
 import stat
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from dbctl import interrupt
+from dbctl import lockfile
 from dbctl.engines.base import Holder
-from dbctl.errors import BusyError, NotSupportedError, UnreachableError
-from dbctl.model import now
-
-#: Seconds between two tries for a lock; short, so that signals are heard.
-RETRY_SECONDS = 0.05
+from dbctl.errors import NotSupportedError, UnreachableError
 
 
 @contextmanager
 def write_lock(path: Path, target: str, purpose: str, *, timeout: float) -> Iterator[None]:
     """Hold the lock of all dbctl writers on the database file ``path``, in a file of its own beside it.
-
-    The lock is the kernel's (``flock``), so it ends with its process whatever happens; the file stays, because
-    removing it would let two processes hold locks on two files of one name. Its text names the holder.
 
     Raises:
         BusyError: another dbctl held it for all of ``timeout`` seconds.
@@ -39,39 +29,16 @@ def write_lock(path: Path, target: str, purpose: str, *, timeout: float) -> Iter
         )
 
     try:
-        descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise refused(error.strerror or str(error)) from error
-    try:
-        _share_like(path, descriptor, refused)
-        deadline = time.monotonic() + timeout
-        while not _taken(descriptor, refused):
-            interrupt.check()
-            if time.monotonic() >= deadline:
-                raise BusyError(target=target, holder=_told(beside), waited=f"{timeout:g}")
-            time.sleep(RETRY_SECONDS)
-        told = {
-            "pid": os.getpid(),
-            "host": os.uname().nodename,
-            "command": purpose,
-            "since": now().isoformat(),
-        }
-        with suppress(OSError):  # on a full disk the lock holds, but does not tell whose it is
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, json.dumps(told).encode(), 0)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _taken(descriptor: int, refused: Callable[[str], UnreachableError]) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:  # a file system without locks
-        raise refused(error.strerror or str(error)) from error
-    return True
+        with lockfile.exclusive(
+            beside,
+            target,
+            purpose,
+            timeout=timeout,
+            prepare=lambda opened: _share_like(path, opened, refused),
+        ):
+            yield
+    except lockfile.CannotLockError as error:
+        raise refused(str(error)) from error
 
 
 def _share_like(path: Path, descriptor: int, refused: Callable[[str], UnreachableError]) -> None:
@@ -83,7 +50,7 @@ def _share_like(path: Path, descriptor: int, refused: Callable[[str], Unreachabl
     if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
         raise refused("it is not a file of its own")
     try:
-        like = path.stat()
+        like = (path if path.exists() else path.parent).stat()  # a restore may bring back what is missing
         if os.geteuid() == 0 and (found.st_uid, found.st_gid) != (like.st_uid, like.st_gid):
             os.fchown(descriptor, like.st_uid, like.st_gid)
         mode = 0o600 | (like.st_mode & 0o060 if os.fstat(descriptor).st_gid == like.st_gid else 0)
@@ -91,14 +58,6 @@ def _share_like(path: Path, descriptor: int, refused: Callable[[str], Unreachabl
             os.fchmod(descriptor, mode)
     except OSError as error:
         raise refused(error.strerror or str(error)) from error
-
-
-def _told(lock: Path) -> str:
-    try:
-        told = json.loads(lock.read_text())
-        return f" by dbctl {told['command']} (pid {told['pid']} on {told['host']}, since {told['since']})"
-    except (OSError, ValueError, KeyError, TypeError):  # it is being written, or was never
-        return " by another dbctl"
 
 
 def holder_of(path: Path) -> str:

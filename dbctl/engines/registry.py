@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
 from dbctl.engines.base import Holder, Housing, Readable, Script, Writable
-from dbctl.errors import DatabaseMissingError, NotSupportedError
+from dbctl.engines.dumps import Loaded, Progress, Proof, silent
+from dbctl.errors import DatabaseMissingError, NotSupportedError, RoomMissingError
 from dbctl.url import Url
 
 
@@ -66,6 +68,80 @@ def holders(url: Url, target: str) -> Sequence[Holder]:
     if not os.path.lexists(path):
         raise DatabaseMissingError(target=target, path=path)
     return locks.holders_of(path)
+
+
+def write_lock(url: Url, target: str, purpose: str, *, timeout: float) -> AbstractContextManager[None]:
+    """Keep every other dbctl from writing the database at ``url``, also where none is or it cannot be opened.
+
+    Raises:
+        BusyError: another dbctl held it for all of ``timeout`` seconds.
+    """
+    from dbctl.engines import locks  # noqa: PLC0415 - as above
+
+    path = Path(os.path.realpath(_file(url, target)))
+    return locks.write_lock(path, target, purpose, timeout=timeout)
+
+
+def files(url: Url, target: str) -> Sequence[Path]:
+    """Return the files that hold the database at ``url`` now; none where none is. Nothing is opened."""
+    from dbctl.engines.sqlite import load as loading  # noqa: PLC0415 - as above
+
+    return loading.files_of(_file(url, target))
+
+
+def want_room(url: Url, target: str, need: int) -> None:
+    """Look whether a change of ``need`` bytes fits beside the database at ``url``.
+
+    Raises:
+        RoomMissingError: it does not.
+    """
+    place = Path(os.path.realpath(_file(url, target))).parent
+    found = os.statvfs(place)
+    if found.f_bavail * found.f_frsize < need:
+        raise RoomMissingError(place=place, need=need, room=found.f_bavail * found.f_frsize)
+
+
+def prove(engine: str, dump: Path, target: str, *, quick: bool) -> Proof:
+    """Look into a dump that ``Dumps.dump`` of an engine of that name made; nothing is written.
+
+    Raises:
+        NotADatabaseError, CorruptError: it cannot even be opened.
+    """
+    from dbctl.engines.sqlite import SQLiteReader  # noqa: PLC0415 - as above
+
+    reader = SQLiteReader(_file(Url(engine=engine, path=str(dump)), target), target, timeout=0)
+    with closing(reader):
+        return reader.proof(quick=quick)
+
+
+def load(
+    url: Url,
+    dump: Path,
+    target: str,
+    *,
+    timeout: float,
+    facts: Mapping[str, str],
+    progress: Progress = silent,
+) -> Loaded:
+    """Bring the content of a dump into the place of the database at ``url``, as one change or not at all.
+
+    Whoever calls has proven the dump, holds ``write_lock``, and has kept what ``files`` hold now.
+
+    Args:
+        url: the database; it may be missing, or be no database any more.
+        dump: a file that ``Dumps.dump`` of the same engine made.
+        target: ``app/database``, for messages.
+        timeout: seconds to wait for those who hold a lock.
+        facts: ``Dumped.facts`` of the dump.
+        progress: told the share that is done.
+
+    Raises:
+        BusyError: somebody held a lock for all of ``timeout`` seconds; nothing was changed.
+        ReadOnlyError, SameFileError, DiskFullError, FileFailedError: nothing was changed.
+    """
+    from dbctl.engines.sqlite import load as loading  # noqa: PLC0415 - as above
+
+    return loading.load(_file(url, target), dump, target, timeout=timeout, facts=facts, progress=progress)
 
 
 def split_script(url: Url, text: str) -> Script:

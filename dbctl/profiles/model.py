@@ -52,6 +52,7 @@ class Database(Section, frozen=True, kw_only=True):
     mode: Literal["read-only", "read-write"] = "read-write"
     owner: str = ""  #: who writes it, where dbctl may not
     optional: bool = False
+    backup: bool = True  #: whether a backup takes it along unless told otherwise
     foreign_keys: bool = True  #: whether who writes it keeps them; else rows may point to nothing
     pragmas: Mapping[str, str] = {}  #: of every writing connection (SQLite)
     create: Mapping[str, str] = {}  #: of a file that dbctl makes (SQLite)
@@ -284,6 +285,12 @@ class Report(Section, frozen=True, kw_only=True):
     shape: Annotated[Sequence[ReportShape], msgspec.Meta(min_length=1)]
 
 
+class Backup(Section, frozen=True, kw_only=True):
+    """How backups of the app are called, and what belongs to them beside its databases."""
+
+    names: Mapping[str, str] = {}  #: file of each database, ``{time}`` in it; else ``DATABASE_{time}.db``
+
+
 class Profile(Section, frozen=True, kw_only=True):
     """One kind of application."""
 
@@ -304,6 +311,7 @@ class Profile(Section, frozen=True, kw_only=True):
     recount: Sequence[Recount] = ()
     check: Sequence[KnownLogin] = ()
     report: Sequence[Report] = ()
+    backup: Backup = Backup()
 
     def abilities(self) -> list[str]:
         """Return what dbctl can do for the app, in words."""

@@ -20,14 +20,14 @@ _LONG = 2.0  # seconds
 
 @contextmanager
 def progress(
-    label: str, total: int | None, *, color: bool, quiet: bool = False
-) -> Iterator[Callable[[int], None]]:
+    label: str, total: float | None, *, color: bool, quiet: bool = False
+) -> Iterator[Callable[[float], None]]:
     """Give a function that is told of each further ``n`` done; it draws once two seconds have gone by."""
-    began, done = time.monotonic(), 0
+    began, done = time.monotonic(), 0.0
     bar: tuple[Progress, TaskID] | None = None
     silent = quiet or not draws(stream_is_terminal=sys.stderr.isatty())
 
-    def advance(count: int = 1) -> None:
+    def advance(count: float = 1) -> None:
         nonlocal bar, done
         done += count
         if silent or time.monotonic() - began < _LONG:
@@ -44,7 +44,7 @@ def progress(
             bar[0].stop()
 
 
-def _begin(label: str, total: int | None, *, color: bool) -> tuple[Progress, TaskID]:
+def _begin(label: str, total: float | None, *, color: bool) -> tuple[Progress, TaskID]:
     from rich.console import Console  # noqa: PLC0415 - as heavy as Typer; only long work pays
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415 - as above
 

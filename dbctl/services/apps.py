@@ -90,11 +90,11 @@ class App:
             app=self.name, profile=self.profile.name, ability=what, others=", ".join(others) or "none"
         )
 
-    def reader(self, name: str) -> Readable:
+    def reader(self, name: str, *, may_be_empty: bool = False) -> Readable:
         """Return a database opened for reading; the writer itself while there is one.
 
         Raises:
-            WrongAppError: the database belongs to another app, or is empty.
+            WrongAppError: the database belongs to another app, or is empty and may not be.
         """
         self._use(name)
         if name in self._writers:
@@ -102,7 +102,8 @@ class App:
         if name not in self._readers:
             opened = self._open_for_reading(name)
             try:
-                self._recognise(name, opened)
+                if opened.tables() or not may_be_empty:
+                    self._recognise(name, opened)
             except BaseException:  # an open connection must not outlive the failure
                 opened.close()
                 raise

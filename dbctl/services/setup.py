@@ -27,6 +27,11 @@ from dbctl.url import Url
 DEEPEST = 5  #: levels below the directory that are looked through
 #: Folders in which no app keeps its databases, and which can be huge.
 SKIPPED = frozenset({"node_modules", ".git", ".venv", "__pycache__"})
+#: Where backups go and how long they stay, until somebody says otherwise: in the file, for everybody to see.
+BACKUP = """repository = "backups"
+keep = { last = 7, daily = 14, weekly = 8, monthly = 12 }
+max_age = "26h"
+"""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
@@ -95,6 +100,7 @@ class Setup:
         steps = [f"{verb} {self._file}: [apps.{self.app}]"]
         steps += [f"{name} = {address}" for name, address in self._databases.items()]
         steps += [f"migrations of {name} = {folder}" for name, folder in self._migrations.items()]
+        steps += [f"backups: {BACKUP.replace(chr(10), ', ').strip(', ')}"]
         return Plan(title=f"Configure {self.app}", target=self.app, steps=steps, rows={})
 
     def apply(self, seen: str | None = None) -> Initialised:
@@ -133,7 +139,8 @@ class Setup:
                 lines += [
                     f"{toml.quoted(name)} = {toml.quoted(path, value=True)}" for name, path in told.items()
                 ]
-        return "\n".join(lines) + "\n"
+        lines += ["", f"[apps.{toml.quoted(self.app)}.backup]", BACKUP]
+        return "\n".join(lines)
 
     def _given(self, told: Profile, urls: Sequence[str]) -> dict[str, str]:
         """Return what ``--url`` says of each database, as the file will say it."""

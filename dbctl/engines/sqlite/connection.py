@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, TypeVar
 from dbctl import interrupt
 from dbctl.engines.sql import Row
 from dbctl.engines.sqlite.checks import SQLiteChecks
+from dbctl.engines.sqlite.describes import SQLiteDescribes
 from dbctl.engines.sqlite.failures import Place, is_busy, translated, unreachable
+from dbctl.engines.sqlite.files import quoted
 from dbctl.engines.sqlite.measures import SQLiteMeasures
 from dbctl.errors import DatabaseMissingError, DbctlError, ValueInvalidError
 
@@ -35,7 +37,7 @@ UNDECODABLE = "Could not decode to UTF-8"
 lenient = partial(str, encoding="utf-8", errors="surrogateescape")
 
 
-class SQLiteConnection(SQLiteChecks, SQLiteMeasures):
+class SQLiteConnection(SQLiteChecks, SQLiteMeasures, SQLiteDescribes):
     """What reading and writing have in common."""
 
     reading = True  #: whether it is opened for reading only
@@ -67,11 +69,10 @@ class SQLiteConnection(SQLiteChecks, SQLiteMeasures):
         return self._connection
 
     def _connect(self, parameters: str) -> None:
-        quoted = str(self.path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
         wait = min(WAIT_SECONDS, self._timeout)
         try:
             self._connection = sqlite3.connect(
-                f"file://{quoted}?{parameters}", uri=True, isolation_level=None, timeout=wait
+                f"file://{quoted(self.path)}?{parameters}", uri=True, isolation_level=None, timeout=wait
             )
         except sqlite3.Error as error:
             raise self._translated(error) from error

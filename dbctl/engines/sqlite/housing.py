@@ -7,10 +7,8 @@ from pathlib import Path
 
 from dbctl.engines.base import Housing
 from dbctl.engines.locks import holders_of
+from dbctl.engines.sqlite.files import SIDE_FILES
 from dbctl.errors import NotSupportedError, ValueInvalidError
-
-#: What stands beside a database while it is used, and after a program that used it was killed.
-BESIDE = ("-wal", "-shm", "-journal")
 
 
 def of(path: Path) -> Housing:
@@ -19,7 +17,7 @@ def of(path: Path) -> Housing:
         file = Path(os.path.realpath(path))
     except ValueError:
         raise ValueInvalidError(what="path", value=ascii(str(path)), reason="it holds a NUL") from None
-    beside = [one for suffix in BESIDE if os.path.lexists(one := Path(f"{file}{suffix}"))]
+    beside = [one for suffix in SIDE_FILES if os.path.lexists(one := Path(f"{file}{suffix}"))]
     waiting = _size(Path(f"{file}-wal"))
     return Housing(
         file=file,

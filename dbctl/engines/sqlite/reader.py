@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from dbctl.engines.base import Capability
+from dbctl.engines.dumps import Dumped, Progress, Proof, silent
 from dbctl.engines.sqlite.connection import SQLiteConnection
 from dbctl.errors import ChangesLeftError, DbctlError, UnreachableError
 
@@ -17,6 +18,9 @@ T = TypeVar("T")
 
 #: How often an unlocked read of a file that changed under it is tried again before locks are taken.
 UNLOCKED_TRIES = 5
+#: What SQLite's check says of rows that break a rule of their own table: the app put them in, and a copy of them is
+#: as good as they are.
+OF_THE_APP = ("NULL value in ", "CHECK constraint failed in ", "TEXT value in ", "NUMERIC value in ")
 #: Two changes of a file within one tick of the kernel's clock leave the same mtime.
 CLOCK_TICK_NS = 20_000_000
 
@@ -30,7 +34,9 @@ class SQLiteReader(SQLiteConnection):
     away and read again, at last the shared way. A file that was replaced is noticed and opened anew.
     """
 
-    capabilities = frozenset({Capability.CHECK, Capability.EXPLAIN, Capability.MEASURE})
+    capabilities = frozenset(
+        {Capability.CHECK, Capability.DUMP, Capability.EXPLAIN, Capability.MEASURE, Capability.SCHEMA}
+    )
 
     def __init__(self, path: Path, target: str, *, timeout: float = 5.0, traceless: bool = False) -> None:
         """Open ``path``, waiting at most ``timeout`` seconds whenever somebody else holds a lock.
@@ -95,11 +101,37 @@ class SQLiteReader(SQLiteConnection):
         if os.path.lexists(changes) and not os.path.lexists(f"{self.path}-shm"):
             raise ChangesLeftError(target=self.target, file=changes)
 
-    def _steadily(self, read: Callable[[], T]) -> T:
+    def dump(self, destination: Path, *, progress: Progress = silent) -> Dumped:
+        from dbctl.engines.sqlite.dump import dump  # noqa: PLC0415 - only backups want it
+
+        mode = self._journal_mode()
+
+        def copied() -> Dumped:
+            destination.unlink(missing_ok=True)  # what an unlocked read left, when the file changed under it
+            return dump(self._current(), destination, progress)
+
+        # A copy takes long, and an unlocked one counts for nothing once somebody writes: one try is enough.
+        dumped = self._steadily(copied, unlocked_tries=1)
+        return Dumped(taken_at=dumped.taken_at, facts={"journal_mode": mode, **dumped.facts})
+
+    def dump_size(self) -> int:
+        return self.storage().bytes
+
+    def proof(self, *, quick: bool) -> Proof:
+        """Look into a dump: ``quick`` leaves out whether indexes and tables agree."""
+        problems = [line for line in self.damage(quick=quick) if not line.startswith(OF_THE_APP)]
+        rows = (
+            {}
+            if problems
+            else {name: self.count(name) for name, one in self.tables().items() if not one.view}
+        )
+        return Proof(tables=rows, schema="" if problems else self.fingerprint(), problems=problems)
+
+    def _steadily(self, read: Callable[[], T], *, unlocked_tries: int = UNLOCKED_TRIES) -> T:
         tries = 0
         while True:
             if self._replaced():
-                self._open(unlocked=self._quiet() and tries < UNLOCKED_TRIES)
+                self._open(unlocked=self._quiet() and tries < unlocked_tries)
             try:
                 answer = self._patiently(read)
             except DbctlError:

@@ -16,7 +16,8 @@ from dbctl.engines.base import Capability, Later, Merge, Script, Where
 from dbctl.engines.locks import write_lock
 from dbctl.engines.sql import Row, Statement
 from dbctl.engines.sqlite.connection import SQLiteConnection, lenient
-from dbctl.errors import ConstraintError, NotADatabaseError, QueryFailedError, ReadOnlyError
+from dbctl.engines.sqlite.files import refuse_unsafe
+from dbctl.errors import ConstraintError, NotADatabaseError, QueryFailedError
 from dbctl.model import counted
 
 T = TypeVar("T")
@@ -30,7 +31,9 @@ CACHE = ("cache_size", "-64000")
 class SQLiteWriter(SQLiteConnection):
     """A SQLite file opened for reading and writing; its ``journal_mode`` stays as it was found."""
 
-    capabilities = frozenset({Capability.CHECK, Capability.EXPLAIN, Capability.MEASURE, Capability.MIGRATE})
+    capabilities = frozenset(
+        {Capability.CHECK, Capability.EXPLAIN, Capability.MEASURE, Capability.MIGRATE, Capability.SCHEMA}
+    )
     reading = False
 
     def __init__(
@@ -66,7 +69,7 @@ class SQLiteWriter(SQLiteConnection):
         size = self._identity()[2]
         if size == 1:  # SQLite would take it for a new file, and write over it
             raise NotADatabaseError(target=self.target, path=self.path, engine="SQLite")
-        self._refuse_unsafe()
+        refuse_unsafe(self.path, self.target)
         self._connect("mode=rw")
         if create and size == 0:  # new, or left empty by one who was killed here
             for name, value in create.items():
@@ -90,20 +93,6 @@ class SQLiteWriter(SQLiteConnection):
             return
         except OSError as error:
             raise self._unreachable(error.strerror or str(error)) from error
-
-    def _refuse_unsafe(self) -> None:
-        if not (os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK)):
-            raise ReadOnlyError(
-                target=self.target,
-                reason=f"{self.path} or its directory may not be written by this user",
-                instead="Nothing was changed. Run dbctl as the user who owns the app's files.",
-            )
-        if self.path.stat().st_nlink > 1:
-            raise ReadOnlyError(
-                target=self.target,
-                reason=f"{self.path} has a second hard link, whose users would not see this one's -wal",
-                instead="Nothing was changed. Remove the other link, or make it a symbolic one.",
-            )
 
     # A writer reads under locks like everybody else, so what it reads holds still.
     def _steadily(self, read: Callable[[], T]) -> T:

@@ -1,0 +1,36 @@
+"""The files of a SQLite database: what stands beside it, how a path is written into a URI, and what is not safe."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from dbctl.errors import ReadOnlyError
+
+#: What SQLite puts beside a database.
+SIDE_FILES = ("-wal", "-shm", "-journal")
+
+
+def quoted(path: Path) -> str:
+    """Return ``path`` as it is written in a URI."""
+    return str(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+
+
+def refuse_unsafe(path: Path, target: str) -> None:
+    """Refuse to write a file that this user may not write, or that others would see differently.
+
+    Raises:
+        ReadOnlyError: it, or its directory, may not be written, or it has a second hard link.
+    """
+    if not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
+        raise ReadOnlyError(
+            target=target,
+            reason=f"{path} or its directory may not be written by this user",
+            instead="Nothing was changed. Run dbctl as the user who owns the app's files.",
+        )
+    if path.stat().st_nlink > 1:
+        raise ReadOnlyError(
+            target=target,
+            reason=f"{path} has a second hard link, whose users would not see this one's -wal",
+            instead="Nothing was changed. Remove the other link, or make it a symbolic one.",
+        )

@@ -1,0 +1,247 @@
+"""A backup made while the app writes: each database at one moment, proven before it counts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+from dbctl import __version__, interrupt
+from dbctl.engines import registry
+from dbctl.engines.base import Capability
+from dbctl.engines.dumps import Dumps, Progress, Proof
+from dbctl.errors import BackupFailedError, DatabaseUnsetError, NotSupportedError, RoomMissingError
+from dbctl.model import Done, Plan, Row, counted, now
+from dbctl.services.apps import App
+from dbctl.services.backup_manifest import Kind, LeftOut, Manifest, Member, written
+from dbctl.services.backups import Backup, Repository
+from dbctl.stores.base import Kept, NewFolder
+
+#: A second backup of one second is called after the next.
+SECOND = timedelta(seconds=1)
+#: A clock that is so far behind the newest backup was set back.
+SET_BACK = timedelta(minutes=1)
+#: Told how many bytes more are done.
+Advance = Callable[[int], None]
+
+
+class BackupCreated(Backup, Done, frozen=True, kw_only=True):
+    """Answer of ``backup create``."""
+
+    remarks: Sequence[str] = ()
+
+    def brief(self) -> Row:
+        return {"id": self.id, "path": self.path, "bytes": self.bytes} | {
+            one.database: f"{counted(sum(one.rows.values()), 'row')} of {counted(len(one.rows), 'table')}"
+            for one in self.members
+        }
+
+
+class Creation:
+    """What ``backup create`` is about to do."""
+
+    def __init__(
+        self,
+        app: App,
+        repository: Repository,
+        *,
+        timeout: float,
+        advance: Advance = lambda _bytes: None,
+    ) -> None:
+        """Choose the databases: the one that was asked for, else all that the profile does not leave out.
+
+        Raises:
+            DatabaseUnsetError: one that every deployment has is not configured.
+        """
+        self.app, self.protected, self.target = app.name, app.protected, app.name
+        self._opened, self._repository, self._timeout, self._advance = app, repository, timeout, advance
+        self._databases, self._left_out = _chosen(app)
+
+    def plan(self) -> Plan:
+        """Return what would be copied where; writes nothing."""
+        steps = []
+        for name in self._databases:
+            size = _dumps(self._opened, name).dump_size()
+            steps.append(f"copy {name} ({size:,} bytes) as {file_name(self._opened, name, 'TIME')}")
+        steps += [f"leave {one.database} out: {one.reason}" for one in self._left_out]
+        title = f"Back up to {self._repository.store.place}"
+        return Plan(title=title, target=self.target, steps=steps, rows={})
+
+    def apply(self, seen: str | None = None) -> BackupCreated:
+        """Make the backup; whatever keeps it from being whole and sound leaves nothing behind.
+
+        Raises:
+            BackupFailedError: a copy is not sound, because its database is not.
+            RoomMissingError, DiskFullError: there is no room.
+            BusyError: another dbctl works on the repository, or somebody writes a database for too long.
+        """
+        del seen  # nothing is destroyed, so nobody was asked
+        repository = self._repository
+        sources = [Source(self._opened, name, self._advance) for name in self._databases]
+        with repository.store.lock("backup create", timeout=self._timeout):
+            earlier, _ = repository.manifests()
+            made = make(self._opened, repository, sources, left_out=self._left_out)
+        newest = earlier[0].created_at if earlier else made.created_at
+        return repository.told(made, BackupCreated, remarks=_remarks(made.created_at, newest))
+
+
+def size(app: App) -> int:
+    """Return how many bytes a backup of the app copies, about; raises as ``Creation`` does."""
+    return sum(_dumps(app, name).dump_size() for name in _chosen(app)[0])
+
+
+class Source:
+    """One database that goes into a backup."""
+
+    may_be_empty = False  #: whether a database without a table is one of this app
+
+    def __init__(self, app: App, database: str, advance: Advance) -> None:
+        self.app, self.database, self.target = app, database, app.target(database)
+        self.engine = app.url(database).engine
+        self._advance = advance
+
+    def size(self) -> int:
+        """Return how many bytes it takes in the backup, about."""
+        return self._opened().dump_size()
+
+    def _opened(self) -> Dumps:
+        return _dumps(self.app, self.database, may_be_empty=self.may_be_empty)
+
+    def members(self, folder: NewFolder, name: str) -> list[Member]:
+        """Put it into a folder; ``name`` is the id of the backup.
+
+        Raises:
+            BackupFailedError: the copy is not sound.
+        """
+        file = file_name(self.app, self.database, name)
+        db = self._opened()
+        place = folder.place(file)
+        dumped = db.dump(place, progress=_in_bytes(db.dump_size(), self._advance))
+        kept, proof = _beside(
+            lambda: folder.keep(file), lambda: registry.prove(self.engine, place, self.target, quick=True)
+        )
+        if proof.problems:
+            more = f", and {len(proof.problems) - 1} more" if len(proof.problems) > 1 else ""
+            raise BackupFailedError(target=self.target, reason=f"{proof.problems[0]}{more}")
+        return [
+            Member(
+                database=self.database,
+                file=file,
+                bytes=kept.bytes,
+                sha256=kept.sha256,
+                engine=self.engine,
+                taken_at=dumped.taken_at,
+                rows=proof.tables,
+                schema=proof.schema,
+                facts=dumped.facts,
+            )
+        ]
+
+
+def make(
+    app: App,
+    repository: Repository,
+    sources: Sequence[Source],
+    *,
+    left_out: Sequence[LeftOut] = (),
+    kind: Kind = "backup",
+    restored: str = "",
+) -> Manifest:
+    """Make a backup, for one who holds the lock of the repository.
+
+    Args:
+        app: the app.
+        repository: where it goes.
+        sources: its databases.
+        left_out: those that it does not hold.
+        kind: why it is made.
+        restored: of a safety backup: the backup that is restored after it.
+    """
+    store = repository.store
+    need, room = sum(one.size() for one in sources), store.room()
+    if room is not None and room < need:
+        raise RoomMissingError(place=store.place, need=need, room=room)
+    earlier, unread = repository.manifests()
+    begun, taken = now(), set(store.folders())
+    at = begun
+    while (name := at.astimezone(UTC).strftime("%Y%m%d_%H%M%S")) in taken:
+        at += SECOND
+    with store.begin(name) as folder:
+        members = [member for one in sources for member in one.members(folder, name)]
+        manifest = Manifest(
+            id=name,
+            # Also above those whose manifest cannot be read now.
+            number=max((one.number for one in earlier), default=0) + len(unread) + 1,
+            kind=kind,
+            app=app.name,
+            profile=app.profile.name,
+            created_at=begun,
+            verified_at=now(),
+            host=os.uname().nodename,
+            dbctl=__version__,
+            restored=restored,
+            members=members,
+            left_out=left_out,
+        )
+        folder.finish(written(manifest))
+    return manifest
+
+
+def file_name(app: App, database: str, time: str) -> str:
+    """Return how the file of a database is called in a backup, as its app's own documents call it."""
+    return app.profile.backup.names.get(database, f"{database}_{{time}}.db").replace("{time}", time)
+
+
+def _chosen(app: App) -> tuple[list[str], list[LeftOut]]:
+    chosen, left_out = [], []
+    for name, told in app.profile.databases.items():
+        if app.only not in ("", name):
+            continue
+        try:
+            app.url(name)
+        except DatabaseUnsetError:
+            if not told.optional or app.only:
+                raise
+            left_out.append(LeftOut(database=name, reason="it is not configured"))
+            continue
+        if told.backup or app.only:
+            chosen.append(name)
+        else:
+            owner = told.owner or "another program"
+            left_out.append(LeftOut(database=name, reason=f"it belongs to {owner}; --db {name} takes it"))
+    return chosen, left_out
+
+
+def _dumps(app: App, database: str, *, may_be_empty: bool = False) -> Dumps:
+    db = app.reader(database, may_be_empty=may_be_empty)
+    if Capability.DUMP not in db.capabilities or not isinstance(db, Dumps):
+        raise NotSupportedError(what="a backup", by=db.target, instead="Its engine cannot be copied yet.")
+    return db
+
+
+def _in_bytes(size: int, advance: Advance) -> Progress:
+    done = 0
+
+    def progress(share: float) -> None:
+        nonlocal done
+        reached = int(share * size)
+        advance(max(0, reached - done))
+        done = max(done, reached)
+
+    return progress
+
+
+def _beside(keep: Callable[[], Kept], prove: Callable[[], Proof]) -> tuple[Kept, Proof]:
+    """Run both at once: the one reads the file for its digest, the other takes it apart."""
+    with interrupt.held(), ThreadPoolExecutor(1) as pool:
+        kept = pool.submit(keep)
+        proof = prove()
+        return kept.result(), proof
+
+
+def _remarks(begun: datetime, newest: datetime) -> list[str]:
+    if begun + SET_BACK >= newest:
+        return []
+    behind = f"the clock ({begun:%Y-%m-%d %H:%M}) is behind the newest backup ({newest:%Y-%m-%d %H:%M}, UTC)"
+    return [f"{behind}; one of them was wrong"]

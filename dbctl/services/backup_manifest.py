@@ -1,0 +1,102 @@
+"""What a backup says of itself: the last file of its folder, and the only one that makes it a backup."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+from dbctl.model import Value
+
+#: Why a backup was made: because somebody asked for one, or before a restore replaced what there was.
+Kind = Literal["backup", "safety"]
+#: ``dump``: one moment of the database, whole. ``raw``: its files as they lay, for it could not be read.
+Form = Literal["dump", "raw"]
+
+
+class Member(Value, frozen=True, kw_only=True):
+    """One file of a backup."""
+
+    database: str
+    file: str
+    bytes: int
+    sha256: str
+    form: Form = "dump"
+    engine: str
+    taken_at: datetime  #: the moment that it holds
+    rows: Mapping[str, int]  #: by table
+    schema: str  #: fingerprint of the schema; empty for a raw file
+    facts: Mapping[str, str]  #: what the file alone does not tell: ``Dumped.facts``
+
+
+class LeftOut(Value, frozen=True, kw_only=True):
+    """A database that the backup does not hold."""
+
+    database: str
+    reason: str
+
+
+class Manifest(Value, frozen=True, kw_only=True):
+    """One backup."""
+
+    id: str  #: YYYYMMDD_HHMMSS, UTC, as its folder is called
+    number: int  #: grows from backup to backup, also when the clock is set back
+    kind: Kind
+    app: str
+    profile: str
+    created_at: datetime
+    verified_at: datetime  #: when its files were last opened and found sound, as far as this file knows
+    host: str
+    dbctl: str
+    restored: str = ""  #: of a safety backup: the backup that was restored after it
+    members: Sequence[Member]
+    left_out: Sequence[LeftOut]
+
+    @property
+    def databases(self) -> Sequence[str]:
+        """The databases it holds, each once."""
+        return list(dict.fromkeys(one.database for one in self.members))
+
+    def member(self, database: str) -> Member | None:
+        """Return the file of a database that can be restored from."""
+        return next((one for one in self.members if one.database == database and one.form == "dump"), None)
+
+
+class _Sealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    schema: Literal["dbctl.backup/1"]
+    sha256: str  #: of the exact text of ``backup``
+    backup: msgspec.Raw
+
+
+class ManifestInvalidError(ValueError):
+    """The file is no manifest, or not as it was written; the text says why."""
+
+
+def written(manifest: Manifest) -> str:
+    """Return the file of a manifest, sealed: a changed byte is noticed."""
+    told = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
+    sealed = _Sealed("dbctl.backup/1", hashlib.sha256(told).hexdigest(), msgspec.Raw(told))
+    return msgspec.json.encode(sealed).decode() + "\n"
+
+
+def read(text: bytes) -> Manifest:
+    """Read the file of a manifest.
+
+    Raises:
+        ManifestInvalidError: it is none, or was changed.
+    """
+    try:
+        sealed = msgspec.json.decode(text, type=_Sealed)
+        told = bytes(sealed.backup)
+        if hashlib.sha256(told).hexdigest() != sealed.sha256:
+            raise ManifestInvalidError("its text is not what was written")
+        manifest = msgspec.json.decode(told, type=Manifest)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ManifestInvalidError(f"it cannot be understood: {error}") from error
+    for one in manifest.members:
+        if one.file in {"", ".", ".."} or "/" in one.file or "\0" in one.file:
+            raise ManifestInvalidError(f"{one.file!r} is no name of a file beside it")
+    return manifest

@@ -1,0 +1,168 @@
+"""Whether backups are what they were when they were made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import msgspec
+
+from dbctl.engines import registry
+from dbctl.errors import DbctlError, Exit
+from dbctl.model import Finding, Findings, Value, now
+from dbctl.services.apps import App
+from dbctl.services.backup_manifest import Manifest, Member
+from dbctl.services.backups import Repository, Verified
+from dbctl.stores.base import Store
+
+BAD = "Do not restore from it; keep it only if there is no other."
+
+
+class Checked(Value, frozen=True, kw_only=True):
+    """What a verification answers, and how it ends."""
+
+    findings: Findings
+    remarks: Sequence[str]  #: what could not be recorded
+
+    @property
+    def status(self) -> Exit:
+        """Exit 4 where anything is wrong with a backup."""
+        return Exit.UNSOUND if self.findings.unsound else Exit.OK
+
+
+def size(repository: Repository, names: Sequence[str]) -> int:
+    """Return how many bytes a verification of these, or of all, reads."""
+    found, _ = repository.manifests()
+    chosen = [repository.find(name) for name in names] or found
+    return sum(member.bytes for one in chosen for member in one.members)
+
+
+def verify(
+    app: App,
+    repository: Repository,
+    names: Sequence[str],
+    *,
+    deep: bool,
+    advance: Callable[[int], None] = lambda _bytes: None,
+) -> Checked:
+    """Read backups whole and compare them with their manifests.
+
+    Args:
+        app: the app.
+        repository: its backups.
+        names: which ones; none means every one, and also tells of those that were cut off.
+        deep: whether each is opened, checked through and counted, too.
+        advance: told how many bytes more were read.
+
+    Raises:
+        BackupMissingError, BackupUnsoundError: one that was named is not there, or has no manifest that can be read.
+    """
+    found, unread = repository.manifests()
+    chosen = [repository.find(name) for name in dict.fromkeys(names)] if names else found
+    findings = list[Finding]()
+    if not names:
+        findings += _without_manifest(app, repository, unread)
+    remarks = list[str]()
+    for manifest in chosen:
+        wrong = list(problems(app, repository.store, manifest, deep=deep, advance=advance))
+        findings += wrong
+        if not any(one.severity == "error" for one in wrong):
+            try:
+                repository.store.note(manifest.id, msgspec.json.encode(Verified(at=now())).decode())
+            except DbctlError as error:  # a repository that may only be read can be verified all the same
+                remarks.append(f"that {manifest.id} was verified could not be recorded: {error}")
+    return Checked(
+        findings=Findings(checked=len(chosen) + (len(unread) if not names else 0), findings=findings),
+        remarks=remarks,
+    )
+
+
+def _without_manifest(app: App, repository: Repository, unread: dict[str, str]) -> Iterator[Finding]:
+    for folder, reason in unread.items():
+        yield Finding(
+            target=app.name,
+            severity="error",
+            code="manifest-unread",
+            message=f"backup {folder}: its manifest: {reason}",
+            hint=BAD,
+        )
+    for folder in repository.incomplete():
+        yield Finding(
+            target=app.name,
+            severity="info",
+            code="backup-incomplete",
+            message=f"{folder} was cut off, or is being made now",
+            hint="It is no backup; dbctl backup prune removes it.",
+        )
+
+
+def problems(
+    app: App,
+    store: Store,
+    manifest: Manifest,
+    *,
+    deep: bool,
+    quick: bool = False,
+    advance: Callable[[int], None] = lambda _bytes: None,
+    databases: Sequence[str] = (),
+) -> Iterator[Finding]:
+    """Yield what is wrong with one backup.
+
+    Args:
+        app: the app.
+        store: where it rests.
+        manifest: of the backup.
+        deep: whether its dumps are opened, checked through and counted.
+        quick: leaves out of that whether indexes and tables agree.
+        advance: told how many bytes more were read.
+        databases: only the files of these; none means all.
+    """
+    if (manifest.app, manifest.profile) != (app.name, app.profile.name):
+        message = f"backup {manifest.id} is one of {manifest.app} ({manifest.profile})"
+        yield Finding(target=app.name, severity="error", code="backup-foreign", message=message, hint=BAD)
+    sizes = store.files(manifest.id)
+    for name in sizes.keys() - {one.file for one in manifest.members}:
+        message = f"backup {manifest.id} holds {name}, which does not belong to it"
+        yield Finding(target=app.name, severity="warning", code="file-unknown", message=message)
+    for one in manifest.members:
+        if databases and one.database not in databases:
+            continue
+        target = f"{manifest.app}/{one.database}"
+        for code, what in _of_member(store, manifest, one, sizes.get(one.file), deep=deep, quick=quick):
+            message = f"backup {manifest.id}, {one.file}: {what}"
+            yield Finding(target=target, severity="error", code=code, message=message, hint=BAD)
+        advance(one.bytes)
+
+
+def _of_member(
+    store: Store, manifest: Manifest, one: Member, size: int | None, *, deep: bool, quick: bool
+) -> Iterator[tuple[str, str]]:
+    if size is None:
+        yield "file-missing", "it is missing"
+        return
+    if size != one.bytes:
+        yield "file-changed", f"it has {size:,} bytes and had {one.bytes:,}"
+        return
+    try:
+        if store.digest(manifest.id, one.file).sha256 != one.sha256:
+            yield "file-changed", "its content is not what was written (SHA-256)"
+            return
+        if deep and one.form == "dump":
+            yield from _of_content(store, manifest, one, quick=quick)
+    except DbctlError as error:
+        yield error.code, str(error)
+
+
+def _of_content(store: Store, manifest: Manifest, one: Member, *, quick: bool) -> Iterator[tuple[str, str]]:
+    with store.opened(manifest.id, one.file) as path:
+        proof = registry.prove(one.engine, path, f"{manifest.app}/{one.database}", quick=quick)
+    for line in proof.problems:
+        yield "corrupt", line
+    if not proof.problems and proof.tables != one.rows:
+        tables = [
+            name
+            for name in sorted(proof.tables.keys() | one.rows.keys())
+            if proof.tables.get(name) != one.rows.get(name)
+        ]
+        yield "rows-differ", f"the rows of {', '.join(tables)} are not as many as the manifest says"
+    if not proof.problems and proof.schema != one.schema:
+        yield "schema-differs", "its schema is not the one that the manifest names"

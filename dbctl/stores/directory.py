@@ -1,0 +1,219 @@
+"""A directory as a store: ``REPOSITORY/APP/FOLDER/FILE``, folders 0700 and files 0600."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from dbctl import durable, lockfile
+from dbctl.errors import DiskFullError, RepositoryFailedError, RepositoryUnsafeError
+from dbctl.stores.base import MARK, Kept, State
+
+#: The last file of a folder: with it, the folder is whole.
+LAST = "manifest.json"
+NOTE = "verified.json"
+LOCK = ".dbctl-lock"
+
+
+class Directory:
+    """The backups of one app in a directory of this machine."""
+
+    def __init__(self, repository: Path, app: str) -> None:
+        self._repository, self._app = repository, app
+        self._root = repository / app
+        self.place = str(self._root)
+
+    def folders(self) -> Mapping[str, State]:
+        found = {}
+        try:
+            with os.scandir(self._root) as entries:
+                for entry in sorted(entries, key=lambda one: one.name):
+                    if entry.is_dir(follow_symlinks=False):
+                        found[entry.name] = self._state(entry.name)
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise self._failed(error) from error
+        return found
+
+    def _state(self, folder: str) -> State:
+        names = set(os.listdir(self._root / folder))  # noqa: PTH208 - names are enough
+        if LAST in names:
+            return State.WHOLE
+        return State.INCOMPLETE if MARK in names or not names else State.FOREIGN
+
+    def last(self, folder: str) -> bytes:
+        try:
+            return (self._root / folder / LAST).read_bytes()
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def note(self, folder: str, text: str) -> None:
+        with durable.written_whole(self._root / folder / NOTE, replace=True) as file:
+            file.write(text)
+
+    def noted(self, folder: str) -> bytes | None:
+        try:
+            return (self._root / folder / NOTE).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def files(self, folder: str) -> Mapping[str, int]:
+        top, found = self._root / folder, {}
+        try:
+            for where, _folders, names in os.walk(top):
+                for name in names:
+                    path = Path(where, name)
+                    told = path.lstat()
+                    if stat.S_ISREG(told.st_mode):
+                        found[str(path.relative_to(top))] = told.st_size
+        except OSError as error:
+            raise self._failed(error) from error
+        return {name: size for name, size in sorted(found.items()) if name not in (LAST, MARK, NOTE)}
+
+    @contextmanager
+    def opened(self, folder: str, name: str) -> Iterator[Path]:
+        yield self._root / folder / name
+
+    def digest(self, folder: str, name: str) -> Kept:
+        return _kept(self._root / folder / name)
+
+    @contextmanager
+    def begin(self, folder: str) -> Iterator[Filling]:
+        path = self._root / folder
+        try:
+            self._make_root()
+            path.mkdir(mode=0o700)
+        except FileExistsError:
+            raise
+        except OSError as error:
+            raise self._failed(error) from error
+        filling = Filling(path)
+        try:
+            with self._translated():
+                filling.begin()
+                yield filling
+        except BaseException:  # also on a signal: what is not whole must not stay
+            if not filling.whole:
+                with suppress(OSError):
+                    _remove(path)
+            raise
+        if not filling.whole:
+            raise RuntimeError(f"{path} was not finished")
+
+    def remove(self, folder: str) -> None:
+        with self._translated():
+            path = self._root / folder
+            # The mark first and then the last file, so that a cut leaves a folder that calls itself incomplete.
+            _mark(path)
+            (path / LAST).unlink(missing_ok=True)
+            durable.sync_directory(path)
+            _remove(path)
+            durable.sync_directory(self._root)
+
+    def room(self) -> int | None:
+        place = next(one for one in (self._root, *self._root.parents) if one.is_dir())
+        found = os.statvfs(place)
+        return found.f_bavail * found.f_frsize
+
+    @contextmanager
+    def lock(self, purpose: str, *, timeout: float) -> Iterator[None]:
+        try:
+            self._make_root()
+        except OSError as error:
+            raise self._failed(error) from error
+        try:
+            with lockfile.exclusive(self._root / LOCK, self.place, purpose, timeout=timeout):
+                yield
+        except lockfile.CannotLockError as error:
+            raise RepositoryFailedError(place=self.place, reason=f"its lock: {error}") from error
+
+    def _make_root(self) -> None:
+        """Make the repository where it is missing, but not what it stands in: that may be a disk not mounted."""
+        try:
+            self._repository.mkdir(mode=0o700)
+            durable.sync_directory(self._repository.parent)
+        except FileExistsError:
+            pass
+        told = self._repository.stat()
+        if not stat.S_ISDIR(told.st_mode):
+            raise NotADirectoryError(20, "it is not a directory")
+        if told.st_mode & 0o022 and not told.st_mode & stat.S_ISVTX:
+            raise RepositoryUnsafeError(place=self._repository, mode=f"{stat.S_IMODE(told.st_mode):o}")
+        try:
+            self._root.mkdir(mode=0o700)
+            durable.sync_directory(self._repository)
+        except FileExistsError:
+            if not stat.S_ISDIR(self._root.lstat().st_mode):
+                raise NotADirectoryError(20, "it is not a directory") from None
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: OSError) -> RepositoryFailedError | DiskFullError:
+        if durable.is_full(error):
+            return DiskFullError(target=self.place)
+        path = f"{error.filename}: " if error.filename and str(error.filename) != self.place else ""
+        return RepositoryFailedError(place=self.place, reason=f"{path}{error.strerror or error}")
+
+
+class Filling:
+    """A folder of a directory that is being filled."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.whole = False
+
+    def begin(self) -> None:
+        """Mark it."""
+        _mark(self._path)
+        durable.sync_directory(self._path.parent)
+
+    def place(self, name: str) -> Path:
+        path = self._path / name
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return path
+
+    def keep(self, name: str) -> Kept:
+        path = self._path / name
+        kept = _kept(path)
+        durable.sync_directory(path.parent)
+        return kept
+
+    def finish(self, text: str) -> None:
+        with durable.written_whole(self._path / LAST) as file:
+            file.write(text)
+        self.whole = True
+        (self._path / MARK).unlink()
+        durable.sync_directory(self._path)
+
+
+def _kept(path: Path) -> Kept:
+    size, sha256 = durable.digest(path)
+    return Kept(bytes=size, sha256=sha256)
+
+
+def _mark(folder: Path) -> None:
+    os.close(os.open(folder / MARK, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
+    durable.sync_directory(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, its mark last."""
+    import shutil  # noqa: PLC0415 - it loads the compressors, and readers remove nothing
+
+    for entry in sorted(folder.iterdir(), key=lambda one: one.name == MARK):
+        if stat.S_ISDIR(entry.lstat().st_mode):
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+    folder.rmdir()

@@ -1,0 +1,41 @@
+"""Which kind of store an address means; the only place that knows them by name."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from dbctl.errors import NotSupportedError
+from dbctl.stores.base import Store
+
+
+def open_store(address: str, app: str, *, folder: Path) -> Store:
+    """Return the store of one app's backups; nothing is made, opened or asked yet.
+
+    Args:
+        address: a path; it is relative to ``folder``.
+        app: the name of the app.
+        folder: where the configuration stands.
+
+    Raises:
+        NotSupportedError: dbctl knows no such kind of store.
+    """
+    from dbctl.stores.directory import Directory  # noqa: PLC0415 - a store loads when it is used
+
+    scheme, mark, _ = address.partition("://")
+    if mark:
+        raise NotSupportedError(
+            what=f"keeping backups in {scheme}",
+            by="this version of dbctl",
+            instead="It keeps them in a directory.",
+        )
+    return Directory(folder / Path(address).expanduser(), _name(app))
+
+
+def _name(app: str) -> str:
+    """Return a folder's name for an app, which may be called whatever a configuration likes."""
+    if re.fullmatch(r"\w[\w.-]*", app):
+        return app
+    from urllib.parse import quote  # noqa: PLC0415 - hardly any name wants it
+
+    return quote(app, safe="").replace(".", "%2E")

@@ -1,0 +1,467 @@
+"""Backups: whole, proven, private, and never pruned to nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import stat
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dbctl.config import Keep
+from dbctl.errors import (
+    BackupFailedError,
+    BackupMissingError,
+    BackupUnsoundError,
+    BusyError,
+    CorruptError,
+    DatabaseMissingError,
+    PlanChangedError,
+    ReadOnlyError,
+    RepositoryFailedError,
+    RepositoryUnreadError,
+    RepositoryUnsafeError,
+    RepositoryUnsetError,
+    RetentionUnsetError,
+)
+from dbctl.services import backup_create, backup_manifest, retention
+from dbctl.services.retention import Candidate
+from tests.services import people, vault
+from tests.services.people import caught
+from tests.services.vault import codes, create, file_of, folder_of, listed, pruning, settle, verified
+from tests.shapes import flashpoint_web
+
+SHAPES = ("document", "deployed", "larder")
+
+
+@pytest.fixture(params=SHAPES)
+def path(request, tmp_path):
+    return settle(tmp_path / "app", request.param)
+
+
+@pytest.fixture
+def deployed(tmp_path):
+    return settle(tmp_path / "app", "deployed")
+
+
+def at(monkeypatch, moment):
+    """Let the clock stand at ``moment``."""
+    monkeypatch.setattr(backup_create, "now", lambda: moment)
+
+
+# Made ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_backup_holds_every_row_and_opens_without_dbctl(path):
+    made = create(path)
+    assert people.content(file_of(path, made)) == people.content(path)
+    (member,) = made.members
+    told = people.content(path)
+    told.pop("sqlite_sequence", None)
+    assert member.rows == {name: len(rows) for name, rows in told.items()}
+
+
+def test_rows_that_stand_only_in_the_wal_are_in_the_backup(deployed):
+    with closing(sqlite3.connect(deployed, isolation_level=None)) as app:
+        app.execute("pragma wal_autocheckpoint = 0")
+        app.execute("update users set email = 'wal@example.org' where username = 'ann'")
+        assert deployed.with_name("user.db-wal").stat().st_size
+        made = create(deployed)
+    found = people.rows(file_of(deployed, made), "select email from users where username = 'ann'")
+    assert found == [("wal@example.org",)]
+
+
+def test_a_backup_is_one_file_that_grows_nothing_beside_it_when_it_is_opened(deployed):
+    made = create(deployed)
+    people.rows(file_of(deployed, made), "select count(*) from users")
+    assert {one.name for one in folder_of(deployed, made).iterdir()} == {
+        made.members[0].file,
+        "manifest.json",
+    }
+    assert made.members[0].facts["journal_mode"] == "wal"
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
+def test_nobody_else_may_read_a_backup_whatever_the_umask(deployed, mask):
+    before = os.umask(mask)
+    try:
+        made = create(deployed)
+    finally:
+        os.umask(before)
+    root = deployed.with_name("backups")
+    for one in [root, *root.rglob("*")]:
+        assert stat.S_IMODE(one.lstat().st_mode) == (0o700 if one.is_dir() else 0o600), one
+    assert made.complete
+
+
+def test_the_file_is_called_as_the_profile_says(deployed):
+    made = create(deployed)
+    assert made.members[0].file == f"user_{made.id}.db"
+
+
+def test_two_backups_of_one_second_have_two_names_and_their_order(deployed, monkeypatch):
+    at(monkeypatch, datetime(2026, 5, 1, 12, tzinfo=UTC))
+    first, second = create(deployed), create(deployed)
+    assert (first.id, second.id) == ("20260501_120000", "20260501_120001")
+    assert [one.id for one in listed(deployed).page.items] == [second.id, first.id]
+
+
+def test_a_clock_set_back_is_told_and_the_latest_stays_the_last_one_made(deployed, monkeypatch):
+    at(monkeypatch, datetime(2026, 5, 2, tzinfo=UTC))
+    create(deployed)
+    at(monkeypatch, datetime(2020, 1, 1, tzinfo=UTC))
+    made = create(deployed)
+    assert "the clock (2020-01-01 00:00) is behind" in made.remarks[0]
+    with vault.opened(deployed) as (_app, repository):
+        assert repository.find("latest").id == made.id == "20200101_000000"
+
+
+def test_the_database_of_another_program_is_left_out_and_said_to_be(tmp_path):
+    path = settle(tmp_path / "app", "deployed")
+    flashpoint_web.launcher_flashpoint_db(path.with_name("flashpoint.sqlite"))
+    text = path.with_name("dbctl.toml").read_text()
+    path.with_name("dbctl.toml").write_text(
+        text.replace('user = "user.db"', 'user = "user.db"\nflashpoint = "flashpoint.sqlite"')
+    )
+    made = create(path)
+    assert [one.database for one in made.members] == ["user"]
+    assert "the Flashpoint Launcher" in made.left_out[0].reason
+    asked = create(path, only="flashpoint")
+    assert [one.database for one in asked.members] == ["flashpoint"]
+    before = path.with_name("flashpoint.sqlite").read_bytes()
+    refused = caught(ReadOnlyError, lambda: vault.apply(path, asked.id))
+    assert "belongs to the Flashpoint Launcher" in str(refused)
+    assert path.with_name("flashpoint.sqlite").read_bytes() == before
+
+
+def test_a_damaged_database_makes_no_backup_and_leaves_nothing(deployed):
+    whole = create(deployed)
+    raw = bytearray(deployed.read_bytes())
+    for page in range(3, len(raw) // 4096):  # all b-tree pages behind the schema
+        raw[page * 4096 + 1 : page * 4096 + 8] = b"\xff" * 7
+    deployed.write_bytes(raw)
+    with pytest.raises((BackupFailedError, CorruptError)):
+        create(deployed)
+    assert [one.id for one in listed(deployed).page.items] == [whole.id]
+    assert not listed(deployed).incomplete
+
+
+def test_rows_that_break_a_rule_of_the_app_are_backed_up_as_they_are(deployed):
+    with closing(sqlite3.connect(deployed)) as connection, connection:
+        connection.execute("pragma ignore_check_constraints = on")
+        connection.execute("update system_settings set data_type = 'nonsense' where id = 1")
+    made = create(deployed)
+    assert codes(verified(deployed, made.id)) == []
+
+
+def test_a_missing_database_makes_no_backup(deployed):
+    deployed.unlink()
+    caught(DatabaseMissingError, lambda: create(deployed))
+    assert not any(deployed.with_name("backups").rglob("manifest.json"))
+
+
+# The repository --------------------------------------------------------------------------------------------------
+
+
+def test_without_a_repository_it_says_what_to_write(tmp_path):
+    path = people.settle(tmp_path / "app", "document")
+    error = caught(RepositoryUnsetError, lambda: create(path))
+    assert "[apps.fp.backup]" in error.hint
+
+
+def test_a_repository_whose_parent_is_missing_is_not_made_for_that_may_be_a_disk_not_mounted(deployed):
+    file = deployed.with_name("dbctl.toml")
+    file.write_text(file.read_text().replace('"backups"', '"mnt/disk/backups"'))
+    caught(RepositoryFailedError, lambda: create(deployed))
+    assert not deployed.with_name("mnt").exists()
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o775, 0o722])
+def test_a_repository_that_others_may_write_is_refused(deployed, mode):
+    place = deployed.with_name("backups")
+    place.mkdir()
+    place.chmod(mode)
+    caught(RepositoryUnsafeError, lambda: create(deployed))
+    assert list(place.iterdir()) == []
+
+
+def test_a_repository_may_be_a_link_and_the_folder_of_an_app_may_not(deployed):
+    elsewhere = deployed.with_name("disk")
+    elsewhere.mkdir(mode=0o700)
+    deployed.with_name("backups").symlink_to(elsewhere)
+    create(deployed)
+    (elsewhere / "fp").rename(elsewhere / "kept")
+    (elsewhere / "fp").symlink_to(elsewhere / "kept")
+    caught(RepositoryFailedError, lambda: create(deployed))
+
+
+def test_a_file_in_the_place_of_the_repository_is_told(deployed):
+    deployed.with_name("backups").write_text("")
+    assert "not a directory" in str(caught(RepositoryFailedError, lambda: create(deployed)))
+
+
+def test_a_second_dbctl_waits_for_the_first_and_then_says_who_it_is(deployed):
+    create(deployed)
+    with vault.opened(deployed) as (_app, repository), repository.store.lock("backup create", timeout=0):
+        error = caught(BusyError, lambda: create(deployed, timeout=0))
+    assert f"pid {os.getpid()}" in str(error)
+
+
+def test_an_app_may_be_called_whatever_a_configuration_likes(deployed):
+    file = deployed.with_name("dbctl.toml")
+    file.write_text(file.read_text().replace("apps.fp", 'apps."../../x"'))
+    create(deployed)
+    assert [one.name for one in deployed.with_name("backups").iterdir()] == ["%2E%2E%2F%2E%2E%2Fx"]
+
+
+# Found -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_without_a_manifest_is_no_backup(deployed):
+    made = create(deployed)
+    (folder_of(deployed, made) / "manifest.json").unlink()
+    (folder_of(deployed, made) / ".dbctl-incomplete").touch()
+    assert listed(deployed).page.items == []
+    assert listed(deployed).incomplete == [made.id]
+    caught(BackupMissingError, lambda: vault.apply(deployed))
+
+
+def test_a_folder_that_somebody_else_made_is_left_alone(deployed):
+    create(deployed)
+    other = folder_of(deployed, "20200101_000000")
+    other.mkdir()
+    (other / "by-hand.db").write_text("x")
+    with pruning(deployed, last=1) as work:
+        work.apply()
+    assert (other / "by-hand.db").exists()
+
+
+def test_an_id_that_is_nearly_one_is_answered_with_it(deployed):
+    made = create(deployed)
+    error = caught(BackupMissingError, lambda: vault.apply(deployed, made.id[:-1]))
+    assert made.id in error.hint
+
+
+# Verified --------------------------------------------------------------------------------------------------------
+
+
+def test_a_sound_backup_verifies_and_the_moment_is_kept(path):
+    made = create(path)
+    assert codes(verified(path)) == []
+    assert listed(path).page.items[0].verified_at >= made.verified_at
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_every_flipped_bit_of_the_file_is_found(deployed, deep):
+    made = create(deployed)
+    file = file_of(deployed, made)
+    whole = file.read_bytes()
+    for place in range(0, len(whole), len(whole) // 40):
+        changed = bytearray(whole)
+        changed[place] ^= 1 << place % 8
+        file.write_bytes(changed)
+        assert codes(verified(deployed, made.id, deep=deep)) == ["file-changed"]
+
+
+def test_every_flipped_bit_of_the_manifest_is_found(deployed):
+    made = create(deployed)
+    manifest = folder_of(deployed, made) / "manifest.json"
+    whole = manifest.read_bytes()
+    for place in range(len(whole) - 1):  # the last byte ends the line and says nothing
+        changed = bytearray(whole)
+        changed[place] ^= 1 << place % 8
+        with pytest.raises(backup_manifest.ManifestInvalidError):
+            backup_manifest.read(bytes(changed))
+    manifest.write_bytes(whole[:-40])
+    assert codes(verified(deployed)) == ["manifest-unread"]
+    caught(BackupUnsoundError, lambda: vault.apply(deployed, made.id))
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"{}", b"[" * 100_000, b"\xff\xfe", b"null", b'{"schema": "dbctl.backup/1"}']
+)
+def test_what_is_no_manifest_is_told(text):
+    with pytest.raises(backup_manifest.ManifestInvalidError):
+        backup_manifest.read(text)
+
+
+@pytest.mark.parametrize("name", ["../user.db", "/etc/passwd", "..", "a/b", ""])
+def test_a_manifest_that_names_a_file_elsewhere_is_refused(deployed, name):
+    with vault.opened(deployed) as (_app, repository):
+        create(deployed)
+        manifest = repository.find("latest")
+        member = msgspec.structs.replace(manifest.members[0], file=name)
+        text = backup_manifest.written(msgspec.structs.replace(manifest, members=[member]))
+    with pytest.raises(backup_manifest.ManifestInvalidError):
+        backup_manifest.read(text.encode())
+
+
+def test_a_backup_cut_off_missing_or_swapped_is_told(deployed):
+    first, second = create(deployed), create(deployed)
+    people.run(deployed, "delete from user_settings")
+    third = create(deployed)
+    file_of(deployed, first).write_bytes(file_of(deployed, first).read_bytes()[:-1])
+    file_of(deployed, second).unlink()
+    file_of(deployed, third).write_bytes(deployed.read_bytes()[:-4096] + b"\0" * 4096)
+    found = verified(deployed)
+    assert sorted(codes(found)) == ["file-changed", "file-changed", "file-missing"]
+    assert found.unsound
+
+
+def test_a_manifest_in_the_wrong_folder_is_told(deployed):
+    first = create(deployed)
+    folder_of(deployed, first).rename(folder_of(deployed, "20300101_000000"))
+    assert codes(verified(deployed)) == ["manifest-unread"]
+
+
+def test_a_backup_of_another_app_is_foreign_and_not_restored(tmp_path):
+    theirs = settle(tmp_path / "larder", "larder")
+    ours = settle(tmp_path / "app", "deployed")
+    shutil.rmtree(folder_of(ours, create(ours)))
+    made = create(theirs)
+    folder_of(theirs, made).rename(folder_of(ours, made))
+    assert "backup-foreign" in codes(verified(ours))
+    caught(BackupMissingError, lambda: vault.apply(ours, made.id, only="user"))
+
+
+def test_a_file_that_does_not_belong_to_a_backup_is_told(deployed):
+    made = create(deployed)
+    (folder_of(deployed, made) / "notes.txt").write_text("mine")
+    found = verified(deployed)
+    assert [(one.severity, one.code) for one in found.findings] == [("warning", "file-unknown")]
+
+
+def test_deep_tells_what_a_digest_cannot_a_dump_that_was_never_what_its_manifest_says(deployed):
+    made = create(deployed)
+    with vault.opened(deployed) as (_app, repository):
+        manifest = repository.find(made.id)
+        member = msgspec.structs.replace(manifest.members[0], rows={**manifest.members[0].rows, "users": 99})
+        changed = msgspec.structs.replace(manifest, members=[member])
+    (folder_of(deployed, made) / "manifest.json").write_text(backup_manifest.written(changed))
+    assert codes(verified(deployed, deep=False)) == []
+    assert codes(verified(deployed, deep=True)) == ["rows-differ"]
+
+
+def test_reading_a_backup_leaves_nothing_in_it(deployed):
+    made = create(deployed)
+    before = {one.name: one.read_bytes() for one in folder_of(deployed, made).iterdir()}
+    verified(deployed)
+    after = {one.name: one.read_bytes() for one in folder_of(deployed, made).iterdir()}
+    assert json.loads(after.pop("verified.json"))["at"]
+    assert after == before
+
+
+# Pruned ----------------------------------------------------------------------------------------------------------
+
+
+def test_without_a_rule_nothing_is_pruned(deployed):
+    create(deployed)
+    with pytest.raises(RetentionUnsetError), pruning(deployed):
+        pass
+
+
+def test_pruning_keeps_what_the_rules_say_and_tells_why(deployed, monkeypatch):
+    for day in range(1, 6):
+        for hour in (1, 2):
+            at(monkeypatch, datetime(2026, 5, day, hour, tzinfo=UTC))
+            create(deployed)
+    with pruning(deployed, daily=3, last=2) as work:
+        plan = work.plan()
+        assert plan.destructive
+        done = work.apply(plan.digest)
+    assert [one.id for one in done.kept] == [
+        "20260505_020000",
+        "20260505_010000",
+        "20260504_020000",
+        "20260503_020000",
+    ]
+    assert done.kept[0].reasons == ["the newest", "one of the last 2", "daily"]
+    assert len(done.deleted) == 6
+    assert [one.id for one in listed(deployed).page.items] == [one.id for one in done.kept]
+    assert codes(verified(deployed)) == []
+
+
+def test_the_newest_of_each_database_stays_whatever_the_rules_say(deployed):
+    made = create(deployed)
+    with pruning(deployed, within="1s") as work:
+        assert work.apply().deleted == []
+    assert [one.id for one in listed(deployed).page.items] == [made.id]
+
+
+def test_a_damaged_backup_does_not_push_out_a_sound_one(deployed):
+    sound, damaged = create(deployed), create(deployed)
+    file_of(deployed, damaged).write_bytes(b"cut off")
+    with pruning(deployed, last=1) as work:
+        done = work.apply()
+    assert done.deleted == []
+    assert {one.id: one.reasons for one in done.kept}[damaged.id] == ["damaged: see dbctl backup verify"]
+    assert file_of(deployed, sound).exists()
+
+
+def test_nothing_is_pruned_where_a_manifest_cannot_be_read(deployed):
+    first, *_ = create(deployed), create(deployed), create(deployed)
+    (folder_of(deployed, first) / "manifest.json").write_text("{")
+    with pruning(deployed, last=1) as work:
+        caught(RepositoryUnreadError, work.apply)
+    assert len(listed(deployed).page.items) == 2
+
+
+def test_what_was_cut_off_is_removed(deployed):
+    made, cut = create(deployed), create(deployed)
+    (folder_of(deployed, cut) / "manifest.json").unlink()
+    (folder_of(deployed, cut) / ".dbctl-incomplete").touch()
+    with pruning(deployed, last=5) as work:
+        assert work.apply().leftovers == [cut.id]
+    assert not folder_of(deployed, cut).exists()
+    assert file_of(deployed, made).exists()
+
+
+def test_an_agreed_plan_that_is_another_one_now_is_not_carried_out(deployed):
+    create(deployed)
+    create(deployed)
+    with pruning(deployed, last=1) as work:
+        digest = work.plan().digest
+        create(deployed)
+        caught(PlanChangedError, lambda: work.apply(digest))
+    assert len(listed(deployed).page.items) == 3
+
+
+MOMENTS = st.datetimes(datetime(2019, 1, 1), datetime(2027, 1, 1)).map(lambda one: one.replace(tzinfo=UTC))  # noqa: DTZ001
+
+
+@given(
+    st.lists(st.tuples(MOMENTS, st.sets(st.sampled_from("abc"), min_size=1)), min_size=1, max_size=40),
+    st.builds(
+        Keep,
+        last=st.integers(0, 3),
+        hourly=st.integers(0, 3),
+        daily=st.integers(0, 3),
+        weekly=st.integers(0, 3),
+        monthly=st.integers(0, 3),
+        yearly=st.integers(0, 3),
+        within=st.sampled_from(["", "1s", "40d"]),
+    ),
+)
+def test_whatever_the_rules_every_series_keeps_its_newest_and_as_many_as_a_rule_asks_for(told, keep):
+    told.sort(key=lambda one: one[0], reverse=True)
+    candidates = [
+        Candidate(id=str(number), at=moment, series=sorted(names))
+        for number, (moment, names) in enumerate(told)
+    ]
+    stay = retention.reasons(candidates, keep)
+    for name in {name for one in candidates for name in one.series}:
+        members = [one for one in candidates if name in one.series]
+        assert members[0].id in stay
+        assert sum(one.id in stay for one in members) >= min(keep.last, len(members))
+        days = list(dict.fromkeys(one.at.date() for one in members))
+        assert {one.at.date() for one in members if one.id in stay} >= set(days[: keep.daily])
+        if keep.within:
+            lasting = timedelta(seconds=1) if keep.within == "1s" else timedelta(days=40)
+            assert all(one.id in stay for one in members if one.at >= members[0].at - lasting)
