@@ -150,6 +150,7 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'init') path=$next; count=0; return 0 ;;
         'demo') path=$next; count=0; return 0 ;;
         'apps') path=$next; count=0; return 0 ;;
+        'status') path=$next; count=0; return 0 ;;
         'doctor') path=$next; count=0; return 0 ;;
         'users') path=$next; count=0; return 0 ;;
         'roles') path=$next; count=0; return 0 ;;
@@ -247,13 +248,14 @@ _dbctl() {
     done
     [[ -n $option && $current == "=" ]] && current=
     case "$path" in
-        '') children='init demo apps doctor users roles settings migrate backup restore integrity stats sessions search completions'; flags='--version' ;;
+        '') children='init demo apps status doctor users roles settings migrate backup restore integrity stats sessions search completions'; flags='--version' ;;
         'init') children=''; flags='--protected --dry-run -n' ;;
         'demo') children=''; flags='--games --users --plays --seed --dry-run -n' ;;
         'apps') children='list show check'; flags='' ;;
         'apps list') children=''; flags='' ;;
         'apps show') children=''; flags='' ;;
         'apps check') children=''; flags='' ;;
+        'status') children=''; flags='--check' ;;
         'doctor') children=''; flags='--all-apps' ;;
         'users') children='list show create ensure update delete set-password set-role activate deactivate unlock check-password import export'; flags='' ;;
         'users list') children=''; flags='--role --active --no-active --never-signed-in --inactive --filter --limit --offset --sort' ;;

@@ -11,7 +11,7 @@ function __dbctl_at -d 'Whether the words so far name the command $argv[1], with
             set skip 1
         else if string match -q -- '-*' $word
             continue
-        else if contains -- (string join ' ' $path $word) 'init' 'demo' 'apps' 'doctor' 'users' 'roles' 'settings' 'migrate' 'backup' 'restore' 'integrity' 'stats' 'sessions' 'search' 'completions' 'apps list' 'apps show' 'apps check' 'users list' 'users show' 'users create' 'users ensure' 'users update' 'users delete' 'users set-password' 'users set-role' 'users activate' 'users deactivate' 'users unlock' 'users check-password' 'users import' 'users export' 'roles list' 'roles show' 'roles create' 'roles update' 'roles delete' 'roles grant' 'roles revoke' 'roles matrix' 'roles permissions' 'roles can' 'settings list' 'settings get' 'settings set' 'settings reset' 'settings validate' 'settings export' 'settings diff' 'settings apply' 'migrate status' 'migrate plan' 'migrate up' 'migrate new' 'migrate verify' 'backup create' 'backup list' 'backup show' 'backup verify' 'backup prune' 'restore preview' 'restore apply' 'restore undo' 'integrity check' 'integrity cross' 'stats overview' 'stats tables' 'stats user' 'stats activity' 'stats locks' 'stats reports' 'stats run' 'sessions list' 'sessions revoke' 'sessions cleanup' 'completions show' 'completions install'
+        else if contains -- (string join ' ' $path $word) 'init' 'demo' 'apps' 'status' 'doctor' 'users' 'roles' 'settings' 'migrate' 'backup' 'restore' 'integrity' 'stats' 'sessions' 'search' 'completions' 'apps list' 'apps show' 'apps check' 'users list' 'users show' 'users create' 'users ensure' 'users update' 'users delete' 'users set-password' 'users set-role' 'users activate' 'users deactivate' 'users unlock' 'users check-password' 'users import' 'users export' 'roles list' 'roles show' 'roles create' 'roles update' 'roles delete' 'roles grant' 'roles revoke' 'roles matrix' 'roles permissions' 'roles can' 'settings list' 'settings get' 'settings set' 'settings reset' 'settings validate' 'settings export' 'settings diff' 'settings apply' 'migrate status' 'migrate plan' 'migrate up' 'migrate new' 'migrate verify' 'backup create' 'backup list' 'backup show' 'backup verify' 'backup prune' 'restore preview' 'restore apply' 'restore undo' 'integrity check' 'integrity cross' 'stats overview' 'stats tables' 'stats user' 'stats activity' 'stats locks' 'stats reports' 'stats run' 'sessions list' 'sessions revoke' 'sessions cleanup' 'completions show' 'completions install'
             set -a path $word
         else
             set count (math $count + 1)
@@ -26,6 +26,7 @@ complete -c dbctl -f
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'init' -d 'Find an app\'s databases below DIR and write them to dbctl.toml, here…'
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'demo' -d 'Build a sample deployment of an app, with a dbctl.toml beside it'
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'apps' -d 'Configured apps and what dbctl knows of them'
+complete -c dbctl -n '__dbctl_at \'\'' -f -a 'status' -d 'Show how every database of every configured app stands, in one line…'
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'doctor' -d 'Look for what an admin should know before trusting a deployment; exit…'
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'users' -d 'Users of the app'
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'roles' -d 'Roles and their permissions'
@@ -110,6 +111,7 @@ complete -c dbctl -n '__dbctl_at \'demo\'' -l plays -x -d 'How many plays'
 complete -c dbctl -n '__dbctl_at \'demo\'' -l seed -x -d 'The same seed makes the same data'
 complete -c dbctl -n '__dbctl_at \'demo\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'demo\' 0' -f -a '(__fish_complete_directories)'
+complete -c dbctl -n '__dbctl_at \'status\'' -l check -d 'Exit 3 where something is to be done, 4, 10 or 11 where more is wrong'
 complete -c dbctl -n '__dbctl_at \'doctor\'' -l all-apps -d 'Every configured app'
 complete -c dbctl -n '__dbctl_at \'users list\'' -l role -x -d 'Only this role'
 complete -c dbctl -n '__dbctl_at \'users list\'' -l active -l no-active -d 'Only those who may sign in, or may not'

@@ -23,6 +23,7 @@ GROUPS = {
     "init": "Find an app's databases and write dbctl.toml.",
     "demo": "Build sample data to try dbctl on.",
     "apps": "Configured apps and what dbctl knows of them.",
+    "status": "How every database stands, in one line each.",
     "doctor": "What to know before trusting a deployment.",
     "users": "Users of the app.",
     "roles": "Roles and their permissions.",
@@ -38,7 +39,7 @@ GROUPS = {
 }
 
 #: Those that are a command of their own and no group.
-COMMANDS = frozenset({"init", "demo", "doctor", "search"})
+COMMANDS = frozenset({"init", "demo", "doctor", "search", "status"})
 
 
 class LazyGroup(TyperGroup):

@@ -187,6 +187,14 @@ class Readable(Protocol):
         """Return how many rows meet every condition."""
         ...
 
+    def has(self, table: str, where: Sequence[Where] = (), *, within: timedelta) -> bool | None:
+        """Return whether any row meets every condition; None where that is not clear in so long.
+
+        One condition alone, that a time lies before a moment, is answered through an index of its column; of times
+        that are text of digits it finds those from 2001 to 2033.
+        """
+        ...
+
     def tally(self, table: str, column: str, where: Sequence[Where] = ()) -> dict[object, int]:
         """Return how many rows hold each value of ``column``."""
         ...

@@ -28,6 +28,8 @@ LINES = [
     "apps list",
     "apps show",
     "apps check",
+    "status",
+    "status --app fp",
     "doctor",
     "doctor --all-apps",
     "users list",

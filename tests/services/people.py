@@ -78,6 +78,28 @@ def settle(folder, shape, *, protected=False):
     return folder / "user.db"
 
 
+def settle_sound(folder, shape):
+    """Put a deployment into ``folder`` with which nothing is wrong: modes, migrations, nothing to clean up."""
+    path = settle(folder, shape)
+    file = "001_complete_schema" if shape == "deployed" else "001_user-schema"
+    (folder / "migrations").mkdir()
+    (folder / "migrations" / f"{file}.sql").write_text("select 1;\n")
+    if shape == "document":
+        run(
+            path,
+            "create table migrations (id integer primary key, name text, applied_at text)",
+            f"insert into migrations (name, applied_at) values ('{file}', '2026-01-01T00:00:00.000Z')",
+        )
+    run(path, "delete from refresh_tokens where expires_at < '2090' or revoked_at is not null")
+    run(path, "delete from activity_logs")
+    with (folder / "dbctl.toml").open("a") as file:
+        file.write('[apps.fp.migrations]\nuser = "migrations"\n')
+    folder.chmod(0o755)
+    path.chmod(0o600)
+    (folder / "dbctl.toml").chmod(0o600)
+    return path
+
+
 LARDER = """
 schema = "dbctl.profile/1"
 name = "larder"

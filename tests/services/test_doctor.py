@@ -36,24 +36,8 @@ CUT_OFF = "import os, sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_l
 @pytest.fixture(params=people.SHAPES)
 def path(request, tmp_path, monkeypatch):
     """A deployment with which nothing is wrong."""
-    path = people.settle(tmp_path, request.param)
-    (tmp_path / "migrations").mkdir()
-    file = "001_complete_schema" if request.param == "deployed" else "001_user-schema"
-    (tmp_path / "migrations" / f"{file}.sql").write_text("select 1;\n")
-    if request.param == "document":
-        run(
-            path,
-            "create table migrations (id integer primary key, name text, applied_at text)",
-            f"insert into migrations (name, applied_at) values ('{file}', '2026-01-01T00:00:00.000Z')",
-        )
-    with (tmp_path / "dbctl.toml").open("a") as file:
-        file.write('[apps.fp.migrations]\nuser = "migrations"\n')
-    tmp_path.chmod(0o755)
-    (tmp_path / "dbctl.toml").chmod(0o600)
-    path.chmod(0o600)
+    path = people.settle_sound(tmp_path, request.param)
     monkeypatch.chdir(tmp_path)
-    assert main(["sessions", "cleanup"]) == 0
-    (tmp_path / ".user.db.dbctl-lock").unlink()
     return path
 
 
