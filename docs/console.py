@@ -4,7 +4,7 @@
 
 A page is Markdown. Its blocks of language ``console`` hold commands after ``$ ``, each followed by what it prints. The
 blocks of one page run in order, in a folder of their own that is empty at first; a status other than 0 is shown as
-``[exit N]``. A block whose language is followed by a name, such as ``toml shop.toml``, is a file of that name.
+``[exit N]``. What another run would tell otherwise, moments of it and its folder, is shown as in ``OF_THE_RUN``. A block whose language is followed by a name, such as ``toml shop.toml``, is a file of that name.
 """
 
 from __future__ import annotations
@@ -23,6 +23,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 COLUMNS, LINES = 100, 50
+#: What stands in the output of one run only, and what a page shows for it.
+OF_THE_RUN = {
+    re.compile(r"(?<!\d)\d{8}_\d{6}(?!\d)"): "YYYYMMDD_HHMMSS",
+    re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC"): "YYYY-MM-DD HH:MM UTC",
+    re.compile(r"\d+ s ago"): "just now",
+}
 BLOCK = re.compile(r"^```(?:console|\w+ (?P<file>\S+))\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -64,6 +70,9 @@ class Terminal:
         os.close(ours)
         if place.exists():
             self._here = Path(place.read_text(encoding="utf-8").strip())
+        printed = printed.replace(str(self._folder), "~")
+        for pattern, shown in OF_THE_RUN.items():
+            printed = pattern.sub(shown, printed)
         lines = [line.rstrip() for line in printed.splitlines()]
         if process.returncode:
             lines.append(f"[exit {process.returncode}]")

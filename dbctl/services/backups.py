@@ -34,6 +34,7 @@ class Backup(Value, frozen=True, kw_only=True):
     path: str
     bytes: int
     complete: bool
+    databases: Sequence[str]
     verified_at: datetime
     members: Sequence[Member]
     left_out: Sequence[LeftOut]
@@ -44,7 +45,7 @@ class Backup(Value, frozen=True, kw_only=True):
             "kind": self.kind,
             "created_at": self.created_at,
             "bytes": self.bytes,
-            "databases": ", ".join(dict.fromkeys(one.database for one in self.members)),
+            "databases": self.databases,
             "verified_at": self.verified_at,
         }
 
@@ -54,7 +55,7 @@ class BackupShown(Backup, frozen=True, kw_only=True):
 
     def brief(self) -> Row:
         told = dict(super().brief()) | {"path": self.path}
-        del told["databases"]
+        told.pop("databases")  # its files tell
         told["files"] = [
             {
                 "database": one.database,
@@ -153,6 +154,7 @@ class Repository:
             path=self.path(manifest),
             bytes=sum(one.bytes for one in manifest.members),
             complete=True,
+            databases=manifest.databases,
             verified_at=max(manifest.verified_at, self._verified(manifest.id) or manifest.verified_at),
             members=manifest.members,
             left_out=manifest.left_out,

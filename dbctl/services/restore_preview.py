@@ -12,6 +12,7 @@ from dbctl.services.apps import App
 from dbctl.services.backup_manifest import Manifest, Member
 from dbctl.services.backups import Repository
 from dbctl.services.restore import members
+from dbctl.services.safety import schema_of
 
 
 class TableCompared(Value, frozen=True, kw_only=True):
@@ -26,7 +27,7 @@ class DatabaseCompared(Value, frozen=True, kw_only=True):
     """One database, now and in the backup."""
 
     database: str
-    state: str  #: ``sound``, or why it cannot be compared
+    state: str  #: ``readable``, or why it cannot be compared
     schema: str  #: ``same``, ``another`` or ``unknown``
     held_by: Sequence[str]  #: processes that have it open, as far as this user may know
     tables: Sequence[TableCompared]
@@ -64,10 +65,10 @@ def preview(app: App, repository: Repository, manifest: Manifest) -> Preview:
 
 
 def _compared(app: App, one: Member) -> DatabaseCompared:
-    state, schema, counts = "sound", "unknown", dict[str, int]()
+    state, schema, counts = "readable", "unknown", dict[str, int]()
     try:
         db = app.reader(one.database, may_be_empty=True)
-        schema = "same" if db.fingerprint() == one.schema else "another"
+        schema = "same" if schema_of(db) == one.schema else "another"
         counts = {name: db.count(name) for name, table in db.tables().items() if not table.view}
     except DbctlError as error:
         state = str(error)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dbctl import durable
 from dbctl.engines import registry
-from dbctl.engines.base import Capability
+from dbctl.engines.base import Capability, Describes, Readable
 from dbctl.engines.dumps import Dumps
 from dbctl.errors import (
     BackupFailedError,
@@ -26,6 +26,11 @@ from dbctl.stores.base import NewFolder
 
 #: Failures that say that there are files, but no database which could be copied.
 UNREADABLE = (CorruptError, CutOffWriteError, NotADatabaseError, QueryFailedError)
+
+
+def schema_of(db: Readable) -> str:
+    """Return the fingerprint of a live schema; empty where the engine has none."""
+    return db.fingerprint() if Capability.SCHEMA in db.capabilities and isinstance(db, Describes) else ""
 
 
 class Rescue(Source):
@@ -47,9 +52,9 @@ class Rescue(Source):
         return Capability.DUMP in db.capabilities and isinstance(db, Dumps)
 
     def schema(self) -> str:
-        """Return the fingerprint of its schema; empty where it cannot be read."""
+        """Return the fingerprint of its schema; empty where it cannot be told."""
         try:
-            return self.app.reader(self.database, may_be_empty=True).fingerprint() if self._readable else ""
+            return schema_of(self.app.reader(self.database, may_be_empty=True)) if self._readable else ""
         except UNREADABLE:
             return ""
 

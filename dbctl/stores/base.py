@@ -86,8 +86,7 @@ class Store(Protocol):
         """Begin a folder; it is gone again when the block raises.
 
         Raises:
-            FileExistsError: it is there already.
-            RepositoryFailedError: it cannot be made.
+            RepositoryFailedError: it is there already, or cannot be made.
         """
         ...
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from dbctl import durable, lockfile
+from dbctl import durable, interrupt, lockfile
 from dbctl.errors import DiskFullError, RepositoryFailedError, RepositoryUnsafeError
 from dbctl.stores.base import MARK, Kept, State
 
@@ -85,26 +85,18 @@ class Directory:
 
     @contextmanager
     def begin(self, folder: str) -> Iterator[Filling]:
-        path = self._root / folder
-        try:
+        with self._translated():
             self._make_root()
-            path.mkdir(mode=0o700)
-        except FileExistsError:
-            raise
-        except OSError as error:
-            raise self._failed(error) from error
-        filling = Filling(path)
+        filling = Filling(self._root / folder)
         try:
             with self._translated():
                 filling.begin()
                 yield filling
         except BaseException:  # also on a signal: what is not whole must not stay
-            if not filling.whole:
-                with suppress(OSError):
-                    _remove(path)
+            filling.drop()
             raise
         if not filling.whole:
-            raise RuntimeError(f"{path} was not finished")
+            raise RuntimeError(f"{folder} was not finished")
 
     def remove(self, folder: str) -> None:
         with self._translated():
@@ -170,13 +162,23 @@ class Filling:
     """A folder of a directory that is being filled."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._path, self._ours = path, False
         self.whole = False
 
     def begin(self) -> None:
-        """Mark it."""
-        _mark(self._path)
-        durable.sync_directory(self._path.parent)
+        """Make it, and mark it."""
+        with interrupt.held():  # or a signal could come between the folder and the knowledge that it is ours
+            self._path.mkdir(mode=0o700)
+            self._ours = True
+            _mark(self._path)
+            durable.sync_directory(self._path.parent)
+        interrupt.check()
+
+    def drop(self) -> None:
+        """Remove what was begun and is not whole."""
+        if self._ours and not self.whole:
+            with suppress(OSError):
+                _remove(self._path)
 
     def place(self, name: str) -> Path:
         path = self._path / name

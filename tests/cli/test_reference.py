@@ -93,6 +93,18 @@ LINES = [
     "sessions cleanup",
     "sessions cleanup --dry-run",
     "sessions cleanup --rule login-attempts --older-than 36h --check",
+    "backup create",
+    "backup create --dry-run",
+    "backup create --db flashpoint",
+    "backup list",
+    "backup show latest",
+    "backup verify --deep",
+    "backup prune --keep-last 1 --yes",
+    "backup prune --dry-run",
+    "restore preview",
+    "restore apply latest --yes",
+    "restore apply latest --dry-run",
+    "restore undo --yes",
     "search games puzzle",
     "search games --count",
     "search games puzzle --explain",
@@ -145,6 +157,8 @@ def here(deployment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     monkeypatch.delenv("XDG_DATA_HOME", raising=False)
     main(["users", "create", "eve", "--email", "eve@example.org", "--generate"])
     main(["roles", "create", "helper", "--permission", "games.play"])
+    for words in (["backup", "create"], ["restore", "apply", "latest", "--yes"], ["backup", "create"]):
+        main(words)
     return folder
 
 

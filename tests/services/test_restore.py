@@ -6,9 +6,12 @@ import os
 import shutil
 import sqlite3
 import stat
+import subprocess
+import sys
 import threading
 import time
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -158,20 +161,14 @@ def test_a_file_that_is_no_database_any_more_is_kept_and_replaced_with_its_owner
 def test_a_file_that_is_no_database_any_more_is_not_replaced_while_somebody_has_it_open(deployed):
     create(deployed)
     deployed.write_bytes(b"not a database" * 1000)
-    child = holder(deployed)
-    try:
+    with holder(deployed) as child:
         error = caught(BusyError, lambda: apply(deployed))
-    finally:
         child.kill()
-        child.wait()
     assert f"pid {child.pid}" in str(error)
     assert deployed.read_bytes() == b"not a database" * 1000
 
 
 def holder(path):
-    import subprocess  # noqa: PLC0415 - one test wants it
-    import sys  # noqa: PLC0415 - as above
-
     child = subprocess.Popen(
         [sys.executable, "-c", f"f = open({str(path)!r}); print(flush=True); input()"],
         stdin=subprocess.PIPE,
@@ -267,7 +264,7 @@ def test_a_preview_changes_nothing_and_tells_what_would_change(path):
     with vault.opened(path) as (app, repository):
         told = restore_preview.preview(app, repository, repository.find(made.id))
     (one,) = told.databases
-    assert (one.state, one.schema) == ("sound", "another")
+    assert (one.state, one.schema) == ("readable", "another")
     differing = {table.table: (table.now, table.then) for table in one.tables if table.now != table.then}
     assert differing["regrets"] == (1, None)
     assert len(differing) == 2
@@ -494,25 +491,28 @@ def test_trap_a_source_that_is_the_target_under_another_name_never_ends(deployed
 
 def test_trap_opening_the_file_of_a_database_drops_the_locks_of_this_process(deployed):
     """POSIX locks die with any close of the file; so no step of create or apply opens it beside a connection."""
-    import subprocess  # noqa: PLC0415 - one test wants it
-    import sys  # noqa: PLC0415 - as above
-
     spy = f"""
-import sys
-seen, connections = [], []
+import os, sys
+path, seen, looks = {str(deployed)!r}, [], []
+def held():
+    inode, pid = os.stat(path).st_ino, str(os.getpid())
+    with open("/proc/locks") as locks:
+        return [line for line in locks if line.split()[-3].endswith(f":{{inode}}") and line.split()[-4] == pid]
 def hook(event, args):
-    if event == "sqlite3.connect" and {str(deployed)!r} in str(args[0]) and "immutable" not in str(args[0]):
-        connections.append(args[0])
-    if event == "open" and str(args[0]) == {str(deployed)!r} and connections:
-        seen.append(args)
+    if event == "open" and str(args[0]) == path:
+        looks.append(args)
+        seen.extend(held())
 sys.addaudithook(hook)
 sys.path.insert(0, {str(people.ROOT)!r})
 from pathlib import Path
 from tests.services import vault
-path = Path({str(deployed)!r})
-vault.create(path); vault.spoil(path); vault.apply(path); vault.undo(path)
-assert connections
-print(seen)
+vault.create(Path(path)); vault.spoil(Path(path)); vault.apply(Path(path)); vault.undo(Path(path))
+found = list(seen)
+connection = vault.sqlite3.connect(path, isolation_level=None)
+connection.execute("begin immediate")
+open(path).close()
+assert seen != found, "the spy sees nothing"
+print(found)
 """
     done = subprocess.run([sys.executable, "-c", spy], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
@@ -525,7 +525,7 @@ def test_trap_a_new_file_is_synced_before_it_gets_its_name_and_its_folder_after(
     real_fsync, real_rename = os.fsync, os.rename
 
     def fsync(descriptor):
-        events.append(("sync", os.readlink(f"/proc/self/fd/{descriptor}")))
+        events.append(("sync", str(Path(f"/proc/self/fd/{descriptor}").readlink())))
         real_fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)

@@ -41,6 +41,14 @@ def setup(directory=".", *, profile="flashpoint-web", app="", file="dbctl.toml",
     return Setup(profile, Path(directory), app=app, file=Path(file), urls=urls, protected=protected)
 
 
+#: Where backups go until somebody says otherwise.
+BACKUP = {
+    "repository": "backups",
+    "keep": {"last": 7, "daily": 14, "weekly": 8, "monthly": 12},
+    "max_age": "26h",
+}
+
+
 def written(file="dbctl.toml"):
     return tomllib.loads(Path(file).read_text(encoding="utf-8-sig"))["apps"]
 
@@ -57,6 +65,7 @@ def test_databases_and_migrations_are_found_and_written_relative_to_the_file(her
             "protected": True,
             "databases": {"user": "../web/backend/user.db", "flashpoint": "../web/Data/flashpoint.sqlite"},
             "migrations": {"user": "../web/backend/src/migrations"},
+            "backup": BACKUP,
         }
     }
     assert (done.app, list(done.missing)) == ("fp", [])
@@ -74,7 +83,7 @@ def test_a_database_somewhere_below_is_found_and_the_optional_one_may_be_missing
 def test_a_plan_writes_nothing(here):
     place("user.db")
     plan = setup().plan()
-    assert list(plan.steps) == ["create dbctl.toml: [apps.flashpoint-web]", "user = user.db"]
+    assert list(plan.steps)[:2] == ["create dbctl.toml: [apps.flashpoint-web]", "user = user.db"]
     assert [path.name for path in here.iterdir()] == ["user.db"]
 
 
@@ -214,4 +223,8 @@ def test_a_profile_of_one_s_own_is_written_as_a_path(here):
     shapes.sixth_app_db(here / "var/larder.db")
     shutil.copyfile(Path(__file__).parents[1] / "profiles" / "larder.toml", here / "larder.toml")
     setup(profile="larder.toml").apply()
-    assert written()["larder"] == {"profile": "larder.toml", "databases": {"pantry": "var/larder.db"}}
+    assert written()["larder"] == {
+        "profile": "larder.toml",
+        "databases": {"pantry": "var/larder.db"},
+        "backup": BACKUP,
+    }

@@ -96,6 +96,8 @@ def file_of(path, made):
 def content(path):
     """Return every row of every table but those that dbctl itself adds."""
     told = people.content(path)
+    if "sqlite_sequence" in told:
+        told["sqlite_sequence"] = [row for row in told["sqlite_sequence"] if row[0] != RECORD]
     record = [row for row in told.pop(RECORD, []) if "restore.apply" not in map(str, row)]
     return told | {RECORD: record}
 

@@ -14,6 +14,7 @@ import stat
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
+from itertools import cycle
 from pathlib import Path
 from typing import NoReturn
 
@@ -25,6 +26,10 @@ from dbctl.engines.sqlite.dump import STEP, steps
 from dbctl.engines.sqlite.failures import Place, is_busy, name_of, translated
 from dbctl.engines.sqlite.files import SIDE_FILES, quoted, refuse_unsafe
 from dbctl.errors import BusyError, FileFailedError, NotSupportedError, SameFileError
+
+#: Milliseconds that one try waits for the lock. A writer that hardly pauses leaves gaps of microseconds, so most tries
+#: are short; readers that overlap each other are only kept from beginning anew while a try lasts, so some are long.
+WAITS = (2,) * 20 + (250,)
 
 
 def load(
@@ -77,22 +82,33 @@ class _Loading:
         with closing(
             sqlite3.connect(f"file://{quoted(self._source)}?mode=ro&immutable=1", uri=True)
         ) as source:
+            # Nothing here needs the live schema; without this, one that is damaged would not even tell its mode.
+            live.execute("pragma writable_schema = on")
             (size,) = source.execute("pragma page_size").fetchone()
             (mode,) = self._patiently(lambda: live.execute("pragma journal_mode").fetchone())
             another = mode == "wal" and live.execute("pragma page_size").fetchone() != (size,)
             if another:  # in WAL mode the size of a page cannot change, and SQLite's error would not say so
                 self._patiently(lambda: _left_wal(live))
-            deadline = _Deadline(self._place)
             try:
-                source.backup(
-                    live, pages=STEP, progress=steps(self._progress, deadline.look), sleep=WAIT_SECONDS
-                )
+                self._copy(source, live)
             finally:
                 if another:
                     live.execute("pragma journal_mode = wal")
         if mode == "wal":
             with suppress(sqlite3.Error):  # a reader may still need the old pages; the app does it later then
                 live.execute("pragma wal_checkpoint(truncate)")
+
+    def _copy(self, source: sqlite3.Connection, live: sqlite3.Connection) -> None:
+        """Write everything as one transaction, as soon as its first step gets the lock for it."""
+        deadline = _Deadline(self._place)
+        for wait in cycle(WAITS):
+            live.execute(f"pragma busy_timeout = {wait}")
+            try:
+                source.backup(live, pages=STEP, progress=steps(self._progress, _try_again))
+            except _HeldUpError:
+                deadline.look()
+            else:
+                return
 
     def _patiently(self, call: Callable[[], tuple[object, ...]]) -> tuple[object, ...]:
         deadline = _Deadline(self._place)
@@ -170,6 +186,14 @@ class _Deadline:
         if time.monotonic() >= self._at:
             held = locks.holder_of(self._place.path)
             raise BusyError(target=self._place.target, holder=held, waited=f"{self._place.timeout:g}")
+
+
+class _HeldUpError(Exception):
+    """Somebody else holds a lock."""
+
+
+def _try_again() -> None:
+    raise _HeldUpError
 
 
 def _left_wal(live: sqlite3.Connection) -> tuple[object, ...]:

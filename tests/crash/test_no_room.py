@@ -1,0 +1,112 @@
+"""Backups and restores whose every write may be the one that no longer fits: nothing lost, nothing half, and said.
+
+A limit on the size of files (``RLIMIT_FSIZE``) stands for the full disk: it needs no rights, and fails at an exact byte.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import traceback
+
+import pytest
+
+from dbctl.engines import registry
+from dbctl.errors import DbctlError
+from dbctl.stores.directory import Directory
+from tests.services import people, vault
+
+
+@pytest.fixture(params=["wal", "delete"])
+def path(request, tmp_path):
+    path = vault.settle(tmp_path / "app", "deployed")
+    people.run(path, f"pragma journal_mode = {request.param}")
+    return path
+
+
+def limited(size, work):
+    """Do ``work`` in a process that can write no file beyond ``size`` bytes; return how it ended, and its failure."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(read)
+        status, told = 9, ""
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+            Directory.room = lambda _self: None
+            registry.want_room = lambda *_words: None
+            work()
+            status = 0
+        except DbctlError as error:
+            status, told = 1, f"{type(error).__name__}: {error} | {error.hint}"
+        except BaseException:  # noqa: BLE001 - it goes to the parent, which fails
+            told = traceback.format_exc()
+        finally:
+            os.write(write, told.encode())
+            os._exit(status)
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        told = pipe.read().decode()
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert status in (0, 1), told
+    return status == 0, told
+
+
+def limits(path):
+    """Yield sizes at which one write after the other fails, up to one at which none does."""
+    whole = path.stat().st_size
+    yield from (0, 1, 100, 512, 1000, 4096, 5000, 20_000, whole // 3, whole // 2, whole - 4096, whole - 1)
+    yield from (whole, whole + 1, 3 * whole)
+
+
+def test_a_backup_that_does_not_fit_leaves_nothing_and_touches_no_earlier_one(path):
+    first = vault.create(path)
+    before = people.content(path)
+    ended = []
+    for size in limits(path):
+        well, told = limited(size, lambda: vault.create(path))
+        ended.append(well)
+        assert well or "|" in told
+        listed = vault.listed(path)
+        assert first.id in [one.id for one in listed.page.items]
+        assert len(listed.page.items) == 1 + sum(ended)
+        assert not listed.incomplete
+        assert vault.codes(vault.verified(path)) == []
+        assert people.content(path) == before
+    assert (ended[0], ended[-1]) == (False, True)
+
+
+def test_a_restore_that_does_not_fit_leaves_the_old_rows_and_a_working_database(path):
+    new = vault.content(path)
+    vault.create(path)
+    vault.spoil(path)
+    old = vault.content(path)
+    ended = []
+    for size in limits(path):
+        well, told = limited(size, lambda: vault.apply(path))
+        ended.append(well)
+        assert vault.content(path) == (new if well else old), (size, told)
+        assert people.rows(path, "pragma integrity_check") == [("ok",)]
+        assert vault.codes(vault.verified(path)) == []
+        if well:
+            vault.undo(path)
+            assert vault.content(path) == old
+    assert (ended[0], ended[-1]) == (False, True)
+
+
+def test_a_missing_database_that_does_not_fit_stays_missing_and_leaves_no_part(path):
+    new = vault.content(path)
+    vault.create(path)
+    path.unlink()
+    for size in limits(
+        path.with_name("backups")
+        / "fp"
+        / vault.listed(path).page.items[0].id
+        / vault.listed(path).page.items[0].members[0].file
+    ):
+        well, told = limited(size, lambda: vault.apply(path))
+        assert path.exists() == well, told
+        assert {one.name for one in path.parent.glob("*user.db*")} <= {"user.db", ".user.db.dbctl-lock"}
+        if well:
+            assert vault.content(path) == new
+            path.unlink()
