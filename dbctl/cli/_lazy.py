@@ -34,6 +34,7 @@ GROUPS = {
     "integrity": "Whether the databases are sound and agree.",
     "stats": "Figures: room, rows, activity, locks, reports.",
     "sessions": "Sessions of users, and rows that have had their day.",
+    "schedule": "What is to be done by itself.",
     "search": "Search the app's content.",
     "completions": "Completion of words for the shell.",
 }

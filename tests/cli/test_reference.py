@@ -105,6 +105,8 @@ LINES = [
     "restore apply latest --yes",
     "restore apply latest --dry-run",
     "restore undo --yes",
+    "schedule cron",
+    "schedule cron --all-apps --user root",
     "search games puzzle",
     "search games --count",
     "search games puzzle --explain",
