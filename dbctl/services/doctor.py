@@ -9,9 +9,9 @@ from msgspec import structs
 from dbctl.config import Selection
 from dbctl.engines import registry
 from dbctl.engines.base import Capability, Measures
-from dbctl.errors import BusyError, CutOffWriteError, DatabaseUnsetError, DbctlError
+from dbctl.errors import BusyError, CutOffWriteError, DatabaseUnsetError, DbctlError, RepositoryUnsetError
 from dbctl.model import Examined, Finding, counted
-from dbctl.services import apps, doctor_files, doctor_room, doctor_users, migrate
+from dbctl.services import apps, backup_age, doctor_files, doctor_room, doctor_users, migrate
 from dbctl.services.apps import App
 from dbctl.services.cleanup import GRACE, CleanupWork
 from dbctl.services.doctor_subject import Subject
@@ -92,6 +92,7 @@ def _app(rounds: Rounds, app: App, said: Selection) -> None:
         rounds.look(home.target, doctor_users.roles(home))
         for told in app.profile.check:
             rounds.look(home.target, doctor_users.known_login(home, told))
+    rounds.look(app.name, _backups(app, said, list(subjects.values())))
     rules = {rule.database or app.main() for rule in app.profile.cleanup}
     if rules and rules <= sound.keys():
         subject = sound[min(rules)]
@@ -154,6 +155,20 @@ def _migrations(subject: Subject) -> Iterator[Finding]:
         message = f"{counted(len(pending), 'migration')} pending: {', '.join(pending)}"
         up = subject.dbctl("migrate", "up", *database)
         yield subject.finding("warning", "migrations-pending", message, up)
+
+
+def _backups(app: App, said: Selection, subjects: Sequence[Subject]) -> Iterator[Finding]:
+    found = backup_age.ages(app)
+    configured = not (said.profile and said.urls)
+    if app.configured.backup is None and configured and any(one.told.backup for one in subjects):
+        yield failure(app.name, RepositoryUnsetError(app=app.name), "warning")
+    for folder, reason in found.unread.items():
+        message = f"backup {folder} has a manifest that cannot be read: {reason}"
+        yield subjects[0].finding("error", "manifest-unread", message, subjects[0].dbctl("backup", "verify"))
+    for one in subjects:
+        if one.database in found.newest and found.newest[one.database].due:
+            create = one.dbctl("backup", "create")
+            yield one.finding("warning", "backup-due", found.newest[one.database].due, create)
 
 
 def _cleanup(subject: Subject) -> Iterator[Finding]:

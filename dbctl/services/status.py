@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Literal, TypeAlias
 
@@ -13,11 +13,10 @@ from dbctl.config import Selection
 from dbctl.engines import registry
 from dbctl.engines.base import Housing
 from dbctl.errors import DatabaseUnsetError, DbctlError, Exit, ReadOnlyError
-from dbctl.model import Page, Row, Value, counted, now, read_span
-from dbctl.services import apps, migrate
+from dbctl.model import Page, Row, Value, counted
+from dbctl.services import apps, backup_age, migrate
 from dbctl.services.apps import App
-from dbctl.services.backup_manifest import Manifest
-from dbctl.services.backups import Repository
+from dbctl.services.backup_age import Newest
 from dbctl.services.cleanup import CleanupWork
 from dbctl.services.migration_ledger import standing
 
@@ -194,32 +193,24 @@ class _Survey:
             )
         return late.rules
 
-    def _backups(self, app: App) -> Sequence[Manifest]:
-        """Return the backups of an app, the newest first; those that a restore made do not count."""
-        if app.configured.backup is None:
-            return ()
+    def _backups(self, app: App) -> Mapping[str, Newest]:
         try:
-            found, unread = Repository(app).manifests()
+            found = backup_age.ages(app)
         except DbctlError as error:
             self._want(error.exit_status, app.name, str(error))
-            return ()
-        for folder, reason in unread.items():
+            return {}
+        for folder, reason in found.unread.items():
             self._want(
                 Exit.UNSOUND, app.name, f"backup {folder} has a manifest that cannot be read: {reason}"
             )
-        return [one for one in found if one.kind == "backup"]
+        return found.newest
 
-    def _backup_at(self, app: App, name: str, found: Sequence[Manifest]) -> datetime | None:
-        newest = next((one.created_at for one in found if name in one.databases), None)
-        told = app.configured.backup
-        if told and told.max_age and app.database(name).backup:
-            if newest is None:
-                self._want(Exit.ACTION_NEEDED, app.target(name), "there is no backup")
-            elif now() - newest > read_span(told.max_age):
-                self._want(
-                    Exit.ACTION_NEEDED, app.target(name), f"the newest backup is older than {told.max_age}"
-                )
-        return newest
+    def _backup_at(self, app: App, name: str, backups: Mapping[str, Newest]) -> datetime | None:
+        if name not in backups:
+            return None
+        if backups[name].due:
+            self._want(Exit.ACTION_NEEDED, app.target(name), backups[name].due)
+        return backups[name].at
 
     def _want(self, status: Exit, target: str, what: str) -> None:
         self._wanting.append(status)

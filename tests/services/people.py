@@ -12,6 +12,8 @@ from pathlib import Path
 
 from dbctl.config import Selection
 from dbctl.services import apps
+from dbctl.services.backup_create import Creation
+from dbctl.services.backups import Repository
 from tests.shapes import flashpoint_web as shapes
 
 ROOT = Path(__file__).parents[2]
@@ -79,7 +81,7 @@ def settle(folder, shape, *, protected=False):
 
 
 def settle_sound(folder, shape):
-    """Put a deployment into ``folder`` with which nothing is wrong: modes, migrations, nothing to clean up."""
+    """Put a deployment into ``folder`` with which nothing is wrong: modes, migrations, a backup, nothing to clean up."""
     path = settle(folder, shape)
     file = "001_complete_schema" if shape == "deployed" else "001_user-schema"
     (folder / "migrations").mkdir()
@@ -92,11 +94,14 @@ def settle_sound(folder, shape):
         )
     run(path, "delete from refresh_tokens where expires_at < '2090' or revoked_at is not null")
     run(path, "delete from activity_logs")
-    with (folder / "dbctl.toml").open("a") as file:
-        file.write('[apps.fp.migrations]\nuser = "migrations"\n')
+    told = (folder / "dbctl.toml").read_text().replace(str(folder / "quick.toml"), "quick.toml")
+    told += '[apps.fp.migrations]\nuser = "migrations"\n[apps.fp.backup]\nrepository = "backups"\n'
+    (folder / "dbctl.toml").write_text(told)
     folder.chmod(0o755)
     path.chmod(0o600)
     (folder / "dbctl.toml").chmod(0o600)
+    with opened(path) as app:
+        Creation(app, Repository(app), timeout=5).apply()
     return path
 
 

@@ -10,6 +10,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -54,16 +55,17 @@ def ask(capsys):
     return run
 
 
-@pytest.fixture
-def open_path(path, monkeypatch):
+@pytest.fixture(params=people.SHAPES)
+def open_path(request, monkeypatch):
     """The same where everybody may enter every directory above it: what pytest makes is closed to others."""
-    above = [one for one in path.parents if not one.stat().st_mode & 0o001]
-    modes = {one: one.stat().st_mode for one in above}
-    for one in above:
-        one.chmod(0o755)
-    yield path
-    for one, mode in modes.items():
-        one.chmod(mode & 0o7777)
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        place.chmod(0o755)
+        if not all(above.stat().st_mode & 0o001 for above in place.parents):
+            pytest.skip("temporary files are closed to others here")
+        monkeypatch.chdir(place)
+        yield people.settle_sound(place, request.param)
+        monkeypatch.undo()
 
 
 def codes(found):
@@ -328,6 +330,24 @@ def test_an_app_in_which_nobody_has_the_role_of_admins_names_the_command(path, a
     assert "users set-role LOGIN admin" in found["hint"]
 
 
+def test_an_app_whose_backups_are_missing_or_that_has_no_place_for_them_is_told(path, ask):
+    config = path.with_name("dbctl.toml")
+    text = config.read_text()
+    config.write_text(text.replace('"backups"', '"elsewhere"'))
+    (found,) = ask()
+    assert (found["severity"], found["code"]) == ("warning", "backup-due")
+    copied(found["hint"])
+    assert ask() == []
+    config.write_text(text.partition("[apps.fp.backup]")[0])
+    assert codes(ask()) == [("warning", "repository-unset")]
+
+
+def test_a_backup_whose_manifest_cannot_be_read_is_an_error(path, ask):
+    (manifest,) = path.parent.glob("backups/*/*/manifest.json")
+    manifest.write_text("{}")
+    assert codes(ask()) == [("error", "manifest-unread"), ("warning", "backup-due")]
+
+
 # What keeps it from looking ----------------------------------------------------------------------------------------
 
 
@@ -400,7 +420,7 @@ def test_files_that_do_not_belong_to_the_ledger_are_an_error_where_they_are_the_
     (found,) = ask()
     assert (found["severity"], found["code"]) == ("error", "migrations-unsound")
     config = path.with_name("dbctl.toml")
-    config.write_text(config.read_text().partition("[apps.fp.migrations]")[0])
+    config.write_text(config.read_text().replace('user = "migrations"', ""))
     assert codes(ask()) == [("warning", "migrations-unsound")]
 
 
@@ -454,7 +474,9 @@ sys.exit(main(["doctor", "-o", "json"]))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     told = json.loads(done.stdout)
     found = {one["code"]: one["hint"] for one in told["data"]["findings"]}
-    assert set(found) == {"known-login", "readable-by-all"}
+    assert set(found) == {"known-login", "readable-by-all", "repository-failed"}, (
+        "backups are closed to others"
+    )
     assert shlex.split(found["readable-by-all"])[0] == "sudo"
     assert trace(open_path.parent) == before
 

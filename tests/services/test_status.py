@@ -65,9 +65,10 @@ def test_a_sound_database_is_told_in_one_line_without_a_trace(path, ask):
             "migrations": "current",
             "pending": 0,
             "overdue": [],
-            "backup_at": None,
+            "backup_at": items[0]["backup_at"],
         }
     ]
+    assert items[0]["backup_at"] > ago(minutes=5)
     assert warnings == []
     assert trace(path.parent) == before
 
@@ -75,7 +76,7 @@ def test_a_sound_database_is_told_in_one_line_without_a_trace(path, ask):
 def test_a_table_says_it_in_words_and_standard_error_is_for_trouble(path, capsys):
     assert main(["status", "--check"]) == 0
     streams = capsys.readouterr()
-    assert re.search(r"^fp +user +ok +[\d.]+ KiB +0 B +current +done +-$", streams.out, re.MULTILINE)
+    assert re.search(r"^fp +user +ok +[\d.]+ KiB +0 B +current +done +just now$", streams.out, re.MULTILINE)
     assert streams.err == ""
     (path.parent / "migrations" / "002_notes.sql").write_text("create table notes (a text);\n")
     assert main(["status"]) == 0
@@ -214,23 +215,25 @@ def test_a_disk_that_takes_no_writes_is_told(small_disk, monkeypatch, ask):  # n
     assert "takes no writes" in warnings[0]
 
 
+def configure(path, old, new):
+    config = path.with_name("dbctl.toml")
+    text = config.read_text()
+    assert old in text
+    config.write_text(text.replace(old, new))
+
+
 def test_a_backup_that_is_missing_or_too_old_wants_an_action(path, ask):
-    with path.with_name("dbctl.toml").open("a") as file:
-        file.write('[apps.fp.backup]\nrepository = "backups"\nmax_age = "26h"\n')
+    configure(path, 'repository = "backups"', 'repository = "elsewhere"\nmax_age = "26h"')
     items, warnings = ask("--check", status=3)
     assert (items[0]["backup_at"], warnings) == (None, ["fp/user: there is no backup"])
     assert main(["backup", "create"]) == 0
     items, warnings = ask("--check")
     assert items[0]["backup_at"] > ago(minutes=5)
-    config = path.with_name("dbctl.toml")
-    config.write_text(config.read_text().replace("26h", "0s"))
+    configure(path, "26h", "0s")
     assert ask("--check", status=3)[1] == ["fp/user: the newest backup is older than 0s"]
 
 
 def test_a_backup_whose_manifest_cannot_be_read_is_unsound(path, ask):
-    with path.with_name("dbctl.toml").open("a") as file:
-        file.write('[apps.fp.backup]\nrepository = "backups"\n')
-    assert main(["backup", "create"]) == 0
     (manifest,) = path.parent.glob("backups/*/*/manifest.json")
     manifest.write_text("{}")
     items, warnings = ask("--check", status=4)
@@ -239,8 +242,7 @@ def test_a_backup_whose_manifest_cannot_be_read_is_unsound(path, ask):
 
 
 def test_a_repository_that_cannot_be_read_is_trouble_and_hides_nothing(path, ask):
-    with path.with_name("dbctl.toml").open("a") as file:
-        file.write('[apps.fp.backup]\nrepository = "user.db"\n')
+    configure(path, '"backups"', '"user.db"')
     items, warnings = ask()
     assert items[0]["state"] == "ok"
     assert len(warnings) == 1
