@@ -15,15 +15,19 @@ Audience: TypeAlias = Literal["all", "group"]
 READ, WRITE = 4, 2
 
 
-def reach(path: Path, audience: Audience) -> int:
+def reach(path: Path, found: os.stat_result, audience: Audience) -> int:
     """Return which of ``READ`` and ``WRITE`` everybody has on a file or directory, or the group that it belongs to.
 
     A directory above that they may not enter keeps them from it. A group of its owner alone has nothing.
 
+    Args:
+        path: where it is, links followed.
+        found: what was found there.
+        audience: everybody, or its group.
+
     Raises:
-        OSError: it is not there, or may not be looked at.
+        OSError: a directory above may not be looked at.
     """
-    found = path.stat()
     group = audience == "group"
     if group and _private(found):
         return 0

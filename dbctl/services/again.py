@@ -27,18 +27,18 @@ def typed() -> Sequence[str]:
 
 
 def options(said: Selection, app: config.App) -> Sequence[str]:
-    """Return the options that mean ``app``, from any directory.
-
-    A configuration that was found where it always is, is left out of ``typed`` words only: see ``remedy``.
-    """
-    words = [] if _alone(said) else ["--config", str(Path(os.path.abspath(config.path(said))))]  # noqa: PTH100 - as above
-    return [*words, *_further(said, app)]
+    """Return the options that mean ``app`` from any directory and with any environment."""
+    if _alone(said):
+        return _further(said, app)
+    return ["--config", os.path.abspath(config.path(said)), *_further(said, app)]  # noqa: PTH100 - as above
 
 
 def remedy(said: Selection, app: config.App, *command: str) -> Sequence[str]:
-    """Return the words of a command for ``app``, to be copied by who has just been answered."""
-    own = options(said, app) if said.config else _further(said, app)
-    return [*typed(), *command, *own]
+    """Return the words of a command for ``app``, for one who copies them where the answer was given.
+
+    The configuration is named only where it was: elsewhere it is found again.
+    """
+    return [*typed(), *command, *(options(said, app) if said.config else _further(said, app))]
 
 
 def _alone(said: Selection) -> bool:

@@ -77,11 +77,11 @@ def files(subject: Subject, housing: Housing) -> Iterator[Finding]:
 
 def _files(subject: Subject, found: Found) -> Iterator[Told]:
     folder = next(iter(found)).parent
-    yield from _exposed(found, written="who does changes it past the app", read=subject.holds)
+    yield from _exposed(found, written="whoever does, changes it past the app", read=subject.holds)
     yield from _exposed_folder(folder)
     if subject.written:
         yield from _owners(found, folder)
-        yield from _names(found)
+        yield from _links(found)
 
 
 def _exposed(found: Found, *, written: str, read: str, severity: Severity = "warning") -> Iterator[Told]:
@@ -100,7 +100,7 @@ def _exposed(found: Found, *, written: str, read: str, severity: Severity = "war
             (READ, "readable", read, severity if everybody else "info"),
         )
         for right, word, meaning, grave in rights:
-            open_to = [path for path in found if meaning and reach(path, audience) & right]
+            open_to = [path for path, one in found.items() if meaning and reach(path, one, audience) & right]
             if open_to:
                 who = _who(audience, found[open_to[0]])
                 names, verb = ", ".join(map(str, open_to)), "written" if right == WRITE else "read"
@@ -116,12 +116,11 @@ def _exposed(found: Found, *, written: str, read: str, severity: Severity = "war
 def _exposed_folder(folder: Path) -> Iterator[Told]:
     found = folder.stat()
     for audience in AUDIENCES:
-        if reach(folder, audience) & WRITE:
+        if reach(folder, found, audience) & WRITE:
             everybody = audience == "all"
-            message = f"{folder} may be written by {_who(audience, found)}: who does can put another database in place"
-            if (
-                found.st_mode & stat.S_ISVTX
-            ):  # as /tmp, which has to stay so; but a journal can be planted there
+            message = f"{folder} may be written by {_who(audience, found)}: whoever does, can put another database in place"
+            # A directory like /tmp has to stay as it is; but who makes a file there can plant a journal.
+            if found.st_mode & stat.S_ISVTX:
                 yield "warning", f"folder-writable-by-{audience}", message, MOVE
             else:
                 line = _line(found, "chmod", f"{'o' if everybody else 'g'}-w", folder)
@@ -161,7 +160,7 @@ def _owners(found: Found, folder: Path) -> Iterator[Told]:
             yield "warning", "folder-not-writable", message, _given_to(own, folder)
 
 
-def _names(found: Found) -> Iterator[Told]:
+def _links(found: Found) -> Iterator[Told]:
     file, own = next(iter(found.items()))
     if own.st_nlink > 1:
         message = (

@@ -41,7 +41,8 @@ class _Kind(NamedTuple):
     minute: int  #: of the first app; those of the others follow from it
     hours: str  #: the rest of the schedule; no two kinds share an hour
     wanted: Callable[[config.App, Profile], bool]
-    behind: str = ""  #: what the shell does with the output
+    asks: bool = False  #: it destroys, and so wants an answer
+    behind: str = ""  #: what the shell does with its output
 
 
 def _backs_up(app: config.App, _profile: Profile) -> bool:
@@ -57,12 +58,49 @@ def _cleans_up(_app: config.App, profile: Profile) -> bool:
 
 
 KINDS = (
-    _Kind("backup", "copy the databases, and prove the copies", ("backup", "create", *PATIENCE), 11, "2 * * *", _backs_up),
-    _Kind("prune", "delete the backups that no rule keeps", ("backup", "prune", *PATIENCE), 23, "3 * * *", _prunes),
-    _Kind("verify", "read every backup whole", ("backup", "verify", *PATIENCE), 37, "4 * * 0", _backs_up),
-    _Kind("cleanup", "close and delete what has had its day", ("sessions", "cleanup", *PATIENCE), 7, "*/6 * * *", _cleans_up),
-    _Kind("status", "tell what is wrong, or overdue", ("status", "--check"), 47, "7 * * *", lambda *_: True, " > /dev/null"),
-)  # fmt: skip
+    _Kind(
+        name="backup",
+        about="copy the databases, and prove the copies",
+        words=("backup", "create", *PATIENCE),
+        minute=11,
+        hours="2 * * *",
+        wanted=_backs_up,
+    ),
+    _Kind(
+        name="prune",
+        about="delete the backups that no rule keeps",
+        words=("backup", "prune", *PATIENCE),
+        minute=23,
+        hours="3 * * *",
+        wanted=_prunes,
+        asks=True,
+    ),
+    _Kind(
+        name="verify",
+        about="read every backup whole",
+        words=("backup", "verify", *PATIENCE),
+        minute=37,
+        hours="4 * * 0",
+        wanted=_backs_up,
+    ),
+    _Kind(
+        name="cleanup",
+        about="close and delete what has had its day",
+        words=("sessions", "cleanup", *PATIENCE),
+        minute=7,
+        hours="*/6 * * *",
+        wanted=_cleans_up,
+    ),
+    _Kind(
+        name="status",
+        about="tell what is wrong, or overdue",
+        words=("status", "--check"),
+        minute=47,
+        hours="7 * * *",
+        wanted=lambda *_: True,
+        behind=" > /dev/null",
+    ),
+)
 
 
 def jobs(said: Sequence[Selection]) -> list[Job]:
@@ -80,7 +118,7 @@ def crontab(wanted: Sequence[Job], said: Sequence[Selection], *, user: str = "")
     Raises:
         UsageError: there is no such user.
     """
-    if user and user not in [one.pw_name for one in _named(user)]:
+    if user and not _is_user(user):
         raise UsageError(detail=f"--user {user!r}: this machine has no such user")
     about = {kind.name: kind.about for kind in KINDS}
     lines = [*(_SYSTEM if user else _OWN), *_COMMON, *(line for one in said[:1] for line in _variables(one))]
@@ -126,7 +164,7 @@ def _jobs(said: Selection) -> Iterator[Job]:
     for kind in KINDS:
         if kind.wanted(app, profile):
             words = [*again.program(), *kind.words, *own]
-            if kind.name == "prune":
+            if kind.asks:
                 words += ["--confirm", app.name] if app.protected else ["--yes"]
             minute = (kind.minute + 60 * place // number) % 60
             command = _line(" ".join(map(quoted, words)) + kind.behind)
@@ -158,16 +196,14 @@ def _variables(said: Selection) -> list[str]:
     """Return a remark on what the configuration wants of the environment, which cron leaves nearly empty."""
     if said.profile and said.urls:
         return []
-    names = config.variables(Path(config.path(said)))
-    return (
-        [f"# {config.path(said)} needs what is set here, too:", *(f"#{name}=" for name in names)]
-        if names
-        else []
-    )
+    file = config.path(said)
+    names = config.variables(file)
+    return [f"# {file} needs what is set here, too:", *(f"#{name}=" for name in names)] if names else []
 
 
-def _named(user: str) -> list[pwd.struct_passwd]:
+def _is_user(name: str) -> bool:
     try:
-        return [pwd.getpwnam(user)]
-    except (KeyError, ValueError):
-        return []
+        pwd.getpwnam(name)
+    except (KeyError, ValueError):  # ValueError: a NUL, or what is no text
+        return False
+    return True
