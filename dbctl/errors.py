@@ -251,6 +251,12 @@ class FileFailedError(DbctlError):
     sentence, remedy = "{path}: {reason}", "Nothing was changed."
 
 
+class FileUnsyncedError(DbctlError):
+    code, exit_status = "file-unsynced", Exit.FAILED
+    sentence = "{path} is written, but the disk did not confirm its name: {reason}"
+    remedy = "It is there now; whether it is there after a power failure is not known. Look after the disk."
+
+
 class OutputFailedError(DbctlError):
     code, exit_status = "output-failed", Exit.FAILED
     sentence = "standard output: {reason}"
