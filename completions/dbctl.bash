@@ -133,6 +133,7 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'sessions revoke:--inactive') wanted='' ;;
         'sessions cleanup:--rule') wanted='' ;;
         'sessions cleanup:--older-than') wanted='' ;;
+        'schedule cron:--user') wanted='' ;;
         'search:--filter') wanted='' ;;
         'search:--query') wanted='' ;;
         'search:--with') wanted='' ;;
@@ -150,6 +151,8 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'init') path=$next; count=0; return 0 ;;
         'demo') path=$next; count=0; return 0 ;;
         'apps') path=$next; count=0; return 0 ;;
+        'status') path=$next; count=0; return 0 ;;
+        'doctor') path=$next; count=0; return 0 ;;
         'users') path=$next; count=0; return 0 ;;
         'roles') path=$next; count=0; return 0 ;;
         'settings') path=$next; count=0; return 0 ;;
@@ -159,6 +162,7 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'integrity') path=$next; count=0; return 0 ;;
         'stats') path=$next; count=0; return 0 ;;
         'sessions') path=$next; count=0; return 0 ;;
+        'schedule') path=$next; count=0; return 0 ;;
         'search') path=$next; count=0; return 0 ;;
         'completions') path=$next; count=0; return 0 ;;
         'apps list') path=$next; count=0; return 0 ;;
@@ -221,6 +225,7 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'sessions list') path=$next; count=0; return 0 ;;
         'sessions revoke') path=$next; count=0; return 0 ;;
         'sessions cleanup') path=$next; count=0; return 0 ;;
+        'schedule cron') path=$next; count=0; return 0 ;;
         'completions show') path=$next; count=0; return 0 ;;
         'completions install') path=$next; count=0; return 0 ;;
     esac
@@ -246,13 +251,15 @@ _dbctl() {
     done
     [[ -n $option && $current == "=" ]] && current=
     case "$path" in
-        '') children='init demo apps users roles settings migrate backup restore integrity stats sessions search completions'; flags='--version' ;;
+        '') children='init demo apps status doctor users roles settings migrate backup restore integrity stats sessions schedule search completions'; flags='--version' ;;
         'init') children=''; flags='--protected --dry-run -n' ;;
         'demo') children=''; flags='--games --users --plays --seed --dry-run -n' ;;
         'apps') children='list show check'; flags='' ;;
         'apps list') children=''; flags='' ;;
         'apps show') children=''; flags='' ;;
         'apps check') children=''; flags='' ;;
+        'status') children=''; flags='--check' ;;
+        'doctor') children=''; flags='--all-apps' ;;
         'users') children='list show create ensure update delete set-password set-role activate deactivate unlock check-password import export'; flags='' ;;
         'users list') children=''; flags='--role --active --no-active --never-signed-in --inactive --filter --limit --offset --sort' ;;
         'users show') children=''; flags='--id' ;;
@@ -319,6 +326,8 @@ _dbctl() {
         'sessions list') children=''; flags='--state --user --limit --offset --sort' ;;
         'sessions revoke') children=''; flags='--id --inactive --dry-run -n' ;;
         'sessions cleanup') children=''; flags='--rule --older-than --check --fast --dry-run -n' ;;
+        'schedule') children='cron'; flags='' ;;
+        'schedule cron') children=''; flags='--all-apps --user' ;;
         'search') children=''; flags='--filter --query --with --hidden --id --count --explain --limit --offset --sort' ;;
         'completions') children='show install'; flags='' ;;
         'completions show') children=''; flags='' ;;

@@ -11,7 +11,7 @@ function __dbctl_at -d 'Whether the words so far name the command $argv[1], with
             set skip 1
         else if string match -q -- '-*' $word
             continue
-        else if contains -- (string join ' ' $path $word) 'init' 'demo' 'apps' 'users' 'roles' 'settings' 'migrate' 'backup' 'restore' 'integrity' 'stats' 'sessions' 'search' 'completions' 'apps list' 'apps show' 'apps check' 'users list' 'users show' 'users create' 'users ensure' 'users update' 'users delete' 'users set-password' 'users set-role' 'users activate' 'users deactivate' 'users unlock' 'users check-password' 'users import' 'users export' 'roles list' 'roles show' 'roles create' 'roles update' 'roles delete' 'roles grant' 'roles revoke' 'roles matrix' 'roles permissions' 'roles can' 'settings list' 'settings get' 'settings set' 'settings reset' 'settings validate' 'settings export' 'settings diff' 'settings apply' 'migrate status' 'migrate plan' 'migrate up' 'migrate new' 'migrate verify' 'backup create' 'backup list' 'backup show' 'backup verify' 'backup prune' 'restore preview' 'restore apply' 'restore undo' 'integrity check' 'integrity cross' 'stats overview' 'stats tables' 'stats user' 'stats activity' 'stats locks' 'stats reports' 'stats run' 'sessions list' 'sessions revoke' 'sessions cleanup' 'completions show' 'completions install'
+        else if contains -- (string join ' ' $path $word) 'init' 'demo' 'apps' 'status' 'doctor' 'users' 'roles' 'settings' 'migrate' 'backup' 'restore' 'integrity' 'stats' 'sessions' 'schedule' 'search' 'completions' 'apps list' 'apps show' 'apps check' 'users list' 'users show' 'users create' 'users ensure' 'users update' 'users delete' 'users set-password' 'users set-role' 'users activate' 'users deactivate' 'users unlock' 'users check-password' 'users import' 'users export' 'roles list' 'roles show' 'roles create' 'roles update' 'roles delete' 'roles grant' 'roles revoke' 'roles matrix' 'roles permissions' 'roles can' 'settings list' 'settings get' 'settings set' 'settings reset' 'settings validate' 'settings export' 'settings diff' 'settings apply' 'migrate status' 'migrate plan' 'migrate up' 'migrate new' 'migrate verify' 'backup create' 'backup list' 'backup show' 'backup verify' 'backup prune' 'restore preview' 'restore apply' 'restore undo' 'integrity check' 'integrity cross' 'stats overview' 'stats tables' 'stats user' 'stats activity' 'stats locks' 'stats reports' 'stats run' 'sessions list' 'sessions revoke' 'sessions cleanup' 'schedule cron' 'completions show' 'completions install'
             set -a path $word
         else
             set count (math $count + 1)
@@ -26,6 +26,8 @@ complete -c dbctl -f
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'init' -d 'Find an app\'s databases below DIR and write them to dbctl.toml, here…'
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'demo' -d 'Build a sample deployment of an app, with a dbctl.toml beside it'
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'apps' -d 'Configured apps and what dbctl knows of them'
+complete -c dbctl -n '__dbctl_at \'\'' -f -a 'status' -d 'Show how every database of every configured app stands, in one line…'
+complete -c dbctl -n '__dbctl_at \'\'' -f -a 'doctor' -d 'Look for what an admin should know before trusting a deployment; exit…'
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'users' -d 'Users of the app'
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'roles' -d 'Roles and their permissions'
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'settings' -d 'Settings of the app, and of one user'
@@ -35,6 +37,7 @@ complete -c dbctl -n '__dbctl_at \'\'' -f -a 'restore' -d 'Bring a backup back, 
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'integrity' -d 'Whether the databases are sound and agree'
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'stats' -d 'Figures: room, rows, activity, locks, reports'
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'sessions' -d 'Sessions of users, and rows that have had their day'
+complete -c dbctl -n '__dbctl_at \'\'' -f -a 'schedule' -d 'What is to be done by itself'
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'search' -d 'Search the app\'s content'
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'completions' -d 'Completion of words for the shell'
 complete -c dbctl -n '__dbctl_at \'apps\'' -f -a 'list' -d 'List the configured apps and their databases'
@@ -97,6 +100,7 @@ complete -c dbctl -n '__dbctl_at \'stats\'' -f -a 'run' -d 'Run a report'
 complete -c dbctl -n '__dbctl_at \'sessions\'' -f -a 'list' -d 'List what users are at, or were: the newest first'
 complete -c dbctl -n '__dbctl_at \'sessions\'' -f -a 'revoke' -d 'End what keeps users signed in; they have to sign in anew'
 complete -c dbctl -n '__dbctl_at \'sessions\'' -f -a 'cleanup' -d 'Close plays that were abandoned and delete tokens, attempts and logs…'
+complete -c dbctl -n '__dbctl_at \'schedule\'' -f -a 'cron' -d 'Print a crontab of backup, prune, verify, cleanup and status, as far…'
 complete -c dbctl -n '__dbctl_at \'completions\'' -f -a 'show' -d 'Print the completion file of a shell'
 complete -c dbctl -n '__dbctl_at \'completions\'' -f -a 'install' -d 'Write the completion file where the shell looks for it'
 complete -c dbctl -n '__dbctl_at \'\'' -l version -d 'Show the version'
@@ -109,6 +113,8 @@ complete -c dbctl -n '__dbctl_at \'demo\'' -l plays -x -d 'How many plays'
 complete -c dbctl -n '__dbctl_at \'demo\'' -l seed -x -d 'The same seed makes the same data'
 complete -c dbctl -n '__dbctl_at \'demo\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'demo\' 0' -f -a '(__fish_complete_directories)'
+complete -c dbctl -n '__dbctl_at \'status\'' -l check -d 'Exit 3 where something is to be done, 4, 10 or 11 where more is wrong'
+complete -c dbctl -n '__dbctl_at \'doctor\'' -l all-apps -d 'Every configured app'
 complete -c dbctl -n '__dbctl_at \'users list\'' -l role -x -d 'Only this role'
 complete -c dbctl -n '__dbctl_at \'users list\'' -l active -l no-active -d 'Only those who may sign in, or may not'
 complete -c dbctl -n '__dbctl_at \'users list\'' -l never-signed-in -d 'Only those who never signed in'
@@ -207,7 +213,7 @@ complete -c dbctl -n '__dbctl_at \'settings apply\'' -l user -x -d 'That user\'s
 complete -c dbctl -n '__dbctl_at \'settings apply\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'settings apply\' 0' -F
 complete -c dbctl -n '__dbctl_at \'migrate status\'' -l check -d 'Exit 3 where migrations are pending, 4 where something is wrong'
-complete -c dbctl -n '__dbctl_at \'migrate status\'' -l all-apps -d 'Of every configured app'
+complete -c dbctl -n '__dbctl_at \'migrate status\'' -l all-apps -d 'Every configured app'
 complete -c dbctl -n '__dbctl_at \'migrate status\'' -l migrations -x -a '(__fish_complete_directories)' -d 'Folder of the migrations, in place of the configured one'
 complete -c dbctl -n '__dbctl_at \'migrate plan\'' -l to -x -d 'The last one to run, by name or number'
 complete -c dbctl -n '__dbctl_at \'migrate plan\'' -l migrations -x -a '(__fish_complete_directories)' -d 'Folder of the migrations, in place of the configured one'
@@ -277,6 +283,8 @@ complete -c dbctl -n '__dbctl_at \'sessions cleanup\'' -l older-than -x -d 'In p
 complete -c dbctl -n '__dbctl_at \'sessions cleanup\'' -l check -d 'Change nothing; exit 3 where something is due'
 complete -c dbctl -n '__dbctl_at \'sessions cleanup\'' -l fast -d 'One transaction a rule, for when the app is stopped: others would wait'
 complete -c dbctl -n '__dbctl_at \'sessions cleanup\'' -l dry-run -s n -d 'Show the plan and change nothing'
+complete -c dbctl -n '__dbctl_at \'schedule cron\'' -l all-apps -d 'Every configured app'
+complete -c dbctl -n '__dbctl_at \'schedule cron\'' -l user -x -d 'Make lines for /etc/cron.d, which run as this user'
 complete -c dbctl -n '__dbctl_at \'search\'' -l filter -x -d 'KEY=VALUE exactly, KEY:VALUE contains, KEY<VALUE, KEY>VALUE (dates: from then on), -KEY=VALUE not. Repeatable: of several for one key one is enough, of tags all'
 complete -c dbctl -n '__dbctl_at \'search\'' -l query -x -d 'A query in the app\'s own language: \'#Puzzle -dev:x title:"mad dog"\''
 complete -c dbctl -n '__dbctl_at \'search\'' -l with -x -d 'Also rows hidden by these keys: broken, extreme'

@@ -18,7 +18,7 @@ from dbctl.cli import completions
 from dbctl.cli._options import share
 from dbctl.cli.main import app
 from dbctl.errors import DbctlError, Exit, StoppedError
-from dbctl.model import Findings, Page, Plan, Planned
+from dbctl.model import Examined, Findings, Page, Plan, Planned
 from dbctl.render.envelope import schema as schema_name
 from dbctl.services import (
     backup_create,
@@ -34,6 +34,7 @@ from dbctl.services import (
     role_changes,
     roles,
     sample,
+    schedule,
     search,
     search_detail,
     sessions,
@@ -41,6 +42,7 @@ from dbctl.services import (
     setting_files,
     setup,
     stats,
+    status,
     user_changes,
     user_creation,
     user_deletion,
@@ -62,6 +64,8 @@ ANSWERS: Mapping[str, tuple[Any, ...]] = {
     "apps list": (Page[inventory.AppListed],),
     "apps show": (inventory.ProfileShown,),
     "apps check": (Findings,),
+    "status": (Page[status.DatabaseStatus],),
+    "doctor": (Examined,),
     "users list": (Page[User],),
     "users show": (users.UserShown, Page[users.UserShown]),
     "users create": (user_creation.UserCreated, Planned),
@@ -119,6 +123,7 @@ ANSWERS: Mapping[str, tuple[Any, ...]] = {
     "sessions list": (Page[sessions.Session],),
     "sessions revoke": (user_changes.UsersChanged, Planned),
     "sessions cleanup": (cleanup.Cleaned, Page[cleanup.Due], Planned),
+    "schedule cron": (Page[schedule.Job],),
     "search": (Page[dict[str, Any]], search.Counted, search.Explained, search_detail.Whole),
     "completions show": (completions.Script,),
     "completions install": (completions.Installed,),

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from enum import Enum
+from pathlib import Path
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from dbctl.engines.schema import Schema
@@ -186,6 +187,14 @@ class Readable(Protocol):
         """Return how many rows meet every condition."""
         ...
 
+    def has(self, table: str, where: Sequence[Where] = (), *, within: timedelta) -> bool | None:
+        """Return whether any row meets every condition; None where that is not clear in so long.
+
+        One condition alone, that a time lies before a moment, is answered through an index of its column; of times
+        that are text of digits it finds those from 2001 to 2033.
+        """
+        ...
+
     def tally(self, table: str, column: str, where: Sequence[Where] = ()) -> dict[object, int]:
         """Return how many rows hold each value of ``column``."""
         ...
@@ -329,6 +338,7 @@ class Storage(Value, frozen=True, kw_only=True):
     freelist_pages: int  #: pages that hold nothing
     wal_bytes: int  #: changes that stand beside the file, or their room
     journal_mode: str
+    shares_memory: bool  #: its users share memory, which only those on one machine can
     tables: int
 
 
@@ -374,6 +384,17 @@ class Holder(Value, frozen=True, kw_only=True):
     command: str
     owner: str
     mode: Literal["write", "read", "open"]  #: the lock that it holds now; open: none
+
+
+class Housing(Value, frozen=True, kw_only=True):
+    """The files in which a database is kept, told without opening it."""
+
+    file: Path  #: the database itself, links followed; it may be missing
+    beside: Sequence[Path]  #: further ones that belong to it and are there
+    waiting_bytes: int  #: changes that stand beside the file, or their room
+    left: bool  #: changes stand there, and no process is seen that has the database open
+    settle: Sequence[str]  #: the command that brings what stands beside into the file
+    shrink: Sequence[str]  #: the command that gives back the room of pages that hold nothing
 
 
 class Script(Value, frozen=True, kw_only=True):

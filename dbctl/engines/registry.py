@@ -7,17 +7,24 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
-from dbctl.engines.base import Holder, Readable, Script, Writable
+from dbctl.engines.base import Holder, Housing, Readable, Script, Writable
 from dbctl.engines.dumps import Loaded, Progress, Proof, silent
 from dbctl.errors import DatabaseMissingError, NotSupportedError, RoomMissingError
 from dbctl.url import Url
 
 
-def open_for_reading(url: Url, target: str, *, timeout: float) -> Readable:
-    """Open the database at ``url`` so that nothing can be written through what is returned."""
+def open_for_reading(url: Url, target: str, *, timeout: float, traceless: bool = False) -> Readable:
+    """Open the database at ``url`` so that nothing can be written through what is returned.
+
+    Args:
+        url: where it is.
+        target: ``app/database``, for messages.
+        timeout: how long to wait for a lock, in seconds.
+        traceless: whether it is rather left unread than a file touched or left beside it.
+    """
     from dbctl.engines.sqlite import SQLiteReader  # noqa: PLC0415 - a driver loads when it is used
 
-    return SQLiteReader(_file(url, target), target, timeout=timeout)
+    return SQLiteReader(_file(url, target), target, timeout=timeout, traceless=traceless)
 
 
 def open_for_writing(
@@ -35,6 +42,18 @@ def open_for_writing(
     if create is not None and not os.path.isdir(path.parent):  # noqa: PTH112 - pathlib's raises where it may not look
         raise DatabaseMissingError(target=target, path=path.parent)
     return SQLiteWriter(path, target, timeout=timeout, pragmas=pragmas, create=create)
+
+
+def housing(url: Url) -> Housing | None:
+    """Return the files of the database at ``url``; None where its engine keeps none that could be seen from here.
+
+    None of them is opened.
+    """
+    if not url.is_file:
+        return None
+    from dbctl.engines.sqlite import housing  # noqa: PLC0415 - as above
+
+    return housing.of(Path(url.path))
 
 
 def holders(url: Url, target: str) -> Sequence[Holder]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from math import isnan
 
 from dbctl.engines.base import (
@@ -83,6 +83,14 @@ class SqlReader(ABC):
         """Run one reading statement and return all its rows."""
 
     @abstractmethod
+    def _briefly(self, sql: str, parameters: Mapping[str, object], within: timedelta) -> list[Row] | None:
+        """Do as ``_fetch``, but give up after a time and return None."""
+
+    @abstractmethod
+    def _nearly_before(self, column: str, moment: datetime, statement: Statement) -> str:
+        """Return SQL that an index of ``column`` answers, true for every row whose time lies before, and few others."""
+
+    @abstractmethod
     def _milliseconds(self, column: str) -> str:
         """Return SQL that reads a stored time, whatever its form, as milliseconds since 1970."""
 
@@ -116,6 +124,18 @@ class SqlReader(ABC):
         statement = Statement(table)
         sql = f"select count(*) from {self._table(table)} t0{self._where(statement, table, where, 't0')}"  # noqa: S608 - names are checked and quoted
         return int(str(self._fetch(sql, statement.parameters)[0][0]))
+
+    def has(self, table: str, where: Sequence[Where] = (), *, within: timedelta) -> bool | None:
+        statement = Statement(table)
+        condition = self._where(statement, table, where, "t0")
+        match where:
+            case [Condition(column=column, op="<" | "<=", value=datetime() as moment)]:
+                condition += (
+                    f" and {self._nearly_before(self._column(table, column, 't0'), moment, statement)}"
+                )
+        sql = f"select 1 from {self._table(table)} t0{condition} limit 1"  # noqa: S608 - names are checked and quoted
+        rows = self._briefly(sql, statement.parameters, within)
+        return None if rows is None else bool(rows)
 
     def tally(self, table: str, column: str, where: Sequence[Where] = ()) -> dict[object, int]:
         statement = Statement(table)

@@ -257,6 +257,16 @@ class Recount(Section, frozen=True, kw_only=True):
     hint: str = ""
 
 
+class KnownLogin(Section, frozen=True, kw_only=True):
+    """An account whose password everybody can know: the app, or its documentation, came with it."""
+
+    name: str  #: what a finding calls it
+    login: str
+    password: str
+    severity: Literal["info", "warning", "error"] = "error"  #: while the account is active
+    hint: str = ""  #: the remedy, where another password is none
+
+
 class ReportShape(Section, frozen=True, kw_only=True):
     """How a report is asked of one schema; the first whose tables and columns exist counts."""
 
@@ -299,6 +309,7 @@ class Profile(Section, frozen=True, kw_only=True):
     audit: Audit | None = None
     link: Sequence[CrossLink] = ()
     recount: Sequence[Recount] = ()
+    check: Sequence[KnownLogin] = ()
     report: Sequence[Report] = ()
     backup: Backup = Backup()
 

@@ -50,11 +50,14 @@ def inconsistent(profile: Profile) -> Iterator[Complaint]:
         yield from _inconsistent_users_role(profile, profile.users)
     if profile.roles:
         yield from _inconsistent_roles(profile, profile.roles)
+    if profile.check and not (profile.users and profile.users.password):
+        yield ("check",), "there are no passwords ([users.password]) that could be known"
     yield from _inconsistent_parts(profile)
     yield from _inconsistent_cleanup(profile)
     yield from _twice("settings", "scope", [told.scope for told in profile.settings])
     yield from _twice("search", "name", [search.name for search in profile.search])
     yield from _twice("report", "name", [report.name for report in profile.report])
+    yield from _twice("check", "name", [one.name for one in profile.check])
 
 
 def _inconsistent_cleanup(profile: Profile) -> Iterator[Complaint]:

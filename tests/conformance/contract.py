@@ -247,6 +247,29 @@ class EngineContract:
         moment = datetime(2024, 1, 1, tzinfo=UTC)
         assert ids(reader.select("people", ["id"], [Condition("born", op, moment)])) == expected
 
+    @pytest.mark.parametrize(
+        ("where", "expected"),
+        [
+            ([], True),
+            ([Condition("name", "=", "Ann")], True),
+            ([Condition("name", "=", "ann")], False),
+            ([Condition("born", "<", datetime(2023, 1, 1, tzinfo=UTC))], False),
+            ([Condition("born", "<=", datetime(2023, 1, 1, tzinfo=UTC))], True),
+            ([Condition("born", "<", datetime(2023, 6, 1, tzinfo=UTC)), Condition("size", "=", 10)], False),
+        ],
+    )
+    def test_whether_any_row_meets_the_conditions_is_told(self, reader, where, expected):
+        assert reader.has("people", where, within=timedelta(minutes=1)) is expected
+
+    def test_what_is_not_clear_in_time_is_not_told(self, filled):
+        writer = filled.writer()
+        with writer.transaction():
+            writer.insert_many("empty_", ["needed"], ((f"row {n}",) for n in range(50_000)))
+        nothing = [Condition("needed", "=", "nothing")]
+        assert writer.has("empty_", nothing, within=timedelta(0)) is None
+        assert writer.has("empty_", nothing, within=timedelta(minutes=1)) is False
+        assert writer.count("empty_", nothing) == 0, "and what comes after it has all the time again"
+
     @given(
         st.lists(TEXTS, max_size=6), st.one_of(st.sampled_from(["%", "_", "!", "a_b", "'", '"', "\\"]), TEXTS)
     )

@@ -7,7 +7,7 @@ import math
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
 from dbctl.engines.base import Column, Explanation, Later, Order, Reference, Table, TimeForm, Where
@@ -126,6 +126,17 @@ class SQLiteDialect(SqlReader):
             f" when {column} glob '[0-9][0-9][0-9][0-9]-[0-9][0-9]-*'"
             f" then cast(round((julianday({column}) - 2440587.5) * 86400000) as integer)"
             f" when length({column}) between 9 and 14 and {column} not glob '*[^0-9]*' then {digits} end"
+        )
+
+    def _nearly_before(self, column: str, moment: datetime, statement: Statement) -> str:
+        # By the forms of ``_milliseconds``: numbers that are seconds, and milliseconds; then text that begins like a
+        # date, its zone aside. Text that is a number sorts before the dates of this century, if it means 2001 to 2033.
+        behind = moment.timestamp() + 1
+        seconds, milliseconds = statement.bind(behind), statement.bind(behind * 1000)
+        day = statement.bind((moment + timedelta(days=2)).date().isoformat())
+        return (
+            f"({column} < {seconds} or ({column} >= 100000000000 and {column} < {milliseconds})"
+            f" or ({column} >= '' and {column} < {day}))"
         )
 
     def _later(self, column: str, later: Later) -> str:

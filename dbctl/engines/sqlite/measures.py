@@ -34,13 +34,15 @@ class SQLiteMeasures(SQLiteDialect):
             waiting = Path(f"{self.path}-wal").stat().st_size
         except OSError:
             waiting = 0
+        journal_mode = self._journal_mode()
         return Storage(
             bytes=size * pages,
             page_size=size,
             page_count=pages,
             freelist_pages=free,
             wal_bytes=waiting,
-            journal_mode=self._journal_mode(),
+            journal_mode=journal_mode,
+            shares_memory=journal_mode == "wal",
             tables=sum(not table.view for table in self.tables().values()),
         )
 
