@@ -8,6 +8,7 @@ from datetime import timedelta
 from enum import Enum
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
+from dbctl.engines.schema import Schema
 from dbctl.model import Value
 
 
@@ -18,6 +19,7 @@ class Capability(Enum):
     EXPLAIN = "tell how it would answer"  #: it is an ``Explains``
     MEASURE = "tell how much room it takes"  #: it is a ``Measures``
     MIGRATE = "run scripts that change the schema"  #: its writer is a ``Migrates``
+    SCHEMA = "tell its whole schema"  #: it is a ``Describes``
 
 
 class Column(Value, frozen=True, kw_only=True):
@@ -348,6 +350,19 @@ class Measures(Protocol):
 
     def measured(self) -> Sequence[Measured]:
         """Return how much each table holds."""
+        ...
+
+
+@runtime_checkable
+class Describes(Protocol):
+    """Capability.SCHEMA."""
+
+    def schema(self) -> Schema:
+        """Return the whole live schema at one moment, down to what no command changes."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Return ``schema.fingerprint`` of it: SHA-256, hexadecimal, the same as long as the schema is."""
         ...
 
 

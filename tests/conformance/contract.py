@@ -25,6 +25,7 @@ from dbctl.engines.base import (
     Capability,
     Checks,
     Condition,
+    Describes,
     Explains,
     Later,
     Linked,
@@ -573,6 +574,24 @@ class EngineContract:
             }
             room = [one.bytes for one in told.values()]
             assert None in room or 0 < sum(room) <= whole.bytes
+
+    def test_a_schema_is_told_whole_and_its_fingerprint_follows_it_and_not_the_rows(self, filled):
+        opened = filled.reader()
+        if not offers(opened, Capability.SCHEMA, Describes):
+            return
+        told = {one.name: one for one in opened.schema().tables}
+        assert set(told) == set(opened.tables())
+        assert [one.name for one in told["people"].columns] == list(opened.tables()["people"].columns)
+        assert list(told["groups_"].key) == ["a", "b"]
+        keys = {(*key.columns, key.table, key.on_delete) for key in told["people"].references}
+        assert keys == {("group_a", "group_b", "groups_", "CASCADE"), ("boss", "people", "SET NULL")}
+        before = opened.fingerprint()
+        writer = filled.writer()
+        with writer.transaction():
+            writer.delete("tags", [])
+        assert writer.fingerprint() == filled.reader().fingerprint() == before
+        filled.execute("alter table tags add column spare text")
+        assert filled.reader().fingerprint() != before
 
     def test_a_query_is_explained_without_being_run(self, reader):
         if not offers(reader, Capability.EXPLAIN, Explains):

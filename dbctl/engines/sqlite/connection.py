@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from dbctl import interrupt
 from dbctl.engines.sql import Row
 from dbctl.engines.sqlite.checks import SQLiteChecks
+from dbctl.engines.sqlite.describes import SQLiteDescribes
 from dbctl.engines.sqlite.failures import Place, is_busy, translated, unreachable
 from dbctl.engines.sqlite.measures import SQLiteMeasures
 from dbctl.errors import DatabaseMissingError, DbctlError, ValueInvalidError
@@ -35,7 +36,7 @@ UNDECODABLE = "Could not decode to UTF-8"
 lenient = partial(str, encoding="utf-8", errors="surrogateescape")
 
 
-class SQLiteConnection(SQLiteChecks, SQLiteMeasures):
+class SQLiteConnection(SQLiteChecks, SQLiteMeasures, SQLiteDescribes):
     """What reading and writing have in common."""
 
     reading = True  #: whether it is opened for reading only

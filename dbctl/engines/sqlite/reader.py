@@ -29,7 +29,7 @@ class SQLiteReader(SQLiteConnection):
     away and read again, at last the shared way. A file that was replaced is noticed and opened anew.
     """
 
-    capabilities = frozenset({Capability.CHECK, Capability.EXPLAIN, Capability.MEASURE})
+    capabilities = frozenset({Capability.CHECK, Capability.EXPLAIN, Capability.MEASURE, Capability.SCHEMA})
 
     def __init__(self, path: Path, target: str, *, timeout: float = 5.0) -> None:
         """Open ``path``, waiting at most ``timeout`` seconds whenever somebody else holds a lock."""

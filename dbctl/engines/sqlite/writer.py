@@ -30,7 +30,9 @@ CACHE = ("cache_size", "-64000")
 class SQLiteWriter(SQLiteConnection):
     """A SQLite file opened for reading and writing; its ``journal_mode`` stays as it was found."""
 
-    capabilities = frozenset({Capability.CHECK, Capability.EXPLAIN, Capability.MEASURE, Capability.MIGRATE})
+    capabilities = frozenset(
+        {Capability.CHECK, Capability.EXPLAIN, Capability.MEASURE, Capability.MIGRATE, Capability.SCHEMA}
+    )
     reading = False
 
     def __init__(
