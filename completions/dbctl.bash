@@ -84,6 +84,7 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'migrate up:--migrations') wanted='@directory' ;;
         'migrate new:--migrations') wanted='@directory' ;;
         'migrate verify:--migrations') wanted='@directory' ;;
+        'migrate drift:--migrations') wanted='@directory' ;;
         'integrity check:--table') wanted='' ;;
         'stats overview:--limit') wanted='' ;;
         'stats overview:--offset') wanted='' ;;
@@ -181,6 +182,7 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'migrate up') path=$next; count=0; return 0 ;;
         'migrate new') path=$next; count=0; return 0 ;;
         'migrate verify') path=$next; count=0; return 0 ;;
+        'migrate drift') path=$next; count=0; return 0 ;;
         'integrity check') path=$next; count=0; return 0 ;;
         'integrity cross') path=$next; count=0; return 0 ;;
         'stats overview') path=$next; count=0; return 0 ;;
@@ -260,12 +262,13 @@ _dbctl() {
         'settings export') children=''; flags='--user' ;;
         'settings diff') children=''; flags='--user' ;;
         'settings apply') children=''; flags='--mode --user --dry-run -n' ;;
-        'migrate') children='status plan up new verify'; flags='' ;;
+        'migrate') children='status plan up new verify drift'; flags='' ;;
         'migrate status') children=''; flags='--check --all-apps --migrations' ;;
         'migrate plan') children=''; flags='--to --migrations' ;;
         'migrate up') children=''; flags='--to --migrations --dry-run -n' ;;
         'migrate new') children=''; flags='--migrations --dry-run -n' ;;
         'migrate verify') children=''; flags='--migrations' ;;
+        'migrate drift') children=''; flags='--migrations' ;;
         'integrity') children='check cross'; flags='' ;;
         'integrity check') children=''; flags='--quick --table' ;;
         'integrity cross') children=''; flags='' ;;

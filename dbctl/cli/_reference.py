@@ -94,6 +94,7 @@ ANSWERS: Mapping[str, tuple[Any, ...]] = {
     "migrate up": (Page[migration_run.Applied], Planned),
     "migrate new": (migration_new.FileCreated, Planned),
     "migrate verify": (Findings,),
+    "migrate drift": (Findings,),
     "integrity check": (Findings,),
     "integrity cross": (Findings,),
     "stats overview": (Page[stats.DatabaseMeasured],),

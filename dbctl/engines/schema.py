@@ -16,6 +16,7 @@ class SchemaColumn(Value, frozen=True, kw_only=True):
 
     name: str
     type: str  #: as declared, upper case
+    storage: str  #: how the engine keeps values of that type: two types of one storage act alike
     nullable: bool
     default: str | None = None
     collation: str = ""  #: empty: the engine's own

@@ -70,6 +70,7 @@ LINES = [
     "migrate up --migrations {migrations}",
     "migrate up --migrations {migrations} --dry-run",
     "migrate verify --migrations {migrations}",
+    "migrate drift --migrations {migrations}",
     "migrate new add-notes --migrations {migrations}",
     "integrity check",
     "integrity cross",

@@ -350,3 +350,36 @@ def test_stale_logins_are_cleaned_up(dbctl, pantry):
         ("sessions.cleanup", "member_logins")
     ]
     assert dbctl("sessions", "cleanup", "--check")["items"][0]["matched"] == 0
+
+
+def test_its_own_ledger_of_migrations_is_kept_and_its_schema_compared(dbctl, pantry, quick, tmp_path):
+    ledger = """
+[databases.pantry.migrations.ledger]
+table = "steps"
+name = "step"
+applied_at = "done_ms"
+create = "create table steps (step text not null primary key, done_ms integer not null)"
+"""
+    quick.write_text(quick.read_text(encoding="utf-8") + ledger, encoding="utf-8")
+    folder = tmp_path / "steps"
+    folder.mkdir()
+    made = "\n".join(
+        f"{sql};" for (sql,) in rows(pantry, "select sql from sqlite_master where sql is not null")
+    )
+    (folder / "001-kitchen.sql").write_text(made, encoding="utf-8")
+    (folder / "002-jars.sql").write_text("create table jars (jar integer primary key);", encoding="utf-8")
+    pantry.unlink()
+    dbctl("migrate", "up", "--migrations", folder)
+    assert rows(pantry, "select step, typeof(done_ms) from steps") == [
+        ("001-kitchen", "integer"),
+        ("002-jars", "integer"),
+    ]
+    assert dbctl("migrate", "drift", "--migrations", folder)["findings"] == []
+    with closing(sqlite3.connect(pantry)) as connection, connection:
+        connection.execute('alter table "order" add column "a ""lid""" text')
+        connection.execute("drop table jars")
+    found = dbctl("migrate", "drift", "--migrations", folder, status=4)["findings"]
+    assert [one["message"] for one in found] == [
+        "table jars is missing: jar; 002-jars makes it",
+        'order.a "lid" is there, and no migration makes it: TEXT',
+    ]

@@ -35,6 +35,14 @@ _SHADOWS = (
 )
 
 
+_AFFINITIES = {
+    "INTEGER": ("INT",),
+    "TEXT": ("CHAR", "CLOB", "TEXT"),
+    "BLOB": ("BLOB",),
+    "REAL": ("REAL", "FLOA", "DOUB"),
+}
+
+
 class Told:
     """What the file told, brought together."""
 
@@ -145,11 +153,20 @@ def _column(row: Row, told: spelling.ColumnText, key: Sequence[str]) -> SchemaCo
     return SchemaColumn(
         name=str(name),
         type=declared,
+        storage=_affinity(declared),
         nullable=not (not_null or rowid),
         default=None if default is None else spelling.default_text(str(default)),
         collation="" if told.collation == "BINARY" else told.collation,
         generated=told.generated,
     )
+
+
+def _affinity(declared: str) -> str:
+    """Return the affinity of a declared type, by the rules of SQLite's own documentation, in their order."""
+    for affinity, words in _AFFINITIES.items():
+        if any(word in declared for word in words):
+            return affinity
+    return "NUMERIC" if declared else "BLOB"
 
 
 def _by_table(rows: list[Row]) -> defaultdict[str, list[Row]]:
