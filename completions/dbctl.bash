@@ -116,6 +116,7 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'sessions revoke:--inactive') wanted='' ;;
         'sessions cleanup:--rule') wanted='' ;;
         'sessions cleanup:--older-than') wanted='' ;;
+        'sessions rebuild-stats:--user') wanted='' ;;
         'search:--filter') wanted='' ;;
         'search:--query') wanted='' ;;
         'search:--with') wanted='' ;;
@@ -195,6 +196,7 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'sessions list') path=$next; count=0; return 0 ;;
         'sessions revoke') path=$next; count=0; return 0 ;;
         'sessions cleanup') path=$next; count=0; return 0 ;;
+        'sessions rebuild-stats') path=$next; count=0; return 0 ;;
         'completions show') path=$next; count=0; return 0 ;;
         'completions install') path=$next; count=0; return 0 ;;
     esac
@@ -280,10 +282,11 @@ _dbctl() {
         'stats locks') children=''; flags='--limit --offset --sort' ;;
         'stats reports') children=''; flags='--limit --offset --sort' ;;
         'stats run') children=''; flags='--set --explain --limit --offset' ;;
-        'sessions') children='list revoke cleanup'; flags='' ;;
+        'sessions') children='list revoke cleanup rebuild-stats'; flags='' ;;
         'sessions list') children=''; flags='--state --user --limit --offset --sort' ;;
         'sessions revoke') children=''; flags='--id --inactive --dry-run -n' ;;
         'sessions cleanup') children=''; flags='--rule --older-than --check --fast --dry-run -n' ;;
+        'sessions rebuild-stats') children=''; flags='--user --dry-run -n' ;;
         'search') children=''; flags='--filter --query --with --hidden --id --count --explain --limit --offset --sort' ;;
         'completions') children='show install'; flags='' ;;
         'completions show') children=''; flags='' ;;

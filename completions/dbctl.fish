@@ -11,7 +11,7 @@ function __dbctl_at -d 'Whether the words so far name the command $argv[1], with
             set skip 1
         else if string match -q -- '-*' $word
             continue
-        else if contains -- (string join ' ' $path $word) 'init' 'demo' 'apps' 'users' 'roles' 'settings' 'migrate' 'integrity' 'stats' 'sessions' 'search' 'completions' 'apps list' 'apps show' 'apps check' 'users list' 'users show' 'users create' 'users ensure' 'users update' 'users delete' 'users set-password' 'users set-role' 'users activate' 'users deactivate' 'users unlock' 'users check-password' 'users import' 'users export' 'roles list' 'roles show' 'roles create' 'roles update' 'roles delete' 'roles grant' 'roles revoke' 'roles matrix' 'roles permissions' 'roles can' 'settings list' 'settings get' 'settings set' 'settings reset' 'settings validate' 'settings export' 'settings diff' 'settings apply' 'migrate status' 'migrate plan' 'migrate up' 'migrate new' 'migrate verify' 'migrate drift' 'integrity check' 'integrity cross' 'stats overview' 'stats tables' 'stats user' 'stats activity' 'stats locks' 'stats reports' 'stats run' 'sessions list' 'sessions revoke' 'sessions cleanup' 'completions show' 'completions install'
+        else if contains -- (string join ' ' $path $word) 'init' 'demo' 'apps' 'users' 'roles' 'settings' 'migrate' 'integrity' 'stats' 'sessions' 'search' 'completions' 'apps list' 'apps show' 'apps check' 'users list' 'users show' 'users create' 'users ensure' 'users update' 'users delete' 'users set-password' 'users set-role' 'users activate' 'users deactivate' 'users unlock' 'users check-password' 'users import' 'users export' 'roles list' 'roles show' 'roles create' 'roles update' 'roles delete' 'roles grant' 'roles revoke' 'roles matrix' 'roles permissions' 'roles can' 'settings list' 'settings get' 'settings set' 'settings reset' 'settings validate' 'settings export' 'settings diff' 'settings apply' 'migrate status' 'migrate plan' 'migrate up' 'migrate new' 'migrate verify' 'migrate drift' 'integrity check' 'integrity cross' 'stats overview' 'stats tables' 'stats user' 'stats activity' 'stats locks' 'stats reports' 'stats run' 'sessions list' 'sessions revoke' 'sessions cleanup' 'sessions rebuild-stats' 'completions show' 'completions install'
             set -a path $word
         else
             set count (math $count + 1)
@@ -88,6 +88,7 @@ complete -c dbctl -n '__dbctl_at \'stats\'' -f -a 'run' -d 'Run a report'
 complete -c dbctl -n '__dbctl_at \'sessions\'' -f -a 'list' -d 'List what users are at, or were: the newest first'
 complete -c dbctl -n '__dbctl_at \'sessions\'' -f -a 'revoke' -d 'End what keeps users signed in; they have to sign in anew'
 complete -c dbctl -n '__dbctl_at \'sessions\'' -f -a 'cleanup' -d 'Close plays that were abandoned and delete tokens, attempts and logs…'
+complete -c dbctl -n '__dbctl_at \'sessions\'' -f -a 'rebuild-stats' -d 'Count the statistics of users anew from the sessions that have ended;…'
 complete -c dbctl -n '__dbctl_at \'completions\'' -f -a 'show' -d 'Print the completion file of a shell'
 complete -c dbctl -n '__dbctl_at \'completions\'' -f -a 'install' -d 'Write the completion file where the shell looks for it'
 complete -c dbctl -n '__dbctl_at \'\'' -l version -d 'Show the version'
@@ -246,6 +247,8 @@ complete -c dbctl -n '__dbctl_at \'sessions cleanup\'' -l older-than -x -d 'In p
 complete -c dbctl -n '__dbctl_at \'sessions cleanup\'' -l check -d 'Change nothing; exit 3 where something is due'
 complete -c dbctl -n '__dbctl_at \'sessions cleanup\'' -l fast -d 'One transaction a rule, for when the app is stopped: others would wait'
 complete -c dbctl -n '__dbctl_at \'sessions cleanup\'' -l dry-run -s n -d 'Show the plan and change nothing'
+complete -c dbctl -n '__dbctl_at \'sessions rebuild-stats\'' -l user -x -d 'Only those of this user'
+complete -c dbctl -n '__dbctl_at \'sessions rebuild-stats\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'search\'' -l filter -x -d 'KEY=VALUE exactly, KEY:VALUE contains, KEY<VALUE, KEY>VALUE (dates: from then on), -KEY=VALUE not. Repeatable: of several for one key one is enough, of tags all'
 complete -c dbctl -n '__dbctl_at \'search\'' -l query -x -d 'A query in the app\'s own language: \'#Puzzle -dev:x title:"mad dog"\''
 complete -c dbctl -n '__dbctl_at \'search\'' -l with -x -d 'Also rows hidden by these keys: broken, extreme'

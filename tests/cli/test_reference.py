@@ -90,6 +90,8 @@ LINES = [
     "sessions cleanup",
     "sessions cleanup --dry-run",
     "sessions cleanup --rule login-attempts --older-than 36h --check",
+    "sessions rebuild-stats --yes",
+    "sessions rebuild-stats --user admin --dry-run",
     "search games puzzle",
     "search games --count",
     "search games puzzle --explain",

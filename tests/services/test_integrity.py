@@ -232,20 +232,22 @@ def test_a_game_that_was_merged_into_another_is_not_lost(place, ask, game):
     [
         (
             "update user_game_stats set total_plays = 5",
-            ["plays of each user's games: 1 disagrees with a recount ({user}, {game}: 5 kept, 2 counted)"],
+            [
+                "statistics of each user's games, total_plays: 1 disagrees with a recount ({user}, {game}: 5 kept, 2 counted)"
+            ],
         ),
         (
             "update user_stats set total_playtime_seconds = null, total_sessions = 3",
             [
-                "sessions of each user: 1 disagrees with a recount ({user}: 3 kept, 2 counted)",
-                "seconds of each user: 1 disagrees with a recount ({user}: 0 kept, 90 counted)",
+                "statistics of each user, total_sessions: 1 disagrees with a recount ({user}: 3 kept, 2 counted)",
+                "statistics of each user, total_playtime_seconds: 1 disagrees with a recount ({user}: 0 kept, 90 counted)",
             ],
         ),
         (
             "delete from user_game_stats",
             [
-                "plays of each user's games: 1 disagrees with a recount ({user}, {game}: 0 kept, 2 counted)",
-                "games of each user: 1 disagrees with a recount ({user}: 1 kept, 0 counted)",
+                "statistics of each user's games, total_plays: 1 disagrees with a recount ({user}, {game}: 0 kept, 2 counted)",
+                "statistics of each user's games, total_playtime_seconds: 1 disagrees with a recount ({user}, {game}: 0 kept, 90 counted)",
             ],
         ),
         ("update user_game_stats set last_played_at = '1999', first_played_at = null", []),

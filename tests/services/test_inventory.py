@@ -178,6 +178,7 @@ def test_a_profile_is_shown_as_it_was_understood():
         "sessions",
         "cleanup",
         "audit",
+        "statistics",
         "cross checks",
         "reports",
     ]
