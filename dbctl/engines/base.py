@@ -327,6 +327,7 @@ class Storage(Value, frozen=True, kw_only=True):
     page_count: int
     freelist_pages: int  #: pages that hold nothing
     wal_bytes: int  #: changes that stand beside the file, or their room
+    wal_pages: int  #: of these, how many pages are not in the file itself yet
     journal_mode: str
     tables: int
 
