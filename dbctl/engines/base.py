@@ -289,6 +289,13 @@ class Orphans(Value, frozen=True, kw_only=True):
     example: str | None  #: what finds one of them; None where a row has no name of its own
 
 
+class IndexDamage(Value, frozen=True, kw_only=True):
+    """An index that is not as its table is."""
+
+    index: str
+    twice: bool  #: it holds twice what may be there once, so that it cannot be made anew from its table
+
+
 @runtime_checkable
 class Checks(Protocol):
     """Capability.CHECK."""
@@ -300,6 +307,10 @@ class Checks(Protocol):
             quick: whether to leave out what takes long: above all, whether indexes and tables agree.
             table: the one that is looked at.
         """
+        ...
+
+    def index_damage(self, line: str) -> IndexDamage | None:
+        """Return what a line of ``damage`` tells of an index; None where it is about more than an index."""
         ...
 
     def orphans(self, table: str = "") -> Sequence[Orphans]:

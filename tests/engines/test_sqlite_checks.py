@@ -58,6 +58,19 @@ def test_an_index_that_disagrees_with_its_table_is_found_by_the_full_check_only(
     assert list(reader.damage(quick=True)) == list(reader.damage(table="parent")) == []
 
 
+def test_a_line_about_an_index_names_it_whatever_it_is_called(file):
+    execute(file, 'create index "a\nb (c" on child (up)')
+    execute(
+        file,
+        """update sqlite_master set sql = 'create index "a' || char(10) || 'b (c" on child (up, a)' where name like 'a%'""",
+    )
+    with closing(SQLiteReader(file, "app/user")) as reader:
+        lines = reader.damage()
+        assert {one.index for line in lines if (one := reader.index_damage(line))} == {"a\nb (c"}
+        assert [line for line in lines if not reader.index_damage(line)] == []
+        assert reader.index_damage("*** in database main ***") is None
+
+
 def test_a_page_of_zeros_is_damage_and_no_failure(file):
     with closing(sqlite3.connect(file)) as db:
         (root,) = db.execute("select rootpage from sqlite_master where name = 'child'").fetchone()
