@@ -114,7 +114,7 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'sessions list:--sort') wanted='' ;;
         'sessions revoke:--id') wanted='' ;;
         'sessions revoke:--inactive') wanted='' ;;
-        'sessions cleanup:--rule') wanted='' ;;
+        'sessions cleanup:--rule') wanted='abandoned-plays activity-logs expired-tokens job-logs login-attempts revoked-tokens' ;;
         'sessions cleanup:--older-than') wanted='' ;;
         'sessions rebuild-stats:--user') wanted='' ;;
         'search:--filter') wanted='' ;;
@@ -305,6 +305,7 @@ _dbctl() {
             'users import:'0) wanted='@file' ;;
             'settings diff:'0) wanted='@file' ;;
             'settings apply:'0) wanted='@file' ;;
+            'stats run:'0) wanted='games-per-category games-per-library games-per-platform games-per-tag most-played recent-plays' ;;
             'search:'0) wanted='games' ;;
             'completions show:'0) wanted='bash zsh fish' ;;
             'completions install:'0) wanted='bash zsh fish' ;;

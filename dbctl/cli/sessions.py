@@ -66,7 +66,7 @@ def cleanup(
     ctx: typer.Context,
     rules: Annotated[
         list[str] | None,
-        typer.Option("--rule", metavar="NAME", help="Only this rule of the profile; repeatable."),
+        typer.Option("--rule", metavar="RULE", help="Only this rule of the profile; repeatable."),
     ] = None,
     older_than: Annotated[
         timedelta | None,

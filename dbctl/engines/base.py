@@ -275,7 +275,11 @@ class Explains(Protocol):
         ...
 
     def explain_query(self, sql: str, parameters: Mapping[str, object] = {}) -> Explanation:
-        """Return how ``query`` would be answered, as above."""
+        """Return how ``query`` would be answered, as above; a list is one parameter that holds a set, as for ``merge``.
+
+        Raises:
+            QueryFailedError: it would be refused, or read a name that is none as something else.
+        """
         ...
 
 

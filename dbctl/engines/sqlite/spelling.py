@@ -25,6 +25,10 @@ _RESERVED = frozenset(
     index insert into is isnull join limit not nothing notnull null on or order primary references returning select set
     table then to transaction true union unique update using values when where""".split()  # noqa: SIM905 - a list of them would take a page
 )
+#: Words that can stand before a value; behind anything else a name is given to what precedes it.
+_BEFORE_A_VALUE = _RESERVED - {"as"} | frozenset(
+    {"by", "except", "filter", "glob", "intersect", "like", "match", "over", "recursive", "regexp", "with"}
+)
 #: What begins a part of CREATE TABLE that is no column.
 _CONSTRAINTS = frozenset({"constraint", "primary", "unique", "check", "foreign"})
 _TIMES = frozenset({"before", "after", "instead"})
@@ -97,6 +101,24 @@ def tokens(sql: str, names: Collection[str]) -> Tokens:
         elif kind != "space":
             found.append(Token("number", text.lower()))
     return found
+
+
+def strange_names(sql: str, names: Collection[str]) -> list[str]:
+    """Return what stands in double quotes and is no name: none of ``names``, and given by no part of ``sql`` itself."""
+    read = [token for token in _TOKEN.finditer(sql) if token.lastgroup != "space"]
+    words = ["", *(token.group().lower() for token in read), "", ""]
+    given, found = set(names), list[str]()
+    for at, token in enumerate(read):
+        before, after = words[at], words[at + 2 : at + 4]
+        if token.lastgroup != "double" or "." in (before, after[0]) or before in ("from", "join"):
+            continue  # where SQLite reads no text
+        inner = token.group()[1:-1].replace('""', '"')
+        alias = at and (read[at - 1].lastgroup != "sign" or before == ")") and before not in _BEFORE_A_VALUE
+        if alias or after == ["as", "("]:
+            given.add(inner.lower())
+        else:
+            found.append(inner)
+    return [one for one in found if one.lower() not in given]
 
 
 def default_text(sql: str) -> str:
