@@ -127,7 +127,7 @@ def default_text(sql: str) -> str:
     if len(read) == 1 and read[0].kind in ("word", "name") and read[0].text not in _RESERVED:
         plain = sql.strip() if read[0].kind == "word" else sql.strip()[1:-1]
         return "'" + plain.replace("'", "''") + "'"
-    return _joined(read)
+    return re.sub(r"^([+-]) ", r"\1", _joined(read))
 
 
 def table_text(sql: str, names: Collection[str]) -> TableText:
