@@ -65,10 +65,10 @@ class Figures(Value, frozen=True, kw_only=True):
         only = f" where {keys[self.key.index(self.only)]} = :only" if self.only else ""
         differ = " or ".join(f"sum({one}) <> sum({other})" for one, other in zip(old, new, strict=True))
         return (
-            f"with c ({', '.join([*keys, *new, *counted])}) as ({self.select.strip()}),"  # noqa: S608 - names are quoted, and the rest is the profile's own
-            f" u ({names}) as (select {', '.join([*keys, *zeros, *_some(new), *more, '0'])} from c"
+            f"with the_count ({', '.join([*keys, *new, *counted])}) as ({self.select.strip()}),"  # noqa: S608 - names are quoted, and the rest is the profile's own
+            f" both_sides ({names}) as (select {', '.join([*keys, *zeros, *_some(new), *more, '0'])} from the_count"
             f" union all select {', '.join(kept)} from {ident(self.table)})"
-            f" select {', '.join([*keys, *sums, *tops])} from u{only} group by {', '.join(keys)} having {differ}"
+            f" select {', '.join([*keys, *sums, *tops])} from both_sides{only} group by {', '.join(keys)} having {differ}"
         )
 
 

@@ -52,7 +52,7 @@ def columns_of(select: str) -> str:
 def counted_columns(select: str, number: int) -> str:
     """Return the same, of a ``select`` that must have ``number`` columns."""
     names = ", ".join(f"c{at}" for at in range(number))
-    return f"with q ({names}) as ({select.strip()}) select * from q"  # noqa: S608 - as above
+    return f"with the_statement ({names}) as ({select.strip()}) select * from the_statement"  # noqa: S608 - as above
 
 
 class Statement:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
-from msgspec import structs
-
 from dbctl.engines.schema import (
     Schema,
     SchemaCode,
@@ -16,6 +14,7 @@ from dbctl.engines.schema import (
     SchemaTable,
 )
 from dbctl.model import Severity, Value
+from dbctl.services.schema_words import aspect, index_of, listed, place_of, reference_of, told_of
 
 
 class Part(NamedTuple):
@@ -43,9 +42,8 @@ class Difference(Value, frozen=True, kw_only=True):
     @property
     def code(self) -> str:
         """``column-missing``, ``index-extra``, ``trigger-differs``."""
-        return (
-            f"{self.part.kind}-{'missing' if not self.found else 'extra' if not self.wanted else 'differs'}"
-        )
+        how = "missing" if not self.found else "extra" if not self.wanted else "differs"
+        return f"{self.part.kind}-{how}"
 
 
 #: A part that is missing, or is there though nothing makes it. Grave is what makes the app fail or store what it must
@@ -83,7 +81,7 @@ def _parts_of(table: SchemaTable) -> dict[Part, object]:
     found[Part("order", name)] = [column.name.lower() for column in table.columns]
     found[Part("key", name)] = [column.lower() for column in table.key]
     found |= {
-        Part("index", name, index.name.lower() or _index(index).lower()): index for index in table.indexes
+        Part("index", name, index.name.lower() or index_of(index).lower()): index for index in table.indexes
     }
     found |= {Part("reference", name, ", ".join(one.columns).lower()): one for one in table.references}
     found |= {Part("check", name, check): check for check in table.checks}
@@ -130,7 +128,9 @@ def _counterpart(
         same = [
             other
             for other, index in found.items()
-            if isinstance(index, SchemaIndex) and other.table == part.table and _index(index) == _index(one)
+            if isinstance(index, SchemaIndex)
+            and other.table == part.table
+            and index_of(index) == index_of(one)
         ]
         return min(same, key=lambda other: other not in extra, default=None)
     mine = [other for other in lacking if other[:2] == part[:2]]
@@ -140,7 +140,7 @@ def _counterpart(
 
 def _changed_name(part: Part, wanted: object, found: object) -> Difference:
     if isinstance(wanted, SchemaIndex) and isinstance(found, SchemaIndex):
-        wants, finds = (f"{one.name or 'a constraint'} {_index(one)}" for one in (wanted, found))
+        wants, finds = (f"{one.name or 'a constraint'} {index_of(one)}" for one in (wanted, found))
         return Difference(
             part=part, severity="info", place=f"an index of {part.table}", wanted=wants, found=finds
         )
@@ -153,7 +153,9 @@ def _lacking(part: Part, wanted: object) -> Difference:
     severity = GRAVITY[part.kind][0]
     if isinstance(wanted, SchemaIndex) and wanted.unique:
         severity = "error"  # it is a guard
-    return Difference(part=part, severity=severity, place=_place(part, wanted), wanted=_told(wanted))
+    return Difference(
+        part=part, severity=severity, place=place_of(part.kind, part.table, wanted), wanted=told_of(wanted)
+    )
 
 
 def _extra(part: Part, found: object) -> Difference:
@@ -162,26 +164,29 @@ def _extra(part: Part, found: object) -> Difference:
         severity = "warning"  # it may refuse what the app writes
     if isinstance(found, SchemaColumn) and not (found.nullable or found.generated) and found.default is None:
         severity = "error"  # every new row of the app is refused
-    return Difference(part=part, severity=severity, place=_place(part, found), found=_told(found))
+    return Difference(
+        part=part, severity=severity, place=place_of(part.kind, part.table, found), found=told_of(found)
+    )
 
 
 def _differing(part: Part, wanted: object, found: object) -> Iterator[Difference]:
+    place = place_of(part.kind, part.table, wanted)
     match wanted, found:
         case SchemaColumn(), SchemaColumn():
             yield from _columns(part, wanted, found)
         case SchemaTable(), SchemaTable():
             yield from _tables(part, wanted, found)
-        case SchemaIndex(), SchemaIndex() if _index(wanted) != _index(found):
+        case SchemaIndex(), SchemaIndex() if index_of(wanted) != index_of(found):
             severity: Severity = "error" if wanted.unique or found.unique else "warning"
-            yield _both(part, severity, _place(part, wanted), _index(wanted), _index(found))
-        case SchemaReference(), SchemaReference() if _reference(wanted) != _reference(found):
-            yield _both(part, "error", _place(part, wanted), _reference(wanted), _reference(found))
+            yield _both(part, severity, place, index_of(wanted), index_of(found))
+        case SchemaReference(), SchemaReference() if reference_of(wanted) != reference_of(found):
+            yield _both(part, "error", place, reference_of(wanted), reference_of(found))
         case SchemaCode(), SchemaCode() if wanted.text != found.text:
-            yield _both(part, "error", _place(part, wanted), wanted.text, found.text)
+            yield _both(part, "error", place, wanted.text, found.text)
         case list(), list() if wanted != found and part.kind == "key":
-            yield _both(part, "error", f"the primary key of {part.table}", *map(_listed, (wanted, found)))
+            yield _both(part, "error", f"the primary key of {part.table}", *map(listed, (wanted, found)))
         case list(), list() if wanted != found and set(wanted) == set(found):
-            yield _both(part, "info", f"the order of columns in {part.table}", *map(_listed, (wanted, found)))
+            yield _both(part, "info", f"the order of columns in {part.table}", *map(listed, (wanted, found)))
 
 
 def _both(part: Part, severity: Severity, place: str, wanted: str, found: str) -> Difference:
@@ -189,21 +194,16 @@ def _both(part: Part, severity: Severity, place: str, wanted: str, found: str) -
 
 
 def _tables(part: Part, wanted: SchemaTable, found: SchemaTable) -> Iterator[Difference]:
-    if bool(wanted.columns) != bool(found.columns) or (
-        not wanted.columns and wanted.options != found.options
-    ):
-        yield _both(
-            part,
-            "error",
-            f"table {part.table}",
-            *(_listed(one.options) or "a plain table" for one in (wanted, found)),
-        )
+    by_text = not (wanted.columns and found.columns)
+    if by_text and (wanted.columns or found.columns or wanted.options != found.options):
+        told = (listed(one.options) or "a plain table" for one in (wanted, found))
+        yield _both(part, "error", f"table {part.table}", *told)
     if wanted.name != found.name:
         yield _both(part, "warning", f"the spelling of table {part.table}", wanted.name, found.name)
 
 
 def _columns(part: Part, wanted: SchemaColumn, found: SchemaColumn) -> Iterator[Difference]:
-    place = _place(part, wanted)
+    place = place_of(part.kind, part.table, wanted)
     grave: dict[str, Severity] = {
         "type": "info" if wanted.storage == found.storage else "error",
         "nullable": "error" if found.nullable or found.default is None else "warning",
@@ -215,66 +215,4 @@ def _columns(part: Part, wanted: SchemaColumn, found: SchemaColumn) -> Iterator[
     for field, severity in grave.items():
         wants, finds = getattr(wanted, field), getattr(found, field)
         if wants != finds:
-            yield _both(part, severity, place, *(_aspect(field, value) for value in (wants, finds)))
-
-
-def _aspect(field: str, value: object) -> str:
-    if field == "nullable":
-        return "null is allowed" if value else "not null"
-    word = {"name": "spelt", "generated": "generated as"}.get(field, field)
-    return f"{word} {value}" if value else f"no {word}"
-
-
-def _place(part: Part, value: object) -> str:
-    if isinstance(value, SchemaColumn):
-        return f"{part.table}.{value.name}"
-    if isinstance(value, SchemaTable):
-        return f"table {value.name}"
-    if isinstance(value, SchemaIndex):
-        return f"index {value.name} of {part.table}" if value.name else f"a unique constraint of {part.table}"
-    if isinstance(value, SchemaReference):
-        return f"a foreign key of {part.table}"
-    if isinstance(value, SchemaCode):
-        return f"{value.kind} {value.name}"
-    return f"{'a check' if part.kind == 'check' else 'an option'} of {part.table}"
-
-
-def _told(value: object) -> str:
-    match value:
-        case SchemaColumn():
-            words = [value.type, "" if value.nullable else "not null"]
-            words += [f"default {value.default}"] if value.default is not None else []
-            words += [f"collate {value.collation}"] if value.collation else []
-            words += [f"generated as {value.generated}"] if value.generated else []
-            return " ".join(filter(None, words)) or "no type"
-        case SchemaTable():
-            return ", ".join(column.name for column in value.columns) or _listed(value.options)
-        case SchemaIndex():
-            return _index(value)
-        case SchemaReference():
-            return _reference(value)
-        case SchemaCode():
-            return value.text
-    return str(value)
-
-
-def _index(index: SchemaIndex) -> str:
-    where = f" where {index.where}" if index.where else ""
-    return f"{'unique ' if index.unique else ''}({', '.join(index.columns)}){where}"
-
-
-def _reference(one: SchemaReference) -> str:
-    plain = structs.replace(one, columns=[name.lower() for name in one.columns])
-    acts = [f"on update {plain.on_update.lower()}"] * (plain.on_update != "NO ACTION")
-    acts += [f"on delete {plain.on_delete.lower()}"] * (plain.on_delete != "NO ACTION")
-    acts += ["deferred"] * plain.deferred
-    return " ".join(
-        [
-            f"({', '.join(plain.columns)}) references {plain.table.lower()} ({', '.join(plain.to).lower()})",
-            *acts,
-        ]
-    )
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names)
+            yield _both(part, severity, place, *(aspect(field, value) for value in (wants, finds)))

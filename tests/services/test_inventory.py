@@ -215,14 +215,14 @@ def line_of(text, part):
     ("old", "new", "key", "reason"),
     [
         ("select game_id, max(game_title), sum(total_plays) as plays", "select game_id, max(title), sum(total_plays) as plays", "report[0].shape[0].sql", "no such column: title"),
-        ("select game_id, max(game_title), sum(total_plays) as plays,", "select sum(total_plays) as plays,", "report[0].shape[0].sql", "table q has 3 values for 5 columns"),
+        ("select game_id, max(game_title), sum(total_plays) as plays,", "select sum(total_plays) as plays,", "report[0].shape[0].sql", "table the_statement has 3 values for 5 columns"),
         ("from user_game_stats group by game_id order by plays desc, game_id\nlimit :limit", "from user_game_stats group by game_id order by plays desc, game_id\nlimit :most", "report[0].shape[0].sql", "You did not supply a value for binding"),
         ("from user_game_stats group by game_id order by plays", "from user_game_stats group by game_id order bye plays", "report[0].shape[0].sql", 'near "bye": syntax error'),
         ("where l.game_count <> coalesce(g.number, 0)", "where l.game_counts <> coalesce(g.number, 0)", "recount[0].sql", "no such column: l.game_counts"),
         ("select l.id, l.game_count as kept", "delete from user_playlists; select l.id, l.game_count as kept", "recount[0].sql", 'near "delete": syntax error'),
-        ("select user_id, game_id, max(game_title), count(*), sum(duration_seconds), :now, :now\n", "select user_id, game_id, max(game_title), count(*), sum(duration_seconds), :now\n", "cleanup[0].then[0].select", "table q has 6 values for 7 columns"),
+        ("select user_id, game_id, max(game_title), count(*), sum(duration_seconds), :now, :now\n", "select user_id, game_id, max(game_title), count(*), sum(duration_seconds), :now\n", "cleanup[0].then[0].select", "table the_statement has 6 values for 7 columns"),
         ("from user_game_plays where id in :picked group by user_id, game_id", "from user_game_plays where id in :chosen group by user_id, game_id", "cleanup[0].then[0].select", 'near ":chosen": syntax error'),
-        ("       max(game_title), min(started_at), max(coalesce(ended_at, started_at))\nfrom", "       max(game_title), min(started_at)\nfrom", "rebuild[0].select", "table c has 6 values for 7 columns"),
+        ("       max(game_title), min(started_at), max(coalesce(ended_at, started_at))\nfrom", "       max(game_title), min(started_at)\nfrom", "rebuild[0].select", "table the_count has 6 values for 7 columns"),
         ("select game_id, max(game_title), sum(total_plays) as plays", 'select "game_ids", max(game_title), sum(total_plays) as plays', "report[0].shape[0].sql", "there is no column game_ids; in double quotes SQLite would read it as a text"),
     ],
 )  # fmt: skip
