@@ -11,7 +11,7 @@ function __dbctl_at -d 'Whether the words so far name the command $argv[1], with
             set skip 1
         else if string match -q -- '-*' $word
             continue
-        else if contains -- (string join ' ' $path $word) 'init' 'demo' 'apps' 'status' 'doctor' 'users' 'roles' 'settings' 'migrate' 'backup' 'restore' 'integrity' 'stats' 'sessions' 'schedule' 'search' 'completions' 'apps list' 'apps show' 'apps check' 'users list' 'users show' 'users create' 'users ensure' 'users update' 'users delete' 'users set-password' 'users set-role' 'users activate' 'users deactivate' 'users unlock' 'users check-password' 'users import' 'users export' 'roles list' 'roles show' 'roles create' 'roles update' 'roles delete' 'roles grant' 'roles revoke' 'roles matrix' 'roles permissions' 'roles can' 'settings list' 'settings get' 'settings set' 'settings reset' 'settings validate' 'settings export' 'settings diff' 'settings apply' 'migrate status' 'migrate plan' 'migrate up' 'migrate new' 'migrate verify' 'backup create' 'backup list' 'backup show' 'backup verify' 'backup prune' 'restore preview' 'restore apply' 'restore undo' 'integrity check' 'integrity cross' 'stats overview' 'stats tables' 'stats user' 'stats activity' 'stats locks' 'stats reports' 'stats run' 'sessions list' 'sessions revoke' 'sessions cleanup' 'schedule cron' 'completions show' 'completions install'
+        else if contains -- (string join ' ' $path $word) 'init' 'demo' 'apps' 'status' 'doctor' 'users' 'roles' 'settings' 'migrate' 'backup' 'restore' 'integrity' 'stats' 'sessions' 'schedule' 'search' 'completions' 'apps list' 'apps show' 'apps check' 'users list' 'users show' 'users create' 'users ensure' 'users update' 'users delete' 'users set-password' 'users set-role' 'users activate' 'users deactivate' 'users unlock' 'users check-password' 'users import' 'users export' 'roles list' 'roles show' 'roles create' 'roles update' 'roles delete' 'roles grant' 'roles revoke' 'roles matrix' 'roles permissions' 'roles can' 'settings list' 'settings get' 'settings set' 'settings reset' 'settings validate' 'settings export' 'settings diff' 'settings apply' 'migrate status' 'migrate plan' 'migrate up' 'migrate new' 'migrate verify' 'migrate drift' 'backup create' 'backup list' 'backup show' 'backup verify' 'backup prune' 'restore preview' 'restore apply' 'restore undo' 'integrity check' 'integrity cross' 'stats overview' 'stats tables' 'stats user' 'stats activity' 'stats locks' 'stats reports' 'stats run' 'sessions list' 'sessions revoke' 'sessions cleanup' 'sessions rebuild-stats' 'schedule cron' 'completions show' 'completions install'
             set -a path $word
         else
             set count (math $count + 1)
@@ -80,6 +80,7 @@ complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'plan' -d 'Print the SQL tha
 complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'up' -d 'Run the pending migrations, each in one transaction with its row in…'
 complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'new' -d 'Begin a migration: the next number, a safe name, and a header; prints…'
 complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'verify' -d 'Compare the files with the ledger, and look into the files; exit 4 on…'
+complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'drift' -d 'Compare the live schema with what the applied migrations make of an…'
 complete -c dbctl -n '__dbctl_at \'backup\'' -f -a 'create' -d 'Copy the app\'s databases, each at one moment, while the app writes;…'
 complete -c dbctl -n '__dbctl_at \'backup\'' -f -a 'list' -d 'List the backups, the newest first; those that restores made before…'
 complete -c dbctl -n '__dbctl_at \'backup\'' -f -a 'show' -d 'Show one backup and what it holds'
@@ -100,6 +101,7 @@ complete -c dbctl -n '__dbctl_at \'stats\'' -f -a 'run' -d 'Run a report'
 complete -c dbctl -n '__dbctl_at \'sessions\'' -f -a 'list' -d 'List what users are at, or were: the newest first'
 complete -c dbctl -n '__dbctl_at \'sessions\'' -f -a 'revoke' -d 'End what keeps users signed in; they have to sign in anew'
 complete -c dbctl -n '__dbctl_at \'sessions\'' -f -a 'cleanup' -d 'Close plays that were abandoned and delete tokens, attempts and logs…'
+complete -c dbctl -n '__dbctl_at \'sessions\'' -f -a 'rebuild-stats' -d 'Count the statistics of users anew from the sessions that have ended;…'
 complete -c dbctl -n '__dbctl_at \'schedule\'' -f -a 'cron' -d 'Print a crontab of backup, prune, verify, cleanup and status, as far…'
 complete -c dbctl -n '__dbctl_at \'completions\'' -f -a 'show' -d 'Print the completion file of a shell'
 complete -c dbctl -n '__dbctl_at \'completions\'' -f -a 'install' -d 'Write the completion file where the shell looks for it'
@@ -223,6 +225,7 @@ complete -c dbctl -n '__dbctl_at \'migrate up\'' -l dry-run -s n -d 'Show the pl
 complete -c dbctl -n '__dbctl_at \'migrate new\'' -l migrations -x -a '(__fish_complete_directories)' -d 'Folder of the migrations, in place of the configured one'
 complete -c dbctl -n '__dbctl_at \'migrate new\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'migrate verify\'' -l migrations -x -a '(__fish_complete_directories)' -d 'Folder of the migrations, in place of the configured one'
+complete -c dbctl -n '__dbctl_at \'migrate drift\'' -l migrations -x -a '(__fish_complete_directories)' -d 'Folder of the migrations, in place of the configured one'
 complete -c dbctl -n '__dbctl_at \'backup create\'' -l repository -x -a '(__fish_complete_directories)' -d 'Where the backups are, in place of the configured one'
 complete -c dbctl -n '__dbctl_at \'backup create\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'backup list\'' -l repository -x -a '(__fish_complete_directories)' -d 'Where the backups are, in place of the configured one'
@@ -270,6 +273,7 @@ complete -c dbctl -n '__dbctl_at \'stats run\'' -l set -x -d 'A parameter of the
 complete -c dbctl -n '__dbctl_at \'stats run\'' -l explain -d 'Show the SQL and how the database would answer it'
 complete -c dbctl -n '__dbctl_at \'stats run\'' -l limit -x -d 'At most so many rows'
 complete -c dbctl -n '__dbctl_at \'stats run\'' -l offset -x -d 'Rows to skip first'
+complete -c dbctl -n '__dbctl_at \'stats run\' 0' -f -a 'games-per-category games-per-library games-per-platform games-per-tag most-played recent-plays'
 complete -c dbctl -n '__dbctl_at \'sessions list\'' -l state -x -a 'active completed abandoned' -d 'Only those that last, have ended, or nobody ended'
 complete -c dbctl -n '__dbctl_at \'sessions list\'' -l user -x -d 'Only those of this user'
 complete -c dbctl -n '__dbctl_at \'sessions list\'' -l limit -x -d 'At most so many rows'
@@ -278,11 +282,13 @@ complete -c dbctl -n '__dbctl_at \'sessions list\'' -l sort -x -d 'Column to sor
 complete -c dbctl -n '__dbctl_at \'sessions revoke\'' -l id -x -d 'A user by id; repeatable'
 complete -c dbctl -n '__dbctl_at \'sessions revoke\'' -l inactive -x -d 'Everybody who has not signed in for so long'
 complete -c dbctl -n '__dbctl_at \'sessions revoke\'' -l dry-run -s n -d 'Show the plan and change nothing'
-complete -c dbctl -n '__dbctl_at \'sessions cleanup\'' -l rule -x -d 'Only this rule of the profile; repeatable'
+complete -c dbctl -n '__dbctl_at \'sessions cleanup\'' -l rule -x -a 'abandoned-plays activity-logs expired-tokens job-logs login-attempts revoked-tokens' -d 'Only this rule of the profile; repeatable'
 complete -c dbctl -n '__dbctl_at \'sessions cleanup\'' -l older-than -x -d 'In place of the rule\'s own age; with --rule'
 complete -c dbctl -n '__dbctl_at \'sessions cleanup\'' -l check -d 'Change nothing; exit 3 where something is due'
 complete -c dbctl -n '__dbctl_at \'sessions cleanup\'' -l fast -d 'One transaction a rule, for when the app is stopped: others would wait'
 complete -c dbctl -n '__dbctl_at \'sessions cleanup\'' -l dry-run -s n -d 'Show the plan and change nothing'
+complete -c dbctl -n '__dbctl_at \'sessions rebuild-stats\'' -l user -x -d 'Only those of this user'
+complete -c dbctl -n '__dbctl_at \'sessions rebuild-stats\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'schedule cron\'' -l all-apps -d 'Every configured app'
 complete -c dbctl -n '__dbctl_at \'schedule cron\'' -l user -x -d 'Make lines for /etc/cron.d, which run as this user'
 complete -c dbctl -n '__dbctl_at \'search\'' -l filter -x -d 'KEY=VALUE exactly, KEY:VALUE contains, KEY<VALUE, KEY>VALUE (dates: from then on), -KEY=VALUE not. Repeatable: of several for one key one is enough, of tags all'

@@ -506,6 +506,12 @@ class MigrationFailedError(DbctlError):
     remedy = "{name} was rolled back whole. Applied by this run: {applied}; not run: {pending}."
 
 
+class ReplayFailedError(DbctlError):
+    code, exit_status = "replay-failed", Exit.FAILED
+    sentence = "{target}: {name} cannot be run anew in an empty database{place}: {reason}"
+    remedy = "Nothing was changed. Without it nothing tells what the schema should be; dbctl migrate verify looks over the files."
+
+
 class MigrationInvalidError(DbctlError):
     code, exit_status = "migration-invalid", Exit.USAGE
     sentence, remedy = "{file}: {reason}", "Nothing was run."
