@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeAlias
 import typer
 from msgspec import structs
 
-from dbctl import config
+from dbctl import config, durable
 from dbctl.cli._options import call
 from dbctl.cli._run import change, emit, read_logins
 from dbctl.config import Selection
@@ -84,7 +84,7 @@ def contents(path: Path, what: str) -> bytes:
         FileMissingError, FileFailedError: it cannot be read, or is larger than such a file would be.
     """
     try:
-        with nullcontext(sys.stdin.buffer) if str(path) == "-" else path.open("rb") as file:
+        with nullcontext(sys.stdin.buffer) if str(path) == "-" else durable.named(path) as file:
             raw = file.read(LARGEST_FILE + 1)
     except FileNotFoundError as error:
         raise FileMissingError(what=what, path=path) from error

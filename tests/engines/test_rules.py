@@ -15,7 +15,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 #: this process holds on it. A line here says why what is opened is never one.
 OPENERS = {
     "__main__.py": "/dev/null, the standard streams and the help that is shipped",
-    "durable.py": "files it has just made, and directories",
+    "durable.py": "files it has just made, directories, and files that a person names before any database is opened",
     "engines/locks.py": "lock files, and what the kernel tells under /proc",
     "engines/sqlite/reader.py": "the first bytes of a database that it reads without locks, so none can be lost",
     "engines/sqlite/wal.py": "-wal files, which carry no locks",
