@@ -98,6 +98,7 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'migrate up:--migrations') wanted='@directory' ;;
         'migrate new:--migrations') wanted='@directory' ;;
         'migrate verify:--migrations') wanted='@directory' ;;
+        'migrate drift:--migrations') wanted='@directory' ;;
         'backup create:--repository') wanted='@directory' ;;
         'backup list:--repository') wanted='@directory' ;;
         'backup list:--limit') wanted='' ;;
@@ -145,8 +146,9 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'sessions list:--sort') wanted='' ;;
         'sessions revoke:--id') wanted='' ;;
         'sessions revoke:--inactive') wanted='' ;;
-        'sessions cleanup:--rule') wanted='' ;;
+        'sessions cleanup:--rule') wanted='abandoned-plays activity-logs expired-tokens job-logs login-attempts revoked-tokens' ;;
         'sessions cleanup:--older-than') wanted='' ;;
+        'sessions rebuild-stats:--user') wanted='' ;;
         'schedule cron:--user') wanted='' ;;
         'search:--filter') wanted='' ;;
         'search:--query') wanted='' ;;
@@ -219,6 +221,7 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'migrate up') path=$next; count=0; return 0 ;;
         'migrate new') path=$next; count=0; return 0 ;;
         'migrate verify') path=$next; count=0; return 0 ;;
+        'migrate drift') path=$next; count=0; return 0 ;;
         'backup create') path=$next; count=0; return 0 ;;
         'backup list') path=$next; count=0; return 0 ;;
         'backup show') path=$next; count=0; return 0 ;;
@@ -239,6 +242,7 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'sessions list') path=$next; count=0; return 0 ;;
         'sessions revoke') path=$next; count=0; return 0 ;;
         'sessions cleanup') path=$next; count=0; return 0 ;;
+        'sessions rebuild-stats') path=$next; count=0; return 0 ;;
         'schedule cron') path=$next; count=0; return 0 ;;
         'completions show') path=$next; count=0; return 0 ;;
         'completions install') path=$next; count=0; return 0 ;;
@@ -309,12 +313,13 @@ _dbctl() {
         'settings export') children=''; flags='--user --id' ;;
         'settings diff') children=''; flags='--user --id' ;;
         'settings apply') children=''; flags='--mode --user --id --dry-run -n' ;;
-        'migrate') children='status plan up new verify'; flags='' ;;
+        'migrate') children='status plan up new verify drift'; flags='' ;;
         'migrate status') children=''; flags='--check --all-apps --migrations' ;;
         'migrate plan') children=''; flags='--to --migrations' ;;
         'migrate up') children=''; flags='--to --migrations --dry-run -n' ;;
         'migrate new') children=''; flags='--migrations --dry-run -n' ;;
         'migrate verify') children=''; flags='--migrations' ;;
+        'migrate drift') children=''; flags='--migrations' ;;
         'backup') children='create list show verify prune'; flags='' ;;
         'backup create') children=''; flags='--repository --dry-run -n' ;;
         'backup list') children=''; flags='--repository --limit --offset --sort' ;;
@@ -336,10 +341,11 @@ _dbctl() {
         'stats locks') children=''; flags='--limit --offset --sort' ;;
         'stats reports') children=''; flags='--limit --offset --sort' ;;
         'stats run') children=''; flags='--set --explain --limit --offset' ;;
-        'sessions') children='list revoke cleanup'; flags='' ;;
+        'sessions') children='list revoke cleanup rebuild-stats'; flags='' ;;
         'sessions list') children=''; flags='--state --user --limit --offset --sort' ;;
         'sessions revoke') children=''; flags='--id --inactive --dry-run -n' ;;
         'sessions cleanup') children=''; flags='--rule --older-than --check --fast --dry-run -n' ;;
+        'sessions rebuild-stats') children=''; flags='--user --dry-run -n' ;;
         'schedule') children='cron'; flags='' ;;
         'schedule cron') children=''; flags='--all-apps --user' ;;
         'search') children=''; flags='--filter --query --with --hidden --id --count --explain --limit --offset --sort' ;;
@@ -360,6 +366,7 @@ _dbctl() {
             'users import:'0) wanted='@file' ;;
             'settings diff:'0) wanted='@file' ;;
             'settings apply:'0) wanted='@file' ;;
+            'stats run:'0) wanted='games-per-category games-per-library games-per-platform games-per-tag most-played recent-plays' ;;
             'search:'0) wanted='games' ;;
             'completions show:'0) wanted='bash zsh fish' ;;
             'completions install:'0) wanted='bash zsh fish' ;;

@@ -174,7 +174,7 @@ class DatabaseMissingError(DbctlError):
     code, exit_status = "database-missing", Exit.UNREACHABLE
     sentence, remedy = (
         "{target}: there is no file {path}",
-        "Check the path in the configuration. Where the app has migrations, dbctl migrate up makes a new one.",
+        "Check the path in the configuration. dbctl backup list shows what can be restored; where the app has migrations, dbctl migrate up makes a new one.",
     )
 
 
@@ -268,6 +268,12 @@ class StoppedError(DbctlError):
 
     code, exit_status = "interrupted", Exit.FAILED
     sentence, remedy = "interrupted ({by})", "What was not committed was rolled back."
+
+
+class RepositoryMissingError(DbctlError):
+    code, exit_status = "repository-missing", Exit.UNREACHABLE
+    sentence = "there is no directory {place} with backups"
+    remedy = "Is it mounted? The first dbctl backup create makes it."
 
 
 class RepositoryFailedError(DbctlError):
@@ -435,7 +441,7 @@ class BackupFailedError(DbctlError):
 class RestoreHalfError(DbctlError):
     code, exit_status = "restore-half", Exit.PARTIAL
     sentence = "{app}: restored {done}; {database} failed ({reason}), and so did the way back: {why}"
-    remedy = "What was there before is in the safety backup {safety}: dbctl restore undo --db {done}"
+    remedy = "{kept}"
 
 
 class ConfirmationMissingError(DbctlError):
@@ -498,6 +504,12 @@ class MigrationFailedError(DbctlError):
     code, exit_status = "migration-failed", Exit.FAILED
     sentence = "{target}: {name} failed{place}: {reason}"
     remedy = "{name} was rolled back whole. Applied by this run: {applied}; not run: {pending}."
+
+
+class ReplayFailedError(DbctlError):
+    code, exit_status = "replay-failed", Exit.FAILED
+    sentence = "{target}: {name} cannot be run anew in an empty database{place}: {reason}"
+    remedy = "Nothing was changed. Without it nothing tells what the schema should be; dbctl migrate verify looks over the files."
 
 
 class MigrationInvalidError(DbctlError):

@@ -17,7 +17,7 @@ from dbctl.model import Page
 from dbctl.render import out
 from dbctl.render.escape import escape
 from dbctl.render.look import Format, is_terminal
-from dbctl.services import apps, migrate, migration_check, migration_run
+from dbctl.services import apps, migrate, migration_check, migration_drift, migration_run
 from dbctl.services.apps import App
 from dbctl.services.migration_new import NewMigration
 from dbctl.services.migration_run import Pending
@@ -103,6 +103,17 @@ def verify(ctx: typer.Context, migrations: Folder = None) -> int:
     """Compare the files with the ledger, and look into the files; exit 4 on an error."""
     with opened(ctx) as found:
         findings = migration_check.verify(found, call(ctx).db, migrations)
+        return emit(ctx, findings, status=Exit.UNSOUND if findings.unsound else Exit.OK, target=found.name)
+
+
+@app.command()
+def drift(ctx: typer.Context, migrations: Folder = None) -> int:
+    """Compare the live schema with what the applied migrations make of an empty database; exit 4 on an error.
+
+    They run in memory, so nothing is written anywhere. What only slows down, or is there besides, is a warning or less.
+    """
+    with opened(ctx) as found:
+        findings = migration_drift.drift(found, call(ctx).db, migrations)
         return emit(ctx, findings, status=Exit.UNSOUND if findings.unsound else Exit.OK, target=found.name)
 
 

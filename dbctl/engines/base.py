@@ -285,7 +285,11 @@ class Explains(Protocol):
         ...
 
     def explain_query(self, sql: str, parameters: Mapping[str, object] = {}) -> Explanation:
-        """Return how ``query`` would be answered, as above."""
+        """Return how ``query`` would be answered, as above; a list is one parameter that holds a set, as for ``merge``.
+
+        Raises:
+            QueryFailedError: it would be refused, or read a name that is none as something else.
+        """
         ...
 
 
@@ -299,6 +303,13 @@ class Orphans(Value, frozen=True, kw_only=True):
     example: str | None  #: what finds one of them; None where a row has no name of its own
 
 
+class IndexDamage(Value, frozen=True, kw_only=True):
+    """An index that is not as its table is."""
+
+    index: str
+    twice: bool  #: it holds twice what may be there once, so that it cannot be made anew from its table
+
+
 @runtime_checkable
 class Checks(Protocol):
     """Capability.CHECK."""
@@ -310,6 +321,10 @@ class Checks(Protocol):
             quick: whether to leave out what takes long: above all, whether indexes and tables agree.
             table: the one that is looked at.
         """
+        ...
+
+    def index_damage(self, line: str) -> IndexDamage | None:
+        """Return what a line of ``damage`` tells of an index; None where it is about more than an index."""
         ...
 
     def orphans(self, table: str = "") -> Sequence[Orphans]:
@@ -337,6 +352,7 @@ class Storage(Value, frozen=True, kw_only=True):
     page_count: int
     freelist_pages: int  #: pages that hold nothing
     wal_bytes: int  #: changes that stand beside the file, or their room
+    wal_pages: int  #: of these, how many pages are not in the file itself yet
     journal_mode: str
     shares_memory: bool  #: its users share memory, which only those on one machine can
     tables: int

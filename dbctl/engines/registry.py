@@ -56,6 +56,19 @@ def housing(url: Url) -> Housing | None:
     return housing.of(Path(url.path))
 
 
+def open_scratch(url: Url, target: str) -> Writable:
+    """Open an empty database of the kind that is at ``url``, which nobody else sees and which ends when it is closed.
+
+    Args:
+        url: the other one; it is not opened.
+        target: its name, for messages.
+    """
+    from dbctl.engines.sqlite.scratch import SQLiteScratch  # noqa: PLC0415 - as above
+
+    _file(url, target)
+    return SQLiteScratch(target)
+
+
 def holders(url: Url, target: str) -> Sequence[Holder]:
     """Return the processes that have the database at ``url`` open; the database itself is not opened.
 

@@ -44,6 +44,17 @@ def like_literal(text: str) -> str:
     return text.replace("!", "!!").replace("%", "!%").replace("_", "!_")
 
 
+def columns_of(select: str) -> str:
+    """Return SQL that asks for all columns of ``select``, so that it can be nothing but one statement that reads."""
+    return f"select * from ({select.strip()}) q"  # noqa: S608 - the profile's own
+
+
+def counted_columns(select: str, number: int) -> str:
+    """Return the same, of a ``select`` that must have ``number`` columns."""
+    names = ", ".join(f"c{at}" for at in range(number))
+    return f"with the_statement ({names}) as ({select.strip()}) select * from the_statement"  # noqa: S608 - as above
+
+
 class Statement:
     """SQL that grows beside its parameters; ``:p0``, ``:p1``… in the order they were added."""
 

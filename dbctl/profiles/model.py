@@ -8,6 +8,7 @@ import msgspec
 
 from dbctl.profiles.cleanup_model import Cleanup
 from dbctl.profiles.codecs import BooleanCodec, HashCodec, KeyCodec, TimeCodec
+from dbctl.profiles.rebuild_model import Rebuild
 from dbctl.profiles.search_model import Search
 
 #: A column of the live schema. ``name?`` may be missing; of several the first that exists counts.
@@ -310,6 +311,7 @@ class Profile(Section, frozen=True, kw_only=True):
     link: Sequence[CrossLink] = ()
     recount: Sequence[Recount] = ()
     check: Sequence[KnownLogin] = ()
+    rebuild: Sequence[Rebuild] = ()
     report: Sequence[Report] = ()
     backup: Backup = Backup()
 
@@ -328,7 +330,8 @@ class Profile(Section, frozen=True, kw_only=True):
             "sessions": self.sessions,
             "cleanup": self.cleanup,
             "audit": self.audit,
-            "cross checks": [*self.link, *self.recount],
+            "statistics": self.rebuild,
+            "cross checks": [*self.link, *self.recount, *self.rebuild],
             "reports": self.report,
         }
         return [word for word, section in told.items() if section]

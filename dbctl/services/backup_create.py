@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
-from dbctl import __version__, interrupt
+from dbctl import __version__
 from dbctl.engines import registry
 from dbctl.engines.base import Capability
-from dbctl.engines.dumps import Dumps, Progress, Proof
+from dbctl.engines.dumps import Dumps, Progress
 from dbctl.errors import BackupFailedError, DatabaseUnsetError, NotSupportedError, RoomMissingError
 from dbctl.model import Done, Plan, Row, counted, now
 from dbctl.services.apps import App
 from dbctl.services.backup_manifest import Kind, LeftOut, Manifest, Member, written
 from dbctl.services.backups import Backup, Repository
-from dbctl.stores.base import Kept, NewFolder
+from dbctl.services.beside import both
+from dbctl.stores.base import NewFolder
 
 #: A second backup of one second is called after the next.
 SECOND = timedelta(seconds=1)
@@ -118,7 +118,7 @@ class Source:
         db = self._opened()
         place = folder.place(file)
         dumped = db.dump(place, progress=_in_bytes(db.dump_size(), self._advance))
-        kept, proof = _beside(
+        kept, proof = both(
             lambda: folder.keep(file), lambda: registry.prove(self.engine, place, self.target, quick=True)
         )
         if proof.problems:
@@ -230,14 +230,6 @@ def _in_bytes(size: int, advance: Advance) -> Progress:
         done = max(done, reached)
 
     return progress
-
-
-def _beside(keep: Callable[[], Kept], prove: Callable[[], Proof]) -> tuple[Kept, Proof]:
-    """Run both at once: the one reads the file for its digest, the other takes it apart."""
-    with interrupt.held(), ThreadPoolExecutor(1) as pool:
-        kept = pool.submit(keep)
-        proof = prove()
-        return kept.result(), proof
 
 
 def _remarks(begun: datetime, newest: datetime) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dbctl.config import Keep
-from dbctl.errors import PlanChangedError, RepositoryUnreadError, RetentionUnsetError
+from dbctl.errors import PlanChangedError, RepositoryUnreadError, RetentionUnsetError, UsageError
 from dbctl.model import Done, Plan, Value
 from dbctl.services.apps import App
 from dbctl.services.backup_manifest import Manifest
@@ -37,7 +37,12 @@ class Pruning:
 
         Raises:
             RetentionUnsetError: there are none.
+            UsageError: only one database is meant.
         """
+        if app.only:
+            raise UsageError(
+                detail="--db: pruning takes whole backups; each database's last one stays anyway"
+            )
         self.app, self.protected, self.target = app.name, app.protected, app.name
         told = app.configured.backup
         self._keep = keep if has_rules(keep) else told.keep if told else keep

@@ -8,13 +8,18 @@ import msgspec
 
 from dbctl.engines import registry
 from dbctl.errors import DbctlError, Exit
-from dbctl.model import Finding, Findings, Value, now
+from dbctl.model import Finding, Findings, Severity, Value, now
 from dbctl.services.apps import App
 from dbctl.services.backup_manifest import Manifest, Member
 from dbctl.services.backups import Repository, Verified
+from dbctl.services.beside import both
 from dbctl.stores.base import Store
 
+SCHEMA_DIFFERS = "schema-differs"
 BAD = "Do not restore from it; keep it only if there is no other."
+
+
+NONE = "Is it mounted? dbctl backup create makes one."
 
 
 class Checked(Value, frozen=True, kw_only=True):
@@ -59,13 +64,19 @@ def verify(
     found, unread = repository.manifests()
     chosen = [repository.find(name) for name in dict.fromkeys(names)] if names else found
     findings = list[Finding]()
+    if not (found or unread):
+        message = f"there is no backup in {repository.store.place}"
+        findings.append(
+            Finding(target=app.name, severity="error", code="no-backup", message=message, hint=NONE)
+        )
     if not names:
         findings += _without_manifest(app, repository, unread)
     remarks = list[str]()
     for manifest in chosen:
-        wrong = list(problems(app, repository.store, manifest, deep=deep, advance=advance))
+        only = [app.only] if app.only else []
+        wrong = list(problems(app, repository.store, manifest, deep=deep, advance=advance, databases=only))
         findings += wrong
-        if not any(one.severity == "error" for one in wrong):
+        if not (only or any(one.severity == "error" for one in wrong)):
             try:
                 repository.store.note(manifest.id, msgspec.json.encode(Verified(at=now())).decode())
             except DbctlError as error:  # a repository that may only be read can be verified all the same
@@ -128,8 +139,11 @@ def problems(
             continue
         target = f"{manifest.app}/{one.database}"
         for code, what in _of_member(store, manifest, one, sizes.get(one.file), deep=deep, quick=quick):
+            # What is exactly the file that was proven once stays good, however its schema is told today.
+            severity: Severity = "warning" if code == SCHEMA_DIFFERS else "error"
+            hint = BAD if severity == "error" else ""
             message = f"backup {manifest.id}, {one.file}: {what}"
-            yield Finding(target=target, severity="error", code=code, message=message, hint=BAD)
+            yield Finding(target=target, severity=severity, code=code, message=message, hint=hint)
         advance(one.bytes)
 
 
@@ -143,26 +157,38 @@ def _of_member(
         yield "file-changed", f"it has {size:,} bytes and had {one.bytes:,}"
         return
     try:
-        if store.digest(manifest.id, one.file).sha256 != one.sha256:
-            yield "file-changed", "its content is not what was written (SHA-256)"
-            return
-        if deep and one.form == "dump":
-            yield from _of_content(store, manifest, one, quick=quick)
+        if not deep or one.form == "raw":
+            kept, content = store.digest(manifest.id, one.file), list[tuple[str, str]]()
+        else:
+            kept, content = both(
+                lambda: store.digest(manifest.id, one.file),
+                lambda: _of_content(store, manifest, one, quick=quick),
+            )
     except DbctlError as error:
         yield error.code, str(error)
+        return
+    if kept.sha256 != one.sha256:
+        yield "file-changed", "its content is not what was written (SHA-256)"
+    else:
+        yield from content
 
 
-def _of_content(store: Store, manifest: Manifest, one: Member, *, quick: bool) -> Iterator[tuple[str, str]]:
-    with store.opened(manifest.id, one.file) as path:
-        proof = registry.prove(one.engine, path, f"{manifest.app}/{one.database}", quick=quick)
-    for line in proof.problems:
-        yield "corrupt", line
-    if not proof.problems and proof.tables != one.rows:
+def _of_content(store: Store, manifest: Manifest, one: Member, *, quick: bool) -> list[tuple[str, str]]:
+    try:
+        with store.opened(manifest.id, one.file) as path:
+            proof = registry.prove(one.engine, path, f"{manifest.app}/{one.database}", quick=quick)
+    except DbctlError as error:
+        return [(error.code, str(error))]
+    if proof.problems:
+        return [("corrupt", line) for line in proof.problems]
+    found = []
+    if proof.tables != one.rows:
         tables = [
             name
             for name in sorted(proof.tables.keys() | one.rows.keys())
             if proof.tables.get(name) != one.rows.get(name)
         ]
-        yield "rows-differ", f"the rows of {', '.join(tables)} are not as many as the manifest says"
-    if not proof.problems and proof.schema != one.schema:
-        yield "schema-differs", "its schema is not the one that the manifest names"
+        found.append(("rows-differ", f"the rows of {', '.join(tables)} are not as many as the manifest says"))
+    if proof.schema != one.schema:
+        found.append((SCHEMA_DIFFERS, "its schema is not the one that the manifest names"))
+    return found

@@ -176,10 +176,10 @@ class Listed(Value, frozen=True, kw_only=True):
     incomplete: Sequence[str]
 
 
-def list_backups(repository: Repository, window: Window) -> Listed:
-    """Return the backups, the newest first; those that were cut off are not among them."""
+def list_backups(repository: Repository, window: Window, *, database: str = "") -> Listed:
+    """Return the backups, or those that hold a database, the newest first; what was cut off is not among them."""
     manifests, unread = repository.manifests()
-    items = [repository.told(one, Backup) for one in manifests]
+    items = [repository.told(one, Backup) for one in manifests if database in ("", *one.databases)]
     return Listed(
         page=page_of(items, Backup, window), unread=list(unread), incomplete=repository.incomplete()
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from dbctl.engines import registry
 from dbctl.engines.base import Capability, Checks
@@ -61,7 +61,8 @@ class Restored(Done, frozen=True, kw_only=True):
         told: dict[str, object] = {"backup": self.backup, "safety_backup": self.safety_backup}
         for one in self.databases:
             told[one.database] = f"{counted(one.rows, 'row')} of {counted(one.tables, 'table')}, {one.way}"
-        return told
+        notes = [one.message for one in self.findings if one.severity == "info"]
+        return told | ({"notes": notes} if notes else {})
 
 
 class Restoring:
@@ -169,8 +170,9 @@ class Restoring:
                 ways.append(self._load(self._manifest, one))
             except BaseException as error:  # also on a signal: half an app must not stay
                 self._put_back(safety, self._members[: len(ways)], one, error)
-                if safety:
-                    self._repository.store.remove(safety.id)  # what it holds is what there is
+                if safety:  # what it holds is what there is; should it stay, it does no harm
+                    with suppress(DbctlError):
+                        self._repository.store.remove(safety.id)
                 raise
         return ways
 
@@ -195,19 +197,17 @@ class Restoring:
     ) -> None:
         for one in done:
             kept = safety.member(one.database) if safety else None
-            try:
-                if kept is None or safety is None:
-                    raise BackupMissingError(name=one.database, app=self.app, place="what was kept", near="")
-                self._load(safety, kept)
-            except DbctlError as why:
-                raise RestoreHalfError(
-                    app=self.app,
-                    done=one.database,
-                    database=failed.database,
-                    reason=error,
-                    why=why,
-                    safety=safety.id if safety else "(none)",
-                ) from error
+            why, hint = "it was not there before", "Remove it, or restore again once what failed is mended."
+            if kept is not None and safety is not None:
+                try:
+                    self._load(safety, kept)
+                    continue
+                except DbctlError as failure:
+                    why = str(failure)
+                    hint = f"What it held is kept: dbctl restore apply {safety.id} --db {one.database}"
+            raise RestoreHalfError(
+                app=self.app, done=one.database, database=failed.database, reason=error, why=why, kept=hint
+            ) from error
 
     def _record(self, safety: Manifest | None) -> Iterator[Finding]:
         """Record it where the app keeps such records; yield what kept it from being recorded.
@@ -229,11 +229,21 @@ class Restoring:
     def _look(self, one: Member, before: str) -> Iterator[Finding]:
         """Yield what is to be known once it is there."""
         app, target = self._opened, self._opened.target(one.database)
-        live = app.reader(one.database)
-        if Capability.CHECK in live.capabilities and isinstance(live, Checks):
-            for line in live.damage(quick=True):
-                hint = "dbctl restore undo goes back."
-                yield Finding(target=target, severity="error", code="corrupt", message=line, hint=hint)
+        try:
+            live = app.reader(one.database)
+            lines = (
+                live.damage(quick=True)
+                if Capability.CHECK in live.capabilities and isinstance(live, Checks)
+                else ()
+            )
+        except DbctlError as error:  # it was done all the same, and must not end as if it were not
+            message = f"it was restored, but could not be looked at afterwards: {error}"
+            hint = "dbctl integrity check does that."
+            yield Finding(target=target, severity="warning", code=error.code, message=message, hint=hint)
+            lines = ()
+        for line in lines:
+            hint = "dbctl restore undo goes back."
+            yield Finding(target=target, severity="error", code="corrupt", message=line, hint=hint)
         if before and before != one.schema:
             yield Finding(
                 target=target,

@@ -51,9 +51,10 @@ class Store(Protocol):
     place: str  #: how messages call it
 
     def folders(self) -> Mapping[str, State]:
-        """Return the folders by name, in their order; none where nothing was ever kept.
+        """Return the folders by name, in their order; none where nothing of this app was ever kept.
 
         Raises:
+            RepositoryMissingError: the repository itself is not there.
             RepositoryFailedError: it cannot be read.
         """
         ...

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dbctl import durable, interrupt, lockfile
-from dbctl.errors import DiskFullError, RepositoryFailedError, RepositoryUnsafeError
+from dbctl.errors import DiskFullError, RepositoryFailedError, RepositoryMissingError, RepositoryUnsafeError
 from dbctl.stores.base import MARK, Kept, State
 
 #: The last file of a folder: with it, the folder is whole.
@@ -33,7 +33,9 @@ class Directory:
                 for entry in sorted(entries, key=lambda one: one.name):
                     if entry.is_dir(follow_symlinks=False):
                         found[entry.name] = self._state(entry.name)
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            if not self._repository.is_dir():
+                raise RepositoryMissingError(place=self._repository) from error
             return {}
         except OSError as error:
             raise self._failed(error) from error
@@ -66,7 +68,7 @@ class Directory:
     def files(self, folder: str) -> Mapping[str, int]:
         top, found = self._root / folder, {}
         try:
-            for where, _folders, names in os.walk(top):
+            for where, _folders, names in os.walk(top, onerror=_raise):
                 for name in names:
                     path = Path(where, name)
                     told = path.lstat()
@@ -197,6 +199,10 @@ class Filling:
         self.whole = True
         (self._path / MARK).unlink()
         durable.sync_directory(self._path)
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _kept(path: Path) -> Kept:

@@ -77,6 +77,7 @@ LINES = [
     "migrate up --migrations {migrations}",
     "migrate up --migrations {migrations} --dry-run",
     "migrate verify --migrations {migrations}",
+    "migrate drift --migrations {migrations}",
     "migrate new add-notes --migrations {migrations}",
     "integrity check",
     "integrity cross",
@@ -110,6 +111,8 @@ LINES = [
     "restore undo --yes",
     "schedule cron",
     "schedule cron --all-apps --user root",
+    "sessions rebuild-stats --yes",
+    "sessions rebuild-stats --user admin --dry-run",
     "search games puzzle",
     "search games --count",
     "search games puzzle --explain",
@@ -188,6 +191,16 @@ def test_an_answer_is_what_its_schema_promises(
     assert status == 0, told
     schema = {**SCHEMAS["answers"][told["schema"]], "$defs": SCHEMAS["$defs"]}
     Draft202012Validator(schema).validate(told)
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_an_answer_is_given_as_a_table_too(line: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = said(line, here)
+    capsys.readouterr()
+    status = main(words)
+    told = capsys.readouterr()
+    assert (status, told.err) == (0, "")
+    assert "\x1b" not in told.out
 
 
 @pytest.mark.parametrize("line", ["users show nobody", "users list --sort nonsense", "settings get no.such"])

@@ -39,7 +39,7 @@ from dbctl.engines.base import (
     Writable,
 )
 from dbctl.engines.sql import ident
-from dbctl.errors import ConstraintError, DbctlError, SchemaLacksError, ValueInvalidError
+from dbctl.errors import ConstraintError, DbctlError, QueryFailedError, SchemaLacksError, ValueInvalidError
 from dbctl.interrupt import Interrupted
 
 #: Names that quoting in any other way than doubling ``"`` breaks, or that end up raw on a terminal.
@@ -622,6 +622,36 @@ class EngineContract:
         told = reader.explain_query("select count(*) from people where note > :text", {"text": "a"})
         assert (told.full_scans, list(told.parameters)) == (["people"], ["a"])
         assert reader.explain_query("select * from people where id = :id", {"id": 1}).full_scans == []
+        assert not reader.explain_query(
+            "select name from people where id in :some", {"some": [1, 2]}
+        ).full_scans
+
+    @pytest.mark.parametrize(
+        "sql",
+        [
+            'select "nosuch" from people',
+            "select nosuch from people",
+            'select name from people order by "nosuch"',
+            "select name from people where id = :nosuch",
+            "select name from",
+        ],
+    )
+    def test_a_query_that_would_fail_or_mean_something_else_is_not_explained(self, reader, sql):
+        if offers(reader, Capability.EXPLAIN, Explains):
+            with pytest.raises(QueryFailedError):
+                reader.explain_query(sql)
+
+    @pytest.mark.parametrize(
+        "sql",
+        [
+            'select "name" from "people" where "note" > \'x\' order by "NAME"',
+            'select p."name" as "one", count(*) "two" from people "p" group by p."name" order by "one", "two"',
+            'with "some" as (select id from people) select "some".id from "some"',
+        ],
+    )
+    def test_a_name_in_quotes_that_a_query_gives_itself_is_a_name(self, reader, sql):
+        if offers(reader, Capability.EXPLAIN, Explains):
+            reader.explain_query(sql)
 
     # Times moved on, and rows brought together ------------------------------------------------------------------
 

@@ -89,6 +89,7 @@ def test_its_profile_and_its_database_agree(dbctl, pantry):
         "search",
         "cleanup",
         "audit",
+        "statistics",
         "cross checks",
         "reports",
     ]
@@ -350,3 +351,52 @@ def test_stale_logins_are_cleaned_up(dbctl, pantry):
         ("sessions.cleanup", "member_logins")
     ]
     assert dbctl("sessions", "cleanup", "--check")["items"][0]["matched"] == 0
+
+
+def test_its_statistics_are_counted_anew(dbctl, pantry):
+    with closing(sqlite3.connect(pantry)) as connection, connection:
+        connection.execute("update tallies set dishes = 9 where cook = ?", [ANA])
+        connection.execute("delete from tallies where cook = ?", [PIP])
+    assert dbctl("sessions", "rebuild-stats", "--user", "ana", status=6)["code"] == "confirmation-missing"
+    (done,) = dbctl("sessions", "rebuild-stats", "--yes")["tables"]
+    assert done == {"table": "tallies", "added": 1, "corrected": 0, "lowered": 1}
+    found = rows(pantry, "select dishes, first_ms, typeof(counted_ms) from tallies order by cook")
+    assert found == [(1, 1731000000000, "integer"), (2, 1600000000000, "integer"), (1, 1721000000000, "null")]
+    assert rows(pantry, "select verb, subject from history where verb like 'sessions%'") == [
+        ("sessions.rebuild-stats", "statistics")
+    ]
+    (done,) = dbctl("sessions", "rebuild-stats")["tables"]
+    assert done == {"table": "tallies", "added": 0, "corrected": 0, "lowered": 0}
+
+
+def test_its_own_ledger_of_migrations_is_kept_and_its_schema_compared(dbctl, pantry, quick, tmp_path):
+    ledger = """
+[databases.pantry.migrations.ledger]
+table = "steps"
+name = "step"
+applied_at = "done_ms"
+create = "create table steps (step text not null primary key, done_ms integer not null)"
+"""
+    quick.write_text(quick.read_text(encoding="utf-8") + ledger, encoding="utf-8")
+    folder = tmp_path / "steps"
+    folder.mkdir()
+    made = "\n".join(
+        f"{sql};" for (sql,) in rows(pantry, "select sql from sqlite_master where sql is not null")
+    )
+    (folder / "001-kitchen.sql").write_text(made, encoding="utf-8")
+    (folder / "002-jars.sql").write_text("create table jars (jar integer primary key);", encoding="utf-8")
+    pantry.unlink()
+    dbctl("migrate", "up", "--migrations", folder)
+    assert rows(pantry, "select step, typeof(done_ms) from steps") == [
+        ("001-kitchen", "integer"),
+        ("002-jars", "integer"),
+    ]
+    assert dbctl("migrate", "drift", "--migrations", folder)["findings"] == []
+    with closing(sqlite3.connect(pantry)) as connection, connection:
+        connection.execute('alter table "order" add column "a ""lid""" text')
+        connection.execute("drop table jars")
+    found = dbctl("migrate", "drift", "--migrations", folder, status=4)["findings"]
+    assert [one["message"] for one in found] == [
+        "table jars is missing: jar; 002-jars makes it",
+        'order.a "lid" is there, and no migration makes it: TEXT',
+    ]

@@ -26,6 +26,7 @@ from dbctl.errors import (
     PlanChangedError,
     ReadOnlyError,
     RepositoryFailedError,
+    RepositoryMissingError,
     RepositoryUnreadError,
     RepositoryUnsafeError,
     RepositoryUnsetError,
@@ -221,6 +222,14 @@ def test_an_app_may_be_called_whatever_a_configuration_likes(deployed):
     assert [one.name for one in deployed.with_name("backups").iterdir()] == ["%2E%2E%2F%2E%2E%2Fx"]
 
 
+def test_a_repository_that_is_gone_or_empty_does_not_verify(deployed):
+    caught(RepositoryMissingError, lambda: verified(deployed))
+    caught(RepositoryMissingError, lambda: listed(deployed))
+    deployed.with_name("backups").mkdir(mode=0o700)
+    assert listed(deployed).page.items == []
+    assert codes(verified(deployed)) == ["no-backup"]
+
+
 # Found -----------------------------------------------------------------------------------------------------------
 
 
@@ -347,6 +356,19 @@ def test_deep_tells_what_a_digest_cannot_a_dump_that_was_never_what_its_manifest
     (folder_of(deployed, made) / "manifest.json").write_text(backup_manifest.written(changed))
     assert codes(verified(deployed, deep=False)) == []
     assert codes(verified(deployed, deep=True)) == ["rows-differ"]
+
+
+def test_a_schema_that_is_told_otherwise_today_is_a_warning_and_the_backup_can_be_restored(deployed):
+    made = create(deployed)
+    with vault.opened(deployed) as (_app, repository):
+        manifest = repository.find(made.id)
+        member = msgspec.structs.replace(manifest.members[0], schema="0" * 64)
+        changed = msgspec.structs.replace(manifest, members=[member])
+    (folder_of(deployed, made) / "manifest.json").write_text(backup_manifest.written(changed))
+    assert [(one.severity, one.code) for one in verified(deployed).findings] == [
+        ("warning", "schema-differs")
+    ]
+    assert vault.apply(deployed, made.id).backup == made.id
 
 
 def test_reading_a_backup_leaves_nothing_in_it(deployed):

@@ -10,24 +10,29 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
+from dbctl.config import Keep
 from dbctl.engines import registry
 from dbctl.errors import (
+    BackupMissingError,
     BackupUnsoundError,
     BusyError,
     DbctlError,
     ReadOnlyError,
     RepositoryFailedError,
+    RestoreHalfError,
     RoomMissingError,
     SameFileError,
     UndoMissingError,
+    UsageError,
     WrongAppError,
 )
-from dbctl.services import restore_preview
+from dbctl.services import backup_verify, backups, restore_preview
+from dbctl.services.backup_prune import Pruning
 from dbctl.url import Url
 from tests.services import people, vault
 from tests.services.people import caught, rows, run
@@ -276,6 +281,98 @@ def test_a_schema_that_changed_since_is_told_so_that_somebody_restarts_the_app(d
     spoil(deployed)
     assert "schema-changed" in [one.code for one in apply(deployed).findings]
     assert "schema-changed" not in [one.code for one in apply(deployed).findings]
+
+
+# Several databases ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """An app of two databases, which are backed up and restored together."""
+    for name in ("one", "two"):
+        run(tmp_path / f"{name}.db", "create table t (x)", f"insert into t values ('{name}')")
+    (tmp_path / "pair.toml").write_text(
+        'schema = "dbctl.profile/1"\nname = "pair"\ntitle = "Pair"\n'
+        '[databases.one]\nengines = ["sqlite"]\nneeds = ["t"]\n[databases.two]\nengines = ["sqlite"]\nneeds = ["t"]\n'
+    )
+    (tmp_path / "dbctl.toml").write_text(
+        '[apps.pair]\nprofile = "pair.toml"\n[apps.pair.databases]\none = "one.db"\ntwo = "two.db"\n'
+        '[apps.pair.backup]\nrepository = "backups"\n'
+    )
+    return tmp_path / "one.db", tmp_path / "two.db"
+
+
+def held_rows(pair):
+    return [rows(path, "select x from t") for path in pair]
+
+
+def test_databases_of_one_app_come_back_together_and_one_of_them_alone(pair):
+    create(pair[0])
+    for path in pair:
+        run(path, "update t set x = 'changed'")
+    apply(pair[0], only="two")
+    assert held_rows(pair) == [[("changed",)], [("two",)]]
+    apply(pair[0])
+    assert held_rows(pair) == [[("one",)], [("two",)]]
+
+
+def test_one_database_can_be_listed_and_verified_alone_and_pruning_takes_whole_backups(pair):
+    create(pair[0])
+    create(pair[0], only="two")
+    with vault.opened(pair[0]) as (_app, repository):
+        assert len(backups.list_backups(repository, vault.EVERY, database="one").page.items) == 1
+        assert len(backups.list_backups(repository, vault.EVERY, database="two").page.items) == 2
+        latest = repository.find("latest")
+    caught(BackupMissingError, lambda: apply(pair[0], only="one"))
+    (pair[0].with_name("backups") / "pair" / latest.id / latest.members[0].file).write_bytes(b"")
+    with vault.opened(pair[0], only="one") as (app, repository):
+        assert vault.codes(backup_verify.verify(app, repository, (), deep=False).findings) == []
+        caught(UsageError, lambda: Pruning(app, repository, Keep(last=1), timeout=1))
+    assert vault.codes(vault.verified(pair[0])) == ["file-changed"]
+
+
+def test_a_restore_that_cannot_be_looked_at_afterwards_was_done_all_the_same(tmp_path, monkeypatch):
+    path = settle(tmp_path / "app", "deployed")
+    run(path, "pragma journal_mode = delete")
+    create(path)
+    before = content(path)
+    spoil(path)
+    real = registry.load
+
+    def load(*words, **more):
+        loaded = real(*words, **more)
+        locked.enter_context(connected(path)).execute("begin exclusive")
+        return loaded
+
+    monkeypatch.setattr(registry, "load", load)
+    with ExitStack() as locked:
+        done = apply(path, timeout=0.1)
+    assert "not-recorded" in [one.code for one in done.findings]
+    assert content(path) == before
+
+
+def test_when_the_second_of_two_databases_fails_the_first_is_put_back(pair):
+    create(pair[0])
+    for path in pair:
+        run(path, "update t set x = 'changed'")
+    with connected(pair[1]) as app:
+        app.execute("begin immediate")
+        caught(BusyError, lambda: apply(pair[0], timeout=0.2))
+        app.execute("rollback")
+    assert held_rows(pair) == [[("changed",)], [("changed",)]]
+    assert len(vault.listed(pair[0]).page.items) == 1
+
+
+def test_when_even_the_way_back_fails_it_says_where_everything_is(pair):
+    create(pair[0])
+    run(pair[1], "update t set x = 'changed'")
+    pair[0].unlink()  # so that there is nothing to put back
+    with connected(pair[1]) as app:
+        app.execute("begin immediate")
+        error = caught(RestoreHalfError, lambda: apply(pair[0], timeout=0.2))
+        app.execute("rollback")
+    assert error.exit_status == 12
+    assert held_rows(pair) == [[("one",)], [("changed",)]]
 
 
 # Traps: each was an experiment in which data was lost without a word ----------------------------------------------

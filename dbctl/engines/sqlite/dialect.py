@@ -94,13 +94,25 @@ class SQLiteDialect(SqlReader):
         )
 
     def explain_query(self, sql: str, parameters: Mapping[str, object] = {}) -> Explanation:
-        plan, scanned = self._plan(sql, parameters)
+        self._refuse_strange_names(sql)
+        asked, given = self._with_sets(sql, parameters)
+        plan, scanned = self._plan(asked, given)
         return Explanation(
             sql=sql,
             parameters=tuple(parameters.values()),
             plan=plan,
             full_scans=list(dict.fromkeys(name for name in scanned if name in self.tables())),
         )
+
+    def _refuse_strange_names(self, sql: str) -> None:
+        """Refuse a name in double quotes that is none: SQLite would take it for a text, and say nothing."""
+        from dbctl.engines.sqlite import spelling  # noqa: PLC0415 - few commands take a statement apart
+
+        names = {column.lower() for table in self.tables().values() for column in table.columns}
+        strange = spelling.strange_names(sql, names | {name.lower() for name in self.tables()})
+        if strange:
+            reason = f"there is no column {strange[0]}; in double quotes SQLite would read it as a text"
+            raise QueryFailedError(target=self.target, reason=reason)
 
     def _plan(self, sql: str, parameters: Mapping[str, object]) -> tuple[list[str], list[str]]:
         """Return the steps of SQLite's plan, and what is read whole, by table or alias as the statement calls it."""
