@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
+from dbctl.errors import RepositoryMissingError
 from dbctl.model import Value, now, read_span
 from dbctl.services.apps import App
 from dbctl.services.backups import Repository
@@ -33,14 +34,17 @@ def ages(app: App) -> Ages:
     told = app.configured.backup
     if told is None:
         return Ages(newest={}, unread={})
-    found, unread = Repository(app).manifests()
+    try:
+        (found, unread), missing = Repository(app).manifests(), ""
+    except RepositoryMissingError as error:  # none was made yet, or its disk is not there: another one is due
+        found, unread, missing = [], {}, f" ({error})"
     newest = {}
     for name, database in app.profile.databases.items():
         at = next((one.created_at for one in found if one.kind == "backup" and name in one.databases), None)
         due = ""
         if database.backup and name in app.configured.databases:
             if at is None:
-                due = "there is no backup"
+                due = f"there is no backup{missing}"
             elif told.max_age and now() - at > read_span(told.max_age):
                 due = f"the newest backup is older than {told.max_age}"
         newest[name] = Newest(at=at, due=due)

@@ -109,7 +109,13 @@ def larder(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_DATA_HOME", raising=False)
-    for line in ("init larder.toml .", "backup create", "restore apply latest --yes", "backup create"):
+    for line in (
+        "init larder.toml .",
+        "backup create",
+        "restore apply latest --yes",
+        "sessions cleanup",
+        "backup create",
+    ):
         assert main(line.split()) == 0, capsys.readouterr()
     capsys.readouterr()
     return tmp_path
