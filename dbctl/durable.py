@@ -17,6 +17,8 @@ from dbctl.errors import FileExistsAlreadyError, FileFailedError, FileUnsyncedEr
 WITHOUT_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 #: How a disk says that its directories are not synced at all.
 WITHOUT_SYNC = {errno.EINVAL, errno.ENOTSUP}
+#: Where descriptors have names, as a shell gives them for <(…).
+OPENED_ALREADY = {Path("/dev/fd"), Path("/proc/self/fd")}
 #: Bytes that are read at a time.
 BLOCK = 1 << 20
 
@@ -94,6 +96,26 @@ def _rename_beside(path: Path, place: Path) -> None:
         with suppress(OSError):
             place.unlink()
         raise
+
+
+def named(path: Path) -> IO[bytes]:
+    """Open a file for reading that a person named.
+
+    What is no file is refused, since a pipe may be waited for for ever; what the shell has opened already is taken.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if path == Path("/dev/stdin") or path.parent in OPENED_ALREADY:
+        return path.open("rb")
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise OSError(errno.EINVAL, "it is no regular file", str(path))
 
 
 def is_regular(path: Path) -> bool:

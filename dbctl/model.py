@@ -68,6 +68,12 @@ class Secret:
         raise TypeError("a secret is not written anywhere")
 
 
+class Id(Value, frozen=True):
+    """What a person typed as the key of a user or of a role, where its name would not do."""
+
+    text: str
+
+
 class Page(Value, Generic[T], frozen=True, kw_only=True):
     """Part of a list. ``limit`` is None when everything was asked for."""
 

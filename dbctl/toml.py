@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from dbctl import durable
+
 T = TypeVar("T")
 
 #: A key of a path: the name of a table or value, or the place of a table in an array of tables, from 0.
@@ -85,7 +87,8 @@ def load(path: Path) -> tuple[dict[str, Any], str]:
         TomlError: it is not TOML, or not UTF-8.
         OSError: it cannot be read.
     """
-    raw = path.read_bytes().removeprefix(BOM_UTF8)
+    with durable.named(path) as file:
+        raw = file.read().removeprefix(BOM_UTF8)
     try:
         text = raw.decode().replace("\r\n", "\n")
     except UnicodeDecodeError as error:

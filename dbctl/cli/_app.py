@@ -12,12 +12,12 @@ from typing import Annotated, Any, TypeAlias
 import typer
 from msgspec import structs
 
-from dbctl import config
+from dbctl import config, durable
 from dbctl.cli._options import call
 from dbctl.cli._run import change, emit, read_logins
 from dbctl.config import Selection
 from dbctl.errors import DbctlError, FileFailedError, FileMissingError, UsageError
-from dbctl.model import read_span
+from dbctl.model import Id, read_span
 from dbctl.render.look import Format
 from dbctl.services import apps
 from dbctl.services.apps import App
@@ -84,7 +84,7 @@ def contents(path: Path, what: str) -> bytes:
         FileMissingError, FileFailedError: it cannot be read, or is larger than such a file would be.
     """
     try:
-        with nullcontext(sys.stdin.buffer) if str(path) == "-" else path.open("rb") as file:
+        with nullcontext(sys.stdin.buffer) if str(path) == "-" else durable.named(path) as file:
             raw = file.read(LARGEST_FILE + 1)
     except FileNotFoundError as error:
         raise FileMissingError(what=what, path=path) from error
@@ -131,6 +131,17 @@ Inactive: TypeAlias = Annotated[
         "--inactive", parser=span, metavar="90d", help="Everybody who has not signed in for so long."
     ),
 ]
+
+
+def one_of(name: str, ident: str) -> str | Id:
+    """Return what was named by its name or by its id; empty where neither was given.
+
+    Raises:
+        UsageError: both were.
+    """
+    if name and ident:
+        raise UsageError(detail=f"{name!r} and --id {ident!r}: name it once")
+    return Id(ident) if ident else name
 
 
 def who(logins: Sequence[str] | None, ids: Sequence[str] | None, inactive: timedelta | None = None) -> Who:

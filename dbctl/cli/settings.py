@@ -8,7 +8,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from dbctl.cli._app import carry_out, contents, opened, show
+from dbctl.cli._app import carry_out, contents, one_of, opened, show
 from dbctl.cli._options import DryRun, Limit, Offset, Sort, window
 from dbctl.errors import Exit
 from dbctl.render.look import Format
@@ -22,6 +22,7 @@ app = typer.Typer(
 
 Key: TypeAlias = Annotated[str, typer.Argument(metavar="KEY", help="A setting, such as app.site_name.")]
 User: TypeAlias = Annotated[str, typer.Option("--user", metavar="LOGIN", help="That user's own settings.")]
+UserId: TypeAlias = Annotated[str, typer.Option("--id", metavar="ID", help="The same, by the user's id.")]
 File: TypeAlias = Annotated[
     Path, typer.Argument(metavar="FILE", help="Keys and values, JSON or TOML; - is JSON on standard input.")
 ]
@@ -43,6 +44,7 @@ def list_(
         bool | None, typer.Option("--public/--no-public", help="Only those that anybody may read, or not.")
     ] = None,
     user: User = "",
+    ident: UserId = "",
     limit: Limit = 1000,
     offset: Offset = 0,
     sort: Sort = "",
@@ -51,15 +53,17 @@ def list_(
     with opened(ctx) as found:
         part = window(limit, offset, sort)
         return show(
-            ctx, found, settings.list_settings(found, part, category=category, public=public, login=user)
+            ctx,
+            found,
+            settings.list_settings(found, part, category=category, public=public, login=one_of(user, ident)),
         )
 
 
 @app.command()
-def get(ctx: typer.Context, key: Key, user: User = "") -> int:
+def get(ctx: typer.Context, key: Key, user: User = "", ident: UserId = "") -> int:
     """Show one setting."""
     with opened(ctx) as found:
-        return show(ctx, found, settings.get_setting(found, key, login=user))
+        return show(ctx, found, settings.get_setting(found, key, login=one_of(user, ident)))
 
 
 @app.command("set")
@@ -71,46 +75,49 @@ def set_(
         typer.Argument(metavar="VALUE", help="The value, as text; the setting's type says how it is read."),
     ],
     user: User = "",
+    ident: UserId = "",
     dry_run: DryRun = False,
 ) -> int:
     """Change a setting, if its own schema takes the value."""
     with opened(ctx) as found:
-        prepared = setting_changes.set_setting(found, key, value, login=user)
-        return carry_out(ctx, prepared, notes=_cached(found, user))
+        prepared = setting_changes.set_setting(found, key, value, login=one_of(user, ident))
+        return carry_out(ctx, prepared, notes=_cached(found, of_user=bool(user or ident)))
 
 
 @app.command()
-def reset(ctx: typer.Context, key: Key, user: User = "", dry_run: DryRun = False) -> int:
+def reset(ctx: typer.Context, key: Key, user: User = "", ident: UserId = "", dry_run: DryRun = False) -> int:
     """Give a setting its default back; a user's own is removed, so that the app's counts."""
     with opened(ctx) as found:
         return carry_out(
             ctx,
-            setting_changes.reset_setting(found, key, login=user),
-            notes=_cached(found, user),
+            setting_changes.reset_setting(found, key, login=one_of(user, ident)),
+            notes=_cached(found, of_user=bool(user or ident)),
         )
 
 
 @app.command()
-def validate(ctx: typer.Context, user: User = "") -> int:
+def validate(ctx: typer.Context, user: User = "", ident: UserId = "") -> int:
     """Check every stored value against its type and its own schema: exit 4 where one does not fit."""
     with opened(ctx) as found:
-        answer = settings.validate(found, login=user)
+        answer = settings.validate(found, login=one_of(user, ident))
         return show(ctx, found, answer, status=Exit.UNSOUND if answer.unsound else Exit.OK)
 
 
 @app.command()
-def export(ctx: typer.Context, user: User = "") -> int:
+def export(ctx: typer.Context, user: User = "", ident: UserId = "") -> int:
     """Give out every key and value, as `settings apply` takes them; JSON unless -o says otherwise."""
     with opened(ctx) as found:
-        return show(ctx, found, settings.export(found, login=user), instead_of_table=Format.JSON)
+        return show(
+            ctx, found, settings.export(found, login=one_of(user, ident)), instead_of_table=Format.JSON
+        )
 
 
 @app.command()
-def diff(ctx: typer.Context, file: File, user: User = "") -> int:
+def diff(ctx: typer.Context, file: File, user: User = "", ident: UserId = "") -> int:
     """Show what a file and the app have differently."""
     wanted = setting_files.read_wanted(contents(file, "file of settings"), str(file))
     with opened(ctx) as found:
-        return show(ctx, found, setting_files.diff(found, wanted, login=user))
+        return show(ctx, found, setting_files.diff(found, wanted, login=one_of(user, ident)))
 
 
 @app.command()
@@ -124,17 +131,18 @@ def apply(
         ),
     ] = Mode.MERGE,
     user: User = "",
+    ident: UserId = "",
     dry_run: DryRun = False,
 ) -> int:
     """Bring the settings to what a file says, all in one transaction."""
     wanted = setting_files.read_wanted(contents(file, "file of settings"), str(file))
     with opened(ctx) as found:
-        prepared = setting_files.apply(found, wanted, mode.value, login=user)
-        return carry_out(ctx, prepared, notes=_cached(found, user))
+        prepared = setting_files.apply(found, wanted, mode.value, login=one_of(user, ident))
+        return carry_out(ctx, prepared, notes=_cached(found, of_user=bool(user or ident)))
 
 
-def _cached(found: App, user: str) -> list[str]:
-    told = section(found, "user" if user else "system")
+def _cached(found: App, *, of_user: bool) -> list[str]:
+    told = section(found, "user" if of_user else "system")
     return (
         [f"a running {found.profile.title} may use the old value for up to {told.cache}"]
         if told and told.cache

@@ -12,7 +12,7 @@ from dbctl.errors import (
     RoleHeldError,
     SchemaLacksError,
 )
-from dbctl.model import Done, Plan, now
+from dbctl.model import Done, Id, Plan, now
 from dbctl.profiles.codecs import KEYS
 from dbctl.services import audit
 from dbctl.services.apps import App
@@ -71,16 +71,16 @@ def create_role(
     return Change(app, database_of(app), "roles create", draft)
 
 
-def update_role(app: App, name: str, fields: Mapping[str, object]) -> Change[RoleChanged]:
+def update_role(app: App, name: str | Id, fields: Mapping[str, object]) -> Change[RoleChanged]:
     """Change a role's name, description or priority."""
 
     def draft(db: Readable) -> Draft[RoleChanged]:
         table = _table_to_change(app, db)
         role = _changeable(table, name)
         new = str(fields.get("name", role.name))
-        if new != role.name:
+        if new != role.name:  # what stands there already may be what no rule allows
             _refuse_admin(table, role)
-        check_rule("role name", new, table.told.rules.get("name"))
+            check_rule("role name", new, table.told.rules.get("name"))
         taken = db.select(table.live.name, [table.told.key], [Condition(table.fields["name"], "same", new)])
         if any(key != role.id for (key,) in taken):
             raise AlreadyExistsError(
@@ -97,7 +97,7 @@ def update_role(app: App, name: str, fields: Mapping[str, object]) -> Change[Rol
                 audit.record(
                     app, db, "roles.update", "roles", role.id, {"name": role.name, "changed": list(differing)}
                 )
-            return RoleChanged(role=table.one(new), changed=list(differing))
+            return RoleChanged(role=table.one(Id(str(role.id))), changed=list(differing))
 
         rows = {table.live.name: 1} if differing else {}
         return Draft(Plan(title=f"Update role {role.name}", target=db.target, steps=steps, rows=rows), work)
@@ -105,7 +105,7 @@ def update_role(app: App, name: str, fields: Mapping[str, object]) -> Change[Rol
     return Change(app, database_of(app), "roles update", draft)
 
 
-def delete_role(app: App, name: str) -> Change[RoleDeleted]:
+def delete_role(app: App, name: str | Id) -> Change[RoleDeleted]:
     """Delete a role that nobody holds."""
 
     def draft(db: Readable) -> Draft[RoleDeleted]:
@@ -134,7 +134,7 @@ def delete_role(app: App, name: str) -> Change[RoleDeleted]:
     return Change(app, database_of(app), "roles delete", draft)
 
 
-def grant(app: App, name: str, permissions: Sequence[str]) -> Change[RoleChanged]:
+def grant(app: App, name: str | Id, permissions: Sequence[str]) -> Change[RoleChanged]:
     """Give a role permissions; those it has already stay as they are."""
 
     def draft(db: Readable) -> Draft[RoleChanged]:
@@ -154,7 +154,7 @@ def grant(app: App, name: str, permissions: Sequence[str]) -> Change[RoleChanged
     return Change(app, database_of(app), "roles grant", draft)
 
 
-def revoke(app: App, name: str, permissions: Sequence[str]) -> Change[RoleChanged]:
+def revoke(app: App, name: str | Id, permissions: Sequence[str]) -> Change[RoleChanged]:
     """Take permissions from a role."""
 
     def draft(db: Readable) -> Draft[RoleChanged]:
@@ -189,7 +189,7 @@ def _permissions_changed(
         audit.record(
             table.app, db, action, "roles", role.id, {"name": role.name, "permissions": list(changed)}
         )
-    return RoleChanged(role=table.one(role.name), changed=changed)
+    return RoleChanged(role=table.one(Id(str(role.id))), changed=changed)
 
 
 def _values(table: RoleTable, fields: Mapping[str, object]) -> dict[str, object]:
@@ -233,8 +233,8 @@ def _stamped(table: RoleTable, changed: Sequence[str]) -> dict[str, int]:
     return {table.live.name: 1} if changed and "updated_at" in table.fields else {}
 
 
-def _changeable(table: RoleTable, name: str) -> Role:
-    """Return the role of that name.
+def _changeable(table: RoleTable, name: str | Id) -> Role:
+    """Return the role of that name or id.
 
     Raises:
         BuiltInRoleError: the app relies on it.

@@ -9,12 +9,13 @@ from msgspec import structs
 
 from dbctl.engines.base import Condition, Readable, Where
 from dbctl.errors import PermissionMissingError, RoleMissingError, UsageError
-from dbctl.model import Page, Row, Value, Window
+from dbctl.model import Id, Page, Row, Value, Window
 from dbctl.profiles.model import Roles
 from dbctl.services.apps import App
 from dbctl.services.live import Live
 from dbctl.services.near import hint
 from dbctl.services.pages import page_of
+from dbctl.services.rules import cut
 from dbctl.services.user_table import UserTable, database_of, text
 
 
@@ -123,12 +124,14 @@ class RoleTable:
             )
         return found
 
-    def one(self, name: str) -> Role:
-        """Return the role of that name, whose case does not count.
+    def one(self, name: str | Id) -> Role:
+        """Return the role of that name, whose case does not count, or of that id.
 
         Raises:
             RoleMissingError: there is none.
         """
+        if isinstance(name, Id):
+            return by_id(self.read(), name, self.db)
         found = self.read([Condition(self.fields["name"], "same", name)]) if name.isprintable() else []
         if not found:
             names = ", ".join(role.name for role in self.read())
@@ -187,11 +190,26 @@ def list_roles(app: App, window: Window) -> Page[Role]:
     return page_of(RoleTable(app, db).read() if app.profile.roles else words(app, db), Role, window)
 
 
-def show_role(app: App, name: str) -> RoleShown:
+def by_id(roles: Sequence[Role], wanted: Id, db: Readable) -> Role:
+    """Return the role of that id.
+
+    Raises:
+        RoleMissingError: there is none.
+    """
+    found = {str(role.id): role for role in roles}
+    if wanted.text not in found:
+        known = ", ".join(f"{key} ({role.name})" for key, role in found.items())
+        raise RoleMissingError(name=f"id {cut(wanted.text)}", target=db.target, names=known)
+    return found[wanted.text]
+
+
+def show_role(app: App, name: str | Id) -> RoleShown:
     """Return one role."""
     db = app.reader(database_of(app))
     if app.profile.roles:
         role = RoleTable(app, db).one(name)
+    elif isinstance(name, Id):
+        role = by_id(words(app, db), name, db)
     else:
         known = {one.name.casefold(): one for one in words(app, db)}
         if name.casefold() not in known:
@@ -236,7 +254,7 @@ def matrix(app: App) -> Matrix:
     return Matrix(items=table.read(), permissions=list(table.permission_keys()))
 
 
-def can(app: App, login: str, permission: str, *, explain: bool) -> Can:
+def can(app: App, login: str | Id, permission: str, *, explain: bool) -> Can:
     """Say whether a user may do something, and why where that is asked."""
     db = app.reader(database_of(app))
     table, user = RoleTable(app, db, "permissions"), UserTable(app, db).one(login)

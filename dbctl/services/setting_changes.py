@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dbctl.engines.base import Readable, Writable
 from dbctl.errors import SettingMissingError, ValueInvalidError
-from dbctl.model import Done, Plan, Row
+from dbctl.model import Done, Id, Plan, Row
 from dbctl.services import audit
 from dbctl.services.apps import App
 from dbctl.services.change import Change, Draft
@@ -30,7 +30,7 @@ class SettingChanged(Done, frozen=True, kw_only=True):
         }
 
 
-def set_setting(app: App, key: str, text: str, *, login: str = "") -> Change[SettingChanged]:
+def set_setting(app: App, key: str, text: str, *, login: str | Id = "") -> Change[SettingChanged]:
     """Give a setting the value that ``text`` means for its type; a user may get one they did not have."""
 
     def draft(db: Readable) -> Draft[SettingChanged]:
@@ -52,7 +52,7 @@ def set_setting(app: App, key: str, text: str, *, login: str = "") -> Change[Set
     return Change(app, database_of(app, "user" if login else "system"), "settings set", draft)
 
 
-def reset_setting(app: App, key: str, *, login: str = "") -> Change[SettingChanged]:
+def reset_setting(app: App, key: str, *, login: str | Id = "") -> Change[SettingChanged]:
     """Give a setting its default back; a user's own setting is removed, so that the app's counts.
 
     Raises (when planned and when applied):

@@ -9,7 +9,7 @@ from typing import Literal
 from dbctl import toml
 from dbctl.engines.base import Readable, Writable
 from dbctl.errors import UsageError
-from dbctl.model import Done, Page, Plan, Value
+from dbctl.model import Done, Id, Page, Plan, Value
 from dbctl.services import audit
 from dbctl.services.apps import App
 from dbctl.services.change import Change, Draft
@@ -37,14 +37,16 @@ class SettingsApplied(Done, frozen=True, kw_only=True):
     removed: Sequence[str]
 
 
-def diff(app: App, wanted: Mapping[str, object], *, login: str = "") -> Page[Difference]:
+def diff(app: App, wanted: Mapping[str, object], *, login: str | Id = "") -> Page[Difference]:
     """Return what differs between a file and the app."""
     differing = _differences(table_for(app, reader_for(app, login), login), wanted)
     names = Difference.__struct_fields__
     return Page(items=differing, total=len(differing), names=names, nothing="no difference")
 
 
-def apply(app: App, wanted: Mapping[str, object], mode: Mode, *, login: str = "") -> Change[SettingsApplied]:
+def apply(
+    app: App, wanted: Mapping[str, object], mode: Mode, *, login: str | Id = ""
+) -> Change[SettingsApplied]:
     """Bring the app's settings to what a file says, all in one transaction.
 
     ``create-only`` adds what is missing, ``merge`` also changes what differs, ``exact`` also removes what the file lacks.
@@ -84,7 +86,8 @@ def apply(app: App, wanted: Mapping[str, object], mode: Mode, *, login: str = ""
             )
             if steps:
                 facts = {"added": done.added, "changed": done.changed, "removed": done.removed}
-                audit.record(app, db, "settings.apply", "settings", login, {**table.whose(), **facts})
+                whose = table.user.login if table.user else ""
+                audit.record(app, db, "settings.apply", "settings", whose, {**table.whose(), **facts})
             return done
 
         rows = {table.live.name: len(steps)} if steps else {}

@@ -8,7 +8,7 @@ from msgspec import structs
 
 from dbctl.engines.base import Condition, Readable, Writable
 from dbctl.errors import CategoryMissingError, UsageError
-from dbctl.model import Finding, Findings, Page, Window
+from dbctl.model import Finding, Findings, Id, Page, Window
 from dbctl.services.apps import App
 from dbctl.services.pages import page_of
 from dbctl.services.rules import cut
@@ -18,7 +18,7 @@ from dbctl.services.user_table import User, UserTable, users_beside
 
 
 def list_settings(
-    app: App, window: Window, *, category: str = "", public: bool | None = None, login: str = ""
+    app: App, window: Window, *, category: str = "", public: bool | None = None, login: str | Id = ""
 ) -> Page[Setting]:
     """Return the settings of the app, or of one user.
 
@@ -39,12 +39,12 @@ def list_settings(
     return page_of(items, Setting, window)
 
 
-def get_setting(app: App, key: str, *, login: str = "") -> SettingShown:
+def get_setting(app: App, key: str, *, login: str | Id = "") -> SettingShown:
     """Return one setting."""
     return SettingShown(**structs.asdict(table_for(app, reader_for(app, login), login).one(key)))
 
 
-def validate(app: App, *, login: str = "") -> Findings:
+def validate(app: App, *, login: str | Id = "") -> Findings:
     """Check every stored value against its type and its own schema."""
     table = table_for(app, reader_for(app, login), login)
     settings = table.read()
@@ -64,17 +64,17 @@ def validate(app: App, *, login: str = "") -> Findings:
     return Findings(checked=len(settings), findings=findings)
 
 
-def export(app: App, *, login: str = "") -> Mapping[str, object]:
+def export(app: App, *, login: str | Id = "") -> Mapping[str, object]:
     """Return key and typed value of every setting, as ``apply`` takes them."""
     return {setting.key: setting.value for setting in table_for(app, reader_for(app, login), login).read()}
 
 
-def reader_for(app: App, login: str) -> Readable:
+def reader_for(app: App, login: str | Id) -> Readable:
     """Return the database that holds them, opened for reading."""
     return app.reader(database_of(app, "user" if login else "system"))
 
 
-def table_for(app: App, db: Readable, login: str) -> SettingTable:
+def table_for(app: App, db: Readable, login: str | Id) -> SettingTable:
     """Return the settings of the app, or of one user."""
     user = users_beside(app, db).one(login) if login else None
     return SettingTable(app, db, user)

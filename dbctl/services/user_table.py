@@ -14,7 +14,7 @@ from dbctl.errors import (
     UserMissingError,
     ValueInvalidError,
 )
-from dbctl.model import Row, Value, Window, now
+from dbctl.model import Id, Row, Value, Window, now
 from dbctl.profiles.codecs import read_boolean, read_time
 from dbctl.profiles.model import Users
 from dbctl.services.apps import App
@@ -185,12 +185,14 @@ class UserTable:
             found += self.read([self.where_inactive(who.inactive)])
         return list({user.id: user for user in found}.values())
 
-    def one(self, login: str) -> User:
-        """Return the user of that login, whose case does not count.
+    def one(self, login: str | Id) -> User:
+        """Return the user of that login, whose case does not count, or of that id.
 
         Raises:
             UserMissingError, AmbiguousLoginError: it fits nobody, or several.
         """
+        if isinstance(login, Id):
+            return self._by_id(login.text)
         if not login.isprintable():
             raise UserMissingError(login=cut(login), target=self.db.target)
         where = AnyOf([Condition(column, "same", login) for column in self.login_columns()])

@@ -59,6 +59,8 @@ LINES = [
     "roles matrix",
     "roles permissions",
     "roles can admin users.read --explain",
+    "roles can --id 1 users.read",
+    "roles show --id 2",
     "settings list",
     "settings get {key}",
     "settings set {key} Arcade",
@@ -69,6 +71,7 @@ LINES = [
     "settings apply wanted.json",
     "settings set --user admin theme_mode light",
     "settings list --user admin",
+    "settings list --id 1",
     "migrate status",
     "migrate plan --migrations {migrations}",
     "migrate up --migrations {migrations}",
@@ -197,7 +200,7 @@ def test_an_answer_is_given_as_a_table_too(line: str, here: Path, capsys: pytest
     status = main(words)
     told = capsys.readouterr()
     assert status == 0
-    assert not told.err or line.startswith("status")  # it says on standard error what is wrong
+    assert bool(told.err) == line.startswith("status"), "which says what is wrong with this deployment"
     assert "\x1b" not in told.out
 
 

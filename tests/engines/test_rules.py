@@ -15,7 +15,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 #: this process holds on it. A line here says why what is opened is never one.
 OPENERS = {
     "__main__.py": "/dev/null, the standard streams and the help that is shipped",
-    "durable.py": "files it has just made, directories, and what else is handed to it: backups, and the files of a database that cannot be opened",
+    "durable.py": "files it has just made, directories, what a person names before any database is opened, and what else is handed to it: backups, and the files of a database that cannot be opened",
     "engines/locks.py": "what the kernel tells under /proc",
     "engines/sqlite/dump.py": "the copy that it makes (O_EXCL), before it is connected to",
     "engines/sqlite/load.py": "a new file that has no name of a database yet (O_EXCL), before it is connected to",

@@ -1,0 +1,103 @@
+"""Whatever a name is like, or however many have it: what is meant can be said by its id."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from dbctl.cli.main import main
+from tests.services import people
+from tests.services.people import rows, run
+
+
+@pytest.fixture(params=people.SHAPES)
+def path(request, tmp_path, monkeypatch):
+    path = people.settle(tmp_path, request.param)
+    monkeypatch.chdir(tmp_path)
+    return path
+
+
+@pytest.fixture
+def ask(capsys):
+    def typed(*words, status=0):
+        capsys.readouterr()
+        ended = main([*words, "-o", "json"])
+        told = json.loads(capsys.readouterr().out)
+        assert ended == status, told
+        return told["error"] or told["data"]
+
+    return typed
+
+
+@pytest.fixture
+def twice(path):
+    """Two users whose logins differ only in case: ann (2) and ANN (4)."""
+    people.without_nocase(path)
+    run(
+        path,
+        "insert into users (username, email, password_hash, role_id, is_active) values ('ANN', 'x@y.example', 'x', 3, 1)",
+        "insert into user_settings (user_id, setting_key, setting_value) values (4, 'theme_mode', 'dark')",
+    )
+    return path
+
+
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        (["settings", "list"], "--user"),
+        (["settings", "get", "theme_mode"], "--user"),
+        (["settings", "set", "theme_mode", "blue"], "--user"),
+        (["settings", "reset", "theme_mode"], "--user"),
+        (["settings", "validate"], "--user"),
+        (["settings", "export"], "--user"),
+        (["settings", "diff", "f.json"], "--user"),
+        (["settings", "apply", "f.json"], "--user"),
+    ],
+)
+def test_of_two_users_whose_logins_fit_one_is_meant_by_id(twice, ask, words, key):
+    twice.with_name("f.json").write_text('{"theme_mode": "green"}')
+    refused = ask(*words, "--user", "ann", status=6)
+    assert (refused["code"], "--id" in refused["hint"]) == ("login-ambiguous", True)
+    ask(*words, "--id", "4")
+    assert rows(twice, "select setting_value from user_settings where user_id = 2") == [("light",)]
+    assert ask(*words, "--id", "77", status=5)["code"] == "user-missing"
+    assert ask(*words, "--id", "4", "--user", "ann", status=2)["code"] == "usage"
+
+
+def test_what_is_changed_by_id_is_that_users(twice, ask):
+    ask("settings", "set", "theme_mode", "blue", "--id", "4")
+    assert rows(twice, "select setting_value from user_settings where user_id = 4") == [("blue",)]
+    assert ask("settings", "export", "--id", "4") == {"theme_mode": "blue"}
+
+
+def test_what_a_user_may_is_asked_by_id(twice, ask):
+    assert ask("roles", "can", "ann", "playlists.create", status=6)["code"] == "login-ambiguous"
+    assert ask("roles", "can", "--id", "2", "playlists.create")["allowed"]
+    assert not ask("roles", "can", "playlists.create", "--id", "4", status=1)["allowed"]
+    for words in ([], ["playlists.create"], ["ann", "playlists.create", "more"]):
+        assert ask("roles", "can", *words, status=2)["code"] == "usage"
+    assert ask("roles", "can", "ann", "playlists.create", "--id", "2", status=2)["code"] == "usage"
+
+
+def test_a_role_whose_name_nobody_can_type_is_meant_by_id(path, ask):
+    run(path, "insert into roles (id, name, description) values (9, 'bell\x07', 'x')")
+    assert ask("roles", "show", "bell\x07", status=5)["code"] == "role-missing"
+    assert ask("roles", "show", "--id", "9")["name"] == "bell\x07"
+    assert ask("roles", "grant", "--id", "9", "games.read", "games.play")["changed"] == [
+        "games.read",
+        "games.play",
+    ]
+    assert ask("roles", "revoke", "games.play", "--id", "9")["role"]["permissions"] == ["games.read"]
+    assert ask("roles", "update", "--id", "9", "--description", "y")["role"]["description"] == "y"
+    assert ask("roles", "update", "--id", "9", "--name", "bell")["role"]["name"] == "bell"
+    ask("roles", "delete", "--id", "9", "--yes")
+    assert rows(path, "select name from roles where id = 9") == []
+
+
+def test_a_role_is_named_once_and_must_be_there(path, ask):
+    for words in (["show"], ["delete"], ["update", "--name", "x"], ["grant"], ["revoke", "user"]):
+        assert ask("roles", *words, status=2)["code"] == "usage"
+    assert ask("roles", "show", "user", "--id", "2", status=2)["code"] == "usage"
+    assert ask("roles", "show", "--id", "77", status=5)["code"] == "role-missing"
+    assert ask("roles", "delete", "--id", "2", "--yes", status=6)["code"] == "role-built-in"

@@ -1,0 +1,62 @@
+"""What is named as a file and is none: a pipe that nobody fills must not be waited for for ever."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.services import people
+
+
+@pytest.fixture
+def place(tmp_path):
+    people.settle(tmp_path, "deployed")
+    os.mkfifo(tmp_path / "pipe.toml")
+    return tmp_path
+
+
+def dbctl(place, *words, shell=""):
+    command = [sys.executable, "-m", "dbctl", *words]
+    if shell:
+        command = ["bash", "-c", shell.replace("DBCTL", " ".join(command))]
+    return subprocess.run(
+        command, cwd=place, capture_output=True, text=True, check=False, timeout=30, stdin=subprocess.DEVNULL
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("settings", "diff", "pipe.toml"),
+        ("settings", "apply", "pipe.toml"),
+        ("users", "import", "pipe.toml"),
+        ("--config", "pipe.toml", "users", "list"),
+        ("apps", "check", "pipe.toml"),
+        ("users", "list", "--profile", "pipe.toml", "--url", "user=user.db"),
+        ("settings", "diff", "/dev/zero"),
+    ],
+)
+def test_a_pipe_in_place_of_a_file_is_refused_at_once(place, words):
+    done = dbctl(place, *words)
+    assert done.returncode == 1
+    assert "no regular file" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "shell",
+    [
+        "echo '{}' | DBCTL settings diff -",
+        "echo '{}' | DBCTL settings diff /dev/stdin",
+        "DBCTL settings diff <(echo '{}')",
+        "DBCTL users import /dev/stdin --dry-run <<< '[]'",
+    ],
+)
+def test_what_the_shell_has_opened_already_is_read(place, shell):
+    assert dbctl(place, shell=shell).returncode == 0
+
+
+def test_a_directory_is_called_one(place):
+    assert "Is a directory" in dbctl(place, "settings", "diff", ".").stderr
