@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 
+from dbctl import interrupt
 from dbctl.engines import registry
 from dbctl.engines.base import Capability, Checks
 from dbctl.errors import (
@@ -131,7 +132,10 @@ class Restoring:
             )
             app.close()  # as above
             ways = self._load_all(safety)
-        unrecorded = list(self._record(safety))
+        with interrupt.unheard():  # it is done, and a signal must not make it look otherwise
+            return self._answer(safety, before, ways)
+
+    def _answer(self, safety: Manifest | None, before: Mapping[str, str], ways: Sequence[str]) -> Restored:
         return Restored(
             backup=self._manifest.id,
             safety_backup=safety.id if safety else None,
@@ -142,7 +146,7 @@ class Restoring:
                 for one, way in zip(self._members, ways, strict=True)
             ],
             findings=[
-                *unrecorded,
+                *self._record(safety),
                 *(finding for one in self._members for finding in self._look(one, before[one.database])),
             ],
         )
@@ -164,14 +168,19 @@ class Restoring:
 
     def _load_all(self, safety: Manifest | None) -> list[str]:
         ways = list[str]()
-        for one in self._members:
-            try:
-                ways.append(self._load(self._manifest, one))
-            except BaseException as error:  # also on a signal: half an app must not stay
-                self._put_back(safety, self._members[: len(ways)], one, error)
-                if safety:
-                    self._repository.store.remove(safety.id)  # what it holds is what there is
-                raise
+        # A signal is heard where the engine looks for one, which is before it commits: what was restored must not
+        # pass for what was not, for then the only copy of what it replaced would go.
+        with interrupt.held():
+            for one in self._members:
+                try:
+                    ways.append(self._load(self._manifest, one))
+                except BaseException as error:  # also on a signal: half an app must not stay
+                    with interrupt.unheard():
+                        self._put_back(safety, self._members[: len(ways)], one, error)
+                        if safety and _is_there(safety):
+                            with suppress(DbctlError):  # one backup too many is no failure
+                                self._repository.store.remove(safety.id)
+                    raise
         return ways
 
     def _load(self, manifest: Manifest, one: Member) -> str:
@@ -227,9 +236,15 @@ class Restoring:
     def _look(self, one: Member, before: str) -> Iterator[Finding]:
         """Yield what is to be known once it is there."""
         app, target = self._opened, self._opened.target(one.database)
-        live = app.reader(one.database)
-        if Capability.CHECK in live.capabilities and isinstance(live, Checks):
-            for line in live.damage(quick=True):
+        try:
+            live = app.reader(one.database)
+            checks = live if Capability.CHECK in live.capabilities and isinstance(live, Checks) else None
+            damage = checks.damage(quick=True) if checks else []
+        except DbctlError as error:
+            message = f"it was restored, but could not be looked at: {error}"
+            yield Finding(target=target, severity="warning", code="not-checked", message=message)
+        else:
+            for line in damage:
                 hint = "dbctl restore undo goes back."
                 yield Finding(target=target, severity="error", code="corrupt", message=line, hint=hint)
         if before and before != one.schema:
@@ -248,6 +263,14 @@ class Restoring:
                 message="passwords, roles and sessions are those of the backup: what was revoked since is valid again",
                 hint="dbctl sessions revoke LOGIN ends those of one user.",
             )
+
+
+def _is_there(safety: Manifest) -> bool:
+    """Whether a safety backup holds what there is, when the restore that it was made for has failed.
+
+    What was no database any more is replaced file by file, and then some of its files may be gone.
+    """
+    return all(one.form == "dump" for one in safety.members)
 
 
 def size(app: App, repository: Repository, manifest: Manifest) -> int:

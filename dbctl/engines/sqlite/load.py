@@ -18,7 +18,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import NoReturn
 
-from dbctl import durable
+from dbctl import durable, interrupt
 from dbctl.engines import locks
 from dbctl.engines.dumps import Loaded, Progress
 from dbctl.engines.sqlite.connection import WAIT_SECONDS
@@ -88,6 +88,7 @@ class _Loading:
             (mode,) = self._patiently(lambda: live.execute("pragma journal_mode").fetchone())
             another = mode == "wal" and live.execute("pragma page_size").fetchone() != (size,)
             if another:  # in WAL mode the size of a page cannot change, and SQLite's error would not say so
+                live.execute("pragma locking_mode = exclusive")  # or somebody could come in before WAL is back
                 self._patiently(lambda: _left_wal(live))
             try:
                 self._copy(source, live)
@@ -182,7 +183,8 @@ class _Deadline:
         self._place, self._at = place, time.monotonic() + place.timeout
 
     def look(self) -> None:
-        """Raise BusyError once the time is over."""
+        """Raise BusyError once the time is over, and Interrupted when a signal came."""
+        interrupt.check()
         if time.monotonic() >= self._at:
             held = locks.holder_of(self._place.path)
             raise BusyError(target=self._place.target, holder=held, waited=f"{self._place.timeout:g}")
