@@ -59,8 +59,12 @@ class Store(Protocol):
         """
         ...
 
-    def last(self, folder: str) -> bytes:
-        """Return the content of a folder's last file, as it was given to ``finish``."""
+    def last(self, folder: str) -> bytes | None:
+        """Return the content of a folder's last file, as it was given to ``finish``; None where it is gone meanwhile.
+
+        Raises:
+            RepositoryFailedError: it cannot be read.
+        """
         ...
 
     def note(self, folder: str, text: str) -> None:
@@ -68,7 +72,11 @@ class Store(Protocol):
         ...
 
     def noted(self, folder: str) -> bytes | None:
-        """Return that remark; None where there is none."""
+        """Return that remark; None where there is none.
+
+        Raises:
+            RepositoryFailedError: it cannot be read.
+        """
         ...
 
     def files(self, folder: str) -> Mapping[str, int]:

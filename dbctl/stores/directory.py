@@ -16,6 +16,8 @@ from dbctl.stores.base import MARK, Kept, State
 LAST = "manifest.json"
 NOTE = "verified.json"
 LOCK = ".dbctl-lock"
+#: Bytes; a last file tells a line of each table, so this is more than any has.
+LARGEST = 16 << 20
 
 
 class Directory:
@@ -31,8 +33,8 @@ class Directory:
         try:
             with os.scandir(self._root) as entries:
                 for entry in sorted(entries, key=lambda one: one.name):
-                    if entry.is_dir(follow_symlinks=False):
-                        found[entry.name] = self._state(entry.name)
+                    if entry.is_dir(follow_symlinks=False) and (state := self._state(entry.name)):
+                        found[entry.name] = state
         except FileNotFoundError as error:
             if not self._repository.is_dir():
                 raise RepositoryMissingError(place=self._repository) from error
@@ -41,29 +43,37 @@ class Directory:
             raise self._failed(error) from error
         return found
 
-    def _state(self, folder: str) -> State:
-        names = set(os.listdir(self._root / folder))  # noqa: PTH208 - names are enough
+    def _state(self, folder: str) -> State | None:
+        """Return what stands in a folder; None where it is gone meanwhile."""
+        try:
+            names = set(os.listdir(self._root / folder))  # noqa: PTH208 - names are enough
+        except FileNotFoundError:
+            return None
+        except PermissionError:  # another user's; ``last`` tells so, and the others are not hidden by it
+            return State.WHOLE
         if LAST in names:
             return State.WHOLE
         return State.INCOMPLETE if MARK in names or not names else State.FOREIGN
 
-    def last(self, folder: str) -> bytes:
-        try:
-            return (self._root / folder / LAST).read_bytes()
-        except OSError as error:
-            raise self._failed(error) from error
+    def last(self, folder: str) -> bytes | None:
+        return self._read(folder, LAST)
 
     def note(self, folder: str, text: str) -> None:
-        with durable.written_whole(self._root / folder / NOTE, replace=True) as file:
+        with durable.written_whole(self._root / folder / NOTE, replace=True, follow=False) as file:
             file.write(text)
 
     def noted(self, folder: str) -> bytes | None:
+        return self._read(folder, NOTE)
+
+    def _read(self, folder: str, name: str) -> bytes | None:
         try:
-            return (self._root / folder / NOTE).read_bytes()
+            return durable.read_whole(self._root / folder / name, LARGEST)
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise self._failed(error) from error
+            raise RepositoryFailedError(
+                place=self.place, reason=f"{folder}/{name}: {error.strerror}"
+            ) from error
 
     def files(self, folder: str) -> Mapping[str, int]:
         top, found = self._root / folder, {}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import sqlite3
 import stat
+import threading
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
@@ -32,7 +34,7 @@ from dbctl.errors import (
     RepositoryUnsetError,
     RetentionUnsetError,
 )
-from dbctl.services import backup_create, backup_manifest, retention
+from dbctl.services import backup_create, backup_manifest, backup_verify, retention
 from dbctl.services.retention import Candidate
 from tests.services import people, vault
 from tests.services.people import caught
@@ -124,13 +126,19 @@ def test_a_clock_set_back_is_told_and_the_latest_stays_the_last_one_made(deploye
         assert repository.find("latest").id == made.id == "20200101_000000"
 
 
-def test_the_database_of_another_program_is_left_out_and_said_to_be(tmp_path):
-    path = settle(tmp_path / "app", "deployed")
+def beside_the_launcher(folder):
+    """Put an app into ``folder`` that has a database of another program, too; return the path of its own."""
+    path = settle(folder, "deployed")
     flashpoint_web.launcher_flashpoint_db(path.with_name("flashpoint.sqlite"))
     text = path.with_name("dbctl.toml").read_text()
     path.with_name("dbctl.toml").write_text(
         text.replace('user = "user.db"', 'user = "user.db"\nflashpoint = "flashpoint.sqlite"')
     )
+    return path
+
+
+def test_the_database_of_another_program_is_left_out_and_said_to_be(tmp_path):
+    path = beside_the_launcher(tmp_path / "app")
     made = create(path)
     assert [one.database for one in made.members] == ["user"]
     assert "the Flashpoint Launcher" in made.left_out[0].reason
@@ -250,6 +258,129 @@ def test_a_folder_that_somebody_else_made_is_left_alone(deployed):
     with pruning(deployed, last=1) as work:
         work.apply()
     assert (other / "by-hand.db").exists()
+
+
+def test_listing_while_another_dbctl_prunes_misses_nothing_that_stays(deployed):
+    made = create(deployed)
+    root, done = folder_of(deployed, made).parent, threading.Event()
+
+    def come_and_go():
+        while not done.is_set():
+            for second in range(20):
+                shutil.copytree(root / made.id, root / f"20010101_0000{second:02}")
+            for second in range(20):
+                shutil.rmtree(root / f"20010101_0000{second:02}")
+
+    other = threading.Thread(target=come_and_go)
+    other.start()
+    try:
+        for _ in range(200):
+            assert made.id in [one.id for one in listed(deployed).page.items]
+    finally:
+        done.set()
+        other.join()
+
+
+def test_a_backup_that_another_dbctl_prunes_while_it_is_verified_is_no_damage(deployed):
+    gone, stays = create(deployed), create(deployed)
+    with vault.opened(deployed) as (app, repository):
+        checked = backup_verify.verify(
+            app,
+            repository,
+            (),
+            deep=False,
+            advance=lambda _bytes: shutil.rmtree(folder_of(deployed, gone), ignore_errors=True),
+        )
+    assert (codes(checked.findings), checked.remarks) == ([], [f"{gone.id} was pruned meanwhile"])
+    assert [one.id for one in listed(deployed).page.items] == [stays.id]
+
+
+@pytest.mark.parametrize("where", ["fifo", "link", "folder", "huge", "closed"])
+def test_one_manifest_that_cannot_be_read_hides_no_other_backup_and_stops_no_new_one(deployed, where):
+    bad, good = create(deployed), create(deployed)
+    manifest = folder_of(deployed, bad) / "manifest.json"
+    text = manifest.read_text()
+    manifest.unlink()
+    if where == "fifo":  # which would be waited for
+        os.mkfifo(manifest)
+    elif where == "link":
+        (deployed.parent / "elsewhere").write_text(text)
+        manifest.symlink_to(deployed.parent / "elsewhere")
+    elif where == "folder":
+        manifest.mkdir()
+    elif where == "huge":
+        with manifest.open("wb") as file:
+            file.truncate(1 << 30)
+    elif os.geteuid() == 0:
+        pytest.skip("root may enter every folder")
+    else:
+        folder_of(deployed, bad).chmod(0)
+    told = listed(deployed)
+    assert ([one.id for one in told.page.items], told.unread) == ([good.id], [bad.id])
+    assert codes(verified(deployed)) == ["manifest-unread"]
+    assert create(deployed).complete
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo", "naive", "early"])
+def test_a_planted_remark_is_neither_followed_nor_waited_for_nor_believed(deployed, kind):
+    made = create(deployed)
+    note, victim = folder_of(deployed, made) / "verified.json", deployed.parent / "victim"
+    victim.write_text("precious")
+    if kind == "link":
+        note.symlink_to(victim)
+    elif kind == "fifo":
+        os.mkfifo(note)
+    else:
+        at = "2999-01-01T00:00:00" if kind == "naive" else "0001-01-01T00:00:00+14:00"
+        note.write_text(json.dumps({"at": at}))
+    assert listed(deployed).page.items[0].verified_at == made.verified_at
+    assert codes(verified(deployed)) == []
+    assert listed(deployed).page.items[0].verified_at > made.verified_at
+    assert victim.read_text() == "precious"
+    assert stat.S_IMODE(note.lstat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"created_at": "2025-01-01T00:00:00"},
+        {"created_at": "0001-01-01T00:00:00+14:00"},
+        {"verified_at": "9999-12-31T23:59:59-14:00"},
+        {"number": (1 << 64) - 1},
+        {"number": -1},
+    ],
+)
+def test_a_manifest_that_nobody_could_count_on_is_refused_and_stops_no_new_backup(deployed, changes):
+    made = create(deployed)
+    manifest = folder_of(deployed, made) / "manifest.json"
+    told = json.dumps(json.loads(manifest.read_text())["backup"] | changes)
+    seal = hashlib.sha256(told.encode()).hexdigest()
+    manifest.write_text(f'{{"schema": "dbctl.backup/1", "sha256": "{seal}", "backup": {told}}}')
+    assert listed(deployed).unread == [made.id]
+    assert create(deployed).complete
+
+
+@pytest.mark.parametrize("kind", ["hard link", "fifo"])
+def test_a_planted_lock_file_is_not_written_over(deployed, kind):
+    made = create(deployed)
+    lock, victim = folder_of(deployed, made).parent / ".dbctl-lock", deployed.parent / "victim"
+    victim.write_text("precious " * 99)
+    lock.unlink()
+    if kind == "fifo":
+        os.mkfifo(lock)
+    else:
+        os.link(victim, lock)
+    error = caught(RepositoryFailedError, lambda: create(deployed))
+    assert "not a file of its own" in str(error)
+    assert victim.read_text() == "precious " * 99
+
+
+def test_the_latest_of_one_database_is_the_newest_that_holds_it(tmp_path):
+    path = beside_the_launcher(tmp_path / "app")
+    made = create(path)
+    create(path, only="flashpoint")
+    with vault.opened(path, only="user") as (_app, repository):
+        assert repository.find("latest").id == made.id
 
 
 def test_an_id_that_is_nearly_one_is_answered_with_it(deployed):

@@ -88,7 +88,7 @@ class _Loading:
             (mode,) = self._patiently(lambda: live.execute("pragma journal_mode").fetchone())
             another = mode == "wal" and live.execute("pragma page_size").fetchone() != (size,)
             if another:  # in WAL mode the size of a page cannot change, and SQLite's error would not say so
-                live.execute("pragma locking_mode = exclusive")  # or somebody could come in before WAL is back
+                live.execute("pragma locking_mode = exclusive")  # or somebody could come in meanwhile
                 self._patiently(lambda: _left_wal(live))
             try:
                 self._copy(source, live)
