@@ -53,6 +53,7 @@ class Creation:
 
         Raises:
             DatabaseUnsetError: one that every deployment has is not configured.
+            NotSupportedError: all of them are left out.
         """
         self.app, self.protected, self.target = app.name, app.protected, app.name
         self._opened, self._repository, self._timeout, self._advance = app, repository, timeout, advance
@@ -190,7 +191,7 @@ def make(
 
 def file_name(app: App, database: str, time: str) -> str:
     """Return how the file of a database is called in a backup, as its app's own documents call it."""
-    return app.profile.backup.names.get(database, f"{database}_{{time}}.db").replace("{time}", time)
+    return app.profile.file_name(database).replace("{time}", time)
 
 
 def _chosen(app: App) -> tuple[list[str], list[LeftOut]]:
@@ -210,6 +211,9 @@ def _chosen(app: App) -> tuple[list[str], list[LeftOut]]:
         else:
             owner = told.owner or "another program"
             left_out.append(LeftOut(database=name, reason=f"it belongs to {owner}; --db {name} takes it"))
+    if not chosen:
+        why = "; ".join(f"{one.database}: {one.reason}" for one in left_out)
+        raise NotSupportedError(what="a backup without any database", by=app.name, instead=f"{why}.")
     return chosen, left_out
 
 

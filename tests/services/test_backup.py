@@ -25,6 +25,7 @@ from dbctl.errors import (
     BusyError,
     CorruptError,
     DatabaseMissingError,
+    NotSupportedError,
     PlanChangedError,
     ReadOnlyError,
     RepositoryFailedError,
@@ -148,6 +149,20 @@ def test_the_database_of_another_program_is_left_out_and_said_to_be(tmp_path):
     refused = caught(ReadOnlyError, lambda: vault.apply(path, asked.id))
     assert "belongs to the Flashpoint Launcher" in str(refused)
     assert path.with_name("flashpoint.sqlite").read_bytes() == before
+
+
+def test_an_app_whose_databases_are_all_left_out_gets_no_empty_backup(tmp_path):
+    people.run(tmp_path / "one.db", "create table t (x)")
+    (tmp_path / "p.toml").write_text(
+        'schema = "dbctl.profile/1"\nname = "p"\ntitle = "P"\n'
+        '[databases.one]\nengines = ["sqlite"]\nbackup = false\nowner = "another"\n'
+    )
+    (tmp_path / "dbctl.toml").write_text(
+        '[apps.p]\nprofile = "p.toml"\n[apps.p.databases]\none = "one.db"\n[apps.p.backup]\nrepository = "backups"\n'
+    )
+    error = caught(NotSupportedError, lambda: create(tmp_path / "one.db"))
+    assert "--db one takes it" in error.hint
+    assert not (tmp_path / "backups").exists()
 
 
 def test_a_damaged_database_makes_no_backup_and_leaves_nothing(deployed):
