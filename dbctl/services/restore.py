@@ -311,7 +311,7 @@ def members(app: App, repository: Repository, manifest: Manifest) -> list[Member
         if one is None:
             raise NotSupportedError(
                 what=f"restoring {app.target(name)} from {manifest.id}",
-                by="what it holds, files that were no sound database,",
+                by="what it holds: files that were no sound database",
                 instead=f"Nothing was changed. They are in {repository.path(manifest)}, as they were.",
             )
         found.append(one)

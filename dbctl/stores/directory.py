@@ -132,7 +132,9 @@ class Directory:
         except OSError as error:
             raise self._failed(error) from error
         try:
-            with lockfile.exclusive(self._root / LOCK, self.place, purpose, timeout=timeout):
+            with lockfile.exclusive(
+                self._root / LOCK, self.place, purpose, timeout=timeout, prepare=self._own
+            ):
                 yield
         except lockfile.CannotLockError as error:
             raise RepositoryFailedError(place=self.place, reason=f"its lock: {error}") from error
@@ -151,10 +153,17 @@ class Directory:
             raise RepositoryUnsafeError(place=self._repository, mode=f"{stat.S_IMODE(told.st_mode):o}")
         try:
             self._root.mkdir(mode=0o700)
+            _give(self._root, told)
             durable.sync_directory(self._repository)
         except FileExistsError:
             if not stat.S_ISDIR(self._root.lstat().st_mode):
                 raise NotADirectoryError(20, "it is not a directory") from None
+
+    def _own(self, lock: int) -> None:
+        like = self._root.stat()
+        if os.geteuid() == 0:
+            with suppress(OSError):  # as for a folder
+                os.fchown(lock, like.st_uid, like.st_gid)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -208,7 +217,26 @@ class Filling:
             file.write(text)
         self.whole = True
         (self._path / MARK).unlink()
+        _give(self._path, self._path.parent.stat())
         durable.sync_directory(self._path)
+
+
+def _give(folder: Path, like: os.stat_result) -> None:
+    """Give what root has made, a folder and its files, to the owner of what it was made in.
+
+    Else one backup that root makes, as it does before a restore, is one that the owner's next prune cannot read.
+    """
+    if os.geteuid() != 0:
+        return
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        if os.fstat(opened).st_uid == 0:  # else it is not the one that was made
+            with suppress(OSError):  # some file systems know no owners
+                for name in os.listdir(opened):  # noqa: PTH208 - not of a path
+                    os.chown(name, like.st_uid, like.st_gid, dir_fd=opened, follow_symlinks=False)
+                os.fchown(opened, like.st_uid, like.st_gid)
+    finally:
+        os.close(opened)
 
 
 def _kept(path: Path) -> Kept:

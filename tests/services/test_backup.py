@@ -105,6 +105,18 @@ def test_nobody_else_may_read_a_backup_whatever_the_umask(deployed, mask):
     assert made.complete
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_what_root_makes_in_the_repository_of_somebody_else_is_theirs(deployed):
+    repository = deployed.with_name("backups")
+    repository.mkdir(mode=0o700)
+    os.chown(repository, 65534, 65534)
+    create(deployed)
+    vault.apply(deployed)
+    made = list(repository.rglob("*"))
+    assert len(made) == 8  # the app's folder, its lock, and two backups of a manifest and a file
+    assert {(one.stat().st_uid, one.stat().st_gid) for one in made} == {(65534, 65534)}
+
+
 def test_the_file_is_called_as_the_profile_says(deployed):
     made = create(deployed)
     assert made.members[0].file == f"user_{made.id}.db"
