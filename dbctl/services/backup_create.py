@@ -113,7 +113,7 @@ class Source:
         """Put it into a folder; ``name`` is the id of the backup.
 
         Raises:
-            BackupFailedError: the copy is not sound.
+            BackupFailedError: the copy is not sound, or holds nothing.
         """
         file = file_name(self.app, self.database, name)
         db = self._opened()
@@ -125,6 +125,8 @@ class Source:
         if proof.problems:
             more = f", and {len(proof.problems) - 1} more" if len(proof.problems) > 1 else ""
             raise BackupFailedError(target=self.target, reason=f"{proof.problems[0]}{more}")
+        if not (proof.tables or self.may_be_empty):  # else what an emptied file holds would become the latest
+            raise BackupFailedError(target=self.target, reason="it holds no table")
         return [
             Member(
                 database=self.database,

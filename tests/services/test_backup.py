@@ -163,16 +163,32 @@ def test_the_database_of_another_program_is_left_out_and_said_to_be(tmp_path):
     assert path.with_name("flashpoint.sqlite").read_bytes() == before
 
 
-def test_an_app_whose_databases_are_all_left_out_gets_no_empty_backup(tmp_path):
-    people.run(tmp_path / "one.db", "create table t (x)")
-    (tmp_path / "p.toml").write_text(
-        'schema = "dbctl.profile/1"\nname = "p"\ntitle = "P"\n'
-        '[databases.one]\nengines = ["sqlite"]\nbackup = false\nowner = "another"\n'
+def settle_one(folder, more=""):
+    """Put an app of one database into ``folder``, of whose tables its profile says nothing; return its path."""
+    people.run(folder / "one.db", "create table t (x)")
+    (folder / "p.toml").write_text(
+        f'schema = "dbctl.profile/1"\nname = "p"\ntitle = "P"\n[databases.one]\nengines = ["sqlite"]\n{more}'
     )
-    (tmp_path / "dbctl.toml").write_text(
+    (folder / "dbctl.toml").write_text(
         '[apps.p]\nprofile = "p.toml"\n[apps.p.databases]\none = "one.db"\n[apps.p.backup]\nrepository = "backups"\n'
     )
-    error = caught(NotSupportedError, lambda: create(tmp_path / "one.db"))
+    return folder / "one.db"
+
+
+def test_an_emptied_database_does_not_become_the_latest_backup(tmp_path):
+    path = settle_one(tmp_path)
+    made = create(path)
+    path.write_bytes(b"")
+    error = caught(BackupFailedError, lambda: create(path))
+    assert "it holds no table" in str(error)
+    assert [one.id for one in listed(path).page.items] == [made.id]
+    vault.apply(path)
+    assert "t" in people.content(path)
+
+
+def test_an_app_whose_databases_are_all_left_out_gets_no_empty_backup(tmp_path):
+    path = settle_one(tmp_path, 'backup = false\nowner = "another"\n')
+    error = caught(NotSupportedError, lambda: create(path))
     assert "--db one takes it" in error.hint
     assert not (tmp_path / "backups").exists()
 
