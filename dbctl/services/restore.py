@@ -108,6 +108,7 @@ class Restoring:
         """Bring it back; on any failure what was there stays, or is put back.
 
         Raises:
+            BackupMissingError: it was pruned meanwhile; nothing was changed.
             BackupUnsoundError: it is not what it was; nothing was changed.
             BusyError: somebody held a lock for too long; nothing was changed.
             RestoreHalfError: one of several databases failed, and those before it could not be put back.
@@ -116,6 +117,9 @@ class Restoring:
         app, store = self._opened, self._repository.store
         with ExitStack() as held:
             held.enter_context(store.lock(self.purpose, timeout=self._timeout))
+            if self._repository.is_gone(self._manifest):
+                place = store.place
+                raise BackupMissingError(name=self._manifest.id, app=app.name, place=place, near="")
             app.close()  # closing a reader later would drop the locks that this process holds on its file
             for one in self._members:
                 url, target = app.url(one.database), app.target(one.database)

@@ -19,6 +19,7 @@ import pytest
 from dbctl import interrupt
 from dbctl.engines import registry
 from dbctl.errors import (
+    BackupMissingError,
     BackupUnsoundError,
     BusyError,
     DbctlError,
@@ -31,6 +32,7 @@ from dbctl.errors import (
     WrongAppError,
 )
 from dbctl.services import restore_preview
+from dbctl.services.restore import Restoring
 from dbctl.url import Url
 from tests.services import people, vault
 from tests.services.people import caught, rows, run
@@ -231,6 +233,14 @@ def test_a_changed_backup_is_not_restored_and_nothing_is_touched(deployed):
     caught(BackupUnsoundError, lambda: apply(deployed))
     assert deployed.read_bytes() == held
     assert len(vault.listed(deployed).page.items) == 1
+
+
+def test_a_backup_that_was_pruned_while_somebody_was_asked_is_missing_and_not_damaged(deployed):
+    made = create(deployed)
+    with vault.opened(deployed) as (app, repository):
+        work = Restoring(app, repository, repository.find("latest"), timeout=1)
+        shutil.rmtree(vault.folder_of(deployed, made))
+        caught(BackupMissingError, work.apply)
 
 
 def test_without_a_restore_there_is_nothing_to_undo(deployed):
