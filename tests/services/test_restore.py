@@ -141,6 +141,17 @@ def test_a_missing_database_is_made_with_the_owner_of_its_folder_and_private(dep
     assert (told.st_uid, told.st_gid, stat.S_IMODE(told.st_mode)) == (around.st_uid, around.st_gid, 0o600)
 
 
+def test_what_a_killed_restore_left_beside_the_database_is_removed_by_the_next(deployed):
+    create(deployed)
+    deployed.unlink()
+    for suffix in ("", "-journal", "-wal"):
+        deployed.with_name(f".user.db.dbctl-0badcafe.partial{suffix}").write_bytes(b"half")
+    others = deployed.with_name(".other.db.dbctl-0badcafe.partial")
+    others.write_bytes(b"half")
+    apply(deployed)
+    assert list(deployed.parent.glob(".*.partial*")) == [others]
+
+
 def test_a_file_that_is_no_database_any_more_is_kept_and_replaced_with_its_owner_and_mode(deployed):
     before = content(deployed)
     create(deployed)

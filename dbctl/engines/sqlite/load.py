@@ -14,6 +14,7 @@ import stat
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
+from glob import escape
 from itertools import cycle
 from pathlib import Path
 from typing import NoReturn
@@ -123,9 +124,12 @@ class _Loading:
 
     def make(self, facts: Mapping[str, str], *, like: os.stat_result) -> Loaded:
         """Make the database where there is none, owned like its directory or like the file it comes after."""
-        partial = self._path.with_name(f".{self._path.name}.dbctl-{secrets.token_hex(4)}.partial")
+        begun = f".{self._path.name}.dbctl-"
+        partial = self._path.with_name(f"{begun}{secrets.token_hex(4)}.partial")
         mode = stat.S_IMODE(like.st_mode) if stat.S_ISREG(like.st_mode) else 0o600
         try:
+            for left in self._path.parent.glob(f"{escape(begun)}*.partial*"):  # by a dbctl that was killed
+                left.unlink()
             os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
             try:
                 with closing(self._connected(partial)) as made:
