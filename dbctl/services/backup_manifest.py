@@ -104,11 +104,11 @@ def read(text: bytes) -> Manifest:
         if one.file in {"", ".", ".."} or "/" in one.file or "\0" in one.file:
             raise ManifestInvalidError(f"{one.file!r} is no name of a file beside it")
     for at in (manifest.created_at, manifest.verified_at, *(one.taken_at for one in manifest.members)):
-        if not is_of_today(at):
+        if not is_of_a_clock(at):
             raise ManifestInvalidError(f"{at} is no time at which a backup was made")
     return manifest
 
 
-def is_of_today(at: datetime) -> bool:
-    """Whether it is a time at which there were computers, so that it can be told in any zone and counted from."""
-    return 1970 <= at.year < 3000  # noqa: PLR2004 - as said
+def is_of_a_clock(at: datetime) -> bool:
+    """Whether it is a time that a clock may show, so that it can be told in any zone and counted from."""
+    return 1970 <= at.year < 9999  # noqa: PLR2004 - as said

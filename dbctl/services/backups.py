@@ -182,7 +182,7 @@ class Repository:
             at = msgspec.json.decode(noted, type=Verified).at if noted else None
         except (msgspec.MsgspecError, RecursionError, RepositoryFailedError):
             return None  # a remark is worth nothing once it cannot be read
-        return at if at and backup_manifest.is_of_today(at) else None
+        return at if at and backup_manifest.is_of_a_clock(at) else None
 
 
 class Listed(Value, frozen=True, kw_only=True):

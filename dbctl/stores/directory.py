@@ -113,9 +113,10 @@ class Directory:
     def remove(self, folder: str) -> None:
         with self._translated():
             path = self._root / folder
-            # The mark first and then the last file, so that a cut leaves a folder that calls itself incomplete.
-            _mark(path)
-            (path / LAST).unlink(missing_ok=True)
+            # The last file becomes the mark, so that a cut leaves a folder that calls itself incomplete. No file is
+            # made for that: on a full disk this is how room comes.
+            with suppress(FileNotFoundError):
+                (path / LAST).rename(path / MARK)
             durable.sync_directory(path)
             _remove(path)
             durable.sync_directory(self._root)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -11,6 +12,7 @@ import stat
 import threading
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -617,6 +619,23 @@ def test_what_was_cut_off_is_removed(deployed):
         assert work.apply().leftovers == [cut.id]
     assert not folder_of(deployed, cut).exists()
     assert file_of(deployed, made).exists()
+
+
+def test_room_can_be_made_where_there_is_none_for_one_more_file(deployed, monkeypatch):
+    old, new = create(deployed), create(deployed)
+    really = os.open
+
+    def full(path, flags, *more, **words):
+        if flags & os.O_CREAT and not Path(path).exists():
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        return really(path, flags, *more, **words)
+
+    monkeypatch.setattr(os, "open", full)
+    with pruning(deployed, last=1) as work:
+        assert work.apply().deleted == [old.id]
+    monkeypatch.undo()
+    assert [one.id for one in listed(deployed).page.items] == [new.id]
+    assert not folder_of(deployed, old).exists()
 
 
 def test_an_agreed_plan_that_is_another_one_now_is_not_carried_out(deployed):
