@@ -24,12 +24,14 @@ BLOCK = 1 << 20
 
 
 @contextmanager
-def written_whole(path: Path, *, mode: int = 0o600, replace: bool = False) -> Iterator[IO[str]]:
+def written_whole(
+    path: Path, *, mode: int = 0o600, replace: bool = False, follow: bool = True
+) -> Iterator[IO[str]]:
     """Give a text file (UTF-8) that gets the name ``path`` when the block ends well, and is removed when not.
 
     It is written beside its place, synced, renamed, and the directory is synced: a crash leaves the old file or the
     new one. A symbolic link at ``path`` is followed, so that the link stays; a file that is replaced keeps its mode,
-    and its owner where root replaces it.
+    and its owner where root replaces it. With ``follow=False`` whatever stands there is replaced, and nothing kept.
 
     Raises:
         FileExistsAlreadyError: there is a file and ``replace`` is false.
@@ -38,7 +40,7 @@ def written_whole(path: Path, *, mode: int = 0o600, replace: bool = False) -> It
     """
     import secrets  # noqa: PLC0415 - slow to import, and readers write nothing
 
-    place = Path(os.path.realpath(path))
+    place = Path(os.path.realpath(path)) if follow else path
     if not replace and place.exists():
         raise FileExistsAlreadyError(path=path, instead="Choose another name, or remove it first.")
     partial = place.with_name(f".{place.name}.dbctl-{secrets.token_hex(4)}.partial")
@@ -46,7 +48,7 @@ def written_whole(path: Path, *, mode: int = 0o600, replace: bool = False) -> It
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
-                if replace and place.exists():
+                if replace and follow and place.exists():
                     _make_like(file.fileno(), place.stat())
                 yield file
                 file.flush()
@@ -144,6 +146,22 @@ def digest(path: Path) -> tuple[int, str]:
             made.update(block)
             size += len(block)
     return size, made.hexdigest()
+
+
+def read_whole(path: Path, most: int) -> bytes:
+    """Return what a file holds; a symbolic link is not followed, and nobody is waited for.
+
+    Raises:
+        OSError: it cannot be read, is no regular file, or holds more than ``most`` bytes.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        read = file.read(most + 1)
+    if len(read) > most:
+        raise OSError(errno.EFBIG, f"it is larger than {most:,} bytes", str(path))
+    return read
 
 
 def copied(source: Path, destination: Path) -> None:

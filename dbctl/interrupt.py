@@ -13,6 +13,7 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _received: list[int] = []
 _holding: list[object] = []  #: one entry for each ``held`` that is open
+_unheard: list[object] = []  #: the same of ``unheard``
 
 
 class Interrupted(BaseException):
@@ -35,13 +36,14 @@ def received() -> int | None:
 
     A long call into a driver polls this: Python runs signal handlers only between its own instructions.
     """
-    return _received[0] if _received else None
+    return _received[0] if _received and not _unheard else None
 
 
 def check() -> None:
     """Raise ``Interrupted`` when a signal has asked dbctl to end."""
-    if _received:
-        raise Interrupted(_received[0])
+    number = received()
+    if number is not None:
+        raise Interrupted(number)
 
 
 @contextmanager
@@ -55,6 +57,20 @@ def held() -> Iterator[None]:
         yield
     finally:
         _holding.pop()
+
+
+@contextmanager
+def unheard() -> Iterator[None]:
+    """Keep a signal from ending what is inside at all: the way back, which has to be gone to its end.
+
+    A second signal ends the process all the same.
+    """
+    _unheard.append(None)
+    try:
+        with held():
+            yield
+    finally:
+        _unheard.pop()
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -45,13 +46,18 @@ def exclusive(
 
     Raises:
         BusyError: another dbctl held it for all of ``timeout`` seconds.
-        CannotLockError: the file cannot be made, opened or locked.
+        CannotLockError: the file cannot be made, opened or locked, or is another one under its name.
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise CannotLockError(error.strerror or str(error)) from error
     try:
+        found = os.fstat(descriptor)
+        if (
+            not stat.S_ISREG(found.st_mode) or found.st_nlink != 1
+        ):  # a link planted here would be written over
+            raise CannotLockError("it is not a file of its own")
         prepare(descriptor)
         deadline = time.monotonic() + timeout
         while not _taken(descriptor):

@@ -44,11 +44,9 @@ def write_lock(path: Path, target: str, purpose: str, *, timeout: float) -> Iter
 def _share_like(path: Path, descriptor: int, refused: Callable[[str], UnreachableError]) -> None:
     """Let everybody who may write the database use its lock file too, whoever made it.
 
-    A link planted under its name must not make root hand over, or empty, a file of somebody else.
+    It is known to be a file of its own, so that root does not hand over one of somebody else.
     """
     found = os.fstat(descriptor)
-    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
-        raise refused("it is not a file of its own")
     try:
         like = (path if path.exists() else path.parent).stat()  # a restore may bring back what is missing
         if os.geteuid() == 0 and (found.st_uid, found.st_gid) != (like.st_uid, like.st_gid):

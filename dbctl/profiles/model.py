@@ -286,10 +286,18 @@ class Report(Section, frozen=True, kw_only=True):
     shape: Annotated[Sequence[ReportShape], msgspec.Meta(min_length=1)]
 
 
+#: The name of a file beside others: no path, not hidden, and with the time in it, so that no two are called alike.
+FileName = Annotated[str, msgspec.Meta(pattern=r"^\w[\w. -]*\{time\}[\w.]*$")]
+#: Part of names of files, of targets (``app/database``) and of options.
+DatabaseName = Annotated[str, msgspec.Meta(pattern=r"^\w[\w.-]*$")]
+
+
 class Backup(Section, frozen=True, kw_only=True):
     """How backups of the app are called, and what belongs to them beside its databases."""
 
-    names: Mapping[str, str] = {}  #: file of each database, ``{time}`` in it; else ``DATABASE_{time}.db``
+    names: Mapping[
+        str, FileName
+    ] = {}  #: file of each database, ``{time}`` in it; else ``DATABASE_{time}.db``
 
 
 class Profile(Section, frozen=True, kw_only=True):
@@ -300,7 +308,7 @@ class Profile(Section, frozen=True, kw_only=True):
     title: str
     time: TimeCodec = "iso-ms"
     boolean: BooleanCodec = "bool-01"
-    databases: Mapping[str, Database]
+    databases: Mapping[DatabaseName, Database]
     users: Users | None = None
     roles: Roles | None = None
     settings: Sequence[Settings] = ()
@@ -314,6 +322,19 @@ class Profile(Section, frozen=True, kw_only=True):
     rebuild: Sequence[Rebuild] = ()
     report: Sequence[Report] = ()
     backup: Backup = Backup()
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.backup.names if name not in self.databases]
+        if unknown:
+            raise ValueError(f"backup.names: there is no database {unknown[0]!r}")
+        files = [self.file_name(name) for name in self.databases]
+        twice = [name for name in files if files.count(name) > 1]
+        if twice:
+            raise ValueError(f"backup.names: two databases have the file {twice[0]!r}")
+
+    def file_name(self, database: str) -> str:
+        """Return how the file of a database is called in a backup, with ``{time}`` in it."""
+        return self.backup.names.get(database, f"{database}_{{time}}.db")
 
     def abilities(self) -> list[str]:
         """Return what dbctl can do for the app, in words."""

@@ -53,6 +53,7 @@ class Creation:
 
         Raises:
             DatabaseUnsetError: one that every deployment has is not configured.
+            NotSupportedError: all of them are left out.
         """
         self.app, self.protected, self.target = app.name, app.protected, app.name
         self._opened, self._repository, self._timeout, self._advance = app, repository, timeout, advance
@@ -112,7 +113,7 @@ class Source:
         """Put it into a folder; ``name`` is the id of the backup.
 
         Raises:
-            BackupFailedError: the copy is not sound.
+            BackupFailedError: the copy is not sound, or holds nothing.
         """
         file = file_name(self.app, self.database, name)
         db = self._opened()
@@ -124,6 +125,8 @@ class Source:
         if proof.problems:
             more = f", and {len(proof.problems) - 1} more" if len(proof.problems) > 1 else ""
             raise BackupFailedError(target=self.target, reason=f"{proof.problems[0]}{more}")
+        if not (proof.tables or self.may_be_empty):  # else what an emptied file holds would become the latest
+            raise BackupFailedError(target=self.target, reason="it holds no table")
         return [
             Member(
                 database=self.database,
@@ -190,7 +193,7 @@ def make(
 
 def file_name(app: App, database: str, time: str) -> str:
     """Return how the file of a database is called in a backup, as its app's own documents call it."""
-    return app.profile.backup.names.get(database, f"{database}_{{time}}.db").replace("{time}", time)
+    return app.profile.file_name(database).replace("{time}", time)
 
 
 def _chosen(app: App) -> tuple[list[str], list[LeftOut]]:
@@ -210,6 +213,9 @@ def _chosen(app: App) -> tuple[list[str], list[LeftOut]]:
         else:
             owner = told.owner or "another program"
             left_out.append(LeftOut(database=name, reason=f"it belongs to {owner}; --db {name} takes it"))
+    if not chosen:
+        why = "; ".join(f"{one.database}: {one.reason}" for one in left_out)
+        raise NotSupportedError(what="a backup without any database", by=app.name, instead=f"{why}.")
     return chosen, left_out
 
 

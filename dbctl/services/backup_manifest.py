@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -15,6 +15,10 @@ from dbctl.model import Value
 Kind = Literal["backup", "safety"]
 #: ``dump``: one moment of the database, whole. ``raw``: its files as they lay, for it could not be read.
 Form = Literal["dump", "raw"]
+#: A time that can be compared with any other.
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+#: Not so many that one more could not be written.
+Number = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 
 
 class Member(Value, frozen=True, kw_only=True):
@@ -22,12 +26,12 @@ class Member(Value, frozen=True, kw_only=True):
 
     database: str
     file: str
-    bytes: int
+    bytes: Number
     sha256: str
     form: Form = "dump"
     engine: str
-    taken_at: datetime  #: the moment that it holds
-    rows: Mapping[str, int]  #: by table
+    taken_at: Moment  #: the moment that it holds
+    rows: Mapping[str, Number]  #: by table
     schema: str  #: fingerprint of the schema; empty for a raw file
     facts: Mapping[str, str]  #: what the file alone does not tell: ``Dumped.facts``
 
@@ -43,12 +47,12 @@ class Manifest(Value, frozen=True, kw_only=True):
     """One backup."""
 
     id: str  #: YYYYMMDD_HHMMSS, UTC, as its folder is called
-    number: int  #: grows from backup to backup, also when the clock is set back
+    number: Number  #: grows from backup to backup, also when the clock is set back
     kind: Kind
     app: str
     profile: str
-    created_at: datetime
-    verified_at: datetime  #: when its files were last opened and found sound, as far as this file knows
+    created_at: Moment
+    verified_at: Moment  #: when its files were last opened and found sound, as far as this file knows
     host: str
     dbctl: str
     restored: str = ""  #: of a safety backup: the backup that was restored after it
@@ -99,4 +103,12 @@ def read(text: bytes) -> Manifest:
     for one in manifest.members:
         if one.file in {"", ".", ".."} or "/" in one.file or "\0" in one.file:
             raise ManifestInvalidError(f"{one.file!r} is no name of a file beside it")
+    for at in (manifest.created_at, manifest.verified_at, *(one.taken_at for one in manifest.members)):
+        if not is_of_a_clock(at):
+            raise ManifestInvalidError(f"{at} is no time at which a backup was made")
     return manifest
+
+
+def is_of_a_clock(at: datetime) -> bool:
+    """Whether it is a time that a clock may show, so that it can be told in any zone and counted from."""
+    return 1970 <= at.year < 9999  # noqa: PLR2004 - as said

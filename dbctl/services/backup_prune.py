@@ -26,7 +26,7 @@ class Pruned(Done, frozen=True, kw_only=True):
     deleted: Sequence[str]
     kept: Sequence[Staying]
     leftovers: Sequence[str]  #: folders that a backup which was cut off had left
-    freed: int  #: bytes
+    freed_bytes: int
 
 
 class Pruning:
@@ -86,7 +86,7 @@ class Pruning:
             for name in leftovers:
                 freed += sum(store.files(name).values())
                 store.remove(name)
-        return Pruned(deleted=[one.id for one in going], kept=staying, leftovers=leftovers, freed=freed)
+        return Pruned(deleted=[one.id for one in going], kept=staying, leftovers=leftovers, freed_bytes=freed)
 
     def _sorted(self) -> tuple[list[Manifest], list[Staying]]:
         """Return what goes, the newest first, and what stays."""

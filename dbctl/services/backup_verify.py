@@ -36,8 +36,7 @@ class Checked(Value, frozen=True, kw_only=True):
 
 def size(repository: Repository, names: Sequence[str]) -> int:
     """Return how many bytes a verification of these, or of all, reads."""
-    found, _ = repository.manifests()
-    chosen = [repository.find(name) for name in names] or found
+    chosen = repository.find_all(names) if names else repository.manifests()[0]
     return sum(member.bytes for one in chosen for member in one.members)
 
 
@@ -62,7 +61,7 @@ def verify(
         BackupMissingError, BackupUnsoundError: one that was named is not there, or has no manifest that can be read.
     """
     found, unread = repository.manifests()
-    chosen = [repository.find(name) for name in dict.fromkeys(names)] if names else found
+    chosen = repository.find_all(names) if names else found
     findings = list[Finding]()
     if not (found or unread):
         message = f"there is no backup in {repository.store.place}"
@@ -75,6 +74,9 @@ def verify(
     for manifest in chosen:
         only = [app.only] if app.only else []
         wrong = list(problems(app, repository.store, manifest, deep=deep, advance=advance, databases=only))
+        if wrong and repository.is_gone(manifest):
+            remarks.append(f"{manifest.id} was pruned meanwhile")
+            continue
         findings += wrong
         if not (only or any(one.severity == "error" for one in wrong)):
             try:

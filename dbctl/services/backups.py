@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
-from dbctl.errors import BackupMissingError, BackupUnsoundError, RepositoryUnsetError
+from dbctl.errors import BackupMissingError, BackupUnsoundError, RepositoryFailedError, RepositoryUnsetError
 from dbctl.model import Page, Row, Value, Window
 from dbctl.services import backup_manifest
 from dbctl.services.apps import App
-from dbctl.services.backup_manifest import Kind, LeftOut, Manifest, ManifestInvalidError, Member
+from dbctl.services.backup_manifest import Kind, LeftOut, Manifest, ManifestInvalidError, Member, Moment
 from dbctl.services.near import hint
 from dbctl.services.pages import page_of
 from dbctl.stores import registry
@@ -73,7 +73,7 @@ class BackupShown(Backup, frozen=True, kw_only=True):
 class Verified(msgspec.Struct, frozen=True):
     """A remark beside a backup: when its files were last found sound."""
 
-    at: datetime
+    at: Moment
 
 
 B = TypeVar("B", bound=Backup)
@@ -91,7 +91,7 @@ class Repository:
         told = app.configured.backup
         if not (given or told):
             raise RepositoryUnsetError(app=app.name)
-        self.app = app.name
+        self.app, self._only = app.name, app.only
         self.store = (
             registry.open_store(given, app.name, folder=Path.cwd())
             if given or told is None
@@ -103,9 +103,15 @@ class Repository:
         found, unread = list[Manifest](), dict[str, str]()
         for folder in self._folders(State.WHOLE):
             try:
-                manifest = backup_manifest.read(self.store.last(folder))
+                text = self.store.last(folder)
+                if text is None:  # pruned by another dbctl just now
+                    continue
+                manifest = backup_manifest.read(text)
             except ManifestInvalidError as error:
                 unread[folder] = str(error)
+                continue
+            except RepositoryFailedError as error:
+                unread[folder] = str(error.facts["reason"])
                 continue
             if manifest.id != folder:
                 unread[folder] = f"it is the manifest of {manifest.id}"
@@ -120,24 +126,34 @@ class Repository:
     def _folders(self, state: State) -> Sequence[str]:
         return [name for name in ordered(self.store.folders(), state) if ID.fullmatch(name)]
 
-    def find(self, name: str, kind: Kind | None = None) -> Manifest:
-        """Return the manifest of one backup: by id, or the ``latest``.
+    def find(self, name: str, kind: Kind = "backup") -> Manifest:
+        """Return the manifest of one backup: by id, or the ``latest`` of a kind, which holds what ``--db`` names.
 
         Raises:
             BackupMissingError: there is none.
             BackupUnsoundError: its manifest cannot be read.
         """
+        return self._pick(name, kind, *self.manifests())
+
+    def find_all(self, names: Sequence[str]) -> Sequence[Manifest]:
+        """Return the manifests of some backups, each once; raises as ``find`` does."""
         found, unread = self.manifests()
+        chosen = [self._pick(name, "backup", found, unread) for name in names]
+        return list({one.id: one for one in chosen}.values())
+
+    def _pick(self, name: str, kind: Kind, found: Sequence[Manifest], unread: Mapping[str, str]) -> Manifest:
         if name in unread:
             raise BackupUnsoundError(id=name, app=self.app, reason=f"its manifest: {unread[name]}")
-        if name == LATEST:
-            fitting = [one for one in found if one.kind == (kind or "backup")]
-        else:
-            fitting = [one for one in found if one.id == name]
-        if not fitting:
-            near = hint(name, [one.id for one in found])
-            raise BackupMissingError(name=name, app=self.app, place=self.store.place, near=near)
-        return fitting[0]
+        for one in found:
+            latest = name == LATEST and one.kind == kind and self._only in ("", *one.databases)
+            if latest or one.id == name:
+                return one
+        near = hint(name, [one.id for one in found])
+        raise BackupMissingError(name=name, app=self.app, place=self.store.place, near=near)
+
+    def is_gone(self, manifest: Manifest) -> bool:
+        """Whether a backup that was there a moment ago was pruned by another dbctl."""
+        return manifest.id not in self._folders(State.WHOLE)
 
     def path(self, manifest: Manifest) -> str:
         """Return where the files of a backup are."""
@@ -161,11 +177,12 @@ class Repository:
         )
 
     def _verified(self, folder: str) -> datetime | None:
-        noted = self.store.noted(folder)
         try:
-            return msgspec.json.decode(noted, type=Verified).at if noted else None
-        except msgspec.MsgspecError:  # a remark is worth nothing once it cannot be read
-            return None
+            noted = self.store.noted(folder)
+            at = msgspec.json.decode(noted, type=Verified).at if noted else None
+        except (msgspec.MsgspecError, RecursionError, RepositoryFailedError):
+            return None  # a remark is worth nothing once it cannot be read
+        return at if at and backup_manifest.is_of_a_clock(at) else None
 
 
 class Listed(Value, frozen=True, kw_only=True):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 
+from dbctl import interrupt
 from dbctl.engines import registry
 from dbctl.engines.base import Capability, Checks
 from dbctl.errors import (
@@ -108,6 +109,7 @@ class Restoring:
         """Bring it back; on any failure what was there stays, or is put back.
 
         Raises:
+            BackupMissingError: it was pruned meanwhile; nothing was changed.
             BackupUnsoundError: it is not what it was; nothing was changed.
             BusyError: somebody held a lock for too long; nothing was changed.
             RestoreHalfError: one of several databases failed, and those before it could not be put back.
@@ -116,6 +118,9 @@ class Restoring:
         app, store = self._opened, self._repository.store
         with ExitStack() as held:
             held.enter_context(store.lock(self.purpose, timeout=self._timeout))
+            if self._repository.is_gone(self._manifest):
+                place = store.place
+                raise BackupMissingError(name=self._manifest.id, app=app.name, place=place, near="")
             app.close()  # closing a reader later would drop the locks that this process holds on its file
             for one in self._members:
                 url, target = app.url(one.database), app.target(one.database)
@@ -132,7 +137,10 @@ class Restoring:
             )
             app.close()  # as above
             ways = self._load_all(safety)
-        unrecorded = list(self._record(safety))
+        with interrupt.unheard():  # it is done, and a signal must not make it look otherwise
+            return self._answer(safety, before, ways)
+
+    def _answer(self, safety: Manifest | None, before: Mapping[str, str], ways: Sequence[str]) -> Restored:
         return Restored(
             backup=self._manifest.id,
             safety_backup=safety.id if safety else None,
@@ -143,7 +151,7 @@ class Restoring:
                 for one, way in zip(self._members, ways, strict=True)
             ],
             findings=[
-                *unrecorded,
+                *self._record(safety),
                 *(finding for one in self._members for finding in self._look(one, before[one.database])),
             ],
         )
@@ -165,15 +173,19 @@ class Restoring:
 
     def _load_all(self, safety: Manifest | None) -> list[str]:
         ways = list[str]()
-        for one in self._members:
-            try:
-                ways.append(self._load(self._manifest, one))
-            except BaseException as error:  # also on a signal: half an app must not stay
-                self._put_back(safety, self._members[: len(ways)], one, error)
-                if safety:  # what it holds is what there is; should it stay, it does no harm
-                    with suppress(DbctlError):
-                        self._repository.store.remove(safety.id)
-                raise
+        # A signal is heard where the engine looks for one, which is before it commits: what was restored must not
+        # pass for what was not, for then the only copy of what it replaced would go.
+        with interrupt.held():
+            for one in self._members:
+                try:
+                    ways.append(self._load(self._manifest, one))
+                except BaseException as error:  # also on a signal: half an app must not stay
+                    with interrupt.unheard():
+                        self._put_back(safety, self._members[: len(ways)], one, error)
+                        if safety and _is_there(safety):
+                            with suppress(DbctlError):  # one backup too many is no failure
+                                self._repository.store.remove(safety.id)
+                    raise
         return ways
 
     def _load(self, manifest: Manifest, one: Member) -> str:
@@ -231,19 +243,16 @@ class Restoring:
         app, target = self._opened, self._opened.target(one.database)
         try:
             live = app.reader(one.database)
-            lines = (
-                live.damage(quick=True)
-                if Capability.CHECK in live.capabilities and isinstance(live, Checks)
-                else ()
-            )
-        except DbctlError as error:  # it was done all the same, and must not end as if it were not
-            message = f"it was restored, but could not be looked at afterwards: {error}"
+            checks = live if Capability.CHECK in live.capabilities and isinstance(live, Checks) else None
+            damage = checks.damage(quick=True) if checks else []
+        except DbctlError as error:
+            message = f"it was restored, but could not be looked at: {error}"
             hint = "dbctl integrity check does that."
-            yield Finding(target=target, severity="warning", code=error.code, message=message, hint=hint)
-            lines = ()
-        for line in lines:
-            hint = "dbctl restore undo goes back."
-            yield Finding(target=target, severity="error", code="corrupt", message=line, hint=hint)
+            yield Finding(target=target, severity="warning", code="not-checked", message=message, hint=hint)
+        else:
+            for line in damage:
+                hint = "dbctl restore undo goes back."
+                yield Finding(target=target, severity="error", code="corrupt", message=line, hint=hint)
         if before and before != one.schema:
             yield Finding(
                 target=target,
@@ -260,6 +269,14 @@ class Restoring:
                 message="passwords, roles and sessions are those of the backup: what was revoked since is valid again",
                 hint="dbctl sessions revoke LOGIN ends those of one user.",
             )
+
+
+def _is_there(safety: Manifest) -> bool:
+    """Whether a safety backup holds what there is, when the restore that it was made for has failed.
+
+    What was no database any more is replaced file by file, and then some of its files may be gone.
+    """
+    return all(one.form == "dump" for one in safety.members)
 
 
 def size(app: App, repository: Repository, manifest: Manifest) -> int:
@@ -300,7 +317,7 @@ def members(app: App, repository: Repository, manifest: Manifest) -> list[Member
         if one is None:
             raise NotSupportedError(
                 what=f"restoring {app.target(name)} from {manifest.id}",
-                by="what it holds, files that were no sound database,",
+                by="what it holds: files that were no sound database",
                 instead=f"Nothing was changed. They are in {repository.path(manifest)}, as they were.",
             )
         found.append(one)

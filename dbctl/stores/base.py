@@ -59,8 +59,12 @@ class Store(Protocol):
         """
         ...
 
-    def last(self, folder: str) -> bytes:
-        """Return the content of a folder's last file, as it was given to ``finish``."""
+    def last(self, folder: str) -> bytes | None:
+        """Return the content of a folder's last file, as it was given to ``finish``; None where it is gone meanwhile.
+
+        Raises:
+            RepositoryFailedError: it cannot be read.
+        """
         ...
 
     def note(self, folder: str, text: str) -> None:
@@ -68,11 +72,15 @@ class Store(Protocol):
         ...
 
     def noted(self, folder: str) -> bytes | None:
-        """Return that remark; None where there is none."""
+        """Return that remark; None where there is none.
+
+        Raises:
+            RepositoryFailedError: it cannot be read.
+        """
         ...
 
     def files(self, folder: str) -> Mapping[str, int]:
-        """Return the files of a folder with their bytes, without the last one and the remark."""
+        """Return the files of a folder with their bytes, without the last one and the remark; none of one that is gone."""
         ...
 
     def opened(self, folder: str, name: str) -> AbstractContextManager[Path]:

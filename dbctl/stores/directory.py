@@ -16,6 +16,8 @@ from dbctl.stores.base import MARK, Kept, State
 LAST = "manifest.json"
 NOTE = "verified.json"
 LOCK = ".dbctl-lock"
+#: Bytes; a last file tells a line of each table, so this is more than any has.
+LARGEST = 16 << 20
 
 
 class Directory:
@@ -31,8 +33,8 @@ class Directory:
         try:
             with os.scandir(self._root) as entries:
                 for entry in sorted(entries, key=lambda one: one.name):
-                    if entry.is_dir(follow_symlinks=False):
-                        found[entry.name] = self._state(entry.name)
+                    if entry.is_dir(follow_symlinks=False) and (state := self._state(entry.name)):
+                        found[entry.name] = state
         except FileNotFoundError as error:
             if not self._repository.is_dir():
                 raise RepositoryMissingError(place=self._repository) from error
@@ -41,29 +43,37 @@ class Directory:
             raise self._failed(error) from error
         return found
 
-    def _state(self, folder: str) -> State:
-        names = set(os.listdir(self._root / folder))  # noqa: PTH208 - names are enough
+    def _state(self, folder: str) -> State | None:
+        """Return what stands in a folder; None where it is gone meanwhile."""
+        try:
+            names = set(os.listdir(self._root / folder))  # noqa: PTH208 - names are enough
+        except FileNotFoundError:
+            return None
+        except PermissionError:  # another user's; ``last`` tells so, and the others are not hidden by it
+            return State.WHOLE
         if LAST in names:
             return State.WHOLE
         return State.INCOMPLETE if MARK in names or not names else State.FOREIGN
 
-    def last(self, folder: str) -> bytes:
-        try:
-            return (self._root / folder / LAST).read_bytes()
-        except OSError as error:
-            raise self._failed(error) from error
+    def last(self, folder: str) -> bytes | None:
+        return self._read(folder, LAST)
 
     def note(self, folder: str, text: str) -> None:
-        with durable.written_whole(self._root / folder / NOTE, replace=True) as file:
+        with durable.written_whole(self._root / folder / NOTE, replace=True, follow=False) as file:
             file.write(text)
 
     def noted(self, folder: str) -> bytes | None:
+        return self._read(folder, NOTE)
+
+    def _read(self, folder: str, name: str) -> bytes | None:
         try:
-            return (self._root / folder / NOTE).read_bytes()
+            return durable.read_whole(self._root / folder / name, LARGEST)
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise self._failed(error) from error
+            raise RepositoryFailedError(
+                place=self.place, reason=f"{folder}/{name}: {error.strerror}"
+            ) from error
 
     def files(self, folder: str) -> Mapping[str, int]:
         top, found = self._root / folder, {}
@@ -74,6 +84,8 @@ class Directory:
                     told = path.lstat()
                     if stat.S_ISREG(told.st_mode):
                         found[str(path.relative_to(top))] = told.st_size
+        except FileNotFoundError:  # another dbctl has pruned it meanwhile
+            return {}
         except OSError as error:
             raise self._failed(error) from error
         return {name: size for name, size in sorted(found.items()) if name not in (LAST, MARK, NOTE)}
@@ -103,9 +115,10 @@ class Directory:
     def remove(self, folder: str) -> None:
         with self._translated():
             path = self._root / folder
-            # The mark first and then the last file, so that a cut leaves a folder that calls itself incomplete.
-            _mark(path)
-            (path / LAST).unlink(missing_ok=True)
+            # The last file becomes the mark, so that a cut leaves a folder that calls itself incomplete. No file is
+            # made for that: on a full disk this is how room comes.
+            with suppress(FileNotFoundError):
+                (path / LAST).rename(path / MARK)
             durable.sync_directory(path)
             _remove(path)
             durable.sync_directory(self._root)
@@ -122,7 +135,9 @@ class Directory:
         except OSError as error:
             raise self._failed(error) from error
         try:
-            with lockfile.exclusive(self._root / LOCK, self.place, purpose, timeout=timeout):
+            with lockfile.exclusive(
+                self._root / LOCK, self.place, purpose, timeout=timeout, prepare=self._own
+            ):
                 yield
         except lockfile.CannotLockError as error:
             raise RepositoryFailedError(place=self.place, reason=f"its lock: {error}") from error
@@ -141,10 +156,17 @@ class Directory:
             raise RepositoryUnsafeError(place=self._repository, mode=f"{stat.S_IMODE(told.st_mode):o}")
         try:
             self._root.mkdir(mode=0o700)
+            _give(self._root, told)
             durable.sync_directory(self._repository)
         except FileExistsError:
             if not stat.S_ISDIR(self._root.lstat().st_mode):
                 raise NotADirectoryError(20, "it is not a directory") from None
+
+    def _own(self, lock: int) -> None:
+        like = self._root.stat()
+        if os.geteuid() == 0:
+            with suppress(OSError):  # as for a folder
+                os.fchown(lock, like.st_uid, like.st_gid)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -198,11 +220,30 @@ class Filling:
             file.write(text)
         self.whole = True
         (self._path / MARK).unlink()
+        _give(self._path, self._path.parent.stat())
         durable.sync_directory(self._path)
 
 
 def _raise(error: OSError) -> None:
     raise error
+
+
+def _give(folder: Path, like: os.stat_result) -> None:
+    """Give what root has made, a folder and its files, to the owner of what it was made in.
+
+    Else one backup that root makes, as it does before a restore, is one that the owner's next prune cannot read.
+    """
+    if os.geteuid() != 0:
+        return
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        if os.fstat(opened).st_uid == 0:  # else it is not the one that was made
+            with suppress(OSError):  # some file systems know no owners
+                for name in os.listdir(opened):  # noqa: PTH208 - not of a path
+                    os.chown(name, like.st_uid, like.st_gid, dir_fd=opened, follow_symlinks=False)
+                os.fchown(opened, like.st_uid, like.st_gid)
+    finally:
+        os.close(opened)
 
 
 def _kept(path: Path) -> Kept:

@@ -91,3 +91,39 @@ def test_a_mistake_in_a_profile_names_file_line_and_key(tmp_path):
     path.write_text(text.replace('table = "refresh_tokens"', 'tabel = "refresh_tokens"'), encoding="utf-8")
     with pytest.raises(ProfileInvalidError, match=r"p\.toml, line \d+, users\.signed_in\[0\]\.tab"):
         loader.load(str(path))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        '{ one = "../x_{time}" }',
+        '{ one = "/etc/x_{time}" }',
+        '{ one = "below/x_{time}" }',
+        '{ one = ".x_{time}" }',
+        '{ one = "x" }',
+        '{ one = "manifest.json" }',
+        '{ one = "" }',
+        '{ one = "a\\n_{time}" }',
+        '{ one = "a\\u0000_{time}" }',
+        '{ one = "same_{time}", two = "same_{time}" }',
+        '{ one = "two_{time}.db" }',
+        '{ three = "three_{time}" }',
+    ],
+)
+def test_files_of_a_backup_have_names_of_their_own_and_no_paths(tmp_path, names):
+    text = 'schema = "dbctl.profile/1"\nname = "p"\ntitle = "P"\n'
+    text += '[databases.one]\nengines = ["sqlite"]\n[databases.two]\nengines = ["sqlite"]\n'
+    path = tmp_path / "p.toml"
+    path.write_text(f"{text}[backup]\nnames = {names}\n", encoding="utf-8")
+    with pytest.raises(ProfileInvalidError, match=r"names"):
+        loader.load(str(path))
+
+
+def test_a_database_is_called_so_that_files_can_be(tmp_path):
+    path = tmp_path / "p.toml"
+    text = (
+        'schema = "dbctl.profile/1"\nname = "p"\ntitle = "P"\n[databases."../evil"]\nengines = ["sqlite"]\n'
+    )
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ProfileInvalidError, match="databases"):
+        loader.load(str(path))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import os
 import shutil
 import sqlite3
 import stat
+import threading
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -23,6 +27,7 @@ from dbctl.errors import (
     BusyError,
     CorruptError,
     DatabaseMissingError,
+    NotSupportedError,
     PlanChangedError,
     ReadOnlyError,
     RepositoryFailedError,
@@ -32,7 +37,7 @@ from dbctl.errors import (
     RepositoryUnsetError,
     RetentionUnsetError,
 )
-from dbctl.services import backup_create, backup_manifest, retention
+from dbctl.services import backup_create, backup_manifest, backup_verify, retention
 from dbctl.services.retention import Candidate
 from tests.services import people, vault
 from tests.services.people import caught
@@ -102,6 +107,18 @@ def test_nobody_else_may_read_a_backup_whatever_the_umask(deployed, mask):
     assert made.complete
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_what_root_makes_in_the_repository_of_somebody_else_is_theirs(deployed):
+    repository = deployed.with_name("backups")
+    repository.mkdir(mode=0o700)
+    os.chown(repository, 65534, 65534)
+    create(deployed)
+    vault.apply(deployed)
+    made = list(repository.rglob("*"))
+    assert len(made) == 8  # the app's folder, its lock, and two backups of a manifest and a file
+    assert {(one.stat().st_uid, one.stat().st_gid) for one in made} == {(65534, 65534)}
+
+
 def test_the_file_is_called_as_the_profile_says(deployed):
     made = create(deployed)
     assert made.members[0].file == f"user_{made.id}.db"
@@ -124,13 +141,19 @@ def test_a_clock_set_back_is_told_and_the_latest_stays_the_last_one_made(deploye
         assert repository.find("latest").id == made.id == "20200101_000000"
 
 
-def test_the_database_of_another_program_is_left_out_and_said_to_be(tmp_path):
-    path = settle(tmp_path / "app", "deployed")
+def beside_the_launcher(folder):
+    """Put an app into ``folder`` that has a database of another program, too; return the path of its own."""
+    path = settle(folder, "deployed")
     flashpoint_web.launcher_flashpoint_db(path.with_name("flashpoint.sqlite"))
     text = path.with_name("dbctl.toml").read_text()
     path.with_name("dbctl.toml").write_text(
         text.replace('user = "user.db"', 'user = "user.db"\nflashpoint = "flashpoint.sqlite"')
     )
+    return path
+
+
+def test_the_database_of_another_program_is_left_out_and_said_to_be(tmp_path):
+    path = beside_the_launcher(tmp_path / "app")
     made = create(path)
     assert [one.database for one in made.members] == ["user"]
     assert "the Flashpoint Launcher" in made.left_out[0].reason
@@ -140,6 +163,36 @@ def test_the_database_of_another_program_is_left_out_and_said_to_be(tmp_path):
     refused = caught(ReadOnlyError, lambda: vault.apply(path, asked.id))
     assert "belongs to the Flashpoint Launcher" in str(refused)
     assert path.with_name("flashpoint.sqlite").read_bytes() == before
+
+
+def settle_one(folder, more=""):
+    """Put an app of one database into ``folder``, of whose tables its profile says nothing; return its path."""
+    people.run(folder / "one.db", "create table t (x)")
+    (folder / "p.toml").write_text(
+        f'schema = "dbctl.profile/1"\nname = "p"\ntitle = "P"\n[databases.one]\nengines = ["sqlite"]\n{more}'
+    )
+    (folder / "dbctl.toml").write_text(
+        '[apps.p]\nprofile = "p.toml"\n[apps.p.databases]\none = "one.db"\n[apps.p.backup]\nrepository = "backups"\n'
+    )
+    return folder / "one.db"
+
+
+def test_an_emptied_database_does_not_become_the_latest_backup(tmp_path):
+    path = settle_one(tmp_path)
+    made = create(path)
+    path.write_bytes(b"")
+    error = caught(BackupFailedError, lambda: create(path))
+    assert "it holds no table" in str(error)
+    assert [one.id for one in listed(path).page.items] == [made.id]
+    vault.apply(path)
+    assert "t" in people.content(path)
+
+
+def test_an_app_whose_databases_are_all_left_out_gets_no_empty_backup(tmp_path):
+    path = settle_one(tmp_path, 'backup = false\nowner = "another"\n')
+    error = caught(NotSupportedError, lambda: create(path))
+    assert "--db one takes it" in error.hint
+    assert not (tmp_path / "backups").exists()
 
 
 def test_a_damaged_database_makes_no_backup_and_leaves_nothing(deployed):
@@ -250,6 +303,127 @@ def test_a_folder_that_somebody_else_made_is_left_alone(deployed):
     with pruning(deployed, last=1) as work:
         work.apply()
     assert (other / "by-hand.db").exists()
+
+
+def test_listing_while_another_dbctl_prunes_misses_nothing_that_stays(deployed):
+    made = create(deployed)
+    root, done = folder_of(deployed, made).parent, threading.Event()
+
+    def come_and_go():
+        while not done.is_set():
+            for second in range(20):
+                shutil.copytree(root / made.id, root / f"20010101_0000{second:02}")
+            for second in range(20):
+                shutil.rmtree(root / f"20010101_0000{second:02}")
+
+    other = threading.Thread(target=come_and_go)
+    other.start()
+    try:
+        for _ in range(200):
+            assert made.id in [one.id for one in listed(deployed).page.items]
+    finally:
+        done.set()
+        other.join()
+
+
+def test_a_backup_that_another_dbctl_prunes_while_it_is_verified_is_no_damage(deployed):
+    gone, stays = create(deployed), create(deployed)
+    with vault.opened(deployed) as (app, repository):
+        checked = backup_verify.verify(
+            app,
+            repository,
+            (),
+            deep=False,
+            advance=lambda _bytes: shutil.rmtree(folder_of(deployed, gone), ignore_errors=True),
+        )
+    assert (codes(checked.findings), checked.remarks) == ([], [f"{gone.id} was pruned meanwhile"])
+    assert [one.id for one in listed(deployed).page.items] == [stays.id]
+
+
+@pytest.mark.parametrize("where", ["fifo", "link", "folder", "huge", *(["closed"] if os.geteuid() else [])])
+def test_one_manifest_that_cannot_be_read_hides_no_other_backup_and_stops_no_new_one(deployed, where):
+    bad, good = create(deployed), create(deployed)
+    manifest = folder_of(deployed, bad) / "manifest.json"
+    text = manifest.read_text()
+    manifest.unlink()
+    if where == "fifo":  # which would be waited for
+        os.mkfifo(manifest)
+    elif where == "link":
+        (deployed.parent / "elsewhere").write_text(text)
+        manifest.symlink_to(deployed.parent / "elsewhere")
+    elif where == "folder":
+        manifest.mkdir()
+    elif where == "huge":
+        with manifest.open("wb") as file:
+            file.truncate(1 << 30)
+    else:
+        folder_of(deployed, bad).chmod(0)
+    told = listed(deployed)
+    assert ([one.id for one in told.page.items], told.unread) == ([good.id], [bad.id])
+    assert codes(verified(deployed)) == ["manifest-unread"]
+    assert create(deployed).complete
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo", "naive", "early"])
+def test_a_planted_remark_is_neither_followed_nor_waited_for_nor_believed(deployed, kind):
+    made = create(deployed)
+    note, victim = folder_of(deployed, made) / "verified.json", deployed.parent / "victim"
+    victim.write_text("precious")
+    if kind == "link":
+        note.symlink_to(victim)
+    elif kind == "fifo":
+        os.mkfifo(note)
+    else:
+        at = "2999-01-01T00:00:00" if kind == "naive" else "0001-01-01T00:00:00+14:00"
+        note.write_text(json.dumps({"at": at}))
+    assert listed(deployed).page.items[0].verified_at == made.verified_at
+    assert codes(verified(deployed)) == []
+    assert listed(deployed).page.items[0].verified_at > made.verified_at
+    assert victim.read_text() == "precious"
+    assert stat.S_IMODE(note.lstat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"created_at": "2025-01-01T00:00:00"},
+        {"created_at": "0001-01-01T00:00:00+14:00"},
+        {"verified_at": "9999-12-31T23:59:59-14:00"},
+        {"number": (1 << 64) - 1},
+        {"number": -1},
+    ],
+)
+def test_a_manifest_that_nobody_could_count_on_is_refused_and_stops_no_new_backup(deployed, changes):
+    made = create(deployed)
+    manifest = folder_of(deployed, made) / "manifest.json"
+    told = json.dumps(json.loads(manifest.read_text())["backup"] | changes)
+    seal = hashlib.sha256(told.encode()).hexdigest()
+    manifest.write_text(f'{{"schema": "dbctl.backup/1", "sha256": "{seal}", "backup": {told}}}')
+    assert listed(deployed).unread == [made.id]
+    assert create(deployed).complete
+
+
+@pytest.mark.parametrize("kind", ["hard link", "fifo"])
+def test_a_planted_lock_file_is_not_written_over(deployed, kind):
+    made = create(deployed)
+    lock, victim = folder_of(deployed, made).parent / ".dbctl-lock", deployed.parent / "victim"
+    victim.write_text("precious " * 99)
+    lock.unlink()
+    if kind == "fifo":
+        os.mkfifo(lock)
+    else:
+        os.link(victim, lock)
+    error = caught(RepositoryFailedError, lambda: create(deployed))
+    assert "not a file of its own" in str(error)
+    assert victim.read_text() == "precious " * 99
+
+
+def test_the_latest_of_one_database_is_the_newest_that_holds_it(tmp_path):
+    path = beside_the_launcher(tmp_path / "app")
+    made = create(path)
+    create(path, only="flashpoint")
+    with vault.opened(path, only="user") as (_app, repository):
+        assert repository.find("latest").id == made.id
 
 
 def test_an_id_that_is_nearly_one_is_answered_with_it(deployed):
@@ -443,6 +617,23 @@ def test_what_was_cut_off_is_removed(deployed):
         assert work.apply().leftovers == [cut.id]
     assert not folder_of(deployed, cut).exists()
     assert file_of(deployed, made).exists()
+
+
+def test_room_can_be_made_where_there_is_none_for_one_more_file(deployed, monkeypatch):
+    old, new = create(deployed), create(deployed)
+    really = os.open
+
+    def full(path, flags, *more, **words):
+        if flags & os.O_CREAT and not Path(path).exists():
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        return really(path, flags, *more, **words)
+
+    monkeypatch.setattr(os, "open", full)
+    with pruning(deployed, last=1) as work:
+        assert work.apply().deleted == [old.id]
+    monkeypatch.undo()
+    assert [one.id for one in listed(deployed).page.items] == [new.id]
+    assert not folder_of(deployed, old).exists()
 
 
 def test_an_agreed_plan_that_is_another_one_now_is_not_carried_out(deployed):

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sqlite3
 import stat
 import subprocess
 import sys
 import threading
 import time
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import pytest
 
+from dbctl import interrupt
 from dbctl.config import Keep
 from dbctl.engines import registry
 from dbctl.errors import (
@@ -33,6 +35,7 @@ from dbctl.errors import (
 )
 from dbctl.services import backup_verify, backups, restore_preview
 from dbctl.services.backup_prune import Pruning
+from dbctl.services.restore import Restoring
 from dbctl.url import Url
 from tests.services import people, vault
 from tests.services.people import caught, rows, run
@@ -141,6 +144,17 @@ def test_a_missing_database_is_made_with_the_owner_of_its_folder_and_private(dep
     assert (told.st_uid, told.st_gid, stat.S_IMODE(told.st_mode)) == (around.st_uid, around.st_gid, 0o600)
 
 
+def test_what_a_killed_restore_left_beside_the_database_is_removed_by_the_next(deployed):
+    create(deployed)
+    deployed.unlink()
+    for suffix in ("", "-journal", "-wal"):
+        deployed.with_name(f".user.db.dbctl-0badcafe.partial{suffix}").write_bytes(b"half")
+    others = deployed.with_name(".other.db.dbctl-0badcafe.partial")
+    others.write_bytes(b"half")
+    apply(deployed)
+    assert list(deployed.parent.glob(".*.partial*")) == [others]
+
+
 def test_a_file_that_is_no_database_any_more_is_kept_and_replaced_with_its_owner_and_mode(deployed):
     before = content(deployed)
     create(deployed)
@@ -235,6 +249,14 @@ def test_a_changed_backup_is_not_restored_and_nothing_is_touched(deployed):
     assert len(vault.listed(deployed).page.items) == 1
 
 
+def test_a_backup_that_was_pruned_while_somebody_was_asked_is_missing_and_not_damaged(deployed):
+    made = create(deployed)
+    with vault.opened(deployed) as (app, repository):
+        work = Restoring(app, repository, repository.find("latest"), timeout=1)
+        shutil.rmtree(vault.folder_of(deployed, made))
+        caught(BackupMissingError, work.apply)
+
+
 def test_without_a_restore_there_is_nothing_to_undo(deployed):
     create(deployed)
     caught(UndoMissingError, lambda: undo(deployed))
@@ -283,6 +305,73 @@ def test_a_schema_that_changed_since_is_told_so_that_somebody_restarts_the_app(d
     assert "schema-changed" not in [one.code for one in apply(deployed).findings]
 
 
+# Ended, or disturbed, when it was already done ------------------------------------------------------------------
+
+
+def at_move(number, act):
+    """Return what may be told of progress, and acts when bytes have moved so many times.
+
+    A restore of something small moves the bytes of each database three times: it proves them all, keeps what there
+    is of all, and loads each. The last one is told when the engine has committed it.
+    """
+    moved = []
+
+    def advance(_bytes):
+        moved.append(1)
+        if len(moved) == number:
+            act()
+
+    return advance
+
+
+@pytest.fixture
+def stop():
+    """Ask this process to end, as a supervisor does."""
+    handlers = {number: signal.getsignal(number) for number in interrupt.ENDING}
+    interrupt.listen()
+    yield lambda: os.kill(os.getpid(), signal.SIGTERM)
+    interrupt._received.clear()
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("move", [1, 2, 3])
+def test_a_signal_leaves_the_old_rows_or_the_new_ones_and_the_way_back(deployed, stop, move):
+    new = content(deployed)
+    create(deployed)
+    spoil(deployed)
+    old = content(deployed)
+    with suppress(interrupt.Interrupted):
+        apply(deployed, advance=at_move(move, stop))
+    assert interrupt._received
+    interrupt._received.clear()
+    assert content(deployed) == (new if move == 3 else old)
+    if move == 3:
+        undo(deployed)
+        assert content(deployed) == old
+    else:
+        caught(UndoMissingError, lambda: undo(deployed))
+
+
+def test_an_app_that_takes_the_file_right_after_a_restore_does_not_make_it_a_failure(deployed):
+    new = content(deployed)
+    create(deployed)
+    spoil(deployed)
+    with connected(deployed) as app:
+
+        def take():
+            app.execute("begin exclusive")
+            app.execute("update users set is_active = is_active")
+
+        restored = apply(deployed, timeout=0.2, advance=at_move(3, take))
+        app.execute("rollback")
+    wal = mode_of(deployed) == "wal"  # in which readers do not wait for a writer
+    told = {one.code for one in restored.findings if one.severity == "warning"}
+    assert told == ({"not-recorded"} if wal else {"not-recorded", "not-checked"}) | {"schema-changed"}
+    assert (restored.exit_status, restored.safety_backup is None) == (0, False)
+    assert content(deployed) == new
+
+
 # Several databases ---------------------------------------------------------------------------------------------
 
 
@@ -323,7 +412,7 @@ def test_one_database_can_be_listed_and_verified_alone_and_pruning_takes_whole_b
         assert len(backups.list_backups(repository, vault.EVERY, database="one").page.items) == 1
         assert len(backups.list_backups(repository, vault.EVERY, database="two").page.items) == 2
         latest = repository.find("latest")
-    caught(BackupMissingError, lambda: apply(pair[0], only="one"))
+    caught(BackupMissingError, lambda: apply(pair[0], latest.id, only="one"))
     (pair[0].with_name("backups") / "pair" / latest.id / latest.members[0].file).write_bytes(b"")
     with vault.opened(pair[0], only="one") as (app, repository):
         assert vault.codes(backup_verify.verify(app, repository, (), deep=False).findings) == []
@@ -359,6 +448,17 @@ def test_when_the_second_of_two_databases_fails_the_first_is_put_back(pair):
         app.execute("begin immediate")
         caught(BusyError, lambda: apply(pair[0], timeout=0.2))
         app.execute("rollback")
+    assert held_rows(pair) == [[("changed",)], [("changed",)]]
+    assert len(vault.listed(pair[0]).page.items) == 1
+
+
+def test_when_a_signal_stops_the_second_of_two_databases_the_first_is_put_back(pair, stop):
+    create(pair[0])
+    for path in pair:
+        run(path, "update t set x = 'changed'")
+    with connected(pair[1]) as app:
+        app.execute("begin immediate")
+        caught(interrupt.Interrupted, lambda: apply(pair[0], advance=at_move(5, stop)))
     assert held_rows(pair) == [[("changed",)], [("changed",)]]
     assert len(vault.listed(pair[0]).page.items) == 1
 
@@ -502,21 +602,27 @@ def test_trap_a_lock_that_is_never_released_ends_the_restore_in_time_and_changes
     assert len(vault.listed(deployed).page.items) == 1  # no safety backup of what was not replaced
 
 
-@pytest.mark.parametrize("open_elsewhere", [False, True])
-def test_trap_another_page_size_under_wal_is_called_read_only_by_sqlite_and_told_as_it_is_by_us(
-    tmp_path, open_elsewhere
-):
-    path = settle(tmp_path / "app", "deployed")
+def with_a_backup_of_another_page_size(folder):
+    """Put an app in WAL mode into ``folder`` whose newest backup has larger pages; return the path of its database."""
+    path = settle(folder, "deployed")
     with connected(path) as connection:
         for pragma in ("journal_mode = delete", "page_size = 8192"):
             connection.execute(f"pragma {pragma}")
         connection.execute("vacuum")
-    before = content(path)
     create(path)
     with connected(path) as connection:
         connection.execute("pragma page_size = 4096")
         connection.execute("vacuum")
         connection.execute("pragma journal_mode = wal")
+    return path
+
+
+@pytest.mark.parametrize("open_elsewhere", [False, True])
+def test_trap_another_page_size_under_wal_is_called_read_only_by_sqlite_and_told_as_it_is_by_us(
+    tmp_path, open_elsewhere
+):
+    path = with_a_backup_of_another_page_size(tmp_path / "app")
+    before = content(path)
     with connected(path) as app:
         if open_elsewhere:
             app.execute("select count(*) from users").fetchone()
@@ -527,6 +633,18 @@ def test_trap_another_page_size_under_wal_is_called_read_only_by_sqlite_and_told
             assert rows(path, "pragma page_size") == [(8192,)]
     assert content(path) == before
     assert mode_of(path) == "wal"
+
+
+def test_nobody_comes_in_while_wal_mode_is_left_for_another_page_size(tmp_path):
+    path = with_a_backup_of_another_page_size(tmp_path / "app")
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=0)) as app:
+
+        def look():
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                app.execute("select count(*) from users")
+
+        apply(path, timeout=0.2, advance=at_move(3, look))
+    assert (mode_of(path), rows(path, "pragma page_size")) == ("wal", [(8192,)])
 
 
 def test_trap_an_idle_app_in_delete_mode_holds_no_lock_and_is_safe_all_the_same(tmp_path):

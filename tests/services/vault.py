@@ -47,9 +47,10 @@ def create(path, **more):
         return Creation(app, repository, timeout=app.timeout).apply()
 
 
-def apply(path, name="latest", **more):
+def apply(path, name="latest", *, advance=lambda _bytes: None, **more):
     with opened(path, **more) as (app, repository):
-        return Restoring(app, repository, repository.find(name), timeout=app.timeout).apply()
+        manifest = repository.find(name)
+        return Restoring(app, repository, manifest, timeout=app.timeout, advance=advance).apply()
 
 
 def undo(path):

@@ -99,7 +99,7 @@ def steps(progress: Progress, held_up: Callable[[], None] = lambda: None) -> Cal
     """Return what SQLite's backup interface is to call after each step.
 
     It is called after a step that met a lock, too: Python tries such a step again for ever, and only an exception
-    ends that.
+    ends that. After the last step everything is committed, and a signal comes too late to be heard.
 
     Args:
         progress: told the share that is done.
@@ -107,7 +107,8 @@ def steps(progress: Progress, held_up: Callable[[], None] = lambda: None) -> Cal
     """
 
     def step(status: int, remaining: int, total: int) -> None:
-        interrupt.check()
+        if status != sqlite3.SQLITE_DONE:
+            interrupt.check()
         if status in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             held_up()
         elif total:

@@ -14,11 +14,12 @@ import stat
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
+from glob import escape
 from itertools import cycle
 from pathlib import Path
 from typing import NoReturn
 
-from dbctl import durable
+from dbctl import durable, interrupt
 from dbctl.engines import locks
 from dbctl.engines.dumps import Loaded, Progress
 from dbctl.engines.sqlite.connection import WAIT_SECONDS
@@ -88,6 +89,7 @@ class _Loading:
             (mode,) = self._patiently(lambda: live.execute("pragma journal_mode").fetchone())
             another = mode == "wal" and live.execute("pragma page_size").fetchone() != (size,)
             if another:  # in WAL mode the size of a page cannot change, and SQLite's error would not say so
+                live.execute("pragma locking_mode = exclusive")  # or somebody could come in meanwhile
                 self._patiently(lambda: _left_wal(live))
             try:
                 self._copy(source, live)
@@ -122,9 +124,12 @@ class _Loading:
 
     def make(self, facts: Mapping[str, str], *, like: os.stat_result) -> Loaded:
         """Make the database where there is none, owned like its directory or like the file it comes after."""
-        partial = self._path.with_name(f".{self._path.name}.dbctl-{secrets.token_hex(4)}.partial")
+        begun = f".{self._path.name}.dbctl-"
+        partial = self._path.with_name(f"{begun}{secrets.token_hex(4)}.partial")
         mode = stat.S_IMODE(like.st_mode) if stat.S_ISREG(like.st_mode) else 0o600
         try:
+            for left in self._path.parent.glob(f"{escape(begun)}*.partial*"):  # by a dbctl that was killed
+                left.unlink()
             os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
             try:
                 with closing(self._connected(partial)) as made:
@@ -182,7 +187,8 @@ class _Deadline:
         self._place, self._at = place, time.monotonic() + place.timeout
 
     def look(self) -> None:
-        """Raise BusyError once the time is over."""
+        """Raise BusyError once the time is over, and Interrupted when a signal came."""
+        interrupt.check()
         if time.monotonic() >= self._at:
             held = locks.holder_of(self._place.path)
             raise BusyError(target=self._place.target, holder=held, waited=f"{self._place.timeout:g}")
