@@ -152,15 +152,16 @@ class Directory:
         told = self._repository.stat()
         if not stat.S_ISDIR(told.st_mode):
             raise NotADirectoryError(20, "it is not a directory")
-        if told.st_mode & 0o022 and not told.st_mode & stat.S_ISVTX:
-            raise RepositoryUnsafeError(place=self._repository, mode=f"{stat.S_IMODE(told.st_mode):o}")
+        _refuse_open(self._repository, told)
         try:
             self._root.mkdir(mode=0o700)
             _give(self._root, told)
             durable.sync_directory(self._repository)
         except FileExistsError:
-            if not stat.S_ISDIR(self._root.lstat().st_mode):
+            found = self._root.lstat()
+            if not stat.S_ISDIR(found.st_mode):
                 raise NotADirectoryError(20, "it is not a directory") from None
+            _refuse_open(self._root, found)
 
     def _own(self, lock: int) -> None:
         like = self._root.stat()
@@ -244,6 +245,11 @@ def _give(folder: Path, like: os.stat_result) -> None:
                 os.fchown(opened, like.st_uid, like.st_gid)
     finally:
         os.close(opened)
+
+
+def _refuse_open(place: Path, told: os.stat_result) -> None:
+    if told.st_mode & 0o022 and not told.st_mode & stat.S_ISVTX:
+        raise RepositoryUnsafeError(place=place, mode=f"{stat.S_IMODE(told.st_mode):o}")
 
 
 def _kept(path: Path) -> Kept:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from dbctl.errors import NotSupportedError
+from dbctl.errors import NotSupportedError, UsageError
 from dbctl.stores.base import Store
 
 
@@ -19,6 +19,7 @@ def open_store(address: str, app: str, *, folder: Path) -> Store:
 
     Raises:
         NotSupportedError: dbctl knows no such kind of store.
+        UsageError: the address is none.
     """
     from dbctl.stores.directory import Directory  # noqa: PLC0415 - a store loads when it is used
 
@@ -29,7 +30,13 @@ def open_store(address: str, app: str, *, folder: Path) -> Store:
             by="this version of dbctl",
             instead="It keeps them in a directory.",
         )
-    return Directory(folder / Path(address).expanduser(), _name(app))
+    try:
+        path = Path(address).expanduser()
+    except RuntimeError as error:  # of somebody who has no home
+        raise UsageError(detail=f"the repository {address!r}: {error}") from error
+    if "\0" in address:
+        raise UsageError(detail=f"the repository {address!r}: no path holds a NUL character")
+    return Directory(folder / path, _name(app))
 
 
 def _name(app: str) -> str:

@@ -27,6 +27,8 @@ from dbctl.errors import (
     BusyError,
     CorruptError,
     DatabaseMissingError,
+    DbctlError,
+    Exit,
     NotSupportedError,
     PlanChangedError,
     ReadOnlyError,
@@ -237,10 +239,19 @@ def test_a_repository_whose_parent_is_missing_is_not_made_for_that_may_be_a_disk
     assert not deployed.with_name("mnt").exists()
 
 
+@pytest.mark.parametrize("address", ["~nobody-of-that-name/backups", "back\\u0000ups", "s3://bucket/backups"])
+def test_an_address_that_leads_nowhere_is_a_mistake_of_the_configuration(deployed, address):
+    file = deployed.with_name("dbctl.toml")
+    file.write_text(file.read_text().replace('"backups"', f'"{address}"'))
+    assert caught(DbctlError, lambda: create(deployed)).exit_status == Exit.USAGE
+
+
 @pytest.mark.parametrize("mode", [0o777, 0o775, 0o722])
-def test_a_repository_that_others_may_write_is_refused(deployed, mode):
-    place = deployed.with_name("backups")
-    place.mkdir()
+@pytest.mark.parametrize("name", ["backups", "backups/fp"])
+def test_a_repository_that_others_may_write_is_refused(deployed, mode, name):
+    place = deployed.parent / name
+    place.mkdir(parents=True, mode=0o700)
+    place.parent.chmod(0o700)
     place.chmod(mode)
     caught(RepositoryUnsafeError, lambda: create(deployed))
     assert list(place.iterdir()) == []
