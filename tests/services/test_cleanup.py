@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from dbctl.errors import BusyError, ConstraintError, RuleMissingError, SchemaLacksError, UsageError
-from dbctl.services.cleanup import CHUNK, CleanupWork
+from dbctl.services.cleanup import CleanupWork
 from dbctl.services.cleanup_batches import LARGEST, SMALLEST, TARGET, Batches
+from dbctl.services.cleanup_run import CHUNK
 from tests.services import people
 from tests.services.people import caught, content, opened, rows, run
 
@@ -238,7 +239,7 @@ def test_a_database_that_somebody_keeps_locked_is_not_waited_for_without_end(pat
 
 
 def test_a_chunk_of_keys_is_no_limit(path, monkeypatch):
-    monkeypatch.setattr("dbctl.services.cleanup.CHUNK", 40)
+    monkeypatch.setattr("dbctl.services.cleanup_run.CHUNK", 40)
     assert CHUNK > 40
     many_plays(path, 130)
     assert clean(path, "abandoned-plays")["abandoned-plays"].changed == 130
