@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 
 from dbctl.engines.base import Readable, Where
@@ -46,6 +46,7 @@ class CleanupWork:
         *,
         older_than: timedelta | None = None,
         at_once: bool = False,
+        advance: Callable[[int], None] = lambda _: None,
     ) -> None:
         """Choose the rules.
 
@@ -54,6 +55,7 @@ class CleanupWork:
             names: rules; none means all of which the live database has the tables.
             older_than: in place of the profile's own age.
             at_once: one transaction a rule, for when nobody else uses the database.
+            advance: is told of rows as they are dealt with; ``found`` tells of how many.
 
         Raises:
             RuleMissingError: the profile has no such rule.
@@ -67,10 +69,16 @@ class CleanupWork:
             raise UsageError(detail="--older-than needs --rule NAME: each rule has an age of its own")
         self.app, self.protected, self._opened = app.name, app.protected, app
         self._named, self._older_than, self._at_once = bool(names), older_than, at_once
+        self._advance, self._runs = advance, list[Run]()
         self._rules = [rule for name, rule in known.items() if name in names or not names]
         for rule in self._rules:
             _check_age(rule, self._age(rule))
         self.target = ", ".join(dict.fromkeys(app.target(_database(app, rule)) for rule in self._rules))
+
+    @property
+    def found(self) -> int:
+        """Rows that were due when their rule began, over the rules that have."""
+        return sum(run.matched for run in self._runs)
 
     def due(self) -> Page[Due]:
         """Return how many rows each rule would take now; reads only."""
@@ -96,23 +104,25 @@ class CleanupWork:
 
     def apply(self, seen: str | None = None) -> Cleaned:  # noqa: ARG002 - no question is asked, so nothing was agreed to
         """Carry the rules out. Killed at any moment, it leaves whole batches; run again, it does the rest."""
-        runs: list[Run] = []
         try:
-            done = [result for rule in self._rules if (result := self._run(rule, runs))]
+            done = [result for rule in self._rules if (result := self._run(rule))]
         except DbctlError as error:
-            kept = [f"{run.rule.name} ({counted(run.changed, 'row')})" for run in runs if run.changed]
+            kept = [f"{run.rule.name} ({counted(run.changed, 'row')})" for run in self._runs if run.changed]
             if kept:  # whatever failed says that nothing was changed, and does not know of these
                 error.hint = f"Done before, and staying so: {', '.join(kept)}. Run it again for the rest."
             raise
         return Cleaned(rules=done)
 
-    def _run(self, rule: Cleanup, runs: list[Run]) -> RuleCleaned | None:
+    def _run(self, rule: Cleanup) -> RuleCleaned | None:
         with self._opened.writer(_database(self._opened, rule), "sessions cleanup") as db:
             live = self._live(rule, db)
             if live is None:
                 return None
-            runs.append(Run(self._opened, rule, db, live, self._age(rule), at_once=self._at_once))
-            return runs[-1].result()
+            run = Run(
+                self._opened, rule, db, live, self._age(rule), at_once=self._at_once, advance=self._advance
+            )
+            self._runs.append(run)
+            return run.result()
 
     def _readable(self) -> Iterator[tuple[Cleanup, Readable, Live, Sequence[Where]]]:
         for rule in self._rules:

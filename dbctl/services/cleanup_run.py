@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import TypeAlias
 
@@ -55,9 +55,20 @@ class Run:
     """A rule at work, in transactions of its own."""
 
     def __init__(
-        self, app: App, rule: Cleanup, db: Writable, live: Live, age: timedelta, *, at_once: bool
+        self,
+        app: App,
+        rule: Cleanup,
+        db: Writable,
+        live: Live,
+        age: timedelta,
+        *,
+        at_once: bool,
+        advance: Callable[[int], None],
     ) -> None:
-        self.rule, self.changed = rule, 0  #: rows whose change is committed
+        self.rule = rule
+        self.matched = 0  #: rows that were due when it began
+        self.changed = 0  #: rows whose change is committed
+        self._advance = advance
         self._app, self._db, self._live, self._age = app, db, live, age
         self._due, self._batches = due(rule, live, age), Batches(at_once=at_once)
         self._key = live.get(rule.key)
@@ -66,17 +77,20 @@ class Run:
 
     def result(self) -> RuleCleaned:
         """Do it and return what was done."""
-        matched = self._db.count(self._live.name, self._due)
-        if matched and self._batches.at_once:
-            with self._batches.timed(matched) as begun, self._db.transaction():
+        self.matched = self._db.count(self._live.name, self._due)
+        if self.matched and self._batches.at_once:
+            with self._batches.timed(self.matched) as begun, self._db.transaction():
                 begun()
-                done = sum(self._change(rows, self._corrections(rows)) for rows in self._chunks())
+                done = 0
+                for rows in self._chunks():
+                    done += self._change(rows, self._corrections(rows))
+                    self._advance(len(rows))
             self.changed = done
-        elif matched:
+        elif self.matched:
             self._in_batches()
         return RuleCleaned(
             rule=self.rule.name,
-            matched=matched,
+            matched=self.matched,
             changed=self.changed,
             batches=self._batches.number,
             longest_lock=timedelta(seconds=round(self._batches.longest, 6)),
@@ -94,6 +108,7 @@ class Run:
                     begun()
                     done = self._change(batch, corrections)
                 self.changed += done
+                self._advance(len(batch))
                 at += len(batch)
 
     def _chunks(self) -> Iterator[list[Keyed]]:

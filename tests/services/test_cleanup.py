@@ -246,6 +246,27 @@ def test_a_chunk_of_keys_is_no_limit(path, monkeypatch):
     assert agrees(path)
 
 
+@pytest.mark.parametrize("at_once", [False, True])
+def test_who_waits_is_told_how_far_it_has_come_also_where_the_app_was_faster(path, at_once):
+    many_plays(path, 250)
+    told = []
+
+    def advance(number):
+        told.append(number)
+        run(
+            path,
+            "update user_game_plays set ended_at = started_at where id in (select max(id) from user_game_plays)",
+        )
+
+    with opened(path) as app:
+        work = CleanupWork(
+            app, ["abandoned-plays"], at_once=at_once, advance=told.append if at_once else advance
+        )
+        assert work.found == 0
+        work.apply()
+        assert sum(told) == work.found == 250
+
+
 # The size of a batch --------------------------------------------------------------------------------------------
 
 
