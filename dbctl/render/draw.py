@@ -81,7 +81,7 @@ def rich(blocks: Sequence[Block], *, color: bool, stderr: bool = False) -> None:
 
 
 #: What a column that may be broken keeps at least.
-_LEAST = 12
+_LEAST = 20
 
 
 def _unbroken(grid: Grid, room: int) -> set[int]:
