@@ -53,7 +53,12 @@ def user(
 @app.command()
 def activity(
     ctx: typer.Context,
-    user: Annotated[str, typer.Option("--user", metavar="LOGIN", help="Only what this user did.")] = "",
+    user: Annotated[
+        str,
+        typer.Option(
+            "--user", metavar="LOGIN", help="Only what this user did; 'dbctl*': only what dbctl did."
+        ),
+    ] = "",
     action: Annotated[
         str, typer.Option("--action", metavar="NAME", help="Only this action; NAME* those that begin so.")
     ] = "",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from dbctl.engines import registry
 from dbctl.engines.base import Capability, Condition, Measures, Order, Where
@@ -152,8 +152,8 @@ def activity(
     Args:
         app: the app.
         window: which part.
-        login: of one user, also of one who is gone.
-        action: this one; with a ``*`` at its end, those that begin so.
+        login: of one user, also of one who is gone; with a ``*`` at its end, of those that begin so.
+        action: this one; ``*`` as above.
         resource: about this kind of thing.
         since: not older than this.
 
@@ -172,11 +172,10 @@ def activity(
         return found
 
     where: list[Where] = []
-    if login:
-        where.append(Condition(column("username"), "same", login))
-    if action:
-        begins = action.endswith("*")
-        where.append(Condition(column("action"), "starts" if begins else "same", action.removesuffix("*")))
+    for word, text in (("username", login), ("action", action)):
+        if text:
+            op: Literal["starts", "same"] = "starts" if text.endswith("*") else "same"
+            where.append(Condition(column(word), op, text.removesuffix("*")))
     if resource:
         where.append(Condition(column("resource"), "same", resource))
     if since is not None:
@@ -194,6 +193,7 @@ def activity(
         limit=window.limit,
         offset=window.offset,
         names=Entry.__struct_fields__,
+        alike=[word for word in Entry.__struct_fields__ if all(getattr(one, word) is None for one in items)],
     )
 
 

@@ -157,10 +157,24 @@ def test_the_record_is_read_by_user_action_resource_and_time(place, ask):
 
     assert told() == [("eve", "login"), ("EVE", "games.play"), ("bob", "games.view"), ("bob", "login")]
     assert told("--user", "eve") == [("eve", "login"), ("EVE", "games.play")]
+    assert told("--user", "B*") == [("bob", "games.view"), ("bob", "login")]
     assert told("--action", "games.*") == [("EVE", "games.play"), ("bob", "games.view")]
     assert told("--action", "login", "--since", "1w") == [("eve", "login")]
     assert told("--resource", "games", "--limit", "1", "--offset", "1") == [("bob", "games.view")]
     assert ask("stats", "activity", "--limit", "1")["total"] == 4
+
+
+def test_what_dbctl_did_is_found_and_a_table_leaves_out_what_nothing_is_kept_of(place, ask, capsys):
+    execute(place / "user.db", "delete from activity_logs")
+    execute(
+        place / "user.db",
+        "insert into refresh_tokens (user_id, token, expires_at) values (2, 'x', '2020-01-01')",
+    )
+    assert ask("sessions", "cleanup", "--rule", "expired-tokens")["rules"][0]["changed"] == 1
+    (entry,) = ask("stats", "activity", "--user", "dbctl*")["items"]
+    assert (entry["action"], entry["user"]) == ("sessions.cleanup", None)
+    assert main(["stats", "activity", "--user", "dbctl*"]) == 0
+    assert capsys.readouterr().out.split()[:3] == ["at", "username", "action"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who holds a file")
