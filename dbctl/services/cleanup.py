@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from dbctl.engines.base import Readable, Where
 from dbctl.errors import DbctlError, RuleMissingError, SchemaLacksError, UsageError
+from dbctl.interrupt import Interrupted
 from dbctl.model import Done, Page, Plan, Row, Value, counted, read_span
 from dbctl.profiles.cleanup_model import Cleanup, Moved
 from dbctl.services.apps import App
@@ -106,9 +107,11 @@ class CleanupWork:
         """Carry the rules out. Killed at any moment, it leaves whole batches; run again, it does the rest."""
         try:
             done = [result for rule in self._rules if (result := self._run(rule))]
-        except DbctlError as error:
+        except (DbctlError, Interrupted) as error:
             kept = [f"{run.rule.name} ({counted(run.changed, 'row')})" for run in self._runs if run.changed]
-            if kept:  # whatever failed says that nothing was changed, and does not know of these
+            if (
+                kept
+            ):  # whatever failed, or stopped it, does not know of these and says that nothing was changed
                 error.hint = f"Done before, and staying so: {', '.join(kept)}. Run it again for the rest."
             raise
         return Cleaned(rules=done)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import TypeAlias
 
+from dbctl import interrupt
 from dbctl.engines.base import Condition, Later, Order, Where, Writable
 from dbctl.engines.sql import ident
 from dbctl.model import Value, before, now, read_span
@@ -104,10 +105,14 @@ class Run:
                 if self._batches.number:
                     self._batches.pause()
                 corrections = self._corrections(batch)
-                with self._batches.timed(len(batch)) as begun, self._db.transaction():
-                    begun()
-                    done = self._change(batch, corrections)
-                self.changed += done
+                with (
+                    interrupt.held()
+                ):  # a signal that comes with the commit must not keep it from being counted
+                    with self._batches.timed(len(batch)) as begun, self._db.transaction():
+                        begun()
+                        done = self._change(batch, corrections)
+                    self.changed += done
+                interrupt.check()
                 self._advance(len(batch))
                 at += len(batch)
 

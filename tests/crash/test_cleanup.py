@@ -94,7 +94,9 @@ def test_a_signal_ends_it_after_whole_batches(path):
     process.send_signal(signal.SIGTERM)
     status, told = end(process)
     assert (status, told["error"]["code"]) == (143, "interrupted")
-    assert 0 < sound(path) < PLAYS
+    left = sound(path)
+    assert 0 < left < PLAYS
+    assert f"abandoned-plays ({PLAYS - left} rows)" in told["error"]["hint"]
 
 
 def test_two_at_once_close_every_play_once(path):
