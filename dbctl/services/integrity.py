@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 
 from dbctl.engines.base import Capability, Checks, Orphans, Readable
 from dbctl.errors import DatabaseUnsetError, DbctlError, Exit, QueryFailedError, SchemaLacksError
@@ -65,7 +66,7 @@ def _findings(app: App, name: str, live: Readable, *, quick: bool, table: str) -
         message = "its engine does not tell whether it is sound"
         yield Finding(target=target, severity="info", code="not-checked", message=message)
         return
-    for line in live.damage(quick=quick, table=table):
+    for line in _gathered(live.damage(quick=quick, table=table)):
         yield Finding(target=target, severity="error", code="corrupt", message=line, hint=DAMAGED)
     if not (quick or table) and (lost := live.lost_commits()):
         yield Finding(target=target, severity="warning", code="commits-lost", message=_lost(lost), hint=LOST)
@@ -73,6 +74,15 @@ def _findings(app: App, name: str, live: Readable, *, quick: bool, table: str) -
     indexes = [one for one in live.text_indexes() if not quick and table in ("", one)]
     if indexes:
         yield from _text_indexes(app, name, indexes)
+
+
+def _gathered(lines: Sequence[str]) -> Iterator[str]:
+    """Yield one line of each kind, with how many differ from it only in their numbers: a damaged index has one for each row."""
+    kinds = dict[str, list[str]]()
+    for line in lines:
+        kinds.setdefault(re.sub(r"[0-9]+", "0", line), []).append(line)
+    for first, *more in kinds.values():
+        yield f"{first} (and {len(more)} more of this kind)" if more else first
 
 
 def _lost(number: int) -> str:

@@ -13,7 +13,7 @@ from dbctl.engines.sql import Row, ident
 from dbctl.engines.sqlite.dialect import SQLiteDialect
 from dbctl.errors import CorruptError, NotSupportedError
 
-#: SQLite's own bound on what integrity_check lists; one more line says that there is more.
+#: SQLite's own bound on what integrity_check lists.
 MOST_LINES = 100
 TEXT_INDEX = re.compile(r"create\s+virtual\s+table\b.*?\busing\s+(fts[345])\b", re.IGNORECASE | re.DOTALL)
 
@@ -38,6 +38,8 @@ class SQLiteChecks(SQLiteDialect):
         except CorruptError as error:  # so much that the check itself could not go on
             return [str(error.facts["reason"])]
         lines = [line for row in rows for line in str(row[0]).splitlines()]
+        if len(rows) >= MOST_LINES:
+            lines.append(f"perhaps more: SQLite lists no more than {MOST_LINES} things")
         return [line for line in lines if line != "ok"]
 
     def orphans(self, table: str = "") -> Sequence[Orphans]:
