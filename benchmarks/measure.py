@@ -37,8 +37,9 @@ class Result(NamedTuple):
     what: str
     peer: str
     ratios: Sequence[float]  #: one per round
-    goal: float
+    goal: float | None  #: None: it is told, and nothing was promised
     least: bool = False  #: whether the goal is what the ratio must reach, not what it may reach
+    unit: str = ""  #: of what is no ratio, because what was promised is none
 
     @property
     def ratio(self) -> float:
@@ -47,6 +48,8 @@ class Result(NamedTuple):
 
     def within(self, leeway: float) -> bool:
         """Whether the goal is met, or missed by no more than ``leeway`` times."""
+        if self.goal is None:
+            return True
         return self.ratio * leeway >= self.goal if self.least else self.ratio <= self.goal * leeway
 
 
@@ -89,10 +92,15 @@ def told(area: Area) -> str:
     """Return the table of an area."""
     rows = [("what", "against", "ratio", "min-max", "goal", "")]
     for result in area.results:
-        verdict = "met" if result.within(1) else "missed" if result.within(LEEWAY) else "FAILED"
-        spread = f"{min(result.ratios):.2f}-{max(result.ratios):.2f}"
-        goal = f"{'>=' if result.least else '<='} {result.goal:g}"
-        rows.append((result.what, result.peer, f"{result.ratio:.2f}", spread, goal, verdict))
+        verdict, goal = "", ""
+        if result.goal is not None:
+            verdict = "met" if result.within(1) else "missed" if result.within(LEEWAY) else "FAILED"
+            goal = f"{'>=' if result.least else '<='} {result.goal:.3g}{result.unit}"
+        digits = 0 if result.unit else 2
+        spread = f"{min(result.ratios):.{digits}f}-{max(result.ratios):.{digits}f}"
+        rows.append(
+            (result.what, result.peer, f"{result.ratio:.{digits}f}{result.unit}", spread, goal, verdict)
+        )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     lines += [f"skipped: {peer} is not installed" for peer in area.skipped]

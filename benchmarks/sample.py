@@ -4,34 +4,136 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from hashlib import sha256
 from pathlib import Path
 
 from dbctl.services import demo
+from tests.shapes import flashpoint_web as shapes
 
 CONFIGURATION = """\
 [apps.flashpoint]
 profile = "flashpoint-web"
 [apps.flashpoint.databases]
 user = "backend/user.db"
-flashpoint = "Data/flashpoint.sqlite"
 """
+ARCHIVE = 'flashpoint = "Data/flashpoint.sqlite"\n'
+
+#: Where cleanup finds its work: rows in all, and those that are due.
+PLAYS, ABANDONED = 1_000_000, 50_000
+ATTEMPTS, OLD = 5_000_000, 1_000_000
 
 
 def deployment(*, games: int, users: int) -> Path:
     """Return the directory of a sample with a ``dbctl.toml``; it is made anew after its generator has changed."""
-    sources = sorted(Path(demo.__file__).parent.glob("*.py"))
+
+    def make(place: Path) -> None:
+        demo.build(place, games=games, users=users, plays=1_000)
+        (place / "dbctl.toml").write_text(CONFIGURATION + ARCHIVE)
+
+    return _kept(f"{games}-games-{users}-users", sorted(Path(demo.__file__).parent.glob("*.py")), make)
+
+
+def plays() -> Path:
+    """Return a deployed ``user.db`` of 1,000 users and a million plays, 50,000 of them abandoned, with their statistics.
+
+    A few users have played much, the first one 31,000 times; times have both forms.
+    """
+    return _kept("plays", _SHAPE, lambda place: _fill(place, _PLAYS))
+
+
+def attempts() -> Path:
+    """Return a deployed ``user.db`` of five million attempts to sign in, a million of them long ago."""
+    return _kept("attempts", _SHAPE, lambda place: _fill(place, _ATTEMPTS))
+
+
+@contextmanager
+def copied(place: Path) -> Iterator[Path]:
+    """Give a copy of a sample, which is removed at the end; what was written of it rests on the disk already."""
+    with tempfile.TemporaryDirectory(dir=place.parent) as directory:
+        copy = Path(shutil.copytree(place, Path(directory) / "copy"))
+        os.sync()
+        yield copy
+
+
+def _kept(name: str, sources: Sequence[Path], make: Callable[[Path], None]) -> Path:
     made_by = sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
     root = Path(tempfile.gettempdir()) / f"dbctl-benchmarks-{os.getuid()}"
     root.mkdir(mode=0o700, exist_ok=True)
-    place = root / f"{games}-games-{users}-users-{made_by}"
+    place = root / f"{name}-{made_by}"
     if not place.exists():
         aside = Path(tempfile.mkdtemp(dir=root))
         try:
-            demo.build(aside, games=games, users=users, plays=1_000)
-            (aside / "dbctl.toml").write_text(CONFIGURATION)
+            make(aside)
             aside.rename(place)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     return place
+
+
+_SHAPE = [
+    Path(__file__),
+    Path(shapes.__file__),
+    Path(shapes.__file__).with_name("flashpoint-web-deployed.sql"),
+]
+
+
+def _fill(place: Path, statements: Sequence[str]) -> None:
+    (place / "dbctl.toml").write_text(CONFIGURATION)
+    path = shapes.deployed_user_db(place / "backend/user.db")
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for pragma in ("journal_mode = off", "synchronous = off", "cache_size = -1000000"):
+            connection.execute(f"pragma {pragma}")
+        connection.execute("begin")
+        for statement in statements:
+            connection.execute(statement)
+        connection.execute("commit")
+        connection.execute("pragma journal_mode = wal")
+
+
+def _numbers(last: int) -> str:
+    return f"with recursive n(i) as (select 1 union all select i + 1 from n where i < {last})"
+
+
+def _chance(multiplier: int) -> str:
+    """Return SQL for a number from 0 up to 1 that looks like chance, another one for each row and multiplier."""
+    return f"(i * {multiplier} % 4294967296 / 4294967296.0)"
+
+
+# Squared, so that a few users and games are met much more often than the others.
+_ONE, _OTHER = (f"{_chance(number)} * {_chance(number)}" for number in (2_654_435_761, 2_246_822_519))
+
+_PLAYS = [
+    f"""{_numbers(1_000)} insert into users (username, email, password_hash, role_id)
+    select 'user' || i, 'user' || i || '@example.org', 'x', 2 from n""",
+    f"""{_numbers(PLAYS)}, play as (
+        select i, 1 + cast(1000 * {_ONE} as integer) as user, cast(5000 * {_OTHER} as integer) as game,
+            1700000000 + i * 31 as began, case when i % {PLAYS // ABANDONED} <> 7 then 60 + i % 7000 end as lasted
+        from n
+    )
+    insert into user_game_plays (user_id, game_id, game_title, started_at, ended_at, duration_seconds, session_id)
+    select user, printf('%08x-0000-4000-8000-%012x', game * 2654435761 % 4294967296, game), 'Game ' || game,
+        strftime(case when i % 3 then '%Y-%m-%dT%H:%M:%fZ' else '%Y-%m-%d %H:%M:%S' end, began, 'unixepoch'),
+        strftime('%Y-%m-%dT%H:%M:%fZ', began + lasted, 'unixepoch'), lasted,
+        printf('%08x-%04x-4000-8000-%012x', i * 2654435761 % 4294967296, i * 40503 % 65536, i)
+    from play""",
+    """insert into user_game_stats
+        (user_id, game_id, game_title, total_plays, total_playtime_seconds, first_played_at, last_played_at)
+    select user_id, game_id, max(game_title), count(*), sum(duration_seconds), min(started_at), max(ended_at)
+    from user_game_plays where ended_at is not null group by user_id, game_id""",
+    """insert into user_stats
+        (user_id, total_games_played, total_playtime_seconds, total_sessions, first_play_at, last_play_at)
+    select user_id, count(distinct game_id), sum(duration_seconds), count(*), min(started_at), max(ended_at)
+    from user_game_plays where ended_at is not null group by user_id""",
+]
+
+_ATTEMPTS = [
+    f"""{_numbers(ATTEMPTS)}
+    insert into login_attempts (username, ip_address, success, attempted_at)
+    select 'user' || cast(20000 * {_ONE} as integer), printf('10.%d.%d.%d', i * 31 % 256, i * 7919 % 256, i * 104729 % 256),
+        i % 10 = 0, strftime('%Y-%m-%dT%H:%M:%fZ', case when i <= {OLD} then 1700000000 + i else 4000000000 + i / 50.0 end, 'unixepoch')
+    from n""",
+]

@@ -271,7 +271,7 @@ complete -c dbctl -n '__dbctl_at \'stats overview\'' -l sort -x -d 'Column to so
 complete -c dbctl -n '__dbctl_at \'stats tables\'' -l limit -x -d 'At most so many rows'
 complete -c dbctl -n '__dbctl_at \'stats tables\'' -l offset -x -d 'Rows to skip first'
 complete -c dbctl -n '__dbctl_at \'stats tables\'' -l sort -x -d 'Column to sort by; -COLUMN or COLUMN:desc for descending'
-complete -c dbctl -n '__dbctl_at \'stats activity\'' -l user -x -d 'Only what this user did'
+complete -c dbctl -n '__dbctl_at \'stats activity\'' -l user -x -d 'Only what this user did; \'dbctl*\': only what dbctl did'
 complete -c dbctl -n '__dbctl_at \'stats activity\'' -l action -x -d 'Only this action; NAME* those that begin so'
 complete -c dbctl -n '__dbctl_at \'stats activity\'' -l resource -x -d 'Only what was done to such things'
 complete -c dbctl -n '__dbctl_at \'stats activity\'' -l since -x -d 'Only what is not older than this'

@@ -22,6 +22,7 @@ class Interrupted(BaseException):
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
         self.exit_status = 128 + number
+        self.hint = ""  #: what a series of transactions had done by then
 
 
 def listen() -> None:

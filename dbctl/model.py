@@ -164,6 +164,11 @@ def now() -> datetime:
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
+def before(age: timedelta) -> datetime:
+    """Return the moment ``age`` ago, in whole seconds, as apps compare times: what is older is so for them too."""
+    return (now() - age).replace(microsecond=0)
+
+
 #: Seconds of each unit in which people give a length of time.
 SPANS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800, "y": 31_536_000}
 

@@ -25,6 +25,7 @@ from dbctl.errors import (
 from dbctl.interrupt import Interrupted
 from dbctl.model import Done, Plan, Planned, Secret
 from dbctl.render import answer, out
+from dbctl.render import progress as bar
 from dbctl.render.grid import blocks
 from dbctl.render.look import Format
 
@@ -69,6 +70,7 @@ def emit(
     ``target`` is ``app/database`` for the envelope; without it, the result's own ``target`` where it has one.
     ``instead_of_table`` is for what is made to be read again by a program.
     """
+    bar.end()
     for text in notes:
         note(ctx, text)
     told = result.plan if isinstance(result, Planned) else result
@@ -266,9 +268,7 @@ def read_logins(words: Sequence[str]) -> list[str]:
 
 
 def progress(
-    ctx: typer.Context, label: str, total: float | None
+    ctx: typer.Context, label: str, total: bar.Total
 ) -> AbstractContextManager[Callable[[float], None]]:
     """Show how far long work has come, on a terminal and after two seconds; gives ``advance(n)``."""
-    from dbctl.render.progress import progress as shown  # noqa: PLC0415 - only long work wants it
-
-    return shown(label, total, color=call(ctx).color, quiet=call(ctx).quiet)
+    return bar.progress(label, total, color=call(ctx).color, quiet=call(ctx).quiet)

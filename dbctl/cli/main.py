@@ -93,7 +93,9 @@ class _Run:
         except typer.TyperException as error:
             return self._refused(error)
         except Interrupted as error:
-            return self._failed(StoppedError(by=error), status=error.exit_status)
+            stopped = StoppedError(by=error)
+            stopped.hint = error.hint or stopped.hint
+            return self._failed(stopped, status=error.exit_status)
         except (
             KeyboardInterrupt,
             typer.Abort,

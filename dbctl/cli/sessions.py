@@ -9,7 +9,7 @@ import typer
 
 from dbctl.cli._app import Ids, Inactive, Logins, carry_out, opened, show, span, who
 from dbctl.cli._options import DryRun, Limit, Offset, Sort, window
-from dbctl.cli._run import change, emit
+from dbctl.cli._run import change, emit, progress
 from dbctl.errors import Exit, UsageError
 from dbctl.services import sessions
 from dbctl.services.cleanup import CleanupWork
@@ -91,8 +91,8 @@ def cleanup(
     """
     if check and dry_run:
         raise UsageError(detail="--check and --dry-run exclude each other: both change nothing")
-    with opened(ctx) as found:
-        work = CleanupWork(found, rules or (), older_than=older_than, at_once=fast)
+    with opened(ctx) as found, progress(ctx, "Cleaning up", lambda: work.found) as advance:
+        work = CleanupWork(found, rules or (), older_than=older_than, at_once=fast, advance=advance)
         if not check:
             return change(ctx, work, target=work.target)
         due = work.due()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,18 +20,24 @@ app = typer.Typer(
 )
 
 
+def _told(ctx: typer.Context, target: str, figures: stats.Figures[Any]) -> int:
+    for error in figures.failed:
+        warn(ctx, str(error))
+    return emit(ctx, figures.page, status=figures.status, target=target)
+
+
 @app.command()
 def overview(ctx: typer.Context, limit: Limit = 50, offset: Offset = 0, sort: Sort = "") -> int:
     """Show how much room each database takes; causes no checkpoint."""
     with opened(ctx) as found:
-        return emit(ctx, stats.overview(found, window(limit, offset, sort)), target=found.name)
+        return _told(ctx, found.name, stats.overview(found, window(limit, offset, sort)))
 
 
 @app.command()
 def tables(ctx: typer.Context, limit: Limit = 100, offset: Offset = 0, sort: Sort = "") -> int:
     """Show how much each table holds: rows, bytes with its indexes where SQLite can tell, indexes."""
     with opened(ctx) as found:
-        return emit(ctx, stats.tables(found, window(limit, offset, sort)), target=found.name)
+        return _told(ctx, found.name, stats.tables(found, window(limit, offset, sort)))
 
 
 @app.command()
@@ -47,7 +53,12 @@ def user(
 @app.command()
 def activity(
     ctx: typer.Context,
-    user: Annotated[str, typer.Option("--user", metavar="LOGIN", help="Only what this user did.")] = "",
+    user: Annotated[
+        str,
+        typer.Option(
+            "--user", metavar="LOGIN", help="Only what this user did; 'dbctl*': only what dbctl did."
+        ),
+    ] = "",
     action: Annotated[
         str, typer.Option("--action", metavar="NAME", help="Only this action; NAME* those that begin so.")
     ] = "",
@@ -75,7 +86,7 @@ def activity(
 def locks(ctx: typer.Context, limit: Limit = 50, offset: Offset = 0, sort: Sort = "") -> int:
     """Show which processes have the databases open; root sees all of them, others their own and every lock."""
     with opened(ctx) as found:
-        return emit(ctx, stats.locks(found, window(limit, offset, sort)), target=found.name)
+        return _told(ctx, found.name, stats.locks(found, window(limit, offset, sort)))
 
 
 @app.command("reports")

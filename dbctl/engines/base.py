@@ -200,7 +200,10 @@ class Readable(Protocol):
         ...
 
     def query(self, sql: str, parameters: Mapping[str, object] = {}) -> list[tuple[object, ...]]:
-        """Return the rows of one statement of a profile, in portable SQL with ``:name`` parameters."""
+        """Return the rows of one statement of a profile, in portable SQL with ``:name`` parameters.
+
+        A list is one parameter that holds a set (``id in :picked``).
+        """
         ...
 
     def close(self) -> None:

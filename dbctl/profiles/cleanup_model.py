@@ -43,6 +43,20 @@ class Then(Part, frozen=True, kw_only=True):
     merge: Mapping[str, Literal["keep", "add", "replace"]]
 
 
+class Recounted(Part, frozen=True, kw_only=True):
+    """Figures that the app counts anew where ``then`` only adds: what they are off by is put right along the way.
+
+    They are counted before the transaction, because that may take long, and only for the first row of each ``together``.
+    """
+
+    table: str  #: one of those that ``then`` brings rows into
+    key: Names  #: columns that a unique index of the table covers
+    columns: Names  #: whole numbers
+    #: portable SQL whose columns are those of ``key`` and then what is counted for each of ``columns``, without the rows
+    #: that are due; ``:picked`` are keys of rows that are due
+    select: str
+
+
 class Cleanup(Part, frozen=True, kw_only=True):
     """Rows that an admin, or the app itself, closes or deletes once they are old enough."""
 
@@ -58,6 +72,7 @@ class Cleanup(Part, frozen=True, kw_only=True):
         ""  #: rows with one value of this column are worked on together, so that ``then`` is cheap
     )
     then: Sequence[Then] = ()
+    recount: Sequence[Recounted] = ()
 
 
 def mistakes(told: Cleanup) -> Iterator[tuple[Sequence[str | int], str]]:
@@ -76,6 +91,10 @@ def mistakes(told: Cleanup) -> Iterator[tuple[Sequence[str | int], str]]:
         yield (), "it says either what to set, or delete = true"
     if told.delete and told.then:
         yield ("then",), "the rows are gone by then"
+    into = [then.into for then in told.then]
+    for at, recount in enumerate(told.recount):
+        if recount.table not in into:
+            yield ("recount", at, "table"), f"nothing is brought into {recount.table}"
     for column, value in moved.items():
         if read_span(value.plus) > read_span(told.age.older_than):
             yield (

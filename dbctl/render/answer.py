@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from msgspec import structs
+
 from dbctl.errors import UsageError
 from dbctl.model import Done, Findings, Page, Value, counted
 from dbctl.render import draw, out
 from dbctl.render.envelope import envelope, line
 from dbctl.render.escape import escape
-from dbctl.render.grid import Block, blocks, heading, names_of, records
+from dbctl.render.grid import Block, blocks, heading, is_table, names_of, records
 from dbctl.render.look import Format, Look, draws, is_terminal
 from dbctl.render.values import jsonable
 
@@ -34,12 +36,27 @@ def show(answer: Answer, look: Look) -> None:
     """Write ``answer`` to standard output, remarks about it to standard error.
 
     Raises:
-        UsageError: ``look`` asks for a column that the answer does not have.
+        UsageError: ``look`` asks for a column that the answer does not have, or for what its form cannot be. Of what
+            has been done already that is said, and the answer is given all the same: nothing was refused.
         OutputFailedError: standard output takes no more.
     """
+    try:
+        _check(answer, look)
+    except UsageError as error:
+        if not isinstance(answer.result, Done):
+            raise
+        if look.format is not Format.JSON:
+            out.remark(f"dbctl: {error}; what was asked for was done all the same")
+        answer = structs.replace(answer, warnings=[*answer.warnings, str(error)])
+        look = structs.replace(look, columns=(), excel_safe=False)
+    _WRITERS[look.format](answer, look)
+
+
+def _check(answer: Answer, look: Look) -> None:
     if look.excel_safe and look.format not in {Format.CSV, Format.TSV}:
         raise UsageError(detail="--excel-safe belongs to -o csv and -o tsv")
-    _WRITERS[look.format](answer, look)
+    if isinstance(answer.result, Done) and look.columns:  # others are checked as they are written
+        names_of(records(answer.result), look.columns)
 
 
 def _table(answer: Answer, look: Look) -> None:
@@ -96,6 +113,8 @@ def _picked(result: object, columns: Sequence[str]) -> object:
     chosen = [{name: row.get(name) for name in names} for row in rows]
     if isinstance(result, Page):
         return Page(items=chosen, total=result.total, limit=result.limit, offset=result.offset)
+    if is_table(result):
+        return chosen
     return chosen[0] if chosen else result
 
 

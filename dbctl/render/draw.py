@@ -90,12 +90,15 @@ _LEAST = 12
 
 
 def _unbroken(grid: Grid, room: int) -> set[int]:
-    """Return the columns that are kept in one piece: the narrowest first, as long as the others can stand."""
+    """Return the columns that are kept in one piece: the narrowest first, as long as the others can stand.
+
+    A wide one is not kept at the cost of others that are wider still: they get as much as it takes, up to twice the least.
+    """
     widths = sorted((wide, at) for at, wide in enumerate(_widths(grid)))
     kept, taken = set(), 0
     for number, (wide, at) in enumerate(widths, 1):
         taken += wide + len(_INDENT)
-        if taken + (len(widths) - number) * _LEAST > room:
+        if taken + (len(widths) - number) * max(_LEAST, min(wide, 2 * _LEAST)) > room:
             break
         kept.add(at)
     return kept

@@ -48,6 +48,11 @@ def records(result: object) -> list[dict[str, object]]:
     return [fields_of(result)] if isinstance(brief, Mapping) else [dict(row) for row in brief]
 
 
+def is_table(result: object) -> bool:
+    """Whether one thing is shown as a table of its own, a row for each of its parts."""
+    return isinstance(result, Value) and not isinstance(result.brief(), Mapping)
+
+
 def heading(result: object) -> Sequence[str]:
     """Return the columns of a result's rows, also where it has none."""
     if isinstance(result, Findings):
@@ -86,10 +91,10 @@ def blocks(result: object, columns: Sequence[str] = ()) -> list[Block]:
         if isinstance(result, Page) and result.alike and not columns:
             rows = [{name: value for name, value in row.items() if name not in result.alike} for row in rows]
         return [_table(rows, names_of(rows, columns), 0)] if rows else []
-    shown = result.brief() if isinstance(result, Value) and not columns else {}
+    shown = result.brief() if isinstance(result, Value) else {}
     if not isinstance(shown, Mapping):
-        return [_table(shown, names_of(shown), 0)]
-    fields = dict(shown) or fields_of(result)
+        return [_table(shown, names_of(shown, columns), 0)]
+    fields = (not columns and dict(shown)) or fields_of(result)
     return _thing({name: fields[name] for name in names_of([fields], columns)}, 0)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from dbctl.render.escape import escape
 from dbctl.render.look import draws
@@ -17,10 +17,15 @@ if TYPE_CHECKING:
 
 _LONG = 2.0  # seconds
 
+#: How much there is to do, where that is known; work that finds more of it as it goes is asked again and again.
+Total: TypeAlias = "float | Callable[[], float] | None"
+
+_drawn: list[Progress] = []
+
 
 @contextmanager
 def progress(
-    label: str, total: float | None, *, color: bool, quiet: bool = False
+    label: str, total: Total, *, color: bool, quiet: bool = False
 ) -> Iterator[Callable[[float], None]]:
     """Give a function that is told of each further ``n`` done; it draws once two seconds have gone by."""
     began, done = time.monotonic(), 0.0
@@ -33,18 +38,25 @@ def progress(
         if silent or time.monotonic() - began < _LONG:
             return
         if bar is None:
-            bar = _begin(label, total, color=color)
+            bar = _begin(label, color=color)
         shown, task = bar
-        shown.update(task, completed=done, rate=f"{done / (time.monotonic() - began):,.0f}/s")
+        whole = total() if callable(total) else total
+        rate = f"{done / (time.monotonic() - began):,.0f}/s"
+        shown.update(task, completed=done, total=whole, rate=rate)
 
     try:
         yield advance
     finally:
-        if bar is not None:
-            bar[0].stop()
+        end()
 
 
-def _begin(label: str, total: float | None, *, color: bool) -> tuple[Progress, TaskID]:
+def end() -> None:
+    """Take away what is drawn: something is said now that it must not stand in the way of."""
+    while _drawn:
+        _drawn.pop().stop()
+
+
+def _begin(label: str, *, color: bool) -> tuple[Progress, TaskID]:
     from rich.console import Console  # noqa: PLC0415 - as heavy as Typer; only long work pays
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415 - as above
 
@@ -56,7 +68,10 @@ def _begin(label: str, total: float | None, *, color: bool) -> tuple[Progress, T
         TimeRemainingColumn(),
         console=Console(stderr=True, color_system="auto" if color else None),
         transient=True,
+        redirect_stdout=False,  # an answer that goes into a file or a pipe must not end on the terminal instead
+        redirect_stderr=False,
     )
-    task = shown.add_task(escape(label), total=total, rate="")
+    task = shown.add_task(escape(label), total=None, rate="")
     shown.start()
+    _drawn.append(shown)
     return shown, task

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from dbctl.engines.base import Capability, Checks, Orphans, Readable
@@ -80,19 +81,30 @@ def _damage(target: str, live: Checks, lines: Sequence[str]) -> Iterator[Finding
     """Tell damage as it is, and what is wrong with an index once, however many of its rows are."""
     indexes: dict[str, list[str]] = {}
     twice: set[str] = set()
+    others: list[str] = []
     for line in lines:
         about = live.index_damage(line)
         if about is None:
-            yield Finding(target=target, severity="error", code="corrupt", message=line, hint=DAMAGED)
+            others.append(line)
             continue
         indexes.setdefault(about.index, []).append(line)
         twice |= {about.index} if about.twice else set()
-    more = sum(map(len, indexes.values())) < len(lines)
+    for message in _gathered(others):
+        yield Finding(target=target, severity="error", code="corrupt", message=message, hint=DAMAGED)
     for name, told in indexes.items():
         rest = f", and {len(told) - 1} more such" if len(told) > 1 else ""
         message = f"index {name} does not agree with its table ({told[0]}{rest})"
-        hint = DAMAGED if more else TWICE if name in twice else ANEW
+        hint = DAMAGED if others else TWICE if name in twice else ANEW
         yield Finding(target=target, severity="error", code="index", message=message, hint=hint)
+
+
+def _gathered(lines: Sequence[str]) -> Iterator[str]:
+    """Yield one line of each kind, with how many differ from it only in their numbers: a damaged index has one for each row."""
+    kinds = dict[str, list[str]]()
+    for line in lines:
+        kinds.setdefault(re.sub(r"[0-9]+", "0", line), []).append(line)
+    for first, *more in kinds.values():
+        yield f"{first} (and {len(more)} more of this kind)" if more else first
 
 
 def _lost(number: int) -> str:

@@ -355,6 +355,11 @@ def _names_of_cleanup(key: Sequence[str | int], rule: Cleanup, here: str) -> Ite
         yield Named(key=(*place, "into"), database=here, table=then.into)
         yield from _columns((*place, "key"), here, then.into, then.key)
         yield from _columns((*place, "merge"), here, then.into, then.merge)
+    for at, recount in enumerate(rule.recount):
+        place = (*key, "recount", at)
+        yield Named(key=(*place, "table"), database=here, table=recount.table)
+        yield from _columns((*place, "key"), here, recount.table, recount.key)
+        yield from _columns((*place, "columns"), here, recount.table, recount.columns)
 
 
 def _names_of_rebuild(key: Sequence[str | int], told: Rebuild, here: str) -> Iterator[Named]:

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from dbctl.engines.base import Condition, Not, Order, Readable, Where, Within, Writable
 from dbctl.errors import NotSupportedError, UsageError
-from dbctl.model import Page, Plan, Row, Value, Window, counted, now, read_span
+from dbctl.model import Page, Plan, Row, Value, Window, before, counted, read_span
 from dbctl.profiles.codecs import read_time
 from dbctl.profiles.model import Sessions
 from dbctl.services import audit, user_sessions
@@ -92,7 +92,7 @@ class _SessionTable:
         further = {word: live.find(name) for word, name in told.fields.items()}
         self._further = {word: column for word, column in further.items() if column}
         rule = next((rule for rule in app.profile.cleanup if rule.name == told.abandoned), None)
-        self._since = now() - read_span(rule.age.older_than) if rule else None
+        self._since = before(read_span(rule.age.older_than)) if rule else None
 
     def where(self, state: State | None, login: str) -> list[Where]:
         """Return the conditions of the sessions that are wanted."""

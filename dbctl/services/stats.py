@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Generic, Literal, TypeVar
 
 from dbctl.engines import registry
 from dbctl.engines.base import Capability, Condition, Measures, Order, Where
-from dbctl.errors import DatabaseUnsetError, NotSupportedError, SchemaLacksError
+from dbctl.errors import DatabaseUnsetError, DbctlError, Exit, NotSupportedError, SchemaLacksError
 from dbctl.model import Page, Row, Value, Window, now
 from dbctl.profiles.codecs import read_time
 from dbctl.services import users
 from dbctl.services.apps import App
 from dbctl.services.live import Live, find_column
 from dbctl.services.pages import page_of
+
+T = TypeVar("T", bound=Value)
 
 
 class DatabaseMeasured(Value, frozen=True, kw_only=True):
@@ -28,6 +31,10 @@ class DatabaseMeasured(Value, frozen=True, kw_only=True):
     wal_pages: int  #: in the -wal and not in the file yet
     tables: int
     journal_mode: str
+
+    def brief(self) -> Row:
+        told = ("target", "bytes", "freelist_pages", "wal_bytes", "tables", "journal_mode")
+        return {word: getattr(self, word) for word in told}
 
 
 class TableMeasured(Value, frozen=True, kw_only=True):
@@ -75,29 +82,41 @@ class Held(Value, frozen=True, kw_only=True):
     mode: str
 
 
-def overview(app: App, window: Window) -> Page[DatabaseMeasured]:
+class Figures(Value, Generic[T], frozen=True, kw_only=True):
+    """Figures of the databases that could be looked at, and what kept the others from it."""
+
+    page: Page[T]
+    failed: Sequence[DbctlError]
+
+    @property
+    def status(self) -> Exit:
+        """How the command ends."""
+        return Exit.PARTIAL if self.failed else Exit.OK
+
+
+def overview(app: App, window: Window) -> Figures[DatabaseMeasured]:
     """Return how much room each configured database takes; nothing is moved from a ``-wal`` into its file."""
-    told = [(name, db.storage()) for name, db in _measured(app)]
-    items = [
-        DatabaseMeasured(
-            target=app.target(name),
-            **{field: getattr(one, field) for field in DatabaseMeasured.__struct_fields__[1:]},
-        )
-        for name, one in told
-    ]
-    return page_of(items, DatabaseMeasured, window)
+
+    def look(name: str) -> list[DatabaseMeasured]:
+        told = _measures(app, name).storage()
+        fields = {field: getattr(told, field) for field in DatabaseMeasured.__struct_fields__[1:]}
+        return [DatabaseMeasured(target=app.target(name), **fields)]
+
+    return _figures(app, DatabaseMeasured, window, look)
 
 
-def tables(app: App, window: Window) -> Page[TableMeasured]:
+def tables(app: App, window: Window) -> Figures[TableMeasured]:
     """Return how much each table of each configured database holds."""
-    items = [
-        TableMeasured(
-            target=app.target(name), table=one.table, rows=one.rows, bytes=one.bytes, indexes=one.indexes
-        )
-        for name, db in _measured(app)
-        for one in db.measured()
-    ]
-    return page_of(items, TableMeasured, window)
+
+    def look(name: str) -> list[TableMeasured]:
+        return [
+            TableMeasured(
+                target=app.target(name), table=one.table, rows=one.rows, bytes=one.bytes, indexes=one.indexes
+            )
+            for one in _measures(app, name).measured()
+        ]
+
+    return _figures(app, TableMeasured, window, look)
 
 
 def user(app: App, login: str) -> UserMeasured:
@@ -134,8 +153,8 @@ def activity(
     Args:
         app: the app.
         window: which part.
-        login: of one user, also of one who is gone.
-        action: this one; with a ``*`` at its end, those that begin so.
+        login: of one user, also of one who is gone; with a ``*`` at its end, of those that begin so.
+        action: this one; ``*`` as above.
         resource: about this kind of thing.
         since: not older than this.
 
@@ -154,11 +173,10 @@ def activity(
         return found
 
     where: list[Where] = []
-    if login:
-        where.append(Condition(column("username"), "same", login))
-    if action:
-        begins = action.endswith("*")
-        where.append(Condition(column("action"), "starts" if begins else "same", action.removesuffix("*")))
+    for word, text in (("username", login), ("action", action)):
+        if text:
+            op: Literal["starts", "same"] = "starts" if text.endswith("*") else "same"
+            where.append(Condition(column(word), op, text.removesuffix("*")))
     if resource:
         where.append(Condition(column("resource"), "same", resource))
     if since is not None:
@@ -176,17 +194,20 @@ def activity(
         limit=window.limit,
         offset=window.offset,
         names=Entry.__struct_fields__,
+        alike=[word for word in Entry.__struct_fields__ if all(getattr(one, word) is None for one in items)],
     )
 
 
-def locks(app: App, window: Window) -> Page[Held]:
+def locks(app: App, window: Window) -> Figures[Held]:
     """Return the processes that have the databases open, as far as this user may know; opens none of them."""
-    items = [
-        Held(target=app.target(name), pid=one.pid, command=one.command, owner=one.owner, mode=one.mode)
-        for name in _configured(app)
-        for one in registry.holders(app.url(name), app.target(name))
-    ]
-    return page_of(items, Held, window)
+
+    def look(name: str) -> list[Held]:
+        return [
+            Held(target=app.target(name), pid=one.pid, command=one.command, owner=one.owner, mode=one.mode)
+            for one in registry.holders(app.url(name), app.target(name))
+        ]
+
+    return _figures(app, Held, window, look)
 
 
 def _entry(told: Mapping[str, object]) -> Entry:
@@ -216,11 +237,28 @@ def _configured(app: App) -> Iterator[str]:
         yield name
 
 
-def _measured(app: App) -> Iterator[tuple[str, Measures]]:
-    for name in _configured(app):
-        db = app.reader(name)
-        if Capability.MEASURE not in db.capabilities or not isinstance(db, Measures):
-            raise NotSupportedError(
-                what="measuring", by=db.target, instead="Its engine does not tell what it takes."
-            )
-        yield name, db
+def _figures(app: App, kind: type[T], window: Window, look: Callable[[str], list[T]]) -> Figures[T]:
+    """Look at each configured database; one that fails does not hide the others.
+
+    Raises:
+        DbctlError: what kept the first from being looked at, where all of them fail.
+    """
+    items, failed = list[T](), list[DbctlError]()
+    names = list(_configured(app))
+    for name in names:
+        try:
+            items += look(name)
+        except DbctlError as error:
+            failed.append(error)
+    if failed and len(failed) == len(names):
+        raise failed[0]
+    return Figures(page=page_of(items, kind, window), failed=failed)
+
+
+def _measures(app: App, name: str) -> Measures:
+    db = app.reader(name)
+    if Capability.MEASURE not in db.capabilities or not isinstance(db, Measures):
+        raise NotSupportedError(
+            what="measuring", by=db.target, instead="Its engine does not tell what it takes."
+        )
+    return db

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -537,6 +538,15 @@ def test_colours_stay_away_when_asked(tmp_path, quiet):
 def test_a_terminal_is_told_how_the_rest_is_reached(tmp_path):
     assert "2 of 1000000; --offset 2 shows more" in seen("sample", "list", "--limit", "2", cwd=tmp_path)
     assert "--offset" not in dbctl("sample", "list", "--limit", "2").stderr
+
+
+def test_an_answer_that_goes_into_a_file_goes_there_also_where_progress_was_drawn(tmp_path):
+    line = f"{shlex.join(command('sample', 'work', '3', '-o', 'json'))} > answer"
+    child = pexpect.spawn("/bin/sh", ["-c", line], cwd=str(tmp_path), env=CLEAN | {"TERM": "xterm"})
+    child.expect(pexpect.EOF)
+    assert b"Working" in child.before
+    assert json.loads((tmp_path / "answer").read_text())["ok"]
+    assert b'"ok"' not in child.before
 
 
 def test_progress_is_drawn_on_terminals_and_for_long_work_only(tmp_path):

@@ -53,6 +53,25 @@ def test_a_write_that_a_trigger_swallows_is_not_called_done(here, capsys, what, 
     assert told["error"]["code"] == "constraint"  # type: ignore[index]
 
 
+@pytest.mark.parametrize("form", ["json", "table", "csv"])
+@pytest.mark.parametrize("late", [["--columns", "nosuch"], ["--excel-safe", "--columns", "nosuch"]])
+def test_what_was_done_is_not_called_refused_for_a_wrong_word_about_its_answer(here, capsys, form, late):  # noqa: F811
+    assert main(["users", "deactivate", "eve", "-o", form, *late]) == 0
+    said = capsys.readouterr()
+    wrong = "--columns" if form == "csv" else late[0]  # --excel-safe belongs to csv
+    assert wrong in (said.out if form == "json" else said.err)
+    assert ask(capsys, "users", "show", "eve")["data"]["active"] is False  # type: ignore[index]
+    assert main(["users", "show", "eve", "-o", form, *late]) == 2
+
+
+def test_columns_of_an_answer_that_is_a_table_are_those_that_are_seen(here, capsys):  # noqa: F811
+    told = ask(capsys, "sessions", "cleanup", "--columns", "rule,changed")["data"]
+    assert [*told[0]] == ["rule", "changed"]  # type: ignore[index]
+    assert len(told) > 1  # type: ignore[arg-type]
+    assert main(["sessions", "cleanup", "--columns", "changed,rule", "-o", "csv"]) == 0
+    assert capsys.readouterr().out.startswith("changed,rule\n0,abandoned-plays\n")
+
+
 def test_a_view_is_in_nobodys_way(here, capsys):  # noqa: F811
     change(here, "create view everybody as select id, username from users")
     assert ask(capsys, "users", "delete", "eve", "--yes")["ok"]

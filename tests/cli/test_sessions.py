@@ -14,7 +14,10 @@ from tests.services.people import content, rows, run
 @pytest.fixture(params=people.SHAPES)
 def path(request, tmp_path, monkeypatch):
     path = people.settle(tmp_path, request.param)
-    run(path, "update user_game_plays set started_at = '2024-01-01 10:00:00'")
+    run(
+        path,
+        "update user_game_plays set started_at = iif(id % 2, '2024-01-01 10:00:00', '2024-01-01T10:00:00.000Z')",
+    )
     monkeypatch.chdir(tmp_path)
     return path
 
@@ -63,33 +66,61 @@ def test_cron_hears_nothing_and_no_terminal_is_needed(path, capsys):
     assert rows(path, "select count(*) from user_game_plays where ended_at is null") == [(0,)]
 
 
-@pytest.mark.parametrize(
-    ("age", "said"),
-    [
-        ("0h", "in use"),
-        ("0s", "in use"),
-        ("-36h", "no length of time"),
-        ("36", "no length of time"),
-        ("h", "no length of time"),
-        ("1.5h", "no length of time"),
-        ("soon", "no length of time"),
-        ("", "no length of time"),
-        ("٣٦h", "no length of time"),
-        ("999999999y", "no length of time"),
-        ("9999999999h", "no length of time"),
-        ("1h", "younger"),
-    ],
-)
-def test_an_age_that_is_none_is_refused_and_nothing_touched(path, dbctl, age, said):
+RULES = ("abandoned-plays", "expired-tokens", "revoked-tokens", "login-attempts", "activity-logs", "job-logs")
+NO_AGES = {
+    "0h": "in use",
+    "0s": "in use",
+    "000000000y": "in use",
+    "-36h": "no length of time",
+    "36": "no length of time",
+    "h": "no length of time",
+    "": "no length of time",
+    " ": "no length of time",
+    "1.5h": "no length of time",
+    "1e3d": "no length of time",
+    "0x10d": "no length of time",
+    "1_000d": "no length of time",
+    "1d12h": "no length of time",
+    "36H": "no length of time",
+    "soon": "no length of time",
+    "nan": "no length of time",
+    "infd": "no length of time",
+    "٣٦h": "no length of time",
+    "³h": "no length of time",
+    "1001y": "no length of time",
+    "999999y": "no length of time",
+    "999999999y": "no length of time",
+    "9" * 5000 + "d": "no length of time",
+    "36h; drop table users": "no length of time",
+}
+
+
+@pytest.mark.parametrize("age", NO_AGES, ids=lambda age: ascii(age)[:20])
+def test_an_age_that_is_none_is_refused_whatever_the_rule_and_nothing_touched(path, dbctl, age):
     before = content(path)
-    status, told = dbctl("sessions", "cleanup", "--rule", "abandoned-plays", f"--older-than={age}")
-    assert (status, said in told["message"]) == (2, True), told
+    for rule in RULES:
+        status, told = dbctl("sessions", "cleanup", "--rule", rule, f"--older-than={age}")
+        assert (status, NO_AGES[age] in told["message"]) == (2, True), told
     assert content(path) == before
 
 
-def test_a_huge_age_finds_nothing(path, dbctl):
-    status, told = dbctl("sessions", "cleanup", "--rule", "abandoned-plays", "--older-than", "900y")
-    assert (status, told["rules"][0]["matched"]) == (0, 0)
+@pytest.mark.parametrize("age", ["1s", "1h", "239m"])
+def test_an_age_at_which_a_play_would_end_in_the_future_is_refused(path, dbctl, age):
+    before = content(path)
+    status, told = dbctl("sessions", "cleanup", "--rule", "abandoned-plays", "--older-than", age)
+    assert (status, "younger" in told["message"]) == (2, True), told
+    assert content(path) == before
+
+
+@pytest.mark.parametrize("age", ["900y", "1000y", "999999999s"])
+def test_a_huge_age_finds_nothing_whatever_the_rule(path, dbctl, age):
+    before = content(path)
+    has = {table for (table,) in rows(path, "select name from sqlite_master")}
+    for rule in RULES[:-1] if "job_execution_logs" not in has else RULES:
+        for words in (["--check"], ["--dry-run"], ["--fast"], []):
+            status, told = dbctl("sessions", "cleanup", "--rule", rule, "--older-than", age, *words)
+            assert status == 0, told
+    assert content(path) == before
 
 
 def test_a_rule_that_the_app_does_not_have_is_not_found(path, dbctl):

@@ -361,6 +361,11 @@ class EngineContract:
     def test_query_gives_rows_of_portable_sql_with_named_parameters(self, reader):
         assert reader.query('select "name" from people where "id" = :id', {"id": 4}) == [("O'Hara",)]
 
+    def test_a_list_is_one_parameter_of_a_query_that_holds_a_set(self, reader):
+        sql = 'select "id" from people where "id" in :wanted order by "id"'
+        assert reader.query(sql, {"wanted": [4, 1, 99, None]}) == [(1,), (4,)]
+        assert reader.query(sql, {"wanted": []}) == []
+
     @pytest.mark.parametrize("sql", ["delete from people", "update people set size = 1", "drop table tags"])
     def test_nothing_is_written_by_query(self, filled, sql):
         for opened in (filled.reader(), filled.writer()):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import random
+import resource
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ import pytest
 from tests.services import people
 from tests.services.people import rows, run
 from tests.services.test_cleanup import agrees, many_plays
+from tests.services.test_cleanup_as_the_app import COUNT_GAME, COUNT_USER
 
 ROOT = Path(__file__).parents[2]
 CLEAN = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"}
@@ -35,10 +38,13 @@ def path(request, tmp_path):
     return path
 
 
-def begin(path, *words):
+def begin(path, *words, limit=None):
+    """Start a cleanup; no file it writes may become larger than ``limit`` bytes."""
+    limited = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (limit, limit)) if limit else None
     return subprocess.Popen(
         [sys.executable, "-m", "dbctl", "sessions", "cleanup", "--rule", "abandoned-plays", "-o", "json", *words],
         cwd=path.parent, env=CLEAN, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        preexec_fn=limited,  # noqa: PLW1509 - one call of the kernel, and no threads here
     )  # fmt: skip
 
 
@@ -88,7 +94,9 @@ def test_a_signal_ends_it_after_whole_batches(path):
     process.send_signal(signal.SIGTERM)
     status, told = end(process)
     assert (status, told["error"]["code"]) == (143, "interrupted")
-    assert 0 < sound(path) < PLAYS
+    left = sound(path)
+    assert 0 < left < PLAYS
+    assert f"abandoned-plays ({PLAYS - left} rows)" in told["error"]["hint"]
 
 
 def test_two_at_once_close_every_play_once(path):
@@ -96,6 +104,41 @@ def test_two_at_once_close_every_play_once(path):
     answers = [end(process) for process in both]
     assert [status for status, _ in answers] == [0, 0]
     assert sum(told["data"]["rules"][0]["changed"] for _, told in answers) == PLAYS
+    assert sound(path) == 0
+
+
+def test_the_app_ends_plays_itself_meanwhile_and_each_is_counted_once(path):
+    chance = random.Random(7)  # noqa: S311 - which ones, not secrets
+    process = begin(path, "--timeout", "60")
+    ended = 0
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=60)) as app:
+        while process.poll() is None:
+            app.execute("begin immediate")
+            keys = app.execute(
+                "select id, user_id, game_id from user_game_plays where ended_at is null"
+            ).fetchall()
+            for key, user, game in chance.sample(keys, min(3, len(keys))):
+                told = {
+                    "now": "2026-01-01T00:00:00.000Z",
+                    "user": user,
+                    "game": game,
+                    "title": "T",
+                    "lasted": 60,
+                }
+                app.execute(
+                    "update user_game_plays set ended_at = ?, duration_seconds = 60 where id = ?",
+                    (told["now"], key),
+                )
+                app.execute(COUNT_GAME, told)
+                app.execute(COUNT_USER, told)
+                ended += 1
+            app.execute("commit")
+            time.sleep(0.002)
+    status, told = end(process)
+    assert status == 0
+    assert told["data"]["rules"][0]["changed"] == PLAYS - ended
+    lasted = "select duration_seconds, count(*) from user_game_plays group by 1 order by 1"
+    assert rows(path, lasted) == [(60, ended), (14400, PLAYS - ended)]
     assert sound(path) == 0
 
 

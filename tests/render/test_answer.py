@@ -177,3 +177,16 @@ def test_short_columns_stay_whole_and_long_ones_are_folded(capfd, monkeypatch):
     assert "moderator" in told
     assert "2026-01-31 10:00" in told
     assert told.count("z") == 90
+
+
+def test_of_two_long_columns_neither_squeezes_the_other_until_its_words_break(capfd, monkeypatch):
+    words = "fp/user is a database, but it lacks table users, role_permissions"
+    row = {"target": "fp/user", "severity": "error", "code": "wrong-app", "message": words}
+    from dbctl.render import draw  # noqa: PLC0415 - as above
+    from dbctl.render.grid import blocks  # noqa: PLC0415 - as above
+
+    monkeypatch.setenv("COLUMNS", "80")
+    draw.rich(blocks(page(row | {"hint": "Check the path in the configuration."})), color=False)
+    told = capfd.readouterr().out
+    assert "role_permissions" in told
+    assert "configuration." in told

@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from dbctl.errors import BusyError, ConstraintError, RuleMissingError, SchemaLacksError, UsageError
-from dbctl.services.cleanup import CHUNK, CleanupWork
+from dbctl.services.cleanup import CleanupWork
 from dbctl.services.cleanup_batches import LARGEST, SMALLEST, TARGET, Batches
+from dbctl.services.cleanup_run import CHUNK
 from tests.services import people
 from tests.services.people import caught, content, opened, rows, run
 
@@ -238,11 +239,32 @@ def test_a_database_that_somebody_keeps_locked_is_not_waited_for_without_end(pat
 
 
 def test_a_chunk_of_keys_is_no_limit(path, monkeypatch):
-    monkeypatch.setattr("dbctl.services.cleanup.CHUNK", 40)
+    monkeypatch.setattr("dbctl.services.cleanup_run.CHUNK", 40)
     assert CHUNK > 40
     many_plays(path, 130)
     assert clean(path, "abandoned-plays")["abandoned-plays"].changed == 130
     assert agrees(path)
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_who_waits_is_told_how_far_it_has_come_also_where_the_app_was_faster(path, at_once):
+    many_plays(path, 250)
+    told = []
+
+    def advance(number):
+        told.append(number)
+        run(
+            path,
+            "update user_game_plays set ended_at = started_at where id in (select max(id) from user_game_plays)",
+        )
+
+    with opened(path) as app:
+        work = CleanupWork(
+            app, ["abandoned-plays"], at_once=at_once, advance=told.append if at_once else advance
+        )
+        assert work.found == 0
+        work.apply()
+        assert sum(told) == work.found == 250
 
 
 # The size of a batch --------------------------------------------------------------------------------------------

@@ -115,6 +115,22 @@ def test_a_file_that_was_cut_short_is_damaged(place, ask):
     assert {code for _, severity, code in codes(told) if severity == "error"} == {"corrupt"}
 
 
+def test_a_damaged_index_is_told_once_and_not_for_each_of_its_rows(place, ask):
+    execute(
+        place / "user.db",
+        """with recursive n(i) as (select 1 union all select i + 1 from n where i < 500)
+        insert into activity_logs (action, resource) select 'action ' || i, 'resource ' || i from n;
+        create index spoilt on activity_logs (action);
+        pragma writable_schema = 1;
+        update sqlite_master set sql = 'create index spoilt on activity_logs (resource)' where name = 'spoilt'""",
+    )
+    told = [one["message"] for one in ask("integrity", "check", "--db", "user", status=4)["findings"]]
+    assert told == [
+        "row 1 missing from index spoilt (and 99 more of this kind)",
+        "perhaps more: SQLite lists no more than 100 things",
+    ]
+
+
 def test_a_database_that_is_locked_was_not_looked_at(place, ask):
     execute(place / "user.db", "pragma journal_mode = delete")
     with locked(place / "user.db"):

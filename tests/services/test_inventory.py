@@ -70,6 +70,22 @@ def test_a_mistake_of_sense_is_told_with_its_line_like_one_of_form(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ('older_than = "24h" }\nset', 'older_than = "3h" }\nset', "4h may lie ahead of a row that is only 3h old"),
+        ('older_than = "24h" }\nset', 'older_than = "1001y" }\nset', "1001y is longer than anything is old"),
+        ('together = "user_id"', 'together = "user_id"\ndelete = true', "either what to set, or delete = true"),
+        ('table = "user_stats"\nkey = ["user_id"]\ncol', 'table = "users"\nkey = ["id"]\ncol', "nothing is brought into users"),
+        ('name = "revoked-tokens"', 'name = "expired-tokens"', "expired-tokens is there already"),
+        ('name = "abandoned-plays"', 'name = "left-plays"', "there is no [[cleanup]] abandoned-plays"),
+    ],
+)  # fmt: skip
+def test_a_cleanup_rule_that_makes_no_sense_is_told(tmp_path, old, new, told):
+    found = check(tmp_path, (old, new))
+    assert any(told in one for one in found), found
+
+
 def test_every_mistake_of_form_is_told_at_once(tmp_path):
     told = check(
         tmp_path,

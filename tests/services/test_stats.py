@@ -163,10 +163,24 @@ def test_the_record_is_read_by_user_action_resource_and_time(place, ask):
 
     assert told() == [("eve", "login"), ("EVE", "games.play"), ("bob", "games.view"), ("bob", "login")]
     assert told("--user", "eve") == [("eve", "login"), ("EVE", "games.play")]
+    assert told("--user", "B*") == [("bob", "games.view"), ("bob", "login")]
     assert told("--action", "games.*") == [("EVE", "games.play"), ("bob", "games.view")]
     assert told("--action", "login", "--since", "1w") == [("eve", "login")]
     assert told("--resource", "games", "--limit", "1", "--offset", "1") == [("bob", "games.view")]
     assert ask("stats", "activity", "--limit", "1")["total"] == 4
+
+
+def test_what_dbctl_did_is_found_and_a_table_leaves_out_what_nothing_is_kept_of(place, ask, capsys):
+    execute(place / "user.db", "delete from activity_logs")
+    execute(
+        place / "user.db",
+        "insert into refresh_tokens (user_id, token, expires_at) values (2, 'x', '2020-01-01')",
+    )
+    assert ask("sessions", "cleanup", "--rule", "expired-tokens")["rules"][0]["changed"] == 1
+    (entry,) = ask("stats", "activity", "--user", "dbctl*")["items"]
+    assert (entry["action"], entry["user"]) == ("sessions.cleanup", None)
+    assert main(["stats", "activity", "--user", "dbctl*"]) == 0
+    assert capsys.readouterr().out.split()[:3] == ["at", "username", "action"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who holds a file")
@@ -199,16 +213,31 @@ def test_who_has_a_wal_file_open_is_told_and_the_locks_of_this_process_stay(plac
 @pytest.mark.parametrize("words", [["overview"], ["tables"], ["locks"]])
 def test_a_database_that_is_missing_is_a_failure(place, ask, words):
     (place / "flashpoint.sqlite").unlink()
-    assert ask("stats", *words, status=10)["code"] == "database-missing"
+    assert ask("stats", *words, "--db", "flashpoint", status=10)["code"] == "database-missing"
     assert ask("stats", *words, "--db", "user") is not None
+
+
+@pytest.mark.parametrize("words", [["overview"], ["tables"], ["locks"]])
+def test_the_figures_of_the_others_are_told_where_one_database_fails(place, ask, words, capsys):
+    (place / "flashpoint.sqlite").unlink()
+    with holding(place / "user.db", "begin immediate"):
+        assert main(["stats", *words, "-o", "json"]) == 12
+    told = json.loads(capsys.readouterr().out)
+    assert {one["target"] for one in told["data"]["items"]} == {"fp/user"}
+    assert "fp/flashpoint: there is no file" in told["warnings"][0]
+    assert main(["stats", *words]) == 12
+    assert "fp/flashpoint: there is no file" in capsys.readouterr().err
+    (place / "user.db").unlink()
+    assert ask("stats", *words, status=10)["code"] == "database-missing"
 
 
 def test_a_database_that_is_locked_or_damaged_is_a_failure_and_no_fault(place, ask):
     execute(place / "flashpoint.sqlite", "pragma journal_mode = delete")
+    only = ("--db", "flashpoint")
     with holding(place / "flashpoint.sqlite", "begin exclusive", "create table held (a)"):
-        assert ask("stats", "overview", "--timeout", "0", status=11)["code"] == "busy"
+        assert ask("stats", "overview", *only, "--timeout", "0", status=11)["code"] == "busy"
     (place / "flashpoint.sqlite").write_bytes(b"no database" * 1000)
-    assert ask("stats", "tables", status=4)["code"] == "not-a-database"
+    assert ask("stats", "tables", *only, status=4)["code"] == "not-a-database"
     os.truncate(place / "flashpoint.sqlite", 0)
     assert ask("stats", "run", "games-per-tag", status=2)["code"] == "wrong-app"
 

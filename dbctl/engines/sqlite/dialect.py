@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
 from dbctl.engines.base import Column, Explanation, Later, Order, Reference, Table, TimeForm, Where
-from dbctl.engines.sql import SqlReader, Statement, ident, is_storable, like_literal
+from dbctl.engines.sql import Row, SqlReader, Statement, ident, is_storable, like_literal
 from dbctl.errors import QueryFailedError, ValueInvalidError
 
 if TYPE_CHECKING:
@@ -72,6 +72,9 @@ class SQLiteDialect(SqlReader):
             ]
 
         return self._steadily(read)
+
+    def query(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
+        return super().query(*self._with_sets(sql, parameters))
 
     def explain(
         self,

@@ -94,8 +94,12 @@ def _input_output(place: Place, name: str, reason: str) -> DbctlError:
         return unreachable(place, error.strerror or str(error))
     if room.f_bavail * room.f_frsize < NO_SPACE:
         return DiskFullError(target=place.target)
-    return FileFailedError(path=place.path, reason=f"{reason} ({name})")
+    cause = "the disk fails, or a quota or limit is reached" if name in _WRITING else "the disk fails"
+    return FileFailedError(path=place.path, reason=f"{reason} ({name}): {cause}")
 
+
+#: What a quota, or a limit on the size of files, makes fail beside a disk.
+_WRITING = {"SQLITE_IOERR_WRITE", "SQLITE_IOERR_TRUNCATE", "SQLITE_IOERR_FSYNC", "SQLITE_IOERR_SHMSIZE"}
 
 #: The first prefix that fits counts. SQLITE_LOCKED is not among them: it is a conflict inside one connection.
 _FAILURES: dict[str, Callable[[Place, str, str], DbctlError]] = {

@@ -1,0 +1,25 @@
+"""An app at work beside dbctl: commits a row every 2 ms until SIGTERM, then prints the seconds of each commit as JSON."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sqlite3
+import sys
+import time
+
+stopped: list[int] = []
+signal.signal(signal.SIGTERM, lambda number, _frame: stopped.append(number))
+
+# Waiting as SQLite does it by itself, but longer than it would by default: a wait is measured, not refused.
+app = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=600)
+app.execute("pragma synchronous = normal")
+waits = []
+print("at work", flush=True)
+while not stopped:
+    begun = time.perf_counter()
+    app.execute("insert into activity_logs (username, action) values ('bench', 'tick')")
+    waits.append(time.perf_counter() - begun)
+    time.sleep(0.002)
+app.close()
+json.dump(waits, sys.stdout)
