@@ -363,6 +363,14 @@ class UndoMissingError(DbctlError):
     remedy = "dbctl backup list shows what it holds."
 
 
+class UndoNothingError(DbctlError):
+    code, exit_status = "undo-nothing", Exit.NOT_FOUND
+    sentence = "the last restore of {target} ({id}) found no database there, so there is none to go back to"
+    remedy = (
+        "Nothing was changed. dbctl backup list shows older ones; dbctl restore apply ID brings one back."
+    )
+
+
 class BackupMissingError(DbctlError):
     code, exit_status = "backup-missing", Exit.NOT_FOUND
     sentence, remedy = "no backup {name!r} of {app} in {place}", "dbctl backup list shows them.{near}"

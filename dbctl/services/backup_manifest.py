@@ -64,6 +64,12 @@ class Manifest(Value, frozen=True, kw_only=True):
         """The databases it holds, each once."""
         return list(dict.fromkeys(one.database for one in self.members))
 
+    @property
+    def concerns(self) -> Sequence[str]:
+        """The databases that it is about: what it holds, and of a safety backup also what was not there to be held."""
+        missing = [one.database for one in self.left_out] if self.kind == "safety" else []
+        return list(dict.fromkeys([*self.databases, *missing]))
+
     def member(self, database: str) -> Member | None:
         """Return the file of a database that can be restored from."""
         return next((one for one in self.members if one.database == database and one.form == "dump"), None)

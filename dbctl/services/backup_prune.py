@@ -111,5 +111,5 @@ class Pruning:
 
 
 def _candidate(manifest: Manifest) -> Candidate:
-    series = [f"{manifest.kind} {name}" for name in manifest.databases]
+    series = [f"{manifest.kind} {name}" for name in manifest.concerns]
     return Candidate(id=manifest.id, at=manifest.created_at, series=series)

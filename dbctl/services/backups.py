@@ -145,7 +145,7 @@ class Repository:
         if name in unread:
             raise BackupUnsoundError(id=name, app=self.app, reason=f"its manifest: {unread[name]}")
         for one in found:
-            latest = name == LATEST and one.kind == kind and self._only in ("", *one.databases)
+            latest = name == LATEST and one.kind == kind and self._only in ("", *one.concerns)
             if latest or one.id == name:
                 return one
         near = hint(name, [one.id for one in found])

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 
 from dbctl import interrupt
 from dbctl.engines import registry
-from dbctl.engines.base import Capability, Checks
 from dbctl.errors import (
     BackupMissingError,
     BackupUnsoundError,
@@ -17,15 +16,19 @@ from dbctl.errors import (
     ReadOnlyError,
     RestoreHalfError,
     UndoMissingError,
+    UndoNothingError,
 )
 from dbctl.model import Done, Finding, Plan, Row, Value, counted
-from dbctl.services import audit, backup_verify
+from dbctl.services import backup_verify
 from dbctl.services.apps import App
 from dbctl.services.backup_create import make
-from dbctl.services.backup_manifest import Manifest, Member
+from dbctl.services.backup_manifest import LeftOut, Manifest, Member
 from dbctl.services.backups import LATEST, Repository
+from dbctl.services.restore_after import looked_at, recorded
 from dbctl.services.safety import Rescue
 
+#: Why a safety backup holds nothing of a database.
+NONE = "there was none"
 Advance = Callable[[int], None]
 
 
@@ -129,21 +132,23 @@ class Restoring:
             self._prove()
             rescues = [Rescue(app, one.database, self._advance) for one in self._members]
             before = {one.database: one.schema() for one in rescues}
-            filled = [one for one in rescues if not one.empty]
-            safety = (
-                make(app, self._repository, filled, kind="safety", restored=self._manifest.id)
-                if filled
-                else None
+            safety = make(
+                app,
+                self._repository,
+                [one for one in rescues if not one.empty],
+                left_out=[LeftOut(database=one.database, reason=NONE) for one in rescues if one.empty],
+                kind="safety",
+                restored=self._manifest.id,
             )
             app.close()  # as above
             ways = self._load_all(safety)
         with interrupt.unheard():  # it is done, and a signal must not make it look otherwise
             return self._answer(safety, before, ways)
 
-    def _answer(self, safety: Manifest | None, before: Mapping[str, str], ways: Sequence[str]) -> Restored:
+    def _answer(self, safety: Manifest, before: Mapping[str, str], ways: Sequence[str]) -> Restored:
         return Restored(
             backup=self._manifest.id,
-            safety_backup=safety.id if safety else None,
+            safety_backup=safety.id if safety.members else None,
             databases=[
                 DatabaseRestored(
                     database=one.database, way=way, rows=sum(one.rows.values()), tables=len(one.rows)
@@ -151,8 +156,12 @@ class Restoring:
                 for one, way in zip(self._members, ways, strict=True)
             ],
             findings=[
-                *self._record(safety),
-                *(finding for one in self._members for finding in self._look(one, before[one.database])),
+                *recorded(self._opened, self._manifest, safety, self.purpose),
+                *(
+                    finding
+                    for one in self._members
+                    for finding in looked_at(self._opened, one, before[one.database])
+                ),
             ],
         )
 
@@ -171,7 +180,7 @@ class Restoring:
                 reason = one.message.removeprefix(f"backup {self._manifest.id}").lstrip(", ")
                 raise BackupUnsoundError(id=self._manifest.id, app=self.app, reason=reason)
 
-    def _load_all(self, safety: Manifest | None) -> list[str]:
+    def _load_all(self, safety: Manifest) -> list[str]:
         ways = list[str]()
         # A signal is heard where the engine looks for one, which is before it commits: what was restored must not
         # pass for what was not, for then the only copy of what it replaced would go.
@@ -182,7 +191,7 @@ class Restoring:
                 except BaseException as error:  # also on a signal: half an app must not stay
                     with interrupt.unheard():
                         self._put_back(safety, self._members[: len(ways)], one, error)
-                        if safety and _is_there(safety):
+                        if _is_there(safety):
                             with suppress(DbctlError):  # one backup too many is no failure
                                 self._repository.store.remove(safety.id)
                     raise
@@ -205,12 +214,12 @@ class Restoring:
         return loaded.way
 
     def _put_back(
-        self, safety: Manifest | None, done: Sequence[Member], failed: Member, error: BaseException
+        self, safety: Manifest, done: Sequence[Member], failed: Member, error: BaseException
     ) -> None:
         for one in done:
-            kept = safety.member(one.database) if safety else None
+            kept = safety.member(one.database)
             why, hint = "it was not there before", "Remove it, or restore again once what failed is mended."
-            if kept is not None and safety is not None:
+            if kept is not None:
                 try:
                     self._load(safety, kept)
                     continue
@@ -220,55 +229,6 @@ class Restoring:
             raise RestoreHalfError(
                 app=self.app, done=one.database, database=failed.database, reason=error, why=why, kept=hint
             ) from error
-
-    def _record(self, safety: Manifest | None) -> Iterator[Finding]:
-        """Record it where the app keeps such records; yield what kept it from being recorded.
-
-        In a transaction of its own: what the backup holds came in by another way than statements.
-        """
-        app = self._opened
-        if app.profile.audit is None or app.main() not in {one.database for one in self._members}:
-            return
-        told = {"created_at": self._manifest.created_at, "safety_backup": safety.id if safety else None}
-        try:
-            with app.writer(app.main(), self.purpose) as db, db.transaction():
-                audit.record(app, db, "restore.apply", "backup", self._manifest.id, told)
-        except DbctlError as error:
-            message = f"it was done, but could not be recorded in the app: {error}"
-            target = app.target(app.main())
-            yield Finding(target=target, severity="warning", code="not-recorded", message=message)
-
-    def _look(self, one: Member, before: str) -> Iterator[Finding]:
-        """Yield what is to be known once it is there."""
-        app, target = self._opened, self._opened.target(one.database)
-        try:
-            live = app.reader(one.database)
-            checks = live if Capability.CHECK in live.capabilities and isinstance(live, Checks) else None
-            damage = checks.damage(quick=True) if checks else []
-        except DbctlError as error:
-            message = f"it was restored, but could not be looked at: {error}"
-            hint = "dbctl integrity check does that."
-            yield Finding(target=target, severity="warning", code="not-checked", message=message, hint=hint)
-        else:
-            for line in damage:
-                hint = "dbctl restore undo goes back."
-                yield Finding(target=target, severity="error", code="corrupt", message=line, hint=hint)
-        if before and before != one.schema:
-            yield Finding(
-                target=target,
-                severity="warning",
-                code="schema-changed",
-                message="its schema is another one than before the restore",
-                hint="Restart the app; dbctl migrate status tells what is pending.",
-            )
-        if app.profile.users and app.profile.users.signed_in and one.database == app.main():
-            yield Finding(
-                target=target,
-                severity="info",
-                code="sessions-of-then",
-                message="passwords, roles and sessions are those of the backup: what was revoked since is valid again",
-                hint="dbctl sessions revoke LOGIN ends those of one user.",
-            )
 
 
 def _is_there(safety: Manifest) -> bool:
@@ -289,11 +249,15 @@ def latest_safety(app: App, repository: Repository) -> Manifest:
 
     Raises:
         UndoMissingError: there is none.
+        UndoNothingError: that restore found nothing that it could keep.
     """
     try:
-        return repository.find(LATEST, "safety")
+        found = repository.find(LATEST, "safety")
     except BackupMissingError:
         raise UndoMissingError(app=app.name, place=repository.store.place) from None
+    if not [name for name in found.databases if app.only in ("", name)]:
+        raise UndoNothingError(target=app.target(app.only) if app.only else app.name, id=found.restored)
+    return found
 
 
 def members(app: App, repository: Repository, manifest: Manifest) -> list[Member]:

@@ -30,6 +30,7 @@ from dbctl.errors import (
     RoomMissingError,
     SameFileError,
     UndoMissingError,
+    UndoNothingError,
     UsageError,
     WrongAppError,
 )
@@ -260,6 +261,21 @@ def test_a_backup_that_was_pruned_while_somebody_was_asked_is_missing_and_not_da
 def test_without_a_restore_there_is_nothing_to_undo(deployed):
     create(deployed)
     caught(UndoMissingError, lambda: undo(deployed))
+
+
+def test_a_restore_that_found_nothing_is_not_undone_by_an_older_one(deployed):
+    create(deployed)
+    spoil(deployed)
+    older = apply(deployed)
+    deployed.unlink()
+    assert apply(deployed).safety_backup is None
+    held = content(deployed)
+    error = caught(UndoNothingError, lambda: undo(deployed))
+    assert older.backup in str(error)
+    assert content(deployed) == held
+    spoil(deployed)
+    apply(deployed)
+    assert undo(deployed).safety_backup
 
 
 def test_a_database_that_may_not_be_written_is_refused_before_anything_happens(deployed):
