@@ -96,6 +96,28 @@ def test_a_backup_is_one_file_that_grows_nothing_beside_it_when_it_is_opened(dep
     assert made.members[0].facts["journal_mode"] == "wal"
 
 
+def test_trap_a_journal_that_comes_back_after_a_power_cut_rolls_a_finished_copy_back_to_nothing(
+    deployed, monkeypatch
+):
+    """So none is beside the copy when it is synced, and its folder is synced before the manifest is written."""
+    events, real = [], os.fsync
+
+    def fsync(descriptor):
+        synced = Path(os.readlink(f"/proc/self/fd/{descriptor}"))  # noqa: PTH115 - a path in /proc
+        events.append(synced)
+        if synced.suffix == ".db":
+            assert [one.name for one in synced.parent.glob(f"{synced.name}*")] == [synced.name]
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    made = create(deployed)
+    copy, folder = file_of(deployed, made), folder_of(deployed, made)
+    manifest = next(one for one in events if ".manifest.json." in one.name)
+    assert events.index(copy) < events.index(manifest)
+    assert folder in events[events.index(copy) : events.index(manifest)]
+    assert folder in events[events.index(manifest) :]
+
+
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
 def test_nobody_else_may_read_a_backup_whatever_the_umask(deployed, mask):
     before = os.umask(mask)

@@ -278,7 +278,7 @@ def test_a_restore_that_found_nothing_is_not_undone_by_an_older_one(deployed):
     assert undo(deployed).safety_backup
 
 
-def test_a_database_that_may_not_be_written_is_refused_before_anything_happens(deployed):
+def test_trap_a_second_hard_link_has_another_wal_so_such_a_file_is_refused_before_anything_happens(deployed):
     create(deployed)
     os.link(deployed, deployed.with_name("other-name.db"))
     caught(ReadOnlyError, lambda: apply(deployed))
@@ -578,6 +578,20 @@ def test_trap_a_swapped_file_leaves_the_app_in_the_old_one_so_the_inode_stays(de
         app.execute("update users set email = 'after@example.org' where username = 'ann'")
     assert rows(deployed, "select email from users where username = 'ann'") == [("after@example.org",)]
     assert content(deployed).keys() == before.keys()
+
+
+def test_trap_a_file_written_over_under_an_app_leaves_it_answering_from_its_cache(deployed):
+    create(deployed)
+    spoil(deployed)
+    with connected(deployed) as app:
+        app.execute("pragma cache_size = -20000")
+        number = app.execute("select count(*) from user_game_plays").fetchone()
+        assert number == (0,)
+        apply(deployed)
+        assert app.execute("select count(*) from user_game_plays").fetchone() == (2,)
+        app.execute("insert into login_attempts (username, ip_address) values ('later', '::1')")
+    assert rows(deployed, "select count(*) from login_attempts where username = 'later'") == [(1,)]
+    assert rows(deployed, "select count(*) from user_game_plays") == [(2,)]
 
 
 def test_trap_a_commit_that_the_app_was_told_of_after_a_restore_is_not_lost(deployed):
