@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
-from dbctl.cli.main import main
 from tests.services import people
 from tests.services.people import rows, run
 
@@ -19,12 +16,9 @@ def path(request, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def ask(capsys):
+def ask(answer):
     def typed(*words, status=0):
-        capsys.readouterr()
-        ended = main([*words, "-o", "json"])
-        told = json.loads(capsys.readouterr().out)
-        assert ended == status, told
+        told = answer(*words, status=status)
         return told["error"] or told["data"]
 
     return typed

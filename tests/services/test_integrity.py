@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 from contextlib import closing, contextmanager
 
 import pytest
 
-from dbctl.cli.main import main
 from tests.profiles.test_larder import PROFILE
 from tests.shapes import flashpoint_web as shapes
 
@@ -31,12 +29,9 @@ def place(request, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def ask(capsys):
+def ask(answer):
     def run(*words, status=0):
-        capsys.readouterr()
-        ended = main([*words, "-o", "json"])
-        told = json.loads(capsys.readouterr().out)
-        assert ended == status, told
+        told = answer(*words, status=status)
         return told["data"] if told["data"] is not None else told["error"]
 
     return run

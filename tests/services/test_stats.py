@@ -46,12 +46,9 @@ def place(request, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def ask(capsys):
+def ask(answer):
     def run(*words, status=0):
-        capsys.readouterr()
-        ended = main([*words, "-o", "json"])
-        told = json.loads(capsys.readouterr().out)
-        assert ended == status, told
+        told = answer(*words, status=status)
         return told["data"] if status == 0 else told["error"]
 
     return run

@@ -28,12 +28,9 @@ def path(request, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def ask(capsys):
+def ask(answer):
     def run(*words, status=0):
-        capsys.readouterr()
-        ended = main(["status", *words, "-o", "json"])
-        told = json.loads(capsys.readouterr().out)
-        assert (ended, told["exit_code"]) == (status, status), told
+        told = answer("status", *words, status=status)
         return (told["data"]["items"] if told["data"] else told["error"]), told["warnings"]
 
     return run
