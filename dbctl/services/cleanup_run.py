@@ -105,9 +105,8 @@ class Run:
                 if self._batches.number:
                     self._batches.pause()
                 corrections = self._corrections(batch)
-                with (
-                    interrupt.held()
-                ):  # a signal that comes with the commit must not keep it from being counted
+                # A signal that comes with the commit must not keep it from being counted.
+                with interrupt.held():
                     with self._batches.timed(len(batch)) as begun, self._db.transaction():
                         begun()
                         done = self._change(batch, corrections)
