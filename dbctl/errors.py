@@ -133,6 +133,12 @@ class NotSupportedError(DbctlError):
     sentence, remedy = "{what} is not possible with {by}", "{instead}"
 
 
+class DriverMissingError(DbctlError):
+    code, exit_status = "driver-missing", Exit.USAGE
+    sentence = "opening {target} wants {driver}, which is not installed ({reason})"
+    remedy = "pip install 'dbctl[{extra}]' installs it; with pipx: pipx inject dbctl '{driver}'."
+
+
 class RepositoryUnsetError(DbctlError):
     code, exit_status = "repository-unset", Exit.USAGE
     sentence = "nothing says where the backups of {app} are kept"
@@ -212,6 +218,11 @@ class BusyError(DbctlError):
 class ReadOnlyError(DbctlError):
     code, exit_status = "read-only", Exit.REFUSED
     sentence, remedy = "{target} is read-only: {reason}", "{instead}"
+
+
+class PrivilegeMissingError(DbctlError):
+    code, exit_status = "privilege-missing", Exit.REFUSED
+    sentence, remedy = "{target} refused it: {reason}", "{instead}"
 
 
 class DiskFullError(DbctlError):

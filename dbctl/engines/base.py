@@ -324,12 +324,13 @@ class Storage(Value, frozen=True, kw_only=True):
     """How much room a database takes."""
 
     bytes: int
-    page_size: int
-    page_count: int
-    freelist_pages: int  #: pages that hold nothing
-    wal_bytes: int  #: changes that stand beside the file, or their room
-    journal_mode: str
     tables: int
+    page_size: int
+    #: What only a file of pages has; None elsewhere.
+    page_count: int | None = None
+    freelist_pages: int | None = None  #: pages that hold nothing
+    wal_bytes: int | None = None  #: changes that stand beside the file, or their room
+    journal_mode: str | None = None
 
 
 class Measured(Value, frozen=True, kw_only=True):

@@ -289,7 +289,9 @@ class SqlReader(ABC):
             value = self._moment(value, column) if len(named) == 1 else f"coalesce({', '.join(times)})"
         else:
             if len(named) > 1:
-                value = f"coalesce({', '.join(f'nullif({self._text(*one)}, {chr(39) * 2})' for one in named)})"
+                value = (
+                    f"coalesce({', '.join(f'nullif({self._text(*one)}, {chr(39) * 2})' for one in named)})"
+                )
             value = self._sorted(value, column)
         if order.through:
             link = order.through

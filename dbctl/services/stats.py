@@ -21,12 +21,12 @@ class DatabaseMeasured(Value, frozen=True, kw_only=True):
 
     target: str
     bytes: int
-    page_count: int
+    page_count: int | None
     page_size: int
-    freelist_pages: int
-    wal_bytes: int
+    freelist_pages: int | None
+    wal_bytes: int | None
     tables: int
-    journal_mode: str
+    journal_mode: str | None
 
 
 class TableMeasured(Value, frozen=True, kw_only=True):
