@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Literal, NamedTuple, TypeAlias
@@ -100,17 +100,24 @@ def fitting(column: Column, value: object) -> Fitting | None:
     if text is None:
         return None
     if isinstance(value, bytes) != (kind == "bytes"):
-        return Fitting(text, "text") if kind == "bytes" else None
-    if kind in TIMES:
-        moment = _moment(text)
-        return None if moment is None else Fitting(stored(moment) or "", kind)
-    if kind == "boolean":
-        word = text.strip().lower()
-        return Fitting(word, "bool") if word in TRUE | FALSE else None
+        return None
     if kind == "enum" and isinstance(column, PostgreSQLColumn):
         return Fitting(text, column.base) if text in column.values else None
-    read = _READ.get(kind)
-    return read(text, kind) if read else Fitting(text, "bytea" if kind == "bytes" else "text")
+    return _READ.get(kind, _as_text)(text, kind)
+
+
+def _as_text(text: str, kind: Kind) -> Fitting:
+    return Fitting(text, "bytea" if kind == "bytes" else "text")
+
+
+def _boolean(text: str, _kind: Kind) -> Fitting | None:
+    word = text.strip().lower()
+    return Fitting(word, "bool") if word in TRUE | FALSE else None
+
+
+def _time(text: str, kind: Kind) -> Fitting | None:
+    moment = _moment(text)
+    return None if moment is None else Fitting(stored(moment) or "", kind)
 
 
 def _number(text: str, kind: Kind) -> Fitting | None:
@@ -142,7 +149,13 @@ def _moment(text: str) -> datetime | None:
         return None
 
 
-_READ = {"integer": _number, "number": _number, "uuid": _uuid}
+_READ: Mapping[Kind, Callable[[str, Kind], Fitting | None]] = {
+    "integer": _number,
+    "number": _number,
+    "boolean": _boolean,
+    "uuid": _uuid,
+    **dict.fromkeys(TIMES, _time),
+}
 
 
 def storable(column: Column, value: object) -> str | None:

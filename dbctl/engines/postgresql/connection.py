@@ -11,6 +11,7 @@ import psycopg
 from psycopg import pq
 
 from dbctl.engines.postgresql.checks import PostgreSQLChecks
+from dbctl.engines.postgresql.describes import PostgreSQLDescribes
 from dbctl.engines.postgresql.failures import Place, translated, unreachable
 from dbctl.engines.postgresql.measures import PostgreSQLMeasures
 from dbctl.engines.postgresql.parameters import translated as sent
@@ -38,7 +39,7 @@ _BLOCKED_BY = re.compile(r"blocked by process (\d+)")
 _RELATION = re.compile(r'in relation "(.*)"')
 
 
-class PostgreSQLConnection(PostgreSQLChecks, PostgreSQLMeasures, PostgreSQLPlans):
+class PostgreSQLConnection(PostgreSQLChecks, PostgreSQLDescribes, PostgreSQLMeasures, PostgreSQLPlans):
     """One session. Services share no connection between threads, and neither does this."""
 
     reading = True  #: whether it is opened for reading only
@@ -136,6 +137,12 @@ class PostgreSQLConnection(PostgreSQLChecks, PostgreSQLMeasures, PostgreSQLPlans
             return _named(rows or asking.execute(HOLDERS.encode(), [mine, None]).fetchall())
         return ""
 
+    def _say(self, sql: str) -> None:
+        """Run one of the statements that begin and end transactions; a failed one ends by none with parameters."""
+        session = self._current()
+        with self._told(sql):
+            session.execute(sql.encode())
+
     def query(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
         """Run what a profile or a person wrote: one statement, in a transaction that the server lets write nothing.
 
@@ -161,10 +168,10 @@ class PostgreSQLConnection(PostgreSQLChecks, PostgreSQLMeasures, PostgreSQLPlans
                 ("rollback to question", "release question"),
             )
             if inside
-            else (("begin read only",), ("rollback",))
+            else (("begin isolation level repeatable read read only",), ("rollback",))
         )
         for sql in begin:
-            self._rows(sql, {})
+            self._say(sql)
         self._asks = True
         try:
             yield
@@ -172,7 +179,7 @@ class PostgreSQLConnection(PostgreSQLChecks, PostgreSQLMeasures, PostgreSQLPlans
             self._asks = False
             if self._session is not None and not self._is_broken():
                 for sql in end:
-                    self._rows(sql, {})
+                    self._say(sql)
 
 
 def _encoded(sql: str) -> bytes:

@@ -32,7 +32,7 @@ _ISO = (
     r"(?:[T ]+([01]\d|2[0-4]):([0-5]\d)(?::([0-5]\d(?:\.\d{{1,9}})?)\d*)?)?"
     r"\s*(?:[Zz]|([+-])(\d\d)(?::?(\d\d))?)?\s*$"
 )
-_OF_TEXT = (
+_OF_TEXT = (  # a name of ours is put in
     "(select case when d is not null then ((d[1] || '-01')::date - date '1970-01-01' + d[2]::int8 - 1) * 86400000"
     " + coalesce(d[3]::int8, 0) * 3600000 + coalesce(d[4]::int8, 0) * 60000"
     " + round(coalesce(d[5], '0')::numeric * 1000)::int8"

@@ -35,7 +35,9 @@ def translated(sql: str, parameters: Mapping[str, object]) -> tuple[str, list[ob
         value = parameters[name]
         given.append(_sent(value))
         place = f"${len(given)}"
-        if among and isinstance(value, list | tuple):
+        if among == "is":
+            place = f"cast({place} as text)"  # nothing beside it tells a type
+        elif among and isinstance(value, list | tuple):
             place = f"<> all({place})" if among == "not in" else f"= any({place})"
         elif among:
             place = f"{among} {place}"
@@ -45,7 +47,7 @@ def translated(sql: str, parameters: Mapping[str, object]) -> tuple[str, list[ob
 
 @lru_cache(maxsize=64)
 def _pieces(sql: str) -> Sequence[tuple[str, str, str]]:
-    """Return plain text, or the name of a parameter with the ``in`` or ``not in`` before it."""
+    """Return plain text, or the name of a parameter with the ``in`` or ``not in`` before it, or the ``is`` behind."""
     read = list(tokens(sql))
     words = [at for at, token in enumerate(read) if token.kind not in ("space", "comment")]
     found: dict[int, tuple[str, str, str]] = {}
@@ -57,6 +59,8 @@ def _pieces(sql: str) -> Sequence[tuple[str, str, str]]:
         among = "" if before[-1:] != ["in"] else "not in" if before == ["not", "in"] else "in"
         if among:
             left_out.update(range(words[place - len(among.split())], at))
+        elif [read[one].text.lower() for one in words[place + 1 : place + 2]] == ["is"]:
+            among = "is"
         found[at] = ("", read[at].text[1:], among)
     return tuple(found.get(at, (token.text, "", "")) for at, token in enumerate(read) if at not in left_out)
 

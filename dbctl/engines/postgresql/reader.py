@@ -24,7 +24,16 @@ where a.datname = current_database() and a.pid <> pg_backend_pid() order by a.pi
 class PostgreSQLReader(PostgreSQLConnection):
     """A session whose transactions are read-only unless they say otherwise, and none here does."""
 
-    capabilities = frozenset({Capability.CHECK, Capability.EXPLAIN, Capability.MEASURE})
+    capabilities = frozenset({Capability.CHECK, Capability.EXPLAIN, Capability.MEASURE, Capability.SCHEMA})
+
+    def _say(self, sql: str) -> None:
+        try:
+            super()._say(sql)
+        except UnreachableError:
+            if self._asks or not self._is_broken():
+                raise
+            self._open()
+            super()._say(sql)
 
     def _rows(self, sql: str, parameters: Mapping[str, object], *, writing: bool = False) -> list[Row]:
         try:

@@ -37,7 +37,9 @@ class PostgreSQLWriter(PostgreSQLConnection):
     is what is done, or nothing is.
     """
 
-    capabilities = frozenset({Capability.CHECK, Capability.EXPLAIN, Capability.MEASURE, Capability.MIGRATE})
+    capabilities = frozenset(
+        {Capability.CHECK, Capability.EXPLAIN, Capability.MEASURE, Capability.MIGRATE, Capability.SCHEMA}
+    )
     reading = False
     _depth = 0
 
@@ -55,11 +57,11 @@ class PostgreSQLWriter(PostgreSQLConnection):
             else (f"begin isolation level {isolation} read write", "commit", "rollback")
         )
         try:
-            self._rows(begin, {})
+            self._say(begin)
             self._depth += 1
             yield
             self._require_transaction()  # the server would answer COMMIT with ROLLBACK, and call that no error
-            self._rows(commit, {}, writing=True)
+            self._say(commit)
         except BaseException:  # also on a signal, whenever it comes: half a change must not stay
             self._roll_back(rollback)
             raise
