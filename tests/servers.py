@@ -28,42 +28,51 @@ _number = count()
 @cache
 def postgresql() -> Url:
     """Return the server that tests use, as one that may create schemas, roles and databases; else skip, or fail in CI."""
-    tried = []
     if given := os.environ.get("DBCTL_TEST_POSTGRESQL"):
         return parse(given)  # what was asked for is used, or fails
     reason = _reason(LOCAL)
     if not reason:
         return parse(LOCAL)
-    tried.append(reason)
+    return parse(private_postgresql(why=reason))
+
+
+@cache
+def private_postgresql(*, password: str = "", why: str = "") -> str:
+    """Return the URL, without the password, of a server that ends with this process; ``postgres`` may do everything."""
     for folder in sorted(Path("/").glob(BINARIES.lstrip("/")), reverse=True):
         if (folder / "initdb").exists() and (folder / "postgres").exists():
-            return parse(_start(folder))
-    tried.append(f"no {BINARIES}/initdb")
-    why = f"no PostgreSQL ({'; '.join(tried)}); DBCTL_TEST_POSTGRESQL may name one"
+            return _start(folder, password)
+    reason = (
+        f"no PostgreSQL ({why or 'a private one'}; no {BINARIES}/initdb); DBCTL_TEST_POSTGRESQL may name one"
+    )
     if os.environ.get("CI"):
-        pytest.fail(why)
-    pytest.skip(why)
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
-def _reason(url: str) -> str:
+def _reason(url: str, password: str = "") -> str:
     """Return why the server at ``url`` is of no use, or nothing."""
     try:
-        psycopg.connect(url, connect_timeout=2).close()
+        psycopg.connect(url, password=password or None, connect_timeout=2).close()
     except psycopg.OperationalError as error:
         return str(error).strip().splitlines()[-1]
     return ""
 
 
-def _start(folder: Path) -> str:
+def _start(folder: Path, password: str) -> str:
     """Start a private server that listens on a socket of its own alone, and ends with this process."""
     place = Path(tempfile.mkdtemp(prefix="dbctl-pg-", dir="/tmp"))
     as_user: Sequence[str] = []
     if os.geteuid() == 0:  # it refuses to run as root
         shutil.chown(place, "postgres", "postgres")
         as_user = ["runuser", "-u", "postgres", "--"]
-    data = place / "data"
+    data, secret = place / "data", place / "secret"
+    secret.write_text(password)
+    if as_user:
+        shutil.chown(secret, "postgres", "postgres")
+    signing_in = ["-A", "scram-sha-256", f"--pwfile={secret}"] if password else ["-A", "trust"]
     subprocess.run(
-        [*as_user, folder / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"],
+        [*as_user, folder / "initdb", "-D", data, "-U", "postgres", *signing_in, "-E", "UTF8", "--no-sync"],
         check=True,
         capture_output=True,
     )
@@ -82,7 +91,7 @@ def _start(folder: Path) -> str:
     atexit.register(stop)
     url = f"postgresql://postgres@/postgres?host={place}"
     deadline = time.monotonic() + 30
-    while reason := _reason(url):
+    while reason := _reason(url, password):
         assert running.poll() is None, "the private server ended"
         assert time.monotonic() < deadline, reason
         time.sleep(0.1)

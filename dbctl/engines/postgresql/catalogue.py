@@ -29,11 +29,11 @@ from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamesp
   left join pg_catalog.pg_index i on i.indrelid = c.oid and i.indisprimary
 where {SHOWN} order by c.relname, a.attnum"""  # noqa: S608 - no value is in it
 
-KEYS = f"""select c.relname, array(select a.attname::text from unnest(f.conkey) with ordinality k (number, at)
-    join pg_catalog.pg_attribute a on a.attrelid = f.conrelid and a.attnum = k.number order by k.at),
-  array(select a.attname::text from unnest(f.confkey) with ordinality k (number, at)
-    join pg_catalog.pg_attribute a on a.attrelid = f.confrelid and a.attnum = k.number order by k.at),
-  f.confdeltype::text
+#: The columns of a constraint ``f`` in their order, here and at the other end of a foreign key.
+_NAMES = """array(select a.attname::text from unnest(f.{}) with ordinality k (number, at)
+    join pg_catalog.pg_attribute a on a.attrelid = f.{} and a.attnum = k.number order by k.at)"""
+HERE, THERE = _NAMES.format("conkey", "conrelid"), _NAMES.format("confkey", "confrelid")
+KEYS = f"""select c.relname, {HERE}, {THERE}, f.confdeltype::text
 from pg_catalog.pg_constraint f join pg_catalog.pg_class c on c.oid = f.conrelid
   join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where f.contype = 'f' and f.conparentid = 0 and f.confrelid = cast(:table as regclass) and {SHOWN}

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import cast
 
 from dbctl.engines.base import Orphans
-from dbctl.engines.postgresql.catalogue import SHOWN
+from dbctl.engines.postgresql.catalogue import HERE, SHOWN, THERE
 from dbctl.engines.postgresql.dialect import PostgreSQLDialect
 from dbctl.engines.sql import ident
 from dbctl.errors import CorruptError, NotSupportedError, PrivilegeMissingError
@@ -38,17 +38,10 @@ TREES = (
 )
 LOOKS = """select n.nspname from pg_catalog.pg_extension e join pg_catalog.pg_namespace n on n.oid = e.extnamespace
 where e.extname = 'amcheck'"""
-REFERENCES = (
-    """select c.relname, s.nspname, p.relname,
-  array(select a.attname::text from unnest(f.conkey) with ordinality k (number, at)
-    join pg_catalog.pg_attribute a on a.attrelid = f.conrelid and a.attnum = k.number order by k.at),
-  array(select a.attname::text from unnest(f.confkey) with ordinality k (number, at)
-    join pg_catalog.pg_attribute a on a.attrelid = f.confrelid and a.attnum = k.number order by k.at) """
-    + OF_TABLE.format(
-        """join pg_catalog.pg_constraint f on f.conrelid = c.oid and f.contype = 'f' and f.conparentid = 0
+_KEYS = """join pg_catalog.pg_constraint f on f.conrelid = c.oid and f.contype = 'f' and f.conparentid = 0
   join pg_catalog.pg_class p on p.oid = f.confrelid join pg_catalog.pg_namespace s on s.oid = p.relnamespace"""
-    )
-    + " order by 1, 3, 4"
+REFERENCES = (
+    f"select c.relname, s.nspname, p.relname, {HERE}, {THERE} {OF_TABLE.format(_KEYS)} order by 1, 3, 4"
 )
 
 

@@ -32,13 +32,15 @@ _ISO = (
     r"(?:[T ]+([01]\d|2[0-4]):([0-5]\d)(?::([0-5]\d(?:\.\d{{1,9}})?)\d*)?)?"
     r"\s*(?:[Zz]|([+-])(\d\d)(?::?(\d\d))?)?\s*$"
 )
-_OF_TEXT = (  # a name of ours is put in
-    "(select case when d is not null then ((d[1] || '-01')::date - date '1970-01-01' + d[2]::int8 - 1) * 86400000"
+_OF_ISO = (
+    "((d[1] || '-01')::date - date '1970-01-01' + d[2]::int8 - 1) * 86400000"
     " + coalesce(d[3]::int8, 0) * 3600000 + coalesce(d[4]::int8, 0) * 60000"
     " + round(coalesce(d[5], '0')::numeric * 1000)::int8"
     " - coalesce(d[6] || '1', '0')::int8 * (coalesce(d[7]::int8, 0) * 3600000 + coalesce(d[8]::int8, 0) * 60000)"
-    " when {0} ~ '^[0-9]{{9,11}}$' then {0}::int8 * 1000 when {0} ~ '^[0-9]{{12,14}}$' then {0}::int8 end"
-    f" from pg_catalog.regexp_match({{0}}, '{_ISO}') d)"
+)
+_OF_DIGITS = "when {0} ~ '^[0-9]{{9,11}}$' then {0}::int8 * 1000 when {0} ~ '^[0-9]{{12,14}}$' then {0}::int8"
+_OF_TEXT = (
+    f"(select case when d is not null then {_OF_ISO} {_OF_DIGITS} end from regexp_match({{0}}, '{_ISO}') d)"  # noqa: S608 - what is put in is checked and quoted
 )
 #: Numbers below 10^11 are seconds: as milliseconds they would all lie before March 1973.
 _OF_INTEGER = "case when {0} between -99999999999 and 99999999999 then {0}::int8 * 1000 else {0} end"

@@ -35,7 +35,9 @@ PRIVILEGES = {
     "delete": "SELECT, DELETE",
     "truncate": "TRUNCATE",
 }
-_DENIED = re.compile(r"permission denied for (?P<kind>[a-z ]*?)(?:relation )?(?P<name>\S.*)")
+_DENIED = re.compile(
+    r"permission denied for (?P<kind>(?:foreign |materialized )?\w+) (?P<name>.+)", re.DOTALL
+)
 _VALUES = re.compile(r"=\(.*\)(?= )", re.DOTALL)
 
 
@@ -53,9 +55,9 @@ class Place(Value, frozen=True, kw_only=True):
 
 def unreachable(error: psycopg.Error, target: str) -> UnreachableError:
     """Return the failure of a connection that could not be made."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    reason = lines[-1] if lines else "the server did not answer"
-    reason = reason.removeprefix("- ").removeprefix("connection failed: ")
+    lines = str(error).splitlines() or ["the server did not answer"]
+    tries = [line for line in lines if line.startswith("- ")]  # where a name stands for several addresses
+    reason = (tries or lines)[-1 if tries else 0].rpartition("connection failed: ")[2]
     return UnreachableError(target=target, reason=reason, instead=CHECK_URL)
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from typing import Literal, cast
+from functools import partial
+from typing import Literal, TypeVar, cast
 
 from dbctl.engines.base import Capability, Holder
 from dbctl.engines.postgresql.connection import PostgreSQLConnection
 from dbctl.engines.sql import Row
 from dbctl.errors import UnreachableError
 from dbctl.url import Url
+
+T = TypeVar("T")
 
 #: Seconds for a question that waits for nobody.
 SOON = 5.0
@@ -27,22 +30,20 @@ class PostgreSQLReader(PostgreSQLConnection):
     capabilities = frozenset({Capability.CHECK, Capability.EXPLAIN, Capability.MEASURE, Capability.SCHEMA})
 
     def _say(self, sql: str) -> None:
-        try:
-            super()._say(sql)
-        except UnreachableError:
-            if self._asks or not self._is_broken():
-                raise
-            self._open()
-            super()._say(sql)
+        return self._repeated(partial(super()._say, sql))
 
     def _rows(self, sql: str, parameters: Mapping[str, object], *, writing: bool = False) -> list[Row]:
+        return self._repeated(partial(super()._rows, sql, parameters, writing=writing))
+
+    def _repeated(self, read: Callable[[], T]) -> T:
+        """Return what ``read`` returns; on a new session where the server was restarted, or ended an idle one."""
         try:
-            return super()._rows(sql, parameters, writing=writing)
+            return read()
         except UnreachableError:
             if self._asks or not self._is_broken():
                 raise
-        self._open()  # the server was restarted, or ended what was idle for long; a read may be repeated
-        return super()._rows(sql, parameters, writing=writing)
+        self._open()
+        return read()
 
 
 def holders_of(url: Url, target: str) -> Sequence[Holder]:

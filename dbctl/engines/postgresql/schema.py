@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import cast
 
-from dbctl.engines.postgresql.catalogue import SHOWN
+from dbctl.engines.postgresql.catalogue import HERE, SHOWN, THERE
 from dbctl.engines.schema import (
     Schema,
     SchemaCode,
@@ -18,8 +18,6 @@ from dbctl.engines.schema import (
 from dbctl.engines.sql import Row
 
 _FROM = "from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
-_NAMES = """array(select a.attname::text from unnest(f.{0}) with ordinality k (number, at)
-    join pg_catalog.pg_attribute a on a.attrelid = f.{1} and a.attnum = k.number order by k.at)"""
 
 TABLES = f"""select c.relname, c.relpersistence::text, c.relrowsecurity, coalesce(c.reloptions, '{{}}'),
   pg_get_partkeydef(c.oid), array(select i.inhparent::regclass::text from pg_catalog.pg_inherits i where i.inhrelid = c.oid)
@@ -32,8 +30,8 @@ COLUMNS = f"""select c.relname, a.attname, format_type(a.atttypid, a.atttypmod),
   join pg_catalog.pg_type t on t.oid = a.atttypid left join pg_catalog.pg_collation l on l.oid = a.attcollation
   left join pg_catalog.pg_attrdef d on d.adrelid = c.oid and d.adnum = a.attnum
 where {SHOWN} order by c.relname, a.attnum"""  # noqa: S608 - as above
-RULES = f"""select c.relname, f.contype::text, {_NAMES.format("conkey", "conrelid")}, p.relname,
-  {_NAMES.format("confkey", "confrelid")}, f.confupdtype::text, f.confdeltype::text, f.condeferred,
+RULES = f"""select c.relname, f.contype::text, {HERE}, p.relname,
+  {THERE}, f.confupdtype::text, f.confdeltype::text, f.condeferred,
   pg_get_constraintdef(f.oid, true)
 {_FROM} join pg_catalog.pg_constraint f on f.conrelid = c.oid left join pg_catalog.pg_class p on p.oid = f.confrelid
 where {SHOWN} order by c.relname, f.oid"""

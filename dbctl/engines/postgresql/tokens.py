@@ -16,6 +16,7 @@ _TOKEN = re.compile(
       | (?P<parameter>:[^\W\d]\w*) | (?P<end>;) | (?P<sign>::|\$\d+|.)""",
     re.VERBOSE | re.DOTALL,
 )
+_ESCAPED = re.compile(r"[eE]'(?:[^'\\]|\\.|'')*'", re.DOTALL)
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 
 
@@ -57,6 +58,6 @@ def is_closed(token: Token) -> bool:
     if token.kind == "text" and text[0] == "$":
         mark = text[: text.index("$", 1) + 1]
         return len(text) >= 2 * len(mark) and text.endswith(mark)
-    if token.kind == "text":
-        return _TOKEN.fullmatch(text + "'") is None if text[0] in "eE" else len(text) > 1 and text[-1] == "'"
-    return True
+    if token.kind == "text" and text[0] in "eE":
+        return _ESCAPED.fullmatch(text) is not None
+    return token.kind != "text" or (len(text) > 1 and text.endswith("'"))
