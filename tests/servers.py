@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from msgspec import structs
 
 from dbctl.engines.sql import ident
 from dbctl.url import Url, parse
@@ -131,18 +132,23 @@ def postgresql_schema() -> Iterator[Url]:
     server = postgresql()
     name = f"t_{os.getpid()}_{next(_number)}_{time.time_ns():x}"
     options = "&".join(one for one in (server.options, f"schema={name}") if one)
-    url = Url(
-        engine=server.engine,
-        path=server.path,
-        host=server.host,
-        port=server.port,
-        user=server.user,
-        password=server.password,
-        options=options,
-    )
+    url = structs.replace(server, options=options)
     with closing(connection(server)) as own:
         own.execute(f"create schema {ident(name)}")
         try:
             yield url
         finally:
             own.execute(f"drop schema {ident(name)} cascade")
+
+
+@contextmanager
+def postgresql_database(*, encoding: str) -> Iterator[Url]:
+    """Give an empty database of its own to one test, and take it away again."""
+    server = postgresql()
+    name = f"t_{os.getpid()}_{next(_number)}_{time.time_ns():x}"
+    with closing(connection(server)) as own:
+        own.execute(f"create database {name} encoding '{encoding}' locale 'C' template template0")
+        try:
+            yield structs.replace(server, path=name)
+        finally:
+            own.execute(f"drop database {name} with (force)")

@@ -121,8 +121,16 @@ class SqlReader(ABC):
         return value
 
     def _sorted(self, value: str, column: Column) -> str:  # noqa: ARG002 - as above
-        """Return SQL that sorts ``value``: text by its bytes; the smallest of several can be told."""
+        """Return SQL that sorts ``value``, text by its bytes."""
         return value
+
+    def _comparable(self, value: str, column: Column) -> str:  # noqa: ARG002 - as above
+        """Return SQL of which the smallest value can be told."""
+        return value
+
+    def _first_told(self, among: Sequence[tuple[str, Column]]) -> str:
+        """Return SQL for the first value that is neither NULL nor empty; it sorts by its bytes."""
+        return f"coalesce({', '.join(f'nullif({value}, {chr(39) * 2})' for value, _ in among)})"
 
     def _moment(self, value: str, column: Column) -> str:
         """Return SQL that sorts ``value`` as a time."""
@@ -287,18 +295,15 @@ class SqlReader(ABC):
         if order.time:
             times = [self._milliseconds(*one) for one in named]
             value = self._moment(value, column) if len(named) == 1 else f"coalesce({', '.join(times)})"
-        else:
-            if len(named) > 1:
-                value = (
-                    f"coalesce({', '.join(f'nullif({self._text(*one)}, {chr(39) * 2})' for one in named)})"
-                )
-            value = self._sorted(value, column)
+        elif len(named) > 1:
+            value = self._first_told(named)
         if order.through:
             link = order.through
             inside = self._where(statement, link.table, link.where, inner)
             here = self._link(link.table, link.to[0], inner, table, link.columns[0], alias)
+            least = value if order.time or len(named) > 1 else self._comparable(value, column)
             value = (
-                f"(select min({value}) from {self._table(link.table)} {inner}"  # noqa: S608 - as above
+                f"(select min({least}) from {self._table(link.table)} {inner}"  # noqa: S608 - as above
                 f"{inside}{' and' if inside else ' where'} {here})"
             )
         unknown = order.time or order.through or len(named) > 1  # several are all NULL when all are empty
@@ -306,4 +311,6 @@ class SqlReader(ABC):
             yield f"({value} is null)"
         if order.nocase and not order.time:
             value = self._folded(value, column)
+        elif not order.time and len(named) == 1:
+            value = self._sorted(value, column)
         yield f"{value}{' desc' if order.descending else ''}"

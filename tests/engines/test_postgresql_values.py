@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from dbctl.engines.base import Condition, Later, Linked, Not, Order, Within
+from dbctl.engines.postgresql.reader import PostgreSQLReader
 from dbctl.errors import ConstraintError, DbctlError, QueryFailedError, SchemaLacksError, ValueInvalidError
+from tests import servers
 
 UUID = "6f1d9d8e-0000-4000-8000-000000000001"
 MOMENT = datetime(2024, 3, 1, 12, 30, 15, 250000, tzinfo=UTC)
@@ -334,3 +337,12 @@ def test_insert_without_values_takes_every_default(postgresql):
     writer = postgresql.writer()
     with writer.transaction():
         assert writer.insert("t", {}, returning="a") == "x"
+
+
+def test_text_that_is_no_utf8_comes_with_its_bytes_and_spoils_no_other_row():
+    with servers.postgresql_database(encoding="SQL_ASCII") as url:
+        with closing(servers.connection(url)) as own:
+            own.execute("create table t (id integer, a text)")
+            own.execute(rb"insert into t values (1, 'fine'), (2, E'a\xffb'), (3, E'Zo\xc3\xab')")
+        with closing(PostgreSQLReader(url, "app/user", timeout=1)) as reader:
+            assert reader.select("t", ["a"], order_by=[Order(["id"])]) == [("fine",), ("a\udcffb",), ("Zoë",)]

@@ -120,9 +120,18 @@ class PostgreSQLDialect(PostgreSQLCatalogue):
         return f'lower({self._text(value, column)} collate "C")'  # of ASCII letters alone
 
     def _sorted(self, value: str, column: Column) -> str:
-        if kind_of(column) in ("integer", "number", *TIMES):
+        if kind_of(column) in ("integer", "number", "boolean", "uuid", *TIMES):
             return value
         return f'{self._text(value, column)} collate "C"'
+
+    def _comparable(self, value: str, column: Column) -> str:
+        if kind_of(column) in ("boolean", "uuid"):  # a server tells no smallest one
+            return self._text(value, column)
+        return self._sorted(value, column)
+
+    def _first_told(self, among: Sequence[tuple[str, Column]]) -> str:
+        told = ", ".join(f"""nullif({self._text(*one)} collate "C", '')""" for one in among)
+        return f"coalesce({told})"
 
     # Times -----------------------------------------------------------------------------------------------------
 

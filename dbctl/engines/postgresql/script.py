@@ -32,28 +32,31 @@ def split(text: str) -> Script:
     statements: list[tuple[int, str]] = []
     held: list[Token] = []  # of the statement at hand, without blanks and comments
     depth = 0  # of BEGIN ATOMIC … END, the body of a function
+    line = at = 1  # of the statement at hand, and of the token
     for token in tokens(text):
+        line = line if held else at
+        at += token.text.count("\n")
         if not is_closed(token):
-            line = text.count("\n", 0, (held[0] if held else token).start) + 1
-            what = "a comment" if token.kind == "comment" else f"the statement that begins on line {line}"
-            raise ValueError(f"it ends inside {what}")
+            raise ValueError("it ends inside a comment" if token.kind == "comment" else _cut_off(line))
         if token.kind in ("space", "comment"):
             continue
         if token.kind == "end" and not depth:
             if held:
-                statements.append(_checked(text, held, token.start + 1))
+                statements.append(_checked(text, line, held, token.start + 1))
             held = []
             continue
         held.append(token)
         depth += _deeper(held, depth)
+    if depth:
+        raise ValueError(_cut_off(line))
     if held:
-        end = held[-1].start + len(held[-1].text)
-        if depth:
-            line = text.count("\n", 0, held[0].start) + 1
-            raise ValueError(f"it ends inside the statement that begins on line {line}")
-        line, statement = _checked(text, held, end)
+        _, statement = _checked(text, line, held, held[-1].start + len(held[-1].text))
         statements.append((line, statement + ";"))
     return Script(statements=statements)
+
+
+def _cut_off(line: int) -> str:
+    return f"it ends inside the statement that begins on line {line}"
 
 
 def why_not(sql: str) -> str:
@@ -70,8 +73,7 @@ def _deeper(held: list[Token], depth: int) -> int:
     return -1 if depth and word == "end" else 0
 
 
-def _checked(text: str, held: list[Token], end: int) -> tuple[int, str]:
-    line = text.count("\n", 0, held[0].start) + 1
+def _checked(text: str, line: int, held: list[Token], end: int) -> tuple[int, str]:
     if reason := _why_not(held):
         raise ValueError(f"line {line}: {reason}")
     return line, text[held[0].start : end]

@@ -12,7 +12,7 @@ import psycopg
 from psycopg import pq
 
 from dbctl import interrupt
-from dbctl.engines.postgresql.values import make_plain
+from dbctl.engines.postgresql.values import UNDECLARED, make_plain
 from dbctl.engines.sql import Row, ident, is_storable
 from dbctl.errors import UrlInvalidError
 from dbctl.url import Url
@@ -99,6 +99,8 @@ def connect(url: Url, *, timeout: float, reading: bool) -> Session:
             "default_transaction_isolation": "repeatable read",
             **({"search_path": ident(schema)} if schema else {}),
         }
+        if session.info.parameter_status("server_encoding") == UNDECLARED:
+            session.settings["client_encoding"] = UNDECLARED  # or it refuses to tell what is no UTF-8
         session.settle()
         make_plain(session)
     except BaseException:  # an open connection must not outlive the failure

@@ -13,24 +13,11 @@ from psycopg.types.string import TextLoader
 if TYPE_CHECKING:
     from psycopg import Connection
 
+NO_TEXT = frozenset({"int2", "int4", "int8", "oid", "float4", "float8", "bool", "bytea"})
 #: What the driver itself makes plain; everything else comes as the text that the server writes.
-PLAIN = frozenset(
-    {
-        "int2",
-        "int4",
-        "int8",
-        "oid",
-        "float4",
-        "float8",
-        "bool",
-        "bytea",
-        "text",
-        "varchar",
-        "name",
-        "bpchar",
-        "char",
-    }
-)
+PLAIN = NO_TEXT | {"text", "varchar", "name", "bpchar", '"char"'}
+#: The encoding of a database that does not say how its text is encoded, and keeps any bytes.
+UNDECLARED = "SQL_ASCII"
 
 
 class _Number(Loader):
@@ -63,14 +50,13 @@ class _Lenient(Loader):
 
 def make_plain(connection: Connection[tuple[object, ...]]) -> None:
     """Let ``connection`` give and take plain values."""
-    mine, registry = connection.adapters, adapters.types
-    for known in registry:
-        if known.name not in PLAIN:
+    mine, undeclared = connection.adapters, connection.info.parameter_status("server_encoding") == UNDECLARED
+    for known in adapters.types:
+        if undeclared and known.name not in NO_TEXT:
+            mine.register_loader(known.oid, _Lenient)
+        elif known.name not in PLAIN:
             mine.register_loader(known.oid, TextLoader)
     mine.register_loader("numeric", _Number)
     mine.register_loader("timestamptz", _Moment)
     mine.register_loader("timestamp", _Moment)
     mine.register_dumper(int, Int8Dumper)
-    if connection.info.parameter_status("server_encoding") == "SQL_ASCII":
-        for name in ("text", "varchar", "name", "bpchar", "char", "json", "jsonb", "xml"):
-            mine.register_loader(name, _Lenient)
