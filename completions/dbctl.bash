@@ -84,6 +84,7 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'migrate up:--migrations') wanted='@directory' ;;
         'migrate new:--migrations') wanted='@directory' ;;
         'migrate verify:--migrations') wanted='@directory' ;;
+        'migrate drift:--migrations') wanted='@directory' ;;
         'backup create:--repository') wanted='@directory' ;;
         'backup list:--repository') wanted='@directory' ;;
         'backup list:--limit') wanted='' ;;
@@ -131,8 +132,10 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'sessions list:--sort') wanted='' ;;
         'sessions revoke:--id') wanted='' ;;
         'sessions revoke:--inactive') wanted='' ;;
-        'sessions cleanup:--rule') wanted='' ;;
+        'sessions cleanup:--rule') wanted='abandoned-plays activity-logs expired-tokens job-logs login-attempts revoked-tokens' ;;
         'sessions cleanup:--older-than') wanted='' ;;
+        'sessions rebuild-stats:--user') wanted='' ;;
+        'schedule cron:--user') wanted='' ;;
         'search:--filter') wanted='' ;;
         'search:--query') wanted='' ;;
         'search:--with') wanted='' ;;
@@ -150,6 +153,8 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'init') path=$next; count=0; return 0 ;;
         'demo') path=$next; count=0; return 0 ;;
         'apps') path=$next; count=0; return 0 ;;
+        'status') path=$next; count=0; return 0 ;;
+        'doctor') path=$next; count=0; return 0 ;;
         'users') path=$next; count=0; return 0 ;;
         'roles') path=$next; count=0; return 0 ;;
         'settings') path=$next; count=0; return 0 ;;
@@ -159,6 +164,7 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'integrity') path=$next; count=0; return 0 ;;
         'stats') path=$next; count=0; return 0 ;;
         'sessions') path=$next; count=0; return 0 ;;
+        'schedule') path=$next; count=0; return 0 ;;
         'search') path=$next; count=0; return 0 ;;
         'completions') path=$next; count=0; return 0 ;;
         'apps list') path=$next; count=0; return 0 ;;
@@ -201,6 +207,7 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'migrate up') path=$next; count=0; return 0 ;;
         'migrate new') path=$next; count=0; return 0 ;;
         'migrate verify') path=$next; count=0; return 0 ;;
+        'migrate drift') path=$next; count=0; return 0 ;;
         'backup create') path=$next; count=0; return 0 ;;
         'backup list') path=$next; count=0; return 0 ;;
         'backup show') path=$next; count=0; return 0 ;;
@@ -221,6 +228,8 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'sessions list') path=$next; count=0; return 0 ;;
         'sessions revoke') path=$next; count=0; return 0 ;;
         'sessions cleanup') path=$next; count=0; return 0 ;;
+        'sessions rebuild-stats') path=$next; count=0; return 0 ;;
+        'schedule cron') path=$next; count=0; return 0 ;;
         'completions show') path=$next; count=0; return 0 ;;
         'completions install') path=$next; count=0; return 0 ;;
     esac
@@ -246,13 +255,15 @@ _dbctl() {
     done
     [[ -n $option && $current == "=" ]] && current=
     case "$path" in
-        '') children='init demo apps users roles settings migrate backup restore integrity stats sessions search completions'; flags='--version' ;;
+        '') children='init demo apps status doctor users roles settings migrate backup restore integrity stats sessions schedule search completions'; flags='--version' ;;
         'init') children=''; flags='--protected --dry-run -n' ;;
         'demo') children=''; flags='--games --users --plays --seed --dry-run -n' ;;
         'apps') children='list show check'; flags='' ;;
         'apps list') children=''; flags='' ;;
         'apps show') children=''; flags='' ;;
         'apps check') children=''; flags='' ;;
+        'status') children=''; flags='--check' ;;
+        'doctor') children=''; flags='--all-apps' ;;
         'users') children='list show create ensure update delete set-password set-role activate deactivate unlock check-password import export'; flags='' ;;
         'users list') children=''; flags='--role --active --no-active --never-signed-in --inactive --filter --limit --offset --sort' ;;
         'users show') children=''; flags='--id' ;;
@@ -288,12 +299,13 @@ _dbctl() {
         'settings export') children=''; flags='--user' ;;
         'settings diff') children=''; flags='--user' ;;
         'settings apply') children=''; flags='--mode --user --dry-run -n' ;;
-        'migrate') children='status plan up new verify'; flags='' ;;
+        'migrate') children='status plan up new verify drift'; flags='' ;;
         'migrate status') children=''; flags='--check --all-apps --migrations' ;;
         'migrate plan') children=''; flags='--to --migrations' ;;
         'migrate up') children=''; flags='--to --migrations --dry-run -n' ;;
         'migrate new') children=''; flags='--migrations --dry-run -n' ;;
         'migrate verify') children=''; flags='--migrations' ;;
+        'migrate drift') children=''; flags='--migrations' ;;
         'backup') children='create list show verify prune'; flags='' ;;
         'backup create') children=''; flags='--repository --dry-run -n' ;;
         'backup list') children=''; flags='--repository --limit --offset --sort' ;;
@@ -315,10 +327,13 @@ _dbctl() {
         'stats locks') children=''; flags='--limit --offset --sort' ;;
         'stats reports') children=''; flags='--limit --offset --sort' ;;
         'stats run') children=''; flags='--set --explain --limit --offset' ;;
-        'sessions') children='list revoke cleanup'; flags='' ;;
+        'sessions') children='list revoke cleanup rebuild-stats'; flags='' ;;
         'sessions list') children=''; flags='--state --user --limit --offset --sort' ;;
         'sessions revoke') children=''; flags='--id --inactive --dry-run -n' ;;
         'sessions cleanup') children=''; flags='--rule --older-than --check --fast --dry-run -n' ;;
+        'sessions rebuild-stats') children=''; flags='--user --dry-run -n' ;;
+        'schedule') children='cron'; flags='' ;;
+        'schedule cron') children=''; flags='--all-apps --user' ;;
         'search') children=''; flags='--filter --query --with --hidden --id --count --explain --limit --offset --sort' ;;
         'completions') children='show install'; flags='' ;;
         'completions show') children=''; flags='' ;;
@@ -337,6 +352,7 @@ _dbctl() {
             'users import:'0) wanted='@file' ;;
             'settings diff:'0) wanted='@file' ;;
             'settings apply:'0) wanted='@file' ;;
+            'stats run:'0) wanted='games-per-category games-per-library games-per-platform games-per-tag most-played recent-plays' ;;
             'search:'0) wanted='games' ;;
             'completions show:'0) wanted='bash zsh fish' ;;
             'completions install:'0) wanted='bash zsh fish' ;;

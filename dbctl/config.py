@@ -241,6 +241,15 @@ def _filled(text: str, at: Sequence[toml.Key], complain: Complain) -> str:
     return _VARIABLE.sub(value, text)
 
 
+def variables(file: Path) -> Sequence[str]:
+    """Return the variables of the environment that a configuration names."""
+    try:
+        _, text = toml.load(file)
+    except OSError as error:
+        raise FileFailedError(path=file, reason=error.strerror) from error
+    return list(dict.fromkeys(_VARIABLE.findall(text)))
+
+
 def _absolute(url: Url, folder: Path) -> Url:
     if not url.is_file:
         return url

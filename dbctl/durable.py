@@ -11,8 +11,12 @@ from pathlib import Path
 from typing import IO
 
 from dbctl import interrupt
-from dbctl.errors import FileExistsAlreadyError, FileFailedError
+from dbctl.errors import FileExistsAlreadyError, FileFailedError, FileUnsyncedError
 
+#: How FAT, and some disks of other machines, say that they have no hard links.
+WITHOUT_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+#: How a disk says that its directories are not synced at all.
+WITHOUT_SYNC = {errno.EINVAL, errno.ENOTSUP}
 #: Bytes that are read at a time.
 BLOCK = 1 << 20
 
@@ -22,11 +26,13 @@ def written_whole(path: Path, *, mode: int = 0o600, replace: bool = False) -> It
     """Give a text file (UTF-8) that gets the name ``path`` when the block ends well, and is removed when not.
 
     It is written beside its place, synced, renamed, and the directory is synced: a crash leaves the old file or the
-    new one. A symbolic link at ``path`` is followed, so that the link stays; a file that is replaced keeps its mode.
+    new one. A symbolic link at ``path`` is followed, so that the link stays; a file that is replaced keeps its mode,
+    and its owner where root replaces it.
 
     Raises:
         FileExistsAlreadyError: there is a file and ``replace`` is false.
         FileFailedError: the disk is full, the directory is missing or may not be written.
+        FileUnsyncedError: the file is in its place, and the directory could not be synced.
     """
     import secrets  # noqa: PLC0415 - slow to import, and readers write nothing
 
@@ -39,24 +45,55 @@ def written_whole(path: Path, *, mode: int = 0o600, replace: bool = False) -> It
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
                 if replace and place.exists():
-                    os.fchmod(file.fileno(), stat.S_IMODE(place.stat().st_mode))
+                    _make_like(file.fileno(), place.stat())
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
             if replace:
                 partial.rename(place)
             else:
-                os.link(partial, place)  # unlike a rename, it never replaces what came meanwhile
-                partial.unlink()
+                _rename_beside(partial, place)
         except BaseException:  # also on a signal: a half-written file must not stay
             with suppress(OSError):
                 partial.unlink()
             raise
-        sync_directory(place.parent)
     except FileExistsError:
         raise FileExistsAlreadyError(path=path, instead="Choose another name, or remove it first.") from None
     except OSError as error:
         raise FileFailedError(path=path, reason=error.strerror or str(error)) from error
+    try:
+        sync_directory(place.parent)
+    except OSError as error:
+        raise FileUnsyncedError(path=path, reason=error.strerror or str(error)) from error
+
+
+def _make_like(descriptor: int, other: os.stat_result) -> None:
+    if os.geteuid() == 0:
+        os.fchown(descriptor, other.st_uid, other.st_gid)
+    os.fchmod(descriptor, stat.S_IMODE(other.st_mode))
+
+
+def _rename_beside(path: Path, place: Path) -> None:
+    """Rename a file to where none is; unlike a plain rename, it never replaces what came meanwhile.
+
+    Where the disk has no hard links, an empty file takes the name first, and the rename replaces that one; a crash
+    between the two leaves it empty.
+    """
+    try:
+        os.link(path, place)
+    except OSError as error:
+        if error.errno not in WITHOUT_LINKS:
+            raise
+    else:
+        path.unlink()
+        return
+    os.close(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
+    try:
+        path.rename(place)
+    except BaseException:  # also on a signal: the empty file must not stay
+        with suppress(OSError):
+            place.unlink()
+        raise
 
 
 def is_regular(path: Path) -> bool:
@@ -117,9 +154,12 @@ def sync_file(path: Path) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Make the names in a directory durable."""
+    """Make the names in a directory durable, where the disk can do that at all."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in WITHOUT_SYNC:
+            raise
     finally:
         os.close(descriptor)

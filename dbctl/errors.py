@@ -195,6 +195,12 @@ class CutOffWriteError(DbctlError):
     remedy = "Start the program that owns it; or, if dbctl may write it, run this as a user who may write its files."
 
 
+class ChangesLeftError(UnreachableError):
+    code, exit_status = "changes-left", Exit.UNREACHABLE
+    sentence = "{target} was not read: a program that was killed left changes in {file}, and to read them a file has to be made beside it"
+    remedy = "Start the program that owns it, which takes them in; or read it with a command that may leave a file, such as dbctl stats overview."
+
+
 class NotADatabaseError(DbctlError):
     code, exit_status = "not-a-database", Exit.UNSOUND
     sentence, remedy = (
@@ -254,6 +260,12 @@ class ConstraintError(DbctlError):
 class FileFailedError(DbctlError):
     code, exit_status = "file-failed", Exit.FAILED
     sentence, remedy = "{path}: {reason}", "Nothing was changed."
+
+
+class FileUnsyncedError(DbctlError):
+    code, exit_status = "file-unsynced", Exit.FAILED
+    sentence = "{path} is written, but the disk did not confirm its name: {reason}"
+    remedy = "It is there now; whether it is there after a power failure is not known. Look after the disk."
 
 
 class OutputFailedError(DbctlError):
@@ -503,6 +515,12 @@ class MigrationFailedError(DbctlError):
     code, exit_status = "migration-failed", Exit.FAILED
     sentence = "{target}: {name} failed{place}: {reason}"
     remedy = "{name} was rolled back whole. Applied by this run: {applied}; not run: {pending}."
+
+
+class ReplayFailedError(DbctlError):
+    code, exit_status = "replay-failed", Exit.FAILED
+    sentence = "{target}: {name} cannot be run anew in an empty database{place}: {reason}"
+    remedy = "Nothing was changed. Without it nothing tells what the schema should be; dbctl migrate verify looks over the files."
 
 
 class MigrationInvalidError(DbctlError):

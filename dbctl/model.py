@@ -148,6 +148,10 @@ class Findings(Value, frozen=True, kw_only=True):
         return any(finding.severity == "error" for finding in self.findings)
 
 
+class Examined(Findings, frozen=True, kw_only=True):
+    """Answer of a check whose hints are commands: a person gets each on a line of its own, to be copied whole."""
+
+
 def now() -> datetime:
     """Return the present moment, aware, in UTC, in whole milliseconds (the finest that the apps store)."""
     moment = datetime.now(UTC)

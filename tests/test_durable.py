@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dbctl import durable
-from dbctl.errors import FileExistsAlreadyError, FileFailedError
+from dbctl.errors import FileExistsAlreadyError, FileFailedError, FileUnsyncedError
 
 ROOT = Path(__file__).parents[1]
 
@@ -80,3 +83,76 @@ def test_a_killed_writer_leaves_the_old_file_whole(tmp_path, text):
     )
     assert done.returncode == -signal.SIGKILL
     assert (tmp_path / "f").read_text() == "old"
+
+
+@pytest.fixture
+def without_links(monkeypatch):
+    """A disk without hard links, as FAT and some of other machines are."""
+
+    def link(*_words, **_more):
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", link)
+
+
+def test_a_disk_without_hard_links_gets_a_new_file_all_the_same(tmp_path, without_links):
+    with durable.written_whole(tmp_path / "f") as file:
+        file.write("new")
+    assert (tmp_path / "f").read_text() == "new"
+    assert (tmp_path / "f").stat().st_mode & 0o777 == 0o600
+    assert names(tmp_path) == ["f"]
+
+
+def test_without_hard_links_too_what_came_meanwhile_is_not_replaced(tmp_path, without_links):
+    with pytest.raises(FileExistsAlreadyError), durable.written_whole(tmp_path / "f") as file:
+        (tmp_path / "f").write_text("theirs")
+        file.write("mine")
+    assert (tmp_path / "f").read_text() == "theirs"
+    assert names(tmp_path) == ["f"]
+
+
+def test_without_hard_links_too_a_file_that_fails_leaves_nothing(tmp_path, without_links, monkeypatch):
+    def rename(*_words):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(FileFailedError), durable.written_whole(tmp_path / "f") as file:
+        file.write("new")
+    assert names(tmp_path) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_file_that_root_replaces_stays_whose_it_was(tmp_path):
+    (tmp_path / "f").write_text("old")
+    (tmp_path / "f").chmod(0o640)
+    os.chown(tmp_path / "f", 4711, 4712)
+    with durable.written_whole(tmp_path / "f", replace=True) as file:
+        file.write("new")
+    found = (tmp_path / "f").stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (4711, 4712, 0o640)
+
+
+def directories_fail_with(monkeypatch, number):
+    real = os.fsync
+
+    def fsync(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+
+
+def test_where_only_the_name_is_not_confirmed_nobody_is_told_that_nothing_was_changed(tmp_path, monkeypatch):
+    directories_fail_with(monkeypatch, errno.EIO)
+    with pytest.raises(FileUnsyncedError) as caught, durable.written_whole(tmp_path / "f") as file:
+        file.write("new")
+    assert "Nothing was changed" not in caught.value.hint
+    assert (tmp_path / "f").read_text() == "new"
+
+
+def test_a_disk_that_cannot_sync_directories_at_all_is_no_trouble(tmp_path, monkeypatch):
+    directories_fail_with(monkeypatch, errno.EINVAL)
+    with durable.written_whole(tmp_path / "f") as file:
+        file.write("new")
+    assert (tmp_path / "f").read_text() == "new"

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 import typer
+from msgspec import structs
 
+from dbctl import config
 from dbctl.cli._options import call
 from dbctl.cli._run import change, emit, read_logins
 from dbctl.config import Selection
@@ -29,6 +31,23 @@ def selection(ctx: typer.Context) -> Selection:
     """Return what the options said about which app is meant."""
     said = call(ctx)
     return Selection(config=said.config, app=said.app, profile=said.profile, urls=said.url)
+
+
+AllApps: TypeAlias = Annotated[bool, typer.Option("--all-apps", help="Every configured app.")]
+
+
+def selections(ctx: typer.Context, *, all_apps: bool) -> list[Selection]:
+    """Return the app that is meant, or every configured one.
+
+    Raises:
+        UsageError: every configured one is meant, and options describe one.
+    """
+    said = selection(ctx)
+    if not all_apps:
+        return [said]
+    if said.urls or said.profile:
+        raise UsageError(detail="--all-apps takes what is configured; --profile and --url describe one app")
+    return [structs.replace(said, app=name) for name in config.load(said).apps]
 
 
 @contextmanager

@@ -23,6 +23,8 @@ GROUPS = {
     "init": "Find an app's databases and write dbctl.toml.",
     "demo": "Build sample data to try dbctl on.",
     "apps": "Configured apps and what dbctl knows of them.",
+    "status": "How every database stands, in one line each.",
+    "doctor": "What to know before trusting a deployment.",
     "users": "Users of the app.",
     "roles": "Roles and their permissions.",
     "settings": "Settings of the app, and of one user.",
@@ -32,12 +34,13 @@ GROUPS = {
     "integrity": "Whether the databases are sound and agree.",
     "stats": "Figures: room, rows, activity, locks, reports.",
     "sessions": "Sessions of users, and rows that have had their day.",
+    "schedule": "What is to be done by itself.",
     "search": "Search the app's content.",
     "completions": "Completion of words for the shell.",
 }
 
 #: Those that are a command of their own and no group.
-COMMANDS = frozenset({"init", "demo", "search"})
+COMMANDS = frozenset({"init", "demo", "doctor", "search", "status"})
 
 
 class LazyGroup(TyperGroup):

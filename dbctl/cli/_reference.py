@@ -18,7 +18,7 @@ from dbctl.cli import completions
 from dbctl.cli._options import share
 from dbctl.cli.main import app
 from dbctl.errors import DbctlError, Exit, StoppedError
-from dbctl.model import Findings, Page, Plan, Planned
+from dbctl.model import Examined, Findings, Page, Plan, Planned
 from dbctl.render.envelope import schema as schema_name
 from dbctl.services import (
     backup_create,
@@ -28,12 +28,14 @@ from dbctl.services import (
     inventory,
     migration_new,
     migration_run,
+    rebuild,
     reports,
     restore,
     restore_preview,
     role_changes,
     roles,
     sample,
+    schedule,
     search,
     search_detail,
     sessions,
@@ -41,6 +43,7 @@ from dbctl.services import (
     setting_files,
     setup,
     stats,
+    status,
     user_changes,
     user_creation,
     user_deletion,
@@ -62,6 +65,8 @@ ANSWERS: Mapping[str, tuple[Any, ...]] = {
     "apps list": (Page[inventory.AppListed],),
     "apps show": (inventory.ProfileShown,),
     "apps check": (Findings,),
+    "status": (Page[status.DatabaseStatus],),
+    "doctor": (Examined,),
     "users list": (Page[User],),
     "users show": (users.UserShown, Page[users.UserShown]),
     "users create": (user_creation.UserCreated, Planned),
@@ -107,6 +112,7 @@ ANSWERS: Mapping[str, tuple[Any, ...]] = {
     "restore preview": (restore_preview.Preview,),
     "restore apply": (restore.Restored, Planned),
     "restore undo": (restore.Restored, Planned),
+    "migrate drift": (Findings,),
     "integrity check": (Findings,),
     "integrity cross": (Findings,),
     "stats overview": (Page[stats.DatabaseMeasured],),
@@ -118,7 +124,9 @@ ANSWERS: Mapping[str, tuple[Any, ...]] = {
     "stats run": (Page[dict[str, Any]], reports.Explained),
     "sessions list": (Page[sessions.Session],),
     "sessions revoke": (user_changes.UsersChanged, Planned),
+    "sessions rebuild-stats": (rebuild.StatisticsRebuilt, Planned),
     "sessions cleanup": (cleanup.Cleaned, Page[cleanup.Due], Planned),
+    "schedule cron": (Page[schedule.Job],),
     "search": (Page[dict[str, Any]], search.Counted, search.Explained, search_detail.Whole),
     "completions show": (completions.Script,),
     "completions install": (completions.Installed,),

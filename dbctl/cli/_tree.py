@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from textwrap import shorten
 from typing import TYPE_CHECKING
 
@@ -18,11 +18,15 @@ if TYPE_CHECKING:
     from typer._click import Command, Context, Parameter
 
 
-#: What the words of some arguments can be, as far as it does not depend on a configuration.
-KNOWN = {
+_PROFILES = [loader.load(name) for name in loader.names()]
+#: What some arguments and values of options can be, by the word that stands for them in the help, as far as it does not
+#: depend on a configuration.
+KNOWN: Mapping[str, Sequence[str]] = {
     "[PROFILE]": loader.names(),
     "PROFILE": loader.names(),
-    "WHAT": sorted({search.name for name in loader.names() for search in loader.load(name).search}),
+    "REPORT": sorted({report.name for profile in _PROFILES for report in profile.report}),
+    "RULE": sorted({rule.name for profile in _PROFILES for rule in profile.cleanup}),
+    "WHAT": sorted({search.name for profile in _PROFILES for search in profile.search}),
 }
 
 
@@ -88,7 +92,8 @@ def _brief(command: Command) -> str:
 def _slot(param: Parameter) -> Slot:
     option = isinstance(param, TyperOption)
     metavar, kind = str(getattr(param, "metavar", "") or ""), getattr(param.type, "name", "")
-    choices = KNOWN.get(param.human_readable_name, getattr(param.type, "choices", ()))
+    known = metavar if option else param.human_readable_name
+    choices = KNOWN.get(known, getattr(param.type, "choices", ()))
     return Slot(
         names=[*param.opts, *param.secondary_opts] if option else (),
         help=str(getattr(param, "help", "") or "").rstrip("."),

@@ -84,11 +84,11 @@ def verify(
 def prune(
     ctx: typer.Context,
     last: Annotated[int, _rule("last", "the N newest")] = 0,
-    hourly: Annotated[int, _rule("hourly", "the newest of each of the last N hours that have one")] = 0,
-    daily: Annotated[int, _rule("daily", "the same by days")] = 0,
-    weekly: Annotated[int, _rule("weekly", "the same by weeks")] = 0,
-    monthly: Annotated[int, _rule("monthly", "the same by months")] = 0,
-    yearly: Annotated[int, _rule("yearly", "the same by years")] = 0,
+    hourly: Annotated[int, _rule("hourly", "the newest of each of the last N hours")] = 0,
+    daily: Annotated[int, _rule("daily", "the newest of each of the last N days")] = 0,
+    weekly: Annotated[int, _rule("weekly", "the newest of each of the last N weeks")] = 0,
+    monthly: Annotated[int, _rule("monthly", "the newest of each of the last N months")] = 0,
+    yearly: Annotated[int, _rule("yearly", "the newest of each of the last N years")] = 0,
     within: Annotated[
         timedelta | None,
         typer.Option(
@@ -103,7 +103,8 @@ def prune(
 ) -> int:
     """Delete the backups that no rule keeps; without options, the configured rules (keep) count.
 
-    The newest backup of each database always stays. Backups that are damaged do not count, and stay too.
+    Hours, days and so on in which no backup was made are not counted. The newest backup of each database always stays.
+    Backups that are damaged do not count, and stay too.
     """
     keep = Keep(
         last=last,

@@ -8,18 +8,16 @@ from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
-from msgspec import structs
 
-from dbctl import config
-from dbctl.cli._app import opened, selection
+from dbctl.cli._app import AllApps, opened, selections
 from dbctl.cli._options import DryRun, call
 from dbctl.cli._run import change, emit, note, warn
-from dbctl.errors import Exit, UsageError
+from dbctl.errors import Exit
 from dbctl.model import Page
 from dbctl.render import out
 from dbctl.render.escape import escape
 from dbctl.render.look import Format, is_terminal
-from dbctl.services import apps, migrate, migration_check, migration_run
+from dbctl.services import apps, migrate, migration_check, migration_drift, migration_run
 from dbctl.services.apps import App
 from dbctl.services.migration_new import NewMigration
 from dbctl.services.migration_run import Pending
@@ -45,7 +43,7 @@ def status(
     check: Annotated[
         bool, typer.Option("--check", help="Exit 3 where migrations are pending, 4 where something is wrong.")
     ] = False,
-    all_apps: Annotated[bool, typer.Option("--all-apps", help="Of every configured app.")] = False,
+    all_apps: AllApps = False,
     migrations: Folder = None,
 ) -> int:
     """Show which migrations are applied and which are pending; creates nothing, and needs no right to write."""
@@ -108,15 +106,22 @@ def verify(ctx: typer.Context, migrations: Folder = None) -> int:
         return emit(ctx, findings, status=Exit.UNSOUND if findings.unsound else Exit.OK, target=found.name)
 
 
+@app.command()
+def drift(ctx: typer.Context, migrations: Folder = None) -> int:
+    """Compare the live schema with what the applied migrations make of an empty database; exit 4 on an error.
+
+    They run in memory, so nothing is written anywhere. What only slows down, or is there besides, is a warning or less.
+    """
+    with opened(ctx) as found:
+        findings = migration_drift.drift(found, call(ctx).db, migrations)
+        return emit(ctx, findings, status=Exit.UNSOUND if findings.unsound else Exit.OK, target=found.name)
+
+
 @contextmanager
 def _meant(ctx: typer.Context, *, all_apps: bool) -> Iterator[Sequence[App]]:
     """Give the app that is meant, or every configured one; what they open is closed at the end."""
-    chosen = selection(ctx)
-    if all_apps and (chosen.urls or chosen.profile):
-        raise UsageError(detail="--all-apps takes what is configured; --profile and --url describe one app")
-    names = list(config.load(chosen).apps) if all_apps else [chosen.app]
     with ExitStack() as stack:
-        each = [structs.replace(chosen, app=name) for name in names]
+        each = selections(ctx, all_apps=all_apps)
         yield [stack.enter_context(apps.opened(one, timeout=call(ctx).timeout)) for one in each]
 
 

@@ -13,6 +13,7 @@ from dbctl.cli._run import change, emit
 from dbctl.errors import Exit, UsageError
 from dbctl.services import sessions
 from dbctl.services.cleanup import CleanupWork
+from dbctl.services.rebuild import Rebuilding
 from dbctl.services.sessions import State
 
 app = typer.Typer(
@@ -65,7 +66,7 @@ def cleanup(
     ctx: typer.Context,
     rules: Annotated[
         list[str] | None,
-        typer.Option("--rule", metavar="NAME", help="Only this rule of the profile; repeatable."),
+        typer.Option("--rule", metavar="RULE", help="Only this rule of the profile; repeatable."),
     ] = None,
     older_than: Annotated[
         timedelta | None,
@@ -97,3 +98,17 @@ def cleanup(
         due = work.due()
         status = Exit.ACTION_NEEDED if any(one.matched for one in due.items) else Exit.OK
         return emit(ctx, due, status=status, target=work.target)
+
+
+@app.command("rebuild-stats")
+def rebuild_stats(
+    ctx: typer.Context,
+    user: Annotated[str, typer.Option("--user", metavar="LOGIN", help="Only those of this user.")] = "",
+    dry_run: DryRun = False,
+) -> int:
+    """Count the statistics of users anew from the sessions that have ended; asks first where a figure would fall.
+
+    In one transaction. First and last times that the app wrote stay; where a row is missing, they come from the sessions.
+    """
+    with opened(ctx) as found:
+        return carry_out(ctx, Rebuilding(found, login=user))

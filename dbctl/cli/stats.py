@@ -88,7 +88,7 @@ def reports_(ctx: typer.Context, limit: Limit = 50, offset: Offset = 0, sort: So
 @app.command()
 def run(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A report: most-played, games-per-tag, …")],
+    name: Annotated[str, typer.Argument(metavar="REPORT", help="A report: most-played, games-per-tag, …")],
     given: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the report; repeatable."),

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from enum import Enum
+from pathlib import Path
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from dbctl.engines.schema import Schema
@@ -186,6 +187,14 @@ class Readable(Protocol):
         """Return how many rows meet every condition."""
         ...
 
+    def has(self, table: str, where: Sequence[Where] = (), *, within: timedelta) -> bool | None:
+        """Return whether any row meets every condition; None where that is not clear in so long.
+
+        One condition alone, that a time lies before a moment, is answered through an index of its column; of times
+        that are text of digits it finds those from 2001 to 2033.
+        """
+        ...
+
     def tally(self, table: str, column: str, where: Sequence[Where] = ()) -> dict[object, int]:
         """Return how many rows hold each value of ``column``."""
         ...
@@ -276,7 +285,11 @@ class Explains(Protocol):
         ...
 
     def explain_query(self, sql: str, parameters: Mapping[str, object] = {}) -> Explanation:
-        """Return how ``query`` would be answered, as above."""
+        """Return how ``query`` would be answered, as above; a list is one parameter that holds a set, as for ``merge``.
+
+        Raises:
+            QueryFailedError: it would be refused, or read a name that is none as something else.
+        """
         ...
 
 
@@ -290,6 +303,13 @@ class Orphans(Value, frozen=True, kw_only=True):
     example: str | None  #: what finds one of them; None where a row has no name of its own
 
 
+class IndexDamage(Value, frozen=True, kw_only=True):
+    """An index that is not as its table is."""
+
+    index: str
+    twice: bool  #: it holds twice what may be there once, so that it cannot be made anew from its table
+
+
 @runtime_checkable
 class Checks(Protocol):
     """Capability.CHECK."""
@@ -301,6 +321,10 @@ class Checks(Protocol):
             quick: whether to leave out what takes long: above all, whether indexes and tables agree.
             table: the one that is looked at.
         """
+        ...
+
+    def index_damage(self, line: str) -> IndexDamage | None:
+        """Return what a line of ``damage`` tells of an index; None where it is about more than an index."""
         ...
 
     def orphans(self, table: str = "") -> Sequence[Orphans]:
@@ -330,7 +354,9 @@ class Storage(Value, frozen=True, kw_only=True):
     page_count: int | None = None
     freelist_pages: int | None = None  #: pages that hold nothing
     wal_bytes: int | None = None  #: changes that stand beside the file, or their room
+    wal_pages: int | None = None  #: of these, how many pages are not in the file itself yet
     journal_mode: str | None = None
+    shares_memory: bool = False  #: its users share memory, which only those on one machine can
 
 
 class Measured(Value, frozen=True, kw_only=True):
@@ -375,6 +401,17 @@ class Holder(Value, frozen=True, kw_only=True):
     command: str
     owner: str
     mode: Literal["write", "read", "open"]  #: the lock that it holds now; open: none
+
+
+class Housing(Value, frozen=True, kw_only=True):
+    """The files in which a database is kept, told without opening it."""
+
+    file: Path  #: the database itself, links followed; it may be missing
+    beside: Sequence[Path]  #: further ones that belong to it and are there
+    waiting_bytes: int  #: changes that stand beside the file, or their room
+    left: bool  #: changes stand there, and no process is seen that has the database open
+    settle: Sequence[str]  #: the command that brings what stands beside into the file
+    shrink: Sequence[str]  #: the command that gives back the room of pages that hold nothing
 
 
 class Script(Value, frozen=True, kw_only=True):

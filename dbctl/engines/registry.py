@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
-from dbctl.engines.base import Holder, Readable, Script, Writable
+from dbctl.engines.base import Holder, Housing, Readable, Script, Writable
 from dbctl.engines.dumps import Loaded, Progress, Proof, silent
 from dbctl.errors import DatabaseMissingError, DriverMissingError, NotSupportedError, RoomMissingError
 from dbctl.url import Url
@@ -16,8 +16,14 @@ from dbctl.url import Url
 DRIVERS = {"postgresql": ("postgresql", "psycopg[binary]")}
 
 
-def open_for_reading(url: Url, target: str, *, timeout: float) -> Readable:
+def open_for_reading(url: Url, target: str, *, timeout: float, traceless: bool = False) -> Readable:
     """Open the database at ``url`` so that nothing can be written through what is returned.
+
+    Args:
+        url: where it is.
+        target: ``app/database``, for messages.
+        timeout: how long to wait for a lock, in seconds.
+        traceless: whether it is rather left unread than a file touched or left beside it.
 
     Raises:
         DriverMissingError: the driver of its engine is not installed.
@@ -28,7 +34,7 @@ def open_for_reading(url: Url, target: str, *, timeout: float) -> Readable:
         return PostgreSQLReader(url, target, timeout=timeout)
     from dbctl.engines.sqlite import SQLiteReader  # noqa: PLC0415 - a driver loads when it is used
 
-    return SQLiteReader(_file(url, target), target, timeout=timeout)
+    return SQLiteReader(_file(url, target), target, timeout=timeout, traceless=traceless)
 
 
 def open_for_writing(
@@ -56,6 +62,35 @@ def open_for_writing(
     if create is not None and not os.path.isdir(path.parent):  # noqa: PTH112 - pathlib's raises where it may not look
         raise DatabaseMissingError(target=target, path=path.parent)
     return SQLiteWriter(path, target, timeout=timeout, pragmas=pragmas, create=create)
+
+
+def housing(url: Url) -> Housing | None:
+    """Return the files of the database at ``url``; None where its engine keeps none that could be seen from here.
+
+    None of them is opened.
+    """
+    if not url.is_file:
+        return None
+    from dbctl.engines.sqlite import housing  # noqa: PLC0415 - as above
+
+    return housing.of(Path(url.path))
+
+
+def open_scratch(url: Url, target: str) -> Writable:
+    """Open an empty database of the kind that is at ``url``, which nobody else sees and which ends when it is closed.
+
+    Args:
+        url: the other one; nothing of it is looked at.
+        target: its name, for messages.
+    """
+    if url.engine == "postgresql":
+        with _driver(url, target):
+            from dbctl.engines.postgresql.scratch import PostgreSQLScratch  # noqa: PLC0415 - as above
+        return PostgreSQLScratch(url, target)
+    from dbctl.engines.sqlite.scratch import SQLiteScratch  # noqa: PLC0415 - as above
+
+    _file(url, target)
+    return SQLiteScratch(target)
 
 
 def holders(url: Url, target: str) -> Sequence[Holder]:

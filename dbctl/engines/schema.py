@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Literal
 
@@ -16,6 +17,7 @@ class SchemaColumn(Value, frozen=True, kw_only=True):
 
     name: str
     type: str  #: as declared, upper case
+    storage: str  #: how the engine keeps values of that type: two types of one storage act alike
     nullable: bool
     default: str | None = None
     collation: str = ""  #: empty: the engine's own
@@ -75,6 +77,11 @@ class Schema(Value, frozen=True, kw_only=True):
 
     tables: Sequence[SchemaTable]
     codes: Sequence[SchemaCode]
+
+
+def bare(column: str) -> str:
+    """Return a column of an index, or of a primary key, without its collation and direction."""
+    return re.sub(r"(?: collate \w+)?(?: desc)?$", "", column)
 
 
 def fingerprint(schema: Schema) -> str:

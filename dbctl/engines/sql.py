@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from math import isnan
 
 from dbctl.engines.base import (
@@ -42,6 +42,17 @@ def ident(name: str) -> str:
 def like_literal(text: str) -> str:
     """Escape ``text`` for LIKE … ESCAPE '!', so that it stands for itself."""
     return text.replace("!", "!!").replace("%", "!%").replace("_", "!_")
+
+
+def columns_of(select: str) -> str:
+    """Return SQL that asks for all columns of ``select``, so that it can be nothing but one statement that reads."""
+    return f"select * from ({select.strip()}) q"  # noqa: S608 - the profile's own
+
+
+def counted_columns(select: str, number: int) -> str:
+    """Return the same, of a ``select`` that must have ``number`` columns."""
+    names = ", ".join(f"c{at}" for at in range(number))
+    return f"with the_statement ({names}) as ({select.strip()}) select * from the_statement"  # noqa: S608 - as above
 
 
 class Statement:
@@ -82,7 +93,15 @@ class SqlReader(ABC):
     def _fetch(self, sql: str, parameters: Mapping[str, object]) -> list[Row]:
         """Run one reading statement and return all its rows."""
 
+    @abstractmethod
+    def _briefly(self, sql: str, parameters: Mapping[str, object], within: timedelta) -> list[Row] | None:
+        """Do as ``_fetch``, but give up after a time and return None."""
+
     # Each takes the SQL of a value and the column that it comes from.
+
+    @abstractmethod
+    def _nearly_before(self, value: str, column: Column, moment: datetime, statement: Statement) -> str:
+        """Return SQL that an index of ``column`` answers, true for every row whose time lies before, and few others."""
 
     @abstractmethod
     def _milliseconds(self, value: str, column: Column) -> str:
@@ -154,6 +173,17 @@ class SqlReader(ABC):
         statement = Statement(table)
         sql = f"select count(*) from {self._table(table)} t0{self._where(statement, table, where, 't0')}"  # noqa: S608 - names are checked and quoted
         return int(str(self._fetch(sql, statement.parameters)[0][0]))
+
+    def has(self, table: str, where: Sequence[Where] = (), *, within: timedelta) -> bool | None:
+        statement = Statement(table)
+        condition = self._where(statement, table, where, "t0")
+        match where:
+            case [Condition(column=column, op="<" | "<=", value=datetime() as moment)]:
+                value, told = self._column(table, column, "t0"), self._described(table, column)
+                condition += f" and {self._nearly_before(value, told, moment, statement)}"
+        sql = f"select 1 from {self._table(table)} t0{condition} limit 1"  # noqa: S608 - names are checked and quoted
+        rows = self._briefly(sql, statement.parameters, within)
+        return None if rows is None else bool(rows)
 
     def tally(self, table: str, column: str, where: Sequence[Where] = ()) -> dict[object, int]:
         statement = Statement(table)

@@ -106,6 +106,11 @@ def _bcrypt(password: Secret, cost: int) -> str:
     return bcrypt.hashpw(raw, bcrypt.gensalt(cost)).decode()
 
 
+def _bcrypt_cost(stored: str) -> int:
+    found = BCRYPT.fullmatch(stored)
+    return int(found[1]) if found else 0
+
+
 def _bcrypt_fits(password: Secret, stored: str) -> bool:
     import bcrypt  # noqa: PLC0415 - as above
 
@@ -128,10 +133,13 @@ class Hash(NamedTuple):
     ]  #: what is stored for a password, at a cost; the cost's unit is the hash's own
     fits: Callable[[Secret, str], bool]  #: whether a password is the one behind what is stored
     recognises: Callable[[str], bool]  #: whether a text can be what is stored
+    cost: Callable[
+        [str], int
+    ]  #: what it costs to look whether a password fits what is stored, in the hash's own unit
 
 
 HASHES: Mapping[HashCodec, Hash] = {
-    "bcrypt": Hash(_bcrypt, _bcrypt_fits, lambda text: bool(BCRYPT.fullmatch(text))),
+    "bcrypt": Hash(_bcrypt, _bcrypt_fits, lambda text: bool(BCRYPT.fullmatch(text)), _bcrypt_cost),
 }
 
 #: Letters and digits that cannot be taken for each other.

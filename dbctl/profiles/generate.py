@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from dbctl import durable, toml
-from dbctl.profiles import cleanup_model, loader, model, search_model
+from dbctl.profiles import cleanup_model, loader, model, rebuild_model, search_model
 
 SCHEMA = Path(__file__).with_name("profile.schema.json")
 
@@ -27,9 +27,8 @@ SCHEMA = Path(__file__).with_name("profile.schema.json")
 def schema() -> str:
     """Return the JSON Schema of a profile; the ``#:`` comments of the model describe its keys."""
     made = msgspec.json.schema(model.Profile)
-    told = {
-        name: about for module in (model, search_model, cleanup_model) for name, about in _comments(module)
-    }
+    modules = (model, search_model, cleanup_model, rebuild_model)
+    told = {name: about for module in modules for name, about in _comments(module)}
     for kind, definition in made["$defs"].items():
         definition["description"] = " ".join(definition.get("description", "").split())
         for key, described in definition.get("properties", {}).items():

@@ -8,6 +8,7 @@ import msgspec
 
 from dbctl.profiles.cleanup_model import Cleanup
 from dbctl.profiles.codecs import BooleanCodec, HashCodec, KeyCodec, TimeCodec
+from dbctl.profiles.rebuild_model import Rebuild
 from dbctl.profiles.search_model import Search
 
 #: A column of the live schema. ``name?`` may be missing; of several the first that exists counts.
@@ -257,6 +258,16 @@ class Recount(Section, frozen=True, kw_only=True):
     hint: str = ""
 
 
+class KnownLogin(Section, frozen=True, kw_only=True):
+    """An account whose password everybody can know: the app, or its documentation, came with it."""
+
+    name: str  #: what a finding calls it
+    login: str
+    password: str
+    severity: Literal["info", "warning", "error"] = "error"  #: while the account is active
+    hint: str = ""  #: the remedy, where another password is none
+
+
 class ReportShape(Section, frozen=True, kw_only=True):
     """How a report is asked of one schema; the first whose tables and columns exist counts."""
 
@@ -299,6 +310,8 @@ class Profile(Section, frozen=True, kw_only=True):
     audit: Audit | None = None
     link: Sequence[CrossLink] = ()
     recount: Sequence[Recount] = ()
+    check: Sequence[KnownLogin] = ()
+    rebuild: Sequence[Rebuild] = ()
     report: Sequence[Report] = ()
     backup: Backup = Backup()
 
@@ -317,7 +330,8 @@ class Profile(Section, frozen=True, kw_only=True):
             "sessions": self.sessions,
             "cleanup": self.cleanup,
             "audit": self.audit,
-            "cross checks": [*self.link, *self.recount],
+            "statistics": self.rebuild,
+            "cross checks": [*self.link, *self.recount, *self.rebuild],
             "reports": self.report,
         }
         return [word for word, section in told.items() if section]

@@ -60,6 +60,11 @@ def rich(blocks: Sequence[Block], *, color: bool, stderr: bool = False) -> None:
         soft_wrap=False,
     )
     for block in (part for one in blocks for part in _fitted(one, console.width)):
+        if (
+            isinstance(block, Line) and block.unbroken
+        ):  # the terminal folds it, and gives it back in one piece
+            console.print(Text(_INDENT * block.depth + block.text), soft_wrap=True)
+            continue
         if isinstance(block, Line):
             console.print(Padding(Text(block.text), (0, 0, 0, 2 * block.depth)))
             continue

@@ -10,7 +10,7 @@ from typing import TypeAlias, TypeGuard
 import msgspec
 
 from dbctl.errors import UsageError
-from dbctl.model import Finding, Findings, Page, Plan, Planned, Value
+from dbctl.model import Examined, Finding, Findings, Page, Plan, Planned, Value
 from dbctl.render.escape import escape
 from dbctl.render.values import fields_of
 from dbctl.render.words import words
@@ -30,6 +30,7 @@ class Line(Value, frozen=True):
 
     text: str
     depth: int = 0
+    unbroken: bool = False  #: it is copied from a terminal as it is, however narrow that is
 
 
 Block: TypeAlias = Grid | Line
@@ -75,10 +76,10 @@ def blocks(result: object, columns: Sequence[str] = ()) -> list[Block]:
     """Take a result apart into what is drawn; empty where there is nothing to say."""
     if result is None:
         return []
-    if isinstance(result, Planned):
-        return _plan(result.plan)
-    if isinstance(result, Plan):
-        return _plan(result)
+    if isinstance(result, (Planned, Plan)):
+        return _plan(result.plan if isinstance(result, Planned) else result)
+    if isinstance(result, Examined) and not columns:
+        return [line for finding in result.findings for line in _remedied(finding)]
     if isinstance(result, (Page, Findings)) and (columns or not result.brief()):
         items = result.items if isinstance(result, Page) else result.findings
         rows = [fields_of(item) if columns else _brief(item) for item in items]
@@ -95,6 +96,15 @@ def blocks(result: object, columns: Sequence[str] = ()) -> list[Block]:
 def _brief(item: object) -> Mapping[str, object]:
     shown = item.brief() if isinstance(item, Value) else {}
     return shown if shown and isinstance(shown, Mapping) else fields_of(item)
+
+
+def _remedied(finding: Finding) -> list[Block]:
+    """Give what was found, and below it what helps, to be copied whole."""
+    told = [
+        Line(escape(f"{finding.severity}: {finding.target}: {finding.code}")),
+        Line(escape(finding.message), 1),
+    ]
+    return [*told, Line(escape(finding.hint), 2, unbroken=True)] if finding.hint else [*told]
 
 
 def _plan(plan: Plan) -> list[Block]:

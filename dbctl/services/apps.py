@@ -28,8 +28,17 @@ T = TypeVar("T")
 class App:
     """One configured app. Databases open when they are asked for, and close with it."""
 
-    def __init__(self, configured: config.App, profile: Profile, *, timeout: float, only: str = "") -> None:
+    def __init__(
+        self,
+        configured: config.App,
+        profile: Profile,
+        *,
+        timeout: float,
+        only: str = "",
+        traceless: bool = False,
+    ) -> None:
         self.configured, self.profile, self.timeout, self.only = configured, profile, timeout, only
+        self._traceless = traceless
         self.name, self.protected = configured.name, configured.protected
         self.used: list[str] = []  #: the databases that were opened, in the order of their first use
         self._readers: dict[str, Readable] = {}
@@ -104,9 +113,9 @@ class App:
     def _open_for_reading(self, name: str) -> Readable:
         url, target = self.url(name), self.target(name)
         try:
-            return registry.open_for_reading(url, target, timeout=self.timeout)
+            return registry.open_for_reading(url, target, timeout=self.timeout, traceless=self._traceless)
         except CutOffWriteError:
-            if self.database(name).mode == "read-only":
+            if self._traceless or self.database(name).mode == "read-only":
                 raise
         # What the profile lets dbctl write is rolled back by opening it so, as the app itself would; it changes no row.
         registry.open_for_writing(url, target, timeout=self.timeout, pragmas={}).close()
@@ -187,16 +196,20 @@ class App:
 
 
 @contextmanager
-def opened(selection: config.Selection, *, timeout: float, only: str = "") -> Iterator[App]:
+def opened(
+    selection: config.Selection, *, timeout: float, only: str = "", traceless: bool = False
+) -> Iterator[App]:
     """Find the app that is meant and close what was opened at the end.
 
     Args:
         selection: what the options said.
         timeout: how long to wait for a lock, in seconds.
         only: the one database that may be opened; a command that wants another is refused.
+        traceless: whether a database is rather left unread than a file touched or left beside it.
     """
     configured = config.find(selection)
-    app = App(configured, loader.load(configured.profile), timeout=timeout, only=only)
+    profile = loader.load(configured.profile)
+    app = App(configured, profile, timeout=timeout, only=only, traceless=traceless)
     if only:
         app.database(only)
     unknown = [name for name in configured.databases if name not in app.profile.databases]

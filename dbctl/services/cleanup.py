@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
@@ -18,6 +19,8 @@ from dbctl.services.live import Live, find_column, may_lack
 
 #: Keys that are read at a time; reading them keeps no writer out.
 CHUNK = 50_000
+#: Who cleans up every day leaves nothing that has been due for longer.
+GRACE = timedelta(days=1)
 
 
 class RuleCleaned(Value, frozen=True, kw_only=True):
@@ -50,6 +53,13 @@ class Due(Value, frozen=True, kw_only=True):
     rule: str
     matched: int
     older_than: timedelta
+
+
+class Late(Value, frozen=True, kw_only=True):
+    """Rules that have been due for longer than ``GRACE``."""
+
+    rules: Sequence[str]
+    unclear: Sequence[str]  #: rules of which that would have taken long to tell
 
 
 class CleanupWork:
@@ -88,13 +98,29 @@ class CleanupWork:
             _check_age(rule, self._age(rule))
         self.target = ", ".join(dict.fromkeys(app.target(_database(app, rule)) for rule in self._rules))
 
-    def due(self) -> Page[Due]:
-        """Return how many rows each rule would take now; reads only."""
+    def due(self, *, since: timedelta = timedelta(0)) -> Page[Due]:
+        """Return how many rows each rule would take now, and would have taken ``since`` so long; reads only."""
         items = [
             Due(rule=rule.name, matched=db.count(live.name, where), older_than=self._age(rule))
-            for rule, db, live, where in self._readable()
+            for rule, db, live, where in self._readable(since)
         ]
         return Page(items=items, total=len(items), names=Due.__struct_fields__)
+
+    def late(self, database: str, *, within: timedelta) -> Late:
+        """Return which rules on one database have been due for longer than ``GRACE``, as far as that is told in time.
+
+        One row is enough, and an index leads to it: rows are not counted.
+        """
+        rules, unclear = list[str](), list[str]()
+        end = time.monotonic() + within.total_seconds()
+        for rule, db, live, where in self._readable(GRACE, database):
+            left = timedelta(seconds=max(0.0, end - time.monotonic()))
+            found = db.has(live.name, where, within=left)
+            if found is None:
+                unclear.append(rule.name)
+            elif found:
+                rules.append(rule.name)
+        return Late(rules=rules, unclear=unclear)
 
     def plan(self) -> Plan:
         """Return what would be done now; reads only."""
@@ -130,12 +156,16 @@ class CleanupWork:
             runs.append(_Run(self._opened, rule, db, live, self._age(rule), at_once=self._at_once))
             return runs[-1].result()
 
-    def _readable(self) -> Iterator[tuple[Cleanup, Readable, Live, Sequence[Where]]]:
+    def _readable(
+        self, since: timedelta = timedelta(0), database: str = ""
+    ) -> Iterator[tuple[Cleanup, Readable, Live, Sequence[Where]]]:
         for rule in self._rules:
+            if database not in ("", _database(self._opened, rule)):
+                continue
             db = self._opened.reader(_database(self._opened, rule))
             live = self._live(rule, db)
             if live:
-                yield rule, db, live, _due(rule, live, self._age(rule))
+                yield rule, db, live, _due(rule, live, self._age(rule) + since)
 
     def _live(self, rule: Cleanup, db: Readable) -> Live | None:
         """Return the table of a rule; None where it may be missing and is, unless the rule was asked for by name."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from dbctl.engines.base import Capability, Checks, Orphans, Readable
 from dbctl.errors import DatabaseUnsetError, DbctlError, Exit, QueryFailedError, SchemaLacksError
@@ -10,6 +10,8 @@ from dbctl.model import Finding, Findings, Severity, Value, counted
 from dbctl.services.apps import App
 
 DAMAGED = "Stop the app, keep a copy of every file as it is, and restore a backup."
+ANEW = "Its table is whole, so nothing is lost. Keep a copy, then let the database make the index anew (REINDEX)."
+TWICE = "Two rows hold what may be there only once. Keep a copy and settle which of them stays; only then can the index be made anew (REINDEX)."
 LOST = "After a crash the last one may be half written. Else keep a copy of file and -wal before the app starts again."
 LOOSE = "Delete these rows, or bring back what they point to."
 
@@ -65,14 +67,32 @@ def _findings(app: App, name: str, live: Readable, *, quick: bool, table: str) -
         message = "its engine does not tell whether it is sound"
         yield Finding(target=target, severity="info", code="not-checked", message=message)
         return
-    for line in live.damage(quick=quick, table=table):
-        yield Finding(target=target, severity="error", code="corrupt", message=line, hint=DAMAGED)
+    yield from _damage(target, live, live.damage(quick=quick, table=table))
     if not (quick or table) and (lost := live.lost_commits()):
         yield Finding(target=target, severity="warning", code="commits-lost", message=_lost(lost), hint=LOST)
     yield from _loose(app, name, live, table)
     indexes = [one for one in live.text_indexes() if not quick and table in ("", one)]
     if indexes:
         yield from _text_indexes(app, name, indexes)
+
+
+def _damage(target: str, live: Checks, lines: Sequence[str]) -> Iterator[Finding]:
+    """Tell damage as it is, and what is wrong with an index once, however many of its rows are."""
+    indexes: dict[str, list[str]] = {}
+    twice: set[str] = set()
+    for line in lines:
+        about = live.index_damage(line)
+        if about is None:
+            yield Finding(target=target, severity="error", code="corrupt", message=line, hint=DAMAGED)
+            continue
+        indexes.setdefault(about.index, []).append(line)
+        twice |= {about.index} if about.twice else set()
+    more = sum(map(len, indexes.values())) < len(lines)
+    for name, told in indexes.items():
+        rest = f", and {len(told) - 1} more such" if len(told) > 1 else ""
+        message = f"index {name} does not agree with its table ({told[0]}{rest})"
+        hint = DAMAGED if more else TWICE if name in twice else ANEW
+        yield Finding(target=target, severity="error", code="index", message=message, hint=hint)
 
 
 def _lost(number: int) -> str:

@@ -9,8 +9,11 @@ from dbctl.engines.sql import ident, is_storable
 from dbctl.errors import DatabaseUnsetError, DbctlError
 from dbctl.model import Finding, Findings, counted
 from dbctl.profiles.model import CrossLink, Recount
+from dbctl.profiles.rebuild_model import Rebuild
 from dbctl.services.apps import App
 from dbctl.services.integrity import Checked, failure, status_of
+from dbctl.services.rebuild import figures_of
+from dbctl.services.user_table import database_of
 
 #: Values that are looked up at a time; memory does not grow with the tables.
 BATCH = 5_000
@@ -23,17 +26,21 @@ def cross(app: App) -> Checked:
     Raises:
         AbilityMissingError: the profile tells of neither.
     """
-    wanted: list[CrossLink | Recount] = [*app.profile.link, *app.profile.recount]
+    wanted: list[CrossLink | Recount | Rebuild] = [
+        *app.profile.link,
+        *app.profile.recount,
+        *app.profile.rebuild,
+    ]
     app.ability(wanted, "cross checks")
     findings, failures = list[Finding](), list[DbctlError]()
     checked = 0
     for told in wanted:
-        name = told.database or app.main()
+        name = database_of(app) if isinstance(told, Rebuild) else told.database or app.main()
         databases = {name, told.to} if isinstance(told, CrossLink) else {name}
         if app.only and databases != {app.only}:
             continue
         try:
-            found = _link(app, name, told) if isinstance(told, CrossLink) else _recount(app, name, told)
+            found = _found(app, name, told)
         except DatabaseUnsetError as error:
             message = f"{told.name}: {error}"
             findings.append(
@@ -51,7 +58,7 @@ def cross(app: App) -> Checked:
             findings.append(failure(str(error.facts.get("target", app.target(name))), error))
             continue
         if found is not None:
-            checked += 1
+            checked += len(told.figures) if isinstance(told, Rebuild) else 1
             findings += found
     # A database that cannot be read is told once, however much was to be looked for in it.
     findings = list(dict.fromkeys(findings))
@@ -60,8 +67,28 @@ def cross(app: App) -> Checked:
     )
 
 
-def _link(app: App, name: str, told: CrossLink) -> list[Finding] | None:
+def _found(app: App, name: str, told: CrossLink | Recount | Rebuild) -> list[Finding] | None:
     """Return what is found; None where the deployment has nothing to look at."""
+    if isinstance(told, CrossLink):
+        return _link(app, name, told)
+    if isinstance(told, Recount):
+        return _recount(app, name, told)
+    figures = figures_of(app, app.reader(name), told)
+    if figures is None:
+        return None
+    each = [
+        Recount(
+            name=f"{told.name}, {figure}",
+            sql=figures.disagreeing(figure),
+            severity=told.severity,
+            hint=told.hint,
+        )
+        for figure in told.figures
+    ]
+    return [finding for one in each for finding in _recount(app, name, one) or ()]
+
+
+def _link(app: App, name: str, told: CrossLink) -> list[Finding] | None:
     here = app.reader(name)
     if told.optional and told.table not in here.tables():
         return None

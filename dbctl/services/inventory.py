@@ -18,7 +18,7 @@ from dbctl.errors import (
 from dbctl.model import Finding, Findings, Page, Row, Severity, Value
 from dbctl.profiles import loader
 from dbctl.profiles.model import Profile
-from dbctl.services import profile_check
+from dbctl.services import profile_check, profile_sql
 from dbctl.services.apps import App
 from dbctl.services.profile_check import Complaint
 
@@ -148,6 +148,21 @@ def check_live(app: App) -> Findings:
                 "warning",
                 profile_check.unreachable(app.profile, database, live),
                 "Say with `missing` why a deployment may not have it.",
+            ),
+            "sql-fails": (
+                "error",
+                profile_sql.failing(app, database, live),
+                "The statement was only prepared; nothing was run.",
+            ),
+            "key-not-unique": (
+                "error",
+                profile_sql.unkeyed(app, database, live),
+                "Without one, rows that are there already cannot be told from new ones.",
+            ),
+            "report-idle": (
+                "warning",
+                profile_sql.idle(app, database, live),
+                "A deployment without these cannot run it.",
             ),
         }
         for code, (severity, complaints, hint) in checks.items():

@@ -15,15 +15,26 @@ def guard(users: UserTable, leaving: Iterable[User]) -> None:
     Raises:
         LastAdminError: the users who are ``leaving`` the role, or the app, are the last.
     """
-    known = [name for name in users.roles().values() if is_admin(users, name)]
-    if not known:
-        return
-    admins = users.read([Condition(users.role_column(), "=", users.role_key(known[0]))])
-    # As the app's users are read and shown, also where a row holds 2, or nothing, for active.
-    active = {user.id for user in admins if user.active or "active" not in users.fields}
+    active = {user.id for user in admins(users) if may_sign_in(users, user)}
     gone = {user.id: user.login for user in leaving if user.id in active}
     if active and active == set(gone):
-        raise LastAdminError(target=users.db.target, role=known[0], logins=", ".join(gone.values()))
+        raise LastAdminError(target=users.db.target, role=admin_role(users), logins=", ".join(gone.values()))
+
+
+def admins(users: UserTable) -> list[User]:
+    """Return the holders of the role of which an active one must remain; none where the app has no such role."""
+    role = admin_role(users)
+    return users.read([Condition(users.role_column(), "=", users.role_key(role))]) if role else []
+
+
+def admin_role(users: UserTable) -> str:
+    """Return the role of which an active holder must remain, as the app spells it; empty where it has none."""
+    return next((name for name in users.roles().values() if is_admin(users, name)), "")
+
+
+def may_sign_in(users: UserTable, user: User) -> bool:
+    """Whether a user is active: as users are read and shown, also where a row holds 2, or nothing, for it."""
+    return bool(user.active) or "active" not in users.fields
 
 
 def is_admin(users: UserTable, role: str | None) -> bool:

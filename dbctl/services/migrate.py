@@ -142,7 +142,7 @@ def survey(apps: Sequence[App], asked: str = "", given: Path | None = None) -> S
         )
     alike = [word for word in ("app", "database") if len({getattr(row, word) for row in rows}) == 1]
     some = len(checks) > 1  # at least one could be looked at
-    overall = Exit.PARTIAL if failed and some else _gravest([error.exit_status for error in failed])
+    overall = Exit.PARTIAL if failed and some else gravest([error.exit_status for error in failed])
     return Survey(
         page=Page(
             items=rows,
@@ -153,12 +153,13 @@ def survey(apps: Sequence[App], asked: str = "", given: Path | None = None) -> S
         ),
         unrecorded=unrecorded,
         failed=failed,
-        check=overall or _gravest(checks),
+        check=overall or gravest(checks),
         status=overall,
     )
 
 
-def _gravest(statuses: Sequence[Exit]) -> Exit:
+def gravest(statuses: Sequence[Exit]) -> Exit:
+    """Return the one that stands for all of several targets."""
     return next((status for status in GRAVITY if status in statuses), Exit.OK)
 
 

@@ -65,6 +65,10 @@ class Standing(Value, frozen=True, kw_only=True):
         """Return the names of those in a state, in order."""
         return [one.name for one in self.migrations if one.state == state]
 
+    def recorded_checksum(self, name: str) -> str:
+        """Return the checksum that the ledger holds of a migration that was applied; empty where it holds none."""
+        return next((one.checksum or "" for one in self.migrations if one.name == name), "").lower()
+
     @property
     def unsound(self) -> bool:
         """Whether ``up`` would refuse: a migration is in a wrong state, or nothing tells what was applied."""

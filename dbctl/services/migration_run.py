@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from dbctl.errors import (
     MigrationsUnsoundError,
     NotSupportedError,
     QueryFailedError,
+    ReplayFailedError,
     SchemaLacksError,
     ValueInvalidError,
 )
@@ -193,15 +194,47 @@ def apply_all(
     return done
 
 
+def replay(track: Track, files: Sequence[MigrationFile], db: Writable) -> Iterator[MigrationFile]:
+    """Run migrations, applied elsewhere, in an empty database, and yield each as soon as it has been run.
+
+    Raises:
+        MigrationInvalidError: a file cannot be run.
+        ReplayFailedError: it does not work there.
+    """
+    if Capability.MIGRATE not in db.capabilities or not isinstance(db, Migrates):
+        raise NotSupportedError(what="running migrations", by=db.target, instead="Nothing was changed.")
+    ledger = _made(track, db)
+    for file in files:
+        statements = file.statements(db.split)
+        try:
+            _run(db, ledger, file, statements, before=[], rest=[])
+        except MigrationFailedError as error:
+            told = {name: error.facts[name] for name in ("target", "name", "place", "reason")}
+            raise ReplayFailedError(**told) from error
+        yield file
+
+
+def refuse_strangers(track: Track, found: Standing) -> None:
+    """Refuse a database and a folder of which nothing tells that they belong together.
+
+    Raises:
+        MigrationsUnsoundError: the ledger names migrations that the folder does not have.
+        LedgerMissingError: there are tables and no ledger.
+    """
+    if missing := found.named("missing-file"):
+        shipped = "" if track.folder.own else " (shipped with dbctl, for another shape of this app)"
+        folder = f"{track.folder.path}{shipped}"
+        raise MigrationsUnsoundError(target=track.target, folder=folder, names=_names(missing))
+    if not (found.recorded or found.empty):
+        raise LedgerMissingError(target=track.target, table=track.told.ledger.table)
+
+
 def _chosen(track: Track, found: Standing, to: str) -> list[MigrationFile]:
     """Return the pending migrations up to ``to``, or refuse what ``apply_all`` refuses."""
     folder, files = track.folder, track.folder.files
-    if missing := found.named("missing-file"):
-        raise MigrationsUnsoundError(target=track.target, folder=folder.path, names=_names(missing))
+    refuse_strangers(track, found)
     if changed := found.named("changed"):
         raise MigrationChangedError(target=track.target, names=_names(changed))
-    if not (found.recorded or found.empty):
-        raise LedgerMissingError(target=track.target, table=track.told.ledger.table)
     if late := found.named("out-of-order"):
         newest = [name for name in found.named("applied") if name in files][-1]
         raise MigrationsOutOfOrderError(target=track.target, names=_names(late), newest=newest)

@@ -8,9 +8,10 @@ from typing import TypeAlias
 from dbctl.engines.base import Readable
 from dbctl.errors import SchemaLacksError
 from dbctl.model import Value
-from dbctl.profiles import cleanup_model, search_model
+from dbctl.profiles import cleanup_model, rebuild_model, search_model
 from dbctl.profiles.cleanup_model import Cleanup, Moved
 from dbctl.profiles.model import Name, Profile, Roles, Sessions, Settings, Users
+from dbctl.profiles.rebuild_model import Rebuild
 from dbctl.profiles.search_model import Search
 from dbctl.services.live import find_column, may_lack
 from dbctl.services.search_terms import Compiler
@@ -50,11 +51,15 @@ def inconsistent(profile: Profile) -> Iterator[Complaint]:
         yield from _inconsistent_users_role(profile, profile.users)
     if profile.roles:
         yield from _inconsistent_roles(profile, profile.roles)
+    if profile.check and not (profile.users and profile.users.password):
+        yield ("check",), "there are no passwords ([users.password]) that could be known"
     yield from _inconsistent_parts(profile)
     yield from _inconsistent_cleanup(profile)
     yield from _twice("settings", "scope", [told.scope for told in profile.settings])
     yield from _twice("search", "name", [search.name for search in profile.search])
+    yield from _twice("rebuild", "name", [rebuild.name for rebuild in profile.rebuild])
     yield from _twice("report", "name", [report.name for report in profile.report])
+    yield from _twice("check", "name", [one.name for one in profile.check])
 
 
 def _inconsistent_cleanup(profile: Profile) -> Iterator[Complaint]:
@@ -67,6 +72,11 @@ def _inconsistent_cleanup(profile: Profile) -> Iterator[Complaint]:
         for place, reason in cleanup_model.mistakes(rule):
             yield ("cleanup", at, *place), reason
     yield from _twice("cleanup", "name", [rule.name for rule in profile.cleanup])
+    if profile.rebuild and profile.users is None:
+        yield ("rebuild", 0), "there are no [users] whose figures they could be"
+    for at, rebuild in enumerate(profile.rebuild):
+        for place, reason in rebuild_model.mistakes(rebuild):
+            yield ("rebuild", at, *place), reason
 
 
 def _inconsistent_parts(profile: Profile) -> Iterator[Complaint]:
@@ -244,6 +254,8 @@ def names(profile: Profile, main: str) -> Iterator[Named]:
         yield from _names_of_search(("search", at), search)
     for at, rule in enumerate(profile.cleanup):
         yield from _names_of_cleanup(("cleanup", at), rule, rule.database or main)
+    for at, rebuild in enumerate(profile.rebuild):
+        yield from _names_of_rebuild(("rebuild", at), rebuild, here)
     yield from _names_of_links(profile, main)
     if profile.audit:
         yield from _table(("audit",), main, profile.audit.table, {}, profile.audit.fields)
@@ -343,6 +355,13 @@ def _names_of_cleanup(key: Sequence[str | int], rule: Cleanup, here: str) -> Ite
         yield Named(key=(*place, "into"), database=here, table=then.into)
         yield from _columns((*place, "key"), here, then.into, then.key)
         yield from _columns((*place, "merge"), here, then.into, then.merge)
+
+
+def _names_of_rebuild(key: Sequence[str | int], told: Rebuild, here: str) -> Iterator[Named]:
+    table = told.table.removesuffix("?")
+    yield Named(key=(*key, "table"), database=here, table=table, spare=table != told.table)
+    for word in ("key", "figures", "further", "touched"):
+        yield from _columns((*key, word), here, table, getattr(told, word))
 
 
 def _table(

@@ -61,6 +61,11 @@ def named(app: App, name: str) -> Report:
     raise ReportMissingError(app=app.name, name=name, names=", ".join(one.name for one in known))
 
 
+def fitting(report: Report, db: Readable) -> ReportShape | None:
+    """Return the shape by which a database is asked; None where it has the tables and columns of none."""
+    return next((one for one in report.shape if _fits(one, db)), None)
+
+
 def run(app: App, name: str, given: Mapping[str, str], window: Window) -> Page[Row]:
     """Return one page of a report's rows."""
     report, db, sql, told = _asked(app, name, given, window)
@@ -106,7 +111,7 @@ def _asked(
         told[word] = _read(word, text, report.parameters[word])
     told |= {"limit": EVERY_ROW if window.limit is None else window.limit, "offset": window.offset}
     db = app.reader(report.database or app.main())
-    shape = next((one for one in report.shape if _fits(one, db)), None)
+    shape = fitting(report, db)
     if shape is None:
         what = " or ".join(", ".join(one.needs) for one in report.shape)
         raise SchemaLacksError(target=db.target, what=what, purpose=f"the report {name}")

@@ -25,6 +25,7 @@ class DatabaseMeasured(Value, frozen=True, kw_only=True):
     page_size: int
     freelist_pages: int | None
     wal_bytes: int | None
+    wal_pages: int | None  #: in the -wal and not in the file yet
     tables: int
     journal_mode: str | None
 

@@ -64,6 +64,9 @@ BASH = [
     (("--config", "a"), {"a file.toml"}),
     (("completions", "show", "--", "z"), {"zsh"}),
     (("--timeout", ""), set()),
+    (("stats", "run", "most"), {"most-played"}),
+    (("sessions", "cleanup", "--rule", "a"), {"abandoned-plays", "activity-logs"}),
+    (("search", ""), {"games"}),
 ]
 
 
@@ -98,6 +101,8 @@ FISH = [
     ("dbctl completions show bash -o js", {"json", "jsonl"}),
     ("dbctl --config a", {"a.toml"}),
     ("dbctl --app completions use", {"users"}),
+    ("dbctl stats run most", {"most-played"}),
+    ("dbctl sessions cleanup --rule a", {"abandoned-plays", "activity-logs"}),
 ]
 
 
@@ -135,6 +140,7 @@ ZSH = [
     ("dbctl completions show fish --output=cs\t", "--output=csv"),
     ("dbctl --config a\t", "--config a.toml"),
     ("dbctl --exc\t", "--excel-safe"),
+    ("dbctl stats run most\t", "dbctl stats run most-played"),
 ]
 
 

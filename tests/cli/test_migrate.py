@@ -183,6 +183,29 @@ def test_the_option_for_the_folder_beats_the_configured_one(folder, tmp_path):
     assert dbctl(folder, "plan", "--migrations", str(tmp_path / "none")).returncode == 5
 
 
+def test_drift_ends_with_4_on_an_error_only_and_changes_no_byte(folder):
+    dbctl(folder, "up")
+    before = files(folder)
+    assert asked(folder, "drift") == (0, {
+        "schema": "dbctl.migrate.drift/1", "ok": True, "exit_code": 0, "target": "fp", "warnings": [], "error": None,
+        "data": {"checked": 16, "findings": []},
+    })  # fmt: skip
+    assert files(folder) == before
+    query(folder, "create index by_body on notes (body)")
+    assert asked(folder, "drift")[0] == 0
+    query(folder, "alter table notes rename column body to text")
+    status, told = asked(folder, "drift")
+    assert (status, told["ok"], told["error"]) == (4, False, None)
+    assert [one["code"] for one in told["data"]["findings"]] == [
+        "column-missing",
+        "column-extra",
+        "index-extra",
+    ]
+    shown = dbctl(folder, "drift")
+    assert (shown.returncode, shown.stderr) == (4, "")
+    assert "notes.body is missing: no type; 002_notes makes it" in shown.stdout
+
+
 def test_all_apps_are_told_in_one_table(folder):
     with (folder / "dbctl.toml").open("a", encoding="utf-8") as file:
         file.write('[apps.gone]\nprofile = "flashpoint-web"\n[apps.gone.databases]\nuser = "gone.db"\n')

@@ -28,6 +28,10 @@ LINES = [
     "apps list",
     "apps show",
     "apps check",
+    "status",
+    "status --app fp",
+    "doctor",
+    "doctor --all-apps",
     "users list",
     "users show admin",
     "users show admin eve",
@@ -70,6 +74,7 @@ LINES = [
     "migrate up --migrations {migrations}",
     "migrate up --migrations {migrations} --dry-run",
     "migrate verify --migrations {migrations}",
+    "migrate drift --migrations {migrations}",
     "migrate new add-notes --migrations {migrations}",
     "integrity check",
     "integrity cross",
@@ -101,6 +106,10 @@ LINES = [
     "restore apply latest --yes",
     "restore apply latest --dry-run",
     "restore undo --yes",
+    "schedule cron",
+    "schedule cron --all-apps --user root",
+    "sessions rebuild-stats --yes",
+    "sessions rebuild-stats --user admin --dry-run",
     "search games puzzle",
     "search games --count",
     "search games puzzle --explain",
@@ -179,6 +188,17 @@ def test_an_answer_is_what_its_schema_promises(
     assert status == 0, told
     schema = {**SCHEMAS["answers"][told["schema"]], "$defs": SCHEMAS["$defs"]}
     Draft202012Validator(schema).validate(told)
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_an_answer_is_given_as_a_table_too(line: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = said(line, here)
+    capsys.readouterr()
+    status = main(words)
+    told = capsys.readouterr()
+    assert status == 0
+    assert not told.err or line.startswith("status")  # it says on standard error what is wrong
+    assert "\x1b" not in told.out
 
 
 @pytest.mark.parametrize("line", ["users show nobody", "users list --sort nonsense", "settings get no.such"])

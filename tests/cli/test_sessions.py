@@ -96,3 +96,20 @@ def test_a_rule_that_the_app_does_not_have_is_not_found(path, dbctl):
     status, told = dbctl("sessions", "cleanup", "--rule", "nonsense")
     assert (status, told["code"]) == (5, "rule-missing")
     assert "abandoned-plays" in told["hint"]
+
+
+def test_statistics_are_counted_anew_and_a_figure_that_falls_is_asked_for(path, dbctl, capsys):
+    # the sample's user has 7 sessions by the figures, and none that has ended
+    assert dbctl("sessions", "rebuild-stats", "--dry-run")[1]["plan"]["rows"] == {"user_stats": 1}
+    before = content(path)
+    status, told = dbctl("sessions", "rebuild-stats")
+    assert (status, told["code"]) == (6, "confirmation-missing")
+    assert content(path) == before
+    assert main(["sessions", "rebuild-stats", "--yes"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert rows(path, "select total_sessions, first_play_at from user_stats where user_id = 2") == [
+        (0, "2024-02-02T00:00:00.000Z")
+    ]
+    status, told = dbctl("sessions", "rebuild-stats", "--user", "ann")
+    assert (status, [one["lowered"] for one in told["tables"]]) == (0, [0, 0])
+    assert dbctl("sessions", "rebuild-stats", "--user", "nobody")[0] == 5

@@ -39,7 +39,7 @@ from dbctl.engines.base import (
     Writable,
 )
 from dbctl.engines.sql import ident
-from dbctl.errors import ConstraintError, DbctlError, SchemaLacksError, ValueInvalidError
+from dbctl.errors import ConstraintError, DbctlError, QueryFailedError, SchemaLacksError, ValueInvalidError
 from dbctl.interrupt import Interrupted
 
 #: Names that quoting in any other way than doubling ``"`` breaks, or that end up raw on a terminal.
@@ -249,6 +249,29 @@ class EngineContract:
     def test_times_compare_as_moments_whatever_form_a_row_stores(self, reader, op, expected):
         moment = datetime(2024, 1, 1, tzinfo=UTC)
         assert ids(reader.select("people", ["id"], [Condition("born", op, moment)])) == expected
+
+    @pytest.mark.parametrize(
+        ("where", "expected"),
+        [
+            ([], True),
+            ([Condition("name", "=", "Ann")], True),
+            ([Condition("name", "=", "ann")], False),
+            ([Condition("born", "<", datetime(2023, 1, 1, tzinfo=UTC))], False),
+            ([Condition("born", "<=", datetime(2023, 1, 1, tzinfo=UTC))], True),
+            ([Condition("born", "<", datetime(2023, 6, 1, tzinfo=UTC)), Condition("size", "=", 10)], False),
+        ],
+    )
+    def test_whether_any_row_meets_the_conditions_is_told(self, reader, where, expected):
+        assert reader.has("people", where, within=timedelta(minutes=1)) is expected
+
+    def test_what_is_not_clear_in_time_is_not_told(self, filled):
+        writer = filled.writer()
+        with writer.transaction():
+            writer.insert_many("empty_", ["needed"], ((f"row {n}",) for n in range(50_000)))
+        nothing = [Condition("needed", "=", "nothing")]
+        assert writer.has("empty_", nothing, within=timedelta(0)) is None
+        assert writer.has("empty_", nothing, within=timedelta(minutes=1)) is False
+        assert writer.count("empty_", nothing) == 0, "and what comes after it has all the time again"
 
     @given(
         st.lists(TEXTS, max_size=6), st.one_of(st.sampled_from(["%", "_", "!", "a_b", "'", '"', "\\"]), TEXTS)
@@ -602,6 +625,36 @@ class EngineContract:
         told = reader.explain_query("select count(*) from people where note > :text", {"text": "a"})
         assert (told.full_scans, list(told.parameters)) == (["people"], ["a"])
         assert reader.explain_query("select * from people where id = :id", {"id": 1}).full_scans == []
+        assert not reader.explain_query(
+            "select name from people where id in :some", {"some": [1, 2]}
+        ).full_scans
+
+    @pytest.mark.parametrize(
+        "sql",
+        [
+            'select "nosuch" from people',
+            "select nosuch from people",
+            'select name from people order by "nosuch"',
+            "select name from people where id = :nosuch",
+            "select name from",
+        ],
+    )
+    def test_a_query_that_would_fail_or_mean_something_else_is_not_explained(self, reader, sql):
+        if offers(reader, Capability.EXPLAIN, Explains):
+            with pytest.raises(QueryFailedError):
+                reader.explain_query(sql)
+
+    @pytest.mark.parametrize(
+        "sql",
+        [
+            'select "name" from "people" where "note" > \'x\' order by "name"',
+            'select p."name" as "one", count(*) "two" from people "p" group by p."name" order by "one", "two"',
+            'with "some" as (select id from people) select "some".id from "some"',
+        ],
+    )
+    def test_a_name_in_quotes_that_a_query_gives_itself_is_a_name(self, reader, sql):
+        if offers(reader, Capability.EXPLAIN, Explains):
+            reader.explain_query(sql)
 
     # Times moved on, and rows brought together ------------------------------------------------------------------
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from contextlib import closing
 
+import psycopg
 import pytest
 
+from dbctl.engines import registry
 from dbctl.engines.base import Condition
 from dbctl.engines.postgresql.script import split
 from dbctl.errors import ConstraintError, QueryFailedError, SchemaLacksError
@@ -238,16 +240,40 @@ def test_keys_that_point_to_nothing_are_found_with_an_example(postgresql):
     assert postgresql.reader().orphans("p") == []
 
 
-def test_indexes_and_rules_that_hold_nothing_together_are_found(postgresql):
+def test_an_index_that_was_left_half_built_is_found(postgresql):
     postgresql.execute("create table t (id integer)")
     postgresql.execute("insert into t values (1), (1)")
-    with pytest.raises(Exception, match="could not create unique index"):
-        postgresql.execute("create unique index concurrently i on t (id)")
-    postgresql.execute("alter table t add constraint positive check (id > 5) not valid")
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        postgresql.execute('create unique index concurrently "i of: x" on t (id)')
+    reader = postgresql.reader()
     for quick in (True, False):
-        assert postgresql.reader().damage(quick=quick) == [
-            "index i of t is invalid",
-            "constraint positive of t was never tried",
-        ]
+        (line,) = reader.damage(quick=quick)
+        assert line == "index i of: x of t is invalid"
+        assert reader.index_damage(line).index == "i of: x"
+    assert reader.index_damage("t: invalid page in block 0") is None
     with pytest.raises(SchemaLacksError):
-        postgresql.reader().damage(table="nosuch")
+        reader.damage(table="nosuch")
+
+
+# A place to try something in -----------------------------------------------------------------------------------------
+
+
+def test_what_is_tried_in_a_scratch_schema_is_seen_by_nobody_and_leaves_nothing(postgresql):
+    postgresql.execute("create table t (id integer)")
+    with closing(registry.open_scratch(postgresql.url, "app/user")) as scratch:
+        assert scratch.tables() == {}
+        with scratch.schema_transaction():
+            for sql in PARTS:
+                scratch.run_statement(sql)
+        with pytest.raises(ConstraintError), scratch.schema_transaction():
+            scratch.run_statement("insert into p values (1), (1)")
+        assert set(scratch.tables()) == {"p", "t", "v"}
+        assert postgresql.reader().query("select count(*) from pg_namespace where nspname like 'dbctl%'") == [
+            (0,)
+        ]
+        told = scratch.schema()
+    assert postgresql.rows("select count(*) from pg_namespace where nspname like 'dbctl%'") == [(0,)]
+    postgresql.execute("drop table t")
+    for sql in PARTS:
+        postgresql.execute(sql)
+    assert postgresql.reader().schema() == told

@@ -15,13 +15,25 @@ FILES = sorted(SOURCE.rglob("*.py"))
 #: this process holds on it. A line here says why what is opened is never one.
 OPENERS = {
     "__main__.py": "/dev/null, the standard streams and the help that is shipped",
-    "durable.py": "files it has just made, and directories",
-    "engines/locks.py": "lock files, and what the kernel tells under /proc",
+    "durable.py": "files it has just made, directories, and what else is handed to it: backups, and the files of a database that cannot be opened",
+    "engines/locks.py": "what the kernel tells under /proc",
+    "engines/sqlite/dump.py": "the copy that it makes (O_EXCL), before it is connected to",
+    "engines/sqlite/load.py": "a new file that has no name of a database yet (O_EXCL), before it is connected to",
     "engines/sqlite/reader.py": "the first bytes of a database that it reads without locks, so none can be lost",
     "engines/sqlite/wal.py": "-wal files, which carry no locks",
     "engines/sqlite/writer.py": "a database that it makes itself (O_EXCL), before it is connected to",
+    "lockfile.py": "lock files",
     "render/out.py": "/dev/null",
+    "stores/directory.py": "marks and manifests of backups",
 }
+#: Who connects to a database.
+CONNECTORS = {
+    "engines/postgresql/session.py": "every database on a server",
+    "engines/sqlite/connection.py": "the database of an app",
+    "engines/sqlite/dump.py": "the copy that a backup makes",
+    "engines/sqlite/load.py": "what a restore writes over, and the dump that it reads",
+}
+DRIVERS = ("sqlite", "psycopg")
 OPENING = {"open", "fdopen", "read_bytes", "read_text", "write_bytes", "write_text"}
 COPYING = {"copy", "copy2", "copyfile", "copyfileobj", "file_digest", "sendfile", "copy_file_range"}
 
@@ -42,21 +54,33 @@ def called(name: str) -> list[str]:
     ]
 
 
-def test_only_the_engine_connects_to_sqlite_and_in_one_place():
-    assert called("connect") == ["engines/sqlite/connection.py"]
+def test_only_the_engines_import_drivers_and_connect_and_in_few_places():
+    assert set(called("connect")) == set(CONNECTORS)
     importing = {
         str(file.relative_to(SOURCE))
         for file in FILES
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
-        if (isinstance(node, ast.Import) and any(one.name.startswith("sqlite") for one in node.names))
-        or (isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sqlite"))
+        if (isinstance(node, ast.Import) and any(one.name.startswith(DRIVERS) for one in node.names))
+        or (isinstance(node, ast.ImportFrom) and (node.module or "").startswith(DRIVERS))
     }
     assert all(name.startswith("engines/") for name in importing), importing
 
 
-@pytest.mark.parametrize("name", ["executescript", "backup", "enable_load_extension"])
-def test_nothing_that_commits_behind_our_back_or_never_gives_up_is_called(name):
+@pytest.mark.parametrize("name", ["executescript", "enable_load_extension"])
+def test_nothing_that_commits_behind_our_back_is_called(name):
     assert called(name) == []
+
+
+def test_sqlites_backup_is_called_only_with_a_callback_that_can_end_it():
+    """Without one, Python tries again for ever where somebody holds a lock."""
+    made = [
+        (str(file.relative_to(SOURCE)), {one.arg for one in node.keywords})
+        for file in FILES
+        for found, node in calls(ast.parse(file.read_text(encoding="utf-8")))
+        if found == "backup"
+    ]
+    assert {file for file, _ in made} == {"engines/sqlite/dump.py", "engines/sqlite/load.py"}
+    assert all({"pages", "progress"} <= words for _, words in made)
 
 
 def test_no_connection_is_a_context_manager():

@@ -9,9 +9,12 @@ import sys
 import threading
 import time
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dbctl.engines.base import Condition
 from dbctl.engines.sqlite import SQLiteReader, SQLiteWriter
@@ -419,3 +422,65 @@ def test_a_file_that_may_not_be_read_says_so(tmp_path):
     with forbidden(tmp_path):
         path.chmod(0o600)
         assert read_as_nobody(path).startswith("unreachable app/user cannot be opened")
+
+
+# Times, through an index ---------------------------------------------------------------------------------------------
+
+FORMS = [
+    lambda one: one.strftime("%Y-%m-%dT%H:%M:%S.000Z"),
+    lambda one: one.strftime("%Y-%m-%d %H:%M:%S"),
+    lambda one: (one + timedelta(hours=14)).strftime("%Y-%m-%dT%H:%M:%S+14:00"),
+    lambda one: (one - timedelta(hours=12)).strftime("%Y-%m-%d %H:%M:%S-12:00"),
+    lambda one: one.strftime("%Y-%m-%d"),
+    lambda one: one.timestamp(),
+    lambda one: int(one.timestamp()),
+    lambda one: int(one.timestamp() * 1000),
+    lambda one: str(int(one.timestamp())),
+    lambda one: str(int(one.timestamp() * 1000)),
+]
+UTC_TIMES = st.just(UTC)
+MOMENTS = st.datetimes(datetime(2001, 9, 10), datetime(2033, 5, 1), timezones=UTC_TIMES)  # noqa: DTZ001 - they get one
+NEAR = st.datetimes(datetime(2024, 5, 30), datetime(2024, 6, 3), timezones=UTC_TIMES)  # noqa: DTZ001 - as above
+STORED = st.builds(lambda form, one: form(one), st.sampled_from(FORMS), st.one_of(MOMENTS, NEAR))
+OLD = st.builds(
+    lambda form, one: form(one),
+    st.sampled_from(FORMS[:6]),
+    st.datetimes(datetime(1000, 1, 1), datetime(2300, 1, 1), timezones=UTC_TIMES),  # noqa: DTZ001 - as above
+)
+ODD = st.sampled_from(
+    [None, "", "soon", "9", "-1", -5, 0, 9e999, b"2024", "2004", "3", ":", "9999-12-31 00:00"]
+)
+
+
+@settings(deadline=None)  # each example makes a file, which takes as long as the disk likes
+@given(
+    st.lists(st.one_of(STORED, OLD, ODD), max_size=6),
+    NEAR,
+    st.sampled_from(["text", "integer", "datetime", ""]),
+)
+def test_a_time_looked_for_through_an_index_is_found_exactly_where_reading_every_row_finds_it(
+    tmp_path_factory, values, moment, declared
+):
+    path = tmp_path_factory.mktemp("times") / "app.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f"create table t (id integer primary key, at {declared})")
+        connection.execute("create index i on t (at)")
+        connection.executemany("insert into t (at) values (?)", ((value,) for value in values))
+    with closing(SQLiteReader(path, "app/user")) as reader:
+        for op in ("<", "<="):
+            where = [Condition("at", op, moment)]
+            assert reader.has("t", where, within=timedelta(minutes=1)) is (reader.count("t", where) > 0)
+
+
+def test_a_time_before_a_moment_is_looked_for_in_the_index_and_not_in_every_row(tmp_path):
+    path = tmp_path / "app.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("create table t (id integer primary key, at text)")
+        connection.execute("create index i on t (at)")
+        connection.executemany(
+            "insert into t (at) values (?)", (("2024-06-01T00:00:00.000Z",) for _ in range(50_000))
+        )
+    where = [Condition("at", "<", datetime(2024, 1, 1, tzinfo=UTC))]
+    with closing(SQLiteReader(path, "app/user")) as reader:
+        assert reader.has("t", where, within=timedelta(0)) is False
+        assert reader.has("t", [*where, Condition("id", ">", 0)], within=timedelta(0)) is None

@@ -244,6 +244,31 @@ def test_any_name_is_read_as_table_column_index_and_in_a_condition(tmp_path, nam
     assert list(table.indexes[0].columns) == [f"{name} collate NOCASE", "other desc"]
 
 
+@pytest.mark.parametrize(
+    ("columns", "names"),
+    [
+        ("a int, b text, primary key(a)) without rowid, strict (", ["a", "b"]),
+        ("\"a,\" text, 'b)' int, [c d] , `e``f` real", ["a,", "b)", "c d", "e`f"]),
+        ("a constraint x not null constraint y, b constraint z check (b) constraint q", ["a", "b"]),
+        ("a int, constraint p primary key (a) check (a > 0) unique (a)", ["a"]),
+        ("a int /* , ( */ -- )\n, b", ["a", "b"]),
+        ("a default(1+(2*3)), b default -1.5e-3, c default x'00', d default ') , ('", ["a", "b", "c", "d"]),
+        ("a text collate \"NOCASE\", b varchar ( 10 , 2 ) not null default ''", ["a", "b"]),
+        ("a, b as (a||'x') stored, c text generated always as (b) virtual not null", ["a", "b", "c"]),
+        ("a unique on conflict replace, b not null on conflict ignore, unique (a,b) on conflict fail", ["a", "b"]),
+        ('"check" check ("check" > 0), "primary" text, "foreign" int, "unique" unique', ["check", "primary", "foreign", "unique"]),
+        ("key text, desc text, of int, no int, temp int, row int, if int, end int, conflict int, generated int", ["key", "desc", "of", "no", "temp", "row", "if", "end", "conflict", "generated"]),
+        ("a text check (a = '(' or a = ')' or a = ','), foreign key ('a') references t", ["a"]),
+    ],
+)  # fmt: skip
+def test_whatever_sqlite_takes_for_a_table_is_taken_apart_column_by_column(tmp_path, columns, names):
+    body = columns.removesuffix(" (") if columns.endswith(" (") else f"{columns})"
+    path = made(tmp_path / "app.db", f"create table t ({body}")
+    with closing(SQLiteReader(path, "app/user")) as opened:
+        (table,) = opened.schema().tables
+    assert [one.name for one in table.columns] == names
+
+
 def test_tables_that_a_module_keeps_for_itself_are_none_of_it(tmp_path):
     path = made(
         tmp_path / "app.db", "create table docs_more (a)", "create virtual table docs using fts5(a, b)"

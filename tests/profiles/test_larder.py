@@ -23,6 +23,13 @@ from tests.shapes import flashpoint_web as shapes
 ROOT = Path(__file__).parents[2]
 PROFILE = Path(__file__).with_name("larder.toml")
 CLEAN = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"}
+SCRIPTS = {
+    "sqlite": ROOT / "tests/shapes/larder.sql",
+    "postgresql": ROOT / "tests/shapes/larder_postgresql.sql",
+}
+MADE_BY = {
+    engine: path.read_text(encoding="utf-8").partition("INSERT")[0] for engine, path in SCRIPTS.items()
+}
 PIP, ANA = (f"a1b7c0de-0000-4000-8000-00000000000{number}" for number in (1, 2))
 
 
@@ -30,6 +37,10 @@ class Shelf:
     """The database of Larder in a file."""
 
     engine = "sqlite"
+    made_by = MADE_BY["sqlite"]
+
+    def empty(self) -> None:
+        self.path.unlink()
 
     def __init__(self, place: Path) -> None:
         self.path = shapes.sixth_app_db(place / "larder.db")
@@ -45,11 +56,17 @@ class ServedShelf:
     """The database of Larder on a server."""
 
     engine = "postgresql"
+    made_by = MADE_BY["postgresql"]
+
+    def empty(self) -> None:
+        ((schema,),) = self.rows("select current_schema()")
+        self.rows(f"drop schema {schema} cascade")
+        self.rows(f"create schema {schema}")
 
     def __init__(self, url: Url) -> None:
         self.url = servers.text(url)
         self._connection = servers.connection(url)
-        script = (ROOT / "tests/shapes/larder_postgresql.sql").read_text(encoding="utf-8")
+        script = SCRIPTS["postgresql"].read_text(encoding="utf-8")
         self._connection.execute(script.replace(":password_hash", f"'{shapes.PASSWORD_HASH}'"))
 
     def rows(self, sql: str) -> list[tuple[object, ...]]:
@@ -124,6 +141,7 @@ def test_its_profile_and_its_database_agree(dbctl, pantry):
         "search",
         "cleanup",
         "audit",
+        "statistics",
         "cross checks",
         "reports",
     ]
@@ -328,7 +346,7 @@ def test_what_was_done_stands_in_its_own_record(dbctl, pantry):
 
 def test_its_figures_and_reports_are_told(dbctl, pantry):
     (told,) = dbctl("stats", "overview")["items"]
-    assert (told["target"], told["tables"]) == ("app/pantry", 7)
+    assert (told["target"], told["tables"]) == ("app/pantry", 8)
     if pantry.engine == "sqlite":
         assert (told["journal_mode"], told["bytes"]) == ("delete", pantry.path.stat().st_size)
     counted = {one["table"]: one["rows"] for one in dbctl("stats", "tables")["items"]}
@@ -382,3 +400,51 @@ def test_stale_logins_are_cleaned_up(dbctl, pantry):
         ("sessions.cleanup", "member_logins")
     ]
     assert dbctl("sessions", "cleanup", "--check")["items"][0]["matched"] == 0
+
+
+def test_its_statistics_are_counted_anew(dbctl, pantry):
+    pantry.rows(f"update tallies set dishes = 9 where cook = '{ANA}'")
+    pantry.rows(f"delete from tallies where cook = '{PIP}'")
+    assert dbctl("sessions", "rebuild-stats", "--user", "ana", status=6)["code"] == "confirmation-missing"
+    (done,) = dbctl("sessions", "rebuild-stats", "--yes")["tables"]
+    assert done == {"table": "tallies", "added": 1, "corrected": 0, "lowered": 1}
+    found = pantry.rows("select dishes, first_ms, counted_ms from tallies order by cook")
+    assert [(dishes, first, type(counted)) for dishes, first, counted in found] == [
+        (1, 1731000000000, int),
+        (2, 1600000000000, int),
+        (1, 1721000000000, type(None)),
+    ]
+    assert pantry.rows("select verb, subject from history where verb like 'sessions%'") == [
+        ("sessions.rebuild-stats", "statistics")
+    ]
+    (done,) = dbctl("sessions", "rebuild-stats")["tables"]
+    assert done == {"table": "tallies", "added": 0, "corrected": 0, "lowered": 0}
+
+
+def test_its_own_ledger_of_migrations_is_kept_and_its_schema_compared(dbctl, pantry, quick, tmp_path):
+    ledger = """
+[databases.pantry.migrations.ledger]
+table = "steps"
+name = "step"
+applied_at = "done_ms"
+create = "create table steps (step text not null primary key, done_ms bigint not null)"
+"""
+    quick.write_text(quick.read_text(encoding="utf-8") + ledger, encoding="utf-8")
+    folder = tmp_path / "steps"
+    folder.mkdir()
+    (folder / "001-kitchen.sql").write_text(pantry.made_by, encoding="utf-8")
+    (folder / "002-jars.sql").write_text("create table jars (jar integer primary key);", encoding="utf-8")
+    pantry.empty()
+    dbctl("migrate", "up", "--migrations", folder)
+    assert [(step, type(done)) for step, done in pantry.rows("select step, done_ms from steps")] == [
+        ("001-kitchen", int),
+        ("002-jars", int),
+    ]
+    assert dbctl("migrate", "drift", "--migrations", folder)["findings"] == []
+    pantry.rows('alter table "order" add column "a ""lid""" text')
+    pantry.rows("drop table jars")
+    found = dbctl("migrate", "drift", "--migrations", folder, status=4)["findings"]
+    assert [one["message"] for one in found] == [
+        "table jars is missing: jar; 002-jars makes it",
+        'order.a "lid" is there, and no migration makes it: TEXT',
+    ]

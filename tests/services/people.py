@@ -12,6 +12,8 @@ from pathlib import Path
 
 from dbctl.config import Selection
 from dbctl.services import apps
+from dbctl.services.backup_create import Creation
+from dbctl.services.backups import Repository
 from tests.shapes import flashpoint_web as shapes
 
 ROOT = Path(__file__).parents[2]
@@ -76,6 +78,31 @@ def settle(folder, shape, *, protected=False):
         encoding="utf-8",
     )
     return folder / "user.db"
+
+
+def settle_sound(folder, shape):
+    """Put a deployment into ``folder`` with which nothing is wrong: modes, migrations, a backup, nothing to clean up."""
+    path = settle(folder, shape)
+    file = "001_complete_schema" if shape == "deployed" else "001_user-schema"
+    (folder / "migrations").mkdir()
+    (folder / "migrations" / f"{file}.sql").write_text("select 1;\n")
+    if shape == "document":
+        run(
+            path,
+            "create table migrations (id integer primary key, name text, applied_at text)",
+            f"insert into migrations (name, applied_at) values ('{file}', '2026-01-01T00:00:00.000Z')",
+        )
+    run(path, "delete from refresh_tokens where expires_at < '2090' or revoked_at is not null")
+    run(path, "delete from activity_logs")
+    told = (folder / "dbctl.toml").read_text().replace(str(folder / "quick.toml"), "quick.toml")
+    told += '[apps.fp.migrations]\nuser = "migrations"\n[apps.fp.backup]\nrepository = "backups"\n'
+    (folder / "dbctl.toml").write_text(told)
+    folder.chmod(0o755)
+    path.chmod(0o600)
+    (folder / "dbctl.toml").chmod(0o600)
+    with opened(path) as app:
+        Creation(app, Repository(app), timeout=5).apply()
+    return path
 
 
 LARDER = """

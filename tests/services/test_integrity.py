@@ -122,6 +122,76 @@ def test_a_database_that_is_locked_was_not_looked_at(place, ask):
     assert codes(told) == [("fp/user", "error", "busy")]
 
 
+def with_an_old_page(path, index, change):
+    """Make ``change`` and put the page of ``index`` back as it was before: a write that the disk has lost."""
+    execute(path, "pragma journal_mode = delete")
+    with closing(sqlite3.connect(path)) as db:
+        (page,) = db.execute("select rootpage from sqlite_master where name = ?", [index]).fetchone()
+        (size,) = db.execute("pragma page_size").fetchone()
+    old = path.read_bytes()[(page - 1) * size : page * size]
+    change()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(old)
+
+
+def test_an_index_whose_page_was_lost_is_named_once_and_made_anew_as_the_hint_says(place, ask):
+    path = place / "user.db"
+    shapes.add_user(path, "eve")
+
+    def change():
+        for number in range(5):
+            shapes.add_user(path, f"later{number}")
+
+    with_an_old_page(path, "idx_users_email", change)
+    (told,) = ask("integrity", "check", status=4)["findings"]
+    assert (told["target"], told["severity"], told["code"]) == ("fp/user", "error", "index")
+    assert told["message"] == (
+        "index idx_users_email does not agree with its table (row 2 missing from index idx_users_email, and 5 more such)"
+    )
+    assert "REINDEX" in told["hint"]
+    assert ask("integrity", "check", "--table", "users", status=4)["findings"] == [told]
+    for words in (["--quick"], ["--quick", "--table", "users"], ["--table", "roles"], ["--db", "flashpoint"]):
+        assert ask("integrity", "check", *words)["findings"] == []
+    execute(path, "reindex idx_users_email")
+    assert ask("integrity", "check")["findings"] == []
+
+
+def test_every_broken_index_is_named_also_where_one_has_more_rows_than_sqlite_lists(place, ask):
+    path = place / "user.db"
+    tables = "".join(f"create table many{n} (a, b); create index by_{n} on many{n} (a);" for n in range(2))
+    execute(path, tables)
+
+    def fill():
+        rows = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 180) insert into {} select i, i from n;"
+        execute(path, rows.format("many0") + rows.format("many1"))
+
+    with_an_old_page(path, "by_1", lambda: with_an_old_page(path, "by_0", fill))
+    found = ask("integrity", "check", status=4)["findings"]
+    assert sorted(one["message"].split(" does")[0] for one in found) == ["index by_0", "index by_1"]
+    execute(path, "reindex")
+    assert ask("integrity", "check")["findings"] == []
+
+
+def test_what_may_be_there_once_and_is_there_twice_has_to_be_settled_before(place, ask):
+    path = place / "user.db"
+    execute(
+        path,
+        "create table cards (a, b); create index by_card on cards (a); insert into cards values ('x', 1), ('x', 2)",
+    )
+    execute(
+        path,
+        "pragma writable_schema = on; update sqlite_master set sql = 'create unique index by_card on cards (a)' where name = 'by_card'",
+    )
+    (told,) = ask("integrity", "check", status=4)["findings"]
+    assert (
+        told["message"] == "index by_card does not agree with its table (non-unique entry in index by_card)"
+    )
+    assert told["hint"].startswith("Two rows hold what may be there only once")
+    with pytest.raises(sqlite3.IntegrityError):
+        execute(path, "reindex by_card")
+
+
 def test_an_index_for_searching_text_is_looked_into_where_it_may_be_written(place, ask):
     for name in ("user.db", "flashpoint.sqlite"):
         execute(
@@ -232,20 +302,22 @@ def test_a_game_that_was_merged_into_another_is_not_lost(place, ask, game):
     [
         (
             "update user_game_stats set total_plays = 5",
-            ["plays of each user's games: 1 disagrees with a recount ({user}, {game}: 5 kept, 2 counted)"],
+            [
+                "statistics of each user's games, total_plays: 1 disagrees with a recount ({user}, {game}: 5 kept, 2 counted)"
+            ],
         ),
         (
             "update user_stats set total_playtime_seconds = null, total_sessions = 3",
             [
-                "sessions of each user: 1 disagrees with a recount ({user}: 3 kept, 2 counted)",
-                "seconds of each user: 1 disagrees with a recount ({user}: 0 kept, 90 counted)",
+                "statistics of each user, total_sessions: 1 disagrees with a recount ({user}: 3 kept, 2 counted)",
+                "statistics of each user, total_playtime_seconds: 1 disagrees with a recount ({user}: 0 kept, 90 counted)",
             ],
         ),
         (
             "delete from user_game_stats",
             [
-                "plays of each user's games: 1 disagrees with a recount ({user}, {game}: 0 kept, 2 counted)",
-                "games of each user: 1 disagrees with a recount ({user}: 1 kept, 0 counted)",
+                "statistics of each user's games, total_plays: 1 disagrees with a recount ({user}, {game}: 0 kept, 2 counted)",
+                "statistics of each user's games, total_playtime_seconds: 1 disagrees with a recount ({user}, {game}: 0 kept, 90 counted)",
             ],
         ),
         ("update user_game_stats set last_played_at = '1999', first_played_at = null", []),

@@ -178,6 +178,7 @@ def test_a_profile_is_shown_as_it_was_understood():
         "sessions",
         "cleanup",
         "audit",
+        "statistics",
         "cross checks",
         "reports",
     ]
@@ -186,3 +187,84 @@ def test_a_profile_is_shown_as_it_was_understood():
         ("flashpoint", "read-only", True),
     ]
     assert list(shown.searches) == ["games"]
+
+
+# The SQL of a profile ------------------------------------------------------------------------------------------------
+
+
+def sql_findings(folder, shape, old, new):
+    """Return what is found of the SQL in Flashpoint Web's profile after a replacement, and the line of ``new``."""
+    path = settle(folder, shape)
+    profile = folder / "quick.toml"
+    text = profile.read_text(encoding="utf-8")
+    assert text.count(old) == 1, text.count(old)
+    changed = text.replace(old, new)
+    profile.write_text(changed, encoding="utf-8")
+    with opened(path) as app:
+        found = inventory.check_live(app).findings
+    mine = [one for one in found if one.code in {"sql-fails", "key-not-unique", "report-idle", "mistake"}]
+    return [(one.severity, one.code, one.message) for one in mine], changed
+
+
+def line_of(text, part):
+    return text[: text.index(part)].count("\n") + 1
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    ("old", "new", "key", "reason"),
+    [
+        ("select game_id, max(game_title), sum(total_plays) as plays", "select game_id, max(title), sum(total_plays) as plays", "report[0].shape[0].sql", "no such column: title"),
+        ("select game_id, max(game_title), sum(total_plays) as plays,", "select sum(total_plays) as plays,", "report[0].shape[0].sql", "table the_statement has 3 values for 5 columns"),
+        ("from user_game_stats group by game_id order by plays desc, game_id\nlimit :limit", "from user_game_stats group by game_id order by plays desc, game_id\nlimit :most", "report[0].shape[0].sql", "You did not supply a value for binding"),
+        ("from user_game_stats group by game_id order by plays", "from user_game_stats group by game_id order bye plays", "report[0].shape[0].sql", 'near "bye": syntax error'),
+        ("where l.game_count <> coalesce(g.number, 0)", "where l.game_counts <> coalesce(g.number, 0)", "recount[0].sql", "no such column: l.game_counts"),
+        ("select l.id, l.game_count as kept", "delete from user_playlists; select l.id, l.game_count as kept", "recount[0].sql", 'near "delete": syntax error'),
+        ("select user_id, game_id, max(game_title), count(*), sum(duration_seconds), :now, :now\n", "select user_id, game_id, max(game_title), count(*), sum(duration_seconds), :now\n", "cleanup[0].then[0].select", "table the_statement has 6 values for 7 columns"),
+        ("from user_game_plays where id in :picked group by user_id, game_id", "from user_game_plays where id in :chosen group by user_id, game_id", "cleanup[0].then[0].select", 'near ":chosen": syntax error'),
+        ("       max(game_title), min(started_at), max(coalesce(ended_at, started_at))\nfrom", "       max(game_title), min(started_at)\nfrom", "rebuild[0].select", "table the_count has 6 values for 7 columns"),
+        ("select game_id, max(game_title), sum(total_plays) as plays", 'select "game_ids", max(game_title), sum(total_plays) as plays', "report[0].shape[0].sql", "there is no column game_ids; in double quotes SQLite would read it as a text"),
+    ],
+)  # fmt: skip
+def test_a_statement_that_the_live_database_would_refuse_is_told_with_its_place(
+    tmp_path, shape, old, new, key, reason
+):
+    found, text = sql_findings(tmp_path, shape, old, new)
+    # the line on which the statement begins, which is above the mistake
+    begins = text[: text.index(new)].rindex('= """')
+    line = text[:begins].count("\n") + 1
+    if key.startswith("recount") and shape == "document":
+        assert found == [], "it has no playlists"
+        return
+    ((severity, code, message),) = found
+    assert (severity, code) == ("error", "sql-fails")
+    assert message.startswith(reason)
+    assert message.endswith(f"(quick.toml, line {line}, {key})")
+
+
+def test_nothing_is_run_while_statements_are_tried(tmp_path):
+    path = settle(tmp_path, "deployed")
+    before = path.read_bytes()
+    with opened(path) as app:
+        inventory.check_live(app)
+    assert path.read_bytes() == before
+    assert [one.name for one in path.parent.iterdir() if one.name.startswith("user.db")] == ["user.db"]
+
+
+def test_a_key_that_no_unique_index_covers_and_a_report_that_fits_nowhere_are_told(tmp_path):
+    path = settle(tmp_path, "document")
+    run(path, "drop index idx_user_game_stats_user_id_game_id")
+    profile = tmp_path / "quick.toml"
+    text = profile.read_text(encoding="utf-8").replace(
+        'needs = ["user_game_plays", "users"]', 'needs = ["plays"]'
+    )
+    profile.write_text(text, encoding="utf-8")
+    with opened(path) as app:
+        found = inventory.check_live(app).findings
+    assert [(one.severity, one.code, one.message.partition(" (")[0]) for one in found] == [
+        ("error", "key-not-unique", "no unique index of user_game_stats covers user_id, game_id"),
+        ("error", "key-not-unique", "no unique index of user_game_stats covers user_id, game_id"),
+        ("warning", "report-idle", "no shape of the report recent-plays fits: plays"),
+    ]
+    line = line_of(text, 'key = ["user_id", "game_id"]')
+    assert f"line {line}, cleanup[0].then[0].key" in found[0].message

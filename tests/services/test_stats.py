@@ -96,7 +96,12 @@ def test_looking_at_figures_leaves_no_trace(place, ask):
 
 def test_the_room_of_each_database_is_what_the_file_takes(place, ask):
     user, games = ask("stats", "overview")["items"]
-    assert (user["target"], user["journal_mode"], user["wal_bytes"]) == ("fp/user", "wal", 0)
+    assert (user["target"], user["journal_mode"], user["wal_bytes"], user["wal_pages"]) == (
+        "fp/user",
+        "wal",
+        0,
+        0,
+    )
     assert games["target"] == "fp/flashpoint"
     for told, name in ((user, "user.db"), (games, "flashpoint.sqlite")):
         assert told["bytes"] == told["page_size"] * told["page_count"] == (place / name).stat().st_size
@@ -112,6 +117,7 @@ def test_what_waits_in_the_wal_is_told_and_stays_there(place, ask):
         before = (place / "user.db").read_bytes(), wal.read_bytes()
         told = ask("stats", "overview", "--db", "user")["items"][0]
         assert told["wal_bytes"] == wal.stat().st_size > 100_000
+        assert 24 < told["wal_pages"] <= told["wal_bytes"] // 4120
         assert told["freelist_pages"] > 10
         assert told["journal_mode"] == "wal"
         assert ((place / "user.db").read_bytes(), wal.read_bytes()) == before

@@ -41,6 +41,13 @@ CREATE TABLE "order" (
   "index" INTEGER NOT NULL
 );
 
+CREATE TABLE tallies (
+  cook TEXT NOT NULL PRIMARY KEY,
+  dishes INTEGER NOT NULL,
+  first_ms INTEGER,
+  counted_ms INTEGER
+);
+
 CREATE TABLE options (
   name TEXT NOT NULL PRIMARY KEY,
   val TEXT,
@@ -87,6 +94,11 @@ INSERT INTO recipe_labels VALUES
 INSERT INTO "order" VALUES
   (1, 'b2c8d1ef-0000-4000-8000-000000000002', 1),
   (2, 'b2c8d1ef-0000-4000-8000-000000000001', 2);
+
+INSERT INTO tallies VALUES
+  ('a1b7c0de-0000-4000-8000-000000000001', 1, 1731000000000, NULL),
+  ('a1b7c0de-0000-4000-8000-000000000002', 2, 1600000000000, NULL),
+  ('a1b7c0de-0000-4000-8000-000000000003', 1, 1721000000000, NULL);
 
 INSERT INTO options VALUES
   ('kitchen.title', 'The Larder', 'text', '{"type":"string","minLength":1,"maxLength":40}', 1, 1700000000000, NULL),

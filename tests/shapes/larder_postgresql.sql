@@ -43,6 +43,13 @@ CREATE TABLE "order" (
   "index" integer NOT NULL
 );
 
+CREATE TABLE tallies (
+  cook uuid PRIMARY KEY,
+  dishes integer NOT NULL,
+  first_ms bigint,
+  counted_ms bigint
+);
+
 CREATE TABLE options (
   name text NOT NULL PRIMARY KEY,
   val text,
@@ -89,6 +96,11 @@ INSERT INTO recipe_labels VALUES
 INSERT INTO "order" VALUES
   (1, 'b2c8d1ef-0000-4000-8000-000000000002', 1),
   (2, 'b2c8d1ef-0000-4000-8000-000000000001', 2);
+
+INSERT INTO tallies VALUES
+  ('a1b7c0de-0000-4000-8000-000000000001', 1, 1731000000000, NULL),
+  ('a1b7c0de-0000-4000-8000-000000000002', 2, 1600000000000, NULL),
+  ('a1b7c0de-0000-4000-8000-000000000003', 1, 1721000000000, NULL);
 
 INSERT INTO options VALUES
   ('kitchen.title', 'The Larder', 'text', '{"type":"string","minLength":1,"maxLength":40}', true, 1700000000000, NULL),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import cast
 
-from dbctl.engines.base import Orphans
+from dbctl.engines.base import IndexDamage, Orphans
 from dbctl.engines.postgresql.catalogue import HERE, SHOWN, THERE
 from dbctl.engines.postgresql.dialect import PostgreSQLDialect
 from dbctl.engines.sql import ident
@@ -20,11 +21,6 @@ INVALID = (
         "join pg_catalog.pg_index x on x.indrelid = c.oid join pg_catalog.pg_class i on i.oid = x.indexrelid"
     )
     + " and not (x.indisvalid and x.indisready) order by 2, 1"
-)
-UNTRIED = (
-    "select f.conname, c.relname "
-    + OF_TABLE.format("join pg_catalog.pg_constraint f on f.conrelid = c.oid")
-    + " and not f.convalidated and f.contype <> 'f' order by 2, 1"
 )
 TREES = (
     "select s.nspname, i.relname, x.indexrelid::int8 "
@@ -43,6 +39,7 @@ _KEYS = """join pg_catalog.pg_constraint f on f.conrelid = c.oid and f.contype =
 REFERENCES = (
     f"select c.relname, s.nspname, p.relname, {HERE}, {THERE} {OF_TABLE.format(_KEYS)} order by 1, 3, 4"
 )
+OF_INDEX = re.compile(r"index (?:(.+) of .+ is invalid$|(.+?): )", re.DOTALL)
 
 
 class PostgreSQLChecks(PostgreSQLDialect):
@@ -52,13 +49,15 @@ class PostgreSQLChecks(PostgreSQLDialect):
         tables = self._asked(table)
         given = {"tables": tables}
         found = [f"index {index} of {name} is invalid" for index, name in self._fetch(INVALID, given)]
-        found += [
-            f"constraint {rule} of {name} was never tried" for rule, name in self._fetch(UNTRIED, given)
-        ]
         if not quick:
             found += [line for name in tables for line in self._unreadable(name)]
             found += self._broken_trees(tables)
         return found
+
+    def index_damage(self, line: str) -> IndexDamage | None:
+        found = OF_INDEX.match(line)
+        # Whether rows stand in the way of making it anew shows only when it is tried.
+        return IndexDamage(index=found[1] or found[2], twice=False) if found else None
 
     def _asked(self, table: str) -> list[str]:
         if table:

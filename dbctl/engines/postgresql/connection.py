@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from typing import cast
 
 import psycopg
@@ -16,7 +17,7 @@ from dbctl.engines.postgresql.failures import Place, translated, unreachable
 from dbctl.engines.postgresql.measures import PostgreSQLMeasures
 from dbctl.engines.postgresql.parameters import translated as sent
 from dbctl.engines.postgresql.plans import PostgreSQLPlans
-from dbctl.engines.postgresql.session import Session, connect
+from dbctl.engines.postgresql.session import Session, open_session
 from dbctl.engines.postgresql.tokens import tokens
 from dbctl.engines.sql import Row
 from dbctl.errors import DbctlError, QueryFailedError, ValueInvalidError
@@ -55,7 +56,7 @@ class PostgreSQLConnection(PostgreSQLChecks, PostgreSQLDescribes, PostgreSQLMeas
     def _open(self) -> None:
         self._tables = None
         try:
-            self._session = connect(self._url, timeout=self._timeout, reading=self.reading)
+            self._session = open_session(self._url, timeout=self._timeout, reading=self.reading)
         except psycopg.Error as error:
             raise unreachable(error, self.target) from None  # a traceback would show what it was called with
 
@@ -71,6 +72,21 @@ class PostgreSQLConnection(PostgreSQLChecks, PostgreSQLDescribes, PostgreSQLMeas
 
     def _fetch(self, sql: str, parameters: Mapping[str, object]) -> list[Row]:
         return self._rows(sql, parameters)
+
+    def _briefly(self, sql: str, parameters: Mapping[str, object], within: timedelta) -> list[Row] | None:
+        milliseconds = within // timedelta(milliseconds=1)
+        if milliseconds <= 0:  # which would be for ever
+            return None
+        try:
+            with self._asking():
+                self._rows(
+                    "select set_config('statement_timeout', :limit, true)", {"limit": f"{milliseconds}ms"}
+                )
+                return self._rows(sql, parameters)
+        except QueryFailedError as error:
+            if isinstance(error.__cause__, psycopg.errors.QueryCanceled):
+                return None
+            raise
 
     def _rows(self, sql: str, parameters: Mapping[str, object], *, writing: bool = False) -> list[Row]:
         with self._ran(sql, parameters, writing=writing) as cursor:
@@ -125,7 +141,7 @@ class PostgreSQLConnection(PostgreSQLChecks, PostgreSQLDescribes, PostgreSQLMeas
         A second connection asks: on this one the transaction has failed.
         """
         blocked, relation = _BLOCKED_BY.findall(told), _RELATION.search(told)
-        with suppress(psycopg.Error), connect(self._url, timeout=1, reading=True) as asking:
+        with suppress(psycopg.Error), open_session(self._url, timeout=1, reading=True) as asking:
             mine = [own, asking.pgconn.backend_pid]
             others = [int(pid) for pid in blocked if int(pid) not in mine]
             if others:

@@ -146,6 +146,20 @@ class PostgreSQLDialect(PostgreSQLCatalogue):
             case _:
                 return _OF_TEXT.format(self._text(value, column))
 
+    def _nearly_before(self, value: str, column: Column, moment: datetime, statement: Statement) -> str:
+        behind = round(moment.timestamp()) + 1
+        match kind_of(column):
+            case "integer" | "number":
+                seconds, milliseconds = statement.bind(behind), statement.bind(behind * 1000)
+                return f"({value} < {seconds} or ({value} >= 100000000000 and {value} < {milliseconds}))"
+            case (
+                "text"
+            ):  # its zone aside; a number sorts before the dates of this century, if it means 2001 to 2033
+                day = statement.bind((moment + timedelta(days=2)).date().isoformat())
+                return f"{value} < {day}"
+            case _:
+                return "1 = 1"  # it compares by its index
+
     def _moment(self, value: str, column: Column) -> str:
         return value if kind_of(column) in TIMES else super()._moment(value, column)
 

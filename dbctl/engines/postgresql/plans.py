@@ -7,9 +7,12 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 
+from msgspec import structs
+
 from dbctl.engines.base import Explanation, Order, Where
 from dbctl.engines.postgresql.dialect import PostgreSQLDialect
 from dbctl.engines.sql import Statement
+from dbctl.errors import QueryFailedError
 
 
 class PostgreSQLPlans(PostgreSQLDialect):
@@ -34,7 +37,16 @@ class PostgreSQLPlans(PostgreSQLDialect):
         return self._explained(sql, statement.parameters)
 
     def explain_query(self, sql: str, parameters: Mapping[str, object] = {}) -> Explanation:
-        return self._explained(sql, parameters)
+        try:
+            return self._explained(sql, parameters)
+        except QueryFailedError as error:
+            if not (error.__cause__ and str(getattr(error.__cause__, "sqlstate", "")).startswith("22")):
+                raise
+        # A value does not fit, which says nothing about the statement: it is asked about nothing at all.
+        nothing: dict[str, object] = {
+            name: [] if isinstance(value, list) else None for name, value in parameters.items()
+        }
+        return structs.replace(self._explained(sql, nothing), parameters=tuple(parameters.values()))
 
     def _explained(self, sql: str, parameters: Mapping[str, object]) -> Explanation:
         with self._asking():

@@ -118,6 +118,7 @@ def _column(row: Row) -> SchemaColumn:
     return SchemaColumn(
         name=str(name),
         type=told,
+        storage=told,
         nullable=not not_null,
         default=None if default is None or generated else str(default),
         collation=str(collation),

@@ -68,7 +68,7 @@ class Session(psycopg.Connection[Row]):
             self.pgconn.finish()
 
 
-def connect(url: Url, *, timeout: float, reading: bool) -> Session:
+def open_session(url: Url, *, timeout: float, reading: bool) -> Session:
     """Connect to the database at ``url``.
 
     Raises:

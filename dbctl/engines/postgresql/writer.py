@@ -42,6 +42,7 @@ class PostgreSQLWriter(PostgreSQLConnection):
     )
     reading = False
     _depth = 0
+    _outermost = 0  #: the depth at which nothing of ours is open
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -207,7 +208,7 @@ class PostgreSQLWriter(PostgreSQLConnection):
 
     @contextmanager
     def schema_transaction(self) -> Iterator[None]:
-        if self._depth:
+        if self._depth > self._outermost:
             raise RuntimeError("a change of the schema inside another transaction")
         # A table keeps its keys while it is altered, and rows are looked at as they come. What was committed while
         # a statement waited for a lock is part of what it works on, so each sees its own moment.

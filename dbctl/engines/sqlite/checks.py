@@ -8,14 +8,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
-from dbctl.engines.base import Orphans
+from dbctl.engines.base import IndexDamage, Orphans
 from dbctl.engines.sql import Row, ident
 from dbctl.engines.sqlite.dialect import SQLiteDialect
 from dbctl.errors import CorruptError, NotSupportedError
 
-#: SQLite's own bound on what integrity_check lists; one more line says that there is more.
+#: SQLite's own bound on what integrity_check lists.
 MOST_LINES = 100
 TEXT_INDEX = re.compile(r"create\s+virtual\s+table\b.*?\busing\s+(fts[345])\b", re.IGNORECASE | re.DOTALL)
+
+#: How SQLite words that an index and its table disagree; the name may hold anything.
+INDEX = re.compile(
+    r"(?:row .+? (?:missing from|values differ from)|wrong # of entries in|(?P<twice>non-unique entry in)"
+    r"|rowid not at end-of-record for row \d+ of) index (?P<name>.+)",
+    re.DOTALL,
+)
 
 KEYS = """select "table", parent, fkid, count(*), min(rowid) from pragma_foreign_key_check{}
 group by "table", parent, fkid order by 1, 2, 3"""
@@ -31,14 +38,29 @@ class SQLiteChecks(SQLiteDialect):
         """Run one statement, waiting for locks, and return its rows."""
 
     def damage(self, *, quick: bool = False, table: str = "") -> Sequence[str]:
-        name = "quick_check" if quick else "integrity_check"
-        argument = ident(self._checked(table).name) if table else str(MOST_LINES)
+        pragma = "quick_check" if quick else "integrity_check"
+        if table:
+            return self._damage(pragma, ident(self._checked(table).name))
+        lines = self._damage(pragma, str(MOST_LINES))
+        if len(lines) < MOST_LINES:
+            return lines
+        # One broken index fills the list; each table by itself tells whether there are others.
+        plain = [name for name, one in self.tables().items() if not one.view]
+        return list(
+            dict.fromkeys([*lines, *(line for name in plain for line in self._damage(pragma, ident(name)))])
+        )
+
+    def _damage(self, pragma: str, argument: str) -> list[str]:
         try:
-            rows = self._fetch(f"pragma {name}({argument})", {})
+            told = [str(row[0]) for row in self._fetch(f"pragma {pragma}({argument})", {})]
         except CorruptError as error:  # so much that the check itself could not go on
             return [str(error.facts["reason"])]
-        lines = [line for row in rows for line in str(row[0]).splitlines()]
+        lines = [line for text in told for line in ([text] if INDEX.match(text) else text.splitlines())]
         return [line for line in lines if line != "ok"]
+
+    def index_damage(self, line: str) -> IndexDamage | None:
+        found = INDEX.fullmatch(line)
+        return IndexDamage(index=found["name"], twice=found["twice"] is not None) if found else None
 
     def orphans(self, table: str = "") -> Sequence[Orphans]:
         call = "(:table)" if table else ""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sqlite3
 import stat
 import time
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -15,10 +17,10 @@ from dbctl import interrupt
 from dbctl.engines.sql import Row
 from dbctl.engines.sqlite.checks import SQLiteChecks
 from dbctl.engines.sqlite.describes import SQLiteDescribes
-from dbctl.engines.sqlite.failures import Place, is_busy, translated, unreachable
+from dbctl.engines.sqlite.failures import Place, is_busy, name_of, translated, unreachable
 from dbctl.engines.sqlite.files import quoted
 from dbctl.engines.sqlite.measures import SQLiteMeasures
-from dbctl.errors import DatabaseMissingError, DbctlError, ValueInvalidError
+from dbctl.errors import DatabaseMissingError, DbctlError, QueryFailedError, ValueInvalidError
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -50,6 +52,7 @@ class SQLiteConnection(SQLiteChecks, SQLiteMeasures, SQLiteDescribes):
             raise ValueInvalidError(what="path", value=ascii(str(path)), reason="it holds a NUL") from None
         self._timeout = timeout
         self._connection: sqlite3.Connection | None = None
+        self._until = math.inf  #: when the statement that runs is given up
 
     @property
     def utils(self) -> Database:
@@ -76,7 +79,10 @@ class SQLiteConnection(SQLiteChecks, SQLiteMeasures, SQLiteDescribes):
             )
         except sqlite3.Error as error:
             raise self._translated(error) from error
-        self._connection.set_progress_handler(lambda: interrupt.received() is not None, STEPS_BETWEEN_LOOKS)
+        self._connection.set_progress_handler(self._to_be_ended, STEPS_BETWEEN_LOOKS)
+
+    def _to_be_ended(self) -> bool:
+        return interrupt.received() is not None or time.monotonic() > self._until
 
     def _prove(self) -> None:
         """Read once, so that a file which is no database is refused now: opening alone reads nothing of it."""
@@ -107,6 +113,17 @@ class SQLiteConnection(SQLiteChecks, SQLiteMeasures, SQLiteDescribes):
 
     def _fetch(self, sql: str, parameters: Mapping[str, object]) -> list[Row]:
         return self._steadily(lambda: self._rows(sql, parameters))
+
+    def _briefly(self, sql: str, parameters: Mapping[str, object], within: timedelta) -> list[Row] | None:
+        self._until = time.monotonic() + within.total_seconds()
+        try:
+            return self._fetch(sql, parameters)
+        except QueryFailedError as error:
+            if isinstance(error.__cause__, sqlite3.Error) and name_of(error.__cause__) == "SQLITE_INTERRUPT":
+                return None
+            raise
+        finally:
+            self._until = math.inf
 
     def _rows(self, sql: str, parameters: Mapping[str, object]) -> list[Row]:
         connection = self._current()

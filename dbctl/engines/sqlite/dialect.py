@@ -7,7 +7,7 @@ import math
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
 from dbctl.engines.base import Column, Explanation, Later, Order, Reference, Table, TimeForm, Where
@@ -94,13 +94,25 @@ class SQLiteDialect(SqlReader):
         )
 
     def explain_query(self, sql: str, parameters: Mapping[str, object] = {}) -> Explanation:
-        plan, scanned = self._plan(sql, parameters)
+        self._refuse_strange_names(sql)
+        asked, given = self._with_sets(sql, parameters)
+        plan, scanned = self._plan(asked, given)
         return Explanation(
             sql=sql,
             parameters=tuple(parameters.values()),
             plan=plan,
             full_scans=list(dict.fromkeys(name for name in scanned if name in self.tables())),
         )
+
+    def _refuse_strange_names(self, sql: str) -> None:
+        """Refuse a name in double quotes that is none: SQLite would take it for a text, and say nothing."""
+        from dbctl.engines.sqlite import spelling  # noqa: PLC0415 - few commands take a statement apart
+
+        names = {column.lower() for table in self.tables().values() for column in table.columns}
+        strange = spelling.strange_names(sql, names | {name.lower() for name in self.tables()})
+        if strange:
+            reason = f"there is no column {strange[0]}; in double quotes SQLite would read it as a text"
+            raise QueryFailedError(target=self.target, reason=reason)
 
     def _plan(self, sql: str, parameters: Mapping[str, object]) -> tuple[list[str], list[str]]:
         """Return the steps of SQLite's plan, and what is read whole, by table or alias as the statement calls it."""
@@ -126,6 +138,17 @@ class SQLiteDialect(SqlReader):
             f" when {value} glob '[0-9][0-9][0-9][0-9]-[0-9][0-9]-*'"
             f" then cast(round((julianday({value}) - 2440587.5) * 86400000) as integer)"
             f" when length({value}) between 9 and 14 and {value} not glob '*[^0-9]*' then {digits} end"
+        )
+
+    def _nearly_before(self, value: str, _column: Column, moment: datetime, statement: Statement) -> str:
+        # By the forms of ``_milliseconds``: numbers that are seconds, and milliseconds; then text that begins like a
+        # date, its zone aside. Text that is a number sorts before the dates of this century, if it means 2001 to 2033.
+        behind = moment.timestamp() + 1
+        seconds, milliseconds = statement.bind(behind), statement.bind(behind * 1000)
+        day = statement.bind((moment + timedelta(days=2)).date().isoformat())
+        return (
+            f"({value} < {seconds} or ({value} >= 100000000000 and {value} < {milliseconds})"
+            f" or ({value} >= '' and {value} < {day}))"
         )
 
     def _later(self, value: str, column: Column, later: Later) -> str:

@@ -26,21 +26,26 @@ class SQLiteMeasures(SQLiteDialect):
         """Return how the file keeps a change from being cut in half."""
 
     def storage(self) -> Storage:
+        from dbctl.engines.sqlite import wal  # noqa: PLC0415 - few commands take one apart
+
         size, pages, free = (
             cast("int", self._fetch(f"pragma {name}", {})[0][0])
             for name in ("page_size", "page_count", "freelist_count")
         )
         try:
-            waiting = Path(f"{self.path}-wal").stat().st_size
+            beside = Path(f"{self.path}-wal").stat().st_size
         except OSError:
-            waiting = 0
+            beside = 0
+        journal_mode = self._journal_mode()
         return Storage(
             bytes=size * pages,
             page_size=size,
             page_count=pages,
             freelist_pages=free,
-            wal_bytes=waiting,
-            journal_mode=self._journal_mode(),
+            wal_bytes=beside,
+            wal_pages=wal.waiting(self.path) if beside else 0,
+            journal_mode=journal_mode,
+            shares_memory=journal_mode == "wal",
             tables=sum(not table.view for table in self.tables().values()),
         )
 

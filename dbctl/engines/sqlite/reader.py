@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import TypeVar
 from dbctl.engines.base import Capability
 from dbctl.engines.dumps import Dumped, Progress, Proof, silent
 from dbctl.engines.sqlite.connection import SQLiteConnection
-from dbctl.errors import DbctlError
+from dbctl.errors import ChangesLeftError, DbctlError, UnreachableError
 
 T = TypeVar("T")
 
@@ -37,17 +38,33 @@ class SQLiteReader(SQLiteConnection):
         {Capability.CHECK, Capability.DUMP, Capability.EXPLAIN, Capability.MEASURE, Capability.SCHEMA}
     )
 
-    def __init__(self, path: Path, target: str, *, timeout: float = 5.0) -> None:
-        """Open ``path``, waiting at most ``timeout`` seconds whenever somebody else holds a lock."""
+    def __init__(self, path: Path, target: str, *, timeout: float = 5.0, traceless: bool = False) -> None:
+        """Open ``path``, waiting at most ``timeout`` seconds whenever somebody else holds a lock.
+
+        ``traceless`` also leaves alone the memory that readers of a WAL file share (``-shm``): it is read as the
+        others left it, and where it is missing the file is not read.
+        """
         super().__init__(path, target, timeout=timeout)
+        self._traceless = traceless
         self._unlocked = False
         self._opened_as: tuple[int, ...] = ()
         try:
-            self._open(unlocked=self._quiet())
-            self._prove()
+            self._begin()
         except BaseException:  # an open connection must not outlive the failure
             self.close()
             raise
+
+    def _begin(self) -> None:
+        for left in reversed(range(UNLOCKED_TRIES if self._traceless else 1)):
+            try:
+                self._open(unlocked=self._quiet())
+                self._prove()
+            except UnreachableError:  # its only user may be between two steps of opening or closing it
+                if not left:
+                    raise
+                time.sleep(CLOCK_TICK_NS / 1e9)
+            else:
+                return
 
     def _quiet(self) -> bool:
         """Whether nobody has left anything to be read, or rolled back, beside the file."""
@@ -69,9 +86,20 @@ class SQLiteReader(SQLiteConnection):
             time.sleep(CLOCK_TICK_NS / 1e9)
             self._opened_as = self._identity()
         self._unlocked = unlocked
-        self._connect("mode=ro&immutable=1" if unlocked else "mode=ro")
+        if unlocked:
+            self._connect("mode=ro&immutable=1")
+        elif self._traceless:
+            self._refuse_what_leaves_a_trace()
+            self._connect("mode=ro&readonly_shm=1")
+        else:
+            self._connect("mode=ro")
         self._pragma("query_only", "1")
         self._current().set_authorizer(_only_this_file)
+
+    def _refuse_what_leaves_a_trace(self) -> None:
+        changes = Path(f"{self.path}-wal")
+        if os.path.lexists(changes) and not os.path.lexists(f"{self.path}-shm"):
+            raise ChangesLeftError(target=self.target, file=changes)
 
     def dump(self, destination: Path, *, progress: Progress = silent) -> Dumped:
         from dbctl.engines.sqlite.dump import dump  # noqa: PLC0415 - only backups want it

@@ -16,7 +16,7 @@ from dbctl.engines.schema import (
     SchemaTable,
 )
 from dbctl.engines.sql import Row
-from dbctl.engines.sqlite import spelling
+from dbctl.engines.sqlite import create, spelling
 from dbctl.engines.sqlite.describes import VIRTUAL
 
 #: What modules for searching texts and places call the tables that they keep beside their own.
@@ -33,6 +33,14 @@ _SHADOWS = (
     "segments",
     "stat",
 )
+
+
+_AFFINITIES = {
+    "INTEGER": ("INT",),
+    "TEXT": ("CHAR", "CLOB", "TEXT"),
+    "BLOB": ("BLOB",),
+    "REAL": ("REAL", "FLOA", "DOUB"),
+}
 
 
 class Told:
@@ -62,19 +70,19 @@ class Told:
     def _codes(self) -> Iterator[SchemaCode]:
         for kind, name, table, sql in self._entries:
             if kind == "view":
-                yield SchemaCode(kind="view", name=name, text=spelling.view_text(sql, self._names))
+                yield SchemaCode(kind="view", name=name, text=create.view_text(sql, self._names))
             elif kind == "trigger":
-                text = spelling.trigger_text(sql, self._names)
+                text = create.trigger_text(sql, self._names)
                 yield SchemaCode(kind="trigger", name=name, table=table, text=text)
 
     def _by_text(self, name: str, sql: str) -> SchemaTable:
-        options = [spelling.rest_of_table(sql)]
+        options = [create.rest_of_table(sql)]
         return SchemaTable(
             name=name, columns=(), key=(), indexes=(), references=(), checks=(), options=options
         )
 
     def _table(self, name: str, sql: str) -> SchemaTable:
-        text = spelling.table_text(sql, self._names)
+        text = create.table_text(sql, self._names)
         indexes = list(self._described(self._indexes[name]))
         references = self._references(self._keys[name], text.deferred)
         behind_key = [found for origin, found in indexes if origin == "pk"]
@@ -99,7 +107,7 @@ class Told:
         for name in dict.fromkeys(str(row[1]) for row in rows):
             mine = [row for row in rows if row[1] == name]
             sql = self._texts.get(name, "")
-            text = spelling.index_text(sql, self._names) if sql else spelling.IndexText(terms=(), where="")
+            text = create.index_text(sql, self._names) if sql else create.IndexText(terms=(), where="")
             columns = []
             for at, (_, _, _, _, column, descending, collation) in enumerate(mine):
                 term = text.terms[at] if column is None else str(column)
@@ -136,7 +144,7 @@ class Told:
         return [column for _, column in keyed]
 
 
-def _column(row: Row, told: spelling.ColumnText, key: Sequence[str]) -> SchemaColumn:
+def _column(row: Row, told: create.ColumnText, key: Sequence[str]) -> SchemaColumn:
     _, name, kind, not_null, default, _ = row
     declared = spelling.spelled(str(kind or ""), ()).upper()
     if told.generated:  # SQLite takes these words for a part of the type where blanks are unusual
@@ -145,11 +153,20 @@ def _column(row: Row, told: spelling.ColumnText, key: Sequence[str]) -> SchemaCo
     return SchemaColumn(
         name=str(name),
         type=declared,
+        storage=_affinity(declared),
         nullable=not (not_null or rowid),
         default=None if default is None else spelling.default_text(str(default)),
         collation="" if told.collation == "BINARY" else told.collation,
         generated=told.generated,
     )
+
+
+def _affinity(declared: str) -> str:
+    """Return the affinity of a declared type, by the rules of SQLite's own documentation, in their order."""
+    for affinity, words in _AFFINITIES.items():
+        if any(word in declared for word in words):
+            return affinity
+    return "NUMERIC" if declared else "BLOB"
 
 
 def _by_table(rows: list[Row]) -> defaultdict[str, list[Row]]:

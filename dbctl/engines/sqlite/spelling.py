@@ -1,14 +1,12 @@
-"""The text of a schema as SQLite reads it: spelled in one way, and taken apart for what no pragma tells."""
+"""Text of SQL as SQLite reads it, spelled in one way whatever its blanks, remarks, quotes and cases."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from typing import Literal, NamedTuple
 
-from dbctl.model import Value
-
-_TOKEN = re.compile(
+TOKEN = re.compile(
     r"""(?P<string>'(?:[^']|'')*') | (?P<double>"(?:[^"]|"")*") | (?P<name>`(?:[^`]|``)*`|\[[^\]]*\])
       | (?P<space>[ \t\n\f\r]+ | --[^\n]* | /\*.*?(?:\*/|\Z)) | (?P<blob>[xX]'[^']*')
       | (?P<word>[A-Za-z_\x80-\U0010ffff][\w$\x80-\U0010ffff]*)
@@ -19,15 +17,16 @@ _TOKEN = re.compile(
 _PLAIN = re.compile(r"[a-z_][a-z0-9_$]*")
 
 #: Words that no column can be called by without quotes, and those that mean something else with them.
-_RESERVED = frozenset(
+RESERVED = frozenset(
     """add all alter and as autoincrement between case check collate commit constraint create current_date current_time
     current_timestamp default deferrable delete distinct drop else escape exists false foreign from group having in
     index insert into is isnull join limit not nothing notnull null on or order primary references returning select set
     table then to transaction true union unique update using values when where""".split()  # noqa: SIM905 - a list of them would take a page
 )
-#: What begins a part of CREATE TABLE that is no column.
-_CONSTRAINTS = frozenset({"constraint", "primary", "unique", "check", "foreign"})
-_TIMES = frozenset({"before", "after", "instead"})
+#: Words that can stand before a value; behind anything else a name is given to what precedes it.
+_BEFORE_A_VALUE = RESERVED - {"as"} | frozenset(
+    {"by", "except", "filter", "glob", "intersect", "like", "match", "over", "recursive", "regexp", "with"}
+)
 
 
 class Token(NamedTuple):
@@ -40,34 +39,9 @@ class Token(NamedTuple):
 Tokens = Sequence[Token]
 
 
-class ColumnText(Value, frozen=True, kw_only=True):
-    """What only the text tells of a column."""
-
-    collation: str = ""
-    generated: str = ""
-
-
-class TableText(Value, frozen=True, kw_only=True):
-    """What only the text tells of a table; ``columns`` are in its order."""
-
-    columns: Sequence[ColumnText]
-    checks: Sequence[str]
-    options: Sequence[str]
-    deferred: frozenset[
-        tuple[str, ...]
-    ]  #: the columns of foreign keys that wait for the end of the transaction
-
-
-class IndexText(Value, frozen=True, kw_only=True):
-    """What only the text tells of an index: its terms, without collation and direction, and its condition."""
-
-    terms: Sequence[str]
-    where: str
-
-
 def spelled(sql: str, names: Collection[str]) -> str:
     """Return ``sql`` in the one spelling; ``names`` as for ``tokens``."""
-    return _joined(tokens(sql, names))
+    return joined(tokens(sql, names))
 
 
 def tokens(sql: str, names: Collection[str]) -> Tokens:
@@ -77,7 +51,7 @@ def tokens(sql: str, names: Collection[str]) -> Tokens:
     of them is a text for SQLite.
     """
     found = []
-    for token in _TOKEN.finditer(sql):
+    for token in TOKEN.finditer(sql):
         kind, text = token.lastgroup, token.group()
         if kind == "double":
             inner = text[1:-1].replace('""', '"')
@@ -99,158 +73,48 @@ def tokens(sql: str, names: Collection[str]) -> Tokens:
     return found
 
 
+def strange_names(sql: str, names: Collection[str]) -> list[str]:
+    """Return what stands in double quotes and is no name: none of ``names``, and given by no part of ``sql`` itself."""
+    read = [token for token in TOKEN.finditer(sql) if token.lastgroup != "space"]
+    words = ["", *(token.group().lower() for token in read), "", ""]
+    given, found = set(names), list[str]()
+    for at, token in enumerate(read):
+        before, after = words[at], words[at + 2 : at + 4]
+        if token.lastgroup != "double" or "." in (before, after[0]) or before in ("from", "join"):
+            continue  # where SQLite reads no text
+        inner = token.group()[1:-1].replace('""', '"')
+        alias = at and (read[at - 1].lastgroup != "sign" or before == ")") and before not in _BEFORE_A_VALUE
+        if alias or after == ["as", "("]:
+            given.add(inner.lower())
+        else:
+            found.append(inner)
+    return [one for one in found if one.lower() not in given]
+
+
 def default_text(sql: str) -> str:
     """Return a default in the one spelling. It can name no column, so a word that means nothing else is a text."""
     read = tokens(sql, ())
-    if len(read) == 1 and read[0].kind in ("word", "name") and read[0].text not in _RESERVED:
+    if len(read) == 1 and read[0].kind in ("word", "name") and read[0].text not in RESERVED:
         plain = sql.strip() if read[0].kind == "word" else sql.strip()[1:-1]
         return "'" + plain.replace("'", "''") + "'"
-    return _joined(read)
-
-
-def table_text(sql: str, names: Collection[str]) -> TableText:
-    """Take a CREATE TABLE apart."""
-    read = tokens(sql, names)
-    opening = read.index(Token("sign", "("))
-    closing = _closing(read, opening)
-    parts = [_Part(part) for part in _parted(read[opening + 1 : closing])]
-    columns = [part for part in parts if part.column]
-    for part in parts:
-        part.read()
-    options = {_joined(option) for option in _parted(read[closing + 1 :])} - {""}
-    return TableText(
-        columns=[ColumnText(collation=part.collation, generated=part.generated) for part in columns],
-        checks=sorted(check for part in parts for check in part.checks),
-        options=sorted(options.union(*(part.options for part in parts))),
-        deferred=frozenset(keys for part in parts for keys in part.deferred),
-    )
-
-
-def index_text(sql: str, names: Collection[str]) -> IndexText:
-    """Take a CREATE INDEX apart."""
-    read = tokens(sql, names)
-    opening = read.index(Token("sign", "("), read.index(Token("word", "on")))
-    closing = _closing(read, opening)
-    terms = []
-    for part in _parted(read[opening + 1 : closing]):
-        term = list(part)
-        if term[-1] in (Token("word", "asc"), Token("word", "desc")):
-            term.pop()
-        if Token("word", "collate") in term[-2:-1]:
-            del term[-2:]
-        terms.append(_joined(term))
-    return IndexText(terms=terms, where=_joined(read[closing + 2 :]))
-
-
-def trigger_text(sql: str, names: Collection[str]) -> str:
-    """Return when a trigger fires and what it does, with what is meant where nothing is said."""
-    read = _after(tokens(sql, names), "trigger")
-    text = re.sub(r"^([^']*?) for each row\b", r"\1", _joined(read))
-    return text if read[0].text in _TIMES else f"before {text}"
-
-
-def view_text(sql: str, names: Collection[str]) -> str:
-    """Return what a view shows."""
-    return _joined(_after(tokens(sql, names), "view"))
-
-
-def rest_of_table(sql: str) -> str:
-    """Return what follows the name in a CREATE TABLE that nobody here can read further: ``using fts5(…)``."""
-    told = [token for token in _TOKEN.finditer(sql) if token.lastgroup != "space"]
-    name = next(at for at, token in enumerate(told) if token.group().lower() == "table") + 1
-    return " ".join(sql[told[name].end() :].split())
-
-
-class _Part:
-    """One column or one constraint of CREATE TABLE."""
-
-    def __init__(self, told: Tokens) -> None:
-        self._told = told
-        self.column = not (told[0].kind == "word" and told[0].text in _CONSTRAINTS)
-        self.collation = self.generated = ""
-        self.checks, self.options = list[str](), set[str]()
-        self.deferred = list[tuple[str, ...]]()
-
-    def read(self) -> None:
-        told, keys = self._told, tuple[str, ...]()
-        at = 0
-        if self.column:
-            keys, at = (told[0].text.strip("'\"").lower(),), 1
-        while at < len(told):
-            word = told[at].text if told[at].kind == "word" else ""
-            inner = self._group(at + 1)
-            if word == "check" and inner:
-                self.checks.append(_joined(inner))
-            elif word == "as" and inner:
-                kind = told[at + len(inner) + 3].text if at + len(inner) + 3 < len(told) else ""
-                self.generated = f"{_joined(inner)} {'stored' if kind == 'stored' else 'virtual'}"
-            elif word == "collate":
-                self.collation = told[at + 1].text.strip("'\"").upper()
-            elif word == "autoincrement":
-                self.options.add(word)
-            elif word == "conflict":
-                place = f"{keys[0]} {told[at - 2].text}" if self.column else _joined(told[: at - 1])
-                self.options.add(f"{place} on conflict {told[at + 1].text}")
-            elif word == "key" and inner and told[at - 1].text == "foreign":
-                keys = tuple(token.text.strip("'\"").lower() for token in inner if token.kind != "sign")
-            elif word == "deferred" and not self._negated(at):
-                self.deferred.append(keys)
-            at += 1 if told[at].text != "(" else len(self._group(at)) + 2
-
-    def _group(self, at: int) -> Tokens:
-        """Return what stands in the parentheses that open at ``at``; nothing where none do."""
-        if at >= len(self._told) or self._told[at] != Token("sign", "("):
-            return ()
-        return self._told[at + 1 : _closing(self._told, at)]
-
-    def _negated(self, at: int) -> bool:
-        return [token.text for token in self._told[at - 3 : at - 1]] == ["not", "deferrable"]
+    return re.sub(r"^([+-]) ", r"\1", joined(read))
 
 
 def _name(text: str) -> Token:
     lower = text.lower()
-    if _PLAIN.fullmatch(lower) and lower not in _RESERVED:
+    if _PLAIN.fullmatch(lower) and lower not in RESERVED:
         return Token("name", lower)
     return Token("name", '"' + lower.replace('"', '""') + '"')
 
 
-def _after(read: Tokens, kind: str) -> Tokens:
-    """Return what follows the name in CREATE … ``kind`` name."""
-    at = read.index(Token("word", kind)) + 2
-    return read[at + 2 :] if read[at : at + 1] == [Token("sign", ".")] else read[at:]
-
-
-def _closing(read: Tokens, opening: int) -> int:
-    depth = 0
-    for at in range(opening, len(read)):
-        if read[at].kind == "sign":
-            depth += {"(": 1, ")": -1}.get(read[at].text, 0)
-        if not depth:
-            return at
-    return len(read)
-
-
-def _parted(read: Tokens) -> Iterator[Tokens]:
-    """Part at the commas that stand in no parentheses."""
-    begin = depth = 0
-    for at, token in enumerate(read):
-        if token.kind == "sign":
-            depth += {"(": 1, ")": -1}.get(token.text, 0)
-            if token.text == "," and not depth:
-                yield read[begin:at]
-                begin = at + 1
-    if begin < len(read):
-        yield read[begin:]
-
-
-def _joined(read: Tokens) -> str:
+def joined(read: Tokens) -> str:
     """Write tokens one after the other, with blanks where people would put them."""
     text, before = "", Token("sign", "(")
     for token in read:
         close = token.text in {",", ")", ".", ";"} or before.text in {"(", "."}
         call = (
             token.text == "("
-            and (before.kind == "name" or before.text not in _RESERVED)
+            and (before.kind == "name" or before.text not in RESERVED)
             and before.kind in ("word", "name")
         )
         text += token.text if close or call else f" {token.text}"

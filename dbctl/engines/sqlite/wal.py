@@ -1,7 +1,8 @@
-"""What stands in a ``-wal`` file that SQLite would silently leave out."""
+"""What stands in a ``-wal`` file: what waits there for a checkpoint, and what SQLite would silently leave out."""
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +11,71 @@ from typing import BinaryIO
 from dbctl import interrupt
 
 HEADER, FRAME = 32, 24  # bytes
+PAGE_SIZES = frozenset(1 << power for power in range(9, 17))
 MAGIC = 0x377F0682  #: its lowest bit says in which order of bytes sums are made
 Sums = tuple[int, int]
+
+#: The descriptors that this process has open, on Linux and macOS.
+DESCRIPTORS = Path("/dev/fd")
+#: What SQLite keeps at the beginning of a ``-shm``, in the machine's own order of bytes, twice: whether it is complete,
+#: and the last frame of a whole commit. Behind both stands how many frames a checkpoint has moved already.
+INDEX, MOVED = struct.Struct("=12xB3xI28x"), struct.Struct("=I")
+
+
+def waiting(database: Path) -> int:
+    """Return how many pages stand in the ``-wal`` beside an open database that no checkpoint has moved into it yet.
+
+    The ``-shm`` tells, and it is read through the descriptor that SQLite has of it in this process: to open and close
+    it would drop SQLite's locks on it. Where that is not to be had, all that was committed since the ``-wal`` was begun
+    counts, which a checkpoint may have moved in part.
+    """
+    try:
+        shared = Path(f"{database}-shm").stat()
+        for descriptor in [int(listed.name) for listed in DESCRIPTORS.iterdir()]:
+            if _is_open_as(descriptor, shared):
+                found = _waiting(os.pread(descriptor, 2 * INDEX.size + MOVED.size, 0))
+                if found is not None:
+                    return found
+    except OSError:  # no such file, or nothing that lists descriptors
+        pass
+    return _committed(Path(f"{database}-wal"))
+
+
+def _is_open_as(descriptor: int, shared: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), shared)
+    except OSError:  # closed meanwhile, like the one that listed them
+        return False
+
+
+def _waiting(index: bytes) -> int | None:
+    """Return what the index of a ``-wal`` tells; None while somebody is writing it."""
+    once, again, moved = index[: INDEX.size], index[INDEX.size : 2 * INDEX.size], index[2 * INDEX.size :]
+    if once != again or len(moved) != MOVED.size:
+        return None
+    complete, last = INDEX.unpack(once)
+    return max(0, last - MOVED.unpack(moved)[0]) if complete else None
+
+
+def _committed(path: Path) -> int:
+    """Return how many frames stand before the end of the last commit, by what their heads say."""
+    last = 0
+    try:
+        with path.open("rb") as file:
+            header = file.read(HEADER)
+            if len(header) < HEADER:
+                return 0
+            size = struct.unpack(">I", header[8:12])[0]
+            if size not in PAGE_SIZES:
+                return 0  # nothing tells where its frames begin
+            for number, (head, _) in enumerate(_frames(file, size), 1):
+                if head[8:16] != header[16:24]:  # of an earlier round
+                    break
+                if head[4:8] != b"\0\0\0\0":
+                    last = number
+    except FileNotFoundError:
+        pass
+    return last
 
 
 def lost_commits(path: Path) -> int:
@@ -35,8 +99,8 @@ def _lost(file: BinaryIO, header: bytes) -> int:
     order = ">" if magic & 1 else "<"
     sums = _summed((0, 0), header[:24], order)
     sound = magic & ~1 == MAGIC and sums == struct.unpack(">2I", header[24:])
-    if size not in {1 << power for power in range(9, 17)}:
-        return 0  # nothing tells where its frames begin
+    if size not in PAGE_SIZES:
+        return 0  # as above
     salts, lost = header[16:24], 0
     for head, page in _frames(file, size):
         if sound and head[8:16] == salts:

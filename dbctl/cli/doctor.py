@@ -1,0 +1,24 @@
+"""``dbctl doctor``: what an admin should know before trusting a deployment."""
+
+from __future__ import annotations
+
+import typer
+
+from dbctl.cli._app import AllApps, selections
+from dbctl.cli._options import call
+from dbctl.cli._run import emit
+from dbctl.services import doctor as examination
+
+app = typer.Typer(name="doctor", rich_markup_mode=None)
+
+
+@app.command("doctor")
+def doctor(ctx: typer.Context, all_apps: AllApps = False) -> int:
+    """Look for what an admin should know before trusting a deployment; exit 4 on an error.
+
+    Owners and modes of files, room, passwords that everybody can know, roles, migrations, cleanup: each finding with the
+    command that helps. Nothing is written, and no right to write is needed.
+    """
+    said = call(ctx)
+    told = examination.examine(selections(ctx, all_apps=all_apps), timeout=said.timeout, only=said.db)
+    return emit(ctx, told.findings, status=told.status, target=", ".join(told.apps))

@@ -1,0 +1,46 @@
+"""``dbctl schedule``: what is to be done by itself, as the scheduler of the system reads it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from dbctl.cli._app import AllApps, selections
+from dbctl.cli._options import call
+from dbctl.cli._run import emit
+from dbctl.model import Page
+from dbctl.render import out
+from dbctl.render.escape import escape
+from dbctl.render.look import Format, is_terminal
+from dbctl.services import schedule
+from dbctl.services.schedule import Job
+
+app = typer.Typer(
+    name="schedule", help="What is to be done by itself.", no_args_is_help=True, rich_markup_mode=None
+)
+
+
+@app.command()
+def cron(
+    ctx: typer.Context,
+    all_apps: AllApps = False,
+    user: Annotated[
+        str,
+        typer.Option("--user", metavar="NAME", help="Make lines for /etc/cron.d, which run as this user."),
+    ] = "",
+) -> int:
+    """Print a crontab of backup, prune, verify, cleanup and status, as far as the app has them.
+
+    The lines need no PATH, no home and no directory. dbctl schedule cron | crontab - replaces what is in the crontab.
+    """
+    said = selections(ctx, all_apps=all_apps)
+    jobs = schedule.jobs(said)
+    text = schedule.crontab(jobs, said, user=user)
+    if call(ctx).output is not Format.TABLE:
+        page = Page(items=jobs, total=len(jobs), names=Job.__struct_fields__)
+        return emit(ctx, page, target=", ".join(dict.fromkeys(job.app for job in jobs)))
+    out.write(
+        "".join(f"{escape(line)}\n" for line in text.splitlines()) if is_terminal() else text, utf8=True
+    )
+    return 0

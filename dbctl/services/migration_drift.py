@@ -1,0 +1,117 @@
+"""``migrate drift``: the live schema against the one that the applied migrations make."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+from dbctl.engines import registry
+from dbctl.engines.base import Capability, Describes, Readable
+from dbctl.engines.schema import Schema
+from dbctl.errors import NotSupportedError
+from dbctl.model import Finding, Findings, Severity, counted
+from dbctl.services.apps import App
+from dbctl.services.migrate import tracks
+from dbctl.services.migration_ledger import Standing, Track, standing
+from dbctl.services.migration_run import refuse_strangers, replay
+from dbctl.services.schema_difference import Difference, Part, Parts, compared, parts
+
+LACKING = "Recorded is not run. Keep a copy of the database, then run what makes it by hand: the statement stands in that file."
+CHANGED = "It was changed by hand, or made by an older text of the migration. Keep a copy before you bring it in line."
+HARMLESS = "It was made by hand, or by a migration that is gone. Nothing has to be done about it."
+BESIDES = (
+    "It was made by hand, or by a migration that is gone. It may do, or refuse, what the app does not expect."
+)
+GRAVEST_FIRST: tuple[Severity, ...] = ("error", "warning", "info")
+
+
+def drift(app: App, asked: str = "", given: Path | None = None) -> Findings:
+    """Compare each database with what its applied migrations make of an empty one; nothing of it is written.
+
+    The migrations run in a database in memory, in the order of the folder: what a new installation with the same
+    migrations would have. The ledger itself is left out.
+
+    Raises:
+        MigrationsUnsoundError, LedgerMissingError: nothing tells that database and folder belong together.
+        ReplayFailedError, MigrationInvalidError: a migration cannot be run anew.
+        DbctlError: a database or a folder cannot be looked at.
+    """
+    found: list[Finding] = []
+    checked = 0
+    for track in tracks(app, asked, given):
+        opened = registry.open_for_reading(app.url(track.database), track.target, timeout=app.timeout)
+        with closing(opened) as db:
+            stands = standing(track, db)
+            refuse_strangers(track, stands)
+            live = parts(_schema(db), track.told.ledger.table)
+        found += _remarks(track, stands)
+        if stands.empty or not _replayed(stands):
+            continue
+        wanted, makers = _wanted(app, track, stands)
+        checked += len(wanted)
+        found += [_finding(track, one, makers.get(one.part, "")) for one in compared(wanted, live)]
+    found.sort(key=lambda one: GRAVEST_FIRST.index(one.severity))
+    return Findings(checked=checked, findings=found)
+
+
+def _replayed(stands: Standing) -> list[str]:
+    return [one.name for one in stands.migrations if one.state in ("applied", "changed")]
+
+
+def _wanted(app: App, track: Track, stands: Standing) -> tuple[Parts, dict[Part, str]]:
+    """Return what the applied migrations make, and which of them made each part as it is in the end."""
+    wanted, makers = dict[Part, object](), dict[Part, str]()
+    files = [track.folder.files[name] for name in _replayed(stands)]
+    with closing(registry.open_scratch(app.url(track.database), track.target)) as scratch:
+        for file in replay(track, files, scratch):
+            after = dict(parts(_schema(scratch), track.told.ledger.table))
+            makers |= {part: file.name for part, told in after.items() if wanted.get(part) != told}
+            wanted = after
+    return wanted, makers
+
+
+def _schema(db: Readable) -> Schema:
+    if Capability.SCHEMA not in db.capabilities or not isinstance(db, Describes):
+        raise NotSupportedError(
+            what="comparing schemas", by=db.target, instead="Its engine does not tell its whole schema."
+        )
+    return db.schema()
+
+
+def _remarks(track: Track, stands: Standing) -> Iterator[Finding]:
+    """Yield what the comparison does not rest on, so that nobody takes it for more than it is."""
+    retired, pending, changed = (stands.named(state) for state in ("retired", "pending", "changed"))
+    if retired and not _replayed(stands):
+        message = f"nothing was compared: all that was applied ({', '.join(retired)}) has no file any more"
+        yield Finding(target=track.target, severity="warning", code="not-compared", message=message)
+    elif retired:
+        message = f"{', '.join(retired)}: applied, and the app has removed the file since; what it made may count as extra here"
+        yield Finding(target=track.target, severity="info", code="retired", message=message)
+    for name in changed:
+        what = track.folder.files[name].difference(stands.recorded_checksum(name))
+        if not what:
+            message = f"{name} changed after it was applied; the text of today was compared"
+            hint = "dbctl migrate verify tells more."
+            yield Finding(target=track.target, severity="warning", code="changed", message=message, hint=hint)
+    for name in _replayed(stands):
+        if name not in changed and stands.recorded_checksum(name) not in (
+            "",
+            track.folder.files[name].checksum,
+        ):
+            message = f"{name} was applied in an earlier text than that of today, which was compared"
+            yield Finding(target=track.target, severity="info", code="earlier-text", message=message)
+    if pending:
+        message = f"{counted(len(pending), 'migration')} pending; what they will make is not expected yet"
+        yield Finding(target=track.target, severity="info", code="pending", message=message)
+
+
+def _finding(track: Track, one: Difference, maker: str) -> Finding:
+    if not one.found:
+        message, hint = f"{one.place} is missing: {one.wanted}; {maker} makes it", LACKING
+    elif not one.wanted:
+        message = f"{one.place} is there, and no migration makes it: {one.found}"
+        hint = HARMLESS if one.severity == "info" else BESIDES
+    else:
+        message, hint = f"{one.place}: {one.found} here, {one.wanted} by {maker}", CHANGED
+    return Finding(target=track.target, severity=one.severity, code=one.code, message=message, hint=hint)

@@ -1,0 +1,209 @@
+"""What is to be done by itself for the apps that are configured: the jobs, and the crontab that starts them."""
+
+from __future__ import annotations
+
+import pwd
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from dbctl import config
+from dbctl.config import Selection
+from dbctl.errors import UsageError
+from dbctl.model import Value
+from dbctl.profiles import loader
+from dbctl.profiles.model import Profile
+from dbctl.services import again
+from dbctl.services.retention import has_rules
+
+#: Seconds for which a job waits while another one has a lock; nobody waits for the job.
+PATIENCE = ("--timeout", "600")
+#: Characters of a command that every cron takes.
+LONGEST = 998
+
+
+class Job(Value, frozen=True, kw_only=True):
+    """Something that is done by itself."""
+
+    app: str
+    name: str
+    schedule: str  #: minute, hour, day, month, day of the week, as cron reads them
+    command: str  #: for a shell, also in a crontab; in any directory and with any environment
+
+
+class _Kind(NamedTuple):
+    """One kind of job."""
+
+    name: str
+    about: str
+    words: Sequence[str]
+    minute: int  #: of the first app; those of the others follow from it
+    hours: str  #: the rest of the schedule; no two kinds share an hour
+    wanted: Callable[[config.App, Profile], bool]
+    asks: bool = False  #: it destroys, and so wants an answer
+    behind: str = ""  #: what the shell does with its output
+
+
+def _backs_up(app: config.App, _profile: Profile) -> bool:
+    return app.backup is not None
+
+
+def _prunes(app: config.App, _profile: Profile) -> bool:
+    return app.backup is not None and has_rules(app.backup.keep)
+
+
+def _cleans_up(_app: config.App, profile: Profile) -> bool:
+    return bool(profile.cleanup)
+
+
+KINDS = (
+    _Kind(
+        name="backup",
+        about="copy the databases, and prove the copies",
+        words=("backup", "create", *PATIENCE),
+        minute=11,
+        hours="2 * * *",
+        wanted=_backs_up,
+    ),
+    _Kind(
+        name="prune",
+        about="delete the backups that no rule keeps",
+        words=("backup", "prune", *PATIENCE),
+        minute=23,
+        hours="3 * * *",
+        wanted=_prunes,
+        asks=True,
+    ),
+    _Kind(
+        name="verify",
+        about="read every backup whole",
+        words=("backup", "verify", *PATIENCE),
+        minute=37,
+        hours="4 * * 0",
+        wanted=_backs_up,
+    ),
+    _Kind(
+        name="cleanup",
+        about="close and delete what has had its day",
+        words=("sessions", "cleanup", *PATIENCE),
+        minute=7,
+        hours="*/6 * * *",
+        wanted=_cleans_up,
+    ),
+    _Kind(
+        name="status",
+        about="tell what is wrong, or overdue",
+        words=("status", "--check"),
+        minute=47,
+        hours="7 * * *",
+        wanted=lambda *_: True,
+        behind=" > /dev/null",
+    ),
+)
+
+
+def jobs(said: Sequence[Selection]) -> list[Job]:
+    """Return what is to be done for some apps: only what an app has, and what its configuration gives.
+
+    Raises:
+        UsageError: a crontab cannot hold it.
+    """
+    return [job for one in said for job in _jobs(one)]
+
+
+def crontab(wanted: Sequence[Job], said: Sequence[Selection], *, user: str = "") -> str:
+    """Return a crontab; with a ``user``, one for ``/etc/cron.d``, whose lines say as whom they run.
+
+    Raises:
+        UsageError: there is no such user.
+    """
+    if user and not _is_user(user):
+        raise UsageError(detail=f"--user {user!r}: this machine has no such user")
+    about = {kind.name: kind.about for kind in KINDS}
+    lines = [*(_SYSTEM if user else _OWN), *_COMMON, *(line for one in said[:1] for line in _variables(one))]
+    for job in wanted:
+        who = f"{user} " if user else ""
+        lines += ["", f"# {job.app}: {about[job.name]}", f"{job.schedule} {who}{job.command}"]
+    return "\n".join(lines) + "\n"
+
+
+_OWN = (
+    "# What is to be done by itself, as dbctl schedule cron tells it; times and lines are yours to change.",
+    "#   dbctl schedule cron | crontab -                      makes this the whole crontab, in place of what is in it",
+    "#   (crontab -l; dbctl schedule cron) | crontab -        puts it behind what is in it",
+    "#   dbctl schedule cron --user NAME > /etc/cron.d/dbctl  makes a file of its own, of lines that run as NAME",
+)
+_SYSTEM = (
+    "# What is to be done by itself, as dbctl schedule cron tells it; times and lines are yours to change.",
+    "# Put it into /etc/cron.d: owned by root, mode 644, under a name without a dot.",
+)
+_COMMON = (
+    "# Nothing is printed while all is well; what is, cron mails to the address that is set here:",
+    "#MAILTO=admin@example.org",
+)
+
+
+def quoted(word: str) -> str:
+    r"""Return a word as a shell reads it, also from a crontab, where a bare ``%`` ends the line.
+
+    cron takes the backslash of ``\%`` away, and where one does not, the shell does: so it stands outside of quotes.
+    """
+    return "\\%".join(shlex.quote(part) if part else "" for part in word.split("%")) or "''"
+
+
+def _jobs(said: Selection) -> Iterator[Job]:
+    app = config.find(said)
+    profile = loader.load(app.profile)
+    if any(url.password for url in config.given(said.urls, Path.cwd()).values()):
+        raise UsageError(
+            detail="a password would stand in the crontab; write the address into a configuration"
+        )
+    place, number = _place(said, app)
+    own = again.options(said, app)
+    for kind in KINDS:
+        if kind.wanted(app, profile):
+            words = [*again.program(), *kind.words, *own]
+            if kind.asks:
+                words += ["--confirm", app.name] if app.protected else ["--yes"]
+            minute = (kind.minute + 60 * place // number) % 60
+            command = _line(" ".join(map(quoted, words)) + kind.behind)
+            yield Job(app=app.name, name=kind.name, schedule=f"{minute} {kind.hours}", command=command)
+
+
+def _place(said: Selection, app: config.App) -> tuple[int, int]:
+    """Return which of how many apps it is, so that each has minutes of its own."""
+    if said.profile and said.urls:
+        return 0, 1
+    names = list(config.load(said).apps)
+    return names.index(app.name), len(names)
+
+
+def _line(command: str) -> str:
+    """Refuse a command that no line of a crontab can hold."""
+    if any(letter < " " or letter == "\x7f" or "\ud800" <= letter <= "\udfff" for letter in command):
+        raise UsageError(
+            detail=f"a crontab cannot hold {command!a}: a name has a control character, or is no text"
+        )
+    if len(command) > LONGEST:
+        raise UsageError(
+            detail=f"cron takes no line of {len(command)} characters; move the configuration to a shorter path"
+        )
+    return command
+
+
+def _variables(said: Selection) -> list[str]:
+    """Return a remark on what the configuration wants of the environment, which cron leaves nearly empty."""
+    if said.profile and said.urls:
+        return []
+    file = config.path(said)
+    names = config.variables(file)
+    return [f"# {file} needs what is set here, too:", *(f"#{name}=" for name in names)] if names else []
+
+
+def _is_user(name: str) -> bool:
+    try:
+        pwd.getpwnam(name)
+    except (KeyError, ValueError):  # ValueError: a NUL, or what is no text
+        return False
+    return True

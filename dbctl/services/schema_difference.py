@@ -1,0 +1,218 @@
+"""Two schemas compared part by part, with how grave each difference is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal, NamedTuple, TypeAlias
+
+from dbctl.engines.schema import (
+    Schema,
+    SchemaCode,
+    SchemaColumn,
+    SchemaIndex,
+    SchemaReference,
+    SchemaTable,
+)
+from dbctl.model import Severity, Value
+from dbctl.services.schema_words import aspect, index_of, listed, place_of, reference_of, told_of
+
+
+class Part(NamedTuple):
+    """What is compared, and how both sides find it: names in lower case, as the engines compare them."""
+
+    kind: Literal[
+        "table", "column", "order", "key", "index", "reference", "check", "option", "view", "trigger"
+    ]
+    table: str
+    name: str = ""
+
+
+Parts: TypeAlias = Mapping[Part, object]
+
+
+class Difference(Value, frozen=True, kw_only=True):
+    """One difference. ``wanted`` and ``found`` are in words; empty where that side has nothing."""
+
+    part: Part
+    severity: Severity
+    place: str  #: ``table``, ``table.column``, or a name with its kind
+    wanted: str = ""
+    found: str = ""
+
+    @property
+    def code(self) -> str:
+        """``column-missing``, ``index-extra``, ``trigger-differs``."""
+        how = "missing" if not self.found else "extra" if not self.wanted else "differs"
+        return f"{self.part.kind}-{how}"
+
+
+#: A part that is missing, or is there though nothing makes it. Grave is what makes the app fail or store what it must
+#: not: a guard that is missing is as grave as a column. An index only makes slow; what is extra mostly harms nobody.
+GRAVITY: Mapping[str, tuple[Severity, Severity]] = {
+    "table": ("error", "info"),
+    "column": ("error", "warning"),
+    "index": ("warning", "info"),
+    "reference": ("error", "warning"),
+    "check": ("error", "warning"),
+    "option": ("warning", "warning"),
+    "view": ("error", "info"),
+    "trigger": ("error", "warning"),
+}
+
+
+def parts(schema: Schema, leave_out: str = "") -> Parts:
+    """Take a schema apart, without the table ``leave_out`` and what belongs to it."""
+    found: dict[Part, object] = {}
+    for table in schema.tables:
+        if table.name.lower() != leave_out.lower():
+            found |= _parts_of(table)
+    for code in schema.codes:
+        if code.table.lower() != leave_out.lower() or not leave_out:
+            found[Part(code.kind, code.table.lower(), code.name.lower())] = code
+    return found
+
+
+def _parts_of(table: SchemaTable) -> dict[Part, object]:
+    name = table.name.lower()
+    found: dict[Part, object] = {Part("table", name): table}
+    if not table.columns:  # it can be told by its text alone
+        return found
+    found |= {Part("column", name, column.name.lower()): column for column in table.columns}
+    found[Part("order", name)] = [column.name.lower() for column in table.columns]
+    found[Part("key", name)] = [column.lower() for column in table.key]
+    found |= {
+        Part("index", name, index.name.lower() or index_of(index).lower()): index for index in table.indexes
+    }
+    found |= {Part("reference", name, ", ".join(one.columns).lower()): one for one in table.references}
+    found |= {Part("check", name, check): check for check in table.checks}
+    found |= {Part("option", name, option): option for option in table.options}
+    return found
+
+
+def compared(wanted: Parts, found: Parts) -> Iterator[Difference]:
+    """Yield every difference, in the order of the parts; a table that one side lacks is told once."""
+    lacking = [part for part in wanted if part not in found and not _inside(part, wanted, found)]
+    extra = [part for part in found if part not in wanted and not _inside(part, found, wanted)]
+    for part in list(lacking):
+        other = _counterpart(part, wanted, found, lacking, extra)
+        if other is None:
+            continue
+        lacking.remove(part)
+        if other in extra:
+            extra.remove(other)
+        yield _changed_name(part, wanted[part], found[other])
+    for part in wanted:
+        if part in lacking:
+            yield _lacking(part, wanted[part])
+        elif part in found:
+            yield from _differing(part, wanted[part], found[part])
+    for part in extra:
+        yield _extra(part, found[part])
+
+
+def _inside(part: Part, here: Parts, there: Parts) -> bool:
+    """Whether it belongs to a table that the other side does not have, or cannot tell further."""
+    table = Part("table", part.table)
+    if part.kind in ("table", "view") or table not in here:
+        return False
+    other = there.get(table)
+    return other is None or (isinstance(other, SchemaTable) and not other.columns)
+
+
+def _counterpart(
+    part: Part, wanted: Parts, found: Parts, lacking: Sequence[Part], extra: Sequence[Part]
+) -> Part | None:
+    """Return what stands for a part under another name: an index that does the same, or the only other check."""
+    one = wanted[part]
+    if isinstance(one, SchemaIndex):
+        same = [
+            other
+            for other, index in found.items()
+            if isinstance(index, SchemaIndex)
+            and other.table == part.table
+            and index_of(index) == index_of(one)
+        ]
+        return min(same, key=lambda other: other not in extra, default=None)
+    mine = [other for other in lacking if other[:2] == part[:2]]
+    others = [other for other in extra if other[:2] == part[:2]]
+    return others[0] if part.kind == "check" and len(mine) == len(others) == 1 else None
+
+
+def _changed_name(part: Part, wanted: object, found: object) -> Difference:
+    if isinstance(wanted, SchemaIndex) and isinstance(found, SchemaIndex):
+        wants, finds = (f"{one.name or 'a constraint'} {index_of(one)}" for one in (wanted, found))
+        return Difference(
+            part=part, severity="info", place=f"an index of {part.table}", wanted=wants, found=finds
+        )
+    return Difference(
+        part=part, severity="error", place=f"a check of {part.table}", wanted=str(wanted), found=str(found)
+    )
+
+
+def _lacking(part: Part, wanted: object) -> Difference:
+    severity = GRAVITY[part.kind][0]
+    if isinstance(wanted, SchemaIndex) and wanted.unique:
+        severity = "error"  # it is a guard
+    return Difference(
+        part=part, severity=severity, place=place_of(part.kind, part.table, wanted), wanted=told_of(wanted)
+    )
+
+
+def _extra(part: Part, found: object) -> Difference:
+    severity = GRAVITY[part.kind][1]
+    if isinstance(found, SchemaIndex) and found.unique:
+        severity = "warning"  # it may refuse what the app writes
+    if isinstance(found, SchemaColumn) and not (found.nullable or found.generated) and found.default is None:
+        severity = "error"  # every new row of the app is refused
+    return Difference(
+        part=part, severity=severity, place=place_of(part.kind, part.table, found), found=told_of(found)
+    )
+
+
+def _differing(part: Part, wanted: object, found: object) -> Iterator[Difference]:
+    place = place_of(part.kind, part.table, wanted)
+    match wanted, found:
+        case SchemaColumn(), SchemaColumn():
+            yield from _columns(part, wanted, found)
+        case SchemaTable(), SchemaTable():
+            yield from _tables(part, wanted, found)
+        case SchemaIndex(), SchemaIndex() if index_of(wanted) != index_of(found):
+            severity: Severity = "error" if wanted.unique or found.unique else "warning"
+            yield _both(part, severity, place, index_of(wanted), index_of(found))
+        case SchemaReference(), SchemaReference() if reference_of(wanted) != reference_of(found):
+            yield _both(part, "error", place, reference_of(wanted), reference_of(found))
+        case SchemaCode(), SchemaCode() if wanted.text != found.text:
+            yield _both(part, "error", place, wanted.text, found.text)
+        case list(), list() if wanted != found and part.kind == "key":
+            yield _both(part, "error", f"the primary key of {part.table}", *map(listed, (wanted, found)))
+        case list(), list() if wanted != found and set(wanted) == set(found):
+            yield _both(part, "info", f"the order of columns in {part.table}", *map(listed, (wanted, found)))
+
+
+def _both(part: Part, severity: Severity, place: str, wanted: str, found: str) -> Difference:
+    return Difference(part=part, severity=severity, place=place, wanted=wanted, found=found)
+
+
+def _tables(part: Part, wanted: SchemaTable, found: SchemaTable) -> Iterator[Difference]:
+    by_text = not (wanted.columns and found.columns)
+    if by_text and (wanted.columns or found.columns or wanted.options != found.options):
+        told = (listed(one.options) or "a plain table" for one in (wanted, found))
+        yield _both(part, "error", f"table {part.table}", *told)
+    if wanted.name != found.name:
+        yield _both(part, "warning", f"the spelling of table {part.table}", wanted.name, found.name)
+
+
+def _columns(part: Part, wanted: SchemaColumn, found: SchemaColumn) -> Iterator[Difference]:
+    place = place_of(part.kind, part.table, wanted)
+    grave: dict[str, Severity] = {
+        "type": "info" if wanted.storage == found.storage else "error",
+        "nullable": "error" if found.nullable or found.default is None else "warning",
+        "default": "error" if found.default is None and not found.nullable else "warning",
+        "collation": "error",
+        "generated": "error",
+        "name": "warning",
+    }
+    for field, severity in grave.items():
+        wants, finds = getattr(wanted, field), getattr(found, field)
+        if wants != finds:
+            yield _both(part, severity, place, *(aspect(field, value) for value in (wants, finds)))

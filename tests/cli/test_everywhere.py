@@ -1,0 +1,147 @@
+"""Every command on an app that dbctl has never heard of, and every one as a table; JSON is judged by its schema elsewhere."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from dbctl.cli import _reference
+from dbctl.cli.main import main
+from tests.shapes import flashpoint_web as shapes
+
+PROFILE = Path(__file__).parents[1] / "profiles" / "larder.toml"
+SCHEMAS = json.loads(_reference.SCHEMAS.read_text(encoding="utf-8"))
+
+#: Every command as the larder's admin would type it, and how it ends: 0, or 2 where the larder has no such thing.
+LINES: dict[str, int] = {
+    "apps list": 0,
+    "apps show": 0,
+    "apps check": 0,
+    "users list": 0,
+    "users show pip": 0,
+    "users create zoe --email zoe@example.org --generate": 0,
+    "users create zoe --email zoe@example.org --generate --dry-run": 0,
+    "users ensure pip --generate": 0,
+    "users update pip --email pip@example.net": 0,
+    "users set-password pip --generate": 0,
+    "users set-role ana guest": 0,
+    "users activate pip": 0,
+    "users deactivate ana": 0,
+    "users unlock pip": 2,
+    "users delete ana --yes": 0,
+    "users delete ana --dry-run": 0,
+    "users import people.csv": 0,
+    "users export": 0,
+    "roles list": 0,
+    "roles show guest": 0,
+    "roles create editor": 2,
+    "roles update guest --description Helps": 2,
+    "roles delete guest --yes": 2,
+    "roles grant guest x": 2,
+    "roles revoke guest x": 2,
+    "roles matrix": 2,
+    "roles permissions": 2,
+    "roles can pip x": 2,
+    "settings list": 0,
+    "settings get kitchen.title": 0,
+    "settings set kitchen.title Shelf": 0,
+    "settings reset kitchen.title": 0,
+    "settings validate": 0,
+    "settings export": 0,
+    "settings diff wanted.json": 0,
+    "settings apply wanted.json": 0,
+    "settings list --user pip": 2,
+    "migrate status": 2,
+    "migrate plan": 2,
+    "migrate up": 2,
+    "migrate new add-notes": 2,
+    "migrate verify": 2,
+    "migrate drift": 2,
+    "status": 0,
+    "status --check": 0,
+    "doctor": 0,
+    "schedule cron": 0,
+    "backup create": 0,
+    "backup create --dry-run": 0,
+    "backup list": 0,
+    "backup show latest": 0,
+    "backup verify --deep": 0,
+    "backup prune --keep-last 1 --yes": 0,
+    "restore preview": 0,
+    "restore apply latest --yes": 0,
+    "restore apply latest --dry-run": 0,
+    "restore undo --yes": 0,
+    "integrity check": 0,
+    "integrity cross": 0,
+    "stats overview": 0,
+    "stats tables": 0,
+    "stats user pip": 0,
+    "stats activity": 0,
+    "stats locks": 0,
+    "stats reports": 0,
+    "stats run recipes-per-cuisine": 0,
+    "sessions list": 2,
+    "sessions revoke pip": 0,
+    "sessions rebuild-stats --yes": 0,
+    "sessions rebuild-stats --dry-run": 0,
+    "sessions cleanup": 0,
+    "sessions cleanup --dry-run": 0,
+    "search recipes bread": 0,
+    "search recipes bread --explain": 0,
+    "completions show bash": 0,
+    "completions install bash": 0,
+    "init larder.toml . --app second": 0,
+    "demo larder.toml new": 2,
+}
+
+
+@pytest.fixture
+def larder(tmp_path, monkeypatch, capsys):
+    """A deployment of the larder with two backups and a restore behind it, and the working directory."""
+    shapes.sixth_app_db(tmp_path / "larder.db")
+    text = PROFILE.read_text(encoding="utf-8").replace("cost = 10", "cost = 4")
+    (tmp_path / "larder.toml").write_text(text, encoding="utf-8")
+    (tmp_path / "people.csv").write_text("handle,email,password\nmia,mia@example.org,long enough\n")
+    (tmp_path / "wanted.json").write_text(json.dumps({"kitchen.title": "Shelf"}))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    for line in (
+        "init larder.toml .",
+        "backup create",
+        "restore apply latest --yes",
+        "sessions cleanup",
+        "backup create",
+    ):
+        assert main(line.split()) == 0, capsys.readouterr()
+    capsys.readouterr()
+    return tmp_path
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_command_answers_on_an_app_that_dbctl_has_never_heard_of(line, larder, capsys):
+    status = main([*line.split(), "-o", "json"])
+    told = json.loads(capsys.readouterr().out)
+    assert status == LINES[line], told
+    if status:
+        assert told["error"]["code"] in {"ability-missing", "not-supported"}
+    schema = {**SCHEMAS["answers"][told["schema"]], "$defs": SCHEMAS["$defs"]}
+    Draft202012Validator(schema).validate(told)
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_it_answers_as_a_table_too_and_says_as_much_in_a_pipe(line, larder, capsys):
+    status = main(line.split())
+    told = capsys.readouterr()
+    assert status == LINES[line], told.err
+    assert "\x1b" not in told.out
+    assert bool(told.err) == bool(status), told.err
+
+
+def test_every_command_is_tried():
+    words = {words for words, text in _reference.helps() if "Commands:" not in text}
+    tried = {command for command in words if any(f"{line} ".startswith(f"{command} ") for line in LINES)}
+    assert words - tried == {"users check-password"}  # it reads standard input
