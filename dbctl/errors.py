@@ -221,6 +221,12 @@ class BusyError(DbctlError):
     remedy = "Nothing was changed. Try again, or wait longer with --timeout SECONDS."
 
 
+class ChangedMeanwhileError(DbctlError):
+    code, exit_status = "changed-meanwhile", Exit.BUSY
+    sentence = "{target}: somebody else changed what this change was decided on"
+    remedy = "Nothing was changed. Run it again."
+
+
 class ReadOnlyError(DbctlError):
     code, exit_status = "read-only", Exit.REFUSED
     sentence, remedy = "{target} is read-only: {reason}", "{instead}"

@@ -173,10 +173,14 @@ class Readable(Protocol):
         order_by: Sequence[Order] = (),
         limit: int | None = None,
         offset: int = 0,
+        hold: bool = False,
     ) -> list[tuple[object, ...]]:
         """Return rows, by primary key unless told otherwise; for answers that fit in memory.
 
         Text that is not valid UTF-8 comes with its bytes as lone surrogates (``surrogateescape``).
+
+        Inside a transaction, ``hold`` keeps others from changing these rows until it ends, where the transaction
+        itself does not; what a rule is about has to hold still until what it allows is done.
 
         Raises:
             SchemaLacksError: no such table or column.

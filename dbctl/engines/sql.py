@@ -164,10 +164,15 @@ class SqlReader(ABC):
         order_by: Sequence[Order] = (),
         limit: int | None = None,
         offset: int = 0,
+        hold: bool = False,
     ) -> list[Row]:
         statement = Statement(table)
         sql = self._select_sql(statement, table, columns, where, order_by, limit, offset)
-        return self._fetch(sql, statement.parameters)
+        return self._fetch(sql + self._holding(table) if hold else sql, statement.parameters)
+
+    def _holding(self, table: str) -> str:  # noqa: ARG002 - as above
+        """Return what ends a SELECT that holds the rows of ``t0``; nothing where the transaction does."""
+        return ""
 
     def count(self, table: str, where: Sequence[Where] = ()) -> int:
         statement = Statement(table)

@@ -39,7 +39,14 @@ from dbctl.engines.base import (
     Writable,
 )
 from dbctl.engines.sql import ident
-from dbctl.errors import ConstraintError, DbctlError, QueryFailedError, SchemaLacksError, ValueInvalidError
+from dbctl.errors import (
+    BusyError,
+    ConstraintError,
+    DbctlError,
+    QueryFailedError,
+    SchemaLacksError,
+    ValueInvalidError,
+)
 from dbctl.interrupt import Interrupted
 
 #: Names that quoting in any other way than doubling ``"`` breaks, or that end up raw on a terminal.
@@ -504,6 +511,18 @@ class EngineContract:
         writer.close()
         with pytest.raises(RuntimeError, match="closed"):
             writer.count("people")
+
+    def test_rows_that_are_held_are_changed_by_nobody_else_until_the_transaction_ends(self, filled):
+        first, second = filled.writer(), filled.writer()
+        red = Within(["id"], "tags", ["person"], [Condition("tag", "=", "red")])
+        change = {"size": 0}, [Condition("id", "=", 1)]
+        assert ids(filled.reader().select("people", ["id"], [red], hold=True)) == [1, 2]
+        with first.transaction():
+            assert ids(first.select("people", ["id"], [red], order_by=[Order(["name"])], hold=True)) == [1, 2]
+            with pytest.raises(BusyError), second.transaction():
+                second.update("people", *change)
+        with second.transaction():
+            assert second.update("people", *change) == 1
 
     # Hostile names and values ------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from dbctl.engines.postgresql.reader import PostgreSQLReader
 from dbctl.engines.postgresql.writer import PostgreSQLWriter
 from dbctl.errors import (
     BusyError,
+    ChangedMeanwhileError,
     ConstraintError,
     DbctlError,
     PrivilegeMissingError,
@@ -140,7 +141,7 @@ def test_no_time_to_wait_means_none(table):
 
 def test_what_somebody_changed_meanwhile_is_not_changed_again(table):
     writer = table.writer()
-    with pytest.raises(BusyError), writer.transaction():
+    with pytest.raises(ChangedMeanwhileError), writer.transaction():
         assert writer.select("t", ["n"], [Condition("id", "=", 1)]) == [(1,)]
         table.execute("update t set n = 100 where id = 1")
         writer.update("t", {"n": 50}, [Condition("id", "=", 1)])

@@ -228,6 +228,37 @@ def test_its_last_chief_stays(dbctl):
     dbctl("users", "deactivate", "pip")
 
 
+@pytest.mark.parametrize(
+    "pantry", ["postgresql"], indirect=True
+)  # a file is locked whole by whoever writes it
+def test_its_last_chief_stays_also_where_the_app_demotes_the_other_at_that_moment(pantry, quick):
+    pantry.rows("update members set kind = 'chief' where handle = 'ana'")
+    pantry.rows("begin")
+    pantry.rows("update members set kind = 'cook' where handle = 'ana'")
+    words = [
+        "--profile",
+        quick,
+        "--url",
+        f"pantry={pantry.url}",
+        "--timeout",
+        "60",
+        "users",
+        "deactivate",
+        "pip",
+    ]
+    ran = subprocess.Popen(
+        [sys.executable, "-m", "dbctl", *words], env=CLEAN, stderr=subprocess.PIPE, text=True
+    )
+    with ran:
+        waiting = "select count(*) from pg_locks where not granted and pid in (select pid from pg_locks where relation = 'members'::regclass)"
+        while pantry.rows(waiting) == [(0,)]:
+            assert ran.poll() is None
+        pantry.rows("commit")
+        told = ran.stderr.read()
+    assert (ran.returncode, "somebody else changed" in told) == (11, True), told
+    assert pantry.rows("select handle from members where kind = 'chief' and enabled") == [("pip",)]
+
+
 def test_its_users_go_out_and_come_in_again(dbctl, tmp_path):
     assert {one["handle"] for one in dbctl("users", "export")["items"]} == {"pip", "ana", "木下", "olav"}
     (tmp_path / "in.csv").write_text(

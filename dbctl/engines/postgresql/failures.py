@@ -10,6 +10,7 @@ import psycopg
 from dbctl.engines.sql import ident
 from dbctl.errors import (
     BusyError,
+    ChangedMeanwhileError,
     ConstraintError,
     CorruptError,
     DbctlError,
@@ -120,7 +121,7 @@ def _grant(reason: str, place: Place, sql: str) -> str:
 _FAILURES: dict[str, Callable[[psycopg.Error, Place, str], DbctlError]] = {
     "55P03": _busy,
     "40P01": _busy,
-    "40001": _busy,
+    "40001": lambda _, place, __: ChangedMeanwhileError(target=place.target),
     "42501": _denied,
     "25006": _read_only,
     "53100": lambda _, place, __: DiskFullError(target=place.target),

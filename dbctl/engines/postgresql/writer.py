@@ -33,8 +33,8 @@ where l.locktype = 'advisory' and l.granted and l.objsubid = 1
 class PostgreSQLWriter(PostgreSQLConnection):
     """A session that may write. Its transactions see one state, that of their first statement, and their own changes.
 
-    What another transaction changed meanwhile and this one would change, too, is ``BusyError``: what was decided on
-    is what is done, or nothing is.
+    What another transaction changed meanwhile and this one would change, too, is ``ChangedMeanwhileError``: what was
+    decided on is what is done, or nothing is.
     """
 
     capabilities = frozenset(
@@ -81,6 +81,9 @@ class PostgreSQLWriter(PostgreSQLConnection):
             with suppress(psycopg.Error):
                 session.cancel_safe(timeout=1)
             self.close()  # which rolls back whatever there is; the failure that led here is the one to tell
+
+    def _holding(self, table: str) -> str:
+        return " for no key update of t0" if self._depth and not self._checked(table).view else ""
 
     def insert(self, table: str, values: Mapping[str, object], *, returning: str | None = None) -> object:
         statement = Statement()
