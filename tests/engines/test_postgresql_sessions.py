@@ -242,6 +242,39 @@ def test_a_signal_cancels_what_runs_on_the_server_and_rolls_everything_back(tabl
     assert table.rows("select count(*) from t") == [(5,)]
 
 
+FILLER = """
+import sys
+from dbctl import interrupt
+from dbctl.engines.postgresql.writer import PostgreSQLWriter
+from dbctl.url import parse
+interrupt.listen()
+writer = PostgreSQLWriter(parse(sys.argv[1]), "app/user", timeout=1)
+def rows():
+    number = 10
+    while True:
+        number += 1
+        if number == 50_000:
+            print("filling", flush=True)
+        yield number, number
+try:
+    with writer.transaction():
+        writer.insert_many("t", ["id", "n"], rows())
+except interrupt.Interrupted as error:
+    sys.exit(error.exit_status)
+"""
+
+
+def test_a_signal_ends_what_is_being_copied_and_leaves_nothing(table):
+    ran = subprocess.Popen(
+        [sys.executable, "-c", FILLER, servers.text(table.url)], stdout=subprocess.PIPE, text=True
+    )
+    with ran:
+        assert ran.stdout.readline() == "filling\n"
+        ran.send_signal(signal.SIGTERM)
+        assert ran.wait() == 128 + signal.SIGTERM
+    assert table.rows("select count(*) from t") == [(5,)]
+
+
 # Transactions --------------------------------------------------------------------------------------------------------
 
 
@@ -346,6 +379,7 @@ def test_a_url_without_a_database_is_refused_and_what_orms_add_is_left_out(postg
     with pytest.raises(UrlInvalidError, match="names no database"):
         postgresql.reader(path="")
     options = f"{postgresql.url.options}&connection_limit=5&pgbouncer=true&connect_timeout=7&sslmode=prefer"
+    options += "&client_encoding=LATIN1&application_name=x&options=-c%20timezone=Asia/Tokyo"
     assert postgresql.reader(options=options).tables() == {}
 
 

@@ -11,6 +11,7 @@ from typing import cast
 import psycopg
 from psycopg import pq
 
+from dbctl import interrupt
 from dbctl.engines.postgresql.checks import PostgreSQLChecks
 from dbctl.engines.postgresql.describes import PostgreSQLDescribes
 from dbctl.engines.postgresql.failures import Place, translated, unreachable
@@ -121,6 +122,7 @@ class PostgreSQLConnection(PostgreSQLChecks, PostgreSQLDescribes, PostgreSQLMeas
         try:
             yield
         except psycopg.Error as error:
+            interrupt.check()  # what the driver says of a statement that a signal ended is no failure
             raise self._translated(error, session, sql, writing=writing) from error
 
     def _translated(self, error: psycopg.Error, session: Session, sql: str, *, writing: bool) -> DbctlError:

@@ -59,6 +59,7 @@ def unreachable(error: psycopg.Error, target: str) -> UnreachableError:
     lines = str(error).splitlines() or ["the server did not answer"]
     tries = [line for line in lines if line.startswith("- ")]  # where a name stands for several addresses
     reason = (tries or lines)[-1 if tries else 0].rpartition("connection failed: ")[2]
+    reason = reason.removeprefix("connection is bad: ")
     return UnreachableError(target=target, reason=reason, instead=CHECK_URL)
 
 

@@ -77,9 +77,9 @@ def open_session(url: Url, *, timeout: float, reading: bool) -> Session:
     """
     parameters, schema = _parameters(url)
     parameters.setdefault("connect_timeout", str(max(CONNECT_SECONDS, ceil(timeout))))
+    parameters["client_encoding"] = "UTF8"
     session = Session.connect(
         **parameters,  # type: ignore[arg-type]
-        client_encoding="UTF8",
         autocommit=True,
         cursor_factory=psycopg.RawCursor,
         prepare_threshold=None,  # a pooler between here and the server may change servers
