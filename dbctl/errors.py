@@ -133,6 +133,12 @@ class NotSupportedError(DbctlError):
     sentence, remedy = "{what} is not possible with {by}", "{instead}"
 
 
+class DriverMissingError(DbctlError):
+    code, exit_status = "driver-missing", Exit.USAGE
+    sentence = "opening {target} wants {driver}, which is not installed ({reason})"
+    remedy = "pip install 'dbctl[{extra}]' installs it; with pipx: pipx inject dbctl '{driver}'."
+
+
 class RepositoryUnsetError(DbctlError):
     code, exit_status = "repository-unset", Exit.USAGE
     sentence = "nothing says where the backups of {app} are kept"
@@ -215,9 +221,20 @@ class BusyError(DbctlError):
     remedy = "Nothing was changed. Try again, or wait longer with --timeout SECONDS."
 
 
+class ChangedMeanwhileError(DbctlError):
+    code, exit_status = "changed-meanwhile", Exit.BUSY
+    sentence = "{target}: somebody else changed what this change was decided on"
+    remedy = "Nothing was changed. Run it again."
+
+
 class ReadOnlyError(DbctlError):
     code, exit_status = "read-only", Exit.REFUSED
     sentence, remedy = "{target} is read-only: {reason}", "{instead}"
+
+
+class PrivilegeMissingError(DbctlError):
+    code, exit_status = "privilege-missing", Exit.REFUSED
+    sentence, remedy = "{target} refused it: {reason}", "{instead}"
 
 
 class DiskFullError(DbctlError):

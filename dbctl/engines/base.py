@@ -173,10 +173,14 @@ class Readable(Protocol):
         order_by: Sequence[Order] = (),
         limit: int | None = None,
         offset: int = 0,
+        hold: bool = False,
     ) -> list[tuple[object, ...]]:
         """Return rows, by primary key unless told otherwise; for answers that fit in memory.
 
         Text that is not valid UTF-8 comes with its bytes as lone surrogates (``surrogateescape``).
+
+        Inside a transaction, ``hold`` keeps others from changing these rows until it ends, where the transaction
+        itself does not; what a rule is about has to hold still until what it allows is done.
 
         Raises:
             SchemaLacksError: no such table or column.
@@ -351,14 +355,15 @@ class Storage(Value, frozen=True, kw_only=True):
     """How much room a database takes."""
 
     bytes: int
-    page_size: int
-    page_count: int
-    freelist_pages: int  #: pages that hold nothing
-    wal_bytes: int  #: changes that stand beside the file, or their room
-    wal_pages: int  #: of these, how many pages are not in the file itself yet
-    journal_mode: str
-    shares_memory: bool  #: its users share memory, which only those on one machine can
     tables: int
+    page_size: int
+    #: What only a file of pages has; None elsewhere.
+    page_count: int | None = None
+    freelist_pages: int | None = None  #: pages that hold nothing
+    wal_bytes: int | None = None  #: changes that stand beside the file, or their room
+    wal_pages: int | None = None  #: of these, how many pages are not in the file itself yet
+    journal_mode: str | None = None
+    shares_memory: bool = False  #: its users share memory, which only those on one machine can
 
 
 class Measured(Value, frozen=True, kw_only=True):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
 from dbctl.engines.base import Holder, Housing, Readable, Script, Writable
 from dbctl.engines.dumps import Loaded, Progress, Proof, silent
-from dbctl.errors import DatabaseMissingError, NotSupportedError, RoomMissingError
+from dbctl.errors import DatabaseMissingError, DriverMissingError, NotSupportedError, RoomMissingError
 from dbctl.url import Url
+
+#: The extra of dbctl that brings the driver of an engine, and what the driver is called.
+DRIVERS = {"postgresql": ("postgresql", "psycopg[binary]")}
 
 
 def open_for_reading(url: Url, target: str, *, timeout: float, traceless: bool = False) -> Readable:
@@ -21,7 +24,14 @@ def open_for_reading(url: Url, target: str, *, timeout: float, traceless: bool =
         target: ``app/database``, for messages.
         timeout: how long to wait for a lock, in seconds.
         traceless: whether it is rather left unread than a file touched or left beside it.
+
+    Raises:
+        DriverMissingError: the driver of its engine is not installed.
     """
+    if url.engine == "postgresql":
+        with _driver(url, target):
+            from dbctl.engines.postgresql.reader import PostgreSQLReader  # noqa: PLC0415 - a driver loads when it is used
+        return PostgreSQLReader(url, target, timeout=timeout)
     from dbctl.engines.sqlite import SQLiteReader  # noqa: PLC0415 - a driver loads when it is used
 
     return SQLiteReader(_file(url, target), target, timeout=timeout, traceless=traceless)
@@ -35,7 +45,17 @@ def open_for_writing(
     pragmas: Mapping[str, str],
     create: Mapping[str, str] | None = None,
 ) -> Writable:
-    """Open the database at ``url`` for writing; ``create`` gives the pragmas of one that is made where none is."""
+    """Open the database at ``url`` for writing; ``pragmas`` are for an engine that has some.
+
+    ``create`` gives the pragmas of a file that is made where none is; on a server its owner makes a database.
+
+    Raises:
+        DriverMissingError: the driver of its engine is not installed.
+    """
+    if url.engine == "postgresql":
+        with _driver(url, target):
+            from dbctl.engines.postgresql.writer import PostgreSQLWriter  # noqa: PLC0415 - as above
+        return PostgreSQLWriter(url, target, timeout=timeout)
     from dbctl.engines.sqlite import SQLiteWriter  # noqa: PLC0415 - as above
 
     path = _file(url, target)
@@ -60,9 +80,13 @@ def open_scratch(url: Url, target: str) -> Writable:
     """Open an empty database of the kind that is at ``url``, which nobody else sees and which ends when it is closed.
 
     Args:
-        url: the other one; it is not opened.
+        url: the other one; nothing of it is looked at.
         target: its name, for messages.
     """
+    if url.engine == "postgresql":
+        with _driver(url, target):
+            from dbctl.engines.postgresql.scratch import PostgreSQLScratch  # noqa: PLC0415 - as above
+        return PostgreSQLScratch(url, target)
     from dbctl.engines.sqlite.scratch import SQLiteScratch  # noqa: PLC0415 - as above
 
     _file(url, target)
@@ -70,11 +94,15 @@ def open_scratch(url: Url, target: str) -> Writable:
 
 
 def holders(url: Url, target: str) -> Sequence[Holder]:
-    """Return the processes that have the database at ``url`` open; the database itself is not opened.
+    """Return the processes that have the database at ``url`` open; a file itself is not opened.
 
     Raises:
         DatabaseMissingError: there is none.
     """
+    if url.engine == "postgresql":
+        with _driver(url, target):
+            from dbctl.engines.postgresql.reader import holders_of  # noqa: PLC0415 - as above
+        return holders_of(url, target)
     from dbctl.engines import locks  # noqa: PLC0415 - as above
 
     path = Path(os.path.realpath(_file(url, target)))
@@ -159,17 +187,38 @@ def load(
 
 def split_script(url: Url, text: str) -> Script:
     """Take a script for the database at ``url`` apart, as its ``Migrates.split`` does; the database may be missing."""
+    if url.engine == "postgresql":
+        from dbctl.engines.postgresql import script  # noqa: PLC0415 - as above
+
+        return script.split(text)
     from dbctl.engines import sqlite_script  # noqa: PLC0415 - as above
 
     _file(url, str(url))
     return sqlite_script.split(text)
 
 
+@contextmanager
+def _driver(url: Url, target: str) -> Iterator[None]:
+    """Tell how to install what importing an engine misses."""
+    try:
+        yield
+    except ImportError as error:
+        extra, driver = DRIVERS[url.engine]
+        reason = str(error).splitlines()[0]
+        raise DriverMissingError(target=target, driver=driver, extra=extra, reason=reason) from error
+
+
 def _file(url: Url, target: str) -> Path:
+    if url.engine == "postgresql":
+        raise NotSupportedError(
+            what=f"backing up or restoring {target} ({url})",
+            by="this version of dbctl",
+            instead="It copies SQLite databases only; pg_dump and pg_restore copy this one.",
+        )
     if url.engine != "sqlite":
         raise NotSupportedError(
             what=f"opening {target} ({url})",
             by="this version of dbctl",
-            instead="It opens SQLite databases only.",
+            instead="It opens SQLite and PostgreSQL databases only.",
         )
     return Path(url.path)

@@ -97,25 +97,63 @@ class SqlReader(ABC):
     def _briefly(self, sql: str, parameters: Mapping[str, object], within: timedelta) -> list[Row] | None:
         """Do as ``_fetch``, but give up after a time and return None."""
 
+    # Each takes the SQL of a value and the column that it comes from.
+
     @abstractmethod
-    def _nearly_before(self, column: str, moment: datetime, statement: Statement) -> str:
+    def _nearly_before(self, value: str, column: Column, moment: datetime, statement: Statement) -> str:
         """Return SQL that an index of ``column`` answers, true for every row whose time lies before, and few others."""
 
     @abstractmethod
-    def _milliseconds(self, column: str) -> str:
-        """Return SQL that reads a stored time, whatever its form, as milliseconds since 1970."""
+    def _milliseconds(self, value: str, column: Column) -> str:
+        """Return SQL that reads a stored time, whatever its form, as milliseconds since 1970; NULL where it is none."""
 
     @abstractmethod
-    def _folded(self, value: str) -> str:
+    def _folded(self, value: str, column: Column) -> str:
         """Return SQL that sorts ``value`` without regard to case."""
 
     @abstractmethod
-    def _text_test(self, column: str, op: str, statement: Statement, text: str) -> str:
+    def _text_test(self, value: str, column: Column, op: str, statement: Statement, text: str) -> str:
         """Return SQL for ``same``, ``contains`` and ``starts``, without regard to case."""
 
     @abstractmethod
-    def _among(self, column: str, statement: Statement, values: Sequence[object]) -> str:
-        """Return SQL for "is one of ``values``", the whole set as one parameter."""
+    def _among(self, value: str, column: Column, statement: Statement, among: Sequence[object]) -> str:
+        """Return SQL for "is one of ``among``", the whole set as one parameter."""
+
+    def _comparison(self, value: str, column: Column, op: str, statement: Statement, wanted: object) -> str:
+        """Return SQL that compares with a value that is neither None nor a sequence."""
+        if isinstance(wanted, datetime):
+            return (
+                f"{self._milliseconds(value, column)} {op} {statement.bind(round(wanted.timestamp() * 1000))}"
+            )
+        return f"{value} {op} {statement.bind(wanted)}"
+
+    def _equal(self, value: str, column: Column, other: str, other_column: Column) -> tuple[str, str]:  # noqa: ARG002 - for engines that compare only what has one type
+        """Return SQL for two values in the form in which they can be compared with each other."""
+        return value, other
+
+    def _grouped(self, value: str, column: Column) -> str:  # noqa: ARG002 - as above
+        """Return SQL by which equal values are counted together."""
+        return value
+
+    def _text(self, value: str, column: Column) -> str:  # noqa: ARG002 - as above
+        """Return SQL for ``value`` as text."""
+        return value
+
+    def _sorted(self, value: str, column: Column) -> str:  # noqa: ARG002 - as above
+        """Return SQL that sorts ``value``, text by its bytes."""
+        return value
+
+    def _comparable(self, value: str, column: Column) -> str:  # noqa: ARG002 - as above
+        """Return SQL of which the smallest value can be told."""
+        return value
+
+    def _first_told(self, among: Sequence[tuple[str, Column]]) -> str:
+        """Return SQL for the first value that is neither NULL nor empty; it sorts by its bytes."""
+        return f"coalesce({', '.join(f'nullif({value}, {chr(39) * 2})' for value, _ in among)})"
+
+    def _moment(self, value: str, column: Column) -> str:
+        """Return SQL that sorts ``value`` as a time."""
+        return self._milliseconds(value, column)
 
     def select(
         self,
@@ -126,10 +164,15 @@ class SqlReader(ABC):
         order_by: Sequence[Order] = (),
         limit: int | None = None,
         offset: int = 0,
+        hold: bool = False,
     ) -> list[Row]:
         statement = Statement(table)
         sql = self._select_sql(statement, table, columns, where, order_by, limit, offset)
-        return self._fetch(sql, statement.parameters)
+        return self._fetch(sql + self._holding(table) if hold else sql, statement.parameters)
+
+    def _holding(self, table: str) -> str:  # noqa: ARG002 - as above
+        """Return what ends a SELECT that holds the rows of ``t0``; nothing where the transaction does."""
+        return ""
 
     def count(self, table: str, where: Sequence[Where] = ()) -> int:
         statement = Statement(table)
@@ -141,9 +184,8 @@ class SqlReader(ABC):
         condition = self._where(statement, table, where, "t0")
         match where:
             case [Condition(column=column, op="<" | "<=", value=datetime() as moment)]:
-                condition += (
-                    f" and {self._nearly_before(self._column(table, column, 't0'), moment, statement)}"
-                )
+                value, told = self._column(table, column, "t0"), self._described(table, column)
+                condition += f" and {self._nearly_before(value, told, moment, statement)}"
         sql = f"select 1 from {self._table(table)} t0{condition} limit 1"  # noqa: S608 - names are checked and quoted
         rows = self._briefly(sql, statement.parameters, within)
         return None if rows is None else bool(rows)
@@ -151,8 +193,9 @@ class SqlReader(ABC):
     def tally(self, table: str, column: str, where: Sequence[Where] = ()) -> dict[object, int]:
         statement = Statement(table)
         name = self._column(table, column, "t0")
+        told = self._grouped(name, self._described(table, column))
         condition = self._where(statement, table, where, "t0")
-        sql = f"select {name}, count(*) from {self._table(table)} t0{condition} group by {name}"  # noqa: S608 - as above
+        sql = f"select {told}, count(*) from {self._table(table)} t0{condition} group by {told}"  # noqa: S608 - as above
         return {value: int(str(number)) for value, number in self._fetch(sql, statement.parameters)}
 
     def query(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
@@ -173,7 +216,11 @@ class SqlReader(ABC):
         names = ", ".join(self._column(table, column, "t0") for column in columns)
         sql = f"select {names} from {self._table(table)} t0{self._where(statement, table, where, 't0')}"  # noqa: S608 - as above
         terms = [term for order in order_by for term in self._order(statement, table, order, "t0")]
-        terms += [self._column(table, key, "t0") for key in self._key(table)]  # equal rows in a stable order
+        # equal rows in a stable order
+        terms += [
+            self._sorted(self._column(table, key, "t0"), self._described(table, key))
+            for key in self._key(table)
+        ]
         if terms:
             sql += " order by " + ", ".join(dict.fromkeys(terms))
         if limit is not None or offset:
@@ -218,7 +265,7 @@ class SqlReader(ABC):
                 return self._within(statement, table, where, alias)
             case Linked():
                 inner = statement.alias(where.table)
-                link = f"{self._column(where.table, where.to, inner)} = {self._column(table, where.column, alias)}"
+                link = self._link(where.table, where.to, inner, table, where.column, alias)
                 pointing = f"select count(*) from {self._table(where.table)} {inner} where {link}"  # noqa: S608 - as above
                 return f"({pointing}) {where.op} {statement.bind(where.number)}"
             case AnyOf():
@@ -232,31 +279,44 @@ class SqlReader(ABC):
 
     def _within(self, statement: Statement, table: str, where: Within, alias: str) -> str:
         inner = statement.alias(where.table)
-        left = ", ".join(self._column(table, column, alias) for column in where.columns)
-        right = ", ".join(self._column(where.table, column, inner) for column in where.to)
+        pairs = [
+            self._pair(table, column, alias, where.table, to, inner)
+            for column, to in zip(where.columns, where.to, strict=True)
+        ]
+        left, right = (", ".join(side) for side in zip(*pairs, strict=True))
         condition = self._where(statement, where.table, where.where, inner)
         if len(where.columns) > 1:
             left = f"({left})"
         return f"{left} in (select {right} from {self._table(where.table)} {inner}{condition})"  # noqa: S608 - as above
 
+    def _pair(self, table: str, column: str, alias: str, other: str, to: str, inner: str) -> tuple[str, str]:
+        """Return a column of ``table`` and one of ``other`` as they can be compared."""
+        return self._equal(
+            self._column(table, column, alias),
+            self._described(table, column),
+            self._column(other, to, inner),
+            self._described(other, to),
+        )
+
+    def _link(self, table: str, column: str, alias: str, other: str, to: str, inner: str) -> str:
+        return " = ".join(self._pair(table, column, alias, other, to, inner))
+
     def _compare(self, statement: Statement, table: str, condition: Condition, alias: str) -> str:
-        column, op, value = self._column(table, condition.column, alias), condition.op, condition.value
-        if value is None and op in ("=", "!="):
-            return f"{column} is {'not ' if op == '!=' else ''}null"
+        value, column = self._column(table, condition.column, alias), self._described(table, condition.column)
+        op, wanted = condition.op, condition.value
+        if wanted is None and op in ("=", "!="):
+            return f"{value} is {'not ' if op == '!=' else ''}null"
         if op == "in":
-            if not isinstance(value, Sequence) or isinstance(value, str):
+            if not isinstance(wanted, Sequence) or isinstance(wanted, str):
                 raise TypeError("op 'in' takes a sequence")
-            return self._among(column, statement, value)
+            return self._among(value, column, statement, wanted)
         if op == "element":
-            parted = f"(';' || replace({column}, '; ', ';') || ';')"
-            return self._text_test(
-                parted, "contains", statement, f";{str(value).strip().replace('; ', ';')};"
-            )
+            parted = f"(';' || replace({self._text(value, column)}, '; ', ';') || ';')"
+            sought = f";{str(wanted).strip().replace('; ', ';')};"
+            return self._text_test(parted, column, "contains", statement, sought)
         if op in ("same", "contains", "starts"):
-            return self._text_test(column, op, statement, str(value))
-        if isinstance(value, datetime):
-            return f"{self._milliseconds(column)} {op} {statement.bind(round(value.timestamp() * 1000))}"
-        return f"{column} {op} {statement.bind(value)}"
+            return self._text_test(value, column, op, statement, str(wanted))
+        return self._comparison(value, column, op, statement, wanted)
 
     def _order(self, statement: Statement, table: str, order: Order, alias: str) -> Iterator[str]:
         if order.random:
@@ -265,24 +325,27 @@ class SqlReader(ABC):
         owner, inner = (
             (order.through.table, statement.alias(order.through.table)) if order.through else (table, alias)
         )
-        named = [self._column(owner, column, inner) for column in order.columns]
-        value = (
-            named[0]
-            if len(named) == 1
-            else f"coalesce({', '.join(f'nullif({name}, {chr(39) * 2})' for name in named)})"
-        )
+        named = [(self._column(owner, name, inner), self._described(owner, name)) for name in order.columns]
+        value, column = named[0]
         if order.time:
-            value = self._milliseconds(value)
+            times = [self._milliseconds(*one) for one in named]
+            value = self._moment(value, column) if len(named) == 1 else f"coalesce({', '.join(times)})"
+        elif len(named) > 1:
+            value = self._first_told(named)
         if order.through:
             link = order.through
             inside = self._where(statement, link.table, link.where, inner)
-            here = self._column(table, link.columns[0], alias)
-            there = self._column(link.table, link.to[0], inner)
+            here = self._link(link.table, link.to[0], inner, table, link.columns[0], alias)
+            least = value if order.time or len(named) > 1 else self._comparable(value, column)
             value = (
-                f"(select min({value}) from {self._table(link.table)} {inner}"  # noqa: S608 - as above
-                f"{inside}{' and' if inside else ' where'} {there} = {here})"
+                f"(select min({least}) from {self._table(link.table)} {inner}"  # noqa: S608 - as above
+                f"{inside}{' and' if inside else ' where'} {here})"
             )
         unknown = order.time or order.through or len(named) > 1  # several are all NULL when all are empty
-        if unknown or self._described(owner, order.columns[0]).nullable:
+        if unknown or column.nullable:
             yield f"({value} is null)"
-        yield f"{self._folded(value) if order.nocase else value}{' desc' if order.descending else ''}"
+        if order.nocase and not order.time:
+            value = self._folded(value, column)
+        elif not order.time and len(named) == 1:
+            value = self._sorted(value, column)
+        yield f"{value}{' desc' if order.descending else ''}"

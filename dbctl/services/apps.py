@@ -192,7 +192,7 @@ class App:
         for other, told in self.profile.databases.items():
             if told.needs and all(table in tables for table in told.needs):
                 return f"Check the path: this looks like the database {other!r}."
-        return "Check the path in the configuration."
+        return "Check the path, or the URL, in the configuration."
 
 
 @contextmanager

@@ -87,7 +87,7 @@ def storage(subject: Subject, db: Measures, housing: Housing | None) -> Iterator
             f" in {found.journal_mode} mode its users share memory, which those on two machines cannot"
         )
         yield subject.finding(severity, "network-disk", message, MOVE)
-    spare = found.freelist_pages * found.page_size
+    spare = (found.freelist_pages or 0) * found.page_size
     if subject.written and spare > SPARE and spare * SPARE_PART > found.bytes:
         shrink = line_of(file.st_uid, housing.shrink)
         message = f"{amount(spare)} of {amount(found.bytes)} hold nothing; with the app stopped they can be given back"

@@ -15,16 +15,17 @@ def guard(users: UserTable, leaving: Iterable[User]) -> None:
     Raises:
         LastAdminError: the users who are ``leaving`` the role, or the app, are the last.
     """
-    active = {user.id for user in admins(users) if may_sign_in(users, user)}
+    # Held: the app may be taking the role away from the other one at this moment.
+    active = {user.id for user in admins(users, hold=True) if may_sign_in(users, user)}
     gone = {user.id: user.login for user in leaving if user.id in active}
     if active and active == set(gone):
         raise LastAdminError(target=users.db.target, role=admin_role(users), logins=", ".join(gone.values()))
 
 
-def admins(users: UserTable) -> list[User]:
+def admins(users: UserTable, *, hold: bool = False) -> list[User]:
     """Return the holders of the role of which an active one must remain; none where the app has no such role."""
     role = admin_role(users)
-    return users.read([Condition(users.role_column(), "=", users.role_key(role))]) if role else []
+    return users.read([Condition(users.role_column(), "=", users.role_key(role))], hold=hold) if role else []
 
 
 def admin_role(users: UserTable) -> str:

@@ -24,13 +24,13 @@ class DatabaseMeasured(Value, frozen=True, kw_only=True):
 
     target: str
     bytes: int
-    page_count: int
+    page_count: int | None
     page_size: int
-    freelist_pages: int
-    wal_bytes: int
-    wal_pages: int  #: in the -wal and not in the file yet
+    freelist_pages: int | None
+    wal_bytes: int | None
+    wal_pages: int | None  #: in the -wal and not in the file yet
     tables: int
-    journal_mode: str
+    journal_mode: str | None
 
     def brief(self) -> Row:
         told = ("target", "bytes", "freelist_pages", "wal_bytes", "tables", "journal_mode")

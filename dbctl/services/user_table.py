@@ -85,8 +85,14 @@ class UserTable:
 
     # Reading -------------------------------------------------------------------------------------------------
 
-    def read(self, where: Sequence[Where] = (), *, window: Window = Window()) -> list[User]:  # noqa: B008 - a frozen value
-        """Return users as the app's own order of keys, or ``window.sort``, has them."""
+    def read(
+        self,
+        where: Sequence[Where] = (),
+        *,
+        window: Window = Window(),  # noqa: B008 - a frozen value
+        hold: bool = False,
+    ) -> list[User]:
+        """Return users as the app's own order of keys, or ``window.sort``, has them; ``hold`` as ``select`` has it."""
         columns = list(dict.fromkeys([self.id, *self.fields.values(), *([self.role] if self.role else [])]))
         rows = self.db.select(
             self.live.name,
@@ -95,6 +101,7 @@ class UserTable:
             order_by=self._order(window.sort),
             limit=window.limit,
             offset=window.offset,
+            hold=hold,
         )
         return [self._user(dict(zip(columns, row, strict=True))) for row in rows]
 

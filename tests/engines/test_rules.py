@@ -26,12 +26,14 @@ OPENERS = {
     "render/out.py": "/dev/null",
     "stores/directory.py": "marks and manifests of backups",
 }
-#: Who connects to SQLite.
+#: Who connects to a database.
 CONNECTORS = {
+    "engines/postgresql/session.py": "every database on a server",
     "engines/sqlite/connection.py": "the database of an app",
     "engines/sqlite/dump.py": "the copy that a backup makes",
     "engines/sqlite/load.py": "what a restore writes over, and the dump that it reads",
 }
+DRIVERS = ("sqlite", "psycopg")
 OPENING = {"open", "fdopen", "read_bytes", "read_text", "write_bytes", "write_text"}
 COPYING = {"copy", "copy2", "copyfile", "copyfileobj", "file_digest", "sendfile", "copy_file_range"}
 
@@ -52,14 +54,14 @@ def called(name: str) -> list[str]:
     ]
 
 
-def test_only_the_engine_connects_to_sqlite_and_in_one_place():
+def test_only_the_engines_import_drivers_and_connect_and_in_few_places():
     assert set(called("connect")) == set(CONNECTORS)
     importing = {
         str(file.relative_to(SOURCE))
         for file in FILES
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
-        if (isinstance(node, ast.Import) and any(one.name.startswith("sqlite") for one in node.names))
-        or (isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sqlite"))
+        if (isinstance(node, ast.Import) and any(one.name.startswith(DRIVERS) for one in node.names))
+        or (isinstance(node, ast.ImportFrom) and (node.module or "").startswith(DRIVERS))
     }
     assert all(name.startswith("engines/") for name in importing), importing
 

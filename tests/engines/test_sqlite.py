@@ -18,6 +18,8 @@ from tests.conformance.contract import EngineContract
 class Made:
     """A database in a file, and what was opened on it."""
 
+    key = "integer primary key"
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self.opened: list[SQLiteReader | SQLiteWriter] = []

@@ -129,35 +129,35 @@ class SQLiteDialect(SqlReader):
                 scanned.append(words[1])
         return plan, scanned
 
-    def _milliseconds(self, column: str) -> str:
+    def _milliseconds(self, value: str, _column: Column) -> str:
         # Numbers below 10^11 are seconds: as milliseconds they would all lie before March 1973. Of text only what
         # begins like a date is one (SQLite would read "2004" as a Julian day), and long rows of digits are numbers.
         number = (
-            f"case when {column} between -99999999999 and 99999999999 then {column} * 1000 else {column} end"
+            f"case when {value} between -99999999999 and 99999999999 then {value} * 1000 else {value} end"
         )
-        digits = f"case when length({column}) < 12 then {column} * 1000 else {column} + 0 end"
+        digits = f"case when length({value}) < 12 then {value} * 1000 else {value} + 0 end"
         return (
-            f"case when typeof({column}) in ('integer', 'real') then {number}"
-            f" when {column} glob '[0-9][0-9][0-9][0-9]-[0-9][0-9]-*'"
-            f" then cast(round((julianday({column}) - 2440587.5) * 86400000) as integer)"
-            f" when length({column}) between 9 and 14 and {column} not glob '*[^0-9]*' then {digits} end"
+            f"case when typeof({value}) in ('integer', 'real') then {number}"
+            f" when {value} glob '[0-9][0-9][0-9][0-9]-[0-9][0-9]-*'"
+            f" then cast(round((julianday({value}) - 2440587.5) * 86400000) as integer)"
+            f" when length({value}) between 9 and 14 and {value} not glob '*[^0-9]*' then {digits} end"
         )
 
-    def _nearly_before(self, column: str, moment: datetime, statement: Statement) -> str:
+    def _nearly_before(self, value: str, _column: Column, moment: datetime, statement: Statement) -> str:
         # By the forms of ``_milliseconds``: numbers that are seconds, and milliseconds; then text that begins like a
         # date, its zone aside. Text that is a number sorts before the dates of this century, if it means 2001 to 2033.
         behind = moment.timestamp() + 1
         seconds, milliseconds = statement.bind(behind), statement.bind(behind * 1000)
         day = statement.bind((moment + timedelta(days=2)).date().isoformat())
         return (
-            f"({column} < {seconds} or ({column} >= 100000000000 and {column} < {milliseconds})"
-            f" or ({column} >= '' and {column} < {day}))"
+            f"({value} < {seconds} or ({value} >= 100000000000 and {value} < {milliseconds})"
+            f" or ({value} >= '' and {value} < {day}))"
         )
 
-    def _later(self, column: str, later: Later) -> str:
+    def _later(self, value: str, column: Column, later: Later) -> str:
         """Return SQL for a time that is moved on."""
         return FORMS[later.form].format(
-            f"{self._milliseconds(column)} + {later.by // timedelta(milliseconds=1)}"
+            f"{self._milliseconds(value, column)} + {later.by // timedelta(milliseconds=1)}"
         )
 
     def _with_sets(self, sql: str, parameters: Mapping[str, object]) -> tuple[str, dict[str, object]]:
@@ -173,32 +173,32 @@ class SQLiteDialect(SqlReader):
                 given[name] = json.dumps(value)
         return sql, given
 
-    def _folded(self, value: str) -> str:
+    def _folded(self, value: str, _column: Column) -> str:
         return f"{value} collate nocase"
 
-    def _text_test(self, column: str, op: str, statement: Statement, text: str) -> str:
+    def _text_test(self, value: str, _column: Column, op: str, statement: Statement, text: str) -> str:
         if "\0" in text:  # where LIKE and NOCASE stop reading
             folded = f"lower({statement.bind(text)})"
             if op == "same":
-                return f"lower({column}) = {folded}"
-            return f"instr(lower({column}), {folded}) {'= 1' if op == 'starts' else '> 0'}"
+                return f"lower({value}) = {folded}"
+            return f"instr(lower({value}), {folded}) {'= 1' if op == 'starts' else '> 0'}"
         if op == "same":
             if is_storable(text):
                 wanted = statement.bind(text)
             else:  # it came from bytes that are no UTF-8, and goes back as such
                 wanted = f"cast({statement.bind(text.encode('utf-8', 'surrogateescape'))} as text)"
             # on the left: SQLite makes one IN of several of these joined by OR, and forgets a collation on the right
-            return f"{column} collate nocase = {wanted}"
+            return f"{value} collate nocase = {wanted}"
         pattern = like_literal(text)
         escape = " escape '!'" if pattern != text else ""  # LIKE takes a third longer where it looks for one
-        return f"{column} like {statement.bind(f'{pattern}%' if op == 'starts' else f'%{pattern}%')}{escape}"
+        return f"{value} like {statement.bind(f'{pattern}%' if op == 'starts' else f'%{pattern}%')}{escape}"
 
-    def _among(self, column: str, statement: Statement, values: Sequence[object]) -> str:
-        plain = [value for value in values if _is_plain(value)]
+    def _among(self, value: str, _column: Column, statement: Statement, among: Sequence[object]) -> str:
+        plain = [one for one in among if _is_plain(one)]
         listed = statement.bind(json.dumps(plain))
-        test = f"{column} in (select value from json_each({listed}))"  # noqa: S608 - the column is checked and quoted
-        rest = [statement.bind(value) for value in values if not _is_plain(value)]
-        return f"({test} or {column} in ({', '.join(rest)}))" if rest else test
+        test = f"{value} in (select value from json_each({listed}))"  # noqa: S608 - the column is checked and quoted
+        rest = [statement.bind(one) for one in among if not _is_plain(one)]
+        return f"({test} or {value} in ({', '.join(rest)}))" if rest else test
 
     def _columns(self, table: str) -> dict[str, Column]:
         """Return the columns of a table; none of what nobody can read here, so that it is as if it were not there.

@@ -163,7 +163,9 @@ class SQLiteWriter(SQLiteConnection):
 
     def _new_value(self, table: str, value: object, statement: Statement) -> str:
         if isinstance(value, Later):
-            return self._later(self._column(table, value.column, "t0"), value)
+            return self._later(
+                self._column(table, value.column, "t0"), self._described(table, value.column), value
+            )
         return statement.bind(value)
 
     def merge(

@@ -1,0 +1,118 @@
+"""What PostgreSQL can tell of its own soundness."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import cast
+
+from dbctl.engines.base import IndexDamage, Orphans
+from dbctl.engines.postgresql.catalogue import HERE, SHOWN, THERE
+from dbctl.engines.postgresql.dialect import PostgreSQLDialect
+from dbctl.engines.sql import ident
+from dbctl.errors import CorruptError, NotSupportedError, PrivilegeMissingError
+
+#: For ``format`` with what else is joined.
+OF_TABLE = f"from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace {{}} where {SHOWN} and c.relname = any(:tables)"
+#: An index that CREATE INDEX CONCURRENTLY left half built is written and never read; so is what it was to keep unique.
+INVALID = (
+    "select i.relname, c.relname "
+    + OF_TABLE.format(
+        "join pg_catalog.pg_index x on x.indrelid = c.oid join pg_catalog.pg_class i on i.oid = x.indexrelid"
+    )
+    + " and not (x.indisvalid and x.indisready) order by 2, 1"
+)
+TREES = (
+    "select s.nspname, i.relname, x.indexrelid::int8 "
+    + OF_TABLE.format(
+        """join pg_catalog.pg_index x on x.indrelid = c.oid and x.indisvalid
+  join pg_catalog.pg_class i on i.oid = x.indexrelid and i.relkind = 'i'
+  join pg_catalog.pg_am m on m.oid = i.relam and m.amname = 'btree'
+  join pg_catalog.pg_namespace s on s.oid = i.relnamespace"""
+    )
+    + " order by 1, 2"
+)
+LOOKS = """select n.nspname from pg_catalog.pg_extension e join pg_catalog.pg_namespace n on n.oid = e.extnamespace
+where e.extname = 'amcheck'"""
+_KEYS = """join pg_catalog.pg_constraint f on f.conrelid = c.oid and f.contype = 'f' and f.conparentid = 0
+  join pg_catalog.pg_class p on p.oid = f.confrelid join pg_catalog.pg_namespace s on s.oid = p.relnamespace"""
+REFERENCES = (
+    f"select c.relname, s.nspname, p.relname, {HERE}, {THERE} {OF_TABLE.format(_KEYS)} order by 1, 3, 4"
+)
+OF_INDEX = re.compile(r"index (?:(.+) of .+ is invalid$|(.+?): )", re.DOTALL)
+
+
+class PostgreSQLChecks(PostgreSQLDialect):
+    """Capability.CHECK."""
+
+    def damage(self, *, quick: bool = False, table: str = "") -> Sequence[str]:
+        tables = self._asked(table)
+        given = {"tables": tables}
+        found = [f"index {index} of {name} is invalid" for index, name in self._fetch(INVALID, given)]
+        if not quick:
+            found += [line for name in tables for line in self._unreadable(name)]
+            found += self._broken_trees(tables)
+        return found
+
+    def index_damage(self, line: str) -> IndexDamage | None:
+        found = OF_INDEX.match(line)
+        # Whether rows stand in the way of making it anew shows only when it is tried.
+        return IndexDamage(index=found[1] or found[2], twice=False) if found else None
+
+    def _asked(self, table: str) -> list[str]:
+        if table:
+            return [self._checked(table).name]
+        return [name for name, one in self.tables().items() if not one.view]
+
+    def _unreadable(self, table: str) -> Iterator[str]:
+        """Read every value of every row, also what is stored beside it."""
+        try:
+            self._fetch(f"select sum(octet_length(t0::text)) from {self._table(table)} t0", {})  # noqa: S608 - names are checked and quoted
+        except CorruptError as error:
+            yield f"{table}: {error.facts['reason']}"
+
+    def _broken_trees(self, tables: Sequence[str]) -> Iterator[str]:
+        """Let amcheck compare indexes with their tables, where it is installed and this user may use it."""
+        for (schema,) in self._fetch(LOOKS, {}):
+            for _, name, number in self._fetch(TREES, {"tables": list(tables)}):
+                check = f"select {ident(str(schema))}.bt_index_check(cast(:index as oid)::regclass, true)"
+                try:
+                    self._fetch(check, {"index": number})
+                except PrivilegeMissingError:
+                    return
+                except CorruptError as error:
+                    yield f"index {name}: {error.facts['reason']}"
+
+    def orphans(self, table: str = "") -> Sequence[Orphans]:
+        return [
+            found
+            for row in self._fetch(REFERENCES, {"tables": self._asked(table)})
+            for found in self._lost(*cast("tuple[str, str, str, list[str], list[str]]", row))
+        ]
+
+    def _lost(
+        self, child: str, schema: str, parent: str, columns: list[str], to: list[str]
+    ) -> Iterator[Orphans]:
+        link = " and ".join(
+            f"p.{ident(there)} = c.{ident(here)}" for here, there in zip(columns, to, strict=True)
+        )
+        known = " and ".join(f"c.{ident(column)} is not null" for column in columns)
+        key = self._key(child)
+        told = " || ', ' || ".join(f"c.{ident(column)}::text" for column in key) or "null"
+        sql = (
+            f"select count(*), min({told}) from {ident(child)} c where {known}"  # noqa: S608 - as above
+            f" and not exists (select from {ident(schema)}.{ident(parent)} p where {link})"
+        )
+        ((number, first),) = cast("list[tuple[int, str | None]]", self._fetch(sql, {}))
+        if number:
+            example = f"{', '.join(key)} {first}" if key else None
+            yield Orphans(table=child, columns=columns, to=parent, number=number, example=example)
+
+    def lost_commits(self) -> int:
+        return 0  # the server replays its log whole, or does not start
+
+    def text_indexes(self) -> Sequence[str]:
+        return ()
+
+    def text_index_damage(self, name: str) -> str:
+        raise NotSupportedError(what=f"checking {name}", by=self.target, instead="It is no text index.")

@@ -1,0 +1,27 @@
+"""What a database on a server tells of its whole schema, read at one moment."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from contextlib import AbstractContextManager
+
+from dbctl.engines.postgresql.dialect import PostgreSQLDialect
+from dbctl.engines.schema import Schema, fingerprint
+
+
+class PostgreSQLDescribes(PostgreSQLDialect):
+    """Capability.SCHEMA."""
+
+    @abstractmethod
+    def _asking(self) -> AbstractContextManager[None]:
+        """Begin a transaction that can write nothing, and end it without a trace."""
+
+    def schema(self) -> Schema:
+        from dbctl.engines.postgresql import schema as told  # noqa: PLC0415 - few commands take a schema apart
+
+        queries = (told.TABLES, told.COLUMNS, told.RULES, told.INDEXES, told.VIEWS, told.TRIGGERS)
+        with self._asking():
+            return told.Told(*(self._fetch(sql, {}) for sql in queries)).schema()
+
+    def fingerprint(self) -> str:
+        return fingerprint(self.schema())

@@ -1,0 +1,57 @@
+"""Reading a database on a server that lets this session write nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from functools import partial
+from typing import Literal, TypeVar, cast
+
+from dbctl.engines.base import Capability, Holder
+from dbctl.engines.postgresql.connection import PostgreSQLConnection
+from dbctl.engines.sql import Row
+from dbctl.errors import UnreachableError
+from dbctl.url import Url
+
+T = TypeVar("T")
+
+#: Seconds for a question that waits for nobody.
+SOON = 5.0
+SESSIONS = """select a.pid, coalesce(nullif(a.application_name, ''), a.backend_type), coalesce(a.usename, ''),
+  exists (select from pg_catalog.pg_locks l where l.pid = a.pid and l.granted and l.locktype = 'transactionid'),
+  a.xact_start is not null
+from pg_catalog.pg_stat_activity a
+where a.datname = current_database() and a.pid <> pg_backend_pid() order by a.pid"""
+
+
+class PostgreSQLReader(PostgreSQLConnection):
+    """A session whose transactions are read-only unless they say otherwise, and none here does."""
+
+    capabilities = frozenset({Capability.CHECK, Capability.EXPLAIN, Capability.MEASURE, Capability.SCHEMA})
+
+    def _say(self, sql: str) -> None:
+        return self._repeated(partial(super()._say, sql))
+
+    def _rows(self, sql: str, parameters: Mapping[str, object], *, writing: bool = False) -> list[Row]:
+        return self._repeated(partial(super()._rows, sql, parameters, writing=writing))
+
+    def _repeated(self, read: Callable[[], T]) -> T:
+        """Return what ``read`` returns; on a new session where the server was restarted, or ended an idle one."""
+        try:
+            return read()
+        except UnreachableError:
+            if self._asks or not self._is_broken():
+                raise
+        self._open()
+        return read()
+
+
+def holders_of(url: Url, target: str) -> Sequence[Holder]:
+    """Return the sessions that are connected to the database at ``url``."""
+    with closing(PostgreSQLReader(url, target, timeout=SOON)) as opened:
+        rows = cast("list[tuple[int, str, str, bool, bool]]", opened.query(SESSIONS))
+    return [Holder(pid=pid, command=name, owner=user, mode=_mode(*busy)) for pid, name, user, *busy in rows]
+
+
+def _mode(writing: bool, transacting: bool) -> Literal["write", "read", "open"]:  # noqa: FBT001 - as they come
+    return "write" if writing else "read" if transacting else "open"

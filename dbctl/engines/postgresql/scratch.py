@@ -1,0 +1,30 @@
+"""A schema in which something is tried: nobody else sees it, and it is gone with its session."""
+
+from __future__ import annotations
+
+from dbctl.engines.postgresql.writer import PostgreSQLWriter
+from dbctl.engines.sql import ident
+from dbctl.url import Url
+
+
+class PostgreSQLScratch(PostgreSQLWriter):
+    """An empty schema inside a transaction that is never committed; what begins here is a savepoint of it.
+
+    The role needs the right to create schemas in the database. What a script says of another schema by its name it
+    does there, and that is taken back, too.
+    """
+
+    def __init__(self, url: Url, target: str) -> None:
+        super().__init__(url, target)
+        session = self._current()
+        name = f"dbctl_scratch_{session.pgconn.backend_pid}"
+        try:
+            self._say("begin isolation level read committed read write")
+            self._depth = self._outermost = 1
+            self._rows(f"create schema {ident(name)}", {}, writing=True)
+            session.settings["search_path"] = ident(name)
+            with self._told("set"):
+                session.settle()
+        except BaseException:  # an open connection must not outlive the failure
+            self.close()
+            raise

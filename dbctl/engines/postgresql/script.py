@@ -1,0 +1,92 @@
+"""SQL text as PostgreSQL reads it, taken apart into statements without a connection."""
+
+from __future__ import annotations
+
+import re
+
+from dbctl.engines.base import Script
+from dbctl.engines.postgresql.tokens import Token, is_closed, tokens
+
+#: The words that tell what a statement is: ``create unique index concurrently``.
+_HEAD = 5
+_ENDING = re.compile(
+    r"(?:abort|begin|commit|end|prepare transaction|rollback|savepoint|release|start transaction)\b"
+)
+_OUTSIDE = re.compile(
+    r"alter system|alter database \S+ set tablespace|cluster$|vacuum|reindex (?:database|system)"
+    r"|(?:create|drop) (?:database|tablespace|subscription)"
+    r"|(?:create (?:unique )?index|drop index|reindex \w+|refresh materialized view) concurrently"
+)
+
+
+def split(text: str) -> Script:
+    """Take a script apart; each statement begins at its first word, so that it is stored without what precedes it.
+
+    The last one may lack its semicolon.
+
+    Raises:
+        ValueError: the text ends inside a statement, a string or a comment, or holds a statement that
+            ``schema_transaction`` cannot hold; the message says on which line.
+    """
+    text = text.removeprefix("\ufeff")
+    statements: list[tuple[int, str]] = []
+    held: list[Token] = []  # of the statement at hand, without blanks and comments
+    depth = 0  # of BEGIN ATOMIC … END, the body of a function
+    line = at = 1  # of the statement at hand, and of the token
+    for token in tokens(text):
+        line = line if held else at
+        at += token.text.count("\n")
+        if not is_closed(token):
+            raise ValueError("it ends inside a comment" if token.kind == "comment" else _cut_off(line))
+        if token.kind in ("space", "comment"):
+            continue
+        if token.kind == "end" and not depth:
+            if held:
+                statements.append(_checked(text, line, held, token.start + 1))
+            held = []
+            continue
+        held.append(token)
+        depth += _deeper(held, depth)
+    if depth:
+        raise ValueError(_cut_off(line))
+    if held:
+        _, statement = _checked(text, line, held, held[-1].start + len(held[-1].text))
+        statements.append((line, statement + ";"))
+    return Script(statements=statements)
+
+
+def _cut_off(line: int) -> str:
+    return f"it ends inside the statement that begins on line {line}"
+
+
+def why_not(sql: str) -> str:
+    """Return why ``schema_transaction`` cannot hold a statement, or nothing."""
+    return _why_not([token for token in tokens(sql) if token.kind not in ("space", "comment")])
+
+
+def _deeper(held: list[Token], depth: int) -> int:
+    word = held[-1].text.lower() if held[-1].kind == "word" else ""
+    if word == "atomic" and held[-2:-1] and held[-2].text.lower() == "begin":
+        return 1
+    if depth and word == "case":
+        return 1
+    return -1 if depth and word == "end" else 0
+
+
+def _checked(text: str, line: int, held: list[Token], end: int) -> tuple[int, str]:
+    if reason := _why_not(held):
+        raise ValueError(f"line {line}: {reason}")
+    return line, text[held[0].start : end]
+
+
+def _why_not(held: list[Token]) -> str:
+    if held and held[0].text == "\\":
+        return "psql alone knows commands that begin with a backslash"
+    head = " ".join(token.text.lower() for token in held[:_HEAD] if token.kind != "end")
+    if found := _ENDING.match(head):
+        return f"{found.group().upper()} would begin or end the transaction that all of it runs in"
+    if found := _OUTSIDE.match(head):
+        return f"{found.group().upper()} is not possible inside the transaction that all of it runs in"
+    if head.startswith("copy ") and any(token.text.lower() in ("stdin", "stdout") for token in held):
+        return "COPY takes its rows from psql alone; write them as INSERT"
+    return ""

@@ -1,0 +1,141 @@
+"""One connection to a server: how it is made, how a signal ends what runs on it, and what its settings are."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import suppress
+from math import ceil
+from typing import TypeVar
+from urllib.parse import parse_qsl
+
+import psycopg
+from psycopg import pq
+
+from dbctl import interrupt
+from dbctl.engines.postgresql.values import UNDECLARED, make_plain
+from dbctl.engines.sql import Row, ident, is_storable
+from dbctl.errors import UrlInvalidError
+from dbctl.url import Url
+
+T = TypeVar("T")
+
+#: Seconds that a server gets to answer at all; those who set --timeout higher wait that long.
+CONNECT_SECONDS = 5
+#: Seconds that a server gets to stop a statement, and seconds between two looks for a signal.
+CANCEL_SECONDS, LOOK_SECONDS = 5.0, 0.1
+#: The longest application_name that a server keeps, in bytes.
+LONGEST_NAME = 63
+#: What ORMs write behind the ``?`` and libpq does not know; none of it is for us.
+OF_OTHERS = frozenset(
+    {"connection_limit", "pgbouncer", "pool_timeout", "socket_timeout", "statement_cache_size"}
+)
+
+
+class Session(psycopg.Connection[Row]):
+    """A connection on which a signal cancels what runs, also on the server."""
+
+    schema = ""  #: where a name without a schema is made, and mostly found
+    settings: dict[str, str]
+
+    def settle(self) -> None:
+        """Bring the settings of the session to what everything here relies on."""
+        self.execute(b"reset all")
+        sets = ", ".join(f"set_config('{name}', ${at}, false)" for at, name in enumerate(self.settings, 1))
+        self.execute(f"select {sets}".encode(), list(self.settings.values()))
+        (told,) = self.execute(b"select coalesce(current_schema(), '')").fetchall()
+        self.schema = str(told[0])
+
+    def wait(
+        self,
+        gen: Generator[pq.abc.PGconn, object, T],  # type: ignore[override]
+        *arguments: float,
+        **named: float | None,
+    ) -> T:
+        try:
+            return super().wait(gen, *arguments, **named)  # type: ignore[arg-type]
+        except interrupt.Interrupted:
+            if self.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
+                self._abandon(gen)
+            raise
+
+    def _abandon(self, gen: Generator[pq.abc.PGconn, object, T]) -> None:
+        """Make the server stop, and read what it still had to say; else the connection is of no more use."""
+        try:
+            self.cancel_safe(timeout=CANCEL_SECONDS)
+            with suppress(psycopg.errors.QueryCanceled):
+                super().wait(gen)  # type: ignore[arg-type]
+        except (psycopg.Error, RuntimeError, StopIteration):
+            self.pgconn.finish()
+
+
+def open_session(url: Url, *, timeout: float, reading: bool) -> Session:
+    """Connect to the database at ``url``.
+
+    Raises:
+        UrlInvalidError: it holds an option that libpq does not know, or names no database.
+        psycopg.Error: the server refused, or there is none.
+    """
+    parameters, schema = _parameters(url)
+    parameters.setdefault("connect_timeout", str(max(CONNECT_SECONDS, ceil(timeout))))
+    parameters["client_encoding"] = "UTF8"
+    session = Session.connect(
+        **parameters,  # type: ignore[arg-type]
+        autocommit=True,
+        cursor_factory=psycopg.RawCursor,
+        prepare_threshold=None,  # a pooler between here and the server may change servers
+    )
+    try:
+        session.settings = {
+            "application_name": "dbctl",
+            "TimeZone": "UTC",
+            "DateStyle": "ISO, YMD",
+            "IntervalStyle": "postgres",
+            "bytea_output": "hex",
+            "extra_float_digits": "1",
+            "standard_conforming_strings": "on",
+            # 0 would be for ever
+            "lock_timeout": f"{min(max(1, round(timeout * 1000)), (1 << 31) - 1)}ms",
+            "default_transaction_read_only": "on" if reading else "off",
+            "default_transaction_isolation": "repeatable read",
+            **({"search_path": ident(schema)} if schema else {}),
+        }
+        if session.info.parameter_status("server_encoding") == UNDECLARED:
+            session.settings["client_encoding"] = UNDECLARED  # or it refuses to tell what is no UTF-8
+        session.settle()
+        make_plain(session)
+    except BaseException:  # an open connection must not outlive the failure
+        session.close()
+        raise
+    return session
+
+
+def _parameters(url: Url) -> tuple[dict[str, str], str]:
+    """Return what libpq is told, and the schema that the URL asks for as Prisma writes it."""
+    known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
+    parameters = dict(parse_qsl(url.options, keep_blank_values=True))
+    schema = parameters.pop("schema", "")
+    if parameters.pop("ssl", "").lower() in ("true", "1"):
+        parameters.setdefault("sslmode", "require")
+    for name in OF_OTHERS:
+        parameters.pop(name, None)
+    strange = sorted(set(parameters) - known)
+    if strange:
+        raise UrlInvalidError(reason=f"PostgreSQL knows no option {strange[0]!r}")
+    told = {
+        "host": url.host.removeprefix("[").removesuffix("]"),
+        "port": str(url.port or ""),
+        "user": url.user,
+        "password": url.password.reveal() if url.password else "",
+        "dbname": url.path,
+    }
+    parameters |= {name: text for name, text in told.items() if text}
+    if not parameters.get("dbname"):
+        raise UrlInvalidError(reason="it names no database")
+    if not all(map(is_storable, [schema, *parameters.values()])):
+        raise UrlInvalidError(reason="it is not valid UTF-8")
+    return parameters, schema
+
+
+def application_name(text: str) -> str:
+    """Return what the server keeps as a name, cut as it would cut it."""
+    return text.encode("ascii", "replace")[:LONGEST_NAME].decode()

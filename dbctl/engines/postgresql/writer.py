@@ -1,0 +1,247 @@
+"""Writing a database on a server: inside one transaction, or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+
+import psycopg
+from psycopg import pq
+
+from dbctl import interrupt
+from dbctl.engines.base import Capability, Column, Later, Merge, Script, Where
+from dbctl.engines.postgresql import script
+from dbctl.engines.postgresql.columns import PostgreSQLColumn, storable
+from dbctl.engines.postgresql.connection import PostgreSQLConnection
+from dbctl.engines.postgresql.session import application_name
+from dbctl.engines.sql import Statement
+from dbctl.errors import BusyError, DbctlError, QueryFailedError
+
+#: Seconds between two tries for the lock of all dbctl; short, so that signals are heard.
+RETRY_SECONDS = 0.05
+ENDED = "an earlier failure ended the transaction around it"
+
+HOLDER = """select a.application_name, a.pid, coalesce(host(a.client_addr), 'the server itself'), a.backend_start
+from pg_catalog.pg_locks l join pg_catalog.pg_stat_activity a on a.pid = l.pid
+where l.locktype = 'advisory' and l.granted and l.objsubid = 1
+  and l.database = (select oid from pg_catalog.pg_database where datname = current_database())
+  and (l.classid::int8 << 32) | l.objid::int8 = :key limit 1"""
+
+
+class PostgreSQLWriter(PostgreSQLConnection):
+    """A session that may write. Its transactions see one state, that of their first statement, and their own changes.
+
+    What another transaction changed meanwhile and this one would change, too, is ``ChangedMeanwhileError``: what was
+    decided on is what is done, or nothing is.
+    """
+
+    capabilities = frozenset(
+        {Capability.CHECK, Capability.EXPLAIN, Capability.MEASURE, Capability.MIGRATE, Capability.SCHEMA}
+    )
+    reading = False
+    _depth = 0
+    _outermost = 0  #: the depth at which nothing of ours is open
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        with self._transaction("repeatable read"):
+            yield
+
+    @contextmanager
+    def _transaction(self, isolation: str) -> Iterator[None]:
+        nested = self._depth
+        begin, commit, rollback = (
+            (f"savepoint s{nested}", f"release s{nested}", f"rollback to s{nested}")
+            if nested
+            else (f"begin isolation level {isolation} read write", "commit", "rollback")
+        )
+        try:
+            self._say(begin)
+            self._depth += 1
+            yield
+            self._require_transaction()  # the server would answer COMMIT with ROLLBACK, and call that no error
+            self._say(commit)
+        except BaseException:  # also on a signal, whenever it comes: half a change must not stay
+            self._roll_back(rollback)
+            raise
+        finally:
+            self._depth = nested
+
+    def _roll_back(self, sql: str) -> None:
+        session = self._session
+        if session is None or session.pgconn.transaction_status == pq.TransactionStatus.IDLE:
+            return  # a commit that was refused has ended it already
+        try:
+            if session.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
+                raise psycopg.OperationalError  # a signal came where nobody could cancel what runs
+            session.execute(sql.encode())
+        except psycopg.Error:
+            with suppress(psycopg.Error):
+                session.cancel_safe(timeout=1)
+            self.close()  # which rolls back whatever there is; the failure that led here is the one to tell
+
+    def _holding(self, table: str) -> str:
+        return " for no key update of t0" if self._depth and not self._checked(table).view else ""
+
+    def insert(self, table: str, values: Mapping[str, object], *, returning: str | None = None) -> object:
+        statement = Statement()
+        sql = f"insert into {self._table(table)} default values"
+        if values:
+            names = ", ".join(self._column(table, name, "") for name in values)
+            holders = ", ".join(
+                self._new_value(table, name, value, statement) for name, value in values.items()
+            )
+            sql = f"insert into {self._table(table)} ({names}) values ({holders})"  # noqa: S608 - names are checked and quoted
+        if returning:
+            sql += f" returning {self._column(table, returning, '')}"
+        self._require_transaction()
+        rows = self._rows(sql, statement.parameters, writing=True)
+        return rows[0][0] if rows else None
+
+    def insert_many(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
+        described = [self._described(table, name) for name in columns]
+        names = ", ".join(self._column(table, name, "") for name in columns)
+        self._require_transaction()
+        if self._checked(table).view:
+            return sum(self._insert_one(table, columns, row) for row in rows)
+        sql = f"copy {self._table(table)} ({names}) from stdin"
+        # What the iterator raises comes out as itself.
+        with self._told(sql, writing=True), self._current().cursor() as cursor:
+            with cursor.copy(sql.encode()) as copy:
+                for row in rows:
+                    copy.write_row(
+                        [storable(column, value) for column, value in zip(described, row, strict=True)]
+                    )
+            return cursor.rowcount
+
+    def _insert_one(self, table: str, columns: Sequence[str], row: Sequence[object]) -> int:
+        self.insert(table, dict(zip(columns, row, strict=True)))
+        return 1
+
+    def update(self, table: str, values: Mapping[str, object], where: Sequence[Where]) -> int:
+        statement = Statement(table)
+        sets = ", ".join(
+            f"{self._column(table, name, '')} = {self._new_value(table, name, value, statement)}"
+            for name, value in values.items()
+        )
+        condition = self._where(statement, table, where, "t0")
+        self._require_transaction()
+        return self._count(f"update {self._table(table)} as t0 set {sets}{condition}", statement.parameters)  # noqa: S608 - as above
+
+    def _new_value(self, table: str, name: str, value: object, statement: Statement) -> str:
+        column = self._described(table, name)
+        if isinstance(value, Later):
+            source = self._described(table, value.column)
+            return self._later(self._column(table, value.column, "t0"), source, value, column)
+        return statement.bind(storable(column, value))
+
+    def merge(
+        self,
+        table: str,
+        select: str,
+        parameters: Mapping[str, object],
+        *,
+        key: Sequence[str],
+        columns: Mapping[str, Merge],
+    ) -> int:
+        names = {name: self._column(table, name, "") for name in (*key, *columns)}
+        taken = ", ".join(
+            f"cast(s.c{at} as {_base(self._described(table, name))})" for at, name in enumerate(names)
+        )
+        told = ", ".join(f"c{at}" for at in range(len(names)))
+        sets = [
+            f"{names[name]} = excluded.{names[name]}"
+            if becomes == "replace"
+            else f"{names[name]} = coalesce(t0.{names[name]}, 0) + coalesce(excluded.{names[name]}, 0)"
+            for name, becomes in columns.items()
+            if becomes != "keep"
+        ]
+        action = f"update set {', '.join(sets)}" if sets else "nothing"
+        self._require_transaction()
+        return self._count(
+            f"insert into {self._table(table)} as t0 ({', '.join(names.values())})"  # noqa: S608 - as above
+            f" select {taken} from ({select}) as s ({told})"
+            f" on conflict ({', '.join(names[name] for name in key)}) do {action}",
+            parameters,
+        )
+
+    def delete(self, table: str, where: Sequence[Where]) -> int:
+        statement = Statement(table)
+        condition = self._where(statement, table, where, "t0")
+        self._require_transaction()
+        return self._count(f"delete from {self._table(table)} as t0{condition}", statement.parameters)  # noqa: S608 - as above
+
+    @contextmanager
+    def lock(self, purpose: str) -> Iterator[None]:
+        key = self._lock_key()
+        deadline = time.monotonic() + self._timeout
+        self._current().settings["application_name"] = application_name(f"dbctl {purpose}")
+        with self._told("set"):
+            self._current().settle()
+        while self._rows("select pg_try_advisory_lock(:key)", {"key": key}) != [(True,)]:
+            interrupt.check()
+            if time.monotonic() >= deadline:
+                raise BusyError(target=self.target, holder=self._holder(key), waited=f"{self._timeout:g}")
+            time.sleep(RETRY_SECONDS)
+        try:
+            yield
+        finally:  # it ends with the session, whatever happens; a broken one has ended
+            with suppress(DbctlError, RuntimeError):
+                self._rows("select pg_advisory_unlock(:key)", {"key": key})
+
+    def _lock_key(self) -> int:
+        """Return what all dbctl agree on: the server keeps such locks apart by database, and this by schema."""
+        (row,) = self._rows("select current_database() || '/' || coalesce(current_schema(), '')", {})
+        digest = hashlib.sha256(f"dbctl/{row[0]}".encode()).digest()
+        return int.from_bytes(digest[:8], "big") >> 1  # without a sign, as pg_locks tells it in two halves
+
+    def _holder(self, key: int) -> str:
+        rows = self._rows(HOLDER, {"key": key})
+        if not rows:
+            return " by another dbctl"
+        name, pid, host, since = rows[0]
+        return f" by {name or 'another dbctl'} (pid {pid} of the server, from {host}, since {since})"
+
+    # Scripts that change the schema ----------------------------------------------------------------------------
+
+    def split(self, text: str) -> Script:
+        return script.split(text)
+
+    @contextmanager
+    def schema_transaction(self) -> Iterator[None]:
+        if self._depth > self._outermost:
+            raise RuntimeError("a change of the schema inside another transaction")
+        # A table keeps its keys while it is altered, and rows are looked at as they come. What was committed while
+        # a statement waited for a lock is part of what it works on, so each sees its own moment.
+        try:
+            with self._transaction("read committed"):
+                yield
+        finally:
+            self._tables = None
+            if self._session is not None and not self._is_broken():
+                with self._told("set"):
+                    self._session.settle()  # a script may have set what it likes
+
+    def run_statement(self, sql: str) -> None:
+        if reason := script.why_not(sql):
+            raise QueryFailedError(target=self.target, reason=reason)
+        self._require_transaction()
+        self._rows(sql, {}, writing=True)
+        self._tables = None
+
+    def _require_transaction(self) -> None:
+        session = self._current()
+        if not self._depth:
+            raise RuntimeError("a write outside a transaction")
+        if (
+            session.pgconn.status == pq.ConnStatus.OK
+            and session.pgconn.transaction_status != pq.TransactionStatus.INTRANS
+        ):
+            raise QueryFailedError(target=self.target, reason=ENDED)
+
+
+def _base(column: Column) -> str:
+    """Return the type of a column for a cast that cuts nothing off: the column's own length is told afterwards."""
+    return column.base if isinstance(column, PostgreSQLColumn) else column.type

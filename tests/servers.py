@@ -1,0 +1,154 @@
+"""Servers for tests: the one that the environment names, the one of this machine, or a private one of installed binaries."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from functools import cache
+from itertools import count
+from pathlib import Path
+
+import psycopg
+import pytest
+from msgspec import structs
+
+from dbctl.engines.sql import ident
+from dbctl.url import Url, parse
+
+LOCAL = "postgresql://postgres@127.0.0.1:5432/postgres"
+BINARIES = "/usr/lib/postgresql/*/bin"
+_number = count()
+
+
+@cache
+def postgresql() -> Url:
+    """Return the server that tests use, as one that may create schemas, roles and databases; else skip, or fail in CI."""
+    if given := os.environ.get("DBCTL_TEST_POSTGRESQL"):
+        return parse(given)  # what was asked for is used, or fails
+    reason = _reason(LOCAL)
+    if not reason:
+        return parse(LOCAL)
+    return parse(private_postgresql(why=reason))
+
+
+@cache
+def private_postgresql(*, password: str = "", why: str = "") -> str:
+    """Return the URL, without the password, of a server that ends with this process; ``postgres`` may do everything."""
+    for folder in sorted(Path("/").glob(BINARIES.lstrip("/")), reverse=True):
+        if (folder / "initdb").exists() and (folder / "postgres").exists():
+            return _start(folder, password)
+    reason = (
+        f"no PostgreSQL ({why or 'a private one'}; no {BINARIES}/initdb); DBCTL_TEST_POSTGRESQL may name one"
+    )
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def _reason(url: str, password: str = "") -> str:
+    """Return why the server at ``url`` is of no use, or nothing."""
+    try:
+        psycopg.connect(url, password=password or None, connect_timeout=2).close()
+    except psycopg.OperationalError as error:
+        return str(error).strip().splitlines()[-1]
+    return ""
+
+
+def _start(folder: Path, password: str) -> str:
+    """Start a private server that listens on a socket of its own alone, and ends with this process."""
+    place = Path(tempfile.mkdtemp(prefix="dbctl-pg-", dir="/tmp"))
+    as_user: Sequence[str] = []
+    if os.geteuid() == 0:  # it refuses to run as root
+        shutil.chown(place, "postgres", "postgres")
+        as_user = ["runuser", "-u", "postgres", "--"]
+    data, secret = place / "data", place / "secret"
+    secret.write_text(password)
+    if as_user:
+        shutil.chown(secret, "postgres", "postgres")
+    signing_in = ["-A", "scram-sha-256", f"--pwfile={secret}"] if password else ["-A", "trust"]
+    subprocess.run(
+        [*as_user, folder / "initdb", "-D", data, "-U", "postgres", *signing_in, "-E", "UTF8", "--no-sync"],
+        check=True,
+        capture_output=True,
+    )
+    settings = ["-c", "fsync=off", "-c", "listen_addresses=", "-c", f"unix_socket_directories={place}"]
+    running = subprocess.Popen(
+        [*as_user, folder / "postgres", "-D", data, *settings],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+    def stop() -> None:
+        running.terminate()
+        running.wait(timeout=30)
+        shutil.rmtree(place, ignore_errors=True)
+
+    atexit.register(stop)
+    url = f"postgresql://postgres@/postgres?host={place}"
+    deadline = time.monotonic() + 30
+    while reason := _reason(url, password):
+        assert running.poll() is None, "the private server ended"
+        assert time.monotonic() < deadline, reason
+        time.sleep(0.1)
+    return url
+
+
+def connection(url: Url) -> psycopg.Connection:
+    """Return a connection that is no part of what is tested."""
+    return psycopg.connect(
+        text(url, schema=False),
+        autocommit=True,
+        options=f"-c search_path={ident(_schema(url))}" if _schema(url) else None,
+    )
+
+
+def text(url: Url, *, schema: bool = True) -> str:
+    """Return ``url`` with everything in it, as it stands in a configuration."""
+    password = f":{url.password.reveal()}" if url.password else ""
+    options = "&".join(
+        one for one in url.options.split("&") if one and (schema or not one.startswith("schema="))
+    )
+    port = f":{url.port}" if url.port else ""
+    return f"postgresql://{url.user}{password}@{url.host}{port}/{url.path}" + (
+        f"?{options}" if options else ""
+    )
+
+
+def _schema(url: Url) -> str:
+    return next(
+        (one.removeprefix("schema=") for one in url.options.split("&") if one.startswith("schema=")), ""
+    )
+
+
+@contextmanager
+def postgresql_schema() -> Iterator[Url]:
+    """Give an empty schema of its own to one test, and take it away again with all that is in it."""
+    server = postgresql()
+    name = f"t_{os.getpid()}_{next(_number)}_{time.time_ns():x}"
+    options = "&".join(one for one in (server.options, f"schema={name}") if one)
+    url = structs.replace(server, options=options)
+    with closing(connection(server)) as own:
+        own.execute(f"create schema {ident(name)}")
+        try:
+            yield url
+        finally:
+            own.execute(f"drop schema {ident(name)} cascade")
+
+
+@contextmanager
+def postgresql_database(*, encoding: str) -> Iterator[Url]:
+    """Give an empty database of its own to one test, and take it away again."""
+    server = postgresql()
+    name = f"t_{os.getpid()}_{next(_number)}_{time.time_ns():x}"
+    with closing(connection(server)) as own:
+        own.execute(f"create database {name} encoding '{encoding}' locale 'C' template template0")
+        try:
+            yield structs.replace(server, path=name)
+        finally:
+            own.execute(f"drop database {name} with (force)")
