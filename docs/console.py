@@ -4,7 +4,7 @@
 
 A page is Markdown. Its blocks of language ``console`` hold commands after ``$ ``, each followed by what it prints. The
 blocks of one page run in order, in a folder of their own that is empty at first; a status other than 0 is shown as
-``[exit N]``. What another run would tell otherwise, moments of it and its folder, is shown as in ``OF_THE_RUN``. A block whose language is followed by a name, such as ``toml shop.toml``, is a file of that name.
+``[exit N]``. What another run would tell otherwise, its moments and its folder, stands in a page as in ``OF_THE_RUN``. A block whose language is followed by a name, such as ``toml shop.toml``, is a file of that name.
 """
 
 from __future__ import annotations
@@ -70,13 +70,17 @@ class Terminal:
         os.close(ours)
         if place.exists():
             self._here = Path(place.read_text(encoding="utf-8").strip())
-        printed = printed.replace(str(self._folder), "~")
-        for pattern, shown in OF_THE_RUN.items():
-            printed = pattern.sub(shown, printed)
         lines = [line.rstrip() for line in printed.splitlines()]
         if process.returncode:
             lines.append(f"[exit {process.returncode}]")
         return "".join(f"{line}\n" for line in lines)
+
+    def lasting(self, printed: str) -> str:
+        """Return what was printed as a page shows it: nothing in it is of this run alone."""
+        printed = printed.replace(str(self._folder), "~")
+        for pattern, shown in OF_THE_RUN.items():
+            printed = pattern.sub(shown, printed)
+        return printed
 
 
 def _read(descriptor: int) -> Iterator[bytes]:
@@ -98,7 +102,11 @@ def rendered(text: str, terminal: Terminal) -> str:
             terminal.put(found["file"], found["text"])
             return found[0]
         commands = [line for line in found["text"].splitlines() if line.startswith("$ ")]
-        return "```console\n" + "".join(f"{one}\n{terminal.run(one[2:])}" for one in commands) + "```"
+        return (
+            "```console\n"
+            + "".join(f"{one}\n{terminal.lasting(terminal.run(one[2:]))}" for one in commands)
+            + "```"
+        )
 
     return BLOCK.sub(block, text)
 
