@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -97,28 +98,42 @@ LINES: dict[str, int] = {
     "demo larder.toml new": 2,
 }
 
+#: What was done before.
+BEFORE = [
+    "init larder.toml .",
+    "backup create",
+    "restore apply latest --yes",
+    "sessions cleanup",
+    "backup create",
+]
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory):
+    """A deployment of the larder with two backups and a restore behind it."""
+    folder = tmp_path_factory.mktemp("larder")
+    shapes.sixth_app_db(folder / "larder.db")
+    text = PROFILE.read_text(encoding="utf-8").replace("cost = 10", "cost = 4")
+    (folder / "larder.toml").write_text(text, encoding="utf-8")
+    (folder / "people.csv").write_text("handle,email,password\nmia,mia@example.org,long enough\n")
+    (folder / "wanted.json").write_text(json.dumps({"kitchen.title": "Shelf"}))
+    with pytest.MonkeyPatch.context() as there:
+        there.chdir(folder)
+        for line in BEFORE:
+            assert main(line.split()) == 0
+    return folder
+
 
 @pytest.fixture
-def larder(tmp_path, monkeypatch, capsys):
-    """A deployment of the larder with two backups and a restore behind it, and the working directory."""
-    shapes.sixth_app_db(tmp_path / "larder.db")
-    text = PROFILE.read_text(encoding="utf-8").replace("cost = 10", "cost = 4")
-    (tmp_path / "larder.toml").write_text(text, encoding="utf-8")
-    (tmp_path / "people.csv").write_text("handle,email,password\nmia,mia@example.org,long enough\n")
-    (tmp_path / "wanted.json").write_text(json.dumps({"kitchen.title": "Shelf"}))
-    monkeypatch.chdir(tmp_path)
+def larder(deployment, tmp_path, monkeypatch, capsys):
+    """A copy of the deployment, and the working directory."""
+    folder = tmp_path / "larder"
+    shutil.copytree(deployment, folder)
+    monkeypatch.chdir(folder)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_DATA_HOME", raising=False)
-    for line in (
-        "init larder.toml .",
-        "backup create",
-        "restore apply latest --yes",
-        "sessions cleanup",
-        "backup create",
-    ):
-        assert main(line.split()) == 0, capsys.readouterr()
     capsys.readouterr()
-    return tmp_path
+    return folder
 
 
 @pytest.mark.parametrize("line", LINES)

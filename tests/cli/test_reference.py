@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -122,6 +121,14 @@ LINES = [
     "init flashpoint-web . --app second",
     "demo flashpoint-web new --games 5 --users 4 --plays 5",
 ]
+#: What was done in each deployment before.
+BEFORE = [
+    "users create eve --email eve@example.org --generate",
+    "roles create helper --permission games.play",
+    "backup create",
+    "restore apply latest --yes",
+    "backup create",
+]
 KEYS = {"document": "app.siteName", "deployed": "app.site_name"}
 
 
@@ -140,33 +147,29 @@ def deployment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     )
     (folder / "wanted.json").write_text(json.dumps({KEYS[request.param]: "Arcade"}), encoding="utf-8")
     Setup("flashpoint-web", folder, app="fp", file=folder / "dbctl.toml", urls=(), protected=False).apply()
+    shutil.copytree(Path(shipped("migrations")) / "flashpoint-web" / "user", folder / "migrations")
+    pending = "005_notes.sql"
+    if request.param == "deployed":  # the folder that this ledger belongs to
+        shutil.rmtree(folder / "migrations")
+        (folder / "migrations").mkdir()
+        (folder / "migrations" / "001_complete_schema.sql").write_text("select 1;\n", encoding="utf-8")
+        pending = "002_notes.sql"
+    (folder / "migrations" / pending).write_text("create table notes (text text);\n", encoding="utf-8")
+    with pytest.MonkeyPatch.context() as there:
+        there.chdir(folder)
+        for line in BEFORE:
+            assert main(line.split()) == 0
     return folder
 
 
 @pytest.fixture
-def here(deployment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def here(deployment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the deployment, and the working directory."""
     folder = tmp_path / deployment.name
     shutil.copytree(deployment, folder)
-    own = Path(shipped("migrations")) / "flashpoint-web" / "user"
-    shutil.copytree(own, folder / "migrations")
-    (folder / "migrations" / "005_notes.sql").write_text(
-        "create table notes (text text);\n", encoding="utf-8"
-    )
-    if deployment.name == "deployed":  # the folder that this ledger belongs to
-        shutil.rmtree(folder / "migrations")
-        (folder / "migrations").mkdir()
-        (folder / "migrations" / "001_complete_schema.sql").write_text("select 1;\n", encoding="utf-8")
-        (folder / "migrations" / "002_notes.sql").write_text(
-            "create table notes (text text);\n", encoding="utf-8"
-        )
     monkeypatch.chdir(folder)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_DATA_HOME", raising=False)
-    main(["users", "create", "eve", "--email", "eve@example.org", "--generate"])
-    main(["roles", "create", "helper", "--permission", "games.play"])
-    for words in (["backup", "create"], ["restore", "apply", "latest", "--yes"], ["backup", "create"]):
-        main(words)
     return folder
 
 
