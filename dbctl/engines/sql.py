@@ -13,6 +13,7 @@ from dbctl.engines.base import (
     Column,
     Condition,
     Linked,
+    Merge,
     Not,
     Order,
     Table,
@@ -53,6 +54,18 @@ def counted_columns(select: str, number: int) -> str:
     """Return the same, of a ``select`` that must have ``number`` columns."""
     names = ", ".join(f"c{at}" for at in range(number))
     return f"with the_statement ({names}) as ({select.strip()}) select * from the_statement"  # noqa: S608 - as above
+
+
+def on_conflict(names: Mapping[str, str], columns: Mapping[str, Merge]) -> str:
+    """Return what a merge does with a row that is there already, which it calls ``t0``; ``names`` are quoted."""
+    sets = [
+        f"{names[name]} = excluded.{names[name]}"
+        if becomes == "replace"
+        else f"{names[name]} = coalesce(t0.{names[name]}, 0) + coalesce(excluded.{names[name]}, 0)"
+        for name, becomes in columns.items()
+        if becomes != "keep"
+    ]
+    return f"update set {', '.join(sets)}" if sets else "nothing"
 
 
 class Statement:

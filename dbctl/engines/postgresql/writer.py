@@ -16,7 +16,7 @@ from dbctl.engines.postgresql import script
 from dbctl.engines.postgresql.columns import PostgreSQLColumn, storable
 from dbctl.engines.postgresql.connection import PostgreSQLConnection
 from dbctl.engines.postgresql.session import application_name
-from dbctl.engines.sql import Statement
+from dbctl.engines.sql import Statement, on_conflict
 from dbctl.errors import BusyError, DbctlError, QueryFailedError
 
 #: Seconds between two tries for the lock of all dbctl; short, so that signals are heard.
@@ -151,19 +151,11 @@ class PostgreSQLWriter(PostgreSQLConnection):
             f"cast(s.c{at} as {_base(self._described(table, name))})" for at, name in enumerate(names)
         )
         told = ", ".join(f"c{at}" for at in range(len(names)))
-        sets = [
-            f"{names[name]} = excluded.{names[name]}"
-            if becomes == "replace"
-            else f"{names[name]} = coalesce(t0.{names[name]}, 0) + coalesce(excluded.{names[name]}, 0)"
-            for name, becomes in columns.items()
-            if becomes != "keep"
-        ]
-        action = f"update set {', '.join(sets)}" if sets else "nothing"
         self._require_transaction()
         return self._count(
             f"insert into {self._table(table)} as t0 ({', '.join(names.values())})"  # noqa: S608 - as above
             f" select {taken} from ({select}) as s ({told})"
-            f" on conflict ({', '.join(names[name] for name in key)}) do {action}",
+            f" on conflict ({', '.join(names[name] for name in key)}) do {on_conflict(names, columns)}",
             parameters,
         )
 

@@ -14,7 +14,7 @@ from dbctl.durable import sync_directory
 from dbctl.engines import sqlite_script
 from dbctl.engines.base import Capability, Later, Merge, Script, Where
 from dbctl.engines.locks import write_lock
-from dbctl.engines.sql import Row, Statement
+from dbctl.engines.sql import Row, Statement, on_conflict
 from dbctl.engines.sqlite.connection import SQLiteConnection, lenient
 from dbctl.engines.sqlite.files import refuse_unsafe
 from dbctl.errors import ConstraintError, NotADatabaseError, QueryFailedError
@@ -179,18 +179,10 @@ class SQLiteWriter(SQLiteConnection):
     ) -> int:
         names = {name: self._column(table, name, "") for name in (*key, *columns)}
         source, given = self._with_sets(select, parameters)
-        sets = [
-            f"{names[name]} = excluded.{names[name]}"
-            if becomes == "replace"
-            else f"{names[name]} = coalesce(t0.{names[name]}, 0) + coalesce(excluded.{names[name]}, 0)"
-            for name, becomes in columns.items()
-            if becomes != "keep"
-        ]
-        action = f"update set {', '.join(sets)}" if sets else "nothing"
         sql = (
             # WHERE TRUE, or SQLite would take ON for a part of the join
             f"insert into {self._table(table)} as t0 ({', '.join(names.values())}) select * from ({source}) where true"  # noqa: S608 - names are checked and quoted
-            f" on conflict ({', '.join(names[name] for name in key)}) do {action}"
+            f" on conflict ({', '.join(names[name] for name in key)}) do {on_conflict(names, columns)}"
         )
         return self._write(lambda: self._current().execute(sql, given).rowcount)
 
