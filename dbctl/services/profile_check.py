@@ -90,6 +90,10 @@ def _inconsistent_parts(profile: Profile) -> Iterator[Complaint]:
         for place in link.among:
             if not all(place.rpartition(".")):
                 yield ("link", at, "among"), f"{place}: write it as TABLE.COLUMN"
+    for name, database in profile.databases.items():
+        for place in database.secret:
+            if not all(place.removesuffix("?").rpartition(".")):
+                yield ("databases", name, "secret"), f"{place}: write it as TABLE.COLUMN"
 
 
 def _twice(section: str, word: str, given: Sequence[str]) -> Iterator[Complaint]:
@@ -114,6 +118,8 @@ def _databases_named(profile: Profile) -> Iterator[tuple[Sequence[str | int], st
         yield ("report", at, "database"), report.database
     for at, rule in enumerate(profile.cleanup):
         yield ("cleanup", at, "database"), rule.database
+    for at, told in enumerate(profile.states):
+        yield ("states", at, "database"), told.database
 
 
 def _inconsistent_users(users: Users) -> Iterator[Complaint]:
@@ -242,6 +248,11 @@ def names(profile: Profile, main: str) -> Iterator[Named]:
     for name, told in profile.databases.items():
         for table in told.needs:
             yield Named(key=("databases", name, "needs"), database=name, table=table)
+        for place in told.secret:
+            table, _, column = place.rpartition(".")
+            key, spare = ("databases", name, "secret"), place.endswith("?")
+            yield Named(key=key, database=name, table=table, spare=spare)
+            yield Named(key=key, database=name, table=table, column=column)
     here = (profile.users.database if profile.users else "") or main
     if profile.users:
         yield from _names_of_users(profile.users, here)
@@ -257,6 +268,8 @@ def names(profile: Profile, main: str) -> Iterator[Named]:
     for at, rebuild in enumerate(profile.rebuild):
         yield from _names_of_rebuild(("rebuild", at), rebuild, here)
     yield from _names_of_links(profile, main)
+    for at, states in enumerate(profile.states):
+        yield from _table(("states", at), states.database or main, states.table, {"column": states.column})
     if profile.audit:
         yield from _table(("audit",), main, profile.audit.table, {}, profile.audit.fields)
 
@@ -291,7 +304,7 @@ def _names_of_users(users: Users, here: str) -> Iterator[Named]:
                 ("users", "role"), here, users.role.table, {"key": users.role.key, "name": users.role.name}
             )
     for at, ended in enumerate(users.signed_in):
-        own: dict[str, Name] = {"user": ended.user, "expires_at": ended.expires_at}
+        own: dict[str, Name] = {"user": ended.user, "expires_at": ended.expires_at, "token": ended.token}
         yield from _table(("users", "signed_in", at), here, ended.table, own)
         yield from _columns(("users", "signed_in", at, "end"), here, ended.table, ended.end)
     if users.lockout:
