@@ -57,7 +57,9 @@ class Database(Section, frozen=True, kw_only=True):
     foreign_keys: bool = True  #: whether who writes it keeps them; else rows may point to nothing
     pragmas: Mapping[str, str] = {}  #: of every writing connection (SQLite)
     create: Mapping[str, str] = {}  #: of a file that dbctl makes (SQLite)
-    secret: Sequence[str] = ()  #: ``table.column``: shown to nobody who does not ask for secrets; ``?`` as in ``Name``
+    secret: Sequence[
+        str
+    ] = ()  #: ``table.column``: shown to nobody who does not ask for secrets; ``?`` as in ``Name``
     updated_at: Name | None = None  #: a column that says when its row was changed, in every table that has it
     migrations: Migrations | None = None
 
@@ -103,7 +105,7 @@ class SignedIn(Section, frozen=True, kw_only=True):
     user: str
     end: Mapping[str, Constant] = {}
     expires_at: Name = "expires_at?"
-    token: Name = "token?"  #: what it keeps them signed in by: a secret
+    token: Name = "token?"  # noqa: S105 - a column  #: what it keeps them signed in by, a secret
 
 
 class Lockout(Section, frozen=True, kw_only=True):
