@@ -189,6 +189,14 @@ class UnreachableError(DbctlError):
     sentence, remedy = "{target} cannot be opened: {reason}", "{instead}"
 
 
+class PoolerError(DbctlError):
+    code, exit_status = "pooler", Exit.USAGE
+    sentence = (
+        "{target} is reached through a connection pooler, which may give every statement another session"
+    )
+    remedy = "Give the address of the server itself; or, where the pooler keeps one session for each client, pool_mode=session behind the ? of the URL."
+
+
 class CutOffWriteError(DbctlError):
     code, exit_status = "cut-off-write", Exit.UNREACHABLE
     sentence = "{target} cannot be read: a write to it was cut off and has to be rolled back first, which reading may not do"
