@@ -13,6 +13,7 @@ import time
 from contextlib import closing, contextmanager
 
 import pytest
+import trustme
 from msgspec import structs
 
 from dbctl.engines import registry
@@ -384,6 +385,31 @@ def test_a_url_without_a_database_is_refused_and_what_orms_add_is_left_out(postg
     options = f"{postgresql.url.options}&connection_limit=5&pgbouncer=true&connect_timeout=7&sslmode=prefer"
     options += "&client_encoding=LATIN1&application_name=x&options=-c%20timezone=Asia/Tokyo"
     assert postgresql.reader(options=options).tables() == {}
+
+
+def test_a_server_that_wants_encryption_is_reached_and_known_by_its_certificate(tmp_path):
+    authority, stranger = trustme.CA(), trustme.CA()
+    for name, one in (("authority", authority), ("stranger", stranger)):
+        one.cert_pem.write_to_path(tmp_path / name)
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(tmp_path / "certificate")
+    url = parse(servers.private_postgresql(certificate=tmp_path / "certificate"))
+
+    def encrypted(options):
+        with closing(
+            PostgreSQLReader(structs.replace(url, options=options), "app/user", timeout=1)
+        ) as reader:
+            return reader.query("select ssl from pg_stat_ssl where pid = pg_backend_pid()")
+
+    known = f"sslmode=verify-full&sslrootcert={tmp_path}/authority"
+    for options in ("", "sslmode=require", "ssl=true", known):
+        assert encrypted(options) == [(True,)]
+    for options, reason in (
+        ("sslmode=disable", "no encryption"),
+        ("sslmode=verify-full", "root certificate"),
+        (f"sslmode=verify-full&sslrootcert={tmp_path}/stranger", "certificate verify failed"),
+    ):
+        with pytest.raises(UnreachableError, match=reason):
+            encrypted(options)
 
 
 @contextmanager
