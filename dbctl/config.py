@@ -28,6 +28,8 @@ from dbctl.url import Url
 FILE_NAME = "dbctl.toml"
 #: The name of the app that --profile and --url describe without a configuration.
 UNNAMED_APP = "app"
+#: The profile of a database that --url alone describes: all that needs to know no app.
+PLAIN = "plain"
 
 #: Takes where in the file something is wrong, and why.
 Complain = Callable[[Sequence[toml.Key], str], None]
@@ -110,12 +112,12 @@ def find(selection: Selection) -> App:
         ConfigInvalidError: a mistake in the file, with its line and key.
     """
     if selection.profile and selection.urls:
-        return _unconfigured(selection)
+        return _unconfigured(selection, selection.profile)
     try:
         configuration = load(selection)
     except ConfigMissingError:
         if selection.urls:
-            raise UsageError(detail="--url needs --profile NAME where nothing is configured") from None
+            return _unconfigured(selection, PLAIN)
         raise
     apps, names = configuration.apps, ", ".join(configuration.apps)
     if selection.app and selection.app not in apps:
@@ -274,11 +276,11 @@ def given(texts: Sequence[str], folder: Path) -> dict[str, Url]:
     return found
 
 
-def _unconfigured(selection: Selection) -> App:
+def _unconfigured(selection: Selection, profile: str) -> App:
     here = Path.cwd()
     return App(
         name=selection.app or UNNAMED_APP,
-        profile=selection.profile,
+        profile=profile,
         protected=False,
         databases=given(selection.urls, here),
         migrations={},

@@ -81,7 +81,7 @@ class ImportInvalidError(DbctlError):
 class ConfigMissingError(DbctlError):
     code, exit_status = "config-missing", Exit.USAGE
     sentence = "no configuration was found ({looked})"
-    remedy = "dbctl init PROFILE DIR writes one; or give --profile NAME and --url DATABASE=PATH."
+    remedy = "dbctl init PROFILE DIR writes one; or give --profile NAME and --url DATABASE=PATH, or --url alone for what needs to know no app."
 
 
 class ConfigInvalidError(DbctlError):
