@@ -44,15 +44,12 @@ def private_postgresql(*, password: str = "", certificate: Path | None = None, w
 
     With a ``certificate``, the file of one with its key, it listens on a port and takes nobody who does not encrypt.
     """
-    for folder in sorted(Path("/").glob(BINARIES.lstrip("/")), reverse=True):
-        if (folder / "initdb").exists() and (folder / "postgres").exists():
-            return _start(folder, password, certificate)
-    reason = (
-        f"no PostgreSQL ({why or 'a private one'}; no {BINARIES}/initdb); DBCTL_TEST_POSTGRESQL may name one"
-    )
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
+    return _start(password, certificate, listening=certificate is not None, why=why)
+
+
+def listening_postgresql() -> Url:
+    """Return a new server on a port of this machine that ends with this process; ``postgres`` may do everything."""
+    return parse(_start("", None, listening=True))
 
 
 def _reason(url: str, password: str = "") -> str:
@@ -64,8 +61,22 @@ def _reason(url: str, password: str = "") -> str:
     return ""
 
 
-def _start(folder: Path, password: str, certificate: Path | None) -> str:
+def _binaries(why: str) -> Path:
+    """Return the folder of the newest server that is installed; else skip, or fail in CI."""
+    for folder in sorted(Path("/").glob(BINARIES.lstrip("/")), reverse=True):
+        if (folder / "initdb").exists() and (folder / "postgres").exists():
+            return folder
+    reason = (
+        f"no PostgreSQL ({why or 'a private one'}; no {BINARIES}/initdb); DBCTL_TEST_POSTGRESQL may name one"
+    )
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def _start(password: str, certificate: Path | None, *, listening: bool, why: str = "") -> str:
     """Start a private server that ends with this process."""
+    folder = _binaries(why)
     place = Path(tempfile.mkdtemp(prefix="dbctl-pg-", dir="/tmp"))
     as_user: Sequence[str] = []
     if os.geteuid() == 0:  # it refuses to run as root
@@ -83,18 +94,19 @@ def _start(folder: Path, password: str, certificate: Path | None) -> str:
     )
     settings = ["-c", "fsync=off", "-c", f"unix_socket_directories={place}"]
     where = f"/postgres?host={place}"
+    if listening:
+        port = _free_port()
+        settings += ["-c", "listen_addresses=127.0.0.1", "-p", str(port)]
+        where = f"127.0.0.1:{port}/postgres"
+    else:
+        settings += ["-c", "listen_addresses="]
     if certificate:
         own = shutil.copy(certificate, place / "certificate")
         own.chmod(0o600)
         if as_user:
             shutil.chown(own, "postgres", "postgres")
         (data / "pg_hba.conf").write_text("local all all trust\nhostssl all all 127.0.0.1/32 trust\n")
-        port = _free_port()
         settings += ["-c", "ssl=on", "-c", f"ssl_cert_file={own}", "-c", f"ssl_key_file={own}"]
-        settings += ["-c", "listen_addresses=127.0.0.1", "-p", str(port)]
-        where = f"127.0.0.1:{port}/postgres"
-    else:
-        settings += ["-c", "listen_addresses="]
     running = subprocess.Popen(
         [*as_user, folder / "postgres", "-D", data, *settings],
         stdout=subprocess.DEVNULL,
