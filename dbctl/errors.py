@@ -404,6 +404,12 @@ class BackupMissingError(DbctlError):
 # Refusals --------------------------------------------------------------------------------------------------------
 
 
+class DatabaseNotEmptyError(DbctlError):
+    code, exit_status = "database-not-empty", Exit.REFUSED
+    sentence = "{target} is not empty: it holds {tables}"
+    remedy = "Nothing was changed. Make a new, empty database for it."
+
+
 class AlreadyExistsError(DbctlError):
     code, exit_status = "already-exists", Exit.REFUSED
     sentence, remedy = "{target} already has {what} {name!r}", "Nothing was changed. {instead}"

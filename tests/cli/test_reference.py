@@ -137,7 +137,7 @@ def deployment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     """A deployment of each shape, with its configuration and files to read."""
     folder = tmp_path_factory.mktemp("deployment") / request.param
     if request.param == "document":
-        demo.build(folder, games=40, users=6, plays=20)
+        demo.build(folder, counts={"games": 40, "users": 6, "plays": 20})
     else:
         flashpoint_web.deployed_user_db(folder / "backend" / "user.db")
         flashpoint_web.launcher_extras_db(folder / "Data" / "flashpoint.sqlite")

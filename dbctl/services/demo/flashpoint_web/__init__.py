@@ -25,6 +25,9 @@ from dbctl.services.migrate import shipped_track
 from dbctl.services.migration_run import apply_all
 from dbctl.url import Url
 
+COUNTS = {"games": 2_000, "users": 50, "plays": 5_000}
+#: Databases that must be on a server.
+SERVED = ()
 #: What messages call the app while it is made.
 TARGET = "demo"
 #: Where the app and the launcher keep their databases, below the directory of each.
@@ -34,9 +37,8 @@ PLACES = {"user": Path("backend/user.db"), "flashpoint": Path("Data/flashpoint.s
 def build(
     directory: Path,
     *,
-    games: int,
-    users: int,
-    plays: int,
+    counts: Mapping[str, int],
+    urls: Mapping[str, Url],  # noqa: ARG001 - its databases are files
     seed: int,
     at: datetime | None,
     progress: Progress | None,
@@ -47,9 +49,9 @@ def build(
     for path in places.values():
         if os.path.lexists(path):
             raise FileExistsAlreadyError(path=path, instead="Choose an empty directory for the sample.")
-    sample = Sample(
-        games=games, users=max(users, len(ACCOUNTS)), plays=plays if games else 0, seed=seed, at=at or now()
-    )
+    games, users = counts["games"], max(counts["users"], len(ACCOUNTS))
+    plays = counts["plays"] if games else 0
+    sample = Sample(games=games, users=users, plays=plays, seed=seed, at=at or now())
     profile = load("flashpoint-web")
     rows: dict[str, int] = {}
     try:
