@@ -62,7 +62,7 @@ def test_a_database_that_holds_anything_is_refused_and_one_that_was_cut_off_is_f
             build(tmp_path / "a", url, progress=interrupt)
         assert not (tmp_path / "a").exists()
         build(tmp_path / "a", url)
-        with pytest.raises(DatabaseNotEmptyError, match="users"):
+        with pytest.raises(DatabaseNotEmptyError, match="access_codes"):
             build(tmp_path / "b", url)
         with pytest.raises(FileExistsAlreadyError):
             build(tmp_path / "a", url)
