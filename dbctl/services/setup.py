@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from dbctl import config, durable, toml
+from dbctl import url as urls
 from dbctl.engines import registry
 from dbctl.errors import (
     AlreadyExistsError,
@@ -41,7 +42,7 @@ class Initialised(Done, frozen=True, kw_only=True):
     app: str
     profile: str
     config: str
-    databases: Mapping[str, str]
+    databases: Mapping[str, str]  #: as the file says it, passwords left out
     migrations: Mapping[str, str]
     missing: Sequence[str]  #: optional databases that were not found
 
@@ -98,7 +99,7 @@ class Setup:
         """Return what would be written."""
         verb = "add to" if self._there else "create"
         steps = [f"{verb} {self._file}: [apps.{self.app}]"]
-        steps += [f"{name} = {address}" for name, address in self._databases.items()]
+        steps += [f"{name} = {address}" for name, address in self._shown().items()]
         steps += [f"migrations of {name} = {folder}" for name, folder in self._migrations.items()]
         steps += [f"backups: {BACKUP.replace(chr(10), ', ').strip(', ')}"]
         return Plan(title=f"Configure {self.app}", target=self.app, steps=steps, rows={})
@@ -125,10 +126,13 @@ class Setup:
             app=self.app,
             profile=self._profile,
             config=str(self._file),
-            databases=self._databases,
+            databases=self._shown(),
             migrations=self._migrations,
             missing=self._missing,
         )
+
+    def _shown(self) -> dict[str, str]:
+        return {name: str(urls.parse(address)) for name, address in self._databases.items()}
 
     def _entry(self) -> str:
         lines = [f"[apps.{toml.quoted(self.app)}]", f"profile = {toml.quoted(self._profile, value=True)}"]
