@@ -112,7 +112,7 @@ def translated(error: pymysql.Error, place: Place, sql: str, *, writing: bool, b
     return QueryFailedError(target=target, reason=reason)
 
 
-def _busy(error: pymysql.Error, place: Place, _sql: str) -> DbctlError:
+def _busy(_error: pymysql.Error, place: Place, _sql: str) -> DbctlError:
     return BusyError(target=place.target, holder=place.blockers(), waited=f"{place.timeout:g}")
 
 
@@ -130,7 +130,7 @@ def _damaged(error: pymysql.Error, place: Place, _sql: str) -> DbctlError:
     return CorruptError(target=place.target, reason=reason_of(error))
 
 
-def _full(error: pymysql.Error, place: Place, _sql: str) -> DbctlError:
+def _full(_error: pymysql.Error, place: Place, _sql: str) -> DbctlError:
     return DiskFullError(target=place.target)
 
 
