@@ -26,6 +26,8 @@ from dbctl.services import setup_environment
 from dbctl.url import Url
 
 DEEPEST = 5  #: levels below the directory that are looked through
+#: A password that stands in an address itself; what names a variable tells nothing.
+PASSWORD = re.compile(r"(://[^:@]*:)(?!\$\{\w+\}@).*(?=@)")
 #: Folders in which no app keeps its databases, and which can be huge.
 SKIPPED = frozenset({"node_modules", ".git", ".venv", "__pycache__"})
 #: Where backups go and how long they stay, until somebody says otherwise: in the file, for everybody to see.
@@ -42,7 +44,7 @@ class Initialised(Done, frozen=True, kw_only=True):
     app: str
     profile: str
     config: str
-    databases: Mapping[str, str]
+    databases: Mapping[str, str]  #: as the file says it, passwords left out
     migrations: Mapping[str, str]
     missing: Sequence[str]  #: optional databases that were not found
 
@@ -112,7 +114,7 @@ class Setup:
         verb = "add to" if self._there else "create"
         steps = [f"{verb} {self._file}: [apps.{self.app}]"]
         steps += [f"settings of the app = {self._settings}"] if self._settings else []
-        steps += [f"{name} = {address}" for name, address in self._databases.items()]
+        steps += [f"{name} = {address}" for name, address in self._shown().items()]
         steps += [f"migrations of {name} = {folder}" for name, folder in self._migrations.items()]
         steps += [f"backups: {BACKUP.replace(chr(10), ', ').strip(', ')}"]
         return Plan(title=f"Configure {self.app}", target=self.app, steps=steps, rows={})
@@ -139,10 +141,13 @@ class Setup:
             app=self.app,
             profile=self._profile,
             config=str(self._file),
-            databases=self._databases,
+            databases=self._shown(),
             migrations=self._migrations,
             missing=self._missing,
         )
+
+    def _shown(self) -> dict[str, str]:
+        return {name: PASSWORD.sub(r"\1***", address) for name, address in self._databases.items()}
 
     def _entry(self) -> str:
         lines = [f"[apps.{toml.quoted(self.app)}]", f"profile = {toml.quoted(self._profile, value=True)}"]

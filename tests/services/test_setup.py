@@ -221,9 +221,12 @@ def test_an_address_is_checked_against_the_profile():
         setup(urls=["user=postgresql://u:hunter2@h/d"])
 
 
-def test_an_address_without_a_name_is_that_of_main():
-    setup(profile="plain", urls=["postgresql://u@h/d"]).apply()
-    assert 'main = "postgresql://u@h/d"' in Path("dbctl.toml").read_text()
+def test_an_address_without_a_name_is_that_of_main_and_its_password_stands_in_the_file_alone():
+    made = setup(profile="plain", urls=["postgresql://u:hunter2@h/d"])
+    shown = f"{made.plan()} {made.apply()}"
+    assert 'main = "postgresql://u:hunter2@h/d"' in Path("dbctl.toml").read_text()
+    assert "postgresql://u:***@h/d" in shown
+    assert "hunter2" not in shown
     with pytest.raises(DatabaseNotFoundError, match="may be called anything"):
         setup(profile="plain", app="other")
 
