@@ -527,10 +527,16 @@ class MigrationsShippedError(DbctlError):
     remedy = "Nothing was changed. Set [apps.NAME.migrations] in the configuration, or give --migrations DIR."
 
 
+class MigrationsUnfitError(DbctlError):
+    code, exit_status = "migrations-unfit", Exit.REFUSED
+    sentence = "{target} does not show the work of even the first migration of {folder}: {differences}"
+    remedy = "Nothing was recorded. It may be of another shape of the app; --migrations names a folder that made it."
+
+
 class LedgerMissingError(DbctlError):
     code, exit_status = "ledger-missing", Exit.REFUSED
     sentence = "{target} holds tables but no ledger ({table}), so nothing tells which migrations it has had"
-    remedy = "Nothing was run. Let the app itself record them first."
+    remedy = "Nothing was run. dbctl migrate adopt makes a ledger that tells which ones the schema shows; or let the app itself record them."
 
 
 class MigrationChangedError(DbctlError):

@@ -102,6 +102,7 @@ ANSWERS: Mapping[str, tuple[Any, ...]] = {
     "migrate status": (Page[Migration],),
     "migrate plan": (Page[migration_run.Pending],),
     "migrate up": (Page[migration_run.Applied], Planned),
+    "migrate adopt": (migration_adopt.Adopting, Planned),
     "migrate new": (migration_new.FileCreated, Planned),
     "migrate verify": (Findings,),
     "backup create": (backup_create.BackupCreated, Planned),

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 from dbctl.engines import registry
 from dbctl.engines.base import Capability, Condition, Migrates, Writable
@@ -261,6 +261,27 @@ def _last(folder: Folder, to: str) -> MigrationFile:
 
     near = get_close_matches(wanted, folder.files, n=1)
     raise MigrationMissingError(folder=folder.path, name=to, near=f" Did you mean {near[0]}?" if near else "")
+
+
+def migrating(db: Writable) -> Migrating:
+    """Return the database as one that runs scripts.
+
+    Raises:
+        NotSupportedError: its engine cannot.
+    """
+    if Capability.MIGRATE not in db.capabilities or not isinstance(db, Migrates):
+        raise NotSupportedError(what="running migrations", by=db.target, instead="Nothing was changed.")
+    return cast("Migrating", db)
+
+
+def made_ledger(track: Track, db: Writable) -> Ledger:
+    """Return the ledger, made where it is missing; inside ``schema_transaction`` of its caller."""
+    ready = migrating(db)
+    for _, sql in ready.split(track.told.ledger.create).statements:
+        ready.run_statement(sql)
+    ledger = Ledger(track, db)
+    ledger.refuse_uncovered()
+    return ledger
 
 
 def _made(track: Track, db: Migrating) -> Ledger:
