@@ -141,12 +141,13 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'stats run:--offset') wanted='' ;;
         'sessions list:--state') wanted='active completed abandoned' ;;
         'sessions list:--user') wanted='' ;;
+        'sessions list:--kind') wanted='' ;;
         'sessions list:--limit') wanted='' ;;
         'sessions list:--offset') wanted='' ;;
         'sessions list:--sort') wanted='' ;;
         'sessions revoke:--id') wanted='' ;;
         'sessions revoke:--inactive') wanted='' ;;
-        'sessions cleanup:--rule') wanted='abandoned-plays activity-logs expired-tokens job-logs login-attempts revoked-tokens' ;;
+        'sessions cleanup:--rule') wanted='abandoned-plays activity-logs expired-subscriptions expired-tokens expired-trials job-logs login-attempts revoked-tokens sent-messages stale-whatsapp-sessions stuck-campaigns' ;;
         'sessions cleanup:--older-than') wanted='' ;;
         'sessions rebuild-stats:--user') wanted='' ;;
         'schedule cron:--user') wanted='' ;;
@@ -342,7 +343,7 @@ _dbctl() {
         'stats reports') children=''; flags='--limit --offset --sort' ;;
         'stats run') children=''; flags='--set --explain --limit --offset' ;;
         'sessions') children='list revoke cleanup rebuild-stats'; flags='' ;;
-        'sessions list') children=''; flags='--state --user --limit --offset --sort' ;;
+        'sessions list') children=''; flags='--state --user --kind --limit --offset --sort' ;;
         'sessions revoke') children=''; flags='--id --inactive --dry-run -n' ;;
         'sessions cleanup') children=''; flags='--rule --older-than --check --fast --dry-run -n' ;;
         'sessions rebuild-stats') children=''; flags='--user --dry-run -n' ;;
@@ -366,8 +367,8 @@ _dbctl() {
             'users import:'0) wanted='@file' ;;
             'settings diff:'0) wanted='@file' ;;
             'settings apply:'0) wanted='@file' ;;
-            'stats run:'0) wanted='games-per-category games-per-library games-per-platform games-per-tag most-played recent-plays' ;;
-            'search:'0) wanted='games' ;;
+            'stats run:'0) wanted='campaigns failed-messages games-per-category games-per-library games-per-platform games-per-tag group-members messages-by-status messages-by-user most-played recent-messages recent-plays running-campaigns summary user-sessions' ;;
+            'search:'0) wanted='campaigns games messages recipients' ;;
             'completions show:'0) wanted='bash zsh fish' ;;
             'completions install:'0) wanted='bash zsh fish' ;;
         esac
