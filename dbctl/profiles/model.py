@@ -352,6 +352,7 @@ class Report(Section, frozen=True, kw_only=True):
     title: str  #: one line for a list of reports
     database: str = ""
     columns: Annotated[Sequence[str], msgspec.Meta(min_length=1)]  #: what the answer's columns are called
+    times: Sequence[str] = ()  #: those of them that are times, in whichever form they are stored
     parameters: Mapping[str, Constant | Ago] = {}  #: with the values that they have unless told otherwise
     shape: Annotated[Sequence[ReportShape], msgspec.Meta(min_length=1)]
 
@@ -425,7 +426,7 @@ class Profile(Section, frozen=True, kw_only=True):
             "cleanup": self.cleanup,
             "audit": self.audit,
             "statistics": self.rebuild,
-            "cross checks": [*self.link, *self.recount, *self.rebuild],
+            "cross checks": [*self.link, *self.recount, *self.rebuild, *self.flaw],
             "reports": self.report,
             "states": self.states,
         }
