@@ -537,6 +537,12 @@ class MigrationFailedError(DbctlError):
     remedy = "{name} was rolled back whole. Applied by this run: {applied}; not run: {pending}.{known}"
 
 
+class TextIndexUnsoundError(DbctlError):
+    code, exit_status = "text-index-unsound", Exit.FAILED
+    sentence = "{target}: {name} was made, and does not hold what it should: {reason}"
+    remedy = "Everything was rolled back; please report it."
+
+
 class ReplayFailedError(DbctlError):
     code, exit_status = "replay-failed", Exit.FAILED
     sentence = "{target}: {name} cannot be run anew in an empty database{place}: {reason}"
