@@ -61,6 +61,9 @@ class Migrations(Section, frozen=True, kw_only=True):
         str
     ] = ()  #: folders of the app's own files that ``init`` looks for below the app's directory
     ledger: Ledger
+    besides: Sequence[
+        str
+    ] = ()  #: tables, views and triggers that the app makes by itself; ``*`` stands for any text
     failing: Mapping[str, str] = {}  #: part of a database's refusal of a migration, and what to do about it
 
 

@@ -64,6 +64,8 @@ def delete_users(app: App, who: Who, *, heir: str | Id = "") -> Change[UsersDele
                 f"give {counted(number, 'row')} of {table} to {handover.to.login}"
                 for table, number in moved.items()
             ]
+        for table, number in moved.items():
+            rows[table] = rows.get(table, 0) + number
         touched = [*belongings.planned(), *_by_keys(users, doomed, belongings, handover)]
         for one in touched:
             rows[one.table] = rows.get(one.table, 0) + one.rows
