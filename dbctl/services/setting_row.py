@@ -8,7 +8,7 @@ from dbctl.engines.base import AllOf, Condition, Readable, Where, Writable
 from dbctl.errors import UsageError
 from dbctl.model import now
 from dbctl.profiles.codecs import read_boolean, read_time
-from dbctl.profiles.model import Settings, SettingsRow
+from dbctl.profiles.model import Settings, SettingsRow, SettingsShape
 from dbctl.services.apps import App
 from dbctl.services.change import exactly
 from dbctl.services.live import Live
@@ -29,7 +29,8 @@ class SettingRow(SettingTable):
         self._key = self.live.get(row.key)
         self._columns = {name: column for name in row.types if (column := self.live.find(name))}
         self.fields = {word: column for word, name in told.fields.items() if (column := self.live.find(name))}
-        self.types = SettingTypes(told, None)
+        kinds = {kind: kind for kind in row.types.values()}
+        self.types = SettingTypes(told, SettingsShape(key=row.key, type="", types=kinds))
 
     def read(self, where: Sequence[Where] = ()) -> list[Setting]:
         columns = list(dict.fromkeys([*self._columns.values(), *self.fields.values()]))
