@@ -7,11 +7,11 @@ function __dbctl_at -d 'Whether the words so far name the command $argv[1], with
     for word in (commandline -opc)[2..-1]
         if test $skip = 1
             set skip 0
-        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --timeout --env-file --games --users --plays --messages --seed --role --inactive --filter --limit --offset --sort --id --email --name --set --password-file --existing --description --priority --permission --category --user --mode --migrations --to --repository --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --table --action --resource --since --state --kind --rule --older-than --query --with
+        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --timeout --env-file --games --users --plays --messages --seed --role --inactive --filter --limit --offset --sort --id --email --name --set --password-file --transfer-to --existing --description --priority --permission --category --user --mode --migrations --to --repository --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --table --action --resource --since --state --kind --rule --older-than --query --with
             set skip 1
         else if string match -q -- '-*' $word
             continue
-        else if contains -- (string join ' ' $path $word) 'init' 'demo' 'apps' 'status' 'doctor' 'users' 'roles' 'settings' 'migrate' 'backup' 'restore' 'integrity' 'stats' 'sessions' 'schedule' 'search' 'completions' 'apps list' 'apps show' 'apps check' 'users list' 'users show' 'users create' 'users ensure' 'users update' 'users delete' 'users set-password' 'users set-role' 'users activate' 'users deactivate' 'users unlock' 'users check-password' 'users import' 'users export' 'roles list' 'roles show' 'roles create' 'roles update' 'roles delete' 'roles grant' 'roles revoke' 'roles matrix' 'roles permissions' 'roles can' 'settings list' 'settings get' 'settings set' 'settings reset' 'settings validate' 'settings export' 'settings diff' 'settings apply' 'migrate status' 'migrate plan' 'migrate up' 'migrate new' 'migrate verify' 'migrate drift' 'backup create' 'backup list' 'backup show' 'backup verify' 'backup prune' 'restore preview' 'restore apply' 'restore undo' 'integrity check' 'integrity cross' 'stats overview' 'stats tables' 'stats user' 'stats activity' 'stats locks' 'stats reports' 'stats run' 'sessions list' 'sessions revoke' 'sessions cleanup' 'sessions rebuild-stats' 'schedule cron' 'completions show' 'completions install'
+        else if contains -- (string join ' ' $path $word) 'init' 'demo' 'apps' 'status' 'doctor' 'users' 'roles' 'settings' 'migrate' 'backup' 'restore' 'integrity' 'stats' 'sessions' 'schedule' 'search' 'completions' 'apps list' 'apps show' 'apps check' 'users list' 'users show' 'users create' 'users ensure' 'users update' 'users delete' 'users set-password' 'users set-role' 'users activate' 'users deactivate' 'users unlock' 'users check-password' 'users import' 'users export' 'roles list' 'roles show' 'roles create' 'roles update' 'roles delete' 'roles grant' 'roles revoke' 'roles matrix' 'roles permissions' 'roles can' 'settings list' 'settings get' 'settings set' 'settings reset' 'settings validate' 'settings export' 'settings diff' 'settings apply' 'migrate status' 'migrate plan' 'migrate up' 'migrate adopt' 'migrate new' 'migrate verify' 'migrate drift' 'backup create' 'backup list' 'backup show' 'backup verify' 'backup prune' 'restore preview' 'restore apply' 'restore undo' 'integrity check' 'integrity cross' 'stats overview' 'stats tables' 'stats user' 'stats activity' 'stats locks' 'stats reports' 'stats run' 'sessions list' 'sessions revoke' 'sessions cleanup' 'sessions rebuild-stats' 'schedule cron' 'search index' 'search index status' 'search index check' 'search index build' 'search index repair' 'search index drop' 'completions show' 'completions install'
             set -a path $word
         else
             set count (math $count + 1)
@@ -78,6 +78,7 @@ complete -c dbctl -n '__dbctl_at \'settings\'' -f -a 'apply' -d 'Bring the setti
 complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'status' -d 'Show which migrations are applied and which are pending; creates…'
 complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'plan' -d 'Print the SQL that up would run'
 complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'up' -d 'Run the pending migrations, each in one transaction with its row in…'
+complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'adopt' -d 'Give a database that was made without a ledger one that tells which…'
 complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'new' -d 'Begin a migration: the next number, a safe name, and a header; prints…'
 complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'verify' -d 'Compare the files with the ledger, and look into the files; exit 4 on…'
 complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'drift' -d 'Compare the live schema with what the applied migrations make of an…'
@@ -103,6 +104,12 @@ complete -c dbctl -n '__dbctl_at \'sessions\'' -f -a 'revoke' -d 'End what keeps
 complete -c dbctl -n '__dbctl_at \'sessions\'' -f -a 'cleanup' -d 'Close plays that were abandoned and delete tokens, attempts and logs…'
 complete -c dbctl -n '__dbctl_at \'sessions\'' -f -a 'rebuild-stats' -d 'Count the statistics of users anew from the sessions that have ended;…'
 complete -c dbctl -n '__dbctl_at \'schedule\'' -f -a 'cron' -d 'Print a crontab of backup, prune, verify, cleanup and status, as far…'
+complete -c dbctl -n '__dbctl_at \'search\'' -f -a 'index' -d 'The index of words behind a search'
+complete -c dbctl -n '__dbctl_at \'search index\'' -f -a 'status' -d 'Show which searches have an index of words, and whether it can be used'
+complete -c dbctl -n '__dbctl_at \'search index\'' -f -a 'check' -d 'Compare the index with what it should be, and every entry with its…'
+complete -c dbctl -n '__dbctl_at \'search index\'' -f -a 'build' -d 'Make the index where it is missing; one that is of no use is left to…'
+complete -c dbctl -n '__dbctl_at \'search index\'' -f -a 'repair' -d 'Replace an index that is of no use, or does not agree with its rows,…'
+complete -c dbctl -n '__dbctl_at \'search index\'' -f -a 'drop' -d 'Drop the index and the triggers that keep it: they can be in the way…'
 complete -c dbctl -n '__dbctl_at \'completions\'' -f -a 'show' -d 'Print the completion file of a shell'
 complete -c dbctl -n '__dbctl_at \'completions\'' -f -a 'install' -d 'Write the completion file where the shell looks for it'
 complete -c dbctl -n '__dbctl_at \'\'' -l version -d 'Show the version'
@@ -154,6 +161,7 @@ complete -c dbctl -n '__dbctl_at \'users update\'' -l set -x -d 'Any other field
 complete -c dbctl -n '__dbctl_at \'users update\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'users delete\'' -l id -x -d 'A user by id; repeatable'
 complete -c dbctl -n '__dbctl_at \'users delete\'' -l inactive -x -d 'Everybody who has not signed in for so long'
+complete -c dbctl -n '__dbctl_at \'users delete\'' -l transfer-to -x -d 'Who takes over what they leave, where the app allows it'
 complete -c dbctl -n '__dbctl_at \'users delete\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'users set-password\'' -l id -x -d 'A user by id; repeatable'
 complete -c dbctl -n '__dbctl_at \'users set-password\'' -l password-stdin -d 'Read the password from the first line of standard input'
@@ -238,6 +246,8 @@ complete -c dbctl -n '__dbctl_at \'migrate plan\'' -l migrations -x -a '(__fish_
 complete -c dbctl -n '__dbctl_at \'migrate up\'' -l to -x -d 'The last one to run, by name or number'
 complete -c dbctl -n '__dbctl_at \'migrate up\'' -l migrations -x -a '(__fish_complete_directories)' -d 'Folder of the migrations, in place of the configured one'
 complete -c dbctl -n '__dbctl_at \'migrate up\'' -l dry-run -s n -d 'Show the plan and change nothing'
+complete -c dbctl -n '__dbctl_at \'migrate adopt\'' -l migrations -x -a '(__fish_complete_directories)' -d 'Folder of the migrations, in place of the configured one'
+complete -c dbctl -n '__dbctl_at \'migrate adopt\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'migrate new\'' -l migrations -x -a '(__fish_complete_directories)' -d 'Folder of the migrations, in place of the configured one'
 complete -c dbctl -n '__dbctl_at \'migrate new\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'migrate verify\'' -l migrations -x -a '(__fish_complete_directories)' -d 'Folder of the migrations, in place of the configured one'
@@ -289,7 +299,7 @@ complete -c dbctl -n '__dbctl_at \'stats run\'' -l set -x -d 'A parameter of the
 complete -c dbctl -n '__dbctl_at \'stats run\'' -l explain -d 'Show the SQL and how the database would answer it'
 complete -c dbctl -n '__dbctl_at \'stats run\'' -l limit -x -d 'At most so many rows'
 complete -c dbctl -n '__dbctl_at \'stats run\'' -l offset -x -d 'Rows to skip first'
-complete -c dbctl -n '__dbctl_at \'stats run\' 0' -f -a 'campaigns failed-messages games-per-category games-per-library games-per-platform games-per-tag group-members messages-by-status messages-by-user most-played recent-messages recent-plays running-campaigns summary user-sessions'
+complete -c dbctl -n '__dbctl_at \'stats run\' 0' -f -a 'admin-users campaigns failed-messages games-per-category games-per-library games-per-platform games-per-tag group-members messages-by-status messages-by-user most-played most-used-tags popular-prompts prompts-by-user public-prompts recent-messages recent-plays running-campaigns summary tag-usage tags team-members team-prompts teams user-activity user-sessions users-by-team'
 complete -c dbctl -n '__dbctl_at \'sessions list\'' -l state -x -a 'active completed abandoned' -d 'Only those that last, have ended, or nobody ended'
 complete -c dbctl -n '__dbctl_at \'sessions list\'' -l user -x -d 'Only those of this user'
 complete -c dbctl -n '__dbctl_at \'sessions list\'' -l kind -x -d 'Which, where the app has several kinds of them'
@@ -318,7 +328,10 @@ complete -c dbctl -n '__dbctl_at \'search\'' -l explain -d 'Show the SQL and how
 complete -c dbctl -n '__dbctl_at \'search\'' -l limit -x -d 'At most so many rows'
 complete -c dbctl -n '__dbctl_at \'search\'' -l offset -x -d 'Rows to skip first'
 complete -c dbctl -n '__dbctl_at \'search\'' -l sort -x -d 'Column to sort by; -COLUMN or COLUMN:desc for descending'
-complete -c dbctl -n '__dbctl_at \'search\' 0' -f -a 'campaigns games messages recipients'
+complete -c dbctl -n '__dbctl_at \'search\' 0' -f -a 'campaigns games messages prompts recipients'
+complete -c dbctl -n '__dbctl_at \'search index build\'' -l dry-run -s n -d 'Show the plan and change nothing'
+complete -c dbctl -n '__dbctl_at \'search index repair\'' -l dry-run -s n -d 'Show the plan and change nothing'
+complete -c dbctl -n '__dbctl_at \'search index drop\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'completions show\' 0' -f -a 'bash zsh fish'
 complete -c dbctl -n '__dbctl_at \'completions install\' 0' -f -a 'bash zsh fish'
 complete -c dbctl -l config -r -F -d 'Configuration to read (else ./dbctl.toml, then the user\'s, then the system\'s)'

@@ -545,10 +545,22 @@ class MigrationChangedError(DbctlError):
     remedy = "Nothing was run. Put the old text back, or write the change as a new migration."
 
 
+class MigrationBrokenError(DbctlError):
+    code, exit_status = "migration-broken", Exit.REFUSED
+    sentence = "{target}: {names} was begun by the app's own runner and did not come to its end"
+    remedy = "Nothing was run. Look at what it left behind; once that is put right, mark its row of {table} as rolled back (rolled_back_at), as the app's runner does."
+
+
 class MigrationFailedError(DbctlError):
     code, exit_status = "migration-failed", Exit.FAILED
     sentence = "{target}: {name} failed{place}: {reason}"
-    remedy = "{name} was rolled back whole. Applied by this run: {applied}; not run: {pending}."
+    remedy = "{name} was rolled back whole. Applied by this run: {applied}; not run: {pending}.{known}"
+
+
+class TextIndexUnsoundError(DbctlError):
+    code, exit_status = "text-index-unsound", Exit.FAILED
+    sentence = "{target}: {name} was made, and does not hold what it should: {reason}"
+    remedy = "Everything was rolled back; please report it."
 
 
 class ReplayFailedError(DbctlError):

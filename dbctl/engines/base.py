@@ -19,6 +19,7 @@ class Capability(Enum):
     DUMP = "copy all that it stores into a file"  #: it is a ``dumps.Dumps``
     CHECK = "tell whether what it stores is sound"  #: it is a ``Checks``
     EXPLAIN = "tell how it would answer"  #: it is an ``Explains``
+    FULL_TEXT = "find words through an index"  #: it is a ``fulltext.FullText``; its writer is a ``fulltext.MakesFullText``
     MEASURE = "tell how much room it takes"  #: it is a ``Measures``
     MIGRATE = "run scripts that change the schema"  #: its writer is a ``Migrates``
     SCHEMA = "tell its whole schema"  #: it is a ``Describes``

@@ -74,9 +74,7 @@ class Adoption:
             steps.append(f"make the ledger {table} in {track.database}")
             steps += [f"record {file.name} as applied, without running it" for file in shown.files]
             rows[table] = rows.get(table, 0) + len(shown.files)
-        return Plan(
-            title="Adopt what is there without a ledger", target=self.target, steps=steps, rows=rows
-        )
+        return Plan(title="Adopt what is there without a ledger", target=self.target, steps=steps, rows=rows)
 
     def apply(self, seen: str | None = None) -> Adopting:
         """Make the ledgers, each with its rows in one transaction.
@@ -88,7 +86,10 @@ class Adoption:
         done: list[Adopted] = []
         differences = 0
         for track, shown in self._shown():
-            with self._opened.writer(track.database, "migrate adopt") as db, migrating(db).schema_transaction():
+            with (
+                self._opened.writer(track.database, "migrate adopt") as db,
+                migrating(db).schema_transaction(),
+            ):
                 if track.told.ledger.table in db.tables():
                     raise PlanChangedError(target=track.target)
                 ledger = made_ledger(track, db)

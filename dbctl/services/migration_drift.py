@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -50,9 +51,19 @@ def drift(app: App, asked: str = "", given: Path | None = None) -> Findings:
             continue
         wanted, makers = _wanted(app, track, stands)
         checked += len(wanted)
-        found += [_finding(track, one, makers.get(one.part, "")) for one in compared(wanted, live)]
+        found += [
+            _finding(track, one, makers.get(one.part, ""))
+            for one in compared(wanted, live)
+            if one.wanted or not _besides(track, one.part)
+        ]
     found.sort(key=lambda one: GRAVEST_FIRST.index(one.severity))
     return Findings(checked=checked, findings=found)
+
+
+def _besides(track: Track, part: Part) -> bool:
+    """Whether it belongs to what the app makes by itself, as its profile says."""
+    name = part.name if part.kind in ("view", "trigger") else part.table
+    return any(fnmatch.fnmatchcase(name.lower(), pattern.lower()) for pattern in track.told.besides)
 
 
 def _replayed(stands: Standing) -> list[str]:

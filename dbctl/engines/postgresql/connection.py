@@ -15,9 +15,9 @@ from dbctl import interrupt
 from dbctl.engines.postgresql.checks import PostgreSQLChecks
 from dbctl.engines.postgresql.describes import PostgreSQLDescribes
 from dbctl.engines.postgresql.failures import Place, translated, unreachable
+from dbctl.engines.postgresql.fulltext import PostgreSQLFullText
 from dbctl.engines.postgresql.measures import PostgreSQLMeasures
 from dbctl.engines.postgresql.parameters import translated as sent
-from dbctl.engines.postgresql.plans import PostgreSQLPlans
 from dbctl.engines.postgresql.session import Session, open_session
 from dbctl.engines.postgresql.tokens import tokens
 from dbctl.engines.sql import Row
@@ -41,7 +41,7 @@ _BLOCKED_BY = re.compile(r"blocked by process (\d+)")
 _RELATION = re.compile(r'in relation "(.*)"')
 
 
-class PostgreSQLConnection(PostgreSQLChecks, PostgreSQLDescribes, PostgreSQLMeasures, PostgreSQLPlans):
+class PostgreSQLConnection(PostgreSQLChecks, PostgreSQLDescribes, PostgreSQLMeasures, PostgreSQLFullText):
     """One session. Services share no connection between threads, and neither does this."""
 
     reading = True  #: whether it is opened for reading only

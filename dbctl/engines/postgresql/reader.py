@@ -27,7 +27,15 @@ where a.datname = current_database() and a.pid <> pg_backend_pid() order by a.pi
 class PostgreSQLReader(PostgreSQLConnection):
     """A session whose transactions are read-only unless they say otherwise, and none here does."""
 
-    capabilities = frozenset({Capability.CHECK, Capability.EXPLAIN, Capability.MEASURE, Capability.SCHEMA})
+    capabilities = frozenset(
+        {
+            Capability.CHECK,
+            Capability.EXPLAIN,
+            Capability.FULL_TEXT,
+            Capability.MEASURE,
+            Capability.SCHEMA,
+        }
+    )
 
     def _say(self, sql: str) -> None:
         return self._repeated(partial(super()._say, sql))

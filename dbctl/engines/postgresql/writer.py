@@ -15,6 +15,7 @@ from dbctl.engines.base import Capability, Column, Later, Merge, Script, Where
 from dbctl.engines.postgresql import script
 from dbctl.engines.postgresql.columns import PostgreSQLColumn, storable
 from dbctl.engines.postgresql.connection import PostgreSQLConnection
+from dbctl.engines.postgresql.fulltext import PostgreSQLTextWriter
 from dbctl.engines.postgresql.session import application_name
 from dbctl.engines.sql import Statement, on_conflict
 from dbctl.errors import BusyError, DbctlError, QueryFailedError
@@ -30,7 +31,7 @@ where l.locktype = 'advisory' and l.granted and l.objsubid = 1
   and (l.classid::int8 << 32) | l.objid::int8 = :key limit 1"""
 
 
-class PostgreSQLWriter(PostgreSQLConnection):
+class PostgreSQLWriter(PostgreSQLConnection, PostgreSQLTextWriter):
     """A session that may write. Its transactions see one state, that of their first statement, and their own changes.
 
     What another transaction changed meanwhile and this one would change, too, is ``ChangedMeanwhileError``: what was
@@ -38,7 +39,14 @@ class PostgreSQLWriter(PostgreSQLConnection):
     """
 
     capabilities = frozenset(
-        {Capability.CHECK, Capability.EXPLAIN, Capability.MEASURE, Capability.MIGRATE, Capability.SCHEMA}
+        {
+            Capability.CHECK,
+            Capability.EXPLAIN,
+            Capability.FULL_TEXT,
+            Capability.MEASURE,
+            Capability.MIGRATE,
+            Capability.SCHEMA,
+        }
     )
     reading = False
     _depth = 0

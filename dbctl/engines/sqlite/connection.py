@@ -19,6 +19,7 @@ from dbctl.engines.sqlite.checks import SQLiteChecks
 from dbctl.engines.sqlite.describes import SQLiteDescribes
 from dbctl.engines.sqlite.failures import Place, is_busy, name_of, translated, unreachable
 from dbctl.engines.sqlite.files import quoted
+from dbctl.engines.sqlite.fulltext import SQLiteFullText
 from dbctl.engines.sqlite.measures import SQLiteMeasures
 from dbctl.errors import DatabaseMissingError, DbctlError, QueryFailedError, ValueInvalidError
 
@@ -39,7 +40,7 @@ UNDECODABLE = "Could not decode to UTF-8"
 lenient = partial(str, encoding="utf-8", errors="surrogateescape")
 
 
-class SQLiteConnection(SQLiteChecks, SQLiteMeasures, SQLiteDescribes):
+class SQLiteConnection(SQLiteChecks, SQLiteMeasures, SQLiteDescribes, SQLiteFullText):
     """What reading and writing have in common."""
 
     reading = True  #: whether it is opened for reading only

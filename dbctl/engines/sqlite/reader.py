@@ -35,7 +35,14 @@ class SQLiteReader(SQLiteConnection):
     """
 
     capabilities = frozenset(
-        {Capability.CHECK, Capability.DUMP, Capability.EXPLAIN, Capability.MEASURE, Capability.SCHEMA}
+        {
+            Capability.CHECK,
+            Capability.DUMP,
+            Capability.EXPLAIN,
+            Capability.FULL_TEXT,
+            Capability.MEASURE,
+            Capability.SCHEMA,
+        }
     )
 
     def __init__(self, path: Path, target: str, *, timeout: float = 5.0, traceless: bool = False) -> None:

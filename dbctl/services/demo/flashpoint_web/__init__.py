@@ -64,7 +64,7 @@ def build(
             with closing(_opened(Path(aside), "flashpoint", {"journal_mode": "delete"})) as archive:
                 rows |= fill_archive(archive, sample, progress)
             with closing(_opened(Path(aside), "user", profile.databases["user"].create)) as deployment:
-                apply_all(shipped_track(profile, "user", TARGET), deployment)
+                apply_all(shipped_track(profile, "user", TARGET, "sqlite"), deployment)
                 rows |= _fill_users(deployment, sample, progress)
             for name, path in places.items():
                 (Path(aside) / PLACES[name].name).rename(path)

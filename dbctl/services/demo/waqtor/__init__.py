@@ -52,7 +52,7 @@ def build(
     profile = load("waqtor")
     with closing(_opened(profile, "main", urls["main"])) as db, db.lock("demo"):
         refuse_full(db, profile)
-        apply_all(shipped_track(profile, "main", TARGET), db)
+        apply_all(shipped_track(profile, "main", TARGET, "postgresql"), db)
         with db.transaction():
             people = people_of(sample)
             rows = fill_people(db, sample, people, progress)
@@ -63,7 +63,7 @@ def build(
         raise FileFailedError(path=directory, reason=error.strerror or str(error)) from error
     legacy = Url(engine="sqlite", path=str(path))
     with closing(_opened(profile, "legacy", legacy)) as former, former.lock("demo"):
-        apply_all(shipped_track(profile, "legacy", TARGET), former)
+        apply_all(shipped_track(profile, "legacy", TARGET, "sqlite"), former)
     return DemoBuilt(
         profile=profile.name,
         directory=directory,
