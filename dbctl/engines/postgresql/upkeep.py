@@ -1,0 +1,115 @@
+"""Looking after a database on a server: each statement by itself, outside any transaction."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+
+import psycopg
+
+from dbctl.engines.postgresql.catalogue import SHOWN
+from dbctl.engines.postgresql.dialect import PostgreSQLDialect
+from dbctl.engines.postgresql.session import Session
+from dbctl.engines.server import Concern, Task, Upkeep
+from dbctl.engines.sql import ident
+from dbctl.errors import NotSupportedError, PrivilegeMissingError, QueryFailedError
+
+#: Whoever may not look after a table is told nothing but a warning, so it is asked for first. Rows are due where more
+#: than fifty and a tenth of them are dead, or have changed since they were analysed: half of what autovacuum lets pass.
+TABLES = f"""select n.nspname, c.relname,
+  pg_has_role(c.relowner, 'USAGE') or exists (select from pg_catalog.pg_database d
+    where d.datname = current_database() and pg_has_role(d.datdba, 'USAGE'))
+  or case when current_setting('server_version_num')::int >= 170000 then has_table_privilege(c.oid, 'MAINTAIN') else false end,
+  coalesce(s.n_dead_tup, 0) > 50 + 0.1 * greatest(c.reltuples, 0),
+  c.reltuples < 0 or coalesce(s.n_mod_since_analyze, 0) > 50 + 0.1 * greatest(c.reltuples, 0),
+  pg_catalog.pg_get_userbyid(c.relowner)
+from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+  left join pg_catalog.pg_stat_all_tables s on s.relid = c.oid
+where {SHOWN} and c.relkind in ('r', 'p', 'm') and c.relname = any(:tables) order by c.relname"""  # noqa: S608 - no value is in it
+#: What rests of an index that was being made beside its like. PostgreSQL puts a number behind where the name is taken.
+LEFT = "i.relname ~ '_cc(new|old)[0-9]*$' and not x.indisvalid"
+INDEXES = f"""select s.nspname, i.relname, x.indisexclusion, {LEFT}, c.relname
+from pg_catalog.pg_index x join pg_catalog.pg_class c on c.oid = x.indrelid
+  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+  join pg_catalog.pg_class i on i.oid = x.indexrelid join pg_catalog.pg_namespace s on s.oid = i.relnamespace
+where {SHOWN} and c.relname = any(:tables) order by c.relname, i.relname"""  # noqa: S608 - as above
+
+
+class PostgreSQLUpkeep(PostgreSQLDialect):
+    """Capability.MAINTAIN."""
+
+    reading: bool
+
+    @abstractmethod
+    def _current(self) -> Session: ...
+
+    @abstractmethod
+    def _say(self, sql: str) -> None: ...
+
+    def tasks(self, kind: Upkeep, tables: Sequence[str]) -> Sequence[Task]:
+        for name in tables:
+            self._checked(name)
+        if kind == "checkpoint":
+            if tables:
+                raise NotSupportedError(
+                    what="a checkpoint of one table", by=self.target, instead="Leave --table out."
+                )
+            return [Task(table="", statement="CHECKPOINT")]
+        wanted = list(tables) or [name for name, one in self.tables().items() if not one.view]
+        if kind == "reindex":
+            return list(self._anew(wanted))
+        return list(self._looked_after(kind, wanted))
+
+    def _looked_after(self, kind: Upkeep, tables: Sequence[str]) -> Iterator[Task]:
+        rows = self._fetch(TABLES, {"tables": list(tables)})
+        refused = {str(name): str(owner) for _, name, may, _, _, owner in rows if not may}
+        if refused:
+            raise PrivilegeMissingError(
+                target=self.target,
+                reason=f"only the owner of {', '.join(refused)} may look after it",
+                instead=f"Nothing was changed. Sign in as {', '.join(sorted(set(refused.values())))}, or as a superuser.",
+            )
+        for schema, name, _, dead, changed, _ in rows:
+            table = f"{ident(str(schema))}.{ident(str(name))}"
+            if kind == "vacuum" or (kind == "optimize" and dead):
+                yield Task(table=str(name), statement=f"VACUUM (ANALYZE) {table}")
+            elif kind == "analyze" or changed:
+                yield Task(table=str(name), statement=f"ANALYZE {table}")
+
+    def _anew(self, tables: Sequence[str]) -> Iterator[Task]:
+        for schema, name, exclusive, left, table in self._fetch(INDEXES, {"tables": list(tables)}):
+            if not left:
+                how = "" if exclusive else "CONCURRENTLY "  # which PostgreSQL cannot do for such a rule
+                index = f"{ident(str(schema))}.{ident(str(name))}"
+                yield Task(table=str(table), statement=f"REINDEX INDEX {how}{index}")
+
+    def maintain(self, task: Task) -> None:
+        if self.reading:
+            raise RuntimeError("maintenance by one who only reads")
+        session = self._current()
+        told: list[psycopg.errors.Diagnostic] = []
+        session.add_notice_handler(told.append)
+        try:
+            # In a stricter one, what works beside others would wait for itself.
+            self._say("set default_transaction_isolation to 'read committed'")
+            self._say(task.statement)
+        finally:
+            session.remove_notice_handler(told.append)
+            if not session.closed:
+                session.settle()
+        warned = [one.message_primary for one in told if one.severity_nonlocalized == "WARNING"]
+        if warned:  # it was passed over, and the server calls that no failure
+            raise QueryFailedError(target=self.target, reason=warned[0])
+
+    def leftovers(self) -> Sequence[Concern]:
+        tables = [name for name, one in self.tables().items() if not one.view]
+        return [
+            Concern(
+                severity="warning",
+                code="index-left",
+                message=f"index {name} of {table} is what an interrupted REINDEX left: it is written and never read",
+                hint=f"DROP INDEX CONCURRENTLY {ident(str(schema))}.{ident(str(name))};",
+            )
+            for schema, name, _, left, table in self._fetch(INDEXES, {"tables": tables})
+            if left
+        ]
