@@ -11,7 +11,7 @@ from dbctl.cli._app import opened, span
 from dbctl.cli._options import DryRun, whole
 from dbctl.cli._run import change, progress
 from dbctl.services.cancel import Cancelling
-from dbctl.services.maintain import Maintenance, Upkeep
+from dbctl.services.maintain import Kind, Maintenance
 
 app = typer.Typer(
     name="maintain",
@@ -25,7 +25,7 @@ Tables: TypeAlias = Annotated[
 ]
 
 
-def _maintained(ctx: typer.Context, kind: Upkeep, tables: list[str] | None) -> int:
+def _maintained(ctx: typer.Context, kind: Kind, tables: list[str] | None) -> int:
     with opened(ctx) as found, progress(ctx, f"maintain {kind}", lambda: work.found) as advance:
         work = Maintenance(found, kind, tables or (), advance=advance)
         return change(ctx, work, target=work.target)

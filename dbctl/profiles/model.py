@@ -58,6 +58,8 @@ class Database(Section, frozen=True, kw_only=True):
     pragmas: Mapping[str, str] = {}  #: of every writing connection (SQLite)
     create: Mapping[str, str] = {}  #: of a file that dbctl makes (SQLite)
     migrations: Migrations | None = None
+    #: what its server should be set to, by engine: numbers and sizes at least so large, anything else the same
+    recommended: Mapping[Literal["postgresql", "mysql"], Mapping[str, str | int | float | bool]] = {}
 
 
 class Rule(Section, frozen=True, kw_only=True):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from dbctl.engines.base import Capability, Readable
-from dbctl.engines.server import Maintains, Task
-from dbctl.engines.server import Upkeep as Upkeep
+from dbctl.engines.server import Maintains, Task, Upkeep
 from dbctl.errors import (
     DatabaseUnsetError,
     DbctlError,
@@ -20,7 +20,10 @@ from dbctl.model import Done, Plan, Row, Value
 from dbctl.services.apps import App
 from dbctl.services.figures import configured
 
-TITLES: dict[Upkeep, str] = {
+#: What can be done; the words of the command line.
+Kind: TypeAlias = Upkeep
+
+TITLES: dict[Kind, str] = {
     "vacuum": "Clear dead rows and free pages away",
     "analyze": "Look anew at what the tables hold",
     "optimize": "Look after what needs it",
@@ -68,7 +71,7 @@ class Maintenance:
     """Maintenance of one kind: of the databases that are meant, or of some tables of one."""
 
     def __init__(
-        self, app: App, kind: Upkeep, tables: Sequence[str] = (), *, advance: Callable[[float], None]
+        self, app: App, kind: Kind, tables: Sequence[str] = (), *, advance: Callable[[float], None]
     ) -> None:
         """Describe it.
 

@@ -6,10 +6,9 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from urllib.parse import parse_qs
 
-from dbctl.engines.postgresql.catalogue import SHOWN
+from dbctl.engines.postgresql.catalogue import LEFT, SHOWN
 from dbctl.engines.postgresql.flaws import PostgreSQLFlaws
 from dbctl.engines.postgresql.tuning import PostgreSQLTuning
-from dbctl.engines.postgresql.upkeep import LEFT
 from dbctl.engines.server import Concern
 from dbctl.engines.sql import ident
 from dbctl.model import Severity, Value, counted

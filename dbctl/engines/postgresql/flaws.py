@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from dbctl.engines.postgresql.catalogue import SHOWN
+from dbctl.engines.postgresql.catalogue import LEFT, SHOWN
 from dbctl.engines.postgresql.dialect import PostgreSQLDialect
 from dbctl.engines.server import Concern
 from dbctl.engines.sql import ident, literal
@@ -14,6 +14,9 @@ _FROM = "from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.
 UNPROVEN = f"""select n.nspname, c.relname, f.conname, f.contype = 'f' {_FROM}
   join pg_catalog.pg_constraint f on f.conrelid = c.oid and not f.convalidated and f.contype in ('c', 'f')
 where {SHOWN} and c.relname = any(:tables) order by 2, 3"""
+LEFTOVERS = f"""select s.nspname, i.relname, c.relname {_FROM} join pg_catalog.pg_index x on x.indrelid = c.oid
+  join pg_catalog.pg_class i on i.oid = x.indexrelid join pg_catalog.pg_namespace s on s.oid = i.relnamespace
+where {SHOWN} and {LEFT} and c.relname = any(:tables) order by 3, 2"""
 #: The sequences that a column takes its numbers from: by its default, or as its own identity.
 SEQUENCES = f"""select distinct n.nspname, c.relname, a.attname, s.nspname, q.relname, z.seqincrement,
   case when q.relkind = 'S' then has_sequence_privilege(q.oid, 'SELECT') end and has_column_privilege(c.oid, a.attnum, 'SELECT'), z.seqcycle {_FROM}
@@ -29,7 +32,7 @@ SEQUENCES = f"""select distinct n.nspname, c.relname, a.attname, s.nspname, q.re
 where {SHOWN} and c.relkind in ('r', 'p') and c.relname = any(:tables) and a.atttypid in ('int2'::regtype, 'int4'::regtype, 'int8'::regtype)
 order by 2, 3"""
 #: Only collations that something of the app is sorted by; the server's own have no version.
-COLLATIONS = f"""select distinct s.nspname, l.collname, l.collversion, pg_collation_actual_version(l.oid) {_FROM}
+COLLATIONS = f"""select distinct s.nspname, l.collname, l.collversion, pg_collation_actual_version(l.oid), current_database() {_FROM}
   join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
   join pg_catalog.pg_collation l on l.oid = a.attcollation join pg_catalog.pg_namespace s on s.oid = l.collnamespace
 where {SHOWN} and c.relname = any(:tables) and l.collversion <> pg_collation_actual_version(l.oid) order by 2"""
@@ -49,8 +52,25 @@ class PostgreSQLFlaws(PostgreSQLDialect):
             self._checked(table).name if table else "",
             *(name for name, one in self.tables().items() if not (table or one.view)),
         ]
-        found = [*self._unproven(tables), *self._behind(tables), *self._sorted_otherwise(tables)]
+        found = [
+            *self._left(tables),
+            *self._unproven(tables),
+            *self._behind(tables),
+            *self._sorted_otherwise(tables),
+        ]
         return found if table else [*found, *self._of_the_database()]
+
+    def leftovers(self) -> Sequence[Concern]:
+        return list(self._left([name for name, one in self.tables().items() if not one.view]))
+
+    def _left(self, tables: Sequence[str]) -> Iterator[Concern]:
+        for schema, name, table in self._fetch(LEFTOVERS, {"tables": list(tables)}):
+            yield Concern(
+                severity="warning",
+                code="index-left",
+                message=f"index {name} of {table} is what an interrupted REINDEX left: it is written and never read",
+                hint=f"DROP INDEX CONCURRENTLY {ident(str(schema))}.{ident(str(name))};",
+            )
 
     def _unproven(self, tables: Sequence[str]) -> Iterator[Concern]:
         for schema, table, name, key in self._fetch(UNPROVEN, {"tables": tables}):
@@ -97,12 +117,12 @@ from {sequence} s, (select {furthest}({ident(column)}) as furthest from {of}) m"
             )
 
     def _sorted_otherwise(self, tables: Sequence[str]) -> Iterator[Concern]:
-        for schema, name, was, now in self._fetch(COLLATIONS, {"tables": tables}):
+        for schema, name, was, now, database in self._fetch(COLLATIONS, {"tables": tables}):
             yield Concern(
                 severity="warning",
                 code="collation-changed",
                 message=f"collation {name} was {was} when the indexes were made and is {now} now: an index over text may be in another order than the server believes",
-                hint=f"REINDEX DATABASE CONCURRENTLY; ALTER COLLATION {ident(str(schema))}.{ident(str(name))} REFRESH VERSION;",
+                hint=f"REINDEX DATABASE CONCURRENTLY {ident(str(database))}; ALTER COLLATION {ident(str(schema))}.{ident(str(name))} REFRESH VERSION;",
             )
 
     def _of_the_database(self) -> Iterator[Concern]:

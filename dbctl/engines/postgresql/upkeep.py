@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 
 import psycopg
 
-from dbctl.engines.postgresql.catalogue import SHOWN
+from dbctl.engines.postgresql.catalogue import LEFT, SHOWN
 from dbctl.engines.postgresql.dialect import PostgreSQLDialect
 from dbctl.engines.postgresql.session import Session
-from dbctl.engines.server import Concern, Task, Upkeep
-from dbctl.engines.sql import ident
+from dbctl.engines.server import Task, Upkeep
+from dbctl.engines.sql import Row, ident
 from dbctl.errors import NotSupportedError, PrivilegeMissingError, QueryFailedError
 
 #: Whoever may not look after a table is told nothing but a warning, so it is asked for first. Rows are due where more
@@ -26,8 +26,6 @@ TABLES = f"""select n.nspname, c.relname,
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
   left join pg_catalog.pg_stat_all_tables s on s.relid = c.oid
 where {SHOWN} and c.relkind in ('r', 'p', 'm') and c.relname = any(:tables) order by c.relname"""  # noqa: S608 - no value is in it
-#: What rests of an index that was being made beside its like. PostgreSQL puts a number behind where the name is taken.
-LEFT = "i.relname ~ '_cc(new|old)[0-9]*$' and not x.indisvalid"
 INDEXES = f"""select s.nspname, i.relname, x.indisexclusion, {LEFT}, c.relname
 from pg_catalog.pg_index x join pg_catalog.pg_class c on c.oid = x.indrelid
   join pg_catalog.pg_namespace n on n.oid = c.relnamespace
@@ -56,12 +54,11 @@ class PostgreSQLUpkeep(PostgreSQLDialect):
                 )
             return [Task(table="", statement="CHECKPOINT")]
         wanted = list(tables) or [name for name, one in self.tables().items() if not one.view]
-        if kind == "reindex":
-            return list(self._anew(wanted))
-        return list(self._looked_after(kind, wanted))
+        rows = self._fetch(TABLES, {"tables": wanted})
+        self._refuse_strangers(rows)
+        return list(self._anew(wanted) if kind == "reindex" else _looked_after(kind, rows))
 
-    def _looked_after(self, kind: Upkeep, tables: Sequence[str]) -> Iterator[Task]:
-        rows = self._fetch(TABLES, {"tables": list(tables)})
+    def _refuse_strangers(self, rows: Sequence[Row]) -> None:
         refused = {str(name): str(owner) for _, name, may, _, _, owner in rows if not may}
         if refused:
             raise PrivilegeMissingError(
@@ -69,12 +66,6 @@ class PostgreSQLUpkeep(PostgreSQLDialect):
                 reason=f"only the owner of {', '.join(refused)} may look after it",
                 instead=f"Nothing was changed. Sign in as {', '.join(sorted(set(refused.values())))}, or as a superuser.",
             )
-        for schema, name, _, dead, changed, _ in rows:
-            table = f"{ident(str(schema))}.{ident(str(name))}"
-            if kind == "vacuum" or (kind == "optimize" and dead):
-                yield Task(table=str(name), statement=f"VACUUM (ANALYZE) {table}")
-            elif kind == "analyze" or changed:
-                yield Task(table=str(name), statement=f"ANALYZE {table}")
 
     def _anew(self, tables: Sequence[str]) -> Iterator[Task]:
         for schema, name, exclusive, left, table in self._fetch(INDEXES, {"tables": list(tables)}):
@@ -101,15 +92,11 @@ class PostgreSQLUpkeep(PostgreSQLDialect):
         if warned:  # it was passed over, and the server calls that no failure
             raise QueryFailedError(target=self.target, reason=warned[0])
 
-    def leftovers(self) -> Sequence[Concern]:
-        tables = [name for name, one in self.tables().items() if not one.view]
-        return [
-            Concern(
-                severity="warning",
-                code="index-left",
-                message=f"index {name} of {table} is what an interrupted REINDEX left: it is written and never read",
-                hint=f"DROP INDEX CONCURRENTLY {ident(str(schema))}.{ident(str(name))};",
-            )
-            for schema, name, _, left, table in self._fetch(INDEXES, {"tables": tables})
-            if left
-        ]
+
+def _looked_after(kind: Upkeep, rows: Sequence[Row]) -> Iterator[Task]:
+    for schema, name, _, dead, changed, _ in rows:
+        table = f"{ident(str(schema))}.{ident(str(name))}"
+        if kind == "vacuum" or (kind == "optimize" and dead):
+            yield Task(table=str(name), statement=f"VACUUM (ANALYZE) {table}")
+        elif kind == "analyze" or changed:
+            yield Task(table=str(name), statement=f"ANALYZE {table}")
