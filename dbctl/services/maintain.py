@@ -130,6 +130,7 @@ class Maintenance:
                     self._advance(1)
                 left += [f"{one.message}; {one.hint}" for one in live.leftovers()]
         if errors and len(errors) == len(done):
+            errors[0].details = left
             raise errors[0]
         failed = [str(error) for error in errors]
         return Maintained(tasks=done, failed=failed, left=left)

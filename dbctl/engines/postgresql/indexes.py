@@ -52,7 +52,8 @@ where {SHOWN} and c.relkind in ('r', 'm') order by c.relname"""  # noqa: S608 - 
 #: Those who may not use it are told by the estimate.
 MEASURE = """select n.nspname from pg_catalog.pg_extension e join pg_catalog.pg_namespace n on n.oid = e.extnamespace
 where e.extname = 'pgstattuple' and has_schema_privilege(n.oid, 'USAGE')
-  and has_function_privilege(format('%I.pgstattuple_approx(regclass)', n.nspname), 'EXECUTE')"""
+  and case when e.extname = 'pgstattuple' then
+    has_function_privilege(format('%I.pgstattuple_approx(regclass)', n.nspname), 'EXECUTE') end"""
 
 
 class PostgreSQLIndexes(PostgreSQLDialect):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 from dbctl.engines.postgresql.tokens import tokens
 
 #: Characters of a statement that are shown.
 LONGEST = 120
+#: Pieces of one value: a text with a quote in it, a number with a fraction.
+_VALUE = re.compile(r"\?(?:\.?\?)+")
 
 
 def shown(sql: str) -> str:
@@ -22,5 +26,5 @@ def shown(sql: str) -> str:
             pieces.append(" ")
         else:
             pieces.append(token.text)
-    line = " ".join("".join(pieces).split())
+    line = " ".join(_VALUE.sub("?", "".join(pieces)).split())
     return line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…"

@@ -80,7 +80,7 @@ class PostgreSQLSessions(PostgreSQLDialect):
 
     def cancel(self, pid: int, *, terminate: bool) -> bool:
         function = "pg_terminate_backend" if terminate else "pg_cancel_backend"
-        return self._fetch(f"select {function}(:pid)", {"pid": pid}) == [(True,)]
+        return self._fetch(f"select {function}(cast(:pid as int4))", {"pid": pid}) == [(True,)]
 
 
 #: What blocks without a session: it was prepared, and nobody has committed it or rolled it back.

@@ -78,17 +78,21 @@ class PostgreSQLUpkeep(PostgreSQLDialect):
         if self.reading:
             raise RuntimeError("maintenance by one who only reads")
         session = self._current()
-        told: list[psycopg.errors.Diagnostic] = []
-        session.add_notice_handler(told.append)
+        warned: list[str] = []
+
+        def heard(told: psycopg.errors.Diagnostic) -> None:
+            if told.severity_nonlocalized == "WARNING":
+                warned.append(told.message_primary or "a warning")
+
+        session.add_notice_handler(heard)
         try:
             # In a stricter one, what works beside others would wait for itself.
             self._say("set default_transaction_isolation to 'read committed'")
             self._say(task.statement)
         finally:
-            session.remove_notice_handler(told.append)
+            session.remove_notice_handler(heard)
             if not session.closed:
                 session.settle()
-        warned = [one.message_primary for one in told if one.severity_nonlocalized == "WARNING"]
         if warned:  # it was passed over, and the server calls that no failure
             raise QueryFailedError(target=self.target, reason=warned[0])
 
