@@ -539,7 +539,7 @@ class MigrationsShippedError(DbctlError):
 
 class MigrationsUnfitError(DbctlError):
     code, exit_status = "migrations-unfit", Exit.REFUSED
-    sentence = "{target} does not show the work of even the first migration of {folder}: {differences}"
+    sentence = "the schema of {target} is not what migrations of {folder} make: {differences}"
     remedy = "Nothing was recorded. It may be of another shape of the app; --migrations names a folder that made it."
 
 

@@ -15,7 +15,7 @@ from dbctl.services.migration_drift import schema_of
 from dbctl.services.migration_files import MigrationFile
 from dbctl.services.migration_ledger import Track, standing
 from dbctl.services.migration_run import made_ledger, migrating, replay
-from dbctl.services.schema_difference import Difference, compared, parts
+from dbctl.services.schema_difference import Difference, Parts, compared, parts
 
 EXAMPLES = 3
 
@@ -121,6 +121,8 @@ def _looked(app: App, track: Track) -> _Shown:
     shown: _Shown | None = None
     why: list[Difference] = []
     ran: list[MigrationFile] = []
+    done: Parts = {}
+    wanted: Parts = {}
     with closing(registry.open_scratch(app.url(track.database), track.target)) as scratch:
         for file in replay(track, list(track.folder.files.values()), scratch):
             ran.append(file)
@@ -129,9 +131,14 @@ def _looked(app: App, track: Track) -> _Shown:
             grave = [one for one in differing if one.severity == "error"]
             if not grave:
                 # What later migrations make is there besides, and nobody's difference yet.
-                shown = _Shown(list(ran), len([one for one in differing if one.wanted]))
+                shown, done = _Shown(list(ran), len([one for one in differing if one.wanted])), wanted
             why = why or grave
+    later = [part.table for part in wanted if part.kind == "table" and part in live and part not in done]
     if shown is None:
         lacks = "; ".join(f"{one.place} ({one.code})" for one in why[:EXAMPLES]) or "it has no migrations"
         raise MigrationsUnfitError(target=track.target, folder=track.folder.path, differences=lacks)
+    if later:
+        last = shown.files[-1].name
+        told = f"what comes after {last} is there in part: table {', '.join(later[:EXAMPLES])}"
+        raise MigrationsUnfitError(target=track.target, folder=track.folder.path, differences=told)
     return shown

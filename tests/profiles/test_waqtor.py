@@ -569,3 +569,11 @@ def test_the_document_s_shape_is_none_that_the_migrations_make(ask, waqtor):
     if not waqtor.deployed:
         assert ask("migrate", "adopt", status=6)["code"] == "migrations-unfit"
         assert waqtor.one("select to_regclass('dbctl_migrations')") is None
+
+
+@only_deployed
+def test_what_only_part_of_a_later_migration_made_is_refused(ask, waqtor):
+    waqtor.rows("drop table recipient_groups, groups")
+    refused = ask("migrate", "adopt", status=6)
+    assert (refused["code"], "after 001_accounts" in refused["message"]) == ("migrations-unfit", True)
+    assert waqtor.one("select to_regclass('dbctl_migrations')") is None
