@@ -227,6 +227,12 @@ class ChangedMeanwhileError(DbctlError):
     remedy = "Nothing was changed. Run it again."
 
 
+class ChangedWhileReadError(DbctlError):
+    code, exit_status = "changed-while-read", Exit.BUSY
+    sentence = "{target} was changed by somebody else while it was read"
+    remedy = "What was given out so far may be of two moments: throw it away, and run it again."
+
+
 class ReadOnlyError(DbctlError):
     code, exit_status = "read-only", Exit.REFUSED
     sentence, remedy = "{target} is read-only: {reason}", "{instead}"
@@ -256,6 +262,17 @@ class QueryFailedError(DbctlError):
         "{target} refused a statement: {reason}",
         "Nothing was changed. dbctl apps check compares profile and database.",
     )
+
+
+class TimeUpError(DbctlError):
+    code, exit_status = "time-up", Exit.REFUSED
+    sentence, remedy = "{target}: it took longer than {within}", "Nothing was changed. {instead}"
+
+
+class SecretAskedError(DbctlError):
+    code, exit_status = "secret-asked", Exit.REFUSED
+    sentence = "{target}: it reads {what}, a secret"
+    remedy = "Name the columns that you want, or say --secrets."
 
 
 class ConstraintError(DbctlError):

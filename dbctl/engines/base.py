@@ -17,11 +17,13 @@ class Capability(Enum):
     """What an engine can do beyond the contract; services ask for these, never for an engine's name."""
 
     DUMP = "copy all that it stores into a file"  #: it is a ``dumps.Dumps``
+    CSV = "write its rows as CSV itself"  #: it is a ``transfer.WritesCsv``
     CHECK = "tell whether what it stores is sound"  #: it is a ``Checks``
     EXPLAIN = "tell how it would answer"  #: it is an ``Explains``
     MEASURE = "tell how much room it takes"  #: it is a ``Measures``
     MIGRATE = "run scripts that change the schema"  #: its writer is a ``Migrates``
     SCHEMA = "tell its whole schema"  #: it is a ``Describes``
+    STREAM = "give rows out as they come, and take them back"  #: it is a ``transfer.Streams``
 
 
 class Column(Value, frozen=True, kw_only=True):
@@ -34,6 +36,7 @@ class Column(Value, frozen=True, kw_only=True):
     key: bool  #: part of the primary key
     native: str = ""  #: "time", "boolean", "uuid", "enum": what the driver speaks; empty: plain values
     values: Sequence[str] = ()  #: the labels of an enum
+    generated: bool = False  #: made of other columns, so that nobody writes it
 
 
 class Table(Value, frozen=True, kw_only=True):
@@ -263,6 +266,10 @@ class Writable(Readable, Protocol):
 
     def delete(self, table: str, where: Sequence[Where]) -> int:
         """Delete rows; return how many, without those that foreign keys took along."""
+        ...
+
+    def follow_keys(self, table: str) -> None:
+        """Let the keys that the database makes for ``table`` go on behind the largest that was inserted with its key."""
         ...
 
     def lock(self, purpose: str) -> AbstractContextManager[None]:

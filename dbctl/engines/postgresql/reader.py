@@ -27,7 +27,16 @@ where a.datname = current_database() and a.pid <> pg_backend_pid() order by a.pi
 class PostgreSQLReader(PostgreSQLConnection):
     """A session whose transactions are read-only unless they say otherwise, and none here does."""
 
-    capabilities = frozenset({Capability.CHECK, Capability.EXPLAIN, Capability.MEASURE, Capability.SCHEMA})
+    capabilities = frozenset(
+        {
+            Capability.CHECK,
+            Capability.CSV,
+            Capability.EXPLAIN,
+            Capability.MEASURE,
+            Capability.SCHEMA,
+            Capability.STREAM,
+        }
+    )
 
     def _say(self, sql: str) -> None:
         return self._repeated(partial(super()._say, sql))
