@@ -78,6 +78,16 @@ class ImportInvalidError(DbctlError):
         self.details = [*wrong[:LONGEST_LIST], *more]
 
 
+class ColumnMissingError(DbctlError):
+    code, exit_status = "column-missing", Exit.USAGE
+    sentence, remedy = "{table} has no column {column!r}", "It has: {names}."
+
+
+class OwnCommandError(DbctlError):
+    code, exit_status = "own-command", Exit.USAGE
+    sentence, remedy = "{what} has rules of its own, which this would pass by", "dbctl {command} keeps them."
+
+
 class ConfigMissingError(DbctlError):
     code, exit_status = "config-missing", Exit.USAGE
     sentence = "no configuration was found ({looked})"
@@ -275,6 +285,12 @@ class SecretAskedError(DbctlError):
     remedy = "Name the columns that you want, or say --secrets."
 
 
+class MoveRefusedError(DbctlError):
+    code, exit_status = "move-refused", Exit.REFUSED
+    sentence = "{target}: {column} may not go from {before} to {after}"
+    remedy = "From {before} it may go to: {moves}.{hint}"
+
+
 class ConstraintError(DbctlError):
     code, exit_status = "constraint", Exit.REFUSED
     sentence, remedy = "{target} refused the change: {reason}", "Nothing was changed."
@@ -372,6 +388,17 @@ class RuleMissingError(DbctlError):
 class RowMissingError(DbctlError):
     code, exit_status = "row-missing", Exit.NOT_FOUND
     sentence, remedy = "no {what} {id!r} in {target}", "dbctl search {what} WORDS finds them."
+
+
+class TableMissingError(DbctlError):
+    code, exit_status = "table-missing", Exit.NOT_FOUND
+    sentence = "no table {name!r} in {target}"
+    remedy = "dbctl stats tables lists them; --db names another database.{near}"
+
+
+class RowAbsentError(DbctlError):
+    code, exit_status = "row-absent", Exit.NOT_FOUND
+    sentence, remedy = "{table} of {target} has no row {key}", "dbctl data rows {table} lists them."
 
 
 class DatabaseNotFoundError(DbctlError):

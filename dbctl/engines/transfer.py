@@ -57,7 +57,7 @@ class Streams(Protocol):
 
         Args:
             sql: it, with ``:name`` parameters.
-            parameters: their values.
+            parameters: their values; of a text, what it stands beside tells what it means.
             within: how long it may take.
             hidden: columns by table, which it may not read.
 

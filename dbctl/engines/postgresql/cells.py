@@ -10,6 +10,8 @@ from decimal import Decimal, InvalidOperation
 from typing import NoReturn
 from uuid import UUID
 
+import msgspec
+
 from dbctl.engines.base import Column
 from dbctl.engines.postgresql.columns import FALSE, TRUE, Kind, kind_of
 from dbctl.engines.postgresql.parameters import array, stored
@@ -41,13 +43,13 @@ def of_json(column: Column) -> Callable[[object], object]:
         if isinstance(value, bytes):
             return value if kind == "bytes" else _refuse(column, "(bytes)", f"it holds {column.type.lower()}")
         if _is_json(column):
-            return json.dumps(value, ensure_ascii=False, default=str)
+            return _as_json(value)
         return read(_spelt(column, value))
 
     return take
 
 
-def _spelt(column: Column, value: object) -> str:
+def _spelt(column: Column, value: object) -> str:  # noqa: RET503 - the last line does not return
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | Decimal):
@@ -60,7 +62,11 @@ def _spelt(column: Column, value: object) -> str:
 def _element(value: object) -> object:
     if isinstance(value, list):
         return [_element(one) for one in value]
-    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, dict) else value
+    return _as_json(value) if isinstance(value, dict) else value
+
+
+def _as_json(value: object) -> str:
+    return msgspec.json.Encoder(decimal_format="number").encode(value).decode()
 
 
 def _is_json(column: Column) -> bool:

@@ -107,13 +107,13 @@ class SQLiteStreams(SQLiteChecks):
         hidden: Mapping[str, Collection[str]] = {},
     ) -> Iterator[Answer]:
         self._settle()
-        told = Guard(hidden)
+        told, given = Guard(hidden), {name: _given(value) for name, value in parameters.items()}
         with ExitStack() as stack:
             stack.callback(self._guarded, None)
             self._guarded(told)
             stack.enter_context(self._timed(within))
             try:
-                answer = stack.enter_context(self._flow(sql, parameters))
+                answer = stack.enter_context(self._flow(sql, given))
             except QueryFailedError as error:
                 raise self._why(error, told, within) from error
             yield Answer(answer.columns, self._in_time(answer.batches, told, within))
@@ -212,6 +212,10 @@ _REFUSED = {
         "a change",
     ),
 }
+
+
+def _given(value: object) -> object:
+    return _number(value) if isinstance(value, str) else value
 
 
 def _number(text: str) -> object:

@@ -174,6 +174,9 @@ class SQLiteWriter(SQLiteConnection):
         names = ", ".join(self._column(table, name, "") for name in columns)
         holders = ", ".join("?" * len(columns))
         sql = f"insert into {self._table(table)} ({names}) values ({holders})"  # noqa: S608 - as above
+        keys = self._run(f"pragma foreign_key_list({self._table(table)})", {})
+        if any(str(key[2]).lower() == table.lower() for key in keys):
+            self._pragma("defer_foreign_keys", "1")  # a row may point to one that comes later
         return self._write(lambda: self._current().executemany(sql, rows).rowcount)
 
     def update(self, table: str, values: Mapping[str, object], where: Sequence[Where]) -> int:
