@@ -7,11 +7,11 @@ function __dbctl_at -d 'Whether the words so far name the command $argv[1], with
     for word in (commandline -opc)[2..-1]
         if test $skip = 1
             set skip 0
-        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --timeout --games --users --plays --seed --role --inactive --filter --limit --offset --sort --id --email --name --set --password-file --existing --description --priority --permission --category --user --mode --migrations --to --repository --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --table --action --resource --since --state --rule --older-than --query --with
+        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --timeout --env-file --games --users --plays --seed --role --inactive --filter --limit --offset --sort --id --email --name --set --password-file --existing --description --priority --permission --category --user --mode --migrations --to --repository --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --table --action --resource --since --state --kind --rule --older-than --query --with --null --not-null --file --param --within --format
             set skip 1
         else if string match -q -- '-*' $word
             continue
-        else if contains -- (string join ' ' $path $word) 'init' 'demo' 'apps' 'status' 'doctor' 'users' 'roles' 'settings' 'migrate' 'backup' 'restore' 'integrity' 'stats' 'sessions' 'schedule' 'search' 'completions' 'apps list' 'apps show' 'apps check' 'users list' 'users show' 'users create' 'users ensure' 'users update' 'users delete' 'users set-password' 'users set-role' 'users activate' 'users deactivate' 'users unlock' 'users check-password' 'users import' 'users export' 'roles list' 'roles show' 'roles create' 'roles update' 'roles delete' 'roles grant' 'roles revoke' 'roles matrix' 'roles permissions' 'roles can' 'settings list' 'settings get' 'settings set' 'settings reset' 'settings validate' 'settings export' 'settings diff' 'settings apply' 'migrate status' 'migrate plan' 'migrate up' 'migrate new' 'migrate verify' 'migrate drift' 'backup create' 'backup list' 'backup show' 'backup verify' 'backup prune' 'restore preview' 'restore apply' 'restore undo' 'integrity check' 'integrity cross' 'stats overview' 'stats tables' 'stats user' 'stats activity' 'stats locks' 'stats reports' 'stats run' 'sessions list' 'sessions revoke' 'sessions cleanup' 'sessions rebuild-stats' 'schedule cron' 'completions show' 'completions install'
+        else if contains -- (string join ' ' $path $word) 'init' 'demo' 'apps' 'status' 'doctor' 'users' 'roles' 'settings' 'migrate' 'backup' 'restore' 'integrity' 'stats' 'sessions' 'schedule' 'search' 'data' 'completions' 'apps list' 'apps show' 'apps check' 'users list' 'users show' 'users create' 'users ensure' 'users update' 'users delete' 'users set-password' 'users set-role' 'users activate' 'users deactivate' 'users unlock' 'users check-password' 'users import' 'users export' 'roles list' 'roles show' 'roles create' 'roles update' 'roles delete' 'roles grant' 'roles revoke' 'roles matrix' 'roles permissions' 'roles can' 'settings list' 'settings get' 'settings set' 'settings reset' 'settings validate' 'settings export' 'settings diff' 'settings apply' 'migrate status' 'migrate plan' 'migrate up' 'migrate new' 'migrate verify' 'migrate drift' 'backup create' 'backup list' 'backup show' 'backup verify' 'backup prune' 'restore preview' 'restore apply' 'restore undo' 'integrity check' 'integrity cross' 'stats overview' 'stats tables' 'stats user' 'stats activity' 'stats locks' 'stats reports' 'stats run' 'sessions list' 'sessions revoke' 'sessions cleanup' 'sessions rebuild-stats' 'schedule cron' 'data rows' 'data show' 'data set' 'data delete' 'data query' 'data export' 'data import' 'completions show' 'completions install'
             set -a path $word
         else
             set count (math $count + 1)
@@ -39,6 +39,7 @@ complete -c dbctl -n '__dbctl_at \'\'' -f -a 'stats' -d 'Figures: room, rows, ac
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'sessions' -d 'Sessions of users, and rows that have had their day'
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'schedule' -d 'What is to be done by itself'
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'search' -d 'Search the app\'s content'
+complete -c dbctl -n '__dbctl_at \'\'' -f -a 'data' -d 'Rows of any table: look, mend, ask, export, import'
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'completions' -d 'Completion of words for the shell'
 complete -c dbctl -n '__dbctl_at \'apps\'' -f -a 'list' -d 'List the configured apps and their databases'
 complete -c dbctl -n '__dbctl_at \'apps\'' -f -a 'show' -d 'Show what dbctl understood of an app\'s profile: databases, abilities,…'
@@ -103,9 +104,17 @@ complete -c dbctl -n '__dbctl_at \'sessions\'' -f -a 'revoke' -d 'End what keeps
 complete -c dbctl -n '__dbctl_at \'sessions\'' -f -a 'cleanup' -d 'Close plays that were abandoned and delete tokens, attempts and logs…'
 complete -c dbctl -n '__dbctl_at \'sessions\'' -f -a 'rebuild-stats' -d 'Count the statistics of users anew from the sessions that have ended;…'
 complete -c dbctl -n '__dbctl_at \'schedule\'' -f -a 'cron' -d 'Print a crontab of backup, prune, verify, cleanup and status, as far…'
+complete -c dbctl -n '__dbctl_at \'data\'' -f -a 'rows' -d 'List rows, by primary key unless told otherwise'
+complete -c dbctl -n '__dbctl_at \'data\'' -f -a 'show' -d 'Show one row'
+complete -c dbctl -n '__dbctl_at \'data\'' -f -a 'set' -d 'Change columns of one row, each as its type, the app\'s rules and its…'
+complete -c dbctl -n '__dbctl_at \'data\'' -f -a 'delete' -d 'Delete one row, with what the live foreign keys take along'
+complete -c dbctl -n '__dbctl_at \'data\'' -f -a 'query' -d 'Run one statement of SQL that only reads: the database itself keeps…'
+complete -c dbctl -n '__dbctl_at \'data\'' -f -a 'export' -d 'Write all rows of a table to a file, exactly: NULL is nothing, an…'
+complete -c dbctl -n '__dbctl_at \'data\'' -f -a 'import' -d 'Add every row of a file, or none; all lines that are wrong are told…'
 complete -c dbctl -n '__dbctl_at \'completions\'' -f -a 'show' -d 'Print the completion file of a shell'
 complete -c dbctl -n '__dbctl_at \'completions\'' -f -a 'install' -d 'Write the completion file where the shell looks for it'
 complete -c dbctl -n '__dbctl_at \'\'' -l version -d 'Show the version'
+complete -c dbctl -n '__dbctl_at \'init\'' -l env-file -r -F -d 'The app\'s own settings; else the .env in DIR, where it has one'
 complete -c dbctl -n '__dbctl_at \'init\'' -l protected -d 'Destructive commands will want the app\'s name typed'
 complete -c dbctl -n '__dbctl_at \'init\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'init\' 0' -F
@@ -287,16 +296,17 @@ complete -c dbctl -n '__dbctl_at \'stats run\'' -l set -x -d 'A parameter of the
 complete -c dbctl -n '__dbctl_at \'stats run\'' -l explain -d 'Show the SQL and how the database would answer it'
 complete -c dbctl -n '__dbctl_at \'stats run\'' -l limit -x -d 'At most so many rows'
 complete -c dbctl -n '__dbctl_at \'stats run\'' -l offset -x -d 'Rows to skip first'
-complete -c dbctl -n '__dbctl_at \'stats run\' 0' -f -a 'games-per-category games-per-library games-per-platform games-per-tag most-played recent-plays'
+complete -c dbctl -n '__dbctl_at \'stats run\' 0' -f -a 'campaigns failed-messages games-per-category games-per-library games-per-platform games-per-tag group-members messages-by-status messages-by-user most-played recent-messages recent-plays running-campaigns summary user-sessions'
 complete -c dbctl -n '__dbctl_at \'sessions list\'' -l state -x -a 'active completed abandoned' -d 'Only those that last, have ended, or nobody ended'
 complete -c dbctl -n '__dbctl_at \'sessions list\'' -l user -x -d 'Only those of this user'
+complete -c dbctl -n '__dbctl_at \'sessions list\'' -l kind -x -d 'Which, where the app has several kinds of them'
 complete -c dbctl -n '__dbctl_at \'sessions list\'' -l limit -x -d 'At most so many rows'
 complete -c dbctl -n '__dbctl_at \'sessions list\'' -l offset -x -d 'Rows to skip first'
 complete -c dbctl -n '__dbctl_at \'sessions list\'' -l sort -x -d 'Column to sort by; -COLUMN or COLUMN:desc for descending'
 complete -c dbctl -n '__dbctl_at \'sessions revoke\'' -l id -x -d 'A user by id; repeatable'
 complete -c dbctl -n '__dbctl_at \'sessions revoke\'' -l inactive -x -d 'Everybody who has not signed in for so long'
 complete -c dbctl -n '__dbctl_at \'sessions revoke\'' -l dry-run -s n -d 'Show the plan and change nothing'
-complete -c dbctl -n '__dbctl_at \'sessions cleanup\'' -l rule -x -a 'abandoned-plays activity-logs expired-tokens job-logs login-attempts revoked-tokens' -d 'Only this rule of the profile; repeatable'
+complete -c dbctl -n '__dbctl_at \'sessions cleanup\'' -l rule -x -a 'abandoned-plays activity-logs expired-subscriptions expired-tokens expired-trials job-logs login-attempts revoked-tokens sent-messages stale-whatsapp-sessions stuck-campaigns' -d 'Only this rule of the profile; repeatable'
 complete -c dbctl -n '__dbctl_at \'sessions cleanup\'' -l older-than -x -d 'In place of the rule\'s own age; with --rule'
 complete -c dbctl -n '__dbctl_at \'sessions cleanup\'' -l check -d 'Change nothing; exit 3 where something is due'
 complete -c dbctl -n '__dbctl_at \'sessions cleanup\'' -l fast -d 'One transaction a rule, for when the app is stopped: others would wait'
@@ -315,7 +325,30 @@ complete -c dbctl -n '__dbctl_at \'search\'' -l explain -d 'Show the SQL and how
 complete -c dbctl -n '__dbctl_at \'search\'' -l limit -x -d 'At most so many rows'
 complete -c dbctl -n '__dbctl_at \'search\'' -l offset -x -d 'Rows to skip first'
 complete -c dbctl -n '__dbctl_at \'search\'' -l sort -x -d 'Column to sort by; -COLUMN or COLUMN:desc for descending'
-complete -c dbctl -n '__dbctl_at \'search\' 0' -f -a 'games'
+complete -c dbctl -n '__dbctl_at \'search\' 0' -f -a 'campaigns games messages recipients'
+complete -c dbctl -n '__dbctl_at \'data rows\'' -l filter -x -d 'Only such rows; also != < <= > >= and : (contains). Repeatable: all of them count'
+complete -c dbctl -n '__dbctl_at \'data rows\'' -l null -x -d 'Only rows in which it is NULL'
+complete -c dbctl -n '__dbctl_at \'data rows\'' -l not-null -x -d 'Only rows in which it is not'
+complete -c dbctl -n '__dbctl_at \'data rows\'' -l secrets -d 'Also hashes, tokens and keys, which are *** otherwise'
+complete -c dbctl -n '__dbctl_at \'data rows\'' -l limit -x -d 'At most so many rows'
+complete -c dbctl -n '__dbctl_at \'data rows\'' -l offset -x -d 'Rows to skip first'
+complete -c dbctl -n '__dbctl_at \'data rows\'' -l sort -x -d 'Column to sort by; -COLUMN or COLUMN:desc for descending'
+complete -c dbctl -n '__dbctl_at \'data show\'' -l secrets -d 'Also hashes, tokens and keys, which are *** otherwise'
+complete -c dbctl -n '__dbctl_at \'data set\'' -l null -x -d 'Make it NULL; repeatable'
+complete -c dbctl -n '__dbctl_at \'data set\'' -l dry-run -s n -d 'Show the plan and change nothing'
+complete -c dbctl -n '__dbctl_at \'data delete\'' -l dry-run -s n -d 'Show the plan and change nothing'
+complete -c dbctl -n '__dbctl_at \'data query\'' -l file -r -F -d 'Read the statement from a file'
+complete -c dbctl -n '__dbctl_at \'data query\'' -l param -x -d 'What :NAME in the statement stands for; repeatable'
+complete -c dbctl -n '__dbctl_at \'data query\'' -l within -x -d 'How long it may take'
+complete -c dbctl -n '__dbctl_at \'data query\'' -l secrets -d 'Let it read hashes, tokens and keys; else that is refused'
+complete -c dbctl -n '__dbctl_at \'data query\'' -l limit -x -d 'At most so many rows; 1000 of a table or JSON, all of csv, tsv and jsonl'
+complete -c dbctl -n '__dbctl_at \'data export\'' -l query -x -d 'Instead of a table: what a statement answers'
+complete -c dbctl -n '__dbctl_at \'data export\'' -l format -x -a 'csv jsonl' -d 'csv, or jsonl; else as the file\'s name ends'
+complete -c dbctl -n '__dbctl_at \'data export\'' -l param -x -d 'What :NAME in the statement stands for; repeatable'
+complete -c dbctl -n '__dbctl_at \'data export\'' -l secrets -d 'Also columns of hashes, tokens and keys, which are left out otherwise'
+complete -c dbctl -n '__dbctl_at \'data import\'' -l format -x -a 'csv jsonl' -d 'csv, or jsonl; else as the file\'s name ends'
+complete -c dbctl -n '__dbctl_at \'data import\'' -l dry-run -s n -d 'Show the plan and change nothing'
+complete -c dbctl -n '__dbctl_at \'data import\' 1' -F
 complete -c dbctl -n '__dbctl_at \'completions show\' 0' -f -a 'bash zsh fish'
 complete -c dbctl -n '__dbctl_at \'completions install\' 0' -f -a 'bash zsh fish'
 complete -c dbctl -l config -r -F -d 'Configuration to read (else ./dbctl.toml, then the user\'s, then the system\'s)'
