@@ -221,6 +221,9 @@ class MySQLWriter(MySQLConnection):
         self._require_transaction(table)
         return self._count(f"delete t0 from {of}{condition}", statement.parameters)
 
+    def follow_keys(self, table: str) -> None:
+        self._checked(table)  # the server does by itself
+
     @contextmanager
     def lock(self, purpose: str) -> Iterator[None]:
         session = self._current()
