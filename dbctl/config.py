@@ -56,6 +56,8 @@ class BackupConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     repository: str
     keep: Keep = Keep()
     max_age: str = ""  #: ``26h``: an older newest backup is overdue
+    format: str = ""  #: of the dumps of a server, where it knows several: ``custom``, ``plain``
+    scratch: str = ""  #: the URL of a server that trial restores may use, in place of the app's own
 
 
 class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -12,7 +12,7 @@ from dbctl.services.backups import Repository
 
 
 class Newest(Value, frozen=True, kw_only=True):
-    """The newest backup that holds one database; those that a restore made do not count."""
+    """The newest backup that holds one database whole; those that a restore made do not count."""
 
     at: datetime | None  #: None: there is none
     due: str = ""  #: why another one is; empty: it is not
@@ -40,7 +40,8 @@ def ages(app: App) -> Ages:
         found, unread, missing = [], {}, f" ({error})"
     newest = {}
     for name, database in app.profile.databases.items():
-        at = next((one.created_at for one in found if one.kind == "backup" and name in one.databases), None)
+        whole = [one for one in found if one.kind == "backup" and not one.partial and name in one.databases]
+        at = whole[0].created_at if whole else None
         due = ""
         if database.backup and name in app.configured.databases:
             if at is None:

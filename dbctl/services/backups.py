@@ -34,6 +34,7 @@ class Backup(Value, frozen=True, kw_only=True):
     path: str
     bytes: int
     complete: bool
+    partial: bool  #: whether it holds only some tables
     databases: Sequence[str]
     verified_at: datetime
     members: Sequence[Member]
@@ -42,7 +43,7 @@ class Backup(Value, frozen=True, kw_only=True):
     def brief(self) -> Row:
         return {
             "id": self.id,
-            "kind": self.kind,
+            "kind": "partial" if self.partial else self.kind,
             "created_at": self.created_at,
             "bytes": self.bytes,
             "databases": self.databases,
@@ -145,7 +146,8 @@ class Repository:
         if name in unread:
             raise BackupUnsoundError(id=name, app=self.app, reason=f"its manifest: {unread[name]}")
         for one in found:
-            latest = name == LATEST and one.kind == kind and self._only in ("", *one.concerns)
+            fits = one.kind == kind and not one.partial and self._only in ("", *one.concerns)
+            latest = name == LATEST and fits
             if latest or one.id == name:
                 return one
         near = hint(name, [one.id for one in found])
@@ -170,6 +172,7 @@ class Repository:
             path=self.path(manifest),
             bytes=sum(one.bytes for one in manifest.members),
             complete=True,
+            partial=manifest.partial,
             databases=manifest.databases,
             verified_at=max(manifest.verified_at, self._verified(manifest.id) or manifest.verified_at),
             members=manifest.members,
@@ -203,6 +206,7 @@ def list_backups(repository: Repository, window: Window, *, database: str = "") 
 
 
 def newest(repository: Repository) -> Backup | None:
-    """Return the newest backup that is not one that a restore made; None where there is none."""
+    """Return the newest whole backup that is not one that a restore made; None where there is none."""
     found, _ = repository.manifests()
-    return next((repository.told(one, Backup) for one in found if one.kind == "backup"), None)
+    whole = (one for one in found if one.kind == "backup" and not one.partial)
+    return next((repository.told(one, Backup) for one in whole), None)

@@ -9,6 +9,7 @@ from typing import Literal, TypeVar, cast
 
 from dbctl.engines.base import Capability, Holder
 from dbctl.engines.postgresql.connection import PostgreSQLConnection
+from dbctl.engines.postgresql.dump import PostgreSQLDumps
 from dbctl.engines.sql import Row
 from dbctl.errors import UnreachableError
 from dbctl.url import Url
@@ -24,10 +25,12 @@ from pg_catalog.pg_stat_activity a
 where a.datname = current_database() and a.pid <> pg_backend_pid() order by a.pid"""
 
 
-class PostgreSQLReader(PostgreSQLConnection):
+class PostgreSQLReader(PostgreSQLConnection, PostgreSQLDumps):
     """A session whose transactions are read-only unless they say otherwise, and none here does."""
 
-    capabilities = frozenset({Capability.CHECK, Capability.EXPLAIN, Capability.MEASURE, Capability.SCHEMA})
+    capabilities = frozenset(
+        {Capability.CHECK, Capability.DUMP, Capability.EXPLAIN, Capability.MEASURE, Capability.SCHEMA}
+    )
 
     def _say(self, sql: str) -> None:
         return self._repeated(partial(super()._say, sql))

@@ -101,8 +101,17 @@ class SQLiteReader(SQLiteConnection):
         if os.path.lexists(changes) and not os.path.lexists(f"{self.path}-shm"):
             raise ChangesLeftError(target=self.target, file=changes)
 
-    def dump(self, destination: Path, *, progress: Progress = silent) -> Dumped:
+    forms: Mapping[str, str] = {"file": ""}
+    parts = False
+
+    def dump(
+        self, destination: Path, *, form: str = "", tables: Sequence[str] = (), progress: Progress = silent
+    ) -> Dumped:
         from dbctl.engines.sqlite.dump import dump  # noqa: PLC0415 - only backups want it
+
+        del form  # there is but one
+        if tables:
+            raise RuntimeError("a file is copied whole")
 
         mode = self._journal_mode()
 
