@@ -28,6 +28,8 @@ from dbctl.url import Url
 FILE_NAME = "dbctl.toml"
 #: The name of the app that --profile and --url describe without a configuration.
 UNNAMED_APP = "app"
+#: The profile of a database that --url alone describes: all that needs to know no app.
+PLAIN = "plain"
 
 #: Takes where in the file something is wrong, and why.
 Complain = Callable[[Sequence[toml.Key], str], None]
@@ -36,6 +38,8 @@ Complain = Callable[[Sequence[toml.Key], str], None]
 Count = Annotated[int, msgspec.Meta(ge=0, le=100_000)]
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+#: User and password at the beginning of an address.
+_LOGIN = re.compile(r"[A-Za-z][\w+]*://[^@/]*(?=@)")
 
 
 class Keep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -83,6 +87,7 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
     databases: Mapping[str, Url]
     migrations: Mapping[str, Path]
     backup: BackupConfig | None = None
+    scratch: Url | None = None  #: a server for trial restores
     folder: Path  #: what relative paths are relative to
 
 
@@ -112,12 +117,12 @@ def find(selection: Selection) -> App:
         ConfigInvalidError: a mistake in the file, with its line and key.
     """
     if selection.profile and selection.urls:
-        return _unconfigured(selection)
+        return _unconfigured(selection, selection.profile)
     try:
         configuration = load(selection)
     except ConfigMissingError:
         if selection.urls:
-            raise UsageError(detail="--url needs --profile NAME where nothing is configured") from None
+            return _unconfigured(selection, PLAIN)
         raise
     apps, names = configuration.apps, ", ".join(configuration.apps)
     if selection.app and selection.app not in apps:
@@ -233,14 +238,42 @@ def _backup(told: BackupConfig | None, at: Sequence[toml.Key], complain: Complai
 
 
 def _filled(text: str, at: Sequence[toml.Key], complain: Complain) -> str:
-    """Put the values of ``${NAME}`` in; one that is not set is a mistake, and its name stands for it."""
+    """Put the values of ``${NAME}`` in; one that is not set is a mistake, and its name stands for it.
+
+    Where it is part of a login (``://USER:${NAME}@``) it is what it is: nothing of it is read as part of the address.
+    """
+    login = _LOGIN.match(text)
 
     def value(found: re.Match[str]) -> str:
-        if found[1] not in os.environ:
-            complain(at, f"the environment has no variable {found[1]}")
-        return os.environ.get(found[1], found[1])
+        try:
+            told = _variable(found[1])
+        except (KeyError, OSError, UnicodeDecodeError) as error:
+            complain(at, _why(found[1], error))
+            return found[1]
+        if login is None or found.start() > login.end():
+            return told
+        from urllib.parse import quote  # noqa: PLC0415 - seldom needed
+
+        return quote(told, safe="", errors="surrogateescape")
 
     return _VARIABLE.sub(value, text)
+
+
+def _variable(name: str) -> str:
+    """Return what a variable of the environment says, or the file that ``NAME_FILE`` names, as containers keep secrets."""
+    if name in os.environ:
+        return os.environ[name]
+    file = os.environ.get(f"{name}_FILE", "")
+    if not file:
+        raise KeyError(name)
+    return Path(file).read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
+
+
+def _why(name: str, error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"the environment has no variable {name}, and no {name}_FILE"
+    reason = error.strerror if isinstance(error, OSError) else "it is not valid UTF-8"
+    return f"the file that {name}_FILE names cannot be read: {reason}"
 
 
 def variables(file: Path) -> Sequence[str]:
@@ -276,11 +309,11 @@ def given(texts: Sequence[str], folder: Path) -> dict[str, Url]:
     return found
 
 
-def _unconfigured(selection: Selection) -> App:
+def _unconfigured(selection: Selection, profile: str) -> App:
     here = Path.cwd()
     return App(
         name=selection.app or UNNAMED_APP,
-        profile=selection.profile,
+        profile=profile,
         protected=False,
         databases=given(selection.urls, here),
         migrations={},

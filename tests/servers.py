@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -38,17 +39,17 @@ def postgresql() -> Url:
 
 
 @cache
-def private_postgresql(*, password: str = "", why: str = "") -> str:
-    """Return the URL, without the password, of a server that ends with this process; ``postgres`` may do everything."""
-    for folder in sorted(Path("/").glob(BINARIES.lstrip("/")), reverse=True):
-        if (folder / "initdb").exists() and (folder / "postgres").exists():
-            return _start(folder, password)
-    reason = (
-        f"no PostgreSQL ({why or 'a private one'}; no {BINARIES}/initdb); DBCTL_TEST_POSTGRESQL may name one"
-    )
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
+def private_postgresql(*, password: str = "", certificate: Path | None = None, why: str = "") -> str:
+    """Return the URL, without the password, of a server that ends with this process; ``postgres`` may do everything.
+
+    With a ``certificate``, the file of one with its key, it listens on a port and takes nobody who does not encrypt.
+    """
+    return _start(password, certificate, listening=certificate is not None, why=why)
+
+
+def listening_postgresql() -> Url:
+    """Return a new server on a port of this machine that ends with this process; ``postgres`` may do everything."""
+    return parse(_start("", None, listening=True))
 
 
 def _reason(url: str, password: str = "") -> str:
@@ -60,8 +61,22 @@ def _reason(url: str, password: str = "") -> str:
     return ""
 
 
-def _start(folder: Path, password: str) -> str:
-    """Start a private server that listens on a socket of its own alone, and ends with this process."""
+def _binaries(why: str) -> Path:
+    """Return the folder of the newest server that is installed; else skip, or fail in CI."""
+    for folder in sorted(Path("/").glob(BINARIES.lstrip("/")), reverse=True):
+        if (folder / "initdb").exists() and (folder / "postgres").exists():
+            return folder
+    reason = (
+        f"no PostgreSQL ({why or 'a private one'}; no {BINARIES}/initdb); DBCTL_TEST_POSTGRESQL may name one"
+    )
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def _start(password: str, certificate: Path | None, *, listening: bool, why: str = "") -> str:
+    """Start a private server that ends with this process."""
+    folder = _binaries(why)
     place = Path(tempfile.mkdtemp(prefix="dbctl-pg-", dir="/tmp"))
     as_user: Sequence[str] = []
     if os.geteuid() == 0:  # it refuses to run as root
@@ -77,7 +92,21 @@ def _start(folder: Path, password: str) -> str:
         check=True,
         capture_output=True,
     )
-    settings = ["-c", "fsync=off", "-c", "listen_addresses=", "-c", f"unix_socket_directories={place}"]
+    settings = ["-c", "fsync=off", "-c", f"unix_socket_directories={place}"]
+    where = f"/postgres?host={place}"
+    if listening:
+        port = _free_port()
+        settings += ["-c", "listen_addresses=127.0.0.1", "-p", str(port)]
+        where = f"127.0.0.1:{port}/postgres"
+    else:
+        settings += ["-c", "listen_addresses="]
+    if certificate:
+        own = shutil.copy(certificate, place / "certificate")
+        own.chmod(0o600)
+        if as_user:
+            shutil.chown(own, "postgres", "postgres")
+        (data / "pg_hba.conf").write_text("local all all trust\nhostssl all all 127.0.0.1/32 trust\n")
+        settings += ["-c", "ssl=on", "-c", f"ssl_cert_file={own}", "-c", f"ssl_key_file={own}"]
     running = subprocess.Popen(
         [*as_user, folder / "postgres", "-D", data, *settings],
         stdout=subprocess.DEVNULL,
@@ -90,13 +119,18 @@ def _start(folder: Path, password: str) -> str:
         shutil.rmtree(place, ignore_errors=True)
 
     atexit.register(stop)
-    url = f"postgresql://postgres@/postgres?host={place}"
+    url = f"postgresql://postgres@{where}"
     deadline = time.monotonic() + 30
     while reason := _reason(url, password):
         assert running.poll() is None, "the private server ended"
         assert time.monotonic() < deadline, reason
         time.sleep(0.1)
     return url
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
 
 
 def connection(url: Url) -> psycopg.Connection:

@@ -57,6 +57,10 @@ class Database(Section, frozen=True, kw_only=True):
     foreign_keys: bool = True  #: whether who writes it keeps them; else rows may point to nothing
     pragmas: Mapping[str, str] = {}  #: of every writing connection (SQLite)
     create: Mapping[str, str] = {}  #: of a file that dbctl makes (SQLite)
+    secret: Sequence[
+        str
+    ] = ()  #: ``table.column``: shown to nobody who does not ask for secrets; ``?`` as in ``Name``
+    updated_at: Name | None = None  #: a column that says when its row was changed, in every table that has it
     migrations: Migrations | None = None
 
 
@@ -101,6 +105,7 @@ class SignedIn(Section, frozen=True, kw_only=True):
     user: str
     end: Mapping[str, Constant] = {}
     expires_at: Name = "expires_at?"
+    token: Name = "token?"  # noqa: S105 - a column  #: what it keeps them signed in by, a secret
 
 
 class Lockout(Section, frozen=True, kw_only=True):
@@ -209,6 +214,7 @@ class Settings(Section, frozen=True, kw_only=True):
     true: str = "true"  #: how a boolean is written
     false: str = "false"
     rules: Mapping[str, Rule] = {}
+    secret: Sequence[str] = ()  #: keys of settings that are secrets; ``*`` stands for any text
     cache: str = ""  #: how long a running app may still see the old value
 
 
@@ -231,6 +237,16 @@ class Audit(Section, frozen=True, kw_only=True):
     table: str
     fields: Mapping[str, Name]  #: at, user, username, action, resource, resource_id, details
     actions: Mapping[str, str] = {}  #: dbctl's word for what was done to the app's
+
+
+class States(Section, frozen=True, kw_only=True):
+    """A column whose value may only be followed by certain others."""
+
+    database: str = ""
+    table: str
+    column: Name
+    moves: Mapping[str, Sequence[str]]  #: what may follow each value; one that is missing here is never left
+    hint: str = ""  #: said to whom a move is refused
 
 
 class CrossLink(Section, frozen=True, kw_only=True):
@@ -321,6 +337,7 @@ class Profile(Section, frozen=True, kw_only=True):
     check: Sequence[KnownLogin] = ()
     rebuild: Sequence[Rebuild] = ()
     report: Sequence[Report] = ()
+    states: Sequence[States] = ()
     backup: Backup = Backup()
 
     def __post_init__(self) -> None:
@@ -354,5 +371,6 @@ class Profile(Section, frozen=True, kw_only=True):
             "statistics": self.rebuild,
             "cross checks": [*self.link, *self.recount, *self.rebuild],
             "reports": self.report,
+            "states": self.states,
         }
         return [word for word, section in told.items() if section]

@@ -54,6 +54,7 @@ def inconsistent(profile: Profile) -> Iterator[Complaint]:
     if profile.check and not (profile.users and profile.users.password):
         yield ("check",), "there are no passwords ([users.password]) that could be known"
     yield from _inconsistent_parts(profile)
+    yield from _inconsistent_secrets(profile)
     yield from _inconsistent_cleanup(profile)
     yield from _twice("settings", "scope", [told.scope for told in profile.settings])
     yield from _twice("search", "name", [search.name for search in profile.search])
@@ -92,6 +93,13 @@ def _inconsistent_parts(profile: Profile) -> Iterator[Complaint]:
                 yield ("link", at, "among"), f"{place}: write it as TABLE.COLUMN"
 
 
+def _inconsistent_secrets(profile: Profile) -> Iterator[Complaint]:
+    for name, database in profile.databases.items():
+        for place in database.secret:
+            if not all(place.removesuffix("?").rpartition(".")):
+                yield ("databases", name, "secret"), f"{place}: write it as TABLE.COLUMN"
+
+
 def _twice(section: str, word: str, given: Sequence[str]) -> Iterator[Complaint]:
     for at, one in enumerate(given):
         if one in given[:at]:
@@ -114,6 +122,8 @@ def _databases_named(profile: Profile) -> Iterator[tuple[Sequence[str | int], st
         yield ("report", at, "database"), report.database
     for at, rule in enumerate(profile.cleanup):
         yield ("cleanup", at, "database"), rule.database
+    for at, told in enumerate(profile.states):
+        yield ("states", at, "database"), told.database
 
 
 def _inconsistent_users(users: Users) -> Iterator[Complaint]:
@@ -239,9 +249,7 @@ def _shapes_lacking(settings: Settings, live: Readable) -> Iterator[str]:
 
 def names(profile: Profile, main: str) -> Iterator[Named]:
     """Yield every table and column that a profile names, with the place where it does."""
-    for name, told in profile.databases.items():
-        for table in told.needs:
-            yield Named(key=("databases", name, "needs"), database=name, table=table)
+    yield from _names_of_databases(profile)
     here = (profile.users.database if profile.users else "") or main
     if profile.users:
         yield from _names_of_users(profile.users, here)
@@ -256,9 +264,20 @@ def names(profile: Profile, main: str) -> Iterator[Named]:
         yield from _names_of_cleanup(("cleanup", at), rule, rule.database or main)
     for at, rebuild in enumerate(profile.rebuild):
         yield from _names_of_rebuild(("rebuild", at), rebuild, here)
-    yield from _names_of_links(profile, main)
+    yield from _names_of_columns(profile, main)
     if profile.audit:
         yield from _table(("audit",), main, profile.audit.table, {}, profile.audit.fields)
+
+
+def _names_of_databases(profile: Profile) -> Iterator[Named]:
+    for name, told in profile.databases.items():
+        for table in told.needs:
+            yield Named(key=("databases", name, "needs"), database=name, table=table)
+        for place in told.secret:
+            table, _, column = place.rpartition(".")
+            key, spare = ("databases", name, "secret"), place.endswith("?")
+            yield Named(key=key, database=name, table=table, spare=spare)
+            yield Named(key=key, database=name, table=table, column=column)
 
 
 def _names_of_settings(profile: Profile, main: str) -> Iterator[Named]:
@@ -271,7 +290,9 @@ def _names_of_settings(profile: Profile, main: str) -> Iterator[Named]:
         yield from _table(place, setting.database or main, setting.table, own, setting.fields)
 
 
-def _names_of_links(profile: Profile, main: str) -> Iterator[Named]:
+def _names_of_columns(profile: Profile, main: str) -> Iterator[Named]:
+    for at, states in enumerate(profile.states):
+        yield from _table(("states", at), states.database or main, states.table, {"column": states.column})
     for at, link in enumerate(profile.link):
         if not link.optional:
             yield from _table(("link", at), link.database or main, link.table, {"column": link.column})
@@ -291,7 +312,7 @@ def _names_of_users(users: Users, here: str) -> Iterator[Named]:
                 ("users", "role"), here, users.role.table, {"key": users.role.key, "name": users.role.name}
             )
     for at, ended in enumerate(users.signed_in):
-        own: dict[str, Name] = {"user": ended.user, "expires_at": ended.expires_at}
+        own: dict[str, Name] = {"user": ended.user, "expires_at": ended.expires_at, "token": ended.token}
         yield from _table(("users", "signed_in", at), here, ended.table, own)
         yield from _columns(("users", "signed_in", at, "end"), here, ended.table, ended.end)
     if users.lockout:

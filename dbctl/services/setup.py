@@ -153,8 +153,8 @@ class Setup:
                 raise NotSupportedError(
                     what=url.engine, by=f"{told.title}'s {name}", instead=f"It lives in {engines}."
                 )
-            text = next(text for text in urls if text.startswith(f"{name}="))
-            found[name] = self._relative(Path(url.path)) if url.is_file else text.partition("=")[2]
+            text = next(text for text in urls if name in config.given([text], Path.cwd()))
+            found[name] = self._relative(Path(url.path)) if url.is_file else text.removeprefix(f"{name}=")
         return found
 
     def _relative(self, path: Path) -> str:
@@ -185,7 +185,7 @@ def _find(profile: Profile, name: str, directory: Path) -> Path | None:
     raise DatabaseNotFoundError(
         name=name,
         profile=profile.title,
-        files=" or ".join(sorted(wanted)),
+        files=" or ".join(sorted(wanted)) or "which may be called anything",
         directory=directory,
         seen="".join(seen),
     )

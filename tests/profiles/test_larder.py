@@ -144,6 +144,7 @@ def test_its_profile_and_its_database_agree(dbctl, pantry):
         "statistics",
         "cross checks",
         "reports",
+        "states",
     ]
     assert loader.load(str(PROFILE)).title == "Larder"
 

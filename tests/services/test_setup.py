@@ -209,6 +209,13 @@ def test_an_address_is_checked_against_the_profile():
         setup(urls=["user=postgresql://u:hunter2@h/d"])
 
 
+def test_an_address_without_a_name_is_that_of_main():
+    setup(profile="plain", urls=["postgresql://u@h/d"]).apply()
+    assert 'main = "postgresql://u@h/d"' in Path("dbctl.toml").read_text()
+    with pytest.raises(DatabaseNotFoundError, match="may be called anything"):
+        setup(profile="plain", app="other")
+
+
 def test_what_is_not_there_is_told():
     with pytest.raises(FileMissingError, match="directory"):
         setup("nix")

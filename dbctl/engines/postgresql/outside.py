@@ -57,7 +57,7 @@ class PostgreSQLOutside:
 
     def is_there(self) -> bool:
         try:
-            with closing(open_session(self._url, timeout=SOON, reading=True)) as own:
+            with closing(open_session(self._url, self._target, timeout=SOON, reading=True)) as own:
                 asked = own.asked_schema
                 return not asked or bool(own.execute(b"select to_regnamespace($1)", [ident(asked)]).fetchall()[0][0])
         except psycopg.Error as error:
@@ -308,7 +308,7 @@ class PostgreSQLOutside:
             if name != self._name:
                 url = self._elsewhere(name)
                 with suppress(psycopg.Error):
-                    open_session(url, timeout=SOON, reading=True).close()
+                    open_session(url, self._target, timeout=SOON, reading=True).close()
                     return url
         return None
 
@@ -320,7 +320,7 @@ class PostgreSQLOutside:
 
     @contextmanager
     def _open(self, url: Url, *, timeout: float = SOON) -> Iterator[Session]:
-        with closing(open_session(url, timeout=timeout, reading=False)) as session:
+        with closing(open_session(url, self._target, timeout=timeout, reading=False)) as session:
             yield session
 
     @contextmanager
