@@ -218,8 +218,19 @@ def _resolved(name: str, app: AppConfig, folder: Path, complain: Complain) -> Ap
         databases=databases,
         migrations=migrations,
         backup=_backup(app.backup, ("apps", name, "backup"), complain),
+        scratch=_scratch(app.backup, ("apps", name, "backup", "scratch"), complain),
         folder=folder,
     )
+
+
+def _scratch(told: BackupConfig | None, at: Sequence[toml.Key], complain: Complain) -> Url | None:
+    if told is None or not told.scratch:
+        return None
+    try:
+        return urls.parse(_filled(told.scratch, at, complain))
+    except UrlInvalidError as error:
+        complain(at, str(error))
+        return None
 
 
 def _backup(told: BackupConfig | None, at: Sequence[toml.Key], complain: Complain) -> BackupConfig | None:

@@ -415,8 +415,10 @@ class UndoNothingError(DbctlError):
 
 class KeptMissingError(DbctlError):
     code, exit_status = "kept-missing", Exit.NOT_FOUND
-    sentence = "{target}: what it was before the restore is not on the server any more ({name})"
-    remedy = "Nothing was changed. dbctl backup list shows older backups; dbctl restore apply ID brings one back."
+    sentence = "{target}: there is no database {name} on its server: the restore that was to keep it did not come so far, or it is gone"
+    remedy = (
+        "Nothing was changed. dbctl backup list shows what there is; dbctl restore apply ID brings one back."
+    )
 
 
 class BackupMissingError(DbctlError):
@@ -496,7 +498,9 @@ class BackupFailedError(DbctlError):
 
 class BackupPartialError(DbctlError):
     code, exit_status = "backup-partial", Exit.REFUSED
-    sentence = "backup {id} of {app} holds only some tables ({tables}), so no database can be restored from it"
+    sentence = (
+        "backup {id} of {app} holds only some tables ({tables}), so no database can be restored from it"
+    )
     remedy = "Nothing was changed. {instead}"
 
 

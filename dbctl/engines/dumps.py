@@ -25,7 +25,9 @@ class Proof(Value, frozen=True, kw_only=True):
     """What a dump holds, and what is wrong with it."""
 
     tables: Mapping[str, int]  #: rows
-    schema: str  #: the fingerprint of its schema; empty where only a database that it is loaded into could tell
+    schema: (
+        str  #: the fingerprint of its schema; empty where only a database that it is loaded into could tell
+    )
     problems: Sequence[str]  #: in the engine's words; empty: it can be loaded
 
 
@@ -123,8 +125,13 @@ class Outside(Protocol):
         """Look whether a change of ``need`` bytes fits, as far as that can be known from here."""
         ...
 
-    def approach(self) -> Approach:
-        """Return how ``load`` would bring a dump in."""
+    def approach(self, dump: Dump) -> Approach:
+        """Return how ``load`` would bring a dump in.
+
+        Raises:
+            KeptMissingError: it is a database that was kept, and is not there.
+            RestoreFailedError, PrivilegeMissingError: it could not.
+        """
         ...
 
     def kept(self, stamp: str) -> Kept:

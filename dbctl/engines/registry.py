@@ -164,7 +164,9 @@ def prove(engine: str, path: Path, dump: Dump, target: str, *, quick: bool) -> P
         return reader.proof(quick=quick)
 
 
-def trial(engine: str, url: Url | None, path: Path, dump: Dump, target: str, *, timeout: float) -> Proof | None:
+def trial(
+    engine: str, url: Url | None, path: Path, dump: Dump, target: str, *, timeout: float
+) -> Proof | None:
     """Load a dump into a database of the server at ``url`` that is dropped again, and tell what it holds there.
 
     None where ``prove`` has told as much.
@@ -176,7 +178,9 @@ def trial(engine: str, url: Url | None, path: Path, dump: Dump, target: str, *, 
     if engine == "postgresql":
         if url is None or url.engine != engine:
             raise NotSupportedError(
-                what=f"a trial restore of {target}", by="a configuration without a server for it", instead=TRIAL
+                what=f"a trial restore of {target}",
+                by="a configuration without a server for it",
+                instead=TRIAL,
             )
         with _driver(url, target):
             from dbctl.engines.postgresql.outside import PostgreSQLOutside  # noqa: PLC0415 - as above

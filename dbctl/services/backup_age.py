@@ -40,8 +40,7 @@ def ages(app: App) -> Ages:
         found, unread, missing = [], {}, f" ({error})"
     newest = {}
     for name, database in app.profile.databases.items():
-        whole = [one for one in found if one.kind == "backup" and not one.partial and name in one.databases]
-        at = whole[0].created_at if whole else None
+        at = next((one.created_at for one in found if one.kind == "backup" and name in one.databases), None)
         due = ""
         if database.backup and name in app.configured.databases:
             if at is None:

@@ -12,8 +12,9 @@ import msgspec
 from dbctl.engines.dumps import Dump
 from dbctl.model import Value
 
-#: Why a backup was made: because somebody asked for one, or before a restore replaced what there was.
-Kind = Literal["backup", "safety"]
+#: Why a backup was made: because somebody asked for one, or for some tables alone (``partial``), or before a restore
+#: replaced what there was (``safety``).
+Kind = Literal["backup", "partial", "safety"]
 #: ``dump``: one moment of the database. ``raw``: its files as they lay, for it could not be read. ``kept``: nothing but a
 #: script that brings it back; the database itself stays on its server under another name.
 Form = Literal["dump", "raw", "kept"]
@@ -67,11 +68,6 @@ class Manifest(Value, frozen=True, kw_only=True):
     restored: str = ""  #: of a safety backup: the backup that was restored after it
     members: Sequence[Member]
     left_out: Sequence[LeftOut]
-
-    @property
-    def partial(self) -> bool:
-        """Whether it holds only some tables of a database, and so is no backup of the app."""
-        return any(one.only for one in self.members)
 
     @property
     def databases(self) -> Sequence[str]:

@@ -111,6 +111,5 @@ class Pruning:
 
 
 def _candidate(manifest: Manifest) -> Candidate:
-    kind = "partial" if manifest.partial else manifest.kind
-    series = [f"{kind} {name}" for name in manifest.concerns]
+    series = [f"{manifest.kind} {name}" for name in manifest.concerns]
     return Candidate(id=manifest.id, at=manifest.created_at, series=series)

@@ -19,7 +19,6 @@ from dbctl.errors import (
     NotSupportedError,
     PrivilegeMissingError,
     UnreachableError,
-    UrlInvalidError,
 )
 from dbctl.model import Finding, Findings, Severity, Value, now
 from dbctl.services.apps import App
@@ -27,7 +26,7 @@ from dbctl.services.backup_manifest import Manifest, Member
 from dbctl.services.backups import Repository, Verified
 from dbctl.services.beside import both
 from dbctl.stores.base import Store
-from dbctl.url import Url, parse
+from dbctl.url import Url
 
 SCHEMA_DIFFERS = "schema-differs"
 #: Failures that tell of what a backup is looked at with, and nothing of the backup.
@@ -39,7 +38,6 @@ NOT_OF_IT = (
     NotSupportedError,
     PrivilegeMissingError,
     UnreachableError,
-    UrlInvalidError,
 )
 BAD = "Do not restore from it; keep it only if there is no other."
 
@@ -218,9 +216,7 @@ def _of_content(store: Store, manifest: Manifest, look: Look) -> list[tuple[str,
             proof = registry.prove(one.engine, path, one.dump, target, quick=look.quick)
             if not (look.quick or proof.problems or one.only):
                 url, timeout = _server(look.app, one), look.app.timeout
-                proof = (
-                    registry.trial(one.engine, url, path, one.dump, target, timeout=timeout) or proof
-                )
+                proof = registry.trial(one.engine, url, path, one.dump, target, timeout=timeout) or proof
     except NOT_OF_IT:
         raise
     except DbctlError as error:
@@ -242,9 +238,8 @@ def _of_content(store: Store, manifest: Manifest, look: Look) -> list[tuple[str,
 
 def _server(app: App, one: Member) -> Url | None:
     """Return where a trial restore may go: where the configuration says, else where the database itself is."""
-    told = app.configured.backup
-    if told and told.scratch:
-        return parse(told.scratch)
+    if app.configured.scratch:
+        return app.configured.scratch
     try:
         return app.url(one.database)
     except (DatabaseUnknownError, DatabaseUnsetError):

@@ -34,7 +34,6 @@ class Backup(Value, frozen=True, kw_only=True):
     path: str
     bytes: int
     complete: bool
-    partial: bool  #: whether it holds only some tables
     databases: Sequence[str]
     verified_at: datetime
     members: Sequence[Member]
@@ -43,7 +42,7 @@ class Backup(Value, frozen=True, kw_only=True):
     def brief(self) -> Row:
         return {
             "id": self.id,
-            "kind": "partial" if self.partial else self.kind,
+            "kind": self.kind,
             "created_at": self.created_at,
             "bytes": self.bytes,
             "databases": self.databases,
@@ -146,8 +145,7 @@ class Repository:
         if name in unread:
             raise BackupUnsoundError(id=name, app=self.app, reason=f"its manifest: {unread[name]}")
         for one in found:
-            fits = one.kind == kind and not one.partial and self._only in ("", *one.concerns)
-            latest = name == LATEST and fits
+            latest = name == LATEST and one.kind == kind and self._only in ("", *one.concerns)
             if latest or one.id == name:
                 return one
         near = hint(name, [one.id for one in found])
@@ -172,7 +170,6 @@ class Repository:
             path=self.path(manifest),
             bytes=sum(one.bytes for one in manifest.members),
             complete=True,
-            partial=manifest.partial,
             databases=manifest.databases,
             verified_at=max(manifest.verified_at, self._verified(manifest.id) or manifest.verified_at),
             members=manifest.members,
@@ -206,7 +203,6 @@ def list_backups(repository: Repository, window: Window, *, database: str = "") 
 
 
 def newest(repository: Repository) -> Backup | None:
-    """Return the newest whole backup that is not one that a restore made; None where there is none."""
+    """Return the newest backup that holds its databases whole, and that no restore made; None where there is none."""
     found, _ = repository.manifests()
-    whole = (one for one in found if one.kind == "backup" and not one.partial)
-    return next((repository.told(one, Backup) for one in whole), None)
+    return next((repository.told(one, Backup) for one in found if one.kind == "backup"), None)

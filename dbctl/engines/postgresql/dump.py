@@ -6,6 +6,7 @@ followed to its end mark, rows counted, so that nothing has to be read a second 
 
 from __future__ import annotations
 
+import json
 import threading
 import zlib
 from abc import abstractmethod
@@ -36,6 +37,7 @@ SIZE = """select coalesce(sum(pg_catalog.pg_table_size(c.oid)), 0)::int8 from pg
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.relkind in ('r', 'm') and n.nspname !~ '^pg_'
   and n.nspname <> 'information_schema' and (n.nspname = :scope or :scope = '')"""
 LARGE_OBJECTS = "select exists (select from pg_catalog.pg_largeobject_metadata)"
+PATH = b"select pg_catalog.current_schemas(false)"
 GZIP = 31  #: for zlib: with the head and the checksum of gzip
 
 
@@ -104,15 +106,13 @@ class PostgreSQLDumps(PostgreSQLDescribes):
                 if packer:
                     file.write(packer.flush())
                 if client.finish():
-                    raise tools.failed(
-                        client, session, self.target, timeout=self._timeout, instead=NOTHING
-                    )
+                    raise tools.failed(client, session, self.target, timeout=self._timeout, instead=NOTHING)
                 if problem := reading.problem():
                     raise ClientFailedError(
                         target=self.target, program=tool.path.name, reason=problem, instead=NOTHING
                     )
         progress(1.0)
-        rows = told(reading.reading.rows, facts["home"])
+        rows = told(reading.reading.rows, facts["path"])
         return Dumped(taken_at=taken, facts=facts, proof=Proof(tables=rows, schema=schema, problems=()))
 
     def _facts(self, session: Session, scope: str) -> dict[str, str]:
@@ -122,7 +122,7 @@ class PostgreSQLDumps(PostgreSQLDescribes):
             **properties.place(session),
             "extensions": properties.extensions(session),
             "schema": scope,
-            "home": session.schema or "public",
+            "path": json.dumps(session.execute(PATH).fetchall()[0][0]),
         }
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 #: The last words of a whole dump.
 END = b"\n-- PostgreSQL database dump complete\n"
@@ -71,12 +72,20 @@ class Reading:
         return self._table is None and END in self._text
 
 
-def told(rows: dict[tuple[str, str], int], home: str) -> dict[str, int]:
-    """Return the rows by table as they are told: those of ``home`` by their name alone."""
-    return {
-        (table if schema == home else f"{schema}.{table}"): rows[schema, table]
-        for schema, table in sorted(rows, key=lambda one: (one[0] != home, one))
-    }
+def told(rows: Mapping[tuple[str, str], int], path: str) -> dict[str, int]:
+    """Return the rows by table as the app calls them: what its search path finds needs no schema before it.
+
+    Args:
+        rows: by schema and table.
+        path: the schemas of the search path, in their order, as JSON.
+    """
+    schemas = list[str](json.loads(path or "[]"))
+    found = dict[str, tuple[int, str, int]]()
+    for schema, table in rows:
+        at = schemas.index(schema) if schema in schemas else len(schemas)
+        hidden = at == len(schemas) or any((one, table) in rows for one in schemas[:at])
+        found[f"{schema}.{table}" if hidden else table] = (at, table, rows[schema, table])
+    return {name: found[name][2] for name in sorted(found, key=lambda one: (found[one], one))}
 
 
 def into_schemas(blocks: Iterable[bytes]) -> Iterator[bytes]:
@@ -103,7 +112,9 @@ def _unless_there(found: re.Match[bytes]) -> bytes:
 _SCHEMA = re.compile(rb"(?<=\n)CREATE SCHEMA (" + _NAME + rb");\n")
 #: What every new database says of it; only its owner may, and to say it again changes nothing.
 _COMMENT = re.compile(rb"(?<=\n)COMMENT ON SCHEMA public IS 'standard public schema';\n")
-_OTHER = re.compile(rb"\n(?:CREATE (?!SCHEMA |EXTENSION )|COPY |-- PostgreSQL database dump complete)[^\n]*\n")
+_OTHER = re.compile(
+    rb"\n(?:CREATE (?!SCHEMA |EXTENSION )|COPY |-- PostgreSQL database dump complete)[^\n]*\n"
+)
 
 
 def _plain(name: bytes) -> str:

@@ -59,7 +59,9 @@ class PostgreSQLOutside:
         try:
             with closing(open_session(self._url, self._target, timeout=SOON, reading=True)) as own:
                 asked = own.asked_schema
-                return not asked or bool(own.execute(b"select to_regnamespace($1)", [ident(asked)]).fetchall()[0][0])
+                return not asked or bool(
+                    own.execute(b"select to_regnamespace($1)", [ident(asked)]).fetchall()[0][0]
+                )
         except psycopg.Error as error:
             with suppress(psycopg.Error), self._central() as central:
                 if properties.of(central, self._name) is None:
@@ -86,32 +88,44 @@ class PostgreSQLOutside:
                 held.enter_context(own.lock(purpose))
             yield
 
-    def approach(self) -> Approach:
-        central_url = self._central_url()
-        if central_url is None:
-            return self._in_place("no other database of its server can be connected to")
-        with self._told(), self._open(central_url) as central:
-            live, where = properties.of(central, self._name), _where(central, self._name)
-            ((user, creates, owns),) = central.execute(RIGHTS, [self._name]).fetchall()
-            if live is None:
-                if not creates:
-                    raise _may_not_create(self._target, str(user))
-                return Approach(way="new", steps=[f"make {where} anew"])
-            if self.is_there() and (asked := self._scope()):
-                return self._in_place(f"the rest of {where} is not {asked}")
-            if not (creates and owns):
-                missing = f"ALTER ROLE {ident(str(user))} CREATEDB;" if not creates else f"its owner is {live.owner}"
-                return self._in_place(f"{user} may not rename {where} ({missing})")
-            held = sessions(central, self._name)
-            steps = [f"load into a new database beside {where}, prove it there, and let the two change names"]
-            steps += [f"end the sessions of {self._name} ({len(held)}): {', '.join(held)}"] if held else []
-            return Approach(way="swapped", keeps=True, steps=steps)
+    def approach(self, dump: Dump) -> Approach:
+        with self._told():
+            central_url = self._central_url()
+            if central_url is None:
+                return self._in_place(dump, "no other database of its server can be connected to")
+            with self._open(central_url) as central:
+                return self._approach(central, dump)
 
-    def _in_place(self, why: str) -> Approach:
-        with self._told(), self._open(self._url) as own:
-            where = _where(own, self._name)
+    def _approach(self, central: Session, dump: Dump) -> Approach:
+        live, where = properties.of(central, self._name), _where(central, self._name)
+        ((user, creates, owns),) = central.execute(RIGHTS, [self._name]).fetchall()
+        held = sessions(central, self._name)
+        ended = [f"end the sessions of {self._name} ({len(held)}): {', '.join(held)}"] if held else []
+        if dump.form == "kept":
+            _kept_one(central, dump, self._target)
+            steps = [f"let {dump.facts['kept']} take the name of {where}", *ended]
+            return Approach(way="swapped", keeps=True, steps=steps)
+        _refuse_newer(dump, central, self._target)
+        other = _of_another(central, dump)
+        if live is None:
+            if not creates:
+                raise _may_not_create(self._target, str(user))
+            return Approach(way="new", steps=[f"make {where} anew", *other])
+        asked = self._scope()
+        if asked:
+            return self._in_place(dump, f"what is not in its schema {asked} is not replaced")
+        if not (creates and owns):
+            missing = f"ALTER ROLE {ident(str(user))} CREATEDB" if owns else f"its owner is {live.owner}"
+            return self._in_place(dump, f"{user} may not rename it ({missing})")
+        steps = [f"load into a new database beside {where}, prove it there, and let the two change names"]
+        return Approach(way="swapped", keeps=True, steps=[*steps, *ended, *other])
+
+    def _in_place(self, dump: Dump, why: str) -> Approach:
+        with self._open(self._url) as own:
+            _refuse_newer(dump, own, self._target)
+            where, other = _where(own, self._name), _of_another(own, dump)
         steps = [f"empty {where} and fill it in one transaction, for which everybody else waits: {why}"]
-        return Approach(way="in place", steps=steps)
+        return Approach(way="in place", steps=[*steps, *other])
 
     def kept(self, stamp: str) -> Kept:
         with self._told(), self._central() as central:
@@ -138,7 +152,7 @@ class PostgreSQLOutside:
         with self._told():
             if dump.form == "kept":
                 return self._bring_back(dump, keep.get("kept", ""), timeout)
-            approach = self.approach()
+            approach = self.approach(dump)
             if approach.way == "in place":
                 return self._fill(path, dump, timeout, progress)
             return self._exchange(path, dump, keep.get("kept", ""), timeout, progress)
@@ -150,7 +164,9 @@ class PostgreSQLOutside:
             schema = scope_of(own)
             if schema and dump.facts.get("schema") not in ("", schema):
                 raise RestoreFailedError(
-                    target=self._target, reason=f"it holds the schema {dump.facts['schema']}", instead=UNTOUCHED
+                    target=self._target,
+                    reason=f"it holds the schema {dump.facts['schema']}",
+                    instead=UNTOUCHED,
                 )
             feed(
                 path,
@@ -198,9 +214,7 @@ class PostgreSQLOutside:
         """Let a database that was kept take its name again."""
         kept = dump.facts["kept"]
         with self._central(timeout) as central, self._central(timeout) as other:
-            found = properties.of(central, kept)
-            if found is None or str(found.oid) != dump.facts["oid"]:
-                raise KeptMissingError(target=self._target, name=kept)
+            _kept_one(central, dump, self._target)
             live = properties.of(central, self._name)
             away = keep or _beside(self._name, f"{NEW}{secrets.token_hex(4)}")
             statements = renames(self._name, kept, away, is_there=live is not None)
@@ -219,6 +233,10 @@ class PostgreSQLOutside:
             _refuse_newer(dump, central, self._target)
             like = structs.replace(properties.from_facts({"database": self._name, **dump.facts}), owner="")
             with self._made(central, like) as new:
+                for setting in like.settings:  # one of them may say where a name is looked for
+                    with suppress(psycopg.Error):
+                        own = structs.replace(like, settings=[setting], grants=None, comment="")
+                        properties.give(central, new, own)
                 return self._load(central, new, path, dump, timeout, silent)
 
     def _load(
@@ -226,7 +244,14 @@ class PostgreSQLOutside:
     ) -> Proof:
         """Load a dump into a new database, compare its rows, and let the server learn how they are distributed."""
         feed(
-            path, dump.facts, central, new, self._target, tables=dump.tables, timeout=timeout, progress=progress
+            path,
+            dump.facts,
+            central,
+            new,
+            self._target,
+            tables=dump.tables,
+            timeout=timeout,
+            progress=progress,
         )
         url = structs.replace(self._url, path=new)
         with closing(PostgreSQLReader(url, self._target, timeout=timeout)) as reader:
@@ -239,9 +264,11 @@ class PostgreSQLOutside:
                 ((number,),) = reader.query(f"select count(*) from {ident(schema)}.{ident(table)}")  # noqa: S608 - quoted
                 rows[schema, table] = int(str(number))
             fingerprint = reader.fingerprint()
-        found = told(rows, dump.facts.get("home", ""))
+        found = told(rows, dump.facts.get("path", ""))
         if found != dict(dump.tables):
-            names = sorted(name for name in {*found, *dump.tables} if found.get(name) != dump.tables.get(name))
+            names = sorted(
+                name for name in {*found, *dump.tables} if found.get(name) != dump.tables.get(name)
+            )
             raise RestoreFailedError(
                 target=self._target,
                 reason=f"loaded, other rows are in {', '.join(names)} than the dump holds",
@@ -373,6 +400,24 @@ def _may_not_create(target: str, user: str) -> PrivilegeMissingError:
     )
 
 
+def _kept_one(central: Session, dump: Dump, target: str) -> Properties:
+    name = dump.facts["kept"]
+    found = properties.of(central, name)
+    if found is None or str(found.oid) != dump.facts["oid"]:
+        raise KeptMissingError(target=target, name=name)
+    return found
+
+
+def _of_another(session: Session, dump: Dump) -> list[str]:
+    """Return a remark on a dump of another server or database than the one that it goes into."""
+    made, here = dump.facts.get("system", ""), properties.place(session).get("system", "")
+    if made in ("", here) or not here:
+        return []
+    return [
+        f"note that it is of another server: database {dump.facts['database']} at {dump.facts['at']}, system {made}"
+    ]
+
+
 def _refuse_newer(dump: Dump, session: Session, target: str) -> None:
     made, here = major(dump.facts.get("server", "")), session.info.server_version // 10000
     if made > here:
@@ -398,5 +443,3 @@ def _analyzed(session: Session) -> list[str]:
 def _drop(central: Session, name: str) -> None:
     central.execute(f"drop database if exists {ident(name)} with (force)".encode())
     central.execute(b"select pg_advisory_unlock($1)", [_key(name)])
-
-

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import psycopg
@@ -28,7 +28,9 @@ from pg_catalog.pg_database d join pg_catalog.pg_tablespace t on t.oid = d.datta
 _IDENTITY = b"""select current_setting('server_version'), coalesce(host(inet_server_addr()), 'a socket of its own machine'),
   coalesce(inet_server_port(), current_setting('port')::int4)"""
 _SYSTEM = b"select system_identifier::text from pg_catalog.pg_control_system()"
-_EXTENSIONS = b"select extname || ' ' || extversion from pg_catalog.pg_extension where extname <> 'plpgsql' order by 1"
+_EXTENSIONS = (
+    b"select extname || ' ' || extversion from pg_catalog.pg_extension where extname <> 'plpgsql' order by 1"
+)
 #: In a version before they were told apart by provider, all are of libc.
 _PROVIDERS = {"c": "libc", "i": "icu", "b": "builtin"}
 
@@ -189,4 +191,4 @@ def literal(text: str) -> str:
 def differing(one: Properties, other: Properties) -> list[str]:
     """Return what of two databases is not alike."""
     there = other.lasting()
-    return [name for name, text in one.lasting().items() if cast("str", there[name]) != text]
+    return [name for name, text in one.lasting().items() if there[name] != text]

@@ -72,7 +72,9 @@ def _once(renaming: Session, ending: Session, statements: Sequence[str], name: s
             if interrupt.received() is not None:
                 renaming.cancel_safe()
                 break
-            with suppress(psycopg.errors.InsufficientPrivilege):  # that of a superuser, which may end by itself
+            with suppress(
+                psycopg.errors.InsufficientPrivilege
+            ):  # that of a superuser, which may end by itself
                 ending.execute(END, [name])
             time.sleep(LOOK_SECONDS)
         try:

@@ -85,7 +85,7 @@ def proof(path: Path, facts: Mapping[str, str], target: str) -> Proof:
         return Proof(tables={}, schema="", problems=[str(error.facts["reason"])])
     if not reading.whole:
         return Proof(tables={}, schema="", problems=[f"{path.name}: its end is missing"])
-    return Proof(tables=told(reading.rows, facts.get("home", "")), schema="", problems=())
+    return Proof(tables=told(reading.rows, facts.get("path", "")), schema="", problems=())
 
 
 def feed(
@@ -144,7 +144,7 @@ def feed(
             say(block)
         if not reading.whole:
             raise CorruptError(target=target, reason=f"{path.name}: its end is missing")
-        if (found := told(reading.rows, facts.get("home", ""))) != dict(tables):
+        if (found := told(reading.rows, facts.get("path", ""))) != dict(tables):
             names = sorted(name for name in {*found, *tables} if found.get(name) != tables.get(name))
             raise RestoreFailedError(
                 target=target, reason=f"{path.name} holds other rows of {', '.join(names)}", instead=UNTOUCHED
@@ -154,4 +154,3 @@ def feed(
         say(b"commit;\n")
         if psql.finish(heard=False):
             raise tools.failed(psql, session, target, timeout=timeout, instead=UNTOUCHED)
-
