@@ -138,7 +138,7 @@ def connection(url: Url) -> psycopg.Connection:
     return psycopg.connect(
         text(url, schema=False),
         autocommit=True,
-        options=f"-c search_path={ident(_schema(url))}" if _schema(url) else None,
+        options=f"-c search_path={ident(schema_of(url))}" if schema_of(url) else None,
     )
 
 
@@ -154,7 +154,7 @@ def text(url: Url, *, schema: bool = True) -> str:
     )
 
 
-def _schema(url: Url) -> str:
+def schema_of(url: Url) -> str:
     return next(
         (one.removeprefix("schema=") for one in url.options.split("&") if one.startswith("schema=")), ""
     )
