@@ -14,12 +14,14 @@ from contextlib import closing, contextmanager
 from functools import cache
 from itertools import count
 from pathlib import Path
+from urllib.parse import quote
 
 import psycopg
 import pytest
 from msgspec import structs
 
 from dbctl.engines.sql import ident
+from dbctl.model import Secret
 from dbctl.url import Url, parse
 
 LOCAL = "postgresql://postgres@127.0.0.1:5432/postgres"
@@ -144,7 +146,7 @@ def connection(url: Url) -> psycopg.Connection:
 
 def text(url: Url, *, schema: bool = True) -> str:
     """Return ``url`` with everything in it, as it stands in a configuration."""
-    password = f":{url.password.reveal()}" if url.password else ""
+    password = f":{quote(url.password.reveal(), safe='')}" if url.password else ""
     options = "&".join(
         one for one in url.options.split("&") if one and (schema or not one.startswith("schema="))
     )

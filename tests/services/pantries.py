@@ -107,7 +107,8 @@ class ServedPantry(Pantry):
         """Return the databases of the server that belong to this one, and whether they may be connected to."""
         with closing(servers.connection(servers.postgresql())) as central:
             found = central.execute(
-                "select datname, datallowconn from pg_database where starts_with(datname, %s)", [self.own.path]
+                "select datname, datallowconn from pg_database where starts_with(datname, %s)",
+                [self.own.path],
             )
             return dict(found.fetchall())
 
@@ -152,5 +153,3 @@ def a_database():
 def only_file(pantry: Pantry, made) -> Path:
     """Return the file of a backup of one database."""
     return vault.file_of(pantry.path, made)
-
-

@@ -25,17 +25,18 @@ from dbctl.engines.postgresql.dumped import Reading, told
 from dbctl.engines.postgresql.scope import scope_of
 from dbctl.engines.postgresql.session import Session
 from dbctl.engines.postgresql.values import UNDECLARED
-from dbctl.errors import ClientFailedError, NotSupportedError
+from dbctl.errors import BusyError, ClientFailedError, DbctlError, NotSupportedError
 from dbctl.model import now
 
 #: Custom: pg_restore reads it, whole or in parts, on several connections at once. Plain: psql reads it.
 FORMS: Mapping[str, str] = {"custom": ".dump", "plain": ".sql.gz"}
 NOTHING = "No backup was made; earlier ones are as they were."
-#: Dumps are compressed to a fraction of the rows; indexes are not in them.
-PACKED = 4
-SIZE = """select coalesce(sum(pg_catalog.pg_table_size(c.oid)), 0)::int8 from pg_catalog.pg_class c
-join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.relkind in ('r', 'm') and n.nspname !~ '^pg_'
-  and n.nspname <> 'information_schema' and (n.nspname = :scope or :scope = '')"""
+#: Dumps are compressed to a fraction of the rows; indexes are not in them, nor what every database holds.
+PACKED, EMPTY = 4, 7 << 20
+#: Nothing here waits for a lock.
+SIZE = """select case when :scope = '' then greatest(0, pg_catalog.pg_database_size(current_database()) - :empty)
+  else (select coalesce(sum(c.relpages::int8 * current_setting('block_size')::int8), 0)::int8 from pg_catalog.pg_class c
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.relkind in ('r', 'm', 't') and n.nspname = :scope) end"""
 LARGE_OBJECTS = "select exists (select from pg_catalog.pg_largeobject_metadata)"
 PATH = b"select pg_catalog.current_schemas(false)"
 GZIP = 31  #: for zlib: with the head and the checksum of gzip
@@ -54,11 +55,15 @@ class PostgreSQLDumps(PostgreSQLDescribes):
         """Return the session."""
 
     @abstractmethod
+    def _blockers(self, told: str, own: int) -> str:
+        """Return who holds what was waited for."""
+
+    @abstractmethod
     def _asking(self) -> AbstractContextManager[None]:
         """Begin a transaction that can write nothing, and end it without a trace."""
 
     def dump_size(self) -> int:
-        rows = self._fetch(SIZE, {"scope": scope_of(self._current())})
+        rows = self._fetch(SIZE, {"scope": scope_of(self._current()), "empty": EMPTY})
         return cast("int", rows[0][0]) // PACKED
 
     def dump(
@@ -106,7 +111,8 @@ class PostgreSQLDumps(PostgreSQLDescribes):
                 if packer:
                     file.write(packer.flush())
                 if client.finish():
-                    raise tools.failed(client, session, self.target, timeout=self._timeout, instead=NOTHING)
+                    error = tools.failed(client, session, self.target, timeout=self._timeout, instead=NOTHING)
+                    raise self._named(error, session)
                 if problem := reading.problem():
                     raise ClientFailedError(
                         target=self.target, program=tool.path.name, reason=problem, instead=NOTHING
@@ -114,6 +120,13 @@ class PostgreSQLDumps(PostgreSQLDescribes):
         progress(1.0)
         rows = told(reading.reading.rows, facts["path"])
         return Dumped(taken_at=taken, facts=facts, proof=Proof(tables=rows, schema=schema, problems=()))
+
+    def _named(self, error: DbctlError, session: Session) -> DbctlError:
+        """Name those who are waited for."""
+        if not isinstance(error, BusyError):
+            return error
+        holder = self._blockers("", session.pgconn.backend_pid)
+        return BusyError(target=self.target, holder=holder, waited=f"{self._timeout:g}")
 
     def _facts(self, session: Session, scope: str) -> dict[str, str]:
         own = properties.of(session, session.info.dbname)

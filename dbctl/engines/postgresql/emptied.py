@@ -5,21 +5,31 @@ from __future__ import annotations
 from dbctl.engines.postgresql.property import literal
 from dbctl.engines.sql import ident
 
-#: What cascades must not reach: everything outside, and what of it points inside. ``{0}``: the schemas, as an array.
-_OUTSIDE = """select array_agg(x order by x) from (
-    select 'table ' || c.oid from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-      where n.nspname <> all ({0}) and n.nspname !~ '^pg_(toast|temp)'
-    union all select 'constraint ' || f.oid from pg_catalog.pg_constraint f
-      join pg_catalog.pg_namespace n on n.oid = f.connamespace where n.nspname <> all ({0})
-    union all select 'function ' || p.oid from pg_catalog.pg_proc p
-      join pg_catalog.pg_namespace n on n.oid = p.pronamespace where n.nspname <> all ({0})
-    union all select 'type ' || t.oid from pg_catalog.pg_type t
-      join pg_catalog.pg_namespace n on n.oid = t.typnamespace where n.nspname <> all ({0}) and n.nspname !~ '^pg_(toast|temp)'
-    union all select 'default ' || d.oid from pg_catalog.pg_attrdef d join pg_catalog.pg_class c on c.oid = d.adrelid
-      join pg_catalog.pg_namespace n on n.oid = c.relnamespace where n.nspname <> all ({0})
-    union all select 'trigger ' || g.oid from pg_catalog.pg_trigger g join pg_catalog.pg_class c on c.oid = g.tgrelid
-      join pg_catalog.pg_namespace n on n.oid = c.relnamespace where n.nspname <> all ({0}) and not g.tgisinternal
-    union all select 'extension ' || e.oid from pg_catalog.pg_extension e) y (x)"""
+#: What stands outside and points inside, so that a cascade would reach it. ``{0}``: the schemas, as an array.
+_DEPENDENT = """select pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid)
+  from pg_catalog.pg_depend d
+  join (
+    select 'pg_catalog.pg_class'::regclass, c.oid, c.relnamespace from pg_catalog.pg_class c
+    union all select 'pg_catalog.pg_type'::regclass, t.oid, t.typnamespace from pg_catalog.pg_type t
+    union all select 'pg_catalog.pg_proc'::regclass, p.oid, p.pronamespace from pg_catalog.pg_proc p
+  ) h (class, id, schema) on h.class = d.refclassid and h.id = d.refobjid
+  join (
+    select 'pg_catalog.pg_class'::regclass, c.oid, c.relnamespace from pg_catalog.pg_class c
+    union all select 'pg_catalog.pg_type'::regclass, t.oid, t.typnamespace from pg_catalog.pg_type t
+    union all select 'pg_catalog.pg_proc'::regclass, p.oid, p.pronamespace from pg_catalog.pg_proc p
+    union all select 'pg_catalog.pg_constraint'::regclass, f.oid, f.connamespace from pg_catalog.pg_constraint f
+    union all select 'pg_catalog.pg_rewrite'::regclass, r.oid, c.relnamespace
+      from pg_catalog.pg_rewrite r join pg_catalog.pg_class c on c.oid = r.ev_class
+    union all select 'pg_catalog.pg_attrdef'::regclass, a.oid, c.relnamespace
+      from pg_catalog.pg_attrdef a join pg_catalog.pg_class c on c.oid = a.adrelid
+    union all select 'pg_catalog.pg_trigger'::regclass, g.oid, c.relnamespace
+      from pg_catalog.pg_trigger g join pg_catalog.pg_class c on c.oid = g.tgrelid
+    union all select 'pg_catalog.pg_policy'::regclass, y.oid, c.relnamespace
+      from pg_catalog.pg_policy y join pg_catalog.pg_class c on c.oid = y.polrelid
+  ) o (class, id, schema) on o.class = d.classid and o.id = d.objid
+  join pg_catalog.pg_namespace m on m.oid = h.schema and m.nspname = any ({0})
+  join pg_catalog.pg_namespace n on n.oid = o.schema and n.nspname <> all ({0}) and n.nspname !~ '^pg_toast'
+  where d.deptype in ('n', 'a', 'i') limit 1"""
 #: Statements, in an order in which most things go by themselves. What belongs to an extension stays.
 _DROPS = """select array_agg(x order by at) from (
     select 1, format('drop %s if exists %I.%I cascade', case c.relkind when 'v' then 'view' when 'm' then 'materialized view'
@@ -59,14 +69,14 @@ ALL = """(select coalesce(array_agg(n.nspname), '{}') from pg_catalog.pg_namespa
 def emptied(schema: str) -> str:
     """Return the statement that empties a schema, or, where none is named, each that there is."""
     here = f"array[{literal(schema)}]::name[]" if schema else ALL
-    return _block(f"""declare here name[] := {here}; before text[]; one text; drops text[];
+    return _block(f"""declare here name[] := {here}; one text; drops text[];
 begin
-  before := ({_OUTSIDE.format("here")});
+  one := ({_DEPENDENT.format("here")});
+  if one is not null then
+    raise exception '% depends on what would be replaced here', one;
+  end if;
   drops := ({_DROPS.format("here")});
   foreach one in array coalesce(drops, '{{}}') loop execute one; end loop;
-  if before is distinct from ({_OUTSIDE.format("here")}) then
-    raise exception 'what stands in other schemas depends on what would be replaced here';
-  end if;
 end""")
 
 

@@ -30,7 +30,9 @@ from dbctl.model import Value
 #: Where distributions keep several versions beside each other.
 FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql@*/bin")
 _VERSION = re.compile(r"\(PostgreSQL\) (\d+)\S*")
-_TOLD = re.compile(r"(?:ERROR|FATAL|PANIC|\w+):  (?:([0-9A-Z]{5}): )?(.+)")
+#: A server tells the kind of a message in its own language, and its code only where it is asked to.
+_TOLD = re.compile(r"(\w+):  (?:([0-9A-Z]{5}): )?(.+)")
+HARMLESS = ("00", "01", "02")  #: classes of codes: done, warning, no data
 #: Of libpq's options those that are no part of where a server is, or that are told otherwise.
 LEFT_OUT = ("dbname", "client_encoding", "application_name", "fallback_application_name", "options")
 
@@ -158,9 +160,14 @@ def failed(
 
 
 def _picked(lines: Sequence[str]) -> tuple[str, str]:
-    for line in lines:
-        if found := _TOLD.search(line):
-            return found[1] or "", found[2]
+    """Return the code and the words of the failure among notices, details and places in the source."""
+    told = [found for line in lines if (found := _TOLD.search(line))]
+    for found in told:
+        if found[2] and not found[2].startswith(HARMLESS):
+            return found[2], found[3]
+    for found in told:
+        if found[1] in ("ERROR", "FATAL", "PANIC"):
+            return "", found[3]
     first = next((line for line in lines if "error:" in line), lines[0])
     return "", first.rpartition("error: ")[2]
 

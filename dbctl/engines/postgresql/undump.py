@@ -14,7 +14,8 @@ from dbctl.engines.dumps import Progress, Proof, silent
 from dbctl.engines.postgresql import tools
 from dbctl.engines.postgresql.dumped import Reading, told
 from dbctl.engines.postgresql.session import Session
-from dbctl.errors import CorruptError, RestoreFailedError
+from dbctl.engines.postgresql.swap import sessions
+from dbctl.errors import BusyError, CorruptError, DbctlError, RestoreFailedError
 
 GZIP = 31  #: for zlib: with the head and the checksum of gzip
 UNTOUCHED = "The database is as it was."
@@ -130,15 +131,22 @@ def feed(
         text_of(path, facts, target, progress=progress) as blocks,
     ):
 
-        def refused() -> Exception:
+        def refused() -> DbctlError:
             psql.finish()
-            return tools.failed(psql, session, target, timeout=timeout, instead=UNTOUCHED)
+            error = tools.failed(psql, session, target, timeout=timeout, instead=UNTOUCHED)
+            others = sessions(session, database) if isinstance(error, BusyError) else []
+            if not others:
+                return error
+            # A reader is in the way, too, so it may be any of them.
+            return BusyError(target=target, holder=f" by one of {', '.join(others)}", waited=f"{timeout:g}")
 
         def say(text: bytes) -> None:
             if not psql.write(text):
                 raise refused()
 
-        say(f"begin;\nset local lock_timeout = {max(1, round(timeout * 1000))};\n{head}\n".encode())
+        say(
+            f"begin;\nset local client_min_messages = warning;\nset local lock_timeout = {max(1, round(timeout * 1000))};\n{head}\n".encode()
+        )
         for block in change(blocks):
             reading.feed(block)
             say(block)
@@ -153,4 +161,4 @@ def feed(
         interrupt.check()
         say(b"commit;\n")
         if psql.finish(heard=False):
-            raise tools.failed(psql, session, target, timeout=timeout, instead=UNTOUCHED)
+            raise refused()
