@@ -13,7 +13,10 @@ from dbctl.errors import DatabaseMissingError, DriverMissingError, NotSupportedE
 from dbctl.url import Url
 
 #: The extra of dbctl that brings the driver of an engine, and what the driver is called.
-DRIVERS = {"postgresql": ("postgresql", "psycopg[binary]")}
+DRIVERS = {
+    "postgresql": ("postgresql", "psycopg[binary]"),
+    "mysql": ("mysql", "PyMySQL[rsa,ed25519]"),
+}
 
 #: What to do where a trial restore has nowhere to go.
 TRIAL = "Name one: scratch in [apps.NAME.backup] of the configuration; or verify without --deep."
@@ -35,6 +38,10 @@ def open_for_reading(url: Url, target: str, *, timeout: float, traceless: bool =
         with _driver(url, target):
             from dbctl.engines.postgresql.reader import PostgreSQLReader  # noqa: PLC0415 - a driver loads when it is used
         return PostgreSQLReader(url, target, timeout=timeout)
+    if url.engine == "mysql":
+        with _driver(url, target):
+            from dbctl.engines.mysql.reader import MySQLReader  # noqa: PLC0415 - as above
+        return MySQLReader(url, target, timeout=timeout)
     from dbctl.engines.sqlite import SQLiteReader  # noqa: PLC0415 - a driver loads when it is used
 
     return SQLiteReader(_file(url, target), target, timeout=timeout, traceless=traceless)
@@ -59,6 +66,10 @@ def open_for_writing(
         with _driver(url, target):
             from dbctl.engines.postgresql.writer import PostgreSQLWriter  # noqa: PLC0415 - as above
         return PostgreSQLWriter(url, target, timeout=timeout)
+    if url.engine == "mysql":
+        with _driver(url, target):
+            from dbctl.engines.mysql.writer import MySQLWriter  # noqa: PLC0415 - as above
+        return MySQLWriter(url, target, timeout=timeout)
     from dbctl.engines.sqlite import SQLiteWriter  # noqa: PLC0415 - as above
 
     path = _file(url, target)
@@ -90,6 +101,10 @@ def open_scratch(url: Url, target: str) -> Writable:
         with _driver(url, target):
             from dbctl.engines.postgresql.scratch import PostgreSQLScratch  # noqa: PLC0415 - as above
         return PostgreSQLScratch(url, target)
+    if url.engine == "mysql":
+        with _driver(url, target):
+            from dbctl.engines.mysql.scratch import MySQLScratch  # noqa: PLC0415 - as above
+        return MySQLScratch(url, target)
     from dbctl.engines.sqlite.scratch import SQLiteScratch  # noqa: PLC0415 - as above
 
     _file(url, target)
@@ -106,6 +121,10 @@ def holders(url: Url, target: str) -> Sequence[Holder]:
         with _driver(url, target):
             from dbctl.engines.postgresql.reader import holders_of  # noqa: PLC0415 - as above
         return holders_of(url, target)
+    if url.engine == "mysql":
+        with _driver(url, target):
+            from dbctl.engines.mysql import reader  # noqa: PLC0415 - as above
+        return reader.holders_of(url, target)
     from dbctl.engines import locks  # noqa: PLC0415 - as above
 
     path = Path(os.path.realpath(_file(url, target)))
@@ -225,6 +244,10 @@ def split_script(url: Url, text: str) -> Script:
         from dbctl.engines.postgresql import script  # noqa: PLC0415 - as above
 
         return script.split(text)
+    if url.engine == "mysql":
+        from dbctl.engines.mysql import script as mysql_script  # noqa: PLC0415 - as above
+
+        return mysql_script.split(text)
     from dbctl.engines import sqlite_script  # noqa: PLC0415 - as above
 
     _file(url, str(url))
@@ -247,6 +270,6 @@ def _file(url: Url, target: str) -> Path:
         raise NotSupportedError(
             what=f"opening {target} ({url})",
             by="this version of dbctl",
-            instead="It opens SQLite and PostgreSQL databases only.",
+            instead="It opens SQLite, PostgreSQL, MySQL and MariaDB databases only.",
         )
     return Path(url.path)

@@ -122,11 +122,7 @@ def settled(place: str, folder: Path):
         yield Pantry(folder, "larder.db")
     elif place == "postgresql schema":
         with servers.postgresql_schema() as url:
-            try:
-                yield ServedPantry(folder, url)
-            finally:  # a test may have destroyed it
-                with closing(servers.connection(servers.postgresql())) as own:
-                    own.execute(f"create schema if not exists {ident(servers.schema_of(url))}")
+            yield ServedPantry(folder, url)
     else:
         with a_database() as url:
             yield ServedPantry(folder, url)
@@ -146,8 +142,6 @@ def a_database():
                 ).fetchall()
                 for (name,) in names:
                     own.execute(f"drop database {ident(name)} with (force)")
-                if not own.execute("select from pg_database where datname = %s", [url.path]).fetchall():
-                    own.execute(f"create database {ident(url.path)}")
 
 
 def only_file(pantry: Pantry, made) -> Path:

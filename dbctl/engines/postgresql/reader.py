@@ -8,7 +8,7 @@ from functools import partial
 from typing import Literal, TypeVar, cast
 
 from dbctl.engines.base import Capability, Holder
-from dbctl.engines.postgresql.connection import PostgreSQLConnection
+from dbctl.engines.postgresql.connection import TOLD, PostgreSQLConnection
 from dbctl.engines.postgresql.dump import PostgreSQLDumps
 from dbctl.engines.sql import Row
 from dbctl.errors import UnreachableError
@@ -28,9 +28,7 @@ where a.datname = current_database() and a.pid <> pg_backend_pid() order by a.pi
 class PostgreSQLReader(PostgreSQLConnection, PostgreSQLDumps):
     """A session whose transactions are read-only unless they say otherwise, and none here does."""
 
-    capabilities = frozenset(
-        {Capability.CHECK, Capability.DUMP, Capability.EXPLAIN, Capability.MEASURE, Capability.SCHEMA}
-    )
+    capabilities = TOLD | {Capability.DUMP}
 
     def _say(self, sql: str) -> None:
         return self._repeated(partial(super()._say, sql))

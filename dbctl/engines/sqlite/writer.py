@@ -15,7 +15,7 @@ from dbctl.engines import sqlite_script
 from dbctl.engines.base import Capability, Later, Merge, Script, Where
 from dbctl.engines.locks import write_lock
 from dbctl.engines.sql import Row, Statement, on_conflict
-from dbctl.engines.sqlite.connection import SQLiteConnection, lenient
+from dbctl.engines.sqlite.connection import TOLD, SQLiteConnection, lenient
 from dbctl.engines.sqlite.files import refuse_unsafe
 from dbctl.errors import ConstraintError, NotADatabaseError, QueryFailedError
 from dbctl.model import counted
@@ -31,9 +31,7 @@ CACHE = ("cache_size", "-64000")
 class SQLiteWriter(SQLiteConnection):
     """A SQLite file opened for reading and writing; its ``journal_mode`` stays as it was found."""
 
-    capabilities = frozenset(
-        {Capability.CHECK, Capability.EXPLAIN, Capability.MEASURE, Capability.MIGRATE, Capability.SCHEMA}
-    )
+    capabilities = TOLD | {Capability.MIGRATE}
     reading = False
 
     def __init__(
