@@ -83,7 +83,9 @@ class Told:
         for name, text in self._views:
             yield SchemaCode(kind="view", name=str(name), text=_spelled(plain(str(text))))
         for name, table, text, body in self._triggers:
-            yield SchemaCode(kind="trigger", name=str(name), table=str(table), text=_spelled(plain(f"{text} {body}")))
+            yield SchemaCode(
+                kind="trigger", name=str(name), table=str(table), text=_spelled(plain(f"{text} {body}"))
+            )
 
     def _table(self, row: Row) -> SchemaTable:
         name = str(row[0])
