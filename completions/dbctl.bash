@@ -100,6 +100,8 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'migrate new:--migrations') wanted='@directory' ;;
         'migrate verify:--migrations') wanted='@directory' ;;
         'migrate drift:--migrations') wanted='@directory' ;;
+        'backup create:--table') wanted='' ;;
+        'backup create:--format') wanted='' ;;
         'backup create:--repository') wanted='@directory' ;;
         'backup list:--repository') wanted='@directory' ;;
         'backup list:--limit') wanted='' ;;
@@ -375,7 +377,7 @@ _dbctl() {
         'migrate verify') children=''; flags='--migrations' ;;
         'migrate drift') children=''; flags='--migrations' ;;
         'backup') children='create list show verify prune'; flags='' ;;
-        'backup create') children=''; flags='--repository --dry-run -n' ;;
+        'backup create') children=''; flags='--table --format --repository --dry-run -n' ;;
         'backup list') children=''; flags='--repository --limit --offset --sort' ;;
         'backup show') children=''; flags='--repository' ;;
         'backup verify') children=''; flags='--deep --repository' ;;

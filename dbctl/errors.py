@@ -309,6 +309,23 @@ class FileFailedError(DbctlError):
     sentence, remedy = "{path}: {reason}", "Nothing was changed."
 
 
+class ClientMissingError(DbctlError):
+    code, exit_status = "client-missing", Exit.UNREACHABLE
+    sentence = "{target}: {program} is not installed"
+    remedy = "Nothing was changed. Install it: {package} on Debian; its version has to be {version} or later."
+
+
+class ClientOldError(DbctlError):
+    code, exit_status = "client-old", Exit.REFUSED
+    sentence = "{target}: {program} is of version {version}, and what it is for is of version {wanted}"
+    remedy = "Nothing was changed. Install {package}, or run dbctl where it is installed."
+
+
+class ClientFailedError(DbctlError):
+    code, exit_status = "client-failed", Exit.FAILED
+    sentence, remedy = "{target}: {program} failed: {reason}", "{instead}"
+
+
 class FileUnsyncedError(DbctlError):
     code, exit_status = "file-unsynced", Exit.FAILED
     sentence = "{path} is written, but the disk did not confirm its name: {reason}"
@@ -445,6 +462,14 @@ class UndoNothingError(DbctlError):
     )
 
 
+class KeptMissingError(DbctlError):
+    code, exit_status = "kept-missing", Exit.NOT_FOUND
+    sentence = "{target}: there is no database {name} on its server: the restore that was to keep it did not come so far, or it is gone"
+    remedy = (
+        "Nothing was changed. dbctl backup list shows what there is; dbctl restore apply ID brings one back."
+    )
+
+
 class BackupMissingError(DbctlError):
     code, exit_status = "backup-missing", Exit.NOT_FOUND
     sentence, remedy = "no backup {name!r} of {app} in {place}", "dbctl backup list shows them.{near}"
@@ -523,6 +548,20 @@ class BackupFailedError(DbctlError):
     remedy = (
         "No backup was made; earlier ones are as they were. dbctl integrity check tells more of the database."
     )
+
+
+class BackupPartialError(DbctlError):
+    code, exit_status = "backup-partial", Exit.REFUSED
+    sentence = (
+        "backup {id} of {app} holds only some tables ({tables}), so no database can be restored from it"
+    )
+    remedy = "Nothing was changed. {instead}"
+
+
+class RestoreFailedError(DbctlError):
+    code, exit_status = "restore-failed", Exit.FAILED
+    sentence = "{target} was not restored: {reason}"
+    remedy = "Nothing was changed. {instead}"
 
 
 class RestoreHalfError(DbctlError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,6 +22,8 @@ UNLOCKED_TRIES = 5
 #: What SQLite's check says of rows that break a rule of their own table: the app put them in, and a copy of them is
 #: as good as they are.
 OF_THE_APP = ("NULL value in ", "CHECK constraint failed in ", "TEXT value in ", "NUMERIC value in ")
+#: A file is copied as it is, and called as its app calls it.
+FORMS: Mapping[str, str] = {"file": ""}
 #: Two changes of a file within one tick of the kernel's clock leave the same mtime.
 CLOCK_TICK_NS = 20_000_000
 
@@ -117,8 +119,17 @@ class SQLiteReader(SQLiteConnection):
         if os.path.lexists(changes) and not os.path.lexists(f"{self.path}-shm"):
             raise ChangesLeftError(target=self.target, file=changes)
 
-    def dump(self, destination: Path, *, progress: Progress = silent) -> Dumped:
+    forms = FORMS
+    parts = False
+
+    def dump(
+        self, destination: Path, *, form: str = "", tables: Sequence[str] = (), progress: Progress = silent
+    ) -> Dumped:
         from dbctl.engines.sqlite.dump import dump  # noqa: PLC0415 - only backups want it
+
+        del form  # there is but one
+        if tables:
+            raise RuntimeError("a file is copied whole")
 
         mode = self._journal_mode()
 
