@@ -13,6 +13,7 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         *:--columns) wanted='' ;;
         *:--confirm) wanted='' ;;
         *:--timeout) wanted='' ;;
+        'init:--env-file') wanted='@file' ;;
         'demo:--games') wanted='' ;;
         'demo:--users') wanted='' ;;
         'demo:--plays') wanted='' ;;
@@ -159,12 +160,13 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'maintain cancel:--older-than') wanted='' ;;
         'sessions list:--state') wanted='active completed abandoned' ;;
         'sessions list:--user') wanted='' ;;
+        'sessions list:--kind') wanted='' ;;
         'sessions list:--limit') wanted='' ;;
         'sessions list:--offset') wanted='' ;;
         'sessions list:--sort') wanted='' ;;
         'sessions revoke:--id') wanted='' ;;
         'sessions revoke:--inactive') wanted='' ;;
-        'sessions cleanup:--rule') wanted='abandoned-plays activity-logs expired-tokens job-logs login-attempts revoked-tokens' ;;
+        'sessions cleanup:--rule') wanted='abandoned-plays activity-logs expired-subscriptions expired-tokens expired-trials job-logs login-attempts revoked-tokens sent-messages stale-whatsapp-sessions stuck-campaigns' ;;
         'sessions cleanup:--older-than') wanted='' ;;
         'sessions rebuild-stats:--user') wanted='' ;;
         'schedule cron:--user') wanted='' ;;
@@ -299,7 +301,7 @@ _dbctl() {
     [[ -n $option && $current == "=" ]] && current=
     case "$path" in
         '') children='init demo apps status doctor users roles settings migrate backup restore integrity stats maintain sessions schedule search completions'; flags='--version' ;;
-        'init') children=''; flags='--protected --dry-run -n' ;;
+        'init') children=''; flags='--env-file --protected --dry-run -n' ;;
         'demo') children=''; flags='--games --users --plays --seed --dry-run -n' ;;
         'apps') children='list show check'; flags='' ;;
         'apps list') children=''; flags='' ;;
@@ -382,7 +384,7 @@ _dbctl() {
         'maintain checkpoint') children=''; flags='--dry-run -n' ;;
         'maintain cancel') children=''; flags='--older-than --terminate --dry-run -n' ;;
         'sessions') children='list revoke cleanup rebuild-stats'; flags='' ;;
-        'sessions list') children=''; flags='--state --user --limit --offset --sort' ;;
+        'sessions list') children=''; flags='--state --user --kind --limit --offset --sort' ;;
         'sessions revoke') children=''; flags='--id --inactive --dry-run -n' ;;
         'sessions cleanup') children=''; flags='--rule --older-than --check --fast --dry-run -n' ;;
         'sessions rebuild-stats') children=''; flags='--user --dry-run -n' ;;
@@ -406,8 +408,8 @@ _dbctl() {
             'users import:'0) wanted='@file' ;;
             'settings diff:'0) wanted='@file' ;;
             'settings apply:'0) wanted='@file' ;;
-            'stats run:'0) wanted='games-per-category games-per-library games-per-platform games-per-tag most-played recent-plays' ;;
-            'search:'0) wanted='games' ;;
+            'stats run:'0) wanted='campaigns failed-messages games-per-category games-per-library games-per-platform games-per-tag group-members messages-by-status messages-by-user most-played recent-messages recent-plays running-campaigns summary user-sessions' ;;
+            'search:'0) wanted='campaigns games messages recipients' ;;
             'completions show:'0) wanted='bash zsh fish' ;;
             'completions install:'0) wanted='bash zsh fish' ;;
         esac

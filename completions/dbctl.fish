@@ -7,7 +7,7 @@ function __dbctl_at -d 'Whether the words so far name the command $argv[1], with
     for word in (commandline -opc)[2..-1]
         if test $skip = 1
             set skip 0
-        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --timeout --games --users --plays --seed --role --inactive --filter --limit --offset --sort --id --email --name --set --password-file --existing --description --priority --permission --category --user --mode --migrations --to --repository --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --table --action --resource --since --only --older-than --state --rule --query --with
+        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --timeout --env-file --games --users --plays --seed --role --inactive --filter --limit --offset --sort --id --email --name --set --password-file --existing --description --priority --permission --category --user --mode --migrations --to --repository --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --table --action --resource --since --only --older-than --state --kind --rule --query --with
             set skip 1
         else if string match -q -- '-*' $word
             continue
@@ -117,6 +117,7 @@ complete -c dbctl -n '__dbctl_at \'schedule\'' -f -a 'cron' -d 'Print a crontab 
 complete -c dbctl -n '__dbctl_at \'completions\'' -f -a 'show' -d 'Print the completion file of a shell'
 complete -c dbctl -n '__dbctl_at \'completions\'' -f -a 'install' -d 'Write the completion file where the shell looks for it'
 complete -c dbctl -n '__dbctl_at \'\'' -l version -d 'Show the version'
+complete -c dbctl -n '__dbctl_at \'init\'' -l env-file -r -F -d 'The app\'s own settings; else the .env in DIR, where it has one'
 complete -c dbctl -n '__dbctl_at \'init\'' -l protected -d 'Destructive commands will want the app\'s name typed'
 complete -c dbctl -n '__dbctl_at \'init\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'init\' 0' -F
@@ -313,7 +314,7 @@ complete -c dbctl -n '__dbctl_at \'stats run\'' -l set -x -d 'A parameter of the
 complete -c dbctl -n '__dbctl_at \'stats run\'' -l explain -d 'Show the SQL and how the database would answer it'
 complete -c dbctl -n '__dbctl_at \'stats run\'' -l limit -x -d 'At most so many rows'
 complete -c dbctl -n '__dbctl_at \'stats run\'' -l offset -x -d 'Rows to skip first'
-complete -c dbctl -n '__dbctl_at \'stats run\' 0' -f -a 'games-per-category games-per-library games-per-platform games-per-tag most-played recent-plays'
+complete -c dbctl -n '__dbctl_at \'stats run\' 0' -f -a 'campaigns failed-messages games-per-category games-per-library games-per-platform games-per-tag group-members messages-by-status messages-by-user most-played recent-messages recent-plays running-campaigns summary user-sessions'
 complete -c dbctl -n '__dbctl_at \'maintain vacuum\'' -l table -x -d 'Only this table; repeatable'
 complete -c dbctl -n '__dbctl_at \'maintain vacuum\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'maintain analyze\'' -l table -x -d 'Only this table; repeatable'
@@ -328,13 +329,14 @@ complete -c dbctl -n '__dbctl_at \'maintain cancel\'' -l terminate -d 'End the s
 complete -c dbctl -n '__dbctl_at \'maintain cancel\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'sessions list\'' -l state -x -a 'active completed abandoned' -d 'Only those that last, have ended, or nobody ended'
 complete -c dbctl -n '__dbctl_at \'sessions list\'' -l user -x -d 'Only those of this user'
+complete -c dbctl -n '__dbctl_at \'sessions list\'' -l kind -x -d 'Which, where the app has several kinds of them'
 complete -c dbctl -n '__dbctl_at \'sessions list\'' -l limit -x -d 'At most so many rows'
 complete -c dbctl -n '__dbctl_at \'sessions list\'' -l offset -x -d 'Rows to skip first'
 complete -c dbctl -n '__dbctl_at \'sessions list\'' -l sort -x -d 'Column to sort by; -COLUMN or COLUMN:desc for descending'
 complete -c dbctl -n '__dbctl_at \'sessions revoke\'' -l id -x -d 'A user by id; repeatable'
 complete -c dbctl -n '__dbctl_at \'sessions revoke\'' -l inactive -x -d 'Everybody who has not signed in for so long'
 complete -c dbctl -n '__dbctl_at \'sessions revoke\'' -l dry-run -s n -d 'Show the plan and change nothing'
-complete -c dbctl -n '__dbctl_at \'sessions cleanup\'' -l rule -x -a 'abandoned-plays activity-logs expired-tokens job-logs login-attempts revoked-tokens' -d 'Only this rule of the profile; repeatable'
+complete -c dbctl -n '__dbctl_at \'sessions cleanup\'' -l rule -x -a 'abandoned-plays activity-logs expired-subscriptions expired-tokens expired-trials job-logs login-attempts revoked-tokens sent-messages stale-whatsapp-sessions stuck-campaigns' -d 'Only this rule of the profile; repeatable'
 complete -c dbctl -n '__dbctl_at \'sessions cleanup\'' -l older-than -x -d 'In place of the rule\'s own age; with --rule'
 complete -c dbctl -n '__dbctl_at \'sessions cleanup\'' -l check -d 'Change nothing; exit 3 where something is due'
 complete -c dbctl -n '__dbctl_at \'sessions cleanup\'' -l fast -d 'One transaction a rule, for when the app is stopped: others would wait'
@@ -353,7 +355,7 @@ complete -c dbctl -n '__dbctl_at \'search\'' -l explain -d 'Show the SQL and how
 complete -c dbctl -n '__dbctl_at \'search\'' -l limit -x -d 'At most so many rows'
 complete -c dbctl -n '__dbctl_at \'search\'' -l offset -x -d 'Rows to skip first'
 complete -c dbctl -n '__dbctl_at \'search\'' -l sort -x -d 'Column to sort by; -COLUMN or COLUMN:desc for descending'
-complete -c dbctl -n '__dbctl_at \'search\' 0' -f -a 'games'
+complete -c dbctl -n '__dbctl_at \'search\' 0' -f -a 'campaigns games messages recipients'
 complete -c dbctl -n '__dbctl_at \'completions show\' 0' -f -a 'bash zsh fish'
 complete -c dbctl -n '__dbctl_at \'completions install\' 0' -f -a 'bash zsh fish'
 complete -c dbctl -l config -r -F -d 'Configuration to read (else ./dbctl.toml, then the user\'s, then the system\'s)'

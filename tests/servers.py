@@ -14,16 +14,20 @@ from contextlib import closing, contextmanager
 from functools import cache
 from itertools import count
 from pathlib import Path
+from typing import NoReturn
 
 import psycopg
+import pymysql
 import pytest
 from msgspec import structs
 
+from dbctl.engines.mysql.options import connecting
 from dbctl.engines.sql import ident
 from dbctl.url import Url, parse
 
 LOCAL = "postgresql://postgres@127.0.0.1:5432/postgres"
 BINARIES = "/usr/lib/postgresql/*/bin"
+LOCAL_MYSQL = "mysql://root@127.0.0.1:3306/mysql"
 _number = count()
 
 
@@ -52,6 +56,13 @@ def listening_postgresql() -> Url:
     return parse(_start("", None, listening=True))
 
 
+def missing(reason: str) -> NoReturn:
+    """End a test for which there is no server: in CI nothing is left out."""
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
 def _reason(url: str, password: str = "") -> str:
     """Return why the server at ``url`` is of no use, or nothing."""
     try:
@@ -69,9 +80,7 @@ def _binaries(why: str) -> Path:
     reason = (
         f"no PostgreSQL ({why or 'a private one'}; no {BINARIES}/initdb); DBCTL_TEST_POSTGRESQL may name one"
     )
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
+    return missing(reason)
 
 
 def _start(password: str, certificate: Path | None, *, listening: bool, why: str = "") -> str:
@@ -149,7 +158,7 @@ def text(url: Url, *, schema: bool = True) -> str:
         one for one in url.options.split("&") if one and (schema or not one.startswith("schema="))
     )
     port = f":{url.port}" if url.port else ""
-    return f"postgresql://{url.user}{password}@{url.host}{port}/{url.path}" + (
+    return f"{url.engine}://{url.user}{password}@{url.host}{port}/{url.path}" + (
         f"?{options}" if options else ""
     )
 
@@ -186,3 +195,94 @@ def postgresql_database(*, encoding: str) -> Iterator[Url]:
             yield structs.replace(server, path=name)
         finally:
             own.execute(f"drop database {name} with (force)")
+
+
+@cache
+def mysql() -> Url:
+    """Return the server that tests use, as one that may create databases and users; else skip, or fail in CI."""
+    if given := os.environ.get("DBCTL_TEST_MYSQL"):
+        return parse(given)  # what was asked for is used, or fails
+    reason = _mysql_reason(parse(LOCAL_MYSQL))
+    if not reason:
+        return parse(LOCAL_MYSQL)
+    return private_mysql(why=reason)
+
+
+@cache
+def private_mysql(*settings: str, why: str = "") -> Url:
+    """Return a MariaDB server that ends with this process; ``root`` may do everything without a password."""
+    install, server = shutil.which("mariadb-install-db"), shutil.which("mariadbd", path="/usr/sbin:/usr/bin")
+    if not (install and server):
+        missing(
+            f"no MariaDB ({why or 'a private one'}; no mariadb-install-db); DBCTL_TEST_MYSQL may name one"
+        )
+    place = Path(tempfile.mkdtemp(prefix="dbctl-my-", dir="/tmp"))
+    as_user = []
+    if os.geteuid() == 0:  # it refuses to run as root
+        shutil.chown(place, "mysql", "mysql")
+        as_user = ["--user=mysql"]
+    data, listening = place / "data", place / "socket"
+    basics = ["--no-defaults", f"--datadir={data}", *as_user]
+    subprocess.run(
+        [install, *basics, "--auth-root-authentication-method=normal", "--skip-test-db"],
+        check=True,
+        capture_output=True,
+    )
+    running = subprocess.Popen(
+        [
+            server,
+            *basics,
+            f"--socket={listening}",
+            "--skip-networking",
+            "--innodb-flush-log-at-trx-commit=0",
+            *settings,
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+    def stop() -> None:
+        running.terminate()
+        running.wait(timeout=60)
+        shutil.rmtree(place, ignore_errors=True)
+
+    atexit.register(stop)
+    url = parse(f"mysql://root@/mysql?unix_socket={listening}")
+    deadline = time.monotonic() + 60
+    while reason := _mysql_reason(url):
+        assert running.poll() is None, "the private server ended"
+        assert time.monotonic() < deadline, reason
+        time.sleep(0.1)
+    return url
+
+
+def _mysql_reason(url: Url) -> str:
+    """Return why the server at ``url`` is of no use, or nothing."""
+    try:
+        mysql_connection(url).close()
+    except pymysql.Error as error:
+        return str(error)
+    return ""
+
+
+def mysql_connection(url: Url) -> pymysql.Connection:
+    """Return a connection that is no part of what is tested; ``"`` quotes names on it, as everywhere."""
+    return pymysql.connect(
+        **connecting(url),
+        charset="utf8mb4",
+        autocommit=True,
+        sql_mode="ANSI_QUOTES,PIPES_AS_CONCAT,NO_BACKSLASH_ESCAPES,STRICT_ALL_TABLES",
+    )
+
+
+@contextmanager
+def mysql_database(*, server: Url | None = None, more: str = "character set utf8mb4") -> Iterator[Url]:
+    """Give an empty database of its own to one test, and take it away again with all that is in it."""
+    server = server or mysql()
+    name = f"t_{os.getpid()}_{next(_number)}_{time.time_ns():x}"
+    with closing(mysql_connection(server)) as own, own.cursor() as cursor:
+        cursor.execute(f"create database {ident(name)} {more}")
+        try:
+            yield structs.replace(server, path=name)
+        finally:
+            cursor.execute(f"drop database {ident(name)}")
