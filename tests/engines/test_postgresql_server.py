@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from msgspec import structs
 
-from dbctl.engines.postgresql.redact import shown
+from dbctl.engines.redact import shown
 from dbctl.errors import (
     BusyError,
     NotSupportedError,
