@@ -149,17 +149,17 @@ def _grant(error: pymysql.Error, place: Place, sql: str) -> str:
         if words and right.lower() in WANTED.get(words[0].lower(), "").lower():
             right = WANTED[words[0].lower()]
         name = (found["of"] or found["name"]).strip("'`").rpartition("`.`")[2].rpartition(".")[2].strip("'`")
-        what = f"{right} ON {_name(place.database)}.{_name(name)}"
+        what = f"{right} ON {quoted(place.database)}.{quoted(name)}"
     elif found := _NEEDED.search(reason):
         what = f"{found['right'].partition(' OR ')[0].partition(',')[0]} ON *.*"
     elif place.database:
-        what = f"SELECT, INSERT, UPDATE, DELETE ON {_name(place.database)}.*"
+        what = f"SELECT, INSERT, UPDATE, DELETE ON {quoted(place.database)}.*"
     else:
         return "Nothing was changed. An administrator of the server may grant it."
     return f"Nothing was changed. As an administrator: GRANT {what} TO {place.account};"
 
 
-def _name(name: str) -> str:
+def quoted(name: str) -> str:
     """Quote a name in the way that every ``sql_mode`` takes."""
     return "`" + name.replace("`", "``") + "`"
 
