@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
@@ -29,6 +30,7 @@ NATIVE: Mapping[Kind, str] = {"uuid": "uuid", "enum": "enum", "time": "time", "d
 #: The character sets that hold every text.
 WIDE = frozenset({"utf8mb4", "utf16", "utf32"})
 
+_LABELS = re.compile(r"'(?:[^']|'')*'|[^']+")
 TRUE, FALSE = frozenset({"t", "true", "y", "yes", "on"}), frozenset({"f", "false", "n", "no", "off"})
 
 
@@ -46,6 +48,16 @@ class MySQLTable(Table, frozen=True, kw_only=True):
 
     keeper: str = ""  #: InnoDB, MyISAM…; empty for a view
     transactional: bool = True
+
+
+def declared(told: str) -> str:
+    """Return a type as the catalogue tells it in upper case, but for the labels of an enum."""
+    return _LABELS.sub(lambda found: found[0] if found[0].startswith("'") else found[0].upper(), told)
+
+
+def labels(told: str) -> list[str]:
+    """Return the labels of an enum."""
+    return [found[1:-1].replace("''", "'") for found in _LABELS.findall(told) if found.startswith("'")]
 
 
 def kind_of(column: Column) -> Kind:

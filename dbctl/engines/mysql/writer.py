@@ -39,6 +39,7 @@ class MySQLWriter(MySQLConnection):
     capabilities = frozenset(
         {Capability.CHECK, Capability.EXPLAIN, Capability.MEASURE, Capability.MIGRATE, Capability.SCHEMA}
     )
+    takes_schema_back = False  # whatever changes it commits
     reading = False
     _depth = 0
 

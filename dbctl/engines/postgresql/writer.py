@@ -40,6 +40,7 @@ class PostgreSQLWriter(PostgreSQLConnection):
     capabilities = frozenset(
         {Capability.CHECK, Capability.EXPLAIN, Capability.MEASURE, Capability.MIGRATE, Capability.SCHEMA}
     )
+    takes_schema_back = True
     reading = False
     _depth = 0
     _outermost = 0  #: the depth at which nothing of ours is open

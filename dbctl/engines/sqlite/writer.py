@@ -34,6 +34,7 @@ class SQLiteWriter(SQLiteConnection):
     capabilities = frozenset(
         {Capability.CHECK, Capability.EXPLAIN, Capability.MEASURE, Capability.MIGRATE, Capability.SCHEMA}
     )
+    takes_schema_back = True
     reading = False
 
     def __init__(
