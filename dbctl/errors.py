@@ -632,6 +632,13 @@ class MigrationFailedError(DbctlError):
     remedy = "{name} was rolled back whole. Applied by this run: {applied}; not run: {pending}."
 
 
+class MigrationHalfDoneError(MigrationFailedError):
+    """Besides those of ``MigrationFailedError``: how many statements were ``done`` of ``all``."""
+
+    code, exit_status = "migration-half-done", Exit.FAILED
+    remedy = "What ran before that stays ({done} of its {all} statements), for this server takes no change of a schema back. Undo it, or restore a backup, before {name} is run again. Applied by this run: {applied}; not run: {pending}."
+
+
 class ReplayFailedError(DbctlError):
     code, exit_status = "replay-failed", Exit.FAILED
     sentence = "{target}: {name} cannot be run anew in an empty database{place}: {reason}"

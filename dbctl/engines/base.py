@@ -456,6 +456,10 @@ class Script(Value, frozen=True, kw_only=True):
 class Migrates(Protocol):
     """Capability.MIGRATE."""
 
+    #: Whether what a ``schema_transaction`` did is gone where it fails. Where not, each of its statements is a change of
+    #: its own that stays once it has run; only what follows the last of them is one with the end of the transaction.
+    takes_schema_back: bool
+
     def split(self, text: str) -> Script:
         """Take a script apart into its statements.
 
@@ -469,7 +473,7 @@ class Migrates(Protocol):
         """A transaction for statements that change the schema; foreign keys rest meanwhile and are checked at its end.
 
         Raises:
-            ConstraintError: rows would point to nothing that did not before; everything was rolled back.
+            ConstraintError: rows would point to nothing that did not before; what can be rolled back was.
         """
         ...
 

@@ -149,7 +149,7 @@ def running(
     """
     known = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
     with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: S603 - a known program, and no shell
             argv,
             env={**known, "LC_ALL": "C", **environment},
             stdin=subprocess.PIPE if reads else subprocess.DEVNULL,

@@ -37,6 +37,7 @@ class MySQLWriter(MySQLConnection):
     """
 
     capabilities = TOLD | {Capability.MIGRATE}
+    takes_schema_back = False  # whatever changes it commits
     reading = False
     _depth = 0
 

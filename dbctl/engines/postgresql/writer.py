@@ -50,6 +50,7 @@ class PostgreSQLWriter(PostgreSQLConnection):
     """
 
     capabilities = TOLD | {Capability.MIGRATE}
+    takes_schema_back = True
     reading = False
     _depth = 0
     _outermost = 0  #: the depth at which nothing of ours is open

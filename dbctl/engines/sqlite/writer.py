@@ -34,6 +34,7 @@ class SQLiteWriter(SQLiteConnection):
     """A SQLite file opened for reading and writing; its ``journal_mode`` stays as it was found."""
 
     capabilities = TOLD | {Capability.MIGRATE}
+    takes_schema_back = True
     reading = False
 
     def __init__(
