@@ -13,6 +13,7 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         *:--columns) wanted='' ;;
         *:--confirm) wanted='' ;;
         *:--timeout) wanted='' ;;
+        'init:--env-file') wanted='@file' ;;
         'demo:--games') wanted='' ;;
         'demo:--users') wanted='' ;;
         'demo:--plays') wanted='' ;;
@@ -278,7 +279,7 @@ _dbctl() {
     [[ -n $option && $current == "=" ]] && current=
     case "$path" in
         '') children='init demo apps status doctor users roles settings migrate backup restore integrity stats sessions schedule search completions'; flags='--version' ;;
-        'init') children=''; flags='--protected --dry-run -n' ;;
+        'init') children=''; flags='--env-file --protected --dry-run -n' ;;
         'demo') children=''; flags='--games --users --plays --seed --dry-run -n' ;;
         'apps') children='list show check'; flags='' ;;
         'apps list') children=''; flags='' ;;

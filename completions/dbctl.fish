@@ -7,7 +7,7 @@ function __dbctl_at -d 'Whether the words so far name the command $argv[1], with
     for word in (commandline -opc)[2..-1]
         if test $skip = 1
             set skip 0
-        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --timeout --games --users --plays --seed --role --inactive --filter --limit --offset --sort --id --email --name --set --password-file --transfer-to --existing --description --priority --permission --category --user --mode --migrations --to --repository --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --table --action --resource --since --state --kind --rule --older-than --query --with
+        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --timeout --env-file --games --users --plays --seed --role --inactive --filter --limit --offset --sort --id --email --name --set --password-file --transfer-to --existing --description --priority --permission --category --user --mode --migrations --to --repository --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --table --action --resource --since --state --kind --rule --older-than --query --with
             set skip 1
         else if string match -q -- '-*' $word
             continue
@@ -112,6 +112,7 @@ complete -c dbctl -n '__dbctl_at \'search index\'' -f -a 'drop' -d 'Drop the ind
 complete -c dbctl -n '__dbctl_at \'completions\'' -f -a 'show' -d 'Print the completion file of a shell'
 complete -c dbctl -n '__dbctl_at \'completions\'' -f -a 'install' -d 'Write the completion file where the shell looks for it'
 complete -c dbctl -n '__dbctl_at \'\'' -l version -d 'Show the version'
+complete -c dbctl -n '__dbctl_at \'init\'' -l env-file -r -F -d 'The app\'s own settings; else the .env in DIR, where it has one'
 complete -c dbctl -n '__dbctl_at \'init\'' -l protected -d 'Destructive commands will want the app\'s name typed'
 complete -c dbctl -n '__dbctl_at \'init\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'init\' 0' -F

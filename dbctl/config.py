@@ -28,6 +28,8 @@ from dbctl.url import Url
 FILE_NAME = "dbctl.toml"
 #: The name of the app that --profile and --url describe without a configuration.
 UNNAMED_APP = "app"
+#: The profile of a database that --url alone describes: all that needs to know no app.
+PLAIN = "plain"
 
 #: Takes where in the file something is wrong, and why.
 Complain = Callable[[Sequence[toml.Key], str], None]
@@ -36,6 +38,8 @@ Complain = Callable[[Sequence[toml.Key], str], None]
 Count = Annotated[int, msgspec.Meta(ge=0, le=100_000)]
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+#: User and password at the beginning of an address.
+_LOGIN = re.compile(r"[A-Za-z][\w+]*://[^@/]*(?=@)")
 
 
 class Keep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -63,6 +67,9 @@ class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     profile: str
     protected: bool = False
+    env_file: str = (
+        ""  #: the app's own file of settings, whose variables count before those of the environment
+    )
     databases: dict[str, str] = {}
     migrations: dict[str, str] = {}
     backup: BackupConfig | None = None
@@ -110,12 +117,12 @@ def find(selection: Selection) -> App:
         ConfigInvalidError: a mistake in the file, with its line and key.
     """
     if selection.profile and selection.urls:
-        return _unconfigured(selection)
+        return _unconfigured(selection, selection.profile)
     try:
         configuration = load(selection)
     except ConfigMissingError:
         if selection.urls:
-            raise UsageError(detail="--url needs --profile NAME where nothing is configured") from None
+            return _unconfigured(selection, PLAIN)
         raise
     apps, names = configuration.apps, ", ".join(configuration.apps)
     if selection.app and selection.app not in apps:
@@ -196,26 +203,29 @@ def _places() -> list[Path]:
 
 def _resolved(name: str, app: AppConfig, folder: Path, complain: Complain) -> App:
     databases, migrations = {}, {}
+    own = _own(app, folder, ("apps", name, "env_file"), complain)
     for database, address in app.databases.items():
         at = ("apps", name, "databases", database)
         try:
-            databases[database] = _absolute(urls.parse(_filled(address, at, complain)), folder)
+            databases[database] = _absolute(urls.parse(_filled(address, at, complain, own)), folder)
         except UrlInvalidError as error:
             complain(at, str(error))
     for database, path in app.migrations.items():
-        migrations[database] = folder / _filled(path, ("apps", name, "migrations", database), complain)
+        migrations[database] = folder / _filled(path, ("apps", name, "migrations", database), complain, own)
     return App(
         name=name,
         profile=str(folder / app.profile) if app.profile.endswith(".toml") else app.profile,
         protected=app.protected,
         databases=databases,
         migrations=migrations,
-        backup=_backup(app.backup, ("apps", name, "backup"), complain),
+        backup=_backup(app.backup, ("apps", name, "backup"), complain, own),
         folder=folder,
     )
 
 
-def _backup(told: BackupConfig | None, at: Sequence[toml.Key], complain: Complain) -> BackupConfig | None:
+def _backup(
+    told: BackupConfig | None, at: Sequence[toml.Key], complain: Complain, own: Mapping[str, str]
+) -> BackupConfig | None:
     if told is None:
         return None
     for key, text in (((*at, "max_age"), told.max_age), ((*at, "keep", "within"), told.keep.within)):
@@ -226,28 +236,77 @@ def _backup(told: BackupConfig | None, at: Sequence[toml.Key], complain: Complai
             complain(key, f"{text!r} is no length of time; write 26h, 30d or 1y")
     if not told.repository:
         complain((*at, "repository"), "it is empty")
-    repository = _filled(told.repository, (*at, "repository"), complain)
+    repository = _filled(told.repository, (*at, "repository"), complain, own)
     return msgspec.structs.replace(told, repository=repository)
 
 
-def _filled(text: str, at: Sequence[toml.Key], complain: Complain) -> str:
-    """Put the values of ``${NAME}`` in; one that is not set is a mistake, and its name stands for it."""
+def _filled(text: str, at: Sequence[toml.Key], complain: Complain, own: Mapping[str, str]) -> str:
+    """Put the values of ``${NAME}`` in; one that is not set is a mistake, and its name stands for it.
+
+    Where it is part of a login (``://USER:${NAME}@``) it is what it is: nothing of it is read as part of the address.
+    """
+    login = _LOGIN.match(text)
 
     def value(found: re.Match[str]) -> str:
-        if found[1] not in os.environ:
-            complain(at, f"the environment has no variable {found[1]}")
-        return os.environ.get(found[1], found[1])
+        try:
+            told = own[found[1]] if found[1] in own else _variable(found[1])
+        except (KeyError, OSError, UnicodeDecodeError) as error:
+            complain(at, _why(found[1], error))
+            return found[1]
+        if login is None or found.start() > login.end():
+            return told
+        from urllib.parse import quote  # noqa: PLC0415 - seldom needed
+
+        return quote(told, safe="", errors="surrogateescape")
 
     return _VARIABLE.sub(value, text)
 
 
-def variables(file: Path) -> Sequence[str]:
-    """Return the variables of the environment that a configuration names."""
+def _own(app: AppConfig, folder: Path, at: Sequence[toml.Key], complain: Complain) -> Mapping[str, str]:
+    """Return the variables of the app's own file of settings.
+
+    They count before those of the environment, where another app's ``DATABASE_URL`` may stand.
+    """
+    if not app.env_file:
+        return {}
+    from dbctl import dotenv  # noqa: PLC0415 - seldom needed
+
     try:
-        _, text = toml.load(file)
+        return dotenv.read((folder / app.env_file).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not valid UTF-8"
+        complain(at, f"{app.env_file} cannot be read: {reason}")
+        return {}
+
+
+def _variable(name: str) -> str:
+    """Return what a variable of the environment says, or the file that ``NAME_FILE`` names, as containers keep secrets."""
+    if name in os.environ:
+        return os.environ[name]
+    file = os.environ.get(f"{name}_FILE", "")
+    if not file:
+        raise KeyError(name)
+    return Path(file).read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
+
+
+def _why(name: str, error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"the environment has no variable {name}, and no {name}_FILE"
+    reason = error.strerror if isinstance(error, OSError) else "it is not valid UTF-8"
+    return f"the file that {name}_FILE names cannot be read: {reason}"
+
+
+def variables(file: Path) -> Sequence[str]:
+    """Return the variables of the environment that a configuration names, but for those of the apps' own files."""
+    try:
+        told, text = toml.load(file)
     except OSError as error:
         raise FileFailedError(path=file, reason=error.strerror) from error
-    return list(dict.fromkeys(_VARIABLE.findall(text)))
+    folder, unread = file.resolve().parent, list[str]()
+    own: set[str] = set()
+    for app in toml.structure(told, _File, text).apps.values():
+        own |= _own(app, folder, (), lambda _, why: unread.append(why)).keys()
+    return [name for name in dict.fromkeys(_VARIABLE.findall(text)) if name not in own]
 
 
 def _absolute(url: Url, folder: Path) -> Url:
@@ -274,11 +333,11 @@ def given(texts: Sequence[str], folder: Path) -> dict[str, Url]:
     return found
 
 
-def _unconfigured(selection: Selection) -> App:
+def _unconfigured(selection: Selection, profile: str) -> App:
     here = Path.cwd()
     return App(
         name=selection.app or UNNAMED_APP,
-        profile=selection.profile,
+        profile=profile,
         protected=False,
         databases=given(selection.urls, here),
         migrations={},

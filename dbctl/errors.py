@@ -81,7 +81,7 @@ class ImportInvalidError(DbctlError):
 class ConfigMissingError(DbctlError):
     code, exit_status = "config-missing", Exit.USAGE
     sentence = "no configuration was found ({looked})"
-    remedy = "dbctl init PROFILE DIR writes one; or give --profile NAME and --url DATABASE=PATH."
+    remedy = "dbctl init PROFILE DIR writes one; or give --profile NAME and --url DATABASE=PATH, or --url alone for what needs to know no app."
 
 
 class ConfigInvalidError(DbctlError):
@@ -187,6 +187,14 @@ class DatabaseMissingError(DbctlError):
 class UnreachableError(DbctlError):
     code, exit_status = "unreachable", Exit.UNREACHABLE
     sentence, remedy = "{target} cannot be opened: {reason}", "{instead}"
+
+
+class PoolerError(DbctlError):
+    code, exit_status = "pooler", Exit.USAGE
+    sentence = (
+        "{target} is reached through a connection pooler, which may give every statement another session"
+    )
+    remedy = "Give the address of the server itself; or, where the pooler keeps one session for each client, pool_mode=session behind the ? of the URL."
 
 
 class CutOffWriteError(DbctlError):

@@ -5,6 +5,7 @@
 A page is Markdown. Its blocks of language ``console`` hold commands after ``$ ``, each followed by what it prints. The
 blocks of one page run in order, in a folder of their own that is empty at first; a status other than 0 is shown as
 ``[exit N]``. What another run would tell otherwise, its moments and its folder, stands in a page as in ``OF_THE_RUN``. A block whose language is followed by a name, such as ``toml shop.toml``, is a file of that name.
+A page that speaks of ``postgres@localhost`` gets a PostgreSQL server of its own, as which that is known to its commands.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 COLUMNS, LINES = 100, 50
+#: What a page calls the server of its own; nothing is said of a port, so PGPORT counts.
+SERVER = "postgres@localhost"
 #: What stands in the output of one run only, and what a page shows for it.
 OF_THE_RUN = {
     re.compile(r"(?<!\d)\d{8}_\d{6}(?!\d)"): "YYYYMMDD_HHMMSS",
@@ -35,7 +38,7 @@ BLOCK = re.compile(r"^```(?:console|\w+ (?P<file>\S+))\n(?P<text>.*?)^```$", re.
 class Terminal:
     """A folder in which commands are run one after the other, each on a terminal of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, page: str) -> None:
         self._folder = self._here = folder.resolve()
         self._environment = {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -45,6 +48,11 @@ class Terminal:
             "TERM": "xterm-256color",
             "TZ": "UTC",
         }
+        if SERVER in page:
+            sys.path.insert(0, str(Path(__file__).parents[1]))
+            from tests import servers  # noqa: PLC0415 - only such a page needs it
+
+            self._environment["PGPORT"] = str(servers.listening_postgresql().port)
 
     def put(self, name: str, text: str) -> None:
         """Write a file, where the commands run."""
@@ -114,9 +122,9 @@ def rendered(text: str, terminal: Terminal) -> str:
 def show(page: Path) -> None:
     """Print every command of a page before its output, with the prose between them."""
     with tempfile.TemporaryDirectory() as folder:
-        terminal = Terminal(Path(folder))
-        end = 0
         text = page.read_text(encoding="utf-8")
+        terminal = Terminal(Path(folder), text)
+        end = 0
         for found in BLOCK.finditer(text):
             if found["file"]:
                 terminal.put(found["file"], found["text"])
@@ -140,7 +148,7 @@ def main(words: list[str]) -> int:
             continue
         with tempfile.TemporaryDirectory() as folder:
             text = page.read_text(encoding="utf-8")
-            made = rendered(text, Terminal(Path(folder)))
+            made = rendered(text, Terminal(Path(folder), text))
         if made != text and action == "write":
             page.write_text(made, encoding="utf-8")
         elif made != text:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -13,16 +14,20 @@ from contextlib import closing, contextmanager
 from functools import cache
 from itertools import count
 from pathlib import Path
+from typing import NoReturn
 
 import psycopg
+import pymysql
 import pytest
 from msgspec import structs
 
+from dbctl.engines.mysql.options import connecting
 from dbctl.engines.sql import ident
 from dbctl.url import Url, parse
 
 LOCAL = "postgresql://postgres@127.0.0.1:5432/postgres"
 BINARIES = "/usr/lib/postgresql/*/bin"
+LOCAL_MYSQL = "mysql://root@127.0.0.1:3306/mysql"
 _number = count()
 
 
@@ -38,14 +43,21 @@ def postgresql() -> Url:
 
 
 @cache
-def private_postgresql(*, password: str = "", why: str = "") -> str:
-    """Return the URL, without the password, of a server that ends with this process; ``postgres`` may do everything."""
-    for folder in sorted(Path("/").glob(BINARIES.lstrip("/")), reverse=True):
-        if (folder / "initdb").exists() and (folder / "postgres").exists():
-            return _start(folder, password)
-    reason = (
-        f"no PostgreSQL ({why or 'a private one'}; no {BINARIES}/initdb); DBCTL_TEST_POSTGRESQL may name one"
-    )
+def private_postgresql(*, password: str = "", certificate: Path | None = None, why: str = "") -> str:
+    """Return the URL, without the password, of a server that ends with this process; ``postgres`` may do everything.
+
+    With a ``certificate``, the file of one with its key, it listens on a port and takes nobody who does not encrypt.
+    """
+    return _start(password, certificate, listening=certificate is not None, why=why)
+
+
+def listening_postgresql() -> Url:
+    """Return a new server on a port of this machine that ends with this process; ``postgres`` may do everything."""
+    return parse(_start("", None, listening=True))
+
+
+def missing(reason: str) -> NoReturn:
+    """End a test for which there is no server: in CI nothing is left out."""
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
@@ -60,8 +72,20 @@ def _reason(url: str, password: str = "") -> str:
     return ""
 
 
-def _start(folder: Path, password: str) -> str:
-    """Start a private server that listens on a socket of its own alone, and ends with this process."""
+def _binaries(why: str) -> Path:
+    """Return the folder of the newest server that is installed; else skip, or fail in CI."""
+    for folder in sorted(Path("/").glob(BINARIES.lstrip("/")), reverse=True):
+        if (folder / "initdb").exists() and (folder / "postgres").exists():
+            return folder
+    reason = (
+        f"no PostgreSQL ({why or 'a private one'}; no {BINARIES}/initdb); DBCTL_TEST_POSTGRESQL may name one"
+    )
+    return missing(reason)
+
+
+def _start(password: str, certificate: Path | None, *, listening: bool, why: str = "") -> str:
+    """Start a private server that ends with this process."""
+    folder = _binaries(why)
     place = Path(tempfile.mkdtemp(prefix="dbctl-pg-", dir="/tmp"))
     as_user: Sequence[str] = []
     if os.geteuid() == 0:  # it refuses to run as root
@@ -77,7 +101,21 @@ def _start(folder: Path, password: str) -> str:
         check=True,
         capture_output=True,
     )
-    settings = ["-c", "fsync=off", "-c", "listen_addresses=", "-c", f"unix_socket_directories={place}"]
+    settings = ["-c", "fsync=off", "-c", f"unix_socket_directories={place}"]
+    where = f"/postgres?host={place}"
+    if listening:
+        port = _free_port()
+        settings += ["-c", "listen_addresses=127.0.0.1", "-p", str(port)]
+        where = f"127.0.0.1:{port}/postgres"
+    else:
+        settings += ["-c", "listen_addresses="]
+    if certificate:
+        own = shutil.copy(certificate, place / "certificate")
+        own.chmod(0o600)
+        if as_user:
+            shutil.chown(own, "postgres", "postgres")
+        (data / "pg_hba.conf").write_text("local all all trust\nhostssl all all 127.0.0.1/32 trust\n")
+        settings += ["-c", "ssl=on", "-c", f"ssl_cert_file={own}", "-c", f"ssl_key_file={own}"]
     running = subprocess.Popen(
         [*as_user, folder / "postgres", "-D", data, *settings],
         stdout=subprocess.DEVNULL,
@@ -90,13 +128,18 @@ def _start(folder: Path, password: str) -> str:
         shutil.rmtree(place, ignore_errors=True)
 
     atexit.register(stop)
-    url = f"postgresql://postgres@/postgres?host={place}"
+    url = f"postgresql://postgres@{where}"
     deadline = time.monotonic() + 30
     while reason := _reason(url, password):
         assert running.poll() is None, "the private server ended"
         assert time.monotonic() < deadline, reason
         time.sleep(0.1)
     return url
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
 
 
 def connection(url: Url) -> psycopg.Connection:
@@ -115,7 +158,7 @@ def text(url: Url, *, schema: bool = True) -> str:
         one for one in url.options.split("&") if one and (schema or not one.startswith("schema="))
     )
     port = f":{url.port}" if url.port else ""
-    return f"postgresql://{url.user}{password}@{url.host}{port}/{url.path}" + (
+    return f"{url.engine}://{url.user}{password}@{url.host}{port}/{url.path}" + (
         f"?{options}" if options else ""
     )
 
@@ -152,3 +195,94 @@ def postgresql_database(*, encoding: str) -> Iterator[Url]:
             yield structs.replace(server, path=name)
         finally:
             own.execute(f"drop database {name} with (force)")
+
+
+@cache
+def mysql() -> Url:
+    """Return the server that tests use, as one that may create databases and users; else skip, or fail in CI."""
+    if given := os.environ.get("DBCTL_TEST_MYSQL"):
+        return parse(given)  # what was asked for is used, or fails
+    reason = _mysql_reason(parse(LOCAL_MYSQL))
+    if not reason:
+        return parse(LOCAL_MYSQL)
+    return private_mysql(why=reason)
+
+
+@cache
+def private_mysql(*settings: str, why: str = "") -> Url:
+    """Return a MariaDB server that ends with this process; ``root`` may do everything without a password."""
+    install, server = shutil.which("mariadb-install-db"), shutil.which("mariadbd", path="/usr/sbin:/usr/bin")
+    if not (install and server):
+        missing(
+            f"no MariaDB ({why or 'a private one'}; no mariadb-install-db); DBCTL_TEST_MYSQL may name one"
+        )
+    place = Path(tempfile.mkdtemp(prefix="dbctl-my-", dir="/tmp"))
+    as_user = []
+    if os.geteuid() == 0:  # it refuses to run as root
+        shutil.chown(place, "mysql", "mysql")
+        as_user = ["--user=mysql"]
+    data, listening = place / "data", place / "socket"
+    basics = ["--no-defaults", f"--datadir={data}", *as_user]
+    subprocess.run(
+        [install, *basics, "--auth-root-authentication-method=normal", "--skip-test-db"],
+        check=True,
+        capture_output=True,
+    )
+    running = subprocess.Popen(
+        [
+            server,
+            *basics,
+            f"--socket={listening}",
+            "--skip-networking",
+            "--innodb-flush-log-at-trx-commit=0",
+            *settings,
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+    def stop() -> None:
+        running.terminate()
+        running.wait(timeout=60)
+        shutil.rmtree(place, ignore_errors=True)
+
+    atexit.register(stop)
+    url = parse(f"mysql://root@/mysql?unix_socket={listening}")
+    deadline = time.monotonic() + 60
+    while reason := _mysql_reason(url):
+        assert running.poll() is None, "the private server ended"
+        assert time.monotonic() < deadline, reason
+        time.sleep(0.1)
+    return url
+
+
+def _mysql_reason(url: Url) -> str:
+    """Return why the server at ``url`` is of no use, or nothing."""
+    try:
+        mysql_connection(url).close()
+    except pymysql.Error as error:
+        return str(error)
+    return ""
+
+
+def mysql_connection(url: Url) -> pymysql.Connection:
+    """Return a connection that is no part of what is tested; ``"`` quotes names on it, as everywhere."""
+    return pymysql.connect(
+        **connecting(url),
+        charset="utf8mb4",
+        autocommit=True,
+        sql_mode="ANSI_QUOTES,PIPES_AS_CONCAT,NO_BACKSLASH_ESCAPES,STRICT_ALL_TABLES",
+    )
+
+
+@contextmanager
+def mysql_database(*, server: Url | None = None, more: str = "character set utf8mb4") -> Iterator[Url]:
+    """Give an empty database of its own to one test, and take it away again with all that is in it."""
+    server = server or mysql()
+    name = f"t_{os.getpid()}_{next(_number)}_{time.time_ns():x}"
+    with closing(mysql_connection(server)) as own, own.cursor() as cursor:
+        cursor.execute(f"create database {ident(name)} {more}")
+        try:
+            yield structs.replace(server, path=name)
+        finally:
+            cursor.execute(f"drop database {ident(name)}")

@@ -123,6 +123,31 @@ def test_a_variable_of_the_environment_is_put_in_and_shows_no_more_than_the_rest
     assert str(url) == "postgresql://u:***@h/d"
 
 
+@pytest.mark.parametrize("password", ["a/b#c?d", "p@ss:w%2Frd", "${PW}", "ä 雪", "%zz"])
+def test_a_password_in_a_variable_is_what_it_is(monkeypatch, password):
+    monkeypatch.setenv("PW", password)
+    write('[apps.one]\nprofile = "p"\ndatabases.main = "postgresql://u:${PW}@h:5/d?sslmode=require"\n')
+    url = config.find(Selection()).databases["main"]
+    assert (url.password.reveal(), url.host, url.path, url.options) == (password, "h", "d", "sslmode=require")
+
+
+def test_a_variable_that_is_a_whole_address_is_one(monkeypatch):
+    monkeypatch.setenv("DATABASE_URL", "postgresql://u:a%2Fb@h/d")
+    write('[apps.one]\nprofile = "p"\ndatabases.main = "${DATABASE_URL}"\n')
+    url = config.find(Selection()).databases["main"]
+    assert (url.password.reveal(), url.host) == ("a/b", "h")
+
+
+def test_a_secret_may_stand_in_a_file_that_a_variable_names(monkeypatch, tmp_path):
+    (tmp_path / "secret").write_text("hunter2/marked\n")
+    monkeypatch.setenv("PW_FILE", str(tmp_path / "secret"))
+    write('[apps.one]\nprofile = "p"\ndatabases.main = "postgresql://u:${PW}@h/d"\n')
+    assert config.find(Selection()).databases["main"].password.reveal() == "hunter2/marked"
+    monkeypatch.setenv("PW_FILE", str(tmp_path / "nix"))
+    with pytest.raises(ConfigInvalidError, match="PW_FILE names cannot be read"):
+        config.find(Selection())
+
+
 def test_every_mistake_of_a_file_is_told_at_once():
     assert mistakes(
         '[apps.a]\nprofil = "x"\n[apps.a.databases]\nmain = 3\n[apps.b]\nprofile = "p"\nprotected = "yes"\n[app.c]\n'

@@ -13,7 +13,10 @@ from dbctl.errors import DatabaseMissingError, DriverMissingError, NotSupportedE
 from dbctl.url import Url
 
 #: The extra of dbctl that brings the driver of an engine, and what the driver is called.
-DRIVERS = {"postgresql": ("postgresql", "psycopg[binary]")}
+DRIVERS = {
+    "postgresql": ("postgresql", "psycopg[binary]"),
+    "mysql": ("mysql", "PyMySQL[rsa,ed25519]"),
+}
 
 
 def open_for_reading(url: Url, target: str, *, timeout: float, traceless: bool = False) -> Readable:
@@ -32,6 +35,10 @@ def open_for_reading(url: Url, target: str, *, timeout: float, traceless: bool =
         with _driver(url, target):
             from dbctl.engines.postgresql.reader import PostgreSQLReader  # noqa: PLC0415 - a driver loads when it is used
         return PostgreSQLReader(url, target, timeout=timeout)
+    if url.engine == "mysql":
+        with _driver(url, target):
+            from dbctl.engines.mysql.reader import MySQLReader  # noqa: PLC0415 - as above
+        return MySQLReader(url, target, timeout=timeout)
     from dbctl.engines.sqlite import SQLiteReader  # noqa: PLC0415 - a driver loads when it is used
 
     return SQLiteReader(_file(url, target), target, timeout=timeout, traceless=traceless)
@@ -56,6 +63,10 @@ def open_for_writing(
         with _driver(url, target):
             from dbctl.engines.postgresql.writer import PostgreSQLWriter  # noqa: PLC0415 - as above
         return PostgreSQLWriter(url, target, timeout=timeout)
+    if url.engine == "mysql":
+        with _driver(url, target):
+            from dbctl.engines.mysql.writer import MySQLWriter  # noqa: PLC0415 - as above
+        return MySQLWriter(url, target, timeout=timeout)
     from dbctl.engines.sqlite import SQLiteWriter  # noqa: PLC0415 - as above
 
     path = _file(url, target)
@@ -87,6 +98,10 @@ def open_scratch(url: Url, target: str) -> Writable:
         with _driver(url, target):
             from dbctl.engines.postgresql.scratch import PostgreSQLScratch  # noqa: PLC0415 - as above
         return PostgreSQLScratch(url, target)
+    if url.engine == "mysql":
+        with _driver(url, target):
+            from dbctl.engines.mysql.scratch import MySQLScratch  # noqa: PLC0415 - as above
+        return MySQLScratch(url, target)
     from dbctl.engines.sqlite.scratch import SQLiteScratch  # noqa: PLC0415 - as above
 
     _file(url, target)
@@ -103,6 +118,10 @@ def holders(url: Url, target: str) -> Sequence[Holder]:
         with _driver(url, target):
             from dbctl.engines.postgresql.reader import holders_of  # noqa: PLC0415 - as above
         return holders_of(url, target)
+    if url.engine == "mysql":
+        with _driver(url, target):
+            from dbctl.engines.mysql import reader  # noqa: PLC0415 - as above
+        return reader.holders_of(url, target)
     from dbctl.engines import locks  # noqa: PLC0415 - as above
 
     path = Path(os.path.realpath(_file(url, target)))
@@ -191,6 +210,10 @@ def split_script(url: Url, text: str) -> Script:
         from dbctl.engines.postgresql import script  # noqa: PLC0415 - as above
 
         return script.split(text)
+    if url.engine == "mysql":
+        from dbctl.engines.mysql import script as mysql_script  # noqa: PLC0415 - as above
+
+        return mysql_script.split(text)
     from dbctl.engines import sqlite_script  # noqa: PLC0415 - as above
 
     _file(url, str(url))
@@ -209,16 +232,16 @@ def _driver(url: Url, target: str) -> Iterator[None]:
 
 
 def _file(url: Url, target: str) -> Path:
-    if url.engine == "postgresql":
+    if url.engine in DRIVERS:
         raise NotSupportedError(
             what=f"backing up or restoring {target} ({url})",
             by="this version of dbctl",
-            instead="It copies SQLite databases only; pg_dump and pg_restore copy this one.",
+            instead="It copies SQLite databases only; the server's own programs copy this one.",
         )
     if url.engine != "sqlite":
         raise NotSupportedError(
             what=f"opening {target} ({url})",
             by="this version of dbctl",
-            instead="It opens SQLite and PostgreSQL databases only.",
+            instead="It opens SQLite, PostgreSQL, MySQL and MariaDB databases only.",
         )
     return Path(url.path)

@@ -103,6 +103,7 @@ class SqlReader(ABC):
     """The reading half of the contract over SQL; an engine adds how it runs a statement and its few dialects."""
 
     target: str
+    random = "random()"  #: SQL for a number that is another one each time
 
     @abstractmethod
     def tables(self) -> Mapping[str, Table]: ...
@@ -338,7 +339,7 @@ class SqlReader(ABC):
 
     def _order(self, statement: Statement, table: str, order: Order, alias: str) -> Iterator[str]:
         if order.random:
-            yield "random()"
+            yield self.random
             return
         owner, inner = (
             (order.through.table, statement.alias(order.through.table)) if order.through else (table, alias)

@@ -8,6 +8,7 @@ import msgspec
 
 from dbctl.profiles.cleanup_model import Cleanup
 from dbctl.profiles.codecs import BooleanCodec, HashCodec, KeyCodec, TimeCodec
+from dbctl.profiles.environment_model import Environment
 from dbctl.profiles.rebuild_model import Rebuild
 from dbctl.profiles.search_model import Search
 from dbctl.profiles.sessions_model import Sessions
@@ -79,6 +80,7 @@ class Database(Section, frozen=True, kw_only=True):
 
     engines: Sequence[Literal["sqlite", "postgresql", "mysql", "lancedb"]]
     find: Sequence[str] = ()  #: paths that ``init`` looks for below the app's directory
+    environment: Environment | None = None  #: how the app's own file of settings says where it is
     needs: Sequence[str] = ()  #: tables that tell it from another database
     lookalike: Sequence[
         Lookalike

@@ -16,7 +16,7 @@ from dbctl.errors import (
 )
 from dbctl.model import Id, Row, Value, Window, now
 from dbctl.profiles.codecs import read_boolean, read_time
-from dbctl.profiles.model import Name, Users
+from dbctl.profiles.model import Name, UserRole, Users
 from dbctl.services.apps import App
 from dbctl.services.live import Live
 from dbctl.services.rules import check_rule, cut, read_moment, read_word
@@ -141,14 +141,19 @@ class UserTable:
                 rows = self.db.select(told.table, [told.key, told.name])
                 self._role_names = {key: str(name) for key, name in rows}
             else:
-                # What the live column can hold counts: an enum may have had labels since the profile was written.
-                labels = (
-                    self.live.table.columns[str(self.role)].values
-                    or told.values
-                    or [str(one) for one in self.db.tally(self.live.name, told.column) if one]
-                )
+                labels = self._labels(told)
                 self._role_names = {label: label for label in labels}
         return self._role_names
+
+    def _labels(self, told: UserRole) -> Sequence[str]:
+        """Return the words that the column of the role may hold, in the profile's order.
+
+        What the live column can hold counts: an enum may have had labels since the profile was written.
+        """
+        live = self.live.table.columns[str(self.role)].values
+        known = [one for one in told.values if one in live or not live]
+        held = [] if known or live else self.db.tally(self.live.name, told.column)
+        return [*known, *(one for one in live if one not in known), *(str(one) for one in held if one)]
 
     def role_name(self, key: object) -> str | None:
         """Return the name of the role that a user's row holds."""

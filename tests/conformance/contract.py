@@ -66,13 +66,14 @@ HOSTILE_NAMES = [
 
 #: ``{key}`` is how an engine declares a key column that numbers itself.
 SCHEMA = [
-    "create table groups_ (a integer not null, b text not null, title text, primary key (a, b))",
+    "create table groups_ (a integer not null, b varchar(40) not null, title text, primary key (a, b))",
     """create table people (id {key}, name text not null, note text, size bigint, born text,
-       group_a integer, group_b text, boss integer references people (id) on delete set null,
+       group_a integer, group_b varchar(40), boss integer,
+       foreign key (boss) references people (id) on delete set null,
        foreign key (group_a, group_b) references groups_ (a, b) on delete cascade)""",
-    """create table tags (person integer not null references people (id) on delete cascade, tag text not null,
-       primary key (person, tag))""",
-    "create table empty_ (id {key}, needed text not null, spare text default 'x')",
+    """create table tags (person integer not null, tag varchar(40) not null, primary key (person, tag),
+       foreign key (person) references people (id) on delete cascade)""",
+    "create table empty_ (id {key}, needed text not null, spare text default ('x'))",
 ]
 
 ROWS: dict[str, tuple[Sequence[str], Sequence[Sequence[object]]]] = {
@@ -535,7 +536,8 @@ class EngineContract:
     def test_any_name_works_as_table_and_as_column(self, fresh, name):
         fresh.execute(f"create table {ident(name)} (id {fresh.key}, {ident(name)} text)")
         fresh.execute(
-            f"create table {ident(name + '2')} ({ident(name)} integer references {ident(name)} (id) on delete cascade)"
+            f"create table {ident(name + '2')} ({ident(name)} integer,"
+            f" foreign key ({ident(name)}) references {ident(name)} (id) on delete cascade)"
         )
         writer = fresh.writer()
         with writer.transaction():

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from contextlib import closing, contextmanager
 
 import pytest
+import trustme
 from msgspec import structs
 
 from dbctl.engines import registry
@@ -22,6 +25,7 @@ from dbctl.errors import (
     ChangedMeanwhileError,
     ConstraintError,
     DbctlError,
+    PoolerError,
     PrivilegeMissingError,
     QueryFailedError,
     ReadOnlyError,
@@ -381,6 +385,80 @@ def test_a_url_without_a_database_is_refused_and_what_orms_add_is_left_out(postg
     options = f"{postgresql.url.options}&connection_limit=5&pgbouncer=true&connect_timeout=7&sslmode=prefer"
     options += "&client_encoding=LATIN1&application_name=x&options=-c%20timezone=Asia/Tokyo"
     assert postgresql.reader(options=options).tables() == {}
+
+
+def test_a_server_that_wants_encryption_is_reached_and_known_by_its_certificate(tmp_path):
+    authority, stranger = trustme.CA(), trustme.CA()
+    for name, one in (("authority", authority), ("stranger", stranger)):
+        one.cert_pem.write_to_path(tmp_path / name)
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(tmp_path / "certificate")
+    url = parse(servers.private_postgresql(certificate=tmp_path / "certificate"))
+
+    def encrypted(options):
+        with closing(
+            PostgreSQLReader(structs.replace(url, options=options), "app/user", timeout=1)
+        ) as reader:
+            return reader.query("select ssl from pg_stat_ssl where pid = pg_backend_pid()")
+
+    known = f"sslmode=verify-full&sslrootcert={tmp_path}/authority"
+    for options in ("", "sslmode=require", "ssl=true", known):
+        assert encrypted(options) == [(True,)]
+    for options, reason in (
+        ("sslmode=disable", "no encryption"),
+        ("sslmode=verify-full", "root certificate"),
+        (f"sslmode=verify-full&sslrootcert={tmp_path}/stranger", "certificate verify failed"),
+    ):
+        with pytest.raises(UnreachableError, match=reason):
+            encrypted(options)
+
+
+@contextmanager
+def between(socket_of_server):
+    """Give the folder of a socket behind which a server is reached whose sessions are said to have another key.
+
+    That is what a pooler looks like: it hands out keys of its own, since the server's sessions are not its clients'.
+    """
+    with tempfile.TemporaryDirectory(prefix="dbctl-pool-", dir="/tmp") as folder:
+        listening = socket.create_server(f"{folder}/.s.PGSQL.5432", family=socket.AF_UNIX)
+        threading.Thread(target=_serve, args=(listening, socket_of_server), daemon=True).start()
+        try:
+            yield folder
+        finally:
+            listening.close()
+
+
+def _serve(listening, socket_of_server):
+    while True:
+        try:
+            client, _ = listening.accept()
+        except OSError:  # it was closed
+            return
+        server = socket.socket(socket.AF_UNIX)
+        server.connect(socket_of_server)
+        threading.Thread(target=_copy, args=(client, server, False), daemon=True).start()
+        threading.Thread(target=_copy, args=(server, client, True), daemon=True).start()
+
+
+def _copy(source, target, rekeyed):
+    while data := source.recv(1 << 16):
+        key = data.find(b"K\0\0\0\x0c") if rekeyed else -1
+        if key >= 0:  # the message with a session's process and secret
+            data = data[: key + 5] + b"\x7f\xff\xff\xff" + data[key + 9 :]
+        target.sendall(data)
+    target.close()
+
+
+def test_a_pooler_is_refused_unless_it_is_said_to_keep_sessions():
+    own = servers.private_postgresql()
+    place = parse(own).options.partition("host=")[2]
+    with between(f"{place}/.s.PGSQL.5432") as folder:
+        pooled = parse(own.replace(place, folder))
+        with pytest.raises(PoolerError, match="pooler") as caught:
+            PostgreSQLWriter(pooled, "app/user", timeout=1)
+        assert "pool_mode=session" in caught.value.hint
+        kept = structs.replace(pooled, options=f"{pooled.options}&pool_mode=session")
+        with closing(PostgreSQLReader(kept, "app/user", timeout=1)) as reader:
+            assert reader.query("select 1") == [(1,)]
 
 
 def test_a_missing_driver_is_told_with_the_line_that_installs_it(tmp_path):

@@ -33,7 +33,7 @@ CONNECTORS = {
     "engines/sqlite/dump.py": "the copy that a backup makes",
     "engines/sqlite/load.py": "what a restore writes over, and the dump that it reads",
 }
-DRIVERS = ("sqlite", "psycopg")
+DRIVERS = ("sqlite", "psycopg", "pymysql")
 OPENING = {"open", "fdopen", "read_bytes", "read_text", "write_bytes", "write_text"}
 COPYING = {"copy", "copy2", "copyfile", "copyfileobj", "file_digest", "sendfile", "copy_file_range"}
 

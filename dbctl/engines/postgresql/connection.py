@@ -57,7 +57,7 @@ class PostgreSQLConnection(PostgreSQLChecks, PostgreSQLDescribes, PostgreSQLMeas
     def _open(self) -> None:
         self._tables = None
         try:
-            self._session = open_session(self._url, timeout=self._timeout, reading=self.reading)
+            self._session = open_session(self._url, self.target, timeout=self._timeout, reading=self.reading)
         except psycopg.Error as error:
             raise unreachable(error, self.target) from None  # a traceback would show what it was called with
 
@@ -143,7 +143,10 @@ class PostgreSQLConnection(PostgreSQLChecks, PostgreSQLDescribes, PostgreSQLMeas
         A second connection asks: on this one the transaction has failed.
         """
         blocked, relation = _BLOCKED_BY.findall(told), _RELATION.search(told)
-        with suppress(psycopg.Error), open_session(self._url, timeout=1, reading=True) as asking:
+        with (
+            suppress(psycopg.Error),
+            open_session(self._url, self.target, timeout=1, reading=True) as asking,
+        ):
             mine = [own, asking.pgconn.backend_pid]
             others = [int(pid) for pid in blocked if int(pid) not in mine]
             if others:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import cast
 
 from dbctl.engines.postgresql.catalogue import HERE, SHOWN, THERE
@@ -14,6 +13,8 @@ from dbctl.engines.schema import (
     SchemaIndex,
     SchemaReference,
     SchemaTable,
+    by_table,
+    plain,
 )
 from dbctl.engines.sql import Row
 
@@ -68,16 +69,16 @@ class Told:
         triggers: list[Row],
     ) -> None:
         self._tables, self._views, self._triggers = tables, views, triggers
-        self._columns, self._rules, self._indexes = _by_table(columns), _by_table(rules), _by_table(indexes)
+        self._columns, self._rules, self._indexes = by_table(columns), by_table(rules), by_table(indexes)
 
     def schema(self) -> Schema:
         return Schema(tables=[self._table(row) for row in self._tables], codes=list(self._codes()))
 
     def _codes(self) -> Iterator[SchemaCode]:
         for name, text in self._views:
-            yield SchemaCode(kind="view", name=str(name), text=_plain(str(text)))
+            yield SchemaCode(kind="view", name=str(name), text=plain(str(text)))
         for name, table, text, body in self._triggers:
-            yield SchemaCode(kind="trigger", name=str(name), table=str(table), text=_plain(f"{text} {body}"))
+            yield SchemaCode(kind="trigger", name=str(name), table=str(table), text=plain(f"{text} {body}"))
 
     def _table(self, row: Row) -> SchemaTable:
         name = str(row[0])
@@ -154,14 +155,3 @@ def _reference(row: Row) -> SchemaReference:
         on_delete=ACTIONS[str(on_delete)],
         deferred=bool(deferred),
     )
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.split()).removesuffix(";")
-
-
-def _by_table(rows: Sequence[Row]) -> defaultdict[str, list[Row]]:
-    found = defaultdict[str, list[Row]](list)
-    for row in rows:
-        found[str(row[0])].append(row)
-    return found

@@ -14,11 +14,13 @@ from psycopg import pq
 from dbctl import interrupt
 from dbctl.engines.postgresql.values import UNDECLARED, make_plain
 from dbctl.engines.sql import Row, ident, is_storable
-from dbctl.errors import UrlInvalidError
+from dbctl.errors import PoolerError, UrlInvalidError
 from dbctl.url import Url
 
 T = TypeVar("T")
 
+#: What follows the ``?`` where a pooler keeps one session for each client; PgBouncer's own words.
+POOL_MODE, SESSION = "pool_mode", "session"
 #: Seconds that a server gets to answer at all; those who set --timeout higher wait that long.
 CONNECT_SECONDS = 5
 #: Seconds that a server gets to stop a statement, and seconds between two looks for a signal.
@@ -68,14 +70,16 @@ class Session(psycopg.Connection[Row]):
             self.pgconn.finish()
 
 
-def open_session(url: Url, *, timeout: float, reading: bool) -> Session:
+def open_session(url: Url, target: str, *, timeout: float, reading: bool) -> Session:
     """Connect to the database at ``url``.
 
     Raises:
+        PoolerError: between here and the server stands a pooler that may change sessions.
         UrlInvalidError: it holds an option that libpq does not know, or names no database.
         psycopg.Error: the server refused, or there is none.
     """
     parameters, schema = _parameters(url)
+    pooled = parameters.pop(POOL_MODE, "")
     parameters.setdefault("connect_timeout", str(max(CONNECT_SECONDS, ceil(timeout))))
     parameters["client_encoding"] = "UTF8"
     session = Session.connect(
@@ -85,6 +89,8 @@ def open_session(url: Url, *, timeout: float, reading: bool) -> Session:
         prepare_threshold=None,  # a pooler between here and the server may change servers
     )
     try:
+        if pooled != SESSION:
+            _refuse_pooler(session, target)
         session.settings = {
             "application_name": "dbctl",
             "TimeZone": "UTC",
@@ -109,9 +115,20 @@ def open_session(url: Url, *, timeout: float, reading: bool) -> Session:
     return session
 
 
+def _refuse_pooler(session: Session, target: str) -> None:
+    """Refuse a session that may not be the same from one statement to the next.
+
+    What is set in it, above all that it may write nothing, would stay in one that the app gets later; and locks too.
+    Poolers give each client a key of their own, so another process answers than the one that is said to have begun.
+    """
+    ((pid,),) = session.execute(b"select pg_backend_pid()").fetchall()
+    if pid != session.pgconn.backend_pid:
+        raise PoolerError(target=target)
+
+
 def _parameters(url: Url) -> tuple[dict[str, str], str]:
     """Return what libpq is told, and the schema that the URL asks for as Prisma writes it."""
-    known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
+    known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()} | {POOL_MODE}
     parameters = dict(parse_qsl(url.options, keep_blank_values=True))
     schema = parameters.pop("schema", "")
     if parameters.pop("ssl", "").lower() in ("true", "1"):

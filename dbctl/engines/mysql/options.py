@@ -1,0 +1,115 @@
+"""What stands behind the ``?`` of a URL, in the words of MySQL's own clients and of the libraries of apps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import parse_qsl
+
+from dbctl.engines.sql import is_storable
+from dbctl.errors import UrlInvalidError
+from dbctl.url import Url
+
+#: Where a server on this machine listens, when neither a host nor a socket is named.
+SOCKETS = ("/run/mysqld/mysqld.sock", "/var/lib/mysql/mysql.sock", "/tmp/mysql.sock")  # noqa: S108 - where it is by default
+#: What ORMs write there that is none of a connection's business here.
+OF_OTHERS = frozenset(
+    {
+        "charset",
+        "collation",
+        "connection_limit",
+        "pool_timeout",
+        "socket_timeout",
+        "schema",
+        "serverversion",
+        "timezone",
+    }
+)
+MODES = ("disabled", "preferred", "required", "verify_ca", "verify_identity")
+#: Other words for the same.
+SAME = {
+    "socket": "unix_socket",
+    "sslmode": "ssl_mode",
+    "sslca": "ssl_ca",
+    "sslcert": "ssl_ca",
+    "ssl": "ssl_mode",
+    "sslaccept": "ssl_mode",
+    "connecttimeout": "connect_timeout",
+}
+SAID = {
+    "true": "required",
+    "1": "required",
+    "false": "disabled",
+    "0": "disabled",
+    "accept_invalid_certs": "required",
+    "strict": "verify_identity",
+    "verify_full": "verify_identity",
+    "require": "required",
+    "prefer": "preferred",
+    "disable": "disabled",
+}
+KNOWN = frozenset({"unix_socket", "ssl_mode", "ssl_ca", "ssl_cert", "ssl_key", "connect_timeout"})
+
+
+def connecting(url: Url) -> dict[str, object]:
+    """Return what the driver is told to reach the database at ``url``.
+
+    Raises:
+        UrlInvalidError: it holds an option that is not known, or names no database.
+    """
+    told = _told(url)
+    if not url.path:
+        raise UrlInvalidError(reason="it names no database")
+    if not all(map(is_storable, [url.path, url.user, url.host, *told.values()])):
+        raise UrlInvalidError(reason="it is not valid UTF-8")
+    socket = told.get("unix_socket", "")
+    if not (socket or url.host):
+        socket = next((one for one in SOCKETS if Path(one).exists()), "")
+    found: dict[str, object] = {
+        "host": url.host.removeprefix("[").removesuffix("]") or "localhost",
+        "port": url.port or 0,
+        "user": url.user or None,
+        "password": url.password.reveal().encode() if url.password else b"",
+        "database": url.path,
+    }
+    if socket:
+        found["unix_socket"] = socket
+    if "connect_timeout" in told:
+        found["connect_timeout"] = _seconds(told["connect_timeout"])
+    return found | _tls(told, local=bool(socket))
+
+
+def _told(url: Url) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, text in parse_qsl(url.options, keep_blank_values=True):
+        key = name.lower().replace("-", "_")
+        key = SAME.get(key.replace("_", ""), key)
+        if key in KNOWN:
+            found[key] = text
+        elif key.replace("_", "") not in {one.replace("_", "") for one in OF_OTHERS}:
+            raise UrlInvalidError(reason=f"MySQL knows no option {name!r}")
+    return found
+
+
+def _seconds(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 100_000):  # noqa: PLR2004 - more than a day
+        raise UrlInvalidError(reason="connect_timeout is no number of seconds")
+    return int(text)
+
+
+def _tls(told: Mapping[str, str], *, local: bool) -> dict[str, object]:
+    files = {name: told[name] for name in ("ssl_ca", "ssl_cert", "ssl_key") if told.get(name)}
+    mode = told.get("ssl_mode", "").lower().replace("-", "_")
+    mode = SAID.get(mode, mode) or (
+        "verify_ca" if "ssl_ca" in files else "required" if files else "preferred"
+    )
+    if mode not in MODES:
+        raise UrlInvalidError(reason=f"ssl-mode is one of {', '.join(MODES)}")
+    if mode == "disabled" or (mode == "preferred" and local):
+        return {"ssl_disabled": True}
+    if mode == "preferred":
+        return {}
+    verifying = mode != "required"
+    if missing := next((path for path in files.values() if not Path(path).is_file()), ""):
+        raise UrlInvalidError(reason=f"there is no file {missing}")
+    return files | {"ssl_verify_cert": verifying, "ssl_verify_identity": mode == "verify_identity"}

@@ -1,0 +1,44 @@
+"""A database of which nothing is known but its address: what needs to know no app works, the rest says why not."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from tests import servers
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def address(request, tmp_path, monkeypatch):
+    """An address with nothing but a table of three rows behind it, and no configuration anywhere."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    made = "create table things (id integer primary key)", "insert into things values (1), (2), (3)"
+    if request.param == "sqlite":
+        with closing(sqlite3.connect("things.db", isolation_level=None)) as db:
+            for sql in made:
+                db.execute(sql)
+        yield "things.db"
+        return
+    with servers.postgresql_schema() as url, closing(servers.connection(url)) as db:
+        for sql in made:
+            db.execute(sql)
+        yield servers.text(url)
+
+
+def test_what_needs_to_know_no_app_wants_an_address_alone(address, answer):
+    told = answer("--url", address, "stats", "tables")
+    assert [(row["table"], row["rows"]) for row in told["data"]["items"]] == [("things", 3)]
+    assert answer("--url", f"main={address}", "integrity", "check")["data"]["findings"] == []
+
+
+def test_what_needs_to_know_the_app_says_so(address, answer):
+    told = answer("--url", address, "users", "list", status=2)
+    assert told["error"]["code"] == "ability-missing"
+
+
+def test_another_name_than_main_wants_a_profile(address, answer):
+    told = answer("--url", f"pantry={address}", "stats", "tables", status=5)
+    assert told["error"]["code"] == "database-unknown"
