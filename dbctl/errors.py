@@ -371,6 +371,11 @@ class DatabaseNotFoundError(DbctlError):
     remedy = "Say where it is: --url {name}=PATH.{seen}"
 
 
+class SessionMissingError(DbctlError):
+    code, exit_status = "session-missing", Exit.NOT_FOUND
+    sentence, remedy = "no session {pids} at {target}", "dbctl stats connections shows them."
+
+
 class MigrationsMissingError(DbctlError):
     code, exit_status = "migrations-missing", Exit.NOT_FOUND
     sentence = "{target} has no folder of migrations ({path})"
@@ -437,6 +442,11 @@ class BuiltInRoleError(DbctlError):
         "role {name!r} is built into {profile}",
         "Nothing was changed. Create a role of your own beside it.",
     )
+
+
+class UpkeepUnsafeError(DbctlError):
+    code, exit_status = "upkeep-unsafe", Exit.REFUSED
+    sentence, remedy = "{what} of {target} would do harm: {reason}", "Nothing was changed. {instead}"
 
 
 class SameFileError(DbctlError):

@@ -97,6 +97,8 @@ class Database(Section, frozen=True, kw_only=True):
     ] = ()  #: ``table.column``: shown to nobody who does not ask for secrets; ``?`` as in ``Name``
     updated_at: Name | None = None  #: a column that says when its row was changed, in every table that has it
     migrations: Migrations | None = None
+    #: what its server should be set to, by engine: numbers and sizes at least so large, anything else the same
+    recommended: Mapping[Literal["postgresql", "mysql"], Mapping[str, str | int | float | bool]] = {}
 
 
 class Rule(Section, frozen=True, kw_only=True):

@@ -19,7 +19,44 @@ _WORD = re.compile(r"\w+")
 SHORTEST, LONGEST = 3, 84
 #: Words that InnoDB leaves out, unless the server was told otherwise.
 LEFT_OUT = frozenset(
-    ["a", "about", "an", "are", "as", "at", "be", "by", "com", "de", "en", "for", "from", "how", "i", "in", "is", "it", "la", "of", "on", "or", "that", "the", "this", "to", "was", "what", "when", "where", "who", "will", "with", "und", "the", "www"]
+    [
+        "a",
+        "about",
+        "an",
+        "are",
+        "as",
+        "at",
+        "be",
+        "by",
+        "com",
+        "de",
+        "en",
+        "for",
+        "from",
+        "how",
+        "i",
+        "in",
+        "is",
+        "it",
+        "la",
+        "of",
+        "on",
+        "or",
+        "that",
+        "the",
+        "this",
+        "to",
+        "was",
+        "what",
+        "when",
+        "where",
+        "who",
+        "will",
+        "with",
+        "und",
+        "the",
+        "www",
+    ]
 )
 #: How much stands around what was found.
 BEFORE, WHOLE = 40, 120

@@ -7,8 +7,8 @@ from contextlib import closing
 from functools import partial
 from typing import Literal, TypeVar, cast
 
-from dbctl.engines.base import Capability, Holder
-from dbctl.engines.postgresql.connection import PostgreSQLConnection
+from dbctl.engines.base import Holder
+from dbctl.engines.postgresql.connection import TOLD, PostgreSQLConnection
 from dbctl.engines.sql import Row
 from dbctl.errors import UnreachableError
 from dbctl.url import Url
@@ -27,15 +27,7 @@ where a.datname = current_database() and a.pid <> pg_backend_pid() order by a.pi
 class PostgreSQLReader(PostgreSQLConnection):
     """A session whose transactions are read-only unless they say otherwise, and none here does."""
 
-    capabilities = frozenset(
-        {
-            Capability.CHECK,
-            Capability.EXPLAIN,
-            Capability.FULL_TEXT,
-            Capability.MEASURE,
-            Capability.SCHEMA,
-        }
-    )
+    capabilities = TOLD
 
     def _say(self, sql: str) -> None:
         return self._repeated(partial(super()._say, sql))

@@ -14,7 +14,7 @@ from dbctl import interrupt
 from dbctl.engines.base import Capability, Column, Later, Merge, Script, Where
 from dbctl.engines.postgresql import script
 from dbctl.engines.postgresql.columns import PostgreSQLColumn, storable
-from dbctl.engines.postgresql.connection import PostgreSQLConnection
+from dbctl.engines.postgresql.connection import TOLD, PostgreSQLConnection
 from dbctl.engines.postgresql.fulltext import PostgreSQLTextWriter
 from dbctl.engines.postgresql.session import application_name
 from dbctl.engines.sql import Statement, on_conflict
@@ -38,16 +38,7 @@ class PostgreSQLWriter(PostgreSQLConnection, PostgreSQLTextWriter):
     decided on is what is done, or nothing is.
     """
 
-    capabilities = frozenset(
-        {
-            Capability.CHECK,
-            Capability.EXPLAIN,
-            Capability.FULL_TEXT,
-            Capability.MEASURE,
-            Capability.MIGRATE,
-            Capability.SCHEMA,
-        }
-    )
+    capabilities = TOLD | {Capability.MIGRATE}
     reading = False
     _depth = 0
     _outermost = 0  #: the depth at which nothing of ours is open

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from dbctl.engines.base import Capability
 from dbctl.engines.dumps import Dumped, Progress, Proof, silent
-from dbctl.engines.sqlite.connection import SQLiteConnection
+from dbctl.engines.sqlite.connection import TOLD, SQLiteConnection
 from dbctl.errors import ChangesLeftError, DbctlError, UnreachableError
 
 T = TypeVar("T")
@@ -34,16 +34,7 @@ class SQLiteReader(SQLiteConnection):
     away and read again, at last the shared way. A file that was replaced is noticed and opened anew.
     """
 
-    capabilities = frozenset(
-        {
-            Capability.CHECK,
-            Capability.DUMP,
-            Capability.EXPLAIN,
-            Capability.FULL_TEXT,
-            Capability.MEASURE,
-            Capability.SCHEMA,
-        }
-    )
+    capabilities = TOLD | {Capability.DUMP}
 
     def __init__(self, path: Path, target: str, *, timeout: float = 5.0, traceless: bool = False) -> None:
         """Open ``path``, waiting at most ``timeout`` seconds whenever somebody else holds a lock.

@@ -15,7 +15,7 @@ from dbctl.engines import sqlite_script
 from dbctl.engines.base import Capability, Later, Merge, Script, Where
 from dbctl.engines.locks import write_lock
 from dbctl.engines.sql import Row, Statement, on_conflict
-from dbctl.engines.sqlite.connection import lenient
+from dbctl.engines.sqlite.connection import TOLD, lenient
 from dbctl.engines.sqlite.files import refuse_unsafe
 from dbctl.engines.sqlite.fulltext_writer import SQLiteTextWriter
 from dbctl.errors import ConstraintError, NotADatabaseError, QueryFailedError
@@ -32,16 +32,7 @@ CACHE = ("cache_size", "-64000")
 class SQLiteWriter(SQLiteTextWriter):
     """A SQLite file opened for reading and writing; its ``journal_mode`` stays as it was found."""
 
-    capabilities = frozenset(
-        {
-            Capability.CHECK,
-            Capability.EXPLAIN,
-            Capability.FULL_TEXT,
-            Capability.MEASURE,
-            Capability.MIGRATE,
-            Capability.SCHEMA,
-        }
-    )
+    capabilities = TOLD | {Capability.MIGRATE}
     reading = False
 
     def __init__(
