@@ -17,6 +17,7 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'demo:--games') wanted='' ;;
         'demo:--users') wanted='' ;;
         'demo:--plays') wanted='' ;;
+        'demo:--prompts') wanted='' ;;
         'demo:--seed') wanted='' ;;
         'users list:--role') wanted='' ;;
         'users list:--inactive') wanted='' ;;
@@ -309,7 +310,7 @@ _dbctl() {
     case "$path" in
         '') children='init demo apps status doctor users roles settings migrate backup restore integrity stats maintain sessions schedule search completions'; flags='--version' ;;
         'init') children=''; flags='--env-file --protected --dry-run -n' ;;
-        'demo') children=''; flags='--games --users --plays --seed --dry-run -n' ;;
+        'demo') children=''; flags='--games --users --plays --prompts --seed --dry-run -n' ;;
         'apps') children='list show check'; flags='' ;;
         'apps list') children=''; flags='' ;;
         'apps show') children=''; flags='' ;;

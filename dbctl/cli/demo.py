@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from dbctl.cli._options import DryRun, whole
+from dbctl.cli._options import DryRun, call, whole
 from dbctl.cli._run import change, progress
 from dbctl.services import sample
+from dbctl.services.demo import numbers_of
 
 app = typer.Typer(name="demo", rich_markup_mode=None)
 
@@ -26,20 +27,33 @@ def demo(
         Path, typer.Argument(metavar="[DIR]", help="A new or empty directory.", file_okay=False)
     ] = Path("dbctl-sample"),
     games: Annotated[
-        int, typer.Option("--games", parser=_count, metavar="N", help="How many games.")
-    ] = 2_000,
-    users: Annotated[int, typer.Option("--users", parser=_count, metavar="N", help="How many users.")] = 50,
+        int | None,
+        typer.Option("--games", parser=_count, metavar="N", help="How many games (Flashpoint Web)."),
+    ] = None,
+    users: Annotated[
+        int | None, typer.Option("--users", parser=_count, metavar="N", help="How many users.")
+    ] = None,
     plays: Annotated[
-        int, typer.Option("--plays", parser=_count, metavar="N", help="How many plays.")
-    ] = 5_000,
+        int | None,
+        typer.Option("--plays", parser=_count, metavar="N", help="How many plays (Flashpoint Web)."),
+    ] = None,
+    prompts: Annotated[
+        int | None,
+        typer.Option("--prompts", parser=_count, metavar="N", help="How many prompts (PromptVault)."),
+    ] = None,
     seed: Annotated[
         int, typer.Option("--seed", parser=_count, metavar="N", help="The same seed makes the same data.")
     ] = 0,
     dry_run: DryRun = False,
 ) -> int:
-    """Build a sample deployment of an app, with a dbctl.toml beside it."""
-    with progress(ctx, "Making rows", games + users + plays) as advance:
+    """Build a sample deployment of an app, with a dbctl.toml beside it.
+
+    --url DATABASE=URL fills an empty database on a server instead of a file.
+    """
+    told = {"games": games, "users": users, "plays": plays, "prompts": prompts}
+    numbers = {word: number for word, number in told.items() if number is not None}
+    with progress(ctx, "Making rows", sum({**numbers_of(profile), **numbers}.values())) as advance:
         prepared = sample.Sample(
-            profile, directory, games=games, users=users, plays=plays, seed=seed, advance=advance
+            profile, directory, numbers=numbers, urls=call(ctx).url, seed=seed, advance=advance
         )
         return change(ctx, prepared)

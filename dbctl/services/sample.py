@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dbctl import config
@@ -32,21 +33,32 @@ class Sample:
         profile: str,
         directory: Path,
         *,
-        games: int,
-        users: int,
-        plays: int,
+        numbers: Mapping[str, int],
+        urls: Sequence[str],
         seed: int,
         advance: Progress,
     ) -> None:
+        """Find what the sample is counted in; ``urls`` are ``DATABASE=URL`` of empty databases to be filled.
+
+        Raises:
+            NotSupportedError: there is no sample of that profile.
+        """
         self.app = profile
         self._directory, self._seed, self._advance = directory, seed, advance
-        self._games, self._users, self._plays = games, users, plays
+        self._given, self._urls = numbers, urls
+        self._numbers = {**demo.numbers_of(profile), **numbers}
+
+    @property
+    def size(self) -> int:
+        """How many things are counted while it is made."""
+        return sum(self._numbers.values())
 
     def plan(self) -> Plan:
         """Return what would be made."""
-        rows = {"games": self._games, "users": self._users, "plays": self._plays}
+        rows = dict(self._numbers)
+        places = [str(url) for url in config.given(self._urls, Path.cwd()).values()] or [str(self._directory)]
         steps = [
-            f"build databases of {self.app} with invented rows in {self._directory}",
+            f"build databases of {self.app} with invented rows in {', '.join(places)}",
             f"write {config.FILE_NAME}",
         ]
         return Plan(title=f"Sample of {self.app}", target=str(self._directory), steps=steps, rows=rows)
@@ -62,14 +74,14 @@ class Sample:
         built = demo.build(
             self._directory,
             profile=self.app,
-            games=self._games,
-            users=self._users,
-            plays=self._plays,
+            urls=config.given(self._urls, Path.cwd()),
+            at=None,
+            **self._given,
             seed=self._seed,
             progress=self._advance,
         )
         file = self._directory / config.FILE_NAME
-        Setup(self.app, self._directory, app="", file=file, urls=(), protected=False).apply()
+        Setup(self.app, self._directory, app="", file=file, urls=self._urls, protected=False).apply()
         return SampleBuilt(
             **{name: getattr(built, name) for name in DemoBuilt.__struct_fields__}, config=file
         )

@@ -6,13 +6,18 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 from dbctl.errors import NotSupportedError, ValueInvalidError
 from dbctl.model import Value
 from dbctl.services.demo.chance import Progress
+from dbctl.url import Url
 
 #: Profiles that have a sample, and the module whose ``build`` makes it.
-SAMPLES = {"flashpoint-web": "dbctl.services.demo.flashpoint_web"}
+SAMPLES = {
+    "flashpoint-web": "dbctl.services.demo.flashpoint_web",
+    "promptvault": "dbctl.services.demo.promptvault",
+}
 
 
 class Account(Value, frozen=True, kw_only=True):
@@ -28,7 +33,8 @@ class DemoBuilt(Value, frozen=True, kw_only=True):
 
     profile: str
     directory: Path
-    databases: Mapping[str, Path]
+    databases: Mapping[str, Path]  #: those that are files
+    urls: Mapping[str, str] = {}  #: those on a server, without a password
     rows: Mapping[str, int]  #: what was made, in the app's own words: games, users, plays…
     bytes: int  #: of all databases together
     seconds: float
@@ -36,46 +42,65 @@ class DemoBuilt(Value, frozen=True, kw_only=True):
     password_of_others: str  #: of every user who is no account of these; as public as theirs
 
 
+def numbers_of(profile: str) -> Mapping[str, int]:
+    """Return what a sample is counted in, and how many of each it has unless told otherwise.
+
+    Raises:
+        NotSupportedError: the profile has no sample.
+    """
+    numbers: Mapping[str, int] = _module(profile).NUMBERS
+    return numbers
+
+
 def build(
     directory: Path,
     *,
     profile: str = "flashpoint-web",
-    games: int = 2_000,
-    users: int = 50,
-    plays: int = 5_000,
+    urls: Mapping[str, Url] = {},
     seed: int = 0,
     at: datetime | None = None,
     progress: Progress | None = None,
+    **numbers: int,
 ) -> DemoBuilt:
     """Make the sample deployment of ``profile`` below ``directory``, which is made where it is missing.
 
     Args:
         directory: where the app would be installed.
         profile: whose sample.
-        games: how many; 200,000 are what a real archive holds.
-        users: how many, the named accounts included, which are made in any case.
-        plays: how many play sessions.
+        urls: empty databases on a server that are filled instead of files, by their names in the profile.
         seed: another one gives other rows.
         at: the moment at which the sample is "now"; the present one unless told.
-        progress: told of games, users and plays as they are made.
+        progress: told of the things that are counted as they are made.
+        numbers: how many of each there are to be; the named accounts are made in any case.
 
     Raises:
-        NotSupportedError: the profile has no sample.
+        NotSupportedError: the profile has no sample, or it is counted in other things.
         ValueInvalidError: a number is negative.
         FileExistsAlreadyError: a database stands there already; nothing was changed.
+        AlreadyExistsError: a database on a server is not empty; nothing was changed.
         FileFailedError: the directory cannot be made or written.
     """
+    wanted = dict(numbers_of(profile))
+    for what, count in numbers.items():
+        if what not in wanted:
+            raise NotSupportedError(
+                what=f"a number of {what}",
+                by=f"the sample of {profile}",
+                instead=f"It has: {', '.join(wanted)}.",
+            )
+        if count < 0:
+            raise ValueInvalidError(what=f"the number of {what}", value=count, reason="it is negative")
+    built: DemoBuilt = _module(profile).build(
+        directory, numbers=wanted | numbers, urls=urls, seed=seed, at=at, progress=progress
+    )
+    return built
+
+
+def _module(profile: str) -> ModuleType:
     if profile not in SAMPLES:
         raise NotSupportedError(
             what=f"a sample of {profile}",
             by="dbctl demo",
             instead=f"It has samples of: {', '.join(SAMPLES)}.",
         )
-    for what, count in (("games", games), ("users", users), ("plays", plays)):
-        if count < 0:
-            raise ValueInvalidError(what=f"the number of {what}", value=count, reason="it is negative")
-    module = import_module(SAMPLES[profile])
-    built: DemoBuilt = module.build(
-        directory, games=games, users=users, plays=plays, seed=seed, at=at, progress=progress
-    )
-    return built
+    return import_module(SAMPLES[profile])

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from dbctl.engines.base import Writable
 from dbctl.engines.registry import open_for_writing
-from dbctl.errors import FileExistsAlreadyError, FileFailedError
+from dbctl.errors import FileExistsAlreadyError, FileFailedError, NotSupportedError
 from dbctl.model import now
 from dbctl.profiles.loader import load
 from dbctl.services.demo import DemoBuilt
@@ -21,10 +21,13 @@ from dbctl.services.demo.flashpoint_web.archive import fill_archive
 from dbctl.services.demo.flashpoint_web.history import STATISTICS, fill_history
 from dbctl.services.demo.flashpoint_web.people import ACCOUNTS, COMMON_PASSWORD, fill_people, people_of
 from dbctl.services.demo.flashpoint_web.sample import Sample, run
+from dbctl.services.demo.folders import made
 from dbctl.services.migrate import shipped_track
 from dbctl.services.migration_run import apply_all
 from dbctl.url import Url
 
+#: How many of each are made unless told otherwise; 200,000 games are what a real archive holds.
+NUMBERS = {"games": 2_000, "users": 50, "plays": 5_000}
 #: What messages call the app while it is made.
 TARGET = "demo"
 #: Where the app and the launcher keep their databases, below the directory of each.
@@ -34,15 +37,21 @@ PLACES = {"user": Path("backend/user.db"), "flashpoint": Path("Data/flashpoint.s
 def build(
     directory: Path,
     *,
-    games: int,
-    users: int,
-    plays: int,
+    numbers: Mapping[str, int],
+    urls: Mapping[str, Url],
     seed: int,
     at: datetime | None,
     progress: Progress | None,
 ) -> DemoBuilt:
     """Make ``backend/user.db`` and ``Data/flashpoint.sqlite``; see ``dbctl.services.demo.build``."""
+    if urls:
+        raise NotSupportedError(
+            what="a sample somewhere else",
+            by="Flashpoint Web",
+            instead="It lives in files below its directory.",
+        )
     began = time.monotonic()
+    games, users, plays = (numbers[word] for word in NUMBERS)
     places = {name: directory / place for name, place in PLACES.items()}
     for path in places.values():
         if os.path.lexists(path):
@@ -55,7 +64,7 @@ def build(
     try:
         # Made aside, so that a half-made database never stands where an app would open it.
         with (
-            _directories([directory, *(path.parent for path in places.values())]),
+            made([directory, *(path.parent for path in places.values())]),
             TemporaryDirectory(prefix=".dbctl-demo-", dir=directory) as aside,
         ):
             # The app puts the launcher's database into rollback mode whenever it opens it.
@@ -78,23 +87,6 @@ def build(
         accounts=ACCOUNTS,
         password_of_others=COMMON_PASSWORD,
     )
-
-
-@contextmanager
-def _directories(wanted: Iterable[Path]) -> Iterator[None]:
-    """Make the directories that are missing; what was made is removed again when the work fails."""
-    made: list[Path] = []
-    try:
-        for path in wanted:
-            missing = [one for one in [path, *path.parents] if not os.path.lexists(one)]
-            path.mkdir(parents=True, exist_ok=True)
-            made += reversed(missing)
-        yield
-    except BaseException:  # also on a signal: nothing is to be left of what was not finished
-        for path in reversed(made):
-            with suppress(OSError):  # somebody has put something there
-                path.rmdir()
-        raise
 
 
 def _opened(directory: Path, name: str, create: Mapping[str, str]) -> Writable:
