@@ -17,6 +17,7 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'demo:--games') wanted='' ;;
         'demo:--users') wanted='' ;;
         'demo:--plays') wanted='' ;;
+        'demo:--messages') wanted='' ;;
         'demo:--prompts') wanted='' ;;
         'demo:--seed') wanted='' ;;
         'users list:--role') wanted='' ;;
@@ -99,6 +100,7 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'migrate plan:--migrations') wanted='@directory' ;;
         'migrate up:--to') wanted='' ;;
         'migrate up:--migrations') wanted='@directory' ;;
+        'migrate adopt:--migrations') wanted='@directory' ;;
         'migrate new:--migrations') wanted='@directory' ;;
         'migrate verify:--migrations') wanted='@directory' ;;
         'migrate drift:--migrations') wanted='@directory' ;;
@@ -242,6 +244,7 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'migrate status') path=$next; count=0; return 0 ;;
         'migrate plan') path=$next; count=0; return 0 ;;
         'migrate up') path=$next; count=0; return 0 ;;
+        'migrate adopt') path=$next; count=0; return 0 ;;
         'migrate new') path=$next; count=0; return 0 ;;
         'migrate verify') path=$next; count=0; return 0 ;;
         'migrate drift') path=$next; count=0; return 0 ;;
@@ -310,7 +313,7 @@ _dbctl() {
     case "$path" in
         '') children='init demo apps status doctor users roles settings migrate backup restore integrity stats maintain sessions schedule search completions'; flags='--version' ;;
         'init') children=''; flags='--env-file --protected --dry-run -n' ;;
-        'demo') children=''; flags='--games --users --plays --prompts --seed --dry-run -n' ;;
+        'demo') children=''; flags='--games --users --plays --messages --prompts --seed --dry-run -n' ;;
         'apps') children='list show check'; flags='' ;;
         'apps list') children=''; flags='' ;;
         'apps show') children=''; flags='' ;;
@@ -352,10 +355,11 @@ _dbctl() {
         'settings export') children=''; flags='--user --id' ;;
         'settings diff') children=''; flags='--user --id' ;;
         'settings apply') children=''; flags='--mode --user --id --dry-run -n' ;;
-        'migrate') children='status plan up new verify drift'; flags='' ;;
+        'migrate') children='status plan up adopt new verify drift'; flags='' ;;
         'migrate status') children=''; flags='--check --all-apps --migrations' ;;
         'migrate plan') children=''; flags='--to --migrations' ;;
         'migrate up') children=''; flags='--to --migrations --dry-run -n' ;;
+        'migrate adopt') children=''; flags='--migrations --dry-run -n' ;;
         'migrate new') children=''; flags='--migrations --dry-run -n' ;;
         'migrate verify') children=''; flags='--migrations' ;;
         'migrate drift') children=''; flags='--migrations' ;;

@@ -7,11 +7,11 @@ function __dbctl_at -d 'Whether the words so far name the command $argv[1], with
     for word in (commandline -opc)[2..-1]
         if test $skip = 1
             set skip 0
-        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --timeout --env-file --games --users --plays --prompts --seed --role --inactive --filter --limit --offset --sort --id --email --name --set --password-file --transfer-to --existing --description --priority --permission --category --user --mode --migrations --to --repository --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --table --action --resource --since --only --older-than --state --kind --rule --query --with
+        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --timeout --env-file --games --users --plays --messages --prompts --seed --role --inactive --filter --limit --offset --sort --id --email --name --set --password-file --transfer-to --existing --description --priority --permission --category --user --mode --migrations --to --repository --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --table --action --resource --since --only --older-than --state --kind --rule --query --with
             set skip 1
         else if string match -q -- '-*' $word
             continue
-        else if contains -- (string join ' ' $path $word) 'init' 'demo' 'apps' 'status' 'doctor' 'users' 'roles' 'settings' 'migrate' 'backup' 'restore' 'integrity' 'stats' 'maintain' 'sessions' 'schedule' 'search' 'completions' 'apps list' 'apps show' 'apps check' 'users list' 'users show' 'users create' 'users ensure' 'users update' 'users delete' 'users set-password' 'users set-role' 'users activate' 'users deactivate' 'users unlock' 'users check-password' 'users import' 'users export' 'roles list' 'roles show' 'roles create' 'roles update' 'roles delete' 'roles grant' 'roles revoke' 'roles matrix' 'roles permissions' 'roles can' 'settings list' 'settings get' 'settings set' 'settings reset' 'settings validate' 'settings export' 'settings diff' 'settings apply' 'migrate status' 'migrate plan' 'migrate up' 'migrate new' 'migrate verify' 'migrate drift' 'backup create' 'backup list' 'backup show' 'backup verify' 'backup prune' 'restore preview' 'restore apply' 'restore undo' 'integrity check' 'integrity cross' 'stats overview' 'stats tables' 'stats user' 'stats activity' 'stats locks' 'stats connections' 'stats slow' 'stats indexes' 'stats bloat' 'stats reports' 'stats run' 'maintain vacuum' 'maintain analyze' 'maintain optimize' 'maintain reindex' 'maintain checkpoint' 'maintain cancel' 'sessions list' 'sessions revoke' 'sessions cleanup' 'sessions rebuild-stats' 'schedule cron' 'search index' 'search index status' 'search index check' 'search index build' 'search index repair' 'search index drop' 'completions show' 'completions install'
+        else if contains -- (string join ' ' $path $word) 'init' 'demo' 'apps' 'status' 'doctor' 'users' 'roles' 'settings' 'migrate' 'backup' 'restore' 'integrity' 'stats' 'maintain' 'sessions' 'schedule' 'search' 'completions' 'apps list' 'apps show' 'apps check' 'users list' 'users show' 'users create' 'users ensure' 'users update' 'users delete' 'users set-password' 'users set-role' 'users activate' 'users deactivate' 'users unlock' 'users check-password' 'users import' 'users export' 'roles list' 'roles show' 'roles create' 'roles update' 'roles delete' 'roles grant' 'roles revoke' 'roles matrix' 'roles permissions' 'roles can' 'settings list' 'settings get' 'settings set' 'settings reset' 'settings validate' 'settings export' 'settings diff' 'settings apply' 'migrate status' 'migrate plan' 'migrate up' 'migrate adopt' 'migrate new' 'migrate verify' 'migrate drift' 'backup create' 'backup list' 'backup show' 'backup verify' 'backup prune' 'restore preview' 'restore apply' 'restore undo' 'integrity check' 'integrity cross' 'stats overview' 'stats tables' 'stats user' 'stats activity' 'stats locks' 'stats connections' 'stats slow' 'stats indexes' 'stats bloat' 'stats reports' 'stats run' 'maintain vacuum' 'maintain analyze' 'maintain optimize' 'maintain reindex' 'maintain checkpoint' 'maintain cancel' 'sessions list' 'sessions revoke' 'sessions cleanup' 'sessions rebuild-stats' 'schedule cron' 'search index' 'search index status' 'search index check' 'search index build' 'search index repair' 'search index drop' 'completions show' 'completions install'
             set -a path $word
         else
             set count (math $count + 1)
@@ -79,6 +79,7 @@ complete -c dbctl -n '__dbctl_at \'settings\'' -f -a 'apply' -d 'Bring the setti
 complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'status' -d 'Show which migrations are applied and which are pending; creates…'
 complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'plan' -d 'Print the SQL that up would run'
 complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'up' -d 'Run the pending migrations, each in one transaction with its row in…'
+complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'adopt' -d 'Give a database that was made without a ledger one that tells which…'
 complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'new' -d 'Begin a migration: the next number, a safe name, and a header; prints…'
 complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'verify' -d 'Compare the files with the ledger, and look into the files; exit 4 on…'
 complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'drift' -d 'Compare the live schema with what the applied migrations make of an…'
@@ -127,10 +128,11 @@ complete -c dbctl -n '__dbctl_at \'init\'' -l env-file -r -F -d 'The app\'s own 
 complete -c dbctl -n '__dbctl_at \'init\'' -l protected -d 'Destructive commands will want the app\'s name typed'
 complete -c dbctl -n '__dbctl_at \'init\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'init\' 0' -F
-complete -c dbctl -n '__dbctl_at \'demo\'' -l games -x -d 'How many games (Flashpoint Web)'
+complete -c dbctl -n '__dbctl_at \'demo\'' -l games -x -d 'How many games (flashpoint-web)'
 complete -c dbctl -n '__dbctl_at \'demo\'' -l users -x -d 'How many users'
-complete -c dbctl -n '__dbctl_at \'demo\'' -l plays -x -d 'How many plays (Flashpoint Web)'
-complete -c dbctl -n '__dbctl_at \'demo\'' -l prompts -x -d 'How many prompts (PromptVault)'
+complete -c dbctl -n '__dbctl_at \'demo\'' -l plays -x -d 'How many plays (flashpoint-web)'
+complete -c dbctl -n '__dbctl_at \'demo\'' -l messages -x -d 'How many messages (waqtor)'
+complete -c dbctl -n '__dbctl_at \'demo\'' -l prompts -x -d 'How many prompts (promptvault)'
 complete -c dbctl -n '__dbctl_at \'demo\'' -l seed -x -d 'The same seed makes the same data'
 complete -c dbctl -n '__dbctl_at \'demo\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'demo\' 0' -f -a '(__fish_complete_directories)'
@@ -256,6 +258,8 @@ complete -c dbctl -n '__dbctl_at \'migrate plan\'' -l migrations -x -a '(__fish_
 complete -c dbctl -n '__dbctl_at \'migrate up\'' -l to -x -d 'The last one to run, by name or number'
 complete -c dbctl -n '__dbctl_at \'migrate up\'' -l migrations -x -a '(__fish_complete_directories)' -d 'Folder of the migrations, in place of the configured one'
 complete -c dbctl -n '__dbctl_at \'migrate up\'' -l dry-run -s n -d 'Show the plan and change nothing'
+complete -c dbctl -n '__dbctl_at \'migrate adopt\'' -l migrations -x -a '(__fish_complete_directories)' -d 'Folder of the migrations, in place of the configured one'
+complete -c dbctl -n '__dbctl_at \'migrate adopt\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'migrate new\'' -l migrations -x -a '(__fish_complete_directories)' -d 'Folder of the migrations, in place of the configured one'
 complete -c dbctl -n '__dbctl_at \'migrate new\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'migrate verify\'' -l migrations -x -a '(__fish_complete_directories)' -d 'Folder of the migrations, in place of the configured one'

@@ -409,6 +409,12 @@ class BackupMissingError(DbctlError):
 # Refusals --------------------------------------------------------------------------------------------------------
 
 
+class DatabaseNotEmptyError(DbctlError):
+    code, exit_status = "database-not-empty", Exit.REFUSED
+    sentence = "{target} is not empty: it holds {tables}"
+    remedy = "Nothing was changed. Make a new, empty database for it."
+
+
 class AlreadyExistsError(DbctlError):
     code, exit_status = "already-exists", Exit.REFUSED
     sentence, remedy = "{target} already has {what} {name!r}", "Nothing was changed. {instead}"
@@ -531,10 +537,16 @@ class MigrationsShippedError(DbctlError):
     remedy = "Nothing was changed. Set [apps.NAME.migrations] in the configuration, or give --migrations DIR."
 
 
+class MigrationsUnfitError(DbctlError):
+    code, exit_status = "migrations-unfit", Exit.REFUSED
+    sentence = "the schema of {target} is not what migrations of {folder} make: {differences}"
+    remedy = "Nothing was recorded. It may be of another shape of the app; --migrations names a folder that made it."
+
+
 class LedgerMissingError(DbctlError):
     code, exit_status = "ledger-missing", Exit.REFUSED
     sentence = "{target} holds tables but no ledger ({table}), so nothing tells which migrations it has had"
-    remedy = "Nothing was run. Let the app itself record them first."
+    remedy = "Nothing was run. dbctl migrate adopt makes a ledger that tells which ones the schema shows; or let the app itself record them."
 
 
 class MigrationChangedError(DbctlError):

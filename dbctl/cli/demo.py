@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
-from dbctl.cli._options import DryRun, call, whole
+from dbctl.cli._app import selection
+from dbctl.cli._options import DryRun, whole
 from dbctl.cli._run import change, progress
+from dbctl.services import demo as demos
 from dbctl.services import sample
-from dbctl.services.demo import numbers_of
 
 app = typer.Typer(name="demo", rich_markup_mode=None)
 
@@ -28,18 +29,22 @@ def demo(
     ] = Path("dbctl-sample"),
     games: Annotated[
         int | None,
-        typer.Option("--games", parser=_count, metavar="N", help="How many games (Flashpoint Web)."),
+        typer.Option("--games", parser=_count, metavar="N", help="How many games (flashpoint-web)."),
     ] = None,
     users: Annotated[
         int | None, typer.Option("--users", parser=_count, metavar="N", help="How many users.")
     ] = None,
     plays: Annotated[
         int | None,
-        typer.Option("--plays", parser=_count, metavar="N", help="How many plays (Flashpoint Web)."),
+        typer.Option("--plays", parser=_count, metavar="N", help="How many plays (flashpoint-web)."),
+    ] = None,
+    messages: Annotated[
+        int | None,
+        typer.Option("--messages", parser=_count, metavar="N", help="How many messages (waqtor)."),
     ] = None,
     prompts: Annotated[
         int | None,
-        typer.Option("--prompts", parser=_count, metavar="N", help="How many prompts (PromptVault)."),
+        typer.Option("--prompts", parser=_count, metavar="N", help="How many prompts (promptvault)."),
     ] = None,
     seed: Annotated[
         int, typer.Option("--seed", parser=_count, metavar="N", help="The same seed makes the same data.")
@@ -48,12 +53,12 @@ def demo(
 ) -> int:
     """Build a sample deployment of an app, with a dbctl.toml beside it.
 
-    --url DATABASE=URL fills an empty database on a server instead of a file.
+    An app that lives on a server, or may, wants a new, empty database there: --url main=postgresql://…
     """
-    told = {"games": games, "users": users, "plays": plays, "prompts": prompts}
-    numbers = {word: number for word, number in told.items() if number is not None}
-    with progress(ctx, "Making rows", sum({**numbers_of(profile), **numbers}.values())) as advance:
+    given = {"games": games, "users": users, "plays": plays, "messages": messages, "prompts": prompts}
+    counts = demos.counts_of(profile, given)
+    with progress(ctx, "Making rows", sum(counts.values())) as advance:
         prepared = sample.Sample(
-            profile, directory, numbers=numbers, urls=call(ctx).url, seed=seed, advance=advance
+            profile, directory, counts=counts, urls=selection(ctx).urls, seed=seed, advance=advance
         )
         return change(ctx, prepared)

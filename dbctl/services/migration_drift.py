@@ -45,7 +45,7 @@ def drift(app: App, asked: str = "", given: Path | None = None) -> Findings:
         with closing(opened) as db:
             stands = standing(track, db)
             refuse_strangers(track, stands)
-            live = parts(_schema(db), track.told.ledger.table)
+            live = parts(schema_of(db), track.told.ledger.table)
         found += _remarks(track, stands)
         if stands.empty or not _replayed(stands):
             continue
@@ -76,13 +76,18 @@ def _wanted(app: App, track: Track, stands: Standing) -> tuple[Parts, dict[Part,
     files = [track.folder.files[name] for name in _replayed(stands)]
     with closing(registry.open_scratch(app.url(track.database), track.target)) as scratch:
         for file in replay(track, files, scratch):
-            after = dict(parts(_schema(scratch), track.told.ledger.table))
+            after = dict(parts(schema_of(scratch), track.told.ledger.table))
             makers |= {part: file.name for part, told in after.items() if wanted.get(part) != told}
             wanted = after
     return wanted, makers
 
 
-def _schema(db: Readable) -> Schema:
+def schema_of(db: Readable) -> Schema:
+    """Return the whole live schema.
+
+    Raises:
+        NotSupportedError: the engine does not tell it.
+    """
     if Capability.SCHEMA not in db.capabilities or not isinstance(db, Describes):
         raise NotSupportedError(
             what="comparing schemas", by=db.target, instead="Its engine does not tell its whole schema."

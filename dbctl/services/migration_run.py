@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 from dbctl.engines import registry
 from dbctl.engines.base import Capability, Migrates, Writable
@@ -267,14 +267,32 @@ def _last(folder: Folder, to: str) -> MigrationFile:
     raise MigrationMissingError(folder=folder.path, name=to, near=f" Did you mean {near[0]}?" if near else "")
 
 
+def migrating(db: Writable) -> Migrating:
+    """Return the database as one that runs scripts.
+
+    Raises:
+        NotSupportedError: its engine cannot.
+    """
+    if Capability.MIGRATE not in db.capabilities or not isinstance(db, Migrates):
+        raise NotSupportedError(what="running migrations", by=db.target, instead="Nothing was changed.")
+    return cast("Migrating", db)
+
+
+def made_ledger(track: Track, db: Writable) -> Ledger:
+    """Return the ledger, made where it is missing; inside ``schema_transaction`` of its caller."""
+    ready, told = migrating(db), track.told.ledger.create
+    for _, sql in ready.split(told if isinstance(told, str) else told[track.engine]).statements:
+        ready.run_statement(sql)
+    ledger = Ledger(track, db)
+    ledger.refuse_uncovered()
+    return ledger
+
+
 def _made(track: Track, db: Migrating) -> Ledger:
     """Return the ledger, made where it is missing."""
-    told = track.told.ledger
-    if told.table not in db.tables():
+    if track.told.ledger.table not in db.tables():
         with db.schema_transaction():
-            made = told.create if isinstance(told.create, str) else told.create[track.engine]
-            for _, sql in db.split(made).statements:
-                db.run_statement(sql)
+            return made_ledger(track, db)
     ledger = Ledger(track, db)
     ledger.refuse_uncovered()
     return ledger

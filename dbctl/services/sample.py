@@ -33,35 +33,28 @@ class Sample:
         profile: str,
         directory: Path,
         *,
-        numbers: Mapping[str, int],
+        counts: Mapping[str, int],
         urls: Sequence[str],
         seed: int,
         advance: Progress,
     ) -> None:
-        """Find what the sample is counted in; ``urls`` are ``DATABASE=URL`` of empty databases to be filled.
-
-        Raises:
-            NotSupportedError: there is no sample of that profile.
-        """
         self.app = profile
         self._directory, self._seed, self._advance = directory, seed, advance
-        self._given, self._urls = numbers, urls
-        self._numbers = {**demo.numbers_of(profile), **numbers}
-
-    @property
-    def size(self) -> int:
-        """How many things are counted while it is made."""
-        return sum(self._numbers.values())
+        self._counts, self._urls = counts, urls
 
     def plan(self) -> Plan:
         """Return what would be made."""
-        rows = dict(self._numbers)
-        places = [str(url) for url in config.given(self._urls, Path.cwd()).values()] or [str(self._directory)]
         steps = [
-            f"build databases of {self.app} with invented rows in {', '.join(places)}",
+            f"build databases of {self.app} with invented rows in {self._directory}",
+            *(
+                f"fill the empty database {url} ({name})"
+                for name, url in config.given(self._urls, Path.cwd()).items()
+            ),
             f"write {config.FILE_NAME}",
         ]
-        return Plan(title=f"Sample of {self.app}", target=str(self._directory), steps=steps, rows=rows)
+        return Plan(
+            title=f"Sample of {self.app}", target=str(self._directory), steps=steps, rows=self._counts
+        )
 
     def apply(self, seen: str | None = None) -> SampleBuilt:
         """Make it.
@@ -74,9 +67,8 @@ class Sample:
         built = demo.build(
             self._directory,
             profile=self.app,
+            counts=self._counts,
             urls=config.given(self._urls, Path.cwd()),
-            at=None,
-            **self._given,
             seed=self._seed,
             progress=self._advance,
         )

@@ -58,6 +58,7 @@ LINES: dict[str, int] = {
     "migrate status": 2,
     "migrate plan": 2,
     "migrate up": 2,
+    "migrate adopt": 2,
     "migrate new add-notes": 2,
     "migrate verify": 2,
     "migrate drift": 2,

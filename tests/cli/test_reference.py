@@ -77,6 +77,8 @@ LINES = [
     "migrate up --migrations {migrations} --dry-run",
     "migrate verify --migrations {migrations}",
     "migrate drift --migrations {migrations}",
+    "migrate adopt --migrations {migrations}",
+    "migrate adopt --migrations {migrations} --dry-run",
     "migrate new add-notes --migrations {migrations}",
     "integrity check",
     "integrity cross",
@@ -90,6 +92,7 @@ LINES = [
     "stats run games-per-platform",
     "stats run most-played --explain",
     "sessions list",
+    "sessions list --kind plays",
     "sessions list --state abandoned --user admin --sort -started_at",
     "sessions revoke admin --dry-run",
     "sessions revoke admin",
@@ -137,7 +140,7 @@ def deployment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     """A deployment of each shape, with its configuration and files to read."""
     folder = tmp_path_factory.mktemp("deployment") / request.param
     if request.param == "document":
-        demo.build(folder, games=40, users=6, plays=20)
+        demo.build(folder, counts={"games": 40, "users": 6, "plays": 20})
     else:
         flashpoint_web.deployed_user_db(folder / "backend" / "user.db")
         flashpoint_web.launcher_extras_db(folder / "Data" / "flashpoint.sqlite")

@@ -8,15 +8,17 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-from dbctl.errors import NotSupportedError, ValueInvalidError
+from dbctl.errors import NotSupportedError, UsageError, ValueInvalidError
 from dbctl.model import Value
 from dbctl.services.demo.chance import Progress
 from dbctl.url import Url
 
-#: Profiles that have a sample, and the module whose ``build`` makes it.
+#: Profiles that have a sample, and the module whose ``build`` makes it; its ``COUNTS`` say how many of what there are
+#: unless told otherwise, its ``SERVED`` which databases must be on a server.
 SAMPLES = {
     "flashpoint-web": "dbctl.services.demo.flashpoint_web",
     "promptvault": "dbctl.services.demo.promptvault",
+    "waqtor": "dbctl.services.demo.waqtor",
 }
 
 
@@ -33,8 +35,8 @@ class DemoBuilt(Value, frozen=True, kw_only=True):
 
     profile: str
     directory: Path
-    databases: Mapping[str, Path]  #: those that are files
-    urls: Mapping[str, str] = {}  #: those on a server, without a password
+    databases: Mapping[str, Path]
+    servers: Mapping[str, str] = {}  #: those that are no files, where they are; a password is not shown
     rows: Mapping[str, int]  #: what was made, in the app's own words: games, users, plays…
     bytes: int  #: of all databases together
     seconds: float
@@ -42,57 +44,64 @@ class DemoBuilt(Value, frozen=True, kw_only=True):
     password_of_others: str  #: of every user who is no account of these; as public as theirs
 
 
-def numbers_of(profile: str) -> Mapping[str, int]:
-    """Return what a sample is counted in, and how many of each it has unless told otherwise.
+def counts_of(profile: str, given: Mapping[str, int | None]) -> Mapping[str, int]:
+    """Return how many of what a sample has: as ``given``, else as the sample itself says.
 
     Raises:
-        NotSupportedError: the profile has no sample.
+        NotSupportedError: the profile has no sample, or its sample nothing that was given.
+        ValueInvalidError: a number is negative.
     """
-    numbers: Mapping[str, int] = _module(profile).NUMBERS
-    return numbers
+    counts: dict[str, int] = dict(_module(profile).COUNTS)
+    for what, count in given.items():
+        if count is None:
+            continue
+        if what not in counts:
+            raise NotSupportedError(
+                what=f"--{what}", by=f"a sample of {profile}", instead=f"It has: {', '.join(counts)}."
+            )
+        if count < 0:
+            raise ValueInvalidError(what=f"the number of {what}", value=count, reason="it is negative")
+        counts[what] = count
+    return counts
 
 
 def build(
     directory: Path,
     *,
     profile: str = "flashpoint-web",
+    counts: Mapping[str, int] = {},
     urls: Mapping[str, Url] = {},
     seed: int = 0,
     at: datetime | None = None,
     progress: Progress | None = None,
-    **numbers: int,
 ) -> DemoBuilt:
     """Make the sample deployment of ``profile`` below ``directory``, which is made where it is missing.
 
     Args:
         directory: where the app would be installed.
         profile: whose sample.
-        urls: empty databases on a server that are filled instead of files, by their names in the profile.
+        counts: how many of what, in the app's own words: ``games``, ``users``, ``messages``…; named accounts are made
+            in any case.
+        urls: empty databases on servers, where the app has such.
         seed: another one gives other rows.
         at: the moment at which the sample is "now"; the present one unless told.
-        progress: told of the things that are counted as they are made.
-        numbers: how many of each there are to be; the named accounts are made in any case.
+        progress: told of what is counted as it is made.
 
     Raises:
-        NotSupportedError: the profile has no sample, or it is counted in other things.
+        NotSupportedError: the profile has no sample, or its sample nothing that is counted so.
+        UsageError: a database must be on a server, and nothing says where.
         ValueInvalidError: a number is negative.
-        FileExistsAlreadyError: a database stands there already; nothing was changed.
-        AlreadyExistsError: a database on a server is not empty; nothing was changed.
+        FileExistsAlreadyError, DatabaseNotEmptyError: a database stands there already; nothing was changed.
         FileFailedError: the directory cannot be made or written.
     """
-    wanted = dict(numbers_of(profile))
-    for what, count in numbers.items():
-        if what not in wanted:
-            raise NotSupportedError(
-                what=f"a number of {what}",
-                by=f"the sample of {profile}",
-                instead=f"It has: {', '.join(wanted)}.",
+    wanted = counts_of(profile, counts)
+    module = _module(profile)
+    for name in module.SERVED:
+        if name not in urls or urls[name].is_file:
+            raise UsageError(
+                detail=f"a sample of {profile} needs an empty database on a server: --url {name}=URL"
             )
-        if count < 0:
-            raise ValueInvalidError(what=f"the number of {what}", value=count, reason="it is negative")
-    built: DemoBuilt = _module(profile).build(
-        directory, numbers=wanted | numbers, urls=urls, seed=seed, at=at, progress=progress
-    )
+    built: DemoBuilt = module.build(directory, counts=wanted, urls=urls, seed=seed, at=at, progress=progress)
     return built
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dbctl.cli.main import main
-from dbctl.errors import AlreadyExistsError, FileExistsAlreadyError
+from dbctl.errors import DatabaseNotEmptyError, FileExistsAlreadyError
 from dbctl.services import demo
 from dbctl.url import parse
 from tests import servers
@@ -19,15 +19,15 @@ from tests import servers
 AT = datetime(2026, 8, 1, tzinfo=UTC)
 
 
-def build(place: Path, **more: int) -> demo.DemoBuilt:
-    return demo.build(place, profile="promptvault", at=AT, **{"users": 8, "prompts": 40, **more})
+def build(place: Path, seed: int = 0) -> demo.DemoBuilt:
+    return demo.build(place, profile="promptvault", at=AT, seed=seed, counts={"users": 8, "prompts": 40})
 
 
 def content(built: demo.DemoBuilt) -> list[list[tuple[object, ...]]]:
     with closing(sqlite3.connect(built.databases["main"])) as connection:
         return [
             connection.execute(f'select * from "{table}" order by 1, 2').fetchall()
-            for table in ("Prompt", "PromptVersion", "PromptTag", "Rating", "Team", "Tag", "Settings")
+            for table in ("User", "Prompt", "PromptVersion", "PromptTag", "Rating", "Team", "Tag", "Settings")
         ]
 
 
@@ -60,7 +60,7 @@ def test_it_is_a_sound_deployment_on_every_engine(
             assert json.loads(capsys.readouterr().out)["data"]["findings"] == [], command
         assert main(["search", "prompts", "--count"]) == 0
         if url:
-            with pytest.raises(AlreadyExistsError):
+            with pytest.raises(DatabaseNotEmptyError):
                 demo.build(tmp_path / "more", profile="promptvault", urls={"main": parse(servers.text(url))})
             assert not (tmp_path / "more").exists()
 

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 from dbctl.engines.base import Writable
 from dbctl.engines.registry import open_for_writing
-from dbctl.errors import FileExistsAlreadyError, FileFailedError, NotSupportedError
+from dbctl.errors import FileExistsAlreadyError, FileFailedError
 from dbctl.model import now
 from dbctl.profiles.loader import load
 from dbctl.services.demo import DemoBuilt
@@ -21,13 +21,14 @@ from dbctl.services.demo.flashpoint_web.archive import fill_archive
 from dbctl.services.demo.flashpoint_web.history import STATISTICS, fill_history
 from dbctl.services.demo.flashpoint_web.people import ACCOUNTS, COMMON_PASSWORD, fill_people, people_of
 from dbctl.services.demo.flashpoint_web.sample import Sample, run
-from dbctl.services.demo.folders import made
+from dbctl.services.demo.places import made
 from dbctl.services.migrate import shipped_track
 from dbctl.services.migration_run import apply_all
 from dbctl.url import Url
 
-#: How many of each are made unless told otherwise; 200,000 games are what a real archive holds.
-NUMBERS = {"games": 2_000, "users": 50, "plays": 5_000}
+COUNTS = {"games": 2_000, "users": 50, "plays": 5_000}
+#: Databases that must be on a server.
+SERVED = ()
 #: What messages call the app while it is made.
 TARGET = "demo"
 #: Where the app and the launcher keep their databases, below the directory of each.
@@ -37,28 +38,21 @@ PLACES = {"user": Path("backend/user.db"), "flashpoint": Path("Data/flashpoint.s
 def build(
     directory: Path,
     *,
-    numbers: Mapping[str, int],
-    urls: Mapping[str, Url],
+    counts: Mapping[str, int],
+    urls: Mapping[str, Url],  # noqa: ARG001 - its databases are files
     seed: int,
     at: datetime | None,
     progress: Progress | None,
 ) -> DemoBuilt:
     """Make ``backend/user.db`` and ``Data/flashpoint.sqlite``; see ``dbctl.services.demo.build``."""
-    if urls:
-        raise NotSupportedError(
-            what="a sample somewhere else",
-            by="Flashpoint Web",
-            instead="It lives in files below its directory.",
-        )
     began = time.monotonic()
-    games, users, plays = (numbers[word] for word in NUMBERS)
     places = {name: directory / place for name, place in PLACES.items()}
     for path in places.values():
         if os.path.lexists(path):
             raise FileExistsAlreadyError(path=path, instead="Choose an empty directory for the sample.")
-    sample = Sample(
-        games=games, users=max(users, len(ACCOUNTS)), plays=plays if games else 0, seed=seed, at=at or now()
-    )
+    games, users = counts["games"], max(counts["users"], len(ACCOUNTS))
+    plays = counts["plays"] if games else 0
+    sample = Sample(games=games, users=users, plays=plays, seed=seed, at=at or now())
     profile = load("flashpoint-web")
     rows: dict[str, int] = {}
     try:

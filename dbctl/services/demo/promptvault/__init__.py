@@ -12,12 +12,12 @@ from tempfile import TemporaryDirectory
 
 from dbctl.engines.base import Capability, Measures, Writable
 from dbctl.engines.registry import open_for_writing
-from dbctl.errors import AlreadyExistsError, FileExistsAlreadyError, FileFailedError
+from dbctl.errors import FileExistsAlreadyError, FileFailedError
 from dbctl.model import now
 from dbctl.profiles.loader import load
 from dbctl.services.demo import DemoBuilt
 from dbctl.services.demo.chance import Progress
-from dbctl.services.demo.folders import made
+from dbctl.services.demo.places import made, refuse_full
 from dbctl.services.demo.promptvault.people import ACCOUNTS, COMMON_PASSWORD
 from dbctl.services.demo.promptvault.rows import Sample, fill
 from dbctl.services.migrate import shipped_track
@@ -26,7 +26,9 @@ from dbctl.services.search_index import make_index
 from dbctl.url import Url
 
 #: How many of each are made unless told otherwise.
-NUMBERS = {"users": 50, "prompts": 400}
+COUNTS = {"users": 50, "prompts": 400}
+#: The databases that must be on a server: none, but all may be.
+SERVED = ()
 #: What messages call the app while it is made.
 TARGET = "demo/main"
 #: Where the app keeps its database, below its directory.
@@ -36,7 +38,7 @@ PLACE = Path("backend/data/promptvault.db")
 def build(
     directory: Path,
     *,
-    numbers: Mapping[str, int],
+    counts: Mapping[str, int],
     urls: Mapping[str, Url],
     seed: int,
     at: datetime | None,
@@ -45,7 +47,7 @@ def build(
     """Make ``backend/data/promptvault.db``, or fill an empty database on a server; see ``dbctl.services.demo.build``."""
     began = time.monotonic()
     sample = Sample(
-        users=max(numbers["users"], len(ACCOUNTS)), prompts=numbers["prompts"], seed=seed, at=at or now()
+        users=max(counts["users"], len(ACCOUNTS)), prompts=counts["prompts"], seed=seed, at=at or now()
     )
     url = urls.get("main")
     path = directory / PLACE if url is None or url.is_file else None
@@ -70,7 +72,7 @@ def build(
         profile="promptvault",
         directory=directory,
         databases={"main": path} if path else {},
-        urls={} if path else {"main": str(url)},
+        servers={} if path else {"main": str(url)},
         rows=rows,
         bytes=size,
         seconds=round(time.monotonic() - began, 3),
@@ -90,13 +92,7 @@ def _filled(url: Url, sample: Sample, progress: Progress | None) -> tuple[dict[s
         create=profile.databases["main"].create,
     )
     with closing(opened) as db, db.lock("demo"):
-        if db.tables():
-            raise AlreadyExistsError(
-                target=TARGET,
-                what="a table",
-                name=next(iter(db.tables())),
-                instead="A sample is made in an empty database.",
-            )
+        refuse_full(db, profile)
         apply_all(shipped_track(profile, "main", "demo", url.engine), db)
         with db.transaction():
             rows = fill(db, profile, sample, progress)

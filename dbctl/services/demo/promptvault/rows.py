@@ -6,10 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from dbctl.engines.base import Writable
-from dbctl.model import Secret, Value
-from dbctl.profiles.codecs import HASHES
+from dbctl.model import Value
 from dbctl.profiles.model import Profile
-from dbctl.services.demo.chance import Progress, batches, dice, likely, ranked
+from dbctl.services.demo.chance import Progress, batches, dice, hashed, likely, ranked
 from dbctl.services.demo.promptvault.people import ACCOUNTS, COMMON_PASSWORD, TEAMS, Person, cuid, people
 from dbctl.services.demo.words import ADJECTIVES, NOUNS
 from dbctl.services.live import Live
@@ -75,7 +74,7 @@ def fill(db: Writable, profile: Profile, sample: Sample, progress: Progress | No
     into("Settings", ["id", "allowRegistration", "updatedAt"], [(1, True, installed)])
     into("Team", ["id", "name", "createdAt"], [(key, name, installed) for name, key in teams.items()])
     into("Tag", ["id", "name"], [(key, name) for name, key in tags.items()])
-    _users(into, everybody, progress)
+    _users(into, sample, everybody, progress)
     made = {"users": len(everybody), "prompts": 0, "versions": 0, "ratings": 0}
     for batch in batches((_prompt(sample, everybody, number) for number in range(sample.prompts)), progress):
         for word, number in _prompts(into, batch, tags, sample).items():
@@ -97,10 +96,9 @@ class _Into:
         return self._db.insert_many(table, columns, encoded)
 
 
-def _users(into: _Into, everybody: Sequence[Person], progress: Progress | None) -> None:
-    make = HASHES["bcrypt"].make
-    common = make(Secret(COMMON_PASSWORD), COMMON_COST)
-    own = [make(Secret(account.password), COST) for account in ACCOUNTS]
+def _users(into: _Into, sample: Sample, everybody: Sequence[Person], progress: Progress | None) -> None:
+    common = hashed(sample.seed, COMMON_PASSWORD, COMMON_COST)
+    own = [hashed(sample.seed, account.password, COST) for account in ACCOUNTS]
     columns = ["id", "email", "password", "name", "team", "role", "createdAt", "updatedAt"]
     hashes = [*own, *([common] * (len(everybody) - len(own)))]
     for batch in batches(zip(everybody, hashes, strict=True), progress):
