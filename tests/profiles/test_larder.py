@@ -524,3 +524,13 @@ create = "create table steps (step varchar(190) not null primary key, done_ms bi
         "table jars is missing: jar; 002-jars makes it",
         'order.a "lid" is there, and no migration makes it: TEXT',
     ]
+
+
+def test_its_recipes_are_found_by_an_index_of_words(dbctl):
+    assert dbctl("search", "index", "check")["findings"][0]["code"] == "text-index-missing"
+    assert dbctl("search", "index", "build")["changed"]
+    assert dbctl("search", "index", "check")["findings"] == []
+    (found,) = dbctl("search", "recipes", "lentils", "cumin")["items"]
+    assert (found["title"], found["score"] > 0) == ("Lentil Soup", True)
+    assert dbctl("search", "recipes", "lentils", "--count") == {"total": 2}
+    assert dbctl("search", "index", "drop")["changed"]
