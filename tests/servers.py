@@ -24,7 +24,6 @@ from msgspec import structs
 
 from dbctl.engines.mysql.options import connecting
 from dbctl.engines.sql import ident
-from dbctl.model import Secret
 from dbctl.url import Url, parse
 
 LOCAL = "postgresql://postgres@127.0.0.1:5432/postgres"
