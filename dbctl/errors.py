@@ -78,6 +78,16 @@ class ImportInvalidError(DbctlError):
         self.details = [*wrong[:LONGEST_LIST], *more]
 
 
+class ColumnMissingError(DbctlError):
+    code, exit_status = "column-missing", Exit.USAGE
+    sentence, remedy = "{table} has no column {column!r}", "It has: {names}."
+
+
+class OwnCommandError(DbctlError):
+    code, exit_status = "own-command", Exit.USAGE
+    sentence, remedy = "{what} has rules of its own, which this would pass by", "dbctl {command} keeps them."
+
+
 class ConfigMissingError(DbctlError):
     code, exit_status = "config-missing", Exit.USAGE
     sentence = "no configuration was found ({looked})"
@@ -235,6 +245,12 @@ class ChangedMeanwhileError(DbctlError):
     remedy = "Nothing was changed. Run it again."
 
 
+class ChangedWhileReadError(DbctlError):
+    code, exit_status = "changed-while-read", Exit.BUSY
+    sentence = "{target} was changed by somebody else while it was read"
+    remedy = "What was given out so far may be of two moments: throw it away, and run it again."
+
+
 class ReadOnlyError(DbctlError):
     code, exit_status = "read-only", Exit.REFUSED
     sentence, remedy = "{target} is read-only: {reason}", "{instead}"
@@ -264,6 +280,23 @@ class QueryFailedError(DbctlError):
         "{target} refused a statement: {reason}",
         "Nothing was changed. dbctl apps check compares profile and database.",
     )
+
+
+class TimeUpError(DbctlError):
+    code, exit_status = "time-up", Exit.REFUSED
+    sentence, remedy = "{target}: it took longer than {within}", "Nothing was changed. {instead}"
+
+
+class SecretAskedError(DbctlError):
+    code, exit_status = "secret-asked", Exit.REFUSED
+    sentence = "{target}: it reads {what}, a secret"
+    remedy = "Name the columns that you want, or say --secrets."
+
+
+class MoveRefusedError(DbctlError):
+    code, exit_status = "move-refused", Exit.REFUSED
+    sentence = "{target}: {column} may not go from {before} to {after}"
+    remedy = "From {before} it may go to: {moves}.{hint}"
 
 
 class ConstraintError(DbctlError):
@@ -380,6 +413,17 @@ class RuleMissingError(DbctlError):
 class RowMissingError(DbctlError):
     code, exit_status = "row-missing", Exit.NOT_FOUND
     sentence, remedy = "no {what} {id!r} in {target}", "dbctl search {what} WORDS finds them."
+
+
+class TableMissingError(DbctlError):
+    code, exit_status = "table-missing", Exit.NOT_FOUND
+    sentence = "no table {name!r} in {target}"
+    remedy = "dbctl stats tables lists them; --db names another database.{near}"
+
+
+class RowAbsentError(DbctlError):
+    code, exit_status = "row-absent", Exit.NOT_FOUND
+    sentence, remedy = "{table} of {target} has no row {key}", "dbctl data rows {table} lists them."
 
 
 class DatabaseNotFoundError(DbctlError):
@@ -586,6 +630,13 @@ class MigrationFailedError(DbctlError):
     code, exit_status = "migration-failed", Exit.FAILED
     sentence = "{target}: {name} failed{place}: {reason}"
     remedy = "{name} was rolled back whole. Applied by this run: {applied}; not run: {pending}."
+
+
+class MigrationHalfDoneError(MigrationFailedError):
+    """Besides those of ``MigrationFailedError``: how many statements were ``done`` of ``all``."""
+
+    code, exit_status = "migration-half-done", Exit.FAILED
+    remedy = "What ran before that stays ({done} of its {all} statements), for this server takes no change of a schema back. Undo it, or restore a backup, before {name} is run again. Applied by this run: {applied}; not run: {pending}."
 
 
 class ReplayFailedError(DbctlError):

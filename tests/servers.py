@@ -250,7 +250,8 @@ def private_mysql(*settings: str, why: str = "") -> Url:
     atexit.register(stop)
     url = parse(f"mysql://root@/mysql?unix_socket={listening}")
     deadline = time.monotonic() + 60
-    while reason := _mysql_reason(url):
+    # The driver does not close what it could not connect, so that nothing is tried before the server listens.
+    while reason := _mysql_reason(url) if listening.exists() else "it does not listen yet":
         assert running.poll() is None, "the private server ended"
         assert time.monotonic() < deadline, reason
         time.sleep(0.1)

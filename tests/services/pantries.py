@@ -6,7 +6,6 @@ import sqlite3
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-
 from dbctl.engines.sql import ident
 from tests import servers
 from tests.services import vault

@@ -20,7 +20,7 @@ T = TypeVar("T")
 SOON = 5.0
 SESSIONS = """select a.pid, coalesce(nullif(a.application_name, ''), a.backend_type), coalesce(a.usename, ''),
   exists (select from pg_catalog.pg_locks l where l.pid = a.pid and l.granted and l.locktype = 'transactionid'),
-  a.xact_start is not null
+  a.xact_start is not null, pg_blocking_pids(a.pid)
 from pg_catalog.pg_stat_activity a
 where a.datname = current_database() and a.pid <> pg_backend_pid() order by a.pid"""
 
@@ -50,8 +50,11 @@ class PostgreSQLReader(PostgreSQLConnection, PostgreSQLDumps):
 def holders_of(url: Url, target: str) -> Sequence[Holder]:
     """Return the sessions that are connected to the database at ``url``."""
     with closing(PostgreSQLReader(url, target, timeout=SOON)) as opened:
-        rows = cast("list[tuple[int, str, str, bool, bool]]", opened.query(SESSIONS))
-    return [Holder(pid=pid, command=name, owner=user, mode=_mode(*busy)) for pid, name, user, *busy in rows]
+        rows = cast("list[tuple[int, str, str, bool, bool, list[int]]]", opened.query(SESSIONS))
+    return [
+        Holder(pid=pid, command=name, owner=user, mode=_mode(writing, reading), waits_for=blockers)
+        for pid, name, user, writing, reading, blockers in rows
+    ]
 
 
 def _mode(writing: bool, transacting: bool) -> Literal["write", "read", "open"]:  # noqa: FBT001 - as they come

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from dbctl.engines.base import Capability
 from dbctl.engines.dumps import Dumped, Progress, Proof, silent
+from dbctl.engines.sql import Row
 from dbctl.engines.sqlite.connection import TOLD, SQLiteConnection
-from dbctl.errors import ChangesLeftError, DbctlError, UnreachableError
+from dbctl.errors import ChangedWhileReadError, ChangesLeftError, DbctlError, UnreachableError
 
 T = TypeVar("T")
 
@@ -94,7 +95,24 @@ class SQLiteReader(SQLiteConnection):
         else:
             self._connect("mode=ro")
         self._pragma("query_only", "1")
-        self._current().set_authorizer(_only_this_file)
+        self._guarded(None)
+
+    def _guarded(self, guard: Callable[..., int] | None) -> None:
+        super()._guarded(guard or _only_this_file)
+
+    def _settle(self) -> None:
+        if self._replaced():
+            self._open(unlocked=self._quiet())
+        if (
+            self._unlocked and self._journal_mode() != "wal"
+        ):  # taking locks leaves a trace beside a WAL file only
+            self._open(unlocked=False)
+
+    def _batches(self, cursor: sqlite3.Cursor) -> Iterator[list[Row]]:
+        for rows in super()._batches(cursor):
+            if self._disturbed():  # what was handed on cannot be taken back
+                raise ChangedWhileReadError(target=self.target)
+            yield rows
 
     def _refuse_what_leaves_a_trace(self) -> None:
         changes = Path(f"{self.path}-wal")
