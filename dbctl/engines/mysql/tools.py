@@ -132,6 +132,13 @@ def failed(client: clients.Client, target: str, *, timeout: float, instead: str)
     told = next((line for line in lines if _NUMBER.search(line)), lines[0])
     number = found[1] if (found := _NUMBER.search(told)) else ""
     reason = told.partition(": ")[2] or told
+    if "insufficient privileges to SHOW CREATE" in told:  # of routines that somebody else made
+        right = "SELECT ON `mysql`.`proc`" if client.name.startswith("mariadb") else "SHOW_ROUTINE ON *.*"
+        return PrivilegeMissingError(
+            target=target,
+            reason=told,
+            instead=f"{instead} As an administrator: GRANT {right} TO the user that it names;",
+        )
     if number in GONE:
         return UnreachableError(target=target, reason=reason, instead=instead)
     if number in DENIED:
