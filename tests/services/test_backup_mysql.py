@@ -28,7 +28,7 @@ from dbctl.errors import (
     RestoreFailedError,
 )
 from tests import servers
-from tests.services import pantries, vault
+from tests.services import pantries
 from tests.services.people import caught
 from tests.services.vault import apply, codes, create, file_of, listed, undo, verified
 
