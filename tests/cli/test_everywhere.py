@@ -68,6 +68,7 @@ LINES: dict[str, int] = {
     "schedule cron": 0,
     "backup create": 0,
     "backup create --dry-run": 0,
+    "backup create --table members": 2,
     "backup list": 0,
     "backup show latest": 0,
     "backup verify --deep": 0,

@@ -226,8 +226,7 @@ class MySQLWriter(MySQLConnection, MySQLTextWriter):
 
     @contextmanager
     def lock(self, purpose: str) -> Iterator[None]:
-        session = self._current()
-        name = locks.name_of(session.database)
+        name = self._lock_name()
         deadline = time.monotonic() + self._timeout
         while self._rows(locks.take(name), {}) != [(1,)]:
             interrupt.check()
@@ -246,6 +245,9 @@ class MySQLWriter(MySQLConnection, MySQLTextWriter):
         finally:  # it ends with the session, whatever happens; a broken one has ended
             with suppress(DbctlError, RuntimeError):
                 self._rows("select release_all_locks()", {})
+
+    def _lock_name(self) -> str:
+        return locks.name_of(self._current().database)
 
     def _holder(self, name: str) -> str:
         ((*row,),) = self._rows(locks.ask(name), {})
