@@ -22,6 +22,7 @@ import pytest
 from msgspec import structs
 
 from dbctl.engines.mysql.options import connecting
+from dbctl.engines.mysql.session import try_socket
 from dbctl.engines.sql import ident
 from dbctl.url import Url, parse
 
@@ -259,6 +260,8 @@ def private_mysql(*settings: str, why: str = "") -> Url:
 def _mysql_reason(url: Url) -> str:
     """Return why the server at ``url`` is of no use, or nothing."""
     try:
+        if socket_path := connecting(url).get("unix_socket"):
+            try_socket(str(socket_path))
         mysql_connection(url).close()
     except pymysql.Error as error:
         return str(error)
