@@ -78,6 +78,16 @@ class ImportInvalidError(DbctlError):
         self.details = [*wrong[:LONGEST_LIST], *more]
 
 
+class ColumnMissingError(DbctlError):
+    code, exit_status = "column-missing", Exit.USAGE
+    sentence, remedy = "{table} has no column {column!r}", "It has: {names}."
+
+
+class OwnCommandError(DbctlError):
+    code, exit_status = "own-command", Exit.USAGE
+    sentence, remedy = "{what} has rules of its own, which this would pass by", "dbctl {command} keeps them."
+
+
 class ConfigMissingError(DbctlError):
     code, exit_status = "config-missing", Exit.USAGE
     sentence = "no configuration was found ({looked})"
@@ -235,6 +245,12 @@ class ChangedMeanwhileError(DbctlError):
     remedy = "Nothing was changed. Run it again."
 
 
+class ChangedWhileReadError(DbctlError):
+    code, exit_status = "changed-while-read", Exit.BUSY
+    sentence = "{target} was changed by somebody else while it was read"
+    remedy = "What was given out so far may be of two moments: throw it away, and run it again."
+
+
 class ReadOnlyError(DbctlError):
     code, exit_status = "read-only", Exit.REFUSED
     sentence, remedy = "{target} is read-only: {reason}", "{instead}"
@@ -266,6 +282,23 @@ class QueryFailedError(DbctlError):
     )
 
 
+class TimeUpError(DbctlError):
+    code, exit_status = "time-up", Exit.REFUSED
+    sentence, remedy = "{target}: it took longer than {within}", "Nothing was changed. {instead}"
+
+
+class SecretAskedError(DbctlError):
+    code, exit_status = "secret-asked", Exit.REFUSED
+    sentence = "{target}: it reads {what}, a secret"
+    remedy = "Name the columns that you want, or say --secrets."
+
+
+class MoveRefusedError(DbctlError):
+    code, exit_status = "move-refused", Exit.REFUSED
+    sentence = "{target}: {column} may not go from {before} to {after}"
+    remedy = "From {before} it may go to: {moves}.{hint}"
+
+
 class ConstraintError(DbctlError):
     code, exit_status = "constraint", Exit.REFUSED
     sentence, remedy = "{target} refused the change: {reason}", "Nothing was changed."
@@ -274,6 +307,23 @@ class ConstraintError(DbctlError):
 class FileFailedError(DbctlError):
     code, exit_status = "file-failed", Exit.FAILED
     sentence, remedy = "{path}: {reason}", "Nothing was changed."
+
+
+class ClientMissingError(DbctlError):
+    code, exit_status = "client-missing", Exit.UNREACHABLE
+    sentence = "{target}: {program} is not installed"
+    remedy = "Nothing was changed. Install it: {package} on Debian; its version has to be {version} or later."
+
+
+class ClientOldError(DbctlError):
+    code, exit_status = "client-old", Exit.REFUSED
+    sentence = "{target}: {program} is of version {version}, and what it is for is of version {wanted}"
+    remedy = "Nothing was changed. Install {package}, or run dbctl where it is installed."
+
+
+class ClientFailedError(DbctlError):
+    code, exit_status = "client-failed", Exit.FAILED
+    sentence, remedy = "{target}: {program} failed: {reason}", "{instead}"
 
 
 class FileUnsyncedError(DbctlError):
@@ -365,10 +415,26 @@ class RowMissingError(DbctlError):
     sentence, remedy = "no {what} {id!r} in {target}", "dbctl search {what} WORDS finds them."
 
 
+class TableMissingError(DbctlError):
+    code, exit_status = "table-missing", Exit.NOT_FOUND
+    sentence = "no table {name!r} in {target}"
+    remedy = "dbctl stats tables lists them; --db names another database.{near}"
+
+
+class RowAbsentError(DbctlError):
+    code, exit_status = "row-absent", Exit.NOT_FOUND
+    sentence, remedy = "{table} of {target} has no row {key}", "dbctl data rows {table} lists them."
+
+
 class DatabaseNotFoundError(DbctlError):
     code, exit_status = "database-not-found", Exit.NOT_FOUND
     sentence = "no database {name} of {profile} ({files}) was found below {directory}"
     remedy = "Say where it is: --url {name}=PATH.{seen}"
+
+
+class SessionMissingError(DbctlError):
+    code, exit_status = "session-missing", Exit.NOT_FOUND
+    sentence, remedy = "no session {pids} at {target}", "dbctl stats connections shows them."
 
 
 class MigrationsMissingError(DbctlError):
@@ -393,6 +459,14 @@ class UndoNothingError(DbctlError):
     sentence = "the last restore of {target} ({id}) found no database there, so there is none to go back to"
     remedy = (
         "Nothing was changed. dbctl backup list shows older ones; dbctl restore apply ID brings one back."
+    )
+
+
+class KeptMissingError(DbctlError):
+    code, exit_status = "kept-missing", Exit.NOT_FOUND
+    sentence = "{target}: there is no database {name} on its server: the restore that was to keep it did not come so far, or it is gone"
+    remedy = (
+        "Nothing was changed. dbctl backup list shows what there is; dbctl restore apply ID brings one back."
     )
 
 
@@ -439,6 +513,11 @@ class BuiltInRoleError(DbctlError):
     )
 
 
+class UpkeepUnsafeError(DbctlError):
+    code, exit_status = "upkeep-unsafe", Exit.REFUSED
+    sentence, remedy = "{what} of {target} would do harm: {reason}", "Nothing was changed. {instead}"
+
+
 class SameFileError(DbctlError):
     code, exit_status = "same-file", Exit.REFUSED
     sentence = "{path} is the database itself, under this or another name"
@@ -469,6 +548,20 @@ class BackupFailedError(DbctlError):
     remedy = (
         "No backup was made; earlier ones are as they were. dbctl integrity check tells more of the database."
     )
+
+
+class BackupPartialError(DbctlError):
+    code, exit_status = "backup-partial", Exit.REFUSED
+    sentence = (
+        "backup {id} of {app} holds only some tables ({tables}), so no database can be restored from it"
+    )
+    remedy = "Nothing was changed. {instead}"
+
+
+class RestoreFailedError(DbctlError):
+    code, exit_status = "restore-failed", Exit.FAILED
+    sentence = "{target} was not restored: {reason}"
+    remedy = "Nothing was changed. {instead}"
 
 
 class RestoreHalfError(DbctlError):

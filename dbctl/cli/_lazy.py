@@ -32,10 +32,12 @@ GROUPS = {
     "backup": "Backups: make, list, verify, prune.",
     "restore": "Bring a backup back, and undo that.",
     "integrity": "Whether the databases are sound and agree.",
-    "stats": "Figures: room, rows, activity, locks, reports.",
+    "stats": "Figures: room, rows, indexes, connections, locks, reports.",
+    "maintain": "Look after databases; end what sessions do.",
     "sessions": "Sessions of users, and rows that have had their day.",
     "schedule": "What is to be done by itself.",
     "search": "Search the app's content.",
+    "data": "Rows of any table: look, mend, ask, export, import.",
     "completions": "Completion of words for the shell.",
 }
 

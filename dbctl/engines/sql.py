@@ -40,6 +40,11 @@ def ident(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def literal(text: str) -> str:
+    """Return a text as one that stands in a statement which a person is to run; what dbctl runs has parameters."""
+    return "'" + text.replace("'", "''") + "'"
+
+
 def like_literal(text: str) -> str:
     """Escape ``text`` for LIKE … ESCAPE '!', so that it stands for itself."""
     return text.replace("!", "!!").replace("%", "!%").replace("_", "!_")

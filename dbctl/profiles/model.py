@@ -8,8 +8,11 @@ import msgspec
 
 from dbctl.profiles.cleanup_model import Cleanup
 from dbctl.profiles.codecs import BooleanCodec, HashCodec, KeyCodec, TimeCodec
+from dbctl.profiles.environment_model import Environment
 from dbctl.profiles.rebuild_model import Rebuild
 from dbctl.profiles.search_model import Search
+from dbctl.profiles.sessions_model import Sessions
+from dbctl.profiles.suspicion_model import Flaw, KnownSecret
 
 #: A column of the live schema. ``name?`` may be missing; of several the first that exists counts.
 Name = str | list[str]
@@ -49,6 +52,7 @@ class Database(Section, frozen=True, kw_only=True):
 
     engines: Sequence[Literal["sqlite", "postgresql", "mysql", "lancedb"]]
     find: Sequence[str] = ()  #: paths that ``init`` looks for below the app's directory
+    environment: Environment | None = None  #: how the app's own file of settings says where it is
     needs: Sequence[str] = ()  #: tables that tell it from another database
     mode: Literal["read-only", "read-write"] = "read-write"
     owner: str = ""  #: who writes it, where dbctl may not
@@ -62,6 +66,8 @@ class Database(Section, frozen=True, kw_only=True):
     ] = ()  #: ``table.column``: shown to nobody who does not ask for secrets; ``?`` as in ``Name``
     updated_at: Name | None = None  #: a column that says when its row was changed, in every table that has it
     migrations: Migrations | None = None
+    #: what its server should be set to, by engine: numbers and sizes at least so large, anything else the same
+    recommended: Mapping[Literal["postgresql", "mysql"], Mapping[str, str | int | float | bool]] = {}
 
 
 class Rule(Section, frozen=True, kw_only=True):
@@ -101,7 +107,7 @@ class UserRole(Section, frozen=True, kw_only=True):
 class SignedIn(Section, frozen=True, kw_only=True):
     """What keeps a user signed in, and what ends it: new values for its rows, else their deletion."""
 
-    table: str
+    table: str  #: one that ends in ``?`` may be missing
     user: str
     end: Mapping[str, Constant] = {}
     expires_at: Name = "expires_at?"
@@ -138,7 +144,10 @@ class Users(Section, frozen=True, kw_only=True):
     database: str = ""
     table: str
     id: Key
-    login: Sequence[str]  #: fields that a person may type; compared without regard to case
+    login: Sequence[str]  #: fields that a person may type
+    match: Literal["nocase", "exact"] = (
+        "nocase"  #: how the app tells two logins apart; ``exact``: ``Ida`` and ``ida`` are two users
+    )
     fields: Mapping[str, Name]  #: dbctl's word, or the app's own, to column
     rules: Mapping[str, Rule] = {}
     password: Password | None = None
@@ -218,19 +227,6 @@ class Settings(Section, frozen=True, kw_only=True):
     cache: str = ""  #: how long a running app may still see the old value
 
 
-class Sessions(Section, frozen=True, kw_only=True):
-    """What users do for a while, a play or a visit: rows that are open until they end."""
-
-    table: str
-    key: str = "id"
-    user: str  #: the column that names the user
-    started_at: str
-    ended_at: str  #: NULL while it lasts
-    duration: str  #: seconds
-    fields: Mapping[str, Name] = {}  #: further ones, under the words by which they are shown
-    abandoned: str = ""  #: the rule of ``cleanup`` that closes those that nobody ended
-
-
 class Audit(Section, frozen=True, kw_only=True):
     """The app's own record of what was done, in the database of what it is about."""
 
@@ -284,6 +280,12 @@ class KnownLogin(Section, frozen=True, kw_only=True):
     hint: str = ""  #: the remedy, where another password is none
 
 
+class Ago(Section, frozen=True, kw_only=True):
+    """A parameter that is a moment: so long ago, unless told otherwise."""
+
+    ago: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,9}[smhdwy]$")]
+
+
 class ReportShape(Section, frozen=True, kw_only=True):
     """How a report is asked of one schema; the first whose tables and columns exist counts."""
 
@@ -298,7 +300,7 @@ class Report(Section, frozen=True, kw_only=True):
     title: str  #: one line for a list of reports
     database: str = ""
     columns: Annotated[Sequence[str], msgspec.Meta(min_length=1)]  #: what the answer's columns are called
-    parameters: Mapping[str, Constant] = {}  #: with the values that they have unless told otherwise
+    parameters: Mapping[str, Constant | Ago] = {}  #: with the values that they have unless told otherwise
     shape: Annotated[Sequence[ReportShape], msgspec.Meta(min_length=1)]
 
 
@@ -329,12 +331,14 @@ class Profile(Section, frozen=True, kw_only=True):
     roles: Roles | None = None
     settings: Sequence[Settings] = ()
     search: Sequence[Search] = ()
-    sessions: Sessions | None = None
+    sessions: Sequence[Sessions] = ()  #: the first is meant where none is named
     cleanup: Sequence[Cleanup] = ()
     audit: Audit | None = None
     link: Sequence[CrossLink] = ()
     recount: Sequence[Recount] = ()
     check: Sequence[KnownLogin] = ()
+    known: Sequence[KnownSecret] = ()
+    flaw: Sequence[Flaw] = ()
     rebuild: Sequence[Rebuild] = ()
     report: Sequence[Report] = ()
     states: Sequence[States] = ()

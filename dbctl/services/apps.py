@@ -90,6 +90,21 @@ class App:
             app=self.name, profile=self.profile.name, ability=what, others=", ".join(others) or "none"
         )
 
+    def writable(self, name: str) -> Database:
+        """Return what the profile says of a database that dbctl may change.
+
+        Raises:
+            ReadOnlyError: it says that nobody but its owner does.
+        """
+        told = self.database(name)
+        if told.mode == "read-only":
+            raise ReadOnlyError(
+                target=self.target(name),
+                reason=f"it belongs to {told.owner or 'another program'}",
+                instead=f"No option changes that. Change it through {told.owner or 'that program'}.",
+            )
+        return told
+
     def reader(self, name: str, *, may_be_empty: bool = False) -> Readable:
         """Return a database opened for reading; the writer itself while there is one.
 
@@ -134,13 +149,7 @@ class App:
             ReadOnlyError: the profile says that nobody but its owner writes it; nothing was opened.
             WrongAppError: as for ``reader``.
         """
-        told = self.database(name)
-        if told.mode == "read-only":
-            raise ReadOnlyError(
-                target=self.target(name),
-                reason=f"it belongs to {told.owner or 'another program'}",
-                instead=f"No option changes that. Change it through {told.owner or 'that program'}.",
-            )
+        told = self.writable(name)
         self._use(name)
         if name in self._readers:  # closing a reader later would drop this process's locks on the file
             self._readers.pop(name).close()

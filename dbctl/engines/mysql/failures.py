@@ -106,7 +106,7 @@ def unreachable(error: pymysql.Error, target: str) -> UnreachableError:
     """Return the failure of a connection that could not be made."""
     reason, instead = reason_of(error), CHECK_URL
     if found := _NO_DATABASE.match(reason):
-        instead = f"As an administrator: GRANT {ALL} ON {_name(found['name'])}.* TO {found['who']};"
+        instead = f"As an administrator: GRANT {ALL} ON {quoted(found['name'])}.* TO {found['who']};"
     return UnreachableError(target=target, reason=reason, instead=instead)
 
 
@@ -161,15 +161,15 @@ def _grant(error: pymysql.Error, place: Place, sql: str) -> str:
             right = WANTED[words[0].lower()]
         last = _LAST_NAME.search(found["name"])
         name = (last["plain"] or last["quoted"].replace("``", "`")) if last else found["name"]
-        what = f"{right} ON {_name(place.database)}.{_name(name)}"
+        what = f"{right} ON {quoted(place.database)}.{quoted(name)}"
     elif found := _NEEDED.search(reason):
         what = f"{found['right'].partition(' OR ')[0].partition(',')[0]} ON *.*"
     else:
-        what = f"{ALL} ON {_name(place.database)}.*"
+        what = f"{ALL} ON {quoted(place.database)}.*"
     return f"Nothing was changed. As an administrator: GRANT {what} TO {place.account};"
 
 
-def _name(name: str) -> str:
+def quoted(name: str) -> str:
     """Quote a name in the way that every ``sql_mode`` takes."""
     return "`" + name.replace("`", "``") + "`"
 

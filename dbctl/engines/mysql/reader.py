@@ -7,8 +7,8 @@ from contextlib import closing
 from functools import partial
 from typing import TypeVar, cast
 
-from dbctl.engines.base import Capability, Holder
-from dbctl.engines.mysql.connection import MySQLConnection
+from dbctl.engines.base import Holder
+from dbctl.engines.mysql.connection import TOLD, MySQLConnection
 from dbctl.engines.sql import Row
 from dbctl.errors import UnreachableError
 from dbctl.url import Url
@@ -25,7 +25,7 @@ where p.db = database() and p.id <> connection_id() order by p.id"""
 class MySQLReader(MySQLConnection):
     """A session whose transactions are read-only, as the server enforces."""
 
-    capabilities = frozenset({Capability.CHECK, Capability.EXPLAIN, Capability.MEASURE, Capability.SCHEMA})
+    capabilities = TOLD
 
     def _say(self, sql: str) -> None:
         return self._repeated(partial(super()._say, sql))

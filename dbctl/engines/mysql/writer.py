@@ -16,7 +16,7 @@ from dbctl import interrupt
 from dbctl.engines.base import AllOf, AnyOf, Capability, Later, Linked, Merge, Not, Script, Where, Within
 from dbctl.engines.mysql import locks, script
 from dbctl.engines.mysql.columns import TIMES, MySQLColumn, MySQLTable, kind_of, storable
-from dbctl.engines.mysql.connection import MySQLConnection
+from dbctl.engines.mysql.connection import TOLD, MySQLConnection
 from dbctl.engines.mysql.dialect import moment_of_text
 from dbctl.engines.mysql.parameters import literal
 from dbctl.engines.sql import Statement, counted_columns
@@ -36,9 +36,7 @@ class MySQLWriter(MySQLConnection):
     server has no such refusal, what is read is locked. Either way what was decided on is what is done.
     """
 
-    capabilities = frozenset(
-        {Capability.CHECK, Capability.EXPLAIN, Capability.MEASURE, Capability.MIGRATE, Capability.SCHEMA}
-    )
+    capabilities = TOLD | {Capability.MIGRATE}
     takes_schema_back = False  # whatever changes it commits
     reading = False
     _depth = 0
@@ -221,6 +219,9 @@ class MySQLWriter(MySQLConnection):
         of, condition = self._rows_of(statement, table, where)
         self._require_transaction(table)
         return self._count(f"delete t0 from {of}{condition}", statement.parameters)
+
+    def follow_keys(self, table: str) -> None:
+        self._checked(table)  # the server does by itself
 
     @contextmanager
     def lock(self, purpose: str) -> Iterator[None]:
