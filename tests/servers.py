@@ -224,7 +224,8 @@ def private_mysql(*settings: str, why: str = "") -> Url:
         shutil.chown(place, "mysql", "mysql")
         as_user = ["--user=mysql"]
     data, listening = place / "data", place / "socket"
-    basics = ["--no-defaults", f"--datadir={data}", *as_user]
+    # A server that starts takes away what it finds of temporary tables in /tmp, also those of another one.
+    basics = ["--no-defaults", f"--datadir={data}", f"--tmpdir={place}", *as_user]
     subprocess.run(
         [install, *basics, "--auth-root-authentication-method=normal", "--skip-test-db"],
         check=True,
