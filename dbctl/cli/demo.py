@@ -42,6 +42,10 @@ def demo(
         int | None,
         typer.Option("--messages", parser=_count, metavar="N", help="How many messages (waqtor)."),
     ] = None,
+    prompts: Annotated[
+        int | None,
+        typer.Option("--prompts", parser=_count, metavar="N", help="How many prompts (promptvault)."),
+    ] = None,
     seed: Annotated[
         int, typer.Option("--seed", parser=_count, metavar="N", help="The same seed makes the same data.")
     ] = 0,
@@ -49,9 +53,9 @@ def demo(
 ) -> int:
     """Build a sample deployment of an app, with a dbctl.toml beside it.
 
-    An app that lives on a server wants a new, empty database there: --url main=postgresql://…
+    An app that lives on a server, or may, wants a new, empty database there: --url main=postgresql://…
     """
-    given = {"games": games, "users": users, "plays": plays, "messages": messages}
+    given = {"games": games, "users": users, "plays": plays, "messages": messages, "prompts": prompts}
     counts = demos.counts_of(profile, given)
     with progress(ctx, "Making rows", sum(counts.values())) as advance:
         prepared = sample.Sample(

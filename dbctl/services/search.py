@@ -114,8 +114,9 @@ def find(
     last = (rows or not window.offset) and (window.limit is None or len(rows) < window.limit)
     total = window.offset + len(rows) if last else _total(question)
     names = [*chosen, *(RANKED if question.words else ())]
+    items = [told(search, dict(zip(names, row, strict=True))) for row in rows]
     return Found(
-        items=[told(search, dict(zip(names, row, strict=True))) for row in rows],
+        items=[_rounded(one) for one in items] if question.words else items,
         total=total,
         limit=window.limit,
         offset=window.offset,
@@ -130,6 +131,12 @@ def told(search: Search, row: Row) -> Row:
         return row
     read = {**dict.fromkeys(search.flags, _flag), **dict.fromkeys(search.times, _time)}
     return {name: read[name](value) if name in read else value for name, value in row.items()}
+
+
+def _rounded(row: Row) -> Row:
+    """Return a row with as much of its score as anybody compares."""
+    score = row["score"]
+    return {**row, "score": round(score, 4)} if isinstance(score, float) else row
 
 
 def _flag(stored: object) -> object:

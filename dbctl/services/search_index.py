@@ -187,18 +187,31 @@ class IndexChange:
     def _made(self, db: Making, index: TextIndex) -> list[str]:
         work: Mapping[str, str] = db.text_index_drops(index)
         _run(db, work)
-        steps = list(work)
-        if self._purpose == "drop":
-            return steps
-        work = db.text_index_makes(index)
-        _run(db, work)
-        db.mark_text_index(index)
-        db.probe_text_index(index)
-        found, faults = db.text_index(index), db.text_index_faults(index)
-        if found.state != "sound" or faults:
-            reason = found.reason or ", ".join(_told(one, index) for one in faults) or found.state
-            raise TextIndexUnsoundError(target=self.target, name=found.name, reason=reason)
-        return [*steps, *work]
+        return list(work) if self._purpose == "drop" else [*work, *_made_anew(db, index)]
+
+
+def make_index(search: Search, opened: Writable) -> None:
+    """Make the index of a search where it is missing, in a database that somebody else opened."""
+    index = index_of(search, opened)
+    if index is None:
+        return
+    db = _making(opened)
+    if db.text_index(index).state == "missing":
+        with db.schema_transaction():
+            _made_anew(db, index)
+
+
+def _made_anew(db: Making, index: TextIndex) -> list[str]:
+    """Make an index, and prove it; return what was done, in words."""
+    work = db.text_index_makes(index)
+    _run(db, work)
+    db.mark_text_index(index)
+    db.probe_text_index(index)
+    found, faults = db.text_index(index), db.text_index_faults(index)
+    if found.state != "sound" or faults:
+        reason = found.reason or ", ".join(_told(one, index) for one in faults) or found.state
+        raise TextIndexUnsoundError(target=db.target, name=found.name, reason=reason)
+    return list(work)
 
 
 def _run(db: Making, work: Mapping[str, str]) -> None:

@@ -29,8 +29,8 @@ class SettingRow(SettingTable):
         self._key = self.live.get(row.key)
         self._columns = {name: column for name in row.types if (column := self.live.find(name))}
         self.fields = {word: column for word, name in told.fields.items() if (column := self.live.find(name))}
-        kinds = {kind: kind for kind in row.types.values()}
-        self.types = SettingTypes(told, SettingsShape(key=row.key, type="", types=kinds))
+        kinds = SettingsShape(key=row.key, type="", types={str(kind): kind for kind in row.types.values()})
+        self.types = SettingTypes(told, kinds)
 
     def read(self, where: Sequence[Where] = ()) -> list[Setting]:
         columns = list(dict.fromkeys([*self._columns.values(), *self.fields.values()]))

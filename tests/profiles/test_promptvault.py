@@ -15,12 +15,13 @@ import bcrypt
 import pytest
 
 from dbctl.cli.main import main
+from dbctl.profiles.codecs import KEYS
 from dbctl.url import parse
 from tests import servers
 from tests.shapes import promptvault as shapes
 from tests.shapes.flashpoint_web import PASSWORD
 
-SHAPES = ("deployed", "pushed", "document", "postgresql")
+SHAPES = ("deployed", "pushed", "document", "postgresql", "mysql")
 #: Those whose index for searching has to be made, or made anew, before anything is ranked.
 LITE = ("deployed", "pushed", "document")
 Run = Callable[..., Any]
@@ -52,8 +53,12 @@ class Served:
         self.shape, self.url = shape, url
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        if self.shape == "mysql":
+            with closing(servers.mysql_connection(parse(self.url))) as mysql, mysql.cursor() as cursor:
+                cursor.execute(sql)
+                return list(cursor.fetchall())
         with closing(servers.connection(parse(self.url))) as connection:
-            done = connection.execute(sql.replace("%", "%%") if "%" in sql else sql)
+            done = connection.execute(sql)
             return done.fetchall() if done.description else []
 
 
@@ -161,8 +166,6 @@ def test_a_new_user_is_stored_as_prisma_stores_one(
 
 
 def test_two_ids_differ_and_come_in_the_order_of_time() -> None:
-    from dbctl.profiles.codecs import KEYS
-
     make = KEYS["cuid"]
     assert make is not None
     keys = [make() for _ in range(50)]

@@ -179,3 +179,24 @@ def on_postgresql() -> Iterator[str]:
                     f'insert into "{table}" ({names}) values ({", ".join(["%s"] * len(row))})', values
                 )
         yield servers.text(url)
+
+
+@contextmanager
+def on_mysql() -> Iterator[str]:
+    """Give the URL of a database that holds it as Prisma makes it there."""
+    with servers.mysql_database() as url, closing(servers.mysql_connection(url)) as connection:
+        with connection.cursor() as cursor:
+            for statement in _script("mysql").split(";\n"):
+                if any(line and not line.startswith("--") for line in statement.splitlines()):
+                    cursor.execute(statement)
+            for table, rows in ROWS.items():
+                for row in rows:
+                    names = ", ".join(f'"{name}"' for name in row)
+                    values = [
+                        value.replace(tzinfo=None) if isinstance(value, datetime) else value
+                        for value in row.values()
+                    ]
+                    cursor.execute(
+                        f'insert into "{table}" ({names}) values ({", ".join(["%s"] * len(row))})', values
+                    )
+        yield servers.text(url)

@@ -17,6 +17,7 @@ from dbctl.url import Url
 #: unless told otherwise, its ``SERVED`` which databases must be on a server.
 SAMPLES = {
     "flashpoint-web": "dbctl.services.demo.flashpoint_web",
+    "promptvault": "dbctl.services.demo.promptvault",
     "waqtor": "dbctl.services.demo.waqtor",
 }
 

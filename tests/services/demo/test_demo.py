@@ -288,8 +288,13 @@ def test_a_negative_number_is_refused(tmp_path, number):
 
 
 def test_a_profile_without_a_sample_is_refused(tmp_path):
-    with pytest.raises(NotSupportedError, match="promptvault"):
-        demo.build(tmp_path, profile="promptvault")
+    with pytest.raises(NotSupportedError, match="larder"):
+        demo.build(tmp_path, profile="larder")
+
+
+def test_what_a_sample_is_not_counted_in_is_refused(tmp_path):
+    with pytest.raises(NotSupportedError, match="prompts"):
+        demo.build(tmp_path, prompts=5)
 
 
 def test_ranks_stay_in_range_and_favour_the_first():

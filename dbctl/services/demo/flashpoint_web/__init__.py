@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +21,7 @@ from dbctl.services.demo.flashpoint_web.archive import fill_archive
 from dbctl.services.demo.flashpoint_web.history import STATISTICS, fill_history
 from dbctl.services.demo.flashpoint_web.people import ACCOUNTS, COMMON_PASSWORD, fill_people, people_of
 from dbctl.services.demo.flashpoint_web.sample import Sample, run
+from dbctl.services.demo.places import made
 from dbctl.services.migrate import shipped_track
 from dbctl.services.migration_run import apply_all
 from dbctl.url import Url
@@ -57,7 +58,7 @@ def build(
     try:
         # Made aside, so that a half-made database never stands where an app would open it.
         with (
-            _directories([directory, *(path.parent for path in places.values())]),
+            made([directory, *(path.parent for path in places.values())]),
             TemporaryDirectory(prefix=".dbctl-demo-", dir=directory) as aside,
         ):
             # The app puts the launcher's database into rollback mode whenever it opens it.
@@ -80,23 +81,6 @@ def build(
         accounts=ACCOUNTS,
         password_of_others=COMMON_PASSWORD,
     )
-
-
-@contextmanager
-def _directories(wanted: Iterable[Path]) -> Iterator[None]:
-    """Make the directories that are missing; what was made is removed again when the work fails."""
-    made: list[Path] = []
-    try:
-        for path in wanted:
-            missing = [one for one in [path, *path.parents] if not os.path.lexists(one)]
-            path.mkdir(parents=True, exist_ok=True)
-            made += reversed(missing)
-        yield
-    except BaseException:  # also on a signal: nothing is to be left of what was not finished
-        for path in reversed(made):
-            with suppress(OSError):  # somebody has put something there
-                path.rmdir()
-        raise
 
 
 def _opened(directory: Path, name: str, create: Mapping[str, str]) -> Writable:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
 from dbctl.engines.base import Writable
 from dbctl.engines.registry import open_for_writing
-from dbctl.errors import DatabaseNotEmptyError, FileExistsAlreadyError, FileFailedError
+from dbctl.errors import FileExistsAlreadyError, FileFailedError
 from dbctl.model import now
 from dbctl.profiles.loader import load
 from dbctl.profiles.model import Profile
 from dbctl.services.demo import DemoBuilt
 from dbctl.services.demo.chance import Progress
+from dbctl.services.demo.places import refuse_full
 from dbctl.services.demo.waqtor.people import ACCOUNTS, COMMON_PASSWORD, fill_people, people_of
 from dbctl.services.demo.waqtor.sample import Sample
 from dbctl.services.demo.waqtor.traffic import fill_traffic
@@ -80,17 +81,3 @@ def build(
 def _opened(profile: Profile, name: str, url: Url) -> Writable:
     create = profile.databases[name].create
     return open_for_writing(url, f"{TARGET}/{name}", timeout=5, pragmas={}, create=create)
-
-
-def refuse_full(db: Writable, profile: Profile) -> None:
-    """Refuse a database that holds anything but what a sample that was cut off has left: its migrations, and no row.
-
-    Raises:
-        DatabaseNotEmptyError: nothing was changed.
-    """
-    tables: Sequence[str] = list(db.tables())
-    migrations = profile.databases["main"].migrations
-    ledger = migrations.ledger.table if migrations else ""
-    full = [name for name in tables if name != ledger and db.count(name)]
-    if full or (tables and ledger not in tables):
-        raise DatabaseNotEmptyError(target=db.target, tables=", ".join((full or tables)[:5]))
