@@ -38,6 +38,7 @@ GROUPS = {
     "schedule": "What is to be done by itself.",
     "search": "Search the app's content.",
     "search index": "The index of words behind a search.",
+    "data": "Rows of any table: look, mend, ask, export, import.",
     "completions": "Completion of words for the shell.",
 }
 

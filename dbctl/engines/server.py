@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -30,7 +30,7 @@ class Session(Value, frozen=True, kw_only=True):
     query_seconds: float | None  #: since it began; None where nothing runs
     transaction_seconds: float | None
     wait: str | None  #: what it waits for
-    began_at: datetime | None  #: when the last statement did; with the process it tells it from every other
+    statement: str  #: what tells the last statement of this session from every other one of it
     may_end: bool  #: whether this role may end what it does
 
 
@@ -51,8 +51,8 @@ class Traffic(Value, frozen=True, kw_only=True):
     max_connections: int
     commits: int
     rollbacks: int
-    deadlocks: int
-    temp_bytes: int
+    deadlocks: int | None  #: None where the server does not count them
+    temp_bytes: int | None
     cache_hit_ratio: float | None  #: of reads of tables and indexes, from 0 to 1; None before the first
     since: datetime | None  #: None: since its files were made
 
@@ -232,3 +232,24 @@ class Advises(Protocol):
     def tuned(self, wanted: Mapping[str, str]) -> Sequence[Tuning]:
         """Compare settings of the server with what they should be: numbers and sizes at least so large."""
         ...
+
+
+class Look(Value, frozen=True, kw_only=True):
+    """One question to a server; for each row of its answer there is something to tell, in which its columns stand."""
+
+    severity: Severity
+    code: str
+    sql: str
+    message: str
+    hint: str = ""
+
+
+def answered(look: Look, rows: Sequence[tuple[object, ...]]) -> Iterator[Concern]:
+    """Yield what there is to tell of each row of the answer."""
+    for row in rows:
+        yield Concern(
+            severity=look.severity,
+            code=look.code,
+            message=look.message.format(*row),
+            hint=look.hint.format(*row),
+        )

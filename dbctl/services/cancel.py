@@ -79,12 +79,12 @@ class Cancelling:
         self.app, self.protected = app.name, app.protected
         self._name = _on_a_server(app)
         self.target = app.target(self._name)
-        self._seen: set[tuple[int, object]] | None = None  #: what a person agreed to
+        self._seen: set[tuple[int, str]] | None = None  #: what a person agreed to
 
     def plan(self) -> Plan:
         """Return what would be ended now."""
         meant = self._meant()
-        self._seen = {(one.pid, one.began_at) for one in meant}
+        self._seen = {(one.pid, one.statement) for one in meant}
         noun = "session" if self._terminate else "statement"
         return Plan(
             title=f"End {counted(len(meant), noun)}",
@@ -105,7 +105,7 @@ class Cancelling:
         """
         meant = self._meant()
         if seen is not None and self._seen is not None:
-            meant = [one for one in meant if (one.pid, one.began_at) in self._seen]
+            meant = [one for one in meant if (one.pid, one.statement) in self._seen]
         db = self._sessions()
         asked = [one for one in meant if db.cancel(one.pid, terminate=self._terminate)]
         going = self._still_there(db, asked)
@@ -174,7 +174,7 @@ def _on_a_server(app: App) -> str:
 
 
 def _is_at_it(now: Session, before: Session) -> bool:
-    return now.began_at == before.began_at and now.query_seconds is not None
+    return now.statement == before.statement and now.query_seconds is not None
 
 
 def _told(one: Session) -> str:

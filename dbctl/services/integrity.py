@@ -9,7 +9,14 @@ from msgspec import structs
 
 from dbctl.engines.base import Capability, Checks, Condition, Not, Orphans, Readable, Within
 from dbctl.engines.server import Advises
-from dbctl.errors import DatabaseUnsetError, DbctlError, Exit, QueryFailedError, SchemaLacksError
+from dbctl.errors import (
+    CorruptError,
+    DatabaseUnsetError,
+    DbctlError,
+    Exit,
+    QueryFailedError,
+    SchemaLacksError,
+)
 from dbctl.model import Finding, Findings, Severity, Value, counted
 from dbctl.services.apps import App
 
@@ -134,7 +141,7 @@ def _loose(app: App, name: str, live: Checks, table: str) -> Iterator[Finding]:
                 message=_orphans(one),
                 hint=hint,
             )
-    except QueryFailedError as error:
+    except (QueryFailedError, CorruptError) as error:
         yield failure(app.target(name), error, severity)
 
 

@@ -68,6 +68,7 @@ LINES: dict[str, int] = {
     "schedule cron": 0,
     "backup create": 0,
     "backup create --dry-run": 0,
+    "backup create --table members": 2,
     "backup list": 0,
     "backup show latest": 0,
     "backup verify --deep": 0,
@@ -83,6 +84,18 @@ LINES: dict[str, int] = {
     "stats user pip": 0,
     "stats activity": 0,
     "stats locks": 0,
+    "stats locks --waiting": 2,
+    "stats connections": 2,
+    "stats slow": 2,
+    "stats indexes": 0,
+    "stats bloat": 0,
+    "maintain vacuum": 0,
+    "maintain vacuum --dry-run": 0,
+    "maintain analyze": 0,
+    "maintain optimize": 0,
+    "maintain reindex --table order": 0,
+    "maintain checkpoint": 0,
+    "maintain cancel 1 --yes": 2,
     "stats reports": 0,
     "stats run recipes-per-cuisine": 0,
     "sessions list": 2,
@@ -93,6 +106,14 @@ LINES: dict[str, int] = {
     "sessions cleanup --dry-run": 0,
     "search recipes bread": 0,
     "search recipes bread --explain": 0,
+    "data rows members": 0,
+    "data show members a1b7c0de-0000-4000-8000-000000000002": 0,
+    "data set members a1b7c0de-0000-4000-8000-000000000002 kind=guest": 0,
+    "data delete members a1b7c0de-0000-4000-8000-000000000002 --yes": 0,
+    "data delete members a1b7c0de-0000-4000-8000-000000000002 --dry-run": 0,
+    "data query select(1)": 0,
+    "data export recipe_labels more.jsonl": 0,
+    "data import recipe_labels labels.csv": 0,
     "search index status": 0,
     "search index check": 0,
     "search index build": 0,
@@ -123,6 +144,8 @@ def deployment(tmp_path_factory):
     text = PROFILE.read_text(encoding="utf-8").replace("cost = 10", "cost = 4")
     (folder / "larder.toml").write_text(text, encoding="utf-8")
     (folder / "people.csv").write_text("handle,email,password\nmia,mia@example.org,long enough\n")
+    label = "b2c8d1ef-0000-4000-8000-000000000003,rice"
+    (folder / "labels.csv").write_text(f"recipe_uuid,label\n{label}\n")
     (folder / "wanted.json").write_text(json.dumps({"kitchen.title": "Shelf"}))
     with pytest.MonkeyPatch.context() as there:
         there.chdir(folder)

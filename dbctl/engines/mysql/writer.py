@@ -16,7 +16,7 @@ from dbctl import interrupt
 from dbctl.engines.base import AllOf, AnyOf, Capability, Later, Linked, Merge, Not, Script, Where, Within
 from dbctl.engines.mysql import locks, script
 from dbctl.engines.mysql.columns import TIMES, MySQLColumn, MySQLTable, kind_of, storable
-from dbctl.engines.mysql.connection import MySQLConnection
+from dbctl.engines.mysql.connection import TOLD, MySQLConnection
 from dbctl.engines.mysql.dialect import moment_of_text
 from dbctl.engines.mysql.fulltext import MySQLTextWriter
 from dbctl.engines.mysql.parameters import literal
@@ -37,16 +37,8 @@ class MySQLWriter(MySQLConnection, MySQLTextWriter):
     server has no such refusal, what is read is locked. Either way what was decided on is what is done.
     """
 
-    capabilities = frozenset(
-        {
-            Capability.CHECK,
-            Capability.EXPLAIN,
-            Capability.FULL_TEXT,
-            Capability.MEASURE,
-            Capability.MIGRATE,
-            Capability.SCHEMA,
-        }
-    )
+    capabilities = TOLD | {Capability.MIGRATE}
+    takes_schema_back = False  # whatever changes it commits
     reading = False
     _depth = 0
 
@@ -229,10 +221,12 @@ class MySQLWriter(MySQLConnection, MySQLTextWriter):
         self._require_transaction(table)
         return self._count(f"delete t0 from {of}{condition}", statement.parameters)
 
+    def follow_keys(self, table: str) -> None:
+        self._checked(table)  # the server does by itself
+
     @contextmanager
     def lock(self, purpose: str) -> Iterator[None]:
-        session = self._current()
-        name = locks.name_of(session.database)
+        name = self._lock_name()
         deadline = time.monotonic() + self._timeout
         while self._rows(locks.take(name), {}) != [(1,)]:
             interrupt.check()
@@ -251,6 +245,9 @@ class MySQLWriter(MySQLConnection, MySQLTextWriter):
         finally:  # it ends with the session, whatever happens; a broken one has ended
             with suppress(DbctlError, RuntimeError):
                 self._rows("select release_all_locks()", {})
+
+    def _lock_name(self) -> str:
+        return locks.name_of(self._current().database)
 
     def _holder(self, name: str) -> str:
         ((*row,),) = self._rows(locks.ask(name), {})

@@ -9,9 +9,9 @@ from urllib.parse import parse_qs
 from dbctl.engines.postgresql.catalogue import LEFT, SHOWN
 from dbctl.engines.postgresql.flaws import PostgreSQLFlaws
 from dbctl.engines.postgresql.tuning import PostgreSQLTuning
-from dbctl.engines.server import Concern
+from dbctl.engines.server import Concern, Look, answered
 from dbctl.engines.sql import ident
-from dbctl.model import Severity, Value, counted
+from dbctl.model import Severity, counted
 from dbctl.url import Url
 
 #: The oldest and the newest version that dbctl is tried with.
@@ -19,16 +19,6 @@ OLDEST, NEWEST = 14, 18
 #: The size from which WAL that a slot keeps is worth a word, in bytes.
 KEPT = 1 << 30
 _FROM = "from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
-
-
-class Look(Value, frozen=True, kw_only=True):
-    """One question; for each row of its answer there is something to tell. Both texts take the row's columns."""
-
-    severity: Severity
-    code: str
-    sql: str
-    message: str
-    hint: str = ""
 
 
 LOOKS = (
@@ -167,17 +157,8 @@ class PostgreSQLAdvice(PostgreSQLFlaws, PostgreSQLTuning):
             *self._encryption(),
             *(self._standby() if writing else ()),
             *self._rights(writing=writing),
-            *(one for look in LOOKS for one in self._answered(look)),
+            *(one for look in LOOKS for one in answered(look, self._fetch(look.sql, {}))),
         ]
-
-    def _answered(self, look: Look) -> Iterator[Concern]:
-        for row in self._fetch(look.sql, {}):
-            yield Concern(
-                severity=look.severity,
-                code=look.code,
-                message=look.message.format(*row),
-                hint=look.hint.format(*row),
-            )
 
     def _version(self) -> Iterator[Concern]:
         ((major, told),) = self._fetch(VERSION, {})

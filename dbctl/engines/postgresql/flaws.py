@@ -8,7 +8,7 @@ from dbctl.engines.postgresql.catalogue import LEFT, SHOWN
 from dbctl.engines.postgresql.dialect import PostgreSQLDialect
 from dbctl.engines.server import Concern
 from dbctl.engines.sql import ident, literal
-from dbctl.errors import PrivilegeMissingError
+from dbctl.errors import CorruptError, PrivilegeMissingError
 
 _FROM = "from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
 UNPROVEN = f"""select n.nspname, c.relname, f.conname, f.contype = 'f' {_FROM}
@@ -106,7 +106,7 @@ class PostgreSQLFlaws(PostgreSQLDialect):
 from {sequence} s, (select {furthest}({ident(column)}) as furthest from {of}) m"""  # noqa: S608 - names are quoted
         try:
             ((following, reached),) = self._fetch(sql, {})
-        except PrivilegeMissingError:  # of the schema that it is in
+        except (CorruptError, PrivilegeMissingError):  # which whoever reads the rows is told already
             return
         if isinstance(reached, int) and isinstance(following, int) and (reached - following) * step >= 0:
             yield Concern(

@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import cast
 
 from dbctl.engines.postgresql.dialect import PostgreSQLDialect
-from dbctl.engines.postgresql.redact import shown
+from dbctl.engines.postgresql.tokens import tokens
+from dbctl.engines.redact import shown
 from dbctl.engines.server import Session, Traffic, Wait
 from dbctl.engines.sql import Row, ident
 
@@ -94,7 +95,7 @@ PREPARED = Session(
     query_seconds=None,
     transaction_seconds=None,
     wait=None,
-    began_at=None,
+    statement="",
     may_end=False,
 )
 
@@ -107,11 +108,11 @@ def _session(row: Row) -> Session:
         application=str(application),
         client=None if client is None else str(client),
         state=str(state),
-        query=shown(str(query)),
+        query=shown(str(query), tokens),
         query_seconds=_seconds(running),
         transaction_seconds=_seconds(lasting),
         wait=None if wait is None else str(wait),
-        began_at=cast("datetime | None", began),
+        statement=str(began),
         may_end=bool(may_end),
     )
 

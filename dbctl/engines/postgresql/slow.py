@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import cast
 
 from dbctl.engines.postgresql.dialect import PostgreSQLDialect
-from dbctl.engines.postgresql.redact import shown
+from dbctl.engines.postgresql.tokens import tokens
+from dbctl.engines.redact import shown
 from dbctl.engines.server import Slow
 from dbctl.engines.sql import ident, literal
 from dbctl.errors import NotSupportedError
@@ -48,7 +49,7 @@ from {ident(str(schema))}.pg_stat_statements
 where dbid = (select oid from pg_catalog.pg_database where datname = current_database()) order by 3 desc"""  # noqa: S608 - names of ours, quoted
         return [
             Slow(
-                query=shown(str(query or "")),
+                query=shown(str(query or ""), tokens),
                 calls=cast("int", calls),
                 total_seconds=round(cast("float", all_), 6),
                 mean_seconds=round(cast("float", average), 6),

@@ -56,7 +56,10 @@ class PostgreSQLUpkeep(PostgreSQLDialect):
         wanted = list(tables) or [name for name, one in self.tables().items() if not one.view]
         rows = self._fetch(TABLES, {"tables": wanted})
         self._refuse_strangers(rows)
-        return list(self._anew(wanted) if kind == "reindex" else _looked_after(kind, rows))
+        if kind == "reindex":
+            return list(self._anew(wanted))
+        # What is named is meant, due or not.
+        return list(_looked_after("vacuum" if kind == "optimize" and tables else kind, rows))
 
     def _refuse_strangers(self, rows: Sequence[Row]) -> None:
         refused = {str(name): str(owner) for _, name, may, _, _, owner in rows if not may}
