@@ -23,6 +23,7 @@ from dbctl.model import Done, Plan
 from dbctl.profiles import loader
 from dbctl.profiles.model import Database, Profile
 from dbctl.services import setup_environment
+from dbctl.services.apps import recognised_as
 from dbctl.url import Url
 
 DEEPEST = 5  #: levels below the directory that are looked through
@@ -181,6 +182,11 @@ class Setup:
             raise NotSupportedError(what="--env-file", by=told.title, instead=instead)
         for name in wanted:
             file = setup_environment.found(told.databases[name], directory, settings)
+            local = setup_environment.places(told.databases[name], directory, file) if file else None
+            if local is not None:  # where it is not, it is looked for as if nothing had said it
+                fit = [one for one in local if one.is_file() and not _unfit(one, told.databases[name], name)]
+                addresses |= {name: self._relative(fit[0])} if fit else {}
+                continue
             said = setup_environment.address(told.databases[name], file, name) if file else ""
             if file and said:
                 addresses[name], self._settings = said, self._relative(file)
@@ -263,9 +269,13 @@ def _unfit(path: Path, told: Database, name: str) -> str:
         lacking = [table for table in told.needs if table not in opened.tables()]
     except DbctlError as error:
         return str(error)
+    else:
+        known = recognised_as(told, opened.tables()) if lacking else ""
     finally:
         opened.close()
-    return f"it lacks table {', '.join(lacking)}" if lacking else ""
+    if not lacking:
+        return ""
+    return f"it lacks table {', '.join(lacking)}" + (f" ({known})" if known else "")
 
 
 def _folders(told: Database, directory: Path) -> list[Path]:
