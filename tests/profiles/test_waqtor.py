@@ -74,6 +74,17 @@ def test_its_profile_fits_both_shapes(ask, tmp_path):
     assert ask("apps", "check", urls=[legacy])["findings"] == []
 
 
+@only_deployed
+def test_a_shape_that_the_profile_does_not_know_is_told(ask, waqtor):
+    waqtor.rows("alter table whatsapp_sessions rename column is_active to active")
+    found = ask("apps", "check", status=4)["findings"]
+    assert [one["message"].partition(" (")[0] for one in found if one["code"] == "shape-unknown"] == [
+        "no shape of stale-whatsapp-sessions fits whatsapp_sessions: is_active, is_ready, or status",
+        "no shape of whatsapp fits whatsapp_sessions: is_active, or status",
+    ]
+    assert ask("sessions", "list", status=2)["code"] == "schema-lacks"
+
+
 def test_its_migrations_make_the_schema_that_the_app_makes(answer, tmp_path):
     with servers.postgresql_schema() as made, servers.postgresql_schema() as synchronised:
         with closing(servers.connection(synchronised)) as connection:
