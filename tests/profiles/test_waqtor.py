@@ -588,3 +588,21 @@ def test_what_only_part_of_a_later_migration_made_is_refused(ask, waqtor):
     refused = ask("migrate", "adopt", status=6)
     assert (refused["code"], "after 001_accounts" in refused["message"]) == ("migrations-unfit", True)
     assert waqtor.one("select to_regclass('dbctl_migrations')") is None
+
+
+@only_deployed
+def test_constraints_that_the_app_s_library_adds_at_every_start_are_told_with_what_drops_them(ask, waqtor):
+    def told():
+        findings = ask("doctor", status=None)["findings"]
+        return [one for one in findings if one["code"] == "constraint-repeated"]
+
+    assert told() == []
+    for number in (1, 2):
+        waqtor.rows(f"alter table users add constraint users_email_key{number} unique (email)")
+    (found,) = told()
+    assert "users_email_key1, users_email_key2" in found["message"]
+    waqtor.rows(found["hint"])
+    assert told() == []
+    assert waqtor.rows("select conname from pg_constraint where conrelid = 'users'::regclass and contype = 'u'") == [
+        ("users_email_key",)
+    ]  # fmt: skip
