@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import subprocess
 import uuid
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -212,30 +211,6 @@ def test_what_bcryptjs_wrote_is_read(ask):
     assert ask("users", "check-password", "ana@waqtor.example", "--password-stdin", stdin=f"{PASSWORD}\n")[
         "matches"
     ]
-
-
-def test_what_dbctl_wrote_is_read_by_bcryptjs(ask, waqtor, bcryptjs):
-    ask("users", "set-password", "ana@waqtor.example", "--password-stdin", stdin="päss wörd\n")
-    hashed = waqtor.one("select password_hash from users where id = %s", ANA)
-    assert bcryptjs("päss wörd", hashed) == "true"
-    assert bcryptjs("pass word", hashed) == "false"
-
-
-@pytest.fixture
-def bcryptjs():
-    """Asks the library of the app, where DBCTL_TEST_BCRYPTJS names its folder."""
-    import os  # noqa: PLC0415 - only here
-
-    folder = os.environ.get("DBCTL_TEST_BCRYPTJS")
-    if not folder:
-        pytest.skip("DBCTL_TEST_BCRYPTJS names no folder with bcryptjs")
-    script = "console.log(require(process.argv[1]).compareSync(process.argv[2], process.argv[3]))"
-
-    def compare(password, hashed):
-        words = ["node", "-e", script, folder, password, hashed]
-        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
-
-    return compare
 
 
 @pytest.mark.parametrize(
