@@ -400,6 +400,7 @@ def test_an_index_that_is_of_no_use_is_left_to_repair(run: Run, vault: Vault) ->
     findings = run("search", "index", "check", status=4)["findings"]
     assert [one["code"] for one in findings] == ["text-index-broken"]
     assert run("search", "index", "build", status=6)["code"] == "already-exists"
+    assert "text-index-broken" in [one["code"] for one in run("doctor")["findings"]]
     before = vault.rows("select name, sql from sqlite_master order by name")
     run("search", "index", "repair", "--dry-run")
     assert vault.rows("select name, sql from sqlite_master order by name") == before
