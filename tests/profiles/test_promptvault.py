@@ -406,6 +406,15 @@ def test_an_index_that_is_of_no_use_is_left_to_repair(run: Run, vault: Vault) ->
     assert vault.rows("select name, sql from sqlite_master order by name") == before
 
 
+@pytest.mark.parametrize("vault", ["pushed"], indirect=True)
+def test_a_table_that_is_no_index_is_never_dropped(run: Run, vault: Vault) -> None:
+    vault.rows("create table PromptSearch (pid text, kept text)")
+    vault.rows("insert into PromptSearch values ('x', 'y')")
+    for word in ("repair", "drop"):
+        assert run("search", "index", word, status=2)["code"] == "not-supported"
+    assert vault.rows("select * from PromptSearch") == [("x", "y")]
+
+
 @on_sqlite
 def test_a_repaired_index_follows_every_change_of_the_app(run: Run, vault: Vault) -> None:
     run("search", "index", "repair")
