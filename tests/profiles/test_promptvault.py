@@ -637,3 +637,15 @@ def test_a_server_is_where_the_settings_say(tmp_path: Path, capsys: pytest.Captu
     assert main(["--config", str(tmp_path / "dbctl.toml"), "init", "promptvault", str(tmp_path)]) == 0
     told = capsys.readouterr()
     assert "s3cret" not in told.out + told.err + (tmp_path / "dbctl.toml").read_text()
+
+
+def test_what_a_user_has_is_counted(run: Run) -> None:
+    assert run("stats", "user", "ben@example.org")["rows"] == {"Prompt": 2, "Rating": 2, "UserTeam": 1}
+
+
+def test_users_are_exported_as_they_can_be_imported(run: Run, vault: Vault, tmp_path: Path) -> None:
+    found = run("users", "export", "--secrets")["items"]
+    file = tmp_path / "people.json"
+    file.write_text(json.dumps([{**one, "email": f"new.{one['email']}"} for one in found]))
+    run("users", "import", str(file))
+    assert vault.rows('select count(*), count(distinct "password") from "User"') == [(6, 1)]
