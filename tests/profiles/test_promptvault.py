@@ -386,6 +386,14 @@ def test_no_word_can_be_taken_for_a_query(run: Run, word: str) -> None:
     run("search", "prompts", "--", word)
 
 
+def test_signs_that_no_index_knows_are_taken_literally_all_the_same(run: Run, vault: Vault) -> None:
+    run("search", "index", "repair")
+    vault.rows(f"""update "Prompt" set "title" = 'Learn C++ and more' where "id" = '{shapes.GARDEN}'""")
+    assert ids(run("search", "prompts", "C++")) == [shapes.GARDEN]
+    assert ids(run("search", "prompts", "C++", "more")) == [shapes.GARDEN]
+    assert ids(run("search", "prompts", "owners.")) == [shapes.NOTES]
+
+
 def test_an_index_can_be_dropped_and_built(run: Run) -> None:
     run("search", "index", "drop")
     assert run("search", "index", "status")["items"][0]["state"] == "missing"
