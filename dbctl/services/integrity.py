@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from msgspec import structs
-
 from dbctl.engines.base import Capability, Checks, Condition, Not, Orphans, Readable, Within
-from dbctl.engines.server import Advises
+from dbctl.engines.server import Advises, Concern
 from dbctl.errors import (
     CorruptError,
     DatabaseUnsetError,
@@ -84,11 +82,18 @@ def _findings(app: App, name: str, live: Readable, *, quick: bool, table: str) -
     yield from _loose(app, name, live, table)
     yield from _unowned(app, name, live, table)
     if Capability.ADVISE in live.capabilities and isinstance(live, Advises):
+        given = {f"{one.table}.{one.row.key}" for one in app.profile.settings if one.row}
         for one in live.flaws(table):
-            yield Finding(target=target, **structs.asdict(one))
+            if one.column not in given:  # the app gives that key itself, and asks no sequence
+                yield concern(target, one)
     indexes = [one for one in live.text_indexes() if not quick and table in ("", one)]
     if indexes:
         yield from _text_indexes(app, name, indexes)
+
+
+def concern(target: str, one: Concern) -> Finding:
+    """Return what an engine tells of a database as one of its findings."""
+    return Finding(target=target, severity=one.severity, code=one.code, message=one.message, hint=one.hint)
 
 
 def _damage(target: str, live: Checks, lines: Sequence[str]) -> Iterator[Finding]:

@@ -18,6 +18,7 @@ from dbctl.services import users
 from dbctl.services.apps import App
 from dbctl.services.figures import Figures, figures
 from dbctl.services.live import Live, find_column
+from dbctl.services.user_belongings import STEP
 
 #: What a table shows of a database on a server.
 SERVED = ("connections", "cache_hit_ratio", "deadlocks")
@@ -151,7 +152,8 @@ def user(app: App, login: str) -> UserMeasured:
     people = users.table(app)
     found = people.one(login)
     pointing = [(one.table, one.columns[0]) for one in people.db.references(people.live.name)]
-    pointing += [(table, column) for table, _, column in (one.partition(".") for one in people.told.owns)]
+    direct = [one.partition(".") for one in people.told.owns if STEP not in one]
+    pointing += [(table, column) for table, _, column in direct]
     live = people.db.tables()
     pointing = [one for one in dict.fromkeys(pointing) if one[0] in live]
     rows = {}
