@@ -18,6 +18,7 @@ from dbctl.engines.mysql import locks, script
 from dbctl.engines.mysql.columns import TIMES, MySQLColumn, MySQLTable, kind_of, storable
 from dbctl.engines.mysql.connection import TOLD, MySQLConnection
 from dbctl.engines.mysql.dialect import moment_of_text
+from dbctl.engines.mysql.fulltext import MySQLTextWriter
 from dbctl.engines.mysql.parameters import literal
 from dbctl.engines.sql import Statement, counted_columns
 from dbctl.errors import BusyError, DbctlError, NotSupportedError, QueryFailedError
@@ -29,7 +30,7 @@ LONGEST_INSERT = 1 << 20
 ENDED = "an earlier failure ended the transaction around it"
 
 
-class MySQLWriter(MySQLConnection):
+class MySQLWriter(MySQLConnection, MySQLTextWriter):
     """A session that may write. Its transactions see one state, that of their first statement, and their own changes.
 
     What another transaction changed meanwhile and this one would change, too, is ``ChangedMeanwhileError``; where a
