@@ -100,6 +100,8 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'migrate new:--migrations') wanted='@directory' ;;
         'migrate verify:--migrations') wanted='@directory' ;;
         'migrate drift:--migrations') wanted='@directory' ;;
+        'backup create:--table') wanted='' ;;
+        'backup create:--format') wanted='' ;;
         'backup create:--repository') wanted='@directory' ;;
         'backup list:--repository') wanted='@directory' ;;
         'backup list:--limit') wanted='' ;;
@@ -177,6 +179,21 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'search:--limit') wanted='' ;;
         'search:--offset') wanted='' ;;
         'search:--sort') wanted='' ;;
+        'data rows:--filter') wanted='' ;;
+        'data rows:--null') wanted='' ;;
+        'data rows:--not-null') wanted='' ;;
+        'data rows:--limit') wanted='' ;;
+        'data rows:--offset') wanted='' ;;
+        'data rows:--sort') wanted='' ;;
+        'data set:--null') wanted='' ;;
+        'data query:--file') wanted='@file' ;;
+        'data query:--param') wanted='' ;;
+        'data query:--within') wanted='' ;;
+        'data query:--limit') wanted='' ;;
+        'data export:--query') wanted='' ;;
+        'data export:--format') wanted='csv jsonl' ;;
+        'data export:--param') wanted='' ;;
+        'data import:--format') wanted='csv jsonl' ;;
         *) return 1 ;;
     esac
 }
@@ -201,6 +218,7 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'sessions') path=$next; count=0; return 0 ;;
         'schedule') path=$next; count=0; return 0 ;;
         'search') path=$next; count=0; return 0 ;;
+        'data') path=$next; count=0; return 0 ;;
         'completions') path=$next; count=0; return 0 ;;
         'apps list') path=$next; count=0; return 0 ;;
         'apps show') path=$next; count=0; return 0 ;;
@@ -275,6 +293,13 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'sessions cleanup') path=$next; count=0; return 0 ;;
         'sessions rebuild-stats') path=$next; count=0; return 0 ;;
         'schedule cron') path=$next; count=0; return 0 ;;
+        'data rows') path=$next; count=0; return 0 ;;
+        'data show') path=$next; count=0; return 0 ;;
+        'data set') path=$next; count=0; return 0 ;;
+        'data delete') path=$next; count=0; return 0 ;;
+        'data query') path=$next; count=0; return 0 ;;
+        'data export') path=$next; count=0; return 0 ;;
+        'data import') path=$next; count=0; return 0 ;;
         'completions show') path=$next; count=0; return 0 ;;
         'completions install') path=$next; count=0; return 0 ;;
     esac
@@ -300,7 +325,7 @@ _dbctl() {
     done
     [[ -n $option && $current == "=" ]] && current=
     case "$path" in
-        '') children='init demo apps status doctor users roles settings migrate backup restore integrity stats maintain sessions schedule search completions'; flags='--version' ;;
+        '') children='init demo apps status doctor users roles settings migrate backup restore integrity stats maintain sessions schedule search data completions'; flags='--version' ;;
         'init') children=''; flags='--env-file --protected --dry-run -n' ;;
         'demo') children=''; flags='--games --users --plays --seed --dry-run -n' ;;
         'apps') children='list show check'; flags='' ;;
@@ -352,7 +377,7 @@ _dbctl() {
         'migrate verify') children=''; flags='--migrations' ;;
         'migrate drift') children=''; flags='--migrations' ;;
         'backup') children='create list show verify prune'; flags='' ;;
-        'backup create') children=''; flags='--repository --dry-run -n' ;;
+        'backup create') children=''; flags='--table --format --repository --dry-run -n' ;;
         'backup list') children=''; flags='--repository --limit --offset --sort' ;;
         'backup show') children=''; flags='--repository' ;;
         'backup verify') children=''; flags='--deep --repository' ;;
@@ -391,6 +416,14 @@ _dbctl() {
         'schedule') children='cron'; flags='' ;;
         'schedule cron') children=''; flags='--all-apps --user' ;;
         'search') children=''; flags='--filter --query --with --hidden --id --count --explain --limit --offset --sort' ;;
+        'data') children='rows show set delete query export import'; flags='' ;;
+        'data rows') children=''; flags='--filter --null --not-null --secrets --limit --offset --sort' ;;
+        'data show') children=''; flags='--secrets' ;;
+        'data set') children=''; flags='--null --dry-run -n' ;;
+        'data delete') children=''; flags='--dry-run -n' ;;
+        'data query') children=''; flags='--file --param --within --secrets --limit' ;;
+        'data export') children=''; flags='--query --format --param --secrets' ;;
+        'data import') children=''; flags='--format --dry-run -n' ;;
         'completions') children='show install'; flags='' ;;
         'completions show') children=''; flags='' ;;
         'completions install') children=''; flags='' ;;
@@ -410,6 +443,7 @@ _dbctl() {
             'settings apply:'0) wanted='@file' ;;
             'stats run:'0) wanted='campaigns failed-messages games-per-category games-per-library games-per-platform games-per-tag group-members messages-by-status messages-by-user most-played recent-messages recent-plays running-campaigns summary user-sessions' ;;
             'search:'0) wanted='campaigns games messages recipients' ;;
+            'data import:'1) wanted='@file' ;;
             'completions show:'0) wanted='bash zsh fish' ;;
             'completions install:'0) wanted='bash zsh fish' ;;
         esac

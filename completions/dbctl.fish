@@ -7,11 +7,11 @@ function __dbctl_at -d 'Whether the words so far name the command $argv[1], with
     for word in (commandline -opc)[2..-1]
         if test $skip = 1
             set skip 0
-        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --timeout --env-file --games --users --plays --seed --role --inactive --filter --limit --offset --sort --id --email --name --set --password-file --existing --description --priority --permission --category --user --mode --migrations --to --repository --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --table --action --resource --since --only --older-than --state --kind --rule --query --with
+        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --timeout --env-file --games --users --plays --seed --role --inactive --filter --limit --offset --sort --id --email --name --set --password-file --existing --description --priority --permission --category --user --mode --migrations --to --table --format --repository --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --action --resource --since --only --older-than --state --kind --rule --query --with --null --not-null --file --param --within
             set skip 1
         else if string match -q -- '-*' $word
             continue
-        else if contains -- (string join ' ' $path $word) 'init' 'demo' 'apps' 'status' 'doctor' 'users' 'roles' 'settings' 'migrate' 'backup' 'restore' 'integrity' 'stats' 'maintain' 'sessions' 'schedule' 'search' 'completions' 'apps list' 'apps show' 'apps check' 'users list' 'users show' 'users create' 'users ensure' 'users update' 'users delete' 'users set-password' 'users set-role' 'users activate' 'users deactivate' 'users unlock' 'users check-password' 'users import' 'users export' 'roles list' 'roles show' 'roles create' 'roles update' 'roles delete' 'roles grant' 'roles revoke' 'roles matrix' 'roles permissions' 'roles can' 'settings list' 'settings get' 'settings set' 'settings reset' 'settings validate' 'settings export' 'settings diff' 'settings apply' 'migrate status' 'migrate plan' 'migrate up' 'migrate new' 'migrate verify' 'migrate drift' 'backup create' 'backup list' 'backup show' 'backup verify' 'backup prune' 'restore preview' 'restore apply' 'restore undo' 'integrity check' 'integrity cross' 'stats overview' 'stats tables' 'stats user' 'stats activity' 'stats locks' 'stats connections' 'stats slow' 'stats indexes' 'stats bloat' 'stats reports' 'stats run' 'maintain vacuum' 'maintain analyze' 'maintain optimize' 'maintain reindex' 'maintain checkpoint' 'maintain cancel' 'sessions list' 'sessions revoke' 'sessions cleanup' 'sessions rebuild-stats' 'schedule cron' 'completions show' 'completions install'
+        else if contains -- (string join ' ' $path $word) 'init' 'demo' 'apps' 'status' 'doctor' 'users' 'roles' 'settings' 'migrate' 'backup' 'restore' 'integrity' 'stats' 'maintain' 'sessions' 'schedule' 'search' 'data' 'completions' 'apps list' 'apps show' 'apps check' 'users list' 'users show' 'users create' 'users ensure' 'users update' 'users delete' 'users set-password' 'users set-role' 'users activate' 'users deactivate' 'users unlock' 'users check-password' 'users import' 'users export' 'roles list' 'roles show' 'roles create' 'roles update' 'roles delete' 'roles grant' 'roles revoke' 'roles matrix' 'roles permissions' 'roles can' 'settings list' 'settings get' 'settings set' 'settings reset' 'settings validate' 'settings export' 'settings diff' 'settings apply' 'migrate status' 'migrate plan' 'migrate up' 'migrate new' 'migrate verify' 'migrate drift' 'backup create' 'backup list' 'backup show' 'backup verify' 'backup prune' 'restore preview' 'restore apply' 'restore undo' 'integrity check' 'integrity cross' 'stats overview' 'stats tables' 'stats user' 'stats activity' 'stats locks' 'stats connections' 'stats slow' 'stats indexes' 'stats bloat' 'stats reports' 'stats run' 'maintain vacuum' 'maintain analyze' 'maintain optimize' 'maintain reindex' 'maintain checkpoint' 'maintain cancel' 'sessions list' 'sessions revoke' 'sessions cleanup' 'sessions rebuild-stats' 'schedule cron' 'data rows' 'data show' 'data set' 'data delete' 'data query' 'data export' 'data import' 'completions show' 'completions install'
             set -a path $word
         else
             set count (math $count + 1)
@@ -40,6 +40,7 @@ complete -c dbctl -n '__dbctl_at \'\'' -f -a 'maintain' -d 'Look after databases
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'sessions' -d 'Sessions of users, and rows that have had their day'
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'schedule' -d 'What is to be done by itself'
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'search' -d 'Search the app\'s content'
+complete -c dbctl -n '__dbctl_at \'\'' -f -a 'data' -d 'Rows of any table: look, mend, ask, export, import'
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'completions' -d 'Completion of words for the shell'
 complete -c dbctl -n '__dbctl_at \'apps\'' -f -a 'list' -d 'List the configured apps and their databases'
 complete -c dbctl -n '__dbctl_at \'apps\'' -f -a 'show' -d 'Show what dbctl understood of an app\'s profile: databases, abilities,…'
@@ -114,6 +115,13 @@ complete -c dbctl -n '__dbctl_at \'sessions\'' -f -a 'revoke' -d 'End what keeps
 complete -c dbctl -n '__dbctl_at \'sessions\'' -f -a 'cleanup' -d 'Close plays that were abandoned and delete tokens, attempts and logs…'
 complete -c dbctl -n '__dbctl_at \'sessions\'' -f -a 'rebuild-stats' -d 'Count the statistics of users anew from the sessions that have ended;…'
 complete -c dbctl -n '__dbctl_at \'schedule\'' -f -a 'cron' -d 'Print a crontab of backup, prune, verify, cleanup and status, as far…'
+complete -c dbctl -n '__dbctl_at \'data\'' -f -a 'rows' -d 'List rows, by primary key unless told otherwise'
+complete -c dbctl -n '__dbctl_at \'data\'' -f -a 'show' -d 'Show one row'
+complete -c dbctl -n '__dbctl_at \'data\'' -f -a 'set' -d 'Change columns of one row, each as its type, the app\'s rules and its…'
+complete -c dbctl -n '__dbctl_at \'data\'' -f -a 'delete' -d 'Delete one row, with what the live foreign keys take along'
+complete -c dbctl -n '__dbctl_at \'data\'' -f -a 'query' -d 'Run one statement of SQL that only reads: the database itself keeps…'
+complete -c dbctl -n '__dbctl_at \'data\'' -f -a 'export' -d 'Write all rows of a table to a file, exactly: NULL is nothing, an…'
+complete -c dbctl -n '__dbctl_at \'data\'' -f -a 'import' -d 'Add every row of a file, or none; all lines that are wrong are told…'
 complete -c dbctl -n '__dbctl_at \'completions\'' -f -a 'show' -d 'Print the completion file of a shell'
 complete -c dbctl -n '__dbctl_at \'completions\'' -f -a 'install' -d 'Write the completion file where the shell looks for it'
 complete -c dbctl -n '__dbctl_at \'\'' -l version -d 'Show the version'
@@ -252,6 +260,8 @@ complete -c dbctl -n '__dbctl_at \'migrate new\'' -l migrations -x -a '(__fish_c
 complete -c dbctl -n '__dbctl_at \'migrate new\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'migrate verify\'' -l migrations -x -a '(__fish_complete_directories)' -d 'Folder of the migrations, in place of the configured one'
 complete -c dbctl -n '__dbctl_at \'migrate drift\'' -l migrations -x -a '(__fish_complete_directories)' -d 'Folder of the migrations, in place of the configured one'
+complete -c dbctl -n '__dbctl_at \'backup create\'' -l table -x -d 'Only this table of a database on a server; repeatable'
+complete -c dbctl -n '__dbctl_at \'backup create\'' -l format -x -d 'Of the dumps of a server: custom or plain (.sql.gz)'
 complete -c dbctl -n '__dbctl_at \'backup create\'' -l repository -x -a '(__fish_complete_directories)' -d 'Where the backups are, in place of the configured one'
 complete -c dbctl -n '__dbctl_at \'backup create\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'backup list\'' -l repository -x -a '(__fish_complete_directories)' -d 'Where the backups are, in place of the configured one'
@@ -356,6 +366,29 @@ complete -c dbctl -n '__dbctl_at \'search\'' -l limit -x -d 'At most so many row
 complete -c dbctl -n '__dbctl_at \'search\'' -l offset -x -d 'Rows to skip first'
 complete -c dbctl -n '__dbctl_at \'search\'' -l sort -x -d 'Column to sort by; -COLUMN or COLUMN:desc for descending'
 complete -c dbctl -n '__dbctl_at \'search\' 0' -f -a 'campaigns games messages recipients'
+complete -c dbctl -n '__dbctl_at \'data rows\'' -l filter -x -d 'Only such rows; also != < <= > >= and : (contains). Repeatable: all of them count'
+complete -c dbctl -n '__dbctl_at \'data rows\'' -l null -x -d 'Only rows in which it is NULL'
+complete -c dbctl -n '__dbctl_at \'data rows\'' -l not-null -x -d 'Only rows in which it is not'
+complete -c dbctl -n '__dbctl_at \'data rows\'' -l secrets -d 'Also hashes, tokens and keys, which are *** otherwise'
+complete -c dbctl -n '__dbctl_at \'data rows\'' -l limit -x -d 'At most so many rows'
+complete -c dbctl -n '__dbctl_at \'data rows\'' -l offset -x -d 'Rows to skip first'
+complete -c dbctl -n '__dbctl_at \'data rows\'' -l sort -x -d 'Column to sort by; -COLUMN or COLUMN:desc for descending'
+complete -c dbctl -n '__dbctl_at \'data show\'' -l secrets -d 'Also hashes, tokens and keys, which are *** otherwise'
+complete -c dbctl -n '__dbctl_at \'data set\'' -l null -x -d 'Make it NULL; repeatable'
+complete -c dbctl -n '__dbctl_at \'data set\'' -l dry-run -s n -d 'Show the plan and change nothing'
+complete -c dbctl -n '__dbctl_at \'data delete\'' -l dry-run -s n -d 'Show the plan and change nothing'
+complete -c dbctl -n '__dbctl_at \'data query\'' -l file -r -F -d 'Read the statement from a file'
+complete -c dbctl -n '__dbctl_at \'data query\'' -l param -x -d 'What :NAME in the statement stands for; repeatable'
+complete -c dbctl -n '__dbctl_at \'data query\'' -l within -x -d 'How long it may take'
+complete -c dbctl -n '__dbctl_at \'data query\'' -l secrets -d 'Let it read hashes, tokens and keys; else that is refused'
+complete -c dbctl -n '__dbctl_at \'data query\'' -l limit -x -d 'At most so many rows; 1000 of a table or JSON, all of csv, tsv and jsonl'
+complete -c dbctl -n '__dbctl_at \'data export\'' -l query -x -d 'Instead of a table: what a statement answers'
+complete -c dbctl -n '__dbctl_at \'data export\'' -l format -x -a 'csv jsonl' -d 'csv, or jsonl; else as the file\'s name ends'
+complete -c dbctl -n '__dbctl_at \'data export\'' -l param -x -d 'What :NAME in the statement stands for; repeatable'
+complete -c dbctl -n '__dbctl_at \'data export\'' -l secrets -d 'Also columns of hashes, tokens and keys, which are left out otherwise'
+complete -c dbctl -n '__dbctl_at \'data import\'' -l format -x -a 'csv jsonl' -d 'csv, or jsonl; else as the file\'s name ends'
+complete -c dbctl -n '__dbctl_at \'data import\'' -l dry-run -s n -d 'Show the plan and change nothing'
+complete -c dbctl -n '__dbctl_at \'data import\' 1' -F
 complete -c dbctl -n '__dbctl_at \'completions show\' 0' -f -a 'bash zsh fish'
 complete -c dbctl -n '__dbctl_at \'completions install\' 0' -f -a 'bash zsh fish'
 complete -c dbctl -l config -r -F -d 'Configuration to read (else ./dbctl.toml, then the user\'s, then the system\'s)'

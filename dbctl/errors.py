@@ -78,6 +78,16 @@ class ImportInvalidError(DbctlError):
         self.details = [*wrong[:LONGEST_LIST], *more]
 
 
+class ColumnMissingError(DbctlError):
+    code, exit_status = "column-missing", Exit.USAGE
+    sentence, remedy = "{table} has no column {column!r}", "It has: {names}."
+
+
+class OwnCommandError(DbctlError):
+    code, exit_status = "own-command", Exit.USAGE
+    sentence, remedy = "{what} has rules of its own, which this would pass by", "dbctl {command} keeps them."
+
+
 class ConfigMissingError(DbctlError):
     code, exit_status = "config-missing", Exit.USAGE
     sentence = "no configuration was found ({looked})"
@@ -235,6 +245,12 @@ class ChangedMeanwhileError(DbctlError):
     remedy = "Nothing was changed. Run it again."
 
 
+class ChangedWhileReadError(DbctlError):
+    code, exit_status = "changed-while-read", Exit.BUSY
+    sentence = "{target} was changed by somebody else while it was read"
+    remedy = "What was given out so far may be of two moments: throw it away, and run it again."
+
+
 class ReadOnlyError(DbctlError):
     code, exit_status = "read-only", Exit.REFUSED
     sentence, remedy = "{target} is read-only: {reason}", "{instead}"
@@ -266,6 +282,23 @@ class QueryFailedError(DbctlError):
     )
 
 
+class TimeUpError(DbctlError):
+    code, exit_status = "time-up", Exit.REFUSED
+    sentence, remedy = "{target}: it took longer than {within}", "Nothing was changed. {instead}"
+
+
+class SecretAskedError(DbctlError):
+    code, exit_status = "secret-asked", Exit.REFUSED
+    sentence = "{target}: it reads {what}, a secret"
+    remedy = "Name the columns that you want, or say --secrets."
+
+
+class MoveRefusedError(DbctlError):
+    code, exit_status = "move-refused", Exit.REFUSED
+    sentence = "{target}: {column} may not go from {before} to {after}"
+    remedy = "From {before} it may go to: {moves}.{hint}"
+
+
 class ConstraintError(DbctlError):
     code, exit_status = "constraint", Exit.REFUSED
     sentence, remedy = "{target} refused the change: {reason}", "Nothing was changed."
@@ -274,6 +307,23 @@ class ConstraintError(DbctlError):
 class FileFailedError(DbctlError):
     code, exit_status = "file-failed", Exit.FAILED
     sentence, remedy = "{path}: {reason}", "Nothing was changed."
+
+
+class ClientMissingError(DbctlError):
+    code, exit_status = "client-missing", Exit.UNREACHABLE
+    sentence = "{target}: {program} is not installed"
+    remedy = "Nothing was changed. Install it: {package} on Debian; its version has to be {version} or later."
+
+
+class ClientOldError(DbctlError):
+    code, exit_status = "client-old", Exit.REFUSED
+    sentence = "{target}: {program} is of version {version}, and what it is for is of version {wanted}"
+    remedy = "Nothing was changed. Install {package}, or run dbctl where it is installed."
+
+
+class ClientFailedError(DbctlError):
+    code, exit_status = "client-failed", Exit.FAILED
+    sentence, remedy = "{target}: {program} failed: {reason}", "{instead}"
 
 
 class FileUnsyncedError(DbctlError):
@@ -365,6 +415,17 @@ class RowMissingError(DbctlError):
     sentence, remedy = "no {what} {id!r} in {target}", "dbctl search {what} WORDS finds them."
 
 
+class TableMissingError(DbctlError):
+    code, exit_status = "table-missing", Exit.NOT_FOUND
+    sentence = "no table {name!r} in {target}"
+    remedy = "dbctl stats tables lists them; --db names another database.{near}"
+
+
+class RowAbsentError(DbctlError):
+    code, exit_status = "row-absent", Exit.NOT_FOUND
+    sentence, remedy = "{table} of {target} has no row {key}", "dbctl data rows {table} lists them."
+
+
 class DatabaseNotFoundError(DbctlError):
     code, exit_status = "database-not-found", Exit.NOT_FOUND
     sentence = "no database {name} of {profile} ({files}) was found below {directory}"
@@ -398,6 +459,14 @@ class UndoNothingError(DbctlError):
     sentence = "the last restore of {target} ({id}) found no database there, so there is none to go back to"
     remedy = (
         "Nothing was changed. dbctl backup list shows older ones; dbctl restore apply ID brings one back."
+    )
+
+
+class KeptMissingError(DbctlError):
+    code, exit_status = "kept-missing", Exit.NOT_FOUND
+    sentence = "{target}: there is no database {name} on its server: the restore that was to keep it did not come so far, or it is gone"
+    remedy = (
+        "Nothing was changed. dbctl backup list shows what there is; dbctl restore apply ID brings one back."
     )
 
 
@@ -481,6 +550,20 @@ class BackupFailedError(DbctlError):
     )
 
 
+class BackupPartialError(DbctlError):
+    code, exit_status = "backup-partial", Exit.REFUSED
+    sentence = (
+        "backup {id} of {app} holds only some tables ({tables}), so no database can be restored from it"
+    )
+    remedy = "Nothing was changed. {instead}"
+
+
+class RestoreFailedError(DbctlError):
+    code, exit_status = "restore-failed", Exit.FAILED
+    sentence = "{target} was not restored: {reason}"
+    remedy = "Nothing was changed. {instead}"
+
+
 class RestoreHalfError(DbctlError):
     code, exit_status = "restore-half", Exit.PARTIAL
     sentence = "{app}: restored {done}; {database} failed ({reason}), and so did the way back: {why}"
@@ -547,6 +630,13 @@ class MigrationFailedError(DbctlError):
     code, exit_status = "migration-failed", Exit.FAILED
     sentence = "{target}: {name} failed{place}: {reason}"
     remedy = "{name} was rolled back whole. Applied by this run: {applied}; not run: {pending}."
+
+
+class MigrationHalfDoneError(MigrationFailedError):
+    """Besides those of ``MigrationFailedError``: how many statements were ``done`` of ``all``."""
+
+    code, exit_status = "migration-half-done", Exit.FAILED
+    remedy = "What ran before that stays ({done} of its {all} statements), for this server takes no change of a schema back. Undo it, or restore a backup, before {name} is run again. Applied by this run: {applied}; not run: {pending}."
 
 
 class ReplayFailedError(DbctlError):

@@ -15,6 +15,7 @@ from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import NoReturn
+from urllib.parse import quote
 
 import psycopg
 import pymysql
@@ -147,13 +148,13 @@ def connection(url: Url) -> psycopg.Connection:
     return psycopg.connect(
         text(url, schema=False),
         autocommit=True,
-        options=f"-c search_path={ident(_schema(url))}" if _schema(url) else None,
+        options=f"-c search_path={ident(schema_of(url))}" if schema_of(url) else None,
     )
 
 
 def text(url: Url, *, schema: bool = True) -> str:
     """Return ``url`` with everything in it, as it stands in a configuration."""
-    password = f":{url.password.reveal()}" if url.password else ""
+    password = f":{quote(url.password.reveal(), safe='')}" if url.password else ""
     options = "&".join(
         one for one in url.options.split("&") if one and (schema or not one.startswith("schema="))
     )
@@ -163,7 +164,7 @@ def text(url: Url, *, schema: bool = True) -> str:
     )
 
 
-def _schema(url: Url) -> str:
+def schema_of(url: Url) -> str:
     return next(
         (one.removeprefix("schema=") for one in url.options.split("&") if one.startswith("schema=")), ""
     )
@@ -181,7 +182,7 @@ def postgresql_schema() -> Iterator[Url]:
         try:
             yield url
         finally:
-            own.execute(f"drop schema {ident(name)} cascade")
+            own.execute(f"drop schema if exists {ident(name)} cascade")
 
 
 @contextmanager
@@ -194,7 +195,7 @@ def postgresql_database(*, encoding: str) -> Iterator[Url]:
         try:
             yield structs.replace(server, path=name)
         finally:
-            own.execute(f"drop database {name} with (force)")
+            own.execute(f"drop database if exists {name} with (force)")
 
 
 @cache

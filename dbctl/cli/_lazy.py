@@ -37,6 +37,7 @@ GROUPS = {
     "sessions": "Sessions of users, and rows that have had their day.",
     "schedule": "What is to be done by itself.",
     "search": "Search the app's content.",
+    "data": "Rows of any table: look, mend, ask, export, import.",
     "completions": "Completion of words for the shell.",
 }
 

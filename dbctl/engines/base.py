@@ -19,6 +19,7 @@ class Capability(Enum):
     DUMP = "copy all that it stores into a file"  #: it is a ``dumps.Dumps``
     ADVISE = "tell what an admin should know of its server"  #: it is a ``server.Advises``
     BLOAT = "tell which room it takes and does not use"  #: it is a ``server.Wastes``
+    CSV = "write its rows as CSV itself"  #: it is a ``transfer.WritesCsv``
     CHECK = "tell whether what it stores is sound"  #: it is a ``Checks``
     EXPLAIN = "tell how it would answer"  #: it is an ``Explains``
     INDEXES = "tell what its indexes are and do"  #: it is a ``server.Indexes``
@@ -28,6 +29,7 @@ class Capability(Enum):
     SCHEMA = "tell its whole schema"  #: it is a ``Describes``
     SESSIONS = "tell who is connected, and end what they do"  #: it is a ``server.Sessions``
     SLOW = "tell which statements take long"  #: it is a ``server.Timed``
+    STREAM = "give rows out as they come, and take them back"  #: it is a ``transfer.Streams``
 
 
 class Column(Value, frozen=True, kw_only=True):
@@ -40,6 +42,7 @@ class Column(Value, frozen=True, kw_only=True):
     key: bool  #: part of the primary key
     native: str = ""  #: "time", "boolean", "uuid", "enum": what the driver speaks; empty: plain values
     values: Sequence[str] = ()  #: the labels of an enum
+    generated: bool = False  #: made of other columns, so that nobody writes it
 
 
 class Table(Value, frozen=True, kw_only=True):
@@ -271,6 +274,10 @@ class Writable(Readable, Protocol):
         """Delete rows; return how many, without those that foreign keys took along."""
         ...
 
+    def follow_keys(self, table: str) -> None:
+        """Let the keys that the database makes for ``table`` go on behind the largest that was inserted with its key."""
+        ...
+
     def lock(self, purpose: str) -> AbstractContextManager[None]:
         """Keep every other dbctl from writing here, also between transactions; it ends with the process.
 
@@ -449,6 +456,10 @@ class Script(Value, frozen=True, kw_only=True):
 class Migrates(Protocol):
     """Capability.MIGRATE."""
 
+    #: Whether what a ``schema_transaction`` did is gone where it fails. Where not, each of its statements is a change of
+    #: its own that stays once it has run; only what follows the last of them is one with the end of the transaction.
+    takes_schema_back: bool
+
     def split(self, text: str) -> Script:
         """Take a script apart into its statements.
 
@@ -462,7 +473,7 @@ class Migrates(Protocol):
         """A transaction for statements that change the schema; foreign keys rest meanwhile and are checked at its end.
 
         Raises:
-            ConstraintError: rows would point to nothing that did not before; everything was rolled back.
+            ConstraintError: rows would point to nothing that did not before; what can be rolled back was.
         """
         ...
 

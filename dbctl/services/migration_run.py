@@ -1,4 +1,7 @@
-"""Running the migrations that are pending, each in a transaction of its own together with its row in the ledger."""
+"""Running the migrations that are pending, each in a transaction of its own together with its row in the ledger.
+
+Where a server commits with every change of a schema, a migration that fails half-way stays half-way, and that is told.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from dbctl import interrupt
 from dbctl.engines import registry
 from dbctl.engines.base import Capability, Condition, Migrates, Writable
 from dbctl.errors import (
@@ -18,6 +22,7 @@ from dbctl.errors import (
     LedgerMissingError,
     MigrationChangedError,
     MigrationFailedError,
+    MigrationHalfDoneError,
     MigrationInvalidError,
     MigrationMissingError,
     MigrationsOutOfOrderError,
@@ -124,6 +129,7 @@ class Upgrade:
 
         Raises:
             MigrationFailedError: one of them did not work; it was rolled back, those before it stay.
+            MigrationHalfDoneError: the same, and what it had done stays, too.
         """
         del seen  # nobody is asked about a change that destroys nothing
         if self._waiting is None:
@@ -171,6 +177,7 @@ def apply_all(
         MigrationInvalidError: a file cannot be run; nothing was run.
         MigrationMissingError: there is none called ``to``.
         MigrationFailedError: one failed; it was rolled back, those before it stay.
+        MigrationHalfDoneError: the same, and what it had done stays, too.
     """
     done = [] if done is None else done
     if Capability.MIGRATE not in db.capabilities or not isinstance(db, Migrates):
@@ -286,6 +293,7 @@ def _run(
 ) -> timedelta | None:
     """Run one migration; return how long it took, or None where the app had applied it meanwhile."""
     place = ""
+    kept = 0  # statements that are not taken back
     began = time.monotonic()
     try:
         with db.schema_transaction():
@@ -294,22 +302,32 @@ def _run(
             for number, (line, sql) in enumerate(statements, 1):
                 place = f" in statement {number} (line {line})"
                 db.run_statement(sql)
+                kept = 0 if db.takes_schema_back else number
             place = " when it was to be recorded"
             lasted = time.monotonic() - began
             db.insert(ledger.live.name, ledger.row(file, lasted))
             place = " when it was to be committed"
     except DbctlError as error:
         blamed = isinstance(error, OF_A_STATEMENT)
-        if not blamed and not before:
+        if not (blamed or before or kept):
             raise
-        raise MigrationFailedError(
-            target=db.target,
-            name=file.name,
-            place=place,
-            reason=error.facts.get("reason", error) if blamed else str(error).removeprefix(f"{db.target}: "),
-            applied=_names(before) or "none",
-            pending=_names(rest) or "none",
-        ) from error
+        facts: dict[str, object] = {
+            "target": db.target,
+            "name": file.name,
+            "place": place,
+            "reason": error.facts.get("reason", error)
+            if blamed
+            else str(error).removeprefix(f"{db.target}: "),
+            "applied": _names(before) or "none",
+            "pending": _names(rest) or "none",
+        }
+        if kept:
+            raise MigrationHalfDoneError(done=kept, all=len(statements), **facts) from error
+        raise MigrationFailedError(**facts) from error
+    except interrupt.Interrupted as stopped:
+        if kept:
+            stopped.hint = f"The first {kept} of {len(statements)} statements of {file.name} stay; it is not recorded as applied."
+        raise
     return timedelta(milliseconds=round(lasted * 1000))
 
 

@@ -104,6 +104,14 @@ LINES: dict[str, int] = {
     "sessions cleanup --dry-run": 0,
     "search recipes bread": 0,
     "search recipes bread --explain": 0,
+    "data rows members": 0,
+    "data show members a1b7c0de-0000-4000-8000-000000000002": 0,
+    "data set members a1b7c0de-0000-4000-8000-000000000002 kind=guest": 0,
+    "data delete members a1b7c0de-0000-4000-8000-000000000002 --yes": 0,
+    "data delete members a1b7c0de-0000-4000-8000-000000000002 --dry-run": 0,
+    "data query select(1)": 0,
+    "data export recipe_labels more.jsonl": 0,
+    "data import recipe_labels labels.csv": 0,
     "completions show bash": 0,
     "completions install bash": 0,
     "init larder.toml . --app second": 0,
@@ -128,6 +136,8 @@ def deployment(tmp_path_factory):
     text = PROFILE.read_text(encoding="utf-8").replace("cost = 10", "cost = 4")
     (folder / "larder.toml").write_text(text, encoding="utf-8")
     (folder / "people.csv").write_text("handle,email,password\nmia,mia@example.org,long enough\n")
+    label = "b2c8d1ef-0000-4000-8000-000000000003,rice"
+    (folder / "labels.csv").write_text(f"recipe_uuid,label\n{label}\n")
     (folder / "wanted.json").write_text(json.dumps({"kitchen.title": "Shelf"}))
     with pytest.MonkeyPatch.context() as there:
         there.chdir(folder)

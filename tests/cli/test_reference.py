@@ -126,6 +126,17 @@ LINES = [
     "search games --count",
     "search games puzzle --explain",
     "search games --id {game}",
+    "data rows users",
+    "data rows users --filter is_active=yes --columns id,username,password_hash --sort -id",
+    "data show users 1",
+    "data set users 1 email=root@example.net",
+    "data set users 1 email=root@example.net --dry-run",
+    "data delete users 2 --yes",
+    "data delete users 2 --dry-run",
+    "data query select(1)",
+    "data export roles roles.csv",
+    "data import login_attempts attempts.csv",
+    "data import login_attempts attempts.csv --dry-run",
     "completions show bash",
     "completions install bash",
     "init flashpoint-web . --app second",
@@ -155,6 +166,7 @@ def deployment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     (folder / "people.csv").write_text(
         "username,email,password\nmia,mia@example.org,long enough\n", encoding="utf-8"
     )
+    (folder / "attempts.csv").write_text("username,ip_address\neve,10.0.0.7\n", encoding="utf-8")
     (folder / "wanted.json").write_text(json.dumps({KEYS[request.param]: "Arcade"}), encoding="utf-8")
     Setup("flashpoint-web", folder, app="fp", file=folder / "dbctl.toml", urls=(), protected=False).apply()
     shutil.copytree(Path(shipped("migrations")) / "flashpoint-web" / "user", folder / "migrations")

@@ -37,6 +37,7 @@ class MySQLWriter(MySQLConnection):
     """
 
     capabilities = TOLD | {Capability.MIGRATE}
+    takes_schema_back = False  # whatever changes it commits
     reading = False
     _depth = 0
 
@@ -218,6 +219,9 @@ class MySQLWriter(MySQLConnection):
         of, condition = self._rows_of(statement, table, where)
         self._require_transaction(table)
         return self._count(f"delete t0 from {of}{condition}", statement.parameters)
+
+    def follow_keys(self, table: str) -> None:
+        self._checked(table)  # the server does by itself
 
     @contextmanager
     def lock(self, purpose: str) -> Iterator[None]:

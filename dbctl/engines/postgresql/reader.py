@@ -7,8 +7,9 @@ from contextlib import closing
 from functools import partial
 from typing import Literal, TypeVar, cast
 
-from dbctl.engines.base import Holder
+from dbctl.engines.base import Capability, Holder
 from dbctl.engines.postgresql.connection import TOLD, PostgreSQLConnection
+from dbctl.engines.postgresql.dump import PostgreSQLDumps
 from dbctl.engines.sql import Row
 from dbctl.errors import UnreachableError
 from dbctl.url import Url
@@ -24,10 +25,10 @@ from pg_catalog.pg_stat_activity a
 where a.datname = current_database() and a.pid <> pg_backend_pid() order by a.pid"""
 
 
-class PostgreSQLReader(PostgreSQLConnection):
+class PostgreSQLReader(PostgreSQLConnection, PostgreSQLDumps):
     """A session whose transactions are read-only unless they say otherwise, and none here does."""
 
-    capabilities = TOLD
+    capabilities = TOLD | {Capability.DUMP}
 
     def _say(self, sql: str) -> None:
         return self._repeated(partial(super()._say, sql))
