@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from msgspec import structs
 
+from dbctl.engines.postgresql.advice import encryption
 from dbctl.errors import (
     BusyError,
     NotSupportedError,
@@ -238,6 +239,30 @@ def test_a_missing_right_is_told_with_the_grant_that_gives_it(postgresql):
         assert lacking(writing=True) == lacking(writing=False) == []
         postgresql.execute(f"revoke all on all tables in schema {postgresql.schema} from {name}")
         assert lacking(writing=False) == [f'GRANT SELECT ON ALL TABLES IN SCHEMA {at} TO "{name}";']
+
+
+@pytest.mark.parametrize(
+    ("asked", "encrypted", "told"),
+    [
+        ("", False, ("error", "not-encrypted")),
+        ("disable", False, ("error", "not-encrypted")),
+        ("", True, ("warning", "server-not-proven")),
+        ("require", True, ("info", "server-not-proven")),
+        ("verify-full", True, None),
+    ],
+)
+def test_a_connection_to_another_machine_wants_to_be_encrypted_and_proven(asked, encrypted, told):
+    found = [(one.severity, one.code) for one in encryption(asked, encrypted=encrypted)]
+    assert found == ([told] if told else [])
+
+
+def test_a_schema_that_a_role_may_not_use_is_not_called_empty(postgresql):
+    postgresql.execute("create table t (id integer)")
+    with role(postgresql) as name:
+        postgresql.execute(f"revoke usage on schema {postgresql.schema} from {name}")
+        with pytest.raises(PrivilegeMissingError) as caught:
+            postgresql.reader(user=name, password=None).tables()
+        assert caught.value.hint.endswith(f'GRANT USAGE ON SCHEMA "{postgresql.schema}" TO "{name}";')
 
 
 def test_what_an_admin_should_know_is_told_with_the_statement_that_helps(postgresql):

@@ -342,6 +342,31 @@ def test_sequences_behind_their_columns_and_rules_never_proven_are_found(place, 
     assert ask("integrity check")["findings"] == []
 
 
+def test_a_table_that_may_not_be_read_does_not_hide_what_is_wrong_with_others(place, ask):
+    place.own.execute("create role eve login; grant select on all tables in schema public to eve")
+    try:
+        place.own.execute(
+            "revoke select on history from eve; alter table recipes drop constraint recipes_member_uuid_fkey"
+        )
+        place.own.execute(
+            "alter table recipes add constraint again foreign key (member_uuid) references members not valid"
+        )
+        said = f"--profile larder.toml --url pantry={place.url.replace('postgres@', 'eve@')}"
+        told = ask(f"{said} integrity check", status=6)["findings"]
+        found = {one["code"]: one["hint"] for one in told if one["severity"] != "info"}
+        assert set(found) == {"privilege-missing", "not-validated"}
+        assert 'GRANT SELECT ON "public"."history" TO "eve";' in found["privilege-missing"]
+    finally:
+        place.own.execute("drop owned by eve; drop role eve")
+
+
+def test_the_old_names_of_what_is_remembered_are_understood(server, place, ask):
+    place.own.execute("drop extension pg_stat_statements; create extension pg_stat_statements version '1.7'")
+    place.own.execute("select pg_sleep(0.2)")
+    place.own.execute("select mean_time from pg_stat_statements limit 1")
+    assert "pg_sleep" in ask("stats slow --sort -mean_seconds")["items"][0]["query"]
+
+
 def test_a_page_that_the_disk_changed_is_found(tmp_path, monkeypatch, ask):
     monkeypatch.chdir(tmp_path)
     with private() as alone:
