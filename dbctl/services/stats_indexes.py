@@ -85,7 +85,7 @@ def indexes(app: App, window: Window, *, only: State | None = None) -> Figures[I
             )
         return found
 
-    told = figures(app, IndexMeasured, window, look)
+    told = figures(app, IndexMeasured, window, look, wide=True)
     return structs.replace(told, remarks=since)
 
 
@@ -107,7 +107,9 @@ def bloat(app: App, window: Window) -> Figures[TableWasted]:
             for one in found
         ]
 
-    told = figures(app, TableWasted, structs.replace(window, sort=window.sort or "-wasted_bytes"), look)
+    told = figures(
+        app, TableWasted, structs.replace(window, sort=window.sort or "-wasted_bytes"), look, wide=True
+    )
     return structs.replace(told, remarks=estimated)
 
 

@@ -97,7 +97,7 @@ def connections(app: App, window: Window) -> Figures[Connected]:
             for one in told
         ]
 
-    told = figures(app, Connected, window, look)
+    told = figures(app, Connected, window, look, wide=True)
     return structs.replace(told, remarks=list(dict.fromkeys(filter(None, hidden))))
 
 
@@ -126,7 +126,7 @@ def waits(app: App, window: Window) -> Figures[Blocked]:
             for one in db.waits()
         ]
 
-    told = figures(app, Blocked, window, look)
+    told = figures(app, Blocked, window, look, wide=True)
     page = structs.replace(told.page, nothing="nobody waits")
     return structs.replace(told, page=page, remarks=list(dict.fromkeys(filter(None, hidden))))
 
@@ -147,5 +147,5 @@ def slow(app: App, window: Window) -> Figures[Slowed]:
             hidden.append(db.hidden())
         return [Slowed(target=app.target(name), **structs.asdict(one)) for one in found]
 
-    told = figures(app, Slowed, window, look)
+    told = figures(app, Slowed, window, look, wide=True)
     return structs.replace(told, remarks=list(dict.fromkeys(filter(None, hidden))))

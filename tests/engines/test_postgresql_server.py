@@ -378,6 +378,17 @@ def test_an_index_that_is_made_anew_in_vain_leaves_what_is_named(alone):
     assert list(writer.leftovers()) == []
 
 
+def test_an_index_that_an_older_transaction_keeps_from_being_made_anew_leaves_nothing(alone):
+    alone.execute("create table t (id integer); create table other (id integer); create index i on t (id)")
+    writer = alone.writer()
+    with closing(servers.connection(alone.url)) as holder, holder.transaction():
+        holder.execute("set transaction isolation level repeatable read; select * from other")
+        with pytest.raises(BusyError, match=rf"pid {holder.info.backend_pid}, .*whose transaction is older"):
+            writer.maintain(writer.tasks("reindex", [])[0])
+        assert list(writer.leftovers()) == []
+    writer.maintain(writer.tasks("reindex", [])[0])
+
+
 def test_who_does_not_own_a_table_is_refused_before_anything_is_done(postgresql):
     postgresql.execute("create table t (id integer)")
     with role(postgresql, f"grant all on {postgresql.schema}.t") as name:
