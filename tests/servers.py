@@ -23,6 +23,7 @@ import pytest
 from msgspec import structs
 
 from dbctl.engines.mysql.options import connecting
+from dbctl.engines.mysql.session import try_socket
 from dbctl.engines.sql import ident
 from dbctl.url import Url, parse
 
@@ -222,8 +223,9 @@ def private_mysql(*settings: str, why: str = "") -> Url:
     if os.geteuid() == 0:  # it refuses to run as root
         shutil.chown(place, "mysql", "mysql")
         as_user = ["--user=mysql"]
-    data, listening = place / "data", place / "socket"
-    basics = ["--no-defaults", f"--datadir={data}", *as_user]
+    data, socket_file = place / "data", place / "socket"
+    # A server that starts takes away what it finds of temporary tables in /tmp, also those of another one.
+    basics = ["--no-defaults", f"--datadir={data}", f"--tmpdir={place}", *as_user]
     subprocess.run(
         [install, *basics, "--auth-root-authentication-method=normal", "--skip-test-db"],
         check=True,
@@ -233,7 +235,7 @@ def private_mysql(*settings: str, why: str = "") -> Url:
         [
             server,
             *basics,
-            f"--socket={listening}",
+            f"--socket={socket_file}",
             "--skip-networking",
             "--innodb-flush-log-at-trx-commit=0",
             *settings,
@@ -248,10 +250,9 @@ def private_mysql(*settings: str, why: str = "") -> Url:
         shutil.rmtree(place, ignore_errors=True)
 
     atexit.register(stop)
-    url = parse(f"mysql://root@/mysql?unix_socket={listening}")
+    url = parse(f"mysql://root@/mysql?unix_socket={socket_file}")
     deadline = time.monotonic() + 60
-    # The driver does not close what it could not connect, so that nothing is tried before the server listens.
-    while reason := _mysql_reason(url) if listening.exists() else "it does not listen yet":
+    while reason := _mysql_reason(url):
         assert running.poll() is None, "the private server ended"
         assert time.monotonic() < deadline, reason
         time.sleep(0.1)
@@ -261,6 +262,8 @@ def private_mysql(*settings: str, why: str = "") -> Url:
 def _mysql_reason(url: Url) -> str:
     """Return why the server at ``url`` is of no use, or nothing."""
     try:
+        if socket_path := connecting(url).get("unix_socket"):
+            try_socket(str(socket_path))
         mysql_connection(url).close()
     except pymysql.Error as error:
         return str(error)
@@ -287,4 +290,4 @@ def mysql_database(*, server: Url | None = None, more: str = "character set utf8
         try:
             yield structs.replace(server, path=name)
         finally:
-            cursor.execute(f"drop database {ident(name)}")
+            cursor.execute(f"drop database if exists {ident(name)}")

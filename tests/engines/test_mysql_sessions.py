@@ -12,6 +12,7 @@ import time
 from contextlib import closing, contextmanager
 
 import pytest
+import trustme
 from msgspec import structs
 
 from dbctl.engines import registry
@@ -25,6 +26,7 @@ from dbctl.errors import (
     ChangedMeanwhileError,
     ConstraintError,
     DbctlError,
+    FileFailedError,
     NotSupportedError,
     PrivilegeMissingError,
     QueryFailedError,
@@ -600,6 +602,75 @@ def test_tls_that_is_required_is_never_left_out(mysql):
         pytest.skip("the server has TLS")
     with pytest.raises(UnreachableError, match="SSL"):
         mysql.reader(options="ssl-mode=REQUIRED")
+
+
+def test_a_server_that_wants_encryption_is_reached_and_known_by_its_certificate(tmp_path):
+    authority, stranger = trustme.CA(), trustme.CA()
+    for name, one in (("authority", authority), ("stranger", stranger)):
+        one.cert_pem.write_to_path(tmp_path / name)
+    made = authority.issue_cert("db.example")
+    made.cert_chain_pems[0].write_to_path(tmp_path / "certificate")
+    made.private_key_pem.write_to_path(tmp_path / "key")
+    tmp_path.chmod(0o755)
+    for name in ("certificate", "key"):
+        (tmp_path / name).chmod(0o644)
+    for parent in tmp_path.parents[:3]:
+        parent.chmod(parent.stat().st_mode | 0o055)
+    server = servers.private_mysql(
+        f"--ssl-cert={tmp_path}/certificate", f"--ssl-key={tmp_path}/key", "--require-secure-transport=on"
+    )
+    socket_of = server.options
+
+    def encrypted(options):
+        with closing(
+            MySQLReader(structs.replace(server, options=f"{socket_of}&{options}"), "app/user", timeout=1)
+        ) as one:
+            return one.query("show session status like 'Ssl_cipher'")[0][1] != ""
+
+    for options in ("ssl-mode=REQUIRED", "ssl=true", f"ssl-ca={tmp_path}/authority"):
+        assert encrypted(options)
+    for options, reason in (
+        (f"ssl-mode=VERIFY_CA&ssl-ca={tmp_path}/stranger", "certificate verify failed"),
+        (
+            f"ssl-mode=VERIFY_IDENTITY&ssl-ca={tmp_path}/authority",
+            "certificate verify failed",
+        ),  # of another name
+    ):
+        with pytest.raises(UnreachableError, match=reason):
+            encrypted(options)
+
+
+OPTION_FILE = """
+# of every client
+[mysqldump]
+password = wrong
+[client]
+user = {user}
+password = "p#w'\\s\\""   # quoted
+"""
+
+
+def test_a_password_may_stand_in_the_option_file_of_mysqls_clients(table, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    name = f"u{table.url.path[-12:]}"
+    table.execute(f"""create user {name} identified by 'p#w'' "'""")
+    file = tmp_path / ".my.cnf"
+    try:
+        table.execute(f"grant all on {table.url.path}.* to {name}")
+        file.write_text(OPTION_FILE.format(user=name))
+        for user in (name, ""):
+            assert table.reader(user=user).query("select current_user()") == [(f"{name}@%",)]
+        with pytest.raises(UnreachableError):
+            table.reader(user="somebody_else")
+        file.write_text(OPTION_FILE.format(user=name) + "host = db.example\n")
+        with pytest.raises(UnreachableError):
+            table.reader(user=name)
+        file.chmod(0o666)
+        with pytest.raises(FileFailedError, match="others may write"):
+            table.reader(user=name)
+        assert table.reader(user="root", password=Secret("")).count("t") == 5
+    finally:
+        table.execute(f"drop user {name}")
 
 
 def test_a_missing_driver_is_told_with_the_line_that_installs_it(tmp_path):

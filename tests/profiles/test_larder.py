@@ -33,6 +33,13 @@ SCRIPTS = {
 MADE_BY = {
     engine: path.read_text(encoding="utf-8").partition("INSERT")[0] for engine, path in SCRIPTS.items()
 }
+LEDGER = """
+[databases.pantry.migrations.ledger]
+table = "steps"
+name = "step"
+applied_at = "done_ms"
+create = "create table steps (step varchar(190) not null primary key, done_ms bigint not null)"
+"""
 PIP, ANA = (f"a1b7c0de-0000-4000-8000-00000000000{number}" for number in (1, 2))
 
 
@@ -498,14 +505,7 @@ def test_its_statistics_are_counted_anew(dbctl, pantry):
 
 
 def test_its_own_ledger_of_migrations_is_kept_and_its_schema_compared(dbctl, pantry, quick, tmp_path):
-    ledger = """
-[databases.pantry.migrations.ledger]
-table = "steps"
-name = "step"
-applied_at = "done_ms"
-create = "create table steps (step varchar(190) not null primary key, done_ms bigint not null)"
-"""
-    quick.write_text(quick.read_text(encoding="utf-8") + ledger, encoding="utf-8")
+    quick.write_text(quick.read_text(encoding="utf-8") + LEDGER, encoding="utf-8")
     folder = tmp_path / "steps"
     folder.mkdir()
     (folder / "001-kitchen.sql").write_text(pantry.made_by, encoding="utf-8")
@@ -524,3 +524,38 @@ create = "create table steps (step varchar(190) not null primary key, done_ms bi
         "table jars is missing: jar; 002-jars makes it",
         'order.a "lid" is there, and no migration makes it: TEXT',
     ]
+
+
+def test_its_recipes_are_found_by_an_index_of_words(dbctl):
+    assert dbctl("search", "index", "check")["findings"][0]["code"] == "text-index-missing"
+    assert dbctl("search", "index", "build")["changed"]
+    assert dbctl("search", "index", "check")["findings"] == []
+    (found,) = dbctl("search", "recipes", "lentils", "cumin")["items"]
+    assert (found["title"], found["score"] > 0) == ("Lentil Soup", True)
+    assert dbctl("search", "recipes", "lentils", "--count") == {"total": 2}
+    assert dbctl("search", "index", "drop")["changed"]
+
+
+def test_a_migration_that_fails_half_way_is_told_with_what_of_it_stays(dbctl, pantry, quick, tmp_path):
+    quick.write_text(quick.read_text(encoding="utf-8") + LEDGER, encoding="utf-8")
+    folder = tmp_path / "steps"
+    folder.mkdir()
+    (folder / "001-kitchen.sql").write_text(pantry.made_by, encoding="utf-8")
+    wrong = folder / "002-jars.sql"
+    wrong.write_text(
+        "create table jars (jar integer primary key);\ncreate table jars (jar integer);", encoding="utf-8"
+    )
+    pantry.empty()
+    error = dbctl("migrate", "up", "--migrations", folder, status=1)
+    assert "002-jars failed in statement 2 (line 2)" in error["message"]
+    if pantry.engine == "mysql":
+        assert error["code"] == "migration-half-done"
+        assert "1 of its 2 statements" in error["hint"]
+        pantry.rows("drop table jars")
+    else:
+        assert error["code"] == "migration-failed"
+        assert "rolled back whole" in error["hint"]
+    assert pantry.rows("select step from steps") == [("001-kitchen",)]
+    wrong.write_text("create table jars (jar integer primary key);", encoding="utf-8")
+    dbctl("migrate", "up", "--migrations", folder)
+    assert dbctl("migrate", "drift", "--migrations", folder)["findings"] == []

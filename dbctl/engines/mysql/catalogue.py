@@ -78,12 +78,14 @@ def _column(
 ) -> MySQLColumn:
     kind: Kind = KINDS.get(str(base), "other")
     more = str(extra).lower()
+    made = "virtual generated" in more or "stored generated" in more
     counts = "auto_increment" in more
     return MySQLColumn(
         name=str(name),
         type=declared(str(told)),
         nullable=bool(nullable),
-        required=not nullable and default is None and not counts and "generated" not in more,
+        required=not nullable and default is None and not (counts or made),
+        generated=made,
         key=bool(key),
         native=NATIVE.get(kind, ""),
         values=labels(str(told)) if kind == "enum" else (),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import parse_qsl
 
+from dbctl.engines.mysql.option_file import login
 from dbctl.engines.sql import is_storable
 from dbctl.errors import UrlInvalidError
 from dbctl.url import Url
@@ -65,11 +66,12 @@ def connecting(url: Url) -> dict[str, object]:
     socket = told.get("unix_socket", "")
     if not (socket or url.host):
         socket = next((one for one in SOCKETS if Path(one).exists()), "")
+    user, password = login(url)
     found: dict[str, object] = {
         "host": url.host.removeprefix("[").removesuffix("]") or "localhost",
         "port": url.port or 0,
-        "user": url.user or None,
-        "password": url.password.reveal().encode() if url.password else b"",
+        "user": user or None,
+        "password": password.reveal().encode() if password else b"",
         "database": url.path,
     }
     if socket:
