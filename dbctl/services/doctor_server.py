@@ -6,20 +6,33 @@ from collections.abc import Iterator
 
 from msgspec import structs
 
-from dbctl.engines.server import Advises, Tuning
+from dbctl.engines.server import Advises, Indexes, Tuning
 from dbctl.model import Finding
 from dbctl.services.doctor_subject import Subject
+from dbctl.services.stats_indexes import State, judged
 
 
 def server(subject: Subject, db: Advises) -> Iterator[Finding]:
     """Yield what is noteworthy of a server, of what dbctl may do there, and of its settings beside the profile's."""
     for one in db.concerns(writing=subject.written):
         yield Finding(target=subject.target, **structs.asdict(one))
+    yield from _duplicates(subject, db)
     engine = subject.app.url(subject.database).engine
     wanted = next((told for of, told in subject.told.recommended.items() if of == engine), {})
     for setting in db.tuned({name: _word(value) for name, value in wanted.items()}):
         if not setting.fits:
             yield _tuned(subject, setting)
+
+
+def _duplicates(subject: Subject, db: Advises) -> Iterator[Finding]:
+    """Tell of indexes that are written for nothing; some libraries make another one whenever they look over a schema."""
+    if isinstance(db, Indexes):
+        found = [one for one in judged(subject.target, db.indexes()) if one.state is State.DUPLICATE]
+        if found:
+            names = ", ".join(f"{one.index} (as {one.instead})" for one in found)
+            message = f"each of these indexes is written though another one does its work: {names}"
+            shown = subject.dbctl("stats", "indexes", "--only", "duplicate", "--columns", "index,drop")
+            yield subject.finding("info", "index-duplicate", message, shown)
 
 
 def _tuned(subject: Subject, setting: Tuning) -> Finding:

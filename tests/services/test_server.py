@@ -18,6 +18,7 @@ from dbctl.cli.main import main
 from tests.private import private
 from tests.profiles.test_larder import PROFILE, SCRIPTS
 from tests.shapes import flashpoint_web as shapes
+from tests.shapes import waqtor
 
 ROOT = Path(__file__).parents[2]
 SCHEMAS = json.loads(_reference.SCHEMAS.read_text(encoding="utf-8"))
@@ -189,6 +190,30 @@ def test_an_index_that_nobody_needs_is_told_with_the_one_that_does_its_work(plac
         place.own.execute(one["drop"])
     left = {one["index"] for one in ask("stats indexes")["items"] if one["table"] == "members"}
     assert left == {"members_pkey", "members_mail_key", "members_handle_key"}
+
+
+def test_the_constraints_that_an_apps_library_adds_again_and_again_are_found(server, answer):
+    with closing(server.connection()) as own:
+        own.execute("create database waqtor")
+        try:
+            url = server.url.replace("/postgres?", "/waqtor?")
+            with closing(psycopg.connect(url, autocommit=True)) as made:
+                waqtor.deployed(made)
+                made.execute("alter table users add constraint users_email_key1 unique (email)")
+            said = ["--profile", "waqtor", "--url", f"main={url}"]
+            items = answer(*said, "stats", "indexes", "--only", "duplicate")["data"]["items"]
+            told = {one["index"]: one["instead"] for one in items}
+            assert told["users_email_key1"] == told["users_email"] == "users_email_key"
+            assert told["whatsapp_sessions_client_id"] == "whatsapp_sessions_client_id_key"
+            found = answer(*said, "doctor", status=None)["data"]["findings"]
+            (duplicates,) = [one for one in found if one["code"] == "index-duplicate"]
+            assert "users_email_key1 (as users_email_key)" in duplicates["message"]
+            with closing(psycopg.connect(url, autocommit=True)) as made:
+                for one in items:
+                    made.execute(one["drop"])
+            assert answer(*said, "stats", "indexes", "--only", "duplicate")["data"]["items"] == []
+        finally:
+            own.execute("drop database waqtor with (force)")
 
 
 def test_what_was_written_is_told_by_table(place, ask):
