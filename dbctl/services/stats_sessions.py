@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from msgspec import structs
 
 from dbctl.engines.base import Capability
@@ -63,10 +61,6 @@ class Slowed(Value, frozen=True, kw_only=True):
     rows: int
     cache_hit_ratio: float | None
     query: str
-
-    def brief(self) -> Row:
-        told = {word: getattr(self, word) for word in self.__struct_fields__}
-        return told | {word: timedelta(seconds=told[word]) for word in told if word.endswith("_seconds")}
 
 
 def sessions_of(app: App, name: str, what: str) -> Sessions:

@@ -412,6 +412,17 @@ def test_a_page_that_the_disk_changed_is_found(tmp_path, monkeypatch, ask):
     assert told == []
 
 
+def test_rows_that_are_older_than_their_table_may_hold_are_found_where_amcheck_is(place, ask):
+    place.own.execute("create extension amcheck")
+    assert ask("integrity check")["findings"] == []
+    place.own.execute(
+        "update pg_class set relfrozenxid = txid_current()::text::xid where relname = 'tallies'"
+    )
+    (found,) = ask("integrity check", status=4)["findings"]
+    assert (found["code"], found["message"][:8]) == ("corrupt", "tallies:")
+    assert ask("integrity check --quick")["findings"] == []
+
+
 def test_an_index_that_its_table_does_not_agree_with_is_found_where_amcheck_is(server, place, ask):
     place.own.execute("create extension amcheck")
     place.own.execute("create index by_title on recipes (title)")
