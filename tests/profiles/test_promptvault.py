@@ -585,3 +585,45 @@ def test_two_users_whose_addresses_differ_in_case_are_two(
     run("users", "create", "Ben@example.org", "--generate")
     assert run("users", "show", "ben@example.org")["id"] == shapes.BEN
     assert run("users", "show", "Ben@example.org")["id"] != shapes.BEN
+
+
+# Finding it ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "database", "others"),
+    [
+        ("file:./data/promptvault.db", "backend/prisma/data/promptvault.db", ["backend/data/promptvault.db"]),
+        ("file:./data/promptvault.db", "backend/data/promptvault.db", []),
+        ('"file:./vault.sqlite?connection_limit=1"', "backend/prisma/vault.sqlite", ["backend/vault.sqlite"]),
+        ("file:/app/backend/data/promptvault.db", "backend/data/promptvault.db", []),
+        ("", "backend/prisma/dev.db", ["backend/dev.db"]),
+    ],
+)
+def test_the_database_is_looked_for_where_prisma_and_where_the_app_would_put_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], settings: str, database: str, others: list[str]
+) -> None:
+    shapes.pushed(tmp_path / database)
+    for other in others:
+        shapes.decoy(tmp_path / other)
+    if settings:
+        (tmp_path / "backend" / ".env").write_text(f"JWT_SECRET=x\nDATABASE_URL={settings}\n")
+    words = ["--config", str(tmp_path / "dbctl.toml"), "init", "promptvault", str(tmp_path)]
+    assert main(words) == 0
+    capsys.readouterr()
+    assert f'main = "{database}"' in (tmp_path / "dbctl.toml").read_text()
+
+
+def test_a_decoy_alone_is_no_database_and_that_is_explained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shapes.decoy(tmp_path / "data" / "promptvault.db")
+    assert main(["--config", str(tmp_path / "dbctl.toml"), "init", "promptvault", str(tmp_path)]) == 5
+    assert "prisma/data/" in capsys.readouterr().err
+
+
+def test_a_server_is_where_the_settings_say(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / ".env").write_text("DATABASE_URL=mysql://vault:s3cret@db.example.org:3306/vault\n")
+    assert main(["--config", str(tmp_path / "dbctl.toml"), "init", "promptvault", str(tmp_path)]) == 0
+    told = capsys.readouterr()
+    assert "s3cret" not in told.out + told.err + (tmp_path / "dbctl.toml").read_text()
