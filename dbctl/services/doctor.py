@@ -135,7 +135,7 @@ def _database(rounds: Rounds, subject: Subject) -> bool:
     if Capability.ADVISE in db.capabilities and isinstance(db, Advises):
         rounds.look(target, doctor_server.server(subject, db))
     if Capability.INDEXES in db.capabilities and isinstance(db, Indexes):
-        rounds.look(target, doctor_indexes.repeated(subject, db))
+        rounds.look(target, doctor_indexes.indexes(subject, db))
     if Capability.MEASURE not in db.capabilities or not isinstance(db, Measures):
         return True
     return rounds.look(target, doctor_room.storage(subject, db, housing))
