@@ -17,6 +17,8 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'demo:--games') wanted='' ;;
         'demo:--users') wanted='' ;;
         'demo:--plays') wanted='' ;;
+        'demo:--messages') wanted='' ;;
+        'demo:--prompts') wanted='' ;;
         'demo:--seed') wanted='' ;;
         'users list:--role') wanted='' ;;
         'users list:--inactive') wanted='' ;;
@@ -41,6 +43,7 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'users update:--set') wanted='' ;;
         'users delete:--id') wanted='' ;;
         'users delete:--inactive') wanted='' ;;
+        'users delete:--transfer-to') wanted='' ;;
         'users set-password:--id') wanted='' ;;
         'users set-password:--password-file') wanted='@file' ;;
         'users set-role:--id') wanted='' ;;
@@ -97,6 +100,7 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'migrate plan:--migrations') wanted='@directory' ;;
         'migrate up:--to') wanted='' ;;
         'migrate up:--migrations') wanted='@directory' ;;
+        'migrate adopt:--migrations') wanted='@directory' ;;
         'migrate new:--migrations') wanted='@directory' ;;
         'migrate verify:--migrations') wanted='@directory' ;;
         'migrate drift:--migrations') wanted='@directory' ;;
@@ -258,6 +262,7 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'migrate status') path=$next; count=0; return 0 ;;
         'migrate plan') path=$next; count=0; return 0 ;;
         'migrate up') path=$next; count=0; return 0 ;;
+        'migrate adopt') path=$next; count=0; return 0 ;;
         'migrate new') path=$next; count=0; return 0 ;;
         'migrate verify') path=$next; count=0; return 0 ;;
         'migrate drift') path=$next; count=0; return 0 ;;
@@ -293,6 +298,12 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'sessions cleanup') path=$next; count=0; return 0 ;;
         'sessions rebuild-stats') path=$next; count=0; return 0 ;;
         'schedule cron') path=$next; count=0; return 0 ;;
+        'search index') path=$next; count=0; return 0 ;;
+        'search index status') path=$next; count=0; return 0 ;;
+        'search index check') path=$next; count=0; return 0 ;;
+        'search index build') path=$next; count=0; return 0 ;;
+        'search index repair') path=$next; count=0; return 0 ;;
+        'search index drop') path=$next; count=0; return 0 ;;
         'data rows') path=$next; count=0; return 0 ;;
         'data show') path=$next; count=0; return 0 ;;
         'data set') path=$next; count=0; return 0 ;;
@@ -327,7 +338,7 @@ _dbctl() {
     case "$path" in
         '') children='init demo apps status doctor users roles settings migrate backup restore integrity stats maintain sessions schedule search data completions'; flags='--version' ;;
         'init') children=''; flags='--env-file --protected --dry-run -n' ;;
-        'demo') children=''; flags='--games --users --plays --seed --dry-run -n' ;;
+        'demo') children=''; flags='--games --users --plays --messages --prompts --seed --dry-run -n' ;;
         'apps') children='list show check'; flags='' ;;
         'apps list') children=''; flags='' ;;
         'apps show') children=''; flags='' ;;
@@ -340,7 +351,7 @@ _dbctl() {
         'users create') children=''; flags='--email --role --name --set --active --no-active --with-settings --password-stdin --password-file --generate --dry-run -n' ;;
         'users ensure') children=''; flags='--email --role --name --set --active --no-active --password-stdin --password-file --generate --dry-run -n' ;;
         'users update') children=''; flags='--id --email --name --set --dry-run -n' ;;
-        'users delete') children=''; flags='--id --inactive --dry-run -n' ;;
+        'users delete') children=''; flags='--id --inactive --transfer-to --dry-run -n' ;;
         'users set-password') children=''; flags='--id --password-stdin --password-file --generate --dry-run -n' ;;
         'users set-role') children=''; flags='--id --inactive --dry-run -n' ;;
         'users activate') children=''; flags='--id --inactive --dry-run -n' ;;
@@ -369,10 +380,11 @@ _dbctl() {
         'settings export') children=''; flags='--user --id' ;;
         'settings diff') children=''; flags='--user --id' ;;
         'settings apply') children=''; flags='--mode --user --id --dry-run -n' ;;
-        'migrate') children='status plan up new verify drift'; flags='' ;;
+        'migrate') children='status plan up adopt new verify drift'; flags='' ;;
         'migrate status') children=''; flags='--check --all-apps --migrations' ;;
         'migrate plan') children=''; flags='--to --migrations' ;;
         'migrate up') children=''; flags='--to --migrations --dry-run -n' ;;
+        'migrate adopt') children=''; flags='--migrations --dry-run -n' ;;
         'migrate new') children=''; flags='--migrations --dry-run -n' ;;
         'migrate verify') children=''; flags='--migrations' ;;
         'migrate drift') children=''; flags='--migrations' ;;
@@ -415,7 +427,13 @@ _dbctl() {
         'sessions rebuild-stats') children=''; flags='--user --dry-run -n' ;;
         'schedule') children='cron'; flags='' ;;
         'schedule cron') children=''; flags='--all-apps --user' ;;
-        'search') children=''; flags='--filter --query --with --hidden --id --count --explain --limit --offset --sort' ;;
+        'search') children='index'; flags='--filter --query --with --hidden --id --count --explain --limit --offset --sort' ;;
+        'search index') children='status check build repair drop'; flags='' ;;
+        'search index status') children=''; flags='' ;;
+        'search index check') children=''; flags='' ;;
+        'search index build') children=''; flags='--dry-run -n' ;;
+        'search index repair') children=''; flags='--dry-run -n' ;;
+        'search index drop') children=''; flags='--dry-run -n' ;;
         'data') children='rows show set delete query export import'; flags='' ;;
         'data rows') children=''; flags='--filter --null --not-null --secrets --limit --offset --sort' ;;
         'data show') children=''; flags='--secrets' ;;
@@ -441,8 +459,8 @@ _dbctl() {
             'users import:'0) wanted='@file' ;;
             'settings diff:'0) wanted='@file' ;;
             'settings apply:'0) wanted='@file' ;;
-            'stats run:'0) wanted='campaigns failed-messages games-per-category games-per-library games-per-platform games-per-tag group-members messages-by-status messages-by-user most-played recent-messages recent-plays running-campaigns summary user-sessions' ;;
-            'search:'0) wanted='campaigns games messages recipients' ;;
+            'stats run:'0) wanted='admin-users campaigns failed-messages games-per-category games-per-library games-per-platform games-per-tag group-members messages-by-status messages-by-user most-played most-used-tags popular-prompts prompts-by-user public-prompts recent-messages recent-plays running-campaigns summary tag-usage tags team-members team-prompts teams user-activity user-sessions users-by-team' ;;
+            'search:'0) wanted='campaigns games messages prompts recipients' ;;
             'data import:'1) wanted='@file' ;;
             'completions show:'0) wanted='bash zsh fish' ;;
             'completions install:'0) wanted='bash zsh fish' ;;

@@ -7,11 +7,11 @@ function __dbctl_at -d 'Whether the words so far name the command $argv[1], with
     for word in (commandline -opc)[2..-1]
         if test $skip = 1
             set skip 0
-        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --timeout --env-file --games --users --plays --seed --role --inactive --filter --limit --offset --sort --id --email --name --set --password-file --existing --description --priority --permission --category --user --mode --migrations --to --table --format --repository --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --action --resource --since --only --older-than --state --kind --rule --query --with --null --not-null --file --param --within
+        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --timeout --env-file --games --users --plays --messages --prompts --seed --role --inactive --filter --limit --offset --sort --id --email --name --set --password-file --transfer-to --existing --description --priority --permission --category --user --mode --migrations --to --table --format --repository --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --action --resource --since --only --older-than --state --kind --rule --query --with --null --not-null --file --param --within
             set skip 1
         else if string match -q -- '-*' $word
             continue
-        else if contains -- (string join ' ' $path $word) 'init' 'demo' 'apps' 'status' 'doctor' 'users' 'roles' 'settings' 'migrate' 'backup' 'restore' 'integrity' 'stats' 'maintain' 'sessions' 'schedule' 'search' 'data' 'completions' 'apps list' 'apps show' 'apps check' 'users list' 'users show' 'users create' 'users ensure' 'users update' 'users delete' 'users set-password' 'users set-role' 'users activate' 'users deactivate' 'users unlock' 'users check-password' 'users import' 'users export' 'roles list' 'roles show' 'roles create' 'roles update' 'roles delete' 'roles grant' 'roles revoke' 'roles matrix' 'roles permissions' 'roles can' 'settings list' 'settings get' 'settings set' 'settings reset' 'settings validate' 'settings export' 'settings diff' 'settings apply' 'migrate status' 'migrate plan' 'migrate up' 'migrate new' 'migrate verify' 'migrate drift' 'backup create' 'backup list' 'backup show' 'backup verify' 'backup prune' 'restore preview' 'restore apply' 'restore undo' 'integrity check' 'integrity cross' 'stats overview' 'stats tables' 'stats user' 'stats activity' 'stats locks' 'stats connections' 'stats slow' 'stats indexes' 'stats bloat' 'stats reports' 'stats run' 'maintain vacuum' 'maintain analyze' 'maintain optimize' 'maintain reindex' 'maintain checkpoint' 'maintain cancel' 'sessions list' 'sessions revoke' 'sessions cleanup' 'sessions rebuild-stats' 'schedule cron' 'data rows' 'data show' 'data set' 'data delete' 'data query' 'data export' 'data import' 'completions show' 'completions install'
+        else if contains -- (string join ' ' $path $word) 'init' 'demo' 'apps' 'status' 'doctor' 'users' 'roles' 'settings' 'migrate' 'backup' 'restore' 'integrity' 'stats' 'maintain' 'sessions' 'schedule' 'search' 'data' 'completions' 'apps list' 'apps show' 'apps check' 'users list' 'users show' 'users create' 'users ensure' 'users update' 'users delete' 'users set-password' 'users set-role' 'users activate' 'users deactivate' 'users unlock' 'users check-password' 'users import' 'users export' 'roles list' 'roles show' 'roles create' 'roles update' 'roles delete' 'roles grant' 'roles revoke' 'roles matrix' 'roles permissions' 'roles can' 'settings list' 'settings get' 'settings set' 'settings reset' 'settings validate' 'settings export' 'settings diff' 'settings apply' 'migrate status' 'migrate plan' 'migrate up' 'migrate adopt' 'migrate new' 'migrate verify' 'migrate drift' 'backup create' 'backup list' 'backup show' 'backup verify' 'backup prune' 'restore preview' 'restore apply' 'restore undo' 'integrity check' 'integrity cross' 'stats overview' 'stats tables' 'stats user' 'stats activity' 'stats locks' 'stats connections' 'stats slow' 'stats indexes' 'stats bloat' 'stats reports' 'stats run' 'maintain vacuum' 'maintain analyze' 'maintain optimize' 'maintain reindex' 'maintain checkpoint' 'maintain cancel' 'sessions list' 'sessions revoke' 'sessions cleanup' 'sessions rebuild-stats' 'schedule cron' 'search index' 'search index status' 'search index check' 'search index build' 'search index repair' 'search index drop' 'data rows' 'data show' 'data set' 'data delete' 'data query' 'data export' 'data import' 'completions show' 'completions install'
             set -a path $word
         else
             set count (math $count + 1)
@@ -80,6 +80,7 @@ complete -c dbctl -n '__dbctl_at \'settings\'' -f -a 'apply' -d 'Bring the setti
 complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'status' -d 'Show which migrations are applied and which are pending; creates…'
 complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'plan' -d 'Print the SQL that up would run'
 complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'up' -d 'Run the pending migrations, each in one transaction with its row in…'
+complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'adopt' -d 'Give a database that was made without a ledger one that tells which…'
 complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'new' -d 'Begin a migration: the next number, a safe name, and a header; prints…'
 complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'verify' -d 'Compare the files with the ledger, and look into the files; exit 4 on…'
 complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'drift' -d 'Compare the live schema with what the applied migrations make of an…'
@@ -115,6 +116,12 @@ complete -c dbctl -n '__dbctl_at \'sessions\'' -f -a 'revoke' -d 'End what keeps
 complete -c dbctl -n '__dbctl_at \'sessions\'' -f -a 'cleanup' -d 'Close plays that were abandoned and delete tokens, attempts and logs…'
 complete -c dbctl -n '__dbctl_at \'sessions\'' -f -a 'rebuild-stats' -d 'Count the statistics of users anew from the sessions that have ended;…'
 complete -c dbctl -n '__dbctl_at \'schedule\'' -f -a 'cron' -d 'Print a crontab of backup, prune, verify, cleanup and status, as far…'
+complete -c dbctl -n '__dbctl_at \'search\'' -f -a 'index' -d 'The index of words behind a search'
+complete -c dbctl -n '__dbctl_at \'search index\'' -f -a 'status' -d 'Show which searches have an index of words, and whether it can be used'
+complete -c dbctl -n '__dbctl_at \'search index\'' -f -a 'check' -d 'Compare the index with what it should be, and every entry with its…'
+complete -c dbctl -n '__dbctl_at \'search index\'' -f -a 'build' -d 'Make the index where it is missing; one that is of no use is left to…'
+complete -c dbctl -n '__dbctl_at \'search index\'' -f -a 'repair' -d 'Replace an index that is of no use, or does not agree with its rows,…'
+complete -c dbctl -n '__dbctl_at \'search index\'' -f -a 'drop' -d 'Drop the index and the triggers that keep it: they can be in the way…'
 complete -c dbctl -n '__dbctl_at \'data\'' -f -a 'rows' -d 'List rows, by primary key unless told otherwise'
 complete -c dbctl -n '__dbctl_at \'data\'' -f -a 'show' -d 'Show one row'
 complete -c dbctl -n '__dbctl_at \'data\'' -f -a 'set' -d 'Change columns of one row, each as its type, the app\'s rules and its…'
@@ -129,9 +136,11 @@ complete -c dbctl -n '__dbctl_at \'init\'' -l env-file -r -F -d 'The app\'s own 
 complete -c dbctl -n '__dbctl_at \'init\'' -l protected -d 'Destructive commands will want the app\'s name typed'
 complete -c dbctl -n '__dbctl_at \'init\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'init\' 0' -F
-complete -c dbctl -n '__dbctl_at \'demo\'' -l games -x -d 'How many games'
+complete -c dbctl -n '__dbctl_at \'demo\'' -l games -x -d 'How many games (flashpoint-web)'
 complete -c dbctl -n '__dbctl_at \'demo\'' -l users -x -d 'How many users'
-complete -c dbctl -n '__dbctl_at \'demo\'' -l plays -x -d 'How many plays'
+complete -c dbctl -n '__dbctl_at \'demo\'' -l plays -x -d 'How many plays (flashpoint-web)'
+complete -c dbctl -n '__dbctl_at \'demo\'' -l messages -x -d 'How many messages (waqtor)'
+complete -c dbctl -n '__dbctl_at \'demo\'' -l prompts -x -d 'How many prompts (promptvault)'
 complete -c dbctl -n '__dbctl_at \'demo\'' -l seed -x -d 'The same seed makes the same data'
 complete -c dbctl -n '__dbctl_at \'demo\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'demo\' 0' -f -a '(__fish_complete_directories)'
@@ -172,6 +181,7 @@ complete -c dbctl -n '__dbctl_at \'users update\'' -l set -x -d 'Any other field
 complete -c dbctl -n '__dbctl_at \'users update\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'users delete\'' -l id -x -d 'A user by id; repeatable'
 complete -c dbctl -n '__dbctl_at \'users delete\'' -l inactive -x -d 'Everybody who has not signed in for so long'
+complete -c dbctl -n '__dbctl_at \'users delete\'' -l transfer-to -x -d 'Who takes over what they leave, where the app allows it'
 complete -c dbctl -n '__dbctl_at \'users delete\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'users set-password\'' -l id -x -d 'A user by id; repeatable'
 complete -c dbctl -n '__dbctl_at \'users set-password\'' -l password-stdin -d 'Read the password from the first line of standard input'
@@ -256,6 +266,8 @@ complete -c dbctl -n '__dbctl_at \'migrate plan\'' -l migrations -x -a '(__fish_
 complete -c dbctl -n '__dbctl_at \'migrate up\'' -l to -x -d 'The last one to run, by name or number'
 complete -c dbctl -n '__dbctl_at \'migrate up\'' -l migrations -x -a '(__fish_complete_directories)' -d 'Folder of the migrations, in place of the configured one'
 complete -c dbctl -n '__dbctl_at \'migrate up\'' -l dry-run -s n -d 'Show the plan and change nothing'
+complete -c dbctl -n '__dbctl_at \'migrate adopt\'' -l migrations -x -a '(__fish_complete_directories)' -d 'Folder of the migrations, in place of the configured one'
+complete -c dbctl -n '__dbctl_at \'migrate adopt\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'migrate new\'' -l migrations -x -a '(__fish_complete_directories)' -d 'Folder of the migrations, in place of the configured one'
 complete -c dbctl -n '__dbctl_at \'migrate new\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'migrate verify\'' -l migrations -x -a '(__fish_complete_directories)' -d 'Folder of the migrations, in place of the configured one'
@@ -324,7 +336,7 @@ complete -c dbctl -n '__dbctl_at \'stats run\'' -l set -x -d 'A parameter of the
 complete -c dbctl -n '__dbctl_at \'stats run\'' -l explain -d 'Show the SQL and how the database would answer it'
 complete -c dbctl -n '__dbctl_at \'stats run\'' -l limit -x -d 'At most so many rows'
 complete -c dbctl -n '__dbctl_at \'stats run\'' -l offset -x -d 'Rows to skip first'
-complete -c dbctl -n '__dbctl_at \'stats run\' 0' -f -a 'campaigns failed-messages games-per-category games-per-library games-per-platform games-per-tag group-members messages-by-status messages-by-user most-played recent-messages recent-plays running-campaigns summary user-sessions'
+complete -c dbctl -n '__dbctl_at \'stats run\' 0' -f -a 'admin-users campaigns failed-messages games-per-category games-per-library games-per-platform games-per-tag group-members messages-by-status messages-by-user most-played most-used-tags popular-prompts prompts-by-user public-prompts recent-messages recent-plays running-campaigns summary tag-usage tags team-members team-prompts teams user-activity user-sessions users-by-team'
 complete -c dbctl -n '__dbctl_at \'maintain vacuum\'' -l table -x -d 'Only this table; repeatable'
 complete -c dbctl -n '__dbctl_at \'maintain vacuum\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'maintain analyze\'' -l table -x -d 'Only this table; repeatable'
@@ -365,7 +377,10 @@ complete -c dbctl -n '__dbctl_at \'search\'' -l explain -d 'Show the SQL and how
 complete -c dbctl -n '__dbctl_at \'search\'' -l limit -x -d 'At most so many rows'
 complete -c dbctl -n '__dbctl_at \'search\'' -l offset -x -d 'Rows to skip first'
 complete -c dbctl -n '__dbctl_at \'search\'' -l sort -x -d 'Column to sort by; -COLUMN or COLUMN:desc for descending'
-complete -c dbctl -n '__dbctl_at \'search\' 0' -f -a 'campaigns games messages recipients'
+complete -c dbctl -n '__dbctl_at \'search\' 0' -f -a 'campaigns games messages prompts recipients'
+complete -c dbctl -n '__dbctl_at \'search index build\'' -l dry-run -s n -d 'Show the plan and change nothing'
+complete -c dbctl -n '__dbctl_at \'search index repair\'' -l dry-run -s n -d 'Show the plan and change nothing'
+complete -c dbctl -n '__dbctl_at \'search index drop\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'data rows\'' -l filter -x -d 'Only such rows; also != < <= > >= and : (contains). Repeatable: all of them count'
 complete -c dbctl -n '__dbctl_at \'data rows\'' -l null -x -d 'Only rows in which it is NULL'
 complete -c dbctl -n '__dbctl_at \'data rows\'' -l not-null -x -d 'Only rows in which it is not'

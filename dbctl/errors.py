@@ -478,6 +478,12 @@ class BackupMissingError(DbctlError):
 # Refusals --------------------------------------------------------------------------------------------------------
 
 
+class DatabaseNotEmptyError(DbctlError):
+    code, exit_status = "database-not-empty", Exit.REFUSED
+    sentence = "{target} is not empty: it holds {tables}"
+    remedy = "Nothing was changed. Make a new, empty database for it."
+
+
 class AlreadyExistsError(DbctlError):
     code, exit_status = "already-exists", Exit.REFUSED
     sentence, remedy = "{target} already has {what} {name!r}", "Nothing was changed. {instead}"
@@ -614,10 +620,16 @@ class MigrationsShippedError(DbctlError):
     remedy = "Nothing was changed. Set [apps.NAME.migrations] in the configuration, or give --migrations DIR."
 
 
+class MigrationsUnfitError(DbctlError):
+    code, exit_status = "migrations-unfit", Exit.REFUSED
+    sentence = "the schema of {target} is not what migrations of {folder} make: {differences}"
+    remedy = "Nothing was recorded. It may be of another shape of the app; --migrations names a folder that made it."
+
+
 class LedgerMissingError(DbctlError):
     code, exit_status = "ledger-missing", Exit.REFUSED
     sentence = "{target} holds tables but no ledger ({table}), so nothing tells which migrations it has had"
-    remedy = "Nothing was run. Let the app itself record them first."
+    remedy = "Nothing was run. dbctl migrate adopt makes a ledger that tells which ones the schema shows; or let the app itself record them."
 
 
 class MigrationChangedError(DbctlError):
@@ -626,10 +638,22 @@ class MigrationChangedError(DbctlError):
     remedy = "Nothing was run. Put the old text back, or write the change as a new migration."
 
 
+class MigrationBrokenError(DbctlError):
+    code, exit_status = "migration-broken", Exit.REFUSED
+    sentence = "{target}: {names} was begun by the app's own runner and did not come to its end"
+    remedy = "Nothing was run. Look at what it left behind; once that is put right, mark its row of {table} as rolled back (rolled_back_at), as the app's runner does."
+
+
 class MigrationFailedError(DbctlError):
     code, exit_status = "migration-failed", Exit.FAILED
     sentence = "{target}: {name} failed{place}: {reason}"
-    remedy = "{name} was rolled back whole. Applied by this run: {applied}; not run: {pending}."
+    remedy = "{name} was rolled back whole. Applied by this run: {applied}; not run: {pending}.{known}"
+
+
+class TextIndexUnsoundError(DbctlError):
+    code, exit_status = "text-index-unsound", Exit.FAILED
+    sentence = "{target}: {name} was made, and does not hold what it should: {reason}"
+    remedy = "Everything was rolled back; please report it."
 
 
 class MigrationHalfDoneError(MigrationFailedError):

@@ -290,4 +290,4 @@ def mysql_database(*, server: Url | None = None, more: str = "character set utf8
         try:
             yield structs.replace(server, path=name)
         finally:
-            cursor.execute(f"drop database {ident(name)}")
+            cursor.execute(f"drop database if exists {ident(name)}")

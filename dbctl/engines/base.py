@@ -22,6 +22,7 @@ class Capability(Enum):
     CSV = "write its rows as CSV itself"  #: it is a ``transfer.WritesCsv``
     CHECK = "tell whether what it stores is sound"  #: it is a ``Checks``
     EXPLAIN = "tell how it would answer"  #: it is an ``Explains``
+    FULL_TEXT = "find words through an index"  #: it is a ``fulltext.FullText``; its writer is a ``fulltext.MakesFullText``
     INDEXES = "tell what its indexes are and do"  #: it is a ``server.Indexes``
     MAINTAIN = "be looked after"  #: it is a ``server.Maintains``
     MEASURE = "tell how much room it takes"  #: it is a ``Measures``

@@ -149,7 +149,7 @@ def running(
     """
     known = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
     with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(  # noqa: S603 - a known program, and no shell
+        process = subprocess.Popen(  # noqa: S603 - a program of the server, by its path, and no shell
             argv,
             env={**known, "LC_ALL": "C", **environment},
             stdin=subprocess.PIPE if reads else subprocess.DEVNULL,
@@ -166,6 +166,17 @@ def running(
                 if pipe is not None:
                     with suppress(OSError):
                         pipe.close()
+
+
+def version_told(path: Path) -> str:
+    """Return what a program answers when it is asked for its version; empty where it does not answer."""
+    try:
+        done = subprocess.run(  # noqa: S603 - as below
+            [path, "--version"], stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.decode(errors="replace")
 
 
 def newest(candidates: Mapping[int, Path], least: int) -> tuple[int, Path] | None:

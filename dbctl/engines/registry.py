@@ -143,6 +143,10 @@ def outside(url: Url, target: str) -> Outside:
         with _driver(url, target):
             from dbctl.engines.postgresql.outside import PostgreSQLOutside  # noqa: PLC0415 - as above
         return PostgreSQLOutside(url, target)
+    if url.engine == "mysql":
+        with _driver(url, target):
+            from dbctl.engines.mysql.outside import MySQLOutside  # noqa: PLC0415 - as above
+        return MySQLOutside(url, target)
     from dbctl.engines.sqlite.outside import SQLiteOutside  # noqa: PLC0415 - as above
 
     return SQLiteOutside(_file(url, target), target)
@@ -176,6 +180,10 @@ def prove(engine: str, path: Path, dump: Dump, target: str, *, quick: bool) -> P
         with _driver(Url(engine=engine, path=""), target):
             from dbctl.engines.postgresql import undump  # noqa: PLC0415 - as above
         return undump.proof(path, dump.facts, target)
+    if engine == "mysql":
+        with _driver(Url(engine=engine, path=""), target):
+            from dbctl.engines.mysql import undump as unpacking  # noqa: PLC0415 - as above
+        return unpacking.proof(path, target)
     from dbctl.engines.sqlite import SQLiteReader  # noqa: PLC0415 - as above
 
     reader = SQLiteReader(_file(Url(engine=engine, path=str(path)), target), target, timeout=0)
@@ -194,17 +202,20 @@ def trial(
         NotSupportedError: no server is known that could take it.
         PrivilegeMissingError: this user may not make databases there.
     """
-    if engine == "postgresql":
-        if url is None or url.engine != engine:
-            raise NotSupportedError(
-                what=f"a trial restore of {target}",
-                by="a configuration without a server for it",
-                instead=TRIAL,
-            )
-        with _driver(url, target):
-            from dbctl.engines.postgresql.outside import PostgreSQLOutside  # noqa: PLC0415 - as above
+    if engine not in DRIVERS:
+        return None
+    if url is None or url.engine != engine:
+        raise NotSupportedError(
+            what=f"a trial restore of {target}", by="a configuration without a server for it", instead=TRIAL
+        )
+    with _driver(url, target):
+        if engine == "mysql":
+            from dbctl.engines.mysql.outside import MySQLOutside  # noqa: PLC0415 - as above
+
+            return MySQLOutside(url, target).trial(path, dump, timeout=timeout)
+        from dbctl.engines.postgresql.outside import PostgreSQLOutside  # noqa: PLC0415 - as above
+
         return PostgreSQLOutside(url, target).trial(path, dump, timeout=timeout)
-    return None
 
 
 def load(

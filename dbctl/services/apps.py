@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -196,12 +196,19 @@ class App:
     def _instead(self, name: str, opened: Readable) -> str:
         """Return what may be wrong with a database that is not the one it should be."""
         tables = opened.tables()
+        if known := recognised_as(self.database(name), tables):
+            return known
         if not tables and self.database(name).migrations:
             return "It is empty: dbctl migrate up fills a new database, if the path is right."
         for other, told in self.profile.databases.items():
             if told.needs and all(table in tables for table in told.needs):
                 return f"Check the path: this looks like the database {other!r}."
         return "Check the path, or the URL, in the configuration."
+
+
+def recognised_as(told: Database, tables: Collection[str]) -> str:
+    """Return what the profile says of a database that lacks what it needs, by the tables it has; empty: nothing."""
+    return next((one.says for one in told.lookalike if any(table in tables for table in one.has)), "")
 
 
 @contextmanager

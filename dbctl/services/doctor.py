@@ -156,7 +156,9 @@ def _migrations(subject: Subject) -> Iterator[Finding]:
         message = (
             f"there is no ledger ({track.told.ledger.table}), so nothing tells which migrations it has had"
         )
-        yield subject.finding("warning", "ledger-missing", message, verify)
+        yield subject.finding(
+            "warning", "ledger-missing", message, subject.dbctl("migrate", "adopt", *database)
+        )
     elif wrong:
         # The files that travel with dbctl need not be those that the app was deployed with.
         whose = "the app's own" if track.folder.own else "dbctl's own"

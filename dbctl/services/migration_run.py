@@ -10,16 +10,17 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 from dbctl import interrupt
 from dbctl.engines import registry
-from dbctl.engines.base import Capability, Condition, Migrates, Writable
+from dbctl.engines.base import Capability, Migrates, Writable
 from dbctl.errors import (
     ConstraintError,
     DatabaseMissingError,
     DbctlError,
     LedgerMissingError,
+    MigrationBrokenError,
     MigrationChangedError,
     MigrationFailedError,
     MigrationHalfDoneError,
@@ -174,6 +175,7 @@ def apply_all(
     Raises:
         MigrationsUnsoundError, MigrationChangedError, MigrationsOutOfOrderError, LedgerMissingError: ledger and
             folder do not fit; nothing was run.
+        MigrationBrokenError: one was begun by the app and did not come to its end; nothing was run.
         MigrationInvalidError: a file cannot be run; nothing was run.
         MigrationMissingError: there is none called ``to``.
         MigrationFailedError: one failed; it was rolled back, those before it stay.
@@ -240,6 +242,8 @@ def _chosen(track: Track, found: Standing, to: str) -> list[MigrationFile]:
     """Return the pending migrations up to ``to``, or refuse what ``apply_all`` refuses."""
     folder, files = track.folder, track.folder.files
     refuse_strangers(track, found)
+    if broken := found.named("failed"):
+        raise MigrationBrokenError(target=track.target, names=_names(broken), table=track.told.ledger.table)
     if changed := found.named("changed"):
         raise MigrationChangedError(target=track.target, names=_names(changed))
     if late := found.named("out-of-order"):
@@ -270,13 +274,32 @@ def _last(folder: Folder, to: str) -> MigrationFile:
     raise MigrationMissingError(folder=folder.path, name=to, near=f" Did you mean {near[0]}?" if near else "")
 
 
+def migrating(db: Writable) -> Migrating:
+    """Return the database as one that runs scripts.
+
+    Raises:
+        NotSupportedError: its engine cannot.
+    """
+    if Capability.MIGRATE not in db.capabilities or not isinstance(db, Migrates):
+        raise NotSupportedError(what="running migrations", by=db.target, instead="Nothing was changed.")
+    return cast("Migrating", db)
+
+
+def made_ledger(track: Track, db: Writable) -> Ledger:
+    """Return the ledger, made where it is missing; inside ``schema_transaction`` of its caller."""
+    ready, told = migrating(db), track.told.ledger.create
+    for _, sql in ready.split(told if isinstance(told, str) else told[track.engine]).statements:
+        ready.run_statement(sql)
+    ledger = Ledger(track, db)
+    ledger.refuse_uncovered()
+    return ledger
+
+
 def _made(track: Track, db: Migrating) -> Ledger:
     """Return the ledger, made where it is missing."""
-    told = track.told.ledger
-    if told.table not in db.tables():
+    if track.told.ledger.table not in db.tables():
         with db.schema_transaction():
-            for _, sql in db.split(told.create).statements:
-                db.run_statement(sql)
+            return made_ledger(track, db)
     ledger = Ledger(track, db)
     ledger.refuse_uncovered()
     return ledger
@@ -297,7 +320,7 @@ def _run(
     began = time.monotonic()
     try:
         with db.schema_transaction():
-            if db.count(ledger.live.name, [Condition(ledger.name, "=", file.name)]):
+            if db.count(ledger.live.name, ledger.applied(file.name)):
                 return None
             for number, (line, sql) in enumerate(statements, 1):
                 place = f" in statement {number} (line {line})"
@@ -318,6 +341,7 @@ def _run(
             "reason": error.facts.get("reason", error)
             if blamed
             else str(error).removeprefix(f"{db.target}: "),
+            "known": ledger.cure(str(error.facts.get("reason", error))),
             "applied": _names(before) or "none",
             "pending": _names(rest) or "none",
         }

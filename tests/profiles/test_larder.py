@@ -526,6 +526,16 @@ def test_its_own_ledger_of_migrations_is_kept_and_its_schema_compared(dbctl, pan
     ]
 
 
+def test_its_recipes_are_found_by_an_index_of_words(dbctl):
+    assert dbctl("search", "index", "check")["findings"][0]["code"] == "text-index-missing"
+    assert dbctl("search", "index", "build")["changed"]
+    assert dbctl("search", "index", "check")["findings"] == []
+    (found,) = dbctl("search", "recipes", "lentils", "cumin")["items"]
+    assert (found["title"], found["score"] > 0) == ("Lentil Soup", True)
+    assert dbctl("search", "recipes", "lentils", "--count") == {"total": 2}
+    assert dbctl("search", "index", "drop")["changed"]
+
+
 def test_a_migration_that_fails_half_way_is_told_with_what_of_it_stays(dbctl, pantry, quick, tmp_path):
     quick.write_text(quick.read_text(encoding="utf-8") + LEDGER, encoding="utf-8")
     folder = tmp_path / "steps"

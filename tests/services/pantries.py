@@ -6,6 +6,7 @@ import sqlite3
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from dbctl.engines.mysql.script import split
 from dbctl.engines.sql import ident
 from tests import servers
 from tests.services import vault
@@ -14,7 +15,8 @@ from tests.shapes import flashpoint_web as shapes
 ROOT = Path(__file__).parents[1]
 PROFILE = ROOT / "profiles/larder.toml"
 SCRIPT = ROOT / "shapes/larder_postgresql.sql"
-PLACES = ("sqlite", "postgresql", "postgresql schema")
+MYSQL_SCRIPT = ROOT / "shapes/larder_mysql.sql"
+PLACES = ("sqlite", "postgresql", "postgresql schema", "mysql")
 
 
 class Pantry:
@@ -112,6 +114,64 @@ class ServedPantry(Pantry):
             return dict(found.fetchall())
 
 
+class MySQLPantry(Pantry):
+    """Larder on MySQL or MariaDB, in a database of its own."""
+
+    engine = "mysql"
+    ending = ".sql.gz"
+
+    def __init__(self, folder: Path, url: servers.Url) -> None:
+        super().__init__(folder, servers.text(url))
+        self.own = url
+        script = MYSQL_SCRIPT.read_text(encoding="utf-8")
+        script = script.replace(":password_hash", f"'{shapes.PASSWORD_HASH}'")
+        self.run(*(sql for _, sql in split(script).statements))
+
+    def run(self, *statements: str) -> None:
+        with closing(servers.mysql_connection(self.own)) as connection, connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+
+    def rows(self, sql: str) -> list[tuple[object, ...]]:
+        with closing(servers.mysql_connection(self.own)) as connection, connection.cursor() as cursor:
+            cursor.execute(sql)
+            return list(cursor.fetchall())
+
+    def tables(self) -> list[str]:
+        return [
+            str(name)
+            for (name,) in self.rows(
+                "select table_name from information_schema.tables where table_schema = database()"
+                " and table_type = 'BASE TABLE'"
+            )
+        ]
+
+    def destroy(self) -> None:
+        self.run(f"drop database {ident(self.own.path)}")
+
+    def databases(self) -> list[str]:
+        """Return the databases of the server that belong to this one."""
+        return mysql_databases(self.own.path)
+
+
+def mysql_databases(name: str) -> list[str]:
+    with closing(servers.mysql_connection(servers.mysql())) as central, central.cursor() as cursor:
+        cursor.execute("select schema_name from information_schema.schemata order by 1")
+        return [one for (one,) in cursor.fetchall() if one.startswith(name)]
+
+
+@contextmanager
+def a_mysql_database():
+    """Give an empty database, and take it away with all that restores have put beside it."""
+    with servers.mysql_database() as url:
+        try:
+            yield url
+        finally:
+            with closing(servers.mysql_connection(servers.mysql())) as own, own.cursor() as cursor:
+                for name in mysql_databases(f"{url.path}_"):
+                    cursor.execute(f"drop database {ident(name)}")
+
+
 @contextmanager
 def settled(place: str, folder: Path):
     """Give a Larder that is kept in one of ``PLACES``, and take it away again."""
@@ -122,6 +182,9 @@ def settled(place: str, folder: Path):
     elif place == "postgresql schema":
         with servers.postgresql_schema() as url:
             yield ServedPantry(folder, url)
+    elif place == "mysql":
+        with a_mysql_database() as url:
+            yield MySQLPantry(folder, url)
     else:
         with a_database() as url:
             yield ServedPantry(folder, url)

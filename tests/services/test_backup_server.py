@@ -42,6 +42,7 @@ from dbctl.errors import (
     UnreachableError,
     UsageError,
 )
+from dbctl.model import Secret
 from dbctl.services import apps
 from dbctl.services.backup_create import Creation
 from dbctl.services.backups import Repository
@@ -286,10 +287,10 @@ def test_the_password_stands_in_no_process_no_file_and_no_message(tmp_path):
     server = servers.parse(servers.private_postgresql(password=secret))
     folder = tmp_path / "app"
     folder.mkdir()
-    with closing(servers.connection(structs.replace(server, password=servers.Secret(secret)))) as own:
+    with closing(servers.connection(structs.replace(server, password=Secret(secret)))) as own:
         own.execute("drop database if exists jars")
         own.execute("create database jars")
-    url = structs.replace(server, path="jars", password=servers.Secret(secret))
+    url = structs.replace(server, path="jars", password=Secret(secret))
     (folder / "secret").write_text(secret)
     made = pantries.ServedPantry(folder, url)
     quoted = servers.text(url).replace(quote(secret, safe=""), "${DBCTL_TEST_SECRET}")

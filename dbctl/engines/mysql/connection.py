@@ -15,10 +15,10 @@ from dbctl.engines.mysql.advice import MySQLAdvice
 from dbctl.engines.mysql.checks import MySQLChecks
 from dbctl.engines.mysql.describes import MySQLDescribes
 from dbctl.engines.mysql.failures import ENDING, TOO_LATE, Place, number_of, translated, unreachable
+from dbctl.engines.mysql.fulltext import MySQLFullText
 from dbctl.engines.mysql.indexes import MySQLIndexes
 from dbctl.engines.mysql.measures import MySQLMeasures
 from dbctl.engines.mysql.parameters import translated as sent
-from dbctl.engines.mysql.plans import MySQLPlans
 from dbctl.engines.mysql.questions import why_no_question
 from dbctl.engines.mysql.server import Server
 from dbctl.engines.mysql.session import Session, open_session, seconds
@@ -45,6 +45,7 @@ TOLD = frozenset(
         Capability.BLOAT,
         Capability.CHECK,
         Capability.EXPLAIN,
+        Capability.FULL_TEXT,
         Capability.INDEXES,
         Capability.MAINTAIN,
         Capability.MEASURE,
@@ -61,7 +62,7 @@ class MySQLConnection(
     MySQLDescribes,
     MySQLIndexes,
     MySQLMeasures,
-    MySQLPlans,
+    MySQLFullText,
     MySQLSessions,
     MySQLSlow,
     MySQLUpkeep,

@@ -7,8 +7,9 @@ from contextlib import closing
 from functools import partial
 from typing import TypeVar, cast
 
-from dbctl.engines.base import Holder
+from dbctl.engines.base import Capability, Holder
 from dbctl.engines.mysql.connection import TOLD, MySQLConnection
+from dbctl.engines.mysql.dump import MySQLDumps
 from dbctl.engines.sql import Row
 from dbctl.errors import UnreachableError
 from dbctl.url import Url
@@ -22,10 +23,10 @@ SESSIONS = """select p.id, coalesce(p.command, ''), p.user, p.info from informat
 where p.db = database() and p.id <> connection_id() order by p.id"""
 
 
-class MySQLReader(MySQLConnection):
+class MySQLReader(MySQLConnection, MySQLDumps):
     """A session whose transactions are read-only, as the server enforces."""
 
-    capabilities = TOLD
+    capabilities = TOLD | {Capability.DUMP}
 
     def _say(self, sql: str) -> None:
         return self._repeated(partial(super()._say, sql))

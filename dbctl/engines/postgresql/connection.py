@@ -19,6 +19,7 @@ from dbctl.engines.postgresql.advice import PostgreSQLAdvice
 from dbctl.engines.postgresql.checks import PostgreSQLChecks
 from dbctl.engines.postgresql.describes import PostgreSQLDescribes
 from dbctl.engines.postgresql.failures import Place, translated, unreachable
+from dbctl.engines.postgresql.fulltext import PostgreSQLFullText
 from dbctl.engines.postgresql.indexes import PostgreSQLIndexes
 from dbctl.engines.postgresql.measures import PostgreSQLMeasures
 from dbctl.engines.postgresql.parameters import translated as sent
@@ -60,6 +61,7 @@ TOLD = frozenset(
         Capability.CHECK,
         Capability.CSV,
         Capability.EXPLAIN,
+        Capability.FULL_TEXT,
         Capability.INDEXES,
         Capability.MAINTAIN,
         Capability.MEASURE,
@@ -77,6 +79,7 @@ class PostgreSQLConnection(
     PostgreSQLDescribes,
     PostgreSQLIndexes,
     PostgreSQLMeasures,
+    PostgreSQLFullText,
     PostgreSQLStreams,
     PostgreSQLSessions,
     PostgreSQLSlow,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import threading
-import zlib
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -18,6 +17,7 @@ from typing import cast
 from dbctl import interrupt
 from dbctl.engines import clients
 from dbctl.engines.dumps import Dumped, Progress, Proof, silent
+from dbctl.engines.packed import packer
 from dbctl.engines.postgresql import property as properties
 from dbctl.engines.postgresql import tools
 from dbctl.engines.postgresql.describes import PostgreSQLDescribes
@@ -39,7 +39,6 @@ SIZE = """select case when :scope = '' then greatest(0, pg_catalog.pg_database_s
     join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.relkind in ('r', 'm', 't') and n.nspname = :scope) end"""
 LARGE_OBJECTS = "select exists (select from pg_catalog.pg_largeobject_metadata)"
 PATH = b"select pg_catalog.current_schemas(false)"
-GZIP = 31  #: for zlib: with the head and the checksum of gzip
 
 
 class PostgreSQLDumps(PostgreSQLDescribes):
@@ -101,15 +100,15 @@ class PostgreSQLDumps(PostgreSQLDescribes):
                 ) as client,
                 through(reader) as reading,
             ):
-                written, packer = 0, zlib.compressobj(6, zlib.DEFLATED, GZIP) if form == "plain" else None
+                written, packing = 0, packer() if form == "plain" else None
                 for block in client.blocks():
                     reading.feed(block)
-                    packed = packer.compress(block) if packer else block
+                    packed = packing.compress(block) if packing else block
                     file.write(packed)
                     written += len(packed)
                     progress(min(1.0, written / expected))
-                if packer:
-                    file.write(packer.flush())
+                if packing:
+                    file.write(packing.flush())
                 if client.finish():
                     error = tools.failed(client, session, self.target, timeout=self._timeout, instead=NOTHING)
                     raise self._named(error, session)

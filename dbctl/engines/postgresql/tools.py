@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -91,13 +90,7 @@ def find(program: str, target: str, *, least: int) -> Tool:
 
 def version_of(path: Path) -> str:
     """Return the version of a program, empty where it does not tell."""
-    try:
-        done = subprocess.run(  # noqa: S603 - a known program, and no shell
-            [path, "--version"], capture_output=True, text=True, check=False, timeout=10
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    found = _VERSION.search(done.stdout)
+    found = _VERSION.search(clients.version_told(path))
     return found[0].removeprefix("(PostgreSQL) ") if found else ""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,13 +10,13 @@ from pathlib import Path
 from dbctl import interrupt
 from dbctl.engines import clients
 from dbctl.engines.dumps import Progress, Proof, silent
+from dbctl.engines.packed import unpacked
 from dbctl.engines.postgresql import tools
 from dbctl.engines.postgresql.dumped import Reading, told
 from dbctl.engines.postgresql.session import Session
 from dbctl.engines.postgresql.swap import sessions
 from dbctl.errors import BusyError, CorruptError, DbctlError, RestoreFailedError
 
-GZIP = 31  #: for zlib: with the head and the checksum of gzip
 UNTOUCHED = "The database is as it was."
 
 
@@ -37,31 +36,11 @@ def text_of(
         CorruptError: it is cut off, or was changed.
     """
     if facts.get("format") == "plain":
-        yield _unpacked(path, target, progress)
+        yield unpacked(path, target, progress)
         return
     tool = tools.find("pg_restore", target, least=major(facts.get("client", "")))
     with clients.running([str(tool.path), "--file=-", str(path)], {}, writes=True) as client:
         yield _restored(client, path, target, progress)
-
-
-def _unpacked(path: Path, target: str, progress: Progress) -> Iterator[bytes]:
-    size, done, packer = path.stat().st_size, 0, zlib.decompressobj(GZIP)
-    with path.open("rb") as file:
-        while block := file.read(clients.BLOCK):
-            interrupt.check()
-            done += len(block)
-            left = block
-            try:
-                while left:
-                    yield packer.decompress(left, clients.BLOCK)
-                    left = packer.unconsumed_tail
-            except zlib.error as error:
-                raise CorruptError(target=target, reason=f"{path.name}: {error}") from error
-            if packer.unused_data:
-                raise CorruptError(target=target, reason=f"{path.name}: something stands behind its end")
-            progress(done / size)
-    if not packer.eof:
-        raise CorruptError(target=target, reason=f"{path.name}: its end is missing")
 
 
 def _restored(client: clients.Client, path: Path, target: str, progress: Progress) -> Iterator[bytes]:

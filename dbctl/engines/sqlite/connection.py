@@ -20,6 +20,7 @@ from dbctl.engines.sql import Row
 from dbctl.engines.sqlite.describes import SQLiteDescribes
 from dbctl.engines.sqlite.failures import Place, is_busy, name_of, translated, unreachable
 from dbctl.engines.sqlite.files import quoted
+from dbctl.engines.sqlite.fulltext import SQLiteFullText
 from dbctl.engines.sqlite.kept import SQLiteKept
 from dbctl.engines.sqlite.stream import SQLiteStreams
 from dbctl.engines.transfer import BATCH, Answer
@@ -41,6 +42,7 @@ TOLD = frozenset(
         Capability.BLOAT,
         Capability.CHECK,
         Capability.EXPLAIN,
+        Capability.FULL_TEXT,
         Capability.INDEXES,
         Capability.MAINTAIN,
         Capability.MEASURE,
@@ -56,7 +58,7 @@ UNDECODABLE = "Could not decode to UTF-8"
 lenient = partial(str, encoding="utf-8", errors="surrogateescape")
 
 
-class SQLiteConnection(SQLiteStreams, SQLiteKept, SQLiteDescribes):
+class SQLiteConnection(SQLiteStreams, SQLiteKept, SQLiteDescribes, SQLiteFullText):
     """What reading and writing have in common."""
 
     reading = True  #: whether it is opened for reading only
