@@ -34,6 +34,7 @@ from dbctl.errors import (
     UnreachableError,
     UrlInvalidError,
 )
+from dbctl.interrupt import Interrupted
 from dbctl.model import Secret
 from dbctl.url import parse
 from tests import servers
@@ -345,6 +346,30 @@ def test_a_signal_ends_what_runs_on_the_server_and_rolls_everything_back(table, 
         assert ran.wait() == 128 + number
     deadline = time.monotonic() + 60
     while table.rows(sleeping) != [(0,)]:
+        assert time.monotonic() < deadline
+    table.execute("set innodb_lock_wait_timeout = 50")
+    table.execute("update t set n = n + 10")
+    assert table.rows("select count(*) from t") == [(5,)]
+
+
+def test_a_signal_between_a_question_and_its_answer_ends_the_session(table):
+    """What is asked next would wait for that answer, and take it for its own."""
+    writer = table.writer()
+    session = writer._session
+
+    def interrupted(**_):
+        raise Interrupted(signal.SIGTERM)
+
+    with pytest.raises(Interrupted), writer.transaction():
+        writer.delete("t", [])
+        session._read_query_result = interrupted
+        writer.query("select sleep(600)")
+    with pytest.raises(RuntimeError, match="closed"):
+        writer.count("t")
+    deadline = time.monotonic() + 60
+    while table.rows(f"select count(*) from information_schema.processlist where id = {session.number}") != [
+        (0,)
+    ]:
         assert time.monotonic() < deadline
     table.execute("set innodb_lock_wait_timeout = 50")
     table.execute("update t set n = n + 10")
