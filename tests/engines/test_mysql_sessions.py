@@ -33,6 +33,7 @@ from dbctl.errors import (
     PrivilegeMissingError,
     QueryFailedError,
     ReadOnlyError,
+    SchemaLacksError,
     UnreachableError,
     UrlInvalidError,
 )
@@ -93,6 +94,9 @@ def test_no_question_writes_anything(table, mode):
         "analyze table t",
         "explain analyze delete from t",
         "call nosuch()",
+        "select load_file('/etc/passwd')",
+        "select release_all_locks()",
+        "select get_lock('app', 1)",
         "do sleep(0)",
         "begin not atomic delete from t; end",
         "execute immediate 'delete from t'",
@@ -541,6 +545,22 @@ def test_what_a_server_reports_is_told_by_its_number(table, number, told, code):
     assert writer.count("t") == 5
 
 
+def test_a_server_that_writes_names_in_small_letters_is_read_as_it_spells_them():
+    server = servers.private_mysql("--lower-case-table-names=1")
+    with (
+        servers.mysql_database(server=server) as url,
+        closing(MySQLWriter(url, "app/user", timeout=1)) as writer,
+    ):
+        with writer.schema_transaction():
+            writer.run_statement(
+                'create table "User" (id integer primary key, boss integer, foreign key (boss) references "User" (id))'
+            )
+        assert list(writer.tables()) == ["user"]
+        assert [key.table for key in writer.references("user")] == ["user"]
+        with pytest.raises(SchemaLacksError, match="table User"):
+            writer.count("User")
+
+
 @pytest.mark.parametrize(
     ("told", "refused"),
     [
@@ -678,6 +698,12 @@ def test_a_server_that_wants_encryption_is_reached_and_known_by_its_certificate(
 
     for options in ("ssl-mode=REQUIRED", "ssl=true", f"ssl-ca={tmp_path}/authority"):
         assert encrypted(options)
+    with closing(
+        MySQLReader(structs.replace(server, options=f"{socket_of}&ssl=true"), "app/user", timeout=1)
+    ) as one:
+        for options, code in (("ssl=true", ["server-not-proven"]), ("ssl-mode=VERIFY_IDENTITY", [])):
+            one._url = structs.replace(server, host="db.example", options=options)
+            assert [told.code for told in one._encryption()] == code
     for options, reason in (
         (f"ssl-mode=VERIFY_CA&ssl-ca={tmp_path}/stranger", "certificate verify failed"),
         (
