@@ -256,9 +256,7 @@ def _form(file: str) -> Form:
     return Form.JSONL if file.endswith((".jsonl", ".ndjson")) else Form.CSV
 
 
-def _flow(
-    ctx: typer.Context, columns: Sequence[str], batches: Iterator[Sequence[tuple[object, ...]]]
-) -> int:
+def _flow(ctx: typer.Context, columns: Sequence[str], batches: Iterator[Sequence[tuple[object, ...]]]) -> int:
     headed = True
     for batch in looks.with_one(batches):
         items = [dict(zip(columns, row, strict=True)) for row in batch]

@@ -264,12 +264,18 @@ def _times(app: App, database: str, live: Live) -> frozenset[str]:
     if profile.users and profile.users.table == live.name:
         named += [profile.users.fields.get(word) for word in TIMES]
     if profile.users:
-        named += [told.expires_at for told in profile.users.signed_in if told.table == live.name]
+        named += [
+            told.expires_at for told in profile.users.signed_in if told.table.removesuffix("?") == live.name
+        ]
     named += [told.fields.get("updated_at") for told in profile.settings if told.table == live.name]
     if profile.audit and profile.audit.table == live.name:
         named.append(profile.audit.fields.get("at"))
-    if profile.sessions and profile.sessions.table == live.name:
-        named += [profile.sessions.started_at, profile.sessions.ended_at]
+    named += [
+        name
+        for told in profile.sessions
+        if told.table.removesuffix("?") == live.name
+        for name in (told.started_at, told.seen_at, told.ended_at, told.expires_at)
+    ]
     named += [rule.age.column for rule in profile.cleanup if rule.table.removesuffix("?") == live.name]
     return frozenset(column for name in named if (column := find_column(live.table, name)))
 
