@@ -93,4 +93,5 @@ def _column(
         charset=str(charset or ""),
         collation=str(collation or ""),
         counts=counts,
+        generated="generated" in more and "default_generated" not in more,
     )

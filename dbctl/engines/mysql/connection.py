@@ -15,10 +15,10 @@ from dbctl.engines.mysql.describes import MySQLDescribes
 from dbctl.engines.mysql.failures import ENDING, TOO_LATE, Place, number_of, translated, unreachable
 from dbctl.engines.mysql.measures import MySQLMeasures
 from dbctl.engines.mysql.parameters import translated as sent
-from dbctl.engines.mysql.plans import MySQLPlans
 from dbctl.engines.mysql.questions import why_no_question
 from dbctl.engines.mysql.server import Server
 from dbctl.engines.mysql.session import Session, open_session, seconds
+from dbctl.engines.mysql.stream import MySQLStreams
 from dbctl.engines.sql import Row, is_storable
 from dbctl.errors import DbctlError, QueryFailedError, ValueInvalidError
 from dbctl.url import Url
@@ -32,7 +32,7 @@ AROUND = """select p.id, p.user, substring_index(p.host, ':', 1), p.time
 from information_schema.processlist p where p.id not in {0} and p.db = {1} order by p.time desc limit 3"""
 
 
-class MySQLConnection(MySQLChecks, MySQLDescribes, MySQLMeasures, MySQLPlans):
+class MySQLConnection(MySQLChecks, MySQLDescribes, MySQLMeasures, MySQLStreams):
     """One session. Services share no connection between threads, and neither does this."""
 
     reading = True  #: whether it is opened for reading only

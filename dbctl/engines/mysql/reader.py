@@ -25,7 +25,9 @@ where p.db = database() and p.id <> connection_id() order by p.id"""
 class MySQLReader(MySQLConnection):
     """A session whose transactions are read-only, as the server enforces."""
 
-    capabilities = frozenset({Capability.CHECK, Capability.EXPLAIN, Capability.MEASURE, Capability.SCHEMA})
+    capabilities = frozenset(
+        {Capability.CHECK, Capability.EXPLAIN, Capability.MEASURE, Capability.SCHEMA, Capability.STREAM}
+    )
 
     def _say(self, sql: str) -> None:
         return self._repeated(partial(super()._say, sql))

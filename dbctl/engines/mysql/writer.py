@@ -37,7 +37,14 @@ class MySQLWriter(MySQLConnection):
     """
 
     capabilities = frozenset(
-        {Capability.CHECK, Capability.EXPLAIN, Capability.MEASURE, Capability.MIGRATE, Capability.SCHEMA}
+        {
+            Capability.CHECK,
+            Capability.EXPLAIN,
+            Capability.MEASURE,
+            Capability.MIGRATE,
+            Capability.SCHEMA,
+            Capability.STREAM,
+        }
     )
     reading = False
     _depth = 0
@@ -220,6 +227,9 @@ class MySQLWriter(MySQLConnection):
         of, condition = self._rows_of(statement, table, where)
         self._require_transaction(table)
         return self._count(f"delete t0 from {of}{condition}", statement.parameters)
+
+    def follow_keys(self, table: str) -> None:
+        self._checked(table)  # a server does by itself
 
     @contextmanager
     def lock(self, purpose: str) -> Iterator[None]:
