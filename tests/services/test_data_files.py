@@ -11,7 +11,23 @@ from hypothesis import strategies as st
 from dbctl.services import data_files
 from dbctl.services.data_files import Cell, FileBrokenError, Form
 
-HARD = ["", "\\x00", "1", "-0", "1e5", "a,b", '"', "\n", "\r", "\r\n", "\\.", "Infinity", "é€😀", "\ufeff", " x "]
+HARD = [
+    "",
+    "\\x00",
+    "1",
+    "-0",
+    "1e5",
+    "a,b",
+    '"',
+    "\n",
+    "\r",
+    "\r\n",
+    "\\.",
+    "Infinity",
+    "é€😀",
+    "\ufeff",
+    " x ",
+]
 TEXTS = st.one_of(st.text(st.characters(exclude_categories=["Cs"])), st.sampled_from(HARD))
 VALUES = st.one_of(
     st.none(),

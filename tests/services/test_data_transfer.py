@@ -14,15 +14,13 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from dbctl.config import Selection
-from dbctl.errors import ColumnMissingError, ConstraintError, ImportInvalidError, UsageError
 from dbctl.services import apps, data_transfer
 from dbctl.services.data_files import Form
 from tests import servers
-from tests.services import people
 
-TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12) | st.sampled_from(
-    ["", "NULL", "\\N", "\\.", "\\x41", "1e5", "007", '"', "a,b", "\r\n", " "]
-)
+TEXTS = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12
+) | st.sampled_from(["", "NULL", "\\N", "\\.", "\\x41", "1e5", "007", '"', "a,b", "\r\n", " "])
 WHOLE = st.integers(-(1 << 63), (1 << 63) - 1)
 MOMENTS = st.datetimes(datetime(1000, 1, 1), datetime(9999, 12, 31)).map(lambda one: one.isoformat(" "))
 DAYS = st.dates(date(1000, 1, 1), date(9999, 12, 31)).map(str)
@@ -63,7 +61,28 @@ class Postgres(Lite):
     create = """create table things (id serial primary key, t text, v varchar(12), n integer, i bigint, d numeric, m numeric(30, 10),
       f double precision, e real, ok boolean, u uuid, k mood, at timestamptz, w timestamp, day date, b bytea, j json, jb jsonb,
       a text[], ai integer[], iv interval, twice integer generated always as (id * 2) stored)"""
-    columns = ("t", "v", "n", "i", "d", "m", "f", "e", "ok", "u", "k", "at", "w", "day", "b", "j", "jb", "a", "ai", "iv")
+    columns = (
+        "t",
+        "v",
+        "n",
+        "i",
+        "d",
+        "m",
+        "f",
+        "e",
+        "ok",
+        "u",
+        "k",
+        "at",
+        "w",
+        "day",
+        "b",
+        "j",
+        "jb",
+        "a",
+        "ai",
+        "iv",
+    )
     values = (
         TEXTS,
         TEXTS,
@@ -75,7 +94,7 @@ class Postgres(Lite):
         st.floats(width=32, allow_nan=False),
         st.booleans(),
         st.uuids(),
-        st.sampled_from(["so so", "it's \"fine\""]),
+        st.sampled_from(["so so", 'it\'s "fine"']),
         MOMENTS | st.sampled_from(["infinity", "-infinity", "0044-03-15 12:00:00 BC", "12345-01-01"]),
         MOMENTS,
         DAYS,
@@ -116,7 +135,7 @@ class Maria(Lite):
         FLOATS,
         st.floats(width=32, allow_nan=False, allow_infinity=False),
         st.booleans(),
-        st.sampled_from(["so so", "it's \"fine\""]),
+        st.sampled_from(["so so", 'it\'s "fine"']),
         st.sampled_from(["", "a", "a,b"]),
         MOMENTS,
         DAYS,
@@ -138,7 +157,9 @@ class Maria(Lite):
             return list(cursor.fetchall()) if cursor.description else []
 
     def state(self):
-        shown = ", ".join("e + 0e0" if one == "e" else f"hex({one})" if one in "bt" else one for one in self.columns)
+        shown = ", ".join(
+            "e + 0e0" if one == "e" else f"hex({one})" if one in "bt" else one for one in self.columns
+        )
         return self.run(f"select id, {shown} from things order by id")
 
 
