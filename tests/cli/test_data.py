@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import sqlite3
 import stat
 import sys
@@ -285,7 +284,7 @@ def test_what_is_no_question_is_refused(path, answer, words, status):
 
 
 def test_an_export_is_a_file_that_is_whole_or_none(path, answer, monkeypatch):
-    files = {*os.listdir(path.parent), "users.csv"}
+    files = {path.parent / "users.csv", *path.parent.iterdir()}
     told = answer("data", "export", "users", "users.csv")
     assert (told["rows"], told["left_out"], told["format"]) == (3, ["password_hash"], "csv")
     file = path.parent / "users.csv"
@@ -300,7 +299,7 @@ def test_an_export_is_a_file_that_is_whole_or_none(path, answer, monkeypatch):
 
     monkeypatch.setattr(data_files, "_cell", fails)
     answer("data", "export", "users", "other.csv", status=1)
-    assert set(os.listdir(path.parent)) == files
+    assert set(path.parent.iterdir()) == files
 
 
 def test_an_export_of_an_answer_and_for_spreadsheets(path, dbctl, answer):

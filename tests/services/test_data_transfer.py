@@ -7,7 +7,7 @@ import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from datetime import date, datetime
+from datetime import date
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -22,8 +22,8 @@ TEXTS = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12
 ) | st.sampled_from(["", "NULL", "\\N", "\\.", "\\x41", "1e5", "007", '"', "a,b", "\r\n", " "])
 WHOLE = st.integers(-(1 << 63), (1 << 63) - 1)
-MOMENTS = st.datetimes(datetime(1000, 1, 1), datetime(9999, 12, 31)).map(lambda one: one.isoformat(" "))
 DAYS = st.dates(date(1000, 1, 1), date(9999, 12, 31)).map(str)
+MOMENTS = st.builds("{} {}".format, DAYS, st.times())
 FRACTIONS = st.decimals(-(10**14), 10**14, places=10).map(str)
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 JSON = st.recursive(
@@ -107,7 +107,7 @@ class Postgres(Lite):
     )
 
     @contextmanager
-    def opened(self, folder):
+    def opened(self, _folder):
         with servers.postgresql_schema() as url, closing(servers.connection(url)) as self.own:
             self.run("create type mood as enum ('so so', 'it''s \"fine\"')")
             self.run(self.create)
@@ -145,7 +145,7 @@ class Maria(Lite):
     )
 
     @contextmanager
-    def opened(self, folder):
+    def opened(self, _folder):
         with servers.mysql_database() as url, closing(servers.mysql_connection(url)) as self.own:
             self.run("set sql_mode = 'STRICT_ALL_TABLES,NO_BACKSLASH_ESCAPES'")
             self.run(self.create)
