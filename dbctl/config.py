@@ -60,6 +60,8 @@ class BackupConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     repository: str
     keep: Keep = Keep()
     max_age: str = ""  #: ``26h``: an older newest backup is overdue
+    format: str = ""  #: of the dumps of a server, where it knows several: ``custom``, ``plain``
+    scratch: str = ""  #: the URL of a server that trial restores may use, in place of the app's own
 
 
 class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -88,6 +90,7 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
     databases: Mapping[str, Url]
     migrations: Mapping[str, Path]
     backup: BackupConfig | None = None
+    scratch: Url | None = None  #: a server for trial restores
     folder: Path  #: what relative paths are relative to
 
 
@@ -219,8 +222,21 @@ def _resolved(name: str, app: AppConfig, folder: Path, complain: Complain) -> Ap
         databases=databases,
         migrations=migrations,
         backup=_backup(app.backup, ("apps", name, "backup"), complain, own),
+        scratch=_scratch(app.backup, ("apps", name, "backup", "scratch"), complain, own),
         folder=folder,
     )
+
+
+def _scratch(
+    told: BackupConfig | None, at: Sequence[toml.Key], complain: Complain, own: Mapping[str, str]
+) -> Url | None:
+    if told is None or not told.scratch:
+        return None
+    try:
+        return urls.parse(_filled(told.scratch, at, complain, own))
+    except UrlInvalidError as error:
+        complain(at, str(error))
+        return None
 
 
 def _backup(

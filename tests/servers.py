@@ -15,6 +15,7 @@ from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import NoReturn
+from urllib.parse import quote
 
 import psycopg
 import pymysql
@@ -22,6 +23,7 @@ import pytest
 from msgspec import structs
 
 from dbctl.engines.mysql.options import connecting
+from dbctl.engines.mysql.session import try_socket
 from dbctl.engines.sql import ident
 from dbctl.url import Url, parse
 
@@ -147,13 +149,13 @@ def connection(url: Url) -> psycopg.Connection:
     return psycopg.connect(
         text(url, schema=False),
         autocommit=True,
-        options=f"-c search_path={ident(_schema(url))}" if _schema(url) else None,
+        options=f"-c search_path={ident(schema_of(url))}" if schema_of(url) else None,
     )
 
 
 def text(url: Url, *, schema: bool = True) -> str:
     """Return ``url`` with everything in it, as it stands in a configuration."""
-    password = f":{url.password.reveal()}" if url.password else ""
+    password = f":{quote(url.password.reveal(), safe='')}" if url.password else ""
     options = "&".join(
         one for one in url.options.split("&") if one and (schema or not one.startswith("schema="))
     )
@@ -163,7 +165,7 @@ def text(url: Url, *, schema: bool = True) -> str:
     )
 
 
-def _schema(url: Url) -> str:
+def schema_of(url: Url) -> str:
     return next(
         (one.removeprefix("schema=") for one in url.options.split("&") if one.startswith("schema=")), ""
     )
@@ -181,7 +183,7 @@ def postgresql_schema() -> Iterator[Url]:
         try:
             yield url
         finally:
-            own.execute(f"drop schema {ident(name)} cascade")
+            own.execute(f"drop schema if exists {ident(name)} cascade")
 
 
 @contextmanager
@@ -194,7 +196,7 @@ def postgresql_database(*, encoding: str) -> Iterator[Url]:
         try:
             yield structs.replace(server, path=name)
         finally:
-            own.execute(f"drop database {name} with (force)")
+            own.execute(f"drop database if exists {name} with (force)")
 
 
 @cache
@@ -221,8 +223,9 @@ def private_mysql(*settings: str, why: str = "") -> Url:
     if os.geteuid() == 0:  # it refuses to run as root
         shutil.chown(place, "mysql", "mysql")
         as_user = ["--user=mysql"]
-    data, listening = place / "data", place / "socket"
-    basics = ["--no-defaults", f"--datadir={data}", *as_user]
+    data, socket_file = place / "data", place / "socket"
+    # A server that starts takes away what it finds of temporary tables in /tmp, also those of another one.
+    basics = ["--no-defaults", f"--datadir={data}", f"--tmpdir={place}", *as_user]
     subprocess.run(
         [install, *basics, "--auth-root-authentication-method=normal", "--skip-test-db"],
         check=True,
@@ -232,7 +235,7 @@ def private_mysql(*settings: str, why: str = "") -> Url:
         [
             server,
             *basics,
-            f"--socket={listening}",
+            f"--socket={socket_file}",
             "--skip-networking",
             "--innodb-flush-log-at-trx-commit=0",
             *settings,
@@ -247,7 +250,7 @@ def private_mysql(*settings: str, why: str = "") -> Url:
         shutil.rmtree(place, ignore_errors=True)
 
     atexit.register(stop)
-    url = parse(f"mysql://root@/mysql?unix_socket={listening}")
+    url = parse(f"mysql://root@/mysql?unix_socket={socket_file}")
     deadline = time.monotonic() + 60
     while reason := _mysql_reason(url):
         assert running.poll() is None, "the private server ended"
@@ -259,6 +262,8 @@ def private_mysql(*settings: str, why: str = "") -> Url:
 def _mysql_reason(url: Url) -> str:
     """Return why the server at ``url`` is of no use, or nothing."""
     try:
+        if socket_path := connecting(url).get("unix_socket"):
+            try_socket(str(socket_path))
         mysql_connection(url).close()
     except pymysql.Error as error:
         return str(error)
@@ -285,4 +290,4 @@ def mysql_database(*, server: Url | None = None, more: str = "character set utf8
         try:
             yield structs.replace(server, path=name)
         finally:
-            cursor.execute(f"drop database {ident(name)}")
+            cursor.execute(f"drop database if exists {ident(name)}")

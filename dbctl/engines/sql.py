@@ -40,6 +40,11 @@ def ident(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def literal(text: str) -> str:
+    """Return a text as one that stands in a statement which a person is to run; what dbctl runs has parameters."""
+    return "'" + text.replace("'", "''") + "'"
+
+
 def like_literal(text: str) -> str:
     """Escape ``text`` for LIKE … ESCAPE '!', so that it stands for itself."""
     return text.replace("!", "!!").replace("%", "!%").replace("_", "!_")
@@ -48,6 +53,11 @@ def like_literal(text: str) -> str:
 def columns_of(select: str) -> str:
     """Return SQL that asks for all columns of ``select``, so that it can be nothing but one statement that reads."""
     return f"select * from ({select.strip()}) q"  # noqa: S608 - the profile's own
+
+
+def counted_rows(select: str, limit: int) -> str:
+    """Return SQL for the first rows of ``select``, each with the number of all of them behind it."""
+    return f"select q.*, count(*) over () from ({select.strip()}) q limit {limit:d}"  # noqa: S608 - the profile's own
 
 
 def counted_columns(select: str, number: int) -> str:

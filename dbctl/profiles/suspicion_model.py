@@ -34,7 +34,10 @@ class FlawShape(Part, frozen=True, kw_only=True):
     """How rows are looked for in one schema; the first whose tables and columns exist counts."""
 
     needs: Annotated[Sequence[str], msgspec.Meta(min_length=1)]  #: ``table`` or ``table.column``
-    sql: str  #: portable; a row for each that should not be, the first column tells which
+    sql: str = ""  #: portable; a row for each that should not be, the first column tells which
+    times: Sequence[
+        str
+    ] = ()  #: in place of it: columns, as ``table.column``, that hold something else than a time
 
 
 class Flaw(Part, frozen=True, kw_only=True):

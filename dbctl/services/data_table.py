@@ -276,12 +276,9 @@ def _times(app: App, database: str, live: Live) -> frozenset[str]:
     named += [told.fields.get("updated_at") for told in profile.settings if told.table == live.name]
     if profile.audit and profile.audit.table == live.name:
         named.append(profile.audit.fields.get("at"))
-    named += [
-        name
-        for told in profile.sessions
-        if told.table.removesuffix("?") == live.name
-        for name in (told.started_at, told.seen_at, told.ended_at, told.expires_at)
-    ]
+    for kind in profile.sessions:
+        if kind.table.removesuffix("?") == live.name:
+            named += [kind.started_at, kind.seen_at, kind.ended_at, kind.expires_at]
     named += [rule.age.column for rule in profile.cleanup if rule.table.removesuffix("?") == live.name]
     return frozenset(column for name in named if (column := find_column(live.table, name)))
 

@@ -9,9 +9,19 @@ from msgspec import structs
 from dbctl.config import Selection
 from dbctl.engines import registry
 from dbctl.engines.base import Capability, Measures
+from dbctl.engines.server import Advises
 from dbctl.errors import BusyError, CutOffWriteError, DatabaseUnsetError, DbctlError, RepositoryUnsetError
 from dbctl.model import Examined, Finding, counted
-from dbctl.services import apps, backup_age, doctor_files, doctor_room, doctor_users, migrate, suspicions
+from dbctl.services import (
+    apps,
+    backup_age,
+    doctor_files,
+    doctor_room,
+    doctor_server,
+    doctor_users,
+    migrate,
+    suspicions,
+)
 from dbctl.services.apps import App
 from dbctl.services.cleanup import GRACE, CleanupWork
 from dbctl.services.doctor_subject import Subject
@@ -120,6 +130,8 @@ def _database(rounds: Rounds, subject: Subject) -> bool:
     except DbctlError as error:
         rounds.fail(target, error, _remedy(subject, error))
         return False
+    if Capability.ADVISE in db.capabilities and isinstance(db, Advises):
+        rounds.look(target, doctor_server.server(subject, db))
     if Capability.MEASURE not in db.capabilities or not isinstance(db, Measures):
         return True
     return rounds.look(target, doctor_room.storage(subject, db, housing))
@@ -144,7 +156,9 @@ def _migrations(subject: Subject) -> Iterator[Finding]:
         message = (
             f"there is no ledger ({track.told.ledger.table}), so nothing tells which migrations it has had"
         )
-        yield subject.finding("warning", "ledger-missing", message, verify)
+        yield subject.finding(
+            "warning", "ledger-missing", message, subject.dbctl("migrate", "adopt", *database)
+        )
     elif wrong:
         # The files that travel with dbctl need not be those that the app was deployed with.
         whose = "the app's own" if track.folder.own else "dbctl's own"

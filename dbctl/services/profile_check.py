@@ -128,6 +128,9 @@ def _inconsistent_users(users: Users) -> Iterator[Complaint]:
     for field in users.login:
         if field not in users.fields:
             yield ("users", "login"), f"{field} is none of users.fields"
+    for field in users.lookup:
+        if field not in users.fields:
+            yield ("users", "lookup", field), f"{field} is none of users.fields"
     for field in users.rules:
         if field not in users.fields and field != "password":
             yield ("users", "rules", field), f"{field} is none of users.fields"
@@ -156,6 +159,10 @@ def _inconsistent_roles(profile: Profile, roles: Roles) -> Iterator[Complaint]:
 
 
 def _inconsistent_settings(told: Settings) -> Iterator[Complaint]:
+    if told.row:
+        if told.scope == "user" or told.shape or told.key or "value" in told.fields:
+            yield ("row",), "settings that are columns are the app's, and have no key, no value and no shape"
+        return
     if "value" not in told.fields:
         yield ("fields",), "value is missing"
     if not told.shape and told.key is None:
@@ -280,10 +287,13 @@ def _names_of_settings(profile: Profile, main: str) -> Iterator[Named]:
     for at, setting in enumerate(profile.settings):
         place = ("settings", at)
         own: dict[str, Name] = {"user": setting.user} if setting.user else {}
+        own |= {"row": setting.row.key} if setting.row else {}
         own |= (
             {"key": setting.key} if setting.key and not setting.shape and isinstance(setting.key, str) else {}
         )
         yield from _table(place, setting.database or main, setting.table, own, setting.fields)
+        types = setting.row.types if setting.row else ()
+        yield from _columns((*place, "row", "types"), setting.database or main, setting.table, types)
 
 
 def _names_of_columns(profile: Profile, main: str) -> Iterator[Named]:
@@ -311,6 +321,10 @@ def _names_of_users(users: Users, here: str) -> Iterator[Named]:
             yield from _table(
                 ("users", "role"), here, users.role.table, {"key": users.role.key, "name": users.role.name}
             )
+    yield from _names_of_what_is_theirs(users, here)
+
+
+def _names_of_what_is_theirs(users: Users, here: str) -> Iterator[Named]:
     for at, ended in enumerate(users.signed_in):
         own: dict[str, Name] = {"user": ended.user, "expires_at": ended.expires_at, "token": ended.token}
         place, table = ("users", "signed_in", at), ended.table.removesuffix("?")
@@ -328,9 +342,15 @@ def _names_of_users(users: Users, here: str) -> Iterator[Named]:
         yield from _table(("users", "statistics"), here, told.table, {"user": told.user})
         yield from _columns(("users", "statistics", "columns"), here, told.table, told.columns)
     for at, owned in enumerate(users.owns):
-        table, _, column = owned.partition(".")
-        yield Named(key=("users", "owns", at), database=here, table=table)
-        yield Named(key=("users", "owns", at), database=here, table=table, column=column)
+        for step in owned.split(" -> "):
+            table, _, column = step.partition(".")
+            yield Named(key=("users", "owns", at), database=here, table=table, spare=True)
+            yield Named(key=("users", "owns", at), database=here, table=table, column=column)
+    for at, one in enumerate(users.transfer):
+        yield from _table(("users", "transfer", at), here, one.table, {"column": one.column})
+        yield from _columns(("users", "transfer", at, "once"), here, one.table, one.once)
+    for field, look in users.lookup.items():
+        yield from _table(("users", "lookup", field), here, look.table, {"key": look.key, "name": look.name})
 
 
 def _names_of_roles(roles: Roles, here: str) -> Iterator[Named]:

@@ -8,7 +8,7 @@ from dbctl.engines.base import Capability, Explains, Readable
 from dbctl.engines.sql import EVERY_ROW
 from dbctl.errors import NotSupportedError, ReportMissingError, SchemaLacksError, UsageError
 from dbctl.model import Page, Row, Value, Window, before, read_span
-from dbctl.profiles.codecs import TIMES
+from dbctl.profiles.codecs import TIMES, read_time
 from dbctl.profiles.model import Ago, Profile, Report, ReportShape
 from dbctl.services.apps import App
 from dbctl.services.pages import page_of
@@ -79,7 +79,13 @@ def run(app: App, name: str, given: Mapping[str, str], window: Window) -> Page[R
     if not last:
         whole = f"select count(*) from ({sql}) q"  # noqa: S608 - the profile's own
         total = int(str(db.query(whole, {**told, "limit": EVERY_ROW, "offset": 0})[0][0]))
-    items = [dict(zip(report.columns, row, strict=True)) for row in rows]
+    items = [
+        {
+            name: read_time(value) if name in report.times else value
+            for name, value in zip(report.columns, row, strict=True)
+        }
+        for row in rows
+    ]
     return Page(items=items, total=total, limit=window.limit, offset=window.offset, names=report.columns)
 
 

@@ -206,8 +206,9 @@ class _SessionTable:
         return State.ABANDONED if old else State.ACTIVE
 
     def _order(self, sort: str) -> Order:
-        if not sort:
+        if not sort and "INT" in self._live.table.columns[self._columns["id"]].type:
             return Order([self._columns["id"]], descending=True)
+        sort = sort or "-started_at"
         descending, field = sort.startswith("-"), sort.removeprefix("-")
         if field == "user":
             login = self._users.column(self._users.told.login[0])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
-from dbctl.engines.base import Condition, Readable, Where
+from dbctl.engines.base import Condition, Not, Readable, Where
 from dbctl.model import Secret, Value, before, counted, read_span
-from dbctl.profiles.codecs import HASHES, TIMES
-from dbctl.profiles.suspicion_model import Flaw, KnownSecret
+from dbctl.profiles.codecs import EPOCH, HASHES, TIMES
+from dbctl.profiles.suspicion_model import Flaw, FlawShape, KnownSecret
 from dbctl.services.apps import App
 from dbctl.services.live import Live
 from dbctl.services.reports import has
@@ -64,8 +64,8 @@ def _fitting(
 
 def question(app: App, told: Flaw, db: Readable) -> Question | None:
     """Return how rows that should not be are asked for; None where the database keeps no such rows."""
-    shape = next((one for one in told.shape if has(db, one.needs)), None)
-    if shape is None:
+    shape = _shape(told, db)
+    if shape is None or not shape.sql:
         return None
     given = {"since": TIMES[app.profile.time](before(read_span(told.since)))} if told.since else {}
     return Question(sql=shape.sql.strip(), parameters=given)
@@ -73,6 +73,9 @@ def question(app: App, told: Flaw, db: Readable) -> Question | None:
 
 def flawed(app: App, db: Readable, told: Flaw) -> Suspicion | None:
     """Return which rows there are of a kind that should not be."""
+    shape = _shape(told, db)
+    if shape and shape.times:
+        return _timeless(db, told, shape.times)
     asked = question(app, told, db)
     if asked is None:
         return None
@@ -83,6 +86,31 @@ def flawed(app: App, db: Readable, told: Flaw) -> Suspicion | None:
     total = int(str(rows[0][-1]))
     listed = ", ".join(_written(row[0]) for row in rows) + (" …" if total > len(rows) else "")
     return Suspicion(message=f"{counted(total, 'row')}: {told.name} ({listed})", rows=total)
+
+
+def _shape(told: Flaw, db: Readable) -> FlawShape | None:
+    return next((one for one in told.shape if has(db, one.needs)), None)
+
+
+def _timeless(db: Readable, told: Flaw, places: Sequence[str]) -> Suspicion | None:
+    """Return the rows that hold something which is read as no time."""
+    counts, examples = dict[str, int](), list[str]()
+    for place in places:
+        table, _, column = place.partition(".")
+        where: list[Where] = [
+            Condition(column, "!=", None),
+            Not(Condition(column, ">=", EPOCH)),
+            Not(Condition(column, "<", EPOCH)),
+        ]
+        if number := db.count(table, where):
+            counts[place] = number
+            examples += [_written(row[0]) for row in db.select(table, [column], where, limit=EXAMPLES)]
+    if not counts:
+        return None
+    listed = ", ".join(f"{place}: {number}" for place, number in counts.items())
+    shown = ", ".join(dict.fromkeys(examples[:EXAMPLES]))
+    total = sum(counts.values())
+    return Suspicion(message=f"{counted(total, 'row')}: {told.name} ({listed}; {shown})", rows=total)
 
 
 def _written(value: object) -> str:

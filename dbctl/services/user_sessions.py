@@ -65,6 +65,17 @@ def end(users: UserTable, db: Writable, gone: Sequence[User]) -> int:
     return ended
 
 
+def remarks(signed_in_for: str | None, *, changed: bool) -> Sequence[str]:
+    """Return what to say where a cookie that the app has signed goes on saying who somebody is."""
+    if not (signed_in_for and changed):
+        return ()
+    said = (
+        "the app signs a cookie and stores nothing that could be ended: whoever is signed in stays so, as they were,"
+        f" for up to {signed_in_for}; only a new signing secret of the app ends that"
+    )
+    return [said]
+
+
 def failed_attempts(users: UserTable, locked: Sequence[User]) -> list[Where]:
     """Return the condition for the failed attempts of these users: every spelling, and all from their addresses."""
     told = users.app.ability(users.told.lockout, "lockout")

@@ -300,12 +300,25 @@ class UserTable:
             return read_word(field, given)
         if field in TIMES:
             return read_moment(field, given) if given else None
+        if known := self.meant(field, given):
+            if len(known) > 1 and given not in [name for _, name in known]:
+                names = ", ".join(name for _, name in known)
+                raise UsageError(detail=f"{field} {given!r} could be any of {names}; write it as they do")
+            return next((key for key, name in known if name == given), known[0][0])
         check_rule(field, given, self.told.rules.get(field))
         if given != given.strip():
             raise ValueInvalidError(
                 what=f"the {field}", value=ascii(given), reason="it begins or ends with a blank"
             )
         return given
+
+    def meant(self, field: str, name: str) -> list[tuple[object, str]]:
+        """Return the rows that ``name`` can mean where a field holds keys of another table: key and name of each."""
+        told = self.told.lookup.get(field)
+        if told is None or told.table not in self.db.tables() or not name.isprintable():
+            return []
+        rows = self.db.select(told.table, [told.key, told.name], [Condition(told.name, "same", name)])
+        return [(key, str(found)) for key, found in rows]
 
     def stored(self, values: Mapping[str, object]) -> dict[str, object]:
         """Return columns, and what is stored in each, for what ``typed`` returned."""

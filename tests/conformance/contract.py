@@ -732,6 +732,40 @@ class EngineContract(TransferContract):
         with pytest.raises(RuntimeError):
             writer.merge("empty_", "select 1, 2", {}, key=["id"], columns={"needed": "add"})
 
+    # Scripts that change the schema -------------------------------------------------------------------------------
+
+    def test_what_a_failed_change_of_the_schema_leaves_behind_is_what_the_engine_says(self, filled):
+        writer = filled.writer()
+        if not offers(writer, Capability.MIGRATE, Migrates):
+            return
+        script = "create table made (id integer primary key); insert into made values (1);"
+        with pytest.raises(LookupError), writer.schema_transaction():
+            for _, sql in writer.split(script).statements:
+                writer.run_statement(sql)
+            writer.insert("made", {"id": 2})
+            writer.delete("tags", [])
+            raise LookupError
+        assert ("made" not in writer.tables()) == writer.takes_schema_back
+        assert writer.takes_schema_back or ids(writer.select("made", ["id"])) == [1]
+        assert writer.count("tags") == 4
+
+    def test_a_change_of_the_schema_is_there_with_what_was_written_beside_it(self, filled):
+        writer = filled.writer()
+        if not offers(writer, Capability.MIGRATE, Migrates):
+            return
+        with writer.schema_transaction():
+            writer.run_statement("create table made (id integer primary key)")
+            writer.insert("made", {"id": 2})
+        assert ids(filled.reader().select("made", ["id"])) == [2]
+
+    @pytest.mark.parametrize(
+        "text", ["select 'a", "select 1; /* ", 'create table "a', "commit;", "select 1; rollback;"]
+    )
+    def test_a_script_that_is_cut_off_or_ends_its_transaction_is_refused(self, writer, text):
+        if offers(writer, Capability.MIGRATE, Migrates):
+            with pytest.raises(ValueError, match=r"ends inside|line 1"):
+                writer.split(text)
+
     # Locks between writers ------------------------------------------------------------------------------------------
 
     def test_the_lock_of_one_writer_is_waited_for_and_named_by_another(self, filled):

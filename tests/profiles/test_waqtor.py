@@ -518,3 +518,62 @@ def test_rows_with_json_and_arrays_are_shown_as_the_app_wrote_them(ask):
     shown = ask("search", "recipients", "--id", key("e", 1))
     assert shown["tags"] == ["vip", "two words", "a,b", 'q"uote']
     assert shown["custom_fields"] == '{"city": "Köln"}'
+
+
+# A ledger for a database that was made without one -----------------------------------------------------------------------------
+
+NEWEST = (
+    "recipient_groups", "groups", "feature_subscriptions", "access_codes", "feature_access_logs", "api_keys", "refresh_tokens",
+)  # fmt: skip
+
+
+def go_back(waqtor, tables):
+    """Take away what the app's later versions made."""
+    waqtor.rows(f"drop table {', '.join(tables)}")
+    for name in ("feature_subscriptions_status", "feature_subscriptions_subscription_type", "access_codes_subscription_type",
+                 "feature_access_logs_access_type", "feature_access_logs_status"):  # fmt: skip
+        waqtor.rows(f"drop type enum_{name}")
+
+
+@only_deployed
+@pytest.mark.parametrize(("gone", "adopted"), [((), 3), (NEWEST[2:], 2), (NEWEST, 1)])
+def test_a_deployment_of_any_age_gets_a_ledger_and_what_it_lacks_is_run_then(ask, waqtor, gone, adopted):
+    if gone:
+        go_back(waqtor, gone)
+    assert [one["state"] for one in ask("migrate", "status")["items"]] == ["pending"] * 3
+    refused = ask("migrate", "up", status=6)
+    assert (refused["code"], "migrate adopt" in refused["hint"]) == ("ledger-missing", True)
+    plan = ask("migrate", "adopt", "--dry-run")["plan"]
+    assert plan["rows"] == {"dbctl_migrations": adopted}
+    assert waqtor.one("select to_regclass('dbctl_migrations')") is None
+    done = ask("migrate", "adopt")
+    assert [one["name"][:3] for one in done["items"]] == ["001", "002", "003"][:adopted]
+    assert ask("migrate", "adopt")["items"] == []
+    states = [one["state"] for one in ask("migrate", "status")["items"]]
+    assert states == ["applied"] * adopted + ["pending"] * (3 - adopted)
+    assert len(ask("migrate", "up")["items"]) == 3 - adopted
+    assert ask("migrate", "drift")["findings"] == []
+    assert ask("apps", "check")["findings"] == []
+    assert waqtor.one("select count(*) from users") == 5
+
+
+@only_deployed
+def test_what_differs_a_little_is_adopted_and_told(ask, waqtor):
+    waqtor.rows("drop index messages_direction")
+    waqtor.rows("alter table users add column nick text")
+    assert ask("migrate", "adopt")["differences"] == 1
+    assert {one["code"] for one in ask("migrate", "drift")["findings"]} == {"index-missing", "column-extra"}
+
+
+def test_the_document_s_shape_is_none_that_the_migrations_make(ask, waqtor):
+    if not waqtor.deployed:
+        assert ask("migrate", "adopt", status=6)["code"] == "migrations-unfit"
+        assert waqtor.one("select to_regclass('dbctl_migrations')") is None
+
+
+@only_deployed
+def test_what_only_part_of_a_later_migration_made_is_refused(ask, waqtor):
+    waqtor.rows("drop table recipient_groups, groups")
+    refused = ask("migrate", "adopt", status=6)
+    assert (refused["code"], "after 001_accounts" in refused["message"]) == ("migrations-unfit", True)
+    assert waqtor.one("select to_regclass('dbctl_migrations')") is None

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Literal, cast
 
 from dbctl.engines.base import Reference, Table
-from dbctl.engines.mysql.columns import KINDS, NATIVE, Kind, MySQLColumn, MySQLTable
+from dbctl.engines.mysql.columns import KINDS, NATIVE, Kind, MySQLColumn, MySQLTable, declared, labels
 from dbctl.engines.sql import SqlReader
 
 TABLES = """select t.table_name, t.table_type, t.engine, e.transactions = 'YES'
@@ -24,7 +23,6 @@ from information_schema.key_column_usage k join information_schema.referential_c
   on r.constraint_schema = k.constraint_schema and r.constraint_name = k.constraint_name and r.table_name = k.table_name
 where k.table_schema = database() and k.referenced_table_schema = database() and k.referenced_table_name = :table
 order by k.table_name, k.constraint_name, k.ordinal_position"""
-_LABEL = re.compile(r"'((?:[^']|'')*)'")
 
 OnDelete = Literal["CASCADE", "SET NULL", "SET DEFAULT", "RESTRICT", "NO ACTION"]
 
@@ -80,18 +78,19 @@ def _column(
 ) -> MySQLColumn:
     kind: Kind = KINDS.get(str(base), "other")
     more = str(extra).lower()
+    made = "virtual generated" in more or "stored generated" in more
     counts = "auto_increment" in more
     return MySQLColumn(
         name=str(name),
-        type=str(told).upper() if kind != "enum" else str(told),
+        type=declared(str(told)),
         nullable=bool(nullable),
-        required=not nullable and default is None and not counts and "generated" not in more,
+        required=not nullable and default is None and not (counts or made),
+        generated=made,
         key=bool(key),
         native=NATIVE.get(kind, ""),
-        values=[label.replace("''", "'") for label in _LABEL.findall(str(told))] if kind == "enum" else (),
+        values=labels(str(told)) if kind == "enum" else (),
         kind=kind,
         charset=str(charset or ""),
         collation=str(collation or ""),
         counts=counts,
-        generated="generated" in more and "default_generated" not in more,
     )

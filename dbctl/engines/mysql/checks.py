@@ -17,7 +17,10 @@ REFERENCES = """select table_name, constraint_name, referenced_table_schema, ref
 from information_schema.key_column_usage
 where table_schema = database() and referenced_table_name is not null and table_name in :tables
 order by 1, 2, ordinal_position"""
-OF_INDEX = re.compile(r"(?:B-tree of )?index ['\"`]?(?:.+\.)?(?P<name>[^'\"`. ]+)['\"`]?", re.IGNORECASE)
+#: An index that is named in quotes, or by one word.
+OF_INDEX = re.compile(
+    r"\bindex (?:['\"`](?P<quoted>[^'\"`]+)['\"`]|(?P<plain>[^\s'\"`]+?)\.?(?:\s|$))", re.IGNORECASE
+)
 
 
 class MySQLChecks(MySQLDialect):
@@ -40,7 +43,7 @@ class MySQLChecks(MySQLDialect):
     def index_damage(self, line: str) -> IndexDamage | None:
         found = OF_INDEX.search(line.partition(": ")[2])
         # Whether rows stand in the way of making it anew shows only when it is tried.
-        return IndexDamage(index=found["name"], twice=False) if found else None
+        return IndexDamage(index=found["quoted"] or found["plain"], twice=False) if found else None
 
     def _asked(self, table: str) -> list[str]:
         if table:

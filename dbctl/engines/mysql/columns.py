@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
@@ -9,7 +10,7 @@ from typing import Literal, TypeAlias
 from uuid import UUID
 
 from dbctl.engines.base import Column, Table
-from dbctl.engines.mysql.parameters import LARGEST, LARGEST_UNSIGNED, stored
+from dbctl.engines.mysql.parameters import stored
 from dbctl.errors import ValueInvalidError
 
 #: How values of a type compare. ``other``: only as their text, which never fails.
@@ -26,9 +27,12 @@ KINDS: Mapping[str, Kind] = {
 }
 TIMES = frozenset[Kind]({"time", "date"})
 NATIVE: Mapping[Kind, str] = {"uuid": "uuid", "enum": "enum", "time": "time", "date": "time"}
+#: Whole numbers that columns of a kind hold are smaller than that.
+LARGEST_OF: Mapping[Kind, int] = {"integer": 1 << 64, "number": 10**65}
 #: The character sets that hold every text.
 WIDE = frozenset({"utf8mb4", "utf16", "utf32"})
 
+_LABELS = re.compile(r"'(?:[^']|'')*'|[^']+")
 TRUE, FALSE = frozenset({"t", "true", "y", "yes", "on"}), frozenset({"f", "false", "n", "no", "off"})
 
 
@@ -46,6 +50,16 @@ class MySQLTable(Table, frozen=True, kw_only=True):
 
     keeper: str = ""  #: InnoDB, MyISAM…; empty for a view
     transactional: bool = True
+
+
+def declared(told: str) -> str:
+    """Return a type as the catalogue tells it in upper case, but for the labels of an enum."""
+    return _LABELS.sub(lambda found: found[0] if found[0].startswith("'") else found[0].upper(), told)
+
+
+def labels(told: str) -> list[str]:
+    """Return the labels of an enum."""
+    return [found[1:-1].replace("''", "'") for found in _LABELS.findall(told) if found.startswith("'")]
 
 
 def kind_of(column: Column) -> Kind:
@@ -67,7 +81,7 @@ def fitting(column: Column, value: object) -> object:
     kind = kind_of(column)
     if isinstance(value, bytes) or kind == "bytes":
         return value if isinstance(value, bytes) and kind == "bytes" else None
-    if kind in ("integer", "number") and isinstance(value, int) and LARGEST < value <= LARGEST_UNSIGNED:
+    if isinstance(value, int) and abs(value) < LARGEST_OF.get(kind, 0):
         return Decimal(value)
     text = stored(value)
     return None if text is None else _READ.get(kind, _as_text)(text, column)
@@ -99,7 +113,7 @@ def _number(text: str, column: Column) -> Decimal | None:
     if word in TRUE | FALSE and kind_of(column) == "integer":
         return Decimal(word in TRUE)
     try:
-        number = Decimal(text)
+        number = Decimal(text) if text.isascii() else Decimal("NaN")
     except InvalidOperation:
         return None
     if not number.is_finite() or abs(number.adjusted()) > 300:  # noqa: PLR2004 - digits; more are no number of anybody's

@@ -10,15 +10,22 @@ from typing import cast
 import pymysql
 
 from dbctl import interrupt
+from dbctl.engines.base import Capability
+from dbctl.engines.mysql.advice import MySQLAdvice
 from dbctl.engines.mysql.checks import MySQLChecks
 from dbctl.engines.mysql.describes import MySQLDescribes
 from dbctl.engines.mysql.failures import ENDING, TOO_LATE, Place, number_of, translated, unreachable
+from dbctl.engines.mysql.fulltext import MySQLFullText
+from dbctl.engines.mysql.indexes import MySQLIndexes
 from dbctl.engines.mysql.measures import MySQLMeasures
 from dbctl.engines.mysql.parameters import translated as sent
 from dbctl.engines.mysql.questions import why_no_question
 from dbctl.engines.mysql.server import Server
 from dbctl.engines.mysql.session import Session, open_session, seconds
+from dbctl.engines.mysql.sessions import MySQLSessions
+from dbctl.engines.mysql.slow import MySQLSlow
 from dbctl.engines.mysql.stream import MySQLStreams
+from dbctl.engines.mysql.upkeep import MySQLUpkeep
 from dbctl.engines.sql import Row, is_storable
 from dbctl.errors import DbctlError, QueryFailedError, ValueInvalidError
 from dbctl.url import Url
@@ -32,7 +39,37 @@ AROUND = """select p.id, p.user, substring_index(p.host, ':', 1), p.time
 from information_schema.processlist p where p.id not in {0} and p.db = {1} order by p.time desc limit 3"""
 
 
-class MySQLConnection(MySQLChecks, MySQLDescribes, MySQLMeasures, MySQLStreams):
+#: What every session can tell, also one that may write.
+TOLD = frozenset(
+    {
+        Capability.ADVISE,
+        Capability.BLOAT,
+        Capability.CHECK,
+        Capability.EXPLAIN,
+        Capability.FULL_TEXT,
+        Capability.INDEXES,
+        Capability.MAINTAIN,
+        Capability.MEASURE,
+        Capability.SCHEMA,
+        Capability.SESSIONS,
+        Capability.SLOW,
+        Capability.STREAM,
+    }
+)
+
+
+class MySQLConnection(
+    MySQLAdvice,
+    MySQLChecks,
+    MySQLDescribes,
+    MySQLIndexes,
+    MySQLMeasures,
+    MySQLFullText,
+    MySQLSessions,
+    MySQLSlow,
+    MySQLStreams,
+    MySQLUpkeep,
+):
     """One session. Services share no connection between threads, and neither does this."""
 
     reading = True  #: whether it is opened for reading only
@@ -53,6 +90,10 @@ class MySQLConnection(MySQLChecks, MySQLDescribes, MySQLMeasures, MySQLStreams):
             self._session = open_session(self._url, self.target, timeout=self._timeout, reading=self.reading)
         except pymysql.Error as error:
             raise unreachable(error, self.target) from None  # a traceback would show what it was called with
+
+    @property
+    def url(self) -> Url:
+        return self._url
 
     @property
     def server(self) -> Server:

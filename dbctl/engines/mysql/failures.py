@@ -56,8 +56,13 @@ DEADLOCK, CHANGED, TOO_LATE = 1213, 1020, frozenset({1969, 3024})
 ENDING = frozenset({DEADLOCK, CHANGED})
 
 _DENIED = re.compile(
-    r"^(?P<right>[\w, ]+?) command denied to user .* for (?P<kind>table|view|routine|column) (?P<name>.+?)(?: in table (?P<of>.+))?$"
+    r"^(?P<right>[\w, ]+?) command denied to user .* for (?:table|view|column .* in table) (?P<name>.+)$",
+    re.DOTALL,
 )
+_NO_DATABASE = re.compile(
+    r"^Access denied for user (?P<who>'.*'@'.*') to database '(?P<name>.*)'$", re.DOTALL
+)
+_LAST_NAME = re.compile(r"`(?P<quoted>(?:[^`]|``)*)`$|'(?P<plain>.*)'$", re.DOTALL)
 _NEEDED = re.compile(r"at least one of\) the (?P<right>.+?) privilege")
 _VALUES = re.compile(
     r"(?<=Duplicate entry )'.*'(?= for key)|(?<=value: )'.*?'(?= for column)|^(Data truncated|Out of range)",
@@ -70,6 +75,9 @@ WANTED = {
     "delete": "SELECT, DELETE",
     "select": "SELECT",
 }
+
+
+ALL = "SELECT, INSERT, UPDATE, DELETE"
 
 
 class Place(Value, frozen=True, kw_only=True):
@@ -96,7 +104,10 @@ def reason_of(error: pymysql.Error) -> str:
 
 def unreachable(error: pymysql.Error, target: str) -> UnreachableError:
     """Return the failure of a connection that could not be made."""
-    return UnreachableError(target=target, reason=reason_of(error), instead=CHECK_URL)
+    reason, instead = reason_of(error), CHECK_URL
+    if found := _NO_DATABASE.match(reason):
+        instead = f"As an administrator: GRANT {ALL} ON {quoted(found['name'])}.* TO {found['who']};"
+    return UnreachableError(target=target, reason=reason, instead=instead)
 
 
 def translated(error: pymysql.Error, place: Place, sql: str, *, writing: bool, broken: bool) -> DbctlError:
@@ -148,18 +159,17 @@ def _grant(error: pymysql.Error, place: Place, sql: str) -> str:
         words = sql.split(None, 1)
         if words and right.lower() in WANTED.get(words[0].lower(), "").lower():
             right = WANTED[words[0].lower()]
-        name = (found["of"] or found["name"]).strip("'`").rpartition("`.`")[2].rpartition(".")[2].strip("'`")
-        what = f"{right} ON {_name(place.database)}.{_name(name)}"
+        last = _LAST_NAME.search(found["name"])
+        name = (last["plain"] or last["quoted"].replace("``", "`")) if last else found["name"]
+        what = f"{right} ON {quoted(place.database)}.{quoted(name)}"
     elif found := _NEEDED.search(reason):
         what = f"{found['right'].partition(' OR ')[0].partition(',')[0]} ON *.*"
-    elif place.database:
-        what = f"SELECT, INSERT, UPDATE, DELETE ON {_name(place.database)}.*"
     else:
-        return "Nothing was changed. An administrator of the server may grant it."
+        what = f"{ALL} ON {quoted(place.database)}.*"
     return f"Nothing was changed. As an administrator: GRANT {what} TO {place.account};"
 
 
-def _name(name: str) -> str:
+def quoted(name: str) -> str:
     """Quote a name in the way that every ``sql_mode`` takes."""
     return "`" + name.replace("`", "``") + "`"
 

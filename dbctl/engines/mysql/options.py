@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import parse_qsl
 
+from dbctl.engines.mysql.option_file import login
 from dbctl.engines.sql import is_storable
 from dbctl.errors import UrlInvalidError
 from dbctl.url import Url
@@ -65,11 +66,12 @@ def connecting(url: Url) -> dict[str, object]:
     socket = told.get("unix_socket", "")
     if not (socket or url.host):
         socket = next((one for one in SOCKETS if Path(one).exists()), "")
+    user, password = login(url)
     found: dict[str, object] = {
         "host": url.host.removeprefix("[").removesuffix("]") or "localhost",
         "port": url.port or 0,
-        "user": url.user or None,
-        "password": url.password.reveal().encode() if url.password else b"",
+        "user": user or None,
+        "password": password.reveal().encode() if password else b"",
         "database": url.path,
     }
     if socket:
@@ -98,6 +100,7 @@ def _seconds(text: str) -> int:
 
 
 def _tls(told: Mapping[str, str], *, local: bool) -> dict[str, object]:
+    """Return what the driver is told of TLS; what is asked for is never left out, as it would where it had its way."""
     files = {name: told[name] for name in ("ssl_ca", "ssl_cert", "ssl_key") if told.get(name)}
     mode = told.get("ssl_mode", "").lower().replace("-", "_")
     mode = SAID.get(mode, mode) or (
@@ -109,7 +112,19 @@ def _tls(told: Mapping[str, str], *, local: bool) -> dict[str, object]:
         return {"ssl_disabled": True}
     if mode == "preferred":
         return {}
-    verifying = mode != "required"
-    if missing := next((path for path in files.values() if not Path(path).is_file()), ""):
-        raise UrlInvalidError(reason=f"there is no file {missing}")
-    return files | {"ssl_verify_cert": verifying, "ssl_verify_identity": mode == "verify_identity"}
+    import ssl  # noqa: PLC0415 - loads slowly, and seldom needed
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = mode == "verify_identity"
+    context.verify_mode = ssl.CERT_NONE if mode == "required" else ssl.CERT_REQUIRED
+    try:
+        if "ssl_ca" in files:
+            context.load_verify_locations(files["ssl_ca"])
+        else:
+            context.load_default_certs()
+        if "ssl_cert" in files:
+            context.load_cert_chain(files["ssl_cert"], files.get("ssl_key"))
+    except OSError as error:  # one of ssl is one, too
+        told_of = ", ".join(f"{name} {path}" for name, path in files.items())
+        raise UrlInvalidError(reason=f"{told_of}: {error.strerror or error}") from None
+    return {"ssl": context}

@@ -18,8 +18,8 @@ from dbctl.engines.sql import is_storable
 from dbctl.engines.tokens import Piece, pieces
 from dbctl.errors import ValueInvalidError
 
-SMALLEST, LARGEST, LARGEST_UNSIGNED = -(1 << 63), (1 << 63) - 1, (1 << 64) - 1
-#: A set that holds nothing, and one that nothing is known of.
+SMALLEST, LARGEST = -(1 << 63), (1 << 63) - 1
+#: A set that holds nothing.
 NOTHING = "(select null from dual where false)"
 
 

@@ -8,7 +8,8 @@ from functools import partial
 from typing import TypeVar, cast
 
 from dbctl.engines.base import Capability, Holder
-from dbctl.engines.mysql.connection import MySQLConnection
+from dbctl.engines.mysql.connection import TOLD, MySQLConnection
+from dbctl.engines.mysql.dump import MySQLDumps
 from dbctl.engines.sql import Row
 from dbctl.errors import UnreachableError
 from dbctl.url import Url
@@ -22,12 +23,10 @@ SESSIONS = """select p.id, coalesce(p.command, ''), p.user, p.info from informat
 where p.db = database() and p.id <> connection_id() order by p.id"""
 
 
-class MySQLReader(MySQLConnection):
+class MySQLReader(MySQLConnection, MySQLDumps):
     """A session whose transactions are read-only, as the server enforces."""
 
-    capabilities = frozenset(
-        {Capability.CHECK, Capability.EXPLAIN, Capability.MEASURE, Capability.SCHEMA, Capability.STREAM}
-    )
+    capabilities = TOLD | {Capability.DUMP}
 
     def _say(self, sql: str) -> None:
         return self._repeated(partial(super()._say, sql))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
+from dbctl.engines.mysql.columns import declared
 from dbctl.engines.mysql.server import Server
 from dbctl.engines.schema import (
     Schema,
@@ -115,8 +116,8 @@ class Told:
             made = more
         return SchemaColumn(
             name=str(name),
-            type=str(told),
-            storage=str(told),
+            type=declared(str(told)),
+            storage=declared(str(told)),
             nullable=bool(nullable),
             default=None if default is None or (default == "NULL" and nullable) else str(default),
             collation="" if collation in (None, of_table) else str(collation),

@@ -44,7 +44,7 @@ def _deeper(held: list[Token], depth: int) -> int:
         return 1
     if depth and word == "case" and before != "end":
         return 1
-    if depth and before == "end" and word in _LOOPS:
+    if before == "end" and word in _LOOPS:
         return 1  # that END was of none of those that are counted
     return -1 if depth and word == "end" else 0
 

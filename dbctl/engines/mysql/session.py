@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from contextlib import suppress
 from math import ceil
@@ -36,7 +37,7 @@ MODES = (
     "NO_ENGINE_SUBSTITUTION",
     "NO_AUTO_VALUE_ON_ZERO",
 )
-UNKNOWN_VARIABLE = 1193
+UNKNOWN_VARIABLE, NO_SOCKET = 1193, 2002
 
 
 class Session(pymysql.connections.Connection):
@@ -88,6 +89,8 @@ def open_session(url: Url, target: str, *, timeout: float, reading: bool) -> Ses
         pymysql.Error: the server refused, or there is none.
     """
     told: dict[str, Any] = {"connect_timeout": max(CONNECT_SECONDS, ceil(timeout)), **connecting(url)}
+    if "unix_socket" in told:
+        try_socket(str(told["unix_socket"]))
     session = Session(
         **told,
         charset="utf8mb4",
@@ -120,6 +123,16 @@ def open_session(url: Url, target: str, *, timeout: float, reading: bool) -> Ses
         session.drop()
         raise
     return session
+
+
+def try_socket(path: str) -> None:
+    """Fail where nobody listens on a socket; the driver would fail, too, and leave its end of it open."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as tried:
+        try:
+            tried.connect(path)
+        except OSError as error:
+            told = f"Can't connect to the server through {path} ({error.strerror or error})"
+            raise pymysql.OperationalError(NO_SOCKET, told) from None
 
 
 def seconds(timeout: float, server: Server) -> int:

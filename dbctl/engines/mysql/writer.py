@@ -16,8 +16,9 @@ from dbctl import interrupt
 from dbctl.engines.base import AllOf, AnyOf, Capability, Later, Linked, Merge, Not, Script, Where, Within
 from dbctl.engines.mysql import locks, script
 from dbctl.engines.mysql.columns import TIMES, MySQLColumn, MySQLTable, kind_of, storable
-from dbctl.engines.mysql.connection import MySQLConnection
+from dbctl.engines.mysql.connection import TOLD, MySQLConnection
 from dbctl.engines.mysql.dialect import moment_of_text
+from dbctl.engines.mysql.fulltext import MySQLTextWriter
 from dbctl.engines.mysql.parameters import literal
 from dbctl.engines.sql import Statement, counted_columns
 from dbctl.errors import BusyError, DbctlError, NotSupportedError, QueryFailedError
@@ -29,23 +30,15 @@ LONGEST_INSERT = 1 << 20
 ENDED = "an earlier failure ended the transaction around it"
 
 
-class MySQLWriter(MySQLConnection):
+class MySQLWriter(MySQLConnection, MySQLTextWriter):
     """A session that may write. Its transactions see one state, that of their first statement, and their own changes.
 
     What another transaction changed meanwhile and this one would change, too, is ``ChangedMeanwhileError``; where a
     server has no such refusal, what is read is locked. Either way what was decided on is what is done.
     """
 
-    capabilities = frozenset(
-        {
-            Capability.CHECK,
-            Capability.EXPLAIN,
-            Capability.MEASURE,
-            Capability.MIGRATE,
-            Capability.SCHEMA,
-            Capability.STREAM,
-        }
-    )
+    capabilities = TOLD | {Capability.MIGRATE}
+    takes_schema_back = False  # whatever changes it commits
     reading = False
     _depth = 0
 
@@ -229,12 +222,11 @@ class MySQLWriter(MySQLConnection):
         return self._count(f"delete t0 from {of}{condition}", statement.parameters)
 
     def follow_keys(self, table: str) -> None:
-        self._checked(table)  # a server does by itself
+        self._checked(table)  # the server does by itself
 
     @contextmanager
     def lock(self, purpose: str) -> Iterator[None]:
-        session = self._current()
-        name = locks.name_of(session.database)
+        name = self._lock_name()
         deadline = time.monotonic() + self._timeout
         while self._rows(locks.take(name), {}) != [(1,)]:
             interrupt.check()
@@ -253,6 +245,9 @@ class MySQLWriter(MySQLConnection):
         finally:  # it ends with the session, whatever happens; a broken one has ended
             with suppress(DbctlError, RuntimeError):
                 self._rows("select release_all_locks()", {})
+
+    def _lock_name(self) -> str:
+        return locks.name_of(self._current().database)
 
     def _holder(self, name: str) -> str:
         ((*row,),) = self._rows(locks.ask(name), {})

@@ -14,6 +14,9 @@ from dbctl.engines.sql import SqlReader, ident
 SHOWN = """c.relkind in ('r', 'p', 'v', 'm', 'f') and not c.relispartition and pg_catalog.pg_table_is_visible(c.oid)
   and n.nspname = any(pg_catalog.current_schemas(false)) and not exists (select from pg_catalog.pg_depend e
     where e.classid = 'pg_catalog.pg_class'::regclass and e.objid = c.oid and e.deptype = 'e')"""
+#: What rests of an index ``i``, told by ``x``, that was being made beside its like. PostgreSQL puts a number behind a name
+#: that is taken.
+LEFT = "(i.relname ~ '_cc(new|old)[0-9]*$' and not x.indisvalid)"
 COLUMNS = f"""with recursive types (oid, base, not_null, has_default) as (
   select oid, oid, typnotnull, typdefault is not null from pg_catalog.pg_type where typtype <> 'd'
   union all select d.oid, t.base, t.not_null or d.typnotnull, t.has_default or d.typdefault is not null

@@ -13,14 +13,21 @@ import psycopg
 from psycopg import capabilities, pq
 
 from dbctl import interrupt
+from dbctl.engines.base import Capability
 from dbctl.engines.postgresql import questions
+from dbctl.engines.postgresql.advice import PostgreSQLAdvice
 from dbctl.engines.postgresql.checks import PostgreSQLChecks
 from dbctl.engines.postgresql.describes import PostgreSQLDescribes
 from dbctl.engines.postgresql.failures import Place, translated, unreachable
+from dbctl.engines.postgresql.fulltext import PostgreSQLFullText
+from dbctl.engines.postgresql.indexes import PostgreSQLIndexes
 from dbctl.engines.postgresql.measures import PostgreSQLMeasures
 from dbctl.engines.postgresql.parameters import translated as sent
 from dbctl.engines.postgresql.session import Session, open_session
+from dbctl.engines.postgresql.sessions import PostgreSQLSessions
+from dbctl.engines.postgresql.slow import PostgreSQLSlow
 from dbctl.engines.postgresql.stream import PostgreSQLStreams
+from dbctl.engines.postgresql.upkeep import PostgreSQLUpkeep
 from dbctl.engines.postgresql.values import Exact
 from dbctl.engines.sql import Row
 from dbctl.engines.transfer import BATCH, Answer
@@ -46,7 +53,38 @@ _BLOCKED_BY = re.compile(r"blocked by process (\d+)")
 _RELATION = re.compile(r'in relation "(.*)"')
 
 
-class PostgreSQLConnection(PostgreSQLChecks, PostgreSQLDescribes, PostgreSQLMeasures, PostgreSQLStreams):
+#: What every session can tell, also one that may write.
+TOLD = frozenset(
+    {
+        Capability.ADVISE,
+        Capability.BLOAT,
+        Capability.CHECK,
+        Capability.CSV,
+        Capability.EXPLAIN,
+        Capability.FULL_TEXT,
+        Capability.INDEXES,
+        Capability.MAINTAIN,
+        Capability.MEASURE,
+        Capability.SCHEMA,
+        Capability.SESSIONS,
+        Capability.SLOW,
+        Capability.STREAM,
+    }
+)
+
+
+class PostgreSQLConnection(
+    PostgreSQLAdvice,
+    PostgreSQLChecks,
+    PostgreSQLDescribes,
+    PostgreSQLIndexes,
+    PostgreSQLMeasures,
+    PostgreSQLFullText,
+    PostgreSQLStreams,
+    PostgreSQLSessions,
+    PostgreSQLSlow,
+    PostgreSQLUpkeep,
+):
     """One session. Services share no connection between threads, and neither does this."""
 
     reading = True  #: whether it is opened for reading only
@@ -65,6 +103,10 @@ class PostgreSQLConnection(PostgreSQLChecks, PostgreSQLDescribes, PostgreSQLMeas
             self._session = open_session(self._url, self.target, timeout=self._timeout, reading=self.reading)
         except psycopg.Error as error:
             raise unreachable(error, self.target) from None  # a traceback would show what it was called with
+
+    @property
+    def url(self) -> Url:
+        return self._url
 
     def close(self) -> None:
         if self._session is not None:

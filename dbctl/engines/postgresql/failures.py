@@ -107,6 +107,13 @@ def _row(error: psycopg.Error) -> int | None:
     return int(found[1]) if found else None
 
 
+def denied(reason: str, user: str, schema: str) -> str:
+    """Return the statement that would let a user read what the server said it may not."""
+    return _grant(
+        reason, Place(target="", timeout=0, user=user, schema=schema, blockers=lambda _: ""), "select "
+    )
+
+
 def _grant(reason: str, place: Place, sql: str) -> str:
     """Return the statement that would give what is missing, as far as the server says what that is."""
     found = _DENIED.search(reason)

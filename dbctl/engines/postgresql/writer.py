@@ -14,7 +14,8 @@ from dbctl import interrupt
 from dbctl.engines.base import Capability, Column, Later, Merge, Script, Where
 from dbctl.engines.postgresql import script
 from dbctl.engines.postgresql.columns import PostgreSQLColumn, storable
-from dbctl.engines.postgresql.connection import PostgreSQLConnection
+from dbctl.engines.postgresql.connection import TOLD, PostgreSQLConnection
+from dbctl.engines.postgresql.fulltext import PostgreSQLTextWriter
 from dbctl.engines.postgresql.session import application_name
 from dbctl.engines.sql import Statement, on_conflict
 from dbctl.errors import BusyError, DbctlError, QueryFailedError
@@ -42,24 +43,15 @@ from pg_catalog.pg_attribute a join pg_catalog.pg_sequence s on s.seqincrement >
 where a.attrelid = cast(:table as regclass) and a.attnum > 0 and not a.attisdropped order by a.attnum"""
 
 
-class PostgreSQLWriter(PostgreSQLConnection):
+class PostgreSQLWriter(PostgreSQLConnection, PostgreSQLTextWriter):
     """A session that may write. Its transactions see one state, that of their first statement, and their own changes.
 
     What another transaction changed meanwhile and this one would change, too, is ``ChangedMeanwhileError``: what was
     decided on is what is done, or nothing is.
     """
 
-    capabilities = frozenset(
-        {
-            Capability.CHECK,
-            Capability.CSV,
-            Capability.EXPLAIN,
-            Capability.MEASURE,
-            Capability.MIGRATE,
-            Capability.SCHEMA,
-            Capability.STREAM,
-        }
-    )
+    capabilities = TOLD | {Capability.MIGRATE}
+    takes_schema_back = True
     reading = False
     _depth = 0
     _outermost = 0  #: the depth at which nothing of ours is open

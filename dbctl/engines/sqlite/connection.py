@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from dbctl import interrupt
+from dbctl.engines.base import Capability
 from dbctl.engines.sql import Row
 from dbctl.engines.sqlite.describes import SQLiteDescribes
 from dbctl.engines.sqlite.failures import Place, is_busy, name_of, translated, unreachable
 from dbctl.engines.sqlite.files import quoted
-from dbctl.engines.sqlite.measures import SQLiteMeasures
+from dbctl.engines.sqlite.fulltext import SQLiteFullText
+from dbctl.engines.sqlite.kept import SQLiteKept
 from dbctl.engines.sqlite.stream import SQLiteStreams
 from dbctl.engines.transfer import BATCH, Answer
 from dbctl.errors import DatabaseMissingError, DbctlError, QueryFailedError, ValueInvalidError
@@ -34,6 +36,21 @@ WAIT_SECONDS = 0.1
 #: Virtual-machine steps between two looks for a signal, about a millisecond of work.
 STEPS_BETWEEN_LOOKS = 20_000
 
+#: What every connection can tell, also one that may write.
+TOLD = frozenset(
+    {
+        Capability.BLOAT,
+        Capability.CHECK,
+        Capability.EXPLAIN,
+        Capability.FULL_TEXT,
+        Capability.INDEXES,
+        Capability.MAINTAIN,
+        Capability.MEASURE,
+        Capability.SCHEMA,
+        Capability.STREAM,
+    }
+)
+
 #: How Python's driver words the failure, which has no name.
 UNDECODABLE = "Could not decode to UTF-8"
 
@@ -41,7 +58,7 @@ UNDECODABLE = "Could not decode to UTF-8"
 lenient = partial(str, encoding="utf-8", errors="surrogateescape")
 
 
-class SQLiteConnection(SQLiteStreams, SQLiteMeasures, SQLiteDescribes):
+class SQLiteConnection(SQLiteStreams, SQLiteKept, SQLiteDescribes, SQLiteFullText):
     """What reading and writing have in common."""
 
     reading = True  #: whether it is opened for reading only

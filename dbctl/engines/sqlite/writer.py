@@ -16,8 +16,9 @@ from dbctl.engines import sqlite_script
 from dbctl.engines.base import Capability, Later, Merge, Script, Where
 from dbctl.engines.locks import write_lock
 from dbctl.engines.sql import Row, Statement, on_conflict
-from dbctl.engines.sqlite.connection import SQLiteConnection, lenient
+from dbctl.engines.sqlite.connection import TOLD, lenient
 from dbctl.engines.sqlite.files import refuse_unsafe
+from dbctl.engines.sqlite.fulltext_writer import SQLiteTextWriter
 from dbctl.engines.transfer import Answer
 from dbctl.errors import ConstraintError, NotADatabaseError, QueryFailedError
 from dbctl.model import counted
@@ -30,19 +31,11 @@ T = TypeVar("T")
 CACHE = ("cache_size", "-64000")
 
 
-class SQLiteWriter(SQLiteConnection):
+class SQLiteWriter(SQLiteTextWriter):
     """A SQLite file opened for reading and writing; its ``journal_mode`` stays as it was found."""
 
-    capabilities = frozenset(
-        {
-            Capability.CHECK,
-            Capability.EXPLAIN,
-            Capability.MEASURE,
-            Capability.MIGRATE,
-            Capability.SCHEMA,
-            Capability.STREAM,
-        }
-    )
+    capabilities = TOLD | {Capability.MIGRATE}
+    takes_schema_back = True
     reading = False
 
     def __init__(
