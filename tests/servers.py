@@ -176,13 +176,19 @@ def postgresql_schema() -> Iterator[Url]:
 
 
 @contextmanager
-def postgresql_database(*, encoding: str) -> Iterator[Url]:
-    """Give an empty database of its own to one test, and take it away again."""
+def postgresql_database(*, encoding: str = "", template: Url | None = None) -> Iterator[Url]:
+    """Give a database of its own to one test, empty or a copy; take it away again, and those called like it."""
     server = postgresql()
     name = f"t_{os.getpid()}_{next(_number)}_{time.time_ns():x}"
+    like = f"template {template.path}" if template else "template template0"
     with closing(connection(server)) as own:
-        own.execute(f"create database {name} encoding '{encoding}' locale 'C' template template0")
+        own.execute(
+            f"create database {name} {like}" + (f" encoding '{encoding}' locale 'C'" if encoding else "")
+        )
         try:
             yield structs.replace(server, path=name)
         finally:
-            own.execute(f"drop database {name} with (force)")
+            for (left,) in own.execute(
+                "select datname from pg_database where starts_with(datname, %s)", [name]
+            ):
+                own.execute(f"drop database {ident(left)} with (force)")
