@@ -31,7 +31,7 @@ def deployment(*, games: int, users: int) -> Path:
     """Return the directory of a sample with a ``dbctl.toml``; it is made anew after its generator has changed."""
 
     def make(place: Path) -> None:
-        demo.build(place, games=games, users=users, plays=1_000)
+        demo.build(place, counts={"games": games, "users": users, "plays": 1_000})
         (place / "dbctl.toml").write_text(CONFIGURATION + ARCHIVE)
 
     return _kept(f"{games}-games-{users}-users", sorted(Path(demo.__file__).parent.glob("*.py")), make)

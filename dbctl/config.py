@@ -60,6 +60,8 @@ class BackupConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     repository: str
     keep: Keep = Keep()
     max_age: str = ""  #: ``26h``: an older newest backup is overdue
+    format: str = ""  #: of the dumps of a server, where it knows several: ``custom``, ``plain``
+    scratch: str = ""  #: the URL of a server that trial restores may use, in place of the app's own
 
 
 class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -67,6 +69,9 @@ class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     profile: str
     protected: bool = False
+    env_file: str = (
+        ""  #: the app's own file of settings, whose variables count before those of the environment
+    )
     databases: dict[str, str] = {}
     migrations: dict[str, str] = {}
     backup: BackupConfig | None = None
@@ -85,6 +90,7 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
     databases: Mapping[str, Url]
     migrations: Mapping[str, Path]
     backup: BackupConfig | None = None
+    scratch: Url | None = None  #: a server for trial restores
     folder: Path  #: what relative paths are relative to
 
 
@@ -200,26 +206,42 @@ def _places() -> list[Path]:
 
 def _resolved(name: str, app: AppConfig, folder: Path, complain: Complain) -> App:
     databases, migrations = {}, {}
+    own = _own(app, folder, ("apps", name, "env_file"), complain)
     for database, address in app.databases.items():
         at = ("apps", name, "databases", database)
         try:
-            databases[database] = _absolute(urls.parse(_filled(address, at, complain)), folder)
+            databases[database] = _absolute(urls.parse(_filled(address, at, complain, own)), folder)
         except UrlInvalidError as error:
             complain(at, str(error))
     for database, path in app.migrations.items():
-        migrations[database] = folder / _filled(path, ("apps", name, "migrations", database), complain)
+        migrations[database] = folder / _filled(path, ("apps", name, "migrations", database), complain, own)
     return App(
         name=name,
         profile=str(folder / app.profile) if app.profile.endswith(".toml") else app.profile,
         protected=app.protected,
         databases=databases,
         migrations=migrations,
-        backup=_backup(app.backup, ("apps", name, "backup"), complain),
+        backup=_backup(app.backup, ("apps", name, "backup"), complain, own),
+        scratch=_scratch(app.backup, ("apps", name, "backup", "scratch"), complain, own),
         folder=folder,
     )
 
 
-def _backup(told: BackupConfig | None, at: Sequence[toml.Key], complain: Complain) -> BackupConfig | None:
+def _scratch(
+    told: BackupConfig | None, at: Sequence[toml.Key], complain: Complain, own: Mapping[str, str]
+) -> Url | None:
+    if told is None or not told.scratch:
+        return None
+    try:
+        return urls.parse(_filled(told.scratch, at, complain, own))
+    except UrlInvalidError as error:
+        complain(at, str(error))
+        return None
+
+
+def _backup(
+    told: BackupConfig | None, at: Sequence[toml.Key], complain: Complain, own: Mapping[str, str]
+) -> BackupConfig | None:
     if told is None:
         return None
     for key, text in (((*at, "max_age"), told.max_age), ((*at, "keep", "within"), told.keep.within)):
@@ -230,11 +252,11 @@ def _backup(told: BackupConfig | None, at: Sequence[toml.Key], complain: Complai
             complain(key, f"{text!r} is no length of time; write 26h, 30d or 1y")
     if not told.repository:
         complain((*at, "repository"), "it is empty")
-    repository = _filled(told.repository, (*at, "repository"), complain)
+    repository = _filled(told.repository, (*at, "repository"), complain, own)
     return msgspec.structs.replace(told, repository=repository)
 
 
-def _filled(text: str, at: Sequence[toml.Key], complain: Complain) -> str:
+def _filled(text: str, at: Sequence[toml.Key], complain: Complain, own: Mapping[str, str]) -> str:
     """Put the values of ``${NAME}`` in; one that is not set is a mistake, and its name stands for it.
 
     Where it is part of a login (``://USER:${NAME}@``) it is what it is: nothing of it is read as part of the address.
@@ -243,7 +265,7 @@ def _filled(text: str, at: Sequence[toml.Key], complain: Complain) -> str:
 
     def value(found: re.Match[str]) -> str:
         try:
-            told = _variable(found[1])
+            told = own[found[1]] if found[1] in own else _variable(found[1])
         except (KeyError, OSError, UnicodeDecodeError) as error:
             complain(at, _why(found[1], error))
             return found[1]
@@ -254,6 +276,23 @@ def _filled(text: str, at: Sequence[toml.Key], complain: Complain) -> str:
         return quote(told, safe="", errors="surrogateescape")
 
     return _VARIABLE.sub(value, text)
+
+
+def _own(app: AppConfig, folder: Path, at: Sequence[toml.Key], complain: Complain) -> Mapping[str, str]:
+    """Return the variables of the app's own file of settings.
+
+    They count before those of the environment, where another app's ``DATABASE_URL`` may stand.
+    """
+    if not app.env_file:
+        return {}
+    from dbctl import dotenv  # noqa: PLC0415 - seldom needed
+
+    try:
+        return dotenv.read((folder / app.env_file).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not valid UTF-8"
+        complain(at, f"{app.env_file} cannot be read: {reason}")
+        return {}
 
 
 def _variable(name: str) -> str:
@@ -274,12 +313,16 @@ def _why(name: str, error: Exception) -> str:
 
 
 def variables(file: Path) -> Sequence[str]:
-    """Return the variables of the environment that a configuration names."""
+    """Return the variables of the environment that a configuration names, but for those of the apps' own files."""
     try:
-        _, text = toml.load(file)
+        told, text = toml.load(file)
     except OSError as error:
         raise FileFailedError(path=file, reason=error.strerror) from error
-    return list(dict.fromkeys(_VARIABLE.findall(text)))
+    folder, unread = file.resolve().parent, list[str]()
+    own: set[str] = set()
+    for app in toml.structure(told, _File, text).apps.values():
+        own |= _own(app, folder, (), lambda _, why: unread.append(why)).keys()
+    return [name for name in dict.fromkeys(_VARIABLE.findall(text)) if name not in own]
 
 
 def _absolute(url: Url, folder: Path) -> Url:

@@ -78,6 +78,16 @@ class ImportInvalidError(DbctlError):
         self.details = [*wrong[:LONGEST_LIST], *more]
 
 
+class ColumnMissingError(DbctlError):
+    code, exit_status = "column-missing", Exit.USAGE
+    sentence, remedy = "{table} has no column {column!r}", "It has: {names}."
+
+
+class OwnCommandError(DbctlError):
+    code, exit_status = "own-command", Exit.USAGE
+    sentence, remedy = "{what} has rules of its own, which this would pass by", "dbctl {command} keeps them."
+
+
 class ConfigMissingError(DbctlError):
     code, exit_status = "config-missing", Exit.USAGE
     sentence = "no configuration was found ({looked})"
@@ -235,6 +245,12 @@ class ChangedMeanwhileError(DbctlError):
     remedy = "Nothing was changed. Run it again."
 
 
+class ChangedWhileReadError(DbctlError):
+    code, exit_status = "changed-while-read", Exit.BUSY
+    sentence = "{target} was changed by somebody else while it was read"
+    remedy = "What was given out so far may be of two moments: throw it away, and run it again."
+
+
 class ReadOnlyError(DbctlError):
     code, exit_status = "read-only", Exit.REFUSED
     sentence, remedy = "{target} is read-only: {reason}", "{instead}"
@@ -266,6 +282,23 @@ class QueryFailedError(DbctlError):
     )
 
 
+class TimeUpError(DbctlError):
+    code, exit_status = "time-up", Exit.REFUSED
+    sentence, remedy = "{target}: it took longer than {within}", "Nothing was changed. {instead}"
+
+
+class SecretAskedError(DbctlError):
+    code, exit_status = "secret-asked", Exit.REFUSED
+    sentence = "{target}: it reads {what}, a secret"
+    remedy = "Name the columns that you want, or say --secrets."
+
+
+class MoveRefusedError(DbctlError):
+    code, exit_status = "move-refused", Exit.REFUSED
+    sentence = "{target}: {column} may not go from {before} to {after}"
+    remedy = "From {before} it may go to: {moves}.{hint}"
+
+
 class ConstraintError(DbctlError):
     code, exit_status = "constraint", Exit.REFUSED
     sentence, remedy = "{target} refused the change: {reason}", "Nothing was changed."
@@ -274,6 +307,23 @@ class ConstraintError(DbctlError):
 class FileFailedError(DbctlError):
     code, exit_status = "file-failed", Exit.FAILED
     sentence, remedy = "{path}: {reason}", "Nothing was changed."
+
+
+class ClientMissingError(DbctlError):
+    code, exit_status = "client-missing", Exit.UNREACHABLE
+    sentence = "{target}: {program} is not installed"
+    remedy = "Nothing was changed. Install it: {package} on Debian; its version has to be {version} or later."
+
+
+class ClientOldError(DbctlError):
+    code, exit_status = "client-old", Exit.REFUSED
+    sentence = "{target}: {program} is of version {version}, and what it is for is of version {wanted}"
+    remedy = "Nothing was changed. Install {package}, or run dbctl where it is installed."
+
+
+class ClientFailedError(DbctlError):
+    code, exit_status = "client-failed", Exit.FAILED
+    sentence, remedy = "{target}: {program} failed: {reason}", "{instead}"
 
 
 class FileUnsyncedError(DbctlError):
@@ -365,10 +415,26 @@ class RowMissingError(DbctlError):
     sentence, remedy = "no {what} {id!r} in {target}", "dbctl search {what} WORDS finds them."
 
 
+class TableMissingError(DbctlError):
+    code, exit_status = "table-missing", Exit.NOT_FOUND
+    sentence = "no table {name!r} in {target}"
+    remedy = "dbctl stats tables lists them; --db names another database.{near}"
+
+
+class RowAbsentError(DbctlError):
+    code, exit_status = "row-absent", Exit.NOT_FOUND
+    sentence, remedy = "{table} of {target} has no row {key}", "dbctl data rows {table} lists them."
+
+
 class DatabaseNotFoundError(DbctlError):
     code, exit_status = "database-not-found", Exit.NOT_FOUND
     sentence = "no database {name} of {profile} ({files}) was found below {directory}"
     remedy = "Say where it is: --url {name}=PATH.{seen}"
+
+
+class SessionMissingError(DbctlError):
+    code, exit_status = "session-missing", Exit.NOT_FOUND
+    sentence, remedy = "no session {pids} at {target}", "dbctl stats connections shows them."
 
 
 class MigrationsMissingError(DbctlError):
@@ -396,12 +462,26 @@ class UndoNothingError(DbctlError):
     )
 
 
+class KeptMissingError(DbctlError):
+    code, exit_status = "kept-missing", Exit.NOT_FOUND
+    sentence = "{target}: there is no database {name} on its server: the restore that was to keep it did not come so far, or it is gone"
+    remedy = (
+        "Nothing was changed. dbctl backup list shows what there is; dbctl restore apply ID brings one back."
+    )
+
+
 class BackupMissingError(DbctlError):
     code, exit_status = "backup-missing", Exit.NOT_FOUND
     sentence, remedy = "no backup {name!r} of {app} in {place}", "dbctl backup list shows them.{near}"
 
 
 # Refusals --------------------------------------------------------------------------------------------------------
+
+
+class DatabaseNotEmptyError(DbctlError):
+    code, exit_status = "database-not-empty", Exit.REFUSED
+    sentence = "{target} is not empty: it holds {tables}"
+    remedy = "Nothing was changed. Make a new, empty database for it."
 
 
 class AlreadyExistsError(DbctlError):
@@ -439,6 +519,11 @@ class BuiltInRoleError(DbctlError):
     )
 
 
+class UpkeepUnsafeError(DbctlError):
+    code, exit_status = "upkeep-unsafe", Exit.REFUSED
+    sentence, remedy = "{what} of {target} would do harm: {reason}", "Nothing was changed. {instead}"
+
+
 class SameFileError(DbctlError):
     code, exit_status = "same-file", Exit.REFUSED
     sentence = "{path} is the database itself, under this or another name"
@@ -469,6 +554,20 @@ class BackupFailedError(DbctlError):
     remedy = (
         "No backup was made; earlier ones are as they were. dbctl integrity check tells more of the database."
     )
+
+
+class BackupPartialError(DbctlError):
+    code, exit_status = "backup-partial", Exit.REFUSED
+    sentence = (
+        "backup {id} of {app} holds only some tables ({tables}), so no database can be restored from it"
+    )
+    remedy = "Nothing was changed. {instead}"
+
+
+class RestoreFailedError(DbctlError):
+    code, exit_status = "restore-failed", Exit.FAILED
+    sentence = "{target} was not restored: {reason}"
+    remedy = "Nothing was changed. {instead}"
 
 
 class RestoreHalfError(DbctlError):
@@ -521,10 +620,16 @@ class MigrationsShippedError(DbctlError):
     remedy = "Nothing was changed. Set [apps.NAME.migrations] in the configuration, or give --migrations DIR."
 
 
+class MigrationsUnfitError(DbctlError):
+    code, exit_status = "migrations-unfit", Exit.REFUSED
+    sentence = "the schema of {target} is not what migrations of {folder} make: {differences}"
+    remedy = "Nothing was recorded. It may be of another shape of the app; --migrations names a folder that made it."
+
+
 class LedgerMissingError(DbctlError):
     code, exit_status = "ledger-missing", Exit.REFUSED
     sentence = "{target} holds tables but no ledger ({table}), so nothing tells which migrations it has had"
-    remedy = "Nothing was run. Let the app itself record them first."
+    remedy = "Nothing was run. dbctl migrate adopt makes a ledger that tells which ones the schema shows; or let the app itself record them."
 
 
 class MigrationChangedError(DbctlError):
@@ -533,10 +638,29 @@ class MigrationChangedError(DbctlError):
     remedy = "Nothing was run. Put the old text back, or write the change as a new migration."
 
 
+class MigrationBrokenError(DbctlError):
+    code, exit_status = "migration-broken", Exit.REFUSED
+    sentence = "{target}: {names} was begun by the app's own runner and did not come to its end"
+    remedy = "Nothing was run. Look at what it left behind; once that is put right, mark its row of {table} as rolled back (rolled_back_at), as the app's runner does."
+
+
 class MigrationFailedError(DbctlError):
     code, exit_status = "migration-failed", Exit.FAILED
     sentence = "{target}: {name} failed{place}: {reason}"
-    remedy = "{name} was rolled back whole. Applied by this run: {applied}; not run: {pending}."
+    remedy = "{name} was rolled back whole. Applied by this run: {applied}; not run: {pending}.{known}"
+
+
+class TextIndexUnsoundError(DbctlError):
+    code, exit_status = "text-index-unsound", Exit.FAILED
+    sentence = "{target}: {name} was made, and does not hold what it should: {reason}"
+    remedy = "Everything was rolled back; please report it."
+
+
+class MigrationHalfDoneError(MigrationFailedError):
+    """Besides those of ``MigrationFailedError``: how many statements were ``done`` of ``all``."""
+
+    code, exit_status = "migration-half-done", Exit.FAILED
+    remedy = "What ran before that stays ({done} of its {all} statements), for this server takes no change of a schema back. Undo it, or restore a backup, before {name} is run again. Applied by this run: {applied}; not run: {pending}."
 
 
 class ReplayFailedError(DbctlError):

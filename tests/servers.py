@@ -14,16 +14,22 @@ from contextlib import closing, contextmanager
 from functools import cache
 from itertools import count
 from pathlib import Path
+from typing import NoReturn
+from urllib.parse import quote
 
 import psycopg
+import pymysql
 import pytest
 from msgspec import structs
 
+from dbctl.engines.mysql.options import connecting
+from dbctl.engines.mysql.session import try_socket
 from dbctl.engines.sql import ident
 from dbctl.url import Url, parse
 
 LOCAL = "postgresql://postgres@127.0.0.1:5432/postgres"
 BINARIES = "/usr/lib/postgresql/*/bin"
+LOCAL_MYSQL = "mysql://root@127.0.0.1:3306/mysql"
 _number = count()
 
 
@@ -52,6 +58,13 @@ def listening_postgresql() -> Url:
     return parse(_start("", None, listening=True))
 
 
+def missing(reason: str) -> NoReturn:
+    """End a test for which there is no server: in CI nothing is left out."""
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
 def _reason(url: str, password: str = "") -> str:
     """Return why the server at ``url`` is of no use, or nothing."""
     try:
@@ -69,9 +82,7 @@ def _binaries(why: str) -> Path:
     reason = (
         f"no PostgreSQL ({why or 'a private one'}; no {BINARIES}/initdb); DBCTL_TEST_POSTGRESQL may name one"
     )
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
+    return missing(reason)
 
 
 def _start(password: str, certificate: Path | None, *, listening: bool, why: str = "") -> str:
@@ -138,23 +149,23 @@ def connection(url: Url) -> psycopg.Connection:
     return psycopg.connect(
         text(url, schema=False),
         autocommit=True,
-        options=f"-c search_path={ident(_schema(url))}" if _schema(url) else None,
+        options=f"-c search_path={ident(schema_of(url))}" if schema_of(url) else None,
     )
 
 
 def text(url: Url, *, schema: bool = True) -> str:
     """Return ``url`` with everything in it, as it stands in a configuration."""
-    password = f":{url.password.reveal()}" if url.password else ""
+    password = f":{quote(url.password.reveal(), safe='')}" if url.password else ""
     options = "&".join(
         one for one in url.options.split("&") if one and (schema or not one.startswith("schema="))
     )
     port = f":{url.port}" if url.port else ""
-    return f"postgresql://{url.user}{password}@{url.host}{port}/{url.path}" + (
+    return f"{url.engine}://{url.user}{password}@{url.host}{port}/{url.path}" + (
         f"?{options}" if options else ""
     )
 
 
-def _schema(url: Url) -> str:
+def schema_of(url: Url) -> str:
     return next(
         (one.removeprefix("schema=") for one in url.options.split("&") if one.startswith("schema=")), ""
     )
@@ -172,23 +183,111 @@ def postgresql_schema() -> Iterator[Url]:
         try:
             yield url
         finally:
-            own.execute(f"drop schema {ident(name)} cascade")
+            own.execute(f"drop schema if exists {ident(name)} cascade")
 
 
 @contextmanager
-def postgresql_database(*, encoding: str = "", template: Url | None = None) -> Iterator[Url]:
-    """Give a database of its own to one test, empty or a copy; take it away again, and those called like it."""
+def postgresql_database(*, encoding: str) -> Iterator[Url]:
+    """Give an empty database of its own to one test, and take it away again."""
     server = postgresql()
     name = f"t_{os.getpid()}_{next(_number)}_{time.time_ns():x}"
-    like = f"template {template.path}" if template else "template template0"
     with closing(connection(server)) as own:
-        own.execute(
-            f"create database {name} {like}" + (f" encoding '{encoding}' locale 'C'" if encoding else "")
-        )
+        own.execute(f"create database {name} encoding '{encoding}' locale 'C' template template0")
         try:
             yield structs.replace(server, path=name)
         finally:
-            for (left,) in own.execute(
-                "select datname from pg_database where starts_with(datname, %s)", [name]
-            ):
-                own.execute(f"drop database {ident(left)} with (force)")
+            own.execute(f"drop database if exists {name} with (force)")
+
+
+@cache
+def mysql() -> Url:
+    """Return the server that tests use, as one that may create databases and users; else skip, or fail in CI."""
+    if given := os.environ.get("DBCTL_TEST_MYSQL"):
+        return parse(given)  # what was asked for is used, or fails
+    reason = _mysql_reason(parse(LOCAL_MYSQL))
+    if not reason:
+        return parse(LOCAL_MYSQL)
+    return private_mysql(why=reason)
+
+
+@cache
+def private_mysql(*settings: str, why: str = "") -> Url:
+    """Return a MariaDB server that ends with this process; ``root`` may do everything without a password."""
+    install, server = shutil.which("mariadb-install-db"), shutil.which("mariadbd", path="/usr/sbin:/usr/bin")
+    if not (install and server):
+        missing(
+            f"no MariaDB ({why or 'a private one'}; no mariadb-install-db); DBCTL_TEST_MYSQL may name one"
+        )
+    place = Path(tempfile.mkdtemp(prefix="dbctl-my-", dir="/tmp"))
+    as_user = []
+    if os.geteuid() == 0:  # it refuses to run as root
+        shutil.chown(place, "mysql", "mysql")
+        as_user = ["--user=mysql"]
+    data, socket_file = place / "data", place / "socket"
+    # A server that starts takes away what it finds of temporary tables in /tmp, also those of another one.
+    basics = ["--no-defaults", f"--datadir={data}", f"--tmpdir={place}", *as_user]
+    subprocess.run(
+        [install, *basics, "--auth-root-authentication-method=normal", "--skip-test-db"],
+        check=True,
+        capture_output=True,
+    )
+    running = subprocess.Popen(
+        [
+            server,
+            *basics,
+            f"--socket={socket_file}",
+            "--skip-networking",
+            "--innodb-flush-log-at-trx-commit=0",
+            *settings,
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+    def stop() -> None:
+        running.terminate()
+        running.wait(timeout=60)
+        shutil.rmtree(place, ignore_errors=True)
+
+    atexit.register(stop)
+    url = parse(f"mysql://root@/mysql?unix_socket={socket_file}")
+    deadline = time.monotonic() + 60
+    while reason := _mysql_reason(url):
+        assert running.poll() is None, "the private server ended"
+        assert time.monotonic() < deadline, reason
+        time.sleep(0.1)
+    return url
+
+
+def _mysql_reason(url: Url) -> str:
+    """Return why the server at ``url`` is of no use, or nothing."""
+    try:
+        if socket_path := connecting(url).get("unix_socket"):
+            try_socket(str(socket_path))
+        mysql_connection(url).close()
+    except pymysql.Error as error:
+        return str(error)
+    return ""
+
+
+def mysql_connection(url: Url) -> pymysql.Connection:
+    """Return a connection that is no part of what is tested; ``"`` quotes names on it, as everywhere."""
+    return pymysql.connect(
+        **connecting(url),
+        charset="utf8mb4",
+        autocommit=True,
+        sql_mode="ANSI_QUOTES,PIPES_AS_CONCAT,NO_BACKSLASH_ESCAPES,STRICT_ALL_TABLES",
+    )
+
+
+@contextmanager
+def mysql_database(*, server: Url | None = None, more: str = "character set utf8mb4") -> Iterator[Url]:
+    """Give an empty database of its own to one test, and take it away again with all that is in it."""
+    server = server or mysql()
+    name = f"t_{os.getpid()}_{next(_number)}_{time.time_ns():x}"
+    with closing(mysql_connection(server)) as own, own.cursor() as cursor:
+        cursor.execute(f"create database {ident(name)} {more}")
+        try:
+            yield structs.replace(server, path=name)
+        finally:
+            cursor.execute(f"drop database if exists {ident(name)}")

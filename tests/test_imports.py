@@ -51,7 +51,7 @@ def foundation():
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory):
     place = tmp_path_factory.mktemp("sample")
-    demo.build(place, games=20, users=5, plays=5)
+    demo.build(place, counts={"games": 20, "users": 5, "plays": 5})
     (place / "dbctl.toml").write_text(CONFIGURATION)
     return place
 

@@ -32,10 +32,13 @@ GROUPS = {
     "backup": "Backups: make, list, verify, prune.",
     "restore": "Bring a backup back, and undo that.",
     "integrity": "Whether the databases are sound and agree.",
-    "stats": "Figures: room, rows, activity, locks, reports.",
+    "stats": "Figures: room, rows, indexes, connections, locks, reports.",
+    "maintain": "Look after databases; end what sessions do.",
     "sessions": "Sessions of users, and rows that have had their day.",
     "schedule": "What is to be done by itself.",
     "search": "Search the app's content.",
+    "search index": "The index of words behind a search.",
+    "data": "Rows of any table: look, mend, ask, export, import.",
     "completions": "Completion of words for the shell.",
 }
 
@@ -78,8 +81,16 @@ class Root(LazyGroup):
     def names(self) -> Sequence[str]:
         return list(GROUPS)
 
+    def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Command | None, list[str]]:
+        both = " ".join(args[:2])
+        if (
+            len(args) > 1 and both in self.names()
+        ):  # a group below a command: the command's argument is no such word
+            return both, self.get_command(ctx, both), args[2:]
+        return super().resolve_command(ctx, args)
+
     def make(self, name: str) -> Command:
-        app = import_module(f"dbctl.cli.{name}").app
+        app = import_module(f"dbctl.cli.{name.replace(' ', '_')}").app
         return _command(app.registered_commands[0]) if name in COMMANDS else Group(name, app)
 
     def format_commands(self, ctx: Context, formatter: HelpFormatter) -> None:  # noqa: ARG002 - as above

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from textwrap import shorten
 from typing import TYPE_CHECKING
 
+from msgspec import structs
 from typer.core import TyperGroup, TyperOption
 from typer.main import get_group
 
@@ -58,10 +59,22 @@ class Node(Value, frozen=True, kw_only=True):
 def tree() -> tuple[Sequence[Node], Sequence[Slot]]:
     """Return every command, and the options that all of them take."""
     root = share(get_group(app))
-    nodes = list(_walk(root, root.make_context("dbctl", [], resilient_parsing=True), ""))
+    nodes = [
+        _adopting(one, root)
+        for one in _walk(root, root.make_context("dbctl", [], resilient_parsing=True), "")
+    ]
     common = [_slot(param) for param in root.params if param.name in shared_names()]
     common.append(Slot(names=("--help", "-h"), help="Show the help.", takes_value=False))
     return nodes, common
+
+
+def _adopting(node: Node, root: Command) -> Node:
+    """Give a command the group below it, which the root finds by two words: ``search index``."""
+    known = getattr(root, "commands", {})
+    own = [
+        (name.split()[1], _brief(child)) for name, child in known.items() if name.split()[:-1] == [node.path]
+    ]
+    return structs.replace(node, children=[*node.children, *own]) if own else node
 
 
 def _walk(command: Command, ctx: Context, path: str) -> Iterator[Node]:
@@ -76,7 +89,7 @@ def _walk(command: Command, ctx: Context, path: str) -> Iterator[Node]:
         children = [(name, child) for name, child in named if child is not None and not child.hidden]
     yield Node(
         path=path,
-        children=[(name, _brief(child)) for name, child in children],
+        children=[(name, _brief(child)) for name, child in children if " " not in name],
         options=[_slot(param) for param in own if isinstance(param, TyperOption)],
         arguments=[_slot(param) for param in own if not isinstance(param, TyperOption)],
     )

@@ -27,12 +27,31 @@ def _rule(name: str, what: str) -> object:
 
 
 @app.command()
-def create(ctx: typer.Context, repository: RepositoryAt = "", dry_run: DryRun = False) -> int:
-    """Copy the app's databases, each at one moment, while the app writes; prove the copies, and keep them."""
+def create(
+    ctx: typer.Context,
+    table: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--table", metavar="NAME", help="Only this table of a database on a server; repeatable."
+        ),
+    ] = None,
+    form: Annotated[
+        str,
+        typer.Option("--format", metavar="FORM", help="Of the dumps of a server: custom or plain (.sql.gz)."),
+    ] = "",
+    repository: RepositoryAt = "",
+    dry_run: DryRun = False,
+) -> int:
+    """Copy the app's databases, each at one moment, while the app writes; prove the copies, and keep them.
+
+    A backup of some tables counts as partial: it is never the latest, and no restore takes it.
+    """
     with opened(ctx) as found:
         kept = Repository(found, repository)
         with copying(ctx, "Copying", backup_create.size(found)) as advance:
-            work = Creation(found, kept, timeout=call(ctx).timeout, advance=advance)
+            work = Creation(
+                found, kept, timeout=call(ctx).timeout, form=form, tables=table or (), advance=advance
+            )
             return change(ctx, work, target=found.name)
 
 

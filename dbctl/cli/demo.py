@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
+from dbctl.cli._app import selection
 from dbctl.cli._options import DryRun, whole
 from dbctl.cli._run import change, progress
+from dbctl.services import demo as demos
 from dbctl.services import sample
 
 app = typer.Typer(name="demo", rich_markup_mode=None)
@@ -26,20 +28,37 @@ def demo(
         Path, typer.Argument(metavar="[DIR]", help="A new or empty directory.", file_okay=False)
     ] = Path("dbctl-sample"),
     games: Annotated[
-        int, typer.Option("--games", parser=_count, metavar="N", help="How many games.")
-    ] = 2_000,
-    users: Annotated[int, typer.Option("--users", parser=_count, metavar="N", help="How many users.")] = 50,
+        int | None,
+        typer.Option("--games", parser=_count, metavar="N", help="How many games (flashpoint-web)."),
+    ] = None,
+    users: Annotated[
+        int | None, typer.Option("--users", parser=_count, metavar="N", help="How many users.")
+    ] = None,
     plays: Annotated[
-        int, typer.Option("--plays", parser=_count, metavar="N", help="How many plays.")
-    ] = 5_000,
+        int | None,
+        typer.Option("--plays", parser=_count, metavar="N", help="How many plays (flashpoint-web)."),
+    ] = None,
+    messages: Annotated[
+        int | None,
+        typer.Option("--messages", parser=_count, metavar="N", help="How many messages (waqtor)."),
+    ] = None,
+    prompts: Annotated[
+        int | None,
+        typer.Option("--prompts", parser=_count, metavar="N", help="How many prompts (promptvault)."),
+    ] = None,
     seed: Annotated[
         int, typer.Option("--seed", parser=_count, metavar="N", help="The same seed makes the same data.")
     ] = 0,
     dry_run: DryRun = False,
 ) -> int:
-    """Build a sample deployment of an app, with a dbctl.toml beside it."""
-    with progress(ctx, "Making rows", games + users + plays) as advance:
+    """Build a sample deployment of an app, with a dbctl.toml beside it.
+
+    An app that lives on a server, or may, wants a new, empty database there: --url main=postgresql://…
+    """
+    given = {"games": games, "users": users, "plays": plays, "messages": messages, "prompts": prompts}
+    counts = demos.counts_of(profile, given)
+    with progress(ctx, "Making rows", sum(counts.values())) as advance:
         prepared = sample.Sample(
-            profile, directory, games=games, users=users, plays=plays, seed=seed, advance=advance
+            profile, directory, counts=counts, urls=selection(ctx).urls, seed=seed, advance=advance
         )
         return change(ctx, prepared)

@@ -25,6 +25,14 @@ def init(
     directory: Annotated[
         Path, typer.Argument(metavar="[DIR]", help="Where the app is; databases below it are found.")
     ] = Path(),
+    env_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--env-file",
+            metavar="FILE",
+            help="The app's own settings; else the .env in DIR, where it has one.",
+        ),
+    ] = None,
     protected: Annotated[
         bool, typer.Option("--protected", help="Destructive commands will want the app's name typed.")
     ] = False,
@@ -32,10 +40,20 @@ def init(
 ) -> int:
     """Find an app's databases below DIR and write them to dbctl.toml, here or where --config says.
 
-    --app names the app; --url DATABASE=PATH says where one is that cannot be found.
+    --app names the app; --url DATABASE=PATH says where one is that cannot be found. A database on a server is where
+    the app's own settings say; the password stays there, and dbctl.toml names the variable.
     """
     said = selection(ctx)
     file = Path(said.config or FILE_NAME)
     return change(
-        ctx, Setup(profile, directory, app=said.app, file=file, urls=said.urls, protected=protected)
+        ctx,
+        Setup(
+            profile,
+            directory,
+            app=said.app,
+            file=file,
+            urls=said.urls,
+            protected=protected,
+            settings=env_file,
+        ),
     )

@@ -17,7 +17,7 @@ from dbctl.model import Page
 from dbctl.render import out
 from dbctl.render.escape import escape
 from dbctl.render.look import Format, is_terminal
-from dbctl.services import apps, migrate, migration_check, migration_drift, migration_run
+from dbctl.services import apps, migrate, migration_adopt, migration_check, migration_drift, migration_run
 from dbctl.services.apps import App
 from dbctl.services.migration_new import NewMigration
 from dbctl.services.migration_run import Pending
@@ -83,6 +83,17 @@ def up(
     with opened(ctx) as found:
         upgrade = migration_run.Upgrade(found, call(ctx).db, migrations, to=to)
         return change(ctx, upgrade, target=upgrade.target)
+
+
+@app.command()
+def adopt(ctx: typer.Context, migrations: Folder = None, dry_run: DryRun = False) -> int:
+    """Give a database that was made without a ledger one that tells which migrations its schema shows; runs none.
+
+    Each is tried in a scratch database, and what it makes compared with what is there.
+    """
+    with opened(ctx) as found:
+        adoption = migration_adopt.Adoption(found, call(ctx).db, migrations)
+        return change(ctx, adoption, target=adoption.target)
 
 
 @app.command()

@@ -90,6 +90,5 @@ def search(
             return emit(ctx, told, notes=notes, target=target)
         look = call(ctx).look
         brief = look.format is Format.TABLE
-        return emit(
-            ctx, searches.find(found, name, asked, page, columns=look.columns, brief=brief), target=target
-        )
+        answer = searches.find(found, name, asked, page, columns=look.columns, brief=brief)
+        return emit(ctx, answer, notes=[answer.remark] if answer.remark else (), target=target)

@@ -38,6 +38,9 @@ def list_(
         State | None, typer.Option("--state", help="Only those that last, have ended, or nobody ended.")
     ] = None,
     user: Annotated[str, typer.Option("--user", metavar="LOGIN", help="Only those of this user.")] = "",
+    kind: Annotated[
+        str, typer.Option("--kind", metavar="KIND", help="Which, where the app has several kinds of them.")
+    ] = "",
     limit: Limit = 100,
     offset: Offset = 0,
     sort: Sort = "",
@@ -45,7 +48,7 @@ def list_(
     """List what users are at, or were: the newest first."""
     with opened(ctx) as found:
         wanted = window(limit, offset, sort)
-        return show(ctx, found, sessions.list_sessions(found, wanted, state=state, login=user))
+        return show(ctx, found, sessions.list_sessions(found, wanted, kind=kind, state=state, login=user))
 
 
 @app.command()

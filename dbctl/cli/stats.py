@@ -9,35 +9,50 @@ import typer
 
 from dbctl.cli._app import opened, pairs, show, span
 from dbctl.cli._options import Limit, Offset, Sort, window
-from dbctl.cli._run import emit, warn
-from dbctl.services import reports, stats
+from dbctl.cli._run import emit, note, warn
+from dbctl.services import reports, stats, stats_indexes, stats_sessions
+from dbctl.services.figures import Figures
+from dbctl.services.stats_indexes import State
 
 app = typer.Typer(
     name="stats",
-    help="Figures: room, rows, activity, locks, reports.",
+    help="Figures: room, rows, indexes, connections, locks, reports.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 
 
-def _told(ctx: typer.Context, target: str, figures: stats.Figures[Any]) -> int:
+def _told(ctx: typer.Context, target: str, figures: Figures[Any]) -> int:
     for error in figures.failed:
         warn(ctx, str(error))
+    for text in figures.remarks:
+        note(ctx, text)
     return emit(ctx, figures.page, status=figures.status, target=target)
 
 
 @app.command()
 def overview(ctx: typer.Context, limit: Limit = 50, offset: Offset = 0, sort: Sort = "") -> int:
-    """Show how much room each database takes; causes no checkpoint."""
+    """Show how much room each database takes, and what its server counts; causes no checkpoint."""
     with opened(ctx) as found:
         return _told(ctx, found.name, stats.overview(found, window(limit, offset, sort)))
 
 
 @app.command()
-def tables(ctx: typer.Context, limit: Limit = 100, offset: Offset = 0, sort: Sort = "") -> int:
-    """Show how much each table holds: rows, bytes with its indexes where SQLite can tell, indexes."""
+def tables(
+    ctx: typer.Context,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Count the rows of large tables on a server, too, however long.")
+    ] = False,
+    limit: Limit = 100,
+    offset: Offset = 0,
+    sort: Sort = "",
+) -> int:
+    """Show how much each table holds: rows, bytes, indexes; on a server also what was written.
+
+    The rows of a large table on a server are estimated (~) unless --exact is given.
+    """
     with opened(ctx) as found:
-        return _told(ctx, found.name, stats.tables(found, window(limit, offset, sort)))
+        return _told(ctx, found.name, stats.tables(found, window(limit, offset, sort), exact=exact))
 
 
 @app.command()
@@ -83,10 +98,66 @@ def activity(
 
 
 @app.command()
-def locks(ctx: typer.Context, limit: Limit = 50, offset: Offset = 0, sort: Sort = "") -> int:
-    """Show which processes have the databases open; root sees all of them, others their own and every lock."""
+def locks(
+    ctx: typer.Context,
+    waiting: Annotated[
+        bool, typer.Option("--waiting", help="Who waits for whom on a server, with both statements.")
+    ] = False,
+    limit: Limit = 50,
+    offset: Offset = 0,
+    sort: Sort = "",
+) -> int:
+    """Show which processes have the databases open, and who waits for whom.
+
+    Of a file, root sees all of them, others their own and every lock.
+    """
     with opened(ctx) as found:
-        return _told(ctx, found.name, stats.locks(found, window(limit, offset, sort)))
+        part = window(limit, offset, sort)
+        if waiting:
+            return _told(ctx, found.name, stats_sessions.waits(found, part))
+        return _told(ctx, found.name, stats.locks(found, part))
+
+
+@app.command()
+def connections(ctx: typer.Context, limit: Limit = 100, offset: Offset = 0, sort: Sort = "") -> int:
+    """Show who is connected to a database on a server, and what they do, without the values in it."""
+    with opened(ctx) as found:
+        return _told(ctx, found.name, stats_sessions.connections(found, window(limit, offset, sort)))
+
+
+@app.command()
+def slow(ctx: typer.Context, limit: Limit = 10, offset: Offset = 0, sort: Sort = "") -> int:
+    """Show the statements that take long on a server, those that took longest in all first; --sort -mean_seconds.
+
+    Where the server does not remember them, it says what switches that on.
+    """
+    with opened(ctx) as found:
+        return _told(ctx, found.name, stats_sessions.slow(found, window(limit, offset, sort)))
+
+
+@app.command()
+def indexes(
+    ctx: typer.Context,
+    only: Annotated[
+        State | None,
+        typer.Option(
+            "--only", help="Those that are like another one, are its beginning, or were never read."
+        ),
+    ] = None,
+    limit: Limit = 100,
+    offset: Offset = 0,
+    sort: Sort = "",
+) -> int:
+    """Show every index: what it takes, how often it was read, and whether another one does its work."""
+    with opened(ctx) as found:
+        return _told(ctx, found.name, stats_indexes.indexes(found, window(limit, offset, sort), only=only))
+
+
+@app.command()
+def bloat(ctx: typer.Context, limit: Limit = 50, offset: Offset = 0, sort: Sort = "") -> int:
+    """Show which room tables take and do not use, and what that figure comes from."""
+    with opened(ctx) as found:
+        return _told(ctx, found.name, stats_indexes.bloat(found, window(limit, offset, sort)))
 
 
 @app.command("reports")

@@ -178,11 +178,17 @@ def delete(
     logins: Logins = None,
     ids: Ids = None,
     inactive: Inactive = None,
+    heir: Annotated[
+        str,
+        typer.Option(
+            "--transfer-to", metavar="LOGIN", help="Who takes over what they leave, where the app allows it."
+        ),
+    ] = "",
     dry_run: DryRun = False,
 ) -> int:
     """Delete users with all that is theirs; what that is, per table, is shown first."""
     with opened(ctx) as found:
-        prepared = user_deletion.delete_users(found, who(logins, ids, inactive))
+        prepared = user_deletion.delete_users(found, who(logins, ids, inactive), heir=heir)
         return carry_out(ctx, prepared)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import Enum
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
@@ -17,11 +17,20 @@ class Capability(Enum):
     """What an engine can do beyond the contract; services ask for these, never for an engine's name."""
 
     DUMP = "copy all that it stores into a file"  #: it is a ``dumps.Dumps``
+    ADVISE = "tell what an admin should know of its server"  #: it is a ``server.Advises``
+    BLOAT = "tell which room it takes and does not use"  #: it is a ``server.Wastes``
+    CSV = "write its rows as CSV itself"  #: it is a ``transfer.WritesCsv``
     CHECK = "tell whether what it stores is sound"  #: it is a ``Checks``
     EXPLAIN = "tell how it would answer"  #: it is an ``Explains``
+    FULL_TEXT = "find words through an index"  #: it is a ``fulltext.FullText``; its writer is a ``fulltext.MakesFullText``
+    INDEXES = "tell what its indexes are and do"  #: it is a ``server.Indexes``
+    MAINTAIN = "be looked after"  #: it is a ``server.Maintains``
     MEASURE = "tell how much room it takes"  #: it is a ``Measures``
     MIGRATE = "run scripts that change the schema"  #: its writer is a ``Migrates``
     SCHEMA = "tell its whole schema"  #: it is a ``Describes``
+    SESSIONS = "tell who is connected, and end what they do"  #: it is a ``server.Sessions``
+    SLOW = "tell which statements take long"  #: it is a ``server.Timed``
+    STREAM = "give rows out as they come, and take them back"  #: it is a ``transfer.Streams``
 
 
 class Column(Value, frozen=True, kw_only=True):
@@ -34,6 +43,7 @@ class Column(Value, frozen=True, kw_only=True):
     key: bool  #: part of the primary key
     native: str = ""  #: "time", "boolean", "uuid", "enum": what the driver speaks; empty: plain values
     values: Sequence[str] = ()  #: the labels of an enum
+    generated: bool = False  #: made of other columns, so that nobody writes it
 
 
 class Table(Value, frozen=True, kw_only=True):
@@ -265,6 +275,10 @@ class Writable(Readable, Protocol):
         """Delete rows; return how many, without those that foreign keys took along."""
         ...
 
+    def follow_keys(self, table: str) -> None:
+        """Let the keys that the database makes for ``table`` go on behind the largest that was inserted with its key."""
+        ...
+
     def lock(self, purpose: str) -> AbstractContextManager[None]:
         """Keep every other dbctl from writing here, also between transactions; it ends with the process.
 
@@ -373,6 +387,17 @@ class Measured(Value, frozen=True, kw_only=True):
     rows: int
     bytes: int | None  #: with its indexes; None where the engine cannot tell
     indexes: Sequence[str]
+    estimated: bool = False  #: whether ``rows`` is about so many
+    #: What only a server tells; None elsewhere.
+    table_bytes: int | None = None
+    index_bytes: int | None = None
+    toast_bytes: int | None = None  #: long values that are stored beside their rows
+    dead_rows: int | None = None  #: rows that nobody can see any more
+    inserts: int | None = None  #: since the server counts
+    updates: int | None = None
+    deletes: int | None = None
+    vacuumed_at: datetime | None = None
+    analyzed_at: datetime | None = None
 
 
 @runtime_checkable
@@ -383,8 +408,8 @@ class Measures(Protocol):
         """Return how much room the database takes; moves nothing about in it."""
         ...
 
-    def measured(self) -> Sequence[Measured]:
-        """Return how much each table holds."""
+    def measured(self, *, exact: bool = True) -> Sequence[Measured]:
+        """Return how much each table holds; without ``exact``, about, where counting its rows would take long."""
         ...
 
 
@@ -408,6 +433,7 @@ class Holder(Value, frozen=True, kw_only=True):
     command: str
     owner: str
     mode: Literal["write", "read", "open"]  #: the lock that it holds now; open: none
+    waits_for: Sequence[int] = ()  #: the processes whose locks keep it from going on, where that is known
 
 
 class Housing(Value, frozen=True, kw_only=True):
@@ -431,6 +457,10 @@ class Script(Value, frozen=True, kw_only=True):
 class Migrates(Protocol):
     """Capability.MIGRATE."""
 
+    #: Whether what a ``schema_transaction`` did is gone where it fails. Where not, each of its statements is a change of
+    #: its own that stays once it has run; only what follows the last of them is one with the end of the transaction.
+    takes_schema_back: bool
+
     def split(self, text: str) -> Script:
         """Take a script apart into its statements.
 
@@ -444,7 +474,7 @@ class Migrates(Protocol):
         """A transaction for statements that change the schema; foreign keys rest meanwhile and are checked at its end.
 
         Raises:
-            ConstraintError: rows would point to nothing that did not before; everything was rolled back.
+            ConstraintError: rows would point to nothing that did not before; what can be rolled back was.
         """
         ...
 

@@ -8,12 +8,18 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
 from dbctl.engines.base import Holder, Housing, Readable, Script, Writable
-from dbctl.engines.dumps import Loaded, Progress, Proof, silent
-from dbctl.errors import DatabaseMissingError, DriverMissingError, NotSupportedError, RoomMissingError
+from dbctl.engines.dumps import Dump, Loaded, Outside, Progress, Proof, silent
+from dbctl.errors import DatabaseMissingError, DriverMissingError, NotSupportedError
 from dbctl.url import Url
 
 #: The extra of dbctl that brings the driver of an engine, and what the driver is called.
-DRIVERS = {"postgresql": ("postgresql", "psycopg[binary]")}
+DRIVERS = {
+    "postgresql": ("postgresql", "psycopg[binary]"),
+    "mysql": ("mysql", "PyMySQL[rsa,ed25519]"),
+}
+
+#: What to do where a trial restore has nowhere to go.
+TRIAL = "Name one: scratch in [apps.NAME.backup] of the configuration; or verify without --deep."
 
 
 def open_for_reading(url: Url, target: str, *, timeout: float, traceless: bool = False) -> Readable:
@@ -32,6 +38,10 @@ def open_for_reading(url: Url, target: str, *, timeout: float, traceless: bool =
         with _driver(url, target):
             from dbctl.engines.postgresql.reader import PostgreSQLReader  # noqa: PLC0415 - a driver loads when it is used
         return PostgreSQLReader(url, target, timeout=timeout)
+    if url.engine == "mysql":
+        with _driver(url, target):
+            from dbctl.engines.mysql.reader import MySQLReader  # noqa: PLC0415 - as above
+        return MySQLReader(url, target, timeout=timeout)
     from dbctl.engines.sqlite import SQLiteReader  # noqa: PLC0415 - a driver loads when it is used
 
     return SQLiteReader(_file(url, target), target, timeout=timeout, traceless=traceless)
@@ -56,6 +66,10 @@ def open_for_writing(
         with _driver(url, target):
             from dbctl.engines.postgresql.writer import PostgreSQLWriter  # noqa: PLC0415 - as above
         return PostgreSQLWriter(url, target, timeout=timeout)
+    if url.engine == "mysql":
+        with _driver(url, target):
+            from dbctl.engines.mysql.writer import MySQLWriter  # noqa: PLC0415 - as above
+        return MySQLWriter(url, target, timeout=timeout)
     from dbctl.engines.sqlite import SQLiteWriter  # noqa: PLC0415 - as above
 
     path = _file(url, target)
@@ -87,6 +101,10 @@ def open_scratch(url: Url, target: str) -> Writable:
         with _driver(url, target):
             from dbctl.engines.postgresql.scratch import PostgreSQLScratch  # noqa: PLC0415 - as above
         return PostgreSQLScratch(url, target)
+    if url.engine == "mysql":
+        with _driver(url, target):
+            from dbctl.engines.mysql.scratch import MySQLScratch  # noqa: PLC0415 - as above
+        return MySQLScratch(url, target)
     from dbctl.engines.sqlite.scratch import SQLiteScratch  # noqa: PLC0415 - as above
 
     _file(url, target)
@@ -103,6 +121,10 @@ def holders(url: Url, target: str) -> Sequence[Holder]:
         with _driver(url, target):
             from dbctl.engines.postgresql.reader import holders_of  # noqa: PLC0415 - as above
         return holders_of(url, target)
+    if url.engine == "mysql":
+        with _driver(url, target):
+            from dbctl.engines.mysql import reader  # noqa: PLC0415 - as above
+        return reader.holders_of(url, target)
     from dbctl.engines import locks  # noqa: PLC0415 - as above
 
     path = Path(os.path.realpath(_file(url, target)))
@@ -111,78 +133,120 @@ def holders(url: Url, target: str) -> Sequence[Holder]:
     return locks.holders_of(path)
 
 
+def outside(url: Url, target: str) -> Outside:
+    """Return the database at ``url`` as backups and restores see it: it may be missing, or be none any more.
+
+    Raises:
+        DriverMissingError: the driver of its engine is not installed.
+    """
+    if url.engine == "postgresql":
+        with _driver(url, target):
+            from dbctl.engines.postgresql.outside import PostgreSQLOutside  # noqa: PLC0415 - as above
+        return PostgreSQLOutside(url, target)
+    if url.engine == "mysql":
+        with _driver(url, target):
+            from dbctl.engines.mysql.outside import MySQLOutside  # noqa: PLC0415 - as above
+        return MySQLOutside(url, target)
+    from dbctl.engines.sqlite.outside import SQLiteOutside  # noqa: PLC0415 - as above
+
+    return SQLiteOutside(_file(url, target), target)
+
+
 def write_lock(url: Url, target: str, purpose: str, *, timeout: float) -> AbstractContextManager[None]:
     """Keep every other dbctl from writing the database at ``url``, also where none is or it cannot be opened.
 
     Raises:
         BusyError: another dbctl held it for all of ``timeout`` seconds.
     """
-    from dbctl.engines import locks  # noqa: PLC0415 - as above
-
-    path = Path(os.path.realpath(_file(url, target)))
-    return locks.write_lock(path, target, purpose, timeout=timeout)
-
-
-def files(url: Url, target: str) -> Sequence[Path]:
-    """Return the files that hold the database at ``url`` now; none where none is. Nothing is opened."""
-    from dbctl.engines.sqlite import load as loading  # noqa: PLC0415 - as above
-
-    return loading.files_of(_file(url, target))
+    return outside(url, target).lock(purpose, timeout=timeout)
 
 
 def want_room(url: Url, target: str, need: int) -> None:
-    """Look whether a change of ``need`` bytes fits beside the database at ``url``.
+    """Look whether a change of ``need`` bytes fits beside the database at ``url``, where that can be known from here.
 
     Raises:
         RoomMissingError: it does not.
     """
-    place = Path(os.path.realpath(_file(url, target))).parent
-    found = os.statvfs(place)
-    if found.f_bavail * found.f_frsize < need:
-        raise RoomMissingError(place=place, need=need, room=found.f_bavail * found.f_frsize)
+    outside(url, target).want_room(need)
 
 
-def prove(engine: str, dump: Path, target: str, *, quick: bool) -> Proof:
+def prove(engine: str, path: Path, dump: Dump, target: str, *, quick: bool) -> Proof:
     """Look into a dump that ``Dumps.dump`` of an engine of that name made; nothing is written.
 
     Raises:
         NotADatabaseError, CorruptError: it cannot even be opened.
     """
+    if engine == "postgresql":
+        with _driver(Url(engine=engine, path=""), target):
+            from dbctl.engines.postgresql import undump  # noqa: PLC0415 - as above
+        return undump.proof(path, dump.facts, target)
+    if engine == "mysql":
+        with _driver(Url(engine=engine, path=""), target):
+            from dbctl.engines.mysql import undump as unpacking  # noqa: PLC0415 - as above
+        return unpacking.proof(path, target)
     from dbctl.engines.sqlite import SQLiteReader  # noqa: PLC0415 - as above
 
-    reader = SQLiteReader(_file(Url(engine=engine, path=str(dump)), target), target, timeout=0)
+    reader = SQLiteReader(_file(Url(engine=engine, path=str(path)), target), target, timeout=0)
     with closing(reader):
         return reader.proof(quick=quick)
 
 
+def trial(
+    engine: str, url: Url | None, path: Path, dump: Dump, target: str, *, timeout: float
+) -> Proof | None:
+    """Load a dump into a database of the server at ``url`` that is dropped again, and tell what it holds there.
+
+    None where ``prove`` has told as much.
+
+    Raises:
+        NotSupportedError: no server is known that could take it.
+        PrivilegeMissingError: this user may not make databases there.
+    """
+    if engine not in DRIVERS:
+        return None
+    if url is None or url.engine != engine:
+        raise NotSupportedError(
+            what=f"a trial restore of {target}", by="a configuration without a server for it", instead=TRIAL
+        )
+    with _driver(url, target):
+        if engine == "mysql":
+            from dbctl.engines.mysql.outside import MySQLOutside  # noqa: PLC0415 - as above
+
+            return MySQLOutside(url, target).trial(path, dump, timeout=timeout)
+        from dbctl.engines.postgresql.outside import PostgreSQLOutside  # noqa: PLC0415 - as above
+
+        return PostgreSQLOutside(url, target).trial(path, dump, timeout=timeout)
+
+
 def load(
     url: Url,
-    dump: Path,
+    path: Path,
     target: str,
+    dump: Dump,
     *,
     timeout: float,
-    facts: Mapping[str, str],
+    keep: Mapping[str, str] = {},
     progress: Progress = silent,
 ) -> Loaded:
     """Bring the content of a dump into the place of the database at ``url``, as one change or not at all.
 
-    Whoever calls has proven the dump, holds ``write_lock``, and has kept what ``files`` hold now.
+    Whoever calls has proven the dump, holds ``write_lock``, and has kept what is there now, unless ``keep`` lets the
+    engine do it.
 
     Args:
         url: the database; it may be missing, or be no database any more.
-        dump: a file that ``Dumps.dump`` of the same engine made.
+        path: a file that ``Dumps.dump`` of the same engine made.
         target: ``app/database``, for messages.
+        dump: what is known of it.
         timeout: seconds to wait for those who hold a lock.
-        facts: ``Dumped.facts`` of the dump.
+        keep: what ``Outside.kept`` told; without it, a database that makes room for another one is dropped.
         progress: told the share that is done.
 
     Raises:
         BusyError: somebody held a lock for all of ``timeout`` seconds; nothing was changed.
-        ReadOnlyError, SameFileError, DiskFullError, FileFailedError: nothing was changed.
+        ReadOnlyError, SameFileError, DiskFullError, FileFailedError, RestoreFailedError: nothing was changed.
     """
-    from dbctl.engines.sqlite import load as loading  # noqa: PLC0415 - as above
-
-    return loading.load(_file(url, target), dump, target, timeout=timeout, facts=facts, progress=progress)
+    return outside(url, target).load(path, dump, timeout=timeout, keep=keep, progress=progress)
 
 
 def split_script(url: Url, text: str) -> Script:
@@ -191,6 +255,10 @@ def split_script(url: Url, text: str) -> Script:
         from dbctl.engines.postgresql import script  # noqa: PLC0415 - as above
 
         return script.split(text)
+    if url.engine == "mysql":
+        from dbctl.engines.mysql import script as mysql_script  # noqa: PLC0415 - as above
+
+        return mysql_script.split(text)
     from dbctl.engines import sqlite_script  # noqa: PLC0415 - as above
 
     _file(url, str(url))
@@ -209,16 +277,10 @@ def _driver(url: Url, target: str) -> Iterator[None]:
 
 
 def _file(url: Url, target: str) -> Path:
-    if url.engine == "postgresql":
-        raise NotSupportedError(
-            what=f"backing up or restoring {target} ({url})",
-            by="this version of dbctl",
-            instead="It copies SQLite databases only; pg_dump and pg_restore copy this one.",
-        )
     if url.engine != "sqlite":
         raise NotSupportedError(
             what=f"opening {target} ({url})",
             by="this version of dbctl",
-            instead="It opens SQLite and PostgreSQL databases only.",
+            instead="It opens SQLite, PostgreSQL, MySQL and MariaDB databases only.",
         )
     return Path(url.path)

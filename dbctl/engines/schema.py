@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from dbctl.model import Value
@@ -82,6 +83,19 @@ class Schema(Value, frozen=True, kw_only=True):
 def bare(column: str) -> str:
     """Return a column of an index, or of a primary key, without its collation and direction."""
     return re.sub(r"(?: collate \w+)?(?: desc)?$", "", column)
+
+
+def plain(text: str) -> str:
+    """Return the text of a view or a trigger spelled in one way, as far as blanks go."""
+    return " ".join(text.split()).removesuffix(";")
+
+
+def by_table(rows: Iterable[tuple[object, ...]]) -> defaultdict[str, list[tuple[object, ...]]]:
+    """Return rows of a catalogue by the table that the first column of each names."""
+    found = defaultdict[str, list[tuple[object, ...]]](list)
+    for row in rows:
+        found[str(row[0])].append(row)
+    return found
 
 
 def fingerprint(schema: Schema) -> str:

@@ -40,6 +40,11 @@ def ident(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def literal(text: str) -> str:
+    """Return a text as one that stands in a statement which a person is to run; what dbctl runs has parameters."""
+    return "'" + text.replace("'", "''") + "'"
+
+
 def like_literal(text: str) -> str:
     """Escape ``text`` for LIKE … ESCAPE '!', so that it stands for itself."""
     return text.replace("!", "!!").replace("%", "!%").replace("_", "!_")
@@ -48,6 +53,11 @@ def like_literal(text: str) -> str:
 def columns_of(select: str) -> str:
     """Return SQL that asks for all columns of ``select``, so that it can be nothing but one statement that reads."""
     return f"select * from ({select.strip()}) q"  # noqa: S608 - the profile's own
+
+
+def counted_rows(select: str, limit: int) -> str:
+    """Return SQL for the first rows of ``select``, each with the number of all of them behind it."""
+    return f"select q.*, count(*) over () from ({select.strip()}) q limit {limit:d}"  # noqa: S608 - the profile's own
 
 
 def counted_columns(select: str, number: int) -> str:
@@ -98,6 +108,7 @@ class SqlReader(ABC):
     """The reading half of the contract over SQL; an engine adds how it runs a statement and its few dialects."""
 
     target: str
+    random = "random()"  #: SQL for a number that is another one each time
 
     @abstractmethod
     def tables(self) -> Mapping[str, Table]: ...
@@ -333,7 +344,7 @@ class SqlReader(ABC):
 
     def _order(self, statement: Statement, table: str, order: Order, alias: str) -> Iterator[str]:
         if order.random:
-            yield "random()"
+            yield self.random
             return
         owner, inner = (
             (order.through.table, statement.alias(order.through.table)) if order.through else (table, alias)

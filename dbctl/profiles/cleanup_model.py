@@ -11,6 +11,8 @@ from dbctl.model import read_span
 #: A length of time: ``90s``, ``36h``, ``30d``.
 Span: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,9}[smhdwy]$")]
 Names: TypeAlias = Annotated[Sequence[str], msgspec.Meta(min_length=1)]
+#: What a column holds: one value, or one of several.
+Held: TypeAlias = str | int | float | bool | Annotated[list[str | int], msgspec.Meta(min_length=1)]
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -57,6 +59,14 @@ class Recounted(Part, frozen=True, kw_only=True):
     select: str
 
 
+class CleanupShape(Part, frozen=True, kw_only=True):
+    """Which rows, and what becomes of them, where deployments differ; the first whose columns exist counts."""
+
+    needs: Names  #: columns of the table
+    where: Mapping[str, Held] = {}
+    set: Mapping[str, str | int | float | bool | Moved]
+
+
 class Cleanup(Part, frozen=True, kw_only=True):
     """Rows that an admin, or the app itself, closes or deletes once they are old enough."""
 
@@ -64,10 +74,12 @@ class Cleanup(Part, frozen=True, kw_only=True):
     database: str = ""
     table: str  #: one that ends in ``?`` may be missing
     key: str  #: its primary key, one column
-    where: Mapping[str, str | int | float | bool] = {}
+    where: Mapping[str, Held] = {}
     age: Age
     set: Mapping[str, str | int | float | bool | Moved] = {}
     delete: bool = False
+    shape: Sequence[CleanupShape] = ()  #: in place of ``where`` and ``set``
+    asked: bool = False  #: whether it runs only where it is asked for by name
     together: str = (
         ""  #: rows with one value of this column are worked on together, so that ``then`` is cheap
     )
@@ -75,9 +87,17 @@ class Cleanup(Part, frozen=True, kw_only=True):
     recount: Sequence[Recounted] = ()
 
 
+def shapes(told: Cleanup) -> Sequence[Cleanup]:
+    """Return the rule as each of its shapes has it; the rule itself where it has none."""
+    made = [msgspec.structs.replace(told, where=one.where, set=one.set, shape=()) for one in told.shape]
+    return made or [told]
+
+
 def mistakes(told: Cleanup) -> Iterator[tuple[Sequence[str | int], str]]:
     """Yield where in a rule something makes no sense, and what."""
-    moved = {column: value for column, value in told.set.items() if isinstance(value, Moved)}
+    moved = {
+        column: value for one in shapes(told) for column, value in one.set.items() if isinstance(value, Moved)
+    }
     spans = {("age", "older_than"): told.age.older_than} | {
         ("set", name): one.plus for name, one in moved.items()
     }
@@ -87,8 +107,8 @@ def mistakes(told: Cleanup) -> Iterator[tuple[Sequence[str | int], str]]:
         except ValueError:
             yield place, f"{span} is longer than anything is old"
             return
-    if bool(told.set) == told.delete:
-        yield (), "it says either what to set, or delete = true"
+    if (bool(told.set) + told.delete + bool(told.shape)) != 1 or (told.shape and told.where):
+        yield (), "it says either what to set, or delete = true, or has shapes that say where and what to set"
     if told.delete and told.then:
         yield ("then",), "the rows are gone by then"
     into = [then.into for then in told.then]

@@ -87,10 +87,29 @@ def _uuid4() -> str:
     return str(uuid.uuid4())
 
 
-KeyCodec = Literal["autoincrement", "uuid4"]
+#: Digits of the base in which a cuid is written.
+BASE_36 = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+def _base_36(number: int, width: int) -> str:
+    digits = ""
+    for _ in range(width):
+        number, rest = divmod(number, 36)
+        digits = BASE_36[rest] + digits
+    return digits
+
+
+def _cuid() -> str:
+    """Return 25 characters: c, the milliseconds since 1970, and what no other process has thought of."""
+    import secrets  # noqa: PLC0415 - slow to import, and seldom needed
+
+    return f"c{_base_36(_milliseconds(datetime.now(UTC)), 8)}{_base_36(secrets.randbelow(36**16), 16)}"
+
+
+KeyCodec = Literal["autoincrement", "uuid4", "cuid"]
 
 #: How the key of a new row comes about; ``autoincrement`` leaves it to the database.
-KEYS: Mapping[KeyCodec, Callable[[], str] | None] = {"autoincrement": None, "uuid4": _uuid4}
+KEYS: Mapping[KeyCodec, Callable[[], str] | None] = {"autoincrement": None, "uuid4": _uuid4, "cuid": _cuid}
 
 
 # Passwords ------------------------------------------------------------------------------------------------------------

@@ -8,8 +8,11 @@ import msgspec
 
 from dbctl.profiles.cleanup_model import Cleanup
 from dbctl.profiles.codecs import BooleanCodec, HashCodec, KeyCodec, TimeCodec
+from dbctl.profiles.environment_model import Environment
 from dbctl.profiles.rebuild_model import Rebuild
 from dbctl.profiles.search_model import Search
+from dbctl.profiles.sessions_model import Sessions
+from dbctl.profiles.suspicion_model import Flaw, KnownSecret
 
 #: A column of the live schema. ``name?`` may be missing; of several the first that exists counts.
 Name = str | list[str]
@@ -21,27 +24,55 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Base of all sections."""
 
 
+class Key(Section, frozen=True, kw_only=True):
+    """The primary key of a table, and where new ones come from."""
+
+    column: str
+    codec: KeyCodec = "autoincrement"
+
+
 class Ledger(Section, frozen=True, kw_only=True):
     """The app's own registry of applied migrations, read and written as the app does."""
 
     table: str
-    name: str  #: the file's name without ``.sql``
-    applied_at: str
+    id: Key | None = None  #: where a row's key does not come about by itself
+    name: str  #: the name of the file without ``.sql``, or of the folder
+    applied_at: str  #: NULL, where there is ``started_at``: it did not come to its end
+    started_at: Name | None = None  #: where an app records that one begins, too
+    rolled_back_at: Name | None = None  #: NULL unless the row no longer counts; a name may then have several
     checksum: Name = "checksum?"  #: SHA-256 of the file's text, hexadecimal
     duration_ms: Name = "execution_time_ms?"
-    create: str  #: statements that make it where it is missing
+    new: Mapping[str, Constant] = {}  #: what a row has besides
+    create: (
+        str | Mapping[str, str]
+    )  #: statements that make it where it is missing, by engine where they differ
     published: Mapping[str, Sequence[str]] = {}  #: further checksums under which the app shipped a migration
     retired: Sequence[str] = ()  #: migrations whose files the app has removed since
 
 
 class Migrations(Section, frozen=True, kw_only=True):
-    """Where a database's migrations stand and how they are recorded."""
+    """Where a database's migrations stand and how they are recorded.
 
-    format: Literal["numbered"] = "numbered"
+    Formats: ``numbered``, files like ``001_name.sql``; ``prisma``, folders like ``20260131120000_name`` that hold a
+    ``migration.sql``.
+    """
+
+    format: Literal["numbered", "prisma"] = "numbered"
     find: Sequence[
         str
     ] = ()  #: folders of the app's own files that ``init`` looks for below the app's directory
     ledger: Ledger
+    besides: Sequence[
+        str
+    ] = ()  #: tables, views and triggers that the app makes by itself; ``*`` stands for any text
+    failing: Mapping[str, str] = {}  #: part of a database's refusal of a migration, and what to do about it
+
+
+class Lookalike(Section, frozen=True, kw_only=True):
+    """A database that is not the one it should be, and how to tell."""
+
+    has: Annotated[Sequence[str], msgspec.Meta(min_length=1)]  #: tables; one of them is enough
+    says: str  #: what it is, and where to look instead
 
 
 class Database(Section, frozen=True, kw_only=True):
@@ -49,7 +80,11 @@ class Database(Section, frozen=True, kw_only=True):
 
     engines: Sequence[Literal["sqlite", "postgresql", "mysql", "lancedb"]]
     find: Sequence[str] = ()  #: paths that ``init`` looks for below the app's directory
+    environment: Environment | None = None  #: how the app's own file of settings says where it is
     needs: Sequence[str] = ()  #: tables that tell it from another database
+    lookalike: Sequence[
+        Lookalike
+    ] = ()  #: what it may be where it lacks one of them; the first that fits counts
     mode: Literal["read-only", "read-write"] = "read-write"
     owner: str = ""  #: who writes it, where dbctl may not
     optional: bool = False
@@ -62,6 +97,8 @@ class Database(Section, frozen=True, kw_only=True):
     ] = ()  #: ``table.column``: shown to nobody who does not ask for secrets; ``?`` as in ``Name``
     updated_at: Name | None = None  #: a column that says when its row was changed, in every table that has it
     migrations: Migrations | None = None
+    #: what its server should be set to, by engine: numbers and sizes at least so large, anything else the same
+    recommended: Mapping[Literal["postgresql", "mysql"], Mapping[str, str | int | float | bool]] = {}
 
 
 class Rule(Section, frozen=True, kw_only=True):
@@ -70,13 +107,6 @@ class Rule(Section, frozen=True, kw_only=True):
     length: tuple[int, int] | None = None  #: characters, both ends included
     bytes: int | None = None  #: of UTF-8, at most
     format: Literal["email"] | None = None
-
-
-class Key(Section, frozen=True, kw_only=True):
-    """The primary key of a table, and where new ones come from."""
-
-    column: str
-    codec: KeyCodec = "autoincrement"
 
 
 class Password(Section, frozen=True, kw_only=True):
@@ -101,7 +131,7 @@ class UserRole(Section, frozen=True, kw_only=True):
 class SignedIn(Section, frozen=True, kw_only=True):
     """What keeps a user signed in, and what ends it: new values for its rows, else their deletion."""
 
-    table: str
+    table: str  #: one that ends in ``?`` may be missing
     user: str
     end: Mapping[str, Constant] = {}
     expires_at: Name = "expires_at?"
@@ -132,20 +162,48 @@ class StatisticsRow(Section, frozen=True, kw_only=True):
     columns: Sequence[str]
 
 
+class Lookup(Section, frozen=True, kw_only=True):
+    """A field that holds the key of a row elsewhere, or plain text where no row has that key."""
+
+    table: str
+    key: str = "id"
+    name: str = "name"  #: what a person calls such a row
+
+
+class Transfer(Section, frozen=True, kw_only=True):
+    """Rows that another user can take over when their own one goes."""
+
+    table: str
+    column: str  #: the user that they belong to
+    once: Sequence[
+        str
+    ] = ()  #: with the user unique: where the other one has such a row, it stays, and this one goes
+
+
 class Users(Section, frozen=True, kw_only=True):
     """Users: their table, what identifies them, what the app accepts."""
 
     database: str = ""
     table: str
     id: Key
-    login: Sequence[str]  #: fields that a person may type; compared without regard to case
+    login: Sequence[str]  #: fields that a person may type
+    match: Literal["nocase", "exact"] = (
+        "nocase"  #: how the app tells two logins apart; ``exact``: ``Ida`` and ``ida`` are two users
+    )
     fields: Mapping[str, Name]  #: dbctl's word, or the app's own, to column
     rules: Mapping[str, Rule] = {}
     password: Password | None = None
     role: UserRole | None = None
     admin: str = ""  #: the role of which one active holder must always remain
     new: Mapping[str, Constant] = {}  #: for required columns that no field maps
-    owns: Sequence[str] = ()  #: ``table.column``: rows that go with a user though no foreign key says so
+    #: ``table.column``: rows that go with a user before they go themselves, in this order, whatever foreign keys say;
+    #: ``Rating.promptId -> Prompt.userId`` for those of what is theirs
+    owns: Sequence[str] = ()
+    transfer: Sequence[Transfer] = ()
+    lookup: Mapping[str, Lookup] = {}  #: by field
+    cookie: str = (
+        ""  #: how long a signed cookie goes on saying who somebody is; nothing that is stored ends it
+    )
     signed_in: Sequence[SignedIn] = ()
     lockout: Lockout | None = None
     statistics: StatisticsRow | None = None
@@ -201,8 +259,17 @@ class SettingsShape(Section, frozen=True, kw_only=True):
     defaults: Mapping[str, Constant] = {}  #: by key, where the schema has no column for them
 
 
+class SettingsRow(Section, frozen=True, kw_only=True):
+    """Settings that are the columns of one row."""
+
+    key: str  #: the column that tells rows apart
+    value: int | str  #: that of the row; one that is missing gets it
+    types: Mapping[str, Literal["boolean", "integer", "float", "number", "string", "json"]]  #: by column
+    defaults: Mapping[str, Constant] = {}  #: by column; what the app does while there is no row
+
+
 class Settings(Section, frozen=True, kw_only=True):
-    """Settings as rows: of the whole app, or of each user."""
+    """Settings as rows, or as columns of one row: of the whole app, or of each user."""
 
     scope: Literal["system", "user"]
     database: str = ""
@@ -211,24 +278,12 @@ class Settings(Section, frozen=True, kw_only=True):
     key: Name | None = None  #: where no shape says it
     fields: Mapping[str, Name]
     shape: Sequence[SettingsShape] = ()
+    row: SettingsRow | None = None  #: in place of key, value and shape
     true: str = "true"  #: how a boolean is written
     false: str = "false"
     rules: Mapping[str, Rule] = {}
     secret: Sequence[str] = ()  #: keys of settings that are secrets; ``*`` stands for any text
     cache: str = ""  #: how long a running app may still see the old value
-
-
-class Sessions(Section, frozen=True, kw_only=True):
-    """What users do for a while, a play or a visit: rows that are open until they end."""
-
-    table: str
-    key: str = "id"
-    user: str  #: the column that names the user
-    started_at: str
-    ended_at: str  #: NULL while it lasts
-    duration: str  #: seconds
-    fields: Mapping[str, Name] = {}  #: further ones, under the words by which they are shown
-    abandoned: str = ""  #: the rule of ``cleanup`` that closes those that nobody ended
 
 
 class Audit(Section, frozen=True, kw_only=True):
@@ -284,6 +339,12 @@ class KnownLogin(Section, frozen=True, kw_only=True):
     hint: str = ""  #: the remedy, where another password is none
 
 
+class Ago(Section, frozen=True, kw_only=True):
+    """A parameter that is a moment: so long ago, unless told otherwise."""
+
+    ago: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,9}[smhdwy]$")]
+
+
 class ReportShape(Section, frozen=True, kw_only=True):
     """How a report is asked of one schema; the first whose tables and columns exist counts."""
 
@@ -298,7 +359,8 @@ class Report(Section, frozen=True, kw_only=True):
     title: str  #: one line for a list of reports
     database: str = ""
     columns: Annotated[Sequence[str], msgspec.Meta(min_length=1)]  #: what the answer's columns are called
-    parameters: Mapping[str, Constant] = {}  #: with the values that they have unless told otherwise
+    times: Sequence[str] = ()  #: those of them that are times, in whichever form they are stored
+    parameters: Mapping[str, Constant | Ago] = {}  #: with the values that they have unless told otherwise
     shape: Annotated[Sequence[ReportShape], msgspec.Meta(min_length=1)]
 
 
@@ -329,12 +391,14 @@ class Profile(Section, frozen=True, kw_only=True):
     roles: Roles | None = None
     settings: Sequence[Settings] = ()
     search: Sequence[Search] = ()
-    sessions: Sessions | None = None
+    sessions: Sequence[Sessions] = ()  #: the first is meant where none is named
     cleanup: Sequence[Cleanup] = ()
     audit: Audit | None = None
     link: Sequence[CrossLink] = ()
     recount: Sequence[Recount] = ()
     check: Sequence[KnownLogin] = ()
+    known: Sequence[KnownSecret] = ()
+    flaw: Sequence[Flaw] = ()
     rebuild: Sequence[Rebuild] = ()
     report: Sequence[Report] = ()
     states: Sequence[States] = ()
@@ -369,7 +433,7 @@ class Profile(Section, frozen=True, kw_only=True):
             "cleanup": self.cleanup,
             "audit": self.audit,
             "statistics": self.rebuild,
-            "cross checks": [*self.link, *self.recount, *self.rebuild],
+            "cross checks": [*self.link, *self.recount, *self.rebuild, *self.flaw],
             "reports": self.report,
             "states": self.states,
         }

@@ -20,6 +20,13 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Base of the tables below."""
 
 
+class Along(Part, frozen=True, kw_only=True):
+    """Links to a table, and its columns that have the values."""
+
+    path: Annotated[Sequence[Step], msgspec.Meta(min_length=1)]
+    at: Names
+
+
 class Shape(Part, frozen=True, kw_only=True):
     """Where the values of a key stand; a row meets the key when any of these places does."""
 
@@ -27,6 +34,7 @@ class Shape(Part, frozen=True, kw_only=True):
     lists: Sequence[str] = ()  #: of the table itself, values parted by semicolons: each counts on its own
     path: Sequence[Step] = ()  #: links to the table that has the values
     at: Sequence[str] = ()  #: its columns; none: any row there is enough (boolean), or is counted (count)
+    also: Sequence[Along] = ()  #: further paths; one that leads over what is missing does not count
     order: str = ""  #: a column of the first link's table that gives rows an order of their own
     contains: str = ""  #: boolean: true where the text contains this
 
@@ -84,6 +92,37 @@ class Moved(Part, frozen=True, kw_only=True):
     new: str
 
 
+class Gathered(Part, frozen=True, kw_only=True):
+    """Text of other rows that belongs to a row: the names of its tags."""
+
+    path: Annotated[Sequence[Step], msgspec.Meta(min_length=1)]
+    at: str
+
+
+class Mark(Part, frozen=True, kw_only=True):
+    """A row by which the app knows that the index is there, so that it does not make its own over it."""
+
+    table: str
+    key: str
+    value: str
+    name: str
+
+
+class TextSearch(Part, frozen=True, kw_only=True):
+    """An index of words, in whichever way an engine has one: a table of its own, or an index of the table."""
+
+    index: str  #: what an index is called
+    table: str  #: what such a table is called
+    key: str  #: the column of such a table that holds the id
+    columns: Names  #: of the table that is searched
+    gather: Mapping[str, Gathered] = {}  #: further columns that only such a table has
+    triggers: str = (
+        "{index}_{table}_{event}"  #: names of the triggers that keep such a table; event: ai, au, ad
+    )
+    language: str = "english"  #: by whose rules words are cut to their stems, where an engine does that
+    mark: Mark | None = None
+
+
 class Search(Part, frozen=True, kw_only=True):
     """One search: ``dbctl search NAME``."""
 
@@ -97,6 +136,11 @@ class Search(Part, frozen=True, kw_only=True):
     words: Names  #: columns that a word is looked for in
     show: Names  #: columns of an item
     brief: Sequence[str] = ()  #: those of them that suit a table on a terminal; none: all
+    times: Sequence[str] = ()  #: columns, of details too, that are times, in whichever form they are stored
+    flags: Sequence[
+        str
+    ] = ()  #: columns, of details too, that are true or false, in whichever form they are stored
+    text: TextSearch | None = None  #: an index that finds words, and tells how well a row fits
     key: Sequence[SearchKey] = ()
     sort: Annotated[
         Sequence[Sort], msgspec.Meta(min_length=1)

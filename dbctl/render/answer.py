@@ -30,6 +30,7 @@ class Answer(Value, frozen=True, kw_only=True):
     status: int = 0
     target: str | None = None  #: ``app/database``
     warnings: Sequence[str] = ()
+    headed: bool = True  #: whether csv and tsv begin with the names of the columns
 
 
 def show(answer: Answer, look: Look) -> None:
@@ -165,7 +166,7 @@ def _csv(answer: Answer, look: Look) -> None:
 
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\r\n")  # what is quoted depends on it: a CR must be
-    for row in [names, *rows] if names else rows:
+    for row in [names, *rows] if names and answer.headed else rows:
         writer.writerow(row)
         text.seek(text.tell() - 2)
         text.write("\n")  # a line ends as every other tool in a pipe ends it
@@ -177,7 +178,7 @@ def _tsv(answer: Answer, look: Look) -> None:
     names, rows = _cells(answer, look)
     if look.excel_safe:
         rows = _safe(rows, records(answer.result), names, look)
-    for row in [names, *rows] if names else rows:
+    for row in [names, *rows] if names and answer.headed else rows:
         out.write("\t".join(escape(cell.replace("\\", "\\\\")) for cell in row) + "\n", utf8=True)
 
 

@@ -46,6 +46,16 @@ def write(text: str, *, utf8: bool = False) -> None:
         raise OutputFailedError(reason=error.strerror) from error
 
 
+def write_bytes(data: bytes) -> None:
+    """Write a part of an answer that is a file; raises as ``write`` does."""
+    try:
+        sys.stdout.buffer.write(data)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputFailedError(reason=error.strerror) from error
+
+
 def flush() -> None:
     """Make sure that the answer has left; a status of 0 is a lie otherwise.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -90,6 +90,21 @@ class App:
             app=self.name, profile=self.profile.name, ability=what, others=", ".join(others) or "none"
         )
 
+    def writable(self, name: str) -> Database:
+        """Return what the profile says of a database that dbctl may change.
+
+        Raises:
+            ReadOnlyError: it says that nobody but its owner does.
+        """
+        told = self.database(name)
+        if told.mode == "read-only":
+            raise ReadOnlyError(
+                target=self.target(name),
+                reason=f"it belongs to {told.owner or 'another program'}",
+                instead=f"No option changes that. Change it through {told.owner or 'that program'}.",
+            )
+        return told
+
     def reader(self, name: str, *, may_be_empty: bool = False) -> Readable:
         """Return a database opened for reading; the writer itself while there is one.
 
@@ -134,13 +149,7 @@ class App:
             ReadOnlyError: the profile says that nobody but its owner writes it; nothing was opened.
             WrongAppError: as for ``reader``.
         """
-        told = self.database(name)
-        if told.mode == "read-only":
-            raise ReadOnlyError(
-                target=self.target(name),
-                reason=f"it belongs to {told.owner or 'another program'}",
-                instead=f"No option changes that. Change it through {told.owner or 'that program'}.",
-            )
+        told = self.writable(name)
         self._use(name)
         if name in self._readers:  # closing a reader later would drop this process's locks on the file
             self._readers.pop(name).close()
@@ -187,12 +196,19 @@ class App:
     def _instead(self, name: str, opened: Readable) -> str:
         """Return what may be wrong with a database that is not the one it should be."""
         tables = opened.tables()
+        if known := recognised_as(self.database(name), tables):
+            return known
         if not tables and self.database(name).migrations:
             return "It is empty: dbctl migrate up fills a new database, if the path is right."
         for other, told in self.profile.databases.items():
             if told.needs and all(table in tables for table in told.needs):
                 return f"Check the path: this looks like the database {other!r}."
         return "Check the path, or the URL, in the configuration."
+
+
+def recognised_as(told: Database, tables: Collection[str]) -> str:
+    """Return what the profile says of a database that lacks what it needs, by the tables it has; empty: nothing."""
+    return next((one.says for one in told.lookalike if any(table in tables for table in one.has)), "")
 
 
 @contextmanager

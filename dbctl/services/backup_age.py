@@ -12,7 +12,7 @@ from dbctl.services.backups import Repository
 
 
 class Newest(Value, frozen=True, kw_only=True):
-    """The newest backup that holds one database; those that a restore made do not count."""
+    """The newest backup that holds one database whole; those that a restore made do not count."""
 
     at: datetime | None  #: None: there is none
     due: str = ""  #: why another one is; empty: it is not

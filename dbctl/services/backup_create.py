@@ -5,18 +5,26 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import cast
 
 from dbctl import __version__
 from dbctl.engines import registry
-from dbctl.engines.base import Capability
-from dbctl.engines.dumps import Dumps, Progress
-from dbctl.errors import BackupFailedError, DatabaseUnsetError, NotSupportedError, RoomMissingError
+from dbctl.engines.base import Capability, Readable
+from dbctl.engines.dumps import Dump, Dumped, Dumps, Progress, Proof
+from dbctl.errors import (
+    BackupFailedError,
+    DatabaseUnsetError,
+    NotSupportedError,
+    RoomMissingError,
+    SchemaLacksError,
+    UsageError,
+)
 from dbctl.model import Done, Plan, Row, counted, now
 from dbctl.services.apps import App
 from dbctl.services.backup_manifest import Kind, LeftOut, Manifest, Member, written
 from dbctl.services.backups import Backup, Repository
 from dbctl.services.beside import both
-from dbctl.stores.base import NewFolder
+from dbctl.stores.base import Kept, NewFolder
 
 #: A second backup of one second is called after the next.
 SECOND = timedelta(seconds=1)
@@ -47,24 +55,45 @@ class Creation:
         repository: Repository,
         *,
         timeout: float,
+        form: str = "",
+        tables: Sequence[str] = (),
         advance: Advance = lambda _bytes: None,
     ) -> None:
         """Choose the databases: the one that was asked for, else all that the profile does not leave out.
 
+        Args:
+            app: the app.
+            repository: where the backup goes.
+            timeout: seconds to wait for a lock.
+            form: of the dumps of those that know several; empty means the configured one, else the usual one.
+            tables: these of one database alone; none means all that there is.
+            advance: told how many bytes more are done.
+
         Raises:
             DatabaseUnsetError: one that every deployment has is not configured.
-            NotSupportedError: all of them are left out.
+            NotSupportedError: all of them are left out, or one cannot be copied in parts.
+            UsageError: no database has that form, or it is not clear which one has the tables.
+            SchemaLacksError: it has no such table.
         """
         self.app, self.protected, self.target = app.name, app.protected, app.name
-        self._opened, self._repository, self._timeout, self._advance = app, repository, timeout, advance
-        self._databases, self._left_out = _chosen(app)
+        self._repository, self._timeout = repository, timeout
+        databases, self._left_out = _chosen(app)
+        self._kind: Kind = "partial" if tables else "backup"
+        if tables:
+            self._left_out = []
+            if len(databases) != 1:
+                raise UsageError(
+                    detail=f"--table: say of which database (--db {' or --db '.join(databases)})"
+                )
+            _check_tables(_dumps(app, databases[0]), tables)
+        _check_form(app, databases, form)
+        told = app.configured.backup
+        wanted = form or (told.format if told else "")
+        self._sources = [Source(app, name, advance, form=wanted, tables=tables) for name in databases]
 
     def plan(self) -> Plan:
         """Return what would be copied where; writes nothing."""
-        steps = []
-        for name in self._databases:
-            size = _dumps(self._opened, name).dump_size()
-            steps.append(f"copy {name} ({size:,} bytes) as {file_name(self._opened, name, 'TIME')}")
+        steps = [one.told() for one in self._sources]
         steps += [f"leave {one.database} out: {one.reason}" for one in self._left_out]
         title = f"Back up to {self._repository.store.place}"
         return Plan(title=title, target=self.target, steps=steps, rows={})
@@ -79,10 +108,11 @@ class Creation:
         """
         del seen  # nothing is destroyed, so nobody was asked
         repository = self._repository
-        sources = [Source(self._opened, name, self._advance) for name in self._databases]
         with repository.store.lock("backup create", timeout=self._timeout):
             earlier, _ = repository.manifests()
-            made = make(self._opened, repository, sources, left_out=self._left_out)
+            made = make(
+                self._sources[0].app, repository, self._sources, left_out=self._left_out, kind=self._kind
+            )
         newest = earlier[0].created_at if earlier else made.created_at
         return repository.told(made, BackupCreated, remarks=_remarks(made.created_at, newest))
 
@@ -97,17 +127,34 @@ class Source:
 
     may_be_empty = False  #: whether a database without a table is one of this app
 
-    def __init__(self, app: App, database: str, advance: Advance) -> None:
+    def __init__(
+        self, app: App, database: str, advance: Advance, *, form: str = "", tables: Sequence[str] = ()
+    ) -> None:
         self.app, self.database, self.target = app, database, app.target(database)
         self.engine = app.url(database).engine
-        self._advance = advance
+        self._advance, self._form, self._tables = advance, form, tables
 
     def size(self) -> int:
         """Return how many bytes it takes in the backup, about."""
         return self._opened().dump_size()
 
+    def told(self) -> str:
+        """Return what would be done, as a plan tells it."""
+        db = self._opened()
+        what = f"{', '.join(self._tables)} of {self.database}" if self._tables else self.database
+        about = (
+            "about " if db.forms.get(self._form_of(db)) else ""
+        )  # what is packed shows its size when it is done
+        return f"copy {what} ({about}{db.dump_size():,} bytes) as {self._file(db, 'TIME')}"
+
     def _opened(self) -> Dumps:
         return _dumps(self.app, self.database, may_be_empty=self.may_be_empty)
+
+    def _form_of(self, db: Dumps) -> str:
+        return self._form if self._form in db.forms else next(iter(db.forms))
+
+    def _file(self, db: Dumps, name: str) -> str:
+        return file_name(self.app, self.database, name, ending=db.forms[self._form_of(db)])
 
     def members(self, folder: NewFolder, name: str) -> list[Member]:
         """Put it into a folder; ``name`` is the id of the backup.
@@ -115,13 +162,12 @@ class Source:
         Raises:
             BackupFailedError: the copy is not sound, or holds nothing.
         """
-        file = file_name(self.app, self.database, name)
         db = self._opened()
+        file = self._file(db, name)
         place = folder.place(file)
-        dumped = db.dump(place, progress=_in_bytes(db.dump_size(), self._advance))
-        kept, proof = both(
-            lambda: folder.keep(file), lambda: registry.prove(self.engine, place, self.target, quick=True)
-        )
+        progress = _in_bytes(db.dump_size(), self._advance)
+        dumped = db.dump(place, form=self._form_of(db), tables=self._tables, progress=progress)
+        kept, proof = self._kept(folder, file, dumped)
         if proof.problems:
             more = f", and {len(proof.problems) - 1} more" if len(proof.problems) > 1 else ""
             raise BackupFailedError(target=self.target, reason=f"{proof.problems[0]}{more}")
@@ -133,6 +179,7 @@ class Source:
                 file=file,
                 bytes=kept.bytes,
                 sha256=kept.sha256,
+                only=self._tables,
                 engine=self.engine,
                 taken_at=dumped.taken_at,
                 rows=proof.tables,
@@ -140,6 +187,15 @@ class Source:
                 facts=dumped.facts,
             )
         ]
+
+    def _kept(self, folder: NewFolder, file: str, dumped: Dumped) -> tuple[Kept, Proof]:
+        if dumped.proof is not None:
+            return folder.keep(file), dumped.proof
+        dump = Dump(facts=dumped.facts, tables={}, schema="")
+        return both(
+            lambda: folder.keep(file),
+            lambda: registry.prove(self.engine, folder.place(file), dump, self.target, quick=True),
+        )
 
 
 def make(
@@ -191,9 +247,34 @@ def make(
     return manifest
 
 
-def file_name(app: App, database: str, time: str) -> str:
-    """Return how the file of a database is called in a backup, as its app's own documents call it."""
-    return app.profile.file_name(database).replace("{time}", time)
+def file_name(app: App, database: str, time: str, *, ending: str = "") -> str:
+    """Return how the file of a database is called in a backup, as its app's own documents call it.
+
+    What is no file of its own kind has an ``ending`` of its own, in place of what stands behind the time.
+    """
+    told = app.profile.file_name(database)
+    if ending:
+        told = told[: told.index("{time}") + len("{time}")] + ending
+    return told.replace("{time}", time)
+
+
+def _check_tables(db: Dumps, tables: Sequence[str]) -> None:
+    live = cast("Readable", db)
+    if not db.parts:
+        raise NotSupportedError(
+            what="a backup of some tables",
+            by=live.target,
+            instead="Its file is copied whole. Leave --table out.",
+        )
+    for name in tables:
+        if name not in live.tables():
+            raise SchemaLacksError(target=live.target, what=f"table {name}", purpose="this backup")
+
+
+def _check_form(app: App, databases: Sequence[str], form: str) -> None:
+    known = list(dict.fromkeys(one for name in databases for one in _dumps(app, name).forms))
+    if form and form not in known:
+        raise UsageError(detail=f"--format {form}: {app.name} can be dumped as {', '.join(known)}")
 
 
 def _chosen(app: App) -> tuple[list[str], list[LeftOut]]:

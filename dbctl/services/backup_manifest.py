@@ -9,12 +9,15 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from dbctl.engines.dumps import Dump
 from dbctl.model import Value
 
-#: Why a backup was made: because somebody asked for one, or before a restore replaced what there was.
-Kind = Literal["backup", "safety"]
-#: ``dump``: one moment of the database, whole. ``raw``: its files as they lay, for it could not be read.
-Form = Literal["dump", "raw"]
+#: Why a backup was made: because somebody asked for one, or for some tables alone (``partial``), or before a restore
+#: replaced what there was (``safety``).
+Kind = Literal["backup", "partial", "safety"]
+#: ``dump``: one moment of the database. ``raw``: its files as they lay, for it could not be read. ``kept``: nothing but a
+#: script that brings it back; the database itself stays on its server under another name.
+Form = Literal["dump", "raw", "kept"]
 #: A time that can be compared with any other.
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 #: Not so many that one more could not be written.
@@ -29,11 +32,18 @@ class Member(Value, frozen=True, kw_only=True):
     bytes: Number
     sha256: str
     form: Form = "dump"
+    only: Sequence[str] = ()  #: the tables it holds, where it does not hold all
     engine: str
     taken_at: Moment  #: the moment that it holds
     rows: Mapping[str, Number]  #: by table
-    schema: str  #: fingerprint of the schema; empty for a raw file
-    facts: Mapping[str, str]  #: what the file alone does not tell: ``Dumped.facts``
+    schema: str  #: fingerprint of the schema; empty where it is not known
+    facts: Mapping[str, str]  #: what the file alone does not tell: ``Dumped.facts``, or ``Kept.facts``
+
+    @property
+    def dump(self) -> Dump:
+        """What an engine has to know of it."""
+        form: Literal["dump", "kept"] = "kept" if self.form == "kept" else "dump"
+        return Dump(form=form, facts=self.facts, tables=self.rows, schema=self.schema)
 
 
 class LeftOut(Value, frozen=True, kw_only=True):
@@ -72,7 +82,7 @@ class Manifest(Value, frozen=True, kw_only=True):
 
     def member(self, database: str) -> Member | None:
         """Return the file of a database that can be restored from."""
-        return next((one for one in self.members if one.database == database and one.form == "dump"), None)
+        return next((one for one in self.members if one.database == database and one.form != "raw"), None)
 
 
 class _Sealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -7,15 +7,38 @@ from collections.abc import Callable, Iterator, Sequence
 import msgspec
 
 from dbctl.engines import registry
-from dbctl.errors import DbctlError, Exit
+from dbctl.errors import (
+    BusyError,
+    ClientMissingError,
+    ClientOldError,
+    DatabaseUnknownError,
+    DatabaseUnsetError,
+    DbctlError,
+    DriverMissingError,
+    Exit,
+    NotSupportedError,
+    PrivilegeMissingError,
+    UnreachableError,
+)
 from dbctl.model import Finding, Findings, Severity, Value, now
 from dbctl.services.apps import App
 from dbctl.services.backup_manifest import Manifest, Member
 from dbctl.services.backups import Repository, Verified
 from dbctl.services.beside import both
 from dbctl.stores.base import Store
+from dbctl.url import Url
 
 SCHEMA_DIFFERS = "schema-differs"
+#: Failures that tell of what a backup is looked at with, and nothing of the backup.
+NOT_OF_IT = (
+    BusyError,
+    ClientMissingError,
+    ClientOldError,
+    DriverMissingError,
+    NotSupportedError,
+    PrivilegeMissingError,
+    UnreachableError,
+)
 BAD = "Do not restore from it; keep it only if there is no other."
 
 
@@ -140,7 +163,8 @@ def problems(
         if databases and one.database not in databases:
             continue
         target = f"{manifest.app}/{one.database}"
-        for code, what in _of_member(store, manifest, one, sizes.get(one.file), deep=deep, quick=quick):
+        look = Look(app=app, one=one, deep=deep, quick=quick)
+        for code, what in _of_member(store, manifest, look, sizes.get(one.file)):
             # What is exactly the file that was proven once stays good, however its schema is told today.
             severity: Severity = "warning" if code == SCHEMA_DIFFERS else "error"
             hint = BAD if severity == "error" else ""
@@ -149,9 +173,17 @@ def problems(
         advance(one.bytes)
 
 
-def _of_member(
-    store: Store, manifest: Manifest, one: Member, size: int | None, *, deep: bool, quick: bool
-) -> Iterator[tuple[str, str]]:
+class Look(msgspec.Struct, frozen=True, kw_only=True):
+    """How one file is looked at: ``problems`` says what ``deep`` and ``quick`` mean."""
+
+    app: App
+    one: Member
+    deep: bool
+    quick: bool
+
+
+def _of_member(store: Store, manifest: Manifest, look: Look, size: int | None) -> Iterator[tuple[str, str]]:
+    one = look.one
     if size is None:
         yield "file-missing", "it is missing"
         return
@@ -159,13 +191,15 @@ def _of_member(
         yield "file-changed", f"it has {size:,} bytes and had {one.bytes:,}"
         return
     try:
-        if not deep or one.form == "raw":
+        if not look.deep or one.form != "dump":
             kept, content = store.digest(manifest.id, one.file), list[tuple[str, str]]()
         else:
             kept, content = both(
                 lambda: store.digest(manifest.id, one.file),
-                lambda: _of_content(store, manifest, one, quick=quick),
+                lambda: _of_content(store, manifest, look),
             )
+    except NOT_OF_IT:
+        raise
     except DbctlError as error:
         yield error.code, str(error)
         return
@@ -175,10 +209,16 @@ def _of_member(
         yield from content
 
 
-def _of_content(store: Store, manifest: Manifest, one: Member, *, quick: bool) -> list[tuple[str, str]]:
+def _of_content(store: Store, manifest: Manifest, look: Look) -> list[tuple[str, str]]:
+    one, target = look.one, f"{manifest.app}/{look.one.database}"
     try:
         with store.opened(manifest.id, one.file) as path:
-            proof = registry.prove(one.engine, path, f"{manifest.app}/{one.database}", quick=quick)
+            proof = registry.prove(one.engine, path, one.dump, target, quick=look.quick)
+            if not (look.quick or proof.problems or one.only):
+                url, timeout = _server(look.app, one), look.app.timeout
+                proof = registry.trial(one.engine, url, path, one.dump, target, timeout=timeout) or proof
+    except NOT_OF_IT:
+        raise
     except DbctlError as error:
         return [(error.code, str(error))]
     if proof.problems:
@@ -191,6 +231,16 @@ def _of_content(store: Store, manifest: Manifest, one: Member, *, quick: bool) -
             if proof.tables.get(name) != one.rows.get(name)
         ]
         found.append(("rows-differ", f"the rows of {', '.join(tables)} are not as many as the manifest says"))
-    if proof.schema != one.schema:
+    if proof.schema and proof.schema != one.schema:
         found.append((SCHEMA_DIFFERS, "its schema is not the one that the manifest names"))
     return found
+
+
+def _server(app: App, one: Member) -> Url | None:
+    """Return where a trial restore may go: where the configuration says, else where the database itself is."""
+    if app.configured.scratch:
+        return app.configured.scratch
+    try:
+        return app.url(one.database)
+    except (DatabaseUnknownError, DatabaseUnsetError):
+        return None

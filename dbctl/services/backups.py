@@ -203,6 +203,6 @@ def list_backups(repository: Repository, window: Window, *, database: str = "") 
 
 
 def newest(repository: Repository) -> Backup | None:
-    """Return the newest backup that is not one that a restore made; None where there is none."""
+    """Return the newest backup that holds its databases whole, and that no restore made; None where there is none."""
     found, _ = repository.manifests()
     return next((repository.told(one, Backup) for one in found if one.kind == "backup"), None)

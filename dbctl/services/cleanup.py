@@ -10,9 +10,9 @@ from dbctl.engines.base import Readable, Where
 from dbctl.errors import DbctlError, RuleMissingError, SchemaLacksError, UsageError
 from dbctl.interrupt import Interrupted
 from dbctl.model import Done, Page, Plan, Row, Value, counted, read_span
-from dbctl.profiles.cleanup_model import Cleanup, Moved
+from dbctl.profiles.cleanup_model import Cleanup, Moved, shapes
 from dbctl.services.apps import App
-from dbctl.services.cleanup_run import RuleCleaned, Run, due
+from dbctl.services.cleanup_run import RuleCleaned, Run, due, fitted
 from dbctl.services.live import Live, find_column, may_lack
 
 #: Who cleans up every day leaves nothing that has been due for longer.
@@ -64,7 +64,7 @@ class CleanupWork:
 
         Args:
             app: the app.
-            names: rules; none means all of which the live database has the tables.
+            names: rules; none means all of which the live database has the tables, but for those that want to be asked for.
             older_than: in place of the profile's own age.
             at_once: one transaction a rule, for when nobody else uses the database.
             advance: is told of rows as they are dealt with; ``found`` tells of how many.
@@ -82,7 +82,7 @@ class CleanupWork:
         self.app, self.protected, self._opened = app.name, app.protected, app
         self._named, self._older_than, self._at_once = bool(names), older_than, at_once
         self._advance, self._runs = advance, list[Run]()
-        self._rules = [rule for name, rule in known.items() if name in names or not names]
+        self._rules = [rule for name, rule in known.items() if name in names or not (names or rule.asked)]
         for rule in self._rules:
             _check_age(rule, self._age(rule))
         self.target = ", ".join(dict.fromkeys(app.target(_database(app, rule)) for rule in self._rules))
@@ -145,11 +145,11 @@ class CleanupWork:
 
     def _run(self, rule: Cleanup) -> RuleCleaned | None:
         with self._opened.writer(_database(self._opened, rule), "sessions cleanup") as db:
-            live = self._live(rule, db)
+            told, live = self._live(rule, db)
             if live is None:
                 return None
             run = Run(
-                self._opened, rule, db, live, self._age(rule), at_once=self._at_once, advance=self._advance
+                self._opened, told, db, live, self._age(rule), at_once=self._at_once, advance=self._advance
             )
             self._runs.append(run)
             return run.result()
@@ -161,12 +161,15 @@ class CleanupWork:
             if database not in ("", _database(self._opened, rule)):
                 continue
             db = self._opened.reader(_database(self._opened, rule))
-            live = self._live(rule, db)
+            told, live = self._live(rule, db)
             if live:
-                yield rule, db, live, due(rule, live, self._age(rule) + since)
+                yield told, db, live, due(told, live, self._age(rule) + since)
 
-    def _live(self, rule: Cleanup, db: Readable) -> Live | None:
-        """Return the table of a rule; None where it may be missing and is, unless the rule was asked for by name."""
+    def _live(self, rule: Cleanup, db: Readable) -> tuple[Cleanup, Live | None]:
+        """Return a rule as the live schema has it, and its table.
+
+        That is None where it may be missing and is, unless the rule was asked for by name.
+        """
         table = rule.table.removesuffix("?")
         found = db.tables().get(table)
         spare = (found is None and table != rule.table) or (
@@ -175,7 +178,10 @@ class CleanupWork:
         if spare and self._named:
             what = f"table {table}" if found is None else f"column {table}.{rule.age.column}".rstrip("?")
             raise SchemaLacksError(target=db.target, what=what, purpose=f"the rule {rule.name}")
-        return None if spare else Live(self._opened.profile, db, table, f"the rule {rule.name}")
+        if spare:
+            return rule, None
+        live = Live(self._opened.profile, db, table, f"the rule {rule.name}")
+        return fitted(rule, live), live
 
     def _age(self, rule: Cleanup) -> timedelta:
         return read_span(rule.age.older_than) if self._older_than is None else self._older_than
@@ -187,7 +193,7 @@ def _database(app: App, rule: Cleanup) -> str:
 
 def _check_age(rule: Cleanup, age: timedelta) -> None:
     """Refuse an age at which a time that is set would lie ahead."""
-    for value in rule.set.values():
+    for value in [value for one in shapes(rule) for value in one.set.values()]:
         if isinstance(value, Moved) and age < read_span(value.plus):
             raise UsageError(
                 detail=f"--older-than: {rule.name} sets a time {value.plus} after {value.from_}, so it takes no rows younger than that"

@@ -9,14 +9,15 @@ from typing import TypeAlias
 from dbctl import interrupt
 from dbctl.engines.base import Condition, Later, Order, Where, Writable
 from dbctl.engines.sql import ident
+from dbctl.errors import SchemaLacksError
 from dbctl.model import Value, before, now, read_span
-from dbctl.profiles.cleanup_model import Cleanup, Moved, Recounted
+from dbctl.profiles.cleanup_model import Cleanup, Moved, Recounted, shapes
 from dbctl.profiles.codecs import TIMES
 from dbctl.services import audit
 from dbctl.services.apps import App
 from dbctl.services.change import exactly
 from dbctl.services.cleanup_batches import Batches
-from dbctl.services.live import Live
+from dbctl.services.live import Live, find_column
 
 #: Keys that are read at a time; reading them keeps no writer out.
 CHUNK = 50_000
@@ -44,12 +45,24 @@ class Correction(Value, frozen=True, kw_only=True):
     off: Mapping[str, int]
 
 
+def fitted(rule: Cleanup, live: Live) -> Cleanup:
+    """Return the rule as the first of its shapes has it whose columns the table has.
+
+    Raises:
+        SchemaLacksError: it has those of none.
+    """
+    for needs, shape in zip([one.needs for one in rule.shape], shapes(rule), strict=False):
+        if all(find_column(live.table, name) for name in needs):
+            return shape
+    if rule.shape:
+        what = " or ".join(", ".join(f"{live.name}.{name}" for name in one.needs) for one in rule.shape)
+        raise SchemaLacksError(target=live.db.target, what=f"column {what}", purpose=f"the rule {rule.name}")
+    return rule
+
+
 def due(rule: Cleanup, live: Live, age: timedelta) -> list[Where]:
     """Return the conditions of a row that is due: strictly older than ``age``."""
-    where: list[Where] = [
-        Condition(column, "=", value) for column, value in live.constants(rule.where).items()
-    ]
-    return [*where, Condition(live.get(rule.age.column), "<", before(age))]
+    return [*live.holding(rule.where), Condition(live.get(rule.age.column), "<", before(age))]
 
 
 class Run:

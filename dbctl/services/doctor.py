@@ -9,9 +9,19 @@ from msgspec import structs
 from dbctl.config import Selection
 from dbctl.engines import registry
 from dbctl.engines.base import Capability, Measures
+from dbctl.engines.server import Advises
 from dbctl.errors import BusyError, CutOffWriteError, DatabaseUnsetError, DbctlError, RepositoryUnsetError
 from dbctl.model import Examined, Finding, counted
-from dbctl.services import apps, backup_age, doctor_files, doctor_room, doctor_users, migrate
+from dbctl.services import (
+    apps,
+    backup_age,
+    doctor_files,
+    doctor_room,
+    doctor_server,
+    doctor_users,
+    migrate,
+    suspicions,
+)
 from dbctl.services.apps import App
 from dbctl.services.cleanup import GRACE, CleanupWork
 from dbctl.services.doctor_subject import Subject
@@ -92,6 +102,8 @@ def _app(rounds: Rounds, app: App, said: Selection) -> None:
         rounds.look(home.target, doctor_users.roles(home))
         for told in app.profile.check:
             rounds.look(home.target, doctor_users.known_login(home, told))
+    for subject in sound.values():
+        rounds.look(subject.target, _suspicions(subject))
     rounds.look(app.name, _backups(app, said, list(subjects.values())))
     rules = {rule.database or app.main() for rule in app.profile.cleanup}
     if rules and rules <= sound.keys():
@@ -118,6 +130,8 @@ def _database(rounds: Rounds, subject: Subject) -> bool:
     except DbctlError as error:
         rounds.fail(target, error, _remedy(subject, error))
         return False
+    if Capability.ADVISE in db.capabilities and isinstance(db, Advises):
+        rounds.look(target, doctor_server.server(subject, db))
     if Capability.MEASURE not in db.capabilities or not isinstance(db, Measures):
         return True
     return rounds.look(target, doctor_room.storage(subject, db, housing))
@@ -142,7 +156,9 @@ def _migrations(subject: Subject) -> Iterator[Finding]:
         message = (
             f"there is no ledger ({track.told.ledger.table}), so nothing tells which migrations it has had"
         )
-        yield subject.finding("warning", "ledger-missing", message, verify)
+        yield subject.finding(
+            "warning", "ledger-missing", message, subject.dbctl("migrate", "adopt", *database)
+        )
     elif wrong:
         # The files that travel with dbctl need not be those that the app was deployed with.
         whose = "the app's own" if track.folder.own else "dbctl's own"
@@ -155,6 +171,16 @@ def _migrations(subject: Subject) -> Iterator[Finding]:
         message = f"{counted(len(pending), 'migration')} pending: {', '.join(pending)}"
         up = subject.dbctl("migrate", "up", *database)
         yield subject.finding("warning", "migrations-pending", message, up)
+
+
+def _suspicions(subject: Subject) -> Iterator[Finding]:
+    app, database, db = subject.app, subject.database, subject.app.reader(subject.database)
+    for known in app.profile.known:
+        if (known.database or app.main()) == database and (found := suspicions.known(app, db, known)):
+            yield subject.finding(known.severity, "known-secret", found.message, known.hint)
+    for flaw in app.profile.flaw:
+        if (flaw.database or app.main()) == database and (found := suspicions.flawed(app, db, flaw)):
+            yield subject.finding(flaw.severity, "flaw", found.message, flaw.hint)
 
 
 def _backups(app: App, said: Selection, subjects: Sequence[Subject]) -> Iterator[Finding]:

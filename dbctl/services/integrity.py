@@ -5,13 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from dbctl.engines.base import Capability, Checks, Orphans, Readable
-from dbctl.errors import DatabaseUnsetError, DbctlError, Exit, QueryFailedError, SchemaLacksError
+from msgspec import structs
+
+from dbctl.engines.base import Capability, Checks, Condition, Not, Orphans, Readable, Within
+from dbctl.engines.server import Advises
+from dbctl.errors import (
+    CorruptError,
+    DatabaseUnsetError,
+    DbctlError,
+    Exit,
+    QueryFailedError,
+    SchemaLacksError,
+)
 from dbctl.model import Finding, Findings, Severity, Value, counted
 from dbctl.services.apps import App
 
 DAMAGED = "Stop the app, keep a copy of every file as it is, and restore a backup."
-ANEW = "Its table is whole, so nothing is lost. Keep a copy, then let the database make the index anew (REINDEX)."
+ANEW = "Its table is whole, so nothing is lost. Keep a copy, then let the database make the index anew: dbctl maintain reindex."
 TWICE = "Two rows hold what may be there only once. Keep a copy and settle which of them stays; only then can the index be made anew (REINDEX)."
 LOST = "After a crash the last one may be half written. Else keep a copy of file and -wal before the app starts again."
 LOOSE = "Delete these rows, or bring back what they point to."
@@ -72,6 +82,10 @@ def _findings(app: App, name: str, live: Readable, *, quick: bool, table: str) -
     if not (quick or table) and (lost := live.lost_commits()):
         yield Finding(target=target, severity="warning", code="commits-lost", message=_lost(lost), hint=LOST)
     yield from _loose(app, name, live, table)
+    yield from _unowned(app, name, live, table)
+    if Capability.ADVISE in live.capabilities and isinstance(live, Advises):
+        for one in live.flaws(table):
+            yield Finding(target=target, **structs.asdict(one))
     indexes = [one for one in live.text_indexes() if not quick and table in ("", one)]
     if indexes:
         yield from _text_indexes(app, name, indexes)
@@ -127,7 +141,7 @@ def _loose(app: App, name: str, live: Checks, table: str) -> Iterator[Finding]:
                 message=_orphans(one),
                 hint=hint,
             )
-    except QueryFailedError as error:
+    except (QueryFailedError, CorruptError) as error:
         yield failure(app.target(name), error, severity)
 
 
@@ -136,6 +150,32 @@ def _orphans(one: Orphans) -> str:
     example = f" ({one.example})" if one.number == 1 else f" (the first: {one.example})"
     told = f"{counted(one.number, 'row')} of {one.table} {verb} with {', '.join(one.columns)} to nothing in {one.to}"
     return told + (example if one.example else "")
+
+
+def _unowned(app: App, name: str, live: Readable, table: str) -> Iterator[Finding]:
+    """Look for rows of users who are gone, where only the profile says whose they are."""
+    told = app.profile.users
+    if told is None or (told.database or app.main()) != name or told.table not in live.tables():
+        return
+    tables = live.tables()
+    declared = {(one.table, one.columns[0]) for one in live.references(told.table) if len(one.columns) == 1}
+    for one in told.owns:
+        child, _, column = one.partition(".")
+        if (child, column) in declared or child not in tables or table not in ("", child):
+            continue
+        if column not in tables[child].columns:
+            continue
+        belongs = Within([column], told.table, [told.id.column])
+        number = live.count(child, [Condition(column, "!=", None), Not(belongs)])
+        if number:
+            found = Orphans(table=child, columns=[column], to=told.table, number=number, example=None)
+            yield Finding(
+                target=app.target(name),
+                severity="warning",
+                code="foreign-key-orphans",
+                message=_orphans(found),
+                hint=LOOSE,
+            )
 
 
 def _text_indexes(app: App, name: str, indexes: list[str]) -> Iterator[Finding]:

@@ -10,6 +10,8 @@ from dbctl.errors import DatabaseUnsetError, DbctlError
 from dbctl.model import Finding, Findings, counted
 from dbctl.profiles.model import CrossLink, Recount
 from dbctl.profiles.rebuild_model import Rebuild
+from dbctl.profiles.suspicion_model import Flaw
+from dbctl.services import suspicions
 from dbctl.services.apps import App
 from dbctl.services.integrity import Checked, failure, status_of
 from dbctl.services.rebuild import figures_of
@@ -21,14 +23,15 @@ EXAMPLES = 5
 
 
 def cross(app: App) -> Checked:
-    """Look for rows whose other half is missing, and for figures that a recount does not give.
+    """Look for rows whose other half is missing, and for figures that a recount does not give, and rows that should not be.
 
     Raises:
         AbilityMissingError: the profile tells of neither.
     """
-    wanted: list[CrossLink | Recount | Rebuild] = [
+    wanted: list[CrossLink | Recount | Rebuild | Flaw] = [
         *app.profile.link,
         *app.profile.recount,
+        *app.profile.flaw,
         *app.profile.rebuild,
     ]
     app.ability(wanted, "cross checks")
@@ -67,10 +70,13 @@ def cross(app: App) -> Checked:
     )
 
 
-def _found(app: App, name: str, told: CrossLink | Recount | Rebuild) -> list[Finding] | None:
+def _found(app: App, name: str, told: CrossLink | Recount | Rebuild | Flaw) -> list[Finding] | None:
     """Return what is found; None where the deployment has nothing to look at."""
     if isinstance(told, CrossLink):
         return _link(app, name, told)
+    if isinstance(told, Flaw):
+        seen = suspicions.flawed(app, app.reader(name), told)
+        return [_flaw(app, name, told, seen.message)] if seen else []
     if isinstance(told, Recount):
         return _recount(app, name, told)
     figures = figures_of(app, app.reader(name), told)
@@ -86,6 +92,12 @@ def _found(app: App, name: str, told: CrossLink | Recount | Rebuild) -> list[Fin
         for figure in told.figures
     ]
     return [finding for one in each for finding in _recount(app, name, one) or ()]
+
+
+def _flaw(app: App, name: str, told: Flaw, message: str) -> Finding:
+    return Finding(
+        target=app.target(name), severity=told.severity, code="flaw", message=message, hint=told.hint
+    )
 
 
 def _link(app: App, name: str, told: CrossLink) -> list[Finding] | None:

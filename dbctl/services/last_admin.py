@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
-from dbctl.engines.base import Condition
+from dbctl.engines.base import Condition, Readable
 from dbctl.errors import LastAdminError
+from dbctl.services.apps import App
 from dbctl.services.user_table import User, UserTable
 
 
@@ -20,6 +22,26 @@ def guard(users: UserTable, leaving: Iterable[User]) -> None:
     gone = {user.id: user.login for user in leaving if user.id in active}
     if active and active == set(gone):
         raise LastAdminError(target=users.db.target, role=admin_role(users), logins=", ".join(gone.values()))
+
+
+@contextmanager
+def kept(app: App, database: str, db: Readable) -> Iterator[None]:
+    """Refuse, at the end, what has left the app without an active holder of its admin role; the transaction is open.
+
+    Raises:
+        LastAdminError: there was one, and there is none.
+    """
+    told = app.profile.users
+    users = UserTable(app, db) if told and told.admin and (told.database or app.main()) == database else None
+    before = _active(users)
+    yield
+    if users and before and not _active(users):
+        logins = ", ".join(user.login for user in before)
+        raise LastAdminError(target=db.target, role=admin_role(users), logins=logins)
+
+
+def _active(users: UserTable | None) -> list[User]:
+    return [user for user in admins(users, hold=True) if may_sign_in(users, user)] if users else []
 
 
 def admins(users: UserTable, *, hold: bool = False) -> list[User]:

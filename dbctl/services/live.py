@@ -85,6 +85,16 @@ class Live:
                 values[column] = self.encode(column, meant)
         return values
 
+    def holding(self, told: Mapping[str, object]) -> list[Condition]:
+        """Return the conditions that columns hold what a profile says: one constant, or one of several."""
+        conditions = []
+        for name, held in told.items():
+            several = isinstance(held, list | tuple)
+            for column, value in self.constants({name: None if several else held}).items():
+                among = [self.encode(column, one) for one in held] if isinstance(held, list | tuple) else []
+                conditions.append(Condition(column, "in" if several else "=", among if several else value))
+        return conditions
+
     def among(self, name: Name, values: list[object]) -> Condition:
         """Return the condition that a column holds one of ``values``."""
         return Condition(self.get(name), "in", values)

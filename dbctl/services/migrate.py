@@ -70,12 +70,13 @@ def tracks(app: App, asked: str = "", given: Path | None = None) -> list[Track]:
             profile=app.profile,
             told=told,
             folder=migration_files.folder(app, name, given),
+            engine=app.url(name).engine,
         )
         for name, told in found.items()
     ]
 
 
-def shipped_track(profile: Profile, database: str, app: str) -> Track:
+def shipped_track(profile: Profile, database: str, app: str, engine: str) -> Track:
     """Return the migrations that travel with dbctl, for a database that no configuration knows, such as a sample's.
 
     Raises:
@@ -87,11 +88,11 @@ def shipped_track(profile: Profile, database: str, app: str) -> Track:
         raise AbilityMissingError(
             app=f"{app}/{database}", profile=profile.name, ability="migrations", others=_others()
         )
-    path = migration_files.shipped_path(profile.name, database)
+    path = migration_files.shipped_path(profile.name, database, engine)
     if not path.is_dir():
         raise MigrationsMissingError(target=f"{app}/{database}", path=path)
-    files = migration_files.read(path, own=False)
-    return Track(app=app, database=database, profile=profile, told=told, folder=files)
+    files = migration_files.read(path, own=False, format=told.format)
+    return Track(app=app, database=database, profile=profile, told=told, folder=files, engine=engine)
 
 
 def _others() -> str:

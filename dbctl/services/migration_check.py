@@ -14,6 +14,9 @@ from dbctl.services.migrate import look, tracks
 from dbctl.services.migration_files import Folder
 from dbctl.services.migration_ledger import Migration, Standing, Track
 
+#: How the name of a migration begins, in words.
+BEGINS = {"numbered": "three digits and _ or -", "prisma": "fourteen digits, a moment, and _"}
+
 
 def verify(app: App, asked: str = "", given: Path | None = None) -> Findings:
     """Compare every file with the ledger, and look into the files; nothing is written.
@@ -43,6 +46,12 @@ def _against_ledger(track: Track, standing: Standing) -> Iterator[Finding]:
     for one in standing.migrations:
         if one.state == "changed":
             yield _changed(track, one)
+        elif one.state == "failed":
+            message = f"{one.name} was begun and did not come to its end"
+            hint = (
+                f"Look at what it left behind, then mark its row of {track.told.ledger.table} as rolled back."
+            )
+            yield _finding(track, "error", "failed", message, hint)
         elif one.state == "missing-file":
             hint = "" if track.folder.own else "Set [apps.NAME.migrations], or give --migrations DIR."
             yield _finding(track, "error", "missing-file", f"{one.name} was applied, and has no file", hint)
@@ -72,7 +81,7 @@ def _files(app: App, track: Track, applied: set[str]) -> Iterator[Finding]:
             severity: Severity = "warning" if name in applied else "error"
             yield _finding(track, severity, "unusable", f"{file.path.name}: {error.facts['reason']}")
     for name in track.folder.ignored:
-        message = f"{name} is no migration: its name does not begin with three digits and _ or -"
+        message = f"{name} is no migration: its name does not begin with {BEGINS[track.folder.format]}"
         yield _finding(track, "info", "ignored", message)
 
 
@@ -87,6 +96,8 @@ def _numbers(track: Track, pending: set[str]) -> Iterator[Finding]:
 
 
 def _gaps(folder: Folder) -> Iterator[tuple[int, int]]:
+    if folder.format == "prisma":  # moments are no row of numbers
+        return
     expected = 0
     for number in dict.fromkeys(file.place[0] for file in folder.files.values()):
         if expected and number > expected:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -44,15 +45,25 @@ def drift(app: App, asked: str = "", given: Path | None = None) -> Findings:
         with closing(opened) as db:
             stands = standing(track, db)
             refuse_strangers(track, stands)
-            live = parts(_schema(db), track.told.ledger.table)
+            live = parts(schema_of(db), track.told.ledger.table)
         found += _remarks(track, stands)
         if stands.empty or not _replayed(stands):
             continue
         wanted, makers = _wanted(app, track, stands)
         checked += len(wanted)
-        found += [_finding(track, one, makers.get(one.part, "")) for one in compared(wanted, live)]
+        found += [
+            _finding(track, one, makers.get(one.part, ""))
+            for one in compared(wanted, live)
+            if one.wanted or not _besides(track, one.part)
+        ]
     found.sort(key=lambda one: GRAVEST_FIRST.index(one.severity))
     return Findings(checked=checked, findings=found)
+
+
+def _besides(track: Track, part: Part) -> bool:
+    """Whether it belongs to what the app makes by itself, as its profile says."""
+    name = part.name if part.kind in ("view", "trigger") else part.table
+    return any(fnmatch.fnmatchcase(name.lower(), pattern.lower()) for pattern in track.told.besides)
 
 
 def _replayed(stands: Standing) -> list[str]:
@@ -65,13 +76,18 @@ def _wanted(app: App, track: Track, stands: Standing) -> tuple[Parts, dict[Part,
     files = [track.folder.files[name] for name in _replayed(stands)]
     with closing(registry.open_scratch(app.url(track.database), track.target)) as scratch:
         for file in replay(track, files, scratch):
-            after = dict(parts(_schema(scratch), track.told.ledger.table))
+            after = dict(parts(schema_of(scratch), track.told.ledger.table))
             makers |= {part: file.name for part, told in after.items() if wanted.get(part) != told}
             wanted = after
     return wanted, makers
 
 
-def _schema(db: Readable) -> Schema:
+def schema_of(db: Readable) -> Schema:
+    """Return the whole live schema.
+
+    Raises:
+        NotSupportedError: the engine does not tell it.
+    """
     if Capability.SCHEMA not in db.capabilities or not isinstance(db, Describes):
         raise NotSupportedError(
             what="comparing schemas", by=db.target, instead="Its engine does not tell its whole schema."

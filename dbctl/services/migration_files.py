@@ -8,6 +8,7 @@ import stat
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from dbctl.engines.base import Script
 from dbctl.errors import (
@@ -20,8 +21,13 @@ from dbctl.services.apps import App
 from dbctl.shipped import shipped
 
 _FILE = re.compile(r"(?P<version>[0-9]{3,})[_-](?P<words>.+)\.sql")
+_FOLDER = re.compile(r"(?P<version>[0-9]{14})_(?P<words>.+)")
+_SCRIPT = "migration.sql"  #: in such a folder
 
 _MARK = b"\xef\xbb\xbf"  #: the byte order mark of UTF-8
+
+#: How an app lays its migrations out; ``profiles.model.Migrations`` says what each is.
+Format = Literal["numbered", "prisma"]
 
 #: By number, then by name: ``1000_x`` comes after ``999_x``, which its letters would not tell.
 Place = tuple[int, str]
@@ -91,11 +97,14 @@ class Folder(Value, frozen=True, kw_only=True):
     path: Path
     own: bool  #: the app's own, named by the admin; else the one shipped with dbctl
     files: Mapping[str, MigrationFile]  #: by name
-    ignored: Sequence[str]  #: SQL files whose names do not begin with a number
+    ignored: Sequence[str]  #: SQL files, or folders with one, whose names do not begin with a number
+    format: Format = "numbered"
 
     @property
     def shared_numbers(self) -> Sequence[str]:
-        """The names of the files that share their number with another."""
+        """The names of the files that share their number with another; a moment may be shared."""
+        if self.format == "prisma":
+            return []
         counted = Counter(file.place[0] for file in self.files.values())
         return [name for name, file in self.files.items() if counted[file.place[0]] > 1]
 
@@ -114,32 +123,65 @@ def folder(app: App, database: str, given: Path | None = None) -> Folder:
         FileFailedError: the folder or a file cannot be read.
     """
     own = given or app.configured.migrations.get(database)
-    path = own or shipped_path(app.profile.name, database)
+    path = own or shipped_path(app.profile.name, database, app.url(database).engine)
     if not path.is_dir():
         raise MigrationsMissingError(target=app.target(database), path=path)
-    return read(path, own=own is not None)
+    told = app.database(database).migrations
+    return read(path, own=own is not None, format=told.format if told else "numbered")
 
 
-def shipped_path(profile: str, database: str) -> Path:
-    """Return where the migrations that travel with dbctl are."""
-    return shipped("migrations") / Path(profile).name / database
+def shipped_path(profile: str, database: str, engine: str) -> Path:
+    """Return where the migrations that travel with dbctl are; those of an engine stand in a folder of its name."""
+    path = shipped("migrations") / Path(profile).name / database
+    return path / engine if (path / engine).is_dir() else path
 
 
-def read(path: Path, *, own: bool) -> Folder:
+def read(path: Path, *, own: bool, format: Format = "numbered") -> Folder:  # noqa: A002 - the profile's word
     """Read every migration of a folder that is there; raises FileFailedError as ``folder`` does."""
     files, ignored = [], []
+    look = _LOOKS[format]
     try:
         for entry in path.iterdir():
-            matched = _FILE.fullmatch(entry.name) if entry.name.isprintable() else None
-            if matched and not entry.is_dir():
-                raw = _read(entry)
-                files.append(MigrationFile(version=matched["version"], name=entry.stem, path=entry, raw=raw))
-            elif entry.suffix.lower() == ".sql" and not entry.is_dir():
-                ignored.append(entry.name)
+            found, stray = look(entry) if entry.name.isprintable() else (None, False)
+            files += [found] if found else []
+            ignored += [entry.name] if stray else []
     except OSError as error:
         raise FileFailedError(path=error.filename or path, reason=error.strerror) from error
     ordered = sorted(files, key=lambda file: file.place)
-    return Folder(path=path, own=own, files={file.name: file for file in ordered}, ignored=sorted(ignored))
+    return Folder(
+        path=path,
+        own=own,
+        files={file.name: file for file in ordered},
+        ignored=sorted(ignored),
+        format=format,
+    )
+
+
+def _numbered(entry: Path) -> tuple[MigrationFile | None, bool]:
+    """Return the migration in a file, and whether it is SQL all the same where there is none."""
+    matched = _FILE.fullmatch(entry.name)
+    if entry.is_dir() or not matched:
+        return None, entry.suffix.lower() == ".sql" and not entry.is_dir()
+    return MigrationFile(version=matched["version"], name=entry.stem, path=entry, raw=_read(entry)), False
+
+
+def _prisma(entry: Path) -> tuple[MigrationFile | None, bool]:
+    """Return the migration in a folder, and as above."""
+    matched, script = _FOLDER.fullmatch(entry.name), entry / _SCRIPT
+    if not (matched and script.is_file()):
+        return None, entry.suffix.lower() == ".sql" or script.is_file()
+    return MigrationFile(version=matched["version"], name=entry.name, path=script, raw=_read(script)), False
+
+
+_LOOKS: Mapping[Format, Callable[[Path], tuple[MigrationFile | None, bool]]] = {
+    "numbered": _numbered,
+    "prisma": _prisma,
+}
+
+
+def path_of_new(folder: Folder, name: str) -> Path:
+    """Return where a migration of that name would stand."""
+    return folder.path / name / _SCRIPT if folder.format == "prisma" else folder.path / f"{name}.sql"
 
 
 def _read(path: Path) -> bytes:

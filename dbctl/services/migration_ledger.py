@@ -8,18 +8,20 @@ from typing import Literal
 
 from msgspec import structs
 
-from dbctl.engines.base import Readable
+from dbctl.engines.base import Condition, Readable, Where
 from dbctl.errors import SchemaLacksError, WrongAppError
 from dbctl.model import Row, Value, now
-from dbctl.profiles.codecs import read_time
+from dbctl.profiles.codecs import KEYS, read_time
 from dbctl.profiles.model import Migrations, Profile
 from dbctl.services import migration_files
+from dbctl.services.apps import recognised_as
 from dbctl.services.live import Live
 from dbctl.services.migration_files import Folder, MigrationFile
 
-#: ``retired``: the app has removed the file since, and its profile says so.
-State = Literal["applied", "pending", "missing-file", "changed", "out-of-order", "retired"]
-UNSOUND: frozenset[State] = frozenset({"missing-file", "changed", "out-of-order"})
+#: ``failed``: it was begun and did not come to its end. ``retired``: the app has removed the file since, and its
+#: profile says so.
+State = Literal["applied", "pending", "missing-file", "changed", "out-of-order", "failed", "retired"]
+UNSOUND: frozenset[State] = frozenset({"missing-file", "changed", "out-of-order", "failed"})
 
 
 class Track(Value, frozen=True, kw_only=True):
@@ -30,6 +32,7 @@ class Track(Value, frozen=True, kw_only=True):
     profile: Profile
     told: Migrations
     folder: Folder
+    engine: str  #: the name of the one that the database lives in
 
     @property
     def target(self) -> str:
@@ -90,7 +93,8 @@ def standing(track: Track, db: Readable) -> Standing:
             target=db.target,
             profile=track.profile.title,
             what=f"table {', '.join(lacking)}",
-            instead="Check the path in the configuration; nothing was run.",
+            instead=recognised_as(track.profile.databases[track.database], tables)
+            or "Check the path in the configuration; nothing was run.",
         )
     rows = _recorded(track, db) if ledger.table in tables else {}
     return Standing(migrations=judged(track, rows), recorded=ledger.table in tables, empty=not tables)
@@ -99,19 +103,27 @@ def standing(track: Track, db: Readable) -> Standing:
 def _recorded(track: Track, db: Readable) -> dict[str, Migration]:
     """Return what the ledger holds, by name; the state is not judged yet."""
     ledger = Ledger(track, db)
-    rows = {}
-    for name, applied_at, *further in db.select(ledger.live.name, ledger.columns()):
-        values = dict(zip(ledger.columns()[2:], further, strict=True))
+    rows = dict[str, Migration]()
+    for found in db.select(ledger.live.name, ledger.columns()):
+        values = dict(zip(ledger.columns(), found, strict=True))
+        name, ended = str(values[ledger.name]), values[ledger.applied_at]
+        if values.get(ledger.rolled_back_at or "") is not None:
+            continue  # it does not count any more
+        broken = bool(ledger.started_at) and ended is None
+        if broken and name in rows:
+            continue  # tried again since, or before
         checksum, lasted = values.get(ledger.checksum or ""), values.get(ledger.duration or "")
-        rows[str(name)] = Migration(
+        rows[name] = Migration(
             app=track.app,
             database=track.database,
-            version=_version(str(name)),
-            name=str(name),
-            state="missing-file",
-            applied_at=read_time(applied_at),
+            version=_version(name),
+            name=name,
+            state="failed" if broken else "missing-file",
+            applied_at=read_time(ended),
             checksum=str(checksum) if checksum else None,
-            duration=timedelta(milliseconds=lasted) if isinstance(lasted, int | float) else None,
+            duration=timedelta(milliseconds=lasted)
+            if isinstance(lasted, int | float)
+            else ledger.between(values),
         )
     return rows
 
@@ -124,17 +136,43 @@ class Ledger:
         self.live = Live(track.profile, db, told.table, "the ledger of migrations")
         self.name, self.applied_at = self.live.get(told.name), self.live.get(told.applied_at)
         self.checksum, self.duration = self.live.find(told.checksum), self.live.find(told.duration_ms)
+        self.started_at = self.live.find(told.started_at)
+        self.rolled_back_at = self.live.find(told.rolled_back_at)
+        self._told, self._failing = told, track.told.failing
+
+    def cure(self, reason: str) -> str:
+        """Return what the profile says to do where a database refuses a migration for that reason."""
+        return "".join(f" {says}" for part, says in self._failing.items() if part in reason)
 
     def columns(self) -> list[str]:
-        """Return the columns that dbctl reads and writes."""
-        return [self.name, self.applied_at, *(name for name in (self.checksum, self.duration) if name)]
+        """Return the columns that tell how a migration stands."""
+        further = (self.checksum, self.duration, self.started_at, self.rolled_back_at)
+        return [self.name, self.applied_at, *(name for name in further if name)]
+
+    def applied(self, name: str) -> list[Where]:
+        """Return the conditions of the row that says a migration was applied."""
+        where: list[Where] = [Condition(self.name, "=", name)]
+        if self.started_at:
+            where.append(Condition(self.applied_at, "!=", None))
+        if self.rolled_back_at:
+            where.append(Condition(self.rolled_back_at, "=", None))
+        return where
+
+    def between(self, values: Mapping[str, object]) -> timedelta | None:
+        """Return how long a migration took whose row says when it began and ended."""
+        began, ended = (read_time(values.get(name or "")) for name in (self.started_at, self.applied_at))
+        return ended - began if began and ended and ended >= began else None
 
     def row(self, file: MigrationFile, lasted: float) -> dict[str, object]:
         """Return what is recorded of a migration that took ``lasted`` seconds."""
-        values: dict[str, object] = {
-            self.name: file.name,
-            self.applied_at: self.live.encode(self.applied_at, now()),
-        }
+        ended = now()
+        values = self.live.constants(self._told.new)
+        values |= {self.name: file.name, self.applied_at: self.live.encode(self.applied_at, ended)}
+        if self._told.id and (made := KEYS[self._told.id.codec]):
+            values[self.live.get(self._told.id.column)] = made()
+        if self.started_at:
+            began = ended - timedelta(milliseconds=round(lasted * 1000))
+            values[self.started_at] = self.live.encode(self.started_at, began)
         if self.checksum:
             values[self.checksum] = file.checksum
         if self.duration:
@@ -147,7 +185,9 @@ class Ledger:
         Raises:
             SchemaLacksError: it has a required column that nothing fills.
         """
-        uncovered = self.live.uncovered(set(self.columns()))
+        covered = {*self.columns(), *self.live.constants(self._told.new)}
+        covered |= {self._told.id.column} if self._told.id else set()
+        uncovered = self.live.uncovered(covered)
         if uncovered:
             what = f"a value for {self.live.name}.{', '.join(uncovered)} (not in the profile)"
             raise SchemaLacksError(target=self.live.db.target, what=what, purpose="the ledger of migrations")
@@ -172,6 +212,8 @@ def judged(track: Track, recorded: Mapping[str, Migration]) -> list[Migration]:
                     checksum=file.checksum,
                 )
             )
+        elif row is not None and row.state == "failed":
+            found.append(row)
         elif row is not None:
             if file is None:  # only the app's own folder can show that a file was removed on purpose
                 state = "retired" if track.folder.own and name in told.retired else "missing-file"

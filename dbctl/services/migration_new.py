@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dbctl import durable
-from dbctl.errors import MigrationsShippedError, UsageError, ValueInvalidError
-from dbctl.model import Plan, Value
+from dbctl.errors import FileFailedError, MigrationsShippedError, UsageError, ValueInvalidError
+from dbctl.model import Plan, Value, now
 from dbctl.services.apps import App
-from dbctl.services.migration_files import MigrationFile
+from dbctl.services.migration_files import MigrationFile, path_of_new
 from dbctl.services.migration_ledger import Track
 
 _DIGITS = 3  #: of the first number in an empty folder
@@ -28,7 +29,7 @@ class FileCreated(Value, frozen=True, kw_only=True):
 
 
 class NewMigration:
-    """A migration to be written by hand, begun: the next number, a safe name, and a header."""
+    """A migration to be written by hand, begun: the next number or the present moment, a safe name, and a header."""
 
     def __init__(self, app: App, tracks: Sequence[Track], words: str) -> None:
         """Find the next number and make the name safe.
@@ -48,8 +49,13 @@ class NewMigration:
         if not found.own:
             raise MigrationsShippedError(target=self.target)
         names = list(found.files)
-        self._version = _next_number(list(found.files.values()))
-        self._path = found.path / f"{self._version}{_mark(names)}{_safe(words, names)}.sql"
+        if found.format == "prisma":
+            self._version = f"{now():%Y%m%d%H%M%S}"
+            self._name = f"{self._version}_{_safe(words, names)}"
+        else:
+            self._version = _next_number(list(found.files.values()))
+            self._name = f"{self._version}{_mark(names)}{_safe(words, names)}"
+        self._path = path_of_new(found, self._name)
 
     def plan(self) -> Plan:
         """Return which file would be written."""
@@ -63,13 +69,30 @@ class NewMigration:
             FileFailedError: the disk is full, or the folder may not be written.
         """
         del seen  # the name is settled, and a file that came meanwhile is never replaced
-        with durable.written_whole(self._path, mode=0o644) as file:
+        with self._folder(), durable.written_whole(self._path, mode=0o644) as file:
             file.write(
                 f"-- Purpose: {self._purpose}\n"
                 "--\n"
                 "-- Runs statement by statement inside one transaction, which the runner begins and ends.\n\n"
             )
-        return FileCreated(path=self._path, version=self._version, name=self._path.stem)
+        return FileCreated(path=self._path, version=self._version, name=self._name)
+
+    @contextmanager
+    def _folder(self) -> Iterator[None]:
+        """Make the folder of its own, where it has one; it is removed again when the work fails."""
+        place = self._path.parent
+        made = not place.exists()
+        try:
+            if made:
+                place.mkdir()
+            yield
+        except OSError as error:
+            raise FileFailedError(path=place, reason=error.strerror or str(error)) from error
+        except BaseException:  # also on a signal: the app's runner would trip over an empty folder
+            if made:
+                with suppress(OSError):  # somebody has put something there
+                    place.rmdir()
+            raise
 
 
 def _next_number(files: Sequence[MigrationFile]) -> str:

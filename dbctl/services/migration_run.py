@@ -1,4 +1,7 @@
-"""Running the migrations that are pending, each in a transaction of its own together with its row in the ledger."""
+"""Running the migrations that are pending, each in a transaction of its own together with its row in the ledger.
+
+Where a server commits with every change of a schema, a migration that fails half-way stays half-way, and that is told.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,20 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
+from dbctl import interrupt
 from dbctl.engines import registry
-from dbctl.engines.base import Capability, Condition, Migrates, Writable
+from dbctl.engines.base import Capability, Migrates, Writable
 from dbctl.errors import (
     ConstraintError,
     DatabaseMissingError,
     DbctlError,
     LedgerMissingError,
+    MigrationBrokenError,
     MigrationChangedError,
     MigrationFailedError,
+    MigrationHalfDoneError,
     MigrationInvalidError,
     MigrationMissingError,
     MigrationsOutOfOrderError,
@@ -124,6 +130,7 @@ class Upgrade:
 
         Raises:
             MigrationFailedError: one of them did not work; it was rolled back, those before it stay.
+            MigrationHalfDoneError: the same, and what it had done stays, too.
         """
         del seen  # nobody is asked about a change that destroys nothing
         if self._waiting is None:
@@ -168,9 +175,11 @@ def apply_all(
     Raises:
         MigrationsUnsoundError, MigrationChangedError, MigrationsOutOfOrderError, LedgerMissingError: ledger and
             folder do not fit; nothing was run.
+        MigrationBrokenError: one was begun by the app and did not come to its end; nothing was run.
         MigrationInvalidError: a file cannot be run; nothing was run.
         MigrationMissingError: there is none called ``to``.
         MigrationFailedError: one failed; it was rolled back, those before it stay.
+        MigrationHalfDoneError: the same, and what it had done stays, too.
     """
     done = [] if done is None else done
     if Capability.MIGRATE not in db.capabilities or not isinstance(db, Migrates):
@@ -233,6 +242,8 @@ def _chosen(track: Track, found: Standing, to: str) -> list[MigrationFile]:
     """Return the pending migrations up to ``to``, or refuse what ``apply_all`` refuses."""
     folder, files = track.folder, track.folder.files
     refuse_strangers(track, found)
+    if broken := found.named("failed"):
+        raise MigrationBrokenError(target=track.target, names=_names(broken), table=track.told.ledger.table)
     if changed := found.named("changed"):
         raise MigrationChangedError(target=track.target, names=_names(changed))
     if late := found.named("out-of-order"):
@@ -263,13 +274,32 @@ def _last(folder: Folder, to: str) -> MigrationFile:
     raise MigrationMissingError(folder=folder.path, name=to, near=f" Did you mean {near[0]}?" if near else "")
 
 
+def migrating(db: Writable) -> Migrating:
+    """Return the database as one that runs scripts.
+
+    Raises:
+        NotSupportedError: its engine cannot.
+    """
+    if Capability.MIGRATE not in db.capabilities or not isinstance(db, Migrates):
+        raise NotSupportedError(what="running migrations", by=db.target, instead="Nothing was changed.")
+    return cast("Migrating", db)
+
+
+def made_ledger(track: Track, db: Writable) -> Ledger:
+    """Return the ledger, made where it is missing; inside ``schema_transaction`` of its caller."""
+    ready, told = migrating(db), track.told.ledger.create
+    for _, sql in ready.split(told if isinstance(told, str) else told[track.engine]).statements:
+        ready.run_statement(sql)
+    ledger = Ledger(track, db)
+    ledger.refuse_uncovered()
+    return ledger
+
+
 def _made(track: Track, db: Migrating) -> Ledger:
     """Return the ledger, made where it is missing."""
-    told = track.told.ledger
-    if told.table not in db.tables():
+    if track.told.ledger.table not in db.tables():
         with db.schema_transaction():
-            for _, sql in db.split(told.create).statements:
-                db.run_statement(sql)
+            return made_ledger(track, db)
     ledger = Ledger(track, db)
     ledger.refuse_uncovered()
     return ledger
@@ -286,30 +316,42 @@ def _run(
 ) -> timedelta | None:
     """Run one migration; return how long it took, or None where the app had applied it meanwhile."""
     place = ""
+    kept = 0  # statements that are not taken back
     began = time.monotonic()
     try:
         with db.schema_transaction():
-            if db.count(ledger.live.name, [Condition(ledger.name, "=", file.name)]):
+            if db.count(ledger.live.name, ledger.applied(file.name)):
                 return None
             for number, (line, sql) in enumerate(statements, 1):
                 place = f" in statement {number} (line {line})"
                 db.run_statement(sql)
+                kept = 0 if db.takes_schema_back else number
             place = " when it was to be recorded"
             lasted = time.monotonic() - began
             db.insert(ledger.live.name, ledger.row(file, lasted))
             place = " when it was to be committed"
     except DbctlError as error:
         blamed = isinstance(error, OF_A_STATEMENT)
-        if not blamed and not before:
+        if not (blamed or before or kept):
             raise
-        raise MigrationFailedError(
-            target=db.target,
-            name=file.name,
-            place=place,
-            reason=error.facts.get("reason", error) if blamed else str(error).removeprefix(f"{db.target}: "),
-            applied=_names(before) or "none",
-            pending=_names(rest) or "none",
-        ) from error
+        facts: dict[str, object] = {
+            "target": db.target,
+            "name": file.name,
+            "place": place,
+            "reason": error.facts.get("reason", error)
+            if blamed
+            else str(error).removeprefix(f"{db.target}: "),
+            "known": ledger.cure(str(error.facts.get("reason", error))),
+            "applied": _names(before) or "none",
+            "pending": _names(rest) or "none",
+        }
+        if kept:
+            raise MigrationHalfDoneError(done=kept, all=len(statements), **facts) from error
+        raise MigrationFailedError(**facts) from error
+    except interrupt.Interrupted as stopped:
+        if kept:
+            stopped.hint = f"The first {kept} of {len(statements)} statements of {file.name} stay; it is not recorded as applied."
+        raise
     return timedelta(milliseconds=round(lasted * 1000))
 
 

@@ -8,11 +8,12 @@ from typing import TypeAlias
 from dbctl.engines.base import Readable
 from dbctl.errors import SchemaLacksError
 from dbctl.model import Value
-from dbctl.profiles import cleanup_model, rebuild_model, search_model
+from dbctl.profiles import cleanup_model, rebuild_model, search_model, sessions_model
 from dbctl.profiles.cleanup_model import Cleanup, Moved
-from dbctl.profiles.model import Name, Profile, Roles, Sessions, Settings, Users
+from dbctl.profiles.model import Name, Profile, Roles, Settings, Users
 from dbctl.profiles.rebuild_model import Rebuild
 from dbctl.profiles.search_model import Search
+from dbctl.profiles.sessions_model import Sessions
 from dbctl.services.live import find_column, may_lack
 from dbctl.services.search_terms import Compiler
 
@@ -60,15 +61,19 @@ def inconsistent(profile: Profile) -> Iterator[Complaint]:
     yield from _twice("search", "name", [search.name for search in profile.search])
     yield from _twice("rebuild", "name", [rebuild.name for rebuild in profile.rebuild])
     yield from _twice("report", "name", [report.name for report in profile.report])
-    yield from _twice("check", "name", [one.name for one in profile.check])
+    for section, named in (("check", profile.check), ("known", profile.known), ("flaw", profile.flaw)):
+        yield from _twice(section, "name", [one.name for one in named])
 
 
 def _inconsistent_cleanup(profile: Profile) -> Iterator[Complaint]:
-    told = profile.sessions
-    if told and profile.users is None:
+    if profile.sessions and profile.users is None:
         yield ("sessions",), "there are no [users] whose they could be"
-    if told and told.abandoned and told.abandoned not in [rule.name for rule in profile.cleanup]:
-        yield ("sessions", "abandoned"), f"there is no [[cleanup]] {told.abandoned}"
+    for at, told in enumerate(profile.sessions):
+        if told.abandoned and told.abandoned not in [rule.name for rule in profile.cleanup]:
+            yield ("sessions", at, "abandoned"), f"there is no [[cleanup]] {told.abandoned}"
+        if mistake := sessions_model.mistakes(told):
+            yield ("sessions", at), mistake
+    yield from _twice("sessions", "name", [told.name for told in profile.sessions])
     for at, rule in enumerate(profile.cleanup):
         for place, reason in cleanup_model.mistakes(rule):
             yield ("cleanup", at, *place), reason
@@ -109,21 +114,12 @@ def _twice(section: str, word: str, given: Sequence[str]) -> Iterator[Complaint]
 def _databases_named(profile: Profile) -> Iterator[tuple[Sequence[str | int], str]]:
     if profile.users:
         yield ("users", "database"), profile.users.database
-    for at, settings in enumerate(profile.settings):
-        yield ("settings", at, "database"), settings.database
-    for at, search in enumerate(profile.search):
-        yield ("search", at, "database"), search.database
+    sections = ("settings", "search", "link", "recount", "report", "cleanup", "states", "known", "flaw")
+    for section in sections:
+        for at, told in enumerate(getattr(profile, section)):
+            yield (section, at, "database"), told.database
     for at, link in enumerate(profile.link):
-        yield ("link", at, "database"), link.database
         yield ("link", at, "to"), link.to
-    for at, recount in enumerate(profile.recount):
-        yield ("recount", at, "database"), recount.database
-    for at, report in enumerate(profile.report):
-        yield ("report", at, "database"), report.database
-    for at, rule in enumerate(profile.cleanup):
-        yield ("cleanup", at, "database"), rule.database
-    for at, told in enumerate(profile.states):
-        yield ("states", at, "database"), told.database
 
 
 def _inconsistent_users(users: Users) -> Iterator[Complaint]:
@@ -132,6 +128,9 @@ def _inconsistent_users(users: Users) -> Iterator[Complaint]:
     for field in users.login:
         if field not in users.fields:
             yield ("users", "login"), f"{field} is none of users.fields"
+    for field in users.lookup:
+        if field not in users.fields:
+            yield ("users", "lookup", field), f"{field} is none of users.fields"
     for field in users.rules:
         if field not in users.fields and field != "password":
             yield ("users", "rules", field), f"{field} is none of users.fields"
@@ -160,6 +159,10 @@ def _inconsistent_roles(profile: Profile, roles: Roles) -> Iterator[Complaint]:
 
 
 def _inconsistent_settings(told: Settings) -> Iterator[Complaint]:
+    if told.row:
+        if told.scope == "user" or told.shape or told.key or "value" in told.fields:
+            yield ("row",), "settings that are columns are the app's, and have no key, no value and no shape"
+        return
     if "value" not in told.fields:
         yield ("fields",), "value is missing"
     if not told.shape and told.key is None:
@@ -253,8 +256,8 @@ def names(profile: Profile, main: str) -> Iterator[Named]:
     here = (profile.users.database if profile.users else "") or main
     if profile.users:
         yield from _names_of_users(profile.users, here)
-        if profile.sessions:
-            yield from _names_of_sessions(profile.sessions, here)
+        for at, sessions in enumerate(profile.sessions):
+            yield from _names_of_sessions(("sessions", at), sessions, here)
     if profile.roles:
         yield from _names_of_roles(profile.roles, here)
     yield from _names_of_settings(profile, main)
@@ -284,13 +287,20 @@ def _names_of_settings(profile: Profile, main: str) -> Iterator[Named]:
     for at, setting in enumerate(profile.settings):
         place = ("settings", at)
         own: dict[str, Name] = {"user": setting.user} if setting.user else {}
+        own |= {"row": setting.row.key} if setting.row else {}
         own |= (
             {"key": setting.key} if setting.key and not setting.shape and isinstance(setting.key, str) else {}
         )
         yield from _table(place, setting.database or main, setting.table, own, setting.fields)
+        types = setting.row.types if setting.row else ()
+        yield from _columns((*place, "row", "types"), setting.database or main, setting.table, types)
 
 
 def _names_of_columns(profile: Profile, main: str) -> Iterator[Named]:
+    for at, known in enumerate(profile.known):
+        table, here, key = known.table.removesuffix("?"), known.database or main, ("known", at)
+        yield Named(key=(*key, "table"), database=here, table=table, spare=table != known.table)
+        yield from _columns(key, here, table, [known.key, known.column, *known.where])
     for at, states in enumerate(profile.states):
         yield from _table(("states", at), states.database or main, states.table, {"column": states.column})
     for at, link in enumerate(profile.link):
@@ -311,10 +321,17 @@ def _names_of_users(users: Users, here: str) -> Iterator[Named]:
             yield from _table(
                 ("users", "role"), here, users.role.table, {"key": users.role.key, "name": users.role.name}
             )
+    yield from _names_of_what_is_theirs(users, here)
+
+
+def _names_of_what_is_theirs(users: Users, here: str) -> Iterator[Named]:
     for at, ended in enumerate(users.signed_in):
         own: dict[str, Name] = {"user": ended.user, "expires_at": ended.expires_at, "token": ended.token}
-        yield from _table(("users", "signed_in", at), here, ended.table, own)
-        yield from _columns(("users", "signed_in", at, "end"), here, ended.table, ended.end)
+        place, table = ("users", "signed_in", at), ended.table.removesuffix("?")
+        yield Named(key=(*place, "table"), database=here, table=table, spare=table != ended.table)
+        for word, column in own.items():
+            yield Named(key=(*place, word), database=here, table=table, column=column)
+        yield from _columns((*place, "end"), here, table, ended.end)
     if users.lockout:
         out = users.lockout
         own = {"login": out.login, "address": out.address or "?"}
@@ -325,9 +342,15 @@ def _names_of_users(users: Users, here: str) -> Iterator[Named]:
         yield from _table(("users", "statistics"), here, told.table, {"user": told.user})
         yield from _columns(("users", "statistics", "columns"), here, told.table, told.columns)
     for at, owned in enumerate(users.owns):
-        table, _, column = owned.partition(".")
-        yield Named(key=("users", "owns", at), database=here, table=table)
-        yield Named(key=("users", "owns", at), database=here, table=table, column=column)
+        for step in owned.split(" -> "):
+            table, _, column = step.partition(".")
+            yield Named(key=("users", "owns", at), database=here, table=table, spare=True)
+            yield Named(key=("users", "owns", at), database=here, table=table, column=column)
+    for at, one in enumerate(users.transfer):
+        yield from _table(("users", "transfer", at), here, one.table, {"column": one.column})
+        yield from _columns(("users", "transfer", at, "once"), here, one.table, one.once)
+    for field, look in users.lookup.items():
+        yield from _table(("users", "lookup", field), here, look.table, {"key": look.key, "name": look.name})
 
 
 def _names_of_roles(roles: Roles, here: str) -> Iterator[Named]:
@@ -347,10 +370,17 @@ def _names_of_roles(roles: Roles, here: str) -> Iterator[Named]:
         yield from _table(("roles", "permissions", "link"), here, link.table, pair)
 
 
-def _names_of_sessions(told: Sessions, here: str) -> Iterator[Named]:
-    words = ("key", "user", "started_at", "ended_at", "duration")
-    own: dict[str, Name] = {word: getattr(told, word) for word in words}
-    yield from _table(("sessions",), here, told.table, own, told.fields)
+def _names_of_sessions(key: Sequence[str | int], told: Sessions, here: str) -> Iterator[Named]:
+    table = told.table.removesuffix("?")
+    yield Named(key=(*key, "table"), database=here, table=table, spare=table != told.table)
+    words = ("key", "user", "started_at", "seen_at", "ended_at", "expires_at", "duration")
+    for word, column in {word: getattr(told, word) for word in words}.items():
+        if column:
+            yield Named(key=(*key, word), database=here, table=table, column=column)
+    yield from _columns((*key, "open"), here, table, told.open)
+    yield from _columns((*key, "only"), here, table, told.only)
+    for word, column in told.fields.items():
+        yield Named(key=(*key, "fields", word), database=here, table=table, column=column)
 
 
 def _names_of_search(key: Sequence[str | int], search: Search) -> Iterator[Named]:

@@ -10,10 +10,11 @@ from dbctl.engines.sql import columns_of, counted_columns
 from dbctl.errors import QueryFailedError, SchemaLacksError, ValueInvalidError
 from dbctl.model import Value
 from dbctl.profiles.model import Profile, Report
+from dbctl.services import suspicions
 from dbctl.services.apps import App
 from dbctl.services.profile_check import Complaint
 from dbctl.services.rebuild import figures_of
-from dbctl.services.reports import fitting
+from dbctl.services.reports import defaults, fitting
 
 
 class Statement(Value, frozen=True, kw_only=True):
@@ -40,13 +41,14 @@ def _statements(app: App, database: str, live: Readable) -> Iterator[Statement]:
     for at, report in enumerate(profile.report):
         shape = fitting(report, live) if (report.database or main) == database else None
         if shape:
-            given = {**report.parameters, "limit": 1, "offset": 0}
+            given = {**defaults(report, profile), "limit": 1, "offset": 0}
             sql = counted_columns(shape.sql, len(report.columns))
             place = ("report", at, "shape", report.shape.index(shape), "sql")
             yield Statement(key=place, sql=sql, parameters=given)
     for at, recount in enumerate(profile.recount):
         if (recount.database or main) == database and all(one in live.tables() for one in recount.needs):
             yield Statement(key=("recount", at, "sql"), sql=columns_of(recount.sql))
+    yield from _flaws(app, database, live)
     for at, rule in enumerate(profile.cleanup):
         for number, then in enumerate(rule.then):
             if (rule.database or main) == database and then.into in live.tables():
@@ -55,6 +57,13 @@ def _statements(app: App, database: str, live: Readable) -> Iterator[Statement]:
                 yield Statement(key=place, sql=sql, parameters={"picked": [1], "now": ""})
     if _of_users(profile, main) == database:
         yield from _rebuilds(app, live)
+
+
+def _flaws(app: App, database: str, live: Readable) -> Iterator[Statement]:
+    for at, flaw in enumerate(app.profile.flaw):
+        asked = suspicions.question(app, flaw, live) if (flaw.database or app.main()) == database else None
+        if asked:
+            yield Statement(key=("flaw", at), sql=columns_of(asked.sql), parameters=asked.parameters)
 
 
 def _rebuilds(app: App, live: Readable) -> Iterator[Statement]:

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from dbctl.engines.base import Capability, Explains, Readable
 from dbctl.engines.sql import EVERY_ROW
 from dbctl.errors import NotSupportedError, ReportMissingError, SchemaLacksError, UsageError
-from dbctl.model import Page, Row, Value, Window
-from dbctl.profiles.model import Report, ReportShape
+from dbctl.model import Page, Row, Value, Window, before, read_span
+from dbctl.profiles.codecs import TIMES, read_time
+from dbctl.profiles.model import Ago, Profile, Report, ReportShape
 from dbctl.services.apps import App
 from dbctl.services.pages import page_of
+from dbctl.services.rules import read_moment
 from dbctl.services.search import Step
 
 
@@ -40,7 +42,9 @@ def listed(app: App, window: Window) -> Page[ReportListed]:
             name=one.name,
             title=one.title,
             database=one.database or app.main(),
-            parameters=one.parameters,
+            parameters={
+                word: like.ago if isinstance(like, Ago) else like for word, like in one.parameters.items()
+            },
             columns=one.columns,
         )
         for one in app.ability(app.profile.report, "reports")
@@ -63,7 +67,7 @@ def named(app: App, name: str) -> Report:
 
 def fitting(report: Report, db: Readable) -> ReportShape | None:
     """Return the shape by which a database is asked; None where it has the tables and columns of none."""
-    return next((one for one in report.shape if _fits(one, db)), None)
+    return next((one for one in report.shape if has(db, one.needs)), None)
 
 
 def run(app: App, name: str, given: Mapping[str, str], window: Window) -> Page[Row]:
@@ -75,7 +79,13 @@ def run(app: App, name: str, given: Mapping[str, str], window: Window) -> Page[R
     if not last:
         whole = f"select count(*) from ({sql}) q"  # noqa: S608 - the profile's own
         total = int(str(db.query(whole, {**told, "limit": EVERY_ROW, "offset": 0})[0][0]))
-    items = [dict(zip(report.columns, row, strict=True)) for row in rows]
+    items = [
+        {
+            name: read_time(value) if name in report.times else value
+            for name, value in zip(report.columns, row, strict=True)
+        }
+        for row in rows
+    ]
     return Page(items=items, total=total, limit=window.limit, offset=window.offset, names=report.columns)
 
 
@@ -106,9 +116,9 @@ def _asked(
     if strange:
         known = ", ".join(report.parameters) or "none"
         raise UsageError(detail=f"{name} has no parameter {strange[0]!r}; it has: {known}")
-    told: dict[str, object] = dict(report.parameters)
+    told = defaults(report, app.profile)
     for word, text in given.items():
-        told[word] = _read(word, text, report.parameters[word])
+        told[word] = _read(word, text, report.parameters[word], app.profile)
     told |= {"limit": EVERY_ROW if window.limit is None else window.limit, "offset": window.offset}
     db = app.reader(report.database or app.main())
     shape = fitting(report, db)
@@ -118,8 +128,26 @@ def _asked(
     return report, db, shape.sql.strip(), told
 
 
-def _read(word: str, text: str, like: object) -> object:
-    """Read a parameter as what its own value is."""
+def defaults(report: Report, profile: Profile) -> dict[str, object]:
+    """Return the parameters of a report as its SQL takes them, with the values that they have unless told otherwise."""
+    return {
+        word: _ago(like.ago, profile) if isinstance(like, Ago) else like
+        for word, like in report.parameters.items()
+    }
+
+
+def _ago(span: str, profile: Profile) -> object:
+    """Return the moment so long ago, as the app writes one."""
+    return TIMES[profile.time](before(read_span(span)))
+
+
+def _read(word: str, text: str, like: object, profile: Profile) -> object:
+    """Read a parameter as what its own value is: a moment also as how long ago it was."""
+    if isinstance(like, Ago):
+        try:
+            return _ago(text, profile)
+        except ValueError:
+            return TIMES[profile.time](read_moment(word, text))
     if isinstance(like, str):
         return text
     try:
@@ -128,9 +156,10 @@ def _read(word: str, text: str, like: object) -> object:
         raise UsageError(detail=f"--set {word}={text}: it is a number") from None
 
 
-def _fits(shape: ReportShape, db: Readable) -> bool:
+def has(db: Readable, needs: Sequence[str]) -> bool:
+    """Whether a database has every ``table`` or ``table.column`` that is needed."""
     tables = db.tables()
-    for one in shape.needs:
+    for one in needs:
         table, _, column = one.partition(".")
         if table not in tables or (column and column not in tables[table].columns):
             return False

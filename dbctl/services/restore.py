@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 
 from dbctl import interrupt
 from dbctl.engines import registry
+from dbctl.engines.dumps import Loaded
 from dbctl.errors import (
     BackupMissingError,
+    BackupPartialError,
     BackupUnsoundError,
     DbctlError,
     Exit,
@@ -101,8 +103,13 @@ class Restoring:
         steps = [f"prove {self._manifest.id}: digests, soundness, rows, schema"]
         for one in self._members:
             count = f"{counted(sum(one.rows.values()), 'row')} of {counted(len(one.rows), 'table')}"
-            steps.append(f"keep {one.database} as it is now, as a safety backup")
-            steps.append(f"replace all that {one.database} holds by {one.file} ({count})")
+            url, target = self._opened.url(one.database), self._opened.target(one.database)
+            approach = registry.outside(url, target).approach(one.dump)
+            where = "on its server" if approach.keeps else "as a safety backup"
+            if approach.way != "new":
+                steps.append(f"keep {one.database} as it is now, {where}")
+            steps += approach.steps
+            steps.append(f"replace all that {one.database} holds by {_told(one)} ({count})")
             for table, number in one.rows.items():
                 rows[table] = rows.get(table, 0) + number
         title = f"Restore {self._manifest.id} ({self._manifest.created_at:%Y-%m-%d %H:%M} UTC)"
@@ -130,7 +137,7 @@ class Restoring:
                 held.enter_context(registry.write_lock(url, target, self.purpose, timeout=self._timeout))
                 registry.want_room(url, target, one.bytes)
             self._prove()
-            rescues = [Rescue(app, one.database, self._advance) for one in self._members]
+            rescues = [Rescue(app, one.database, self._advance, one.dump) for one in self._members]
             before = {one.database: one.schema() for one in rescues}
             safety = make(
                 app,
@@ -141,21 +148,45 @@ class Restoring:
                 restored=self._manifest.id,
             )
             app.close()  # as above
-            ways = self._load_all(safety)
-        with interrupt.unheard():  # it is done, and a signal must not make it look otherwise
-            return self._answer(safety, before, ways)
+            loaded = self._load_all(safety)
+            with interrupt.unheard():  # it is done, and a signal must not make it look otherwise
+                remarks = [*self._remarks(loaded), *self._let_go(safety, loaded)]
+        with interrupt.unheard():
+            return self._answer(safety, before, loaded, remarks)
 
-    def _answer(self, safety: Manifest, before: Mapping[str, str], ways: Sequence[str]) -> Restored:
+    def _remarks(self, loaded: Sequence[Loaded]) -> Iterator[Finding]:
+        for one, how in zip(self._members, loaded, strict=True):
+            yield from _look_after(self._opened.target(one.database), how.remarks)
+
+    def _let_go(self, safety: Manifest, loaded: Sequence[Loaded]) -> Iterator[Finding]:
+        """Let go what earlier restores kept on a server: this one is the one to be undone now."""
+        for one, how in zip(self._members, loaded, strict=True):
+            target = self._opened.target(one.database)
+            if how.way in ("swapped", "new"):
+                try:
+                    left = registry.outside(self._opened.url(one.database), target).forget(_keep(safety, one))
+                except DbctlError as error:
+                    left = [f"what earlier restores kept on its server is still there: {error}"]
+                yield from _look_after(target, left)
+
+    def _answer(
+        self,
+        safety: Manifest,
+        before: Mapping[str, str],
+        loaded: Sequence[Loaded],
+        remarks: Sequence[Finding],
+    ) -> Restored:
         return Restored(
             backup=self._manifest.id,
             safety_backup=safety.id if safety.members else None,
             databases=[
                 DatabaseRestored(
-                    database=one.database, way=way, rows=sum(one.rows.values()), tables=len(one.rows)
+                    database=one.database, way=how.way, rows=sum(one.rows.values()), tables=len(one.rows)
                 )
-                for one, way in zip(self._members, ways, strict=True)
+                for one, how in zip(self._members, loaded, strict=True)
             ],
             findings=[
+                *remarks,
                 *recorded(self._opened, self._manifest, safety, self.purpose),
                 *(
                     finding
@@ -180,14 +211,14 @@ class Restoring:
                 reason = one.message.removeprefix(f"backup {self._manifest.id}").lstrip(", ")
                 raise BackupUnsoundError(id=self._manifest.id, app=self.app, reason=reason)
 
-    def _load_all(self, safety: Manifest) -> list[str]:
-        ways = list[str]()
+    def _load_all(self, safety: Manifest) -> list[Loaded]:
+        ways = list[Loaded]()
         # A signal is heard where the engine looks for one, which is before it commits: what was restored must not
         # pass for what was not, for then the only copy of what it replaced would go.
         with interrupt.held():
             for one in self._members:
                 try:
-                    ways.append(self._load(self._manifest, one))
+                    ways.append(self._load(self._manifest, one, _keep(safety, one)))
                 except BaseException as error:  # also on a signal: half an app must not stay
                     with interrupt.unheard():
                         self._put_back(safety, self._members[: len(ways)], one, error)
@@ -197,7 +228,7 @@ class Restoring:
                     raise
         return ways
 
-    def _load(self, manifest: Manifest, one: Member) -> str:
+    def _load(self, manifest: Manifest, one: Member, keep: Mapping[str, str]) -> Loaded:
         done = 0
 
         def progress(share: float) -> None:
@@ -208,10 +239,9 @@ class Restoring:
 
         with self._repository.store.opened(manifest.id, one.file) as path:
             url, target = self._opened.url(one.database), self._opened.target(one.database)
-            loaded = registry.load(
-                url, path, target, timeout=self._timeout, facts=one.facts, progress=progress
+            return registry.load(
+                url, path, target, one.dump, timeout=self._timeout, keep=keep, progress=progress
             )
-        return loaded.way
 
     def _put_back(
         self, safety: Manifest, done: Sequence[Member], failed: Member, error: BaseException
@@ -221,7 +251,7 @@ class Restoring:
             why, hint = "it was not there before", "Remove it, or restore again once what failed is mended."
             if kept is not None:
                 try:
-                    self._load(safety, kept)
+                    self._load(safety, kept, {})
                     continue
                 except DbctlError as failure:
                     why = str(failure)
@@ -236,7 +266,22 @@ def _is_there(safety: Manifest) -> bool:
 
     What was no database any more is replaced file by file, and then some of its files may be gone.
     """
-    return all(one.form == "dump" for one in safety.members)
+    return all(one.form != "raw" for one in safety.members)
+
+
+def _keep(safety: Manifest, one: Member) -> Mapping[str, str]:
+    """Return under which name a server keeps what is replaced; nothing where it does not."""
+    kept = safety.member(one.database)
+    return kept.facts if kept and kept.form == "kept" else {}
+
+
+def _told(one: Member) -> str:
+    return one.facts.get("kept", one.file) if one.form == "kept" else one.file
+
+
+def _look_after(target: str, remarks: Sequence[str]) -> Iterator[Finding]:
+    for message in remarks:
+        yield Finding(target=target, severity="warning", code="look-after", message=message)
 
 
 def size(app: App, repository: Repository, manifest: Manifest) -> int:
@@ -267,6 +312,10 @@ def members(app: App, repository: Repository, manifest: Manifest) -> list[Member
         raise BackupMissingError(
             name=manifest.id, app=f"{app.name}/{app.only}", place=repository.store.place, near=""
         )
+    if manifest.kind == "partial":
+        tables = ", ".join(name for one in manifest.members for name in one.only)
+        instead = f"The programs of the server bring tables back from it: {repository.path(manifest)}"
+        raise BackupPartialError(id=manifest.id, app=app.name, tables=tables, instead=instead)
     found = []
     for name in chosen:
         told = app.database(name)

@@ -65,6 +65,7 @@ def preview(app: App, repository: Repository, manifest: Manifest) -> Preview:
 
 
 def _compared(app: App, one: Member) -> DatabaseCompared:
+    held_by = _holders(app, one.database)  # before this process is one of them
     state, schema, counts = "readable", "unknown", dict[str, int]()
     try:
         db = app.reader(one.database, may_be_empty=True)
@@ -77,7 +78,7 @@ def _compared(app: App, one: Member) -> DatabaseCompared:
         database=one.database,
         state=state,
         schema=schema,
-        held_by=_holders(app, one.database),
+        held_by=held_by,
         tables=[TableCompared(table=name, now=counts.get(name), then=one.rows.get(name)) for name in names],
     )
 

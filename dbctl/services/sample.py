@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dbctl import config
@@ -32,24 +33,28 @@ class Sample:
         profile: str,
         directory: Path,
         *,
-        games: int,
-        users: int,
-        plays: int,
+        counts: Mapping[str, int],
+        urls: Sequence[str],
         seed: int,
         advance: Progress,
     ) -> None:
         self.app = profile
         self._directory, self._seed, self._advance = directory, seed, advance
-        self._games, self._users, self._plays = games, users, plays
+        self._counts, self._urls = counts, urls
 
     def plan(self) -> Plan:
         """Return what would be made."""
-        rows = {"games": self._games, "users": self._users, "plays": self._plays}
         steps = [
             f"build databases of {self.app} with invented rows in {self._directory}",
+            *(
+                f"fill the empty database {url} ({name})"
+                for name, url in config.given(self._urls, Path.cwd()).items()
+            ),
             f"write {config.FILE_NAME}",
         ]
-        return Plan(title=f"Sample of {self.app}", target=str(self._directory), steps=steps, rows=rows)
+        return Plan(
+            title=f"Sample of {self.app}", target=str(self._directory), steps=steps, rows=self._counts
+        )
 
     def apply(self, seen: str | None = None) -> SampleBuilt:
         """Make it.
@@ -62,14 +67,13 @@ class Sample:
         built = demo.build(
             self._directory,
             profile=self.app,
-            games=self._games,
-            users=self._users,
-            plays=self._plays,
+            counts=self._counts,
+            urls=config.given(self._urls, Path.cwd()),
             seed=self._seed,
             progress=self._advance,
         )
         file = self._directory / config.FILE_NAME
-        Setup(self.app, self._directory, app="", file=file, urls=(), protected=False).apply()
+        Setup(self.app, self._directory, app="", file=file, urls=self._urls, protected=False).apply()
         return SampleBuilt(
             **{name: getattr(built, name) for name in DemoBuilt.__struct_fields__}, config=file
         )

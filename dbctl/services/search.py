@@ -7,13 +7,18 @@ from collections.abc import Sequence
 from dbctl.engines.base import Capability, Explains, Order, Readable, Where
 from dbctl.errors import NotSupportedError, SchemaLacksError, SearchMissingError, UsageError
 from dbctl.model import Page, Row, Value, Window
+from dbctl.profiles.codecs import read_boolean, read_time
 from dbctl.profiles.search_model import Search, Sort
 from dbctl.services.apps import App
 from dbctl.services.near import question
 from dbctl.services.query_language import Term, limited, parse_filter, render
 from dbctl.services.query_values import checked
 from dbctl.services.search_terms import Compiler, lacking, present
+from dbctl.services.search_text import Words, finder, left, remark
+from dbctl.services.search_text import asked as asked_of_index
 
+#: What stands behind the columns of a row that an index has found.
+RANKED = ("score", "snippet")
 #: Stands for every key whose rows are hidden.
 ALL = "all"
 
@@ -55,7 +60,15 @@ class _Question(Value, frozen=True):
     compiler: Compiler
     terms: Sequence[Term]
     where: Sequence[Where]
-    order: Sequence[Order]
+    order: Sequence[Order]  #: empty where the index of words tells which rows fit best
+    words: Words | None  #: what is left to that index
+    remark: str  #: why nothing is
+
+
+class Found(Page[Row], frozen=True, kw_only=True):
+    """Answer of a search."""
+
+    remark: str = ""  #: what to know of how it was found
 
 
 def names(app: App) -> list[str]:
@@ -81,8 +94,10 @@ def named(app: App, name: str) -> Search:
 
 def find(
     app: App, name: str, asked: Asked, window: Window, *, columns: Sequence[str] = (), brief: bool = False
-) -> Page[Row]:
+) -> Found:
     """Return the rows that meet everything asked, one page of them, in the order asked for.
+
+    Where an index found the words, each has ``score`` and ``snippet`` behind its own columns, and the best come first.
 
     Args:
         app: the app.
@@ -95,24 +110,73 @@ def find(
     question = _question(app, name, asked, window)
     search, db = question.compiler.search, question.compiler.db
     chosen = _columns(search, db, columns, brief=brief)
-    rows = db.select(
-        search.table,
-        chosen,
-        question.where,
-        order_by=question.order,
+    rows = _rows(question, chosen, window)
+    last = (rows or not window.offset) and (window.limit is None or len(rows) < window.limit)
+    total = window.offset + len(rows) if last else _total(question)
+    names = [*chosen, *(RANKED if question.words else ())]
+    items = [told(search, dict(zip(names, row, strict=True))) for row in rows]
+    return Found(
+        items=[_rounded(one) for one in items] if question.words else items,
+        total=total,
         limit=window.limit,
         offset=window.offset,
+        names=names,
+        remark=question.remark,
     )
-    last = (rows or not window.offset) and (window.limit is None or len(rows) < window.limit)
-    total = window.offset + len(rows) if last else db.count(search.table, question.where)
-    items = [dict(zip(chosen, row, strict=True)) for row in rows]
-    return Page(items=items, total=total, limit=window.limit, offset=window.offset, names=chosen)
+
+
+def told(search: Search, row: Row) -> Row:
+    """Return a row with its times and flags read, whichever form they are stored in."""
+    if not (search.times or search.flags):
+        return row
+    read = {**dict.fromkeys(search.flags, _flag), **dict.fromkeys(search.times, _time)}
+    return {name: read[name](value) if name in read else value for name, value in row.items()}
+
+
+def _rounded(row: Row) -> Row:
+    """Return a row with as much of its score as anybody compares."""
+    score = row["score"]
+    return {**row, "score": round(score, 4)} if isinstance(score, float) else row
+
+
+def _flag(stored: object) -> object:
+    return None if stored is None else read_boolean(stored)
+
+
+def _time(stored: object) -> object:
+    read = read_time(stored)
+    return stored if read is None else read
+
+
+def _rows(question: _Question, chosen: Sequence[str], window: Window) -> list[tuple[object, ...]]:
+    db, table = question.compiler.db, question.compiler.search.table
+    able = finder(db)
+    if question.words and able:
+        return able.ranked(
+            question.words.of,
+            question.words.words,
+            chosen,
+            question.where,
+            order_by=question.order,
+            limit=window.limit,
+            offset=window.offset,
+        )
+    return db.select(
+        table, chosen, question.where, order_by=question.order, limit=window.limit, offset=window.offset
+    )
+
+
+def _total(question: _Question) -> int:
+    db, able = question.compiler.db, finder(question.compiler.db)
+    if question.words and able:
+        return able.ranked_count(question.words.of, question.words.words, question.where)
+    return db.count(question.compiler.search.table, question.where)
 
 
 def count(app: App, name: str, asked: Asked) -> Counted:
     """Return how many rows meet everything asked."""
     question = _question(app, name, asked, Window())
-    return Counted(total=question.compiler.db.count(question.compiler.search.table, question.where))
+    return Counted(total=_total(question))
 
 
 def explain(app: App, name: str, asked: Asked, window: Window) -> Explained:
@@ -127,20 +191,33 @@ def explain(app: App, name: str, asked: Asked, window: Window) -> Explained:
         raise NotSupportedError(
             what="--explain", by=db.target, instead="Its engine does not tell how it reads."
         )
-    told = db.explain(
-        search.table,
-        _columns(search, db, (), brief=False),
-        question.where,
-        order_by=question.order,
-        limit=window.limit,
-        offset=window.offset,
-    )
+    columns, able = _columns(search, db, (), brief=False), finder(db)
+    if question.words and able:
+        words = question.words
+        plan = able.explain_ranked(
+            words.of,
+            words.words,
+            columns,
+            question.where,
+            order_by=question.order,
+            limit=window.limit,
+            offset=window.offset,
+        )
+    else:
+        plan = db.explain(
+            search.table,
+            columns,
+            question.where,
+            order_by=question.order,
+            limit=window.limit,
+            offset=window.offset,
+        )
     return Explained(
         understood=render(question.terms, question.compiler.prefixes),
-        sql=told.sql,
-        parameters=told.parameters,
-        plan=[Step(step=step) for step in told.plan],
-        full_scans=told.full_scans,
+        sql=plan.sql,
+        parameters=plan.parameters,
+        plan=[Step(step=step) for step in plan.plan],
+        full_scans=plan.full_scans,
     )
 
 
@@ -152,8 +229,13 @@ def _question(app: App, name: str, asked: Asked, window: Window) -> _Question:
     query = compiler.read(asked.query)
     terms = limited([*words, *filters, *query])
     mentioned = frozenset(term.key for term in terms if term.key) | _shown(search, asked.shown)
-    where = [*compiler.all_of([*words, *query]), *compiler.filters(filters), *compiler.hidden(mentioned)]
-    return _Question(compiler, terms, where, _orders(compiler, filters, window.sort))
+    ranked = asked_of_index(search, compiler.db, [*words, *query])
+    scanned = left(ranked, [*words, *query])
+    where = [*compiler.all_of(scanned), *compiler.filters(filters), *compiler.hidden(mentioned)]
+    plain = any(term.key is None and not term.negated for term in scanned)
+    why = remark(search, compiler.db) if plain and not ranked else ""
+    order = [] if ranked and not window.sort else _orders(compiler, filters, window.sort)
+    return _Question(compiler, terms, where, order, ranked, why)
 
 
 def _shown(search: Search, asked: Sequence[str]) -> frozenset[str]:

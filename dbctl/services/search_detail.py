@@ -11,7 +11,7 @@ from dbctl.model import Row, Value
 from dbctl.profiles.search_model import Detail, DetailShape
 from dbctl.services.apps import App
 from dbctl.services.query_values import checked
-from dbctl.services.search import named
+from dbctl.services.search import named, told
 from dbctl.services.search_terms import Compiler, lacking, links, present
 
 
@@ -32,7 +32,7 @@ def one(app: App, name: str, key: str) -> Whole:
     row = _row(compiler, checked(key, "id"))
     details = {detail.name: _detail(compiler, detail, row) for detail in search.detail}
     made = {fact: _made(alternatives, row, details) for fact, alternatives in search.made.items()}
-    return Whole(extra={**row, **made, **details})
+    return Whole(extra={**told(search, row), **made, **details})
 
 
 def _row(compiler: Compiler, key: str) -> dict[str, object]:
@@ -72,7 +72,7 @@ def _detail(compiler: Compiler, detail: Detail, row: Row) -> list[object]:
     rows = compiler.db.select(path[-1].table, columns, [where], order_by=order)
     if len(shape.columns) == 1:
         return [value for (value,) in rows]
-    return [dict(zip(columns, values, strict=True)) for values in rows]
+    return [told(compiler.search, dict(zip(columns, values, strict=True))) for values in rows]
 
 
 def _shape(compiler: Compiler, shapes: Sequence[DetailShape]) -> DetailShape | None:

@@ -10,7 +10,7 @@ from dbctl.errors import NotSupportedError, SchemaLacksError, ValueInvalidError
 from dbctl.model import Value, now
 from dbctl.profiles.codecs import BOOLEANS
 from dbctl.profiles.model import Profile
-from dbctl.profiles.search_model import Search, SearchKey, Shape
+from dbctl.profiles.search_model import Along, Search, SearchKey, Shape
 from dbctl.services.query_language import Term, parse
 from dbctl.services.query_values import Key, Span, span
 
@@ -147,6 +147,7 @@ class Compiler:
             )
         if shape.path:
             tests.append(self._along(key, shape, term))
+        tests += [self._along(key, one, term) for one in shape.also if self._leads(one)]
         if empty:
             return AllOf(tests)
         return tests[0] if len(tests) == 1 else AnyOf(tests)
@@ -168,7 +169,15 @@ class Compiler:
             return Condition(column, "contains", contains)
         return Condition(column, "=", self._true[self.tables[table].columns[column].native == "boolean"])
 
-    def _along(self, key: SearchKey, shape: Shape, term: Term) -> Where:
+    def _leads(self, way: Along) -> bool:
+        path = links(way.path)
+        lack = [
+            *lacking(self.tables, self.search.table, [], path),
+            *lacking(self.tables, path[-1].table, way.at, []),
+        ]
+        return not lack
+
+    def _along(self, key: SearchKey, shape: Shape | Along, term: Term) -> Where:
         """Return the condition that the path leads to a row that meets the term; or to none at all."""
         path = links(shape.path)
         end = path[-1].table
@@ -176,7 +185,14 @@ class Compiler:
             where: list[Where] = []
         elif key.kind == "boolean":
             where = (
-                [AnyOf([self._true_in(end, column, shape.contains) for column in shape.at])]
+                [
+                    AnyOf(
+                        [
+                            self._true_in(end, column, shape.contains if isinstance(shape, Shape) else "")
+                            for column in shape.at
+                        ]
+                    )
+                ]
                 if shape.at
                 else []
             )

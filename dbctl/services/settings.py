@@ -12,6 +12,7 @@ from dbctl.model import Finding, Findings, Id, Page, Window
 from dbctl.services.apps import App
 from dbctl.services.pages import page_of
 from dbctl.services.rules import cut
+from dbctl.services.setting_row import SettingRow
 from dbctl.services.setting_table import Setting, SettingShown, SettingTable, database_of, section
 from dbctl.services.setting_values import spelled
 from dbctl.services.user_table import User, UserTable, users_beside
@@ -77,7 +78,13 @@ def reader_for(app: App, login: str | Id) -> Readable:
 def table_for(app: App, db: Readable, login: str | Id) -> SettingTable:
     """Return the settings of the app, or of one user."""
     user = users_beside(app, db).one(login) if login else None
-    return SettingTable(app, db, user)
+    return opened(app, db, user)
+
+
+def opened(app: App, db: Readable, user: User | None = None) -> SettingTable:
+    """Return the settings of an open database, of the app or of a user, in whichever way they are kept."""
+    told = None if user else section(app, "system")
+    return SettingRow(app, db, told, told.row) if told and told.row else SettingTable(app, db, user)
 
 
 # For the services of users -------------------------------------------------------------------------------------
@@ -93,9 +100,7 @@ def defaults_of_new_user(app: App, db: Readable) -> dict[str, str]:
     users = app.ability(app.profile.users, "users")
     if not users.new_settings:
         raise UsageError(detail=f"{app.profile.title} gives new users no settings")
-    live = (
-        {setting.key: setting for setting in SettingTable(app, db).read()} if section(app, "system") else {}
-    )
+    live = {setting.key: setting for setting in opened(app, db).read()} if section(app, "system") else {}
     found = {}
     for key, told in users.new_settings.items():
         source = live.get(told.from_)

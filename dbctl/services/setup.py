@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from dbctl import config, durable, toml
-from dbctl import url as urls
 from dbctl.engines import registry
 from dbctl.errors import (
     AlreadyExistsError,
@@ -23,9 +22,12 @@ from dbctl.errors import (
 from dbctl.model import Done, Plan
 from dbctl.profiles import loader
 from dbctl.profiles.model import Database, Profile
+from dbctl.services import setup_environment
 from dbctl.url import Url
 
 DEEPEST = 5  #: levels below the directory that are looked through
+#: A password that stands in an address itself; what names a variable tells nothing.
+PASSWORD = re.compile(r"(://[^:@]*:)(?!\$\{\w+\}@).*(?=@)")
 #: Folders in which no app keeps its databases, and which can be huge.
 SKIPPED = frozenset({"node_modules", ".git", ".venv", "__pycache__"})
 #: Where backups go and how long they stay, until somebody says otherwise: in the file, for everybody to see.
@@ -51,9 +53,17 @@ class Setup:
     """A configuration to be written; ready to be shown or applied like every other change."""
 
     def __init__(
-        self, profile: str, directory: Path, *, app: str, file: Path, urls: Sequence[str], protected: bool
+        self,
+        profile: str,
+        directory: Path,
+        *,
+        app: str,
+        file: Path,
+        urls: Sequence[str],
+        protected: bool,
+        settings: Path | None = None,
     ) -> None:
-        """Look for the databases.
+        """Look for the databases: in ``urls``, in the app's own file of ``settings``, and below the directory.
 
         Raises:
             DatabaseNotFoundError: a database that must be there was not found below the directory.
@@ -81,10 +91,14 @@ class Setup:
                 name=self.app,
                 instead="Choose another name with --app, or edit the file.",
             )
-        addresses = self._given(told, urls) | {
+        addresses = self._given(told, urls)
+        addresses |= self._told(
+            told, directory, settings, [name for name in told.databases if name not in addresses]
+        )
+        addresses |= {
             name: self._relative(path)
             for name in told.databases
-            if name not in config.given(urls, Path.cwd()) and (path := _find(told, name, directory))
+            if name not in addresses and (path := _find(told, name, directory))
         }
         self._databases = {name: addresses[name] for name in told.databases if name in addresses}
         self._missing = [name for name in told.databases if name not in addresses]
@@ -99,6 +113,7 @@ class Setup:
         """Return what would be written."""
         verb = "add to" if self._there else "create"
         steps = [f"{verb} {self._file}: [apps.{self.app}]"]
+        steps += [f"settings of the app = {self._settings}"] if self._settings else []
         steps += [f"{name} = {address}" for name, address in self._shown().items()]
         steps += [f"migrations of {name} = {folder}" for name, folder in self._migrations.items()]
         steps += [f"backups: {BACKUP.replace(chr(10), ', ').strip(', ')}"]
@@ -132,11 +147,12 @@ class Setup:
         )
 
     def _shown(self) -> dict[str, str]:
-        return {name: str(urls.parse(address)) for name, address in self._databases.items()}
+        return {name: PASSWORD.sub(r"\1***", address) for name, address in self._databases.items()}
 
     def _entry(self) -> str:
         lines = [f"[apps.{toml.quoted(self.app)}]", f"profile = {toml.quoted(self._profile, value=True)}"]
         lines += ["protected = true"] if self._marked else []
+        lines += [f"env_file = {toml.quoted(self._settings, value=True)}"] if self._settings else []
         for word, told in (("databases", self._databases), ("migrations", self._migrations)):
             if told:
                 lines += ["", f"[apps.{toml.quoted(self.app)}.{word}]"]
@@ -145,6 +161,29 @@ class Setup:
                 ]
         lines += ["", f"[apps.{toml.quoted(self.app)}.backup]", BACKUP]
         return "\n".join(lines)
+
+    def _told(
+        self, told: Profile, directory: Path, settings: Path | None, wanted: Sequence[str]
+    ) -> dict[str, str]:
+        """Return what the app's own file of settings says of databases, as the file will say it.
+
+        Raises:
+            NotSupportedError: the profile does not know how the app says it, and a file was given.
+            UsageError: nothing in the file that was given says it.
+        """
+        self._settings, addresses = "", dict[str, str]()
+        if settings and not any(one.environment for one in told.databases.values()):
+            instead = "Say where its databases are: --url DATABASE=URL."
+            raise NotSupportedError(what="--env-file", by=told.title, instead=instead)
+        for name in wanted:
+            file = setup_environment.found(told.databases[name], directory, settings)
+            said = setup_environment.address(told.databases[name], file, name) if file else ""
+            if file and said:
+                addresses[name], self._settings = said, self._relative(file)
+            elif file and settings:
+                words = setup_environment.words(told.databases[name])
+                raise UsageError(detail=f"{file} does not say where {name} is: it sets none of {words}")
+        return addresses
 
     def _given(self, told: Profile, urls: Sequence[str]) -> dict[str, str]:
         """Return what ``--url`` says of each database, as the file will say it."""
@@ -168,6 +207,11 @@ class Setup:
 def _find(profile: Profile, name: str, directory: Path) -> Path | None:
     """Return the file of a database below ``directory``; None where it may be missing and is."""
     told = profile.databases[name]
+    if told.environment and not (told.find or told.optional):
+        where = f"{' or '.join(told.environment.find)} that sets {setup_environment.words(told)}"
+        raise DatabaseNotFoundError(
+            name=name, profile=profile.title, files=where, directory=directory, seen=""
+        )
     for pattern in told.find:
         if (directory / pattern).is_file() and not _unfit(directory / pattern, told, name):
             return directory / pattern

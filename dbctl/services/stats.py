@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Generic, Literal, TypeVar
+from typing import Literal
+
+from msgspec import structs
 
 from dbctl.engines import registry
 from dbctl.engines.base import Capability, Condition, Measures, Order, Where
-from dbctl.errors import DatabaseUnsetError, DbctlError, Exit, NotSupportedError, SchemaLacksError
+from dbctl.engines.server import Sessions
+from dbctl.errors import NotSupportedError, SchemaLacksError
 from dbctl.model import Page, Row, Value, Window, now
 from dbctl.profiles.codecs import read_time
 from dbctl.services import users
 from dbctl.services.apps import App
+from dbctl.services.figures import Figures, figures
 from dbctl.services.live import Live, find_column
-from dbctl.services.pages import page_of
 
-T = TypeVar("T", bound=Value)
+#: What a table shows of a database on a server.
+SERVED = ("connections", "cache_hit_ratio", "deadlocks")
 
 
 class DatabaseMeasured(Value, frozen=True, kw_only=True):
@@ -31,9 +35,19 @@ class DatabaseMeasured(Value, frozen=True, kw_only=True):
     wal_pages: int | None  #: in the -wal and not in the file yet
     tables: int
     journal_mode: str | None
+    #: What only a server counts, since ``since``; None elsewhere.
+    version: str | None = None
+    connections: int | None = None
+    max_connections: int | None = None
+    cache_hit_ratio: float | None = None  #: of what was read, from 0 to 1
+    commits: int | None = None
+    rollbacks: int | None = None
+    deadlocks: int | None = None
+    temp_bytes: int | None = None  #: that were written because memory did not do
+    since: datetime | None = None
 
     def brief(self) -> Row:
-        told = ("target", "bytes", "freelist_pages", "wal_bytes", "tables", "journal_mode")
+        told = ("target", "bytes", "tables", "freelist_pages", "wal_bytes", "journal_mode", *SERVED)
         return {word: getattr(self, word) for word in told}
 
 
@@ -45,10 +59,23 @@ class TableMeasured(Value, frozen=True, kw_only=True):
     rows: int
     bytes: int | None  #: with its indexes
     indexes: Sequence[str]
+    estimated: bool = False  #: whether ``rows`` is about so many
+    #: What only a server tells; None elsewhere.
+    table_bytes: int | None = None
+    index_bytes: int | None = None
+    toast_bytes: int | None = None  #: long values, stored beside their rows
+    dead_rows: int | None = None  #: rows that nobody can see any more
+    inserts: int | None = None  #: since the server counts
+    updates: int | None = None
+    deletes: int | None = None
+    vacuumed_at: datetime | None = None
+    analyzed_at: datetime | None = None
 
     def brief(self) -> Row:
-        told = {"target": self.target, "table": self.table, "rows": self.rows, "bytes": self.bytes}
-        return told | {"indexes": len(self.indexes)}
+        rows = f"~{self.rows}" if self.estimated else self.rows
+        told = {"target": self.target, "table": self.table, "rows": rows, "bytes": self.bytes}
+        further = ("index_bytes", "toast_bytes", "dead_rows", "inserts", "updates", "deletes")
+        return told | {"indexes": len(self.indexes)} | {word: getattr(self, word) for word in further}
 
 
 class UserMeasured(Value, frozen=True, kw_only=True):
@@ -80,43 +107,39 @@ class Held(Value, frozen=True, kw_only=True):
     command: str
     owner: str
     mode: str
-
-
-class Figures(Value, Generic[T], frozen=True, kw_only=True):
-    """Figures of the databases that could be looked at, and what kept the others from it."""
-
-    page: Page[T]
-    failed: Sequence[DbctlError]
-
-    @property
-    def status(self) -> Exit:
-        """How the command ends."""
-        return Exit.PARTIAL if self.failed else Exit.OK
+    waits_for: Sequence[int]  #: the processes whose locks keep it from going on, where that is known
 
 
 def overview(app: App, window: Window) -> Figures[DatabaseMeasured]:
     """Return how much room each configured database takes; nothing is moved from a ``-wal`` into its file."""
 
     def look(name: str) -> list[DatabaseMeasured]:
-        told = _measures(app, name).storage()
-        fields = {field: getattr(told, field) for field in DatabaseMeasured.__struct_fields__[1:]}
-        return [DatabaseMeasured(target=app.target(name), **fields)]
+        db = _measures(app, name)
+        fields = structs.asdict(db.storage())
+        if isinstance(db, Sessions):
+            fields |= structs.asdict(db.traffic())
+        known = {field: fields[field] for field in DatabaseMeasured.__struct_fields__ if field in fields}
+        return [DatabaseMeasured(target=app.target(name), **known)]
 
-    return _figures(app, DatabaseMeasured, window, look)
+    return figures(app, DatabaseMeasured, window, look)
 
 
-def tables(app: App, window: Window) -> Figures[TableMeasured]:
-    """Return how much each table of each configured database holds."""
+def tables(app: App, window: Window, *, exact: bool = False) -> Figures[TableMeasured]:
+    """Return how much each table of each configured database holds.
+
+    Args:
+        app: the app.
+        window: which part.
+        exact: whether the rows are counted even where that takes long.
+    """
 
     def look(name: str) -> list[TableMeasured]:
         return [
-            TableMeasured(
-                target=app.target(name), table=one.table, rows=one.rows, bytes=one.bytes, indexes=one.indexes
-            )
-            for one in _measures(app, name).measured()
+            TableMeasured(target=app.target(name), **structs.asdict(one))
+            for one in _measures(app, name).measured(exact=exact)
         ]
 
-    return _figures(app, TableMeasured, window, look)
+    return figures(app, TableMeasured, window, look)
 
 
 def user(app: App, login: str) -> UserMeasured:
@@ -203,11 +226,11 @@ def locks(app: App, window: Window) -> Figures[Held]:
 
     def look(name: str) -> list[Held]:
         return [
-            Held(target=app.target(name), pid=one.pid, command=one.command, owner=one.owner, mode=one.mode)
+            Held(target=app.target(name), **structs.asdict(one))
             for one in registry.holders(app.url(name), app.target(name))
         ]
 
-    return _figures(app, Held, window, look)
+    return figures(app, Held, window, look)
 
 
 def _entry(told: Mapping[str, object]) -> Entry:
@@ -222,37 +245,6 @@ def _entry(told: Mapping[str, object]) -> Entry:
         details=told.get("details"),
         **words,
     )
-
-
-def _configured(app: App) -> Iterator[str]:
-    for name, told in app.profile.databases.items():
-        if app.only not in ("", name):
-            continue
-        try:
-            app.url(name)
-        except DatabaseUnsetError:
-            if told.optional and not app.only:
-                continue
-            raise
-        yield name
-
-
-def _figures(app: App, kind: type[T], window: Window, look: Callable[[str], list[T]]) -> Figures[T]:
-    """Look at each configured database; one that fails does not hide the others.
-
-    Raises:
-        DbctlError: what kept the first from being looked at, where all of them fail.
-    """
-    items, failed = list[T](), list[DbctlError]()
-    names = list(_configured(app))
-    for name in names:
-        try:
-            items += look(name)
-        except DbctlError as error:
-            failed.append(error)
-    if failed and len(failed) == len(names):
-        raise failed[0]
-    return Figures(page=page_of(items, kind, window), failed=failed)
 
 
 def _measures(app: App, name: str) -> Measures:

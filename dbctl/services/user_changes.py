@@ -25,11 +25,18 @@ class UsersChanged(Done, frozen=True, kw_only=True):
     users: Sequence[User]
     changed: int
     ended_sessions: int = 0
+    signed_in_for: str | None = (
+        None  #: how long a signed cookie, which nothing ends, still says who they were
+    )
     password: str | None = None  #: only where dbctl made it up; shown this once
 
     @property
     def tells(self) -> bool:
         return self.password is not None
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        return user_sessions.remarks(self.signed_in_for, changed=bool(self.changed))
 
     def brief(self) -> Row:
         shown: dict[str, object] = {"changed": self.changed, "ended_sessions": self.ended_sessions}
@@ -191,7 +198,12 @@ def change_of(
         ended = user_sessions.end(users, db, touched) if ending else 0
         for user in touched:
             audit.record(app, db, action, "users", user.id, {"username": user.login, "changed": names})
-        return UsersChanged(users=users.again(found), changed=changed, ended_sessions=ended)
+        return UsersChanged(
+            users=users.again(found),
+            changed=changed,
+            ended_sessions=ended,
+            signed_in_for=(users.told.cookie or None) if ending else None,
+        )
 
     rows = {live.name: len(touched), **ends} if touched else {}
     return Draft(Plan(title=title, target=users.db.target, steps=steps, rows=rows), work)

@@ -8,7 +8,7 @@ from dbctl.engines.base import Condition, Readable, Writable
 from dbctl.errors import AlreadyExistsError, ConstraintError, PlanChangedError, SchemaLacksError, UsageError
 from dbctl.model import Done, Plan, Row, Secret, Value, now
 from dbctl.profiles.codecs import HASHES, KEYS
-from dbctl.services import audit, settings
+from dbctl.services import audit, settings, user_sessions
 from dbctl.services.apps import App
 from dbctl.services.change import Change, Draft
 from dbctl.services.rules import check_secret
@@ -33,11 +33,18 @@ class UserCreated(Done, frozen=True, kw_only=True):
     changed: bool
     default_settings: Sequence[str] = ()  #: keys of the user settings that were added
     ended_sessions: int = 0
+    signed_in_for: str | None = (
+        None  #: how long a signed cookie, which nothing ends, still says who they were
+    )
     password: str | None = None  #: only where dbctl made it up; shown this once
 
     @property
     def tells(self) -> bool:
         return self.password is not None
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        return user_sessions.remarks(self.signed_in_for, changed=self.changed)
 
     def brief(self) -> Row:
         shown: dict[str, object] = {"created": self.created, "changed": self.changed}
@@ -138,6 +145,7 @@ def ensure_user(app: App, new: NewUser) -> Change[UserCreated]:
                 created=False,
                 changed=bool(done.changed),
                 ended_sessions=done.ended_sessions,
+                signed_in_for=done.signed_in_for,
             )
 
         return Draft(drafted.plan, work)

@@ -1,15 +1,17 @@
-"""Deleting users, with all that is theirs."""
+"""Deleting users, with all that is theirs, or after another one has taken it over."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.base import Condition, Readable, Where, Within, Writable
-from dbctl.model import Done, Plan, Row, counted
-from dbctl.services import audit, last_admin
+from dbctl.engines.base import AnyOf, Readable, Where, Writable
+from dbctl.errors import UsageError
+from dbctl.model import Done, Id, Plan, Row, counted
+from dbctl.services import audit, last_admin, user_sessions
 from dbctl.services.apps import App
 from dbctl.services.change import Change, Draft, exactly
 from dbctl.services.deletion import Touched, reach
+from dbctl.services.user_belongings import Belongings, Handover
 from dbctl.services.user_changes import listed
 from dbctl.services.user_table import User, UserTable, Who, database_of
 
@@ -19,40 +21,66 @@ class UsersDeleted(Done, frozen=True, kw_only=True):
 
     users: Sequence[User]
     rows: Mapping[str, int]
+    transferred: Mapping[str, int] = {}  #: rows of each table that another user has taken over
+    signed_in_for: str | None = (
+        None  #: how long a signed cookie, which nothing ends, still says who they were
+    )
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        return user_sessions.remarks(self.signed_in_for, changed=bool(self.users))
 
     def brief(self) -> Row:
-        return {"deleted": [user.login for user in self.users], "rows": self.rows}
+        told: Row = {"deleted": [user.login for user in self.users], "rows": self.rows}
+        return {**told, "transferred": self.transferred} if self.transferred else told
 
 
-def delete_users(app: App, who: Who) -> Change[UsersDeleted]:
+def delete_users(app: App, who: Who, *, heir: str | Id = "") -> Change[UsersDeleted]:
     """Delete users with all that is theirs, as the live foreign keys and the profile say.
+
+    Args:
+        app: the app.
+        who: those who go.
+        heir: who takes over what the profile says can be taken over; it goes, too, where nobody does.
 
     Raises (when planned and when applied):
         LastAdminError: no active admin would be left.
         ConstraintError: rows of others point to them, and nothing says what becomes of those rows.
+        AbilityMissingError: nothing of this app can be taken over.
     """
 
     def draft(db: Readable) -> Draft[UsersDeleted]:
         users = UserTable(app, db)
         found = users.find(who)
         last_admin.guard(users, found)
+        handover = Handover(users, found, _heir(users, found, heir)) if heir else None
         doomed: list[Where] = [users.live.among(users.told.id.column, [user.id for user in found])]
-        owned = _owned(users, doomed)
+        belongings = Belongings(users, found, handover)
         rows = {users.live.name: len(found)} if found else {}
         steps = [f"delete {listed(found)}"] if found else []
-        for touched in [*owned, *reach(db, users.live.name, doomed, before=users.told.owns)]:
-            rows[touched.table] = rows.get(touched.table, 0) + touched.rows
-            steps.append(touched.step)
+        moved = handover.planned() if handover else {}
+        if handover:
+            steps += [
+                f"give {counted(number, 'row')} of {table} to {handover.to.login}"
+                for table, number in moved.items()
+            ]
+        for table, number in moved.items():
+            rows[table] = rows.get(table, 0) + number
+        touched = [*belongings.planned(), *_by_keys(users, doomed, belongings, handover)]
+        for one in touched:
+            rows[one.table] = rows.get(one.table, 0) + one.rows
+            steps.append(one.step)
 
         def work(db: Writable) -> UsersDeleted:
-            for name in users.told.owns:
-                table, _, column = name.partition(".")
-                if table in db.tables():
-                    db.delete(table, [Condition(column, "in", [user.id for user in found])])
+            if handover:
+                handover.carry_out(db, moved)
+            belongings.delete(db)
             exactly(db.delete(users.live.name, doomed), len(found), db)
             for user in found:
                 audit.record(app, db, "users.delete", "users", user.id, {"username": user.login})
-            return UsersDeleted(users=found, rows=rows)
+            return UsersDeleted(
+                users=found, rows=rows, transferred=moved, signed_in_for=users.told.cookie or None
+            )
 
         plan = Plan(
             title=f"Delete {listed(found)}", target=db.target, steps=steps, rows=rows, destructive=bool(found)
@@ -62,17 +90,21 @@ def delete_users(app: App, who: Who) -> Change[UsersDeleted]:
     return Change(app, database_of(app), "users delete", draft)
 
 
-def _owned(users: UserTable, doomed: Sequence[Where]) -> list[Touched]:
-    """Return the rows that the profile says are theirs, and what goes along with those."""
-    found = []
-    for name in users.told.owns:
-        table, _, column = name.partition(".")
-        if table in users.db.tables():
-            within = Within([column], users.live.name, [users.id], doomed)
-            count = users.db.count(table, [within])
-            if count:
-                found.append(
-                    Touched(table=table, rows=count, step=f"delete {counted(count, 'row')} of {table}")
-                )
-                found += reach(users.db, table, [within])
-    return found
+def _heir(users: UserTable, leaving: Sequence[User], named: str | Id) -> User:
+    users.app.ability(users.told.transfer, "transfer of what is a user's")
+    heir = users.one(named)
+    if any(user.id == heir.id for user in leaving):
+        raise UsageError(detail=f"{heir.login} is deleted, too, and can take nothing over")
+    return heir
+
+
+def _by_keys(
+    users: UserTable, doomed: Sequence[Where], belongings: Belongings, handover: Handover | None
+) -> list[Touched]:
+    """Return what the live foreign keys take along, of the users and of what is theirs."""
+    settled = [*belongings.keys, *(handover.keys if handover else ())]
+    found = list[Touched]()
+    for table, where in belongings.gone.items():
+        if users.db.count(table, [AnyOf(where)]):
+            found += reach(users.db, table, [AnyOf(where)], before=settled)
+    return [*found, *reach(users.db, users.live.name, doomed, before=settled)]

@@ -54,7 +54,9 @@ def field_holds(users: UserTable, field: str, wanted: str) -> Where:
     if field in TIMES:
         day = read_moment(field, wanted)
         return AllOf([Condition(column, ">=", day), Condition(column, "<", _day_after(day))])
-    return Condition(column, "same", wanted)
+    said: Where = Condition(column, "same", wanted)
+    keys = [key for key, _ in users.meant(field, wanted)]
+    return AnyOf([said, Condition(column, "in", keys)]) if keys else said
 
 
 def _day_after(day: datetime) -> datetime:

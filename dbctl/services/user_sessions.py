@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from dbctl.engines.base import AnyOf, Condition, Readable, Where, Writable
 from dbctl.model import Value, now
@@ -22,42 +22,58 @@ class Tokens(Value, frozen=True, kw_only=True):
 
 def count_tokens(users: UserTable, user: User) -> Tokens | None:
     """Return how many tokens of each state a user has; None where the app stores none."""
-    if not users.told.signed_in:
+    if not keeps_any(users):
         return None
     total = expired = revoked = 0
-    for told in users.told.signed_in:
-        live = _live(users, users.db, told)
+    for told, live in _tokens(users, users.db):
         owned: Where = Condition(live.get(told.user), "=", user.id)
-        count = users.db.count(told.table, [owned])
+        count = users.db.count(live.name, [owned])
         open_ones = [owned, *_not_ended(live, told)]
-        still = users.db.count(told.table, open_ones)
+        still = users.db.count(live.name, open_ones)
         expiry = live.find(told.expires_at)
-        late = users.db.count(told.table, [*open_ones, Condition(expiry, "<=", now())]) if expiry else 0
+        late = users.db.count(live.name, [*open_ones, Condition(expiry, "<=", now())]) if expiry else 0
         total, expired, revoked = total + count, expired + late, revoked + count - still
     return Tokens(valid=total - expired - revoked, expired=expired, revoked=revoked)
+
+
+def keeps_any(users: UserTable) -> bool:
+    """Whether the app stores anything that keeps users signed in."""
+    return any(True for _ in _tokens(users, users.db))
 
 
 def planned_end(users: UserTable, gone: Sequence[User]) -> dict[str, int]:
     """Return, by table, how many rows ``end`` would touch."""
     counted = {}
-    for told in users.told.signed_in:
-        live = _live(users, users.db, told)
-        counted[told.table] = users.db.count(told.table, _open_of(live, told, gone))
+    for told, live in _tokens(users, users.db):
+        counted[live.name] = users.db.count(live.name, _open_of(live, told, gone))
     return {table: rows for table, rows in counted.items() if rows}
 
 
 def end(users: UserTable, db: Writable, gone: Sequence[User]) -> int:
     """End whatever keeps these users signed in; return how many sessions that were."""
     ended = 0
-    for told in users.told.signed_in:
-        live = _live(users, db, told)
+    for told, live in _tokens(users, db):
         values = live.constants(told.end)
+        changed = live.find(users.changed_at) if values else None
+        if changed:
+            values.setdefault(changed, live.encode(changed, now()))
         where = _open_of(live, told, gone)
-        open_ones = db.count(told.table, where)
-        done = db.update(told.table, values, where) if values else db.delete(told.table, where)
+        open_ones = db.count(live.name, where)
+        done = db.update(live.name, values, where) if values else db.delete(live.name, where)
         exactly(done, open_ones, db)
         ended += done
     return ended
+
+
+def remarks(signed_in_for: str | None, *, changed: bool) -> Sequence[str]:
+    """Return what to say where a cookie that the app has signed goes on saying who somebody is."""
+    if not (signed_in_for and changed):
+        return ()
+    said = (
+        "the app signs a cookie and stores nothing that could be ended: whoever is signed in stays so, as they were,"
+        f" for up to {signed_in_for}; only a new signing secret of the app ends that"
+    )
+    return [said]
 
 
 def failed_attempts(users: UserTable, locked: Sequence[User]) -> list[Where]:
@@ -82,8 +98,12 @@ def failed_attempts(users: UserTable, locked: Sequence[User]) -> list[Where]:
     return [*failed, AnyOf([spelled, Condition(address, "in", seen)])]
 
 
-def _live(users: UserTable, db: Readable, told: SignedIn) -> Live:
-    return Live(users.app.profile, db, told.table, "sign-in tokens")
+def _tokens(users: UserTable, db: Readable) -> Iterator[tuple[SignedIn, Live]]:
+    """Yield the tables that keep users signed in, but for those that may be missing and are."""
+    for told in users.told.signed_in:
+        table = told.table.removesuffix("?")
+        if table in db.tables() or table == told.table:
+            yield told, Live(users.app.profile, db, table, "sign-in tokens")
 
 
 def _open_of(live: Live, told: SignedIn, gone: Sequence[User]) -> list[Where]:

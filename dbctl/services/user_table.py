@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
-from dbctl.engines.base import AllOf, AnyOf, Condition, Not, Order, Readable, Where, Within
+from dbctl.engines.base import AllOf, AnyOf, Condition, Not, Op, Order, Readable, Where, Within
 from dbctl.errors import (
     AmbiguousLoginError,
     RoleMissingError,
@@ -16,7 +16,7 @@ from dbctl.errors import (
 )
 from dbctl.model import Id, Row, Value, Window, now
 from dbctl.profiles.codecs import read_boolean, read_time
-from dbctl.profiles.model import Users
+from dbctl.profiles.model import Name, UserRole, Users
 from dbctl.services.apps import App
 from dbctl.services.live import Live
 from dbctl.services.rules import check_rule, cut, read_moment, read_word
@@ -83,6 +83,12 @@ class UserTable:
         self.role = self.live.get(self.told.role.column) if self.told.role else None
         self._role_names: dict[object, str] | None = None
 
+    @property
+    def changed_at(self) -> Name | None:
+        """The column that says when its row was changed, in every table that has it; None where the profile names none."""
+        name = self.app.profile.databases[database_of(self.app)].updated_at
+        return [f"{one}?" for one in ([name] if isinstance(name, str) else name)] if name else None
+
     # Reading -------------------------------------------------------------------------------------------------
 
     def read(
@@ -135,11 +141,19 @@ class UserTable:
                 rows = self.db.select(told.table, [told.key, told.name])
                 self._role_names = {key: str(name) for key, name in rows}
             else:
-                labels = told.values or [
-                    str(one) for one in self.db.tally(self.live.name, told.column) if one
-                ]
+                labels = self._labels(told)
                 self._role_names = {label: label for label in labels}
         return self._role_names
+
+    def _labels(self, told: UserRole) -> Sequence[str]:
+        """Return the words that the column of the role may hold, in the profile's order.
+
+        What the live column can hold counts: an enum may have had labels since the profile was written.
+        """
+        live = self.live.table.columns[str(self.role)].values
+        known = [one for one in told.values if one in live or not live]
+        held = [] if known or live else self.db.tally(self.live.name, told.column)
+        return [*known, *(one for one in live if one not in known), *(str(one) for one in held if one)]
 
     def role_name(self, key: object) -> str | None:
         """Return the name of the role that a user's row holds."""
@@ -193,7 +207,7 @@ class UserTable:
         return list({user.id: user for user in found}.values())
 
     def one(self, login: str | Id) -> User:
-        """Return the user of that login, whose case does not count, or of that id.
+        """Return the user of that login, or of that id; case counts only between users whom nothing else tells apart.
 
         Raises:
             UserMissingError, AmbiguousLoginError: it fits nobody, or several.
@@ -209,7 +223,7 @@ class UserTable:
         return found
 
     def holder(self, fields: Mapping[str, str]) -> User | None:
-        """Return the user who has the first of the login ``fields``, whatever its case; None where nobody has.
+        """Return the user who has the first of the login ``fields``, as the app compares them; None where nobody has.
 
         Raises:
             UsageError: it is not among ``fields``.
@@ -218,22 +232,33 @@ class UserTable:
         field = self.told.login[0]
         if field not in fields:
             raise UsageError(detail=f"{field} is missing")
-        return self._only(fields[field], [Condition(self.column(field), "same", fields[field])])
+        return self._only(fields[field], [Condition(self.column(field), self._same, fields[field])])
 
     def _only(self, login: str, where: Sequence[Where]) -> User | None:
         near = self.read(where) if login.isprintable() else []
+        if len(near) > 1 and self._exact:
+            near = [user for user in near if login in self._logins(user)] or near
         if len(near) > 1:
             ids = ", ".join(str(user.id) for user in near)
             raise AmbiguousLoginError(login=cut(login), target=self.db.target, ids=ids)
         return near[0] if near else None
+
+    def _logins(self, user: User) -> list[object]:
+        told = {field: getattr(user, field, user.extra.get(field)) for field in self.told.login}
+        return list(told.values())
+
+    @property
+    def _exact(self) -> bool:
+        """Whether the app tells logins apart that differ only in case."""
+        return self.told.match == "exact"
 
     def login_columns(self) -> list[str]:
         """Return the columns that hold what a person may type to sign in."""
         return [self.column(field) for field in self.told.login]
 
     def taken(self, field: str, value: str, *, besides: object = None) -> bool:
-        """Whether another user has that value, whatever its case, in a field by which users sign in."""
-        near = self.db.select(self.live.name, [self.id], [Condition(self.column(field), "same", value)])
+        """Whether another user has that value, as the app compares it, in a field by which users sign in."""
+        near = self.db.select(self.live.name, [self.id], [Condition(self.column(field), self._same, value)])
         return any(key != besides for (key,) in near)
 
     def again(self, found: Sequence[User]) -> list[User]:
@@ -244,12 +269,17 @@ class UserTable:
         }
         return [fresh[user.id] for user in found]
 
-    @staticmethod
-    def fold(login: str) -> str:
-        """Return what two logins that differ only in case have in common.
+    @property
+    def _same(self) -> Op:
+        return "=" if self._exact else "same"
+
+    def fold(self, login: str) -> str:
+        """Return what two logins that are the same to the app have in common.
 
         Only in ASCII, as the databases of most apps compare: what a database folds besides, its own key refuses.
         """
+        if self._exact:
+            return login
         if login.isascii():
             return login.lower()
         return "".join(letter.lower() if letter.isascii() else letter for letter in login)
@@ -270,12 +300,25 @@ class UserTable:
             return read_word(field, given)
         if field in TIMES:
             return read_moment(field, given) if given else None
+        if known := self.meant(field, given):
+            if len(known) > 1 and given not in [name for _, name in known]:
+                names = ", ".join(name for _, name in known)
+                raise UsageError(detail=f"{field} {given!r} could be any of {names}; write it as they do")
+            return next((key for key, name in known if name == given), known[0][0])
         check_rule(field, given, self.told.rules.get(field))
         if given != given.strip():
             raise ValueInvalidError(
                 what=f"the {field}", value=ascii(given), reason="it begins or ends with a blank"
             )
         return given
+
+    def meant(self, field: str, name: str) -> list[tuple[object, str]]:
+        """Return the rows that ``name`` can mean where a field holds keys of another table: key and name of each."""
+        told = self.told.lookup.get(field)
+        if told is None or told.table not in self.db.tables() or not name.isprintable():
+            return []
+        rows = self.db.select(told.table, [told.key, told.name], [Condition(told.name, "same", name)])
+        return [(key, str(found)) for key, found in rows]
 
     def stored(self, values: Mapping[str, object]) -> dict[str, object]:
         """Return columns, and what is stored in each, for what ``typed`` returned."""

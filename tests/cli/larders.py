@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import chdir, contextmanager
 from pathlib import Path
 
-import pytest
 from msgspec import structs
 
 from dbctl.cli.main import main
 from dbctl.model import Secret
+from dbctl.url import parse
 from tests import servers
-from tests.shapes import flashpoint_web as shapes
+from tests.services import pantries
 
-PROFILE = Path(__file__).parents[1] / "profiles" / "larder.toml"
-#: Stands in the address of every server, and must not show anywhere.
+#: Stands in the address of a server that asks for no password, and must not show anywhere.
 SECRET = "hunter2-marked"
 #: What was done before: a restore, and backups before and after it.
 BEFORE = [
@@ -26,65 +24,66 @@ BEFORE = [
     "sessions cleanup",
     "backup create",
 ]
-#: Words of commands that have to do with what was done before.
+#: The first words of commands that have to do with what was done before.
 ABOUT_BEFORE = ("backup", "restore", "status", "doctor")
 
 
-def lay_out(folder: Path, address: str = "") -> None:
-    """Put the files of a deployment into the working directory, which is ``folder``."""
-    text = PROFILE.read_text(encoding="utf-8").replace("cost = 10", "cost = 4")
+def lay_out(folder: Path, address: str) -> None:
+    """Put the files of a deployment into a folder, which is the working directory."""
+    (folder / "dbctl.toml").unlink()
+    text = pantries.PROFILE.read_text(encoding="utf-8").replace("cost = 10", "cost = 4")
     (folder / "larder.toml").write_text(text, encoding="utf-8")
     (folder / "people.csv").write_text("handle,email,password\nmia,mia@example.org,long enough\n")
+    label = "b2c8d1ef-0000-4000-8000-000000000003,rice"
+    (folder / "labels.csv").write_text(f"recipe_uuid,label\n{label}\n")
     (folder / "wanted.json").write_text(json.dumps({"kitchen.title": "Shelf"}))
-    run("init larder.toml .", *(["--url", f"pantry={address}"] if address else []))
+    assert main(["init", "larder.toml", ".", "--url", f"pantry={address}"]) == 0
 
 
-def run(line: str, *more: str) -> None:
-    """Run a command that has to go well."""
-    assert main([*line.split(), *more]) == 0
+def done_before() -> None:
+    for line in BEFORE:
+        assert main(line.split()) == 0
 
 
-class SQLite:
-    """Deployments are copies of a folder."""
+class OnFiles:
+    """Deployments are copies of a folder in which everything was done before."""
 
     def __init__(self, place: Path) -> None:
         self._made = place / "made"
-        self._made.mkdir()
-        shapes.sixth_app_db(self._made / "larder.db")
-        with pytest.MonkeyPatch.context() as there:
-            there.chdir(self._made)
-            lay_out(self._made)
-            for line in BEFORE:
-                run(line)
+        with pantries.settled("sqlite", self._made) as pantry, chdir(self._made):
+            lay_out(self._made, pantry.url)
+            done_before()
 
     @contextmanager
-    def deployed(self, folder: Path, _line: str) -> Iterator[str]:
-        """Make one in an empty folder, the working directory; give the words that say where its database is."""
-        shutil.copytree(self._made, folder, dirs_exist_ok=True)
-        yield ""
+    def deployed(self, folder: Path, _line: str):
+        """Make one in a new folder, the working directory; give the words that say where its database is."""
+        shutil.copytree(self._made, folder)
+        with chdir(folder):
+            yield "--url pantry=larder.db"
 
 
-class PostgreSQL:
-    """Deployments are schemas; only what has to do with backups pays for a database of its own, and for making some."""
+class OnServer:
+    """Deployments are made on a server one by one; only what has to do with backups pays for those made before."""
 
-    def __init__(self) -> None:
-        script = (Path(shapes.__file__).parent / "larder_postgresql.sql").read_text(encoding="utf-8")
-        self._script = script.replace(":password_hash", f"'{shapes.PASSWORD_HASH}'")
+    def __init__(self, engine: str) -> None:
+        self._engine = engine
 
     @contextmanager
-    def deployed(self, folder: Path, line: str) -> Iterator[str]:
+    def deployed(self, folder: Path, line: str):
         """As above."""
         about = line.startswith(ABOUT_BEFORE)
-        with servers.postgresql_database() if about else servers.postgresql_schema() as url:
-            with closing(servers.connection(url)) as db:
-                db.execute(self._script)
-            address = servers.text(structs.replace(url, password=url.password or Secret(SECRET)))
+        place = "postgresql schema" if self._engine == "postgresql" and not about else self._engine
+        with pantries.settled(place, folder) as pantry, chdir(folder):
+            url = parse(pantry.url)
+            if self._engine == "postgresql" and not url.password:
+                url = structs.replace(url, password=Secret(SECRET))
+            address = servers.text(url)
             lay_out(folder, address)
-            for before in BEFORE if about else ():
-                run(before)
+            if about:
+                done_before()
             yield f"--url pantry={address}"
 
 
-def on(engine: str, place: Path) -> SQLite | PostgreSQL:
+def on(engine: str, place: Path) -> OnFiles | OnServer:
     """Return what makes deployments on an engine; ``place`` is a folder of its own."""
-    return SQLite(place) if engine == "sqlite" else PostgreSQL()
+    return OnFiles(place) if engine == "sqlite" else OnServer(engine)

@@ -55,6 +55,7 @@ LINES: dict[str, int] = {
     "migrate status": 2,
     "migrate plan": 2,
     "migrate up": 2,
+    "migrate adopt": 2,
     "migrate new add-notes": 2,
     "migrate verify": 2,
     "migrate drift": 2,
@@ -64,6 +65,7 @@ LINES: dict[str, int] = {
     "schedule cron": 0,
     "backup create": 0,
     "backup create --dry-run": 0,
+    "backup create --table members": 2,
     "backup list": 0,
     "backup show latest": 0,
     "backup verify --deep": 0,
@@ -79,6 +81,18 @@ LINES: dict[str, int] = {
     "stats user pip": 0,
     "stats activity": 0,
     "stats locks": 0,
+    "stats locks --waiting": 2,
+    "stats connections": 2,
+    "stats slow": 2,
+    "stats indexes": 0,
+    "stats bloat": 0,
+    "maintain vacuum": 0,
+    "maintain vacuum --dry-run": 0,
+    "maintain analyze": 0,
+    "maintain optimize": 0,
+    "maintain reindex --table order": 0,
+    "maintain checkpoint": 0,
+    "maintain cancel 1 --yes": 2,
     "stats reports": 0,
     "stats run recipes-per-cuisine": 0,
     "sessions list": 2,
@@ -89,6 +103,20 @@ LINES: dict[str, int] = {
     "sessions cleanup --dry-run": 0,
     "search recipes bread": 0,
     "search recipes bread --explain": 0,
+    "data rows members": 0,
+    "data show members a1b7c0de-0000-4000-8000-000000000002": 0,
+    "data set members a1b7c0de-0000-4000-8000-000000000002 kind=guest": 0,
+    "data delete members a1b7c0de-0000-4000-8000-000000000002 --yes": 0,
+    "data delete members a1b7c0de-0000-4000-8000-000000000002 --dry-run": 0,
+    "data query select(1)": 0,
+    "data export recipe_labels more.jsonl": 0,
+    "data import recipe_labels labels.csv": 0,
+    "search index status": 0,
+    "search index check": 0,
+    "search index build": 0,
+    "search index build --dry-run": 0,
+    "search index repair": 0,
+    "search index drop recipes": 0,
     "completions show bash": 0,
     "completions install bash": 0,
     "init larder.toml . --app second {where}": 0,
@@ -104,17 +132,14 @@ def deployments(request, tmp_path_factory):
 @pytest.fixture
 def words(deployments, line, tmp_path, monkeypatch, capsys):
     """The words of a line, in the folder of a deployment of its own."""
-    folder = tmp_path / "larder"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_DATA_HOME", raising=False)
-    with deployments.deployed(folder, line) as where:
+    with deployments.deployed(tmp_path / "larder", line) as where:
         capsys.readouterr()
         yield line.format(where=where).split()
 
 
-@pytest.mark.parametrize("deployments", ["sqlite", "postgresql"], indirect=True)
+@pytest.mark.parametrize("deployments", ["sqlite", "postgresql", "mysql"], indirect=True)
 @pytest.mark.parametrize("line", LINES)
 def test_a_command_answers_on_an_app_that_dbctl_has_never_heard_of(line, words, capsys):
     status = main([*words, "-o", "json"])

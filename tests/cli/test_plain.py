@@ -10,7 +10,7 @@ import pytest
 from tests import servers
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql", "mysql"])
 def address(request, tmp_path, monkeypatch):
     """An address with nothing but a table of three rows behind it, and no configuration anywhere."""
     monkeypatch.chdir(tmp_path)
@@ -21,6 +21,16 @@ def address(request, tmp_path, monkeypatch):
             for sql in made:
                 db.execute(sql)
         yield "things.db"
+        return
+    if request.param == "mysql":
+        with (
+            servers.mysql_database() as url,
+            closing(servers.mysql_connection(url)) as db,
+            db.cursor() as cursor,
+        ):
+            for sql in made:
+                cursor.execute(sql)
+            yield servers.text(url)
         return
     with servers.postgresql_schema() as url, closing(servers.connection(url)) as db:
         for sql in made:

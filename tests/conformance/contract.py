@@ -66,13 +66,14 @@ HOSTILE_NAMES = [
 
 #: ``{key}`` is how an engine declares a key column that numbers itself.
 SCHEMA = [
-    "create table groups_ (a integer not null, b text not null, title text, primary key (a, b))",
+    "create table groups_ (a integer not null, b varchar(40) not null, title text, primary key (a, b))",
     """create table people (id {key}, name text not null, note text, size bigint, born text,
-       group_a integer, group_b text, boss integer references people (id) on delete set null,
+       group_a integer, group_b varchar(40), boss integer,
+       foreign key (boss) references people (id) on delete set null,
        foreign key (group_a, group_b) references groups_ (a, b) on delete cascade)""",
-    """create table tags (person integer not null references people (id) on delete cascade, tag text not null,
-       primary key (person, tag))""",
-    "create table empty_ (id {key}, needed text not null, spare text default 'x')",
+    """create table tags (person integer not null, tag varchar(40) not null, primary key (person, tag),
+       foreign key (person) references people (id) on delete cascade)""",
+    "create table empty_ (id {key}, needed text not null, spare text default ('x'))",
 ]
 
 ROWS: dict[str, tuple[Sequence[str], Sequence[Sequence[object]]]] = {
@@ -535,7 +536,8 @@ class EngineContract:
     def test_any_name_works_as_table_and_as_column(self, fresh, name):
         fresh.execute(f"create table {ident(name)} (id {fresh.key}, {ident(name)} text)")
         fresh.execute(
-            f"create table {ident(name + '2')} ({ident(name)} integer references {ident(name)} (id) on delete cascade)"
+            f"create table {ident(name + '2')} ({ident(name)} integer,"
+            f" foreign key ({ident(name)}) references {ident(name)} (id) on delete cascade)"
         )
         writer = fresh.writer()
         with writer.transaction():
@@ -728,6 +730,40 @@ class EngineContract:
             writer.merge("empty_", "select 1, 2", {}, key=["id"], columns={"nosuch": "add"})
         with pytest.raises(RuntimeError):
             writer.merge("empty_", "select 1, 2", {}, key=["id"], columns={"needed": "add"})
+
+    # Scripts that change the schema -------------------------------------------------------------------------------
+
+    def test_what_a_failed_change_of_the_schema_leaves_behind_is_what_the_engine_says(self, filled):
+        writer = filled.writer()
+        if not offers(writer, Capability.MIGRATE, Migrates):
+            return
+        script = "create table made (id integer primary key); insert into made values (1);"
+        with pytest.raises(LookupError), writer.schema_transaction():
+            for _, sql in writer.split(script).statements:
+                writer.run_statement(sql)
+            writer.insert("made", {"id": 2})
+            writer.delete("tags", [])
+            raise LookupError
+        assert ("made" not in writer.tables()) == writer.takes_schema_back
+        assert writer.takes_schema_back or ids(writer.select("made", ["id"])) == [1]
+        assert writer.count("tags") == 4
+
+    def test_a_change_of_the_schema_is_there_with_what_was_written_beside_it(self, filled):
+        writer = filled.writer()
+        if not offers(writer, Capability.MIGRATE, Migrates):
+            return
+        with writer.schema_transaction():
+            writer.run_statement("create table made (id integer primary key)")
+            writer.insert("made", {"id": 2})
+        assert ids(filled.reader().select("made", ["id"])) == [2]
+
+    @pytest.mark.parametrize(
+        "text", ["select 'a", "select 1; /* ", 'create table "a', "commit;", "select 1; rollback;"]
+    )
+    def test_a_script_that_is_cut_off_or_ends_its_transaction_is_refused(self, writer, text):
+        if offers(writer, Capability.MIGRATE, Migrates):
+            with pytest.raises(ValueError, match=r"ends inside|line 1"):
+                writer.split(text)
 
     # Locks between writers ------------------------------------------------------------------------------------------
 

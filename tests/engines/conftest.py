@@ -7,6 +7,8 @@ from contextlib import closing
 import pytest
 from msgspec import structs
 
+from dbctl.engines.mysql.reader import MySQLReader
+from dbctl.engines.mysql.writer import MySQLWriter
 from dbctl.engines.postgresql.reader import PostgreSQLReader
 from dbctl.engines.postgresql.writer import PostgreSQLWriter
 from dbctl.url import Url
@@ -48,6 +50,48 @@ def postgresql():
     """An empty schema of PostgreSQL."""
     with servers.postgresql_schema() as url:
         made = Made(url)
+        with closing(made.own):
+            yield made
+            for opened in made.opened:
+                opened.close()
+
+
+class MadeMySQL:
+    """A database on a server, and what was opened on it."""
+
+    key = "integer auto_increment primary key"
+
+    def __init__(self, url: Url) -> None:
+        self.url = url
+        self.opened: list[MySQLReader | MySQLWriter] = []
+        self.own = servers.mysql_connection(url)
+
+    def execute(self, sql: str, *rows: tuple[object, ...]) -> None:
+        with self.own.cursor() as cursor:
+            if rows:
+                cursor.executemany(sql, rows)
+            else:
+                cursor.execute(sql)
+
+    def rows(self, sql: str) -> list[tuple[object, ...]]:
+        with self.own.cursor() as cursor:
+            cursor.execute(sql)
+            return list(cursor.fetchall())
+
+    def reader(self, **other: object) -> MySQLReader:
+        self.opened.append(MySQLReader(structs.replace(self.url, **other), "app/user", timeout=0.3))
+        return self.opened[-1]
+
+    def writer(self, **other: object) -> MySQLWriter:
+        self.opened.append(MySQLWriter(structs.replace(self.url, **other), "app/user", timeout=0.3))
+        return self.opened[-1]
+
+
+@pytest.fixture
+def mysql():
+    """An empty database of MySQL or MariaDB."""
+    with servers.mysql_database() as url:
+        made = MadeMySQL(url)
         with closing(made.own):
             yield made
             for opened in made.opened:

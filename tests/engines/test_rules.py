@@ -17,6 +17,7 @@ OPENERS = {
     "__main__.py": "/dev/null, the standard streams and the help that is shipped",
     "durable.py": "files it has just made, directories, what a person names before any database is opened, and what else is handed to it: backups, and the files of a database that cannot be opened",
     "engines/locks.py": "what the kernel tells under /proc",
+    "engines/mysql/option_file.py": "~/.my.cnf",
     "engines/sqlite/dump.py": "the copy that it makes (O_EXCL), before it is connected to",
     "engines/sqlite/load.py": "a new file that has no name of a database yet (O_EXCL), before it is connected to",
     "engines/sqlite/reader.py": "the first bytes of a database that it reads without locks, so none can be lost",
@@ -28,12 +29,13 @@ OPENERS = {
 }
 #: Who connects to a database.
 CONNECTORS = {
+    "engines/mysql/session.py": "every database on a server",
     "engines/postgresql/session.py": "every database on a server",
     "engines/sqlite/connection.py": "the database of an app",
     "engines/sqlite/dump.py": "the copy that a backup makes",
     "engines/sqlite/load.py": "what a restore writes over, and the dump that it reads",
 }
-DRIVERS = ("sqlite", "psycopg")
+DRIVERS = ("sqlite", "psycopg", "pymysql")
 OPENING = {"open", "fdopen", "read_bytes", "read_text", "write_bytes", "write_text"}
 COPYING = {"copy", "copy2", "copyfile", "copyfileobj", "file_digest", "sendfile", "copy_file_range"}
 

@@ -8,12 +8,14 @@ import re
 import sqlite3
 import subprocess
 import sys
+import time
 import uuid
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from dbctl.engines.mysql.script import split
 from dbctl.profiles import loader
 from dbctl.profiles.codecs import read_time
 from dbctl.url import Url
@@ -26,10 +28,18 @@ CLEAN = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONPATH": str(R
 SCRIPTS = {
     "sqlite": ROOT / "tests/shapes/larder.sql",
     "postgresql": ROOT / "tests/shapes/larder_postgresql.sql",
+    "mysql": ROOT / "tests/shapes/larder_mysql.sql",
 }
 MADE_BY = {
     engine: path.read_text(encoding="utf-8").partition("INSERT")[0] for engine, path in SCRIPTS.items()
 }
+LEDGER = """
+[databases.pantry.migrations.ledger]
+table = "steps"
+name = "step"
+applied_at = "done_ms"
+create = "create table steps (step varchar(190) not null primary key, done_ms bigint not null)"
+"""
 PIP, ANA = (f"a1b7c0de-0000-4000-8000-00000000000{number}" for number in (1, 2))
 
 
@@ -57,6 +67,8 @@ class ServedShelf:
 
     engine = "postgresql"
     made_by = MADE_BY["postgresql"]
+    #: How many sessions wait for somebody else.
+    waiting = "select count(*) from pg_locks where not granted and pid in (select pid from pg_locks where relation = 'members'::regclass)"
 
     def empty(self) -> None:
         ((schema,),) = self.rows("select current_schema()")
@@ -77,13 +89,50 @@ class ServedShelf:
         self._connection.close()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+class MySQLShelf:
+    """The same on MySQL or MariaDB."""
+
+    engine = "mysql"
+    made_by = MADE_BY["mysql"]
+    waiting = """select count(*) from information_schema.innodb_trx t join information_schema.processlist p
+      on p.id = t.trx_mysql_thread_id where t.trx_state = 'LOCK WAIT' and p.db = database()"""
+
+    def empty(self) -> None:
+        ((name,),) = self.rows("select database()")
+        self.rows(f"drop database {name}")
+        self.rows(f"create database {name} character set utf8mb4")
+        self.rows(f"use {name}")
+
+    def __init__(self, url: Url) -> None:
+        self.url = servers.text(url)
+        self._connection = servers.mysql_connection(url)
+        script = (
+            SCRIPTS["mysql"]
+            .read_text(encoding="utf-8")
+            .replace(":password_hash", f"'{shapes.PASSWORD_HASH}'")
+        )
+        for _, sql in split(script).statements:
+            self.rows(sql)
+
+    def rows(self, sql: str) -> list[tuple[object, ...]]:
+        with self._connection.cursor() as cursor:
+            cursor.execute(sql)
+            return list(cursor.fetchall())
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mysql"])
 def pantry(request, tmp_path):
     if request.param == "sqlite":
         yield Shelf(tmp_path)
-        return
-    with servers.postgresql_schema() as url, closing(ServedShelf(url)) as shelf:
-        yield shelf
+    elif request.param == "mysql":
+        with servers.mysql_database() as url, closing(MySQLShelf(url)) as shelf:
+            yield shelf
+    else:
+        with servers.postgresql_schema() as url, closing(ServedShelf(url)) as shelf:
+            yield shelf
 
 
 @pytest.fixture
@@ -230,7 +279,7 @@ def test_its_last_chief_stays(dbctl):
 
 
 @pytest.mark.parametrize(
-    "pantry", ["postgresql"], indirect=True
+    "pantry", ["postgresql", "mysql"], indirect=True
 )  # a file is locked whole by whoever writes it
 def test_its_last_chief_stays_also_where_the_app_demotes_the_other_at_that_moment(pantry, quick):
     pantry.rows("update members set kind = 'chief' where handle = 'ana'")
@@ -251,9 +300,9 @@ def test_its_last_chief_stays_also_where_the_app_demotes_the_other_at_that_momen
         [sys.executable, "-m", "dbctl", *words], env=CLEAN, stderr=subprocess.PIPE, text=True
     )
     with ran:
-        waiting = "select count(*) from pg_locks where not granted and pid in (select pid from pg_locks where relation = 'members'::regclass)"
-        while pantry.rows(waiting) == [(0,)]:
+        while pantry.rows(pantry.waiting) == [(0,)]:
             assert ran.poll() is None
+            time.sleep(0.2)  # MariaDB keeps its answer for 0.1 s after each time that it was asked
         pantry.rows("commit")
         told = ran.stderr.read()
     assert (ran.returncode, "somebody else changed" in told) == (11, True), told
@@ -294,6 +343,8 @@ def test_its_roles_are_listed_and_counted_and_changing_them_is_refused(dbctl, pa
 def test_a_role_that_the_profile_does_not_know_is_counted_all_the_same(dbctl, pantry):
     if pantry.engine == "postgresql":
         pantry.rows("alter type member_kind add value 'wizard'")
+    if pantry.engine == "mysql":
+        pantry.rows("alter table members modify kind enum('guest', 'cook', 'chief', 'wizard') not null")
     pantry.rows("update members set kind = 'wizard' where handle = 'ana'")
     assert {one["name"]: one["users"] for one in dbctl("roles", "list")["items"]} == {
         "chief": 1,
@@ -454,14 +505,7 @@ def test_its_statistics_are_counted_anew(dbctl, pantry):
 
 
 def test_its_own_ledger_of_migrations_is_kept_and_its_schema_compared(dbctl, pantry, quick, tmp_path):
-    ledger = """
-[databases.pantry.migrations.ledger]
-table = "steps"
-name = "step"
-applied_at = "done_ms"
-create = "create table steps (step text not null primary key, done_ms bigint not null)"
-"""
-    quick.write_text(quick.read_text(encoding="utf-8") + ledger, encoding="utf-8")
+    quick.write_text(quick.read_text(encoding="utf-8") + LEDGER, encoding="utf-8")
     folder = tmp_path / "steps"
     folder.mkdir()
     (folder / "001-kitchen.sql").write_text(pantry.made_by, encoding="utf-8")
@@ -480,3 +524,38 @@ create = "create table steps (step text not null primary key, done_ms bigint not
         "table jars is missing: jar; 002-jars makes it",
         'order.a "lid" is there, and no migration makes it: TEXT',
     ]
+
+
+def test_its_recipes_are_found_by_an_index_of_words(dbctl):
+    assert dbctl("search", "index", "check")["findings"][0]["code"] == "text-index-missing"
+    assert dbctl("search", "index", "build")["changed"]
+    assert dbctl("search", "index", "check")["findings"] == []
+    (found,) = dbctl("search", "recipes", "lentils", "cumin")["items"]
+    assert (found["title"], found["score"] > 0) == ("Lentil Soup", True)
+    assert dbctl("search", "recipes", "lentils", "--count") == {"total": 2}
+    assert dbctl("search", "index", "drop")["changed"]
+
+
+def test_a_migration_that_fails_half_way_is_told_with_what_of_it_stays(dbctl, pantry, quick, tmp_path):
+    quick.write_text(quick.read_text(encoding="utf-8") + LEDGER, encoding="utf-8")
+    folder = tmp_path / "steps"
+    folder.mkdir()
+    (folder / "001-kitchen.sql").write_text(pantry.made_by, encoding="utf-8")
+    wrong = folder / "002-jars.sql"
+    wrong.write_text(
+        "create table jars (jar integer primary key);\ncreate table jars (jar integer);", encoding="utf-8"
+    )
+    pantry.empty()
+    error = dbctl("migrate", "up", "--migrations", folder, status=1)
+    assert "002-jars failed in statement 2 (line 2)" in error["message"]
+    if pantry.engine == "mysql":
+        assert error["code"] == "migration-half-done"
+        assert "1 of its 2 statements" in error["hint"]
+        pantry.rows("drop table jars")
+    else:
+        assert error["code"] == "migration-failed"
+        assert "rolled back whole" in error["hint"]
+    assert pantry.rows("select step from steps") == [("001-kitchen",)]
+    wrong.write_text("create table jars (jar integer primary key);", encoding="utf-8")
+    dbctl("migrate", "up", "--migrations", folder)
+    assert dbctl("migrate", "drift", "--migrations", folder)["findings"] == []

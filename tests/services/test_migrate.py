@@ -191,7 +191,7 @@ def test_the_pending_ones_come_with_their_text(path: Path, folder: Path) -> None
 
 def test_migrations_run_in_a_database_that_somebody_else_opened(path: Path) -> None:
     """As the sample data is made: with no configured app."""
-    track = migrate.shipped_track(loader.load("flashpoint-web"), "user", "demo")
+    track = migrate.shipped_track(loader.load("flashpoint-web"), "user", "demo", "sqlite")
     opening = open_for_writing(
         Url(engine="sqlite", path=str(path)), track.target, timeout=1, pragmas={}, create={}
     )
@@ -205,7 +205,7 @@ def test_migrations_run_in_a_database_that_somebody_else_opened(path: Path) -> N
 def test_only_what_travels_along_can_be_run_without_a_configuration(database: str) -> None:
     profile = structs.replace(loader.load("flashpoint-web"), name="flashpoint-web-2")
     with pytest.raises((AbilityMissingError, MigrationsMissingError)):
-        migrate.shipped_track(profile, database, "demo")
+        migrate.shipped_track(profile, database, "demo", "sqlite")
 
 
 def test_what_the_app_applied_meanwhile_is_not_run_again(path: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ import pytest
 from dbctl import interrupt
 from dbctl.config import Keep
 from dbctl.engines import registry
+from dbctl.engines.dumps import Dump
 from dbctl.errors import (
     BackupMissingError,
     BackupUnsoundError,
@@ -730,7 +731,13 @@ def test_trap_a_source_that_is_the_target_under_another_name_never_ends(deployed
     link.symlink_to(deployed)
     caught(
         SameFileError,
-        lambda: registry.load(Url(engine="sqlite", path=str(deployed)), link, "fp/user", timeout=1, facts={}),
+        lambda: registry.load(
+            Url(engine="sqlite", path=str(deployed)),
+            link,
+            "fp/user",
+            Dump(facts={}, tables={}, schema=""),
+            timeout=1,
+        ),
     )
 
 

@@ -24,6 +24,7 @@ from dbctl.errors import (
 from dbctl.services.setup import Setup
 from tests.services.people import template
 from tests.shapes import flashpoint_web as shapes
+from tests.shapes import waqtor
 
 
 @pytest.fixture(autouse=True)
@@ -37,8 +38,19 @@ def place(path, shape="deployed"):
     shutil.copyfile(template(shape), path)
 
 
-def setup(directory=".", *, profile="flashpoint-web", app="", file="dbctl.toml", urls=(), protected=False):
-    return Setup(profile, Path(directory), app=app, file=Path(file), urls=urls, protected=protected)
+def setup(
+    directory=".",
+    *,
+    profile="flashpoint-web",
+    app="",
+    file="dbctl.toml",
+    urls=(),
+    protected=False,
+    settings=None,
+):
+    return Setup(
+        profile, Path(directory), app=app, file=Path(file), urls=urls, protected=protected, settings=settings
+    )
 
 
 #: Where backups go until somebody says otherwise.
@@ -238,3 +250,89 @@ def test_a_profile_of_one_s_own_is_written_as_a_path(here):
         "databases": {"pantry": "var/larder.db"},
         "backup": BACKUP,
     }
+
+
+# The app's own file of settings ---------------------------------------------------------------------------------------
+
+
+def of_server(text, **further):
+    Path(".env").write_text(text, encoding="utf-8")
+    done = setup(profile="waqtor", **further).apply()
+    return done.databases["main"]
+
+
+def test_a_database_on_a_server_is_where_the_app_s_own_settings_say_and_the_password_stays_there(here):
+    parts = 'DB_HOST=db.example\nDB_PORT=5433\nDB_NAME=app\nDB_USER=the app\nDB_PASSWORD="s3cr/t #1"\nDB_SSL=true\n'
+    address = of_server(parts)
+    assert address == "postgresql://the%20app:${DB_PASSWORD}@db.example:5433/app?sslmode=require"
+    assert "s3cr" not in Path("dbctl.toml").read_text(encoding="utf-8")
+    assert written()["waqtor"]["env_file"] == ".env"
+    url = config.read(Path("dbctl.toml")).apps["waqtor"].databases["main"]
+    assert (url.password.reveal(), url.host, url.port, url.user) == (
+        "s3cr/t #1",
+        "db.example",
+        5433,
+        "the app",
+    )
+
+
+def test_what_the_app_s_settings_leave_out_is_what_the_app_takes_then(here):
+    assert of_server("DB_NAME=mine\n") == "postgresql://postgres:***@localhost:5432/mine"
+    assert written()["waqtor"]["databases"]["main"] == "postgresql://postgres:postgres@localhost/mine"
+
+
+def test_a_whole_address_counts_before_its_parts_and_before_the_environment(here, monkeypatch):
+    assert (
+        of_server("DATABASE_URL=postgres://u:hidden@h:1/one\nDB_HOST=another\n", file="etc.toml")
+        == "${DATABASE_URL}"
+    )
+    assert "hidden" not in Path("etc.toml").read_text(encoding="utf-8")
+    monkeypatch.setenv("DATABASE_URL", "postgres://u:p@elsewhere/two")
+    url = config.read(Path("etc.toml")).apps["waqtor"].databases["main"]
+    assert (url.host, url.path, url.password.reveal()) == ("h", "one", "hidden")
+    assert config.variables(Path("etc.toml")) == []
+
+
+def test_settings_that_are_given_count_before_those_below_the_directory(here):
+    Path("other.env").write_text("DB_NAME=other\n", encoding="utf-8")
+    assert of_server("DB_NAME=mine\n", settings=Path("other.env")).endswith("/other")
+    assert written()["waqtor"]["env_file"] == "other.env"
+
+
+def test_the_former_database_of_the_app_is_found_beside_it(here):
+    waqtor.legacy(here / "runtime/server/db/waqtor.db")
+    of_server("DB_NAME=mine\n")
+    assert written()["waqtor"]["databases"]["legacy"] == "runtime/server/db/waqtor.db"
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("PORT=3000\n", DatabaseNotFoundError),
+        ("DATABASE_URL=postgresql://u:hid/den@h/n\n", UsageError),
+        ("DATABASE_URL=mysql://u:hidden@h/n\n", NotSupportedError),
+        ("DB_PORT=hidden\n", UsageError),
+    ],
+)
+def test_settings_that_name_no_such_database_are_refused_without_a_secret_in_the_message(here, text, error):
+    with pytest.raises(error) as refused:
+        of_server(text)
+    assert "hid" not in str(refused.value)
+    assert not Path("dbctl.toml").exists()
+
+
+def test_settings_that_are_given_must_be_there_and_say_where_the_database_is(here):
+    with pytest.raises(FileMissingError):
+        setup(profile="waqtor", settings=Path("nope"))
+    Path("empty.env").write_text("PORT=1\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="sets none of DATABASE_URL, DB_HOST"):
+        setup(profile="waqtor", settings=Path("empty.env"))
+    with pytest.raises(NotSupportedError, match="--env-file"):
+        setup(settings=Path("empty.env"))
+
+
+def test_settings_that_have_gone_since_are_told_with_their_name(here):
+    of_server("DB_PASSWORD=x\n")
+    Path(".env").unlink()
+    with pytest.raises(ConfigInvalidError, match=r"\.env cannot be read: No such file"):
+        config.read(Path("dbctl.toml"))

@@ -53,6 +53,11 @@ def apply(path, name="latest", *, advance=lambda _bytes: None, **more):
         return Restoring(app, repository, manifest, timeout=app.timeout, advance=advance).apply()
 
 
+def restoring(app, repository, name):
+    """Return a restore that is about to be done."""
+    return Restoring(app, repository, repository.find(name), timeout=app.timeout)
+
+
 def undo(path):
     with opened(path) as (app, repository):
         manifest = restore.latest_safety(app, repository)

@@ -14,6 +14,9 @@ from dbctl.engines.sql import SqlReader, ident
 SHOWN = """c.relkind in ('r', 'p', 'v', 'm', 'f') and not c.relispartition and pg_catalog.pg_table_is_visible(c.oid)
   and n.nspname = any(pg_catalog.current_schemas(false)) and not exists (select from pg_catalog.pg_depend e
     where e.classid = 'pg_catalog.pg_class'::regclass and e.objid = c.oid and e.deptype = 'e')"""
+#: What rests of an index ``i``, told by ``x``, that was being made beside its like. PostgreSQL puts a number behind a name
+#: that is taken.
+LEFT = "(i.relname ~ '_cc(new|old)[0-9]*$' and not x.indisvalid)"
 COLUMNS = f"""with recursive types (oid, base, not_null, has_default) as (
   select oid, oid, typnotnull, typdefault is not null from pg_catalog.pg_type where typtype <> 'd'
   union all select d.oid, t.base, t.not_null or d.typnotnull, t.has_default or d.typdefault is not null
@@ -21,7 +24,8 @@ COLUMNS = f"""with recursive types (oid, base, not_null, has_default) as (
 select c.relname, c.relkind in ('v', 'm'), a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod),
   a.attnotnull or t.not_null, a.atthasdef or a.attidentity <> '' or t.has_default, coalesce(a.attnum = any(i.indkey), false),
   s.nspname, b.typname, b.typtype::text,
-  array(select e.enumlabel::text from pg_catalog.pg_enum e where e.enumtypid = b.oid order by e.enumsortorder)
+  array(select e.enumlabel::text from pg_catalog.pg_enum e where e.enumtypid = b.oid order by e.enumsortorder),
+  a.attgenerated <> ''
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
   join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
   join types t on t.oid = a.atttypid join pg_catalog.pg_type b on b.oid = t.base
@@ -90,6 +94,7 @@ def _column(
     base: object,
     variety: object,
     labels: object,
+    generated: object,
 ) -> PostgreSQLColumn:
     kind: Kind = "enum" if variety == "e" else "other"
     if schema == "pg_catalog":
@@ -103,5 +108,6 @@ def _column(
         native=NATIVE.get(kind, ""),
         values=cast("list[str]", labels),
         kind=kind,
+        generated=bool(generated),
         base=f"{ident(str(schema))}.{ident(str(base))}",
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import cast
 
 from dbctl.engines.base import IndexDamage, Orphans
-from dbctl.engines.postgresql.catalogue import HERE, SHOWN, THERE
+from dbctl.engines.postgresql.catalogue import HERE, LEFT, SHOWN, THERE
 from dbctl.engines.postgresql.dialect import PostgreSQLDialect
 from dbctl.engines.sql import ident
 from dbctl.errors import CorruptError, NotSupportedError, PrivilegeMissingError
@@ -20,7 +20,7 @@ INVALID = (
     + OF_TABLE.format(
         "join pg_catalog.pg_index x on x.indrelid = c.oid join pg_catalog.pg_class i on i.oid = x.indexrelid"
     )
-    + " and not (x.indisvalid and x.indisready) order by 2, 1"
+    + f" and not (x.indisvalid and x.indisready) and not {LEFT} order by 2, 1"
 )
 TREES = (
     "select s.nspname, i.relname, x.indexrelid::int8 "

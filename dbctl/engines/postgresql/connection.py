@@ -3,29 +3,41 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from datetime import timedelta
+from itertools import chain, islice
 from typing import cast
 
 import psycopg
-from psycopg import pq
+from psycopg import capabilities, pq
 
 from dbctl import interrupt
+from dbctl.engines.base import Capability
+from dbctl.engines.postgresql import questions
+from dbctl.engines.postgresql.advice import PostgreSQLAdvice
 from dbctl.engines.postgresql.checks import PostgreSQLChecks
 from dbctl.engines.postgresql.describes import PostgreSQLDescribes
 from dbctl.engines.postgresql.failures import Place, translated, unreachable
+from dbctl.engines.postgresql.fulltext import PostgreSQLFullText
+from dbctl.engines.postgresql.indexes import PostgreSQLIndexes
 from dbctl.engines.postgresql.measures import PostgreSQLMeasures
 from dbctl.engines.postgresql.parameters import translated as sent
-from dbctl.engines.postgresql.plans import PostgreSQLPlans
 from dbctl.engines.postgresql.session import Session, open_session
-from dbctl.engines.postgresql.tokens import tokens
+from dbctl.engines.postgresql.sessions import PostgreSQLSessions
+from dbctl.engines.postgresql.slow import PostgreSQLSlow
+from dbctl.engines.postgresql.stream import PostgreSQLStreams
+from dbctl.engines.postgresql.upkeep import PostgreSQLUpkeep
+from dbctl.engines.postgresql.values import Exact
 from dbctl.engines.sql import Row
-from dbctl.errors import DbctlError, QueryFailedError, ValueInvalidError
+from dbctl.engines.transfer import BATCH, Answer
+from dbctl.errors import DbctlError, QueryFailedError, SecretAskedError, TimeUpError, ValueInvalidError
 from dbctl.url import Url
 
 #: A parameter that a statement does not mention: without any, the driver sends what may be several statements.
 UNMENTIONED = 0
+#: Rows that come together; before its version 17, libpq hands them on one by one.
+TOGETHER = BATCH if capabilities.has_stream_chunked() else 1
 
 #: Who holds more than a reader's lock in this database, those first who have done so longest. Whoever waits for a row
 #: is not told whose it is, but that one holds a lock on its table, too.
@@ -41,7 +53,38 @@ _BLOCKED_BY = re.compile(r"blocked by process (\d+)")
 _RELATION = re.compile(r'in relation "(.*)"')
 
 
-class PostgreSQLConnection(PostgreSQLChecks, PostgreSQLDescribes, PostgreSQLMeasures, PostgreSQLPlans):
+#: What every session can tell, also one that may write.
+TOLD = frozenset(
+    {
+        Capability.ADVISE,
+        Capability.BLOAT,
+        Capability.CHECK,
+        Capability.CSV,
+        Capability.EXPLAIN,
+        Capability.FULL_TEXT,
+        Capability.INDEXES,
+        Capability.MAINTAIN,
+        Capability.MEASURE,
+        Capability.SCHEMA,
+        Capability.SESSIONS,
+        Capability.SLOW,
+        Capability.STREAM,
+    }
+)
+
+
+class PostgreSQLConnection(
+    PostgreSQLAdvice,
+    PostgreSQLChecks,
+    PostgreSQLDescribes,
+    PostgreSQLIndexes,
+    PostgreSQLMeasures,
+    PostgreSQLFullText,
+    PostgreSQLStreams,
+    PostgreSQLSessions,
+    PostgreSQLSlow,
+    PostgreSQLUpkeep,
+):
     """One session. Services share no connection between threads, and neither does this."""
 
     reading = True  #: whether it is opened for reading only
@@ -60,6 +103,10 @@ class PostgreSQLConnection(PostgreSQLChecks, PostgreSQLDescribes, PostgreSQLMeas
             self._session = open_session(self._url, self.target, timeout=self._timeout, reading=self.reading)
         except psycopg.Error as error:
             raise unreachable(error, self.target) from None  # a traceback would show what it was called with
+
+    @property
+    def url(self) -> Url:
+        return self._url
 
     def close(self) -> None:
         if self._session is not None:
@@ -103,6 +150,12 @@ class PostgreSQLConnection(PostgreSQLChecks, PostgreSQLDescribes, PostgreSQLMeas
         self, sql: str, parameters: Mapping[str, object], *, writing: bool
     ) -> Iterator[psycopg.Cursor[Row]]:
         session = self._current()
+        text, given = self._sent(sql, parameters)
+        with self._told(text, writing=writing), session.cursor() as cursor:
+            cursor.execute(_encoded(text), given or [UNMENTIONED])
+            yield cursor
+
+    def _sent(self, sql: str, parameters: Mapping[str, object]) -> tuple[str, list[object]]:
         try:
             text, given = sent(sql, parameters)
         except KeyError as error:
@@ -111,9 +164,7 @@ class PostgreSQLConnection(PostgreSQLChecks, PostgreSQLDescribes, PostgreSQLMeas
             ) from None
         if "\0" in sql:
             raise QueryFailedError(target=self.target, reason="it holds a NUL")
-        with self._told(text, writing=writing), session.cursor() as cursor:
-            cursor.execute(_encoded(text), given or [UNMENTIONED])
-            yield cursor
+        return text, given
 
     @contextmanager
     def _told(self, sql: str, *, writing: bool = False) -> Iterator[None]:
@@ -132,7 +183,7 @@ class PostgreSQLConnection(PostgreSQLChecks, PostgreSQLDescribes, PostgreSQLMeas
         return Place(
             target=self.target,
             timeout=self._timeout,
-            user=session.info.user,
+            user="" if self._is_broken() else session.info.user,
             schema=session.schema,
             blockers=lambda told: self._blockers(told, session.pgconn.backend_pid),
         )
@@ -169,12 +220,72 @@ class PostgreSQLConnection(PostgreSQLChecks, PostgreSQLDescribes, PostgreSQLMeas
 
         Whatever it sets, the end of the transaction takes back.
         """
-        first = next((token.text for token in tokens(sql) if token.kind == "word"), "").lower()
-        if first not in ("select", "with", "values", "table", "show", "explain"):
-            # COPY can run programs on the server, and it is none of a read-only transaction's business
-            raise QueryFailedError(target=self.target, reason=f"{first.upper() or 'nothing'} is no question")
+        self._refuse_what_is_no_question(sql)
         with self._asking():
             return self._rows(sql, parameters)
+
+    def _refuse_what_is_no_question(self, sql: str) -> str:
+        """Return the word that a statement begins with."""
+        first = questions.first_word(sql)
+        if first not in questions.ASKING:
+            raise QueryFailedError(target=self.target, reason=f"{first.upper() or 'nothing'} is no question")
+        return first
+
+    @contextmanager
+    def ask(
+        self,
+        sql: str,
+        parameters: Mapping[str, object] = {},
+        *,
+        within: timedelta | None = None,
+        hidden: Mapping[str, Collection[str]] = {},
+    ) -> Iterator[Answer]:
+        first = self._refuse_what_is_no_question(sql)
+        session = self._current()
+        with self._asking():
+            self._refuse_what_reaches_out(sql)
+            if hidden and first in questions.PLANNED:
+                ((plan,),) = self._rows(f"explain (verbose, costs off, format json) {sql}", parameters)
+                if secret := questions.secrets_read(str(plan), hidden):
+                    raise SecretAskedError(target=self.target, what=secret)
+            if within is not None:
+                limit = f"{max(1, within // timedelta(milliseconds=1))}ms"
+                self._rows("select set_config('statement_timeout', :limit, true)", {"limit": limit})
+            with self._in_time(within), self._told(sql), session.cursor() as cursor:
+                cursor.adapters.register_loader("numeric", Exact)
+                text, given = self._sent(sql, parameters)
+                rows = cursor.stream(_encoded(text), given or [UNMENTIONED], size=TOGETHER)
+                with closing(cast("Generator[Row]", rows)):
+                    first_row = next(rows, None)
+                    if first_row is None:
+                        yield Answer(_columns_of(session, text), iter(()))
+                    else:
+                        told = [column.name for column in cursor.description or ()]
+                        yield Answer(told, _batches(chain((first_row,), rows)))
+
+    @contextmanager
+    def _in_time(self, within: timedelta | None) -> Iterator[None]:
+        try:
+            yield
+        except QueryFailedError as error:
+            if within is None or not isinstance(error.__cause__, psycopg.errors.QueryCanceled):
+                raise
+            lasted = f"{within.total_seconds():g} s"
+            raise TimeUpError(
+                target=self.target, within=lasted, instead="--within gives it longer."
+            ) from error
+
+    def _refuse_what_reaches_out(self, sql: str) -> None:
+        names, strange = questions.called(sql)
+        if strange:
+            raise QueryFailedError(
+                target=self.target, reason="it spells a name as U&, which hides what it calls"
+            )
+        rows = self._rows(questions.VOLATILE, {"names": names}) if names else []
+        found = [str(name) for (name,) in rows if name not in questions.HARMLESS]
+        if found:
+            reason = f"{found[0]} does more than read, and no transaction takes that back"
+            raise QueryFailedError(target=self.target, reason=reason)
 
     def _is_broken(self) -> bool:
         return self._session is not None and self._session.pgconn.status != pq.ConnStatus.OK
@@ -201,6 +312,18 @@ class PostgreSQLConnection(PostgreSQLChecks, PostgreSQLDescribes, PostgreSQLMeas
             if self._session is not None and not self._is_broken():
                 for sql in end:
                     self._say(sql)
+
+
+def _columns_of(session: Session, sql: str) -> list[str]:
+    """Return the columns of a statement that has answered nothing, for which the driver tells none."""
+    session.pgconn.prepare(b"", _encoded(sql))
+    told = session.pgconn.describe_prepared(b"")
+    return [(told.fname(at) or b"").decode(errors="surrogateescape") for at in range(told.nfields)]
+
+
+def _batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    while batch := list(islice(rows, BATCH)):
+        yield batch
 
 
 def _encoded(sql: str) -> bytes:

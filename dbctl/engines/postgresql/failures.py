@@ -39,6 +39,7 @@ PRIVILEGES = {
 _DENIED = re.compile(
     r"permission denied for (?P<kind>(?:foreign |materialized )?\w+) (?P<name>.+)", re.DOTALL
 )
+_COPIED = re.compile(r"^COPY .*, line (\d+)(?:, column|$)", re.MULTILINE)
 _VALUES = re.compile(r"=\(.*\)(?= )", re.DOTALL)
 
 
@@ -75,7 +76,7 @@ def translated(error: psycopg.Error, place: Place, sql: str, *, writing: bool, b
             return make(error, place, sql)
     # Without a state it was the driver that found no way to send a value.
     if (writing and state.startswith("22")) or (not state and isinstance(error, psycopg.DataError)):
-        return ValueInvalidError(what="a value", value="given", reason=reason)
+        return ValueInvalidError(what="a value", value="given", reason=reason, row=_row(error))
     return QueryFailedError(target=target, reason=reason)
 
 
@@ -98,6 +99,19 @@ def _reason(error: psycopg.Error) -> str:
     if error.diag.sqlstate in ("23503", "23505") and error.diag.message_detail:
         told += f" ({_VALUES.sub('', error.diag.message_detail).rstrip('.')})"  # a value may be a secret
     return told
+
+
+def _row(error: psycopg.Error) -> int | None:
+    """Return which of the rows that COPY was given failed, from 1."""
+    found = _COPIED.search(error.diag.context or "")
+    return int(found[1]) if found else None
+
+
+def denied(reason: str, user: str, schema: str) -> str:
+    """Return the statement that would let a user read what the server said it may not."""
+    return _grant(
+        reason, Place(target="", timeout=0, user=user, schema=schema, blockers=lambda _: ""), "select "
+    )
 
 
 def _grant(reason: str, place: Place, sql: str) -> str:
@@ -126,7 +140,9 @@ _FAILURES: dict[str, Callable[[psycopg.Error, Place, str], DbctlError]] = {
     "42501": _denied,
     "25006": _read_only,
     "53100": lambda _, place, __: DiskFullError(target=place.target),
-    "23": lambda error, place, _: ConstraintError(target=place.target, reason=_reason(error)),
+    "23": lambda error, place, _: ConstraintError(
+        target=place.target, reason=_reason(error), row=_row(error)
+    ),
     "XX001": lambda error, place, _: CorruptError(target=place.target, reason=_reason(error)),
     "XX002": lambda error, place, _: CorruptError(target=place.target, reason=_reason(error)),
 }

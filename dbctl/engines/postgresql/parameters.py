@@ -11,6 +11,7 @@ from uuid import UUID
 
 from dbctl.engines.postgresql.tokens import tokens
 from dbctl.engines.sql import is_storable
+from dbctl.engines.tokens import Piece, pieces
 from dbctl.errors import ValueInvalidError
 
 SMALLEST, LARGEST = -(1 << 63), (1 << 63) - 1
@@ -27,10 +28,10 @@ def translated(sql: str, parameters: Mapping[str, object]) -> tuple[str, list[ob
         ValueInvalidError: no database keeps a value that was.
     """
     given: list[object] = []
-    pieces = []
+    sent = []
     for text, name, among in _pieces(sql):
         if not name:
-            pieces.append(text)
+            sent.append(text)
             continue
         value = parameters[name]
         given.append(_sent(value))
@@ -41,28 +42,13 @@ def translated(sql: str, parameters: Mapping[str, object]) -> tuple[str, list[ob
             place = f"<> all({place})" if among == "not in" else f"= any({place})"
         elif among:
             place = f"{among} {place}"
-        pieces.append(place)
-    return "".join(pieces), given
+        sent.append(place)
+    return "".join(sent), given
 
 
 @lru_cache(maxsize=64)
-def _pieces(sql: str) -> Sequence[tuple[str, str, str]]:
-    """Return plain text, or the name of a parameter with the ``in`` or ``not in`` before it, or the ``is`` behind."""
-    read = list(tokens(sql))
-    words = [at for at, token in enumerate(read) if token.kind not in ("space", "comment")]
-    found: dict[int, tuple[str, str, str]] = {}
-    left_out: set[int] = set()
-    for place, at in enumerate(words):
-        if read[at].kind != "parameter":
-            continue
-        before = [read[one].text.lower() for one in words[max(0, place - 2) : place]]
-        among = "" if before[-1:] != ["in"] else "not in" if before == ["not", "in"] else "in"
-        if among:
-            left_out.update(range(words[place - len(among.split())], at))
-        elif [read[one].text.lower() for one in words[place + 1 : place + 2]] == ["is"]:
-            among = "is"
-        found[at] = ("", read[at].text[1:], among)
-    return tuple(found.get(at, (token.text, "", "")) for at, token in enumerate(read) if at not in left_out)
+def _pieces(sql: str) -> Sequence[Piece]:
+    return pieces(list(tokens(sql)))
 
 
 def _sent(value: object) -> object:

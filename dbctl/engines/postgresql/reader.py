@@ -8,7 +8,8 @@ from functools import partial
 from typing import Literal, TypeVar, cast
 
 from dbctl.engines.base import Capability, Holder
-from dbctl.engines.postgresql.connection import PostgreSQLConnection
+from dbctl.engines.postgresql.connection import TOLD, PostgreSQLConnection
+from dbctl.engines.postgresql.dump import PostgreSQLDumps
 from dbctl.engines.sql import Row
 from dbctl.errors import UnreachableError
 from dbctl.url import Url
@@ -19,15 +20,15 @@ T = TypeVar("T")
 SOON = 5.0
 SESSIONS = """select a.pid, coalesce(nullif(a.application_name, ''), a.backend_type), coalesce(a.usename, ''),
   exists (select from pg_catalog.pg_locks l where l.pid = a.pid and l.granted and l.locktype = 'transactionid'),
-  a.xact_start is not null
+  a.xact_start is not null, pg_blocking_pids(a.pid)
 from pg_catalog.pg_stat_activity a
 where a.datname = current_database() and a.pid <> pg_backend_pid() order by a.pid"""
 
 
-class PostgreSQLReader(PostgreSQLConnection):
+class PostgreSQLReader(PostgreSQLConnection, PostgreSQLDumps):
     """A session whose transactions are read-only unless they say otherwise, and none here does."""
 
-    capabilities = frozenset({Capability.CHECK, Capability.EXPLAIN, Capability.MEASURE, Capability.SCHEMA})
+    capabilities = TOLD | {Capability.DUMP}
 
     def _say(self, sql: str) -> None:
         return self._repeated(partial(super()._say, sql))
@@ -49,8 +50,11 @@ class PostgreSQLReader(PostgreSQLConnection):
 def holders_of(url: Url, target: str) -> Sequence[Holder]:
     """Return the sessions that are connected to the database at ``url``."""
     with closing(PostgreSQLReader(url, target, timeout=SOON)) as opened:
-        rows = cast("list[tuple[int, str, str, bool, bool]]", opened.query(SESSIONS))
-    return [Holder(pid=pid, command=name, owner=user, mode=_mode(*busy)) for pid, name, user, *busy in rows]
+        rows = cast("list[tuple[int, str, str, bool, bool, list[int]]]", opened.query(SESSIONS))
+    return [
+        Holder(pid=pid, command=name, owner=user, mode=_mode(writing, reading), waits_for=blockers)
+        for pid, name, user, writing, reading, blockers in rows
+    ]
 
 
 def _mode(writing: bool, transacting: bool) -> Literal["write", "read", "open"]:  # noqa: FBT001 - as they come

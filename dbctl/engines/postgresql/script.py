@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 
 from dbctl.engines.base import Script
-from dbctl.engines.postgresql.tokens import Token, is_closed, tokens
+from dbctl.engines.postgresql.tokens import is_closed, tokens
+from dbctl.engines.scripts import Reading, taken_apart
+from dbctl.engines.tokens import Token
 
 #: The words that tell what a statement is: ``create unique index concurrently``.
 _HEAD = 5
@@ -28,35 +30,7 @@ def split(text: str) -> Script:
         ValueError: the text ends inside a statement, a string or a comment, or holds a statement that
             ``schema_transaction`` cannot hold; the message says on which line.
     """
-    text = text.removeprefix("\ufeff")
-    statements: list[tuple[int, str]] = []
-    held: list[Token] = []  # of the statement at hand, without blanks and comments
-    depth = 0  # of BEGIN ATOMIC … END, the body of a function
-    line = at = 1  # of the statement at hand, and of the token
-    for token in tokens(text):
-        line = line if held else at
-        at += token.text.count("\n")
-        if not is_closed(token):
-            raise ValueError("it ends inside a comment" if token.kind == "comment" else _cut_off(line))
-        if token.kind in ("space", "comment"):
-            continue
-        if token.kind == "end" and not depth:
-            if held:
-                statements.append(_checked(text, line, held, token.start + 1))
-            held = []
-            continue
-        held.append(token)
-        depth += _deeper(held, depth)
-    if depth:
-        raise ValueError(_cut_off(line))
-    if held:
-        _, statement = _checked(text, line, held, held[-1].start + len(held[-1].text))
-        statements.append((line, statement + ";"))
-    return Script(statements=statements)
-
-
-def _cut_off(line: int) -> str:
-    return f"it ends inside the statement that begins on line {line}"
+    return taken_apart(text, Reading(tokens=tokens, is_closed=is_closed, deeper=_deeper, why_not=_why_not))
 
 
 def why_not(sql: str) -> str:
@@ -65,18 +39,13 @@ def why_not(sql: str) -> str:
 
 
 def _deeper(held: list[Token], depth: int) -> int:
+    """Of BEGIN ATOMIC … END, the body of a function."""
     word = held[-1].text.lower() if held[-1].kind == "word" else ""
     if word == "atomic" and held[-2:-1] and held[-2].text.lower() == "begin":
         return 1
     if depth and word == "case":
         return 1
     return -1 if depth and word == "end" else 0
-
-
-def _checked(text: str, line: int, held: list[Token], end: int) -> tuple[int, str]:
-    if reason := _why_not(held):
-        raise ValueError(f"line {line}: {reason}")
-    return line, text[held[0].start : end]
 
 
 def _why_not(held: list[Token]) -> str:

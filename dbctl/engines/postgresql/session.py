@@ -36,6 +36,7 @@ OF_OTHERS = frozenset(
 class Session(psycopg.Connection[Row]):
     """A connection on which a signal cancels what runs, also on the server."""
 
+    asked_schema = ""  #: the one that the URL names
     schema = ""  #: where a name without a schema is made, and mostly found
     settings: dict[str, str]
 
@@ -89,6 +90,7 @@ def open_session(url: Url, target: str, *, timeout: float, reading: bool) -> Ses
         prepare_threshold=None,  # a pooler between here and the server may change servers
     )
     try:
+        session.asked_schema = schema
         if pooled != SESSION:
             _refuse_pooler(session, target)
         session.settings = {

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Literal, NamedTuple, TypeAlias, cast
+from typing import cast
 
-Kind: TypeAlias = Literal["text", "name", "comment", "space", "word", "parameter", "end", "sign"]
+from dbctl.engines.tokens import Kind, Token
 
 #: A word swallows the letters before a quote, so that only a lone E or e makes a string one with backslashes. What
 #: nothing closes reaches to the end of the text.
@@ -18,14 +18,6 @@ _TOKEN = re.compile(
 )
 _ESCAPED = re.compile(r"[eE]'(?:[^'\\]|\\.|'')*'", re.DOTALL)
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
-
-
-class Token(NamedTuple):
-    """One piece of a statement; all of them one after the other are the statement."""
-
-    kind: Kind
-    text: str
-    start: int
 
 
 def tokens(sql: str) -> Iterator[Token]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from psycopg import adapters
@@ -28,6 +29,14 @@ class _Number(Loader):
         number = float(text)  # also NaN and Infinity
         whole, _, fraction = text.partition(b".")
         return int(whole) if fraction.strip(b"0") == b"" and whole.removeprefix(b"-").isdigit() else number
+
+
+class Exact(Loader):
+    """A number with every digit that it has."""
+
+    def load(self, data: Buffer) -> object:
+        number = Decimal(bytes(data).decode())
+        return number if number.is_finite() else str(number)
 
 
 class _Moment(Loader):

@@ -14,7 +14,8 @@ from dbctl import interrupt
 from dbctl.engines.base import Capability, Column, Later, Merge, Script, Where
 from dbctl.engines.postgresql import script
 from dbctl.engines.postgresql.columns import PostgreSQLColumn, storable
-from dbctl.engines.postgresql.connection import PostgreSQLConnection
+from dbctl.engines.postgresql.connection import TOLD, PostgreSQLConnection
+from dbctl.engines.postgresql.fulltext import PostgreSQLTextWriter
 from dbctl.engines.postgresql.session import application_name
 from dbctl.engines.sql import Statement, on_conflict
 from dbctl.errors import BusyError, DbctlError, QueryFailedError
@@ -30,16 +31,27 @@ where l.locktype = 'advisory' and l.granted and l.objsubid = 1
   and (l.classid::int8 << 32) | l.objid::int8 = :key limit 1"""
 
 
-class PostgreSQLWriter(PostgreSQLConnection):
+#: The sequences that count upwards and that columns of a table take their values from, whoever owns them.
+SEQUENCES = """select a.attname::text, s.seqrelid::regclass::text
+from pg_catalog.pg_attribute a join pg_catalog.pg_sequence s on s.seqincrement > 0 and (
+  exists (select from pg_catalog.pg_attrdef f join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_attrdef'::regclass
+    and d.objid = f.oid and d.refclassid = 'pg_catalog.pg_class'::regclass and d.refobjid = s.seqrelid
+    where f.adrelid = a.attrelid and f.adnum = a.attnum)
+  or exists (select from pg_catalog.pg_depend d where d.classid = 'pg_catalog.pg_class'::regclass and d.objid = s.seqrelid
+    and d.refclassid = 'pg_catalog.pg_class'::regclass and d.refobjid = a.attrelid and d.refobjsubid = a.attnum
+    and d.deptype = 'i'))
+where a.attrelid = cast(:table as regclass) and a.attnum > 0 and not a.attisdropped order by a.attnum"""
+
+
+class PostgreSQLWriter(PostgreSQLConnection, PostgreSQLTextWriter):
     """A session that may write. Its transactions see one state, that of their first statement, and their own changes.
 
     What another transaction changed meanwhile and this one would change, too, is ``ChangedMeanwhileError``: what was
     decided on is what is done, or nothing is.
     """
 
-    capabilities = frozenset(
-        {Capability.CHECK, Capability.EXPLAIN, Capability.MEASURE, Capability.MIGRATE, Capability.SCHEMA}
-    )
+    capabilities = TOLD | {Capability.MIGRATE}
+    takes_schema_back = True
     reading = False
     _depth = 0
     _outermost = 0  #: the depth at which nothing of ours is open
@@ -164,6 +176,19 @@ class PostgreSQLWriter(PostgreSQLConnection):
         condition = self._where(statement, table, where, "t0")
         self._require_transaction()
         return self._count(f"delete from {self._table(table)} as t0{condition}", statement.parameters)  # noqa: S608 - as above
+
+    def follow_keys(self, table: str) -> None:
+        name = self._table(table)
+        self._require_transaction()
+        for column, sequence in self._rows(SEQUENCES, {"table": name}):
+            largest = f"select max({self._column(table, str(column), '')}) as largest from {name}"  # noqa: S608 - names are checked and quoted
+            self._rows(
+                # never back: what was given out once is not given out again
+                f"select setval(cast(:sequence as regclass), m.largest) from ({largest}) m"  # noqa: S608 - as above
+                " where m.largest > coalesce(pg_sequence_last_value(cast(:sequence as regclass)), 0)",
+                {"sequence": sequence},
+                writing=True,
+            )
 
     @contextmanager
     def lock(self, purpose: str) -> Iterator[None]:

@@ -7,19 +7,23 @@ import os
 import sqlite3
 import stat
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from dbctl import interrupt
+from dbctl.engines.base import Capability
 from dbctl.engines.sql import Row
-from dbctl.engines.sqlite.checks import SQLiteChecks
 from dbctl.engines.sqlite.describes import SQLiteDescribes
 from dbctl.engines.sqlite.failures import Place, is_busy, name_of, translated, unreachable
 from dbctl.engines.sqlite.files import quoted
-from dbctl.engines.sqlite.measures import SQLiteMeasures
+from dbctl.engines.sqlite.fulltext import SQLiteFullText
+from dbctl.engines.sqlite.kept import SQLiteKept
+from dbctl.engines.sqlite.stream import SQLiteStreams
+from dbctl.engines.transfer import BATCH, Answer
 from dbctl.errors import DatabaseMissingError, DbctlError, QueryFailedError, ValueInvalidError
 
 if TYPE_CHECKING:
@@ -32,6 +36,21 @@ WAIT_SECONDS = 0.1
 #: Virtual-machine steps between two looks for a signal, about a millisecond of work.
 STEPS_BETWEEN_LOOKS = 20_000
 
+#: What every connection can tell, also one that may write.
+TOLD = frozenset(
+    {
+        Capability.BLOAT,
+        Capability.CHECK,
+        Capability.EXPLAIN,
+        Capability.FULL_TEXT,
+        Capability.INDEXES,
+        Capability.MAINTAIN,
+        Capability.MEASURE,
+        Capability.SCHEMA,
+        Capability.STREAM,
+    }
+)
+
 #: How Python's driver words the failure, which has no name.
 UNDECODABLE = "Could not decode to UTF-8"
 
@@ -39,7 +58,7 @@ UNDECODABLE = "Could not decode to UTF-8"
 lenient = partial(str, encoding="utf-8", errors="surrogateescape")
 
 
-class SQLiteConnection(SQLiteChecks, SQLiteMeasures, SQLiteDescribes):
+class SQLiteConnection(SQLiteStreams, SQLiteKept, SQLiteDescribes, SQLiteFullText):
     """What reading and writing have in common."""
 
     reading = True  #: whether it is opened for reading only
@@ -115,15 +134,13 @@ class SQLiteConnection(SQLiteChecks, SQLiteMeasures, SQLiteDescribes):
         return self._steadily(lambda: self._rows(sql, parameters))
 
     def _briefly(self, sql: str, parameters: Mapping[str, object], within: timedelta) -> list[Row] | None:
-        self._until = time.monotonic() + within.total_seconds()
         try:
-            return self._fetch(sql, parameters)
+            with self._timed(within):
+                return self._fetch(sql, parameters)
         except QueryFailedError as error:
             if isinstance(error.__cause__, sqlite3.Error) and name_of(error.__cause__) == "SQLITE_INTERRUPT":
                 return None
             raise
-        finally:
-            self._until = math.inf
 
     def _rows(self, sql: str, parameters: Mapping[str, object]) -> list[Row]:
         connection = self._current()
@@ -134,6 +151,35 @@ class SQLiteConnection(SQLiteChecks, SQLiteMeasures, SQLiteDescribes):
                 raise
         connection.text_factory = lenient
         return connection.execute(sql, parameters).fetchall()
+
+    @contextmanager
+    def _flow(self, sql: str, parameters: Mapping[str, object]) -> Iterator[Answer]:
+        connection = self._current()
+        before = connection.text_factory
+        connection.text_factory = lenient  # rows that were handed on cannot be read again another way
+        cursor = self._patiently(lambda: connection.execute(sql, parameters))
+        try:
+            if cursor.description is None:
+                raise QueryFailedError(target=self.target, reason="it answers nothing, so it is no question")
+            yield Answer([str(column[0]) for column in cursor.description], self._batches(cursor))
+        finally:
+            cursor.close()
+            connection.text_factory = before
+
+    def _batches(self, cursor: sqlite3.Cursor) -> Iterator[list[Row]]:
+        while rows := self._patiently(lambda: cursor.fetchmany(BATCH)):
+            yield rows
+
+    @contextmanager
+    def _timed(self, within: timedelta | None) -> Iterator[None]:
+        self._until = math.inf if within is None else time.monotonic() + within.total_seconds()
+        try:
+            yield
+        finally:
+            self._until = math.inf
+
+    def _guarded(self, guard: Callable[..., int] | None) -> None:
+        self._current().set_authorizer(guard)
 
     def _run(self, sql: str, parameters: Mapping[str, object]) -> list[Row]:
         return self._patiently(lambda: self._current().execute(sql, parameters).fetchall())

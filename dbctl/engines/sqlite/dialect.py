@@ -222,6 +222,7 @@ class SQLiteDialect(SqlReader):
                     nullable=not (not_null or rowid),
                     required=bool(not_null) and default is None and not rowid and hidden == 0,
                     key=bool(key),
+                    generated=hidden in (2, 3),
                 )
         return columns
 

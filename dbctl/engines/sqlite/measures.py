@@ -49,7 +49,7 @@ class SQLiteMeasures(SQLiteDialect):
             tables=sum(not table.view for table in self.tables().values()),
         )
 
-    def measured(self) -> Sequence[Measured]:
+    def measured(self, *, exact: bool = True) -> Sequence[Measured]:  # noqa: ARG002 - counting is all that there is
         try:
             room = {str(name): cast("int", taken) for name, taken in self._fetch(ROOM, {})}
         except QueryFailedError:

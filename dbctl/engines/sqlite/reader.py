@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from dbctl.engines.base import Capability
 from dbctl.engines.dumps import Dumped, Progress, Proof, silent
-from dbctl.engines.sqlite.connection import SQLiteConnection
-from dbctl.errors import ChangesLeftError, DbctlError, UnreachableError
+from dbctl.engines.sql import Row
+from dbctl.engines.sqlite.connection import TOLD, SQLiteConnection
+from dbctl.errors import ChangedWhileReadError, ChangesLeftError, DbctlError, UnreachableError
 
 T = TypeVar("T")
 
@@ -21,6 +22,8 @@ UNLOCKED_TRIES = 5
 #: What SQLite's check says of rows that break a rule of their own table: the app put them in, and a copy of them is
 #: as good as they are.
 OF_THE_APP = ("NULL value in ", "CHECK constraint failed in ", "TEXT value in ", "NUMERIC value in ")
+#: A file is copied as it is, and called as its app calls it.
+FORMS: Mapping[str, str] = {"file": ""}
 #: Two changes of a file within one tick of the kernel's clock leave the same mtime.
 CLOCK_TICK_NS = 20_000_000
 
@@ -34,9 +37,7 @@ class SQLiteReader(SQLiteConnection):
     away and read again, at last the shared way. A file that was replaced is noticed and opened anew.
     """
 
-    capabilities = frozenset(
-        {Capability.CHECK, Capability.DUMP, Capability.EXPLAIN, Capability.MEASURE, Capability.SCHEMA}
-    )
+    capabilities = TOLD | {Capability.DUMP}
 
     def __init__(self, path: Path, target: str, *, timeout: float = 5.0, traceless: bool = False) -> None:
         """Open ``path``, waiting at most ``timeout`` seconds whenever somebody else holds a lock.
@@ -94,15 +95,41 @@ class SQLiteReader(SQLiteConnection):
         else:
             self._connect("mode=ro")
         self._pragma("query_only", "1")
-        self._current().set_authorizer(_only_this_file)
+        self._guarded(None)
+
+    def _guarded(self, guard: Callable[..., int] | None) -> None:
+        super()._guarded(guard or _only_this_file)
+
+    def _settle(self) -> None:
+        if self._replaced():
+            self._open(unlocked=self._quiet())
+        if (
+            self._unlocked and self._journal_mode() != "wal"
+        ):  # taking locks leaves a trace beside a WAL file only
+            self._open(unlocked=False)
+
+    def _batches(self, cursor: sqlite3.Cursor) -> Iterator[list[Row]]:
+        for rows in super()._batches(cursor):
+            if self._disturbed():  # what was handed on cannot be taken back
+                raise ChangedWhileReadError(target=self.target)
+            yield rows
 
     def _refuse_what_leaves_a_trace(self) -> None:
         changes = Path(f"{self.path}-wal")
         if os.path.lexists(changes) and not os.path.lexists(f"{self.path}-shm"):
             raise ChangesLeftError(target=self.target, file=changes)
 
-    def dump(self, destination: Path, *, progress: Progress = silent) -> Dumped:
+    forms = FORMS
+    parts = False
+
+    def dump(
+        self, destination: Path, *, form: str = "", tables: Sequence[str] = (), progress: Progress = silent
+    ) -> Dumped:
         from dbctl.engines.sqlite.dump import dump  # noqa: PLC0415 - only backups want it
+
+        del form  # there is but one
+        if tables:
+            raise RuntimeError("a file is copied whole")
 
         mode = self._journal_mode()
 

@@ -18,6 +18,7 @@ from dbctl.engines.schema import (
 from dbctl.engines.sql import Row
 from dbctl.engines.sqlite import create, spelling
 from dbctl.engines.sqlite.describes import VIRTUAL
+from dbctl.engines.sqlite.stream import affinity
 
 #: What modules for searching texts and places call the tables that they keep beside their own.
 _SHADOWS = (
@@ -33,14 +34,6 @@ _SHADOWS = (
     "segments",
     "stat",
 )
-
-
-_AFFINITIES = {
-    "INTEGER": ("INT",),
-    "TEXT": ("CHAR", "CLOB", "TEXT"),
-    "BLOB": ("BLOB",),
-    "REAL": ("REAL", "FLOA", "DOUB"),
-}
 
 
 class Told:
@@ -153,20 +146,12 @@ def _column(row: Row, told: create.ColumnText, key: Sequence[str]) -> SchemaColu
     return SchemaColumn(
         name=str(name),
         type=declared,
-        storage=_affinity(declared),
+        storage=affinity(declared),
         nullable=not (not_null or rowid),
         default=None if default is None else spelling.default_text(str(default)),
         collation="" if told.collation == "BINARY" else told.collation,
         generated=told.generated,
     )
-
-
-def _affinity(declared: str) -> str:
-    """Return the affinity of a declared type, by the rules of SQLite's own documentation, in their order."""
-    for affinity, words in _AFFINITIES.items():
-        if any(word in declared for word in words):
-            return affinity
-    return "NUMERIC" if declared else "BLOB"
 
 
 def _by_table(rows: list[Row]) -> defaultdict[str, list[Row]]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,8 +16,10 @@ from dbctl.engines import sqlite_script
 from dbctl.engines.base import Capability, Later, Merge, Script, Where
 from dbctl.engines.locks import write_lock
 from dbctl.engines.sql import Row, Statement, on_conflict
-from dbctl.engines.sqlite.connection import SQLiteConnection, lenient
+from dbctl.engines.sqlite.connection import TOLD, lenient
 from dbctl.engines.sqlite.files import refuse_unsafe
+from dbctl.engines.sqlite.fulltext_writer import SQLiteTextWriter
+from dbctl.engines.transfer import Answer
 from dbctl.errors import ConstraintError, NotADatabaseError, QueryFailedError
 from dbctl.model import counted
 
@@ -28,12 +31,11 @@ T = TypeVar("T")
 CACHE = ("cache_size", "-64000")
 
 
-class SQLiteWriter(SQLiteConnection):
+class SQLiteWriter(SQLiteTextWriter):
     """A SQLite file opened for reading and writing; its ``journal_mode`` stays as it was found."""
 
-    capabilities = frozenset(
-        {Capability.CHECK, Capability.EXPLAIN, Capability.MEASURE, Capability.MIGRATE, Capability.SCHEMA}
-    )
+    capabilities = TOLD | {Capability.MIGRATE}
+    takes_schema_back = True
     reading = False
 
     def __init__(
@@ -106,6 +108,22 @@ class SQLiteWriter(SQLiteConnection):
             self._pragma("query_only", "0")
 
     @contextmanager
+    def ask(
+        self,
+        sql: str,
+        parameters: Mapping[str, object] = {},
+        *,
+        within: timedelta | None = None,
+        hidden: Mapping[str, Collection[str]] = {},
+    ) -> Iterator[Answer]:
+        self._pragma("query_only", "1")
+        try:
+            with super().ask(sql, parameters, within=within, hidden=hidden) as answer:
+                yield answer
+        finally:
+            self._pragma("query_only", "0")
+
+    @contextmanager
     def transaction(self) -> Iterator[None]:
         nested = self._depth
         begin, commit, rollback = (
@@ -149,6 +167,9 @@ class SQLiteWriter(SQLiteConnection):
         names = ", ".join(self._column(table, name, "") for name in columns)
         holders = ", ".join("?" * len(columns))
         sql = f"insert into {self._table(table)} ({names}) values ({holders})"  # noqa: S608 - as above
+        keys = self._run(f"pragma foreign_key_list({self._table(table)})", {})
+        if any(str(key[2]).lower() == table.lower() for key in keys):
+            self._pragma("defer_foreign_keys", "1")  # a row may point to one that comes later
         return self._write(lambda: self._current().executemany(sql, rows).rowcount)
 
     def update(self, table: str, values: Mapping[str, object], where: Sequence[Where]) -> int:
@@ -191,6 +212,9 @@ class SQLiteWriter(SQLiteConnection):
         condition = self._where(statement, table, where, "t0")
         sql = f"delete from {self._table(table)} as t0{condition}"  # noqa: S608 - as above
         return self._write(lambda: self._current().execute(sql, statement.parameters).rowcount)
+
+    def follow_keys(self, table: str) -> None:
+        self._checked(table)  # SQLite does by itself
 
     @contextmanager
     def lock(self, purpose: str) -> Iterator[None]:

@@ -6,13 +6,20 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
-from dbctl.errors import NotSupportedError, ValueInvalidError
+from dbctl.errors import NotSupportedError, UsageError, ValueInvalidError
 from dbctl.model import Value
 from dbctl.services.demo.chance import Progress
+from dbctl.url import Url
 
-#: Profiles that have a sample, and the module whose ``build`` makes it.
-SAMPLES = {"flashpoint-web": "dbctl.services.demo.flashpoint_web"}
+#: Profiles that have a sample, and the module whose ``build`` makes it; its ``COUNTS`` say how many of what there are
+#: unless told otherwise, its ``SERVED`` which databases must be on a server.
+SAMPLES = {
+    "flashpoint-web": "dbctl.services.demo.flashpoint_web",
+    "promptvault": "dbctl.services.demo.promptvault",
+    "waqtor": "dbctl.services.demo.waqtor",
+}
 
 
 class Account(Value, frozen=True, kw_only=True):
@@ -29,6 +36,7 @@ class DemoBuilt(Value, frozen=True, kw_only=True):
     profile: str
     directory: Path
     databases: Mapping[str, Path]
+    servers: Mapping[str, str] = {}  #: those that are no files, where they are; a password is not shown
     rows: Mapping[str, int]  #: what was made, in the app's own words: games, users, plays…
     bytes: int  #: of all databases together
     seconds: float
@@ -36,13 +44,33 @@ class DemoBuilt(Value, frozen=True, kw_only=True):
     password_of_others: str  #: of every user who is no account of these; as public as theirs
 
 
+def counts_of(profile: str, given: Mapping[str, int | None]) -> Mapping[str, int]:
+    """Return how many of what a sample has: as ``given``, else as the sample itself says.
+
+    Raises:
+        NotSupportedError: the profile has no sample, or its sample nothing that was given.
+        ValueInvalidError: a number is negative.
+    """
+    counts: dict[str, int] = dict(_module(profile).COUNTS)
+    for what, count in given.items():
+        if count is None:
+            continue
+        if what not in counts:
+            raise NotSupportedError(
+                what=f"--{what}", by=f"a sample of {profile}", instead=f"It has: {', '.join(counts)}."
+            )
+        if count < 0:
+            raise ValueInvalidError(what=f"the number of {what}", value=count, reason="it is negative")
+        counts[what] = count
+    return counts
+
+
 def build(
     directory: Path,
     *,
     profile: str = "flashpoint-web",
-    games: int = 2_000,
-    users: int = 50,
-    plays: int = 5_000,
+    counts: Mapping[str, int] = {},
+    urls: Mapping[str, Url] = {},
     seed: int = 0,
     at: datetime | None = None,
     progress: Progress | None = None,
@@ -52,30 +80,36 @@ def build(
     Args:
         directory: where the app would be installed.
         profile: whose sample.
-        games: how many; 200,000 are what a real archive holds.
-        users: how many, the named accounts included, which are made in any case.
-        plays: how many play sessions.
+        counts: how many of what, in the app's own words: ``games``, ``users``, ``messages``…; named accounts are made
+            in any case.
+        urls: empty databases on servers, where the app has such.
         seed: another one gives other rows.
         at: the moment at which the sample is "now"; the present one unless told.
-        progress: told of games, users and plays as they are made.
+        progress: told of what is counted as it is made.
 
     Raises:
-        NotSupportedError: the profile has no sample.
+        NotSupportedError: the profile has no sample, or its sample nothing that is counted so.
+        UsageError: a database must be on a server, and nothing says where.
         ValueInvalidError: a number is negative.
-        FileExistsAlreadyError: a database stands there already; nothing was changed.
+        FileExistsAlreadyError, DatabaseNotEmptyError: a database stands there already; nothing was changed.
         FileFailedError: the directory cannot be made or written.
     """
+    wanted = counts_of(profile, counts)
+    module = _module(profile)
+    for name in module.SERVED:
+        if name not in urls or urls[name].is_file:
+            raise UsageError(
+                detail=f"a sample of {profile} needs an empty database on a server: --url {name}=URL"
+            )
+    built: DemoBuilt = module.build(directory, counts=wanted, urls=urls, seed=seed, at=at, progress=progress)
+    return built
+
+
+def _module(profile: str) -> ModuleType:
     if profile not in SAMPLES:
         raise NotSupportedError(
             what=f"a sample of {profile}",
             by="dbctl demo",
             instead=f"It has samples of: {', '.join(SAMPLES)}.",
         )
-    for what, count in (("games", games), ("users", users), ("plays", plays)):
-        if count < 0:
-            raise ValueInvalidError(what=f"the number of {what}", value=count, reason="it is negative")
-    module = import_module(SAMPLES[profile])
-    built: DemoBuilt = module.build(
-        directory, games=games, users=users, plays=plays, seed=seed, at=at, progress=progress
-    )
-    return built
+    return import_module(SAMPLES[profile])

@@ -49,3 +49,14 @@ def batches(things: Iterable[T], progress: Progress | None = None) -> Iterator[l
         yield batch
         if progress is not None:
             progress(len(batch))
+
+
+def hashed(seed: int, password: str, cost: int) -> str:
+    """Return a bcrypt hash of ``password`` that is the same for the same seed."""
+    import bcrypt  # noqa: PLC0415 - only a sample needs it here
+
+    # A salt of the seed's instead of a random one: the same sample has the same bytes. The last of the 22 characters
+    # holds two bits only, and bcrypt refuses others there.
+    letters = "./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+    salt = "".join(dice(seed, "salt", password).choices(letters, k=21))
+    return bcrypt.hashpw(password.encode(), f"$2b${cost:02d}${salt}O".encode()).decode()

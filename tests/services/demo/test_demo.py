@@ -14,7 +14,8 @@ from dbctl.services.demo import chance, flashpoint_web
 from dbctl.shipped import shipped
 
 AT = datetime(2026, 6, 1, 12, tzinfo=UTC)
-SMALL = {"games": 300, "users": 60, "plays": 900, "at": AT}
+COUNTS = {"games": 300, "users": 60, "plays": 900}
+SMALL = {"counts": COUNTS, "at": AT}
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,7 @@ def test_another_seed_gives_other_rows(built, tmp_path):
 
 
 def test_a_game_is_the_same_however_many_there_are(built, tmp_path):
-    more = demo.build(tmp_path / "more", games=400, users=4, plays=0, at=AT)
+    more = demo.build(tmp_path / "more", counts={"games": 400, "users": 4, "plays": 0}, at=AT)
     assert (
         dumped(more.databases["flashpoint"])["game"][:300] == dumped(built[0].databases["flashpoint"])["game"]
     )
@@ -124,7 +125,7 @@ def test_statistics_equal_a_recount_of_the_ended_plays(user_db):
 
 @pytest.mark.parametrize("plays", [3, 900])
 def test_plays_are_in_all_three_states(tmp_path, plays):
-    sample = demo.build(tmp_path, games=20, users=5, plays=plays, at=AT)
+    sample = demo.build(tmp_path, counts={"games": 20, "users": 5, "plays": plays}, at=AT)
     day_before = (AT - timedelta(days=1)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     with closing(sqlite3.connect(sample.databases["user"])) as connection:
         states = connection.execute(
@@ -243,7 +244,7 @@ def test_all_others_share_one_hash(built, user_db):
 
 
 def test_named_accounts_exist_however_few_users_are_asked_for(tmp_path):
-    sample = demo.build(tmp_path, games=0, users=0, plays=50, at=AT)
+    sample = demo.build(tmp_path, counts={"games": 0, "users": 0, "plays": 50}, at=AT)
     assert sample.rows["users"] == len(sample.accounts)
     assert sample.rows["plays"] == 0  # there is nothing to play
 
@@ -282,13 +283,18 @@ def test_a_directory_that_cannot_be_made_is_one_clear_error(tmp_path):
 @pytest.mark.parametrize("number", ["games", "users", "plays"])
 def test_a_negative_number_is_refused(tmp_path, number):
     with pytest.raises(ValueInvalidError, match=f"the number of {number} -1"):
-        demo.build(tmp_path / "none", **{**SMALL, number: -1})
+        demo.build(tmp_path / "none", counts=COUNTS | {number: -1})
     assert not (tmp_path / "none").exists()
 
 
 def test_a_profile_without_a_sample_is_refused(tmp_path):
-    with pytest.raises(NotSupportedError, match="promptvault"):
-        demo.build(tmp_path, profile="promptvault")
+    with pytest.raises(NotSupportedError, match="larder"):
+        demo.build(tmp_path, profile="larder")
+
+
+def test_what_a_sample_is_not_counted_in_is_refused(tmp_path):
+    with pytest.raises(NotSupportedError, match="prompts"):
+        demo.build(tmp_path, prompts=5)
 
 
 def test_ranks_stay_in_range_and_favour_the_first():

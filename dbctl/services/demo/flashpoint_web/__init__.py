@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,10 +21,14 @@ from dbctl.services.demo.flashpoint_web.archive import fill_archive
 from dbctl.services.demo.flashpoint_web.history import STATISTICS, fill_history
 from dbctl.services.demo.flashpoint_web.people import ACCOUNTS, COMMON_PASSWORD, fill_people, people_of
 from dbctl.services.demo.flashpoint_web.sample import Sample, run
+from dbctl.services.demo.places import made
 from dbctl.services.migrate import shipped_track
 from dbctl.services.migration_run import apply_all
 from dbctl.url import Url
 
+COUNTS = {"games": 2_000, "users": 50, "plays": 5_000}
+#: Databases that must be on a server.
+SERVED = ()
 #: What messages call the app while it is made.
 TARGET = "demo"
 #: Where the app and the launcher keep their databases, below the directory of each.
@@ -34,9 +38,8 @@ PLACES = {"user": Path("backend/user.db"), "flashpoint": Path("Data/flashpoint.s
 def build(
     directory: Path,
     *,
-    games: int,
-    users: int,
-    plays: int,
+    counts: Mapping[str, int],
+    urls: Mapping[str, Url],  # noqa: ARG001 - its databases are files
     seed: int,
     at: datetime | None,
     progress: Progress | None,
@@ -47,22 +50,22 @@ def build(
     for path in places.values():
         if os.path.lexists(path):
             raise FileExistsAlreadyError(path=path, instead="Choose an empty directory for the sample.")
-    sample = Sample(
-        games=games, users=max(users, len(ACCOUNTS)), plays=plays if games else 0, seed=seed, at=at or now()
-    )
+    games, users = counts["games"], max(counts["users"], len(ACCOUNTS))
+    plays = counts["plays"] if games else 0
+    sample = Sample(games=games, users=users, plays=plays, seed=seed, at=at or now())
     profile = load("flashpoint-web")
     rows: dict[str, int] = {}
     try:
         # Made aside, so that a half-made database never stands where an app would open it.
         with (
-            _directories([directory, *(path.parent for path in places.values())]),
+            made([directory, *(path.parent for path in places.values())]),
             TemporaryDirectory(prefix=".dbctl-demo-", dir=directory) as aside,
         ):
             # The app puts the launcher's database into rollback mode whenever it opens it.
             with closing(_opened(Path(aside), "flashpoint", {"journal_mode": "delete"})) as archive:
                 rows |= fill_archive(archive, sample, progress)
             with closing(_opened(Path(aside), "user", profile.databases["user"].create)) as deployment:
-                apply_all(shipped_track(profile, "user", TARGET), deployment)
+                apply_all(shipped_track(profile, "user", TARGET, "sqlite"), deployment)
                 rows |= _fill_users(deployment, sample, progress)
             for name, path in places.items():
                 (Path(aside) / PLACES[name].name).rename(path)
@@ -78,23 +81,6 @@ def build(
         accounts=ACCOUNTS,
         password_of_others=COMMON_PASSWORD,
     )
-
-
-@contextmanager
-def _directories(wanted: Iterable[Path]) -> Iterator[None]:
-    """Make the directories that are missing; what was made is removed again when the work fails."""
-    made: list[Path] = []
-    try:
-        for path in wanted:
-            missing = [one for one in [path, *path.parents] if not os.path.lexists(one)]
-            path.mkdir(parents=True, exist_ok=True)
-            made += reversed(missing)
-        yield
-    except BaseException:  # also on a signal: nothing is to be left of what was not finished
-        for path in reversed(made):
-            with suppress(OSError):  # somebody has put something there
-                path.rmdir()
-        raise
 
 
 def _opened(directory: Path, name: str, create: Mapping[str, str]) -> Writable:

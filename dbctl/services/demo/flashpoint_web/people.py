@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from dbctl.engines.base import Condition, Writable
 from dbctl.model import Value
 from dbctl.services.demo import Account
-from dbctl.services.demo.chance import Progress, batches, dice, likely
+from dbctl.services.demo.chance import Progress, batches, dice, hashed, likely
 from dbctl.services.demo.flashpoint_web.sample import Sample, insert, stamp
 from dbctl.services.demo.words import NAMES, SURNAMES
 
@@ -108,8 +108,8 @@ def _age_defaults(db: Writable, sample: Sample) -> None:
 
 
 def _add_people(db: Writable, sample: Sample, people: Sequence[Person], progress: Progress | None) -> None:
-    common = _hashed(sample, COMMON_PASSWORD, COMMON_COST)
-    hashes = [_hashed(sample, account.password, COST) for account in ACCOUNTS]
+    common = hashed(sample.seed, COMMON_PASSWORD, COMMON_COST)
+    hashes = [hashed(sample.seed, account.password, COST) for account in ACCOUNTS]
     for batch in batches(people, progress):
         insert(
             db,
@@ -136,16 +136,6 @@ def _add_people(db: Writable, sample: Sample, people: Sequence[Person], progress
             {"value": value, "updated_at": stamp(sample.ago(40)), "updated_by": 1},
             [Condition("category", "=", category), Condition("key", "=", key)],
         )
-
-
-def _hashed(sample: Sample, password: str, cost: int) -> str:
-    import bcrypt  # noqa: PLC0415 - only a sample needs it here
-
-    # A salt of the seed's instead of a random one: the same sample has the same bytes. The last of the 22 characters
-    # holds two bits only, and bcrypt refuses others there.
-    letters = "./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-    salt = "".join(dice(sample.seed, "salt", password).choices(letters, k=21))
-    return bcrypt.hashpw(password.encode(), f"$2b${cost:02d}${salt}O".encode()).decode()
 
 
 def _person(sample: Sample, number: int) -> Person:

@@ -1,0 +1,95 @@
+"""``dbctl maintain``: looking after databases, and ending what sessions do."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, TypeAlias
+
+import typer
+
+from dbctl.cli._app import opened, span
+from dbctl.cli._options import DryRun, whole
+from dbctl.cli._run import change, progress
+from dbctl.services.cancel import Cancelling
+from dbctl.services.maintain import Kind, Maintenance
+
+app = typer.Typer(
+    name="maintain",
+    help="Look after databases; end what sessions do.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+Tables: TypeAlias = Annotated[
+    list[str] | None, typer.Option("--table", metavar="NAME", help="Only this table; repeatable.")
+]
+
+
+def _maintained(ctx: typer.Context, kind: Kind, tables: list[str] | None) -> int:
+    with opened(ctx) as found, progress(ctx, f"maintain {kind}", lambda: work.found) as advance:
+        work = Maintenance(found, kind, tables or (), advance=advance)
+        return change(ctx, work, target=work.target)
+
+
+@app.command()
+def vacuum(ctx: typer.Context, tables: Tables = None, dry_run: DryRun = False) -> int:
+    """Clear dead rows and free pages away, and look anew at what the tables hold.
+
+    On PostgreSQL the app goes on meanwhile. SQLite writes the whole file anew: that takes room beside it, and others wait.
+    """
+    return _maintained(ctx, "vacuum", tables)
+
+
+@app.command()
+def analyze(ctx: typer.Context, tables: Tables = None, dry_run: DryRun = False) -> int:
+    """Look anew at what the tables hold, so that the database finds the best way to its answers."""
+    return _maintained(ctx, "analyze", tables)
+
+
+@app.command()
+def optimize(ctx: typer.Context, tables: Tables = None, dry_run: DryRun = False) -> int:
+    """Look after what needs it: tables with many dead rows, or that have changed much since they were looked at."""
+    return _maintained(ctx, "optimize", tables)
+
+
+@app.command()
+def reindex(ctx: typer.Context, tables: Tables = None, dry_run: DryRun = False) -> int:
+    """Make indexes anew; on PostgreSQL beside the old ones, so that the app goes on meanwhile."""
+    return _maintained(ctx, "reindex", tables)
+
+
+@app.command()
+def checkpoint(ctx: typer.Context, dry_run: DryRun = False) -> int:
+    """Bring what stands in the log (the -wal of SQLite) into the files of the database."""
+    return _maintained(ctx, "checkpoint", None)
+
+
+def _pid(text: str) -> int:
+    return whole(text, 1)
+
+
+@app.command()
+def cancel(
+    ctx: typer.Context,
+    pids: Annotated[
+        list[int] | None,
+        typer.Argument(parser=_pid, metavar="PID...", help="Sessions, as stats connections shows them."),
+    ] = None,
+    older_than: Annotated[
+        timedelta | None,
+        typer.Option(
+            "--older-than", parser=span, metavar="5m", help="In their place: all whose statement runs longer."
+        ),
+    ] = None,
+    terminate: Annotated[
+        bool,
+        typer.Option(
+            "--terminate", help="End the session, too; with --older-than also those idle in a transaction."
+        ),
+    ] = False,
+    dry_run: DryRun = False,
+) -> int:
+    """End the statements that sessions of a server run; asks first. What they were changing is rolled back."""
+    with opened(ctx) as found:
+        work = Cancelling(found, pids or (), older_than=older_than, terminate=terminate)
+        return change(ctx, work, target=work.target)

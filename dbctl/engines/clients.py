@@ -1,0 +1,228 @@
+"""The programs that come with a server: found, told where to connect without anybody seeing a password, and run."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from dbctl import durable, interrupt
+from dbctl.errors import DbctlError, DiskFullError, FileFailedError
+
+#: Bytes that are passed on at a time, and seconds between two looks for a signal.
+BLOCK, LOOK_SECONDS = 1 << 20, 0.1
+#: Of all that a program says, only its end is kept.
+LONGEST_COMPLAINT = 1 << 16
+#: What a program may know of the environment; what else stands there is none of its business, and may be a secret.
+ENVIRONMENT = ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "KRB5CCNAME", "SSL_CERT_FILE", "SSL_CERT_DIR")
+SECRETS = "dbctl-secret-"
+
+
+@contextmanager
+def secrets(files: Mapping[str, str]) -> Iterator[Path]:
+    """Give a directory that only this user may look into, with these files in it, and take it away again.
+
+    What a dbctl that was killed had left is taken away, too: such a directory is locked as long as it is in use.
+    """
+    _sweep()
+    place = Path(tempfile.mkdtemp(prefix=SECRETS))  # mode 0700
+    held = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        for name, text in files.items():
+            opened = os.open(place / name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600)
+            with os.fdopen(opened, "w", encoding="utf-8") as file:
+                file.write(text)
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+        os.close(held)
+
+
+def _sweep() -> None:
+    for place in Path(tempfile.gettempdir()).glob(f"{SECRETS}*"):
+        with suppress(OSError):
+            opened = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                if os.fstat(opened).st_uid == os.geteuid():
+                    fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(place)
+            finally:
+                os.close(opened)
+
+
+class Client:
+    """One program that runs."""
+
+    def __init__(self, argv: Sequence[str], process: subprocess.Popen[bytes], said: IO[bytes]) -> None:
+        self.name = Path(argv[0]).name
+        self._process, self._said = process, said
+
+    def blocks(self, *, heard: bool = True) -> Iterator[bytes]:
+        """Yield what it writes, until its end.
+
+        Raises:
+            Interrupted: a signal came, and ``heard`` says that it may end this.
+        """
+        if self._process.stdout is None:
+            raise RuntimeError(f"{self.name} writes nowhere")
+        descriptor = self._process.stdout.fileno()
+        while True:
+            if heard:
+                interrupt.check()
+            if not select.select([descriptor], [], [], LOOK_SECONDS)[0]:
+                continue
+            if not (block := os.read(descriptor, BLOCK)):
+                return
+            yield block
+
+    def write(self, block: bytes) -> bool:
+        """Give it something to read; return whether it took all of it, which it does not once it has ended.
+
+        Raises:
+            Interrupted: a signal came.
+        """
+        if self._process.stdin is None:
+            raise RuntimeError(f"{self.name} reads nothing")
+        descriptor = self._process.stdin.fileno()
+        os.set_blocking(descriptor, False)
+        left = memoryview(block)
+        while left:
+            interrupt.check()
+            if not select.select([], [descriptor], [], LOOK_SECONDS)[1]:
+                continue
+            try:
+                left = left[os.write(descriptor, left) :]
+            except BlockingIOError:
+                continue
+            except BrokenPipeError:
+                return False
+        return True
+
+    def finish(self, *, heard: bool = True) -> int:
+        """Tell it that there is no more, wait for its end, and return its exit status.
+
+        Raises:
+            Interrupted: a signal came, and ``heard`` says that it may end this.
+        """
+        if self._process.stdin is not None:
+            with suppress(BrokenPipeError):
+                self._process.stdin.close()
+        while True:
+            try:
+                return self._process.wait(LOOK_SECONDS)
+            except subprocess.TimeoutExpired:
+                if heard:
+                    interrupt.check()
+
+    def kill(self) -> None:
+        """Let it do nothing more."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+    def complaint(self) -> str:
+        """Return the end of what it said on standard error."""
+        size = self._said.seek(0, os.SEEK_END)
+        self._said.seek(max(0, size - LONGEST_COMPLAINT))
+        return self._said.read().decode(errors="replace").strip()
+
+
+@contextmanager
+def running(
+    argv: Sequence[str], environment: Mapping[str, str], *, reads: bool = False, writes: bool = False
+) -> Iterator[Client]:
+    """Run a program; it has ended when this ends, and whatever it was doing then is cut off.
+
+    Args:
+        argv: the program by its path, and its words; other users see them.
+        environment: what it is told beside ``ENVIRONMENT``.
+        reads: whether it is given something to read; else it finds nothing.
+        writes: whether what it writes is wanted; else nobody gets it.
+    """
+    known = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(  # noqa: S603 - a program of the server, by its path, and no shell
+            argv,
+            env={**known, "LC_ALL": "C", **environment},
+            stdin=subprocess.PIPE if reads else subprocess.DEVNULL,
+            stdout=subprocess.PIPE if writes else subprocess.DEVNULL,
+            stderr=said,
+            start_new_session=True,  # a key pressed at the terminal is for dbctl, which ends it in order
+        )
+        client = Client(argv, process, said)
+        try:
+            yield client
+        finally:
+            client.kill()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    with suppress(OSError):
+                        pipe.close()
+
+
+def version_told(path: Path) -> str:
+    """Return what a program answers when it is asked for its version; empty where it does not answer."""
+    try:
+        done = subprocess.run(  # noqa: S603 - as below
+            [path, "--version"], stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.decode(errors="replace")
+
+
+def newest(candidates: Mapping[int, Path], least: int) -> tuple[int, Path] | None:
+    """Return the program that fits a server best: of its own version, else of the next one above."""
+    fitting = sorted(version for version in candidates if version >= least)
+    return (fitting[0], candidates[fitting[0]]) if fitting else None
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file that was not there and that nobody else may read; it is synced at the end, or gone.
+
+    Raises:
+        DiskFullError, FileFailedError: it cannot be written.
+    """
+    try:
+        opened = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise _failed(path, error) from error
+    try:
+        try:
+            with os.fdopen(opened, "wb", buffering=0) as file:
+                yield _Whole(file)  # type: ignore[misc]
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise _failed(path, error) from error
+    except BaseException:  # also on a signal: half a file must not stay
+        with suppress(OSError):
+            path.unlink()
+        raise
+
+
+class _Whole:
+    """A file without a buffer, which takes as many bytes at once as the system likes."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def write(self, block: bytes) -> int:
+        left = memoryview(block)
+        while left:
+            left = left[self._file.write(left) :]
+        return len(block)
+
+
+def _failed(path: Path, error: OSError) -> DbctlError:
+    if durable.is_full(error):
+        return DiskFullError(target=str(path.parent))
+    return FileFailedError(path=path, reason=error.strerror or str(error))

@@ -1,0 +1,141 @@
+"""Indexes that find words: what every engine answers that has them, and what their writers do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, Protocol, runtime_checkable
+
+from dbctl.engines.base import Explanation, Order, Where
+from dbctl.model import Value
+
+
+class Link(Value, frozen=True):
+    """One step of a path: rows of ``table`` whose ``to`` is the ``column`` of the row before."""
+
+    column: str
+    table: str
+    to: str
+
+
+class Gathered(Value, frozen=True, kw_only=True):
+    """Text of other rows that belongs to a row: all values of ``column`` at the end of ``path``."""
+
+    name: str
+    path: Sequence[Link]
+    column: str
+
+
+class Marked(Value, frozen=True, kw_only=True):
+    """A row that says that the index is there; its table is made where it is missing."""
+
+    table: str
+    key: str
+    value: str
+    name: str
+
+
+class TextIndex(Value, frozen=True, kw_only=True):
+    """An index of words as it should be. Some engines keep one as a table of its own, others as an index."""
+
+    table: str  #: the one that is searched
+    id: str
+    columns: Sequence[str]
+    index: str  #: what an index is called
+    own_table: str  #: what a table of its own is called
+    key: str  #: the column of such a table that holds the id
+    gathered: Sequence[Gathered]  #: further columns of such a table
+    triggers: (
+        str  #: pattern of the names of triggers that keep such a table: ``{index}``, ``{table}``, ``{event}``
+    )
+    language: str
+    mark: Marked | None
+
+
+class IndexState(Value, frozen=True, kw_only=True):
+    """Whether words can be looked for in an index."""
+
+    name: str
+    state: Literal["sound", "missing", "broken"]
+    reason: str = ""  #: what is wrong with one that is broken
+
+
+class IndexFault(Value, frozen=True, kw_only=True):
+    """Entries of an index that do not agree with their rows."""
+
+    kind: Literal["missing", "stale", "duplicate", "stray"]
+    number: int
+    example: str
+
+
+@runtime_checkable
+class FullText(Protocol):
+    """Capability.FULL_TEXT. Each of ``words`` must be found; one of several words stands for them in a row."""
+
+    def text_index(self, told: TextIndex) -> IndexState:
+        """Return how the index stands, by its definition alone."""
+        ...
+
+    def text_index_faults(self, told: TextIndex) -> Sequence[IndexFault]:
+        """Compare every entry of a sound index with its row; empty where the server itself keeps them together."""
+        ...
+
+    def findable(self, told: TextIndex, word: str) -> bool:
+        """Whether the index can find a word at all: signs, and words that the engine leaves out, are in no index."""
+        ...
+
+    def ranked(
+        self,
+        told: TextIndex,
+        words: Sequence[str],
+        columns: Sequence[str],
+        where: Sequence[Where] = (),
+        *,
+        order_by: Sequence[Order] = (),
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> list[tuple[object, ...]]:
+        """Return rows as ``select`` does, the best first unless told otherwise, each with score and snippet behind."""
+        ...
+
+    def ranked_count(self, told: TextIndex, words: Sequence[str], where: Sequence[Where] = ()) -> int:
+        """Return how many rows that is."""
+        ...
+
+    def explain_ranked(
+        self,
+        told: TextIndex,
+        words: Sequence[str],
+        columns: Sequence[str],
+        where: Sequence[Where] = (),
+        *,
+        order_by: Sequence[Order] = (),
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> Explanation:
+        """Return how ``ranked`` with the same arguments would be answered, without answering it."""
+        ...
+
+
+@runtime_checkable
+class MakesFullText(Protocol):
+    """Capability.FULL_TEXT of a writer; what it does is part of ``schema_transaction``."""
+
+    def text_index_drops(self, told: TextIndex) -> Mapping[str, str]:
+        """Return what stands where the index is to stand, and what keeps it: in words, and the statement that drops it."""
+        ...
+
+    def text_index_makes(self, told: TextIndex) -> Mapping[str, str]:
+        """Return what makes the index and fills it: in words, and the statement."""
+        ...
+
+    def mark_text_index(self, told: TextIndex) -> None:
+        """Let the app know that the index is there, where it wants to."""
+        ...
+
+    def probe_text_index(self, told: TextIndex) -> None:
+        """Change, delete and add rows of the table that is searched, find them through the index, and take all back.
+
+        Raises:
+            QueryFailedError, ConstraintError: the index, or a trigger of it, does not let that happen.
+        """
+        ...

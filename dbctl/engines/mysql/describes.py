@@ -1,0 +1,28 @@
+"""What a database on a server tells of its whole schema, read at one moment."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from contextlib import AbstractContextManager
+
+from dbctl.engines.mysql.dialect import MySQLDialect
+from dbctl.engines.schema import Schema, fingerprint
+
+
+class MySQLDescribes(MySQLDialect):
+    """Capability.SCHEMA."""
+
+    @abstractmethod
+    def _asking(self) -> AbstractContextManager[None]:
+        """Begin a transaction that can write nothing, and end it without a trace."""
+
+    def schema(self) -> Schema:
+        from dbctl.engines.mysql import schema as told  # noqa: PLC0415 - few commands take a schema apart
+
+        with self._asking():
+            queries = told.queries(self.server)
+            ((name,),) = self._fetch("select database()", {})
+            return told.Told(str(name), *(self._fetch(sql, {}) for sql in queries)).schema()
+
+    def fingerprint(self) -> str:
+        return fingerprint(self.schema())

@@ -1,0 +1,138 @@
+"""Indexes of words in MySQL and MariaDB: FULLTEXT over some columns of a table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from dbctl.engines.base import Explanation, Order, Where
+from dbctl.engines.fulltext import IndexFault, IndexState, TextIndex
+from dbctl.engines.mysql.plans import MySQLPlans
+from dbctl.engines.ranked import RankedReader, Ranking
+from dbctl.engines.sql import Statement, ident
+
+INDEXES = """select s.index_name, s.index_type, s.column_name from information_schema.statistics s
+where s.table_schema = database() and s.table_name = :table order by s.index_name, s.seq_in_index"""
+#: One word as InnoDB parts them; of several it would look for any.
+_WORD = re.compile(r"\w+")
+#: Letters that a word must have at least, unless the server was told otherwise, and can have at most.
+SHORTEST, LONGEST = 3, 84
+#: Words that InnoDB leaves out, unless the server was told otherwise.
+LEFT_OUT = frozenset(
+    [
+        "a",
+        "about",
+        "an",
+        "are",
+        "as",
+        "at",
+        "be",
+        "by",
+        "com",
+        "de",
+        "en",
+        "for",
+        "from",
+        "how",
+        "i",
+        "in",
+        "is",
+        "it",
+        "la",
+        "of",
+        "on",
+        "or",
+        "that",
+        "the",
+        "this",
+        "to",
+        "was",
+        "what",
+        "when",
+        "where",
+        "who",
+        "will",
+        "with",
+        "und",
+        "the",
+        "www",
+    ]
+)
+#: How much stands around what was found.
+BEFORE, WHOLE = 40, 120
+
+
+class MySQLFullText(RankedReader, MySQLPlans):
+    """Capability.FULL_TEXT, for readers and writers."""
+
+    def text_index(self, told: TextIndex) -> IndexState:
+        found = self._indexes(told)
+        wanted = [name.lower() for name in told.columns]
+        for name, (kind, columns) in found.items():
+            if kind == "FULLTEXT" and [column.lower() for column in columns] == wanted:
+                return IndexState(name=name, state="sound")
+        if told.index in found:
+            return IndexState(name=told.index, state="broken", reason="it is over something else")
+        return IndexState(name=told.index, state="missing")
+
+    def _indexes(self, told: TextIndex) -> dict[str, tuple[str, list[str]]]:
+        found: dict[str, tuple[str, list[str]]] = {}
+        for name, kind, column in self._fetch(INDEXES, {"table": self._checked(told.table).name}):
+            found.setdefault(str(name), (str(kind), []))[1].append(str(column))
+        return found
+
+    def text_index_faults(self, told: TextIndex) -> Sequence[IndexFault]:  # noqa: ARG002 - as in the contract
+        return ()  # the server changes index and row as one
+
+    def findable(self, told: TextIndex, word: str) -> bool:  # noqa: ARG002 - as in the contract
+        whole = _WORD.fullmatch(word) and SHORTEST <= len(word) <= LONGEST
+        return bool(whole) and word.lower() not in LEFT_OUT
+
+    def _ranking(self, statement: Statement, told: TextIndex, words: Sequence[str]) -> Ranking:
+        names = [self._column(told.table, name, "t0") for name in told.columns]
+        asked = " ".join(f"+{word}*" for word in words)
+        found = f"match({', '.join(names)}) against ({statement.bind(asked)} in boolean mode)"
+        text = f"concat_ws(' ', {', '.join(names)})"
+        begin = f"greatest(1, cast(locate({statement.bind(words[0])}, {text}) as signed) - {BEFORE})"
+        return Ranking(
+            source=f"{self._table(told.table)} t0",
+            test=found,
+            score=found,
+            snippet=f"substr({text}, {begin}, {WHOLE})",
+        )
+
+    def explain_ranked(
+        self,
+        told: TextIndex,
+        words: Sequence[str],
+        columns: Sequence[str],
+        where: Sequence[Where] = (),
+        *,
+        order_by: Sequence[Order] = (),
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> Explanation:
+        statement = Statement(told.table)
+        sql = self._ranked_sql(statement, told, words, columns, where, order_by, limit, offset)
+        return self._explained(sql, statement.parameters, statement.aliases)
+
+
+class MySQLTextWriter(MySQLFullText):
+    """Capability.FULL_TEXT of a writer; the index itself is what the server keeps."""
+
+    def text_index_drops(self, told: TextIndex) -> Mapping[str, str]:
+        names = [name for name in self._indexes(told) if name == told.index]
+        return {
+            f"drop index {name}": f"drop index {ident(name)} on {self._table(told.table)}" for name in names
+        }
+
+    def text_index_makes(self, told: TextIndex) -> Mapping[str, str]:
+        columns = ", ".join(self._column(told.table, name, "") for name in told.columns)
+        made = f"create fulltext index {ident(told.index)} on {self._table(told.table)} ({columns})"
+        return {f"make index {told.index} (FULLTEXT) on {told.table}; changes of it wait meanwhile": made}
+
+    def mark_text_index(self, told: TextIndex) -> None:
+        """Do nothing: an app that made an index here itself would find it by its name."""
+
+    def probe_text_index(self, told: TextIndex) -> None:
+        """Do nothing: the server changes index and row as one."""

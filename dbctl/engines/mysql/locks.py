@@ -1,0 +1,56 @@
+"""The lock of all dbctl on a server, and who holds it.
+
+A server tells of a lock only which session has it, and of a session that is idle nothing that dbctl could say there. So
+whoever holds the lock holds others beside it, whose names spell what there is to tell: one for each bit that is set.
+They end with the session, like the lock itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+
+from dbctl.engines.mysql.parameters import literal
+
+#: Bytes that are told at most.
+LONGEST = 96
+
+
+def name_of(database: str) -> str:
+    """Return the name of the lock on a database; names are the server's, and 64 letters long at most."""
+    return f"dbctl/{hashlib.sha256(database.encode()).hexdigest()[:32]}"
+
+
+def take(name: str) -> str:
+    """Return SQL that takes the lock, or tells at once that it cannot."""
+    return f"select get_lock({literal(name)}, 0)"
+
+
+def spell(name: str, text: str) -> str:
+    """Return SQL for whoever has the lock: it takes those beside it that spell ``text``."""
+    told = text.encode()[:LONGEST]
+    beside = [one for one, bit in zip(_beside(name), _bits(told), strict=False) if bit]
+    return f"select {', '.join(f'get_lock({literal(one)}, 0)' for one in beside)}"
+
+
+def ask(name: str) -> str:
+    """Return SQL for whoever does not get the lock; ``read`` reads its row."""
+    return f"select {', '.join(f'is_used_lock({literal(one)})' for one in (name, *_beside(name)))}"
+
+
+def read(row: Sequence[object]) -> tuple[object, str]:
+    """Return the session that has the lock, and what it spells; None and nothing where it was given back meanwhile."""
+    holder, *beside = row
+    bits = [one == holder and one is not None for one in beside]
+    told = bytes(
+        sum(bit << at for at, bit in enumerate(bits[begin : begin + 8])) for begin in range(0, len(bits), 8)
+    )
+    return holder, told.rstrip(b"\0").decode(errors="replace")
+
+
+def _beside(name: str) -> Iterator[str]:
+    return (f"{name}/{at}" for at in range(LONGEST * 8))
+
+
+def _bits(told: bytes) -> Iterator[int]:
+    return (byte >> at & 1 for byte in told for at in range(8))

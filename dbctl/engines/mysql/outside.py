@@ -1,0 +1,366 @@
+"""A database on a server as a restore sees it.
+
+A dump cannot be loaded as one change: each statement that makes a table is one of its own. So it goes into a new
+database beside, is proven there, and then one statement renames all tables: those of the old one into a third database,
+where they stay until the next restore, and the new ones into their place. What is no table (triggers, views, routines,
+events) cannot be renamed: it is written as a script before, and made anew behind it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import cast
+
+import pymysql
+from msgspec import structs
+
+from dbctl import interrupt
+from dbctl.engines import clients
+from dbctl.engines.dumps import Approach, Dump, Kept, Loaded, Progress, Proof, silent
+from dbctl.engines.mysql import locks, tools
+from dbctl.engines.mysql.dump import MORE, place
+from dbctl.engines.mysql.failures import Place, number_of, translated, unreachable
+from dbctl.engines.mysql.parameters import literal
+from dbctl.engines.mysql.reader import SOON, MySQLReader
+from dbctl.engines.mysql.server import server_of
+from dbctl.engines.mysql.session import Session, open_session
+from dbctl.engines.mysql.undump import UNTOUCHED, feed, run
+from dbctl.engines.mysql.writer import MySQLWriter
+from dbctl.engines.sql import ident
+from dbctl.errors import KeptMissingError, PrivilegeMissingError, RestoreFailedError
+from dbctl.url import Url
+
+#: What every server has, and everybody may connect to.
+CENTRAL = "information_schema"
+KEPT, NEW = "_dbctl_", "_dbctl_new_"
+LONGEST_NAME = 64  #: letters
+#: Behind it, a script that keeps a database has what makes everything but its tables.
+CODES = "-- What is no table follows.\n"
+FOUND = "select default_character_set_name, default_collation_name from information_schema.schemata where schema_name = {}"
+TABLES = """select table_name from information_schema.tables
+where table_schema = {} and table_type in ('BASE TABLE', 'SYSTEM VERSIONED', 'SEQUENCE') order by 1"""
+VIEWS = "select table_name from information_schema.views where table_schema = {} order by 1"
+TRIGGERS = "select trigger_name from information_schema.triggers where trigger_schema = {}"
+ROUTINES = "select routine_type, routine_name from information_schema.routines where routine_schema = {} and routine_type in ('PROCEDURE', 'FUNCTION')"
+EVENTS = "select event_name from information_schema.events where event_schema = {}"
+NAMES = "select schema_name from information_schema.schemata"
+MAY_NOT_CREATE = 1044
+
+
+class MySQLOutside:
+    """One database of a server."""
+
+    def __init__(self, url: Url, target: str) -> None:
+        self._url, self._target, self._name = url, target, url.path
+
+    # What there is -------------------------------------------------------------------------------------------------
+
+    def is_there(self) -> bool:
+        with self._told(), self._central() as central:
+            return self._is_database(central, self._name)
+
+    def files(self) -> Sequence[Path]:
+        return ()  # they are the server's
+
+    def want_room(self, need: int) -> None:
+        """Look at nothing: a server does not tell how much room it has."""
+
+    @contextmanager
+    def lock(self, purpose: str, *, timeout: float) -> Iterator[None]:
+        # Such locks are the whole server's, so it holds also where the database is missing.
+        url = structs.replace(self._url, path=CENTRAL)
+        with closing(_Keeper(url, self._target, timeout=timeout)) as keeper:
+            keeper.lock_name = locks.name_of(self._name)
+            with keeper.lock(purpose):
+                yield
+
+    def approach(self, dump: Dump) -> Approach:
+        with self._told(), self._central() as central:
+            where, made = self._where(central), dump.facts.get("system", "")
+            if dump.form == "kept":
+                self._kept_one(central, dump)
+                steps = [f"let the tables of {dump.facts['kept']} and of {where} change places"]
+                return Approach(way="swapped", keeps=True, steps=steps)
+            _refuse_newer(dump, central, self._target)
+            other = []
+            if made not in ("", place(central)["system"]):
+                other = [f"note that it is of another server: {dump.facts['database']} at {dump.facts['at']}"]
+            if not self._is_database(central, self._name):
+                return Approach(way="new", steps=[f"make {where} anew", *other])
+        steps = [
+            f"load into a new database beside {where}, prove it there, and let their tables change places in one statement",
+            "make triggers, views, routines and events anew behind it",
+        ]
+        return Approach(way="swapped", keeps=True, steps=[*steps, *other])
+
+    def kept(self, stamp: str) -> Kept:
+        with self._told(), self._central() as central:
+            name, tables = _beside(self._name, f"{KEPT}{stamp}"), self._names(central, TABLES, self._name)
+            ((charset, collation),) = central.run(FOUND.format(literal(self._name)))
+            facts = {
+                **place(central),
+                "kept": name,
+                "database": self._name,
+                "tables": str(len(tables)),
+                "charset": str(charset),
+                "collation": str(collation),
+            }
+            moves = _renames(tables, name, self._name)
+            note = (
+                f"-- {self._target} as it was when a restore replaced it: its tables are in the database {name} of its\n"
+                "-- server, until the next restore. dbctl restore undo brings it back; by hand, once nothing is left in\n"
+                f"-- {self._name}:\nset sql_mode = concat(@@sql_mode, ',ANSI_QUOTES');\n{moves};\n"
+                f"set sql_mode = default;\nuse `{self._name.replace('`', '``')}`;\n{CODES}"
+            )
+            return Kept(facts=facts, note=note + self._codes(central, self._name).decode(errors="replace"))
+
+    # Bringing back -------------------------------------------------------------------------------------------------
+
+    def load(
+        self, path: Path, dump: Dump, *, timeout: float, keep: Mapping[str, str], progress: Progress
+    ) -> Loaded:
+        with self._told(), self._central(timeout) as central:
+            there = self._is_database(central, self._name)
+            if dump.form == "kept":
+                self._bring_back(central, path, dump, keep.get("kept", ""), timeout)
+                return Loaded(way="swapped" if there else "new")
+            _refuse_newer(dump, central, self._target)
+            with self._made(central, dump) as new:
+                self._load(central, new, path, dump, timeout, progress)
+                self._exchange(
+                    central, new, lambda: self._codes(central, new), keep.get("kept", ""), dump, timeout
+                )
+        return Loaded(way="swapped" if there else "new")
+
+    def forget(self, keep: Mapping[str, str]) -> Sequence[str]:
+        pattern, remarks = re.compile(rf"{re.escape(_beside(self._name, KEPT))}\d{{8}}_\d{{6}}"), []
+        with self._told(), self._central() as central:
+            for (left,) in central.run(NAMES):
+                if pattern.fullmatch(str(left)) and left != keep.get("kept"):
+                    try:
+                        central.run(f"drop database {ident(str(left))}")
+                    except pymysql.Error as error:
+                        remarks.append(
+                            f"{left}, which an earlier restore had kept, could not be dropped: {error.args[-1]}"
+                        )
+        return remarks
+
+    def trial(self, path: Path, dump: Dump, *, timeout: float) -> Proof:
+        """Load a dump into a database that is dropped again, and tell what it holds there."""
+        with self._told(), self._central(timeout) as central:
+            _refuse_newer(dump, central, self._target)
+            with self._made(central, dump) as new:
+                return self._load(central, new, path, dump, timeout, silent)
+
+    def _load(
+        self, central: Session, new: str, path: Path, dump: Dump, timeout: float, progress: Progress
+    ) -> Proof:
+        """Load a dump into a new database, and compare its rows."""
+        url = structs.replace(self._url, path=new)
+        feed(path, url, central.server, self._target, tables=dump.tables, timeout=timeout, progress=progress)
+        with closing(MySQLReader(url, self._target, timeout=timeout)) as reader:
+            tables = self._names(central, TABLES, new)
+            found = {name: reader.count(name) for name in tables if name in reader.tables()}
+            fingerprint = reader.fingerprint()
+        if found != dict(dump.tables):
+            names = sorted(
+                name for name in {*found, *dump.tables} if found.get(name) != dump.tables.get(name)
+            )
+            raise RestoreFailedError(
+                target=self._target,
+                reason=f"loaded, other rows are in {', '.join(names)} than the dump holds",
+                instead=UNTOUCHED,
+            )
+        if found:
+            central.run(f"analyze table {', '.join(f'{ident(new)}.{ident(name)}' for name in found)}")
+        return Proof(tables=found, schema=fingerprint, problems=())
+
+    def _bring_back(self, central: Session, path: Path, dump: Dump, keep: str, timeout: float) -> None:
+        """Let the tables of a database that was kept take their place again."""
+        kept = dump.facts["kept"]
+        self._kept_one(central, dump)
+        script = path.read_bytes().partition(CODES.encode())[2]
+        if not self._names(central, TABLES, kept) and dump.facts["tables"] != "0":
+            # The restore that was to keep it did not come to its tables, at most to what is no table.
+            with interrupt.unheard():
+                self._remake(central, script, timeout)
+            return
+        self._exchange(central, kept, lambda: script, keep, dump, timeout)
+        with interrupt.unheard():
+            central.run(f"drop database {ident(kept)}")
+
+    def _exchange(
+        self,
+        central: Session,
+        source: str,
+        codes: Callable[[], bytes],
+        keep: str,
+        dump: Dump,
+        timeout: float,
+    ) -> None:
+        """Let the tables of ``source`` take the place of those of the database, which go into ``keep``."""
+        script = codes()
+        if not self._is_database(central, self._name):
+            central.run(_created(self._name, dump))
+        away = keep or _beside(self._name, f"{NEW}{secrets.token_hex(4)}")
+        before = self._codes(central, self._name)
+        central.run(_created(away, dump))
+        interrupt.check()
+        with interrupt.unheard():
+            try:
+                for database in (self._name, source):
+                    self._without_codes(central, database)
+                old, new = (self._names(central, TABLES, one) for one in (self._name, source))
+                moves = [*_pairs(old, self._name, away), *_pairs(new, source, self._name)]
+                if moves:
+                    central.run(f"rename table {', '.join(moves)}")
+            except BaseException:  # nothing was moved: what is no table comes back
+                self._remake(central, before, timeout)
+                central.run(f"drop database {ident(away)}")
+                raise
+            self._remake(central, script, timeout)
+            if not keep:
+                central.run(f"drop database {ident(away)}")
+
+    def _remake(self, central: Session, script: bytes, timeout: float) -> None:
+        self._without_codes(central, self._name)
+        run([script], self._url, central.server, self._target, timeout=timeout, heard=False)
+
+    def _without_codes(self, central: Session, database: str) -> None:
+        """Drop all that is no table, and so cannot be renamed, or keeps a table from being renamed."""
+        name = ident(database)
+        for trigger in self._names(central, TRIGGERS, database):
+            central.run(f"drop trigger {name}.{ident(trigger)}")
+        for view in self._names(central, VIEWS, database):
+            central.run(f"drop view {name}.{ident(view)}")
+        for event in self._names(central, EVENTS, database):
+            central.run(f"drop event {name}.{ident(event)}")
+        for kind, routine in cast("list[tuple[str, str]]", central.run(ROUTINES.format(literal(database)))):
+            central.run(f"drop {kind.lower()} {name}.{ident(routine)}")
+
+    def _codes(self, central: Session, database: str) -> bytes:
+        """Return a script that makes everything of a database but its tables."""
+        tool, views = tools.find("dump", central.server, self._target), self._names(central, VIEWS, database)
+        basics = ["--default-character-set=utf8mb4", "--no-data", *MORE[central.server.product]]
+        wanted = [["--no-create-info", "--routines", "--triggers", "--events", "--", database]]
+        if views:  # first, for a routine may be about one
+            wanted.insert(0, ["--skip-triggers", "--", database, *views])
+        made = b""
+        with tools.at(self._url, central.server) as where:
+            for words in wanted:
+                argv = [str(tool.path), where, *basics, *words]
+                with clients.running(argv, {}, writes=True) as client:
+                    made += b"".join(client.blocks(heard=False))
+                    if client.finish(heard=False):
+                        raise tools.failed(client, self._target, timeout=SOON, instead=UNTOUCHED)
+        return made
+
+    @contextmanager
+    def _made(self, central: Session, dump: Dump) -> Iterator[str]:
+        """Make a database, which is dropped at the end; those that a dbctl left that was killed go, too."""
+        pattern = re.compile(rf"{re.escape(_beside(self._name, NEW))}[0-9a-f]{{8}}")
+        for (left,) in central.run(NAMES):
+            if pattern.fullmatch(str(left)) and central.run(locks.take(locks.name_of(str(left)))) == [(1,)]:
+                central.run(f"drop database {ident(str(left))}")
+        name = _beside(self._name, f"{NEW}{secrets.token_hex(4)}")
+        central.run(locks.take(locks.name_of(name)))
+        try:
+            central.run(_created(name, dump))
+        except pymysql.Error as error:
+            if number_of(error) != MAY_NOT_CREATE:
+                raise
+            pattern_of_all = _beside(self._name, KEPT).replace("_", "\\_")
+            grant = f"GRANT ALL ON `{pattern_of_all}%`.* TO {central.account};"
+            raise PrivilegeMissingError(
+                target=self._target,
+                reason=f"{central.account} may not create databases beside it",
+                instead=f"Nothing was changed. As an administrator: {grant}",
+            ) from error
+        try:
+            yield name
+        finally:
+            with interrupt.unheard(), suppress(pymysql.Error):
+                central.run(f"drop database if exists {ident(name)}")
+
+    # The way there -------------------------------------------------------------------------------------------------
+
+    def _kept_one(self, central: Session, dump: Dump) -> None:
+        if not self._is_database(central, dump.facts["kept"]):
+            raise KeptMissingError(target=self._target, name=dump.facts["kept"])
+
+    def _is_database(self, central: Session, name: str) -> bool:
+        return bool(central.run(FOUND.format(literal(name))))
+
+    def _names(self, central: Session, sql: str, database: str) -> list[str]:
+        return [str(name) for (name,) in central.run(sql.format(literal(database)))]
+
+    def _where(self, session: Session) -> str:
+        return f"database {self._name} of the server at {place(session)['at']} ({session.server.told})"
+
+    @contextmanager
+    def _central(self, timeout: float = SOON) -> Iterator[Session]:
+        url = structs.replace(self._url, path=CENTRAL)
+        session = open_session(url, self._target, timeout=timeout, reading=False)
+        try:
+            yield session
+        finally:
+            session.drop()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Let what the driver raises be a failure of ours."""
+        try:
+            yield
+        except pymysql.Error as error:
+            interrupt.check()
+            if number_of(error) in (0, 1040, 1045, 2002, 2003, 2006, 2013):
+                raise unreachable(error, self._target) from None
+            told = Place(target=self._target, timeout=SOON, database=self._name, blockers=lambda: "")
+            raise translated(error, told, "", writing=True, broken=False) from error
+
+
+class _Keeper(MySQLWriter):
+    """A session in another database, which locks this one by its name."""
+
+    lock_name = ""
+
+    def _lock_name(self) -> str:
+        return self.lock_name
+
+
+def _created(name: str, like: Dump) -> str:
+    facts = like.facts
+    more = f" character set {facts['charset']} collate {facts['collation']}" if "charset" in facts else ""
+    return f"create database {ident(name)}{more}"
+
+
+def _pairs(tables: Sequence[str], here: str, there: str) -> list[str]:
+    return [f"{ident(here)}.{ident(name)} to {ident(there)}.{ident(name)}" for name in tables]
+
+
+def _renames(tables: Sequence[str], here: str, there: str) -> str:
+    return f"rename table {', '.join(_pairs(tables, here, there))}" if tables else "select 'no tables'"
+
+
+def _beside(name: str, suffix: str) -> str:
+    """Return a name that goes with another one, in as many letters as a server keeps."""
+    room = LONGEST_NAME - len(f"{KEPT}YYYYMMDD_HHMMSS")
+    if len(name) > room:
+        name = f"{name[: room - 9]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return f"{name}{suffix}"
+
+
+def _refuse_newer(dump: Dump, session: Session, target: str) -> None:
+    made = server_of(dump.facts.get("server", session.server.told), target)
+    here = session.server
+    if made.product != here.product or made.version[:2] > here.version[:2]:
+        raise RestoreFailedError(
+            target=target,
+            reason=f"it was made of {made.product} {made.told}, and this server is {here.product} {here.told}",
+            instead=f"A server of {made.product} of that version or later takes it.",
+        )

@@ -1,0 +1,122 @@
+"""Values become literals: neither the driver nor the server takes them beside the statement.
+
+Each literal means the same in every ``sql_mode``, so that no setting of a session, and no mistake in following one,
+lets a value end before its end: text with a backslash in it goes as hexadecimal digits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from functools import lru_cache
+from math import isfinite, isnan
+from uuid import UUID
+
+from dbctl.engines.mysql.tokens import tokens
+from dbctl.engines.sql import is_storable
+from dbctl.engines.tokens import Piece, pieces
+from dbctl.errors import ValueInvalidError
+
+SMALLEST, LARGEST = -(1 << 63), (1 << 63) - 1
+#: A set that holds nothing.
+NOTHING = "(select null from dual where false)"
+
+
+def translated(sql: str, parameters: Mapping[str, object]) -> str:
+    """Return a statement with the literals that its ``:name`` parameters stand for.
+
+    Raises:
+        KeyError: a parameter was not given.
+        ValueInvalidError: no database keeps a value that was.
+    """
+    return "".join(_put_in(piece, parameters) if piece.name else piece.text for piece in _pieces(sql))
+
+
+@lru_cache(maxsize=64)
+def _pieces(sql: str) -> Sequence[Piece]:
+    return pieces(list(tokens(sql)))
+
+
+def _put_in(piece: Piece, parameters: Mapping[str, object]) -> str:
+    value = parameters[piece.name]
+    if piece.beside not in ("in", "not in"):
+        return literal(value)
+    if not isinstance(value, list | tuple):
+        return f"{piece.beside} {literal(value)}"
+    return f"{piece.beside} {among(map(literal, value))}"
+
+
+def among(literals: Sequence[str] | map[str]) -> str:
+    """Return what stands behind ``in``."""
+    return f"({', '.join(literals)})" if (literals := list(literals)) else NOTHING
+
+
+def literal(value: object) -> str:
+    """Return ``value`` as it stands in a statement.
+
+    Raises:
+        ValueInvalidError: no database keeps it.
+    """
+    if value is None:
+        return "NULL"
+    if isinstance(value, bytes):
+        return f"x'{value.hex()}'"
+    if isinstance(value, bool | int | float | Decimal):
+        return f"({stored(value)})" if value < 0 else stored(value) or ""
+    text = stored(value) or ""
+    if "\\" in text or "\0" in text:
+        return f"_utf8mb4 x'{text.encode().hex()}'"
+    return "'" + text.replace("'", "''") + "'"
+
+
+def stored(value: object) -> str | None:
+    """Return the text that a server reads as ``value``, whatever the type of the column that it goes into.
+
+    Raises:
+        ValueInvalidError: no database keeps it.
+    """
+    if value is None:
+        return None
+    for kind, write in _WRITTEN.items():
+        if isinstance(value, kind):
+            return write(value)
+    reason = "no column keeps such a thing"
+    raise ValueInvalidError(what="value", value=f"({type(value).__name__})", reason=reason)
+
+
+def _text(value: str) -> str:
+    if not is_storable(value.replace("\0", "")):
+        raise ValueInvalidError(what="text", value=ascii(value[:40]), reason="it is not valid UTF-8")
+    return value
+
+
+def _whole(value: int) -> str:
+    if not SMALLEST <= value <= LARGEST:
+        raise ValueInvalidError(what="number", value=f"{value:x}"[:20], reason="it has more than 64 bits")
+    return str(value)
+
+
+def _fraction(value: float) -> str:
+    if isnan(value) or not isfinite(value):
+        raise ValueInvalidError(what="number", value=str(value), reason="no column keeps it")
+    return repr(value)
+
+
+def _moment(value: datetime) -> str:
+    # no column has a zone of its own, so it is UTC for all
+    moment = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
+    return moment.isoformat(" ")
+
+
+#: The first kind that a value is of counts: a bool is an int, and a datetime a date.
+_WRITTEN: Mapping[type, Callable[..., str]] = {
+    str: _text,
+    bool: lambda value: "1" if value else "0",
+    int: _whole,
+    float: _fraction,
+    datetime: _moment,
+    date: str,
+    Decimal: str,
+    UUID: str,
+}

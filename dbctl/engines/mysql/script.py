@@ -1,0 +1,66 @@
+"""SQL text as MySQL reads it, taken apart into statements without a connection."""
+
+from __future__ import annotations
+
+import re
+
+from dbctl.engines.base import Script
+from dbctl.engines.mysql.tokens import is_closed, tokens
+from dbctl.engines.scripts import Reading, taken_apart
+from dbctl.engines.tokens import Token
+
+#: The words that tell what a statement is: ``create definer = … trigger``.
+_HEAD = 12
+_ENDING = re.compile(
+    r"(?:begin|commit|rollback|savepoint|release|start transaction|xa|lock tables?|unlock tables?|set autocommit|set sql_mode|set names|use)\b"
+)
+_BODY = re.compile(r"create\b.*\b(?:trigger|procedure|function|event|package)\b")
+#: What ends with END IF and the like, and does not begin with a word that is counted.
+_LOOPS = ("if", "loop", "while", "repeat", "for")
+
+
+def split(text: str) -> Script:
+    """Take a script apart; each statement begins at its first word, so that it is stored without what precedes it.
+
+    The last one may lack its semicolon.
+
+    Raises:
+        ValueError: the text ends inside a statement, a string or a comment, or holds a statement that
+            ``schema_transaction`` cannot hold; the message says on which line.
+    """
+    return taken_apart(text, Reading(tokens=tokens, is_closed=is_closed, deeper=_deeper, why_not=_why_not))
+
+
+def why_not(sql: str) -> str:
+    """Return why ``schema_transaction`` cannot hold a statement, or nothing."""
+    return _why_not([token for token in tokens(sql) if token.kind not in ("space", "comment")])
+
+
+def _deeper(held: list[Token], depth: int) -> int:
+    """Return 1 where the body of a trigger, or a block inside of it, begins with the last token, -1 where one ends."""
+    word = held[-1].text.lower() if held[-1].kind == "word" else ""
+    before = held[-2].text.lower() if held[-2:-1] else ""
+    if word == "begin" and (depth or _BODY.match(_words(held))):
+        return 1
+    if depth and word == "case" and before != "end":
+        return 1
+    if before == "end" and word in _LOOPS:
+        return 1  # that END was of none of those that are counted
+    return -1 if depth and word == "end" else 0
+
+
+def _words(held: list[Token]) -> str:
+    return " ".join(token.text.lower() for token in held[:_HEAD] if token.kind != "end")
+
+
+def _why_not(held: list[Token]) -> str:
+    head = _words(held)
+    if head.startswith("delimiter"):
+        return "DELIMITER is known to the mysql client alone; leave it out, and end a body with END;"
+    if head.startswith(("source ", "\\")):
+        return "the mysql client alone knows such commands"
+    if found := _ENDING.match(head):
+        return f"{found.group().upper()} would change what all of it runs in"
+    if any(token.kind == "text" and "\\" in token.text for token in held):
+        return "what a backslash in a text means depends on sql_mode; write x'5c', or char(10)"
+    return ""

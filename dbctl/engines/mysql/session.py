@@ -1,0 +1,152 @@
+"""One connection to a server: how it is made, how a signal ends what runs on it, and what its settings are."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from contextlib import suppress
+from math import ceil
+from typing import Any, cast
+
+import pymysql
+from pymysql.constants import CLIENT, SERVER_STATUS
+
+from dbctl.engines.mysql.failures import account, number_of
+from dbctl.engines.mysql.options import connecting
+from dbctl.engines.mysql.parameters import literal
+from dbctl.engines.mysql.server import Server, server_of
+from dbctl.engines.mysql.values import PLAIN
+from dbctl.engines.sql import Row
+from dbctl.url import Url
+
+#: Seconds that a server gets to answer at all; those who set --timeout higher wait that long.
+CONNECT_SECONDS = 5
+#: The longest that a server waits for a lock, in seconds.
+LONGEST_WAIT = 31_536_000
+#: Quotes and ``||`` as everywhere else; a value that does not fit is refused, also where a table takes part that is
+#: not transactional; a key that is 0 stays 0.
+MODES = (
+    "PIPES_AS_CONCAT",
+    "ANSI_QUOTES",
+    "NO_BACKSLASH_ESCAPES",
+    "STRICT_ALL_TABLES",
+    "STRICT_TRANS_TABLES",
+    "NO_ZERO_DATE",
+    "NO_ZERO_IN_DATE",
+    "ERROR_FOR_DIVISION_BY_ZERO",
+    "NO_ENGINE_SUBSTITUTION",
+    "NO_AUTO_VALUE_ON_ZERO",
+)
+UNKNOWN_VARIABLE, NO_SOCKET = 1193, 2002
+
+
+class Session(pymysql.connections.Connection):
+    """A connection that knows what it is connected to."""
+
+    server: Server
+    account: str = ""  #: as a GRANT wants it
+    database: str = ""  #: as the server spells it
+    number: int = 0  #: by which the server knows this session
+    #: What keeps a transaction from changing what somebody else changed meanwhile: that it is refused, or else that
+    #: whatever is read is locked.
+    isolation = "repeatable read"
+    settings: Mapping[str, object]
+    reading = True
+    server_version: str
+    server_status: int  #: flags of the answer that came last
+
+    def settle(self) -> None:
+        """Bring the settings of the session to what everything here relies on."""
+        sets = ", ".join(f"{name} = {literal(value)}" for name, value in self.settings.items())
+        self.run(f"set session {sets}")
+        mode = "read only" if self.reading else "read write"
+        self.run(f"set session transaction isolation level {self.isolation}, {mode}")
+        self.run(f"set names utf8mb4 collate {self.server.exact}")
+
+    def run(self, sql: str) -> list[Row]:
+        """Run one statement and return its rows."""
+        with self.cursor() as cursor:
+            cursor.execute(sql)
+            return cast("list[Row]", list(cursor.fetchall())) if cursor.description else []
+
+    @property
+    def transacting(self) -> bool:
+        """Whether a transaction is open, as the server said last."""
+        return bool(self.server_status & SERVER_STATUS.SERVER_STATUS_IN_TRANS)
+
+    def drop(self) -> None:
+        """End it without a word to the server."""
+        with suppress(pymysql.Error, OSError):
+            self.close()
+
+
+def open_session(url: Url, target: str, *, timeout: float, reading: bool) -> Session:
+    """Connect to the database at ``url``.
+
+    Raises:
+        UrlInvalidError: it holds an option that is not known, or names no database.
+        NotSupportedError: the server is too old.
+        pymysql.Error: the server refused, or there is none.
+    """
+    told: dict[str, Any] = {"connect_timeout": max(CONNECT_SECONDS, ceil(timeout)), **connecting(url)}
+    if "unix_socket" in told:
+        try_socket(str(told["unix_socket"]))
+    session = Session(
+        **told,
+        charset="utf8mb4",
+        autocommit=True,
+        client_flag=CLIENT.FOUND_ROWS,
+        conv=PLAIN,  # type: ignore[arg-type]
+        program_name="dbctl",
+    )
+    try:
+        session.server = server_of(session.server_version, target)
+        modes = MODES if session.server.is_mariadb else (*MODES, "TIME_TRUNCATE_FRACTIONAL")
+        session.settings = {
+            "sql_mode": ",".join(modes),
+            "time_zone": "+00:00",
+            "innodb_lock_wait_timeout": seconds(timeout, session.server),
+            "lock_wait_timeout": seconds(timeout, session.server),
+            "foreign_key_checks": 1,
+            "unique_checks": 1,
+            "sql_safe_updates": 0,
+            "sql_auto_is_null": 0,
+            "group_concat_max_len": 1 << 24,
+        }
+        session.reading = reading
+        if not (reading or _refuses_changed(session)):
+            session.isolation = "serializable"
+        session.settle()
+        ((who, name, number),) = session.run("select current_user(), database(), connection_id()")
+        session.account, session.database, session.number = account(str(who)), str(name), int(str(number))
+    except BaseException:  # an open connection must not outlive the failure
+        session.drop()
+        raise
+    return session
+
+
+def try_socket(path: str) -> None:
+    """Fail where nobody listens on a socket; the driver would fail, too, and leave its end of it open."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as tried:
+        try:
+            tried.connect(path)
+        except OSError as error:
+            told = f"Can't connect to the server through {path} ({error.strerror or error})"
+            raise pymysql.OperationalError(NO_SOCKET, told) from None
+
+
+def seconds(timeout: float, server: Server) -> int:
+    """Return how long a server is to wait: it counts in whole seconds, and MySQL waits for one at least."""
+    least = 0 if server.is_mariadb and timeout <= 0 else 1
+    return min(max(least, ceil(timeout)), LONGEST_WAIT)
+
+
+def _refuses_changed(session: Session) -> bool:
+    """Ask for what PostgreSQL does by itself; return whether the server can."""
+    try:
+        session.run("set session innodb_snapshot_isolation = 1")
+    except pymysql.Error as error:
+        if number_of(error) != UNKNOWN_VARIABLE:
+            raise
+        return False
+    return True

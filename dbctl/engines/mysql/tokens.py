@@ -1,0 +1,33 @@
+r"""SQL text as MySQL reads it in the mode that every session here is set to: ``"`` is for names, ``\`` is a letter."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import cast
+
+from dbctl.engines.tokens import Kind, Token
+
+#: What nothing closes reaches to the end of the text. ``--`` begins a comment only with a blank behind it.
+_TOKEN = re.compile(
+    r"""(?P<text> '[^']*(?:'|\Z))
+      | (?P<name> "[^"]*(?:"|\Z) | `[^`]*(?:`|\Z))
+      | (?P<comment> --(?=\s|\Z)[^\n]* | \#[^\n]* | /\*(?!M?!).*?(?:\*/|\Z))
+      | (?P<space>\s+) | (?P<word>@{0,2}\w[\w$]*)
+      | (?P<parameter>:[^\W\d]\w*) | (?P<end>;) | (?P<sign>/\*M?!|\*/|.)""",
+    re.VERBOSE | re.DOTALL,
+)
+
+
+def tokens(sql: str) -> Iterator[Token]:
+    """Take ``sql`` apart; what a comment holds that servers run (``/*!``) is part of the statement."""
+    for found in _TOKEN.finditer(sql):
+        yield Token(cast("Kind", found.lastgroup), found.group(), found.start())
+
+
+def is_closed(token: Token) -> bool:
+    """Whether a text, a quoted name or a comment ends before the statement does."""
+    text = token.text
+    if token.kind == "comment":
+        return not text.startswith("/*") or (len(text) > 3 and text.endswith("*/"))  # noqa: PLR2004 - "/*/" is open
+    return token.kind not in ("text", "name") or (len(text) > 1 and text.endswith(text[0]))

@@ -1,0 +1,152 @@
+"""The programs of MySQL and MariaDB themselves: which of them fits a server, and how they are told where it is."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from dbctl.engines import clients
+from dbctl.engines.mysql.options import connecting
+from dbctl.engines.mysql.server import Server
+from dbctl.errors import (
+    BusyError,
+    ClientFailedError,
+    ClientMissingError,
+    ClientOldError,
+    DbctlError,
+    DiskFullError,
+    PrivilegeMissingError,
+    UnreachableError,
+    UrlInvalidError,
+)
+from dbctl.model import Value
+from dbctl.url import Url
+
+#: What each product calls its programs, and the package of Debian that has them.
+PROGRAMS: Mapping[str, Mapping[str, str]] = {
+    "MariaDB": {"dump": "mariadb-dump", "client": "mariadb"},
+    "MySQL": {"dump": "mysqldump", "client": "mysql"},
+}
+PACKAGES = {"MariaDB": "mariadb-client", "MySQL": "mysql-client"}
+_MARIADB = re.compile(r"(?:Distrib|from) (\d+)\.(\d+)\.(\d+)-MariaDB")
+_MYSQL = re.compile(r"Ver (\d+)\.(\d+)\.(\d+)")
+_NUMBER = re.compile(r"(?:ERROR |error: |error )(\d{4,5})\b")
+GONE = ("2002", "2003", "2006", "2013", "1053", "1927")
+DENIED = ("1044", "1045", "1142", "1143", "1227", "1370", "1419")
+LOCKED = ("1205", "3572")
+FULL = ("1021", "1114", "3")
+
+
+class Tool(Value, frozen=True, kw_only=True):
+    """One installed program."""
+
+    path: Path
+    version: str
+
+
+def find(kind: str, server: Server, target: str) -> Tool:
+    """Return the program for a kind of work (``dump``, ``client``) that fits a server: of its product, not older.
+
+    Raises:
+        ClientMissingError: there is none.
+        ClientOldError: it is too old.
+    """
+    program, package = PROGRAMS[server.product][kind], PACKAGES[server.product]
+    wanted = ".".join(map(str, server.version[:2]))
+    found = shutil.which(program)
+    version = _version_of(found, server) if found else None
+    if found is None or version is None:
+        raise ClientMissingError(target=target, program=program, package=package, version=wanted)
+    told = ".".join(map(str, version))
+    if version[:2] < server.version[:2]:
+        raise ClientOldError(target=target, program=found, version=told, wanted=wanted, package=package)
+    return Tool(path=Path(found), version=told)
+
+
+def _version_of(path: str, server: Server) -> tuple[int, int, int] | None:
+    """Return the version of a program; None where it is of the other product, or does not tell."""
+    told = clients.version_told(Path(path))
+    if server.is_mariadb != ("MariaDB" in told):
+        return None
+    found = (_MARIADB if server.is_mariadb else _MYSQL).search(told)
+    return (int(found[1]), int(found[2]), int(found[3])) if found else None
+
+
+@contextmanager
+def at(url: Url, server: Server) -> Iterator[str]:
+    """Give the word that leads a program to a server; it has to be the first one.
+
+    It names a file that only this user may read, and that is there only as long as this lasts.
+
+    Raises:
+        UrlInvalidError: the password cannot be written into such a file.
+    """
+    told = connecting(url)
+    password = told["password"]
+    lines = {
+        "user": told["user"],
+        "password": password.decode() if isinstance(password, bytes) else password,
+        "socket": told.get("unix_socket"),
+        "host": None if "unix_socket" in told else told["host"],
+        "port": told["port"] or None,
+        "protocol": None if "unix_socket" in told else "tcp",
+        "ssl-ca": told.get("ssl_ca"),
+        "ssl-cert": told.get("ssl_cert"),
+        "ssl-key": told.get("ssl_key"),
+        **_tls(told, server),
+    }
+    if any("\n" in str(text) for text in lines.values()):
+        raise UrlInvalidError(reason="it holds a line break, which the server's own programs cannot be told")
+    text = "[client]\n" + "".join(
+        f"{name}={_quoted(str(value))}\n" for name, value in lines.items() if value not in (None, "")
+    )
+    with clients.secrets({"options": text}) as place:
+        yield f"--defaults-file={place / 'options'}"
+
+
+def _tls(told: Mapping[str, object], server: Server) -> dict[str, object]:
+    if server.is_mariadb:
+        if told.get("ssl_disabled"):
+            return {"ssl": 0}
+        return {"ssl": 1, "ssl-verify-server-cert": 1} if told.get("ssl_verify_cert") else {}
+    if told.get("ssl_disabled"):
+        return {"ssl-mode": "DISABLED"}
+    if told.get("ssl_verify_identity"):
+        return {"ssl-mode": "VERIFY_IDENTITY"}
+    if told.get("ssl_verify_cert"):
+        return {"ssl-mode": "VERIFY_CA"}
+    return {"ssl-mode": "REQUIRED"} if "ssl_verify_cert" in told else {}
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\t", "\\t")
+    return f'"{escaped}"'
+
+
+def failed(client: clients.Client, target: str, *, timeout: float, instead: str) -> DbctlError:
+    """Return why a program failed, by the number that it told."""
+    lines = client.complaint().splitlines() or ["it did not say why"]
+    told = next((line for line in lines if _NUMBER.search(line)), lines[0])
+    number = found[1] if (found := _NUMBER.search(told)) else ""
+    reason = told.partition(": ")[2] or told
+    if "insufficient privileges to SHOW CREATE" in told:  # of routines that somebody else made
+        right = "SELECT ON `mysql`.`proc`" if client.name.startswith("mariadb") else "SHOW_ROUTINE ON *.*"
+        return PrivilegeMissingError(
+            target=target,
+            reason=told,
+            instead=f"{instead} As an administrator: GRANT {right} TO the user that it names;",
+        )
+    if number in GONE:
+        return UnreachableError(target=target, reason=reason, instead=instead)
+    if number in DENIED:
+        return PrivilegeMissingError(
+            target=target, reason=reason, instead=f"{instead} An administrator may grant it."
+        )
+    if number in LOCKED:
+        return BusyError(target=target, holder="", waited=f"{timeout:g}")
+    if number in FULL or "No space left" in told:
+        return DiskFullError(target=target)
+    return ClientFailedError(target=target, program=client.name, reason=reason, instead=instead)

@@ -1,0 +1,316 @@
+"""Writing a database on a server: inside one transaction, or not at all."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from itertools import chain
+
+import pymysql
+
+from dbctl import interrupt
+from dbctl.engines.base import AllOf, AnyOf, Capability, Later, Linked, Merge, Not, Script, Where, Within
+from dbctl.engines.mysql import locks, script
+from dbctl.engines.mysql.columns import TIMES, MySQLColumn, MySQLTable, kind_of, storable
+from dbctl.engines.mysql.connection import TOLD, MySQLConnection
+from dbctl.engines.mysql.dialect import moment_of_text
+from dbctl.engines.mysql.fulltext import MySQLTextWriter
+from dbctl.engines.mysql.parameters import literal
+from dbctl.engines.sql import Statement, counted_columns
+from dbctl.errors import BusyError, DbctlError, NotSupportedError, QueryFailedError
+
+#: Seconds between two tries for the lock of all dbctl; short, so that signals are heard.
+RETRY_SECONDS = 0.05
+#: Letters of a statement that inserts several rows; a server takes 16 MiB at least, whatever they become as bytes.
+LONGEST_INSERT = 1 << 20
+ENDED = "an earlier failure ended the transaction around it"
+
+
+class MySQLWriter(MySQLConnection, MySQLTextWriter):
+    """A session that may write. Its transactions see one state, that of their first statement, and their own changes.
+
+    What another transaction changed meanwhile and this one would change, too, is ``ChangedMeanwhileError``; where a
+    server has no such refusal, what is read is locked. Either way what was decided on is what is done.
+    """
+
+    capabilities = TOLD | {Capability.MIGRATE}
+    takes_schema_back = False  # whatever changes it commits
+    reading = False
+    _depth = 0
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        nested = self._depth
+        begin, commit, rollback = (
+            (f"savepoint s{nested}", f"release savepoint s{nested}", f"rollback to savepoint s{nested}")
+            if nested
+            else ("start transaction read write", "commit", "rollback")
+        )
+        try:
+            self._say(begin)
+            self._depth += 1
+            yield
+            self._require_transaction()  # the server would commit what is left, and call that no error
+            self._say(commit)
+        except BaseException:  # also on a signal, whenever it comes: half a change must not stay
+            self._roll_back(rollback)
+            raise
+        finally:
+            self._depth = nested
+            if not nested:
+                self._failed, self._ended = False, ""
+
+    def _roll_back(self, sql: str) -> None:
+        session = self._session
+        if session is None or (self._depth > 1 and self._ended):
+            return  # the server has rolled back all of it
+        try:
+            session.run(sql)
+            self._failed = False
+        except pymysql.Error:
+            self.close()  # which rolls back whatever there is; the failure that led here is the one to tell
+
+    def _inside(self) -> bool:
+        return bool(self._depth)
+
+    def _holding(self, table: str) -> str:
+        if not self._depth or self._checked(table).view:
+            return ""
+        return " for update" if self._timeout > 0 else " for update nowait"
+
+    def insert(self, table: str, values: Mapping[str, object], *, returning: str | None = None) -> object:
+        statement = Statement()
+        names = ", ".join(self._column(table, name, "") for name in values)
+        holders = ", ".join(self._new_value(table, name, value, statement) for name, value in values.items())
+        asked = self._described(table, returning) if returning else None
+        self._require_transaction(table)
+        sql = f"insert into {self._table(table)} ({names}) values ({holders})"  # noqa: S608 - names are checked and quoted
+        with self._ran(sql, statement.parameters, writing=True) as cursor:
+            made = cursor.lastrowid
+        return self._made(table, values, made, asked.name) if asked else None
+
+    def _made(self, table: str, values: Mapping[str, object], made: int | None, asked: str) -> object:
+        """Return what a column of the row holds that was just inserted; it is found by its key."""
+        key: dict[str, object] = {}
+        for name in self._key(table):
+            column = self._described(table, name)
+            key[name] = values.get(name)
+            if key[name] is None and isinstance(column, MySQLColumn) and column.counts:
+                key[name] = made
+        if not key or None in key.values():
+            raise NotSupportedError(
+                what=f"telling {table}.{asked} of a new row",
+                by=self.target,
+                instead="The key of that table is neither numbered by the server nor given.",
+            )
+        statement = Statement()
+        found = " and ".join(
+            f"{self._column(table, name, '')} = {self._new_value(table, name, value, statement)}"
+            for name, value in key.items()
+        )
+        sql = f"select {self._column(table, asked, '')} from {self._table(table)} where {found}"  # noqa: S608 - as above
+        return self._rows(sql, statement.parameters, writing=True)[0][0]
+
+    def insert_many(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
+        described = [self._described(table, name) for name in columns]
+        names = ", ".join(self._column(table, name, "") for name in columns)
+        self._require_transaction(table)
+        sql = f"insert into {self._table(table)} ({names}) values "  # noqa: S608 - as above
+        done = length = 0
+        held: list[str] = []
+        for row in chain(rows, [None]):
+            if row is not None:
+                told = [literal(storable(column, one)) for column, one in zip(described, row, strict=True)]
+                held.append(f"({', '.join(told)})")
+                length += len(held[-1])
+            if held and (row is None or length >= LONGEST_INSERT):
+                interrupt.check()
+                done += self._sent(sql + ", ".join(held))
+                held, length = [], 0
+        return done
+
+    def _sent(self, sql: str) -> int:
+        """Run a statement in which everything stands that it is about."""
+        with self._told(sql, writing=True), self._current().cursor() as cursor:
+            cursor.execute(sql)
+            return cursor.rowcount
+
+    def update(self, table: str, values: Mapping[str, object], where: Sequence[Where]) -> int:
+        statement = Statement(table)
+        # A server takes one assignment after the other, so that what is read comes before what is written.
+        ordered = sorted(values.items(), key=lambda one: not isinstance(one[1], Later))
+        sets = ", ".join(
+            f"{self._column(table, name, 't0')} = {self._new_value(table, name, value, statement)}"
+            for name, value in ordered
+        )
+        rows = self._rows_of(statement, table, where)
+        self._require_transaction(table)
+        of, condition = rows
+        return self._count(f"update {of} set {sets}{condition}", statement.parameters)  # noqa: S608 - as above
+
+    def _new_value(self, table: str, name: str, value: object, statement: Statement) -> str:
+        column = self._described(table, name)
+        if isinstance(value, Later):
+            source = self._described(table, value.column)
+            return self._later(self._column(table, value.column, "t0"), source, value, column)
+        return statement.bind(storable(column, value))
+
+    def _rows_of(self, statement: Statement, table: str, where: Sequence[Where]) -> tuple[str, str]:
+        """Return SQL for the rows of ``table`` that meet every condition, to be written: the tables, and the condition.
+
+        A server reads no table that it writes, so rows that are found by others of their table are found before.
+        """
+        condition = self._where(statement, table, where, "t0")
+        key = [self._column(table, name, "") for name in self._key(table)]
+        if not (key and _mentions(where, table)):
+            return f"{self._table(table)} t0", condition
+        told = ", ".join(f"t0.{name}" for name in key)
+        link = " and ".join(f"t0.{name} = found.{name}" for name in key)
+        found = f"select distinct {told} from {self._table(table)} t0{condition}"  # noqa: S608 - as above
+        return f"{self._table(table)} t0 join ({found}) found on {link}", ""
+
+    def merge(
+        self,
+        table: str,
+        select: str,
+        parameters: Mapping[str, object],
+        *,
+        key: Sequence[str],
+        columns: Mapping[str, Merge],
+    ) -> int:
+        names = {name: self._column(table, name, "") for name in (*key, *columns)}
+        given = {name: self._taken(table, name, f"s.c{at}") for at, name in enumerate(names)}
+        source = f"({counted_columns(select, len(names))}) s"
+        link = " and ".join(f"t0.{names[name]} = {given[name]}" for name in key)
+        sets = [
+            f"t0.{names[name]} = {given[name]}"
+            if becomes == "replace"
+            else f"t0.{names[name]} = coalesce(t0.{names[name]}, 0) + coalesce({given[name]}, 0)"
+            for name, becomes in columns.items()
+            if becomes != "keep"
+        ]
+        self._require_transaction(table)
+        # ON DUPLICATE KEY UPDATE would change a row that is another's by any other unique index.
+        changed = (
+            self._count(
+                f"update {self._table(table)} t0 join {source} on {link} set {', '.join(sets)}",  # noqa: S608 - as above
+                parameters,
+            )
+            if sets
+            else 0
+        )
+        return changed + self._count(
+            f"insert into {self._table(table)} ({', '.join(names.values())}) select {', '.join(given.values())}"  # noqa: S608 - as above
+            f" from {source} left join {self._table(table)} t0 on {link} where t0.{names[key[0]]} is null",
+            parameters,
+        )
+
+    def _taken(self, table: str, name: str, value: str) -> str:
+        """Return SQL for a value of any type as a column takes it."""
+        if kind_of(self._described(table, name)) in TIMES:
+            return moment_of_text(value, self._exact(value))
+        return value
+
+    def delete(self, table: str, where: Sequence[Where]) -> int:
+        statement = Statement(table)
+        of, condition = self._rows_of(statement, table, where)
+        self._require_transaction(table)
+        return self._count(f"delete t0 from {of}{condition}", statement.parameters)
+
+    def follow_keys(self, table: str) -> None:
+        self._checked(table)  # the server does by itself
+
+    @contextmanager
+    def lock(self, purpose: str) -> Iterator[None]:
+        name = self._lock_name()
+        deadline = time.monotonic() + self._timeout
+        while self._rows(locks.take(name), {}) != [(1,)]:
+            interrupt.check()
+            if time.monotonic() >= deadline:
+                raise BusyError(target=self.target, holder=self._holder(name), waited=f"{self._timeout:g}")
+            time.sleep(RETRY_SECONDS)
+        try:
+            since = datetime.now(UTC).isoformat(" ", "seconds")
+            self._rows(
+                locks.spell(
+                    name, f"dbctl {purpose} (pid {os.getpid()} on {socket.gethostname()}, since {since})"
+                ),
+                {},
+            )
+            yield
+        finally:  # it ends with the session, whatever happens; a broken one has ended
+            with suppress(DbctlError, RuntimeError):
+                self._rows("select release_all_locks()", {})
+
+    def _lock_name(self) -> str:
+        return locks.name_of(self._current().database)
+
+    def _holder(self, name: str) -> str:
+        ((*row,),) = self._rows(locks.ask(name), {})
+        number, told = locks.read(row)
+        return (
+            f" by {told or 'another dbctl'}, session {number} of the server"
+            if number
+            else " by another dbctl"
+        )
+
+    # Scripts that change the schema ----------------------------------------------------------------------------
+
+    def split(self, text: str) -> Script:
+        return script.split(text)
+
+    @contextmanager
+    def schema_transaction(self) -> Iterator[None]:
+        if self._depth:
+            raise RuntimeError("a change of the schema inside another transaction")
+        try:
+            with self.transaction():
+                yield
+        finally:
+            self._tables = None
+            if self._session is not None and not self._is_broken():
+                with self._told("set"):
+                    self._session.settle()  # a script may have set what it likes
+
+    def run_statement(self, sql: str) -> None:
+        if reason := script.why_not(sql):
+            raise QueryFailedError(target=self.target, reason=reason)
+        self._require_transaction()
+        self._rows(sql, {}, writing=True)
+        self._say("commit")  # the server has done so, if it was about the schema; a step is a step
+        self._say("start transaction read write")
+        self._tables = None
+
+    def _require_transaction(self, table: str = "") -> None:
+        """Refuse a write that could not be taken back."""
+        session = self._current()
+        if not self._depth:
+            raise RuntimeError("a write outside a transaction")
+        if session.open and (self._failed or self._ended or not session.transacting):
+            raise QueryFailedError(target=self.target, reason=ENDED)
+        kept = self._checked(table) if table else None
+        if isinstance(kept, MySQLTable) and not kept.transactional:
+            raise NotSupportedError(
+                what=f"writing to {table} of {self.target}",
+                by=f"{kept.keeper}, which keeps that table and can take nothing back",
+                instead=f"Nothing was changed. With the app stopped: ALTER TABLE `{table.replace('`', '``')}` ENGINE=InnoDB;",
+            )
+
+
+def _mentions(where: Sequence[Where], table: str) -> bool:
+    """Whether any of the conditions looks at other rows of ``table``."""
+    for one in where:
+        match one:
+            case Within() if one.table == table or _mentions(one.where, table):
+                return True
+            case Linked() if one.table == table:
+                return True
+            case AnyOf() | AllOf() if _mentions(one.among, table):
+                return True
+            case Not() if _mentions([one.where], table):
+                return True
+    return False

@@ -1,0 +1,197 @@
+"""A database on a server copied by pg_dump, at one moment that this session shares with it, and read while it comes.
+
+What pg_dump writes goes through here: a full disk is noticed here, a signal ends it, and the text of the dump is
+followed to its end mark, rows counted, so that nothing has to be read a second time.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import cast
+
+from dbctl import interrupt
+from dbctl.engines import clients
+from dbctl.engines.dumps import Dumped, Progress, Proof, silent
+from dbctl.engines.packed import packer
+from dbctl.engines.postgresql import property as properties
+from dbctl.engines.postgresql import tools
+from dbctl.engines.postgresql.describes import PostgreSQLDescribes
+from dbctl.engines.postgresql.dumped import Reading, told
+from dbctl.engines.postgresql.scope import scope_of
+from dbctl.engines.postgresql.session import Session
+from dbctl.engines.postgresql.values import UNDECLARED
+from dbctl.errors import BusyError, ClientFailedError, DbctlError, NotSupportedError
+from dbctl.model import now
+
+#: Custom: pg_restore reads it, whole or in parts, on several connections at once. Plain: psql reads it.
+FORMS: Mapping[str, str] = {"custom": ".dump", "plain": ".sql.gz"}
+NOTHING = "No backup was made; earlier ones are as they were."
+#: Dumps are compressed to a fraction of the rows; indexes are not in them, nor what every database holds.
+PACKED, EMPTY = 4, 7 << 20
+#: Nothing here waits for a lock.
+SIZE = """select case when :scope = '' then greatest(0, pg_catalog.pg_database_size(current_database()) - :empty)
+  else (select coalesce(sum(c.relpages::int8 * current_setting('block_size')::int8), 0)::int8 from pg_catalog.pg_class c
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.relkind in ('r', 'm', 't') and n.nspname = :scope) end"""
+LARGE_OBJECTS = "select exists (select from pg_catalog.pg_largeobject_metadata)"
+PATH = b"select pg_catalog.current_schemas(false)"
+
+
+class PostgreSQLDumps(PostgreSQLDescribes):
+    """Capability.DUMP."""
+
+    forms = FORMS
+    parts = True
+    target: str
+    _timeout: float
+
+    @abstractmethod
+    def _current(self) -> Session:
+        """Return the session."""
+
+    @abstractmethod
+    def _blockers(self, told: str, own: int) -> str:
+        """Return who holds what was waited for."""
+
+    @abstractmethod
+    def _asking(self) -> AbstractContextManager[None]:
+        """Begin a transaction that can write nothing, and end it without a trace."""
+
+    def dump_size(self) -> int:
+        rows = self._fetch(SIZE, {"scope": scope_of(self._current()), "empty": EMPTY})
+        return cast("int", rows[0][0]) // PACKED
+
+    def dump(
+        self, destination: Path, *, form: str = "", tables: Sequence[str] = (), progress: Progress = silent
+    ) -> Dumped:
+        form, session = form or "custom", self._current()
+        server = session.info.server_version // 10000
+        tool = tools.find("pg_dump", self.target, least=server)
+        reader = tools.find("pg_restore", self.target, least=server) if form == "custom" else None
+        expected = max(1, self.dump_size())
+        with self._asking():
+            ((snapshot,),) = self._fetch("select pg_export_snapshot()", {})
+            taken, scope, schema = now(), scope_of(session), "" if tables else self.fingerprint()
+            if form == "plain" and self._fetch(LARGE_OBJECTS, {}) == [(True,)]:
+                raise NotSupportedError(
+                    what="a plain dump of large objects",
+                    by=self.target,
+                    instead="Nothing was made. --format custom takes them.",
+                )
+            facts = self._facts(session, scope) | {"client": tool.version, "format": form}
+            words = [
+                f"--lock-wait-timeout={max(1, round(self._timeout * 1000))}",
+                f"--snapshot={snapshot}",
+                f"--format={form}",
+            ]
+            if session.settings.get("client_encoding") != UNDECLARED:
+                words.append("--encoding=UTF8")
+            words += [f"--schema={_quoted(scope)}"] if scope and not tables else []
+            words += [f"--table={_quoted(session.schema)}.{_quoted(name)}" for name in tables]
+            with (
+                tools.at(session, session.info.dbname, tool) as (where, environment),
+                clients.new_file(destination) as file,
+                clients.running(
+                    [str(tool.path), "--no-password", f"--dbname={where}", *words], environment, writes=True
+                ) as client,
+                through(reader) as reading,
+            ):
+                written, packing = 0, packer() if form == "plain" else None
+                for block in client.blocks():
+                    reading.feed(block)
+                    packed = packing.compress(block) if packing else block
+                    file.write(packed)
+                    written += len(packed)
+                    progress(min(1.0, written / expected))
+                if packing:
+                    file.write(packing.flush())
+                if client.finish():
+                    error = tools.failed(client, session, self.target, timeout=self._timeout, instead=NOTHING)
+                    raise self._named(error, session)
+                if problem := reading.problem():
+                    raise ClientFailedError(
+                        target=self.target, program=tool.path.name, reason=problem, instead=NOTHING
+                    )
+        progress(1.0)
+        rows = told(reading.reading.rows, facts["path"])
+        return Dumped(taken_at=taken, facts=facts, proof=Proof(tables=rows, schema=schema, problems=()))
+
+    def _named(self, error: DbctlError, session: Session) -> DbctlError:
+        """Name those who are waited for."""
+        if not isinstance(error, BusyError):
+            return error
+        holder = self._blockers("", session.pgconn.backend_pid)
+        return BusyError(target=self.target, holder=holder, waited=f"{self._timeout:g}")
+
+    def _facts(self, session: Session, scope: str) -> dict[str, str]:
+        own = properties.of(session, session.info.dbname)
+        return {
+            **(own.facts() if own else {}),
+            **properties.place(session),
+            "extensions": properties.extensions(session),
+            "schema": scope,
+            "path": json.dumps(session.execute(PATH).fetchall()[0][0]),
+        }
+
+
+def _quoted(name: str) -> str:
+    """Return a name as the patterns of pg_dump take it, which means this one alone."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+@contextmanager
+def through(reader: tools.Tool | None) -> Iterator[Through]:
+    """Give what reads a dump of the custom form by pg_restore, or, without one, its text as it is."""
+    if reader is None:
+        yield Through(None)
+        return
+    with clients.running([str(reader.path), "--file=-"], {}, reads=True, writes=True) as client:
+        made = Through(client)
+        try:
+            yield made
+        finally:
+            made.end()
+
+
+class Through:
+    """What reads a dump while it is written."""
+
+    def __init__(self, client: clients.Client | None) -> None:
+        self.reading, self._client, self._early = Reading(), client, False
+        if client:
+            self._thread = threading.Thread(target=self._follow, args=[client])
+            with interrupt.held():  # threads have locks
+                self._thread.start()
+
+    def _follow(self, client: clients.Client) -> None:
+        for block in client.blocks(heard=False):
+            self.reading.feed(block)
+
+    def feed(self, block: bytes) -> None:
+        """Let the next piece of the dump through."""
+        if self._client is None:
+            self.reading.feed(block)
+        elif not self._early:
+            self._early = not self._client.write(block)
+
+    def problem(self) -> str:
+        """Return what is wrong with the dump, once all of it went through; empty: it is whole."""
+        if self._client is not None:
+            status = self._client.finish()
+            with interrupt.held():
+                self._thread.join()
+            if status:
+                said = self._client.complaint().splitlines() or [f"it ended with {status}"]
+                return f"pg_restore cannot read it: {said[0].rpartition('error: ')[2]}"
+        return "" if self.reading.whole and not self._early else "its end is missing"
+
+    def end(self) -> None:
+        """Let nothing run on."""
+        if self._client is not None:
+            self._client.kill()
+            with interrupt.held():
+                self._thread.join()

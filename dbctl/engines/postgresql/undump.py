@@ -1,0 +1,143 @@
+"""The text that a dump holds: read whole, proven as far as a file can be, and fed to psql as one transaction."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from dbctl import interrupt
+from dbctl.engines import clients
+from dbctl.engines.dumps import Progress, Proof, silent
+from dbctl.engines.packed import unpacked
+from dbctl.engines.postgresql import tools
+from dbctl.engines.postgresql.dumped import Reading, told
+from dbctl.engines.postgresql.session import Session
+from dbctl.engines.postgresql.swap import sessions
+from dbctl.errors import BusyError, CorruptError, DbctlError, RestoreFailedError
+
+UNTOUCHED = "The database is as it was."
+
+
+def major(version: str) -> int:
+    """Return the number of a version that counts."""
+    found = re.match(r"\d+", version)
+    return int(found[0]) if found else 0
+
+
+@contextmanager
+def text_of(
+    path: Path, facts: Mapping[str, str], target: str, *, progress: Progress = silent
+) -> Iterator[Iterator[bytes]]:
+    """Give the text of a dump, block by block; its iterator raises where the file is not whole.
+
+    Raises:
+        CorruptError: it is cut off, or was changed.
+    """
+    if facts.get("format") == "plain":
+        yield unpacked(path, target, progress)
+        return
+    tool = tools.find("pg_restore", target, least=major(facts.get("client", "")))
+    with clients.running([str(tool.path), "--file=-", str(path)], {}, writes=True) as client:
+        yield _restored(client, path, target, progress)
+
+
+def _restored(client: clients.Client, path: Path, target: str, progress: Progress) -> Iterator[bytes]:
+    size, done = path.stat().st_size, 0
+    for block in client.blocks():
+        yield block
+        done += len(block)
+        progress(min(1.0, done / max(1, size * 4)))  # as dumps are mostly packed
+    if status := client.finish():
+        said = client.complaint().splitlines() or [f"pg_restore ended with {status}"]
+        raise CorruptError(target=target, reason=f"{path.name}: {said[0].rpartition('error: ')[2]}")
+
+
+def proof(path: Path, facts: Mapping[str, str], target: str) -> Proof:
+    """Read a dump whole, and count what it holds; nobody but a server can tell its schema."""
+    reading = Reading()
+    try:
+        with text_of(path, facts, target) as blocks:
+            for block in blocks:
+                reading.feed(block)
+    except CorruptError as error:
+        return Proof(tables={}, schema="", problems=[str(error.facts["reason"])])
+    if not reading.whole:
+        return Proof(tables={}, schema="", problems=[f"{path.name}: its end is missing"])
+    return Proof(tables=told(reading.rows, facts.get("path", "")), schema="", problems=())
+
+
+def feed(
+    path: Path,
+    facts: Mapping[str, str],
+    session: Session,
+    database: str,
+    target: str,
+    *,
+    tables: Mapping[str, int],
+    timeout: float,
+    head: str = "",
+    change: Callable[[Iterator[bytes]], Iterator[bytes]] = iter,
+    tail: Callable[[Reading], str] = lambda _reading: "",
+    progress: Progress = silent,
+) -> None:
+    """Let psql run a dump in one transaction of a database, which is committed once the dump came to its end.
+
+    Args:
+        path: the dump.
+        facts: of it.
+        session: to the server; psql connects as it does.
+        database: where it runs.
+        target: ``app/database``, for messages.
+        tables: the rows that it holds.
+        timeout: seconds to wait for a lock.
+        head: statements before it.
+        change: what is changed of its text.
+        tail: statements behind it, by what it held.
+        progress: told the share that is done.
+
+    Raises:
+        RestoreFailedError, CorruptError, ClientFailedError, BusyError, DiskFullError, PrivilegeMissingError,
+        UnreachableError: nothing was changed.
+    """
+    tool = tools.find("psql", target, least=session.info.server_version // 10000)
+    words = ["--no-psqlrc", "--no-password", "--quiet", "--set=ON_ERROR_STOP=1", "--set=VERBOSITY=verbose"]
+    reading = Reading()
+    with (
+        tools.at(session, database, tool) as (where, environment),
+        clients.running([str(tool.path), f"--dbname={where}", *words], environment, reads=True) as psql,
+        text_of(path, facts, target, progress=progress) as blocks,
+    ):
+
+        def refused() -> DbctlError:
+            psql.finish()
+            error = tools.failed(psql, session, target, timeout=timeout, instead=UNTOUCHED)
+            others = sessions(session, database) if isinstance(error, BusyError) else []
+            if not others:
+                return error
+            # A reader is in the way, too, so it may be any of them.
+            return BusyError(target=target, holder=f" by one of {', '.join(others)}", waited=f"{timeout:g}")
+
+        def say(text: bytes) -> None:
+            if not psql.write(text):
+                raise refused()
+
+        say(
+            f"begin;\nset local client_min_messages = warning;\nset local lock_timeout = {max(1, round(timeout * 1000))};\n{head}\n".encode()
+        )
+        for block in change(blocks):
+            reading.feed(block)
+            say(block)
+        if not reading.whole:
+            raise CorruptError(target=target, reason=f"{path.name}: its end is missing")
+        if (found := told(reading.rows, facts.get("path", ""))) != dict(tables):
+            names = sorted(name for name in {*found, *tables} if found.get(name) != tables.get(name))
+            raise RestoreFailedError(
+                target=target, reason=f"{path.name} holds other rows of {', '.join(names)}", instead=UNTOUCHED
+            )
+        say(f"{tail(reading)}\n".encode())
+        interrupt.check()
+        say(b"commit;\n")
+        if psql.finish(heard=False):
+            raise refused()

@@ -1,0 +1,66 @@
+"""A script of SQL taken apart into its statements, whichever server it is for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from dbctl.engines.base import Script
+from dbctl.engines.tokens import Token
+
+
+class Reading(NamedTuple):
+    """How a server reads a script."""
+
+    tokens: Callable[[str], Iterator[Token]]
+    is_closed: Callable[[Token], bool]
+    #: By how much the last of the tokens, those of one statement, changes how deep inside a body it is.
+    deeper: Callable[[list[Token], int], int]
+    #: Why a statement of these tokens cannot be part of a script, or nothing.
+    why_not: Callable[[list[Token]], str]
+
+
+def taken_apart(text: str, how: Reading) -> Script:
+    """Take a script apart; each statement begins at its first word, so that it is stored without what precedes it.
+
+    The last one may lack its semicolon.
+
+    Raises:
+        ValueError: the text ends inside a statement, a string or a comment, or holds a statement that cannot be
+            part of a script; the message says on which line.
+    """
+    text = text.removeprefix("\ufeff")
+    statements: list[tuple[int, str]] = []
+    held: list[Token] = []  # of the statement at hand, without blanks and comments
+    depth = 0  # of the body of a function or a trigger
+    line = at = 1  # of the statement at hand, and of the token
+
+    def whole(end: int) -> tuple[int, str]:
+        if reason := how.why_not(held):
+            raise ValueError(f"line {line}: {reason}")
+        return line, text[held[0].start : end]
+
+    for token in how.tokens(text):
+        line = line if held else at
+        at += token.text.count("\n")
+        if not how.is_closed(token):
+            raise ValueError("it ends inside a comment" if token.kind == "comment" else _cut_off(line))
+        if token.kind in ("space", "comment"):
+            continue
+        if token.kind == "end" and not depth:
+            if held:
+                statements.append(whole(token.start + 1))
+            held = []
+            continue
+        held.append(token)
+        depth += how.deeper(held, depth)
+    if depth:
+        raise ValueError(_cut_off(line))
+    if held:
+        _, statement = whole(held[-1].start + len(held[-1].text))
+        statements.append((line, statement + ";"))
+    return Script(statements=statements)
+
+
+def _cut_off(line: int) -> str:
+    return f"it ends inside the statement that begins on line {line}"

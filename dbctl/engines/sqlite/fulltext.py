@@ -1,0 +1,204 @@
+"""Indexes of words in SQLite: an FTS5 table of its own, which triggers keep."""
+
+from __future__ import annotations
+
+import re
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+
+from dbctl.engines.base import Explanation, Order, Where
+from dbctl.engines.fulltext import Gathered, IndexFault, IndexState, TextIndex
+from dbctl.engines.ranked import RankedReader, Ranking
+from dbctl.engines.sql import Row, Statement, ident, is_storable
+from dbctl.engines.sqlite.dialect import SQLiteDialect
+
+#: Marks of what was found, and how many words stand around it.
+SNIPPET = "'', '', ' … ', 16"
+_FTS5 = re.compile(r"create\s+virtual\s+table\b.*?\busing\s+fts5\b", re.IGNORECASE | re.DOTALL)
+_CONTENT = re.compile(r"[(,]\s*content\s*=\s*(?P<of>'[^']*'|\"[^\"]*\"|[^,)\s]*)", re.IGNORECASE)
+_EVENTS = {"ai": "after insert", "au": "after update", "ad": "after delete"}
+
+
+class SQLiteFullText(RankedReader, SQLiteDialect):
+    """Capability.FULL_TEXT, for readers and writers."""
+
+    @abstractmethod
+    def _rows(self, sql: str, parameters: Mapping[str, object]) -> list[Row]:
+        """Run one reading statement once and return its rows."""
+
+    def text_index(self, told: TextIndex) -> IndexState:
+        found = self._entries(told)
+        name = told.own_table
+        if name.lower() not in found:
+            return IndexState(name=name, state="missing")
+        reason = self._why_broken(told, found)
+        return IndexState(name=name, state="broken" if reason else "sound", reason=reason)
+
+    def _entries(self, told: TextIndex) -> dict[str, str]:
+        """Return the text of the index's own table and of every trigger that names it, by name in lower case."""
+        rows = self._fetch("select type, lower(name), coalesce(sql, '') from sqlite_master", {})
+        own = told.own_table.lower()
+        word = re.compile(rf"\b{re.escape(own)}\b", re.IGNORECASE)
+        return {
+            str(name): str(sql)
+            for kind, name, sql in rows
+            if (kind == "table" and name == own) or (kind == "trigger" and word.search(str(sql)))
+        }
+
+    def _why_broken(self, told: TextIndex, found: Mapping[str, str]) -> str:
+        sql = found[told.own_table.lower()]
+        if not _FTS5.match(sql):
+            return "it is a table of another kind"
+        content = _CONTENT.search(sql)
+        of = content["of"].strip("'\"") if content else ""
+        if content and not of:
+            return f"it keeps no text, so that whatever it finds has no {told.key}, and nothing is ever taken out of it"
+        if content:
+            return f"it reads its text from {of}, whose columns and keys are others, so that changes of {told.table} fail"
+        wanted = {name.lower(): text for name, text in self._definition(told).items()}
+        if _plain(sql) != _plain(wanted.pop(told.own_table.lower())):
+            return "its columns are others"
+        kept = {name: text for name, text in found.items() if name != told.own_table.lower()}
+        if {name: _plain(text) for name, text in kept.items()} != {
+            name: _plain(text) for name, text in wanted.items()
+        }:
+            return "its triggers are others, so that it does not follow every change"
+        return ""
+
+    # How it should be ------------------------------------------------------------------------------------------
+
+    def _definition(self, told: TextIndex) -> dict[str, str]:
+        """Return the statements that make the index's table and its triggers, by name."""
+        columns = [
+            f"{ident(told.key)} unindexed",
+            *map(ident, told.columns),
+            *(ident(one.name) for one in told.gathered),
+        ]
+        made = {
+            told.own_table: f"create virtual table {ident(told.own_table)} using fts5({', '.join(columns)})"
+        }
+        for table, event, body in self._reactions(told):
+            name = told.triggers.format(index=told.own_table.lower(), table=table.lower(), event=event)
+            head = f"create trigger {ident(name)} {_EVENTS[event]} on {ident(table)}"
+            made[name] = f"{head} begin {body} end"
+        return made
+
+    def _reactions(self, told: TextIndex) -> Iterator[tuple[str, str, str]]:
+        """Yield after what on which table the index has to change, and how."""
+        own, key = ident(told.own_table), f"{ident(told.own_table)}.{ident(told.key)}"
+        taken = f"delete from {own} where {key} = old.{ident(told.id)};"  # noqa: S608 - names are quoted
+        put = f"{self._filling(told)} where s.{ident(told.id)} = new.{ident(told.id)};"
+        yield told.table, "ai", put
+        yield told.table, "au", f"{taken} {put}"
+        yield told.table, "ad", taken
+        for one in told.gathered:
+            start, first = key, ident(one.path[0].column)
+            if one.path[0].column != told.id:
+                start = f"(select s.{first} from {ident(told.table)} s where s.{ident(told.id)} = {key})"  # noqa: S608 - as above
+            for at, link in enumerate(one.path):
+                for event, rows in (("ai", ["new"]), ("au", ["old", "new"]), ("ad", ["old"])):
+                    parts = [
+                        f"update {own} set {ident(one.name)} = {self._gathering(one, start)}"  # noqa: S608 - as above
+                        f" where {key} in ({self._reached(told, one, at, row)});"
+                        for row in rows
+                    ]
+                    yield link.table, event, " ".join(parts)
+
+    def _filling(self, told: TextIndex) -> str:
+        """Return the statement that puts rows into the index; what follows narrows them as rows of ``s``."""
+        names = [told.key, *told.columns, *(one.name for one in told.gathered)]
+        values = [f"s.{ident(name)}" for name in (told.id, *told.columns)]
+        values += [self._gathering(one, f"s.{ident(one.path[0].column)}") for one in told.gathered]
+        into = f"insert into {ident(told.own_table)} ({', '.join(map(ident, names))})"
+        return f"{into} select {', '.join(values)} from {ident(told.table)} s"  # noqa: S608 - as above
+
+    @staticmethod
+    def _gathering(one: Gathered, start: str) -> str:
+        """Return SQL for the text that belongs to the row whose first link's column is ``start``, in one order."""
+        tables, tests, before = [], [], start
+        for at, link in enumerate(one.path):
+            tables.append(f"{ident(link.table)} l{at}")
+            tests.append(f"l{at}.{ident(link.to)} = {before}")
+            if at + 1 < len(one.path):
+                before = f"l{at}.{ident(one.path[at + 1].column)}"
+        value = f"l{len(one.path) - 1}.{ident(one.column)}"
+        inner = f"select {value} as v from {', '.join(tables)} where {' and '.join(tests)} order by 1"  # noqa: S608 - as above
+        return f"(select coalesce(group_concat(v, ' '), '') from ({inner}))"  # noqa: S608 - as above
+
+    @staticmethod
+    def _reached(told: TextIndex, one: Gathered, at: int, row: str) -> str:
+        """Return SQL for the ids of the rows whose path leads over ``row`` of its link ``at``."""
+        tables, tests, before = [f"{ident(told.table)} s"], [], "s"
+        for number, link in enumerate(one.path[:at]):
+            tables.append(f"{ident(link.table)} l{number}")
+            tests.append(f"l{number}.{ident(link.to)} = {before}.{ident(link.column)}")
+            before = f"l{number}"
+        tests.append(f"{before}.{ident(one.path[at].column)} = {row}.{ident(one.path[at].to)}")
+        return f"select s.{ident(told.id)} from {', '.join(tables)} where {' and '.join(tests)}"  # noqa: S608 - as above
+
+    # Looking for words -----------------------------------------------------------------------------------------
+
+    def findable(self, told: TextIndex, word: str) -> bool:  # noqa: ARG002 - as in the contract
+        return is_storable(word) and any(letter.isalnum() for letter in word)
+
+    def _ranking(self, statement: Statement, told: TextIndex, words: Sequence[str]) -> Ranking:
+        own = ident(told.own_table)
+        wanted = " ".join('"' + word.replace('"', '""') + '"*' for word in words)
+        link = f"t0.{ident(told.id)} = {own}.{ident(told.key)}"
+        return Ranking(
+            source=f"{own} join {self._table(told.table)} t0 on {link}",
+            test=f"{own} match {statement.bind(wanted)}",
+            score=f"-bm25({own})",
+            snippet=f"snippet({own}, -1, {SNIPPET})",
+        )
+
+    def explain_ranked(
+        self,
+        told: TextIndex,
+        words: Sequence[str],
+        columns: Sequence[str],
+        where: Sequence[Where] = (),
+        *,
+        order_by: Sequence[Order] = (),
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> Explanation:
+        statement = Statement(told.table)
+        sql = self._ranked_sql(statement, told, words, columns, where, order_by, limit, offset)
+        plan, scanned = self._plan(sql, statement.parameters)
+        return Explanation(
+            sql=sql,
+            parameters=tuple(statement.parameters.values()),
+            plan=plan,
+            full_scans=[statement.aliases[name] for name in scanned if name in statement.aliases],
+        )
+
+    # Whether it agrees with its rows ---------------------------------------------------------------------------
+
+    def text_index_faults(self, told: TextIndex) -> Sequence[IndexFault]:
+        own, key = ident(told.own_table), f"f.{ident(told.key)}"
+        source, id_ = self._table(told.table), f"s.{ident(told.id)}"
+        values = [(name, f"s.{ident(name)}") for name in told.columns]
+        values += [
+            (one.name, self._gathering(one, f"s.{ident(one.path[0].column)}")) for one in told.gathered
+        ]
+        differ = " or ".join(f"f.{ident(name)} is not {value}" for name, value in values)
+        asked = {
+            "missing": f"select {id_} as i from {source} s where {id_} not in (select {key} from {own} f where {key} is not null)",  # noqa: S608 - as above
+            "stray": f"select coalesce({key}, '(no id)') as i from {own} f where {key} is null or {key} not in (select {id_} from {source} s)",  # noqa: S608 - as above
+            "duplicate": f"select {key} as i from {own} f where {key} is not null group by {key} having count(*) > 1",  # noqa: S608 - as above
+            "stale": f"select {id_} as i from {own} f join {source} s on {id_} = {key} where {differ}",  # noqa: S608 - as above
+        }
+        found = []
+        for kind, sql in asked.items():
+            ((number, example),) = self._fetch(f"select count(*), min(q.i) from ({sql}) q", {})  # noqa: S608 - as above
+            if number:
+                found.append(IndexFault(kind=kind, number=int(str(number)), example=str(example)))  # type: ignore[arg-type]
+        return found
+
+
+def _plain(sql: str) -> str:
+    """Return a statement as two spellings of the same are compared."""
+    return (
+        " ".join(sql.replace("(", " ( ").replace(")", " ) ").replace(",", " , ").split()).strip("; ").lower()
+    )

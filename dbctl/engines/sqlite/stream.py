@@ -1,0 +1,242 @@
+"""Rows of a SQLite file as they come, and the questions of people."""
+
+from __future__ import annotations
+
+import math
+import re
+import sqlite3
+from abc import abstractmethod
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from datetime import timedelta
+from decimal import Decimal
+from typing import TypeVar
+
+from dbctl.engines.sql import Row, is_storable
+from dbctl.engines.sqlite.checks import SQLiteChecks
+from dbctl.engines.sqlite.failures import name_of
+from dbctl.engines.transfer import Answer
+from dbctl.errors import DbctlError, QueryFailedError, SecretAskedError, TimeUpError, ValueInvalidError
+
+T = TypeVar("T")
+
+#: What SQLite makes of a declared type: the first word that is found in it counts.
+AFFINITIES = {
+    "INTEGER": ("INT",),
+    "TEXT": ("CHAR", "CLOB", "TEXT"),
+    "BLOB": ("BLOB",),
+    "REAL": ("REAL", "FLOA", "DOUB"),
+}
+#: Pragmas that tell something and change nothing, not even of this connection.
+TELLING = frozenset(
+    [
+        "application_id",
+        "collation_list",
+        "compile_options",
+        "data_version",
+        "database_list",
+        "encoding",
+        "foreign_key_check",
+        "foreign_key_list",
+        "freelist_count",
+        "function_list",
+        "index_info",
+        "index_list",
+        "index_xinfo",
+        "integrity_check",
+        "module_list",
+        "page_count",
+        "page_size",
+        "pragma_list",
+        "quick_check",
+        "schema_version",
+        "table_info",
+        "table_list",
+        "table_xinfo",
+        "user_version",
+    ]
+)
+_WHOLE = re.compile(r"-?(?:0|[1-9][0-9]{0,18})", re.ASCII)
+_FRACTION = re.compile(r"-?(?:[0-9]+\.[0-9]+(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|Infinity)", re.ASCII)
+_SMALLEST, _LARGEST = -(1 << 63), (1 << 63) - 1
+
+
+def affinity(declared: str) -> str:
+    """Return the affinity of a declared type, by the rules of SQLite's own documentation, in their order."""
+    for found, words in AFFINITIES.items():
+        if any(word in declared.upper() for word in words):
+            return found
+    return "NUMERIC" if declared else "BLOB"
+
+
+class SQLiteStreams(SQLiteChecks):
+    """Capability.STREAM."""
+
+    reading: bool
+
+    @abstractmethod
+    def _flow(self, sql: str, parameters: Mapping[str, object]) -> AbstractContextManager[Answer]:
+        """Run one statement that reads, and give its rows as they come."""
+
+    @abstractmethod
+    def _timed(self, within: timedelta | None) -> AbstractContextManager[None]:
+        """Give what runs inside so long."""
+
+    @abstractmethod
+    def _current(self) -> sqlite3.Connection: ...
+
+    @abstractmethod
+    def _guarded(self, guard: Callable[..., int] | None) -> None:
+        """Let ``guard`` say what a statement may do; None: what every statement of this connection may."""
+
+    def _settle(self) -> None:
+        """Make the connection fit for an answer that is handed on in parts."""
+
+    def stream(self, table: str, columns: Sequence[str]) -> AbstractContextManager[Answer]:
+        self._settle()
+        names = ", ".join(self._column(table, column, "") for column in columns)
+        return self._flow(f"select {names} from {self._table(table)}", {})  # noqa: S608 - names are checked and quoted
+
+    @contextmanager
+    def ask(
+        self,
+        sql: str,
+        parameters: Mapping[str, object] = {},
+        *,
+        within: timedelta | None = None,
+        hidden: Mapping[str, Collection[str]] = {},
+    ) -> Iterator[Answer]:
+        self._settle()
+        told, given = Guard(hidden), {name: _given(value) for name, value in parameters.items()}
+        with ExitStack() as stack:
+            stack.callback(self._guarded, None)
+            self._guarded(told)
+            stack.enter_context(self._timed(within))
+            try:
+                answer = stack.enter_context(self._flow(sql, given))
+            except QueryFailedError as error:
+                raise self._why(error, told, within) from error
+            yield Answer(answer.columns, self._in_time(answer.batches, told, within))
+
+    def _in_time(
+        self, batches: Iterator[Sequence[Row]], told: Guard, within: timedelta | None
+    ) -> Iterator[Sequence[Row]]:
+        try:
+            yield from batches
+        except QueryFailedError as error:
+            raise self._why(error, told, within) from error
+
+    def _why(self, error: DbctlError, told: Guard, within: timedelta | None) -> DbctlError:
+        """Return the failure that an answer broke off with: what was refused, or the time that it had."""
+        if told.secret:
+            return SecretAskedError(target=self.target, what=told.secret)
+        if told.refused:
+            return QueryFailedError(target=self.target, reason=f"{told.refused} is no question")
+        cause = error.__cause__
+        if within and isinstance(cause, sqlite3.Error) and name_of(cause) == "SQLITE_INTERRUPT":
+            return TimeUpError(
+                target=self.target,
+                within=f"{within.total_seconds():g} s",
+                instead="--within gives it longer.",
+            )
+        return error
+
+    def of_csv(self, table: str, column: str) -> Callable[[str, bool], object]:
+        kind = affinity(self._described(table, column).type)
+
+        def read(text: str, bare: bool) -> object:  # noqa: FBT001 - called for every cell
+            if bare and text.startswith("\\x"):
+                return _bytes(column, text)
+            if bare and kind != "TEXT":
+                return _number(text)
+            return _text(column, text)
+
+        return read
+
+    def of_json(self, table: str, column: str) -> Callable[[object], object]:
+        self._described(table, column)
+
+        def read(value: object) -> object:
+            if isinstance(value, str):
+                return _text(column, value)
+            if isinstance(value, bool):
+                return int(value)
+            if isinstance(value, int) and not _SMALLEST <= value <= _LARGEST:
+                raise ValueInvalidError(what=column, value=str(value)[:40], reason="it has more than 64 bits")
+            if isinstance(value, Decimal):
+                return float(value)
+            if isinstance(value, list | dict):
+                raise ValueInvalidError(what=column, value="(a list)", reason="write JSON as a text")
+            return value
+
+        return read
+
+
+class Guard:
+    """Says what a statement of a person may do, and remembers what it did not let pass."""
+
+    def __init__(self, hidden: Mapping[str, Collection[str]]) -> None:
+        self._hidden = {
+            (table.lower(), column.lower()) for table, columns in hidden.items() for column in columns
+        }
+        self.secret = self.refused = ""
+
+    def __call__(self, action: int, first: str | None, second: str | None, *_rest: str | None) -> int:
+        if action in _REFUSED:
+            self.refused = _REFUSED[action]
+        elif action == sqlite3.SQLITE_PRAGMA and (first or "").lower() not in TELLING:
+            self.refused = f"PRAGMA {first}"
+        elif (
+            action == sqlite3.SQLITE_READ and ((first or "").lower(), (second or "").lower()) in self._hidden
+        ):
+            self.secret = f"{first}.{second}"
+        else:
+            return sqlite3.SQLITE_OK
+        return sqlite3.SQLITE_DENY
+
+
+_REFUSED = {
+    sqlite3.SQLITE_ATTACH: "ATTACH, or VACUUM INTO,",
+    sqlite3.SQLITE_DETACH: "DETACH",
+    sqlite3.SQLITE_TRANSACTION: "beginning or ending a transaction",
+    sqlite3.SQLITE_SAVEPOINT: "SAVEPOINT",
+    **dict.fromkeys(
+        (
+            sqlite3.SQLITE_INSERT,
+            sqlite3.SQLITE_UPDATE,
+            sqlite3.SQLITE_DELETE,
+            sqlite3.SQLITE_ALTER_TABLE,
+            sqlite3.SQLITE_ANALYZE,
+            sqlite3.SQLITE_REINDEX,
+        ),
+        "a change",
+    ),
+}
+
+
+def _given(value: object) -> object:
+    return _number(value) if isinstance(value, str) else value
+
+
+def _number(text: str) -> object:
+    if _WHOLE.fullmatch(text) and text != "-0":
+        whole = int(text)
+        return whole if _SMALLEST <= whole <= _LARGEST else text
+    if _FRACTION.fullmatch(text):
+        number = float(text)
+        return number if math.isfinite(number) or text.endswith("Infinity") else text
+    return text
+
+
+def _bytes(column: str, text: str) -> bytes:
+    try:
+        return bytes.fromhex(text[2:])
+    except ValueError:
+        reason = "behind \\x stand two hexadecimal digits for each byte; quotes around it make it a text"
+        raise ValueInvalidError(what=column, value=ascii(text[:40]), reason=reason) from None
+
+
+def _text(column: str, text: str) -> str:
+    if not (text.isascii() or is_storable(text.replace("\0", ""))):
+        raise ValueInvalidError(what=column, value=ascii(text[:40]), reason="it is not valid UTF-8")
+    return text

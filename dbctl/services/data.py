@@ -1,0 +1,144 @@
+"""Rows of any table, looked at; and questions in SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+
+from dbctl.engines.base import Condition, Order, Where
+from dbctl.engines.transfer import Answer
+from dbctl.model import Page, Row, Value, Window
+from dbctl.services.apps import App
+from dbctl.services.data_table import DataTable, database_of, streams
+from dbctl.services.secrets import hidden
+
+
+class Wanted(Value, frozen=True, kw_only=True):
+    """Which rows, and what of them."""
+
+    filters: Sequence[str] = ()  #: ``COLUMN=VALUE`` and the like; a row meets all of them
+    null: Sequence[str] = ()  #: columns that are NULL
+    not_null: Sequence[str] = ()
+    columns: Sequence[str] = ()  #: empty: all of them
+    secrets: bool = False
+
+
+class Answered(Value, frozen=True, kw_only=True):
+    """Answer of ``data query``: its first rows. ``total`` is None where more follow, for they were not counted."""
+
+    items: Sequence[Row]
+    total: int | None
+    limit: int
+    offset: int = 0
+    has_more: bool
+
+    def brief(self) -> Sequence[Row]:
+        return self.items
+
+
+def rows(app: App, table: str, wanted: Wanted, window: Window) -> Page[Row]:
+    """Return rows of a table by its primary key, or as ``window.sort`` has them."""
+    found = DataTable(app, app.reader(database_of(app)), table, secrets=wanted.secrets)
+    where = [found.condition(text) for text in wanted.filters]
+    where += [Condition(found.asked_column(name).name, "=", None) for name in wanted.null]
+    where += [Condition(found.asked_column(name).name, "!=", None) for name in wanted.not_null]
+    names = [found.column(name).name for name in wanted.columns] or list(found.columns)
+    items = found.read(
+        names, where, order_by=_order(found, window.sort), limit=window.limit, offset=window.offset
+    )
+    return Page(
+        items=items,
+        total=_total(found, where, window, len(items)),
+        limit=window.limit,
+        offset=window.offset,
+        names=names,
+    )
+
+
+def show(app: App, table: str, key: Sequence[str], *, secrets: bool = False) -> Mapping[str, object]:
+    """Return one row.
+
+    Raises:
+        RowAbsentError: there is none.
+    """
+    found = DataTable(app, app.reader(database_of(app)), table, secrets=secrets)
+    return {name: found.shown(name, value) for name, value in found.one(key).items()}
+
+
+@contextmanager
+def asked(
+    app: App, sql: str, given: Mapping[str, str], *, within: timedelta | None, secrets: bool
+) -> Iterator[Answer]:
+    """Give the answer of one statement that reads, as it comes.
+
+    Raises:
+        QueryFailedError, SecretAskedError, TimeUpError: as ``Streams.ask`` does.
+    """
+    name = database_of(app)
+    db = app.reader(name)
+    told = {} if secrets else hidden(app, name, db)
+    with streams(db).ask(sql, given, within=within, hidden=told) as answer:
+        yield Answer(_apart(answer.columns), answer.batches)
+
+
+def first_of(answer: Answer, limit: int) -> Answered:
+    """Return the first rows of an answer."""
+    items: list[Row] = []
+    for batch in answer.batches:
+        items += [dict(zip(answer.columns, row, strict=True)) for row in batch]
+        if len(items) > limit:
+            break
+    more = len(items) > limit
+    return Answered(items=items[:limit], total=None if more else len(items), limit=limit, has_more=more)
+
+
+def cut(answer: Answer, limit: int) -> Answer:
+    """Return the same answer, with no more rows than that."""
+
+    def batches() -> Iterator[Sequence[tuple[object, ...]]]:
+        left = limit
+        for batch in answer.batches:
+            yield batch[:left]
+            left -= len(batch)
+            if left <= 0:
+                return
+
+    return Answer(answer.columns, batches())
+
+
+def with_one(batches: Iterator[Sequence[tuple[object, ...]]]) -> Iterator[Sequence[tuple[object, ...]]]:
+    """Yield the batches; an empty one where there is none, for what has a heading even over nothing."""
+    yield next(batches, ())
+    yield from batches
+
+
+def key_size(app: App, table: str) -> int:
+    """Return how many columns name a row of a table."""
+    return len(DataTable(app, app.reader(database_of(app)), table).key)
+
+
+def _total(found: DataTable, where: Sequence[Where], window: Window, got: int) -> int:
+    if (got or not window.offset) and (window.limit is None or got < window.limit):
+        return window.offset + got
+    return found.db.count(found.name, where)
+
+
+def _order(found: DataTable, sort: str) -> list[Order]:
+    if not sort:
+        return []
+    name = sort.removeprefix("-") if sort not in found.columns else sort
+    column = found.asked_column(name).name
+    return [Order([column], sort != name, time=found.is_time(column))]
+
+
+def _apart(names: Sequence[str]) -> list[str]:
+    """Return names of columns, those that come again with a number behind, for a row in JSON has each once."""
+    made: list[str] = []
+    for name in names:
+        told, number = name, 1
+        while told in made:
+            number += 1
+            told = f"{name}_{number}"
+        made.append(told)
+    return made

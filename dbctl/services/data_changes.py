@@ -1,0 +1,284 @@
+"""One row of any table, changed or deleted, by the rules that the app has for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from dbctl.engines.base import Readable, Writable
+from dbctl.errors import OwnCommandError, UsageError, ValueInvalidError
+from dbctl.model import Done, Plan, Row, now
+from dbctl.profiles.codecs import read_time
+from dbctl.services import audit, last_admin
+from dbctl.services.apps import App
+from dbctl.services.change import Change, Draft, exactly
+from dbctl.services.data_table import DataTable, database_of, key_of
+from dbctl.services.deletion import reach
+from dbctl.services.live import find_column
+from dbctl.services.rules import cut
+from dbctl.services.secrets import MASK
+from dbctl.services.states import check_moves
+from dbctl.services.user_changes import UsersChanged, Wanted, change_of
+from dbctl.services.user_deletion import delete_users
+from dbctl.services.user_table import UserTable, Who
+
+
+class RowChanged(Done, frozen=True, kw_only=True):
+    """Answer of ``data set``."""
+
+    table: str
+    key: Row
+    before: Row  #: of the columns that were changed
+    after: Row
+    changed: bool
+    ended_sessions: int = 0
+
+    def brief(self) -> Row:
+        return {
+            "key": self.key,
+            "before": self.before,
+            "after": self.after,
+            "ended_sessions": self.ended_sessions,
+        }
+
+
+class RowDeleted(Done, frozen=True, kw_only=True):
+    """Answer of ``data delete``."""
+
+    table: str
+    key: Row
+    rows: Mapping[str, int]  #: that went, or were cut loose, by table
+
+
+def set_row(
+    app: App, name: str, key: Sequence[str], given: Mapping[str, str], nulls: Sequence[str]
+) -> Change[RowChanged]:
+    """Change columns of one row; those of ``nulls`` become NULL.
+
+    Raises (when planned and when applied):
+        RowAbsentError: there is no such row.
+        ValueInvalidError: a column does not take its value.
+        MoveRefusedError: the profile knows no such move.
+        LastAdminError: no active admin would be left.
+        OwnCommandError: another command keeps the rules for it.
+    """
+
+    def draft(db: Readable) -> Draft[RowChanged]:
+        table = DataTable(app, db, name)
+        _refuse_settings(table)
+        before = table.one(key)
+        fields, values = _wanted(table, given, nulls)
+        check_moves(app, table.database, table.live, before, values | _roles(table, given))
+        people = _of_user(table, before, fields) if fields else None
+        return _set(table, key, before, values, people)
+
+    return Change(app, database_of(app), "data set", draft)
+
+
+def delete_row(app: App, name: str, key: Sequence[str]) -> Change[RowDeleted]:
+    """Delete one row, with all that the live foreign keys take along.
+
+    Raises (when planned and when applied):
+        RowAbsentError: there is no such row.
+        ConstraintError: rows point to it that neither go along nor let go.
+        LastAdminError: no active admin would be left.
+    """
+
+    def draft(db: Readable) -> Draft[RowDeleted]:
+        table = DataTable(app, db, name)
+        if app.profile.roles and _is_here(app, table) and name == app.profile.roles.table:
+            raise OwnCommandError(what=f"deleting a row of {name}", command="roles delete")
+        row = table.one(key)
+        shown = " ".join(cut(one) for one in key)
+        title = f"Delete {name} {shown}"
+        if _is_users(table):
+            return _deleted_user(table, row, title)
+        where = table.at(key)
+        rows, steps = {name: 1}, [f"delete {name} {shown}"]
+        for touched in reach(db, name, where):
+            rows[touched.table] = rows.get(touched.table, 0) + touched.rows
+            steps.append(touched.step)
+
+        def work(db: Writable) -> RowDeleted:
+            with last_admin.kept(app, table.database, db):
+                exactly(db.delete(name, where), 1, db)
+            audit.record(app, db, "data.delete", name, " ".join(key), {"rows": rows})
+            return RowDeleted(table=name, key=key_of(table, row), rows=rows)
+
+        plan = Plan(title=title, target=db.target, steps=steps, rows=rows, destructive=True)
+        return Draft(plan, work)
+
+    return Change(app, database_of(app), "data delete", draft)
+
+
+# Within --------------------------------------------------------------------------------------------------------
+
+
+def _set(
+    table: DataTable, key: Sequence[str], before: Row, values: dict[str, object], people: _People | None
+) -> Draft[RowChanged]:
+    values = {name: value for name, value in values.items() if not _same(before[name], value)}
+    touched = [*values, *(people.columns if people else ())]
+    steps = [
+        f"change {name} from {_told(table, name, before[name])} to {_told(table, name, value)}"
+        for name, value in values.items()
+    ]
+    stamp = find_column(table.live.table, table.app.database(table.database).updated_at)
+    if stamp and values and stamp not in values:
+        values[stamp] = table.live.encode(stamp, now())
+
+    def work(db: Writable) -> RowChanged:
+        done = people.draft.work(db) if people else None
+        if values:
+            with last_admin.kept(table.app, table.database, db):
+                exactly(db.update(table.name, values, table.at(key)), 1, db)
+            changes = {
+                name: [table.shown(name, before[name]), table.shown(name, values[name])]
+                for name in values
+                if name != stamp
+            }
+            audit.record(table.app, db, "data.set", table.name, " ".join(key), {"changed": changes})
+        after = table.one(key)
+        changed = [*touched, *([stamp] if stamp and stamp in values else [])]
+        return RowChanged(
+            table=table.name,
+            key=key_of(table, before),
+            before={name: table.shown(name, before[name]) for name in changed},
+            after={name: table.shown(name, after[name]) for name in changed},
+            changed=bool(steps or (people and not people.draft.plan.empty)),
+            ended_sessions=done.ended_sessions if done else 0,
+        )
+
+    rows = {table.name: 1} if steps else {}
+    if people:
+        steps = [*people.draft.plan.steps, *steps]
+        rows = {**people.draft.plan.rows, **rows}
+    title = f"Set {', '.join(touched) or 'nothing'} of {table.name} {' '.join(cut(one) for one in key)}"
+    return Draft(Plan(title=title, target=table.db.target, steps=steps, rows=rows), work)
+
+
+class _People:
+    """The part of a change that the rules for users are about."""
+
+    def __init__(self, columns: Sequence[str], draft: Draft[UsersChanged]) -> None:
+        self.columns, self.draft = columns, draft
+
+
+def _wanted(
+    table: DataTable, given: Mapping[str, str], nulls: Sequence[str]
+) -> tuple[dict[str, str], dict[str, object]]:
+    """Return what is to change: fields of users, as typed, and columns with what is stored."""
+    twice = [name for name in nulls if name in given]
+    if twice or not (given or nulls):
+        raise UsageError(
+            detail=f"{twice[0]} is given a value and NULL"
+            if twice
+            else "nothing says what to set: COLUMN=VALUE"
+        )
+    fields = {}
+    values: dict[str, object] = {}
+    mapped = _fields(table)
+    for name in [*given, *nulls]:
+        _refuse_what_is_not_set(table, name, null=name in nulls)
+        if name in mapped and name in given:
+            fields[name] = given[name]
+        elif name in given:
+            values[name] = table.typed(name, given[name])
+        elif not table.column(name).nullable:
+            raise ValueInvalidError(what=name, value="NULL", reason="the column has to have a value")
+        else:
+            values[name] = None
+    return fields, values
+
+
+def _refuse_what_is_not_set(table: DataTable, name: str, *, null: bool) -> None:
+    told, users = table.column(name), table.app.profile.users
+    if told.generated:
+        raise UsageError(detail=f"{table.name}.{name} is made of other columns, and nobody writes it")
+    if name in table.key:
+        raise UsageError(detail=f"{table.name}.{name} is part of the key, by which others find the row")
+    if users and _is_users(table):
+        if users.password and name == users.password.column:
+            raise OwnCommandError(what=f"{table.name}.{name}", command="users set-password")
+        role = UserTable(table.app, table.db).role
+        if null and name in {role, find_column(table.live.table, users.fields.get("active"))}:
+            raise OwnCommandError(what=f"{table.name}.{name}", command="users set-role, or users deactivate,")
+    if name in table.hidden and not null:
+        reason = "a secret never stands in a command; --null takes it away"
+        raise ValueInvalidError(what=f"{table.name}.{name}", value=MASK, reason=reason)
+
+
+def _refuse_settings(table: DataTable) -> None:
+    for told in table.app.profile.settings:
+        if told.table == table.name and (told.database or table.app.main()) == table.database:
+            command = "settings set --user LOGIN" if told.scope == "user" else "settings set"
+            raise OwnCommandError(what=f"setting a row of {table.name}", command=command)
+    roles = table.app.profile.roles
+    if roles and _is_here(table.app, table) and roles.table == table.name:
+        raise OwnCommandError(what=f"setting a row of {table.name}", command="roles update")
+
+
+def _is_here(app: App, table: DataTable) -> bool:
+    """Whether the table is in the database of users and roles."""
+    users = app.profile.users
+    return ((users.database if users else "") or app.main()) == table.database
+
+
+def _is_users(table: DataTable) -> bool:
+    users = table.app.profile.users
+    return users is not None and users.table == table.name and _is_here(table.app, table)
+
+
+def _fields(table: DataTable) -> dict[str, str]:
+    """Return the columns of users for which the app has rules, and dbctl's word for each."""
+    if not _is_users(table):
+        return {}
+    users = UserTable(table.app, table.db)
+    words = {column: word for word, column in users.fields.items()}
+    return words | ({users.role: "role"} if users.role else {})
+
+
+def _roles(table: DataTable, given: Mapping[str, str]) -> dict[str, object]:
+    """Return the role that a user is to have, as a state that may have moves."""
+    return {name: given[name] for name, word in _fields(table).items() if word == "role" and name in given}
+
+
+def _of_user(table: DataTable, row: Row, given: Mapping[str, str]) -> _People:
+    users = UserTable(table.app, table.db)
+    found = users.find(Who(ids=[str(row[users.id])]))
+    words = _fields(table)
+    fields = {words[name]: text for name, text in given.items()}
+    if "role" in fields:  # a row holds its key, and people know its name
+        names = {str(key): name for key, name in users.roles().items()}
+        fields["role"] = names.get(fields["role"], fields["role"])
+    drafted = change_of(users, found, Wanted(fields=fields), "", "users.update")
+    return _People(list(given), drafted)
+
+
+def _deleted_user(table: DataTable, row: Row, title: str) -> Draft[RowDeleted]:
+    users = UserTable(table.app, table.db)
+    drafted = delete_users(table.app, Who(ids=[str(row[users.id])])).draft(table.db)
+
+    def work(db: Writable) -> RowDeleted:
+        done = drafted.work(db)
+        return RowDeleted(table=table.name, key=key_of(table, row), rows=done.rows)
+
+    plan = drafted.plan
+    return Draft(
+        Plan(title=title, target=plan.target, steps=plan.steps, rows=plan.rows, destructive=True), work
+    )
+
+
+def _same(held: object, value: object) -> bool:
+    if held is None or value is None:
+        return held is value
+    if held == value or str(held) == str(value):
+        return True
+    return (
+        not isinstance(held, str)
+        and not isinstance(value, str)
+        and read_time(held) == read_time(value) is not None
+    )
+
+
+def _told(table: DataTable, name: str, value: object) -> str:
+    return "NULL" if value is None else repr(cut(str(table.shown(name, value))))

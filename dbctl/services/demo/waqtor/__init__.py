@@ -1,0 +1,83 @@
+"""A sample WaQtor: people who have sent messages and run campaigns for half a year, in an empty database on a server."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+
+from dbctl.engines.base import Writable
+from dbctl.engines.registry import open_for_writing
+from dbctl.errors import FileExistsAlreadyError, FileFailedError
+from dbctl.model import now
+from dbctl.profiles.loader import load
+from dbctl.profiles.model import Profile
+from dbctl.services.demo import DemoBuilt
+from dbctl.services.demo.chance import Progress
+from dbctl.services.demo.places import refuse_full
+from dbctl.services.demo.waqtor.people import ACCOUNTS, COMMON_PASSWORD, fill_people, people_of
+from dbctl.services.demo.waqtor.sample import Sample
+from dbctl.services.demo.waqtor.traffic import fill_traffic
+from dbctl.services.migrate import shipped_track
+from dbctl.services.migration_run import apply_all
+from dbctl.url import Url
+
+COUNTS = {"users": 50, "messages": 5_000}
+#: Databases that must be on a server; ``--url`` says where each is.
+SERVED = ("main",)
+#: What messages call the app while it is made.
+TARGET = "demo"
+#: Where the app makes its former database, and dies where it cannot.
+LEGACY = Path("runtime/server/db/waqtor.db")
+
+
+def build(
+    directory: Path,
+    *,
+    counts: Mapping[str, int],
+    urls: Mapping[str, Url],
+    seed: int,
+    at: datetime | None,
+    progress: Progress | None,
+) -> DemoBuilt:
+    """Fill the empty database at ``urls`` and make ``waqtor.db``; see ``dbctl.services.demo.build``."""
+    began = time.monotonic()
+    path = directory / LEGACY
+    if os.path.lexists(path):
+        raise FileExistsAlreadyError(path=path, instead="Choose an empty directory for the sample.")
+    users = max(counts["users"], len(ACCOUNTS))
+    sample = Sample(users=users, messages=counts["messages"], seed=seed, at=at or now())
+    profile = load("waqtor")
+    with closing(_opened(profile, "main", urls["main"])) as db, db.lock("demo"):
+        refuse_full(db, profile)
+        apply_all(shipped_track(profile, "main", TARGET, "postgresql"), db)
+        with db.transaction():
+            people = people_of(sample)
+            rows = fill_people(db, sample, people, progress)
+            rows |= fill_traffic(db, sample, people, progress)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileFailedError(path=directory, reason=error.strerror or str(error)) from error
+    legacy = Url(engine="sqlite", path=str(path))
+    with closing(_opened(profile, "legacy", legacy)) as former, former.lock("demo"):
+        apply_all(shipped_track(profile, "legacy", TARGET, "sqlite"), former)
+    return DemoBuilt(
+        profile=profile.name,
+        directory=directory,
+        databases={"legacy": path},
+        servers={"main": str(urls["main"])},
+        rows=rows,
+        bytes=path.stat().st_size,
+        seconds=round(time.monotonic() - began, 3),
+        accounts=ACCOUNTS,
+        password_of_others=COMMON_PASSWORD,
+    )
+
+
+def _opened(profile: Profile, name: str, url: Url) -> Writable:
+    create = profile.databases[name].create
+    return open_for_writing(url, f"{TARGET}/{name}", timeout=5, pragmas={}, create=create)

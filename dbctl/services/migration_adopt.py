@@ -1,0 +1,144 @@
+"""``migrate adopt``: a database that was made without a ledger gets one that tells which migrations its schema shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+from dbctl.engines import registry
+from dbctl.errors import MigrationsUnfitError, PlanChangedError
+from dbctl.model import Done, Plan, Value, counted
+from dbctl.services.apps import App
+from dbctl.services.migrate import tracks
+from dbctl.services.migration_drift import schema_of
+from dbctl.services.migration_files import MigrationFile
+from dbctl.services.migration_ledger import Track, standing
+from dbctl.services.migration_run import made_ledger, migrating, replay
+from dbctl.services.schema_difference import Difference, Parts, compared, parts
+
+EXAMPLES = 3
+
+
+class Adopted(Value, frozen=True, kw_only=True):
+    """One migration that was recorded without being run."""
+
+    app: str
+    database: str
+    version: str
+    name: str
+
+
+class Adopting(Done, frozen=True, kw_only=True):
+    """Answer of ``migrate adopt``."""
+
+    items: Sequence[Adopted]
+    differences: int  #: of the live schema from what these migrations make; ``migrate drift`` tells them
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        if not self.differences:
+            return ()
+        return [f"{counted(self.differences, 'difference')} from what they make: dbctl migrate drift tells"]
+
+    def brief(self) -> Sequence[dict[str, object]]:
+        return [{"database": one.database, "name": one.name} for one in self.items]
+
+
+class _Shown(Value, frozen=True):
+    """What a live schema shows."""
+
+    files: Sequence[MigrationFile]  #: whose work is there
+    differences: int
+
+
+class Adoption:
+    """What ``migrate adopt`` is about to do, for every database that has tables and no ledger."""
+
+    def __init__(self, app: App, asked: str = "", given: Path | None = None) -> None:
+        self.app, self.protected = app.name, app.protected
+        self._opened = app
+        self._tracks = tracks(app, asked, given)
+        self.target = self._tracks[0].target if len(self._tracks) == 1 else app.name
+
+    def plan(self) -> Plan:
+        """Return which migrations would be recorded; they run in a scratch database, and nothing is written here.
+
+        Raises:
+            MigrationsUnfitError: the live schema is not what the first migration makes.
+        """
+        steps: list[str] = []
+        rows: dict[str, int] = {}
+        for track, shown in self._shown():
+            table = track.told.ledger.table
+            steps.append(f"make the ledger {table} in {track.database}")
+            steps += [f"record {file.name} as applied, without running it" for file in shown.files]
+            rows[table] = rows.get(table, 0) + len(shown.files)
+        return Plan(title="Adopt what is there without a ledger", target=self.target, steps=steps, rows=rows)
+
+    def apply(self, seen: str | None = None) -> Adopting:
+        """Make the ledgers, each with its rows in one transaction.
+
+        Raises:
+            PlanChangedError: a database has got a ledger meanwhile.
+        """
+        del seen  # nobody is asked: nothing is destroyed
+        done: list[Adopted] = []
+        differences = 0
+        for track, shown in self._shown():
+            with (
+                self._opened.writer(track.database, "migrate adopt") as db,
+                migrating(db).schema_transaction(),
+            ):
+                if track.told.ledger.table in db.tables():
+                    raise PlanChangedError(target=track.target)
+                ledger = made_ledger(track, db)
+                for file in shown.files:
+                    db.insert(ledger.live.name, ledger.row(file, 0))
+            done += [
+                Adopted(app=track.app, database=track.database, version=file.version, name=file.name)
+                for file in shown.files
+            ]
+            differences += shown.differences
+        return Adopting(items=done, differences=differences)
+
+    def _shown(self) -> list[tuple[Track, _Shown]]:
+        found = []
+        for track in self._tracks:
+            db = self._opened.reader(track.database, may_be_empty=True)
+            stands = standing(track, db)
+            if not (stands.recorded or stands.empty):
+                found.append((track, _looked(self._opened, track)))
+        return found
+
+
+def _looked(app: App, track: Track) -> _Shown:
+    """Return the first migrations of a folder, as many as the live schema shows the work of.
+
+    A schema shows it where nothing of what they make is lacking or other; an index that is missing is no reason.
+    """
+    live = parts(schema_of(app.reader(track.database)), track.told.ledger.table)
+    shown: _Shown | None = None
+    why: list[Difference] = []
+    ran: list[MigrationFile] = []
+    done: Parts = {}
+    wanted: Parts = {}
+    with closing(registry.open_scratch(app.url(track.database), track.target)) as scratch:
+        for file in replay(track, list(track.folder.files.values()), scratch):
+            ran.append(file)
+            wanted = parts(schema_of(scratch), track.told.ledger.table)
+            differing = list(compared(wanted, live))
+            grave = [one for one in differing if one.severity == "error"]
+            if not grave:
+                # What later migrations make is there besides, and nobody's difference yet.
+                shown, done = _Shown(list(ran), len([one for one in differing if one.wanted])), wanted
+            why = why or grave
+    later = [part.table for part in wanted if part.kind == "table" and part in live and part not in done]
+    if shown is None:
+        lacks = "; ".join(f"{one.place} ({one.code})" for one in why[:EXAMPLES]) or "it has no migrations"
+        raise MigrationsUnfitError(target=track.target, folder=track.folder.path, differences=lacks)
+    if later:
+        last = shown.files[-1].name
+        told = f"what comes after {last} is there in part: table {', '.join(later[:EXAMPLES])}"
+        raise MigrationsUnfitError(target=track.target, folder=track.folder.path, differences=told)
+    return shown

@@ -1,0 +1,268 @@
+"""The index of words behind a search: whether it is sound, making it, and replacing one that is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal, Protocol, TypeAlias
+
+from dbctl.engines.base import Capability, Migrates, Writable
+from dbctl.engines.fulltext import FullText, IndexFault, IndexState, MakesFullText, TextIndex
+from dbctl.errors import (
+    AlreadyExistsError,
+    NotSupportedError,
+    PlanChangedError,
+    TextIndexUnsoundError,
+    UsageError,
+)
+from dbctl.model import Done, Finding, Findings, Page, Plan, Row, Value, counted
+from dbctl.profiles.search_model import Search
+from dbctl.services.apps import App
+from dbctl.services.search_text import Finder, finder, index_of
+
+Purpose: TypeAlias = Literal["build", "repair", "drop"]
+
+FAULTS = {
+    "missing": "of {table} are not in it, so that nothing finds them",
+    "stale": "of {table} have changed since, or got other words beside them",
+    "duplicate": "of {table} are in it more than once",
+    "stray": "of it belong to nothing in {table} any more",
+}
+REBUILD = "dbctl search index repair makes it anew."
+
+
+class Standing(Value, frozen=True, kw_only=True):
+    """How the index of one search stands."""
+
+    search: str
+    table: str
+    index: str
+    state: Literal["sound", "missing", "broken"]
+    reason: str | None = None  #: what is wrong with one that is broken
+
+
+class IndexChanged(Done, frozen=True, kw_only=True):
+    """Answer of what makes, replaces or drops an index."""
+
+    search: str
+    index: str
+    changed: bool
+    steps: Sequence[str]
+
+    def brief(self) -> Row:
+        return {"search": self.search, "index": self.index, "changed": self.changed}
+
+
+class Making(Writable, FullText, MakesFullText, Migrates, Protocol):
+    """A database whose indexes of words can be made."""
+
+
+def standings(app: App, name: str = "") -> Page[Standing]:
+    """Return how the index of each search stands, or of the one that is named."""
+    items = []
+    for search in _meant(app, name):
+        index, db = _index(app, search)
+        found = db.text_index(index)
+        items.append(
+            Standing(
+                search=search.name,
+                table=index.table,
+                index=found.name,
+                state=found.state,
+                reason=found.reason or None,
+            )
+        )
+    return Page(items=items, total=len(items), names=Standing.__struct_fields__)
+
+
+def check(app: App, name: str = "") -> Findings:
+    """Compare each index with its definition, and every entry with its row."""
+    findings: list[Finding] = []
+    searches = _meant(app, name)
+    for search in searches:
+        index, db = _index(app, search)
+        findings += _found(app.target(search.database), index, db)
+    return Findings(checked=len(searches), findings=findings)
+
+
+def _found(target: str, index: TextIndex, db: Finder) -> Iterator[Finding]:
+    found = db.text_index(index)
+    if found.state == "missing":
+        message = f"there is no {found.name}, so that searching {index.table} reads every row"
+        hint = "dbctl search index build makes it."
+        yield Finding(
+            target=target, severity="warning", code="text-index-missing", message=message, hint=hint
+        )
+    elif found.state == "broken":
+        message = f"{found.name} is of no use: {found.reason}"
+        hint = "dbctl search index repair replaces it by a sound one."
+        yield Finding(target=target, severity="error", code="text-index-broken", message=message, hint=hint)
+    else:
+        for fault in db.text_index_faults(index):
+            message = f"{found.name}: {_told(fault, index)}"
+            code = f"text-index-{fault.kind}"
+            yield Finding(target=target, severity="error", code=code, message=message, hint=REBUILD)
+
+
+def _told(fault: IndexFault, index: TextIndex) -> str:
+    return f"{counted(fault.number, 'row')} {FAULTS[fault.kind].format(table=index.table)} (the first: {fault.example})"
+
+
+class IndexChange:
+    """An index that is to be made, replaced or dropped; ready to be shown, or done in one transaction."""
+
+    def __init__(self, app: App, name: str, purpose: Purpose) -> None:
+        """Find the search that is meant.
+
+        Raises:
+            UsageError: several could be.
+            NotSupportedError: none has such an index, or its database takes none.
+        """
+        found = _meant(app, name)
+        if len(found) > 1:
+            raise UsageError(detail=f"say which search: {' or '.join(one.name for one in found)}")
+        self._opened, self._search, self._purpose = app, found[0], purpose
+        self.app, self.protected = app.name, app.protected
+        self.target = app.target(self._search.database)
+
+    def plan(self) -> Plan:
+        """Return what would be done; writes nothing, and needs no right to write."""
+        index, db = _index(self._opened, self._search)
+        found, faults = self._looked(index, db)
+        verb = {"build": "Make", "repair": "Make anew", "drop": "Drop"}[self._purpose]
+        steps: Sequence[str] = []
+        if self._due(found, faults):
+            steps = [*_reasons(found, faults, index), *self._steps(index, db, found)]
+        return Plan(title=f"{verb} {found.name}", target=self.target, steps=steps, rows={})
+
+    def apply(self, seen: str | None = None) -> IndexChanged:
+        """Do it, and prove the new index before it stays.
+
+        Raises:
+            AlreadyExistsError: there is one that is of no use, and it was not asked to replace it.
+            PlanChangedError: it is not as it was when a person agreed to the plan.
+            TextIndexUnsoundError: the new one does not hold what it should; nothing was changed.
+        """
+        if seen is not None and self.plan().digest != seen:
+            raise PlanChangedError(target=self.target)
+        with self._opened.writer(self._search.database, f"search index {self._purpose}") as opened:
+            db = _making(opened)
+            index = _wanted(self._search, opened)
+            found, faults = self._looked(index, db)
+            done = IndexChanged(search=self._search.name, index=found.name, changed=False, steps=[])
+            if not self._due(found, faults):
+                return done
+            with db.schema_transaction():
+                steps = self._made(db, index)
+            return IndexChanged(search=self._search.name, index=found.name, changed=True, steps=steps)
+
+    def _looked(self, index: TextIndex, db: FullText) -> tuple[IndexState, Sequence[IndexFault]]:
+        found = db.text_index(index)
+        if self._purpose == "build" and found.state == "broken":
+            raise AlreadyExistsError(
+                target=self.target,
+                what="an index",
+                name=found.name,
+                instead=f"It is of no use: {found.reason}. dbctl search index repair replaces it.",
+            )
+        looks = self._purpose == "repair" and found.state == "sound"
+        return found, db.text_index_faults(index) if looks else ()
+
+    def _due(self, found: IndexState, faults: Sequence[IndexFault]) -> bool:
+        if self._purpose == "drop":
+            return found.state != "missing"
+        return found.state != "sound" or bool(faults)
+
+    def _steps(self, index: TextIndex, db: Finder, found: IndexState) -> list[str]:
+        """Return what would be done, in words; a reader does not know which statements that takes."""
+        drops = [f"drop {found.name}, with what keeps it"] if found.state != "missing" else []
+        if self._purpose == "drop":
+            return drops
+        number = db.count(index.table)
+        return [
+            *drops,
+            f"make {found.name} of {counted(number, 'row')} of {index.table}",
+            "prove it by changes that are taken back",
+        ]
+
+    def _made(self, db: Making, index: TextIndex) -> list[str]:
+        work: Mapping[str, str] = db.text_index_drops(index)
+        _run(db, work)
+        return list(work) if self._purpose == "drop" else [*work, *_made_anew(db, index)]
+
+
+def make_index(search: Search, opened: Writable) -> None:
+    """Make the index of a search where it is missing, in a database that somebody else opened."""
+    index = index_of(search, opened)
+    if index is None:
+        return
+    db = _making(opened)
+    if db.text_index(index).state == "missing":
+        with db.schema_transaction():
+            _made_anew(db, index)
+
+
+def _made_anew(db: Making, index: TextIndex) -> list[str]:
+    """Make an index, and prove it; return what was done, in words."""
+    work = db.text_index_makes(index)
+    _run(db, work)
+    db.mark_text_index(index)
+    db.probe_text_index(index)
+    found, faults = db.text_index(index), db.text_index_faults(index)
+    if found.state != "sound" or faults:
+        reason = found.reason or ", ".join(_told(one, index) for one in faults) or found.state
+        raise TextIndexUnsoundError(target=db.target, name=found.name, reason=reason)
+    return list(work)
+
+
+def _run(db: Making, work: Mapping[str, str]) -> None:
+    for sql in work.values():
+        db.run_statement(sql)
+
+
+def _reasons(found: IndexState, faults: Sequence[IndexFault], index: TextIndex) -> list[str]:
+    told = [f"{found.name} is of no use: {found.reason}"] if found.state == "broken" else []
+    return told + [f"{found.name}: {_told(one, index)}" for one in faults]
+
+
+def _meant(app: App, name: str) -> list[Search]:
+    searches = app.ability(app.profile.search, "search")
+    found = [one for one in searches if one.text and name in ("", one.name)]
+    if found:
+        return found
+    known = ", ".join(one.name for one in searches if one.text) or "none"
+    raise NotSupportedError(
+        what=f"an index of words for {name or 'a search'}",
+        by=app.name,
+        instead=f"Searches with one: {known}.",
+    )
+
+
+def _index(app: App, search: Search) -> tuple[TextIndex, Finder]:
+    db = app.reader(search.database)
+    index, able = index_of(search, db), finder(db)
+    if index is None or able is None:
+        raise NotSupportedError(
+            what=f"an index of words for {search.name}",
+            by=db.target,
+            instead="Its engine has none, or the columns for it are missing.",
+        )
+    return index, able
+
+
+def _wanted(search: Search, db: Writable) -> TextIndex:
+    index = index_of(search, db)
+    if index is None:  # it was there when the plan was made
+        raise PlanChangedError(target=db.target)
+    return index
+
+
+def _making(db: Writable) -> Making:
+    """Return a writer as one that makes indexes of words.
+
+    Raises:
+        NotSupportedError: its engine has none.
+    """
+    able = Capability.FULL_TEXT in db.capabilities and Capability.MIGRATE in db.capabilities
+    if able and isinstance(db, FullText) and isinstance(db, MakesFullText) and isinstance(db, Migrates):
+        return db
+    raise NotSupportedError(what="an index of words", by=db.target, instead="Its engine has none.")

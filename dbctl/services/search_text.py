@@ -1,0 +1,102 @@
+"""The index of words that a search may have, and the words that are left to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from dbctl.engines.base import Capability, Readable
+from dbctl.engines.fulltext import FullText, Gathered, IndexState, Link, Marked, TextIndex
+from dbctl.profiles.search_model import Search
+from dbctl.services.query_language import Term
+from dbctl.services.search_terms import lacking, links
+
+#: Why rows are looked for without an index, and what to do about it.
+WITHOUT = "{name} {why}: every row was read, and none is ranked; dbctl search index {remedy} makes it"
+
+
+class Finder(Readable, FullText, Protocol):
+    """A database that finds words through an index."""
+
+
+class Words(NamedTuple):
+    """What an index is asked for."""
+
+    of: TextIndex
+    words: Sequence[str]
+
+
+def index_of(search: Search, db: Readable) -> TextIndex | None:
+    """Return the index that a search may have in a database, as it should be; None where it cannot have one."""
+    told = search.text
+    if told is None or Capability.FULL_TEXT not in db.capabilities:
+        return None
+    tables = db.tables()
+    if search.table not in tables or any(lacking(tables, search.table, told.columns, [])):
+        return None
+    gathered = {name: links(one.path) for name, one in told.gather.items()}
+    ways = {
+        name: path
+        for name, path in gathered.items()
+        if not [
+            *lacking(tables, search.table, [], path),
+            *lacking(tables, path[-1].table, [told.gather[name].at], []),
+        ]
+    }
+    return TextIndex(
+        table=search.table,
+        id=search.id,
+        columns=told.columns,
+        index=told.index,
+        own_table=told.table,
+        key=told.key,
+        gathered=[
+            Gathered(
+                name=name,
+                path=[Link(link.column, link.table, link.to) for link in path],
+                column=told.gather[name].at,
+            )
+            for name, path in ways.items()
+        ],
+        triggers=told.triggers,
+        language=told.language,
+        mark=Marked(table=told.mark.table, key=told.mark.key, value=told.mark.value, name=told.mark.name)
+        if told.mark
+        else None,
+    )
+
+
+def finder(db: Readable) -> Finder | None:
+    """Return the database as one that finds words; None where its engine does not."""
+    return db if isinstance(db, FullText) and Capability.FULL_TEXT in db.capabilities else None
+
+
+def asked(search: Search, db: Readable, words: Sequence[Term]) -> Words | None:
+    """Return what the index is asked for, of the plain words that are looked for; None where there is no sound one."""
+    index, able = index_of(search, db), finder(db)
+    if index is None or able is None:
+        return None
+    found = [str(term.value) for term in words if _plain(term) and able.findable(index, str(term.value))]
+    return Words(index, found) if found and able.text_index(index).state == "sound" else None
+
+
+def left(words: Words | None, terms: Sequence[Term]) -> list[Term]:
+    """Return the terms that the index does not answer."""
+    return [one for one in terms if not (words and _plain(one) and str(one.value) in words.words)]
+
+
+def remark(search: Search, db: Readable) -> str:
+    """Return why words are looked for without an index; empty where they are not, or where none could be."""
+    index, able = index_of(search, db), finder(db)
+    if index is None or able is None:
+        return ""
+    state: IndexState = able.text_index(index)
+    if state.state == "sound":
+        return ""
+    missing = state.state == "missing"
+    why = "is missing" if missing else f"is of no use ({state.reason})"
+    return WITHOUT.format(name=f"the index {state.name}", why=why, remedy="build" if missing else "repair")
+
+
+def _plain(term: Term) -> bool:
+    return term.key is None and not term.negated

@@ -1,0 +1,112 @@
+"""What is a user's though no foreign key takes it along: deleted in the order of the profile, or handed over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from dbctl.engines.base import AllOf, AnyOf, Condition, Not, Where, Within, Writable
+from dbctl.errors import SchemaLacksError
+from dbctl.model import counted
+from dbctl.profiles.model import Transfer
+from dbctl.services.change import exactly
+from dbctl.services.deletion import Touched
+from dbctl.services.user_table import User, UserTable
+
+STEP = " -> "
+
+
+class Handover:
+    """What users leave to another one."""
+
+    def __init__(self, users: UserTable, leaving: Sequence[User], to: User) -> None:
+        self._users, self._leaving, self.to = users, [user.id for user in leaving], to
+        tables = users.db.tables()
+        self._told = [one for one in users.told.transfer if one.table in tables]
+        self.keys = [f"{one.table}.{one.column}" for one in self._told]
+
+    def planned(self) -> dict[str, int]:
+        """Return how many rows of each table are handed over."""
+        counts = {one.table: self._users.db.count(one.table, self._given(one)) for one in self._told}
+        return {table: number for table, number in counts.items() if number}
+
+    def left(self) -> Mapping[str, Where]:
+        """Return the conditions of rows that cannot be handed over, because the other one has such a row."""
+        return {one.table: AllOf([self._mine(one), *self._taken(one)]) for one in self._told if one.once}
+
+    def carry_out(self, db: Writable, planned: Mapping[str, int]) -> None:
+        """Hand over what was planned."""
+        for one in self._told:
+            if number := planned.get(one.table, 0):
+                exactly(db.update(one.table, {one.column: self.to.id}, self._given(one)), number, db)
+
+    def _mine(self, one: Transfer) -> Where:
+        return Condition(one.column, "in", self._leaving)
+
+    def _given(self, one: Transfer) -> list[Where]:
+        return [self._mine(one), *(Not(where) for where in self._taken(one))]
+
+    def _taken(self, one: Transfer) -> list[Where]:
+        """Return the condition that the other one has a row like it; none where that does not matter.
+
+        Asked beforehand: some databases do not let a change of a table ask the same table.
+        """
+        if not one.once:
+            return []
+        theirs: list[Where] = [Condition(one.column, "=", self.to.id)]
+        rows = self._users.db.select(one.table, one.once, theirs)
+        alike = [
+            AllOf([Condition(name, "=", value) for name, value in zip(one.once, row, strict=True)])
+            for row in rows
+        ]
+        return [AnyOf(alike)]
+
+
+class Belongings:
+    """Rows that go before their users do, by table in the order in which they have to go."""
+
+    def __init__(self, users: UserTable, leaving: Sequence[User], handover: Handover | None) -> None:
+        self._users, ids = users, [user.id for user in leaving]
+        self.gone: dict[str, list[Where]] = {}
+        self.keys: list[str] = []
+        tables = users.db.tables()
+        for told in users.told.owns:
+            steps = told.split(STEP)
+            if any(step.partition(".")[0] not in tables for step in steps):
+                continue  # a deployment without it
+            if handover and steps[-1] in handover.keys:
+                continue  # it stays, or is what could not be handed over
+            table = steps[0].partition(".")[0]
+            self.gone.setdefault(table, []).append(self._where(steps, ids))
+            self.keys.append(steps[0])
+        for table, where in (handover.left() if handover else {}).items():
+            self.gone.setdefault(table, []).append(where)
+
+    def planned(self) -> Iterator[Touched]:
+        """Yield what goes, table by table."""
+        for table, where in self.gone.items():
+            if number := self._users.db.count(table, [AnyOf(where)]):
+                yield Touched(table=table, rows=number, step=f"delete {counted(number, 'row')} of {table}")
+
+    def delete(self, db: Writable) -> None:
+        """Delete it."""
+        for table, where in self.gone.items():
+            number = db.count(table, [AnyOf(where)])
+            exactly(db.delete(table, [AnyOf(where)]), number, db)
+
+    def _where(self, steps: Sequence[str], ids: Sequence[object]) -> Where:
+        """Return the condition that following ``steps`` leads to one of the users."""
+        (_, column), *further = [step.partition(".")[::2] for step in steps]
+        if not further:
+            return Condition(column, "in", ids)
+        parent = further[0][0]
+        return Within([column], parent, [self._key(parent)], [self._where(steps[1:], ids)])
+
+    def _key(self, table: str) -> str:
+        keys = [column.name for column in self._users.db.tables()[table].columns.values() if column.key]
+        if len(keys) != 1:
+            raise SchemaLacksError(
+                target=self._users.db.target,
+                what=f"a key of {table} in one column",
+                purpose="deleting a user",
+            )
+        return keys[0]

@@ -1,0 +1,6 @@
+-- Purpose: prompts that everybody may read who has their address. Columns are added in place, so that neither a prompt
+-- nor a trigger for searching is touched.
+
+ALTER TABLE "Prompt" ADD COLUMN "isPubliclyShared" BOOLEAN NOT NULL DEFAULT false;
+ALTER TABLE "Prompt" ADD COLUMN "publicShareId" TEXT;
+CREATE UNIQUE INDEX "Prompt_publicShareId_key" ON "Prompt" ("publicShareId");

@@ -1,0 +1,135 @@
+"""Backups and restores on a server that are killed or stopped at any moment: old or new, never half, and reachable."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.services import pantries, vault
+
+ROOT = Path(__file__).parents[2]
+CLEAN = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"}
+KILLS = 100 if os.environ.get("DBCTL_TORTURE") else 4
+
+
+@pytest.fixture(params=["postgresql", "postgresql schema", "mysql"])
+def pantry(request, tmp_path):
+    with pantries.settled(request.param, tmp_path / "app") as made:
+        many = (
+            "select seq, md5(seq) from seq_1_to_60000"
+            if request.param == "mysql"
+            else "select n, md5(n::text) from generate_series(1, 60000) n"
+        )
+        made.run("create table much (id int primary key, text text)", f"insert into much {many}")
+        yield made
+
+
+def begin(pantry, *words):
+    return subprocess.Popen(
+        [sys.executable, "-m", "dbctl", *words, "-o", "json"],
+        cwd=pantry.folder,
+        env={**CLEAN, "TMPDIR": str(pantry.folder)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def end(process):
+    out, err = process.communicate(timeout=120)
+    return process.returncode, json.loads(out) if out else err
+
+
+def folders(pantry):
+    root = pantry.folder / "backups" / "larder"
+    return {one.name for one in root.iterdir() if one.is_dir()} if root.is_dir() else set()
+
+
+def wait_until(process, happened):
+    while process.poll() is None and not happened():
+        time.sleep(0.001)
+
+
+def whole(pantry, before):
+    root = pantry.folder / "backups/larder"
+    return any((root / one / "manifest.json").exists() for one in folders(pantry) - before)
+
+
+def test_a_kill_in_the_middle_of_a_backup_leaves_earlier_ones_and_no_half_one(pantry):
+    first = vault.create(pantry.path)
+    chance, cut = random.Random(7), 0  # noqa: S311 - moments, not secrets
+    for _ in range(KILLS):
+        before = folders(pantry)
+        process = begin(pantry, "backup", "create")
+        wait_until(process, lambda before=before: folders(pantry) != before)
+        time.sleep(chance.random() * 0.2)
+        process.kill()
+        end(process)
+        listed = vault.listed(pantry.path)
+        cut = len(listed.incomplete)
+        assert first.id in [one.id for one in listed.page.items]
+        assert set(vault.codes(vault.verified(pantry.path, deep=False))) <= {"backup-incomplete"}
+    status, told = end(begin(pantry, "backup", "create"))
+    assert status == 0, told
+    status, told = end(begin(pantry, "backup", "prune", "--keep-last", "9", "--yes"))
+    assert (status, len(told["data"]["leftovers"])) == (0, cut), told
+    assert not list(pantry.folder.glob("dbctl-secret-*"))
+    assert cut  # else no kill came in time
+
+
+def test_a_kill_in_the_middle_of_a_restore_leaves_the_old_rows_or_the_new_under_the_name(pantry):
+    new = pantry.content()
+    vault.create(pantry.path)
+    pantry.spoil()
+    old = pantry.content()
+    chance, seen = random.Random(8), {"old": 0, "new": 0}  # noqa: S311 - as above
+    for _ in range(KILLS):
+        before = folders(pantry)
+        process = begin(pantry, "restore", "apply", "latest", "--yes")
+        wait_until(process, lambda before=before: whole(pantry, before))
+        time.sleep(chance.random() * 2)
+        process.kill()
+        end(process)
+        now = pantry.content()
+        assert now in (old, new)
+        seen["old" if now == old else "new"] += 1
+        if now == new:
+            status, told = end(begin(pantry, "restore", "undo", "--yes"))
+            assert status == 0, told
+        assert pantry.content() == old
+    status, told = end(begin(pantry, "restore", "apply", "latest", "--yes"))
+    assert status == 0, told
+    assert pantry.content() == new
+    status, told = end(begin(pantry, "restore", "undo", "--yes"))
+    assert status == 0, told
+    assert pantry.content() == old
+    assert not [one for one in pantry.databases() if "_dbctl_new" in one]
+    assert not list(pantry.folder.glob("dbctl-secret-*"))
+    print(seen)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("words", [("backup", "create"), ("restore", "apply", "latest", "--yes")])
+def test_a_signal_ends_it_and_leaves_nothing_of_it(pantry, words, number):
+    vault.create(pantry.path)
+    pantry.spoil()
+    held, before = pantry.content(), folders(pantry)
+    process = begin(pantry, *words)
+    wait_until(process, lambda: folders(pantry) != before)
+    process.send_signal(number)
+    status, told = end(process)
+    if status == 0:
+        pytest.fail("the signal came too late; make the database larger")
+    assert (status, told["error"]["code"]) == (128 + number, "interrupted")
+    assert folders(pantry) == before
+    assert pantry.content() == held
+    assert not list(pantry.folder.glob("dbctl-secret-*"))
+    assert list(pantry.databases()) == [pantry.own.path]

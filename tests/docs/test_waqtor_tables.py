@@ -1,0 +1,77 @@
+"""The tables of the page about WaQtor: every command in them does what its row says, in both shapes of the app."""
+
+from __future__ import annotations
+
+import io
+import re
+import shlex
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from dbctl.cli.main import main
+from tests import servers
+from tests.shapes import waqtor as shapes
+
+PAGE = Path(__file__).parents[2] / "docs/how-to/run-waqtor.md"
+ROWS = re.findall(r"^\| (.+?) \| `dbctl (.+?)` \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+FUNCTIONS = {
+    "list-users", "create-admin", "create-user", "update-role", "show-stats", "reset-password", "delete-user",
+    "activate", "deactivate", "show-user",
+}  # fmt: skip
+
+
+def test_every_function_of_the_app_s_script_has_its_row():
+    assert {what.strip("`").split()[0] for what, _ in ROWS if what.startswith("`")} == FUNCTIONS
+
+
+#: What only one shape has.
+ONLY = {"is_active=false": "deployed", "status=disconnected": "document"}
+STANDS_FOR = {
+    "ADDRESS": "ana@waqtor.example",
+    "NEW": "new@waqtor.example",
+    "SESSION": shapes.key("b", 1),
+    "CAMPAIGN": shapes.key("d", 2),
+}
+CASES = [
+    pytest.param(shape, words, id=f"{shape}: {what}: {words}")
+    for what, words in ROWS
+    for shape in ("deployed", "document")
+    if shape == ONLY.get(words.split()[-1], shape)
+]
+IMPORTED = """id,email,password_hash,created_at,updated_at
+12345678-0000-4000-8000-000000000001,csv@waqtor.example,x,2026-01-01T00:00:00Z,2026-01-01T00:00:00Z
+"""
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Runs a command on a database of the shape that is asked for, in a folder of its own; returns its exit status."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "new-users.csv").write_text(IMPORTED, encoding="utf-8")
+    with servers.postgresql_database(encoding="UTF8") as url:
+
+        def running(words):
+            monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"pass123\n")))
+            app = ["--profile", "waqtor", "--url", f"main={servers.text(url)}"]
+            ended = main([*app, *shlex.split(words), "-o", "json"])
+            return ended, capsys.readouterr().out
+
+        def shaped(shape):
+            with closing(servers.connection(url)) as connection:
+                getattr(shapes, shape)(connection)
+            return running
+
+        yield shaped
+
+
+@pytest.mark.parametrize(("shape", "words"), CASES)
+def test_the_command_of_a_row_does_its_work(run, shape, words):
+    running = run(shape)
+    if words.startswith("restore"):
+        assert running("backup create --repository backups")[0] == 0
+    for name, stood_for in STANDS_FOR.items():
+        words = words.replace(name, stood_for)
+    ended, told = running(words)
+    assert ended == 0, told

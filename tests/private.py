@@ -1,0 +1,87 @@
+"""A PostgreSQL server for one test: with settings of its own, and files that the test may damage while it is stopped."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.servers import BINARIES
+
+
+class Private:
+    """A server that listens on a socket of its own alone; ``postgres`` may do everything."""
+
+    def __init__(self, binaries: Path, place: Path, settings: Sequence[str]) -> None:
+        self.data, self._binaries, self._place = place / "data", binaries, place
+        self.url = f"postgresql://postgres@/postgres?host={place}"
+        self._settings = [word for one in settings for word in ("-c", one)]
+        self._as_user: Sequence[str] = []
+        if os.geteuid() == 0:  # it refuses to run as root
+            shutil.chown(place, "postgres", "postgres")
+            self._as_user = ["runuser", "-u", "postgres", "--"]
+        self._run("initdb", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync", "--data-checksums")
+        self._running: subprocess.Popen[bytes] | None = None
+
+    def _run(self, program: str, *words: str) -> None:
+        subprocess.run(
+            [*self._as_user, self._binaries / program, "-D", self.data, *words],
+            check=True,
+            capture_output=True,
+        )
+
+    def start(self) -> None:
+        where = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={self._place}", "-c", "fsync=off"]
+        self._running = subprocess.Popen(
+            [*self._as_user, self._binaries / "postgres", "-D", self.data, *where, *self._settings],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                psycopg.connect(self.url, connect_timeout=2).close()
+            except psycopg.OperationalError:
+                assert self._running.poll() is None, "the private server ended"
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            else:
+                return
+
+    def stop(self) -> None:
+        """Stop it, with everything that it holds in memory written into its files."""
+        if self._running is not None:
+            self._run("pg_ctl", "stop", "-m", "fast")
+            self._running.wait(timeout=30)
+            self._running = None
+
+    def connection(self) -> psycopg.Connection:
+        return psycopg.connect(self.url, autocommit=True)
+
+
+@contextmanager
+def private(*settings: str) -> Iterator[Private]:
+    """Give a server that runs with ``settings`` (``name=value``) and is gone afterwards; else skip, or fail in CI."""
+    found = sorted(Path("/").glob(BINARIES.lstrip("/")), reverse=True)
+    binaries = next((folder for folder in found if (folder / "initdb").exists()), None)
+    if binaries is None:
+        reason = f"no PostgreSQL binaries ({BINARIES}/initdb)"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    place = Path(tempfile.mkdtemp(prefix="dbctl-pg-", dir="/tmp"))
+    try:
+        server = Private(binaries, place, settings)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.stop()
+    finally:
+        shutil.rmtree(place, ignore_errors=True)

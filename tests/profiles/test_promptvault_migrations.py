@@ -1,0 +1,243 @@
+"""PromptVault's migrations: Prisma's folders and ledger, on an empty database of each engine and on one the app made."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from dbctl.shipped import shipped
+from tests import servers
+from tests.profiles.test_promptvault import File, Run, Served, Vault, runner
+from tests.shapes import promptvault as shapes
+
+ENGINES = ("sqlite", "postgresql", "mysql")
+INDEXES = {
+    "idx_prompt_user_id", "idx_prompt_visibility", "idx_prompt_created_at", "idx_prompt_updated_at",
+    "idx_prompt_public_share_id", "idx_prompt_user_visibility", "idx_prompt_user_created",
+}  # fmt: skip
+NAMES = {
+    "sqlite": "select name from sqlite_master where type = 'index'",
+    "postgresql": "select indexname from pg_indexes where schemaname = current_schema()",
+    "mysql": "select index_name from information_schema.statistics where table_schema = database()",
+}
+#: As upstream's fifth file does it: the table is made anew.
+REBUILD = """
+CREATE TABLE "new_Prompt" ("id" TEXT NOT NULL PRIMARY KEY, "title" TEXT NOT NULL);
+INSERT INTO "new_Prompt" ("id", "title") SELECT "id", "title" FROM "Prompt";
+DROP TABLE "Prompt";
+ALTER TABLE "new_Prompt" RENAME TO "Prompt";
+"""
+
+
+@contextmanager
+def empty(engine: str, place: Path) -> Iterator[Vault]:
+    """Give an empty database."""
+    if engine == "sqlite":
+        file = File.__new__(File)
+        file.shape, file.path, file.url = "sqlite", place / "new.db", str(place / "new.db")
+        yield file
+    elif engine == "postgresql":
+        with servers.postgresql_schema() as url:
+            yield Served(engine, servers.text(url))
+    else:
+        with servers.mysql_database() as url:
+            yield Served(engine, servers.text(url))
+
+
+@pytest.fixture(params=ENGINES)
+def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Vault]:
+    with empty(request.param, tmp_path) as vault:
+        yield vault
+
+
+@pytest.fixture
+def run(fresh: Vault, capsys: pytest.CaptureFixture[str]) -> Run:
+    return runner(fresh.url, capsys)
+
+
+@pytest.fixture
+def deployed(tmp_path: Path) -> Path:
+    return shapes.deployed(tmp_path / "promptvault.db")
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """A folder of the app's own, as a checkout has it."""
+    folder = tmp_path / "migrations"
+    for name, text in {
+        "20250825092600_init": 'CREATE TABLE "User" ("id" TEXT NOT NULL PRIMARY KEY);\nCREATE TABLE "Prompt" ("id" TEXT);\n',
+        "20250825092830_more": 'CREATE TABLE "Tag" ("id" TEXT NOT NULL PRIMARY KEY);\n',
+    }.items():
+        (folder / name).mkdir(parents=True)
+        (folder / name / "migration.sql").write_text(text)
+    (folder / "migration_lock.toml").write_text('provider = "sqlite"\n')
+    return folder
+
+
+def rows(path: Path, sql: str) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def states(found: object) -> dict[str, str]:
+    return {one["name"]: one["state"] for one in found["items"]}  # type: ignore[index]
+
+
+# An empty database ---------------------------------------------------------------------------------------------------
+
+
+def test_an_empty_database_becomes_one_of_the_app_with_every_index_of_the_document(
+    run: Run, fresh: Vault
+) -> None:
+    run("migrate", "up")
+    assert set(states(run("migrate", "status")).values()) == {"applied"}
+    assert run("migrate", "up")["items"] == []
+    assert run("migrate", "drift")["findings"] == []
+    assert run("migrate", "verify")["findings"] == []
+    assert run("apps", "check")["findings"] == []
+    assert run("integrity", "cross")["findings"] == []
+    known = {row[0] for row in fresh.rows(NAMES[fresh.shape])}
+    assert known >= INDEXES
+    assert ("idx_prompt_fts" in known) == (fresh.shape != "sqlite")
+    wanted = "missing" if fresh.shape == "sqlite" else "sound"
+    assert run("search", "index", "status")["items"][0]["state"] == wanted
+    run("users", "create", "first@example.org", "--role", "ADMIN", "--generate")
+
+
+def test_a_row_of_the_ledger_is_what_prisma_writes(run: Run, fresh: Vault) -> None:
+    run("migrate", "up", "--to", "20250825092600")
+    ((key, checksum, finished, name, logs, rolled_back, started, steps),) = fresh.rows(
+        'select "id", "checksum", "finished_at", "migration_name", "logs", "rolled_back_at", "started_at",'
+        ' "applied_steps_count" from "_prisma_migrations"'
+    )
+    file = shipped("migrations") / "promptvault" / "main" / fresh.shape / name / "migration.sql"
+    assert (name, logs, rolled_back, steps) == ("20250825092600_init", None, None, 1)
+    assert len(key) == 36
+    assert checksum == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert started <= finished
+    assert isinstance(finished, int) == (fresh.shape == "sqlite"), (
+        "milliseconds where there is no type for times"
+    )
+
+
+# One that the app made -----------------------------------------------------------------------------------------------
+
+
+def test_what_upstream_has_applied_counts_though_its_text_is_another(
+    deployed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = runner(str(deployed), capsys)
+    assert states(run("migrate", "status")) == {
+        **{name: "applied" for name, _ in shapes.LEDGER},
+        "20250829090000_prompt_indexes": "pending",
+    }
+    shared = rows(deployed, "select id, publicShareId from Prompt order by id")
+    assert [one["name"] for one in run("migrate", "up")["items"]] == ["20250829090000_prompt_indexes"]
+    assert rows(deployed, "select id, publicShareId from Prompt order by id") == shared
+    assert {one["severity"] for one in run("migrate", "drift")["findings"]} == {"info"}
+
+
+@pytest.mark.parametrize("applied", [3, 4])
+def test_an_older_deployment_is_brought_up_with_its_index_for_searching_in_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], applied: int
+) -> None:
+    path = shapes.deployed(tmp_path / "old.db")
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("drop index Prompt_publicShareId_key")
+        for name in ("isPubliclyShared", "publicShareId"):
+            connection.execute(f"alter table Prompt drop column {name}")
+        if applied < 4:
+            connection.execute("drop table UserTeam")
+            connection.execute("drop table Team")
+        names = ", ".join(f"'{name}'" for name, _ in shapes.LEDGER[applied:])
+        connection.execute(f"delete from _prisma_migrations where migration_name in ({names})")
+    run = runner(str(path), capsys)
+    assert len(run("migrate", "up")["items"]) == 6 - applied
+    assert rows(path, "select count(*), sum(isPubliclyShared) from Prompt") == [(3, 0)]
+    assert run("apps", "check")["findings"] == []
+
+
+def test_a_migration_that_prisma_did_not_finish_blocks_until_it_is_rolled_back(
+    deployed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    last = shapes.LEDGER[-1][0]
+    rows(deployed, f"update _prisma_migrations set finished_at = null where migration_name = '{last}'")
+    run = runner(str(deployed), capsys)
+    assert states(run("migrate", "status"))[last] == "failed"
+    assert run("migrate", "status", "--check", status=4)
+    error = run("migrate", "up", status=6)
+    assert (error["code"], last in error["message"]) == ("migration-broken", True)
+    assert [one["code"] for one in run("migrate", "verify", status=4)["findings"]] == ["failed"]
+    assert "migrations-unsound" in str(run("doctor")["findings"])
+    rows(deployed, f"update _prisma_migrations set rolled_back_at = 1 where migration_name = '{last}'")
+    assert states(run("migrate", "status"))[last] == "pending"
+
+
+def test_of_several_rows_of_one_migration_the_one_that_was_finished_counts(
+    deployed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    last, checksum = shapes.LEDGER[-1]
+    for key, rolled_back in (("a", 1772440000000), ("b", "null")):
+        rows(
+            deployed,
+            "insert into _prisma_migrations (id, checksum, migration_name, started_at, rolled_back_at)"
+            f" values ('{key}', '{checksum}', '{last}', 1772440000000, {rolled_back})",
+        )
+    assert states(runner(str(deployed), capsys)("migrate", "status"))[last] == "applied"
+
+
+# Folders of the app's own --------------------------------------------------------------------------------------------
+
+
+def test_a_checkout_of_the_app_is_its_own_history(
+    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = runner(str(tmp_path / "new.db"), capsys)
+    folder = ("--migrations", str(own))
+    assert [one["name"] for one in run("migrate", "plan", *folder)["items"]] == [
+        "20250825092600_init", "20250825092830_more",
+    ]  # fmt: skip
+    run("migrate", "up", *folder)
+    assert run("migrate", "verify", *folder)["findings"] == []
+    (own / "20250825092830_more" / "migration.sql").write_text("select 1;\n")
+    assert states(run("migrate", "status", *folder))["20250825092830_more"] == "changed"
+    assert run("migrate", "up", *folder, status=4)["code"] == "migration-changed"
+
+
+def test_a_new_migration_is_a_folder_named_after_the_moment(
+    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = runner(str(tmp_path / "new.db"), capsys)
+    made = run("migrate", "new", "Add a Field!", "--migrations", str(own))
+    path = Path(made["path"])
+    assert (path.name, path.parent.parent) == ("migration.sql", own)
+    assert (path.parent.name, len(made["version"])) == (f"{made['version']}_add_a_field", 14)
+    assert path.read_text().startswith("-- Purpose: Add a Field!")
+    path.unlink()
+    with path.parent.joinpath("notes.txt").open("w"):
+        pass
+    assert run("migrate", "plan", "--migrations", str(own))["items"], "a folder without a script is none"
+
+
+def test_a_table_that_is_made_anew_under_the_triggers_of_the_index_is_rolled_back_and_the_cure_is_told(
+    deployed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "own"
+    for name, _ in shapes.LEDGER:
+        (folder / name).mkdir(parents=True)
+        script = shipped("migrations") / "promptvault" / "main" / "sqlite" / name / "migration.sql"
+        (folder / name / "migration.sql").write_bytes(script.read_bytes())
+    (folder / "20260101000000_anew").mkdir()
+    (folder / "20260101000000_anew" / "migration.sql").write_text(REBUILD)
+    run = runner(str(deployed), capsys)
+    before = rows(deployed, "select name, sql from sqlite_master order by name")
+    error = run("migrate", "up", "--migrations", str(folder), status=1)
+    assert (error["code"], "search index drop" in error["hint"]) == ("migration-failed", True)
+    assert rows(deployed, "select name, sql from sqlite_master order by name") == before
+    run("search", "index", "drop")
+    assert len(run("migrate", "up", "--migrations", str(folder))["items"]) == 1

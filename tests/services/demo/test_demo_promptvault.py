@@ -1,0 +1,71 @@
+"""The sample of PromptVault: the same for the same seed, whole, and sound on every engine."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from dbctl.cli.main import main
+from dbctl.errors import DatabaseNotEmptyError, FileExistsAlreadyError
+from dbctl.services import demo
+from dbctl.url import parse
+from tests import servers
+
+AT = datetime(2026, 8, 1, tzinfo=UTC)
+
+
+def build(place: Path, seed: int = 0) -> demo.DemoBuilt:
+    return demo.build(place, profile="promptvault", at=AT, seed=seed, counts={"users": 8, "prompts": 40})
+
+
+def content(built: demo.DemoBuilt) -> list[list[tuple[object, ...]]]:
+    with closing(sqlite3.connect(built.databases["main"])) as connection:
+        return [
+            connection.execute(f'select * from "{table}" order by 1, 2').fetchall()
+            for table in ("User", "Prompt", "PromptVersion", "PromptTag", "Rating", "Team", "Tag", "Settings")
+        ]
+
+
+def test_the_same_seed_makes_the_same_rows_and_another_one_others(tmp_path: Path) -> None:
+    one, again, other = build(tmp_path / "a"), build(tmp_path / "b"), build(tmp_path / "c", seed=1)
+    assert content(one) == content(again) != content(other)
+    assert one.rows["prompts"] == 40
+    assert one.rows["users"] == 8
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
+def test_it_is_a_sound_deployment_on_every_engine(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with servers.postgresql_schema() as served, servers.mysql_database() as mine:
+        url = {"postgresql": served, "mysql": mine}.get(engine)
+        words = ["--url", f"main={servers.text(url)}"] if url else []
+        assert main(["demo", "promptvault", "new", "--users", "8", "--prompts", "40", *words]) == 0
+        monkeypatch.chdir(tmp_path / "new")
+        for command in (
+            "apps check",
+            "integrity check",
+            "integrity cross",
+            "migrate drift",
+            "search index check",
+        ):
+            capsys.readouterr()
+            assert main([*command.split(), "-o", "json"]) == 0
+            assert json.loads(capsys.readouterr().out)["data"]["findings"] == [], command
+        assert main(["search", "prompts", "--count"]) == 0
+        if url:
+            with pytest.raises(DatabaseNotEmptyError):
+                demo.build(tmp_path / "more", profile="promptvault", urls={"main": parse(servers.text(url))})
+            assert not (tmp_path / "more").exists()
+
+
+def test_a_database_that_is_there_is_left_alone(tmp_path: Path) -> None:
+    build(tmp_path)
+    with pytest.raises(FileExistsAlreadyError):
+        build(tmp_path)

@@ -1,0 +1,307 @@
+"""Backups on MySQL and MariaDB: what only they have, and what their changes of a schema, which cannot be taken back, want."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+import tempfile
+import threading
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+
+from dbctl.engines import registry
+from dbctl.engines.dumps import Dump
+from dbctl.engines.mysql import tools
+from dbctl.engines.mysql.dumped import Reading
+from dbctl.engines.sql import ident
+from dbctl.errors import (
+    BusyError,
+    ClientMissingError,
+    ClientOldError,
+    KeptMissingError,
+    NotSupportedError,
+    PrivilegeMissingError,
+    RestoreFailedError,
+)
+from tests import servers
+from tests.services import pantries
+from tests.services.people import caught
+from tests.services.vault import apply, codes, create, file_of, listed, undo, verified
+
+#: What is no table, and a table whose rows want escaping.
+MORE = (
+    "create table cupboard (id int auto_increment primary key, name text, twice int generated always as (char_length(name) * 2) stored, raw blob)",
+    "insert into cupboard (name, raw) values ('a''b\\n(1),(2);', 0x00ff27), ('),(', null), ('`', 0x0a)",
+    "create view tall as select handle, mail from members where enabled = 1",
+    "create trigger stamp before insert on cupboard for each row set new.name = concat(new.name, '!')",
+    "create procedure shelve() insert into cupboard (name) values ('shelved')",
+    "create function twice(n int) returns int deterministic return n * 2",
+)
+
+
+@pytest.fixture(autouse=True)
+def secrets_of_its_own(tmp_path, monkeypatch):
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+
+
+@pytest.fixture
+def pantry(tmp_path):
+    with pantries.settled("mysql", tmp_path / "app") as made:
+        made.run(*MORE)
+        yield made
+
+
+def others(pantry):
+    """Return what is no table, as the server tells it, and the keys between the tables."""
+    name = pantry.own.path
+    told = [
+        pantry.rows(f"show create {kind} {what}")[0][2 if kind in ("procedure", "function", "trigger") else 1]
+        for kind, what in (
+            ("view", "tall"),
+            ("trigger", "stamp"),
+            ("procedure", "shelve"),
+            ("function", "twice"),
+            ("table", "recipes"),
+            ("table", "member_logins"),
+        )
+    ]
+    keys = pantry.rows(
+        "select table_name, referenced_table_name, unique_constraint_schema = constraint_schema"
+        " from information_schema.referential_constraints where constraint_schema = database() order by 1, 2"
+    )
+    assert all(same for _, _, same in keys)
+    return [str(one).replace(f"`{name}`.", "") for one in told] + keys
+
+
+def works(pantry):
+    """Let what is no table act."""
+    before = pantry.rows("select count(*) from cupboard")[0][0]
+    pantry.run("call shelve()")
+    assert pantry.rows("select name, twice(21) from cupboard order by id desc limit 1") == [("shelved!", 42)]
+    assert pantry.rows("select count(*) from tall")[0][0] > 0
+    pantry.run("delete from cupboard where name = 'shelved!'")
+    assert pantry.rows("select count(*) from cupboard") == [(before,)]
+
+
+def test_views_triggers_routines_and_keys_come_back_with_the_tables_and_go_back_with_them(pantry):
+    before, told = pantry.content(), others(pantry)
+    create(pantry.path)
+    pantry.run(
+        "drop view tall",
+        "drop trigger stamp",
+        "drop function twice",
+        "create function other() returns int deterministic return 1",
+    )
+    pantry.spoil()
+    spoiled = pantry.content()
+    assert apply(pantry.path).databases[0].way == "swapped"
+    assert (pantry.content(), others(pantry)) == (before, told)
+    works(pantry)
+    with suppress(Exception):
+        pantry.run("select other()")
+        pytest.fail("a function of later is there")
+    undo(pantry.path)
+    assert pantry.content() == spoiled
+    assert pantry.rows("select other()") == [(1,)]
+    assert pantry.rows("show triggers") == []
+    undo(pantry.path)
+    assert (pantry.content(), others(pantry)) == (before, told)
+    works(pantry)
+
+
+def test_mariadb_alone_brings_a_backup_back(pantry):
+    before = pantry.content()
+    file = file_of(pantry.path, create(pantry.path))
+    text = subprocess.run(["gunzip", "-c", file], check=True, capture_output=True).stdout
+    first = pantry.own
+    client = shutil.which("mariadb") or shutil.which("mysql")
+    place = ["-h", first.host or "localhost", "-P", str(first.port or 3306), "-u", first.user]
+    with servers.mysql_database() as url:
+        subprocess.run(
+            [client, "--no-defaults", *place, url.path], input=text, check=True, capture_output=True
+        )
+        pantry.own = url
+        assert pantry.content() == before
+        works(pantry)
+        pantry.own = first
+
+
+def test_a_backup_holds_one_moment_while_others_write(pantry):
+    pantry.run(
+        "create table bank (id int primary key, cents int)",
+        "insert into bank values " + ", ".join(f"({n}, 1000)" for n in range(100)),
+    )
+    done = threading.Event()
+
+    def write():
+        with closing(servers.mysql_connection(pantry.own)) as own, own.cursor() as cursor:
+            while not done.is_set():
+                cursor.execute("begin")
+                cursor.execute("update bank set cents = cents - 1 where id = 3")
+                cursor.execute("update bank set cents = cents + 1 where id = 96")
+                cursor.execute("commit")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        made = create(pantry.path)
+    finally:
+        done.set()
+        writer.join()
+    apply(pantry.path, made.id)
+    assert pantry.rows("select cast(sum(cents) as int) from bank") == [(100_000,)]
+
+
+@pytest.mark.parametrize("cut", [1, 7, 100, 1 << 20])
+def test_rows_are_counted_however_a_dump_is_written(cut):
+    text = (
+        b"-- Dumping data for table `a``b`\n--\n\nLOCK TABLES `a``b` WRITE;\nINSERT INTO `a``b` VALUES\n"
+        b"(1,'x'),\n(2,'y);\\n(3');\nUNLOCK TABLES;\n"
+        b"-- Dumping data for table `one`\n--\n\nINSERT INTO `one` (`a(`, `b`) VALUES (1,'),('),(2,NULL),(3,'it''s \\' (');\n"
+        b"INSERT INTO `one` VALUES (4,0x28);\nUNLOCK TABLES;\n-- Dumping data for table `none`\nUNLOCK TABLES;\n"
+        b"create procedure p()\nINSERT INTO `one` VALUES (5,6);\n-- Dump completed on 2026-01-01\n"
+    )
+    reading = Reading()
+    for at in range(0, len(text), cut):
+        reading.feed(text[at : at + cut])
+    reading.finish()
+    assert (reading.rows, reading.whole) == ({"a`b": 2, "one": 4, "none": 0}, True)
+    half = Reading()
+    half.feed(text[:-40])
+    half.finish()
+    assert not half.whole
+
+
+def test_a_dump_that_is_cut_anywhere_is_not_whole(pantry):
+    import gzip  # noqa: PLC0415 - only here
+
+    made = create(pantry.path)
+    file = file_of(pantry.path, made)
+    text = gzip.decompress(file.read_bytes())
+    dump = Dump(facts=made.members[0].facts, tables=made.members[0].rows, schema="")
+    chance = random.Random(3)  # noqa: S311 - places, not secrets
+    for _ in range(20):
+        file.write_bytes(gzip.compress(text[: chance.randrange(len(text) - 60)]))
+        assert registry.prove("mysql", file, dump, "larder/pantry", quick=True).problems
+
+
+def test_a_table_without_transactions_is_not_dumped_as_if_it_were_of_one_moment(pantry):
+    pantry.run("create table heap (x int) engine=MyISAM")
+    error = caught(NotSupportedError, lambda: create(pantry.path))
+    assert "ALTER TABLE `heap` ENGINE=InnoDB" in error.hint
+    assert not listed_folders(pantry)
+
+
+def listed_folders(pantry):
+    root = pantry.path.with_name("backups") / "larder"
+    return [one for one in root.glob("*") if one.name[0] != "."]
+
+
+def test_the_password_is_in_no_process_and_no_file(pantry):
+    secret, name = "pass w0rd;\\\"'#x", f"u_{os.getpid()}"
+    with closing(servers.mysql_connection(servers.mysql())) as own, own.cursor() as cursor:
+        cursor.execute(f"create user {name}@'%%' identified by %s", [secret])
+        cursor.execute(f"grant all on {ident(pantry.own.path)}.* to {name}@'%'")
+    try:
+        file = pantry.path.with_name("dbctl.toml")
+        file.write_text(file.read_text().replace(f"{pantry.own.user}@", f"{name}:${{DBCTL_TEST_SECRET}}@"))
+        os.environ["DBCTL_TEST_SECRET"] = secret
+        seen, done = [], threading.Event()
+
+        def look():
+            while not done.is_set():
+                for entry in Path("/proc").glob("[0-9]*"):
+                    for part in ("cmdline", "environ"):
+                        with suppress(OSError):
+                            text = (entry / part).read_bytes()
+                            if b"--defaults-file" in text:
+                                seen.append(text)
+
+        watching = threading.Thread(target=look)
+        watching.start()
+        try:
+            error = caught(PrivilegeMissingError, lambda: create(pantry.path))
+            assert "GRANT SELECT ON `mysql`.`proc`" in error.hint
+            pantry.run("drop trigger stamp", "drop procedure shelve", "drop function twice")
+            create(pantry.path)
+            error = caught(PrivilegeMissingError, lambda: apply(pantry.path))
+        finally:
+            done.set()
+            watching.join()
+            del os.environ["DBCTL_TEST_SECRET"]
+        assert "GRANT ALL ON `" in error.hint
+        assert "\\_dbctl\\_%`.* TO " in error.hint
+        assert seen
+        assert not [text for text in seen if secret.encode() in text]
+        for one in pantry.path.with_name("backups").rglob("*"):
+            if one.is_file():
+                assert secret.encode() not in one.read_bytes()
+        assert not list(Path(tempfile.gettempdir()).iterdir())
+    finally:
+        with closing(servers.mysql_connection(servers.mysql())) as own, own.cursor() as cursor:
+            cursor.execute(f"drop user {name}@'%'")
+
+
+def test_a_transaction_that_holds_a_table_ends_a_restore_after_the_timeout_and_nothing_was_changed(pantry):
+    create(pantry.path)
+    pantry.spoil()
+    held, told = pantry.content(), others(pantry)
+    with closing(servers.mysql_connection(pantry.own)) as app, app.cursor() as cursor:
+        cursor.execute("begin")
+        cursor.execute("select count(*) from recipes")
+        caught(BusyError, lambda: apply(pantry.path, timeout=1))
+        cursor.execute("rollback")
+    assert (pantry.content(), others(pantry)) == (held, told)
+    works(pantry)
+    assert pantry.databases() == [pantry.own.path]
+    assert [one.kind for one in listed(pantry.path).page.items] == ["backup"]
+
+
+def test_the_next_restore_lets_go_what_the_last_one_kept(pantry):
+    create(pantry.path)
+    first = apply(pantry.path)
+    second = apply(pantry.path)
+    assert pantry.databases() == [pantry.own.path, f"{pantry.own.path}_dbctl_{second.safety_backup}"]
+    caught(KeptMissingError, lambda: apply(pantry.path, first.safety_backup))
+
+
+def test_a_restore_that_was_killed_before_its_tables_moved_is_undone_by_making_anew_what_is_no_table(pantry):
+    create(pantry.path)
+    told = others(pantry)
+    done = apply(pantry.path)
+    undo(pantry.path)
+    # As a kill leaves it: the database for what is kept is made, what is no table is dropped, and no table is moved.
+    kept = next(one for one in listed(pantry.path).page.items if one.kind == "safety")
+    name = kept.members[0].facts["kept"]
+    undo(pantry.path)
+    with closing(servers.mysql_connection(servers.mysql())) as own, own.cursor() as cursor:
+        cursor.execute(f"create database if not exists {ident(name)}")
+    pantry.run("drop view tall", "drop trigger stamp")
+    assert done.safety_backup
+    before = pantry.content()
+    apply(pantry.path, kept.id)
+    assert (pantry.content(), others(pantry)) == (before, told)
+
+
+def test_a_dump_of_another_product_or_a_newer_server_is_refused(pantry):
+    made = create(pantry.path)
+    outside = registry.outside(pantry.own, "larder/pantry")
+    for server in ("99.1.0-MariaDB", "8.0.33"):
+        facts = dict(made.members[0].facts) | {"server": server}
+        dump = Dump(facts=facts, tables={}, schema="")
+        caught(RestoreFailedError, lambda dump=dump: outside.approach(dump))
+
+
+def test_programs_that_are_missing_or_too_old_are_told_before_anything_happens(pantry, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    caught(ClientMissingError, lambda: create(pantry.path))
+    old = tmp_path / next(iter({tools.PROGRAMS["MariaDB"]["dump"]}))
+    old.write_text("#!/bin/sh\necho 'mariadb-dump  Ver 10.13 Distrib 5.5.1-MariaDB, for Linux'\n")
+    old.chmod(0o755)
+    caught(ClientOldError, lambda: create(pantry.path))
+    assert codes(verified(pantry.path)) == ["no-backup"]

@@ -1,0 +1,692 @@
+"""Backups of databases on a server: what only a server has, and what only a server can do to one."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import closing, suppress
+from pathlib import Path
+from urllib.parse import quote
+
+import psycopg
+import pytest
+from msgspec import structs
+
+from dbctl.config import Selection
+from dbctl.engines import clients, registry
+from dbctl.engines.dumps import Dump
+from dbctl.engines.postgresql import property as properties
+from dbctl.engines.postgresql import tools
+from dbctl.engines.postgresql.session import open_session
+from dbctl.engines.sql import ident
+from dbctl.errors import (
+    BackupPartialError,
+    BusyError,
+    ClientFailedError,
+    ClientMissingError,
+    ClientOldError,
+    DbctlError,
+    DiskFullError,
+    KeptMissingError,
+    NotSupportedError,
+    PrivilegeMissingError,
+    RestoreFailedError,
+    SchemaLacksError,
+    UnreachableError,
+    UsageError,
+)
+from dbctl.model import Secret
+from dbctl.services import apps
+from dbctl.services.backup_create import Creation
+from dbctl.services.backups import Repository
+from tests import servers
+from tests.services import pantries, vault
+from tests.services.people import caught
+from tests.services.vault import apply, codes, create, file_of, listed, undo, verified
+
+ROOT = Path(__file__).parents[2]
+BIN = tools.find("psql", "tests", least=1).path.parent
+
+
+@pytest.fixture(autouse=True)
+def secrets_of_its_own(tmp_path, monkeypatch):
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+
+
+@pytest.fixture
+def pantry(tmp_path):
+    with pantries.settled("postgresql", tmp_path / "app") as made:
+        yield made
+
+
+@pytest.fixture
+def shelf(tmp_path):
+    """A pantry in a schema of a database that others use, too."""
+    with pantries.settled("postgresql schema", tmp_path / "app") as made:
+        yield made
+
+
+def creation(path, **more):
+    with vault.opened(path, timeout=more.pop("timeout", 5), only=more.pop("only", "")) as (app, repository):
+        return Creation(app, repository, timeout=app.timeout, **more).apply()
+
+
+def central():
+    return closing(servers.connection(servers.postgresql()))
+
+
+def words(pantry):
+    """Return what programs of the server want to know of it."""
+    own = pantry.own
+    return ["-h", own.host or "127.0.0.1", "-p", str(own.port or 5432), "-U", own.user]
+
+
+def run_alone(*argv, **more):
+    return subprocess.run(list(map(str, argv)), check=True, capture_output=True, **more)
+
+
+@pytest.fixture
+def held(pantry):
+    """Hold a table, so that a dump waits until this is let go."""
+    pantry.run("create table lonely (x int)")
+    with closing(servers.connection(pantry.own)) as other:
+        other.execute("begin")
+        other.execute("lock table lonely in access exclusive mode")
+        yield other
+
+
+def its_properties(pantry):
+    with closing(open_session(servers.postgresql(), "tests", timeout=5, reading=True)) as own:
+        return properties.of(own, pantry.own.path)
+
+
+class Beside(threading.Thread):
+    """A backup that runs while a test does something."""
+
+    def __init__(self, pantry, timeout=30):
+        super().__init__()
+        self._path, self._timeout = pantry.path, timeout
+        self.made, self.error = None, None
+        self.start()
+        self.child = self._child()
+
+    def run(self):
+        try:
+            self.made = create(self._path, timeout=self._timeout)
+        except DbctlError as error:
+            self.error = error
+
+    def _child(self):
+        """Return the pid of pg_dump, once it waits for the lock."""
+        until = time.monotonic() + 20
+        while time.monotonic() < until:
+            for entry in Path("/proc").iterdir():
+                with suppress(OSError, ValueError):
+                    stat = (entry / "stat").read_text().rpartition(")")[2].split()
+                    name = (entry / "comm").read_text().strip()
+                    if entry.name.isdigit() and int(stat[1]) == os.getpid() and name == "pg_dump":
+                        with central() as asking:
+                            waiting = asking.execute(
+                                "select 1 from pg_stat_activity where application_name like 'dbctl %' and wait_event_type = 'Lock'"
+                            ).fetchall()
+                        if waiting:
+                            return int(entry.name)
+            time.sleep(0.02)
+        pytest.fail(f"no pg_dump waits ({self.error})")
+
+
+def nothing_is_left(pantry):
+    root = pantry.path.with_name("backups") / "larder"
+    assert not [one for one in root.glob("*") if one.name[0] != "."], list(root.glob("*"))
+    assert not list(Path(tempfile.gettempdir()).iterdir())
+
+
+# Made ------------------------------------------------------------------------------------------------------------
+
+
+def test_pg_restore_alone_brings_a_backup_back(pantry, tmp_path):
+    before = pantry.content()
+    file = file_of(pantry.path, create(pantry.path))
+    with pantries.a_database() as url:
+        run_alone(BIN / "pg_restore", *words(pantry), "--exit-on-error", "-d", url.path, file)
+        other = structs.replace(pantry.own, path=url.path)
+        pantry.own = other
+        assert pantry.content() == before
+
+
+def test_gunzip_and_psql_alone_bring_a_plain_backup_back(pantry):
+    before = pantry.content()
+    file = file_of(pantry.path, made := creation(pantry.path, form="plain"))
+    assert file.name == f"pantry_{made.id}.sql.gz"
+    text = run_alone("gunzip", "-c", file).stdout
+    first = pantry.own
+    with pantries.a_database() as url:
+        run_alone(
+            BIN / "psql", *words(pantry), "-X", "-v", "ON_ERROR_STOP=1", "-1", "-d", url.path, input=text
+        )
+        pantry.own = structs.replace(first, path=url.path)
+        assert pantry.content() == before
+        pantry.own = first
+    assert codes(verified(pantry.path)) == []
+    pantry.spoil()
+    apply(pantry.path)
+    assert pantry.content() == before
+
+
+def test_the_configuration_says_which_form_is_the_usual_one(pantry):
+    file = pantry.path.with_name("dbctl.toml")
+    file.write_text(file.read_text() + 'format = "plain"\n')
+    assert create(pantry.path).members[0].facts["format"] == "plain"
+    assert creation(pantry.path, form="custom").members[0].facts["format"] == "custom"
+    assert "custom, plain" in str(caught(UsageError, lambda: creation(pantry.path, form="tar")))
+
+
+def test_a_backup_holds_one_moment_while_others_write(pantry):
+    pantry.run(
+        "create table bank (id int primary key, cents int)",
+        "insert into bank select n, 1000 from generate_series(0, 99) n",
+        "create table log (at int)",
+    )
+    done = threading.Event()
+
+    def write(number):
+        with closing(servers.connection(pantry.own)) as own:
+            while not done.is_set():
+                with own.transaction():
+                    own.execute("update bank set cents = cents - 1 where id = %s", [number])
+                    own.execute("insert into log values (%s)", [number])
+                    own.execute("update bank set cents = cents + 1 where id = %s", [99 - number])
+
+    writers = [threading.Thread(target=write, args=[number]) for number in (3, 7)]
+    for one in writers:
+        one.start()
+    try:
+        made = [create(pantry.path) for _ in range(2)]
+    finally:
+        done.set()
+        for one in writers:
+            one.join()
+    apply(pantry.path, made[0].id)
+    assert pantry.rows("select sum(cents) from bank") == [(100_000,)]
+    assert pantry.rows("select count(*) from log") == [(made[0].members[0].rows["log"],)]
+    assert made[0].members[0].rows["log"] < made[1].members[0].rows["log"]
+
+
+def test_a_manifest_tells_what_a_dump_does_not(pantry):
+    name = ident(pantry.own.path)
+    with central() as own:
+        own.execute(f"grant temporary on database {name} to pg_monitor")
+        own.execute(f"alter database {name} set work_mem = '7MB'")
+        own.execute(f"comment on database {name} is 'jars'")
+    facts = create(pantry.path).members[0].facts
+    assert (facts["owner"], facts["encoding"], facts["collation"]) == (pantry.own.user, "UTF8", "C")
+    assert '["pg_monitor", "TEMPORARY", false]' in facts["grants"]
+    assert '["", "work_mem=7MB"]' in facts["settings"]
+    assert facts["comment"] == "jars"
+    assert facts["server"].split(".")[0] == facts["client"].split(".")[0]
+    assert facts["system"].isdigit()
+
+
+@pytest.mark.parametrize("form", ["custom", "plain"])
+def test_names_that_want_quoting_and_values_that_want_escaping_come_back(pantry, form):
+    pantry.run(
+        'create table "ta""ble; \'x\' (" ("a ""(b)" text, "\n" int)',
+        "create table nothing ()",
+        "insert into nothing default values",
+        """insert into "ta""ble; 'x' (" values (E'\\\\.\\n\\\\.', 1), (E'COPY public.x (y) FROM stdin;\\n', 2), (null, null)""",
+        "create function text() returns text language sql as $f$ select E'\\n--\\n-- Data for Name: x; Type: TABLE DATA; Schema: y\\n--\\n\\nCOPY a.b (c) FROM stdin;\\n' $f$",
+    )
+    before = pantry.content()
+    made = creation(pantry.path, form=form)
+    assert made.members[0].rows["ta\"ble; 'x' ("] == 3
+    pantry.spoil()
+    apply(pantry.path)
+    assert pantry.content() == before
+
+
+def test_large_objects_are_in_a_custom_dump_and_refused_in_a_plain_one(pantry):
+    pantry.run("select lo_from_bytea(4711, 'jam')")
+    caught(NotSupportedError, lambda: creation(pantry.path, form="plain"))
+    create(pantry.path)
+    pantry.run("select lo_unlink(4711)")
+    apply(pantry.path)
+    assert pantry.rows("select lo_get(4711)") == [(b"jam",)]
+
+
+def test_a_backup_of_some_tables_is_partial_never_the_latest_and_not_restored(pantry):
+    whole = create(pantry.path)
+    part = creation(pantry.path, tables=["members", "order"])
+    assert (part.kind, list(part.members[0].rows)) == ("partial", ["members", "order"])
+    assert codes(verified(pantry.path)) == []
+    with vault.opened(pantry.path) as (_app, repository):
+        assert repository.find("latest").id == whole.id
+    error = caught(BackupPartialError, lambda: apply(pantry.path, part.id))
+    assert "members, order" in str(error)
+    caught(SchemaLacksError, lambda: creation(pantry.path, tables=["nope"]))
+    assert [one.id for one in listed(pantry.path).page.items] == [part.id, whole.id]
+
+
+def test_a_table_of_a_file_cannot_be_copied_alone(tmp_path):
+    with pantries.settled("sqlite", tmp_path / "app") as made:
+        caught(NotSupportedError, lambda: creation(made.path, tables=["members"]))
+
+
+# Nobody sees the password, and nothing is left -------------------------------------------------------------------
+
+
+def test_the_password_stands_in_no_process_no_file_and_no_message(tmp_path):
+    secret = "very;s3cret:\\pass w0rd"
+    server = servers.parse(servers.private_postgresql(password=secret))
+    folder = tmp_path / "app"
+    folder.mkdir()
+    with closing(servers.connection(structs.replace(server, password=Secret(secret)))) as own:
+        own.execute("drop database if exists jars")
+        own.execute("create database jars")
+    url = structs.replace(server, path="jars", password=Secret(secret))
+    (folder / "secret").write_text(secret)
+    made = pantries.ServedPantry(folder, url)
+    quoted = servers.text(url).replace(quote(secret, safe=""), "${DBCTL_TEST_SECRET}")
+    file = folder / "dbctl.toml"
+    file.write_text(file.read_text().replace(servers.text(url), quoted))
+    seen, done = [], threading.Event()
+
+    def look():
+        while not done.is_set():
+            for entry in Path("/proc").glob("[0-9]*"):
+                for name in ("cmdline", "environ"):
+                    with suppress(OSError):
+                        text = (entry / name).read_bytes()
+                        if b"pg_dump" in text or b"PGPASSFILE" in text:
+                            seen.append(text)
+
+    os.environ["DBCTL_TEST_SECRET"] = secret
+    watching = threading.Thread(target=look)
+    try:
+        made.run("create table lonely (x int)")
+        with closing(servers.connection(url)) as holder:
+            holder.execute("begin")
+            holder.execute("lock table lonely in access exclusive mode")
+            watching.start()
+            error = caught(BusyError, lambda: create(made.path, timeout=2))
+        assert secret not in f"{error} {error.hint}"
+        create(made.path)
+        made.spoil()
+        apply(made.path)
+    finally:
+        done.set()
+        watching.join()
+        del os.environ["DBCTL_TEST_SECRET"]
+    assert seen
+    assert not [text for text in seen if secret.encode() in text]
+    for one in made.path.with_name("backups").rglob("*"):
+        if one.is_file():
+            assert secret.encode() not in one.read_bytes()
+    assert not list(Path(tempfile.gettempdir()).iterdir())
+
+
+def test_what_a_killed_dbctl_left_of_secrets_is_taken_away_and_what_is_in_use_is_not():
+    place = Path(tempfile.gettempdir()) / f"{clients.SECRETS}left"
+    place.mkdir(mode=0o700)
+    (place / "password").write_text("x")
+    with clients.secrets({"a": "b"}) as mine:
+        assert not place.exists()
+        assert oct(mine.stat().st_mode)[-3:] + oct((mine / "a").stat().st_mode)[-3:] == "700600"
+        with clients.secrets({}):
+            assert (mine / "a").read_text() == "b"
+    assert not mine.exists()
+
+
+def test_a_locked_table_ends_a_backup_after_the_timeout_and_leaves_nothing(pantry, held):
+    error = caught(BusyError, lambda: create(pantry.path, timeout=0.3))
+    assert f"pid {held.info.backend_pid}" in str(error)
+    nothing_is_left(pantry)
+
+
+def test_a_killed_pg_dump_leaves_nothing(pantry, held):
+    backup = Beside(pantry)
+    os.kill(backup.child, signal.SIGKILL)
+    backup.join()
+    assert isinstance(backup.error, ClientFailedError), backup.error
+    assert held
+    nothing_is_left(pantry)
+
+
+def test_a_server_that_ends_its_sessions_in_the_middle_leaves_nothing(pantry, held):
+    backup = Beside(pantry)
+    with central() as own:
+        own.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s and pid <> %s",
+            [pantry.own.path, held.info.backend_pid],
+        )
+    backup.join()
+    assert isinstance(backup.error, UnreachableError), backup.error
+    nothing_is_left(pantry)
+
+
+def test_a_full_disk_leaves_nothing(pantry):
+    pantry.run("create table much as select md5(n::text) from generate_series(1, 20000) n")
+    done = subprocess.run(
+        ["bash", "-c", f"ulimit -f 100; {sys.executable} -m dbctl backup create -o json"],
+        cwd=pantry.folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert '"code": "disk-full"' in done.stdout, done.stdout + done.stderr
+    nothing_is_left(pantry)
+    assert DiskFullError.exit_status == done.returncode
+
+
+def test_programs_that_are_missing_or_too_old_are_told_before_anything_happens(pantry, tmp_path, monkeypatch):
+    monkeypatch.setattr(tools, "FOLDERS", ())
+    monkeypatch.setenv("PATH", str(tmp_path))
+    error = caught(ClientMissingError, lambda: create(pantry.path))
+    assert "postgresql-client-" in error.hint
+    old = tmp_path / "pg_dump"
+    old.write_text("#!/bin/sh\necho 'pg_dump (PostgreSQL) 9.6.24'\n")
+    old.chmod(0o755)
+    error = caught(ClientOldError, lambda: create(pantry.path))
+    assert "9.6.24" in str(error)
+    nothing_is_left(pantry)
+
+
+def test_a_server_that_is_down_is_unreachable_in_every_command(pantry):
+    create(pantry.path)
+    file = pantry.path.with_name("dbctl.toml")
+    file.write_text(file.read_text().replace(":5432/", ":1/"))
+    for call in (
+        lambda: create(pantry.path),
+        lambda: apply(pantry.path),
+        lambda: verified(pantry.path),
+    ):
+        caught(UnreachableError, call)
+    assert codes(verified(pantry.path, deep=False)) == []
+
+
+# Brought back ----------------------------------------------------------------------------------------------------
+
+
+def test_a_restore_takes_the_name_of_the_database_and_carries_over_what_no_dump_tells(pantry):
+    name, role = ident(pantry.own.path), f"r_{pantry.own.path}"
+    with central() as own:
+        own.execute(f"create role {role}")
+        own.execute(f"grant connect on database {name} to {role} with grant option")
+        own.execute(f"revoke temporary on database {name} from public")
+        own.execute(f"""alter database {name} set search_path = public, "$user", 'odd name'""")
+        own.execute(f"alter database {name} set default_transaction_read_only = off")
+        own.execute(f"alter role {role} in database {name} set work_mem = '9MB'")
+        own.execute(f"comment on database {name} is 'it''s \\ mine'")
+        own.execute(f"alter database {name} connection limit 42")
+    try:
+        create(pantry.path)
+        before = its_properties(pantry)
+        done = apply(pantry.path)
+        after = its_properties(pantry)
+    finally:
+        with central() as own:
+            for (one,) in own.execute(
+                "select datname from pg_database where starts_with(datname, %s)", [pantry.own.path]
+            ).fetchall():
+                own.execute(f"revoke all on database {ident(one)} from {role} cascade")
+                own.execute(f"alter role {role} in database {ident(one)} reset all")
+            own.execute(f"drop role {role}")
+    assert done.databases[0].way == "swapped"
+    assert after.lasting() == before.lasting()
+    assert (len(after.grants), len(after.settings)) == (5, 3)
+    assert after.oid != before.oid
+    assert pantry.rows("select count(*) > 0 from pg_stats where schemaname = 'public'") == [(True,)]
+    kept = [one for one, may in pantry.databases().items() if not may]
+    assert kept == [f"{pantry.own.path}_dbctl_{done.safety_backup}"]
+
+
+def test_sessions_are_named_in_the_plan_and_ended(pantry):
+    create(pantry.path)
+    url = servers.text(pantry.own)
+    with psycopg.connect(url, autocommit=True, application_name="the app") as app:
+        with vault.opened(pantry.path) as (opened, repository):
+            steps = vault.restoring(opened, repository, "latest").plan().steps
+        assert [one for one in steps if f"the app (pid {app.info.backend_pid}, user postgres" in one], steps
+        apply(pantry.path)
+        with pytest.raises(psycopg.OperationalError):
+            app.execute("select 1")
+        with suppress(psycopg.Error):
+            app.rollback()
+
+
+def test_an_app_that_connects_again_and_again_finds_the_old_rows_or_the_new(pantry):
+    create(pantry.path)
+    pantry.run("create table marks (old int)")
+    url, done, seen, strange = servers.text(pantry.own), threading.Event(), [], []
+
+    def go_on():
+        while not done.is_set():
+            try:
+                with psycopg.connect(url, autocommit=True, connect_timeout=5) as app:
+                    for _ in range(20):
+                        found = app.execute("select to_regclass('marks'), (select count(*) from members)")
+                        seen.append(found.fetchall())
+            except psycopg.Error as error:
+                strange.append(str(error))
+
+    clients_ = [threading.Thread(target=go_on) for _ in range(3)]
+    for one in clients_:
+        one.start()
+    try:
+        apply(pantry.path)
+    finally:
+        time.sleep(0.3)
+        done.set()
+        for one in clients_:
+            one.join()
+    assert {row[0][0] for row in seen} == {"marks", None}
+    assert len({row[0][1] for row in seen}) == 1
+    assert pantry.rows("select to_regclass('marks')") == [(None,)]
+    assert not [one for one in strange if "not currently accepting" in one]
+
+
+def test_the_next_restore_lets_go_what_the_last_one_kept(pantry):
+    create(pantry.path)
+    first = apply(pantry.path)
+    second = apply(pantry.path)
+    names = set(pantry.databases())
+    assert names == {pantry.own.path, f"{pantry.own.path}_dbctl_{second.safety_backup}"}
+    error = caught(KeptMissingError, lambda: apply(pantry.path, first.safety_backup))
+    assert "Nothing was changed" in error.hint
+    assert set(pantry.databases()) == names
+
+
+def test_the_script_in_a_safety_backup_goes_back_without_dbctl(pantry):
+    create(pantry.path)
+    pantry.spoil()
+    spoiled = pantry.content()
+    done = apply(pantry.path)
+    script = vault.folder_of(pantry.path, done.safety_backup) / f"pantry_{done.safety_backup}.kept.sql"
+    run_alone(BIN / "psql", *words(pantry), "-X", "-v", "ON_ERROR_STOP=1", "-d", "postgres", "-f", script)
+    assert pantry.content() == spoiled
+
+
+def test_what_a_killed_restore_left_on_the_server_is_dropped_by_the_next(pantry):
+    create(pantry.path)
+    left = f"{pantry.own.path}_dbctl_new_0badcafe"
+    with central() as own:
+        own.execute(f"create database {ident(left)}")
+    apply(pantry.path)
+    assert left not in pantry.databases()
+
+
+def test_a_dump_of_a_newer_server_is_refused(pantry):
+    made = create(pantry.path)
+    facts = dict(made.members[0].facts) | {"server": "99.1"}
+    dump = Dump(facts=facts, tables=made.members[0].rows, schema="")
+    outside = registry.outside(pantry.own, "larder/pantry")
+    error = caught(RestoreFailedError, lambda: outside.approach(dump))
+    assert "PostgreSQL 99" in str(error)
+
+
+def test_a_role_that_may_not_create_databases_restores_in_place_and_is_told_what_a_trial_wants(pantry):
+    role = f"r_{pantry.own.path}"
+    with central() as own:
+        own.execute(f"create role {role} login")
+        own.execute(f"alter database {ident(pantry.own.path)} owner to {role}")
+    try:
+        pantry.run("alter schema public owner to " + role)
+        with closing(servers.connection(pantry.own)) as connection:
+            for name in pantry.tables():
+                connection.execute(f"alter table {ident(name)} owner to {role}")
+            connection.execute(f"alter type member_kind owner to {role}")
+        file = pantry.path.with_name("dbctl.toml")
+        file.write_text(file.read_text().replace("postgres@", f"{role}@"))
+        before = pantry.content()
+        create(pantry.path)
+        error = caught(PrivilegeMissingError, lambda: verified(pantry.path))
+        assert f'ALTER ROLE "{role}" CREATEDB;' in error.hint
+        pantry.spoil()
+        pantry.run(f"alter table regrets owner to {role}")
+        spoiled = pantry.content()
+        assert apply(pantry.path).databases[0].way == "in place"
+        assert pantry.content() == before
+        undo(pantry.path)
+        assert pantry.content() == spoiled
+    finally:
+        with central() as own:
+            own.execute(f"alter database {ident(pantry.own.path)} owner to postgres")
+        with closing(servers.connection(pantry.own)) as connection:
+            connection.execute(f"reassign owned by {role} to postgres")
+            connection.execute(f"drop owned by {role}")
+            connection.execute(f"drop role {role}")
+
+
+def test_in_place_what_other_schemas_hold_stays_and_what_depends_on_this_one_keeps_it_from_being_replaced(
+    shelf,
+):
+    schema = servers.schema_of(shelf.own)
+    other = f"{schema}_other"
+    create(shelf.path)
+    before = shelf.content()
+    shelf.run(f"create schema {other}", f"create table {other}.mine as select 1 as x")
+    try:
+        shelf.spoil()
+        assert apply(shelf.path).databases[0].way == "in place"
+        assert shelf.content() == before
+        assert shelf.rows(f"select x from {other}.mine") == [(1,)]
+        shelf.run(f"create view {other}.names as select handle from members")
+        error = caught(ClientFailedError, lambda: apply(shelf.path))
+        assert f"view {other}.names depends on" in str(error)
+        assert shelf.content() == before
+        assert shelf.rows(f"select count(*) > 0 from {other}.names") == [(True,)]
+    finally:
+        shelf.run(f"drop schema {other} cascade")
+
+
+def test_a_locked_table_ends_a_restore_in_place_after_the_timeout_and_nothing_was_changed(shelf):
+    create(shelf.path)
+    shelf.spoil()
+    held = shelf.content()
+    with closing(servers.connection(shelf.own)) as other:
+        other.execute("begin")
+        other.execute("select count(*) from members")
+        error = caught(BusyError, lambda: apply(shelf.path, timeout=0.3))
+        assert f"pid {other.info.backend_pid}" in str(error)
+        other.execute("rollback")
+    assert shelf.content() == held
+    assert [one.kind for one in listed(shelf.path).page.items] == ["backup"]
+
+
+def test_the_schema_public_of_a_url_means_the_whole_database_unless_another_one_is_there(pantry):
+    file = pantry.path.with_name("dbctl.toml")
+    file.write_text(file.read_text().replace(pantry.own.path, f"{pantry.own.path}?schema=public"))
+    pantry.run("create extension pg_trgm")
+    before = pantry.content()
+    assert create(pantry.path).members[0].facts["schema"] == ""
+    pantry.spoil()
+    assert apply(pantry.path).databases[0].way == "swapped"
+    assert pantry.content() == before
+    pantry.run("create schema theirs", "create table theirs.t as select 1 as x")
+    pantry.spoil()
+    made = create(pantry.path)
+    assert made.members[0].facts["schema"] == "public"
+    pantry.run("update theirs.t set x = 2")
+    for name in (made.id, listed(pantry.path).page.items[-1].id):
+        assert apply(pantry.path, name).databases[0].way == "in place"
+    assert pantry.content() == before
+    assert pantry.rows("select x from theirs.t") == [(2,)]
+
+
+def test_a_trial_may_be_made_on_another_server_that_the_configuration_names(pantry):
+    create(pantry.path)
+    private = servers.private_postgresql(password="trial")
+    file = pantry.path.with_name("dbctl.toml")
+    file.write_text(file.read_text() + f'scratch = "{private.replace("postgres@", "postgres:trial@")}"\n')
+    assert codes(verified(pantry.path)) == []
+    file.write_text(file.read_text().replace("postgres:trial@", "postgres:wrong@"))
+    caught(UnreachableError, lambda: verified(pantry.path))
+
+
+# Several databases -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mixed(pantry):
+    """An app with one database on a server and one in a file."""
+    folder = pantry.folder
+    with closing(sqlite3.connect(folder / "notes.db")) as notes, notes:
+        notes.execute("create table notes (x)")
+        notes.execute("insert into notes values ('first')")
+    (folder / "mixed.toml").write_text(
+        'schema = "dbctl.profile/1"\nname = "mixed"\ntitle = "Mixed"\n[databases.main]\nengines = ["postgresql"]\n'
+        'needs = ["members"]\n[databases.notes]\nengines = ["sqlite"]\nneeds = ["notes"]\n'
+    )
+    (folder / "dbctl.toml").write_text(
+        f'[apps.mixed]\nprofile = "mixed.toml"\n[apps.mixed.databases]\nmain = "{pantry.url}"\nnotes = "notes.db"\n'
+        '[apps.mixed.backup]\nrepository = "backups"\n'
+    )
+    return pantry
+
+
+def notes(pantry, sql="select x from notes"):
+    with closing(sqlite3.connect(pantry.folder / "notes.db", timeout=0.1)) as connection, connection:
+        return connection.execute(sql).fetchall()
+
+
+def test_a_file_and_a_server_of_one_app_are_in_one_backup_and_come_back_together(mixed):
+    before = mixed.content()
+    made = create(mixed.path)
+    assert [one.file.partition(".")[2] for one in made.members] == ["dump", "db"]
+    assert codes(verified(mixed.path)) == []
+    mixed.spoil()
+    notes(mixed, "update notes set x = 'second'")
+    apply(mixed.path)
+    assert (mixed.content(), notes(mixed)) == (before, [("first",)])
+    undo(mixed.path)
+    assert notes(mixed) == [("second",)]
+    assert mixed.content() != before
+
+
+def test_when_the_file_fails_the_server_is_put_back(mixed):
+    create(mixed.path)
+    mixed.spoil()
+    held = mixed.content()
+    with closing(sqlite3.connect(mixed.folder / "notes.db", isolation_level=None)) as app:
+        app.execute("begin immediate")
+        caught(BusyError, lambda: apply(mixed.path, timeout=0.3))
+        app.execute("rollback")
+    assert mixed.content() == held
+    assert list(mixed.databases()) == [mixed.own.path]
+    assert [one.kind for one in listed(mixed.path).page.items] == ["backup"]
+
+
+def test_gzip_of_python_reads_a_plain_backup_whole(pantry):
+    file = file_of(pantry.path, creation(pantry.path, form="plain"))
+    with gzip.open(file) as read:
+        assert b"-- PostgreSQL database dump complete" in read.read()
+    with apps.opened(Selection(config=str(pantry.path.with_name("dbctl.toml"))), timeout=5) as app:
+        assert Repository(app).manifests()[1] == {}

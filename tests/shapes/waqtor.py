@@ -1,0 +1,56 @@
+"""Databases of WaQtor in every shape that dbctl meets: as deployed, as its document has it, and the one it had before."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Literal
+
+import psycopg
+
+HERE = Path(__file__).parent
+MIGRATIONS = HERE.parents[1] / "migrations" / "waqtor"
+
+Shape = Literal["deployed", "document"]
+
+#: Of every user but ``NOBODY``; as the app's bcryptjs wrote it, at cost 4 so that tests need not wait.
+PASSWORD = "correct horse"
+BOSS, ANA, VIC, OFF, NOBODY = (f"aaaaaaaa-0000-4000-8000-{number:012d}" for number in range(1, 6))
+
+
+def key(letter: str, number: int) -> str:
+    """Return the id of a row: a users, b sessions, c messages, d campaigns, e recipients, 9 groups."""
+    return f"{letter * 8}-0000-4000-8000-{number:012d}"
+
+
+def deployed(connection: psycopg.Connection, *, rows: bool = True) -> None:
+    """Make thirteen tables as the app's library makes them, and the rows that it wrote."""
+    connection.execute(_text("waqtor-deployed.sql"))
+    if rows:
+        connection.execute(_text("waqtor-deployed-rows.sql"))
+
+
+def document(connection: psycopg.Connection, *, rows: bool = True) -> None:
+    """Make the seven tables of the document, with rows that say the same as those of the deployed shape."""
+    connection.execute(_text("waqtor-document.sql"))
+    if rows:
+        connection.execute(_text("waqtor-document-rows.sql"))
+
+
+def legacy(path: Path) -> Path:
+    """Make ``waqtor.db`` as the app makes it at every start, with what it adds to it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.executescript(_text("waqtor-legacy.sql"))
+        connection.executescript("""
+            insert into api_keys (key, name) values ('waqtor_default_key_change_me', 'Default API Key');
+            insert into campaigns (name, message, recipients, status) values ('Old', 'Hi', '["491700001"]', 'partial');
+            insert into message_logs (phone, message, message_id) values ('491700001@c.us', 'Hi', 'true_1');
+            insert into session_state (id, status, qr_code) values (1, 'qr', 'QR-SECRET');
+        """)
+    return path
+
+
+def _text(name: str) -> str:
+    return (HERE / name).read_text(encoding="utf-8")
