@@ -48,6 +48,8 @@ def done_before() -> None:
 class OnFiles:
     """Deployments are copies of a folder in which everything was done before."""
 
+    engine = "sqlite"
+
     def __init__(self, place: Path) -> None:
         self._made = place / "made"
         with pantries.settled("sqlite", self._made) as pantry, chdir(self._made):
@@ -66,16 +68,16 @@ class OnServer:
     """Deployments are made on a server one by one; only what has to do with backups pays for those made before."""
 
     def __init__(self, engine: str) -> None:
-        self._engine = engine
+        self.engine = engine
 
     @contextmanager
     def deployed(self, folder: Path, line: str):
         """As above."""
         about = line.startswith(ABOUT_BEFORE)
-        place = "postgresql schema" if self._engine == "postgresql" and not about else self._engine
+        place = "postgresql schema" if self.engine == "postgresql" and not about else self.engine
         with pantries.settled(place, folder) as pantry, chdir(folder):
             url = parse(pantry.url)
-            if self._engine == "postgresql" and not url.password:
+            if self.engine == "postgresql" and not url.password:
                 url = structs.replace(url, password=Secret(SECRET))
             address = servers.text(url)
             lay_out(folder, address)

@@ -13,6 +13,7 @@ from tests.cli import larders
 
 SCHEMAS = json.loads(_reference.SCHEMAS.read_text(encoding="utf-8"))
 
+UNABLE = 2
 #: Every command as the larder's admin would type it, and how it ends: 0, or 2 where the larder has no such thing.
 LINES: dict[str, int] = {
     "apps list": 0,
@@ -123,6 +124,23 @@ LINES: dict[str, int] = {
     "demo larder.toml new": 2,
 }
 
+#: Lines that end otherwise elsewhere than in a file, by engine; none where a server may keep what they ask for, or not.
+ELSEWHERE: dict[tuple[str, str], set[int]] = {
+    ("backup create --table members", "postgresql"): {0},
+    ("backup create --table members", "mysql"): {0},
+    ("stats locks --waiting", "postgresql"): {0},
+    ("stats locks --waiting", "mysql"): {0},
+    ("stats connections", "postgresql"): {0},
+    ("stats connections", "mysql"): {0},
+    ("stats slow", "postgresql"): {0, 2},
+    ("stats slow", "mysql"): {0, 2},
+    ("maintain vacuum", "mysql"): {2},
+    ("maintain vacuum --dry-run", "mysql"): {2},
+    ("maintain checkpoint", "mysql"): {2},
+    ("maintain cancel 1 --yes", "postgresql"): {5},
+    ("maintain cancel 1 --yes", "mysql"): {5},
+}
+
 
 @pytest.fixture(scope="module")
 def deployments(request, tmp_path_factory):
@@ -141,13 +159,13 @@ def words(deployments, line, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("deployments", ["sqlite", "postgresql", "mysql"], indirect=True)
 @pytest.mark.parametrize("line", LINES)
-def test_a_command_answers_on_an_app_that_dbctl_has_never_heard_of(line, words, capsys):
+def test_a_command_answers_on_an_app_that_dbctl_has_never_heard_of(line, deployments, words, capsys):
     status = main([*words, "-o", "json"])
     told = capsys.readouterr()
     assert larders.SECRET not in told.out + told.err
     answer = json.loads(told.out)
-    assert status == LINES[line], answer
-    if status:
+    assert status in ELSEWHERE.get((line, deployments.engine), {LINES[line]}), answer
+    if status == UNABLE:
         assert answer["error"]["code"] in {"ability-missing", "not-supported"}
     schema = {**SCHEMAS["answers"][answer["schema"]], "$defs": SCHEMAS["$defs"]}
     Draft202012Validator(schema).validate(answer)
