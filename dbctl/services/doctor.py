@@ -9,13 +9,14 @@ from msgspec import structs
 from dbctl.config import Selection
 from dbctl.engines import registry
 from dbctl.engines.base import Capability, Measures
-from dbctl.engines.server import Advises
+from dbctl.engines.server import Advises, Indexes
 from dbctl.errors import BusyError, CutOffWriteError, DatabaseUnsetError, DbctlError, RepositoryUnsetError
 from dbctl.model import Examined, Finding, counted
 from dbctl.services import (
     apps,
     backup_age,
     doctor_files,
+    doctor_indexes,
     doctor_room,
     doctor_server,
     doctor_users,
@@ -133,6 +134,8 @@ def _database(rounds: Rounds, subject: Subject) -> bool:
         return False
     if Capability.ADVISE in db.capabilities and isinstance(db, Advises):
         rounds.look(target, doctor_server.server(subject, db))
+    if Capability.INDEXES in db.capabilities and isinstance(db, Indexes):
+        rounds.look(target, doctor_indexes.indexes(subject, db))
     if Capability.MEASURE not in db.capabilities or not isinstance(db, Measures):
         return True
     return rounds.look(target, doctor_room.storage(subject, db, housing))

@@ -12,6 +12,7 @@ from dbctl.errors import (
     DatabaseUnsetError,
     DbctlError,
     Exit,
+    PrivilegeMissingError,
     QueryFailedError,
     SchemaLacksError,
 )
@@ -52,7 +53,7 @@ def check(app: App, *, quick: bool = False, table: str = "") -> Checked:
             live = app.reader(name)
             if table and table not in live.tables():
                 continue
-            findings += _findings(app, name, live, quick=quick, table=table)
+            findings += _looked_into(app, name, live, failures, quick=quick, table=table)
         except DatabaseUnsetError as error:
             if app.only == name:
                 raise
@@ -68,6 +69,25 @@ def check(app: App, *, quick: bool = False, table: str = "") -> Checked:
     return Checked(
         findings=Findings(checked=checked, findings=findings), status=status_of(findings, failures)
     )
+
+
+def _looked_into(
+    app: App, name: str, live: Readable, failures: list[DbctlError], *, quick: bool, table: str
+) -> list[Finding]:
+    """Return what is found; what this user may not read does not keep other tables from being looked into."""
+    try:
+        return list(_findings(app, name, live, quick=quick, table=table))
+    except PrivilegeMissingError:
+        if table:
+            raise
+    found: list[Finding] = []
+    for one in (each.name for each in live.tables().values() if not each.view):
+        try:
+            found += list(_findings(app, name, live, quick=quick, table=one))
+        except PrivilegeMissingError as error:
+            failures.append(error)
+            found.append(failure(app.target(name), error))
+    return found
 
 
 def _findings(app: App, name: str, live: Readable, *, quick: bool, table: str) -> Iterator[Finding]:

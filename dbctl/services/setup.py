@@ -92,6 +92,9 @@ class Setup:
                 name=self.app,
                 instead="Choose another name with --app, or edit the file.",
             )
+        place = self._relative(directory)
+        # Only an app of which files belong to a backup needs it.
+        self._directory = place if told.backup.extra and place != "." else ""
         addresses = self._given(told, urls)
         addresses |= self._told(
             told, directory, settings, [name for name in told.databases if name not in addresses]
@@ -153,6 +156,7 @@ class Setup:
     def _entry(self) -> str:
         lines = [f"[apps.{toml.quoted(self.app)}]", f"profile = {toml.quoted(self._profile, value=True)}"]
         lines += ["protected = true"] if self._marked else []
+        lines += [f"directory = {toml.quoted(self._directory, value=True)}"] if self._directory else []
         lines += [f"env_file = {toml.quoted(self._settings, value=True)}"] if self._settings else []
         for word, told in (("databases", self._databases), ("migrations", self._migrations)):
             if told:

@@ -75,7 +75,7 @@ class TableMeasured(Value, frozen=True, kw_only=True):
     def brief(self) -> Row:
         rows = f"~{self.rows}" if self.estimated else self.rows
         told = {"target": self.target, "table": self.table, "rows": rows, "bytes": self.bytes}
-        further = ("index_bytes", "toast_bytes", "dead_rows", "inserts", "updates", "deletes")
+        further = ("inserts", "updates", "deletes", "dead_rows")
         return told | {"indexes": len(self.indexes)} | {word: getattr(self, word) for word in further}
 
 
