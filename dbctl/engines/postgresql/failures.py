@@ -122,7 +122,7 @@ def _grant(reason: str, place: Place, sql: str) -> str:
         return "Nothing was changed. Its owner, or a superuser, may grant it."
     kind, name = found["kind"].strip(), found["name"]
     wanted = PRIVILEGES.get(words[0].lower(), "SELECT")
-    if " on conflict " in sql:
+    if " on conflict " in sql or " for no key update " in sql:  # rows that are held are as good as changed
         wanted += ", UPDATE"
     own = ident(name) if not place.schema else f"{ident(place.schema)}.{ident(name)}"
     what = {
