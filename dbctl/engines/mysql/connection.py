@@ -24,6 +24,7 @@ from dbctl.engines.mysql.server import Server
 from dbctl.engines.mysql.session import Session, open_session, seconds
 from dbctl.engines.mysql.sessions import MySQLSessions
 from dbctl.engines.mysql.slow import MySQLSlow
+from dbctl.engines.mysql.stream import MySQLStreams
 from dbctl.engines.mysql.upkeep import MySQLUpkeep
 from dbctl.engines.sql import Row, is_storable
 from dbctl.errors import DbctlError, QueryFailedError, ValueInvalidError
@@ -52,6 +53,7 @@ TOLD = frozenset(
         Capability.SCHEMA,
         Capability.SESSIONS,
         Capability.SLOW,
+        Capability.STREAM,
     }
 )
 
@@ -65,6 +67,7 @@ class MySQLConnection(
     MySQLFullText,
     MySQLSessions,
     MySQLSlow,
+    MySQLStreams,
     MySQLUpkeep,
 ):
     """One session. Services share no connection between threads, and neither does this."""
