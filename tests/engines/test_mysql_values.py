@@ -492,6 +492,23 @@ def test_rows_of_more_bytes_than_one_statement_are_sent_in_several(mysql):
     assert writer.query("select count(*), sum(length(a)) from t") == [(20, 6_000_000)]
 
 
+def test_a_value_that_is_longer_than_the_server_takes_is_refused_and_breaks_nothing(mysql):
+    mysql.execute("create table t (id integer primary key, a longblob)")
+    ((longest,),) = mysql.rows("select @@max_allowed_packet")
+    writer = mysql.writer()
+    for write in (
+        lambda value: writer.insert("t", {"id": 1, "a": value}),
+        lambda value: writer.insert_many("t", ["id", "a"], [(2, b"short"), (1, value)]),
+    ):
+        with pytest.raises(ValueInvalidError, match="max_allowed_packet"), writer.transaction():
+            write(b"x" * (longest // 2))
+        with writer.transaction():
+            write(b"x" * (longest // 2 - 100))
+            assert writer.query("select max(length(a)) from t") == [(longest // 2 - 100,)]
+            writer.delete("t", [])
+    assert writer.count("t") == 0
+
+
 @pytest.mark.parametrize("keeper", ["MyISAM", "Aria", "MEMORY"])
 def test_a_table_that_takes_nothing_back_is_read_and_not_written(mysql, keeper):
     mysql.execute(f"create table t (id integer primary key, a varchar(5)) engine = {keeper}")

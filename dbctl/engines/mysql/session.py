@@ -37,7 +37,10 @@ MODES = (
     "NO_ENGINE_SUBSTITUTION",
     "NO_AUTO_VALUE_ON_ZERO",
 )
-UNKNOWN_VARIABLE, NO_SOCKET = 1193, 2002
+UNKNOWN_VARIABLE, TOO_LONG, NO_SOCKET = 1193, 1153, 2002
+
+
+ABOUT = "select current_user(), database(), connection_id(), @@max_allowed_packet"
 
 
 class Session(pymysql.connections.Connection):
@@ -54,15 +57,18 @@ class Session(pymysql.connections.Connection):
     reading = True
     server_version: str
     server_status: int  #: flags of the answer that came last
-
-    in_flight = (
-        False  #: whether an answer may still be on its way, which whoever asks next would take for his
-    )
+    longest = 0  #: bytes of a statement that the server takes; 0: not known yet
+    #: Whether an answer may still be on its way, which whoever asks next would take for his.
+    in_flight = False
 
     def query(self, sql: str | bytes, unbuffered: bool = False) -> int:  # noqa: FBT001, FBT002 - as the driver has it
+        text = sql.encode() if isinstance(sql, str) else sql
+        if 0 < self.longest <= len(text):  # the server would only hang up
+            told_of = f"the statement has {len(text)} bytes, and max_allowed_packet is {self.longest}"
+            raise pymysql.DataError(TOO_LONG, told_of)
         self.in_flight = True
         try:
-            told: int = super().query(sql, unbuffered)
+            told: int = super().query(text, unbuffered)
         except pymysql.Error:
             self.in_flight = False  # it was the answer, or there is no connection any more
             raise
@@ -131,8 +137,9 @@ def open_session(url: Url, target: str, *, timeout: float, reading: bool) -> Ses
         if not (reading or _refuses_changed(session)):
             session.isolation = "serializable"
         session.settle()
-        ((who, name, number),) = session.run("select current_user(), database(), connection_id()")
-        session.account, session.database, session.number = account(str(who)), str(name), int(str(number))
+        ((who, name, number, longest),) = session.run(ABOUT)
+        session.account, session.database = account(str(who)), str(name)
+        session.number, session.longest = int(str(number)), int(str(longest))
     except BaseException:  # an open connection must not outlive the failure
         session.drop()
         raise

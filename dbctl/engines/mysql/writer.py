@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from itertools import chain
 
 import pymysql
 
@@ -120,18 +119,19 @@ class MySQLWriter(MySQLConnection, MySQLTextWriter):
         names = ", ".join(self._column(table, name, "") for name in columns)
         self._require_transaction(table)
         sql = f"insert into {self._table(table)} ({names}) values "  # noqa: S608 - as above
+        limit = min(LONGEST_INSERT, self._current().longest // 8)  # letters; one may become several bytes
         done = length = 0
         held: list[str] = []
-        for row in chain(rows, [None]):
-            if row is not None:
-                told = [literal(storable(column, one)) for column, one in zip(described, row, strict=True)]
-                held.append(f"({', '.join(told)})")
-                length += len(held[-1])
-            if held and (row is None or length >= LONGEST_INSERT):
+        for row in rows:
+            told = [literal(storable(column, one)) for column, one in zip(described, row, strict=True)]
+            values = f"({', '.join(told)})"
+            if held and length + len(values) > limit:
                 interrupt.check()
                 done += self._sent(sql + ", ".join(held))
                 held, length = [], 0
-        return done
+            held.append(values)
+            length += len(values)
+        return done + (self._sent(sql + ", ".join(held)) if held else 0)
 
     def _sent(self, sql: str) -> int:
         """Run a statement in which everything stands that it is about."""
