@@ -52,6 +52,16 @@ class MySQLStreams(MySQLPlans):
         )
         return self._flow(f"select {names} from {self._table(table)}", columns)  # noqa: S608 - names are checked and quoted
 
+    @contextmanager
+    def exactly(self) -> Iterator[None]:
+        session = self._current()
+        before = session.decoders
+        session.decoders = {**before, **EXACT}
+        try:
+            yield
+        finally:
+            session.decoders = before
+
     def of_csv(self, table: str, column: str) -> Callable[[str, bool], object]:
         return of_csv(self._described(table, column))
 
@@ -109,16 +119,13 @@ class MySQLStreams(MySQLPlans):
     @contextmanager
     def _flow(self, sql: str, columns: Sequence[str] | None = None) -> Iterator[Answer]:
         session = self._current()
-        before = session.decoders
-        session.decoders = {**before, **EXACT}
-        with self._told(sql):
+        with self.exactly(), self._told(sql):
             cursor = session.cursor(SSCursor)
             try:
                 cursor.execute(sql)
                 names = [str(one[0]) for one in cursor.description or ()]
                 yield Answer(columns or names, _batches(cursor))
             finally:
-                session.decoders = before
                 self._end(session, cursor)
 
     def _end(self, session: Session, cursor: SSCursor) -> None:
