@@ -7,6 +7,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -157,6 +158,10 @@ def running(
             stderr=said,
             start_new_session=True,  # a key pressed at the terminal is for dbctl, which ends it in order
         )
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None and sys.platform == "linux":
+                with suppress(OSError):  # more than an ordinary user may have is refused, and only costs time
+                    fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, BLOCK)
         client = Client(argv, process, said)
         try:
             yield client

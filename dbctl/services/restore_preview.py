@@ -30,6 +30,8 @@ class DatabaseCompared(Value, frozen=True, kw_only=True):
     state: str  #: ``readable``, or why it cannot be compared
     schema: str  #: ``same``, ``another`` or ``unknown``
     held_by: Sequence[str]  #: processes that have it open, as far as this user may know
+    way: str  #: how it would come back: ``Approach.way``; empty where it would not
+    steps: Sequence[str]  #: what that takes, or why it would not
     tables: Sequence[TableCompared]
 
 
@@ -46,6 +48,9 @@ class Preview(Value, frozen=True, kw_only=True):
             told[f"{one.database} is"] = one.state
             told[f"{one.database}'s schema"] = one.schema
             told[f"{one.database} is held by"] = ", ".join(one.held_by) or "nobody that can be seen"
+            told[f"{one.database} comes back"] = one.way or "not at all"
+            if one.steps:
+                told[f"to bring {one.database} back"] = one.steps
         told["tables"] = [
             {"database": one.database, "table": table.table, "now": table.now, "then": table.then}
             for one in self.databases
@@ -73,14 +78,25 @@ def _compared(app: App, one: Member) -> DatabaseCompared:
         counts = {name: db.count(name) for name, table in db.tables().items() if not table.view}
     except DbctlError as error:
         state = str(error)
+    way, steps = _approach(app, one)
     names = sorted(counts.keys() | one.rows.keys())
     return DatabaseCompared(
         database=one.database,
         state=state,
         schema=schema,
         held_by=held_by,
+        way=way,
+        steps=steps,
         tables=[TableCompared(table=name, now=counts.get(name), then=one.rows.get(name)) for name in names],
     )
+
+
+def _approach(app: App, one: Member) -> tuple[str, Sequence[str]]:
+    try:
+        found = registry.outside(app.url(one.database), app.target(one.database)).approach(one.dump)
+    except DbctlError as error:
+        return "", [str(error)]
+    return found.way, found.steps
 
 
 def _holders(app: App, database: str) -> list[str]:

@@ -690,3 +690,59 @@ def test_gzip_of_python_reads_a_plain_backup_whole(pantry):
         assert b"-- PostgreSQL database dump complete" in read.read()
     with apps.opened(Selection(config=str(pantry.path.with_name("dbctl.toml"))), timeout=5) as app:
         assert Repository(app).manifests()[1] == {}
+
+
+#: One of each kind of thing that a schema can hold, most of them in the way of another one.
+ALL_KINDS = (
+    "create domain small as int check (value < 100)",
+    "create type pair as (a int, b text)",
+    "create type span_of_small as range (subtype = int4)",
+    "create table parted (id int, at date, n small, p pair, primary key (id, at)) partition by range (at)",
+    "create table parted_1 partition of parted for values from ('2020-01-01') to ('2021-01-01')",
+    "create table parted_2 partition of parted default",
+    "insert into parted values (1, '2020-05-05', 7, (1, 'x')), (2, '2022-02-02', 8, null)",
+    "create table one (id int generated always as identity primary key, v varchar(5) check (v in ('a', 'b')), other int)",
+    'create table two (id serial primary key, one int references one deferrable initially deferred, t text collate "C")',
+    "alter table one add foreign key (other) references two",
+    "insert into one (v) values ('a'), (null)",
+    "insert into two (one, t) values (1, E'line\\nbreak\\ttab\\\\')",
+    "create unlogged table fast (x int)",
+    "create sequence lone start 7",
+    "select nextval('lone')",
+    "create index partial on two (lower(t)) where t in ('a', 'b')",
+    "create unique index unique_two on two (t nulls first, one desc) include (id)",
+    "create view seen as select o.id, v from one o join two w on w.one = o.id",
+    "create view seen_again as select * from seen where v = any (array['a', 'b'])",
+    "create materialized view counted as select count(*) as n from one",
+    "create function changed() returns trigger language plpgsql as $$begin new.v := new.v; return new; end$$",
+    "create trigger changing before update on one for each row execute function changed()",
+    "create rule none as on delete to two do instead nothing",
+    "create procedure nothing(a int) language sql as 'select 1'",
+    "create aggregate total(int) (sfunc = int4pl, stype = int, initcond = '0')",
+    "alter table one enable row level security",
+    "create policy mine on one using (v = current_user)",
+    "create text search dictionary plain (template = simple)",
+    "create text search configuration words (copy = simple)",
+    "comment on table one is 'it''s one'",
+    "create statistics of_two on t, one from two",
+)
+
+
+@pytest.mark.parametrize("place", ["postgresql", "postgresql schema"])
+def test_whatever_a_schema_holds_comes_back_and_is_told_alike(place, tmp_path):
+    with pantries.settled(place, tmp_path / "app") as made:
+        made.run(*ALL_KINDS)
+        before = made.content()
+        assert {"parted_1", "parted_2"} < before.keys()
+        first = create(made.path)
+        assert (first.members[0].rows["parted_1"], first.members[0].rows["parted_2"]) == (1, 1)
+        assert codes(verified(made.path)) == []
+        made.spoil()
+        made.run("drop view seen_again", "alter table two add column later int", "create table more (x pair)")
+        done = apply(made.path)
+        assert done.exit_status == 0
+        assert made.content() == before
+        assert made.rows("select nextval('lone'), n from counted") == [(8, 2)]
+        assert made.rows("insert into one (v) values ('b') returning id") == [(3,)]
+        with vault.opened(made.path) as (app, _repository):
+            assert app.reader("pantry").fingerprint() == first.members[0].schema

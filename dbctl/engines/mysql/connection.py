@@ -178,13 +178,14 @@ class MySQLConnection(
             raise translated(
                 error, self._place(session), sql, writing=writing, broken=self._is_broken()
             ) from error
-        except interrupt.Interrupted:
-            if self._is_broken():
+        except BaseException:  # a signal, wherever in the driver it came
+            if session.in_flight or self._is_broken():
                 self._abandon(session)
             raise
 
     def _abandon(self, session: Session) -> None:
         """Make the server stop what nobody waits for any more; it would go on, and hold its locks."""
+        session.drop()
         with suppress(pymysql.Error, DbctlError):
             asking = open_session(self._url, self.target, timeout=1, reading=True)
             try:

@@ -8,9 +8,25 @@ from dbctl.engines.mysql.tokens import tokens
 
 #: What a question begins with.
 ASKING = ("select", "with", "values", "table", "show", "explain", "describe", "desc", "(")
-#: What makes more of one: it writes, writes a file on the server, or takes locks.
+#: What makes more of one: it writes, writes or reads a file on the server, or takes locks, or gives them back: also that
+#: of dbctl itself.
 BEYOND = frozenset(
-    {"insert", "update", "delete", "replace", "outfile", "dumpfile", "call", "load", "analyze", "lock"}
+    [
+        "analyze",
+        "call",
+        "delete",
+        "dumpfile",
+        "get_lock",
+        "insert",
+        "load",
+        "load_file",
+        "lock",
+        "outfile",
+        "release_all_locks",
+        "release_lock",
+        "replace",
+        "update",
+    ]
 )
 #: Functions that one of those words may be, where a bracket follows it.
 FUNCTIONS = frozenset({"insert", "replace"})

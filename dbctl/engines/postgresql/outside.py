@@ -111,7 +111,7 @@ class PostgreSQLOutside:
             if not creates:
                 raise _may_not_create(self._target, str(user))
             return Approach(way="new", steps=[f"make {where} anew", *other])
-        asked = self._scope()
+        asked = self._scope(central)
         if asked:
             return self._in_place(dump, f"what is not in its schema {asked} is not replaced")
         if not (creates and owns):
@@ -320,8 +320,18 @@ class PostgreSQLOutside:
         found = re.search(r"(?:^|&)schema=([^&]*)", self._url.options)
         return found[1] if found else ""
 
-    def _scope(self) -> str:
+    def _scope(self, central: Session) -> str:
+        """Return the schema that alone is the app's, once it is known that both sessions are of one server."""
         with self._open(self._url) as own:
+            here, there = properties.place(own), properties.place(central)
+            if here.get("system") != there.get(
+                "system"
+            ):  # where a name stands for several, or behind a pooler
+                raise RestoreFailedError(
+                    target=self._target,
+                    reason=f"two servers answer at its address: {here['at']} and {there['at']}",
+                    instead="Give the address of one.",
+                )
             return scope(own, own.asked_schema)
 
     def _elsewhere(self, name: str) -> Url:

@@ -37,7 +37,7 @@ class SQLiteOutside:
 
     def approach(self, dump: Dump) -> Approach:
         del dump
-        return Approach(way="in place")
+        return Approach(way="in place" if self.is_there() else "new")
 
     def kept(self, stamp: str) -> Kept:
         raise RuntimeError(f"{self._target} keeps nothing of {stamp}")
