@@ -19,7 +19,7 @@ from dbctl.engines.mysql.columns import TIMES, kind_of
 from dbctl.engines.mysql.failures import TOO_LATE, number_of
 from dbctl.engines.mysql.parameters import translated as sent
 from dbctl.engines.mysql.plans import MySQLPlans
-from dbctl.engines.mysql.questions import secret_named, why_no_question
+from dbctl.engines.mysql.questions import reaching, secret_named, why_no_question
 from dbctl.engines.mysql.session import Session
 from dbctl.engines.sql import Row
 from dbctl.engines.transfer import BATCH, Answer
@@ -78,6 +78,9 @@ class MySQLStreams(MySQLPlans):
         hidden: Mapping[str, Collection[str]] = {},
     ) -> Iterator[Answer]:
         if reason := why_no_question(sql):
+            raise QueryFailedError(target=self.target, reason=reason)
+        if name := reaching(sql):
+            reason = f"{name} does more than read, and no transaction takes that back"
             raise QueryFailedError(target=self.target, reason=reason)
         if secret := secret_named(sql, hidden):
             raise SecretAskedError(target=self.target, what=secret)
