@@ -64,9 +64,9 @@ BASH = [
     (("--config", "a"), {"a file.toml"}),
     (("completions", "show", "--", "z"), {"zsh"}),
     (("--timeout", ""), set()),
-    (("stats", "run", "most"), {"most-played"}),
+    (("stats", "run", "most-p"), {"most-played"}),
     (("sessions", "cleanup", "--rule", "a"), {"abandoned-plays", "activity-logs"}),
-    (("search", ""), {"games"}),
+    (("search", ""), {"games", "messages", "campaigns", "recipients", "prompts"}),
 ]
 
 
