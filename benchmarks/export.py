@@ -34,7 +34,15 @@ def measure() -> Area:
         file, kept = folder / "things.csv", folder / "kept.csv"
         ours = [DBCTL, "data", "export", "things", str(file), "--url", f"main={place}"]
         copy = f"\\copy {schema}.things to '{file}' csv header"
-        theirs = ["psql", "-q", servers.text(url, schema=False), "-c", copy]
+        theirs = [
+            "psql",
+            "-q",
+            servers.text(url, schema=False),
+            "-c",
+            "set synchronize_seqscans = off",
+            "-c",
+            copy,
+        ]
         memory = [_megabytes(file, ours)]
         file.rename(kept)
         _into(file, theirs)()

@@ -31,6 +31,10 @@ class Streams(Protocol):
         """
         ...
 
+    def exactly(self) -> AbstractContextManager[None]:
+        """Let numbers that ``select`` gives have every digit: they are ``Decimal`` meanwhile where a float would lose some."""
+        ...
+
     def of_csv(self, table: str, column: str) -> Callable[[str, bool], object]:
         r"""Return what reads a cell of a CSV file, without NULL, as ``insert_many`` takes it for ``column``.
 

@@ -113,7 +113,8 @@ class DataTable:
 
     def read(self, columns: Sequence[str], where: Sequence[Where], **more: object) -> list[dict[str, object]]:
         """Return rows, what is secret masked; ``more`` is for ``select``."""
-        rows = self.db.select(self.name, columns, where, **more)  # type: ignore[arg-type]
+        with streams(self.db).exactly():
+            rows = self.db.select(self.name, columns, where, **more)  # type: ignore[arg-type]
         return [
             {name: self.shown(name, value) for name, value in zip(columns, row, strict=True)} for row in rows
         ]
@@ -151,7 +152,8 @@ class DataTable:
             RowAbsentError: there is none.
         """
         names = list(self.columns)
-        rows = self.db.select(self.name, names, self.at(key), hold=True)
+        with streams(self.db).exactly():
+            rows = self.db.select(self.name, names, self.at(key), hold=True)
         if not rows:
             raise self.absent(key)
         return dict(zip(names, rows[0], strict=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -85,6 +86,18 @@ class TransferContract:
             (70, "1e5", -(1 << 63)),
             (71, "007", (1 << 63) - 1),
         ]
+
+    def test_numbers_may_come_with_every_digit(self, fresh: Fresh) -> None:
+        fresh.execute("create table sums (id integer primary key, sum decimal(30, 10))")
+        fresh.execute("insert into sums values (1, 12345678901234567.1234567890), (2, 0.5)")
+        opened = fresh.reader()
+        assert isinstance(opened, Streams)
+        with opened.exactly():
+            told = [sum_ for (sum_,) in opened.select("sums", ["sum"])]
+        kept = [sum_ for (sum_,) in opened.select("sums", ["sum"])]
+        assert told[1] == kept[1] == 0.5
+        assert told[0] in (Decimal("12345678901234567.1234567890"), kept[0])
+        assert not isinstance(kept[0], Decimal)
 
     def test_csv_that_the_engine_writes_is_what_it_reads(self, filled: Fresh) -> None:
         opened = filled.reader()

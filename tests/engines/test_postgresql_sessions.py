@@ -488,3 +488,34 @@ def test_every_failure_of_a_session_is_one_of_ours(table):
     )
     with pytest.raises(DbctlError, match="as it likes"):
         reader.query("select f()")
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select pg_terminate_backend(1)",
+        'select "pg_cancel_backend" (1)',
+        "select pg_read_file('PG_VERSION')",
+        "select * from pg_ls_dir('.') d",
+        "select query_to_xml('select 1', true, true, '')",
+        "select lo_import('/etc/passwd')",
+        "select pg_advisory_lock(1)",
+        "select nextval('x')",
+        "select /* */ pg_reload_conf -- x\n ()",
+    ],
+)
+def test_a_question_that_reaches_out_of_the_tables_is_refused(postgresql, sql):
+    with pytest.raises(QueryFailedError, match="does more than read"), postgresql.reader().ask(sql):
+        pass
+
+
+def test_a_question_may_use_what_only_tells(postgresql):
+    sql = "select random() < 2, pg_database_size(current_database()) > 0, clock_timestamp() is not null"
+    with postgresql.reader().ask(sql) as answer:
+        assert [row for batch in answer.batches for row in batch] == [(True, True, True)]
+
+
+@pytest.mark.parametrize("sql", ["copy t to program 'x'", "do $$ begin end $$", 'select u&"a" (1)'])
+def test_what_only_looks_like_a_question_is_refused(postgresql, sql):
+    with pytest.raises(DbctlError), postgresql.reader().ask(sql):
+        pass

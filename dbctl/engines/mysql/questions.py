@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from itertools import pairwise
 
 from dbctl.engines.mysql.tokens import tokens
 
@@ -30,6 +31,25 @@ BEYOND = frozenset(
 )
 #: Functions that one of those words may be, where a bracket follows it.
 FUNCTIONS = frozenset({"insert", "replace"})
+
+#: Functions that reach out of the tables: files of the server, its locks and its logs, and programs.
+REACHING = frozenset(
+    [
+        "binlog_gtid_pos",
+        "get_lock",
+        "load_file",
+        "master_gtid_wait",
+        "master_pos_wait",
+        "release_all_locks",
+        "release_lock",
+        "source_pos_wait",
+        "sys_eval",
+        "sys_exec",
+        "sys_get",
+        "sys_set",
+        "wait_for_executed_gtid_set",
+    ]
+)
 
 
 def why_no_question(sql: str) -> str:
@@ -85,3 +105,14 @@ def secret_named(sql: str, hidden: Mapping[str, Collection[str]]) -> str:
 def _plain(text: str) -> str:
     quote = text[0]
     return (text[1:-1].replace(quote * 2, quote) if quote in '"`' else text).lower()
+
+
+def reaching(sql: str) -> str:
+    """Return the first function that a question calls and that does more than read tables; or nothing."""
+    held = [token for token in tokens(sql) if token.kind not in ("space", "comment")]
+    called = (
+        _plain(token.text)
+        for token, after in pairwise(held)
+        if token.kind in ("word", "name") and after.text == "("
+    )
+    return next((name for name in called if name in REACHING), "")

@@ -19,7 +19,7 @@ from dbctl.engines.mysql.columns import TIMES, kind_of
 from dbctl.engines.mysql.failures import TOO_LATE, number_of
 from dbctl.engines.mysql.parameters import translated as sent
 from dbctl.engines.mysql.plans import MySQLPlans
-from dbctl.engines.mysql.questions import secret_named, why_no_question
+from dbctl.engines.mysql.questions import reaching, secret_named, why_no_question
 from dbctl.engines.mysql.session import Session
 from dbctl.engines.sql import Row
 from dbctl.engines.transfer import BATCH, Answer
@@ -52,6 +52,16 @@ class MySQLStreams(MySQLPlans):
         )
         return self._flow(f"select {names} from {self._table(table)}", columns)  # noqa: S608 - names are checked and quoted
 
+    @contextmanager
+    def exactly(self) -> Iterator[None]:
+        session = self._current()
+        before = session.decoders
+        session.decoders = {**before, **EXACT}
+        try:
+            yield
+        finally:
+            session.decoders = before
+
     def of_csv(self, table: str, column: str) -> Callable[[str, bool], object]:
         return of_csv(self._described(table, column))
 
@@ -68,6 +78,9 @@ class MySQLStreams(MySQLPlans):
         hidden: Mapping[str, Collection[str]] = {},
     ) -> Iterator[Answer]:
         if reason := why_no_question(sql):
+            raise QueryFailedError(target=self.target, reason=reason)
+        if name := reaching(sql):
+            reason = f"{name} does more than read, and no transaction takes that back"
             raise QueryFailedError(target=self.target, reason=reason)
         if secret := secret_named(sql, hidden):
             raise SecretAskedError(target=self.target, what=secret)
@@ -109,16 +122,13 @@ class MySQLStreams(MySQLPlans):
     @contextmanager
     def _flow(self, sql: str, columns: Sequence[str] | None = None) -> Iterator[Answer]:
         session = self._current()
-        before = session.decoders
-        session.decoders = {**before, **EXACT}
-        with self._told(sql):
+        with self.exactly(), self._told(sql):
             cursor = session.cursor(SSCursor)
             try:
                 cursor.execute(sql)
                 names = [str(one[0]) for one in cursor.description or ()]
                 yield Answer(columns or names, _batches(cursor))
             finally:
-                session.decoders = before
                 self._end(session, cursor)
 
     def _end(self, session: Session, cursor: SSCursor) -> None:

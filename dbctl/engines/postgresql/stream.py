@@ -16,6 +16,7 @@ from dbctl.engines.postgresql.cells import of_csv, of_json
 from dbctl.engines.postgresql.columns import Kind, kind_of
 from dbctl.engines.postgresql.plans import PostgreSQLPlans
 from dbctl.engines.postgresql.session import Session
+from dbctl.engines.postgresql.values import Exact, Number
 from dbctl.engines.transfer import BATCH, Answer, Row
 
 #: Bytes that are written together.
@@ -67,6 +68,15 @@ class PostgreSQLStreams(PostgreSQLPlans):
     def _whole(self, table: str, columns: Sequence[str]) -> str:
         names = ", ".join(self._column(table, column, "") for column in columns)
         return f"select {names} from {self._table(table)}"  # noqa: S608 - names are checked and quoted
+
+    @contextmanager
+    def exactly(self) -> Iterator[None]:
+        known = self._current().adapters
+        known.register_loader("numeric", Exact)
+        try:
+            yield
+        finally:
+            known.register_loader("numeric", Number)
 
     def of_csv(self, table: str, column: str) -> Callable[[str, bool], object]:
         return of_csv(self._described(table, column))

@@ -21,7 +21,9 @@ PLAIN = NO_TEXT | {"text", "varchar", "name", "bpchar", '"char"'}
 UNDECLARED = "SQL_ASCII"
 
 
-class _Number(Loader):
+class Number(Loader):
+    """A number as every engine gives it."""
+
     def load(self, data: Buffer) -> object:
         text = bytes(data)
         if text.isdigit():
@@ -65,7 +67,7 @@ def make_plain(connection: Connection[tuple[object, ...]]) -> None:
             mine.register_loader(known.oid, _Lenient)
         elif known.name not in PLAIN:
             mine.register_loader(known.oid, TextLoader)
-    mine.register_loader("numeric", _Number)
+    mine.register_loader("numeric", Number)
     mine.register_loader("timestamptz", _Moment)
     mine.register_loader("timestamp", _Moment)
     mine.register_dumper(int, Int8Dumper)
