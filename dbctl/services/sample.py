@@ -38,18 +38,22 @@ class Sample:
         seed: int,
         advance: Progress,
     ) -> None:
+        """Look at what was asked for.
+
+        Raises:
+            NotSupportedError, UsageError: see ``demo.refuse_misplaced``.
+        """
         self.app = profile
         self._directory, self._seed, self._advance = directory, seed, advance
         self._counts, self._urls = counts, urls
+        self._places = config.given(urls, Path.cwd())
+        demo.refuse_misplaced(profile, self._places)
 
     def plan(self) -> Plan:
         """Return what would be made."""
         steps = [
             f"build databases of {self.app} with invented rows in {self._directory}",
-            *(
-                f"fill the empty database {url} ({name})"
-                for name, url in config.given(self._urls, Path.cwd()).items()
-            ),
+            *(f"fill the empty database {url} ({name})" for name, url in self._places.items()),
             f"write {config.FILE_NAME}",
         ]
         return Plan(
@@ -68,7 +72,7 @@ class Sample:
             self._directory,
             profile=self.app,
             counts=self._counts,
-            urls=config.given(self._urls, Path.cwd()),
+            urls=self._places,
             seed=self._seed,
             progress=self._advance,
         )
