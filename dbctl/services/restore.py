@@ -68,7 +68,11 @@ class Restored(Done, frozen=True, kw_only=True):
         told: dict[str, object] = {"backup": self.backup, "safety_backup": self.safety_backup}
         for one in self.databases:
             told[one.database] = f"{counted(one.rows, 'row')} of {counted(one.tables, 'table')}, {one.way}"
-        notes = [one.message for one in self.findings if one.severity == "info"]
+        notes = [
+            f"{one.message}; {one.hint}" if one.hint else one.message
+            for one in self.findings
+            if one.severity == "info"
+        ]
         return told | ({"notes": notes} if notes else {})
 
 
