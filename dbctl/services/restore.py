@@ -257,7 +257,8 @@ class Restoring:
             why, hint = "it was not there before", "Remove it, or restore again once what failed is mended."
             if kept is not None:
                 try:
-                    self._load(safety, kept, {})
+                    # What a server had kept is the only copy: it goes back to where it was.
+                    self._load(safety, kept, _keep(self._manifest, one))
                     continue
                 except DbctlError as failure:
                     why = str(failure)
@@ -275,9 +276,9 @@ def _is_there(safety: Manifest) -> bool:
     return all(one.form != "raw" for one in safety.members)
 
 
-def _keep(safety: Manifest, one: Member) -> Mapping[str, str]:
-    """Return under which name a server keeps what is replaced; nothing where it does not."""
-    kept = safety.member(one.database)
+def _keep(manifest: Manifest, one: Member) -> Mapping[str, str]:
+    """Return under which name a server keeps what the manifest tells of; nothing where it does not."""
+    kept = manifest.member(one.database)
     return kept.facts if kept and kept.form == "kept" else {}
 
 
