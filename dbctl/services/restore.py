@@ -153,11 +153,13 @@ class Restoring:
                 restored=self._manifest.id,
             )
             app.close()  # as above
-            loaded = self._load_all(safety)
-            with interrupt.unheard():  # it is done, and a signal must not make it look otherwise
-                remarks = [*self._remarks(loaded), *self._let_go(safety, loaded)]
-        with interrupt.unheard():
-            return self._answer(safety, before, loaded, remarks)
+            # Between what is done and its answer no signal is heard, nor while locks go: it must not look otherwise.
+            with interrupt.held():
+                loaded = self._load_all(safety)
+                with interrupt.unheard():
+                    remarks = [*self._remarks(loaded), *self._let_go(safety, loaded)]
+                    held.close()
+                    return self._answer(safety, before, loaded, remarks)
 
     def _remarks(self, loaded: Sequence[Loaded]) -> Iterator[Finding]:
         for one, how in zip(self._members, loaded, strict=True):

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from dbctl import interrupt
 from tests import kept
-from tests.services import pantries
+from tests.services import pantries, vault
+from tests.services.test_restore import at_move, stop  # noqa: F401 - a fixture
 
 PROFILE = """
 schema = "dbctl.profile/1"
@@ -56,3 +58,16 @@ def test_an_undo_that_fails_leaves_what_it_was_to_bring_back(pair, answer):
     assert [one.content() for one in pair] == changed
     answer("restore", "undo", "--yes")
     assert [one.content() for one in pair] == restored
+
+
+def test_a_signal_that_comes_when_all_is_restored_does_not_make_it_look_interrupted(pair, answer, stop):  # noqa: F811 - a fixture
+    answer("backup", "create")
+    backed_up = [one.content() for one in pair]
+    moves = list[int]()
+    vault.apply(Path("side.db"), advance=moves.append)
+    for one in pair:
+        one.run("insert into t values (2)")
+    restored = vault.apply(Path("side.db"), advance=at_move(len(moves), stop))
+    assert interrupt._received
+    assert (restored.exit_status, [one.way for one in restored.databases]) == (0, ["swapped", "in place"])
+    assert [one.content() for one in pair] == backed_up
