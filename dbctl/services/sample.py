@@ -10,7 +10,7 @@ from dbctl.model import Plan, Row
 from dbctl.services import demo
 from dbctl.services.demo import DemoBuilt
 from dbctl.services.demo.chance import Progress
-from dbctl.services.setup import Setup
+from dbctl.services.setup import Setup, has_room
 
 
 class SampleBuilt(DemoBuilt, frozen=True, kw_only=True):
@@ -42,12 +42,14 @@ class Sample:
 
         Raises:
             NotSupportedError, UsageError: see ``demo.refuse_misplaced``.
+            AlreadyExistsError: the directory has a configuration with such an app.
         """
         self.app = profile
         self._directory, self._seed, self._advance = directory, seed, advance
         self._counts, self._urls = counts, urls
         self._places = config.given(urls, Path.cwd())
         demo.refuse_misplaced(profile, self._places)
+        has_room(directory / config.FILE_NAME, profile)
 
     def plan(self) -> Plan:
         """Return what would be made."""
