@@ -69,6 +69,7 @@ class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     profile: str
     protected: bool = False
+    directory: str = ""  #: where the app is installed; else where the file is
     env_file: str = (
         ""  #: the app's own file of settings, whose variables count before those of the environment
     )
@@ -92,6 +93,7 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
     backup: BackupConfig | None = None
     scratch: Url | None = None  #: a server for trial restores
     folder: Path  #: what relative paths are relative to
+    directory: Path  #: where the app is installed
 
 
 class Configuration(msgspec.Struct, frozen=True, kw_only=True):
@@ -224,6 +226,7 @@ def _resolved(name: str, app: AppConfig, folder: Path, complain: Complain) -> Ap
         backup=_backup(app.backup, ("apps", name, "backup"), complain, own),
         scratch=_scratch(app.backup, ("apps", name, "backup", "scratch"), complain, own),
         folder=folder,
+        directory=folder / app.directory,
     )
 
 
@@ -358,6 +361,7 @@ def _unconfigured(selection: Selection, profile: str) -> App:
         databases=given(selection.urls, here),
         migrations={},
         folder=here,
+        directory=here,
     )
 
 

@@ -211,8 +211,11 @@ def mysql() -> Url:
 
 
 @cache
-def private_mysql(*settings: str, why: str = "") -> Url:
-    """Return a MariaDB server that ends with this process; ``root`` may do everything without a password."""
+def private_mysql(*settings: str, certificate: Path | None = None, why: str = "") -> Url:
+    """Return a MariaDB server that ends with this process; ``root`` may do everything without a password.
+
+    With a ``certificate``, the file of one with its key, it takes nobody who does not encrypt.
+    """
     install, server = shutil.which("mariadb-install-db"), shutil.which("mariadbd", path="/usr/sbin:/usr/bin")
     if not (install and server):
         missing(
@@ -231,6 +234,12 @@ def private_mysql(*settings: str, why: str = "") -> Url:
         check=True,
         capture_output=True,
     )
+    if certificate:
+        own = shutil.copy(certificate, place / "certificate")
+        own.chmod(0o600)
+        if as_user:
+            shutil.chown(own, "mysql", "mysql")
+        settings += (f"--ssl-cert={own}", f"--ssl-key={own}", "--require-secure-transport=on")
     running = subprocess.Popen(
         [
             server,

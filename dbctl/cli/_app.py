@@ -62,10 +62,18 @@ def opened(ctx: typer.Context, said: Selection | None = None) -> Iterator[App]:
 
 
 def show(
-    ctx: typer.Context, app: App, result: object, *, status: int = 0, instead_of_table: Format = Format.TABLE
+    ctx: typer.Context,
+    app: App,
+    result: object,
+    *,
+    status: int = 0,
+    instead_of_table: Format = Format.TABLE,
+    picked: bool = True,
 ) -> int:
-    """Emit ``result`` as the answer of the database that was used for it."""
-    return emit(ctx, result, status=status, target=_target(app), instead_of_table=instead_of_table)
+    """Emit ``result`` as the answer of the database that was used for it; the rest is for ``emit``."""
+    return emit(
+        ctx, result, status=status, target=_target(app), instead_of_table=instead_of_table, picked=picked
+    )
 
 
 def carry_out(ctx: typer.Context, prepared: Change[Any], *, notes: Sequence[str] = ()) -> int:

@@ -249,7 +249,7 @@ def command_words(ctx: Context) -> tuple[str, ...]:
     """Return the words that name the command of ``ctx``, without the program's."""
     words: list[str] = []
     while ctx.parent is not None:
-        words.insert(0, ctx.info_name or "")
+        words[:0] = (ctx.info_name or "").split()
         ctx = ctx.parent
     return tuple(words)
 

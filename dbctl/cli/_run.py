@@ -64,18 +64,20 @@ def emit(
     notes: Sequence[str] = (),
     target: str | None = None,
     instead_of_table: Format = Format.TABLE,
+    picked: bool = True,
 ) -> int:
     """Show ``result`` in the form that was asked for and return ``status``.
 
     ``target`` is ``app/database`` for the envelope; without it, the result's own ``target`` where it has one.
-    ``instead_of_table`` is for what is made to be read again by a program.
+    ``instead_of_table`` is for what is made to be read again by a program. ``picked``: whether ``--columns`` and
+    ``--excel-safe`` are about the result, and not about what it tells of.
     """
     bar.end()
     for text in notes:
         note(ctx, text)
     told = result.plan if isinstance(result, Planned) else result
     own = getattr(told, "target", None)
-    look = call(ctx).look
+    look = call(ctx).look if picked else structs.replace(call(ctx).look, columns=(), excel_safe=False)
     answer.show(
         answer.Answer(
             command=command_words(ctx),

@@ -95,7 +95,8 @@ def rows(
 def show_(ctx: typer.Context, table: Table, key: Key, secrets: Secrets = False) -> int:
     """Show one row."""
     with opened(ctx) as found:
-        return show(ctx, found, looks.show(found, table, key, secrets=secrets))
+        row = looks.show(found, table, key, columns=call(ctx).look.columns, secrets=secrets)
+        return show(ctx, found, row, picked=False)
 
 
 @app.command("set")
@@ -215,7 +216,7 @@ def export(
             )
     if done.left_out:
         note(ctx, f"left out: {', '.join(done.left_out)}; --secrets takes them along")
-    return 0 if file == "-" else show(ctx, found, done)
+    return 0 if file == "-" else show(ctx, found, done, picked=False)
 
 
 @app.command("import")

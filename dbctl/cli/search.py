@@ -17,6 +17,9 @@ from dbctl.services.search import Asked
 
 app = typer.Typer(name="search", rich_markup_mode=None)
 
+#: No search is called so: it is the group ``dbctl search index``.
+INDEX = "index"
+
 
 @app.command("search")
 def search(
@@ -66,6 +69,9 @@ def search(
     sort: Sort = "",
 ) -> int:
     """Search the app's content."""
+    if name == INDEX:
+        detail = f"{INDEX!r} is no search; dbctl search index {' '.join(words or ['status'])} wants its options behind it"
+        raise UsageError(detail=detail)
     asked = Asked(
         words=words or (),
         filters=filters or (),

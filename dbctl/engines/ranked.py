@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from dbctl.engines.base import Order, Where
 from dbctl.engines.fulltext import TextIndex
-from dbctl.engines.sql import EVERY_ROW, Row, SqlReader, Statement
+from dbctl.engines.sql import EVERY_ROW, Row, SqlReader, Statement, is_storable
+
+#: What an index finds as it was typed; of ``C++`` it would find every c.
+_WORDS = re.compile(r"(?=.*\w)[\w\s'-]+")
+
+
+def is_plain(word: str) -> bool:
+    """Whether an index of words knows all signs of ``word``, so that what it finds is what was asked for."""
+    return is_storable(word) and _WORDS.fullmatch(word) is not None
 
 
 class Ranking(NamedTuple):

@@ -16,6 +16,7 @@ class Concern(Value, frozen=True, kw_only=True):
     code: str
     message: str
     hint: str = ""  #: what helps: statements of the engine, or a sentence
+    column: str = ""  #: the one that it is about, as ``table.column``; empty: it is about more than one
 
 
 class Session(Value, frozen=True, kw_only=True):

@@ -19,10 +19,13 @@ class Variable(Part, frozen=True, kw_only=True):
 
 
 class Environment(Part, frozen=True, kw_only=True):
-    """Where a server's database is: one variable holds the address, or each part of it has one of its own."""
+    """Where a database is: one variable holds the address, or each part of it has one of its own."""
 
     find: Sequence[str] = (".env",)  #: files that ``init`` looks for in the app's directory
     url: str = ""  #: the variable that holds the whole address; where it is set, it counts
+    #: folders below the app's directory that a relative ``file:`` address may be meant from; the first with a database
+    #: of the app counts
+    relative_to: Sequence[str] = (".",)
     scheme: Literal["", "postgresql", "mysql"] = ""  #: of an address that is made of the parts
     host: Variable = Variable(name="", default="localhost")
     port: Variable = Variable(name="")

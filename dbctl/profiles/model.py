@@ -370,12 +370,18 @@ FileName = Annotated[str, msgspec.Meta(pattern=r"^\w[\w. -]*\{time\}[\w.]*$")]
 DatabaseName = Annotated[str, msgspec.Meta(pattern=r"^\w[\w.-]*$")]
 
 
+#: A path below the app's directory, which leads nowhere else.
+AppFile = Annotated[str, msgspec.Meta(pattern=r"^(?!/)(?!.*(^|/)\.\.(/|$)).+$")]
+
+
 class Backup(Section, frozen=True, kw_only=True):
     """How backups of the app are called, and what belongs to them beside its databases."""
 
     names: Mapping[
         str, FileName
     ] = {}  #: file of each database, ``{time}`` in it; else ``DATABASE_{time}.db``
+    #: files below the app's directory that belong to it, such as keys; ``*`` means any name, ``/`` at the end all below
+    extra: Sequence[AppFile] = ()
 
 
 class Profile(Section, frozen=True, kw_only=True):

@@ -16,6 +16,10 @@ Step: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^.+ -> [^.]+\..+$")]
 Names: TypeAlias = Annotated[Sequence[str], msgspec.Meta(min_length=1)]
 
 
+#: What no search can be called.
+RESERVED = frozenset({"index", "everything", "semantic"})
+
+
 class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of the tables below."""
 
@@ -154,6 +158,8 @@ class Search(Part, frozen=True, kw_only=True):
 
 def mistakes(search: Search) -> Iterator[tuple[Sequence[str | int], str]]:
     """Return what types cannot tell: where in the search, and why."""
+    if search.name in RESERVED:
+        yield ("name",), f"{search.name!r} is a command: dbctl search {search.name}"
     yield from _wrong_keys(search.key)
     for fact, alternatives in search.made.items():
         for field in " ".join(alternatives).split():

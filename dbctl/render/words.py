@@ -72,7 +72,8 @@ def duration(seconds: float, *, parts: int = 2) -> str:
     if seconds < 0:
         return f"-{duration(-seconds, parts=parts)}"
     if seconds < 1 and seconds != int(seconds):
-        return f"{seconds * 1000:.0f} ms"
+        milliseconds = seconds * 1000
+        return f"{milliseconds:.1f} ms" if milliseconds < 1 else f"{milliseconds:.0f} ms"
     rest = round(seconds)
     told: list[str] = []
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):

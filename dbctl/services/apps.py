@@ -229,7 +229,8 @@ def opened(
     if only:
         app.database(only)
     unknown = [name for name in configured.databases if name not in app.profile.databases]
-    if unknown and unknown != ["main"]:
+    # An address without a name means the only database there is; beside others it would be passed over in silence.
+    if unknown and list(configured.databases) != ["main"]:
         raise DatabaseUnknownError(app=app.name, name=unknown[0], names=", ".join(app.profile.databases))
     try:
         yield app

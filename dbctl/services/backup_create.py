@@ -21,6 +21,7 @@ from dbctl.errors import (
 )
 from dbctl.model import Done, Plan, Row, counted, now
 from dbctl.services.apps import App
+from dbctl.services.backup_extras import Extras
 from dbctl.services.backup_manifest import Kind, LeftOut, Manifest, Member, written
 from dbctl.services.backups import Backup, Repository
 from dbctl.services.beside import both
@@ -90,10 +91,13 @@ class Creation:
         told = app.configured.backup
         wanted = form or (told.format if told else "")
         self._sources = [Source(app, name, advance, form=wanted, tables=tables) for name in databases]
+        extras = Extras(app, advance)
+        self._all: list[Source | Extras] = [*self._sources]
+        self._all += [extras] if extras and not (tables or app.only) else []
 
     def plan(self) -> Plan:
         """Return what would be copied where; writes nothing."""
-        steps = [one.told() for one in self._sources]
+        steps = [one.told() for one in self._all]
         steps += [f"leave {one.database} out: {one.reason}" for one in self._left_out]
         title = f"Back up to {self._repository.store.place}"
         return Plan(title=title, target=self.target, steps=steps, rows={})
@@ -111,7 +115,11 @@ class Creation:
         with repository.store.lock("backup create", timeout=self._timeout):
             earlier, _ = repository.manifests()
             made = make(
-                self._sources[0].app, repository, self._sources, left_out=self._left_out, kind=self._kind
+                self._sources[0].app,
+                repository,
+                self._all,
+                left_out=self._left_out,
+                kind=self._kind,
             )
         newest = earlier[0].created_at if earlier else made.created_at
         return repository.told(made, BackupCreated, remarks=_remarks(made.created_at, newest))
@@ -119,7 +127,8 @@ class Creation:
 
 def size(app: App) -> int:
     """Return how many bytes a backup of the app copies, about; raises as ``Creation`` does."""
-    return sum(_dumps(app, name).dump_size() for name in _chosen(app)[0])
+    extras = 0 if app.only else Extras(app, lambda _bytes: None).size()
+    return sum(_dumps(app, name).dump_size() for name in _chosen(app)[0]) + extras
 
 
 class Source:
@@ -201,7 +210,7 @@ class Source:
 def make(
     app: App,
     repository: Repository,
-    sources: Sequence[Source],
+    sources: Sequence[Source | Extras],
     *,
     left_out: Sequence[LeftOut] = (),
     kind: Kind = "backup",
@@ -212,7 +221,7 @@ def make(
     Args:
         app: the app.
         repository: where it goes.
-        sources: its databases.
+        sources: its databases, and the app's other files.
         left_out: those that it does not hold.
         kind: why it is made.
         restored: of a safety backup: the backup that is restored after it.

@@ -16,8 +16,9 @@ from dbctl.model import Value
 #: replaced what there was (``safety``).
 Kind = Literal["backup", "partial", "safety"]
 #: ``dump``: one moment of the database. ``raw``: its files as they lay, for it could not be read. ``kept``: nothing but a
-#: script that brings it back; the database itself stays on its server under another name.
-Form = Literal["dump", "raw", "kept"]
+#: script that brings it back; the database itself stays on its server under another name. ``files``: what belongs to the
+#: app beside its databases.
+Form = Literal["dump", "raw", "kept", "files"]
 #: A time that can be compared with any other.
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 #: Not so many that one more could not be written.
@@ -27,7 +28,7 @@ Number = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 class Member(Value, frozen=True, kw_only=True):
     """One file of a backup."""
 
-    database: str
+    database: str  #: empty for the app's other files
     file: str
     bytes: Number
     sha256: str
@@ -72,7 +73,7 @@ class Manifest(Value, frozen=True, kw_only=True):
     @property
     def databases(self) -> Sequence[str]:
         """The databases it holds, each once."""
-        return list(dict.fromkeys(one.database for one in self.members))
+        return list(dict.fromkeys(one.database for one in self.members if one.form != "files"))
 
     @property
     def concerns(self) -> Sequence[str]:

@@ -162,7 +162,7 @@ def problems(
     for one in manifest.members:
         if databases and one.database not in databases:
             continue
-        target = f"{manifest.app}/{one.database}"
+        target = f"{manifest.app}/{one.database}" if one.database else manifest.app
         look = Look(app=app, one=one, deep=deep, quick=quick)
         for code, what in _of_member(store, manifest, look, sizes.get(one.file)):
             # What is exactly the file that was proven once stays good, however its schema is told today.

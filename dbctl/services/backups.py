@@ -58,7 +58,7 @@ class BackupShown(Backup, frozen=True, kw_only=True):
         told.pop("databases")  # its files tell
         told["files"] = [
             {
-                "database": one.database,
+                "database": one.database or None,
                 "file": one.file,
                 "bytes": one.bytes,
                 "tables": len(one.rows),

@@ -56,14 +56,18 @@ def rows(app: App, table: str, wanted: Wanted, window: Window) -> Page[Row]:
     )
 
 
-def show(app: App, table: str, key: Sequence[str], *, secrets: bool = False) -> Mapping[str, object]:
-    """Return one row.
+def show(
+    app: App, table: str, key: Sequence[str], *, columns: Sequence[str] = (), secrets: bool = False
+) -> Mapping[str, object]:
+    """Return one row, or some columns of it.
 
     Raises:
         RowAbsentError: there is none.
     """
     found = DataTable(app, app.reader(database_of(app)), table, secrets=secrets)
-    return {name: found.shown(name, value) for name, value in found.one(key).items()}
+    names = [found.column(name).name for name in columns] or list(found.columns)
+    row = found.one(key)
+    return {name: found.shown(name, row[name]) for name in names}
 
 
 @contextmanager

@@ -271,6 +271,7 @@ def _objects(file: IO[bytes]) -> Iterator[tuple[int, dict[str, object]]]:
             told = json.loads(
                 line.decode("utf-8-sig" if number == 1 else "utf-8"),
                 parse_float=Decimal,
+                parse_int=_whole,
                 parse_constant=_no_constant,
                 object_pairs_hook=_once,
             )
@@ -287,6 +288,10 @@ def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
         names = [name for name, _ in pairs]
         raise ValueError(f"it names {next(name for name in names if names.count(name) > 1)!r} twice")
     return told
+
+
+def _whole(text: str) -> object:
+    return Decimal(text) if text == "-0" else int(text)
 
 
 def _no_constant(word: str) -> object:

@@ -37,6 +37,7 @@ from dbctl.services.user_table import TIMES
 
 _WHOLE = re.compile(r"-?[0-9]+", re.ASCII)
 _FRACTIONS = re.compile(r"REAL|FLOA|DOUB|NUMERIC|DECIMAL")
+_BOOLEANS = re.compile(r"BOOL.*|TINYINT\(1\)")
 _DATES = re.compile(r"DATE|TIMESTAMP")
 #: How a filter compares; what is longer is looked for first.
 OPERATORS: Mapping[str, Op] = {
@@ -85,6 +86,9 @@ class DataTable:
         told = [] if secrets else hidden(app, self.database, db).get(name, [])
         self.hidden: Collection[str] = frozenset(told)
         self._times = _times(app, self.database, self.live)
+        users = app.profile.users
+        active = users.fields.get("active") if users and users.table == name else None
+        self._booleans = {find_column(self.live.table, active)}
 
     def column(self, name: str) -> Column:
         """Return a column.
@@ -189,7 +193,9 @@ class DataTable:
         return streams(self.db).of_csv(self.name, column)(text, written)
 
     def _is_boolean(self, told: Column) -> bool:
-        return told.native == "boolean" or ("boolean" not in self.db.natives and told.type.startswith("BOOL"))
+        if told.native == "boolean" or told.name in self._booleans:
+            return True
+        return "boolean" not in self.db.natives and bool(_BOOLEANS.fullmatch(told.type))
 
     def _boolean(self, told: Column, text: str) -> object:
         meant = read_word(told.name, text)
@@ -264,7 +270,9 @@ def _times(app: App, database: str, live: Live) -> frozenset[str]:
     if profile.users and profile.users.table == live.name:
         named += [profile.users.fields.get(word) for word in TIMES]
     if profile.users:
-        named += [told.expires_at for told in profile.users.signed_in if told.table == live.name]
+        named += [
+            told.expires_at for told in profile.users.signed_in if told.table.removesuffix("?") == live.name
+        ]
     named += [told.fields.get("updated_at") for told in profile.settings if told.table == live.name]
     if profile.audit and profile.audit.table == live.name:
         named.append(profile.audit.fields.get("at"))

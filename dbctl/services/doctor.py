@@ -9,17 +9,19 @@ from msgspec import structs
 from dbctl.config import Selection
 from dbctl.engines import registry
 from dbctl.engines.base import Capability, Measures
-from dbctl.engines.server import Advises
+from dbctl.engines.server import Advises, Indexes
 from dbctl.errors import BusyError, CutOffWriteError, DatabaseUnsetError, DbctlError, RepositoryUnsetError
 from dbctl.model import Examined, Finding, counted
 from dbctl.services import (
     apps,
     backup_age,
     doctor_files,
+    doctor_indexes,
     doctor_room,
     doctor_server,
     doctor_users,
     migrate,
+    search_index,
     suspicions,
 )
 from dbctl.services.apps import App
@@ -132,6 +134,8 @@ def _database(rounds: Rounds, subject: Subject) -> bool:
         return False
     if Capability.ADVISE in db.capabilities and isinstance(db, Advises):
         rounds.look(target, doctor_server.server(subject, db))
+    if Capability.INDEXES in db.capabilities and isinstance(db, Indexes):
+        rounds.look(target, doctor_indexes.indexes(subject, db))
     if Capability.MEASURE not in db.capabilities or not isinstance(db, Measures):
         return True
     return rounds.look(target, doctor_room.storage(subject, db, housing))
@@ -175,6 +179,9 @@ def _migrations(subject: Subject) -> Iterator[Finding]:
 
 def _suspicions(subject: Subject) -> Iterator[Finding]:
     app, database, db = subject.app, subject.database, subject.app.reader(subject.database)
+    for search, message in search_index.broken(app, database):
+        repair = subject.dbctl("search", "index", "repair", search.name)
+        yield subject.finding("warning", "text-index-broken", message, repair)
     for known in app.profile.known:
         if (known.database or app.main()) == database and (found := suspicions.known(app, db, known)):
             yield subject.finding(known.severity, "known-secret", found.message, known.hint)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from msgspec import structs
-
 from dbctl.engines.server import Advises, Tuning
 from dbctl.model import Finding
 from dbctl.services.doctor_subject import Subject
+from dbctl.services.integrity import concern
 
 
 def server(subject: Subject, db: Advises) -> Iterator[Finding]:
     """Yield what is noteworthy of a server, of what dbctl may do there, and of its settings beside the profile's."""
     for one in db.concerns(writing=subject.written):
-        yield Finding(target=subject.target, **structs.asdict(one))
+        yield concern(subject.target, one)
     engine = subject.app.url(subject.database).engine
     wanted = next((told for of, told in subject.told.recommended.items() if of == engine), {})
     for setting in db.tuned({name: _word(value) for name, value in wanted.items()}):

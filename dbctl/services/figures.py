@@ -46,8 +46,17 @@ def configured(app: App) -> Iterator[str]:
         yield name
 
 
-def figures(app: App, kind: type[T], window: Window, look: Callable[[str], list[T]]) -> Figures[T]:
+def figures(
+    app: App, kind: type[T], window: Window, look: Callable[[str], list[T]], *, wide: bool = False
+) -> Figures[T]:
     """Look at each configured database; where some engine can tell, those that cannot are passed over.
+
+    Args:
+        app: the app.
+        kind: what is told.
+        window: which part.
+        look: tells it of one database.
+        wide: whether a table has no room for the target where it is the same in every row.
 
     Raises:
         DbctlError: what kept the first from being looked at, where all of them fail.
@@ -63,6 +72,8 @@ def figures(app: App, kind: type[T], window: Window, look: Callable[[str], list[
         raise failed[0]
     page = page_of(items, kind, window)
     alike = [field for field in kind.__struct_fields__ if all(getattr(one, field) is None for one in items)]
+    if wide and len({getattr(one, "target", None) for one in items}) == 1:
+        alike = ["target", *alike]
     return Figures(
         page=structs.replace(page, alike=alike if items else ()),
         failed=[error for error in failed if not isinstance(error, NotSupportedError)],

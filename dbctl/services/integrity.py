@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from msgspec import structs
-
 from dbctl.engines.base import Capability, Checks, Condition, Not, Orphans, Readable, Within
-from dbctl.engines.server import Advises
+from dbctl.engines.server import Advises, Concern
 from dbctl.errors import (
     CorruptError,
     DatabaseUnsetError,
     DbctlError,
     Exit,
+    PrivilegeMissingError,
     QueryFailedError,
     SchemaLacksError,
 )
@@ -54,7 +53,7 @@ def check(app: App, *, quick: bool = False, table: str = "") -> Checked:
             live = app.reader(name)
             if table and table not in live.tables():
                 continue
-            findings += _findings(app, name, live, quick=quick, table=table)
+            findings += _looked_into(app, name, live, failures, quick=quick, table=table)
         except DatabaseUnsetError as error:
             if app.only == name:
                 raise
@@ -72,6 +71,25 @@ def check(app: App, *, quick: bool = False, table: str = "") -> Checked:
     )
 
 
+def _looked_into(
+    app: App, name: str, live: Readable, failures: list[DbctlError], *, quick: bool, table: str
+) -> list[Finding]:
+    """Return what is found; what this user may not read does not keep other tables from being looked into."""
+    try:
+        return list(_findings(app, name, live, quick=quick, table=table))
+    except PrivilegeMissingError:
+        if table:
+            raise
+    found: list[Finding] = []
+    for one in (each.name for each in live.tables().values() if not each.view):
+        try:
+            found += list(_findings(app, name, live, quick=quick, table=one))
+        except PrivilegeMissingError as error:
+            failures.append(error)
+            found.append(failure(app.target(name), error))
+    return found
+
+
 def _findings(app: App, name: str, live: Readable, *, quick: bool, table: str) -> Iterator[Finding]:
     target = app.target(name)
     if Capability.CHECK not in live.capabilities or not isinstance(live, Checks):
@@ -84,11 +102,18 @@ def _findings(app: App, name: str, live: Readable, *, quick: bool, table: str) -
     yield from _loose(app, name, live, table)
     yield from _unowned(app, name, live, table)
     if Capability.ADVISE in live.capabilities and isinstance(live, Advises):
+        given = {f"{one.table}.{one.row.key}" for one in app.profile.settings if one.row}
         for one in live.flaws(table):
-            yield Finding(target=target, **structs.asdict(one))
+            if one.column not in given:  # the app gives that key itself, and asks no sequence
+                yield concern(target, one)
     indexes = [one for one in live.text_indexes() if not quick and table in ("", one)]
     if indexes:
         yield from _text_indexes(app, name, indexes)
+
+
+def concern(target: str, one: Concern) -> Finding:
+    """Return what an engine tells of a database as one of its findings."""
+    return Finding(target=target, severity=one.severity, code=one.code, message=one.message, hint=one.hint)
 
 
 def _damage(target: str, live: Checks, lines: Sequence[str]) -> Iterator[Finding]:

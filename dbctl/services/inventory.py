@@ -18,7 +18,7 @@ from dbctl.errors import (
 from dbctl.model import Finding, Findings, Page, Row, Severity, Value
 from dbctl.profiles import loader
 from dbctl.profiles.model import Profile
-from dbctl.services import profile_check, profile_sql
+from dbctl.services import profile_check, profile_shapes, profile_sql
 from dbctl.services.apps import App
 from dbctl.services.profile_check import Complaint
 
@@ -158,6 +158,11 @@ def check_live(app: App) -> Findings:
                 "error",
                 profile_sql.unkeyed(app, database, live),
                 "Without one, rows that are there already cannot be told from new ones.",
+            ),
+            "shape-unknown": (
+                "error",
+                profile_shapes.unshaped(app.profile, database, live, app.main()),
+                "Give it a further shape, with the columns that this deployment has.",
             ),
             "report-idle": (
                 "warning",

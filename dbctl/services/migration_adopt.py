@@ -115,7 +115,8 @@ class Adoption:
 def _looked(app: App, track: Track) -> _Shown:
     """Return the first migrations of a folder, as many as the live schema shows the work of.
 
-    A schema shows it where nothing of what they make is lacking or other; an index that is missing is no reason.
+    A schema shows it where nothing of what they make is lacking or other; an index that is missing is no reason, unless
+    all that a migration makes are indexes, and none of them is there.
     """
     live = parts(schema_of(app.reader(track.database)), track.told.ledger.table)
     shown: _Shown | None = None
@@ -126,10 +127,15 @@ def _looked(app: App, track: Track) -> _Shown:
     with closing(registry.open_scratch(app.url(track.database), track.target)) as scratch:
         for file in replay(track, list(track.folder.files.values()), scratch):
             ran.append(file)
-            wanted = parts(schema_of(scratch), track.told.ledger.table)
+            before, wanted = wanted, parts(schema_of(scratch), track.told.ledger.table)
+            made = [
+                part
+                for part, told in wanted.items()
+                if before.get(part) != told and not (part.kind == "table" and part in before)
+            ]
             differing = list(compared(wanted, live))
             grave = [one for one in differing if one.severity == "error"]
-            if not grave:
+            if not grave and (not made or any(live.get(part) != before.get(part) for part in made)):
                 # What later migrations make is there besides, and nobody's difference yet.
                 shown, done = _Shown(list(ran), len([one for one in differing if one.wanted])), wanted
             why = why or grave

@@ -24,6 +24,7 @@ from dbctl.model import Done, Finding, Plan, Row, Value, counted
 from dbctl.services import backup_verify
 from dbctl.services.apps import App
 from dbctl.services.backup_create import make
+from dbctl.services.backup_extras import left_alone
 from dbctl.services.backup_manifest import LeftOut, Manifest, Member
 from dbctl.services.backups import LATEST, Repository
 from dbctl.services.restore_after import looked_at, recorded
@@ -187,6 +188,7 @@ class Restoring:
             ],
             findings=[
                 *remarks,
+                *left_alone(self._opened, self._manifest, self._repository.path(self._manifest)),
                 *recorded(self._opened, self._manifest, safety, self.purpose),
                 *(
                     finding

@@ -84,6 +84,16 @@ def check(app: App, name: str = "") -> Findings:
     return Findings(checked=len(searches), findings=findings)
 
 
+def broken(app: App, database: str) -> Iterator[tuple[Search, str]]:
+    """Yield the searches of a database whose index is of no use, and why, by its definition alone."""
+    db = app.reader(database)
+    able = finder(db)
+    for search in app.profile.search:
+        index = index_of(search, db) if search.database == database else None
+        if index and able and (found := able.text_index(index)).state == "broken":
+            yield search, f"{found.name} is of no use: {found.reason}"
+
+
 def _found(target: str, index: TextIndex, db: Finder) -> Iterator[Finding]:
     found = db.text_index(index)
     if found.state == "missing":

@@ -41,7 +41,7 @@ def _named(app: App, database: str) -> Iterator[tuple[str, Name]]:
         if users.password:
             yield users.table, users.password.column
         for told in users.signed_in:
-            yield told.table, told.token
+            yield told.table.removesuffix("?"), told.token
     for settings in app.profile.settings:
         if settings.secret and (settings.database or app.main()) == database:
             yield settings.table, settings.fields["value"]

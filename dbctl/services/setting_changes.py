@@ -82,11 +82,17 @@ def _set(
     def work(db: Writable) -> SettingChanged:
         if differs:
             table.write(db, setting, value)
-            facts = {**table.whose(), "key": setting.key, "from": setting.value, "to": value}
+            facts = {
+                **table.whose(),
+                "key": setting.key,
+                "from": table.shown(setting.key, setting.value),
+                "to": table.shown(setting.key, value),
+            }
             audit.record(table.app, db, action, "settings", setting.key, facts)
         return SettingChanged(setting=table.one(setting.key), before=setting.value, changed=differs)
 
-    steps = [f"change {setting.key} from {spelled(setting.value)} to {spelled(value)}"] if differs else []
+    before, after = (spelled(table.shown(setting.key, one)) for one in (setting.value, value))
+    steps = [f"change {setting.key} from {before} to {after}"] if differs else []
     rows = {table.live.name: 1} if differs else {}
     return Draft(Plan(title=title, target=table.db.target, steps=steps, rows=rows), work)
 
@@ -96,14 +102,14 @@ def _added(table: SettingTable, key: str, text: str) -> Draft[SettingChanged]:
 
     def work(db: Writable) -> SettingChanged:
         table.add(db, key, text)
-        facts = {**table.whose(), "key": key, "to": text}
+        facts = {**table.whose(), "key": key, "to": table.shown(key, text)}
         audit.record(table.app, db, "settings.set", "settings", key, facts)
         return SettingChanged(setting=table.one(key), before=None, changed=True)
 
     plan = Plan(
         title=f"Set {key}",
         target=table.db.target,
-        steps=[f"add {key} = {spelled(text)}"],
+        steps=[f"add {key} = {spelled(table.shown(key, text))}"],
         rows={table.live.name: 1},
     )
     return Draft(plan, work)
@@ -112,11 +118,11 @@ def _added(table: SettingTable, key: str, text: str) -> Draft[SettingChanged]:
 def _removed(table: SettingTable, setting: Setting) -> Draft[SettingChanged]:
     def work(db: Writable) -> SettingChanged:
         table.remove(db, setting.key)
-        facts = {**table.whose(), "key": setting.key, "from": setting.value}
+        facts = {**table.whose(), "key": setting.key, "from": table.shown(setting.key, setting.value)}
         audit.record(table.app, db, "settings.reset", "settings", setting.key, facts)
         return SettingChanged(setting=setting, before=setting.value, changed=True)
 
-    steps = [f"remove {setting.key} (it is {spelled(setting.value)})"]
+    steps = [f"remove {setting.key} (it is {spelled(table.shown(setting.key, setting.value))})"]
     return Draft(
         Plan(title=f"Reset {setting.key}", target=table.db.target, steps=steps, rows={table.live.name: 1}),
         work,

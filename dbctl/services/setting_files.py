@@ -68,9 +68,11 @@ def apply(
             table.check_new(one.key, one.file)
         for one in changed:
             table.check(live[one.key], one.file)
-        steps = [f"add {one.key} = {spelled(one.file)}" for one in added]
-        steps += [f"change {one.key} from {spelled(one.live)} to {spelled(one.file)}" for one in changed]
-        steps += [f"remove {one.key} (it is {spelled(one.live)})" for one in removed]
+        file = {one.key: spelled(table.shown(one.key, one.file)) for one in [*added, *changed]}
+        held = {one.key: spelled(table.shown(one.key, one.live)) for one in [*changed, *removed]}
+        steps = [f"add {one.key} = {file[one.key]}" for one in added]
+        steps += [f"change {one.key} from {held[one.key]} to {file[one.key]}" for one in changed]
+        steps += [f"remove {one.key} (it is {held[one.key]})" for one in removed]
 
         def work(db: Writable) -> SettingsApplied:
             for one in added:

@@ -16,6 +16,7 @@ from dbctl.services.change import exactly
 from dbctl.services.live import Live, find_column
 from dbctl.services.near import hint
 from dbctl.services.rules import check_rule, cut
+from dbctl.services.secrets import MASK, is_secret
 from dbctl.services.setting_types import SettingTypes
 from dbctl.services.setting_values import LONGEST_SHOWN, against_schema, is_text, load_json
 from dbctl.services.user_table import User, users_beside
@@ -140,6 +141,10 @@ class SettingTable:
         if not all(self.split(key)):
             raise ValueInvalidError(what="the key", value=repr(key), reason="it is written CATEGORY.KEY")
         self.check(Setting(key=key, value=value, type=self.types.word_for(value) or "string"), value)
+
+    def shown(self, key: str, value: object) -> object:
+        """Return a value as plans and records may tell it: a secret is not told."""
+        return MASK if value is not None and is_secret(self.told, key) else value
 
     def whose(self) -> dict[str, object]:
         """Return the part of a record that says whose setting it was, where it was not the app's."""

@@ -23,6 +23,7 @@ from dbctl.model import Done, Plan
 from dbctl.profiles import loader
 from dbctl.profiles.model import Database, Profile
 from dbctl.services import setup_environment
+from dbctl.services.apps import recognised_as
 from dbctl.url import Url
 
 DEEPEST = 5  #: levels below the directory that are looked through
@@ -91,6 +92,9 @@ class Setup:
                 name=self.app,
                 instead="Choose another name with --app, or edit the file.",
             )
+        place = self._relative(directory)
+        # Only an app of which files belong to a backup needs it.
+        self._directory = place if told.backup.extra and place != "." else ""
         addresses = self._given(told, urls)
         addresses |= self._told(
             told, directory, settings, [name for name in told.databases if name not in addresses]
@@ -152,6 +156,7 @@ class Setup:
     def _entry(self) -> str:
         lines = [f"[apps.{toml.quoted(self.app)}]", f"profile = {toml.quoted(self._profile, value=True)}"]
         lines += ["protected = true"] if self._marked else []
+        lines += [f"directory = {toml.quoted(self._directory, value=True)}"] if self._directory else []
         lines += [f"env_file = {toml.quoted(self._settings, value=True)}"] if self._settings else []
         for word, told in (("databases", self._databases), ("migrations", self._migrations)):
             if told:
@@ -177,6 +182,11 @@ class Setup:
             raise NotSupportedError(what="--env-file", by=told.title, instead=instead)
         for name in wanted:
             file = setup_environment.found(told.databases[name], directory, settings)
+            local = setup_environment.places(told.databases[name], directory, file) if file else None
+            if local is not None:  # where it is not, it is looked for as if nothing had said it
+                fit = [one for one in local if one.is_file() and not _unfit(one, told.databases[name], name)]
+                addresses |= {name: self._relative(fit[0])} if fit else {}
+                continue
             said = setup_environment.address(told.databases[name], file, name) if file else ""
             if file and said:
                 addresses[name], self._settings = said, self._relative(file)
@@ -259,9 +269,13 @@ def _unfit(path: Path, told: Database, name: str) -> str:
         lacking = [table for table in told.needs if table not in opened.tables()]
     except DbctlError as error:
         return str(error)
+    else:
+        known = recognised_as(told, opened.tables()) if lacking else ""
     finally:
         opened.close()
-    return f"it lacks table {', '.join(lacking)}" if lacking else ""
+    if not lacking:
+        return ""
+    return f"it lacks table {', '.join(lacking)}" + (f" ({known})" if known else "")
 
 
 def _folders(told: Database, directory: Path) -> list[Path]:

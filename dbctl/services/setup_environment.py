@@ -1,4 +1,4 @@
-"""Where a server's database is, as the app's own file of settings says it, without its password in the answer."""
+"""Where a database is, as the app's own file of settings says it, without its password in the answer."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from dbctl.profiles.environment_model import Environment, Variable
 from dbctl.profiles.model import Database
 from dbctl.services.rules import WORDS
 from dbctl.url import Url, parse
+
+#: How an address begins that is the path of a file.
+FILE = "file:"
 
 
 def found(told: Database, directory: Path, given: Path | None) -> Path | None:
@@ -36,6 +39,18 @@ def read(file: Path) -> Mapping[str, str]:
         raise FileFailedError(path=file, reason=error.strerror) from error
     except UnicodeDecodeError as error:
         raise FileFailedError(path=file, reason="it is not valid UTF-8") from error
+
+
+def places(told: Database, directory: Path, file: Path) -> list[Path] | None:
+    """Return where the file can be that the settings name (``file:./data/app.db``); None where they name none."""
+    environment = told.environment
+    said = read(file).get(environment.url, "") if environment else ""
+    if environment is None or not said.startswith(FILE):
+        return None
+    path = Path(said.removeprefix(FILE).removeprefix("//").partition("?")[0])
+    if path.is_absolute():
+        return [path]
+    return [directory / folder / path for folder in environment.relative_to]
 
 
 def address(told: Database, file: Path, name: str) -> str:

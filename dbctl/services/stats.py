@@ -18,6 +18,7 @@ from dbctl.services import users
 from dbctl.services.apps import App
 from dbctl.services.figures import Figures, figures
 from dbctl.services.live import Live, find_column
+from dbctl.services.user_belongings import STEP
 
 #: What a table shows of a database on a server.
 SERVED = ("connections", "cache_hit_ratio", "deadlocks")
@@ -74,7 +75,7 @@ class TableMeasured(Value, frozen=True, kw_only=True):
     def brief(self) -> Row:
         rows = f"~{self.rows}" if self.estimated else self.rows
         told = {"target": self.target, "table": self.table, "rows": rows, "bytes": self.bytes}
-        further = ("index_bytes", "toast_bytes", "dead_rows", "inserts", "updates", "deletes")
+        further = ("inserts", "updates", "deletes", "dead_rows")
         return told | {"indexes": len(self.indexes)} | {word: getattr(self, word) for word in further}
 
 
@@ -151,7 +152,8 @@ def user(app: App, login: str) -> UserMeasured:
     people = users.table(app)
     found = people.one(login)
     pointing = [(one.table, one.columns[0]) for one in people.db.references(people.live.name)]
-    pointing += [(table, column) for table, _, column in (one.partition(".") for one in people.told.owns)]
+    direct = [one.partition(".") for one in people.told.owns if STEP not in one]
+    pointing += [(table, column) for table, _, column in direct]
     live = people.db.tables()
     pointing = [one for one in dict.fromkeys(pointing) if one[0] in live]
     rows = {}

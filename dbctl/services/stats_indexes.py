@@ -76,7 +76,7 @@ def indexes(app: App, window: Window, *, only: State | None = None) -> Figures[I
             raise NotSupportedError(
                 what="telling of indexes", by=db.target, instead="Its engine tells nothing of them."
             )
-        found = [one for one in _judged(db.target, db.indexes()) if only in (None, one.state)]
+        found = [one for one in judged(db.target, db.indexes()) if only in (None, one.state)]
         if any(one.scans is not None for one in found):
             began = db.counted_since()
             when = f"since {began:%Y-%m-%d %H:%M} UTC" if began else "since the statistics began"
@@ -85,7 +85,7 @@ def indexes(app: App, window: Window, *, only: State | None = None) -> Figures[I
             )
         return found
 
-    told = figures(app, IndexMeasured, window, look)
+    told = figures(app, IndexMeasured, window, look, wide=True)
     return structs.replace(told, remarks=since)
 
 
@@ -107,7 +107,9 @@ def bloat(app: App, window: Window) -> Figures[TableWasted]:
             for one in found
         ]
 
-    told = figures(app, TableWasted, structs.replace(window, sort=window.sort or "-wasted_bytes"), look)
+    told = figures(
+        app, TableWasted, structs.replace(window, sort=window.sort or "-wasted_bytes"), look, wide=True
+    )
     return structs.replace(told, remarks=estimated)
 
 
@@ -115,7 +117,8 @@ def _sources(found: Sequence[Waste]) -> str:
     return ", ".join(dict.fromkeys(one.source for one in found if one.estimated))
 
 
-def _judged(target: str, found: Sequence[Index]) -> Iterator[IndexMeasured]:
+def judged(target: str, found: Sequence[Index]) -> Iterator[IndexMeasured]:
+    """Yield each index with what is wrong with it among the others."""
     for one in found:
         state, instead = _state(one, [other for other in found if other.table == one.table])
         yield IndexMeasured(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from msgspec import structs
 
 from dbctl.engines.base import Capability
@@ -64,10 +62,6 @@ class Slowed(Value, frozen=True, kw_only=True):
     cache_hit_ratio: float | None
     query: str
 
-    def brief(self) -> Row:
-        told = {word: getattr(self, word) for word in self.__struct_fields__}
-        return told | {word: timedelta(seconds=told[word]) for word in told if word.endswith("_seconds")}
-
 
 def sessions_of(app: App, name: str, what: str) -> Sessions:
     """Return a database whose server knows who is connected.
@@ -97,7 +91,7 @@ def connections(app: App, window: Window) -> Figures[Connected]:
             for one in told
         ]
 
-    told = figures(app, Connected, window, look)
+    told = figures(app, Connected, window, look, wide=True)
     return structs.replace(told, remarks=list(dict.fromkeys(filter(None, hidden))))
 
 
@@ -126,7 +120,7 @@ def waits(app: App, window: Window) -> Figures[Blocked]:
             for one in db.waits()
         ]
 
-    told = figures(app, Blocked, window, look)
+    told = figures(app, Blocked, window, look, wide=True)
     page = structs.replace(told.page, nothing="nobody waits")
     return structs.replace(told, page=page, remarks=list(dict.fromkeys(filter(None, hidden))))
 
@@ -147,5 +141,5 @@ def slow(app: App, window: Window) -> Figures[Slowed]:
             hidden.append(db.hidden())
         return [Slowed(target=app.target(name), **structs.asdict(one)) for one in found]
 
-    told = figures(app, Slowed, window, look)
+    told = figures(app, Slowed, window, look, wide=True)
     return structs.replace(told, remarks=list(dict.fromkeys(filter(None, hidden))))

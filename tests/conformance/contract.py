@@ -48,6 +48,7 @@ from dbctl.errors import (
     ValueInvalidError,
 )
 from dbctl.interrupt import Interrupted
+from tests.conformance.transfer import TransferContract
 
 #: Names that quoting in any other way than doubling ``"`` breaks, or that end up raw on a terminal.
 HOSTILE_NAMES = [
@@ -115,7 +116,7 @@ def offers(opened: Readable, capability: Capability, protocol: type) -> bool:
     return told
 
 
-class EngineContract:
+class EngineContract(TransferContract):
     @pytest.fixture
     @abstractmethod
     def fresh(self) -> Iterator[Fresh]: ...

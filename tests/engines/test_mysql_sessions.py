@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from contextlib import closing, contextmanager
+from pathlib import Path
 
 import pytest
 import trustme
@@ -17,7 +18,8 @@ from msgspec import structs
 
 from dbctl.engines import registry
 from dbctl.engines.base import Condition
-from dbctl.engines.mysql.options import connecting
+from dbctl.engines.mysql import tools
+from dbctl.engines.mysql.options import MODES, connecting, encryption
 from dbctl.engines.mysql.reader import MySQLReader
 from dbctl.engines.mysql.server import server_of
 from dbctl.engines.mysql.writer import MySQLWriter
@@ -31,9 +33,11 @@ from dbctl.errors import (
     PrivilegeMissingError,
     QueryFailedError,
     ReadOnlyError,
+    SchemaLacksError,
     UnreachableError,
     UrlInvalidError,
 )
+from dbctl.interrupt import Interrupted
 from dbctl.model import Secret
 from dbctl.url import parse
 from tests import servers
@@ -90,6 +94,9 @@ def test_no_question_writes_anything(table, mode):
         "analyze table t",
         "explain analyze delete from t",
         "call nosuch()",
+        "select load_file('/etc/passwd')",
+        "select release_all_locks()",
+        "select get_lock('app', 1)",
         "do sleep(0)",
         "begin not atomic delete from t; end",
         "execute immediate 'delete from t'",
@@ -351,6 +358,30 @@ def test_a_signal_ends_what_runs_on_the_server_and_rolls_everything_back(table, 
     assert table.rows("select count(*) from t") == [(5,)]
 
 
+def test_a_signal_between_a_question_and_its_answer_ends_the_session(table):
+    """What is asked next would wait for that answer, and take it for its own."""
+    writer = table.writer()
+    session = writer._session
+
+    def interrupted(**_):
+        raise Interrupted(signal.SIGTERM)
+
+    with pytest.raises(Interrupted), writer.transaction():
+        writer.delete("t", [])
+        session._read_query_result = interrupted
+        writer.query("select sleep(600)")
+    with pytest.raises(RuntimeError, match="closed"):
+        writer.count("t")
+    deadline = time.monotonic() + 60
+    while table.rows(f"select count(*) from information_schema.processlist where id = {session.number}") != [
+        (0,)
+    ]:
+        assert time.monotonic() < deadline
+    table.execute("set innodb_lock_wait_timeout = 50")
+    table.execute("update t set n = n + 10")
+    assert table.rows("select count(*) from t") == [(5,)]
+
+
 # Transactions --------------------------------------------------------------------------------------------------------
 
 
@@ -514,6 +545,22 @@ def test_what_a_server_reports_is_told_by_its_number(table, number, told, code):
     assert writer.count("t") == 5
 
 
+def test_a_server_that_writes_names_in_small_letters_is_read_as_it_spells_them():
+    server = servers.private_mysql("--lower-case-table-names=1")
+    with (
+        servers.mysql_database(server=server) as url,
+        closing(MySQLWriter(url, "app/user", timeout=1)) as writer,
+    ):
+        with writer.schema_transaction():
+            writer.run_statement(
+                'create table "User" (id integer primary key, boss integer, foreign key (boss) references "User" (id))'
+            )
+        assert list(writer.tables()) == ["user"]
+        assert [key.table for key in writer.references("user")] == ["user"]
+        with pytest.raises(SchemaLacksError, match="table User"):
+            writer.count("User")
+
+
 @pytest.mark.parametrize(
     ("told", "refused"),
     [
@@ -526,6 +573,7 @@ def test_what_a_server_reports_is_told_by_its_number(table, number, told, code):
         ("10.5.29-MariaDB", True),
         ("5.5.5-10.3.39-MariaDB", True),
         ("5.7.44-log", True),
+        ("8.0.16", True),
         ("nonsense", True),
     ],
 )
@@ -533,7 +581,7 @@ def test_servers_that_are_too_old_are_refused(told, refused):
     if refused:
         with pytest.raises(NotSupportedError, match=told.partition("-")[0]) as caught:
             server_of(told, "app/user")
-        assert "MySQL 8.0 and MariaDB 10.6" in caught.value.hint
+        assert "MySQL 8.0.17 and MariaDB 10.6.0" in caught.value.hint
     else:
         assert server_of(told, "app/user").product == ("MariaDB" if "Maria" in told else "MySQL")
 
@@ -584,6 +632,36 @@ def test_tls_is_asked_for_in_the_words_of_mysql_and_of_prisma(options, checked, 
     assert (context.verify_mode == ssl.CERT_REQUIRED, context.check_hostname) == (checked, named)
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ("", ("preferred", "", "", "")),
+        ("ssl=true", ("required", "", "", "")),
+        ("ssl-cert=c&ssl-key=k", ("required", "", "c", "k")),
+        ("ssl_ca=a&ssl_cert=c&ssl_key=k", ("verify_ca", "a", "c", "k")),
+        ("sslcert=a&sslaccept=strict", ("verify_identity", "a", "", "")),
+        ("ssl-mode=disabled", ("disabled", "", "", "")),
+    ],
+)
+def test_the_words_for_encryption_are_told_apart(options, told):
+    asked = encryption(parse(f"mysql://u@h/d?{options}"))
+    assert (asked.mode, asked.authority, asked.certificate, asked.key) == told
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_servers_own_programs_are_told_the_same(mode):
+    mariadb, mysql = server_of("10.11.19-MariaDB", "a"), server_of("8.4.7", "a")
+    url = parse(f"mysql://u@h/d?ssl-mode={mode}")
+    for server, wanted in (
+        (mysql, f'ssl-mode="{mode.upper()}"'),
+        (mariadb, {"disabled": 'ssl="0"', "preferred": ""}.get(mode, 'ssl="1"')),
+    ):
+        with tools.at(url, server) as word:
+            text = Path(word.partition("=")[2]).read_text()
+        assert wanted in text
+        assert ("ssl-verify-server-cert" in text) == (server is mariadb and mode.startswith("verify"))
+
+
 def test_tls_is_left_out_only_where_the_url_says_so_or_a_socket_is_used():
     assert connecting(parse("mysql://u@h/d?ssl-mode=DISABLED"))["ssl_disabled"]
     assert connecting(parse("mysql://u@/d?unix_socket=/s"))["ssl_disabled"]
@@ -608,17 +686,8 @@ def test_a_server_that_wants_encryption_is_reached_and_known_by_its_certificate(
     authority, stranger = trustme.CA(), trustme.CA()
     for name, one in (("authority", authority), ("stranger", stranger)):
         one.cert_pem.write_to_path(tmp_path / name)
-    made = authority.issue_cert("db.example")
-    made.cert_chain_pems[0].write_to_path(tmp_path / "certificate")
-    made.private_key_pem.write_to_path(tmp_path / "key")
-    tmp_path.chmod(0o755)
-    for name in ("certificate", "key"):
-        (tmp_path / name).chmod(0o644)
-    for parent in tmp_path.parents[:3]:
-        parent.chmod(parent.stat().st_mode | 0o055)
-    server = servers.private_mysql(
-        f"--ssl-cert={tmp_path}/certificate", f"--ssl-key={tmp_path}/key", "--require-secure-transport=on"
-    )
+    authority.issue_cert("db.example").private_key_and_cert_chain_pem.write_to_path(tmp_path / "certificate")
+    server = servers.private_mysql(certificate=tmp_path / "certificate")
     socket_of = server.options
 
     def encrypted(options):
@@ -629,6 +698,12 @@ def test_a_server_that_wants_encryption_is_reached_and_known_by_its_certificate(
 
     for options in ("ssl-mode=REQUIRED", "ssl=true", f"ssl-ca={tmp_path}/authority"):
         assert encrypted(options)
+    with closing(
+        MySQLReader(structs.replace(server, options=f"{socket_of}&ssl=true"), "app/user", timeout=1)
+    ) as one:
+        for options, code in (("ssl=true", ["server-not-proven"]), ("ssl-mode=VERIFY_IDENTITY", [])):
+            one._url = structs.replace(server, host="db.example", options=options)
+            assert [told.code for told in one._encryption()] == code
     for options, reason in (
         (f"ssl-mode=VERIFY_CA&ssl-ca={tmp_path}/stranger", "certificate verify failed"),
         (

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from msgspec import structs
 
+from dbctl.engines.postgresql.advice import encryption
 from dbctl.errors import (
     BusyError,
     NotSupportedError,
@@ -240,6 +241,30 @@ def test_a_missing_right_is_told_with_the_grant_that_gives_it(postgresql):
         assert lacking(writing=False) == [f'GRANT SELECT ON ALL TABLES IN SCHEMA {at} TO "{name}";']
 
 
+@pytest.mark.parametrize(
+    ("asked", "encrypted", "told"),
+    [
+        ("", False, ("error", "not-encrypted")),
+        ("disable", False, ("error", "not-encrypted")),
+        ("", True, ("warning", "server-not-proven")),
+        ("require", True, ("info", "server-not-proven")),
+        ("verify-full", True, None),
+    ],
+)
+def test_a_connection_to_another_machine_wants_to_be_encrypted_and_proven(asked, encrypted, told):
+    found = [(one.severity, one.code) for one in encryption(asked, encrypted=encrypted)]
+    assert found == ([told] if told else [])
+
+
+def test_a_schema_that_a_role_may_not_use_is_not_called_empty(postgresql):
+    postgresql.execute("create table t (id integer)")
+    with role(postgresql) as name:
+        postgresql.execute(f"revoke usage on schema {postgresql.schema} from {name}")
+        with pytest.raises(PrivilegeMissingError) as caught:
+            postgresql.reader(user=name, password=None).tables()
+        assert caught.value.hint.endswith(f'GRANT USAGE ON SCHEMA "{postgresql.schema}" TO "{name}";')
+
+
 def test_what_an_admin_should_know_is_told_with_the_statement_that_helps(postgresql):
     postgresql.execute("create unlogged table u (id integer)")
     postgresql.execute("create table t (id integer)")
@@ -353,9 +378,20 @@ def test_an_index_that_is_made_anew_in_vain_leaves_what_is_named(alone):
     assert list(writer.leftovers()) == []
 
 
+def test_an_index_that_an_older_transaction_keeps_from_being_made_anew_leaves_nothing(alone):
+    alone.execute("create table t (id integer); create table other (id integer); create index i on t (id)")
+    writer = alone.writer()
+    with closing(servers.connection(alone.url)) as holder, holder.transaction():
+        holder.execute("set transaction isolation level repeatable read; select * from other")
+        with pytest.raises(BusyError, match=rf"pid {holder.info.backend_pid}, .*whose transaction is older"):
+            writer.maintain(writer.tasks("reindex", [])[0])
+        assert list(writer.leftovers()) == []
+    writer.maintain(writer.tasks("reindex", [])[0])
+
+
 def test_who_does_not_own_a_table_is_refused_before_anything_is_done(postgresql):
     postgresql.execute("create table t (id integer)")
-    with role(postgresql, f"grant all on {postgresql.schema}.t") as name:
+    with role(postgresql, f"grant select, insert, update, delete on {postgresql.schema}.t") as name:
         writer = postgresql.writer(user=name, password=None)
         for kind in ("vacuum", "analyze", "reindex"):
             with pytest.raises(PrivilegeMissingError, match="only the owner of t"):
@@ -363,6 +399,11 @@ def test_who_does_not_own_a_table_is_refused_before_anything_is_done(postgresql)
         (task,) = postgresql.reader().tasks("vacuum", [])
         with pytest.raises(QueryFailedError):  # the server itself would only warn
             writer.maintain(task)
+        if postgresql.own.info.server_version >= 170000:
+            postgresql.execute(f"grant maintain on {postgresql.schema}.t to {name}")
+            for kind in ("vacuum", "analyze", "reindex"):
+                for one in writer.tasks(kind, []):
+                    writer.maintain(one)
 
 
 def test_what_is_missing_for_slow_statements_is_told_line_by_line(postgresql):

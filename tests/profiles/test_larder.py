@@ -43,6 +43,10 @@ create = "create table steps (step varchar(190) not null primary key, done_ms bi
 PIP, ANA = (f"a1b7c0de-0000-4000-8000-00000000000{number}" for number in (1, 2))
 
 
+RYE = "b2c8d1ef-0000-4000-8000-000000000002"
+OLAV = "a1b7c0de-0000-4000-8000-000000000004"
+
+
 class Shelf:
     """The database of Larder in a file."""
 
@@ -524,6 +528,57 @@ def test_its_own_ledger_of_migrations_is_kept_and_its_schema_compared(dbctl, pan
         "table jars is missing: jar; 002-jars makes it",
         'order.a "lid" is there, and no migration makes it: TEXT',
     ]
+
+
+def test_its_rows_are_shown_and_mended_by_its_types_and_its_moves(dbctl, pantry):
+    shown = dbctl("data", "show", "members", ANA)
+    assert (shown["secret_hash"], shown["kind"], str(shown["member_uuid"])) == ("***", "cook", ANA)
+    for key in (ANA.replace("2", "9"), "no uuid"):
+        assert dbctl("data", "show", "members", key, status=5)["code"] == "row-absent"
+    told = dbctl("data", "rows", "members", "--filter", "enabled=no", "--columns", "handle,kind")
+    assert told["items"] == [{"handle": "olav", "kind": "guest"}]
+    assert dbctl("data", "rows", "members", "--filter", "kind=nonsense")["total"] == 0
+    refused = dbctl("data", "set", "members", OLAV, "kind=chief", status=6)
+    assert (refused["code"], refused["message"]) == (
+        "move-refused",
+        "app/pantry: members.kind may not go from guest to chief",
+    )
+    assert refused["hint"] == "From guest it may go to: cook. A chief was a cook first."
+    told = dbctl("data", "set", "members", OLAV, "kind=cook", "enabled=yes")
+    assert (told["before"]["kind"], told["after"]["kind"]) == ("guest", "cook")
+    assert dbctl("data", "set", "members", PIP, "kind=cook", status=6)["code"] == "last-admin"
+    assert dbctl("data", "set", "recipes", RYE, "added_ms=soon", status=2)["code"] == "value-invalid"
+    told = dbctl("data", "set", "recipes", RYE, 'a "pinch"=', "cuisine=danish")
+    assert told["after"] == {'a "pinch"': "", "cuisine": "danish"}
+    assert dbctl("data", "rows", "recipes", "--filter", 'a "pinch"=')["total"] == 2
+    assert dbctl("data", "delete", "recipes", RYE, "--yes")["rows"] == {
+        "recipes": 1,
+        "recipe_labels": 2,
+        "order": 1,
+    }
+    assert pantry.rows("select verb, subject from history where verb like 'data.%' order by id") == [
+        ("data.set", "recipes"),
+        ("data.delete", "recipes"),
+    ]
+
+
+def test_its_tables_leave_and_come_back_with_keys_that_go_on(dbctl, pantry, tmp_path):
+    file = str(tmp_path / "logins.jsonl")
+    done = dbctl("data", "export", "member_logins", file)
+    assert (done["rows"], done["left_out"]) == (3, ["token"])
+    assert dbctl("data", "import", "member_logins", file, status=2)["code"] == "usage"
+    file = str(tmp_path / "all.csv")
+    dbctl("data", "export", "member_logins", file, "--secrets")
+    before = pantry.rows("select * from member_logins order by id")
+    pantry.rows("delete from member_logins")
+    assert dbctl("data", "import", "member_logins", file)["added"] == 3
+    assert pantry.rows("select * from member_logins order by id") == before
+    assert dbctl("data", "query", "select token from member_logins", status=6)["code"] == "secret-asked"
+    assert dbctl("data", "query", "select count(*) as n from member_logins")["items"] == [{"n": 3}]
+    (tmp_path / "wrong.csv").write_text("recipe_uuid,label\nno uuid,x\n" + f"{RYE},new\n")
+    status = 2 if pantry.url.startswith("postgresql") else 6
+    dbctl("data", "import", "recipe_labels", str(tmp_path / "wrong.csv"), status=status)
+    assert pantry.rows("select count(*) from recipe_labels") == [(5,)]
 
 
 def test_its_recipes_are_found_by_an_index_of_words(dbctl):

@@ -386,6 +386,14 @@ def test_no_word_can_be_taken_for_a_query(run: Run, word: str) -> None:
     run("search", "prompts", "--", word)
 
 
+def test_signs_that_no_index_knows_are_taken_literally_all_the_same(run: Run, vault: Vault) -> None:
+    run("search", "index", "repair")
+    vault.rows(f"""update "Prompt" set "title" = 'Learn C++ and more' where "id" = '{shapes.GARDEN}'""")
+    assert ids(run("search", "prompts", "C++")) == [shapes.GARDEN]
+    assert ids(run("search", "prompts", "C++", "more")) == [shapes.GARDEN]
+    assert ids(run("search", "prompts", "owners.")) == [shapes.NOTES]
+
+
 def test_an_index_can_be_dropped_and_built(run: Run) -> None:
     run("search", "index", "drop")
     assert run("search", "index", "status")["items"][0]["state"] == "missing"
@@ -400,9 +408,19 @@ def test_an_index_that_is_of_no_use_is_left_to_repair(run: Run, vault: Vault) ->
     findings = run("search", "index", "check", status=4)["findings"]
     assert [one["code"] for one in findings] == ["text-index-broken"]
     assert run("search", "index", "build", status=6)["code"] == "already-exists"
+    assert "text-index-broken" in [one["code"] for one in run("doctor")["findings"]]
     before = vault.rows("select name, sql from sqlite_master order by name")
     run("search", "index", "repair", "--dry-run")
     assert vault.rows("select name, sql from sqlite_master order by name") == before
+
+
+@pytest.mark.parametrize("vault", ["pushed"], indirect=True)
+def test_a_table_that_is_no_index_is_never_dropped(run: Run, vault: Vault) -> None:
+    vault.rows("create table PromptSearch (pid text, kept text)")
+    vault.rows("insert into PromptSearch values ('x', 'y')")
+    for word in ("repair", "drop"):
+        assert run("search", "index", word, status=2)["code"] == "not-supported"
+    assert vault.rows("select * from PromptSearch") == [("x", "y")]
 
 
 @on_sqlite
@@ -585,3 +603,57 @@ def test_two_users_whose_addresses_differ_in_case_are_two(
     run("users", "create", "Ben@example.org", "--generate")
     assert run("users", "show", "ben@example.org")["id"] == shapes.BEN
     assert run("users", "show", "Ben@example.org")["id"] != shapes.BEN
+
+
+# Finding it ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "database", "others"),
+    [
+        ("file:./data/promptvault.db", "backend/prisma/data/promptvault.db", ["backend/data/promptvault.db"]),
+        ("file:./data/promptvault.db", "backend/data/promptvault.db", []),
+        ('"file:./vault.sqlite?connection_limit=1"', "backend/prisma/vault.sqlite", ["backend/vault.sqlite"]),
+        ("file:/app/backend/data/promptvault.db", "backend/data/promptvault.db", []),
+        ("", "backend/prisma/dev.db", ["backend/dev.db"]),
+    ],
+)
+def test_the_database_is_looked_for_where_prisma_and_where_the_app_would_put_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], settings: str, database: str, others: list[str]
+) -> None:
+    shapes.pushed(tmp_path / database)
+    for other in others:
+        shapes.decoy(tmp_path / other)
+    if settings:
+        (tmp_path / "backend" / ".env").write_text(f"JWT_SECRET=x\nDATABASE_URL={settings}\n")
+    words = ["--config", str(tmp_path / "dbctl.toml"), "init", "promptvault", str(tmp_path)]
+    assert main(words) == 0
+    capsys.readouterr()
+    assert f'main = "{database}"' in (tmp_path / "dbctl.toml").read_text()
+
+
+def test_a_decoy_alone_is_no_database_and_that_is_explained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shapes.decoy(tmp_path / "data" / "promptvault.db")
+    assert main(["--config", str(tmp_path / "dbctl.toml"), "init", "promptvault", str(tmp_path)]) == 5
+    assert "prisma/data/" in capsys.readouterr().err
+
+
+def test_a_server_is_where_the_settings_say(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / ".env").write_text("DATABASE_URL=mysql://vault:s3cret@db.example.org:3306/vault\n")
+    assert main(["--config", str(tmp_path / "dbctl.toml"), "init", "promptvault", str(tmp_path)]) == 0
+    told = capsys.readouterr()
+    assert "s3cret" not in told.out + told.err + (tmp_path / "dbctl.toml").read_text()
+
+
+def test_what_a_user_has_is_counted(run: Run) -> None:
+    assert run("stats", "user", "ben@example.org")["rows"] == {"Prompt": 2, "Rating": 2, "UserTeam": 1}
+
+
+def test_users_are_exported_as_they_can_be_imported(run: Run, vault: Vault, tmp_path: Path) -> None:
+    found = run("users", "export", "--secrets")["items"]
+    file = tmp_path / "people.json"
+    file.write_text(json.dumps([{**one, "email": f"new.{one['email']}"} for one in found]))
+    run("users", "import", str(file))
+    assert vault.rows('select count(*), count(distinct "password") from "User"') == [(6, 1)]

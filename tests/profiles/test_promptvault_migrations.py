@@ -13,6 +13,7 @@ import pytest
 from dbctl.shipped import shipped
 from tests import servers
 from tests.profiles.test_promptvault import File, Run, Served, Vault, runner
+from tests.profiles.test_promptvault import made as vaults
 from tests.shapes import promptvault as shapes
 
 ENGINES = ("sqlite", "postgresql", "mysql")
@@ -241,3 +242,17 @@ def test_a_table_that_is_made_anew_under_the_triggers_of_the_index_is_rolled_bac
     assert rows(deployed, "select name, sql from sqlite_master order by name") == before
     run("search", "index", "drop")
     assert len(run("migrate", "up", "--migrations", str(folder))["items"]) == 1
+
+
+@pytest.mark.parametrize("shape", ["pushed", "postgresql", "mysql"])
+def test_a_database_that_was_pushed_is_adopted_and_brought_up(
+    shape: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for vault in vaults(shape, tmp_path):
+        run = runner(vault.url, capsys)
+        names = [one["name"] for one in run("migrate", "adopt")["items"]]
+        assert names == [name for name, _ in shapes.LEDGER], "not its indexes, of which none is there"
+        run("migrate", "up")
+        assert set(states(run("migrate", "status")).values()) == {"applied"}
+        found = run("migrate", "drift")["findings"]
+        assert {one["severity"] for one in found} <= {"info"}, "at most the order of columns"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import subprocess
 import uuid
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -72,6 +71,17 @@ def ask(waqtor, answer, monkeypatch):
 def test_its_profile_fits_both_shapes(ask, tmp_path):
     legacy = f"legacy={shapes.legacy(tmp_path / 'waqtor.db')}"
     assert ask("apps", "check", urls=[legacy])["findings"] == []
+
+
+@only_deployed
+def test_a_shape_that_the_profile_does_not_know_is_told(ask, waqtor):
+    waqtor.rows("alter table whatsapp_sessions rename column is_active to active")
+    found = ask("apps", "check", status=4)["findings"]
+    assert [one["message"].partition(" (")[0] for one in found if one["code"] == "shape-unknown"] == [
+        "no shape of stale-whatsapp-sessions fits whatsapp_sessions: is_active, is_ready, or status",
+        "no shape of whatsapp fits whatsapp_sessions: is_active, or status",
+    ]
+    assert ask("sessions", "list", status=2)["code"] == "schema-lacks"
 
 
 def test_its_migrations_make_the_schema_that_the_app_makes(answer, tmp_path):
@@ -201,30 +211,6 @@ def test_what_bcryptjs_wrote_is_read(ask):
     assert ask("users", "check-password", "ana@waqtor.example", "--password-stdin", stdin=f"{PASSWORD}\n")[
         "matches"
     ]
-
-
-def test_what_dbctl_wrote_is_read_by_bcryptjs(ask, waqtor, bcryptjs):
-    ask("users", "set-password", "ana@waqtor.example", "--password-stdin", stdin="päss wörd\n")
-    hashed = waqtor.one("select password_hash from users where id = %s", ANA)
-    assert bcryptjs("päss wörd", hashed) == "true"
-    assert bcryptjs("pass word", hashed) == "false"
-
-
-@pytest.fixture
-def bcryptjs():
-    """Asks the library of the app, where DBCTL_TEST_BCRYPTJS names its folder."""
-    import os  # noqa: PLC0415 - only here
-
-    folder = os.environ.get("DBCTL_TEST_BCRYPTJS")
-    if not folder:
-        pytest.skip("DBCTL_TEST_BCRYPTJS names no folder with bcryptjs")
-    script = "console.log(require(process.argv[1]).compareSync(process.argv[2], process.argv[3]))"
-
-    def compare(password, hashed):
-        words = ["node", "-e", script, folder, password, hashed]
-        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
-
-    return compare
 
 
 @pytest.mark.parametrize(
@@ -577,3 +563,21 @@ def test_what_only_part_of_a_later_migration_made_is_refused(ask, waqtor):
     refused = ask("migrate", "adopt", status=6)
     assert (refused["code"], "after 001_accounts" in refused["message"]) == ("migrations-unfit", True)
     assert waqtor.one("select to_regclass('dbctl_migrations')") is None
+
+
+@only_deployed
+def test_constraints_that_the_app_s_library_adds_at_every_start_are_told_with_what_drops_them(ask, waqtor):
+    def told():
+        findings = ask("doctor", status=None)["findings"]
+        return [one for one in findings if one["code"] == "constraint-repeated"]
+
+    assert told() == []
+    for number in (1, 2):
+        waqtor.rows(f"alter table users add constraint users_email_key{number} unique (email)")
+    (found,) = told()
+    assert "users_email_key1, users_email_key2" in found["message"]
+    waqtor.rows(found["hint"])
+    assert told() == []
+    assert waqtor.rows("select conname from pg_constraint where conrelid = 'users'::regclass and contype = 'u'") == [
+        ("users_email_key",)
+    ]  # fmt: skip

@@ -18,6 +18,7 @@ from dbctl.cli.main import main
 from tests.private import private
 from tests.profiles.test_larder import PROFILE, SCRIPTS
 from tests.shapes import flashpoint_web as shapes
+from tests.shapes import waqtor
 
 ROOT = Path(__file__).parents[2]
 SCHEMAS = json.loads(_reference.SCHEMAS.read_text(encoding="utf-8"))
@@ -191,6 +192,31 @@ def test_an_index_that_nobody_needs_is_told_with_the_one_that_does_its_work(plac
     assert left == {"members_pkey", "members_mail_key", "members_handle_key"}
 
 
+def test_the_constraints_that_an_apps_library_adds_again_and_again_are_found(server, answer):
+    with closing(server.connection()) as own:
+        own.execute("create database waqtor")
+        try:
+            url = server.url.replace("/postgres?", "/waqtor?")
+            with closing(psycopg.connect(url, autocommit=True)) as made:
+                waqtor.deployed(made)
+                made.execute("alter table users add constraint users_email_key1 unique (email)")
+            said = ["--profile", "waqtor", "--url", f"main={url}"]
+            items = answer(*said, "stats", "indexes", "--only", "duplicate")["data"]["items"]
+            told = {one["index"]: one["instead"] for one in items}
+            assert told["users_email_key1"] == told["users_email"] == "users_email_key"
+            assert told["whatsapp_sessions_client_id"] == "whatsapp_sessions_client_id_key"
+            found = answer(*said, "doctor", status=None)["data"]["findings"]
+            (duplicates,) = [one for one in found if one["code"] == "index-duplicate"]
+            assert "users_email (as users_email_key)" in duplicates["message"]
+            assert "users_email_key1" not in duplicates["message"]  # which is told as a constraint
+            with closing(psycopg.connect(url, autocommit=True)) as made:
+                for one in items:
+                    made.execute(one["drop"])
+            assert answer(*said, "stats", "indexes", "--only", "duplicate")["data"]["items"] == []
+        finally:
+            own.execute("drop database waqtor with (force)")
+
+
 def test_what_was_written_is_told_by_table(place, ask):
     place.own.execute(
         "update tallies set dishes = dishes + 1; delete from recipe_labels where label = 'soup'"
@@ -342,6 +368,31 @@ def test_sequences_behind_their_columns_and_rules_never_proven_are_found(place, 
     assert ask("integrity check")["findings"] == []
 
 
+def test_a_table_that_may_not_be_read_does_not_hide_what_is_wrong_with_others(place, ask):
+    place.own.execute("create role eve login; grant select on all tables in schema public to eve")
+    try:
+        place.own.execute(
+            "revoke select on history from eve; alter table recipes drop constraint recipes_member_uuid_fkey"
+        )
+        place.own.execute(
+            "alter table recipes add constraint again foreign key (member_uuid) references members not valid"
+        )
+        said = f"--profile larder.toml --url pantry={place.url.replace('postgres@', 'eve@')}"
+        told = ask(f"{said} integrity check", status=6)["findings"]
+        found = {one["code"]: one["hint"] for one in told if one["severity"] != "info"}
+        assert set(found) == {"privilege-missing", "not-validated"}
+        assert 'GRANT SELECT ON "public"."history" TO "eve";' in found["privilege-missing"]
+    finally:
+        place.own.execute("drop owned by eve; drop role eve")
+
+
+def test_the_old_names_of_what_is_remembered_are_understood(server, place, ask):
+    place.own.execute("drop extension pg_stat_statements; create extension pg_stat_statements version '1.7'")
+    place.own.execute("select pg_sleep(0.2)")
+    place.own.execute("select mean_time from pg_stat_statements limit 1")
+    assert "pg_sleep" in ask("stats slow --sort -mean_seconds")["items"][0]["query"]
+
+
 def test_a_page_that_the_disk_changed_is_found(tmp_path, monkeypatch, ask):
     monkeypatch.chdir(tmp_path)
     with private() as alone:
@@ -360,6 +411,17 @@ def test_a_page_that_the_disk_changed_is_found(tmp_path, monkeypatch, ask):
     assert "corrupt" in codes
     assert any("recipes" in one["message"] for one in found)
     assert told == []
+
+
+def test_rows_that_are_older_than_their_table_may_hold_are_found_where_amcheck_is(place, ask):
+    place.own.execute("create extension amcheck")
+    assert ask("integrity check")["findings"] == []
+    place.own.execute(
+        "update pg_class set relfrozenxid = txid_current()::text::xid where relname = 'tallies'"
+    )
+    (found,) = ask("integrity check", status=4)["findings"]
+    assert (found["code"], found["message"][:8]) == ("corrupt", "tallies:")
+    assert ask("integrity check --quick")["findings"] == []
 
 
 def test_an_index_that_its_table_does_not_agree_with_is_found_where_amcheck_is(server, place, ask):

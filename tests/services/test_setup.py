@@ -277,7 +277,7 @@ def test_a_database_on_a_server_is_where_the_app_s_own_settings_say_and_the_pass
 
 
 def test_what_the_app_s_settings_leave_out_is_what_the_app_takes_then(here):
-    assert of_server("DB_NAME=mine\n") == "postgresql://postgres:***@localhost:5432/mine"
+    assert of_server("DB_NAME=mine\n") == "postgresql://postgres:***@localhost/mine"
     assert written()["waqtor"]["databases"]["main"] == "postgresql://postgres:postgres@localhost/mine"
 
 

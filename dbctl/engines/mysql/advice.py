@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from dbctl.engines.mysql.dialect import MySQLDialect
 from dbctl.engines.mysql.failures import quoted
-from dbctl.engines.mysql.options import connecting
+from dbctl.engines.mysql.options import encryption
 from dbctl.engines.mysql.parameters import literal
 from dbctl.engines.mysql.session import Session
 from dbctl.engines.server import Concern, Look, Tuning, answered
@@ -118,7 +118,7 @@ class MySQLAdvice(MySQLDialect):
             message = "the connection leaves this machine and is not encrypted: who listens reads every row, and what is signed in with"
             hint = "Switch ssl on at the server, and end the URL with ?ssl-mode=verify_identity"
             yield Concern(severity="error", code="not-encrypted", message=message, hint=hint)
-        elif not connecting(self.url).get("ssl_verify_identity"):
+        elif encryption(self.url).mode != "verify_identity":
             message = "the connection is encrypted, but nobody proves that it leads to the right server"
             hint = "End the URL with ?ssl-mode=verify_identity&ssl-ca=FILE"
             yield Concern(severity="warning", code="server-not-proven", message=message, hint=hint)

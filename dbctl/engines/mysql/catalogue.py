@@ -12,8 +12,7 @@ from dbctl.engines.sql import SqlReader
 
 TABLES = """select t.table_name, t.table_type, t.engine, e.transactions = 'YES'
 from information_schema.tables t left join information_schema.engines e on e.engine = t.engine
-where t.table_schema = database() and t.table_type in ('BASE TABLE', 'SYSTEM VERSIONED', 'VIEW')
-order by t.table_name"""
+where t.table_schema = database() and t.table_type in ('BASE TABLE', 'SYSTEM VERSIONED', 'VIEW')"""
 COLUMNS = """select table_name, column_name, column_type, data_type, is_nullable = 'YES', column_default, extra,
   column_key = 'PRI', character_set_name, collation_name
 from information_schema.columns where table_schema = database() order by table_name, ordinal_position"""
@@ -46,7 +45,9 @@ class MySQLCatalogue(SqlReader):
                     keeper=str(keeper or ""),
                     transactional=kind == "VIEW" or bool(transactional),
                 )
-                for name, kind, keeper, transactional in self._fetch(TABLES, {})
+                for name, kind, keeper, transactional in sorted(
+                    self._fetch(TABLES, {}), key=lambda row: str(row[0])
+                )
             }
         return self._tables
 

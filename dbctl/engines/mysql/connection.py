@@ -24,6 +24,7 @@ from dbctl.engines.mysql.server import Server
 from dbctl.engines.mysql.session import Session, open_session, seconds
 from dbctl.engines.mysql.sessions import MySQLSessions
 from dbctl.engines.mysql.slow import MySQLSlow
+from dbctl.engines.mysql.stream import MySQLStreams
 from dbctl.engines.mysql.upkeep import MySQLUpkeep
 from dbctl.engines.sql import Row, is_storable
 from dbctl.errors import DbctlError, QueryFailedError, ValueInvalidError
@@ -52,6 +53,7 @@ TOLD = frozenset(
         Capability.SCHEMA,
         Capability.SESSIONS,
         Capability.SLOW,
+        Capability.STREAM,
     }
 )
 
@@ -65,6 +67,7 @@ class MySQLConnection(
     MySQLFullText,
     MySQLSessions,
     MySQLSlow,
+    MySQLStreams,
     MySQLUpkeep,
 ):
     """One session. Services share no connection between threads, and neither does this."""
@@ -175,13 +178,14 @@ class MySQLConnection(
             raise translated(
                 error, self._place(session), sql, writing=writing, broken=self._is_broken()
             ) from error
-        except interrupt.Interrupted:
-            if self._is_broken():
+        except BaseException:  # a signal, wherever in the driver it came
+            if session.in_flight or self._is_broken():
                 self._abandon(session)
             raise
 
     def _abandon(self, session: Session) -> None:
         """Make the server stop what nobody waits for any more; it would go on, and hold its locks."""
+        session.drop()
         with suppress(pymysql.Error, DbctlError):
             asking = open_session(self._url, self.target, timeout=1, reading=True)
             try:

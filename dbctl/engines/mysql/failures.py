@@ -180,7 +180,7 @@ def account(told: str) -> str:
     return f"{literal(user)}@{literal(host)}"
 
 
-_OF_A_VALUE = frozenset({1048, 1264, 1265, 1292, 1364, 1366, 1367, 1406, 1411, 3140, 4025, 4078})
+_OF_A_VALUE = frozenset({1048, 1264, 1265, 1292, 1364, 1366, 1367, 1406, 1411, 1690, 3140, 4025, 4078})
 _FAILURES: Mapping[int, Callable[[pymysql.Error, Place, str], DbctlError]] = {
     **dict.fromkeys([1205, 3572, DEADLOCK], _busy),
     CHANGED: lambda _, place, __: ChangedMeanwhileError(target=place.target),

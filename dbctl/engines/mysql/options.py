@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal, TypeAlias, cast, get_args
 from urllib.parse import parse_qsl
 
 from dbctl.engines.mysql.option_file import login
 from dbctl.engines.sql import is_storable
 from dbctl.errors import UrlInvalidError
+from dbctl.model import Value
 from dbctl.url import Url
 
 #: Where a server on this machine listens, when neither a host nor a socket is named.
@@ -26,12 +28,14 @@ OF_OTHERS = frozenset(
         "timezone",
     }
 )
-MODES = ("disabled", "preferred", "required", "verify_ca", "verify_identity")
-#: Other words for the same.
+Mode: TypeAlias = Literal["disabled", "preferred", "required", "verify_ca", "verify_identity"]
+MODES: Sequence[Mode] = get_args(Mode)
+#: Other words for the same. Prisma's ``sslcert`` is the authority's certificate, MySQL's ``ssl-cert`` the client's own.
 SAME = {
     "socket": "unix_socket",
     "sslmode": "ssl_mode",
     "sslca": "ssl_ca",
+    "sslkey": "ssl_key",
     "sslcert": "ssl_ca",
     "ssl": "ssl_mode",
     "sslaccept": "ssl_mode",
@@ -50,6 +54,15 @@ SAID = {
     "disable": "disabled",
 }
 KNOWN = frozenset({"unix_socket", "ssl_mode", "ssl_ca", "ssl_cert", "ssl_key", "connect_timeout"})
+
+
+class Encryption(Value, frozen=True, kw_only=True):
+    """How far a connection is encrypted, and to whom; the files are PEM, empty where none was named."""
+
+    mode: Mode
+    authority: str
+    certificate: str
+    key: str
 
 
 def connecting(url: Url) -> dict[str, object]:
@@ -78,14 +91,14 @@ def connecting(url: Url) -> dict[str, object]:
         found["unix_socket"] = socket
     if "connect_timeout" in told:
         found["connect_timeout"] = _seconds(told["connect_timeout"])
-    return found | _tls(told, local=bool(socket))
+    return found | _tls(encryption(url), local=bool(socket))
 
 
 def _told(url: Url) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, text in parse_qsl(url.options, keep_blank_values=True):
         key = name.lower().replace("-", "_")
-        key = SAME.get(key.replace("_", ""), key)
+        key = SAME.get(key, key)
         if key in KNOWN:
             found[key] = text
         elif key.replace("_", "") not in {one.replace("_", "") for one in OF_OTHERS}:
@@ -99,8 +112,13 @@ def _seconds(text: str) -> int:
     return int(text)
 
 
-def _tls(told: Mapping[str, str], *, local: bool) -> dict[str, object]:
-    """Return what the driver is told of TLS; what is asked for is never left out, as it would where it had its way."""
+def encryption(url: Url) -> Encryption:
+    """Return what a URL says of TLS.
+
+    Raises:
+        UrlInvalidError: it is not understood.
+    """
+    told = _told(url)
     files = {name: told[name] for name in ("ssl_ca", "ssl_cert", "ssl_key") if told.get(name)}
     mode = told.get("ssl_mode", "").lower().replace("-", "_")
     mode = SAID.get(mode, mode) or (
@@ -108,23 +126,33 @@ def _tls(told: Mapping[str, str], *, local: bool) -> dict[str, object]:
     )
     if mode not in MODES:
         raise UrlInvalidError(reason=f"ssl-mode is one of {', '.join(MODES)}")
-    if mode == "disabled" or (mode == "preferred" and local):
+    return Encryption(
+        mode=cast("Mode", mode),
+        authority=files.get("ssl_ca", ""),
+        certificate=files.get("ssl_cert", ""),
+        key=files.get("ssl_key", ""),
+    )
+
+
+def _tls(asked: Encryption, *, local: bool) -> dict[str, object]:
+    """Return what the driver is told; what is asked for is never left out, as it would be where it had its way."""
+    if asked.mode == "disabled" or (asked.mode == "preferred" and local):
         return {"ssl_disabled": True}
-    if mode == "preferred":
+    if asked.mode == "preferred":
         return {}
     import ssl  # noqa: PLC0415 - loads slowly, and seldom needed
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = mode == "verify_identity"
-    context.verify_mode = ssl.CERT_NONE if mode == "required" else ssl.CERT_REQUIRED
+    context.check_hostname = asked.mode == "verify_identity"
+    context.verify_mode = ssl.CERT_NONE if asked.mode == "required" else ssl.CERT_REQUIRED
     try:
-        if "ssl_ca" in files:
-            context.load_verify_locations(files["ssl_ca"])
+        if asked.authority:
+            context.load_verify_locations(asked.authority)
         else:
             context.load_default_certs()
-        if "ssl_cert" in files:
-            context.load_cert_chain(files["ssl_cert"], files.get("ssl_key"))
+        if asked.certificate:
+            context.load_cert_chain(asked.certificate, asked.key or None)
     except OSError as error:  # one of ssl is one, too
-        told_of = ", ".join(f"{name} {path}" for name, path in files.items())
-        raise UrlInvalidError(reason=f"{told_of}: {error.strerror or error}") from None
+        files = ", ".join(filter(None, [asked.authority, asked.certificate, asked.key]))
+        raise UrlInvalidError(reason=f"{files}: {error.strerror or error}") from None
     return {"ssl": context}

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 from dbctl.engines.mysql.tokens import tokens
 
 #: What a question begins with.
 ASKING = ("select", "with", "values", "table", "show", "explain", "describe", "desc", "(")
-#: What makes more of one: it writes, writes a file on the server, or takes locks.
+#: What makes more of one: it writes, writes or reads a file on the server, or takes locks, or gives them back: also that
+#: of dbctl itself.
 BEYOND = frozenset(
-    {"insert", "update", "delete", "replace", "outfile", "dumpfile", "call", "load", "analyze", "lock"}
+    [
+        "analyze",
+        "call",
+        "delete",
+        "dumpfile",
+        "get_lock",
+        "insert",
+        "load",
+        "load_file",
+        "lock",
+        "outfile",
+        "release_all_locks",
+        "release_lock",
+        "replace",
+        "update",
+    ]
 )
 #: Functions that one of those words may be, where a bracket follows it.
 FUNCTIONS = frozenset({"insert", "replace"})
@@ -43,3 +61,27 @@ def why_no_question(sql: str) -> str:
             continue  # it tells of such a statement
         return f"a question with {word.upper()} in it does more than ask"
     return ""
+
+
+def secret_named(sql: str, hidden: Mapping[str, Collection[str]]) -> str:
+    """Return the first of the hidden columns, by table, that a question names, or takes along with all others; or nothing.
+
+    A server tells of no statement which columns it reads, so names count wherever they stand.
+    """
+    held = [token for token in tokens(sql) if token.kind not in ("space", "comment")]
+    words = [_plain(token.text) for token in held if token.kind in ("word", "name")]
+    whole = held[:1] and held[0].text.lower() == "table"
+    for at, token in enumerate(held):
+        before = held[at - 1].text.lower() if at else ""
+        if token.text == "*" and before in ("select", "distinct", "all", ",", "."):
+            whole = True
+    columns = {column.lower() for columns in hidden.values() for column in columns}
+    for table, names in hidden.items():
+        if whole and table.lower() in words:
+            return f"{table}.{next(iter(names))}"
+    return next((word for word in words if word in columns), "")
+
+
+def _plain(text: str) -> str:
+    quote = text[0]
+    return (text[1:-1].replace(quote * 2, quote) if quote in '"`' else text).lower()

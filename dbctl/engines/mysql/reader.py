@@ -49,7 +49,14 @@ def holders_of(url: Url, target: str) -> Sequence[Holder]:
     """Return the sessions that are connected to the database at ``url``, as far as this user may know of them."""
     with closing(MySQLReader(url, target, timeout=SOON)) as opened:
         rows = cast("list[tuple[int, str, str, str | None]]", opened.query(SESSIONS))
+        waits = opened.waits()
     return [
-        Holder(pid=pid, command=command, owner=user, mode="open" if info is None else "read")
+        Holder(
+            pid=pid,
+            command=command,
+            owner=user,
+            mode="open" if info is None else "read",
+            waits_for=[one.blocking.pid for one in waits if one.blocked.pid == pid],
+        )
         for pid, command, user, info in rows
     ]

@@ -9,7 +9,7 @@ from dbctl.errors import NotSupportedError
 from dbctl.model import Value
 
 #: The oldest that is known to do all that is asked here.
-OLDEST = {"MySQL": (8, 0), "MariaDB": (10, 6)}
+OLDEST = {"MySQL": (8, 0, 17), "MariaDB": (10, 6, 0)}
 _VERSION = re.compile(r"(?:5\.5\.5-)?(\d+)\.(\d+)\.(\d+)")
 
 
@@ -40,7 +40,7 @@ def server_of(told: str, target: str) -> Server:
     found = _VERSION.match(told)
     version = (int(found[1]), int(found[2]), int(found[3])) if found else (0, 0, 0)
     if version < OLDEST[product]:
-        least = " and ".join(f"{name} {major}.{minor}" for name, (major, minor) in OLDEST.items())
+        least = " and ".join(f"{name} {'.'.join(map(str, oldest))}" for name, oldest in OLDEST.items())
         raise NotSupportedError(
             what=f"opening {target}", by=f"{product} {told}", instead=f"It takes {least}, or later ones."
         )

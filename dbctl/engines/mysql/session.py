@@ -55,6 +55,20 @@ class Session(pymysql.connections.Connection):
     server_version: str
     server_status: int  #: flags of the answer that came last
 
+    in_flight = (
+        False  #: whether an answer may still be on its way, which whoever asks next would take for his
+    )
+
+    def query(self, sql: str | bytes, unbuffered: bool = False) -> int:  # noqa: FBT001, FBT002 - as the driver has it
+        self.in_flight = True
+        try:
+            told: int = super().query(sql, unbuffered)
+        except pymysql.Error:
+            self.in_flight = False  # it was the answer, or there is no connection any more
+            raise
+        self.in_flight = False
+        return told
+
     def settle(self) -> None:
         """Bring the settings of the session to what everything here relies on."""
         sets = ", ".join(f"{name} = {literal(value)}" for name, value in self.settings.items())

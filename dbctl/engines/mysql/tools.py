@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dbctl.engines import clients
-from dbctl.engines.mysql.options import connecting
+from dbctl.engines.mysql.options import Encryption, connecting, encryption
 from dbctl.engines.mysql.server import Server
 from dbctl.errors import (
     BusyError,
@@ -84,7 +84,7 @@ def at(url: Url, server: Server) -> Iterator[str]:
     Raises:
         UrlInvalidError: the password cannot be written into such a file.
     """
-    told = connecting(url)
+    told, asked = connecting(url), encryption(url)
     password = told["password"]
     lines = {
         "user": told["user"],
@@ -93,10 +93,10 @@ def at(url: Url, server: Server) -> Iterator[str]:
         "host": None if "unix_socket" in told else told["host"],
         "port": told["port"] or None,
         "protocol": None if "unix_socket" in told else "tcp",
-        "ssl-ca": told.get("ssl_ca"),
-        "ssl-cert": told.get("ssl_cert"),
-        "ssl-key": told.get("ssl_key"),
-        **_tls(told, server),
+        "ssl-ca": asked.authority,
+        "ssl-cert": asked.certificate,
+        "ssl-key": asked.key,
+        **_tls(asked, server),
     }
     if any("\n" in str(text) for text in lines.values()):
         raise UrlInvalidError(reason="it holds a line break, which the server's own programs cannot be told")
@@ -107,18 +107,12 @@ def at(url: Url, server: Server) -> Iterator[str]:
         yield f"--defaults-file={place / 'options'}"
 
 
-def _tls(told: Mapping[str, object], server: Server) -> dict[str, object]:
-    if server.is_mariadb:
-        if told.get("ssl_disabled"):
-            return {"ssl": 0}
-        return {"ssl": 1, "ssl-verify-server-cert": 1} if told.get("ssl_verify_cert") else {}
-    if told.get("ssl_disabled"):
-        return {"ssl-mode": "DISABLED"}
-    if told.get("ssl_verify_identity"):
-        return {"ssl-mode": "VERIFY_IDENTITY"}
-    if told.get("ssl_verify_cert"):
-        return {"ssl-mode": "VERIFY_CA"}
-    return {"ssl-mode": "REQUIRED"} if "ssl_verify_cert" in told else {}
+def _tls(asked: Encryption, server: Server) -> dict[str, object]:
+    if not server.is_mariadb:
+        return {"ssl-mode": asked.mode.upper()}
+    if asked.mode in ("disabled", "preferred"):  # it knows no word for what it does by itself
+        return {"ssl": 0} if asked.mode == "disabled" else {}
+    return {"ssl": 1} if asked.mode == "required" else {"ssl": 1, "ssl-verify-server-cert": 1}
 
 
 def _quoted(text: str) -> str:

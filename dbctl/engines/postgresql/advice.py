@@ -172,20 +172,9 @@ class PostgreSQLAdvice(PostgreSQLFlaws, PostgreSQLTuning):
 
     def _encryption(self) -> Iterator[Concern]:
         ((encrypted, far),) = self._fetch(ENCRYPTED, {})
-        asked = parse_qs(self.url.options).get("sslmode", [""])[0]
-        if not far:
-            return
-        if not encrypted:
-            message = "the connection leaves this machine and is not encrypted: who listens reads every row, and what is signed in with"
-            hint = "Switch ssl on at the server, and end the URL with ?sslmode=verify-full"
-            yield Concern(severity="error", code="not-encrypted", message=message, hint=hint)
-        elif asked not in VERIFYING:
-            message = "the connection is encrypted, but nobody proves that it leads to the right server"
-            hint = (
-                "End the URL with ?sslmode=verify-full (and &sslrootcert=FILE for an authority of your own)."
-            )
-            severity: Severity = "info" if asked == "require" else "warning"
-            yield Concern(severity=severity, code="server-not-proven", message=message, hint=hint)
+        if far:
+            asked = parse_qs(self.url.options).get("sslmode", [""])[0]
+            yield from encryption(asked, encrypted=bool(encrypted))
 
     def _standby(self) -> Iterator[Concern]:
         if self._fetch(STANDBY, {}):
@@ -220,3 +209,16 @@ def _missing(kind: str, rows: Sequence[tuple[object, ...]], *, whole: int) -> It
             message=f"role {user} lacks {', '.join(told)} on {counted(len(things), kind.lower())}: {names}",
             hint=f"GRANT {', '.join(told)} ON {'' if of.startswith('ALL') else kind + ' '}{of} TO {ident(user)};",
         )
+
+
+def encryption(asked: str, *, encrypted: bool) -> Iterator[Concern]:
+    """Yield what is wrong with a connection to another machine; ``asked`` is the ``sslmode`` of its URL."""
+    if not encrypted:
+        message = "the connection leaves this machine and is not encrypted: who listens reads every row, and what is signed in with"
+        hint = "Switch ssl on at the server, and end the URL with ?sslmode=verify-full"
+        yield Concern(severity="error", code="not-encrypted", message=message, hint=hint)
+    elif asked not in VERIFYING:
+        message = "the connection is encrypted, but nobody proves that it leads to the right server"
+        hint = "End the URL with ?sslmode=verify-full (and &sslrootcert=FILE for an authority of your own)."
+        severity: Severity = "info" if asked == "require" else "warning"
+        yield Concern(severity=severity, code="server-not-proven", message=message, hint=hint)

@@ -8,6 +8,7 @@ from typing import Literal, cast
 from dbctl.engines.base import Reference, Table
 from dbctl.engines.postgresql.columns import KINDS, NATIVE, Kind, PostgreSQLColumn
 from dbctl.engines.sql import SqlReader, ident
+from dbctl.errors import PrivilegeMissingError
 
 #: Tables, views and foreign tables, without the partitions of a table and without what belongs to an extension. A
 #: domain is told as what it is made of.
@@ -52,9 +53,15 @@ ON_DELETE: Mapping[str, Literal["CASCADE", "SET NULL", "SET DEFAULT", "RESTRICT"
 }
 
 
+HIDDEN = """select n.nspname, current_user from pg_catalog.pg_namespace n
+where n.nspname = any(string_to_array(translate(current_setting('search_path'), '" ', ''), ','))
+  and not has_schema_privilege(n.oid, 'USAGE')"""
+
+
 class PostgreSQLCatalogue(SqlReader):
     """The live schema."""
 
+    target: str
     _tables: dict[str, Table] | None = None
 
     def tables(self) -> Mapping[str, Table]:
@@ -65,10 +72,21 @@ class PostgreSQLCatalogue(SqlReader):
                 table, view, *rest = row
                 columns.setdefault(str(table), {})[str(rest[0])] = _column(*rest)
                 views[str(table)] = bool(view)
+            if not columns:
+                self._refuse_hidden()
             self._tables = {
                 name: Table(name=name, columns=found, view=views[name]) for name, found in columns.items()
             }
         return self._tables
+
+    def _refuse_hidden(self) -> None:
+        """Refuse to call a database empty when this role may not look into it."""
+        for schema, user in self._fetch(HIDDEN, {}):
+            raise PrivilegeMissingError(
+                target=self.target,
+                reason=f"role {user} may not use schema {schema}",
+                instead=f"Nothing was changed. As its owner or a superuser: GRANT USAGE ON SCHEMA {ident(str(schema))} TO {ident(str(user))};",
+            )
 
     def references(self, table: str) -> Sequence[Reference]:
         rows = self._fetch(KEYS, {"table": ident(self._checked(table).name)})

@@ -32,7 +32,9 @@ TREES = (
     )
     + " order by 1, 2"
 )
-LOOKS = """select n.nspname from pg_catalog.pg_extension e join pg_catalog.pg_namespace n on n.oid = e.extnamespace
+HEAPS = "select c.oid::int8, c.relname " + OF_TABLE.format("") + " and c.relkind in ('r', 'm') order by 2"
+#: It looks into tables since its version 1.3.
+LOOKS = """select n.nspname, exists (select from pg_catalog.pg_proc p where p.pronamespace = n.oid and p.proname = 'verify_heapam') from pg_catalog.pg_extension e join pg_catalog.pg_namespace n on n.oid = e.extnamespace
 where e.extname = 'amcheck'"""
 _KEYS = """join pg_catalog.pg_constraint f on f.conrelid = c.oid and f.contype = 'f' and f.conparentid = 0
   join pg_catalog.pg_class p on p.oid = f.confrelid join pg_catalog.pg_namespace s on s.oid = p.relnamespace"""
@@ -73,7 +75,9 @@ class PostgreSQLChecks(PostgreSQLDialect):
 
     def _broken_trees(self, tables: Sequence[str]) -> Iterator[str]:
         """Let amcheck compare indexes with their tables, where it is installed and this user may use it."""
-        for (schema,) in self._fetch(LOOKS, {}):
+        for schema, heaps in self._fetch(LOOKS, {}):
+            if heaps:
+                yield from self._broken_heaps(str(schema), tables)
             for _, name, number in self._fetch(TREES, {"tables": list(tables)}):
                 check = f"select {ident(str(schema))}.bt_index_check(cast(:index as oid)::regclass, true)"
                 try:
@@ -82,6 +86,16 @@ class PostgreSQLChecks(PostgreSQLDialect):
                     return
                 except CorruptError as error:
                     yield f"index {name}: {error.facts['reason']}"
+
+    def _broken_heaps(self, schema: str, tables: Sequence[str]) -> Iterator[str]:
+        for number, name in self._fetch(HEAPS, {"tables": list(tables)}):
+            check = f"select distinct msg from {ident(schema)}.verify_heapam(cast(:table as oid)::regclass) order by 1 limit 5"  # noqa: S608 - the name is quoted
+            try:
+                yield from (f"{name}: {told}" for (told,) in self._fetch(check, {"table": number}))
+            except PrivilegeMissingError:
+                return
+            except CorruptError:  # whoever reads its rows is told the same
+                continue
 
     def orphans(self, table: str = "") -> Sequence[Orphans]:
         return [

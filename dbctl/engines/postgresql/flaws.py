@@ -114,6 +114,7 @@ from {sequence} s, (select {furthest}({ident(column)}) as furthest from {of}) m"
                 code="sequence-behind",
                 message=f"sequence {name} gives {following} next, and {table}.{column} is at {reached} already: the app's next rows are refused, or come twice",
                 hint=f"SELECT setval({literal(sequence)}, (SELECT {furthest}({ident(column)}) FROM {of}));",  # noqa: S608 - names are quoted
+                column=f"{table}.{column}",
             )
 
     def _sorted_otherwise(self, tables: Sequence[str]) -> Iterator[Concern]:

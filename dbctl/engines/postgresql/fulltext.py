@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dbctl.engines.base import Explanation, Order, Where
 from dbctl.engines.fulltext import IndexFault, IndexState, TextIndex
 from dbctl.engines.postgresql.plans import PostgreSQLPlans
-from dbctl.engines.ranked import RankedReader, Ranking
-from dbctl.engines.sql import Statement, ident, is_storable
+from dbctl.engines.ranked import RankedReader, Ranking, is_plain
+from dbctl.engines.sql import Statement, ident
 from dbctl.errors import ValueInvalidError
 
 INDEXES = """select i.relname, x.indisvalid and x.indisready, m.amname::text,
@@ -42,7 +42,7 @@ class PostgreSQLFullText(RankedReader, PostgreSQLPlans):
         return ()  # the server changes index and row as one
 
     def findable(self, told: TextIndex, word: str) -> bool:
-        if not is_storable(word):
+        if not is_plain(word):
             return False
         sql = f"select numnode(phraseto_tsquery({_configuration(told)}, :word))"
         return self._fetch(sql, {"word": word}) != [(0,)]

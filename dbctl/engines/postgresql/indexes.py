@@ -39,7 +39,8 @@ SINCE = "select stats_reset from pg_catalog.pg_stat_database where datname = cur
 
 #: What the rows would take: 24 bytes each before their values, 4 to find it, values by their average length, all of
 #: it a multiple of 8; and 24 bytes of a page. What the statistics do not tell of is none of it.
-WASTE = f"""select c.relname, pg_relation_size(c.oid), s.n_dead_tup, greatest(c.reltuples, 0)::int8,
+WASTE = f"""select c.relname, pg_relation_size(c.oid), s.n_dead_tup,
+  case when c.reltuples < 0 then coalesce(s.n_live_tup, 0) else c.reltuples end::int8,
   greatest(s.last_vacuum, s.last_autovacuum), c.reltuples >= 0 and w.width is not null and s.n_live_tup is not null,
   (greatest(0, pg_relation_size(c.oid) - ceil(greatest(c.reltuples, 0) * (4 + 8 * ceil((24 + coalesce(w.width, 0)) / 8.0))
     / ((current_setting('block_size')::int8 - 24) * coalesce((select substr(o, 12)::int from unnest(c.reloptions) o

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import psycopg
 
 from dbctl.engines.postgresql.catalogue import LEFT, SHOWN
 from dbctl.engines.postgresql.dialect import PostgreSQLDialect
+from dbctl.engines.postgresql.flaws import LEFTOVERS
 from dbctl.engines.postgresql.session import Session
 from dbctl.engines.server import Task, Upkeep
 from dbctl.engines.sql import Row, ident
-from dbctl.errors import NotSupportedError, PrivilegeMissingError, QueryFailedError
+from dbctl.errors import BusyError, DbctlError, NotSupportedError, PrivilegeMissingError, QueryFailedError
 
 #: Whoever may not look after a table is told nothing but a warning, so it is asked for first. Rows are due where more
 #: than fifty and a tenth of them are dead, or have changed since they were analysed: half of what autovacuum lets pass.
@@ -26,6 +28,9 @@ TABLES = f"""select n.nspname, c.relname,
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
   left join pg_catalog.pg_stat_all_tables s on s.relid = c.oid
 where {SHOWN} and c.relkind in ('r', 'p', 'm') and c.relname = any(:tables) order by c.relname"""  # noqa: S608 - no value is in it
+OLDER = """select a.pid, coalesce(nullif(a.application_name, ''), a.backend_type), a.usename
+from pg_catalog.pg_stat_activity a where a.datname = current_database() and a.pid <> pg_backend_pid()
+  and a.backend_xmin is not null and a.xact_start is not null order by a.xact_start limit 3"""
 INDEXES = f"""select s.nspname, i.relname, x.indisexclusion, {LEFT}, c.relname
 from pg_catalog.pg_index x join pg_catalog.pg_class c on c.oid = x.indrelid
   join pg_catalog.pg_namespace n on n.oid = c.relnamespace
@@ -88,16 +93,40 @@ class PostgreSQLUpkeep(PostgreSQLDialect):
                 warned.append(told.message_primary or "a warning")
 
         session.add_notice_handler(heard)
+        before = self._unfinished()
         try:
             # In a stricter one, what works beside others would wait for itself.
             self._say("set default_transaction_isolation to 'read committed'")
             self._say(task.statement)
+        except DbctlError as error:
+            self._clear(self._unfinished() - before)
+            if isinstance(error, BusyError) and not error.facts["holder"]:
+                facts = {**error.facts, "holder": self._older()}
+                raise BusyError(**facts) from error
+            raise
         finally:
             session.remove_notice_handler(heard)
             if not session.closed:
                 session.settle()
         if warned:  # it was passed over, and the server calls that no failure
             raise QueryFailedError(target=self.target, reason=warned[0])
+
+    def _unfinished(self) -> set[str]:
+        """Return the indexes that an interrupted REINDEX left, quoted, with their schema."""
+        tables = [name for name, one in self.tables().items() if not one.view]
+        rows = self._fetch(LEFTOVERS, {"tables": tables})
+        return {f"{ident(str(schema))}.{ident(str(name))}" for schema, name, _ in rows}
+
+    def _clear(self, left: set[str]) -> None:
+        """Take away what a statement that failed has just left; what cannot go now is told by ``leftovers``."""
+        for index in sorted(left):
+            with suppress(DbctlError):
+                self._say(f"drop index concurrently {index}")
+
+    def _older(self) -> str:
+        """Return who was at work before: what works beside others waits for all of them at its end."""
+        told = [f"{name} (pid {pid}, user {user})" for pid, name, user in self._fetch(OLDER, {})]
+        return f" by {', '.join(told)}, whose transaction is older" if told else ""
 
 
 def _looked_after(kind: Upkeep, rows: Sequence[Row]) -> Iterator[Task]:

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from dbctl.engines.base import Explanation, Order, Where
 from dbctl.engines.fulltext import Gathered, IndexFault, IndexState, TextIndex
-from dbctl.engines.ranked import RankedReader, Ranking
-from dbctl.engines.sql import Row, Statement, ident, is_storable
+from dbctl.engines.ranked import RankedReader, Ranking, is_plain
+from dbctl.engines.sql import Row, Statement, ident
 from dbctl.engines.sqlite.dialect import SQLiteDialect
 
 #: Marks of what was found, and how many words stand around it.
@@ -139,7 +139,7 @@ class SQLiteFullText(RankedReader, SQLiteDialect):
     # Looking for words -----------------------------------------------------------------------------------------
 
     def findable(self, told: TextIndex, word: str) -> bool:  # noqa: ARG002 - as in the contract
-        return is_storable(word) and any(letter.isalnum() for letter in word)
+        return is_plain(word) and any(letter.isalnum() for letter in word)
 
     def _ranking(self, statement: Statement, told: TextIndex, words: Sequence[str]) -> Ranking:
         own = ident(told.own_table)

@@ -294,7 +294,7 @@ def test_a_profile_without_a_sample_is_refused(tmp_path):
 
 def test_what_a_sample_is_not_counted_in_is_refused(tmp_path):
     with pytest.raises(NotSupportedError, match="prompts"):
-        demo.build(tmp_path, prompts=5)
+        demo.build(tmp_path, counts={"prompts": 5})
 
 
 def test_ranks_stay_in_range_and_favour_the_first():

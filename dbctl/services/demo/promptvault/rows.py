@@ -71,7 +71,7 @@ def fill(db: Writable, profile: Profile, sample: Sample, progress: Progress | No
     installed = sample.at - timedelta(days=210)
     everybody = list(people(sample.seed, sample.at, sample.users, teams))
     into = _Into(db, profile)
-    into("Settings", ["id", "allowRegistration", "updatedAt"], [(1, True, installed)])
+    into("Settings", ["allowRegistration", "updatedAt"], [(True, installed)])
     into("Team", ["id", "name", "createdAt"], [(key, name, installed) for name, key in teams.items()])
     into("Tag", ["id", "name"], [(key, name) for name, key in tags.items()])
     _users(into, sample, everybody, progress)

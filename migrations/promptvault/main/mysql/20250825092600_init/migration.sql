@@ -14,7 +14,7 @@ CREATE TABLE `User` (
 
 CREATE TABLE `Prompt` (
     `id` VARCHAR(191) NOT NULL,
-    `title` VARCHAR(500) NOT NULL,
+    `title` VARCHAR(191) NOT NULL,
     `body` LONGTEXT NOT NULL,
     `variables` LONGTEXT NULL,
     `notes` LONGTEXT NULL,
@@ -29,7 +29,7 @@ CREATE TABLE `Prompt` (
 CREATE TABLE `PromptVersion` (
     `id` VARCHAR(191) NOT NULL,
     `promptId` VARCHAR(191) NOT NULL,
-    `title` VARCHAR(500) NOT NULL,
+    `title` VARCHAR(191) NOT NULL,
     `body` LONGTEXT NOT NULL,
     `notes` LONGTEXT NULL,
     `createdAt` DATETIME(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3),

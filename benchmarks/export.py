@@ -1,0 +1,72 @@
+"""``data export`` of a million rows on PostgreSQL against the copy of psql; and how much memory it takes."""
+
+from __future__ import annotations
+
+import filecmp
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from contextlib import closing
+from pathlib import Path
+
+from benchmarks.measure import DBCTL, ENVIRONMENT, Area, Result, Run, in_turn, ratios
+
+ROWS = 1_000_000
+MOST_MEGABYTES = 100
+TABLE = f"""create table things as select i as id, md5(i::text) as name, (i * 1.5)::numeric(12, 2) as amount,
+  timestamptz '2024-01-01' + i * interval '1 second' as at, i % 2 = 0 as ok,
+  case when i % 5 > 0 then 'text, with "quotes" ' || i end as note from generate_series(1, {ROWS}) i"""
+
+
+def measure() -> Area:
+    """Export the same table in both ways; each time into a new file."""
+    if not shutil.which("psql"):
+        return Area("Export", [], skipped=["psql"])
+    from tests import servers  # noqa: PLC0415 - the other benchmarks need no server
+
+    with tempfile.TemporaryDirectory() as name, servers.postgresql_schema() as url:
+        folder, place = Path(name), servers.text(url)
+        with closing(servers.connection(url)) as own:
+            own.execute(TABLE)
+            (schema,) = own.execute("select current_schema()").fetchone()
+        file, kept = folder / "things.csv", folder / "kept.csv"
+        ours = [DBCTL, "data", "export", "things", str(file), "--url", f"main={place}"]
+        copy = f"\\copy {schema}.things to '{file}' csv header"
+        theirs = ["psql", "-q", servers.text(url, schema=False), "-c", copy]
+        memory = [_megabytes(file, ours)]
+        file.rename(kept)
+        _into(file, theirs)()
+        if not filecmp.cmp(file, kept, shallow=False):
+            raise RuntimeError("the two files differ")
+        times = in_turn({"dbctl": _into(file, ours), "psql": _into(file, theirs)})
+    what = f"data export of {ROWS:,} rows, csv"
+    return Area(
+        "Export",
+        [
+            Result(what, r"psql \copy", ratios(times, "dbctl", "psql"), 1.5),
+            Result("memory of the same", "", memory, MOST_MEGABYTES, unit=" MB"),
+        ],
+    )
+
+
+def _into(file: Path, words: list[str]) -> Run:
+    def run() -> float:
+        file.unlink(missing_ok=True)
+        begin = time.perf_counter()
+        subprocess.run(words, env=ENVIRONMENT, capture_output=True, check=True)
+        return time.perf_counter() - begin
+
+    return run
+
+
+def _megabytes(file: Path, words: list[str]) -> float:
+    """Return the most memory that a run held at once; this process, of which it begins as a copy, has to be smaller."""
+    file.unlink(missing_ok=True)
+    started = subprocess.Popen(words, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
+    _, status, used = os.wait4(started.pid, 0)
+    started.returncode = os.waitstatus_to_exitcode(status)
+    if started.returncode:
+        raise RuntimeError("the export failed")
+    return used.ru_maxrss * 1024 / 1e6

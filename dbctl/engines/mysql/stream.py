@@ -1,0 +1,147 @@
+"""Rows of a server as they come, and the questions of people."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
+from decimal import Decimal
+from typing import cast
+
+from pymysql.constants import FIELD_TYPE
+from pymysql.cursors import SSCursor
+
+from dbctl import interrupt
+from dbctl.engines.base import Column
+from dbctl.engines.mysql.cells import of_csv, of_json
+from dbctl.engines.mysql.columns import TIMES, kind_of
+from dbctl.engines.mysql.failures import TOO_LATE, number_of
+from dbctl.engines.mysql.parameters import translated as sent
+from dbctl.engines.mysql.plans import MySQLPlans
+from dbctl.engines.mysql.questions import secret_named, why_no_question
+from dbctl.engines.mysql.session import Session
+from dbctl.engines.sql import Row
+from dbctl.engines.transfer import BATCH, Answer
+from dbctl.errors import QueryFailedError, SecretAskedError, TimeUpError
+
+EXACT = {FIELD_TYPE.DECIMAL: Decimal, FIELD_TYPE.NEWDECIMAL: Decimal}
+
+
+class MySQLStreams(MySQLPlans):
+    """Capability.STREAM."""
+
+    @abstractmethod
+    def _current(self) -> Session: ...
+
+    @abstractmethod
+    def _told(self, sql: str, *, writing: bool = False) -> AbstractContextManager[None]:
+        """Let what the driver raises be a failure of ours."""
+
+    @abstractmethod
+    def _asking(self) -> AbstractContextManager[None]:
+        """Begin what cannot write, and end it without a trace."""
+
+    @abstractmethod
+    def _abandon(self, session: Session) -> None:
+        """Make the server stop what nobody waits for any more."""
+
+    def stream(self, table: str, columns: Sequence[str]) -> AbstractContextManager[Answer]:
+        names = ", ".join(
+            _exactly(self._described(table, one), self._column(table, one, "")) for one in columns
+        )
+        return self._flow(f"select {names} from {self._table(table)}", columns)  # noqa: S608 - names are checked and quoted
+
+    def of_csv(self, table: str, column: str) -> Callable[[str, bool], object]:
+        return of_csv(self._described(table, column))
+
+    def of_json(self, table: str, column: str) -> Callable[[object], object]:
+        return of_json(self._described(table, column))
+
+    @contextmanager
+    def ask(
+        self,
+        sql: str,
+        parameters: Mapping[str, object] = {},
+        *,
+        within: timedelta | None = None,
+        hidden: Mapping[str, Collection[str]] = {},
+    ) -> Iterator[Answer]:
+        if reason := why_no_question(sql):
+            raise QueryFailedError(target=self.target, reason=reason)
+        if secret := secret_named(sql, hidden):
+            raise SecretAskedError(target=self.target, what=secret)
+        try:
+            text = sent(sql, parameters)
+        except KeyError as error:
+            raise QueryFailedError(
+                target=self.target, reason=f"parameter :{error.args[0]} was not given"
+            ) from None
+        with self._limited(within), self._asking(), self._flow(text) as answer:
+            yield answer
+
+    @contextmanager
+    def _limited(self, within: timedelta | None) -> Iterator[None]:
+        session = self._current()
+        name, unit = (
+            ("max_statement_time", timedelta(seconds=1))
+            if session.server.is_mariadb
+            else ("max_execution_time", timedelta(milliseconds=1))
+        )
+        if within is not None:
+            limit = within / unit if session.server.is_mariadb else max(1, within // unit)
+            with self._told("set"):
+                session.run(f"set session {name} = {limit}")
+        try:
+            yield
+        except QueryFailedError as error:
+            if within is None or number_of(error.__cause__) not in TOO_LATE:
+                raise
+            lasted = f"{within.total_seconds():g} s"
+            raise TimeUpError(
+                target=self.target, within=lasted, instead="--within gives it longer."
+            ) from error
+        finally:
+            if within is not None and session.open:
+                with self._told("set"):
+                    session.run(f"set session {name} = 0")
+
+    @contextmanager
+    def _flow(self, sql: str, columns: Sequence[str] | None = None) -> Iterator[Answer]:
+        session = self._current()
+        before = session.decoders
+        session.decoders = {**before, **EXACT}
+        with self._told(sql):
+            cursor = session.cursor(SSCursor)
+            try:
+                cursor.execute(sql)
+                names = [str(one[0]) for one in cursor.description or ()]
+                yield Answer(columns or names, _batches(cursor))
+            finally:
+                session.decoders = before
+                self._end(session, cursor)
+
+    def _end(self, session: Session, cursor: SSCursor) -> None:
+        """End an answer; the driver would read on to its last row, so what nobody reads ends with its session."""
+        left = session._result  # type: ignore[attr-defined]  # noqa: SLF001 - the driver tells it nowhere else
+        if left is not None and left.unbuffered_active and session.open:
+            self._abandon(session)
+            session._force_close()  # type: ignore[attr-defined]  # noqa: SLF001 - as above
+            left.unbuffered_active, left.connection = False, None
+            cursor.connection = None  # type: ignore[assignment]
+        else:
+            cursor.close()
+
+
+def _batches(cursor: SSCursor) -> Iterator[list[Row]]:
+    while rows := cast("list[Row]", list(cursor.fetchmany(BATCH))):
+        interrupt.check()
+        yield rows
+
+
+def _exactly(column: Column, name: str) -> str:
+    """Return SQL for a column as the server writes it, with every digit."""
+    kind = kind_of(column)
+    if kind in TIMES:
+        return f"cast({name} as char)"
+    return f"({name} + 0e0)" if column.type.startswith("FLOAT") else name

@@ -1,0 +1,409 @@
+"""``dbctl data`` as it is typed, on both shapes of Flashpoint Web."""
+
+from __future__ import annotations
+
+import io
+import json
+import sqlite3
+import stat
+import sys
+from contextlib import closing
+
+import pytest
+
+from dbctl.cli.main import main
+from dbctl.services import data_files
+from tests.services import people
+from tests.services.people import SHAPES, TOKEN, rows, settle
+from tests.services.people import run as change
+
+
+@pytest.fixture(params=SHAPES)
+def path(request, tmp_path, monkeypatch):
+    made = settle(tmp_path / "app", request.param)
+    monkeypatch.chdir(made.parent)
+    return made
+
+
+@pytest.fixture
+def dbctl(path, capsys):
+    def run(*words):
+        capsys.readouterr()
+        status = main(list(words))
+        told = capsys.readouterr()
+        return status, told.out, told.err
+
+    return run
+
+
+@pytest.fixture
+def answer(dbctl):
+    def run(*words, status=0):
+        ended, out, _ = dbctl(*words, "-o", "json")
+        told = json.loads(out)
+        assert ended == status, told
+        return told["error"] or told["data"]
+
+    return run
+
+
+def hash_of(path):
+    return rows(path, "select password_hash from users where id = 1")[0][0]
+
+
+# Looking ---------------------------------------------------------------------------------------------------------
+
+
+def test_rows_come_filtered_sorted_and_cut_with_how_many_there_are(answer):
+    page = answer("data", "rows", "users", "--sort", "-username", "--limit", "2", "--columns", "id,username")
+    assert page == {
+        "items": [{"id": 1, "username": "root"}, {"id": 3, "username": "bob"}],
+        "total": 3,
+        "limit": 2,
+        "offset": 0,
+        "has_more": True,
+    }
+
+    def found(*words):
+        return [one["id"] for one in answer("data", "rows", "users", *words)["items"]]
+
+    assert found("--filter", "username=ann") == [2]
+    assert found("--filter", "username!=ann", "--filter", "is_active=yes") == [1]
+    assert found("--filter", "id>=2", "--filter", "username:NN") == [2]
+    assert found("--filter", "last_login_at<2026-01-01") == [2], "a time, whatever form a row stores"
+    assert found("--filter", "last_login_at=2025-02-03") == [2], "a day is all of it"
+    assert found("--null", "last_login_at") == [3]
+    assert found("--not-null", "last_login_at", "--offset", "1") == [2]
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["rows", "usrs"], "table-missing"),
+        (["rows", "users", "--filter", "nope=1"], "column-missing"),
+        (["rows", "users", "--filter", "username"], "usage"),
+        (["rows", "users", "--filter", "username~x"], "usage"),
+        (["rows", "users", "--sort", "nope"], "column-missing"),
+        (["rows", "users", "--columns", "nope"], "column-missing"),
+        (["rows", "users", "--filter", "password_hash:$2"], "usage"),
+        (["rows", "users", "--sort", "password_hash"], "usage"),
+        (["rows", "users", "--null", "password_hash"], "usage"),
+        (["show", "users", "99"], "row-absent"),
+        (["show", "users", "ann"], "row-absent"),
+        (["show", "users", "1", "2"], "usage"),
+        (["show", 'us"ers; drop table users', "1"], "table-missing"),
+    ],
+)
+def test_what_cannot_be_looked_at_is_told(answer, words, code):
+    told = answer(
+        "data", *words, status=5 if code.endswith(("-missing", "-absent")) and code != "column-missing" else 2
+    )
+    assert told["code"] == code
+
+
+def test_secrets_are_seen_only_by_those_who_ask_for_them(path, dbctl, answer):
+    for words in (
+        ["rows", "users"],
+        ["show", "users", "1"],
+        ["rows", "refresh_tokens"],
+        ["export", "refresh_tokens", "-"],
+    ):
+        for form in ("table", "json", "csv"):
+            _, out, err = dbctl("data", *words, "-o", form)
+            assert hash_of(path) not in out + err
+            assert TOKEN not in out + err
+    assert answer("data", "show", "users", "1")["password_hash"] == "***"
+    assert answer("data", "show", "users", "1", "--secrets")["password_hash"] == hash_of(path)
+    assert (
+        answer("data", "rows", "users", "--secrets", "--filter", f"password_hash={hash_of(path)}")["total"]
+        >= 1
+    )
+    assert answer("data", "query", "select * from users", status=6)["code"] == "secret-asked"
+    assert answer("data", "query", "select * from users", "--secrets")["total"] == 3
+
+
+# Mending ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_row_is_changed_as_its_types_have_it_and_that_is_recorded(path, answer):
+    told = answer(
+        "data", "set", "user_game_plays", "1", "ended_at=2025-01-02T03:04:05Z", "duration_seconds=60"
+    )
+    assert told["before"] == {"ended_at": None, "duration_seconds": None}
+    assert told["after"] == {"ended_at": "2025-01-02T03:04:05.000Z", "duration_seconds": 60}
+    ((action, details),) = rows(path, "select action, details from activity_logs order by id desc limit 1")
+    assert action == "data.set"
+    assert json.loads(details)["changed"]["duration_seconds"] == [None, 60]
+    assert answer("data", "set", "user_game_plays", "1", "duration_seconds=60")["changed"] is False
+    answer("data", "set", "user_game_plays", "1", "--null", "ended_at")
+    assert rows(path, "select ended_at from user_game_plays where id = 1") == [(None,)]
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["user_game_plays", "1", "duration_seconds=long"], "value-invalid"),
+        (["user_game_plays", "1", "started_at=yesterday"], "value-invalid"),
+        (["user_game_plays", "1", "--null", "started_at"], "value-invalid"),
+        (["user_game_plays", "1", "id=2"], "usage"),
+        (["user_game_plays", "1", "nope=2"], "column-missing"),
+        (["user_game_plays", "1"], "usage"),
+        (["user_game_plays", "1", "duration_seconds"], "usage"),
+        (["user_game_plays", "1", "duration_seconds=1", "--null", "duration_seconds"], "usage"),
+        (["user_game_plays", "77", "duration_seconds=1"], "row-absent"),
+        (["refresh_tokens", "1", "token=abc"], "value-invalid"),
+        (["users", "2", "password_hash=abc"], "own-command"),
+        (["users", "2", "--null", "role_id"], "own-command"),
+        (["users", "2", "username=a"], "value-invalid"),
+        (["users", "2", "email=nonsense"], "value-invalid"),
+        (["users", "2", "username=ROOT"], "already-exists"),
+        (["users", "2", "role_id=77"], "role-missing"),
+        (["users", "1", "is_active=no"], "last-admin"),
+        (["users", "1", "role_id=2"], "last-admin"),
+        (["system_settings", "1", "value=x"], "own-command"),
+        (["roles", "1", "name=x"], "own-command"),
+    ],
+)
+def test_what_a_rule_forbids_is_refused_and_changes_nothing(path, answer, words, code):
+    before = people.content(path)
+    status = {"row-absent": 5, "role-missing": 5, "already-exists": 6, "last-admin": 6}.get(code, 2)
+    assert answer("data", "set", *words, status=status)["code"] == code
+    assert answer("data", "set", *words, "--dry-run", status=status)["code"] == code
+    assert people.content(path) == before
+
+
+def test_a_user_is_changed_by_the_rules_for_users(path, answer):
+    told = answer("data", "set", "users", "2", "role_id=1", "email=ann@example.net")
+    assert (told["after"]["role_id"], told["ended_sessions"]) == (1, 2)
+    ((changed,),) = rows(path, "select updated_at from users where id = 2")
+    assert changed > "2026"
+    answer("data", "set", "users", "1", "is_active=no")
+    assert answer("data", "set", "users", "2", "is_active=no", status=6)["code"] == "last-admin"
+
+
+def test_a_dry_run_tells_and_changes_nothing(path, dbctl):
+    before = people.content(path)
+    _, out, _ = dbctl("data", "set", "users", "2", "is_active=no", "--dry-run")
+    assert "end 2 sessions" in out
+    _, out, _ = dbctl("data", "delete", "user_game_plays", "1", "-n")
+    assert "delete user_game_plays 1" in out
+    assert "This destroys data." in out
+    assert people.content(path) == before
+
+
+def test_a_row_goes_with_what_its_keys_take_along(path, answer):
+    assert answer("data", "delete", "user_game_plays", "1", status=6)["code"] == "confirmation-missing"
+    assert answer("data", "delete", "user_game_plays", "1", "--yes")["rows"] == {"user_game_plays": 1}
+    told = answer("data", "delete", "users", "2", "--yes")
+    assert (told["rows"]["users"], told["rows"]["refresh_tokens"]) == (1, 3)
+    assert rows(path, "select count(*) from refresh_tokens where user_id = 2") == [(0,)]
+    assert answer("data", "delete", "users", "1", "--yes", status=6)["code"] == "last-admin"
+    assert answer("data", "delete", "roles", "3", "--yes", status=2)["code"] == "own-command"
+
+
+def test_a_row_that_others_hold_stays(path, answer):
+    change(path, "create table shelves (id integer primary key)", "insert into shelves values (1)")
+    change(
+        path,
+        "create table books (id integer primary key, shelf integer references shelves (id))",
+        "insert into books values (1, 1)",
+    )
+    told = answer("data", "delete", "shelves", "1", "--yes", status=6)
+    assert told["code"] == "constraint"
+    assert "1 row of books" in told["message"]
+
+
+def test_keys_of_several_columns_and_none(path, answer):
+    change(
+        path,
+        "create table pairs (a integer not null, b text not null, c text, primary key (a, b))",
+        "insert into pairs values (1, 'x', 'one'), (1, 'y', 'two')",
+        "create table loose (a integer)",
+        "create view few as select username, password_hash from users",
+    )
+    assert answer("data", "show", "pairs", "1", "y")["c"] == "two"
+    assert answer("data", "set", "pairs", "1", "y", "c=three")["key"] == {"a": 1, "b": "y"}
+    assert answer("data", "show", "pairs", "1", status=2)["code"] == "usage"
+    assert answer("data", "set", "loose", "a=1", status=2)["code"] == "usage"
+    assert answer("data", "rows", "few")["items"][0]["password_hash"] == "***"
+    assert answer("data", "set", "few", "username=x", status=2)["code"] == "usage"
+
+
+# Asking ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_question_is_answered_in_every_form(path, dbctl, answer, monkeypatch, tmp_path):
+    sql = "select id, username from users where id < :n order by id"
+    assert answer("data", "query", sql, "--param", "n=3") == {
+        "items": [{"id": 1, "username": "root"}, {"id": 2, "username": "ann"}],
+        "total": 2,
+        "limit": 1000,
+        "offset": 0,
+        "has_more": False,
+    }
+    assert dbctl("data", "query", sql, "--param", "n=3", "-o", "csv")[1] == "id,username\n1,root\n2,ann\n"
+    assert dbctl("data", "query", sql, "--param", "n=3", "-o", "jsonl", "--limit", "1")[1] == (
+        '{"id": 1, "username": "root"}\n'
+    )
+    assert dbctl("data", "query", sql, "--param", "n=0", "-o", "tsv")[1] == "id\tusername\n"
+    assert dbctl("data", "query", "select 1 as a, 2 as a", "-o", "csv")[1] == "a,a_2\n1,2\n"
+    first = answer("data", "query", "select id from users order by id", "--limit", "2")
+    assert (len(first["items"]), first["total"], first["has_more"]) == (2, None, True)
+    (tmp_path / "q.sql").write_text("select 7 as seven;\n")
+    assert dbctl("data", "query", "--file", str(tmp_path / "q.sql"), "-o", "csv")[1] == "seven\n7\n"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"select 8 as eight")))
+    assert dbctl("data", "query", "-", "-o", "csv")[1] == "eight\n8\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (["delete from users"], 1),
+        (["pragma journal_mode = wal"], 1),
+        (["select 1; select 2"], 1),
+        (["select :n"], 1),
+        (["select 1", "--file", "x"], 2),
+        ([], 2),
+        (
+            [
+                "with recursive n(i) as (select 1 union all select i + 1 from n) select max(i) from n",
+                "--within",
+                "1s",
+            ],
+            6,
+        ),
+    ],
+)
+def test_what_is_no_question_is_refused(path, answer, words, status):
+    before = people.content(path)
+    answer("data", "query", *words, status=status)
+    assert people.content(path) == before
+
+
+# Files -----------------------------------------------------------------------------------------------------------
+
+
+def test_an_export_is_a_file_that_is_whole_or_none(path, answer, monkeypatch):
+    files = {path.parent / "users.csv", *path.parent.iterdir()}
+    told = answer("data", "export", "users", "users.csv")
+    assert (told["rows"], told["left_out"], told["format"]) == (3, ["password_hash"], "csv")
+    file = path.parent / "users.csv"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert file.stat().st_size == told["bytes"]
+    assert answer("data", "export", "users", "users.csv", status=6)["code"] == "file-exists"
+    assert answer("data", "export", "users", "no/such/place.csv", status=1)["code"] == "file-failed"
+    assert answer("data", "export", "nope", "other.csv", status=5)["code"] == "table-missing"
+
+    def fails(*_more, **_named):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(data_files, "_cell", fails)
+    answer("data", "export", "users", "other.csv", status=1)
+    assert set(path.parent.iterdir()) == files
+
+
+def test_an_export_of_an_answer_and_for_spreadsheets(path, dbctl, answer):
+    change(path, "update users set username = '=1+1' where id = 3")
+    status, out, _ = dbctl(
+        "data", "export", "--query", "select id, username from users where id = :n", "-", "--param", "n=3"
+    )
+    assert (status, out) == (0, "id,username\n3,=1+1\n")
+    assert (
+        dbctl("data", "export", "users", "-", "--columns", "username", "--excel-safe")[1].splitlines()[-1]
+        == "'=1+1"
+    )
+    assert (
+        answer("data", "export", "users", "-", "--format", "jsonl", "--excel-safe", status=2)["code"]
+        == "usage"
+    )
+    assert answer("data", "export", "users", "-", "--columns", "password_hash", status=2)["code"] == "usage"
+    assert dbctl("data", "export", "--query", "select token from refresh_tokens", "-")[0] == 6
+
+
+def test_an_import_adds_every_row_and_says_so_in_the_record(path, dbctl, answer):
+    dbctl("data", "export", "user_game_plays", "plays.jsonl")
+    kept = rows(path, "select * from user_game_plays order by id")
+    change(path, "delete from user_game_plays")
+    assert answer("data", "import", "user_game_plays", "plays.jsonl", "--dry-run")["plan"]["rows"] == {
+        "user_game_plays": 2
+    }
+    assert rows(path, "select count(*) from user_game_plays") == [(0,)]
+    assert answer("data", "import", "user_game_plays", "plays.jsonl") == {
+        "table": "user_game_plays",
+        "added": 2,
+    }
+    assert rows(path, "select * from user_game_plays order by id") == kept
+    ((details,),) = rows(path, "select details from activity_logs where action = 'data.import'")
+    assert json.loads(details) == {"rows": 2, "file": "plays.jsonl", "by": "dbctl"}
+    told = answer("data", "import", "user_game_plays", "plays.jsonl", status=6)
+    assert told["code"] == "constraint"
+    assert "line 1 of plays.jsonl" in told["message"]
+
+
+def test_every_wrong_line_is_told_and_nothing_is_written(path, answer):
+    (path.parent / "bad.csv").write_text(
+        "user_id,token,expires_at\n1,***,2030-01-01\n1,,2030-01-01\n1,new,2030-01-01\n1,new\n"
+    )
+    before = people.content(path)
+    told = answer("data", "import", "refresh_tokens", "bad.csv", status=2)
+    assert told["code"] == "import-invalid"
+    assert [line.partition(":")[0] for line in told["message"].splitlines()[1:]] == [
+        "line 2",
+        "line 3",
+        "line 5",
+    ]
+    assert people.content(path) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("user_id,nope\n1,2\n", "column-missing"),
+        ("user_id\n1\n", "usage"),
+        ("", "import-invalid"),
+        ('user_id,token,expires_at\n1,"open,2\n', "import-invalid"),
+        ("user_id,token,expires_at\n77,new,2030-01-01\n", "constraint"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused_whole(path, answer, text, code):
+    (path.parent / "bad.csv").write_text(text)
+    before = people.content(path)
+    assert (
+        answer("data", "import", "refresh_tokens", "bad.csv", status=6 if code == "constraint" else 2)["code"]
+        == code
+    )
+    assert people.content(path) == before
+
+
+def test_rows_may_point_to_later_rows_of_the_same_file(path, answer, monkeypatch):
+    change(path, "create table parts (id integer primary key, whole integer references parts (id))")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"id,whole\n1,2\n2,\n")))
+    assert answer("data", "import", "parts", "-")["added"] == 2
+    (path.parent / "bad.csv").write_text("id,whole\n3,9\n")
+    assert answer("data", "import", "parts", "bad.csv", status=6)["code"] == "constraint"
+    assert rows(path, "select count(*) from parts") == [(2,)]
+
+
+def test_what_nobody_writes_is_not_imported(path, answer):
+    change(
+        path,
+        "create table doubled (id integer primary key, twice as (id * 2))",
+        "insert into doubled values (4)",
+    )
+    change(path, "create view few as select username from users")
+    assert answer("data", "export", "doubled", "doubled.csv")["columns"] == ["id"]
+    (path.parent / "bad.csv").write_text("id,twice\n5,10\n")
+    assert answer("data", "import", "doubled", "bad.csv", status=2)["code"] == "usage"
+    assert answer("data", "set", "doubled", "4", "twice=9", status=2)["code"] == "usage"
+    (path.parent / "few.csv").write_text("username\nx\n")
+    assert answer("data", "import", "few", "few.csv", status=2)["code"] == "usage"
+
+
+def test_text_that_is_no_utf8_leaves_as_it_is_and_is_refused_on_its_way_in(path, dbctl, answer):
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("update users set username = cast(x'c3' as text) where id = 3")
+    dbctl("data", "export", "users", "users.csv", "--columns", "id,username")
+    assert b"3,\xc3\n" in (path.parent / "users.csv").read_bytes()
+    assert answer("data", "export", "users", "users.jsonl", status=2)["code"] == "value-invalid"
+    change(path, "create table names (id integer primary key, username text)")
+    assert answer("data", "import", "names", "users.csv", status=2)["code"] == "import-invalid"

@@ -1,0 +1,213 @@
+"""Facts about rows that come as they are asked for, files that are read back, and questions of people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from dbctl.engines.base import Capability, Condition, Readable, Writable
+from dbctl.engines.transfer import BATCH, Streams, WritesCsv
+from dbctl.errors import DbctlError, QueryFailedError, SchemaLacksError, SecretAskedError, TimeUpError
+
+if TYPE_CHECKING:
+    from tests.conformance.contract import Fresh
+
+WITHIN = timedelta(milliseconds=200)
+
+
+def rows_of(opened: Readable, table: str, columns: Sequence[str]) -> list[tuple[object, ...]]:
+    assert isinstance(opened, Streams)
+    with opened.stream(table, columns) as answer:
+        assert list(answer.columns) == list(columns)
+        return [row for batch in answer.batches for row in batch]
+
+
+def asked(
+    opened: Readable, sql: str, *, hidden: dict[str, list[str]] | None = None, **given: object
+) -> object:
+    assert isinstance(opened, Streams)
+    with opened.ask(sql, given, hidden=hidden or {}) as answer:
+        return list(answer.columns), [row for batch in answer.batches for row in batch]
+
+
+class TransferContract:
+    @pytest.fixture
+    def many(self, filled: Fresh) -> Fresh:
+        writer = filled.writer()
+        with writer.transaction():
+            writer.insert_many(
+                "groups_", ["a", "b", "title"], [(n, "z", f"row {n}") for n in range(2 * BATCH + 7)]
+            )
+        writer.close()
+        return filled
+
+    def test_it_says_that_it_gives_rows_out_and_does(self, reader: Readable) -> None:
+        assert Capability.STREAM in reader.capabilities
+        assert isinstance(reader, Streams)
+        assert (Capability.CSV in reader.capabilities) == isinstance(reader, WritesCsv)
+
+    def test_every_row_comes_however_many_there_are(self, many: Fresh) -> None:
+        opened = many.reader()
+        found = rows_of(opened, "groups_", ["a", "title"])
+        assert len(found) == 2 * BATCH + 10
+        assert {(1, "first"), (2, None), (2 * BATCH, f"row {2 * BATCH}")} <= set(found)
+        assert rows_of(opened, "empty_", ["id"]) == []
+
+    def test_a_table_or_column_that_is_not_there_is_told(self, reader: Readable) -> None:
+        with pytest.raises(SchemaLacksError):
+            rows_of(reader, "nope", ["a"])
+        with pytest.raises(SchemaLacksError):
+            rows_of(reader, "people", ["nope"])
+
+    def test_who_wants_no_more_may_go_and_ask_anew(self, many: Fresh) -> None:
+        opened = many.reader()
+        assert isinstance(opened, Streams)
+        with opened.stream("groups_", ["a"]) as answer:
+            assert len(next(answer.batches)) == BATCH
+        with opened.ask("select a from groups_") as answer:
+            assert len(next(answer.batches)) <= BATCH
+        assert opened.count("people") == 5
+
+    def test_what_csv_says_comes_back_as_it_was(self, filled: Fresh) -> None:
+        opened, columns = filled.writer(), ["id", "name", "size"]
+        assert isinstance(opened, Streams)
+        read = [opened.of_csv("people", column) for column in columns]
+        told = [("70", True), ("1e5", False), ("-9223372036854775808", True)]
+        row = [one(*cell) for one, cell in zip(read, told, strict=True)]
+        json = [opened.of_json("people", column) for column in columns]
+        other = [one(value) for one, value in zip(json, (71, "007", (1 << 63) - 1), strict=True)]
+        with opened.transaction():
+            assert opened.insert_many("people", columns, [row, other]) == 2
+        assert opened.select("people", columns, [Condition("id", ">=", 70)]) == [
+            (70, "1e5", -(1 << 63)),
+            (71, "007", (1 << 63) - 1),
+        ]
+
+    def test_csv_that_the_engine_writes_is_what_it_reads(self, filled: Fresh) -> None:
+        opened = filled.reader()
+        if not isinstance(opened, WritesCsv):
+            return
+        parts: list[bytes] = []
+        assert opened.write_csv("people", ["id", "note"], lambda data: parts.append(bytes(data))) == 5
+        assert b"".join(parts).decode().splitlines() == [
+            "id,note",
+            "1,",
+            "2,50% off",
+            "3,a_b",
+            '4,"say ""axb""!"',
+            '5,""',
+        ]
+
+    def test_a_writer_of_csv_that_fails_ends_it(self, filled: Fresh) -> None:
+        opened = filled.reader()
+        if not isinstance(opened, WritesCsv):
+            return
+
+        def full(_data: bytes) -> None:
+            raise OSError(28, "No space left on device")
+
+        with pytest.raises(OSError, match="No space"):
+            opened.write_csv("people", ["id"], full)
+        assert opened.count("people") == 5
+
+    def test_keys_that_are_made_go_on_behind_those_that_came(self, filled: Fresh) -> None:
+        writer: Writable = filled.writer()
+        for largest in (100, 50):  # never back
+            with writer.transaction():
+                writer.insert_many("empty_", ["id", "needed"], [(largest, "x")])
+                writer.follow_keys("empty_")
+        with writer.transaction():
+            assert writer.insert("empty_", {"needed": "y"}, returning="id") == 101
+            writer.follow_keys("tags")  # it has none
+
+    # Questions -------------------------------------------------------------------------------------------------
+
+    def test_a_question_is_answered_with_its_columns(self, reader: Readable) -> None:
+        sql = "select id, name from people where name = :name or id = :id order by id"
+        assert asked(reader, sql, name="Zoë", id="1") == (["id", "name"], [(1, "Ann"), (5, "Zoë")])
+        assert asked(reader, "select id from people where id < 0") == (["id"], [])
+        assert asked(reader, "select 1 as a -- and more") == (["a"], [(1,)])
+
+    @pytest.mark.parametrize(
+        "sql",
+        [
+            "delete from tags",
+            "insert into tags values (1, 'x')",
+            "update people set name = 'x'",
+            "create table more (a integer)",
+            "drop table tags",
+            "select 1; select 2",
+            "select 1; delete from tags",
+            "begin",
+            "commit",
+            "savepoint s",
+            "",
+            "-- nothing",
+            "selec 1",
+            "select nope from people",
+            "select :nobody",
+        ],
+    )
+    def test_what_is_no_question_is_refused_and_changes_nothing(self, filled: Fresh, sql: str) -> None:
+        for opened in (filled.reader(), filled.writer()):
+            with pytest.raises(DbctlError):
+                asked(opened, sql)
+            assert opened.count("tags") == 4
+            assert opened.count("people", [Condition("name", "=", "x")]) == 0
+            opened.close()
+
+    def test_a_writer_writes_on_after_a_question(self, filled: Fresh) -> None:
+        writer = filled.writer()
+        with writer.transaction():
+            writer.insert("tags", {"person": 1, "tag": "new"})
+            assert asked(writer, "select count(*) as n from tags") == (["n"], [(5,)])
+            writer.insert("tags", {"person": 1, "tag": "newer"})
+        assert writer.count("tags") == 6
+
+    def test_a_question_has_its_time(self, many: Fresh) -> None:
+        opened = many.reader()
+        assert isinstance(opened, Streams)
+        sql = "select count(*) from groups_ a, groups_ b, groups_ c where a.title < b.title and b.title < c.title"
+        with pytest.raises(TimeUpError), opened.ask(sql, within=WITHIN) as answer:
+            list(answer.batches)
+        with opened.ask("select 1", within=WITHIN) as answer:
+            assert [row for batch in answer.batches for row in batch] == [(1,)]
+        assert opened.count("people") == 5
+
+    @pytest.mark.parametrize(
+        "sql",
+        [
+            "select note from people",
+            "select * from people",
+            "select p.* from people p",
+            "select count(*) from people where note like 'a%'",
+            "select id from people order by note",
+            "select upper(q.n) from (select note as n from people) q",
+            "with q as (select * from people) select * from q",
+            "select max(note) from people",
+            "select t.tag from tags t join people p on p.id = t.person where p.note = 'x'",
+        ],
+    )
+    def test_what_is_hidden_is_read_in_no_way(self, reader: Readable, sql: str) -> None:
+        with pytest.raises(SecretAskedError, match="note"):
+            asked(reader, sql, hidden={"people": ["note"]})
+
+    @pytest.mark.parametrize(
+        "sql",
+        [
+            "select count(*) from people",
+            "select name from people where id = 1",
+            "select t.tag from tags t join people p on p.id = t.person where p.name = 'Ann'",
+            "select * from tags",
+            "select 2 * id from people",
+        ],
+    )
+    def test_what_reads_nothing_hidden_is_answered(self, reader: Readable, sql: str) -> None:
+        asked(reader, sql, hidden={"people": ["note"]})
+
+    def test_the_reason_of_the_database_is_told(self, reader: Readable) -> None:
+        with pytest.raises(QueryFailedError, match="nope"):
+            asked(reader, "select nope from people")
