@@ -189,6 +189,17 @@ def test_the_configuration_says_which_form_is_the_usual_one(pantry):
     assert "custom, plain" in str(caught(UsageError, lambda: creation(pantry.path, form="tar")))
 
 
+def test_a_profile_that_calls_its_files_so_makes_plain_dumps_the_usual_ones(pantry):
+    own = pantry.folder / "own.toml"
+    own.write_text(pantries.PROFILE.read_text() + '\n[backup]\nnames = { pantry = "larder_{time}.sql.gz" }\n')
+    file = pantry.path.with_name("dbctl.toml")
+    file.write_text(file.read_text().replace(str(pantries.PROFILE), str(own)))
+    made = create(pantry.path)
+    assert (made.members[0].file, made.members[0].facts["format"]) == (f"larder_{made.id}.sql.gz", "plain")
+    custom = creation(pantry.path, form="custom")
+    assert custom.members[0].file == f"larder_{custom.id}.dump"
+
+
 def test_a_backup_holds_one_moment_while_others_write(pantry):
     pantry.run(
         "create table bank (id int primary key, cents int)",
