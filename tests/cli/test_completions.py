@@ -15,6 +15,7 @@ import pytest
 
 from dbctl.cli import _complete
 from dbctl.cli.completions import FILES, Shell
+from dbctl.profiles import loader
 from dbctl.shipped import shipped
 
 FOLDER = shipped("completions")
@@ -64,9 +65,9 @@ BASH = [
     (("--config", "a"), {"a file.toml"}),
     (("completions", "show", "--", "z"), {"zsh"}),
     (("--timeout", ""), set()),
-    (("stats", "run", "most"), {"most-played"}),
+    (("stats", "run", "most-p"), {"most-played"}),
     (("sessions", "cleanup", "--rule", "a"), {"abandoned-plays", "activity-logs"}),
-    (("search", ""), {"games"}),
+    (("search", ""), {search.name for name in loader.names() for search in loader.load(name).search}),
 ]
 
 
@@ -101,7 +102,7 @@ FISH = [
     ("dbctl completions show bash -o js", {"json", "jsonl"}),
     ("dbctl --config a", {"a.toml"}),
     ("dbctl --app completions use", {"users"}),
-    ("dbctl stats run most", {"most-played"}),
+    ("dbctl stats run most-p", {"most-played"}),
     ("dbctl sessions cleanup --rule a", {"abandoned-plays", "activity-logs"}),
 ]
 
@@ -140,7 +141,7 @@ ZSH = [
     ("dbctl completions show fish --output=cs\t", "--output=csv"),
     ("dbctl --config a\t", "--config a.toml"),
     ("dbctl --exc\t", "--excel-safe"),
-    ("dbctl stats run most\t", "dbctl stats run most-played"),
+    ("dbctl stats run most-p\t", "dbctl stats run most-played"),
 ]
 
 
