@@ -162,7 +162,12 @@ class Source:
         return _dumps(self.app, self.database, may_be_empty=self.may_be_empty)
 
     def _form_of(self, db: Dumps) -> str:
-        return self._form if self._form in db.forms else next(iter(db.forms))
+        """Return the form that was asked for, else that of the files that the app's own documents name, else the usual."""
+        if self._form in db.forms:
+            return self._form
+        named = self.app.profile.file_name(self.database).partition("{time}")[2]
+        usual = next(iter(db.forms))
+        return next((form for form, ending in db.forms.items() if ending == named), usual)
 
     def _file(self, db: Dumps, name: str) -> str:
         return file_name(self.app, self.database, name, ending=db.forms[self._form_of(db)])

@@ -344,6 +344,7 @@ def test_a_missing_right_is_told_with_the_statement_that_grants_it(table):
         for write, wanted in (
             (lambda: writer.delete("t", []), f'GRANT SELECT, DELETE ON "{table.schema}"."t" TO "{name}";'),
             (lambda: writer.update("t", {"n": 1}, []), "GRANT SELECT, UPDATE ON"),
+            (lambda: writer.select("t", ["n"], hold=True), "GRANT SELECT, UPDATE ON"),
             (lambda: writer.insert("t", {"id": 9}), "GRANT SELECT, INSERT ON"),
             (lambda: writer.insert_many("t", ["id"], [(9,)]), "GRANT INSERT ON"),
         ):

@@ -8,7 +8,6 @@ from pathlib import Path
 from dbctl.engines.mysql.script import split
 from dbctl.engines.sql import ident
 from tests import kept, servers
-from tests.services import vault
 from tests.shapes import flashpoint_web as shapes
 
 ROOT = Path(__file__).parents[1]
@@ -102,18 +101,6 @@ def mysql_databases(name: str) -> list[str]:
 
 
 @contextmanager
-def a_mysql_database():
-    """Give an empty database, and take it away with all that restores have put beside it."""
-    with servers.mysql_database() as url:
-        try:
-            yield url
-        finally:
-            with closing(servers.mysql_connection(servers.mysql())) as own, own.cursor() as cursor:
-                for name in mysql_databases(f"{url.path}_"):
-                    cursor.execute(f"drop database {ident(name)}")
-
-
-@contextmanager
 def settled(place: str, folder: Path):
     """Give a Larder that is kept in one of ``PLACES``, and take it away again."""
     folder.mkdir()
@@ -124,29 +111,8 @@ def settled(place: str, folder: Path):
         with servers.postgresql_schema() as url:
             yield ServedPantry(folder, url)
     elif place == "mysql":
-        with a_mysql_database() as url:
+        with servers.mysql_database() as url:
             yield MySQLPantry(folder, url)
     else:
-        with a_database() as url:
+        with servers.postgresql_database(encoding="UTF8") as url:
             yield ServedPantry(folder, url)
-
-
-@contextmanager
-def a_database():
-    """Give an empty database, and take it away with all that restores have put beside it."""
-    server = servers.postgresql()
-    with servers.postgresql_database(encoding="UTF8") as url:
-        try:
-            yield url
-        finally:
-            with closing(servers.connection(server)) as own:
-                names = own.execute(
-                    "select datname from pg_database where starts_with(datname, %s)", [f"{url.path}_"]
-                ).fetchall()
-                for (name,) in names:
-                    own.execute(f"drop database {ident(name)} with (force)")
-
-
-def only_file(pantry: Pantry, made) -> Path:
-    """Return the file of a backup of one database."""
-    return vault.file_of(pantry.path, made)

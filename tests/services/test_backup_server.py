@@ -156,7 +156,7 @@ def nothing_is_left(pantry):
 def test_pg_restore_alone_brings_a_backup_back(pantry, tmp_path):
     before = pantry.content()
     file = file_of(pantry.path, create(pantry.path))
-    with pantries.a_database() as url:
+    with servers.postgresql_database(encoding="UTF8") as url:
         run_alone(BIN / "pg_restore", *words(pantry), "--exit-on-error", "-d", url.path, file)
         other = structs.replace(pantry.own, path=url.path)
         pantry.own = other
@@ -169,7 +169,7 @@ def test_gunzip_and_psql_alone_bring_a_plain_backup_back(pantry):
     assert file.name == f"pantry_{made.id}.sql.gz"
     text = run_alone("gunzip", "-c", file).stdout
     first = pantry.own
-    with pantries.a_database() as url:
+    with servers.postgresql_database(encoding="UTF8") as url:
         run_alone(
             BIN / "psql", *words(pantry), "-X", "-v", "ON_ERROR_STOP=1", "-1", "-d", url.path, input=text
         )
@@ -188,6 +188,17 @@ def test_the_configuration_says_which_form_is_the_usual_one(pantry):
     assert create(pantry.path).members[0].facts["format"] == "plain"
     assert creation(pantry.path, form="custom").members[0].facts["format"] == "custom"
     assert "custom, plain" in str(caught(UsageError, lambda: creation(pantry.path, form="tar")))
+
+
+def test_a_profile_that_calls_its_files_so_makes_plain_dumps_the_usual_ones(pantry):
+    own = pantry.folder / "own.toml"
+    own.write_text(pantries.PROFILE.read_text() + '\n[backup]\nnames = { pantry = "larder_{time}.sql.gz" }\n')
+    file = pantry.path.with_name("dbctl.toml")
+    file.write_text(file.read_text().replace(str(pantries.PROFILE), str(own)))
+    made = create(pantry.path)
+    assert (made.members[0].file, made.members[0].facts["format"]) == (f"larder_{made.id}.sql.gz", "plain")
+    custom = creation(pantry.path, form="custom")
+    assert custom.members[0].file == f"larder_{custom.id}.dump"
 
 
 def test_a_backup_holds_one_moment_while_others_write(pantry):
