@@ -6,7 +6,6 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from dbctl.engines.mysql.script import split
-from dbctl.engines.sql import ident
 from tests import kept, servers
 from tests.shapes import flashpoint_web as shapes
 
