@@ -15,10 +15,11 @@ from dbctl import interrupt
 from dbctl.engines.base import AllOf, AnyOf, Capability, Later, Linked, Merge, Not, Script, Where, Within
 from dbctl.engines.mysql import locks, script
 from dbctl.engines.mysql.columns import TIMES, MySQLColumn, MySQLTable, kind_of, storable
-from dbctl.engines.mysql.connection import TOLD, MySQLConnection
+from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.mysql.dialect import moment_of_text
 from dbctl.engines.mysql.fulltext import MySQLTextWriter
 from dbctl.engines.mysql.parameters import literal
+from dbctl.engines.served.connection import TOLD
 from dbctl.engines.sql import Statement, counted_columns
 from dbctl.errors import BusyError, DbctlError, NotSupportedError, QueryFailedError
 

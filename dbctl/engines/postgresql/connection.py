@@ -29,10 +29,11 @@ from dbctl.engines.postgresql.slow import PostgreSQLSlow
 from dbctl.engines.postgresql.stream import PostgreSQLStreams
 from dbctl.engines.postgresql.upkeep import PostgreSQLUpkeep
 from dbctl.engines.postgresql.values import Exact
+from dbctl.engines.served import connection as served
+from dbctl.engines.served.connection import ServedConnection
 from dbctl.engines.sql import Row
 from dbctl.engines.transfer import BATCH, Answer
 from dbctl.errors import DbctlError, QueryFailedError, SecretAskedError, TimeUpError, ValueInvalidError
-from dbctl.url import Url
 
 #: A parameter that a statement does not mention: without any, the driver sends what may be several statements.
 UNMENTIONED = 0
@@ -54,26 +55,11 @@ _RELATION = re.compile(r'in relation "(.*)"')
 
 
 #: What every session can tell, also one that may write.
-TOLD = frozenset(
-    {
-        Capability.ADVISE,
-        Capability.BLOAT,
-        Capability.CHECK,
-        Capability.CSV,
-        Capability.EXPLAIN,
-        Capability.FULL_TEXT,
-        Capability.INDEXES,
-        Capability.MAINTAIN,
-        Capability.MEASURE,
-        Capability.SCHEMA,
-        Capability.SESSIONS,
-        Capability.SLOW,
-        Capability.STREAM,
-    }
-)
+TOLD = served.TOLD | {Capability.CSV}
 
 
 class PostgreSQLConnection(
+    ServedConnection[Session],
     PostgreSQLAdvice,
     PostgreSQLChecks,
     PostgreSQLDescribes,
@@ -85,17 +71,7 @@ class PostgreSQLConnection(
     PostgreSQLSlow,
     PostgreSQLUpkeep,
 ):
-    """One session. Services share no connection between threads, and neither does this."""
-
-    reading = True  #: whether it is opened for reading only
-    _asks = False  #: whether a transaction for a question is open, which a new session would not have
-
-    def __init__(self, url: Url, target: str, *, timeout: float = 5.0) -> None:
-        """Open the database at ``url``, waiting at most ``timeout`` seconds whenever somebody else holds a lock."""
-        self.target = target
-        self._url, self._timeout = url, timeout
-        self._session: Session | None = None
-        self._open()
+    """One session on a server."""
 
     def _open(self) -> None:
         self._tables = None
@@ -104,22 +80,10 @@ class PostgreSQLConnection(
         except psycopg.Error as error:
             raise unreachable(error, self.target) from None  # a traceback would show what it was called with
 
-    @property
-    def url(self) -> Url:
-        return self._url
-
     def close(self) -> None:
         if self._session is not None:
             self._session.close()
             self._session = None
-
-    def _current(self) -> Session:
-        if self._session is None:
-            raise RuntimeError(f"{self.target} is closed")
-        return self._session
-
-    def _fetch(self, sql: str, parameters: Mapping[str, object]) -> list[Row]:
-        return self._rows(sql, parameters)
 
     def _briefly(self, sql: str, parameters: Mapping[str, object], within: timedelta) -> list[Row] | None:
         milliseconds = within // timedelta(milliseconds=1)
@@ -135,15 +99,6 @@ class PostgreSQLConnection(
             if isinstance(error.__cause__, psycopg.errors.QueryCanceled):
                 return None
             raise
-
-    def _rows(self, sql: str, parameters: Mapping[str, object], *, writing: bool = False) -> list[Row]:
-        with self._ran(sql, parameters, writing=writing) as cursor:
-            return cursor.fetchall() if cursor.description else []
-
-    def _count(self, sql: str, parameters: Mapping[str, object]) -> int:
-        """Run one writing statement and return how many rows it touched."""
-        with self._ran(sql, parameters, writing=True) as cursor:
-            return cursor.rowcount
 
     @contextmanager
     def _ran(
@@ -208,12 +163,6 @@ class PostgreSQLConnection(
                 rows = asking.execute(HOLDERS.encode(), [mine, quoted]).fetchall()
             return _named(rows or asking.execute(HOLDERS.encode(), [mine, None]).fetchall())
         return ""
-
-    def _say(self, sql: str) -> None:
-        """Run one of the statements that begin and end transactions; a failed one ends by none with parameters."""
-        session = self._current()
-        with self._told(sql):
-            session.execute(sql.encode())
 
     def query(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
         """Run what a profile or a person wrote: one statement, in a transaction that the server lets write nothing.
