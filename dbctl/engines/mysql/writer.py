@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -19,18 +18,17 @@ from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.mysql.dialect import moment_of_text
 from dbctl.engines.mysql.fulltext import MySQLTextWriter
 from dbctl.engines.mysql.parameters import literal
+from dbctl.engines.mysql.session import Session
 from dbctl.engines.served.connection import TOLD
+from dbctl.engines.served.writer import ENDED, ServedWriter
 from dbctl.engines.sql import Statement, counted_columns
-from dbctl.errors import BusyError, DbctlError, NotSupportedError, QueryFailedError
+from dbctl.errors import DbctlError, NotSupportedError, QueryFailedError
 
-#: Seconds between two tries for the lock of all dbctl; short, so that signals are heard.
-RETRY_SECONDS = 0.05
 #: Letters of a statement that inserts several rows; a server takes 16 MiB at least, whatever they become as bytes.
 LONGEST_INSERT = 1 << 20
-ENDED = "an earlier failure ended the transaction around it"
 
 
-class MySQLWriter(MySQLConnection, MySQLTextWriter):
+class MySQLWriter(ServedWriter[Session], MySQLConnection, MySQLTextWriter):
     """A session that may write. Its transactions see one state, that of their first statement, and their own changes.
 
     What another transaction changed meanwhile and this one would change, too, is ``ChangedMeanwhileError``; where a
@@ -39,29 +37,14 @@ class MySQLWriter(MySQLConnection, MySQLTextWriter):
 
     capabilities = TOLD | {Capability.MIGRATE}
     takes_schema_back = False  # whatever changes it commits
-    reading = False
-    _depth = 0
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        nested = self._depth
-        begin, commit, rollback = (
-            (f"savepoint s{nested}", f"release savepoint s{nested}", f"rollback to savepoint s{nested}")
-            if nested
-            else ("start transaction read write", "commit", "rollback")
-        )
         try:
-            self._say(begin)
-            self._depth += 1
-            yield
-            self._require_transaction()  # the server would commit what is left, and call that no error
-            self._say(commit)
-        except BaseException:  # also on a signal, whenever it comes: half a change must not stay
-            self._roll_back(rollback)
-            raise
+            with self._transaction("start transaction read write"):
+                yield
         finally:
-            self._depth = nested
-            if not nested:
+            if not self._depth:
                 self._failed, self._ended = False, ""
 
     def _roll_back(self, sql: str) -> None:
@@ -228,12 +211,7 @@ class MySQLWriter(MySQLConnection, MySQLTextWriter):
     @contextmanager
     def lock(self, purpose: str) -> Iterator[None]:
         name = self._lock_name()
-        deadline = time.monotonic() + self._timeout
-        while self._rows(locks.take(name), {}) != [(1,)]:
-            interrupt.check()
-            if time.monotonic() >= deadline:
-                raise BusyError(target=self.target, holder=self._holder(name), waited=f"{self._timeout:g}")
-            time.sleep(RETRY_SECONDS)
+        self._wait_for_lock(lambda: self._rows(locks.take(name), {}) == [(1,)], lambda: self._holder(name))
         try:
             since = datetime.now(UTC).isoformat(" ", "seconds")
             self._rows(
@@ -268,14 +246,8 @@ class MySQLWriter(MySQLConnection, MySQLTextWriter):
     def schema_transaction(self) -> Iterator[None]:
         if self._depth:
             raise RuntimeError("a change of the schema inside another transaction")
-        try:
-            with self.transaction():
-                yield
-        finally:
-            self._tables = None
-            if self._session is not None and not self._is_broken():
-                with self._told("set"):
-                    self._session.settle()  # a script may have set what it likes
+        with self._settled(), self.transaction():
+            yield
 
     def run_statement(self, sql: str) -> None:
         if reason := script.why_not(sql):

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 import psycopg
 from psycopg import pq
 
-from dbctl import interrupt
 from dbctl.engines.base import Capability, Column, Later, Merge, Script, Where
 from dbctl.engines.postgresql import script
 from dbctl.engines.postgresql.columns import PostgreSQLColumn, storable
 from dbctl.engines.postgresql.connection import TOLD, PostgreSQLConnection
 from dbctl.engines.postgresql.fulltext import PostgreSQLTextWriter
-from dbctl.engines.postgresql.session import application_name
+from dbctl.engines.postgresql.session import Session, application_name
+from dbctl.engines.served.writer import ENDED, ServedWriter
 from dbctl.engines.sql import Statement, on_conflict
-from dbctl.errors import BusyError, DbctlError, QueryFailedError
-
-#: Seconds between two tries for the lock of all dbctl; short, so that signals are heard.
-RETRY_SECONDS = 0.05
-ENDED = "an earlier failure ended the transaction around it"
+from dbctl.errors import DbctlError, QueryFailedError
 
 HOLDER = """select a.application_name, a.pid, coalesce(host(a.client_addr), 'the server itself'), a.backend_start
 from pg_catalog.pg_locks l join pg_catalog.pg_stat_activity a on a.pid = l.pid
@@ -43,7 +38,7 @@ from pg_catalog.pg_attribute a join pg_catalog.pg_sequence s on s.seqincrement >
 where a.attrelid = cast(:table as regclass) and a.attnum > 0 and not a.attisdropped order by a.attnum"""
 
 
-class PostgreSQLWriter(PostgreSQLConnection, PostgreSQLTextWriter):
+class PostgreSQLWriter(ServedWriter[Session], PostgreSQLConnection, PostgreSQLTextWriter):
     """A session that may write. Its transactions see one state, that of their first statement, and their own changes.
 
     What another transaction changed meanwhile and this one would change, too, is ``ChangedMeanwhileError``: what was
@@ -52,34 +47,12 @@ class PostgreSQLWriter(PostgreSQLConnection, PostgreSQLTextWriter):
 
     capabilities = TOLD | {Capability.MIGRATE}
     takes_schema_back = True
-    reading = False
-    _depth = 0
     _outermost = 0  #: the depth at which nothing of ours is open
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        with self._transaction("repeatable read"):
+        with self._transaction("begin isolation level repeatable read read write"):
             yield
-
-    @contextmanager
-    def _transaction(self, isolation: str) -> Iterator[None]:
-        nested = self._depth
-        begin, commit, rollback = (
-            (f"savepoint s{nested}", f"release s{nested}", f"rollback to s{nested}")
-            if nested
-            else (f"begin isolation level {isolation} read write", "commit", "rollback")
-        )
-        try:
-            self._say(begin)
-            self._depth += 1
-            yield
-            self._require_transaction()  # the server would answer COMMIT with ROLLBACK, and call that no error
-            self._say(commit)
-        except BaseException:  # also on a signal, whenever it comes: half a change must not stay
-            self._roll_back(rollback)
-            raise
-        finally:
-            self._depth = nested
 
     def _roll_back(self, sql: str) -> None:
         session = self._session
@@ -193,15 +166,10 @@ class PostgreSQLWriter(PostgreSQLConnection, PostgreSQLTextWriter):
     @contextmanager
     def lock(self, purpose: str) -> Iterator[None]:
         key = self._lock_key()
-        deadline = time.monotonic() + self._timeout
         self._current().settings["application_name"] = application_name(f"dbctl {purpose}")
-        with self._told("set"):
-            self._current().settle()
-        while self._rows("select pg_try_advisory_lock(:key)", {"key": key}) != [(True,)]:
-            interrupt.check()
-            if time.monotonic() >= deadline:
-                raise BusyError(target=self.target, holder=self._holder(key), waited=f"{self._timeout:g}")
-            time.sleep(RETRY_SECONDS)
+        self._settle()
+        asked = "select pg_try_advisory_lock(:key)"
+        self._wait_for_lock(lambda: self._rows(asked, {"key": key}) == [(True,)], lambda: self._holder(key))
         try:
             yield
         finally:  # it ends with the session, whatever happens; a broken one has ended
@@ -232,14 +200,8 @@ class PostgreSQLWriter(PostgreSQLConnection, PostgreSQLTextWriter):
             raise RuntimeError("a change of the schema inside another transaction")
         # A table keeps its keys while it is altered, and rows are looked at as they come. What was committed while
         # a statement waited for a lock is part of what it works on, so each sees its own moment.
-        try:
-            with self._transaction("read committed"):
-                yield
-        finally:
-            self._tables = None
-            if self._session is not None and not self._is_broken():
-                with self._told("set"):
-                    self._session.settle()  # a script may have set what it likes
+        with self._settled(), self._transaction("begin isolation level read committed read write"):
+            yield
 
     def run_statement(self, sql: str) -> None:
         if reason := script.why_not(sql):

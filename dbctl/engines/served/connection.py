@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 
-from dbctl.engines.base import Capability
+from dbctl.engines.base import Capability, Table
 from dbctl.engines.sql import Row, SqlReader
 from dbctl.errors import UnreachableError
 from dbctl.url import Url
@@ -64,6 +64,7 @@ class ServedConnection(SqlReader, Generic[S]):
     """One session. Services share no connection between threads, and neither does this."""
 
     reading = True  #: whether it is opened for reading only
+    _tables: dict[str, Table] | None  #: the live schema, where it was read already
     _asks = False  #: whether a transaction for a question is open, which a new session would not have
 
     def __init__(self, url: Url, target: str, *, timeout: float = 5.0) -> None:

@@ -20,7 +20,7 @@ class ServedWriter(ServedConnection[S]):
     """A session that may write."""
 
     reading = False
-    _depth = 0
+    _depth = 0  #: how many transactions are open, one inside the other
 
     @abstractmethod
     def _require_transaction(self) -> None:
@@ -43,7 +43,7 @@ class ServedWriter(ServedConnection[S]):
             self._say(begin)
             self._depth += 1
             yield
-            self._require_transaction()  # a server would commit what a failure left, or nothing, and call it no error
+            self._require_transaction()  # a server would commit what is left, or nothing, and call that no error
             self._say(commit)
         except BaseException:  # also on a signal, whenever it comes: half a change must not stay
             self._roll_back(rollback)
