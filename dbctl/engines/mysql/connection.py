@@ -1,4 +1,4 @@
-"""What reading and writing have in common: one session, what runs on it, and who is waited for."""
+"""What reading and writing have in common: one session, what its driver says, and what it asks."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pymysql
 
 from dbctl import interrupt
 from dbctl.engines.mysql.advice import MySQLAdvice
+from dbctl.engines.mysql.blockers import blockers
 from dbctl.engines.mysql.checks import MySQLChecks
 from dbctl.engines.mysql.describes import MySQLDescribes
 from dbctl.engines.mysql.failures import ENDING, TOO_LATE, Place, number_of, translated, unreachable
@@ -28,14 +29,6 @@ from dbctl.engines.mysql.upkeep import MySQLUpkeep
 from dbctl.engines.served.connection import ServedConnection
 from dbctl.engines.sql import Row, is_storable
 from dbctl.errors import DbctlError, QueryFailedError, ValueInvalidError
-
-#: Who has a transaction open that changed something or locked rows, those first who have done so longest.
-HOLDERS = """select p.id, p.user, substring_index(p.host, ':', 1), t.trx_started
-from information_schema.innodb_trx t join information_schema.processlist p on p.id = t.trx_mysql_thread_id
-where p.id not in {0} and p.db = {1} and (t.trx_rows_locked > 0 or t.trx_tables_locked > 0) order by t.trx_started limit 3"""
-#: Whoever runs a statement, or sleeps inside what it began, for want of better.
-AROUND = """select p.id, p.user, substring_index(p.host, ':', 1), p.time
-from information_schema.processlist p where p.id not in {0} and p.db = {1} order by p.time desc limit 3"""
 
 
 class MySQLConnection(
@@ -150,27 +143,8 @@ class MySQLConnection(
             timeout=seconds(self._timeout, session.server),
             account=session.account,
             database=session.database,
-            blockers=lambda: self._blockers(session),
+            blockers=lambda: blockers(self._url, self.target, session),
         )
-
-    def _blockers(self, session: Session) -> str:
-        """Return " by session 4711 (user bob)" for who may hold what was waited for, or "" where that is not told.
-
-        A second connection asks, so that nothing here becomes part of the transaction.
-        """
-        with suppress(pymysql.Error, DbctlError):
-            asking = open_session(self._url, self.target, timeout=1, reading=True)
-            try:
-                among = f"({session.number}, {asking.number})"
-                for question in (HOLDERS, AROUND):
-                    with suppress(pymysql.Error):  # only who has the right PROCESS is told of transactions
-                        if rows := asking.run(
-                            question.format(among, sent(":name", {"name": session.database}))
-                        ):
-                            return _named(rows)
-            finally:
-                asking.drop()
-        return ""
 
     def query(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
         """Run what a profile or a person wrote: one statement, in a transaction that the server lets write nothing."""
@@ -200,11 +174,3 @@ class MySQLConnection(
             if self._session is not None and not self._is_broken() and not self._ended:
                 self._say(end)
                 self._failed = failed
-
-
-def _named(rows: list[Row]) -> str:
-    told = [
-        f"session {number} of the server (user {user}{f', from {host}' if host else ''})"
-        for number, user, host, _ in rows
-    ]
-    return f", perhaps by {' or by '.join(told)}" if told else ""

@@ -15,6 +15,9 @@ from dbctl.engines.sql import is_storable
 from dbctl.engines.tokens import Piece, pieces
 from dbctl.errors import ValueInvalidError
 
+#: A parameter that a statement does not mention: without any, the driver sends what may be several statements.
+UNMENTIONED = 0
+
 
 def translated(sql: str, parameters: Mapping[str, object]) -> tuple[str, list[object]]:
     """Return a statement with ``$1``, ``$2``… and what they stand for.
@@ -43,6 +46,18 @@ def translated(sql: str, parameters: Mapping[str, object]) -> tuple[str, list[ob
             place = f"{among} {place}"
         sent.append(place)
     return "".join(sent), given
+
+
+def encoded(sql: str) -> bytes:
+    """Return a statement as the driver takes it.
+
+    Raises:
+        ValueInvalidError: it cannot be sent.
+    """
+    try:
+        return sql.encode()
+    except UnicodeEncodeError:
+        raise ValueInvalidError(what="statement", value="given", reason="it is not valid UTF-8") from None
 
 
 @lru_cache(maxsize=64)
