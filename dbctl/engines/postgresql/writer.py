@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
@@ -14,17 +13,10 @@ from dbctl.engines.postgresql import script
 from dbctl.engines.postgresql.columns import PostgreSQLColumn, storable
 from dbctl.engines.postgresql.connection import TOLD, PostgreSQLConnection
 from dbctl.engines.postgresql.fulltext import PostgreSQLTextWriter
-from dbctl.engines.postgresql.session import Session, application_name
-from dbctl.engines.served.writer import ENDED, ServedWriter
+from dbctl.engines.postgresql.locks import PostgreSQLLocks
+from dbctl.engines.served.writer import ENDED
 from dbctl.engines.sql import Statement, on_conflict
-from dbctl.errors import DbctlError, QueryFailedError
-
-HOLDER = """select a.application_name, a.pid, coalesce(host(a.client_addr), 'the server itself'), a.backend_start
-from pg_catalog.pg_locks l join pg_catalog.pg_stat_activity a on a.pid = l.pid
-where l.locktype = 'advisory' and l.granted and l.objsubid = 1
-  and l.database = (select oid from pg_catalog.pg_database where datname = current_database())
-  and (l.classid::int8 << 32) | l.objid::int8 = :key limit 1"""
-
+from dbctl.errors import QueryFailedError
 
 #: The sequences that count upwards and that columns of a table take their values from, whoever owns them.
 SEQUENCES = """select a.attname::text, s.seqrelid::regclass::text
@@ -38,7 +30,7 @@ from pg_catalog.pg_attribute a join pg_catalog.pg_sequence s on s.seqincrement >
 where a.attrelid = cast(:table as regclass) and a.attnum > 0 and not a.attisdropped order by a.attnum"""
 
 
-class PostgreSQLWriter(ServedWriter[Session], PostgreSQLConnection, PostgreSQLTextWriter):
+class PostgreSQLWriter(PostgreSQLLocks, PostgreSQLConnection, PostgreSQLTextWriter):
     """A session that may write. Its transactions see one state, that of their first statement, and their own changes.
 
     What another transaction changed meanwhile and this one would change, too, is ``ChangedMeanwhileError``: what was
@@ -162,32 +154,6 @@ class PostgreSQLWriter(ServedWriter[Session], PostgreSQLConnection, PostgreSQLTe
                 {"sequence": sequence},
                 writing=True,
             )
-
-    @contextmanager
-    def lock(self, purpose: str) -> Iterator[None]:
-        key = self._lock_key()
-        self._current().settings["application_name"] = application_name(f"dbctl {purpose}")
-        self._settle()
-        asked = "select pg_try_advisory_lock(:key)"
-        self._wait_for_lock(lambda: self._rows(asked, {"key": key}) == [(True,)], lambda: self._holder(key))
-        try:
-            yield
-        finally:  # it ends with the session, whatever happens; a broken one has ended
-            with suppress(DbctlError, RuntimeError):
-                self._rows("select pg_advisory_unlock(:key)", {"key": key})
-
-    def _lock_key(self) -> int:
-        """Return what all dbctl agree on: the server keeps such locks apart by database, and this by schema."""
-        (row,) = self._rows("select current_database() || '/' || coalesce(current_schema(), '')", {})
-        digest = hashlib.sha256(f"dbctl/{row[0]}".encode()).digest()
-        return int.from_bytes(digest[:8], "big") >> 1  # without a sign, as pg_locks tells it in two halves
-
-    def _holder(self, key: int) -> str:
-        rows = self._rows(HOLDER, {"key": key})
-        if not rows:
-            return " by another dbctl"
-        name, pid, host, since = rows[0]
-        return f" by {name or 'another dbctl'} (pid {pid} of the server, from {host}, since {since})"
 
     # Scripts that change the schema ----------------------------------------------------------------------------
 
