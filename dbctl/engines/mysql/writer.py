@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from contextlib import contextmanager
 
 import pymysql
 
 from dbctl import interrupt
 from dbctl.engines.base import AllOf, AnyOf, Capability, Later, Linked, Merge, Not, Script, Where, Within
-from dbctl.engines.mysql import locks, script
+from dbctl.engines.mysql import script
 from dbctl.engines.mysql.columns import TIMES, MySQLColumn, MySQLTable, kind_of, storable
 from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.mysql.dialect import moment_of_text
 from dbctl.engines.mysql.fulltext import MySQLTextWriter
+from dbctl.engines.mysql.locks import MySQLLocks
 from dbctl.engines.mysql.parameters import literal
-from dbctl.engines.mysql.session import Session
 from dbctl.engines.served.connection import TOLD
-from dbctl.engines.served.writer import ENDED, ServedWriter
-from dbctl.engines.sql import Statement, counted_columns
-from dbctl.errors import DbctlError, NotSupportedError, QueryFailedError
+from dbctl.engines.served.writer import ENDED
+from dbctl.engines.sql import Statement, counted_columns, merged
+from dbctl.errors import NotSupportedError, QueryFailedError
 
 #: Letters of a statement that inserts several rows; a server takes 16 MiB at least, whatever they become as bytes.
 LONGEST_INSERT = 1 << 20
 
 
-class MySQLWriter(ServedWriter[Session], MySQLConnection, MySQLTextWriter):
+class MySQLWriter(MySQLLocks, MySQLConnection, MySQLTextWriter):
     """A session that may write. Its transactions see one state, that of their first statement, and their own changes.
 
     What another transaction changed meanwhile and this one would change, too, is ``ChangedMeanwhileError``; where a
@@ -169,14 +166,9 @@ class MySQLWriter(ServedWriter[Session], MySQLConnection, MySQLTextWriter):
         names = {name: self._column(table, name, "") for name in (*key, *columns)}
         given = {name: self._taken(table, name, f"s.c{at}") for at, name in enumerate(names)}
         source = f"({counted_columns(select, len(names))}) s"
-        link = " and ".join(f"t0.{names[name]} = {given[name]}" for name in key)
-        sets = [
-            f"t0.{names[name]} = {given[name]}"
-            if becomes == "replace"
-            else f"t0.{names[name]} = coalesce(t0.{names[name]}, 0) + coalesce({given[name]}, 0)"
-            for name, becomes in columns.items()
-            if becomes != "keep"
-        ]
+        own = {name: f"t0.{quoted}" for name, quoted in names.items()}
+        link = " and ".join(f"{own[name]} = {given[name]}" for name in key)
+        sets = [f"{own[name]} = {value}" for name, value in merged(columns, own, given).items()]
         self._require_transaction(table)
         # ON DUPLICATE KEY UPDATE would change a row that is another's by any other unique index.
         changed = (
@@ -189,7 +181,7 @@ class MySQLWriter(ServedWriter[Session], MySQLConnection, MySQLTextWriter):
         )
         return changed + self._count(
             f"insert into {self._table(table)} ({', '.join(names.values())}) select {', '.join(given.values())}"  # noqa: S608 - as above
-            f" from {source} left join {self._table(table)} t0 on {link} where t0.{names[key[0]]} is null",
+            f" from {source} left join {self._table(table)} t0 on {link} where {own[key[0]]} is null",
             parameters,
         )
 
@@ -207,35 +199,6 @@ class MySQLWriter(ServedWriter[Session], MySQLConnection, MySQLTextWriter):
 
     def follow_keys(self, table: str) -> None:
         self._checked(table)  # the server does by itself
-
-    @contextmanager
-    def lock(self, purpose: str) -> Iterator[None]:
-        name = self._lock_name()
-        self._wait_for_lock(lambda: self._rows(locks.take(name), {}) == [(1,)], lambda: self._holder(name))
-        try:
-            since = datetime.now(UTC).isoformat(" ", "seconds")
-            self._rows(
-                locks.spell(
-                    name, f"dbctl {purpose} (pid {os.getpid()} on {socket.gethostname()}, since {since})"
-                ),
-                {},
-            )
-            yield
-        finally:  # it ends with the session, whatever happens; a broken one has ended
-            with suppress(DbctlError, RuntimeError):
-                self._rows("select release_all_locks()", {})
-
-    def _lock_name(self) -> str:
-        return locks.name_of(self._current().database)
-
-    def _holder(self, name: str) -> str:
-        ((*row,),) = self._rows(locks.ask(name), {})
-        number, told = locks.read(row)
-        return (
-            f" by {told or 'another dbctl'}, session {number} of the server"
-            if number
-            else " by another dbctl"
-        )
 
     # Scripts that change the schema ----------------------------------------------------------------------------
 
