@@ -124,7 +124,7 @@ def feed(
                 raise refused()
 
         say(
-            f"begin;\nset local client_min_messages = warning;\nset local lock_timeout = {max(1, round(timeout * 1000))};\n{head}\n".encode()
+            f"begin read write;\nset local client_min_messages = warning;\nset local lock_timeout = {max(1, round(timeout * 1000))};\n{head}\n".encode()
         )
         for block in change(blocks):
             reading.feed(block)
