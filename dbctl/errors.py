@@ -578,7 +578,7 @@ class RestoreHalfError(DbctlError):
 
 class RestoreUnfinishedError(DbctlError):
     code, exit_status = "restore-unfinished", Exit.FAILED
-    sentence = "{target} is between what it was and what was restored: {reason}"
+    sentence = "{target} may be neither what it was nor all that was to be restored: {reason}"
     remedy = "What it held is kept: dbctl restore undo goes back to it, and the restore again goes on."
 
 
