@@ -48,6 +48,7 @@ from dbctl.errors import (
     ValueInvalidError,
 )
 from dbctl.interrupt import Interrupted
+from tests.conformance.fulltext import FullTextContract
 from tests.conformance.transfer import TransferContract
 
 #: Names that quoting in any other way than doubling ``"`` breaks, or that end up raw on a terminal.
@@ -116,7 +117,7 @@ def offers(opened: Readable, capability: Capability, protocol: type) -> bool:
     return told
 
 
-class EngineContract(TransferContract):
+class EngineContract(TransferContract, FullTextContract):
     @pytest.fixture
     @abstractmethod
     def fresh(self) -> Iterator[Fresh]: ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
@@ -449,6 +450,18 @@ def test_a_repaired_index_follows_every_change_of_the_app(run: Run, vault: Vault
     assert apps_own("pond") == ["c1"]
     assert run("search", "index", "check")["findings"] == []
     assert run("integrity", "check")["findings"] == []
+
+
+@on_sqlite
+def test_a_change_reads_no_more_of_the_index_than_its_own_row(run: Run, vault: Vault) -> None:
+    run("search", "index", "repair")
+    bodies = vault.rows("select sql from sqlite_master where type = 'trigger' and sql like '% begin %'")
+    changes = [part.strip() for (sql,) in bodies for part in str(sql).split(" begin ")[1].split(";")]
+    for sql in [one for one in changes if one.startswith(("delete", "update"))]:
+        told = vault.rows("explain query plan " + re.sub(r'\b(?:old|new)\."\w+"', "'x'", sql))
+        plan = [str(row[3]) for row in told]
+        assert any("USING COVERING INDEX PromptSearch_pid (c0=?)" in step for step in plan), plan
+        assert "SCAN PromptSearch VIRTUAL TABLE INDEX 0:" not in plan
 
 
 @on_sqlite
