@@ -59,16 +59,17 @@ class SQLiteFullText(RankedReader, SQLiteDialect):
             return f"it keeps no text, so that whatever it finds has no {told.key}, and nothing is ever taken out of it"
         if content:
             return f"it reads its text from {of}, whose columns and keys are others, so that changes of {told.table} fail"
-        wanted = {name.lower(): text for name, text in self._definition(told).items()}
-        if _plain(sql) != _plain(wanted.pop(told.own_table.lower())):
+        return self._why_not_kept(told, found)
+
+    def _why_not_kept(self, told: TextIndex, found: Mapping[str, str]) -> str:
+        own, by_key = told.own_table.lower(), self._key_index(told).lower()
+        wanted = {name.lower(): _plain(text) for name, text in self._definition(told).items()}
+        kept = {name: _plain(text) for name, text in found.items()}
+        if kept.pop(own) != wanted.pop(own):
             return "its columns are others"
-        by_key = self._key_index(told).lower()
-        if _plain(found.get(by_key, "")) != _plain(wanted[by_key]):
+        if kept.pop(by_key, "") != wanted.pop(by_key):
             return f"it has no index by {told.key}, so that each change of a row reads all of it"
-        kept = {name: text for name, text in found.items() if name != told.own_table.lower()}
-        if {name: _plain(text) for name, text in kept.items()} != {
-            name: _plain(text) for name, text in wanted.items()
-        }:
+        if kept != wanted:
             return "its triggers are others, so that it does not follow every change"
         return ""
 
