@@ -202,6 +202,14 @@ class TransferContract:
             "with q as (select * from people) select * from q",
             "select max(note) from people",
             "select t.tag from tags t join people p on p.id = t.person where p.note = 'x'",
+            "select distinct * from people",
+            "select tag from tags union all select note from people",
+            "select note as n from people union select tag from tags order by n",
+            "with recursive q as (select id, note as n from people union all select id, n from q where 1 = 0) select n from q",
+            "with q(a, b, c, d, e, f, g, h) as (select * from people) select c from q",
+            "select tag from tags where exists (select 1 from people where note like 'a%')",
+            "select row_number() over (order by note) from people",
+            "explain select note from people",
         ],
     )
     def test_what_is_hidden_is_read_in_no_way(self, reader: Readable, sql: str) -> None:
@@ -216,6 +224,10 @@ class TransferContract:
             "select t.tag from tags t join people p on p.id = t.person where p.name = 'Ann'",
             "select * from tags",
             "select 2 * id from people",
+            "select 2 * count(*) * 2 from people where (id > 0)",
+            "select p.name, t.tag from people p, tags t where p.id = t.person union select 'x', tag from tags",
+            "with recursive q as (select id, name from people union all select id, name from q where 1 = 0) select name from q",
+            "explain select name from people where id = 1",
         ],
     )
     def test_what_reads_nothing_hidden_is_answered(self, reader: Readable, sql: str) -> None:
