@@ -84,6 +84,10 @@ class SQLiteStreams(SQLiteChecks):
         """Run one statement that reads, and give its rows as they come."""
 
     @abstractmethod
+    def _rows(self, sql: str, parameters: Mapping[str, object]) -> list[Row]:
+        """Run one reading statement once and return its rows."""
+
+    @abstractmethod
     def _timed(self, within: timedelta | None) -> AbstractContextManager[None]:
         """Give what runs inside so long."""
 
