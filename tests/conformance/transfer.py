@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -11,7 +11,15 @@ import pytest
 
 from dbctl.engines.base import Capability, Condition, Readable, Writable
 from dbctl.engines.transfer import BATCH, Streams, WritesCsv
-from dbctl.errors import DbctlError, QueryFailedError, SchemaLacksError, SecretAskedError, TimeUpError
+from dbctl.errors import (
+    ConstraintError,
+    DbctlError,
+    QueryFailedError,
+    SchemaLacksError,
+    SecretAskedError,
+    TimeUpError,
+    ValueInvalidError,
+)
 
 if TYPE_CHECKING:
     from tests.conformance.contract import Fresh
@@ -135,6 +143,33 @@ class TransferContract:
         with writer.transaction():
             assert writer.insert("empty_", {"needed": "y"}, returning="id") == 101
             writer.follow_keys("tags")  # it has none
+
+    @pytest.mark.parametrize(
+        "rows",
+        [
+            [(9, "z", "x"), (9, "y", "x"), (1, "y", "was there"), (10, "z", "x"), (11, "z", "x")],
+            [(9, "z", "x"), (9, "y", "x"), (9, "z", "twice"), (10, "z", "x"), (9, "y", "twice")],
+            [*((n, "many", None) for n in range(3)), (9, "z", None), (9, None, None), (10, "z", None)],
+        ],
+    )
+    def test_the_first_row_that_is_refused_is_told(
+        self, filled: Fresh, rows: list[tuple[object, ...]]
+    ) -> None:
+        writer, given = filled.writer(), 0
+
+        def counted() -> Iterator[tuple[object, ...]]:
+            nonlocal given
+            for row in rows:
+                given += 1
+                yield row
+
+        with pytest.raises((ConstraintError, ValueInvalidError)) as caught, writer.transaction():
+            writer.insert_many("groups_", ["a", "b", "title"], counted())
+        wrong = next(
+            at for at, row in enumerate(rows, 1) if row[2] in ("was there", "twice") or row[1] is None
+        )
+        assert caught.value.facts.get("row", given) == wrong
+        assert writer.count("groups_") == 3
 
     # Questions -------------------------------------------------------------------------------------------------
 

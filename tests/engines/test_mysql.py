@@ -73,3 +73,19 @@ def test_a_secret_has_no_other_name(accounts, sql):
 )
 def test_what_stands_beside_a_secret_is_told(accounts, sql):
     asked(accounts, sql, hidden={"User": ["password"]})
+
+
+def test_dates_of_zeros_come_back_as_they_were(mysql):
+    mysql.execute("set sql_mode = 'ANSI_QUOTES'")
+    mysql.execute("create table old (id integer primary key, d date, at datetime)")
+    mysql.execute("insert into old values (1, '0000-00-00', '0000-00-00 00:00:00'), (2, '2020-00-00', null)")
+    opened, columns = mysql.writer(), ["id", "d", "at"]
+    with opened.stream("old", columns) as answer:
+        rows = [row for batch in answer.batches for row in batch]
+    read = [opened.of_json("old", column) for column in columns]
+    told = [[None if value is None else one(value) for one, value in zip(read, row)] for row in rows]
+    before = mysql.rows("select id, cast(d as char), cast(at as char) from old order by id")
+    with opened.transaction():
+        opened.delete("old", [])
+        assert opened.insert_many("old", columns, told) == 2
+    assert mysql.rows("select id, cast(d as char), cast(at as char) from old order by id") == before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,12 +21,21 @@ from dbctl.engines.mysql.dialect import moment_of_text
 from dbctl.engines.mysql.fulltext import MySQLTextWriter
 from dbctl.engines.mysql.parameters import literal
 from dbctl.engines.sql import Statement, counted_columns
-from dbctl.errors import BusyError, DbctlError, NotSupportedError, QueryFailedError
+from dbctl.errors import (
+    BusyError,
+    ConstraintError,
+    DbctlError,
+    NotSupportedError,
+    QueryFailedError,
+    ValueInvalidError,
+)
 
 #: Seconds between two tries for the lock of all dbctl; short, so that signals are heard.
 RETRY_SECONDS = 0.05
 #: Letters of a statement that inserts several rows; a server takes 16 MiB at least, whatever they become as bytes.
 LONGEST_INSERT = 1 << 20
+#: A row of a statement, which is another of the rows that are inserted.
+_OF_STATEMENT = re.compile(r" at row \d+$")
 ENDED = "an earlier failure ended the transaction around it"
 
 
@@ -127,11 +137,33 @@ class MySQLWriter(MySQLConnection, MySQLTextWriter):
             values = f"({', '.join(told)})"
             if held and length + len(values) > limit:
                 interrupt.check()
-                done += self._sent(sql + ", ".join(held))
+                done += self._sent_together(sql, held, done)
                 held, length = [], 0
             held.append(values)
             length += len(values)
-        return done + (self._sent(sql + ", ".join(held)) if held else 0)
+        return done + (self._sent_together(sql, held, done) if held else 0)
+
+    def _sent_together(self, sql: str, rows: Sequence[str], before: int) -> int:
+        """Insert rows, of which ``before`` were inserted already."""
+        try:
+            return self._sent(sql + ", ".join(rows))
+        except (ConstraintError, ValueInvalidError) as error:
+            error.facts["row"] = before + self._first_refused(sql, rows)
+            error.args = (_OF_STATEMENT.sub("", str(error)),)
+            raise
+
+    def _first_refused(self, sql: str, rows: Sequence[str]) -> int:
+        """Return which of some rows the server refuses, from 1; of those that come together it does not tell."""
+        self._sent("savepoint rows_apart")
+        try:
+            for number, row in enumerate(rows, 1):
+                interrupt.check()
+                self._sent(sql + row)
+        except (ConstraintError, ValueInvalidError):
+            return number
+        finally:
+            self._sent("rollback to savepoint rows_apart")
+        return len(rows)
 
     def _sent(self, sql: str) -> int:
         """Run a statement in which everything stands that it is about."""
