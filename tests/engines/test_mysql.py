@@ -83,7 +83,9 @@ def test_dates_of_zeros_come_back_as_they_were(mysql):
     with opened.stream("old", columns) as answer:
         rows = [row for batch in answer.batches for row in batch]
     read = [opened.of_json("old", column) for column in columns]
-    told = [[None if value is None else one(value) for one, value in zip(read, row)] for row in rows]
+    told = [
+        [None if value is None else one(value) for one, value in zip(read, row, strict=True)] for row in rows
+    ]
     before = mysql.rows("select id, cast(d as char), cast(at as char) from old order by id")
     with opened.transaction():
         opened.delete("old", [])

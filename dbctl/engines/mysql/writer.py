@@ -154,16 +154,18 @@ class MySQLWriter(MySQLConnection, MySQLTextWriter):
 
     def _first_refused(self, sql: str, rows: Sequence[str]) -> int:
         """Return which of some rows the server refuses, from 1; of those that come together it does not tell."""
+        taken = 0
         self._sent("savepoint rows_apart")
         try:
-            for number, row in enumerate(rows, 1):
+            for row in rows:
                 interrupt.check()
                 self._sent(sql + row)
+                taken += 1
         except (ConstraintError, ValueInvalidError):
-            return number
+            return taken + 1
         finally:
             self._sent("rollback to savepoint rows_apart")
-        return len(rows)
+        return taken
 
     def _sent(self, sql: str) -> int:
         """Run a statement in which everything stands that it is about."""
