@@ -496,6 +496,20 @@ def test_a_trigger_that_is_gone_is_noticed(run: Run, vault: Vault) -> None:
     assert [one["state"] for one in run("search", "index", "status")["items"]] == ["sound"]
 
 
+@on_sqlite
+@pytest.mark.parametrize("word", ["PUBLIC", "team", ""])
+def test_a_visibility_that_the_app_cannot_read_is_given_to_no_prompt(run: Run, word: str) -> None:
+    told = run("data", "set", "Prompt", shapes.NOTES, f"visibility={word}", status=6)
+    assert told["code"] == "move-refused"
+    assert run("data", "set", "Prompt", shapes.NOTES, "visibility=PRIVATE")["changed"]
+
+
+@on_sqlite
+def test_a_visibility_that_the_app_cannot_read_is_mended(run: Run, vault: Vault) -> None:
+    vault.rows(f"update Prompt set visibility = 'PUBLIC' where id = '{shapes.NOTES}'")
+    assert run("data", "set", "Prompt", shapes.NOTES, "visibility=TEAM")["changed"]
+
+
 # Migrations --------------------------------------------------------------------------------------------------------
 
 
