@@ -42,7 +42,9 @@ class BackupCreated(Backup, Done, frozen=True, kw_only=True):
 
     def brief(self) -> Row:
         return {"id": self.id, "path": self.path, "bytes": self.bytes} | {
-            one.database: f"{counted(sum(one.rows.values()), 'row')} of {counted(len(one.rows), 'table')}"
+            one.database or "files": counted(int(one.facts["files"]), "file")
+            if one.form == "files"
+            else f"{counted(sum(one.rows.values()), 'row')} of {counted(len(one.rows), 'table')}"
             for one in self.members
         }
 

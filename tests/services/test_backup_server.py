@@ -38,6 +38,7 @@ from dbctl.errors import (
     KeptMissingError,
     NotSupportedError,
     PrivilegeMissingError,
+    ReadOnlyError,
     RestoreFailedError,
     SchemaLacksError,
     UnreachableError,
@@ -425,6 +426,19 @@ def test_a_server_that_is_down_is_unreachable_in_every_command(pantry):
 
 
 # Brought back ----------------------------------------------------------------------------------------------------
+
+
+def test_a_database_that_somebody_has_set_to_be_read_only_is_backed_up_and_verified_but_not_replaced(pantry):
+    with central() as own:
+        own.execute(f"alter database {ident(pantry.own.path)} set default_transaction_read_only = on")
+    before = pantry.content()
+    create(pantry.path)
+    assert codes(verified(pantry.path, deep=True)) == []
+    caught(ReadOnlyError, lambda: apply(pantry.path))
+    with central() as own:
+        own.execute(f"alter database {ident(pantry.own.path)} set default_transaction_read_only = off")
+    assert pantry.content() == before
+    assert list(pantry.databases()) == [pantry.own.path]
 
 
 def test_a_restore_takes_the_name_of_the_database_and_carries_over_what_no_dump_tells(pantry):

@@ -275,7 +275,7 @@ class PostgreSQLOutside:
                 reason=f"loaded, other rows are in {', '.join(names)} than the dump holds",
                 instead=UNTOUCHED,
             )
-        with self._open(url, timeout=timeout) as own:
+        with closing(open_session(url, self._target, timeout=timeout, reading=False, made=True)) as own:
             _analyzed(own)
         return Proof(tables=found, schema=fingerprint, problems=())
 
