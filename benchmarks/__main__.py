@@ -8,7 +8,17 @@ from importlib import import_module
 from benchmarks.measure import LEEWAY, Area, told
 
 #: Modules of this package, each with a ``measure``.
-AREAS = ("startup", "users_import", "search", "backup", "backup_server", "integrity", "cleanup", "export")
+AREAS = (
+    "startup",
+    "server_list",
+    "users_import",
+    "search",
+    "backup",
+    "backup_server",
+    "integrity",
+    "cleanup",
+    "export",
+)
 
 
 def main(names: list[str]) -> int:

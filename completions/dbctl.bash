@@ -372,12 +372,12 @@ _dbctl() {
         'roles permissions') children=''; flags='--limit --offset --sort' ;;
         'roles can') children=''; flags='--id --explain' ;;
         'settings') children='list get set reset validate export diff apply'; flags='' ;;
-        'settings list') children=''; flags='--category --public --no-public --user --id --limit --offset --sort' ;;
-        'settings get') children=''; flags='--user --id' ;;
+        'settings list') children=''; flags='--category --public --no-public --user --id --secrets --limit --offset --sort' ;;
+        'settings get') children=''; flags='--user --id --secrets' ;;
         'settings set') children=''; flags='--user --id --dry-run -n' ;;
         'settings reset') children=''; flags='--user --id --dry-run -n' ;;
         'settings validate') children=''; flags='--user --id' ;;
-        'settings export') children=''; flags='--user --id' ;;
+        'settings export') children=''; flags='--user --id --secrets' ;;
         'settings diff') children=''; flags='--user --id' ;;
         'settings apply') children=''; flags='--mode --user --id --dry-run -n' ;;
         'migrate') children='status plan up adopt new verify drift'; flags='' ;;

@@ -294,7 +294,10 @@ def _own(app: AppConfig, folder: Path, at: Sequence[toml.Key], complain: Complai
         return dotenv.read((folder / app.env_file).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not valid UTF-8"
-        complain(at, f"{app.env_file} cannot be read: {reason}")
+        # What is lost with everything else may be in a backup, and without it no command finds the backups.
+        kept = isinstance(error, FileNotFoundError) and app.backup and app.backup.repository
+        lost = f" (files_*.tar.gz of the newest backup below {kept} may hold it)" if kept else ""
+        complain(at, f"{app.env_file} cannot be read: {reason}{lost}")
         return {}
 
 

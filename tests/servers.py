@@ -196,7 +196,11 @@ def postgresql_database(*, encoding: str) -> Iterator[Url]:
         try:
             yield structs.replace(server, path=name)
         finally:
-            own.execute(f"drop database if exists {name} with (force)")
+            for (one,) in own.execute(  # also what restores have put beside it
+                "select datname from pg_database where datname = %s or starts_with(datname, %s)",
+                [name, f"{name}_"],
+            ).fetchall():
+                own.execute(f"drop database {ident(one)} with (force)")
 
 
 @cache
@@ -299,4 +303,7 @@ def mysql_database(*, server: Url | None = None, more: str = "character set utf8
         try:
             yield structs.replace(server, path=name)
         finally:
-            cursor.execute(f"drop database if exists {ident(name)}")
+            cursor.execute("select schema_name from information_schema.schemata")
+            for (one,) in cursor.fetchall():  # also what restores have put beside it
+                if one == name or one.startswith(f"{name}_"):
+                    cursor.execute(f"drop database {ident(one)}")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import IO, Annotated, TypeAlias
 
@@ -34,6 +34,7 @@ app = typer.Typer(
 
 #: Forms that are written as the rows come, and so have all of them.
 FLOWING = frozenset({Format.JSONL, Format.CSV, Format.TSV})
+PIECE = 1 << 20  #: bytes of standard input that are read at a time
 SHOWN = 1000  #: rows of an answer that is shown whole
 
 Table: TypeAlias = Annotated[str, typer.Argument(metavar="TABLE", help="A table, or a view to look at.")]
@@ -285,7 +286,7 @@ def _source(file: Path) -> Iterator[IO[bytes]]:
         try:
             if str(file) == "-":
                 kept: IO[bytes] = stack.enter_context(tempfile.TemporaryFile())
-                shutil.copyfileobj(sys.stdin.buffer, kept)
+                kept.writelines(iter(partial(sys.stdin.buffer.read, PIECE), b""))
             else:
                 kept = stack.enter_context(durable.named(file))
         except FileNotFoundError as error:

@@ -28,6 +28,11 @@ File: TypeAlias = Annotated[
 ]
 
 
+Secrets: TypeAlias = Annotated[
+    bool, typer.Option("--secrets", help="Also values that are secrets, which are *** otherwise.")
+]
+
+
 class Mode(StrEnum):
     """How far ``apply`` goes."""
 
@@ -45,6 +50,7 @@ def list_(
     ] = None,
     user: User = "",
     ident: UserId = "",
+    secrets: Secrets = False,
     limit: Limit = 1000,
     offset: Offset = 0,
     sort: Sort = "",
@@ -55,15 +61,17 @@ def list_(
         return show(
             ctx,
             found,
-            settings.list_settings(found, part, category=category, public=public, login=one_of(user, ident)),
+            settings.list_settings(
+                found, part, category=category, public=public, login=one_of(user, ident), secrets=secrets
+            ),
         )
 
 
 @app.command()
-def get(ctx: typer.Context, key: Key, user: User = "", ident: UserId = "") -> int:
+def get(ctx: typer.Context, key: Key, user: User = "", ident: UserId = "", secrets: Secrets = False) -> int:
     """Show one setting."""
     with opened(ctx) as found:
-        return show(ctx, found, settings.get_setting(found, key, login=one_of(user, ident)))
+        return show(ctx, found, settings.get_setting(found, key, login=one_of(user, ident), secrets=secrets))
 
 
 @app.command("set")
@@ -104,12 +112,18 @@ def validate(ctx: typer.Context, user: User = "", ident: UserId = "") -> int:
 
 
 @app.command()
-def export(ctx: typer.Context, user: User = "", ident: UserId = "") -> int:
+def export(
+    ctx: typer.Context,
+    user: User = "",
+    ident: UserId = "",
+    secrets: Annotated[
+        bool, typer.Option("--secrets", help="Also values that are secrets, which are left out otherwise.")
+    ] = False,
+) -> int:
     """Give out every key and value, as `settings apply` takes them; JSON unless -o says otherwise."""
     with opened(ctx) as found:
-        return show(
-            ctx, found, settings.export(found, login=one_of(user, ident)), instead_of_table=Format.JSON
-        )
+        told = settings.export(found, login=one_of(user, ident), secrets=secrets)
+        return show(ctx, found, told, instead_of_table=Format.JSON)
 
 
 @app.command()

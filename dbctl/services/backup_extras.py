@@ -7,10 +7,11 @@ import shlex
 import stat
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from shutil import copyfileobj
 from tempfile import SpooledTemporaryFile
 
+from dbctl.engines import registry
 from dbctl.errors import FileFailedError
 from dbctl.model import Finding, counted, now
 from dbctl.services.apps import App
@@ -26,7 +27,12 @@ class Extras:
 
     def __init__(self, app: App, advance: Callable[[int], None]) -> None:
         self._app, self._advance = app, advance
-        self._found = list(_found(app.configured.directory, app.profile.backup.extra))
+        kept = _databases(app)
+        self._found = [
+            path
+            for path in _found(app.configured.directory, app.profile.backup.extra)
+            if _identity(path) not in kept
+        ]
 
     def __bool__(self) -> bool:
         """Whether there are any."""
@@ -108,6 +114,23 @@ def _found(directory: Path, patterns: Sequence[str]) -> Iterator[Path]:
                     yield path
 
 
+def _databases(app: App) -> set[tuple[int, int] | None]:
+    """Return what the files of the app's databases are known by.
+
+    They are copied by their engine. Opening one here would end the locks that this process has on it.
+    """
+    found = [housing for url in app.configured.databases.values() if (housing := registry.housing(url))]
+    return {_identity(path) for one in found for path in (one.file, *one.beside)} - {None}
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        told = path.stat()
+    except OSError:  # a link that leads nowhere, or no right to look
+        return None
+    return told.st_dev, told.st_ino
+
+
 def _is_packed(path: Path) -> bool:
     """Whether it is a file or a link: a socket or a pipe holds nothing, and folders come with what is in them."""
     try:
@@ -139,7 +162,7 @@ def _pack(archive: tarfile.TarFile, path: Path, directory: Path) -> int | None:
             return 0
         # The app may write it meanwhile: what was read is what is packed, of whatever length it is by then.
         with path.open("rb") as source, SpooledTemporaryFile(IN_MEMORY) as copy:
-            copyfileobj(source, copy)
+            copy.writelines(iter(partial(source.read, IN_MEMORY), b""))
             told.size, told.type, told.linkname = copy.tell(), tarfile.REGTYPE, ""
             copy.seek(0)
             archive.addfile(told, copy)

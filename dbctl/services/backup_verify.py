@@ -18,6 +18,7 @@ from dbctl.errors import (
     Exit,
     NotSupportedError,
     PrivilegeMissingError,
+    ReadOnlyError,
     UnreachableError,
 )
 from dbctl.model import Finding, Findings, Severity, Value, now
@@ -37,6 +38,7 @@ NOT_OF_IT = (
     DriverMissingError,
     NotSupportedError,
     PrivilegeMissingError,
+    ReadOnlyError,
     UnreachableError,
 )
 BAD = "Do not restore from it; keep it only if there is no other."

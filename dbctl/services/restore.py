@@ -17,6 +17,7 @@ from dbctl.errors import (
     NotSupportedError,
     ReadOnlyError,
     RestoreHalfError,
+    RestoreUnfinishedError,
     UndoMissingError,
     UndoNothingError,
 )
@@ -68,7 +69,11 @@ class Restored(Done, frozen=True, kw_only=True):
         told: dict[str, object] = {"backup": self.backup, "safety_backup": self.safety_backup}
         for one in self.databases:
             told[one.database] = f"{counted(one.rows, 'row')} of {counted(one.tables, 'table')}, {one.way}"
-        notes = [one.message for one in self.findings if one.severity == "info"]
+        notes = [
+            f"{one.message}; {one.hint}" if one.hint else one.message
+            for one in self.findings
+            if one.severity == "info"
+        ]
         return told | ({"notes": notes} if notes else {})
 
 
@@ -123,6 +128,7 @@ class Restoring:
             BackupMissingError: it was pruned meanwhile; nothing was changed.
             BackupUnsoundError: it is not what it was; nothing was changed.
             BusyError: somebody held a lock for too long; nothing was changed.
+            RestoreUnfinishedError: it failed where nobody can tell how far it came; what it replaces is kept.
             RestoreHalfError: one of several databases failed, and those before it could not be put back.
         """
         del seen  # the plan is made of the backup alone, which does not change
@@ -149,11 +155,13 @@ class Restoring:
                 restored=self._manifest.id,
             )
             app.close()  # as above
-            loaded = self._load_all(safety)
-            with interrupt.unheard():  # it is done, and a signal must not make it look otherwise
-                remarks = [*self._remarks(loaded), *self._let_go(safety, loaded)]
-        with interrupt.unheard():
-            return self._answer(safety, before, loaded, remarks)
+            # Between what is done and its answer no signal is heard, nor while locks go: it must not look otherwise.
+            with interrupt.held():
+                loaded = self._load_all(safety)
+                with interrupt.unheard():
+                    remarks = [*self._remarks(loaded), *self._let_go(safety, loaded)]
+                    held.close()
+                    return self._answer(safety, before, loaded, remarks)
 
     def _remarks(self, loaded: Sequence[Loaded]) -> Iterator[Finding]:
         for one, how in zip(self._members, loaded, strict=True):
@@ -224,7 +232,7 @@ class Restoring:
                 except BaseException as error:  # also on a signal: half an app must not stay
                     with interrupt.unheard():
                         self._put_back(safety, self._members[: len(ways)], one, error)
-                        if _is_there(safety):
+                        if _is_there(safety) and not isinstance(error, RestoreUnfinishedError):
                             with suppress(DbctlError):  # one backup too many is no failure
                                 self._repository.store.remove(safety.id)
                     raise
@@ -253,7 +261,8 @@ class Restoring:
             why, hint = "it was not there before", "Remove it, or restore again once what failed is mended."
             if kept is not None:
                 try:
-                    self._load(safety, kept, {})
+                    # What a server had kept is the only copy: it goes back to where it was.
+                    self._load(safety, kept, _keep(self._manifest, one))
                     continue
                 except DbctlError as failure:
                     why = str(failure)
@@ -271,9 +280,9 @@ def _is_there(safety: Manifest) -> bool:
     return all(one.form != "raw" for one in safety.members)
 
 
-def _keep(safety: Manifest, one: Member) -> Mapping[str, str]:
-    """Return under which name a server keeps what is replaced; nothing where it does not."""
-    kept = safety.member(one.database)
+def _keep(manifest: Manifest, one: Member) -> Mapping[str, str]:
+    """Return under which name a server keeps what the manifest tells of; nothing where it does not."""
+    kept = manifest.member(one.database)
     return kept.facts if kept and kept.form == "kept" else {}
 
 

@@ -10,7 +10,7 @@ from dbctl.model import Plan, Row
 from dbctl.services import demo
 from dbctl.services.demo import DemoBuilt
 from dbctl.services.demo.chance import Progress
-from dbctl.services.setup import Setup
+from dbctl.services.setup import Setup, has_room
 
 
 class SampleBuilt(DemoBuilt, frozen=True, kw_only=True):
@@ -38,18 +38,24 @@ class Sample:
         seed: int,
         advance: Progress,
     ) -> None:
+        """Look at what was asked for.
+
+        Raises:
+            NotSupportedError, UsageError: see ``demo.refuse_misplaced``.
+            AlreadyExistsError: the directory has a configuration with such an app.
+        """
         self.app = profile
         self._directory, self._seed, self._advance = directory, seed, advance
         self._counts, self._urls = counts, urls
+        self._places = config.given(urls, Path.cwd())
+        demo.refuse_misplaced(profile, self._places)
+        has_room(directory / config.FILE_NAME, profile)
 
     def plan(self) -> Plan:
         """Return what would be made."""
         steps = [
             f"build databases of {self.app} with invented rows in {self._directory}",
-            *(
-                f"fill the empty database {url} ({name})"
-                for name, url in config.given(self._urls, Path.cwd()).items()
-            ),
+            *(f"fill the empty database {url} ({name})" for name, url in self._places.items()),
             f"write {config.FILE_NAME}",
         ]
         return Plan(
@@ -68,7 +74,7 @@ class Sample:
             self._directory,
             profile=self.app,
             counts=self._counts,
-            urls=config.given(self._urls, Path.cwd()),
+            urls=self._places,
             seed=self._seed,
             progress=self._advance,
         )

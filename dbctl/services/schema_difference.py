@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -80,13 +81,20 @@ def _parts_of(table: SchemaTable) -> dict[Part, object]:
     found |= {Part("column", name, column.name.lower()): column for column in table.columns}
     found[Part("order", name)] = [column.name.lower() for column in table.columns]
     found[Part("key", name)] = [column.lower() for column in table.key]
-    found |= {
-        Part("index", name, index.name.lower() or index_of(index).lower()): index for index in table.indexes
-    }
+    found |= {Part("index", name, word): index for word, index in _indexes(table)}
     found |= {Part("reference", name, ", ".join(one.columns).lower()): one for one in table.references}
     found |= {Part("check", name, check): check for check in table.checks}
     found |= {Part("option", name, option): option for option in table.options}
     return found
+
+
+def _indexes(table: SchemaTable) -> Iterator[tuple[str, SchemaIndex]]:
+    """Yield the indexes of a table with what tells each from the others: constraints have no names, and may be repeated."""
+    seen = Counter[str]()
+    for index in table.indexes:
+        word = index.name.lower() or index_of(index).lower()
+        seen[word] += 1
+        yield (f"{word} #{seen[word]}" if seen[word] > 1 else word), index
 
 
 def compared(wanted: Parts, found: Parts) -> Iterator[Difference]:

@@ -89,12 +89,18 @@ def _set(
                 "to": table.shown(setting.key, value),
             }
             audit.record(table.app, db, action, "settings", setting.key, facts)
-        return SettingChanged(setting=table.one(setting.key), before=setting.value, changed=differs)
+        return _answer(table, setting.key, setting.value, changed=differs)
 
     before, after = (spelled(table.shown(setting.key, one)) for one in (setting.value, value))
     steps = [f"change {setting.key} from {before} to {after}"] if differs else []
     rows = {table.live.name: 1} if differs else {}
     return Draft(Plan(title=title, target=table.db.target, steps=steps, rows=rows), work)
+
+
+def _answer(table: SettingTable, key: str, before: object, *, changed: bool) -> SettingChanged:
+    """Return what was done, as anybody may see it."""
+    now = table.told_of(table.one(key))
+    return SettingChanged(setting=now, before=table.shown(key, before), changed=changed)
 
 
 def _added(table: SettingTable, key: str, text: str) -> Draft[SettingChanged]:
@@ -104,7 +110,7 @@ def _added(table: SettingTable, key: str, text: str) -> Draft[SettingChanged]:
         table.add(db, key, text)
         facts = {**table.whose(), "key": key, "to": table.shown(key, text)}
         audit.record(table.app, db, "settings.set", "settings", key, facts)
-        return SettingChanged(setting=table.one(key), before=None, changed=True)
+        return _answer(table, key, None, changed=True)
 
     plan = Plan(
         title=f"Set {key}",
@@ -120,7 +126,8 @@ def _removed(table: SettingTable, setting: Setting) -> Draft[SettingChanged]:
         table.remove(db, setting.key)
         facts = {**table.whose(), "key": setting.key, "from": table.shown(setting.key, setting.value)}
         audit.record(table.app, db, "settings.reset", "settings", setting.key, facts)
-        return SettingChanged(setting=setting, before=setting.value, changed=True)
+        shown = table.told_of(setting)
+        return SettingChanged(setting=shown, before=shown.value, changed=True)
 
     steps = [f"remove {setting.key} (it is {spelled(table.shown(setting.key, setting.value))})"]
     return Draft(

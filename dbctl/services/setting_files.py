@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Literal
 
+from msgspec import structs
+
 from dbctl import toml
 from dbctl.engines.base import Readable, Writable
 from dbctl.errors import UsageError
@@ -13,6 +15,7 @@ from dbctl.model import Done, Id, Page, Plan, Value
 from dbctl.services import audit
 from dbctl.services.apps import App
 from dbctl.services.change import Change, Draft
+from dbctl.services.secrets import is_secret
 from dbctl.services.setting_table import SettingTable, database_of
 from dbctl.services.setting_values import load_json, same, spelled
 from dbctl.services.settings import reader_for, table_for
@@ -39,7 +42,11 @@ class SettingsApplied(Done, frozen=True, kw_only=True):
 
 def diff(app: App, wanted: Mapping[str, object], *, login: str | Id = "") -> Page[Difference]:
     """Return what differs between a file and the app."""
-    differing = _differences(table_for(app, reader_for(app, login), login), wanted)
+    table = table_for(app, reader_for(app, login), login)
+    differing = [
+        structs.replace(one, live=table.shown(one.key, one.live), file=table.shown(one.key, one.file))
+        for one in _differences(table, wanted)
+    ]
     names = Difference.__struct_fields__
     return Page(items=differing, total=len(differing), names=names, nothing="no difference")
 
@@ -49,7 +56,8 @@ def apply(
 ) -> Change[SettingsApplied]:
     """Bring the app's settings to what a file says, all in one transaction.
 
-    ``create-only`` adds what is missing, ``merge`` also changes what differs, ``exact`` also removes what the file lacks.
+    ``create-only`` adds what is missing, ``merge`` also changes what differs, ``exact`` also removes what the file
+    lacks, but for secrets: an export leaves them out.
 
     Raises (when planned and when applied):
         ValueInvalidError: a value does not fit; nothing was changed.
@@ -63,7 +71,8 @@ def apply(
             parts[one.state].append(one)
         added = parts["add"]
         changed = parts["change"] if mode != "create-only" else []
-        removed = parts["only-live"] if mode == "exact" else []
+        lacking = parts["only-live"] if mode == "exact" else []
+        removed = [one for one in lacking if not is_secret(table.told, one.key)]
         for one in added:
             table.check_new(one.key, one.file)
         for one in changed:

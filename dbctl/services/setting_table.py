@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
+from msgspec import structs
+
 from dbctl.engines.base import AllOf, Condition, Readable, Where, Writable
 from dbctl.errors import SchemaLacksError, SettingMissingError, ValueInvalidError
 from dbctl.model import Row, Value, now
@@ -119,8 +121,12 @@ class SettingTable:
             ValueInvalidError: it says which rule.
         """
         reason = self.broken(setting, value)
+        if value == MASK and is_secret(self.told, setting.key):
+            reason = (
+                "that stands for a secret which was not shown; export it with --secrets, or leave its key out"
+            )
         if reason:
-            shown = cut(json.dumps(value, default=str), LONGEST_SHOWN)
+            shown = cut(json.dumps(self.shown(setting.key, value), default=str), LONGEST_SHOWN)
             raise ValueInvalidError(what=f"{setting.key} =", value=shown, reason=reason)
         if isinstance(value, str):
             check_rule("value", value.replace("\n", " ").replace("\t", " "), self.told.rules.get("value"))
@@ -133,7 +139,9 @@ class SettingTable:
             return "it holds half of a character pair, which is no text"
         if isinstance(setting.schema, str):
             return f"its own schema in {self.live.name} is no JSON"
-        return against_schema(value, setting.schema) if setting.schema is not None else ""
+        reason = against_schema(value, setting.schema) if setting.schema is not None else ""
+        # what a schema says of a value repeats it
+        return "its own schema refuses it" if reason and is_secret(self.told, setting.key) else reason
 
     def check_new(self, key: str, value: object) -> None:
         """Refuse a new setting whose key or value the app would not take; raises as ``check`` does."""
@@ -143,8 +151,15 @@ class SettingTable:
         self.check(Setting(key=key, value=value, type=self.types.word_for(value) or "string"), value)
 
     def shown(self, key: str, value: object) -> object:
-        """Return a value as plans and records may tell it: a secret is not told."""
+        """Return a value as plans, records and answers may tell it: a secret is not told."""
         return MASK if value is not None and is_secret(self.told, key) else value
+
+    def told_of(self, setting: Setting, *, secrets: bool = False) -> Setting:
+        """Return a setting as an answer may tell it; its value is masked where it is a secret, unless they are asked for."""
+        if secrets or not is_secret(self.told, setting.key):
+            return setting
+        value, default = (self.shown(setting.key, one) for one in (setting.value, setting.default))
+        return structs.replace(setting, value=value, default=default)
 
     def whose(self) -> dict[str, object]:
         """Return the part of a record that says whose setting it was, where it was not the app's."""

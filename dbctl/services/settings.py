@@ -12,6 +12,7 @@ from dbctl.model import Finding, Findings, Id, Page, Window
 from dbctl.services.apps import App
 from dbctl.services.pages import page_of
 from dbctl.services.rules import cut
+from dbctl.services.secrets import is_secret
 from dbctl.services.setting_row import SettingRow
 from dbctl.services.setting_table import Setting, SettingShown, SettingTable, database_of, section
 from dbctl.services.setting_values import spelled
@@ -19,9 +20,15 @@ from dbctl.services.user_table import User, UserTable, users_beside
 
 
 def list_settings(
-    app: App, window: Window, *, category: str = "", public: bool | None = None, login: str | Id = ""
+    app: App,
+    window: Window,
+    *,
+    category: str = "",
+    public: bool | None = None,
+    login: str | Id = "",
+    secrets: bool = False,
 ) -> Page[Setting]:
-    """Return the settings of the app, or of one user.
+    """Return the settings of the app, or of one user; values that are secrets only if they are asked for.
 
     Raises:
         CategoryMissingError: no setting is of that category.
@@ -29,7 +36,7 @@ def list_settings(
     table = table_for(app, reader_for(app, login), login)
     settings = table.read()
     items = [
-        setting
+        table.told_of(setting, secrets=secrets)
         for setting in settings
         if (not category or setting.category == category)
         and (public is None or bool(setting.public) is public)
@@ -40,9 +47,10 @@ def list_settings(
     return page_of(items, Setting, window)
 
 
-def get_setting(app: App, key: str, *, login: str | Id = "") -> SettingShown:
-    """Return one setting."""
-    return SettingShown(**structs.asdict(table_for(app, reader_for(app, login), login).one(key)))
+def get_setting(app: App, key: str, *, login: str | Id = "", secrets: bool = False) -> SettingShown:
+    """Return one setting; a secret value only if secrets are asked for."""
+    table = table_for(app, reader_for(app, login), login)
+    return SettingShown(**structs.asdict(table.told_of(table.one(key), secrets=secrets)))
 
 
 def validate(app: App, *, login: str | Id = "") -> Findings:
@@ -58,16 +66,21 @@ def validate(app: App, *, login: str | Id = "") -> Findings:
                     target=table.db.target,
                     severity="error",
                     code="setting-invalid",
-                    message=f"{setting.key} = {cut(spelled(setting.value))}: {reason}",
+                    message=f"{setting.key} = {cut(spelled(table.shown(setting.key, setting.value)))}: {reason}",
                     hint=f"dbctl settings set {setting.key} VALUE, or settings reset {setting.key}",
                 )
             )
     return Findings(checked=len(settings), findings=findings)
 
 
-def export(app: App, *, login: str | Id = "") -> Mapping[str, object]:
-    """Return key and typed value of every setting, as ``apply`` takes them."""
-    return {setting.key: setting.value for setting in table_for(app, reader_for(app, login), login).read()}
+def export(app: App, *, login: str | Id = "", secrets: bool = False) -> Mapping[str, object]:
+    """Return key and typed value of every setting, as ``apply`` takes them; secrets only if they are asked for."""
+    table = table_for(app, reader_for(app, login), login)
+    return {
+        setting.key: setting.value
+        for setting in table.read()
+        if secrets or not is_secret(table.told, setting.key)
+    }
 
 
 def reader_for(app: App, login: str | Id) -> Readable:

@@ -50,6 +50,26 @@ class Initialised(Done, frozen=True, kw_only=True):
     missing: Sequence[str]  #: optional databases that were not found
 
 
+def has_room(file: Path, app: str) -> bool:
+    """Say whether there is a configuration already, in which an app of that name finds room.
+
+    Raises:
+        AlreadyExistsError: it has such an app.
+        FileFailedError: it is no regular file.
+    """
+    there = os.path.lexists(file)
+    if there and not durable.is_regular(file):
+        raise FileFailedError(path=file, reason="it is no regular file")
+    if there and app in config.read(file).apps:
+        raise AlreadyExistsError(
+            target=file,
+            what="an app",
+            name=app,
+            instead="Choose another name with --app, or edit the file.",
+        )
+    return there
+
+
 class Setup:
     """A configuration to be written; ready to be shown or applied like every other change."""
 
@@ -82,16 +102,7 @@ class Setup:
             )
         if not directory.is_dir():
             raise FileMissingError(what="directory", path=directory)
-        self._there = os.path.lexists(file)
-        if self._there and not durable.is_regular(file):
-            raise FileFailedError(path=file, reason="it is no regular file")
-        if self._there and self.app in config.read(file).apps:
-            raise AlreadyExistsError(
-                target=file,
-                what="an app",
-                name=self.app,
-                instead="Choose another name with --app, or edit the file.",
-            )
+        self._there = has_room(file, self.app)
         place = self._relative(directory)
         # Only an app of which files belong to a backup needs it.
         self._directory = place if told.backup.extra and place != "." else ""

@@ -11,7 +11,7 @@ from msgspec import structs
 from dbctl import volumes
 from dbctl.config import Selection
 from dbctl.engines import registry
-from dbctl.engines.base import Housing
+from dbctl.engines.base import Capability, Housing, Measures
 from dbctl.errors import DatabaseUnsetError, DbctlError, Exit, ReadOnlyError
 from dbctl.model import Page, Row, Value, counted
 from dbctl.services import apps, backup_age, migrate
@@ -139,7 +139,9 @@ class _Survey:
             wal_bytes=housing.waiting_bytes if housing else None,
         )
         try:
-            app.reader(name)
+            db = app.reader(name)
+            if housing is None and Capability.MEASURE in db.capabilities and isinstance(db, Measures):
+                row = structs.replace(row, bytes=db.storage().bytes)
         except DbctlError as error:
             self.fail(error, app.target(name))
             return structs.replace(row, state=error.code)

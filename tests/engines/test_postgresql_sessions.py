@@ -111,6 +111,25 @@ def test_the_server_itself_keeps_a_reader_from_writing(table):
     assert table.reader().query("show default_transaction_read_only") == [("on",)]
 
 
+def test_what_somebody_has_set_to_be_read_only_is_read_and_not_written(table):
+    with role(table, "all on t") as name:
+        set_so = [
+            ("options=-c%20default_transaction_read_only%3Don", "select"),
+            ("", f"alter role {name} set default_transaction_read_only = on"),
+        ]
+        for options, statement in set_so:
+            table.execute(statement)
+            url = structs.replace(
+                table.url, user=name, options="&".join(filter(None, (table.url.options, options)))
+            )
+            with closing(PostgreSQLReader(url, "shop/main")) as reader:
+                assert reader.count("t") == 5
+            with pytest.raises(ReadOnlyError, match="default_transaction_read_only is on"):
+                PostgreSQLWriter(url, "shop/main")
+        table.execute(f"alter role {name} reset default_transaction_read_only")
+        PostgreSQLWriter(structs.replace(table.url, user=name), "shop/main").close()
+
+
 # Waiting -------------------------------------------------------------------------------------------------------------
 
 
@@ -325,6 +344,7 @@ def test_a_missing_right_is_told_with_the_statement_that_grants_it(table):
         for write, wanted in (
             (lambda: writer.delete("t", []), f'GRANT SELECT, DELETE ON "{table.schema}"."t" TO "{name}";'),
             (lambda: writer.update("t", {"n": 1}, []), "GRANT SELECT, UPDATE ON"),
+            (lambda: writer.select("t", ["n"], hold=True), "GRANT SELECT, UPDATE ON"),
             (lambda: writer.insert("t", {"id": 9}), "GRANT SELECT, INSERT ON"),
             (lambda: writer.insert_many("t", ["id"], [(9,)]), "GRANT INSERT ON"),
         ):

@@ -591,6 +591,43 @@ def test_its_recipes_are_found_by_an_index_of_words(dbctl):
     assert dbctl("search", "index", "drop")["changed"]
 
 
+def test_a_setting_that_is_a_secret_is_shown_to_whom_asks_for_secrets_alone(dbctl, quick, tmp_path):
+    text = quick.read_text(encoding="utf-8")
+    table = 'scope = "system"\ntable = "options"\n'
+    assert table in text
+    quick.write_text(text.replace(table, f'{table}secret = ["kitchen.*"]\n'), encoding="utf-8")
+
+    def title(*words):
+        return next(
+            (
+                one["value"]
+                for one in dbctl("settings", "list", *words)["items"]
+                if one["key"] == "kitchen.title"
+            ),
+            None,
+        )
+
+    changed = dbctl("settings", "set", "kitchen.title", "hush-hush")
+    assert (changed["before"], changed["setting"]["value"]) == ("***", "***")
+    assert (title(), title("--secrets")) == ("***", "hush-hush")
+    assert dbctl("settings", "get", "kitchen.title")["value"] == "***"
+    assert dbctl("settings", "get", "kitchen.title", "--secrets")["value"] == "hush-hush"
+    shown = dbctl("settings", "export")
+    assert "kitchen.title" not in shown
+    assert dbctl("settings", "export", "--secrets")["kitchen.title"] == "hush-hush"
+    (tmp_path / "wanted.json").write_text(json.dumps(shown))
+    wanted = tmp_path / "wanted.json"
+    assert "hush" not in str(dbctl("settings", "diff", wanted))
+    dbctl(
+        "settings", "apply", wanted, "--mode", "exact", "--yes"
+    )  # what an export leaves out is not taken away
+    assert title("--secrets") == "hush-hush"
+    (tmp_path / "wanted.json").write_text(json.dumps({"kitchen.title": "***"}))
+    refused = dbctl("settings", "apply", wanted, status=2)
+    assert "stands for a secret" in refused["message"]
+    assert title("--secrets") == "hush-hush"
+
+
 def test_a_migration_that_fails_half_way_is_told_with_what_of_it_stays(dbctl, pantry, quick, tmp_path):
     quick.write_text(quick.read_text(encoding="utf-8") + LEDGER, encoding="utf-8")
     folder = tmp_path / "steps"

@@ -486,6 +486,20 @@ def test_known_secrets_and_flawed_rows_are_found_and_never_shown(ask, waqtor, tm
         assert secret not in str(told)
 
 
+def test_what_doctor_advises_about_a_known_secret_is_a_command_that_helps(ask, waqtor, tmp_path):
+    legacy = f"legacy={shapes.legacy(tmp_path / 'waqtor.db')}"
+    found = ask("doctor", status=None, urls=[legacy])["findings"]
+    for one in found:
+        if one["code"] == "known-secret":
+            key = re.search(r"id (\d+)", one["message"])[1]
+            (command,) = re.findall(r"dbctl (data set .*?)(?:[:.,] | switches|,|\.$|$)", one["hint"])
+            ask(*command.replace(" ID ", f" {key} ").split(), urls=[legacy])
+    assert "known-secret" in {one["code"] for one in found}
+    assert "known-secret" not in {
+        one["code"] for one in ask("doctor", status=None, urls=[legacy])["findings"]
+    }
+
+
 @only_deployed
 def test_a_deployment_that_is_well_gives_nothing_to_complain_of(ask, waqtor):
     waqtor.rows("update access_codes set is_active = false")
@@ -576,8 +590,11 @@ def test_constraints_that_the_app_s_library_adds_at_every_start_are_told_with_wh
         waqtor.rows(f"alter table users add constraint users_email_key{number} unique (email)")
     (found,) = told()
     assert "users_email_key1, users_email_key2" in found["message"]
+    assert ask("migrate", "adopt")["items"]
+    extra = ask("migrate", "drift")["findings"]
+    assert [one["code"] for one in extra] == ["index-extra", "index-extra"]
     waqtor.rows(found["hint"])
-    assert told() == []
+    assert told() == ask("migrate", "drift")["findings"] == []
     assert waqtor.rows("select conname from pg_constraint where conrelid = 'users'::regclass and contype = 'u'") == [
         ("users_email_key",)
     ]  # fmt: skip

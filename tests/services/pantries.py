@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from dbctl.engines.mysql.script import split
-from dbctl.engines.sql import ident
-from tests import servers
-from tests.services import vault
+from tests import kept, servers
 from tests.shapes import flashpoint_web as shapes
 
 ROOT = Path(__file__).parents[1]
@@ -19,90 +16,34 @@ MYSQL_SCRIPT = ROOT / "shapes/larder_mysql.sql"
 PLACES = ("sqlite", "postgresql", "postgresql schema", "mysql")
 
 
-class Pantry:
+class Pantry(kept.File):
     """A Larder in a folder; ``path`` is what ``vault`` finds its configuration by."""
 
-    engine = "sqlite"
     ending = ".db"
 
-    def __init__(self, folder: Path, url: str) -> None:
-        self.folder, self.path, self.url = folder, folder / "larder.db", url
-        (folder / "dbctl.toml").write_text(
-            f'[apps.larder]\nprofile = "{PROFILE}"\n[apps.larder.databases]\npantry = "{url}"\n'
-            '[apps.larder.backup]\nrepository = "backups"\n'
-        )
-
-    def run(self, *statements: str) -> None:
-        with closing(sqlite3.connect(self.path)) as connection, connection:
-            for statement in statements:
-                connection.execute(statement)
-
-    def rows(self, sql: str) -> list[tuple[object, ...]]:
-        with closing(sqlite3.connect(self.path)) as connection:
-            return connection.execute(sql).fetchall()
-
-    def tables(self) -> list[str]:
-        return [str(name) for (name,) in self.rows("select name from sqlite_master where type = 'table'")]
-
-    def content(self) -> dict[str, list[str]]:
-        """Return every row of every table, but the app's record of restores."""
-        found = {name: self.rows(f"select * from {ident(name)}") for name in sorted(self.tables())}
-        return {
-            name: sorted(told for told in map(str, rows) if "restore.apply" not in told)
-            for name, rows in found.items()
-        }
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder / "larder.db")
+        self.folder, self.url = folder, "larder.db"
+        configure(folder, self.url)
 
     def spoil(self) -> None:
-        """Do what an admin regrets."""
-        self.run(
-            "delete from recipe_labels",
-            "update members set mail = handle || '@spoiled.example'",
-            "create table regrets (at text)",
-            "insert into regrets values ('now')",
-        )
-
-    def destroy(self) -> None:
-        """Take all of it away."""
-        self.path.unlink()
+        spoil(self)
 
 
-class ServedPantry(Pantry):
+class ServedPantry(kept.PostgreSQL):
     """Larder on a server, in a database of its own or in a schema of one."""
 
-    engine = "postgresql"
     ending = ".dump"
 
     def __init__(self, folder: Path, url: servers.Url) -> None:
-        super().__init__(folder, servers.text(url))
-        self.own = url
+        super().__init__(url)
+        self.folder, self.path = folder, folder / "larder.db"
+        configure(folder, self.url)
         script = SCRIPT.read_text(encoding="utf-8").replace(":password_hash", f"'{shapes.PASSWORD_HASH}'")
         self.run(script)
 
-    def run(self, *statements: str) -> None:
-        with closing(servers.connection(self.own)) as connection:
-            for statement in statements:
-                connection.execute(statement)
-
-    def rows(self, sql: str) -> list[tuple[object, ...]]:
-        with closing(servers.connection(self.own)) as connection:
-            return connection.execute(sql).fetchall()
-
-    def tables(self) -> list[str]:
-        return [
-            str(name)
-            for (name,) in self.rows(
-                "select c.relname from pg_class c where c.relkind = 'r' and pg_table_is_visible(c.oid)"
-                " and c.relnamespace = current_schema()::regnamespace"
-            )
-        ]
-
-    def destroy(self) -> None:
-        schema = self.rows("select current_schema()")[0][0]
-        if schema != "public":
-            self.run(f"drop schema {ident(str(schema))} cascade")
-            return
-        with closing(servers.connection(servers.postgresql())) as central:
-            central.execute(f"drop database {ident(self.own.path)} with (force)")
+    def spoil(self) -> None:
+        spoil(self)
 
     def databases(self) -> dict[str, bool]:
         """Return the databases of the server that belong to this one, and whether they may be connected to."""
@@ -114,44 +55,42 @@ class ServedPantry(Pantry):
             return dict(found.fetchall())
 
 
-class MySQLPantry(Pantry):
+class MySQLPantry(kept.MySQL):
     """Larder on MySQL or MariaDB, in a database of its own."""
 
-    engine = "mysql"
     ending = ".sql.gz"
 
     def __init__(self, folder: Path, url: servers.Url) -> None:
-        super().__init__(folder, servers.text(url))
-        self.own = url
+        super().__init__(url)
+        self.folder, self.path = folder, folder / "larder.db"
+        configure(folder, self.url)
         script = MYSQL_SCRIPT.read_text(encoding="utf-8")
         script = script.replace(":password_hash", f"'{shapes.PASSWORD_HASH}'")
         self.run(*(sql for _, sql in split(script).statements))
 
-    def run(self, *statements: str) -> None:
-        with closing(servers.mysql_connection(self.own)) as connection, connection.cursor() as cursor:
-            for statement in statements:
-                cursor.execute(statement)
-
-    def rows(self, sql: str) -> list[tuple[object, ...]]:
-        with closing(servers.mysql_connection(self.own)) as connection, connection.cursor() as cursor:
-            cursor.execute(sql)
-            return list(cursor.fetchall())
-
-    def tables(self) -> list[str]:
-        return [
-            str(name)
-            for (name,) in self.rows(
-                "select table_name from information_schema.tables where table_schema = database()"
-                " and table_type = 'BASE TABLE'"
-            )
-        ]
-
-    def destroy(self) -> None:
-        self.run(f"drop database {ident(self.own.path)}")
+    def spoil(self) -> None:
+        spoil(self)
 
     def databases(self) -> list[str]:
         """Return the databases of the server that belong to this one."""
         return mysql_databases(self.own.path)
+
+
+def configure(folder: Path, url: str) -> None:
+    (folder / "dbctl.toml").write_text(
+        f'[apps.larder]\nprofile = "{PROFILE}"\n[apps.larder.databases]\npantry = "{url}"\n'
+        '[apps.larder.backup]\nrepository = "backups"\n'
+    )
+
+
+def spoil(pantry: kept.Kept) -> None:
+    """Do what an admin regrets."""
+    pantry.run(
+        "delete from recipe_labels",
+        "update members set mail = handle || '@spoiled.example'",
+        "create table regrets (at text)",
+        "insert into regrets values ('now')",
+    )
 
 
 def mysql_databases(name: str) -> list[str]:
@@ -161,51 +100,18 @@ def mysql_databases(name: str) -> list[str]:
 
 
 @contextmanager
-def a_mysql_database():
-    """Give an empty database, and take it away with all that restores have put beside it."""
-    with servers.mysql_database() as url:
-        try:
-            yield url
-        finally:
-            with closing(servers.mysql_connection(servers.mysql())) as own, own.cursor() as cursor:
-                for name in mysql_databases(f"{url.path}_"):
-                    cursor.execute(f"drop database {ident(name)}")
-
-
-@contextmanager
 def settled(place: str, folder: Path):
     """Give a Larder that is kept in one of ``PLACES``, and take it away again."""
     folder.mkdir()
     if place == "sqlite":
         shapes.sixth_app_db(folder / "larder.db")
-        yield Pantry(folder, "larder.db")
+        yield Pantry(folder)
     elif place == "postgresql schema":
         with servers.postgresql_schema() as url:
             yield ServedPantry(folder, url)
     elif place == "mysql":
-        with a_mysql_database() as url:
+        with servers.mysql_database() as url:
             yield MySQLPantry(folder, url)
     else:
-        with a_database() as url:
+        with servers.postgresql_database(encoding="UTF8") as url:
             yield ServedPantry(folder, url)
-
-
-@contextmanager
-def a_database():
-    """Give an empty database, and take it away with all that restores have put beside it."""
-    server = servers.postgresql()
-    with servers.postgresql_database(encoding="UTF8") as url:
-        try:
-            yield url
-        finally:
-            with closing(servers.connection(server)) as own:
-                names = own.execute(
-                    "select datname from pg_database where starts_with(datname, %s)", [f"{url.path}_"]
-                ).fetchall()
-                for (name,) in names:
-                    own.execute(f"drop database {ident(name)} with (force)")
-
-
-def only_file(pantry: Pantry, made) -> Path:
-    """Return the file of a backup of one database."""
-    return vault.file_of(pantry.path, made)

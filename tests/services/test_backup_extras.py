@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from dbctl.profiles.model import Backup
+from tests.services import vault
 from tests.services.people import template
 
 PROFILE = """
@@ -21,7 +22,7 @@ title = "Keys"
 engines = ["sqlite"]
 find = ["user.db"]
 [backup]
-extra = [".env", "auth/", "data/*.json", "nothing/"]
+extra = [".env", "auth/", "data/*.json", "nothing/", "*.db"]
 """
 
 
@@ -65,6 +66,7 @@ def test_they_are_one_file_of_the_backup_that_only_its_owner_reads(ask, app):
     assert [(one["form"], one["database"]) for one in made["members"]] == [("dump", "user"), ("files", "")]
     assert packed().stat().st_mode & 0o777 == 0o600
     with tarfile.open(packed()) as archive:
+        # the database is copied by its engine; to open it here would end the locks on it
         assert sorted(archive.getnames()) == [".env", "auth/link", "auth/session one/key", "data/rules.json"]
         assert archive.getmember("auth/link").issym()
         assert (
@@ -101,6 +103,15 @@ def test_a_restore_leaves_them_alone_and_says_how_they_come_back(ask, app):
     (found,) = [one for one in done["findings"] if one["code"] == "files-left"]
     assert (app / ".env").read_text() == "SECRET=2\n"
     subprocess.run(shlex.split(found["hint"].removesuffix(" brings them back.")), check=True)
+    assert (app / ".env").read_text() == "SECRET=1\n"
+
+
+def test_a_person_is_told_how_many_they_are_and_the_line_that_brings_them_back(ask, app):
+    assert vault.create(Path("app")).brief()["files"] == "4 files"
+    (note,) = [one for one in vault.apply(Path("app")).brief()["notes"] if "own files" in one]
+    line = note.rpartition("; ")[2].removesuffix(" brings them back.")
+    (app / ".env").unlink()
+    subprocess.run(shlex.split(line), check=True)
     assert (app / ".env").read_text() == "SECRET=1\n"
 
 

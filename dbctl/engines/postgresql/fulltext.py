@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.base import Explanation, Order, Where
 from dbctl.engines.fulltext import IndexFault, IndexState, TextIndex
 from dbctl.engines.postgresql.plans import PostgreSQLPlans
 from dbctl.engines.ranked import RankedReader, Ranking, is_plain
@@ -57,21 +56,6 @@ class PostgreSQLFullText(RankedReader, PostgreSQLPlans):
             score=f"ts_rank({found}, {query})::float8",
             snippet=f"ts_headline({configuration}, {self._text_of(told, 't0.')}, {query}, '{HEADLINE}')",
         )
-
-    def explain_ranked(
-        self,
-        told: TextIndex,
-        words: Sequence[str],
-        columns: Sequence[str],
-        where: Sequence[Where] = (),
-        *,
-        order_by: Sequence[Order] = (),
-        limit: int | None = None,
-        offset: int = 0,
-    ) -> Explanation:
-        statement = Statement(told.table)
-        sql = self._ranked_sql(statement, told, words, columns, where, order_by, limit, offset)
-        return self._explained(sql, statement.parameters)
 
     def _words_of(self, told: TextIndex, prefix: str) -> str:
         return f"to_tsvector({_configuration(told)}, {self._text_of(told, prefix)})"

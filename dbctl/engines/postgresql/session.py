@@ -14,7 +14,7 @@ from psycopg import pq
 from dbctl import interrupt
 from dbctl.engines.postgresql.values import UNDECLARED, make_plain
 from dbctl.engines.sql import Row, ident, is_storable
-from dbctl.errors import PoolerError, UrlInvalidError
+from dbctl.errors import PoolerError, ReadOnlyError, UrlInvalidError
 from dbctl.url import Url
 
 T = TypeVar("T")
@@ -48,6 +48,10 @@ class Session(psycopg.Connection[Row]):
         (told,) = self.execute(b"select coalesce(current_schema(), '')").fetchall()
         self.schema = str(told[0])
 
+    def run(self, sql: str) -> None:
+        """Run one statement without parameters, as it stands."""
+        self.execute(sql.encode())
+
     def wait(
         self,
         gen: Generator[pq.abc.PGconn, object, T],  # type: ignore[override]
@@ -71,11 +75,12 @@ class Session(psycopg.Connection[Row]):
             self.pgconn.finish()
 
 
-def open_session(url: Url, target: str, *, timeout: float, reading: bool) -> Session:
-    """Connect to the database at ``url``.
+def open_session(url: Url, target: str, *, timeout: float, reading: bool, made: bool = False) -> Session:
+    """Connect to the database at ``url``; one that was ``made`` here may be written whatever it is set to.
 
     Raises:
         PoolerError: between here and the server stands a pooler that may change sessions.
+        ReadOnlyError: somebody has set that sessions like this one write nothing, and it is to write.
         UrlInvalidError: it holds an option that libpq does not know, or names no database.
         psycopg.Error: the server refused, or there is none.
     """
@@ -110,12 +115,26 @@ def open_session(url: Url, target: str, *, timeout: float, reading: bool) -> Ses
         }
         if session.info.parameter_status("server_encoding") == UNDECLARED:
             session.settings["client_encoding"] = UNDECLARED  # or it refuses to tell what is no UTF-8
+        if not (reading or made):
+            _refuse_what_is_read_only(session, target)
         session.settle()
         make_plain(session)
     except BaseException:  # an open connection must not outlive the failure
         session.close()
         raise
     return session
+
+
+def _refuse_what_is_read_only(session: Session, target: str) -> None:
+    """Refuse to write where somebody has set that nothing is written, though the server lets every session undo that."""
+    ((told,),) = session.execute(b"show default_transaction_read_only").fetchall()
+    if told == "on":
+        raise ReadOnlyError(
+            target=target,
+            reason="default_transaction_read_only is on",
+            instead="Nothing was changed. Somebody has set that for the role, the database, the server or the address: see why,"
+            " then ALTER ROLE or ALTER DATABASE … RESET default_transaction_read_only.",
+        )
 
 
 def _refuse_pooler(session: Session, target: str) -> None:

@@ -6,7 +6,6 @@ import re
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 
-from dbctl.engines.base import Explanation, Order, Where
 from dbctl.engines.fulltext import Gathered, IndexFault, IndexState, TextIndex
 from dbctl.engines.ranked import RankedReader, Ranking, is_plain
 from dbctl.engines.sql import Row, Statement, ident
@@ -170,27 +169,6 @@ class SQLiteFullText(RankedReader, SQLiteDialect):
             test=f"{own} match {statement.bind(wanted)}",
             score=f"-bm25({own})",
             snippet=f"snippet({own}, -1, {SNIPPET})",
-        )
-
-    def explain_ranked(
-        self,
-        told: TextIndex,
-        words: Sequence[str],
-        columns: Sequence[str],
-        where: Sequence[Where] = (),
-        *,
-        order_by: Sequence[Order] = (),
-        limit: int | None = None,
-        offset: int = 0,
-    ) -> Explanation:
-        statement = Statement(told.table)
-        sql = self._ranked_sql(statement, told, words, columns, where, order_by, limit, offset)
-        plan, scanned = self._plan(sql, statement.parameters)
-        return Explanation(
-            sql=sql,
-            parameters=tuple(statement.parameters.values()),
-            plan=plan,
-            full_scans=[statement.aliases[name] for name in scanned if name in statement.aliases],
         )
 
     # Whether it agrees with its rows ---------------------------------------------------------------------------

@@ -14,7 +14,8 @@ from dbctl.services.demo.chance import Progress
 from dbctl.url import Url
 
 #: Profiles that have a sample, and the module whose ``build`` makes it; its ``COUNTS`` say how many of what there are
-#: unless told otherwise, its ``SERVED`` which databases must be on a server.
+#: unless told otherwise, its ``SERVED`` which databases must be on a server,
+#: its ``PLACED`` of which ``--url`` may say where they are.
 SAMPLES = {
     "flashpoint-web": "dbctl.services.demo.flashpoint_web",
     "promptvault": "dbctl.services.demo.promptvault",
@@ -65,6 +66,29 @@ def counts_of(profile: str, given: Mapping[str, int | None]) -> Mapping[str, int
     return counts
 
 
+def refuse_misplaced(profile: str, urls: Mapping[str, Url]) -> None:
+    """Refuse databases that the sample of ``profile`` would not fill, and one of which nothing says where it is.
+
+    Raises:
+        NotSupportedError: the profile has no sample, or its sample itself says where a database is.
+        UsageError: a database must be on a server, and nothing says where.
+    """
+    module = _module(profile)
+    for name in urls:
+        if name not in module.PLACED:
+            placed = ", ".join(f"--url {one}=URL" for one in module.PLACED)
+            raise NotSupportedError(
+                what=f"--url {name}=…",
+                by=f"a sample of {profile}",
+                instead=f"It takes {placed}." if placed else "It makes its databases in its directory.",
+            )
+    for name in module.SERVED:
+        if name not in urls or urls[name].is_file:
+            raise UsageError(
+                detail=f"a sample of {profile} needs an empty database on a server: --url {name}=URL"
+            )
+
+
 def build(
     directory: Path,
     *,
@@ -82,26 +106,22 @@ def build(
         profile: whose sample.
         counts: how many of what, in the app's own words: ``games``, ``users``, ``messages``…; named accounts are made
             in any case.
-        urls: empty databases on servers, where the app has such.
+        urls: empty databases, of which nothing or their migrations is there.
         seed: another one gives other rows.
         at: the moment at which the sample is "now"; the present one unless told.
         progress: told of what is counted as it is made.
 
     Raises:
-        NotSupportedError: the profile has no sample, or its sample nothing that is counted so.
-        UsageError: a database must be on a server, and nothing says where.
+        NotSupportedError, UsageError: see ``counts_of`` and ``refuse_misplaced``.
         ValueInvalidError: a number is negative.
         FileExistsAlreadyError, DatabaseNotEmptyError: a database stands there already; nothing was changed.
         FileFailedError: the directory cannot be made or written.
     """
     wanted = counts_of(profile, counts)
-    module = _module(profile)
-    for name in module.SERVED:
-        if name not in urls or urls[name].is_file:
-            raise UsageError(
-                detail=f"a sample of {profile} needs an empty database on a server: --url {name}=URL"
-            )
-    built: DemoBuilt = module.build(directory, counts=wanted, urls=urls, seed=seed, at=at, progress=progress)
+    refuse_misplaced(profile, urls)
+    built: DemoBuilt = _module(profile).build(
+        directory, counts=wanted, urls=urls, seed=seed, at=at, progress=progress
+    )
     return built
 
 

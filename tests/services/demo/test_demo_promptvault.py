@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,3 +71,35 @@ def test_a_database_that_is_there_is_left_alone(tmp_path: Path) -> None:
     build(tmp_path)
     with pytest.raises(FileExistsAlreadyError):
         build(tmp_path)
+
+
+def test_a_file_that_url_names_is_the_one_that_is_filled_also_when_it_was_migrated_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Callable[..., dict[str, Any]]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, before in (("new.db", False), ("migrated.db", True)):
+        at = ["--url", f"main={name}"]
+        if before:
+            answer("--profile", "promptvault", *at, "migrate", "up")
+        told = answer("demo", "promptvault", name[:3], *at, "--users", "4", "--prompts", "9")["data"]
+        assert told["databases"] == {"main": str(tmp_path / name)}
+        assert answer("--config", f"{name[:3]}/dbctl.toml", "users", "list")["data"]["total"] == 4
+        assert [one.name for one in (tmp_path / name[:3]).iterdir()] == ["dbctl.toml"]
+        assert answer("demo", "promptvault", "more", *at, status=6)["error"]["code"] == "database-not-empty"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "flashpoint-web --url user=x.db",
+        "promptvault --url vectors=x.db",
+        "waqtor --url main=postgresql://h/x --url legacy=x.db",
+    ],
+)
+def test_an_address_that_the_sample_would_not_fill_is_refused_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Callable[..., dict[str, Any]], words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for more in ([], ["--dry-run"]):
+        assert answer("demo", *words.split(), *more, status=2)["error"]["code"] == "not-supported"
+    assert list(tmp_path.iterdir()) == []

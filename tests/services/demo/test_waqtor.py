@@ -9,7 +9,7 @@ import pytest
 
 from dbctl.errors import DatabaseNotEmptyError, FileExistsAlreadyError, NotSupportedError, UsageError
 from dbctl.services import demo
-from tests import servers
+from tests import kept, servers
 
 AT = datetime(2026, 6, 1, 12, tzinfo=UTC)
 COUNTS = {"users": 12, "messages": 150}
@@ -84,3 +84,14 @@ def test_where_it_goes_must_be_said_and_what_it_has_not_cannot_be_counted(tmp_pa
         build(tmp_path, servers.postgresql(), urls={})
     with pytest.raises(NotSupportedError, match="--games"):
         build(tmp_path, servers.postgresql(), counts={"games": 1})
+
+
+def test_where_its_configuration_finds_no_room_nothing_is_filled(tmp_path, answer, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with servers.postgresql_schema() as url:
+        words = ["waqtor", ".", "--url", f"main={servers.text(url)}"]
+        answer("init", *words)
+        for more in ([], ["--dry-run"]):
+            assert answer("demo", *words, *more, status=6)["error"]["code"] == "already-exists"
+        assert kept.PostgreSQL(url).tables() == []
+    assert [one.name for one in tmp_path.iterdir()] == ["dbctl.toml"]

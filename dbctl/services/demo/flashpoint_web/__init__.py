@@ -29,6 +29,8 @@ from dbctl.url import Url
 COUNTS = {"games": 2_000, "users": 50, "plays": 5_000}
 #: Databases that must be on a server.
 SERVED = ()
+#: Those of which ``--url`` may say where they are.
+PLACED = ()
 #: What messages call the app while it is made.
 TARGET = "demo"
 #: Where the app and the launcher keep their databases, below the directory of each.

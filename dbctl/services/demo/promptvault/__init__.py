@@ -31,6 +31,8 @@ COUNTS = {"users": 50, "prompts": 400}
 SERVED = ()
 #: What messages call the app while it is made.
 TARGET = "demo/main"
+#: Those of which ``--url`` may say where they are.
+PLACED = ("main",)
 #: Where the app keeps its database, below its directory.
 PLACE = Path("backend/data/promptvault.db")
 
@@ -44,28 +46,30 @@ def build(
     at: datetime | None,
     progress: Progress | None,
 ) -> DemoBuilt:
-    """Make ``backend/data/promptvault.db``, or fill an empty database on a server; see ``dbctl.services.demo.build``."""
+    """Make ``backend/data/promptvault.db``, or fill an empty database elsewhere; see ``dbctl.services.demo.build``."""
     began = time.monotonic()
     sample = Sample(
         users=max(counts["users"], len(ACCOUNTS)), prompts=counts["prompts"], seed=seed, at=at or now()
     )
-    url = urls.get("main")
-    path = directory / PLACE if url is None or url.is_file else None
-    if path is not None and os.path.lexists(path):
-        raise FileExistsAlreadyError(path=path, instead="Choose an empty directory for the sample.")
+    if "main" not in urls and os.path.lexists(directory / PLACE):
+        raise FileExistsAlreadyError(
+            path=directory / PLACE, instead="Choose an empty directory for the sample."
+        )
+    url = urls.get("main") or Url(engine="sqlite", path=str(directory / PLACE))
+    path = Path(url.path) if url.is_file else None
     try:
-        if path is None and url is not None:
+        if path is None or os.path.lexists(path):
             with made([directory]):
                 rows, size = _filled(url, sample, progress)
         else:
             # Made aside, so that a half-made database never stands where an app would open it.
             with (
-                made([directory, (directory / PLACE).parent]),
-                TemporaryDirectory(prefix=".dbctl-demo-", dir=directory) as aside,
+                made([directory, path.parent]),
+                TemporaryDirectory(prefix=".dbctl-demo-", dir=path.parent) as aside,
             ):
-                file = Path(aside) / PLACE.name
+                file = Path(aside) / path.name
                 rows, size = _filled(Url(engine="sqlite", path=str(file)), sample, progress)
-                file.rename(directory / PLACE)
+                file.rename(path)
     except OSError as error:
         raise FileFailedError(path=directory, reason=error.strerror or str(error)) from error
     return DemoBuilt(

@@ -28,6 +28,8 @@ from dbctl.url import Url
 COUNTS = {"users": 50, "messages": 5_000}
 #: Databases that must be on a server; ``--url`` says where each is.
 SERVED = ("main",)
+#: Those of which ``--url`` may say where they are.
+PLACED = ("main",)
 #: What messages call the app while it is made.
 TARGET = "demo"
 #: Where the app makes its former database, and dies where it cannot.

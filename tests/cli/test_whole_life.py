@@ -1,0 +1,276 @@
+"""A whole life on every engine: from nothing, through every command, to a restore of what was destroyed, row for row."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from dbctl.cli import _reference
+from dbctl.cli.main import main
+from tests import kept
+from tests.services import pantries
+
+SCHEMAS = json.loads(_reference.SCHEMAS.read_text(encoding="utf-8"))
+PASSWORD = "sample-admin"
+#: Profiles and engines that may keep their database ``main``.
+PLACES = [
+    ("waqtor", "postgresql"),
+    ("promptvault", "sqlite"),
+    ("promptvault", "postgresql"),
+    ("promptvault", "mysql"),
+]
+
+#: What the words in braces stand for; ``key`` is the id of a row of ``table``.
+WORDS = {
+    "waqtor": {
+        "sample": "--users 6 --messages 60",
+        "boss": "admin@waqtor.example",
+        "ana": "user@waqtor.example",
+        "role": "viewer",
+        "table": "campaign_recipients",
+        "change": "error_message=late",
+        "search": "messages",
+        "report": "summary",
+    },
+    "promptvault": {
+        "sample": "--users 6 --prompts 30",
+        "boss": "admin@promptvault.example",
+        "ana": "demo@promptvault.example",
+        "role": "USER",
+        "table": "Rating",
+        "change": "value=3",
+        "search": "prompts",
+        "report": "tag-usage",
+    },
+}
+
+BEGINNING = [
+    "migrate up --profile {profile} --url main={url}",
+    "demo {profile} . --url main={url} {sample}",
+]
+#: What an admin does in the years between, in this order; each ends with 0, but for the exceptions below.
+YEARS = [
+    "init {profile} . --app second --url main={url}",
+    "apps list",
+    "apps show",
+    "apps check",
+    "migrate status --check",
+    "migrate plan",
+    "migrate up",
+    "migrate adopt",
+    "migrate new add-notes --db main --migrations own",
+    "migrate verify",
+    "migrate drift",
+    "status",
+    "doctor",
+    "schedule cron",
+    "users list",
+    "users show {boss}",
+    "users create new@example.org --name New --generate",
+    "users ensure new@example.org --name Newer --generate",
+    "users update new@example.org --name Newest",
+    "users set-role new@example.org {role}",
+    "users set-password {ana} --password-file password",
+    "users check-password {ana} --password-file password",
+    "users deactivate {ana}",
+    "users activate {ana}",
+    "users unlock {ana}",
+    "users import people.csv",
+    "users delete mia@example.org --yes",
+    "users export",
+    "roles list",
+    "roles show {role}",
+    "roles create editor",
+    "roles update {role} --description Helps",
+    "roles delete {role} --yes",
+    "roles grant {role} x",
+    "roles revoke {role} x",
+    "roles matrix",
+    "roles permissions",
+    "roles can {ana} x",
+    "settings list",
+    "settings get allowRegistration",
+    "settings set allowRegistration false",
+    "settings reset allowRegistration",
+    "settings validate",
+    "settings export",
+    "settings diff wanted.json",
+    "settings apply wanted.json",
+    "sessions list",
+    "sessions revoke {ana}",
+    "sessions cleanup",
+    "sessions rebuild-stats --yes",
+    "search {search}",
+    "search {search} --explain",
+    "search index status",
+    "search index check",
+    "search index drop",
+    "search index build",
+    "search index repair",
+    "stats overview",
+    "stats tables",
+    "stats user {ana}",
+    "stats activity",
+    "stats locks",
+    "stats connections",
+    "stats slow",
+    "stats indexes",
+    "stats bloat",
+    "stats reports",
+    "stats run {report}",
+    "data rows {table}",
+    "data show {table} {key}",
+    "data set {table} {key} {change}",
+    """data export --query "select * from \\"{table}\\" where id = '{key}'" one.csv""",
+    "data delete {table} {key} --yes",
+    "data import {table} one.csv",
+    "data query 'select 1'",
+    "maintain vacuum",
+    "maintain analyze",
+    "maintain optimize",
+    "maintain reindex --table {table}",
+    "maintain checkpoint",
+    "maintain cancel 1 --yes",
+    "completions show bash",
+    "completions install bash",
+    "integrity check",
+    "integrity cross",
+    "backup create",
+    "backup list",
+    "backup show latest",
+    "backup verify --deep",
+    "backup prune --keep-last 1 --yes",
+    "restore preview",
+    "restore apply latest --yes",
+    "restore undo --yes",
+    "status --check",
+]
+AFTERWARDS = [
+    "status --check",
+    "apps check",
+    "integrity check",
+    "integrity cross",
+    "migrate verify",
+    "migrate drift",
+    "migrate status --check",
+    "users check-password {boss} --password-file password",
+    "data show {table} {key}",
+    "backup create",
+    "backup verify --deep",
+]
+
+#: Beginnings of lines that an app, or its engine, cannot do: they end with 2.
+UNABLE = {
+    "waqtor": ("settings", "search index"),
+    "promptvault": ("users activate", "users deactivate", "sessions"),
+    "sqlite": ("stats connections", "stats slow", "maintain cancel"),
+    "postgresql": (),
+    "mysql": ("maintain vacuum", "maintain checkpoint"),
+    "": (
+        "users unlock",
+        *(
+            f"roles {word}"
+            for word in ["create", "update", "delete", "grant", "revoke", "matrix", "permissions", "can"]
+        ),
+        "sessions rebuild-stats",
+        "stats activity",
+    ),
+}
+#: Lines that end in another way still, wherever they can be done at all; a server may keep slow statements, or not.
+OTHERWISE = {"maintain cancel 1 --yes": {5}, "stats slow": {0, 2}}
+
+
+def ends(line: str, profile: str, engine: str) -> set[int]:
+    unable = (*UNABLE[profile], *UNABLE[engine], *UNABLE[""])
+    return {2} if line.startswith(unable) else OTHERWISE.get(line, {0})
+
+
+@contextmanager
+def nothing_yet(engine: str):
+    """Give an empty database, or the place of a file, and take it away with all that restores have put beside it."""
+    if engine == "sqlite":
+        yield kept.File(Path("main.db").absolute())
+    elif engine == "postgresql":
+        with pantries.a_database() as url:
+            yield kept.PostgreSQL(url)
+    else:
+        with pantries.a_mysql_database() as url:
+            yield kept.MySQL(url)
+
+
+@pytest.fixture
+def run(capsys):
+    """Runs a command line and returns its answer, which is one object of its schema, and ends as it should."""
+
+    def run(line, expected):
+        capsys.readouterr()
+        status = main([*shlex.split(line), "-o", "json"])
+        answer = json.loads(capsys.readouterr().out)
+        assert status in expected, (line, answer)
+        schema = {**SCHEMAS["answers"][answer["schema"]], "$defs": SCHEMAS["$defs"]}
+        Draft202012Validator(schema).validate(answer)
+        return answer
+
+    return run
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Where an admin works, with what the lines name."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    (tmp_path / "own").mkdir()
+    (tmp_path / "password").write_text(PASSWORD)
+    (tmp_path / "people.csv").write_text("email,name,password\nmia@example.org,Mia,long enough\n")
+    (tmp_path / "wanted.json").write_text(json.dumps({"allowRegistration": True}))
+    return tmp_path
+
+
+def beside_main(profile, folder):
+    """Return the app's further databases, which its sample has made, with a row in each."""
+    if profile != "waqtor":
+        return []
+    former = kept.File(folder / "runtime/server/db/waqtor.db")
+    former.run("insert into message_logs (phone, message) values ('491700001', 'Hi')")
+    return [former]
+
+
+@pytest.mark.parametrize(("profile", "engine"), PLACES)
+def test_after_every_command_and_a_loss_of_everything_every_row_comes_back(profile, engine, folder, run):
+    with nothing_yet(engine) as place:
+        words = {**WORDS[profile], "profile": profile, "url": place.url}
+        for line in BEGINNING:
+            run(line.format(**words), {0})
+        databases = [place, *beside_main(profile, folder)]
+        ((words["key"],), *_) = sorted(place.rows(f'select id from "{words["table"]}"'))
+        for line in YEARS:
+            named = "" if line.startswith("init") else f"--app {profile} "
+            run(named + line.format(**words), ends(line, profile, engine))
+
+        before = [one.content() for one in databases]
+        made = run(f"backup create --app {profile}", {0})["data"]
+        assert [one["rows"] for one in made["members"]] == [
+            {name: len(rows) for name, rows in tables.items() if not name.startswith("sqlite_")}
+            for tables in before
+        ]
+        for one in databases:
+            one.destroy()
+        run(f"users list --app {profile}", {10})
+        restored = run(f"restore apply latest --yes --app {profile}", {0})["data"]
+        assert (restored["backup"], restored["safety_backup"]) == (made["id"], None)
+        assert [one.content() for one in databases] == before
+        for line in AFTERWARDS:
+            run(f"--app {profile} " + line.format(**words), {0})
+        assert [one.content() for one in databases] == before
+
+
+def test_every_command_belongs_to_such_a_life():
+    commands = {words for words, text in _reference.helps() if "Commands:" not in text}
+    lines = [f"{line} " for line in (*BEGINNING, *YEARS)]
+    assert [one for one in sorted(commands) if not any(line.startswith(f"{one} ") for line in lines)] == []

@@ -1,0 +1,130 @@
+"""What a test does to a database behind the back of dbctl, on each engine: run SQL, read every row, destroy it."""
+
+from __future__ import annotations
+
+import sqlite3
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+from dbctl.engines.sql import ident
+from tests import servers
+
+
+class Kept(ABC):
+    """One database; ``url`` is how a configuration names it."""
+
+    engine: str
+    url: str
+
+    @abstractmethod
+    def run(self, *statements: str) -> None: ...
+
+    @abstractmethod
+    def rows(self, sql: str) -> Sequence[tuple[object, ...]]: ...
+
+    @abstractmethod
+    def tables(self) -> list[str]: ...
+
+    @abstractmethod
+    def destroy(self) -> None:
+        """Take all of it away."""
+
+    def content(self) -> dict[str, list[str]]:
+        """Return every row of every table, but the app's record of restores."""
+        found = {name: self.rows(f"select * from {ident(name)}") for name in sorted(self.tables())}
+        return {
+            name: sorted(told for told in map(str, rows) if "restore.apply" not in told)
+            for name, rows in found.items()
+        }
+
+
+class File(Kept):
+    """A file of SQLite."""
+
+    engine = "sqlite"
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.url = path, str(path)
+
+    def run(self, *statements: str) -> None:
+        with closing(sqlite3.connect(self.path)) as connection, connection:
+            for statement in statements:
+                connection.execute(statement)
+
+    def rows(self, sql: str) -> Sequence[tuple[object, ...]]:
+        with closing(sqlite3.connect(self.path)) as connection:
+            return connection.execute(sql).fetchall()
+
+    def tables(self) -> list[str]:
+        return [str(name) for (name,) in self.rows("select name from sqlite_master where type = 'table'")]
+
+    def destroy(self) -> None:
+        self.path.unlink()
+
+
+class PostgreSQL(Kept):
+    """A database of a server, or a schema of one."""
+
+    engine = "postgresql"
+
+    def __init__(self, own: servers.Url) -> None:
+        self.own, self.url = own, servers.text(own)
+
+    def run(self, *statements: str) -> None:
+        with closing(servers.connection(self.own)) as connection:
+            for statement in statements:
+                connection.execute(statement)
+
+    def rows(self, sql: str) -> Sequence[tuple[object, ...]]:
+        with closing(servers.connection(self.own)) as connection:
+            return connection.execute(sql).fetchall()
+
+    def tables(self) -> list[str]:
+        return [
+            str(name)
+            for (name,) in self.rows(
+                "select c.relname from pg_class c where c.relkind = 'r' and pg_table_is_visible(c.oid)"
+                " and c.relnamespace = current_schema()::regnamespace"
+            )
+        ]
+
+    def destroy(self) -> None:
+        schema = self.rows("select current_schema()")[0][0]
+        if schema != "public":
+            self.run(f"drop schema {ident(str(schema))} cascade")
+            return
+        with closing(servers.connection(servers.postgresql())) as central:
+            central.execute(f"drop database {ident(self.own.path)} with (force)")
+
+
+class MySQL(Kept):
+    """A database of a server."""
+
+    engine = "mysql"
+
+    def __init__(self, own: servers.Url) -> None:
+        self.own, self.url = own, servers.text(own)
+
+    def run(self, *statements: str) -> None:
+        with closing(servers.mysql_connection(self.own)) as connection, connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+
+    def rows(self, sql: str) -> Sequence[tuple[object, ...]]:
+        with closing(servers.mysql_connection(self.own)) as connection, connection.cursor() as cursor:
+            cursor.execute(sql)
+            return list(cursor.fetchall())
+
+    def tables(self) -> list[str]:
+        return [
+            str(name)
+            for (name,) in self.rows(
+                "select table_name from information_schema.tables where table_schema = database()"
+                " and table_type = 'BASE TABLE'"
+            )
+        ]
+
+    def destroy(self) -> None:
+        self.run(f"drop database {ident(self.own.path)}")
