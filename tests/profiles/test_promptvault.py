@@ -499,6 +499,7 @@ def test_a_trigger_that_is_gone_is_noticed(run: Run, vault: Vault) -> None:
 @on_sqlite
 @pytest.mark.parametrize("word", ["PUBLIC", "team", ""])
 def test_a_visibility_that_the_app_cannot_read_is_given_to_no_prompt(run: Run, word: str) -> None:
+    run("search", "index", "repair")  # with the triggers of the document no prompt can be changed
     told = run("data", "set", "Prompt", shapes.NOTES, f"visibility={word}", status=6)
     assert told["code"] == "move-refused"
     assert run("data", "set", "Prompt", shapes.NOTES, "visibility=PRIVATE")["changed"]
@@ -506,6 +507,7 @@ def test_a_visibility_that_the_app_cannot_read_is_given_to_no_prompt(run: Run, w
 
 @on_sqlite
 def test_a_visibility_that_the_app_cannot_read_is_mended(run: Run, vault: Vault) -> None:
+    run("search", "index", "repair")
     vault.rows(f"update Prompt set visibility = 'PUBLIC' where id = '{shapes.NOTES}'")
     assert run("data", "set", "Prompt", shapes.NOTES, "visibility=TEAM")["changed"]
 
