@@ -576,6 +576,12 @@ class RestoreHalfError(DbctlError):
     remedy = "{kept}"
 
 
+class RestoreUnfinishedError(DbctlError):
+    code, exit_status = "restore-unfinished", Exit.FAILED
+    sentence = "{target} may be neither what it was nor all that was to be restored: {reason}"
+    remedy = "What it held is kept: dbctl restore undo goes back to it, and the restore again goes on."
+
+
 class ConfirmationMissingError(DbctlError):
     code, exit_status = "confirmation-missing", Exit.REFUSED
     sentence, remedy = "{title}: this wants an answer, and there is no terminal to ask on", "{instead}"

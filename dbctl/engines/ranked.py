@@ -7,9 +7,10 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from dbctl.engines.base import Order, Where
+from dbctl.engines.base import Explanation, Order, Where
 from dbctl.engines.fulltext import TextIndex
-from dbctl.engines.sql import EVERY_ROW, Row, SqlReader, Statement, is_storable
+from dbctl.engines.plans import PlanReader
+from dbctl.engines.sql import EVERY_ROW, Row, Statement, is_storable
 
 #: What an index finds as it was typed; of ``C++`` it would find every c.
 _WORDS = re.compile(r"(?=.*\w)[\w\s'-]+")
@@ -29,7 +30,7 @@ class Ranking(NamedTuple):
     snippet: str
 
 
-class RankedReader(SqlReader):
+class RankedReader(PlanReader):
     """The reading half of Capability.FULL_TEXT."""
 
     @abstractmethod
@@ -55,6 +56,21 @@ class RankedReader(SqlReader):
         ranking = self._ranking(statement, told, words)
         sql = f"select count(*) from {ranking.source}{self._narrowed(statement, told, where, ranking)}"  # noqa: S608 - names are checked and quoted
         return int(str(self._fetch(sql, statement.parameters)[0][0]))
+
+    def explain_ranked(
+        self,
+        told: TextIndex,
+        words: Sequence[str],
+        columns: Sequence[str],
+        where: Sequence[Where] = (),
+        *,
+        order_by: Sequence[Order] = (),
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> Explanation:
+        statement = Statement(told.table)
+        sql = self._ranked_sql(statement, told, words, columns, where, order_by, limit, offset)
+        return self._explained(sql, statement.parameters, statement.aliases)
 
     def _ranked_sql(
         self,

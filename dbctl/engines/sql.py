@@ -66,15 +66,19 @@ def counted_columns(select: str, number: int) -> str:
     return f"with the_statement ({names}) as ({select.strip()}) select * from the_statement"  # noqa: S608 - as above
 
 
-def on_conflict(names: Mapping[str, str], columns: Mapping[str, Merge]) -> str:
-    """Return what a merge does with a row that is there already, which it calls ``t0``; ``names`` are quoted."""
-    sets = [
-        f"{names[name]} = excluded.{names[name]}"
-        if becomes == "replace"
-        else f"{names[name]} = coalesce(t0.{names[name]}, 0) + coalesce(excluded.{names[name]}, 0)"
+def merged(columns: Mapping[str, Merge], old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, str]:
+    """Return SQL for what each column of a row that is there already becomes, by name; nothing for those that stay."""
+    return {
+        name: new[name] if becomes == "replace" else f"coalesce({old[name]}, 0) + coalesce({new[name]}, 0)"
         for name, becomes in columns.items()
         if becomes != "keep"
-    ]
+    }
+
+
+def on_conflict(names: Mapping[str, str], columns: Mapping[str, Merge]) -> str:
+    """Return what a merge does with a row that is there already, which it calls ``t0``; ``names`` are quoted."""
+    old, new = ({name: f"{of}.{quoted}" for name, quoted in names.items()} for of in ("t0", "excluded"))
+    sets = [f"{names[name]} = {value}" for name, value in merged(columns, old, new).items()]
     return f"update set {', '.join(sets)}" if sets else "nothing"
 
 

@@ -105,8 +105,13 @@ class App:
             )
         return told
 
-    def reader(self, name: str, *, may_be_empty: bool = False) -> Readable:
+    def reader(self, name: str, *, may_be_empty: bool = False, like: Collection[str] = ()) -> Readable:
         """Return a database opened for reading; the writer itself while there is one.
+
+        Args:
+            name: the database.
+            may_be_empty: whether one without a table is one of this app, too.
+            like: tables; one is of this app also where at least half of its own are among them.
 
         Raises:
             WrongAppError: the database belongs to another app, or is empty and may not be.
@@ -117,7 +122,9 @@ class App:
         if name not in self._readers:
             opened = self._open_for_reading(name)
             try:
-                if opened.tables() or not may_be_empty:
+                tables = opened.tables()
+                is_alike = 2 * sum(table in like for table in tables) >= len(tables)
+                if not ((like and is_alike) if tables else may_be_empty):
                     self._recognise(name, opened)
             except BaseException:  # an open connection must not outlive the failure
                 opened.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import cast
 
@@ -137,6 +137,7 @@ class Source:
     """One database that goes into a backup."""
 
     may_be_empty = False  #: whether a database without a table is one of this app
+    like: Collection[str] = ()  #: ``App.reader``
 
     def __init__(
         self, app: App, database: str, advance: Advance, *, form: str = "", tables: Sequence[str] = ()
@@ -159,7 +160,7 @@ class Source:
         return f"copy {what} ({about}{db.dump_size():,} bytes) as {self._file(db, 'TIME')}"
 
     def _opened(self) -> Dumps:
-        return _dumps(self.app, self.database, may_be_empty=self.may_be_empty)
+        return _dumps(self.app, self.database, may_be_empty=self.may_be_empty, like=self.like)
 
     def _form_of(self, db: Dumps) -> str:
         """Return the form that was asked for, else that of the files that the app's own documents name, else the usual."""
@@ -316,8 +317,8 @@ def _chosen(app: App) -> tuple[list[str], list[LeftOut]]:
     return chosen, left_out
 
 
-def _dumps(app: App, database: str, *, may_be_empty: bool = False) -> Dumps:
-    db = app.reader(database, may_be_empty=may_be_empty)
+def _dumps(app: App, database: str, *, may_be_empty: bool = False, like: Collection[str] = ()) -> Dumps:
+    db = app.reader(database, may_be_empty=may_be_empty, like=like)
     if Capability.DUMP not in db.capabilities or not isinstance(db, Dumps):
         raise NotSupportedError(what="a backup", by=db.target, instead="Its engine cannot be copied yet.")
     return db

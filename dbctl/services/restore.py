@@ -17,6 +17,7 @@ from dbctl.errors import (
     NotSupportedError,
     ReadOnlyError,
     RestoreHalfError,
+    RestoreUnfinishedError,
     UndoMissingError,
     UndoNothingError,
 )
@@ -127,6 +128,7 @@ class Restoring:
             BackupMissingError: it was pruned meanwhile; nothing was changed.
             BackupUnsoundError: it is not what it was; nothing was changed.
             BusyError: somebody held a lock for too long; nothing was changed.
+            RestoreUnfinishedError: it failed where nobody can tell how far it came; what it replaces is kept.
             RestoreHalfError: one of several databases failed, and those before it could not be put back.
         """
         del seen  # the plan is made of the backup alone, which does not change
@@ -230,7 +232,7 @@ class Restoring:
                 except BaseException as error:  # also on a signal: half an app must not stay
                     with interrupt.unheard():
                         self._put_back(safety, self._members[: len(ways)], one, error)
-                        if _is_there(safety):
+                        if _is_there(safety) and not isinstance(error, RestoreUnfinishedError):
                             with suppress(DbctlError):  # one backup too many is no failure
                                 self._repository.store.remove(safety.id)
                     raise

@@ -73,7 +73,7 @@ def _compared(app: App, one: Member) -> DatabaseCompared:
     held_by = _holders(app, one.database)  # before this process is one of them
     state, schema, counts = "readable", "unknown", dict[str, int]()
     try:
-        db = app.reader(one.database, may_be_empty=True)
+        db = app.reader(one.database, may_be_empty=True, like=one.rows)
         schema = "same" if schema_of(db) == one.schema else "another"
         counts = {name: db.count(name) for name, table in db.tables().items() if not table.view}
     except DbctlError as error:

@@ -43,6 +43,7 @@ class Rescue(Source):
     def __init__(self, app: App, database: str, advance: Callable[[int], None], dump: Dump) -> None:
         """Look what there is; ``dump`` is what replaces it."""
         super().__init__(app, database, advance)
+        self.like = dump.tables  # a table that is gone is why one restores
         self._outside = registry.outside(app.url(database), self.target)
         self._files = self._outside.files()
         self.empty = not self._outside.is_there()  #: whether nothing is there that could be kept
@@ -51,7 +52,7 @@ class Rescue(Source):
 
     def _open(self) -> bool:
         try:
-            db = self.app.reader(self.database, may_be_empty=True)
+            db = self.app.reader(self.database, may_be_empty=True, like=self.like)
         except (*UNREADABLE, DatabaseMissingError):
             return False
         return Capability.DUMP in db.capabilities and isinstance(db, Dumps)
@@ -59,7 +60,11 @@ class Rescue(Source):
     def schema(self) -> str:
         """Return the fingerprint of its schema; empty where it cannot be told."""
         try:
-            return schema_of(self.app.reader(self.database, may_be_empty=True)) if self._readable else ""
+            return (
+                schema_of(self.app.reader(self.database, may_be_empty=True, like=self.like))
+                if self._readable
+                else ""
+            )
         except UNREADABLE:
             return ""
 
@@ -96,7 +101,7 @@ class Rescue(Source):
             raise FileFailedError(path=Path(file), reason=error.strerror or str(error)) from error
         kept, rows = folder.keep(file), dict[str, int]()
         with suppress(DbctlError):
-            db = self.app.reader(self.database, may_be_empty=True)
+            db = self.app.reader(self.database, may_be_empty=True, like=self.like)
             rows = {table: db.count(table) for table, one in db.tables().items() if not one.view}
         return Member(
             database=self.database,

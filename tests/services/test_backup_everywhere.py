@@ -34,6 +34,24 @@ def test_a_restore_brings_every_row_back_and_undo_takes_it_back(pantry):
     assert pantry.content() == before
 
 
+def test_a_table_that_every_database_of_this_app_has_comes_back_when_it_was_dropped(pantry):
+    before = pantry.content()
+    create(pantry.path)
+    if pantry.engine == "postgresql":
+        pantry.run("drop table members cascade")
+    else:
+        off = "pragma foreign_keys = off" if pantry.engine == "sqlite" else "set foreign_key_checks = 0"
+        pantry.run(off, "drop table members")
+    lost = pantry.content()
+    assert "members" not in lost
+    apply(pantry.path)
+    assert pantry.content() == before
+    undo(pantry.path)
+    assert pantry.content() == lost
+    undo(pantry.path)
+    assert pantry.content() == before
+
+
 def test_what_was_destroyed_wholly_is_made_anew(pantry):
     before = pantry.content()
     create(pantry.path)

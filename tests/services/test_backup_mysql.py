@@ -12,6 +12,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from dbctl.engines import registry
 from dbctl.engines.dumps import Dump
@@ -26,7 +27,9 @@ from dbctl.errors import (
     NotSupportedError,
     PrivilegeMissingError,
     RestoreFailedError,
+    RestoreUnfinishedError,
 )
+from dbctl.model import Secret
 from tests import servers
 from tests.services import pantries
 from tests.services.people import caught
@@ -227,7 +230,7 @@ def test_the_password_is_in_no_process_and_no_file(pantry):
         try:
             error = caught(PrivilegeMissingError, lambda: create(pantry.path))
             assert "GRANT SELECT ON `mysql`.`proc`" in error.hint
-            pantry.run("drop trigger stamp", "drop procedure shelve", "drop function twice")
+            pantry.run("drop view tall", "drop trigger stamp", "drop procedure shelve", "drop function twice")
             create(pantry.path)
             error = caught(PrivilegeMissingError, lambda: apply(pantry.path))
         finally:
@@ -286,6 +289,137 @@ def test_a_restore_that_was_killed_before_its_tables_moved_is_undone_by_making_a
     before = pantry.content()
     apply(pantry.path, kept.id)
     assert (pantry.content(), others(pantry)) == (before, told)
+
+
+def test_a_view_whose_table_is_gone_keeps_nobody_from_restoring_that_table(pantry):
+    before, there = pantry.content(), others(pantry)
+    create(pantry.path)
+    pantry.run("create view taller as select * from tall", "set foreign_key_checks = 0", "drop table members")
+    lost = pantry.content()
+    done = apply(pantry.path)
+    assert (pantry.content(), others(pantry)) == (before, there)
+    told = [one.message for one in done.findings if one.code == "look-after"]
+    assert "view tall, which was broken, is not kept" in told
+    assert "view taller, which was broken, is not kept" in told
+    assert [one for one in told if "which pointed to no table, is not kept" in one]
+    pantry.run("start transaction", "delete from members", "rollback")  # nothing that is kept is in the way
+    undo(pantry.path)
+    assert pantry.content() == lost
+    undo(pantry.path)
+    assert (pantry.content(), others(pantry)) == (before, there)
+
+
+def test_what_is_broken_stays_where_a_restore_fails(pantry):
+    create(pantry.path)
+    pantry.run("create table short_lived (a int)", "create view broken as select * from short_lived")
+    pantry.run("drop table short_lived")
+    with closing(servers.mysql_connection(pantry.own)) as app, app.cursor() as cursor:
+        cursor.execute("begin")
+        cursor.execute("select count(*) from recipes")
+        caught(BusyError, lambda: apply(pantry.path, timeout=1))
+        cursor.execute("rollback")
+    assert pantry.rows(
+        "select table_name from information_schema.views where table_schema = database() order by 1"
+    ) == [("broken",), ("tall",)]
+    works(pantry)
+
+
+def sorting(pantry):
+    return pantry.rows("select @@collation_database")[0][0], *(
+        row[-1] for row in pantry.rows("show triggers")
+    )
+
+
+def test_a_dump_alters_how_no_other_database_sorts_than_the_one_that_it_runs_in(pantry):
+    pantry.run(f"alter database {ident(pantry.own.path)} collate utf8mb4_unicode_ci")
+    then, told = sorting(pantry), others(pantry)
+    create(pantry.path)
+    pantry.run(f"alter database {ident(pantry.own.path)} collate utf8mb4_bin")
+    now = sorting(pantry)
+    assert codes(verified(pantry.path)) == []
+    assert sorting(pantry) == now
+    apply(pantry.path)
+    assert (sorting(pantry), others(pantry)) == (then, told)
+    undo(pantry.path)
+    assert sorting(pantry) == now
+    pantry.destroy()
+    apply(pantry.path)
+    assert (sorting(pantry), others(pantry)) == (then, told)
+
+
+@pytest.fixture
+def somebody(pantry):
+    """A user who owns the pantry and what goes beside it, and may do nothing in the name of others."""
+    name = f"u_{os.getpid()}"
+    own = structs.replace(pantry.own, user=name, password=Secret("pw"))
+    pattern = f"{pantry.own.path}_dbctl_".replace("_", "\\_")
+    with closing(servers.mysql_connection(servers.mysql())) as central, central.cursor() as cursor:
+        cursor.execute(f"create user {name}@'%' identified by 'pw'")
+        try:
+            for what in (pantry.own.path, f"{pattern}%"):
+                cursor.execute(f"grant all on `{what}`.* to {name}@'%'")
+            cursor.execute(f"grant select on mysql.proc to {name}@'%'")
+            yield own
+        finally:
+            cursor.execute(f"drop user {name}@'%'")
+
+
+def test_what_a_user_could_not_make_again_is_not_dropped(pantry, somebody):
+    told = others(pantry)
+    pantry.run("drop view tall", "drop trigger stamp", "drop procedure shelve", "drop function twice")
+    create(pantry.path)
+    pantry.run(*MORE[2:])
+    held = pantry.content()
+    text = (pantry.folder / "dbctl.toml").read_text()
+    (pantry.folder / "dbctl.toml").write_text(text.replace(pantry.url, servers.text(somebody)))
+    error = caught(PrivilegeMissingError, lambda: apply(pantry.path))
+    assert "could not make it again" in str(error)
+    assert "SET USER" in error.hint
+    assert (pantry.content(), others(pantry)) == (held, told)
+    works(pantry)
+
+
+def test_where_what_is_no_table_cannot_be_made_the_message_says_so_and_what_was_replaced_is_kept(
+    pantry, tmp_path, monkeypatch
+):
+    before, told = pantry.content(), others(pantry)
+    create(pantry.path)
+    pantry.spoil()
+    spoiled = pantry.content()
+    # A client that is killed each time it is to work in the database itself, and not in one beside it.
+    real, own = shutil.which("mariadb"), tmp_path / "bin"
+    own.mkdir()
+    (own / "mariadb").write_text(
+        f'#!/bin/sh\ncase "$*" in *--database={pantry.own.path}) kill -9 $$;; esac\nexec {real} "$@"\n'
+    )
+    (own / "mariadb").chmod(0o755)
+    with monkeypatch.context() as patched:
+        patched.setenv("PATH", f"{own}:{os.environ['PATH']}")
+        error = caught(RestoreUnfinishedError, lambda: apply(pantry.path))
+    assert "restore undo" in error.hint
+    assert pantry.content() == before
+    assert [one.kind for one in listed(pantry.path).page.items] == ["safety", "backup"]
+    undo(pantry.path)
+    assert (pantry.content(), others(pantry)) == (spoiled, told)
+    assert len(pantry.databases()) == len([pantry.own.path, "kept"])
+
+
+def test_rights_on_single_routines_are_granted_again(pantry):
+    name = f"r_{os.getpid()}"
+    with closing(servers.mysql_connection(pantry.own)) as central, central.cursor() as cursor:
+        cursor.execute(f"create user {name}@'%'")
+        try:
+            cursor.execute(f"grant execute on procedure shelve to {name}@'%'")
+            cursor.execute(f"grant execute, alter routine on function twice to {name}@'%' with grant option")
+            cursor.execute(f"show grants for {name}@'%'")
+            granted = sorted(cursor.fetchall())
+            create(pantry.path)
+            apply(pantry.path)
+            undo(pantry.path)
+            cursor.execute(f"show grants for {name}@'%'")
+            assert sorted(cursor.fetchall()) == granted
+        finally:
+            cursor.execute(f"drop user {name}@'%'")
 
 
 def test_a_dump_of_another_product_or_a_newer_server_is_refused(pantry):

@@ -24,6 +24,7 @@ from dbctl.engines import clients, registry
 from dbctl.engines.dumps import Dump
 from dbctl.engines.postgresql import property as properties
 from dbctl.engines.postgresql import tools
+from dbctl.engines.postgresql.dumped import END, for_server
 from dbctl.engines.postgresql.session import open_session
 from dbctl.engines.sql import ident
 from dbctl.errors import (
@@ -557,7 +558,9 @@ def test_a_dump_of_a_newer_server_is_refused(pantry):
     assert "PostgreSQL 99" in str(error)
 
 
-def test_a_role_that_may_not_create_databases_restores_in_place_and_is_told_what_a_trial_wants(pantry):
+@pytest.fixture
+def plain_owner(pantry):
+    """A role that owns the pantry and all that is in it, and may not create databases."""
     role = f"r_{pantry.own.path}"
     with central() as own:
         own.execute(f"create role {role} login")
@@ -570,24 +573,119 @@ def test_a_role_that_may_not_create_databases_restores_in_place_and_is_told_what
             connection.execute(f"alter type member_kind owner to {role}")
         file = pantry.path.with_name("dbctl.toml")
         file.write_text(file.read_text().replace("postgres@", f"{role}@"))
-        before = pantry.content()
-        create(pantry.path)
-        error = caught(PrivilegeMissingError, lambda: verified(pantry.path))
-        assert f'ALTER ROLE "{role}" CREATEDB;' in error.hint
-        pantry.spoil()
-        pantry.run(f"alter table regrets owner to {role}")
-        spoiled = pantry.content()
-        assert apply(pantry.path).databases[0].way == "in place"
-        assert pantry.content() == before
-        undo(pantry.path)
-        assert pantry.content() == spoiled
+        yield role
     finally:
         with central() as own:
             own.execute(f"alter database {ident(pantry.own.path)} owner to postgres")
         with closing(servers.connection(pantry.own)) as connection:
+            connection.execute("set default_transaction_read_only = off")
             connection.execute(f"reassign owned by {role} to postgres")
             connection.execute(f"drop owned by {role}")
             connection.execute(f"drop role {role}")
+
+
+def test_a_role_that_may_not_create_databases_restores_in_place_and_is_told_what_a_trial_wants(
+    pantry, plain_owner
+):
+    before = pantry.content()
+    create(pantry.path)
+    error = caught(PrivilegeMissingError, lambda: verified(pantry.path))
+    assert f'ALTER ROLE "{plain_owner}" CREATEDB;' in error.hint
+    pantry.spoil()
+    pantry.run(f"alter table regrets owner to {plain_owner}")
+    spoiled = pantry.content()
+    assert apply(pantry.path).databases[0].way == "in place"
+    assert pantry.content() == before
+    undo(pantry.path)
+    assert pantry.content() == spoiled
+
+
+def whole(pantry):
+    """Return all that pg_dump tells of it, but what it makes up each time, and dbctl's own record."""
+    told = run_alone(BIN / "pg_dump", *words(pantry), pantry.own.path).stdout
+    own = (b"restrict ", b"restore.apply", b"history_id_seq', ")
+    return [line for line in told.splitlines() if not any(word in line for word in own)]
+
+
+def test_in_place_everything_comes_back_and_nobody_may_do_more_than_before(pantry, plain_owner):
+    grantee = f"{plain_owner}_app"
+    name = ident(pantry.own.path)
+    pantry.run(
+        "create extension citext",  # which the owner does not own
+        f"create role {grantee}",
+        f"set role {plain_owner}; create function same(int, int) returns bool language sql as 'select $1 = $2';"
+        " create operator === (leftarg = int, rightarg = int, function = same);"
+        " create table posted (id int primary key); create publication news for table posted;"
+        " select lo_from_bytea(0, 'then');"
+        f" alter default privileges in schema public grant select on tables to {grantee};"
+        f" alter default privileges grant insert on tables to {grantee};"
+        " alter default privileges revoke execute on functions from public",
+        f"alter database {name} set default_transaction_read_only = on",
+        f"alter database {name} set statement_timeout = '100ms'",
+    )
+    try:
+        before = whole(pantry)
+        create(pantry.path)
+        pantry.run(
+            "set default_transaction_read_only = off",
+            f"set role {plain_owner}",
+            "drop table posted",
+            "select lo_from_bytea(0, 'now')",
+        )
+        spoiled = whole(pantry)
+        done = apply(pantry.path)
+        assert done.databases[0].way == "in place"
+        assert [one.code for one in done.findings if one.code == "look-after"] == []
+        assert whole(pantry) == before
+        undo(pantry.path)
+        assert whole(pantry) == spoiled
+    finally:
+        with central() as own:
+            own.execute(f"alter database {name} reset all")
+        pantry.run(f"drop owned by {grantee}", f"drop role {grantee}")
+
+
+def test_in_place_a_failure_behind_a_large_object_leaves_what_was_there(pantry, plain_owner):
+    pantry.run(
+        f"set role {plain_owner}; create index on members (mail);"
+        " select lo_from_bytea(0, 'one'), lo_from_bytea(0, 'two')"
+    )
+    create(pantry.path)
+    # What is in the way only once the dump makes its indexes, long behind the large objects.
+    pantry.run(
+        "create function stop() returns event_trigger language plpgsql as $$ begin raise 'stopped'; end $$",
+    )
+    pantry.run(
+        "create extension if not exists citext",
+        "alter extension citext add function stop()",  # so that it stays
+        "create event trigger stopping on ddl_command_start when tag in ('CREATE INDEX') execute function stop()",
+    )
+    held = whole(pantry)
+    error = caught(ClientFailedError, lambda: apply(pantry.path))
+    assert "stopped" in str(error)
+    assert whole(pantry) == held
+
+
+def test_what_a_newer_program_says_to_newer_servers_is_not_said_to_an_older_one(pantry):
+    made = creation(pantry.path, form="plain")
+    text = gzip.decompress(file_of(pantry.path, made).read_bytes())
+    line = b"\nSET idle_in_transaction_session_timeout = 0;\n"
+    newer = text.replace(line, line + b"SET transaction_timeout = 0;\n", 1)
+    assert newer != text
+    for size in (1, 7, 4096, len(newer)):
+        blocks = [newer[at : at + size] for at in range(0, len(newer), size)]
+        assert b"".join(for_server(blocks, 16)) == text
+        assert b"".join(for_server(blocks, 17)) == newer
+
+
+@pytest.mark.parametrize("size", [1, 100, 5000, 1 << 20])
+def test_what_looks_like_the_end_of_a_transaction_among_rows_stays(size):
+    head, rows = b"--\n\nBEGIN;\n\nSET a = 0;\nSET client_min_messages = warning;\n", b"x\n" * 9000
+    row = b"\nCOMMIT;\n\nBEGIN;\n"
+    text = head + rows + row + rows + b"\nCOMMIT;\n\n--" + END + b"--\n\n"
+    blocks = [text[at : at + size] for at in range(0, len(text), size)]
+    told = b"".join(for_server(blocks, 99))
+    assert told == text.replace(b"\nBEGIN;\n", b"\n", 1).replace(b"\nCOMMIT;\n\n--" + END, b"\n--" + END)
 
 
 def test_in_place_what_other_schemas_hold_stays_and_what_depends_on_this_one_keeps_it_from_being_replaced(

@@ -1,4 +1,4 @@
-"""What reading and writing have in common: one session, what runs on it, and who is waited for."""
+"""What reading and writing have in common: one session, what its driver says, and what it asks."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import cast
 import pymysql
 
 from dbctl import interrupt
-from dbctl.engines.base import Capability
 from dbctl.engines.mysql.advice import MySQLAdvice
+from dbctl.engines.mysql.blockers import blockers
 from dbctl.engines.mysql.checks import MySQLChecks
 from dbctl.engines.mysql.describes import MySQLDescribes
 from dbctl.engines.mysql.failures import ENDING, TOO_LATE, Place, number_of, translated, unreachable
@@ -26,39 +26,13 @@ from dbctl.engines.mysql.sessions import MySQLSessions
 from dbctl.engines.mysql.slow import MySQLSlow
 from dbctl.engines.mysql.stream import MySQLStreams
 from dbctl.engines.mysql.upkeep import MySQLUpkeep
+from dbctl.engines.served.connection import ServedConnection
 from dbctl.engines.sql import Row, is_storable
 from dbctl.errors import DbctlError, QueryFailedError, ValueInvalidError
-from dbctl.url import Url
-
-#: Who has a transaction open that changed something or locked rows, those first who have done so longest.
-HOLDERS = """select p.id, p.user, substring_index(p.host, ':', 1), t.trx_started
-from information_schema.innodb_trx t join information_schema.processlist p on p.id = t.trx_mysql_thread_id
-where p.id not in {0} and p.db = {1} and (t.trx_rows_locked > 0 or t.trx_tables_locked > 0) order by t.trx_started limit 3"""
-#: Whoever runs a statement, or sleeps inside what it began, for want of better.
-AROUND = """select p.id, p.user, substring_index(p.host, ':', 1), p.time
-from information_schema.processlist p where p.id not in {0} and p.db = {1} order by p.time desc limit 3"""
-
-
-#: What every session can tell, also one that may write.
-TOLD = frozenset(
-    {
-        Capability.ADVISE,
-        Capability.BLOAT,
-        Capability.CHECK,
-        Capability.EXPLAIN,
-        Capability.FULL_TEXT,
-        Capability.INDEXES,
-        Capability.MAINTAIN,
-        Capability.MEASURE,
-        Capability.SCHEMA,
-        Capability.SESSIONS,
-        Capability.SLOW,
-        Capability.STREAM,
-    }
-)
 
 
 class MySQLConnection(
+    ServedConnection[Session],
     MySQLAdvice,
     MySQLChecks,
     MySQLDescribes,
@@ -70,19 +44,10 @@ class MySQLConnection(
     MySQLStreams,
     MySQLUpkeep,
 ):
-    """One session. Services share no connection between threads, and neither does this."""
+    """One session on a server."""
 
-    reading = True  #: whether it is opened for reading only
-    _asks = False  #: whether a transaction for a question is open, which a new session would not have
     _ended = ""  #: what was told when a failure ended the transaction that is open here
     _failed = False  #: whether a statement of the transaction that is open here failed
-
-    def __init__(self, url: Url, target: str, *, timeout: float = 5.0) -> None:
-        """Open the database at ``url``, waiting at most ``timeout`` seconds whenever somebody else holds a lock."""
-        self.target = target
-        self._url, self._timeout = url, timeout
-        self._session: Session | None = None
-        self._open()
 
     def _open(self) -> None:
         self._tables = None
@@ -90,10 +55,6 @@ class MySQLConnection(
             self._session = open_session(self._url, self.target, timeout=self._timeout, reading=self.reading)
         except pymysql.Error as error:
             raise unreachable(error, self.target) from None  # a traceback would show what it was called with
-
-    @property
-    def url(self) -> Url:
-        return self._url
 
     @property
     def server(self) -> Server:
@@ -104,16 +65,8 @@ class MySQLConnection(
             self._session.drop()
             self._session = None
 
-    def _current(self) -> Session:
-        if self._session is None:
-            raise RuntimeError(f"{self.target} is closed")
-        return self._session
-
     def _is_broken(self) -> bool:
         return self._session is not None and not self._session.open
-
-    def _fetch(self, sql: str, parameters: Mapping[str, object]) -> list[Row]:
-        return self._rows(sql, parameters)
 
     def _briefly(self, sql: str, parameters: Mapping[str, object], within: timedelta) -> list[Row] | None:
         milliseconds = within // timedelta(milliseconds=1)
@@ -131,19 +84,10 @@ class MySQLConnection(
                 return None
             raise
 
-    def _rows(self, sql: str, parameters: Mapping[str, object], *, writing: bool = False) -> list[Row]:
-        with self._ran(sql, parameters, writing=writing) as cursor:
-            return cast("list[Row]", list(cursor.fetchall())) if cursor.description else []
-
     def _told_rows(self, sql: str, parameters: Mapping[str, object]) -> list[dict[str, object]]:
         with self._ran(sql, parameters, writing=False) as cursor:
             names = [str(one[0]) for one in cursor.description or ()]
             return [dict(zip(names, row, strict=True)) for row in cast("list[Row]", cursor.fetchall())]
-
-    def _count(self, sql: str, parameters: Mapping[str, object]) -> int:
-        """Run one writing statement and return how many rows it touched."""
-        with self._ran(sql, parameters, writing=True) as cursor:
-            return cursor.rowcount
 
     @contextmanager
     def _ran(
@@ -199,33 +143,8 @@ class MySQLConnection(
             timeout=seconds(self._timeout, session.server),
             account=session.account,
             database=session.database,
-            blockers=lambda: self._blockers(session),
+            blockers=lambda: blockers(self._url, self.target, session),
         )
-
-    def _blockers(self, session: Session) -> str:
-        """Return " by session 4711 (user bob)" for who may hold what was waited for, or "" where that is not told.
-
-        A second connection asks, so that nothing here becomes part of the transaction.
-        """
-        with suppress(pymysql.Error, DbctlError):
-            asking = open_session(self._url, self.target, timeout=1, reading=True)
-            try:
-                among = f"({session.number}, {asking.number})"
-                for question in (HOLDERS, AROUND):
-                    with suppress(pymysql.Error):  # only who has the right PROCESS is told of transactions
-                        if rows := asking.run(
-                            question.format(among, sent(":name", {"name": session.database}))
-                        ):
-                            return _named(rows)
-            finally:
-                asking.drop()
-        return ""
-
-    def _say(self, sql: str) -> None:
-        """Run one of the statements that begin and end transactions."""
-        session = self._current()
-        with self._told(sql):
-            session.run(sql)
 
     def query(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
         """Run what a profile or a person wrote: one statement, in a transaction that the server lets write nothing."""
@@ -255,11 +174,3 @@ class MySQLConnection(
             if self._session is not None and not self._is_broken() and not self._ended:
                 self._say(end)
                 self._failed = failed
-
-
-def _named(rows: list[Row]) -> str:
-    told = [
-        f"session {number} of the server (user {user}{f', from {host}' if host else ''})"
-        for number, user, host, _ in rows
-    ]
-    return f", perhaps by {' or by '.join(told)}" if told else ""

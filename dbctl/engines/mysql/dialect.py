@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 from dbctl.engines.base import Column, Later, TimeForm
 from dbctl.engines.mysql.catalogue import MySQLCatalogue
 from dbctl.engines.mysql.columns import TIMES, WIDE, MySQLColumn, charset_of, fitting, kind_of
 from dbctl.engines.mysql.parameters import stored
 from dbctl.engines.mysql.server import Server
+from dbctl.engines.served.times import MILLISECOND, compared, nearly_before
+from dbctl.engines.served.values import lower
 from dbctl.engines.sql import Statement, like_literal
 
 NO_ROW = "1 = 0"
-MILLISECOND = timedelta(milliseconds=1)
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
 #: A moment as each form of a time writes it: what it is from {0}, its milliseconds since 1970.
 _MOMENT = "date_add(timestamp '1970-01-01 00:00:00.000', interval ({0}) * 1000 microsecond)"
@@ -97,7 +96,7 @@ class MySQLDialect(MySQLCatalogue):
         if found is None:  # no row holds it, so every row that holds anything differs
             return f"{value} is not null" if op == "!=" else NO_ROW
         if isinstance(found, datetime):
-            return _at(value, op, statement, found)
+            return compared(value, op, found, lambda moment: f"timestamp {statement.bind(moment)}")
         place = statement.bind(found)
         if kind in ("text", "other"):
             exact = f"{self._exact(value)} {op} {place}"
@@ -121,7 +120,7 @@ class MySQLDialect(MySQLCatalogue):
         return f"({value} in {place} and {exact})" if all(_indexed(column, one) for one in found) else exact
 
     def _text_test(self, value: str, column: Column, op: str, statement: Statement, text: str) -> str:
-        low = "".join(letter.lower() if letter.isascii() else letter for letter in stored(text) or "")
+        low = lower(stored(text) or "")
         folded = self._folded(value, column)
         if op == "same":
             exact = f"{folded} = cast({statement.bind(low)} as binary)"
@@ -178,17 +177,7 @@ class MySQLDialect(MySQLCatalogue):
                 return _OF_TEXT.replace("{0}", self._exact(value))
 
     def _nearly_before(self, value: str, column: Column, moment: datetime, statement: Statement) -> str:
-        behind = round(moment.timestamp()) + 1
-        match kind_of(column):
-            case "integer" | "number":
-                seconds, milliseconds = statement.bind(behind), statement.bind(behind * 1000)
-                return f"({value} < {seconds} or ({value} >= 100000000000 and {value} < {milliseconds}))"
-            case (
-                "text"
-            ):  # its zone aside; a number sorts before the dates of this century, if it means 2001 to 2033
-                return f"{value} < {statement.bind((moment + timedelta(days=2)).date().isoformat())}"
-            case _:
-                return "1 = 1"  # it compares by its index
+        return nearly_before(value, kind_of(column), moment, statement)
 
     def _moment(self, value: str, column: Column) -> str:
         return value if kind_of(column) in TIMES else super()._moment(value, column)
@@ -217,25 +206,6 @@ def _folds(column: Column) -> bool:
     """Whether the column's own comparison takes the two cases of every ASCII letter for one; Turkish has two letters i."""
     name = _collation(column)
     return name.endswith("_ci") and "turkish" not in name
-
-
-def _at(value: str, op: str, statement: Statement, moment: datetime) -> str:
-    """Return SQL that compares a time to the millisecond, as it is written everywhere else, and by its index."""
-    milliseconds = round((moment - EPOCH) / MILLISECOND)
-
-    def bound(at: int) -> str:
-        found = EPOCH + at * MILLISECOND if at * MILLISECOND <= LAST - EPOCH else LAST
-        return f"timestamp {statement.bind(found)}"
-
-    match op:
-        case "=":
-            return f"({value} >= {bound(milliseconds)} and {value} < {bound(milliseconds + 1)})"
-        case "!=":
-            return f"({value} < {bound(milliseconds)} or {value} >= {bound(milliseconds + 1)})"
-        case "<" | ">=":
-            return f"{value} {op} {bound(milliseconds)}"
-        case _:
-            return f"{value} {'<' if op == '<=' else '>='} {bound(milliseconds + 1)}"
 
 
 def moment_of_text(value: str, exact: str) -> str:

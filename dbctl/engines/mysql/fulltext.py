@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.base import Explanation, Order, Where
 from dbctl.engines.fulltext import IndexFault, IndexState, TextIndex
 from dbctl.engines.mysql.plans import MySQLPlans
 from dbctl.engines.ranked import RankedReader, Ranking
@@ -100,21 +99,6 @@ class MySQLFullText(RankedReader, MySQLPlans):
             score=found,
             snippet=f"substr({text}, {begin}, {WHOLE})",
         )
-
-    def explain_ranked(
-        self,
-        told: TextIndex,
-        words: Sequence[str],
-        columns: Sequence[str],
-        where: Sequence[Where] = (),
-        *,
-        order_by: Sequence[Order] = (),
-        limit: int | None = None,
-        offset: int = 0,
-    ) -> Explanation:
-        statement = Statement(told.table)
-        sql = self._ranked_sql(statement, told, words, columns, where, order_by, limit, offset)
-        return self._explained(sql, statement.parameters, statement.aliases)
 
 
 class MySQLTextWriter(MySQLFullText):

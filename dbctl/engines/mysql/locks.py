@@ -8,9 +8,16 @@ They end with the session, like the lock itself.
 from __future__ import annotations
 
 import hashlib
+import os
+import socket
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 
 from dbctl.engines.mysql.parameters import literal
+from dbctl.engines.mysql.session import Session
+from dbctl.engines.served.writer import ServedWriter
+from dbctl.errors import DbctlError
 
 #: Bytes that are told at most.
 LONGEST = 96
@@ -46,6 +53,37 @@ def read(row: Sequence[object]) -> tuple[object, str]:
         sum(bit << at for at, bit in enumerate(bits[begin : begin + 8])) for begin in range(0, len(bits), 8)
     )
     return holder, told.rstrip(b"\0").decode(errors="replace")
+
+
+class MySQLLocks(ServedWriter[Session]):
+    """A session that may keep every other dbctl from writing."""
+
+    @contextmanager
+    def lock(self, purpose: str) -> Iterator[None]:
+        name = self._lock_name()
+        self._wait_for_lock(lambda: self._rows(take(name), {}) == [(1,)], lambda: self._holder(name))
+        try:
+            since = datetime.now(UTC).isoformat(" ", "seconds")
+            self._rows(
+                spell(name, f"dbctl {purpose} (pid {os.getpid()} on {socket.gethostname()}, since {since})"),
+                {},
+            )
+            yield
+        finally:  # it ends with the session, whatever happens; a broken one has ended
+            with suppress(DbctlError, RuntimeError):
+                self._rows("select release_all_locks()", {})
+
+    def _lock_name(self) -> str:
+        return name_of(self._current().database)
+
+    def _holder(self, name: str) -> str:
+        ((*row,),) = self._rows(ask(name), {})
+        number, told = read(row)
+        return (
+            f" by {told or 'another dbctl'}, session {number} of the server"
+            if number
+            else " by another dbctl"
+        )
 
 
 def _beside(name: str) -> Iterator[str]:

@@ -11,19 +11,17 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import cast
 
 import pymysql
 from msgspec import structs
 
 from dbctl import interrupt
-from dbctl.engines import clients
 from dbctl.engines.dumps import Approach, Dump, Kept, Loaded, Progress, Proof, silent
-from dbctl.engines.mysql import locks, tools
-from dbctl.engines.mysql.dump import MORE, place
+from dbctl.engines.mysql import codes, locks
+from dbctl.engines.mysql.dump import place
 from dbctl.engines.mysql.failures import Place, number_of, translated, unreachable
 from dbctl.engines.mysql.parameters import literal
 from dbctl.engines.mysql.reader import SOON, MySQLReader
@@ -32,7 +30,13 @@ from dbctl.engines.mysql.session import Session, open_session
 from dbctl.engines.mysql.undump import UNTOUCHED, feed, run
 from dbctl.engines.mysql.writer import MySQLWriter
 from dbctl.engines.sql import ident
-from dbctl.errors import KeptMissingError, PrivilegeMissingError, RestoreFailedError
+from dbctl.errors import (
+    DbctlError,
+    KeptMissingError,
+    PrivilegeMissingError,
+    RestoreFailedError,
+    RestoreUnfinishedError,
+)
 from dbctl.url import Url
 
 #: What every server has, and everybody may connect to.
@@ -44,10 +48,8 @@ CODES = "-- What is no table follows.\n"
 FOUND = "select default_character_set_name, default_collation_name from information_schema.schemata where schema_name = {}"
 TABLES = """select table_name from information_schema.tables
 where table_schema = {} and table_type in ('BASE TABLE', 'SYSTEM VERSIONED', 'SEQUENCE') order by 1"""
-VIEWS = "select table_name from information_schema.views where table_schema = {} order by 1"
-TRIGGERS = "select trigger_name from information_schema.triggers where trigger_schema = {}"
-ROUTINES = "select routine_type, routine_name from information_schema.routines where routine_schema = {} and routine_type in ('PROCEDURE', 'FUNCTION')"
-EVENTS = "select event_name from information_schema.events where event_schema = {}"
+LOOSE = """select table_name, constraint_name from information_schema.referential_constraints
+where constraint_schema = {0} and unique_constraint_schema = {1} order by 1, 2"""
 NAMES = "select schema_name from information_schema.schemata"
 MAY_NOT_CREATE = 1044
 
@@ -82,6 +84,7 @@ class MySQLOutside:
     def approach(self, dump: Dump) -> Approach:
         with self._told(), self._central() as central:
             where, made = self._where(central), dump.facts.get("system", "")
+            codes.want_makeable(central, self._name, self._target)
             if dump.form == "kept":
                 self._kept_one(central, dump)
                 steps = [f"let the tables of {dump.facts['kept']} and of {where} change places"]
@@ -100,7 +103,7 @@ class MySQLOutside:
 
     def kept(self, stamp: str) -> Kept:
         with self._told(), self._central() as central:
-            name, tables = _beside(self._name, f"{KEPT}{stamp}"), self._names(central, TABLES, self._name)
+            name, tables = _beside(self._name, f"{KEPT}{stamp}"), codes.names(central, TABLES, self._name)
             ((charset, collation),) = central.run(FOUND.format(literal(self._name)))
             facts = {
                 **place(central),
@@ -117,7 +120,7 @@ class MySQLOutside:
                 f"-- {self._name}:\nset sql_mode = concat(@@sql_mode, ',ANSI_QUOTES');\n{moves};\n"
                 f"set sql_mode = default;\nuse `{self._name.replace('`', '``')}`;\n{CODES}"
             )
-            return Kept(facts=facts, note=note + self._codes(central, self._name).decode(errors="replace"))
+            return Kept(facts=facts, note=note + self._script(central, self._name).decode(errors="replace"))
 
     # Bringing back -------------------------------------------------------------------------------------------------
 
@@ -126,16 +129,15 @@ class MySQLOutside:
     ) -> Loaded:
         with self._told(), self._central(timeout) as central:
             there = self._is_database(central, self._name)
+            codes.want_makeable(central, self._name, self._target)
             if dump.form == "kept":
-                self._bring_back(central, path, dump, keep.get("kept", ""), timeout)
-                return Loaded(way="swapped" if there else "new")
+                remarks = self._bring_back(central, path, dump, keep.get("kept", ""), timeout)
+                return Loaded(way="swapped" if there else "new", remarks=remarks)
             _refuse_newer(dump, central, self._target)
             with self._made(central, dump) as new:
                 self._load(central, new, path, dump, timeout, progress)
-                self._exchange(
-                    central, new, lambda: self._codes(central, new), keep.get("kept", ""), dump, timeout
-                )
-        return Loaded(way="swapped" if there else "new")
+                remarks = self._exchange(central, new, keep.get("kept", ""), dump, timeout)
+        return Loaded(way="swapped" if there else "new", remarks=remarks)
 
     def forget(self, keep: Mapping[str, str]) -> Sequence[str]:
         pattern, remarks = re.compile(rf"{re.escape(_beside(self._name, KEPT))}\d{{8}}_\d{{6}}"), []
@@ -164,7 +166,7 @@ class MySQLOutside:
         url = structs.replace(self._url, path=new)
         feed(path, url, central.server, self._target, tables=dump.tables, timeout=timeout, progress=progress)
         with closing(MySQLReader(url, self._target, timeout=timeout)) as reader:
-            tables = self._names(central, TABLES, new)
+            tables = codes.names(central, TABLES, new)
             found = {name: reader.count(name) for name in tables if name in reader.tables()}
             fingerprint = reader.fingerprint()
         if found != dict(dump.tables):
@@ -180,85 +182,97 @@ class MySQLOutside:
             central.run(f"analyze table {', '.join(f'{ident(new)}.{ident(name)}' for name in found)}")
         return Proof(tables=found, schema=fingerprint, problems=())
 
-    def _bring_back(self, central: Session, path: Path, dump: Dump, keep: str, timeout: float) -> None:
+    def _bring_back(
+        self, central: Session, path: Path, dump: Dump, keep: str, timeout: float
+    ) -> Sequence[str]:
         """Let the tables of a database that was kept take their place again."""
         kept = dump.facts["kept"]
         self._kept_one(central, dump)
         script = path.read_bytes().partition(CODES.encode())[2]
-        if not self._names(central, TABLES, kept) and dump.facts["tables"] != "0":
+        if not codes.names(central, TABLES, kept) and dump.facts["tables"] != "0":
             # The restore that was to keep it did not come to its tables, at most to what is no table.
+            with interrupt.unheard(), self._finished(None):
+                self._remake(central, self._name, script, timeout)
+            return ()
+        try:  # there first: what cannot be made there must not be wanting here
+            self._remake(central, kept, script, timeout)
+        except BaseException:
             with interrupt.unheard():
-                self._remake(central, script, timeout)
-            return
-        self._exchange(central, kept, lambda: script, keep, dump, timeout)
+                codes.drop(central, kept)
+            raise
+        remarks = self._exchange(central, kept, keep, dump, timeout)
         with interrupt.unheard():
             central.run(f"drop database {ident(kept)}")
+        return remarks
 
     def _exchange(
-        self,
-        central: Session,
-        source: str,
-        codes: Callable[[], bytes],
-        keep: str,
-        dump: Dump,
-        timeout: float,
-    ) -> None:
-        """Let the tables of ``source`` take the place of those of the database, which go into ``keep``."""
-        script = codes()
-        if not self._is_database(central, self._name):
-            central.run(_created(self._name, dump))
-        away = keep or _beside(self._name, f"{NEW}{secrets.token_hex(4)}")
-        before = self._codes(central, self._name)
-        central.run(_created(away, dump))
+        self, central: Session, source: str, keep: str, dump: Dump, timeout: float
+    ) -> Sequence[str]:
+        """Let all that is in ``source`` take the place of what is in the database, whose tables go into ``keep``.
+
+        Raises:
+            RestoreUnfinishedError: the tables have moved, or nobody knows, and what is no table is not all there.
+        """
+        script, rights = self._script(central, source), codes.rights(central, self._name)
         interrupt.check()
+        if not (is_there := self._is_database(central, self._name)):
+            central.run(_created(self._name, dump.facts))
+        away = keep or _beside(self._name, f"{NEW}{secrets.token_hex(4)}")
+        before, broken = self._script(central, self._name), codes.broken(central, self._name)
+        ((charset, collation),) = central.run(FOUND.format(literal(self._name)))
+        central.run(_created(away, {"charset": str(charset), "collation": str(collation)}))
         with interrupt.unheard():
             try:
                 for database in (self._name, source):
-                    self._without_codes(central, database)
-                old, new = (self._names(central, TABLES, one) for one in (self._name, source))
+                    codes.drop(central, database, stay=broken)  # which could not come back
+                old, new = (codes.names(central, TABLES, one) for one in (self._name, source))
+                for view in set(broken) & set(new):
+                    central.run(f"drop view {ident(self._name)}.{ident(view)}")
                 moves = [*_pairs(old, self._name, away), *_pairs(new, source, self._name)]
                 if moves:
                     central.run(f"rename table {', '.join(moves)}")
-            except BaseException:  # nothing was moved: what is no table comes back
-                self._remake(central, before, timeout)
-                central.run(f"drop database {ident(away)}")
+            except BaseException as error:  # nothing was moved: what is no table comes back
+                with self._finished(error):
+                    self._remake(central, self._name, before, timeout, stay=broken)
+                    for database in [away] if is_there else [away, self._name]:
+                        central.run(f"drop database {ident(database)}")
                 raise
-            self._remake(central, script, timeout)
+            with self._finished(None):
+                if "charset" in dump.facts:
+                    central.run(f"alter database {ident(self._name)}{_sorting(dump.facts)}")
+                self._remake(central, self._name, script, timeout)
+            remarks = [f"view {view}, which was broken, is not kept" for view in broken]
+            remarks += self._cut_loose(central, away)
+            remarks += codes.grant(central, self._name, rights)
             if not keep:
                 central.run(f"drop database {ident(away)}")
+        return remarks
 
-    def _remake(self, central: Session, script: bytes, timeout: float) -> None:
-        self._without_codes(central, self._name)
-        run([script], self._url, central.server, self._target, timeout=timeout, heard=False)
+    def _cut_loose(self, central: Session, kept: str) -> Iterator[str]:
+        """Drop the keys of what is kept that pointed to no table, and so point to a new one now; tell of each."""
+        for table, key in central.run(LOOSE.format(literal(kept), literal(self._name))):
+            central.run(f"alter table {ident(kept)}.{ident(str(table))} drop foreign key {ident(str(key))}")
+            yield f"key {key} of {table}, which pointed to no table, is not kept"
 
-    def _without_codes(self, central: Session, database: str) -> None:
-        """Drop all that is no table, and so cannot be renamed, or keeps a table from being renamed."""
-        name = ident(database)
-        for trigger in self._names(central, TRIGGERS, database):
-            central.run(f"drop trigger {name}.{ident(trigger)}")
-        for view in self._names(central, VIEWS, database):
-            central.run(f"drop view {name}.{ident(view)}")
-        for event in self._names(central, EVENTS, database):
-            central.run(f"drop event {name}.{ident(event)}")
-        for kind, routine in cast("list[tuple[str, str]]", central.run(ROUTINES.format(literal(database)))):
-            central.run(f"drop {kind.lower()} {name}.{ident(routine)}")
+    def _script(self, central: Session, database: str) -> bytes:
+        return codes.script(self._url, central, database, self._target)
 
-    def _codes(self, central: Session, database: str) -> bytes:
-        """Return a script that makes everything of a database but its tables."""
-        tool, views = tools.find("dump", central.server, self._target), self._names(central, VIEWS, database)
-        basics = ["--default-character-set=utf8mb4", "--no-data", *MORE[central.server.product]]
-        wanted = [["--no-create-info", "--routines", "--triggers", "--events", "--", database]]
-        if views:  # first, for a routine may be about one
-            wanted.insert(0, ["--skip-triggers", "--", database, *views])
-        made = b""
-        with tools.at(self._url, central.server) as where:
-            for words in wanted:
-                argv = [str(tool.path), where, *basics, *words]
-                with clients.running(argv, {}, writes=True) as client:
-                    made += b"".join(client.blocks(heard=False))
-                    if client.finish(heard=False):
-                        raise tools.failed(client, self._target, timeout=SOON, instead=UNTOUCHED)
-        return made
+    @contextmanager
+    def _finished(self, first: BaseException | None) -> Iterator[None]:
+        """Let a failure tell that something is wanting now; ``first`` is what went wrong before it."""
+        try:
+            yield
+        except (DbctlError, pymysql.Error) as error:
+            reason = first or error
+            told = reason.args[-1] if isinstance(reason, pymysql.Error) else reason
+            raise RestoreUnfinishedError(target=self._target, reason=told) from error
+
+    def _remake(
+        self, central: Session, database: str, script: bytes, timeout: float, *, stay: Sequence[str] = ()
+    ) -> None:
+        codes.drop(central, database, stay=stay)
+        url = structs.replace(self._url, path=database)
+        run([script], url, central.server, self._target, timeout=timeout, heard=False)
 
     @contextmanager
     def _made(self, central: Session, dump: Dump) -> Iterator[str]:
@@ -270,7 +284,7 @@ class MySQLOutside:
         name = _beside(self._name, f"{NEW}{secrets.token_hex(4)}")
         central.run(locks.take(locks.name_of(name)))
         try:
-            central.run(_created(name, dump))
+            central.run(_created(name, dump.facts))
         except pymysql.Error as error:
             if number_of(error) != MAY_NOT_CREATE:
                 raise
@@ -295,9 +309,6 @@ class MySQLOutside:
 
     def _is_database(self, central: Session, name: str) -> bool:
         return bool(central.run(FOUND.format(literal(name))))
-
-    def _names(self, central: Session, sql: str, database: str) -> list[str]:
-        return [str(name) for (name,) in central.run(sql.format(literal(database)))]
 
     def _where(self, session: Session) -> str:
         return f"database {self._name} of the server at {place(session)['at']} ({session.server.told})"
@@ -333,10 +344,12 @@ class _Keeper(MySQLWriter):
         return self.lock_name
 
 
-def _created(name: str, like: Dump) -> str:
-    facts = like.facts
-    more = f" character set {facts['charset']} collate {facts['collation']}" if "charset" in facts else ""
-    return f"create database {ident(name)}{more}"
+def _created(name: str, facts: Mapping[str, str]) -> str:
+    return f"create database {ident(name)}{_sorting(facts)}"
+
+
+def _sorting(facts: Mapping[str, str]) -> str:
+    return f" character set {facts['charset']} collate {facts['collation']}" if "charset" in facts else ""
 
 
 def _pairs(tables: Sequence[str], here: str, there: str) -> list[str]:

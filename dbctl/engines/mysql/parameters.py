@@ -6,7 +6,7 @@ lets a value end before its end: text with a backslash in it goes as hexadecimal
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import lru_cache
@@ -14,11 +14,11 @@ from math import isfinite, isnan
 from uuid import UUID
 
 from dbctl.engines.mysql.tokens import tokens
+from dbctl.engines.served.values import Writers, whole, written
 from dbctl.engines.sql import is_storable
 from dbctl.engines.tokens import Piece, pieces
 from dbctl.errors import ValueInvalidError
 
-SMALLEST, LARGEST = -(1 << 63), (1 << 63) - 1
 #: A set that holds nothing.
 NOTHING = "(select null from dual where false)"
 
@@ -76,25 +76,13 @@ def stored(value: object) -> str | None:
     Raises:
         ValueInvalidError: no database keeps it.
     """
-    if value is None:
-        return None
-    for kind, write in _WRITTEN.items():
-        if isinstance(value, kind):
-            return write(value)
-    reason = "no column keeps such a thing"
-    raise ValueInvalidError(what="value", value=f"({type(value).__name__})", reason=reason)
+    return written(value, _WRITTEN)
 
 
 def _text(value: str) -> str:
     if not is_storable(value.replace("\0", "")):
         raise ValueInvalidError(what="text", value=ascii(value[:40]), reason="it is not valid UTF-8")
     return value
-
-
-def _whole(value: int) -> str:
-    if not SMALLEST <= value <= LARGEST:
-        raise ValueInvalidError(what="number", value=f"{value:x}"[:20], reason="it has more than 64 bits")
-    return str(value)
 
 
 def _fraction(value: float) -> str:
@@ -109,11 +97,10 @@ def _moment(value: datetime) -> str:
     return moment.isoformat(" ")
 
 
-#: The first kind that a value is of counts: a bool is an int, and a datetime a date.
-_WRITTEN: Mapping[type, Callable[..., str]] = {
+_WRITTEN: Writers = {
     str: _text,
     bool: lambda value: "1" if value else "0",
-    int: _whole,
+    int: whole,
     float: _fraction,
     datetime: _moment,
     date: str,

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 
-from dbctl.engines.base import Explanation, Order, Where
+from dbctl.engines.base import Explanation
 from dbctl.engines.mysql.dialect import MySQLDialect
 from dbctl.engines.mysql.questions import why_no_question
 from dbctl.engines.mysql.tokens import tokens
-from dbctl.engines.sql import Statement
+from dbctl.engines.plans import PlanReader
 from dbctl.errors import QueryFailedError
 
 COLUMNS = ("id", "select_type", "table", "type", "key", "rows", "Extra")
 
 
-class MySQLPlans(MySQLDialect):
+class MySQLPlans(PlanReader, MySQLDialect):
     """Capability.EXPLAIN."""
 
     @abstractmethod
@@ -26,20 +26,6 @@ class MySQLPlans(MySQLDialect):
     @abstractmethod
     def _told_rows(self, sql: str, parameters: Mapping[str, object]) -> list[dict[str, object]]:
         """Return the rows of one reading statement by the names of their columns."""
-
-    def explain(
-        self,
-        table: str,
-        columns: Sequence[str],
-        where: Sequence[Where] = (),
-        *,
-        order_by: Sequence[Order] = (),
-        limit: int | None = None,
-        offset: int = 0,
-    ) -> Explanation:
-        statement = Statement(table)
-        sql = self._select_sql(statement, table, columns, where, order_by, limit, offset)
-        return self._explained(sql, statement.parameters, statement.aliases)
 
     def explain_query(self, sql: str, parameters: Mapping[str, object] = {}) -> Explanation:
         if reason := why_no_question(sql):

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from functools import partial
-from typing import TypeVar, cast
+from typing import cast
 
 from dbctl.engines.base import Capability, Holder
-from dbctl.engines.mysql.connection import TOLD, MySQLConnection
+from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.mysql.dump import MySQLDumps
-from dbctl.engines.sql import Row
-from dbctl.errors import UnreachableError
+from dbctl.engines.mysql.session import Session
+from dbctl.engines.served.connection import TOLD, ServedReader
 from dbctl.url import Url
-
-T = TypeVar("T")
 
 #: Seconds for a question that waits for nobody.
 SOON = 5.0
@@ -23,26 +20,10 @@ SESSIONS = """select p.id, coalesce(p.command, ''), p.user, p.info from informat
 where p.db = database() and p.id <> connection_id() order by p.id"""
 
 
-class MySQLReader(MySQLConnection, MySQLDumps):
+class MySQLReader(ServedReader[Session], MySQLConnection, MySQLDumps):
     """A session whose transactions are read-only, as the server enforces."""
 
     capabilities = TOLD | {Capability.DUMP}
-
-    def _say(self, sql: str) -> None:
-        return self._repeated(partial(super()._say, sql))
-
-    def _rows(self, sql: str, parameters: Mapping[str, object], *, writing: bool = False) -> list[Row]:
-        return self._repeated(partial(super()._rows, sql, parameters, writing=writing))
-
-    def _repeated(self, read: Callable[[], T]) -> T:
-        """Return what ``read`` returns; on a new session where the server was restarted, or ended an idle one."""
-        try:
-            return read()
-        except UnreachableError:
-            if self._asks or not self._is_broken():
-                raise
-        self._open()
-        return read()
 
 
 def holders_of(url: Url, target: str) -> Sequence[Holder]:

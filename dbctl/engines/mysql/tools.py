@@ -33,7 +33,7 @@ PROGRAMS: Mapping[str, Mapping[str, str]] = {
 PACKAGES = {"MariaDB": "mariadb-client", "MySQL": "mysql-client"}
 _MARIADB = re.compile(r"(?:Distrib|from) (\d+)\.(\d+)\.(\d+)-MariaDB")
 _MYSQL = re.compile(r"Ver (\d+)\.(\d+)\.(\d+)")
-_NUMBER = re.compile(r"(?:ERROR |error: |error )(\d{4,5})\b")
+_NUMBER = re.compile(r"(?:^ERROR (?=\d+ \()|error: (?=\d{4})|error (?=\d{4}))(\d{1,5})\b")
 GONE = ("2002", "2003", "2006", "2013", "1053", "1927")
 DENIED = ("1044", "1045", "1142", "1143", "1227", "1370", "1419")
 LOCKED = ("1205", "3572")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from dbctl import interrupt
@@ -16,6 +17,8 @@ from dbctl.errors import CorruptError, DbctlError, RestoreFailedError
 from dbctl.url import Url
 
 UNTOUCHED = "The database is as it was."
+#: What a dump says around what was made while its database sorted otherwise; it means the one that it was made of.
+_ALTER = re.compile(rb"^ALTER DATABASE `(?:[^`\n]|``)+` (CHARACTER SET \w+ COLLATE \w+ ;;?)$", re.MULTILINE)
 
 
 def proof(path: Path, target: str) -> Proof:
@@ -55,7 +58,7 @@ def feed(
             reading.feed(block)
             yield block
 
-    run(passed(), url, server, target, timeout=timeout)
+    run(of_any_name(passed()), url, server, target, timeout=timeout)
     reading.finish()
     if not reading.whole:
         raise CorruptError(target=target, reason=f"{path.name}: its end is missing")
@@ -66,6 +69,19 @@ def feed(
         raise RestoreFailedError(
             target=target, reason=f"{path.name} holds other rows of {', '.join(names)}", instead=UNTOUCHED
         )
+
+
+def of_any_name(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Let a dump alter no other database than the one that it runs in."""
+    held = b""
+    for block in blocks:
+        whole, end, rest = block.rpartition(b"\n")
+        if not end:
+            held += rest
+            continue
+        yield _ALTER.sub(rb"ALTER DATABASE \1", held + whole + end)
+        held = rest
+    yield held
 
 
 def run(

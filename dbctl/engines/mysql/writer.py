@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import time
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from contextlib import contextmanager
 
 import pymysql
 
 from dbctl import interrupt
 from dbctl.engines.base import AllOf, AnyOf, Capability, Later, Linked, Merge, Not, Script, Where, Within
-from dbctl.engines.mysql import locks, script
+from dbctl.engines.mysql import script
 from dbctl.engines.mysql.columns import TIMES, MySQLColumn, MySQLTable, kind_of, storable
-from dbctl.engines.mysql.connection import TOLD, MySQLConnection
+from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.mysql.dialect import moment_of_text
 from dbctl.engines.mysql.fulltext import MySQLTextWriter
+from dbctl.engines.mysql.locks import MySQLLocks
 from dbctl.engines.mysql.parameters import literal
-from dbctl.engines.sql import Statement, counted_columns
-from dbctl.errors import BusyError, DbctlError, NotSupportedError, QueryFailedError
+from dbctl.engines.served.connection import TOLD
+from dbctl.engines.served.writer import ENDED
+from dbctl.engines.sql import Statement, counted_columns, merged
+from dbctl.errors import ConstraintError, NotSupportedError, QueryFailedError, ValueInvalidError
 
-#: Seconds between two tries for the lock of all dbctl; short, so that signals are heard.
-RETRY_SECONDS = 0.05
 #: Letters of a statement that inserts several rows; a server takes 16 MiB at least, whatever they become as bytes.
 LONGEST_INSERT = 1 << 20
-ENDED = "an earlier failure ended the transaction around it"
+#: A row of a statement, which is another of the rows that are inserted.
+_OF_STATEMENT = re.compile(r" at row \d+$")
 
 
-class MySQLWriter(MySQLConnection, MySQLTextWriter):
+class MySQLWriter(MySQLLocks, MySQLConnection, MySQLTextWriter):
     """A session that may write. Its transactions see one state, that of their first statement, and their own changes.
 
     What another transaction changed meanwhile and this one would change, too, is ``ChangedMeanwhileError``; where a
@@ -38,29 +37,14 @@ class MySQLWriter(MySQLConnection, MySQLTextWriter):
 
     capabilities = TOLD | {Capability.MIGRATE}
     takes_schema_back = False  # whatever changes it commits
-    reading = False
-    _depth = 0
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        nested = self._depth
-        begin, commit, rollback = (
-            (f"savepoint s{nested}", f"release savepoint s{nested}", f"rollback to savepoint s{nested}")
-            if nested
-            else ("start transaction read write", "commit", "rollback")
-        )
         try:
-            self._say(begin)
-            self._depth += 1
-            yield
-            self._require_transaction()  # the server would commit what is left, and call that no error
-            self._say(commit)
-        except BaseException:  # also on a signal, whenever it comes: half a change must not stay
-            self._roll_back(rollback)
-            raise
+            with self._transaction("start transaction read write"):
+                yield
         finally:
-            self._depth = nested
-            if not nested:
+            if not self._depth:
                 self._failed, self._ended = False, ""
 
     def _roll_back(self, sql: str) -> None:
@@ -127,11 +111,35 @@ class MySQLWriter(MySQLConnection, MySQLTextWriter):
             values = f"({', '.join(told)})"
             if held and length + len(values) > limit:
                 interrupt.check()
-                done += self._sent(sql + ", ".join(held))
+                done += self._sent_together(sql, held, done)
                 held, length = [], 0
             held.append(values)
             length += len(values)
-        return done + (self._sent(sql + ", ".join(held)) if held else 0)
+        return done + (self._sent_together(sql, held, done) if held else 0)
+
+    def _sent_together(self, sql: str, rows: Sequence[str], before: int) -> int:
+        """Insert rows, of which ``before`` were inserted already."""
+        try:
+            return self._sent(sql + ", ".join(rows))
+        except (ConstraintError, ValueInvalidError) as error:
+            error.facts["row"] = before + self._first_refused(sql, rows)
+            error.args = (_OF_STATEMENT.sub("", str(error)),)
+            raise
+
+    def _first_refused(self, sql: str, rows: Sequence[str]) -> int:
+        """Return which of some rows the server refuses, from 1; of those that come together it does not tell."""
+        taken = 0
+        self._sent("savepoint rows_apart")
+        try:
+            for row in rows:
+                interrupt.check()
+                self._sent(sql + row)
+                taken += 1
+        except (ConstraintError, ValueInvalidError):
+            return taken + 1
+        finally:
+            self._sent("rollback to savepoint rows_apart")
+        return taken
 
     def _sent(self, sql: str) -> int:
         """Run a statement in which everything stands that it is about."""
@@ -185,14 +193,9 @@ class MySQLWriter(MySQLConnection, MySQLTextWriter):
         names = {name: self._column(table, name, "") for name in (*key, *columns)}
         given = {name: self._taken(table, name, f"s.c{at}") for at, name in enumerate(names)}
         source = f"({counted_columns(select, len(names))}) s"
-        link = " and ".join(f"t0.{names[name]} = {given[name]}" for name in key)
-        sets = [
-            f"t0.{names[name]} = {given[name]}"
-            if becomes == "replace"
-            else f"t0.{names[name]} = coalesce(t0.{names[name]}, 0) + coalesce({given[name]}, 0)"
-            for name, becomes in columns.items()
-            if becomes != "keep"
-        ]
+        own = {name: f"t0.{quoted}" for name, quoted in names.items()}
+        link = " and ".join(f"{own[name]} = {given[name]}" for name in key)
+        sets = [f"{own[name]} = {value}" for name, value in merged(columns, own, given).items()]
         self._require_transaction(table)
         # ON DUPLICATE KEY UPDATE would change a row that is another's by any other unique index.
         changed = (
@@ -205,7 +208,7 @@ class MySQLWriter(MySQLConnection, MySQLTextWriter):
         )
         return changed + self._count(
             f"insert into {self._table(table)} ({', '.join(names.values())}) select {', '.join(given.values())}"  # noqa: S608 - as above
-            f" from {source} left join {self._table(table)} t0 on {link} where t0.{names[key[0]]} is null",
+            f" from {source} left join {self._table(table)} t0 on {link} where {own[key[0]]} is null",
             parameters,
         )
 
@@ -224,40 +227,6 @@ class MySQLWriter(MySQLConnection, MySQLTextWriter):
     def follow_keys(self, table: str) -> None:
         self._checked(table)  # the server does by itself
 
-    @contextmanager
-    def lock(self, purpose: str) -> Iterator[None]:
-        name = self._lock_name()
-        deadline = time.monotonic() + self._timeout
-        while self._rows(locks.take(name), {}) != [(1,)]:
-            interrupt.check()
-            if time.monotonic() >= deadline:
-                raise BusyError(target=self.target, holder=self._holder(name), waited=f"{self._timeout:g}")
-            time.sleep(RETRY_SECONDS)
-        try:
-            since = datetime.now(UTC).isoformat(" ", "seconds")
-            self._rows(
-                locks.spell(
-                    name, f"dbctl {purpose} (pid {os.getpid()} on {socket.gethostname()}, since {since})"
-                ),
-                {},
-            )
-            yield
-        finally:  # it ends with the session, whatever happens; a broken one has ended
-            with suppress(DbctlError, RuntimeError):
-                self._rows("select release_all_locks()", {})
-
-    def _lock_name(self) -> str:
-        return locks.name_of(self._current().database)
-
-    def _holder(self, name: str) -> str:
-        ((*row,),) = self._rows(locks.ask(name), {})
-        number, told = locks.read(row)
-        return (
-            f" by {told or 'another dbctl'}, session {number} of the server"
-            if number
-            else " by another dbctl"
-        )
-
     # Scripts that change the schema ----------------------------------------------------------------------------
 
     def split(self, text: str) -> Script:
@@ -267,14 +236,8 @@ class MySQLWriter(MySQLConnection, MySQLTextWriter):
     def schema_transaction(self) -> Iterator[None]:
         if self._depth:
             raise RuntimeError("a change of the schema inside another transaction")
-        try:
-            with self.transaction():
-                yield
-        finally:
-            self._tables = None
-            if self._session is not None and not self._is_broken():
-                with self._told("set"):
-                    self._session.settle()  # a script may have set what it likes
+        with self._settled(), self.transaction():
+            yield
 
     def run_statement(self, sql: str) -> None:
         if reason := script.why_not(sql):

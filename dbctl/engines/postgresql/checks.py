@@ -9,8 +9,9 @@ from typing import cast
 from dbctl.engines.base import IndexDamage, Orphans
 from dbctl.engines.postgresql.catalogue import HERE, LEFT, SHOWN, THERE
 from dbctl.engines.postgresql.dialect import PostgreSQLDialect
+from dbctl.engines.served.checks import ServedChecks
 from dbctl.engines.sql import ident
-from dbctl.errors import CorruptError, NotSupportedError, PrivilegeMissingError
+from dbctl.errors import CorruptError, PrivilegeMissingError
 
 #: For ``format`` with what else is joined.
 OF_TABLE = f"from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace {{}} where {SHOWN} and c.relname = any(:tables)"
@@ -44,7 +45,7 @@ REFERENCES = (
 OF_INDEX = re.compile(r"index (?:(.+) of .+ is invalid$|(.+?): )", re.DOTALL)
 
 
-class PostgreSQLChecks(PostgreSQLDialect):
+class PostgreSQLChecks(ServedChecks, PostgreSQLDialect):
     """Capability.CHECK."""
 
     def damage(self, *, quick: bool = False, table: str = "") -> Sequence[str]:
@@ -60,11 +61,6 @@ class PostgreSQLChecks(PostgreSQLDialect):
         found = OF_INDEX.match(line)
         # Whether rows stand in the way of making it anew shows only when it is tried.
         return IndexDamage(index=found[1] or found[2], twice=False) if found else None
-
-    def _asked(self, table: str) -> list[str]:
-        if table:
-            return [self._checked(table).name]
-        return [name for name, one in self.tables().items() if not one.view]
 
     def _unreadable(self, table: str) -> Iterator[str]:
         """Read every value of every row, also what is stored beside it."""
@@ -104,29 +100,5 @@ class PostgreSQLChecks(PostgreSQLDialect):
             for found in self._lost(*cast("tuple[str, str, str, list[str], list[str]]", row))
         ]
 
-    def _lost(
-        self, child: str, schema: str, parent: str, columns: list[str], to: list[str]
-    ) -> Iterator[Orphans]:
-        link = " and ".join(
-            f"p.{ident(there)} = c.{ident(here)}" for here, there in zip(columns, to, strict=True)
-        )
-        known = " and ".join(f"c.{ident(column)} is not null" for column in columns)
-        key = self._key(child)
-        told = " || ', ' || ".join(f"c.{ident(column)}::text" for column in key) or "null"
-        sql = (
-            f"select count(*), min({told}) from {ident(child)} c where {known}"  # noqa: S608 - as above
-            f" and not exists (select from {ident(schema)}.{ident(parent)} p where {link})"
-        )
-        ((number, first),) = cast("list[tuple[int, str | None]]", self._fetch(sql, {}))
-        if number:
-            example = f"{', '.join(key)} {first}" if key else None
-            yield Orphans(table=child, columns=columns, to=parent, number=number, example=example)
-
-    def lost_commits(self) -> int:
-        return 0  # the server replays its log whole, or does not start
-
-    def text_indexes(self) -> Sequence[str]:
-        return ()
-
-    def text_index_damage(self, name: str) -> str:
-        raise NotSupportedError(what=f"checking {name}", by=self.target, instead="It is no text index.")
+    def _named_by(self, key: Sequence[str]) -> str:
+        return " || ', ' || ".join(f"c.{ident(column)}::text" for column in key)

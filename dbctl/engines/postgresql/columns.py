@@ -10,7 +10,8 @@ from typing import Literal, NamedTuple, TypeAlias
 from uuid import UUID
 
 from dbctl.engines.base import Column
-from dbctl.engines.postgresql.parameters import LARGEST, SMALLEST, stored
+from dbctl.engines.postgresql.parameters import stored
+from dbctl.engines.served.values import LARGEST, SMALLEST
 from dbctl.engines.sql import is_storable
 from dbctl.errors import ValueInvalidError
 

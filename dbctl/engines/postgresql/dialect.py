@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 from dbctl.engines.base import Column, Later, TimeForm
 from dbctl.engines.postgresql.catalogue import PostgreSQLCatalogue
-from dbctl.engines.postgresql.columns import CASTS, TIMES, Kind, PostgreSQLColumn, fitting, kind_of
+from dbctl.engines.postgresql.columns import CASTS, TIMES, PostgreSQLColumn, fitting, kind_of
 from dbctl.engines.postgresql.parameters import array, stored
+from dbctl.engines.served.times import MILLISECOND, compared, nearly_before
+from dbctl.engines.served.values import lower
 from dbctl.engines.sql import Statement, is_storable, like_literal
 
 NO_ROW = "1 = 0"
-MILLISECOND = timedelta(milliseconds=1)
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-#: Beyond these years PostgreSQL knows times that Python does not.
-LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
 #: Milliseconds since 1970 as each form of a time writes them; whole numbers, so that no rounding loses one.
 FORMS: Mapping[TimeForm, str] = {
@@ -65,7 +63,13 @@ class PostgreSQLDialect(PostgreSQLCatalogue):
         if found is None:  # no row holds it, so every row that holds anything differs
             return f"{value} is not null" if op == "!=" else NO_ROW
         if kind in TIMES:
-            return _at(value, kind, op, statement, datetime.fromisoformat(found.text))
+            of = "timestamptz" if kind == "timestamptz" else "timestamp"
+            return compared(
+                value,
+                op,
+                datetime.fromisoformat(found.text),
+                lambda moment: f"cast({statement.bind(stored(moment))} as {of})",
+            )
         place = f"cast({statement.bind(found.text)} as {found.type})"
         if op in ("=", "!="):
             return f"{value if kind != 'other' else self._text(value, column)} {op} {place}"
@@ -94,7 +98,7 @@ class PostgreSQLDialect(PostgreSQLCatalogue):
     def _text_test(self, value: str, column: Column, op: str, statement: Statement, text: str) -> str:
         if "\0" in text and is_storable(text.replace("\0", "")):
             return NO_ROW
-        low = "".join(letter.lower() if letter.isascii() else letter for letter in stored(text) or "")
+        low = lower(stored(text) or "")
         folded = self._folded(value, column)
         if op == "same":
             return f"{folded} = {statement.bind(low)}"
@@ -147,18 +151,7 @@ class PostgreSQLDialect(PostgreSQLCatalogue):
                 return _OF_TEXT.format(self._text(value, column))
 
     def _nearly_before(self, value: str, column: Column, moment: datetime, statement: Statement) -> str:
-        behind = round(moment.timestamp()) + 1
-        match kind_of(column):
-            case "integer" | "number":
-                seconds, milliseconds = statement.bind(behind), statement.bind(behind * 1000)
-                return f"({value} < {seconds} or ({value} >= 100000000000 and {value} < {milliseconds}))"
-            case (
-                "text"
-            ):  # its zone aside; a number sorts before the dates of this century, if it means 2001 to 2033
-                day = statement.bind((moment + timedelta(days=2)).date().isoformat())
-                return f"{value} < {day}"
-            case _:
-                return "1 = 1"  # it compares by its index
+        return nearly_before(value, kind_of(column), moment, statement)
 
     def _moment(self, value: str, column: Column) -> str:
         return value if kind_of(column) in TIMES else super()._moment(value, column)
@@ -172,23 +165,3 @@ class PostgreSQLDialect(PostgreSQLCatalogue):
         if kind_of(target) in TIMES:
             return moment
         return FORMS[later.form].format(moment, milliseconds)
-
-
-def _at(value: str, kind: Kind, op: str, statement: Statement, moment: datetime) -> str:
-    """Return SQL that compares a time to the millisecond, as it is written everywhere else, and by its index."""
-    milliseconds = round((moment - EPOCH) / MILLISECOND)
-    of = "timestamptz" if kind == "timestamptz" else "timestamp"
-
-    def bound(at: int) -> str:
-        found = EPOCH + at * MILLISECOND if at * MILLISECOND <= LAST - EPOCH else LAST
-        return f"cast({statement.bind(stored(found))} as {of})"
-
-    match op:
-        case "=":
-            return f"({value} >= {bound(milliseconds)} and {value} < {bound(milliseconds + 1)})"
-        case "!=":
-            return f"({value} < {bound(milliseconds)} or {value} >= {bound(milliseconds + 1)})"
-        case "<" | ">=":
-            return f"{value} {op} {bound(milliseconds)}"
-        case _:
-            return f"{value} {'<' if op == '<=' else '>='} {bound(milliseconds + 1)}"

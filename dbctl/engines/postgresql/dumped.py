@@ -100,6 +100,37 @@ def into_schemas(blocks: Iterable[bytes]) -> Iterator[bytes]:
     yield from blocks
 
 
+def for_server(blocks: Iterable[bytes], version: int) -> Iterator[bytes]:
+    """Leave out of a dump where it begins and ends a transaction, and what a server of that version does not know.
+
+    A program writes what servers of its own version know, also where the dump is of an older one.
+
+    Raises:
+        ValueError: it begins a transaction, and does not end it where it ends itself.
+    """
+    held, blocks = b"", iter(blocks)
+    for block in blocks:
+        held += block
+        if _HEAD_ENDS.search(held) or len(held) > LONGEST_LINE:
+            break
+    for name, since in _LATER.items():
+        if version < since:
+            held = held.replace(b"\nSET " + name + b" = 0;\n", b"\n", 1)
+    head, begun, held = held.partition(b"\nBEGIN;\n")
+    if not begun or not _HEAD_ENDS.search(held):
+        yield head + begun + held
+        yield from blocks
+        return
+    yield head + b"\n"
+    for block in blocks:
+        yield held[:-LOOK_BACK]
+        held = held[-LOOK_BACK:] + block
+    text, ended, end = held.rpartition(b"\nCOMMIT;\n\n--" + END)
+    if END in held and not ended:
+        raise ValueError("a transaction that does not end")
+    yield text + (b"\n--" + END if ended else b"") + end
+
+
 def _unless_there(found: re.Match[bytes]) -> bytes:
     # With IF NOT EXISTS it would want the right to create schemas even where nothing is to be created.
     name = found[1].replace(b"'", b"''")
@@ -109,9 +140,17 @@ def _unless_there(found: re.Match[bytes]) -> bytes:
     )
 
 
+#: What the head sets, by the version that brought it.
+_LATER = {b"transaction_timeout": 17}
+_HEAD_ENDS = re.compile(rb"\nSET client_min_messages = [^\n]*\n")
 _SCHEMA = re.compile(rb"(?<=\n)CREATE SCHEMA (" + _NAME + rb");\n")
-#: What every new database says of it; only its owner may, and to say it again changes nothing.
-_COMMENT = re.compile(rb"(?<=\n)COMMENT ON SCHEMA public IS 'standard public schema';\n")
+#: What every new database says of it, and what an extension that stays says of itself; only their owners may, and to say
+#: it again changes nothing.
+_COMMENT = re.compile(
+    rb"(?<=\n)COMMENT ON (?:SCHEMA public IS 'standard public schema'|EXTENSION "
+    + _NAME
+    + rb" IS '(?:[^']|'')*');\n"
+)
 _OTHER = re.compile(
     rb"\n(?:CREATE (?!SCHEMA |EXTENSION )|COPY |-- PostgreSQL database dump complete)[^\n]*\n"
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.base import Explanation, Order, Where
 from dbctl.engines.fulltext import IndexFault, IndexState, TextIndex
 from dbctl.engines.postgresql.plans import PostgreSQLPlans
 from dbctl.engines.ranked import RankedReader, Ranking, is_plain
@@ -28,9 +27,9 @@ class PostgreSQLFullText(RankedReader, PostgreSQLPlans):
 
     def text_index(self, told: TextIndex) -> IndexState:
         rows = self._fetch(INDEXES, {"table": self._table(told.table)})
-        wanted = _ADDED.sub("", self._words_of(told, ""))
+        wanted = _bare(self._words_of(told, ""))
         for name, valid, method, expression, partial in rows:
-            if method == "gin" and valid and not partial and _ADDED.sub("", str(expression)) == wanted:
+            if method == "gin" and valid and not partial and _bare(str(expression)) == wanted:
                 return IndexState(name=str(name), state="sound")
         for name, valid, *_ in rows:
             if name == told.index:
@@ -57,21 +56,6 @@ class PostgreSQLFullText(RankedReader, PostgreSQLPlans):
             score=f"ts_rank({found}, {query})::float8",
             snippet=f"ts_headline({configuration}, {self._text_of(told, 't0.')}, {query}, '{HEADLINE}')",
         )
-
-    def explain_ranked(
-        self,
-        told: TextIndex,
-        words: Sequence[str],
-        columns: Sequence[str],
-        where: Sequence[Where] = (),
-        *,
-        order_by: Sequence[Order] = (),
-        limit: int | None = None,
-        offset: int = 0,
-    ) -> Explanation:
-        statement = Statement(told.table)
-        sql = self._ranked_sql(statement, told, words, columns, where, order_by, limit, offset)
-        return self._explained(sql, statement.parameters)
 
     def _words_of(self, told: TextIndex, prefix: str) -> str:
         return f"to_tsvector({_configuration(told)}, {self._text_of(told, prefix)})"
@@ -103,6 +87,11 @@ class PostgreSQLTextWriter(PostgreSQLFullText):
 
     def probe_text_index(self, told: TextIndex) -> None:
         """Do nothing: the server changes index and row as one."""
+
+
+def _bare(expression: str) -> str:
+    """Return an expression as two spellings of the same are compared."""
+    return _ADDED.sub("", expression).replace("COALESCE", "coalesce")
 
 
 def _configuration(told: TextIndex) -> str:

@@ -20,7 +20,7 @@ from dbctl import interrupt
 from dbctl.engines.dumps import Approach, Dump, Kept, Loaded, Progress, Proof, silent
 from dbctl.engines.postgresql import property as properties
 from dbctl.engines.postgresql.dumped import Reading, into_schemas, told
-from dbctl.engines.postgresql.emptied import counted, emptied
+from dbctl.engines.postgresql.emptied import AGAIN, counted, emptied
 from dbctl.engines.postgresql.failures import Place, translated, unreachable
 from dbctl.engines.postgresql.property import Properties
 from dbctl.engines.postgresql.reader import SOON, PostgreSQLReader
@@ -178,8 +178,9 @@ class PostgreSQLOutside:
                 timeout=timeout,
                 head=emptied(schema),
                 change=into_schemas,
-                tail=_counted,
+                tail=_behind,
                 progress=progress,
+                lasting=True,
             )
             with interrupt.unheard():
                 return Loaded(way="in place", remarks=_analyzed(own))
@@ -438,12 +439,15 @@ def _refuse_newer(dump: Dump, session: Session, target: str) -> None:
         )
 
 
-def _counted(reading: Reading) -> str:
-    return "\n".join(counted(schema, table, rows) for (schema, table), rows in reading.rows.items())
+def _behind(reading: Reading) -> str:
+    return "\n".join(
+        [AGAIN, *(counted(schema, table, rows) for (schema, table), rows in reading.rows.items())]
+    )
 
 
 def _analyzed(session: Session) -> list[str]:
     try:
+        session.execute(b"set statement_timeout = 0")
         session.execute(b"analyze")
     except psycopg.Error as error:
         return [f"how its rows are distributed could not be learned: {error.diag.message_primary}"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import lru_cache
@@ -10,11 +10,13 @@ from math import isfinite, isnan
 from uuid import UUID
 
 from dbctl.engines.postgresql.tokens import tokens
+from dbctl.engines.served.values import Writers, whole, written
 from dbctl.engines.sql import is_storable
 from dbctl.engines.tokens import Piece, pieces
 from dbctl.errors import ValueInvalidError
 
-SMALLEST, LARGEST = -(1 << 63), (1 << 63) - 1
+#: A parameter that a statement does not mention: without any, the driver sends what may be several statements.
+UNMENTIONED = 0
 
 
 def translated(sql: str, parameters: Mapping[str, object]) -> tuple[str, list[object]]:
@@ -46,6 +48,18 @@ def translated(sql: str, parameters: Mapping[str, object]) -> tuple[str, list[ob
     return "".join(sent), given
 
 
+def encoded(sql: str) -> bytes:
+    """Return a statement as the driver takes it.
+
+    Raises:
+        ValueInvalidError: it cannot be sent.
+    """
+    try:
+        return sql.encode()
+    except UnicodeEncodeError:
+        raise ValueInvalidError(what="statement", value="given", reason="it is not valid UTF-8") from None
+
+
 @lru_cache(maxsize=64)
 def _pieces(sql: str) -> Sequence[Piece]:
     return pieces(list(tokens(sql)))
@@ -67,13 +81,7 @@ def stored(value: object) -> str | None:
     Raises:
         ValueInvalidError: no database keeps it.
     """
-    if value is None:
-        return None
-    for kind, write in _WRITTEN.items():
-        if isinstance(value, kind):
-            return write(value)
-    reason = "no database keeps such a thing"
-    raise ValueInvalidError(what="value", value=f"({type(value).__name__})", reason=reason)
+    return written(value, _WRITTEN)
 
 
 def _text(value: str) -> str:
@@ -81,12 +89,6 @@ def _text(value: str) -> str:
         reason = "no database keeps a NUL" if "\0" in value else "it is not valid UTF-8"
         raise ValueInvalidError(what="text", value=ascii(value[:40]), reason=reason)
     return value
-
-
-def _whole(value: int) -> str:
-    if not SMALLEST <= value <= LARGEST:
-        raise ValueInvalidError(what="number", value=f"{value:x}"[:20], reason="it has more than 64 bits")
-    return str(value)
 
 
 def _fraction(value: float) -> str:
@@ -122,11 +124,10 @@ def _boolean(value: bool) -> str:  # noqa: FBT001 - it is the value
     return "1" if value else "0"  # booleans and numbers read it
 
 
-#: The first kind that a value is of counts: a bool is an int, and a datetime a date.
-_WRITTEN: Mapping[type, Callable[..., str]] = {
+_WRITTEN: Writers = {
     str: _text,
     bool: _boolean,
-    int: _whole,
+    int: whole,
     float: _fraction,
     datetime: _moment,
     date: str,

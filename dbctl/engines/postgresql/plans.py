@@ -4,41 +4,27 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 
 from msgspec import structs
 
-from dbctl.engines.base import Explanation, Order, Where
+from dbctl.engines.base import Explanation
+from dbctl.engines.plans import PlanReader
 from dbctl.engines.postgresql.dialect import PostgreSQLDialect
-from dbctl.engines.sql import Statement
 from dbctl.errors import QueryFailedError
 
 
-class PostgreSQLPlans(PostgreSQLDialect):
+class PostgreSQLPlans(PlanReader, PostgreSQLDialect):
     """Capability.EXPLAIN."""
 
     @abstractmethod
     def _asking(self) -> AbstractContextManager[None]:
         """Begin a transaction that can write nothing, and end it without a trace."""
 
-    def explain(
-        self,
-        table: str,
-        columns: Sequence[str],
-        where: Sequence[Where] = (),
-        *,
-        order_by: Sequence[Order] = (),
-        limit: int | None = None,
-        offset: int = 0,
-    ) -> Explanation:
-        statement = Statement(table)
-        sql = self._select_sql(statement, table, columns, where, order_by, limit, offset)
-        return self._explained(sql, statement.parameters)
-
     def explain_query(self, sql: str, parameters: Mapping[str, object] = {}) -> Explanation:
         try:
-            return self._explained(sql, parameters)
+            return self._explained(sql, parameters, {})
         except QueryFailedError as error:
             if not (error.__cause__ and str(getattr(error.__cause__, "sqlstate", "")).startswith("22")):
                 raise
@@ -46,9 +32,14 @@ class PostgreSQLPlans(PostgreSQLDialect):
         nothing: dict[str, object] = {
             name: [] if isinstance(value, list) else None for name, value in parameters.items()
         }
-        return structs.replace(self._explained(sql, nothing), parameters=tuple(parameters.values()))
+        return structs.replace(self._explained(sql, nothing, {}), parameters=tuple(parameters.values()))
 
-    def _explained(self, sql: str, parameters: Mapping[str, object]) -> Explanation:
+    def _explained(
+        self,
+        sql: str,
+        parameters: Mapping[str, object],
+        aliases: Mapping[str, str],  # noqa: ARG002 - a plan here names the tables themselves
+    ) -> Explanation:
         with self._asking():
             lines = self._fetch(f"explain {sql}", parameters)
             ((told,),) = self._fetch(f"explain (format json) {sql}", parameters)

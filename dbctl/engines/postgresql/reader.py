@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from functools import partial
-from typing import Literal, TypeVar, cast
+from typing import Literal, cast
 
 from dbctl.engines.base import Capability, Holder
 from dbctl.engines.postgresql.connection import TOLD, PostgreSQLConnection
 from dbctl.engines.postgresql.dump import PostgreSQLDumps
-from dbctl.engines.sql import Row
-from dbctl.errors import UnreachableError
+from dbctl.engines.postgresql.session import Session
+from dbctl.engines.served.connection import ServedReader
 from dbctl.url import Url
-
-T = TypeVar("T")
 
 #: Seconds for a question that waits for nobody.
 SOON = 5.0
@@ -25,26 +22,10 @@ from pg_catalog.pg_stat_activity a
 where a.datname = current_database() and a.pid <> pg_backend_pid() order by a.pid"""
 
 
-class PostgreSQLReader(PostgreSQLConnection, PostgreSQLDumps):
+class PostgreSQLReader(ServedReader[Session], PostgreSQLConnection, PostgreSQLDumps):
     """A session whose transactions are read-only unless they say otherwise, and none here does."""
 
     capabilities = TOLD | {Capability.DUMP}
-
-    def _say(self, sql: str) -> None:
-        return self._repeated(partial(super()._say, sql))
-
-    def _rows(self, sql: str, parameters: Mapping[str, object], *, writing: bool = False) -> list[Row]:
-        return self._repeated(partial(super()._rows, sql, parameters, writing=writing))
-
-    def _repeated(self, read: Callable[[], T]) -> T:
-        """Return what ``read`` returns; on a new session where the server was restarted, or ended an idle one."""
-        try:
-            return read()
-        except UnreachableError:
-            if self._asks or not self._is_broken():
-                raise
-        self._open()
-        return read()
 
 
 def holders_of(url: Url, target: str) -> Sequence[Holder]:

@@ -23,8 +23,7 @@ class PostgreSQLScratch(PostgreSQLWriter):
             self._depth = self._outermost = 1
             self._rows(f"create schema {ident(name)}", {}, writing=True)
             session.settings["search_path"] = ident(name)
-            with self._told("set"):
-                session.settle()
+            self._settle()
         except BaseException:  # an open connection must not outlive the failure
             self.close()
             raise

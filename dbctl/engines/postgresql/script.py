@@ -22,14 +22,7 @@ _OUTSIDE = re.compile(
 
 
 def split(text: str) -> Script:
-    """Take a script apart; each statement begins at its first word, so that it is stored without what precedes it.
-
-    The last one may lack its semicolon.
-
-    Raises:
-        ValueError: the text ends inside a statement, a string or a comment, or holds a statement that
-            ``schema_transaction`` cannot hold; the message says on which line.
-    """
+    """Take a script apart, as ``taken_apart`` does; the statements are those that ``schema_transaction`` can hold."""
     return taken_apart(text, Reading(tokens=tokens, is_closed=is_closed, deeper=_deeper, why_not=_why_not))
 
 

@@ -48,6 +48,10 @@ class Session(psycopg.Connection[Row]):
         (told,) = self.execute(b"select coalesce(current_schema(), '')").fetchall()
         self.schema = str(told[0])
 
+    def run(self, sql: str) -> None:
+        """Run one statement without parameters, as it stands."""
+        self.execute(sql.encode())
+
     def wait(
         self,
         gen: Generator[pq.abc.PGconn, object, T],  # type: ignore[override]

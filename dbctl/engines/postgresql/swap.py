@@ -16,7 +16,7 @@ import psycopg
 from dbctl import interrupt
 from dbctl.engines.postgresql.session import Session
 from dbctl.engines.sql import ident
-from dbctl.errors import BusyError
+from dbctl.errors import BusyError, RestoreUnfinishedError
 
 #: Seconds between two looks at who is still connected; a session that is told to end takes some milliseconds.
 LOOK_SECONDS = 0.05
@@ -50,6 +50,7 @@ def swap(
 
     Raises:
         BusyError: some session could not be ended; nothing was changed.
+        RestoreUnfinishedError: the connection was lost, and nobody knows whether the names have changed.
         psycopg.Error: it was refused; nothing was changed.
         Interrupted: a signal came before it was done.
     """
@@ -61,6 +62,10 @@ def swap(
             if time.monotonic() >= deadline:
                 held = ", ".join(sessions(ending, name)) or "sessions or prepared transactions"
                 raise BusyError(target=target, holder=f" by {held}", waited=f"{timeout:g}") from None
+        except psycopg.Error as error:
+            if renaming.broken:
+                raise RestoreUnfinishedError(target=target, reason=error) from error
+            raise
         else:
             return
 

@@ -154,11 +154,17 @@ def failed(
     return ClientFailedError(target=target, program=client.name, reason=reason, instead=instead)
 
 
+def refused(client: clients.Client) -> bool:
+    """Whether a server has told this program that it did not do what it was asked."""
+    state, _reason = _picked(client.complaint().splitlines() or [""])
+    return state[:2] not in ("", "08", "57")
+
+
 def _picked(lines: Sequence[str]) -> tuple[str, str]:
     """Return the code and the words of the failure among notices, details and places in the source."""
     told = [found for line in lines if (found := _TOLD.search(line))]
     for found in told:
-        if found[2] and not found[2].startswith(HARMLESS):
+        if found[2] and found[1] != "WARNING" and not found[2].startswith(HARMLESS):
             return found[2], found[3]
     for found in told:
         if found[1] in ("ERROR", "FATAL", "PANIC"):

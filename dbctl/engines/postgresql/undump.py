@@ -12,10 +12,10 @@ from dbctl.engines import clients
 from dbctl.engines.dumps import Progress, Proof, silent
 from dbctl.engines.packed import unpacked
 from dbctl.engines.postgresql import tools
-from dbctl.engines.postgresql.dumped import Reading, told
+from dbctl.engines.postgresql.dumped import Reading, for_server, told
 from dbctl.engines.postgresql.session import Session
 from dbctl.engines.postgresql.swap import sessions
-from dbctl.errors import BusyError, CorruptError, DbctlError, RestoreFailedError
+from dbctl.errors import BusyError, CorruptError, DbctlError, RestoreFailedError, RestoreUnfinishedError
 
 UNTOUCHED = "The database is as it was."
 
@@ -39,7 +39,10 @@ def text_of(
         yield unpacked(path, target, progress)
         return
     tool = tools.find("pg_restore", target, least=major(facts.get("client", "")))
-    with clients.running([str(tool.path), "--file=-", str(path)], {}, writes=True) as client:
+    # Else each large object would be a transaction of its own.
+    with clients.running(
+        [str(tool.path), "--single-transaction", "--file=-", str(path)], {}, writes=True
+    ) as client:
         yield _restored(client, path, target, progress)
 
 
@@ -81,6 +84,7 @@ def feed(
     change: Callable[[Iterator[bytes]], Iterator[bytes]] = iter,
     tail: Callable[[Reading], str] = lambda _reading: "",
     progress: Progress = silent,
+    lasting: bool = False,
 ) -> None:
     """Let psql run a dump in one transaction of a database, which is committed once the dump came to its end.
 
@@ -96,8 +100,10 @@ def feed(
         change: what is changed of its text.
         tail: statements behind it, by what it held.
         progress: told the share that is done.
+        lasting: whether anybody has to know if it was committed.
 
     Raises:
+        RestoreUnfinishedError: psql or the server ended while it was committed, and it is ``lasting``.
         RestoreFailedError, CorruptError, ClientFailedError, BusyError, DiskFullError, PrivilegeMissingError,
         UnreachableError: nothing was changed.
     """
@@ -124,9 +130,11 @@ def feed(
                 raise refused()
 
         say(
-            f"begin read write;\nset local client_min_messages = warning;\nset local lock_timeout = {max(1, round(timeout * 1000))};\n{head}\n".encode()
+            # What the database or the role sets is for its app.
+            "begin read write;\nset local client_min_messages = warning;\nset local statement_timeout = 0;\n"
+            f"set local lock_timeout = {max(1, round(timeout * 1000))};\n{head}\n".encode()
         )
-        for block in change(blocks):
+        for block in change(for_server(blocks, session.info.server_version // 10000)):
             reading.feed(block)
             say(block)
         if not reading.whole:
@@ -140,4 +148,6 @@ def feed(
         interrupt.check()
         say(b"commit;\n")
         if psql.finish(heard=False):
+            if lasting and not tools.refused(psql):
+                raise RestoreUnfinishedError(target=target, reason=str(refused()))
             raise refused()

@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 import psycopg
 from psycopg import pq
 
-from dbctl import interrupt
 from dbctl.engines.base import Capability, Column, Later, Merge, Script, Where
 from dbctl.engines.postgresql import script
 from dbctl.engines.postgresql.columns import PostgreSQLColumn, storable
 from dbctl.engines.postgresql.connection import TOLD, PostgreSQLConnection
 from dbctl.engines.postgresql.fulltext import PostgreSQLTextWriter
-from dbctl.engines.postgresql.session import application_name
+from dbctl.engines.postgresql.locks import PostgreSQLLocks
+from dbctl.engines.served.writer import ENDED
 from dbctl.engines.sql import Statement, on_conflict
-from dbctl.errors import BusyError, DbctlError, QueryFailedError
-
-#: Seconds between two tries for the lock of all dbctl; short, so that signals are heard.
-RETRY_SECONDS = 0.05
-ENDED = "an earlier failure ended the transaction around it"
-
-HOLDER = """select a.application_name, a.pid, coalesce(host(a.client_addr), 'the server itself'), a.backend_start
-from pg_catalog.pg_locks l join pg_catalog.pg_stat_activity a on a.pid = l.pid
-where l.locktype = 'advisory' and l.granted and l.objsubid = 1
-  and l.database = (select oid from pg_catalog.pg_database where datname = current_database())
-  and (l.classid::int8 << 32) | l.objid::int8 = :key limit 1"""
-
+from dbctl.errors import QueryFailedError
 
 #: The sequences that count upwards and that columns of a table take their values from, whoever owns them.
 SEQUENCES = """select a.attname::text, s.seqrelid::regclass::text
@@ -43,7 +30,7 @@ from pg_catalog.pg_attribute a join pg_catalog.pg_sequence s on s.seqincrement >
 where a.attrelid = cast(:table as regclass) and a.attnum > 0 and not a.attisdropped order by a.attnum"""
 
 
-class PostgreSQLWriter(PostgreSQLConnection, PostgreSQLTextWriter):
+class PostgreSQLWriter(PostgreSQLLocks, PostgreSQLConnection, PostgreSQLTextWriter):
     """A session that may write. Its transactions see one state, that of their first statement, and their own changes.
 
     What another transaction changed meanwhile and this one would change, too, is ``ChangedMeanwhileError``: what was
@@ -52,34 +39,12 @@ class PostgreSQLWriter(PostgreSQLConnection, PostgreSQLTextWriter):
 
     capabilities = TOLD | {Capability.MIGRATE}
     takes_schema_back = True
-    reading = False
-    _depth = 0
     _outermost = 0  #: the depth at which nothing of ours is open
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        with self._transaction("repeatable read"):
+        with self._transaction("begin isolation level repeatable read read write"):
             yield
-
-    @contextmanager
-    def _transaction(self, isolation: str) -> Iterator[None]:
-        nested = self._depth
-        begin, commit, rollback = (
-            (f"savepoint s{nested}", f"release s{nested}", f"rollback to s{nested}")
-            if nested
-            else (f"begin isolation level {isolation} read write", "commit", "rollback")
-        )
-        try:
-            self._say(begin)
-            self._depth += 1
-            yield
-            self._require_transaction()  # the server would answer COMMIT with ROLLBACK, and call that no error
-            self._say(commit)
-        except BaseException:  # also on a signal, whenever it comes: half a change must not stay
-            self._roll_back(rollback)
-            raise
-        finally:
-            self._depth = nested
 
     def _roll_back(self, sql: str) -> None:
         session = self._session
@@ -190,37 +155,6 @@ class PostgreSQLWriter(PostgreSQLConnection, PostgreSQLTextWriter):
                 writing=True,
             )
 
-    @contextmanager
-    def lock(self, purpose: str) -> Iterator[None]:
-        key = self._lock_key()
-        deadline = time.monotonic() + self._timeout
-        self._current().settings["application_name"] = application_name(f"dbctl {purpose}")
-        with self._told("set"):
-            self._current().settle()
-        while self._rows("select pg_try_advisory_lock(:key)", {"key": key}) != [(True,)]:
-            interrupt.check()
-            if time.monotonic() >= deadline:
-                raise BusyError(target=self.target, holder=self._holder(key), waited=f"{self._timeout:g}")
-            time.sleep(RETRY_SECONDS)
-        try:
-            yield
-        finally:  # it ends with the session, whatever happens; a broken one has ended
-            with suppress(DbctlError, RuntimeError):
-                self._rows("select pg_advisory_unlock(:key)", {"key": key})
-
-    def _lock_key(self) -> int:
-        """Return what all dbctl agree on: the server keeps such locks apart by database, and this by schema."""
-        (row,) = self._rows("select current_database() || '/' || coalesce(current_schema(), '')", {})
-        digest = hashlib.sha256(f"dbctl/{row[0]}".encode()).digest()
-        return int.from_bytes(digest[:8], "big") >> 1  # without a sign, as pg_locks tells it in two halves
-
-    def _holder(self, key: int) -> str:
-        rows = self._rows(HOLDER, {"key": key})
-        if not rows:
-            return " by another dbctl"
-        name, pid, host, since = rows[0]
-        return f" by {name or 'another dbctl'} (pid {pid} of the server, from {host}, since {since})"
-
     # Scripts that change the schema ----------------------------------------------------------------------------
 
     def split(self, text: str) -> Script:
@@ -232,14 +166,8 @@ class PostgreSQLWriter(PostgreSQLConnection, PostgreSQLTextWriter):
             raise RuntimeError("a change of the schema inside another transaction")
         # A table keeps its keys while it is altered, and rows are looked at as they come. What was committed while
         # a statement waited for a lock is part of what it works on, so each sees its own moment.
-        try:
-            with self._transaction("read committed"):
-                yield
-        finally:
-            self._tables = None
-            if self._session is not None and not self._is_broken():
-                with self._told("set"):
-                    self._session.settle()  # a script may have set what it likes
+        with self._settled(), self._transaction("begin isolation level read committed read write"):
+            yield
 
     def run_statement(self, sql: str) -> None:
         if reason := script.why_not(sql):

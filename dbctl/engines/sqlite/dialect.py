@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
-from dbctl.engines.base import Column, Explanation, Later, Order, Reference, Table, TimeForm, Where
-from dbctl.engines.sql import Row, SqlReader, Statement, ident, is_storable, like_literal
+from dbctl.engines.base import Column, Explanation, Later, Reference, Table, TimeForm
+from dbctl.engines.plans import PlanReader
+from dbctl.engines.sql import Row, Statement, ident, is_storable, like_literal
 from dbctl.errors import QueryFailedError, ValueInvalidError
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ FORMS: Mapping[TimeForm, str] = {
 }
 
 
-class SQLiteDialect(SqlReader):
+class SQLiteDialect(PlanReader):
     """The reading half of the contract, for whatever holds the connection."""
 
     natives: frozenset[str] = frozenset()
@@ -76,24 +77,15 @@ class SQLiteDialect(SqlReader):
     def query(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
         return super().query(*self._with_sets(sql, parameters))
 
-    def explain(
-        self,
-        table: str,
-        columns: Sequence[str],
-        where: Sequence[Where] = (),
-        *,
-        order_by: Sequence[Order] = (),
-        limit: int | None = None,
-        offset: int = 0,
+    def _explained(
+        self, sql: str, parameters: Mapping[str, object], aliases: Mapping[str, str]
     ) -> Explanation:
-        statement = Statement(table)
-        sql = self._select_sql(statement, table, columns, where, order_by, limit, offset)
-        plan, scanned = self._plan(sql, statement.parameters)
+        plan, scanned = self._plan(sql, parameters)
         return Explanation(
             sql=sql,
-            parameters=tuple(statement.parameters.values()),
+            parameters=tuple(parameters.values()),
             plan=plan,
-            full_scans=[statement.aliases[name] for name in scanned if name in statement.aliases],
+            full_scans=[aliases[name] for name in scanned if name in aliases],
         )
 
     def explain_query(self, sql: str, parameters: Mapping[str, object] = {}) -> Explanation:

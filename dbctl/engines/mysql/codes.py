@@ -1,0 +1,154 @@
+"""What is no table (triggers, views, routines, events), and so cannot be renamed: written as a script, dropped, made anew."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import cast
+
+import pymysql
+
+from dbctl.engines import clients
+from dbctl.engines.mysql import tools
+from dbctl.engines.mysql.dump import MORE
+from dbctl.engines.mysql.failures import number_of
+from dbctl.engines.mysql.parameters import literal
+from dbctl.engines.mysql.reader import SOON
+from dbctl.engines.mysql.session import Session
+from dbctl.engines.mysql.undump import UNTOUCHED, of_any_name
+from dbctl.engines.sql import ident
+from dbctl.errors import PrivilegeMissingError
+from dbctl.url import Url
+
+VIEWS = "select table_name from information_schema.views where table_schema = {} order by 1"
+TRIGGERS = "select trigger_name from information_schema.triggers where trigger_schema = {}"
+ROUTINES = "select routine_type, routine_name from information_schema.routines where routine_schema = {} and routine_type in ('PROCEDURE', 'FUNCTION')"
+EVENTS = "select event_name from information_schema.events where event_schema = {}"
+#: What others than this user have made.
+DEFINERS = """select definer, what from (
+  select definer, concat('trigger ', trigger_name) as what from information_schema.triggers where trigger_schema = {0}
+  union all select definer, concat('view ', table_name) from information_schema.views where table_schema = {0}
+  union all select definer, concat('event ', event_name) from information_schema.events where event_schema = {0}
+  union all select definer, concat(lower(routine_type), ' ', routine_name) from information_schema.routines
+    where routine_schema = {0}) made
+where definer <> current_user() order by what"""
+MAKES_FOR_OTHERS = re.compile(
+    r"\b(?:ALL PRIVILEGES|SUPER|SET USER|SET_USER_ID|SET_ANY_DEFINER)\b.* ON \*\.\*"
+)
+#: What a user may do with single routines goes with them.
+RIGHTS = "select user, host, routine_type, routine_name, proc_priv + 0 from mysql.procs_priv where db = {}"
+RIGHT = ("execute", "alter routine", "grant option")  #: by their bits
+RIGHTS_UNKNOWN = (
+    "what was granted on single routines, if anything, has to be granted again: this user cannot see it"
+)
+MAY_NOT_READ = 1142
+#: What a view looks at is not there, or who made it.
+VIEW_BROKEN = (1356, 1449)
+Rights = Sequence[tuple[object, ...]] | None
+
+
+def script(url: Url, central: Session, database: str, target: str) -> bytes:
+    """Return a script that makes everything of a database but its tables; what is broken is not in it."""
+    tool, left = tools.find("dump", central.server, target), broken(central, database)
+    views = [name for name in names(central, VIEWS, database) if name not in left]
+    basics = [
+        "--default-character-set=utf8mb4",
+        "--no-data",
+        "--skip-lock-tables",
+        *MORE[central.server.product],
+    ]
+    without = [f"--ignore-table={database}.{name}" for name in left]
+    wanted = [["--no-create-info", "--routines", "--triggers", "--events", *without, "--", database]]
+    if views:  # first, for a routine may be about one
+        wanted.insert(0, ["--skip-triggers", "--", database, *views])
+    made = b""
+    with tools.at(url, central.server) as where:
+        for words in wanted:
+            with clients.running([str(tool.path), where, *basics, *words], {}, writes=True) as client:
+                made += b"".join(client.blocks(heard=False))
+                if client.finish(heard=False):
+                    raise tools.failed(client, target, timeout=SOON, instead=UNTOUCHED)
+    return b"".join(of_any_name([made]))
+
+
+def drop(central: Session, database: str, *, stay: Sequence[str] = ()) -> None:
+    """Drop all that is no table, but the views that shall stay."""
+    name = ident(database)
+    for trigger in names(central, TRIGGERS, database):
+        central.run(f"drop trigger {name}.{ident(trigger)}")
+    for view in names(central, VIEWS, database):
+        if view not in stay:
+            central.run(f"drop view {name}.{ident(view)}")
+    for event in names(central, EVENTS, database):
+        central.run(f"drop event {name}.{ident(event)}")
+    for kind, routine in _routines(central, database):
+        central.run(f"drop {kind.lower()} {name}.{ident(routine)}")
+
+
+def broken(central: Session, database: str) -> list[str]:
+    """Return the views that cannot be read, and so could not be made again."""
+    found = []
+    for view in names(central, VIEWS, database):
+        try:
+            central.run(f"show columns from {ident(database)}.{ident(view)}")
+        except pymysql.Error as error:
+            if number_of(error) not in VIEW_BROKEN:
+                raise
+            found.append(view)
+    return found
+
+
+def want_makeable(central: Session, database: str, target: str) -> None:
+    """Refuse to drop what this user could not make again.
+
+    Raises:
+        PrivilegeMissingError: somebody else made some of it, and this user may not do so in that name.
+    """
+    others = central.run(DEFINERS.format(literal(database)))
+    if others and not any(MAKES_FOR_OTHERS.search(str(line)) for (line,) in central.run("show grants")):
+        definer, what = others[0]
+        right = "SET USER" if central.server.is_mariadb else "SET_USER_ID"
+        raise PrivilegeMissingError(
+            target=target,
+            reason=f"{what} was made by {definer}, and {central.account} could not make it again in that name",
+            instead=f"Nothing was changed. As an administrator: GRANT {right} ON *.* TO {central.account};",
+        )
+
+
+def rights(central: Session, database: str) -> Rights:
+    """Return who may do what with single routines; None where this user may not know."""
+    try:
+        return central.run(RIGHTS.format(literal(database)))
+    except pymysql.Error as error:
+        if number_of(error) != MAY_NOT_READ:
+            raise
+        return None
+
+
+def grant(central: Session, database: str, held: Rights) -> list[str]:
+    """Grant the rights on single routines again; return what somebody has to look after."""
+    there = set(_routines(central, database))
+    if held is None:
+        return [RIGHTS_UNKNOWN] if there else []
+    remarks = []
+    for user, host, kind, name, bits in held:
+        if (str(kind), str(name)) in there:
+            words = [word for at, word in enumerate(RIGHT) if int(str(bits)) >> at & 1]
+            what = ", ".join(word for word in words if word != "grant option") or "usage"
+            passing = " with grant option" if "grant option" in words else ""
+            routine = f"{str(kind).lower()} {ident(database)}.{ident(str(name))}"
+            sql = f"grant {what} on {routine} to {literal(str(user))}@{literal(str(host))}{passing}"
+            try:
+                central.run(sql)
+            except pymysql.Error as error:
+                remarks.append(f"a right was not granted again ({error.args[-1]}): {sql}")
+    return remarks
+
+
+def names(central: Session, sql: str, database: str) -> list[str]:
+    """Return what a question about a database finds, one name in each row."""
+    return [str(name) for (name,) in central.run(sql.format(literal(database)))]
+
+
+def _routines(central: Session, database: str) -> list[tuple[str, str]]:
+    return cast("list[tuple[str, str]]", central.run(ROUTINES.format(literal(database))))

@@ -1,0 +1,1 @@
+"""What engines of servers have in common: sessions, their transactions and locks, times, values, checks."""
