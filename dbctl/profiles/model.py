@@ -300,7 +300,9 @@ class States(Section, frozen=True, kw_only=True):
     database: str = ""
     table: str
     column: Name
-    moves: Mapping[str, Sequence[str]]  #: what may follow each value; one that is missing here is never left
+    #: what may follow each value; one that only follows others is never left, and one that is not named at all is no
+    #: state: none takes it, and any may follow
+    moves: Mapping[str, Sequence[str]]
     hint: str = ""  #: said to whom a move is refused
 
 

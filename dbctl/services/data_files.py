@@ -23,6 +23,8 @@ BLOCK = 1 << 18
 BATCH = 1000
 #: What is read as a number, or as bytes, where it stands without quotes.
 MEANT = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?|-?Infinity|\\x.*", re.DOTALL | re.ASCII)
+#: Numbers larger than any, which JSON has no word for.
+INFINITE = (msgspec.Raw(b"-1e999"), msgspec.Raw(b"1e999"))
 _FIELD = re.compile(r'(?:"((?:[^"]|"")*)"|([^",\r\n]*))(,|\r\n|\r|\n|\Z)')
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _QUOTED = re.compile(r'[",\r\n]')
@@ -154,7 +156,7 @@ def _value(value: object) -> object:
     if isinstance(value, bytes):
         return {"$b64": value}
     if isinstance(value, float) and not math.isfinite(value):
-        return "Infinity" if value > 0 else "-Infinity"
+        return INFINITE[value > 0]  # a word would be read back as text where a column may hold either
     return value
 
 

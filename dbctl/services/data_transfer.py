@@ -216,7 +216,7 @@ class _Rows:
         """
         if len(line.values) != len(self.columns):
             reason = f"it has {counted(len(line.values), 'field')}, and the heading {len(self.columns)}"
-            raise ValueInvalidError(what="a line", value="", reason=reason)
+            raise ValueInvalidError(what="the", value="row", reason=reason)
         made: list[object] = []
         for at, value in enumerate(line.values):
             if value is None:

@@ -48,6 +48,7 @@ from dbctl.errors import (
     ValueInvalidError,
 )
 from dbctl.interrupt import Interrupted
+from tests.conformance.fulltext import FullTextContract
 from tests.conformance.transfer import TransferContract
 
 #: Names that quoting in any other way than doubling ``"`` breaks, or that end up raw on a terminal.
@@ -92,6 +93,8 @@ ROWS: dict[str, tuple[Sequence[str], Sequence[Sequence[object]]]] = {
     "tags": (["person", "tag"], [(1, "red"), (1, "blue"), (2, "red"), (5, "green")]),
 }
 
+#: A fact is run by the class of every engine, each with its own database.
+INHERITED = (HealthCheck.function_scoped_fixture, HealthCheck.differing_executors)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
 
 
@@ -116,7 +119,7 @@ def offers(opened: Readable, capability: Capability, protocol: type) -> bool:
     return told
 
 
-class EngineContract(TransferContract):
+class EngineContract(TransferContract, FullTextContract):
     @pytest.fixture
     @abstractmethod
     def fresh(self) -> Iterator[Fresh]: ...
@@ -285,7 +288,7 @@ class EngineContract(TransferContract):
     @given(
         st.lists(TEXTS, max_size=6), st.one_of(st.sampled_from(["%", "_", "!", "a_b", "'", '"', "\\"]), TEXTS)
     )
-    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=60, deadline=None, suppress_health_check=INHERITED)
     def test_text_tests_find_what_python_finds_without_regard_to_ascii_case(self, writer, texts, sought):
         def low(text: str) -> str:
             return "".join(letter.lower() if letter.isascii() else letter for letter in text)
@@ -563,7 +566,7 @@ class EngineContract(TransferContract):
         assert writer.count(name + "2") == 0
 
     @given(st.text(max_size=20))
-    @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=100, deadline=None, suppress_health_check=INHERITED)
     def test_any_text_comes_back_as_it_went_or_is_refused(self, writer, text):
         try:
             with writer.transaction():
@@ -699,7 +702,7 @@ class EngineContract(TransferContract):
         assert ids(writer.select("people", ["born"])) == expected
 
     @given(st.integers(10**11, 7 * 10**12), st.integers(0, 10**9))
-    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=60, deadline=None, suppress_health_check=INHERITED)
     def test_a_time_that_is_moved_on_keeps_its_milliseconds(self, writer, began, by):
         def iso(milliseconds: int) -> str:
             moment = datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=milliseconds)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from dbctl.errors import QueryFailedError
+from dbctl.errors import QueryFailedError, SecretAskedError
 from tests.conformance.contract import EngineContract
+from tests.conformance.transfer import asked
 
 
 class TestMySQL(EngineContract):
@@ -26,3 +27,67 @@ class TestMySQL(EngineContract):
 def test_a_question_that_reaches_out_of_the_tables_is_refused(mysql, sql):
     with pytest.raises(QueryFailedError, match="more than"), mysql.reader().ask(sql):
         pass
+
+
+@pytest.fixture
+def accounts(mysql):
+    mysql.execute('create table "User" (id integer primary key, password text, name text)')
+    mysql.execute("insert into \"User\" values (1, 'hash', 'Ann')")
+    return mysql.reader()
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select distinctrow * from `User`",
+        "select sql_no_cache straight_join * from `User`",
+        "select high_priority * from `User` as u",
+        "select 1, * from `User`",
+        "select * from`User`",
+        "select c from (select 1 as a, 2 as b, 3 as c union all select sql_buffer_result * from `User`) x",
+        "with q(a, b, c) as (table `User`) select b from q",
+        "select 1, 2, 3 union table `User`",
+        "select row(1, 'a', 'b') < (select * from `User`)",
+        "select 1 from `User` a join (select 'hash' as password) b using (password)",
+        "select * from mysql.user",
+        "select authentication_string from mysql.user",
+        "select max_value from mysql.column_stats",
+        "show grants",
+        "show create user root@localhost",
+    ],
+)
+def test_a_secret_has_no_other_name(accounts, sql):
+    with pytest.raises(SecretAskedError):
+        asked(accounts, sql, hidden={"User": ["password"]})
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select 2 * id, 2*count( * ) from `User` group by id",
+        "select host from mysql.user",
+        "show create table `User`",
+        "show columns from `User`",
+        "desc `User`",
+    ],
+)
+def test_what_stands_beside_a_secret_is_told(accounts, sql):
+    asked(accounts, sql, hidden={"User": ["password"]})
+
+
+def test_dates_of_zeros_come_back_as_they_were(mysql):
+    mysql.execute("set sql_mode = 'ANSI_QUOTES'")
+    mysql.execute("create table old (id integer primary key, d date, at datetime)")
+    mysql.execute("insert into old values (1, '0000-00-00', '0000-00-00 00:00:00'), (2, '2020-00-00', null)")
+    opened, columns = mysql.writer(), ["id", "d", "at"]
+    with opened.stream("old", columns) as answer:
+        rows = [row for batch in answer.batches for row in batch]
+    read = [opened.of_json("old", column) for column in columns]
+    told = [
+        [None if value is None else one(value) for one, value in zip(read, row, strict=True)] for row in rows
+    ]
+    before = mysql.rows("select id, cast(d as char), cast(at as char) from old order by id")
+    with opened.transaction():
+        opened.delete("old", [])
+        assert opened.insert_many("old", columns, told) == 2
+    assert mysql.rows("select id, cast(d as char), cast(at as char) from old order by id") == before

@@ -13,6 +13,7 @@ from dbctl.engines.base import Condition, Order
 from dbctl.engines.sqlite import SQLiteReader, SQLiteWriter
 from dbctl.errors import ConstraintError, QueryFailedError, ReadOnlyError
 from tests.conformance.contract import EngineContract
+from tests.conformance.transfer import asked
 
 
 class Made:
@@ -252,3 +253,38 @@ def test_no_statement_through_a_reader_writes_anything_anywhere(fresh, tmp_path)
     reader.query("pragma journal_mode = off")
     reader.close()
     assert (sorted(tmp_path.iterdir()), fresh.path.read_bytes()) == before
+
+
+@pytest.mark.parametrize(
+    ("sql", "answer"),
+    [
+        ("select word from words where words match 'pond'", "a pond"),
+        ("select highlight(words, 0, '<', '>') from words('pond')", "a <pond>"),
+        ("select value from json_each('[7]')", 7),
+        ("select name from pragma_table_info('words')", "word"),
+    ],
+)
+def test_a_question_may_ask_modules_that_only_read(fresh, sql, answer):
+    fresh.execute("create virtual table words using fts5(word)")
+    fresh.execute("insert into words values ('a pond')")
+    assert asked(fresh.reader(), sql)[1] == [(answer,)]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "insert into words(words) values ('optimize')",
+        "select * from pragma_journal_mode",
+        "pragma journal_mode",
+        "create temp table x (a)",
+        "vacuum",
+        "attach ':memory:' as x",
+        "delete from words returning *",
+        "select load_extension('x')",
+    ],
+)
+def test_a_module_that_does_more_is_no_question(fresh, sql):
+    fresh.execute("create virtual table words using fts5(word)")
+    for opened in (fresh.reader(), fresh.writer()):
+        with pytest.raises(QueryFailedError):
+            asked(opened, sql)

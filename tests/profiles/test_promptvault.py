@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
@@ -452,6 +453,18 @@ def test_a_repaired_index_follows_every_change_of_the_app(run: Run, vault: Vault
 
 
 @on_sqlite
+def test_a_change_reads_no_more_of_the_index_than_its_own_row(run: Run, vault: Vault) -> None:
+    run("search", "index", "repair")
+    bodies = vault.rows("select sql from sqlite_master where type = 'trigger' and sql like '% begin %'")
+    changes = [part.strip() for (sql,) in bodies for part in str(sql).split(" begin ")[1].split(";")]
+    for sql in [one for one in changes if one.startswith(("delete", "update"))]:
+        told = vault.rows("explain query plan " + re.sub(r'\b(?:old|new)\."\w+"', "'x'", sql))
+        plan = [str(row[3]) for row in told]
+        assert any("USING COVERING INDEX PromptSearch_pid (c0=?)" in step for step in plan), plan
+        assert "SCAN PromptSearch VIRTUAL TABLE INDEX 0:" not in plan
+
+
+@on_sqlite
 def test_the_app_is_told_that_the_index_is_there_so_that_it_makes_none_over_it(
     run: Run, vault: Vault
 ) -> None:
@@ -481,6 +494,22 @@ def test_a_trigger_that_is_gone_is_noticed(run: Run, vault: Vault) -> None:
     assert [one["state"] for one in run("search", "index", "status")["items"]] == ["broken"]
     run("search", "index", "repair")
     assert [one["state"] for one in run("search", "index", "status")["items"]] == ["sound"]
+
+
+@on_sqlite
+@pytest.mark.parametrize("word", ["PUBLIC", "team", ""])
+def test_a_visibility_that_the_app_cannot_read_is_given_to_no_prompt(run: Run, word: str) -> None:
+    run("search", "index", "repair")  # with the triggers of the document no prompt can be changed
+    told = run("data", "set", "Prompt", shapes.NOTES, f"visibility={word}", status=6)
+    assert told["code"] == "move-refused"
+    assert run("data", "set", "Prompt", shapes.NOTES, "visibility=PRIVATE")["changed"]
+
+
+@on_sqlite
+def test_a_visibility_that_the_app_cannot_read_is_mended(run: Run, vault: Vault) -> None:
+    run("search", "index", "repair")
+    vault.rows(f"update Prompt set visibility = 'PUBLIC' where id = '{shapes.NOTES}'")
+    assert run("data", "set", "Prompt", shapes.NOTES, "visibility=TEAM")["changed"]
 
 
 # Migrations --------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from dbctl.engines.mysql.columns import Kind, kind_of
 BITS = {"TINYINT": 8, "SMALLINT": 16, "MEDIUMINT": 24, "INT": 32, "BIGINT": 64}
 _TYPE = re.compile(r"([A-Z]+)(?:\((\d+)\))?")
 #: Times that a server may hold and Python does not read.
-NONE = re.compile(r"\d{4}-\d\d-\d\d(?: .*)?")
+NONE = re.compile(r"\d{4}-(?:0\d|1[0-2])-(?:[0-2]\d|3[01])(?:[ T].*)?")
 
 
 def of_csv(column: Column) -> Callable[[str, bool], object]:

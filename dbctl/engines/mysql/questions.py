@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 
 from dbctl.engines.mysql.tokens import tokens
+from dbctl.engines.tokens import Token
 
 #: What a question begins with.
 ASKING = ("select", "with", "values", "table", "show", "explain", "describe", "desc", "(")
@@ -52,6 +53,33 @@ REACHING = frozenset(
 )
 
 
+#: Where the server keeps hashes of its own, and samples of the values of all columns.
+SERVER = {
+    "column_stats": ["min_value", "max_value", "histogram"],
+    "column_statistics": ["histogram"],
+    "global_priv": ["priv"],
+    "servers": ["password"],
+    "user": ["authentication_string", "password"],
+}
+SYSTEM = frozenset({"mysql", "information_schema"})
+#: Words that follow the ``*`` of all columns.
+BEHIND_ALL = frozenset(
+    [
+        "except",
+        "from",
+        "group",
+        "having",
+        "intersect",
+        "into",
+        "limit",
+        "order",
+        "procedure",
+        "union",
+        "where",
+    ]
+)
+
+
 def why_no_question(sql: str) -> str:
     """Return why a statement is none, or nothing.
 
@@ -88,18 +116,34 @@ def secret_named(sql: str, hidden: Mapping[str, Collection[str]]) -> str:
 
     A server tells of no statement which columns it reads, so names count wherever they stand.
     """
+    if not hidden:
+        return ""
     held = [token for token in tokens(sql) if token.kind not in ("space", "comment")]
+    first = held[0].text.lower() if held else ""
     words = [_plain(token.text) for token in held if token.kind in ("word", "name")]
-    whole = held[:1] and held[0].text.lower() == "table"
-    for at, token in enumerate(held):
-        before = held[at - 1].text.lower() if at else ""
-        if token.text == "*" and before in ("select", "distinct", "all", ",", "."):
-            whole = True
+    if words[:2] == ["show", "grants"] or words[:3] == ["show", "create", "user"]:
+        return "the hash of a password of the server"
+    whole = first not in ("show", "describe", "desc") and any(
+        _takes_all(held, at) or (token.kind == "word" and token.text.lower() == "table")
+        for at, token in enumerate(held)
+    )
     columns = {column.lower() for columns in hidden.values() for column in columns}
-    for table, names in hidden.items():
+    server = SERVER if SYSTEM.intersection(words) else {}
+    columns.update(name for table, names in server.items() if table in words for name in names)
+    for table, names in (*server.items(), *hidden.items()):
         if whole and table.lower() in words:
             return f"{table}.{next(iter(names))}"
     return next((word for word in words if word in columns), "")
+
+
+def _takes_all(held: Sequence[Token], at: int) -> bool:
+    """Whether a ``*`` stands for all columns: it multiplies where something to multiply with follows."""
+    if held[at].text != "*" or (at and held[at - 1].text == "("):
+        return False
+    if at and held[at - 1].text == ".":
+        return True
+    after = held[at + 1] if at + 1 < len(held) else None
+    return after is None or after.text.lower() in BEHIND_ALL or after.text in (",", ")", ";")
 
 
 def _plain(text: str) -> str:

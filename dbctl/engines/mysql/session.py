@@ -24,15 +24,13 @@ CONNECT_SECONDS = 5
 #: The longest that a server waits for a lock, in seconds.
 LONGEST_WAIT = 31_536_000
 #: Quotes and ``||`` as everywhere else; a value that does not fit is refused, also where a table takes part that is
-#: not transactional; a key that is 0 stays 0.
+#: not transactional; a key that is 0 stays 0. Dates of zeros, which a table may hold, are written as they were read.
 MODES = (
     "PIPES_AS_CONCAT",
     "ANSI_QUOTES",
     "NO_BACKSLASH_ESCAPES",
     "STRICT_ALL_TABLES",
     "STRICT_TRANS_TABLES",
-    "NO_ZERO_DATE",
-    "NO_ZERO_IN_DATE",
     "ERROR_FOR_DIVISION_BY_ZERO",
     "NO_ENGINE_SUBSTITUTION",
     "NO_AUTO_VALUE_ON_ZERO",

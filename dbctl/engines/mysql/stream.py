@@ -25,6 +25,8 @@ from dbctl.engines.sql import Row
 from dbctl.engines.transfer import BATCH, Answer
 from dbctl.errors import QueryFailedError, SecretAskedError, TimeUpError
 
+#: How far a recursion may go: MariaDB would break off at the thousandth step, and give what it has as the answer.
+MOST_ITERATIONS = 4_294_967_295
 EXACT = {FIELD_TYPE.DECIMAL: Decimal, FIELD_TYPE.NEWDECIMAL: Decimal}
 
 
@@ -96,15 +98,18 @@ class MySQLStreams(MySQLPlans):
     @contextmanager
     def _limited(self, within: timedelta | None) -> Iterator[None]:
         session = self._current()
-        name, unit = (
-            ("max_statement_time", timedelta(seconds=1))
-            if session.server.is_mariadb
-            else ("max_execution_time", timedelta(milliseconds=1))
-        )
+        limits: dict[str, object] = {}
+        if session.server.is_mariadb:
+            limits["max_recursive_iterations"] = MOST_ITERATIONS
         if within is not None:
-            limit = within / unit if session.server.is_mariadb else max(1, within // unit)
-            with self._told("set"):
-                session.run(f"set session {name} = {limit}")
+            brief = max(within, timedelta(milliseconds=1))
+            if session.server.is_mariadb:
+                limits["max_statement_time"] = brief / timedelta(seconds=1)
+            else:
+                limits["max_execution_time"] = brief // timedelta(milliseconds=1)
+        with self._told("set"):
+            for name, value in limits.items():
+                session.run(f"set session {name} = {value}")
         try:
             yield
         except QueryFailedError as error:
@@ -115,9 +120,10 @@ class MySQLStreams(MySQLPlans):
                 target=self.target, within=lasted, instead="--within gives it longer."
             ) from error
         finally:
-            if within is not None and session.open:
+            if session.open:
                 with self._told("set"):
-                    session.run(f"set session {name} = 0")
+                    for name in limits:
+                        session.run(f"set session {name} = default")
 
     @contextmanager
     def _flow(self, sql: str, columns: Sequence[str] | None = None) -> Iterator[Answer]:

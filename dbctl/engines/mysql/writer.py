@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -19,10 +20,12 @@ from dbctl.engines.mysql.parameters import literal
 from dbctl.engines.served.connection import TOLD
 from dbctl.engines.served.writer import ENDED
 from dbctl.engines.sql import Statement, counted_columns, merged
-from dbctl.errors import NotSupportedError, QueryFailedError
+from dbctl.errors import ConstraintError, NotSupportedError, QueryFailedError, ValueInvalidError
 
 #: Letters of a statement that inserts several rows; a server takes 16 MiB at least, whatever they become as bytes.
 LONGEST_INSERT = 1 << 20
+#: A row of a statement, which is another of the rows that are inserted.
+_OF_STATEMENT = re.compile(r" at row \d+$")
 
 
 class MySQLWriter(MySQLLocks, MySQLConnection, MySQLTextWriter):
@@ -108,11 +111,35 @@ class MySQLWriter(MySQLLocks, MySQLConnection, MySQLTextWriter):
             values = f"({', '.join(told)})"
             if held and length + len(values) > limit:
                 interrupt.check()
-                done += self._sent(sql + ", ".join(held))
+                done += self._sent_together(sql, held, done)
                 held, length = [], 0
             held.append(values)
             length += len(values)
-        return done + (self._sent(sql + ", ".join(held)) if held else 0)
+        return done + (self._sent_together(sql, held, done) if held else 0)
+
+    def _sent_together(self, sql: str, rows: Sequence[str], before: int) -> int:
+        """Insert rows, of which ``before`` were inserted already."""
+        try:
+            return self._sent(sql + ", ".join(rows))
+        except (ConstraintError, ValueInvalidError) as error:
+            error.facts["row"] = before + self._first_refused(sql, rows)
+            error.args = (_OF_STATEMENT.sub("", str(error)),)
+            raise
+
+    def _first_refused(self, sql: str, rows: Sequence[str]) -> int:
+        """Return which of some rows the server refuses, from 1; of those that come together it does not tell."""
+        taken = 0
+        self._sent("savepoint rows_apart")
+        try:
+            for row in rows:
+                interrupt.check()
+                self._sent(sql + row)
+                taken += 1
+        except (ConstraintError, ValueInvalidError):
+            return taken + 1
+        finally:
+            self._sent("rollback to savepoint rows_apart")
+        return taken
 
     def _sent(self, sql: str) -> int:
         """Run a statement in which everything stands that it is about."""

@@ -42,12 +42,10 @@ class PostgreSQLQuestions(ServedConnection[Session], PostgreSQLPlans):
         with self._asking():
             return self._rows(sql, parameters)
 
-    def _refuse_what_is_no_question(self, sql: str) -> str:
-        """Return the word that a statement begins with."""
+    def _refuse_what_is_no_question(self, sql: str) -> None:
         first = questions.first_word(sql)
         if first not in questions.ASKING:
             raise QueryFailedError(target=self.target, reason=f"{first.upper() or 'nothing'} is no question")
-        return first
 
     @contextmanager
     def ask(
@@ -58,14 +56,12 @@ class PostgreSQLQuestions(ServedConnection[Session], PostgreSQLPlans):
         within: timedelta | None = None,
         hidden: Mapping[str, Collection[str]] = {},
     ) -> Iterator[Answer]:
-        first = self._refuse_what_is_no_question(sql)
+        self._refuse_what_is_no_question(sql)
         session = self._current()
         with self._asking():
             self._refuse_what_reaches_out(sql)
-            if hidden and first in questions.PLANNED:
-                ((plan,),) = self._rows(f"explain (verbose, costs off, format json) {sql}", parameters)
-                if secret := questions.secrets_read(str(plan), hidden):
-                    raise SecretAskedError(target=self.target, what=secret)
+            if hidden:
+                self._refuse_secrets(sql, parameters, hidden)
             if within is not None:
                 limit = f"{max(1, within // timedelta(milliseconds=1))}ms"
                 self._rows("select set_config('statement_timeout', :limit, true)", {"limit": limit})
@@ -93,6 +89,28 @@ class PostgreSQLQuestions(ServedConnection[Session], PostgreSQLPlans):
                 target=self.target, within=lasted, instead="--within gives it longer."
             ) from error
 
+    def _refuse_secrets(
+        self, sql: str, parameters: Mapping[str, object], hidden: Mapping[str, Collection[str]]
+    ) -> None:
+        asked = questions.explained(sql)
+        first = questions.first_word(asked)
+        if first not in questions.PLANNED:
+            if asked != sql and first not in questions.CHANGING:
+                raise QueryFailedError(target=self.target, reason=f"EXPLAIN {first.upper()} is no question")
+            return
+        hidden = self._with_heirs(hidden)
+        secret = questions.renamed(asked, hidden)
+        if not secret:
+            ((plan,),) = self._rows(f"explain (verbose, costs off, format json) {asked}", parameters)
+            secret = questions.secrets_read(str(plan), hidden)
+        if secret:
+            raise SecretAskedError(target=self.target, what=secret)
+
+    def _with_heirs(self, hidden: Mapping[str, Collection[str]]) -> dict[str, Collection[str]]:
+        """Return hidden columns with those of partitions and other tables that inherit them."""
+        rows = self._rows(questions.HEIRS, {"names": list(hidden)})
+        return {**hidden, **{str(heir): hidden[str(table)] for heir, table in rows if heir not in hidden}}
+
     def _refuse_what_reaches_out(self, sql: str) -> None:
         names, strange = questions.called(sql)
         if strange:
@@ -100,7 +118,8 @@ class PostgreSQLQuestions(ServedConnection[Session], PostgreSQLPlans):
                 target=self.target, reason="it spells a name as U&, which hides what it calls"
             )
         rows = self._rows(questions.VOLATILE, {"names": names}) if names else []
-        found = [str(name) for (name,) in rows if name not in questions.HARMLESS]
+        found = [name for name in names if questions.RUNNING.fullmatch(name)]
+        found += [str(name) for (name,) in rows if name not in questions.HARMLESS]
         if found:
             reason = f"{found[0]} does more than read, and no transaction takes that back"
             raise QueryFailedError(target=self.target, reason=reason)

@@ -39,7 +39,7 @@ PRIVILEGES = {
 _DENIED = re.compile(
     r"permission denied for (?P<kind>(?:foreign |materialized )?\w+) (?P<name>.+)", re.DOTALL
 )
-_COPIED = re.compile(r"^COPY .*, line (\d+)(?:, column|$)", re.MULTILINE)
+_COPIED = re.compile(r"^COPY .*, line (\d+)(?:, column|:|$)", re.MULTILINE)
 _VALUES = re.compile(r"=\(.*\)(?= )", re.DOTALL)
 
 

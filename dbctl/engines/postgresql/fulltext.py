@@ -27,9 +27,9 @@ class PostgreSQLFullText(RankedReader, PostgreSQLPlans):
 
     def text_index(self, told: TextIndex) -> IndexState:
         rows = self._fetch(INDEXES, {"table": self._table(told.table)})
-        wanted = _ADDED.sub("", self._words_of(told, ""))
+        wanted = _bare(self._words_of(told, ""))
         for name, valid, method, expression, partial in rows:
-            if method == "gin" and valid and not partial and _ADDED.sub("", str(expression)) == wanted:
+            if method == "gin" and valid and not partial and _bare(str(expression)) == wanted:
                 return IndexState(name=str(name), state="sound")
         for name, valid, *_ in rows:
             if name == told.index:
@@ -87,6 +87,11 @@ class PostgreSQLTextWriter(PostgreSQLFullText):
 
     def probe_text_index(self, told: TextIndex) -> None:
         """Do nothing: the server changes index and row as one."""
+
+
+def _bare(expression: str) -> str:
+    """Return an expression as two spellings of the same are compared."""
+    return _ADDED.sub("", expression).replace("COALESCE", "coalesce")
 
 
 def _configuration(told: TextIndex) -> str:

@@ -7,11 +7,21 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 
 from dbctl.engines.postgresql.tokens import tokens
+from dbctl.engines.tokens import Token
 
 #: How a statement begins that can be asked. COPY can run programs on the server, and DO whatever it likes.
 ASKING = frozenset({"select", "with", "values", "table", "show", "explain"})
 #: Of these the server tells what they read.
 PLANNED = frozenset({"select", "with", "values", "table"})
+#: What else EXPLAIN tells of; a read-only transaction never runs it.
+CHANGING = frozenset({"insert", "update", "delete", "merge"})
+
+#: Tables that inherit from others, over however many steps.
+HEIRS = """with recursive heirs(heir, named) as (
+  select i.inhrelid, c.relname from pg_catalog.pg_inherits i join pg_catalog.pg_class c on c.oid = i.inhparent
+  where c.relname = any(:names)
+  union select i.inhrelid, h.named from pg_catalog.pg_inherits i join heirs h on h.heir = i.inhparent)
+select c.relname, h.named from heirs h join pg_catalog.pg_class c on c.oid = h.heir"""
 
 #: Functions of the server, or in machine code, that do more than read their arguments; ``names`` are those asked for.
 #: They end other sessions, read and write files of the server, run further SQL, or reach other servers, and no
@@ -76,16 +86,82 @@ HARMLESS = frozenset(
 )
 
 
-#: Where the server keeps samples of the values of all columns.
-STATISTICS = {
+#: Functions that run SQL which no plan shows, though the server takes them for such as only read.
+RUNNING = re.compile(
+    r"(?:table|schema|database|query|cursor)_to_xml(?:_and_xmlschema)?|crosstab[234n]?|connectby|xpath_table"
+)
+
+#: Where the server keeps samples of the values of all columns, and the secrets of its own.
+SERVER = {
     "pg_statistic": [f"stavalues{number}" for number in range(1, 6)],
     "pg_statistic_ext_data": ["stxdmcv"],
+    "pg_authid": ["rolpassword"],
+    "pg_subscription": ["subconninfo"],
+    "pg_user_mapping": ["umoptions"],
 }
+#: Nodes whose own columns are none of a table, so that what they read stands in the node below alone.
+GATHERING = frozenset({"Append", "Merge Append", "Recursive Union", "SetOp"})
+#: Words that can follow a table in a statement, and are no name for it.
+RESERVED = frozenset(
+    """all analyse analyze and any array as asc asymmetric authorization binary both case cast check collate collation
+    column concurrently constraint create cross current_catalog current_date current_role current_schema current_time
+    current_timestamp current_user default deferrable desc distinct do else end except false fetch for foreign freeze
+    from full grant group having ilike in initially inner intersect into is isnull join lateral leading left like limit
+    localtime localtimestamp natural not notnull null offset on only or order outer overlaps placing primary references
+    returning right select session_user similar some symmetric system_user table tablesample then to trailing true
+    union unique user using variadic verbose when where window with""".split()  # noqa: SIM905 - a hundred words
+)
+_COLUMN = re.compile(r'(?:(?:[^\W\d][\w$]*|"(?:[^"]|"")*")\.)?(?:[^\W\d][\w$]*|"(?:[^"]|"")*")')
 
 
 def first_word(sql: str) -> str:
     """Return the word that a statement begins with, in lower case."""
     return next((token.text for token in tokens(sql) if token.kind == "word"), "").lower()
+
+
+def explained(sql: str) -> str:
+    """Return the statement that an EXPLAIN is about; any other as it is."""
+    read = [token for token in tokens(sql) if token.kind not in ("space", "comment")]
+    words = [token.text.lower() for token in read]
+    if not words or words[0] != "explain":
+        return sql
+    at = 1
+    while at < len(words) and words[at] in ("analyze", "analyse", "verbose"):
+        at += 1
+    if (
+        words[at : at + 1] == ["("]
+        and not PLANNED.intersection(words[at + 1 : at + 2])
+        and words[at + 1 : at + 2] != ["("]
+    ):
+        at = words.index(")", at) + 1 if ")" in words[at:] else len(words)
+    return sql[read[at].start :] if at < len(read) else ""
+
+
+def renamed(sql: str, hidden: Collection[str]) -> str:
+    """Return the first table of ``hidden`` whose columns a statement gives other names, with ``.*``; or nothing.
+
+    The server tells these names and no others.
+    """
+    read = [token for token in tokens(sql) if token.kind not in ("space", "comment")]
+    for at, token in enumerate(read):
+        if _plain(token) not in hidden:
+            continue
+        rest = [one for one in read[at + 1 : at + 6] if one.text not in (")", "*")]
+        if rest and rest[0].text.lower() == "as":
+            rest = rest[1:]
+        named = len(rest) > 1 and (
+            rest[0].kind == "name" or (rest[0].kind == "word" and rest[0].text.lower() not in RESERVED)
+        )
+        if named and rest[1].text == "(":
+            return f"{_plain(token)}.*"
+    return ""
+
+
+def _plain(token: Token) -> str:
+    """Return a name as the server keeps it."""
+    if token.kind == "word":
+        return token.text.lower()
+    return token.text[1:-1].replace('""', '"') if token.kind == "name" else ""
 
 
 def called(sql: str) -> tuple[list[str], bool]:
@@ -94,13 +170,10 @@ def called(sql: str) -> tuple[list[str], bool]:
     found, strange = [], False
     for token, after in zip(read, [*read[1:], None], strict=True):
         if after is not None and after.text == "(":
-            if token.kind == "word":
-                found.append(token.text.lower())
-            elif token.kind == "name":
-                found.append(token.text[1:-1].replace('""', '"'))
+            found.append(_plain(token))
         # U&"…" spells letters by their numbers
         strange = strange or (token.text.lower() == "u" and after is not None and after.text == "&")
-    return list(dict.fromkeys(found)), strange
+    return list(dict.fromkeys(filter(None, found))), strange
 
 
 def secrets_read(plan: str, hidden: Mapping[str, Collection[str]]) -> str:
@@ -113,7 +186,7 @@ def secrets_read(plan: str, hidden: Mapping[str, Collection[str]]) -> str:
     for node in scans:
         table = str(node["Relation Name"])
         alias = _spelled(str(node.get("Alias", table)))
-        for column in (*hidden.get(table, ()), *STATISTICS.get(table, ())):
+        for column in (*hidden.get(table, ()), *SERVER.get(table, ())):
             # the only table there is need not be named before its columns
             prefix = rf"(?:{alias})\." if len(scans) > 1 else rf"(?:(?:{alias})\.)?"
             whole, one = rf"(?:{alias})\.\*", rf"{prefix}(?:{_spelled(column)})(?![\w\"$.(])"
@@ -129,17 +202,19 @@ def _nodes(node: Mapping[str, object], *, top: bool) -> Iterator[tuple[Mapping[s
     inner = node.get("Plans", [])
     if isinstance(inner, list):
         for one in inner:
-            yield from _nodes(one, top=one.get("Parent Relationship") not in ("Outer", "Inner"))
+            apart = one.get("Parent Relationship") not in ("Outer", "Inner")
+            yield from _nodes(one, top=apart or node.get("Node Type") in GATHERING)
 
 
 def _texts(node: Mapping[str, object], *, whole: bool) -> Iterator[str]:
     for key, value in node.items():
-        if key == "Output" and not whole:
-            continue
         if isinstance(value, str):
             yield value
         elif isinstance(value, list) and key != "Plans":
-            yield from (one for one in value if isinstance(one, str))
+            plain = key == "Output" and not whole
+            yield from (
+                one for one in value if isinstance(one, str) and not (plain and _COLUMN.fullmatch(one))
+            )
 
 
 def _spelled(name: str) -> str:

@@ -15,6 +15,9 @@ from dbctl.engines.sqlite.dialect import SQLiteDialect
 SNIPPET = "'', '', ' … ', 16"
 _FTS5 = re.compile(r"create\s+virtual\s+table\b.*?\busing\s+fts5\b", re.IGNORECASE | re.DOTALL)
 _CONTENT = re.compile(r"[(,]\s*content\s*=\s*(?P<of>'[^']*'|\"[^\"]*\"|[^,)\s]*)", re.IGNORECASE)
+#: How FTS5 calls the table that keeps the text of an index, its number of a row there, and the first of the columns.
+CONTENT = "{index}_content"
+NUMBER, FIRST = "id", "c0"
 _EVENTS = {"ai": "after insert", "au": "after update", "ad": "after delete"}
 
 
@@ -34,14 +37,15 @@ class SQLiteFullText(RankedReader, SQLiteDialect):
         return IndexState(name=name, state="broken" if reason else "sound", reason=reason)
 
     def _entries(self, told: TextIndex) -> dict[str, str]:
-        """Return the text of the index's own table and of every trigger that names it, by name in lower case."""
+        """Return the text of the index's own table, and of its key and every trigger that names it, by name in lower case."""
         rows = self._fetch("select type, lower(name), coalesce(sql, '') from sqlite_master", {})
-        own = told.own_table.lower()
+        own, by_key = told.own_table.lower(), self._key_index(told).lower()
         word = re.compile(rf"\b{re.escape(own)}\b", re.IGNORECASE)
         return {
             str(name): str(sql)
             for kind, name, sql in rows
-            if (kind == "table" and name == own) or (kind == "trigger" and word.search(str(sql)))
+            if (kind, name) in (("table", own), ("index", by_key))
+            or (kind == "trigger" and word.search(str(sql)))
         }
 
     def _why_broken(self, told: TextIndex, found: Mapping[str, str]) -> str:
@@ -54,20 +58,24 @@ class SQLiteFullText(RankedReader, SQLiteDialect):
             return f"it keeps no text, so that whatever it finds has no {told.key}, and nothing is ever taken out of it"
         if content:
             return f"it reads its text from {of}, whose columns and keys are others, so that changes of {told.table} fail"
-        wanted = {name.lower(): text for name, text in self._definition(told).items()}
-        if _plain(sql) != _plain(wanted.pop(told.own_table.lower())):
+        return self._why_not_kept(told, found)
+
+    def _why_not_kept(self, told: TextIndex, found: Mapping[str, str]) -> str:
+        own, by_key = told.own_table.lower(), self._key_index(told).lower()
+        wanted = {name.lower(): _plain(text) for name, text in self._definition(told).items()}
+        kept = {name: _plain(text) for name, text in found.items()}
+        if kept.pop(own) != wanted.pop(own):
             return "its columns are others"
-        kept = {name: text for name, text in found.items() if name != told.own_table.lower()}
-        if {name: _plain(text) for name, text in kept.items()} != {
-            name: _plain(text) for name, text in wanted.items()
-        }:
+        if kept.pop(by_key, "") != wanted.pop(by_key):
+            return f"it has no index by {told.key}, so that each change of a row reads all of it"
+        if kept != wanted:
             return "its triggers are others, so that it does not follow every change"
         return ""
 
     # How it should be ------------------------------------------------------------------------------------------
 
     def _definition(self, told: TextIndex) -> dict[str, str]:
-        """Return the statements that make the index's table and its triggers, by name."""
+        """Return the statements that make the index's table, its key and its triggers, by name."""
         columns = [
             f"{ident(told.key)} unindexed",
             *map(ident, told.columns),
@@ -76,16 +84,28 @@ class SQLiteFullText(RankedReader, SQLiteDialect):
         made = {
             told.own_table: f"create virtual table {ident(told.own_table)} using fts5({', '.join(columns)})"
         }
+        # FTS5 finds a row by its number and its words alone; a row of the table has no number that stays
+        name = self._key_index(told)
+        made[name] = f"create index {ident(name)} on {self._content_of(told)} ({FIRST})"
         for table, event, body in self._reactions(told):
             name = told.triggers.format(index=told.own_table.lower(), table=table.lower(), event=event)
             head = f"create trigger {ident(name)} {_EVENTS[event]} on {ident(table)}"
             made[name] = f"{head} begin {body} end"
         return made
 
+    @staticmethod
+    def _key_index(told: TextIndex) -> str:
+        return f"{told.own_table}_{told.key}"
+
+    @staticmethod
+    def _content_of(told: TextIndex) -> str:
+        return ident(CONTENT.format(index=told.own_table))
+
     def _reactions(self, told: TextIndex) -> Iterator[tuple[str, str, str]]:
         """Yield after what on which table the index has to change, and how."""
         own, key = ident(told.own_table), f"{ident(told.own_table)}.{ident(told.key)}"
-        taken = f"delete from {own} where {key} = old.{ident(told.id)};"  # noqa: S608 - names are quoted
+        numbers = f"rowid in (select {NUMBER} from {self._content_of(told)} where {FIRST}"  # noqa: S608 - names are quoted
+        taken = f"delete from {own} where {numbers} = old.{ident(told.id)});"  # noqa: S608 - as above
         put = f"{self._filling(told)} where s.{ident(told.id)} = new.{ident(told.id)};"
         yield told.table, "ai", put
         yield told.table, "au", f"{taken} {put}"
@@ -98,7 +118,7 @@ class SQLiteFullText(RankedReader, SQLiteDialect):
                 for event, rows in (("ai", ["new"]), ("au", ["old", "new"]), ("ad", ["old"])):
                     parts = [
                         f"update {own} set {ident(one.name)} = {self._gathering(one, start)}"  # noqa: S608 - as above
-                        f" where {key} in ({self._reached(told, one, at, row)});"
+                        f" where {numbers} in ({self._reached(told, one, at, row)}));"
                         for row in rows
                     ]
                     yield link.table, event, " ".join(parts)

@@ -41,6 +41,8 @@ class SQLiteTextWriter(SQLiteConnection):
             f"make table {own} (FTS5)": made.pop(own),
             f"fill {own} from {told.table}": self._filling(told),
         }
+        by_key = self._key_index(told)
+        told_of[f"make index {by_key}"] = made.pop(by_key)
         return told_of | {f"make trigger {name}": sql for name, sql in made.items()}
 
     def mark_text_index(self, told: TextIndex) -> None:
