@@ -381,6 +381,7 @@ def test_a_killed_pg_dump_leaves_nothing(pantry, held):
     os.kill(backup.child, signal.SIGKILL)
     backup.join()
     assert isinstance(backup.error, ClientFailedError), backup.error
+    assert "SIGKILL" in str(backup.error)
     assert held
     nothing_is_left(pantry)
 
