@@ -6,6 +6,7 @@ import fcntl
 import os
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -130,10 +131,11 @@ class Client:
             self._process.wait()
 
     def complaint(self) -> str:
-        """Return the end of what it said on standard error."""
+        """Return the end of what it said on standard error, or the signal that ended it before it could say anything."""
         size = self._said.seek(0, os.SEEK_END)
         self._said.seek(max(0, size - LONGEST_COMPLAINT))
-        return self._said.read().decode(errors="replace").strip()
+        ended, said = self._process.returncode or 0, self._said.read().decode(errors="replace").strip()
+        return said or (f"it was ended by {signal.Signals(-ended).name}" if ended < 0 else "")
 
 
 @contextmanager

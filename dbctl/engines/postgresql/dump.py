@@ -25,6 +25,7 @@ from dbctl.engines.postgresql.dumped import Reading, told
 from dbctl.engines.postgresql.scope import scope_of
 from dbctl.engines.postgresql.session import Session
 from dbctl.engines.postgresql.values import UNDECLARED
+from dbctl.engines.sql import ident
 from dbctl.errors import BusyError, ClientFailedError, DbctlError, NotSupportedError
 from dbctl.model import now
 
@@ -38,6 +39,9 @@ SIZE = """select case when :scope = '' then greatest(0, pg_catalog.pg_database_s
   else (select coalesce(sum(c.relpages::int8 * current_setting('block_size')::int8), 0)::int8 from pg_catalog.pg_class c
     join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.relkind in ('r', 'm', 't') and n.nspname = :scope) end"""
 LARGE_OBJECTS = "select exists (select from pg_catalog.pg_largeobject_metadata)"
+PARTS = """select n.nspname::text, c.relname::text from pg_catalog.pg_partition_tree(cast(:table as regclass)) t
+join pg_catalog.pg_class c on c.oid = t.relid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where t.level > 0 order by 1, 2"""
 PATH = b"select pg_catalog.current_schemas(false)"
 
 
@@ -91,7 +95,9 @@ class PostgreSQLDumps(PostgreSQLDescribes):
             if session.settings.get("client_encoding") != UNDECLARED:
                 words.append("--encoding=UTF8")
             words += [f"--schema={_quoted(scope)}"] if scope and not tables else []
-            words += [f"--table={_quoted(session.schema)}.{_quoted(name)}" for name in tables]
+            words += [
+                f"--table={_quoted(schema)}.{_quoted(name)}" for schema, name in self._with_parts(tables)
+            ]
             with (
                 tools.at(session, session.info.dbname, tool) as (where, environment),
                 clients.new_file(destination) as file,
@@ -119,6 +125,14 @@ class PostgreSQLDumps(PostgreSQLDescribes):
         progress(1.0)
         rows = told(reading.reading.rows, facts["path"])
         return Dumped(taken_at=taken, facts=facts, proof=Proof(tables=rows, schema=schema, problems=()))
+
+    def _with_parts(self, tables: Sequence[str]) -> list[tuple[str, str]]:
+        """Return tables with the partitions that hold their rows, each by its schema."""
+        schema, found = self._current().schema, list[tuple[str, str]]()
+        for name in tables:
+            rows = self._fetch(PARTS, {"table": f"{ident(schema)}.{ident(name)}"})
+            found += [(schema, name), *cast("list[tuple[str, str]]", rows)]
+        return found
 
     def _named(self, error: DbctlError, session: Session) -> DbctlError:
         """Name those who are waited for."""

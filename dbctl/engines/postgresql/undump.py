@@ -28,9 +28,16 @@ def major(version: str) -> int:
 
 @contextmanager
 def text_of(
-    path: Path, facts: Mapping[str, str], target: str, *, progress: Progress = silent
+    path: Path, facts: Mapping[str, str], target: str, *, least: int = 0, progress: Progress = silent
 ) -> Iterator[Iterator[bytes]]:
     """Give the text of a dump, block by block; its iterator raises where the file is not whole.
+
+    Args:
+        path: the dump.
+        facts: of it.
+        target: ``app/database``, for messages.
+        least: the major version of the psql that is to read it: of two releases one may not know what the other writes.
+        progress: told the share that is done.
 
     Raises:
         CorruptError: it is cut off, or was changed.
@@ -38,7 +45,7 @@ def text_of(
     if facts.get("format") == "plain":
         yield unpacked(path, target, progress)
         return
-    tool = tools.find("pg_restore", target, least=major(facts.get("client", "")))
+    tool = tools.find("pg_restore", target, least=max(least, major(facts.get("client", ""))))
     # Else each large object would be a transaction of its own.
     with clients.running(
         [str(tool.path), "--single-transaction", "--file=-", str(path)], {}, writes=True
@@ -107,13 +114,15 @@ def feed(
         RestoreFailedError, CorruptError, ClientFailedError, BusyError, DiskFullError, PrivilegeMissingError,
         UnreachableError: nothing was changed.
     """
-    tool = tools.find("psql", target, least=session.info.server_version // 10000)
+    version = session.info.server_version // 10000
+    reader = 0 if facts.get("format") == "plain" else major(facts.get("client", ""))
+    tool = tools.find("psql", target, least=max(version, reader))
     words = ["--no-psqlrc", "--no-password", "--quiet", "--set=ON_ERROR_STOP=1", "--set=VERBOSITY=verbose"]
     reading = Reading()
     with (
         tools.at(session, database, tool) as (where, environment),
         clients.running([str(tool.path), f"--dbname={where}", *words], environment, reads=True) as psql,
-        text_of(path, facts, target, progress=progress) as blocks,
+        text_of(path, facts, target, least=tool.major, progress=progress) as blocks,
     ):
 
         def refused() -> DbctlError:
@@ -134,7 +143,7 @@ def feed(
             "begin read write;\nset local client_min_messages = warning;\nset local statement_timeout = 0;\n"
             f"set local lock_timeout = {max(1, round(timeout * 1000))};\n{head}\n".encode()
         )
-        for block in change(for_server(blocks, session.info.server_version // 10000)):
+        for block in change(for_server(blocks, version)):
             reading.feed(block)
             say(block)
         if not reading.whole:
