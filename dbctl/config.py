@@ -124,7 +124,7 @@ def find(selection: Selection) -> App:
     if selection.profile and selection.urls:
         return _unconfigured(selection, selection.profile)
     try:
-        configuration = load(selection)
+        configuration = read(path(selection), only=selection.app)
     except ConfigMissingError:
         if selection.urls:
             return _unconfigured(selection, PLAIN)
@@ -151,10 +151,10 @@ def load(selection: Selection) -> Configuration:
     return read(path(selection))
 
 
-def read(file: Path) -> Configuration:
-    """Read one configuration file; raises as ``load`` does."""
+def read(file: Path, *, only: str = "") -> Configuration:
+    """Read one configuration file; raises as ``load`` does, and ``only`` is that of ``parse``."""
     try:
-        return parse(file)
+        return parse(file, only=only)
     except toml.TomlError as error:
         first = error.mistakes[0]
         raise ConfigInvalidError(file=file, line=first.line, key=first.key, reason=first.reason) from error
@@ -172,8 +172,12 @@ def path(selection: Selection) -> Path:
     raise ConfigMissingError(looked=f"looked for {', '.join(map(str, places))}")
 
 
-def parse(file: Path) -> Configuration:
+def parse(file: Path, *, only: str = "") -> Configuration:
     """Read one configuration file.
+
+    Args:
+        file: where it is.
+        only: the app that is meant: a variable or a file that another one lacks is no mistake.
 
     Raises:
         TomlError: every mistake in it.
@@ -189,12 +193,17 @@ def parse(file: Path) -> Configuration:
     mistakes: list[toml.Mistake] = []
     apps = {}
     for name, app in toml.structure(told, _File, text).apps.items():
-        apps[name] = _resolved(
-            name, app, folder, lambda at, why: mistakes.append(toml.mistake(text, at, why))
-        )
+        found = list[tuple[Sequence[toml.Key], str]]()
+        apps[name] = _resolved(name, app, folder, _adding(found))
+        if only in ("", name):
+            mistakes += [toml.mistake(text, at, why) for at, why in found]
     if mistakes:
         raise toml.TomlError(*sorted(mistakes, key=lambda one: one.line))
     return Configuration(path=file, apps=apps)
+
+
+def _adding(found: list[tuple[Sequence[toml.Key], str]]) -> Complain:
+    return lambda at, why: found.append((at, why))
 
 
 def _places() -> list[Path]:

@@ -138,6 +138,16 @@ def test_a_variable_that_is_a_whole_address_is_one(monkeypatch):
     assert (url.password.reveal(), url.host) == ("a/b", "h")
 
 
+def test_what_another_app_lacks_does_not_keep_from_this_one():
+    write(
+        f'{ONE}[apps.two]\nprofile = "p"\nenv_file = ".env"\ndatabases.main = "postgresql://u:${{PW}}@h/d"\n'
+    )
+    assert config.find(Selection(app="one")).databases["main"].path.endswith("a/b.db")
+    for ask in (config.find, config.load):
+        with pytest.raises(ConfigInvalidError, match=r"\.env cannot be read"):
+            ask(Selection(app="two"))
+
+
 def test_a_secret_may_stand_in_a_file_that_a_variable_names(monkeypatch, tmp_path):
     (tmp_path / "secret").write_text("hunter2/marked\n")
     monkeypatch.setenv("PW_FILE", str(tmp_path / "secret"))

@@ -12,8 +12,7 @@ from jsonschema import Draft202012Validator
 
 from dbctl.cli import _reference
 from dbctl.cli.main import main
-from tests import kept
-from tests.services import pantries
+from tests import kept, servers
 
 SCHEMAS = json.loads(_reference.SCHEMAS.read_text(encoding="utf-8"))
 PASSWORD = "sample-admin"
@@ -196,10 +195,10 @@ def nothing_yet(engine: str):
     if engine == "sqlite":
         yield kept.File(Path("main.db").absolute())
     elif engine == "postgresql":
-        with pantries.a_database() as url:
+        with servers.postgresql_database(encoding="UTF8") as url:
             yield kept.PostgreSQL(url)
     else:
-        with pantries.a_mysql_database() as url:
+        with servers.mysql_database() as url:
             yield kept.MySQL(url)
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from dbctl import interrupt
-from tests import kept
-from tests.services import pantries, vault
+from tests import kept, servers
+from tests.services import vault
 from tests.services.test_restore import at_move, stop  # noqa: F401 - a fixture
 
 PROFILE = """
@@ -30,9 +30,10 @@ def pair(request, tmp_path, monkeypatch, answer):
     """The two databases of an app, in the order in which they are restored."""
     monkeypatch.chdir(tmp_path)
     Path("pair.toml").write_text(PROFILE)
-    given = pantries.a_database if request.param == "postgresql" else pantries.a_mysql_database
-    with given() as url:
-        main = (kept.PostgreSQL if request.param == "postgresql" else kept.MySQL)(url)
+    on_postgresql = request.param == "postgresql"
+    given = servers.postgresql_database(encoding="UTF8") if on_postgresql else servers.mysql_database()
+    with given as url:
+        main = kept.PostgreSQL(url) if on_postgresql else kept.MySQL(url)
         side = kept.File(tmp_path / "side.db")
         for one in (main, side):
             one.run("create table t (a integer)", "insert into t values (1)")
