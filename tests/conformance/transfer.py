@@ -76,7 +76,7 @@ class TransferContract:
         assert isinstance(opened, Streams)
         with opened.stream("groups_", ["a"]) as answer:
             assert len(next(answer.batches)) == BATCH
-        with opened.ask("select a from groups_") as answer:
+        with opened.ask("select a from groups_", within=timedelta(minutes=1)) as answer:
             assert len(next(answer.batches)) <= BATCH
         assert opened.count("people") == 5
 

@@ -92,7 +92,7 @@ class MySQLStreams(MySQLPlans):
             raise QueryFailedError(
                 target=self.target, reason=f"parameter :{error.args[0]} was not given"
             ) from None
-        with self._limited(within), self._asking(), self._flow(text) as answer:
+        with self._asking(), self._limited(within), self._flow(text) as answer:
             yield answer
 
     @contextmanager
