@@ -48,6 +48,24 @@ def end(process):
     return process.returncode, json.loads(out) if out else err
 
 
+def outlived(pantry):
+    """Wait until what a killed dbctl had started has ended, too: what it was told already, it may still do."""
+    mark, deadline = os.fsencode(pantry.folder), time.monotonic() + 60
+    while any(mark in _words_of(one) for one in Path("/proc").iterdir() if one.name.isdigit()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def _words_of(process):
+    """Return the command and the environment of another process; nothing of one that has ended, or is somebody else's."""
+    if int(process.name) == os.getpid():
+        return b""
+    try:
+        return b"".join((process / name).read_bytes() for name in ("cmdline", "environ"))
+    except (FileNotFoundError, PermissionError, ProcessLookupError):
+        return b""
+
+
 def folders(pantry):
     root = pantry.folder / "backups" / "larder"
     return {one.name for one in root.iterdir() if one.is_dir()} if root.is_dir() else set()
@@ -98,6 +116,7 @@ def test_a_kill_in_the_middle_of_a_restore_leaves_the_old_rows_or_the_new_under_
         time.sleep(chance.random() * 2)
         process.kill()
         end(process)
+        outlived(pantry)
         now = pantry.content()
         assert now in (old, new)
         seen["old" if now == old else "new"] += 1
