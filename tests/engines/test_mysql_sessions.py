@@ -495,15 +495,36 @@ def test_a_password_is_taken_as_utf8_and_a_wrong_one_never_shown(table):
         table.execute(f"drop user {name}")
 
 
+@pytest.mark.parametrize("setting", ["--read-only=1", "--transaction-read-only=1"])
+def test_what_somebody_has_set_to_be_read_only_is_not_written_by_those_whom_the_server_would_let(setting):
+    server = servers.private_mysql(
+        setting
+    )  # a replica, above all: what is written there is on no other server
+    with closing(servers.mysql_connection(server)) as own, own.cursor() as cursor:
+        cursor.execute("set session transaction read write")
+        cursor.execute("create database kept")
+        cursor.execute("create table kept.t (id integer primary key)")
+    url = structs.replace(server, path="kept")
+    with pytest.raises(ReadOnlyError, match="read_only is on") as caught:
+        MySQLWriter(url, "app/user", timeout=1)
+    assert "Nothing was changed" in caught.value.hint
+    with closing(MySQLReader(url, "app/user", timeout=1)) as reader:
+        assert reader.count("t") == 0
+
+
 def test_a_server_that_is_told_to_be_read_only_and_one_that_takes_nobody_else_are_told():
-    server = servers.private_mysql("--read-only=1", "--max-user-connections=0")
-    with servers.mysql_database(server=server) as url:
-        with closing(servers.mysql_connection(url)) as own, own.cursor() as cursor:
-            cursor.execute("create table t (id integer primary key)")
-            cursor.execute("create user r@localhost")
-            cursor.execute(f"grant all on {url.path}.* to r@localhost with max_user_connections 1")
+    server = servers.private_mysql("--max-user-connections=0")
+    with (
+        servers.mysql_database(server=server) as url,
+        closing(servers.mysql_connection(url)) as own,
+        own.cursor() as cursor,
+    ):
+        cursor.execute("create table t (id integer primary key)")
+        cursor.execute("create user r@localhost")
+        cursor.execute(f"grant all on {url.path}.* to r@localhost with max_user_connections 1")
         as_app = structs.replace(url, user="r")
         with closing(MySQLWriter(as_app, "app/user", timeout=1)) as writer:
+            cursor.execute("set global read_only = 1")  # after it was looked at
             with pytest.raises(ReadOnlyError), writer.transaction():
                 writer.insert("t", {"id": 1})
             with pytest.raises(UnreachableError, match="max_user_connections"):

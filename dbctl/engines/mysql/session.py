@@ -17,6 +17,7 @@ from dbctl.engines.mysql.parameters import literal
 from dbctl.engines.mysql.server import Server, server_of
 from dbctl.engines.mysql.values import PLAIN
 from dbctl.engines.sql import Row
+from dbctl.errors import ReadOnlyError
 from dbctl.url import Url
 
 #: Seconds that a server gets to answer at all; those who set --timeout higher wait that long.
@@ -37,8 +38,9 @@ MODES = (
 )
 UNKNOWN_VARIABLE, TOO_LONG, NO_SOCKET = 1193, 1153, 2002
 
-
 ABOUT = "select current_user(), database(), connection_id(), @@max_allowed_packet"
+#: By either of its names; before a session has settled it is what the server gives to all.
+READ_ONLY = "show variables where variable_name in ('read_only', 'tx_read_only', 'transaction_read_only')"
 
 
 class Session(pymysql.connections.Connection):
@@ -104,6 +106,7 @@ def open_session(url: Url, target: str, *, timeout: float, reading: bool) -> Ses
     Raises:
         UrlInvalidError: it holds an option that is not known, or names no database.
         NotSupportedError: the server is too old.
+        ReadOnlyError: it is to be written, and somebody has set that it is not.
         pymysql.Error: the server refused, or there is none.
     """
     told: dict[str, Any] = {"connect_timeout": max(CONNECT_SECONDS, ceil(timeout)), **connecting(url)}
@@ -132,6 +135,8 @@ def open_session(url: Url, target: str, *, timeout: float, reading: bool) -> Ses
             "group_concat_max_len": 1 << 24,
         }
         session.reading = reading
+        if not reading:
+            _refuse_what_is_read_only(session, target)
         if not (reading or _refuses_changed(session)):
             session.isolation = "serializable"
         session.settle()
@@ -158,6 +163,21 @@ def seconds(timeout: float, server: Server) -> int:
     """Return how long a server is to wait: it counts in whole seconds, and MySQL waits for one at least."""
     least = 0 if server.is_mariadb and timeout <= 0 else 1
     return min(max(least, ceil(timeout)), LONGEST_WAIT)
+
+
+def _refuse_what_is_read_only(session: Session, target: str) -> None:
+    """Refuse to write where somebody has set that nothing is written, above all on a replica.
+
+    The server lets administrators write all the same, and every session undo what its transactions may do.
+    """
+    told = [str(name) for name, value in session.run(READ_ONLY) if str(value).upper() not in ("OFF", "0")]
+    if told:
+        raise ReadOnlyError(
+            target=target,
+            reason=f"{told[0]} is on",
+            instead="Nothing was changed. Somebody has set that for the server, most likely because it is a replica:"
+            " write to its primary, or see why and SET GLOBAL it off.",
+        )
 
 
 def _refuses_changed(session: Session) -> bool:
