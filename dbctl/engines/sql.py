@@ -55,15 +55,10 @@ def columns_of(select: str) -> str:
     return f"select * from ({select.strip()}) q"  # noqa: S608 - the profile's own
 
 
-def counted_rows(select: str, limit: int) -> str:
-    """Return SQL for the first rows of ``select``, each with the number of all of them behind it."""
-    return f"select q.*, count(*) over () from ({select.strip()}) q limit {limit:d}"  # noqa: S608 - the profile's own
-
-
 def counted_columns(select: str, number: int) -> str:
-    """Return the same, of a ``select`` that must have ``number`` columns."""
+    """Return SQL for the rows of ``select``, which fails unless it has ``number`` columns."""
     names = ", ".join(f"c{at}" for at in range(number))
-    return f"with the_statement ({names}) as ({select.strip()}) select * from the_statement"  # noqa: S608 - as above
+    return f"with the_statement ({names}) as ({select.strip()}) select * from the_statement"  # noqa: S608 - the profile's own
 
 
 def merged(columns: Mapping[str, Merge], old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, str]:
