@@ -233,7 +233,7 @@ def _question(app: App, name: str, asked: Asked, window: Window) -> _Question:
     scanned = left(ranked, [*words, *query])
     where = [*compiler.all_of(scanned), *compiler.filters(filters), *compiler.hidden(mentioned)]
     plain = any(term.key is None and not term.negated for term in scanned)
-    why = remark(search, compiler.db) if plain and not ranked else ""
+    why = remark(search, compiler.db) if plain or ranked else ""
     order = [] if ranked and not window.sort else _orders(compiler, filters, window.sort)
     return _Question(compiler, terms, where, order, ranked, why)
 
