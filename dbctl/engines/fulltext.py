@@ -8,6 +8,9 @@ from typing import Literal, Protocol, runtime_checkable
 from dbctl.engines.base import Explanation, Order, Where
 from dbctl.model import Value
 
+#: Stand around each word that was found in a snippet, where an engine can tell which it was.
+BEGIN, END = "\x02", "\x03"
+
 
 class Link(Value, frozen=True):
     """One step of a path: rows of ``table`` whose ``to`` is the ``column`` of the row before."""

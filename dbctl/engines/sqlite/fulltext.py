@@ -6,13 +6,13 @@ import re
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 
-from dbctl.engines.fulltext import Gathered, IndexFault, IndexState, TextIndex
+from dbctl.engines.fulltext import BEGIN, END, Gathered, IndexFault, IndexState, TextIndex
 from dbctl.engines.ranked import RankedReader, Ranking, is_plain
 from dbctl.engines.sql import Row, Statement, ident
 from dbctl.engines.sqlite.dialect import SQLiteDialect
 
 #: Marks of what was found, and how many words stand around it.
-SNIPPET = "'', '', ' … ', 16"
+SNIPPET = f"char({ord(BEGIN)}), char({ord(END)}), ' … ', 16"
 _FTS5 = re.compile(r"create\s+virtual\s+table\b.*?\busing\s+fts5\b", re.IGNORECASE | re.DOTALL)
 _CONTENT = re.compile(r"[(,]\s*content\s*=\s*(?P<of>'[^']*'|\"[^\"]*\"|[^,)\s]*)", re.IGNORECASE)
 #: Names that need no quotes, and signs around which a space means nothing.
