@@ -279,6 +279,9 @@ class Settings(Section, frozen=True, kw_only=True):
     fields: Mapping[str, Name]
     shape: Sequence[SettingsShape] = ()
     row: SettingsRow | None = None  #: in place of key, value and shape
+    open: bool = (
+        False  #: scope system: whether the app takes keys that are not there yet, and does without any
+    )
     true: str = "true"  #: how a boolean is written
     false: str = "false"
     rules: Mapping[str, Rule] = {}
