@@ -450,9 +450,9 @@ def test_doctor_tells_of_a_file_of_keys_that_others_may_read_and_of_the_index(
             path.chmod(0o755)
         urls = [word for name, path in paths.items() for word in ("--url", f"{name}={path}")]
         findings = answer("--profile", "yaai", *urls, "doctor")["data"]["findings"]
-    found = {(one["target"], one["code"]): one["message"] for one in findings}
-    assert found["yaai/app", "readable-by-all"].endswith("it holds keys or passwords")
-    assert "good for finding alone" in found["yaai/chat", "text-index-broken"]
+    found = {one["code"]: one["message"] for one in findings}
+    assert found["readable-by-all"].endswith("it holds keys or passwords")
+    assert "good for finding alone" in found["text-index-broken"]
 
 
 # Cleanup, reports, rows --------------------------------------------------------------------------------------------
