@@ -550,3 +550,113 @@ def test_one_database_is_backed_up_and_restored_by_itself(
 def test_a_vacuum_keeps_the_index_of_a_deployment(run: Run) -> None:
     run("maintain", "vacuum")
     assert len(run("search", "messages", "plant")["items"]) == 3
+
+
+# Migrations --------------------------------------------------------------------------------------------------------
+
+FILES = {
+    "chat": ["001_initial", "002_add_branches", "003_add_fts"],
+    "code": ["001_initial", "002_add_snapshots"],
+    "imagegen": ["001_initial", "002_add_prompts"],
+    "app": ["001_initial", "002_add_artifacts"],
+}
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> list[str]:
+    """Four places where nothing is yet, as options."""
+    return [
+        "--profile",
+        "yaai",
+        *(word for name in FILES for word in ("--url", f"{name}={tmp_path / name}.sqlite")),
+    ]
+
+
+def test_four_empty_places_become_the_databases_of_the_document(
+    empty: list[str], answer: Callable[..., dict[str, Any]]
+) -> None:
+    answer(*empty, "migrate", "up")
+    items = answer(*empty, "migrate", "status", "--check")["data"]["items"]
+    assert [(one["database"], one["name"]) for one in items] == [
+        (name, file) for name, files in FILES.items() for file in files
+    ]
+    for words in ("apps check", "migrate verify", "migrate drift", "integrity check", "search index check"):
+        assert answer(*empty, *words.split())["data"]["findings"] == [], words
+
+
+def test_the_ledger_is_the_one_that_the_app_keeps(
+    empty: list[str], tmp_path: Path, answer: Callable[..., dict[str, Any]]
+) -> None:
+    answer(*empty, "migrate", "up")
+    with closing(sqlite3.connect(tmp_path / "chat.sqlite")) as connection:
+        rows = connection.execute("select version, name, typeof(version) from _migrations").fetchall()
+    assert rows == [(1, "initial", "integer"), (2, "add_branches", "integer"), (3, "add_fts", "integer")]
+
+
+def test_what_is_taken_back_and_applied_again_is_the_same_and_the_ledger_stays(tmp_path: Path) -> None:
+    for database, names in FILES.items():
+        with closing(sqlite3.connect(tmp_path / database, isolation_level=None)) as connection:
+            connection.executescript(shapes.LEDGER)
+            schemas = []
+            for name in [*names, None, *names]:
+                if name:
+                    connection.executescript(shapes.up(f"{database}/{name}"))
+                else:
+                    for one in reversed(names):
+                        connection.executescript(shapes.down(f"{database}/{one}"))
+                schemas.append(
+                    connection.execute("select type, name, sql from sqlite_master order by 1, 2").fetchall()
+                )
+            emptied, again = schemas[len(names)], schemas[len(names) + 1 :]
+            assert [one[1] for one in emptied] == ["_migrations"]
+            assert again == schemas[: len(names)]
+
+
+def test_messages_that_are_there_are_found_once_the_index_is_made(tmp_path: Path) -> None:
+    first = "".join(shapes.up(f"chat/{name}") for name in FILES["chat"][:2])
+    path = shapes.made(tmp_path / "chat.sqlite", first, shapes.CHAT)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.executescript(shapes.up("chat/003_add_fts"))
+        found = connection.execute(
+            "select message_id from messages_fts where messages_fts match 'plant'"
+        ).fetchall()
+    assert {one for (one,) in found} == {shapes.TOLD, shapes.AGAIN, shapes.REPLY}
+
+
+@of_document
+def test_a_database_of_the_document_differs_from_its_migrations_in_the_index_until_it_is_repaired(
+    run: Run,
+) -> None:
+    differs = {one["code"] for one in run("migrate", "drift", "--db", "chat", status=4)["findings"]}
+    assert {"table-differs", "trigger-differs"} <= differs
+    run("search", "index", "repair")
+    assert run("migrate", "drift", "--db", "chat")["findings"] == []
+
+
+@of_deployment
+def test_migrations_of_the_document_are_never_run_on_a_deployment(run: Run, place: Place) -> None:
+    before = place.rows("chat", "select name, sql from sqlite_master order by name")
+    run("migrate", "up", status=4)
+    assert place.rows("chat", "select name, sql from sqlite_master order by name") == before
+
+
+@of_deployment
+def test_a_deployment_goes_on_with_the_migrations_of_its_app(place: Place, run: Run, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    for name in (
+        "001_initial",
+        "002_response_groups",
+        "003_project_metadata",
+        "004_research",
+        "005_claude_projects",
+    ):
+        (own / f"{name}.sql").write_text("-- Up\nselect 1;\n\n-- Down\ndrop table _migrations;\n")
+    (own / "006_notes.sql").write_text(
+        "-- Up\ncreate table notes (id text primary key);\n\n-- Down\ndrop table notes;\n"
+    )
+    run("migrate", "up", "--db", "chat", "--migrations", str(own))
+    assert place.rows("chat", "select version, name from _migrations order by version desc limit 1") == [
+        (6, "notes")
+    ]
+    assert place.rows("chat", "select count(*) from notes") == [(0,)]

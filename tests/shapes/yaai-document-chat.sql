@@ -61,6 +61,12 @@ CREATE TABLE branches (
   created_at TEXT NOT NULL DEFAULT (datetime('now'))
 );
 
+CREATE INDEX idx_attachments_message_id ON attachments(message_id);
+CREATE INDEX idx_tool_calls_message_id ON tool_calls(message_id);
+CREATE INDEX idx_branches_chat_id ON branches(chat_id);
+CREATE INDEX idx_branches_parent_branch_id ON branches(parent_branch_id);
+CREATE INDEX idx_branches_fork_message_id ON branches(fork_message_id);
+
 CREATE VIRTUAL TABLE IF NOT EXISTS messages_fts USING fts5(
   content,
   chat_id UNINDEXED,

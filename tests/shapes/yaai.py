@@ -91,8 +91,16 @@ MEMORY: Rows = {
 
 def up(name: str) -> str:
     """Return what a shipped migration does, ``chat/001_initial``, without what takes it back."""
-    text = (shipped("migrations") / "yaai" / f"{name}.sql").read_text(encoding="utf-8")
-    return text.partition("-- Up\n")[2].partition("-- Down")[0]
+    return _text(name).partition("-- Up\n")[2].partition("-- Down\n")[0]
+
+
+def down(name: str) -> str:
+    """Return what takes a shipped migration back."""
+    return _text(name).partition("-- Down\n")[2]
+
+
+def _text(name: str) -> str:
+    return (shipped("migrations") / "yaai" / f"{name}.sql").read_text(encoding="utf-8")
 
 
 def made(path: Path, script: str, *rows: Rows) -> Path:

@@ -4,9 +4,8 @@
 -- VACUUM may give it another one. A message is plain text or a JSON array of blocks, of which the texts alone count.
 
 -- Up
-create virtual table if not exists messages_fts using fts5(
-    content, chat_id unindexed, message_id unindexed, tokenize = 'porter unicode61'
-);
+create virtual table if not exists messages_fts
+using fts5("content", "chat_id" unindexed, "message_id" unindexed, tokenize = 'porter unicode61');
 
 create index if not exists messages_fts_message_id on messages_fts_content (c2);
 
