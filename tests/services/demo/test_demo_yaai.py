@@ -18,7 +18,7 @@ AT = datetime(2026, 8, 1, tzinfo=UTC)
 
 
 def build(place: Path, seed: int = 0) -> demo.DemoBuilt:
-    return demo.build(place, profile="yaai", at=AT, seed=seed, counts={"chats": 9, "messages": 60})
+    return demo.build(place, profile="yaai", at=AT, seed=seed, counts={"chats": 9, "messages": 300})
 
 
 def content(built: demo.DemoBuilt) -> dict[str, list[tuple[object, ...]]]:
@@ -37,7 +37,7 @@ def test_the_same_seed_makes_the_same_rows_and_another_one_others(tmp_path: Path
     one, again, other = build(tmp_path / "a"), build(tmp_path / "b"), build(tmp_path / "c", seed=1)
     assert content(one) == content(again) != content(other)
     assert all(content(one).values()), "no table is empty"
-    assert (one.rows["chats"], one.rows["messages"], one.accounts) == (9, 60, ())
+    assert (one.rows["chats"], one.rows["messages"], one.accounts) == (9, 300, ())
     assert (tmp_path / "a/secrets/encryption.key").stat().st_size == 32
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / "a").rglob("*") if path.is_file()} == {0o600}
 
