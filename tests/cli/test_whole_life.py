@@ -37,6 +37,7 @@ WORDS = {
         "search": "messages",
         "db": "main",
         "setting": "allowRegistration",
+        "wanted": {"allowRegistration": True},
         "report": "summary",
     },
     "promptvault": {
@@ -49,6 +50,7 @@ WORDS = {
         "search": "prompts",
         "db": "main",
         "setting": "allowRegistration",
+        "wanted": {"allowRegistration": True},
         "report": "tag-usage",
     },
     "yaai": {
