@@ -128,14 +128,15 @@ def find(
     """
     question = _question(app, name, asked, window)
     search, db = question.compiler.search, question.compiler.db
-    chosen = _columns(search, db, columns, brief=brief)
+    behind = RANKED if question.words else SNIPPET if question.is_read else ()
+    chosen = _columns(search, db, columns, beside=behind, brief=brief)
     texts = present(db.tables(), search.table, search.words) if question.is_read else []
     rows = _rows(question, list(dict.fromkeys([*chosen, *texts])), window)
     last = (rows or not window.offset) and (window.limit is None or len(rows) < window.limit)
     total = window.offset + len(rows) if last else _total(question)
     read = list(dict.fromkeys([*chosen, *texts, *(RANKED if question.words else ())]))
     items = [told(search, dict(zip(read, row, strict=True))) for row in rows]
-    names = [*chosen, *(RANKED if question.words else SNIPPET if question.is_read else ())]
+    names = [*chosen, *(name for name in behind if name not in chosen)]
     return Found(
         items=[_with_snippet(question, names, one, marks) for one in items],
         total=total,
@@ -312,16 +313,19 @@ def _order(compiler: Compiler, sort: Sort, *, descending: bool) -> Order:
     return Order(tuple(columns), descending=descending, time=sort.kind == "time", nocase=sort.kind == "text")
 
 
-def _columns(search: Search, db: Readable, asked: Sequence[str], *, brief: bool) -> list[str]:
+def _columns(
+    search: Search, db: Readable, asked: Sequence[str], *, beside: Sequence[str] = (), brief: bool
+) -> list[str]:
+    """Return the columns that are read; ``beside`` are those that stand behind them, and may be asked for, too."""
     tables = db.tables()
     if asked:
         known = list(tables[search.table].columns)
         for name in asked:
-            if name not in known:
+            if name not in (*known, *beside):
                 raise UsageError(
                     detail=f"--columns: there is no column {name!r}{question(name, known)}; known: {', '.join(known)}"
                 )
-        return list(dict.fromkeys(asked))
+        return [name for name in dict.fromkeys(asked) if name in known] or [search.id]
     wanted = search.brief if brief and search.brief else search.show
     for lack in lacking(tables, search.table, wanted, []):
         raise SchemaLacksError(target=db.target, what=lack, purpose=f"the search {search.name}")
