@@ -13,7 +13,7 @@ from dbctl.engines.mysql import tools
 from dbctl.engines.mysql.describes import MySQLDescribes
 from dbctl.engines.mysql.dumped import Reading
 from dbctl.engines.mysql.session import Session
-from dbctl.engines.packed import packer
+from dbctl.engines.packed import packing
 from dbctl.errors import ChangedMeanwhileError, ClientFailedError, NotSupportedError
 from dbctl.model import now
 from dbctl.url import Url
@@ -90,7 +90,7 @@ class MySQLDumps(MySQLDescribes):
     ) -> tuple[dict[str, int], str]:
         session = self._current()
         tool, expected = tools.find("dump", session.server, self.target), max(1, self.dump_size())
-        reading, packing, written = Reading(), packer(), 0
+        reading, written = Reading(), 0
         with (
             tools.at(self._url, session.server) as where,
             clients.new_file(destination) as file,
@@ -107,15 +107,14 @@ class MySQLDumps(MySQLDescribes):
                 {},
                 writes=True,
             ) as client,
+            packing() as packed,
         ):
             for block in client.blocks():
                 reading.feed(block)
-                packed = packing.compress(block)
-                file.write(packed)
-                written += len(packed)
+                written += file.write(packed.feed(block))
                 progress(min(1.0, written / expected))
             reading.finish()
-            file.write(packing.flush())
+            file.write(packed.rest())
             if client.finish():
                 raise tools.failed(client, self.target, timeout=self._timeout, instead=NOTHING)
             if not reading.whole:

@@ -52,12 +52,7 @@ class Tool(Value, frozen=True, kw_only=True):
     """One installed program."""
 
     path: Path
-    version: str  #: as it tells it
-
-    @property
-    def major(self) -> int:
-        """The number that tells what it can read."""
-        return _major(self.version)
+    major: int  #: the version that tells what it can read
 
 
 def find(program: str, target: str, *, least: int) -> Tool:
@@ -85,7 +80,7 @@ def find(program: str, target: str, *, least: int) -> Tool:
         raise ClientOldError(
             target=target, program=str(best), version=version_of(best), wanted=least, package=package
         )
-    return Tool(path=fitting[1], version=version_of(fitting[1]))
+    return Tool(path=fitting[1], major=fitting[0])
 
 
 def version_of(path: Path) -> str:
