@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from typing import IO
 
@@ -200,7 +201,7 @@ def newest(candidates: Mapping[int, Path], least: int) -> tuple[int, Path] | Non
 
 
 @contextmanager
-def new_file(path: Path) -> Iterator[IO[bytes]]:
+def new_file(path: Path) -> Iterator[NewFile]:
     """Open a file that was not there and that nobody else may read; it is synced at the end, or gone.
 
     Raises:
@@ -213,7 +214,7 @@ def new_file(path: Path) -> Iterator[IO[bytes]]:
     try:
         try:
             with os.fdopen(opened, "wb", buffering=0) as file:
-                yield _Whole(file)  # type: ignore[misc]
+                yield NewFile(file)
                 os.fsync(file.fileno())
         except OSError as error:
             raise _failed(path, error) from error
@@ -223,13 +224,22 @@ def new_file(path: Path) -> Iterator[IO[bytes]]:
         raise
 
 
-class _Whole:
+class NewFile:
     """A file without a buffer, which takes as many bytes at once as the system likes."""
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
+    def __init__(self, file: FileIO) -> None:
+        import hashlib  # noqa: PLC0415 - loads a library, and only backups want it
+
+        self._file, self._made = file, hashlib.sha256()
+
+    @property
+    def sha256(self) -> str:
+        """Of all that was written, hexadecimal."""
+        return self._made.hexdigest()
 
     def write(self, block: bytes) -> int:
+        """Write all of a block, and return how many bytes that is."""
+        self._made.update(block)
         left = memoryview(block)
         while left:
             left = left[self._file.write(left) :]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import random
 import subprocess
 import threading
 import zlib
@@ -43,9 +44,10 @@ def test_gunzip_alone_unpacks_it_however_it_was_cut(length):
 
 
 def test_the_cuts_cost_hardly_any_room():
+    text = random.Random(4).randbytes(packed.WINDOW // 2) * 200  # noqa: S311 - what repeats only far behind
     whole = zlib.compressobj(packed.LEVEL, zlib.DEFLATED, packed.GZIP)
-    alone = len(whole.compress(TEXT) + whole.flush())
-    assert len(made(blocks_of(TEXT, 4096))) < alone * 1.002
+    alone = len(whole.compress(text) + whole.flush())
+    assert len(made(blocks_of(text, 4096))) < alone * 1.05
 
 
 def test_a_file_that_lost_its_end_or_a_byte_is_told(tmp_path):

@@ -75,7 +75,7 @@ class MySQLDumps(MySQLDescribes):
             )
         for left in reversed(range(TRIES)):
             taken, schema = now(), self.fingerprint()
-            rows, version = self._write(destination, tables, progress)
+            rows, version, sha256 = self._write(destination, tables, progress)
             if schema == self.fingerprint():
                 break
             destination.unlink()
@@ -83,11 +83,13 @@ class MySQLDumps(MySQLDescribes):
                 raise ChangedMeanwhileError(target=self.target)
         progress(1.0)
         proof = Proof(tables=rows, schema="" if tables else schema, problems=())
-        return Dumped(taken_at=taken, facts=self._facts() | {"client": version}, proof=proof)
+        facts = self._facts() | {"client": version}
+        return Dumped(taken_at=taken, facts=facts, proof=proof, sha256=sha256)
 
     def _write(
         self, destination: Path, tables: Sequence[str], progress: Progress
-    ) -> tuple[dict[str, int], str]:
+    ) -> tuple[dict[str, int], str, str]:
+        """Return the rows by table, the version of the program, and the SHA-256 of the file."""
         session = self._current()
         tool, expected = tools.find("dump", session.server, self.target), max(1, self.dump_size())
         reading, written = Reading(), 0
@@ -121,7 +123,7 @@ class MySQLDumps(MySQLDescribes):
                 raise ClientFailedError(
                     target=self.target, program=client.name, reason="its end is missing", instead=NOTHING
                 )
-        return reading.rows, tool.version
+        return reading.rows, tool.version, file.sha256
 
     def _facts(self) -> dict[str, str]:
         ((charset, collation),) = cast("list[tuple[str, str]]", self._fetch(LIKE, {}))

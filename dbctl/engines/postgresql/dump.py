@@ -126,7 +126,8 @@ class PostgreSQLDumps(PostgreSQLDescribes):
                     )
         progress(1.0)
         rows = told(reading.reading.rows, facts["path"])
-        return Dumped(taken_at=taken, facts=facts, proof=Proof(tables=rows, schema=schema, problems=()))
+        proof = Proof(tables=rows, schema=schema, problems=())
+        return Dumped(taken_at=taken, facts=facts, proof=proof, sha256=file.sha256)
 
     def _with_parts(self, tables: Sequence[str]) -> list[tuple[str, str]]:
         """Return tables with the partitions that hold their rows, each by its schema."""
