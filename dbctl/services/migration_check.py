@@ -55,7 +55,9 @@ def _against_ledger(track: Track, standing: Standing) -> Iterator[Finding]:
             message = f"{one.name} changed after it was applied"
             yield _finding(track, "error", "changed", message, "Put the old text back.")
         elif one.state == "ahead":
-            message = f"{one.name} was applied, and comes after all files: the database is newer than they are"
+            message = (
+                f"{one.name} was applied, and comes after all files: the database is newer than they are"
+            )
             yield _finding(track, "error", "ahead", message, "Install the app's newer version.")
         elif one.state == "duplicate-version":
             message = f"{one.name} was not run, and has the number of another migration"
