@@ -402,6 +402,14 @@ def test_two_active_proxies_are_an_error(place: Place, run: Run) -> None:
     assert told(found)["proxies beside another one that are active, too"] == "error"
 
 
+@of_deployment
+def test_a_deployment_that_never_got_its_drafts_is_told(place: Place, run: Run) -> None:
+    assert "a table that the app relies on was never made" not in told(run("integrity", "cross")["findings"])
+    place.rows("app", "drop table drafts")
+    found = run("integrity", "cross", status=4)["findings"]
+    assert told(found)["a table that the app relies on was never made"] == "error"
+
+
 @of_document
 def test_messages_that_answer_nothing_or_stand_on_no_branch_are_told(
     place: Place, crossed: Callable[[], list[Any]], run: Run

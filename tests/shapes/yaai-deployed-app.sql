@@ -48,6 +48,7 @@ CREATE TABLE user_models (
   input_price REAL,
   output_price REAL,
   is_default INTEGER DEFAULT 0,
+  supports_reasoning INTEGER DEFAULT 0,
   enabled INTEGER DEFAULT 1,
   sort_order INTEGER DEFAULT 0,
   created_at TEXT NOT NULL DEFAULT (datetime('now')),

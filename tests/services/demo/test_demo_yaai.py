@@ -39,6 +39,9 @@ def test_the_same_seed_makes_the_same_rows_and_another_one_others(tmp_path: Path
     assert all(content(one).values()), "no table is empty"
     assert (one.rows["chats"], one.rows["messages"], one.accounts) == (9, 300, ())
     assert (tmp_path / "a/secrets/encryption.key").stat().st_size == 32
+    assert sorted(path.name for path in (tmp_path / "a/db").iterdir()) == sorted(
+        path.name for path in one.databases.values()
+    )
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / "a").rglob("*") if path.is_file()} == {0o600}
 
 

@@ -120,6 +120,9 @@ def _move(aside: Path, directory: Path) -> None:
     Raises:
         FileExistsAlreadyError: something of the app stands there; nothing was moved.
     """
+    for one in (aside / "db").iterdir():
+        if one.suffix != ".sqlite":  # who made it here keeps no lock there
+            one.unlink()
     names = sorted(one.name for one in aside.iterdir() if one.name != "db")
     for name in [*names, "db"]:
         if os.path.lexists(directory / name):
