@@ -106,7 +106,8 @@ def _text(name: str) -> str:
 def made(path: Path, script: str, *rows: Rows) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.executescript(script)
+        connection.execute("pragma synchronous = off")
+        connection.executescript(f"begin; {script}")
         for tables in rows:
             for table, some in tables.items():
                 for row in some:
@@ -114,6 +115,7 @@ def made(path: Path, script: str, *rows: Rows) -> Path:
                     connection.execute(
                         f"insert into {table} ({', '.join(row)}) values ({signs})", list(row.values())
                     )
+        connection.execute("commit")
     return path
 
 
