@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Literal
@@ -112,8 +112,12 @@ def judged(track: Track, recorded: Sequence[Record]) -> list[Migration]:
     files = list(folder.files.values())
     rows: dict[str, Record] = {}
     strangers: list[Record] = []
+    numbered = defaultdict[int, list[MigrationFile]](list)
+    for file in files:
+        numbered[file.place[0]].append(file)
     for row in recorded:
-        about = next((file.name for file in files if row.is_of(file)), "") if row.version else row.name
+        fitting = numbered.get(row.number, [])
+        about = next((file.name for file in fitting if row.is_of(file)), "") if row.version else row.name
         if about in folder.files and about not in rows:
             rows[about] = row
         else:
