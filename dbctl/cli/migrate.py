@@ -32,6 +32,14 @@ Folder: TypeAlias = Annotated[
         "--migrations", metavar="DIR", help="Folder of the migrations, in place of the configured one."
     ),
 ]
+Shape: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--shape",
+        metavar="NAME",
+        help="The app's shape that an empty database gets, where there are several.",
+    ),
+]
 To: TypeAlias = Annotated[
     str, typer.Option("--to", metavar="NAME", help="The last one to run, by name or number.")
 ]
@@ -45,10 +53,11 @@ def status(
     ] = False,
     all_apps: AllApps = False,
     migrations: Folder = None,
+    shape: Shape = "",
 ) -> int:
     """Show which migrations are applied and which are pending; creates nothing, and needs no right to write."""
     with _meant(ctx, all_apps=all_apps) as found:
-        survey = migrate.survey(found, call(ctx).db, migrations)
+        survey = migrate.survey(found, call(ctx).db, migrations, shape=shape)
     for target in survey.unrecorded:
         warn(ctx, f"{target} holds tables but no ledger, so nothing tells which migrations it has had")
     for error in survey.failed:
@@ -58,10 +67,10 @@ def status(
 
 
 @app.command()
-def plan(ctx: typer.Context, to: To = "", migrations: Folder = None) -> int:
+def plan(ctx: typer.Context, to: To = "", migrations: Folder = None, shape: Shape = "") -> int:
     """Print the SQL that up would run."""
     with opened(ctx) as found:
-        upgrade = migration_run.Upgrade(found, call(ctx).db, migrations, to=to)
+        upgrade = migration_run.Upgrade(found, call(ctx).db, migrations, to=to, shape=shape)
         pending = upgrade.pending()
     if call(ctx).output is Format.TABLE:
         out.write("".join(map(_script, pending)), utf8=True)
@@ -77,22 +86,23 @@ def up(
     ctx: typer.Context,
     to: To = "",
     migrations: Folder = None,
+    shape: Shape = "",
     dry_run: DryRun = False,
 ) -> int:
     """Run the pending migrations, each in one transaction with its row in the app's ledger."""
     with opened(ctx) as found:
-        upgrade = migration_run.Upgrade(found, call(ctx).db, migrations, to=to)
+        upgrade = migration_run.Upgrade(found, call(ctx).db, migrations, to=to, shape=shape)
         return change(ctx, upgrade, target=upgrade.target)
 
 
 @app.command()
-def adopt(ctx: typer.Context, migrations: Folder = None, dry_run: DryRun = False) -> int:
+def adopt(ctx: typer.Context, migrations: Folder = None, shape: Shape = "", dry_run: DryRun = False) -> int:
     """Give a database that was made without a ledger one that tells which migrations its schema shows; runs none.
 
     Each is tried in a scratch database, and what it makes compared with what is there.
     """
     with opened(ctx) as found:
-        adoption = migration_adopt.Adoption(found, call(ctx).db, migrations)
+        adoption = migration_adopt.Adoption(found, call(ctx).db, migrations, shape=shape)
         return change(ctx, adoption, target=adoption.target)
 
 
@@ -110,21 +120,21 @@ def new(
 
 
 @app.command()
-def verify(ctx: typer.Context, migrations: Folder = None) -> int:
+def verify(ctx: typer.Context, migrations: Folder = None, shape: Shape = "") -> int:
     """Compare the files with the ledger, and look into the files; exit 4 on an error."""
     with opened(ctx) as found:
-        findings = migration_check.verify(found, call(ctx).db, migrations)
+        findings = migration_check.verify(found, call(ctx).db, migrations, shape=shape)
         return emit(ctx, findings, status=Exit.UNSOUND if findings.unsound else Exit.OK, target=found.name)
 
 
 @app.command()
-def drift(ctx: typer.Context, migrations: Folder = None) -> int:
+def drift(ctx: typer.Context, migrations: Folder = None, shape: Shape = "") -> int:
     """Compare the live schema with what the applied migrations make of an empty database; exit 4 on an error.
 
     They run in memory, so nothing is written anywhere. What only slows down, or is there besides, is a warning or less.
     """
     with opened(ctx) as found:
-        findings = migration_drift.drift(found, call(ctx).db, migrations)
+        findings = migration_drift.drift(found, call(ctx).db, migrations, shape=shape)
         return emit(ctx, findings, status=Exit.UNSOUND if findings.unsound else Exit.OK, target=found.name)
 
 

@@ -11,7 +11,7 @@ from dbctl.errors import AbilityMissingError, DbctlError, Exit, MigrationsMissin
 from dbctl.model import Page, Value
 from dbctl.profiles import loader
 from dbctl.profiles.model import Profile
-from dbctl.services import migration_files
+from dbctl.services import migration_files, migration_shapes
 from dbctl.services.apps import App
 from dbctl.services.migration_ledger import Migration, Standing, Track, standing
 
@@ -38,13 +38,20 @@ class Survey(Value, frozen=True, kw_only=True):
     status: int  #: the one without it
 
 
-def tracks(app: App, asked: str = "", given: Path | None = None) -> list[Track]:
+def tracks(app: App, asked: str = "", given: Path | None = None, *, shape: str = "") -> list[Track]:
     """Return the migrations of the database ``asked`` for, else of every configured one that has any.
+
+    Args:
+        app: the app.
+        asked: the database.
+        given: the folder, in place of the configured one.
+        shape: what is to be made of an empty database, where dbctl's own migrations come in several shapes.
 
     Raises:
         AbilityMissingError: there are none.
         MigrationsMissingError, FileFailedError: as for ``migration_files.folder``.
         NotSupportedError: one folder was given for several databases.
+        UsageError, MigrationShapeUnknownError: as for ``migration_shapes.refuse``.
     """
     names = [asked] if asked else list(app.profile.databases)
     found = {name: told for name in names if (told := app.database(name).migrations)}
@@ -63,21 +70,36 @@ def tracks(app: App, asked: str = "", given: Path | None = None) -> list[Track]:
             by=app.name,
             instead=f"Say which by --db: {', '.join(found)}.",
         )
-    return [
-        Track(
-            app=app.name,
-            database=name,
-            profile=app.profile,
-            told=told,
-            folder=migration_files.folder(app, name, given),
-            engine=app.url(name).engine,
+    if shape:
+        migration_shapes.refuse(app, found, shape, given=given is not None)
+    made = []
+    for name, told in found.items():
+        if told.shape and not given and name not in app.configured.migrations:
+            wanted = shape if any(one.name == shape for one in told.shape) else ""
+            made.append(shipped_track(app.profile, name, app.name, app.url(name).engine, shape=wanted))
+            continue
+        made.append(
+            Track(
+                app=app.name,
+                database=name,
+                profile=app.profile,
+                told=told,
+                folder=migration_files.folder(app, name, given),
+                engine=app.url(name).engine,
+            )
         )
-        for name, told in found.items()
-    ]
+    return made
 
 
-def shipped_track(profile: Profile, database: str, app: str, engine: str) -> Track:
-    """Return the migrations that travel with dbctl, for a database that no configuration knows, such as a sample's.
+def shipped_track(profile: Profile, database: str, app: str, engine: str, *, shape: str = "") -> Track:
+    """Return the migrations that travel with dbctl, for a database that no configuration need know, such as a sample's.
+
+    Args:
+        profile: the profile.
+        database: the database's name there.
+        app: what messages call the app.
+        engine: the engine that the database lives in.
+        shape: one that the profile knows; else what the database has tells, once it is looked at.
 
     Raises:
         AbilityMissingError: the profile has none for it.
@@ -88,11 +110,22 @@ def shipped_track(profile: Profile, database: str, app: str, engine: str) -> Tra
         raise AbilityMissingError(
             app=f"{app}/{database}", profile=profile.name, ability="migrations", others=_others()
         )
-    path = migration_files.shipped_path(profile.name, database, engine)
-    if not path.is_dir():
-        raise MigrationsMissingError(target=f"{app}/{database}", path=path)
-    files = migration_files.read(path, own=False, format=told.format)
-    return Track(app=app, database=database, profile=profile, told=told, folder=files, engine=engine)
+    folders: dict[str, migration_files.Folder] = {}
+    for name in [one.name for one in told.shape] or [""]:
+        path = migration_files.shipped_path(profile.name, database, engine, name)
+        if not path.is_dir():
+            raise MigrationsMissingError(target=f"{app}/{database}", path=path)
+        folders[name] = migration_files.read(path, own=False, format=told.format)
+    return Track(
+        app=app,
+        database=database,
+        profile=profile,
+        told=told,
+        folder=folders[shape] if shape else next(iter(folders.values())),
+        engine=engine,
+        shapes=folders if told.shape else {},
+        shape=shape,
+    )
 
 
 def _others() -> str:
@@ -108,7 +141,7 @@ def _configured(app: App, database: str) -> bool:
     return database in app.configured.databases
 
 
-def survey(apps: Sequence[App], asked: str = "", given: Path | None = None) -> Survey:
+def survey(apps: Sequence[App], asked: str = "", given: Path | None = None, *, shape: str = "") -> Survey:
     """Tell how the databases of some apps stand to their migrations; creates nothing and writes nothing.
 
     Raises:
@@ -119,7 +152,7 @@ def survey(apps: Sequence[App], asked: str = "", given: Path | None = None) -> S
     known: list[tuple[App, Track]] = []
     for app in apps:
         try:
-            known += [(app, track) for track in tracks(app, asked, given)]
+            known += [(app, track) for track in tracks(app, asked, given, shape=shape)]
         except AbilityMissingError:  # of several apps, some have none
             if len(apps) == 1:
                 raise

@@ -55,10 +55,10 @@ class _Shown(Value, frozen=True):
 class Adoption:
     """What ``migrate adopt`` is about to do, for every database that has tables and no ledger."""
 
-    def __init__(self, app: App, asked: str = "", given: Path | None = None) -> None:
+    def __init__(self, app: App, asked: str = "", given: Path | None = None, *, shape: str = "") -> None:
         self.app, self.protected = app.name, app.protected
         self._opened = app
-        self._tracks = tracks(app, asked, given)
+        self._tracks = tracks(app, asked, given, shape=shape)
         self.target = self._tracks[0].target if len(self._tracks) == 1 else app.name
 
     def plan(self) -> Plan:
@@ -108,7 +108,7 @@ class Adoption:
             db = self._opened.reader(track.database, may_be_empty=True)
             stands = standing(track, db)
             if not (stands.recorded or stands.empty):
-                found.append((track, _looked(self._opened, track)))
+                found.append((stands.track, _looked(self._opened, stands.track)))
         return found
 
 

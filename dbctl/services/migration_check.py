@@ -18,7 +18,7 @@ from dbctl.services.migration_ledger import Migration, Standing, Track
 BEGINS = {"numbered": "three digits and _ or -", "prisma": "fourteen digits, a moment, and _"}
 
 
-def verify(app: App, asked: str = "", given: Path | None = None) -> Findings:
+def verify(app: App, asked: str = "", given: Path | None = None, *, shape: str = "") -> Findings:
     """Compare every file with the ledger, and look into the files; nothing is written.
 
     Raises:
@@ -26,8 +26,9 @@ def verify(app: App, asked: str = "", given: Path | None = None) -> Findings:
     """
     found: list[Finding] = []
     checked = 0
-    for track in tracks(app, asked, given):
-        standing = look(app, track)
+    for unlooked in tracks(app, asked, given, shape=shape):
+        standing = look(app, unlooked)
+        track = standing.track
         checked += len(standing.migrations)
         found += _against_ledger(track, standing)
         found += _files(app, track, {one.name for one in standing.migrations if one.state == "applied"})

@@ -9,11 +9,11 @@ from typing import Literal
 from msgspec import structs
 
 from dbctl.engines.base import Condition, Readable, Where
-from dbctl.errors import SchemaLacksError, WrongAppError
+from dbctl.errors import MigrationShapeOtherError, SchemaLacksError, WrongAppError
 from dbctl.model import Row, Value, now
 from dbctl.profiles.codecs import KEYS, read_time
 from dbctl.profiles.model import Migrations, Profile
-from dbctl.services import migration_files
+from dbctl.services import migration_files, migration_shapes
 from dbctl.services.apps import recognised_as
 from dbctl.services.live import Live
 from dbctl.services.migration_files import Folder, MigrationFile
@@ -33,6 +33,9 @@ class Track(Value, frozen=True, kw_only=True):
     told: Migrations
     folder: Folder
     engine: str  #: the name of the one that the database lives in
+    #: the folders of all shapes that the database may have, by name, where the files are dbctl's own
+    shapes: Mapping[str, Folder] = {}
+    shape: str = ""  #: the one that the folder is of, once it is told or found
 
     @property
     def target(self) -> str:
@@ -60,6 +63,7 @@ class Migration(Value, frozen=True, kw_only=True):
 class Standing(Value, frozen=True, kw_only=True):
     """How one database stands to its migrations."""
 
+    track: Track  #: with the folder of the shape that the database has
     migrations: Sequence[Migration]
     recorded: bool  #: it has a ledger
     empty: bool  #: it has no table at all
@@ -84,6 +88,7 @@ def standing(track: Track, db: Readable) -> Standing:
     Raises:
         WrongAppError: it has tables, but neither those of the app nor a ledger like the app's.
         SchemaLacksError: its ledger has other columns.
+        MigrationShapeOtherError: its ledger or schema is of another shape than the one that is asked for.
     """
     ledger, tables = track.told.ledger, db.tables()
     recorded = ledger.table in tables and ledger.name in tables[ledger.table].columns
@@ -97,7 +102,21 @@ def standing(track: Track, db: Readable) -> Standing:
             or "Check the path in the configuration; nothing was run.",
         )
     rows = _recorded(track, db) if ledger.table in tables else {}
-    return Standing(migrations=judged(track, rows), recorded=ledger.table in tables, empty=not tables)
+    track = _shaped(track, db, rows)
+    return Standing(
+        track=track, migrations=judged(track, rows), recorded=ledger.table in tables, empty=not tables
+    )
+
+
+def _shaped(track: Track, db: Readable, recorded: Mapping[str, Migration]) -> Track:
+    """Return the migrations with the folder of the shape that the database has; an empty one has what is asked for."""
+    if not track.shapes:
+        return track
+    found = migration_shapes.fitting(track.told.shape, track.shapes, db, recorded)
+    if track.shape and found and track.shape not in found:
+        raise MigrationShapeOtherError(target=db.target, found=" or ".join(found), shape=track.shape)
+    shape = track.shape or [*found, *track.shapes][0]
+    return structs.replace(track, shape=shape, folder=track.shapes[shape])
 
 
 def _recorded(track: Track, db: Readable) -> dict[str, Migration]:

@@ -57,6 +57,9 @@ def inconsistent(profile: Profile) -> Iterator[Complaint]:
     yield from _inconsistent_parts(profile)
     yield from _inconsistent_secrets(profile)
     yield from _inconsistent_cleanup(profile)
+    for name, told in profile.databases.items():
+        shapes = told.migrations.shape if told.migrations else ()
+        yield from _twice(("databases", name, "migrations", "shape"), "name", [one.name for one in shapes])
     yield from _twice("settings", "scope", [told.scope for told in profile.settings])
     yield from _twice("search", "name", [search.name for search in profile.search])
     yield from _twice("rebuild", "name", [rebuild.name for rebuild in profile.rebuild])
@@ -105,10 +108,11 @@ def _inconsistent_secrets(profile: Profile) -> Iterator[Complaint]:
                 yield ("databases", name, "secret"), f"{place}: write it as TABLE.COLUMN"
 
 
-def _twice(section: str, word: str, given: Sequence[str]) -> Iterator[Complaint]:
+def _twice(section: str | Sequence[str | int], word: str, given: Sequence[str]) -> Iterator[Complaint]:
+    key = [section] if isinstance(section, str) else section
     for at, one in enumerate(given):
         if one in given[:at]:
-            yield (section, at, word), f"{one} is there already"
+            yield (*key, at, word), f"{one} is there already"
 
 
 def _databases_named(profile: Profile) -> Iterator[tuple[Sequence[str | int], str]]:
