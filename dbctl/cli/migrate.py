@@ -10,7 +10,7 @@ from typing import Annotated, TypeAlias
 import typer
 
 from dbctl.cli._app import AllApps, opened, selections
-from dbctl.cli._options import DryRun, call
+from dbctl.cli._options import DryRun, Shape, call
 from dbctl.cli._run import change, emit, note, warn
 from dbctl.errors import Exit
 from dbctl.model import Page
@@ -30,14 +30,6 @@ Folder: TypeAlias = Annotated[
     Path | None,
     typer.Option(
         "--migrations", metavar="DIR", help="Folder of the migrations, in place of the configured one."
-    ),
-]
-Shape: TypeAlias = Annotated[
-    str,
-    typer.Option(
-        "--shape",
-        metavar="NAME",
-        help="The app's shape that an empty database gets, where there are several.",
     ),
 ]
 To: TypeAlias = Annotated[

@@ -51,7 +51,7 @@ def tracks(app: App, asked: str = "", given: Path | None = None, *, shape: str =
         AbilityMissingError: there are none.
         MigrationsMissingError, FileFailedError: as for ``migration_files.folder``.
         NotSupportedError: one folder was given for several databases.
-        UsageError, MigrationShapeUnknownError: as for ``migration_shapes.refuse``.
+        UsageError, MigrationShapeUnknownError: as for ``migration_shapes.refuse``; AbilityMissingError, too.
     """
     names = [asked] if asked else list(app.profile.databases)
     found = {name: told for name in names if (told := app.database(name).migrations)}

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dbctl.engines.base import Readable
 from dbctl.errors import AbilityMissingError, MigrationShapeUnknownError, UsageError
 from dbctl.profiles import loader
-from dbctl.profiles.model import Migrations, MigrationsShape
+from dbctl.profiles.model import Migrations, MigrationsShape, Profile
 from dbctl.services.apps import App
 from dbctl.services.live import has
 from dbctl.services.migration_files import Folder
@@ -45,29 +45,37 @@ def refuse(app: App, found: Mapping[str, Migrations], shape: str, *, given: bool
         given: whether a folder was given, too.
 
     Raises:
-        AbilityMissingError: their migrations have no shapes.
+        AbilityMissingError, MigrationShapeUnknownError: as for ``refuse_unknown``.
         UsageError: their files are not those that travel with dbctl.
+    """
+    refuse_unknown(app.target(next(iter(found))) if len(found) == 1 else app.name, app.profile, found, shape)
+    if given:
+        raise UsageError(detail="--shape is for the migrations that travel with dbctl, not for --migrations")
+    own = [name for name, told in found.items() if told.shape and name in app.configured.migrations]
+    if own:
+        raise UsageError(
+            detail=f"--shape is for the migrations that travel with dbctl, and {app.target(own[0])}"
+            " has its own ([apps.NAME.migrations])"
+        )
+
+
+def refuse_unknown(name: str, profile: Profile, found: Mapping[str, Migrations], shape: str) -> None:
+    """Refuse a shape that none of some migrations knows; ``name`` is what messages call their app.
+
+    Raises:
+        AbilityMissingError: they have no shapes.
         MigrationShapeUnknownError: none is called that.
     """
-    shaped = {name: told for name, told in found.items() if told.shape}
-    if not shaped:
+    names = list(dict.fromkeys(one.name for told in found.values() for one in told.shape))
+    if not names:
         raise AbilityMissingError(
-            app=app.target(next(iter(found))) if len(found) == 1 else app.name,
-            profile=app.profile.name,
+            app=name,
+            profile=profile.name,
             ability="shapes of migrations",
             others=", ".join(_others()) or "none",
         )
-    if given:
-        raise UsageError(detail="--shape is for the migrations that travel with dbctl, not for --migrations")
-    shipped = [name for name in shaped if name not in app.configured.migrations]
-    if not shipped:
-        raise UsageError(
-            detail=f"--shape is for the migrations that travel with dbctl, and {app.target(next(iter(shaped)))}"
-            " has its own ([apps.NAME.migrations])"
-        )
-    names = list(dict.fromkeys(one.name for name in shipped for one in shaped[name].shape))
     if shape not in names:
-        raise MigrationShapeUnknownError(app=app.name, name=shape, names=", ".join(names))
+        raise MigrationShapeUnknownError(app=name, name=shape, names=", ".join(names))
 
 
 def _others() -> list[str]:
