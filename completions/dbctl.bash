@@ -20,6 +20,7 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'demo:--messages') wanted='' ;;
         'demo:--prompts') wanted='' ;;
         'demo:--seed') wanted='' ;;
+        'demo:--shape') wanted='' ;;
         'users list:--role') wanted='' ;;
         'users list:--inactive') wanted='' ;;
         'users list:--filter') wanted='' ;;
@@ -344,7 +345,7 @@ _dbctl() {
     case "$path" in
         '') children='init demo apps status doctor users roles settings migrate backup restore integrity stats maintain sessions schedule search data completions'; flags='--version' ;;
         'init') children=''; flags='--env-file --protected --dry-run -n' ;;
-        'demo') children=''; flags='--games --users --plays --messages --prompts --seed --dry-run -n' ;;
+        'demo') children=''; flags='--games --users --plays --messages --prompts --seed --shape --dry-run -n' ;;
         'apps') children='list show check'; flags='' ;;
         'apps list') children=''; flags='' ;;
         'apps show') children=''; flags='' ;;

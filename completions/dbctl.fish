@@ -7,7 +7,7 @@ function __dbctl_at -d 'Whether the words so far name the command $argv[1], with
     for word in (commandline -opc)[2..-1]
         if test $skip = 1
             set skip 0
-        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --timeout --env-file --games --users --plays --messages --prompts --seed --role --inactive --filter --limit --offset --sort --id --email --name --set --password-file --transfer-to --existing --description --priority --permission --category --user --mode --migrations --shape --to --table --format --repository --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --action --resource --since --only --older-than --state --kind --rule --query --with --null --not-null --file --param --within
+        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --timeout --env-file --games --users --plays --messages --prompts --seed --shape --role --inactive --filter --limit --offset --sort --id --email --name --set --password-file --transfer-to --existing --description --priority --permission --category --user --mode --migrations --to --table --format --repository --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --action --resource --since --only --older-than --state --kind --rule --query --with --null --not-null --file --param --within
             set skip 1
         else if string match -q -- '-*' $word
             continue
@@ -142,6 +142,7 @@ complete -c dbctl -n '__dbctl_at \'demo\'' -l plays -x -d 'How many plays (flash
 complete -c dbctl -n '__dbctl_at \'demo\'' -l messages -x -d 'How many messages (waqtor)'
 complete -c dbctl -n '__dbctl_at \'demo\'' -l prompts -x -d 'How many prompts (promptvault)'
 complete -c dbctl -n '__dbctl_at \'demo\'' -l seed -x -d 'The same seed makes the same data'
+complete -c dbctl -n '__dbctl_at \'demo\'' -l shape -x -d 'The app\'s shape that an empty database gets, where there are several'
 complete -c dbctl -n '__dbctl_at \'demo\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'demo\' 0' -f -a '(__fish_complete_directories)'
 complete -c dbctl -n '__dbctl_at \'status\'' -l check -d 'Exit 3 where something is to be done, 4, 10 or 11 where more is wrong'
