@@ -165,9 +165,10 @@ AFTERWARDS = [
     "backup verify --deep",
 ]
 
-#: Beginnings of lines that an app, or its engine, cannot do: they end with 2.
+#: Beginnings of lines that an app, its engine or a shape cannot do: they end with 2.
 UNABLE = {
     "waqtor": ("settings", "search index"),
+    "document": ("sessions revoke",),  # nothing there keeps anybody signed in
     "promptvault": ("users activate", "users deactivate", "sessions"),
     "sqlite": ("stats connections", "stats slow", "maintain cancel"),
     "postgresql": (),
@@ -186,8 +187,8 @@ UNABLE = {
 OTHERWISE = {"maintain cancel 1 --yes": {5}, "stats slow": {0, 2}}
 
 
-def ends(line: str, profile: str, engine: str) -> set[int]:
-    unable = (*UNABLE[profile], *UNABLE[engine], *UNABLE[""])
+def ends(line: str, profile: str, engine: str, shape: str) -> set[int]:
+    unable = (*UNABLE[profile], *UNABLE[engine], *UNABLE[shape], *UNABLE[""])
     return {2} if line.startswith(unable) else OTHERWISE.get(line, {0})
 
 
@@ -254,7 +255,7 @@ def test_after_every_command_and_a_loss_of_everything_every_row_comes_back(
         ((words["key"],), *_) = sorted(place.rows(f'select id from "{words["table"]}"'))
         for line in YEARS:
             named = "" if line.startswith("init") else f"--app {profile} "
-            run(named + line.format(**words), ends(line, profile, engine))
+            run(named + line.format(**words), ends(line, profile, engine, shape))
 
         before = [one.content() for one in databases]
         made = run(f"backup create --app {profile}", {0})["data"]
