@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Mapping, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 
 from dbctl.engines import registry
-from dbctl.errors import AbilityMissingError, DbctlError, Exit, MigrationsMissingError, NotSupportedError
+from dbctl.errors import (
+    AbilityMissingError,
+    DatabaseMissingError,
+    DbctlError,
+    Exit,
+    MigrationsMissingError,
+    NotSupportedError,
+)
 from dbctl.model import Page, Value
 from dbctl.profiles import loader
-from dbctl.profiles.model import Profile
-from dbctl.services import migration_files, migration_shapes
+from dbctl.profiles.model import Migrations, Profile
+from dbctl.services import migration_files, migration_kind, migration_shapes
 from dbctl.services.apps import App
-from dbctl.services.migration_ledger import Migration, Standing, Track, standing
+from dbctl.services.migration_files import Folder
+from dbctl.services.migration_ledger import Track
+from dbctl.services.migration_standing import Migration, Standing, standing
 
 #: The gravest first, where several targets failed.
 GRAVITY = (
@@ -38,7 +47,14 @@ class Survey(Value, frozen=True, kw_only=True):
     status: int  #: the one without it
 
 
-def tracks(app: App, asked: str = "", given: Path | None = None, *, shape: str = "") -> list[Track]:
+def tracks(
+    app: App,
+    asked: str = "",
+    given: Path | None = None,
+    *,
+    shape: str = "",
+    may_lack_folder: bool = False,
+) -> list[Track]:
     """Return the migrations of the database ``asked`` for, else of every configured one that has any.
 
     Args:
@@ -46,6 +62,7 @@ def tracks(app: App, asked: str = "", given: Path | None = None, *, shape: str =
         asked: the database.
         given: the folder, in place of the configured one.
         shape: what is to be made of an empty database, where dbctl's own migrations come in several shapes.
+        may_lack_folder: whether a database of which nothing says where its files are is told by its ledger alone.
 
     Raises:
         AbilityMissingError: there are none.
@@ -72,23 +89,42 @@ def tracks(app: App, asked: str = "", given: Path | None = None, *, shape: str =
         )
     if shape:
         migration_shapes.refuse(app, found, shape, given=given is not None)
-    made = []
-    for name, told in found.items():
-        if told.shape and not given and name not in app.configured.migrations:
-            wanted = shape if any(one.name == shape for one in told.shape) else ""
-            made.append(shipped_track(app.profile, name, app.name, app.url(name).engine, shape=wanted))
-            continue
-        made.append(
-            Track(
-                app=app.name,
-                database=name,
-                profile=app.profile,
-                told=told,
-                folder=migration_files.folder(app, name, given),
-                engine=app.url(name).engine,
-            )
-        )
-    return made
+    return [
+        _track(app, name, told, given, shape=shape, may_lack_folder=may_lack_folder)
+        for name, told in found.items()
+    ]
+
+
+def _track(
+    app: App, name: str, told: Migrations, given: Path | None, *, shape: str, may_lack_folder: bool
+) -> Track:
+    engine, own = app.url(name).engine, bool(given) or name in app.configured.migrations
+    shapes: Mapping[str, Folder] = {}
+    wanted = shape if any(one.name == shape for one in told.shape) else ""
+    try:
+        if told.shape and not own:
+            shapes = _shipped(app.profile, name, app.target(name), engine, told)
+        folder = _first(shapes, wanted) if shapes else migration_files.folder(app, name, given)
+    except MigrationsMissingError:
+        if own or not may_lack_folder:
+            raise
+        folder = migration_files.none_at_all()
+    ledger, foreign = migration_kind.named(told.ledger), None
+    if told.ledger == migration_kind.FOUND:
+        with suppress(DatabaseMissingError):  # it will be made
+            ledger, foreign = migration_kind.found(app.reader(name, may_be_empty=True), engine)
+    return Track(
+        app=app.name,
+        database=name,
+        profile=app.profile,
+        told=told,
+        ledger=ledger,
+        foreign=foreign,
+        folder=folder,
+        engine=engine,
+        shapes=shapes,
+        shape=wanted,
+    )
 
 
 def shipped_track(profile: Profile, database: str, app: str, engine: str, *, shape: str = "") -> Track:
@@ -110,22 +146,36 @@ def shipped_track(profile: Profile, database: str, app: str, engine: str, *, sha
         raise AbilityMissingError(
             app=f"{app}/{database}", profile=profile.name, ability="migrations", others=_others()
         )
-    folders: dict[str, migration_files.Folder] = {}
-    for name in [one.name for one in told.shape] or [""]:
-        path = migration_files.shipped_path(profile.name, database, engine, name)
-        if not path.is_dir():
-            raise MigrationsMissingError(target=f"{app}/{database}", path=path)
-        folders[name] = migration_files.read(path, own=False, format=told.format)
+    folders = _shipped(profile, database, f"{app}/{database}", engine, told)
     return Track(
         app=app,
         database=database,
         profile=profile,
         told=told,
-        folder=folders[shape] if shape else next(iter(folders.values())),
+        ledger=migration_kind.named(told.ledger),
+        folder=_first(folders, shape),
         engine=engine,
         shapes=folders if told.shape else {},
         shape=shape,
     )
+
+
+def _shipped(
+    profile: Profile, database: str, target: str, engine: str, told: Migrations
+) -> Mapping[str, Folder]:
+    """Return the folders that travel with dbctl, by shape; one without a name where there are no shapes."""
+    folders = {}
+    for name in [one.name for one in told.shape] or [""]:
+        path = migration_files.shipped_path(profile.name, database, engine, name)
+        if not path.is_dir():
+            raise MigrationsMissingError(target=target, path=path)
+        folders[name] = migration_files.read(path, own=False, format=told.format)
+    return folders
+
+
+def _first(folders: Mapping[str, Folder], shape: str) -> Folder:
+    """Return the folder of a shape; where none is named, of that which an empty database gets."""
+    return folders[shape] if shape else next(iter(folders.values()))
 
 
 def _others() -> str:
@@ -152,7 +202,8 @@ def survey(apps: Sequence[App], asked: str = "", given: Path | None = None, *, s
     known: list[tuple[App, Track]] = []
     for app in apps:
         try:
-            known += [(app, track) for track in tracks(app, asked, given, shape=shape)]
+            each = tracks(app, asked, given, shape=shape, may_lack_folder=True)
+            known += [(app, track) for track in each]
         except AbilityMissingError:  # of several apps, some have none
             if len(apps) == 1:
                 raise

@@ -13,8 +13,9 @@ from dbctl.services.apps import App
 from dbctl.services.migrate import tracks
 from dbctl.services.migration_drift import schema_of
 from dbctl.services.migration_files import MigrationFile
-from dbctl.services.migration_ledger import Track, standing
+from dbctl.services.migration_ledger import Track
 from dbctl.services.migration_run import made_ledger, migrating, replay
+from dbctl.services.migration_standing import standing
 from dbctl.services.schema_difference import Difference, Parts, compared, parts
 
 EXAMPLES = 3
@@ -70,7 +71,7 @@ class Adoption:
         steps: list[str] = []
         rows: dict[str, int] = {}
         for track, shown in self._shown():
-            table = track.told.ledger.table
+            table = track.ledger.table
             steps.append(f"make the ledger {table} in {track.database}")
             steps += [f"record {file.name} as applied, without running it" for file in shown.files]
             rows[table] = rows.get(table, 0) + len(shown.files)
@@ -90,7 +91,7 @@ class Adoption:
                 self._opened.writer(track.database, "migrate adopt") as db,
                 migrating(db).schema_transaction(),
             ):
-                if track.told.ledger.table in db.tables():
+                if track.ledger.table in db.tables():
                     raise PlanChangedError(target=track.target)
                 ledger = made_ledger(track, db)
                 for file in shown.files:
@@ -118,7 +119,7 @@ def _looked(app: App, track: Track) -> _Shown:
     A schema shows it where nothing of what they make is lacking or other; an index that is missing is no reason, unless
     all that a migration makes are indexes, and none of them is there.
     """
-    live = parts(schema_of(app.reader(track.database)), track.told.ledger.table)
+    live = parts(schema_of(app.reader(track.database)), track.ledgers)
     shown: _Shown | None = None
     why: list[Difference] = []
     ran: list[MigrationFile] = []
@@ -127,7 +128,7 @@ def _looked(app: App, track: Track) -> _Shown:
     with closing(registry.open_scratch(app.url(track.database), track.target)) as scratch:
         for file in replay(track, list(track.folder.files.values()), scratch):
             ran.append(file)
-            before, wanted = wanted, parts(schema_of(scratch), track.told.ledger.table)
+            before, wanted = wanted, parts(schema_of(scratch), track.ledgers)
             made = [
                 part
                 for part, told in wanted.items()

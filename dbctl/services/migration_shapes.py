@@ -11,13 +11,14 @@ from dbctl.profiles.model import Migrations, MigrationsShape, Profile
 from dbctl.services.apps import App
 from dbctl.services.live import has
 from dbctl.services.migration_files import Folder
+from dbctl.services.migration_ledger import Record
 
 
 def fitting(
     shapes: Sequence[MigrationsShape],
     folders: Mapping[str, Folder],
     db: Readable,
-    recorded: Collection[str],
+    recorded: Collection[Record],
 ) -> list[str]:
     """Return the shapes that a database may have, the likeliest first; none where nothing tells.
 
@@ -25,10 +26,13 @@ def fitting(
         shapes: those that the profile knows.
         folders: the migrations of each.
         db: the database.
-        recorded: the names in its ledger. They tell more than a schema, which may have been changed by hand, and which
+        recorded: what its ledger holds. It tells more than a schema, which may have been changed by hand, and which
             a first migration has only begun; the schema tells where names are the same in several shapes.
     """
-    known = {name: sum(one in folder.files for one in recorded) for name, folder in folders.items()}
+    known = {
+        name: sum(any(map(one.is_of, folder.files.values())) for one in recorded)
+        for name, folder in folders.items()
+    }
     most = max(known.values())
     likeliest = [name for name, count in known.items() if count == most]
     live = [one.name for one in shapes if one.name in likeliest and has(db, one.needs)]

@@ -10,10 +10,11 @@ from dbctl.errors import SchemaLacksError
 from dbctl.model import Value
 from dbctl.profiles import cleanup_model, rebuild_model, search_model, sessions_model
 from dbctl.profiles.cleanup_model import Cleanup, Moved
-from dbctl.profiles.model import Name, Profile, Roles, Settings, Users
+from dbctl.profiles.model import Migrations, Name, Profile, Roles, Settings, Users
 from dbctl.profiles.rebuild_model import Rebuild
 from dbctl.profiles.search_model import Search
 from dbctl.profiles.sessions_model import Sessions
+from dbctl.services import migration_kind
 from dbctl.services.live import find_column, may_lack
 from dbctl.services.search_terms import Compiler
 
@@ -54,18 +55,25 @@ def inconsistent(profile: Profile) -> Iterator[Complaint]:
         yield from _inconsistent_roles(profile, profile.roles)
     if profile.check and not (profile.users and profile.users.password):
         yield ("check",), "there are no passwords ([users.password]) that could be known"
+    for name, one in profile.databases.items():
+        if one.migrations:
+            yield from _inconsistent_migrations(("databases", name, "migrations"), one.migrations)
     yield from _inconsistent_parts(profile)
     yield from _inconsistent_secrets(profile)
     yield from _inconsistent_cleanup(profile)
-    for name, told in profile.databases.items():
-        shapes = told.migrations.shape if told.migrations else ()
-        yield from _twice(("databases", name, "migrations", "shape"), "name", [one.name for one in shapes])
     yield from _twice("settings", "scope", [told.scope for told in profile.settings])
     yield from _twice("search", "name", [search.name for search in profile.search])
     yield from _twice("rebuild", "name", [rebuild.name for rebuild in profile.rebuild])
     yield from _twice("report", "name", [report.name for report in profile.report])
     for section, named in (("check", profile.check), ("known", profile.known), ("flaw", profile.flaw)):
         yield from _twice(section, "name", [one.name for one in named])
+
+
+def _inconsistent_migrations(key: Sequence[str], told: Migrations) -> Iterator[Complaint]:
+    if isinstance(told.ledger, str) and told.ledger not in migration_kind.names():
+        known = ", ".join(migration_kind.names())
+        yield (*key, "ledger"), f"no ledger is called {told.ledger!r}; known are {known}"
+    yield from _twice((*key, "shape"), "name", [one.name for one in told.shape])
 
 
 def _inconsistent_cleanup(profile: Profile) -> Iterator[Complaint]:

@@ -115,7 +115,7 @@ class MySQLShelf:
             .read_text(encoding="utf-8")
             .replace(":password_hash", f"'{shapes.PASSWORD_HASH}'")
         )
-        for _, sql in split(script).statements:
+        for _, sql in split(script):
             self.rows(sql)
 
     def rows(self, sql: str) -> list[tuple[object, ...]]:

@@ -66,7 +66,7 @@ class MySQLPantry(kept.MySQL):
         configure(folder, self.url)
         script = MYSQL_SCRIPT.read_text(encoding="utf-8")
         script = script.replace(":password_hash", f"'{shapes.PASSWORD_HASH}'")
-        self.run(*(sql for _, sql in split(script).statements))
+        self.run(*(sql for _, sql in split(script)))
 
     def spoil(self) -> None:
         spoil(self)

@@ -11,6 +11,7 @@ import pytest
 from dbctl.engines.registry import open_for_reading
 from dbctl.profiles.model import MigrationsShape
 from dbctl.services import migration_files
+from dbctl.services.migration_ledger import Record
 from dbctl.services.migration_shapes import fitting
 from dbctl.url import Url
 from tests import servers
@@ -38,7 +39,7 @@ def told(tmp_path):
         with closing(sqlite3.connect(path)) as connection:
             connection.executescript(sql)
         with closing(open_for_reading(Url(engine="sqlite", path=str(path)), "app/main", timeout=1)) as db:
-            return fitting(SHAPES, folders, db, recorded)
+            return fitting(SHAPES, folders, db, [Record(name=name) for name in recorded])
 
     return telling
 

@@ -22,8 +22,8 @@ from dbctl.services.demo.waqtor.people import ACCOUNTS, COMMON_PASSWORD, fill_pe
 from dbctl.services.demo.waqtor.sample import Sample
 from dbctl.services.demo.waqtor.traffic import fill_traffic
 from dbctl.services.migrate import shipped_track
-from dbctl.services.migration_ledger import standing
 from dbctl.services.migration_run import apply_all
+from dbctl.services.migration_standing import standing
 from dbctl.url import Url
 
 COUNTS = {"users": 50, "messages": 5_000}
