@@ -26,7 +26,7 @@ SHAPES = [
 
 @pytest.fixture
 def told(tmp_path):
-    """Tells the shapes that a database may have, made by some SQL and with some names in its ledger."""
+    """Tells the shapes that a database may have, made by some SQL and with some rows in its ledger."""
     folders = {}
     for shape, names in FILES.items():
         (tmp_path / shape).mkdir()
@@ -39,9 +39,13 @@ def told(tmp_path):
         with closing(sqlite3.connect(path)) as connection:
             connection.executescript(sql)
         with closing(open_for_reading(Url(engine="sqlite", path=str(path)), "app/main", timeout=1)) as db:
-            return fitting(SHAPES, folders, db, [Record(name=name) for name in recorded])
+            return fitting(SHAPES, folders, db, recorded)
 
     return telling
+
+
+def named(name):
+    return Record(name=name)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +66,11 @@ def told(tmp_path):
     ],
 )
 def test_the_ledger_tells_the_shape_and_the_schema_where_the_ledger_does_not(told, sql, recorded, shapes):
-    assert told(sql, *recorded) == shapes
+    assert told(sql, *map(named, recorded)) == shapes
+
+
+def test_a_ledger_of_numbers_leaves_it_to_the_schema(told):
+    assert told(NEW, Record(version="1"), Record(version="002")) == ["new"]
 
 
 NOWHERE = "main=postgresql://postgres@127.0.0.1:1/nowhere"  # what is refused must not even be opened
