@@ -106,6 +106,10 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'migrate up:--shape') wanted='' ;;
         'migrate adopt:--migrations') wanted='@directory' ;;
         'migrate adopt:--shape') wanted='' ;;
+        'migrate mark:--migrations') wanted='@directory' ;;
+        'migrate mark:--shape') wanted='' ;;
+        'migrate repair:--migrations') wanted='@directory' ;;
+        'migrate repair:--shape') wanted='' ;;
         'migrate new:--migrations') wanted='@directory' ;;
         'migrate verify:--migrations') wanted='@directory' ;;
         'migrate verify:--shape') wanted='' ;;
@@ -270,6 +274,8 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'migrate plan') path=$next; count=0; return 0 ;;
         'migrate up') path=$next; count=0; return 0 ;;
         'migrate adopt') path=$next; count=0; return 0 ;;
+        'migrate mark') path=$next; count=0; return 0 ;;
+        'migrate repair') path=$next; count=0; return 0 ;;
         'migrate new') path=$next; count=0; return 0 ;;
         'migrate verify') path=$next; count=0; return 0 ;;
         'migrate drift') path=$next; count=0; return 0 ;;
@@ -387,11 +393,13 @@ _dbctl() {
         'settings export') children=''; flags='--user --id --secrets' ;;
         'settings diff') children=''; flags='--user --id' ;;
         'settings apply') children=''; flags='--mode --user --id --dry-run -n' ;;
-        'migrate') children='status plan up adopt new verify drift'; flags='' ;;
+        'migrate') children='status plan up adopt mark repair new verify drift'; flags='' ;;
         'migrate status') children=''; flags='--check --all-apps --migrations --shape' ;;
         'migrate plan') children=''; flags='--to --migrations --shape' ;;
         'migrate up') children=''; flags='--to --migrations --shape --dry-run -n' ;;
         'migrate adopt') children=''; flags='--migrations --shape --dry-run -n' ;;
+        'migrate mark') children=''; flags='--applied --pending --migrations --shape --dry-run -n' ;;
+        'migrate repair') children=''; flags='--checksums --failed --missing --migrations --shape --dry-run -n' ;;
         'migrate new') children=''; flags='--migrations --dry-run -n' ;;
         'migrate verify') children=''; flags='--migrations --shape' ;;
         'migrate drift') children=''; flags='--migrations --shape' ;;

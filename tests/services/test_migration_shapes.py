@@ -117,6 +117,16 @@ def empty(answer):
         yield run
 
 
+def test_a_ledger_is_put_right_in_the_shape_that_it_is_of(empty):
+    empty("migrate", "up", "--to", "1", "--shape", "document")
+    assert [one["name"] for one in empty("migrate", "mark", "2", "--applied")["items"]] == ["002_campaigns"]
+    assert empty("migrate", "repair", "--missing", "--shape", "document")["items"] == []
+    assert [one["name"] for one in empty("migrate", "mark", "2", "--pending")["items"]] == ["002_campaigns"]
+    for words in ("mark 2 --applied", "repair --missing"):
+        refused = empty("migrate", *words.split(), "--shape", "deployed", status=6)
+        assert refused["code"] == "migration-shape-other"
+
+
 def test_what_was_begun_in_a_shape_goes_on_in_it_and_in_no_other(empty):
     def states():
         return {
