@@ -33,6 +33,9 @@ class Track(Value, frozen=True, kw_only=True):
     foreign: ForeignLedger | None = None  #: another runner's, which says instead of it what was applied
     folder: Folder
     engine: str  #: the name of the one that the database lives in
+    #: the folders of all shapes that the database may have, by name, where the files are dbctl's own
+    shapes: Mapping[str, Folder] = {}
+    shape: str = ""  #: the one that the folder is of, once it is told or found
 
     @property
     def target(self) -> str:
