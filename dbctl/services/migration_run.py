@@ -81,7 +81,9 @@ class Pending(Value, frozen=True, kw_only=True):
 class Upgrade:
     """What ``migrate up`` is about to do, database by database, each under the lock of dbctl's writers."""
 
-    def __init__(self, app: App, asked: str = "", given: Path | None = None, *, to: str = "") -> None:
+    def __init__(
+        self, app: App, asked: str = "", given: Path | None = None, *, to: str = "", shape: str = ""
+    ) -> None:
         """Read the folders.
 
         Args:
@@ -89,10 +91,11 @@ class Upgrade:
             asked: one database; else every one that has migrations.
             given: the folder, in place of the configured one.
             to: the last migration to run, by name or number.
+            shape: what an empty database gets, where the migrations come in several shapes.
         """
         self.app, self.protected = app.name, app.protected
         self._opened, self._to = app, to
-        self._tracks = tracks(app, asked, given)
+        self._tracks = tracks(app, asked, given, shape=shape)
         self.target = self._tracks[0].target if len(self._tracks) == 1 else app.name
         self._waiting: set[str] | None = None  #: the databases that have something to run, once looked at
 
@@ -152,8 +155,8 @@ class Upgrade:
         except DatabaseMissingError as error:
             if not Path(str(error.facts["path"])).parent.is_dir():  # directories are not made
                 raise
-            found = Standing(migrations=judged(track, []), recorded=False, empty=True)
-        files = _chosen(track, found, self._to)
+            found = Standing(track=track, migrations=judged(track, []), recorded=False, empty=True)
+        files = _chosen(found, self._to)
         return [(file, file.up(language).statements) for file in files]
 
 
@@ -186,7 +189,7 @@ def apply_all(
     done = [] if done is None else done
     if Capability.MIGRATE not in db.capabilities or not isinstance(db, Migrates):
         raise NotSupportedError(what="running migrations", by=db.target, instead="Nothing was changed.")
-    planned = [(file, file.up(db.language).statements) for file in _chosen(track, standing(track, db), to)]
+    planned = [(file, file.up(db.language).statements) for file in _chosen(standing(track, db), to)]
     ledger = _made(track, db)
     for number, (file, statements) in enumerate(planned):
         rest = [one.name for one, _ in planned[number + 1 :]]
@@ -242,8 +245,9 @@ def refuse_strangers(track: Track, found: Standing) -> None:
         raise LedgerMissingError(target=track.target, table=track.ledger.table)
 
 
-def _chosen(track: Track, found: Standing, to: str) -> list[MigrationFile]:
+def _chosen(found: Standing, to: str) -> list[MigrationFile]:
     """Return the pending migrations up to ``to``, or refuse what ``apply_all`` refuses."""
+    track = found.track
     folder, files = track.folder, track.folder.files
     if track.foreign:
         raise LedgerForeignError(target=track.target, runner=track.foreign.runner)

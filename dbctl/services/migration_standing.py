@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Literal
 
+from msgspec import structs
+
 from dbctl.engines.base import Readable
-from dbctl.errors import WrongAppError
+from dbctl.errors import MigrationShapeOtherError, WrongAppError
 from dbctl.model import Row, Value
-from dbctl.services import migration_files
+from dbctl.services import migration_files, migration_shapes
 from dbctl.services.apps import recognised_as
 from dbctl.services.live import find_column
 from dbctl.services.migration_files import MigrationFile
@@ -58,6 +60,7 @@ class Migration(Value, frozen=True, kw_only=True):
 class Standing(Value, frozen=True, kw_only=True):
     """How one database stands to its migrations."""
 
+    track: Track  #: with the folder of the shape that the database has
     migrations: Sequence[Migration]
     recorded: bool  #: it has a ledger
     empty: bool  #: it has no table at all
@@ -82,6 +85,7 @@ def standing(track: Track, db: Readable) -> Standing:
     Raises:
         WrongAppError: it has tables, but neither those of the app nor a ledger like the app's.
         SchemaLacksError: its ledger has other columns.
+        MigrationShapeOtherError: its ledger or schema is of another shape than the one that is asked for.
     """
     ledger, tables = track.ledger, db.tables()
     named = find_column(tables.get(ledger.table), ledger.version or ledger.name)
@@ -103,7 +107,19 @@ def standing(track: Track, db: Readable) -> Standing:
         if recorded
         else []
     )
-    return Standing(migrations=judged(track, rows), recorded=recorded, empty=not tables)
+    track = _shaped(track, db, rows)
+    return Standing(track=track, migrations=judged(track, rows), recorded=recorded, empty=not tables)
+
+
+def _shaped(track: Track, db: Readable, recorded: Sequence[Record]) -> Track:
+    """Return the migrations with the folder of the shape that the database has; an empty one has what is asked for."""
+    if not track.shapes:
+        return track
+    found = migration_shapes.fitting(track.told.shape, track.shapes, db, recorded)
+    if track.shape and found and track.shape not in found:
+        raise MigrationShapeOtherError(target=db.target, found=" or ".join(found), shape=track.shape)
+    shape = track.shape or [*found, *track.shapes][0]
+    return structs.replace(track, shape=shape, folder=track.shapes[shape])
 
 
 def judged(track: Track, recorded: Sequence[Record]) -> list[Migration]:
@@ -112,8 +128,12 @@ def judged(track: Track, recorded: Sequence[Record]) -> list[Migration]:
     files = list(folder.files.values())
     rows: dict[str, Record] = {}
     strangers: list[Record] = []
+    numbered = defaultdict[int, list[MigrationFile]](list)
+    for file in files:
+        numbered[file.place[0]].append(file)
     for row in recorded:
-        about = next((file.name for file in files if row.is_of(file)), "") if row.version else row.name
+        fitting = numbered.get(row.number, [])
+        about = next((file.name for file in fitting if row.is_of(file)), "") if row.version else row.name
         if about in folder.files and about not in rows:
             rows[about] = row
         else:

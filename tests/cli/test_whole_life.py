@@ -16,16 +16,17 @@ from tests import kept, servers
 
 SCHEMAS = json.loads(_reference.SCHEMAS.read_text(encoding="utf-8"))
 PASSWORD = "sample-admin"
-#: Profiles and engines that may keep their first database.
+#: Profiles, engines that may keep their first database, and the shape that its migrations give it.
 PLACES = [
-    ("waqtor", "postgresql"),
-    ("promptvault", "sqlite"),
-    ("promptvault", "postgresql"),
-    ("promptvault", "mysql"),
-    ("yaai", "sqlite"),
+    ("waqtor", "postgresql", ""),
+    ("waqtor", "postgresql", "document"),
+    ("promptvault", "sqlite", ""),
+    ("promptvault", "postgresql", ""),
+    ("promptvault", "mysql", ""),
+    ("yaai", "sqlite", ""),
 ]
 
-#: What the words in braces stand for; ``key`` is the id of a row of ``table``.
+#: What the words in braces stand for, and other ones in a shape; ``key`` is the id of a row of ``table``.
 WORDS = {
     "waqtor": {
         "sample": "--users 6 --messages 60",
@@ -41,6 +42,7 @@ WORDS = {
         "wanted": {"allowRegistration": True},
         "report": "summary",
     },
+    "document": {"table": "messages", "shape": "--shape document"},
     "promptvault": {
         "sample": "--users 6 --prompts 30",
         "boss": "admin@promptvault.example",
@@ -73,7 +75,7 @@ WORDS = {
 #: Databases that a sample makes by itself, all of them below the folder of the test.
 MADE = {"yaai": ("chat", "code", "imagegen", "app")}
 
-BEGINNING = ["migrate up --profile {profile} {urls}", "demo {profile} . {placed} {sample}"]
+BEGINNING = ["migrate up --profile {profile} {urls} {shape}", "demo {profile} . {placed} {sample}"]
 #: What an admin does in the years between, in this order; each ends with 0, but for the exceptions below.
 YEARS = [
     "init {profile} . --app second {urls}",
@@ -187,9 +189,10 @@ AFTERWARDS = [
     "backup verify --deep",
 ]
 
-#: Beginnings of lines that an app, or its engine, cannot do: they end with 2.
+#: Beginnings of lines that an app, its engine or a shape cannot do: they end with 2.
 UNABLE = {
     "waqtor": ("settings", "search index"),
+    "document": ("sessions revoke",),  # nothing there keeps anybody signed in
     "promptvault": ("users activate", "users deactivate", "sessions"),
     "yaai": ("users", "roles", "sessions list", "sessions revoke", "stats user"),
     "sqlite": ("stats connections", "stats slow", "maintain cancel"),
@@ -209,8 +212,8 @@ UNABLE = {
 OTHERWISE = {"maintain cancel 1 --yes": {5}, "stats slow": {0, 2}}
 
 
-def ends(line: str, profile: str, engine: str) -> set[int]:
-    unable = (*UNABLE[profile], *UNABLE[engine], *UNABLE[""])
+def ends(line: str, profile: str, engine: str, shape: str) -> set[int]:
+    unable = (*UNABLE[profile], *UNABLE[engine], *UNABLE[shape], *UNABLE[""])
     return {2} if line.startswith(unable) else OTHERWISE.get(line, {0})
 
 
@@ -272,19 +275,22 @@ def beside_main(profile, folder):
     return [former]
 
 
-@pytest.mark.parametrize(("profile", "engine"), PLACES)
-def test_after_every_command_and_a_loss_of_everything_every_row_comes_back(profile, engine, folder, run):
+@pytest.mark.parametrize(("profile", "engine", "shape"), PLACES)
+def test_after_every_command_and_a_loss_of_everything_every_row_comes_back(
+    profile, engine, shape, folder, run
+):
     with nothing_yet(engine) as place:
-        (folder / "wanted.json").write_text(json.dumps(WORDS[profile]["wanted"]))
+        words = {"shape": "", **WORDS[profile], **WORDS.get(shape, {}), "profile": profile}
+        words |= addresses(profile, place)
+        (folder / "wanted.json").write_text(json.dumps(words["wanted"]))
         databases = [kept.File(folder / f"db/{name}.sqlite") for name in MADE.get(profile, ())]
-        words = {**WORDS[profile], "profile": profile, **addresses(profile, place)}
         for line in BEGINNING:
             run(line.format(**words), {0})
         databases = databases or [place, *beside_main(profile, folder)]
         ((words["key"],), *_) = sorted(databases[0].rows(f'select id from "{words["table"]}"'))
         for line in YEARS:
             named = "" if line.startswith("init") else f"--app {profile} "
-            run(named + line.format(**words), ends(line, profile, engine))
+            run(named + line.format(**words), ends(line, profile, engine, shape))
 
         before = [one.content() for one in databases]
         made = run(f"backup create --app {profile}", {0})["data"]
@@ -299,7 +305,7 @@ def test_after_every_command_and_a_loss_of_everything_every_row_comes_back(profi
         assert (restored["backup"], restored["safety_backup"]) == (made["id"], None)
         assert [one.content() for one in databases] == before
         for line in AFTERWARDS:
-            run(f"--app {profile} " + line.format(**words), ends(line, profile, engine))
+            run(f"--app {profile} " + line.format(**words), ends(line, profile, engine, shape))
         assert [one.content() for one in databases] == before
 
 
