@@ -30,7 +30,9 @@ from dbctl.url import Url, parse
 LOCAL = "postgresql://postgres@127.0.0.1:5432/postgres"
 BINARIES = "/usr/lib/postgresql/*/bin"
 LOCAL_MYSQL = "mysql://root@127.0.0.1:3306/mysql"
-_number = count()
+#: After so many schemas the catalogue is vacuumed, which is cheaper than to search through what they left.
+SCHEMAS_PER_VACUUM = 50
+_number, _schemas = count(), count(1)
 
 
 @cache
@@ -171,10 +173,30 @@ def schema_of(url: Url) -> str:
     )
 
 
+@cache
+def _home() -> Url:
+    """Return a database in which this process may make schemas; it ends with the process.
+
+    In one that all runs share, what they leave in the catalogue would slow down every question about it: a server for
+    tests may be one that never vacuums by itself.
+    """
+    server = postgresql()
+    name = f"t_{os.getpid()}_home_{time.time_ns():x}"
+    with closing(connection(server)) as own:
+        own.execute(f"create database {name} encoding 'UTF8' template template0")
+
+    def drop() -> None:
+        with closing(connection(server)) as own:
+            own.execute(f"drop database {name} with (force)")
+
+    atexit.register(drop)
+    return structs.replace(server, path=name)
+
+
 @contextmanager
 def postgresql_schema() -> Iterator[Url]:
     """Give an empty schema of its own to one test, and take it away again with all that is in it."""
-    server = postgresql()
+    server = _home()
     name = f"t_{os.getpid()}_{next(_number)}_{time.time_ns():x}"
     options = "&".join(one for one in (server.options, f"schema={name}") if one)
     url = structs.replace(server, options=options)
@@ -184,6 +206,8 @@ def postgresql_schema() -> Iterator[Url]:
             yield url
         finally:
             own.execute(f"drop schema if exists {ident(name)} cascade")
+            if next(_schemas) % SCHEMAS_PER_VACUUM == 0:
+                own.execute("vacuum")
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from dbctl.cli.main import main
 from dbctl.engines.mysql.script import split
 from dbctl.profiles import loader
 from dbctl.profiles.codecs import read_time
@@ -148,30 +150,22 @@ def quick(tmp_path):
 
 
 @pytest.fixture
-def dbctl(pantry, quick):
+def dbctl(pantry, quick, capsys, monkeypatch):
+    """Runs a command and returns its ``data``, or its error where it is to fail; no setting of this machine counts."""
+    for name in os.environ.keys() - CLEAN.keys():
+        monkeypatch.delenv(name)
+    for name, value in CLEAN.items():
+        monkeypatch.setenv(name, value)
+
     def run(*words, stdin="", status=0):
-        done = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "dbctl",
-                "--profile",
-                quick,
-                "--url",
-                f"pantry={pantry.url}",
-                "-o",
-                "json",
-                *words,
-            ],
-            input=stdin,
-            env=CLEAN,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == status, done.stderr
-        told = json.loads(done.stdout)
-        return told["data"] if status == 0 else told["error"] or told["data"]
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
+        capsys.readouterr()
+        app = ["--profile", quick, "--url", f"pantry={pantry.url}", "-o", "json"]
+        ended = main([str(word) for word in (*app, *words)])
+        told = capsys.readouterr()
+        assert ended == status, told.err
+        answer = json.loads(told.out)
+        return answer["data"] if status == 0 else answer["error"] or answer["data"]
 
     return run
 
