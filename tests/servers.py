@@ -23,7 +23,7 @@ import pytest
 from msgspec import structs
 
 from dbctl.engines.mysql.options import connecting
-from dbctl.engines.mysql.session import try_socket
+from dbctl.engines.mysql.session import Session, try_socket
 from dbctl.engines.sql import ident
 from dbctl.url import Url, parse
 
@@ -108,7 +108,7 @@ def _start(password: str, certificate: Path | None, *, listening: bool, why: str
     settings = ["-c", "fsync=off", "-c", f"unix_socket_directories={place}"]
     where = f"/postgres?host={place}"
     if listening:
-        port = _free_port()
+        port = free_port()
         settings += ["-c", "listen_addresses=127.0.0.1", "-p", str(port)]
         where = f"127.0.0.1:{port}/postgres"
     else:
@@ -141,7 +141,7 @@ def _start(password: str, certificate: Path | None, *, listening: bool, why: str
     return url
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         return int(taken.getsockname()[1])
 
@@ -307,9 +307,13 @@ def _mysql_reason(url: Url) -> str:
     return ""
 
 
+class _Own(pymysql.connections.Connection):
+    _create_ssl_ctx = Session._create_ssl_ctx  # the driver's takes longer than most tests
+
+
 def mysql_connection(url: Url) -> pymysql.Connection:
     """Return a connection that is no part of what is tested; ``"`` quotes names on it, as everywhere."""
-    return pymysql.connect(
+    return _Own(
         **connecting(url),
         charset="utf8mb4",
         autocommit=True,

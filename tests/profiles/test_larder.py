@@ -17,11 +17,11 @@ from pathlib import Path
 import pytest
 
 from dbctl.cli.main import main
-from dbctl.engines.mysql.script import split
 from dbctl.profiles import loader
 from dbctl.profiles.codecs import read_time
 from dbctl.url import Url
-from tests import servers
+from tests import refilled, servers
+from tests.services import pantries
 from tests.shapes import flashpoint_web as shapes
 
 ROOT = Path(__file__).parents[2]
@@ -96,7 +96,7 @@ class ServedShelf:
 
 
 class MySQLShelf:
-    """The same on MySQL or MariaDB."""
+    """The same on MySQL or MariaDB, in a database that ``pantries.fill_mysql`` has filled."""
 
     engine = "mysql"
     made_by = MADE_BY["mysql"]
@@ -112,13 +112,6 @@ class MySQLShelf:
     def __init__(self, url: Url) -> None:
         self.url = servers.text(url)
         self._connection = servers.mysql_connection(url)
-        script = (
-            SCRIPTS["mysql"]
-            .read_text(encoding="utf-8")
-            .replace(":password_hash", f"'{shapes.PASSWORD_HASH}'")
-        )
-        for _, sql in split(script).statements:
-            self.rows(sql)
 
     def rows(self, sql: str) -> list[tuple[object, ...]]:
         with self._connection.cursor() as cursor:
@@ -134,7 +127,7 @@ def pantry(request, tmp_path):
     if request.param == "sqlite":
         yield Shelf(tmp_path)
     elif request.param == "mysql":
-        with servers.mysql_database() as url, closing(MySQLShelf(url)) as shelf:
+        with refilled.mysql_database(pantries.fill_mysql) as url, closing(MySQLShelf(url)) as shelf:
             yield shelf
     else:
         with servers.postgresql_schema() as url, closing(ServedShelf(url)) as shelf:
