@@ -730,7 +730,9 @@ def test_a_server_that_wants_encryption_is_reached_and_known_by_its_certificate(
     for options in ("ssl-mode=REQUIRED", "ssl=true", f"ssl-ca={tmp_path}/authority"):
         assert encrypted(options)
     by_port = structs.replace(server, host="127.0.0.1", port=port, options="")
-    with closing(MySQLReader(by_port, "app/user", timeout=1)) as one:  # asked for nothing, and it takes nobody else
+    with closing(
+        MySQLReader(by_port, "app/user", timeout=1)
+    ) as one:  # asked for nothing, and it takes nobody else
         assert one.query("show session status like 'Ssl_cipher'")[0][1] != ""
     with closing(
         MySQLReader(structs.replace(server, options=f"{socket_of}&ssl=true"), "app/user", timeout=1)
