@@ -184,6 +184,7 @@ def _home() -> Url:
     name = f"t_{os.getpid()}_home_{time.time_ns():x}"
     with closing(connection(server)) as own:
         own.execute(f"create database {name} encoding 'UTF8' template template0")
+        own.execute(f"alter database {name} set synchronous_commit = off")  # nothing here outlives the server
 
     def drop() -> None:
         with closing(connection(server)) as own:

@@ -20,7 +20,7 @@ from dbctl.cli.main import main
 from dbctl.profiles import loader
 from dbctl.profiles.codecs import read_time
 from dbctl.url import Url
-from tests import refilled, servers
+from tests import reused, servers
 from tests.services import pantries
 from tests.shapes import flashpoint_web as shapes
 
@@ -127,7 +127,7 @@ def pantry(request, tmp_path):
     if request.param == "sqlite":
         yield Shelf(tmp_path)
     elif request.param == "mysql":
-        with refilled.mysql_database(pantries.fill_mysql) as url, closing(MySQLShelf(url)) as shelf:
+        with reused.mysql_database(pantries.fill_mysql) as url, closing(MySQLShelf(url)) as shelf:
             yield shelf
     else:
         with servers.postgresql_schema() as url, closing(ServedShelf(url)) as shelf:

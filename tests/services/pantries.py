@@ -8,7 +8,7 @@ from pathlib import Path
 import pymysql
 
 from dbctl.engines.mysql.script import split
-from tests import kept, refilled, servers
+from tests import kept, reused, servers
 from tests.shapes import flashpoint_web as shapes
 
 ROOT = Path(__file__).parents[1]
@@ -116,8 +116,8 @@ def settled(place: str, folder: Path):
         with servers.postgresql_schema() as url:
             yield ServedPantry(folder, url)
     elif place == "mysql":
-        with refilled.mysql_database(fill_mysql) as url:
+        with reused.mysql_database(fill_mysql) as url:
             yield MySQLPantry(folder, url)
     else:
-        with servers.postgresql_database(encoding="UTF8") as url:
+        with reused.postgresql_database() as url:
             yield ServedPantry(folder, url)

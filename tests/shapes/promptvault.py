@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pymysql
 
-from tests import refilled, servers
+from tests import reused, servers
 from tests.shapes.flashpoint_web import PASSWORD_HASH
 
 HERE = Path(__file__).parent
@@ -200,5 +200,5 @@ def fill_mysql(cursor: pymysql.cursors.Cursor) -> None:
 @contextmanager
 def on_mysql() -> Iterator[str]:
     """Give the URL of a database that holds it so."""
-    with refilled.mysql_database(fill_mysql) as url:
+    with reused.mysql_database(fill_mysql) as url:
         yield servers.text(url)

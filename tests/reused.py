@@ -1,6 +1,7 @@
-"""Databases of MySQL that hold what a function makes: one that a test has left whole, or with other rows, serves the next test.
+"""Databases that one test after another may have: each is found as the first one found it, or another one is made.
 
-Making tables and dropping them makes the server wait for its disk, a hundred times as long as writing their few rows.
+Making a database, or tables of MySQL, and dropping them makes the server wait for its disk, ten to a hundred times as long
+as taking out what a test has put in.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from contextlib import closing, contextmanager
 from itertools import count
 from time import sleep
 
+import psycopg
 import pymysql
 from msgspec import structs
 
@@ -26,8 +28,8 @@ NOTICE_SECONDS, LOOK_SECONDS = 2.0, 0.02
 _number = count()
 
 
-class _Made:
-    """A database as ``fill`` makes it, and a twin of it that no test sees."""
+class _Filled:
+    """A database of MySQL as ``fill`` makes it, and a twin of it that no test sees."""
 
     def __init__(self, fill: Fill) -> None:
         self._server = servers.mysql()
@@ -133,20 +135,14 @@ class _Made:
                 cursor.execute(f"drop database if exists {ident(name)}")
 
 
-_ready: defaultdict[Fill, list[_Made]] = defaultdict(list)
-
-
-@atexit.register
-def _drop_all() -> None:
-    for one in [one for some in _ready.values() for one in some]:
-        one.drop()
+_filled: defaultdict[Fill, list[_Filled]] = defaultdict(list)
 
 
 @contextmanager
 def mysql_database(fill: Fill) -> Iterator[Url]:
     """Give a database in which ``fill`` alone has worked, as far as can be told, to one test."""
-    ready = _ready[fill]
-    made = ready.pop() if ready else _Made(fill)
+    ready = _filled[fill]
+    made = ready.pop() if ready else _Filled(fill)
     try:
         yield made.url
     finally:
@@ -154,3 +150,110 @@ def mysql_database(fill: Fill) -> Iterator[Url]:
             ready.append(made)
         else:
             made.drop()
+
+
+#: Where what a database of PostgreSQL may hold is counted, beside its schemas.
+CATALOGUES = [
+    "class",
+    "proc",
+    "type",
+    "operator",
+    "opclass",
+    "opfamily",
+    "collation",
+    "conversion",
+    "cast",
+    "language",
+    "am",
+    "ts_config",
+    "ts_dict",
+    "extension",
+    "policy",
+    "event_trigger",
+    "publication",
+    "foreign_data_wrapper",
+    "foreign_server",
+    "default_acl",
+    "largeobject_metadata",
+    "statistic_ext",
+    "transform",
+]
+ABOUT = (
+    """select pg_encoding_to_char(encoding), datcollate, datctype, datdba, datacl::text, datconnlimit, datallowconn, datistemplate,
+        dattablespace, shobj_description(oid, 'pg_database'), (select count(*) from pg_stat_activity a
+        where a.datid = d.oid and a.pid <> pg_backend_pid() and a.backend_type = 'client backend')
+        from pg_database d where datname = current_database()""",
+    """select setrole, setconfig::text from pg_db_role_setting
+        where setdatabase = (select oid from pg_database where datname = current_database())""",
+    """select nspname, nspowner, nspacl::text, obj_description(oid, 'pg_namespace') from pg_namespace
+        where nspname !~ '^pg_(toast_)?temp_' order by 1""",
+    """select relname, relacl::text from pg_class where relnamespace = 'pg_catalog'::regnamespace order by 1""",
+    "select " + ", ".join(f"(select count(*) from pg_{one})" for one in CATALOGUES),
+)
+
+
+class _Emptied:
+    """A database of PostgreSQL that holds nothing; after ``LONGEST`` tests its catalogue is no longer quickly read."""
+
+    LONGEST = 40
+
+    def __init__(self) -> None:
+        self._given = servers.postgresql_database(encoding="UTF8")
+        self.url = self._given.__enter__()
+        self._uses = 0
+        with closing(servers.connection(self.url)) as own:
+            self._sound = self._look(own)
+
+    def _look(self, own: psycopg.Connection) -> list[list[tuple[object, ...]]]:
+        return [own.execute(sql).fetchall() for sql in ABOUT]
+
+    def empty(self) -> bool:
+        """Take out what is in it; return whether all is as it was at first."""
+        self._uses += 1
+        if self._uses >= self.LONGEST:
+            return False
+        with closing(servers.connection(servers.postgresql())) as central:
+            for (one,) in central.execute(  # what restores have put beside it
+                "select datname from pg_database where starts_with(datname, %s)", [f"{self.url.path}_"]
+            ).fetchall():
+                central.execute(f"drop database {ident(one)} with (force)")
+        try:
+            with closing(servers.connection(self.url)) as own:
+                own.execute("set synchronous_commit = off")
+                with own.transaction():
+                    for (one,) in own.execute(
+                        "select nspname from pg_namespace where nspname !~ '^pg_' and nspname <> 'information_schema'"
+                    ).fetchall():
+                        own.execute(f"drop schema {ident(one)} cascade")
+                    # as PostgreSQL makes it since version 15; of another one, nothing is used twice
+                    own.execute("create schema public authorization pg_database_owner")
+                    own.execute("grant usage on schema public to public")
+                    own.execute("comment on schema public is 'standard public schema'")
+                return self._look(own) == self._sound
+        except psycopg.Error:
+            return False
+
+    def drop(self) -> None:
+        self._given.__exit__(None, None, None)
+
+
+_emptied: list[_Emptied] = []
+
+
+@contextmanager
+def postgresql_database() -> Iterator[Url]:
+    """Give a database in which there is nothing, as far as can be told, to one test."""
+    made = _emptied.pop() if _emptied else _Emptied()
+    try:
+        yield made.url
+    finally:
+        if made.empty():
+            _emptied.append(made)
+        else:
+            made.drop()
+
+
+@atexit.register
+def _drop_all() -> None:
+    for one in [*(one for some in _filled.values() for one in some), *_emptied]:
+        one.drop()
