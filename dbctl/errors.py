@@ -614,6 +614,28 @@ class MigrationsUnsoundError(DbctlError):
     remedy = "Nothing was run. Point [apps.NAME.migrations] at the folder of the deployed app, or give --migrations DIR."
 
 
+class MigrationsAheadError(DbctlError):
+    code, exit_status = "migrations-ahead", Exit.UNSOUND
+    sentence = (
+        "{target} is newer than the files in {folder}: its ledger names {names}, which come after all of them"
+    )
+    remedy = (
+        "Nothing was run. Install the app's newer version, or point [apps.NAME.migrations] at its folder."
+    )
+
+
+class MigrationsTwinnedError(DbctlError):
+    code, exit_status = "migrations-twinned", Exit.UNSOUND
+    sentence = "{target}: {names} cannot be told from another migration, which has the same number"
+    remedy = "Nothing was run. Give each a number of its own."
+
+
+class LedgerForeignError(DbctlError):
+    code, exit_status = "ledger-foreign", Exit.REFUSED
+    sentence = "what {target} has had is recorded by {runner}, whose ledger dbctl reads and does not write"
+    remedy = "Nothing was run. Let {runner} run it, or give the database a ledger that dbctl writes: dbctl migrate adopt."
+
+
 class MigrationsOutOfOrderError(DbctlError):
     code, exit_status = "migrations-out-of-order", Exit.REFUSED
     sentence = "{target}: {names} would run after {newest}, which was applied already"

@@ -59,7 +59,7 @@ from dbctl.services import (
     user_transfer,
     users,
 )
-from dbctl.services.migration_ledger import Migration
+from dbctl.services.migration_standing import Migration
 from dbctl.services.setting_table import Setting
 from dbctl.services.user_table import User
 

@@ -447,28 +447,36 @@ class Housing(Value, frozen=True, kw_only=True):
     shrink: Sequence[str]  #: the command that gives back the room of pages that hold nothing
 
 
-class Script(Value, frozen=True, kw_only=True):
-    """SQL text taken apart: statements in order, each with the line it begins on (from 1)."""
+class Language(Protocol):
+    """How an engine reads a script; needs no connection."""
 
-    statements: Sequence[tuple[int, str]]
+    def split(self, text: str) -> Sequence[tuple[int, str]]:
+        """Take a script apart: statements in order, each with the line it begins on (from 1).
+
+        Each begins at its first word, so that it is stored without what precedes it. The last one may lack its semicolon.
+
+        Raises:
+            ValueError: the text ends inside a statement, a string or a comment, or holds a statement that
+                ``Migrates.schema_transaction`` cannot hold; the message says on which line.
+        """
+        ...
+
+    def remarks(self, text: str) -> Sequence[tuple[int, str]]:
+        """Return the comments that are lines of their own (``-- so``), each with its line (from 1) and without the dashes.
+
+        One inside a string, another comment, brackets, or the body of a trigger or function is none of them.
+        """
+        ...
 
 
 @runtime_checkable
 class Migrates(Protocol):
     """Capability.MIGRATE."""
 
+    language: Language
     #: Whether what a ``schema_transaction`` did is gone where it fails. Where not, each of its statements is a change of
     #: its own that stays once it has run; only what follows the last of them is one with the end of the transaction.
     takes_schema_back: bool
-
-    def split(self, text: str) -> Script:
-        """Take a script apart into its statements.
-
-        Raises:
-            ValueError: the text ends inside a statement, a string or a comment, or holds a statement that
-                ``schema_transaction`` cannot hold; the message says which line.
-        """
-        ...
 
     def schema_transaction(self) -> AbstractContextManager[None]:
         """A transaction for statements that change the schema; foreign keys rest meanwhile and are checked at its end.

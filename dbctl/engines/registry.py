@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
-from dbctl.engines.base import Holder, Housing, Readable, Script, Writable
+from dbctl.engines.base import Holder, Housing, Language, Readable, Writable
 from dbctl.engines.dumps import Dump, Loaded, Outside, Progress, Proof, silent
 from dbctl.errors import DatabaseMissingError, DriverMissingError, NotSupportedError
 from dbctl.url import Url
@@ -249,20 +249,27 @@ def load(
     return outside(url, target).load(path, dump, timeout=timeout, keep=keep, progress=progress)
 
 
-def split_script(url: Url, text: str) -> Script:
-    """Take a script for the database at ``url`` apart, as its ``Migrates.split`` does; the database may be missing."""
-    if url.engine == "postgresql":
+def language(engine: str) -> Language:
+    """Return how the engine of that name reads scripts.
+
+    Raises:
+        NotSupportedError: it reads none.
+    """
+    if engine == "postgresql":
         from dbctl.engines.postgresql import script  # noqa: PLC0415 - as above
 
-        return script.split(text)
-    if url.engine == "mysql":
+        return script
+    if engine == "mysql":
         from dbctl.engines.mysql import script as mysql_script  # noqa: PLC0415 - as above
 
-        return mysql_script.split(text)
-    from dbctl.engines import sqlite_script  # noqa: PLC0415 - as above
+        return mysql_script
+    if engine == "sqlite":
+        from dbctl.engines import sqlite_script  # noqa: PLC0415 - as above
 
-    _file(url, str(url))
-    return sqlite_script.split(text)
+        return sqlite_script
+    raise NotSupportedError(
+        what="scripts of SQL", by=engine, instead="SQLite, PostgreSQL, MySQL and MariaDB read them."
+    )
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from dbctl.engines.base import Script
 from dbctl.engines.tokens import Token
 
 
@@ -20,15 +19,8 @@ class Reading(NamedTuple):
     why_not: Callable[[list[Token]], str]
 
 
-def taken_apart(text: str, how: Reading) -> Script:
-    """Take a script apart; each statement begins at its first word, so that it is stored without what precedes it.
-
-    The last one may lack its semicolon.
-
-    Raises:
-        ValueError: the text ends inside a statement, a string or a comment, or holds a statement that cannot be
-            part of a script; the message says on which line.
-    """
+def taken_apart(text: str, how: Reading) -> list[tuple[int, str]]:
+    """Take a script apart as ``Language.split`` says."""
     text = text.removeprefix("\ufeff")
     statements: list[tuple[int, str]] = []
     held: list[Token] = []  # of the statement at hand, without blanks and comments
@@ -59,7 +51,35 @@ def taken_apart(text: str, how: Reading) -> Script:
     if held:
         _, statement = whole(held[-1].start + len(held[-1].text))
         statements.append((line, statement + ";"))
-    return Script(statements=statements)
+    return statements
+
+
+def remarked(text: str, how: Reading) -> list[tuple[int, str]]:
+    """Return the comments of a script as ``Language.remarks`` says."""
+    found: list[tuple[int, str]] = []
+    held: list[Token] = []  # of the statement at hand, as above
+    depth = brackets = 0
+    line = 1
+    for token in how.tokens(text.removeprefix("\ufeff")):
+        if token.kind == "comment" and not depth and not brackets and is_line(text, token.start, token.text):
+            found.append((line, token.text[2:].strip()))
+        line += token.text.count("\n")
+        if token.kind in ("space", "comment"):
+            continue
+        if token.kind == "end" and not depth:
+            held, brackets = [], 0
+            continue
+        held.append(token)
+        depth += how.deeper(held, depth)
+        brackets += {"(": 1, ")": -1}.get(token.text, 0)
+    return found
+
+
+def is_line(text: str, start: int, comment: str) -> bool:
+    """Whether a comment begins with two dashes, and nothing but blanks stands before it on its line."""
+    return comment.startswith("--") and not text[text.rfind("\n", 0, start) + 1 : start].strip(
+        "\ufeff \t\r\f"
+    )
 
 
 def _cut_off(line: int) -> str:

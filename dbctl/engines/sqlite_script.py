@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 
-from dbctl.engines.base import Script
+from dbctl.engines.scripts import is_line
 
 #: Pragmas that take part in a transaction, or only tell something (full-text tables ask two of them by themselves).
 #: ``foreign_keys`` does nothing inside a transaction, and what files want of it (off while tables are rebuilt,
@@ -41,15 +41,8 @@ _ENDING = {"begin", "commit", "end", "rollback"}
 _OUTSIDE = {"attach", "detach", "vacuum"}
 
 
-def split(text: str) -> Script:
-    """Take a script apart; each statement begins at its first word, so that it is stored without what precedes it.
-
-    The last one may lack its semicolon.
-
-    Raises:
-        ValueError: the text ends inside a statement, a string or a comment, or holds a statement that
-            ``schema_transaction`` cannot hold; the message says on which line.
-    """
+def split(text: str) -> list[tuple[int, str]]:
+    """Take a script apart, as ``Language.split`` says."""
     text = text.removeprefix("\ufeff")
     statements: list[tuple[int, str]] = []
     begin, head = -1, ""  # where the statement at hand begins, and its first words
@@ -76,7 +69,33 @@ def split(text: str) -> Script:
         statements.append(_checked(line + 1, head, text[begin:last] + ";"))
     elif text and not sqlite3.complete_statement(text + "\n;"):
         raise ValueError("it ends inside a comment")
-    return Script(statements=statements)
+    return statements
+
+
+def remarks(text: str) -> list[tuple[int, str]]:
+    """Return the comments of a script, as ``Language.remarks`` says."""
+    text = text.removeprefix("\ufeff")
+    found: list[tuple[int, str]] = []
+    begin, head, words, brackets = -1, "", 0, 0  # of the statement at hand
+    for token in _TOKEN.finditer(text):
+        kind, told = token.lastgroup, token.group()
+        if kind == "comment" and is_line(text, token.start(), told) and not brackets:
+            # The body of a trigger is inside of it until its END, with or without the semicolon behind.
+            if (
+                begin < 0
+                or not _TRIGGER.match(head)
+                or sqlite3.complete_statement(text[begin : token.start()] + ";")
+            ):
+                found.append((text.count("\n", 0, token.start()) + 1, told[2:].strip()))
+        elif kind == "end":
+            if not _TRIGGER.match(head) or sqlite3.complete_statement(text[begin : token.end()]):
+                begin, head, words, brackets = -1, "", 0, 0
+        elif kind not in ("comment", "space"):
+            begin = token.start() if begin < 0 else begin
+            if words < _HEAD:
+                head, words = f"{head} {told.lower()}".strip(), words + 1
+            brackets += {"(": 1, ")": -1}.get(told, 0)
+    return found
 
 
 def _checked(line: int, head: str, sql: str) -> tuple[int, str]:

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from dbctl import durable, toml
-from dbctl.profiles import cleanup_model, loader, model, rebuild_model, search_model
+from dbctl.profiles import cleanup_model, ledgers, loader, model, rebuild_model, search_model
 
 SCHEMA = Path(__file__).with_name("profile.schema.json")
 
@@ -39,14 +39,14 @@ def schema() -> str:
 
 
 def prepared(path: Path) -> str:
-    """Return a built-in profile as ``loader.Prepared`` reads it."""
+    """Return a file of TOML that ships with dbctl as ``loader.Prepared`` and ``ledgers.Prepared`` read it."""
     told, _ = toml.load(path)
     return json.dumps({"of": crc32(path.read_bytes()), "profile": told}, indent=1) + "\n"
 
 
 def files() -> Mapping[Path, str]:
     """Return every file that is made here, and what it holds."""
-    built_in = [loader.path_of(name) for name in loader.names()]
+    built_in = [*(loader.path_of(name) for name in loader.names()), ledgers.SOURCE]
     return {SCHEMA: schema()} | {path.with_suffix(".json"): prepared(path) for path in built_in}
 
 

@@ -31,13 +31,22 @@ class Key(Section, frozen=True, kw_only=True):
     codec: KeyCodec = "autoincrement"
 
 
+#: How the files of migrations are laid out; ``Migrations`` says what each means.
+Format = Literal["found", "numbered", "up-down", "dbmate", "goose", "pairs", "prisma"]
+
+
 class Ledger(Section, frozen=True, kw_only=True):
     """The app's own registry of applied migrations, read and written as the app does."""
 
     table: str
     id: Key | None = None  #: where a row's key does not come about by itself
-    name: str  #: the name of the file without ``.sql``, or of the folder
-    applied_at: str  #: NULL, where there is ``started_at``: it did not come to its end
+    version: Name | None = (
+        None  #: the digits that the file's name begins with; without it, the name tells which file it is
+    )
+    numeric: bool = False  #: the version is stored as a number: 001 as 1
+    #: the name of the file without ``.sql``, or of the folder; where there is ``version``, only what follows the digits
+    name: Name | None = None
+    applied_at: Name = "applied_at?"  #: NULL, where there is ``started_at``: it did not come to its end
     started_at: Name | None = None  #: where an app records that one begins, too
     rolled_back_at: Name | None = None  #: NULL unless the row no longer counts; a name may then have several
     checksum: Name = "checksum?"  #: SHA-256 of the file's text, hexadecimal
@@ -46,22 +55,37 @@ class Ledger(Section, frozen=True, kw_only=True):
     create: (
         str | Mapping[str, str]
     )  #: statements that make it where it is missing, by engine where they differ
-    published: Mapping[str, Sequence[str]] = {}  #: further checksums under which the app shipped a migration
-    retired: Sequence[str] = ()  #: migrations whose files the app has removed since
+
+
+class ForeignLedger(Section, frozen=True, kw_only=True):
+    """A registry that another runner keeps: it is read, and never written."""
+
+    runner: str  #: what it is called
+    table: str = ""  #: by which it is recognised; without one, by what ``select`` answers
+    has: Sequence[str] = ()  #: columns that the table must have
+    #: One row for each migration: version, name, applied_at, whether it failed, and what those before it count as,
+    #: too (``applied``, ``baseline`` or nothing); what the ledger does not tell is NULL. By engine where they differ; an engine that is not named has no such ledger.
+    select: str | Mapping[str, str]
 
 
 class Migrations(Section, frozen=True, kw_only=True):
     """Where a database's migrations stand and how they are recorded.
 
-    Formats: ``numbered``, files like ``001_name.sql``; ``prisma``, folders like ``20260131120000_name`` that hold a
-    ``migration.sql``.
+    Formats: ``numbered``, files like ``001_name.sql`` that are run whole; ``up-down``, such files with sections that
+    begin with the lines ``-- Up`` and ``-- Down``; ``dbmate`` and ``goose``, the same with the markers of these runners;
+    ``pairs``, files like ``1_name.up.sql`` and ``1_name.down.sql``; ``prisma``, folders like ``20260131120000_name`` that
+    hold a ``migration.sql`` (and may hold a ``down.sql``); ``found``, whichever of these the folder shows.
     """
 
-    format: Literal["numbered", "prisma"] = "numbered"
+    format: Format = "found"
     find: Sequence[
         str
     ] = ()  #: folders of the app's own files that ``init`` looks for below the app's directory
-    ledger: Ledger
+    #: of the app; or the name of one that dbctl knows (``dbmate``, ``prisma``), or ``found``: the one that is there, else
+    #: that of dbmate
+    ledger: Ledger | str = "found"
+    published: Mapping[str, Sequence[str]] = {}  #: further checksums under which the app shipped a migration
+    retired: Sequence[str] = ()  #: migrations whose files the app has removed since
     besides: Sequence[
         str
     ] = ()  #: tables, views and triggers that the app makes by itself; ``*`` stands for any text

@@ -28,7 +28,7 @@ from dbctl.services.apps import App
 from dbctl.services.cleanup import GRACE, CleanupWork
 from dbctl.services.doctor_subject import Subject
 from dbctl.services.integrity import Checked, failure, status_of
-from dbctl.services.migration_ledger import UNSOUND, standing
+from dbctl.services.migration_standing import UNSOUND, standing
 
 
 class Diagnosis(Checked, frozen=True, kw_only=True):
@@ -151,15 +151,13 @@ def _remedy(subject: Subject, error: DbctlError) -> str:
 
 
 def _migrations(subject: Subject) -> Iterator[Finding]:
-    (track,) = migrate.tracks(subject.app, subject.database)
+    (track,) = migrate.tracks(subject.app, subject.database, may_lack_folder=True)
     found = standing(track, subject.app.reader(subject.database))
     database = ("--db", subject.database)
     verify = subject.dbctl("migrate", "verify", *database)
     wrong = [one for one in found.migrations if one.state in UNSOUND]
     if not (found.recorded or found.empty):
-        message = (
-            f"there is no ledger ({track.told.ledger.table}), so nothing tells which migrations it has had"
-        )
+        message = f"there is no ledger ({track.ledger.table}), so nothing tells which migrations it has had"
         yield subject.finding(
             "warning", "ledger-missing", message, subject.dbctl("migrate", "adopt", *database)
         )

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from dbctl.engines import registry
-from dbctl.errors import AbilityMissingError, DbctlError, Exit, MigrationsMissingError, NotSupportedError
+from dbctl.errors import (
+    AbilityMissingError,
+    DatabaseMissingError,
+    DbctlError,
+    Exit,
+    MigrationsMissingError,
+    NotSupportedError,
+)
 from dbctl.model import Page, Value
 from dbctl.profiles import loader
-from dbctl.profiles.model import Profile
-from dbctl.services import migration_files
+from dbctl.profiles.model import Migrations, Profile
+from dbctl.services import migration_files, migration_kind
 from dbctl.services.apps import App
-from dbctl.services.migration_ledger import Migration, Standing, Track, standing
+from dbctl.services.migration_ledger import Track
+from dbctl.services.migration_standing import Migration, Standing, standing
 
 #: The gravest first, where several targets failed.
 GRAVITY = (
@@ -38,8 +46,12 @@ class Survey(Value, frozen=True, kw_only=True):
     status: int  #: the one without it
 
 
-def tracks(app: App, asked: str = "", given: Path | None = None) -> list[Track]:
+def tracks(
+    app: App, asked: str = "", given: Path | None = None, *, may_lack_folder: bool = False
+) -> list[Track]:
     """Return the migrations of the database ``asked`` for, else of every configured one that has any.
+
+    Where ``may_lack_folder``, a database of which nothing says where its files are is told by its ledger alone.
 
     Raises:
         AbilityMissingError: there are none.
@@ -63,17 +75,31 @@ def tracks(app: App, asked: str = "", given: Path | None = None) -> list[Track]:
             by=app.name,
             instead=f"Say which by --db: {', '.join(found)}.",
         )
-    return [
-        Track(
-            app=app.name,
-            database=name,
-            profile=app.profile,
-            told=told,
-            folder=migration_files.folder(app, name, given),
-            engine=app.url(name).engine,
-        )
-        for name, told in found.items()
-    ]
+    return [_track(app, name, told, given, may_lack_folder=may_lack_folder) for name, told in found.items()]
+
+
+def _track(app: App, name: str, told: Migrations, given: Path | None, *, may_lack_folder: bool) -> Track:
+    try:
+        folder = migration_files.folder(app, name, given)
+    except MigrationsMissingError:
+        if given or name in app.configured.migrations or not may_lack_folder:
+            raise
+        folder = migration_files.none_at_all()
+    engine = app.url(name).engine
+    ledger, foreign = migration_kind.named(told.ledger), None
+    if told.ledger == migration_kind.FOUND:
+        with suppress(DatabaseMissingError):  # it will be made
+            ledger, foreign = migration_kind.found(app.reader(name, may_be_empty=True), engine)
+    return Track(
+        app=app.name,
+        database=name,
+        profile=app.profile,
+        told=told,
+        ledger=ledger,
+        foreign=foreign,
+        folder=folder,
+        engine=engine,
+    )
 
 
 def shipped_track(profile: Profile, database: str, app: str, engine: str) -> Track:
@@ -92,7 +118,15 @@ def shipped_track(profile: Profile, database: str, app: str, engine: str) -> Tra
     if not path.is_dir():
         raise MigrationsMissingError(target=f"{app}/{database}", path=path)
     files = migration_files.read(path, own=False, format=told.format)
-    return Track(app=app, database=database, profile=profile, told=told, folder=files, engine=engine)
+    return Track(
+        app=app,
+        database=database,
+        profile=profile,
+        told=told,
+        ledger=migration_kind.named(told.ledger),
+        folder=files,
+        engine=engine,
+    )
 
 
 def _others() -> str:
@@ -119,7 +153,7 @@ def survey(apps: Sequence[App], asked: str = "", given: Path | None = None) -> S
     known: list[tuple[App, Track]] = []
     for app in apps:
         try:
-            known += [(app, track) for track in tracks(app, asked, given)]
+            known += [(app, track) for track in tracks(app, asked, given, may_lack_folder=True)]
         except AbilityMissingError:  # of several apps, some have none
             if len(apps) == 1:
                 raise

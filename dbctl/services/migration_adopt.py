@@ -13,8 +13,9 @@ from dbctl.services.apps import App
 from dbctl.services.migrate import tracks
 from dbctl.services.migration_drift import schema_of
 from dbctl.services.migration_files import MigrationFile
-from dbctl.services.migration_ledger import Track, standing
+from dbctl.services.migration_ledger import Track
 from dbctl.services.migration_run import made_ledger, migrating, replay
+from dbctl.services.migration_standing import Standing, standing
 from dbctl.services.schema_difference import Difference, Parts, compared, parts
 
 EXAMPLES = 3
@@ -70,9 +71,13 @@ class Adoption:
         steps: list[str] = []
         rows: dict[str, int] = {}
         for track, shown in self._shown():
-            table = track.told.ledger.table
+            table = track.ledger.table
             steps.append(f"make the ledger {table} in {track.database}")
-            steps += [f"record {file.name} as applied, without running it" for file in shown.files]
+            says = f", and {track.foreign.runner} says so" if track.foreign else ""
+            steps += [
+                f"record {file.name} as applied, without running it: its work is there{says}"
+                for file in shown.files
+            ]
             rows[table] = rows.get(table, 0) + len(shown.files)
         return Plan(title="Adopt what is there without a ledger", target=self.target, steps=steps, rows=rows)
 
@@ -90,7 +95,7 @@ class Adoption:
                 self._opened.writer(track.database, "migrate adopt") as db,
                 migrating(db).schema_transaction(),
             ):
-                if track.told.ledger.table in db.tables():
+                if track.ledger.table in db.tables():
                     raise PlanChangedError(target=track.target)
                 ledger = made_ledger(track, db)
                 for file in shown.files:
@@ -107,9 +112,28 @@ class Adoption:
         for track in self._tracks:
             db = self._opened.reader(track.database, may_be_empty=True)
             stands = standing(track, db)
-            if not (stands.recorded or stands.empty):
-                found.append((track, _looked(self._opened, track)))
+            if track.foreign or not (stands.recorded or stands.empty):
+                shown = _looked(self._opened, track)
+                if track.foreign:
+                    _refuse_disagreement(track, track.foreign.runner, stands, shown)
+                found.append((track, shown))
         return found
+
+
+def _refuse_disagreement(track: Track, runner: str, stands: Standing, shown: _Shown) -> None:
+    """Refuse a database whose schema shows more or less than another runner's ledger says.
+
+    Raises:
+        MigrationsUnfitError: the message names the first of them.
+    """
+    says = stands.named("applied", "baseline", "failed")
+    shows = {file.name for file in shown.files}
+    # A ledger that names none of the files, as those of programs, says nothing about them.
+    for name in track.folder.files if any(name in says for name in track.folder.files) else ():
+        if (name in says) != (name in shows):
+            said, there = ("", "does not show it") if name in says else ("not ", "shows it")
+            told = f"{runner} says that {name} was {said}applied, and the schema {there}"
+            raise MigrationsUnfitError(target=track.target, folder=track.folder.path, differences=told)
 
 
 def _looked(app: App, track: Track) -> _Shown:
@@ -118,7 +142,7 @@ def _looked(app: App, track: Track) -> _Shown:
     A schema shows it where nothing of what they make is lacking or other; an index that is missing is no reason, unless
     all that a migration makes are indexes, and none of them is there.
     """
-    live = parts(schema_of(app.reader(track.database)), track.told.ledger.table)
+    live = parts(schema_of(app.reader(track.database)), track.ledgers)
     shown: _Shown | None = None
     why: list[Difference] = []
     ran: list[MigrationFile] = []
@@ -127,7 +151,7 @@ def _looked(app: App, track: Track) -> _Shown:
     with closing(registry.open_scratch(app.url(track.database), track.target)) as scratch:
         for file in replay(track, list(track.folder.files.values()), scratch):
             ran.append(file)
-            before, wanted = wanted, parts(schema_of(scratch), track.told.ledger.table)
+            before, wanted = wanted, parts(schema_of(scratch), track.ledgers)
             made = [
                 part
                 for part, told in wanted.items()

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from dbctl.engines import registry
 from dbctl.errors import MigrationInvalidError
 from dbctl.model import Finding, Findings, Severity
+from dbctl.profiles.model import Format
 from dbctl.services.apps import App
 from dbctl.services.migrate import look, tracks
 from dbctl.services.migration_files import Folder
-from dbctl.services.migration_ledger import Migration, Standing, Track
+from dbctl.services.migration_ledger import Track
+from dbctl.services.migration_standing import Migration, Standing
 
 #: How the name of a migration begins, in words.
-BEGINS = {"numbered": "three digits and _ or -", "prisma": "fourteen digits, a moment, and _"}
+BEGINS: Mapping[Format, str] = {
+    "numbered": "three digits and _ or -",
+    "prisma": "fourteen digits, a moment, and _",
+}
+#: Digits of a version that is a moment: a day, or a day and a time of it.
+MOMENT = 8
 
 
 def verify(app: App, asked: str = "", given: Path | None = None) -> Findings:
@@ -30,8 +36,8 @@ def verify(app: App, asked: str = "", given: Path | None = None) -> Findings:
         standing = look(app, track)
         checked += len(standing.migrations)
         found += _against_ledger(track, standing)
-        found += _files(app, track, {one.name for one in standing.migrations if one.state == "applied"})
-        found += _numbers(track, {one.name for one in standing.migrations if one.state == "pending"})
+        found += _files(track, {one.name for one in standing.migrations if one.state == "applied"})
+        found += _numbers(track, standing.named("duplicate-version"))
     return Findings(checked=checked, findings=found)
 
 
@@ -41,16 +47,24 @@ def _finding(track: Track, severity: Severity, code: str, message: str, hint: st
 
 def _against_ledger(track: Track, standing: Standing) -> Iterator[Finding]:
     if not (standing.recorded or standing.empty):
-        table = track.told.ledger.table
+        table = track.ledger.table
         yield _finding(track, "error", "ledger-missing", f"there are tables but no ledger ({table})")
     for one in standing.migrations:
+        yield from _other_ends(track, one)
         if one.state == "changed":
-            yield _changed(track, one)
+            message = f"{one.name} changed after it was applied"
+            yield _finding(track, "error", "changed", message, "Put the old text back.")
+        elif one.state == "ahead":
+            message = (
+                f"{one.name} was applied, and comes after all files: the database is newer than they are"
+            )
+            yield _finding(track, "error", "ahead", message, "Install the app's newer version.")
+        elif one.state == "duplicate-version":
+            message = f"{one.name} was not run, and has the number of another migration"
+            yield _finding(track, "error", "duplicate-version", message, "Give it a number of its own.")
         elif one.state == "failed":
             message = f"{one.name} was begun and did not come to its end"
-            hint = (
-                f"Look at what it left behind, then mark its row of {track.told.ledger.table} as rolled back."
-            )
+            hint = f"Look at what it left behind, then mark its row of {track.ledger.table} as rolled back."
             yield _finding(track, "error", "failed", message, hint)
         elif one.state == "missing-file":
             hint = "" if track.folder.own else "Set [apps.NAME.migrations], or give --migrations DIR."
@@ -64,41 +78,43 @@ def _against_ledger(track: Track, standing: Standing) -> Iterator[Finding]:
             )
 
 
-def _changed(track: Track, one: Migration) -> Finding:
-    what = track.folder.files[one.name].difference(one.checksum or "")
-    message = f"{one.name} changed after it was applied" + (f": only in {what}" if what else "")
-    hint = "Check the files out without conversion of line ends." if what else "Put the old text back."
-    return _finding(track, "error", "changed", message, hint)
+def _other_ends(track: Track, one: Migration) -> Iterator[Finding]:
+    """Tell of a file that is what was applied, but for what no statement is made of."""
+    file, checksum = track.folder.files.get(one.name), (one.checksum or "").lower()
+    if file and checksum not in ("", file.checksum) and (what := file.difference(checksum)):
+        message = f"{one.name} is the text that was applied; only {what} differ"
+        hint = "A runner that compares bytes would call it changed: check the files out without conversion."
+        yield _finding(track, "info", "same-text", message, hint)
 
 
-def _files(app: App, track: Track, applied: set[str]) -> Iterator[Finding]:
-    split = partial(registry.split_script, app.url(track.database))
+def _files(track: Track, applied: set[str]) -> Iterator[Finding]:
+    language = registry.language(track.engine)
     for name, file in track.folder.files.items():
         try:
-            file.statements(split)
+            file.up(language)
+            file.down(language)
         except MigrationInvalidError as error:
             # What the app has run already does not have to run here.
             severity: Severity = "warning" if name in applied else "error"
             yield _finding(track, severity, "unusable", f"{file.path.name}: {error.facts['reason']}")
     for name in track.folder.ignored:
-        message = f"{name} is no migration: its name does not begin with {BEGINS[track.folder.format]}"
+        message = f"{name} is no migration: its name does not begin with {BEGINS.get(track.folder.format, 'digits')}"
         yield _finding(track, "info", "ignored", message)
 
 
-def _numbers(track: Track, pending: set[str]) -> Iterator[Finding]:
-    shared = track.folder.shared_numbers
-    for name in shared:
-        severity: Severity = "error" if name in pending else "info"
-        yield _finding(track, severity, "duplicate-number", f"{name} shares its number with another file")
+def _numbers(track: Track, twins: Collection[str]) -> Iterator[Finding]:
+    for name in track.folder.shared_numbers:
+        if name not in twins:  # those are errors, told already
+            yield _finding(track, "info", "duplicate-number", f"{name} shares its number with another file")
     for first, last in _gaps(track.folder):
         message = f"number {first} is missing" if first == last else f"numbers {first} to {last} are missing"
         yield _finding(track, "info", "gap", message)
 
 
 def _gaps(folder: Folder) -> Iterator[tuple[int, int]]:
-    if folder.format == "prisma":  # moments are no row of numbers
-        return
     expected = 0
+    if any(len(file.version) >= MOMENT for file in folder.files.values()):  # moments are no row of numbers
+        return
     for number in dict.fromkeys(file.place[0] for file in folder.files.values()):
         if expected and number > expected:
             yield expected, number - 1

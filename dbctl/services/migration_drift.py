@@ -14,8 +14,9 @@ from dbctl.errors import NotSupportedError
 from dbctl.model import Finding, Findings, Severity, counted
 from dbctl.services.apps import App
 from dbctl.services.migrate import tracks
-from dbctl.services.migration_ledger import Standing, Track, standing
+from dbctl.services.migration_ledger import Track
 from dbctl.services.migration_run import refuse_strangers, replay
+from dbctl.services.migration_standing import Standing, standing
 from dbctl.services.schema_difference import Difference, Part, Parts, compared, parts
 
 LACKING = "Recorded is not run. Keep a copy of the database, then run what makes it by hand: the statement stands in that file."
@@ -45,7 +46,7 @@ def drift(app: App, asked: str = "", given: Path | None = None) -> Findings:
         with closing(opened) as db:
             stands = standing(track, db)
             refuse_strangers(track, stands)
-            live = parts(schema_of(db), track.told.ledger.table)
+            live = parts(schema_of(db), track.ledgers)
         found += _remarks(track, stands)
         if stands.empty or not _replayed(stands):
             continue
@@ -67,7 +68,7 @@ def _besides(track: Track, part: Part) -> bool:
 
 
 def _replayed(stands: Standing) -> list[str]:
-    return [one.name for one in stands.migrations if one.state in ("applied", "changed")]
+    return [one.name for one in stands.migrations if one.state in ("applied", "changed", "baseline")]
 
 
 def _wanted(app: App, track: Track, stands: Standing) -> tuple[Parts, dict[Part, str]]:
@@ -76,7 +77,7 @@ def _wanted(app: App, track: Track, stands: Standing) -> tuple[Parts, dict[Part,
     files = [track.folder.files[name] for name in _replayed(stands)]
     with closing(registry.open_scratch(app.url(track.database), track.target)) as scratch:
         for file in replay(track, files, scratch):
-            after = dict(parts(schema_of(scratch), track.told.ledger.table))
+            after = dict(parts(schema_of(scratch), track.ledgers))
             makers |= {part: file.name for part, told in after.items() if wanted.get(part) != told}
             wanted = after
     return wanted, makers
@@ -105,16 +106,12 @@ def _remarks(track: Track, stands: Standing) -> Iterator[Finding]:
         message = f"{', '.join(retired)}: applied, and the app has removed the file since; what it made may count as extra here"
         yield Finding(target=track.target, severity="info", code="retired", message=message)
     for name in changed:
-        what = track.folder.files[name].difference(stands.recorded_checksum(name))
-        if not what:
-            message = f"{name} changed after it was applied; the text of today was compared"
-            hint = "dbctl migrate verify tells more."
-            yield Finding(target=track.target, severity="warning", code="changed", message=message, hint=hint)
+        message = f"{name} changed after it was applied; the text of today was compared"
+        hint = "dbctl migrate verify tells more."
+        yield Finding(target=track.target, severity="warning", code="changed", message=message, hint=hint)
     for name in _replayed(stands):
-        if name not in changed and stands.recorded_checksum(name) not in (
-            "",
-            track.folder.files[name].checksum,
-        ):
+        checksum, file = stands.recorded_checksum(name), track.folder.files[name]
+        if name not in changed and checksum not in ("", file.checksum) and not file.difference(checksum):
             message = f"{name} was applied in an earlier text than that of today, which was compared"
             yield Finding(target=track.target, severity="info", code="earlier-text", message=message)
     if pending:

@@ -6,40 +6,54 @@ import hashlib
 import re
 import stat
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
-from dbctl.engines.base import Script
+from msgspec import structs
+
+from dbctl.engines.base import Language
 from dbctl.errors import (
     FileFailedError,
     MigrationInvalidError,
     MigrationsMissingError,
 )
 from dbctl.model import Value
+from dbctl.profiles.model import Format
 from dbctl.services.apps import App
+from dbctl.services.migration_sections import Section, sections
 from dbctl.shipped import shipped
 
-_FILE = re.compile(r"(?P<version>[0-9]{3,})[_-](?P<words>.+)\.sql")
+#: Apps whose files are run whole count those only that begin with three digits.
+_NUMBERED = re.compile(r"(?P<version>[0-9]{3,})[_-](?P<words>.+)\.sql")
+_FILE = re.compile(r"(?P<version>[0-9]+)(?:[_-](?P<words>.+))?\.sql")
+_PAIRED = re.compile(r"(?P<name>.+)\.(?P<way>up|down)\.sql")
 _FOLDER = re.compile(r"(?P<version>[0-9]{14})_(?P<words>.+)")
-_SCRIPT = "migration.sql"  #: in such a folder
+_SCRIPT, _BACK = "migration.sql", "down.sql"  #: in such a folder
 
 _MARK = b"\xef\xbb\xbf"  #: the byte order mark of UTF-8
 
-#: How an app lays its migrations out; ``profiles.model.Migrations`` says what each is.
-Format = Literal["numbered", "prisma"]
-
 #: By number, then by name: ``1000_x`` comes after ``999_x``, which its letters would not tell.
 Place = tuple[int, str]
+
+
+class Steps(Value, frozen=True, kw_only=True):
+    """What is run of a migration, one way."""
+
+    statements: Sequence[tuple[int, str]]  #: each with its line
+    section: Section  #: that they stand in
+    path: Path  #: of the file
 
 
 class MigrationFile(Value, frozen=True, kw_only=True):
     """One migration as it stands in its file."""
 
     version: str  #: the digits
-    name: str  #: the file's name without ``.sql``, which is what the ledger holds
+    words: str  #: what follows them
+    name: str  #: both: the file's name without its ending
     path: Path
     raw: bytes
+    format: Format
+    back: tuple[Path, bytes] | None = None  #: the file beside it that takes it back, where there is one
 
     @property
     def place(self) -> Place:
@@ -57,26 +71,37 @@ class MigrationFile(Value, frozen=True, kw_only=True):
         Raises:
             MigrationInvalidError: it is not UTF-8.
         """
-        try:
-            return self.raw.decode()
-        except UnicodeDecodeError as error:
-            line = self.raw.count(b"\n", 0, error.start) + 1
-            raise MigrationInvalidError(file=self.path, reason=f"line {line} is not UTF-8") from error
+        return _decoded(self.path, self.raw)
 
-    def statements(self, split: Callable[[str], Script]) -> Sequence[tuple[int, str]]:
-        """Return the statements, each with its line, as ``split`` of an engine tells them apart.
+    def up(self, language: Language) -> Steps:
+        """Return what applies it.
 
         Raises:
-            MigrationInvalidError: it is not UTF-8, holds no statement, one that does not end, or one that would end
-                the transaction around it.
+            MigrationInvalidError: it is not UTF-8, its sections make no sense, or it holds no statement, one that does
+                not end, or one that would end the transaction around it.
         """
         try:
-            statements = split(self.text()).statements
+            section = sections(self.text(), self.format, language).up
+            statements = language.split(section.text)
         except ValueError as error:
             raise MigrationInvalidError(file=self.path, reason=str(error)) from error
         if not statements:
             raise MigrationInvalidError(file=self.path, reason="it holds no statement")
-        return statements
+        return Steps(statements=statements, section=section, path=self.path)
+
+    def down(self, language: Language) -> Steps | None:
+        """Return what takes it back, or None where nothing in the file does; raises as ``up`` does."""
+        path, text = self.path, self.text()
+        try:
+            if self.back:
+                path, text = self.back[0], _decoded(*self.back)
+                section: Section | None = sections(text, "numbered", language).up
+            else:
+                section = sections(text, self.format, language).down
+            statements = language.split(section.text) if section else []
+        except ValueError as error:
+            raise MigrationInvalidError(file=path, reason=str(error)) from error
+        return Steps(statements=statements, section=section, path=path) if section and statements else None
 
     def difference(self, checksum: str) -> str:
         """Say in what small thing the text that had ``checksum`` differed; empty where it is more than that."""
@@ -96,13 +121,14 @@ class Folder(Value, frozen=True, kw_only=True):
 
     path: Path
     own: bool  #: the app's own, named by the admin; else the one shipped with dbctl
+    is_there: bool = True  #: where there is none, the ledger alone can be told
     files: Mapping[str, MigrationFile]  #: by name
     ignored: Sequence[str]  #: SQL files, or folders with one, whose names do not begin with a number
     format: Format = "numbered"
 
     @property
     def shared_numbers(self) -> Sequence[str]:
-        """The names of the files that share their number with another; a moment may be shared."""
+        """The names of the files that share their number with another; a moment of Prisma's may be shared."""
         if self.format == "prisma":
             return []
         counted = Counter(file.place[0] for file in self.files.values())
@@ -127,7 +153,12 @@ def folder(app: App, database: str, given: Path | None = None) -> Folder:
     if not path.is_dir():
         raise MigrationsMissingError(target=app.target(database), path=path)
     told = app.database(database).migrations
-    return read(path, own=own is not None, format=told.format if told else "numbered")
+    return read(path, own=own is not None, format=told.format if told else "found")
+
+
+def none_at_all() -> Folder:
+    """Return what there is where nothing says where the files are."""
+    return Folder(path=Path(), own=False, is_there=False, files={}, ignored=[])
 
 
 def shipped_path(profile: str, database: str, engine: str) -> Path:
@@ -136,52 +167,99 @@ def shipped_path(profile: str, database: str, engine: str) -> Path:
     return path / engine if (path / engine).is_dir() else path
 
 
-def read(path: Path, *, own: bool, format: Format = "numbered") -> Folder:  # noqa: A002 - the profile's word
+def read(path: Path, *, own: bool, format: Format = "found") -> Folder:  # noqa: A002 - the profile's word
     """Read every migration of a folder that is there; raises FileFailedError as ``folder`` does."""
-    files, ignored = [], []
-    look = _LOOKS[format]
+    files: dict[str, MigrationFile] = {}
+    ignored, backs = [], dict[str, tuple[Path, bytes]]()
     try:
-        for entry in path.iterdir():
-            found, stray = look(entry) if entry.name.isprintable() else (None, False)
-            files += [found] if found else []
-            ignored += [entry.name] if stray else []
+        entries = [entry for entry in path.iterdir() if entry.name.isprintable()]
+        kind = _shown(entries) if format == "found" else format
+        for entry in entries:
+            paired = _PAIRED.fullmatch(entry.name) if kind == "pairs" else None
+            if paired and paired["way"] == "down":
+                backs[paired["name"]] = entry, _read(entry)
+                continue
+            found = _folder(entry) if kind == "prisma" else _file(entry, kind)
+            if found:
+                files[found.name] = found
+            elif _is_stray(entry):
+                ignored.append(entry.name)
     except OSError as error:
         raise FileFailedError(path=error.filename or path, reason=error.strerror) from error
-    ordered = sorted(files, key=lambda file: file.place)
+    for name, back in backs.items():
+        if name in files:
+            files[name] = structs.replace(files[name], back=back)
+        else:
+            ignored.append(back[0].name)
+    ordered = sorted(files.values(), key=lambda file: file.place)
     return Folder(
         path=path,
         own=own,
         files={file.name: file for file in ordered},
         ignored=sorted(ignored),
-        format=format,
+        format=kind,
     )
 
 
-def _numbered(entry: Path) -> tuple[MigrationFile | None, bool]:
-    """Return the migration in a file, and whether it is SQL all the same where there is none."""
-    matched = _FILE.fullmatch(entry.name)
+def _shown(entries: Sequence[Path]) -> Format:
+    """Return the layout that the entries of a folder show."""
+    if any((entry / _SCRIPT).is_file() for entry in entries):
+        return "prisma"
+    return "pairs" if any(_PAIRED.fullmatch(entry.name) for entry in entries) else "found"
+
+
+def _file(entry: Path, kind: Format) -> MigrationFile | None:
+    """Return the migration in a file."""
+    matched = (_NUMBERED if kind == "numbered" else _FILE).fullmatch(entry.name)
     if entry.is_dir() or not matched:
-        return None, entry.suffix.lower() == ".sql" and not entry.is_dir()
-    return MigrationFile(version=matched["version"], name=entry.stem, path=entry, raw=_read(entry)), False
+        return None
+    words, name = matched["words"] or "", entry.stem
+    if kind == "pairs":
+        words, name = words.removesuffix(".up"), name.removesuffix(".up")
+    return MigrationFile(
+        version=matched["version"], words=words, name=name, path=entry, raw=_read(entry), format=kind
+    )
 
 
-def _prisma(entry: Path) -> tuple[MigrationFile | None, bool]:
-    """Return the migration in a folder, and as above."""
-    matched, script = _FOLDER.fullmatch(entry.name), entry / _SCRIPT
+def _folder(entry: Path) -> MigrationFile | None:
+    """Return the migration in a folder of Prisma's."""
+    matched, script, back = _FOLDER.fullmatch(entry.name), entry / _SCRIPT, entry / _BACK
     if not (matched and script.is_file()):
-        return None, entry.suffix.lower() == ".sql" or script.is_file()
-    return MigrationFile(version=matched["version"], name=entry.name, path=script, raw=_read(script)), False
+        return None
+    return MigrationFile(
+        version=matched["version"],
+        words=matched["words"],
+        name=entry.name,
+        path=script,
+        raw=_read(script),
+        format="prisma",
+        back=(back, _read(back)) if back.is_file() else None,
+    )
 
 
-_LOOKS: Mapping[Format, Callable[[Path], tuple[MigrationFile | None, bool]]] = {
-    "numbered": _numbered,
-    "prisma": _prisma,
-}
+def _is_stray(entry: Path) -> bool:
+    """Whether it is SQL, or a folder with some, although it is no migration."""
+    return (entry.suffix.lower() == ".sql" and not entry.is_dir()) or (entry / _SCRIPT).is_file()
 
 
 def path_of_new(folder: Folder, name: str) -> Path:
     """Return where a migration of that name would stand."""
-    return folder.path / name / _SCRIPT if folder.format == "prisma" else folder.path / f"{name}.sql"
+    if folder.format == "prisma":
+        return folder.path / name / _SCRIPT
+    return folder.path / (f"{name}.up.sql" if folder.format == "pairs" else f"{name}.sql")
+
+
+def back_of_new(folder: Folder, name: str) -> Path | None:
+    """Return where the file would stand that takes it back, where the layout wants one of its own."""
+    return folder.path / f"{name}.down.sql" if folder.format == "pairs" else None
+
+
+def _decoded(path: Path, raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise MigrationInvalidError(file=path, reason=f"line {line} is not UTF-8") from error
 
 
 def _read(path: Path) -> bytes:

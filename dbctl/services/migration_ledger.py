@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Literal
-
-from msgspec import structs
+from typing import Literal, cast
 
 from dbctl.engines.base import Condition, Readable, Where
-from dbctl.errors import SchemaLacksError, WrongAppError
-from dbctl.model import Row, Value, now
+from dbctl.errors import SchemaLacksError
+from dbctl.model import Value, now
+from dbctl.profiles import model
 from dbctl.profiles.codecs import KEYS, read_time
-from dbctl.profiles.model import Migrations, Profile
-from dbctl.services import migration_files
-from dbctl.services.apps import recognised_as
+from dbctl.profiles.model import ForeignLedger, Migrations, Profile
 from dbctl.services.live import Live
 from dbctl.services.migration_files import Folder, MigrationFile
 
-#: ``failed``: it was begun and did not come to its end. ``retired``: the app has removed the file since, and its
-#: profile says so.
-State = Literal["applied", "pending", "missing-file", "changed", "out-of-order", "failed", "retired"]
-UNSOUND: frozenset[State] = frozenset({"missing-file", "changed", "out-of-order", "failed"})
+#: Endings of names in the ledgers of runners whose migrations are programs.
+_PROGRAMS = (".js", ".cjs", ".mjs", ".ts", ".cts", ".mts", ".sql", ".py")
+
+
+Level = Literal["", "applied", "baseline"]
 
 
 class Track(Value, frozen=True, kw_only=True):
@@ -31,6 +29,8 @@ class Track(Value, frozen=True, kw_only=True):
     database: str
     profile: Profile
     told: Migrations
+    ledger: model.Ledger  #: the one that dbctl writes
+    foreign: ForeignLedger | None = None  #: another runner's, which says instead of it what was applied
     folder: Folder
     engine: str  #: the name of the one that the database lives in
 
@@ -39,102 +39,99 @@ class Track(Value, frozen=True, kw_only=True):
         """``app/database``."""
         return f"{self.app}/{self.database}"
 
+    @property
+    def ledgers(self) -> frozenset[str]:
+        """The tables that are no part of the schema."""
+        return frozenset({self.ledger.table, self.foreign.table if self.foreign else ""})
 
-class Migration(Value, frozen=True, kw_only=True):
-    """One migration, of the folder or of the ledger."""
 
-    app: str
-    database: str
-    version: str
-    name: str
-    state: State
+class Record(Value, frozen=True, kw_only=True):
+    """One row of a ledger."""
+
+    version: str = ""  #: digits, where the ledger holds any
+    name: str = ""  #: whole, or of what follows the digits; empty where the ledger holds none
     applied_at: datetime | None = None
-    checksum: str | None = None  #: as recorded; of the file where nothing is recorded yet
+    checksum: str | None = None
     duration: timedelta | None = None
-
-    def brief(self) -> Row:
-        words = ("app", "database", "name", "state", "applied_at", "duration")
-        return {word: getattr(self, word) for word in words}
-
-
-class Standing(Value, frozen=True, kw_only=True):
-    """How one database stands to its migrations."""
-
-    migrations: Sequence[Migration]
-    recorded: bool  #: it has a ledger
-    empty: bool  #: it has no table at all
-
-    def named(self, state: State) -> list[str]:
-        """Return the names of those in a state, in order."""
-        return [one.name for one in self.migrations if one.state == state]
-
-    def recorded_checksum(self, name: str) -> str:
-        """Return the checksum that the ledger holds of a migration that was applied; empty where it holds none."""
-        return next((one.checksum or "" for one in self.migrations if one.name == name), "").lower()
+    failed: bool = False
+    level: Level = ""  #: what those before it count as, too
 
     @property
-    def unsound(self) -> bool:
-        """Whether ``up`` would refuse: a migration is in a wrong state, or nothing tells what was applied."""
-        return any(one.state in UNSOUND for one in self.migrations) or not (self.recorded or self.empty)
+    def number(self) -> int:
+        """Its place among the files, or -1."""
+        return int(self.version) if self.version.isdigit() else -1
+
+    @property
+    def title(self) -> str:
+        """What it is called where no file says it better."""
+        return "_".join(part for part in (self.version, self.name) if part)
+
+    def is_of(self, file: MigrationFile) -> bool:
+        """Whether it is about that file."""
+        if not self.version:
+            return self.name == file.name
+        # Runners that keep no name are believed, and so are those that only say how far they are.
+        believed = not self.name or bool(self.level) or _alike(self.name) == _alike(file.words)
+        return believed and self.number == file.place[0]
 
 
-def standing(track: Track, db: Readable) -> Standing:
-    """Return how an open database stands to its migrations.
+def _alike(name: str) -> str:
+    """Return a name as it is compared: some runners keep a description with blanks."""
+    return name.replace(" ", "_").replace("-", "_").lower()
 
-    Raises:
-        WrongAppError: it has tables, but neither those of the app nor a ledger like the app's.
-        SchemaLacksError: its ledger has other columns.
-    """
-    ledger, tables = track.told.ledger, db.tables()
-    recorded = ledger.table in tables and ledger.name in tables[ledger.table].columns
-    lacking = [table for table in track.profile.databases[track.database].needs if table not in tables]
-    if tables and lacking and not recorded:
-        raise WrongAppError(
-            target=db.target,
-            profile=track.profile.title,
-            what=f"table {', '.join(lacking)}",
-            instead=recognised_as(track.profile.databases[track.database], tables)
-            or "Check the path in the configuration; nothing was run.",
+
+def read_foreign(ledger: ForeignLedger, db: Readable, engine: str) -> list[Record]:
+    """Return what another runner's ledger holds."""
+    select = ledger.select if isinstance(ledger.select, str) else ledger.select[engine]
+    return [
+        Record(
+            version=str(version) if version is not None else "",
+            name=str(name or "").removesuffix(
+                next((end for end in _PROGRAMS if str(name or "").endswith(end)), "")
+            ),
+            applied_at=read_time(at),
+            failed=bool(failed),
+            level=cast("Level", level),
         )
-    rows = _recorded(track, db) if ledger.table in tables else {}
-    return Standing(migrations=judged(track, rows), recorded=ledger.table in tables, empty=not tables)
+        for version, name, at, failed, level in db.query(select, {"true": True})
+    ]
 
 
-def _recorded(track: Track, db: Readable) -> dict[str, Migration]:
-    """Return what the ledger holds, by name; the state is not judged yet."""
+def recorded_in(track: Track, db: Readable) -> list[Record]:
+    """Return what the ledger holds, in no order."""
     ledger = Ledger(track, db)
-    rows = dict[str, Migration]()
+    rows = dict[tuple[str, str], Record]()
     for found in db.select(ledger.live.name, ledger.columns()):
         values = dict(zip(ledger.columns(), found, strict=True))
-        name, ended = str(values[ledger.name]), values[ledger.applied_at]
+        version, name = (str(values.get(word or "") or "") for word in (ledger.version, ledger.name))
+        ended = values.get(ledger.applied_at or "")
         if values.get(ledger.rolled_back_at or "") is not None:
             continue  # it does not count any more
         broken = bool(ledger.started_at) and ended is None
-        if broken and name in rows:
+        if broken and (version, name) in rows:
             continue  # tried again since, or before
         checksum, lasted = values.get(ledger.checksum or ""), values.get(ledger.duration or "")
-        rows[name] = Migration(
-            app=track.app,
-            database=track.database,
-            version=_version(name),
+        rows[version, name] = Record(
+            version=version,
             name=name,
-            state="failed" if broken else "missing-file",
+            failed=broken,
             applied_at=read_time(ended),
             checksum=str(checksum) if checksum else None,
             duration=timedelta(milliseconds=lasted)
             if isinstance(lasted, int | float)
             else ledger.between(values),
         )
-    return rows
+    return list(rows.values())
 
 
 class Ledger:
     """The app's own registry of applied migrations, in the live schema."""
 
     def __init__(self, track: Track, db: Readable) -> None:
-        told = track.told.ledger
+        told = track.ledger
         self.live = Live(track.profile, db, told.table, "the ledger of migrations")
-        self.name, self.applied_at = self.live.get(told.name), self.live.get(told.applied_at)
+        self.version, self.name = self.live.find(told.version), self.live.find(told.name)
+        self.applied_at = self.live.find(told.applied_at)
         self.checksum, self.duration = self.live.find(told.checksum), self.live.find(told.duration_ms)
         self.started_at = self.live.find(told.started_at)
         self.rolled_back_at = self.live.find(told.rolled_back_at)
@@ -146,17 +143,25 @@ class Ledger:
 
     def columns(self) -> list[str]:
         """Return the columns that tell how a migration stands."""
-        further = (self.checksum, self.duration, self.started_at, self.rolled_back_at)
-        return [self.name, self.applied_at, *(name for name in further if name)]
+        known = (self.version, self.name, self.applied_at, self.checksum, self.duration, self.started_at)
+        return [name for name in (*known, self.rolled_back_at) if name]
 
-    def applied(self, name: str) -> list[Where]:
+    def applied(self, file: MigrationFile) -> list[Where]:
         """Return the conditions of the row that says a migration was applied."""
-        where: list[Where] = [Condition(self.name, "=", name)]
-        if self.started_at:
+        column, value = next(iter(self._identity(file).items()))
+        where: list[Where] = [Condition(column, "=", value)]
+        if self.started_at and self.applied_at:
             where.append(Condition(self.applied_at, "!=", None))
         if self.rolled_back_at:
             where.append(Condition(self.rolled_back_at, "=", None))
         return where
+
+    def _identity(self, file: MigrationFile) -> dict[str, object]:
+        """Return what says which migration a row is of; the first of it is enough to find it."""
+        if self.version is None:
+            return {self.live.get(self._told.name or "name"): file.name}
+        version: object = int(file.version) if self._told.numeric else file.version
+        return {self.version: version} | ({self.name: file.words} if self.name else {})
 
     def between(self, values: Mapping[str, object]) -> timedelta | None:
         """Return how long a migration took whose row says when it began and ended."""
@@ -167,7 +172,9 @@ class Ledger:
         """Return what is recorded of a migration that took ``lasted`` seconds."""
         ended = now()
         values = self.live.constants(self._told.new)
-        values |= {self.name: file.name, self.applied_at: self.live.encode(self.applied_at, ended)}
+        values |= self._identity(file)
+        if self.applied_at:
+            values[self.applied_at] = self.live.encode(self.applied_at, ended)
         if self._told.id and (made := KEYS[self._told.id.codec]):
             values[self.live.get(self._told.id.column)] = made()
         if self.started_at:
@@ -191,39 +198,3 @@ class Ledger:
         if uncovered:
             what = f"a value for {self.live.name}.{', '.join(uncovered)} (not in the profile)"
             raise SchemaLacksError(target=self.live.db.target, what=what, purpose="the ledger of migrations")
-
-
-def judged(track: Track, recorded: Mapping[str, Migration]) -> list[Migration]:
-    """Return what is in the folder or ``recorded``, each in its state, in order."""
-    files, told = track.folder.files, track.told.ledger
-    newest = max((files[name].place for name in recorded if name in files), default=None)
-    found = []
-    for name in sorted({*files, *recorded}, key=migration_files.place_of):
-        file, row = files.get(name), recorded.get(name)
-        if row is None and file is not None:
-            state: State = "out-of-order" if newest and file.place < newest else "pending"
-            found.append(
-                Migration(
-                    app=track.app,
-                    database=track.database,
-                    version=file.version,
-                    name=name,
-                    state=state,
-                    checksum=file.checksum,
-                )
-            )
-        elif row is not None and row.state == "failed":
-            found.append(row)
-        elif row is not None:
-            if file is None:  # only the app's own folder can show that a file was removed on purpose
-                state = "retired" if track.folder.own and name in told.retired else "missing-file"
-            else:
-                known = {file.checksum, *told.published.get(name, ())}
-                state = "applied" if row.checksum is None or row.checksum.lower() in known else "changed"
-            found.append(structs.replace(row, state=state))
-    return found
-
-
-def _version(name: str) -> str:
-    number, _ = migration_files.place_of(name)
-    return "" if number < 0 else name[: len(name) - len(name.lstrip("0123456789"))]

@@ -10,12 +10,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dbctl import durable
+from dbctl.engines import registry
 from dbctl.errors import FileFailedError, MigrationsShippedError, UsageError, ValueInvalidError
 from dbctl.model import Plan, Value, now
 from dbctl.services.apps import App
-from dbctl.services.migration_files import MigrationFile, path_of_new
+from dbctl.services.migration_files import MigrationFile, back_of_new, path_of_new
 from dbctl.services.migration_ledger import Track
+from dbctl.services.migration_sections import beginnings
 
+_RUNS = "-- Runs statement by statement inside one transaction, which the runner begins and ends."
+_MOMENT = 14  #: digits of a version that is a moment, as dbmate, goose and Prisma give them
 _DIGITS = 3  #: of the first number in an empty folder
 _LONGEST_NAME = 100
 
@@ -49,17 +53,22 @@ class NewMigration:
         if not found.own:
             raise MigrationsShippedError(target=self.target)
         names = list(found.files)
-        if found.format == "prisma":
+        newest = next(reversed([*found.files.values()]), None)
+        if found.format == "prisma" or (newest and len(newest.version) == _MOMENT):
             self._version = f"{now():%Y%m%d%H%M%S}"
             self._name = f"{self._version}_{_safe(words, names)}"
         else:
             self._version = _next_number(list(found.files.values()))
             self._name = f"{self._version}{_mark(names)}{_safe(words, names)}"
         self._path = path_of_new(found, self._name)
+        self._back = back_of_new(found, self._name)
+        language = registry.language(tracks[0].engine)
+        self._ways = beginnings(newest.text() if newest else "", found.format, language)
 
     def plan(self) -> Plan:
         """Return which file would be written."""
-        return Plan(title="Begin a migration", target=self.target, steps=[f"write {self._path}"], rows={})
+        steps = [f"write {path}" for path in (self._path, self._back) if path]
+        return Plan(title="Begin a migration", target=self.target, steps=steps, rows={})
 
     def apply(self, seen: str | None = None) -> FileCreated:
         """Write it, whole or not at all.
@@ -69,13 +78,22 @@ class NewMigration:
             FileFailedError: the disk is full, or the folder may not be written.
         """
         del seen  # the name is settled, and a file that came meanwhile is never replaced
-        with self._folder(), durable.written_whole(self._path, mode=0o644) as file:
-            file.write(
-                f"-- Purpose: {self._purpose}\n"
-                "--\n"
-                "-- Runs statement by statement inside one transaction, which the runner begins and ends.\n\n"
-            )
+        up, down = self._ways
+        head = f"-- Purpose: {self._purpose}\n--\n{_RUNS}\n"
+        with self._folder():
+            if self._back:
+                self._write(self._back, f"-- Takes back: {self._purpose}\n--\n{_RUNS}\n\n")
+            try:
+                self._write(self._path, head + (f"{up}\n\n{down}\n\n" if up else "\n"))
+            except BaseException:  # one of a pair is none
+                if self._back:
+                    self._back.unlink()
+                raise
         return FileCreated(path=self._path, version=self._version, name=self._name)
+
+    def _write(self, path: Path, text: str) -> None:
+        with durable.written_whole(path, mode=0o644) as file:
+            file.write(text)
 
     @contextmanager
     def _folder(self) -> Iterator[None]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -19,14 +18,16 @@ from dbctl.errors import (
     ConstraintError,
     DatabaseMissingError,
     DbctlError,
+    LedgerForeignError,
     LedgerMissingError,
     MigrationBrokenError,
     MigrationChangedError,
     MigrationFailedError,
     MigrationHalfDoneError,
-    MigrationInvalidError,
     MigrationMissingError,
+    MigrationsAheadError,
     MigrationsOutOfOrderError,
+    MigrationsTwinnedError,
     MigrationsUnsoundError,
     NotSupportedError,
     QueryFailedError,
@@ -38,7 +39,8 @@ from dbctl.model import Page, Plan, Value, counted
 from dbctl.services.apps import App
 from dbctl.services.migrate import look, tracks
 from dbctl.services.migration_files import Folder, MigrationFile
-from dbctl.services.migration_ledger import Ledger, Standing, Track, judged, standing
+from dbctl.services.migration_ledger import Ledger, Track
+from dbctl.services.migration_standing import Standing, judged, standing
 
 #: Failures that a migration itself is to blame for, whatever else this run has done.
 OF_A_STATEMENT = (QueryFailedError, ConstraintError, ValueInvalidError, SchemaLacksError)
@@ -144,15 +146,15 @@ class Upgrade:
         return Page(items=done, total=len(done), names=Applied.__struct_fields__, nothing=NOTHING_PENDING)
 
     def _runnable(self, track: Track) -> list[tuple[MigrationFile, Statements]]:
-        url = self._opened.url(track.database)
+        language = registry.language(track.engine)
         try:
             found = look(self._opened, track)
         except DatabaseMissingError as error:
             if not Path(str(error.facts["path"])).parent.is_dir():  # directories are not made
                 raise
-            found = Standing(migrations=judged(track, {}), recorded=False, empty=True)
+            found = Standing(migrations=judged(track, []), recorded=False, empty=True)
         files = _chosen(track, found, self._to)
-        return [(file, file.statements(partial(registry.split_script, url))) for file in files]
+        return [(file, file.up(language).statements) for file in files]
 
 
 def apply_all(
@@ -184,7 +186,7 @@ def apply_all(
     done = [] if done is None else done
     if Capability.MIGRATE not in db.capabilities or not isinstance(db, Migrates):
         raise NotSupportedError(what="running migrations", by=db.target, instead="Nothing was changed.")
-    planned = [(file, file.statements(db.split)) for file in _chosen(track, standing(track, db), to)]
+    planned = [(file, file.up(db.language).statements) for file in _chosen(track, standing(track, db), to)]
     ledger = _made(track, db)
     for number, (file, statements) in enumerate(planned):
         rest = [one.name for one, _ in planned[number + 1 :]]
@@ -214,7 +216,7 @@ def replay(track: Track, files: Sequence[MigrationFile], db: Writable) -> Iterat
         raise NotSupportedError(what="running migrations", by=db.target, instead="Nothing was changed.")
     ledger = _made(track, db)
     for file in files:
-        statements = file.statements(db.split)
+        statements = file.up(db.language).statements
         try:
             _run(db, ledger, file, statements, before=[], rest=[])
         except MigrationFailedError as error:
@@ -230,30 +232,32 @@ def refuse_strangers(track: Track, found: Standing) -> None:
         MigrationsUnsoundError: the ledger names migrations that the folder does not have.
         LedgerMissingError: there are tables and no ledger.
     """
+    if ahead := found.named("ahead"):
+        raise MigrationsAheadError(target=track.target, names=_names(ahead), folder=track.folder.path)
     if missing := found.named("missing-file"):
         shipped = "" if track.folder.own else " (shipped with dbctl, for another shape of this app)"
         folder = f"{track.folder.path}{shipped}"
         raise MigrationsUnsoundError(target=track.target, folder=folder, names=_names(missing))
     if not (found.recorded or found.empty):
-        raise LedgerMissingError(target=track.target, table=track.told.ledger.table)
+        raise LedgerMissingError(target=track.target, table=track.ledger.table)
 
 
 def _chosen(track: Track, found: Standing, to: str) -> list[MigrationFile]:
     """Return the pending migrations up to ``to``, or refuse what ``apply_all`` refuses."""
     folder, files = track.folder, track.folder.files
+    if track.foreign:
+        raise LedgerForeignError(target=track.target, runner=track.foreign.runner)
     refuse_strangers(track, found)
     if broken := found.named("failed"):
-        raise MigrationBrokenError(target=track.target, names=_names(broken), table=track.told.ledger.table)
+        raise MigrationBrokenError(target=track.target, names=_names(broken), table=track.ledger.table)
     if changed := found.named("changed"):
         raise MigrationChangedError(target=track.target, names=_names(changed))
     if late := found.named("out-of-order"):
         newest = [name for name in found.named("applied") if name in files][-1]
         raise MigrationsOutOfOrderError(target=track.target, names=_names(late), newest=newest)
+    if twins := found.named("duplicate-version"):
+        raise MigrationsTwinnedError(target=track.target, names=_names(twins))
     pending = [files[name] for name in found.named("pending")]
-    for file in pending:
-        if file.name in folder.shared_numbers:
-            others = [one for one in files.values() if one.place[0] == file.place[0] and one is not file]
-            raise MigrationInvalidError(file=file.path, reason=f"{others[0].path.name} has the same number")
     if not to:
         return pending
     last = _last(folder, to)
@@ -287,8 +291,8 @@ def migrating(db: Writable) -> Migrating:
 
 def made_ledger(track: Track, db: Writable) -> Ledger:
     """Return the ledger, made where it is missing; inside ``schema_transaction`` of its caller."""
-    ready, told = migrating(db), track.told.ledger.create
-    for _, sql in ready.split(told if isinstance(told, str) else told[track.engine]).statements:
+    ready, told = migrating(db), track.ledger.create
+    for _, sql in ready.language.split(told if isinstance(told, str) else told[track.engine]):
         ready.run_statement(sql)
     ledger = Ledger(track, db)
     ledger.refuse_uncovered()
@@ -297,7 +301,7 @@ def made_ledger(track: Track, db: Writable) -> Ledger:
 
 def _made(track: Track, db: Migrating) -> Ledger:
     """Return the ledger, made where it is missing."""
-    if track.told.ledger.table not in db.tables():
+    if track.ledger.table not in db.tables():
         with db.schema_transaction():
             return made_ledger(track, db)
     ledger = Ledger(track, db)
@@ -320,7 +324,7 @@ def _run(
     began = time.monotonic()
     try:
         with db.schema_transaction():
-            if db.count(ledger.live.name, ledger.applied(file.name)):
+            if db.count(ledger.live.name, ledger.applied(file)):
                 return None
             for number, (line, sql) in enumerate(statements, 1):
                 place = f" in statement {number} (line {line})"

@@ -14,6 +14,7 @@ from dbctl.profiles.model import Name, Profile, Roles, Settings, Users
 from dbctl.profiles.rebuild_model import Rebuild
 from dbctl.profiles.search_model import Search
 from dbctl.profiles.sessions_model import Sessions
+from dbctl.services import migration_kind
 from dbctl.services.live import find_column, may_lack
 from dbctl.services.search_terms import Compiler
 
@@ -54,6 +55,14 @@ def inconsistent(profile: Profile) -> Iterator[Complaint]:
         yield from _inconsistent_roles(profile, profile.roles)
     if profile.check and not (profile.users and profile.users.password):
         yield ("check",), "there are no passwords ([users.password]) that could be known"
+    for name, one in profile.databases.items():
+        told = one.migrations.ledger if one.migrations else migration_kind.FOUND
+        if isinstance(told, str) and told not in migration_kind.names():
+            known = ", ".join(migration_kind.names())
+            yield (
+                ("databases", name, "migrations", "ledger"),
+                f"no ledger is called {told!r}; known are {known}",
+            )
     yield from _inconsistent_parts(profile)
     yield from _inconsistent_secrets(profile)
     yield from _inconsistent_cleanup(profile)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
 from dbctl.engines.schema import (
@@ -61,14 +61,15 @@ GRAVITY: Mapping[str, tuple[Severity, Severity]] = {
 }
 
 
-def parts(schema: Schema, leave_out: str = "") -> Parts:
-    """Take a schema apart, without the table ``leave_out`` and what belongs to it."""
+def parts(schema: Schema, leave_out: Collection[str] = ()) -> Parts:
+    """Take a schema apart, without the tables ``leave_out`` and what belongs to them."""
+    left_out = {name.lower() for name in leave_out if name}
     found: dict[Part, object] = {}
     for table in schema.tables:
-        if table.name.lower() != leave_out.lower():
+        if table.name.lower() not in left_out:
             found |= _parts_of(table)
     for code in schema.codes:
-        if code.table.lower() != leave_out.lower() or not leave_out:
+        if code.table.lower() not in left_out:
             found[Part(code.kind, code.table.lower(), code.name.lower())] = code
     return found
 

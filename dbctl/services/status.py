@@ -18,7 +18,7 @@ from dbctl.services import apps, backup_age, migrate
 from dbctl.services.apps import App
 from dbctl.services.backup_age import Newest
 from dbctl.services.cleanup import CleanupWork
-from dbctl.services.migration_ledger import standing
+from dbctl.services.migration_standing import standing
 
 #: How long one database may be looked through for rows that a cleanup should have taken.
 LOOKING = timedelta(seconds=0.3)
@@ -156,7 +156,7 @@ class _Survey:
             return None, None
         target = app.target(name)
         try:
-            (track,) = migrate.tracks(app, name)
+            (track,) = migrate.tracks(app, name, may_lack_folder=True)
             found = standing(track, app.reader(name))
         except DbctlError as error:
             self._want(error.exit_status, target, str(error))

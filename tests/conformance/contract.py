@@ -743,7 +743,7 @@ class EngineContract(TransferContract, FullTextContract):
             return
         script = "create table made (id integer primary key); insert into made values (1);"
         with pytest.raises(LookupError), writer.schema_transaction():
-            for _, sql in writer.split(script).statements:
+            for _, sql in writer.language.split(script):
                 writer.run_statement(sql)
             writer.insert("made", {"id": 2})
             writer.delete("tags", [])

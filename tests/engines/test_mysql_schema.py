@@ -170,7 +170,7 @@ def test_every_change_of_the_schema_changes_the_fingerprint(mysql, change):
     ],
 )
 def test_a_script_is_taken_apart(text, expected):
-    assert [sql for _, sql in split(text).statements] == expected
+    assert [sql for _, sql in split(text)] == expected
 
 
 BODIES = """create trigger g before insert on t for each row begin
@@ -185,7 +185,7 @@ select 2;"""
 
 
 def test_the_body_of_a_trigger_is_one_statement_and_works(mysql):
-    statements = split(BODIES).statements
+    statements = split(BODIES)
     assert [line for line, _ in statements] == [1, 7, 8, 9]
     mysql.execute("create table t (a varchar(9), b integer)")
     writer = mysql.writer()

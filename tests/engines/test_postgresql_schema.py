@@ -167,7 +167,7 @@ end;
 
 
 def test_a_script_is_taken_apart_as_the_server_reads_it(postgresql):
-    statements = split(SCRIPT).statements
+    statements = split(SCRIPT)
     assert [(line, sql.split()[:2]) for line, sql in statements] == [
         (2, ["create", "table"]),
         (4, ["create", "function"]),
@@ -177,7 +177,7 @@ def test_a_script_is_taken_apart_as_the_server_reads_it(postgresql):
     ]
     writer = postgresql.writer()
     with writer.schema_transaction():
-        for _, sql in writer.split(SCRIPT).statements:
+        for _, sql in writer.language.split(SCRIPT):
             writer.run_statement(sql)
     assert writer.select("t", ["a"]) == [("';",), ('"',)]
     assert writer.query("select f(), g(1)") == [("a;;", 3)]

@@ -78,7 +78,7 @@ class MySQLPantry(kept.MySQL):
 def fill_mysql(cursor: pymysql.cursors.Cursor) -> None:
     script = MYSQL_SCRIPT.read_text(encoding="utf-8")
     script = script.replace(":password_hash", f"'{shapes.PASSWORD_HASH}'")
-    for _, sql in split(script).statements:
+    for _, sql in split(script):
         cursor.execute(sql)
 
 

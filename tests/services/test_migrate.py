@@ -26,6 +26,7 @@ from dbctl.errors import (
     MigrationsMissingError,
     MigrationsOutOfOrderError,
     MigrationsShippedError,
+    MigrationsTwinnedError,
     MigrationsUnsoundError,
     ReadOnlyError,
     SchemaLacksError,
@@ -287,7 +288,7 @@ def test_one_that_comes_late_is_refused(path: Path, folder: Path) -> None:
 
 def test_two_files_of_one_number_are_refused_until_both_are_applied(path: Path, folder: Path) -> None:
     write(folder, {"003_other": "create table other (x);"})
-    with pytest.raises(MigrationInvalidError, match=r"003_other\.sql has the same number"):
+    with pytest.raises(MigrationsTwinnedError, match="003_notes, 003_other cannot be told"):
         up(path, folder)
     assert not path.exists()
     (folder / "003_other.sql").unlink()
@@ -514,8 +515,10 @@ def test_verify_says_when_only_line_ends_or_the_mark_differ(
     write(folder, {"001_users": now})
     with opened(path) as app:
         (finding,) = migration_check.verify(app, "user", folder).findings
-    assert (finding.severity, finding.code) == ("error", "changed")
-    assert finding.message == f"001_users changed after it was applied: only in {what}"
+    assert (finding.severity, finding.code) == ("info", "same-text")
+    assert finding.message == f"001_users is the text that was applied; only {what} differ"
+    assert states(path, folder) == {"001_users": "applied"}
+    assert up(path, folder) == []
 
 
 def test_verify_tells_of_gaps_and_of_files_that_are_no_migrations(path: Path, folder: Path) -> None:
@@ -543,7 +546,7 @@ def test_verify_finds_every_kind_of_damage_in_one_run(path: Path, folder: Path) 
     assert set(found) >= {
         ("error", "changed"),
         ("error", "missing-file"),
-        ("error", "duplicate-number"),
+        ("error", "duplicate-version"),
         ("info", "gap"),
     }
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pymysql
 
 from dbctl import interrupt
-from dbctl.engines.base import AllOf, AnyOf, Capability, Later, Linked, Merge, Not, Script, Where, Within
+from dbctl.engines.base import AllOf, AnyOf, Capability, Language, Later, Linked, Merge, Not, Where, Within
 from dbctl.engines.mysql import script
 from dbctl.engines.mysql.columns import TIMES, MySQLColumn, MySQLTable, kind_of, storable
 from dbctl.engines.mysql.connection import MySQLConnection
@@ -36,6 +36,7 @@ class MySQLWriter(MySQLLocks, MySQLConnection, MySQLTextWriter):
     """
 
     capabilities = TOLD | {Capability.MIGRATE}
+    language: Language = script
     takes_schema_back = False  # whatever changes it commits
 
     @contextmanager
@@ -228,9 +229,6 @@ class MySQLWriter(MySQLLocks, MySQLConnection, MySQLTextWriter):
         self._checked(table)  # the server does by itself
 
     # Scripts that change the schema ----------------------------------------------------------------------------
-
-    def split(self, text: str) -> Script:
-        return script.split(text)
 
     @contextmanager
     def schema_transaction(self) -> Iterator[None]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 
-from dbctl.engines.base import Script
 from dbctl.engines.postgresql.tokens import is_closed, tokens
-from dbctl.engines.scripts import Reading, taken_apart
+from dbctl.engines.scripts import Reading, remarked, taken_apart
 from dbctl.engines.tokens import Token
 
 #: The words that tell what a statement is: ``create unique index concurrently``.
@@ -21,14 +20,23 @@ _OUTSIDE = re.compile(
 )
 
 
-def split(text: str) -> Script:
-    """Take a script apart, as ``taken_apart`` does; the statements are those that ``schema_transaction`` can hold."""
-    return taken_apart(text, Reading(tokens=tokens, is_closed=is_closed, deeper=_deeper, why_not=_why_not))
+def split(text: str) -> list[tuple[int, str]]:
+    """Take a script apart, as ``Language.split`` says."""
+    return taken_apart(text, _reading())
+
+
+def remarks(text: str) -> list[tuple[int, str]]:
+    """Return the comments of a script, as ``Language.remarks`` says."""
+    return remarked(text, _reading())
 
 
 def why_not(sql: str) -> str:
     """Return why ``schema_transaction`` cannot hold a statement, or nothing."""
     return _why_not([token for token in tokens(sql) if token.kind not in ("space", "comment")])
+
+
+def _reading() -> Reading:
+    return Reading(tokens=tokens, is_closed=is_closed, deeper=_deeper, why_not=_why_not)
 
 
 def _deeper(held: list[Token], depth: int) -> int:

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 import psycopg
 from psycopg import pq
 
-from dbctl.engines.base import Capability, Column, Later, Merge, Script, Where
+from dbctl.engines.base import Capability, Column, Language, Later, Merge, Where
 from dbctl.engines.postgresql import script
 from dbctl.engines.postgresql.columns import PostgreSQLColumn, storable
 from dbctl.engines.postgresql.connection import TOLD, PostgreSQLConnection
@@ -38,6 +38,7 @@ class PostgreSQLWriter(PostgreSQLLocks, PostgreSQLConnection, PostgreSQLTextWrit
     """
 
     capabilities = TOLD | {Capability.MIGRATE}
+    language: Language = script
     takes_schema_back = True
     _outermost = 0  #: the depth at which nothing of ours is open
 
@@ -156,9 +157,6 @@ class PostgreSQLWriter(PostgreSQLLocks, PostgreSQLConnection, PostgreSQLTextWrit
             )
 
     # Scripts that change the schema ----------------------------------------------------------------------------
-
-    def split(self, text: str) -> Script:
-        return script.split(text)
 
     @contextmanager
     def schema_transaction(self) -> Iterator[None]:

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
 
 from dbctl.engines import sqlite_script
-from dbctl.engines.base import Script
+from dbctl.engines.base import Language
 from dbctl.engines.sqlite.connection import lenient
 from dbctl.engines.sqlite.fulltext_writer import SQLiteTextWriter
 from dbctl.errors import ConstraintError, QueryFailedError
@@ -22,6 +22,7 @@ T = TypeVar("T")
 class SQLiteSchemaWriter(SQLiteTextWriter):
     """Capability.MIGRATE."""
 
+    language: Language = sqlite_script
     takes_schema_back = True
     _depth = 0  #: how many transactions are open, one inside the other
 
@@ -31,9 +32,6 @@ class SQLiteSchemaWriter(SQLiteTextWriter):
     @abstractmethod
     def _write(self, call: Callable[[], T]) -> T:
         """Return what ``call`` returns, which writes inside the transaction."""
-
-    def split(self, text: str) -> Script:
-        return sqlite_script.split(text)
 
     @contextmanager
     def schema_transaction(self) -> Iterator[None]:

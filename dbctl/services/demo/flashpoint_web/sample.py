@@ -30,7 +30,7 @@ def run(db: Writable, *scripts: str) -> None:
     engine = cast("Migrates", db)
     for script in scripts:
         with engine.schema_transaction():
-            for _line, sql in engine.split(script).statements:
+            for _line, sql in engine.language.split(script):
                 engine.run_statement(sql)
 
 

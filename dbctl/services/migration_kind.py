@@ -1,0 +1,71 @@
+"""Which ledger of migrations a database has, where its profile leaves that to be found out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from dbctl.engines.base import Readable
+from dbctl.profiles import ledgers
+from dbctl.profiles.model import ForeignLedger, Ledger
+from dbctl.services.live import find_column
+from dbctl.services.migration_ledger import read_foreign
+
+#: What a profile says instead of a ledger.
+FOUND = "found"
+
+
+def names() -> Collection[str]:
+    """Return the names that a profile may give in place of a ledger."""
+    return [*ledgers.known().ledgers, FOUND]
+
+
+def named(told: Ledger | str) -> Ledger:
+    """Return the ledger that a profile means; where that is to be found out, the one that dbctl would make."""
+    known = ledgers.known().ledgers
+    return told if isinstance(told, Ledger) else known.get(told) or next(iter(known.values()))
+
+
+def found(db: Readable, engine: str) -> tuple[Ledger, ForeignLedger | None]:
+    """Return the ledger that dbctl writes in a database, and another runner's that says instead what was applied."""
+    tables, known = db.tables(), ledgers.known()
+    foreign = [one for one in known.foreign.values() if _is_there(one, db, engine)]
+    taken = {one.table for one in foreign}
+    mine = [
+        one
+        for one in known.ledgers.values()
+        if one.table not in taken and (one.table not in tables or _is(one, db))
+    ]
+    for one in mine:
+        if one.table in tables:
+            return one, None
+    return mine[0], next(iter(foreign), None)
+
+
+def _is(ledger: Ledger, db: Readable) -> bool:
+    """Whether a table of that name is that ledger: another runner may call its own the same."""
+    table = db.tables()[ledger.table]
+    told = [
+        ledger.version,
+        ledger.name,
+        ledger.applied_at,
+        ledger.checksum,
+        ledger.duration_ms,
+        ledger.started_at,
+    ]
+    told.append(ledger.rolled_back_at)
+    mine = (
+        {find_column(table, one) for one in told} | {ledger.id.column if ledger.id else None} | {*ledger.new}
+    )
+    return find_column(table, ledger.version or ledger.name) is not None and not any(
+        column.required and name not in mine for name, column in table.columns.items()
+    )
+
+
+def _is_there(ledger: ForeignLedger, db: Readable, engine: str) -> bool:
+    if not isinstance(ledger.select, str) and engine not in ledger.select:
+        return False
+    if not ledger.table:
+        return bool(db.tables()) and bool(read_foreign(ledger, db, engine))
+    return ledger.table in db.tables() and all(
+        db.tables()[ledger.table].columns.get(one) for one in ledger.has
+    )

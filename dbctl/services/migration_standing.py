@@ -1,0 +1,186 @@
+"""How each migration of a database stands: what its files say, against what its ledger says."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Literal
+
+from dbctl.engines.base import Readable
+from dbctl.errors import WrongAppError
+from dbctl.model import Row, Value
+from dbctl.services import migration_files
+from dbctl.services.apps import recognised_as
+from dbctl.services.live import find_column
+from dbctl.services.migration_files import MigrationFile
+from dbctl.services.migration_ledger import Record, Track, read_foreign, recorded_in
+
+#: ``pending``: to be run. ``out-of-order``: later ones were applied. ``missing-file``: applied, and there is no file.
+#: ``changed``: the file is not what was applied. ``failed``: it was begun and did not come to its end. ``ahead``: applied,
+#: and later than any file: the database is newer than the code. ``duplicate-version``: another one has its number.
+#: ``baseline``: it counts as applied since a later one does. ``retired``: the app has removed the file since, and its
+#: profile says so.
+State = Literal[
+    "applied",
+    "pending",
+    "out-of-order",
+    "missing-file",
+    "changed",
+    "failed",
+    "ahead",
+    "duplicate-version",
+    "baseline",
+    "retired",
+]
+UNSOUND: frozenset[State] = frozenset(
+    {"missing-file", "changed", "out-of-order", "failed", "ahead", "duplicate-version"}
+)
+
+
+class Migration(Value, frozen=True, kw_only=True):
+    """One migration, of the folder or of the ledger."""
+
+    app: str
+    database: str
+    version: str
+    name: str
+    state: State
+    applied_at: datetime | None = None
+    checksum: str | None = None  #: as recorded; of the file where nothing is recorded yet
+    duration: timedelta | None = None
+
+    def brief(self) -> Row:
+        words = ("app", "database", "name", "state", "applied_at", "duration")
+        return {word: getattr(self, word) for word in words}
+
+
+class Standing(Value, frozen=True, kw_only=True):
+    """How one database stands to its migrations."""
+
+    migrations: Sequence[Migration]
+    recorded: bool  #: it has a ledger
+    empty: bool  #: it has no table at all
+
+    def named(self, *states: State) -> list[str]:
+        """Return the names of those in a state, in order."""
+        return [one.name for one in self.migrations if one.state in states]
+
+    def recorded_checksum(self, name: str) -> str:
+        """Return the checksum that the ledger holds of a migration that was applied; empty where it holds none."""
+        return next((one.checksum or "" for one in self.migrations if one.name == name), "").lower()
+
+    @property
+    def unsound(self) -> bool:
+        """Whether ``up`` would refuse: a migration is in a wrong state, or nothing tells what was applied."""
+        return any(one.state in UNSOUND for one in self.migrations) or not (self.recorded or self.empty)
+
+
+def standing(track: Track, db: Readable) -> Standing:
+    """Return how an open database stands to its migrations.
+
+    Raises:
+        WrongAppError: it has tables, but neither those of the app nor a ledger like the app's.
+        SchemaLacksError: its ledger has other columns.
+    """
+    ledger, tables = track.ledger, db.tables()
+    named = find_column(tables.get(ledger.table), ledger.version or ledger.name)
+    recorded = named is not None or track.foreign is not None
+    lacking = [table for table in track.profile.databases[track.database].needs if table not in tables]
+    if tables and lacking and not recorded:
+        raise WrongAppError(
+            target=db.target,
+            profile=track.profile.title,
+            what=f"table {', '.join(lacking)}",
+            instead=recognised_as(track.profile.databases[track.database], tables)
+            or "Check the path in the configuration; nothing was run.",
+        )
+    recorded = ledger.table in tables or track.foreign is not None
+    rows = (
+        read_foreign(track.foreign, db, track.engine)
+        if track.foreign
+        else recorded_in(track, db)
+        if recorded
+        else []
+    )
+    return Standing(migrations=judged(track, rows), recorded=recorded, empty=not tables)
+
+
+def judged(track: Track, recorded: Sequence[Record]) -> list[Migration]:
+    """Return what is in the folder or ``recorded``, each in its state, in order."""
+    folder = track.folder
+    files = list(folder.files.values())
+    rows: dict[str, Record] = {}
+    strangers: list[Record] = []
+    for row in recorded:
+        about = next((file.name for file in files if row.is_of(file)), "") if row.version else row.name
+        if about in folder.files and about not in rows:
+            rows[about] = row
+        else:
+            strangers.append(row)
+    numbers = Counter(file.place[0] for file in files) if folder.format != "prisma" else Counter()
+    numbers.update(row.number for row in strangers)
+    newest = max((folder.files[name].place for name in rows), default=None)
+    level = max((row for row in recorded if row.level), key=lambda row: row.number, default=Record())
+    found: list[Migration] = []
+    for file in files:
+        recorded_as = rows.get(file.name)
+        state: State
+        if recorded_as is not None:
+            state = _as_recorded(track, file, recorded_as)
+        elif level.level and file.place[0] < level.number:
+            state = level.level
+        elif newest and file.place < newest and not (track.ledger.version and numbers[file.place[0]] > 1):
+            state = "out-of-order"
+        else:
+            state = "duplicate-version" if numbers[file.place[0]] > 1 else "pending"
+        found.append(
+            _migration(track, file.name, file.version, state, recorded_as or Record(checksum=file.checksum))
+        )
+    found += [
+        _migration(track, row.title, row.version or _version(row.title), _without_file(track, row), row)
+        for row in strangers
+    ]
+    return sorted(found, key=lambda one: migration_files.place_of(one.name))
+
+
+def _without_file(track: Track, row: Record) -> State:
+    """Return how a row stands that is about none of the files."""
+    folder = track.folder
+    if row.failed:
+        return "failed"
+    if not folder.is_there:
+        return "applied"
+    if folder.own and row.title in track.told.retired:  # only the app's own folder can show that on purpose
+        return "retired"
+    last = max((file.place[0] for file in folder.files.values()), default=None)
+    ahead = last is not None and migration_files.place_of(row.title)[0] > last
+    return "ahead" if ahead else "missing-file"
+
+
+def _as_recorded(track: Track, file: MigrationFile, row: Record) -> State:
+    """Return how a file stands to the row that is about it; line ends and a byte order mark change nothing."""
+    if row.failed or row.level:
+        return "failed" if row.failed else row.level or "applied"
+    known = {file.checksum, *track.told.published.get(file.name, ())}
+    if row.checksum is None or row.checksum.lower() in known or file.difference(row.checksum):
+        return "applied"
+    return "changed"
+
+
+def _migration(track: Track, name: str, version: str, state: State, row: Record) -> Migration:
+    return Migration(
+        app=track.app,
+        database=track.database,
+        version=version,
+        name=name,
+        state=state,
+        applied_at=row.applied_at,
+        checksum=row.checksum,
+        duration=row.duration,
+    )
+
+
+def _version(name: str) -> str:
+    number, _ = migration_files.place_of(name)
+    return "" if number < 0 else name[: len(name) - len(name.lstrip("0123456789"))]
