@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -16,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.cli.main import main
 from dbctl.profiles import loader
 from dbctl.profiles.codecs import read_time
 from dbctl.url import Url
@@ -143,22 +141,15 @@ def quick(tmp_path):
 
 
 @pytest.fixture
-def dbctl(pantry, quick, capsys, monkeypatch):
-    """Runs a command and returns its ``data``, or its error where it is to fail; no setting of this machine counts."""
-    for name in os.environ.keys() - CLEAN.keys():
-        monkeypatch.delenv(name)
-    for name, value in CLEAN.items():
-        monkeypatch.setenv(name, value)
+def dbctl(pantry, quick, start):
+    """Runs a command and returns its ``data``, or its error where it is to fail."""
 
     def run(*words, stdin="", status=0):
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
-        capsys.readouterr()
         app = ["--profile", quick, "--url", f"pantry={pantry.url}", "-o", "json"]
-        ended = main([str(word) for word in (*app, *words)])
-        told = capsys.readouterr()
-        assert ended == status, told.err
-        answer = json.loads(told.out)
-        return answer["data"] if status == 0 else answer["error"] or answer["data"]
+        done = start(*app, *words, environment=CLEAN, stdin=stdin.encode())
+        assert done.returncode == status, done.stderr
+        told = json.loads(done.stdout)
+        return told["data"] if status == 0 else told["error"] or told["data"]
 
     return run
 
