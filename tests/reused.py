@@ -36,6 +36,7 @@ class _Filled:
         # Tests look for what is named like theirs, and must not find the twin.
         number = f"{os.getpid()}_{next(_number)}"
         self.name, self._twin = f"t_{number}_filled", f"twin_{number}"
+        atexit.register(self.drop)  # after a private server has said that it will stop, and so before it does
         with self._own() as cursor:
             for name in (self.name, self._twin):
                 cursor.execute(f"create database {ident(name)} character set utf8mb4")
@@ -130,6 +131,7 @@ class _Filled:
                 cursor.execute(f"alter table {here} auto_increment = {following}")
 
     def drop(self) -> None:
+        atexit.unregister(self.drop)
         with self._own() as cursor:
             for name in (self.name, self._twin):
                 cursor.execute(f"drop database if exists {ident(name)}")
@@ -203,6 +205,7 @@ class _Emptied:
         self._uses = 0
         with closing(servers.connection(self.url)) as own:
             self._sound = self._look(own)
+        atexit.register(self.drop)  # as above
 
     def _look(self, own: psycopg.Connection) -> list[list[tuple[object, ...]]]:
         return [own.execute(sql).fetchall() for sql in ABOUT]
@@ -234,6 +237,7 @@ class _Emptied:
             return False
 
     def drop(self) -> None:
+        atexit.unregister(self.drop)
         self._given.__exit__(None, None, None)
 
 
@@ -251,9 +255,3 @@ def postgresql_database() -> Iterator[Url]:
             _emptied.append(made)
         else:
             made.drop()
-
-
-@atexit.register
-def _drop_all() -> None:
-    for one in [*(one for some in _filled.values() for one in some), *_emptied]:
-        one.drop()
