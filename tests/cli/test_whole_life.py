@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 
 from dbctl.cli import _reference
 from dbctl.cli.main import main
-from tests import kept, servers
+from tests import kept, reused, servers
 
 SCHEMAS = json.loads(_reference.SCHEMAS.read_text(encoding="utf-8"))
 PASSWORD = "sample-admin"
@@ -200,7 +200,7 @@ def nothing_yet(engine: str):
     if engine == "sqlite":
         yield kept.File(Path("main.db").absolute())
     elif engine == "postgresql":
-        with servers.postgresql_database(encoding="UTF8") as url:
+        with reused.postgresql_database() as url:
             yield kept.PostgreSQL(url)
     else:
         with servers.mysql_database() as url:
