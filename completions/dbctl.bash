@@ -18,6 +18,7 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'demo:--users') wanted='' ;;
         'demo:--plays') wanted='' ;;
         'demo:--messages') wanted='' ;;
+        'demo:--chats') wanted='' ;;
         'demo:--prompts') wanted='' ;;
         'demo:--seed') wanted='' ;;
         'demo:--shape') wanted='' ;;
@@ -183,7 +184,7 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'sessions list:--sort') wanted='' ;;
         'sessions revoke:--id') wanted='' ;;
         'sessions revoke:--inactive') wanted='' ;;
-        'sessions cleanup:--rule') wanted='abandoned-plays activity-logs expired-subscriptions expired-tokens expired-trials job-logs login-attempts revoked-tokens sent-messages stale-whatsapp-sessions stuck-campaigns' ;;
+        'sessions cleanup:--rule') wanted='abandoned-plays activity-logs drafts expired-subscriptions expired-tokens expired-trials job-logs login-attempts revoked-tokens sent-messages stale-whatsapp-sessions stuck-campaigns' ;;
         'sessions cleanup:--older-than') wanted='' ;;
         'sessions rebuild-stats:--user') wanted='' ;;
         'schedule cron:--user') wanted='' ;;
@@ -191,6 +192,7 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'search:--query') wanted='' ;;
         'search:--with') wanted='' ;;
         'search:--id') wanted='' ;;
+        'search:--mark') wanted='' ;;
         'search:--limit') wanted='' ;;
         'search:--offset') wanted='' ;;
         'search:--sort') wanted='' ;;
@@ -351,7 +353,7 @@ _dbctl() {
     case "$path" in
         '') children='init demo apps status doctor users roles settings migrate backup restore integrity stats maintain sessions schedule search data completions'; flags='--version' ;;
         'init') children=''; flags='--env-file --protected --dry-run -n' ;;
-        'demo') children=''; flags='--games --users --plays --messages --prompts --seed --shape --dry-run -n' ;;
+        'demo') children=''; flags='--games --users --plays --messages --chats --prompts --seed --shape --dry-run -n' ;;
         'apps') children='list show check'; flags='' ;;
         'apps list') children=''; flags='' ;;
         'apps show') children=''; flags='' ;;
@@ -442,7 +444,7 @@ _dbctl() {
         'sessions rebuild-stats') children=''; flags='--user --dry-run -n' ;;
         'schedule') children='cron'; flags='' ;;
         'schedule cron') children=''; flags='--all-apps --user' ;;
-        'search') children='index'; flags='--filter --query --with --hidden --id --count --explain --limit --offset --sort' ;;
+        'search') children='index'; flags='--filter --query --with --hidden --id --count --explain --mark --limit --offset --sort' ;;
         'search index') children='status check build repair drop'; flags='' ;;
         'search index status') children=''; flags='' ;;
         'search index check') children=''; flags='' ;;
@@ -474,8 +476,8 @@ _dbctl() {
             'users import:'0) wanted='@file' ;;
             'settings diff:'0) wanted='@file' ;;
             'settings apply:'0) wanted='@file' ;;
-            'stats run:'0) wanted='admin-users campaigns failed-messages games-per-category games-per-library games-per-platform games-per-tag group-members messages-by-status messages-by-user most-played most-used-tags popular-prompts prompts-by-user public-prompts recent-messages recent-plays running-campaigns summary tag-usage tags team-members team-prompts teams user-activity user-sessions users-by-team' ;;
-            'search:'0) wanted='campaigns games messages prompts recipients' ;;
+            'stats run:'0) wanted='admin-users artifacts campaigns chat chats failed-messages games-per-category games-per-library games-per-platform games-per-tag group-members jobs messages-by-status messages-by-user models most-played most-used-tags pending-jobs popular-prompts prompts-by-user providers public-prompts recent-messages recent-plays research running-campaigns sessions stuck summary tag-usage tags team-members team-prompts teams tools user-activity user-sessions users-by-team' ;;
+            'search:'0) wanted='artifacts campaigns chats games messages prompts recipients' ;;
             'data import:'1) wanted='@file' ;;
             'completions show:'0) wanted='bash zsh fish' ;;
             'completions install:'0) wanted='bash zsh fish' ;;

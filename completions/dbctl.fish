@@ -7,7 +7,7 @@ function __dbctl_at -d 'Whether the words so far name the command $argv[1], with
     for word in (commandline -opc)[2..-1]
         if test $skip = 1
             set skip 0
-        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --timeout --env-file --games --users --plays --messages --prompts --seed --shape --role --inactive --filter --limit --offset --sort --id --email --name --set --password-file --transfer-to --existing --description --priority --permission --category --user --mode --migrations --to --table --format --repository --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --action --resource --since --only --older-than --state --kind --rule --query --with --null --not-null --file --param --within
+        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --timeout --env-file --games --users --plays --messages --chats --prompts --seed --shape --role --inactive --filter --limit --offset --sort --id --email --name --set --password-file --transfer-to --existing --description --priority --permission --category --user --mode --migrations --to --table --format --repository --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --action --resource --since --only --older-than --state --kind --rule --query --with --mark --null --not-null --file --param --within
             set skip 1
         else if string match -q -- '-*' $word
             continue
@@ -141,7 +141,8 @@ complete -c dbctl -n '__dbctl_at \'init\' 0' -F
 complete -c dbctl -n '__dbctl_at \'demo\'' -l games -x -d 'How many games (flashpoint-web)'
 complete -c dbctl -n '__dbctl_at \'demo\'' -l users -x -d 'How many users'
 complete -c dbctl -n '__dbctl_at \'demo\'' -l plays -x -d 'How many plays (flashpoint-web)'
-complete -c dbctl -n '__dbctl_at \'demo\'' -l messages -x -d 'How many messages (waqtor)'
+complete -c dbctl -n '__dbctl_at \'demo\'' -l messages -x -d 'How many messages (waqtor, yaai)'
+complete -c dbctl -n '__dbctl_at \'demo\'' -l chats -x -d 'How many chats (yaai)'
 complete -c dbctl -n '__dbctl_at \'demo\'' -l prompts -x -d 'How many prompts (promptvault)'
 complete -c dbctl -n '__dbctl_at \'demo\'' -l seed -x -d 'The same seed makes the same data'
 complete -c dbctl -n '__dbctl_at \'demo\'' -l shape -x -d 'The app\'s shape that an empty database gets, where there are several'
@@ -359,7 +360,7 @@ complete -c dbctl -n '__dbctl_at \'stats run\'' -l set -x -d 'A parameter of the
 complete -c dbctl -n '__dbctl_at \'stats run\'' -l explain -d 'Show the SQL and how the database would answer it'
 complete -c dbctl -n '__dbctl_at \'stats run\'' -l limit -x -d 'At most so many rows'
 complete -c dbctl -n '__dbctl_at \'stats run\'' -l offset -x -d 'Rows to skip first'
-complete -c dbctl -n '__dbctl_at \'stats run\' 0' -f -a 'admin-users campaigns failed-messages games-per-category games-per-library games-per-platform games-per-tag group-members messages-by-status messages-by-user most-played most-used-tags popular-prompts prompts-by-user public-prompts recent-messages recent-plays running-campaigns summary tag-usage tags team-members team-prompts teams user-activity user-sessions users-by-team'
+complete -c dbctl -n '__dbctl_at \'stats run\' 0' -f -a 'admin-users artifacts campaigns chat chats failed-messages games-per-category games-per-library games-per-platform games-per-tag group-members jobs messages-by-status messages-by-user models most-played most-used-tags pending-jobs popular-prompts prompts-by-user providers public-prompts recent-messages recent-plays research running-campaigns sessions stuck summary tag-usage tags team-members team-prompts teams tools user-activity user-sessions users-by-team'
 complete -c dbctl -n '__dbctl_at \'maintain vacuum\'' -l table -x -d 'Only this table; repeatable'
 complete -c dbctl -n '__dbctl_at \'maintain vacuum\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'maintain analyze\'' -l table -x -d 'Only this table; repeatable'
@@ -381,7 +382,7 @@ complete -c dbctl -n '__dbctl_at \'sessions list\'' -l sort -x -d 'Column to sor
 complete -c dbctl -n '__dbctl_at \'sessions revoke\'' -l id -x -d 'A user by id; repeatable'
 complete -c dbctl -n '__dbctl_at \'sessions revoke\'' -l inactive -x -d 'Everybody who has not signed in for so long'
 complete -c dbctl -n '__dbctl_at \'sessions revoke\'' -l dry-run -s n -d 'Show the plan and change nothing'
-complete -c dbctl -n '__dbctl_at \'sessions cleanup\'' -l rule -x -a 'abandoned-plays activity-logs expired-subscriptions expired-tokens expired-trials job-logs login-attempts revoked-tokens sent-messages stale-whatsapp-sessions stuck-campaigns' -d 'Only this rule of the profile; repeatable'
+complete -c dbctl -n '__dbctl_at \'sessions cleanup\'' -l rule -x -a 'abandoned-plays activity-logs drafts expired-subscriptions expired-tokens expired-trials job-logs login-attempts revoked-tokens sent-messages stale-whatsapp-sessions stuck-campaigns' -d 'Only this rule of the profile; repeatable'
 complete -c dbctl -n '__dbctl_at \'sessions cleanup\'' -l older-than -x -d 'In place of the rule\'s own age; with --rule'
 complete -c dbctl -n '__dbctl_at \'sessions cleanup\'' -l check -d 'Change nothing; exit 3 where something is due'
 complete -c dbctl -n '__dbctl_at \'sessions cleanup\'' -l fast -d 'One transaction a rule, for when the app is stopped: others would wait'
@@ -397,10 +398,11 @@ complete -c dbctl -n '__dbctl_at \'search\'' -l hidden -d 'Also all that is hidd
 complete -c dbctl -n '__dbctl_at \'search\'' -l id -x -d 'Show this one row with all that belongs to it'
 complete -c dbctl -n '__dbctl_at \'search\'' -l count -d 'Only count'
 complete -c dbctl -n '__dbctl_at \'search\'' -l explain -d 'Show the SQL and how the database would answer it'
+complete -c dbctl -n '__dbctl_at \'search\'' -l mark -x -d 'Put these around what was found, in snippets: \'<mark>\' \'</mark>\''
 complete -c dbctl -n '__dbctl_at \'search\'' -l limit -x -d 'At most so many rows'
 complete -c dbctl -n '__dbctl_at \'search\'' -l offset -x -d 'Rows to skip first'
 complete -c dbctl -n '__dbctl_at \'search\'' -l sort -x -d 'Column to sort by; -COLUMN or COLUMN:desc for descending'
-complete -c dbctl -n '__dbctl_at \'search\' 0' -f -a 'campaigns games messages prompts recipients'
+complete -c dbctl -n '__dbctl_at \'search\' 0' -f -a 'artifacts campaigns chats games messages prompts recipients'
 complete -c dbctl -n '__dbctl_at \'search index build\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'search index repair\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'search index drop\'' -l dry-run -s n -d 'Show the plan and change nothing'

@@ -40,7 +40,10 @@ def demo(
     ] = None,
     messages: Annotated[
         int | None,
-        typer.Option("--messages", parser=_count, metavar="N", help="How many messages (waqtor)."),
+        typer.Option("--messages", parser=_count, metavar="N", help="How many messages (waqtor, yaai)."),
+    ] = None,
+    chats: Annotated[
+        int | None, typer.Option("--chats", parser=_count, metavar="N", help="How many chats (yaai).")
     ] = None,
     prompts: Annotated[
         int | None,
@@ -57,6 +60,7 @@ def demo(
     An app that lives on a server, or may, wants a new, empty database there: --url main=postgresql://…
     """
     given = {"games": games, "users": users, "plays": plays, "messages": messages, "prompts": prompts}
+    given |= {"chats": chats}
     counts = demos.counts_of(profile, given)
     with progress(ctx, "Making rows", sum(counts.values())) as advance:
         prepared = sample.Sample(

@@ -314,6 +314,9 @@ class Settings(Section, frozen=True, kw_only=True):
     fields: Mapping[str, Name]
     shape: Sequence[SettingsShape] = ()
     row: SettingsRow | None = None  #: in place of key, value and shape
+    open: bool = (
+        False  #: scope system: whether the app takes keys that are not there yet, and does without any
+    )
     true: str = "true"  #: how a boolean is written
     false: str = "false"
     rules: Mapping[str, Rule] = {}
@@ -347,7 +350,7 @@ class CrossLink(Section, frozen=True, kw_only=True):
     name: str  #: what a finding calls its rows
     database: str = ""
     table: str
-    column: str
+    column: str  #: one that ends in ``?`` may be missing
     to: str  #: the other database
     among: Annotated[Sequence[str], msgspec.Meta(min_length=1)]  #: ``table.column``: one of them must have it
     optional: bool = False  #: whether a deployment may do without the table
@@ -398,6 +401,7 @@ class Report(Section, frozen=True, kw_only=True):
     columns: Annotated[Sequence[str], msgspec.Meta(min_length=1)]  #: what the answer's columns are called
     times: Sequence[str] = ()  #: those of them that are times, in whichever form they are stored
     parameters: Mapping[str, Constant | Ago] = {}  #: with the values that they have unless told otherwise
+    optional: bool = False  #: whether a deployment may do without what it asks about
     shape: Annotated[Sequence[ReportShape], msgspec.Meta(min_length=1)]
 
 
@@ -415,6 +419,8 @@ class Backup(Section, frozen=True, kw_only=True):
     names: Mapping[
         str, FileName
     ] = {}  #: file of each database, ``{time}`` in it; else ``DATABASE_{time}.db``
+    #: how ``{time}`` is written: ``20260102_150405``, or ``2026-01-02T15-04-05-000Z``
+    time: Literal["compact", "iso"] = "compact"
     #: files below the app's directory that belong to it, such as keys; ``*`` means any name, ``/`` at the end all below
     extra: Sequence[AppFile] = ()
 
@@ -427,6 +433,9 @@ class Profile(Section, frozen=True, kw_only=True):
     title: str
     time: TimeCodec = "iso-ms"
     boolean: BooleanCodec = "bool-01"
+    #: directories that the app has to itself, ``~`` for the user's own: where ``init`` looks that is told none, and
+    #: finds nothing below the present one
+    home: Sequence[str] = ()
     databases: Mapping[DatabaseName, Database]
     users: Users | None = None
     roles: Roles | None = None

@@ -396,7 +396,9 @@ def _names_of_sessions(key: Sequence[str | int], told: Sessions, here: str) -> I
 
 
 def _names_of_search(key: Sequence[str | int], search: Search) -> Iterator[Named]:
-    yield from _table(key, search.database, search.table, {"id": search.id})
+    place, spare = (*key, "table"), search.optional
+    yield Named(key=place, database=search.database, table=search.table, spare=spare)
+    yield Named(key=(*key, "id"), database=search.database, table=search.table, column=search.id)
     for word, columns in (("words", search.words), ("show", search.show)):
         for column in columns:
             yield Named(key=(*key, word), database=search.database, table=search.table, column=column)

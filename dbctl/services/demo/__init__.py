@@ -22,6 +22,7 @@ SAMPLES = {
     "flashpoint-web": "dbctl.services.demo.flashpoint_web",
     "promptvault": "dbctl.services.demo.promptvault",
     "waqtor": "dbctl.services.demo.waqtor",
+    "yaai": "dbctl.services.demo.yaai",
 }
 
 
