@@ -70,7 +70,11 @@ class Record(Value, frozen=True, kw_only=True):
         return "_".join(part for part in (self.version, self.name) if part)
 
     def is_of(self, file: MigrationFile) -> bool:
-        """Whether it is about a file that has its number."""
+        """Whether it is about that file."""
+        if not self.version:
+            return self.name == file.name
+        if self.number != file.place[0]:
+            return False
         # Runners that keep no name are believed, and so are those that only say how far they are.
         return not self.name or bool(self.level) or _alike(self.name) == _alike(file.words)
 

@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 
 from dbctl.cli import _reference
 from dbctl.cli.main import main
-from tests import kept, servers
+from tests import kept, reused, servers
 
 SCHEMAS = json.loads(_reference.SCHEMAS.read_text(encoding="utf-8"))
 PASSWORD = "sample-admin"
@@ -75,7 +75,10 @@ WORDS = {
 #: Databases that a sample makes by itself, all of them below the folder of the test.
 MADE = {"yaai": ("chat", "code", "imagegen", "app")}
 
-BEGINNING = ["migrate up --profile {profile} {urls} {shape}", "demo {profile} . {placed} {sample}"]
+BEGINNING = [
+    "migrate up --profile {profile} {urls} {shape}",
+    "demo {profile} . {placed} {sample}",
+]
 #: What an admin does in the years between, in this order; each ends with 0, but for the exceptions below.
 YEARS = [
     "init {profile} . --app second {urls}",
@@ -223,7 +226,7 @@ def nothing_yet(engine: str):
     if engine == "sqlite":
         yield kept.File(Path("main.db").absolute())
     elif engine == "postgresql":
-        with servers.postgresql_database(encoding="UTF8") as url:
+        with reused.postgresql_database() as url:
             yield kept.PostgreSQL(url)
     else:
         with servers.mysql_database() as url:
@@ -305,7 +308,7 @@ def test_after_every_command_and_a_loss_of_everything_every_row_comes_back(
         assert (restored["backup"], restored["safety_backup"]) == (made["id"], None)
         assert [one.content() for one in databases] == before
         for line in AFTERWARDS:
-            run(f"--app {profile} " + line.format(**words), ends(line, profile, engine, shape))
+            run(f"--app {profile} " + line.format(**words), ends(line, profile, engine))
         assert [one.content() for one in databases] == before
 
 

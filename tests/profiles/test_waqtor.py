@@ -94,7 +94,7 @@ def test_its_migrations_make_the_schema_of_either_shape(answer, shape, words):
         assert [one["name"][:3] for one in done] == ["001", "002", "003"]
         assert answer(*app, "migrate", "drift")["data"]["findings"] == []
         with closing(servers.connection(made)) as connection:
-            connection.execute("drop table dbctl_migrations")
+            connection.execute("drop table schema_migrations")
         assert catalogue(made) == catalogue(wanted)
 
 
@@ -108,7 +108,7 @@ def test_the_migrations_of_the_former_database_make_what_the_app_makes(answer, t
         one["table"]: one["indexes"]
         for one in answer(*app, "stats", "tables", "--db", "legacy")["data"]["items"]
     }
-    tables.pop("dbctl_migrations")
+    tables.pop("schema_migrations")
     assert tables == {
         one["table"]: one["indexes"]
         for one in answer(*theirs, "stats", "tables", "--db", "legacy")["data"]["items"]
@@ -553,8 +553,8 @@ def test_a_deployment_of_any_age_gets_a_ledger_and_what_it_lacks_is_run_then(ask
     refused = ask("migrate", "up", status=6)
     assert (refused["code"], "migrate adopt" in refused["hint"]) == ("ledger-missing", True)
     plan = ask("migrate", "adopt", "--dry-run")["plan"]
-    assert plan["rows"] == {"dbctl_migrations": adopted}
-    assert waqtor.one("select to_regclass('dbctl_migrations')") is None
+    assert plan["rows"] == {"schema_migrations": adopted}
+    assert waqtor.one("select to_regclass('schema_migrations')") is None
     done = ask("migrate", "adopt")
     assert [one["name"][:3] for one in done["items"]] == ["001", "002", "003"][:adopted]
     assert ask("migrate", "adopt")["items"] == []
@@ -577,7 +577,7 @@ def test_what_differs_a_little_is_adopted_and_told(ask, waqtor):
 def test_a_schema_is_adopted_as_the_shape_that_it_is_and_as_no_other(ask, waqtor):
     other = "document" if waqtor.deployed else "deployed"
     assert ask("migrate", "adopt", "--shape", other, status=6)["code"] == "migration-shape-other"
-    assert waqtor.one("select to_regclass('dbctl_migrations')") is None
+    assert waqtor.one("select to_regclass('schema_migrations')") is None
     assert len(ask("migrate", "adopt", "--shape", waqtor.shape)["items"]) == 3
     assert ask("migrate", "verify")["findings"] == []
     assert {one["state"] for one in ask("migrate", "status", "--check")["items"]} == {"applied"}
@@ -588,7 +588,7 @@ def test_what_only_part_of_a_later_migration_made_is_refused(ask, waqtor):
     waqtor.rows("drop table recipient_groups, groups")
     refused = ask("migrate", "adopt", status=6)
     assert (refused["code"], "after 001_accounts" in refused["message"]) == ("migrations-unfit", True)
-    assert waqtor.one("select to_regclass('dbctl_migrations')") is None
+    assert waqtor.one("select to_regclass('schema_migrations')") is None
 
 
 @only_deployed

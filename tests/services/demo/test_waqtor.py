@@ -81,7 +81,7 @@ def test_the_document_s_shape_gets_the_same_rows(tmp_path):
         rows = told_alike(document, document=True)
         assert all(rows.values())
         assert rows == told_alike(deployed, document=False)
-        assert set(kept.PostgreSQL(document).tables()) == {*ALIKE, "dbctl_migrations"}
+        assert set(kept.PostgreSQL(document).tables()) == {*ALIKE, "schema_migrations"}
 
 
 def test_what_migrations_have_begun_in_a_shape_is_filled_in_that_shape(tmp_path, answer):
