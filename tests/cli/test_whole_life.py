@@ -308,7 +308,7 @@ def test_after_every_command_and_a_loss_of_everything_every_row_comes_back(
         assert (restored["backup"], restored["safety_backup"]) == (made["id"], None)
         assert [one.content() for one in databases] == before
         for line in AFTERWARDS:
-            run(f"--app {profile} " + line.format(**words), ends(line, profile, engine))
+            run(f"--app {profile} " + line.format(**words), ends(line, profile, engine, shape))
         assert [one.content() for one in databases] == before
 
 
