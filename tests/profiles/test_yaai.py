@@ -202,6 +202,14 @@ def test_an_index_is_used_where_it_finds_every_row_and_what_is_wrong_is_told(sea
 
 
 @pytest.mark.parametrize("index", ["deployed"])
+def test_an_index_that_may_hold_old_words_is_not_used(search: Run, indexed: Place, index: str) -> None:
+    indexed.rows("chat", "drop trigger messages_fts_update")
+    indexed.rows("chat", f"update messages set content = 'A pond' where id = '{shapes.TOLD}'")
+    assert ids(search("messages", "pond")) == {shapes.TOLD}
+    assert ids(search("messages", "carrots")) == set()
+
+
+@pytest.mark.parametrize("index", ["deployed"])
 def test_an_index_that_lacks_rows_is_not_used(search: Run, indexed: Place, index: str) -> None:
     indexed.rows("chat", "drop trigger messages_fts_insert")
     indexed.rows(
