@@ -1,58 +1,38 @@
-"""Running the migrations that are pending, each in a transaction of its own together with its row in the ledger.
-
-Where a server commits with every change of a schema, a migration that fails half-way stays half-way, and that is told.
-"""
+"""Running the migrations that are pending, one after the other, each with its row in the ledger."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Protocol, cast
 
-from dbctl import interrupt
 from dbctl.engines import registry
-from dbctl.engines.base import Capability, Migrates, Writable
+from dbctl.engines.base import Writable
 from dbctl.errors import (
-    ConstraintError,
     DatabaseMissingError,
-    DbctlError,
     LedgerForeignError,
     LedgerMissingError,
     MigrationBrokenError,
     MigrationChangedError,
     MigrationFailedError,
-    MigrationHalfDoneError,
+    MigrationHalfBackError,
     MigrationMissingError,
     MigrationsAheadError,
     MigrationsOutOfOrderError,
     MigrationsTwinnedError,
     MigrationsUnsoundError,
-    NotSupportedError,
-    QueryFailedError,
     ReplayFailedError,
-    SchemaLacksError,
-    ValueInvalidError,
 )
-from dbctl.model import Page, Plan, Value, counted
+from dbctl.model import Page, Plan, Row, Value, counted
+from dbctl.services import migration_journal
 from dbctl.services.apps import App
 from dbctl.services.migrate import look, tracks
-from dbctl.services.migration_files import Folder, MigrationFile
+from dbctl.services.migration_files import Folder, MigrationFile, Steps
 from dbctl.services.migration_ledger import Ledger, Track
 from dbctl.services.migration_standing import Standing, judged, standing
+from dbctl.services.migration_work import Migrating, Work, listed, migrating, refuse_doubt
 
-#: Failures that a migration itself is to blame for, whatever else this run has done.
-OF_A_STATEMENT = (QueryFailedError, ConstraintError, ValueInvalidError, SchemaLacksError)
 NOTHING_PENDING = "nothing to do: no migration is pending"
-#: Names that a message lists before it counts the rest.
-LISTED = 5
-
-Statements = Sequence[tuple[int, str]]
-
-
-class Migrating(Writable, Migrates, Protocol):
-    """A database that may be written, and that runs scripts."""
 
 
 class Applied(Value, frozen=True, kw_only=True):
@@ -64,6 +44,15 @@ class Applied(Value, frozen=True, kw_only=True):
     name: str
     statements: int
     duration: timedelta
+    rows_lost: Mapping[str, int] = {}  #: by table; only where it could take some away
+    safety_backup: str | None = None  #: what was there before this run, where it was kept
+
+    def brief(self) -> Row:
+        words = ("app", "database", "version", "name", "statements", "duration")
+        told: dict[str, object] = {word: getattr(self, word) for word in words}
+        if self.rows_lost:
+            told["rows_lost"] = ", ".join(f"{table}: {rows}" for table, rows in self.rows_lost.items())
+        return told | ({"safety_backup": self.safety_backup} if self.safety_backup else {})
 
 
 class Pending(Value, frozen=True, kw_only=True):
@@ -100,7 +89,7 @@ class Upgrade:
         """Return what would be run now, the making of a ledger left out; raises what ``apply`` would refuse with."""
         found = []
         for track in self._tracks:
-            for file, statements in self._runnable(track):
+            for file, steps in self._runnable(track):
                 found.append(
                     Pending(
                         app=track.app,
@@ -108,7 +97,7 @@ class Upgrade:
                         version=file.version,
                         name=file.name,
                         path=file.path,
-                        statements=len(statements),
+                        statements=len(steps.statements),
                         sql=file.text().removeprefix("\ufeff"),
                     )
                 )
@@ -145,16 +134,14 @@ class Upgrade:
                 apply_all(track, db, to=self._to, done=done)
         return Page(items=done, total=len(done), names=Applied.__struct_fields__, nothing=NOTHING_PENDING)
 
-    def _runnable(self, track: Track) -> list[tuple[MigrationFile, Statements]]:
-        language = registry.language(track.engine)
+    def _runnable(self, track: Track) -> list[tuple[MigrationFile, Steps]]:
         try:
             found = look(self._opened, track)
         except DatabaseMissingError as error:
             if not Path(str(error.facts["path"])).parent.is_dir():  # directories are not made
                 raise
             found = Standing(migrations=judged(track, []), recorded=False, empty=True)
-        files = _chosen(track, found, self._to)
-        return [(file, file.up(language).statements) for file in files]
+        return planned_of(track, found, to=self._to)
 
 
 def apply_all(
@@ -184,25 +171,47 @@ def apply_all(
         MigrationHalfDoneError: the same, and what it had done stays, too.
     """
     done = [] if done is None else done
-    if Capability.MIGRATE not in db.capabilities or not isinstance(db, Migrates):
-        raise NotSupportedError(what="running migrations", by=db.target, instead="Nothing was changed.")
-    planned = [(file, file.up(db.language).statements) for file in _chosen(track, standing(track, db), to)]
-    ledger = _made(track, db)
-    for number, (file, statements) in enumerate(planned):
-        rest = [one.name for one, _ in planned[number + 1 :]]
-        ran = _run(db, ledger, file, statements, before=[one.name for one in done], rest=rest)
-        if ran is not None:
-            done.append(
-                Applied(
-                    app=track.app,
-                    database=track.database,
-                    version=file.version,
-                    name=file.name,
-                    statements=len(statements),
-                    duration=ran,
-                )
+    ready, found = migrating(db), standing(track, db)
+    planned = planned_of(track, found, to=to)
+    ledger = _made(track, ready)
+    try:
+        for number, (file, steps) in enumerate(planned):
+            work = Work(
+                track,
+                ready,
+                ledger,
+                file,
+                steps,
+                guarded=not found.empty,  # what this run has made itself is nobody's yet
+                half=found.unfinished.get(file.name),
+                before=[one.name for one in done],
+                rest=[one.name for one, _ in planned[number + 1 :]],
             )
+            if ran := work.run():
+                done.append(
+                    Applied(
+                        app=track.app,
+                        database=track.database,
+                        version=file.version,
+                        name=file.name,
+                        statements=len(steps.statements),
+                        duration=ran.lasted,
+                        rows_lost=ran.lost,
+                    )
+                )
+    finally:
+        migration_journal.close(ready)
     return done
+
+
+def planned_of(track: Track, found: Standing, *, to: str = "") -> list[tuple[MigrationFile, Steps]]:
+    """Return what ``apply_all`` runs, or raise what it refuses with before anything has run."""
+    language = registry.language(track.engine)
+    planned = [(file, file.up(language)) for file in _chosen(track, found, to)]
+    for file, steps in planned:
+        if half := found.unfinished.get(file.name):
+            refuse_doubt(track, file, steps, half)
+    return planned
 
 
 def replay(track: Track, files: Sequence[MigrationFile], db: Writable) -> Iterator[MigrationFile]:
@@ -212,13 +221,11 @@ def replay(track: Track, files: Sequence[MigrationFile], db: Writable) -> Iterat
         MigrationInvalidError: a file cannot be run.
         ReplayFailedError: it does not work there.
     """
-    if Capability.MIGRATE not in db.capabilities or not isinstance(db, Migrates):
-        raise NotSupportedError(what="running migrations", by=db.target, instead="Nothing was changed.")
-    ledger = _made(track, db)
+    ready = migrating(db)
+    ledger = _made(track, ready)
     for file in files:
-        statements = file.up(db.language).statements
         try:
-            _run(db, ledger, file, statements, before=[], rest=[])
+            Work(track, ready, ledger, file, file.up(ready.language), guarded=False, kept=False).run()
         except MigrationFailedError as error:
             told = {name: error.facts[name] for name in ("target", "name", "place", "reason")}
             raise ReplayFailedError(**told) from error
@@ -233,11 +240,11 @@ def refuse_strangers(track: Track, found: Standing) -> None:
         LedgerMissingError: there are tables and no ledger.
     """
     if ahead := found.named("ahead"):
-        raise MigrationsAheadError(target=track.target, names=_names(ahead), folder=track.folder.path)
+        raise MigrationsAheadError(target=track.target, names=listed(ahead), folder=track.folder.path)
     if missing := found.named("missing-file"):
         shipped = "" if track.folder.own else " (shipped with dbctl, for another shape of this app)"
         folder = f"{track.folder.path}{shipped}"
-        raise MigrationsUnsoundError(target=track.target, folder=folder, names=_names(missing))
+        raise MigrationsUnsoundError(target=track.target, folder=folder, names=listed(missing))
     if not (found.recorded or found.empty):
         raise LedgerMissingError(target=track.target, table=track.ledger.table)
 
@@ -248,16 +255,21 @@ def _chosen(track: Track, found: Standing, to: str) -> list[MigrationFile]:
     if track.foreign:
         raise LedgerForeignError(target=track.target, runner=track.foreign.runner)
     refuse_strangers(track, found)
-    if broken := found.named("failed"):
-        raise MigrationBrokenError(target=track.target, names=_names(broken), table=track.ledger.table)
+    for name, half in found.unfinished.items():
+        if name not in files:
+            raise MigrationsUnsoundError(target=track.target, folder=folder.path, names=name)
+        if half.way == "down":
+            raise MigrationHalfBackError(target=track.target, name=name)
+    if broken := [name for name in found.named("failed") if name not in found.unfinished]:
+        raise MigrationBrokenError(target=track.target, names=listed(broken), table=track.ledger.table)
     if changed := found.named("changed"):
-        raise MigrationChangedError(target=track.target, names=_names(changed))
+        raise MigrationChangedError(target=track.target, names=listed(changed))
     if late := found.named("out-of-order"):
         newest = [name for name in found.named("applied") if name in files][-1]
-        raise MigrationsOutOfOrderError(target=track.target, names=_names(late), newest=newest)
+        raise MigrationsOutOfOrderError(target=track.target, names=listed(late), newest=newest)
     if twins := found.named("duplicate-version"):
-        raise MigrationsTwinnedError(target=track.target, names=_names(twins))
-    pending = [files[name] for name in found.named("pending")]
+        raise MigrationsTwinnedError(target=track.target, names=listed(twins))
+    pending = [files[name] for name in found.named("pending", "failed") if name in files]
     if not to:
         return pending
     last = _last(folder, to)
@@ -278,17 +290,6 @@ def _last(folder: Folder, to: str) -> MigrationFile:
     raise MigrationMissingError(folder=folder.path, name=to, near=f" Did you mean {near[0]}?" if near else "")
 
 
-def migrating(db: Writable) -> Migrating:
-    """Return the database as one that runs scripts.
-
-    Raises:
-        NotSupportedError: its engine cannot.
-    """
-    if Capability.MIGRATE not in db.capabilities or not isinstance(db, Migrates):
-        raise NotSupportedError(what="running migrations", by=db.target, instead="Nothing was changed.")
-    return cast("Migrating", db)
-
-
 def made_ledger(track: Track, db: Writable) -> Ledger:
     """Return the ledger, made where it is missing; inside ``schema_transaction`` of its caller."""
     ready, told = migrating(db), track.ledger.create
@@ -307,58 +308,3 @@ def _made(track: Track, db: Migrating) -> Ledger:
     ledger = Ledger(track, db)
     ledger.refuse_uncovered()
     return ledger
-
-
-def _run(
-    db: Migrating,
-    ledger: Ledger,
-    file: MigrationFile,
-    statements: Statements,
-    *,
-    before: Sequence[str],
-    rest: Sequence[str],
-) -> timedelta | None:
-    """Run one migration; return how long it took, or None where the app had applied it meanwhile."""
-    place = ""
-    kept = 0  # statements that are not taken back
-    began = time.monotonic()
-    try:
-        with db.schema_transaction():
-            if db.count(ledger.live.name, ledger.applied(file)):
-                return None
-            for number, (line, sql) in enumerate(statements, 1):
-                place = f" in statement {number} (line {line})"
-                db.run_statement(sql)
-                kept = 0 if db.takes_schema_back else number
-            place = " when it was to be recorded"
-            lasted = time.monotonic() - began
-            db.insert(ledger.live.name, ledger.row(file, lasted))
-            place = " when it was to be committed"
-    except DbctlError as error:
-        blamed = isinstance(error, OF_A_STATEMENT)
-        if not (blamed or before or kept):
-            raise
-        facts: dict[str, object] = {
-            "target": db.target,
-            "name": file.name,
-            "place": place,
-            "reason": error.facts.get("reason", error)
-            if blamed
-            else str(error).removeprefix(f"{db.target}: "),
-            "known": ledger.cure(str(error.facts.get("reason", error))),
-            "applied": _names(before) or "none",
-            "pending": _names(rest) or "none",
-        }
-        if kept:
-            raise MigrationHalfDoneError(done=kept, all=len(statements), **facts) from error
-        raise MigrationFailedError(**facts) from error
-    except interrupt.Interrupted as stopped:
-        if kept:
-            stopped.hint = f"The first {kept} of {len(statements)} statements of {file.name} stay; it is not recorded as applied."
-        raise
-    return timedelta(milliseconds=round(lasted * 1000))
-
-
-def _names(names: Sequence[str]) -> str:
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return ", ".join(names[:LISTED]) + more
