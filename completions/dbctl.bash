@@ -101,6 +101,8 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'migrate up:--to') wanted='' ;;
         'migrate up:--migrations') wanted='@directory' ;;
         'migrate adopt:--migrations') wanted='@directory' ;;
+        'migrate mark:--migrations') wanted='@directory' ;;
+        'migrate repair:--migrations') wanted='@directory' ;;
         'migrate new:--migrations') wanted='@directory' ;;
         'migrate verify:--migrations') wanted='@directory' ;;
         'migrate drift:--migrations') wanted='@directory' ;;
@@ -263,6 +265,8 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'migrate plan') path=$next; count=0; return 0 ;;
         'migrate up') path=$next; count=0; return 0 ;;
         'migrate adopt') path=$next; count=0; return 0 ;;
+        'migrate mark') path=$next; count=0; return 0 ;;
+        'migrate repair') path=$next; count=0; return 0 ;;
         'migrate new') path=$next; count=0; return 0 ;;
         'migrate verify') path=$next; count=0; return 0 ;;
         'migrate drift') path=$next; count=0; return 0 ;;
@@ -380,11 +384,13 @@ _dbctl() {
         'settings export') children=''; flags='--user --id --secrets' ;;
         'settings diff') children=''; flags='--user --id' ;;
         'settings apply') children=''; flags='--mode --user --id --dry-run -n' ;;
-        'migrate') children='status plan up adopt new verify drift'; flags='' ;;
+        'migrate') children='status plan up adopt mark repair new verify drift'; flags='' ;;
         'migrate status') children=''; flags='--check --all-apps --migrations' ;;
         'migrate plan') children=''; flags='--to --migrations' ;;
         'migrate up') children=''; flags='--to --migrations --dry-run -n' ;;
         'migrate adopt') children=''; flags='--migrations --dry-run -n' ;;
+        'migrate mark') children=''; flags='--applied --pending --migrations --dry-run -n' ;;
+        'migrate repair') children=''; flags='--checksums --failed --missing --migrations --dry-run -n' ;;
         'migrate new') children=''; flags='--migrations --dry-run -n' ;;
         'migrate verify') children=''; flags='--migrations' ;;
         'migrate drift') children=''; flags='--migrations' ;;

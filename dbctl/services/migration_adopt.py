@@ -15,7 +15,7 @@ from dbctl.services.migration_drift import schema_of
 from dbctl.services.migration_files import MigrationFile
 from dbctl.services.migration_ledger import Track
 from dbctl.services.migration_run import made_ledger, replay
-from dbctl.services.migration_standing import standing
+from dbctl.services.migration_standing import Standing, standing
 from dbctl.services.migration_work import migrating
 from dbctl.services.schema_difference import Difference, Parts, compared, parts
 
@@ -74,7 +74,11 @@ class Adoption:
         for track, shown in self._shown():
             table = track.ledger.table
             steps.append(f"make the ledger {table} in {track.database}")
-            steps += [f"record {file.name} as applied, without running it" for file in shown.files]
+            says = f", and {track.foreign.runner} says so" if track.foreign else ""
+            steps += [
+                f"record {file.name} as applied, without running it: its work is there{says}"
+                for file in shown.files
+            ]
             rows[table] = rows.get(table, 0) + len(shown.files)
         return Plan(title="Adopt what is there without a ledger", target=self.target, steps=steps, rows=rows)
 
@@ -109,9 +113,28 @@ class Adoption:
         for track in self._tracks:
             db = self._opened.reader(track.database, may_be_empty=True)
             stands = standing(track, db)
-            if not (stands.recorded or stands.empty):
-                found.append((track, _looked(self._opened, track)))
+            if track.foreign or not (stands.recorded or stands.empty):
+                shown = _looked(self._opened, track)
+                if track.foreign:
+                    _refuse_disagreement(track, track.foreign.runner, stands, shown)
+                found.append((track, shown))
         return found
+
+
+def _refuse_disagreement(track: Track, runner: str, stands: Standing, shown: _Shown) -> None:
+    """Refuse a database whose schema shows more or less than another runner's ledger says.
+
+    Raises:
+        MigrationsUnfitError: the message names the first of them.
+    """
+    says = stands.named("applied", "baseline", "failed")
+    shows = {file.name for file in shown.files}
+    # A ledger that names none of the files, as those of programs, says nothing about them.
+    for name in track.folder.files if any(name in says for name in track.folder.files) else ():
+        if (name in says) != (name in shows):
+            said, there = ("", "does not show it") if name in says else ("not ", "shows it")
+            told = f"{runner} says that {name} was {said}applied, and the schema {there}"
+            raise MigrationsUnfitError(target=track.target, folder=track.folder.path, differences=told)
 
 
 def _looked(app: App, track: Track) -> _Shown:

@@ -141,6 +141,12 @@ def close(db: Writable) -> None:
             db.run_statement(f"drop table {TABLE};")
 
 
+def forget(db: Writable, name: str) -> None:
+    """Remove what is written of a migration, inside a transaction; where nothing is, do nothing."""
+    if TABLE in db.tables():
+        db.delete(TABLE, [Condition("migration", "=", name)])
+
+
 def resolve_statement(db: Writable, name: str, *, done: bool) -> Step:
     """Record, in place of the run that was killed, whether the statement that it had begun was carried out.
 

@@ -28,11 +28,17 @@ def named(told: Ledger | str) -> Ledger:
 def found(db: Readable, engine: str) -> tuple[Ledger, ForeignLedger | None]:
     """Return the ledger that dbctl writes in a database, and another runner's that says instead what was applied."""
     tables, known = db.tables(), ledgers.known()
-    mine = [one for one in known.ledgers.values() if one.table not in tables or _is(one, db)]
+    foreign = [one for one in known.foreign.values() if _is_there(one, db, engine)]
+    taken = {one.table for one in foreign}
+    mine = [
+        one
+        for one in known.ledgers.values()
+        if one.table not in taken and (one.table not in tables or _is(one, db))
+    ]
     for one in mine:
         if one.table in tables:
             return one, None
-    return mine[0], next((one for one in known.foreign.values() if _is_there(one, db, engine)), None)
+    return mine[0], next(iter(foreign), None)
 
 
 def _is(ledger: Ledger, db: Readable) -> bool:

@@ -57,6 +57,8 @@ LINES: dict[str, int] = {
     "migrate plan": 2,
     "migrate up": 2,
     "migrate adopt": 2,
+    "migrate mark 1 --applied": 2,
+    "migrate repair --failed": 2,
     "migrate new add-notes": 2,
     "migrate verify": 2,
     "migrate drift": 2,

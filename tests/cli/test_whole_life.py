@@ -62,6 +62,8 @@ YEARS = [
     "migrate plan",
     "migrate up",
     "migrate adopt",
+    "migrate mark 1 --applied --db main",
+    "migrate repair --checksums --failed --db main",
     "migrate new add-notes --db main --migrations own",
     "migrate verify",
     "migrate drift",
