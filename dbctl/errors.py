@@ -721,6 +721,18 @@ class MigrationHalfBackError(DbctlError):
     remedy = "Nothing was run. dbctl migrate down takes back the rest."
 
 
+class SafetyBackupUnsetError(DbctlError):
+    code, exit_status = "safety-backup-unset", Exit.USAGE
+    sentence = "{target}: {names} destroys what only a backup would bring back, and nothing says where those of {app} are kept"
+    remedy = 'Nothing was run. Set repository = "DIR" under [apps.{app}.backup], give --repository DIR, or go without one by --no-backup.'
+
+
+class DownAllRefusedError(DbctlError):
+    code, exit_status = "down-all-refused", Exit.REFUSED
+    sentence = "{app} is protected: its migrations are never all taken back at once"
+    remedy = "Nothing was run. --steps N or --to NAME takes back the last ones."
+
+
 class MigrationOneWayError(DbctlError):
     code, exit_status = "migration-one-way", Exit.REFUSED
     sentence = "{target}: {name} cannot be taken back: {reason}"

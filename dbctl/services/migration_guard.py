@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from dbctl.engines.base import Language, Writable
+from dbctl.engines.base import Language, Readable, Writable
 from dbctl.engines.effects import Effect
 from dbctl.errors import PrivilegeMissingError, QueryFailedError
 from dbctl.model import counted
@@ -68,7 +68,7 @@ def lost(before: Mapping[str, int], after: Mapping[str, int]) -> list[Loss]:
     return found
 
 
-def at_risk(db: Writable, judged: Sequence[Effect]) -> list[Loss]:
+def at_risk(db: Readable, judged: Sequence[Effect]) -> list[Loss]:
     """Return the tables with rows that statements drop or delete from, by their words, before any of them runs."""
     live = {name.lower(): name for name, table in db.tables().items() if not table.view}
     meant = dict.fromkeys(live.get(name.lower(), "") for one in judged for name in (*one.drops, *one.empties))

@@ -22,13 +22,16 @@ from dbctl.errors import (
     MigrationsTwinnedError,
     MigrationsUnsoundError,
     ReplayFailedError,
+    UsageError,
 )
 from dbctl.model import Page, Plan, Row, Value, counted
 from dbctl.services import migration_journal
 from dbctl.services.apps import App
 from dbctl.services.migrate import look, tracks
 from dbctl.services.migration_files import Folder, MigrationFile, Steps, place_of
+from dbctl.services.migration_guard import destroys
 from dbctl.services.migration_ledger import Ledger, Track
+from dbctl.services.migration_safety import Safety
 from dbctl.services.migration_standing import Standing, judged, standing
 from dbctl.services.migration_work import Migrating, Work, listed, migrating, refuse_doubt
 
@@ -70,7 +73,16 @@ class Pending(Value, frozen=True, kw_only=True):
 class Upgrade:
     """What ``migrate up`` is about to do, database by database, each under the lock of dbctl's writers."""
 
-    def __init__(self, app: App, asked: str = "", given: Path | None = None, *, to: str = "") -> None:
+    def __init__(
+        self,
+        app: App,
+        asked: str = "",
+        given: Path | None = None,
+        *,
+        to: str = "",
+        steps: int = 0,
+        safety: Safety | None = None,
+    ) -> None:
         """Read the folders.
 
         Args:
@@ -78,18 +90,31 @@ class Upgrade:
             asked: one database; else every one that has migrations.
             given: the folder, in place of the configured one.
             to: the last migration to run, by name or number.
+            steps: how many to run of each database; 0: all.
+            safety: where what is destroyed is kept first; without it, as the configuration says.
+
+        Raises:
+            UsageError: both ``to`` and ``steps`` say how far.
         """
         self.app, self.protected = app.name, app.protected
-        self._opened, self._to = app, to
+        if to and steps:
+            raise UsageError(detail="give one of --to and --steps")
+        self._opened, self._to, self._steps = app, to, steps
+        self._safety = safety or Safety(app)
         self._tracks = tracks(app, asked, given)
         self.target = self._tracks[0].target if len(self._tracks) == 1 else app.name
-        self._waiting: set[str] | None = None  #: the databases that have something to run, once looked at
+        #: Of the databases that have something to run, once looked at: which of that destroys something.
+        self._waiting: dict[str, Sequence[str]] | None = None
 
     def pending(self) -> list[Pending]:
         """Return what would be run now, the making of a ledger left out; raises what ``apply`` would refuse with."""
         found = []
+        self._waiting = {}
         for track in self._tracks:
-            for file, steps in self._runnable(track):
+            runnable, destroying = self._runnable(track)
+            if runnable:
+                self._waiting[track.database] = destroying
+            for file, steps in runnable:
                 found.append(
                     Pending(
                         app=track.app,
@@ -101,14 +126,16 @@ class Upgrade:
                         sql=file.text().removeprefix("\ufeff"),
                     )
                 )
-        self._waiting = {one.database for one in found}
         return found
 
     def plan(self) -> Plan:
         """Return which migrations would be run; writes nothing, and needs no right to write."""
         pending = self.pending()
-        several = len(self._tracks) > 1
+        several, waiting = len(self._tracks) > 1, self._waiting or {}
         steps = [
+            step for one in self._tracks for step in self._safety.steps(one, waiting.get(one.database, ()))
+        ]
+        steps += [
             f"run {f'{one.database}/' if several else ''}{one.name} ({counted(one.statements, 'statement')})"
             for one in pending
         ]
@@ -125,27 +152,43 @@ class Upgrade:
         """
         del seen  # nobody is asked about a change that destroys nothing
         if self._waiting is None:
-            self.pending()  # what would be refused must not leave a new, empty file behind
+            self.plan()  # what would be refused must not leave a new, empty file behind
+        waiting = self._waiting or {}
         done: list[Applied] = []
         for track in self._tracks:
-            if track.database not in (self._waiting or ()):
+            if track.database not in waiting:
                 continue  # so that a job that runs daily needs no right to write on the days when nothing is due
-            with self._opened.writer(track.database, "migrate up", create=True) as db:
-                apply_all(track, db, to=self._to, done=done)
+            with (
+                self._safety.kept(track, waiting[track.database]) as backup,
+                self._opened.writer(track.database, "migrate up", create=True) as db,
+            ):
+                apply_all(track, db, to=self._to, steps=self._steps, done=done, safety_backup=backup)
         return Page(items=done, total=len(done), names=Applied.__struct_fields__, nothing=NOTHING_PENDING)
 
-    def _runnable(self, track: Track) -> list[tuple[MigrationFile, Steps]]:
+    def _runnable(self, track: Track) -> tuple[list[tuple[MigrationFile, Steps]], list[str]]:
+        """Return what would be run, and the names of those that destroy something that was there before."""
         try:
             found = look(self._opened, track)
         except DatabaseMissingError as error:
             if not Path(str(error.facts["path"])).parent.is_dir():  # directories are not made
                 raise
             found = Standing(migrations=judged(track, []), recorded=False, empty=True)
-        return planned_of(track, found, to=self._to)
+        planned, language = (
+            planned_of(track, found, to=self._to, steps=self._steps),
+            registry.language(track.engine),
+        )
+        destroying = [file.name for file, steps in planned if destroys(steps, language)]
+        return planned, [] if found.empty else destroying
 
 
 def apply_all(
-    track: Track, db: Writable, *, to: str = "", done: list[Applied] | None = None
+    track: Track,
+    db: Writable,
+    *,
+    to: str = "",
+    steps: int = 0,
+    done: list[Applied] | None = None,
+    safety_backup: str | None = None,
 ) -> list[Applied]:
     """Run what is pending in an open database, each migration in one transaction with its row in the ledger.
 
@@ -156,7 +199,9 @@ def apply_all(
         track: the migrations.
         db: the database.
         to: the last one to run, by name or number; else all.
+        steps: how many to run; 0: all.
         done: what this run has done before, elsewhere; what is done here is added.
+        safety_backup: what was kept before, for the answer.
 
     Returns:
         ``done``.
@@ -172,16 +217,16 @@ def apply_all(
     """
     done = [] if done is None else done
     ready, found = migrating(db), standing(track, db)
-    planned = planned_of(track, found, to=to)
+    planned = planned_of(track, found, to=to, steps=steps)
     ledger = _made(track, ready)
     try:
-        for number, (file, steps) in enumerate(planned):
+        for number, (file, way) in enumerate(planned):
             work = Work(
                 track,
                 ready,
                 ledger,
                 file,
-                steps,
+                way,
                 guarded=not found.empty,  # what this run has made itself is nobody's yet
                 half=found.unfinished.get(file.name),
                 before=[one.name for one in done],
@@ -194,9 +239,10 @@ def apply_all(
                         database=track.database,
                         version=file.version,
                         name=file.name,
-                        statements=len(steps.statements),
+                        statements=len(way.statements),
                         duration=ran.lasted,
                         rows_lost=ran.lost,
+                        safety_backup=safety_backup,
                     )
                 )
     finally:
@@ -204,13 +250,15 @@ def apply_all(
     return done
 
 
-def planned_of(track: Track, found: Standing, *, to: str = "") -> list[tuple[MigrationFile, Steps]]:
+def planned_of(
+    track: Track, found: Standing, *, to: str = "", steps: int = 0
+) -> list[tuple[MigrationFile, Steps]]:
     """Return what ``apply_all`` runs, or raise what it refuses with before anything has run."""
-    language = registry.language(track.engine)
-    planned = [(file, file.up(language)) for file in _chosen(track, found, to)]
-    for file, steps in planned:
+    language, chosen = registry.language(track.engine), _chosen(track, found, to)
+    planned = [(file, file.up(language)) for file in chosen[: steps or len(chosen)]]
+    for file, way in planned:
         if half := found.unfinished.get(file.name):
-            refuse_doubt(track, file, steps, half)
+            refuse_doubt(track, file, way, half)
     return planned
 
 

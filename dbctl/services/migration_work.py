@@ -118,16 +118,18 @@ class Work:
             file: the migration.
             steps: the way that is run.
             way: which that is.
-            guarded: whether rows may only go where the file says so.
+            guarded: whether rows may only go where the file says so; a way down is there to take them away.
             kept: whether what is no transaction is written down, step by step.
             half: how far it came before.
             before: the names of those that this run has been through, for messages.
             rest: the names of those that it has not.
         """
         self._track, self._db, self._ledger, self._file = track, db, ledger, file
-        self._statements, self._steps, self._way, self._guarded = steps.statements, steps, way, guarded
+        self._statements, self._steps, self._way = steps.statements, steps, way
+        self._guarded = guarded and way == "up"
         self._effects = migration_guard.effects(steps, db.language)
-        self._counts = guarded and any(one.may_take_rows for one in self._effects)
+        counts = self._guarded or way == "down"  # what a way down takes away is told, and not refused
+        self._counts = counts and any(one.may_take_rows for one in self._effects)
         self._journal = Journal(db, file.name, way) if kept else None
         self._half = half
         self._before, self._rest = before, rest
@@ -205,7 +207,7 @@ class Work:
         if self._way == "up":
             self._db.insert(table, self._ledger.row(self._file, lasted))
         else:
-            self._db.delete(table, self._ledger.applied(self._file))
+            self._ledger.forget(self._db, self._ledger.applied(self._file))
         self._place = " when it was to be committed"
         milliseconds = timedelta(milliseconds=round(lasted * 1000))
         return Ran(lasted=milliseconds, lost={one.table: one.rows for one in losses})
