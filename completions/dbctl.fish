@@ -7,7 +7,7 @@ function __dbctl_at -d 'Whether the words so far name the command $argv[1], with
     for word in (commandline -opc)[2..-1]
         if test $skip = 1
             set skip 0
-        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --timeout --env-file --games --users --plays --messages --prompts --seed --role --inactive --filter --limit --offset --sort --id --email --name --set --password-file --transfer-to --existing --description --priority --permission --category --user --mode --migrations --to --table --format --repository --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --action --resource --since --only --older-than --state --kind --rule --query --with --null --not-null --file --param --within
+        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --timeout --env-file --games --users --plays --messages --prompts --seed --shape --role --inactive --filter --limit --offset --sort --id --email --name --set --password-file --transfer-to --existing --description --priority --permission --category --user --mode --migrations --to --table --format --repository --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --action --resource --since --only --older-than --state --kind --rule --query --with --null --not-null --file --param --within
             set skip 1
         else if string match -q -- '-*' $word
             continue
@@ -144,6 +144,7 @@ complete -c dbctl -n '__dbctl_at \'demo\'' -l plays -x -d 'How many plays (flash
 complete -c dbctl -n '__dbctl_at \'demo\'' -l messages -x -d 'How many messages (waqtor)'
 complete -c dbctl -n '__dbctl_at \'demo\'' -l prompts -x -d 'How many prompts (promptvault)'
 complete -c dbctl -n '__dbctl_at \'demo\'' -l seed -x -d 'The same seed makes the same data'
+complete -c dbctl -n '__dbctl_at \'demo\'' -l shape -x -d 'The app\'s shape that an empty database gets, where there are several'
 complete -c dbctl -n '__dbctl_at \'demo\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'demo\' 0' -f -a '(__fish_complete_directories)'
 complete -c dbctl -n '__dbctl_at \'status\'' -l check -d 'Exit 3 where something is to be done, 4, 10 or 11 where more is wrong'
@@ -266,26 +267,34 @@ complete -c dbctl -n '__dbctl_at \'settings apply\' 0' -F
 complete -c dbctl -n '__dbctl_at \'migrate status\'' -l check -d 'Exit 3 where migrations are pending, 4 where something is wrong'
 complete -c dbctl -n '__dbctl_at \'migrate status\'' -l all-apps -d 'Every configured app'
 complete -c dbctl -n '__dbctl_at \'migrate status\'' -l migrations -x -a '(__fish_complete_directories)' -d 'Folder of the migrations, in place of the configured one'
+complete -c dbctl -n '__dbctl_at \'migrate status\'' -l shape -x -d 'The app\'s shape that an empty database gets, where there are several'
 complete -c dbctl -n '__dbctl_at \'migrate plan\'' -l to -x -d 'The last one to run, by name or number'
 complete -c dbctl -n '__dbctl_at \'migrate plan\'' -l migrations -x -a '(__fish_complete_directories)' -d 'Folder of the migrations, in place of the configured one'
+complete -c dbctl -n '__dbctl_at \'migrate plan\'' -l shape -x -d 'The app\'s shape that an empty database gets, where there are several'
 complete -c dbctl -n '__dbctl_at \'migrate up\'' -l to -x -d 'The last one to run, by name or number'
 complete -c dbctl -n '__dbctl_at \'migrate up\'' -l migrations -x -a '(__fish_complete_directories)' -d 'Folder of the migrations, in place of the configured one'
+complete -c dbctl -n '__dbctl_at \'migrate up\'' -l shape -x -d 'The app\'s shape that an empty database gets, where there are several'
 complete -c dbctl -n '__dbctl_at \'migrate up\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'migrate adopt\'' -l migrations -x -a '(__fish_complete_directories)' -d 'Folder of the migrations, in place of the configured one'
+complete -c dbctl -n '__dbctl_at \'migrate adopt\'' -l shape -x -d 'The app\'s shape that an empty database gets, where there are several'
 complete -c dbctl -n '__dbctl_at \'migrate adopt\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'migrate mark\'' -l applied -d 'They count as applied'
 complete -c dbctl -n '__dbctl_at \'migrate mark\'' -l pending -d 'They count as not applied'
 complete -c dbctl -n '__dbctl_at \'migrate mark\'' -l migrations -x -a '(__fish_complete_directories)' -d 'Folder of the migrations, in place of the configured one'
+complete -c dbctl -n '__dbctl_at \'migrate mark\'' -l shape -x -d 'The app\'s shape that an empty database gets, where there are several'
 complete -c dbctl -n '__dbctl_at \'migrate mark\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'migrate repair\'' -l checksums -d 'Take the files as they are now for what was applied'
 complete -c dbctl -n '__dbctl_at \'migrate repair\'' -l failed -d 'Let those that failed count as never tried'
 complete -c dbctl -n '__dbctl_at \'migrate repair\'' -l missing -d 'Forget those that have no file any more'
 complete -c dbctl -n '__dbctl_at \'migrate repair\'' -l migrations -x -a '(__fish_complete_directories)' -d 'Folder of the migrations, in place of the configured one'
+complete -c dbctl -n '__dbctl_at \'migrate repair\'' -l shape -x -d 'The app\'s shape that an empty database gets, where there are several'
 complete -c dbctl -n '__dbctl_at \'migrate repair\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'migrate new\'' -l migrations -x -a '(__fish_complete_directories)' -d 'Folder of the migrations, in place of the configured one'
 complete -c dbctl -n '__dbctl_at \'migrate new\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'migrate verify\'' -l migrations -x -a '(__fish_complete_directories)' -d 'Folder of the migrations, in place of the configured one'
+complete -c dbctl -n '__dbctl_at \'migrate verify\'' -l shape -x -d 'The app\'s shape that an empty database gets, where there are several'
 complete -c dbctl -n '__dbctl_at \'migrate drift\'' -l migrations -x -a '(__fish_complete_directories)' -d 'Folder of the migrations, in place of the configured one'
+complete -c dbctl -n '__dbctl_at \'migrate drift\'' -l shape -x -d 'The app\'s shape that an empty database gets, where there are several'
 complete -c dbctl -n '__dbctl_at \'backup create\'' -l table -x -d 'Only this table of a database on a server; repeatable'
 complete -c dbctl -n '__dbctl_at \'backup create\'' -l format -x -d 'Of the dumps of a server: custom or plain (.sql.gz)'
 complete -c dbctl -n '__dbctl_at \'backup create\'' -l repository -x -a '(__fish_complete_directories)' -d 'Where the backups are, in place of the configured one'

@@ -448,6 +448,11 @@ class MigrationMissingError(DbctlError):
     sentence, remedy = "{folder} has no migration {name!r}", "dbctl migrate status shows them.{near}"
 
 
+class MigrationShapeUnknownError(DbctlError):
+    code, exit_status = "migration-shape-unknown", Exit.NOT_FOUND
+    sentence, remedy = "the migrations of {app} have no shape {name!r}", "Its shapes: {names}."
+
+
 class UndoMissingError(DbctlError):
     code, exit_status = "undo-missing", Exit.NOT_FOUND
     sentence = "no restore of {app} can be undone: {place} holds no safety backup"
@@ -652,6 +657,12 @@ class MigrationsUnfitError(DbctlError):
     code, exit_status = "migrations-unfit", Exit.REFUSED
     sentence = "the schema of {target} is not what migrations of {folder} make: {differences}"
     remedy = "Nothing was recorded. It may be of another shape of the app; --migrations names a folder that made it."
+
+
+class MigrationShapeOtherError(DbctlError):
+    code, exit_status = "migration-shape-other", Exit.REFUSED
+    sentence = "{target} has the shape {found}, not {shape}"
+    remedy = "Nothing was changed. Leave --shape away: what a database has tells which one it is."
 
 
 class LedgerMissingError(DbctlError):

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dbctl.cli._app import selection
-from dbctl.cli._options import DryRun, whole
+from dbctl.cli._options import DryRun, Shape, whole
 from dbctl.cli._run import change, progress
 from dbctl.services import demo as demos
 from dbctl.services import sample
@@ -49,6 +49,7 @@ def demo(
     seed: Annotated[
         int, typer.Option("--seed", parser=_count, metavar="N", help="The same seed makes the same data.")
     ] = 0,
+    shape: Shape = "",
     dry_run: DryRun = False,
 ) -> int:
     """Build a sample deployment of an app, with a dbctl.toml beside it.
@@ -59,6 +60,12 @@ def demo(
     counts = demos.counts_of(profile, given)
     with progress(ctx, "Making rows", sum(counts.values())) as advance:
         prepared = sample.Sample(
-            profile, directory, counts=counts, urls=selection(ctx).urls, seed=seed, advance=advance
+            profile,
+            directory,
+            counts=counts,
+            urls=selection(ctx).urls,
+            shape=shape,
+            seed=seed,
+            advance=advance,
         )
         return change(ctx, prepared)

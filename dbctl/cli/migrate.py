@@ -11,7 +11,7 @@ import typer
 
 from dbctl.cli._app import AllApps, opened, selections
 from dbctl.cli._backups import RepositoryAt
-from dbctl.cli._options import DryRun, call
+from dbctl.cli._options import DryRun, Shape, call
 from dbctl.cli._run import change, emit, note, warn
 from dbctl.errors import Exit, UsageError
 from dbctl.model import Page
@@ -66,10 +66,11 @@ def status(
     ] = False,
     all_apps: AllApps = False,
     migrations: Folder = None,
+    shape: Shape = "",
 ) -> int:
     """Show which migrations are applied and which are pending; creates nothing, and needs no right to write."""
     with _meant(ctx, all_apps=all_apps) as found:
-        survey = migrate.survey(found, call(ctx).db, migrations)
+        survey = migrate.survey(found, call(ctx).db, migrations, shape=shape)
     for target in survey.unrecorded:
         warn(ctx, f"{target} holds tables but no ledger, so nothing tells which migrations it has had")
     for error in survey.failed:
@@ -79,10 +80,10 @@ def status(
 
 
 @app.command()
-def plan(ctx: typer.Context, to: To = "", migrations: Folder = None) -> int:
+def plan(ctx: typer.Context, to: To = "", migrations: Folder = None, shape: Shape = "") -> int:
     """Print the SQL that up would run."""
     with opened(ctx) as found:
-        upgrade = migration_run.Upgrade(found, call(ctx).db, migrations, to=to)
+        upgrade = migration_run.Upgrade(found, call(ctx).db, migrations, to=to, shape=shape)
         pending = upgrade.pending()
     if call(ctx).output is Format.TABLE:
         out.write("".join(map(_script, pending)), utf8=True)
@@ -99,6 +100,7 @@ def up(
     to: To = "",
     steps: Steps = None,
     migrations: Folder = None,
+    shape: Shape = "",
     repository: RepositoryAt = "",
     no_backup: NoBackup = False,
     dry_run: DryRun = False,
@@ -110,7 +112,9 @@ def up(
     """
     with opened(ctx) as found:
         safety = Safety(found, repository=repository, wanted=not no_backup)
-        upgrade = migration_run.Upgrade(found, call(ctx).db, migrations, to=to, steps=steps or 0, safety=safety)
+        upgrade = migration_run.Upgrade(
+            found, call(ctx).db, migrations, to=to, steps=steps or 0, shape=shape, safety=safety
+        )
         return change(ctx, upgrade, target=upgrade.target)
 
 
@@ -125,6 +129,7 @@ def down(
         bool, typer.Option("--all", help="Every one of every database; never those of a protected app.")
     ] = False,
     migrations: Folder = None,
+    shape: Shape = "",
     repository: RepositoryAt = "",
     no_backup: NoBackup = False,
     dry_run: DryRun = False,
@@ -137,18 +142,18 @@ def down(
     with opened(ctx) as found:
         safety = Safety(found, repository=repository, wanted=not no_backup)
         reach = Reach(steps=steps or 0, to=to, everything=everything)
-        downgrade = Downgrade(found, reach, call(ctx).db, migrations, safety=safety)
+        downgrade = Downgrade(found, reach, call(ctx).db, migrations, shape=shape, safety=safety)
         return change(ctx, downgrade, target=downgrade.target)
 
 
 @app.command()
-def adopt(ctx: typer.Context, migrations: Folder = None, dry_run: DryRun = False) -> int:
+def adopt(ctx: typer.Context, migrations: Folder = None, shape: Shape = "", dry_run: DryRun = False) -> int:
     """Give a database that was made without a ledger one that tells which migrations its schema shows; runs none.
 
     Each is tried in a scratch database, and what it makes compared with what is there.
     """
     with opened(ctx) as found:
-        adoption = migration_adopt.Adoption(found, call(ctx).db, migrations)
+        adoption = migration_adopt.Adoption(found, call(ctx).db, migrations, shape=shape)
         return change(ctx, adoption, target=adoption.target)
 
 
@@ -159,6 +164,7 @@ def mark(
     applied: Annotated[bool, typer.Option("--applied", help="They count as applied.")] = False,
     pending: Annotated[bool, typer.Option("--pending", help="They count as not applied.")] = False,
     migrations: Folder = None,
+    shape: Shape = "",
     dry_run: DryRun = False,
 ) -> int:
     """Let migrations count as applied, or as pending, without running anything: for what was done by hand."""
@@ -166,7 +172,7 @@ def mark(
         raise UsageError(detail="say how they count: --applied or --pending")
     with opened(ctx) as found:
         wanted: migration_mend.Wanted = "applied" if applied else "pending"
-        marking = migration_mend.mark(found, names, wanted, call(ctx).db, migrations)
+        marking = migration_mend.mark(found, names, wanted, call(ctx).db, migrations, shape=shape)
         return change(ctx, marking, target=marking.target)
 
 
@@ -183,13 +189,14 @@ def repair(
         bool, typer.Option("--missing", help="Forget those that have no file any more.")
     ] = False,
     migrations: Folder = None,
+    shape: Shape = "",
     dry_run: DryRun = False,
 ) -> int:
     """Bring the ledger in line with the files, once you know that they are right; runs no migration."""
     asked = {"checksums": checksums, "failed": failed, "missing": missing}
     with opened(ctx) as found:
         words = [word for word, wanted in asked.items() if wanted]
-        mending = migration_mend.repair(found, words, call(ctx).db, migrations)
+        mending = migration_mend.repair(found, words, call(ctx).db, migrations, shape=shape)
         return change(ctx, mending, target=mending.target)
 
 
@@ -207,21 +214,21 @@ def new(
 
 
 @app.command()
-def verify(ctx: typer.Context, migrations: Folder = None) -> int:
+def verify(ctx: typer.Context, migrations: Folder = None, shape: Shape = "") -> int:
     """Compare the files with the ledger, and look into the files; exit 4 on an error."""
     with opened(ctx) as found:
-        findings = migration_check.verify(found, call(ctx).db, migrations)
+        findings = migration_check.verify(found, call(ctx).db, migrations, shape=shape)
         return emit(ctx, findings, status=Exit.UNSOUND if findings.unsound else Exit.OK, target=found.name)
 
 
 @app.command()
-def drift(ctx: typer.Context, migrations: Folder = None) -> int:
+def drift(ctx: typer.Context, migrations: Folder = None, shape: Shape = "") -> int:
     """Compare the live schema with what the applied migrations make of an empty database; exit 4 on an error.
 
     They run in memory, so nothing is written anywhere. What only slows down, or is there besides, is a warning or less.
     """
     with opened(ctx) as found:
-        findings = migration_drift.drift(found, call(ctx).db, migrations)
+        findings = migration_drift.drift(found, call(ctx).db, migrations, shape=shape)
         return emit(ctx, findings, status=Exit.UNSOUND if findings.unsound else Exit.OK, target=found.name)
 
 

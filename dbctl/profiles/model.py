@@ -16,6 +16,8 @@ from dbctl.profiles.suspicion_model import Flaw, KnownSecret
 
 #: A column of the live schema. ``name?`` may be missing; of several the first that exists counts.
 Name = str | list[str]
+#: Part of names of files, of targets (``app/database``) and of options.
+DatabaseName = Annotated[str, msgspec.Meta(pattern=r"^\w[\w.-]*$")]
 #: A value that a profile writes into SQL: a constant, or ``:now`` for the present moment.
 Constant = str | int | float | bool
 
@@ -68,6 +70,13 @@ class ForeignLedger(Section, frozen=True, kw_only=True):
     select: str | Mapping[str, str]
 
 
+class MigrationsShape(Section, frozen=True, kw_only=True):
+    """One of the schemas that deployments of an app have, where dbctl ships migrations for several."""
+
+    name: DatabaseName  #: of the folder of its migrations, and for ``--shape``
+    needs: Annotated[Sequence[str], msgspec.Meta(min_length=1)]  #: ``table`` or ``table.column``
+
+
 class Migrations(Section, frozen=True, kw_only=True):
     """Where a database's migrations stand and how they are recorded.
 
@@ -81,6 +90,8 @@ class Migrations(Section, frozen=True, kw_only=True):
     find: Sequence[
         str
     ] = ()  #: folders of the app's own files that ``init`` looks for below the app's directory
+    #: what an empty database gets comes first; else the ledger's names tell, else the first whose needs exist
+    shape: Sequence[MigrationsShape] = ()
     #: of the app; or the name of one that dbctl knows (``dbmate``, ``prisma``), or ``found``: the one that is there, else
     #: that of dbmate
     ledger: Ledger | str = "found"
@@ -392,8 +403,6 @@ class Report(Section, frozen=True, kw_only=True):
 
 #: The name of a file beside others: no path, not hidden, and with the time in it, so that no two are called alike.
 FileName = Annotated[str, msgspec.Meta(pattern=r"^\w[\w. -]*\{time\}[\w.]*$")]
-#: Part of names of files, of targets (``app/database``) and of options.
-DatabaseName = Annotated[str, msgspec.Meta(pattern=r"^\w[\w.-]*$")]
 
 
 #: A path below the app's directory, which leads nowhere else.

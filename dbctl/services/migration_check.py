@@ -24,7 +24,7 @@ BEGINS: Mapping[Format, str] = {
 MOMENT = 8
 
 
-def verify(app: App, asked: str = "", given: Path | None = None) -> Findings:
+def verify(app: App, asked: str = "", given: Path | None = None, *, shape: str = "") -> Findings:
     """Compare every file with the ledger, and look into the files; nothing is written.
 
     Raises:
@@ -32,8 +32,9 @@ def verify(app: App, asked: str = "", given: Path | None = None) -> Findings:
     """
     found: list[Finding] = []
     checked = 0
-    for track in tracks(app, asked, given):
-        standing = look(app, track)
+    for unlooked in tracks(app, asked, given, shape=shape):
+        standing = look(app, unlooked)
+        track = standing.track
         checked += len(standing.migrations)
         found += _against_ledger(track, standing)
         found += _files(track, {one.name for one in standing.migrations if one.state == "applied"})

@@ -55,6 +55,7 @@ class Downgrade:
         asked: str = "",
         given: Path | None = None,
         *,
+        shape: str = "",
         safety: Safety | None = None,
     ) -> None:
         """Read the folders.
@@ -64,6 +65,7 @@ class Downgrade:
             reach: how many are taken back.
             asked: the database.
             given: the folder, in place of the configured one.
+            shape: the one that the database is to have, where the migrations come in several.
             safety: where what is destroyed is kept first; without it, as the configuration says.
 
         Raises:
@@ -76,7 +78,7 @@ class Downgrade:
         if reach.everything and app.protected:
             raise DownAllRefusedError(app=app.name)
         self._opened, self._reach = app, reach
-        self._tracks = tracks(app, asked, given)
+        self._tracks = tracks(app, asked, given, shape=shape)
         if len(self._tracks) > 1 and not reach.everything:
             names = ", ".join(one.database for one in self._tracks)
             raise UsageError(detail=f"say of which database: --db {names}, or --all")
@@ -91,7 +93,7 @@ class Downgrade:
         for track in self._tracks:
             url = self._opened.url(track.database)
             with closing(registry.open_for_reading(url, track.target, timeout=self._opened.timeout)) as db:
-                chosen = _chosen(track, standing(track, db), self._reach)
+                chosen = _chosen(standing(track, db), self._reach)
                 at_risk = _at_risk(track, db, chosen)
             rows |= {one.table: rows.get(one.table, 0) + one.before for one in at_risk}
             steps += self._safety.steps(track, [file.name for file, _ in chosen])
@@ -124,14 +126,15 @@ class Downgrade:
                 self._opened.writer(track.database, "migrate down", create=True) as db,
             ):
                 ready, found = migrating(db), standing(track, db)
-                chosen = _chosen(track, found, self._reach)
+                shaped = found.track
+                chosen = _chosen(found, self._reach)
                 if [file.name for file, _ in chosen] != names:
                     raise PlanChangedError(target=track.target)
-                ledger = Ledger(track, db)
+                ledger = Ledger(shaped, db)
                 try:
                     for number, (file, steps) in enumerate(chosen):
                         work = Work(
-                            track,
+                            shaped,
                             ready,
                             ledger,
                             file,
@@ -162,7 +165,7 @@ class Downgrade:
     def _names(self, track: Track) -> list[str]:
         url = self._opened.url(track.database)
         with closing(registry.open_for_reading(url, track.target, timeout=self._opened.timeout)) as db:
-            return [file.name for file, _ in _chosen(track, standing(track, db), self._reach)]
+            return [file.name for file, _ in _chosen(standing(track, db), self._reach)]
 
 
 def _at_risk(
@@ -173,9 +176,10 @@ def _at_risk(
     return migration_guard.at_risk(db, judged)
 
 
-def _chosen(track: Track, found: Standing, reach: Reach) -> list[tuple[MigrationFile, Steps]]:
+def _chosen(found: Standing, reach: Reach) -> list[tuple[MigrationFile, Steps]]:
     """Return what is taken back, the newest first, or raise what ``Downgrade.apply`` refuses with."""
-    _refuse(track, found)
+    track = found.track
+    _refuse(found)
     applied = [
         one
         for one in reversed(found.migrations)
@@ -186,11 +190,12 @@ def _chosen(track: Track, found: Standing, reach: Reach) -> list[tuple[Migration
         applied = [one for one in applied if place_of(one.name) > place_of(last)]
     elif not reach.everything:
         applied = applied[: reach.steps or 1]
-    return [_way_back(track, found, one) for one in applied]
+    return [_way_back(found, one) for one in applied]
 
 
-def _refuse(track: Track, found: Standing) -> None:
+def _refuse(found: Standing) -> None:
     """Refuse a database of which it is not clear what it has had."""
+    track = found.track
     if track.foreign:
         raise LedgerForeignError(target=track.target, runner=track.foreign.runner)
     refuse_strangers(track, found)
@@ -205,13 +210,14 @@ def _refuse(track: Track, found: Standing) -> None:
         raise MigrationsOutOfOrderError(target=track.target, names=listed(late), newest=newest)
 
 
-def _way_back(track: Track, found: Standing, one: Migration) -> tuple[MigrationFile, Steps]:
+def _way_back(found: Standing, one: Migration) -> tuple[MigrationFile, Steps]:
     """Return what takes a migration back.
 
     Raises:
         MigrationOneWayError: nothing does.
         MigrationUnknownError, MigrationStepsChangedError: it is taken back in part, and it is not clear how far.
     """
+    track = found.track
 
     def refusal(reason: str) -> MigrationOneWayError:
         return MigrationOneWayError(target=track.target, name=one.name, reason=reason)

@@ -161,9 +161,9 @@ def none_at_all() -> Folder:
     return Folder(path=Path(), own=False, is_there=False, files={}, ignored=[])
 
 
-def shipped_path(profile: str, database: str, engine: str) -> Path:
-    """Return where the migrations that travel with dbctl are; those of an engine stand in a folder of its name."""
-    path = shipped("migrations") / Path(profile).name / database
+def shipped_path(profile: str, database: str, engine: str, shape: str = "") -> Path:
+    """Return where the migrations that travel with dbctl are; those of a shape, or an engine, in a folder of its name."""
+    path = shipped("migrations") / Path(profile).name / database / shape
     return path / engine if (path / engine).is_dir() else path
 
 

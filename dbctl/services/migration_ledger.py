@@ -34,6 +34,9 @@ class Track(Value, frozen=True, kw_only=True):
     foreign: ForeignLedger | None = None  #: another runner's, which says instead of it what was applied
     folder: Folder
     engine: str  #: the name of the one that the database lives in
+    #: the folders of all shapes that the database may have, by name, where the files are dbctl's own
+    shapes: Mapping[str, Folder] = {}
+    shape: str = ""  #: the one that the folder is of, once it is told or found
 
     @property
     def target(self) -> str:
@@ -70,12 +73,9 @@ class Record(Value, frozen=True, kw_only=True):
         return "_".join(part for part in (self.version, self.name) if part)
 
     def is_of(self, file: MigrationFile) -> bool:
-        """Whether it is about that file."""
-        if not self.version:
-            return self.name == file.name
+        """Whether it is about a file that has its number."""
         # Runners that keep no name are believed, and so are those that only say how far they are.
-        believed = not self.name or bool(self.level) or _alike(self.name) == _alike(file.words)
-        return believed and self.number == file.place[0]
+        return not self.name or bool(self.level) or _alike(self.name) == _alike(file.words)
 
 
 def _alike(name: str) -> str:

@@ -102,7 +102,13 @@ class LedgerChange(Change[Mending]):
 
 
 def mark(
-    app: App, names: Sequence[str], wanted: Wanted, asked: str = "", given: Path | None = None
+    app: App,
+    names: Sequence[str],
+    wanted: Wanted,
+    asked: str = "",
+    given: Path | None = None,
+    *,
+    shape: str = "",
 ) -> LedgerChange:
     """Return the change that lets migrations count as applied, or as pending, without running anything.
 
@@ -110,11 +116,12 @@ def mark(
         UsageError: several databases have migrations, and none was asked for; or no migration was named.
         MigrationMissingError: neither folder nor ledger has one of that name.
     """
-    track = _only(tracks(app, asked, given))
+    unlooked = _only(tracks(app, asked, given, shape=shape))
     if not names:
         raise UsageError(detail="name the migrations to be marked")
 
     def steps(stands: Standing) -> list[_Step]:
+        track = stands.track
         if wanted == "pending" and not stands.recorded:
             raise LedgerMissingError(target=track.target, table=track.ledger.table)
         known = {one.name: one for one in stands.migrations}
@@ -122,25 +129,28 @@ def mark(
         marked = (_marked(track, stands, known[name], wanted) for name in found)
         return [one for one in marked if one]
 
-    return LedgerChange(app, track, "mark", steps)
+    return LedgerChange(app, unlooked, "mark", steps)
 
 
-def repair(app: App, words: Sequence[str], asked: str = "", given: Path | None = None) -> LedgerChange:
+def repair(
+    app: App, words: Sequence[str], asked: str = "", given: Path | None = None, *, shape: str = ""
+) -> LedgerChange:
     """Return the change that mends what the ``words`` (keys of ``MENDS``) are about.
 
     Raises:
         UsageError: several databases have migrations, and none was asked for; or there is no word.
     """
-    track = _only(tracks(app, asked, given))
+    unlooked = _only(tracks(app, asked, given, shape=shape))
     if not words:
         raise UsageError(detail=f"say what to repair: {', '.join(f'--{word}' for word in MENDS)}")
 
     def steps(stands: Standing) -> list[_Step]:
+        track = stands.track
         if not (stands.recorded or stands.empty):
             raise LedgerMissingError(target=track.target, table=track.ledger.table)
         return list(_repaired(track, stands, words))
 
-    return LedgerChange(app, track, "repair", steps)
+    return LedgerChange(app, unlooked, "repair", steps)
 
 
 def _only(found: Sequence[Track]) -> Track:

@@ -81,6 +81,7 @@ class Upgrade:
         *,
         to: str = "",
         steps: int = 0,
+        shape: str = "",
         safety: Safety | None = None,
     ) -> None:
         """Read the folders.
@@ -91,6 +92,7 @@ class Upgrade:
             given: the folder, in place of the configured one.
             to: the last migration to run, by name or number.
             steps: how many to run of each database; 0: all.
+            shape: what an empty database gets, where the migrations come in several shapes.
             safety: where what is destroyed is kept first; without it, as the configuration says.
 
         Raises:
@@ -101,7 +103,7 @@ class Upgrade:
             raise UsageError(detail="give one of --to and --steps")
         self._opened, self._to, self._steps = app, to, steps
         self._safety = safety or Safety(app)
-        self._tracks = tracks(app, asked, given)
+        self._tracks = tracks(app, asked, given, shape=shape)
         self.target = self._tracks[0].target if len(self._tracks) == 1 else app.name
         #: Of the databases that have something to run, once looked at: which of that destroys something.
         self._waiting: dict[str, Sequence[str]] | None = None
@@ -172,11 +174,8 @@ class Upgrade:
         except DatabaseMissingError as error:
             if not Path(str(error.facts["path"])).parent.is_dir():  # directories are not made
                 raise
-            found = Standing(migrations=judged(track, []), recorded=False, empty=True)
-        planned, language = (
-            planned_of(track, found, to=self._to, steps=self._steps),
-            registry.language(track.engine),
-        )
+            found = Standing(track=track, migrations=judged(track, []), recorded=False, empty=True)
+        planned, language = planned_of(found, to=self._to, steps=self._steps), registry.language(track.engine)
         destroying = [file.name for file, steps in planned if destroys(steps, language)]
         return planned, [] if found.empty else destroying
 
@@ -217,7 +216,8 @@ def apply_all(
     """
     done = [] if done is None else done
     ready, found = migrating(db), standing(track, db)
-    planned = planned_of(track, found, to=to, steps=steps)
+    planned = planned_of(found, to=to, steps=steps)
+    track = found.track
     ledger = _made(track, ready)
     try:
         for number, (file, way) in enumerate(planned):
@@ -250,11 +250,10 @@ def apply_all(
     return done
 
 
-def planned_of(
-    track: Track, found: Standing, *, to: str = "", steps: int = 0
-) -> list[tuple[MigrationFile, Steps]]:
+def planned_of(found: Standing, *, to: str = "", steps: int = 0) -> list[tuple[MigrationFile, Steps]]:
     """Return what ``apply_all`` runs, or raise what it refuses with before anything has run."""
-    language, chosen = registry.language(track.engine), _chosen(track, found, to)
+    track = found.track
+    language, chosen = registry.language(track.engine), _chosen(found, to)
     planned = [(file, file.up(language)) for file in chosen[: steps or len(chosen)]]
     for file, way in planned:
         if half := found.unfinished.get(file.name):
@@ -297,8 +296,9 @@ def refuse_strangers(track: Track, found: Standing) -> None:
         raise LedgerMissingError(target=track.target, table=track.ledger.table)
 
 
-def _chosen(track: Track, found: Standing, to: str) -> list[MigrationFile]:
+def _chosen(found: Standing, to: str) -> list[MigrationFile]:
     """Return the pending migrations up to ``to``, or refuse what ``apply_all`` refuses."""
+    track = found.track
     folder, files = track.folder, track.folder.files
     if track.foreign:
         raise LedgerForeignError(target=track.target, runner=track.foreign.runner)

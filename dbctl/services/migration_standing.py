@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Literal
@@ -11,9 +11,9 @@ from msgspec import structs
 
 from dbctl.engines import registry
 from dbctl.engines.base import Readable
-from dbctl.errors import MigrationInvalidError, WrongAppError
+from dbctl.errors import MigrationInvalidError, MigrationShapeOtherError, WrongAppError
 from dbctl.model import Row, Value
-from dbctl.services import migration_files
+from dbctl.services import migration_files, migration_shapes
 from dbctl.services.apps import recognised_as
 from dbctl.services.live import find_column
 from dbctl.services.migration_files import MigrationFile
@@ -65,6 +65,7 @@ class Migration(Value, frozen=True, kw_only=True):
 class Standing(Value, frozen=True, kw_only=True):
     """How one database stands to its migrations."""
 
+    track: Track  #: with the folder of the shape that the database has
     migrations: Sequence[Migration]
     recorded: bool  #: it has a ledger
     empty: bool  #: it has no table at all
@@ -90,6 +91,7 @@ def standing(track: Track, db: Readable) -> Standing:
     Raises:
         WrongAppError: it has tables, but neither those of the app nor a ledger like the app's.
         SchemaLacksError: its ledger has other columns.
+        MigrationShapeOtherError: its ledger or schema is of another shape than the one that is asked for.
     """
     ledger, tables = track.ledger, db.tables()
     named = find_column(tables.get(ledger.table), ledger.version or ledger.name)
@@ -111,13 +113,26 @@ def standing(track: Track, db: Readable) -> Standing:
         if recorded
         else []
     )
+    track = _shaped(track, db, rows)
     half = unfinished(db)
     return Standing(
+        track=track,
         migrations=_halved(track, judged(track, rows), half),
         recorded=recorded,
         empty=not tables,
         unfinished=half,
     )
+
+
+def _shaped(track: Track, db: Readable, recorded: Sequence[Record]) -> Track:
+    """Return the migrations with the folder of the shape that the database has; an empty one has what is asked for."""
+    if not track.shapes:
+        return track
+    found = migration_shapes.fitting(track.told.shape, track.shapes, db, recorded)
+    if track.shape and found and track.shape not in found:
+        raise MigrationShapeOtherError(target=db.target, found=" or ".join(found), shape=track.shape)
+    shape = track.shape or [*found, *track.shapes][0]
+    return structs.replace(track, shape=shape, folder=track.shapes[shape])
 
 
 def _halved(track: Track, found: Sequence[Migration], half: Mapping[str, Unfinished]) -> Sequence[Migration]:
@@ -152,8 +167,12 @@ def judged(track: Track, recorded: Sequence[Record]) -> list[Migration]:
     files = list(folder.files.values())
     rows: dict[str, Record] = {}
     strangers: list[Record] = []
+    numbered = defaultdict[int, list[MigrationFile]](list)
+    for file in files:
+        numbered[file.place[0]].append(file)
     for row in recorded:
-        about = next((file.name for file in files if row.is_of(file)), "") if row.version else row.name
+        fitting = numbered.get(row.number, [])
+        about = next((file.name for file in fitting if row.is_of(file)), "") if row.version else row.name
         if about in folder.files and about not in rows:
             rows[about] = row
         else:

@@ -16,15 +16,16 @@ from tests import kept, servers
 
 SCHEMAS = json.loads(_reference.SCHEMAS.read_text(encoding="utf-8"))
 PASSWORD = "sample-admin"
-#: Profiles and engines that may keep their database ``main``.
+#: Profiles, engines that may keep their database ``main``, and the shape that its migrations give it.
 PLACES = [
-    ("waqtor", "postgresql"),
-    ("promptvault", "sqlite"),
-    ("promptvault", "postgresql"),
-    ("promptvault", "mysql"),
+    ("waqtor", "postgresql", ""),
+    ("waqtor", "postgresql", "document"),
+    ("promptvault", "sqlite", ""),
+    ("promptvault", "postgresql", ""),
+    ("promptvault", "mysql", ""),
 ]
 
-#: What the words in braces stand for; ``key`` is the id of a row of ``table``.
+#: What the words in braces stand for, and other ones in a shape; ``key`` is the id of a row of ``table``.
 WORDS = {
     "waqtor": {
         "sample": "--users 6 --messages 60",
@@ -36,6 +37,7 @@ WORDS = {
         "search": "messages",
         "report": "summary",
     },
+    "document": {"table": "messages", "shape": "--shape document"},
     "promptvault": {
         "sample": "--users 6 --prompts 30",
         "boss": "admin@promptvault.example",
@@ -49,7 +51,7 @@ WORDS = {
 }
 
 BEGINNING = [
-    "migrate up --profile {profile} --url main={url}",
+    "migrate up --profile {profile} --url main={url} {shape}",
     "demo {profile} . --url main={url} {sample}",
 ]
 #: What an admin does in the years between, in this order; each ends with 0, but for the exceptions below.
@@ -165,9 +167,10 @@ AFTERWARDS = [
     "backup verify --deep",
 ]
 
-#: Beginnings of lines that an app, or its engine, cannot do: they end with 2.
+#: Beginnings of lines that an app, its engine or a shape cannot do: they end with 2.
 UNABLE = {
     "waqtor": ("settings", "search index"),
+    "document": ("sessions revoke",),  # nothing there keeps anybody signed in
     "promptvault": ("users activate", "users deactivate", "sessions"),
     "sqlite": ("stats connections", "stats slow", "maintain cancel"),
     "postgresql": (),
@@ -186,8 +189,8 @@ UNABLE = {
 OTHERWISE = {"maintain cancel 1 --yes": {5}, "stats slow": {0, 2}}
 
 
-def ends(line: str, profile: str, engine: str) -> set[int]:
-    unable = (*UNABLE[profile], *UNABLE[engine], *UNABLE[""])
+def ends(line: str, profile: str, engine: str, shape: str) -> set[int]:
+    unable = (*UNABLE[profile], *UNABLE[engine], *UNABLE[shape], *UNABLE[""])
     return {2} if line.startswith(unable) else OTHERWISE.get(line, {0})
 
 
@@ -242,17 +245,19 @@ def beside_main(profile, folder):
     return [former]
 
 
-@pytest.mark.parametrize(("profile", "engine"), PLACES)
-def test_after_every_command_and_a_loss_of_everything_every_row_comes_back(profile, engine, folder, run):
+@pytest.mark.parametrize(("profile", "engine", "shape"), PLACES)
+def test_after_every_command_and_a_loss_of_everything_every_row_comes_back(
+    profile, engine, shape, folder, run
+):
     with nothing_yet(engine) as place:
-        words = {**WORDS[profile], "profile": profile, "url": place.url}
+        words = {"shape": "", **WORDS[profile], **WORDS.get(shape, {}), "profile": profile, "url": place.url}
         for line in BEGINNING:
             run(line.format(**words), {0})
         databases = [place, *beside_main(profile, folder)]
         ((words["key"],), *_) = sorted(place.rows(f'select id from "{words["table"]}"'))
         for line in YEARS:
             named = "" if line.startswith("init") else f"--app {profile} "
-            run(named + line.format(**words), ends(line, profile, engine))
+            run(named + line.format(**words), ends(line, profile, engine, shape))
 
         before = [one.content() for one in databases]
         made = run(f"backup create --app {profile}", {0})["data"]

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from abc import abstractmethod
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal, TypeVar, cast
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
     from sqlite_utils import Database
 
 T = TypeVar("T")
+
+_ALL_COLUMNS = """select m.name, x.cid, x.name, x.type, x."notnull", x.dflt_value, x.pk, x.hidden
+from sqlite_master m, pragma_table_xinfo(m.name) x where m.type in ('table', 'view') order by m.rowid, x.cid"""
+#: Tables that are new to a schema, up to which each is asked about by itself.
+FEW = 3
 
 #: Milliseconds since 1970 as each form of a time writes them; whole numbers, so that no rounding loses one.
 FORMS: Mapping[TimeForm, str] = {
@@ -34,6 +40,9 @@ class SQLiteDialect(PlanReader):
 
     natives: frozenset[str] = frozenset()
     _tables: dict[str, Table] | None = None
+    _seen: Mapping[
+        tuple[str, object], Table
+    ] = {}  #: those that were found before, by name and the text that makes them
 
     @property
     @abstractmethod
@@ -46,13 +55,21 @@ class SQLiteDialect(PlanReader):
 
     def tables(self) -> Mapping[str, Table]:
         if self._tables is None:
-            names = self._fetch("select name, type from sqlite_master where type in ('table', 'view')", {})
-            found = {}
-            for name, kind in ((str(name), kind) for name, kind in names):
-                columns = self._columns(name)
-                if columns and not name.startswith("sqlite_"):
-                    found[name] = Table(name=name, columns=columns, view=kind == "view")
-            self._tables = found
+            rows = self._fetch(
+                "select name, type, sql from sqlite_master where type in ('table', 'view')", {}
+            )
+            found, seen = {}, {}
+            told = self._all_columns() if len(rows) > len(self._seen) + FEW else {}
+            for name, kind, sql in ((str(name), kind, sql) for name, kind, sql in rows):
+                # Scripts look again after every statement: a table that is made by the same text is the same.
+                table = self._seen.get((name, sql)) or Table(
+                    name=name, columns=self._columns(name, told.get(name)), view=kind == "view"
+                )
+                if kind == "table":  # the columns of a view are those of others
+                    seen[name, sql] = table
+                if table.columns and not name.startswith("sqlite_"):
+                    found[name] = table
+            self._tables, self._seen = found, seen
         return self._tables
 
     def references(self, table: str) -> Sequence[Reference]:
@@ -192,14 +209,24 @@ class SQLiteDialect(PlanReader):
         rest = [statement.bind(one) for one in among if not _is_plain(one)]
         return f"({test} or {value} in ({', '.join(rest)}))" if rest else test
 
-    def _columns(self, table: str) -> dict[str, Column]:
+    def _all_columns(self) -> Mapping[str, Sequence[Row]]:
+        """Return what ``table_xinfo`` tells of every table and view; nothing where one of them cannot be read here."""
+        told = defaultdict[str, list[Row]](list)
+        try:
+            for name, *row in self._fetch(_ALL_COLUMNS, {}):
+                told[str(name)].append(tuple(row))
+        except (QueryFailedError, ValueInvalidError):
+            return {}
+        return told
+
+    def _columns(self, table: str, told: Sequence[Row] | None = None) -> dict[str, Column]:
         """Return the columns of a table; none of what nobody can read here, so that it is as if it were not there.
 
         Such are a view over a table that is gone, a virtual table of an extension that only the app loads, and a
         name that is not valid UTF-8.
         """
         try:
-            rows = self._fetch(f"pragma table_xinfo({ident(table)})", {})
+            rows = told or self._fetch(f"pragma table_xinfo({ident(table)})", {})
         except (QueryFailedError, ValueInvalidError):
             return {}
         alone = sum(1 for row in rows if row[5]) == 1
