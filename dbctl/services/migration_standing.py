@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Literal
 
 from msgspec import structs
 
+from dbctl.engines import registry
 from dbctl.engines.base import Readable
-from dbctl.errors import MigrationShapeOtherError, WrongAppError
+from dbctl.errors import MigrationInvalidError, MigrationShapeOtherError, WrongAppError
 from dbctl.model import Row, Value
 from dbctl.services import migration_files, migration_shapes
 from dbctl.services.apps import recognised_as
 from dbctl.services.live import find_column
 from dbctl.services.migration_files import MigrationFile
+from dbctl.services.migration_journal import Unfinished, unfinished
 from dbctl.services.migration_ledger import Record, Track, read_foreign, recorded_in
 
 #: ``pending``: to be run. ``out-of-order``: later ones were applied. ``missing-file``: applied, and there is no file.
@@ -51,10 +53,13 @@ class Migration(Value, frozen=True, kw_only=True):
     applied_at: datetime | None = None
     checksum: str | None = None  #: as recorded; of the file where nothing is recorded yet
     duration: timedelta | None = None
+    detail: str = ""  #: of one that is half done: how far it came
 
     def brief(self) -> Row:
         words = ("app", "database", "name", "state", "applied_at", "duration")
-        return {word: getattr(self, word) for word in words}
+        return {word: getattr(self, word) for word in words} | (
+            {"detail": self.detail} if self.detail else {}
+        )
 
 
 class Standing(Value, frozen=True, kw_only=True):
@@ -64,6 +69,7 @@ class Standing(Value, frozen=True, kw_only=True):
     migrations: Sequence[Migration]
     recorded: bool  #: it has a ledger
     empty: bool  #: it has no table at all
+    unfinished: Mapping[str, Unfinished] = {}  #: those that are half done, by name
 
     def named(self, *states: State) -> list[str]:
         """Return the names of those in a state, in order."""
@@ -108,7 +114,14 @@ def standing(track: Track, db: Readable) -> Standing:
         else []
     )
     track = _shaped(track, db, rows)
-    return Standing(track=track, migrations=judged(track, rows), recorded=recorded, empty=not tables)
+    half = unfinished(db)
+    return Standing(
+        track=track,
+        migrations=_halved(track, judged(track, rows), half),
+        recorded=recorded,
+        empty=not tables,
+        unfinished=half,
+    )
 
 
 def _shaped(track: Track, db: Readable, recorded: Sequence[Record]) -> Track:
@@ -120,6 +133,32 @@ def _shaped(track: Track, db: Readable, recorded: Sequence[Record]) -> Track:
         raise MigrationShapeOtherError(target=db.target, found=" or ".join(found), shape=track.shape)
     shape = track.shape or [*found, *track.shapes][0]
     return structs.replace(track, shape=shape, folder=track.shapes[shape])
+
+
+def _halved(track: Track, found: Sequence[Migration], half: Mapping[str, Unfinished]) -> Sequence[Migration]:
+    """Return the migrations with those marked that are half done, either way."""
+    lacking = [
+        _migration(track, name, _version(name), "failed", Record())
+        for name in half
+        if name not in {one.name for one in found}
+    ]
+    marked = [
+        structs.replace(one, state="failed", detail=half[one.name].told(_statements(track, half[one.name])))
+        if one.name in half
+        else one
+        for one in (*found, *lacking)
+    ]
+    return sorted(marked, key=lambda one: migration_files.place_of(one.name)) if half else found
+
+
+def _statements(track: Track, half: Unfinished) -> int:
+    """Return how many statements the way has that is half gone; 0 where its file does not tell."""
+    file, language = track.folder.files.get(half.name), registry.language(track.engine)
+    try:
+        steps = file and (file.up(language) if half.way == "up" else file.down(language))
+    except MigrationInvalidError:
+        return 0
+    return len(steps.statements) if steps else 0
 
 
 def judged(track: Track, recorded: Sequence[Record]) -> list[Migration]:
