@@ -88,6 +88,7 @@ YEARS = [
     "migrate status --check",
     "migrate plan",
     "migrate up",
+    "migrate down --yes --db main",
     "migrate adopt",
     "migrate mark {migration} --applied --db {db}",
     "migrate repair --checksums --failed --db {db}",
@@ -211,8 +212,8 @@ UNABLE = {
         "stats activity",
     ),
 }
-#: Lines that end in another way still, wherever they can be done at all; a server may keep slow statements, or not.
-OTHERWISE = {"maintain cancel 1 --yes": {5}, "stats slow": {0, 2}}
+#: Lines that end in another way still, wherever they can be done at all: no migration of these has a way down; a server may keep slow statements, or not.
+OTHERWISE = {"migrate down --yes --db main": {6}, "maintain cancel 1 --yes": {5}, "stats slow": {0, 2}}
 
 
 def ends(line: str, profile: str, engine: str, shape: str) -> set[int]:
