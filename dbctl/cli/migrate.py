@@ -10,6 +10,7 @@ from typing import Annotated, TypeAlias
 import typer
 
 from dbctl.cli._app import AllApps, opened, selections
+from dbctl.cli._backups import RepositoryAt
 from dbctl.cli._options import DryRun, Shape, call
 from dbctl.cli._run import change, emit, note, warn
 from dbctl.errors import Exit, UsageError
@@ -27,8 +28,10 @@ from dbctl.services import (
     migration_run,
 )
 from dbctl.services.apps import App
+from dbctl.services.migration_down import Downgrade, Reach
 from dbctl.services.migration_new import NewMigration
 from dbctl.services.migration_run import Pending
+from dbctl.services.migration_safety import Safety
 
 app = typer.Typer(
     name="migrate", help="Migrations of the schema.", no_args_is_help=True, rich_markup_mode=None
@@ -42,6 +45,16 @@ Folder: TypeAlias = Annotated[
 ]
 To: TypeAlias = Annotated[
     str, typer.Option("--to", metavar="NAME", help="The last one to run, by name or number.")
+]
+Steps: TypeAlias = Annotated[
+    int | None, typer.Option("--steps", min=1, metavar="N", help="So many of each database.")
+]
+NoBackup: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--no-backup",
+        help="Make no safety backup before something is destroyed: what is lost then cannot be brought back.",
+    ),
 ]
 
 
@@ -85,14 +98,52 @@ def plan(ctx: typer.Context, to: To = "", migrations: Folder = None, shape: Shap
 def up(
     ctx: typer.Context,
     to: To = "",
+    steps: Steps = None,
     migrations: Folder = None,
     shape: Shape = "",
+    repository: RepositoryAt = "",
+    no_backup: NoBackup = False,
     dry_run: DryRun = False,
 ) -> int:
-    """Run the pending migrations, each in one transaction with its row in the app's ledger."""
+    """Run the pending migrations, each in one transaction with its row in the app's ledger.
+
+    One that takes rows away and does not say so (-- dbctl: loses-rows) is rolled back. Before one that drops or
+    deletes something, a safety backup is made.
+    """
     with opened(ctx) as found:
-        upgrade = migration_run.Upgrade(found, call(ctx).db, migrations, to=to, shape=shape)
+        safety = Safety(found, repository=repository, wanted=not no_backup)
+        upgrade = migration_run.Upgrade(
+            found, call(ctx).db, migrations, to=to, steps=steps or 0, shape=shape, safety=safety
+        )
         return change(ctx, upgrade, target=upgrade.target)
+
+
+@app.command()
+def down(
+    ctx: typer.Context,
+    to: Annotated[
+        str, typer.Option("--to", metavar="NAME", help="All that came after this one, by name or number.")
+    ] = "",
+    steps: Steps = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Every one of every database; never those of a protected app.")
+    ] = False,
+    migrations: Folder = None,
+    shape: Shape = "",
+    repository: RepositoryAt = "",
+    no_backup: NoBackup = False,
+    dry_run: DryRun = False,
+) -> int:
+    """Take the last migration back by its own way down, or more, the newest first.
+
+    Each is one transaction with its row in the app's ledger. A safety backup is made first; the plan tells which rows
+    are lost.
+    """
+    with opened(ctx) as found:
+        safety = Safety(found, repository=repository, wanted=not no_backup)
+        reach = Reach(steps=steps or 0, to=to, everything=everything)
+        downgrade = Downgrade(found, reach, call(ctx).db, migrations, shape=shape, safety=safety)
+        return change(ctx, downgrade, target=downgrade.target)
 
 
 @app.command()

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from collections.abc import Iterator
+from typing import cast
 
+from dbctl.engines.effects import Effect, effect_of
 from dbctl.engines.scripts import is_line
+from dbctl.engines.tokens import Kind, Token
 
 #: Pragmas that take part in a transaction, or only tell something (full-text tables ask two of them by themselves).
 #: ``foreign_keys`` does nothing inside a transaction, and what files want of it (off while tables are rebuilt,
@@ -38,10 +42,13 @@ _TRIGGER = re.compile(r"create (?:temp |temporary )?trigger\b")
 #: The words that tell what a statement is: ``create temporary trigger``, ``pragma main . journal_mode``.
 _HEAD = 4
 _ENDING = {"begin", "commit", "end", "rollback"}
-_OUTSIDE = {"attach", "detach", "vacuum"}
+_ELSEWHERE = {"attach", "detach"}
+#: What no script may touch: it would let one write any bytes as the schema.
+_NEVER_PRAGMAS = {"writable_schema"}
+_SAVEPOINTS = {"savepoint", "release"}
 
 
-def split(text: str) -> list[tuple[int, str]]:
+def split(text: str, *, outside: bool = False) -> list[tuple[int, str]]:
     """Take a script apart, as ``Language.split`` says."""
     text = text.removeprefix("\ufeff")
     statements: list[tuple[int, str]] = []
@@ -60,13 +67,13 @@ def split(text: str) -> list[tuple[int, str]]:
             if words < _HEAD:
                 head, words = f"{head} {token.group().lower()}".strip(), words + 1
         elif not _TRIGGER.match(head) or sqlite3.complete_statement(text[begin:last]):
-            statements.append(_checked(line + 1, head, text[begin:last]))
+            statements.append(_checked(line + 1, head, text[begin:last], outside=outside))
             begin = -1
     if begin >= 0:
         # What follows the last word can only be blanks and comments; an unclosed one of those swallows the semicolon.
         if not sqlite3.complete_statement(text[begin:] + "\n;"):
             raise ValueError(f"it ends inside the statement that begins on line {line + 1}")
-        statements.append(_checked(line + 1, head, text[begin:last] + ";"))
+        statements.append(_checked(line + 1, head, text[begin:last] + ";", outside=outside))
     elif text and not sqlite3.complete_statement(text + "\n;"):
         raise ValueError("it ends inside a comment")
     return statements
@@ -98,20 +105,47 @@ def remarks(text: str) -> list[tuple[int, str]]:
     return found
 
 
-def _checked(line: int, head: str, sql: str) -> tuple[int, str]:
+def effect(sql: str) -> Effect:
+    """Judge one statement, as ``Language.effect`` says."""
+    return effect_of(tokens(sql))
+
+
+def tokens(sql: str) -> Iterator[Token]:
+    """Take ``sql`` apart."""
+    for found in _TOKEN.finditer(sql):
+        text = found.group()
+        kind = found.lastgroup or ("text" if text[0] == "'" else "name" if text[0] in '"`[' else "sign")
+        yield Token(cast("Kind", kind), text, found.start())
+
+
+def _checked(line: int, head: str, sql: str, *, outside: bool) -> tuple[int, str]:
+    if reason := _why_not(head, outside=outside):
+        raise ValueError(f"line {line}: {reason}")
+    return line, sql
+
+
+def why_not(sql: str) -> str:
+    """Return why ``step_by_step`` cannot run a statement, or nothing."""
+    held = [token.text.lower() for token in tokens(sql) if token.kind not in ("comment", "space", "end")]
+    return _why_not(" ".join(held[:_HEAD]), outside=True)
+
+
+def _why_not(head: str, *, outside: bool) -> str:
     first, *rest = head.split(" ")
     if first in _ENDING:
-        raise ValueError(
-            f"line {line}: {first.upper()} would begin or end the transaction that all of it runs in"
-        )
-    if first in _OUTSIDE:
-        raise ValueError(
-            f"line {line}: {first.upper()} is not possible inside the transaction that all of it runs in"
-        )
+        return f"{first.upper()} would begin or end the transaction that all of it runs in"
+    if first in _SAVEPOINTS and outside:
+        return f"{first.upper()} would begin or end a transaction"
+    if first in _ELSEWHERE or (first == "vacuum" and "into" in rest):
+        return f"{first.upper()} would reach into another file"
+    name = ""
     if first == "pragma":
         name = (rest[2] if rest[1:2] == ["."] and len(rest) > 2 else rest[0] if rest else "").strip("\"'`[]")  # noqa: PLR2004 - schema, dot, name
-        if name not in ALLOWED_PRAGMAS:
-            raise ValueError(
-                f"line {line}: PRAGMA {name} is not possible inside the transaction that all of it runs in"
-            )
-    return line, sql
+        if name in _NEVER_PRAGMAS:
+            return f"PRAGMA {name} would let anything stand in place of the schema"
+    if not outside and (first == "vacuum" or (name and name not in ALLOWED_PRAGMAS)):
+        return (
+            f"{first.upper()} {name}".rstrip()
+            + " is not possible inside the transaction that all of it runs in"
+        )
+    return ""

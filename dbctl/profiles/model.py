@@ -92,11 +92,13 @@ class Migrations(Section, frozen=True, kw_only=True):
     ] = ()  #: folders of the app's own files that ``init`` looks for below the app's directory
     #: what an empty database gets comes first; else the ledger's names tell, else the first whose needs exist
     shape: Sequence[MigrationsShape] = ()
-    #: of the app; or the name of one that dbctl knows (``dbmate``, ``prisma``), or ``found``: the one that is there, else
-    #: that of dbmate
+    #: of the app; or the name of one of its [ledgers], of one that dbctl knows (``dbmate``, ``prisma``), or ``found``: the
+    #: one that is there, else that of dbmate
     ledger: Ledger | str = "found"
     published: Mapping[str, Sequence[str]] = {}  #: further checksums under which the app shipped a migration
     retired: Sequence[str] = ()  #: migrations whose files the app has removed since
+    #: files to which the app gave one number by mistake: a ledger holds either of them, and the other is never run
+    one_of: Sequence[Sequence[str]] = ()
     besides: Sequence[
         str
     ] = ()  #: tables, views and triggers that the app makes by itself; ``*`` stands for any text
@@ -437,6 +439,7 @@ class Profile(Section, frozen=True, kw_only=True):
     #: finds nothing below the present one
     home: Sequence[str] = ()
     databases: Mapping[DatabaseName, Database]
+    ledgers: Mapping[str, Ledger] = {}  #: registries of migrations that several of them have alike
     users: Users | None = None
     roles: Roles | None = None
     settings: Sequence[Settings] = ()

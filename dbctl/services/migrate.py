@@ -109,7 +109,7 @@ def _track(
         if own or not may_lack_folder:
             raise
         folder = migration_files.none_at_all()
-    ledger, foreign = migration_kind.named(told.ledger), None
+    ledger, foreign = migration_kind.named(app.profile, told.ledger), None
     if told.ledger == migration_kind.FOUND:
         with suppress(DatabaseMissingError):  # it will be made
             ledger, foreign = migration_kind.found(app.reader(name, may_be_empty=True), engine)
@@ -152,7 +152,7 @@ def shipped_track(profile: Profile, database: str, app: str, engine: str, *, sha
         database=database,
         profile=profile,
         told=told,
-        ledger=migration_kind.named(told.ledger),
+        ledger=migration_kind.named(profile, told.ledger),
         folder=_first(folders, shape),
         engine=engine,
         shapes=folders if told.shape else {},

@@ -14,8 +14,9 @@ from dbctl.services.migrate import tracks
 from dbctl.services.migration_drift import schema_of
 from dbctl.services.migration_files import MigrationFile
 from dbctl.services.migration_ledger import Track
-from dbctl.services.migration_run import made_ledger, migrating, replay
+from dbctl.services.migration_run import made_ledger, replay
 from dbctl.services.migration_standing import Standing, standing
+from dbctl.services.migration_work import migrating
 from dbctl.services.schema_difference import Difference, Parts, compared, parts
 
 EXAMPLES = 3

@@ -12,6 +12,7 @@ from dbctl.model import Value, now
 from dbctl.profiles import model
 from dbctl.profiles.codecs import KEYS, read_time
 from dbctl.profiles.model import ForeignLedger, Migrations, Profile
+from dbctl.services import migration_journal
 from dbctl.services.live import Live
 from dbctl.services.migration_files import Folder, MigrationFile
 
@@ -45,7 +46,9 @@ class Track(Value, frozen=True, kw_only=True):
     @property
     def ledgers(self) -> frozenset[str]:
         """The tables that are no part of the schema."""
-        return frozenset({self.ledger.table, self.foreign.table if self.foreign else ""})
+        return frozenset(
+            {self.ledger.table, self.foreign.table if self.foreign else "", migration_journal.TABLE}
+        )
 
 
 class Record(Value, frozen=True, kw_only=True):

@@ -57,7 +57,7 @@ def inconsistent(profile: Profile) -> Iterator[Complaint]:
         yield ("check",), "there are no passwords ([users.password]) that could be known"
     for name, one in profile.databases.items():
         if one.migrations:
-            yield from _inconsistent_migrations(("databases", name, "migrations"), one.migrations)
+            yield from _inconsistent_migrations(profile, ("databases", name, "migrations"), one.migrations)
     yield from _inconsistent_parts(profile)
     yield from _inconsistent_secrets(profile)
     yield from _inconsistent_cleanup(profile)
@@ -69,9 +69,9 @@ def inconsistent(profile: Profile) -> Iterator[Complaint]:
         yield from _twice(section, "name", [one.name for one in named])
 
 
-def _inconsistent_migrations(key: Sequence[str], told: Migrations) -> Iterator[Complaint]:
-    if isinstance(told.ledger, str) and told.ledger not in migration_kind.names():
-        known = ", ".join(migration_kind.names())
+def _inconsistent_migrations(profile: Profile, key: Sequence[str], told: Migrations) -> Iterator[Complaint]:
+    if isinstance(told.ledger, str) and told.ledger not in migration_kind.names(profile):
+        known = ", ".join(migration_kind.names(profile))
         yield (*key, "ledger"), f"no ledger is called {told.ledger!r}; known are {known}"
     yield from _twice((*key, "shape"), "name", [one.name for one in told.shape])
 

@@ -91,6 +91,7 @@ YEARS = [
     "migrate adopt",
     "migrate mark {migration} --applied --db {db}",
     "migrate repair --checksums --failed --db {db}",
+    "migrate down --db {db} --dry-run",
     "migrate new add-notes --db {db} --migrations own",
     "migrate verify",
     "migrate drift",
@@ -212,7 +213,11 @@ UNABLE = {
     ),
 }
 #: Lines that end in another way still, wherever they can be done at all; a server may keep slow statements, or not.
-OTHERWISE = {"maintain cancel 1 --yes": {5}, "stats slow": {0, 2}}
+OTHERWISE = {
+    "maintain cancel 1 --yes": {5},
+    "stats slow": {0, 2},
+    "migrate down --db {db} --dry-run": {0, 6},  # most have no way down
+}
 
 
 def ends(line: str, profile: str, engine: str, shape: str) -> set[int]:
