@@ -97,6 +97,8 @@ class Migrations(Section, frozen=True, kw_only=True):
     ledger: Ledger | str = "found"
     published: Mapping[str, Sequence[str]] = {}  #: further checksums under which the app shipped a migration
     retired: Sequence[str] = ()  #: migrations whose files the app has removed since
+    #: files to which the app gave one number by mistake: a ledger holds either of them, and the other is never run
+    one_of: Sequence[Sequence[str]] = ()
     besides: Sequence[
         str
     ] = ()  #: tables, views and triggers that the app makes by itself; ``*`` stands for any text

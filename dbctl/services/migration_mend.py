@@ -166,7 +166,7 @@ def _marked(track: Track, stands: Standing, one: Migration, wanted: Wanted) -> _
             return None
         if one.state == "baseline":
             raise UsageError(
-                detail=f"{one.name} counts as applied because a later one does; it has no row of its own"
+                detail=f"{one.name} counts as applied because another one does; it has no row of its own"
             )
         return _forgotten(track, stands, one, f"let {one.name} count as pending", "pending")
     if one.state in ("applied", "baseline", "retired", "missing-file", "ahead"):
