@@ -94,7 +94,7 @@ def test_a_statement_that_was_begun_and_not_ended_is_somebodys_to_look_at(desk, 
         desk.up()
     assert "statement 3 of 002_five" in str(refused.value)
     assert "insert into one values (3);" in str(refused.value)
-    assert "whether statement 3 has run is not known" in desk.stands()["002_five"][1]
+    assert "statement 3 was begun and has not ended" in desk.stands()["002_five"][1]
     outcome = migration_mend.Outcome.DONE if done else migration_mend.Outcome.UNDONE
     with desk.opened() as app:
         change = migration_mend.repair(app, [], names=["2"], outcome=outcome)

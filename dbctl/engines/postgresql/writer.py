@@ -47,6 +47,7 @@ class PostgreSQLWriter(PostgreSQLLocks, PostgreSQLConnection, PostgreSQLTextWrit
     language: Language = script
     takes_schema_back = True
     _outermost = 0  #: the depth at which nothing of ours is open
+    _running = ""  #: the statement of a script that runs
     _stepping = False  #: whether statements may run outside a transaction
 
     @contextmanager
@@ -204,8 +205,16 @@ class PostgreSQLWriter(PostgreSQLLocks, PostgreSQLConnection, PostgreSQLTextWrit
             raise QueryFailedError(target=self.target, reason=reason)
         if not outside:
             self._require_transaction()
-        self._rows(sql, {}, writing=True)
-        self._tables = None
+        self._running = sql
+        try:
+            self._rows(sql, {}, writing=True)
+        finally:
+            self._running, self._tables = "", None
+
+    def _words(self) -> Sequence[str]:
+        held = script.told(self._running)
+        words = [one.text.lower() for one in held if one.kind == "word"]
+        return words + [one.text[1:-1].replace('""', '"') for one in held if one.kind == "name"]
 
     def _require_transaction(self) -> None:
         session = self._current()
