@@ -56,7 +56,7 @@ def written_whole(
             if replace:
                 partial.rename(place)
             else:
-                _rename_beside(partial, place)
+                rename_beside(partial, place)
         except BaseException:  # also on a signal: a half-written file must not stay
             with suppress(OSError):
                 partial.unlink()
@@ -77,7 +77,7 @@ def _make_like(descriptor: int, other: os.stat_result) -> None:
     os.fchmod(descriptor, stat.S_IMODE(other.st_mode))
 
 
-def _rename_beside(path: Path, place: Path) -> None:
+def rename_beside(path: Path, place: Path) -> None:
     """Rename a file to where none is; unlike a plain rename, it never replaces what came meanwhile.
 
     Where the disk has no hard links, an empty file takes the name first, and the rename replaces that one; a crash

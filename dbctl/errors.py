@@ -569,6 +569,11 @@ class BackupPartialError(DbctlError):
     remedy = "Nothing was changed. {instead}"
 
 
+class RecoverHopelessError(DbctlError):
+    code, exit_status = "recover-hopeless", Exit.UNSOUND
+    sentence, remedy = "nothing of {target} can be recovered: {reason}", "{instead}"
+
+
 class RestoreFailedError(DbctlError):
     code, exit_status = "restore-failed", Exit.FAILED
     sentence = "{target} was not restored: {reason}"

@@ -30,7 +30,7 @@ GROUPS = {
     "settings": "Settings of the app, and of one user.",
     "migrate": "Migrations of the schema.",
     "backup": "Backups: make, list, verify, prune.",
-    "restore": "Bring a backup back, and undo that.",
+    "restore": "Bring a backup back, undo that, or read a damaged database.",
     "integrity": "Whether the databases are sound and agree.",
     "stats": "Figures: room, rows, indexes, connections, locks, reports.",
     "maintain": "Look after databases; end what sessions do.",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dbctl.engines.base import Holder, Housing, Language, Readable, Writable
 from dbctl.engines.dumps import Dump, Loaded, Outside, Progress, Proof, silent
+from dbctl.engines.recovery import Recovered, Recovery
 from dbctl.errors import DatabaseMissingError, DriverMissingError, NotSupportedError
 from dbctl.url import Url
 
@@ -16,6 +17,14 @@ from dbctl.url import Url
 DRIVERS = {
     "postgresql": ("postgresql", "psycopg[binary]"),
     "mysql": ("mysql", "PyMySQL[rsa,ed25519]"),
+}
+
+#: What messages call an engine.
+TITLES = {"postgresql": "PostgreSQL", "mysql": "MySQL and MariaDB"}
+#: What to do about damage on a server, which no file of its own could be read past.
+DAMAGED = {
+    "postgresql": "Keep a copy of the whole data directory, stop the server, and restore a backup: dbctl restore apply. pg_amcheck tells what is damaged; SET zero_damaged_pages = on reads past it.",
+    "mysql": "Keep a copy of the whole data directory and restore a backup: dbctl restore apply. innodb_force_recovery = 1, and more where that is not enough, lets a damaged server start so far that it can be dumped.",
 }
 
 #: What to do where a trial restore has nowhere to go.
@@ -247,6 +256,33 @@ def load(
         ReadOnlyError, SameFileError, DiskFullError, FileFailedError, RestoreFailedError: nothing was changed.
     """
     return outside(url, target).load(path, dump, timeout=timeout, keep=keep, progress=progress)
+
+
+def want_recoverable(url: Url, target: str) -> None:
+    """Look whether ``recover`` could read the database at ``url`` at all.
+
+    Raises:
+        NotSupportedError: it is on a server.
+    """
+    if url.engine in DAMAGED:
+        raise NotSupportedError(
+            what=f"recovering {target} from its files", by=TITLES[url.engine], instead=DAMAGED[url.engine]
+        )
+    _file(url, target)
+
+
+def recover(url: Url, what: Recovery, target: str, *, progress: Progress = silent) -> Recovered:
+    """Bring what can be read of a damaged database into a new one; the damaged one is only read.
+
+    Whoever calls holds ``write_lock``, and has looked that no program has it open.
+
+    Raises:
+        As ``want_recoverable``, and what the engine's own raises.
+    """
+    want_recoverable(url, target)
+    from dbctl.engines.sqlite import recover as recovering  # noqa: PLC0415 - as above
+
+    return recovering.recover(what, target, progress)
 
 
 def language(engine: str) -> Language:

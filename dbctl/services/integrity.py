@@ -128,7 +128,7 @@ def _damage(target: str, live: Checks, lines: Sequence[str]) -> Iterator[Finding
             continue
         indexes.setdefault(about.index, []).append(line)
         twice |= {about.index} if about.twice else set()
-    for message in _gathered(others):
+    for message in gathered(others):
         yield Finding(target=target, severity="error", code="corrupt", message=message, hint=DAMAGED)
     for name, told in indexes.items():
         rest = f", and {len(told) - 1} more such" if len(told) > 1 else ""
@@ -137,7 +137,7 @@ def _damage(target: str, live: Checks, lines: Sequence[str]) -> Iterator[Finding
         yield Finding(target=target, severity="error", code="index", message=message, hint=hint)
 
 
-def _gathered(lines: Sequence[str]) -> Iterator[str]:
+def gathered(lines: Sequence[str]) -> Iterator[str]:
     """Yield one line of each kind, with how many differ from it only in their numbers: a damaged index has one for each row."""
     kinds = dict[str, list[str]]()
     for line in lines:

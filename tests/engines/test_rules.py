@@ -24,6 +24,8 @@ OPENERS = {
     "engines/sqlite/dump.py": "the copy that it makes (O_EXCL), before it is connected to",
     "engines/sqlite/load.py": "a new file that has no name of a database yet (O_EXCL), before it is connected to",
     "engines/sqlite/reader.py": "the first bytes of a database that it reads without locks, so none can be lost",
+    "engines/sqlite/recover/image.py": "private copies of damaged files, while no connection to them is open",
+    "engines/sqlite/recover/made.py": "the new file that it makes (O_EXCL), before it is connected to",
     "engines/sqlite/wal.py": "-wal files, which carry no locks",
     "engines/sqlite/writer.py": "a database that it makes itself (O_EXCL), before it is connected to",
     "lockfile.py": "lock files",
@@ -38,6 +40,10 @@ CONNECTORS = {
     "engines/sqlite/connection.py": "the database of an app",
     "engines/sqlite/dump.py": "the copy that a backup makes",
     "engines/sqlite/load.py": "what a restore writes over, and the dump that it reads",
+    "engines/sqlite/recover/image.py": "a private copy of a damaged database, to ask SQLite what is wrong with it",
+    "engines/sqlite/recover/made.py": "the new file that a recovery makes",
+    "engines/sqlite/recover/salvage.py": "the same, for its journal mode",
+    "engines/sqlite/recover/schema.py": "a sound database of the same shape",
 }
 DRIVERS = ("sqlite", "psycopg", "pymysql")
 OPENING = {"open", "fdopen", "read_bytes", "read_text", "write_bytes", "write_text"}

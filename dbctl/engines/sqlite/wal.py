@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from dbctl import interrupt
 
@@ -95,22 +95,62 @@ def lost_commits(path: Path) -> int:
 
 
 def _lost(file: BinaryIO, header: bytes) -> int:
+    salts = header[16:24]
+    return sum(
+        not sound and head[8:16] == salts and head[4:8] != b"\0\0\0\0"
+        for head, sound in _summed_up(file, header)
+    )
+
+
+def _summed_up(file: BinaryIO, header: bytes) -> Iterator[tuple[bytes, bool]]:
+    """Yield the head of each frame, and whether it and all before it are of this round and as they were written."""
     magic, _version, size = struct.unpack(">3I", header[:12])
     order = ">" if magic & 1 else "<"
     sums = _summed((0, 0), header[:24], order)
     sound = magic & ~1 == MAGIC and sums == struct.unpack(">2I", header[24:])
     if size not in PAGE_SIZES:
-        return 0  # as above
-    salts, lost = header[16:24], 0
+        return  # nothing tells where its frames begin
+    salts = header[16:24]
     for head, page in _frames(file, size):
         if sound and head[8:16] == salts:
             sums = _summed(_summed(sums, head[:8], order), page, order)
             sound = sums == struct.unpack(">2I", head[16:])
         else:
             sound = False
-        if not sound and head[8:16] == salts and head[4:8] != b"\0\0\0\0":
-            lost += 1
-    return lost
+        yield head, sound
+
+
+class Committed(NamedTuple):
+    """What counts of a ``-wal``: whole commits, up to the first damaged frame."""
+
+    page_size: int
+    pages: int  #: of the database after the last of them; 0: there is none
+    offsets: Mapping[int, int]  #: where the content of each page stands in the file
+    lost: int  #: commits behind the first damaged frame
+
+
+def committed(path: Path) -> Committed:
+    """Return what SQLite would read of a ``-wal`` that nobody writes meanwhile.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        header = file.read(HEADER)
+        if len(header) < HEADER:
+            return Committed(0, 0, {}, 0)
+        size = struct.unpack(">I", header[8:12])[0]
+        whole, pending, pages = dict[int, int](), dict[int, int](), 0
+        for number, (head, sound) in enumerate(_summed_up(file, header)):
+            if not sound:
+                break
+            page, after = struct.unpack(">2I", head[:8])
+            pending[page] = HEADER + number * (FRAME + size) + FRAME
+            if after:
+                whole |= pending
+                pending, pages = {}, after
+        file.seek(HEADER)
+        return Committed(size, pages, whole, _lost(file, header))
 
 
 def _frames(file: BinaryIO, size: int) -> Iterator[tuple[bytes, bytes]]:

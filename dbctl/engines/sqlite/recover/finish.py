@@ -1,0 +1,94 @@
+"""What a new file needs beside its rows: views, triggers, indexes of words; and whether it is sound."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+from dbctl import interrupt
+from dbctl.engines.server import Concern
+from dbctl.engines.sql import ident
+from dbctl.engines.sqlite.failures import name_of
+from dbctl.engines.sqlite.recover.schema import Entry
+from dbctl.engines.sqlite.writer import SQLiteWriter
+from dbctl.errors import DbctlError
+from dbctl.model import counted
+
+#: A text index that keeps none of the text that it was made of, so that nothing can make it anew.
+CONTENTLESS = re.compile(r"""content\s*=\s*(''|"")""", re.IGNORECASE)
+#: Failures that are not about one statement.
+FATAL = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_NOMEM")
+
+
+def finish(db: sqlite3.Connection, entries: Sequence[Entry]) -> Iterator[Concern]:
+    """Make views and triggers, and take over what modules keep; yield what could not be made."""
+    for kind in ("view", "trigger"):
+        for one in entries:
+            if one.kind == kind and one.sql:
+                try:
+                    db.execute(one.sql)
+                except sqlite3.DatabaseError as error:
+                    interrupt.check()
+                    if name_of(error).startswith(FATAL):
+                        raise
+                    yield Concern(
+                        severity="error",
+                        code="not-made",
+                        message=f"{kind} {one.name} could not be made anew: {error}",
+                    )
+    if any(one.name == "sqlite_stat1" for one in entries):
+        db.execute("analyze")
+    # The tables of a module were filled as they were, so the module must not make them: its line alone is written.
+    db.execute("pragma writable_schema = on")
+    for one in entries:
+        if one.virtual:
+            db.execute(
+                "insert into sqlite_master (type, name, tbl_name, rootpage, sql) values ('table', ?, ?, 0, ?)",
+                [one.name, one.name, one.sql],
+            )
+
+
+def looked_at(path: Path, target: str, entries: Sequence[Entry]) -> Iterator[Concern]:
+    """Mend indexes of words where they do not agree with their rows; yield what is wrong with the new file."""
+    with closing(SQLiteWriter(path, target)) as db:
+        for name in db.text_indexes():
+            yield from _text_index(db, name, entries)
+        for one in db.orphans():
+            yield Concern(
+                severity="warning",
+                code="foreign-key-orphans",
+                message=f"{counted(one.number, 'row')} of {one.table} with {', '.join(one.columns)} of no row in {one.to}",
+            )
+        for line in db.damage():
+            yield Concern(severity="error", code="corrupt-anew", message=f"the new file: {line}")
+
+
+def _text_index(db: SQLiteWriter, name: str, entries: Sequence[Entry]) -> Iterator[Concern]:
+    try:
+        reason = db.text_index_damage(name)
+    except DbctlError as error:
+        reason = str(error)
+    if not reason:
+        return
+    sql = next((one.sql for one in entries if one.name == name), "") or ""
+    if CONTENTLESS.search(sql):
+        message = (
+            f"{name}, an index for searching text, is damaged, and keeps nothing to make it anew: {reason}"
+        )
+        yield Concern(severity="error", code="text-index", message=message)
+        return
+    try:
+        with db.schema_transaction():
+            db.run_statement(f"insert into {ident(name)} ({ident(name)}) values ('rebuild')")  # noqa: S608 - the name is quoted
+        reason = db.text_index_damage(name)
+    except DbctlError as error:
+        reason = str(error)
+    if reason:
+        message = f"{name}, an index for searching text, could not be made anew: {reason}"
+        yield Concern(severity="error", code="text-index", message=message)
+    else:
+        message = f"{name}, an index for searching text, was made anew from its rows"
+        yield Concern(severity="info", code="text-index", message=message)
