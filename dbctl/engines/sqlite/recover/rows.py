@@ -104,10 +104,8 @@ class Copying:
             rows = [table.row(key, fields) for key, fields in batch.rows]
             for place, why in account.insert.insert(rows):
                 self._put_aside(account, batch.rows[place][0], rows[place], table.columns, why)
-        for key, fields in batch.aside:
-            self._put_aside(
-                account, key, table.row(key, fields), table.columns, "it does not stand where its key belongs"
-            )
+        for key, fields, why in batch.aside:
+            self._put_aside(account, key, table.row(key, fields), table.columns, why)
 
     def _put_aside(
         self, account: Account, key: int, row: list[object], columns: Sequence[str], why: str

@@ -37,7 +37,7 @@ class Batch(NamedTuple):
 
     page: int
     rows: Sequence[tuple[int, list[object]]]  #: rowid and fields; in an index the rowid is 0
-    aside: Sequence[tuple[int, list[object]]] = ()  #: the same, where the rowid cannot be what it should
+    aside: Sequence[tuple[int, list[object], str]] = ()  #: the same where they are in doubt, and why
     lost: Sequence[int] = ()  #: rowids of rows whose values cannot be read
     unnamed: int = 0  #: rows of which not even the rowid can be read
     gap: Gap | None = None  #: what is missing instead
@@ -49,6 +49,8 @@ class PageError(Exception):
 
 
 ELSEWHERE = "its rows do not belong there"
+OUT_OF_ORDER = "it does not stand where its key belongs"
+CROSSED = "its long value runs on into other pages than its own"
 #: The key of a record, as rows are ordered by it.
 Order = Callable[[list[object]], Any]
 #: Whether fields can be a row of the table.
@@ -63,6 +65,7 @@ class Trees:
         self._decoder = Decoder(image.encoding)
         self.claimed = bytearray(image.there + 1)
         self._hollow = 0
+        self._crossed = False  # whether the last long value did not end where its pages do
         self._chained = list[int]()  # pages behind the rows of the page that is being read
 
     def table(self, root: int, fits: Fits) -> Iterator[Batch]:
@@ -87,6 +90,7 @@ class Trees:
         page = self._image.page(number)
         if not page or page[0] != LEAF:
             return None
+        self._chained = []
         try:
             found = self._leaf(number, page, LOWEST, HIGHEST, lambda _key, _fields: True)
         except PageError:
@@ -119,10 +123,15 @@ class Trees:
     ) -> tuple[Batch, list[tuple[int, Any, Any]]]:
         """Return what a page tells, and its children, each with the keys between which its rows are."""
         page, kind = self._claim(number, (INDEX_LEAF, INDEX_INTERIOR), depth)
-        self._chained = []
         cells, unnamed = self._cells(number, page)
         inner = kind == INDEX_INTERIOR
-        read = [self._record(page, at + (4 if inner else 0)) for at in cells]
+        read, crossed = list[list[object] | None](), list[list[object]]()
+        for at in cells:
+            fields = self._record(page, at + (4 if inner else 0))
+            if self._runs_on() and fields is not None:
+                crossed.append(fields)
+                fields = None
+            read.append(fields)
         good = self._in_order(read, fits, order, *bounds)
         readable = [(at, fields) for at, fields in enumerate(read) if fields is not None]
         if 2 * len(good) < len(readable):
@@ -139,8 +148,9 @@ class Trees:
         batch = Batch(
             number,
             [(0, fields) for at, fields in readable if at in good],
-            aside=[(0, fields) for at, fields in readable if at not in good],
-            unnamed=unnamed + len(read) - len(readable),
+            aside=[(0, fields, OUT_OF_ORDER) for at, fields in readable if at not in good]
+            + [(0, fields, CROSSED) for fields in crossed],
+            unnamed=unnamed + len(read) - len(readable) - len(crossed),
             hollow=self._hollows(),
         )
         return batch, children
@@ -177,6 +187,10 @@ class Trees:
             self.claimed[one] = 0
         self._hollow = 0
 
+    def _runs_on(self) -> bool:
+        found, self._crossed = self._crossed, False
+        return found
+
     def _hollows(self) -> int:
         found, self._hollow = self._hollow, 0
         return found
@@ -191,7 +205,7 @@ class Trees:
         if kind not in kinds or depth > DEEPEST:
             zeros = page.count(0) == len(page)
             raise PageError("it holds nothing but zeros" if zeros else "it is no page of a table")
-        self.claimed[number] = 1
+        self.claimed[number], self._chained = 1, []
         return page, kind
 
     @staticmethod
@@ -210,9 +224,8 @@ class Trees:
         return good, many - len(good)
 
     def _leaf(self, number: int, page: bytes, low: int, high: int, fits: Fits) -> Batch:
-        self._chained = []
         cells, unnamed = self._cells(number, page)
-        keys, read = list[int](), list[list[object] | None]()
+        keys, read, crossed = list[int](), list[list[object] | None](), set[int]()
         for at in cells:
             try:
                 length, begins = varint(page, at)
@@ -223,6 +236,8 @@ class Trees:
             keys.append(key)
             try:
                 read.append(self._decoder.decoded(self._payload(page, begins, length, index=False)))
+                if self._runs_on():
+                    crossed.add(len(read) - 1)
             except (IndexError, RecordError):
                 read.append(None)
         within = [low < key <= high for key in keys]
@@ -241,8 +256,16 @@ class Trees:
         fitting = set(proper)
         return Batch(
             number,
-            [(keys[place], fields) for place, fields in readable if place in fitting],
-            aside=[(keys[place], fields) for place, fields in readable if place not in fitting],
+            [
+                (keys[place], fields)
+                for place, fields in readable
+                if place in fitting and place not in crossed
+            ],
+            aside=[
+                (keys[place], fields, CROSSED if place in crossed else OUT_OF_ORDER)
+                for place, fields in readable
+                if place not in fitting or place in crossed
+            ],
             lost=[keys[place] for place, fields in enumerate(read) if fields is None and place in placed],
             unnamed=unnamed
             + sum(fields is None and place not in placed for place, fields in enumerate(read)),
@@ -304,10 +327,12 @@ class Trees:
             further = _number(beyond, 0)
         if len(set(chain)) < len(chain):
             raise RecordError("its pages run in a circle")
-        for one in chain:
-            self.claimed[one] = 1
-        self._chained += chain
+        if not further:
+            for one in chain:
+                self.claimed[one] = 1
+            self._chained += chain
         self._hollow += hollow
+        self._crossed = further != 0
         return b"".join(parts)
 
 
