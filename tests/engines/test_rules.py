@@ -40,6 +40,7 @@ CONNECTORS = {
     "engines/sqlite/connection.py": "the database of an app",
     "engines/sqlite/dump.py": "the copy that a backup makes",
     "engines/sqlite/load.py": "what a restore writes over, and the dump that it reads",
+    "engines/sqlite/recover/finish.py": "the new file that a recovery makes, and an empty one in memory",
     "engines/sqlite/recover/image.py": "a private copy of a damaged database, to ask SQLite what is wrong with it",
     "engines/sqlite/recover/made.py": "the new file that a recovery makes",
     "engines/sqlite/recover/salvage.py": "the same, for its journal mode",

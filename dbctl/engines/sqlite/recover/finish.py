@@ -54,8 +54,10 @@ def finish(db: sqlite3.Connection, entries: Sequence[Entry]) -> Iterator[Concern
 def looked_at(path: Path, target: str, entries: Sequence[Entry]) -> Iterator[Concern]:
     """Mend indexes of words where they do not agree with their rows; yield what is wrong with the new file."""
     with closing(SQLiteWriter(path, target)) as db:
-        for name in db.text_indexes():
-            yield from _text_index(db, name, entries)
+        names = list(db.text_indexes())
+    for name in names:
+        yield from _text_index(path, target, next(one for one in entries if one.name == name))
+    with closing(SQLiteWriter(path, target)) as db:
         for one in db.orphans():
             yield Concern(
                 severity="warning",
@@ -66,29 +68,54 @@ def looked_at(path: Path, target: str, entries: Sequence[Entry]) -> Iterator[Con
             yield Concern(severity="error", code="corrupt-anew", message=f"the new file: {line}")
 
 
-def _text_index(db: SQLiteWriter, name: str, entries: Sequence[Entry]) -> Iterator[Concern]:
-    try:
-        reason = db.text_index_damage(name)
-    except DbctlError as error:
-        reason = str(error)
+def _text_index(path: Path, target: str, entry: Entry) -> Iterator[Concern]:
+    reason = _damage(path, target, entry.name)
     if not reason:
         return
-    sql = next((one.sql for one in entries if one.name == name), "") or ""
-    if CONTENTLESS.search(sql):
-        message = (
-            f"{name}, an index for searching text, is damaged, and keeps nothing to make it anew: {reason}"
-        )
+    what = f"{entry.name}, an index for searching text,"
+    if CONTENTLESS.search(entry.sql or ""):
+        message = f"{what} is damaged, and keeps nothing to make it anew: {reason}"
         yield Concern(severity="error", code="text-index", message=message)
         return
     try:
-        with db.schema_transaction():
-            db.run_statement(f"insert into {ident(name)} ({ident(name)}) values ('rebuild')")  # noqa: S608 - the name is quoted
-        reason = db.text_index_damage(name)
-    except DbctlError as error:
+        _make_anew(path, entry)
+        reason = _damage(path, target, entry.name)
+    except sqlite3.Error as error:
+        interrupt.check()
+        if name_of(error).startswith(FATAL):
+            raise
         reason = str(error)
     if reason:
-        message = f"{name}, an index for searching text, could not be made anew: {reason}"
-        yield Concern(severity="error", code="text-index", message=message)
+        yield Concern(severity="error", code="text-index", message=f"{what} could not be made anew: {reason}")
     else:
-        message = f"{name}, an index for searching text, was made anew from its rows"
-        yield Concern(severity="info", code="text-index", message=message)
+        yield Concern(severity="info", code="text-index", message=f"{what} was made anew from its rows")
+
+
+def _damage(path: Path, target: str, name: str) -> str:
+    try:
+        with closing(SQLiteWriter(path, target)) as db:
+            return db.text_index_damage(name)
+    except DbctlError as error:
+        return str(error)
+
+
+def _make_anew(path: Path, entry: Entry) -> None:
+    """Give an index of words the tables of an empty one, but for the text itself, and let it read that anew."""
+    with (
+        closing(sqlite3.connect(":memory:")) as empty,
+        closing(sqlite3.connect(path, isolation_level=None)) as db,
+    ):
+        empty.execute(entry.sql or "")
+        made = empty.execute(
+            "select name from sqlite_master where type = 'table' and rootpage > 0"
+        ).fetchall()
+        db.execute("begin")
+        for (table,) in made:
+            if table.lower() == f"{entry.name}_content".lower():
+                continue
+            db.execute(f"delete from {ident(table)}")  # noqa: S608 - the name is quoted
+            for row in empty.execute(f"select * from {ident(table)}"):  # noqa: S608 - as above
+                marks = ", ".join("?" for _ in row)
+                db.execute(f"insert into {ident(table)} values ({marks})", row)  # noqa: S608 - as above
+        db.execute(f"insert into {ident(entry.name)} ({ident(entry.name)}) values ('rebuild')")  # noqa: S608 - as above
+        db.execute("commit")

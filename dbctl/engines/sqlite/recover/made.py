@@ -35,13 +35,13 @@ Fields = list[object]
 
 
 def create(path: Path) -> sqlite3.Connection:
-    """Make an empty database that nobody else may read; until it is whole nothing of it counts, so it has no journal."""
+    """Make an empty database that nobody else may read; until it is whole nothing of it is synced."""
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
     db = sqlite3.connect(path, isolation_level=None)
     db.set_progress_handler(lambda: interrupt.received() is not None, 20_000)
     for pragma in (
         "locking_mode = exclusive",
-        "journal_mode = off",
+        "journal_mode = memory",
         "synchronous = off",
         "foreign_keys = off",
     ):
@@ -186,14 +186,17 @@ def _is_text(declared: str) -> bool:
 class Inserter:
     """Writes rows into one table; a row that it does not take is handed back."""
 
-    def __init__(self, db: sqlite3.Connection, table: str, columns: Sequence[str]) -> None:
-        self._db, self._table = db, table
+    def __init__(
+        self, db: sqlite3.Connection, table: str, columns: Sequence[str], *, schema: str = "main"
+    ) -> None:
+        self._db, self._table = db, f"{schema}.{ident(table)}"
+        self._raw_table = ""
         self._columns = ", ".join(ident(one) for one in columns)
         self._sql = self._statement("?" for _ in columns)
         self.saved = 0
 
     def _statement(self, values: Iterable[str]) -> str:
-        return f"insert into {ident(self._table)} ({self._columns}) values ({', '.join(values)})"  # noqa: S608 - the names are quoted
+        return f"insert into {self._table} ({self._columns}) values ({', '.join(values)})"  # noqa: S608 - the names are quoted
 
     def insert(self, rows: Sequence[Fields]) -> Iterator[tuple[int, str]]:
         """Insert rows; yield the place of each that is refused, and why."""
@@ -224,12 +227,31 @@ class Inserter:
                 at += 1
 
     def _raw(self, row: Fields) -> str:
-        """Insert a row with text that is none of its encoding; return why it is refused."""
-        values = ("cast(? as text)" if type(value) is RawText else "?" for value in row)
+        """Insert a row with text that is none of its encoding; return why it is refused.
+
+        It goes through a table, from which SQLite takes such bytes as they are; a parameter it would take for UTF-8.
+        """
+        names = [f"v{at}" for at in range(len(row))]
+        if not self._raw_table:
+            self._raw_table = f"temp.{ident(f'raw {self._table}')}"
+            self._db.execute(
+                f"create temp table {self._raw_table.removeprefix('temp.')} ({', '.join(names)})"
+            )
+        values = [bytes(value) if type(value) is RawText else value for value in row]
+        marks = ", ".join("?" for _ in row)
+        self._db.execute(f"insert into {self._raw_table} values ({marks})", values)  # noqa: S608 - the name is quoted
+        taken = ", ".join(
+            f"cast({name} as text)" if type(value) is RawText else name
+            for name, value in zip(names, row, strict=True)
+        )
         try:
-            self._db.execute(self._statement(values), [bytes(v) if type(v) is RawText else v for v in row])
+            self._db.execute(
+                f"insert into {self._table} ({self._columns}) select {taken} from {self._raw_table}"  # noqa: S608 - as above
+            )
         except (sqlite3.IntegrityError, sqlite3.DataError) as error:
             return str(error)
+        finally:
+            self._db.execute(f"delete from {self._raw_table}")  # noqa: S608 - as above
         self.saved += 1
         return ""
 

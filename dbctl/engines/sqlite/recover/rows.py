@@ -21,6 +21,7 @@ from dbctl.model import counted
 
 MOST_TOLD = 5  #: ranges or rows that a message lists
 FIELDS_KEPT = 100  #: of a row that belongs to no table, as it stays aside
+FIELD_NAMES = [f"field{at}" for at in range(1, FIELDS_KEPT + 1)]
 
 
 @dataclass
@@ -60,6 +61,9 @@ class Copying:
         for account in self._accounts.values():
             self._fill(account)
         self._sequences(entries)
+        for one in entries:
+            if one.kind == "table" and one.name not in self._accounts and one.root:
+                self._keep_unmade(one)
         self._place_unlinked()
         self._indexes(entries)
         for account in self._accounts.values():
@@ -77,7 +81,7 @@ class Copying:
             self._db.execute(entry.sql or "")
             table = Table(self._db, entry.name)
         except sqlite3.OperationalError as error:
-            self._tell("not-made", f"table {entry.name} could not be made: {error}; its rows are left out")
+            self._tell("not-made", f"table {entry.name} could not be made: {error}; its rows are aside")
             return
         self._accounts[entry.name] = Account(table, entry.root, Inserter(self._db, entry.name, table.columns))
 
@@ -176,9 +180,14 @@ class Copying:
                 f"{counted(left, 'row')} of {counted(pages, 'page')} to which nothing leads are aside{stale}",
             )
 
+    def _keep_unmade(self, entry: Entry) -> None:
+        """Keep aside what a table held that could not be made; of those that SQLite keeps for itself the pages are known then."""
+        for batch in self.trees.table(entry.root, lambda _key, fields: len(fields) <= FIELDS_KEPT):
+            for key, fields in batch.rows if not entry.own else ():
+                self._aside.add(entry.name, FIELD_NAMES, "its table could not be made", key, fields)
+
     def _keep_unlinked(self, why: str, key: int, fields: list[object]) -> None:
-        names = [f"field{at}" for at in range(1, FIELDS_KEPT + 1)]
-        self._aside.add("rows_of_no_table", names, why, key, fields)
+        self._aside.add("rows_of_no_table", FIELD_NAMES, why, key, fields)
 
     def _indexes(self, entries: Sequence[Entry]) -> None:
         for one in entries:
@@ -199,9 +208,13 @@ class Copying:
         rowid = ident(table.rowid) if table.alias is None else ident(table.stored[table.alias])
         name = ident(table.name)
         with self._scratch("create temp table told (recovered_key integer primary key)"):
-            self._db.executemany("insert or ignore into told values (?)", ([one] for one in account.lost))
+            self._db.executemany(
+                "insert or ignore into temp.told values (?)", ([one] for one in account.lost)
+            )
             complete = [self._hear(account, one, rowid) for one in indexes]
-            missing = f"select count(*) from told where recovered_key not in (select {rowid} from {name})"  # noqa: S608 - quoted
+            missing = (
+                f"select count(*) from temp.told where recovered_key not in (select {rowid} from main.{name})"  # noqa: S608 - quoted
+            )
             (known,) = self._db.execute(missing).fetchone()
         if any(complete):  # so whatever is missing is known
             account.gaps, account.known = [], known
@@ -216,7 +229,7 @@ class Copying:
         columns, complete = found
         names = [f"v{at}" for at in range(len(columns))]
         with self._scratch(f"create temp table entry (recovered_key, {', '.join(names) or 'v0'})"):
-            insert = Inserter(self._db, "entry", ["recovered_key", *names])
+            insert = Inserter(self._db, "entry", ["recovered_key", *names], schema="temp")
             width = len(columns) + 1
             for batch in self.trees.index(
                 index.root, lambda fields: len(fields) == width and isinstance(fields[-1], int)
@@ -224,14 +237,14 @@ class Copying:
                 self._took_page()
                 complete = complete and not (batch.gap or batch.unnamed or batch.aside)
                 list(insert.insert([[fields[-1], *fields[:-1]] for _, fields in batch.rows]))
-            self._db.execute("insert or ignore into told select recovered_key from entry")
+            self._db.execute("insert or ignore into temp.told select recovered_key from temp.entry")
             differs = " or ".join(
                 f"e.{mine} is not t.{ident(column)} collate binary"
                 for mine, column in zip(names, columns, strict=True)
                 if column
             )
             rows = self._db.execute(
-                f"select e.recovered_key from entry e join {ident(account.table.name)} t"  # noqa: S608 - the names are quoted
+                f"select e.recovered_key from temp.entry e join main.{ident(account.table.name)} t"  # noqa: S608 - the names are quoted
                 f" on t.{rowid} = e.recovered_key where {differs or '0'} order by 1"
             ).fetchall()
         if rows:

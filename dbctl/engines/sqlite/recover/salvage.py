@@ -36,6 +36,8 @@ from dbctl.errors import (
 )
 from dbctl.model import counted
 
+#: Bytes of the smallest page.
+SMALLEST = 512
 ANOTHER_NAME = "Choose another name with --to."
 WITH_LIKE = "--like FILE takes the tables from a sound database of the same shape, for one from a backup."
 
@@ -91,9 +93,9 @@ def _told_of(source: Path, target: str) -> os.stat_result:
         raise _unreadable(source, target, error.strerror or str(error)) from error
     if not stat.S_ISREG(told.st_mode):
         raise _unreadable(source, target, f"{source} is no regular file")
-    if not told.st_size:
+    if told.st_size < SMALLEST:
         instead = "A backup brings it back: dbctl restore apply"
-        raise RecoverHopelessError(target=target, reason="the file is empty", instead=instead)
+        raise RecoverHopelessError(target=target, reason="the file is as good as empty", instead=instead)
     if not os.access(source, os.R_OK):
         raise _unreadable(source, target, f"{source} may not be read by this user")
     return told
