@@ -1,0 +1,88 @@
+"""``restore recover`` that is killed, or runs out of room: a whole new file or none, and the damaged one as it was."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from dbctl.engines.recovery import Recovery
+from dbctl.engines.sqlite import recover
+from tests.crash.test_no_room import limited
+from tests.engines import wrecks
+
+ROOT = Path(__file__).parents[2]
+CLEAN = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"}
+KILLS = 100 if os.environ.get("DBCTL_TORTURE") else 4
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = wrecks.build(tmp_path / "app.db")
+    path.write_bytes(wrecks.damaged(path.read_bytes(), "zeroed", wrecks.chance(3)))
+    return path
+
+
+def begin(path, name):
+    words = ["restore", "recover", "--url", f"main={path}", "--to", name]
+    return subprocess.Popen(
+        [sys.executable, "-m", "dbctl", *words],
+        cwd=path.parent,
+        env=CLEAN,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def visible(path):
+    return {one.name for one in path.parent.iterdir() if not one.name.startswith(".")}
+
+
+def beside(path):
+    return [one.name for one in path.parent.iterdir() if "dbctl-recover" in one.name]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_killed_at_any_moment_the_new_file_is_whole_or_absent(path, number):
+    held, at = path.read_bytes(), random.Random(int(number))  # noqa: S311 - the moments may be guessed
+    started = time.monotonic()
+    assert begin(path, "whole.db").wait(60) == 4
+    lasts, want = time.monotonic() - started, wrecks.content(path.with_name("whole.db"))
+    for kill in range(KILLS):
+        process = begin(path, f"new{kill}.db")
+        time.sleep(at.uniform(0, lasts))
+        process.send_signal(number)
+        process.wait(60)
+        new = path.with_name(f"new{kill}.db")
+        if new.exists():
+            assert wrecks.content(new) == want
+            with closing(sqlite3.connect(new)) as db:
+                assert db.execute("pragma integrity_check").fetchall() == [("ok",)]
+        if number == signal.SIGTERM:
+            assert not beside(path)
+        assert path.read_bytes() == held
+    assert begin(path, "last.db").wait(60) == 4
+    assert not beside(path)
+
+
+def test_whichever_write_finds_no_room_nothing_stays_but_what_was_there(path):
+    whole, held, ended = path.stat().st_size, path.read_bytes(), list[bool]()
+    for size in (0, 100, 1024, 20_000, whole // 2, whole - 1, whole, 3 * whole):
+        before = visible(path)
+        what = Recovery(source=path, to=path.with_name(f"new{size}.db"))
+        well, told = limited(size, lambda what=what: recover.recover(what, "app/db", lambda _share: None))
+        ended.append(well)
+        assert well or "DiskFullError" in told or "FileFailedError" in told
+        assert visible(path) == (before | {what.to.name} if well else before)
+        assert not beside(path)
+        assert path.read_bytes() == held
+    assert (ended[0], ended[-1]) == (False, True)
