@@ -17,7 +17,15 @@ from dbctl.model import Page
 from dbctl.render import out
 from dbctl.render.escape import escape
 from dbctl.render.look import Format, is_terminal
-from dbctl.services import apps, migrate, migration_adopt, migration_check, migration_drift, migration_run
+from dbctl.services import (
+    apps,
+    migrate,
+    migration_adopt,
+    migration_check,
+    migration_drift,
+    migration_lint,
+    migration_run,
+)
 from dbctl.services.apps import App
 from dbctl.services.migration_new import NewMigration
 from dbctl.services.migration_run import Pending
@@ -126,6 +134,25 @@ def drift(ctx: typer.Context, migrations: Folder = None) -> int:
     with opened(ctx) as found:
         findings = migration_drift.drift(found, call(ctx).db, migrations)
         return emit(ctx, findings, status=Exit.UNSOUND if findings.unsound else Exit.OK, target=found.name)
+
+
+@app.command()
+def lint(
+    ctx: typer.Context,
+    migrations: Folder = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Every file, not the pending ones alone; no database is opened.")
+    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 4 on a warning, too.")] = False,
+) -> int:
+    """Tell what the pending files may do to a database with rows and users; exit 4 on an error.
+
+    With --migrations every file of the folder counts, and no database has to be there: its URL says which engine's rules
+    hold. A line "-- dbctl: allow CODE" above a statement, or at the top of a file, keeps a finding from being told.
+    """
+    with opened(ctx) as found:
+        findings = migration_lint.lint(found, call(ctx).db, migrations, every=every)
+        return emit(ctx, findings, status=migration_lint.status(findings, strict=strict), target=found.name)
 
 
 @contextmanager

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from typing import cast
 
+from dbctl.engines.base import Hazard, Script
 from dbctl.engines.scripts import is_line
+from dbctl.engines.tokens import Kind, Token
 
 #: Pragmas that take part in a transaction, or only tell something (full-text tables ask two of them by themselves).
 #: ``foreign_keys`` does nothing inside a transaction, and what files want of it (off while tables are rebuilt,
@@ -34,6 +38,8 @@ _TOKEN = re.compile(
       | (?P<comment> --[^\n]* | /\*.*?(?:\*/|\Z)) | (?P<word>[^\W\d]\w*) | (?P<end>;) | (?P<space>[ \t\n\f\r]+) | .""",
     re.VERBOSE | re.DOTALL,
 )
+#: The kinds of what begins so, where its pattern has no name.
+_KINDS = {"'": "text", '"': "name", "`": "name", "[": "name"}
 _TRIGGER = re.compile(r"create (?:temp |temporary )?trigger\b")
 #: The words that tell what a statement is: ``create temporary trigger``, ``pragma main . journal_mode``.
 _HEAD = 4
@@ -70,6 +76,20 @@ def split(text: str) -> list[tuple[int, str]]:
     elif text and not sqlite3.complete_statement(text + "\n;"):
         raise ValueError("it ends inside a comment")
     return statements
+
+
+def tokens(sql: str) -> Iterator[Token]:
+    """Take a statement apart."""
+    for found in _TOKEN.finditer(sql):
+        kind = found.lastgroup or _KINDS.get(found.group()[0], "sign")
+        yield Token(cast("Kind", kind), found.group(), found.start())
+
+
+def hazards(scripts: Iterable[Script], kept: str) -> Iterator[Sequence[Hazard]]:
+    """Yield what is hazardous in each script, as ``Language.hazards`` says."""
+    from dbctl.engines import sqlite_hazards  # noqa: PLC0415 - what runs scripts needs none of it
+
+    return sqlite_hazards.judged(scripts, kept)
 
 
 def remarks(text: str) -> list[tuple[int, str]]:

@@ -47,11 +47,17 @@ class Survey(Value, frozen=True, kw_only=True):
 
 
 def tracks(
-    app: App, asked: str = "", given: Path | None = None, *, may_lack_folder: bool = False
+    app: App,
+    asked: str = "",
+    given: Path | None = None,
+    *,
+    may_lack_folder: bool = False,
+    connects: bool = True,
 ) -> list[Track]:
     """Return the migrations of the database ``asked`` for, else of every configured one that has any.
 
-    Where ``may_lack_folder``, a database of which nothing says where its files are is told by its ledger alone.
+    Where ``may_lack_folder``, a database of which nothing says where its files are is told by its ledger alone. Without
+    ``connects`` no database is opened, and a ledger that had to be looked for is the one that dbctl would make.
 
     Raises:
         AbilityMissingError: there are none.
@@ -75,10 +81,15 @@ def tracks(
             by=app.name,
             instead=f"Say which by --db: {', '.join(found)}.",
         )
-    return [_track(app, name, told, given, may_lack_folder=may_lack_folder) for name, told in found.items()]
+    return [
+        _track(app, name, told, given, may_lack_folder=may_lack_folder, connects=connects)
+        for name, told in found.items()
+    ]
 
 
-def _track(app: App, name: str, told: Migrations, given: Path | None, *, may_lack_folder: bool) -> Track:
+def _track(
+    app: App, name: str, told: Migrations, given: Path | None, *, may_lack_folder: bool, connects: bool
+) -> Track:
     try:
         folder = migration_files.folder(app, name, given)
     except MigrationsMissingError:
@@ -87,7 +98,7 @@ def _track(app: App, name: str, told: Migrations, given: Path | None, *, may_lac
         folder = migration_files.none_at_all()
     engine = app.url(name).engine
     ledger, foreign = migration_kind.named(told.ledger), None
-    if told.ledger == migration_kind.FOUND:
+    if told.ledger == migration_kind.FOUND and connects:
         with suppress(DatabaseMissingError):  # it will be made
             ledger, foreign = migration_kind.found(app.reader(name, may_be_empty=True), engine)
     return Track(
