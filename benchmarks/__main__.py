@@ -17,6 +17,7 @@ AREAS = (
     "backup_server",
     "integrity",
     "cleanup",
+    "migrate",
     "export",
 )
 

@@ -11,7 +11,7 @@ function __dbctl_at -d 'Whether the words so far name the command $argv[1], with
             set skip 1
         else if string match -q -- '-*' $word
             continue
-        else if contains -- (string join ' ' $path $word) 'init' 'demo' 'apps' 'status' 'doctor' 'users' 'roles' 'settings' 'migrate' 'backup' 'restore' 'integrity' 'stats' 'maintain' 'sessions' 'schedule' 'search' 'data' 'completions' 'apps list' 'apps show' 'apps check' 'users list' 'users show' 'users create' 'users ensure' 'users update' 'users delete' 'users set-password' 'users set-role' 'users activate' 'users deactivate' 'users unlock' 'users check-password' 'users import' 'users export' 'roles list' 'roles show' 'roles create' 'roles update' 'roles delete' 'roles grant' 'roles revoke' 'roles matrix' 'roles permissions' 'roles can' 'settings list' 'settings get' 'settings set' 'settings reset' 'settings validate' 'settings export' 'settings diff' 'settings apply' 'migrate status' 'migrate plan' 'migrate up' 'migrate adopt' 'migrate new' 'migrate verify' 'migrate drift' 'backup create' 'backup list' 'backup show' 'backup verify' 'backup prune' 'restore preview' 'restore apply' 'restore undo' 'integrity check' 'integrity cross' 'stats overview' 'stats tables' 'stats user' 'stats activity' 'stats locks' 'stats connections' 'stats slow' 'stats indexes' 'stats bloat' 'stats reports' 'stats run' 'maintain vacuum' 'maintain analyze' 'maintain optimize' 'maintain reindex' 'maintain checkpoint' 'maintain cancel' 'sessions list' 'sessions revoke' 'sessions cleanup' 'sessions rebuild-stats' 'schedule cron' 'search index' 'search index status' 'search index check' 'search index build' 'search index repair' 'search index drop' 'data rows' 'data show' 'data set' 'data delete' 'data query' 'data export' 'data import' 'completions show' 'completions install'
+        else if contains -- (string join ' ' $path $word) 'init' 'demo' 'apps' 'status' 'doctor' 'users' 'roles' 'settings' 'migrate' 'backup' 'restore' 'integrity' 'stats' 'maintain' 'sessions' 'schedule' 'search' 'data' 'completions' 'apps list' 'apps show' 'apps check' 'users list' 'users show' 'users create' 'users ensure' 'users update' 'users delete' 'users set-password' 'users set-role' 'users activate' 'users deactivate' 'users unlock' 'users check-password' 'users import' 'users export' 'roles list' 'roles show' 'roles create' 'roles update' 'roles delete' 'roles grant' 'roles revoke' 'roles matrix' 'roles permissions' 'roles can' 'settings list' 'settings get' 'settings set' 'settings reset' 'settings validate' 'settings export' 'settings diff' 'settings apply' 'migrate status' 'migrate plan' 'migrate up' 'migrate adopt' 'migrate mark' 'migrate repair' 'migrate new' 'migrate verify' 'migrate drift' 'migrate lint' 'backup create' 'backup list' 'backup show' 'backup verify' 'backup prune' 'restore preview' 'restore apply' 'restore undo' 'integrity check' 'integrity cross' 'stats overview' 'stats tables' 'stats user' 'stats activity' 'stats locks' 'stats connections' 'stats slow' 'stats indexes' 'stats bloat' 'stats reports' 'stats run' 'maintain vacuum' 'maintain analyze' 'maintain optimize' 'maintain reindex' 'maintain checkpoint' 'maintain cancel' 'sessions list' 'sessions revoke' 'sessions cleanup' 'sessions rebuild-stats' 'schedule cron' 'search index' 'search index status' 'search index check' 'search index build' 'search index repair' 'search index drop' 'data rows' 'data show' 'data set' 'data delete' 'data query' 'data export' 'data import' 'completions show' 'completions install'
             set -a path $word
         else
             set count (math $count + 1)
@@ -81,9 +81,12 @@ complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'status' -d 'Show which migr
 complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'plan' -d 'Print the SQL that up would run'
 complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'up' -d 'Run the pending migrations, each in one transaction with its row in…'
 complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'adopt' -d 'Give a database that was made without a ledger one that tells which…'
+complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'mark' -d 'Let migrations count as applied, or as pending, without running…'
+complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'repair' -d 'Bring the ledger in line with the files, once you know that they are…'
 complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'new' -d 'Begin a migration: the next number, a safe name, and a header; prints…'
 complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'verify' -d 'Compare the files with the ledger, and look into the files; exit 4 on…'
 complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'drift' -d 'Compare the live schema with what the applied migrations make of an…'
+complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'lint' -d 'Tell what the pending files may do to a database with rows and users;…'
 complete -c dbctl -n '__dbctl_at \'backup\'' -f -a 'create' -d 'Copy the app\'s databases, each at one moment, while the app writes;…'
 complete -c dbctl -n '__dbctl_at \'backup\'' -f -a 'list' -d 'List the backups, the newest first; those that restores made before…'
 complete -c dbctl -n '__dbctl_at \'backup\'' -f -a 'show' -d 'Show one backup and what it holds'
@@ -271,10 +274,22 @@ complete -c dbctl -n '__dbctl_at \'migrate up\'' -l migrations -x -a '(__fish_co
 complete -c dbctl -n '__dbctl_at \'migrate up\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'migrate adopt\'' -l migrations -x -a '(__fish_complete_directories)' -d 'Folder of the migrations, in place of the configured one'
 complete -c dbctl -n '__dbctl_at \'migrate adopt\'' -l dry-run -s n -d 'Show the plan and change nothing'
+complete -c dbctl -n '__dbctl_at \'migrate mark\'' -l applied -d 'They count as applied'
+complete -c dbctl -n '__dbctl_at \'migrate mark\'' -l pending -d 'They count as not applied'
+complete -c dbctl -n '__dbctl_at \'migrate mark\'' -l migrations -x -a '(__fish_complete_directories)' -d 'Folder of the migrations, in place of the configured one'
+complete -c dbctl -n '__dbctl_at \'migrate mark\'' -l dry-run -s n -d 'Show the plan and change nothing'
+complete -c dbctl -n '__dbctl_at \'migrate repair\'' -l checksums -d 'Take the files as they are now for what was applied'
+complete -c dbctl -n '__dbctl_at \'migrate repair\'' -l failed -d 'Let those that failed count as never tried'
+complete -c dbctl -n '__dbctl_at \'migrate repair\'' -l missing -d 'Forget those that have no file any more'
+complete -c dbctl -n '__dbctl_at \'migrate repair\'' -l migrations -x -a '(__fish_complete_directories)' -d 'Folder of the migrations, in place of the configured one'
+complete -c dbctl -n '__dbctl_at \'migrate repair\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'migrate new\'' -l migrations -x -a '(__fish_complete_directories)' -d 'Folder of the migrations, in place of the configured one'
 complete -c dbctl -n '__dbctl_at \'migrate new\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'migrate verify\'' -l migrations -x -a '(__fish_complete_directories)' -d 'Folder of the migrations, in place of the configured one'
 complete -c dbctl -n '__dbctl_at \'migrate drift\'' -l migrations -x -a '(__fish_complete_directories)' -d 'Folder of the migrations, in place of the configured one'
+complete -c dbctl -n '__dbctl_at \'migrate lint\'' -l migrations -x -a '(__fish_complete_directories)' -d 'Folder of the migrations, in place of the configured one'
+complete -c dbctl -n '__dbctl_at \'migrate lint\'' -l all -d 'Every file, not the pending ones alone; no database is opened'
+complete -c dbctl -n '__dbctl_at \'migrate lint\'' -l strict -d 'Exit 4 on a warning, too'
 complete -c dbctl -n '__dbctl_at \'backup create\'' -l table -x -d 'Only this table of a database on a server; repeatable'
 complete -c dbctl -n '__dbctl_at \'backup create\'' -l format -x -d 'Of the dumps of a server: custom or plain (.sql.gz)'
 complete -c dbctl -n '__dbctl_at \'backup create\'' -l repository -x -a '(__fish_complete_directories)' -d 'Where the backups are, in place of the configured one'

@@ -12,7 +12,7 @@ import typer
 from dbctl.cli._app import AllApps, opened, selections
 from dbctl.cli._options import DryRun, call
 from dbctl.cli._run import change, emit, note, warn
-from dbctl.errors import Exit
+from dbctl.errors import Exit, UsageError
 from dbctl.model import Page
 from dbctl.render import out
 from dbctl.render.escape import escape
@@ -24,6 +24,7 @@ from dbctl.services import (
     migration_check,
     migration_drift,
     migration_lint,
+    migration_mend,
     migration_run,
 )
 from dbctl.services.apps import App
@@ -102,6 +103,47 @@ def adopt(ctx: typer.Context, migrations: Folder = None, dry_run: DryRun = False
     with opened(ctx) as found:
         adoption = migration_adopt.Adoption(found, call(ctx).db, migrations)
         return change(ctx, adoption, target=adoption.target)
+
+
+@app.command()
+def mark(
+    ctx: typer.Context,
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Migrations, by name or number.")],
+    applied: Annotated[bool, typer.Option("--applied", help="They count as applied.")] = False,
+    pending: Annotated[bool, typer.Option("--pending", help="They count as not applied.")] = False,
+    migrations: Folder = None,
+    dry_run: DryRun = False,
+) -> int:
+    """Let migrations count as applied, or as pending, without running anything: for what was done by hand."""
+    if applied == pending:
+        raise UsageError(detail="say how they count: --applied or --pending")
+    with opened(ctx) as found:
+        wanted: migration_mend.Wanted = "applied" if applied else "pending"
+        marking = migration_mend.mark(found, names, wanted, call(ctx).db, migrations)
+        return change(ctx, marking, target=marking.target)
+
+
+@app.command()
+def repair(
+    ctx: typer.Context,
+    checksums: Annotated[
+        bool, typer.Option("--checksums", help="Take the files as they are now for what was applied.")
+    ] = False,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="Let those that failed count as never tried.")
+    ] = False,
+    missing: Annotated[
+        bool, typer.Option("--missing", help="Forget those that have no file any more.")
+    ] = False,
+    migrations: Folder = None,
+    dry_run: DryRun = False,
+) -> int:
+    """Bring the ledger in line with the files, once you know that they are right; runs no migration."""
+    asked = {"checksums": checksums, "failed": failed, "missing": missing}
+    with opened(ctx) as found:
+        words = [word for word, wanted in asked.items() if wanted]
+        mending = migration_mend.repair(found, words, call(ctx).db, migrations)
+        return change(ctx, mending, target=mending.target)
 
 
 @app.command()

@@ -37,6 +37,7 @@ class Dumped(Value, frozen=True, kw_only=True):
     taken_at: datetime  #: the moment: what was committed before is in it, what came later is not
     facts: Mapping[str, str]  #: what the file alone does not tell of the database: by the engine's own words
     proof: Proof | None = None  #: what was read of it while it was written; None: that is still to be done
+    sha256: str = ""  #: of the file, hexadecimal, as it was written; empty: it is still to be read for that
 
 
 class Dump(Value, frozen=True, kw_only=True):

@@ -207,7 +207,7 @@ class Source:
 
     def _kept(self, folder: NewFolder, file: str, dumped: Dumped) -> tuple[Kept, Proof]:
         if dumped.proof is not None:
-            return folder.keep(file), dumped.proof
+            return folder.keep(file, dumped.sha256), dumped.proof
         dump = Dump(facts=dumped.facts, tables={}, schema="")
         return both(
             lambda: folder.keep(file),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Generic, TypeVar
 
 import msgspec
@@ -70,8 +71,11 @@ class Change(Generic[R]):
         """
         if self._prepare:
             self._prepare()
-        with self._opened.writer(self._database, self._purpose) as database, database.transaction():
+        with self._opened.writer(self._database, self._purpose) as database, self._transaction(database):
             drafted = self.draft(database)
             if seen is not None and drafted.plan.digest != seen:
                 raise PlanChangedError(target=self.target)
             return drafted.work(database)
+
+    def _transaction(self, database: Writable) -> AbstractContextManager[None]:
+        return database.transaction()

@@ -15,16 +15,16 @@ class HazardKind(NamedTuple):
     hint: str
 
 
-_SLOWLY = "Run it while nobody uses the app, or leave it as it is where the table is small."
+_SLOWLY = "Run it while nobody uses the app, or allow it where the table is small."
 _OLD_APP = "An app that runs meanwhile asks for what it knew: change it in two steps, or stop the app first."
 
 #: Those whose code begins with ``no-`` are graver where the profile asks for what is missing: see ``Migrations.guidelines``.
 KINDS: Mapping[str, HazardKind] = {
     # On every engine
-    "drops-table": HazardKind("warning", "Where that is meant, say it above: -- dbctl: loses-rows."),
-    "drops-column": HazardKind("warning", "Where that is meant, say it above: -- dbctl: loses-rows."),
-    "deletes-all": HazardKind("warning", "Where that is meant, say it above: -- dbctl: loses-rows."),
-    "deletes-rows": HazardKind("info", "Where that is meant, say it above: -- dbctl: loses-rows."),
+    "drops-table": HazardKind("warning", "Where that is meant, say so in the file: -- dbctl: loses-rows."),
+    "drops-column": HazardKind("warning", "Where that is meant, say so in the file: -- dbctl: loses-rows."),
+    "deletes-all": HazardKind("warning", "Where that is meant, say so in the file: -- dbctl: loses-rows."),
+    "deletes-rows": HazardKind("info", "Where that is meant, say so in the file: -- dbctl: loses-rows."),
     "updates-all": HazardKind("warning", "Say which rows, or allow it above the statement."),
     "renames": HazardKind("warning", _OLD_APP),
     "reaches-out": HazardKind("warning", "Do it by hand: dbctl migrate rehearse refuses such a file."),
@@ -34,13 +34,14 @@ KINDS: Mapping[str, HazardKind] = {
     "drops-ledger": HazardKind("error", "Leave the ledger alone: its runner keeps it."),
     "shared-number": HazardKind("warning", "Give it a number of its own."),
     "no-purpose": HazardKind("info", "Begin the file with a comment that says what it is for."),
-    "no-down": HazardKind("info", "Write the way down, or say in a comment that there is none."),
+    "no-down": HazardKind("info", "Write the way down, or allow it where there is none."),
     "no-if-not-exists": HazardKind("info", "Add IF NOT EXISTS: the app's guidelines ask for it."),
     "no-if-exists": HazardKind("info", "Add IF EXISTS: the app's guidelines ask for it."),
     "no-insert-or-ignore": HazardKind("info", "Pass over what is there: the app's guidelines ask for it."),
     # Of servers
     "index-locks": HazardKind(
-        "warning", f"CONCURRENTLY, in a file of its own with -- dbctl: no-transaction. {_SLOWLY}"
+        "warning",
+        "Say CONCURRENTLY, in a file of its own with -- dbctl: no-transaction; or allow it where the table is small.",
     ),
     "rewrites-table": HazardKind("warning", _SLOWLY),
     "constraint-scans": HazardKind(

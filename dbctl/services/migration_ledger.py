@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Literal, cast
 
-from dbctl.engines.base import Condition, Readable, Where
+from dbctl.engines.base import Condition, Readable, Where, Writable
 from dbctl.errors import SchemaLacksError
 from dbctl.model import Value, now
 from dbctl.profiles import model
@@ -155,6 +155,36 @@ class Ledger:
         if self.rolled_back_at:
             where.append(Condition(self.rolled_back_at, "=", None))
         return where
+
+    def rows_of(self, version: str, name: str) -> list[Where]:
+        """Return the conditions of what the ledger holds of a migration, whether or not there is a file of it.
+
+        Args:
+            version: the digits.
+            name: the whole name, where the ledger goes by names.
+        """
+        where: list[Where] = [Condition(self.rolled_back_at, "=", None)] if self.rolled_back_at else []
+        if self.version is None:
+            return [Condition(self.live.get(self._told.name or "name"), "=", name), *where]
+        written: list[object] = [int(version)] if self._told.numeric else [version, str(int(version))]
+        return [self.live.among(self.version, written), *where]
+
+    def forget(self, db: Writable, where: Sequence[Where]) -> int:
+        """Let rows count no more: marked as rolled back where the ledger knows that, else deleted; return how many."""
+        if self.rolled_back_at:
+            return db.update(
+                self.live.name, {self.rolled_back_at: self.live.encode(self.rolled_back_at, now())}, where
+            )
+        return db.delete(self.live.name, where)
+
+    def complete(self, db: Writable, file: MigrationFile) -> int:
+        """Record that a migration which was begun has come to its end, without running anything; return how many rows."""
+        ended = self.live.get(self.applied_at or "applied_at")
+        where = [*self.rows_of(file.version, file.name), Condition(ended, "=", None)]
+        values: dict[str, object] = {ended: self.live.encode(ended, now())}
+        return db.update(
+            self.live.name, values | ({self.checksum: file.checksum} if self.checksum else {}), where
+        )
 
     def _identity(self, file: MigrationFile) -> dict[str, object]:
         """Return what says which migration a row is of; the first of it is enough to find it."""

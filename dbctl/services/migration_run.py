@@ -38,7 +38,7 @@ from dbctl.errors import (
 from dbctl.model import Page, Plan, Value, counted
 from dbctl.services.apps import App
 from dbctl.services.migrate import look, tracks
-from dbctl.services.migration_files import Folder, MigrationFile
+from dbctl.services.migration_files import Folder, MigrationFile, place_of
 from dbctl.services.migration_ledger import Ledger, Track
 from dbctl.services.migration_standing import Standing, judged, standing
 
@@ -265,17 +265,27 @@ def _chosen(track: Track, found: Standing, to: str) -> list[MigrationFile]:
 
 
 def _last(folder: Folder, to: str) -> MigrationFile:
-    wanted = to.removesuffix(".sql")
-    if wanted in folder.files:
-        return folder.files[wanted]
-    if wanted.isascii() and wanted.isdigit():
-        fitting = [file for file in folder.files.values() if file.place[0] == int(wanted)]
+    return folder.files[meant(folder, to, list(folder.files))]
+
+
+def meant(folder: Folder, wanted: str, names: Sequence[str]) -> str:
+    """Return which of the ``names`` of migrations, in order, a person means by name, file or number; of one number the last.
+
+    Raises:
+        MigrationMissingError: none; the message tells a name that is near.
+    """
+    plain = wanted.removesuffix(".sql")
+    if plain in names:
+        return plain
+    if plain.isascii() and plain.isdigit():
+        fitting = [name for name in names if place_of(name)[0] == int(plain)]
         if fitting:
             return fitting[-1]
     from difflib import get_close_matches  # noqa: PLC0415 - only a mistake pays for it
 
-    near = get_close_matches(wanted, folder.files, n=1)
-    raise MigrationMissingError(folder=folder.path, name=to, near=f" Did you mean {near[0]}?" if near else "")
+    near = get_close_matches(plain, names, n=1)
+    told = f" Did you mean {near[0]}?" if near else ""
+    raise MigrationMissingError(folder=folder.path, name=wanted, near=told)
 
 
 def migrating(db: Writable) -> Migrating:

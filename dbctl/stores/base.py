@@ -36,8 +36,11 @@ class NewFolder(Protocol):
         """Return where on this machine the file ``name`` is to be made; nothing stands there yet."""
         ...
 
-    def keep(self, name: str) -> Kept:
-        """Make the file that was made at ``place(name)`` rest in the store, durably."""
+    def keep(self, name: str, sha256: str = "") -> Kept:
+        """Make the file that was made at ``place(name)`` rest in the store, durably.
+
+        It is read for its SHA-256, unless whoever wrote it knows it.
+        """
         ...
 
     def finish(self, text: str) -> None:

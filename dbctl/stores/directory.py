@@ -210,9 +210,9 @@ class Filling:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         return path
 
-    def keep(self, name: str) -> Kept:
+    def keep(self, name: str, sha256: str = "") -> Kept:
         path = self._path / name
-        kept = _kept(path)
+        kept = Kept(bytes=path.lstat().st_size, sha256=sha256) if sha256 else _kept(path)
         durable.sync_directory(path.parent)
         return kept
 

@@ -77,8 +77,14 @@ LINES = [
     "migrate up --migrations {migrations} --dry-run",
     "migrate verify --migrations {migrations}",
     "migrate drift --migrations {migrations}",
+    "migrate lint --migrations {migrations}",
+    "migrate lint --migrations {migrations} --all --strict",
     "migrate adopt --migrations {migrations}",
     "migrate adopt --migrations {migrations} --dry-run",
+    "migrate mark 2 --applied --migrations {migrations}",
+    "migrate mark 2 --pending --migrations {migrations} --dry-run",
+    "migrate repair --checksums --failed --migrations {migrations}",
+    "migrate repair --missing --migrations {migrations} --dry-run",
     "migrate new add-notes --migrations {migrations}",
     "integrity check",
     "integrity cross",
@@ -265,6 +271,7 @@ def test_the_reference_is_current() -> None:
     assert (_reference.PAGES / "commands.md").read_text(encoding="utf-8") == _reference.commands(), (
         "run make golden"
     )
+    assert (_reference.PAGES / "lint.md").read_text(encoding="utf-8") == _reference.lint(), "run make golden"
     assert (_reference.PAGES / "errors.md").read_text(encoding="utf-8") == _reference.errors(), (
         "run make golden"
     )

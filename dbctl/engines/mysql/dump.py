@@ -13,7 +13,7 @@ from dbctl.engines.mysql import tools
 from dbctl.engines.mysql.describes import MySQLDescribes
 from dbctl.engines.mysql.dumped import Reading
 from dbctl.engines.mysql.session import Session
-from dbctl.engines.packed import packer
+from dbctl.engines.packed import packing
 from dbctl.errors import ChangedMeanwhileError, ClientFailedError, NotSupportedError
 from dbctl.model import now
 from dbctl.url import Url
@@ -75,7 +75,7 @@ class MySQLDumps(MySQLDescribes):
             )
         for left in reversed(range(TRIES)):
             taken, schema = now(), self.fingerprint()
-            rows, version = self._write(destination, tables, progress)
+            rows, version, sha256 = self._write(destination, tables, progress)
             if schema == self.fingerprint():
                 break
             destination.unlink()
@@ -83,14 +83,16 @@ class MySQLDumps(MySQLDescribes):
                 raise ChangedMeanwhileError(target=self.target)
         progress(1.0)
         proof = Proof(tables=rows, schema="" if tables else schema, problems=())
-        return Dumped(taken_at=taken, facts=self._facts() | {"client": version}, proof=proof)
+        facts = self._facts() | {"client": version}
+        return Dumped(taken_at=taken, facts=facts, proof=proof, sha256=sha256)
 
     def _write(
         self, destination: Path, tables: Sequence[str], progress: Progress
-    ) -> tuple[dict[str, int], str]:
+    ) -> tuple[dict[str, int], str, str]:
+        """Return the rows by table, the version of the program, and the SHA-256 of the file."""
         session = self._current()
         tool, expected = tools.find("dump", session.server, self.target), max(1, self.dump_size())
-        reading, packing, written = Reading(), packer(), 0
+        reading, written = Reading(), 0
         with (
             tools.at(self._url, session.server) as where,
             clients.new_file(destination) as file,
@@ -107,22 +109,21 @@ class MySQLDumps(MySQLDescribes):
                 {},
                 writes=True,
             ) as client,
+            packing() as packed,
         ):
             for block in client.blocks():
                 reading.feed(block)
-                packed = packing.compress(block)
-                file.write(packed)
-                written += len(packed)
+                written += file.write(packed.feed(block))
                 progress(min(1.0, written / expected))
             reading.finish()
-            file.write(packing.flush())
+            file.write(packed.rest())
             if client.finish():
                 raise tools.failed(client, self.target, timeout=self._timeout, instead=NOTHING)
             if not reading.whole:
                 raise ClientFailedError(
                     target=self.target, program=client.name, reason="its end is missing", instead=NOTHING
                 )
-        return reading.rows, tool.version
+        return reading.rows, tool.version, file.sha256
 
     def _facts(self) -> dict[str, str]:
         ((charset, collation),) = cast("list[tuple[str, str]]", self._fetch(LIKE, {}))

@@ -10,14 +10,14 @@ import json
 import threading
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import cast
 
 from dbctl import interrupt
 from dbctl.engines import clients
 from dbctl.engines.dumps import Dumped, Progress, Proof, silent
-from dbctl.engines.packed import packer
+from dbctl.engines.packed import LEVEL, packing
 from dbctl.engines.postgresql import property as properties
 from dbctl.engines.postgresql import tools
 from dbctl.engines.postgresql.describes import PostgreSQLDescribes
@@ -79,18 +79,18 @@ class PostgreSQLDumps(PostgreSQLDescribes):
         expected = max(1, self.dump_size())
         with self._asking():
             ((snapshot,),) = self._fetch("select pg_export_snapshot()", {})
-            taken, scope, schema = now(), scope_of(session), "" if tables else self.fingerprint()
+            taken, scope = now(), scope_of(session)
             if form == "plain" and self._fetch(LARGE_OBJECTS, {}) == [(True,)]:
                 raise NotSupportedError(
                     what="a plain dump of large objects",
                     by=self.target,
                     instead="Nothing was made. --format custom takes them.",
                 )
-            facts = self._facts(session, scope) | {"client": tool.version, "format": form}
             words = [
                 f"--lock-wait-timeout={max(1, round(self._timeout * 1000))}",
                 f"--snapshot={snapshot}",
                 f"--format={form}",
+                f"--compress={LEVEL if form == 'custom' else 0}",
             ]
             if session.settings.get("client_encoding") != UNDECLARED:
                 words.append("--encoding=UTF8")
@@ -105,16 +105,18 @@ class PostgreSQLDumps(PostgreSQLDescribes):
                     [str(tool.path), "--no-password", f"--dbname={where}", *words], environment, writes=True
                 ) as client,
                 through(reader) as reading,
+                packing() if form == "plain" else nullcontext() as packed,
             ):
-                written, packing = 0, packer() if form == "plain" else None
+                # Of the same snapshot, while pg_dump connects and reads the catalogue for itself.
+                schema = "" if tables else self.fingerprint()
+                facts = self._facts(session, scope) | {"client": tools.version_of(tool.path), "format": form}
+                written = 0
                 for block in client.blocks():
                     reading.feed(block)
-                    packed = packing.compress(block) if packing else block
-                    file.write(packed)
-                    written += len(packed)
+                    written += file.write(packed.feed(block) if packed else block)
                     progress(min(1.0, written / expected))
-                if packing:
-                    file.write(packing.flush())
+                if packed:
+                    file.write(packed.rest())
                 if client.finish():
                     error = tools.failed(client, session, self.target, timeout=self._timeout, instead=NOTHING)
                     raise self._named(error, session)
@@ -124,7 +126,8 @@ class PostgreSQLDumps(PostgreSQLDescribes):
                     )
         progress(1.0)
         rows = told(reading.reading.rows, facts["path"])
-        return Dumped(taken_at=taken, facts=facts, proof=Proof(tables=rows, schema=schema, problems=()))
+        proof = Proof(tables=rows, schema=schema, problems=())
+        return Dumped(taken_at=taken, facts=facts, proof=proof, sha256=file.sha256)
 
     def _with_parts(self, tables: Sequence[str]) -> list[tuple[str, str]]:
         """Return tables with the partitions that hold their rows, each by its schema."""

@@ -52,12 +52,7 @@ class Tool(Value, frozen=True, kw_only=True):
     """One installed program."""
 
     path: Path
-    version: str  #: as it tells it
-
-    @property
-    def major(self) -> int:
-        """The number that tells what it can read."""
-        return _major(self.version)
+    major: int  #: the version that tells what it can read
 
 
 def find(program: str, target: str, *, least: int) -> Tool:
@@ -85,7 +80,7 @@ def find(program: str, target: str, *, least: int) -> Tool:
         raise ClientOldError(
             target=target, program=str(best), version=version_of(best), wanted=least, package=package
         )
-    return Tool(path=fitting[1], version=version_of(fitting[1]))
+    return Tool(path=fitting[1], major=fitting[0])
 
 
 def version_of(path: Path) -> str:
@@ -149,7 +144,8 @@ def failed(
         return DiskFullError(target=target)
     if state in ("55P03", "57014") or "canceling statement due to" in reason:
         return BusyError(target=target, holder="", waited=f"{timeout:g}")
-    if state[:2] in ("08", "57"):
+    # The session here may hear of it later than the program did, which tells no codes.
+    if state[:2] in ("08", "57") or "terminating connection due to" in reason:
         return UnreachableError(target=target, reason=reason, instead=instead)
     return ClientFailedError(target=target, program=client.name, reason=reason, instead=instead)
 

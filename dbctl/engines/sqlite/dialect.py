@@ -34,6 +34,9 @@ class SQLiteDialect(PlanReader):
 
     natives: frozenset[str] = frozenset()
     _tables: dict[str, Table] | None = None
+    _seen: Mapping[
+        tuple[str, object], Table
+    ] = {}  #: those that were found before, by name and the text that makes them
 
     @property
     @abstractmethod
@@ -46,13 +49,20 @@ class SQLiteDialect(PlanReader):
 
     def tables(self) -> Mapping[str, Table]:
         if self._tables is None:
-            names = self._fetch("select name, type from sqlite_master where type in ('table', 'view')", {})
-            found = {}
-            for name, kind in ((str(name), kind) for name, kind in names):
-                columns = self._columns(name)
-                if columns and not name.startswith("sqlite_"):
-                    found[name] = Table(name=name, columns=columns, view=kind == "view")
-            self._tables = found
+            rows = self._fetch(
+                "select name, type, sql from sqlite_master where type in ('table', 'view')", {}
+            )
+            found, seen = {}, {}
+            for name, kind, sql in ((str(name), kind, sql) for name, kind, sql in rows):
+                # Scripts look again after every statement: a table that is made by the same text is the same.
+                table = self._seen.get((name, sql)) or Table(
+                    name=name, columns=self._columns(name), view=kind == "view"
+                )
+                if kind == "table":  # the columns of a view are those of others
+                    seen[name, sql] = table
+                if table.columns and not name.startswith("sqlite_"):
+                    found[name] = table
+            self._tables, self._seen = found, seen
         return self._tables
 
     def references(self, table: str) -> Sequence[Reference]:

@@ -1,0 +1,89 @@
+"""``migrate up`` and ``migrate status`` on SQLite against dbmate, over the same files."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.measure import DBCTL, ENVIRONMENT, Area, Result, Run, in_turn, process, ratios
+
+FEW, MANY = 100, 1_000
+PEER = "dbmate@2"
+
+
+def measure() -> Area:
+    """Apply the same migrations with both, each into a new file; then ask both how they stand."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if not _installed(folder):
+            return Area("Migrate", [], skipped=["dbmate (npm)"])
+        (binary,) = (folder / "node_modules/@dbmate").glob("*/bin/dbmate")
+        few, many = _files(folder / "few", FEW), _files(folder / "many", MANY)
+        ours, theirs = folder / "ours.db", folder / "theirs.db"
+        dbmate = ["--url", f"sqlite:{theirs}", "--no-dump-schema", "-d"]
+        dbctl = ["--url", f"main={ours}", "--migrations"]
+        up = in_turn(
+            {
+                "dbctl": _anew(ours, [DBCTL, "migrate", "up", *dbctl, str(few)]),
+                "dbmate": _anew(theirs, [str(binary), *dbmate, str(few), "up"]),
+            }
+        )
+        shutil.rmtree(few)
+        for file in (ours, theirs):
+            file.unlink()
+        _anew(ours, [DBCTL, "migrate", "up", *dbctl, str(many)])()
+        _anew(theirs, [str(binary), *dbmate, str(many), "up"])()
+        status = in_turn(
+            {
+                "dbctl": process([DBCTL, "migrate", "status", *dbctl, str(many)], cwd=folder),
+                "npx dbmate": process(["npx", "dbmate", *dbmate, str(many), "status"], cwd=folder),
+                "dbmate": process([str(binary), *dbmate, str(many), "status"], cwd=folder),
+            }
+        )
+    return Area(
+        "Migrate",
+        [
+            Result(
+                f"migrate up of {FEW}, a durable transaction each",
+                "dbmate up",
+                ratios(up, "dbctl", "dbmate"),
+                0.9,
+            ),
+            Result(
+                f"migrate status of {MANY:,}", "npx dbmate status", ratios(status, "dbctl", "npx dbmate"), 0.8
+            ),
+            Result("the same", "dbmate status", ratios(status, "dbctl", "dbmate"), None),
+        ],
+    )
+
+
+def _installed(folder: Path) -> bool:
+    """Install the peer below ``folder``; return whether that worked."""
+    if not shutil.which("npm"):
+        return False
+    words = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(folder), PEER]
+    return subprocess.run(words, capture_output=True, check=False).returncode == 0
+
+
+def _files(folder: Path, count: int) -> Path:
+    folder.mkdir()
+    for number in range(count):
+        (folder / f"{20240101000000 + number}_t{number}.sql").write_text(
+            f"-- migrate:up\ncreate table t{number} (id integer primary key, name text);\n"
+            f"create index i{number} on t{number} (name);\n-- migrate:down\ndrop table t{number};\n"
+        )
+    return folder
+
+
+def _anew(file: Path, words: list[str]) -> Run:
+    def run() -> float:
+        for old in file.parent.glob(f"{file.name}*"):
+            old.unlink()
+        begin = time.perf_counter()
+        subprocess.run(words, env=ENVIRONMENT, capture_output=True, check=True)
+        return time.perf_counter() - begin
+
+    return run

@@ -1,0 +1,221 @@
+"""``migrate mark`` and ``migrate repair``: a ledger brought in line with what is true, on record; no migration is run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Literal
+
+from dbctl.engines.base import Readable, Writable
+from dbctl.errors import LedgerForeignError, LedgerMissingError, UsageError
+from dbctl.model import Done, Plan, Value
+from dbctl.services import audit
+from dbctl.services.apps import App
+from dbctl.services.change import Change, Draft, exactly
+from dbctl.services.migrate import tracks
+from dbctl.services.migration_ledger import Ledger, Track
+from dbctl.services.migration_run import made_ledger, meant, migrating
+from dbctl.services.migration_standing import Migration, Standing, State, standing
+
+Wanted = Literal["applied", "pending"]
+#: What ``repair`` mends, by the word that asks for it: the states that it concerns, and what it does about them.
+MENDS: Mapping[str, tuple[frozenset[State], str]] = {
+    "checksums": (frozenset({"changed"}), "record the text of today as that of {name}"),
+    "failed": (frozenset({"failed"}), "let the failed try of {name} count no more"),
+    "missing": (frozenset({"missing-file", "ahead"}), "let {name}, which has no file, count no more"),
+}
+
+
+class Mended(Value, frozen=True, kw_only=True):
+    """One migration of which the ledger now says something else."""
+
+    app: str
+    database: str
+    version: str
+    name: str
+    was: State
+    now: Literal["applied", "pending", "forgotten"]
+
+
+class Mending(Done, frozen=True, kw_only=True):
+    """Answer of ``migrate mark`` and ``migrate repair``."""
+
+    items: Sequence[Mended]
+
+    def brief(self) -> Sequence[Mapping[str, object]]:
+        return [
+            {"database": one.database, "name": one.name, "was": one.was, "now": one.now} for one in self.items
+        ]
+
+
+class _Step(Value, frozen=True):
+    """One row to be written, and how the plan tells it."""
+
+    says: str
+    done: Mended
+    write: Callable[[Writable, Ledger], int]  #: returns how many rows it wrote, of which there must be one
+
+
+class LedgerChange(Change[Mending]):
+    """A change of the ledger of one database, which is made in the same transaction where it is missing."""
+
+    def __init__(
+        self, app: App, track: Track, purpose: str, steps: Callable[[Standing], Sequence[_Step]]
+    ) -> None:
+        self._track, self._steps, self._app = track, steps, app
+        super().__init__(app, track.database, f"migrate {purpose}", self._drafted)
+        self._word = purpose
+
+    def plan(self) -> Plan:
+        db = self._app.reader(self._track.database, may_be_empty=True)
+        return self._drafted(db).plan
+
+    def _transaction(self, database: Writable) -> AbstractContextManager[None]:
+        return migrating(database).schema_transaction()
+
+    def _drafted(self, db: Readable) -> Draft[Mending]:
+        track = self._track
+        if track.foreign:
+            raise LedgerForeignError(target=track.target, runner=track.foreign.runner)
+        stands = standing(track, db)
+        steps = self._steps(stands)
+        table = track.ledger.table
+        making = [f"make the ledger {table}"] if steps and not stands.recorded else []
+        plan = Plan(
+            title=f"Correct the ledger of {track.database}",
+            target=track.target,
+            steps=[*making, *(one.says for one in steps)],
+            rows={table: len(steps)} if steps else {},
+        )
+
+        def work(db: Writable) -> Mending:
+            ledger = Ledger(track, db) if stands.recorded or not steps else made_ledger(track, db)
+            for one in steps:
+                exactly(one.write(db, ledger), 1, db)
+                told = {"database": track.database, "was": one.done.was, "now": one.done.now}
+                audit.record(self._app, db, f"migrate.{self._word}", "migrations", one.done.name, told)
+            return Mending(items=[one.done for one in steps])
+
+        return Draft(plan, work)
+
+
+def mark(
+    app: App, names: Sequence[str], wanted: Wanted, asked: str = "", given: Path | None = None
+) -> LedgerChange:
+    """Return the change that lets migrations count as applied, or as pending, without running anything.
+
+    Raises:
+        UsageError: several databases have migrations, and none was asked for; or no migration was named.
+        MigrationMissingError: neither folder nor ledger has one of that name.
+    """
+    track = _only(tracks(app, asked, given))
+    if not names:
+        raise UsageError(detail="name the migrations to be marked")
+
+    def steps(stands: Standing) -> list[_Step]:
+        if wanted == "pending" and not stands.recorded:
+            raise LedgerMissingError(target=track.target, table=track.ledger.table)
+        known = {one.name: one for one in stands.migrations}
+        found = dict.fromkeys(meant(track.folder, name, list(known)) for name in names)
+        marked = (_marked(track, known[name], wanted) for name in found)
+        return [one for one in marked if one]
+
+    return LedgerChange(app, track, "mark", steps)
+
+
+def repair(app: App, words: Sequence[str], asked: str = "", given: Path | None = None) -> LedgerChange:
+    """Return the change that mends what the ``words`` (keys of ``MENDS``) are about.
+
+    Raises:
+        UsageError: several databases have migrations, and none was asked for; or there is no word.
+    """
+    track = _only(tracks(app, asked, given))
+    if not words:
+        raise UsageError(detail=f"say what to repair: {', '.join(f'--{word}' for word in MENDS)}")
+
+    def steps(stands: Standing) -> list[_Step]:
+        if not (stands.recorded or stands.empty):
+            raise LedgerMissingError(target=track.target, table=track.ledger.table)
+        return list(_repaired(track, stands, words))
+
+    return LedgerChange(app, track, "repair", steps)
+
+
+def _only(found: Sequence[Track]) -> Track:
+    if len(found) > 1:
+        raise UsageError(detail=f"say which database: --db {', '.join(one.database for one in found)}")
+    return found[0]
+
+
+def _marked(track: Track, one: Migration, wanted: Wanted) -> _Step | None:
+    """Return what makes a migration count as wanted, or None where it does already."""
+    if wanted == "pending":
+        if one.state in ("pending", "out-of-order", "duplicate-version"):
+            return None
+        if one.state == "baseline":
+            raise UsageError(
+                detail=f"{one.name} counts as applied because a later one does; it has no row of its own"
+            )
+        return _forgotten(track, one, f"let {one.name} count as pending", "pending")
+    if one.state in ("applied", "baseline", "retired", "missing-file", "ahead"):
+        return None
+    if one.state == "changed":
+        raise UsageError(
+            detail=f"{one.name} is applied, in another text: dbctl migrate repair --checksums takes that of today"
+        )
+    if one.state == "duplicate-version":
+        raise UsageError(
+            detail=f"{one.name} has the number of another migration: give it one of its own first"
+        )
+    file = track.folder.files[one.name]
+    if one.state == "failed":
+        return _Step(
+            f"record that {one.name}, which failed, is applied",
+            _mended(track, one, "applied"),
+            lambda db, ledger: ledger.complete(db, file),
+        )
+
+    def insert(db: Writable, ledger: Ledger) -> int:
+        db.insert(ledger.live.name, ledger.row(file, 0))
+        return 1
+
+    return _Step(f"record {one.name} as applied, without running it", _mended(track, one, "applied"), insert)
+
+
+def _repaired(track: Track, stands: Standing, words: Sequence[str]) -> Iterator[_Step]:
+    for word in words:
+        states, says = MENDS[word]
+        for one in stands.migrations:
+            if one.state not in states:
+                continue
+            told = says.format(name=one.name)
+            if word == "checksums":
+                yield _Step(told, _mended(track, one, "applied"), _checksum_of_today(track, one))
+            else:
+                now: Literal["pending", "forgotten"] = "pending" if word == "failed" else "forgotten"
+                yield _forgotten(track, one, told, now)
+
+
+def _checksum_of_today(track: Track, one: Migration) -> Callable[[Writable, Ledger], int]:
+    file = track.folder.files[one.name]
+
+    def write(db: Writable, ledger: Ledger) -> int:
+        column = ledger.live.get(ledger.checksum or "checksum")
+        return db.update(ledger.live.name, {column: file.checksum}, ledger.applied(file))
+
+    return write
+
+
+def _forgotten(track: Track, one: Migration, says: str, now: Literal["pending", "forgotten"]) -> _Step:
+    return _Step(
+        says,
+        _mended(track, one, now),
+        lambda db, ledger: ledger.forget(db, ledger.rows_of(one.version, one.name)),
+    )
+
+
+def _mended(track: Track, one: Migration, now: Literal["applied", "pending", "forgotten"]) -> Mended:
+    return Mended(
+        app=track.app, database=track.database, version=one.version, name=one.name, was=one.state, now=now
+    )
