@@ -448,6 +448,11 @@ class MigrationMissingError(DbctlError):
     sentence, remedy = "{folder} has no migration {name!r}", "dbctl migrate status shows them.{near}"
 
 
+class MigrationShapeUnknownError(DbctlError):
+    code, exit_status = "migration-shape-unknown", Exit.NOT_FOUND
+    sentence, remedy = "the migrations of {app} have no shape {name!r}", "Its shapes: {names}."
+
+
 class UndoMissingError(DbctlError):
     code, exit_status = "undo-missing", Exit.NOT_FOUND
     sentence = "no restore of {app} can be undone: {place} holds no safety backup"
@@ -654,6 +659,12 @@ class MigrationsUnfitError(DbctlError):
     remedy = "Nothing was recorded. It may be of another shape of the app; --migrations names a folder that made it."
 
 
+class MigrationShapeOtherError(DbctlError):
+    code, exit_status = "migration-shape-other", Exit.REFUSED
+    sentence = "{target} has the shape {found}, not {shape}"
+    remedy = "Nothing was changed. Leave --shape away: what a database has tells which one it is."
+
+
 class LedgerMissingError(DbctlError):
     code, exit_status = "ledger-missing", Exit.REFUSED
     sentence = "{target} holds tables but no ledger ({table}), so nothing tells which migrations it has had"
@@ -685,10 +696,58 @@ class TextIndexUnsoundError(DbctlError):
 
 
 class MigrationHalfDoneError(MigrationFailedError):
-    """Besides those of ``MigrationFailedError``: how many statements were ``done`` of ``all``."""
+    """Besides those of ``MigrationFailedError``: how far it came (``done``), and what a failed statement ``left``."""
 
     code, exit_status = "migration-half-done", Exit.FAILED
-    remedy = "What ran before that stays ({done} of its {all} statements), for this server takes no change of a schema back. Undo it, or restore a backup, before {name} is run again. Applied by this run: {applied}; not run: {pending}."
+    remedy = "It was not one transaction: {done}, and that stays. Correct what follows in its file, not what has run: dbctl migrate {way} goes on there.{left} Applied by this run: {applied}; not run: {pending}.{known}"
+
+
+class RowsLostError(MigrationFailedError):
+    code, exit_status = "rows-lost", Exit.REFUSED
+    sentence = "{target}: {name} takes rows away without saying so: {losses}"
+    remedy = "{undone} If that is meant, put a line -- dbctl: loses-rows above its first statement, or write it so that nothing is lost. Applied by this run: {applied}; not run: {pending}."
+
+
+class MigrationUnknownError(DbctlError):
+    code, exit_status = "migration-unknown", Exit.REFUSED
+    sentence = "{target}: whether statement {number} of {name} has run is not known, for the run was killed meanwhile: {sql}"
+    remedy = "Nothing was run. Look whether it was done, and record that: dbctl migrate repair {name} --statement done (or undone)."
+
+
+class MigrationStepsChangedError(DbctlError):
+    code, exit_status = "migration-steps-changed", Exit.UNSOUND
+    sentence = "{target}: {name} is half done, and its statement {number}, which has run, is another one in the file now"
+    remedy = "Nothing was run. Put back the text of what has run; what follows it may change."
+
+
+class MigrationStepMissingError(DbctlError):
+    code, exit_status = "migration-step-missing", Exit.NOT_FOUND
+    sentence = "{target}: of no statement of {name} it is in doubt whether it has run"
+    remedy = "dbctl migrate status shows how far it came."
+
+
+class MigrationHalfBackError(DbctlError):
+    code, exit_status = "migration-half-back", Exit.REFUSED
+    sentence = "{target}: {name} is taken back in part"
+    remedy = "Nothing was run. dbctl migrate down takes back the rest."
+
+
+class SafetyBackupUnsetError(DbctlError):
+    code, exit_status = "safety-backup-unset", Exit.USAGE
+    sentence = "{target}: {names} destroys what only a backup would bring back, and nothing says where those of {app} are kept"
+    remedy = 'Nothing was run. Set repository = "DIR" under [apps.{app}.backup], give --repository DIR, or go without one by --no-backup.'
+
+
+class DownAllRefusedError(DbctlError):
+    code, exit_status = "down-all-refused", Exit.REFUSED
+    sentence = "{app} is protected: its migrations are never all taken back at once"
+    remedy = "Nothing was run. --steps N or --to NAME takes back the last ones."
+
+
+class MigrationOneWayError(DbctlError):
+    code, exit_status = "migration-one-way", Exit.REFUSED
+    sentence = "{target}: {name} cannot be taken back: {reason}"
+    remedy = "Nothing was run. Write what takes it back as a new migration, or restore a backup of before."
 
 
 class ReplayFailedError(DbctlError):

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -27,5 +31,29 @@ def answer(capsys):
         assert told["exit_code"] == ended
         assert status in (None, ended), told
         return told
+
+    return run
+
+
+@pytest.fixture
+def start(capsys, monkeypatch):
+    """Runs a command as if it had been started: in a folder, with nothing but that environment and that input.
+
+    It runs in this process, which starts no interpreter and imports nothing again. What only a process of its own proves
+    (bytes, pipes, terminals, signals, its end) is proven by ``test_contract.py``, ``test_pipes.py`` and where it counts.
+    """
+
+    def run(*words, environment, cwd=".", stdin=b""):
+        with monkeypatch.context() as there:
+            there.chdir(cwd)
+            for name in os.environ.keys() - environment.keys():
+                there.delenv(name)
+            for name, value in environment.items():
+                there.setenv(name, value)
+            there.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+            capsys.readouterr()
+            status = main([str(word) for word in words])
+            told = capsys.readouterr()
+        return subprocess.CompletedProcess(words, status, told.out, told.err)
 
     return run

@@ -23,14 +23,16 @@ import pytest
 from msgspec import structs
 
 from dbctl.engines.mysql.options import connecting
-from dbctl.engines.mysql.session import try_socket
+from dbctl.engines.mysql.session import Session, try_socket
 from dbctl.engines.sql import ident
 from dbctl.url import Url, parse
 
 LOCAL = "postgresql://postgres@127.0.0.1:5432/postgres"
 BINARIES = "/usr/lib/postgresql/*/bin"
 LOCAL_MYSQL = "mysql://root@127.0.0.1:3306/mysql"
-_number = count()
+#: After so many schemas the catalogue is vacuumed, which is cheaper than to search through what they left.
+SCHEMAS_PER_VACUUM = 50
+_number, _schemas = count(), count(1)
 
 
 @cache
@@ -106,7 +108,7 @@ def _start(password: str, certificate: Path | None, *, listening: bool, why: str
     settings = ["-c", "fsync=off", "-c", f"unix_socket_directories={place}"]
     where = f"/postgres?host={place}"
     if listening:
-        port = _free_port()
+        port = free_port()
         settings += ["-c", "listen_addresses=127.0.0.1", "-p", str(port)]
         where = f"127.0.0.1:{port}/postgres"
     else:
@@ -139,7 +141,7 @@ def _start(password: str, certificate: Path | None, *, listening: bool, why: str
     return url
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         return int(taken.getsockname()[1])
 
@@ -171,10 +173,31 @@ def schema_of(url: Url) -> str:
     )
 
 
+@cache
+def _home() -> Url:
+    """Return a database in which this process may make schemas; it ends with the process.
+
+    In one that all runs share, what they leave in the catalogue would slow down every question about it: a server for
+    tests may be one that never vacuums by itself.
+    """
+    server = postgresql()
+    name = f"t_{os.getpid()}_home_{time.time_ns():x}"
+    with closing(connection(server)) as own:
+        own.execute(f"create database {name} encoding 'UTF8' template template0")
+        own.execute(f"alter database {name} set synchronous_commit = off")  # nothing here outlives the server
+
+    def drop() -> None:
+        with closing(connection(server)) as own:
+            own.execute(f"drop database {name} with (force)")
+
+    atexit.register(drop)
+    return structs.replace(server, path=name)
+
+
 @contextmanager
 def postgresql_schema() -> Iterator[Url]:
     """Give an empty schema of its own to one test, and take it away again with all that is in it."""
-    server = postgresql()
+    server = _home()
     name = f"t_{os.getpid()}_{next(_number)}_{time.time_ns():x}"
     options = "&".join(one for one in (server.options, f"schema={name}") if one)
     url = structs.replace(server, options=options)
@@ -184,6 +207,8 @@ def postgresql_schema() -> Iterator[Url]:
             yield url
         finally:
             own.execute(f"drop schema if exists {ident(name)} cascade")
+            if next(_schemas) % SCHEMAS_PER_VACUUM == 0:
+                own.execute("vacuum")
 
 
 @contextmanager
@@ -283,9 +308,13 @@ def _mysql_reason(url: Url) -> str:
     return ""
 
 
+class _Own(pymysql.connections.Connection):
+    _create_ssl_ctx = Session._create_ssl_ctx  # the driver's takes longer than most tests
+
+
 def mysql_connection(url: Url) -> pymysql.Connection:
     """Return a connection that is no part of what is tested; ``"`` quotes names on it, as everywhere."""
-    return pymysql.connect(
+    return _Own(
         **connecting(url),
         charset="utf8mb4",
         autocommit=True,

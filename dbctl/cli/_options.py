@@ -164,6 +164,15 @@ def _options(  # an option each
 
 
 DryRun: TypeAlias = Annotated[bool, typer.Option("--dry-run", "-n", help="Show the plan and change nothing.")]
+#: Of the commands that make a schema, or compare with one.
+Shape: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--shape",
+        metavar="NAME",
+        help="The app's shape that an empty database gets, where there are several.",
+    ),
+]
 Limit: TypeAlias = Annotated[
     int, typer.Option("--limit", parser=_limit, metavar="N", help="At most so many rows.")
 ]

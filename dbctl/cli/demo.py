@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dbctl.cli._app import selection
-from dbctl.cli._options import DryRun, whole
+from dbctl.cli._options import DryRun, Shape, whole
 from dbctl.cli._run import change, progress
 from dbctl.services import demo as demos
 from dbctl.services import sample
@@ -40,7 +40,10 @@ def demo(
     ] = None,
     messages: Annotated[
         int | None,
-        typer.Option("--messages", parser=_count, metavar="N", help="How many messages (waqtor)."),
+        typer.Option("--messages", parser=_count, metavar="N", help="How many messages (waqtor, yaai)."),
+    ] = None,
+    chats: Annotated[
+        int | None, typer.Option("--chats", parser=_count, metavar="N", help="How many chats (yaai).")
     ] = None,
     prompts: Annotated[
         int | None,
@@ -49,6 +52,7 @@ def demo(
     seed: Annotated[
         int, typer.Option("--seed", parser=_count, metavar="N", help="The same seed makes the same data.")
     ] = 0,
+    shape: Shape = "",
     dry_run: DryRun = False,
 ) -> int:
     """Build a sample deployment of an app, with a dbctl.toml beside it.
@@ -56,9 +60,16 @@ def demo(
     An app that lives on a server, or may, wants a new, empty database there: --url main=postgresql://…
     """
     given = {"games": games, "users": users, "plays": plays, "messages": messages, "prompts": prompts}
+    given |= {"chats": chats}
     counts = demos.counts_of(profile, given)
     with progress(ctx, "Making rows", sum(counts.values())) as advance:
         prepared = sample.Sample(
-            profile, directory, counts=counts, urls=selection(ctx).urls, seed=seed, advance=advance
+            profile,
+            directory,
+            counts=counts,
+            urls=selection(ctx).urls,
+            shape=shape,
+            seed=seed,
+            advance=advance,
         )
         return change(ctx, prepared)

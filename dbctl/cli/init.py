@@ -23,8 +23,12 @@ def init(
         str, typer.Argument(metavar="PROFILE", help="A profile by name or file: flashpoint-web.")
     ],
     directory: Annotated[
-        Path, typer.Argument(metavar="[DIR]", help="Where the app is; databases below it are found.")
-    ] = Path(),
+        Path | None,
+        typer.Argument(
+            metavar="[DIR]",
+            help="Where the app is; databases below it are found. Else here, or where the app keeps its files.",
+        ),
+    ] = None,
     env_file: Annotated[
         Path | None,
         typer.Option(

@@ -10,7 +10,8 @@ from typing import Annotated, TypeAlias
 import typer
 
 from dbctl.cli._app import AllApps, opened, selections
-from dbctl.cli._options import DryRun, call
+from dbctl.cli._backups import RepositoryAt
+from dbctl.cli._options import DryRun, Shape, call
 from dbctl.cli._run import change, emit, note, warn
 from dbctl.errors import Exit, UsageError
 from dbctl.model import Page
@@ -28,8 +29,10 @@ from dbctl.services import (
     migration_run,
 )
 from dbctl.services.apps import App
+from dbctl.services.migration_down import Downgrade, Reach
 from dbctl.services.migration_new import NewMigration
 from dbctl.services.migration_run import Pending
+from dbctl.services.migration_safety import Safety
 
 app = typer.Typer(
     name="migrate", help="Migrations of the schema.", no_args_is_help=True, rich_markup_mode=None
@@ -44,6 +47,16 @@ Folder: TypeAlias = Annotated[
 To: TypeAlias = Annotated[
     str, typer.Option("--to", metavar="NAME", help="The last one to run, by name or number.")
 ]
+Steps: TypeAlias = Annotated[
+    int | None, typer.Option("--steps", min=1, metavar="N", help="So many of each database.")
+]
+NoBackup: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--no-backup",
+        help="Make no safety backup before something is destroyed: what is lost then cannot be brought back.",
+    ),
+]
 
 
 @app.command()
@@ -54,10 +67,11 @@ def status(
     ] = False,
     all_apps: AllApps = False,
     migrations: Folder = None,
+    shape: Shape = "",
 ) -> int:
     """Show which migrations are applied and which are pending; creates nothing, and needs no right to write."""
     with _meant(ctx, all_apps=all_apps) as found:
-        survey = migrate.survey(found, call(ctx).db, migrations)
+        survey = migrate.survey(found, call(ctx).db, migrations, shape=shape)
     for target in survey.unrecorded:
         warn(ctx, f"{target} holds tables but no ledger, so nothing tells which migrations it has had")
     for error in survey.failed:
@@ -67,10 +81,10 @@ def status(
 
 
 @app.command()
-def plan(ctx: typer.Context, to: To = "", migrations: Folder = None) -> int:
+def plan(ctx: typer.Context, to: To = "", migrations: Folder = None, shape: Shape = "") -> int:
     """Print the SQL that up would run."""
     with opened(ctx) as found:
-        upgrade = migration_run.Upgrade(found, call(ctx).db, migrations, to=to)
+        upgrade = migration_run.Upgrade(found, call(ctx).db, migrations, to=to, shape=shape)
         pending = upgrade.pending()
     if call(ctx).output is Format.TABLE:
         out.write("".join(map(_script, pending)), utf8=True)
@@ -85,23 +99,62 @@ def plan(ctx: typer.Context, to: To = "", migrations: Folder = None) -> int:
 def up(
     ctx: typer.Context,
     to: To = "",
+    steps: Steps = None,
     migrations: Folder = None,
+    shape: Shape = "",
+    repository: RepositoryAt = "",
+    no_backup: NoBackup = False,
     dry_run: DryRun = False,
 ) -> int:
-    """Run the pending migrations, each in one transaction with its row in the app's ledger."""
+    """Run the pending migrations, each in one transaction with its row in the app's ledger.
+
+    One that takes rows away and does not say so (-- dbctl: loses-rows) is rolled back. Before one that drops or
+    deletes something, a safety backup is made.
+    """
     with opened(ctx) as found:
-        upgrade = migration_run.Upgrade(found, call(ctx).db, migrations, to=to)
+        safety = Safety(found, repository=repository, wanted=not no_backup)
+        upgrade = migration_run.Upgrade(
+            found, call(ctx).db, migrations, to=to, steps=steps or 0, shape=shape, safety=safety
+        )
         return change(ctx, upgrade, target=upgrade.target)
 
 
 @app.command()
-def adopt(ctx: typer.Context, migrations: Folder = None, dry_run: DryRun = False) -> int:
+def down(
+    ctx: typer.Context,
+    to: Annotated[
+        str, typer.Option("--to", metavar="NAME", help="All that came after this one, by name or number.")
+    ] = "",
+    steps: Steps = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Every one of every database; never those of a protected app.")
+    ] = False,
+    migrations: Folder = None,
+    shape: Shape = "",
+    repository: RepositoryAt = "",
+    no_backup: NoBackup = False,
+    dry_run: DryRun = False,
+) -> int:
+    """Take the last migration back by its own way down, or more, the newest first.
+
+    Each is one transaction with its row in the app's ledger. A safety backup is made first; the plan tells which rows
+    are lost.
+    """
+    with opened(ctx) as found:
+        safety = Safety(found, repository=repository, wanted=not no_backup)
+        reach = Reach(steps=steps or 0, to=to, everything=everything)
+        downgrade = Downgrade(found, reach, call(ctx).db, migrations, shape=shape, safety=safety)
+        return change(ctx, downgrade, target=downgrade.target)
+
+
+@app.command()
+def adopt(ctx: typer.Context, migrations: Folder = None, shape: Shape = "", dry_run: DryRun = False) -> int:
     """Give a database that was made without a ledger one that tells which migrations its schema shows; runs none.
 
     Each is tried in a scratch database, and what it makes compared with what is there.
     """
     with opened(ctx) as found:
-        adoption = migration_adopt.Adoption(found, call(ctx).db, migrations)
+        adoption = migration_adopt.Adoption(found, call(ctx).db, migrations, shape=shape)
         return change(ctx, adoption, target=adoption.target)
 
 
@@ -112,6 +165,7 @@ def mark(
     applied: Annotated[bool, typer.Option("--applied", help="They count as applied.")] = False,
     pending: Annotated[bool, typer.Option("--pending", help="They count as not applied.")] = False,
     migrations: Folder = None,
+    shape: Shape = "",
     dry_run: DryRun = False,
 ) -> int:
     """Let migrations count as applied, or as pending, without running anything: for what was done by hand."""
@@ -119,7 +173,7 @@ def mark(
         raise UsageError(detail="say how they count: --applied or --pending")
     with opened(ctx) as found:
         wanted: migration_mend.Wanted = "applied" if applied else "pending"
-        marking = migration_mend.mark(found, names, wanted, call(ctx).db, migrations)
+        marking = migration_mend.mark(found, names, wanted, call(ctx).db, migrations, shape=shape)
         return change(ctx, marking, target=marking.target)
 
 
@@ -136,13 +190,14 @@ def repair(
         bool, typer.Option("--missing", help="Forget those that have no file any more.")
     ] = False,
     migrations: Folder = None,
+    shape: Shape = "",
     dry_run: DryRun = False,
 ) -> int:
     """Bring the ledger in line with the files, once you know that they are right; runs no migration."""
     asked = {"checksums": checksums, "failed": failed, "missing": missing}
     with opened(ctx) as found:
         words = [word for word, wanted in asked.items() if wanted]
-        mending = migration_mend.repair(found, words, call(ctx).db, migrations)
+        mending = migration_mend.repair(found, words, call(ctx).db, migrations, shape=shape)
         return change(ctx, mending, target=mending.target)
 
 
@@ -160,21 +215,21 @@ def new(
 
 
 @app.command()
-def verify(ctx: typer.Context, migrations: Folder = None) -> int:
+def verify(ctx: typer.Context, migrations: Folder = None, shape: Shape = "") -> int:
     """Compare the files with the ledger, and look into the files; exit 4 on an error."""
     with opened(ctx) as found:
-        findings = migration_check.verify(found, call(ctx).db, migrations)
+        findings = migration_check.verify(found, call(ctx).db, migrations, shape=shape)
         return emit(ctx, findings, status=Exit.UNSOUND if findings.unsound else Exit.OK, target=found.name)
 
 
 @app.command()
-def drift(ctx: typer.Context, migrations: Folder = None) -> int:
+def drift(ctx: typer.Context, migrations: Folder = None, shape: Shape = "") -> int:
     """Compare the live schema with what the applied migrations make of an empty database; exit 4 on an error.
 
     They run in memory, so nothing is written anywhere. What only slows down, or is there besides, is a warning or less.
     """
     with opened(ctx) as found:
-        findings = migration_drift.drift(found, call(ctx).db, migrations)
+        findings = migration_drift.drift(found, call(ctx).db, migrations, shape=shape)
         return emit(ctx, findings, status=Exit.UNSOUND if findings.unsound else Exit.OK, target=found.name)
 
 

@@ -64,6 +64,14 @@ def search(
     explain: Annotated[
         bool, typer.Option("--explain", help="Show the SQL and how the database would answer it.")
     ] = False,
+    mark: Annotated[
+        tuple[str, str],
+        typer.Option(
+            "--mark",
+            metavar="BEFORE BEHIND",
+            help="Put these around what was found, in snippets: '<mark>' '</mark>'.",
+        ),
+    ] = ("", ""),
     limit: Limit = 50,
     offset: Offset = 0,
     sort: Sort = "",
@@ -96,5 +104,5 @@ def search(
             return emit(ctx, told, notes=notes, target=target)
         look = call(ctx).look
         brief = look.format is Format.TABLE
-        answer = searches.find(found, name, asked, page, columns=look.columns, brief=brief)
+        answer = searches.find(found, name, asked, page, columns=look.columns, brief=brief, marks=mark)
         return emit(ctx, answer, notes=[answer.remark] if answer.remark else (), target=target)

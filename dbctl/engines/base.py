@@ -9,6 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
+from dbctl.engines.effects import Effect
 from dbctl.engines.schema import Schema
 from dbctl.model import Value
 
@@ -465,15 +466,20 @@ class Hazard(Value, frozen=True):
 class Language(Protocol):
     """How an engine reads a script; needs no connection."""
 
-    def split(self, text: str) -> Sequence[tuple[int, str]]:
+    def split(self, text: str, *, outside: bool = False) -> Sequence[tuple[int, str]]:
         """Take a script apart: statements in order, each with the line it begins on (from 1).
 
         Each begins at its first word, so that it is stored without what precedes it. The last one may lack its semicolon.
 
         Raises:
             ValueError: the text ends inside a statement, a string or a comment, or holds a statement that
-                ``Migrates.schema_transaction`` cannot hold; the message says on which line.
+                ``Migrates.schema_transaction`` cannot hold, or ``step_by_step`` where the script is to run ``outside``;
+                the message says on which line.
         """
+        ...
+
+    def effect(self, sql: str) -> Effect:
+        """Return what one statement may take away, judged by its words."""
         ...
 
     def remarks(self, text: str) -> Sequence[tuple[int, str]]:
@@ -501,14 +507,31 @@ class Migrates(Protocol):
     #: its own that stays once it has run; only what follows the last of them is one with the end of the transaction.
     takes_schema_back: bool
 
-    def schema_transaction(self) -> AbstractContextManager[None]:
+    #: How often a ``brief`` transaction is worth beginning where a lock was not to be had.
+    lock_tries: int
+
+    def schema_transaction(self, *, brief: bool = False) -> AbstractContextManager[None]:
         """A transaction for statements that change the schema; foreign keys rest meanwhile and are checked at its end.
+
+        Args:
+            brief: whether to wait for each lock only so long that those who queue behind are not kept for long.
 
         Raises:
             ConstraintError: rows would point to nothing that did not before; what can be rolled back was.
         """
         ...
 
+    def step_by_step(self) -> AbstractContextManager[None]:
+        """Room for statements outside a transaction: each is a change of its own, which stays once it has run.
+
+        What they set for the session lasts until its end. Between two of them ``transaction`` may be used.
+        """
+        ...
+
     def run_statement(self, sql: str) -> None:
-        """Run one statement of a script inside ``schema_transaction``; those that end or escape it are refused."""
+        """Run one statement of a script inside ``schema_transaction`` or ``step_by_step``; what would end or escape it is refused."""
+        ...
+
+    def left_by(self, sql: str) -> Sequence[str]:
+        """Return the statements that clear away what ``sql`` left behind when it failed outside a transaction; mostly none."""
         ...

@@ -8,6 +8,9 @@ from typing import Literal, Protocol, runtime_checkable
 from dbctl.engines.base import Explanation, Order, Where
 from dbctl.model import Value
 
+#: Stand around each word that was found in a snippet, where an engine can tell which it was.
+BEGIN, END = "\x02", "\x03"
+
 
 class Link(Value, frozen=True):
     """One step of a path: rows of ``table`` whose ``to`` is the ``column`` of the row before."""
@@ -44,6 +47,16 @@ class TextIndex(Value, frozen=True, kw_only=True):
     own_table: str  #: what a table of its own is called
     key: str  #: the column of such a table that holds the id
     gathered: Sequence[Gathered]  #: further columns of such a table
+    beside: Sequence[
+        str
+    ] = ()  #: columns of ``table`` that such a table holds, too, where no word is looked for
+    order: Sequence[
+        str
+    ] = ()  #: the columns of such a table, in the order that the app counts on; none: the key first
+    tokenize: str = ""  #: how such a table cuts text into words, in the engine's own terms
+    blocks: Sequence[
+        str
+    ] = ()  #: those of ``columns`` that may hold a JSON array of blocks, of which the texts count alone
     triggers: (
         str  #: pattern of the names of triggers that keep such a table: ``{index}``, ``{table}``, ``{event}``
     )
@@ -56,7 +69,10 @@ class IndexState(Value, frozen=True, kw_only=True):
 
     name: str
     state: Literal["sound", "missing", "broken"]
-    reason: str = ""  #: what is wrong with one that is broken
+    reason: str = ""  #: what is wrong with one that is broken, or could be better with one that is sound
+    usable: bool = (
+        False  #: of one that is broken: whether it finds every row all the same, as far as numbers tell
+    )
 
 
 class IndexFault(Value, frozen=True, kw_only=True):

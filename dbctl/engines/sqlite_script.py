@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import cast
 
 from dbctl.engines.base import Hazard, Script
+from dbctl.engines.effects import Effect, effect_of
 from dbctl.engines.scripts import is_line
 from dbctl.engines.tokens import Kind, Token
 
@@ -38,16 +39,17 @@ _TOKEN = re.compile(
       | (?P<comment> --[^\n]* | /\*.*?(?:\*/|\Z)) | (?P<word>[^\W\d]\w*) | (?P<end>;) | (?P<space>[ \t\n\f\r]+) | .""",
     re.VERBOSE | re.DOTALL,
 )
-#: The kinds of what begins so, where its pattern has no name.
-_KINDS = {"'": "text", '"': "name", "`": "name", "[": "name"}
 _TRIGGER = re.compile(r"create (?:temp |temporary )?trigger\b")
 #: The words that tell what a statement is: ``create temporary trigger``, ``pragma main . journal_mode``.
 _HEAD = 4
 _ENDING = {"begin", "commit", "end", "rollback"}
-_OUTSIDE = {"attach", "detach", "vacuum"}
+_ELSEWHERE = {"attach", "detach"}
+#: What no script may touch: it would let one write any bytes as the schema.
+_NEVER_PRAGMAS = {"writable_schema"}
+_SAVEPOINTS = {"savepoint", "release"}
 
 
-def split(text: str) -> list[tuple[int, str]]:
+def split(text: str, *, outside: bool = False) -> list[tuple[int, str]]:
     """Take a script apart, as ``Language.split`` says."""
     text = text.removeprefix("\ufeff")
     statements: list[tuple[int, str]] = []
@@ -66,23 +68,16 @@ def split(text: str) -> list[tuple[int, str]]:
             if words < _HEAD:
                 head, words = f"{head} {token.group().lower()}".strip(), words + 1
         elif not _TRIGGER.match(head) or sqlite3.complete_statement(text[begin:last]):
-            statements.append(_checked(line + 1, head, text[begin:last]))
+            statements.append(_checked(line + 1, head, text[begin:last], outside=outside))
             begin = -1
     if begin >= 0:
         # What follows the last word can only be blanks and comments; an unclosed one of those swallows the semicolon.
         if not sqlite3.complete_statement(text[begin:] + "\n;"):
             raise ValueError(f"it ends inside the statement that begins on line {line + 1}")
-        statements.append(_checked(line + 1, head, text[begin:last] + ";"))
+        statements.append(_checked(line + 1, head, text[begin:last] + ";", outside=outside))
     elif text and not sqlite3.complete_statement(text + "\n;"):
         raise ValueError("it ends inside a comment")
     return statements
-
-
-def tokens(sql: str) -> Iterator[Token]:
-    """Take a statement apart."""
-    for found in _TOKEN.finditer(sql):
-        kind = found.lastgroup or _KINDS.get(found.group()[0], "sign")
-        yield Token(cast("Kind", kind), found.group(), found.start())
 
 
 def hazards(scripts: Iterable[Script], kept: str) -> Iterator[Sequence[Hazard]]:
@@ -118,20 +113,47 @@ def remarks(text: str) -> list[tuple[int, str]]:
     return found
 
 
-def _checked(line: int, head: str, sql: str) -> tuple[int, str]:
+def effect(sql: str) -> Effect:
+    """Judge one statement, as ``Language.effect`` says."""
+    return effect_of(tokens(sql))
+
+
+def tokens(sql: str) -> Iterator[Token]:
+    """Take ``sql`` apart."""
+    for found in _TOKEN.finditer(sql):
+        text = found.group()
+        kind = found.lastgroup or ("text" if text[0] == "'" else "name" if text[0] in '"`[' else "sign")
+        yield Token(cast("Kind", kind), text, found.start())
+
+
+def _checked(line: int, head: str, sql: str, *, outside: bool) -> tuple[int, str]:
+    if reason := _why_not(head, outside=outside):
+        raise ValueError(f"line {line}: {reason}")
+    return line, sql
+
+
+def why_not(sql: str) -> str:
+    """Return why ``step_by_step`` cannot run a statement, or nothing."""
+    held = [token.text.lower() for token in tokens(sql) if token.kind not in ("comment", "space", "end")]
+    return _why_not(" ".join(held[:_HEAD]), outside=True)
+
+
+def _why_not(head: str, *, outside: bool) -> str:
     first, *rest = head.split(" ")
     if first in _ENDING:
-        raise ValueError(
-            f"line {line}: {first.upper()} would begin or end the transaction that all of it runs in"
-        )
-    if first in _OUTSIDE:
-        raise ValueError(
-            f"line {line}: {first.upper()} is not possible inside the transaction that all of it runs in"
-        )
+        return f"{first.upper()} would begin or end the transaction that all of it runs in"
+    if first in _SAVEPOINTS and outside:
+        return f"{first.upper()} would begin or end a transaction"
+    if first in _ELSEWHERE or (first == "vacuum" and "into" in rest):
+        return f"{first.upper()} would reach into another file"
+    name = ""
     if first == "pragma":
         name = (rest[2] if rest[1:2] == ["."] and len(rest) > 2 else rest[0] if rest else "").strip("\"'`[]")  # noqa: PLR2004 - schema, dot, name
-        if name not in ALLOWED_PRAGMAS:
-            raise ValueError(
-                f"line {line}: PRAGMA {name} is not possible inside the transaction that all of it runs in"
-            )
-    return line, sql
+        if name in _NEVER_PRAGMAS:
+            return f"PRAGMA {name} would let anything stand in place of the schema"
+    if not outside and (first == "vacuum" or (name and name not in ALLOWED_PRAGMAS)):
+        return (
+            f"{first.upper()} {name}".rstrip()
+            + " is not possible inside the transaction that all of it runs in"
+        )
+    return ""

@@ -16,6 +16,8 @@ from dbctl.profiles.suspicion_model import Flaw, KnownSecret
 
 #: A column of the live schema. ``name?`` may be missing; of several the first that exists counts.
 Name = str | list[str]
+#: Part of names of files, of targets (``app/database``) and of options.
+DatabaseName = Annotated[str, msgspec.Meta(pattern=r"^\w[\w.-]*$")]
 #: A value that a profile writes into SQL: a constant, or ``:now`` for the present moment.
 Constant = str | int | float | bool
 
@@ -72,6 +74,13 @@ class ForeignLedger(Section, frozen=True, kw_only=True):
 Guideline = Literal["if-not-exists", "if-exists", "insert-or-ignore", "purpose", "down"]
 
 
+class MigrationsShape(Section, frozen=True, kw_only=True):
+    """One of the schemas that deployments of an app have, where dbctl ships migrations for several."""
+
+    name: DatabaseName  #: of the folder of its migrations, and for ``--shape``
+    needs: Annotated[Sequence[str], msgspec.Meta(min_length=1)]  #: ``table`` or ``table.column``
+
+
 class Migrations(Section, frozen=True, kw_only=True):
     """Where a database's migrations stand and how they are recorded.
 
@@ -85,11 +94,15 @@ class Migrations(Section, frozen=True, kw_only=True):
     find: Sequence[
         str
     ] = ()  #: folders of the app's own files that ``init`` looks for below the app's directory
-    #: of the app; or the name of one that dbctl knows (``dbmate``, ``prisma``), or ``found``: the one that is there, else
-    #: that of dbmate
+    #: what an empty database gets comes first; else the ledger's names tell, else the first whose needs exist
+    shape: Sequence[MigrationsShape] = ()
+    #: of the app; or the name of one of its [ledgers], of one that dbctl knows (``dbmate``, ``prisma``), or ``found``: the
+    #: one that is there, else that of dbmate
     ledger: Ledger | str = "found"
     published: Mapping[str, Sequence[str]] = {}  #: further checksums under which the app shipped a migration
     retired: Sequence[str] = ()  #: migrations whose files the app has removed since
+    #: files to which the app gave one number by mistake: a ledger holds either of them, and the other is never run
+    one_of: Sequence[Sequence[str]] = ()
     besides: Sequence[
         str
     ] = ()  #: tables, views and triggers that the app makes by itself; ``*`` stands for any text
@@ -310,6 +323,9 @@ class Settings(Section, frozen=True, kw_only=True):
     fields: Mapping[str, Name]
     shape: Sequence[SettingsShape] = ()
     row: SettingsRow | None = None  #: in place of key, value and shape
+    open: bool = (
+        False  #: scope system: whether the app takes keys that are not there yet, and does without any
+    )
     true: str = "true"  #: how a boolean is written
     false: str = "false"
     rules: Mapping[str, Rule] = {}
@@ -343,7 +359,7 @@ class CrossLink(Section, frozen=True, kw_only=True):
     name: str  #: what a finding calls its rows
     database: str = ""
     table: str
-    column: str
+    column: str  #: one that ends in ``?`` may be missing
     to: str  #: the other database
     among: Annotated[Sequence[str], msgspec.Meta(min_length=1)]  #: ``table.column``: one of them must have it
     optional: bool = False  #: whether a deployment may do without the table
@@ -394,13 +410,12 @@ class Report(Section, frozen=True, kw_only=True):
     columns: Annotated[Sequence[str], msgspec.Meta(min_length=1)]  #: what the answer's columns are called
     times: Sequence[str] = ()  #: those of them that are times, in whichever form they are stored
     parameters: Mapping[str, Constant | Ago] = {}  #: with the values that they have unless told otherwise
+    optional: bool = False  #: whether a deployment may do without what it asks about
     shape: Annotated[Sequence[ReportShape], msgspec.Meta(min_length=1)]
 
 
 #: The name of a file beside others: no path, not hidden, and with the time in it, so that no two are called alike.
 FileName = Annotated[str, msgspec.Meta(pattern=r"^\w[\w. -]*\{time\}[\w.]*$")]
-#: Part of names of files, of targets (``app/database``) and of options.
-DatabaseName = Annotated[str, msgspec.Meta(pattern=r"^\w[\w.-]*$")]
 
 
 #: A path below the app's directory, which leads nowhere else.
@@ -413,6 +428,8 @@ class Backup(Section, frozen=True, kw_only=True):
     names: Mapping[
         str, FileName
     ] = {}  #: file of each database, ``{time}`` in it; else ``DATABASE_{time}.db``
+    #: how ``{time}`` is written: ``20260102_150405``, or ``2026-01-02T15-04-05-000Z``
+    time: Literal["compact", "iso"] = "compact"
     #: files below the app's directory that belong to it, such as keys; ``*`` means any name, ``/`` at the end all below
     extra: Sequence[AppFile] = ()
 
@@ -425,7 +442,11 @@ class Profile(Section, frozen=True, kw_only=True):
     title: str
     time: TimeCodec = "iso-ms"
     boolean: BooleanCodec = "bool-01"
+    #: directories that the app has to itself, ``~`` for the user's own: where ``init`` looks that is told none, and
+    #: finds nothing below the present one
+    home: Sequence[str] = ()
     databases: Mapping[DatabaseName, Database]
+    ledgers: Mapping[str, Ledger] = {}  #: registries of migrations that several of them have alike
     users: Users | None = None
     roles: Roles | None = None
     settings: Sequence[Settings] = ()

@@ -112,6 +112,13 @@ class Mark(Part, frozen=True, kw_only=True):
     name: str
 
 
+class TextShape(Part, frozen=True, kw_only=True):
+    """What of an index of words differs between deployments; the first whose columns exist counts."""
+
+    needs: Names  #: columns of the table that is searched
+    triggers: str
+
+
 class TextSearch(Part, frozen=True, kw_only=True):
     """An index of words, in whichever way an engine has one: a table of its own, or an index of the table."""
 
@@ -120,9 +127,16 @@ class TextSearch(Part, frozen=True, kw_only=True):
     key: str  #: the column of such a table that holds the id
     columns: Names  #: of the table that is searched
     gather: Mapping[str, Gathered] = {}  #: further columns that only such a table has
-    triggers: str = (
-        "{index}_{table}_{event}"  #: names of the triggers that keep such a table; event: ai, au, ad
-    )
+    beside: Sequence[
+        str
+    ] = ()  #: columns of the table that is searched which such a table has, too, and no word is looked for in
+    order: Sequence[str] = ()  #: columns of such a table as the app counts them; none: the key first
+    tokenize: str = ""  #: how such a table cuts text into words, as its engine says it
+    #: columns whose text may be a JSON array of blocks: their texts count alone where the index is a table of its own
+    blocks: Sequence[str] = ()
+    #: names of the triggers that keep such a table; event: ai, au, ad; verb: insert, update, delete
+    triggers: str = "{index}_{table}_{event}"
+    shape: Sequence[TextShape] = ()
     language: str = "english"  #: by whose rules words are cut to their stems, where an engine does that
     mark: Mark | None = None
 
@@ -133,6 +147,7 @@ class Search(Part, frozen=True, kw_only=True):
     name: str
     database: str
     table: str
+    optional: bool = False  #: whether a deployment may do without the table
     id: str
     language: Literal["words", "fpa"] = (
         "words"  #: of ``--query``: words, ``-`` and quotes only, or keys as well
@@ -166,11 +181,23 @@ def mistakes(search: Search) -> Iterator[tuple[Sequence[str | int], str]]:
             detail = field.rpartition(".")[0]
             if detail and detail not in {known.name for known in search.detail}:
                 yield ("made", fact), f"there is no detail {detail!r}"
+    yield from _wrong_text(search.text)
     for name in ("sort", "detail"):
         given = [part.name for part in getattr(search, name)]
         for number, one in enumerate(given):
             if one in given[:number]:
                 yield (name, number, "name"), f"{one!r} is there twice"
+
+
+def _wrong_text(text: TextSearch | None) -> Iterator[tuple[Sequence[str | int], str]]:
+    if text is None:
+        return
+    own = [text.key, *text.columns, *text.beside, *text.gather]
+    if text.order and sorted(text.order) != sorted(own):
+        yield ("text", "order"), f"it names other columns than the index has: {', '.join(own)}"
+    for name in text.blocks:
+        if name not in text.columns:
+            yield ("text", "blocks"), f"{name} is none of text.columns"
 
 
 def _wrong_keys(keys: Sequence[SearchKey]) -> Iterator[tuple[Sequence[str | int], str]]:

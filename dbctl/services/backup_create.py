@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import cast
@@ -29,6 +30,8 @@ from dbctl.stores.base import Kept, NewFolder
 
 #: A second backup of one second is called after the next.
 SECOND = timedelta(seconds=1)
+#: The id of a backup, taken apart.
+COMPACT = re.compile(r"(\d{4})(\d\d)(\d\d)_(\d\d)(\d\d)(\d\d)")
 #: A clock that is so far behind the newest backup was set back.
 SET_BACK = timedelta(minutes=1)
 #: Told how many bytes more are done.
@@ -272,6 +275,8 @@ def file_name(app: App, database: str, time: str, *, ending: str = "") -> str:
     told = app.profile.file_name(database)
     if ending:
         told = told[: told.index("{time}") + len("{time}")] + ending
+    if app.profile.backup.time == "iso":
+        time = COMPACT.sub(r"\1-\2-\3T\4-\5-\6-000Z", time)
     return told.replace("{time}", time)
 
 

@@ -33,7 +33,7 @@ class Subject:
         """What is in it that nobody but its owner should read, in words; empty: nothing is known to be."""
         told = self.app.profile.users
         if told is None or (told.database or self.app.main()) != self.database:
-            return ""
+            return "it holds keys or passwords" if self.told.secret else ""
         return "it holds password hashes" if told.password else "it holds who uses the app"
 
     def finding(self, severity: Severity, code: str, message: str, hint: str = "") -> Finding:

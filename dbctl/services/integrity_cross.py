@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from msgspec.structs import replace
+
 from dbctl.engines.base import Condition, Readable
 from dbctl.engines.sql import ident, is_storable
 from dbctl.errors import DatabaseUnsetError, DbctlError
@@ -14,6 +16,7 @@ from dbctl.profiles.suspicion_model import Flaw
 from dbctl.services import suspicions
 from dbctl.services.apps import App
 from dbctl.services.integrity import Checked, failure, status_of
+from dbctl.services.live import find_column, may_lack
 from dbctl.services.rebuild import figures_of
 from dbctl.services.user_table import database_of
 
@@ -42,6 +45,8 @@ def cross(app: App) -> Checked:
         databases = {name, told.to} if isinstance(told, CrossLink) else {name}
         if app.only and databases != {app.only}:
             continue
+        if app.database(name).optional and name not in app.configured.databases:
+            continue  # what is not there names nothing
         try:
             found = _found(app, name, told)
         except DatabaseUnsetError as error:
@@ -102,8 +107,11 @@ def _flaw(app: App, name: str, told: Flaw, message: str) -> Finding:
 
 def _link(app: App, name: str, told: CrossLink) -> list[Finding] | None:
     here = app.reader(name)
-    if told.optional and told.table not in here.tables():
+    live = here.tables().get(told.table)
+    column = find_column(live, told.column)
+    if (told.optional and live is None) or (live and column is None and may_lack(told.column)):
         return None
+    told = replace(told, column=column or told.column)
     there = app.reader(told.to)
     here.select(told.table, [told.column], limit=1)  # refuses what the live schema lacks
     places = [place.rpartition(".")[::2] for place in told.among]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from dbctl.engines.base import Condition, Readable, Table
@@ -24,6 +24,16 @@ def find_column(table: Table | None, name: Name | None) -> str | None:
 def may_lack(name: Name) -> bool:
     """Return whether a deployment may do without the column."""
     return any(one.endswith("?") for one in ([name] if isinstance(name, str) else name))
+
+
+def has(db: Readable, needs: Sequence[str]) -> bool:
+    """Whether a database has every ``table`` or ``table.column`` that is needed."""
+    tables = db.tables()
+    for one in needs:
+        table, _, column = one.partition(".")
+        if table not in tables or (column and column not in tables[table].columns):
+            return False
+    return True
 
 
 class Live:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -18,8 +18,9 @@ from dbctl.errors import (
 from dbctl.model import Page, Value
 from dbctl.profiles import loader
 from dbctl.profiles.model import Migrations, Profile
-from dbctl.services import migration_files, migration_kind
+from dbctl.services import migration_files, migration_kind, migration_shapes
 from dbctl.services.apps import App
+from dbctl.services.migration_files import Folder
 from dbctl.services.migration_ledger import Track
 from dbctl.services.migration_standing import Migration, Standing, standing
 
@@ -51,18 +52,26 @@ def tracks(
     asked: str = "",
     given: Path | None = None,
     *,
+    shape: str = "",
     may_lack_folder: bool = False,
     connects: bool = True,
 ) -> list[Track]:
     """Return the migrations of the database ``asked`` for, else of every configured one that has any.
 
-    Where ``may_lack_folder``, a database of which nothing says where its files are is told by its ledger alone. Without
-    ``connects`` no database is opened, and a ledger that had to be looked for is the one that dbctl would make.
+    Args:
+        app: the app.
+        asked: the database.
+        given: the folder, in place of the configured one.
+        shape: what is to be made of an empty database, where dbctl's own migrations come in several shapes.
+        may_lack_folder: whether a database of which nothing says where its files are is told by its ledger alone.
+        connects: whether a database may be opened; where not, a ledger that had to be looked for is the one that dbctl
+            would make.
 
     Raises:
         AbilityMissingError: there are none.
         MigrationsMissingError, FileFailedError: as for ``migration_files.folder``.
         NotSupportedError: one folder was given for several databases.
+        UsageError, MigrationShapeUnknownError: as for ``migration_shapes.refuse``; AbilityMissingError, too.
     """
     names = [asked] if asked else list(app.profile.databases)
     found = {name: told for name in names if (told := app.database(name).migrations)}
@@ -81,23 +90,36 @@ def tracks(
             by=app.name,
             instead=f"Say which by --db: {', '.join(found)}.",
         )
+    if shape:
+        migration_shapes.refuse(app, found, shape, given=given is not None)
     return [
-        _track(app, name, told, given, may_lack_folder=may_lack_folder, connects=connects)
+        _track(app, name, told, given, shape=shape, may_lack_folder=may_lack_folder, connects=connects)
         for name, told in found.items()
     ]
 
 
 def _track(
-    app: App, name: str, told: Migrations, given: Path | None, *, may_lack_folder: bool, connects: bool
+    app: App,
+    name: str,
+    told: Migrations,
+    given: Path | None,
+    *,
+    shape: str,
+    may_lack_folder: bool,
+    connects: bool,
 ) -> Track:
+    engine, own = app.url(name).engine, bool(given) or name in app.configured.migrations
+    shapes: Mapping[str, Folder] = {}
+    wanted = shape if any(one.name == shape for one in told.shape) else ""
     try:
-        folder = migration_files.folder(app, name, given)
+        if told.shape and not own:
+            shapes = _shipped(app.profile, name, app.target(name), engine, told)
+        folder = _first(shapes, wanted) if shapes else migration_files.folder(app, name, given)
     except MigrationsMissingError:
-        if given or name in app.configured.migrations or not may_lack_folder:
+        if own or not may_lack_folder:
             raise
         folder = migration_files.none_at_all()
-    engine = app.url(name).engine
-    ledger, foreign = migration_kind.named(told.ledger), None
+    ledger, foreign = migration_kind.named(app.profile, told.ledger), None
     if told.ledger == migration_kind.FOUND and connects:
         with suppress(DatabaseMissingError):  # it will be made
             ledger, foreign = migration_kind.found(app.reader(name, may_be_empty=True), engine)
@@ -110,11 +132,20 @@ def _track(
         foreign=foreign,
         folder=folder,
         engine=engine,
+        shapes=shapes,
+        shape=wanted,
     )
 
 
-def shipped_track(profile: Profile, database: str, app: str, engine: str) -> Track:
-    """Return the migrations that travel with dbctl, for a database that no configuration knows, such as a sample's.
+def shipped_track(profile: Profile, database: str, app: str, engine: str, *, shape: str = "") -> Track:
+    """Return the migrations that travel with dbctl, for a database that no configuration need know, such as a sample's.
+
+    Args:
+        profile: the profile.
+        database: the database's name there.
+        app: what messages call the app.
+        engine: the engine that the database lives in.
+        shape: one that the profile knows; else what the database has tells, once it is looked at.
 
     Raises:
         AbilityMissingError: the profile has none for it.
@@ -125,19 +156,36 @@ def shipped_track(profile: Profile, database: str, app: str, engine: str) -> Tra
         raise AbilityMissingError(
             app=f"{app}/{database}", profile=profile.name, ability="migrations", others=_others()
         )
-    path = migration_files.shipped_path(profile.name, database, engine)
-    if not path.is_dir():
-        raise MigrationsMissingError(target=f"{app}/{database}", path=path)
-    files = migration_files.read(path, own=False, format=told.format)
+    folders = _shipped(profile, database, f"{app}/{database}", engine, told)
     return Track(
         app=app,
         database=database,
         profile=profile,
         told=told,
-        ledger=migration_kind.named(told.ledger),
-        folder=files,
+        ledger=migration_kind.named(profile, told.ledger),
+        folder=_first(folders, shape),
         engine=engine,
+        shapes=folders if told.shape else {},
+        shape=shape,
     )
+
+
+def _shipped(
+    profile: Profile, database: str, target: str, engine: str, told: Migrations
+) -> Mapping[str, Folder]:
+    """Return the folders that travel with dbctl, by shape; one without a name where there are no shapes."""
+    folders = {}
+    for name in [one.name for one in told.shape] or [""]:
+        path = migration_files.shipped_path(profile.name, database, engine, name)
+        if not path.is_dir():
+            raise MigrationsMissingError(target=target, path=path)
+        folders[name] = migration_files.read(path, own=False, format=told.format)
+    return folders
+
+
+def _first(folders: Mapping[str, Folder], shape: str) -> Folder:
+    """Return the folder of a shape; where none is named, of that which an empty database gets."""
+    return folders[shape] if shape else next(iter(folders.values()))
 
 
 def _others() -> str:
@@ -153,7 +201,7 @@ def _configured(app: App, database: str) -> bool:
     return database in app.configured.databases
 
 
-def survey(apps: Sequence[App], asked: str = "", given: Path | None = None) -> Survey:
+def survey(apps: Sequence[App], asked: str = "", given: Path | None = None, *, shape: str = "") -> Survey:
     """Tell how the databases of some apps stand to their migrations; creates nothing and writes nothing.
 
     Raises:
@@ -164,7 +212,8 @@ def survey(apps: Sequence[App], asked: str = "", given: Path | None = None) -> S
     known: list[tuple[App, Track]] = []
     for app in apps:
         try:
-            known += [(app, track) for track in tracks(app, asked, given, may_lack_folder=True)]
+            each = tracks(app, asked, given, shape=shape, may_lack_folder=True)
+            known += [(app, track) for track in each]
         except AbilityMissingError:  # of several apps, some have none
             if len(apps) == 1:
                 raise

@@ -14,8 +14,9 @@ from dbctl.services.migrate import tracks
 from dbctl.services.migration_drift import schema_of
 from dbctl.services.migration_files import MigrationFile
 from dbctl.services.migration_ledger import Track
-from dbctl.services.migration_run import made_ledger, migrating, replay
+from dbctl.services.migration_run import made_ledger, replay
 from dbctl.services.migration_standing import Standing, standing
+from dbctl.services.migration_work import migrating
 from dbctl.services.schema_difference import Difference, Parts, compared, parts
 
 EXAMPLES = 3
@@ -56,10 +57,10 @@ class _Shown(Value, frozen=True):
 class Adoption:
     """What ``migrate adopt`` is about to do, for every database that has tables and no ledger."""
 
-    def __init__(self, app: App, asked: str = "", given: Path | None = None) -> None:
+    def __init__(self, app: App, asked: str = "", given: Path | None = None, *, shape: str = "") -> None:
         self.app, self.protected = app.name, app.protected
         self._opened = app
-        self._tracks = tracks(app, asked, given)
+        self._tracks = tracks(app, asked, given, shape=shape)
         self.target = self._tracks[0].target if len(self._tracks) == 1 else app.name
 
     def plan(self) -> Plan:
@@ -109,9 +110,10 @@ class Adoption:
 
     def _shown(self) -> list[tuple[Track, _Shown]]:
         found = []
-        for track in self._tracks:
-            db = self._opened.reader(track.database, may_be_empty=True)
-            stands = standing(track, db)
+        for unlooked in self._tracks:
+            db = self._opened.reader(unlooked.database, may_be_empty=True)
+            stands = standing(unlooked, db)
+            track = stands.track
             if track.foreign or not (stands.recorded or stands.empty):
                 shown = _looked(self._opened, track)
                 if track.foreign:

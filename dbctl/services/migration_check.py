@@ -24,7 +24,7 @@ BEGINS: Mapping[Format, str] = {
 MOMENT = 8
 
 
-def verify(app: App, asked: str = "", given: Path | None = None) -> Findings:
+def verify(app: App, asked: str = "", given: Path | None = None, *, shape: str = "") -> Findings:
     """Compare every file with the ledger, and look into the files; nothing is written.
 
     Raises:
@@ -32,8 +32,9 @@ def verify(app: App, asked: str = "", given: Path | None = None) -> Findings:
     """
     found: list[Finding] = []
     checked = 0
-    for track in tracks(app, asked, given):
-        standing = look(app, track)
+    for unlooked in tracks(app, asked, given, shape=shape):
+        standing = look(app, unlooked)
+        track = standing.track
         checked += len(standing.migrations)
         found += _against_ledger(track, standing)
         found += _files(track, {one.name for one in standing.migrations if one.state == "applied"})
@@ -63,9 +64,7 @@ def _against_ledger(track: Track, standing: Standing) -> Iterator[Finding]:
             message = f"{one.name} was not run, and has the number of another migration"
             yield _finding(track, "error", "duplicate-version", message, "Give it a number of its own.")
         elif one.state == "failed":
-            message = f"{one.name} was begun and did not come to its end"
-            hint = f"Look at what it left behind, then mark its row of {track.ledger.table} as rolled back."
-            yield _finding(track, "error", "failed", message, hint)
+            yield _unended(track, standing, one)
         elif one.state == "missing-file":
             hint = "" if track.folder.own else "Set [apps.NAME.migrations], or give --migrations DIR."
             yield _finding(track, "error", "missing-file", f"{one.name} was applied, and has no file", hint)
@@ -76,6 +75,14 @@ def _against_ledger(track: Track, standing: Standing) -> Iterator[Finding]:
             yield _finding(
                 track, "info", "retired", f"{one.name} was applied; the app has removed its file since"
             )
+
+
+def _unended(track: Track, standing: Standing, one: Migration) -> Finding:
+    told = f": {one.detail}" if one.detail else ""
+    hint = f"Look at what it left behind, then mark its row of {track.ledger.table} as rolled back."
+    if half := standing.unfinished.get(one.name):
+        hint = f"Correct what follows in its file; dbctl migrate {half.way} goes on there."
+    return _finding(track, "error", "failed", f"{one.name} was begun and did not come to its end{told}", hint)
 
 
 def _other_ends(track: Track, one: Migration) -> Iterator[Finding]:

@@ -28,7 +28,7 @@ BESIDES = (
 GRAVEST_FIRST: tuple[Severity, ...] = ("error", "warning", "info")
 
 
-def drift(app: App, asked: str = "", given: Path | None = None) -> Findings:
+def drift(app: App, asked: str = "", given: Path | None = None, *, shape: str = "") -> Findings:
     """Compare each database with what its applied migrations make of an empty one; nothing of it is written.
 
     The migrations run in a database in memory, in the order of the folder: what a new installation with the same
@@ -41,10 +41,11 @@ def drift(app: App, asked: str = "", given: Path | None = None) -> Findings:
     """
     found: list[Finding] = []
     checked = 0
-    for track in tracks(app, asked, given):
-        opened = registry.open_for_reading(app.url(track.database), track.target, timeout=app.timeout)
+    for unlooked in tracks(app, asked, given, shape=shape):
+        opened = registry.open_for_reading(app.url(unlooked.database), unlooked.target, timeout=app.timeout)
         with closing(opened) as db:
-            stands = standing(track, db)
+            stands = standing(unlooked, db)
+            track = stands.track
             refuse_strangers(track, stands)
             live = parts(schema_of(db), track.ledgers)
         found += _remarks(track, stands)

@@ -20,7 +20,7 @@ from dbctl.errors import (
 from dbctl.model import Value
 from dbctl.profiles.model import Format
 from dbctl.services.apps import App
-from dbctl.services.migration_sections import Section, sections
+from dbctl.services.migration_sections import NO_TRANSACTION, Section, sections
 from dbctl.shipped import shipped
 
 #: Apps whose files are run whole count those only that begin with three digits.
@@ -82,7 +82,7 @@ class MigrationFile(Value, frozen=True, kw_only=True):
         """
         try:
             section = sections(self.text(), self.format, language).up
-            statements = language.split(section.text)
+            statements = _split(section, language)
         except ValueError as error:
             raise MigrationInvalidError(file=self.path, reason=str(error)) from error
         if not statements:
@@ -98,7 +98,7 @@ class MigrationFile(Value, frozen=True, kw_only=True):
                 section: Section | None = sections(text, "numbered", language).up
             else:
                 section = sections(text, self.format, language).down
-            statements = language.split(section.text) if section else []
+            statements = _split(section, language) if section else []
         except ValueError as error:
             raise MigrationInvalidError(file=path, reason=str(error)) from error
         return Steps(statements=statements, section=section, path=path) if section and statements else None
@@ -161,9 +161,9 @@ def none_at_all() -> Folder:
     return Folder(path=Path(), own=False, is_there=False, files={}, ignored=[])
 
 
-def shipped_path(profile: str, database: str, engine: str) -> Path:
-    """Return where the migrations that travel with dbctl are; those of an engine stand in a folder of its name."""
-    path = shipped("migrations") / Path(profile).name / database
+def shipped_path(profile: str, database: str, engine: str, shape: str = "") -> Path:
+    """Return where the migrations that travel with dbctl are; those of a shape, or an engine, in a folder of its name."""
+    path = shipped("migrations") / Path(profile).name / database / shape
     return path / engine if (path / engine).is_dir() else path
 
 
@@ -252,6 +252,22 @@ def path_of_new(folder: Folder, name: str) -> Path:
 def back_of_new(folder: Folder, name: str) -> Path | None:
     """Return where the file would stand that takes it back, where the layout wants one of its own."""
     return folder.path / f"{name}.down.sql" if folder.format == "pairs" else None
+
+
+def _split(section: Section, language: Language) -> Sequence[tuple[int, str]]:
+    """Take a section apart; where only a transaction is in the way of a statement, say how it runs without one."""
+    try:
+        return language.split(section.text, outside=section.outside)
+    except ValueError as error:
+        if section.outside:
+            raise
+        try:
+            language.split(section.text, outside=True)
+        except ValueError:
+            raise error from None
+        raise ValueError(
+            f"{error}; a line -- dbctl: {NO_TRANSACTION} lets its statements run one by one"
+        ) from None
 
 
 def _decoded(path: Path, raw: bytes) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from dbctl.engines.base import Readable
 from dbctl.profiles import ledgers
-from dbctl.profiles.model import ForeignLedger, Ledger
+from dbctl.profiles.model import ForeignLedger, Ledger, Profile
 from dbctl.services.live import find_column
 from dbctl.services.migration_ledger import read_foreign
 
@@ -14,15 +14,17 @@ from dbctl.services.migration_ledger import read_foreign
 FOUND = "found"
 
 
-def names() -> Collection[str]:
+def names(profile: Profile) -> Collection[str]:
     """Return the names that a profile may give in place of a ledger."""
-    return [*ledgers.known().ledgers, FOUND]
+    return [*profile.ledgers, *ledgers.known().ledgers, FOUND]
 
 
-def named(told: Ledger | str) -> Ledger:
+def named(profile: Profile, told: Ledger | str) -> Ledger:
     """Return the ledger that a profile means; where that is to be found out, the one that dbctl would make."""
+    if isinstance(told, Ledger):
+        return told
     known = ledgers.known().ledgers
-    return told if isinstance(told, Ledger) else known.get(told) or next(iter(known.values()))
+    return profile.ledgers.get(told) or known.get(told) or next(iter(known.values()))
 
 
 def found(db: Readable, engine: str) -> tuple[Ledger, ForeignLedger | None]:

@@ -12,6 +12,7 @@ from dbctl.model import Value, now
 from dbctl.profiles import model
 from dbctl.profiles.codecs import KEYS, read_time
 from dbctl.profiles.model import ForeignLedger, Migrations, Profile
+from dbctl.services import migration_journal
 from dbctl.services.live import Live
 from dbctl.services.migration_files import Folder, MigrationFile
 
@@ -33,6 +34,9 @@ class Track(Value, frozen=True, kw_only=True):
     foreign: ForeignLedger | None = None  #: another runner's, which says instead of it what was applied
     folder: Folder
     engine: str  #: the name of the one that the database lives in
+    #: the folders of all shapes that the database may have, by name, where the files are dbctl's own
+    shapes: Mapping[str, Folder] = {}
+    shape: str = ""  #: the one that the folder is of, once it is told or found
 
     @property
     def target(self) -> str:
@@ -42,7 +46,9 @@ class Track(Value, frozen=True, kw_only=True):
     @property
     def ledgers(self) -> frozenset[str]:
         """The tables that are no part of the schema."""
-        return frozenset({self.ledger.table, self.foreign.table if self.foreign else ""})
+        return frozenset(
+            {self.ledger.table, self.foreign.table if self.foreign else "", migration_journal.TABLE}
+        )
 
 
 class Record(Value, frozen=True, kw_only=True):
@@ -70,9 +76,10 @@ class Record(Value, frozen=True, kw_only=True):
         """Whether it is about that file."""
         if not self.version:
             return self.name == file.name
+        if self.number != file.place[0]:
+            return False
         # Runners that keep no name are believed, and so are those that only say how far they are.
-        believed = not self.name or bool(self.level) or _alike(self.name) == _alike(file.words)
-        return believed and self.number == file.place[0]
+        return not self.name or bool(self.level) or _alike(self.name) == _alike(file.words)
 
 
 def _alike(name: str) -> str:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from msgspec import structs
+
 from dbctl.engines import registry
 from dbctl.engines.base import Hazard, Language, Script
 from dbctl.errors import DatabaseMissingError, Exit, MigrationInvalidError
@@ -50,9 +52,9 @@ def lint(app: App, asked: str = "", given: Path | None = None, *, every: bool = 
     found: list[Finding] = []
     checked = 0
     for track in tracks(app, asked, given, connects=not alone):
-        names = list(track.folder.files) if alone else _pending(app, track)
-        checked += len(names)
-        found += findings(track, names)
+        for one, names in all_of(track) if alone else [_pending(app, track)]:
+            checked += len(names)
+            found += findings(one, names)
     return Findings(checked=checked, findings=found)
 
 
@@ -62,11 +64,18 @@ def status(found: Findings, *, strict: bool) -> Exit:
     return Exit.UNSOUND if any(one.severity in grave for one in found.findings) else Exit.OK
 
 
-def _pending(app: App, track: Track) -> Sequence[str]:
+def _pending(app: App, track: Track) -> tuple[Track, Sequence[str]]:
     try:
-        return look(app, track).named("pending", "out-of-order", "duplicate-version")
+        found = look(app, track)
     except DatabaseMissingError:
-        return list(track.folder.files)
+        return track, list(track.folder.files)
+    return found.track, found.named("pending", "out-of-order", "duplicate-version", "failed")
+
+
+def all_of(track: Track) -> Iterator[tuple[Track, Sequence[str]]]:
+    """Yield all files, of each shape where there are several."""
+    for folder in track.shapes.values() or [track.folder]:
+        yield structs.replace(track, folder=folder), list(folder.files)
 
 
 def findings(track: Track, names: Sequence[str]) -> list[Finding]:

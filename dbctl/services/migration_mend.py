@@ -10,13 +10,14 @@ from typing import Literal
 from dbctl.engines.base import Readable, Writable
 from dbctl.errors import LedgerForeignError, LedgerMissingError, UsageError
 from dbctl.model import Done, Plan, Value
-from dbctl.services import audit
+from dbctl.services import audit, migration_journal
 from dbctl.services.apps import App
 from dbctl.services.change import Change, Draft, exactly
 from dbctl.services.migrate import tracks
 from dbctl.services.migration_ledger import Ledger, Track
-from dbctl.services.migration_run import made_ledger, meant, migrating
+from dbctl.services.migration_run import made_ledger, meant
 from dbctl.services.migration_standing import Migration, Standing, State, standing
+from dbctl.services.migration_work import migrating
 
 Wanted = Literal["applied", "pending"]
 #: What ``repair`` mends, by the word that asks for it: the states that it concerns, and what it does about them.
@@ -101,7 +102,13 @@ class LedgerChange(Change[Mending]):
 
 
 def mark(
-    app: App, names: Sequence[str], wanted: Wanted, asked: str = "", given: Path | None = None
+    app: App,
+    names: Sequence[str],
+    wanted: Wanted,
+    asked: str = "",
+    given: Path | None = None,
+    *,
+    shape: str = "",
 ) -> LedgerChange:
     """Return the change that lets migrations count as applied, or as pending, without running anything.
 
@@ -109,37 +116,41 @@ def mark(
         UsageError: several databases have migrations, and none was asked for; or no migration was named.
         MigrationMissingError: neither folder nor ledger has one of that name.
     """
-    track = _only(tracks(app, asked, given))
+    unlooked = _only(tracks(app, asked, given, shape=shape))
     if not names:
         raise UsageError(detail="name the migrations to be marked")
 
     def steps(stands: Standing) -> list[_Step]:
+        track = stands.track
         if wanted == "pending" and not stands.recorded:
             raise LedgerMissingError(target=track.target, table=track.ledger.table)
         known = {one.name: one for one in stands.migrations}
         found = dict.fromkeys(meant(track.folder, name, list(known)) for name in names)
-        marked = (_marked(track, known[name], wanted) for name in found)
+        marked = (_marked(track, stands, known[name], wanted) for name in found)
         return [one for one in marked if one]
 
-    return LedgerChange(app, track, "mark", steps)
+    return LedgerChange(app, unlooked, "mark", steps)
 
 
-def repair(app: App, words: Sequence[str], asked: str = "", given: Path | None = None) -> LedgerChange:
+def repair(
+    app: App, words: Sequence[str], asked: str = "", given: Path | None = None, *, shape: str = ""
+) -> LedgerChange:
     """Return the change that mends what the ``words`` (keys of ``MENDS``) are about.
 
     Raises:
         UsageError: several databases have migrations, and none was asked for; or there is no word.
     """
-    track = _only(tracks(app, asked, given))
+    unlooked = _only(tracks(app, asked, given, shape=shape))
     if not words:
         raise UsageError(detail=f"say what to repair: {', '.join(f'--{word}' for word in MENDS)}")
 
     def steps(stands: Standing) -> list[_Step]:
+        track = stands.track
         if not (stands.recorded or stands.empty):
             raise LedgerMissingError(target=track.target, table=track.ledger.table)
         return list(_repaired(track, stands, words))
 
-    return LedgerChange(app, track, "repair", steps)
+    return LedgerChange(app, unlooked, "repair", steps)
 
 
 def _only(found: Sequence[Track]) -> Track:
@@ -148,16 +159,16 @@ def _only(found: Sequence[Track]) -> Track:
     return found[0]
 
 
-def _marked(track: Track, one: Migration, wanted: Wanted) -> _Step | None:
+def _marked(track: Track, stands: Standing, one: Migration, wanted: Wanted) -> _Step | None:
     """Return what makes a migration count as wanted, or None where it does already."""
     if wanted == "pending":
         if one.state in ("pending", "out-of-order", "duplicate-version"):
             return None
         if one.state == "baseline":
             raise UsageError(
-                detail=f"{one.name} counts as applied because a later one does; it has no row of its own"
+                detail=f"{one.name} counts as applied because another one does; it has no row of its own"
             )
-        return _forgotten(track, one, f"let {one.name} count as pending", "pending")
+        return _forgotten(track, stands, one, f"let {one.name} count as pending", "pending")
     if one.state in ("applied", "baseline", "retired", "missing-file", "ahead"):
         return None
     if one.state == "changed":
@@ -169,7 +180,7 @@ def _marked(track: Track, one: Migration, wanted: Wanted) -> _Step | None:
             detail=f"{one.name} has the number of another migration: give it one of its own first"
         )
     file = track.folder.files[one.name]
-    if one.state == "failed":
+    if one.state == "failed" and one.name not in stands.unfinished:
         return _Step(
             f"record that {one.name}, which failed, is applied",
             _mended(track, one, "applied"),
@@ -177,6 +188,9 @@ def _marked(track: Track, one: Migration, wanted: Wanted) -> _Step | None:
         )
 
     def insert(db: Writable, ledger: Ledger) -> int:
+        migration_journal.forget(db, one.name)
+        if db.count(ledger.live.name, ledger.applied(file)):  # a way down of it was begun
+            return 1
         db.insert(ledger.live.name, ledger.row(file, 0))
         return 1
 
@@ -194,7 +208,7 @@ def _repaired(track: Track, stands: Standing, words: Sequence[str]) -> Iterator[
                 yield _Step(told, _mended(track, one, "applied"), _checksum_of_today(track, one))
             else:
                 now: Literal["pending", "forgotten"] = "pending" if word == "failed" else "forgotten"
-                yield _forgotten(track, one, told, now)
+                yield _forgotten(track, stands, one, told, now)
 
 
 def _checksum_of_today(track: Track, one: Migration) -> Callable[[Writable, Ledger], int]:
@@ -207,11 +221,22 @@ def _checksum_of_today(track: Track, one: Migration) -> Callable[[Writable, Ledg
     return write
 
 
-def _forgotten(track: Track, one: Migration, says: str, now: Literal["pending", "forgotten"]) -> _Step:
+def _forgotten(
+    track: Track, stands: Standing, one: Migration, says: str, now: Literal["pending", "forgotten"]
+) -> _Step:
+    half = stands.unfinished.get(one.name)
+
+    def forget(db: Writable, ledger: Ledger) -> int:
+        rows = (
+            ledger.forget(db, ledger.rows_of(one.version, one.name)) if not half or half.way == "down" else 1
+        )
+        migration_journal.forget(db, one.name)
+        return rows
+
     return _Step(
         says,
         _mended(track, one, now),
-        lambda db, ledger: ledger.forget(db, ledger.rows_of(one.version, one.name)),
+        forget,
     )
 
 

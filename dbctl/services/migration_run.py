@@ -1,58 +1,41 @@
-"""Running the migrations that are pending, each in a transaction of its own together with its row in the ledger.
-
-Where a server commits with every change of a schema, a migration that fails half-way stays half-way, and that is told.
-"""
+"""Running the migrations that are pending, one after the other, each with its row in the ledger."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Protocol, cast
 
-from dbctl import interrupt
 from dbctl.engines import registry
-from dbctl.engines.base import Capability, Migrates, Writable
+from dbctl.engines.base import Writable
 from dbctl.errors import (
-    ConstraintError,
     DatabaseMissingError,
-    DbctlError,
     LedgerForeignError,
     LedgerMissingError,
     MigrationBrokenError,
     MigrationChangedError,
     MigrationFailedError,
-    MigrationHalfDoneError,
+    MigrationHalfBackError,
     MigrationMissingError,
     MigrationsAheadError,
     MigrationsOutOfOrderError,
     MigrationsTwinnedError,
     MigrationsUnsoundError,
-    NotSupportedError,
-    QueryFailedError,
     ReplayFailedError,
-    SchemaLacksError,
-    ValueInvalidError,
+    UsageError,
 )
-from dbctl.model import Page, Plan, Value, counted
+from dbctl.model import Page, Plan, Row, Value, counted
+from dbctl.services import migration_journal
 from dbctl.services.apps import App
 from dbctl.services.migrate import look, tracks
-from dbctl.services.migration_files import Folder, MigrationFile, place_of
+from dbctl.services.migration_files import Folder, MigrationFile, Steps, place_of
+from dbctl.services.migration_guard import destroys
 from dbctl.services.migration_ledger import Ledger, Track
+from dbctl.services.migration_safety import Safety
 from dbctl.services.migration_standing import Standing, judged, standing
+from dbctl.services.migration_work import Migrating, Work, listed, migrating, refuse_doubt
 
-#: Failures that a migration itself is to blame for, whatever else this run has done.
-OF_A_STATEMENT = (QueryFailedError, ConstraintError, ValueInvalidError, SchemaLacksError)
 NOTHING_PENDING = "nothing to do: no migration is pending"
-#: Names that a message lists before it counts the rest.
-LISTED = 5
-
-Statements = Sequence[tuple[int, str]]
-
-
-class Migrating(Writable, Migrates, Protocol):
-    """A database that may be written, and that runs scripts."""
 
 
 class Applied(Value, frozen=True, kw_only=True):
@@ -64,6 +47,15 @@ class Applied(Value, frozen=True, kw_only=True):
     name: str
     statements: int
     duration: timedelta
+    rows_lost: Mapping[str, int] = {}  #: by table; only where it could take some away
+    safety_backup: str | None = None  #: what was there before this run, where it was kept
+
+    def brief(self) -> Row:
+        words = ("app", "database", "version", "name", "statements", "duration")
+        told: dict[str, object] = {word: getattr(self, word) for word in words}
+        if self.rows_lost:
+            told["rows_lost"] = ", ".join(f"{table}: {rows}" for table, rows in self.rows_lost.items())
+        return told | ({"safety_backup": self.safety_backup} if self.safety_backup else {})
 
 
 class Pending(Value, frozen=True, kw_only=True):
@@ -81,7 +73,17 @@ class Pending(Value, frozen=True, kw_only=True):
 class Upgrade:
     """What ``migrate up`` is about to do, database by database, each under the lock of dbctl's writers."""
 
-    def __init__(self, app: App, asked: str = "", given: Path | None = None, *, to: str = "") -> None:
+    def __init__(
+        self,
+        app: App,
+        asked: str = "",
+        given: Path | None = None,
+        *,
+        to: str = "",
+        steps: int = 0,
+        shape: str = "",
+        safety: Safety | None = None,
+    ) -> None:
         """Read the folders.
 
         Args:
@@ -89,18 +91,32 @@ class Upgrade:
             asked: one database; else every one that has migrations.
             given: the folder, in place of the configured one.
             to: the last migration to run, by name or number.
+            steps: how many to run of each database; 0: all.
+            shape: what an empty database gets, where the migrations come in several shapes.
+            safety: where what is destroyed is kept first; without it, as the configuration says.
+
+        Raises:
+            UsageError: both ``to`` and ``steps`` say how far.
         """
         self.app, self.protected = app.name, app.protected
-        self._opened, self._to = app, to
-        self._tracks = tracks(app, asked, given)
+        if to and steps:
+            raise UsageError(detail="give one of --to and --steps")
+        self._opened, self._to, self._steps = app, to, steps
+        self._safety = safety or Safety(app)
+        self._tracks = tracks(app, asked, given, shape=shape)
         self.target = self._tracks[0].target if len(self._tracks) == 1 else app.name
-        self._waiting: set[str] | None = None  #: the databases that have something to run, once looked at
+        #: Of the databases that have something to run, once looked at: which of that destroys something.
+        self._waiting: dict[str, Sequence[str]] | None = None
 
     def pending(self) -> list[Pending]:
         """Return what would be run now, the making of a ledger left out; raises what ``apply`` would refuse with."""
         found = []
+        self._waiting = {}
         for track in self._tracks:
-            for file, statements in self._runnable(track):
+            runnable, destroying = self._runnable(track)
+            if runnable:
+                self._waiting[track.database] = destroying
+            for file, steps in runnable:
                 found.append(
                     Pending(
                         app=track.app,
@@ -108,18 +124,20 @@ class Upgrade:
                         version=file.version,
                         name=file.name,
                         path=file.path,
-                        statements=len(statements),
+                        statements=len(steps.statements),
                         sql=file.text().removeprefix("\ufeff"),
                     )
                 )
-        self._waiting = {one.database for one in found}
         return found
 
     def plan(self) -> Plan:
         """Return which migrations would be run; writes nothing, and needs no right to write."""
         pending = self.pending()
-        several = len(self._tracks) > 1
+        several, waiting = len(self._tracks) > 1, self._waiting or {}
         steps = [
+            step for one in self._tracks for step in self._safety.steps(one, waiting.get(one.database, ()))
+        ]
+        steps += [
             f"run {f'{one.database}/' if several else ''}{one.name} ({counted(one.statements, 'statement')})"
             for one in pending
         ]
@@ -136,29 +154,40 @@ class Upgrade:
         """
         del seen  # nobody is asked about a change that destroys nothing
         if self._waiting is None:
-            self.pending()  # what would be refused must not leave a new, empty file behind
+            self.plan()  # what would be refused must not leave a new, empty file behind
+        waiting = self._waiting or {}
         done: list[Applied] = []
         for track in self._tracks:
-            if track.database not in (self._waiting or ()):
+            if track.database not in waiting:
                 continue  # so that a job that runs daily needs no right to write on the days when nothing is due
-            with self._opened.writer(track.database, "migrate up", create=True) as db:
-                apply_all(track, db, to=self._to, done=done)
+            with (
+                self._safety.kept(track, waiting[track.database]) as backup,
+                self._opened.writer(track.database, "migrate up", create=True) as db,
+            ):
+                apply_all(track, db, to=self._to, steps=self._steps, done=done, safety_backup=backup)
         return Page(items=done, total=len(done), names=Applied.__struct_fields__, nothing=NOTHING_PENDING)
 
-    def _runnable(self, track: Track) -> list[tuple[MigrationFile, Statements]]:
-        language = registry.language(track.engine)
+    def _runnable(self, track: Track) -> tuple[list[tuple[MigrationFile, Steps]], list[str]]:
+        """Return what would be run, and the names of those that destroy something that was there before."""
         try:
             found = look(self._opened, track)
         except DatabaseMissingError as error:
             if not Path(str(error.facts["path"])).parent.is_dir():  # directories are not made
                 raise
-            found = Standing(migrations=judged(track, []), recorded=False, empty=True)
-        files = _chosen(track, found, self._to)
-        return [(file, file.up(language).statements) for file in files]
+            found = Standing(track=track, migrations=judged(track, []), recorded=False, empty=True)
+        planned, language = planned_of(found, to=self._to, steps=self._steps), registry.language(track.engine)
+        destroying = [file.name for file, steps in planned if destroys(steps, language)]
+        return planned, [] if found.empty else destroying
 
 
 def apply_all(
-    track: Track, db: Writable, *, to: str = "", done: list[Applied] | None = None
+    track: Track,
+    db: Writable,
+    *,
+    to: str = "",
+    steps: int = 0,
+    done: list[Applied] | None = None,
+    safety_backup: str | None = None,
 ) -> list[Applied]:
     """Run what is pending in an open database, each migration in one transaction with its row in the ledger.
 
@@ -169,7 +198,9 @@ def apply_all(
         track: the migrations.
         db: the database.
         to: the last one to run, by name or number; else all.
+        steps: how many to run; 0: all.
         done: what this run has done before, elsewhere; what is done here is added.
+        safety_backup: what was kept before, for the answer.
 
     Returns:
         ``done``.
@@ -184,25 +215,50 @@ def apply_all(
         MigrationHalfDoneError: the same, and what it had done stays, too.
     """
     done = [] if done is None else done
-    if Capability.MIGRATE not in db.capabilities or not isinstance(db, Migrates):
-        raise NotSupportedError(what="running migrations", by=db.target, instead="Nothing was changed.")
-    planned = [(file, file.up(db.language).statements) for file in _chosen(track, standing(track, db), to)]
-    ledger = _made(track, db)
-    for number, (file, statements) in enumerate(planned):
-        rest = [one.name for one, _ in planned[number + 1 :]]
-        ran = _run(db, ledger, file, statements, before=[one.name for one in done], rest=rest)
-        if ran is not None:
-            done.append(
-                Applied(
-                    app=track.app,
-                    database=track.database,
-                    version=file.version,
-                    name=file.name,
-                    statements=len(statements),
-                    duration=ran,
-                )
+    ready, found = migrating(db), standing(track, db)
+    planned = planned_of(found, to=to, steps=steps)
+    track = found.track
+    ledger = _made(track, ready)
+    try:
+        for number, (file, way) in enumerate(planned):
+            work = Work(
+                track,
+                ready,
+                ledger,
+                file,
+                way,
+                guarded=not found.empty,  # what this run has made itself is nobody's yet
+                half=found.unfinished.get(file.name),
+                before=[one.name for one in done],
+                rest=[one.name for one, _ in planned[number + 1 :]],
             )
+            if ran := work.run():
+                done.append(
+                    Applied(
+                        app=track.app,
+                        database=track.database,
+                        version=file.version,
+                        name=file.name,
+                        statements=len(way.statements),
+                        duration=ran.lasted,
+                        rows_lost=ran.lost,
+                        safety_backup=safety_backup,
+                    )
+                )
+    finally:
+        migration_journal.close(ready)
     return done
+
+
+def planned_of(found: Standing, *, to: str = "", steps: int = 0) -> list[tuple[MigrationFile, Steps]]:
+    """Return what ``apply_all`` runs, or raise what it refuses with before anything has run."""
+    track = found.track
+    language, chosen = registry.language(track.engine), _chosen(found, to)
+    planned = [(file, file.up(language)) for file in chosen[: steps or len(chosen)]]
+    for file, way in planned:
+        if half := found.unfinished.get(file.name):
+            refuse_doubt(track, file, way, half)
+    return planned
 
 
 def replay(track: Track, files: Sequence[MigrationFile], db: Writable) -> Iterator[MigrationFile]:
@@ -212,13 +268,11 @@ def replay(track: Track, files: Sequence[MigrationFile], db: Writable) -> Iterat
         MigrationInvalidError: a file cannot be run.
         ReplayFailedError: it does not work there.
     """
-    if Capability.MIGRATE not in db.capabilities or not isinstance(db, Migrates):
-        raise NotSupportedError(what="running migrations", by=db.target, instead="Nothing was changed.")
-    ledger = _made(track, db)
+    ready = migrating(db)
+    ledger = _made(track, ready)
     for file in files:
-        statements = file.up(db.language).statements
         try:
-            _run(db, ledger, file, statements, before=[], rest=[])
+            Work(track, ready, ledger, file, file.up(ready.language), guarded=False, kept=False).run()
         except MigrationFailedError as error:
             told = {name: error.facts[name] for name in ("target", "name", "place", "reason")}
             raise ReplayFailedError(**told) from error
@@ -233,31 +287,37 @@ def refuse_strangers(track: Track, found: Standing) -> None:
         LedgerMissingError: there are tables and no ledger.
     """
     if ahead := found.named("ahead"):
-        raise MigrationsAheadError(target=track.target, names=_names(ahead), folder=track.folder.path)
+        raise MigrationsAheadError(target=track.target, names=listed(ahead), folder=track.folder.path)
     if missing := found.named("missing-file"):
         shipped = "" if track.folder.own else " (shipped with dbctl, for another shape of this app)"
         folder = f"{track.folder.path}{shipped}"
-        raise MigrationsUnsoundError(target=track.target, folder=folder, names=_names(missing))
+        raise MigrationsUnsoundError(target=track.target, folder=folder, names=listed(missing))
     if not (found.recorded or found.empty):
         raise LedgerMissingError(target=track.target, table=track.ledger.table)
 
 
-def _chosen(track: Track, found: Standing, to: str) -> list[MigrationFile]:
+def _chosen(found: Standing, to: str) -> list[MigrationFile]:
     """Return the pending migrations up to ``to``, or refuse what ``apply_all`` refuses."""
+    track = found.track
     folder, files = track.folder, track.folder.files
     if track.foreign:
         raise LedgerForeignError(target=track.target, runner=track.foreign.runner)
     refuse_strangers(track, found)
-    if broken := found.named("failed"):
-        raise MigrationBrokenError(target=track.target, names=_names(broken), table=track.ledger.table)
+    for name, half in found.unfinished.items():
+        if name not in files:
+            raise MigrationsUnsoundError(target=track.target, folder=folder.path, names=name)
+        if half.way == "down":
+            raise MigrationHalfBackError(target=track.target, name=name)
+    if broken := [name for name in found.named("failed") if name not in found.unfinished]:
+        raise MigrationBrokenError(target=track.target, names=listed(broken), table=track.ledger.table)
     if changed := found.named("changed"):
-        raise MigrationChangedError(target=track.target, names=_names(changed))
+        raise MigrationChangedError(target=track.target, names=listed(changed))
     if late := found.named("out-of-order"):
         newest = [name for name in found.named("applied") if name in files][-1]
-        raise MigrationsOutOfOrderError(target=track.target, names=_names(late), newest=newest)
+        raise MigrationsOutOfOrderError(target=track.target, names=listed(late), newest=newest)
     if twins := found.named("duplicate-version"):
-        raise MigrationsTwinnedError(target=track.target, names=_names(twins))
-    pending = [files[name] for name in found.named("pending")]
+        raise MigrationsTwinnedError(target=track.target, names=listed(twins))
+    pending = [files[name] for name in found.named("pending", "failed") if name in files]
     if not to:
         return pending
     last = _last(folder, to)
@@ -288,17 +348,6 @@ def meant(folder: Folder, wanted: str, names: Sequence[str]) -> str:
     raise MigrationMissingError(folder=folder.path, name=wanted, near=told)
 
 
-def migrating(db: Writable) -> Migrating:
-    """Return the database as one that runs scripts.
-
-    Raises:
-        NotSupportedError: its engine cannot.
-    """
-    if Capability.MIGRATE not in db.capabilities or not isinstance(db, Migrates):
-        raise NotSupportedError(what="running migrations", by=db.target, instead="Nothing was changed.")
-    return cast("Migrating", db)
-
-
 def made_ledger(track: Track, db: Writable) -> Ledger:
     """Return the ledger, made where it is missing; inside ``schema_transaction`` of its caller."""
     ready, told = migrating(db), track.ledger.create
@@ -317,58 +366,3 @@ def _made(track: Track, db: Migrating) -> Ledger:
     ledger = Ledger(track, db)
     ledger.refuse_uncovered()
     return ledger
-
-
-def _run(
-    db: Migrating,
-    ledger: Ledger,
-    file: MigrationFile,
-    statements: Statements,
-    *,
-    before: Sequence[str],
-    rest: Sequence[str],
-) -> timedelta | None:
-    """Run one migration; return how long it took, or None where the app had applied it meanwhile."""
-    place = ""
-    kept = 0  # statements that are not taken back
-    began = time.monotonic()
-    try:
-        with db.schema_transaction():
-            if db.count(ledger.live.name, ledger.applied(file)):
-                return None
-            for number, (line, sql) in enumerate(statements, 1):
-                place = f" in statement {number} (line {line})"
-                db.run_statement(sql)
-                kept = 0 if db.takes_schema_back else number
-            place = " when it was to be recorded"
-            lasted = time.monotonic() - began
-            db.insert(ledger.live.name, ledger.row(file, lasted))
-            place = " when it was to be committed"
-    except DbctlError as error:
-        blamed = isinstance(error, OF_A_STATEMENT)
-        if not (blamed or before or kept):
-            raise
-        facts: dict[str, object] = {
-            "target": db.target,
-            "name": file.name,
-            "place": place,
-            "reason": error.facts.get("reason", error)
-            if blamed
-            else str(error).removeprefix(f"{db.target}: "),
-            "known": ledger.cure(str(error.facts.get("reason", error))),
-            "applied": _names(before) or "none",
-            "pending": _names(rest) or "none",
-        }
-        if kept:
-            raise MigrationHalfDoneError(done=kept, all=len(statements), **facts) from error
-        raise MigrationFailedError(**facts) from error
-    except interrupt.Interrupted as stopped:
-        if kept:
-            stopped.hint = f"The first {kept} of {len(statements)} statements of {file.name} stay; it is not recorded as applied."
-        raise
-    return timedelta(milliseconds=round(lasted * 1000))
-
-
-def _names(names: Sequence[str]) -> str:
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return ", ".join(names[:LISTED]) + more

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Literal
 
+from msgspec import structs
+
+from dbctl.engines import registry
 from dbctl.engines.base import Readable
-from dbctl.errors import WrongAppError
+from dbctl.errors import MigrationInvalidError, MigrationShapeOtherError, WrongAppError
 from dbctl.model import Row, Value
-from dbctl.services import migration_files
+from dbctl.services import migration_files, migration_shapes
 from dbctl.services.apps import recognised_as
 from dbctl.services.live import find_column
 from dbctl.services.migration_files import MigrationFile
+from dbctl.services.migration_journal import Unfinished, unfinished
 from dbctl.services.migration_ledger import Record, Track, read_foreign, recorded_in
 
 #: ``pending``: to be run. ``out-of-order``: later ones were applied. ``missing-file``: applied, and there is no file.
 #: ``changed``: the file is not what was applied. ``failed``: it was begun and did not come to its end. ``ahead``: applied,
 #: and later than any file: the database is newer than the code. ``duplicate-version``: another one has its number.
-#: ``baseline``: it counts as applied since a later one does. ``retired``: the app has removed the file since, and its
+#: ``baseline``: it counts as applied since another one does. ``retired``: the app has removed the file since, and its
 #: profile says so.
 State = Literal[
     "applied",
@@ -49,18 +53,23 @@ class Migration(Value, frozen=True, kw_only=True):
     applied_at: datetime | None = None
     checksum: str | None = None  #: as recorded; of the file where nothing is recorded yet
     duration: timedelta | None = None
+    detail: str = ""  #: of one that is half done: how far it came
 
     def brief(self) -> Row:
         words = ("app", "database", "name", "state", "applied_at", "duration")
-        return {word: getattr(self, word) for word in words}
+        return {word: getattr(self, word) for word in words} | (
+            {"detail": self.detail} if self.detail else {}
+        )
 
 
 class Standing(Value, frozen=True, kw_only=True):
     """How one database stands to its migrations."""
 
+    track: Track  #: with the folder of the shape that the database has
     migrations: Sequence[Migration]
     recorded: bool  #: it has a ledger
     empty: bool  #: it has no table at all
+    unfinished: Mapping[str, Unfinished] = {}  #: those that are half done, by name
 
     def named(self, *states: State) -> list[str]:
         """Return the names of those in a state, in order."""
@@ -82,6 +91,7 @@ def standing(track: Track, db: Readable) -> Standing:
     Raises:
         WrongAppError: it has tables, but neither those of the app nor a ledger like the app's.
         SchemaLacksError: its ledger has other columns.
+        MigrationShapeOtherError: its ledger or schema is of another shape than the one that is asked for.
     """
     ledger, tables = track.ledger, db.tables()
     named = find_column(tables.get(ledger.table), ledger.version or ledger.name)
@@ -103,7 +113,52 @@ def standing(track: Track, db: Readable) -> Standing:
         if recorded
         else []
     )
-    return Standing(migrations=judged(track, rows), recorded=recorded, empty=not tables)
+    track = _shaped(track, db, rows)
+    half = unfinished(db)
+    return Standing(
+        track=track,
+        migrations=_halved(track, judged(track, rows), half),
+        recorded=recorded,
+        empty=not tables,
+        unfinished=half,
+    )
+
+
+def _shaped(track: Track, db: Readable, recorded: Sequence[Record]) -> Track:
+    """Return the migrations with the folder of the shape that the database has; an empty one has what is asked for."""
+    if not track.shapes:
+        return track
+    found = migration_shapes.fitting(track.told.shape, track.shapes, db, recorded)
+    if track.shape and found and track.shape not in found:
+        raise MigrationShapeOtherError(target=db.target, found=" or ".join(found), shape=track.shape)
+    shape = track.shape or [*found, *track.shapes][0]
+    return structs.replace(track, shape=shape, folder=track.shapes[shape])
+
+
+def _halved(track: Track, found: Sequence[Migration], half: Mapping[str, Unfinished]) -> Sequence[Migration]:
+    """Return the migrations with those marked that are half done, either way."""
+    lacking = [
+        _migration(track, name, _version(name), "failed", Record())
+        for name in half
+        if name not in {one.name for one in found}
+    ]
+    marked = [
+        structs.replace(one, state="failed", detail=half[one.name].told(_statements(track, half[one.name])))
+        if one.name in half
+        else one
+        for one in (*found, *lacking)
+    ]
+    return sorted(marked, key=lambda one: migration_files.place_of(one.name)) if half else found
+
+
+def _statements(track: Track, half: Unfinished) -> int:
+    """Return how many statements the way has that is half gone; 0 where its file does not tell."""
+    file, language = track.folder.files.get(half.name), registry.language(track.engine)
+    try:
+        steps = file and (file.up(language) if half.way == "up" else file.down(language))
+    except MigrationInvalidError:
+        return 0
+    return len(steps.statements) if steps else 0
 
 
 def judged(track: Track, recorded: Sequence[Record]) -> list[Migration]:
@@ -112,13 +167,18 @@ def judged(track: Track, recorded: Sequence[Record]) -> list[Migration]:
     files = list(folder.files.values())
     rows: dict[str, Record] = {}
     strangers: list[Record] = []
+    numbered = defaultdict[int, list[MigrationFile]](list)
+    for file in files:
+        numbered[file.place[0]].append(file)
     for row in recorded:
-        about = next((file.name for file in files if row.is_of(file)), "") if row.version else row.name
+        fitting = numbered.get(row.number, [])
+        about = next((file.name for file in fitting if row.is_of(file)), "") if row.version else row.name
         if about in folder.files and about not in rows:
             rows[about] = row
         else:
             strangers.append(row)
-    numbers = Counter(file.place[0] for file in files) if folder.format != "prisma" else Counter()
+    single = (file for file in files if not _is_stood_for(track, file, rows))
+    numbers = Counter(file.place[0] for file in single) if folder.format != "prisma" else Counter()
     numbers.update(row.number for row in strangers)
     newest = max((folder.files[name].place for name in rows), default=None)
     level = max((row for row in recorded if row.level), key=lambda row: row.number, default=Record())
@@ -128,6 +188,8 @@ def judged(track: Track, recorded: Sequence[Record]) -> list[Migration]:
         state: State
         if recorded_as is not None:
             state = _as_recorded(track, file, recorded_as)
+        elif _is_stood_for(track, file, rows):
+            state = "baseline"
         elif level.level and file.place[0] < level.number:
             state = level.level
         elif newest and file.place < newest and not (track.ledger.version and numbers[file.place[0]] > 1):
@@ -142,6 +204,14 @@ def judged(track: Track, recorded: Sequence[Record]) -> list[Migration]:
         for row in strangers
     ]
     return sorted(found, key=lambda one: migration_files.place_of(one.name))
+
+
+def _is_stood_for(track: Track, file: MigrationFile, rows: Mapping[str, Record]) -> bool:
+    """Whether another file, of which the app's runner records either, stands for this one: one that is recorded, else the first."""
+    others = next((names for names in track.told.one_of if file.name in names), [file.name])
+    there = [name for name in others if name in track.folder.files]
+    recorded = [name for name in there if name in rows]
+    return (recorded or there)[:1] != [file.name]
 
 
 def _without_file(track: Track, row: Record) -> State:

@@ -10,7 +10,7 @@ from dbctl.errors import SchemaLacksError
 from dbctl.model import Value
 from dbctl.profiles import cleanup_model, rebuild_model, search_model, sessions_model
 from dbctl.profiles.cleanup_model import Cleanup, Moved
-from dbctl.profiles.model import Name, Profile, Roles, Settings, Users
+from dbctl.profiles.model import Migrations, Name, Profile, Roles, Settings, Users
 from dbctl.profiles.rebuild_model import Rebuild
 from dbctl.profiles.search_model import Search
 from dbctl.profiles.sessions_model import Sessions
@@ -56,13 +56,8 @@ def inconsistent(profile: Profile) -> Iterator[Complaint]:
     if profile.check and not (profile.users and profile.users.password):
         yield ("check",), "there are no passwords ([users.password]) that could be known"
     for name, one in profile.databases.items():
-        told = one.migrations.ledger if one.migrations else migration_kind.FOUND
-        if isinstance(told, str) and told not in migration_kind.names():
-            known = ", ".join(migration_kind.names())
-            yield (
-                ("databases", name, "migrations", "ledger"),
-                f"no ledger is called {told!r}; known are {known}",
-            )
+        if one.migrations:
+            yield from _inconsistent_migrations(profile, ("databases", name, "migrations"), one.migrations)
     yield from _inconsistent_parts(profile)
     yield from _inconsistent_secrets(profile)
     yield from _inconsistent_cleanup(profile)
@@ -72,6 +67,13 @@ def inconsistent(profile: Profile) -> Iterator[Complaint]:
     yield from _twice("report", "name", [report.name for report in profile.report])
     for section, named in (("check", profile.check), ("known", profile.known), ("flaw", profile.flaw)):
         yield from _twice(section, "name", [one.name for one in named])
+
+
+def _inconsistent_migrations(profile: Profile, key: Sequence[str], told: Migrations) -> Iterator[Complaint]:
+    if isinstance(told.ledger, str) and told.ledger not in migration_kind.names(profile):
+        known = ", ".join(migration_kind.names(profile))
+        yield (*key, "ledger"), f"no ledger is called {told.ledger!r}; known are {known}"
+    yield from _twice((*key, "shape"), "name", [one.name for one in told.shape])
 
 
 def _inconsistent_cleanup(profile: Profile) -> Iterator[Complaint]:
@@ -114,10 +116,11 @@ def _inconsistent_secrets(profile: Profile) -> Iterator[Complaint]:
                 yield ("databases", name, "secret"), f"{place}: write it as TABLE.COLUMN"
 
 
-def _twice(section: str, word: str, given: Sequence[str]) -> Iterator[Complaint]:
+def _twice(section: str | Sequence[str | int], word: str, given: Sequence[str]) -> Iterator[Complaint]:
+    key = [section] if isinstance(section, str) else section
     for at, one in enumerate(given):
         if one in given[:at]:
-            yield (section, at, word), f"{one} is there already"
+            yield (*key, at, word), f"{one} is there already"
 
 
 def _databases_named(profile: Profile) -> Iterator[tuple[Sequence[str | int], str]]:
@@ -393,7 +396,9 @@ def _names_of_sessions(key: Sequence[str | int], told: Sessions, here: str) -> I
 
 
 def _names_of_search(key: Sequence[str | int], search: Search) -> Iterator[Named]:
-    yield from _table(key, search.database, search.table, {"id": search.id})
+    place, spare = (*key, "table"), search.optional
+    yield Named(key=place, database=search.database, table=search.table, spare=spare)
+    yield Named(key=(*key, "id"), database=search.database, table=search.table, column=search.id)
     for word, columns in (("words", search.words), ("show", search.show)):
         for column in columns:
             yield Named(key=(*key, word), database=search.database, table=search.table, column=column)

@@ -83,7 +83,8 @@ def _of_users(profile: Profile, main: str) -> str:
 def idle(app: App, database: str, live: Readable) -> Iterator[Complaint]:
     """Yield the reports of which no shape fits the database."""
     for at, report in enumerate(app.profile.report):
-        if (report.database or app.main()) == database and fitting(report, live) is None:
+        here = (report.database or app.main()) == database and not report.optional
+        if here and fitting(report, live) is None:
             yield ("report", at, "shape"), f"no shape of the report {report.name} fits: {_needs(report)}"
 
 

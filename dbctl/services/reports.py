@@ -11,6 +11,7 @@ from dbctl.model import Page, Row, Value, Window, before, read_span
 from dbctl.profiles.codecs import TIMES, read_time
 from dbctl.profiles.model import Ago, Profile, Report, ReportShape
 from dbctl.services.apps import App
+from dbctl.services.live import has
 from dbctl.services.pages import page_of
 from dbctl.services.rules import read_moment
 from dbctl.services.search import Step
@@ -154,13 +155,3 @@ def _read(word: str, text: str, like: object, profile: Profile) -> object:
         return float(text) if isinstance(like, float) else int(text)
     except ValueError:
         raise UsageError(detail=f"--set {word}={text}: it is a number") from None
-
-
-def has(db: Readable, needs: Sequence[str]) -> bool:
-    """Whether a database has every ``table`` or ``table.column`` that is needed."""
-    tables = db.tables()
-    for one in needs:
-        table, _, column = one.partition(".")
-        if table not in tables or (column and column not in tables[table].columns):
-            return False
-    return True

@@ -35,6 +35,7 @@ class Sample:
         *,
         counts: Mapping[str, int],
         urls: Sequence[str],
+        shape: str = "",
         seed: int,
         advance: Progress,
     ) -> None:
@@ -42,20 +43,23 @@ class Sample:
 
         Raises:
             NotSupportedError, UsageError: see ``demo.refuse_misplaced``.
+            AbilityMissingError, MigrationShapeUnknownError: see ``demo.refuse_unshaped``.
             AlreadyExistsError: the directory has a configuration with such an app.
         """
         self.app = profile
         self._directory, self._seed, self._advance = directory, seed, advance
-        self._counts, self._urls = counts, urls
+        self._counts, self._urls, self._shape = counts, urls, shape
         self._places = config.given(urls, Path.cwd())
         demo.refuse_misplaced(profile, self._places)
+        demo.refuse_unshaped(profile, shape)
         has_room(directory / config.FILE_NAME, profile)
 
     def plan(self) -> Plan:
         """Return what would be made."""
+        shape = f", of the shape {self._shape}" if self._shape else ""
         steps = [
             f"build databases of {self.app} with invented rows in {self._directory}",
-            *(f"fill the empty database {url} ({name})" for name, url in self._places.items()),
+            *(f"fill the empty database {url} ({name}{shape})" for name, url in self._places.items()),
             f"write {config.FILE_NAME}",
         ]
         return Plan(
@@ -75,6 +79,7 @@ class Sample:
             profile=self.app,
             counts=self._counts,
             urls=self._places,
+            shape=self._shape,
             seed=self._seed,
             progress=self._advance,
         )

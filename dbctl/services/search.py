@@ -9,16 +9,20 @@ from dbctl.errors import NotSupportedError, SchemaLacksError, SearchMissingError
 from dbctl.model import Page, Row, Value, Window
 from dbctl.profiles.codecs import read_boolean, read_time
 from dbctl.profiles.search_model import Search, Sort
+from dbctl.services import search_snippet as snippets
 from dbctl.services.apps import App
 from dbctl.services.near import question
 from dbctl.services.query_language import Term, limited, parse_filter, render
 from dbctl.services.query_values import checked
+from dbctl.services.search_snippet import Marks
 from dbctl.services.search_terms import Compiler, lacking, present
 from dbctl.services.search_text import Words, finder, left, remark
 from dbctl.services.search_text import asked as asked_of_index
 
 #: What stands behind the columns of a row that an index has found.
 RANKED = ("score", "snippet")
+#: What stands there where one should have.
+SNIPPET = ("snippet",)
 #: Stands for every key whose rows are hidden.
 ALL = "all"
 
@@ -63,6 +67,12 @@ class _Question(Value, frozen=True):
     order: Sequence[Order]  #: empty where the index of words tells which rows fit best
     words: Words | None  #: what is left to that index
     remark: str  #: why nothing is
+    literal: Sequence[str]  #: all words that are looked for
+
+    @property
+    def is_read(self) -> bool:
+        """Whether words are looked for in every row, though an index should find them."""
+        return bool(self.compiler.search.text and self.literal and not self.words)
 
 
 class Found(Page[Row], frozen=True, kw_only=True):
@@ -93,11 +103,19 @@ def named(app: App, name: str) -> Search:
 
 
 def find(
-    app: App, name: str, asked: Asked, window: Window, *, columns: Sequence[str] = (), brief: bool = False
+    app: App,
+    name: str,
+    asked: Asked,
+    window: Window,
+    *,
+    columns: Sequence[str] = (),
+    brief: bool = False,
+    marks: Marks = ("", ""),
 ) -> Found:
     """Return the rows that meet everything asked, one page of them, in the order asked for.
 
     Where an index found the words, each has ``score`` and ``snippet`` behind its own columns, and the best come first.
+    Where there should be an index and none is of use, each has ``snippet`` alone.
 
     Args:
         app: the app.
@@ -106,17 +124,21 @@ def find(
         window: which page, and its order.
         columns: those of an item that are wanted, of all the table has; none: those the profile shows.
         brief: whether those that suit a narrow table will do.
+        marks: what is put before and behind each word in a snippet.
     """
     question = _question(app, name, asked, window)
     search, db = question.compiler.search, question.compiler.db
-    chosen = _columns(search, db, columns, brief=brief)
-    rows = _rows(question, chosen, window)
+    behind = RANKED if question.words else SNIPPET if question.is_read else ()
+    chosen = _columns(search, db, columns, beside=behind, brief=brief)
+    texts = present(db.tables(), search.table, search.words) if question.is_read else []
+    rows = _rows(question, list(dict.fromkeys([*chosen, *texts])), window)
     last = (rows or not window.offset) and (window.limit is None or len(rows) < window.limit)
     total = window.offset + len(rows) if last else _total(question)
-    names = [*chosen, *(RANKED if question.words else ())]
-    items = [told(search, dict(zip(names, row, strict=True))) for row in rows]
+    read = list(dict.fromkeys([*chosen, *texts, *(RANKED if question.words else ())]))
+    items = [told(search, dict(zip(read, row, strict=True))) for row in rows]
+    names = [*chosen, *(name for name in behind if name not in chosen)]
     return Found(
-        items=[_rounded(one) for one in items] if question.words else items,
+        items=[_with_snippet(question, names, one, marks) for one in items],
         total=total,
         limit=window.limit,
         offset=window.offset,
@@ -133,10 +155,21 @@ def told(search: Search, row: Row) -> Row:
     return {name: read[name](value) if name in read else value for name, value in row.items()}
 
 
-def _rounded(row: Row) -> Row:
-    """Return a row with as much of its score as anybody compares."""
-    score = row["score"]
-    return {**row, "score": round(score, 4)} if isinstance(score, float) else row
+def _with_snippet(question: _Question, names: Sequence[str], row: Row, marks: Marks) -> Row:
+    """Return a row with what of its text was found, and as much of its score as anybody compares."""
+    if question.words:
+        score, words = row["score"], question.words.words
+        row = {**row, "snippet": snippets.shown(row["snippet"], words, marks)}
+        return {**row, "score": round(score, 4)} if isinstance(score, float) else row
+    if question.is_read:
+        search = question.compiler.search
+        blocks = search.text.blocks if search.text else ()
+        columns = [name for name in search.words if name.removesuffix("?") in row]
+        texts = [
+            snippets.plain(row[name]) if name in blocks else row[name.removesuffix("?")] for name in columns
+        ]
+        row = {**row, "snippet": snippets.around(texts, question.literal, marks)}
+    return {name: row[name] for name in names}
 
 
 def _flag(stored: object) -> object:
@@ -233,9 +266,10 @@ def _question(app: App, name: str, asked: Asked, window: Window) -> _Question:
     scanned = left(ranked, [*words, *query])
     where = [*compiler.all_of(scanned), *compiler.filters(filters), *compiler.hidden(mentioned)]
     plain = any(term.key is None and not term.negated for term in scanned)
-    why = remark(search, compiler.db) if plain and not ranked else ""
+    why = remark(search, compiler.db) if plain or ranked else ""
     order = [] if ranked and not window.sort else _orders(compiler, filters, window.sort)
-    return _Question(compiler, terms, where, order, ranked, why)
+    literal = [str(term.value) for term in [*words, *query] if term.key is None and not term.negated]
+    return _Question(compiler, terms, where, order, ranked, why, literal)
 
 
 def _shown(search: Search, asked: Sequence[str]) -> frozenset[str]:
@@ -279,16 +313,19 @@ def _order(compiler: Compiler, sort: Sort, *, descending: bool) -> Order:
     return Order(tuple(columns), descending=descending, time=sort.kind == "time", nocase=sort.kind == "text")
 
 
-def _columns(search: Search, db: Readable, asked: Sequence[str], *, brief: bool) -> list[str]:
+def _columns(
+    search: Search, db: Readable, asked: Sequence[str], *, beside: Sequence[str] = (), brief: bool
+) -> list[str]:
+    """Return the columns that are read; ``beside`` are those that stand behind them, and may be asked for, too."""
     tables = db.tables()
     if asked:
         known = list(tables[search.table].columns)
         for name in asked:
-            if name not in known:
+            if name not in (*known, *beside):
                 raise UsageError(
                     detail=f"--columns: there is no column {name!r}{question(name, known)}; known: {', '.join(known)}"
                 )
-        return list(dict.fromkeys(asked))
+        return [name for name in dict.fromkeys(asked) if name in known] or [search.id]
     wanted = search.brief if brief and search.brief else search.show
     for lack in lacking(tables, search.table, wanted, []):
         raise SchemaLacksError(target=db.target, what=lack, purpose=f"the search {search.name}")

@@ -68,7 +68,11 @@ def _detail(compiler: Compiler, detail: Detail, row: Row) -> list[object]:
     for before, link in pairwise(path):
         where = Within((link.to,), before.table, (link.column,), (where,))
     columns = present(compiler.tables, path[-1].table, shape.columns)
-    order = [Order((name.removeprefix("-"),), descending=name.startswith("-")) for name in shape.order]
+    times = compiler.search.times
+    order = [
+        Order((plain := name.removeprefix("-"),), descending=name.startswith("-"), time=plain in times)
+        for name in shape.order
+    ]
     rows = compiler.db.select(path[-1].table, columns, [where], order_by=order)
     if len(shape.columns) == 1:
         return [value for (value,) in rows]

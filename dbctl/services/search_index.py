@@ -91,7 +91,7 @@ def broken(app: App, database: str) -> Iterator[tuple[Search, str]]:
     for search in app.profile.search:
         index = index_of(search, db) if search.database == database else None
         if index and able and (found := able.text_index(index)).state == "broken":
-            yield search, f"{found.name} is of no use: {found.reason}"
+            yield search, _why(found)
 
 
 def _found(target: str, index: TextIndex, db: Finder) -> Iterator[Finding]:
@@ -103,7 +103,7 @@ def _found(target: str, index: TextIndex, db: Finder) -> Iterator[Finding]:
             target=target, severity="warning", code="text-index-missing", message=message, hint=hint
         )
     elif found.state == "broken":
-        message = f"{found.name} is of no use: {found.reason}"
+        message = _why(found)
         hint = "dbctl search index repair replaces it by a sound one."
         yield Finding(target=target, severity="error", code="text-index-broken", message=message, hint=hint)
     else:
@@ -111,6 +111,11 @@ def _found(target: str, index: TextIndex, db: Finder) -> Iterator[Finding]:
             message = f"{found.name}: {_told(fault, index)}"
             code = f"text-index-{fault.kind}"
             yield Finding(target=target, severity="error", code=code, message=message, hint=REBUILD)
+
+
+def _why(found: IndexState) -> str:
+    use = "is good for finding alone" if found.usable else "is of no use"
+    return f"{found.name} {use}: {found.reason}"
 
 
 def _told(fault: IndexFault, index: TextIndex) -> str:
@@ -172,7 +177,7 @@ class IndexChange:
                 target=self.target,
                 what="an index",
                 name=found.name,
-                instead=f"It is of no use: {found.reason}. dbctl search index repair replaces it.",
+                instead=f"{_why(found)}. dbctl search index repair replaces it.",
             )
         looks = self._purpose == "repair" and found.state == "sound"
         return found, db.text_index_faults(index) if looks else ()
@@ -230,7 +235,7 @@ def _run(db: Making, work: Mapping[str, str]) -> None:
 
 
 def _reasons(found: IndexState, faults: Sequence[IndexFault], index: TextIndex) -> list[str]:
-    told = [f"{found.name} is of no use: {found.reason}"] if found.state == "broken" else []
+    told = [_why(found)] if found.state == "broken" else []
     return told + [f"{found.name}: {_told(one, index)}" for one in faults]
 
 

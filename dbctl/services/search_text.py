@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from dbctl.engines.base import Capability, Readable
+from dbctl.engines.base import Capability, Readable, Table
 from dbctl.engines.fulltext import FullText, Gathered, IndexState, Link, Marked, TextIndex
-from dbctl.profiles.search_model import Search
+from dbctl.profiles.search_model import Search, TextShape
 from dbctl.services.query_language import Term
 from dbctl.services.search_terms import lacking, links
 
+#: What to know of an index that finds every row though it is broken.
+FOR_FINDING = (
+    "the index {name} is good for finding alone ({reason}); dbctl search index repair {search} mends it"
+)
 #: Why rows are looked for without an index, and what to do about it.
 WITHOUT = "{name} {why}: every row was read, and none is ranked; dbctl search index {remedy} makes it"
 
@@ -32,7 +36,8 @@ def index_of(search: Search, db: Readable) -> TextIndex | None:
     if told is None or Capability.FULL_TEXT not in db.capabilities:
         return None
     tables = db.tables()
-    if search.table not in tables or any(lacking(tables, search.table, told.columns, [])):
+    wanted = [*told.columns, *told.beside]
+    if search.table not in tables or any(lacking(tables, search.table, wanted, [])):
         return None
     gathered = {name: links(one.path) for name, one in told.gather.items()}
     ways = {
@@ -58,7 +63,13 @@ def index_of(search: Search, db: Readable) -> TextIndex | None:
             )
             for name, path in ways.items()
         ],
-        triggers=told.triggers,
+        beside=told.beside,
+        order=[name for name in told.order if name not in told.gather or name in ways],
+        tokenize=told.tokenize,
+        blocks=told.blocks,
+        triggers=next(
+            (one.triggers for one in told.shape if _fits(one, tables[search.table])), told.triggers
+        ),
         language=told.language,
         mark=Marked(table=told.mark.table, key=told.mark.key, value=told.mark.value, name=told.mark.name)
         if told.mark
@@ -72,12 +83,12 @@ def finder(db: Readable) -> Finder | None:
 
 
 def asked(search: Search, db: Readable, words: Sequence[Term]) -> Words | None:
-    """Return what the index is asked for, of the plain words that are looked for; None where there is no sound one."""
+    """Return what the index is asked for, of the plain words that are looked for; None where there is none of use."""
     index, able = index_of(search, db), finder(db)
     if index is None or able is None:
         return None
     found = [str(term.value) for term in words if _plain(term) and able.findable(index, str(term.value))]
-    return Words(index, found) if found and able.text_index(index).state == "sound" else None
+    return Words(index, found) if found and _serves(able.text_index(index)) else None
 
 
 def left(words: Words | None, terms: Sequence[Term]) -> list[Term]:
@@ -86,13 +97,15 @@ def left(words: Words | None, terms: Sequence[Term]) -> list[Term]:
 
 
 def remark(search: Search, db: Readable) -> str:
-    """Return why words are looked for without an index; empty where they are not, or where none could be."""
+    """Return why words are looked for without an index, or what is wrong with it; empty where there is nothing to tell."""
     index, able = index_of(search, db), finder(db)
     if index is None or able is None:
         return ""
     state: IndexState = able.text_index(index)
     if state.state == "sound":
         return ""
+    if state.usable:
+        return FOR_FINDING.format(name=state.name, reason=state.reason, search=search.name)
     missing = state.state == "missing"
     why = "is missing" if missing else f"is of no use ({state.reason})"
     return WITHOUT.format(name=f"the index {state.name}", why=why, remedy="build" if missing else "repair")
@@ -100,3 +113,11 @@ def remark(search: Search, db: Readable) -> str:
 
 def _plain(term: Term) -> bool:
     return term.key is None and not term.negated
+
+
+def _serves(state: IndexState) -> bool:
+    return state.state == "sound" or state.usable
+
+
+def _fits(shape: TextShape, table: Table) -> bool:
+    return all(column in table.columns for column in shape.needs)

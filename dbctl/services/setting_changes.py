@@ -31,14 +31,14 @@ class SettingChanged(Done, frozen=True, kw_only=True):
 
 
 def set_setting(app: App, key: str, text: str, *, login: str | Id = "") -> Change[SettingChanged]:
-    """Give a setting the value that ``text`` means for its type; a user may get one they did not have."""
+    """Give a setting the value that ``text`` means for its type; one that was not there is added for a user, and where the app takes any."""
 
     def draft(db: Readable) -> Draft[SettingChanged]:
         table = table_for(app, db, login)
         try:
             setting = table.one(key)
         except SettingMissingError:
-            if not login:
+            if not (login or table.told.open):
                 raise
             return _added(table, key, text)
         try:
@@ -53,7 +53,8 @@ def set_setting(app: App, key: str, text: str, *, login: str | Id = "") -> Chang
 
 
 def reset_setting(app: App, key: str, *, login: str | Id = "") -> Change[SettingChanged]:
-    """Give a setting its default back; a user's own setting is removed, so that the app's counts.
+    """Give a setting its default back; a user's own setting is removed, so that the app's counts, and so is
+    one that the app does without.
 
     Raises (when planned and when applied):
         ValueInvalidError: no default is known.
@@ -62,7 +63,7 @@ def reset_setting(app: App, key: str, *, login: str | Id = "") -> Change[Setting
     def draft(db: Readable) -> Draft[SettingChanged]:
         table = table_for(app, db, login)
         setting = table.one(key)
-        if login:
+        if login or (setting.default is None and table.told.open):
             return _removed(table, setting)
         if setting.default is None:
             raise ValueInvalidError(

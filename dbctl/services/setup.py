@@ -76,7 +76,7 @@ class Setup:
     def __init__(
         self,
         profile: str,
-        directory: Path,
+        directory: Path | None,
         *,
         app: str,
         file: Path,
@@ -86,12 +86,15 @@ class Setup:
     ) -> None:
         """Look for the databases: in ``urls``, in the app's own file of ``settings``, and below the directory.
 
+        Where no directory is said, it is the present one, or the app's own in which the app keeps its files.
+
         Raises:
             DatabaseNotFoundError: a database that must be there was not found below the directory.
             UsageError: several files could be the one, or the app's name would not do.
             AlreadyExistsError: the configuration has such an app.
         """
         told = loader.load(profile)
+        directory = _home(told) if directory is None else directory
         self.app = app or told.name
         self.protected = False  #: nothing is destroyed
         self._file, self._marked = file, protected
@@ -103,18 +106,21 @@ class Setup:
         if not directory.is_dir():
             raise FileMissingError(what="directory", path=directory)
         self._there = has_room(file, self.app)
-        place = self._relative(directory)
-        # Only an app of which files belong to a backup needs it.
-        self._directory = place if told.backup.extra and place != "." else ""
         addresses = self._given(told, urls)
         addresses |= self._told(
             told, directory, settings, [name for name in told.databases if name not in addresses]
         )
-        addresses |= {
-            name: self._relative(path)
+        found = {
+            name: path
             for name in told.databases
             if name not in addresses and (path := _find(told, name, directory))
         }
+        addresses |= {name: self._relative(path) for name, path in found.items()}
+        place = self._relative(
+            next((_top(told.databases[name], path) for name, path in found.items()), None) or directory
+        )
+        # Only an app of which files belong to a backup needs it.
+        self._directory = place if told.backup.extra and place != "." else ""
         self._databases = {name: addresses[name] for name in told.databases if name in addresses}
         self._missing = [name for name in told.databases if name not in addresses]
         self._migrations = {
@@ -258,6 +264,40 @@ def _find(profile: Profile, name: str, directory: Path) -> Path | None:
         directory=directory,
         seen="".join(seen),
     )
+
+
+def _home(profile: Profile) -> Path:
+    """Return the app's own directory where it is there and nothing of the app is below the present one; else that."""
+    here = Path()
+    for home in (Path(one).expanduser() for one in profile.home):
+        if home.is_dir() and not _is_below(profile, here, besides=home) and _is_below(profile, home):
+            return home
+    return here
+
+
+def _is_below(profile: Profile, directory: Path, *, besides: Path | None = None) -> bool:
+    """Whether a database that every deployment has is below a directory, but for what is in another one."""
+    for name, told in profile.databases.items():
+        if told.optional or not told.find:
+            continue
+        try:
+            found = _find(profile, name, directory)
+        except DatabaseNotFoundError:
+            continue
+        except UsageError:  # several could be it
+            return True
+        if found and not (besides and found.resolve().is_relative_to(besides.resolve())):
+            return True
+    return False
+
+
+def _top(told: Database, path: Path) -> Path | None:
+    """Return the app's directory, as far as the place of a database in it tells; None where it could be any."""
+    for pattern in sorted(told.find, key=lambda one: -len(Path(one).parts)):
+        parts = Path(pattern).parts
+        if len(parts) > 1 and path.parts[-len(parts) :] == parts:
+            return Path(*path.parts[: -len(parts)])
+    return None
 
 
 def _walk(directory: Path, closed: list[str]) -> Iterator[Path]:

@@ -9,8 +9,7 @@ from dbctl.model import Secret, Value, before, counted, read_span
 from dbctl.profiles.codecs import EPOCH, HASHES, TIMES
 from dbctl.profiles.suspicion_model import Flaw, FlawShape, KnownSecret
 from dbctl.services.apps import App
-from dbctl.services.live import Live
-from dbctl.services.reports import has
+from dbctl.services.live import Live, has
 
 #: A row whose secret is hashed is tried at most so often: one try takes as long as a sign-in.
 TRIED = 20

@@ -56,6 +56,7 @@ LINES: dict[str, int] = {
     "migrate status": 2,
     "migrate plan": 2,
     "migrate up": 2,
+    "migrate down --yes": 2,
     "migrate adopt": 2,
     "migrate mark 1 --applied": 2,
     "migrate repair --failed": 2,

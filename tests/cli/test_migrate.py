@@ -126,6 +126,7 @@ def test_status_in_json_has_the_keys_that_scripts_rely_on(folder):
         "applied_at",
         "checksum",
         "duration",
+        "detail",
     ]
     assert applied["applied_at"].endswith("Z")
     assert pending == {
@@ -137,6 +138,7 @@ def test_status_in_json_has_the_keys_that_scripts_rely_on(folder):
         "applied_at": None,
         "checksum": hashlib.sha256(b"create table notes (body);").hexdigest(),
         "duration": None,
+        "detail": "",
     }
 
 

@@ -6,8 +6,6 @@ import csv
 import io
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -35,15 +33,11 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
-def dbctl(folder):
+def dbctl(folder, start):
     before = _state(folder)
 
     def run(*words, app="document"):
-        command = [sys.executable, "-m", "dbctl", "--app", app, "search", *words]
-        return subprocess.run(
-            command, cwd=folder, env=CLEAN, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            errors="surrogateescape", check=False,
-        )  # fmt: skip
+        return start("--app", app, "search", *words, environment=CLEAN, cwd=folder)
 
     yield run
     assert _state(folder) == before

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -30,18 +29,10 @@ def path(tmp_path, shape):
 
 
 @pytest.fixture
-def dbctl(path):
+def dbctl(path, start):
     def run(*words, stdin="", **environment):
-        done = subprocess.run(
-            [sys.executable, "-m", "dbctl", *words],
-            input=stdin.encode(errors="surrogateescape"),
-            cwd=path.parent,
-            env=CLEAN | environment,
-            capture_output=True,
-            check=False,
-        )
-        done.stdout, done.stderr = done.stdout.decode(), done.stderr.decode()
-        return done
+        typed = stdin.encode(errors="surrogateescape")
+        return start(*words, environment=CLEAN | environment, cwd=path.parent, stdin=typed)
 
     return run
 

@@ -12,19 +12,21 @@ from jsonschema import Draft202012Validator
 
 from dbctl.cli import _reference
 from dbctl.cli.main import main
-from tests import kept, servers
+from tests import kept, reused, servers
 
 SCHEMAS = json.loads(_reference.SCHEMAS.read_text(encoding="utf-8"))
 PASSWORD = "sample-admin"
-#: Profiles and engines that may keep their database ``main``.
+#: Profiles, engines that may keep their first database, and the shape that its migrations give it.
 PLACES = [
-    ("waqtor", "postgresql"),
-    ("promptvault", "sqlite"),
-    ("promptvault", "postgresql"),
-    ("promptvault", "mysql"),
+    ("waqtor", "postgresql", ""),
+    ("waqtor", "postgresql", "document"),
+    ("promptvault", "sqlite", ""),
+    ("promptvault", "postgresql", ""),
+    ("promptvault", "mysql", ""),
+    ("yaai", "sqlite", ""),
 ]
 
-#: What the words in braces stand for; ``key`` is the id of a row of ``table``.
+#: What the words in braces stand for, and other ones in a shape; ``key`` is the id of a row of ``table``.
 WORDS = {
     "waqtor": {
         "sample": "--users 6 --messages 60",
@@ -34,8 +36,13 @@ WORDS = {
         "table": "campaign_recipients",
         "change": "error_message=late",
         "search": "messages",
+        "db": "main",
+        "migration": "1",
+        "setting": "allowRegistration",
+        "wanted": {"allowRegistration": True},
         "report": "summary",
     },
+    "document": {"table": "messages", "shape": "--shape document"},
     "promptvault": {
         "sample": "--users 6 --prompts 30",
         "boss": "admin@promptvault.example",
@@ -44,17 +51,37 @@ WORDS = {
         "table": "Rating",
         "change": "value=3",
         "search": "prompts",
+        "db": "main",
+        "migration": "20250825092600",
+        "setting": "allowRegistration",
+        "wanted": {"allowRegistration": True},
         "report": "tag-usage",
     },
+    "yaai": {
+        "sample": "--chats 6 --messages 60",
+        "boss": "somebody",
+        "ana": "somebody",
+        "role": "any",
+        "table": "tool_calls",
+        "change": "output=late",
+        "search": "messages",
+        "report": "tools",
+        "db": "chat",
+        "migration": "1",
+        "setting": "theme",
+        "wanted": {"theme": "light"},
+    },
 }
+#: Databases that a sample makes by itself, all of them below the folder of the test.
+MADE = {"yaai": ("chat", "code", "imagegen", "app")}
 
 BEGINNING = [
-    "migrate up --profile {profile} --url main={url}",
-    "demo {profile} . --url main={url} {sample}",
+    "migrate up --profile {profile} {urls} {shape}",
+    "demo {profile} . {placed} {sample}",
 ]
 #: What an admin does in the years between, in this order; each ends with 0, but for the exceptions below.
 YEARS = [
-    "init {profile} . --app second --url main={url}",
+    "init {profile} . --app second {urls}",
     "apps list",
     "apps show",
     "apps check",
@@ -62,9 +89,10 @@ YEARS = [
     "migrate plan",
     "migrate up",
     "migrate adopt",
-    "migrate mark 1 --applied --db main",
-    "migrate repair --checksums --failed --db main",
-    "migrate new add-notes --db main --migrations own",
+    "migrate mark {migration} --applied --db {db}",
+    "migrate repair --checksums --failed --db {db}",
+    "migrate down --db {db} --dry-run",
+    "migrate new add-notes --db {db} --migrations own",
     "migrate verify",
     "migrate drift",
     "migrate lint",
@@ -97,9 +125,9 @@ YEARS = [
     "roles permissions",
     "roles can {ana} x",
     "settings list",
-    "settings get allowRegistration",
-    "settings set allowRegistration false",
-    "settings reset allowRegistration",
+    "settings get {setting}",
+    "settings set {setting} false",
+    "settings reset {setting}",
     "settings validate",
     "settings export",
     "settings diff wanted.json",
@@ -167,10 +195,12 @@ AFTERWARDS = [
     "backup verify --deep",
 ]
 
-#: Beginnings of lines that an app, or its engine, cannot do: they end with 2.
+#: Beginnings of lines that an app, its engine or a shape cannot do: they end with 2.
 UNABLE = {
     "waqtor": ("settings", "search index"),
+    "document": ("sessions revoke",),  # nothing there keeps anybody signed in
     "promptvault": ("users activate", "users deactivate", "sessions"),
+    "yaai": ("users", "roles", "sessions list", "sessions revoke", "stats user"),
     "sqlite": ("stats connections", "stats slow", "maintain cancel"),
     "postgresql": (),
     "mysql": ("maintain vacuum", "maintain checkpoint"),
@@ -185,11 +215,15 @@ UNABLE = {
     ),
 }
 #: Lines that end in another way still, wherever they can be done at all; a server may keep slow statements, or not.
-OTHERWISE = {"maintain cancel 1 --yes": {5}, "stats slow": {0, 2}}
+OTHERWISE = {
+    "maintain cancel 1 --yes": {5},
+    "stats slow": {0, 2},
+    "migrate down --db {db} --dry-run": {0, 6},  # most have no way down
+}
 
 
-def ends(line: str, profile: str, engine: str) -> set[int]:
-    unable = (*UNABLE[profile], *UNABLE[engine], *UNABLE[""])
+def ends(line: str, profile: str, engine: str, shape: str) -> set[int]:
+    unable = (*UNABLE[profile], *UNABLE[engine], *UNABLE[shape], *UNABLE[""])
     return {2} if line.startswith(unable) else OTHERWISE.get(line, {0})
 
 
@@ -199,7 +233,7 @@ def nothing_yet(engine: str):
     if engine == "sqlite":
         yield kept.File(Path("main.db").absolute())
     elif engine == "postgresql":
-        with servers.postgresql_database(encoding="UTF8") as url:
+        with reused.postgresql_database() as url:
             yield kept.PostgreSQL(url)
     else:
         with servers.mysql_database() as url:
@@ -231,8 +265,15 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "own").mkdir()
     (tmp_path / "password").write_text(PASSWORD)
     (tmp_path / "people.csv").write_text("email,name,password\nmia@example.org,Mia,long enough\n")
-    (tmp_path / "wanted.json").write_text(json.dumps({"allowRegistration": True}))
+    (tmp_path / "made").mkdir()
     return tmp_path
+
+
+def addresses(profile, place):
+    """Return how the lines say where databases are: to the commands that make them, and to the sample."""
+    if profile not in MADE:
+        return {"urls": f"--url main={place.url}", "placed": f"--url main={place.url}"}
+    return {"urls": " ".join(f"--url {name}=made/{name}.sqlite" for name in MADE[profile]), "placed": ""}
 
 
 def beside_main(profile, folder):
@@ -244,32 +285,37 @@ def beside_main(profile, folder):
     return [former]
 
 
-@pytest.mark.parametrize(("profile", "engine"), PLACES)
-def test_after_every_command_and_a_loss_of_everything_every_row_comes_back(profile, engine, folder, run):
+@pytest.mark.parametrize(("profile", "engine", "shape"), PLACES)
+def test_after_every_command_and_a_loss_of_everything_every_row_comes_back(
+    profile, engine, shape, folder, run
+):
     with nothing_yet(engine) as place:
-        words = {**WORDS[profile], "profile": profile, "url": place.url}
+        words = {"shape": "", **WORDS[profile], **WORDS.get(shape, {}), "profile": profile}
+        words |= addresses(profile, place)
+        (folder / "wanted.json").write_text(json.dumps(words["wanted"]))
+        databases = [kept.File(folder / f"db/{name}.sqlite") for name in MADE.get(profile, ())]
         for line in BEGINNING:
             run(line.format(**words), {0})
-        databases = [place, *beside_main(profile, folder)]
-        ((words["key"],), *_) = sorted(place.rows(f'select id from "{words["table"]}"'))
+        databases = databases or [place, *beside_main(profile, folder)]
+        ((words["key"],), *_) = sorted(databases[0].rows(f'select id from "{words["table"]}"'))
         for line in YEARS:
             named = "" if line.startswith("init") else f"--app {profile} "
-            run(named + line.format(**words), ends(line, profile, engine))
+            run(named + line.format(**words), ends(line, profile, engine, shape))
 
         before = [one.content() for one in databases]
         made = run(f"backup create --app {profile}", {0})["data"]
-        assert [one["rows"] for one in made["members"]] == [
+        assert [one["rows"] for one in made["members"] if one["database"]] == [
             {name: len(rows) for name, rows in tables.items() if not name.startswith("sqlite_")}
             for tables in before
         ]
         for one in databases:
             one.destroy()
-        run(f"users list --app {profile}", {10})
+        run(f"data rows {words['table']} --app {profile}", {10})
         restored = run(f"restore apply latest --yes --app {profile}", {0})["data"]
         assert (restored["backup"], restored["safety_backup"]) == (made["id"], None)
         assert [one.content() for one in databases] == before
         for line in AFTERWARDS:
-            run(f"--app {profile} " + line.format(**words), {0})
+            run(f"--app {profile} " + line.format(**words), ends(line, profile, engine, shape))
         assert [one.content() for one in databases] == before
 
 

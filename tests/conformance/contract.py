@@ -767,7 +767,7 @@ class EngineContract(TransferContract, FullTextContract):
     def test_a_script_that_is_cut_off_or_ends_its_transaction_is_refused(self, writer, text):
         if offers(writer, Capability.MIGRATE, Migrates):
             with pytest.raises(ValueError, match=r"ends inside|line 1"):
-                writer.split(text)
+                writer.language.split(text)
 
     # Locks between writers ------------------------------------------------------------------------------------------
 

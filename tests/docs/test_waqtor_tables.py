@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dbctl.cli.main import main
-from tests import servers
+from tests import reused, servers
 from tests.shapes import waqtor as shapes
 
 PAGE = Path(__file__).parents[2] / "docs/how-to/run-waqtor.md"
@@ -50,7 +50,7 @@ def run(tmp_path, monkeypatch, capsys):
     """Runs a command on a database of the shape that is asked for, in a folder of its own; returns its exit status."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "new-users.csv").write_text(IMPORTED, encoding="utf-8")
-    with servers.postgresql_database(encoding="UTF8") as url:
+    with reused.postgresql_database() as url:
 
         def running(words):
             monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"pass123\n")))

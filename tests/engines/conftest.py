@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 
 import pytest
 from msgspec import structs
@@ -87,12 +88,19 @@ class MadeMySQL:
         return self.opened[-1]
 
 
-@pytest.fixture
-def mysql():
-    """An empty database of MySQL or MariaDB."""
-    with servers.mysql_database() as url:
+@contextmanager
+def on_mysql(given: AbstractContextManager[Url]) -> Iterator[MadeMySQL]:
+    """Give the database of MySQL or MariaDB that ``given`` makes, and close what was opened on it."""
+    with given as url:
         made = MadeMySQL(url)
         with closing(made.own):
             yield made
             for opened in made.opened:
                 opened.close()
+
+
+@pytest.fixture
+def mysql():
+    """An empty database of MySQL or MariaDB."""
+    with on_mysql(servers.mysql_database()) as made:
+        yield made

@@ -5,14 +5,34 @@ from __future__ import annotations
 import pytest
 
 from dbctl.errors import QueryFailedError, SecretAskedError
-from tests.conformance.contract import EngineContract
+from tests import reused
+from tests.conformance.contract import ROWS, SCHEMA, EngineContract
 from tests.conformance.transfer import asked
+from tests.engines.conftest import MadeMySQL, on_mysql
+
+
+def fill_contract(cursor):
+    for sql in SCHEMA:
+        cursor.execute(sql.format(key=MadeMySQL.key))
+    for table, (columns, rows) in ROWS.items():
+        places = ", ".join(["%s"] * len(columns))
+        cursor.executemany(f"insert into {table} ({', '.join(columns)}) values ({places})", rows)
+
+
+def fill_accounts(cursor):
+    cursor.execute('create table "User" (id integer primary key, password text, name text)')
+    cursor.execute("insert into \"User\" values (1, 'hash', 'Ann')")
 
 
 class TestMySQL(EngineContract):
     @pytest.fixture
     def fresh(self, mysql):
         return mysql
+
+    @pytest.fixture
+    def filled(self):
+        with on_mysql(reused.mysql_database(fill_contract)) as made:
+            yield made
 
 
 @pytest.mark.parametrize(
@@ -30,10 +50,9 @@ def test_a_question_that_reaches_out_of_the_tables_is_refused(mysql, sql):
 
 
 @pytest.fixture
-def accounts(mysql):
-    mysql.execute('create table "User" (id integer primary key, password text, name text)')
-    mysql.execute("insert into \"User\" values (1, 'hash', 'Ann')")
-    return mysql.reader()
+def accounts():
+    with on_mysql(reused.mysql_database(fill_accounts)) as made:
+        yield made.reader()
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from dbctl.engines.mysql import tools
 from dbctl.engines.mysql.options import MODES, connecting, encryption
 from dbctl.engines.mysql.reader import MySQLReader
 from dbctl.engines.mysql.server import server_of
+from dbctl.engines.mysql.session import Session
 from dbctl.engines.mysql.writer import MySQLWriter
 from dbctl.errors import (
     BusyError,
@@ -689,6 +690,13 @@ def test_tls_is_left_out_only_where_the_url_says_so_or_a_socket_is_used():
     assert not {"ssl", "ssl_disabled"} & set(connecting(parse("mysql://u@h/d")))
 
 
+@pytest.mark.parametrize("options", ["", "ssl=true"])
+def test_authorities_that_nothing_is_checked_by_are_not_loaded(options):
+    told = connecting(parse(f"mysql://u@h/d?{options}"))
+    with closing(Session(**told, defer_connect=True)) as one:
+        assert one.ctx.cert_store_stats()["x509"] == 0
+
+
 def test_a_certificate_that_cannot_be_read_is_told(tmp_path):
     (tmp_path / "no.pem").write_text("nothing")
     for path in (tmp_path / "no.pem", tmp_path / "missing.pem"):
@@ -708,7 +716,9 @@ def test_a_server_that_wants_encryption_is_reached_and_known_by_its_certificate(
     for name, one in (("authority", authority), ("stranger", stranger)):
         one.cert_pem.write_to_path(tmp_path / name)
     authority.issue_cert("db.example").private_key_and_cert_chain_pem.write_to_path(tmp_path / "certificate")
-    server = servers.private_mysql(certificate=tmp_path / "certificate")
+    port = servers.free_port()
+    listening = ("--skip-networking=OFF", "--bind-address=127.0.0.1", f"--port={port}")
+    server = servers.private_mysql(*listening, certificate=tmp_path / "certificate")
     socket_of = server.options
 
     def encrypted(options):
@@ -719,6 +729,11 @@ def test_a_server_that_wants_encryption_is_reached_and_known_by_its_certificate(
 
     for options in ("ssl-mode=REQUIRED", "ssl=true", f"ssl-ca={tmp_path}/authority"):
         assert encrypted(options)
+    by_port = structs.replace(server, host="127.0.0.1", port=port, options="")
+    with closing(
+        MySQLReader(by_port, "app/user", timeout=1)
+    ) as one:  # asked for nothing, and it takes nobody else
+        assert one.query("show session status like 'Ssl_cipher'")[0][1] != ""
     with closing(
         MySQLReader(structs.replace(server, options=f"{socket_of}&ssl=true"), "app/user", timeout=1)
     ) as one:

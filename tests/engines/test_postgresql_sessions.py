@@ -107,6 +107,14 @@ def test_a_question_inside_a_transaction_sees_it_and_writes_nothing(table):
     assert table.rows("select count(*) from t") == [(3,)]
 
 
+def test_a_question_that_seems_dear_is_not_compiled_all_the_same(table):
+    if table.rows("select pg_jit_available()") == [(False,)]:
+        servers.missing("this PostgreSQL cannot compile")
+    options = f"{table.url.options}&options=-c%20jit=on%20-c%20jit_above_cost=0"
+    plan = table.reader(options=options).query("explain (analyze) select count(*) from t")
+    assert not any("JIT" in line for (line,) in plan)
+
+
 def test_the_server_itself_keeps_a_reader_from_writing(table):
     assert table.reader().query("show default_transaction_read_only") == [("on",)]
 

@@ -363,6 +363,7 @@ def test_a_reader_sees_the_schema_before_the_commit_or_after_it(tmp_path: Path, 
     "ledger",
     [
         *ledgers.known().ledgers.values(),
+        *(one for name in loader.names() for one in loader.load(name).ledgers.values()),
         *(
             told.migrations.ledger
             for name in loader.names()

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.engines.mysql.script import split
 from dbctl.profiles import loader
 from dbctl.profiles.codecs import read_time
 from dbctl.url import Url
-from tests import servers
+from tests import reused, servers
+from tests.services import pantries
 from tests.shapes import flashpoint_web as shapes
 
 ROOT = Path(__file__).parents[2]
@@ -94,7 +94,7 @@ class ServedShelf:
 
 
 class MySQLShelf:
-    """The same on MySQL or MariaDB."""
+    """The same on MySQL or MariaDB, in a database that ``pantries.fill_mysql`` has filled."""
 
     engine = "mysql"
     made_by = MADE_BY["mysql"]
@@ -110,13 +110,6 @@ class MySQLShelf:
     def __init__(self, url: Url) -> None:
         self.url = servers.text(url)
         self._connection = servers.mysql_connection(url)
-        script = (
-            SCRIPTS["mysql"]
-            .read_text(encoding="utf-8")
-            .replace(":password_hash", f"'{shapes.PASSWORD_HASH}'")
-        )
-        for _, sql in split(script):
-            self.rows(sql)
 
     def rows(self, sql: str) -> list[tuple[object, ...]]:
         with self._connection.cursor() as cursor:
@@ -132,7 +125,7 @@ def pantry(request, tmp_path):
     if request.param == "sqlite":
         yield Shelf(tmp_path)
     elif request.param == "mysql":
-        with servers.mysql_database() as url, closing(MySQLShelf(url)) as shelf:
+        with reused.mysql_database(pantries.fill_mysql) as url, closing(MySQLShelf(url)) as shelf:
             yield shelf
     else:
         with servers.postgresql_schema() as url, closing(ServedShelf(url)) as shelf:
@@ -148,27 +141,12 @@ def quick(tmp_path):
 
 
 @pytest.fixture
-def dbctl(pantry, quick):
+def dbctl(pantry, quick, start):
+    """Runs a command and returns its ``data``, or its error where it is to fail."""
+
     def run(*words, stdin="", status=0):
-        done = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "dbctl",
-                "--profile",
-                quick,
-                "--url",
-                f"pantry={pantry.url}",
-                "-o",
-                "json",
-                *words,
-            ],
-            input=stdin,
-            env=CLEAN,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        app = ["--profile", quick, "--url", f"pantry={pantry.url}", "-o", "json"]
+        done = start(*app, *words, environment=CLEAN, stdin=stdin.encode())
         assert done.returncode == status, done.stderr
         told = json.loads(done.stdout)
         return told["data"] if status == 0 else told["error"] or told["data"]
@@ -642,7 +620,7 @@ def test_a_migration_that_fails_half_way_is_told_with_what_of_it_stays(dbctl, pa
     assert "002-jars failed in statement 2 (line 2)" in error["message"]
     if pantry.engine == "mysql":
         assert error["code"] == "migration-half-done"
-        assert "1 of its 2 statements" in error["hint"]
+        assert "statement 1 of 2 ran, and that stays" in error["hint"]
         pantry.rows("drop table jars")
     else:
         assert error["code"] == "migration-failed"

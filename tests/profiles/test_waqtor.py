@@ -84,20 +84,18 @@ def test_a_shape_that_the_profile_does_not_know_is_told(ask, waqtor):
     assert ask("sessions", "list", status=2)["code"] == "schema-lacks"
 
 
-def test_its_migrations_make_the_schema_that_the_app_makes(answer, tmp_path):
-    with servers.postgresql_schema() as made, servers.postgresql_schema() as synchronised:
-        with closing(servers.connection(synchronised)) as connection:
-            shapes.deployed(connection, rows=False)
+@pytest.mark.parametrize(("shape", "words"), [("deployed", []), ("document", ["--shape", "document"])])
+def test_its_migrations_make_the_schema_of_either_shape(answer, shape, words):
+    with servers.postgresql_schema() as made, servers.postgresql_schema() as wanted:
+        with closing(servers.connection(wanted)) as connection:
+            getattr(shapes, shape)(connection, rows=False)
         app = ["--profile", "waqtor", "--url", f"main={servers.text(made)}"]
-        assert [one["name"][:3] for one in answer(*app, "migrate", "up")["data"]["items"]] == [
-            "001",
-            "002",
-            "003",
-        ]
+        done = answer(*app, "migrate", "up", *words)["data"]["items"]
+        assert [one["name"][:3] for one in done] == ["001", "002", "003"]
         assert answer(*app, "migrate", "drift")["data"]["findings"] == []
         with closing(servers.connection(made)) as connection:
-            connection.execute("drop table dbctl_migrations")
-        assert catalogue(made) == catalogue(synchronised)
+            connection.execute("drop table schema_migrations")
+        assert catalogue(made) == catalogue(wanted)
 
 
 def test_the_migrations_of_the_former_database_make_what_the_app_makes(answer, tmp_path):
@@ -110,7 +108,7 @@ def test_the_migrations_of_the_former_database_make_what_the_app_makes(answer, t
         one["table"]: one["indexes"]
         for one in answer(*app, "stats", "tables", "--db", "legacy")["data"]["items"]
     }
-    tables.pop("dbctl_migrations")
+    tables.pop("schema_migrations")
     assert tables == {
         one["table"]: one["indexes"]
         for one in answer(*theirs, "stats", "tables", "--db", "legacy")["data"]["items"]
@@ -530,13 +528,24 @@ NEWEST = (
 def go_back(waqtor, tables):
     """Take away what the app's later versions made."""
     waqtor.rows(f"drop table {', '.join(tables)}")
+    if not waqtor.deployed:
+        return
     for name in ("feature_subscriptions_status", "feature_subscriptions_subscription_type", "access_codes_subscription_type",
                  "feature_access_logs_access_type", "feature_access_logs_status"):  # fmt: skip
         waqtor.rows(f"drop type enum_{name}")
 
 
-@only_deployed
-@pytest.mark.parametrize(("gone", "adopted"), [((), 3), (NEWEST[2:], 2), (NEWEST, 1)])
+@pytest.mark.parametrize(
+    ("waqtor", "gone", "adopted"),
+    [
+        ("deployed", (), 3),
+        ("deployed", NEWEST[2:], 2),
+        ("deployed", NEWEST, 1),
+        ("document", (), 3),
+        ("document", ("recipient_groups", "groups", "recipients", "campaigns"), 1),
+    ],
+    indirect=["waqtor"],
+)
 def test_a_deployment_of_any_age_gets_a_ledger_and_what_it_lacks_is_run_then(ask, waqtor, gone, adopted):
     if gone:
         go_back(waqtor, gone)
@@ -544,8 +553,8 @@ def test_a_deployment_of_any_age_gets_a_ledger_and_what_it_lacks_is_run_then(ask
     refused = ask("migrate", "up", status=6)
     assert (refused["code"], "migrate adopt" in refused["hint"]) == ("ledger-missing", True)
     plan = ask("migrate", "adopt", "--dry-run")["plan"]
-    assert plan["rows"] == {"dbctl_migrations": adopted}
-    assert waqtor.one("select to_regclass('dbctl_migrations')") is None
+    assert plan["rows"] == {"schema_migrations": adopted}
+    assert waqtor.one("select to_regclass('schema_migrations')") is None
     done = ask("migrate", "adopt")
     assert [one["name"][:3] for one in done["items"]] == ["001", "002", "003"][:adopted]
     assert ask("migrate", "adopt")["items"] == []
@@ -565,10 +574,13 @@ def test_what_differs_a_little_is_adopted_and_told(ask, waqtor):
     assert {one["code"] for one in ask("migrate", "drift")["findings"]} == {"index-missing", "column-extra"}
 
 
-def test_the_document_s_shape_is_none_that_the_migrations_make(ask, waqtor):
-    if not waqtor.deployed:
-        assert ask("migrate", "adopt", status=6)["code"] == "migrations-unfit"
-        assert waqtor.one("select to_regclass('dbctl_migrations')") is None
+def test_a_schema_is_adopted_as_the_shape_that_it_is_and_as_no_other(ask, waqtor):
+    other = "document" if waqtor.deployed else "deployed"
+    assert ask("migrate", "adopt", "--shape", other, status=6)["code"] == "migration-shape-other"
+    assert waqtor.one("select to_regclass('schema_migrations')") is None
+    assert len(ask("migrate", "adopt", "--shape", waqtor.shape)["items"]) == 3
+    assert ask("migrate", "verify")["findings"] == []
+    assert {one["state"] for one in ask("migrate", "status", "--check")["items"]} == {"applied"}
 
 
 @only_deployed
@@ -576,7 +588,7 @@ def test_what_only_part_of_a_later_migration_made_is_refused(ask, waqtor):
     waqtor.rows("drop table recipient_groups, groups")
     refused = ask("migrate", "adopt", status=6)
     assert (refused["code"], "after 001_accounts" in refused["message"]) == ("migrations-unfit", True)
-    assert waqtor.one("select to_regclass('dbctl_migrations')") is None
+    assert waqtor.one("select to_regclass('schema_migrations')") is None
 
 
 @only_deployed

@@ -5,8 +5,10 @@ from __future__ import annotations
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import pymysql
+
 from dbctl.engines.mysql.script import split
-from tests import kept, servers
+from tests import kept, reused, servers
 from tests.shapes import flashpoint_web as shapes
 
 ROOT = Path(__file__).parents[1]
@@ -56,7 +58,7 @@ class ServedPantry(kept.PostgreSQL):
 
 
 class MySQLPantry(kept.MySQL):
-    """Larder on MySQL or MariaDB, in a database of its own."""
+    """Larder on MySQL or MariaDB, in a database of its own that ``fill_mysql`` has filled."""
 
     ending = ".sql.gz"
 
@@ -64,9 +66,6 @@ class MySQLPantry(kept.MySQL):
         super().__init__(url)
         self.folder, self.path = folder, folder / "larder.db"
         configure(folder, self.url)
-        script = MYSQL_SCRIPT.read_text(encoding="utf-8")
-        script = script.replace(":password_hash", f"'{shapes.PASSWORD_HASH}'")
-        self.run(*(sql for _, sql in split(script)))
 
     def spoil(self) -> None:
         spoil(self)
@@ -74,6 +73,13 @@ class MySQLPantry(kept.MySQL):
     def databases(self) -> list[str]:
         """Return the databases of the server that belong to this one."""
         return mysql_databases(self.own.path)
+
+
+def fill_mysql(cursor: pymysql.cursors.Cursor) -> None:
+    script = MYSQL_SCRIPT.read_text(encoding="utf-8")
+    script = script.replace(":password_hash", f"'{shapes.PASSWORD_HASH}'")
+    for _, sql in split(script):
+        cursor.execute(sql)
 
 
 def configure(folder: Path, url: str) -> None:
@@ -110,8 +116,8 @@ def settled(place: str, folder: Path):
         with servers.postgresql_schema() as url:
             yield ServedPantry(folder, url)
     elif place == "mysql":
-        with servers.mysql_database() as url:
+        with reused.mysql_database(fill_mysql) as url:
             yield MySQLPantry(folder, url)
     else:
-        with servers.postgresql_database(encoding="UTF8") as url:
+        with reused.postgresql_database() as url:
             yield ServedPantry(folder, url)

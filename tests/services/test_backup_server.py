@@ -48,7 +48,7 @@ from dbctl.model import Secret
 from dbctl.services import apps
 from dbctl.services.backup_create import Creation
 from dbctl.services.backups import Repository
-from tests import servers
+from tests import reused, servers
 from tests.services import pantries, vault
 from tests.services.people import caught
 from tests.services.vault import apply, codes, create, file_of, listed, undo, verified
@@ -157,7 +157,7 @@ def nothing_is_left(pantry):
 def test_pg_restore_alone_brings_a_backup_back(pantry, tmp_path):
     before = pantry.content()
     file = file_of(pantry.path, create(pantry.path))
-    with servers.postgresql_database(encoding="UTF8") as url:
+    with reused.postgresql_database() as url:
         run_alone(BIN / "pg_restore", *words(pantry), "--exit-on-error", "-d", url.path, file)
         other = structs.replace(pantry.own, path=url.path)
         pantry.own = other
@@ -170,7 +170,7 @@ def test_gunzip_and_psql_alone_bring_a_plain_backup_back(pantry):
     assert file.name == f"pantry_{made.id}.sql.gz"
     text = run_alone("gunzip", "-c", file).stdout
     first = pantry.own
-    with servers.postgresql_database(encoding="UTF8") as url:
+    with reused.postgresql_database() as url:
         run_alone(
             BIN / "psql", *words(pantry), "-X", "-v", "ON_ERROR_STOP=1", "-1", "-d", url.path, input=text
         )

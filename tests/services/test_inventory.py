@@ -86,6 +86,23 @@ def test_a_cleanup_rule_that_makes_no_sense_is_told(tmp_path, old, new, told):
     assert any(told in one for one in found), found
 
 
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (("old", "old"), "migrations.shape[1].name: old is there already"),
+        (("old", "../old"), "migrations.shape[1].name: "),
+        (("", "old"), "migrations.shape[0].name: "),
+    ],
+)
+def test_shapes_of_migrations_are_told_apart_by_names_that_a_folder_can_have(tmp_path, names, told):
+    shapes = "".join(
+        f'[[databases.user.migrations.shape]]\nname = "{name}"\nneeds = ["users"]\n' for name in names
+    )
+    ledger = "[databases.user.migrations.ledger]"
+    (found,) = check(tmp_path, (ledger, f"{shapes}\n{ledger}"))
+    assert told in found
+
+
 def test_every_mistake_of_form_is_told_at_once(tmp_path):
     told = check(
         tmp_path,

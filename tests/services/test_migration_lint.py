@@ -86,7 +86,8 @@ def test_a_file_that_cannot_be_run_is_an_error_and_the_others_are_told_of_all_th
         (
             "error",
             "unusable",
-            "001_bad.sql: line 2: CREATE INDEX CONCURRENTLY is not possible inside the transaction that all of it runs in",
+            "001_bad.sql: line 2: CREATE INDEX CONCURRENTLY is not possible inside the transaction that all of it runs in;"
+            " a line -- dbctl: no-transaction lets its statements run one by one",
         ),
         ("error", "unusable", "002_open.sql: it ends inside the statement that begins on line 2"),
         ("warning", "drops-table", "003_more.sql:2: DROP TABLE t takes its rows away"),
@@ -219,8 +220,8 @@ SHIPPED = [
 @pytest.mark.parametrize(("profile", "database", "engine"), SHIPPED)
 def test_what_is_shipped_has_neither_errors_nor_warnings(profile, database, engine):
     track = shipped_track(loader.load(profile), database, "app", engine)
-    found = migration_lint.findings(track, list(track.folder.files))
-    assert [one for one in found if one.severity != "info"] == []
+    for one, names in migration_lint.all_of(track):
+        assert [told for told in migration_lint.findings(one, names) if told.severity != "info"] == []
 
 
 def test_nothing_is_left_beside_a_database_that_was_looked_at(tmp_path):

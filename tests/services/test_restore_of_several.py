@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dbctl import interrupt
-from tests import kept, servers
+from tests import kept, reused, servers
 from tests.services import vault
 from tests.services.test_restore import at_move, stop  # noqa: F401 - a fixture
 
@@ -31,7 +31,7 @@ def pair(request, tmp_path, monkeypatch, answer):
     monkeypatch.chdir(tmp_path)
     Path("pair.toml").write_text(PROFILE)
     on_postgresql = request.param == "postgresql"
-    given = servers.postgresql_database(encoding="UTF8") if on_postgresql else servers.mysql_database()
+    given = reused.postgresql_database() if on_postgresql else servers.mysql_database()
     with given as url:
         main = kept.PostgreSQL(url) if on_postgresql else kept.MySQL(url)
         side = kept.File(tmp_path / "side.db")

@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator
 from dbctl.cli import _reference
 from tests import servers
 from tests.profiles.test_larder import PROFILE, MySQLShelf
+from tests.services import pantries
 from tests.services.test_server import commands
 
 SCHEMAS = json.loads(_reference.SCHEMAS.read_text(encoding="utf-8"))
@@ -26,6 +27,8 @@ def shelf(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     server = servers.private_mysql("--performance-schema=ON")
     with servers.mysql_database(server=server) as url, closing(MySQLShelf(url)) as made:
+        with closing(servers.mysql_connection(url)) as own, own.cursor() as cursor:
+            pantries.fill_mysql(cursor)
         recommended = (
             '[databases.pantry.recommended.mysql]\nmax_connections = 500\ninnodb_page_size = "64K"\n'
         )

@@ -9,7 +9,9 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from tests import servers
+import pymysql
+
+from tests import reused, servers
 from tests.shapes.flashpoint_web import PASSWORD_HASH
 
 HERE = Path(__file__).parent
@@ -181,22 +183,22 @@ def on_postgresql() -> Iterator[str]:
         yield servers.text(url)
 
 
+def fill_mysql(cursor: pymysql.cursors.Cursor) -> None:
+    """Make it as Prisma makes it there."""
+    for statement in _script("mysql").split(";\n"):
+        if any(line and not line.startswith("--") for line in statement.splitlines()):
+            cursor.execute(statement)
+    for table, rows in ROWS.items():
+        for row in rows:
+            names = ", ".join(f'"{name}"' for name in row)
+            values = [
+                value.replace(tzinfo=None) if isinstance(value, datetime) else value for value in row.values()
+            ]
+            cursor.execute(f'insert into "{table}" ({names}) values ({", ".join(["%s"] * len(row))})', values)
+
+
 @contextmanager
 def on_mysql() -> Iterator[str]:
-    """Give the URL of a database that holds it as Prisma makes it there."""
-    with servers.mysql_database() as url, closing(servers.mysql_connection(url)) as connection:
-        with connection.cursor() as cursor:
-            for statement in _script("mysql").split(";\n"):
-                if any(line and not line.startswith("--") for line in statement.splitlines()):
-                    cursor.execute(statement)
-            for table, rows in ROWS.items():
-                for row in rows:
-                    names = ", ".join(f'"{name}"' for name in row)
-                    values = [
-                        value.replace(tzinfo=None) if isinstance(value, datetime) else value
-                        for value in row.values()
-                    ]
-                    cursor.execute(
-                        f'insert into "{table}" ({names}) values ({", ".join(["%s"] * len(row))})', values
-                    )
+    """Give the URL of a database that holds it so."""
+    with reused.mysql_database(fill_mysql) as url:
         yield servers.text(url)

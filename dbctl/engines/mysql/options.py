@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, TypeAlias, cast, get_args
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast, get_args
 from urllib.parse import parse_qsl
 
 from dbctl.engines.mysql.option_file import login
@@ -12,6 +12,9 @@ from dbctl.engines.sql import is_storable
 from dbctl.errors import UrlInvalidError
 from dbctl.model import Value
 from dbctl.url import Url
+
+if TYPE_CHECKING:
+    import ssl
 
 #: Where a server on this machine listens, when neither a host nor a socket is named.
 SOCKETS = ("/run/mysqld/mysqld.sock", "/var/lib/mysql/mysql.sock", "/tmp/mysql.sock")  # noqa: S108 - where it is by default
@@ -134,6 +137,16 @@ def encryption(url: Url) -> Encryption:
     )
 
 
+def unchecked() -> ssl.SSLContext:
+    """Return what encrypts, whoever the server is."""
+    import ssl  # noqa: PLC0415 - as below
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 def _tls(asked: Encryption, *, local: bool) -> dict[str, object]:
     """Return what the driver is told; what is asked for is never left out, as it would be where it had its way."""
     if asked.mode == "disabled" or (asked.mode == "preferred" and local):
@@ -142,13 +155,14 @@ def _tls(asked: Encryption, *, local: bool) -> dict[str, object]:
         return {}
     import ssl  # noqa: PLC0415 - loads slowly, and seldom needed
 
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = asked.mode == "verify_identity"
-    context.verify_mode = ssl.CERT_NONE if asked.mode == "required" else ssl.CERT_REQUIRED
+    context = unchecked()
+    if asked.mode != "required":
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.check_hostname = asked.mode == "verify_identity"
     try:
         if asked.authority:
             context.load_verify_locations(asked.authority)
-        else:
+        elif asked.mode != "required":
             context.load_default_certs()
         if asked.certificate:
             context.load_cert_chain(asked.certificate, asked.key or None)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from dbctl.engines.base import Hazard, Script
+from dbctl.engines.effects import Effect, effect_of
 from dbctl.engines.mysql.tokens import is_closed, tokens
 from dbctl.engines.scripts import Reading, remarked, taken_apart
 from dbctl.engines.tokens import Token
@@ -15,14 +16,22 @@ _HEAD = 12
 _ENDING = re.compile(
     r"(?:begin|commit|rollback|savepoint|release|start transaction|xa|lock tables?|unlock tables?|set autocommit|set sql_mode|set names|use)\b"
 )
+#: About another database, or what holds this one.
+_ELSEWHERE = re.compile(r"(?:create|drop) (?:database|schema)\b")
 _BODY = re.compile(r"create\b.*\b(?:trigger|procedure|function|event|package)\b")
 #: What ends with END IF and the like, and does not begin with a word that is counted.
 _LOOPS = ("if", "loop", "while", "repeat", "for")
 
 
-def split(text: str) -> list[tuple[int, str]]:
+def split(text: str, *, outside: bool = False) -> list[tuple[int, str]]:
     """Take a script apart, as ``Language.split`` says."""
+    del outside  # what changes a schema is never inside a transaction here
     return taken_apart(text, _reading())
+
+
+def effect(sql: str) -> Effect:
+    """Judge one statement, as ``Language.effect`` says."""
+    return effect_of(tokens(sql))
 
 
 def remarks(text: str) -> list[tuple[int, str]]:
@@ -71,6 +80,8 @@ def _why_not(held: list[Token]) -> str:
         return "the mysql client alone knows such commands"
     if found := _ENDING.match(head):
         return f"{found.group().upper()} would change what all of it runs in"
+    if found := _ELSEWHERE.match(head):
+        return f"{found.group().upper()} is about more than this database"
     if any(token.kind == "text" and "\\" in token.text for token in held):
         return "what a backslash in a text means depends on sql_mode; write x'5c', or char(10)"
     return ""

@@ -38,6 +38,8 @@ class MySQLWriter(MySQLLocks, MySQLConnection, MySQLTextWriter):
     capabilities = TOLD | {Capability.MIGRATE}
     language: Language = script
     takes_schema_back = False  # whatever changes it commits
+    lock_tries = 1
+    _stepping = False  #: whether statements may run outside a transaction
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -231,15 +233,38 @@ class MySQLWriter(MySQLLocks, MySQLConnection, MySQLTextWriter):
     # Scripts that change the schema ----------------------------------------------------------------------------
 
     @contextmanager
-    def schema_transaction(self) -> Iterator[None]:
+    def schema_transaction(self, *, brief: bool = False) -> Iterator[None]:
+        del brief  # each statement is a transaction of its own, and has its own time
         if self._depth:
             raise RuntimeError("a change of the schema inside another transaction")
         with self._settled(), self.transaction():
             yield
 
+    @contextmanager
+    def step_by_step(self) -> Iterator[None]:
+        if self._depth:
+            raise RuntimeError("statements outside a transaction, inside one")
+        self._stepping = True
+        try:
+            with self._settled():
+                yield
+        finally:
+            self._stepping = False
+
+    def left_by(self, sql: str) -> Sequence[str]:
+        del sql  # what fails is taken back whole
+        return ()
+
     def run_statement(self, sql: str) -> None:
         if reason := script.why_not(sql):
             raise QueryFailedError(target=self.target, reason=reason)
+        if self._stepping and not self._depth:
+            try:
+                self._rows(sql, {}, writing=True)
+            finally:
+                self._tables = None
+                self._failed, self._ended = False, ""  # there is no transaction that it could have broken
+            return
         self._require_transaction()
         self._rows(sql, {}, writing=True)
         self._say("commit")  # the server has done so, if it was about the schema; a step is a step

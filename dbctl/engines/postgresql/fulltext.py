@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.fulltext import IndexFault, IndexState, TextIndex
+from dbctl.engines.fulltext import BEGIN, END, IndexFault, IndexState, TextIndex
 from dbctl.engines.postgresql.plans import PostgreSQLPlans
 from dbctl.engines.ranked import RankedReader, Ranking, is_plain
 from dbctl.engines.sql import Statement, ident
@@ -17,7 +17,7 @@ from pg_catalog.pg_index x join pg_catalog.pg_class i on i.oid = x.indexrelid
   join pg_catalog.pg_am m on m.oid = i.relam
 where x.indrelid = cast(:table as regclass) order by i.relname"""
 #: How a piece of the text around the words is cut out.
-HEADLINE = 'StartSel="", StopSel="", MaxWords=16, MinWords=8, FragmentDelimiter=" … "'
+HEADLINE = f'StartSel="{BEGIN}", StopSel="{END}", MaxWords=16, MinWords=8, FragmentDelimiter=" … "'
 #: What the server writes into an expression beside what was typed.
 _ADDED = re.compile(r"::(?:regconfig|text)|[()\s\"]")
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dbctl.engines.postgresql import script
 from dbctl.engines.postgresql.writer import PostgreSQLWriter
 from dbctl.engines.sql import ident
 from dbctl.url import Url
@@ -27,3 +31,12 @@ class PostgreSQLScratch(PostgreSQLWriter):
         except BaseException:  # an open connection must not outlive the failure
             self.close()
             raise
+
+    @contextmanager
+    def step_by_step(self) -> Iterator[None]:
+        with self.schema_transaction():  # nobody else is there, for whose sake it would have to be outside
+            yield
+
+    def run_statement(self, sql: str) -> None:
+        if plain := script.inside(sql):
+            super().run_statement(plain)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 
 from dbctl.engines.base import Hazard, Script
+from dbctl.engines.effects import Effect, effect_of
 from dbctl.engines.postgresql.tokens import is_closed, tokens
 from dbctl.engines.scripts import Reading, remarked, taken_apart
 from dbctl.engines.tokens import Token
@@ -15,16 +17,24 @@ _HEAD = 5
 _ENDING = re.compile(
     r"(?:abort|begin|commit|end|prepare transaction|rollback|savepoint|release|start transaction)\b"
 )
+#: About the server, or another database: no script does that.
+_ELSEWHERE = re.compile(
+    r"alter system|alter database \S+ set tablespace|(?:create|drop) (?:database|tablespace|subscription)"
+)
 _OUTSIDE = re.compile(
-    r"alter system|alter database \S+ set tablespace|cluster$|vacuum|reindex (?:database|system)"
-    r"|(?:create|drop) (?:database|tablespace|subscription)"
+    r"cluster$|vacuum|reindex (?:database|system)"
     r"|(?:create (?:unique )?index|drop index|reindex \w+|refresh materialized view) concurrently"
 )
 
 
-def split(text: str) -> list[tuple[int, str]]:
+def split(text: str, *, outside: bool = False) -> list[tuple[int, str]]:
     """Take a script apart, as ``Language.split`` says."""
-    return taken_apart(text, _reading())
+    return taken_apart(text, _reading(outside=outside))
+
+
+def effect(sql: str) -> Effect:
+    """Judge one statement, as ``Language.effect`` says."""
+    return effect_of(tokens(sql))
 
 
 def remarks(text: str) -> list[tuple[int, str]]:
@@ -39,13 +49,52 @@ def hazards(scripts: Iterable[Script], kept: str) -> Iterator[Sequence[Hazard]]:
     return rules.judged(scripts, kept)
 
 
-def why_not(sql: str) -> str:
-    """Return why ``schema_transaction`` cannot hold a statement, or nothing."""
-    return _why_not([token for token in tokens(sql) if token.kind not in ("space", "comment")])
+def why_not(sql: str, *, outside: bool = False) -> str:
+    """Return why ``schema_transaction``, or ``step_by_step`` outside of it, cannot hold a statement, or nothing."""
+    return _why_not(told(sql), outside=outside)
 
 
-def _reading() -> Reading:
-    return Reading(tokens=tokens, is_closed=is_closed, deeper=_deeper, why_not=_why_not)
+def told(sql: str) -> list[Token]:
+    """Return the pieces of a statement that say something."""
+    return [token for token in tokens(sql) if token.kind not in ("space", "comment")]
+
+
+def inside(sql: str) -> str:
+    """Return a statement as a transaction can hold it where nobody else is there; empty where none is needed then."""
+    held = told(sql)
+    if not _OUTSIDE.match(_words(held)):
+        return sql
+    at = next((token.start for token in held if token.text.lower() == "concurrently"), -1)
+    return sql[:at] + sql[at + len("concurrently") :] if at >= 0 else ""
+
+
+def concurrent_index(sql: str) -> str:
+    """Return the name of the index that CREATE INDEX CONCURRENTLY makes, unquoted; empty where it makes none, or names none."""
+    held = told(sql)
+    words = [token.text.lower() for token in held]
+    if words[:3] != ["create", "index", "concurrently"] and words[:4] != [
+        "create",
+        "unique",
+        "index",
+        "concurrently",
+    ]:
+        return ""
+    at = words.index("concurrently") + 1
+    at += 3 if words[at : at + 3] == ["if", "not", "exists"] else 0
+    if at >= len(held) or words[at] == "on":
+        return ""
+    name = held[at]
+    return name.text[1:-1].replace('""', '"') if name.kind == "name" else words[at]
+
+
+def _reading(*, outside: bool = False) -> Reading:
+    return Reading(
+        tokens=tokens, is_closed=is_closed, deeper=_deeper, why_not=partial(_why_not, outside=outside)
+    )
+
+
+def _words(held: list[Token]) -> str:
+    return " ".join(token.text.lower() for token in held[:_HEAD] if token.kind != "end")
 
 
 def _deeper(held: list[Token], depth: int) -> int:
@@ -58,13 +107,13 @@ def _deeper(held: list[Token], depth: int) -> int:
     return -1 if depth and word == "end" else 0
 
 
-def _why_not(held: list[Token]) -> str:
+def _why_not(held: list[Token], *, outside: bool) -> str:
     if held and held[0].text == "\\":
         return "psql alone knows commands that begin with a backslash"
-    head = " ".join(token.text.lower() for token in held[:_HEAD] if token.kind != "end")
+    head = _words(held)
     if found := _ENDING.match(head):
         return f"{found.group().upper()} would begin or end the transaction that all of it runs in"
-    if found := _OUTSIDE.match(head):
+    if found := _ELSEWHERE.match(head) or (None if outside else _OUTSIDE.match(head)):
         return f"{found.group().upper()} is not possible inside the transaction that all of it runs in"
     if head.startswith("copy ") and any(token.text.lower() in ("stdin", "stdout") for token in held):
         return "COPY takes its rows from psql alone; write them as INSERT"

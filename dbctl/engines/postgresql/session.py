@@ -107,6 +107,8 @@ def open_session(url: Url, target: str, *, timeout: float, reading: bool, made: 
             "extra_float_digits": "1",
             "standard_conforming_strings": "on",
             "synchronize_seqscans": "off",  # or a table that is read whole begins anywhere
+            # Where the catalogue is seldom vacuumed, questions about it seem dear: compiling one took 5 s, answering it 0.2.
+            "jit": "off",
             # 0 would be for ever
             "lock_timeout": f"{min(max(1, round(timeout * 1000)), (1 << 31) - 1)}ms",
             "default_transaction_read_only": "on" if reading else "off",

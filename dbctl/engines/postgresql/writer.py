@@ -15,7 +15,7 @@ from dbctl.engines.postgresql.connection import TOLD, PostgreSQLConnection
 from dbctl.engines.postgresql.fulltext import PostgreSQLTextWriter
 from dbctl.engines.postgresql.locks import PostgreSQLLocks
 from dbctl.engines.served.writer import ENDED
-from dbctl.engines.sql import Statement, on_conflict
+from dbctl.engines.sql import Statement, ident, on_conflict
 from dbctl.errors import QueryFailedError
 
 #: The sequences that count upwards and that columns of a table take their values from, whoever owns them.
@@ -29,6 +29,12 @@ from pg_catalog.pg_attribute a join pg_catalog.pg_sequence s on s.seqincrement >
     and d.deptype = 'i'))
 where a.attrelid = cast(:table as regclass) and a.attnum > 0 and not a.attisdropped order by a.attnum"""
 
+#: Whoever asks for a table behind an ALTER that waits for it waits, too: it gives way soon, and is tried again.
+BRIEF_SECONDS, BRIEF_TRIES = 2, 5
+#: An index of that name which was begun and is of no use.
+INVALID = """select 1 from pg_catalog.pg_index i join pg_catalog.pg_class c on c.oid = i.indexrelid
+where c.relname = :name and not i.indisvalid and pg_catalog.pg_table_is_visible(c.oid)"""
+
 
 class PostgreSQLWriter(PostgreSQLLocks, PostgreSQLConnection, PostgreSQLTextWriter):
     """A session that may write. Its transactions see one state, that of their first statement, and their own changes.
@@ -41,6 +47,7 @@ class PostgreSQLWriter(PostgreSQLLocks, PostgreSQLConnection, PostgreSQLTextWrit
     language: Language = script
     takes_schema_back = True
     _outermost = 0  #: the depth at which nothing of ours is open
+    _stepping = False  #: whether statements may run outside a transaction
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -158,19 +165,45 @@ class PostgreSQLWriter(PostgreSQLLocks, PostgreSQLConnection, PostgreSQLTextWrit
 
     # Scripts that change the schema ----------------------------------------------------------------------------
 
+    @property
+    def lock_tries(self) -> int:
+        return BRIEF_TRIES if self._timeout else 1
+
     @contextmanager
-    def schema_transaction(self) -> Iterator[None]:
+    def schema_transaction(self, *, brief: bool = False) -> Iterator[None]:
         if self._depth > self._outermost:
             raise RuntimeError("a change of the schema inside another transaction")
         # A table keeps its keys while it is altered, and rows are looked at as they come. What was committed while
         # a statement waited for a lock is part of what it works on, so each sees its own moment.
         with self._settled(), self._transaction("begin isolation level read committed read write"):
+            if brief and self._timeout > BRIEF_SECONDS:
+                limit = f"{BRIEF_SECONDS}s"
+                self._rows("select set_config('lock_timeout', :limit, true)", {"limit": limit}, writing=True)
             yield
 
+    @contextmanager
+    def step_by_step(self) -> Iterator[None]:
+        if self._depth:
+            raise RuntimeError("statements outside a transaction, inside one")
+        self._stepping = True
+        try:
+            with self._settled():
+                yield
+        finally:
+            self._stepping = False
+
+    def left_by(self, sql: str) -> Sequence[str]:
+        name = script.concurrent_index(sql)
+        if not name or not self._rows(INVALID, {"name": name}):
+            return ()
+        return [f"drop index concurrently {ident(name)};"]
+
     def run_statement(self, sql: str) -> None:
-        if reason := script.why_not(sql):
+        outside = self._stepping and not self._depth
+        if reason := script.why_not(sql, outside=outside):
             raise QueryFailedError(target=self.target, reason=reason)
-        self._require_transaction()
+        if not outside:
+            self._require_transaction()
         self._rows(sql, {}, writing=True)
         self._tables = None
 

@@ -6,19 +6,34 @@ import re
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 
-from dbctl.engines.fulltext import Gathered, IndexFault, IndexState, TextIndex
+from dbctl.engines.fulltext import BEGIN, END, Gathered, IndexFault, IndexState, TextIndex
 from dbctl.engines.ranked import RankedReader, Ranking, is_plain
 from dbctl.engines.sql import Row, Statement, ident
 from dbctl.engines.sqlite.dialect import SQLiteDialect
 
 #: Marks of what was found, and how many words stand around it.
-SNIPPET = "'', '', ' … ', 16"
+SNIPPET = f"char({ord(BEGIN)}), char({ord(END)}), ' … ', 16"
 _FTS5 = re.compile(r"create\s+virtual\s+table\b.*?\busing\s+fts5\b", re.IGNORECASE | re.DOTALL)
 _CONTENT = re.compile(r"[(,]\s*content\s*=\s*(?P<of>'[^']*'|\"[^\"]*\"|[^,)\s]*)", re.IGNORECASE)
+#: Names that need no quotes, and signs around which a space means nothing.
+_QUOTED, _SIGNS = re.compile(r'"(\w+)"'), re.compile(r"[(),=;]")
+SLOW = "each change of a row reads all of it"
 #: How FTS5 calls the table that keeps the text of an index, its number of a row there, and the first of the columns.
 CONTENT = "{index}_content"
-NUMBER, FIRST = "id", "c0"
+NUMBER, COLUMN = "id", "c{place}"
 _EVENTS = {"ai": "after insert", "au": "after update", "ad": "after delete"}
+_VERBS = {"ai": "insert", "au": "update", "ad": "delete"}
+#: A trigger, taken apart: after what, of which columns, on which table, and what it does.
+_TRIGGER = re.compile(
+    r"create trigger \S+ after (?P<verb>insert|update|delete)(?: of (?P<of>[\w, ]+?))? on (?P<table>\w+)(?: for each row)?"
+    r" begin (?P<body>.*) end"
+)
+#: How FTS5 is told to take out an entry whose text it does not keep.
+_TAKEN_OUT = "insert into {own} ( {own} ,"
+#: The texts of a JSON array of blocks; what is none, or holds none, stays as it is.
+_BLOCKS = """case when json_valid({0}) then case json_type({0}) when 'array' then coalesce((select \
+group_concat(case b.type when 'object' then json_extract(b.value, '$.text') when 'text' then b.value end, ' ') \
+from json_each({0}) b), {0}) else {0} end else {0} end"""
 
 
 class SQLiteFullText(RankedReader, SQLiteDialect):
@@ -34,7 +49,11 @@ class SQLiteFullText(RankedReader, SQLiteDialect):
         if name.lower() not in found:
             return IndexState(name=name, state="missing")
         reason = self._why_broken(told, found)
-        return IndexState(name=name, state="broken" if reason else "sound", reason=reason)
+        if not reason:
+            return IndexState(name=name, state="sound")
+        if self._follows_plainly(told, found):
+            return IndexState(name=name, state="sound", reason=SLOW)
+        return IndexState(name=name, state="broken", reason=reason, usable=self._is_usable(told, found))
 
     def _entries(self, told: TextIndex) -> dict[str, str]:
         """Return the text of the index's own table, and of its key and every trigger that names it, by name in lower case."""
@@ -57,8 +76,51 @@ class SQLiteFullText(RankedReader, SQLiteDialect):
         if content and not of:
             return f"it keeps no text, so that whatever it finds has no {told.key}, and nothing is ever taken out of it"
         if content:
-            return f"it reads its text from {of}, whose columns and keys are others, so that changes of {told.table} fail"
+            return f"it reads its text from {of}, whose columns and keys are others, so that questions, or changes of {told.table}, fail"
         return self._why_not_kept(told, found)
+
+    def _is_usable(self, told: TextIndex, found: Mapping[str, str]) -> bool:
+        """Whether it finds every row all the same: it has as many entries as there are rows, and what it does not follow fails."""
+        if told.gathered or not self._has_its_columns(told, found):
+            return False
+        wanted, bodies = self._plain_bodies(told), self._bodies(told, found)
+        refused = _TAKEN_OUT.format(own=told.own_table.lower())
+        if any(
+            bodies.get(verb, "") != wanted[verb] and refused not in bodies.get(verb, "") for verb in wanted
+        ):
+            return False
+        entries, table = ident(f"{told.own_table}_docsize"), self._table(told.table)
+        sql = f"select (select count(*) from {entries}) = (select count(*) from {table})"  # noqa: S608 - names are quoted
+        return self._fetch(sql, {}) == [(1,)]
+
+    def _has_its_columns(self, told: TextIndex, found: Mapping[str, str]) -> bool:
+        return _plain(found[told.own_table.lower()]) == _plain(self._definition(told)[told.own_table])
+
+    def _follows_plainly(self, told: TextIndex, found: Mapping[str, str]) -> bool:
+        """Whether its triggers are the plain ones that an app would write by hand: sound, but slow."""
+        if told.gathered or not self._has_its_columns(told, found):
+            return False
+        wanted = self._plain_bodies(told)
+        return len(found) == 1 + len(wanted) and self._bodies(told, found) == wanted
+
+    def _plain_bodies(self, told: TextIndex) -> dict[str, str]:
+        """Return what such triggers do, by what they follow."""
+        own, names = told.own_table.lower(), self._own_columns(told)
+        values = ", ".join(f"new.{told.id if name == told.key else name}" for name in names)
+        put = f"insert into {own} ({', '.join(names)}) values ({values});"  # noqa: S608 - compared, never run
+        taken = f"delete from {own} where {told.key} = old.{told.id};"  # noqa: S608 - as above
+        return {"insert": _plain(put), "delete": _plain(taken), "update": _plain(f"{taken} {put}")}
+
+    @staticmethod
+    def _bodies(told: TextIndex, found: Mapping[str, str]) -> dict[str, str]:
+        """Return what the triggers of the table do, but for those that leave out changes of what is searched."""
+        bodies = {}
+        for one in (_TRIGGER.fullmatch(_plain(sql)) for sql in found.values()):
+            watched = {name.strip() for name in one["of"].split(",")} if one and one["of"] else set[str]()
+            whole = not watched or {name.lower() for name in told.columns} <= watched
+            if one and one["table"] == told.table.lower() and whole:
+                bodies[one["verb"]] = one["body"].strip("; ")
+        return bodies
 
     def _why_not_kept(self, told: TextIndex, found: Mapping[str, str]) -> str:
         own, by_key = told.own_table.lower(), self._key_index(told).lower()
@@ -66,6 +128,10 @@ class SQLiteFullText(RankedReader, SQLiteDialect):
         kept = {name: _plain(text) for name, text in found.items()}
         if kept.pop(own) != wanted.pop(own):
             return "its columns are others"
+        if any(_TAKEN_OUT.format(own=own) in sql for sql in kept.values()):
+            return (
+                f"its triggers give it a command that it does not take, so that changes of {told.table} fail"
+            )
         if kept.pop(by_key, "") != wanted.pop(by_key):
             return f"it has no index by {told.key}, so that each change of a row reads all of it"
         if kept != wanted:
@@ -76,22 +142,31 @@ class SQLiteFullText(RankedReader, SQLiteDialect):
 
     def _definition(self, told: TextIndex) -> dict[str, str]:
         """Return the statements that make the index's table, its key and its triggers, by name."""
-        columns = [
-            f"{ident(told.key)} unindexed",
-            *map(ident, told.columns),
-            *(ident(one.name) for one in told.gathered),
-        ]
+        unsearched = {told.key, *told.beside}
+        parts = [ident(name) + " unindexed" * (name in unsearched) for name in self._own_columns(told)]
+        parts += ["tokenize = '" + told.tokenize.replace("'", "''") + "'"] if told.tokenize else []
         made = {
-            told.own_table: f"create virtual table {ident(told.own_table)} using fts5({', '.join(columns)})"
+            told.own_table: f"create virtual table {ident(told.own_table)} using fts5({', '.join(parts)})"
         }
         # FTS5 finds a row by its number and its words alone; a row of the table has no number that stays
         name = self._key_index(told)
-        made[name] = f"create index {ident(name)} on {self._content_of(told)} ({FIRST})"
+        made[name] = f"create index {ident(name)} on {self._content_of(told)} ({self._key_column(told)})"
         for table, event, body in self._reactions(told):
-            name = told.triggers.format(index=told.own_table.lower(), table=table.lower(), event=event)
+            words = {"index": told.own_table.lower(), "table": table.lower()}
+            name = told.triggers.format(**words, event=event, verb=_VERBS[event])
             head = f"create trigger {ident(name)} {_EVENTS[event]} on {ident(table)}"
             made[name] = f"{head} begin {body} end"
         return made
+
+    @staticmethod
+    def _own_columns(told: TextIndex) -> list[str]:
+        """Return the columns of the index's own table."""
+        names = [told.key, *told.columns, *told.beside, *(one.name for one in told.gathered)]
+        return sorted(names, key=told.order.index) if told.order else names
+
+    def _key_column(self, told: TextIndex) -> str:
+        """Return what FTS5 calls the column of the key in the table that keeps the text."""
+        return COLUMN.format(place=self._own_columns(told).index(told.key))
 
     @staticmethod
     def _key_index(told: TextIndex) -> str:
@@ -104,7 +179,7 @@ class SQLiteFullText(RankedReader, SQLiteDialect):
     def _reactions(self, told: TextIndex) -> Iterator[tuple[str, str, str]]:
         """Yield after what on which table the index has to change, and how."""
         own, key = ident(told.own_table), f"{ident(told.own_table)}.{ident(told.key)}"
-        numbers = f"rowid in (select {NUMBER} from {self._content_of(told)} where {FIRST}"  # noqa: S608 - names are quoted
+        numbers = f"rowid in (select {NUMBER} from {self._content_of(told)} where {self._key_column(told)}"  # noqa: S608 - names are quoted
         taken = f"delete from {own} where {numbers} = old.{ident(told.id)});"  # noqa: S608 - as above
         put = f"{self._filling(told)} where s.{ident(told.id)} = new.{ident(told.id)};"
         yield told.table, "ai", put
@@ -125,11 +200,18 @@ class SQLiteFullText(RankedReader, SQLiteDialect):
 
     def _filling(self, told: TextIndex) -> str:
         """Return the statement that puts rows into the index; what follows narrows them as rows of ``s``."""
-        names = [told.key, *told.columns, *(one.name for one in told.gathered)]
-        values = [f"s.{ident(name)}" for name in (told.id, *told.columns)]
-        values += [self._gathering(one, f"s.{ident(one.path[0].column)}") for one in told.gathered]
+        values = {told.key: f"s.{ident(told.id)}", **self._values(told)}
+        names = self._own_columns(told)
         into = f"insert into {ident(told.own_table)} ({', '.join(map(ident, names))})"
-        return f"{into} select {', '.join(values)} from {ident(told.table)} s"  # noqa: S608 - as above
+        return f"{into} select {', '.join(values[name] for name in names)} from {ident(told.table)} s"  # noqa: S608 - as above
+
+    def _values(self, told: TextIndex) -> dict[str, str]:
+        """Return SQL for what each column but the key holds, of a row of ``s``."""
+        values = {name: f"s.{ident(name)}" for name in (*told.columns, *told.beside)}
+        values |= {name: _BLOCKS.format(values[name]) for name in told.blocks}
+        return values | {
+            one.name: self._gathering(one, f"s.{ident(one.path[0].column)}") for one in told.gathered
+        }
 
     @staticmethod
     def _gathering(one: Gathered, start: str) -> str:
@@ -176,11 +258,13 @@ class SQLiteFullText(RankedReader, SQLiteDialect):
     def text_index_faults(self, told: TextIndex) -> Sequence[IndexFault]:
         own, key = ident(told.own_table), f"f.{ident(told.key)}"
         source, id_ = self._table(told.table), f"s.{ident(told.id)}"
-        values = [(name, f"s.{ident(name)}") for name in told.columns]
-        values += [
-            (one.name, self._gathering(one, f"s.{ident(one.path[0].column)}")) for one in told.gathered
-        ]
-        differ = " or ".join(f"f.{ident(name)} is not {value}" for name, value in values)
+        differ = " or ".join(
+            f"(f.{ident(name)} is not {value}"
+            # Plain triggers put the text as it is.
+            + (f" and f.{ident(name)} is not s.{ident(name)}" if name in told.blocks else "")
+            + ")"
+            for name, value in self._values(told).items()
+        )
         asked = {
             "missing": f"select {id_} as i from {source} s where {id_} not in (select {key} from {own} f where {key} is not null)",  # noqa: S608 - as above
             "stray": f"select coalesce({key}, '(no id)') as i from {own} f where {key} is null or {key} not in (select {id_} from {source} s)",  # noqa: S608 - as above
@@ -197,6 +281,5 @@ class SQLiteFullText(RankedReader, SQLiteDialect):
 
 def _plain(sql: str) -> str:
     """Return a statement as two spellings of the same are compared."""
-    return (
-        " ".join(sql.replace("(", " ( ").replace(")", " ) ").replace(",", " , ").split()).strip("; ").lower()
-    )
+    bare = _QUOTED.sub(r"\1", sql)
+    return " ".join(_SIGNS.sub(r" \g<0> ", bare).split()).strip("; ").lower()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from abc import abstractmethod
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
 
@@ -24,7 +24,9 @@ class SQLiteSchemaWriter(SQLiteTextWriter):
 
     language: Language = sqlite_script
     takes_schema_back = True
+    lock_tries = 1  # the lock on the file is held from the beginning
     _depth = 0  #: how many transactions are open, one inside the other
+    _stepping = False  #: whether statements may run outside of one
 
     @abstractmethod
     def transaction(self) -> AbstractContextManager[None]: ...
@@ -34,7 +36,8 @@ class SQLiteSchemaWriter(SQLiteTextWriter):
         """Return what ``call`` returns, which writes inside the transaction."""
 
     @contextmanager
-    def schema_transaction(self) -> Iterator[None]:
+    def schema_transaction(self, *, brief: bool = False) -> Iterator[None]:
+        del brief  # nobody queues behind the lock on a file
         if self._depth:
             raise RuntimeError("a change of the schema inside another transaction")
         self._current().text_factory = lenient  # a script may read what it likes
@@ -54,7 +57,40 @@ class SQLiteSchemaWriter(SQLiteTextWriter):
             if self._connection is not None:
                 self._pragma("foreign_keys", "1")
 
+    @contextmanager
+    def step_by_step(self) -> Iterator[None]:
+        if self._depth:
+            raise RuntimeError("statements outside a transaction, inside one")
+        self._current().text_factory = lenient  # as above
+        self._stepping = True
+        try:
+            yield
+        finally:
+            self._stepping = False
+            self._tables = None
+            if self._connection is not None:
+                self._pragma("foreign_keys", "1")
+
+    def left_by(self, sql: str) -> Sequence[str]:
+        del sql  # what fails is taken back whole
+        return ()
+
+    def _step(self, sql: str) -> None:
+        if reason := sqlite_script.why_not(sql):
+            raise QueryFailedError(target=self.target, reason=reason)
+        connection = self._current()
+        if not sql.lower().startswith("vacuum"):  # which attaches a file of its own
+            connection.set_authorizer(_only_this_file)
+        try:
+            self._patiently(lambda: deque(connection.execute(sql), maxlen=0))
+        finally:
+            connection.set_authorizer(None)
+            self._tables = None
+
     def run_statement(self, sql: str) -> None:
+        if self._stepping and not self._depth:
+            self._step(sql)
+            return
         # To the last row: a SELECT that is only begun would hide its errors and keep its tables from being dropped.
         self._write(lambda: deque(self._current().execute(sql), maxlen=0))
         self._tables = None
@@ -78,6 +114,12 @@ class SQLiteSchemaWriter(SQLiteTextWriter):
             (table, parent), count = made.most_common(1)[0]
             reason = f"{counted(count, 'row')} of {table} would point to rows of {parent} that are not there"
             raise ConstraintError(target=self.target, reason=reason)
+
+
+def _only_this_file(action: int, *_what: str | None) -> int:
+    """Refuse what would begin or end a transaction, or leave the file."""
+    refused = action in (sqlite3.SQLITE_TRANSACTION, sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH)
+    return sqlite3.SQLITE_DENY if refused else sqlite3.SQLITE_OK
 
 
 def _only_what_a_transaction_can_hold(action: int, first: str | None, *_rest: str | None) -> int:

@@ -10,6 +10,8 @@ from types import ModuleType
 
 from dbctl.errors import NotSupportedError, UsageError, ValueInvalidError
 from dbctl.model import Value
+from dbctl.profiles.loader import load
+from dbctl.services import migration_shapes
 from dbctl.services.demo.chance import Progress
 from dbctl.url import Url
 
@@ -20,6 +22,7 @@ SAMPLES = {
     "flashpoint-web": "dbctl.services.demo.flashpoint_web",
     "promptvault": "dbctl.services.demo.promptvault",
     "waqtor": "dbctl.services.demo.waqtor",
+    "yaai": "dbctl.services.demo.yaai",
 }
 
 
@@ -89,12 +92,25 @@ def refuse_misplaced(profile: str, urls: Mapping[str, Url]) -> None:
             )
 
 
+def refuse_unshaped(profile: str, shape: str) -> None:
+    """Refuse a shape that the app's database cannot be given.
+
+    Raises:
+        AbilityMissingError, MigrationShapeUnknownError: see ``migration_shapes.refuse_unknown``.
+    """
+    if shape:
+        told = load(profile)
+        found = {name: one.migrations for name, one in told.databases.items() if one.migrations}
+        migration_shapes.refuse_unknown(profile, told, found, shape)
+
+
 def build(
     directory: Path,
     *,
     profile: str = "flashpoint-web",
     counts: Mapping[str, int] = {},
     urls: Mapping[str, Url] = {},
+    shape: str = "",
     seed: int = 0,
     at: datetime | None = None,
     progress: Progress | None = None,
@@ -107,20 +123,25 @@ def build(
         counts: how many of what, in the app's own words: ``games``, ``users``, ``messages``…; named accounts are made
             in any case.
         urls: empty databases, of which nothing or their migrations is there.
+        shape: the app's shape that they get, where its profile has several; one that their migrations have made stays.
         seed: another one gives other rows.
         at: the moment at which the sample is "now"; the present one unless told.
         progress: told of what is counted as it is made.
 
     Raises:
         NotSupportedError, UsageError: see ``counts_of`` and ``refuse_misplaced``.
+        AbilityMissingError, MigrationShapeUnknownError: see ``refuse_unshaped``.
+        MigrationShapeOtherError: a database has migrations of another shape already.
         ValueInvalidError: a number is negative.
         FileExistsAlreadyError, DatabaseNotEmptyError: a database stands there already; nothing was changed.
         FileFailedError: the directory cannot be made or written.
     """
     wanted = counts_of(profile, counts)
     refuse_misplaced(profile, urls)
+    refuse_unshaped(profile, shape)
+    shaped = {"shape": shape} if shape else {}  # only a sample of a profile with shapes knows the word
     built: DemoBuilt = _module(profile).build(
-        directory, counts=wanted, urls=urls, seed=seed, at=at, progress=progress
+        directory, counts=wanted, urls=urls, seed=seed, at=at, progress=progress, **shaped
     )
     return built
 

@@ -38,7 +38,7 @@ def refuse_full(db: Writable, profile: Profile) -> None:
     """
     tables: Sequence[str] = list(db.tables())
     migrations = profile.databases["main"].migrations
-    ledger = migration_kind.named(migrations.ledger).table if migrations else ""
+    ledger = migration_kind.named(profile, migrations.ledger).table if migrations else ""
     full = [name for name in tables if name != ledger and db.count(name)]
     if full or (tables and ledger not in tables):
         raise DatabaseNotEmptyError(target=db.target, tables=", ".join((full or tables)[:5]))

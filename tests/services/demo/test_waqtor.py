@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import closing
 from datetime import UTC, datetime
 
 import pytest
 
-from dbctl.errors import DatabaseNotEmptyError, FileExistsAlreadyError, NotSupportedError, UsageError
+from dbctl.errors import (
+    DatabaseNotEmptyError,
+    FileExistsAlreadyError,
+    MigrationShapeOtherError,
+    NotSupportedError,
+    UsageError,
+)
 from dbctl.services import demo
 from tests import kept, servers
 
@@ -22,9 +29,36 @@ def build(folder, url, **further):
     return demo.build(folder, profile="waqtor", **given)
 
 
-def told(url):
+#: What a row is in the columns of each shape, as far as both have it.
+ALIKE = {
+    "users": "id, email, password_hash, name, cast(role as text), is_active, {last_login_at}, {created_at}, {updated_at}",
+    "messages": "id, user_id, session_id, message_id, cast(status as text), {created_at}",
+    "campaigns": "id, user_id, session_id, name, cast(status as text), sent_count, failed_count, {started_at}, {completed_at}",
+    "recipients": "id, user_id, name, email, custom_fields, {created_at}",
+    "groups": "id, user_id, name, description",
+    "recipient_groups": "id, recipient_id, group_id",
+    "whatsapp_sessions": "id, user_id, phone_number, {updated_at}",
+}
+OTHERWISE = {
+    "messages": ("to_phone, body, ack_code", "phone_number, message_text, ack_status"),
+    "recipients": ("phone", "phone_number"),
+}
+
+
+def told(url, tables=TABLES):
     with closing(servers.connection(url)) as connection:
-        return {name: sorted(map(str, connection.execute(f"select * from {name}"))) for name in TABLES}
+        return {name: sorted(map(str, connection.execute(f"select * from {name}"))) for name in tables}
+
+
+def told_alike(url, *, document):
+    """Return what both shapes hold of the same rows, times in UTC."""
+    found = {}
+    with closing(servers.connection(url)) as connection:
+        for table, columns in ALIKE.items():
+            asked = re.sub(r"{(\w+)}", r"\1" if document else r"\1 at time zone 'UTC'", columns)
+            asked += "".join(f", {one}" for one in OTHERWISE.get(table, ())[document:][:1])
+            found[table] = sorted(map(str, connection.execute(f"select {asked} from {table}")))
+    return found
 
 
 def test_every_table_has_rows_and_the_same_seed_gives_the_same(tmp_path):
@@ -38,17 +72,53 @@ def test_every_table_has_rows_and_the_same_seed_gives_the_same(tmp_path):
     assert (tmp_path / "one/runtime/server/db/waqtor.db").is_file()
 
 
-def test_its_people_sign_in_and_nothing_of_it_is_to_be_complained_of(tmp_path, answer, monkeypatch):
+def test_the_document_s_shape_gets_the_same_rows(tmp_path):
+    with servers.postgresql_schema() as deployed, servers.postgresql_schema() as document:
+        made = build(tmp_path / "one", deployed).rows
+        assert build(tmp_path / "two", document, shape="document").rows == {
+            what: count for what, count in made.items() if what != "tokens"
+        }
+        rows = told_alike(document, document=True)
+        assert all(rows.values())
+        assert rows == told_alike(deployed, document=False)
+        assert set(kept.PostgreSQL(document).tables()) == {*ALIKE, "schema_migrations"}
+
+
+def test_what_migrations_have_begun_in_a_shape_is_filled_in_that_shape(tmp_path, answer):
+    with servers.postgresql_schema() as url, servers.postgresql_schema() as other:
+        app = ["--profile", "waqtor", "--url", f"main={servers.text(url)}"]
+        answer(*app, "migrate", "up", "--to", "2", "--shape", "document")
+        with pytest.raises(MigrationShapeOtherError):
+            build(tmp_path / "no", url, shape="deployed")
+        assert kept.PostgreSQL(url).rows("select count(*) from users") == [(0,)]
+        assert not (tmp_path / "no").exists()
+        build(tmp_path / "one", url)
+        build(tmp_path / "two", other, shape="document")
+        assert told(url, ALIKE) == told(other, ALIKE)
+
+
+@pytest.mark.parametrize("shape", ["deployed", "document"])
+def test_its_people_sign_in_and_nothing_of_it_is_to_be_complained_of(tmp_path, answer, monkeypatch, shape):
     monkeypatch.chdir(tmp_path)
     with servers.postgresql_schema() as url:
-        answer(
-            "demo", "waqtor", ".", "--url", f"main={servers.text(url)}", "--users", "8", "--messages", "40"
-        )
+        words = ["waqtor", ".", "--url", f"main={servers.text(url)}", "--shape", shape]
+        answer("demo", *words, "--users", "8", "--messages", "40")
         (tmp_path / "password").write_text("sample-admin")
         found = answer("users", "check-password", "admin@waqtor.example", "--password-file", "password")
         assert found["data"]["matches"]
         assert answer("integrity", "check")["data"]["findings"] == []
+        assert answer("integrity", "cross")["data"]["findings"] == []
+        assert answer("apps", "check")["data"]["findings"] == []
+        assert answer("migrate", "status", "--check")["data"]["total"] == 4
+        assert answer("migrate", "verify")["data"]["findings"] == []
         assert answer("migrate", "drift", "--db", "main")["data"]["findings"] == []
+        summary = {
+            (one["figure"], one["value"]): one["number"]
+            for one in answer("stats", "run", "summary")["data"]["items"]
+        }
+        assert (summary["users", "total"], summary["messages", "total"]) == (8, 40)
+        assert summary["sessions", "active"] > summary["sessions", "ready"] > 0
+        assert summary["recipients", "total"] > summary["recipients", "active"] > 0
         codes = {one["code"] for one in answer("doctor")["data"]["findings"]}
         assert not codes & {
             "known-login",
@@ -56,6 +126,7 @@ def test_its_people_sign_in_and_nothing_of_it_is_to_be_complained_of(tmp_path, a
             "flaw",
             "no-admin",
             "migrations-pending",
+            "migrations-unsound",
             "ledger-missing",
         }
 

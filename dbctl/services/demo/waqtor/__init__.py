@@ -23,6 +23,7 @@ from dbctl.services.demo.waqtor.sample import Sample
 from dbctl.services.demo.waqtor.traffic import fill_traffic
 from dbctl.services.migrate import shipped_track
 from dbctl.services.migration_run import apply_all
+from dbctl.services.migration_standing import standing
 from dbctl.url import Url
 
 COUNTS = {"users": 50, "messages": 5_000}
@@ -44,6 +45,7 @@ def build(
     seed: int,
     at: datetime | None,
     progress: Progress | None,
+    shape: str = "",
 ) -> DemoBuilt:
     """Fill the empty database at ``urls`` and make ``waqtor.db``; see ``dbctl.services.demo.build``."""
     began = time.monotonic()
@@ -51,11 +53,14 @@ def build(
     if os.path.lexists(path):
         raise FileExistsAlreadyError(path=path, instead="Choose an empty directory for the sample.")
     users = max(counts["users"], len(ACCOUNTS))
-    sample = Sample(users=users, messages=counts["messages"], seed=seed, at=at or now())
     profile = load("waqtor")
     with closing(_opened(profile, "main", urls["main"])) as db, db.lock("demo"):
         refuse_full(db, profile)
-        apply_all(shipped_track(profile, "main", TARGET, "postgresql"), db)
+        track = standing(shipped_track(profile, "main", TARGET, "postgresql", shape=shape), db).track
+        apply_all(track, db)
+        sample = Sample(
+            users=users, messages=counts["messages"], seed=seed, at=at or now(), shape=track.shape
+        )
         with db.transaction():
             people = people_of(sample)
             rows = fill_people(db, sample, people, progress)

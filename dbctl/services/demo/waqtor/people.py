@@ -86,6 +86,7 @@ def fill_people(
     for batch in batches(people, progress):
         insert(
             db,
+            sample,
             "users",
             (
                 (
@@ -103,16 +104,17 @@ def fill_people(
             ),
         )
     senders = [one for one in people if one.sends]
-    insert(db, "whatsapp_sessions", _sessions(sample, senders))
-    recipients = insert(db, "recipients", _recipients(sample, senders))
-    groups = insert(db, "groups", _groups(sample, senders))
-    insert(db, "recipient_groups", _members(sample, senders))
-    insert(db, "feature_subscriptions", _subscriptions(sample, people))
-    insert(db, "access_codes", _codes(sample, people[0]))
-    insert(db, "feature_access_logs", _logs(sample, people))
-    insert(db, "api_keys", _keys(senders, common))
-    tokens = insert(db, "refresh_tokens", _tokens(sample, people))
-    return {"users": len(people), "recipients": recipients, "groups": groups, "tokens": tokens}
+    insert(db, sample, "whatsapp_sessions", _sessions(sample, senders))
+    recipients = insert(db, sample, "recipients", _recipients(sample, senders))
+    groups = insert(db, sample, "groups", _groups(sample, senders))
+    insert(db, sample, "recipient_groups", _members(sample, senders))
+    insert(db, sample, "feature_subscriptions", _subscriptions(sample, people))
+    insert(db, sample, "access_codes", _codes(sample, people[0]))
+    insert(db, sample, "feature_access_logs", _logs(sample, people))
+    insert(db, sample, "api_keys", _keys(senders, common))
+    tokens = insert(db, sample, "refresh_tokens", _tokens(sample, people))
+    made = {"users": len(people), "recipients": recipients, "groups": groups}
+    return {**made, "tokens": tokens} if sample.has("refresh_tokens") else made
 
 
 def _sessions(sample: Sample, senders: Sequence[Person]) -> Iterator[Sequence[object]]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from random import Random
 
 from dbctl.engines.base import Writable
 from dbctl.model import Value
 from dbctl.services.demo.chance import dice, uuid4
+from dbctl.services.demo.waqtor.document import DOCUMENT, Kept
 
-#: The columns that the sample fills, in the order in which its rows are made.
+#: The columns that the sample fills as the app is deployed, in the order in which its rows are made.
 COLUMNS = {
     "users": "id email password_hash name role is_active last_login_at created_at updated_at",
     "whatsapp_sessions": "id user_id client_id name phone_number is_active is_ready session_data last_active_at created_at updated_at",
@@ -26,6 +27,8 @@ COLUMNS = {
     "api_keys": "user_id name key_hash prefix permissions created_at updated_at",
     "refresh_tokens": "user_id token expires_at is_revoked ip_address user_agent created_at updated_at",
 }
+#: What shapes that keep the same rows in other columns have.
+OTHER_SHAPES: Mapping[str, Mapping[str, Kept]] = {"document": DOCUMENT}
 FEATURES = ("Campaigns", "Reports", "Interactive Messages", "SmartBot", "Webhooks")
 
 
@@ -36,6 +39,11 @@ class Sample(Value, frozen=True, kw_only=True):
     messages: int
     seed: int
     at: datetime
+    shape: str  #: of the app's schema
+
+    def has(self, table: str) -> bool:
+        """Return whether the shape has a table of ``COLUMNS``."""
+        return table in OTHER_SHAPES.get(self.shape, COLUMNS)
 
     def ago(self, days: float) -> datetime:
         """Return the moment so many days before the sample's own, in whole milliseconds."""
@@ -51,6 +59,21 @@ class Sample(Value, frozen=True, kw_only=True):
         return uuid4(self.dice("id", *key))
 
 
-def insert(db: Writable, table: str, rows: Iterable[Sequence[object]]) -> int:
-    """Insert rows whose values are in the order of the table's ``COLUMNS``; return how many."""
-    return db.insert_many(table, COLUMNS[table].split(), rows)
+def insert(db: Writable, sample: Sample, table: str, rows: Iterable[Sequence[object]]) -> int:
+    """Insert rows whose values are in the order of the table's ``COLUMNS``, as the sample's shape keeps them.
+
+    Returns:
+        How many; none where the shape has no such table.
+    """
+    names = COLUMNS[table].split()
+    if sample.shape not in OTHER_SHAPES:
+        return db.insert_many(table, names, rows)
+    if not sample.has(table):
+        return 0
+    kept = OTHER_SHAPES[sample.shape][table]
+    told = (dict(zip(names, row, strict=True)) for row in rows)
+    return db.insert_many(
+        table,
+        list(kept),
+        ([row[of] if isinstance(of, str) else of(row) for of in kept.values()] for row in told),
+    )

@@ -30,9 +30,9 @@ def fill_traffic(
     """Make messages and campaigns; return how many rows of what."""
     senders = [one for one in people if one.sends]
     for batch in batches(range(sample.messages), progress):
-        insert(db, "messages", (_message(sample, senders, number) for number in batch))
-    campaigns = insert(db, "campaigns", _campaigns(sample, senders))
-    insert(db, "campaign_recipients", _campaign_recipients(sample, senders))
+        insert(db, sample, "messages", (_message(sample, senders, number) for number in batch))
+    campaigns = insert(db, sample, "campaigns", _campaigns(sample, senders))
+    insert(db, sample, "campaign_recipients", _campaign_recipients(sample, senders))
     return {"messages": sample.messages, "campaigns": campaigns}
 
 

@@ -1,0 +1,89 @@
+"""Which of the shapes, for which dbctl ships migrations, a database has."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from dbctl.engines.base import Readable
+from dbctl.errors import AbilityMissingError, MigrationShapeUnknownError, UsageError
+from dbctl.profiles import loader
+from dbctl.profiles.model import Migrations, MigrationsShape, Profile
+from dbctl.services.apps import App
+from dbctl.services.live import has
+from dbctl.services.migration_files import Folder
+from dbctl.services.migration_ledger import Record
+
+
+def fitting(
+    shapes: Sequence[MigrationsShape],
+    folders: Mapping[str, Folder],
+    db: Readable,
+    recorded: Collection[Record],
+) -> list[str]:
+    """Return the shapes that a database may have, the likeliest first; none where nothing tells.
+
+    Args:
+        shapes: those that the profile knows.
+        folders: the migrations of each.
+        db: the database.
+        recorded: what its ledger holds. It tells more than a schema, which may have been changed by hand, and which
+            a first migration has only begun; the schema tells where names are the same in several shapes.
+    """
+    known = {
+        name: sum(any(map(one.is_of, folder.files.values())) for one in recorded)
+        for name, folder in folders.items()
+    }
+    most = max(known.values())
+    likeliest = [name for name, count in known.items() if count == most]
+    live = [one.name for one in shapes if one.name in likeliest and has(db, one.needs)]
+    return live or (likeliest if most else [])
+
+
+def refuse(app: App, found: Mapping[str, Migrations], shape: str, *, given: bool) -> None:
+    """Refuse a shape that no database which is meant can be given.
+
+    Args:
+        app: the app.
+        found: the migrations of the databases that are meant, by the database's name.
+        shape: the name of the shape.
+        given: whether a folder was given, too.
+
+    Raises:
+        AbilityMissingError, MigrationShapeUnknownError: as for ``refuse_unknown``.
+        UsageError: their files are not those that travel with dbctl.
+    """
+    refuse_unknown(app.target(next(iter(found))) if len(found) == 1 else app.name, app.profile, found, shape)
+    if given:
+        raise UsageError(detail="--shape is for the migrations that travel with dbctl, not for --migrations")
+    own = [name for name, told in found.items() if told.shape and name in app.configured.migrations]
+    if own:
+        raise UsageError(
+            detail=f"--shape is for the migrations that travel with dbctl, and {app.target(own[0])}"
+            " has its own ([apps.NAME.migrations])"
+        )
+
+
+def refuse_unknown(name: str, profile: Profile, found: Mapping[str, Migrations], shape: str) -> None:
+    """Refuse a shape that none of some migrations knows; ``name`` is what messages call their app.
+
+    Raises:
+        AbilityMissingError: they have no shapes.
+        MigrationShapeUnknownError: none is called that.
+    """
+    names = list(dict.fromkeys(one.name for told in found.values() for one in told.shape))
+    if not names:
+        raise AbilityMissingError(
+            app=name,
+            profile=profile.name,
+            ability="shapes of migrations",
+            others=", ".join(_others()) or "none",
+        )
+    if shape not in names:
+        raise MigrationShapeUnknownError(app=name, name=shape, names=", ".join(names))
+
+
+def _others() -> list[str]:
+    """Return the names of the profiles whose migrations come in shapes."""
+    each = map(loader.load, loader.names())
+    told = {one.name: [database.migrations for database in one.databases.values()] for one in each}
+    return [name for name, found in told.items() if any(one and one.shape for one in found)]

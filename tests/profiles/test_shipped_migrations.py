@@ -1,0 +1,109 @@
+"""Every migration that travels with dbctl: up, back where it has a way back, and up again to the same schema."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dbctl.cli.main import main
+from dbctl.engines.registry import language
+from dbctl.profiles import loader
+from dbctl.services.migrate import shipped_track
+from tests import kept, servers
+
+#: Profile, database, shape and engine of all that dbctl ships.
+SHIPPED = [
+    (name, database, shape, engine)
+    for name in loader.names()
+    for database, told in loader.load(name).databases.items()
+    if told.migrations and name != "plain"
+    for shape in [one.name for one in told.migrations.shape] or [""]
+    for engine in told.engines
+]
+Answer = Callable[..., dict[str, Any]]
+
+
+@contextmanager
+def nothing_yet(engine: str, folder: Path) -> Iterator[kept.Kept]:
+    """Give an empty database, or the place of a file."""
+    if engine == "sqlite":
+        yield kept.File(folder / "it.db")
+    elif engine == "postgresql":
+        with servers.postgresql_database(encoding="UTF8") as url:
+            yield kept.PostgreSQL(url)
+    else:
+        with servers.mysql_database() as url:
+            yield kept.MySQL(url)
+
+
+@pytest.fixture
+def answer(capsys: pytest.CaptureFixture[str]) -> Answer:
+    def answer(*words: str) -> dict[str, Any]:
+        status = main([*words, "-o", "json"])
+        told = json.loads(capsys.readouterr().out)
+        assert status == 0, told
+        return dict(told)
+
+    return answer
+
+
+def schema(place: kept.Kept) -> Sequence[tuple[object, ...]]:
+    """Return what the database itself says of its schema."""
+    if place.engine == "sqlite":
+        rows = place.rows(
+            "select type, name, tbl_name, sql from sqlite_master where name not like 'sqlite_%'"
+        )
+    else:
+        columns = "table_name, column_name, data_type, is_nullable, column_default"
+        rows = place.rows(
+            f"select {columns} from information_schema.columns where table_schema = "
+            + ("database()" if place.engine == "mysql" else "current_schema()")
+        )
+    return sorted(rows, key=str)
+
+
+@pytest.mark.parametrize(("profile", "database", "shape", "engine"), SHIPPED)
+def test_they_go_up_and_status_reads_a_copy_without_a_trace(
+    profile: str, database: str, shape: str, engine: str, tmp_path: Path, answer: Answer
+) -> None:
+    track = shipped_track(loader.load(profile), database, profile, engine, shape=shape)
+    shaped = ["--shape", shape] if shape else []
+    with nothing_yet(engine, tmp_path) as place:
+        app = ["--profile", profile, "--url", f"{database}={place.url}", "--db", database]
+        done = answer(*app, "migrate", "up", *shaped)["data"]["items"]
+        assert [one["name"] for one in done] == [*track.folder.files]
+        before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+        for path in tmp_path.iterdir():
+            path.chmod(0o444)
+        items = answer(*app, "migrate", "status", "--check")["data"]["items"]
+        assert {one["state"] for one in items} == {"applied"}
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+        for path in tmp_path.iterdir():
+            path.chmod(0o644)
+
+        made = schema(place)
+        read = language(engine)
+        back = []
+        for name, file in reversed(track.folder.files.items()):
+            if file.down(read) is None:
+                break
+            back.append(name)
+        if back:
+            down = answer(*app, "migrate", "down", "--steps", str(len(back)), "--yes", "--no-backup")
+            assert [one["name"] for one in down["data"]["items"]] == back
+            assert schema(place) != made
+            again = answer(*app, "migrate", "up", *shaped)["data"]["items"]
+            assert [one["name"] for one in again] == back[::-1]
+            assert schema(place) == made
+
+
+def test_those_of_a_format_with_ways_down_have_them() -> None:
+    for profile, database, shape, engine in SHIPPED:
+        track = shipped_track(loader.load(profile), database, profile, engine, shape=shape)
+        if track.told.format in ("up-down", "dbmate", "goose"):
+            assert all(file.down(language(engine)) for file in track.folder.files.values())

@@ -1,0 +1,70 @@
+"""The sample of YAAI: the same for the same seed, whole, and sound in all of its four databases."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dbctl.errors import FileExistsAlreadyError
+from dbctl.services import demo
+
+AT = datetime(2026, 8, 1, tzinfo=UTC)
+
+
+def build(place: Path, seed: int = 0) -> demo.DemoBuilt:
+    return demo.build(place, profile="yaai", at=AT, seed=seed, counts={"chats": 9, "messages": 300})
+
+
+def content(built: demo.DemoBuilt) -> dict[str, list[tuple[object, ...]]]:
+    rows = {}
+    for name, path in built.databases.items():
+        with closing(sqlite3.connect(path)) as connection:
+            tables = connection.execute(
+                "select name from sqlite_master where type = 'table' and name not like '%fts%' and name <> '_migrations'"
+            ).fetchall()
+            for (table,) in tables:
+                rows[f"{name}.{table}"] = connection.execute(f"select * from {table} order by 1").fetchall()
+    return rows
+
+
+def test_the_same_seed_makes_the_same_rows_and_another_one_others(tmp_path: Path) -> None:
+    one, again, other = build(tmp_path / "a"), build(tmp_path / "b"), build(tmp_path / "c", seed=1)
+    assert content(one) == content(again) != content(other)
+    assert all(content(one).values()), "no table is empty"
+    assert (one.rows["chats"], one.rows["messages"], one.accounts) == (9, 300, ())
+    assert (tmp_path / "a/secrets/encryption.key").stat().st_size == 32
+    assert sorted(path.name for path in (tmp_path / "a/db").iterdir()) == sorted(
+        path.name for path in one.databases.values()
+    )
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "a").rglob("*") if path.is_file()} == {0o600}
+
+
+def test_it_is_a_sound_deployment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Callable[..., dict[str, Any]]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    answer("demo", "yaai", "new", "--chats", "9", "--messages", "60")
+    monkeypatch.chdir(tmp_path / "new")
+    for command in (
+        "apps check", "integrity check", "integrity cross", "migrate drift", "migrate verify", "search index check",
+    ):  # fmt: skip
+        assert answer(*command.split())["data"]["findings"] == [], command
+    assert answer("search", "messages", "name", "--count")["data"]["total"] > 0
+    assert answer("stats", "run", "artifacts")["data"]["total"] > 0
+    answer("backup", "create")
+    assert answer("doctor")["data"]["findings"] == []
+
+
+@pytest.mark.parametrize("there", ["db", "settings.json"])
+def test_what_is_there_is_left_alone_and_nothing_is_put_beside_it(tmp_path: Path, there: str) -> None:
+    (tmp_path / there).write_text("mine")
+    with pytest.raises(FileExistsAlreadyError):
+        build(tmp_path)
+    assert [one.name for one in tmp_path.iterdir()] == [there]
+    assert (tmp_path / there).read_text() == "mine"

@@ -1,0 +1,96 @@
+"""An app of which dbctl knows no more than its folder of migrations, kept by each engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+from dbctl.config import Selection
+from dbctl.services import apps, migrate
+from dbctl.services.migration_run import Upgrade
+from tests import kept, servers
+
+ROOT = Path(__file__).parents[2]
+CLEAN = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"}
+PLACES = ("sqlite", "postgresql", "mysql")
+#: Two tables with rows, one of which belongs to the other and goes with it.
+FIRST = {
+    "001_authors": "create table authors (id integer not null primary key, name varchar(20));\n"
+    "insert into authors values (1, 'Ana'), (2, 'Pip'), (3, 'Rye');\n",
+    "002_books": "create table books (id integer not null primary key,\n"
+    "  author integer not null, foreign key (author) references authors (id) on delete cascade);\n"
+    "insert into books values (1, 1), (2, 1), (3, 2), (4, 3), (5, 3);\n",
+}
+
+
+class Desk:
+    """One app in a folder, with what a person would do to it."""
+
+    def __init__(self, folder: Path, base: kept.Kept) -> None:
+        self.folder, self.base, self.engine = folder, base, base.engine
+        (folder / "migrations").mkdir(parents=True)
+        (folder / "dbctl.toml").write_text(
+            f'[apps.desk]\nprofile = "plain"\n[apps.desk.databases]\nmain = "{base.url}"\n'
+            '[apps.desk.migrations]\nmain = "migrations"\n[apps.desk.backup]\nrepository = "backups"\n'
+        )
+
+    def write(self, files):
+        for name, text in files.items():
+            (self.folder / "migrations" / f"{name}.sql").write_text(text)
+
+    @contextmanager
+    def opened(self, *, timeout=5):
+        with apps.opened(Selection(config=str(self.folder / "dbctl.toml")), timeout=timeout) as app:
+            yield app
+
+    def up(self, **more):
+        timeout = more.pop("timeout", 5)
+        with self.opened(timeout=timeout) as app:
+            return Upgrade(app, **more).apply().items
+
+    def stands(self):
+        """Return state and detail by name."""
+        with self.opened() as app:
+            return {one.name: (one.state, one.detail) for one in migrate.survey([app]).page.items}
+
+    def states(self):
+        return [state for state, _ in self.stands().values()]
+
+    def dbctl(self, *words, status=0):
+        """Run the command itself, and return its data, or its error."""
+        done = subprocess.run(
+            [sys.executable, "-m", "dbctl", *map(str, words), "-o", "json"],
+            cwd=self.folder,
+            env=CLEAN,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == status, (done.stdout, done.stderr)
+        told = json.loads(done.stdout)
+        return told["error"] or told["data"]
+
+    def count(self, table):
+        return self.base.rows(f"select count(*) from {table}")[0][0]
+
+    def tables(self):
+        return set(self.base.tables())
+
+
+@contextmanager
+def settled(place, folder):
+    """Give an app that is kept in one of ``PLACES``, and take it away again."""
+    folder.mkdir(exist_ok=True)
+    if place == "sqlite":
+        yield Desk(folder, kept.File(folder / "desk.db"))
+    elif place == "postgresql":
+        with servers.postgresql_database(encoding="UTF8") as url:
+            yield Desk(folder, kept.PostgreSQL(url))
+    else:
+        with servers.mysql_database() as url:
+            yield Desk(folder, kept.MySQL(url))

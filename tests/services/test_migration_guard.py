@@ -1,0 +1,126 @@
+"""Rows that a migration would take away: none goes unless its file says so."""
+
+import pytest
+
+from dbctl.engines import registry
+from dbctl.errors import RowsLostError
+from tests.services import migrating
+
+
+@pytest.fixture(params=migrating.PLACES)
+def desk(request, tmp_path):
+    with migrating.settled(request.param, tmp_path / "desk") as made:
+        made.write(migrating.FIRST)
+        made.up()
+        yield made
+
+
+LOSING = {
+    "delete": "delete from books where author = 1;",
+    "drop": "drop table books;",
+    "cascade": "delete from authors where id = 3;",
+}
+
+
+@pytest.mark.parametrize("how", LOSING)
+def test_rows_that_go_undeclared_are_refused_and_nothing_is_done(desk, how):
+    desk.write({"003_less": f"create table notes (id integer);\n{LOSING[how]}\n"})
+    with pytest.raises(RowsLostError) as refused:
+        desk.up()
+    assert "books (5 rows" in str(refused.value) or "authors (3 rows" in str(refused.value)
+    assert "-- dbctl: loses-rows" in refused.value.hint
+    assert (desk.count("authors"), desk.count("books")) == (3, 5)
+    assert "notes" not in desk.tables()
+    assert desk.states() == ["applied", "applied", "pending"]
+    assert "dbctl_migration_steps" not in desk.tables()
+
+
+@pytest.mark.parametrize(("how", "left"), [("delete", {"books": 2}), ("drop", {"books": 5})])
+def test_rows_that_go_as_declared_are_told(desk, how, left):
+    desk.write({"003_less": f"-- dbctl: loses-rows\n{LOSING[how]}\n"})
+    assert [one.rows_lost for one in desk.up()] == [left]
+    assert desk.states() == ["applied"] * 3
+
+
+def test_a_table_that_is_renamed_loses_nothing(desk):
+    desk.write({"003_rename": "alter table books rename to volumes;\nupdate volumes set id = id + 10;\n"})
+    assert [one.rows_lost for one in desk.up()] == [{}]
+    assert desk.count("volumes") == 5
+
+
+def test_an_update_and_an_insert_are_no_loss(desk):
+    desk.write(
+        {"003_more": "update authors set name = 'x';\ninsert into authors values (4, 'delete from books');\n"}
+    )
+    assert [one.rows_lost for one in desk.up()] == [{}]
+
+
+def test_rows_that_the_same_run_made_are_nobodys(tmp_path):
+    with migrating.settled("sqlite", tmp_path / "new") as desk:
+        desk.write(migrating.FIRST)
+        desk.write({"003_less": "delete from books;\n"})
+        assert [one.name for one in desk.up()][-1] == "003_less"
+        assert desk.count("books") == 0
+
+
+def test_a_table_built_anew_keeps_the_rows_that_hang_on_it(tmp_path):
+    with migrating.settled("sqlite", tmp_path / "rebuild") as desk:
+        desk.write(migrating.FIRST)
+        desk.up()
+        rebuild = """create table authors_new (id integer primary key, name text not null default '');
+insert into authors_new select id, name from authors{};
+drop table authors;
+alter table authors_new rename to authors;"""
+        desk.write({"003_forgetful": rebuild.format(" where id > 1")})
+        with pytest.raises(RowsLostError, match=r"authors \(3 rows, 2 left\)"):
+            desk.up()
+        assert (desk.count("authors"), desk.count("books")) == (3, 5)
+        desk.write({"003_forgetful": rebuild.format("")})
+        desk.up()
+        assert (desk.count("authors"), desk.count("books")) == (3, 5)
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
+@pytest.mark.parametrize(
+    ("sql", "may", "drops", "empties"),
+    [
+        ("create table a (x integer default 1)", False, [], []),
+        ("create trigger t after insert on a begin delete from b; end", False, [], []),
+        ("create table a as select 1", True, [], []),
+        ("create or replace table a (x integer)", True, ["a"], []),
+        ("alter table a add column x text", False, [], []),
+        ("alter table a add x text, drop y", True, [], []),
+        ("alter table a drop constraint c", True, [], []),
+        ('drop table if exists "a""b", main.c cascade', True, ['a"b', "c"], []),
+        ("drop table a -- , b", True, ["a"], []),
+        ("delete from only public.a where x = 'drop table b'", True, [], ["a"]),
+        ("with gone as (delete from a returning x) insert into b select x from gone", True, [], ["a"]),
+        ("truncate table a, b", True, [], ["a", "b"]),
+        ("insert into a values ('delete from b')", False, [], []),
+        ("insert or replace into a values (1)", True, [], []),
+        ("replace into a values (1)", True, [], []),
+        ("update a set x = 1", True, [], []),
+        ("select destroy_all()", True, [], []),
+        ("/* delete from a */ create index i on a (x)", False, [], []),
+    ],
+)
+def test_statements_are_judged_by_their_words_and_with_care(engine, sql, may, drops, empties):
+    found = registry.language(engine).effect(sql)
+    assert (found.may_take_rows, list(found.drops), list(found.empties)) == (may, drops, empties)
+
+
+@pytest.mark.parametrize(
+    ("sql", "destroys"),
+    [
+        ("alter table a drop column x", True),
+        ("alter table a drop x", True),
+        ("alter table a drop primary key", False),
+        ("alter table a alter column x drop not null", False),
+        ("alter table a drop partition p", True),
+        ("drop schema s cascade", True),
+        ("drop index i", False),
+        ("delete a, b.* from a join b on true", True),
+    ],
+)
+def test_what_destroys_is_told_from_what_does_not(sql, destroys):
+    assert registry.language("mysql").effect(sql).destroys is destroys

@@ -1,0 +1,182 @@
+"""Databases of YAAI as its document writes them down and as deployments have them, with a few chats in them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+
+from dbctl.shipped import shipped
+
+HERE = Path(__file__).parent
+#: A key of nobody; no output may show it.
+KEY = "sk-not-a-real-key-5521"
+PROXY = "not-a-real-password-77"
+LEDGER = """create table _migrations (
+    version integer primary key, name text not null, applied_at text not null default (datetime('now'))
+)"""
+
+GARDEN, PARSER = "c0000000-0000-4000-8000-000000000001", "c0000000-0000-4000-8000-000000000002"
+ASKED, TOLD, AGAIN, CODE, REPLY = (f"a0000000-0000-4000-8000-00000000000{number}" for number in range(1, 6))
+BRANCH = "b0000000-0000-4000-8000-000000000001"
+SESSION = "d0000000-0000-4000-8000-000000000001"
+
+Rows = Mapping[str, Sequence[Mapping[str, object]]]
+
+CHAT: Rows = {
+    "chats": [
+        {"id": GARDEN, "title": "A garden", "created_at": "2026-03-01T10:00:00.000Z", "updated_at": "2026-03-01T12:00:00.000Z"},
+        {"id": PARSER, "title": "The parser", "created_at": "2026-03-02T10:00:00.000Z", "updated_at": "2026-03-02T12:00:00.000Z"},
+    ],
+    "messages": [
+        {"id": ASKED, "chat_id": GARDEN, "role": "user", "content": "Which vegetables fit a bed of four square metres?", "timestamp": "2026-03-01T10:00:00.000Z"},
+        {"id": TOLD, "chat_id": GARDEN, "role": "assistant", "content": '[{"type":"text","text":"Carrots and \\"salad\\", planted early 🥕"},{"type":"tool_use","id":"t1","name":"web"}]', "model": "sonnet", "token_count": 40, "generation_time": 900, "timestamp": "2026-03-01T10:00:05.000Z", "parent_id": ASKED, "is_liked": 1},
+        {"id": AGAIN, "chat_id": GARDEN, "role": "assistant", "content": "Radishes, if planting is late", "model": "haiku", "token_count": 20, "generation_time": 300, "timestamp": "2026-03-01 11:00:00", "parent_id": ASKED, "branch_id": BRANCH},
+        {"id": CODE, "chat_id": PARSER, "role": "user", "content": "Why does foo-bar: NEAR(x) fail? See *.py", "timestamp": "2026-03-02T10:00:00.000Z"},
+        {"id": REPLY, "chat_id": PARSER, "role": "assistant", "content": "Plant a breakpoint at the colon.", "model": "sonnet", "token_count": 12, "generation_time": 200, "timestamp": "2026-03-02T10:00:09.000Z", "parent_id": CODE},
+    ],
+    "branches": [{"id": BRANCH, "chat_id": GARDEN, "fork_message_id": ASKED, "name": "later", "created_at": "2026-03-01T10:59:00.000Z"}],
+    "attachments": [{"id": "e1", "message_id": ASKED, "name": "bed.png", "mime_type": "image/png", "size": 2048}],
+    "tool_calls": [
+        {"id": "f1", "message_id": TOLD, "name": "web", "input": "{}", "output": "{}", "status": "success", "started_at": "2026-03-01T10:00:01.000Z", "completed_at": "2026-03-01T10:00:03.000Z"},
+        {"id": "f2", "message_id": REPLY, "name": "shell", "input": "{}", "status": "running", "started_at": "2026-03-02T10:00:04.000Z"},
+    ],
+}  # fmt: skip
+APP: Rows = {
+    "settings": [{"key": "theme", "value": "dark"}, {"key": "fontSize", "value": "14"}],
+    "credentials": [
+        {"id": "anthropic", "api_key_encrypted": KEY},
+        {"id": "openai", "api_key_encrypted": '{"encrypted":"00ff","iv":"00","authTag":"11"}'},
+    ],
+}
+ARTIFACTS: Rows = {
+    "artifacts": [
+        {"id": "g1", "name": "Bed plan", "type": "svg", "description": "Where each row goes", "path": "artifacts/bed.svg", "size": 512, "chat_id": GARDEN},
+        {"id": "g2", "name": "Parser", "type": "code", "path": "artifacts/parser.py", "size": 9000, "session_id": SESSION},
+    ]
+}  # fmt: skip
+SESSIONS: Rows = {
+    "sessions": [{"id": SESSION, "title": "Mend the parser", "project_path": "/home/ada/parser", "chat_id": PARSER, "status": "completed"}],
+    "transcript_entries": [
+        {"id": "h1", "session_id": SESSION, "position": 1, "role": "user", "content": "Mend it"},
+        {"id": "h2", "session_id": SESSION, "position": 2, "role": "assistant", "content": "Done"},
+    ],
+    "snapshots": [{"id": "i1", "session_id": SESSION, "entry_id": "h2", "file_path": "parser.py", "content_hash": "ab12", "size": 9000}],
+}  # fmt: skip
+IMAGES: Rows = {
+    "prompts": [{"id": "p1", "name": "Watercolour", "content": "In watercolour", "use_count": 3}],
+    "queue_entries": [{"id": "q1", "prompt": "A bed of carrots", "status": "done"}, {"id": "q2", "prompt": "A parser at work"}],
+    "jobs": [
+        {"id": "j1", "queue_entry_id": "q1", "prompt_id": "p1", "model": "paint-1", "status": "completed"},
+        {"id": "j2", "queue_entry_id": "q2", "model": "paint-1", "status": "pending"},
+    ],
+    "images": [{"id": "m1", "job_id": "j1", "path": "image-gen/outputs/m1.png", "width": 512, "height": 512, "size": 70000}],
+}  # fmt: skip
+PROXIES: Rows = {
+    "proxy_configs": [
+        {"id": "x1", "nickname": "office", "type": "http", "hostname": "proxy.example", "port": 3128, "password": PROXY, "is_active": 1, "created_at": "2026-03-01T10:00:00.000Z", "updated_at": "2026-03-01T10:00:00.000Z"}
+    ],
+    "drafts": [
+        {"project_id": GARDEN, "project_type": "chat", "content": "And then", "updated_at": "2026-01-01T10:00:00.000Z"},
+        {"project_id": PARSER, "project_type": "chat", "content": "Just now", "updated_at": "2999-01-01T10:00:00.000Z"},
+    ],
+}  # fmt: skip
+MEMORY: Rows = {
+    "l1_river": [{"id": "r1", "chat_id": GARDEN, "message_id": TOLD, "content": "Carrots"}],
+    "l3_vectors": [{"id": "v1", "embedding_blob": b"\0" * 12, "dimensions": 3}],
+    "l4_salience": [{"id": "s1", "message_id": TOLD, "score": 0.8}],
+}
+
+
+def up(name: str) -> str:
+    """Return what a shipped migration does, ``chat/001_initial``, without what takes it back."""
+    return _text(name).partition("-- Up\n")[2].partition("-- Down\n")[0]
+
+
+def down(name: str) -> str:
+    """Return what takes a shipped migration back."""
+    return _text(name).partition("-- Down\n")[2]
+
+
+def _text(name: str) -> str:
+    return (shipped("migrations") / "yaai" / f"{name}.sql").read_text(encoding="utf-8")
+
+
+def made(path: Path, script: str, *rows: Rows) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("pragma synchronous = off")
+        connection.executescript(f"begin; {script}")
+        for tables in rows:
+            for table, some in tables.items():
+                for row in some:
+                    signs = ", ".join("?" * len(row))
+                    connection.execute(
+                        f"insert into {table} ({', '.join(row)}) values ({signs})", list(row.values())
+                    )
+        connection.execute("commit")
+    return path
+
+
+def recorded(names: Iterable[str]) -> str:
+    """Return the ledger that the app would have written of these migrations."""
+    rows = "".join(
+        f"insert into _migrations (version, name) values ({int(name[:3])}, '{name[4:]}');" for name in names
+    )
+    return f"{LEDGER}; {rows}"
+
+
+def _script(name: str) -> str:
+    return (HERE / f"yaai-{name}.sql").read_text(encoding="utf-8")
+
+
+def document(home: Path) -> dict[str, Path]:
+    """Make the four databases of the document below ``home``."""
+    names = {
+        "chat": ["001_initial", "002_add_branches", "003_add_fts"],
+        "code": ["001_initial", "002_add_snapshots"],
+        "imagegen": ["001_initial", "002_add_prompts"],
+        "app": ["001_initial", "002_add_artifacts"],
+    }
+    rows = {"chat": [CHAT], "code": [SESSIONS], "imagegen": [IMAGES], "app": [APP, ARTIFACTS]}
+    scripts = {
+        name: _script("document-chat") if name == "chat" else "".join(up(f"{name}/{one}") for one in files)
+        for name, files in names.items()
+    }
+    return {
+        name: made(home / f"db/{name}.sqlite", scripts[name] + recorded(names[name]), *rows[name])
+        for name in names
+    }
+
+
+def deployed(home: Path, *, memory: bool = True) -> dict[str, Path]:
+    """Make the databases of a deployment below ``home``, and the two that it opens without using them."""
+    paths = {
+        "chat": made(home / "db/chat.sqlite", _script("deployed-chat"), CHAT),
+        "app": made(home / "db/app.sqlite", _script("deployed-app"), APP, PROXIES),
+    }
+    for name in ("code", "imagegen"):
+        made(home / f"db/{name}.sqlite", LEDGER)
+    if memory:
+        paths["memory"] = made(home / "db/memory.sqlite", _script("deployed-memory"), MEMORY)
+    return paths
+
+
+def files(home: Path) -> None:
+    """Put the app's own files beside its databases, and some that no backup needs."""
+    texts = {
+        "secrets/encryption.key": "0" * 32,
+        "settings.json": '{"theme": "dark"}',
+        "credentials/mail.json": "{}",
+        "artifacts/bed.svg": "<svg/>",
+        "snapshots/objects/ab/ab12": "x",
+        "chats/1/messages.json": "[]",
+        "temp/scratch": "x",
+        "logs/app.log": "x",
+        "cache/x": "x",
+    }
+    for name, text in texts.items():
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_text(text)
+    (home / "secrets/encryption.key").chmod(0o600)
