@@ -86,8 +86,7 @@ def test_a_file_that_cannot_be_run_is_an_error_and_the_others_are_told_of_all_th
         (
             "error",
             "unusable",
-            "001_bad.sql: line 2: CREATE INDEX CONCURRENTLY is not possible inside the transaction that all of it runs in;"
-            " a line -- dbctl: no-transaction lets its statements run one by one",
+            "001_bad.sql: line 2: CREATE INDEX CONCURRENTLY is not possible inside the transaction that all of it runs in; a line -- dbctl: no-transaction lets its statements run one by one",
         ),
         ("error", "unusable", "002_open.sql: it ends inside the statement that begins on line 2"),
         ("warning", "drops-table", "003_more.sql:2: DROP TABLE t takes its rows away"),
