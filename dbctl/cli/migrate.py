@@ -26,6 +26,7 @@ from dbctl.services import (
     migration_drift,
     migration_lint,
     migration_mend,
+    migration_rehearsal,
     migration_run,
 )
 from dbctl.services.apps import App
@@ -250,6 +251,19 @@ def lint(
     with opened(ctx) as found:
         findings = migration_lint.lint(found, call(ctx).db, migrations, every=every)
         return emit(ctx, findings, status=migration_lint.status(findings, strict=strict), target=found.name)
+
+
+@app.command()
+def rehearse(ctx: typer.Context, to: To = "", migrations: Folder = None, shape: Shape = "") -> int:
+    """Run the pending migrations on a copy, and tell how long they take and what becomes of rows and schema.
+
+    The database itself is not touched, and nothing is left of the copy. Exit 1 where one fails, 4 on an error.
+    """
+    with opened(ctx) as found:
+        told = migration_rehearsal.rehearse(found, call(ctx).db, migrations, to=to, shape=shape)
+        if not told.migrations:
+            note(ctx, migration_run.NOTHING_PENDING)
+        return emit(ctx, told, status=told.status, target=found.name)
 
 
 @contextmanager

@@ -89,14 +89,15 @@ def findings(track: Track, names: Sequence[str]) -> list[Finding]:
             reason = str(error.facts["reason"])
             found[file.name].append(_finding(track, file, "error", "unusable", reason, "up refuses it."))
     kept = track.ledger.table
-    ways = language.hazards((_script(one.up) for one in read), kept)
+    ways = language.hazards((script(one.up) for one in read), kept)
     for one, hazards in zip(read, ways, strict=True):
         if one.file.name in names:
             found[one.file.name] += _of_file(track, language, one, hazards)
     return [one for name in names if name in found for one in found[name]]
 
 
-def _script(steps: Steps) -> Script:
+def script(steps: Steps) -> Script:
+    """Return one way as an engine judges it."""
     return Script(statements=steps.statements, outside=steps.section.outside)
 
 
@@ -106,7 +107,7 @@ def _of_file(track: Track, language: Language, one: _Read, hazards: Sequence[Haz
         up = [hazard for hazard in up if hazard.code not in LOSSES]
     yield from _told(track, one.file, one.up, up)
     if one.down:
-        (down,) = language.hazards([_script(one.down)], track.ledger.table)
+        (down,) = language.hazards([script(one.down)], track.ledger.table)
         yield from _told(track, one.file, one.down, [hazard for hazard in down if hazard.code in OF_DOWN])
 
 
