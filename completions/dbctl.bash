@@ -116,6 +116,7 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'migrate adopt:--shape') wanted='' ;;
         'migrate mark:--migrations') wanted='@directory' ;;
         'migrate mark:--shape') wanted='' ;;
+        'migrate repair:--statement') wanted='done undone' ;;
         'migrate repair:--migrations') wanted='@directory' ;;
         'migrate repair:--shape') wanted='' ;;
         'migrate new:--migrations') wanted='@directory' ;;
@@ -412,7 +413,7 @@ _dbctl() {
         'migrate down') children=''; flags='--to --steps --all --migrations --shape --repository --no-backup --dry-run -n' ;;
         'migrate adopt') children=''; flags='--migrations --shape --dry-run -n' ;;
         'migrate mark') children=''; flags='--applied --pending --migrations --shape --dry-run -n' ;;
-        'migrate repair') children=''; flags='--checksums --failed --missing --migrations --shape --dry-run -n' ;;
+        'migrate repair') children=''; flags='--checksums --failed --missing --statement --migrations --shape --dry-run -n' ;;
         'migrate new') children=''; flags='--migrations --dry-run -n' ;;
         'migrate verify') children=''; flags='--migrations --shape' ;;
         'migrate drift') children=''; flags='--migrations --shape' ;;

@@ -7,7 +7,7 @@ function __dbctl_at -d 'Whether the words so far name the command $argv[1], with
     for word in (commandline -opc)[2..-1]
         if test $skip = 1
             set skip 0
-        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --timeout --env-file --games --users --plays --messages --chats --prompts --seed --shape --role --inactive --filter --limit --offset --sort --id --email --name --set --password-file --transfer-to --existing --description --priority --permission --category --user --mode --migrations --to --steps --repository --table --format --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --action --resource --since --only --older-than --state --kind --rule --query --with --mark --null --not-null --file --param --within
+        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --timeout --env-file --games --users --plays --messages --chats --prompts --seed --shape --role --inactive --filter --limit --offset --sort --id --email --name --set --password-file --transfer-to --existing --description --priority --permission --category --user --mode --migrations --to --steps --repository --statement --table --format --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --action --resource --since --only --older-than --state --kind --rule --query --with --mark --null --not-null --file --param --within
             set skip 1
         else if string match -q -- '-*' $word
             continue
@@ -298,8 +298,9 @@ complete -c dbctl -n '__dbctl_at \'migrate mark\'' -l migrations -x -a '(__fish_
 complete -c dbctl -n '__dbctl_at \'migrate mark\'' -l shape -x -d 'The app\'s shape that an empty database gets, where there are several'
 complete -c dbctl -n '__dbctl_at \'migrate mark\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'migrate repair\'' -l checksums -d 'Take the files as they are now for what was applied'
-complete -c dbctl -n '__dbctl_at \'migrate repair\'' -l failed -d 'Let those that failed count as never tried'
+complete -c dbctl -n '__dbctl_at \'migrate repair\'' -l failed -d 'Let those that failed count as never tried: what they did, you took back'
 complete -c dbctl -n '__dbctl_at \'migrate repair\'' -l missing -d 'Forget those that have no file any more'
+complete -c dbctl -n '__dbctl_at \'migrate repair\'' -l statement -x -a 'done undone' -d 'Whether the statement ran at which a run was killed, as you found'
 complete -c dbctl -n '__dbctl_at \'migrate repair\'' -l migrations -x -a '(__fish_complete_directories)' -d 'Folder of the migrations, in place of the configured one'
 complete -c dbctl -n '__dbctl_at \'migrate repair\'' -l shape -x -d 'The app\'s shape that an empty database gets, where there are several'
 complete -c dbctl -n '__dbctl_at \'migrate repair\'' -l dry-run -s n -d 'Show the plan and change nothing'

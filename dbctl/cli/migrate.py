@@ -31,6 +31,7 @@ from dbctl.services import (
 )
 from dbctl.services.apps import App
 from dbctl.services.migration_down import Downgrade, Reach
+from dbctl.services.migration_mend import Outcome
 from dbctl.services.migration_new import NewMigration
 from dbctl.services.migration_run import Pending
 from dbctl.services.migration_safety import Safety
@@ -181,15 +182,27 @@ def mark(
 @app.command()
 def repair(
     ctx: typer.Context,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Migrations, by name or number; else all.")
+    ] = None,
     checksums: Annotated[
         bool, typer.Option("--checksums", help="Take the files as they are now for what was applied.")
     ] = False,
     failed: Annotated[
-        bool, typer.Option("--failed", help="Let those that failed count as never tried.")
+        bool,
+        typer.Option(
+            "--failed", help="Let those that failed count as never tried: what they did, you took back."
+        ),
     ] = False,
     missing: Annotated[
         bool, typer.Option("--missing", help="Forget those that have no file any more.")
     ] = False,
+    statement: Annotated[
+        Outcome | None,
+        typer.Option(
+            "--statement", help="Whether the statement ran at which a run was killed, as you found."
+        ),
+    ] = None,
     migrations: Folder = None,
     shape: Shape = "",
     dry_run: DryRun = False,
@@ -198,7 +211,15 @@ def repair(
     asked = {"checksums": checksums, "failed": failed, "missing": missing}
     with opened(ctx) as found:
         words = [word for word, wanted in asked.items() if wanted]
-        mending = migration_mend.repair(found, words, call(ctx).db, migrations, shape=shape)
+        mending = migration_mend.repair(
+            found,
+            words,
+            call(ctx).db,
+            migrations,
+            names=names or (),
+            outcome=statement,
+            shape=shape,
+        )
         return change(ctx, mending, target=mending.target)
 
 

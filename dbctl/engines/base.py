@@ -532,6 +532,13 @@ class Migrates(Protocol):
         """Run one statement of a script inside ``schema_transaction`` or ``step_by_step``; what would end or escape it is refused."""
         ...
 
+    def may_have_taken(self, table: str) -> bool:
+        """Return whether the rows that ``table`` lacks since this transaction began may be its own doing; careful: mostly true.
+
+        Where a server lets others delete rows meanwhile, it can know that this transaction did not.
+        """
+        ...
+
     def left_by(self, sql: str) -> Sequence[str]:
         """Return the statements that clear away what ``sql`` left behind when it failed outside a transaction; mostly none."""
         ...

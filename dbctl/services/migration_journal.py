@@ -66,7 +66,7 @@ class Unfinished(Value, frozen=True, kw_only=True):
         what = f"statement {done}{of} {verb}" if self.ended == 1 else f"statements {done}{of} {verbs}"
         found = (what if self.ended else "no statement has run") + (", back" if self.way == "down" else "")
         if self.unknown:
-            found += f"; whether statement {self.unknown.number} has run is not known"
+            found += f"; statement {self.unknown.number} was begun and has not ended"
         return found
 
 

@@ -273,7 +273,10 @@ class Work:
         return migration_guard.rows_of(self._db, self._track.ledgers) if self._counts else {}
 
     def _lost(self, before: Mapping[str, int]) -> Sequence[Loss]:
-        return migration_guard.lost(before, self._counted()) if before else ()
+        if not before:
+            return ()
+        found = migration_guard.lost(before, self._counted())
+        return [one for one in found if one.after is None or self._db.may_have_taken(one.table)]
 
     def _refusal(self, losses: Sequence[Loss], undone: str) -> RowsLostError:
         return RowsLostError(

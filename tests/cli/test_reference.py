@@ -88,6 +88,7 @@ LINES = [
     "migrate mark 2 --pending --migrations {migrations} --dry-run",
     "migrate repair --checksums --failed --migrations {migrations}",
     "migrate repair --missing --migrations {migrations} --dry-run",
+    "migrate repair 2 --statement undone --migrations {migrations} --dry-run",
     "migrate new add-notes --migrations {migrations}",
     "integrity check",
     "integrity cross",
