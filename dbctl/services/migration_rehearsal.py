@@ -88,23 +88,25 @@ class Rehearsal(Value, frozen=True, kw_only=True):
         return Exit.UNSOUND if any(one.severity == "error" for one in self.findings) else Exit.OK
 
     def brief(self) -> Sequence[Row]:
-        ran = [
-            ("ran", one.name, f"{counted(one.statements, 'statement')}, {one.duration / MILLISECOND:.0f} ms")
-            for one in self.migrations
+        told = [
+            *(
+                (
+                    f"{one.app}/{one.database}",
+                    "ran",
+                    one.name,
+                    counted(one.statements, "statement"),
+                    one.duration,
+                )
+                for one in self.migrations
+            ),
+            *((one.target, "rows", one.table, _both(one.before, one.after), None) for one in self.rows),
+            *((one.target, "schema", one.place, _both(one.before, one.after), None) for one in self.schema),
+            *((one.target, one.severity, one.code, one.message, None) for one in self.findings),
         ]
-        moved = [("rows", one.table, f"{_number(one.before)} → {_number(one.after)}") for one in self.rows]
-        changed = [
-            ("schema", one.place, " → ".join((one.before or "none", one.after or "none")))
-            for one in self.schema
-        ]
-        found = [(one.severity, one.code, one.message) for one in self.findings]
-        return [
-            {"what": what, "name": name, "told": text}
-            for what, name, text in (*ran, *moved, *changed, *found)
-        ]
-
-
-MILLISECOND = timedelta(milliseconds=1)
+        rows = [dict(zip(("target", "what", "name", "told", "duration"), one, strict=True)) for one in told]
+        if len({one.database for one in self.migrations}) == 1:
+            return [{name: value for name, value in row.items() if name != "target"} for row in rows]
+        return rows
 
 
 def rehearse(
@@ -294,5 +296,6 @@ def _orphans(db: Writable) -> Mapping[tuple[str, ...], Orphans]:
     return {(one.table, *one.columns): one for one in db.orphans()}
 
 
-def _number(rows: int | None) -> str:
-    return "none" if rows is None else str(rows)
+def _both(before: object, after: object) -> str:
+    """Return what was and what is; there may be nothing, but 0 rows are something."""
+    return " → ".join("none" if one in (None, "") else str(one) for one in (before, after))

@@ -82,6 +82,7 @@ LINES = [
     "migrate drift --migrations {migrations}",
     "migrate lint --migrations {migrations}",
     "migrate lint --migrations {migrations} --all",
+    "migrate rehearse --migrations {migrations}",
     "migrate adopt --migrations {migrations}",
     "migrate adopt --migrations {migrations} --dry-run",
     "migrate mark 2 --applied --migrations {migrations}",

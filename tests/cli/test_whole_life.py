@@ -96,6 +96,7 @@ YEARS = [
     "migrate verify",
     "migrate drift",
     "migrate lint",
+    "migrate rehearse",
     "migrate lint --all --strict",
     "status",
     "doctor",
