@@ -125,6 +125,10 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'migrate verify:--shape') wanted='' ;;
         'migrate drift:--migrations') wanted='@directory' ;;
         'migrate drift:--shape') wanted='' ;;
+        'migrate lint:--migrations') wanted='@directory' ;;
+        'migrate rehearse:--to') wanted='' ;;
+        'migrate rehearse:--migrations') wanted='@directory' ;;
+        'migrate rehearse:--shape') wanted='' ;;
         'backup create:--table') wanted='' ;;
         'backup create:--format') wanted='' ;;
         'backup create:--repository') wanted='@directory' ;;
@@ -291,6 +295,8 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'migrate new') path=$next; count=0; return 0 ;;
         'migrate verify') path=$next; count=0; return 0 ;;
         'migrate drift') path=$next; count=0; return 0 ;;
+        'migrate lint') path=$next; count=0; return 0 ;;
+        'migrate rehearse') path=$next; count=0; return 0 ;;
         'backup create') path=$next; count=0; return 0 ;;
         'backup list') path=$next; count=0; return 0 ;;
         'backup show') path=$next; count=0; return 0 ;;
@@ -405,7 +411,7 @@ _dbctl() {
         'settings export') children=''; flags='--user --id --secrets' ;;
         'settings diff') children=''; flags='--user --id' ;;
         'settings apply') children=''; flags='--mode --user --id --dry-run -n' ;;
-        'migrate') children='status plan up down adopt mark repair new verify drift'; flags='' ;;
+        'migrate') children='status plan up down adopt mark repair new verify drift lint rehearse'; flags='' ;;
         'migrate status') children=''; flags='--check --all-apps --migrations --shape' ;;
         'migrate plan') children=''; flags='--to --migrations --shape' ;;
         'migrate up') children=''; flags='--to --steps --migrations --shape --loses-rows --repository --no-backup --dry-run -n' ;;
@@ -416,6 +422,8 @@ _dbctl() {
         'migrate new') children=''; flags='--migrations --dry-run -n' ;;
         'migrate verify') children=''; flags='--migrations --shape' ;;
         'migrate drift') children=''; flags='--migrations --shape' ;;
+        'migrate lint') children=''; flags='--migrations --all --strict' ;;
+        'migrate rehearse') children=''; flags='--to --migrations --shape' ;;
         'backup') children='create list show verify prune'; flags='' ;;
         'backup create') children=''; flags='--table --format --repository --dry-run -n' ;;
         'backup list') children=''; flags='--repository --limit --offset --sort' ;;

@@ -750,6 +750,20 @@ class MigrationOneWayError(DbctlError):
     remedy = "Nothing was run. Write what takes it back as a new migration, or restore a backup of before."
 
 
+class RehearsalFailedError(DbctlError):
+    """What ``up`` would tell (``told``), of a copy."""
+
+    code, exit_status = "rehearsal-failed", Exit.FAILED
+    sentence = "rehearsed on a copy, {told}"
+    remedy = "{target} is as it was. dbctl migrate up would end in the same way.{advice}"
+
+
+class RehearsalRefusedError(DbctlError):
+    code, exit_status = "rehearsal-refused", Exit.REFUSED
+    sentence = "{target}: {name} cannot be rehearsed, for it reaches beyond a copy: {reason} (line {line})"
+    remedy = "Nothing was run. Do that part by hand, or rehearse on a server of its own."
+
+
 class ReplayFailedError(DbctlError):
     code, exit_status = "replay-failed", Exit.FAILED
     sentence = "{target}: {name} cannot be run anew in an empty database{place}: {reason}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -34,35 +33,13 @@ SECRETS = "dbctl-secret-"
 
 @contextmanager
 def secrets(files: Mapping[str, str]) -> Iterator[Path]:
-    """Give a directory that only this user may look into, with these files in it, and take it away again.
-
-    What a dbctl that was killed had left is taken away, too: such a directory is locked as long as it is in use.
-    """
-    _sweep()
-    place = Path(tempfile.mkdtemp(prefix=SECRETS))  # mode 0700
-    held = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX)
+    """Give a directory that only this user may look into, with these files in it, and take it away again."""
+    with durable.private_folder(Path(tempfile.gettempdir()), SECRETS) as place:
         for name, text in files.items():
             opened = os.open(place / name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600)
             with os.fdopen(opened, "w", encoding="utf-8") as file:
                 file.write(text)
         yield place
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
-        os.close(held)
-
-
-def _sweep() -> None:
-    for place in Path(tempfile.gettempdir()).glob(f"{SECRETS}*"):
-        with suppress(OSError):
-            opened = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-            try:
-                if os.fstat(opened).st_uid == os.geteuid():
-                    fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    shutil.rmtree(place)
-            finally:
-                os.close(opened)
 
 
 class Client:

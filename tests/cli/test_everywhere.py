@@ -63,6 +63,8 @@ LINES: dict[str, int] = {
     "migrate new add-notes": 2,
     "migrate verify": 2,
     "migrate drift": 2,
+    "migrate lint": 2,
+    "migrate rehearse": 2,
     "status": 0,
     "status --check": 0,
     "doctor": 0,
