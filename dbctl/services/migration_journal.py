@@ -100,8 +100,8 @@ class Journal:
         if TABLE not in self._db.tables() and isinstance(self._db, Migrates):
             self._db.run_statement(CREATE)
 
-    def begin(self, number: int, sql: str) -> None:
-        """Write, for good, that a statement begins."""
+    def begin(self, number: int, sql: str, *, again: bool = False) -> None:
+        """Write, for good, that a statement begins; ``again``: it failed before."""
         values: Mapping[str, object] = {
             "migration": self._name,
             "way": self._way,
@@ -110,7 +110,8 @@ class Journal:
             "began_at": _moment(),
         }
         with self._db.transaction():
-            self._db.delete(TABLE, self._row(number))  # it failed before
+            if again:
+                self._db.delete(TABLE, self._row(number))
             self._db.insert(TABLE, values)
 
     def end(self, number: int) -> None:

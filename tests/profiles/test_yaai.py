@@ -219,6 +219,24 @@ def test_an_index_that_lacks_rows_is_not_used(search: Run, indexed: Place, index
     assert "n1" in ids(search("messages", "plant"))
 
 
+@pytest.mark.parametrize("index", ["healthy"])
+def test_an_index_that_is_damaged_inside_is_told_and_made_anew(
+    search: Run, indexed: Place, index: str
+) -> None:
+    """What an index is kept in can be damaged though its definition and its rows are sound."""
+    leaf = "(select max(id) from messages_fts_data)"
+    indexed.rows("chat", f"update messages_fts_data set block = zeroblob(length(block)) where id = {leaf}")
+    told = search("index", "check", status=4)["data"]["findings"]
+    assert [(one["code"], one["hint"]) for one in told] == [
+        ("text-index", "dbctl search index repair makes it anew.")
+    ]
+    steps = search("index", "repair", "--dry-run")["data"]["plan"]["steps"]
+    assert steps[0].startswith("messages_fts is of no use: ")
+    assert search("index", "repair")["data"]["changed"]
+    assert search("index", "check")["data"]["findings"] == []
+    assert ids(search("messages", "plant")) == {shapes.TOLD, shapes.AGAIN, shapes.REPLY}
+
+
 def test_a_repaired_index_lets_the_app_write_again_and_follows_it(
     search: Run, indexed: Place, index: str
 ) -> None:
