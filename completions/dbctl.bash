@@ -103,8 +103,15 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'migrate plan:--migrations') wanted='@directory' ;;
         'migrate plan:--shape') wanted='' ;;
         'migrate up:--to') wanted='' ;;
+        'migrate up:--steps') wanted='' ;;
         'migrate up:--migrations') wanted='@directory' ;;
         'migrate up:--shape') wanted='' ;;
+        'migrate up:--repository') wanted='@directory' ;;
+        'migrate down:--to') wanted='' ;;
+        'migrate down:--steps') wanted='' ;;
+        'migrate down:--migrations') wanted='@directory' ;;
+        'migrate down:--shape') wanted='' ;;
+        'migrate down:--repository') wanted='@directory' ;;
         'migrate adopt:--migrations') wanted='@directory' ;;
         'migrate adopt:--shape') wanted='' ;;
         'migrate mark:--migrations') wanted='@directory' ;;
@@ -118,6 +125,7 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'migrate drift:--shape') wanted='' ;;
         'backup create:--table') wanted='' ;;
         'backup create:--format') wanted='' ;;
+        'backup create:--compress') wanted='gzip zstd none' ;;
         'backup create:--repository') wanted='@directory' ;;
         'backup list:--repository') wanted='@directory' ;;
         'backup list:--limit') wanted='' ;;
@@ -275,6 +283,7 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'migrate status') path=$next; count=0; return 0 ;;
         'migrate plan') path=$next; count=0; return 0 ;;
         'migrate up') path=$next; count=0; return 0 ;;
+        'migrate down') path=$next; count=0; return 0 ;;
         'migrate adopt') path=$next; count=0; return 0 ;;
         'migrate mark') path=$next; count=0; return 0 ;;
         'migrate repair') path=$next; count=0; return 0 ;;
@@ -395,10 +404,11 @@ _dbctl() {
         'settings export') children=''; flags='--user --id --secrets' ;;
         'settings diff') children=''; flags='--user --id' ;;
         'settings apply') children=''; flags='--mode --user --id --dry-run -n' ;;
-        'migrate') children='status plan up adopt mark repair new verify drift'; flags='' ;;
+        'migrate') children='status plan up down adopt mark repair new verify drift'; flags='' ;;
         'migrate status') children=''; flags='--check --all-apps --migrations --shape' ;;
         'migrate plan') children=''; flags='--to --migrations --shape' ;;
-        'migrate up') children=''; flags='--to --migrations --shape --dry-run -n' ;;
+        'migrate up') children=''; flags='--to --steps --migrations --shape --repository --no-backup --dry-run -n' ;;
+        'migrate down') children=''; flags='--to --steps --all --migrations --shape --repository --no-backup --dry-run -n' ;;
         'migrate adopt') children=''; flags='--migrations --shape --dry-run -n' ;;
         'migrate mark') children=''; flags='--applied --pending --migrations --shape --dry-run -n' ;;
         'migrate repair') children=''; flags='--checksums --failed --missing --migrations --shape --dry-run -n' ;;
@@ -406,7 +416,7 @@ _dbctl() {
         'migrate verify') children=''; flags='--migrations --shape' ;;
         'migrate drift') children=''; flags='--migrations --shape' ;;
         'backup') children='create list show verify prune'; flags='' ;;
-        'backup create') children=''; flags='--table --format --repository --dry-run -n' ;;
+        'backup create') children=''; flags='--table --format --compress --repository --dry-run -n' ;;
         'backup list') children=''; flags='--repository --limit --offset --sort' ;;
         'backup show') children=''; flags='--repository' ;;
         'backup verify') children=''; flags='--deep --repository' ;;

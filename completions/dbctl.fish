@@ -7,11 +7,11 @@ function __dbctl_at -d 'Whether the words so far name the command $argv[1], with
     for word in (commandline -opc)[2..-1]
         if test $skip = 1
             set skip 0
-        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --timeout --env-file --games --users --plays --messages --chats --prompts --seed --shape --role --inactive --filter --limit --offset --sort --id --email --name --set --password-file --transfer-to --existing --description --priority --permission --category --user --mode --migrations --to --table --format --repository --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --action --resource --since --only --older-than --state --kind --rule --query --with --mark --null --not-null --file --param --within
+        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --timeout --env-file --games --users --plays --messages --chats --prompts --seed --shape --role --inactive --filter --limit --offset --sort --id --email --name --set --password-file --transfer-to --existing --description --priority --permission --category --user --mode --migrations --to --steps --repository --table --format --compress --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --action --resource --since --only --older-than --state --kind --rule --query --with --mark --null --not-null --file --param --within
             set skip 1
         else if string match -q -- '-*' $word
             continue
-        else if contains -- (string join ' ' $path $word) 'init' 'demo' 'apps' 'status' 'doctor' 'users' 'roles' 'settings' 'migrate' 'backup' 'restore' 'integrity' 'stats' 'maintain' 'sessions' 'schedule' 'search' 'data' 'completions' 'apps list' 'apps show' 'apps check' 'users list' 'users show' 'users create' 'users ensure' 'users update' 'users delete' 'users set-password' 'users set-role' 'users activate' 'users deactivate' 'users unlock' 'users check-password' 'users import' 'users export' 'roles list' 'roles show' 'roles create' 'roles update' 'roles delete' 'roles grant' 'roles revoke' 'roles matrix' 'roles permissions' 'roles can' 'settings list' 'settings get' 'settings set' 'settings reset' 'settings validate' 'settings export' 'settings diff' 'settings apply' 'migrate status' 'migrate plan' 'migrate up' 'migrate adopt' 'migrate mark' 'migrate repair' 'migrate new' 'migrate verify' 'migrate drift' 'backup create' 'backup list' 'backup show' 'backup verify' 'backup prune' 'restore preview' 'restore apply' 'restore undo' 'integrity check' 'integrity cross' 'stats overview' 'stats tables' 'stats user' 'stats activity' 'stats locks' 'stats connections' 'stats slow' 'stats indexes' 'stats bloat' 'stats reports' 'stats run' 'maintain vacuum' 'maintain analyze' 'maintain optimize' 'maintain reindex' 'maintain checkpoint' 'maintain cancel' 'sessions list' 'sessions revoke' 'sessions cleanup' 'sessions rebuild-stats' 'schedule cron' 'search index' 'search index status' 'search index check' 'search index build' 'search index repair' 'search index drop' 'data rows' 'data show' 'data set' 'data delete' 'data query' 'data export' 'data import' 'completions show' 'completions install'
+        else if contains -- (string join ' ' $path $word) 'init' 'demo' 'apps' 'status' 'doctor' 'users' 'roles' 'settings' 'migrate' 'backup' 'restore' 'integrity' 'stats' 'maintain' 'sessions' 'schedule' 'search' 'data' 'completions' 'apps list' 'apps show' 'apps check' 'users list' 'users show' 'users create' 'users ensure' 'users update' 'users delete' 'users set-password' 'users set-role' 'users activate' 'users deactivate' 'users unlock' 'users check-password' 'users import' 'users export' 'roles list' 'roles show' 'roles create' 'roles update' 'roles delete' 'roles grant' 'roles revoke' 'roles matrix' 'roles permissions' 'roles can' 'settings list' 'settings get' 'settings set' 'settings reset' 'settings validate' 'settings export' 'settings diff' 'settings apply' 'migrate status' 'migrate plan' 'migrate up' 'migrate down' 'migrate adopt' 'migrate mark' 'migrate repair' 'migrate new' 'migrate verify' 'migrate drift' 'backup create' 'backup list' 'backup show' 'backup verify' 'backup prune' 'restore preview' 'restore apply' 'restore undo' 'integrity check' 'integrity cross' 'stats overview' 'stats tables' 'stats user' 'stats activity' 'stats locks' 'stats connections' 'stats slow' 'stats indexes' 'stats bloat' 'stats reports' 'stats run' 'maintain vacuum' 'maintain analyze' 'maintain optimize' 'maintain reindex' 'maintain checkpoint' 'maintain cancel' 'sessions list' 'sessions revoke' 'sessions cleanup' 'sessions rebuild-stats' 'schedule cron' 'search index' 'search index status' 'search index check' 'search index build' 'search index repair' 'search index drop' 'data rows' 'data show' 'data set' 'data delete' 'data query' 'data export' 'data import' 'completions show' 'completions install'
             set -a path $word
         else
             set count (math $count + 1)
@@ -80,6 +80,7 @@ complete -c dbctl -n '__dbctl_at \'settings\'' -f -a 'apply' -d 'Bring the setti
 complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'status' -d 'Show which migrations are applied and which are pending; creates…'
 complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'plan' -d 'Print the SQL that up would run'
 complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'up' -d 'Run the pending migrations, each in one transaction with its row in…'
+complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'down' -d 'Take the last migration back by its own way down, or more, the newest…'
 complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'adopt' -d 'Give a database that was made without a ledger one that tells which…'
 complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'mark' -d 'Let migrations count as applied, or as pending, without running…'
 complete -c dbctl -n '__dbctl_at \'migrate\'' -f -a 'repair' -d 'Bring the ledger in line with the files, once you know that they are…'
@@ -273,9 +274,20 @@ complete -c dbctl -n '__dbctl_at \'migrate plan\'' -l to -x -d 'The last one to 
 complete -c dbctl -n '__dbctl_at \'migrate plan\'' -l migrations -x -a '(__fish_complete_directories)' -d 'Folder of the migrations, in place of the configured one'
 complete -c dbctl -n '__dbctl_at \'migrate plan\'' -l shape -x -d 'The app\'s shape that an empty database gets, where there are several'
 complete -c dbctl -n '__dbctl_at \'migrate up\'' -l to -x -d 'The last one to run, by name or number'
+complete -c dbctl -n '__dbctl_at \'migrate up\'' -l steps -x -d 'So many of each database'
 complete -c dbctl -n '__dbctl_at \'migrate up\'' -l migrations -x -a '(__fish_complete_directories)' -d 'Folder of the migrations, in place of the configured one'
 complete -c dbctl -n '__dbctl_at \'migrate up\'' -l shape -x -d 'The app\'s shape that an empty database gets, where there are several'
+complete -c dbctl -n '__dbctl_at \'migrate up\'' -l repository -x -a '(__fish_complete_directories)' -d 'Where the backups are, in place of the configured one'
+complete -c dbctl -n '__dbctl_at \'migrate up\'' -l no-backup -d 'Make no safety backup before something is destroyed: what is lost then cannot be brought back'
 complete -c dbctl -n '__dbctl_at \'migrate up\'' -l dry-run -s n -d 'Show the plan and change nothing'
+complete -c dbctl -n '__dbctl_at \'migrate down\'' -l to -x -d 'All that came after this one, by name or number'
+complete -c dbctl -n '__dbctl_at \'migrate down\'' -l steps -x -d 'So many of each database'
+complete -c dbctl -n '__dbctl_at \'migrate down\'' -l all -d 'Every one of every database; never those of a protected app'
+complete -c dbctl -n '__dbctl_at \'migrate down\'' -l migrations -x -a '(__fish_complete_directories)' -d 'Folder of the migrations, in place of the configured one'
+complete -c dbctl -n '__dbctl_at \'migrate down\'' -l shape -x -d 'The app\'s shape that an empty database gets, where there are several'
+complete -c dbctl -n '__dbctl_at \'migrate down\'' -l repository -x -a '(__fish_complete_directories)' -d 'Where the backups are, in place of the configured one'
+complete -c dbctl -n '__dbctl_at \'migrate down\'' -l no-backup -d 'Make no safety backup before something is destroyed: what is lost then cannot be brought back'
+complete -c dbctl -n '__dbctl_at \'migrate down\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'migrate adopt\'' -l migrations -x -a '(__fish_complete_directories)' -d 'Folder of the migrations, in place of the configured one'
 complete -c dbctl -n '__dbctl_at \'migrate adopt\'' -l shape -x -d 'The app\'s shape that an empty database gets, where there are several'
 complete -c dbctl -n '__dbctl_at \'migrate adopt\'' -l dry-run -s n -d 'Show the plan and change nothing'
@@ -298,6 +310,7 @@ complete -c dbctl -n '__dbctl_at \'migrate drift\'' -l migrations -x -a '(__fish
 complete -c dbctl -n '__dbctl_at \'migrate drift\'' -l shape -x -d 'The app\'s shape that an empty database gets, where there are several'
 complete -c dbctl -n '__dbctl_at \'backup create\'' -l table -x -d 'Only this table of a database on a server; repeatable'
 complete -c dbctl -n '__dbctl_at \'backup create\'' -l format -x -d 'Of the dumps of a server: custom or plain (.sql.gz)'
+complete -c dbctl -n '__dbctl_at \'backup create\'' -l compress -x -a 'gzip zstd none' -d 'How databases are packed that are files; else as configured (gzip)'
 complete -c dbctl -n '__dbctl_at \'backup create\'' -l repository -x -a '(__fish_complete_directories)' -d 'Where the backups are, in place of the configured one'
 complete -c dbctl -n '__dbctl_at \'backup create\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'backup list\'' -l repository -x -a '(__fish_complete_directories)' -d 'Where the backups are, in place of the configured one'

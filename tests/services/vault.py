@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
 from contextlib import closing, contextmanager
 from datetime import datetime
 
@@ -97,6 +98,17 @@ def folder_of(path, made):
 def file_of(path, made):
     """Return the file of a backup's only database."""
     return folder_of(path, made) / made.members[0].file
+
+
+def plain_of(path, made):
+    """Return the database in the only file of a backup, as ``gunzip`` alone brings it back where it is packed."""
+    file = file_of(path, made)
+    if file.suffix != ".gz":
+        return file
+    plain = path.parent / f"unpacked-{made.id}.db"
+    with file.open("rb") as packed, plain.open("wb") as made_of_it:
+        subprocess.run(["gunzip", "-c"], stdin=packed, stdout=made_of_it, check=True)
+    return plain
 
 
 def content(path):
