@@ -43,9 +43,9 @@ def opened(path, *, timeout=5, only=""):
         yield app, Repository(app)
 
 
-def create(path, **more):
+def create(path, *, compress=None, **more):
     with opened(path, **more) as (app, repository):
-        return Creation(app, repository, timeout=app.timeout).apply()
+        return Creation(app, repository, timeout=app.timeout, compress=compress).apply()
 
 
 def apply(path, name="latest", *, advance=lambda _bytes: None, **more):
