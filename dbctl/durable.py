@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 from collections.abc import Iterator
@@ -182,6 +183,58 @@ def copied(source: Path, destination: Path) -> None:
         with suppress(OSError):
             destination.unlink()
         raise
+
+
+@contextmanager
+def private_folder(place: Path, prefix: str) -> Iterator[Path]:
+    """Give a new folder below ``place`` that only this user may look into, and take it away again with all it holds.
+
+    What a dbctl that was killed had left is taken away, too: such a folder is locked as long as it is in use.
+
+    Raises:
+        OSError: none can be made there.
+    """
+    import shutil  # noqa: PLC0415 - it loads the compressors, and few commands want it
+
+    sweep_folders(place, prefix)
+    folder, held = _private(place, prefix)
+    try:
+        yield folder
+    finally:
+        with interrupt.unheard():
+            shutil.rmtree(folder, ignore_errors=True)
+        os.close(held)
+
+
+def sweep_folders(place: Path, prefix: str) -> None:
+    """Take away the folders of ``private_folder`` that nobody uses any more."""
+    import shutil  # noqa: PLC0415 - as above
+
+    for left in place.glob(f"{prefix}*"):
+        with suppress(OSError):
+            opened = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                if os.fstat(opened).st_uid == os.geteuid():
+                    fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(left)
+            finally:
+                os.close(opened)
+
+
+def _private(place: Path, prefix: str) -> tuple[Path, int]:
+    import tempfile  # noqa: PLC0415 - as above
+
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=place))  # mode 0700
+        with suppress(FileNotFoundError):  # another dbctl swept it before it was locked
+            held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            with suppress(
+                OSError
+            ):  # some disks of other machines lock no folders; then nobody sweeps there either
+                fcntl.flock(held, fcntl.LOCK_EX)
+            if folder.is_dir():
+                return folder, held
+            os.close(held)
 
 
 def sync_file(path: Path) -> None:

@@ -24,11 +24,14 @@ from dbctl.services import (
     migration_adopt,
     migration_check,
     migration_drift,
+    migration_lint,
     migration_mend,
+    migration_rehearsal,
     migration_run,
 )
 from dbctl.services.apps import App
 from dbctl.services.migration_down import Downgrade, Reach
+from dbctl.services.migration_mend import Outcome
 from dbctl.services.migration_new import NewMigration
 from dbctl.services.migration_run import Pending
 from dbctl.services.migration_safety import Safety
@@ -179,15 +182,27 @@ def mark(
 @app.command()
 def repair(
     ctx: typer.Context,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Migrations, by name or number; else all.")
+    ] = None,
     checksums: Annotated[
         bool, typer.Option("--checksums", help="Take the files as they are now for what was applied.")
     ] = False,
     failed: Annotated[
-        bool, typer.Option("--failed", help="Let those that failed count as never tried.")
+        bool,
+        typer.Option(
+            "--failed", help="Let those that failed count as never tried: what they did, you took back."
+        ),
     ] = False,
     missing: Annotated[
         bool, typer.Option("--missing", help="Forget those that have no file any more.")
     ] = False,
+    statement: Annotated[
+        Outcome | None,
+        typer.Option(
+            "--statement", help="Whether the statement ran at which a run was killed, as you found."
+        ),
+    ] = None,
     migrations: Folder = None,
     shape: Shape = "",
     dry_run: DryRun = False,
@@ -196,7 +211,15 @@ def repair(
     asked = {"checksums": checksums, "failed": failed, "missing": missing}
     with opened(ctx) as found:
         words = [word for word, wanted in asked.items() if wanted]
-        mending = migration_mend.repair(found, words, call(ctx).db, migrations, shape=shape)
+        mending = migration_mend.repair(
+            found,
+            words,
+            call(ctx).db,
+            migrations,
+            names=names or (),
+            outcome=statement,
+            shape=shape,
+        )
         return change(ctx, mending, target=mending.target)
 
 
@@ -230,6 +253,38 @@ def drift(ctx: typer.Context, migrations: Folder = None, shape: Shape = "") -> i
     with opened(ctx) as found:
         findings = migration_drift.drift(found, call(ctx).db, migrations, shape=shape)
         return emit(ctx, findings, status=Exit.UNSOUND if findings.unsound else Exit.OK, target=found.name)
+
+
+@app.command()
+def lint(
+    ctx: typer.Context,
+    migrations: Folder = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Every file, not the pending ones alone; no database is opened.")
+    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 4 on a warning, too.")] = False,
+) -> int:
+    """Tell what the pending files may do to a database with rows and users; exit 4 on an error.
+
+    With --migrations every file of the folder counts, and no database has to be there: its URL says which engine's rules
+    hold. A line "-- dbctl: allow CODE" above a statement, or at the top of a file, keeps a finding from being told.
+    """
+    with opened(ctx) as found:
+        findings = migration_lint.lint(found, call(ctx).db, migrations, every=every)
+        return emit(ctx, findings, status=migration_lint.status(findings, strict=strict), target=found.name)
+
+
+@app.command()
+def rehearse(ctx: typer.Context, to: To = "", migrations: Folder = None, shape: Shape = "") -> int:
+    """Run the pending migrations on a copy, and tell how long they take and what becomes of rows and schema.
+
+    The database itself is not touched, and nothing is left of the copy. Exit 1 where one fails, 4 on an error.
+    """
+    with opened(ctx) as found:
+        told = migration_rehearsal.rehearse(found, call(ctx).db, migrations, to=to, shape=shape)
+        if not told.migrations:
+            note(ctx, migration_run.NOTHING_PENDING)
+        return emit(ctx, told, status=told.status, target=found.name)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from dbctl.model import Value
+from dbctl.url import Url
 
 #: Told how much of the whole is done: a share from 0 to 1.
 Progress: TypeAlias = Callable[[float], None]
@@ -147,6 +148,14 @@ class Outside(Protocol):
         self, path: Path, dump: Dump, *, timeout: float, keep: Mapping[str, str], progress: Progress
     ) -> Loaded:
         """Bring what is in ``path`` into its place: see ``registry.load``."""
+        ...
+
+    def copied(self, path: Path, dump: Dump, *, timeout: float) -> AbstractContextManager[Url]:
+        """Give a database that holds what ``path`` does and that nobody else knows; it is gone at the end.
+
+        Raises:
+            PrivilegeMissingError: this user may not make databases there.
+        """
         ...
 
     def forget(self, keep: Mapping[str, str]) -> Sequence[str]:

@@ -60,7 +60,8 @@ def remarked(text: str, how: Reading) -> list[tuple[int, str]]:
     held: list[Token] = []  # of the statement at hand, as above
     depth = brackets = 0
     line = 1
-    for token in how.tokens(text.removeprefix("\ufeff")):
+    text = text.removeprefix("\ufeff")
+    for token in how.tokens(text):
         if token.kind == "comment" and not depth and not brackets and is_line(text, token.start, token.text):
             found.append((line, token.text[2:].strip()))
         line += token.text.count("\n")

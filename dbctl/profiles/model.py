@@ -70,6 +70,10 @@ class ForeignLedger(Section, frozen=True, kw_only=True):
     select: str | Mapping[str, str]
 
 
+#: What an app's own guidelines ask of its migrations.
+Guideline = Literal["if-not-exists", "if-exists", "insert-or-ignore", "purpose", "down"]
+
+
 class MigrationsShape(Section, frozen=True, kw_only=True):
     """One of the schemas that deployments of an app have, where dbctl ships migrations for several."""
 
@@ -97,10 +101,15 @@ class Migrations(Section, frozen=True, kw_only=True):
     ledger: Ledger | str = "found"
     published: Mapping[str, Sequence[str]] = {}  #: further checksums under which the app shipped a migration
     retired: Sequence[str] = ()  #: migrations whose files the app has removed since
+    #: files to which the app gave one number by mistake: a ledger holds either of them, and the other is never run
+    one_of: Sequence[Sequence[str]] = ()
     besides: Sequence[
         str
     ] = ()  #: tables, views and triggers that the app makes by itself; ``*`` stands for any text
     failing: Mapping[str, str] = {}  #: part of a database's refusal of a migration, and what to do about it
+    guidelines: Sequence[
+        Guideline
+    ] = ()  #: what ``migrate lint`` asks of every file, as the app's own documents do
 
 
 class Lookalike(Section, frozen=True, kw_only=True):

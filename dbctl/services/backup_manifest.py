@@ -14,8 +14,8 @@ from dbctl.engines.dumps import Dump
 from dbctl.model import Value
 
 #: Why a backup was made: because somebody asked for one, or for some tables alone (``partial``), or before a restore
-#: replaced what there was (``safety``).
-Kind = Literal["backup", "partial", "safety"]
+#: replaced what there was (``safety``), or a migration was about to destroy some of it (``migration``).
+Kind = Literal["backup", "partial", "safety", "migration"]
 #: ``dump``: one moment of the database. ``raw``: its files as they lay, for it could not be read. ``kept``: nothing but a
 #: script that brings it back; the database itself stays on its server under another name. ``files``: what belongs to the
 #: app beside its databases.

@@ -25,7 +25,7 @@ from dbctl.services.apps import App
 from dbctl.services.migrate import tracks
 from dbctl.services.migration_files import MigrationFile, Steps, place_of
 from dbctl.services.migration_ledger import Ledger, Track
-from dbctl.services.migration_run import Applied, meant, refuse_strangers
+from dbctl.services.migration_run import Applied, meant, refuse_strangers, settled
 from dbctl.services.migration_safety import Safety
 from dbctl.services.migration_standing import Migration, Standing, standing
 from dbctl.services.migration_work import Work, listed, migrating, refuse_doubt
@@ -91,6 +91,7 @@ class Downgrade:
         rows: dict[str, int] = {}
         number = 0
         for track in self._tracks:
+            self._names(track)
             url = self._opened.url(track.database)
             with closing(registry.open_for_reading(url, track.target, timeout=self._opened.timeout)) as db:
                 chosen = _chosen(standing(track, db), self._reach)
@@ -163,6 +164,9 @@ class Downgrade:
         return Page(items=done, total=len(done), names=names_of, nothing=NOTHING_APPLIED)
 
     def _names(self, track: Track) -> list[str]:
+        return settled(self._opened, track, lambda: self._seen(track))
+
+    def _seen(self, track: Track) -> list[str]:
         url = self._opened.url(track.database)
         with closing(registry.open_for_reading(url, track.target, timeout=self._opened.timeout)) as db:
             return [file.name for file, _ in _chosen(standing(track, db), self._reach)]

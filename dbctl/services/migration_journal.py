@@ -66,7 +66,7 @@ class Unfinished(Value, frozen=True, kw_only=True):
         what = f"statement {done}{of} {verb}" if self.ended == 1 else f"statements {done}{of} {verbs}"
         found = (what if self.ended else "no statement has run") + (", back" if self.way == "down" else "")
         if self.unknown:
-            found += f"; whether statement {self.unknown.number} has run is not known"
+            found += f"; statement {self.unknown.number} was begun and has not ended"
         return found
 
 
@@ -100,8 +100,8 @@ class Journal:
         if TABLE not in self._db.tables() and isinstance(self._db, Migrates):
             self._db.run_statement(CREATE)
 
-    def begin(self, number: int, sql: str) -> None:
-        """Write, for good, that a statement begins."""
+    def begin(self, number: int, sql: str, *, again: bool = False) -> None:
+        """Write, for good, that a statement begins; ``again``: it failed before."""
         values: Mapping[str, object] = {
             "migration": self._name,
             "way": self._way,
@@ -110,7 +110,8 @@ class Journal:
             "began_at": _moment(),
         }
         with self._db.transaction():
-            self._db.delete(TABLE, self._row(number))  # it failed before
+            if again:
+                self._db.delete(TABLE, self._row(number))
             self._db.insert(TABLE, values)
 
     def end(self, number: int) -> None:

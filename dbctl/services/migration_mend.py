@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
@@ -28,6 +29,13 @@ MENDS: Mapping[str, tuple[frozenset[State], str]] = {
 }
 
 
+class Outcome(StrEnum):
+    """What became of the statement at which a run was killed, as somebody found out who looked."""
+
+    DONE = "done"
+    UNDONE = "undone"
+
+
 class Mended(Value, frozen=True, kw_only=True):
     """One migration of which the ledger now says something else."""
 
@@ -36,7 +44,9 @@ class Mended(Value, frozen=True, kw_only=True):
     version: str
     name: str
     was: State
-    now: Literal["applied", "pending", "forgotten"]
+    now: Literal[
+        "applied", "pending", "forgotten", "failed"
+    ]  #: ``failed``: half done still, and no more in doubt
 
 
 class Mending(Done, frozen=True, kw_only=True):
@@ -133,22 +143,46 @@ def mark(
 
 
 def repair(
-    app: App, words: Sequence[str], asked: str = "", given: Path | None = None, *, shape: str = ""
+    app: App,
+    words: Sequence[str],
+    asked: str = "",
+    given: Path | None = None,
+    *,
+    names: Sequence[str] = (),
+    outcome: Outcome | None = None,
+    shape: str = "",
 ) -> LedgerChange:
     """Return the change that mends what the ``words`` (keys of ``MENDS``) are about.
 
+    Args:
+        app: the app.
+        words: what is to be mended.
+        asked: the database.
+        given: the folder, in place of the configured one.
+        names: the migrations to look at; else all.
+        outcome: of the statement of which nobody can tell whether it ran.
+        shape: the one that the database is to have, where the migrations come in several.
+
     Raises:
-        UsageError: several databases have migrations, and none was asked for; or there is no word.
+        UsageError: several databases have migrations, and none was asked for; or nothing was asked for.
+        MigrationMissingError: neither folder nor ledger has one of a name.
     """
     unlooked = _only(tracks(app, asked, given, shape=shape))
-    if not words:
-        raise UsageError(detail=f"say what to repair: {', '.join(f'--{word}' for word in MENDS)}")
+    if not (words or outcome):
+        known = ", ".join(f"--{word}" for word in (*MENDS, "statement"))
+        raise UsageError(detail=f"say what to repair: {known}")
 
     def steps(stands: Standing) -> list[_Step]:
         track = stands.track
         if not (stands.recorded or stands.empty):
             raise LedgerMissingError(target=track.target, table=track.ledger.table)
-        return list(_repaired(track, stands, words))
+        known = [one.name for one in stands.migrations]
+        chosen = {meant(track.folder, name, known) for name in names} or {*known}
+        looked_at = [one for one in stands.migrations if one.name in chosen]
+        found = list(_repaired(track, stands, looked_at, words))
+        return found + [
+            _settled(track, stands, one, outcome) for one in looked_at if outcome and _in_doubt(stands, one)
+        ]
 
     return LedgerChange(app, unlooked, "repair", steps)
 
@@ -166,7 +200,7 @@ def _marked(track: Track, stands: Standing, one: Migration, wanted: Wanted) -> _
             return None
         if one.state == "baseline":
             raise UsageError(
-                detail=f"{one.name} counts as applied because a later one does; it has no row of its own"
+                detail=f"{one.name} counts as applied because another one does; it has no row of its own"
             )
         return _forgotten(track, stands, one, f"let {one.name} count as pending", "pending")
     if one.state in ("applied", "baseline", "retired", "missing-file", "ahead"):
@@ -197,10 +231,30 @@ def _marked(track: Track, stands: Standing, one: Migration, wanted: Wanted) -> _
     return _Step(f"record {one.name} as applied, without running it", _mended(track, one, "applied"), insert)
 
 
-def _repaired(track: Track, stands: Standing, words: Sequence[str]) -> Iterator[_Step]:
+def _in_doubt(stands: Standing, one: Migration) -> bool:
+    half = stands.unfinished.get(one.name)
+    return half is not None and half.unknown is not None
+
+
+def _settled(track: Track, stands: Standing, one: Migration, outcome: Outcome) -> _Step:
+    """Return what records whether the statement ran at which a run was killed."""
+    step = stands.unfinished[one.name].unknown
+    number = step.number if step else 0
+
+    def write(db: Writable, ledger: Ledger) -> int:  # noqa: ARG001 - as every step is called
+        migration_journal.resolve_statement(db, one.name, done=outcome is Outcome.DONE)
+        return 1
+
+    ran = "has run" if outcome is Outcome.DONE else "has not run"
+    return _Step(f"record that statement {number} of {one.name} {ran}", _mended(track, one, "failed"), write)
+
+
+def _repaired(
+    track: Track, stands: Standing, migrations: Sequence[Migration], words: Sequence[str]
+) -> Iterator[_Step]:
     for word in words:
         states, says = MENDS[word]
-        for one in stands.migrations:
+        for one in migrations:
             if one.state not in states:
                 continue
             told = says.format(name=one.name)
@@ -240,7 +294,9 @@ def _forgotten(
     )
 
 
-def _mended(track: Track, one: Migration, now: Literal["applied", "pending", "forgotten"]) -> Mended:
+def _mended(
+    track: Track, one: Migration, now: Literal["applied", "pending", "forgotten", "failed"]
+) -> Mended:
     return Mended(
         app=track.app, database=track.database, version=one.version, name=one.name, was=one.state, now=now
     )

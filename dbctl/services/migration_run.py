@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import TypeVar
 
 from dbctl.engines import registry
 from dbctl.engines.base import Writable
@@ -21,6 +22,7 @@ from dbctl.errors import (
     MigrationsOutOfOrderError,
     MigrationsTwinnedError,
     MigrationsUnsoundError,
+    MigrationUnknownError,
     ReplayFailedError,
     UsageError,
 )
@@ -34,6 +36,8 @@ from dbctl.services.migration_ledger import Ledger, Track
 from dbctl.services.migration_safety import Safety
 from dbctl.services.migration_standing import Standing, judged, standing
 from dbctl.services.migration_work import Migrating, Work, listed, migrating, refuse_doubt
+
+T = TypeVar("T")
 
 NOTHING_PENDING = "nothing to do: no migration is pending"
 
@@ -169,6 +173,9 @@ class Upgrade:
 
     def _runnable(self, track: Track) -> tuple[list[tuple[MigrationFile, Steps]], list[str]]:
         """Return what would be run, and the names of those that destroy something that was there before."""
+        return settled(self._opened, track, lambda: self._seen(track))
+
+    def _seen(self, track: Track) -> tuple[list[tuple[MigrationFile, Steps]], list[str]]:
         try:
             found = look(self._opened, track)
         except DatabaseMissingError as error:
@@ -248,6 +255,19 @@ def apply_all(
     finally:
         migration_journal.close(ready)
     return done
+
+
+def settled(app: App, track: Track, look: Callable[[], T]) -> T:
+    """Return what ``look`` returns; where it finds a migration half done that may be running now, wait for the end first.
+
+    Raises:
+        BusyError: it ran for longer than somebody wants to wait.
+    """
+    try:
+        return look()
+    except (MigrationUnknownError, MigrationHalfBackError):
+        with registry.write_lock(app.url(track.database), track.target, "migrate", timeout=app.timeout):
+            return look()
 
 
 def planned_of(found: Standing, *, to: str = "", steps: int = 0) -> list[tuple[MigrationFile, Steps]]:

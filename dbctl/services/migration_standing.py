@@ -23,7 +23,7 @@ from dbctl.services.migration_ledger import Record, Track, read_foreign, recorde
 #: ``pending``: to be run. ``out-of-order``: later ones were applied. ``missing-file``: applied, and there is no file.
 #: ``changed``: the file is not what was applied. ``failed``: it was begun and did not come to its end. ``ahead``: applied,
 #: and later than any file: the database is newer than the code. ``duplicate-version``: another one has its number.
-#: ``baseline``: it counts as applied since a later one does. ``retired``: the app has removed the file since, and its
+#: ``baseline``: it counts as applied since another one does. ``retired``: the app has removed the file since, and its
 #: profile says so.
 State = Literal[
     "applied",
@@ -177,7 +177,8 @@ def judged(track: Track, recorded: Sequence[Record]) -> list[Migration]:
             rows[about] = row
         else:
             strangers.append(row)
-    numbers = Counter(file.place[0] for file in files) if folder.format != "prisma" else Counter()
+    single = (file for file in files if not _is_stood_for(track, file, rows))
+    numbers = Counter(file.place[0] for file in single) if folder.format != "prisma" else Counter()
     numbers.update(row.number for row in strangers)
     newest = max((folder.files[name].place for name in rows), default=None)
     level = max((row for row in recorded if row.level), key=lambda row: row.number, default=Record())
@@ -187,6 +188,8 @@ def judged(track: Track, recorded: Sequence[Record]) -> list[Migration]:
         state: State
         if recorded_as is not None:
             state = _as_recorded(track, file, recorded_as)
+        elif _is_stood_for(track, file, rows):
+            state = "baseline"
         elif level.level and file.place[0] < level.number:
             state = level.level
         elif newest and file.place < newest and not (track.ledger.version and numbers[file.place[0]] > 1):
@@ -201,6 +204,14 @@ def judged(track: Track, recorded: Sequence[Record]) -> list[Migration]:
         for row in strangers
     ]
     return sorted(found, key=lambda one: migration_files.place_of(one.name))
+
+
+def _is_stood_for(track: Track, file: MigrationFile, rows: Mapping[str, Record]) -> bool:
+    """Whether another file, of which the app's runner records either, stands for this one: one that is recorded, else the first."""
+    others = next((names for names in track.told.one_of if file.name in names), [file.name])
+    there = [name for name in others if name in track.folder.files]
+    recorded = [name for name in there if name in rows]
+    return (recorded or there)[:1] != [file.name]
 
 
 def _without_file(track: Track, row: Record) -> State:

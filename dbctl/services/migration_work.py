@@ -236,10 +236,13 @@ class Work:
                 return self._recorded(began, losses)
 
     def _step(self, number: int, sql: str) -> None:
-        for clearing in self._db.left_by(sql) if self._failed_before(number) else ():
+        again = self._half is not None and any(
+            one.failed and one.number == number for one in self._half.steps
+        )
+        for clearing in self._db.left_by(sql) if again else ():
             self._db.run_statement(clearing)
         if self._journal:
-            self._journal.begin(number, sql)
+            self._journal.begin(number, sql, again=again)
         try:
             self._db.run_statement(sql)
         except (*OF_A_STATEMENT, BusyError):  # the server told, so that nothing is in doubt
@@ -249,9 +252,6 @@ class Work:
         self._done = number
         if self._journal:
             self._journal.end(number)
-
-    def _failed_before(self, number: int) -> bool:
-        return self._half is not None and any(one.failed and one.number == number for one in self._half.steps)
 
     def _refuse_losses(self) -> None:
         """Refuse what nothing would bring back, judged by its words."""
@@ -273,7 +273,10 @@ class Work:
         return migration_guard.rows_of(self._db, self._track.ledgers) if self._counts else {}
 
     def _lost(self, before: Mapping[str, int]) -> Sequence[Loss]:
-        return migration_guard.lost(before, self._counted()) if before else ()
+        if not before:
+            return ()
+        found = migration_guard.lost(before, self._counted())
+        return [one for one in found if one.after is None or self._db.may_have_taken(one.table)]
 
     def _refusal(self, losses: Sequence[Loss], undone: str) -> RowsLostError:
         return RowsLostError(

@@ -106,8 +106,6 @@ class Directory:
     def scratch(self, need: int) -> Iterator[Path]:
         import tempfile  # noqa: PLC0415 - loads much, and few commands unpack
 
-        from dbctl import scratch  # noqa: PLC0415 - as above
-
         # Beside the backups, where there is room for such files; one who may only read them does it elsewhere.
         writable = os.access(self._root, os.W_OK)
         place = self._root if writable else Path(tempfile.gettempdir())
@@ -115,7 +113,7 @@ class Directory:
             raise RoomMissingError(place=place, need=need, room=room)
         with ExitStack() as held:
             with self._translated():
-                folder = held.enter_context(scratch.folder(place, SCRATCH))
+                folder = held.enter_context(durable.private_folder(place, SCRATCH))
             yield folder
 
     def digest(self, folder: str, name: str) -> Kept:
@@ -123,11 +121,9 @@ class Directory:
 
     @contextmanager
     def begin(self, folder: str) -> Iterator[Filling]:
-        from dbctl import scratch  # noqa: PLC0415 - loads much, and readers of lists need nothing of it
-
         with self._translated():
             self._make_root()
-        scratch.sweep(self._root, SCRATCH)
+        durable.sweep_folders(self._root, SCRATCH)
         filling = Filling(self._root / folder)
         try:
             with self._translated():

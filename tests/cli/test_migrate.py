@@ -1,11 +1,10 @@
-"""``dbctl migrate`` as a person and a script meet it: words, exit statuses, output, two at once, and kills."""
+"""``dbctl migrate`` as a person and a script meet it: words, exit statuses, output, two at once, and signals."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import random
 import signal
 import sqlite3
 import subprocess
@@ -20,8 +19,6 @@ from tests.shapes import flashpoint_web as shapes
 
 ROOT = Path(__file__).parents[2]
 CLEAN = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"}
-KILLS = 200 if os.environ.get("DBCTL_TORTURE") else 12
-ROWS = 10_000
 
 #: Long enough to be met in the middle; the engine looks for signals every millisecond.
 LONG = "select count(*) from (with recursive c (n) as (select 1 union all select n + 1 from c limit 900000000) select n from c);"
@@ -342,50 +339,3 @@ def _until(true, seconds=20):
             pass
         time.sleep(0.02)
     raise AssertionError("it never came true")
-
-
-def test_a_kill_at_any_moment_leaves_a_prefix_and_the_next_run_completes(folder):
-    """Killed at random moments of the run; ledger and schema must tell the same each time."""
-    chance = random.Random(7)  # noqa: S311 - moments, no secrets
-    fill = "insert into t{0} with recursive c (n) as (select 1 union all select n + 1 from c limit {rows}) select n from c;"
-    for number in range(3, 23):
-        text = f"create table t{number} (x);\n{fill.format(number, rows=ROWS)}\ncreate index i{number} on t{number} (x);"
-        write(folder, {f"{number:03d}_t": text})
-    seen = set()
-    for number in range(KILLS):
-        for left in folder.glob("user.db*"):
-            left.unlink()
-        process = started(folder, "up")
-        # the first part of a run is Python's start, in which nothing can break
-        reached = f"{3 + 18 * number // KILLS:03d}_t"
-        _until(
-            lambda reached=reached: (
-                (folder / "user.db").exists()
-                and query(folder, f"select 1 from migrations where name = '{reached}'")
-            )
-        )
-        time.sleep(chance.random() * 0.02)
-        process.kill()
-        process.communicate()
-        seen.add(_prefix(folder))
-        done = dbctl(folder, "up")
-        assert done.returncode == 0, done.stderr
-        assert _prefix(folder) == 20
-        assert query(folder, "pragma integrity_check") == [("ok",)]
-    assert len(seen) > 1
-
-
-def _prefix(folder):
-    """Return how many of the generated migrations are applied, and prove that ledger and schema agree."""
-    if not (folder / "user.db").exists() or not query(
-        folder, "select 1 from sqlite_master where name = 'migrations'"
-    ):
-        return 0
-    recorded = [name for (name,) in query(folder, "select name from migrations order by name")]
-    expected = ["001_users", "002_notes", *(f"{number:03d}_t" for number in range(3, 23))]
-    assert recorded == expected[: len(recorded)]
-    made = {name for (name,) in query(folder, "select name from sqlite_master where name glob 't[0-9]*'")}
-    assert made == {f"t{int(name[:3])}" for name in recorded[2:]}
-    for table in made:
-        assert query(folder, f"select count(*) from {table}") == [(ROWS,)]
-    return max(len(recorded) - 2, 0)

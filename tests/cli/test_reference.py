@@ -75,14 +75,21 @@ LINES = [
     "migrate plan --migrations {migrations}",
     "migrate up --migrations {migrations}",
     "migrate up --migrations {migrations} --dry-run",
+    "migrate up --steps 1 --no-backup --migrations {migrations}",
+    "migrate down --profile plain --url main=steps.db --migrations steps --repository backups --yes",
+    "migrate down --profile plain --url main=steps.db --migrations steps --no-backup --dry-run",
     "migrate verify --migrations {migrations}",
     "migrate drift --migrations {migrations}",
+    "migrate lint --migrations {migrations}",
+    "migrate lint --migrations {migrations} --all",
+    "migrate rehearse --migrations {migrations}",
     "migrate adopt --migrations {migrations}",
     "migrate adopt --migrations {migrations} --dry-run",
     "migrate mark 2 --applied --migrations {migrations}",
     "migrate mark 2 --pending --migrations {migrations} --dry-run",
     "migrate repair --checksums --failed --migrations {migrations}",
     "migrate repair --missing --migrations {migrations} --dry-run",
+    "migrate repair 2 --statement undone --migrations {migrations} --dry-run",
     "migrate new add-notes --migrations {migrations}",
     "integrity check",
     "integrity cross",
@@ -152,6 +159,7 @@ LINES = [
 ]
 #: What was done in each deployment before.
 BEFORE = [
+    "migrate up --profile plain --url main=steps.db --migrations steps",
     "users create eve --email eve@example.org --generate",
     "roles create helper --permission games.play",
     "backup create",
@@ -176,6 +184,11 @@ def deployment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     )
     (folder / "attempts.csv").write_text("username,ip_address\neve,10.0.0.7\n", encoding="utf-8")
     (folder / "wanted.json").write_text(json.dumps({KEYS[request.param]: "Arcade"}), encoding="utf-8")
+    (folder / "steps").mkdir()
+    (folder / "steps" / "001_notes.sql").write_text(
+        "-- migrate:up\ncreate table notes (text text);\n-- migrate:down\ndrop table notes;\n",
+        encoding="utf-8",
+    )
     Setup("flashpoint-web", folder, app="fp", file=folder / "dbctl.toml", urls=(), protected=False).apply()
     shutil.copytree(Path(shipped("migrations")) / "flashpoint-web" / "user", folder / "migrations")
     pending = "005_notes.sql"
@@ -270,6 +283,7 @@ def test_the_reference_is_current() -> None:
     assert (_reference.PAGES / "commands.md").read_text(encoding="utf-8") == _reference.commands(), (
         "run make golden"
     )
+    assert (_reference.PAGES / "lint.md").read_text(encoding="utf-8") == _reference.lint(), "run make golden"
     assert (_reference.PAGES / "errors.md").read_text(encoding="utf-8") == _reference.errors(), (
         "run make golden"
     )

@@ -29,7 +29,6 @@ OPENERS = {
     "engines/sqlite/writer.py": "a database that it makes itself (O_EXCL), before it is connected to",
     "lockfile.py": "lock files",
     "render/out.py": "/dev/null",
-    "scratch.py": "directories",
     "services/backup_extras.py": "the archive that it makes (O_EXCL) of files that are no database of the app",
     "stores/directory.py": "marks and manifests of backups",
 }

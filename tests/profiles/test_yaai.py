@@ -202,6 +202,14 @@ def test_an_index_is_used_where_it_finds_every_row_and_what_is_wrong_is_told(sea
 
 
 @pytest.mark.parametrize("index", ["deployed"])
+def test_an_index_that_may_hold_old_words_is_not_used(search: Run, indexed: Place, index: str) -> None:
+    indexed.rows("chat", "drop trigger messages_fts_update")
+    indexed.rows("chat", f"update messages set content = 'A pond' where id = '{shapes.TOLD}'")
+    assert ids(search("messages", "pond")) == {shapes.TOLD}
+    assert ids(search("messages", "carrots")) == set()
+
+
+@pytest.mark.parametrize("index", ["deployed"])
 def test_an_index_that_lacks_rows_is_not_used(search: Run, indexed: Place, index: str) -> None:
     indexed.rows("chat", "drop trigger messages_fts_insert")
     indexed.rows(
@@ -209,6 +217,24 @@ def test_an_index_that_lacks_rows_is_not_used(search: Run, indexed: Place, index
         f"insert into messages (id, chat_id, role, content) values ('n1', '{shapes.PARSER}', 'user', 'plant it')",
     )
     assert "n1" in ids(search("messages", "plant"))
+
+
+@pytest.mark.parametrize("index", ["healthy"])
+def test_an_index_that_is_damaged_inside_is_told_and_made_anew(
+    search: Run, indexed: Place, index: str
+) -> None:
+    """What an index is kept in can be damaged though its definition and its rows are sound."""
+    leaf = "(select max(id) from messages_fts_data)"
+    indexed.rows("chat", f"update messages_fts_data set block = zeroblob(length(block)) where id = {leaf}")
+    told = search("index", "check", status=4)["data"]["findings"]
+    assert [(one["code"], one["hint"]) for one in told] == [
+        ("text-index", "dbctl search index repair makes it anew.")
+    ]
+    steps = search("index", "repair", "--dry-run")["data"]["plan"]["steps"]
+    assert steps[0].startswith("messages_fts is of no use: ")
+    assert search("index", "repair")["data"]["changed"]
+    assert search("index", "check")["data"]["findings"] == []
+    assert ids(search("messages", "plant")) == {shapes.TOLD, shapes.AGAIN, shapes.REPLY}
 
 
 def test_a_repaired_index_lets_the_app_write_again_and_follows_it(
@@ -644,6 +670,31 @@ def test_migrations_of_the_document_are_never_run_on_a_deployment(run: Run, plac
     before = place.rows("chat", "select name, sql from sqlite_master order by name")
     run("migrate", "up", status=4)
     assert place.rows("chat", "select name, sql from sqlite_master order by name") == before
+
+
+@of_deployment
+@pytest.mark.parametrize("ran", ["drafts", "extended_model_types"])
+def test_two_files_of_one_number_stand_for_each_other_as_in_the_app(
+    place: Place, run: Run, tmp_path: Path, ran: str
+) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    names = [
+        f"{version:03}_{name}" for version, name in place.rows("app", "select version, name from _migrations")
+    ]
+    for name in {*names, "006_drafts", "006_extended_model_types"}:
+        (own / f"{name}.sql").write_text("-- Up\nselect 1;\n")
+    place.rows("app", f"update _migrations set name = '{ran}' where version = 6")
+    (own / "008_next.sql").write_text("-- Up\ncreate table next (x);\n")
+    run("migrate", "up", "--db", "app", "--migrations", str(own))
+    told = run("migrate", "status", "--check", "--db", "app", "--migrations", str(own))
+    states = {one["name"]: one["state"] for one in told["items"]}
+    other = {"drafts": "extended_model_types", "extended_model_types": "drafts"}[ran]
+    assert (states[f"006_{ran}"], states[f"006_{other}"], states["008_next"]) == (
+        "applied",
+        "baseline",
+        "applied",
+    )
 
 
 @of_deployment

@@ -1,5 +1,9 @@
 """Rows that a migration would take away: none goes unless its file says so."""
 
+import subprocess
+import sys
+import time
+
 import pytest
 
 from dbctl.engines import registry
@@ -61,6 +65,47 @@ def test_rows_that_the_same_run_made_are_nobodys(tmp_path):
         desk.write({"003_less": "delete from books;\n"})
         assert [one.name for one in desk.up()][-1] == "003_less"
         assert desk.count("books") == 0
+
+
+def test_rows_that_the_app_deletes_meanwhile_are_not_the_migrations_doing(tmp_path):
+    with migrating.settled("postgresql", tmp_path / "desk") as desk:
+        desk.write(migrating.FIRST)
+        desk.up()
+        # The sleep stands for a long statement; the app deletes in the middle of it.
+        desk.write({"003_slow": "update authors set name = 'x';\nselect pg_sleep(1.5);"})
+        running = started(desk)
+        wait_for(
+            desk,
+            "select 1 from pg_stat_activity where query like 'select pg_sleep(1.5)%' and datname = current_database()",
+        )
+        desk.base.run("delete from books where id = 5")
+        assert running.wait(timeout=60) == 0
+        assert desk.states() == ["applied"] * 3
+        assert desk.count("books") == 4
+        desk.write({"004_own": "delete from books where id = 4;"})
+        with pytest.raises(RowsLostError):
+            desk.up()
+        desk.write({"004_own": "do $$ begin execute 'trunc' || 'ate books'; end $$;"})
+        with pytest.raises(RowsLostError):
+            desk.up()
+        assert desk.count("books") == 4
+
+
+def wait_for(desk, sql):
+    deadline = time.monotonic() + 30
+    while not desk.base.rows(sql) and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def started(desk):
+    return subprocess.Popen(
+        [sys.executable, "-m", "dbctl", "migrate", "up", "--no-backup"],
+        cwd=desk.folder,
+        env=migrating.CLEAN,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
 
 
 def test_a_table_built_anew_keeps_the_rows_that_hang_on_it(tmp_path):

@@ -13,7 +13,7 @@ from dbctl.errors import (
     MigrationStepsChangedError,
     MigrationUnknownError,
 )
-from dbctl.services import migration_check, migration_drift, migration_journal
+from dbctl.services import migration_check, migration_drift, migration_journal, migration_mend
 from dbctl.services.migration_journal import Journal, resolve_statement
 from tests.services import migrating
 
@@ -94,11 +94,19 @@ def test_a_statement_that_was_begun_and_not_ended_is_somebodys_to_look_at(desk, 
         desk.up()
     assert "statement 3 of 002_five" in str(refused.value)
     assert "insert into one values (3);" in str(refused.value)
-    assert "whether statement 3 has run is not known" in desk.stands()["002_five"][1]
-    with desk.opened() as app, app.writer("main", "test") as db:
-        assert resolve_statement(db, "002_five", done=done).number == 3
-        with pytest.raises(MigrationStepMissingError):
-            resolve_statement(db, "002_five", done=done)
+    assert "statement 3 was begun and has not ended" in desk.stands()["002_five"][1]
+    outcome = migration_mend.Outcome.DONE if done else migration_mend.Outcome.UNDONE
+    with desk.opened() as app:
+        change = migration_mend.repair(app, [], names=["2"], outcome=outcome)
+        ran = "has run" if done else "has not run"
+        assert change.plan().steps == [f"record that statement 3 of 002_five {ran}"]
+        assert [(one.was, one.now) for one in change.apply(change.plan().digest).items] == [
+            ("failed", "failed")
+        ]
+    with desk.opened() as app:
+        assert migration_mend.repair(app, [], outcome=outcome).plan().empty
+    with desk.opened() as app, app.writer("main", "test") as db, pytest.raises(MigrationStepMissingError):
+        resolve_statement(db, "002_five", done=done)
     desk.up()
     assert (desk.count("one"), desk.count("four")) == (2, 1)
     assert desk.states() == ["applied", "applied"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import cast
 
@@ -20,13 +21,20 @@ where l.granted and a.datname = current_database() and l.locktype in ('relation'
   and l.mode <> 'AccessShareLock' and a.pid <> all($1::int4[]) and a.wait_event_type is distinct from 'Lock'
   and (l.relation is not null and l.relation = pg_catalog.to_regclass($2) or $2 is null)
 group by 1, 2, 3, 4, a.xact_start order by a.xact_start nulls last limit 3"""
+#: Who holds any lock, a reader's too, on tables of these names: a change of a table waits for all of them.
+OF_TABLES = """select a.pid, coalesce(nullif(a.application_name, ''), a.backend_type), a.usename, host(a.client_addr)
+from pg_catalog.pg_locks l join pg_catalog.pg_stat_activity a on a.pid = l.pid
+where l.granted and l.database = (select oid from pg_catalog.pg_database where datname = current_database())
+  and l.relation in (select pg_catalog.to_regclass(quote_ident(n)) from unnest($2::text[]) n) and a.pid <> all($1::int4[])
+  and a.wait_event_type is distinct from 'Lock'
+group by 1, 2, 3, 4, a.xact_start order by a.xact_start nulls last limit 3"""
 NAMED = """select a.pid, coalesce(nullif(a.application_name, ''), a.backend_type), a.usename, host(a.client_addr)
 from pg_catalog.pg_stat_activity a where a.pid = any($1::int4[])"""
 _BLOCKED_BY = re.compile(r"blocked by process (\d+)")
 _RELATION = re.compile(r'in relation "(.*)"')
 
 
-def blockers(url: Url, target: str, told: str, own: int) -> str:
+def blockers(url: Url, target: str, told: str, own: int, names: Sequence[str] = ()) -> str:
     """Return " by psql (pid 4711, user bob)" for who holds what was waited for, or "" where that is unknown.
 
     A second connection asks: on the first one the transaction has failed.
@@ -36,6 +44,7 @@ def blockers(url: Url, target: str, told: str, own: int) -> str:
         target: ``app/database``.
         told: what the server said of the wait.
         own: the pid of the session that waited.
+        names: where it was to change tables, the words of the statement, among which their names are.
     """
     blocked, relation = _BLOCKED_BY.findall(told), _RELATION.search(told)
     with (
@@ -50,6 +59,8 @@ def blockers(url: Url, target: str, told: str, own: int) -> str:
         if relation:
             quoted = '"' + relation[1].replace('"', '""') + '"'
             rows = asking.execute(HOLDERS.encode(), [mine, quoted]).fetchall()
+        if names and not rows:
+            rows = asking.execute(OF_TABLES.encode(), [mine, list(names)]).fetchall()
         return _named(rows or asking.execute(HOLDERS.encode(), [mine, None]).fetchall())
     return ""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -124,4 +124,8 @@ class PostgreSQLConnection(
         )
 
     def _blockers(self, told: str, own: int) -> str:
-        return blockers(self._url, self.target, told, own)
+        return blockers(self._url, self.target, told, own, self._words())
+
+    def _words(self) -> Sequence[str]:
+        """Return the words of the statement that runs, where it may change tables."""
+        return ()

@@ -31,6 +31,13 @@ where a.attrelid = cast(:table as regclass) and a.attnum > 0 and not a.attisdrop
 
 #: Whoever asks for a table behind an ALTER that waits for it waits, too: it gives way soon, and is tried again.
 BRIEF_SECONDS, BRIEF_TRIES = 2, 5
+#: Whether this transaction has deleted rows of a table, or holds the lock that TRUNCATE takes. What a session did just
+#: before may be counted in.
+TAKEN = """select coalesce((select s.n_tup_del > 0 from pg_catalog.pg_stat_xact_all_tables s
+    where s.relid = cast(:table as regclass)), true)
+  or current_setting('track_counts') <> 'on'
+  or exists (select from pg_catalog.pg_locks l where l.pid = pg_backend_pid() and l.granted
+    and l.relation = cast(:table as regclass) and l.mode = 'AccessExclusiveLock')"""
 #: An index of that name which was begun and is of no use.
 INVALID = """select 1 from pg_catalog.pg_index i join pg_catalog.pg_class c on c.oid = i.indexrelid
 where c.relname = :name and not i.indisvalid and pg_catalog.pg_table_is_visible(c.oid)"""
@@ -47,6 +54,7 @@ class PostgreSQLWriter(PostgreSQLLocks, PostgreSQLConnection, PostgreSQLTextWrit
     language: Language = script
     takes_schema_back = True
     _outermost = 0  #: the depth at which nothing of ours is open
+    _running = ""  #: the statement of a script that runs
     _stepping = False  #: whether statements may run outside a transaction
 
     @contextmanager
@@ -192,6 +200,9 @@ class PostgreSQLWriter(PostgreSQLLocks, PostgreSQLConnection, PostgreSQLTextWrit
         finally:
             self._stepping = False
 
+    def may_have_taken(self, table: str) -> bool:
+        return self._rows(TAKEN, {"table": self._table(table)}) != [(False,)]
+
     def left_by(self, sql: str) -> Sequence[str]:
         name = script.concurrent_index(sql)
         if not name or not self._rows(INVALID, {"name": name}):
@@ -204,8 +215,16 @@ class PostgreSQLWriter(PostgreSQLLocks, PostgreSQLConnection, PostgreSQLTextWrit
             raise QueryFailedError(target=self.target, reason=reason)
         if not outside:
             self._require_transaction()
-        self._rows(sql, {}, writing=True)
-        self._tables = None
+        self._running = sql
+        try:
+            self._rows(sql, {}, writing=True)
+        finally:
+            self._running, self._tables = "", None
+
+    def _words(self) -> Sequence[str]:
+        held = script.told(self._running)
+        words = [one.text.lower() for one in held if one.kind == "word"]
+        return words + [one.text[1:-1].replace('""', '"') for one in held if one.kind == "name"]
 
     def _require_transaction(self) -> None:
         session = self._current()

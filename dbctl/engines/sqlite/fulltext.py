@@ -76,12 +76,18 @@ class SQLiteFullText(RankedReader, SQLiteDialect):
         if content and not of:
             return f"it keeps no text, so that whatever it finds has no {told.key}, and nothing is ever taken out of it"
         if content:
-            return f"it reads its text from {of}, whose columns and keys are others, so that changes of {told.table} fail"
+            return f"it reads its text from {of}, whose columns and keys are others, so that questions, or changes of {told.table}, fail"
         return self._why_not_kept(told, found)
 
     def _is_usable(self, told: TextIndex, found: Mapping[str, str]) -> bool:
-        """Whether its columns are those it should have, and it has as many entries as there are rows."""
-        if not self._has_its_columns(told, found):
+        """Whether it finds every row all the same: it has as many entries as there are rows, and what it does not follow fails."""
+        if told.gathered or not self._has_its_columns(told, found):
+            return False
+        wanted, bodies = self._plain_bodies(told), self._bodies(told, found)
+        refused = _TAKEN_OUT.format(own=told.own_table.lower())
+        if any(
+            bodies.get(verb, "") != wanted[verb] and refused not in bodies.get(verb, "") for verb in wanted
+        ):
             return False
         entries, table = ident(f"{told.own_table}_docsize"), self._table(told.table)
         sql = f"select (select count(*) from {entries}) = (select count(*) from {table})"  # noqa: S608 - names are quoted
@@ -94,21 +100,27 @@ class SQLiteFullText(RankedReader, SQLiteDialect):
         """Whether its triggers are the plain ones that an app would write by hand: sound, but slow."""
         if told.gathered or not self._has_its_columns(told, found):
             return False
+        wanted = self._plain_bodies(told)
+        return len(found) == 1 + len(wanted) and self._bodies(told, found) == wanted
+
+    def _plain_bodies(self, told: TextIndex) -> dict[str, str]:
+        """Return what such triggers do, by what they follow."""
         own, names = told.own_table.lower(), self._own_columns(told)
         values = ", ".join(f"new.{told.id if name == told.key else name}" for name in names)
         put = f"insert into {own} ({', '.join(names)}) values ({values});"  # noqa: S608 - compared, never run
         taken = f"delete from {own} where {told.key} = old.{told.id};"  # noqa: S608 - as above
-        wanted = {"insert": _plain(put), "delete": _plain(taken), "update": _plain(f"{taken} {put}")}
-        kept = [_TRIGGER.fullmatch(_plain(sql)) for name, sql in found.items() if name != own]
-        if any(one is None or one["table"] != told.table.lower() for one in kept):
-            return False
-        bodies = {one["verb"]: one["body"].strip("; ") for one in kept if one}
-        watched = {name.strip() for one in kept if one and one["of"] for name in one["of"].split(",")}
-        return (
-            len(kept) == len(wanted)
-            and bodies == wanted
-            and (not watched or {name.lower() for name in told.columns} <= watched)
-        )
+        return {"insert": _plain(put), "delete": _plain(taken), "update": _plain(f"{taken} {put}")}
+
+    @staticmethod
+    def _bodies(told: TextIndex, found: Mapping[str, str]) -> dict[str, str]:
+        """Return what the triggers of the table do, but for those that leave out changes of what is searched."""
+        bodies = {}
+        for one in (_TRIGGER.fullmatch(_plain(sql)) for sql in found.values()):
+            watched = {name.strip() for name in one["of"].split(",")} if one and one["of"] else set[str]()
+            whole = not watched or {name.lower() for name in told.columns} <= watched
+            if one and one["table"] == told.table.lower() and whole:
+                bodies[one["verb"]] = one["body"].strip("; ")
+        return bodies
 
     def _why_not_kept(self, told: TextIndex, found: Mapping[str, str]) -> str:
         own, by_key = told.own_table.lower(), self._key_index(told).lower()

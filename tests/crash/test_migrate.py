@@ -1,0 +1,176 @@
+"""``migrate up`` that is killed, or runs out of room: a prefix is applied, the ledger says which, the next run completes."""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+
+import pymysql
+import pytest
+
+from dbctl.engines.registry import language
+from dbctl.errors import MigrationUnknownError
+from dbctl.services.migration_journal import resolve_statement, unfinished
+from tests import servers
+from tests.crash.test_no_room import limited
+from tests.services import migrating
+
+TORTURE = bool(os.environ.get("DBCTL_TORTURE"))
+KILLS, SERVED_KILLS = (200, 60) if TORTURE else (12, 6)
+COUNT, ROWS = 20, 4000
+FILL = "insert into t{0} with recursive c (n) as (select 1 union all select n + 1 from c limit {1}) select n from c;"
+
+
+@pytest.fixture
+def desk(tmp_path):
+    """Twenty migrations of three statements each."""
+    with migrating.settled("sqlite", tmp_path / "desk") as made:
+        made.write(
+            {
+                f"{number:03d}_t": f"create table t{number} (x integer);\n{FILL.format(number, ROWS)}\n"
+                f"create index i{number} on t{number} (x);"
+                for number in range(1, COUNT + 1)
+            }
+        )
+        yield made
+
+
+def begin(desk):
+    return subprocess.Popen(
+        [sys.executable, "-m", "dbctl", "migrate", "up", "--no-backup"],
+        cwd=desk.folder,
+        env=migrating.CLEAN,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def until(true, process):
+    deadline = time.monotonic() + 30
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            if true():
+                return
+        except (sqlite3.Error, pymysql.Error):  # it is being made
+            pass
+        time.sleep(0.002)
+
+
+def prefix(path):
+    """Return how many migrations are applied, once it is proved that ledger and schema tell the same, row by row."""
+    if not path.exists():
+        return 0
+    with closing(sqlite3.connect(path, timeout=10)) as connection:
+        tables = {
+            name for (name,) in connection.execute("select name from sqlite_master where type = 'table'")
+        }
+        if "schema_migrations" not in tables:
+            assert not tables
+            return 0
+        recorded = [
+            one for (one,) in connection.execute("select version from schema_migrations order by version")
+        ]
+        assert recorded == [f"{number:03d}" for number in range(1, len(recorded) + 1)]
+        assert tables - {"schema_migrations"} == {f"t{number}" for number in range(1, len(recorded) + 1)}
+        indexes = {
+            name for (name,) in connection.execute("select name from sqlite_master where name glob 'i*'")
+        }
+        assert indexes == {f"i{number}" for number in range(1, len(recorded) + 1)}
+        for number in range(1, len(recorded) + 1):
+            assert connection.execute(f"select count(*) from t{number}").fetchone() == (ROWS,)
+        assert connection.execute("pragma integrity_check").fetchone() == ("ok",)
+        return len(recorded)
+
+
+def test_a_kill_at_any_moment_leaves_a_prefix_and_the_next_run_completes(desk):
+    """Killed at random moments of the run, of which the start of Python is left out."""
+    chance, path, seen = random.Random(7), desk.folder / "desk.db", set()  # noqa: S311 - moments, no secrets
+    for number in range(KILLS):
+        for left in desk.folder.glob("desk.db*"):
+            left.unlink()
+        process = begin(desk)
+        reached = 1 + (COUNT - 2) * number // KILLS
+        until(lambda reached=reached: path.exists() and ledger(path) >= reached, process)
+        time.sleep(chance.random() * 0.02)
+        process.kill()
+        process.wait()
+        seen.add(prefix(path))
+        desk.up()
+        assert prefix(path) == COUNT
+    assert len(seen) > 1
+
+
+def ledger(path):
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute("select count(*) from schema_migrations").fetchone()[0]
+
+
+def test_a_disk_that_is_full_leaves_a_prefix_and_the_next_run_completes(desk):
+    path, seen = desk.folder / "desk.db", set()
+    for size in (0, 1, 4096, 20_000, 100_000, 300_000, 700_000, 1_500_000, 10_000_000):
+        for left in desk.folder.glob("desk.db*"):
+            left.unlink()
+        well, told = limited(size, desk.up)
+        assert well or "|" in told, told
+        reached = prefix(path) if path.exists() and path.stat().st_size else 0
+        assert well == (reached == COUNT)
+        seen.add(reached)
+        desk.up()
+        assert prefix(path) == COUNT
+    assert len(seen) > 2
+
+
+def test_a_kill_on_a_server_that_takes_nothing_back_is_told_and_the_next_run_goes_on(tmp_path):
+    """Where it is not known whether a statement has run, somebody looks, and the run goes on as they say."""
+    chance, seen = random.Random(11), set()  # noqa: S311 - as above
+    text = "\n".join(
+        f"create table t{number} (x integer);\ninsert into t{number} values ({number});"
+        for number in range(1, 16)
+    )
+    statements = [sql for _, sql in language("mysql").split(text)]
+    for number in range(SERVED_KILLS):
+        with migrating.settled("mysql", tmp_path / str(number)) as desk:
+            desk.write({"001_many": text})
+            process = begin(desk)
+            reached = 1 + 12 * number // SERVED_KILLS
+            with closing(servers.mysql_connection(desk.base.own)) as watching:
+                until(lambda reached=reached, watching=watching: tables(watching) > reached + 1, process)
+            time.sleep(chance.random() * 0.02)
+            process.kill()
+            process.wait()
+            seen.add(completed(desk, statements))
+            assert set(desk.states()) == {"applied"}
+            assert [desk.base.rows(f"select x from t{one}")[0][0] for one in range(1, 16)] == list(
+                range(1, 16)
+            )
+            assert "dbctl_migration_steps" not in desk.tables()
+    assert len(seen) > 1
+
+
+def tables(watching):
+    with watching.cursor() as cursor:
+        cursor.execute("select count(*) from information_schema.tables where table_schema = database()")
+        return cursor.fetchone()[0]
+
+
+def completed(desk, statements):
+    """Run what is left, as an admin would who looks where it is asked for; return how many statements had run."""
+    with desk.opened() as app:
+        half = unfinished(app.reader("main", may_be_empty=True)).get("001_many")
+    if half and (step := half.unknown):
+        with pytest.raises(MigrationUnknownError):
+            desk.up()
+        table = f"t{(step.number + 1) // 2}"
+        there = table in desk.tables()
+        if there and statements[step.number - 1].startswith("insert"):
+            there = desk.count(table) > 0
+        with desk.opened() as app, app.writer("main", "test") as db:
+            resolve_statement(db, "001_many", done=there)
+    desk.up()
+    return half.ended if half else 0
