@@ -106,6 +106,7 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'migrate up:--steps') wanted='' ;;
         'migrate up:--migrations') wanted='@directory' ;;
         'migrate up:--shape') wanted='' ;;
+        'migrate up:--loses-rows') wanted='' ;;
         'migrate up:--repository') wanted='@directory' ;;
         'migrate down:--to') wanted='' ;;
         'migrate down:--steps') wanted='' ;;
@@ -413,7 +414,7 @@ _dbctl() {
         'migrate') children='status plan up down adopt mark repair new verify drift lint rehearse'; flags='' ;;
         'migrate status') children=''; flags='--check --all-apps --migrations --shape' ;;
         'migrate plan') children=''; flags='--to --migrations --shape' ;;
-        'migrate up') children=''; flags='--to --steps --migrations --shape --repository --no-backup --dry-run -n' ;;
+        'migrate up') children=''; flags='--to --steps --migrations --shape --loses-rows --repository --no-backup --dry-run -n' ;;
         'migrate down') children=''; flags='--to --steps --all --migrations --shape --repository --no-backup --dry-run -n' ;;
         'migrate adopt') children=''; flags='--migrations --shape --dry-run -n' ;;
         'migrate mark') children=''; flags='--applied --pending --migrations --shape --dry-run -n' ;;

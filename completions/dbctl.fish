@@ -7,7 +7,7 @@ function __dbctl_at -d 'Whether the words so far name the command $argv[1], with
     for word in (commandline -opc)[2..-1]
         if test $skip = 1
             set skip 0
-        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --timeout --env-file --games --users --plays --messages --chats --prompts --seed --shape --role --inactive --filter --limit --offset --sort --id --email --name --set --password-file --transfer-to --existing --description --priority --permission --category --user --mode --migrations --to --steps --repository --statement --table --format --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --action --resource --since --only --older-than --state --kind --rule --query --with --mark --null --not-null --file --param --within
+        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --timeout --env-file --games --users --plays --messages --chats --prompts --seed --shape --role --inactive --filter --limit --offset --sort --id --email --name --set --password-file --transfer-to --existing --description --priority --permission --category --user --mode --migrations --to --steps --loses-rows --repository --statement --table --format --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --action --resource --since --only --older-than --state --kind --rule --query --with --mark --null --not-null --file --param --within
             set skip 1
         else if string match -q -- '-*' $word
             continue
@@ -279,6 +279,7 @@ complete -c dbctl -n '__dbctl_at \'migrate up\'' -l to -x -d 'The last one to ru
 complete -c dbctl -n '__dbctl_at \'migrate up\'' -l steps -x -d 'So many of each database'
 complete -c dbctl -n '__dbctl_at \'migrate up\'' -l migrations -x -a '(__fish_complete_directories)' -d 'Folder of the migrations, in place of the configured one'
 complete -c dbctl -n '__dbctl_at \'migrate up\'' -l shape -x -d 'The app\'s shape that an empty database gets, where there are several'
+complete -c dbctl -n '__dbctl_at \'migrate up\'' -l loses-rows -x -d 'A migration that may take rows away although its file does not say so; repeatable'
 complete -c dbctl -n '__dbctl_at \'migrate up\'' -l repository -x -a '(__fish_complete_directories)' -d 'Where the backups are, in place of the configured one'
 complete -c dbctl -n '__dbctl_at \'migrate up\'' -l no-backup -d 'Make no safety backup before something is destroyed: what is lost then cannot be brought back'
 complete -c dbctl -n '__dbctl_at \'migrate up\'' -l dry-run -s n -d 'Show the plan and change nothing'

@@ -705,7 +705,7 @@ class MigrationHalfDoneError(MigrationFailedError):
 class RowsLostError(MigrationFailedError):
     code, exit_status = "rows-lost", Exit.REFUSED
     sentence = "{target}: {name} takes rows away without saying so: {losses}"
-    remedy = "{undone} If that is meant, put a line -- dbctl: loses-rows above its first statement, or write it so that nothing is lost. Done by this run: {applied}; not run: {pending}."
+    remedy = "{undone} If that is meant, put a line -- dbctl: loses-rows above its first statement, or, where the file is not yours, give --loses-rows {name}. Done by this run: {applied}; not run: {pending}."
 
 
 class MigrationUnknownError(DbctlError):

@@ -104,6 +104,14 @@ def up(
     steps: Steps = None,
     migrations: Folder = None,
     shape: Shape = "",
+    loses_rows: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--loses-rows",
+            metavar="NAME",
+            help="A migration that may take rows away although its file does not say so; repeatable.",
+        ),
+    ] = None,
     repository: RepositoryAt = "",
     no_backup: NoBackup = False,
     dry_run: DryRun = False,
@@ -116,7 +124,14 @@ def up(
     with opened(ctx) as found:
         safety = Safety(found, repository=repository, wanted=not no_backup)
         upgrade = migration_run.Upgrade(
-            found, call(ctx).db, migrations, to=to, steps=steps or 0, shape=shape, safety=safety
+            found,
+            call(ctx).db,
+            migrations,
+            to=to,
+            steps=steps or 0,
+            shape=shape,
+            losing=loses_rows or (),
+            safety=safety,
         )
         return change(ctx, upgrade, target=upgrade.target)
 

@@ -204,6 +204,7 @@ class Work:
             raise MigrationOneWayError(
                 target=self._db.target, name=self._file.name, reason=f"it takes the ledger ({table}) away"
             )
+        migration_journal.forget(self._db, self._file.name)
         if self._way == "up":
             self._db.insert(table, self._ledger.row(self._file, lasted))
         else:
@@ -222,7 +223,7 @@ class Work:
             self._refuse_losses()
             before = self._counted()
             if self._journal:
-                self._journal.open()
+                self._journal.open(afresh=self._half is None)
             for number, (line, sql) in enumerate(self._statements, 1):
                 self._place = f" in statement {number} (line {line})"
                 if self._half is None or number > self._half.ended:
@@ -231,8 +232,6 @@ class Work:
                     self._db.run_statement(sql)  # it ended with the session that it was said in
             losses = self._lost(before)
             with self._db.transaction():
-                if self._journal:
-                    self._journal.forget()
                 return self._recorded(began, losses)
 
     def _step(self, number: int, sql: str) -> None:
@@ -325,5 +324,5 @@ class Work:
         clearing = self._db.left_by(self._statements[number - 1][1])
         if not (self._done or clearing):
             with self._db.transaction():
-                self._journal.forget()
+                migration_journal.forget(self._db, self._file.name)
         return f" What it left is cleared away first: {' '.join(clearing)}" if clearing else ""

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from dbctl.engines import registry
-from dbctl.errors import RowsLostError
+from dbctl.errors import MigrationMissingError, RowsLostError
 from tests.services import migrating
 
 
@@ -44,6 +44,17 @@ def test_rows_that_go_as_declared_are_told(desk, how, left):
     desk.write({"003_less": f"-- dbctl: loses-rows\n{LOSING[how]}\n"})
     assert [one.rows_lost for one in desk.up()] == [left]
     assert desk.states() == ["applied"] * 3
+
+
+def test_a_file_that_is_not_ours_may_be_let_take_rows_away(desk):
+    desk.write({"003_less": LOSING["delete"], "004_drop": LOSING["drop"]})
+    with pytest.raises(RowsLostError, match="004_drop"):
+        desk.up(losing=["3"])
+    assert desk.count("books") == 3
+    desk.up(losing=["004_drop"])
+    assert "books" not in desk.tables()
+    with pytest.raises(MigrationMissingError):
+        desk.up(losing=["9"])
 
 
 def test_a_table_that_is_renamed_loses_nothing(desk):

@@ -112,6 +112,19 @@ def test_a_statement_that_was_begun_and_not_ended_is_somebodys_to_look_at(desk, 
     assert desk.states() == ["applied", "applied"]
 
 
+def test_what_the_ledger_tells_as_applied_is_whatever_a_journal_says(desk):
+    """As where somebody completed it by hand, or the app did."""
+    desk.write({"002_five": OUTSIDE + FIVE.format("insert into nosuch values (1);")})
+    with pytest.raises(MigrationHalfDoneError):
+        desk.up()
+    desk.base.run("insert into schema_migrations (version) values ('002')")
+    assert desk.states() == ["applied", "applied"]
+    desk.base.run("delete from schema_migrations where version = '002'", "drop table one")
+    desk.write({"002_five": OUTSIDE + "create table other (id integer);"})
+    with pytest.raises(MigrationStepsChangedError):
+        desk.up()
+
+
 def language(desk):
     return registry.language(desk.engine)
 
