@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -185,35 +182,6 @@ def copied(source: Path, destination: Path) -> None:
         with suppress(OSError):
             destination.unlink()
         raise
-
-
-@contextmanager
-def private_folder(place: Path, prefix: str) -> Iterator[Path]:
-    """Give a new folder below ``place`` that only this user may look into, and take it away again with all it holds.
-
-    What a dbctl that was killed had left is taken away, too: such a folder is locked as long as it is in use.
-
-    Raises:
-        OSError: none can be made there.
-    """
-    for left in place.glob(f"{prefix}*"):
-        with suppress(OSError):
-            opened = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-            try:
-                if os.fstat(opened).st_uid == os.geteuid():
-                    fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    shutil.rmtree(left)
-            finally:
-                os.close(opened)
-    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=place))  # mode 0700
-    held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        yield folder
-    finally:
-        with interrupt.unheard():
-            shutil.rmtree(folder, ignore_errors=True)
-        os.close(held)
 
 
 def sync_file(path: Path) -> None:

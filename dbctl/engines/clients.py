@@ -16,7 +16,7 @@ from io import FileIO
 from pathlib import Path
 from typing import IO
 
-from dbctl import durable, interrupt
+from dbctl import durable, interrupt, private
 from dbctl.errors import DbctlError, DiskFullError, FileFailedError
 
 #: Bytes that are passed on at a time, and seconds between two looks for a signal.
@@ -34,7 +34,7 @@ SECRETS = "dbctl-secret-"
 @contextmanager
 def secrets(files: Mapping[str, str]) -> Iterator[Path]:
     """Give a directory that only this user may look into, with these files in it, and take it away again."""
-    with durable.private_folder(Path(tempfile.gettempdir()), SECRETS) as place:
+    with private.folder(Path(tempfile.gettempdir()), SECRETS) as place:
         for name, text in files.items():
             opened = os.open(place / name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600)
             with os.fdopen(opened, "w", encoding="utf-8") as file:

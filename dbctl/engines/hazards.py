@@ -169,4 +169,4 @@ def judged(judge: Judge, scripts: Iterable[Script]) -> Iterator[list[Hazard]]:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names)
+    return ", ".join(map(str, names))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from dbctl.engines.tokens import Kind, Token
 
@@ -33,11 +33,30 @@ _OF_COLUMN = frozenset(
 ) | {"after", "first", "auto_increment", "on", "as", "default", "storage", "invisible", "visible", "key"}
 
 
+class Name(str):
+    """A text that is compared in lower case, and shown as it is written."""
+
+    __slots__ = ("written",)
+    written: str
+
+    def __new__(cls, written: str) -> Self:
+        """Make one of what is written."""
+        made = super().__new__(cls, written.lower())
+        made.written = written
+        return made
+
+    def __str__(self) -> str:
+        return self.written
+
+    def __format__(self, how: str) -> str:
+        return format(self.written, how)
+
+
 class Word(NamedTuple):
     """One piece of a statement that counts."""
 
     kind: Kind
-    text: str  #: in lower case; a quoted name without its quotes
+    text: str  #: a ``Name``; what is quoted comes without its quotes
     doubled: bool = False  #: whether those are double quotes
 
 
@@ -267,12 +286,12 @@ def words_of(tokens: Iterator[Token]) -> list[Word]:
     return [
         Word(token.kind, _plain(token.text), doubled=token.text.startswith('"'))
         if token.kind == "name"
-        else Word(token.kind, token.text.lower())
+        else Word(token.kind, Name(token.text))
         for token in tokens
         if token.kind not in ("space", "comment", "end")
     ]
 
 
-def _plain(name: str) -> str:
+def _plain(name: str) -> Name:
     close = "]" if name[0] == "[" else name[0]
-    return name[1:-1].replace(close * 2, close).lower()
+    return Name(name[1:-1].replace(close * 2, close))

@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
-from dbctl import durable
+from dbctl import private
 from dbctl.engines import registry
 from dbctl.engines.base import Capability, Checks, Orphans, Writable
 from dbctl.engines.dumps import Dump, Dumps
@@ -205,7 +205,7 @@ def _copy(app: App, track: Track, *, missing: bool) -> Iterator[Writable]:
 @contextmanager
 def _folder(place: Path) -> Iterator[Path]:
     try:
-        with durable.private_folder(place, PREFIX) as folder:
+        with private.folder(place, PREFIX) as folder:
             yield folder
     except OSError as error:
         raise FileFailedError(path=place, reason=error.strerror or str(error)) from error

@@ -180,6 +180,17 @@ def test_a_hazard_names_the_line_where_its_statement_begins(engine):
     assert [(one.line, one.code) for one in found if one.line] == [(6, "drops-table")]
 
 
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
+def test_a_name_is_compared_in_any_case_and_shown_as_it_is_written(engine):
+    (found,) = hazards(
+        engine, 'drop table if exists Users, "User"; create table T (a int); drop table if exists t'
+    )
+    assert [one.message for one in found if one.code == "drops-table"] == [
+        "DROP TABLE Users takes its rows away",
+        "DROP TABLE User takes its rows away",
+    ]
+
+
 def test_what_earlier_scripts_made_is_known_to_later_ones():
     made = "create table t (a int); create unique index once on t (a);"
     rebuilt = (

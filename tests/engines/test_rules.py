@@ -27,6 +27,7 @@ OPENERS = {
     "engines/sqlite/wal.py": "-wal files, which carry no locks",
     "engines/sqlite/writer.py": "a database that it makes itself (O_EXCL), before it is connected to",
     "lockfile.py": "lock files",
+    "private.py": "folders, most of which it has just made",
     "render/out.py": "/dev/null",
     "services/backup_extras.py": "the archive that it makes (O_EXCL) of files that are no database of the app",
     "stores/directory.py": "marks and manifests of backups",

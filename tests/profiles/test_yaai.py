@@ -159,6 +159,8 @@ ASKED = [
     (["bar:"], {shapes.CODE}),
     (["🥕"], {shapes.TOLD}),
     (['"'], {shapes.TOLD}),
+    (['"salad",'], {shapes.TOLD}),
+    (["--filter", 'text:and "salad"'], {shapes.TOLD}),
     (["plant", "AND"], {shapes.TOLD}),
     (["nothing like it"], set()),
     (["--filter", "liked=yes"], {shapes.TOLD}),

@@ -190,6 +190,14 @@ def test_a_number_that_two_files_have_is_told_where_the_ledger_knows_numbers_alo
     assert codes(folder, profile="flashpoint-web", url=tmp_path / "user.db") == []
 
 
+def test_a_number_that_two_files_of_an_app_are_known_to_share_is_not_told(tmp_path):
+    text = "-- Up\n-- So.\nselect 1;\n-- Down\nselect 1;"
+    folder = write(tmp_path / "m", n006_drafts=text, n006_extended_model_types=text, n007_a=text, n007_b=text)
+    with apps.opened(Selection(profile="yaai", urls=[f"app={tmp_path / 'app.db'}"]), timeout=1) as app:
+        found = migration_lint.lint(app, "app", folder).findings
+    assert [(one.code, one.message[:3]) for one in found] == [("shared-number", "007")] * 2
+
+
 def test_what_an_apps_guidelines_ask_is_a_warning_there_and_nothing_elsewhere(tmp_path):
     text = "create table t (a int); insert into t values (1); drop table t;"
     folder = write(tmp_path / "m", n001_start=text)

@@ -19,7 +19,7 @@ from dbctl.errors import (
     RoomMissingError,
 )
 from dbctl.services import migration_rehearsal
-from tests import servers
+from tests import kept, servers
 from tests.services import migrating
 
 MORE = {
@@ -137,6 +137,30 @@ def test_a_lint_error_ends_it_with_4_though_it_ran(file):
     assert [one.name for one in told.migrations] == ["003_notes"]
     assert [one.code for one in told.findings if one.severity == "error"] == ["marker-hidden"]
     assert told.status == 4
+
+
+def test_rows_that_point_to_nothing_afterwards_are_an_error(file):
+    text = "-- Less.\n-- dbctl: no-transaction\n-- dbctl: loses-rows\npragma foreign_keys = off;\ndelete from authors where id = 1;\n"
+    file.write({"003_less": text})
+    told = rehearse(file)
+    assert [(one.severity, one.message) for one in told.findings if one.code == "orphans"] == [
+        ("error", "2 rows of books (author) point to nothing in authors")
+    ]
+    assert told.status == 4
+    assert file.count("authors") == 3
+
+
+def test_a_schema_of_a_database_is_rehearsed_without_the_others(tmp_path):
+    folder = tmp_path / "desk"
+    folder.mkdir()
+    with servers.postgresql_schema() as url:
+        desk = migrating.Desk(folder, kept.PostgreSQL(url))
+        desk.write(migrating.FIRST)
+        desk.up()
+        desk.write(MORE)
+        before, beside = desk.base.content(), copies(desk)
+        assert [(one.table, one.after) for one in rehearse(desk).rows] == [("authors", 4), ("books", 3)]
+        assert (desk.base.content(), copies(desk)) == (before, beside)
 
 
 def test_nothing_pending_copies_nothing(desk):
