@@ -131,6 +131,7 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'migrate rehearse:--shape') wanted='' ;;
         'backup create:--table') wanted='' ;;
         'backup create:--format') wanted='' ;;
+        'backup create:--compress') wanted='gzip zstd none' ;;
         'backup create:--repository') wanted='@directory' ;;
         'backup list:--repository') wanted='@directory' ;;
         'backup list:--limit') wanted='' ;;
@@ -425,7 +426,7 @@ _dbctl() {
         'migrate lint') children=''; flags='--migrations --all --strict' ;;
         'migrate rehearse') children=''; flags='--to --migrations --shape' ;;
         'backup') children='create list show verify prune'; flags='' ;;
-        'backup create') children=''; flags='--table --format --repository --dry-run -n' ;;
+        'backup create') children=''; flags='--table --format --compress --repository --dry-run -n' ;;
         'backup list') children=''; flags='--repository --limit --offset --sort' ;;
         'backup show') children=''; flags='--repository' ;;
         'backup verify') children=''; flags='--deep --repository' ;;

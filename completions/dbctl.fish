@@ -7,7 +7,7 @@ function __dbctl_at -d 'Whether the words so far name the command $argv[1], with
     for word in (commandline -opc)[2..-1]
         if test $skip = 1
             set skip 0
-        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --timeout --env-file --games --users --plays --messages --chats --prompts --seed --shape --role --inactive --filter --limit --offset --sort --id --email --name --set --password-file --transfer-to --existing --description --priority --permission --category --user --mode --migrations --to --steps --loses-rows --repository --statement --table --format --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --action --resource --since --only --older-than --state --kind --rule --query --with --mark --null --not-null --file --param --within
+        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --timeout --env-file --games --users --plays --messages --chats --prompts --seed --shape --role --inactive --filter --limit --offset --sort --id --email --name --set --password-file --transfer-to --existing --description --priority --permission --category --user --mode --migrations --to --steps --loses-rows --repository --statement --table --format --compress --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --action --resource --since --only --older-than --state --kind --rule --query --with --mark --null --not-null --file --param --within
             set skip 1
         else if string match -q -- '-*' $word
             continue
@@ -320,6 +320,7 @@ complete -c dbctl -n '__dbctl_at \'migrate rehearse\'' -l migrations -x -a '(__f
 complete -c dbctl -n '__dbctl_at \'migrate rehearse\'' -l shape -x -d 'The app\'s shape that an empty database gets, where there are several'
 complete -c dbctl -n '__dbctl_at \'backup create\'' -l table -x -d 'Only this table of a database on a server; repeatable'
 complete -c dbctl -n '__dbctl_at \'backup create\'' -l format -x -d 'Of the dumps of a server: custom or plain (.sql.gz)'
+complete -c dbctl -n '__dbctl_at \'backup create\'' -l compress -x -a 'gzip zstd none' -d 'How databases are packed that are files; else as configured (gzip)'
 complete -c dbctl -n '__dbctl_at \'backup create\'' -l repository -x -a '(__fish_complete_directories)' -d 'Where the backups are, in place of the configured one'
 complete -c dbctl -n '__dbctl_at \'backup create\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'backup list\'' -l repository -x -a '(__fish_complete_directories)' -d 'Where the backups are, in place of the configured one'

@@ -22,6 +22,18 @@ def folder(place: Path, prefix: str) -> Iterator[Path]:
     Raises:
         OSError: none can be made there.
     """
+    sweep(place, prefix)
+    made, held = _made(place, prefix)
+    try:
+        yield made
+    finally:
+        with interrupt.unheard():
+            shutil.rmtree(made, ignore_errors=True)
+        os.close(held)
+
+
+def sweep(place: Path, prefix: str) -> None:
+    """Take away the folders that nobody uses any more."""
     for left in place.glob(f"{prefix}*"):
         with suppress(OSError):
             opened = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
@@ -31,12 +43,18 @@ def folder(place: Path, prefix: str) -> Iterator[Path]:
                     shutil.rmtree(left)
             finally:
                 os.close(opened)
-    made = Path(tempfile.mkdtemp(prefix=prefix, dir=place))  # mode 0700
-    held = os.open(made, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        yield made
-    finally:
-        with interrupt.unheard():
-            shutil.rmtree(made, ignore_errors=True)
-        os.close(held)
+
+
+def _made(place: Path, prefix: str) -> tuple[Path, int]:
+    """Make a folder, and lock it; return it with what holds the lock."""
+    while True:
+        made = Path(tempfile.mkdtemp(prefix=prefix, dir=place))  # mode 0700
+        with suppress(FileNotFoundError):  # another dbctl swept it before it was locked
+            held = os.open(made, os.O_RDONLY | os.O_DIRECTORY)
+            with suppress(
+                OSError
+            ):  # some disks of other machines lock no folders; then nobody sweeps there either
+                fcntl.flock(held, fcntl.LOCK_EX)
+            if made.is_dir():
+                return made, held
+            os.close(held)

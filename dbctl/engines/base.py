@@ -489,11 +489,10 @@ class Language(Protocol):
         """
         ...
 
-    def hazards(self, scripts: Iterable[Script], kept: str) -> Iterator[Sequence[Hazard]]:
+    def hazards(self, scripts: Iterable[Script]) -> Iterator[Sequence[Hazard]]:
         """Yield for each script, in the order in which they run, what is hazardous in it.
 
-        What earlier ones make is known to later ones. ``kept`` is a table that none of them may take away. The codes are
-        those of which services say how grave each is.
+        What earlier ones make is known to later ones. The codes are those of which services say how grave each is.
         """
         ...
 

@@ -178,8 +178,10 @@ def newest(candidates: Mapping[int, Path], least: int) -> tuple[int, Path] | Non
 
 
 @contextmanager
-def new_file(path: Path) -> Iterator[NewFile]:
+def new_file(path: Path, *, brief: bool = False) -> Iterator[NewFile]:
     """Open a file that was not there and that nobody else may read; it is synced at the end, or gone.
+
+    One that is ``brief`` is needed for a moment: it is neither synced nor hashed.
 
     Raises:
         DiskFullError, FileFailedError: it cannot be written.
@@ -191,8 +193,9 @@ def new_file(path: Path) -> Iterator[NewFile]:
     try:
         try:
             with os.fdopen(opened, "wb", buffering=0) as file:
-                yield NewFile(file)
-                os.fsync(file.fileno())
+                yield NewFile(file, hashed=not brief)
+                if not brief:
+                    os.fsync(file.fileno())
         except OSError as error:
             raise _failed(path, error) from error
     except BaseException:  # also on a signal: half a file must not stay
@@ -204,19 +207,20 @@ def new_file(path: Path) -> Iterator[NewFile]:
 class NewFile:
     """A file without a buffer, which takes as many bytes at once as the system likes."""
 
-    def __init__(self, file: FileIO) -> None:
+    def __init__(self, file: FileIO, *, hashed: bool) -> None:
         import hashlib  # noqa: PLC0415 - loads a library, and only backups want it
 
-        self._file, self._made = file, hashlib.sha256()
+        self._file, self._made, self._hashed = file, hashlib.sha256(), hashed
 
     @property
     def sha256(self) -> str:
-        """Of all that was written, hexadecimal."""
+        """Of all that was written, hexadecimal, where that is hashed."""
         return self._made.hexdigest()
 
     def write(self, block: bytes) -> int:
         """Write all of a block, and return how many bytes that is."""
-        self._made.update(block)
+        if self._hashed:
+            self._made.update(block)
         left = memoryview(block)
         while left:
             left = left[self._file.write(left) :]

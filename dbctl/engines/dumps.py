@@ -33,7 +33,10 @@ class Proof(Value, frozen=True, kw_only=True):
 
 
 class Dumped(Value, frozen=True, kw_only=True):
-    """A file that holds one moment of a database, whole, synced, and usable without anything beside it."""
+    """A file that holds one moment of a database, whole, and usable without anything beside it.
+
+    Whoever keeps it makes it durable.
+    """
 
     taken_at: datetime  #: the moment: what was committed before is in it, what came later is not
     facts: Mapping[str, str]  #: what the file alone does not tell of the database: by the engine's own words
@@ -83,6 +86,7 @@ class Dumps(Protocol):
     #: empty one leaves that to the profile.
     forms: Mapping[str, str]
     parts: bool  #: whether some tables alone can be dumped
+    packed: bool  #: whether what it dumps is packed already, in whatever form
 
     def dump(
         self, destination: Path, *, form: str = "", tables: Sequence[str] = (), progress: Progress = silent

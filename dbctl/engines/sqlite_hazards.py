@@ -24,8 +24,7 @@ class SQLiteJudge(Judge):
 
     dialect = Dialect(ignoring=(("insert", "or", "ignore"), ("on", "conflict"), ("insert", "or", "replace")))
 
-    def __init__(self, kept: str) -> None:
-        super().__init__(kept)
+    def __init__(self) -> None:
         #: What belongs to each table, as the scripts so far say: index or trigger and its name.
         self._belonging = dict[str, set[tuple[str, str]]]()
 
@@ -115,6 +114,6 @@ class SQLiteJudge(Judge):
             yield "rebuild-forgets", f"{kind} {name} goes with {table}, and nothing makes it again"
 
 
-def judged(scripts: Iterable[Script], kept: str) -> Iterator[list[Hazard]]:
+def judged(scripts: Iterable[Script]) -> Iterator[list[Hazard]]:
     """Yield what is hazardous in each, as ``Language.hazards`` says."""
-    return hazards.judged(SQLiteJudge(kept), scripts)
+    return hazards.judged(SQLiteJudge(), scripts)

@@ -80,11 +80,11 @@ def split(text: str, *, outside: bool = False) -> list[tuple[int, str]]:
     return statements
 
 
-def hazards(scripts: Iterable[Script], kept: str) -> Iterator[Sequence[Hazard]]:
+def hazards(scripts: Iterable[Script]) -> Iterator[Sequence[Hazard]]:
     """Yield what is hazardous in each script, as ``Language.hazards`` says."""
     from dbctl.engines import sqlite_hazards  # noqa: PLC0415 - what runs scripts needs none of it
 
-    return sqlite_hazards.judged(scripts, kept)
+    return sqlite_hazards.judged(scripts)
 
 
 def remarks(text: str) -> list[tuple[int, str]]:

@@ -468,7 +468,7 @@ class Profile(Section, frozen=True, kw_only=True):
         unknown = [name for name in self.backup.names if name not in self.databases]
         if unknown:
             raise ValueError(f"backup.names: there is no database {unknown[0]!r}")
-        files = [self.file_name(name) for name in self.databases]
+        files = [self.file_name(name).removesuffix(".gz").removesuffix(".zst") for name in self.databases]
         twice = [name for name in files if files.count(name) > 1]
         if twice:
             raise ValueError(f"backup.names: two databases have the file {twice[0]!r}")

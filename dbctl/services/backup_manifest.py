@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from dbctl.config import Compression
 from dbctl.engines.dumps import Dump
 from dbctl.model import Value
 
@@ -30,8 +31,10 @@ class Member(Value, frozen=True, kw_only=True):
 
     database: str  #: empty for the app's other files
     file: str
-    bytes: Number
+    bytes: Number  #: as it lies there, packed or not
     sha256: str
+    compress: Compression = "none"  #: how it was packed once its engine had made it
+    plain_bytes: Number = 0  #: of one that was packed: what it unpacks to
     form: Form = "dump"
     only: Sequence[str] = ()  #: the tables it holds, where it does not hold all
     engine: str
@@ -39,6 +42,11 @@ class Member(Value, frozen=True, kw_only=True):
     rows: Mapping[str, Number]  #: by table
     schema: str  #: fingerprint of the schema; empty where it is not known
     facts: Mapping[str, str]  #: what the file alone does not tell: ``Dumped.facts``, or ``Kept.facts``
+
+    @property
+    def size(self) -> int:
+        """How many bytes its engine reads of it."""
+        return self.bytes if self.compress == "none" else self.plain_bytes
 
     @property
     def dump(self) -> Dump:

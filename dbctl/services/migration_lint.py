@@ -24,7 +24,7 @@ LOSSES = frozenset({"drops-table", "drops-column", "deletes-all", "deletes-rows"
 #: Codes that stand for a guideline, and are told where the app has it alone.
 GUIDED = frozenset({"no-if-not-exists", "no-if-exists", "no-insert-or-ignore"})
 #: What matters of a way down, which runs when somebody wants its change gone.
-OF_DOWN = frozenset({"drops-ledger", "reaches-out", "no-if-exists"})
+OF_DOWN = frozenset({"reaches-out", "no-if-exists"})
 #: Layouts in which every migration can say how it is taken back.
 WITH_DOWN = ("up-down", "dbmate", "goose", "pairs")
 #: Lines above the first statement that say nothing of what it is for.
@@ -88,8 +88,7 @@ def findings(track: Track, names: Sequence[str]) -> list[Finding]:
         except MigrationInvalidError as error:
             reason = str(error.facts["reason"])
             found[file.name].append(_finding(track, file, "error", "unusable", reason, "up refuses it."))
-    kept = track.ledger.table
-    ways = language.hazards((script(one.up) for one in read), kept)
+    ways = language.hazards(script(one.up) for one in read)
     for one, hazards in zip(read, ways, strict=True):
         if one.file.name in names:
             found[one.file.name] += _of_file(track, language, one, hazards)
@@ -102,13 +101,22 @@ def script(steps: Steps) -> Script:
 
 
 def _of_file(track: Track, language: Language, one: _Read, hazards: Sequence[Hazard]) -> Iterator[Finding]:
-    up = [*hazards, *_of_text(track, one)]
+    up = [*hazards, *_of_ledger(track, language, one.up), *_of_text(track, one)]
     if one.up.section.loses_rows:
         up = [hazard for hazard in up if hazard.code not in LOSSES]
     yield from _told(track, one.file, one.up, up)
     if one.down:
-        (down,) = language.hazards([script(one.down)], track.ledger.table)
-        yield from _told(track, one.file, one.down, [hazard for hazard in down if hazard.code in OF_DOWN])
+        (hazards,) = language.hazards([script(one.down)])
+        down = [hazard for hazard in hazards if hazard.code in OF_DOWN]
+        yield from _told(track, one.file, one.down, [*down, *_of_ledger(track, language, one.down)])
+
+
+def _of_ledger(track: Track, language: Language, steps: Steps) -> Iterator[Hazard]:
+    own = {name.lower() for name in track.ledgers if name}
+    for line, sql in steps.statements:
+        for name in language.effect(sql).drops:
+            if name.lower() in own:
+                yield Hazard(line, "drops-ledger", f"{name}, which it drops, records what has run")
 
 
 def _of_text(track: Track, one: _Read) -> Iterator[Hazard]:

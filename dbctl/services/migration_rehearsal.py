@@ -164,7 +164,7 @@ def _refuse_reaching(track: Track, planned: Planned) -> None:
     """Refuse what would change the original, or its server, from within a copy; no line of a file allows that."""
     language = registry.language(track.engine)
     scripts = [migration_lint.script(steps) for _, steps in planned]
-    for (file, _), hazards in zip(planned, language.hazards(scripts, track.ledger.table), strict=True):
+    for (file, _), hazards in zip(planned, language.hazards(scripts), strict=True):
         for one in hazards:
             if one.code == "reaches-out":
                 raise RehearsalRefusedError(

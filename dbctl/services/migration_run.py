@@ -250,9 +250,8 @@ def apply_all(
                 ledger,
                 file,
                 way,
-                guarded=not (
-                    found.empty or file.name in allowed
-                ),  # what this run has made itself is nobody's yet
+                guarded=not found.empty,  # what this run has made itself is nobody's yet
+                losing=file.name in allowed,
                 half=found.unfinished.get(file.name),
                 before=[one.name for one in done],
                 rest=[one.name for one, _ in planned[number + 1 :]],

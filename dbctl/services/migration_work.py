@@ -103,6 +103,7 @@ class Work:
         *,
         way: Way = "up",
         guarded: bool = True,
+        losing: bool = False,
         kept: bool = True,
         half: Unfinished | None = None,
         before: Sequence[str] = (),
@@ -118,6 +119,7 @@ class Work:
             steps: the way that is run.
             way: which that is.
             guarded: whether rows may only go where the file says so; a way down is there to take them away.
+            losing: whether somebody has said that it may take rows away, whatever its file says.
             kept: whether what is no transaction is written down, step by step.
             half: how far it came before.
             before: the names of those that this run has been through, for messages.
@@ -126,6 +128,7 @@ class Work:
         self._track, self._db, self._ledger, self._file = track, db, ledger, file
         self._statements, self._steps, self._way = steps.statements, steps, way
         self._guarded = guarded and way == "up"
+        self._may_lose = steps.section.loses_rows or losing
         self._effects = migration_guard.effects(steps, db.language)
         counts = self._guarded or way == "down"  # what a way down takes away is told, and not refused
         self._counts = counts and any(one.may_take_rows for one in self._effects)
@@ -190,7 +193,7 @@ class Work:
             self._place = f" in statement {number} (line {line})"
             self._db.run_statement(sql)
         losses = self._lost(before)
-        if losses and self._guarded and not self._steps.section.loses_rows:
+        if losses and self._guarded and not self._may_lose:
             raise self._refusal(losses, "It was rolled back whole.")
         return self._recorded(began, losses)
 
@@ -251,7 +254,7 @@ class Work:
 
     def _refuse_losses(self) -> None:
         """Refuse what nothing would bring back, judged by its words."""
-        if not self._guarded or self._steps.section.loses_rows:
+        if not self._guarded or self._may_lose:
             return
         if losses := migration_guard.at_risk(self._db, self._effects[self._done :]):
             raise self._refusal(
@@ -272,6 +275,8 @@ class Work:
         if not before:
             return ()
         found = migration_guard.lost(before, self._counted())
+        if self._stays:  # each statement was a transaction of its own
+            return found
         return [one for one in found if one.after is None or self._db.may_have_taken(one.table)]
 
     def _refusal(self, losses: Sequence[Loss], undone: str) -> RowsLostError:

@@ -71,6 +71,7 @@ LINES: dict[str, int] = {
     "schedule cron": 0,
     "backup create": 0,
     "backup create --dry-run": 0,
+    "backup create --compress none": 0,
     "backup create --table members": 2,
     "backup list": 0,
     "backup show latest": 0,
@@ -133,6 +134,8 @@ LINES: dict[str, int] = {
 ELSEWHERE: dict[tuple[str, str], set[int]] = {
     ("backup create --table members", "postgresql"): {0},
     ("backup create --table members", "mysql"): {0},
+    ("backup create --compress none", "postgresql"): {2},
+    ("backup create --compress none", "mysql"): {2},
     ("stats locks --waiting", "postgresql"): {0},
     ("stats locks --waiting", "mysql"): {0},
     ("stats connections", "postgresql"): {0},

@@ -122,6 +122,7 @@ LINES = [
     "sessions cleanup --rule login-attempts --older-than 36h --check",
     "backup create",
     "backup create --dry-run",
+    "backup create --compress zstd",
     "backup create --db flashpoint",
     "backup list",
     "backup show latest",

@@ -17,6 +17,7 @@ OPENERS = {
     "__main__.py": "/dev/null, the standard streams and the help that is shipped",
     "durable.py": "files it has just made, directories, what a person names before any database is opened, and what else is handed to it: backups, and the files of a database that cannot be opened",
     "engines/clients.py": "dumps of servers that it makes (O_EXCL), and what programs of a server are told (O_EXCL)",
+    "engines/compression.py": "copies that a backup has made, and files of backups",
     "engines/locks.py": "what the kernel tells under /proc",
     "engines/mysql/option_file.py": "~/.my.cnf",
     "engines/mysql/outside.py": "the script in a safety backup",

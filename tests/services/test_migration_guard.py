@@ -60,12 +60,21 @@ def test_rows_that_go_as_declared_are_told(desk, how, left):
     assert desk.states() == ["applied"] * 3
 
 
+def test_what_is_lost_step_by_step_is_told_too(desk):
+    desk.write(
+        {
+            "003_less": f"-- dbctl: no-transaction loses-rows\n{LOSING['delete']}\ndelete from books where id = 5;"
+        }
+    )
+    assert [one.rows_lost for one in desk.up()] == [{"books": 3}]
+
+
 def test_a_file_that_is_not_ours_may_be_let_take_rows_away(desk):
     desk.write({"003_less": LOSING["delete"], "004_drop": LOSING["drop"]})
     with pytest.raises(RowsLostError, match="004_drop"):
         desk.up(losing=["3"])
     assert desk.count("books") == 3
-    desk.up(losing=["004_drop"])
+    assert [one.rows_lost for one in desk.up(losing=["004_drop"])] == [{"books": 3}]
     assert "books" not in desk.tables()
     with pytest.raises(MigrationMissingError):
         desk.up(losing=["9"])

@@ -19,7 +19,7 @@ from dbctl.services import apps, migrate
 from dbctl.services.apps import App
 from dbctl.services.migration_adopt import Adoption
 from dbctl.services.migration_run import Upgrade
-from tests import kept, servers
+from tests import kept
 
 #: What the first two of these make is there.
 FILES = {
@@ -125,16 +125,9 @@ def server(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def place(server: str, tmp_path: Path) -> Iterator[kept.Kept]:
     """An empty database."""
-    if server == "sqlite":
-        file = kept.File(tmp_path / "main.db")
-        file.run()
-        yield file
-    elif server == "postgresql":
-        with servers.postgresql_database(encoding="UTF8") as url:
-            yield kept.PostgreSQL(url)
-    else:
-        with servers.mysql_database() as url:
-            yield kept.MySQL(url)
+    with kept.nothing_yet(server, tmp_path / "main.db") as empty:
+        empty.run()
+        yield empty
 
 
 @pytest.fixture

@@ -119,6 +119,6 @@ def _is_name(word: Word) -> bool:
     return word.kind == "name" or (word.kind == "word" and not word.text[0].isdigit())
 
 
-def judged(scripts: Iterable[Script], kept: str) -> Iterator[list[Hazard]]:
+def judged(scripts: Iterable[Script]) -> Iterator[list[Hazard]]:
     """Yield what is hazardous in each, as ``Language.hazards`` says."""
-    return hazards.judged(MySQLJudge(kept), scripts)
+    return hazards.judged(MySQLJudge(), scripts)

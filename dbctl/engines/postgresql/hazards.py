@@ -195,6 +195,6 @@ def _differs(default: Words) -> bool:
     )
 
 
-def judged(scripts: Iterable[Script], kept: str) -> Iterator[list[Hazard]]:
+def judged(scripts: Iterable[Script]) -> Iterator[list[Hazard]]:
     """Yield what is hazardous in each, as ``Language.hazards`` says."""
-    return hazards.judged(PostgreSQLJudge(kept), scripts)
+    return hazards.judged(PostgreSQLJudge(), scripts)

@@ -42,11 +42,11 @@ def remarks(text: str) -> list[tuple[int, str]]:
     return remarked(text, _reading())
 
 
-def hazards(scripts: Iterable[Script], kept: str) -> Iterator[Sequence[Hazard]]:
+def hazards(scripts: Iterable[Script]) -> Iterator[Sequence[Hazard]]:
     """Yield what is hazardous in each script, as ``Language.hazards`` says."""
     from dbctl.engines.postgresql import hazards as rules  # noqa: PLC0415 - what runs scripts needs none of it
 
-    return rules.judged(scripts, kept)
+    return rules.judged(scripts)
 
 
 def why_not(sql: str, *, outside: bool = False) -> str:

@@ -55,7 +55,6 @@ class PostgreSQLWriter(PostgreSQLLocks, PostgreSQLConnection, PostgreSQLTextWrit
     takes_schema_back = True
     _outermost = 0  #: the depth at which nothing of ours is open
     _running = ""  #: the statement of a script that runs
-    _stepping = False  #: whether statements may run outside a transaction
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -188,17 +187,6 @@ class PostgreSQLWriter(PostgreSQLLocks, PostgreSQLConnection, PostgreSQLTextWrit
                 limit = f"{BRIEF_SECONDS}s"
                 self._rows("select set_config('lock_timeout', :limit, true)", {"limit": limit}, writing=True)
             yield
-
-    @contextmanager
-    def step_by_step(self) -> Iterator[None]:
-        if self._depth:
-            raise RuntimeError("statements outside a transaction, inside one")
-        self._stepping = True
-        try:
-            with self._settled():
-                yield
-        finally:
-            self._stepping = False
 
     def may_have_taken(self, table: str) -> bool:
         return self._rows(TAKEN, {"table": self._table(table)}) != [(False,)]
