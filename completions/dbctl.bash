@@ -106,6 +106,7 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'migrate up:--steps') wanted='' ;;
         'migrate up:--migrations') wanted='@directory' ;;
         'migrate up:--shape') wanted='' ;;
+        'migrate up:--loses-rows') wanted='' ;;
         'migrate up:--repository') wanted='@directory' ;;
         'migrate down:--to') wanted='' ;;
         'migrate down:--steps') wanted='' ;;
@@ -124,8 +125,13 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'migrate verify:--shape') wanted='' ;;
         'migrate drift:--migrations') wanted='@directory' ;;
         'migrate drift:--shape') wanted='' ;;
+        'migrate lint:--migrations') wanted='@directory' ;;
+        'migrate rehearse:--to') wanted='' ;;
+        'migrate rehearse:--migrations') wanted='@directory' ;;
+        'migrate rehearse:--shape') wanted='' ;;
         'backup create:--table') wanted='' ;;
         'backup create:--format') wanted='' ;;
+        'backup create:--compress') wanted='gzip zstd none' ;;
         'backup create:--repository') wanted='@directory' ;;
         'backup list:--repository') wanted='@directory' ;;
         'backup list:--limit') wanted='' ;;
@@ -290,6 +296,8 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'migrate new') path=$next; count=0; return 0 ;;
         'migrate verify') path=$next; count=0; return 0 ;;
         'migrate drift') path=$next; count=0; return 0 ;;
+        'migrate lint') path=$next; count=0; return 0 ;;
+        'migrate rehearse') path=$next; count=0; return 0 ;;
         'backup create') path=$next; count=0; return 0 ;;
         'backup list') path=$next; count=0; return 0 ;;
         'backup show') path=$next; count=0; return 0 ;;
@@ -404,10 +412,10 @@ _dbctl() {
         'settings export') children=''; flags='--user --id --secrets' ;;
         'settings diff') children=''; flags='--user --id' ;;
         'settings apply') children=''; flags='--mode --user --id --dry-run -n' ;;
-        'migrate') children='status plan up down adopt mark repair new verify drift'; flags='' ;;
+        'migrate') children='status plan up down adopt mark repair new verify drift lint rehearse'; flags='' ;;
         'migrate status') children=''; flags='--check --all-apps --migrations --shape' ;;
         'migrate plan') children=''; flags='--to --migrations --shape' ;;
-        'migrate up') children=''; flags='--to --steps --migrations --shape --repository --no-backup --dry-run -n' ;;
+        'migrate up') children=''; flags='--to --steps --migrations --shape --loses-rows --repository --no-backup --dry-run -n' ;;
         'migrate down') children=''; flags='--to --steps --all --migrations --shape --repository --no-backup --dry-run -n' ;;
         'migrate adopt') children=''; flags='--migrations --shape --dry-run -n' ;;
         'migrate mark') children=''; flags='--applied --pending --migrations --shape --dry-run -n' ;;
@@ -415,8 +423,10 @@ _dbctl() {
         'migrate new') children=''; flags='--migrations --dry-run -n' ;;
         'migrate verify') children=''; flags='--migrations --shape' ;;
         'migrate drift') children=''; flags='--migrations --shape' ;;
+        'migrate lint') children=''; flags='--migrations --all --strict' ;;
+        'migrate rehearse') children=''; flags='--to --migrations --shape' ;;
         'backup') children='create list show verify prune'; flags='' ;;
-        'backup create') children=''; flags='--table --format --repository --dry-run -n' ;;
+        'backup create') children=''; flags='--table --format --compress --repository --dry-run -n' ;;
         'backup list') children=''; flags='--repository --limit --offset --sort' ;;
         'backup show') children=''; flags='--repository' ;;
         'backup verify') children=''; flags='--deep --repository' ;;

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
@@ -33,6 +33,9 @@ PLAIN = "plain"
 
 #: Takes where in the file something is wrong, and why.
 Complain = Callable[[Sequence[toml.Key], str], None]
+
+#: How the files of a backup are packed whose engine does not pack them itself.
+Compression: TypeAlias = Literal["gzip", "zstd", "none"]
 
 #: How many backups a rule may keep.
 Count = Annotated[int, msgspec.Meta(ge=0, le=100_000)]
@@ -61,6 +64,7 @@ class BackupConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keep: Keep = Keep()
     max_age: str = ""  #: ``26h``: an older newest backup is overdue
     format: str = ""  #: of the dumps of a server, where it knows several: ``custom``, ``plain``
+    compress: Compression = "gzip"
     scratch: str = ""  #: the URL of a server that trial restores may use, in place of the app's own
 
 

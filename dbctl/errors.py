@@ -691,7 +691,7 @@ class MigrationBrokenError(DbctlError):
 class MigrationFailedError(DbctlError):
     code, exit_status = "migration-failed", Exit.FAILED
     sentence = "{target}: {name} failed{place}: {reason}"
-    remedy = "{name} was rolled back whole. Applied by this run: {applied}; not run: {pending}.{known}"
+    remedy = "{name} was rolled back whole. Done by this run: {applied}; not run: {pending}.{known}"
 
 
 class TextIndexUnsoundError(DbctlError):
@@ -700,23 +700,31 @@ class TextIndexUnsoundError(DbctlError):
     remedy = "Everything was rolled back; please report it."
 
 
+class TextIndexForeignError(DbctlError):
+    code, exit_status = "text-index-foreign", Exit.REFUSED
+    sentence = "{target}: {name} is no index of words but a table with rows of its own"
+    remedy = (
+        "Nothing was changed. Give that table another name, then dbctl search index build makes the index."
+    )
+
+
 class MigrationHalfDoneError(MigrationFailedError):
     """Besides those of ``MigrationFailedError``: how far it came (``done``), and what a failed statement ``left``."""
 
     code, exit_status = "migration-half-done", Exit.FAILED
-    remedy = "It was not one transaction: {done}, and that stays. Correct what follows in its file, not what has run: dbctl migrate {way} goes on there.{left} Applied by this run: {applied}; not run: {pending}.{known}"
+    remedy = "It was not one transaction: {done}, and that stays. Correct what follows in its file, not what has run: dbctl migrate {way} goes on there.{left} Done by this run: {applied}; not run: {pending}.{known}"
 
 
 class RowsLostError(MigrationFailedError):
     code, exit_status = "rows-lost", Exit.REFUSED
     sentence = "{target}: {name} takes rows away without saying so: {losses}"
-    remedy = "{undone} If that is meant, put a line -- dbctl: loses-rows above its first statement, or write it so that nothing is lost. Applied by this run: {applied}; not run: {pending}."
+    remedy = "{undone} If that is meant, put a line -- dbctl: loses-rows above its first statement, or, where the file is not yours, give --loses-rows {name}. Done by this run: {applied}; not run: {pending}."
 
 
 class MigrationUnknownError(DbctlError):
     code, exit_status = "migration-unknown", Exit.REFUSED
     sentence = "{target}: whether statement {number} of {name} has run is not known, for the run was killed meanwhile: {sql}"
-    remedy = "Nothing was run. Look whether it was done, and record that: dbctl migrate repair {name} --statement done (or undone)."
+    remedy = "Nothing was run. Look whether it was done, and record that: dbctl migrate repair --statement done, or undone."
 
 
 class MigrationStepsChangedError(DbctlError):
@@ -753,6 +761,20 @@ class MigrationOneWayError(DbctlError):
     code, exit_status = "migration-one-way", Exit.REFUSED
     sentence = "{target}: {name} cannot be taken back: {reason}"
     remedy = "Nothing was run. Write what takes it back as a new migration, or restore a backup of before."
+
+
+class RehearsalFailedError(DbctlError):
+    """What ``up`` would tell (``told``), of a copy."""
+
+    code, exit_status = "rehearsal-failed", Exit.FAILED
+    sentence = "rehearsed on a copy, {told}"
+    remedy = "{target} is as it was. dbctl migrate up would end in the same way.{advice}"
+
+
+class RehearsalRefusedError(DbctlError):
+    code, exit_status = "rehearsal-refused", Exit.REFUSED
+    sentence = "{target}: {name} cannot be rehearsed, for it reaches beyond a copy: {reason} (line {line})"
+    remedy = "Nothing was run. Do that part by hand, or rehearse on a server of its own."
 
 
 class ReplayFailedError(DbctlError):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from dbctl.engines.sql import ident
@@ -128,3 +128,16 @@ class MySQL(Kept):
 
     def destroy(self) -> None:
         self.run(f"drop database {ident(self.own.path)}")
+
+
+@contextmanager
+def nothing_yet(engine: str, path: Path) -> Iterator[Kept]:
+    """Give an empty database of a server, which is dropped again, or the place of a file."""
+    if engine == "sqlite":
+        yield File(path)
+    elif engine == "postgresql":
+        with servers.postgresql_database(encoding="UTF8") as url:
+            yield PostgreSQL(url)
+    else:
+        with servers.mysql_database() as url:
+            yield MySQL(url)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from typer.core import TyperGroup
@@ -18,7 +18,7 @@ from dbctl.cli import completions
 from dbctl.cli._options import share
 from dbctl.cli.main import app
 from dbctl.errors import DbctlError, Exit, StoppedError
-from dbctl.model import Examined, Findings, Page, Plan, Planned
+from dbctl.model import Examined, Findings, Page, Plan, Planned, Severity
 from dbctl.render.envelope import schema as schema_name
 from dbctl.services import (
     backup_create,
@@ -35,6 +35,7 @@ from dbctl.services import (
     migration_down,
     migration_mend,
     migration_new,
+    migration_rehearsal,
     migration_run,
     rebuild,
     recover,
@@ -62,6 +63,7 @@ from dbctl.services import (
     user_transfer,
     users,
 )
+from dbctl.services.migration_hazards import KINDS
 from dbctl.services.migration_standing import Migration
 from dbctl.services.setting_table import Setting
 from dbctl.services.user_table import User
@@ -130,6 +132,8 @@ ANSWERS: Mapping[str, tuple[Any, ...]] = {
     "restore undo": (restore.Restored, Planned),
     "restore recover": (recover.DatabaseRecovered, Planned),
     "migrate drift": (Findings,),
+    "migrate lint": (Findings,),
+    "migrate rehearse": (migration_rehearsal.Rehearsal,),
     "integrity check": (Findings,),
     "integrity cross": (Findings,),
     "stats overview": (Page[stats.DatabaseMeasured],),
@@ -246,6 +250,21 @@ def errors() -> str:
     return "\n".join(lines) + "\n"
 
 
+def lint() -> str:
+    """Return a page with all that ``migrate lint`` can find."""
+    lines = [
+        "# What migrate lint finds\n",
+        "Made from the table in `dbctl/services/migration_hazards.py`. A line `-- dbctl: allow CODE` above a statement, or at",
+        "the top of a file, keeps a finding from being told; nothing allows `unusable`, a file that cannot be run.\n",
+        "| severity | code | what to do |",
+        "| --- | --- | --- |",
+    ]
+    order = list(get_args(Severity))[::-1]
+    for code, one in sorted(KINDS.items(), key=lambda item: (order.index(item[1].severity), item[0])):
+        lines.append(f"| {one.severity} | `{code}` | {one.hint} |")
+    return "\n".join(lines) + "\n"
+
+
 def _helps(command: Any, ctx: Any, words: str) -> Iterator[tuple[str, str]]:
     text = command.get_help(ctx)
     yield words, "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
@@ -287,6 +306,7 @@ def main() -> None:
     PAGES.mkdir(parents=True, exist_ok=True)
     (PAGES / "commands.md").write_text(commands(), encoding="utf-8")
     (PAGES / "errors.md").write_text(errors(), encoding="utf-8")
+    (PAGES / "lint.md").write_text(lint(), encoding="utf-8")
 
 
 if __name__ == "__main__":

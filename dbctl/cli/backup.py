@@ -11,7 +11,7 @@ from dbctl.cli._app import opened, show, span
 from dbctl.cli._backups import RepositoryAt, Which, copying
 from dbctl.cli._options import DryRun, Limit, Offset, Sort, call, window
 from dbctl.cli._run import change, emit, note, warn
-from dbctl.config import Keep
+from dbctl.config import Compression, Keep
 from dbctl.services import backup_create, backup_verify, backups
 from dbctl.services.backup_create import Creation
 from dbctl.services.backup_prune import Pruning
@@ -39,6 +39,12 @@ def create(
         str,
         typer.Option("--format", metavar="FORM", help="Of the dumps of a server: custom or plain (.sql.gz)."),
     ] = "",
+    compress: Annotated[
+        Compression | None,
+        typer.Option(
+            "--compress", help="How databases are packed that are files; else as configured (gzip)."
+        ),
+    ] = None,
     repository: RepositoryAt = "",
     dry_run: DryRun = False,
 ) -> int:
@@ -50,7 +56,13 @@ def create(
         kept = Repository(found, repository)
         with copying(ctx, "Copying", backup_create.size(found)) as advance:
             work = Creation(
-                found, kept, timeout=call(ctx).timeout, form=form, tables=table or (), advance=advance
+                found,
+                kept,
+                timeout=call(ctx).timeout,
+                form=form,
+                tables=table or (),
+                compress=compress,
+                advance=advance,
             )
             return change(ctx, work, target=found.name)
 

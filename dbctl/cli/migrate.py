@@ -24,7 +24,9 @@ from dbctl.services import (
     migration_adopt,
     migration_check,
     migration_drift,
+    migration_lint,
     migration_mend,
+    migration_rehearsal,
     migration_run,
 )
 from dbctl.services.apps import App
@@ -102,6 +104,14 @@ def up(
     steps: Steps = None,
     migrations: Folder = None,
     shape: Shape = "",
+    loses_rows: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--loses-rows",
+            metavar="NAME",
+            help="A migration that may take rows away although its file does not say so; repeatable.",
+        ),
+    ] = None,
     repository: RepositoryAt = "",
     no_backup: NoBackup = False,
     dry_run: DryRun = False,
@@ -114,7 +124,14 @@ def up(
     with opened(ctx) as found:
         safety = Safety(found, repository=repository, wanted=not no_backup)
         upgrade = migration_run.Upgrade(
-            found, call(ctx).db, migrations, to=to, steps=steps or 0, shape=shape, safety=safety
+            found,
+            call(ctx).db,
+            migrations,
+            to=to,
+            steps=steps or 0,
+            shape=shape,
+            losing=loses_rows or (),
+            safety=safety,
         )
         return change(ctx, upgrade, target=upgrade.target)
 
@@ -251,6 +268,38 @@ def drift(ctx: typer.Context, migrations: Folder = None, shape: Shape = "") -> i
     with opened(ctx) as found:
         findings = migration_drift.drift(found, call(ctx).db, migrations, shape=shape)
         return emit(ctx, findings, status=Exit.UNSOUND if findings.unsound else Exit.OK, target=found.name)
+
+
+@app.command()
+def lint(
+    ctx: typer.Context,
+    migrations: Folder = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Every file, not the pending ones alone; no database is opened.")
+    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 4 on a warning, too.")] = False,
+) -> int:
+    """Tell what the pending files may do to a database with rows and users; exit 4 on an error.
+
+    With --migrations every file of the folder counts, and no database has to be there: its URL says which engine's rules
+    hold. A line "-- dbctl: allow CODE" above a statement, or at the top of a file, keeps a finding from being told.
+    """
+    with opened(ctx) as found:
+        findings = migration_lint.lint(found, call(ctx).db, migrations, every=every)
+        return emit(ctx, findings, status=migration_lint.status(findings, strict=strict), target=found.name)
+
+
+@app.command()
+def rehearse(ctx: typer.Context, to: To = "", migrations: Folder = None, shape: Shape = "") -> int:
+    """Run the pending migrations on a copy, and tell how long they take and what becomes of rows and schema.
+
+    The database itself is not touched, and nothing is left of the copy. Exit 1 where one fails, 4 on an error.
+    """
+    with opened(ctx) as found:
+        told = migration_rehearsal.rehearse(found, call(ctx).db, migrations, to=to, shape=shape)
+        if not told.migrations:
+            note(ctx, migration_run.NOTHING_PENDING)
+        return emit(ctx, told, status=told.status, target=found.name)
 
 
 @contextmanager

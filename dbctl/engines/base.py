@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from enum import Enum
@@ -448,6 +448,21 @@ class Housing(Value, frozen=True, kw_only=True):
     shrink: Sequence[str]  #: the command that gives back the room of pages that hold nothing
 
 
+class Script(Value, frozen=True, kw_only=True):
+    """One way of a migration."""
+
+    statements: Sequence[tuple[int, str]]  #: each with its line
+    outside: bool = False  #: they run one by one, outside a transaction
+
+
+class Hazard(Value, frozen=True):
+    """What a statement may do to a database with rows and users."""
+
+    line: int  #: where the statement begins; 0: it is about the script as a whole
+    code: str
+    message: str
+
+
 class Language(Protocol):
     """How an engine reads a script; needs no connection."""
 
@@ -471,6 +486,13 @@ class Language(Protocol):
         """Return the comments that are lines of their own (``-- so``), each with its line (from 1) and without the dashes.
 
         One inside a string, another comment, brackets, or the body of a trigger or function is none of them.
+        """
+        ...
+
+    def hazards(self, scripts: Iterable[Script]) -> Iterator[Sequence[Hazard]]:
+        """Yield for each script, in the order in which they run, what is hazardous in it.
+
+        What earlier ones make is known to later ones. The codes are those of which services say how grave each is.
         """
         ...
 
@@ -507,6 +529,13 @@ class Migrates(Protocol):
 
     def run_statement(self, sql: str) -> None:
         """Run one statement of a script inside ``schema_transaction`` or ``step_by_step``; what would end or escape it is refused."""
+        ...
+
+    def may_have_taken(self, table: str) -> bool:
+        """Return whether the rows that ``table`` lacks since this transaction began may be its own doing; careful: mostly true.
+
+        Where a server lets others delete rows meanwhile, it can know that this transaction did not.
+        """
         ...
 
     def left_by(self, sql: str) -> Sequence[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from io import FileIO
 from pathlib import Path
 from typing import IO
 
-from dbctl import durable, interrupt
+from dbctl import durable, interrupt, private
 from dbctl.errors import DbctlError, DiskFullError, FileFailedError
 
 #: Bytes that are passed on at a time, and seconds between two looks for a signal.
@@ -34,35 +33,13 @@ SECRETS = "dbctl-secret-"
 
 @contextmanager
 def secrets(files: Mapping[str, str]) -> Iterator[Path]:
-    """Give a directory that only this user may look into, with these files in it, and take it away again.
-
-    What a dbctl that was killed had left is taken away, too: such a directory is locked as long as it is in use.
-    """
-    _sweep()
-    place = Path(tempfile.mkdtemp(prefix=SECRETS))  # mode 0700
-    held = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX)
+    """Give a directory that only this user may look into, with these files in it, and take it away again."""
+    with private.folder(Path(tempfile.gettempdir()), SECRETS) as place:
         for name, text in files.items():
             opened = os.open(place / name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600)
             with os.fdopen(opened, "w", encoding="utf-8") as file:
                 file.write(text)
         yield place
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
-        os.close(held)
-
-
-def _sweep() -> None:
-    for place in Path(tempfile.gettempdir()).glob(f"{SECRETS}*"):
-        with suppress(OSError):
-            opened = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-            try:
-                if os.fstat(opened).st_uid == os.geteuid():
-                    fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    shutil.rmtree(place)
-            finally:
-                os.close(opened)
 
 
 class Client:
@@ -201,8 +178,10 @@ def newest(candidates: Mapping[int, Path], least: int) -> tuple[int, Path] | Non
 
 
 @contextmanager
-def new_file(path: Path) -> Iterator[NewFile]:
+def new_file(path: Path, *, brief: bool = False) -> Iterator[NewFile]:
     """Open a file that was not there and that nobody else may read; it is synced at the end, or gone.
+
+    One that is ``brief`` is needed for a moment: it is neither synced nor hashed.
 
     Raises:
         DiskFullError, FileFailedError: it cannot be written.
@@ -214,8 +193,9 @@ def new_file(path: Path) -> Iterator[NewFile]:
     try:
         try:
             with os.fdopen(opened, "wb", buffering=0) as file:
-                yield NewFile(file)
-                os.fsync(file.fileno())
+                yield NewFile(file, hashed=not brief)
+                if not brief:
+                    os.fsync(file.fileno())
         except OSError as error:
             raise _failed(path, error) from error
     except BaseException:  # also on a signal: half a file must not stay
@@ -227,19 +207,20 @@ def new_file(path: Path) -> Iterator[NewFile]:
 class NewFile:
     """A file without a buffer, which takes as many bytes at once as the system likes."""
 
-    def __init__(self, file: FileIO) -> None:
+    def __init__(self, file: FileIO, *, hashed: bool) -> None:
         import hashlib  # noqa: PLC0415 - loads a library, and only backups want it
 
-        self._file, self._made = file, hashlib.sha256()
+        self._file, self._made, self._hashed = file, hashlib.sha256(), hashed
 
     @property
     def sha256(self) -> str:
-        """Of all that was written, hexadecimal."""
+        """Of all that was written, hexadecimal, where that is hashed."""
         return self._made.hexdigest()
 
     def write(self, block: bytes) -> int:
         """Write all of a block, and return how many bytes that is."""
-        self._made.update(block)
+        if self._hashed:
+            self._made.update(block)
         left = memoryview(block)
         while left:
             left = left[self._file.write(left) :]

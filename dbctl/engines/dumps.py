@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from dbctl.model import Value
+from dbctl.url import Url
 
 #: Told how much of the whole is done: a share from 0 to 1.
 Progress: TypeAlias = Callable[[float], None]
@@ -32,7 +33,10 @@ class Proof(Value, frozen=True, kw_only=True):
 
 
 class Dumped(Value, frozen=True, kw_only=True):
-    """A file that holds one moment of a database, whole, synced, and usable without anything beside it."""
+    """A file that holds one moment of a database, whole, and usable without anything beside it.
+
+    Whoever keeps it makes it durable.
+    """
 
     taken_at: datetime  #: the moment: what was committed before is in it, what came later is not
     facts: Mapping[str, str]  #: what the file alone does not tell of the database: by the engine's own words
@@ -82,6 +86,7 @@ class Dumps(Protocol):
     #: empty one leaves that to the profile.
     forms: Mapping[str, str]
     parts: bool  #: whether some tables alone can be dumped
+    packed: bool  #: whether what it dumps is packed already, in whatever form
 
     def dump(
         self, destination: Path, *, form: str = "", tables: Sequence[str] = (), progress: Progress = silent
@@ -143,6 +148,14 @@ class Outside(Protocol):
         self, path: Path, dump: Dump, *, timeout: float, keep: Mapping[str, str], progress: Progress
     ) -> Loaded:
         """Bring what is in ``path`` into its place: see ``registry.load``."""
+        ...
+
+    def copied(self, path: Path, dump: Dump, *, timeout: float) -> AbstractContextManager[Url]:
+        """Give a database that holds what ``path`` does and that nobody else knows; it is gone at the end.
+
+        Raises:
+            PrivilegeMissingError: this user may not make databases there.
+        """
         ...
 
     def forget(self, keep: Mapping[str, str]) -> Sequence[str]:

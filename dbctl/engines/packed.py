@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,18 +24,26 @@ LEVEL = 5  #: one less than gzip itself: hardly larger, and a tenth faster
 HEAD, END = bytes.fromhex("1f8b08000000000000ff"), b"\x03\0"
 #: Pieces that are packed at once: enough to outrun one core, and the server and the app want the others.
 THREADS = 2
+#: Packs a piece, knowing what stood before it.
+Deflate = Callable[[bytes, bytes], bytes]
 #: Bytes that are packed together, and how far back text may refer to what stood before.
 PIECE, WINDOW = 1 << 18, 1 << 15
 
 
+def thorough(piece: bytes, before: bytes) -> bytes:
+    """Pack a piece well, for who waits for a server anyway."""
+    made = zlib.compressobj(LEVEL, zlib.DEFLATED, BARE, zdict=before)
+    return made.compress(piece) + made.flush(zlib.Z_SYNC_FLUSH)
+
+
 @contextmanager
-def packing() -> Iterator[Packing]:
+def packing(deflate: Deflate = thorough) -> Iterator[Packing]:
     """Give what packs blocks."""
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - only backups pack
 
     pool = ThreadPoolExecutor(THREADS)
     try:
-        yield Packing(pool)
+        yield Packing(pool, deflate)
     finally:
         with interrupt.held():  # threads have locks
             pool.shutdown(cancel_futures=True)
@@ -47,8 +55,8 @@ class Packing:
     Each piece is packed knowing the end of the one before it, so the cuts cost no room.
     """
 
-    def __init__(self, pool: ThreadPoolExecutor) -> None:
-        self._pool, self._ready = pool, HEAD
+    def __init__(self, pool: ThreadPoolExecutor, deflate: Deflate) -> None:
+        self._pool, self._deflate, self._ready = pool, deflate, HEAD
         self._begun: deque[Future[bytes]] = deque()
         self._piece, self._before = bytearray(), b""
         self._sum = self._size = 0
@@ -69,7 +77,7 @@ class Packing:
     def _begin(self) -> None:
         piece, self._piece = bytes(self._piece), bytearray()
         with interrupt.held():  # threads have locks
-            self._begun.append(self._pool.submit(_packed, piece, self._before))
+            self._begun.append(self._pool.submit(self._deflate, piece, self._before))
         self._before = piece[-WINDOW:]
 
     def _packed(self, most: int) -> bytes:
@@ -79,11 +87,6 @@ class Packing:
             while self._begun and (len(self._begun) > most or self._begun[0].done()):
                 done += self._begun.popleft().result()
         return done
-
-
-def _packed(piece: bytes, before: bytes) -> bytes:
-    made = zlib.compressobj(LEVEL, zlib.DEFLATED, BARE, zdict=before)
-    return made.compress(piece) + made.flush(zlib.Z_SYNC_FLUSH)
 
 
 def unpacked(path: Path, target: str, progress: Progress) -> Iterator[bytes]:

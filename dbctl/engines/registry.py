@@ -227,6 +227,22 @@ def trial(
         return PostgreSQLOutside(url, target).trial(path, dump, timeout=timeout)
 
 
+def copied(url: Url, path: Path, target: str, dump: Dump, *, timeout: float) -> AbstractContextManager[Url]:
+    """Give a database of the kind at ``url`` that holds a dump of it and that nobody else knows; it is gone at the end.
+
+    Args:
+        url: the database.
+        path: a file that ``Dumps.dump`` made of it; it may become the copy itself.
+        target: ``app/database``, for messages.
+        dump: what is known of it.
+        timeout: seconds to wait for a server.
+
+    Raises:
+        PrivilegeMissingError: this user may not make databases there.
+    """
+    return outside(url, target).copied(path, dump, timeout=timeout)
+
+
 def load(
     url: Url,
     path: Path,

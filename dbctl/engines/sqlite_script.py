@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import cast
 
+from dbctl.engines.base import Hazard, Script
 from dbctl.engines.effects import Effect, effect_of
 from dbctl.engines.scripts import is_line
 from dbctl.engines.tokens import Kind, Token
@@ -77,6 +78,13 @@ def split(text: str, *, outside: bool = False) -> list[tuple[int, str]]:
     elif text and not sqlite3.complete_statement(text + "\n;"):
         raise ValueError("it ends inside a comment")
     return statements
+
+
+def hazards(scripts: Iterable[Script]) -> Iterator[Sequence[Hazard]]:
+    """Yield what is hazardous in each script, as ``Language.hazards`` says."""
+    from dbctl.engines import sqlite_hazards  # noqa: PLC0415 - what runs scripts needs none of it
+
+    return sqlite_hazards.judged(scripts)
 
 
 def remarks(text: str) -> list[tuple[int, str]]:

@@ -70,6 +70,10 @@ class ForeignLedger(Section, frozen=True, kw_only=True):
     select: str | Mapping[str, str]
 
 
+#: What an app's own guidelines ask of its migrations.
+Guideline = Literal["if-not-exists", "if-exists", "insert-or-ignore", "purpose", "down"]
+
+
 class MigrationsShape(Section, frozen=True, kw_only=True):
     """One of the schemas that deployments of an app have, where dbctl ships migrations for several."""
 
@@ -103,6 +107,9 @@ class Migrations(Section, frozen=True, kw_only=True):
         str
     ] = ()  #: tables, views and triggers that the app makes by itself; ``*`` stands for any text
     failing: Mapping[str, str] = {}  #: part of a database's refusal of a migration, and what to do about it
+    guidelines: Sequence[
+        Guideline
+    ] = ()  #: what ``migrate lint`` asks of every file, as the app's own documents do
 
 
 class Lookalike(Section, frozen=True, kw_only=True):
@@ -461,7 +468,7 @@ class Profile(Section, frozen=True, kw_only=True):
         unknown = [name for name in self.backup.names if name not in self.databases]
         if unknown:
             raise ValueError(f"backup.names: there is no database {unknown[0]!r}")
-        files = [self.file_name(name) for name in self.databases]
+        files = [self.file_name(name).removesuffix(".gz").removesuffix(".zst") for name in self.databases]
         twice = [name for name in files if files.count(name) > 1]
         if twice:
             raise ValueError(f"backup.names: two databases have the file {twice[0]!r}")

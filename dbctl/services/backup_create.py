@@ -6,11 +6,14 @@ import os
 import re
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import cast
 
 from dbctl import __version__
+from dbctl.config import Compression
 from dbctl.engines import registry
 from dbctl.engines.base import Capability, Readable
+from dbctl.engines.compression import ENDINGS, Packed, pack
 from dbctl.engines.dumps import Dump, Dumped, Dumps, Progress, Proof
 from dbctl.errors import (
     BackupFailedError,
@@ -28,6 +31,8 @@ from dbctl.services.backups import Backup, Repository
 from dbctl.services.beside import both
 from dbctl.stores.base import Kept, NewFolder
 
+#: Databases are packed to about a third; more is not asked for in advance, since none fails for what it did not need.
+PACKED = 3
 #: A second backup of one second is called after the next.
 SECOND = timedelta(seconds=1)
 #: The id of a backup, taken apart.
@@ -63,6 +68,7 @@ class Creation:
         timeout: float,
         form: str = "",
         tables: Sequence[str] = (),
+        compress: Compression | None = None,
         advance: Advance = lambda _bytes: None,
     ) -> None:
         """Choose the databases: the one that was asked for, else all that the profile does not leave out.
@@ -73,12 +79,13 @@ class Creation:
             timeout: seconds to wait for a lock.
             form: of the dumps of those that know several; empty means the configured one, else the usual one.
             tables: these of one database alone; none means all that there is.
+            compress: how dumps are packed that their engine does not pack; None means as configured.
             advance: told how many bytes more are done.
 
         Raises:
             DatabaseUnsetError: one that every deployment has is not configured.
             NotSupportedError: all of them are left out, or one cannot be copied in parts.
-            UsageError: no database has that form, or it is not clear which one has the tables.
+            UsageError: no database has that form, or wants to be packed, or it is not clear which one has the tables.
             SchemaLacksError: it has no such table.
         """
         self.app, self.protected, self.target = app.name, app.protected, app.name
@@ -95,7 +102,14 @@ class Creation:
         _check_form(app, databases, form)
         told = app.configured.backup
         wanted = form or (told.format if told else "")
-        self._sources = [Source(app, name, advance, form=wanted, tables=tables) for name in databases]
+        if compress and all(_dumps(app, name).packed for name in databases):
+            raise UsageError(
+                detail=f"--compress {compress}: what the server's own program dumps is packed already"
+            )
+        packed = compress or (told.compress if told else "gzip")
+        self._sources = [
+            Source(app, name, advance, form=wanted, tables=tables, compress=packed) for name in databases
+        ]
         extras = Extras(app, advance)
         self._all: list[Source | Extras] = [*self._sources]
         self._all += [extras] if extras and not (tables or app.only) else []
@@ -143,15 +157,29 @@ class Source:
     like: Collection[str] = ()  #: ``App.reader``
 
     def __init__(
-        self, app: App, database: str, advance: Advance, *, form: str = "", tables: Sequence[str] = ()
+        self,
+        app: App,
+        database: str,
+        advance: Advance,
+        *,
+        form: str = "",
+        tables: Sequence[str] = (),
+        compress: Compression = "none",
     ) -> None:
         self.app, self.database, self.target = app, database, app.target(database)
         self.engine = app.url(database).engine
         self._advance, self._form, self._tables = advance, form, tables
+        self._compress = compress
 
     def size(self) -> int:
-        """Return how many bytes it takes in the backup, about."""
+        """Return how many bytes are copied, about."""
         return self._opened().dump_size()
+
+    def kept_size(self) -> int:
+        """Return how many bytes it takes in the backup, about."""
+        size = self.size()
+        unpacked = self._compress == "none" or self._opened().packed
+        return size if unpacked else size // PACKED
 
     def told(self) -> str:
         """Return what would be done, as a plan tells it."""
@@ -160,7 +188,8 @@ class Source:
         about = (
             "about " if db.forms.get(self._form_of(db)) else ""
         )  # what is packed shows its size when it is done
-        return f"copy {what} ({about}{db.dump_size():,} bytes) as {self._file(db, 'TIME')}"
+        packed = "" if self._compression(db) == "none" else "packed "
+        return f"copy {what} ({about}{db.dump_size():,} bytes) {packed}as {self._file(db, 'TIME')}"
 
     def _opened(self) -> Dumps:
         return _dumps(self.app, self.database, may_be_empty=self.may_be_empty, like=self.like)
@@ -173,8 +202,12 @@ class Source:
         usual = next(iter(db.forms))
         return next((form for form, ending in db.forms.items() if ending == named), usual)
 
+    def _compression(self, db: Dumps) -> Compression:
+        return "none" if db.packed else self._compress
+
     def _file(self, db: Dumps, name: str) -> str:
-        return file_name(self.app, self.database, name, ending=db.forms[self._form_of(db)])
+        plain = file_name(self.app, self.database, name, ending=db.forms[self._form_of(db)])
+        return plain + ENDINGS[self._compression(db)]
 
     def members(self, folder: NewFolder, name: str) -> list[Member]:
         """Put it into a folder; ``name`` is the id of the backup.
@@ -183,11 +216,18 @@ class Source:
             BackupFailedError: the copy is not sound, or holds nothing.
         """
         db = self._opened()
-        file = self._file(db, name)
-        place = folder.place(file)
+        file, compress = self._file(db, name), self._compression(db)
+        place = folder.place(file.removesuffix(ENDINGS[compress]))
         progress = _in_bytes(db.dump_size(), self._advance)
-        dumped = db.dump(place, form=self._form_of(db), tables=self._tables, progress=progress)
-        kept, proof = self._kept(folder, file, dumped)
+        half = progress if compress == "none" else lambda share: progress(share / 2)
+        dumped = db.dump(place, form=self._form_of(db), tables=self._tables, progress=half)
+        if compress == "none":
+            kept, proof = self._kept(folder, file, dumped)
+            plain_bytes = 0
+        else:
+            packed, proof = self._packed(place, folder.place(file), dumped, progress)
+            place.unlink()
+            kept, plain_bytes = folder.keep(file, packed.sha256), packed.plain_bytes
         if proof.problems:
             more = f", and {len(proof.problems) - 1} more" if len(proof.problems) > 1 else ""
             raise BackupFailedError(target=self.target, reason=f"{proof.problems[0]}{more}")
@@ -199,6 +239,8 @@ class Source:
                 file=file,
                 bytes=kept.bytes,
                 sha256=kept.sha256,
+                compress=compress,
+                plain_bytes=plain_bytes,
                 only=self._tables,
                 engine=self.engine,
                 taken_at=dumped.taken_at,
@@ -208,14 +250,21 @@ class Source:
             )
         ]
 
+    def _packed(self, plain: Path, place: Path, dumped: Dumped, progress: Progress) -> tuple[Packed, Proof]:
+        """Pack what was copied, while it is proven."""
+        return both(
+            lambda: pack(plain, place, self._compress, lambda share: progress((1 + share) / 2)),
+            lambda: dumped.proof or self._proof(plain, dumped),
+        )
+
+    def _proof(self, plain: Path, dumped: Dumped) -> Proof:
+        dump = Dump(facts=dumped.facts, tables={}, schema="")
+        return registry.prove(self.engine, plain, dump, self.target, quick=True)
+
     def _kept(self, folder: NewFolder, file: str, dumped: Dumped) -> tuple[Kept, Proof]:
         if dumped.proof is not None:
             return folder.keep(file, dumped.sha256), dumped.proof
-        dump = Dump(facts=dumped.facts, tables={}, schema="")
-        return both(
-            lambda: folder.keep(file),
-            lambda: registry.prove(self.engine, folder.place(file), dump, self.target, quick=True),
-        )
+        return both(lambda: folder.keep(file), lambda: self._proof(folder.place(file), dumped))
 
 
 def make(
@@ -238,7 +287,7 @@ def make(
         restored: of a safety backup: the backup that is restored after it.
     """
     store = repository.store
-    need, room = sum(one.size() for one in sources), store.room()
+    need, room = _need(sources), store.room()
     if room is not None and room < need:
         raise RoomMissingError(place=store.place, need=need, room=room)
     earlier, unread = repository.manifests()
@@ -270,14 +319,27 @@ def make(
 def file_name(app: App, database: str, time: str, *, ending: str = "") -> str:
     """Return how the file of a database is called in a backup, as its app's own documents call it.
 
-    What is no file of its own kind has an ``ending`` of its own, in place of what stands behind the time.
+    What is no file of its own kind has an ``ending`` of its own, in place of what stands behind the time. Whether it is
+    packed is not the documents' choice: what they call ``.gz`` is so called once it is.
     """
     told = app.profile.file_name(database)
     if ending:
         told = told[: told.index("{time}") + len("{time}")] + ending
+    else:
+        told = next((told.removesuffix(one) for one in ENDINGS.values() if one and told.endswith(one)), told)
     if app.profile.backup.time == "iso":
         time = COMPACT.sub(r"\1-\2-\3T\4-\5-\6-000Z", time)
     return told.replace("{time}", time)
+
+
+def _need(sources: Sequence[Source | Extras]) -> int:
+    """Return how many bytes a backup takes while it is made: what is packed goes only once it has been."""
+    most = kept = 0
+    for one in sources:
+        size, stays = one.size(), one.kept_size()
+        most = max(most, kept + (size if size == stays else size + stays))
+        kept += stays
+    return most
 
 
 def _check_tables(db: Dumps, tables: Sequence[str]) -> None:

@@ -42,6 +42,10 @@ class Extras:
         """Return how many bytes they take unpacked."""
         return sum(_size(path) for path in self._found)
 
+    def kept_size(self) -> int:
+        """Return how many bytes they take in the backup, at most about."""
+        return self.size()
+
     def told(self) -> str:
         """Return what would be done, as a plan tells it."""
         tops = sorted({_top(path, self._app.configured.directory) for path in self._found})

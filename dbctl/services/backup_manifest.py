@@ -9,12 +9,13 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from dbctl.config import Compression
 from dbctl.engines.dumps import Dump
 from dbctl.model import Value
 
 #: Why a backup was made: because somebody asked for one, or for some tables alone (``partial``), or before a restore
-#: replaced what there was (``safety``).
-Kind = Literal["backup", "partial", "safety"]
+#: replaced what there was (``safety``), or a migration was about to destroy some of it (``migration``).
+Kind = Literal["backup", "partial", "safety", "migration"]
 #: ``dump``: one moment of the database. ``raw``: its files as they lay, for it could not be read. ``kept``: nothing but a
 #: script that brings it back; the database itself stays on its server under another name. ``files``: what belongs to the
 #: app beside its databases.
@@ -30,8 +31,10 @@ class Member(Value, frozen=True, kw_only=True):
 
     database: str  #: empty for the app's other files
     file: str
-    bytes: Number
+    bytes: Number  #: as it lies there, packed or not
     sha256: str
+    compress: Compression = "none"  #: how it was packed once its engine had made it
+    plain_bytes: Number = 0  #: of one that was packed: what it unpacks to
     form: Form = "dump"
     only: Sequence[str] = ()  #: the tables it holds, where it does not hold all
     engine: str
@@ -39,6 +42,11 @@ class Member(Value, frozen=True, kw_only=True):
     rows: Mapping[str, Number]  #: by table
     schema: str  #: fingerprint of the schema; empty where it is not known
     facts: Mapping[str, str]  #: what the file alone does not tell: ``Dumped.facts``, or ``Kept.facts``
+
+    @property
+    def size(self) -> int:
+        """How many bytes its engine reads of it."""
+        return self.bytes if self.compress == "none" else self.plain_bytes
 
     @property
     def dump(self) -> Dump:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 
 import msgspec
 
@@ -14,16 +15,19 @@ from dbctl.errors import (
     DatabaseUnknownError,
     DatabaseUnsetError,
     DbctlError,
+    DiskFullError,
     DriverMissingError,
     Exit,
     NotSupportedError,
     PrivilegeMissingError,
     ReadOnlyError,
+    RoomMissingError,
     UnreachableError,
 )
 from dbctl.model import Finding, Findings, Severity, Value, now
 from dbctl.services.apps import App
 from dbctl.services.backup_manifest import Manifest, Member
+from dbctl.services.backup_unpacked import Unpacked, unpacking
 from dbctl.services.backups import Repository, Verified
 from dbctl.services.beside import both
 from dbctl.stores.base import Store
@@ -35,10 +39,12 @@ NOT_OF_IT = (
     BusyError,
     ClientMissingError,
     ClientOldError,
+    DiskFullError,
     DriverMissingError,
     NotSupportedError,
     PrivilegeMissingError,
     ReadOnlyError,
+    RoomMissingError,
     UnreachableError,
 )
 BAD = "Do not restore from it; keep it only if there is no other."
@@ -142,6 +148,7 @@ def problems(
     quick: bool = False,
     advance: Callable[[int], None] = lambda _bytes: None,
     databases: Sequence[str] = (),
+    unpacked: Unpacked | None = None,
 ) -> Iterator[Finding]:
     """Yield what is wrong with one backup.
 
@@ -153,6 +160,7 @@ def problems(
         quick: leaves out of that whether indexes and tables agree.
         advance: told how many bytes more were read.
         databases: only the files of these; none means all.
+        unpacked: what unpacks them; without one, each is gone again before the next.
     """
     if (manifest.app, manifest.profile) != (app.name, app.profile.name):
         message = f"backup {manifest.id} is one of {manifest.app} ({manifest.profile})"
@@ -165,7 +173,7 @@ def problems(
         if databases and one.database not in databases:
             continue
         target = f"{manifest.app}/{one.database}" if one.database else manifest.app
-        look = Look(app=app, one=one, deep=deep, quick=quick)
+        look = Look(app=app, one=one, deep=deep, quick=quick, unpacked=unpacked)
         for code, what in _of_member(store, manifest, look, sizes.get(one.file)):
             # What is exactly the file that was proven once stays good, however its schema is told today.
             severity: Severity = "warning" if code == SCHEMA_DIFFERS else "error"
@@ -182,6 +190,7 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     one: Member
     deep: bool
     quick: bool
+    unpacked: Unpacked | None
 
 
 def _of_member(store: Store, manifest: Manifest, look: Look, size: int | None) -> Iterator[tuple[str, str]]:
@@ -214,7 +223,9 @@ def _of_member(store: Store, manifest: Manifest, look: Look, size: int | None) -
 def _of_content(store: Store, manifest: Manifest, look: Look) -> list[tuple[str, str]]:
     one, target = look.one, f"{manifest.app}/{look.one.database}"
     try:
-        with store.opened(manifest.id, one.file) as path:
+        with ExitStack() as held:
+            unpacked = look.unpacked or held.enter_context(unpacking(store))
+            path = held.enter_context(unpacked.opened(manifest.id, one, target))
             proof = registry.prove(one.engine, path, one.dump, target, quick=look.quick)
             if not (look.quick or proof.problems or one.only):
                 url, timeout = _server(look.app, one), look.app.timeout

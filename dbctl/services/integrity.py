@@ -23,6 +23,7 @@ DAMAGED = "Stop the app, keep a copy of every file as it is, and restore a backu
 ANEW = "Its table is whole, so nothing is lost. Keep a copy, then let the database make the index anew: dbctl maintain reindex."
 TWICE = "Two rows hold what may be there only once. Keep a copy and settle which of them stays; only then can the index be made anew (REINDEX)."
 LOST = "After a crash the last one may be half written. Else keep a copy of file and -wal before the app starts again."
+OTHERS_INDEX = "Rebuild it from its rows, as the program that made it does."
 LOOSE = "Delete these rows, or bring back what they point to."
 
 
@@ -108,7 +109,7 @@ def _findings(app: App, name: str, live: Readable, *, quick: bool, table: str) -
                 yield concern(target, one)
     indexes = [one for one in live.text_indexes() if not quick and table in ("", one)]
     if indexes:
-        yield from _text_indexes(app, name, indexes)
+        yield from text_index_damage(app, name, indexes)
 
 
 def concern(target: str, one: Concern) -> Finding:
@@ -203,15 +204,16 @@ def _unowned(app: App, name: str, live: Readable, table: str) -> Iterator[Findin
             )
 
 
-def _text_indexes(app: App, name: str, indexes: list[str]) -> Iterator[Finding]:
+def text_index_damage(
+    app: App, name: str, indexes: Sequence[str], purpose: str = "integrity check", hint: str = OTHERS_INDEX
+) -> Iterator[Finding]:
     """Look into indexes for searching text, which takes the right to write though nothing stays written."""
     target = app.target(name)
     try:
-        with app.writer(name, "integrity check") as db:
+        with app.writer(name, purpose) as db:
             for one in indexes:
                 if isinstance(db, Checks) and (reason := db.text_index_damage(one)):
                     message = f"{one}, an index for searching text, does not agree with its rows: {reason}"
-                    hint = "Rebuild it from its rows, as the program that made it does."
                     yield Finding(
                         target=target, severity="error", code="text-index", message=message, hint=hint
                     )

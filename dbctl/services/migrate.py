@@ -54,6 +54,7 @@ def tracks(
     *,
     shape: str = "",
     may_lack_folder: bool = False,
+    connects: bool = True,
 ) -> list[Track]:
     """Return the migrations of the database ``asked`` for, else of every configured one that has any.
 
@@ -63,6 +64,8 @@ def tracks(
         given: the folder, in place of the configured one.
         shape: what is to be made of an empty database, where dbctl's own migrations come in several shapes.
         may_lack_folder: whether a database of which nothing says where its files are is told by its ledger alone.
+        connects: whether a database may be opened; where not, a ledger that had to be looked for is the one that dbctl
+            would make.
 
     Raises:
         AbilityMissingError: there are none.
@@ -90,13 +93,20 @@ def tracks(
     if shape:
         migration_shapes.refuse(app, found, shape, given=given is not None)
     return [
-        _track(app, name, told, given, shape=shape, may_lack_folder=may_lack_folder)
+        _track(app, name, told, given, shape=shape, may_lack_folder=may_lack_folder, connects=connects)
         for name, told in found.items()
     ]
 
 
 def _track(
-    app: App, name: str, told: Migrations, given: Path | None, *, shape: str, may_lack_folder: bool
+    app: App,
+    name: str,
+    told: Migrations,
+    given: Path | None,
+    *,
+    shape: str,
+    may_lack_folder: bool,
+    connects: bool,
 ) -> Track:
     engine, own = app.url(name).engine, bool(given) or name in app.configured.migrations
     shapes: Mapping[str, Folder] = {}
@@ -110,7 +120,7 @@ def _track(
             raise
         folder = migration_files.none_at_all()
     ledger, foreign = migration_kind.named(app.profile, told.ledger), None
-    if told.ledger == migration_kind.FOUND:
+    if told.ledger == migration_kind.FOUND and connects:
         with suppress(DatabaseMissingError):  # it will be made
             ledger, foreign = migration_kind.found(app.reader(name, may_be_empty=True), engine)
     return Track(

@@ -18,6 +18,9 @@ class Loss(NamedTuple):
     table: str
     before: int
     after: int | None  #: None: it is gone
+    judged: bool = (
+        False  #: whether ``after`` is the least that may be left, judged by the words of a statement
+    )
 
     @property
     def rows(self) -> int:
@@ -74,15 +77,18 @@ def at_risk(db: Readable, judged: Sequence[Effect]) -> list[Loss]:
     meant = dict.fromkeys(live.get(name.lower(), "") for one in judged for name in (*one.drops, *one.empties))
     dropped = {live.get(name.lower(), "") for one in judged for name in one.drops}
     return [
-        Loss(name, rows, None if name in dropped else 0)
+        Loss(name, rows, None if name in dropped else 0, judged=True)
         for name in meant
         if name and (rows := db.count(name))
     ]
 
 
 def told(losses: Sequence[Loss]) -> str:
-    """Return what is lost in words: ``users (3 rows, 1 left), notes (5 rows, gone)``."""
-    return ", ".join(
-        f"{one.table} ({counted(one.before, 'row')}, {'gone' if one.after is None else f'{one.after} left'})"
-        for one in losses
-    )
+    """Return what is lost in words: ``users (3 rows, 1 left), notes (5 rows, gone), logs (7 rows, some deleted)``."""
+
+    def left(one: Loss) -> str:
+        if one.after is None:
+            return "gone"
+        return "some deleted" if one.judged else f"{one.after} left"
+
+    return ", ".join(f"{one.table} ({counted(one.before, 'row')}, {left(one)})" for one in losses)

@@ -95,13 +95,16 @@ class Journal:
     def __init__(self, db: Writable, name: str, way: Way) -> None:
         self._db, self._name, self._way = db, name, way
 
-    def open(self) -> None:
-        """Make its table where it is missing; inside ``step_by_step`` of its caller."""
+    def open(self, *, afresh: bool = True) -> None:
+        """Make its table where it is missing, inside ``step_by_step`` of its caller; ``afresh``: old rows do not count."""
         if TABLE not in self._db.tables() and isinstance(self._db, Migrates):
             self._db.run_statement(CREATE)
+        if afresh:
+            with self._db.transaction():
+                forget(self._db, self._name)
 
-    def begin(self, number: int, sql: str) -> None:
-        """Write, for good, that a statement begins."""
+    def begin(self, number: int, sql: str, *, again: bool = False) -> None:
+        """Write, for good, that a statement begins; ``again``: it failed before."""
         values: Mapping[str, object] = {
             "migration": self._name,
             "way": self._way,
@@ -110,7 +113,8 @@ class Journal:
             "began_at": _moment(),
         }
         with self._db.transaction():
-            self._db.delete(TABLE, self._row(number))  # it failed before
+            if again:
+                self._db.delete(TABLE, self._row(number))
             self._db.insert(TABLE, values)
 
     def end(self, number: int) -> None:
@@ -125,13 +129,9 @@ class Journal:
         with self._db.transaction():
             self._db.update(TABLE, {column: _moment()}, self._row(number))
 
-    def forget(self) -> None:
-        """Remove its rows; inside the transaction that writes the ledger."""
-        self._db.delete(TABLE, self._row())
-
-    def _row(self, number: int | None = None) -> list[Where]:
-        where: list[Where] = [Condition("migration", "=", self._name), Condition("way", "=", self._way)]
-        return where if number is None else [*where, Condition("number", "=", number)]
+    def _row(self, number: int) -> list[Where]:
+        told = {"migration": self._name, "way": self._way, "number": number}
+        return [Condition(column, "=", value) for column, value in told.items()]
 
 
 def close(db: Writable) -> None:

@@ -86,6 +86,7 @@ class Upgrade:
         to: str = "",
         steps: int = 0,
         shape: str = "",
+        losing: Sequence[str] = (),
         safety: Safety | None = None,
     ) -> None:
         """Read the folders.
@@ -97,6 +98,7 @@ class Upgrade:
             to: the last migration to run, by name or number.
             steps: how many to run of each database; 0: all.
             shape: what an empty database gets, where the migrations come in several shapes.
+            losing: those that may take rows away, by name or number, although their files do not say so.
             safety: where what is destroyed is kept first; without it, as the configuration says.
 
         Raises:
@@ -105,7 +107,7 @@ class Upgrade:
         self.app, self.protected = app.name, app.protected
         if to and steps:
             raise UsageError(detail="give one of --to and --steps")
-        self._opened, self._to, self._steps = app, to, steps
+        self._opened, self._to, self._steps, self._losing = app, to, steps, losing
         self._safety = safety or Safety(app)
         self._tracks = tracks(app, asked, given, shape=shape)
         self.target = self._tracks[0].target if len(self._tracks) == 1 else app.name
@@ -168,7 +170,15 @@ class Upgrade:
                 self._safety.kept(track, waiting[track.database]) as backup,
                 self._opened.writer(track.database, "migrate up", create=True) as db,
             ):
-                apply_all(track, db, to=self._to, steps=self._steps, done=done, safety_backup=backup)
+                apply_all(
+                    track,
+                    db,
+                    to=self._to,
+                    steps=self._steps,
+                    losing=self._losing,
+                    done=done,
+                    safety_backup=backup,
+                )
         return Page(items=done, total=len(done), names=Applied.__struct_fields__, nothing=NOTHING_PENDING)
 
     def _runnable(self, track: Track) -> tuple[list[tuple[MigrationFile, Steps]], list[str]]:
@@ -183,7 +193,10 @@ class Upgrade:
                 raise
             found = Standing(track=track, migrations=judged(track, []), recorded=False, empty=True)
         planned, language = planned_of(found, to=self._to, steps=self._steps), registry.language(track.engine)
-        destroying = [file.name for file, steps in planned if destroys(steps, language)]
+        allowed = _losing(found.track, self._losing)
+        destroying = [
+            file.name for file, steps in planned if file.name in allowed or destroys(steps, language)
+        ]
         return planned, [] if found.empty else destroying
 
 
@@ -193,6 +206,7 @@ def apply_all(
     *,
     to: str = "",
     steps: int = 0,
+    losing: Sequence[str] = (),
     done: list[Applied] | None = None,
     safety_backup: str | None = None,
 ) -> list[Applied]:
@@ -206,6 +220,7 @@ def apply_all(
         db: the database.
         to: the last one to run, by name or number; else all.
         steps: how many to run; 0: all.
+        losing: those that may take rows away although their files do not say so.
         done: what this run has done before, elsewhere; what is done here is added.
         safety_backup: what was kept before, for the answer.
 
@@ -224,6 +239,7 @@ def apply_all(
     done = [] if done is None else done
     ready, found = migrating(db), standing(track, db)
     planned = planned_of(found, to=to, steps=steps)
+    allowed = _losing(found.track, losing)
     track = found.track
     ledger = _made(track, ready)
     try:
@@ -235,6 +251,7 @@ def apply_all(
                 file,
                 way,
                 guarded=not found.empty,  # what this run has made itself is nobody's yet
+                losing=file.name in allowed,
                 half=found.unfinished.get(file.name),
                 before=[one.name for one in done],
                 rest=[one.name for one, _ in planned[number + 1 :]],
@@ -342,6 +359,10 @@ def _chosen(found: Standing, to: str) -> list[MigrationFile]:
         return pending
     last = _last(folder, to)
     return [file for file in pending if file.place <= last.place]
+
+
+def _losing(track: Track, names: Sequence[str]) -> set[str]:
+    return {meant(track.folder, name, list(track.folder.files)) for name in names}
 
 
 def _last(folder: Folder, to: str) -> MigrationFile:

@@ -50,13 +50,14 @@ class Safety:
         made = self._make(repository, track.database)
         try:
             yield made
-        except (MigrationHalfDoneError, interrupt.Interrupted) as error:
-            error.hint += f" What was there before is kept: dbctl restore apply {made} --db {track.database}."
-            raise
-        except DbctlError as error:
-            if error.facts.get("applied", "none") == "none":
+        except (DbctlError, interrupt.Interrupted) as error:
+            if _left_all_as_it_was(error):
                 with suppress(DbctlError):  # one backup too many is no failure
                     repository.store.remove(made)
+            else:
+                error.hint += (
+                    f" What was there before is kept: dbctl restore apply {made} --db {track.database}."
+                )
             raise
 
     def _repository(self, track: Track, names: Sequence[str]) -> Repository:
@@ -68,9 +69,15 @@ class Safety:
 
     def _make(self, repository: Repository, database: str) -> str:
         with repository.store.lock("migrate", timeout=self._app.timeout):
-            made = make(self._app, repository, [_Whole(self._app, database)], kind="safety")
+            made = make(self._app, repository, [_Whole(self._app, database)], kind="migration")
         self._app.close()  # closing a reader later would drop the locks that this process holds on its file
         return made.id
+
+
+def _left_all_as_it_was(error: DbctlError | interrupt.Interrupted) -> bool:
+    if isinstance(error, (MigrationHalfDoneError, interrupt.Interrupted)):
+        return False
+    return error.facts.get("applied", "none") == "none"
 
 
 class _Whole(Source):

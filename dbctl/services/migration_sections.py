@@ -5,9 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from msgspec import structs
+
 from dbctl.engines.base import Language
 from dbctl.model import Value
 from dbctl.profiles.model import Format
+from dbctl.services.migration_hazards import KINDS
+from dbctl.services.near import question
 
 #: What begins a section, by format: a comment that is a line of its own. What dbmate says behind is an option.
 _MARKS: dict[str, tuple[re.Pattern[str], re.Pattern[str]]] = {
@@ -18,6 +22,12 @@ _MARKS: dict[str, tuple[re.Pattern[str], re.Pattern[str]]] = {
     ),
     "goose": (re.compile(r"\+goose\s+up", re.IGNORECASE), re.compile(r"\+goose\s+down", re.IGNORECASE)),
 }
+#: What such a runner takes for a marker, wherever it stands: it looks at the text alone.
+_SEEN: dict[str, re.Pattern[str]] = {
+    "up-down": re.compile(r"--\s*down", re.IGNORECASE),
+    "dbmate": re.compile(r"^--\s*migrate:(?:up|down)\b", re.MULTILINE),
+    "goose": re.compile(r"^--\s*\+goose\s+(?:up|down)\b", re.MULTILINE | re.IGNORECASE),
+}
 #: Formats whose own runner refuses a file without a way up that is marked.
 _MARKED = ("dbmate", "goose")
 _OUTSIDE = re.compile(
@@ -27,7 +37,18 @@ _UNKNOWN = re.compile(r"\+goose\s+envsub\s+on", re.IGNORECASE)
 _ASKS = re.compile(r"dbctl\s*:(?P<words>.*)", re.IGNORECASE)
 #: What a file may ask for, on a line ``-- dbctl: WORD``: in a section for that one, above the first for all of them.
 NO_TRANSACTION, LOSES_ROWS = "no-transaction", "loses-rows"
+#: And what lint is to leave unsaid, on a line ``-- dbctl: allow CODE``: of the next statement; of the whole file above the
+#: first section or, where there are none, above the blank line before the first statement.
+ALLOW = "allow"
 _LIKELY = re.compile(r"--[ \t]*(?:up|down|migrate:|\+goose|dbctl[ \t]*:)", re.IGNORECASE)
+
+
+class Allowed(Value, frozen=True):
+    """What lint is to leave unsaid."""
+
+    code: str
+    line: int  #: where the file says so
+    everywhere: bool  #: of all of it; else of the statement that comes next
 
 
 class Section(Value, frozen=True, kw_only=True):
@@ -36,6 +57,11 @@ class Section(Value, frozen=True, kw_only=True):
     text: str
     outside: bool = False  #: its statements run one by one, outside a transaction
     loses_rows: bool = False  #: it is meant to take rows away
+    begins: int = 0  #: on which line a marker does; 0: there is none, and it is the whole file
+    hidden: Sequence[
+        int
+    ] = ()  #: lines where the runner of its format, which knows no SQL, sees the next marker
+    allowed: Sequence[Allowed] = ()
 
 
 class Sections(Value, frozen=True, kw_only=True):
@@ -70,27 +96,52 @@ def sections(text: str, format: Format, language: Language) -> Sections:  # noqa
     family = _family(format, remarks)
     marks = _marks(family, remarks)
     first = marks[0].line if marks else 0
-    everywhere = {word for line, word in _asked(remarks) if line < first or not marks}
+    asked_for, allowing = _asked(remarks)
+    everywhere = {word for line, word in asked_for if line < first or not marks}
     if any(_OUTSIDE.fullmatch(told) for _, told in remarks if told.startswith("+")):
         everywhere.add(NO_TRANSACTION)
     if not marks:
         if format in _MARKED:
             raise ValueError(f"it has no line that begins the way up ({_BEGINNINGS[format][0]})")
-        return Sections(up=_section(text, everywhere))
+        top = _top(text, language) if allowing else 0
+        allowed = [Allowed(code, line, everywhere=line < top) for line, code in allowing]
+        return Sections(up=_section(text, everywhere, allowed))
     lines = text.splitlines(keepends=True)
     if language.split("".join(lines[: first - 1])):
         raise ValueError(f"a statement above line {first}, where the way up begins, would not be run")
     ends = [*(mark.line for mark in marks[1:]), len(lines) + 1]
     found: dict[str, Section] = {}
     for mark, end in zip(marks, ends, strict=True):
-        asked = everywhere | {word for line, word in _asked(remarks) if mark.line < line < end}
+        asked = everywhere | {word for line, word in asked_for if mark.line < line < end}
         asked |= {NO_TRANSACTION} if mark.outside else set()
-        found[mark.way] = _section("\n" * mark.line + "".join(lines[mark.line : end - 1]), asked)
+        allowed = [
+            Allowed(code, line, everywhere=line < first)
+            for line, code in allowing
+            if line < first or mark.line < line < end
+        ]
+        body = "\n" * mark.line + "".join(lines[mark.line : end - 1])
+        found[mark.way] = structs.replace(
+            _section(body, asked, allowed), begins=mark.line, hidden=_hidden(family, body)
+        )
     return Sections(up=found["up"], down=found.get("down"))
 
 
-def _section(text: str, asked: set[str]) -> Section:
-    return Section(text=text, outside=NO_TRANSACTION in asked, loses_rows=LOSES_ROWS in asked)
+def _section(text: str, asked: set[str], allowed: Sequence[Allowed]) -> Section:
+    return Section(
+        text=text, outside=NO_TRANSACTION in asked, loses_rows=LOSES_ROWS in asked, allowed=allowed
+    )
+
+
+def _hidden(family: str, body: str) -> list[int]:
+    """Return the lines of a section on which a runner that reads no SQL would see it end."""
+    return [body.count("\n", 0, found.start()) + 1 for found in _SEEN[family].finditer(body)]
+
+
+def _top(text: str, language: Language) -> int:
+    """Return the last blank line above the first statement; 0 where there is none."""
+    statements = language.split(text)
+    lines = text.splitlines()[: statements[0][0] - 1 if statements else 0]
+    return max((number for number, line in enumerate(lines, 1) if not line.strip()), default=0)
 
 
 def _family(format: Format, remarks: Sequence[tuple[int, str]]) -> str:  # noqa: A002 - as above
@@ -125,18 +176,32 @@ def _marks(family: str, remarks: Sequence[tuple[int, str]]) -> list[_Mark]:
     return found
 
 
-def _asked(remarks: Sequence[tuple[int, str]]) -> list[tuple[int, str]]:
-    """Return what is asked for on lines ``-- dbctl: WORD``."""
-    found = []
+def _asked(remarks: Sequence[tuple[int, str]]) -> tuple[list[tuple[int, str]], list[tuple[int, str]]]:
+    """Return what is asked for on lines ``-- dbctl: WORD``, and the codes on lines ``-- dbctl: allow CODE``."""
+    found, allowing = list[tuple[int, str]](), list[tuple[int, str]]()
     for line, told in remarks:
-        if matched := _ASKS.fullmatch(told):
-            for word in re.split(r"[\s,]+", matched["words"].strip().lower()):
-                if word not in (NO_TRANSACTION, LOSES_ROWS):
-                    raise ValueError(
-                        f"line {line}: -- dbctl: {word or '…'} is not known; {NO_TRANSACTION} and {LOSES_ROWS} are"
-                    )
-                found.append((line, word))
-    return found
+        if not (matched := _ASKS.fullmatch(told)):
+            continue
+        words = re.split(r"[\s,]+", matched["words"].strip().lower())
+        if words[0] == ALLOW:
+            allowing += [(line, _code(word, line)) for word in words[1:] or [""]]
+            continue
+        for word in words:
+            if word not in (NO_TRANSACTION, LOSES_ROWS):
+                raise ValueError(
+                    f"line {line}: -- dbctl: {word or '…'} is not known; {NO_TRANSACTION}, {LOSES_ROWS} and {ALLOW} are"
+                )
+            found.append((line, word))
+    return found, allowing
+
+
+def _code(word: str, line: int) -> str:
+    if word not in KINDS:
+        meant = question(word, KINDS)
+        raise ValueError(
+            f"line {line}: -- dbctl: {ALLOW} {word or '…'}: lint finds nothing of that name{meant}"
+        )
+    return word
 
 
 #: The lines that begin a way up and a way down, by format.

@@ -114,10 +114,15 @@ def standing(track: Track, db: Readable) -> Standing:
         else []
     )
     track = _shaped(track, db, rows)
-    half = unfinished(db)
+    found = judged(track, rows)
+    recorded_ones = {one.name for one in found if one.state in ("applied", "changed")}
+    # What the ledger tells as applied is: the app's own runner may have completed it.
+    half = {
+        name: one for name, one in unfinished(db).items() if (one.way == "down") == (name in recorded_ones)
+    }
     return Standing(
         track=track,
-        migrations=_halved(track, judged(track, rows), half),
+        migrations=_halved(track, found, half),
         recorded=recorded,
         empty=not tables,
         unfinished=half,

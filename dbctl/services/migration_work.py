@@ -15,7 +15,6 @@ from dbctl.errors import (
     DbctlError,
     MigrationFailedError,
     MigrationHalfDoneError,
-    MigrationOneWayError,
     MigrationStepsChangedError,
     MigrationUnknownError,
     NotSupportedError,
@@ -104,6 +103,7 @@ class Work:
         *,
         way: Way = "up",
         guarded: bool = True,
+        losing: bool = False,
         kept: bool = True,
         half: Unfinished | None = None,
         before: Sequence[str] = (),
@@ -119,6 +119,7 @@ class Work:
             steps: the way that is run.
             way: which that is.
             guarded: whether rows may only go where the file says so; a way down is there to take them away.
+            losing: whether somebody has said that it may take rows away, whatever its file says.
             kept: whether what is no transaction is written down, step by step.
             half: how far it came before.
             before: the names of those that this run has been through, for messages.
@@ -127,6 +128,7 @@ class Work:
         self._track, self._db, self._ledger, self._file = track, db, ledger, file
         self._statements, self._steps, self._way = steps.statements, steps, way
         self._guarded = guarded and way == "up"
+        self._may_lose = steps.section.loses_rows or losing
         self._effects = migration_guard.effects(steps, db.language)
         counts = self._guarded or way == "down"  # what a way down takes away is told, and not refused
         self._counts = counts and any(one.may_take_rows for one in self._effects)
@@ -148,7 +150,7 @@ class Work:
         """
         try:
             return self._stepwise() if self._stays else self._whole()
-        except (RowsLostError, MigrationOneWayError):
+        except RowsLostError:
             raise
         except DbctlError as error:
             self._blame(error)
@@ -191,7 +193,7 @@ class Work:
             self._place = f" in statement {number} (line {line})"
             self._db.run_statement(sql)
         losses = self._lost(before)
-        if losses and self._guarded and not self._steps.section.loses_rows:
+        if losses and self._guarded and not self._may_lose:
             raise self._refusal(losses, "It was rolled back whole.")
         return self._recorded(began, losses)
 
@@ -201,9 +203,8 @@ class Work:
         lasted = time.monotonic() - began
         table = self._ledger.live.name
         if table not in self._db.tables():
-            raise MigrationOneWayError(
-                target=self._db.target, name=self._file.name, reason=f"it takes the ledger ({table}) away"
-            )
+            raise QueryFailedError(target=self._db.target, reason=f"it takes the ledger ({table}) away")
+        migration_journal.forget(self._db, self._file.name)
         if self._way == "up":
             self._db.insert(table, self._ledger.row(self._file, lasted))
         else:
@@ -222,7 +223,7 @@ class Work:
             self._refuse_losses()
             before = self._counted()
             if self._journal:
-                self._journal.open()
+                self._journal.open(afresh=self._half is None)
             for number, (line, sql) in enumerate(self._statements, 1):
                 self._place = f" in statement {number} (line {line})"
                 if self._half is None or number > self._half.ended:
@@ -231,15 +232,16 @@ class Work:
                     self._db.run_statement(sql)  # it ended with the session that it was said in
             losses = self._lost(before)
             with self._db.transaction():
-                if self._journal:
-                    self._journal.forget()
                 return self._recorded(began, losses)
 
     def _step(self, number: int, sql: str) -> None:
-        for clearing in self._db.left_by(sql) if self._failed_before(number) else ():
+        again = self._half is not None and any(
+            one.failed and one.number == number for one in self._half.steps
+        )
+        for clearing in self._db.left_by(sql) if again else ():
             self._db.run_statement(clearing)
         if self._journal:
-            self._journal.begin(number, sql)
+            self._journal.begin(number, sql, again=again)
         try:
             self._db.run_statement(sql)
         except (*OF_A_STATEMENT, BusyError):  # the server told, so that nothing is in doubt
@@ -250,12 +252,9 @@ class Work:
         if self._journal:
             self._journal.end(number)
 
-    def _failed_before(self, number: int) -> bool:
-        return self._half is not None and any(one.failed and one.number == number for one in self._half.steps)
-
     def _refuse_losses(self) -> None:
         """Refuse what nothing would bring back, judged by its words."""
-        if not self._guarded or self._steps.section.loses_rows:
+        if not self._guarded or self._may_lose:
             return
         if losses := migration_guard.at_risk(self._db, self._effects[self._done :]):
             raise self._refusal(
@@ -273,7 +272,12 @@ class Work:
         return migration_guard.rows_of(self._db, self._track.ledgers) if self._counts else {}
 
     def _lost(self, before: Mapping[str, int]) -> Sequence[Loss]:
-        return migration_guard.lost(before, self._counted()) if before else ()
+        if not before:
+            return ()
+        found = migration_guard.lost(before, self._counted())
+        if self._stays:  # each statement was a transaction of its own
+            return found
+        return [one for one in found if one.after is None or self._db.may_have_taken(one.table)]
 
     def _refusal(self, losses: Sequence[Loss], undone: str) -> RowsLostError:
         return RowsLostError(
@@ -322,5 +326,5 @@ class Work:
         clearing = self._db.left_by(self._statements[number - 1][1])
         if not (self._done or clearing):
             with self._db.transaction():
-                self._journal.forget()
+                migration_journal.forget(self._db, self._file.name)
         return f" What it left is cleared away first: {' '.join(clearing)}" if clearing else ""

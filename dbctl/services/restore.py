@@ -27,6 +27,7 @@ from dbctl.services.apps import App
 from dbctl.services.backup_create import make
 from dbctl.services.backup_extras import left_alone
 from dbctl.services.backup_manifest import LeftOut, Manifest, Member
+from dbctl.services.backup_unpacked import Unpacked, unpacking
 from dbctl.services.backups import LATEST, Repository
 from dbctl.services.restore_after import looked_at, recorded
 from dbctl.services.safety import Rescue
@@ -142,8 +143,9 @@ class Restoring:
             for one in self._members:
                 url, target = app.url(one.database), app.target(one.database)
                 held.enter_context(registry.write_lock(url, target, self.purpose, timeout=self._timeout))
-                registry.want_room(url, target, one.bytes)
-            self._prove()
+                registry.want_room(url, target, one.size)
+            unpacked = held.enter_context(unpacking(store))
+            self._prove(unpacked)
             rescues = [Rescue(app, one.database, self._advance, one.dump) for one in self._members]
             before = {one.database: one.schema() for one in rescues}
             safety = make(
@@ -157,7 +159,7 @@ class Restoring:
             app.close()  # as above
             # Between what is done and its answer no signal is heard, nor while locks go: it must not look otherwise.
             with interrupt.held():
-                loaded = self._load_all(safety)
+                loaded = self._load_all(safety, unpacked)
                 with interrupt.unheard():
                     remarks = [*self._remarks(loaded), *self._let_go(safety, loaded)]
                     held.close()
@@ -206,7 +208,7 @@ class Restoring:
             ],
         )
 
-    def _prove(self) -> None:
+    def _prove(self, unpacked: Unpacked) -> None:
         wrong = backup_verify.problems(
             self._opened,
             self._repository.store,
@@ -215,46 +217,52 @@ class Restoring:
             quick=True,
             advance=self._advance,
             databases=[one.database for one in self._members],
+            unpacked=unpacked,
         )
         for one in wrong:
             if one.severity == "error":
                 reason = one.message.removeprefix(f"backup {self._manifest.id}").lstrip(", ")
                 raise BackupUnsoundError(id=self._manifest.id, app=self.app, reason=reason)
 
-    def _load_all(self, safety: Manifest) -> list[Loaded]:
+    def _load_all(self, safety: Manifest, unpacked: Unpacked) -> list[Loaded]:
         ways = list[Loaded]()
         # A signal is heard where the engine looks for one, which is before it commits: what was restored must not
         # pass for what was not, for then the only copy of what it replaced would go.
         with interrupt.held():
             for one in self._members:
                 try:
-                    ways.append(self._load(self._manifest, one, _keep(safety, one)))
+                    ways.append(self._load(self._manifest, one, _keep(safety, one), unpacked))
                 except BaseException as error:  # also on a signal: half an app must not stay
                     with interrupt.unheard():
-                        self._put_back(safety, self._members[: len(ways)], one, error)
+                        self._put_back(safety, self._members[: len(ways)], one, error, unpacked)
                         if _is_there(safety) and not isinstance(error, RestoreUnfinishedError):
                             with suppress(DbctlError):  # one backup too many is no failure
                                 self._repository.store.remove(safety.id)
                     raise
         return ways
 
-    def _load(self, manifest: Manifest, one: Member, keep: Mapping[str, str]) -> Loaded:
+    def _load(self, manifest: Manifest, one: Member, keep: Mapping[str, str], unpacked: Unpacked) -> Loaded:
         done = 0
 
         def progress(share: float) -> None:
             nonlocal done
-            reached = int(share * one.bytes)
+            reached = int(share * one.size)
             self._advance(max(0, reached - done))
             done = max(done, reached)
 
-        with self._repository.store.opened(manifest.id, one.file) as path:
-            url, target = self._opened.url(one.database), self._opened.target(one.database)
+        url, target = self._opened.url(one.database), self._opened.target(one.database)
+        with unpacked.opened(manifest.id, one, target) as path:
             return registry.load(
                 url, path, target, one.dump, timeout=self._timeout, keep=keep, progress=progress
             )
 
     def _put_back(
-        self, safety: Manifest, done: Sequence[Member], failed: Member, error: BaseException
+        self,
+        safety: Manifest,
+        done: Sequence[Member],
+        failed: Member,
+        error: BaseException,
+        unpacked: Unpacked,
     ) -> None:
         for one in done:
             kept = safety.member(one.database)
@@ -262,7 +270,7 @@ class Restoring:
             if kept is not None:
                 try:
                     # What a server had kept is the only copy: it goes back to where it was.
-                    self._load(safety, kept, _keep(self._manifest, one))
+                    self._load(safety, kept, _keep(self._manifest, one), unpacked)
                     continue
                 except DbctlError as failure:
                     why = str(failure)
@@ -297,7 +305,7 @@ def _look_after(target: str, remarks: Sequence[str]) -> Iterator[Finding]:
 
 def size(app: App, repository: Repository, manifest: Manifest) -> int:
     """Return how many bytes a restore reads and writes, about: it proves, keeps and loads; raises as ``Restoring``."""
-    return 3 * sum(one.bytes for one in members(app, repository, manifest))
+    return sum(one.bytes + 2 * one.size for one in members(app, repository, manifest))
 
 
 def latest_safety(app: App, repository: Repository) -> Manifest:

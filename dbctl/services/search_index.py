@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Literal, Protocol, TypeAlias
 
-from dbctl.engines.base import Capability, Migrates, Writable
+from msgspec import structs
+
+from dbctl.engines.base import Capability, Checks, Migrates, Readable, Writable
 from dbctl.engines.fulltext import FullText, IndexFault, IndexState, MakesFullText, TextIndex
 from dbctl.errors import (
     AlreadyExistsError,
+    DbctlError,
     NotSupportedError,
     PlanChangedError,
+    TextIndexForeignError,
     TextIndexUnsoundError,
     UsageError,
 )
 from dbctl.model import Done, Finding, Findings, Page, Plan, Row, Value, counted
 from dbctl.profiles.search_model import Search
 from dbctl.services.apps import App
+from dbctl.services.integrity import text_index_damage
 from dbctl.services.search_text import Finder, finder, index_of
 
 Purpose: TypeAlias = Literal["build", "repair", "drop"]
@@ -27,7 +33,12 @@ FAULTS = {
     "duplicate": "of {table} are in it more than once",
     "stray": "of it belong to nothing in {table} any more",
 }
+#: Who holds the lock while a plan looks into an index, which takes the right to write.
+PLANNING = "search index repair --dry-run"
 REBUILD = "dbctl search index repair makes it anew."
+#: What to do about an index that is of no use, and about a table that stands where one should.
+REPLACE = "dbctl search index repair replaces it by a sound one."
+RENAME = "Give that table another name; dbctl search index build then makes the index."
 
 
 class Standing(Value, frozen=True, kw_only=True):
@@ -80,18 +91,26 @@ def check(app: App, name: str = "") -> Findings:
     searches = _meant(app, name)
     for search in searches:
         index, db = _index(app, search)
-        findings += _found(app.target(search.database), index, db)
+        told = list(_found(app.target(search.database), index, db))
+        if not told and (name := db.text_index(index).name) in _looked_into(db):
+            told = list(text_index_damage(app, search.database, [name], "search index check", REBUILD))
+        findings += told
     return Findings(checked=len(searches), findings=findings)
 
 
-def broken(app: App, database: str) -> Iterator[tuple[Search, str]]:
+def _looked_into(db: Readable) -> Sequence[str]:
+    """Return the indexes that can be damaged by themselves: those that are tables of their own."""
+    return db.text_indexes() if Capability.CHECK in db.capabilities and isinstance(db, Checks) else ()
+
+
+def broken(app: App, database: str) -> Iterator[tuple[Search, IndexState, str]]:
     """Yield the searches of a database whose index is of no use, and why, by its definition alone."""
     db = app.reader(database)
     able = finder(db)
     for search in app.profile.search:
         index = index_of(search, db) if search.database == database else None
         if index and able and (found := able.text_index(index)).state == "broken":
-            yield search, _why(found)
+            yield search, found, _why(found)
 
 
 def _found(target: str, index: TextIndex, db: Finder) -> Iterator[Finding]:
@@ -104,7 +123,7 @@ def _found(target: str, index: TextIndex, db: Finder) -> Iterator[Finding]:
         )
     elif found.state == "broken":
         message = _why(found)
-        hint = "dbctl search index repair replaces it by a sound one."
+        hint = RENAME if found.foreign else REPLACE
         yield Finding(target=target, severity="error", code="text-index-broken", message=message, hint=hint)
     else:
         for fault in db.text_index_faults(index):
@@ -143,6 +162,10 @@ class IndexChange:
         """Return what would be done; writes nothing, and needs no right to write."""
         index, db = _index(self._opened, self._search)
         found, faults = self._looked(index, db)
+        if self._may_be_damaged(found, faults, db):
+            with suppress(DbctlError), self._opened.writer(self._search.database, PLANNING) as writer:
+                found = _damaged(found, writer)
+            _, db = _index(self._opened, self._search)  # the writer has closed the reader
         verb = {"build": "Make", "repair": "Make anew", "drop": "Drop"}[self._purpose]
         steps: Sequence[str] = []
         if self._due(found, faults):
@@ -155,6 +178,7 @@ class IndexChange:
         Raises:
             AlreadyExistsError: there is one that is of no use, and it was not asked to replace it.
             PlanChangedError: it is not as it was when a person agreed to the plan.
+            TextIndexForeignError: what is there is no index of words.
             TextIndexUnsoundError: the new one does not hold what it should; nothing was changed.
         """
         if seen is not None and self.plan().digest != seen:
@@ -163,6 +187,8 @@ class IndexChange:
             db = _making(opened)
             index = _wanted(self._search, opened)
             found, faults = self._looked(index, db)
+            if self._may_be_damaged(found, faults, db):
+                found = _damaged(found, db)
             done = IndexChanged(search=self._search.name, index=found.name, changed=False, steps=[])
             if not self._due(found, faults):
                 return done
@@ -172,6 +198,8 @@ class IndexChange:
 
     def _looked(self, index: TextIndex, db: FullText) -> tuple[IndexState, Sequence[IndexFault]]:
         found = db.text_index(index)
+        if found.foreign:
+            raise TextIndexForeignError(target=self.target, name=found.name)
         if self._purpose == "build" and found.state == "broken":
             raise AlreadyExistsError(
                 target=self.target,
@@ -181,6 +209,10 @@ class IndexChange:
             )
         looks = self._purpose == "repair" and found.state == "sound"
         return found, db.text_index_faults(index) if looks else ()
+
+    def _may_be_damaged(self, found: IndexState, faults: Sequence[IndexFault], db: Readable) -> bool:
+        """Whether its definition and its rows are sound, so that what it is kept in is looked into."""
+        return self._purpose == "repair" and not self._due(found, faults) and found.name in _looked_into(db)
 
     def _due(self, found: IndexState, faults: Sequence[IndexFault]) -> bool:
         if self._purpose == "drop":
@@ -203,6 +235,12 @@ class IndexChange:
         work: Mapping[str, str] = db.text_index_drops(index)
         _run(db, work)
         return list(work) if self._purpose == "drop" else [*work, *_made_anew(db, index)]
+
+
+def _damaged(found: IndexState, db: Writable) -> IndexState:
+    """Return how an index stands that is sound by its definition, once what it is kept in was looked into."""
+    reason = db.text_index_damage(found.name) if isinstance(db, Checks) else ""
+    return structs.replace(found, state="broken", reason=reason) if reason else found
 
 
 def make_index(search: Search, opened: Writable) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, TypeAlias
 
@@ -84,6 +85,7 @@ class Compiler:
             spelling.lower(): Key(key.names[0], key.kind) for key in search.key for spelling in key.names
         }
         self.prefixes = {key.prefix: key.names[0] for key in search.key if key.prefix}
+        self._blocks = frozenset(search.text.blocks if search.text else ())
 
     def read(self, query: str) -> tuple[Term, ...]:
         """Take a query apart, in the language that the search speaks."""
@@ -123,7 +125,7 @@ class Compiler:
     def _test(self, term: Term) -> Where:
         if term.key is None:
             words = present(self.tables, self.search.table, self.search.words)
-            test: Where = AnyOf([Condition(column, "contains", term.value) for column in words])
+            test: Where = AnyOf([self._holds(column, str(term.value)) for column in words])
         else:
             test = self._meets(self.by_name[term.key], term)
         return Not(test) if term.negated else test
@@ -139,7 +141,11 @@ class Compiler:
             return Linked(link.column, link.table, link.to, _COUNTED[term.op], int(term.value))
         empty = term.op == "exact" and term.value == ""
         table = self.search.table
-        tests = [self._value(key, term, column) for column in present(self.tables, table, shape.columns)]
+        has = key.kind == "text" and term.op == "contains"
+        tests = [
+            self._holds(column, str(term.value)) if has else self._value(key, term, column)
+            for column in present(self.tables, table, shape.columns)
+        ]
         for column in present(self.tables, table, shape.lists):
             element = term.op == "exact" and not empty
             tests.append(
@@ -216,6 +222,14 @@ class Compiler:
             return Condition(column, "contains", term.value)
         equal: Op = "=" if key.case or key.kind != "text" else "same"
         return Condition(column, equal if term.op == "exact" else "<" if term.op == "<" else ">", term.value)
+
+    def _holds(self, column: str, text: str) -> Where:
+        """Return the condition that a column of the table has a text, also where it is JSON, which writes signs otherwise."""
+        spellings = [text]
+        if column in self._blocks:
+            spellings += [json.dumps(text, ensure_ascii=escaped)[1:-1] for escaped in (False, True)]
+        tests = [Condition(column, "contains", one) for one in dict.fromkeys(spellings)]
+        return tests[0] if len(tests) == 1 else AnyOf(tests)
 
     def _shape(self, key: SearchKey) -> Shape:
         """Return the shape that the live schema has.

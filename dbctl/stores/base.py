@@ -90,6 +90,17 @@ class Store(Protocol):
         """Give a path at which a file can be read, and not be written."""
         ...
 
+    def scratch(self, need: int) -> AbstractContextManager[Path]:
+        """Give an empty folder of this machine that only this user may look into, for what is unpacked, and then remove it.
+
+        What a dbctl that was killed had left is removed, too.
+
+        Raises:
+            RoomMissingError: it cannot take ``need`` bytes.
+            RepositoryFailedError: none can be made.
+        """
+        ...
+
     def digest(self, folder: str, name: str) -> Kept:
         """Read a file whole and return what it is."""
         ...

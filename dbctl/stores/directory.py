@@ -5,17 +5,25 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from dbctl import durable, interrupt, lockfile
-from dbctl.errors import DiskFullError, RepositoryFailedError, RepositoryMissingError, RepositoryUnsafeError
+from dbctl.errors import (
+    DiskFullError,
+    RepositoryFailedError,
+    RepositoryMissingError,
+    RepositoryUnsafeError,
+    RoomMissingError,
+)
 from dbctl.stores.base import MARK, Kept, State
 
 #: The last file of a folder: with it, the folder is whole.
 LAST = "manifest.json"
 NOTE = "verified.json"
 LOCK = ".dbctl-lock"
+#: What the names of folders for what is unpacked begin with.
+SCRATCH = ".dbctl-unpacked-"
 #: Bytes; a last file tells a line of each table, so this is more than any has.
 LARGEST = 16 << 20
 
@@ -94,6 +102,22 @@ class Directory:
     def opened(self, folder: str, name: str) -> Iterator[Path]:
         yield self._root / folder / name
 
+    @contextmanager
+    def scratch(self, need: int) -> Iterator[Path]:
+        import tempfile  # noqa: PLC0415 - loads much, and few commands unpack
+
+        from dbctl import private  # noqa: PLC0415 - as above
+
+        # Beside the backups, where there is room for such files; one who may only read them does it elsewhere.
+        writable = os.access(self._root, os.W_OK)
+        place = self._root if writable else Path(tempfile.gettempdir())
+        if (room := _room(place)) < need:
+            raise RoomMissingError(place=place, need=need, room=room)
+        with ExitStack() as held:
+            with self._translated():
+                folder = held.enter_context(private.folder(place, SCRATCH))
+            yield folder
+
     def digest(self, folder: str, name: str) -> Kept:
         return _kept(self._root / folder / name)
 
@@ -101,6 +125,9 @@ class Directory:
     def begin(self, folder: str) -> Iterator[Filling]:
         with self._translated():
             self._make_root()
+        from dbctl import private  # noqa: PLC0415 - as below
+
+        private.sweep(self._root, SCRATCH)
         filling = Filling(self._root / folder)
         try:
             with self._translated():
@@ -125,8 +152,7 @@ class Directory:
 
     def room(self) -> int | None:
         place = next(one for one in (self._root, *self._root.parents) if one.is_dir())
-        found = os.statvfs(place)
-        return found.f_bavail * found.f_frsize
+        return _room(place)
 
     @contextmanager
     def lock(self, purpose: str, *, timeout: float) -> Iterator[None]:
@@ -212,6 +238,7 @@ class Filling:
 
     def keep(self, name: str, sha256: str = "") -> Kept:
         path = self._path / name
+        durable.sync_file(path)
         kept = Kept(bytes=path.lstat().st_size, sha256=sha256) if sha256 else _kept(path)
         durable.sync_directory(path.parent)
         return kept
@@ -223,6 +250,11 @@ class Filling:
         (self._path / MARK).unlink()
         _give(self._path, self._path.parent.stat())
         durable.sync_directory(self._path)
+
+
+def _room(place: Path) -> int:
+    found = os.statvfs(place)
+    return found.f_bavail * found.f_frsize
 
 
 def _raise(error: OSError) -> None:

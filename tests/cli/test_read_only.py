@@ -16,6 +16,7 @@ from tests.cli.test_reference import LINES, deployment, here, said  # noqa: F401
 #: What somebody might try.
 TRIES = [
     "migrate up --db flashpoint",
+    "migrate down --db flashpoint --yes",
     "migrate up --url user=Data/flashpoint.sqlite",
     "migrate new more --db flashpoint",
     "users create mallory --email m@example.org --generate --db flashpoint",

@@ -80,6 +80,9 @@ LINES = [
     "migrate down --profile plain --url main=steps.db --migrations steps --no-backup --dry-run",
     "migrate verify --migrations {migrations}",
     "migrate drift --migrations {migrations}",
+    "migrate lint --migrations {migrations}",
+    "migrate lint --migrations {migrations} --all",
+    "migrate rehearse --migrations {migrations}",
     "migrate adopt --migrations {migrations}",
     "migrate adopt --migrations {migrations} --dry-run",
     "migrate mark 2 --applied --migrations {migrations}",
@@ -119,6 +122,7 @@ LINES = [
     "sessions cleanup --rule login-attempts --older-than 36h --check",
     "backup create",
     "backup create --dry-run",
+    "backup create --compress zstd",
     "backup create --db flashpoint",
     "backup list",
     "backup show latest",
@@ -279,6 +283,7 @@ def test_the_reference_is_current() -> None:
     assert (_reference.PAGES / "commands.md").read_text(encoding="utf-8") == _reference.commands(), (
         "run make golden"
     )
+    assert (_reference.PAGES / "lint.md").read_text(encoding="utf-8") == _reference.lint(), "run make golden"
     assert (_reference.PAGES / "errors.md").read_text(encoding="utf-8") == _reference.errors(), (
         "run make golden"
     )

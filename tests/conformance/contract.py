@@ -414,6 +414,7 @@ class EngineContract(TransferContract, FullTextContract):
             "execute",
             "run_statement",
             "schema_transaction",
+            "step_by_step",
         }
         assert not [name for name in writing if hasattr(reader, name)]
         assert not isinstance(reader, Migrates)
@@ -760,6 +761,38 @@ class EngineContract(TransferContract, FullTextContract):
             writer.run_statement("create table made (id integer primary key)")
             writer.insert("made", {"id": 2})
         assert ids(filled.reader().select("made", ["id"])) == [2]
+
+    def test_outside_a_transaction_each_statement_stays_and_a_transaction_finds_room_between(self, filled):
+        writer = filled.writer()
+        if not offers(writer, Capability.MIGRATE, Migrates):
+            return
+        with pytest.raises(LookupError), writer.step_by_step():
+            writer.run_statement("create table made (id integer primary key)")
+            with writer.transaction():
+                writer.insert("made", {"id": 2})
+            writer.run_statement("insert into made values (3)")
+            assert writer.left_by("insert into made values (4)") == ()
+            raise LookupError
+        assert ids(filled.reader().select("made", ["id"])) == [2, 3]
+        with pytest.raises(RuntimeError):
+            writer.insert("made", {"id": 4})
+        with writer.transaction(), pytest.raises(RuntimeError), writer.step_by_step():
+            pass
+
+    @pytest.mark.parametrize("sql", ["begin", "commit", "rollback"])
+    def test_outside_a_transaction_none_is_begun_or_ended_by_a_script(self, writer, sql):
+        if offers(writer, Capability.MIGRATE, Migrates):
+            with pytest.raises(QueryFailedError), writer.step_by_step():
+                writer.run_statement(sql)
+            with pytest.raises(ValueError, match="line 1"):
+                writer.language.split(sql, outside=True)
+
+    def test_what_a_statement_takes_away_is_judged_by_its_words(self, writer):
+        if offers(writer, Capability.MIGRATE, Migrates):
+            judged = writer.language.effect
+            assert not judged("create table made (id integer)").may_take_rows
+            assert judged("drop table people, tags").drops == ["people", "tags"]
+            assert judged("delete from people where name = 'drop table tags'").empties == ["people"]
 
     @pytest.mark.parametrize(
         "text", ["select 'a", "select 1; /* ", 'create table "a', "commit;", "select 1; rollback;"]

@@ -236,7 +236,7 @@ def test_trap_a_copied_file_is_torn_and_every_check_may_call_it_sound_so_backups
         made = []
         while time.monotonic() < until or len(made) < 3:
             made.append(vault.create(path, timeout=60))
-    for one in [vault.file_of(path, one) for one in made]:
+    for one in [vault.plain_of(path, one) for one in made]:
         assert rows(one, "select sum(cents), count(*) from bank") == [(100_000, 100)]
         assert rows(one, "pragma integrity_check") == [("ok",)]
         for number, done in rows(one, "select id, n from done"):

@@ -98,12 +98,7 @@ def test_a_missing_database_that_does_not_fit_stays_missing_and_leaves_no_part(p
     new = vault.content(path)
     vault.create(path)
     path.unlink()
-    for size in limits(
-        path.with_name("backups")
-        / "fp"
-        / vault.listed(path).page.items[0].id
-        / vault.listed(path).page.items[0].members[0].file
-    ):
+    for size in limits(vault.plain_of(path, vault.listed(path).page.items[0])):
         well, told = limited(size, lambda: vault.apply(path))
         assert path.exists() == well, told
         assert {one.name for one in path.parent.glob("*user.db*")} <= {"user.db", ".user.db.dbctl-lock"}

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from dbctl.cli.main import main
 from dbctl.engines.registry import language
 from dbctl.profiles import loader
 from dbctl.services.migrate import shipped_track
-from tests import kept, servers
+from tests import kept
 
 #: Profile, database, shape and engine of all that dbctl ships.
 SHIPPED = [
@@ -26,19 +25,6 @@ SHIPPED = [
     for engine in told.engines
 ]
 Answer = Callable[..., dict[str, Any]]
-
-
-@contextmanager
-def nothing_yet(engine: str, folder: Path) -> Iterator[kept.Kept]:
-    """Give an empty database, or the place of a file."""
-    if engine == "sqlite":
-        yield kept.File(folder / "it.db")
-    elif engine == "postgresql":
-        with servers.postgresql_database(encoding="UTF8") as url:
-            yield kept.PostgreSQL(url)
-    else:
-        with servers.mysql_database() as url:
-            yield kept.MySQL(url)
 
 
 @pytest.fixture
@@ -73,7 +59,7 @@ def test_they_go_up_and_status_reads_a_copy_without_a_trace(
 ) -> None:
     track = shipped_track(loader.load(profile), database, profile, engine, shape=shape)
     shaped = ["--shape", shape] if shape else []
-    with nothing_yet(engine, tmp_path) as place:
+    with kept.nothing_yet(engine, tmp_path / "it.db") as place:
         app = ["--profile", profile, "--url", f"{database}={place.url}", "--db", database]
         done = answer(*app, "migrate", "up", *shaped)["data"]["items"]
         assert [one["name"] for one in done] == [*track.folder.files]

@@ -159,6 +159,8 @@ ASKED = [
     (["bar:"], {shapes.CODE}),
     (["🥕"], {shapes.TOLD}),
     (['"'], {shapes.TOLD}),
+    (['"salad",'], {shapes.TOLD}),
+    (["--filter", 'text:and "salad"'], {shapes.TOLD}),
     (["plant", "AND"], {shapes.TOLD}),
     (["nothing like it"], set()),
     (["--filter", "liked=yes"], {shapes.TOLD}),
@@ -217,6 +219,24 @@ def test_an_index_that_lacks_rows_is_not_used(search: Run, indexed: Place, index
         f"insert into messages (id, chat_id, role, content) values ('n1', '{shapes.PARSER}', 'user', 'plant it')",
     )
     assert "n1" in ids(search("messages", "plant"))
+
+
+@pytest.mark.parametrize("index", ["healthy"])
+def test_an_index_that_is_damaged_inside_is_told_and_made_anew(
+    search: Run, indexed: Place, index: str
+) -> None:
+    """What an index is kept in can be damaged though its definition and its rows are sound."""
+    leaf = "(select max(id) from messages_fts_data)"
+    indexed.rows("chat", f"update messages_fts_data set block = zeroblob(length(block)) where id = {leaf}")
+    told = search("index", "check", status=4)["data"]["findings"]
+    assert [(one["code"], one["hint"]) for one in told] == [
+        ("text-index", "dbctl search index repair makes it anew.")
+    ]
+    steps = search("index", "repair", "--dry-run")["data"]["plan"]["steps"]
+    assert steps[0].startswith("messages_fts is of no use: ")
+    assert search("index", "repair")["data"]["changed"]
+    assert search("index", "check")["data"]["findings"] == []
+    assert ids(search("messages", "plant")) == {shapes.TOLD, shapes.AGAIN, shapes.REPLY}
 
 
 def test_a_repaired_index_lets_the_app_write_again_and_follows_it(
@@ -288,6 +308,19 @@ def test_an_index_is_dropped_and_built(search: Run) -> None:
     assert search("index", "status")["data"]["items"][0]["state"] == "missing"
     search("index", "build")
     assert search("index", "check")["data"]["findings"] == []
+
+
+@pytest.mark.parametrize("index", ["none"])
+@pytest.mark.parametrize("what", ["build", "repair", "drop"])
+@pytest.mark.parametrize("seen", [(), ("--dry-run",)])
+def test_a_table_of_somebody_else_under_the_name_of_the_index_stays_and_nothing_promises_otherwise(
+    search: Run, indexed: Place, index: str, what: str, seen: tuple[str, ...]
+) -> None:
+    indexed.rows("chat", "create table messages_fts (notes)")
+    indexed.rows("chat", "insert into messages_fts values ('mine')")
+    assert search("index", what, *seen, status=6)["error"]["code"] == "text-index-foreign"
+    assert indexed.rows("chat", "select * from messages_fts") == [("mine",)]
+    assert "repair" not in str(search("index", "check", status=4)) + str(search("messages", "plant"))
 
 
 def test_chats_are_found_by_their_title(run: Run) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from dbctl.config import Selection
 from dbctl.services import apps, migrate
 from dbctl.services.migration_run import Upgrade
-from tests import kept, servers
+from tests import kept
 
 ROOT = Path(__file__).parents[2]
 CLEAN = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"}
@@ -86,11 +86,5 @@ class Desk:
 def settled(place, folder):
     """Give an app that is kept in one of ``PLACES``, and take it away again."""
     folder.mkdir(exist_ok=True)
-    if place == "sqlite":
-        yield Desk(folder, kept.File(folder / "desk.db"))
-    elif place == "postgresql":
-        with servers.postgresql_database(encoding="UTF8") as url:
-            yield Desk(folder, kept.PostgreSQL(url))
-    else:
-        with servers.mysql_database() as url:
-            yield Desk(folder, kept.MySQL(url))
+    with kept.nothing_yet(place, folder / "desk.db") as base:
+        yield Desk(folder, base)

@@ -21,7 +21,7 @@ PLACES = ("sqlite", "postgresql", "postgresql schema", "mysql")
 class Pantry(kept.File):
     """A Larder in a folder; ``path`` is what ``vault`` finds its configuration by."""
 
-    ending = ".db"
+    ending = ".db.gz"
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder / "larder.db")

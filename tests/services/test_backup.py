@@ -69,7 +69,7 @@ def at(monkeypatch, moment):
 
 def test_a_backup_holds_every_row_and_opens_without_dbctl(path):
     made = create(path)
-    assert people.content(file_of(path, made)) == people.content(path)
+    assert people.content(vault.plain_of(path, made)) == people.content(path)
     (member,) = made.members
     told = people.content(path)
     told.pop("sqlite_sequence", None)
@@ -82,13 +82,15 @@ def test_rows_that_stand_only_in_the_wal_are_in_the_backup(deployed):
         app.execute("update users set email = 'wal@example.org' where username = 'ann'")
         assert deployed.with_name("user.db-wal").stat().st_size
         made = create(deployed)
-    found = people.rows(file_of(deployed, made), "select email from users where username = 'ann'")
+    found = people.rows(vault.plain_of(deployed, made), "select email from users where username = 'ann'")
     assert found == [("wal@example.org",)]
 
 
 def test_a_backup_is_one_file_that_grows_nothing_beside_it_when_it_is_opened(deployed):
     made = create(deployed)
-    people.rows(file_of(deployed, made), "select count(*) from users")
+    plain = vault.plain_of(deployed, made)
+    people.rows(plain, "select count(*) from users")
+    assert list(plain.parent.glob(f"{plain.name}*")) == [plain]
     assert {one.name for one in folder_of(deployed, made).iterdir()} == {
         made.members[0].file,
         "manifest.json",
@@ -105,7 +107,7 @@ def test_trap_a_journal_that_comes_back_after_a_power_cut_rolls_a_finished_copy_
     def fsync(descriptor):
         synced = Path(os.readlink(f"/proc/self/fd/{descriptor}"))  # noqa: PTH115 - a path in /proc
         events.append(synced)
-        if synced.suffix == ".db":
+        if synced.suffix == ".gz":
             assert [one.name for one in synced.parent.glob(f"{synced.name}*")] == [synced.name]
         real(descriptor)
 
@@ -145,7 +147,7 @@ def test_what_root_makes_in_the_repository_of_somebody_else_is_theirs(deployed):
 
 def test_the_file_is_called_as_the_profile_says(deployed):
     made = create(deployed)
-    assert made.members[0].file == f"user_{made.id}.db"
+    assert made.members[0].file == f"user_{made.id}.db.gz"
 
 
 def test_two_backups_of_one_second_have_two_names_and_their_order(deployed, monkeypatch):

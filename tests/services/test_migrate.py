@@ -421,7 +421,7 @@ def test_a_failure_says_where_and_what_stands(path: Path, folder: Path) -> None:
     assert str(raised.value) == "app/user: 004_broken failed in statement 3 (line 4): no such table: nosuch"
     assert (
         raised.value.hint
-        == "004_broken was rolled back whole. Applied by this run: 003_notes; not run: 005_after."
+        == "004_broken was rolled back whole. Done by this run: 003_notes; not run: 005_after."
     )
     assert {"notes"} <= tables(path)
     assert not {"b1", "b2", "after_it"} & tables(path)

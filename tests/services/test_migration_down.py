@@ -54,7 +54,7 @@ def test_the_last_one_is_taken_back_with_its_row_and_can_be_run_again(desk):
     assert desk.states() == ["applied", "applied", "pending"]
     assert (desk.count("books"), "notes" in desk.tables()) == (2, False)
     with desk.opened() as app:
-        assert Repository(app).find(done.safety_backup, "safety").kind == "safety"
+        assert Repository(app).find(done.safety_backup).kind == "migration"
     desk.up()
     assert desk.states() == ["applied"] * 3
 
@@ -74,6 +74,28 @@ def test_what_a_safety_backup_holds_comes_back(desk):
     (done, *_) = down(desk, to="001")
     desk.dbctl("restore", "apply", done.safety_backup, "--yes")
     assert desk.base.content() == before
+
+
+def test_a_restore_is_undone_as_before_whatever_a_migration_kept_since(file):
+    file.dbctl("backup", "create")
+    file.base.run("insert into books values (1, 7)")
+    before = file.base.content()
+    file.dbctl("restore", "apply", "latest", "--yes")
+    assert down(file)[0].safety_backup
+    file.dbctl("restore", "undo", "--yes")
+    assert file.base.content() == before
+
+
+def test_one_that_fails_after_another_leaves_the_backup_and_names_it(file):
+    file.write(
+        {"002_books": FILES["002_books"].replace("drop table books", "drop table books;\ndrop table nosuch")}
+    )
+    file.dbctl("migrate", "repair", "--checksums")
+    with pytest.raises(MigrationFailedError) as failed:
+        down(file, steps=2)
+    assert "002_books was rolled back whole. Done by this run: 003_notes" in failed.value.hint
+    assert "What was there before is kept: dbctl restore apply" in failed.value.hint
+    assert file.states() == ["applied", "applied", "pending"]
 
 
 def test_to_and_steps_say_how_far(file):
@@ -129,8 +151,9 @@ def test_a_ledger_that_a_way_down_takes_away_behind_its_words_stays(tmp_path):
         text = "-- migrate:up\ncreate table t (id integer);\n-- migrate:down\ndo $$ begin execute 'drop table schema_' || 'migrations'; end $$;\n"
         desk.write({"001_t": text})
         desk.up()
-        with pytest.raises(MigrationOneWayError, match="takes the ledger"):
+        with pytest.raises(MigrationFailedError, match="takes the ledger") as refused:
             down(desk)
+        assert "rolled back whole" in refused.value.hint
         assert desk.states() == ["applied"]
 
 

@@ -19,7 +19,7 @@ from dbctl.services import apps, migrate
 from dbctl.services.apps import App
 from dbctl.services.migration_adopt import Adoption
 from dbctl.services.migration_run import Upgrade
-from tests import kept, servers
+from tests import kept
 
 #: What the first two of these make is there.
 FILES = {
@@ -125,16 +125,9 @@ def server(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def place(server: str, tmp_path: Path) -> Iterator[kept.Kept]:
     """An empty database."""
-    if server == "sqlite":
-        file = kept.File(tmp_path / "main.db")
-        file.run()
-        yield file
-    elif server == "postgresql":
-        with servers.postgresql_database(encoding="UTF8") as url:
-            yield kept.PostgreSQL(url)
-    else:
-        with servers.mysql_database() as url:
-            yield kept.MySQL(url)
+    with kept.nothing_yet(server, tmp_path / "main.db") as empty:
+        empty.run()
+        yield empty
 
 
 @pytest.fixture
@@ -219,6 +212,18 @@ def test_a_ledger_and_a_schema_that_disagree_are_not_adopted(
     with pytest.raises(MigrationsUnfitError, match=rf"{runner} says that 002_b was applied"):
         adopt(place, folder)
     assert place.content() == before
+
+
+def test_a_foreign_ledger_is_not_said_to_tell_what_it_does_not_name(place: kept.Kept, folder: Path) -> None:
+    recorded(
+        place,
+        "Alembic",
+        "update alembic_version set version_num = 'ae1027a6acf' where version_num = '002_b'",
+        "delete from alembic_version where version_num = '001_a'",
+    )
+    assert adopt(place, folder)[-2:] == [
+        f"record {name} as applied, without running it: its work is there" for name in ("001_a", "002_b")
+    ]
 
 
 def test_dbmates_own_ledger_is_written_as_dbmate_does(place: kept.Kept, folder: Path) -> None:

@@ -13,7 +13,7 @@ from dbctl.errors import LedgerForeignError, LedgerMissingError, MigrationMissin
 from dbctl.services import apps, migrate, migration_mend
 from dbctl.services.apps import App
 from dbctl.services.migration_run import Upgrade
-from tests import kept, servers
+from tests import kept
 
 FILES = {f"00{number}_{name}": f"create table {name} (x int);" for number, name in enumerate("abc", 1)}
 
@@ -21,16 +21,9 @@ FILES = {f"00{number}_{name}": f"create table {name} (x int);" for number, name 
 @pytest.fixture(params=["sqlite", "postgresql", "mysql"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[kept.Kept]:
     """An empty database."""
-    if request.param == "sqlite":
-        file = kept.File(tmp_path / "main.db")
-        file.run()
-        yield file
-    elif request.param == "postgresql":
-        with servers.postgresql_database(encoding="UTF8") as url:
-            yield kept.PostgreSQL(url)
-    else:
-        with servers.mysql_database() as url:
-            yield kept.MySQL(url)
+    with kept.nothing_yet(request.param, tmp_path / "main.db") as empty:
+        empty.run()
+        yield empty
 
 
 @pytest.fixture

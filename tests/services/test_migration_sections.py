@@ -191,7 +191,7 @@ def test_files_in_pairs_and_folders_with_a_way_down_have_both_ways(tmp_path: Pat
     for folder, kind, ignored in ((pairs, "pairs", ["3_lonely.down.sql"]), (prisma, "prisma", [])):
         found = migration_files.read(folder, own=True)
         (file,) = found.files.values()
-        assert (found.layout, found.ignored, file.words) == (kind, ignored, "first")
+        assert (found.format, found.ignored, file.words) == (kind, ignored, "first")
         down = file.down(language("sqlite"))
         assert down is not None
         assert (file.up(language("sqlite")).statements, down.statements) == (
@@ -202,7 +202,7 @@ def test_files_in_pairs_and_folders_with_a_way_down_have_both_ways(tmp_path: Pat
 
 def test_a_way_down_that_holds_no_statement_is_none(tmp_path: Path) -> None:
     (tmp_path / "001_a.sql").write_text("-- Up\nselect 1;\n-- Down\n-- Nothing can be taken back.\n")
-    (file,) = migration_files.read(tmp_path, own=True, layout="up-down").files.values()
+    (file,) = migration_files.read(tmp_path, own=True, format="up-down").files.values()
     assert file.down(language("sqlite")) is None
 
 

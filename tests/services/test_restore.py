@@ -814,7 +814,7 @@ def test_trap_the_backup_interface_begins_anew_at_each_commit_and_never_ends_bes
     finally:
         ended.set()
         writer.join()
-    with closing(sqlite3.connect(file_of(deployed, made))) as copy:
+    with closing(sqlite3.connect(vault.plain_of(deployed, made))) as copy:
         numbers = [n for (n,) in copy.execute("select n from ticks order by n")]
     assert numbers == list(range(1, len(numbers) + 1))
     assert rows(deployed, "pragma integrity_check") == [("ok",)]

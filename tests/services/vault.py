@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
 from contextlib import closing, contextmanager
 from datetime import datetime
 
@@ -42,9 +43,9 @@ def opened(path, *, timeout=5, only=""):
         yield app, Repository(app)
 
 
-def create(path, **more):
+def create(path, *, compress=None, **more):
     with opened(path, **more) as (app, repository):
-        return Creation(app, repository, timeout=app.timeout).apply()
+        return Creation(app, repository, timeout=app.timeout, compress=compress).apply()
 
 
 def apply(path, name="latest", *, advance=lambda _bytes: None, **more):
@@ -97,6 +98,17 @@ def folder_of(path, made):
 def file_of(path, made):
     """Return the file of a backup's only database."""
     return folder_of(path, made) / made.members[0].file
+
+
+def plain_of(path, made):
+    """Return the database in the only file of a backup, as ``gunzip`` alone brings it back where it is packed."""
+    file = file_of(path, made)
+    if file.suffix != ".gz":
+        return file
+    plain = path.parent / f"unpacked-{made.id}.db"
+    with file.open("rb") as packed, plain.open("wb") as made_of_it:
+        subprocess.run(["gunzip", "-c"], stdin=packed, stdout=made_of_it, check=True)
+    return plain
 
 
 def content(path):

@@ -51,6 +51,7 @@ class MySQLDumps(MySQLDescribes):
 
     forms = FORMS
     parts = True
+    packed = True
     target: str
     _timeout: float
     _url: Url

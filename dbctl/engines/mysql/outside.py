@@ -154,10 +154,20 @@ class MySQLOutside:
 
     def trial(self, path: Path, dump: Dump, *, timeout: float) -> Proof:
         """Load a dump into a database that is dropped again, and tell what it holds there."""
+        with self._tried(path, dump, timeout) as (_, proof):
+            return proof
+
+    @contextmanager
+    def copied(self, path: Path, dump: Dump, *, timeout: float) -> Iterator[Url]:
+        with self._tried(path, dump, timeout) as (name, _):
+            yield structs.replace(self._url, path=name)
+
+    @contextmanager
+    def _tried(self, path: Path, dump: Dump, timeout: float) -> Iterator[tuple[str, Proof]]:
         with self._told(), self._central(timeout) as central:
             _refuse_newer(dump, central, self._target)
             with self._made(central, dump) as new:
-                return self._load(central, new, path, dump, timeout, silent)
+                yield new, self._load(central, new, path, dump, timeout, silent)
 
     def _load(
         self, central: Session, new: str, path: Path, dump: Dump, timeout: float, progress: Progress

@@ -50,6 +50,7 @@ class PostgreSQLDumps(PostgreSQLDescribes):
 
     forms = FORMS
     parts = True
+    packed = True
     target: str
     _timeout: float
 

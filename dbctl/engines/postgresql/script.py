@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
+from dbctl.engines.base import Hazard, Script
 from dbctl.engines.effects import Effect, effect_of
 from dbctl.engines.postgresql.tokens import is_closed, tokens
 from dbctl.engines.scripts import Reading, remarked, taken_apart
@@ -38,6 +40,13 @@ def effect(sql: str) -> Effect:
 def remarks(text: str) -> list[tuple[int, str]]:
     """Return the comments of a script, as ``Language.remarks`` says."""
     return remarked(text, _reading())
+
+
+def hazards(scripts: Iterable[Script]) -> Iterator[Sequence[Hazard]]:
+    """Yield what is hazardous in each script, as ``Language.hazards`` says."""
+    from dbctl.engines.postgresql import hazards as rules  # noqa: PLC0415 - what runs scripts needs none of it
+
+    return rules.judged(scripts)
 
 
 def why_not(sql: str, *, outside: bool = False) -> str:

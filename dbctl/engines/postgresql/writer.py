@@ -31,6 +31,13 @@ where a.attrelid = cast(:table as regclass) and a.attnum > 0 and not a.attisdrop
 
 #: Whoever asks for a table behind an ALTER that waits for it waits, too: it gives way soon, and is tried again.
 BRIEF_SECONDS, BRIEF_TRIES = 2, 5
+#: Whether this transaction has deleted rows of a table, or holds the lock that TRUNCATE takes. What a session did just
+#: before may be counted in.
+TAKEN = """select coalesce((select s.n_tup_del > 0 from pg_catalog.pg_stat_xact_all_tables s
+    where s.relid = cast(:table as regclass)), true)
+  or current_setting('track_counts') <> 'on'
+  or exists (select from pg_catalog.pg_locks l where l.pid = pg_backend_pid() and l.granted
+    and l.relation = cast(:table as regclass) and l.mode = 'AccessExclusiveLock')"""
 #: An index of that name which was begun and is of no use.
 INVALID = """select 1 from pg_catalog.pg_index i join pg_catalog.pg_class c on c.oid = i.indexrelid
 where c.relname = :name and not i.indisvalid and pg_catalog.pg_table_is_visible(c.oid)"""
@@ -48,7 +55,6 @@ class PostgreSQLWriter(PostgreSQLLocks, PostgreSQLConnection, PostgreSQLTextWrit
     takes_schema_back = True
     _outermost = 0  #: the depth at which nothing of ours is open
     _running = ""  #: the statement of a script that runs
-    _stepping = False  #: whether statements may run outside a transaction
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -182,16 +188,8 @@ class PostgreSQLWriter(PostgreSQLLocks, PostgreSQLConnection, PostgreSQLTextWrit
                 self._rows("select set_config('lock_timeout', :limit, true)", {"limit": limit}, writing=True)
             yield
 
-    @contextmanager
-    def step_by_step(self) -> Iterator[None]:
-        if self._depth:
-            raise RuntimeError("statements outside a transaction, inside one")
-        self._stepping = True
-        try:
-            with self._settled():
-                yield
-        finally:
-            self._stepping = False
+    def may_have_taken(self, table: str) -> bool:
+        return self._rows(TAKEN, {"table": self._table(table)}) != [(False,)]
 
     def left_by(self, sql: str) -> Sequence[str]:
         name = script.concurrent_index(sql)

