@@ -150,6 +150,9 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'restore preview:--repository') wanted='@directory' ;;
         'restore apply:--repository') wanted='@directory' ;;
         'restore undo:--repository') wanted='@directory' ;;
+        'restore recover:--to') wanted='@file' ;;
+        'restore recover:--from') wanted='@file' ;;
+        'restore recover:--like') wanted='@file' ;;
         'integrity check:--table') wanted='' ;;
         'stats overview:--limit') wanted='' ;;
         'stats overview:--offset') wanted='' ;;
@@ -306,6 +309,7 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'restore preview') path=$next; count=0; return 0 ;;
         'restore apply') path=$next; count=0; return 0 ;;
         'restore undo') path=$next; count=0; return 0 ;;
+        'restore recover') path=$next; count=0; return 0 ;;
         'integrity check') path=$next; count=0; return 0 ;;
         'integrity cross') path=$next; count=0; return 0 ;;
         'stats overview') path=$next; count=0; return 0 ;;
@@ -431,10 +435,11 @@ _dbctl() {
         'backup show') children=''; flags='--repository' ;;
         'backup verify') children=''; flags='--deep --repository' ;;
         'backup prune') children=''; flags='--keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --repository --dry-run -n' ;;
-        'restore') children='preview apply undo'; flags='' ;;
+        'restore') children='preview apply undo recover'; flags='' ;;
         'restore preview') children=''; flags='--repository' ;;
         'restore apply') children=''; flags='--repository --dry-run -n' ;;
         'restore undo') children=''; flags='--repository --dry-run -n' ;;
+        'restore recover') children=''; flags='--to --from --like --force --dry-run -n' ;;
         'integrity') children='check cross'; flags='' ;;
         'integrity check') children=''; flags='--quick --table' ;;
         'integrity cross') children=''; flags='' ;;

@@ -230,7 +230,7 @@ class NotADatabaseError(DbctlError):
 class CorruptError(DbctlError):
     code, exit_status = "corrupt", Exit.UNSOUND
     sentence = "{target} is damaged: {reason}"
-    remedy = "Stop the app, keep a copy of every file as it is, and restore a backup."
+    remedy = "Stop the app, keep a copy of every file as it is, and restore a backup; without one, dbctl restore recover."
 
 
 class BusyError(DbctlError):

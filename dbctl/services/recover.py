@@ -59,7 +59,12 @@ class DatabaseRecovered(Done, frozen=True, kw_only=True):
             for one in self.tables
         ]
         told["findings"] = [
-            {"severity": one.severity, "code": one.code, "message": one.message} for one in self.findings
+            {
+                "severity": one.severity,
+                "code": one.code,
+                "message": f"{one.message}. {one.hint}" if one.hint else one.message,
+            }
+            for one in self.findings
         ]
         return told | {"next": self.next}
 
@@ -115,7 +120,7 @@ class Recovering:
             source=real,
             to=(Path.cwd() / to if to else beside),
             anyway=force,
-            like=like,
+            like=like.resolve() if like else None,
         )
 
     def plan(self) -> Plan:

@@ -180,6 +180,7 @@ YEARS = [
     "restore preview",
     "restore apply latest --yes",
     "restore undo --yes",
+    "restore recover --force --to recovered.db",
     "status --check",
 ]
 AFTERWARDS = [
@@ -203,8 +204,8 @@ UNABLE = {
     "promptvault": ("users activate", "users deactivate", "sessions"),
     "yaai": ("users", "roles", "sessions list", "sessions revoke", "stats user"),
     "sqlite": ("stats connections", "stats slow", "maintain cancel"),
-    "postgresql": (),
-    "mysql": ("maintain vacuum", "maintain checkpoint"),
+    "postgresql": ("restore recover",),
+    "mysql": ("restore recover", "maintain vacuum", "maintain checkpoint"),
     "": (
         "users unlock",
         *(

@@ -83,7 +83,7 @@ def like(path: Path, target: str) -> Like:
         NotADatabaseError, CorruptError, UnreachableError: it is none, or cannot be read.
     """
     try:
-        with closing(sqlite3.connect(f"file://{quoted(path)}?mode=ro", uri=True)) as db:
+        with closing(sqlite3.connect(f"file://{quoted(path.absolute())}?mode=ro", uri=True)) as db:
             (size,) = db.execute("pragma page_size").fetchone()
             rows = db.execute("select type, name, tbl_name, rootpage, sql from sqlite_master").fetchall()
     except sqlite3.Error as error:
