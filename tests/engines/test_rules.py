@@ -25,7 +25,7 @@ OPENERS = {
     "engines/sqlite/dump.py": "the copy that it makes (O_EXCL), before it is connected to",
     "engines/sqlite/load.py": "a new file that has no name of a database yet (O_EXCL), before it is connected to",
     "engines/sqlite/reader.py": "the first bytes of a database that it reads without locks, so none can be lost",
-    "engines/sqlite/recover/image.py": "private copies of damaged files, while no connection to them is open",
+    "engines/sqlite/recover/image.py": "private copies of damaged files, and a sound one beside them, while no connection to them is open",
     "engines/sqlite/recover/made.py": "the new file that it makes (O_EXCL), before it is connected to",
     "engines/sqlite/wal.py": "-wal files, which carry no locks",
     "engines/sqlite/writer.py": "a database that it makes itself (O_EXCL), before it is connected to",

@@ -51,6 +51,8 @@ class Copying:
         self._accounts = dict[str, Account]()
         self._read = 0
         self.concerns = list[Concern]()
+        #: Whether the list of tables is whole, so that no page of an unknown one can pass for another's.
+        self.knows_all = True
 
     def tables(self, entries: Sequence[Entry]) -> list[TableRecovered]:
         """Make every table that there is and fill it; return what became of each."""
@@ -87,6 +89,9 @@ class Copying:
 
     def _fill(self, account: Account) -> None:
         table = account.table
+        if not account.root:
+            self._tell("table-unknown", f"table {table.name}: nothing tells which pages are its own")
+            return
         if table.has_rowid:
             batches = self.trees.table(account.root, table.fits)
         else:
@@ -156,7 +161,7 @@ class Copying:
             batch = self.trees.unlinked(number)
             if batch is None:
                 continue
-            homes = [one for one in hurt if _misses(one, batch)] if complete else []
+            homes = [one for one in hurt if _misses(one, batch)] if complete and self.knows_all else []
             self._took_page()
             if len(homes) == 1:
                 self._take(homes[0], batch)
@@ -284,7 +289,11 @@ class Copying:
                 f"table {name}: long values of {counted(account.hollow, 'row')} stand in part on pages of nothing but zeros",
             )
         return TableRecovered(
-            table=name, saved=account.insert.saved, lost=lost, unread=len(gaps), aside=account.aside
+            table=name,
+            saved=account.insert.saved,
+            lost=lost,
+            unread=len(gaps) if account.root else 1,
+            aside=account.aside,
         )
 
     def _tell(self, code: str, message: str, severity: str = "error") -> None:

@@ -22,6 +22,7 @@ from dbctl.engines.sqlite.recover import image as images
 from dbctl.engines.sqlite.recover import made, schema
 from dbctl.engines.sqlite.recover.finish import finish, looked_at
 from dbctl.engines.sqlite.recover.image import Image, Taken
+from dbctl.engines.sqlite.recover.match import matched
 from dbctl.engines.sqlite.recover.rows import Copying
 from dbctl.engines.sqlite.recover.schema import Entry, Like
 from dbctl.engines.sqlite.recover.trees import Trees
@@ -154,8 +155,9 @@ class _Work:
                 ):
                     db.execute(f"pragma {name} = {value}")
                 copying = Copying(db, image, Trees(image), aside, self._progress)
-                entries, found = self._schema(copying.trees)
+                entries, found = self._schema(copying.trees, image)
                 concerns += found
+                copying.knows_all = not found
                 tables = copying.tables(entries)
                 concerns += copying.concerns
                 concerns += finish(db, entries)
@@ -165,7 +167,7 @@ class _Work:
                 db.execute("pragma journal_mode = wal")
         return tables, concerns, aside.made
 
-    def _schema(self, trees: Trees) -> tuple[list[Entry], list[Concern]]:
+    def _schema(self, trees: Trees, image: Image) -> tuple[list[Entry], list[Concern]]:
         entries, gaps, lost = schema.read(trees)
         concerns = list[Concern]()
         if gaps or lost:
@@ -177,7 +179,8 @@ class _Work:
             message = f"the list of tables is damaged ({where}); what it no longer tells of is not recovered"
             known = {one.name for one in entries}
             came = [one for one in self._like.entries if one.name not in known]
-            if came:
+            if came and self._like.path:
+                came = matched(image, self._like.path, came, [one.root for one in entries])
                 message = (
                     f"the list of tables is damaged ({where}); {counted(len(came), 'line')} came from --like"
                 )

@@ -45,6 +45,7 @@ class Like(NamedTuple):
 
     page_size: int
     entries: Sequence[Entry]
+    path: Path | None = None
 
 
 def read(trees: Trees) -> tuple[list[Entry], list[Gap], int]:
@@ -71,8 +72,10 @@ def read(trees: Trees) -> tuple[list[Entry], list[Gap], int]:
 def _is_entry(fields: list[object]) -> bool:
     if len(fields) != FIELDS or fields[0] not in KINDS:
         return False
-    if not all(isinstance(one, str) for one in fields[1:3]) or isinstance(fields[4], RawText):
+    if not all(isinstance(one, str) and "\0" not in one for one in fields[1:3]):
         return False
+    if isinstance(fields[4], RawText) or (isinstance(fields[4], str) and "\0" in fields[4]):
+        return False  # in part on a page of zeros
     return fields[4] is None or (isinstance(fields[4], str) and bool(CREATE.match(fields[4])))
 
 
@@ -88,4 +91,4 @@ def like(path: Path, target: str) -> Like:
             rows = db.execute("select type, name, tbl_name, rootpage, sql from sqlite_master").fetchall()
     except sqlite3.Error as error:
         raise translated(error, Place(target=target, path=path, timeout=0, reading=True)) from error
-    return Like(size, [Entry(*row) for row in rows])
+    return Like(size, [Entry(*row) for row in rows], path)
