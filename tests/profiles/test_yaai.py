@@ -550,6 +550,11 @@ def test_the_messages_of_one_chat_come_in_the_order_of_their_times_whatever_form
     assert [one["id"] for one in found] == [shapes.ASKED, shapes.TOLD, shapes.AGAIN]
 
 
+def test_a_report_about_one_thing_wants_to_know_which(run: Run) -> None:
+    told = run("stats", "run", "chat", status=2)
+    assert told["message"] == "chat wants --set chat=…"
+
+
 def test_a_tool_that_has_ended_does_not_go_on(run: Run) -> None:
     run("data", "set", "tool_calls", "f2", "status=error")
     assert "has ended" in run("data", "set", "tool_calls", "f2", "status=running", status=6)["hint"]
