@@ -85,9 +85,7 @@ def effect_of(read: Iterable[Token]) -> Effect:
             words.append(token.text.lower() if token.kind == "word" else token.text)
         end = token.start + len(token.text) if token.kind == "name" else -1
     head, second = [*words, "", ""][:2]
-    if any(word.startswith("/*") for word in words):  # a comment of which a server runs what it holds
-        found = Effect(may_take_rows=True)
-    elif head in _HARMLESS or f"{head} {second}" in _HARMLESS:
+    if head in _HARMLESS or f"{head} {second}" in _HARMLESS:
         session = head in _SESSION and second not in _FOR_ALL
         found = Effect(may_take_rows="cascade" in words, session=session)
     elif head in ("create", "drop"):

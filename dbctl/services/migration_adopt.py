@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+from msgspec import structs
+
 from dbctl.engines import registry
 from dbctl.errors import MigrationsUnfitError, PlanChangedError
 from dbctl.model import Done, Plan, Value, counted
@@ -52,6 +54,7 @@ class _Shown(Value, frozen=True):
 
     files: Sequence[MigrationFile]  #: whose work is there
     differences: int
+    said: frozenset[str] = frozenset()  #: the names that another runner's ledger tells, too
 
 
 class Adoption:
@@ -74,9 +77,13 @@ class Adoption:
         for track, shown in self._shown():
             table = track.ledger.table
             steps.append(f"make the ledger {table} in {track.database}")
-            says = f", and {track.foreign.runner} says so" if track.foreign else ""
             steps += [
-                f"record {file.name} as applied, without running it: its work is there{says}"
+                f"record {file.name} as applied, without running it: its work is there"
+                + (
+                    f", and {track.foreign.runner} says so"
+                    if track.foreign and file.name in shown.said
+                    else ""
+                )
                 for file in shown.files
             ]
             rows[table] = rows.get(table, 0) + len(shown.files)
@@ -118,8 +125,14 @@ class Adoption:
                 shown = _looked(self._opened, track)
                 if track.foreign:
                     _refuse_disagreement(track, track.foreign.runner, stands, shown)
+                    shown = structs.replace(shown, said=frozenset(_said(stands)))
                 found.append((track, shown))
         return found
+
+
+def _said(stands: Standing) -> list[str]:
+    """Return the names of what a ledger tells as applied, or begun."""
+    return stands.named("applied", "baseline", "failed")
 
 
 def _refuse_disagreement(track: Track, runner: str, stands: Standing, shown: _Shown) -> None:
@@ -128,7 +141,7 @@ def _refuse_disagreement(track: Track, runner: str, stands: Standing, shown: _Sh
     Raises:
         MigrationsUnfitError: the message names the first of them.
     """
-    says = stands.named("applied", "baseline", "failed")
+    says = _said(stands)
     shows = {file.name for file in shown.files}
     # A ledger that names none of the files, as those of programs, says nothing about them.
     for name in track.folder.files if any(name in says for name in track.folder.files) else ():

@@ -79,9 +79,18 @@ def _against_ledger(track: Track, standing: Standing) -> Iterator[Finding]:
 
 def _unended(track: Track, standing: Standing, one: Migration) -> Finding:
     told = f": {one.detail}" if one.detail else ""
-    hint = f"Look at what it left behind, then mark its row of {track.ledger.table} as rolled back."
+    hint = (
+        f"Look at what it left behind, then let {track.foreign.runner} settle it."
+        if track.foreign
+        else f"Look at what it left behind. Take that back, then dbctl migrate repair {one.name} --failed; or complete it,"
+        f" then dbctl migrate mark {one.name} --applied."
+    )
     if half := standing.unfinished.get(one.name):
-        hint = f"Correct what follows in its file; dbctl migrate {half.way} goes on there."
+        hint = (
+            f"Look whether it was done, and record that: dbctl migrate repair {one.name} --statement done (or undone)."
+            if half.unknown
+            else f"Correct what follows in its file; dbctl migrate {half.way} goes on there."
+        )
     return _finding(track, "error", "failed", f"{one.name} was begun and did not come to its end{told}", hint)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from enum import StrEnum
@@ -66,6 +67,7 @@ class _Step(Value, frozen=True):
     says: str
     done: Mended
     write: Callable[[Writable, Ledger], int]  #: returns how many rows it wrote, of which there must be one
+    table: str = ""  #: that it writes, where it is not the ledger
 
 
 class LedgerChange(Change[Mending]):
@@ -97,7 +99,7 @@ class LedgerChange(Change[Mending]):
             title=f"Correct the ledger of {track.database}",
             target=track.target,
             steps=[*making, *(one.says for one in steps)],
-            rows={table: len(steps)} if steps else {},
+            rows=Counter(one.table or table for one in steps),
         )
 
         def work(db: Writable) -> Mending:
@@ -246,7 +248,12 @@ def _settled(track: Track, stands: Standing, one: Migration, outcome: Outcome) -
         return 1
 
     ran = "has run" if outcome is Outcome.DONE else "has not run"
-    return _Step(f"record that statement {number} of {one.name} {ran}", _mended(track, one, "failed"), write)
+    return _Step(
+        f"record that statement {number} of {one.name} {ran}",
+        _mended(track, one, "failed"),
+        write,
+        migration_journal.TABLE,
+    )
 
 
 def _repaired(
@@ -287,11 +294,10 @@ def _forgotten(
         migration_journal.forget(db, one.name)
         return rows
 
-    return _Step(
-        says,
-        _mended(track, one, now),
-        forget,
-    )
+    if half and half.way == "up":
+        stays = f"; what it did stays ({one.detail}), and up begins at its first statement"
+        return _Step(says + stays, _mended(track, one, now), forget, migration_journal.TABLE)
+    return _Step(says, _mended(track, one, now), forget)
 
 
 def _mended(

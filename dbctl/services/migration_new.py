@@ -18,7 +18,7 @@ from dbctl.services.migration_files import MigrationFile, back_of_new, path_of_n
 from dbctl.services.migration_ledger import Track
 from dbctl.services.migration_sections import beginnings
 
-_RUNS = "-- Runs statement by statement inside one transaction, which the runner begins and ends."
+_RUNS = "-- Runs statement by statement; nothing here may begin or end a transaction, which the runner does."
 _MOMENT = 14  #: digits of a version that is a moment, as dbmate, goose and Prisma give them
 _DIGITS = 3  #: of the first number in an empty folder
 _LONGEST_NAME = 100

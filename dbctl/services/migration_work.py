@@ -15,7 +15,6 @@ from dbctl.errors import (
     DbctlError,
     MigrationFailedError,
     MigrationHalfDoneError,
-    MigrationOneWayError,
     MigrationStepsChangedError,
     MigrationUnknownError,
     NotSupportedError,
@@ -151,7 +150,7 @@ class Work:
         """
         try:
             return self._stepwise() if self._stays else self._whole()
-        except (RowsLostError, MigrationOneWayError):
+        except RowsLostError:
             raise
         except DbctlError as error:
             self._blame(error)
@@ -204,9 +203,7 @@ class Work:
         lasted = time.monotonic() - began
         table = self._ledger.live.name
         if table not in self._db.tables():
-            raise MigrationOneWayError(
-                target=self._db.target, name=self._file.name, reason=f"it takes the ledger ({table}) away"
-            )
+            raise QueryFailedError(target=self._db.target, reason=f"it takes the ledger ({table}) away")
         migration_journal.forget(self._db, self._file.name)
         if self._way == "up":
             self._db.insert(table, self._ledger.row(self._file, lasted))

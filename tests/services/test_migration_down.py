@@ -151,8 +151,9 @@ def test_a_ledger_that_a_way_down_takes_away_behind_its_words_stays(tmp_path):
         text = "-- migrate:up\ncreate table t (id integer);\n-- migrate:down\ndo $$ begin execute 'drop table schema_' || 'migrations'; end $$;\n"
         desk.write({"001_t": text})
         desk.up()
-        with pytest.raises(MigrationOneWayError, match="takes the ledger"):
+        with pytest.raises(MigrationFailedError, match="takes the ledger") as refused:
             down(desk)
+        assert "rolled back whole" in refused.value.hint
         assert desk.states() == ["applied"]
 
 

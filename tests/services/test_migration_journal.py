@@ -95,11 +95,14 @@ def test_a_statement_that_was_begun_and_not_ended_is_somebodys_to_look_at(desk, 
     assert "statement 3 of 002_five" in str(refused.value)
     assert "insert into one values (3);" in str(refused.value)
     assert "statement 3 was begun and has not ended" in desk.stands()["002_five"][1]
+    with desk.opened() as app:
+        assert "repair 002_five --statement" in migration_check.verify(app).findings[0].hint
     outcome = migration_mend.Outcome.DONE if done else migration_mend.Outcome.UNDONE
     with desk.opened() as app:
         change = migration_mend.repair(app, [], names=["2"], outcome=outcome)
         ran = "has run" if done else "has not run"
         assert change.plan().steps == [f"record that statement 3 of 002_five {ran}"]
+        assert change.plan().rows == {migration_journal.TABLE: 1}
         assert [(one.was, one.now) for one in change.apply(change.plan().digest).items] == [
             ("failed", "failed")
         ]
@@ -120,6 +123,9 @@ def test_what_the_ledger_tells_as_applied_is_whatever_a_journal_says(desk):
     desk.base.run("insert into schema_migrations (version) values ('002')")
     assert desk.states() == ["applied", "applied"]
     desk.base.run("delete from schema_migrations where version = '002'", "drop table one")
+    with desk.opened() as app:
+        (step,) = migration_mend.repair(app, ["failed"]).plan().steps
+    assert "what it did stays (statements 1–2 of 5 are applied)" in step
     desk.write({"002_five": OUTSIDE + "create table other (id integer);"})
     with pytest.raises(MigrationStepsChangedError):
         desk.up()

@@ -214,6 +214,18 @@ def test_a_ledger_and_a_schema_that_disagree_are_not_adopted(
     assert place.content() == before
 
 
+def test_a_foreign_ledger_is_not_said_to_tell_what_it_does_not_name(place: kept.Kept, folder: Path) -> None:
+    recorded(
+        place,
+        "Alembic",
+        "update alembic_version set version_num = 'ae1027a6acf' where version_num = '002_b'",
+        "delete from alembic_version where version_num = '001_a'",
+    )
+    assert adopt(place, folder)[-2:] == [
+        f"record {name} as applied, without running it: its work is there" for name in ("001_a", "002_b")
+    ]
+
+
 def test_dbmates_own_ledger_is_written_as_dbmate_does(place: kept.Kept, folder: Path) -> None:
     recorded(place, "dbmate")
     assert up(place, folder) == ["003_c"]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from dbctl.engines.base import Hazard, Script
 from dbctl.engines.effects import Effect, effect_of
-from dbctl.engines.mysql.tokens import is_closed, tokens
+from dbctl.engines.mysql.tokens import is_closed, readings, tokens
 from dbctl.engines.scripts import Reading, remarked, taken_apart
 from dbctl.engines.tokens import Token
 
@@ -30,8 +30,15 @@ def split(text: str, *, outside: bool = False) -> list[tuple[int, str]]:
 
 
 def effect(sql: str) -> Effect:
-    """Judge one statement, as ``Language.effect`` says."""
-    return effect_of(tokens(sql))
+    """Judge one statement, as ``Language.effect`` says; with and without what only some servers run of it."""
+    judged = [effect_of(read) for read in readings(sql)]
+    return Effect(
+        may_take_rows=any(one.may_take_rows for one in judged),
+        destroys=any(one.destroys for one in judged),
+        drops=[name for one in judged for name in one.drops],
+        empties=[name for one in judged for name in one.empties],
+        session=all(one.session for one in judged),
+    )
 
 
 def remarks(text: str) -> list[tuple[int, str]]:
