@@ -574,7 +574,7 @@ def test_a_backup_takes_every_database_and_the_files_beside_them_and_brings_them
     iso = f"{stamp[:4]}-{stamp[4:6]}-{stamp[6:8]}T{stamp[9:11]}-{stamp[11:13]}-{stamp[13:]}-000Z"
     names = {one["database"]: one["file"] for one in made["members"]}
     assert names.pop("") == f"files_{stamp}.tar.gz"
-    assert names == {name: f"{name}_{iso}.sqlite" for name in place.paths}
+    assert names == {name: f"{name}_{iso}.sqlite.gz" for name in place.paths}
     files = next(one for one in made["members"] if not one["database"])
     assert files["facts"] == {"files": "6"}, "what is temporary stays out"
     before = place.rows("chat", "select * from messages order by id")
