@@ -695,6 +695,14 @@ class TextIndexUnsoundError(DbctlError):
     remedy = "Everything was rolled back; please report it."
 
 
+class TextIndexForeignError(DbctlError):
+    code, exit_status = "text-index-foreign", Exit.REFUSED
+    sentence = "{target}: {name} is no index of words but a table with rows of its own"
+    remedy = (
+        "Nothing was changed. Give that table another name, then dbctl search index build makes the index."
+    )
+
+
 class MigrationHalfDoneError(MigrationFailedError):
     """Besides those of ``MigrationFailedError``: how far it came (``done``), and what a failed statement ``left``."""
 

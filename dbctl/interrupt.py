@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -30,6 +31,7 @@ def listen() -> None:
     for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup and cron set some to be ignored
             signal.signal(number, _on_signal)
+    sys.unraisablehook = _unraisable
 
 
 def received() -> int | None:
@@ -92,6 +94,12 @@ def within(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def _unraisable(told: sys.UnraisableHookArgs) -> None:
+    """Be silent of a signal that came where nothing can be raised, as while Python clears an object away: ``check`` hears it."""
+    if not isinstance(told.exc_value, Interrupted):
+        sys.__unraisablehook__(told)
 
 
 def _on_signal(number: int, _frame: FrameType | None) -> None:

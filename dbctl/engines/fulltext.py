@@ -73,6 +73,9 @@ class IndexState(Value, frozen=True, kw_only=True):
     usable: bool = (
         False  #: of one that is broken: whether it finds every row all the same, as far as numbers tell
     )
+    foreign: bool = (
+        False  #: of one that is broken: it is no index of words, so that nothing may take its place
+    )
 
 
 class IndexFault(Value, frozen=True, kw_only=True):

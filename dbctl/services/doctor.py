@@ -177,15 +177,17 @@ def _migrations(subject: Subject) -> Iterator[Finding]:
 
 def _suspicions(subject: Subject) -> Iterator[Finding]:
     app, database, db = subject.app, subject.database, subject.app.reader(subject.database)
-    for search, message in search_index.broken(app, database):
-        repair = subject.dbctl("search", "index", "repair", search.name)
+    for search, found, message in search_index.broken(app, database):
+        repair = (
+            search_index.RENAME if found.foreign else subject.dbctl("search", "index", "repair", search.name)
+        )
         yield subject.finding("warning", "text-index-broken", message, repair)
     for known in app.profile.known:
-        if (known.database or app.main()) == database and (found := suspicions.known(app, db, known)):
-            yield subject.finding(known.severity, "known-secret", found.message, known.hint)
+        if (known.database or app.main()) == database and (told := suspicions.known(app, db, known)):
+            yield subject.finding(known.severity, "known-secret", told.message, known.hint)
     for flaw in app.profile.flaw:
-        if (flaw.database or app.main()) == database and (found := suspicions.flawed(app, db, flaw)):
-            yield subject.finding(flaw.severity, "flaw", found.message, flaw.hint)
+        if (flaw.database or app.main()) == database and (told := suspicions.flawed(app, db, flaw)):
+            yield subject.finding(flaw.severity, "flaw", told.message, flaw.hint)
 
 
 def _backups(app: App, said: Selection, subjects: Sequence[Subject]) -> Iterator[Finding]:

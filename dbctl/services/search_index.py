@@ -15,6 +15,7 @@ from dbctl.errors import (
     DbctlError,
     NotSupportedError,
     PlanChangedError,
+    TextIndexForeignError,
     TextIndexUnsoundError,
     UsageError,
 )
@@ -35,6 +36,9 @@ FAULTS = {
 #: Who holds the lock while a plan looks into an index, which takes the right to write.
 PLANNING = "search index repair --dry-run"
 REBUILD = "dbctl search index repair makes it anew."
+#: What to do about an index that is of no use, and about a table that stands where one should.
+REPLACE = "dbctl search index repair replaces it by a sound one."
+RENAME = "Give that table another name; dbctl search index build then makes the index."
 
 
 class Standing(Value, frozen=True, kw_only=True):
@@ -99,14 +103,14 @@ def _looked_into(db: Readable) -> Sequence[str]:
     return db.text_indexes() if Capability.CHECK in db.capabilities and isinstance(db, Checks) else ()
 
 
-def broken(app: App, database: str) -> Iterator[tuple[Search, str]]:
+def broken(app: App, database: str) -> Iterator[tuple[Search, IndexState, str]]:
     """Yield the searches of a database whose index is of no use, and why, by its definition alone."""
     db = app.reader(database)
     able = finder(db)
     for search in app.profile.search:
         index = index_of(search, db) if search.database == database else None
         if index and able and (found := able.text_index(index)).state == "broken":
-            yield search, _why(found)
+            yield search, found, _why(found)
 
 
 def _found(target: str, index: TextIndex, db: Finder) -> Iterator[Finding]:
@@ -119,7 +123,7 @@ def _found(target: str, index: TextIndex, db: Finder) -> Iterator[Finding]:
         )
     elif found.state == "broken":
         message = _why(found)
-        hint = "dbctl search index repair replaces it by a sound one."
+        hint = RENAME if found.foreign else REPLACE
         yield Finding(target=target, severity="error", code="text-index-broken", message=message, hint=hint)
     else:
         for fault in db.text_index_faults(index):
@@ -174,6 +178,7 @@ class IndexChange:
         Raises:
             AlreadyExistsError: there is one that is of no use, and it was not asked to replace it.
             PlanChangedError: it is not as it was when a person agreed to the plan.
+            TextIndexForeignError: what is there is no index of words.
             TextIndexUnsoundError: the new one does not hold what it should; nothing was changed.
         """
         if seen is not None and self.plan().digest != seen:
@@ -193,6 +198,8 @@ class IndexChange:
 
     def _looked(self, index: TextIndex, db: FullText) -> tuple[IndexState, Sequence[IndexFault]]:
         found = db.text_index(index)
+        if found.foreign:
+            raise TextIndexForeignError(target=self.target, name=found.name)
         if self._purpose == "build" and found.state == "broken":
             raise AlreadyExistsError(
                 target=self.target,

@@ -16,7 +16,7 @@ FOR_FINDING = (
     "the index {name} is good for finding alone ({reason}); dbctl search index repair {search} mends it"
 )
 #: Why rows are looked for without an index, and what to do about it.
-WITHOUT = "{name} {why}: every row was read, and none is ranked; dbctl search index {remedy} makes it"
+WITHOUT = "{name} {why}: every row was read, and none is ranked{remedy}"
 
 
 class Finder(Readable, FullText, Protocol):
@@ -108,7 +108,9 @@ def remark(search: Search, db: Readable) -> str:
         return FOR_FINDING.format(name=state.name, reason=state.reason, search=search.name)
     missing = state.state == "missing"
     why = "is missing" if missing else f"is of no use ({state.reason})"
-    return WITHOUT.format(name=f"the index {state.name}", why=why, remedy="build" if missing else "repair")
+    word = "build" if missing else "repair"
+    remedy = "" if state.foreign else f"; dbctl search index {word} makes it"
+    return WITHOUT.format(name=f"the index {state.name}", why=why, remedy=remedy)
 
 
 def _plain(term: Term) -> bool:

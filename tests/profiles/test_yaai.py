@@ -310,6 +310,19 @@ def test_an_index_is_dropped_and_built(search: Run) -> None:
     assert search("index", "check")["data"]["findings"] == []
 
 
+@pytest.mark.parametrize("index", ["none"])
+@pytest.mark.parametrize("what", ["build", "repair", "drop"])
+@pytest.mark.parametrize("seen", [(), ("--dry-run",)])
+def test_a_table_of_somebody_else_under_the_name_of_the_index_stays_and_nothing_promises_otherwise(
+    search: Run, indexed: Place, index: str, what: str, seen: tuple[str, ...]
+) -> None:
+    indexed.rows("chat", "create table messages_fts (notes)")
+    indexed.rows("chat", "insert into messages_fts values ('mine')")
+    assert search("index", what, *seen, status=6)["error"]["code"] == "text-index-foreign"
+    assert indexed.rows("chat", "select * from messages_fts") == [("mine",)]
+    assert "repair" not in str(search("index", "check", status=4)) + str(search("messages", "plant"))
+
+
 def test_chats_are_found_by_their_title(run: Run) -> None:
     (found,) = run("search", "chats", "garden")["items"]
     assert found["id"] == shapes.GARDEN

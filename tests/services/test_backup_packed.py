@@ -255,6 +255,24 @@ def test_what_is_unpacked_is_private_and_taken_away_also_when_a_killed_dbctl_lef
     assert nothing_is_unpacked(deployed)
 
 
+def test_one_who_may_not_write_there_unpacks_elsewhere(deployed, monkeypatch, tmp_path):
+    create(deployed)
+    unpacked = []
+    real = compression.unpack
+    monkeypatch.setattr(os, "access", lambda *_words, **_more: False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(
+        compression,
+        "unpack",
+        lambda source, place, *words, **more: (unpacked.append(place), real(source, place, *words, **more))[
+            1
+        ],
+    )
+    assert codes(verified(deployed)) == []
+    assert [one.parent.parent for one in unpacked] == [tmp_path]
+    assert nothing_is_unpacked(deployed)
+
+
 @pytest.mark.parametrize("what", [verified, apply])
 def test_no_room_to_unpack_says_nothing_about_the_backup(deployed, monkeypatch, what):
     create(deployed)

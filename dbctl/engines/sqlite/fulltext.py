@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dbctl.engines.fulltext import BEGIN, END, Gathered, IndexFault, IndexState, TextIndex
 from dbctl.engines.ranked import RankedReader, Ranking, is_plain
 from dbctl.engines.sql import Row, Statement, ident
+from dbctl.engines.sqlite.describes import VIRTUAL
 from dbctl.engines.sqlite.dialect import SQLiteDialect
 
 #: Marks of what was found, and how many words stand around it.
@@ -53,7 +54,15 @@ class SQLiteFullText(RankedReader, SQLiteDialect):
             return IndexState(name=name, state="sound")
         if self._follows_plainly(told, found):
             return IndexState(name=name, state="sound", reason=SLOW)
+        if self._is_foreign(told, found):
+            return IndexState(name=name, state="broken", reason=reason, foreign=True)
         return IndexState(name=name, state="broken", reason=reason, usable=self._is_usable(told, found))
+
+    @staticmethod
+    def _is_foreign(told: TextIndex, found: Mapping[str, str]) -> bool:
+        """Whether rows stand under its name that are nobody's index."""
+        own = found.get(told.own_table.lower(), "")
+        return bool(own) and not VIRTUAL.match(own)
 
     def _entries(self, told: TextIndex) -> dict[str, str]:
         """Return the text of the index's own table, and of its key and every trigger that names it, by name in lower case."""
@@ -70,7 +79,7 @@ class SQLiteFullText(RankedReader, SQLiteDialect):
     def _why_broken(self, told: TextIndex, found: Mapping[str, str]) -> str:
         sql = found[told.own_table.lower()]
         if not _FTS5.match(sql):
-            return "it is a table of another kind"
+            return "it is a table of another kind, no index of words"
         content = _CONTENT.search(sql)
         of = content["of"].strip("'\"") if content else ""
         if content and not of:

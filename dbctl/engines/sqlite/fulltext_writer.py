@@ -9,8 +9,7 @@ from dbctl.engines.base import Condition, Where
 from dbctl.engines.fulltext import TextIndex
 from dbctl.engines.sql import ident
 from dbctl.engines.sqlite.connection import SQLiteConnection
-from dbctl.engines.sqlite.describes import VIRTUAL
-from dbctl.errors import NotSupportedError, QueryFailedError
+from dbctl.errors import QueryFailedError, TextIndexForeignError
 from dbctl.model import now
 
 #: A word that nobody has written.
@@ -22,13 +21,8 @@ class SQLiteTextWriter(SQLiteConnection):
 
     def text_index_drops(self, told: TextIndex) -> Mapping[str, str]:
         found = self._entries(told)
-        own = found.get(told.own_table.lower(), "")
-        if own and not VIRTUAL.match(own):  # rows in it are nobody's index
-            raise NotSupportedError(
-                what=f"replacing table {told.own_table}",
-                by=self.target,
-                instead="It is no index of words but a table with rows of its own; nothing was changed.",
-            )
+        if self._is_foreign(told, found):
+            raise TextIndexForeignError(target=self.target, name=told.own_table)
         rows = self._fetch("select type, name from sqlite_master where type in ('table', 'trigger')", {})
         named = {str(name): str(kind) for kind, name in rows if str(name).lower() in found}
         ordered = sorted(named, key=lambda name: named[name] == "table")
