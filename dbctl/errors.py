@@ -685,7 +685,7 @@ class MigrationChangedError(DbctlError):
 class MigrationBrokenError(DbctlError):
     code, exit_status = "migration-broken", Exit.REFUSED
     sentence = "{target}: {names} was begun by the app's own runner and did not come to its end"
-    remedy = "Nothing was run. Look at what it left behind; once that is put right, mark its row of {table} as rolled back (rolled_back_at), as the app's runner does."
+    remedy = "Nothing was run. Look at what it left behind. Take that back, then dbctl migrate repair --failed; or complete it, then dbctl migrate mark NAME --applied."
 
 
 class MigrationFailedError(DbctlError):

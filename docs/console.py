@@ -23,6 +23,8 @@ import termios
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyte
+
 COLUMNS, LINES = 100, 50
 #: What a page calls the server of its own; nothing is said of a port, so PGPORT counts.
 SERVER = "postgres@localhost"
@@ -74,7 +76,7 @@ class Terminal:
             start_new_session=True,
         ) as process:
             os.close(theirs)
-            printed = b"".join(_read(ours)).decode().replace("\r\n", "\n")
+            printed = _left_standing(b"".join(_read(ours)).decode())
         os.close(ours)
         if place.exists():
             self._here = Path(place.read_text(encoding="utf-8").strip())
@@ -89,6 +91,15 @@ class Terminal:
         for pattern, shown in OF_THE_RUN.items():
             printed = pattern.sub(shown, printed)
         return printed
+
+
+def _left_standing(told: str) -> str:
+    """Return what a terminal shows in the end: a bar of progress, which only a slow machine draws, is gone by then."""
+    if "\x1b[" not in told:
+        return told.replace("\r\n", "\n")
+    screen = pyte.Screen(max(map(len, told.splitlines())), told.count("\n") + 2)
+    pyte.Stream(screen).feed(told)
+    return "\n".join(line.rstrip() for line in screen.display).rstrip("\n") + "\n"
 
 
 def _read(descriptor: int) -> Iterator[bytes]:

@@ -84,8 +84,8 @@ class Creation:
 
         Raises:
             DatabaseUnsetError: one that every deployment has is not configured.
-            NotSupportedError: all of them are left out, or one cannot be copied in parts.
-            UsageError: no database has that form, or wants to be packed, or it is not clear which one has the tables.
+            NotSupportedError: all of them are left out, one cannot be copied in parts, or none is packed here.
+            UsageError: no database has that form, or it is not clear which one has the tables.
             SchemaLacksError: it has no such table.
         """
         self.app, self.protected, self.target = app.name, app.protected, app.name
@@ -103,8 +103,10 @@ class Creation:
         told = app.configured.backup
         wanted = form or (told.format if told else "")
         if compress and all(_dumps(app, name).packed for name in databases):
-            raise UsageError(
-                detail=f"--compress {compress}: what the server's own program dumps is packed already"
+            raise NotSupportedError(
+                what="packing a backup otherwise",
+                by=app.name,
+                instead="What the programs of its server write is packed already. Leave --compress out.",
             )
         packed = compress or (told.compress if told else "gzip")
         self._sources = [

@@ -119,10 +119,11 @@ def _track(
         if own or not may_lack_folder:
             raise
         folder = migration_files.none_at_all()
-    ledger, foreign = migration_kind.named(app.profile, told.ledger), None
+    ledger, foreign = migration_kind.named(app.profile, told.ledger, folder.format), None
     if told.ledger == migration_kind.FOUND and connects:
         with suppress(DatabaseMissingError):  # it will be made
-            ledger, foreign = migration_kind.found(app.reader(name, may_be_empty=True), engine)
+            db = app.reader(name, may_be_empty=True)
+            ledger, foreign = migration_kind.found(db, engine, folder.format)
     return Track(
         app=app.name,
         database=name,

@@ -114,7 +114,13 @@ def _files(track: Track, applied: set[str]) -> Iterator[Finding]:
             severity: Severity = "warning" if name in applied else "error"
             yield _finding(track, severity, "unusable", f"{file.path.name}: {error.facts['reason']}")
     for name in track.folder.ignored:
-        message = f"{name} is no migration: its name does not begin with {BEGINS.get(track.folder.format, 'digits')}"
+        begins = BEGINS.get(track.folder.format, "digits")
+        lacks = (
+            "there is no way up beside it"
+            if name.endswith(".down.sql") and track.folder.format == "pairs"
+            else f"its name does not begin with {begins}"
+        )
+        message = f"{name} is no migration: {lacks}"
         yield _finding(track, "info", "ignored", message)
 
 

@@ -206,7 +206,7 @@ def _refuse(found: Standing) -> None:
     if not found.recorded:
         raise LedgerMissingError(target=track.target, table=track.ledger.table)
     if broken := [name for name in found.named("failed") if name not in found.unfinished]:
-        raise MigrationBrokenError(target=track.target, names=listed(broken), table=track.ledger.table)
+        raise MigrationBrokenError(target=track.target, names=listed(broken))
     if changed := found.named("changed"):
         raise MigrationChangedError(target=track.target, names=listed(changed))
     if late := found.named("out-of-order"):

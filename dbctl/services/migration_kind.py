@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from dbctl.engines.base import Readable
 from dbctl.profiles import ledgers
-from dbctl.profiles.model import ForeignLedger, Ledger, Profile
+from dbctl.profiles.model import ForeignLedger, Format, Ledger, Profile
 from dbctl.services.live import find_column
 from dbctl.services.migration_ledger import read_foreign
 
@@ -19,16 +19,26 @@ def names(profile: Profile) -> Collection[str]:
     return [*profile.ledgers, *ledgers.known().ledgers, FOUND]
 
 
-def named(profile: Profile, told: Ledger | str) -> Ledger:
-    """Return the ledger that a profile means; where that is to be found out, the one that dbctl would make."""
+def named(profile: Profile, told: Ledger | str, format: Format = "found") -> Ledger:  # noqa: A002 - the profile's word
+    """Return the ledger that a profile means; where that is to be found out, the one that dbctl would make.
+
+    A folder in the ``format`` of a runner whose ledger is known gets that one: its runner takes no other for its own.
+    """
     if isinstance(told, Ledger):
         return told
     known = ledgers.known().ledgers
-    return profile.ledgers.get(told) or known.get(told) or next(iter(known.values()))
+    return profile.ledgers.get(told) or known.get(told) or known.get(format) or next(iter(known.values()))
 
 
-def found(db: Readable, engine: str) -> tuple[Ledger, ForeignLedger | None]:
-    """Return the ledger that dbctl writes in a database, and another runner's that says instead what was applied."""
+def found(
+    db: Readable,
+    engine: str,
+    format: Format = "found",  # noqa: A002 - as above
+) -> tuple[Ledger, ForeignLedger | None]:
+    """Return the ledger that dbctl writes in a database, and another runner's that says instead what was applied.
+
+    Where there is none yet, it is the one that ``named`` tells of a folder in that ``format``.
+    """
     tables, known = db.tables(), ledgers.known()
     foreign = [one for one in known.foreign.values() if _is_there(one, db, engine)]
     taken = {one.table for one in foreign}
@@ -40,7 +50,8 @@ def found(db: Readable, engine: str) -> tuple[Ledger, ForeignLedger | None]:
     for one in mine:
         if one.table in tables:
             return one, None
-    return mine[0], next(iter(foreign), None)
+    own = known.ledgers.get(format)
+    return own if own in mine else mine[0], next(iter(foreign), None)
 
 
 def _is(ledger: Ledger, db: Readable) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -126,6 +125,8 @@ def _mark(names: Sequence[str]) -> str:
 
 def _safe(words: str, names: Sequence[str]) -> str:
     """Return ``words`` as ASCII letters and digits, joined as most of the other names are."""
+    import unicodedata  # noqa: PLC0415 - it loads much, and most commands name no file
+
     plain = unicodedata.normalize("NFKD", words).encode("ascii", "ignore").decode().lower()
     parts = re.findall(r"[a-z0-9]+", plain)
     if not parts:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
-from dbctl import private
 from dbctl.engines import registry
 from dbctl.engines.base import Capability, Checks, Orphans, Writable
 from dbctl.engines.dumps import Dump, Dumps
@@ -180,6 +177,8 @@ def _copy(app: App, track: Track, *, missing: bool) -> Iterator[Writable]:
         with closing(registry.open_scratch(url, target)) as scratch:
             yield scratch
         return
+    import shutil  # noqa: PLC0415 - it loads the compressors, and every command of migrations loads this module
+
     source = app.reader(track.database, may_be_empty=True)
     if Capability.DUMP not in source.capabilities or not isinstance(source, Dumps):
         raise NotSupportedError(what="rehearsing", by=target, instead="Its engine gives no copy.")
@@ -204,6 +203,8 @@ def _copy(app: App, track: Track, *, missing: bool) -> Iterator[Writable]:
 
 @contextmanager
 def _folder(place: Path) -> Iterator[Path]:
+    from dbctl import private  # noqa: PLC0415 - as above
+
     try:
         with private.folder(place, PREFIX) as folder:
             yield folder
@@ -213,6 +214,8 @@ def _folder(place: Path) -> Iterator[Path]:
 
 def _place(app: App) -> Path:
     """Return where a copy goes: beside the app's backups, where such data may be, else where the system has its own."""
+    import tempfile  # noqa: PLC0415 - as above
+
     told = app.configured.backup
     if told and "://" not in told.repository:
         beside = (app.configured.folder / Path(told.repository).expanduser()).parent

@@ -346,7 +346,7 @@ def _chosen(found: Standing, to: str) -> list[MigrationFile]:
         if half.way == "down":
             raise MigrationHalfBackError(target=track.target, name=name)
     if broken := [name for name in found.named("failed") if name not in found.unfinished]:
-        raise MigrationBrokenError(target=track.target, names=listed(broken), table=track.ledger.table)
+        raise MigrationBrokenError(target=track.target, names=listed(broken))
     if changed := found.named("changed"):
         raise MigrationChangedError(target=track.target, names=listed(changed))
     if late := found.named("out-of-order"):

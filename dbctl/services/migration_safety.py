@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 
 from dbctl import interrupt
-from dbctl.engines import registry
 from dbctl.errors import (
     DbctlError,
     MigrationHalfDoneError,
@@ -14,7 +13,6 @@ from dbctl.errors import (
     SafetyBackupUnsetError,
 )
 from dbctl.services.apps import App
-from dbctl.services.backup_create import Source, make
 from dbctl.services.backups import Repository
 from dbctl.services.migration_ledger import Track
 
@@ -68,26 +66,15 @@ class Safety:
             raise SafetyBackupUnsetError(target=track.target, app=self._app.name, names=told) from error
 
     def _make(self, repository: Repository, database: str) -> str:
+        from dbctl.services import migration_backup  # noqa: PLC0415 - it loads the compressors
+
         with repository.store.lock("migrate", timeout=self._app.timeout):
-            made = make(self._app, repository, [_Whole(self._app, database)], kind="migration")
+            made = migration_backup.keep(self._app, repository, database)
         self._app.close()  # closing a reader later would drop the locks that this process holds on its file
-        return made.id
+        return made
 
 
 def _left_all_as_it_was(error: DbctlError | interrupt.Interrupted) -> bool:
     if isinstance(error, (MigrationHalfDoneError, interrupt.Interrupted)):
         return False
     return error.facts.get("applied", "none") == "none"
-
-
-class _Whole(Source):
-    """A database whatever it holds: one that is half migrated need not look like its app's."""
-
-    may_be_empty = True
-
-    def __init__(self, app: App, database: str) -> None:
-        super().__init__(app, database, lambda _bytes: None)
-        app.close()
-        url, target = app.url(database), app.target(database)
-        with closing(registry.open_for_reading(url, target, timeout=app.timeout)) as db:
-            self.like = list(db.tables())

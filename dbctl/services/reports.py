@@ -117,6 +117,9 @@ def _asked(
     if strange:
         known = ", ".join(report.parameters) or "none"
         raise UsageError(detail=f"{name} has no parameter {strange[0]!r}; it has: {known}")
+    unsaid = [word for word, usual in report.parameters.items() if usual == "" and word not in given]
+    if unsaid:
+        raise UsageError(detail=f"{name} wants {' '.join(f'--set {word}=…' for word in unsaid)}")
     told = defaults(report, app.profile)
     for word, text in given.items():
         told[word] = _read(word, text, report.parameters[word], app.profile)

@@ -550,6 +550,11 @@ def test_the_messages_of_one_chat_come_in_the_order_of_their_times_whatever_form
     assert [one["id"] for one in found] == [shapes.ASKED, shapes.TOLD, shapes.AGAIN]
 
 
+def test_a_report_about_one_thing_wants_to_know_which(run: Run) -> None:
+    told = run("stats", "run", "chat", status=2)
+    assert told["message"] == "chat wants --set chat=…"
+
+
 def test_a_tool_that_has_ended_does_not_go_on(run: Run) -> None:
     run("data", "set", "tool_calls", "f2", "status=error")
     assert "has ended" in run("data", "set", "tool_calls", "f2", "status=running", status=6)["hint"]
@@ -569,7 +574,7 @@ def test_a_backup_takes_every_database_and_the_files_beside_them_and_brings_them
     iso = f"{stamp[:4]}-{stamp[4:6]}-{stamp[6:8]}T{stamp[9:11]}-{stamp[11:13]}-{stamp[13:]}-000Z"
     names = {one["database"]: one["file"] for one in made["members"]}
     assert names.pop("") == f"files_{stamp}.tar.gz"
-    assert names == {name: f"{name}_{iso}.sqlite" for name in place.paths}
+    assert names == {name: f"{name}_{iso}.sqlite.gz" for name in place.paths}
     files = next(one for one in made["members"] if not one["database"])
     assert files["facts"] == {"files": "6"}, "what is temporary stays out"
     before = place.rows("chat", "select * from messages order by id")

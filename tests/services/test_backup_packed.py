@@ -16,7 +16,13 @@ import msgspec
 import pytest
 
 from dbctl.engines import compression
-from dbctl.errors import BackupUnsoundError, ConfigInvalidError, DiskFullError, RoomMissingError, UsageError
+from dbctl.errors import (
+    BackupUnsoundError,
+    ConfigInvalidError,
+    DiskFullError,
+    NotSupportedError,
+    RoomMissingError,
+)
 from dbctl.services import backup_manifest, backup_unpacked
 from dbctl.stores.directory import SCRATCH
 from tests.services import people, vault
@@ -314,7 +320,7 @@ def test_packing_that_fails_makes_no_backup_and_leaves_nothing(deployed, monkeyp
 def test_what_a_server_dumps_is_packed_already(monkeypatch, deployed):
     monkeypatch.setattr("dbctl.engines.sqlite.reader.SQLiteReader.packed", True)
     assert create(deployed).members[0].compress == "none"
-    caught(UsageError, lambda: create(deployed, compress="zstd"))
+    caught(NotSupportedError, lambda: create(deployed, compress="zstd"))
 
 
 def test_every_way_to_pack_that_can_be_configured_is_known():

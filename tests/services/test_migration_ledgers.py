@@ -15,7 +15,7 @@ from dbctl.errors import (
     MigrationsTwinnedError,
     MigrationsUnfitError,
 )
-from dbctl.services import apps, migrate
+from dbctl.services import apps, migrate, migration_check
 from dbctl.services.apps import App
 from dbctl.services.migration_adopt import Adoption
 from dbctl.services.migration_run import Upgrade
@@ -241,6 +241,30 @@ def test_where_nothing_is_recorded_the_ledger_is_one_that_dbmate_reads(
     place.run("insert into schema_migrations (version) values ('004')")  # as dbmate does
     (folder / "004_d.sql").write_text("-- migrate:up\nselect 1;\n")
     assert set(states(place, folder).values()) == {"applied"}
+
+
+def test_where_nothing_is_recorded_a_folder_of_prismas_gets_prismas_ledger(
+    place: kept.Kept, tmp_path: Path
+) -> None:
+    one = tmp_path / "prisma" / "20260101000000_first"
+    one.mkdir(parents=True)
+    (one / "migration.sql").write_text("create table a (x int);")
+    assert up(place, one.parent) == [one.name]
+    assert set(place.tables()) == {"a", "_prisma_migrations"}
+    assert [
+        tuple(row) for row in place.rows("select migration_name, applied_steps_count from _prisma_migrations")
+    ] == [(one.name, 1)]
+
+
+def test_verify_tells_of_a_way_down_that_has_no_way_up(place: kept.Kept, tmp_path: Path) -> None:
+    pairs = tmp_path / "pairs"
+    pairs.mkdir()
+    (pairs / "1_a.up.sql").write_text("create table a (x int);")
+    (pairs / "2_b.down.sql").write_text("drop table b;")
+    up(place, pairs)
+    with opened(place) as app:
+        found = migration_check.verify(app, given=pairs).findings
+    assert [one.message for one in found] == ["2_b.down.sql is no migration: there is no way up beside it"]
 
 
 def test_a_migration_that_golang_migrate_left_dirty_has_failed(place: kept.Kept, folder: Path) -> None:
