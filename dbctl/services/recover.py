@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from dbctl.config import Selection
@@ -108,10 +110,10 @@ class Recovering:
         url = Url(engine="sqlite", path=str(source)) if source else app.url(self.database)
         registry.want_recoverable(url, self.target)
         for what, given in (("damaged database", source), ("sound database", like)):
-            if given is not None and not given.exists():
+            if given is not None and not os.path.exists(given):  # noqa: PTH110 - pathlib's raises where it may not look
                 raise FileMissingError(what=what, path=given)
         path = Path(url.path)
-        if like is not None and like.exists() and path.exists() and like.samefile(path):
+        if like is not None and os.path.exists(path) and like.samefile(path):  # noqa: PTH110 - as above
             raise UsageError(detail=f"--like {like}: it is the damaged database itself")
         real, stamp = path.resolve(), now().strftime("%Y%m%d_%H%M%S")
         beside = real.with_name(f"{real.stem}.recovered-{stamp}{real.suffix}")
@@ -144,7 +146,10 @@ class Recovering:
         """
         del seen  # nothing is destroyed, so nobody was asked
         self._opened.close()  # the file is read past SQLite, which would drop the locks of a reader
-        with registry.write_lock(self._url, self.target, self.purpose, timeout=self._opened.timeout):
+        with ExitStack() as held:
+            if os.access(self._what.source.parent, os.W_OK):  # a failing disk may have become read-only
+                timeout = self._opened.timeout
+                held.enter_context(registry.write_lock(self._url, self.target, self.purpose, timeout=timeout))
             self._want_nobody()
             done = 0.0
 

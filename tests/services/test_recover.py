@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sqlite3
 import subprocess
@@ -110,6 +111,14 @@ def test_another_file_is_read_in_place_of_the_own_one_and_its_name_counts(path, 
     assert (found.source, found.path.parent) == (other, tmp_path)
     assert [(one.table, one.saved) for one in found.tables] == [("t", 1)]
     assert found.next == [f"mv {other} {other}.damaged", f"mv {found.path} {other}"]
+
+
+def test_beside_a_file_in_a_read_only_place_nothing_is_made(path, tmp_path, monkeypatch):
+    spoil(path)
+    before = set(path.parent.iterdir())
+    monkeypatch.setattr(os, "access", lambda where, _mode: Path(where) != path.parent)
+    assert recover(path, to=tmp_path / "saved.db").path.exists()
+    assert set(path.parent.iterdir()) == before
 
 
 @pytest.mark.parametrize("option", ["source", "like"])
