@@ -420,7 +420,7 @@ def test_a_table_that_is_no_index_is_never_dropped(run: Run, vault: Vault) -> No
     vault.rows("create table PromptSearch (pid text, kept text)")
     vault.rows("insert into PromptSearch values ('x', 'y')")
     for word in ("repair", "drop"):
-        assert run("search", "index", word, status=2)["code"] == "not-supported"
+        assert run("search", "index", word, status=6)["code"] == "text-index-foreign"
     assert vault.rows("select * from PromptSearch") == [("x", "y")]
 
 

@@ -794,7 +794,7 @@ def notes(pantry, sql="select x from notes"):
 def test_a_file_and_a_server_of_one_app_are_in_one_backup_and_come_back_together(mixed):
     before = mixed.content()
     made = create(mixed.path)
-    assert [one.file.partition(".")[2] for one in made.members] == ["dump", "db"]
+    assert [one.file.partition(".")[2] for one in made.members] == ["dump", "db.gz"]
     assert codes(verified(mixed.path)) == []
     mixed.spoil()
     notes(mixed, "update notes set x = 'second'")
