@@ -5,6 +5,7 @@ Texts, comments and the bodies of functions are no such words, so nothing that s
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -27,18 +28,18 @@ class Dialect(NamedTuple):
     )  #: words by which INSERT passes over what is there
 
 
-class Judge:
+class Judge(ABC):
     """Judges scripts one after the other. What is the same on every engine is here; each adds rules of its own."""
 
     dialect = Dialect()
 
+    @abstractmethod
     def tokens(self, sql: str) -> Iterator[Token]:
         """Take a statement apart."""
-        raise NotImplementedError
 
+    @abstractmethod
     def own(self, one: Statement) -> Iterator[Told]:
         """Yield what an engine alone has to tell of a statement."""
-        raise NotImplementedError
 
     def whole(self) -> Iterator[Told]:
         """Yield what it has to tell of the script as a whole."""

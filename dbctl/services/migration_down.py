@@ -146,18 +146,7 @@ class Downgrade:
                             rest=names[number + 1 :],
                         )
                         if ran := work.run():
-                            done.append(
-                                TakenBack(
-                                    app=track.app,
-                                    database=track.database,
-                                    version=file.version,
-                                    name=file.name,
-                                    statements=len(steps.statements),
-                                    duration=ran.lasted,
-                                    rows_lost=ran.lost,
-                                    safety_backup=backup,
-                                )
-                            )
+                            done.append(TakenBack.of(shaped, file, steps, ran, backup))
                 finally:
                     migration_journal.close(ready)
         names_of = TakenBack.__struct_fields__

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from dbctl.engines import registry
 from dbctl.engines.base import Writable
@@ -35,7 +35,7 @@ from dbctl.services.migration_guard import destroys
 from dbctl.services.migration_ledger import Ledger, Track
 from dbctl.services.migration_safety import Safety
 from dbctl.services.migration_standing import Standing, judged, standing
-from dbctl.services.migration_work import Migrating, Work, listed, migrating, refuse_doubt
+from dbctl.services.migration_work import Migrating, Ran, Work, listed, migrating, refuse_doubt
 
 T = TypeVar("T")
 
@@ -53,6 +53,20 @@ class Applied(Value, frozen=True, kw_only=True):
     duration: timedelta
     rows_lost: Mapping[str, int] = {}  #: by table; only where it could take some away
     safety_backup: str | None = None  #: what was there before this run, where it was kept
+
+    @classmethod
+    def of(cls, track: Track, file: MigrationFile, steps: Steps, ran: Ran, safety_backup: str | None) -> Self:
+        """Tell of one that has run."""
+        return cls(
+            app=track.app,
+            database=track.database,
+            version=file.version,
+            name=file.name,
+            statements=len(steps.statements),
+            duration=ran.lasted,
+            rows_lost=ran.lost,
+            safety_backup=safety_backup,
+        )
 
     def brief(self) -> Row:
         words = ("app", "database", "version", "name", "statements", "duration")
@@ -257,18 +271,7 @@ def apply_all(
                 rest=[one.name for one, _ in planned[number + 1 :]],
             )
             if ran := work.run():
-                done.append(
-                    Applied(
-                        app=track.app,
-                        database=track.database,
-                        version=file.version,
-                        name=file.name,
-                        statements=len(way.statements),
-                        duration=ran.lasted,
-                        rows_lost=ran.lost,
-                        safety_backup=safety_backup,
-                    )
-                )
+                done.append(Applied.of(track, file, way, ran, safety_backup))
     finally:
         migration_journal.close(ready)
     return done

@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from dbctl.config import Selection
 from dbctl.services import apps, migrate
+from dbctl.services.apps import App
 from dbctl.services.migration_run import Upgrade
 from tests import kept
 
@@ -25,6 +27,27 @@ FIRST = {
     "  author integer not null, foreign key (author) references authors (id) on delete cascade);\n"
     "insert into books values (1, 1), (2, 1), (3, 2), (4, 3), (5, 3);\n",
 }
+
+
+def written(folder: Path, files: Mapping[str, str]) -> Path:
+    """Write files of migrations into a new folder."""
+    folder.mkdir()
+    for name, text in files.items():
+        (folder / f"{name}.sql").write_text(text)
+    return folder
+
+
+@contextmanager
+def bare(base: kept.Kept) -> Iterator[App]:
+    """Give a database of which no configuration tells."""
+    with apps.opened(Selection(profile="plain", urls=[f"main={base.url}"]), timeout=5) as app:
+        yield app
+
+
+def states(base: kept.Kept, folder: Path | None = None) -> dict[str, str]:
+    """Return how each migration stands there, by name."""
+    with bare(base) as app:
+        return {one.name: one.state for one in migrate.survey([app], given=folder).page.items}
 
 
 class Desk:

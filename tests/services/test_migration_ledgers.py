@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from dbctl.config import Selection
 from dbctl.errors import (
     LedgerForeignError,
     MigrationsAheadError,
     MigrationsTwinnedError,
     MigrationsUnfitError,
 )
-from dbctl.services import apps, migrate, migration_check
-from dbctl.services.apps import App
+from dbctl.services import migrate, migration_check
 from dbctl.services.migration_adopt import Adoption
 from dbctl.services.migration_run import Upgrade
 from tests import kept
+from tests.services.migrating import bare, states, written
 
 #: What the first two of these make is there.
 FILES = {
@@ -132,17 +130,7 @@ def place(server: str, tmp_path: Path) -> Iterator[kept.Kept]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    path = tmp_path / "migrations"
-    path.mkdir()
-    for name, text in FILES.items():
-        (path / f"{name}.sql").write_text(text)
-    return path
-
-
-@contextmanager
-def opened(place: kept.Kept) -> Iterator[App]:
-    with apps.opened(Selection(profile="plain", urls=[f"main={place.url}"]), timeout=5) as app:
-        yield app
+    return written(tmp_path / "migrations", FILES)
 
 
 def recorded(place: kept.Kept, runner: str, *further: str) -> None:
@@ -155,18 +143,13 @@ def recorded(place: kept.Kept, runner: str, *further: str) -> None:
     place.run(*schema, table, *rows, *further)
 
 
-def states(place: kept.Kept, folder: Path | None = None) -> dict[str, str]:
-    with opened(place) as app:
-        return {one.name: one.state for one in migrate.survey([app], given=folder).page.items}
-
-
 def up(place: kept.Kept, folder: Path) -> list[str]:
-    with opened(place) as app:
+    with bare(place) as app:
         return [one.name for one in Upgrade(app, given=folder).apply().items]
 
 
 def adopt(place: kept.Kept, folder: Path) -> Sequence[str]:
-    with opened(place) as app:
+    with bare(place) as app:
         adoption = Adoption(app, given=folder)
         steps = adoption.plan().steps
         adoption.apply()
@@ -262,7 +245,7 @@ def test_verify_tells_of_a_way_down_that_has_no_way_up(place: kept.Kept, tmp_pat
     (pairs / "1_a.up.sql").write_text("create table a (x int);")
     (pairs / "2_b.down.sql").write_text("drop table b;")
     up(place, pairs)
-    with opened(place) as app:
+    with bare(place) as app:
         found = migration_check.verify(app, given=pairs).findings
     assert [one.message for one in found] == ["2_b.down.sql is no migration: there is no way up beside it"]
 
@@ -310,7 +293,7 @@ def test_a_database_newer_than_its_files_is_ahead_and_nothing_is_run(place: kept
     assert states(place, folder) == found
     with pytest.raises(MigrationsAheadError, match="004"):
         up(place, folder)
-    with opened(place) as app:
+    with bare(place) as app:
         assert migrate.survey([app], given=folder).check == 4
 
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from dbctl.config import Selection
 from dbctl.errors import LedgerForeignError, LedgerMissingError, MigrationMissingError, UsageError
-from dbctl.services import apps, migrate, migration_mend
-from dbctl.services.apps import App
+from dbctl.services import migration_mend
 from dbctl.services.migration_run import Upgrade
 from tests import kept
+from tests.services.migrating import bare, states, written
 
 FILES = {f"00{number}_{name}": f"create table {name} (x int);" for number, name in enumerate("abc", 1)}
 
@@ -28,33 +26,18 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[kept.Kept]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    path = tmp_path / "migrations"
-    path.mkdir()
-    for name, text in FILES.items():
-        (path / f"{name}.sql").write_text(text)
-    return path
-
-
-@contextmanager
-def opened(place: kept.Kept) -> Iterator[App]:
-    with apps.opened(Selection(profile="plain", urls=[f"main={place.url}"]), timeout=5) as app:
-        yield app
-
-
-def states(place: kept.Kept, folder: Path) -> dict[str, str]:
-    with opened(place) as app:
-        return {one.name: one.state for one in migrate.survey([app], given=folder).page.items}
+    return written(tmp_path / "migrations", FILES)
 
 
 def up(place: kept.Kept, folder: Path, to: str = "") -> None:
-    with opened(place) as app:
+    with bare(place) as app:
         Upgrade(app, given=folder, to=to).apply()
 
 
 def mark(
     place: kept.Kept, folder: Path, wanted: migration_mend.Wanted, *names: str
 ) -> dict[str, tuple[str, str]]:
-    with opened(place) as app:
+    with bare(place) as app:
         change = migration_mend.mark(app, names, wanted, given=folder)
         planned = len(change.plan().steps)
         items = change.apply(change.plan().digest).items
@@ -63,7 +46,7 @@ def mark(
 
 
 def repair(place: kept.Kept, folder: Path, *words: str) -> dict[str, tuple[str, str]]:
-    with opened(place) as app:
+    with bare(place) as app:
         change = migration_mend.repair(app, words, given=folder)
         return {one.name: (one.was, one.now) for one in change.apply(change.plan().digest).items}
 
