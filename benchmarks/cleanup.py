@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import sample
-from benchmarks.measure import DBCTL, ENVIRONMENT, Area, Result
+from benchmarks.measure import DBCTL, ENVIRONMENT, Area, Result, app_at_work
 
 ROUNDS = 3
 ONE = "--fast: one transaction"
@@ -54,10 +52,10 @@ def _in_turn(place: Path, rule: str, due: int) -> list[tuple[Ran, Ran]]:
 def _run(place: Path, rule: str, due: int, *words: str) -> Ran:
     command = [DBCTL, "sessions", "cleanup", "--rule", rule, "--timeout", "60", "-o", "json", *words]
     with sample.copied(place) as copy:
-        with _app_at_work(copy / "backend/user.db") as waits:
+        with app_at_work(copy / "backend/user.db") as waits:
             time.sleep(3)
             alone = max(waits())
-        with _app_at_work(copy / "backend/user.db") as waits:
+        with app_at_work(copy / "backend/user.db") as waits:
             begin = time.perf_counter()
             answer = subprocess.run(command, cwd=copy, env=ENVIRONMENT, capture_output=True, check=True)
             seconds = time.perf_counter() - begin
@@ -66,23 +64,3 @@ def _run(place: Path, rule: str, due: int, *words: str) -> Ran:
     if told["changed"] != due:
         raise RuntimeError(f"{rule} changed {told['changed']} rows instead of {due}")
     return Ran(seconds, longest=taken[-1], usual=taken[len(taken) * 99 // 100], alone=alone)
-
-
-@contextmanager
-def _app_at_work(database: Path) -> Iterator[Callable[[], list[float]]]:
-    """Run the app; what is given ends it and returns the seconds of each of its commits."""
-    script = Path(__file__).with_name("app_at_work.py")
-    words = [sys.executable, str(script), str(database)]
-    with subprocess.Popen(words, env=ENVIRONMENT, stdout=subprocess.PIPE) as app:
-
-        def ended() -> list[float]:
-            app.terminate()
-            waits: list[float] = json.loads(app.communicate()[0])
-            return waits
-
-        try:
-            if app.stdout:
-                app.stdout.readline()
-            yield ended
-        finally:
-            app.kill()

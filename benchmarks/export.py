@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import filecmp
-import os
 import shutil
 import subprocess
 import tempfile
@@ -11,7 +10,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from benchmarks.measure import DBCTL, ENVIRONMENT, Area, Result, Run, in_turn, ratios
+from benchmarks.measure import DBCTL, ENVIRONMENT, Area, Result, Run, in_turn, megabytes, ratios
 
 ROWS = 1_000_000
 MOST_MEGABYTES = 100
@@ -43,7 +42,7 @@ def measure() -> Area:
             "-c",
             copy,
         ]
-        memory = [_megabytes(file, ours)]
+        memory = [megabytes(ours)]
         file.rename(kept)
         _into(file, theirs)()
         if not filecmp.cmp(file, kept, shallow=False):
@@ -67,14 +66,3 @@ def _into(file: Path, words: list[str]) -> Run:
         return time.perf_counter() - begin
 
     return run
-
-
-def _megabytes(file: Path, words: list[str]) -> float:
-    """Return the most memory that a run held at once; this process, of which it begins as a copy, has to be smaller."""
-    file.unlink(missing_ok=True)
-    started = subprocess.Popen(words, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
-    _, status, used = os.wait4(started.pid, 0)
-    started.returncode = os.waitstatus_to_exitcode(status)
-    if started.returncode:
-        raise RuntimeError("the export failed")
-    return used.ru_maxrss * 1024 / 1e6

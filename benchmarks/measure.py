@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -86,6 +88,36 @@ def in_turn(runs: Mapping[str, Run], *, rounds: int = ROUNDS) -> dict[str, list[
 def ratios(times: Times, one: str, other: str) -> list[float]:
     """Return how many times as long ``one`` took as ``other``, round by round."""
     return [mine / theirs for mine, theirs in zip(times[one], times[other], strict=True)]
+
+
+def megabytes(words: Sequence[str], *, cwd: Path | None = None) -> float:
+    """Return the most memory that a run held at once; this process, of which it begins as a copy, has to be smaller."""
+    started = subprocess.Popen(words, cwd=cwd, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
+    _, status, used = os.wait4(started.pid, 0)
+    started.returncode = os.waitstatus_to_exitcode(status)
+    if started.returncode:
+        raise RuntimeError(f"{words} failed")
+    return used.ru_maxrss * 1024 / 1e6
+
+
+@contextmanager
+def app_at_work(database: Path) -> Iterator[Callable[[], list[float]]]:
+    """Run an app that commits every 2 ms; what is given ends it and returns the seconds of each of its commits."""
+    script = Path(__file__).with_name("app_at_work.py")
+    words = [sys.executable, str(script), str(database)]
+    with subprocess.Popen(words, env=ENVIRONMENT, stdout=subprocess.PIPE) as app:
+
+        def ended() -> list[float]:
+            app.terminate()
+            waits: list[float] = json.loads(app.communicate()[0])
+            return waits
+
+        try:
+            if app.stdout:
+                app.stdout.readline()
+            yield ended
+        finally:
+            app.kill()
 
 
 def told(area: Area) -> str:

@@ -9,18 +9,18 @@ import time
 from pathlib import Path
 
 from benchmarks.measure import DBCTL, ENVIRONMENT, Area, Result, Run, in_turn, process, ratios
+from tests import peers
 
 FEW, MANY = 100, 1_000
-PEER = "dbmate@2"
 
 
 def measure() -> Area:
     """Apply the same migrations with both, each into a new file; then ask both how they stand."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        if not _installed(folder):
+        peer = peers.dbmate()
+        if peer is None:
             return Area("Migrate", [], skipped=["dbmate (npm)"])
-        (binary,) = (folder / "node_modules/@dbmate").glob("*/bin/dbmate")
         few, many = _files(folder / "few", FEW), _files(folder / "many", MANY)
         ours, theirs = folder / "ours.db", folder / "theirs.db"
         dbmate = ["--url", f"sqlite:{theirs}", "--no-dump-schema", "-d"]
@@ -28,19 +28,19 @@ def measure() -> Area:
         up = in_turn(
             {
                 "dbctl": _anew(ours, [DBCTL, "migrate", "up", *dbctl, str(few)]),
-                "dbmate": _anew(theirs, [str(binary), *dbmate, str(few), "up"]),
+                "dbmate": _anew(theirs, [str(peer.binary), *dbmate, str(few), "up"]),
             }
         )
         shutil.rmtree(few)
         for file in (ours, theirs):
             file.unlink()
         _anew(ours, [DBCTL, "migrate", "up", *dbctl, str(many)])()
-        _anew(theirs, [str(binary), *dbmate, str(many), "up"])()
+        _anew(theirs, [str(peer.binary), *dbmate, str(many), "up"])()
         status = in_turn(
             {
                 "dbctl": process([DBCTL, "migrate", "status", *dbctl, str(many)], cwd=folder),
-                "npx dbmate": process(["npx", "dbmate", *dbmate, str(many), "status"], cwd=folder),
-                "dbmate": process([str(binary), *dbmate, str(many), "status"], cwd=folder),
+                "npx dbmate": process(["npx", "dbmate", *dbmate, str(many), "status"], cwd=peer.folder),
+                "dbmate": process([str(peer.binary), *dbmate, str(many), "status"], cwd=folder),
             }
         )
     return Area(
@@ -58,14 +58,6 @@ def measure() -> Area:
             Result("the same", "dbmate status", ratios(status, "dbctl", "dbmate"), None),
         ],
     )
-
-
-def _installed(folder: Path) -> bool:
-    """Install the peer below ``folder``; return whether that worked."""
-    if not shutil.which("npm"):
-        return False
-    words = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(folder), PEER]
-    return subprocess.run(words, capture_output=True, check=False).returncode == 0
 
 
 def _files(folder: Path, count: int) -> Path:

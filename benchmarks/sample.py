@@ -34,7 +34,35 @@ def deployment(*, games: int, users: int) -> Path:
         demo.build(place, counts={"games": games, "users": users, "plays": 1_000})
         (place / "dbctl.toml").write_text(CONFIGURATION + ARCHIVE)
 
-    return _kept(f"{games}-games-{users}-users", sorted(Path(demo.__file__).parent.glob("*.py")), make)
+    return kept(f"{games}-games-{users}-users", sorted(Path(demo.__file__).parent.glob("*.py")), make)
+
+
+def launcher(*, games: int) -> Path:
+    """Return the directory of a sample whose games are in a file that the launcher's own engine made.
+
+    Of ``LAUNCHER_WORDS`` each stands in so many of 200,000 titles, evenly strewn.
+    """
+
+    def make(place: Path) -> None:
+        archive = deployment(games=games, users=100) / "Data/flashpoint.sqlite"
+        (place / "Data").mkdir()
+        path = Path(shutil.copy(_LAUNCHER, place / "Data/flashpoint.sqlite"))
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute("pragma journal_mode = off")
+            connection.execute("pragma synchronous = off")
+            connection.execute("attach ? as demo", [str(archive)])
+            connection.execute("begin")
+            for statement in _LAUNCHED:
+                connection.execute(statement)
+            for number, (word, hits) in enumerate(LAUNCHER_WORDS.items()):
+                chance = f"(rowid * {7_919 + 2 * number * 5_000} % {games})"
+                connection.execute(f"update game set title = title || ' {word}' where {chance} < {hits}")
+            connection.execute("commit")
+            connection.execute("vacuum")
+        (place / "dbctl.toml").write_text(CONFIGURATION + ARCHIVE)
+
+    sources = [Path(__file__), _LAUNCHER, *sorted(Path(demo.__file__).parent.glob("*.py"))]
+    return kept(f"{games}-launcher", sources, make)
 
 
 def plays() -> Path:
@@ -42,12 +70,12 @@ def plays() -> Path:
 
     A few users have played much, the first one 31,000 times; times have both forms.
     """
-    return _kept("plays", _SHAPE, lambda place: _fill(place, _PLAYS))
+    return kept("plays", _SHAPE, lambda place: _fill(place, _PLAYS))
 
 
 def attempts() -> Path:
     """Return a deployed ``user.db`` of five million attempts to sign in, a million of them long ago."""
-    return _kept("attempts", _SHAPE, lambda place: _fill(place, _ATTEMPTS))
+    return kept("attempts", _SHAPE, lambda place: _fill(place, _ATTEMPTS))
 
 
 @contextmanager
@@ -59,7 +87,7 @@ def copied(place: Path) -> Iterator[Path]:
         yield copy
 
 
-def _kept(name: str, sources: Sequence[Path], make: Callable[[Path], None]) -> Path:
+def kept(name: str, sources: Sequence[Path], make: Callable[[Path], None]) -> Path:
     made_by = sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
     root = Path(tempfile.gettempdir()) / f"dbctl-benchmarks-{os.getuid()}"
     root.mkdir(mode=0o700, exist_ok=True)
@@ -73,6 +101,29 @@ def _kept(name: str, sources: Sequence[Path], make: Callable[[Path], None]) -> P
             shutil.rmtree(aside, ignore_errors=True)
     return place
 
+
+#: Words that no other title has, and how many games have them.
+LAUNCHER_WORDS = {"Vrykolakas": 5, "Quokka": 124, "Ostinato": 47_000}
+_LAUNCHER = Path(shapes.__file__).parents[1] / "data/flashpoint-launcher.sqlite"
+_LAUNCHED = [
+    *(
+        f"delete from {table}"
+        for table in ("game_tags_tag", "game_platforms_platform", "tag_alias", "tag", "game_data", "game")
+    ),
+    """insert into game (id, title, alternateTitles, series, developer, publisher, dateAdded, dateModified, broken, extreme,
+        playMode, status, notes, source, applicationPath, launchCommand, releaseDate, version, originalDescription, language,
+        library, orderTitle, tagsStr, platformsStr, platformName)
+    select id, title, coalesce(alternateTitles, ''), coalesce(series, ''), coalesce(developer, ''), coalesce(publisher, ''),
+        dateAdded, dateModified, 0, 0, coalesce(playMode, ''), coalesce(status, ''), coalesce(notes, ''), coalesce(source, ''),
+        coalesce(applicationPath, ''), coalesce(launchCommand, ''), coalesce(releaseDate, ''), coalesce(version, ''),
+        coalesce(originalDescription, ''), coalesce(language, ''), library, orderTitle, coalesce(tagsStr, ''), platformsStr,
+        platformName from demo.game order by rowid""",
+    "insert into tag (id, dateModified, primaryAliasId, description) select id, dateModified, id, '' from demo.tag",
+    "insert into tag_alias (id, tagId, name) select id, id, name from demo.tag",
+    "insert into game_tags_tag (gameId, tagId) select gameId, tagId from demo.game_tags_tag",
+    """insert into game_data (gameId, title, dateAdded, sha256, crc32, presentOnDisk, path, size, parameters, launchCommand)
+    select gameId, title, dateAdded, coalesce(sha256, ''), 0, coalesce(presentOnDisk, 0), path, coalesce(size, 0), parameters, launchCommand from demo.game_data""",
+]
 
 _SHAPE = [
     Path(__file__),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -45,8 +45,8 @@ def written_whole(
         raise FileExistsAlreadyError(path=path, instead="Choose another name, or remove it first.")
     partial = place.with_name(f".{place.name}.dbctl-{secrets.token_hex(4)}.partial")
     try:
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
         try:
+            descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
             with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
                 if replace and follow and place.exists():
                     _make_like(file.fileno(), place.stat())
@@ -110,6 +110,15 @@ def named(path: Path) -> IO[bytes]:
     """
     if path == Path("/dev/stdin") or path.parent in OPENED_ALREADY:
         return path.open("rb")
+    return regular(path)
+
+
+def regular(path: Path) -> IO[bytes]:
+    """Open a regular file for reading; what is something else is refused, and never waited for.
+
+    Raises:
+        OSError: it cannot be read, or is a directory, a pipe, a device.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     mode = os.fstat(descriptor).st_mode
     if stat.S_ISREG(mode):
@@ -130,22 +139,17 @@ def is_full(error: OSError) -> bool:
     return error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-def digest(path: Path) -> tuple[int, str]:
-    """Return the bytes of a file and their SHA-256; a symbolic link is not followed.
+def blocks(path: Path) -> Iterator[bytes]:
+    """Yield the content of a file; a symbolic link is not followed.
 
     Raises:
         OSError: it cannot be read.
         Interrupted: a signal came.
     """
-    import hashlib  # noqa: PLC0415 - loads a library, and only backups want it
-
-    made, size = hashlib.sha256(), 0
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb", buffering=0) as file:
         while block := file.read(BLOCK):
             interrupt.check()
-            made.update(block)
-            size += len(block)
-    return size, made.hexdigest()
+            yield block
 
 
 def read_whole(path: Path, most: int) -> bytes:
@@ -165,18 +169,25 @@ def read_whole(path: Path, most: int) -> bytes:
 
 
 def copied(source: Path, destination: Path) -> None:
-    """Copy a file as it is into a new one, mode 0600, and sync it; half a copy does not stay.
+    """Copy a file as it is into a new one; raises as ``filled`` does, and where it cannot be read."""
+    with source.open("rb", buffering=0) as read:
+        filled(destination, iter(lambda: read.read(BLOCK), b""))
+
+
+def filled(destination: Path, content: Iterable[bytes]) -> None:
+    """Write a new file, mode 0600, and sync it; half of it does not stay.
 
     Raises:
-        OSError: it cannot be read, or written.
+        OSError: it cannot be written.
         Interrupted: a signal came.
     """
     descriptor = os.open(destination, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
-        with os.fdopen(descriptor, "wb", buffering=0) as file, source.open("rb", buffering=0) as read:
-            while block := read.read(BLOCK):
+        with os.fdopen(descriptor, "wb") as file:
+            for block in content:
                 interrupt.check()
                 file.write(block)
+            file.flush()
             os.fsync(file.fileno())
     except BaseException:  # also on a signal, as above
         with suppress(OSError):

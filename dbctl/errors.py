@@ -23,6 +23,24 @@ class Exit(IntEnum):
     BROKEN_PIPE = 141
 
 
+#: The gravest first, where several targets failed.
+GRAVITY = (
+    Exit.FAILED,
+    Exit.UNREACHABLE,
+    Exit.BUSY,
+    Exit.UNSOUND,
+    Exit.REFUSED,
+    Exit.NOT_FOUND,
+    Exit.USAGE,
+    Exit.ACTION_NEEDED,
+)
+
+
+def gravest(statuses: Sequence[Exit]) -> Exit:
+    """Return the one that stands for all of several targets."""
+    return next((status for status in GRAVITY if status in statuses), Exit.OK)
+
+
 LONGEST_LIST = 20  #: details of a message; more are counted
 
 
@@ -152,9 +170,76 @@ class DriverMissingError(DbctlError):
 class RepositoryUnsetError(DbctlError):
     code, exit_status = "repository-unset", Exit.USAGE
     sentence = "nothing says where the backups of {app} are kept"
+    remedy = 'Set repository = "DIR" under [apps.{app}.backup] in the configuration, or give --repository DIR; s3://BUCKET/PREFIX will do, too.'
+
+
+class StorageUnknownError(DbctlError):
+    code, exit_status = "storage-unknown", Exit.USAGE
+    sentence, remedy = "{what}: {reason}", "{instead}"
+
+
+class StorageKeysMissingError(DbctlError):
+    code, exit_status = "storage-keys-missing", Exit.USAGE
+    sentence = "{place} wants keys: {reason}"
+    remedy = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or write them into a profile of ~/.aws/credentials and set AWS_PROFILE."
+
+
+class StorageUnfitError(DbctlError):
+    code, exit_status = "storage-unfit", Exit.USAGE
+    sentence = "{place}: this storage is not fit for backups: {reason}"
+    remedy = "Nothing was written that stays. Keep backups elsewhere, and let its provider tell whether a newer version can do it."
+
+
+class EmbedderUnsetError(DbctlError):
+    code, exit_status = "embedder-unset", Exit.USAGE
+    sentence = "nothing says what makes vectors of words for {app}"
     remedy = (
-        'Set repository = "DIR" under [apps.{app}.backup] in the configuration, or give --repository DIR.'
+        'Write [apps.{app}.embedder] into the configuration, with kind = "gemini", "openai", "command" or "local"'
+        "{model}. Without a model: --similar-to ID, or --vector FILE."
     )
+
+
+class EmbedderKeyMissingError(DbctlError):
+    """Never says a word of what may be a key."""
+
+    code, exit_status = "embedder-key-missing", Exit.USAGE
+    sentence = "the embedder of {app} has no key from {place}: {reason}"
+    remedy = 'Set that variable, or write key_file = "FILE" under [apps.{app}.embedder] and the key on the file\'s first line.'
+
+
+class EmbedderPackageMissingError(DbctlError):
+    code, exit_status = "embedder-package-missing", Exit.USAGE
+    sentence = "the embedder of {app} wants the package {package}, which cannot be loaded ({reason})"
+    remedy = "pip install {package} into the environment of dbctl; with pipx: pipx inject dbctl {package}."
+
+
+class EmbedderFailedError(DbctlError):
+    """Never says what a service wrote, which may repeat a key."""
+
+    code, exit_status = "embedder-failed", Exit.FAILED
+    sentence, remedy = "{place} made no vector: {reason}", "{instead}"
+
+
+class EmbedderUnreachableError(DbctlError):
+    code, exit_status = "embedder-unreachable", Exit.UNREACHABLE
+    sentence, remedy = "{place} cannot be asked for a vector: {reason}", "{instead}"
+
+
+class EmbedderBusyError(DbctlError):
+    code, exit_status = "embedder-busy", Exit.BUSY
+    sentence = "{place} takes no more questions for now: {reason}"
+    remedy = "Try again later, or give it longer: timeout under [apps.NAME.embedder]."
+
+
+class EmbedderRefusedError(DbctlError):
+    code, exit_status = "embedder-refused", Exit.REFUSED
+    sentence = "{place} refuses the key from {key}: {reason}"
+    remedy = "Check the key, and what it is allowed to do."
+
+
+class VectorInvalidError(DbctlError):
+    code, exit_status = "vector-invalid", Exit.USAGE
+    sentence, remedy = "{place} is no vector that can be searched by: {reason}", "{instead}"
 
 
 class RetentionUnsetError(DbctlError):
@@ -199,6 +284,12 @@ class UnreachableError(DbctlError):
     sentence, remedy = "{target} cannot be opened: {reason}", "{instead}"
 
 
+class AlongUnreachableError(DbctlError):
+    code, exit_status = "along-unreachable", Exit.UNREACHABLE
+    sentence = "{target} may hold what goes along, and cannot be asked: {reason}"
+    remedy = "{instead} --db {to} deletes in that database alone, and dbctl integrity cross tells what stays behind."
+
+
 class PoolerError(DbctlError):
     code, exit_status = "pooler", Exit.USAGE
     sentence = (
@@ -239,6 +330,12 @@ class BusyError(DbctlError):
     remedy = "Nothing was changed. Try again, or wait longer with --timeout SECONDS."
 
 
+class StirredError(BusyError):
+    code = "stirred"
+    sentence = "{target} is written so often that what it held cannot be kept"
+    remedy = "Nothing was changed. Try again, or stop the app for as long as it takes."
+
+
 class ChangedMeanwhileError(DbctlError):
     code, exit_status = "changed-meanwhile", Exit.BUSY
     sentence = "{target}: somebody else changed what this change was decided on"
@@ -249,6 +346,23 @@ class ChangedWhileReadError(DbctlError):
     code, exit_status = "changed-while-read", Exit.BUSY
     sentence = "{target} was changed by somebody else while it was read"
     remedy = "What was given out so far may be of two moments: throw it away, and run it again."
+
+
+class VectorIndexUnfitError(DbctlError):
+    code, exit_status = "vector-index-unfit", Exit.REFUSED
+    sentence, remedy = "{target}: no index is made of {name}: {reason}", "{instead} Nothing was changed."
+
+
+class VersionsKeptError(DbctlError):
+    code, exit_status = "versions-kept", Exit.REFUSED
+    sentence = "{target}: versions that would be taken away are kept by a name: {tags}"
+    remedy = "A backup may be reading them: wait for its end; what nobody needs any more, take the name away from. Nothing was taken away."
+
+
+class HalfWrittenError(DbctlError):
+    code, exit_status = "half-written", Exit.FAILED
+    sentence = "{target}: the change failed half way ({reason}), and somebody else wrote {tables} meanwhile, so that what was written there by then stays"
+    remedy = "Stop the app, look at the rows that the change was about, and run it again."
 
 
 class ReadOnlyError(DbctlError):
@@ -272,6 +386,12 @@ class RoomMissingError(DbctlError):
     code, exit_status = "room-missing", Exit.FAILED
     sentence = "{place} has room for {room:,} bytes, and {need:,} are needed"
     remedy = "Nothing was changed. Free some space and run it again."
+
+
+class ScratchFailedError(DbctlError):
+    code, exit_status = "scratch-failed", Exit.FAILED
+    sentence = "{target} cannot be unpacked for a moment: {reason}"
+    remedy = "Nothing was changed, and it says nothing about the backup. Look after the disk."
 
 
 class QueryFailedError(DbctlError):
@@ -357,6 +477,13 @@ class RepositoryFailedError(DbctlError):
     remedy = "Check that it is mounted, its owner and its mode. No backup was touched."
 
 
+class StorageFailedError(DbctlError):
+    """Facts: ``place``, ``reason`` and ``instead``; never what a server wrote, which may repeat a key."""
+
+    code, exit_status = "storage-failed", Exit.UNREACHABLE
+    sentence, remedy = "{place} cannot be used: {reason}", "{instead}"
+
+
 class FileMissingError(DbctlError):
     code, exit_status = "file-missing", Exit.NOT_FOUND
     sentence, remedy = "there is no {what} {path}", "Check the path."
@@ -415,6 +542,16 @@ class RowMissingError(DbctlError):
     sentence, remedy = "no {what} {id!r} in {target}", "dbctl search {what} WORDS finds them."
 
 
+class VectorMissingError(DbctlError):
+    code, exit_status = "vector-missing", Exit.NOT_FOUND
+    sentence, remedy = "{target} has no vector of {what} {id!r}", "{instead}"
+
+
+class NobodyMeantError(DbctlError):
+    code, exit_status = "nobody-meant", Exit.NOT_FOUND
+    sentence, remedy = "no {what} {id!r} in {places}", "Ids are compared letter by letter."
+
+
 class TableMissingError(DbctlError):
     code, exit_status = "table-missing", Exit.NOT_FOUND
     sentence = "no table {name!r} in {target}"
@@ -443,6 +580,12 @@ class MigrationsMissingError(DbctlError):
     remedy = "Set [apps.NAME.migrations] in the configuration, or give --migrations DIR."
 
 
+class MigrationsElsewhereError(DbctlError):
+    code, exit_status = "migrations-elsewhere", Exit.NOT_FOUND
+    sentence = "{target} was made by migrations of its app that do not travel with dbctl (such as {name})"
+    remedy = MigrationsMissingError.remedy
+
+
 class MigrationMissingError(DbctlError):
     code, exit_status = "migration-missing", Exit.NOT_FOUND
     sentence, remedy = "{folder} has no migration {name!r}", "dbctl migrate status shows them.{near}"
@@ -467,9 +610,15 @@ class UndoNothingError(DbctlError):
     )
 
 
+class UndoNeedlessError(DbctlError):
+    code, exit_status = "undo-needless", Exit.NOT_FOUND
+    sentence = "the last restore of {target} ({id}) was cut off before it replaced anything, and there was none before it"
+    remedy = "Nothing was changed. What was there when it began is kept: dbctl restore apply {kept}"
+
+
 class KeptMissingError(DbctlError):
     code, exit_status = "kept-missing", Exit.NOT_FOUND
-    sentence = "{target}: there is no database {name} on its server: the restore that was to keep it did not come so far, or it is gone"
+    sentence = "{target}: {name}, which a restore was to keep, is not there: that restore did not come so far, or it is gone"
     remedy = (
         "Nothing was changed. dbctl backup list shows what there is; dbctl restore apply ID brings one back."
     )
@@ -478,6 +627,12 @@ class KeptMissingError(DbctlError):
 class BackupMissingError(DbctlError):
     code, exit_status = "backup-missing", Exit.NOT_FOUND
     sentence, remedy = "no backup {name!r} of {app} in {place}", "dbctl backup list shows them.{near}"
+
+
+class BackupLaterError(DbctlError):
+    code, exit_status = "backup-later", Exit.NOT_FOUND
+    sentence = "{place} holds no {kind} of {app} from {before} or before"
+    remedy = "dbctl backup list shows what it holds."
 
 
 # Refusals --------------------------------------------------------------------------------------------------------
@@ -535,6 +690,47 @@ class SameFileError(DbctlError):
     remedy = "Nothing was changed. Restore from a file of its own."
 
 
+class FileUnfitError(DbctlError):
+    code, exit_status = "file-unfit", Exit.USAGE
+    sentence, remedy = "{path} cannot be restored from: {reason}", "Nothing was changed. {instead}"
+
+
+class FileUnsoundError(DbctlError):
+    code, exit_status = "file-unsound", Exit.UNSOUND
+    sentence = "{path} is not sound: {reason}"
+    remedy = (
+        "Nothing was changed. Of a SQLite database, dbctl restore recover --from FILE reads what can be read."
+    )
+
+
+class FileUnsafeError(DbctlError):
+    code, exit_status = "file-unsafe", Exit.REFUSED
+    sentence = "others may write {path} (mode {mode}), and so change what it holds"
+    remedy = "Nothing was changed. Look at what it holds and chmod go-w it, or copy it to where only you may write."
+
+
+class UnpacksTooFarError(DbctlError):
+    code, exit_status = "unpacks-too-far", Exit.REFUSED
+    sentence = (
+        "{path} unpacks to more than {most:,} bytes, which is more than {times} times what it takes packed"
+    )
+    remedy = "Nothing was changed. If that is as it should be, unpack it yourself and name what comes out."
+
+
+class ArchiveUnsafeError(DbctlError):
+    code, exit_status = "archive-unsafe", Exit.UNSOUND
+    sentence = "{path} is no archive to be unpacked: {reason}"
+    remedy = "Nothing was unpacked. dbctl writes no such archive; look who made it."
+
+
+class AdoptedAlreadyError(DbctlError):
+    code, exit_status = "adopted-already", Exit.REFUSED
+    sentence, remedy = (
+        "{path} is in the repository already: it is backup {id}",
+        "dbctl backup show {id} tells of it.",
+    )
+
+
 class RepositoryUnsafeError(DbctlError):
     code, exit_status = "repository-unsafe", Exit.REFUSED
     sentence = "others may write into {place} (mode {mode}), and so exchange backups"
@@ -553,12 +749,57 @@ class BackupUnsoundError(DbctlError):
     remedy = "Nothing was changed. dbctl backup verify looks over all of them."
 
 
+class KeyMissingError(DbctlError):
+    code, exit_status = "key-missing", Exit.USAGE
+    sentence = "{what} is encrypted, and {reason}"
+    remedy = (
+        "Nothing was changed. --identity FILE names an identity of age, or a key of ssh, --passphrase-file FILE a file with"
+        " the passphrase; identity_file under [apps.NAME.backup.encrypt] says so for good."
+    )
+
+
+class KeyInvalidError(DbctlError):
+    code, exit_status = "key-invalid", Exit.USAGE
+    sentence = "{place}: {reason}"
+    remedy = "Nothing was changed. age-keygen -o FILE makes an identity, and tells its recipient (age1…)."
+
+
+class PassphraseInvalidError(KeyInvalidError):
+    code, exit_status = "passphrase-invalid", Exit.USAGE
+    sentence = "{place}: {reason}"
+    remedy = "Nothing was changed. The file holds the passphrase on its first line, and nothing else counts."
+
+
+class KeyWrongError(DbctlError):
+    code, exit_status = "key-wrong", Exit.REFUSED
+    sentence = "{file} cannot be opened: {reason}"
+    remedy = "Nothing was changed. dbctl backup show ID tells for whom a backup was encrypted; older ones may want older keys."
+
+
+class BackupDiffersError(DbctlError):
+    code, exit_status = "backup-differs", Exit.REFUSED
+    sentence = "backup {id} is in {place} already, and not as it is here: {reason}"
+    remedy = "Nothing was changed. dbctl backup verify --repository tells more of it; move it elsewhere to have it copied."
+
+
 class BackupFailedError(DbctlError):
     code, exit_status = "backup-failed", Exit.UNSOUND
     sentence = "{target} could not be backed up: the copy is not sound ({reason})"
     remedy = (
         "No backup was made; earlier ones are as they were. dbctl integrity check tells more of the database."
     )
+
+
+class CopyOntoOwnError(DbctlError):
+    code, exit_status = "copy-onto-own", Exit.REFUSED
+    sentence = "{place} is {target} itself"
+    remedy = "Nothing was changed. --to names another database; without it the app's own is restored."
+
+
+class CopyFilledError(DbctlError):
+    code, exit_status = "copy-filled", Exit.REFUSED
+    sentence = "{place} holds something already"
+    remedy = "Nothing was changed. Name a new database, or an empty one; --replace lets all go that is there."
 
 
 class BackupPartialError(DbctlError):
@@ -577,6 +818,12 @@ class RecoverHopelessError(DbctlError):
 class RestoreFailedError(DbctlError):
     code, exit_status = "restore-failed", Exit.FAILED
     sentence = "{target} was not restored: {reason}"
+    remedy = "Nothing was changed. {instead}"
+
+
+class TableNotRestoredError(DbctlError):
+    code, exit_status = "table-not-restored", Exit.REFUSED
+    sentence = "{table} of {target} cannot take the rows of {id}: {reason}"
     remedy = "Nothing was changed. {instead}"
 
 
@@ -706,6 +953,14 @@ class TextIndexForeignError(DbctlError):
     remedy = (
         "Nothing was changed. Give that table another name, then dbctl search index build makes the index."
     )
+
+
+class SidecarUnsoundError(DbctlError):
+    """An index in a file of its own that must not be used."""
+
+    code, exit_status = "sidecar-unsound", Exit.FAILED
+    sentence = "{target}: the search index {path} is of no use: {reason}"
+    remedy = "The database itself is untouched; dbctl search index build makes the index anew."
 
 
 class MigrationHalfDoneError(MigrationFailedError):

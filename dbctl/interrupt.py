@@ -76,6 +76,18 @@ def unheard() -> Iterator[None]:
         _unheard.pop()
 
 
+def begin() -> None:
+    """Hear signals, whatever was done before."""
+    _unheard.clear()
+    _holding.clear()
+
+
+def over() -> None:
+    """Hear no signal until ``begin``: what was asked for is done and told, and the exit status has to say so."""
+    _unheard.append(None)
+    _holding.append(None)
+
+
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
     """Give the work of the main thread a time; it ends between two steps of Python, or inside a regular expression.

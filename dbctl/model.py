@@ -84,6 +84,7 @@ class Page(Value, Generic[T], frozen=True, kw_only=True):
     names: Sequence[str] = ()  #: the columns of an item, for forms that have a heading even over nothing
     nothing: str = "none"  #: what a person is told where there is no item
     alike: Sequence[str] = ()  #: columns that say the same in every row, and that a table leaves out
+    after: Sequence[str] = ()  #: of a list that goes on by its keys: the last one, as a person would type it
 
     @property
     def has_more(self) -> bool:
@@ -186,6 +187,15 @@ def read_span(text: str) -> timedelta:
     if lasted is None or lasted > 1000 * SPANS["y"]:
         raise ValueError(text)
     return timedelta(seconds=lasted)
+
+
+def is_span(text: str) -> bool:
+    """Whether it is a length of time that ``read_span`` reads."""
+    try:
+        read_span(text)
+    except ValueError:
+        return False
+    return True
 
 
 def counted(number: int, noun: str) -> str:

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from dbctl import interrupt
@@ -23,13 +23,18 @@ def folder(place: Path, prefix: str) -> Iterator[Path]:
         OSError: none can be made there.
     """
     sweep(place, prefix)
-    made, held = _made(place, prefix)
-    try:
-        yield made
-    finally:
-        with interrupt.unheard():
-            shutil.rmtree(made, ignore_errors=True)
-        os.close(held)
+    with ExitStack() as made:
+        with interrupt.held():  # or a signal could come between the folder and the knowledge that it is ours
+            path, lock = _made(place, prefix)
+            made.callback(_unmade, path, lock)
+        interrupt.check()
+        yield path
+
+
+def _unmade(path: Path, lock: int) -> None:
+    with interrupt.unheard():
+        shutil.rmtree(path, ignore_errors=True)
+    os.close(lock)
 
 
 def sweep(place: Path, prefix: str) -> None:

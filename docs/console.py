@@ -5,7 +5,9 @@
 A page is Markdown. Its blocks of language ``console`` hold commands after ``$ ``, each followed by what it prints. The
 blocks of one page run in order, in a folder of their own that is empty at first; a status other than 0 is shown as
 ``[exit N]``. What another run would tell otherwise, its moments and its folder, stands in a page as in ``OF_THE_RUN``. A block whose language is followed by a name, such as ``toml shop.toml``, is a file of that name.
-A page that speaks of ``postgres@localhost`` gets a PostgreSQL server of its own, as which that is known to its commands.
+A page that speaks of ``postgres@localhost`` gets a PostgreSQL server of its own, as which that is known to its commands;
+one that speaks of ``mysqld.sock`` a MariaDB server of its own, whose socket that is;
+one that speaks of ``s3://example-backups`` gets storage with that bucket, and its commands the keys.
 """
 
 from __future__ import annotations
@@ -28,11 +30,16 @@ import pyte
 COLUMNS, LINES = 100, 50
 #: What a page calls the server of its own; nothing is said of a port, so PGPORT counts.
 SERVER = "postgres@localhost"
+#: The same of the socket of a MariaDB server.
+SOCKET = "mysqld.sock"
+#: The same of storage.
+BUCKET = "example-backups"
 #: What stands in the output of one run only, and what a page shows for it.
 OF_THE_RUN = {
     re.compile(r"(?<!\d)\d{8}_\d{6}(?!\d)"): "YYYYMMDD_HHMMSS",
     re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC"): "YYYY-MM-DD HH:MM UTC",
     re.compile(r"\d+ s ago"): "just now",
+    re.compile(r"\b\d+\.\d s\b"): "N.N s",
 }
 BLOCK = re.compile(r"^```(?:console|\w+ (?P<file>\S+))\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -50,11 +57,21 @@ class Terminal:
             "TERM": "xterm-256color",
             "TZ": "UTC",
         }
-        if SERVER in page:
-            sys.path.insert(0, str(Path(__file__).parents[1]))
+        sys.path.insert(0, str(Path(__file__).parents[1]))
+        if SERVER in page or SOCKET in page:
             from tests import servers  # noqa: PLC0415 - only such a page needs it
 
-            self._environment["PGPORT"] = str(servers.listening_postgresql().port)
+            if SERVER in page:
+                self._environment["PGPORT"] = str(servers.listening_postgresql().port)
+            if SOCKET in page:
+                (folder / SOCKET).symlink_to(servers.private_mysql().options.partition("=")[2])
+        if f"s3://{BUCKET}" in page:
+            from tests import storage  # noqa: PLC0415 - as above
+
+            storage.asked(storage.port(), "PUT", f"/{BUCKET}")
+            waiting = folder / ".waiting"
+            waiting.mkdir()
+            self._environment |= storage.variables() | {"TMPDIR": str(waiting)}
 
     def put(self, name: str, text: str) -> None:
         """Write a file, where the commands run."""

@@ -10,14 +10,32 @@ import subprocess
 import sys
 
 import pytest
+from hypothesis import HealthCheck, settings
 
+from dbctl import interrupt
 from dbctl.cli.main import main
+
+# A machine that is busy is no fault of what is tested.
+settings.register_profile("dbctl", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("dbctl")
 
 # A job in the background of a shell without job control has SIGINT ignored, and all that it starts with it; under nohup
 # it is SIGHUP. Tests that send these signals to a child must see it obey all the same.
 for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
     if signal.getsignal(ignored) is signal.SIG_IGN:
         signal.signal(ignored, signal.default_int_handler if ignored == signal.SIGINT else signal.SIG_DFL)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return how many tests run at once: they wait for servers, disks and children as long as they compute."""
+    return 2 * (os.cpu_count() or 1)
+
+
+@pytest.fixture(autouse=True)
+def hearing():
+    """What a command in this process has told of what it did makes dbctl deaf to signals, as a process at its end is."""
+    yield
+    interrupt.begin()
 
 
 @pytest.fixture

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from dbctl import url as urls
 from dbctl.engines.sql import ident
 from tests import servers
 
@@ -62,6 +64,24 @@ class File(Kept):
 
     def destroy(self) -> None:
         self.path.unlink()
+
+
+class Folder:
+    """A folder of LanceDB, as far as rows and their loss go."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def content(self) -> dict[str, list[str]]:
+        """Return every row of every table."""
+        import lancedb  # noqa: PLC0415 - it costs a second, and few tests need it
+
+        names = [one.name.removesuffix(".lance") for one in sorted(self.path.glob("*.lance"))]
+        found = {name: lancedb.connect(str(self.path)).open_table(name).to_arrow() for name in names}
+        return {name: sorted(map(str, told.to_pylist())) for name, told in found.items()}
+
+    def destroy(self) -> None:
+        shutil.rmtree(self.path)
 
 
 class PostgreSQL(Kept):
@@ -128,6 +148,12 @@ class MySQL(Kept):
 
     def destroy(self) -> None:
         self.run(f"drop database {ident(self.own.path)}")
+
+
+def of(url: str) -> Kept:
+    """Return the database at an address."""
+    own = urls.parse(url)
+    return File(Path(url)) if own.is_file else PostgreSQL(own) if own.engine == "postgresql" else MySQL(own)
 
 
 @contextmanager

@@ -55,6 +55,14 @@ def test_an_at_sign_in_a_password_needs_no_care():
     assert (url.password.reveal(), url.host) == ("p@ss", "h")
 
 
+def test_a_host_may_be_the_place_of_a_socket_and_is_shown_as_it_may_be_given_again():
+    for login in ("", "@", "ann@"):
+        url = parse(f"postgresql://{login}%2Fvar%2Frun%2Fpostgresql:5433/app?schema=s")
+        assert (url.host, url.port, url.path) == ("/var/run/postgresql", 5433, "app")
+        assert parse(str(url)).host == url.host
+    assert str(parse("mysql://u@%2Frun%2Fmy%25d%40x.sock/d")) == "mysql://u@%2Frun%2Fmy%25d%40x.sock/d"
+
+
 def test_the_address_of_a_host_may_be_numbers_between_colons():
     assert (parse("postgresql://[::1]:5432/d").host, parse("postgresql://[::1]/d").port) == ("[::1]", None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -85,20 +86,20 @@ def _target(app: App) -> str:
     return app.target(app.used[0]) if app.used else app.name
 
 
-def contents(path: Path, what: str) -> bytes:
-    """Return what a file holds; ``-`` is standard input.
+def contents(path: Path, what: str, *, most: int = LARGEST_FILE) -> bytes:
+    """Return what a file of at most so many bytes holds; ``-`` is standard input.
 
     Raises:
         FileMissingError, FileFailedError: it cannot be read, or is larger than such a file would be.
     """
     try:
         with nullcontext(sys.stdin.buffer) if str(path) == "-" else durable.named(path) as file:
-            raw = file.read(LARGEST_FILE + 1)
+            raw = file.read(most + 1)
     except FileNotFoundError as error:
         raise FileMissingError(what=what, path=path) from error
     except OSError as error:
         raise FileFailedError(path=path, reason=error.strerror) from error
-    if len(raw) > LARGEST_FILE:
+    if len(raw) > most:
         raise FileFailedError(path=path, reason=f"it is larger than any {what}")
     return raw
 
@@ -109,6 +110,14 @@ def span(text: str) -> timedelta:
         return read_span(text.strip())
     except ValueError:
         raise typer.BadParameter(f"{text!r} is no length of time; write 90d, 36h, 2w or 1y") from None
+
+
+def size_in_bytes(text: str) -> int:
+    """Read a number of bytes: ``500k``, ``20M``, ``1G``, in steps of 1,024."""
+    found = re.fullmatch(r"([1-9][0-9]{0,11})([kKMG]?)", str(text).strip())
+    if found is None:
+        raise typer.BadParameter(f"{text!r} is no number of bytes; write 500k, 20M or 1G")
+    return int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[found[2].upper()]
 
 
 def pairs(words: Sequence[str], option: str) -> dict[str, str]:

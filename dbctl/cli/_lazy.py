@@ -29,7 +29,7 @@ GROUPS = {
     "roles": "Roles and their permissions.",
     "settings": "Settings of the app, and of one user.",
     "migrate": "Migrations of the schema.",
-    "backup": "Backups: make, list, verify, prune.",
+    "backup": "Backups: make, list, verify, drill, adopt, copy, prune.",
     "restore": "Bring a backup back, undo that, or read a damaged database.",
     "integrity": "Whether the databases are sound and agree.",
     "stats": "Figures: room, rows, indexes, connections, locks, reports.",
@@ -37,13 +37,15 @@ GROUPS = {
     "sessions": "Sessions of users, and rows that have had their day.",
     "schedule": "What is to be done by itself.",
     "search": "Search the app's content.",
-    "search index": "The index of words behind a search.",
+    "search everything": "A word in every text of every database.",
+    "search semantic": "Rows by what they mean.",
+    "search index": "The index behind a search.",
     "data": "Rows of any table: look, mend, ask, export, import.",
     "completions": "Completion of words for the shell.",
 }
 
 #: Those that are a command of their own and no group.
-COMMANDS = frozenset({"init", "demo", "doctor", "search", "status"})
+COMMANDS = frozenset({"init", "demo", "doctor", "search", "search everything", "search semantic", "status"})
 
 
 class LazyGroup(TyperGroup):

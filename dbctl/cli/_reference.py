@@ -21,14 +21,19 @@ from dbctl.errors import DbctlError, Exit, StoppedError
 from dbctl.model import Examined, Findings, Page, Plan, Planned, Severity
 from dbctl.render.envelope import schema as schema_name
 from dbctl.services import (
+    backup_adopt,
+    backup_copy,
     backup_create,
+    backup_drill,
     backup_prune,
+    backup_status,
     backups,
     cancel,
     cleanup,
     data,
     data_changes,
     data_transfer,
+    integrity_repair,
     inventory,
     maintain,
     migration_adopt,
@@ -41,13 +46,18 @@ from dbctl.services import (
     recover,
     reports,
     restore,
+    restore_copy,
+    restore_files,
     restore_preview,
+    restore_table,
     role_changes,
     roles,
     sample,
     schedule,
     search,
+    search_aside,
     search_detail,
+    search_everything,
     search_index,
     sessions,
     setting_changes,
@@ -126,9 +136,14 @@ ANSWERS: Mapping[str, tuple[Any, ...]] = {
     "backup list": (Page[backups.Backup],),
     "backup show": (backups.BackupShown,),
     "backup verify": (Findings,),
+    "backup adopt": (backup_adopt.BackupsAdopted, Planned),
+    "backup copy": (backup_copy.BackupsCopied, Planned),
+    "backup status": (backup_status.BackupsStanding,),
+    "backup drill": (backup_drill.Drilled, Planned),
     "backup prune": (backup_prune.Pruned, Planned),
     "restore preview": (restore_preview.Preview,),
-    "restore apply": (restore.Restored, Planned),
+    "restore apply": (restore.Restored, restore_copy.Copied, restore_table.TablesRestored, Planned),
+    "restore files": (restore_files.FilesRestored, Planned),
     "restore undo": (restore.Restored, Planned),
     "restore recover": (recover.DatabaseRecovered, Planned),
     "migrate drift": (Findings,),
@@ -136,6 +151,7 @@ ANSWERS: Mapping[str, tuple[Any, ...]] = {
     "migrate rehearse": (migration_rehearsal.Rehearsal,),
     "integrity check": (Findings,),
     "integrity cross": (Findings,),
+    "integrity repair": (integrity_repair.Repaired, Planned),
     "stats overview": (Page[stats.DatabaseMeasured],),
     "stats tables": (Page[stats.TableMeasured],),
     "stats user": (stats.UserMeasured,),
@@ -159,11 +175,13 @@ ANSWERS: Mapping[str, tuple[Any, ...]] = {
     "sessions cleanup": (cleanup.Cleaned, Page[cleanup.Due], Planned),
     "schedule cron": (Page[schedule.Job],),
     "search": (Page[dict[str, Any]], search.Counted, search.Explained, search_detail.Whole),
+    "search everything": (search_everything.EverythingFound,),
+    "search semantic": (Page[dict[str, Any]],),
     "search index status": (Page[search_index.Standing],),
     "search index check": (Findings,),
-    "search index build": (search_index.IndexChanged, Planned),
-    "search index repair": (search_index.IndexChanged, Planned),
-    "search index drop": (search_index.IndexChanged, Planned),
+    "search index build": (search_aside.IndexChanged, Planned),
+    "search index repair": (search_aside.IndexChanged, Planned),
+    "search index drop": (search_aside.IndexChanged, Planned),
     "data rows": (Page[dict[str, Any]],),
     "data show": (dict[str, Any],),
     "data set": (data_changes.RowChanged, Planned),
@@ -287,7 +305,9 @@ def _as_shown(part: dict[str, Any], name: str) -> dict[str, Any]:
     derived = {"has_more": {"type": "boolean"}} if name.startswith("Page") else {}
     if name.startswith("Page"):  # what helps to draw it is not shown
         shown["properties"] = {
-            key: told for key, told in shown["properties"].items() if key not in {"names", "nothing", "alike"}
+            key: told
+            for key, told in shown["properties"].items()
+            if key not in {"names", "nothing", "alike", "after"}
         }
     derived |= {"digest": {"type": "string"}} if name == Plan.__name__ else {}
     shown["properties"] |= derived

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import typer
 from msgspec import structs
 
+from dbctl import interrupt
 from dbctl.cli._options import call, command_words
 from dbctl.errors import (
     ConfirmationMissingError,
@@ -19,6 +20,7 @@ from dbctl.errors import (
     DeclinedError,
     FileFailedError,
     FileMissingError,
+    KeyMissingError,
     UsageError,
     ValueInvalidError,
 )
@@ -26,11 +28,15 @@ from dbctl.interrupt import Interrupted
 from dbctl.model import Done, Plan, Planned, Secret
 from dbctl.render import answer, out
 from dbctl.render import progress as bar
+from dbctl.render.escape import escape
 from dbctl.render.grid import blocks
 from dbctl.render.look import Format
 
 if TYPE_CHECKING:
     from typer._click import Context
+
+#: Where a context keeps the exit status of an answer that was given.
+ANSWERED = "answered"
 
 _WARNINGS = "dbctl.warnings"
 _LONGEST_PASSWORD = 4096  # bytes; no app takes as many, and a wrong file ends here
@@ -78,16 +84,21 @@ def emit(
     told = result.plan if isinstance(result, Planned) else result
     own = getattr(told, "target", None)
     look = call(ctx).look if picked else structs.replace(call(ctx).look, columns=(), excel_safe=False)
-    answer.show(
-        answer.Answer(
-            command=command_words(ctx),
-            result=result,
-            status=int(status),
-            target=target or (own if isinstance(own, str) else None),
-            warnings=warnings_of(ctx),
-        ),
-        structs.replace(look, format=instead_of_table) if look.format is Format.TABLE else look,
-    )
+    # What is done is told, whatever comes meanwhile.
+    with interrupt.unheard() if isinstance(result, Done) else nullcontext():
+        answer.show(
+            answer.Answer(
+                command=command_words(ctx),
+                result=result,
+                status=int(status),
+                target=target or (own if isinstance(own, str) else None),
+                warnings=warnings_of(ctx),
+            ),
+            structs.replace(look, format=instead_of_table) if look.format is Format.TABLE else look,
+        )
+        ctx.meta[ANSWERED] = int(status)
+        if isinstance(result, Done):
+            interrupt.over()
     return int(status)
 
 
@@ -211,6 +222,27 @@ def read_password(
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise UsageError(detail="a password is needed: --password-stdin, --password-file FILE or --generate")
     return _typed(confirm=confirm), False
+
+
+def ask_secret(what: str) -> Secret:
+    """Ask on the terminal for the passphrase that opens ``what``, without showing it.
+
+    Raises:
+        KeyMissingError: there is no terminal.
+        Abort: the input ended.
+    """
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise KeyMissingError(what=what, reason="nobody is here to type its passphrase")
+    import getpass  # noqa: PLC0415 - slow to import, and only wanted here
+
+    bar.end()
+    try:
+        with _own_line():
+            return _password(
+                getpass.getpass(f"Passphrase of {escape(what)}: ").encode(errors="surrogateescape")
+            )
+    except EOFError as error:
+        raise typer.Abort from error
 
 
 def _typed(*, confirm: bool) -> Secret:

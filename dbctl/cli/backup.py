@@ -2,23 +2,53 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from contextlib import ExitStack
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from dbctl.cli._app import opened, show, span
-from dbctl.cli._backups import RepositoryAt, Which, copying
+from dbctl.cli._app import AllApps, opened, selections, show, size_in_bytes, span
+from dbctl.cli._backups import (
+    Before,
+    Identities,
+    OfKind,
+    PassphraseFile,
+    RepositoryAt,
+    Which,
+    address,
+    apart,
+    copying,
+    found_in,
+    keys_of,
+    moment,
+)
 from dbctl.cli._options import DryRun, Limit, Offset, Sort, call, window
 from dbctl.cli._run import change, emit, note, warn
 from dbctl.config import Compression, Keep
-from dbctl.services import backup_create, backup_verify, backups
+from dbctl.services import (
+    backup_copy,
+    backup_create,
+    backup_drill,
+    backup_found,
+    backup_loose,
+    backup_status,
+    backup_try,
+    backup_verify,
+    backups,
+)
+from dbctl.services.backup_adopt import Adoption
+from dbctl.services.backup_copy import Copying
 from dbctl.services.backup_create import Creation
 from dbctl.services.backup_prune import Pruning
-from dbctl.services.backups import BackupShown, Repository
+from dbctl.services.backups import LATEST, BackupShown, Repository
 
 app = typer.Typer(
-    name="backup", help="Backups: make, list, verify, prune.", no_args_is_help=True, rich_markup_mode=None
+    name="backup",
+    help="Backups: make, list, verify, drill, adopt, copy, prune.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 
@@ -45,12 +75,21 @@ def create(
             "--compress", help="How databases are packed that are files; else as configured (gzip)."
         ),
     ] = None,
+    rate: Annotated[
+        int | None,
+        typer.Option(
+            "--limit-rate",
+            parser=size_in_bytes,
+            metavar="20M",
+            help="Copy and pack at most so many bytes a second; of a file in DELETE mode, whose writers wait for the copy, only pack.",
+        ),
+    ] = None,
     repository: RepositoryAt = "",
     dry_run: DryRun = False,
 ) -> int:
     """Copy the app's databases, each at one moment, while the app writes; prove the copies, and keep them.
 
-    A backup of some tables counts as partial: it is never the latest, and no restore takes it.
+    A backup of some tables counts as partial: it is never the latest, and gives back its tables one by one.
     """
     with opened(ctx) as found:
         kept = Repository(found, repository)
@@ -62,6 +101,7 @@ def create(
                 form=form,
                 tables=table or (),
                 compress=compress,
+                rate=rate or 0,
                 advance=advance,
             )
             return change(ctx, work, target=found.name)
@@ -69,12 +109,24 @@ def create(
 
 @app.command("list")
 def list_(
-    ctx: typer.Context, repository: RepositoryAt = "", limit: Limit = 100, offset: Offset = 0, sort: Sort = ""
+    ctx: typer.Context,
+    kind: Annotated[
+        backups.ListedKind | None, typer.Option("--kind", help="Only those of a kind.", show_default=False)
+    ] = None,
+    repository: RepositoryAt = "",
+    limit: Limit = 100,
+    offset: Offset = 0,
+    sort: Sort = "",
 ) -> int:
-    """List the backups, the newest first; those that restores made before they began are called safety."""
+    """List the backups, the newest first; those that restores made before they began are called safety.
+
+    Behind them stand the files that the app's own scripts or hands left (foreign), by their paths: unproven until
+    dbctl backup verify PATH has read them, and backups like the others once dbctl backup adopt PATH has made them so.
+    """
     with opened(ctx) as found:
-        wanted = window(limit, offset, sort)
-        listed = backups.list_backups(Repository(found, repository), wanted, database=found.only)
+        kept, wanted = Repository(found, repository), window(limit, offset, sort)
+        loose = backup_found.found(found, kept) if kind in (None, "foreign") else []
+        listed = backups.list_backups(kept, wanted, database=found.only, kind=kind, loose=loose)
         for name in listed.unread:
             warn(ctx, f"backup {name} has a manifest that cannot be read; dbctl backup verify tells more")
         for name in listed.incomplete:
@@ -83,32 +135,197 @@ def list_(
 
 
 @app.command("show")
-def show_(ctx: typer.Context, backup: Which, repository: RepositoryAt = "") -> int:
+def show_(
+    ctx: typer.Context,
+    backup: Which = "",
+    before: Before = None,
+    kind: OfKind = None,
+    repository: RepositoryAt = "",
+) -> int:
     """Show one backup and what it holds."""
     with opened(ctx) as found:
         kept = Repository(found, repository)
-        return show(ctx, found, kept.told(kept.find(backup), BackupShown))
+        return show(ctx, found, kept.told(found_in(kept, backup, before, kind), BackupShown))
 
 
 @app.command()
 def verify(
     ctx: typer.Context,
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[ID]...", help="Backups by id, or latest; none: all.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[ID|PATH]...",
+            help="Backups by id, or latest; none: all. A path is a file that somebody else made.",
+        ),
     ] = None,
     deep: Annotated[
         bool, typer.Option("--deep", help="Open each, check it through, and count its rows.")
     ] = False,
+    identity: Identities = None,
+    passphrase_file: PassphraseFile = None,
+    against_live: Annotated[
+        bool,
+        typer.Option(
+            "--against-live",
+            help="Compare rows, schema and migrations with the running databases; none named: the latest.",
+        ),
+    ] = False,
     repository: RepositoryAt = "",
 ) -> int:
-    """Read backups whole and compare them with what was written; exit 4 on an error."""
+    """Read backups whole and compare them with what was written; exit 4 on an error.
+
+    A file that dbctl did not make is read whole, too, and tried: a dump is loaded into a database that is dropped again.
+    """
+    ids, paths = apart(names or ())
     with opened(ctx) as found:
-        kept = Repository(found, repository)
-        with copying(ctx, "Reading", backup_verify.size(kept, names or ())) as advance:
-            checked = backup_verify.verify(found, kept, names or (), deep=deep, advance=advance)
+        kept = backup_try.room(found, repository) if paths and not ids else Repository(found, repository)
+        chosen = ids or ([LATEST] if against_live and not paths else [])
+        keys = keys_of(ctx, found, identity, passphrase_file)
+        if deep and not (paths and not ids):
+            backup_verify.ready(kept, chosen, keys)
+        with copying(ctx, "Reading", backup_try.size(kept, chosen, paths)) as advance:
+            checked = backup_try.verify(
+                found, kept, chosen, paths, deep=deep, keys=keys, live=against_live, advance=advance
+            )
+        if checked.unopened:
+            note(ctx, f"{checked.unopened} encrypted: their files are as written; --deep also opens them")
         for remark in checked.remarks:
             warn(ctx, remark)
         return emit(ctx, checked.findings, status=checked.status, target=found.name)
+
+
+@app.command("copy")
+def copy_(
+    ctx: typer.Context,
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            callback=address,
+            metavar="ADDRESS",
+            help="Where they go: a directory, or s3://BUCKET/PREFIX.",
+        ),
+    ],
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[ID]...", help="Backups by id, or latest; none: all that are not there yet."),
+    ] = None,
+    repository: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            "--repository",
+            callback=address,
+            metavar="ADDRESS",
+            help="Where they are, in place of the configured one.",
+        ),
+    ] = "",
+    dry_run: DryRun = False,
+) -> int:
+    """Copy backups into another repository, byte for byte, and prove them on the way.
+
+    What is there already is compared and never written over. A copy that was cut off goes on with the next run.
+    """
+    with opened(ctx) as found:
+        source, destination = Repository(found, repository), Repository(found, to)
+        chosen = backup_copy.choose(found, source, destination, names or ())
+        with copying(ctx, "Copying", chosen.bytes) as advance:
+            timeout = call(ctx).timeout
+            work = Copying(found, source, destination, chosen, timeout=timeout, advance=advance)
+            return change(ctx, work, target=found.name)
+
+
+@app.command()
+def adopt(
+    ctx: typer.Context,
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH...", help="Files, or folders of another repository.")
+    ],
+    at: Annotated[
+        datetime | None,
+        typer.Option(
+            "--at",
+            parser=moment,
+            metavar="TIME",
+            help="When it was made (2026-01-31T03:00, local time without Z); else as its name tells.",
+        ),
+    ] = None,
+    repository: RepositoryAt = "",
+    dry_run: DryRun = False,
+) -> int:
+    """Make backups of files that dbctl did not make: proven, and from then on listed, pruned and restored like others.
+
+    The files stay as they are. Times in names are read as local time where dbctl did not give them.
+    """
+    with opened(ctx) as found:
+        kept = Repository(found, repository)
+        with copying(ctx, "Adopting", backup_loose.size(paths)) as advance:
+            work = Adoption(
+                found,
+                kept,
+                paths,
+                keys_of(ctx, found, (), None),
+                at=at,
+                timeout=call(ctx).timeout,
+                advance=advance,
+            )
+            return change(ctx, work, target=found.name)
+
+
+@app.command()
+def status(
+    ctx: typer.Context,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="Exit 3 where a backup, a verification or a drill is overdue, 4 on a damaged one."
+        ),
+    ] = False,
+    all_apps: AllApps = False,
+    repository: RepositoryAt = "",
+) -> int:
+    """Show how old the backups of each database are, when they were verified and restored on trial, and what is due.
+
+    What is due is said in the configuration: max_age, verify_within, drill_within. No backup is read for that.
+    """
+    said = selections(ctx, all_apps=all_apps)
+    told = backup_status.survey(said, timeout=call(ctx).timeout, only=call(ctx).db, repository=repository)
+    for text in told.troubles:
+        warn(ctx, text)
+    for one in told.standing.repositories:
+        for name in one.incomplete:
+            note(ctx, f"{one.app}: {name} was cut off, or is being made now: no backup")
+    names = ", ".join(one.app for one in told.standing.repositories)
+    return emit(ctx, told.standing, status=told.check if check else told.status, target=names or None)
+
+
+@app.command()
+def drill(
+    ctx: typer.Context,
+    backup: Annotated[
+        str, typer.Argument(metavar="[ID]", help="A backup by id; else the newest of each database.")
+    ] = LATEST,
+    all_apps: AllApps = False,
+    identity: Identities = None,
+    passphrase_file: PassphraseFile = None,
+    repository: RepositoryAt = "",
+    dry_run: DryRun = False,
+) -> int:
+    """Restore the newest backup of each database where nobody looks, prove it there, and record that and how long it took.
+
+    The live databases are not touched: files go into a folder of their own, dumps into a new database on the server
+    (or on that of scratch in the configuration), all of which is gone at the end. Exit 4 where a backup fails.
+    """
+    with ExitStack() as held:
+        apps = [held.enter_context(opened(ctx, one)) for one in selections(ctx, all_apps=all_apps)]
+        work = backup_drill.Drills(
+            apps,
+            lambda app: keys_of(ctx, app, identity, passphrase_file),
+            repository=repository,
+            name=backup,
+        )
+        work.advance = held.enter_context(copying(ctx, "Restoring", work.size()))
+        return change(ctx, work, target=work.target)
 
 
 @app.command()

@@ -75,6 +75,14 @@ def rows(
     not_null: Annotated[
         list[str] | None, typer.Option("--not-null", metavar="COLUMN", help="Only rows in which it is not.")
     ] = None,
+    after: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--after",
+            metavar="KEY",
+            help="Only rows behind this primary key, whether or not it is there; once for each of its columns.",
+        ),
+    ] = None,
     secrets: Secrets = False,
     limit: Limit = 50,
     offset: Offset = 0,
@@ -85,6 +93,7 @@ def rows(
         filters=filters or (),
         null=null or (),
         not_null=not_null or (),
+        after=after or (),
         columns=call(ctx).look.columns,
         secrets=secrets,
     )

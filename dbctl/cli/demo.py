@@ -40,10 +40,13 @@ def demo(
     ] = None,
     messages: Annotated[
         int | None,
-        typer.Option("--messages", parser=_count, metavar="N", help="How many messages (waqtor, yaai)."),
+        typer.Option(
+            "--messages", parser=_count, metavar="N", help="How many messages (chat-lancedb, waqtor, yaai)."
+        ),
     ] = None,
     chats: Annotated[
-        int | None, typer.Option("--chats", parser=_count, metavar="N", help="How many chats (yaai).")
+        int | None,
+        typer.Option("--chats", parser=_count, metavar="N", help="How many chats (chat-lancedb, yaai)."),
     ] = None,
     prompts: Annotated[
         int | None,

@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from dbctl.cli._app import opened
+from dbctl.cli._app import carry_out, opened
+from dbctl.cli._options import DryRun
 from dbctl.cli._run import emit
-from dbctl.services import integrity, integrity_cross
+from dbctl.services import integrity, integrity_cross, integrity_repair
 
 app = typer.Typer(
     name="integrity",
@@ -41,3 +42,19 @@ def cross(ctx: typer.Context) -> int:
     with opened(ctx) as found:
         told = integrity_cross.cross(found)
         return emit(ctx, told.findings, status=told.status, target=found.name)
+
+
+@app.command()
+def repair(
+    ctx: typer.Context,
+    orphans: Annotated[
+        bool,
+        typer.Option(
+            "--orphans", help="Delete rows that repeat nothing, too; many an app keeps some rightly."
+        ),
+    ] = False,
+    dry_run: DryRun = False,
+) -> int:
+    """Bring rows that repeat those of another database in line with them, and list what they lack."""
+    with opened(ctx) as found:
+        return carry_out(ctx, integrity_repair.repair(found, orphans=orphans))

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.main import get_group
 
-from dbctl import __version__
+from dbctl import __version__, interrupt
 from dbctl.cli._lazy import Root
 from dbctl.cli._options import asked_command, asked_format, asked_verbose, command_words, share
-from dbctl.cli._run import warnings_of
+from dbctl.cli._run import ANSWERED, warnings_of
 from dbctl.errors import DbctlError, Exit, OutputFailedError, StoppedError, UsageError
 from dbctl.interrupt import Interrupted
 from dbctl.render import failure, out
@@ -55,6 +55,7 @@ def root(
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``dbctl`` with ``argv`` and return its exit status; nothing else in dbctl exits."""
     words = list(sys.argv[1:] if argv is None else argv)
+    interrupt.begin()
     try:
         out.prepare()
         status = _Run(words).status()
@@ -93,6 +94,8 @@ class _Run:
         except typer.TyperException as error:
             return self._refused(error)
         except Interrupted as error:
+            if self._ctx and ANSWERED in self._ctx.meta:  # it was over
+                return int(self._ctx.meta[ANSWERED])
             stopped = StoppedError(by=error)
             stopped.hint = error.hint or stopped.hint
             return self._failed(stopped, status=error.exit_status)

@@ -25,19 +25,31 @@ Tables: TypeAlias = Annotated[
 ]
 
 
-def _maintained(ctx: typer.Context, kind: Kind, tables: list[str] | None) -> int:
+def _maintained(
+    ctx: typer.Context, kind: Kind, tables: list[str] | None, older_than: timedelta | None = None
+) -> int:
     with opened(ctx) as found, progress(ctx, f"maintain {kind}", lambda: work.found) as advance:
-        work = Maintenance(found, kind, tables or (), advance=advance)
+        work = Maintenance(found, kind, tables or (), older_than=older_than, advance=advance)
         return change(ctx, work, target=work.target)
 
 
 @app.command()
-def vacuum(ctx: typer.Context, tables: Tables = None, dry_run: DryRun = False) -> int:
-    """Clear dead rows and free pages away, and look anew at what the tables hold.
+def vacuum(
+    ctx: typer.Context,
+    tables: Tables = None,
+    older_than: Annotated[
+        timedelta | None,
+        typer.Option(
+            "--older-than", parser=span, metavar="7d", help="Of LanceDB: versions of that age; 7 days else."
+        ),
+    ] = None,
+    dry_run: DryRun = False,
+) -> int:
+    """Clear dead rows, free pages and old versions away, and look anew at what the tables hold.
 
     On PostgreSQL the app goes on meanwhile. SQLite writes the whole file anew: that takes room beside it, and others wait.
     """
-    return _maintained(ctx, "vacuum", tables)
+    return _maintained(ctx, "vacuum", tables, older_than)
 
 
 @app.command()

@@ -10,15 +10,13 @@ from dbctl.cli._app import opened
 from dbctl.cli._options import Limit, Offset, Sort, call, window
 from dbctl.cli._run import emit
 from dbctl.errors import UsageError
+from dbctl.profiles.search_model import RESERVED
 from dbctl.render.look import Format
 from dbctl.services import search as searches
 from dbctl.services import search_detail
 from dbctl.services.search import Asked
 
 app = typer.Typer(name="search", rich_markup_mode=None)
-
-#: No search is called so: it is the group ``dbctl search index``.
-INDEX = "index"
 
 
 @app.command("search")
@@ -77,9 +75,9 @@ def search(
     sort: Sort = "",
 ) -> int:
     """Search the app's content."""
-    if name == INDEX:
-        detail = f"{INDEX!r} is no search; dbctl search index {' '.join(words or ['status'])} wants its options behind it"
-        raise UsageError(detail=detail)
+    if name in RESERVED:
+        detail = f"{name!r} is no search; dbctl search {name} {' '.join(words or ())}".rstrip()
+        raise UsageError(detail=f"{detail} wants its options behind it")
     asked = Asked(
         words=words or (),
         filters=filters or (),
@@ -96,13 +94,14 @@ def search(
         if key is not None:
             return emit(ctx, search_detail.one(found, name, key), target=target)
         if count:
-            return emit(ctx, searches.count(found, name, asked), target=target)
+            told = searches.count(found, name, asked)
+            return emit(ctx, told.counted, notes=[told.remark] if told.remark else (), target=target)
         page = window(limit, offset, sort)
         if explain:
-            told = searches.explain(found, name, asked, page)
-            notes = [f"{table} is read whole, row by row" for table in told.full_scans]
-            return emit(ctx, told, notes=notes, target=target)
+            answer = searches.explain(found, name, asked, page)
+            notes = [f"{table} is read whole, row by row" for table in answer.full_scans]
+            return emit(ctx, answer, notes=notes, target=target)
         look = call(ctx).look
         brief = look.format is Format.TABLE
-        answer = searches.find(found, name, asked, page, columns=look.columns, brief=brief, marks=mark)
-        return emit(ctx, answer, notes=[answer.remark] if answer.remark else (), target=target)
+        page_of = searches.find(found, name, asked, page, columns=look.columns, brief=brief, marks=mark)
+        return emit(ctx, page_of, notes=[page_of.remark] if page_of.remark else (), target=target)

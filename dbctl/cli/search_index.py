@@ -1,4 +1,4 @@
-"""``dbctl search index``: the index of words behind a search."""
+"""``dbctl search index``: the index behind a search."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ from dbctl.cli._app import opened
 from dbctl.cli._options import DryRun
 from dbctl.cli._run import change, emit
 from dbctl.errors import Exit
-from dbctl.services import search_index
-from dbctl.services.search_index import IndexChange
+from dbctl.services import search_indexes
 
 app = typer.Typer(
     name="search index",
-    help="The index of words behind a search.",
+    help="The index behind a search.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 
 What: TypeAlias = Annotated[
     str,
-    typer.Argument(metavar="[WHAT]", help="Whose index: prompts (PromptVault), or as the profile calls it."),
+    typer.Argument(
+        metavar="[WHAT]",
+        help="Whose index: games (Flashpoint Web), prompts (PromptVault), semantic (vectors), or as the profile calls it.",
+    ),
 ]
 
 
@@ -30,22 +32,43 @@ What: TypeAlias = Annotated[
 def status(ctx: typer.Context, name: What = "") -> int:
     """Show which searches have an index of words, and whether it can be used."""
     with opened(ctx) as found:
-        return emit(ctx, search_index.standings(found, name), target=found.name)
+        return emit(ctx, search_indexes.standings(found, name), target=found.name)
 
 
 @app.command()
-def check(ctx: typer.Context, name: What = "") -> int:
+def check(
+    ctx: typer.Context,
+    name: What = "",
+    whole: Annotated[
+        bool,
+        typer.Option(
+            "--whole",
+            help="Compare an index in a file of its own with one that is made anew, not with 1,000 rows.",
+        ),
+    ] = False,
+) -> int:
     """Compare the index with what it should be, and every entry with its row; exit 4 on an error."""
     with opened(ctx) as found:
-        findings = search_index.check(found, name)
+        findings = search_indexes.check(found, name, whole=whole)
         return emit(ctx, findings, status=Exit.UNSOUND if findings.unsound else Exit.OK, target=found.name)
 
 
 @app.command()
-def build(ctx: typer.Context, name: What = "", dry_run: DryRun = False) -> int:
-    """Make the index where it is missing; one that is of no use is left to repair."""
+def build(
+    ctx: typer.Context,
+    name: What = "",
+    cache: Annotated[
+        bool,
+        typer.Option(
+            "--cache",
+            help="Make one of a read-only database in this user's folder for caches, not beside the database.",
+        ),
+    ] = False,
+    dry_run: DryRun = False,
+) -> int:
+    """Make the index where it is missing; one that is of no use is left to repair. That of a read-only database is a file beside it, which is made anew wherever the database was changed since."""
     with opened(ctx) as found:
-        made = IndexChange(found, name, "build")
+        made = search_indexes.change_of(found, name, "build", cache=cache)
         return change(ctx, made, target=made.target)
 
 
@@ -53,13 +76,13 @@ def build(ctx: typer.Context, name: What = "", dry_run: DryRun = False) -> int:
 def repair(ctx: typer.Context, name: What = "", dry_run: DryRun = False) -> int:
     """Replace an index that is of no use, or does not agree with its rows, by a sound one; proven before it stays."""
     with opened(ctx) as found:
-        made = IndexChange(found, name, "repair")
+        made = search_indexes.change_of(found, name, "repair")
         return change(ctx, made, target=made.target)
 
 
 @app.command()
 def drop(ctx: typer.Context, name: What = "", dry_run: DryRun = False) -> int:
-    """Drop the index and the triggers that keep it: they can be in the way of a migration. Build makes it again."""
+    """Drop the index, and the triggers or the file that keep it. Build makes it again."""
     with opened(ctx) as found:
-        made = IndexChange(found, name, "drop")
+        made = search_indexes.change_of(found, name, "drop")
         return change(ctx, made, target=made.target)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from enum import Enum
@@ -18,6 +18,7 @@ class Capability(Enum):
     """What an engine can do beyond the contract; services ask for these, never for an engine's name."""
 
     DUMP = "copy all that it stores into a file"  #: it is a ``dumps.Dumps``
+    ASIDE = "compare rows that lie aside with those of a table, and take them in"  #: its writer is an ``aside.LaysAside``
     ADVISE = "tell what an admin should know of its server"  #: it is a ``server.Advises``
     BLOAT = "tell which room it takes and does not use"  #: it is a ``server.Wastes``
     CSV = "write its rows as CSV itself"  #: it is a ``transfer.WritesCsv``
@@ -25,13 +26,17 @@ class Capability(Enum):
     EXPLAIN = "tell how it would answer"  #: it is an ``Explains``
     FULL_TEXT = "find words through an index"  #: it is a ``fulltext.FullText``; its writer is a ``fulltext.MakesFullText``
     INDEXES = "tell what its indexes are and do"  #: it is a ``server.Indexes``
+    LOOK = "find a word in every text"  #: it is a ``looking.LooksThrough``
     MAINTAIN = "be looked after"  #: it is a ``server.Maintains``
     MEASURE = "tell how much room it takes"  #: it is a ``Measures``
     MIGRATE = "run scripts that change the schema"  #: its writer is a ``Migrates``
     SCHEMA = "tell its whole schema"  #: it is a ``Describes``
+    SIDECAR = "find text through a file of its own"  #: its reader is a ``sidecar.Sidecars``
     SESSIONS = "tell who is connected, and end what they do"  #: it is a ``server.Sessions``
     SLOW = "tell which statements take long"  #: it is a ``server.Timed``
     STREAM = "give rows out as they come, and take them back"  #: it is a ``transfer.Streams``
+    VERSIONS = "go back to what it held, and take that away"  #: it is a ``server.Prunes``
+    VECTORS = "find what is near"  #: it is a ``vectors.Vectors``; its writer is a ``vectors.MakesVectors``
 
 
 class Column(Value, frozen=True, kw_only=True):
@@ -116,7 +121,14 @@ class Not(Value, frozen=True):
     where: Where
 
 
-Where: TypeAlias = Condition | Within | Linked | AnyOf | AllOf | Not
+class Behind(Value, frozen=True):
+    """Rows that ``select`` gives after the one with this primary key, by which it goes; that one may be gone."""
+
+    key: Sequence[str]
+    values: Sequence[object]
+
+
+Where: TypeAlias = Condition | Within | Linked | AnyOf | AllOf | Not | Behind
 
 
 class Order(Value, frozen=True):
@@ -399,6 +411,10 @@ class Measured(Value, frozen=True, kw_only=True):
     deletes: int | None = None
     vacuumed_at: datetime | None = None
     analyzed_at: datetime | None = None
+    #: What only a table of versions has; None elsewhere.
+    fragments: int | None = None  #: parts, each with files of its own
+    versions: int | None = None  #: that can be gone back to
+    format: str | None = None  #: of its files
 
 
 @runtime_checkable
@@ -463,7 +479,7 @@ class Hazard(Value, frozen=True):
     message: str
 
 
-class Language(Protocol):
+class Language(Hashable, Protocol):
     """How an engine reads a script; needs no connection."""
 
     def split(self, text: str, *, outside: bool = False) -> Sequence[tuple[int, str]]:

@@ -18,6 +18,10 @@ Progress: TypeAlias = Callable[[float], None]
 Way: TypeAlias = Literal["in place", "new", "replaced", "swapped"]
 
 
+def at_once() -> None:
+    """Let nobody go, where nobody is held up."""
+
+
 def silent(_share: float) -> None:
     """Tell nobody."""
 
@@ -30,6 +34,9 @@ class Proof(Value, frozen=True, kw_only=True):
         str  #: the fingerprint of its schema; empty where only a database that it is loaded into could tell
     )
     problems: Sequence[str]  #: in the engine's words; empty: it can be loaded
+    digests: Mapping[
+        str, str
+    ] = {}  #: ``contents.digests``; empty where only a database it is loaded into could tell
 
 
 class Dumped(Value, frozen=True, kw_only=True):
@@ -52,6 +59,8 @@ class Dump(Value, frozen=True, kw_only=True):
     facts: Mapping[str, str]  #: ``Dumped.facts``, or what ``Outside.kept`` told
     tables: Mapping[str, int]  #: rows
     schema: str  #: the fingerprint of its schema
+    part: bool = False  #: whether it holds some tables alone, without what they need of others
+    digests: Mapping[str, str] = {}  #: of the content of its small tables: ``contents.digests``
 
 
 class Loaded(Value, frozen=True, kw_only=True):
@@ -59,6 +68,13 @@ class Loaded(Value, frozen=True, kw_only=True):
 
     way: Way
     remarks: Sequence[str] = ()  #: what somebody has to look after
+
+
+class Tried(Value, frozen=True, kw_only=True):
+    """A database of nobody's that a dump was loaded into."""
+
+    url: Url
+    proof: Proof  #: what it holds
 
 
 class Approach(Value, frozen=True, kw_only=True):
@@ -69,6 +85,7 @@ class Approach(Value, frozen=True, kw_only=True):
         False  #: whether what it replaces stays where it is under another name; else it is copied first
     )
     steps: Sequence[str] = ()  #: what it does beside exchanging what the database holds; for a plan
+    where: str = "on its server"  #: where what ``keeps`` tells of stays
 
 
 class Kept(Value, frozen=True, kw_only=True):
@@ -76,6 +93,26 @@ class Kept(Value, frozen=True, kw_only=True):
 
     facts: Mapping[str, str]  #: what finds it again
     note: str  #: the lines of a script that brings it back without dbctl
+    ending: str = ".kept.sql"  #: of that script's name
+
+
+class Ready(Protocol):
+    """What a dump brings, made and proven where nobody looks, so that it only has to take its place."""
+
+    def arm(self, keep: Mapping[str, str]) -> None:
+        """Leave a trace on the disk that it is about to; called before the first database of an app is replaced.
+
+        Whoever finds it after a crash knows that this one was not replaced, and that others may have been.
+        """
+        ...
+
+    def disarm(self) -> None:
+        """Take the trace away: it will not."""
+        ...
+
+    def exchange(self, keep: Mapping[str, str]) -> Loaded:
+        """Let it take its place; ``keep`` is what ``arm`` was told."""
+        ...
 
 
 @runtime_checkable
@@ -87,6 +124,10 @@ class Dumps(Protocol):
     forms: Mapping[str, str]
     parts: bool  #: whether some tables alone can be dumped
     packed: bool  #: whether what it dumps is packed already, in whatever form
+
+    def holds_up(self) -> bool:
+        """Whether those who write wait as long as it is copied."""
+        ...
 
     def dump(
         self, destination: Path, *, form: str = "", tables: Sequence[str] = (), progress: Progress = silent
@@ -112,11 +153,38 @@ class Dumps(Protocol):
         ...
 
 
+@runtime_checkable
+class Pins(Protocol):
+    """A database that can hold one moment without holding anybody up."""
+
+    def pin(self) -> None:
+        """Let the next ``dump`` hold what there is now; it costs next to nothing, and ends with the dump or ``close``."""
+        ...
+
+
 class Outside(Protocol):
     """A database seen from outside: it may be missing, damaged, or held by others."""
 
+    loads: bool  #: whether a dump has to be loaded somewhere before its rows can be read
+
     def is_there(self) -> bool:
         """Return whether there is anything that a restore would replace."""
+        ...
+
+    def identity(self) -> str:
+        """Return what it has in common with no other database of its engine, by whatever address it is known."""
+        ...
+
+    def address(self, dump: Dump) -> str:
+        """Return by which address the tables of a dump are found once it was loaded here; without its password."""
+        ...
+
+    def holds(self) -> bool:
+        """Return whether anything at all is kept in it, be it another app's.
+
+        Raises:
+            NotADatabaseError, CorruptError, UnreachableError: nobody can tell.
+        """
         ...
 
     def files(self) -> Sequence[Path]:
@@ -125,6 +193,14 @@ class Outside(Protocol):
 
     def lock(self, purpose: str, *, timeout: float) -> AbstractContextManager[None]:
         """Keep every other dbctl from writing it, also where none is or it cannot be opened."""
+        ...
+
+    def still(self, dump: Dump, *, timeout: float) -> AbstractContextManager[Callable[[], None]]:
+        """Keep everybody from changing it until what is given is called, where what it holds is copied before ``dump`` comes.
+
+        Raises:
+            BusyError: somebody else was writing for all of ``timeout`` seconds.
+        """
         ...
 
     def want_room(self, need: int) -> None:
@@ -144,8 +220,29 @@ class Outside(Protocol):
         """Return how what is there now would be kept by a restore of that time, where ``Approach.keeps`` says so."""
         ...
 
+    def ready(self, path: Path, dump: Dump, *, timeout: float) -> AbstractContextManager[Ready | None]:
+        """Do all that can be done before anything is replaced, where that makes ``load`` one quick step; None elsewhere.
+
+        Raises:
+            RestoreFailedError: it cannot be loaded; nothing was changed.
+            DiskFullError, FileFailedError: there is no room for it.
+        """
+        ...
+
+    def standing(self) -> Mapping[str, str]:
+        """Return facts of what is there that no longer hold once ``load`` has replaced it in place; none where none tells."""
+        ...
+
     def load(
-        self, path: Path, dump: Dump, *, timeout: float, keep: Mapping[str, str], progress: Progress
+        self,
+        path: Path,
+        dump: Dump,
+        *,
+        timeout: float,
+        keep: Mapping[str, str],
+        progress: Progress,
+        let_go: Callable[[], None],
+        spare: bool = False,
     ) -> Loaded:
         """Bring what is in ``path`` into its place: see ``registry.load``."""
         ...
@@ -155,6 +252,17 @@ class Outside(Protocol):
 
         Raises:
             PrivilegeMissingError: this user may not make databases there.
+        """
+        ...
+
+    def tried(self, path: Path, dump: Dump, *, timeout: float) -> AbstractContextManager[Tried]:
+        """Load a dump as ``load`` does, but where nothing is and nobody looks; nothing of it is left at the end.
+
+        A file is made where this one would be: whoever calls names one in a folder of its own.
+
+        Raises:
+            PrivilegeMissingError: this user may not make databases there.
+            RestoreFailedError, CorruptError: it cannot be loaded.
         """
         ...
 

@@ -6,6 +6,7 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -94,6 +95,26 @@ def holders_of(path: Path) -> Sequence[Holder]:
     ]
 
 
+def holders_below(folder: Path) -> Sequence[Holder]:
+    """Return the processes that have a file open which lies below a folder, as far as this user may know.
+
+    Raises:
+        NotSupportedError: the system does not tell.
+    """
+    if sys.platform != "linux":
+        raise NotSupportedError(
+            what="telling who holds a folder", by=sys.platform, instead="lsof +D FOLDER may tell it."
+        )
+    wanted = set[tuple[int, int]]()
+    for top, _, files in os.walk(folder):
+        for name in files:
+            with suppress(OSError):
+                told = os.lstat(os.path.join(top, name))  # noqa: PTH118 - of many texts
+                wanted.add((told.st_dev, told.st_ino))
+    pids = [pid for pid in _processes() if pid != os.getpid() and _has_open(pid, wanted)]
+    return [Holder(pid=pid, command=_command(pid), owner=_owner(pid), mode="open") for pid in sorted(pids)]
+
+
 def _files(path: Path) -> Iterator[tuple[int, int]]:
     """Yield device and inode of a database and of the file that carries its locks in WAL mode."""
     for name in (path, Path(f"{path}-shm")):
@@ -122,7 +143,7 @@ def _processes() -> list[int]:
         return []
 
 
-def _has_open(pid: int, wanted: set[tuple[int, int]]) -> bool:
+def _has_open(pid: int, wanted: AbstractSet[tuple[int, int]]) -> bool:
     with suppress(OSError), os.scandir(f"/proc/{pid}/fd") as entries:  # it ended, or is somebody else's
         for entry in entries:
             with suppress(OSError):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from dbctl.engines.base import Explanation, Order, Where
 from dbctl.engines.fulltext import TextIndex
 from dbctl.engines.plans import PlanReader
-from dbctl.engines.sql import EVERY_ROW, Row, Statement, is_storable
+from dbctl.engines.sql import Row, Statement, is_storable
 
 #: What an index finds as it was typed; of ``C++`` it would find every c.
 _WORDS = re.compile(r"(?=.*\w)[\w\s'-]+")
@@ -94,11 +94,7 @@ class RankedReader(PlanReader):
             f"select {chosen} from {ranking.source}"  # noqa: S608 - as above
             f"{self._narrowed(statement, told, where, ranking)} order by {ordered}"
         )
-        if limit is not None or offset:
-            sql += f" limit {statement.bind(EVERY_ROW if limit is None else limit)}"
-        if offset:
-            sql += f" offset {statement.bind(offset)}"
-        return sql
+        return sql + self._part(statement, limit, offset)
 
     def _narrowed(
         self, statement: Statement, told: TextIndex, where: Sequence[Where], ranking: Ranking

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
 from dbctl.engines.base import Holder, Housing, Language, Readable, Writable
-from dbctl.engines.dumps import Dump, Loaded, Outside, Progress, Proof, silent
+from dbctl.engines.dumps import Dump, Dumps, Loaded, Outside, Progress, Proof, Tried, at_once, silent
+from dbctl.engines.loose import ENGINES, Content, TakenIn
 from dbctl.engines.recovery import Recovered, Recovery
 from dbctl.errors import DatabaseMissingError, DriverMissingError, NotSupportedError
 from dbctl.url import Url
 
+#: Gives a private folder with room for so many bytes.
+Room = Callable[[int], AbstractContextManager[Path]]
 #: The extra of dbctl that brings the driver of an engine, and what the driver is called.
 DRIVERS = {
     "postgresql": ("postgresql", "psycopg[binary]"),
@@ -20,18 +23,27 @@ DRIVERS = {
 }
 
 #: What messages call an engine.
-TITLES = {"postgresql": "PostgreSQL", "mysql": "MySQL and MariaDB"}
+TITLES = {"postgresql": "PostgreSQL", "mysql": "MySQL and MariaDB", "lancedb": "LanceDB"}
 #: What to do about damage on a server, which no file of its own could be read past.
 DAMAGED = {
     "postgresql": "Keep a copy of the whole data directory, stop the server, and restore a backup: dbctl restore apply. pg_amcheck tells what is damaged; SET zero_damaged_pages = on reads past it.",
     "mysql": "Keep a copy of the whole data directory and restore a backup: dbctl restore apply. innodb_force_recovery = 1, and more where that is not enough, lets a damaged server start so far that it can be dumped.",
 }
 
+#: Why what stands in storage is in no backup.
+AWAY = "they stand in storage, which keeps versions of its own where its bucket is told to"
 #: What to do where a trial restore has nowhere to go.
 TRIAL = "Name one: scratch in [apps.NAME.backup] of the configuration; or verify without --deep."
 
 
-def open_for_reading(url: Url, target: str, *, timeout: float, traceless: bool = False) -> Readable:
+def open_for_reading(
+    url: Url,
+    target: str,
+    *,
+    timeout: float,
+    traceless: bool = False,
+    keys: Mapping[str, Sequence[str]] = {},
+) -> Readable:
     """Open the database at ``url`` so that nothing can be written through what is returned.
 
     Args:
@@ -39,10 +51,15 @@ def open_for_reading(url: Url, target: str, *, timeout: float, traceless: bool =
         target: ``app/database``, for messages.
         timeout: how long to wait for a lock, in seconds.
         traceless: whether it is rather left unread than a file touched or left beside it.
+        keys: for tables whose engine keeps no primary key: the first of these columns that is there tells rows apart.
 
     Raises:
         DriverMissingError: the driver of its engine is not installed.
     """
+    if url.engine == "lancedb":
+        from dbctl.engines.lancedb.reader import LanceReader  # noqa: PLC0415 - a driver loads when it is used
+
+        return LanceReader(url, target, timeout=timeout, keys=keys)
     if url.engine == "postgresql":
         with _driver(url, target):
             from dbctl.engines.postgresql.reader import PostgreSQLReader  # noqa: PLC0415 - a driver loads when it is used
@@ -63,14 +80,19 @@ def open_for_writing(
     timeout: float,
     pragmas: Mapping[str, str],
     create: Mapping[str, str] | None = None,
+    keys: Mapping[str, Sequence[str]] = {},
 ) -> Writable:
-    """Open the database at ``url`` for writing; ``pragmas`` are for an engine that has some.
+    """Open the database at ``url`` for writing; ``pragmas`` are for an engine that has some, ``keys`` as for reading.
 
     ``create`` gives the pragmas of a file that is made where none is; on a server its owner makes a database.
 
     Raises:
         DriverMissingError: the driver of its engine is not installed.
     """
+    if url.engine == "lancedb":
+        from dbctl.engines.lancedb.writer import LanceWriter  # noqa: PLC0415 - as above
+
+        return LanceWriter(url, target, timeout=timeout, keys=keys)
     if url.engine == "postgresql":
         with _driver(url, target):
             from dbctl.engines.postgresql.writer import PostgreSQLWriter  # noqa: PLC0415 - as above
@@ -97,6 +119,24 @@ def housing(url: Url) -> Housing | None:
     from dbctl.engines.sqlite import housing  # noqa: PLC0415 - as above
 
     return housing.of(Path(url.path))
+
+
+def make_vector_table(
+    url: Url, target: str, table: str, columns: Mapping[str, str], *, timeout: float
+) -> None:
+    """Make an empty table with vectors; ``columns`` as ``lancedb.create.make_table`` has them.
+
+    Raises:
+        DriverMissingError: the driver of its engine is not installed.
+    """
+    from dbctl.engines.lancedb.create import make_table  # noqa: PLC0415 - a driver loads when it is used
+
+    make_table(url, target, table, columns, timeout=timeout)
+
+
+def grows(url: Url) -> bool:
+    """Whether what is written to the database at ``url`` makes files that only maintenance puts together; nothing is opened."""
+    return url.engine == "lancedb"
 
 
 def open_scratch(url: Url, target: str) -> Writable:
@@ -136,10 +176,10 @@ def holders(url: Url, target: str) -> Sequence[Holder]:
         return reader.holders_of(url, target)
     from dbctl.engines import locks  # noqa: PLC0415 - as above
 
-    path = Path(os.path.realpath(_file(url, target)))
+    path = Path(os.path.realpath(url.path if url.is_folder else _file(url, target)))
     if not os.path.lexists(path):
         raise DatabaseMissingError(target=target, path=path)
-    return locks.holders_of(path)
+    return locks.holders_below(path) if url.is_folder else locks.holders_of(path)
 
 
 def outside(url: Url, target: str) -> Outside:
@@ -156,9 +196,36 @@ def outside(url: Url, target: str) -> Outside:
         with _driver(url, target):
             from dbctl.engines.mysql.outside import MySQLOutside  # noqa: PLC0415 - as above
         return MySQLOutside(url, target)
+    if url.engine == "lancedb":
+        from dbctl.engines.lancedb.outside import LanceOutside  # noqa: PLC0415 - as above
+
+        return LanceOutside(url, target)
     from dbctl.engines.sqlite.outside import SQLiteOutside  # noqa: PLC0415 - as above
 
     return SQLiteOutside(_file(url, target), target)
+
+
+def elsewhere(url: Url) -> str:
+    """Return why no backup can hold the database at ``url``, wherever else it is looked after; empty: one can."""
+    return AWAY if url.engine == "lancedb" and not url.is_folder else ""
+
+
+def unfinished(url: Url) -> bool:
+    """Whether a restore was about to replace the database at ``url``, and has left traces of that; or is at it now."""
+    if not url.is_folder:
+        return False
+    from dbctl.engines.lancedb import exchange  # noqa: PLC0415 - as above
+
+    return exchange.is_unfinished(Path(os.path.realpath(url.path)))
+
+
+def copier(url: Url, target: str) -> Dumps | None:
+    """Return what copies the database at ``url`` without its driver, not reading its rows; None where nothing does."""
+    if not url.is_folder:
+        return None
+    from dbctl.engines.lancedb.dump import Copier  # noqa: PLC0415 - as above
+
+    return Copier(Path(os.path.realpath(url.path)), target)
 
 
 def write_lock(url: Url, target: str, purpose: str, *, timeout: float) -> AbstractContextManager[None]:
@@ -179,8 +246,25 @@ def want_room(url: Url, target: str, need: int) -> None:
     outside(url, target).want_room(need)
 
 
-def prove(engine: str, path: Path, dump: Dump, target: str, *, quick: bool) -> Proof:
-    """Look into a dump that ``Dumps.dump`` of an engine of that name made; nothing is written.
+@contextmanager
+def brief(_need: int) -> Iterator[Path]:
+    """Give a private folder for a moment, where the system keeps what is brief."""
+    import tempfile  # noqa: PLC0415 - few need it
+
+    with tempfile.TemporaryDirectory(prefix="dbctl-") as folder:
+        yield Path(folder)
+
+
+def prove(engine: str, path: Path, dump: Dump, target: str, *, quick: bool, room: Room = brief) -> Proof:
+    """Look into a dump that ``Dumps.dump`` of an engine of that name made; what it is made of stays as it is.
+
+    Args:
+        engine: the name of its engine.
+        path: the file.
+        dump: what is known of it.
+        target: ``app/database``, for messages.
+        quick: leaves out what takes long: whether indexes and tables agree, or to unpack it.
+        room: gives a private folder for as many bytes as the file has, where it has to be unpacked.
 
     Raises:
         NotADatabaseError, CorruptError: it cannot even be opened.
@@ -193,6 +277,10 @@ def prove(engine: str, path: Path, dump: Dump, target: str, *, quick: bool) -> P
         with _driver(Url(engine=engine, path=""), target):
             from dbctl.engines.mysql import undump as unpacking  # noqa: PLC0415 - as above
         return unpacking.proof(path, target)
+    if engine == "lancedb":
+        from dbctl.engines.lancedb import undump as archived  # noqa: PLC0415 - as above
+
+        return archived.told(path, target) if quick else archived.proven(path, target, room)
     from dbctl.engines.sqlite import SQLiteReader  # noqa: PLC0415 - as above
 
     reader = SQLiteReader(_file(Url(engine=engine, path=str(path)), target), target, timeout=0)
@@ -200,31 +288,82 @@ def prove(engine: str, path: Path, dump: Dump, target: str, *, quick: bool) -> P
         return reader.proof(quick=quick)
 
 
-def trial(
-    engine: str, url: Url | None, path: Path, dump: Dump, target: str, *, timeout: float
-) -> Proof | None:
-    """Load a dump into a database of the server at ``url`` that is dropped again, and tell what it holds there.
+def take_in(content: Content, plain: Path, destination: Path, target: str, *, most: int) -> TakenIn:
+    """Make of what somebody else left a file as ``Dumps.dump`` of its engine makes them.
 
-    None where ``prove`` has told as much.
+    Args:
+        content: what it is.
+        plain: a private copy, unpacked, which is used up.
+        destination: the new file.
+        target: how messages call it.
+        most: bytes that it may become.
+
+    Raises:
+        CorruptError: it is not whole.
+        FileUnfitError: it says more than a dump says.
+        DiskFullError: there is no room.
+    """
+    engine = ENGINES[content]
+    if engine == "postgresql":
+        with _driver(Url(engine=engine, path=""), target):
+            from dbctl.engines.postgresql import loose  # noqa: PLC0415 - as above
+        return loose.take_in(plain, destination, content, target)
+    if engine == "mysql":
+        with _driver(Url(engine=engine, path=""), target):
+            from dbctl.engines.mysql import loose as mysql_loose  # noqa: PLC0415 - as above
+        return mysql_loose.take_in(plain, destination, target)
+    if engine == "lancedb":
+        from dbctl.engines.lancedb import loose as lance_loose  # noqa: PLC0415 - as above
+
+        return lance_loose.take_in(plain, destination, target)
+    from dbctl.engines.sqlite import loose as sqlite_loose  # noqa: PLC0415 - as above
+
+    return sqlite_loose.take_in(plain, destination, content, target, most=most)
+
+
+def holds_tables(folder: Path) -> bool:
+    """Whether a folder is one of tables that an engine keeps as folders of their own."""
+    from dbctl.engines.lancedb import snapshot  # noqa: PLC0415 - as above
+
+    return snapshot.holds_tables(folder)
+
+
+def take_in_folder(folder: Path, destination: Path, target: str) -> TakenIn:
+    """Make of a folder of tables that somebody else left a file as ``take_in`` does; it stays as it is.
+
+    Raises:
+        As ``take_in``.
+    """
+    from dbctl.engines.lancedb import loose  # noqa: PLC0415 - as above
+
+    return loose.take_in_folder(folder, destination, target)
+
+
+@contextmanager
+def tried(
+    engine: str, url: Url | None, path: Path, dump: Dump, target: str, *, timeout: float
+) -> Iterator[Tried]:
+    """Give a database that a dump was loaded into as a restore does, and that nobody else knows; it is gone at the end.
+
+    Args:
+        engine: the name of its engine.
+        url: a database of a server that may take one more, or a file that is to be made.
+        path: a file that ``Dumps.dump`` made.
+        dump: what is known of it.
+        target: ``app/database``, for messages.
+        timeout: seconds to wait for a server.
 
     Raises:
         NotSupportedError: no server is known that could take it.
         PrivilegeMissingError: this user may not make databases there.
+        RestoreFailedError, CorruptError: it cannot be loaded.
     """
-    if engine not in DRIVERS:
-        return None
     if url is None or url.engine != engine:
         raise NotSupportedError(
             what=f"a trial restore of {target}", by="a configuration without a server for it", instead=TRIAL
         )
-    with _driver(url, target):
-        if engine == "mysql":
-            from dbctl.engines.mysql.outside import MySQLOutside  # noqa: PLC0415 - as above
-
-            return MySQLOutside(url, target).trial(path, dump, timeout=timeout)
-        from dbctl.engines.postgresql.outside import PostgreSQLOutside  # noqa: PLC0415 - as above
-
-        return PostgreSQLOutside(url, target).trial(path, dump, timeout=timeout)
+    with outside(url, target).tried(path, dump, timeout=timeout) as there:
+        yield there
 
 
 def copied(url: Url, path: Path, target: str, dump: Dump, *, timeout: float) -> AbstractContextManager[Url]:
@@ -252,6 +391,8 @@ def load(
     timeout: float,
     keep: Mapping[str, str] = {},
     progress: Progress = silent,
+    let_go: Callable[[], None] = at_once,
+    spare: bool = False,
 ) -> Loaded:
     """Bring the content of a dump into the place of the database at ``url``, as one change or not at all.
 
@@ -266,12 +407,22 @@ def load(
         timeout: seconds to wait for those who hold a lock.
         keep: what ``Outside.kept`` told; without it, a database that makes room for another one is dropped.
         progress: told the share that is done.
+        let_go: what ``Outside.still`` gave, where what is there now was copied first; called as late as can be.
+        spare: whether ``path`` is wanted by nobody else, so that it may be taken away.
 
     Raises:
         BusyError: somebody held a lock for all of ``timeout`` seconds; nothing was changed.
+        StirredError: somebody was quicker than the change once they were let go; nothing was changed.
         ReadOnlyError, SameFileError, DiskFullError, FileFailedError, RestoreFailedError: nothing was changed.
     """
-    return outside(url, target).load(path, dump, timeout=timeout, keep=keep, progress=progress)
+    return outside(url, target).load(
+        path, dump, timeout=timeout, keep=keep, progress=progress, let_go=let_go, spare=spare
+    )
+
+
+def title(engine: str) -> str:
+    """Return what messages call an engine."""
+    return TITLES.get(engine, "SQLite" if engine == "sqlite" else engine)
 
 
 def want_recoverable(url: Url, target: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from dbctl.model import Severity, Value
@@ -173,6 +173,7 @@ class Task(Value, frozen=True, kw_only=True):
 
     table: str  #: empty: the whole database
     statement: str
+    older_than: timedelta | None = None  #: versions of that age go; None where it takes none away
 
 
 @runtime_checkable
@@ -202,6 +203,19 @@ class Maintains(Protocol):
         ...
 
 
+@runtime_checkable
+class Prunes(Protocol):
+    """Capability.VERSIONS: ``vacuum`` takes old versions away, and what only they hold."""
+
+    def prune_tasks(self, tables: Sequence[str], older_than: timedelta) -> Sequence[Task]:
+        """Return what is to be done, as ``Maintains.tasks`` does, for versions of another age than the engine's own.
+
+        Raises:
+            UpkeepUnsafeError: so young a version may be read by somebody.
+        """
+        ...
+
+
 class Tuning(Value, frozen=True, kw_only=True):
     """A setting of the server beside what it should be."""
 
@@ -226,6 +240,10 @@ class Advises(Protocol):
         """
         ...
 
+    def abandoned(self) -> Sequence[Concern]:
+        """Return which databases a dbctl left beside this one that was killed while it loaded them; nobody works in them."""
+        ...
+
     def flaws(self, table: str = "") -> Sequence[Concern]:
         """Return what is wrong with the rules of a table, or of all, beyond what ``Checks`` finds."""
         ...
@@ -233,6 +251,13 @@ class Advises(Protocol):
     def tuned(self, wanted: Mapping[str, str]) -> Sequence[Tuning]:
         """Compare settings of the server with what they should be: numbers and sizes at least so large."""
         ...
+
+
+def left_behind(name: str, statement: str) -> Concern:
+    """Return what is to be told of a database that ``Advises.abandoned`` names, with the statement that removes it."""
+    message = f"database {name} was left by a dbctl that was killed while it restored, or tried a backup"
+    hint = f"The next restore or drill removes it, or: {statement}"
+    return Concern(severity="warning", code="left-behind", message=message, hint=hint)
 
 
 class Look(Value, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ from math import isnan
 from dbctl.engines.base import (
     AllOf,
     AnyOf,
+    Behind,
     Column,
     Condition,
     Linked,
@@ -20,6 +21,7 @@ from dbctl.engines.base import (
     Where,
     Within,
 )
+from dbctl.engines.looking import BEFORE, BEHIND, Hit
 from dbctl.errors import SchemaLacksError, ValueInvalidError
 
 Row = tuple[object, ...]
@@ -75,6 +77,16 @@ def on_conflict(names: Mapping[str, str], columns: Mapping[str, Merge]) -> str:
     old, new = ({name: f"{of}.{quoted}" for name, quoted in names.items()} for of in ("t0", "excluded"))
     sets = [f"{names[name]} = {value}" for name, value in merged(columns, old, new).items()]
     return f"update set {', '.join(sets)}" if sets else "nothing"
+
+
+def _behind(where: Behind) -> Where:
+    """Return it as comparisons, of which the outermost lets an index find where to begin."""
+    column, value = where.key[0], where.values[0]
+    larger = Condition(column, ">", value)
+    if len(where.key) == 1:
+        return larger
+    rest = Behind(where.key[1:], where.values[1:])
+    return AllOf([Condition(column, ">=", value), AnyOf([larger, rest])])
 
 
 class Statement:
@@ -141,6 +153,18 @@ class SqlReader(ABC):
     @abstractmethod
     def _among(self, value: str, column: Column, statement: Statement, among: Sequence[object]) -> str:
         """Return SQL for "is one of ``among``", the whole set as one parameter."""
+
+    @abstractmethod
+    def _is_text(self, column: Column) -> bool:
+        """Whether a column may hold text."""
+
+    @abstractmethod
+    def _found_at(self, value: str, column: Column, statement: Statement, text: str) -> str:
+        """Return SQL for where in ``value`` the text begins that ``_text_test`` says it contains, from 1."""
+
+    def _contains(self, value: str, column: Column, statement: Statement, text: str) -> str:
+        """Return SQL for a text that another stands in."""
+        return self._text_test(value, column, "contains", statement, text)
 
     def _comparison(self, value: str, column: Column, op: str, statement: Statement, wanted: object) -> str:
         """Return SQL that compares with a value that is neither None nor a sequence."""
@@ -224,6 +248,28 @@ class SqlReader(ABC):
     def query(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
         return self._fetch(sql, parameters)
 
+    def texts(self, table: str) -> Sequence[str]:
+        columns = self._checked(table).columns.values()
+        return [column.name for column in columns if self._is_text(column)]
+
+    def hits(
+        self, table: str, columns: Sequence[str], word: str, *, limit: int, within: timedelta
+    ) -> Sequence[Hit] | None:
+        statement, key = Statement(table), self._key(table)
+        tests, pieces = [], []
+        for name in columns:
+            value, column = self._column(table, name, "t0"), self._described(table, name)
+            test = self._contains(value, column, statement, word)
+            place = self._found_at(value, column, statement, word)
+            begin = f"(case when {place} > {BEFORE} then {place} - {BEFORE} else 1 end)"
+            length = BEFORE + len(word) + BEHIND
+            pieces.append(f"case when {test} then substr({self._text(value, column)}, {begin}, {length}) end")
+            tests.append(test)
+        told = ", ".join([*(self._column(table, name, "t0") for name in key), *pieces])
+        sql = f"select {told} from {self._table(table)} t0 where {' or '.join(tests)} limit {statement.bind(limit)}"  # noqa: S608 - names are checked and quoted
+        rows = self._briefly(sql, statement.parameters, within)
+        return None if rows is None else [_hit(row, len(key), columns) for row in rows]
+
     # Building SQL ------------------------------------------------------------------------------------------
 
     def _select_sql(
@@ -238,16 +284,25 @@ class SqlReader(ABC):
     ) -> str:
         names = ", ".join(self._column(table, column, "t0") for column in columns)
         sql = f"select {names} from {self._table(table)} t0{self._where(statement, table, where, 't0')}"  # noqa: S608 - as above
+        if terms := self._ordering(statement, table, order_by):
+            sql += " order by " + ", ".join(terms)
+        return sql + self._part(statement, limit, offset)
+
+    def _ordering(self, statement: Statement, table: str, order_by: Sequence[Order]) -> list[str]:
+        """Return by what rows of ``t0`` are sorted: at last by their key, so that equal rows come in a stable order."""
         terms = [term for order in order_by for term in self._order(statement, table, order, "t0")]
-        # equal rows in a stable order
         terms += [
             self._sorted(self._column(table, key, "t0"), self._described(table, key))
             for key in self._key(table)
         ]
-        if terms:
-            sql += " order by " + ", ".join(dict.fromkeys(terms))
+        return list(dict.fromkeys(terms))
+
+    @staticmethod
+    def _part(statement: Statement, limit: int | None, offset: int) -> str:
+        """Return what ends a SELECT of which a part is wanted."""
+        sql = ""
         if limit is not None or offset:
-            sql += f" limit {statement.bind(EVERY_ROW if limit is None else limit)}"
+            sql = f" limit {statement.bind(EVERY_ROW if limit is None else limit)}"
         if offset:
             sql += f" offset {statement.bind(offset)}"
         return sql
@@ -291,14 +346,14 @@ class SqlReader(ABC):
                 link = self._link(where.table, where.to, inner, table, where.column, alias)
                 pointing = f"select count(*) from {self._table(where.table)} {inner} where {link}"  # noqa: S608 - as above
                 return f"({pointing}) {where.op} {statement.bind(where.number)}"
-            case AnyOf():
+            case AnyOf() | AllOf():
+                word, of_none = (" or ", "1 = 0") if isinstance(where, AnyOf) else (" and ", "1 = 1")
                 parts = [self._test(statement, table, one, alias) for one in where.among]
-                return "(" + " or ".join(parts) + ")" if parts else "1 = 0"
-            case AllOf():
-                parts = [self._test(statement, table, one, alias) for one in where.among]
-                return "(" + " and ".join(parts) + ")" if parts else "1 = 1"
+                return f"({word.join(parts)})" if parts else of_none
             case Not():
                 return f"({self._test(statement, table, where.where, alias)}) is not true"
+            case Behind():
+                return self._test(statement, table, _behind(where), alias)
 
     def _within(self, statement: Statement, table: str, where: Within, alias: str) -> str:
         inner = statement.alias(where.table)
@@ -372,3 +427,8 @@ class SqlReader(ABC):
         elif not order.time and len(named) == 1:
             value = self._sorted(value, column)
         yield f"{value}{' desc' if order.descending else ''}"
+
+
+def _hit(row: Row, keys: int, columns: Sequence[str]) -> Hit:
+    found = zip(columns, row[keys:], strict=True)
+    return Hit(row[:keys], {name: str(piece) for name, piece in found if piece is not None})

@@ -12,7 +12,8 @@ from dbctl.engines.effects import Effect, effect_of
 from dbctl.engines.scripts import is_line
 from dbctl.engines.tokens import Kind, Token
 
-#: Pragmas that take part in a transaction, or only tell something (full-text tables ask two of them by themselves).
+#: Pragmas that take part in a transaction, or only tell something. Full-text tables ask two of them by themselves, and
+#: a column that is added with a check has the rows that are there checked.
 #: ``foreign_keys`` does nothing inside a transaction, and what files want of it (off while tables are rebuilt,
 #: checked at the end) is what ``schema_transaction`` does.
 ALLOWED_PRAGMAS = frozenset(
@@ -26,6 +27,7 @@ ALLOWED_PRAGMAS = frozenset(
         "index_info",
         "index_list",
         "page_size",
+        "quick_check",
         "table_info",
         "table_list",
         "table_xinfo",
@@ -35,8 +37,8 @@ ALLOWED_PRAGMAS = frozenset(
 
 #: Strings, quoted names and comments are one token each, also where nothing closes them; so is a word, and a ``;``.
 _TOKEN = re.compile(
-    r"""'[^']*(?:'|\Z) | "[^"]*(?:"|\Z) | `[^`]*(?:`|\Z) | \[[^\]]*(?:\]|\Z)
-      | (?P<comment> --[^\n]* | /\*.*?(?:\*/|\Z)) | (?P<word>[^\W\d]\w*) | (?P<end>;) | (?P<space>[ \t\n\f\r]+) | .""",
+    r"""(?P<text>'[^']*(?:'|\Z)) | (?P<name>"[^"]*(?:"|\Z) | `[^`]*(?:`|\Z) | \[[^\]]*(?:\]|\Z))
+      | (?P<comment> --[^\n]* | /\*.*?(?:\*/|\Z)) | (?P<word>[^\W\d]\w*) | (?P<end>;) | (?P<space>[ \t\n\f\r]+) | (?P<sign>.)""",
     re.VERBOSE | re.DOTALL,
 )
 _TRIGGER = re.compile(r"create (?:temp |temporary )?trigger\b")
@@ -121,9 +123,7 @@ def effect(sql: str) -> Effect:
 def tokens(sql: str) -> Iterator[Token]:
     """Take ``sql`` apart."""
     for found in _TOKEN.finditer(sql):
-        text = found.group()
-        kind = found.lastgroup or ("text" if text[0] == "'" else "name" if text[0] in '"`[' else "sign")
-        yield Token(cast("Kind", kind), text, found.start())
+        yield Token(cast("Kind", found.lastgroup), found.group(), found.start())
 
 
 def _checked(line: int, head: str, sql: str, *, outside: bool) -> tuple[int, str]:

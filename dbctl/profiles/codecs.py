@@ -106,10 +106,15 @@ def _cuid() -> str:
     return f"c{_base_36(_milliseconds(datetime.now(UTC)), 8)}{_base_36(secrets.randbelow(36**16), 16)}"
 
 
-KeyCodec = Literal["autoincrement", "uuid4", "cuid"]
+KeyCodec = Literal["autoincrement", "uuid4", "cuid", "given"]
 
-#: How the key of a new row comes about; ``autoincrement`` leaves it to the database.
-KEYS: Mapping[KeyCodec, Callable[[], str] | None] = {"autoincrement": None, "uuid4": _uuid4, "cuid": _cuid}
+#: How the key of a new row comes about; ``autoincrement`` leaves it to the database, ``given`` to whoever adds the row.
+KEYS: Mapping[KeyCodec, Callable[[], str] | None] = {
+    "autoincrement": None,
+    "uuid4": _uuid4,
+    "cuid": _cuid,
+    "given": None,
+}
 
 
 # Passwords ------------------------------------------------------------------------------------------------------------

@@ -6,11 +6,14 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from dbctl.config import Keep
+from dbctl.model import is_span
 from dbctl.profiles.cleanup_model import Cleanup
 from dbctl.profiles.codecs import BooleanCodec, HashCodec, KeyCodec, TimeCodec
 from dbctl.profiles.environment_model import Environment
 from dbctl.profiles.rebuild_model import Rebuild
 from dbctl.profiles.search_model import Search
+from dbctl.profiles.semantic_model import Semantic
 from dbctl.profiles.sessions_model import Sessions
 from dbctl.profiles.suspicion_model import Flaw, KnownSecret
 
@@ -101,6 +104,8 @@ class Migrations(Section, frozen=True, kw_only=True):
     ledger: Ledger | str = "found"
     published: Mapping[str, Sequence[str]] = {}  #: further checksums under which the app shipped a migration
     retired: Sequence[str] = ()  #: migrations whose files the app has removed since
+    #: migrations of deployments, for which dbctl ships no files: what it ships is not for a database whose ledger names one
+    elsewhere: Sequence[str] = ()
     #: files to which the app gave one number by mistake: a ledger holds either of them, and the other is never run
     one_of: Sequence[Sequence[str]] = ()
     besides: Sequence[
@@ -133,6 +138,9 @@ class Database(Section, frozen=True, kw_only=True):
     owner: str = ""  #: who writes it, where dbctl may not
     optional: bool = False
     backup: bool = True  #: whether a backup takes it along unless told otherwise
+    keys: Mapping[
+        str, Name
+    ] = {}  #: by table, what tells its rows apart, where the engine keeps no primary key (LanceDB)
     foreign_keys: bool = True  #: whether who writes it keeps them; else rows may point to nothing
     pragmas: Mapping[str, str] = {}  #: of every writing connection (SQLite)
     create: Mapping[str, str] = {}  #: of a file that dbctl makes (SQLite)
@@ -251,6 +259,9 @@ class Users(Section, frozen=True, kw_only=True):
     signed_in: Sequence[SignedIn] = ()
     lockout: Lockout | None = None
     statistics: StatisticsRow | None = None
+    counts: Mapping[
+        str, str
+    ] = {}  #: what is counted of each user, in the app's words: rows named as in ``owns``
     new_settings: Mapping[str, NewSetting] = {}
 
 
@@ -323,6 +334,8 @@ class Settings(Section, frozen=True, kw_only=True):
     fields: Mapping[str, Name]
     shape: Sequence[SettingsShape] = ()
     row: SettingsRow | None = None  #: in place of key, value and shape
+    #: scope user: whether ``value`` is a JSON object in the user's own row, whose keys are the settings
+    object: bool = False
     open: bool = (
         False  #: scope system: whether the app takes keys that are not there yet, and does without any
     )
@@ -353,16 +366,36 @@ class States(Section, frozen=True, kw_only=True):
     hint: str = ""  #: said to whom a move is refused
 
 
+class Exclusive(Section, frozen=True, kw_only=True):
+    """A column that is true in one row at most: setting it there takes it from the others."""
+
+    database: str = ""
+    table: str
+    column: Name
+    within: Name | None = None  #: a column; of each of its values one row
+
+
 class CrossLink(Section, frozen=True, kw_only=True):
     """A column that names rows of another database, where no foreign key can guard it."""
 
     name: str  #: what a finding calls its rows
     database: str = ""
     table: str
-    column: str  #: one that ends in ``?`` may be missing
+    column: Name  #: one that ends in ``?`` may be missing
     to: str  #: the other database
     among: Annotated[Sequence[str], msgspec.Meta(min_length=1)]  #: ``table.column``: one of them must have it
     optional: bool = False  #: whether a deployment may do without the table
+    cascade: bool = False  #: whether its rows go along when dbctl deletes the rows that they name
+    #: ``table.column`` there: what the row was called before, by which some may still name it
+    formerly: str = ""
+    repeats: Mapping[
+        str, str
+    ] = {}  #: its columns that repeat some of the row that it names, and which these are
+    derived: Sequence[
+        str
+    ] = ()  #: those of them that the rest of the row is made of, so that none is mended alone
+    every: bool = False  #: whether each row there should be named by one
+    placeholders: Sequence[str] = ()  #: what it holds in rows that only made the app's table
     severity: Literal["info", "warning", "error"] = "warning"
     hint: str = ""
 
@@ -422,6 +455,18 @@ FileName = Annotated[str, msgspec.Meta(pattern=r"^\w[\w. -]*\{time\}[\w.]*$")]
 AppFile = Annotated[str, msgspec.Meta(pattern=r"^(?!/)(?!.*(^|/)\.\.(/|$)).+$")]
 
 
+#: The name of a file that an app's own scripts leave: ``{time}`` in it is a time in any form; ``.gz`` and ``.zst`` may follow.
+LooseName = Annotated[str, msgspec.Meta(pattern=r"^\w[\w. -]*(\{time\}[\w. -]*)?$")]
+
+
+class Loose(Section, frozen=True, kw_only=True):
+    """Files that the app's own scripts, or the commands in its document, leave as backups."""
+
+    name: LooseName
+    database: str = ""  #: which it is of; empty: what it holds tells
+    says: str = ""  #: what somebody has to know of it
+
+
 class Backup(Section, frozen=True, kw_only=True):
     """How backups of the app are called, and what belongs to them beside its databases."""
 
@@ -432,6 +477,13 @@ class Backup(Section, frozen=True, kw_only=True):
     time: Literal["compact", "iso"] = "compact"
     #: files below the app's directory that belong to it, such as keys; ``*`` means any name, ``/`` at the end all below
     extra: Sequence[AppFile] = ()
+    foreign: Sequence[
+        Loose
+    ] = ()  #: what else lies about as a backup of it; its times are local, unless they end in ``Z``
+    #: where that lies, beside the repository: folders, relative to the app's directory
+    places: Sequence[str] = ("backups",)
+    #: which backups stay where the configuration says nothing: ``{ within = "30d" }``; without either, none is pruned
+    keep: Keep = Keep()
 
 
 class Profile(Section, frozen=True, kw_only=True):
@@ -451,6 +503,7 @@ class Profile(Section, frozen=True, kw_only=True):
     roles: Roles | None = None
     settings: Sequence[Settings] = ()
     search: Sequence[Search] = ()
+    semantic: Semantic | None = None
     sessions: Sequence[Sessions] = ()  #: the first is meant where none is named
     cleanup: Sequence[Cleanup] = ()
     audit: Audit | None = None
@@ -462,12 +515,19 @@ class Profile(Section, frozen=True, kw_only=True):
     rebuild: Sequence[Rebuild] = ()
     report: Sequence[Report] = ()
     states: Sequence[States] = ()
+    exclusive: Sequence[Exclusive] = ()
     backup: Backup = Backup()
 
     def __post_init__(self) -> None:
+        within = self.backup.keep.within
+        if within and not is_span(within):
+            raise ValueError(f"backup.keep.within: {within!r} is no length of time; write 30d, 8w or 1y")
         unknown = [name for name in self.backup.names if name not in self.databases]
         if unknown:
             raise ValueError(f"backup.names: there is no database {unknown[0]!r}")
+        lost = [one.database for one in self.backup.foreign if one.database not in ("", *self.databases)]
+        if lost:
+            raise ValueError(f"backup.foreign: there is no database {lost[0]!r}")
         files = [self.file_name(name).removesuffix(".gz").removesuffix(".zst") for name in self.databases]
         twice = [name for name in files if files.count(name) > 1]
         if twice:
@@ -489,6 +549,7 @@ class Profile(Section, frozen=True, kw_only=True):
             "settings of users": any(one.scope == "user" for one in self.settings),
             "migrations": any(one.migrations for one in self.databases.values()),
             "search": self.search,
+            "search by meaning": self.semantic,
             "sessions": self.sessions,
             "cleanup": self.cleanup,
             "audit": self.audit,

@@ -70,6 +70,7 @@ class Sort(Part, frozen=True, kw_only=True):
     name: str
     columns: Sequence[str] = ()  #: the first that is neither NULL nor empty counts
     kind: Literal["text", "number", "time", "random"] = "text"
+    descending: bool = False  #: of the first: whether it goes down where no order is asked for
 
 
 class DetailShape(Part, frozen=True, kw_only=True):

@@ -78,15 +78,15 @@ def _table(answer: Answer, look: Look) -> None:
 
 def footer(page: Page[object]) -> None:
     """Say on a terminal how much of a list was shown, and how the rest is reached."""
+    from shlex import quote  # noqa: PLC0415 - only a terminal is told
+
     shown, end = len(page.items), page.offset + len(page.items)
+    here = " ".join(f"--after {quote(word)}" for word in page.after)
     if page.has_more and shown:
-        out.remark(f"{shown} of {page.total}; --offset {end} shows more")
+        out.remark(f"{shown} of {page.total}; {here or f'--offset {end}'} shows more")
     elif not shown:
-        out.remark(
-            f"none of {page.total}; --offset {page.offset} is behind the last one"
-            if page.total
-            else page.nothing
-        )
+        behind = f"{here or f'--offset {page.offset}'} is behind the last one"
+        out.remark(f"none of {page.total}; {behind}" if page.total else page.nothing)
 
 
 def picture(made: Sequence[Block], *, color: bool, terminal: bool) -> None:

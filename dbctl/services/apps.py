@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -20,7 +20,7 @@ from dbctl.errors import (
 )
 from dbctl.profiles import loader
 from dbctl.profiles.model import Database, Profile
-from dbctl.url import Url
+from dbctl.url import Url, meant
 
 T = TypeVar("T")
 
@@ -64,13 +64,15 @@ class App:
         Raises:
             DatabaseUnsetError: the configuration does not say.
         """
-        self.database(name)
+        told = self.database(name)
         given = self.configured.databases
         if name not in given and list(given) == ["main"] and self.main() == name:
-            return given["main"]  # --url PATH without a name means the only one a command can mean
+            return meant(
+                given["main"], told.engines
+            )  # --url PATH without a name: the only one a command can mean
         if name not in given:
             raise DatabaseUnsetError(app=self.name, name=name)
-        return given[name]
+        return meant(given[name], told.engines)
 
     def main(self) -> str:
         """Return the name of the first database that may be written, else the first."""
@@ -135,7 +137,9 @@ class App:
     def _open_for_reading(self, name: str) -> Readable:
         url, target = self.url(name), self.target(name)
         try:
-            return registry.open_for_reading(url, target, timeout=self.timeout, traceless=self._traceless)
+            return registry.open_for_reading(
+                url, target, timeout=self.timeout, traceless=self._traceless, keys=self._keys(name)
+            )
         except CutOffWriteError:
             if self._traceless or self.database(name).mode == "read-only":
                 raise
@@ -166,6 +170,7 @@ class App:
             timeout=self.timeout,
             pragmas=told.pragmas,
             create=told.create if create else None,
+            keys=self._keys(name),
         )
         try:
             if not create:
@@ -176,6 +181,17 @@ class App:
         finally:
             self._writers.pop(name, None)
             opened.close()
+
+    def held(self, name: str) -> Writable:
+        """Return a database that is open for writing; for what is written beside another one in one change."""
+        return self._writers[name]
+
+    def _keys(self, name: str) -> dict[str, Sequence[str]]:
+        """Return what the profile says that tells rows apart, by table."""
+        return {
+            table: [one.removesuffix("?") for one in ([names] if isinstance(names, str) else names)]
+            for table, names in self.database(name).keys.items()
+        }
 
     def _use(self, name: str) -> None:
         if self.only not in ("", name):

@@ -4,32 +4,40 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import cast
+from typing import Protocol, cast
 
-from dbctl import __version__
+from msgspec import structs
+
+from dbctl import __version__, interrupt
 from dbctl.config import Compression
 from dbctl.engines import registry
 from dbctl.engines.base import Capability, Readable
-from dbctl.engines.compression import ENDINGS, Packed, pack
-from dbctl.engines.dumps import Dump, Dumped, Dumps, Progress, Proof
+from dbctl.engines.compression import ENDINGS
+from dbctl.engines.dumps import Dump, Dumped, Dumps, Pins, Progress, Proof
 from dbctl.errors import (
     BackupFailedError,
     DatabaseUnsetError,
+    DbctlError,
+    DriverMissingError,
     NotSupportedError,
-    RoomMissingError,
     SchemaLacksError,
+    TableMissingError,
     UsageError,
 )
 from dbctl.model import Done, Plan, Row, counted, now
 from dbctl.services.apps import App
 from dbctl.services.backup_extras import Extras
-from dbctl.services.backup_manifest import Kind, LeftOut, Manifest, Member, written
+from dbctl.services.backup_keys import Sealing
+from dbctl.services.backup_manifest import Kind, LeftOut, Manifest, Member, Origin, written
+from dbctl.services.backup_members import Laid, Laying, laying
 from dbctl.services.backups import Backup, Repository
 from dbctl.services.beside import both
-from dbctl.stores.base import Kept, NewFolder
+from dbctl.services.near import hint
+from dbctl.services.pace import Pace
 
 #: Databases are packed to about a third; more is not asked for in advance, since none fails for what it did not need.
 PACKED = 3
@@ -49,11 +57,12 @@ class BackupCreated(Backup, Done, frozen=True, kw_only=True):
     remarks: Sequence[str] = ()
 
     def brief(self) -> Row:
-        return {"id": self.id, "path": self.path, "bytes": self.bytes} | {
+        return {"id": self.id, "path": self.path, "bytes": self.bytes, **self.apart()} | {
             one.database or "files": counted(int(one.facts["files"]), "file")
             if one.form == "files"
             else f"{counted(sum(one.rows.values()), 'row')} of {counted(len(one.rows), 'table')}"
             for one in self.members
+            if one.form != "key"
         }
 
 
@@ -69,6 +78,7 @@ class Creation:
         form: str = "",
         tables: Sequence[str] = (),
         compress: Compression | None = None,
+        rate: int = 0,
         advance: Advance = lambda _bytes: None,
     ) -> None:
         """Choose the databases: the one that was asked for, else all that the profile does not leave out.
@@ -80,6 +90,7 @@ class Creation:
             form: of the dumps of those that know several; empty means the configured one, else the usual one.
             tables: these of one database alone; none means all that there is.
             compress: how dumps are packed that their engine does not pack; None means as configured.
+            rate: bytes of what is copied a second, at most; 0 means as fast as can be.
             advance: told how many bytes more are done.
 
         Raises:
@@ -89,16 +100,19 @@ class Creation:
             SchemaLacksError: it has no such table.
         """
         self.app, self.protected, self.target = app.name, app.protected, app.name
-        self._repository, self._timeout = repository, timeout
+        self._opened, self._repository, self._timeout = app, repository, timeout
+        self._sealing = Sealing(app)
+        with all_or_none(app, [] if tables else _chosen(app)[0]):
+            self._choose(form, tables, compress, rate, advance)
+
+    def _choose(
+        self, form: str, tables: Sequence[str], compress: Compression | None, rate: int, advance: Advance
+    ) -> None:
+        app = self._opened
         databases, self._left_out = _chosen(app)
         self._kind: Kind = "partial" if tables else "backup"
         if tables:
-            self._left_out = []
-            if len(databases) != 1:
-                raise UsageError(
-                    detail=f"--table: say of which database (--db {' or --db '.join(databases)})"
-                )
-            _check_tables(_dumps(app, databases[0]), tables)
+            self._left_out, databases = [], [_having(app, databases, tables)]
         _check_form(app, databases, form)
         told = app.configured.backup
         wanted = form or (told.format if told else "")
@@ -109,16 +123,21 @@ class Creation:
                 instead="What the programs of its server write is packed already. Leave --compress out.",
             )
         packed = compress or (told.compress if told else "gzip")
+        pace = Pace(rate, advance) if rate else advance
         self._sources = [
-            Source(app, name, advance, form=wanted, tables=tables, compress=packed) for name in databases
+            Source(app, name, advance, form=wanted, tables=tables, compress=packed, pace=pace)
+            for name in databases
         ]
-        extras = Extras(app, advance)
+        extras = Extras(app, pace)
+        self._names = databases
         self._all: list[Source | Extras] = [*self._sources]
         self._all += [extras] if extras and not (tables or app.only) else []
 
     def plan(self) -> Plan:
         """Return what would be copied where; writes nothing."""
-        steps = [one.told() for one in self._all]
+        with all_or_none(self._opened, self._names):
+            steps = [one.told() for one in self._all]
+        steps += [self._sealing.told()] if self._sealing else []
         steps += [f"leave {one.database} out: {one.reason}" for one in self._left_out]
         title = f"Back up to {self._repository.store.place}"
         return Plan(title=title, target=self.target, steps=steps, rows={})
@@ -133,23 +152,75 @@ class Creation:
         """
         del seen  # nothing is destroyed, so nobody was asked
         repository = self._repository
-        with repository.store.lock("backup create", timeout=self._timeout):
-            earlier, _ = repository.manifests()
-            made = make(
-                self._sources[0].app,
-                repository,
-                self._all,
-                left_out=self._left_out,
-                kind=self._kind,
-            )
-        newest = earlier[0].created_at if earlier else made.created_at
-        return repository.told(made, BackupCreated, remarks=_remarks(made.created_at, newest))
+        with ExitStack() as settled:
+            with (
+                all_or_none(self._opened, self._names),
+                repository.store.lock("backup create", timeout=self._timeout),
+            ):
+                earlier, _ = repository.manifests()
+                made = make(
+                    self._sources[0].app,
+                    repository,
+                    self._all,
+                    self._sealing,
+                    left_out=self._left_out,
+                    kind=self._kind,
+                    settled=settled,
+                )
+            newest = earlier[0].created_at if earlier else made.created_at
+            remarks = [*_remarks(made.created_at, newest), *self._told(made)]
+        return repository.told(made, BackupCreated, remarks=remarks)
+
+    def _told(self, made: Manifest) -> Iterator[str]:
+        """Yield what somebody has to know of what was copied, or was not."""
+        for one in made.members:
+            if remark := one.facts.get("remarks"):
+                yield f"{self._sources[0].app.target(one.database)}: {remark}"
+        for left in made.left_out:
+            if left.reason == registry.AWAY:
+                yield f"{self._sources[0].app.target(left.database)} is not in it: {left.reason}"
 
 
 def size(app: App) -> int:
     """Return how many bytes a backup of the app copies, about; raises as ``Creation`` does."""
     extras = 0 if app.only else Extras(app, lambda _bytes: None).size()
-    return sum(_dumps(app, name).dump_size() for name in _chosen(app)[0]) + extras
+    names = _chosen(app)[0]
+    with all_or_none(app, names):
+        return sum(_dumps(app, name).dump_size() for name in names) + extras
+
+
+@contextmanager
+def all_or_none(app: App, names: Sequence[str]) -> Iterator[None]:
+    """Where one database of several keeps a backup from being made, tell how to save the others meanwhile."""
+    try:
+        yield
+    except DbctlError as error:
+        failed = error.facts.get("target")
+        others = [name for name in names if app.target(name) != failed]
+        if others and len(others) < len(names) and not error.details:
+            _tell_of_the_others(app, others, error)
+        raise
+
+
+def _tell_of_the_others(app: App, names: Sequence[str], error: DbctlError) -> None:
+    others = {name: _why_not(app, name) for name in names}
+    fine = [name for name, why in others.items() if not why]
+    error.details = [
+        f"Nothing of {app.name} was saved: a backup holds all of its databases, or is not made.",
+        *(why for why in others.values() if why),
+        *([f"{', '.join(fine)} can be read."] if fine else []),
+    ]
+    if fine:
+        commands = "; ".join(f"dbctl backup create --db {name}" for name in fine)
+        error.hint = f"{error.hint} Save the others meanwhile: {commands}"
+
+
+def _why_not(app: App, database: str) -> str:
+    try:
+        _dumps(app, database).dump_size()
+    except DbctlError as error:
+        return str(error)
+    return ""
 
 
 class Source:
@@ -167,11 +238,20 @@ class Source:
         form: str = "",
         tables: Sequence[str] = (),
         compress: Compression = "none",
+        pace: Advance | None = None,
     ) -> None:
         self.app, self.database, self.target = app, database, app.target(database)
         self.engine = app.url(database).engine
         self._advance, self._form, self._tables = advance, form, tables
-        self._compress = compress
+        self._compress, self._pace = compress, pace or advance
+
+    def pin(self) -> bool:
+        """Hold what there is now, where the engine can."""
+        db = self._opened()
+        if not isinstance(db, Pins):
+            return False
+        db.pin()
+        return True
 
     def size(self) -> int:
         """Return how many bytes are copied, about."""
@@ -211,25 +291,29 @@ class Source:
         plain = file_name(self.app, self.database, name, ending=db.forms[self._form_of(db)])
         return plain + ENDINGS[self._compression(db)]
 
-    def members(self, folder: NewFolder, name: str) -> list[Member]:
-        """Put it into a folder; ``name`` is the id of the backup.
+    def members(self, folder: Laying) -> list[Member]:
+        """Put it into the folder of a backup.
 
         Raises:
             BackupFailedError: the copy is not sound, or holds nothing.
         """
         db = self._opened()
-        file, compress = self._file(db, name), self._compression(db)
+        file, compress = self._file(db, folder.name), self._compression(db)
         place = folder.place(file.removesuffix(ENDINGS[compress]))
-        progress = _in_bytes(db.dump_size(), self._advance)
-        half = progress if compress == "none" else lambda share: progress(share / 2)
-        dumped = db.dump(place, form=self._form_of(db), tables=self._tables, progress=half)
+        # Where writers wait for the copy, it is the pace that would hold them up.
+        size = db.dump_size()
+        packing = 0 if compress == "none" else size // 2
+        copied = _in_bytes(size - packing, self._advance if db.holds_up() else self._pace)
+        dumped = db.dump(place, form=self._form_of(db), tables=self._tables, progress=copied)
         if compress == "none":
             kept, proof = self._kept(folder, file, dumped)
             plain_bytes = 0
         else:
-            packed, proof = self._packed(place, folder.place(file), dumped, progress)
+            (kept, plain_bytes), proof = both(
+                lambda: folder.pack(place, file, compress, _in_bytes(packing, self._pace)),
+                lambda: dumped.proof or self._proof(place, dumped),
+            )
             place.unlink()
-            kept, plain_bytes = folder.keep(file, packed.sha256), packed.plain_bytes
         if proof.problems:
             more = f", and {len(proof.problems) - 1} more" if len(proof.problems) > 1 else ""
             raise BackupFailedError(target=self.target, reason=f"{proof.problems[0]}{more}")
@@ -237,10 +321,8 @@ class Source:
             raise BackupFailedError(target=self.target, reason="it holds no table")
         return [
             Member(
+                **structs.asdict(kept),
                 database=self.database,
-                file=file,
-                bytes=kept.bytes,
-                sha256=kept.sha256,
                 compress=compress,
                 plain_bytes=plain_bytes,
                 only=self._tables,
@@ -248,35 +330,54 @@ class Source:
                 taken_at=dumped.taken_at,
                 rows=proof.tables,
                 schema=proof.schema,
+                # Everybody may read the manifest, and of a small table a digest tells whether a guess is right.
+                digests=proof.digests if kept.encryption == "none" else {},
                 facts=dumped.facts,
             )
         ]
-
-    def _packed(self, plain: Path, place: Path, dumped: Dumped, progress: Progress) -> tuple[Packed, Proof]:
-        """Pack what was copied, while it is proven."""
-        return both(
-            lambda: pack(plain, place, self._compress, lambda share: progress((1 + share) / 2)),
-            lambda: dumped.proof or self._proof(plain, dumped),
-        )
 
     def _proof(self, plain: Path, dumped: Dumped) -> Proof:
         dump = Dump(facts=dumped.facts, tables={}, schema="")
         return registry.prove(self.engine, plain, dump, self.target, quick=True)
 
-    def _kept(self, folder: NewFolder, file: str, dumped: Dumped) -> tuple[Kept, Proof]:
+    def _kept(self, folder: Laying, file: str, dumped: Dumped) -> tuple[Laid, Proof]:
         if dumped.proof is not None:
             return folder.keep(file, dumped.sha256), dumped.proof
         return both(lambda: folder.keep(file), lambda: self._proof(folder.place(file), dumped))
 
 
+class Contributes(Protocol):
+    """What puts files into a backup."""
+
+    def pin(self) -> bool:
+        """Hold what there is now, where that holds nobody up; return whether it is held."""
+        ...
+
+    def size(self) -> int:
+        """Return how many bytes are copied, about."""
+        ...
+
+    def kept_size(self) -> int:
+        """Return how many bytes they take in the backup, about."""
+        ...
+
+    def members(self, folder: Laying) -> list[Member]:
+        """Put them into a folder."""
+        ...
+
+
 def make(
     app: App,
     repository: Repository,
-    sources: Sequence[Source | Extras],
+    sources: Sequence[Contributes],
+    sealing: Sealing,
     *,
     left_out: Sequence[LeftOut] = (),
     kind: Kind = "backup",
     restored: str = "",
+    at: datetime | None = None,
+    origin: Origin | None = None,
+    settled: ExitStack | None = None,
 ) -> Manifest:
     """Make a backup, for one who holds the lock of the repository.
 
@@ -284,25 +385,32 @@ def make(
         app: the app.
         repository: where it goes.
         sources: its databases, and the app's other files.
+        sealing: how it is encrypted.
         left_out: those that it does not hold.
         kind: why it is made.
         restored: of a safety backup: the backup that is restored after it.
+        at: the moment that it is of; None: now.
+        origin: where it comes from, which dbctl did not make.
+        settled: closed by a caller that has answered, or removes the backup where it ends; from the last file on no
+            signal is heard until then.
     """
     store = repository.store
-    need, room = _need(sources), store.room()
-    if room is not None and room < need:
-        raise RoomMissingError(place=store.place, need=need, room=room)
+    store.want_room(_need(sources, aside=bool(sealing)))
+    largest = max((one.size() for one in sources), default=0) if sealing else 0
     earlier, unread = repository.manifests()
-    begun, taken = now(), set(store.folders())
-    at = begun
-    while (name := at.astimezone(UTC).strftime("%Y%m%d_%H%M%S")) in taken:
-        at += SECOND
+    begun = at or now()
+    name = free_id(begun, set(store.folders()))
     with store.begin(name) as folder:
-        members = [member for one in sources for member in one.members(folder, name)]
+        with laying(folder, name, sealing if sources else None, largest) as laid:
+            members = laid.key()
+            pinned = [one for one in sources if one.pin()]
+            # The others at once, so that what an app keeps in several places is of one moment, or nearly.
+            for one in sorted(sources, key=lambda one: one in pinned):
+                members += one.members(laid)
+                laid.tidy()
         manifest = Manifest(
             id=name,
-            # Also above those whose manifest cannot be read now.
-            number=max((one.number for one in earlier), default=0) + len(unread) + 1,
+            number=_number(begun, earlier, len(unread), adopted=at is not None),
             kind=kind,
             app=app.name,
             profile=app.profile.name,
@@ -311,11 +419,33 @@ def make(
             host=os.uname().nodename,
             dbctl=__version__,
             restored=restored,
+            origin=origin,
+            recipients=laid.recipients,
             members=members,
             left_out=left_out,
         )
+        if settled:  # a backup that stands must not be told as interrupted
+            settled.enter_context(interrupt.unheard())
         folder.finish(written(manifest))
     return manifest
+
+
+def free_id(at: datetime, taken: Collection[str]) -> str:
+    """Return the id of a backup of that moment, or of the first second behind it that is free."""
+    while (name := at.astimezone(UTC).strftime("%Y%m%d_%H%M%S")) in taken:
+        at += SECOND
+    return name
+
+
+def _number(begun: datetime, earlier: Sequence[Manifest], unread: int, *, adopted: bool) -> int:
+    """Return what is greater than the number of every earlier backup, also of those whose manifest cannot be read now.
+
+    It is the time in seconds, as long as the clock was not set back: so it also orders what is copied together from
+    several repositories. One that is ``adopted`` has the number of the newest before it.
+    """
+    if adopted:
+        return max((one.number for one in earlier if one.created_at <= begun), default=0)
+    return max(int(begun.timestamp()), max((one.number for one in earlier), default=0) + unread + 1)
 
 
 def file_name(app: App, database: str, time: str, *, ending: str = "") -> str:
@@ -334,18 +464,33 @@ def file_name(app: App, database: str, time: str, *, ending: str = "") -> str:
     return told.replace("{time}", time)
 
 
-def _need(sources: Sequence[Source | Extras]) -> int:
-    """Return how many bytes a backup takes while it is made: what is packed goes only once it has been."""
+def _need(sources: Sequence[Contributes], *, aside: bool) -> int:
+    """Return how many bytes a backup takes while it is made: what is packed goes only once it has been, or is ``aside``."""
     most = kept = 0
     for one in sources:
         size, stays = one.size(), one.kept_size()
-        most = max(most, kept + (size if size == stays else size + stays))
+        most = max(most, kept + (stays if aside or size == stays else size + stays))
         kept += stays
     return most
 
 
+def _having(app: App, databases: Sequence[str], tables: Sequence[str]) -> str:
+    """Return which of some databases has these tables."""
+    having = list(databases)
+    if len(databases) > 1:
+        having = [name for name in databases if set(tables) <= app.reader(name).tables().keys()]
+        if not having:
+            what = f"table {', '.join(tables)} in one of its databases ({', '.join(databases)})"
+            raise SchemaLacksError(target=app.name, what=what, purpose="this backup")
+        if len(having) > 1:
+            raise UsageError(detail=f"--table: say of which database (--db {' or --db '.join(having)})")
+    _check_tables(_dumps(app, having[0]), tables)
+    return having[0]
+
+
 def _check_tables(db: Dumps, tables: Sequence[str]) -> None:
     live = cast("Readable", db)
+    known = live.tables()
     if not db.parts:
         raise NotSupportedError(
             what="a backup of some tables",
@@ -353,8 +498,8 @@ def _check_tables(db: Dumps, tables: Sequence[str]) -> None:
             instead="Its file is copied whole. Leave --table out.",
         )
     for name in tables:
-        if name not in live.tables():
-            raise SchemaLacksError(target=live.target, what=f"table {name}", purpose="this backup")
+        if name not in known:
+            raise TableMissingError(name=name, target=live.target, near=hint(name, known))
 
 
 def _check_form(app: App, databases: Sequence[str], form: str) -> None:
@@ -369,11 +514,16 @@ def _chosen(app: App) -> tuple[list[str], list[LeftOut]]:
         if app.only not in ("", name):
             continue
         try:
-            app.url(name)
+            url = app.url(name)
         except DatabaseUnsetError:
             if not told.optional or app.only:
                 raise
             left_out.append(LeftOut(database=name, reason="it is not configured"))
+            continue
+        if away := registry.elsewhere(url):
+            if app.only:
+                raise NotSupportedError(what="a backup", by=app.target(name), instead=f"Its tables: {away}.")
+            left_out.append(LeftOut(database=name, reason=away))
             continue
         if told.backup or app.only:
             chosen.append(name)
@@ -387,7 +537,12 @@ def _chosen(app: App) -> tuple[list[str], list[LeftOut]]:
 
 
 def _dumps(app: App, database: str, *, may_be_empty: bool = False, like: Collection[str] = ()) -> Dumps:
-    db = app.reader(database, may_be_empty=may_be_empty, like=like)
+    try:
+        db = app.reader(database, may_be_empty=may_be_empty, like=like)
+    except DriverMissingError:
+        if (files := registry.copier(app.url(database), app.target(database))) is None:
+            raise
+        return files
     if Capability.DUMP not in db.capabilities or not isinstance(db, Dumps):
         raise NotSupportedError(what="a backup", by=db.target, instead="Its engine cannot be copied yet.")
     return db

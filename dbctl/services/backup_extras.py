@@ -11,12 +11,14 @@ from functools import partial
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 
+from msgspec import structs
+
 from dbctl.engines import registry
 from dbctl.errors import FileFailedError
 from dbctl.model import Finding, counted, now
 from dbctl.services.apps import App
 from dbctl.services.backup_manifest import Manifest, Member
-from dbctl.stores.base import NewFolder
+from dbctl.services.backup_members import Laying
 
 #: A file that is larger is copied aside on disk while it is packed.
 IN_MEMORY = 4 << 20
@@ -38,6 +40,10 @@ class Extras:
         """Whether there are any."""
         return bool(self._found)
 
+    def pin(self) -> bool:
+        """Hold nothing: each is packed as it is by then."""
+        return False
+
     def size(self) -> int:
         """Return how many bytes they take unpacked."""
         return sum(_size(path) for path in self._found)
@@ -52,15 +58,15 @@ class Extras:
         what = f"{counted(len(self._found), 'file')} of the app ({', '.join(tops)}; {self.size():,} bytes)"
         return f"pack {what} as {file_name('TIME')}"
 
-    def members(self, folder: NewFolder, name: str) -> list[Member]:
-        """Pack them into a folder; ``name`` is the id of the backup.
+    def members(self, folder: Laying) -> list[Member]:
+        """Pack them into the folder of a backup.
 
         A file that goes away meanwhile is left out. Links are packed as links.
 
         Raises:
             FileFailedError: one of them cannot be read.
         """
-        file = file_name(name)
+        file = file_name(folder.name)
         packed = 0
         taken_at = now()
         private = os.open(folder.place(file), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
@@ -72,11 +78,9 @@ class Extras:
         kept = folder.keep(file)
         return [
             Member(
+                **structs.asdict(kept),
                 database="",
-                file=file,
                 form="files",
-                bytes=kept.bytes,
-                sha256=kept.sha256,
                 engine="",
                 taken_at=taken_at,
                 rows={},
@@ -91,18 +95,18 @@ def file_name(time: str) -> str:
     return f"files_{time}.tar.gz"
 
 
-def left_alone(app: App, manifest: Manifest, place: str) -> Iterator[Finding]:
-    """Yield that a restore has not touched the app's own files, where the backup at ``place`` holds some."""
+def left_alone(app: App, manifest: Manifest) -> Iterator[Finding]:
+    """Yield that a restore has not touched the app's own files, where the backup holds some."""
     for one in manifest.members:
         if one.form == "files" and not app.only:
-            message = f"the app's own files stay as they are; those of the backup are in {one.file}"
-            unpack = ["tar", "-xzf", f"{place}/{one.file}", "-C", str(app.configured.directory)]
+            which = ["--file", manifest.id] if "/" in manifest.id else [manifest.id]
+            unpack = shlex.join(["dbctl", "restore", "files", *which, "--to", "DIR"])
             yield Finding(
                 target=app.name,
                 severity="info",
                 code="files-left",
-                message=message,
-                hint=f"{shlex.join(unpack)} brings them back.",
+                message=f"the app's own files stay as they are; those of the backup are in {one.file}",
+                hint=f"{unpack} unpacks them into a folder of their own.",
             )
 
 

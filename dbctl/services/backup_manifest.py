@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Literal
 
 import msgspec
@@ -18,8 +18,10 @@ from dbctl.model import Value
 Kind = Literal["backup", "partial", "safety", "migration"]
 #: ``dump``: one moment of the database. ``raw``: its files as they lay, for it could not be read. ``kept``: nothing but a
 #: script that brings it back; the database itself stays on its server under another name. ``files``: what belongs to the
-#: app beside its databases.
-Form = Literal["dump", "raw", "kept", "files"]
+#: app beside its databases. ``key``: the identity that opens the other files, protected by a passphrase.
+Form = Literal["dump", "raw", "kept", "files", "key"]
+#: How a file is encrypted.
+Encryption = Literal["none", "age"]
 #: A time that can be compared with any other.
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 #: Not so many that one more could not be written.
@@ -29,10 +31,13 @@ Number = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 class Member(Value, frozen=True, kw_only=True):
     """One file of a backup."""
 
-    database: str  #: empty for the app's other files
+    database: str  #: empty for the app's other files, and for the key
     file: str
-    bytes: Number  #: as it lies there, packed or not
+    bytes: Number  #: as it lies there, packed and encrypted or not
     sha256: str
+    encryption: Encryption = "none"
+    inner_bytes: Number = 0  #: of one that is encrypted: what was, as ``age --decrypt`` brings it back
+    inner_sha256: str = ""  #: of that
     compress: Compression = "none"  #: how it was packed once its engine had made it
     plain_bytes: Number = 0  #: of one that was packed: what it unpacks to
     form: Form = "dump"
@@ -41,18 +46,28 @@ class Member(Value, frozen=True, kw_only=True):
     taken_at: Moment  #: the moment that it holds
     rows: Mapping[str, Number]  #: by table
     schema: str  #: fingerprint of the schema; empty where it is not known
+    digests: Mapping[str, str] = {}  #: of what small tables hold: ``contents.digests``
     facts: Mapping[str, str]  #: what the file alone does not tell: ``Dumped.facts``, or ``Kept.facts``
 
     @property
     def size(self) -> int:
         """How many bytes its engine reads of it."""
-        return self.bytes if self.compress == "none" else self.plain_bytes
+        if self.compress != "none":
+            return self.plain_bytes
+        return self.bytes if self.encryption == "none" else self.inner_bytes
 
     @property
     def dump(self) -> Dump:
         """What an engine has to know of it."""
         form: Literal["dump", "kept"] = "kept" if self.form == "kept" else "dump"
-        return Dump(form=form, facts=self.facts, tables=self.rows, schema=self.schema)
+        return Dump(
+            form=form,
+            facts=self.facts,
+            tables=self.rows,
+            schema=self.schema,
+            digests=self.digests,
+            part=bool(self.only),
+        )
 
 
 class LeftOut(Value, frozen=True, kw_only=True):
@@ -62,11 +77,19 @@ class LeftOut(Value, frozen=True, kw_only=True):
     reason: str
 
 
+class Origin(Value, frozen=True, kw_only=True):
+    """Where a backup came from that dbctl did not make itself."""
+
+    path: str
+    sha256: str  #: of what the file held, unpacked; of a folder, of its manifest
+    time: str  #: where its time was taken from, in words
+
+
 class Manifest(Value, frozen=True, kw_only=True):
     """One backup."""
 
     id: str  #: YYYYMMDD_HHMMSS, UTC, as its folder is called
-    number: Number  #: grows from backup to backup, also when the clock is set back
+    number: Number  #: grows from backup to backup, with the time in seconds, also when the clock is set back
     kind: Kind
     app: str
     profile: str
@@ -75,19 +98,39 @@ class Manifest(Value, frozen=True, kw_only=True):
     host: str
     dbctl: str
     restored: str = ""  #: of a safety backup: the backup that was restored after it
+    origin: Origin | None = None  #: of one that was adopted
+    recipients: Sequence[str] = ()  #: public keys that its files are encrypted for
     members: Sequence[Member]
     left_out: Sequence[LeftOut]
 
     @property
     def databases(self) -> Sequence[str]:
         """The databases it holds, each once."""
-        return list(dict.fromkeys(one.database for one in self.members if one.form != "files"))
+        return list(dict.fromkeys(one.database for one in self.members if one.database))
+
+    @property
+    def taken_within(self) -> timedelta:
+        """How far apart the moments lie that it holds of its databases."""
+        moments = [one.taken_at for one in self.members if one.database]
+        return max(moments) - min(moments) if moments else timedelta()
 
     @property
     def concerns(self) -> Sequence[str]:
         """The databases that it is about: what it holds, and of a safety backup also what was not there to be held."""
         missing = [one.database for one in self.left_out] if self.kind == "safety" else []
         return list(dict.fromkeys([*self.databases, *missing]))
+
+    def until(self, database: str = "") -> datetime:
+        """Return the latest moment that it holds, of one database or of all."""
+        held = [
+            one.taken_at for one in self.members if one.form != "files" and database in ("", one.database)
+        ]
+        return max(held, default=self.created_at)
+
+    @property
+    def key(self) -> Member | None:
+        """The file of the identity that opens the others, where a passphrase protects it."""
+        return next((one for one in self.members if one.form == "key"), None)
 
     def member(self, database: str) -> Member | None:
         """Return the file of a database that can be restored from."""
@@ -108,7 +151,11 @@ def written(manifest: Manifest) -> str:
     """Return the file of a manifest, sealed: a changed byte is noticed."""
     told = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
     sealed = _Sealed("dbctl.backup/1", hashlib.sha256(told).hexdigest(), msgspec.Raw(told))
-    return msgspec.json.encode(sealed).decode() + "\n"
+    return _file(sealed).decode()
+
+
+def _file(sealed: _Sealed) -> bytes:
+    return msgspec.json.encode(sealed) + b"\n"
 
 
 def read(text: bytes) -> Manifest:
@@ -122,6 +169,8 @@ def read(text: bytes) -> Manifest:
         told = bytes(sealed.backup)
         if hashlib.sha256(told).hexdigest() != sealed.sha256:
             raise ManifestInvalidError("its text is not what was written")
+        if _file(sealed) != text:
+            raise ManifestInvalidError("what stands around its text is not what was written")
         manifest = msgspec.json.decode(told, type=Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ManifestInvalidError(f"it cannot be understood: {error}") from error

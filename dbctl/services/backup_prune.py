@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from dbctl.config import Keep
 from dbctl.errors import PlanChangedError, RepositoryUnreadError, RetentionUnsetError, UsageError
 from dbctl.model import Done, Plan, Value
 from dbctl.services.apps import App
 from dbctl.services.backup_manifest import Manifest
+from dbctl.services.backup_proof import Proven
 from dbctl.services.backups import Repository
-from dbctl.services.retention import Candidate, has_rules, reasons
+from dbctl.services.retention import Candidate, has_rules, reasons, rules_of
+
+DAMAGED = "damaged: see dbctl backup verify"
 
 
 class Staying(Value, frozen=True, kw_only=True):
@@ -44,8 +48,7 @@ class Pruning:
                 detail="--db: pruning takes whole backups; each database's last one stays anyway"
             )
         self.app, self.protected, self.target = app.name, app.protected, app.name
-        told = app.configured.backup
-        self._keep = keep if has_rules(keep) else told.keep if told else keep
+        self._keep = keep if has_rules(keep) else rules_of(app.configured, app.profile)
         if not has_rules(self._keep):
             raise RetentionUnsetError(app=app.name)
         self._repository, self._timeout = repository, timeout
@@ -57,12 +60,15 @@ class Pruning:
             RepositoryUnreadError: a manifest cannot be read.
         """
         going, staying = self._sorted()
-        steps = [f"delete {one.id} ({one.created_at:%Y-%m-%d %H:%M} UTC)" for one in going]
+        steps = [
+            f"delete {one.id} ({one.created_at:%Y-%m-%d %H:%M} UTC): no rule keeps it; {_newer(one, staying)}"
+            for one in going
+        ]
         steps += [
             f"remove what is left of {name}, which was cut off" for name in self._repository.incomplete()
         ]
         if steps:
-            steps += [f"keep {one.id}: {', '.join(one.reasons)}" for one in staying]
+            steps += [f"keep {one.id}: {', '.join(why)}" for one, why in staying]
         title = f"Prune the backups in {self._repository.store.place}"
         return Plan(title=title, target=self.target, steps=steps, rows={}, destructive=bool(going))
 
@@ -71,9 +77,11 @@ class Pruning:
 
         Raises:
             PlanChangedError: it would be another plan than the one that was agreed to; nothing was deleted.
+            RepositoryMissingError: it is not there, and is not made either.
             BusyError: another dbctl works on the repository.
         """
         store = self._repository.store
+        store.folders()  # before the lock, which would make the repository
         with store.lock("backup prune", timeout=self._timeout):
             if seen is not None and self.plan().digest != seen:
                 raise PlanChangedError(target=self.target)
@@ -86,28 +94,49 @@ class Pruning:
             for name in leftovers:
                 freed += sum(store.files(name).values())
                 store.remove(name)
-        return Pruned(deleted=[one.id for one in going], kept=staying, leftovers=leftovers, freed_bytes=freed)
+        return Pruned(
+            deleted=[one.id for one in going],
+            kept=[Staying(id=one.id, reasons=why) for one, why in staying],
+            leftovers=leftovers,
+            freed_bytes=freed,
+        )
 
-    def _sorted(self) -> tuple[list[Manifest], list[Staying]]:
+    def _sorted(self) -> tuple[list[Manifest], list[tuple[Manifest, list[str]]]]:
         """Return what goes, the newest first, and what stays."""
         found, unread = self._repository.manifests()
         if unread:
             raise RepositoryUnreadError(place=self._repository.store.place, names=", ".join(sorted(unread)))
-        whole = [one for one in found if self._whole(one)]
+        proven = {one.id: self._repository.proven(one) for one in found}
+        damaged = {one.id for one in found if self._repository.damage(one, proven[one.id])}
+        whole = [one for one in found if one.id not in damaged]
         stay = reasons([_candidate(one) for one in whole], self._keep)
+        for one in _drilled({one.id: proven[one.id] for one in whole}):
+            stay.setdefault(one, []).append("the last one restored on trial")
         # What is not whole does not count, and so neither pushes out nor goes: verify tells of it.
         going = [one for one in whole if one.id not in stay]
-        damaged = {one.id: ["damaged: see dbctl backup verify"] for one in found if one not in whole}
         staying = [
-            Staying(id=one.id, reasons=why)
-            for one in found
-            if (why := stay.get(one.id) or damaged.get(one.id))
+            (one, why) for one in found if (why := [DAMAGED] if one.id in damaged else stay.get(one.id))
         ]
         return going, staying
 
-    def _whole(self, manifest: Manifest) -> bool:
-        sizes = self._repository.store.files(manifest.id)
-        return all(sizes.get(one.file) == one.bytes for one in manifest.members)
+
+def _drilled(whole: Mapping[str, Proven]) -> Sequence[str]:
+    """Return the last backups of which it is known that they can be restored: one for each database."""
+    last = dict[str, tuple[datetime, str]]()
+    for folder, proven in whole.items():
+        for name, drill in proven.drills.items():
+            last[name] = max(last.get(name, (drill.at, folder)), (drill.at, folder))
+    return list(dict.fromkeys(folder for _, folder in last.values()))
+
+
+def _newer(going: Manifest, staying: Sequence[tuple[Manifest, list[str]]]) -> str:
+    """Say of each database of a backup that goes how many newer ones stay."""
+    others = [one for one, why in staying if one.number > going.number and why != [DAMAGED]]
+    newer = {
+        name: sum(one.kind == going.kind and name in one.concerns for one in others)
+        for name in going.concerns
+    }
+    return f"newer ones that stay: {', '.join(f'{number} of {name}' for name, number in newer.items())}"
 
 
 def _candidate(manifest: Manifest) -> Candidate:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from functools import partial
 
 import msgspec
 
+from dbctl import durable
 from dbctl.engines import registry
+from dbctl.engines.contents import differing
+from dbctl.engines.dumps import Proof
 from dbctl.errors import (
     BusyError,
     ClientMissingError,
@@ -18,22 +22,31 @@ from dbctl.errors import (
     DiskFullError,
     DriverMissingError,
     Exit,
+    KeyInvalidError,
+    KeyMissingError,
+    KeyWrongError,
     NotSupportedError,
     PrivilegeMissingError,
     ReadOnlyError,
     RoomMissingError,
+    ScratchFailedError,
+    StorageFailedError,
     UnreachableError,
 )
-from dbctl.model import Finding, Findings, Severity, Value, now
+from dbctl.model import Finding, Findings, Severity, Value
+from dbctl.services import backup_proof
 from dbctl.services.apps import App
+from dbctl.services.backup_keys import Keys, is_encrypted
+from dbctl.services.backup_live import against_live
 from dbctl.services.backup_manifest import Manifest, Member
-from dbctl.services.backup_unpacked import Unpacked, unpacking
-from dbctl.services.backups import Repository, Verified
+from dbctl.services.backup_proof import Drill
+from dbctl.services.backup_unpacked import Unpacked, is_spare, unpacking
+from dbctl.services.backups import Repository
 from dbctl.services.beside import both
-from dbctl.stores.base import Store
+from dbctl.stores.base import Store, digest
 from dbctl.url import Url
 
-SCHEMA_DIFFERS = "schema-differs"
+SCHEMA_DIFFERS, FOREIGN = "schema-differs", "backup-foreign"
 #: Failures that tell of what a backup is looked at with, and nothing of the backup.
 NOT_OF_IT = (
     BusyError,
@@ -41,15 +54,20 @@ NOT_OF_IT = (
     ClientOldError,
     DiskFullError,
     DriverMissingError,
+    KeyInvalidError,
+    KeyMissingError,
     NotSupportedError,
     PrivilegeMissingError,
     ReadOnlyError,
     RoomMissingError,
+    ScratchFailedError,
+    StorageFailedError,
     UnreachableError,
 )
 BAD = "Do not restore from it; keep it only if there is no other."
-
-
+OTHER_KEY = (
+    "Its files are as they were. Older backups may want older keys: --identity FILE, --passphrase-file FILE."
+)
 NONE = "Is it mounted? dbctl backup create makes one."
 
 
@@ -58,6 +76,7 @@ class Checked(Value, frozen=True, kw_only=True):
 
     findings: Findings
     remarks: Sequence[str]  #: what could not be recorded
+    unopened: int  #: encrypted backups that were not opened, since nobody asked for that
 
     @property
     def status(self) -> Exit:
@@ -71,12 +90,27 @@ def size(repository: Repository, names: Sequence[str]) -> int:
     return sum(member.bytes for one in chosen for member in one.members)
 
 
+def ready(repository: Repository, names: Sequence[str], keys: Keys) -> None:
+    """Read what opens these backups, or all; a person may be asked for a passphrase.
+
+    What turns out not to open one is told when that one is opened.
+
+    Raises:
+        KeyMissingError: one is encrypted, and nothing here could open it; and as ``Keys.ready``.
+    """
+    for one in repository.find_all(names) if names else repository.manifests()[0]:
+        with suppress(KeyWrongError):
+            keys.ready(repository.store, one)
+
+
 def verify(
     app: App,
     repository: Repository,
     names: Sequence[str],
     *,
     deep: bool,
+    keys: Keys,
+    live: bool = False,
     advance: Callable[[int], None] = lambda _bytes: None,
 ) -> Checked:
     """Read backups whole and compare them with their manifests.
@@ -86,6 +120,8 @@ def verify(
         repository: its backups.
         names: which ones; none means every one, and also tells of those that were cut off.
         deep: whether each is opened, checked through and counted, too.
+        keys: what opens those that are encrypted, made ready.
+        live: whether each is compared with the running databases, too.
         advance: told how many bytes more were read.
 
     Raises:
@@ -104,20 +140,43 @@ def verify(
     remarks = list[str]()
     for manifest in chosen:
         only = [app.only] if app.only else []
-        wrong = list(problems(app, repository.store, manifest, deep=deep, advance=advance, databases=only))
+        wrong = list(
+            problems(app, repository.store, manifest, deep=deep, keys=keys, advance=advance, databases=only)
+        )
         if wrong and repository.is_gone(manifest):
             remarks.append(f"{manifest.id} was pruned meanwhile")
             continue
         findings += wrong
-        if not (only or any(one.severity == "error" for one in wrong)):
-            try:
-                repository.store.note(manifest.id, msgspec.json.encode(Verified(at=now())).decode())
-            except DbctlError as error:  # a repository that may only be read can be verified all the same
-                remarks.append(f"that {manifest.id} was verified could not be recorded: {error}")
+        remarks += recorded(repository, manifest, wrong, whole=not only, deep=deep)
+        findings += against_live(app, manifest) if live else ()
     return Checked(
         findings=Findings(checked=len(chosen) + (len(unread) if not names else 0), findings=findings),
         remarks=remarks,
+        unopened=0 if deep else sum(map(is_encrypted, chosen)),
     )
+
+
+def recorded(
+    repository: Repository,
+    manifest: Manifest,
+    wrong: Sequence[Finding],
+    *,
+    whole: bool,
+    deep: bool,
+    drills: Mapping[str, Drill] = {},
+) -> list[str]:
+    """Record how a look at a backup ended, as ``backup_proof.record`` says; return what kept it from being recorded."""
+    unopened = any(one.code == KeyWrongError.code for one in wrong)  # which says nothing of the backup
+    errors = [one.message for one in wrong if one.severity == "error" and one.code != KeyWrongError.code]
+    if any(one.code == FOREIGN for one in wrong):  # somebody else's, who may be pleased with it
+        return []
+    try:
+        backup_proof.record(
+            repository.store, manifest.id, errors, whole=whole, deep=deep and not unopened, drills=drills
+        )
+    except DbctlError as error:  # a repository that may only be read can be verified all the same
+        return [f"that {manifest.id} was verified could not be recorded: {error}"]
+    return []
 
 
 def _without_manifest(app: App, repository: Repository, unread: dict[str, str]) -> Iterator[Finding]:
@@ -145,6 +204,7 @@ def problems(
     manifest: Manifest,
     *,
     deep: bool,
+    keys: Keys,
     quick: bool = False,
     advance: Callable[[int], None] = lambda _bytes: None,
     databases: Sequence[str] = (),
@@ -157,6 +217,7 @@ def problems(
         store: where it rests.
         manifest: of the backup.
         deep: whether its dumps are opened, checked through and counted.
+        keys: what decrypts them.
         quick: leaves out of that whether indexes and tables agree.
         advance: told how many bytes more were read.
         databases: only the files of these; none means all.
@@ -164,7 +225,7 @@ def problems(
     """
     if (manifest.app, manifest.profile) != (app.name, app.profile.name):
         message = f"backup {manifest.id} is one of {manifest.app} ({manifest.profile})"
-        yield Finding(target=app.name, severity="error", code="backup-foreign", message=message, hint=BAD)
+        yield Finding(target=app.name, severity="error", code=FOREIGN, message=message, hint=BAD)
     sizes = store.files(manifest.id)
     for name in sizes.keys() - {one.file for one in manifest.members}:
         message = f"backup {manifest.id} holds {name}, which does not belong to it"
@@ -173,11 +234,11 @@ def problems(
         if databases and one.database not in databases:
             continue
         target = f"{manifest.app}/{one.database}" if one.database else manifest.app
-        look = Look(app=app, one=one, deep=deep, quick=quick, unpacked=unpacked)
+        look = Look(app=app, one=one, deep=deep, quick=quick, keys=keys, unpacked=unpacked)
         for code, what in _of_member(store, manifest, look, sizes.get(one.file)):
             # What is exactly the file that was proven once stays good, however its schema is told today.
             severity: Severity = "warning" if code == SCHEMA_DIFFERS else "error"
-            hint = BAD if severity == "error" else ""
+            hint = OTHER_KEY if code == KeyWrongError.code else BAD if severity == "error" else ""
             message = f"backup {manifest.id}, {one.file}: {what}"
             yield Finding(target=target, severity=severity, code=code, message=message, hint=hint)
         advance(one.bytes)
@@ -190,6 +251,7 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     one: Member
     deep: bool
     quick: bool
+    keys: Keys
     unpacked: Unpacked | None
 
 
@@ -202,38 +264,62 @@ def _of_member(store: Store, manifest: Manifest, look: Look, size: int | None) -
         yield "file-changed", f"it has {size:,} bytes and had {one.bytes:,}"
         return
     try:
-        if not look.deep or one.form != "dump":
-            kept, content = store.digest(manifest.id, one.file), list[tuple[str, str]]()
+        if not look.deep or (one.form != "dump" and one.encryption == "none"):
+            found, content = digest(store.read(manifest.id, one.file)).sha256, list[tuple[str, str]]()
         else:
-            kept, content = both(
-                lambda: store.digest(manifest.id, one.file),
-                lambda: _of_content(store, manifest, look),
-            )
+            with ExitStack() as held:
+                unpacked = look.unpacked or held.enter_context(unpacking(store, look.keys))
+                found, content = _of_both(unpacked, manifest, look)
     except NOT_OF_IT:
         raise
     except DbctlError as error:
         yield error.code, str(error)
         return
-    if kept.sha256 != one.sha256:
+    if found != one.sha256:
         yield "file-changed", "its content is not what was written (SHA-256)"
     else:
         yield from content
 
 
-def _of_content(store: Store, manifest: Manifest, look: Look) -> list[tuple[str, str]]:
+def _of_both(unpacked: Unpacked, manifest: Manifest, look: Look) -> tuple[str, list[tuple[str, str]]]:
+    """Return the digest of a file as it rests, and what is wrong with its content."""
+    one = look.one
+    resting = unpacked.resting(manifest.id, one)
+    if not is_spare(one):
+        kept, content = both(
+            lambda: digest(durable.blocks(resting)), lambda: _of_content(unpacked, manifest, look)
+        )
+        return kept.sha256, content
+    content = _of_content(unpacked, manifest, look)
+    if unpacked.holds(manifest, one):  # which hashed it on the way
+        return one.sha256, content
+    return digest(durable.blocks(resting)).sha256, content
+
+
+def _of_content(unpacked: Unpacked, manifest: Manifest, look: Look) -> list[tuple[str, str]]:
     one, target = look.one, f"{manifest.app}/{look.one.database}"
     try:
-        with ExitStack() as held:
-            unpacked = look.unpacked or held.enter_context(unpacking(store))
-            path = held.enter_context(unpacked.opened(manifest.id, one, target))
-            proof = registry.prove(one.engine, path, one.dump, target, quick=look.quick)
-            if not (look.quick or proof.problems or one.only):
-                url, timeout = _server(look.app, one), look.app.timeout
-                proof = registry.trial(one.engine, url, path, one.dump, target, timeout=timeout) or proof
+        with unpacked.opened(manifest, one, target) as path:
+            if one.form != "dump":
+                return []  # what it holds, nobody but its owner could judge
+            proof = registry.prove(
+                one.engine, path, one.dump, target, quick=look.quick, room=partial(unpacked.room, one)
+            )
+            if not (look.quick or proof.problems or one.only or proof.schema):  # a server tells the rest
+                url, timeout = server_for(look.app, one), look.app.timeout
+                with registry.tried(one.engine, url, path, one.dump, target, timeout=timeout) as tried:
+                    proof = tried.proof
     except NOT_OF_IT:
         raise
+    except KeyWrongError as error:
+        return [(error.code, f"its content cannot be opened: {error.facts['reason']}")]
     except DbctlError as error:
         return [(error.code, str(error))]
+    return differences(proof, one)
+
+
+def differences(proof: Proof, one: Member) -> list[tuple[str, str]]:
+    """Return what is wrong with the content of a file, or is not as its manifest says: code and words."""
     if proof.problems:
         return [("corrupt", line) for line in proof.problems]
     found = []
@@ -244,12 +330,14 @@ def _of_content(store: Store, manifest: Manifest, look: Look) -> list[tuple[str,
             if proof.tables.get(name) != one.rows.get(name)
         ]
         found.append(("rows-differ", f"the rows of {', '.join(tables)} are not as many as the manifest says"))
-    if proof.schema and proof.schema != one.schema:
+    if others := differing(proof.digests, one.digests):
+        found.append(("content-differs", f"the rows of {', '.join(others)} are not those that were saved"))
+    if proof.schema and one.schema and proof.schema != one.schema:
         found.append((SCHEMA_DIFFERS, "its schema is not the one that the manifest names"))
     return found
 
 
-def _server(app: App, one: Member) -> Url | None:
+def server_for(app: App, one: Member) -> Url | None:
     """Return where a trial restore may go: where the configuration says, else where the database itself is."""
     if app.configured.scratch:
         return app.configured.scratch

@@ -4,43 +4,58 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
-import msgspec
-
-from dbctl.errors import BackupMissingError, BackupUnsoundError, RepositoryFailedError, RepositoryUnsetError
+from dbctl import config
+from dbctl.errors import (
+    BackupLaterError,
+    BackupMissingError,
+    BackupPartialError,
+    BackupUnsoundError,
+    RepositoryFailedError,
+    RepositoryUnsetError,
+)
 from dbctl.model import Page, Row, Value, Window
-from dbctl.services import backup_manifest
+from dbctl.services import backup_manifest, backup_proof
 from dbctl.services.apps import App
-from dbctl.services.backup_manifest import Kind, LeftOut, Manifest, ManifestInvalidError, Member, Moment
+from dbctl.services.backup_manifest import Kind, LeftOut, Manifest, ManifestInvalidError, Member
+from dbctl.services.backup_proof import Drill, Proven
 from dbctl.services.near import hint
 from dbctl.services.pages import page_of
 from dbctl.stores import registry
-from dbctl.stores.base import State, ordered
+from dbctl.stores.base import State, Store, ordered
 
 ID = re.compile(r"\d{8}_\d{6}")
 LATEST = "latest"
+
+
+#: ``foreign``: a file that dbctl did not make, by its path, unproven; else a ``Kind``.
+ListedKind: TypeAlias = Literal["backup", "partial", "safety", "migration", "foreign"]
 
 
 class Backup(Value, frozen=True, kw_only=True):
     """One backup, as it is listed and shown."""
 
     id: str
-    kind: Kind
+    kind: ListedKind
     app: str
     created_at: datetime
     path: str
     bytes: int
     complete: bool
     databases: Sequence[str]
-    verified_at: datetime
+    verified_at: datetime | None
+    recipients: Sequence[str]  #: public keys that its files are encrypted for
+    taken_within: timedelta  #: the time between the first moment that it holds of a database and the last
+    drills: Mapping[str, Drill]  #: by database: its last trial restore
     members: Sequence[Member]
     left_out: Sequence[LeftOut]
+    note: str = ""  #: what is to be known of one that dbctl did not make
 
     def brief(self) -> Row:
-        return {
+        told = {
             "id": self.id,
             "kind": self.kind,
             "created_at": self.created_at,
@@ -48,14 +63,23 @@ class Backup(Value, frozen=True, kw_only=True):
             "databases": self.databases,
             "verified_at": self.verified_at,
         }
+        return told | ({"note": self.note} if self.note else {})
+
+    def apart(self) -> Row:
+        """Return how far apart the moments lie, where it holds several."""
+        return {"taken_within": self.taken_within} if len(self.databases) > 1 else {}
 
 
 class BackupShown(Backup, frozen=True, kw_only=True):
     """Answer of ``backup show``."""
 
     def brief(self) -> Row:
-        told = dict(super().brief()) | {"path": self.path}
+        told: dict[str, object] = {**super().brief(), "path": self.path, **self.apart()}
         told.pop("databases")  # its files tell
+        if self.recipients:
+            told["encrypted for"] = self.recipients
+        for name, drill in self.drills.items():
+            told[f"{name} restored on trial"] = drill.at
         told["files"] = [
             {
                 "database": one.database or None,
@@ -68,12 +92,6 @@ class BackupShown(Backup, frozen=True, kw_only=True):
             for one in self.members
         ]
         return told | {f"without {one.database}": one.reason for one in self.left_out}
-
-
-class Verified(msgspec.Struct, frozen=True):
-    """A remark beside a backup: when its files were last found sound."""
-
-    at: Moment
 
 
 B = TypeVar("B", bound=Backup)
@@ -92,32 +110,45 @@ class Repository:
         if not (given or told):
             raise RepositoryUnsetError(app=app.name)
         self.app, self._only = app.name, app.only
-        self.store = (
-            registry.open_store(given, app.name, folder=Path.cwd())
-            if given or told is None
-            else registry.open_store(told.repository, app.name, folder=app.configured.folder)
+        folder = app.configured.folder
+        self.store: Store = registry.open_store(
+            given or (told.repository if told else ""),
+            app.name,
+            folder=Path.cwd() if given else folder,
+            staging=config.aside(app.configured),
+            timeout=app.timeout,
         )
+
+    def beside(self, folder: str, path: Path) -> Repository:
+        """Return the same backups and one more, which lies at ``path`` of this machine and is only read."""
+        from copy import copy  # noqa: PLC0415 - few commands read what lies elsewhere
+
+        from dbctl.stores.beside import Beside  # noqa: PLC0415 - as above
+
+        other = copy(self)
+        other.store = Beside(self.store, folder, path)
+        return other
 
     def manifests(self) -> tuple[list[Manifest], dict[str, str]]:
         """Return the manifests, the newest first, and why others could not be read, by folder."""
         found, unread = list[Manifest](), dict[str, str]()
-        for folder in self._folders(State.WHOLE):
+        for folder, text in self.store.lasts(self._folders(State.WHOLE)):
+            if text is None:  # pruned by another dbctl just now
+                continue
+            if isinstance(text, RepositoryFailedError):
+                unread[folder] = str(text.facts["reason"])
+                continue
             try:
-                text = self.store.last(folder)
-                if text is None:  # pruned by another dbctl just now
-                    continue
                 manifest = backup_manifest.read(text)
             except ManifestInvalidError as error:
                 unread[folder] = str(error)
-                continue
-            except RepositoryFailedError as error:
-                unread[folder] = str(error.facts["reason"])
                 continue
             if manifest.id != folder:
                 unread[folder] = f"it is the manifest of {manifest.id}"
             else:
                 found.append(manifest)
-        return sorted(found, key=lambda one: one.number, reverse=True), unread
+        # One that was adopted has the number of the newest before it.
+        return sorted(found, key=lambda one: (one.number, one.created_at, one.id), reverse=True), unread
 
     def incomplete(self) -> Sequence[str]:
         """Return the folders that dbctl began to fill and did not end."""
@@ -126,14 +157,26 @@ class Repository:
     def _folders(self, state: State) -> Sequence[str]:
         return [name for name in ordered(self.store.folders(), state) if ID.fullmatch(name)]
 
-    def find(self, name: str, kind: Kind = "backup") -> Manifest:
+    def find(self, name: str, kind: Kind = "backup", *, before: datetime | None = None) -> Manifest:
         """Return the manifest of one backup: by id, or the ``latest`` of a kind, which holds what ``--db`` names.
 
+        With ``before``, the latest is the newest that holds no later moment.
+
         Raises:
-            BackupMissingError: there is none.
-            BackupUnsoundError: its manifest cannot be read.
+            BackupMissingError, BackupLaterError: there is none.
+            BackupUnsoundError: its manifest cannot be read, or that of one which may be later.
         """
-        return self._pick(name, kind, *self.manifests())
+        found, unread = self.manifests()
+        if before is None:
+            return self._pick(name, kind, found, unread)
+        early = [one for one in found if one.until(self._only) <= before]
+        begun = {folder: why for folder, why in unread.items() if folder <= f"{before:%Y%m%d_%H%M%S}"}
+        try:
+            return self._pick(name, kind, early, begun)
+        except BackupMissingError:
+            raise BackupLaterError(
+                kind=kind, app=self.app, place=self.store.place, before=f"{before:%Y-%m-%d %H:%M:%S} UTC"
+            ) from None
 
     def find_all(self, names: Sequence[str]) -> Sequence[Manifest]:
         """Return the manifests of some backups, each once; raises as ``find`` does."""
@@ -146,6 +189,9 @@ class Repository:
             raise BackupUnsoundError(id=name, app=self.app, reason=f"its manifest: {unread[name]}")
         for one in found:
             latest = name == LATEST and one.kind == kind and self._only in ("", *one.concerns)
+            if latest and (newer := [folder for folder in unread if folder > one.id]):
+                reason = f"its manifest: {unread[max(newer)]}; so nothing tells which is the latest"
+                raise BackupUnsoundError(id=max(newer), app=self.app, reason=reason)
             if latest or one.id == name:
                 return one
         near = hint(name, [one.id for one in found])
@@ -153,7 +199,7 @@ class Repository:
 
     def is_gone(self, manifest: Manifest) -> bool:
         """Whether a backup that was there a moment ago was pruned by another dbctl."""
-        return manifest.id not in self._folders(State.WHOLE)
+        return self.store.folders().get(manifest.id) is not State.WHOLE
 
     def path(self, manifest: Manifest) -> str:
         """Return where the files of a backup are."""
@@ -161,6 +207,7 @@ class Repository:
 
     def told(self, manifest: Manifest, kind: type[B], **more: Any) -> B:
         """Return a backup as it is shown: as a ``kind``, whose further fields are ``more``."""
+        proven = self.proven(manifest)
         return kind(
             **more,
             id=manifest.id,
@@ -171,18 +218,41 @@ class Repository:
             bytes=sum(one.bytes for one in manifest.members),
             complete=True,
             databases=manifest.databases,
-            verified_at=max(manifest.verified_at, self._verified(manifest.id) or manifest.verified_at),
+            verified_at=verified_at(manifest, proven),
+            recipients=manifest.recipients,
+            taken_within=manifest.taken_within,
+            drills=proven.drills,
             members=manifest.members,
             left_out=manifest.left_out,
+            note=f"adopted: {manifest.origin.path}" if manifest.origin else "",
         )
 
-    def _verified(self, folder: str) -> datetime | None:
-        try:
-            noted = self.store.noted(folder)
-            at = msgspec.json.decode(noted, type=Verified).at if noted else None
-        except (msgspec.MsgspecError, RecursionError, RepositoryFailedError):
-            return None  # a remark is worth nothing once it cannot be read
-        return at if at and backup_manifest.is_of_a_clock(at) else None
+    def proven(self, manifest: Manifest) -> Proven:
+        """Return what was found out about a backup since it was made."""
+        return backup_proof.read(self.store, manifest.id)
+
+    def damage(self, manifest: Manifest, proven: Proven) -> str:
+        """Return what is known to be wrong with a backup, without reading it; empty: nothing."""
+        sizes = self.store.files(manifest.id)
+        for one in manifest.members:
+            if one.file not in sizes:
+                return f"{one.file} is missing"
+            if sizes[one.file] != one.bytes:
+                return f"{one.file} has {sizes[one.file]:,} bytes and had {one.bytes:,}"
+        failed = proven.failed
+        return failed.message.removeprefix(f"backup {manifest.id}, ") if failed else ""
+
+
+def verified_at(manifest: Manifest, proven: Proven) -> datetime:
+    """Return when all files of a backup were last read whole and found sound: at the latest when it was made."""
+    return max(manifest.verified_at, proven.verified_at or manifest.verified_at)
+
+
+def partial(repository: Repository, manifest: Manifest) -> BackupPartialError:
+    """Return why no database can be restored from a backup of some tables."""
+    tables = ", ".join(name for one in manifest.members for name in one.only)
+    instead = f"dbctl restore apply {manifest.id} --table NAME brings a table back."
+    return BackupPartialError(id=manifest.id, app=repository.app, tables=tables, instead=instead)
 
 
 class Listed(Value, frozen=True, kw_only=True):
@@ -193,16 +263,22 @@ class Listed(Value, frozen=True, kw_only=True):
     incomplete: Sequence[str]
 
 
-def list_backups(repository: Repository, window: Window, *, database: str = "") -> Listed:
-    """Return the backups, or those that hold a database, the newest first; what was cut off is not among them."""
+def list_backups(
+    repository: Repository,
+    window: Window,
+    *,
+    database: str = "",
+    kind: ListedKind | None = None,
+    loose: Sequence[Backup] = (),
+) -> Listed:
+    """Return the backups, or those of a kind, or that hold a database, the newest first; what was cut off is not among them.
+
+    ``loose`` are files that dbctl did not make, which come behind.
+    """
     manifests, unread = repository.manifests()
-    items = [repository.told(one, Backup) for one in manifests if database in ("", *one.databases)]
+    items = [repository.told(one, Backup) for one in manifests if kind in (None, one.kind)]
+    items += [one for one in loose if kind in (None, one.kind)]
+    items = [one for one in items if database in ("", *one.databases)]
     return Listed(
         page=page_of(items, Backup, window), unread=list(unread), incomplete=repository.incomplete()
     )
-
-
-def newest(repository: Repository) -> Backup | None:
-    """Return the newest backup that holds its databases whole, and that no restore made; None where there is none."""
-    found, _ = repository.manifests()
-    return next((repository.told(one, Backup) for one in found if one.kind == "backup"), None)

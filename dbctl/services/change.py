@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Generic, TypeVar
 
 import msgspec
 
 from dbctl.engines.base import Readable, Writable
-from dbctl.errors import ConstraintError, PlanChangedError
+from dbctl.errors import (
+    AlongUnreachableError,
+    ConstraintError,
+    DatabaseMissingError,
+    DriverMissingError,
+    NotADatabaseError,
+    PlanChangedError,
+    UnreachableError,
+)
 from dbctl.model import Plan, counted
 from dbctl.services.apps import App
 
@@ -34,6 +42,21 @@ def exactly(done: int, wanted: int, db: Writable) -> None:
         raise ConstraintError(target=db.target, reason=reason)
 
 
+@contextmanager
+def reaching(app: App, name: str, to: str) -> Iterator[None]:
+    """Tell that a database ``name`` cannot be got at as what keeps a change of ``to`` from being whole.
+
+    Raises:
+        AlongUnreachableError: opening it has failed.
+    """
+    try:
+        yield
+    except (DatabaseMissingError, DriverMissingError, NotADatabaseError, UnreachableError) as error:
+        raise AlongUnreachableError(
+            target=app.target(name), reason=str(error), to=to, instead=error.hint
+        ) from error
+
+
 class Change(Generic[R]):
     """What a writing command is about to do.
 
@@ -50,11 +73,24 @@ class Change(Generic[R]):
         draft: Callable[[Readable], Draft[R]],
         *,
         prepare: Callable[[], None] | None = None,
+        along: Callable[[], Sequence[str]] = tuple,
     ) -> None:
-        """Describe a change of one database; ``prepare`` does slow work before the transaction, hashing for one."""
+        """Describe a change of one database.
+
+        Args:
+            app: the app.
+            database: the one that is changed.
+            purpose: what for, for whoever has to wait.
+            draft: what leads to plan and work.
+            prepare: slow work before the transaction, hashing for one.
+            along: tells which others are written, too. Their transactions hold open until this one is committed: where
+                it fails, what was written there is taken back. A crash just before the commit leaves it written
+                there alone, and then the same command finishes it: nothing here says yet that it was done.
+        """
         self.app, self.protected, self.target = app.name, app.protected, app.target(database)
         self.draft = draft
         self._opened, self._database, self._purpose, self._prepare = app, database, purpose, prepare
+        self._along = along
 
     def plan(self) -> Plan:
         """Return what would be done now; writes nothing, and needs no right to write."""
@@ -71,7 +107,15 @@ class Change(Generic[R]):
         """
         if self._prepare:
             self._prepare()
-        with self._opened.writer(self._database, self._purpose) as database, self._transaction(database):
+        with ExitStack() as others, self._opened.writer(self._database, self._purpose) as database:
+            for name in self._along():
+                with reaching(self._opened, name, self._database):
+                    other = others.enter_context(self._opened.writer(name, self._purpose))
+                    others.enter_context(other.transaction())
+            return self._applied(database, seen)
+
+    def _applied(self, database: Writable, seen: str | None) -> R:
+        with self._transaction(database):
             drafted = self.draft(database)
             if seen is not None and drafted.plan.digest != seen:
                 raise PlanChangedError(target=self.target)

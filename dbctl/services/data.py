@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from dbctl.engines.base import Condition, Order, Where
 from dbctl.engines.transfer import Answer
+from dbctl.errors import UsageError
 from dbctl.model import Page, Row, Value, Window
 from dbctl.services.apps import App
 from dbctl.services.data_table import DataTable, database_of, streams
@@ -20,6 +21,7 @@ class Wanted(Value, frozen=True, kw_only=True):
     filters: Sequence[str] = ()  #: ``COLUMN=VALUE`` and the like; a row meets all of them
     null: Sequence[str] = ()  #: columns that are NULL
     not_null: Sequence[str] = ()
+    after: Sequence[str] = ()  #: a primary key: only rows that come after it, whether or not it is there
     columns: Sequence[str] = ()  #: empty: all of them
     secrets: bool = False
 
@@ -38,21 +40,31 @@ class Answered(Value, frozen=True, kw_only=True):
 
 
 def rows(app: App, table: str, wanted: Wanted, window: Window) -> Page[Row]:
-    """Return rows of a table by its primary key, or as ``window.sort`` has them."""
+    """Return rows of a table by its primary key, or as ``window.sort`` has them.
+
+    Raises:
+        UsageError: behind a key, another order or an offset is asked for.
+    """
+    if wanted.after and (window.sort or window.offset):
+        raise UsageError(detail="--after goes by the primary key: leave out --sort and --offset")
     found = DataTable(app, app.reader(database_of(app)), table, secrets=wanted.secrets)
     where = [found.condition(text) for text in wanted.filters]
     where += [Condition(found.asked_column(name).name, "=", None) for name in wanted.null]
     where += [Condition(found.asked_column(name).name, "!=", None) for name in wanted.not_null]
     names = [found.column(name).name for name in wanted.columns] or list(found.columns)
+    there = [*where, found.behind(wanted.after)] if wanted.after else where
     items = found.read(
-        names, where, order_by=_order(found, window.sort), limit=window.limit, offset=window.offset
+        names, there, order_by=_order(found, window.sort), limit=window.limit, offset=window.offset
     )
+    coming = _total(found, there, window, len(items))
+    total = found.db.count(found.name, where) if wanted.after else coming
     return Page(
         items=items,
-        total=_total(found, where, window, len(items)),
+        total=total,
         limit=window.limit,
-        offset=window.offset,
+        offset=window.offset + total - coming,
         names=names,
+        after=_last(found, items, wanted.after) if not (window.sort or window.offset) else (),
     )
 
 
@@ -126,6 +138,15 @@ def _total(found: DataTable, where: Sequence[Where], window: Window, got: int) -
     if (got or not window.offset) and (window.limit is None or got < window.limit):
         return window.offset + got
     return found.db.count(found.name, where)
+
+
+def _last(found: DataTable, items: Sequence[Row], after: Sequence[str]) -> Sequence[str]:
+    """Return the key of the last row as it would be typed, nothing where that is not seen in it; of no row, that before it."""
+    if not items:
+        return after
+    key = [items[-1].get(name) for name in found.key if name not in found.hidden]
+    seen = len(key) == len(found.key) and all(isinstance(value, int | str) for value in key)
+    return [str(value) for value in key] if seen else ()
 
 
 def _order(found: DataTable, sort: str) -> list[Order]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from dbctl.engines.base import Readable, Writable
 from dbctl.errors import OwnCommandError, UsageError, ValueInvalidError
@@ -12,7 +12,9 @@ from dbctl.services import audit, last_admin
 from dbctl.services.apps import App
 from dbctl.services.change import Change, Draft, exactly
 from dbctl.services.data_table import DataTable, database_of, key_of
-from dbctl.services.deletion import reach
+from dbctl.services.deletion import doomed_rows, reach, reachable
+from dbctl.services.deletion_beside import Beside, left_alone, written
+from dbctl.services.exclusive import Others
 from dbctl.services.live import find_column
 from dbctl.services.rules import cut
 from dbctl.services.secrets import MASK
@@ -47,6 +49,11 @@ class RowDeleted(Done, frozen=True, kw_only=True):
     table: str
     key: Row
     rows: Mapping[str, int]  #: that went, or were cut loose, by table
+    left: Sequence[str] = ()  #: what stays elsewhere, in words
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        return self.left
 
 
 def set_row(
@@ -64,12 +71,14 @@ def set_row(
 
     def draft(db: Readable) -> Draft[RowChanged]:
         table = DataTable(app, db, name)
-        _refuse_settings(table)
+        table.refuse_ledger()
+        _refuse_settings(table, {*given, *nulls})
         before = table.one(key)
         fields, values = _wanted(table, given, nulls)
         check_moves(app, table.database, table.live, before, values | _roles(table, given))
         people = _of_user(table, before, fields) if fields else None
-        return _set(table, key, before, values, people)
+        others = Others(app, table.database, table.live, table.at(key), before, values)
+        return _set(table, key, before, values, people, others)
 
     return Change(app, database_of(app), "data set", draft)
 
@@ -81,10 +90,12 @@ def delete_row(app: App, name: str, key: Sequence[str]) -> Change[RowDeleted]:
         RowAbsentError: there is no such row.
         ConstraintError: rows point to it that neither go along nor let go.
         LastAdminError: no active admin would be left.
+        OwnCommandError: another command keeps the rules for it.
     """
 
     def draft(db: Readable) -> Draft[RowDeleted]:
         table = DataTable(app, db, name)
+        table.refuse_ledger()
         if app.profile.roles and _is_here(app, table) and name == app.profile.roles.table:
             raise OwnCommandError(what=f"deleting a row of {name}", command="roles delete")
         row = table.one(key)
@@ -94,7 +105,8 @@ def delete_row(app: App, name: str, key: Sequence[str]) -> Change[RowDeleted]:
             return _deleted_user(table, row, title)
         where = table.at(key)
         rows, steps = {name: 1}, [f"delete {name} {shown}"]
-        for touched in reach(db, name, where):
+        beside = Beside(app, table.database, db, doomed_rows(db, name, where))
+        for touched in [*reach(db, name, where), *beside.planned()]:
             rows[touched.table] = rows.get(touched.table, 0) + touched.rows
             steps.append(touched.step)
 
@@ -102,19 +114,30 @@ def delete_row(app: App, name: str, key: Sequence[str]) -> Change[RowDeleted]:
             with last_admin.kept(app, table.database, db):
                 exactly(db.delete(name, where), 1, db)
             audit.record(app, db, "data.delete", name, " ".join(key), {"rows": rows})
-            return RowDeleted(table=name, key=key_of(table, row), rows=rows)
+            beside.delete()
+            left = left_alone(app, table.database) if along() or app.only else []
+            return RowDeleted(table=name, key=key_of(table, row), rows=rows, left=left)
 
         plan = Plan(title=title, target=db.target, steps=steps, rows=rows, destructive=True)
         return Draft(plan, work)
 
-    return Change(app, database_of(app), "data delete", draft)
+    def along() -> Sequence[str]:
+        db = app.reader(database_of(app))
+        return written(app, database_of(app), reachable(db, name)) if name in db.tables() else []
+
+    return Change(app, database_of(app), "data delete", draft, along=along)
 
 
 # Within --------------------------------------------------------------------------------------------------------
 
 
 def _set(
-    table: DataTable, key: Sequence[str], before: Row, values: dict[str, object], people: _People | None
+    table: DataTable,
+    key: Sequence[str],
+    before: Row,
+    values: dict[str, object],
+    people: _People | None,
+    others: Others,
 ) -> Draft[RowChanged]:
     values = {name: value for name, value in values.items() if not _same(before[name], value)}
     touched = [*values, *(people.columns if people else ())]
@@ -122,12 +145,15 @@ def _set(
         f"change {name} from {_told(table, name, before[name])} to {_told(table, name, value)}"
         for name, value in values.items()
     ]
+    changed_rows = (1 if steps else 0) + others.rows
+    steps += others.steps()
     stamp = find_column(table.live.table, table.app.database(table.database).updated_at)
-    if stamp and values and stamp not in values:
+    if stamp and stamp not in values and not set(values) <= others.columns:
         values[stamp] = table.live.encode(stamp, now())
 
     def work(db: Writable) -> RowChanged:
         done = people.draft.work(db) if people else None
+        others.take(db)
         if values:
             with last_admin.kept(table.app, table.database, db):
                 exactly(db.update(table.name, values, table.at(key)), 1, db)
@@ -148,11 +174,11 @@ def _set(
             ended_sessions=done.ended_sessions if done else 0,
         )
 
-    rows = {table.name: 1} if steps else {}
+    rows = {table.name: changed_rows} if steps else {}
     if people:
         steps = [*people.draft.plan.steps, *steps]
         rows = {**people.draft.plan.rows, **rows}
-    title = f"Set {', '.join(touched) or 'nothing'} of {table.name} {' '.join(cut(one) for one in key)}"
+    title = f"Set {', '.join(touched or others.taken) or 'nothing'} of {table.name} {' '.join(cut(one) for one in key)}"
     return Draft(Plan(title=title, target=table.db.target, steps=steps, rows=rows), work)
 
 
@@ -207,9 +233,10 @@ def _refuse_what_is_not_set(table: DataTable, name: str, *, null: bool) -> None:
         raise ValueInvalidError(what=f"{table.name}.{name}", value=MASK, reason=reason)
 
 
-def _refuse_settings(table: DataTable) -> None:
+def _refuse_settings(table: DataTable, columns: Collection[str]) -> None:
     for told in table.app.profile.settings:
-        if told.table == table.name and (told.database or table.app.main()) == table.database:
+        here = told.table == table.name and (told.database or table.app.main()) == table.database
+        if here and (not told.object or find_column(table.live.table, told.fields["value"]) in columns):
             command = "settings set --user LOGIN" if told.scope == "user" else "settings set"
             raise OwnCommandError(what=f"setting a row of {table.name}", command=command)
     roles = table.app.profile.roles
@@ -260,7 +287,7 @@ def _deleted_user(table: DataTable, row: Row, title: str) -> Draft[RowDeleted]:
 
     def work(db: Writable) -> RowDeleted:
         done = drafted.work(db)
-        return RowDeleted(table=table.name, key=key_of(table, row), rows=done.rows)
+        return RowDeleted(table=table.name, key=key_of(table, row), rows=done.rows, left=done.left)
 
     plan = drafted.plan
     return Draft(

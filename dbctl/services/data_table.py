@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from dbctl.engines.base import (
     AllOf,
+    Behind,
     Capability,
     Column,
     Condition,
@@ -19,6 +20,7 @@ from dbctl.engines.transfer import Streams
 from dbctl.errors import (
     ColumnMissingError,
     NotSupportedError,
+    OwnCommandError,
     RowAbsentError,
     TableMissingError,
     UsageError,
@@ -27,6 +29,7 @@ from dbctl.errors import (
 from dbctl.model import Row, now
 from dbctl.profiles.codecs import BOOLEANS
 from dbctl.profiles.model import Name
+from dbctl.services import migration_journal, migration_kind
 from dbctl.services.apps import App
 from dbctl.services.live import Live, find_column
 from dbctl.services.near import hint
@@ -90,6 +93,22 @@ class DataTable:
         active = users.fields.get("active") if users and users.table == name else None
         self._booleans = {find_column(self.live.table, active)}
 
+    def refuse_ledger(self) -> None:
+        """Refuse a change where the table records which migrations were applied.
+
+        Raises:
+            OwnCommandError: it does.
+        """
+        told = self.app.database(self.database).migrations
+        if told is None:
+            return
+        named = migration_kind.named(self.app.profile, told.ledger)
+        if told.ledger == migration_kind.FOUND:
+            named, _ = migration_kind.found(self.db, self.app.url(self.database).engine)
+        if self.name in (named.table, migration_journal.TABLE):
+            what = f"the record of migrations in {self.name}"
+            raise OwnCommandError(what=what, command="migrate mark, or migrate repair,")
+
     def column(self, name: str) -> Column:
         """Return a column.
 
@@ -132,18 +151,34 @@ class DataTable:
             UsageError: the table has no primary key, or one of another number of columns.
             RowAbsentError: no row can have that key.
         """
+        try:
+            return [
+                Condition(name, "=", value) for name, value in zip(self.key, self._read(key), strict=True)
+            ]
+        except ValueInvalidError:
+            raise self.absent(key) from None
+
+    def behind(self, key: Sequence[str]) -> Where:
+        """Return the condition of the rows that come after one, by the primary key.
+
+        Raises:
+            UsageError: as ``at`` does, or the key is a secret.
+            ValueInvalidError: no row can have that key, so that nothing tells what comes after it.
+        """
+        values = self._read(key)
+        for name, text in zip(self.key, key, strict=True):
+            if reason := _unfitting(self.asked_column(name), text):
+                raise ValueInvalidError(what=name, value=ascii(cut(text)), reason=reason)
+        return Behind(self.key, values)
+
+    def _read(self, key: Sequence[str]) -> Sequence[object]:
+        """Return the values of a primary key that was typed."""
         if not self.key:
             kind = "a view" if self.live.table.view else "without a primary key"
             raise UsageError(detail=f"{self.name} is {kind}, so that no row of it can be named")
         if len(key) != len(self.key):
             raise UsageError(detail=f"the key of {self.name} is {' '.join(self.key).upper()}, each a word")
-        try:
-            return [
-                Condition(name, "=", self._exact(name, text))
-                for name, text in zip(self.key, key, strict=True)
-            ]
-        except ValueInvalidError:
-            raise self.absent(key) from None
+        return [self._exact(name, text) for name, text in zip(self.key, key, strict=True)]
 
     def one(self, key: Sequence[str]) -> dict[str, object]:
         """Return one row as it is stored, held where a transaction is open.

@@ -131,6 +131,7 @@ def import_rows(app: App, name: str, source: IO[bytes], *, file: str, form: Form
         ImportInvalidError: with every line that is wrong.
         ColumnMissingError, UsageError: the file has a column that the table has not, or that nobody writes.
         ConstraintError: the database refuses a row; the message says which line.
+        OwnCommandError: the table is the record of migrations.
     """
     looked: dict[str, int] = {}
 
@@ -139,6 +140,7 @@ def import_rows(app: App, name: str, source: IO[bytes], *, file: str, form: Form
 
     def draft(db: Readable) -> Draft[RowsImported]:
         table = DataTable(app, db, name)
+        table.refuse_ledger()
         number = looked["rows"] if looked else _checked(table, source, file, form)
 
         def work(db: Writable) -> RowsImported:

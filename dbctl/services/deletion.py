@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from dbctl.engines.base import AnyOf, Not, Readable, Where, Within
+from dbctl.engines.base import AllOf, AnyOf, Not, Readable, Where, Within
 from dbctl.errors import ConstraintError
 from dbctl.model import Value, counted
 
@@ -56,6 +56,27 @@ def reach(
         if rows:
             step = f"keep {counted(rows, 'row')} of {name}, without their {columns}"
             found.append(Touched(table=name, rows=rows, step=step))
+    return found
+
+
+def doomed_rows(
+    db: Readable, table: str, doomed: Sequence[Where], *, before: Collection[str] = ()
+) -> dict[str, list[Where]]:
+    """Return by table the conditions under which rows go with the ``doomed`` ones of ``table``, these included.
+
+    A row goes that meets any of them; the arguments are those of ``reach``.
+    """
+    ways = _Ways(deleted={table: [AllOf(doomed)]}, loosened={}, blocking={})
+    _follow(db, table, doomed, [table], before, ways)
+    return ways.deleted
+
+
+def reachable(db: Readable, table: str) -> list[str]:
+    """Return ``table`` and those of which rows may go along with its own, whatever rows there are."""
+    found = [table]
+    for one in found:  # it grows meanwhile
+        keys = (key.table for key in db.references(one) if key.on_delete == "CASCADE")
+        found += [name for name in dict.fromkeys(keys) if name not in found]
     return found
 
 

@@ -14,13 +14,16 @@ from dbctl.errors import BusyError, CutOffWriteError, DatabaseUnsetError, DbctlE
 from dbctl.model import Examined, Finding, counted
 from dbctl.services import (
     apps,
-    backup_age,
+    backup_status,
+    doctor_embedder,
     doctor_files,
     doctor_indexes,
+    doctor_keys,
     doctor_room,
     doctor_server,
     doctor_users,
     migrate,
+    search_aside,
     search_index,
     suspicions,
 )
@@ -29,6 +32,10 @@ from dbctl.services.cleanup import GRACE, CleanupWork
 from dbctl.services.doctor_subject import Subject
 from dbctl.services.integrity import Checked, failure, status_of
 from dbctl.services.migration_standing import UNSOUND, standing
+from dbctl.services.restore_cut import cut_off
+
+#: What it is called that a command of ``backup`` has not been run for too long.
+DUE = {"create": "backup-due", "verify": "verification-due", "drill": "drill-due"}
 
 
 class Diagnosis(Checked, frozen=True, kw_only=True):
@@ -106,7 +113,12 @@ def _app(rounds: Rounds, app: App, said: Selection) -> None:
             rounds.look(home.target, doctor_users.known_login(home, told))
     for subject in sound.values():
         rounds.look(subject.target, _suspicions(subject))
+    rounds.look(app.name, cut_off(app))
     rounds.look(app.name, _backups(app, said, list(subjects.values())))
+    rounds.look(app.name, doctor_keys.keys(app))
+    if app.configured.embedder:
+        rounds.look(app.name, doctor_embedder.embedder(app, app.configured.embedder))
+    rounds.look(app.name, doctor_server.scratch(app))
     rules = {rule.database or app.main() for rule in app.profile.cleanup}
     if rules and rules <= sound.keys():
         subject = sound[min(rules)]
@@ -182,6 +194,10 @@ def _suspicions(subject: Subject) -> Iterator[Finding]:
             search_index.RENAME if found.foreign else subject.dbctl("search", "index", "repair", search.name)
         )
         yield subject.finding("warning", "text-index-broken", message, repair)
+    for aside in search_aside.of_database(app, database):
+        build = subject.dbctl("search", "index", "build", aside.search.name)
+        for neglected in aside.neglect():
+            yield structs.replace(neglected, hint=build)
     for known in app.profile.known:
         if (known.database or app.main()) == database and (told := suspicions.known(app, db, known)):
             yield subject.finding(known.severity, "known-secret", told.message, known.hint)
@@ -191,17 +207,16 @@ def _suspicions(subject: Subject) -> Iterator[Finding]:
 
 
 def _backups(app: App, said: Selection, subjects: Sequence[Subject]) -> Iterator[Finding]:
-    found = backup_age.ages(app)
+    found = backup_status.stand(app)
     configured = not (said.profile and said.urls)
     if app.configured.backup is None and configured and any(one.told.backup for one in subjects):
         yield failure(app.name, RepositoryUnsetError(app=app.name), "warning")
-    for folder, reason in found.unread.items():
-        message = f"backup {folder} has a manifest that cannot be read: {reason}"
-        yield subjects[0].finding("error", "manifest-unread", message, subjects[0].dbctl("backup", "verify"))
+    for code, message in found.unsound() if found else ():
+        yield subjects[0].finding("error", code, message, subjects[0].dbctl("backup", "verify"))
     for one in subjects:
-        if one.database in found.newest and found.newest[one.database].due:
-            create = one.dbctl("backup", "create")
-            yield one.finding("warning", "backup-due", found.newest[one.database].due, create)
+        backups = found.of(one.database) if found else None
+        for job, message in backups.due.items() if backups else ():
+            yield one.finding("warning", DUE[job], message, one.dbctl("backup", job))
 
 
 def _cleanup(subject: Subject) -> Iterator[Finding]:

@@ -42,7 +42,7 @@ def configuration(file: Path) -> Iterator[Finding]:
         secret = any(url.password and url.password.reveal() in text for url in urls)
         written = "it says which files dbctl works on"
         read = "it holds a password" if secret else "it may come to hold a password"
-        told = list(_exposed(found, written=written, read=read, severity="warning" if secret else "info"))
+        told = list(exposed(found, written=written, read=read, severity="warning" if secret else "info"))
     except OSError as error:
         raise FileFailedError(path=file, reason=error.strerror) from error
     for severity, code, message, hint in told:
@@ -77,14 +77,14 @@ def files(subject: Subject, housing: Housing) -> Iterator[Finding]:
 
 def _files(subject: Subject, found: Found) -> Iterator[Told]:
     folder = next(iter(found)).parent
-    yield from _exposed(found, written="whoever does, changes it past the app", read=subject.holds)
+    yield from exposed(found, written="whoever does, changes it past the app", read=subject.holds)
     yield from _exposed_folder(folder)
     if subject.written:
         yield from _owners(found, folder)
         yield from _links(found)
 
 
-def _exposed(found: Found, *, written: str, read: str, severity: Severity = "warning") -> Iterator[Told]:
+def exposed(found: Found, *, written: str, read: str, severity: Severity = "warning") -> Iterator[Told]:
     """Yield who else may write files that belong together, or read them.
 
     Args:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 
+from dbctl.engines import registry
 from dbctl.engines.server import Advises, Tuning
 from dbctl.model import Finding
+from dbctl.services.apps import App
 from dbctl.services.doctor_subject import Subject
 from dbctl.services.integrity import concern
 
@@ -19,6 +22,17 @@ def server(subject: Subject, db: Advises) -> Iterator[Finding]:
     for setting in db.tuned({name: _word(value) for name, value in wanted.items()}):
         if not setting.fits:
             yield _tuned(subject, setting)
+
+
+def scratch(app: App) -> Iterator[Finding]:
+    """Yield what drills left where the configuration sends them; raises what keeps that from being known."""
+    place = app.configured.scratch
+    if place is None:
+        return
+    with closing(registry.open_for_reading(place, app.name, timeout=app.timeout)) as db:
+        if isinstance(db, Advises):
+            for one in db.abandoned():
+                yield concern(app.name, one)
 
 
 def _tuned(subject: Subject, setting: Tuning) -> Finding:

@@ -18,6 +18,7 @@ from dbctl.errors import (
 )
 from dbctl.model import Finding, Findings, Severity, Value, counted
 from dbctl.services.apps import App
+from dbctl.services.restore_cut import cut_off
 
 DAMAGED = "Stop the app, keep a copy of every file as it is, and restore a backup; without one, dbctl restore recover."
 ANEW = "Its table is whole, so nothing is lost. Keep a copy, then let the database make the index anew: dbctl maintain reindex."
@@ -46,7 +47,7 @@ def check(app: App, *, quick: bool = False, table: str = "") -> Checked:
         SchemaLacksError: no database has that table.
         DatabaseUnsetError: the only one that is meant is not configured.
     """
-    checked, findings, failures = 0, list[Finding](), list[DbctlError]()
+    checked, findings, failures = 0, list(cut_off(app)), list[DbctlError]()
     for name, told in app.profile.databases.items():
         if app.only not in ("", name):
             continue

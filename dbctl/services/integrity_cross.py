@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-
-from msgspec.structs import replace
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 
 from dbctl.engines.base import Condition, Readable
 from dbctl.engines.sql import ident, is_storable
-from dbctl.errors import DatabaseUnsetError, DbctlError
+from dbctl.errors import DatabaseUnsetError, DbctlError, NotSupportedError
 from dbctl.model import Finding, Findings, counted
 from dbctl.profiles.model import CrossLink, Recount
 from dbctl.profiles.rebuild_model import Rebuild
@@ -16,13 +15,20 @@ from dbctl.profiles.suspicion_model import Flaw
 from dbctl.services import suspicions
 from dbctl.services.apps import App
 from dbctl.services.integrity import Checked, failure, status_of
-from dbctl.services.live import find_column, may_lack
+from dbctl.services.integrity_repeats import Repeats
+from dbctl.services.live import Live, find_column, may_lack
 from dbctl.services.rebuild import figures_of
+from dbctl.services.restore_cut import cut_off
 from dbctl.services.user_table import database_of
 
 #: Values that are looked up at a time; memory does not grow with the tables.
 BATCH = 5_000
 EXAMPLES = 5
+MEND = "dbctl integrity repair brings them in line."
+WANTING = "The app makes such a row with the other one, and never later: dbctl integrity repair lists them."
+DERIVED = "The rest of the row was made of the older text: it has to be made anew."
+TWICE = "The app adds another one when it makes it anew; what asks for the nearest rows finds both."
+PLACEHOLDERS = "dbctl integrity repair --orphans deletes them."
 
 
 def cross(app: App) -> Checked:
@@ -38,7 +44,7 @@ def cross(app: App) -> Checked:
         *app.profile.rebuild,
     ]
     app.ability(wanted, "cross checks")
-    findings, failures = list[Finding](), list[DbctlError]()
+    findings, failures = list(cut_off(app)), list[DbctlError]()
     checked = 0
     for told in wanted:
         name = database_of(app) if isinstance(told, Rebuild) else told.database or app.main()
@@ -108,51 +114,147 @@ def _flaw(app: App, name: str, told: Flaw, message: str) -> Finding:
 def _link(app: App, name: str, told: CrossLink) -> list[Finding] | None:
     here = app.reader(name)
     live = here.tables().get(told.table)
-    column = find_column(live, told.column)
-    if (told.optional and live is None) or (live and column is None and may_lack(told.column)):
+    if (told.optional and live is None) or (
+        live and find_column(live, told.column) is None and may_lack(told.column)
+    ):
         return None
-    told = replace(told, column=column or told.column)
+    if told.repeats or told.every:
+        return list(_repeated(app, name, told))
     there = app.reader(told.to)
-    here.select(told.table, [told.column], limit=1)  # refuses what the live schema lacks
-    places = [place.rpartition(".")[::2] for place in told.among]
-    first, *further = places
-    places = [first, *(place for place in further if place[0] in there.tables())]
-    values = missing = rows = 0
-    examples: list[object] = []
-    for batch in _batches(here, told):
-        values += len(batch)
-        lost = [value for value in batch if not _stand(value)]
-        left = [value for value in batch if _stand(value)]
-        for table, column in places:
-            known = set()
-            if left:
-                known = {row[0] for row in there.select(table, [column], [Condition(column, "in", left)])}
-            left = [value for value in left if value not in known]
-        lost += left
-        missing += len(lost)
-        rows += sum(batch[value] for value in lost)
-        examples += lost[: EXAMPLES - len(examples)]
-    if not missing:
-        return []
-    verb = "is" if missing == 1 else "are"
-    message = (
-        f"{told.name}: {missing} of {counted(values, 'value')} of {told.table}.{told.column} {verb} not in {told.to}"
-        f" ({counted(rows, 'row')}): {_listed(examples, missing)}"
-    )
-    return [
-        Finding(
-            target=app.target(name),
-            severity=told.severity,
-            code="not-in-other",
-            message=message,
-            hint=told.hint,
-        )
+    naming = Live(app.profile, here, told.table, told.name).get(told.column)
+    known = [place.rpartition(".")[::2] for place in told.among]
+    first, *further = known
+    known = [first, *(place for place in further if place[0] in there.tables())]
+    lost, former, values = _Lost(), _Lost(), 0
+    before = [told.formerly.rpartition(".")[::2]] if told.formerly else []
+    before = [
+        (table, column) for table, name in before if (column := find_column(there.tables().get(table), name))
     ]
+    for batch in _batches(here, told.table, naming):
+        values += len(batch)
+        missing = _not_in(there, known, [value for value in batch if value not in told.placeholders])
+        unknown = _not_in(there, before, missing)
+        lost.add(batch, unknown)
+        former.add(batch, [value for value in missing if value not in set(unknown)] if before else [])
+    target, place = app.target(name), f"{told.table}.{naming}"
+    found = []
+    if former.values:
+        message = f"{told.name}: {counted(former.rows, 'row')} of {told.table} still name what is called otherwise in {told.to} by now: {former.listed()}"
+        found.append(Finding(target=target, severity="warning", code="formerly", message=message, hint=MEND))
+    if lost.values:
+        verb = "is" if lost.values == 1 else "are"
+        message = (
+            f"{told.name}: {lost.values} of {counted(values, 'value')} of {place} {verb} not in {told.to}"
+            f" ({counted(lost.rows, 'row')}): {lost.listed()}"
+        )
+        found.append(
+            Finding(
+                target=target, severity=told.severity, code="not-in-other", message=message, hint=told.hint
+            )
+        )
+    return found
 
 
-def _batches(db: Readable, told: CrossLink) -> Iterator[dict[object, int]]:
+class _Lost:
+    """Values that are not where they should be, how many rows hold them, and some of them."""
+
+    def __init__(self) -> None:
+        self.values = self.rows = 0
+        self._examples: list[object] = []
+
+    def add(self, batch: Mapping[object, int], values: Sequence[object]) -> None:
+        self.values += len(values)
+        self.rows += sum(batch[value] for value in values)
+        self._examples += values[: EXAMPLES - len(self._examples)]
+
+    def listed(self) -> str:
+        return _listed(self._examples, self.values)
+
+
+def _not_in(there: Readable, places: Sequence[tuple[str, str]], values: Sequence[object]) -> list[object]:
+    """Return the values that no place holds, those first that none could hold."""
+    lost = [value for value in values if not _stand(value)]
+    left = [value for value in values if _stand(value)]
+    for table, column in places:
+        known = set()
+        if left:
+            known = {row[0] for row in there.select(table, [column], [Condition(column, "in", left)])}
+        left = [value for value in left if value not in known]
+    return lost + left
+
+
+def _repeated(app: App, name: str, told: CrossLink) -> Iterator[Finding]:
+    """Tell what comparing every row with the one that it repeats has shown."""
+    pair = Repeats(app, name, told)
+    seen = pair.compared()
+    target, table = app.target(name), told.table
+    if seen.loose.number:
+        message = (
+            f"{told.name}: {seen.loose_rows} of {counted(seen.rows, 'row')} of {table} name no row of {pair.table}"
+            f" in {told.to}: {_listed(seen.loose.examples, seen.loose.number)}"
+        )
+        yield Finding(
+            target=target, severity=told.severity, code="not-in-other", message=message, hint=told.hint
+        )
+    if told.every and seen.wanting.number:
+        lacks = "has" if seen.wanting.number == 1 else "have"
+        message = (
+            f"{told.name}: {seen.wanting.number} of {counted(seen.others, 'row')} of {pair.table} in {told.to} {lacks}"
+            f" no row of {table}: {_listed(seen.wanting.examples, seen.wanting.number)}"
+        )
+        yield Finding(target=target, severity="warning", code="wanting", message=message, hint=WANTING)
+    for column, several in seen.differing.items():
+        message = (
+            f"{told.name}: {table}.{column} differs from {pair.table}.{pair.columns[column]} in"
+            f" {counted(several.number, 'row')}: {_listed(several.examples, several.number)}"
+        )
+        hint = DERIVED if column in told.derived else MEND
+        yield Finding(target=target, severity="warning", code="differs", message=message, hint=hint)
+    if differing := _by_user(app, pair):
+        yield Finding(
+            target=target,
+            severity="info",
+            code="per-user",
+            message=f"{told.name}: {counted(len(differing), 'user')} with another number of rows of {table} than of {pair.table}: {_listed(differing[:EXAMPLES], len(differing))}",
+        )
+    if seen.twice.number:
+        message = f"{told.name}: {counted(seen.twice.number, 'row')} of {table} repeat what another one does: {_listed(seen.twice.examples, seen.twice.number)}"
+        yield Finding(target=target, severity="warning", code="twice", message=message, hint=TWICE)
+    if seen.placeholders.number:
+        message = f"{told.name}: {counted(seen.placeholders.number, 'row')} of {table} only made the table: {_listed(seen.placeholders.examples, seen.placeholders.number)}"
+        yield Finding(target=target, severity="info", code="placeholder", message=message, hint=PLACEHOLDERS)
+
+
+def _by_user(app: App, pair: Repeats) -> list[str]:
+    """Return the users of whom both sides have another number of rows, those with the largest difference first."""
+    users = app.profile.users
+    if users is None or (users.database or app.main()) != pair.told.to:
+        return []
+    keys = [one.columns[0] for one in pair.there.references(users.table) if one.table == pair.table]
+    found = list[tuple[int, str]]()
+    for mine, theirs in pair.columns.items():
+        if theirs in keys:
+            here = pair.here.tally(pair.told.table, mine)
+            there = pair.there.tally(pair.table, theirs)
+            found += [
+                (abs(here.get(user, 0) - number), f"{user} {here.get(user, 0)}, not {number}")
+                for user, number in there.items()
+                if here.get(user, 0) != number
+            ]
+    return [told for _, told in sorted(found, key=lambda one: -one[0])]
+
+
+def _batches(db: Readable, table: str, column: str) -> Iterator[dict[object, int]]:
     """Yield the values of the column, each with the number of its rows, a batch at a time."""
-    table, column = ident(told.table), ident(told.column)
+    try:
+        yield from _grouped(db, ident(table), ident(column))
+    except NotSupportedError:  # without SQL, whatever different values there are come at once
+        numbers = iter(db.tally(table, column).items())
+        while batch := {value: number for value, number in islice(numbers, BATCH) if value is not None}:
+            yield batch
+
+
+def _grouped(db: Readable, table: str, column: str) -> Iterator[dict[object, int]]:
     where, given = f"{column} is not null", dict[str, object]()
     while True:
         sql = f"select {column}, count(*) from {table} where {where} group by {column} order by {column} limit {BATCH}"  # noqa: S608 - names are quoted
@@ -192,6 +294,9 @@ def _recount(app: App, name: str, told: Recount) -> list[Finding] | None:
 def _listed(examples: Sequence[object], total: int, between: str = ", ") -> str:
     """Return a few of many, with bytes that are no text spelled out."""
     readable = (
-        str(one).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for one in examples
+        str("NULL" if one is None else one)
+        .encode("utf-8", "surrogateescape")
+        .decode("utf-8", "backslashreplace")
+        for one in examples
     )
     return between.join(readable) + (" …" if total > len(examples) else "")

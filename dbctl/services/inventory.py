@@ -18,9 +18,10 @@ from dbctl.errors import (
 from dbctl.model import Finding, Findings, Page, Row, Severity, Value
 from dbctl.profiles import loader
 from dbctl.profiles.model import Profile
-from dbctl.services import profile_check, profile_shapes, profile_sql
+from dbctl.services import profile_check, profile_shapes, profile_sql, retention
 from dbctl.services.apps import App
 from dbctl.services.profile_check import Complaint
+from dbctl.url import meant
 
 
 class DatabaseListed(Value, frozen=True, kw_only=True):
@@ -57,6 +58,8 @@ class ProfileShown(Value, frozen=True, kw_only=True):
     databases: Sequence[DatabaseListed]
     abilities: Sequence[str]
     searches: Sequence[str]
+    foreign_backups: Sequence[str]  #: how files are called that the app's own scripts leave as backups
+    keep: Mapping[str, int | str] = {}  #: which backups stay where the configuration does not say
     app: str | None = None  #: the configured app it was shown for
 
 
@@ -88,6 +91,8 @@ def show_profile(name: str, app: config.App | None = None) -> ProfileShown:
         databases=_databases(profile, app.databases if app else {}),
         abilities=profile.abilities(),
         searches=[told.name for told in profile.search],
+        foreign_backups=[one.name for one in profile.backup.foreign],
+        keep=retention.told(profile.backup.keep),
         app=app.name if app else None,
     )
 
@@ -216,7 +221,7 @@ def _app_mistakes(app: config.App) -> Iterator[Complaint]:
     for name, url in app.databases.items():
         if name not in profile.databases:
             yield ("databases", name), f"{profile.name} has no such database; known: {known}"
-        elif url.engine not in profile.databases[name].engines:
+        elif meant(url, profile.databases[name].engines).engine not in profile.databases[name].engines:
             engines = " or ".join(profile.databases[name].engines)
             yield ("databases", name), f"{profile.name} keeps it in {engines}, not in {url.engine}"
     for name in app.migrations:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import TypeAlias
 
-from dbctl.engines.base import Capability, Readable
-from dbctl.engines.server import Maintains, Task, Upkeep
+from dbctl.engines.base import Capability, Measures, Readable
+from dbctl.engines.server import Maintains, Prunes, Task, Upkeep
 from dbctl.errors import (
     DatabaseUnsetError,
     DbctlError,
+    DriverMissingError,
     Exit,
     NotSupportedError,
     PlanChangedError,
@@ -32,6 +34,14 @@ TITLES: dict[Kind, str] = {
 }
 
 
+class Room(Value, frozen=True, kw_only=True):
+    """What a table of versions takes."""
+
+    fragments: int
+    versions: int
+    bytes: int
+
+
 class TaskDone(Value, frozen=True, kw_only=True):
     """One statement, and what came of it."""
 
@@ -40,6 +50,8 @@ class TaskDone(Value, frozen=True, kw_only=True):
     statement: str
     seconds: float
     error: str | None  #: the code of what kept it from being done
+    before: Room | None = None  #: what only a table of versions has; None elsewhere
+    after: Room | None = None
 
 
 class Maintained(Done, frozen=True, kw_only=True):
@@ -71,7 +83,13 @@ class Maintenance:
     """Maintenance of one kind: of the databases that are meant, or of some tables of one."""
 
     def __init__(
-        self, app: App, kind: Kind, tables: Sequence[str] = (), *, advance: Callable[[float], None]
+        self,
+        app: App,
+        kind: Kind,
+        tables: Sequence[str] = (),
+        *,
+        advance: Callable[[float], None],
+        older_than: timedelta | None = None,
     ) -> None:
         """Describe it.
 
@@ -80,6 +98,7 @@ class Maintenance:
             kind: what is to be done.
             tables: the tables that are meant; empty: all.
             advance: told how many statements were done since it was told last.
+            older_than: for ``vacuum``: the age of versions that go, where the engine keeps some.
 
         Raises:
             ReadOnlyError: nobody but its owner writes the only database that is meant.
@@ -87,6 +106,8 @@ class Maintenance:
         """
         self.app, self.protected = app.name, app.protected
         self._opened, self._kind, self._tables, self._advance = app, kind, tables, advance
+        self._older_than = older_than
+        self._left_out: list[DbctlError] = []  #: what keeps databases from being opened here, beside others
         named = list(configured(app))
         self._names = [name for name in named if app.database(name).mode == "read-write"]
         if not self._names:
@@ -104,6 +125,7 @@ class Maintenance:
             for name, tasks in drafted.items()
             for task in tasks
         ]
+        steps += [f"left out: {error}" for error in self._left_out]
         return Plan(title=TITLES[self._kind], target=self.target, steps=steps, rows={})
 
     def apply(self, seen: str | None = None) -> Maintained:
@@ -132,7 +154,7 @@ class Maintenance:
         if errors and len(errors) == len(done):
             errors[0].details = left
             raise errors[0]
-        failed = [str(error) for error in errors]
+        failed = [str(error) for error in (*errors, *self._left_out)]
         return Maintained(tasks=done, failed=failed, left=left)
 
     def _drafted(self, reader: Callable[[str], Readable]) -> dict[str, Sequence[Task]]:
@@ -144,21 +166,37 @@ class Maintenance:
         """
         drafted: dict[str, Sequence[Task]] = {}
         refused: list[DbctlError] = []
+        self._left_out, found = [], set[str]()
         for name in self._names:
-            db = reader(name)
+            try:
+                db = reader(name)
+            except DriverMissingError as error:  # it says nothing of the others
+                self._left_out.append(error)
+                continue
+            found |= db.tables().keys()
             tables = [table for table in self._tables if table in db.tables()]
             if self._tables and not tables:
                 continue
             try:
-                drafted[name] = _maintains(db).tasks(self._kind, tables)
+                drafted[name] = self._tasks(db, tables)
             except NotSupportedError as error:
                 refused.append(error)
-        found = {table for name in self._names for table in reader(name).tables()}
+        if self._left_out and not (drafted or refused):
+            raise self._left_out[0]
         if lacking := [table for table in self._tables if table not in found]:
             raise SchemaLacksError(target=self.target, what=f"table {lacking[0]}", purpose="--table")
         if refused and not drafted:
             raise refused[0]
         return drafted
+
+    def _tasks(self, db: Readable, tables: Sequence[str]) -> Sequence[Task]:
+        if self._older_than is None:
+            return _maintains(db).tasks(self._kind, tables)
+        if Capability.VERSIONS not in db.capabilities or not isinstance(db, Prunes):
+            raise NotSupportedError(
+                what="--older-than", by=db.target, instead="It keeps no versions: leave it out."
+            )
+        return db.prune_tasks(tables, self._older_than)
 
 
 def _maintains(db: Readable) -> Maintains:
@@ -168,7 +206,7 @@ def _maintains(db: Readable) -> Maintains:
 
 
 def _done(live: Maintains, target: str, task: Task) -> tuple[TaskDone, DbctlError | None]:
-    began, failed = time.monotonic(), None
+    before, began, failed = _room(live, task), time.monotonic(), None
     try:
         live.maintain(task)
     except DbctlError as error:
@@ -179,5 +217,17 @@ def _done(live: Maintains, target: str, task: Task) -> tuple[TaskDone, DbctlErro
         statement=task.statement,
         seconds=round(time.monotonic() - began, 3),
         error=failed.code if failed else None,
+        before=before,
+        after=before and _room(live, task),
     )
     return told, failed
+
+
+def _room(live: Maintains, task: Task) -> Room | None:
+    # Elsewhere nothing of it is told, and measuring may wait for the very lock that keeps the task from being done.
+    if not (task.table and isinstance(live, Prunes) and isinstance(live, Measures)):
+        return None
+    for one in live.measured(exact=False):
+        if one.table == task.table and one.fragments is not None and one.versions is not None:
+            return Room(fragments=one.fragments, versions=one.versions, bytes=one.bytes or 0)
+    return None

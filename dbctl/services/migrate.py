@@ -14,6 +14,7 @@ from dbctl.errors import (
     Exit,
     MigrationsMissingError,
     NotSupportedError,
+    gravest,
 )
 from dbctl.model import Page, Value
 from dbctl.profiles import loader
@@ -23,18 +24,6 @@ from dbctl.services.apps import App
 from dbctl.services.migration_files import Folder
 from dbctl.services.migration_ledger import Track
 from dbctl.services.migration_standing import Migration, Standing, standing
-
-#: The gravest first, where several targets failed.
-GRAVITY = (
-    Exit.FAILED,
-    Exit.UNREACHABLE,
-    Exit.BUSY,
-    Exit.UNSOUND,
-    Exit.REFUSED,
-    Exit.NOT_FOUND,
-    Exit.USAGE,
-    Exit.ACTION_NEEDED,
-)
 
 
 class Survey(Value, frozen=True, kw_only=True):
@@ -135,6 +124,7 @@ def _track(
         engine=engine,
         shapes=shapes,
         shape=wanted,
+        may_lack_folder=may_lack_folder,
     )
 
 
@@ -252,11 +242,6 @@ def survey(apps: Sequence[App], asked: str = "", given: Path | None = None, *, s
         check=overall or gravest(checks),
         status=overall,
     )
-
-
-def gravest(statuses: Sequence[Exit]) -> Exit:
-    """Return the one that stands for all of several targets."""
-    return next((status for status in GRAVITY if status in statuses), Exit.OK)
 
 
 def look(app: App, track: Track) -> Standing:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
 from msgspec import structs
 
@@ -22,6 +23,9 @@ from dbctl.services.migration_work import migrating
 from dbctl.services.schema_difference import Difference, Parts, compared, parts
 
 EXAMPLES = 3
+#: How many times as many of the last migrations are looked at one by one where none of those that were fits: after each of
+#: thousands the whole schema is told, which takes long.
+FURTHER = 8
 
 
 class Adopted(Value, frozen=True, kw_only=True):
@@ -158,15 +162,51 @@ def _looked(app: App, track: Track) -> _Shown:
     all that a migration makes are indexes, and none of them is there.
     """
     live = parts(schema_of(app.reader(track.database)), track.ledgers)
+    last = 1  # mostly all of them were applied
+    while (tried := _tried(app, track, live, last)).shown is None and last < len(track.folder.files):
+        last *= FURTHER
+    shown, wanted = tried.shown, tried.wanted
+    later = [
+        part.table for part in wanted if part.kind == "table" and part in live and part not in tried.done
+    ]
+    if shown is None:
+        lacks = (
+            "; ".join(f"{one.place} ({one.code})" for one in tried.why[:EXAMPLES]) or "it has no migrations"
+        )
+        raise MigrationsUnfitError(target=track.target, folder=track.folder.path, differences=lacks)
+    if later:
+        last_shown = shown.files[-1].name
+        told = f"what comes after {last_shown} is there in part: table {', '.join(later[:EXAMPLES])}"
+        raise MigrationsUnfitError(target=track.target, folder=track.folder.path, differences=told)
+    return shown
+
+
+class _Tried(NamedTuple):
+    """What running the migrations of a folder in a scratch database told."""
+
+    shown: _Shown | None  #: up to the last one that fits
+    done: Parts  #: what these make
+    wanted: Parts  #: what all of them make
+    why: Sequence[Difference]  #: what the first one that does not fit lacks
+
+
+def _tried(app: App, track: Track, live: Parts, last: int) -> _Tried:
+    """Run the migrations of a folder, and compare what they have made after each of the ``last`` so many."""
     shown: _Shown | None = None
     why: list[Difference] = []
     ran: list[MigrationFile] = []
     done: Parts = {}
     wanted: Parts = {}
+    files = list(track.folder.files.values())
     with closing(registry.open_scratch(app.url(track.database), track.target)) as scratch:
-        for file in replay(track, list(track.folder.files.values()), scratch):
+        for file in replay(track, files, scratch):
             ran.append(file)
+            compares = len(ran) - (len(files) - last)
+            if compares < 0:
+                continue
             before, wanted = wanted, parts(schema_of(scratch), track.ledgers)
+            if not compares:  # only to know what was there before the first of them
+                continue
             made = [
                 part
                 for part, told in wanted.items()
@@ -178,12 +218,4 @@ def _looked(app: App, track: Track) -> _Shown:
                 # What later migrations make is there besides, and nobody's difference yet.
                 shown, done = _Shown(list(ran), len([one for one in differing if one.wanted])), wanted
             why = why or grave
-    later = [part.table for part in wanted if part.kind == "table" and part in live and part not in done]
-    if shown is None:
-        lacks = "; ".join(f"{one.place} ({one.code})" for one in why[:EXAMPLES]) or "it has no migrations"
-        raise MigrationsUnfitError(target=track.target, folder=track.folder.path, differences=lacks)
-    if later:
-        last = shown.files[-1].name
-        told = f"what comes after {last} is there in part: table {', '.join(later[:EXAMPLES])}"
-        raise MigrationsUnfitError(target=track.target, folder=track.folder.path, differences=told)
-    return shown
+    return _Tried(shown, done, wanted, why)

@@ -7,12 +7,13 @@ from contextlib import closing
 from dbctl.engines import registry
 from dbctl.services.apps import App
 from dbctl.services.backup_create import Source, make
+from dbctl.services.backup_keys import Sealing
 from dbctl.services.backups import Repository
 
 
 def keep(app: App, repository: Repository, database: str) -> str:
     """Back a database up, and return the id of the backup; whoever calls holds the lock of the repository."""
-    return make(app, repository, [_Whole(app, database)], kind="migration").id
+    return make(app, repository, [_Whole(app, database)], Sealing(app), kind="migration").id
 
 
 class _Whole(Source):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
 from dbctl.engines import registry
-from dbctl.engines.base import Readable
 from dbctl.errors import (
     DownAllRefusedError,
     LedgerForeignError,
@@ -95,7 +93,8 @@ class Downgrade:
             url = self._opened.url(track.database)
             with closing(registry.open_for_reading(url, track.target, timeout=self._opened.timeout)) as db:
                 chosen = _chosen(standing(track, db), self._reach)
-                at_risk = _at_risk(track, db, chosen)
+                effects = [one for _, back in chosen for one in back.effects]
+                at_risk = migration_guard.at_risk(db, effects)
             rows |= {one.table: rows.get(one.table, 0) + one.before for one in at_risk}
             steps += self._safety.steps(track, [file.name for file, _ in chosen])
             where = f"{track.database}/" if len(self._tracks) > 1 else ""
@@ -161,14 +160,6 @@ class Downgrade:
             return [file.name for file, _ in _chosen(standing(track, db), self._reach)]
 
 
-def _at_risk(
-    track: Track, db: Readable, chosen: Sequence[tuple[MigrationFile, Steps]]
-) -> list[migration_guard.Loss]:
-    language = registry.language(track.engine)
-    judged = [one for _, steps in chosen for one in migration_guard.effects(steps, language)]
-    return migration_guard.at_risk(db, judged)
-
-
 def _chosen(found: Standing, reach: Reach) -> list[tuple[MigrationFile, Steps]]:
     """Return what is taken back, the newest first, or raise what ``Downgrade.apply`` refuses with."""
     track = found.track
@@ -220,14 +211,11 @@ def _way_back(found: Standing, one: Migration) -> tuple[MigrationFile, Steps]:
         raise refusal("it has no file" if file is None else "it has no row of its own in the ledger")
     if half and half.way == "up":
         raise refusal(f"it is applied in part ({one.detail}); dbctl migrate up completes it")
-    language = registry.language(track.engine)
-    steps = file.down(language)
+    steps = file.down(registry.language(track.engine))
     if steps is None:
         raise refusal("it has no way down, or one without a statement")
     own = {name.lower() for name in track.ledgers if name}
-    if any(
-        name.lower() in own for judged in migration_guard.effects(steps, language) for name in judged.drops
-    ):
+    if any(name.lower() in own for judged in steps.effects for name in judged.drops):
         raise refusal(f"its way down would drop the ledger ({track.ledger.table})")
     if half:
         refuse_doubt(track, file, steps, half)

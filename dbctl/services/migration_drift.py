@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from dbctl.errors import NotSupportedError
 from dbctl.model import Finding, Findings, Severity, counted
 from dbctl.services.apps import App
 from dbctl.services.migrate import tracks
+from dbctl.services.migration_files import MigrationFile
 from dbctl.services.migration_ledger import Track
 from dbctl.services.migration_run import refuse_strangers, replay
 from dbctl.services.migration_standing import Standing, standing
@@ -51,13 +53,12 @@ def drift(app: App, asked: str = "", given: Path | None = None, *, shape: str = 
         found += _remarks(track, stands)
         if stands.empty or not _replayed(stands):
             continue
-        wanted, makers = _wanted(app, track, stands)
+        files = [track.folder.files[name] for name in _replayed(stands)]
+        wanted = _wanted(app, track, files)
         checked += len(wanted)
-        found += [
-            _finding(track, one, makers.get(one.part, ""))
-            for one in compared(wanted, live)
-            if one.wanted or not _besides(track, one.part)
-        ]
+        told = [one for one in compared(wanted, live) if one.wanted or not _besides(track, one.part)]
+        makers = _makers(app, track, files, [one.part for one in told if one.wanted])
+        found += [_finding(track, one, makers.get(one.part, "")) for one in told]
     found.sort(key=lambda one: GRAVEST_FIRST.index(one.severity))
     return Findings(checked=checked, findings=found)
 
@@ -72,16 +73,30 @@ def _replayed(stands: Standing) -> list[str]:
     return [one.name for one in stands.migrations if one.state in ("applied", "changed", "baseline")]
 
 
-def _wanted(app: App, track: Track, stands: Standing) -> tuple[Parts, dict[Part, str]]:
-    """Return what the applied migrations make, and which of them made each part as it is in the end."""
-    wanted, makers = dict[Part, object](), dict[Part, str]()
-    files = [track.folder.files[name] for name in _replayed(stands)]
+def _wanted(app: App, track: Track, files: Sequence[MigrationFile]) -> Parts:
+    """Return what migrations make."""
+    with closing(registry.open_scratch(app.url(track.database), track.target)) as scratch:
+        deque(replay(track, files, scratch), maxlen=0)
+        return parts(schema_of(scratch), track.ledgers)
+
+
+def _makers(
+    app: App, track: Track, files: Sequence[MigrationFile], differing: Collection[Part]
+) -> dict[Part, str]:
+    """Return which of the migrations made each of some parts as it is in the end.
+
+    They run once more, and after each the whole schema is told, which of many takes long: only what differs is worth it.
+    """
+    makers = dict[Part, str]()
+    if not differing:
+        return makers
+    before: Parts = {}
     with closing(registry.open_scratch(app.url(track.database), track.target)) as scratch:
         for file in replay(track, files, scratch):
-            after = dict(parts(schema_of(scratch), track.ledgers))
-            makers |= {part: file.name for part, told in after.items() if wanted.get(part) != told}
-            wanted = after
-    return wanted, makers
+            after = parts(schema_of(scratch), track.ledgers)
+            makers |= {part: file.name for part in differing if before.get(part) != after.get(part)}
+            before = after
+    return makers
 
 
 def schema_of(db: Readable) -> Schema:

@@ -7,11 +7,13 @@ import re
 import stat
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 from msgspec import structs
 
 from dbctl.engines.base import Language
+from dbctl.engines.effects import Effect
 from dbctl.errors import (
     FileFailedError,
     MigrationInvalidError,
@@ -20,6 +22,7 @@ from dbctl.errors import (
 from dbctl.model import Value
 from dbctl.profiles.model import Format
 from dbctl.services.apps import App
+from dbctl.services.migration_journal import Way
 from dbctl.services.migration_sections import NO_TRANSACTION, Section, sections
 from dbctl.shipped import shipped
 
@@ -41,7 +44,13 @@ class Steps(Value, frozen=True, kw_only=True):
 
     statements: Sequence[tuple[int, str]]  #: each with its line
     section: Section  #: that they stand in
+    effects: Sequence[Effect]  #: what each of them may take away
     path: Path  #: of the file
+
+    @property
+    def destroys(self) -> bool:
+        """Whether it is one to keep a copy before: it says that it loses rows, or has a statement that drops or deletes."""
+        return self.section.loses_rows or any(one.destroys for one in self.effects)
 
 
 class MigrationFile(Value, frozen=True, kw_only=True):
@@ -80,28 +89,16 @@ class MigrationFile(Value, frozen=True, kw_only=True):
             MigrationInvalidError: it is not UTF-8, its sections make no sense, or it holds no statement, one that does
                 not end, or one that would end the transaction around it.
         """
-        try:
-            section = sections(self.text(), self.format, language).up
-            statements = _split(section, language)
-        except ValueError as error:
-            raise MigrationInvalidError(file=self.path, reason=str(error)) from error
-        if not statements:
+        steps = _steps(self.path, self.text(), self.format, "up", language)
+        if steps is None:
             raise MigrationInvalidError(file=self.path, reason="it holds no statement")
-        return Steps(statements=statements, section=section, path=self.path)
+        return steps
 
     def down(self, language: Language) -> Steps | None:
         """Return what takes it back, or None where nothing in the file does; raises as ``up`` does."""
-        path, text = self.path, self.text()
-        try:
-            if self.back:
-                path, text = self.back[0], _decoded(*self.back)
-                section: Section | None = sections(text, "numbered", language).up
-            else:
-                section = sections(text, self.format, language).down
-            statements = _split(section, language) if section else []
-        except ValueError as error:
-            raise MigrationInvalidError(file=path, reason=str(error)) from error
-        return Steps(statements=statements, section=section, path=path) if section and statements else None
+        if self.back:
+            return _steps(self.back[0], _decoded(*self.back), "numbered", "up", language)
+        return _steps(self.path, self.text(), self.format, "down", language)
 
     def difference(self, checksum: str) -> str:
         """Say in what small thing the text that had ``checksum`` differed; empty where it is more than that."""
@@ -252,6 +249,27 @@ def path_of_new(folder: Folder, name: str) -> Path:
 def back_of_new(folder: Folder, name: str) -> Path | None:
     """Return where the file would stand that takes it back, where the layout wants one of its own."""
     return folder.path / f"{name}.down.sql" if folder.format == "pairs" else None
+
+
+@cache  # a text is read for the plan, and once more under the lock
+def _steps(
+    path: Path,
+    text: str,
+    format: Format,  # noqa: A002 - the profile's word
+    way: Way,
+    language: Language,
+) -> Steps | None:
+    """Return one way of a text; None where it has none, or one without a statement."""
+    try:
+        both = sections(text, format, language)
+        section = both.up if way == "up" else both.down
+        statements = _split(section, language) if section else []
+    except ValueError as error:
+        raise MigrationInvalidError(file=path, reason=str(error)) from error
+    if section is None or not statements:
+        return None
+    effects = [language.effect(sql) for _, sql in statements]
+    return Steps(statements=statements, section=section, effects=effects, path=path)
 
 
 def _split(section: Section, language: Language) -> Sequence[tuple[int, str]]:

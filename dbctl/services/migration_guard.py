@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from dbctl.engines.base import Language, Readable, Writable
+from dbctl.engines.base import Readable, Writable
 from dbctl.engines.effects import Effect
 from dbctl.errors import PrivilegeMissingError, QueryFailedError
 from dbctl.model import counted
-from dbctl.services.migration_files import Steps
 
 
 class Loss(NamedTuple):
@@ -26,16 +25,6 @@ class Loss(NamedTuple):
     def rows(self) -> int:
         """How many rows are gone."""
         return self.before - (self.after or 0)
-
-
-def effects(steps: Steps, language: Language) -> list[Effect]:
-    """Judge each statement of a migration."""
-    return [language.effect(sql) for _, sql in steps.statements]
-
-
-def destroys(steps: Steps, language: Language) -> bool:
-    """Whether a migration is one to keep a copy before: it says that it loses rows, or has a statement that drops or deletes."""
-    return steps.section.loses_rows or any(one.destroys for one in effects(steps, language))
 
 
 def rows_of(db: Writable, but: Collection[str]) -> dict[str, int]:

@@ -37,6 +37,9 @@ class Track(Value, frozen=True, kw_only=True):
     #: the folders of all shapes that the database may have, by name, where the files are dbctl's own
     shapes: Mapping[str, Folder] = {}
     shape: str = ""  #: the one that the folder is of, once it is told or found
+    may_lack_folder: bool = (
+        False  #: whether a database of which nothing says where its files are is told by its ledger
+    )
 
     @property
     def target(self) -> str:

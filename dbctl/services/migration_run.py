@@ -31,7 +31,6 @@ from dbctl.services import migration_journal
 from dbctl.services.apps import App
 from dbctl.services.migrate import look, tracks
 from dbctl.services.migration_files import Folder, MigrationFile, Steps, place_of
-from dbctl.services.migration_guard import destroys
 from dbctl.services.migration_ledger import Ledger, Track
 from dbctl.services.migration_safety import Safety
 from dbctl.services.migration_standing import Standing, judged, standing
@@ -206,11 +205,9 @@ class Upgrade:
             if not Path(str(error.facts["path"])).parent.is_dir():  # directories are not made
                 raise
             found = Standing(track=track, migrations=judged(track, []), recorded=False, empty=True)
-        planned, language = planned_of(found, to=self._to, steps=self._steps), registry.language(track.engine)
+        planned = planned_of(found, to=self._to, steps=self._steps)
         allowed = _losing(found.track, self._losing)
-        destroying = [
-            file.name for file, steps in planned if file.name in allowed or destroys(steps, language)
-        ]
+        destroying = [file.name for file, steps in planned if file.name in allowed or steps.destroys]
         return planned, [] if found.empty else destroying
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
 from dbctl import interrupt
 from dbctl.errors import (
@@ -13,8 +14,10 @@ from dbctl.errors import (
     SafetyBackupUnsetError,
 )
 from dbctl.services.apps import App
-from dbctl.services.backups import Repository
 from dbctl.services.migration_ledger import Track
+
+if TYPE_CHECKING:
+    from dbctl.services.backups import Repository
 
 
 class Safety:
@@ -59,6 +62,8 @@ class Safety:
             raise
 
     def _repository(self, track: Track, names: Sequence[str]) -> Repository:
+        from dbctl.services.backups import Repository  # noqa: PLC0415 - most migrations destroy nothing
+
         try:
             return Repository(self._app, self._given)
         except RepositoryUnsetError as error:

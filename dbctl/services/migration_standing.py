@@ -11,7 +11,12 @@ from msgspec import structs
 
 from dbctl.engines import registry
 from dbctl.engines.base import Readable
-from dbctl.errors import MigrationInvalidError, MigrationShapeOtherError, WrongAppError
+from dbctl.errors import (
+    MigrationInvalidError,
+    MigrationsElsewhereError,
+    MigrationShapeOtherError,
+    WrongAppError,
+)
 from dbctl.model import Row, Value
 from dbctl.services import migration_files, migration_shapes
 from dbctl.services.apps import recognised_as
@@ -25,6 +30,8 @@ from dbctl.services.migration_ledger import Record, Track, read_foreign, recorde
 #: and later than any file: the database is newer than the code. ``duplicate-version``: another one has its number.
 #: ``baseline``: it counts as applied since another one does. ``retired``: the app has removed the file since, and its
 #: profile says so.
+#: How a database stands to its migrations; ``unrecorded``: there is no ledger.
+Schema = Literal["current", "pending", "unsound", "unrecorded"]
 State = Literal[
     "applied",
     "pending",
@@ -80,6 +87,13 @@ class Standing(Value, frozen=True, kw_only=True):
         return next((one.checksum or "" for one in self.migrations if one.name == name), "").lower()
 
     @property
+    def schema(self) -> Schema:
+        """All of that in a word."""
+        if not (self.recorded or self.empty):
+            return "unrecorded"
+        return "unsound" if self.unsound else "pending" if self.named("pending") else "current"
+
+    @property
     def unsound(self) -> bool:
         """Whether ``up`` would refuse: a migration is in a wrong state, or nothing tells what was applied."""
         return any(one.state in UNSOUND for one in self.migrations) or not (self.recorded or self.empty)
@@ -92,6 +106,7 @@ def standing(track: Track, db: Readable) -> Standing:
         WrongAppError: it has tables, but neither those of the app nor a ledger like the app's.
         SchemaLacksError: its ledger has other columns.
         MigrationShapeOtherError: its ledger or schema is of another shape than the one that is asked for.
+        MigrationsElsewhereError: its migrations are not those that travel with dbctl, and nobody says where they are.
     """
     ledger, tables = track.ledger, db.tables()
     named = find_column(tables.get(ledger.table), ledger.version or ledger.name)
@@ -113,7 +128,7 @@ def standing(track: Track, db: Readable) -> Standing:
         if recorded
         else []
     )
-    track = _shaped(track, db, rows)
+    track = _shaped(_of_deployment(track, rows), db, rows)
     found = judged(track, rows)
     recorded_ones = {one.name for one in found if one.state in ("applied", "changed")}
     # What the ledger tells as applied is: the app's own runner may have completed it.
@@ -127,6 +142,17 @@ def standing(track: Track, db: Readable) -> Standing:
         empty=not tables,
         unfinished=half,
     )
+
+
+def _of_deployment(track: Track, recorded: Sequence[Record]) -> Track:
+    """Return the migrations without files where the ledger tells that those which travel with dbctl are not its own."""
+    elsewhere = {name.lstrip("0"): name for name in track.told.elsewhere}
+    strange = [elsewhere[told] for row in recorded if (told := row.title.lstrip("0")) in elsewhere]
+    if track.folder.own or not strange:
+        return track
+    if not track.may_lack_folder:
+        raise MigrationsElsewhereError(target=track.target, name=strange[0])
+    return structs.replace(track, folder=migration_files.none_at_all())
 
 
 def _shaped(track: Track, db: Readable, recorded: Sequence[Record]) -> Track:

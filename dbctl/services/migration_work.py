@@ -129,7 +129,7 @@ class Work:
         self._statements, self._steps, self._way = steps.statements, steps, way
         self._guarded = guarded and way == "up"
         self._may_lose = steps.section.loses_rows or losing
-        self._effects = migration_guard.effects(steps, db.language)
+        self._effects = steps.effects
         counts = self._guarded or way == "down"  # what a way down takes away is told, and not refused
         self._counts = counts and any(one.may_take_rows for one in self._effects)
         self._journal = Journal(db, file.name, way) if kept else None

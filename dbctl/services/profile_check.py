@@ -8,15 +8,17 @@ from typing import TypeAlias
 from dbctl.engines.base import Readable
 from dbctl.errors import SchemaLacksError
 from dbctl.model import Value
-from dbctl.profiles import cleanup_model, rebuild_model, search_model, sessions_model
+from dbctl.profiles import cleanup_model, rebuild_model, search_model, semantic_model, sessions_model
 from dbctl.profiles.cleanup_model import Cleanup, Moved
 from dbctl.profiles.model import Migrations, Name, Profile, Roles, Settings, Users
 from dbctl.profiles.rebuild_model import Rebuild
 from dbctl.profiles.search_model import Search
+from dbctl.profiles.semantic_model import Semantic
 from dbctl.profiles.sessions_model import Sessions
 from dbctl.services import migration_kind
 from dbctl.services.live import find_column, may_lack
 from dbctl.services.search_terms import Compiler
+from dbctl.services.user_belongings import STEP
 
 #: Where in a profile something stands, and what is wrong with it.
 Complaint: TypeAlias = tuple[Sequence[str | int], str]
@@ -59,6 +61,7 @@ def inconsistent(profile: Profile) -> Iterator[Complaint]:
         if one.migrations:
             yield from _inconsistent_migrations(profile, ("databases", name, "migrations"), one.migrations)
     yield from _inconsistent_parts(profile)
+    yield from _inconsistent_semantic(profile)
     yield from _inconsistent_secrets(profile)
     yield from _inconsistent_cleanup(profile)
     yield from _twice("settings", "scope", [told.scope for told in profile.settings])
@@ -96,6 +99,12 @@ def _inconsistent_cleanup(profile: Profile) -> Iterator[Complaint]:
             yield ("rebuild", at, *place), reason
 
 
+def _inconsistent_semantic(profile: Profile) -> Iterator[Complaint]:
+    if profile.semantic:
+        for key, reason in semantic_model.mistakes(profile.semantic, list(profile.databases)):
+            yield ("semantic", *key), reason
+
+
 def _inconsistent_parts(profile: Profile) -> Iterator[Complaint]:
     for at, told in enumerate(profile.settings):
         for key, reason in _inconsistent_settings(told):
@@ -104,9 +113,12 @@ def _inconsistent_parts(profile: Profile) -> Iterator[Complaint]:
         for key, reason in search_model.mistakes(search):
             yield ("search", at, *key), reason
     for at, link in enumerate(profile.link):
-        for place in link.among:
-            if not all(place.rpartition(".")):
-                yield ("link", at, "among"), f"{place}: write it as TABLE.COLUMN"
+        for word, places in (("among", link.among), ("formerly", [link.formerly] if link.formerly else [])):
+            for place in places:
+                if not all(place.rpartition(".")):
+                    yield ("link", at, word), f"{place}: write it as TABLE.COLUMN"
+        if len(link.among) > 1 and (link.repeats or link.every):
+            yield ("link", at, "among"), "rows that are repeated are those of one table"
 
 
 def _inconsistent_secrets(profile: Profile) -> Iterator[Complaint]:
@@ -126,7 +138,18 @@ def _twice(section: str | Sequence[str | int], word: str, given: Sequence[str]) 
 def _databases_named(profile: Profile) -> Iterator[tuple[Sequence[str | int], str]]:
     if profile.users:
         yield ("users", "database"), profile.users.database
-    sections = ("settings", "search", "link", "recount", "report", "cleanup", "states", "known", "flaw")
+    sections = (
+        "settings",
+        "search",
+        "link",
+        "recount",
+        "report",
+        "cleanup",
+        "states",
+        "exclusive",
+        "known",
+        "flaw",
+    )
     for section in sections:
         for at, told in enumerate(getattr(profile, section)):
             yield (section, at, "database"), told.database
@@ -177,7 +200,9 @@ def _inconsistent_settings(told: Settings) -> Iterator[Complaint]:
         return
     if "value" not in told.fields:
         yield ("fields",), "value is missing"
-    if not told.shape and told.key is None:
+    if told.object and (told.scope == "system" or told.shape or told.key):
+        yield ("object",), "settings in the user's own row are the user's, and have no key and no shape"
+    elif not (told.object or told.shape or told.key):
         yield (), "key is missing, and no shape says it"
     if told.scope == "user" and not told.user:
         yield (), "scope is user, and no column (user) says whose"
@@ -275,6 +300,8 @@ def names(profile: Profile, main: str) -> Iterator[Named]:
     yield from _names_of_settings(profile, main)
     for at, search in enumerate(profile.search):
         yield from _names_of_search(("search", at), search)
+    if profile.semantic:
+        yield from _names_of_semantic(("semantic",), profile.semantic)
     for at, rule in enumerate(profile.cleanup):
         yield from _names_of_cleanup(("cleanup", at), rule, rule.database or main)
     for at, rebuild in enumerate(profile.rebuild):
@@ -315,11 +342,18 @@ def _names_of_columns(profile: Profile, main: str) -> Iterator[Named]:
         yield from _columns(key, here, table, [known.key, known.column, *known.where])
     for at, states in enumerate(profile.states):
         yield from _table(("states", at), states.database or main, states.table, {"column": states.column})
+    for at, one in enumerate(profile.exclusive):
+        own: dict[str, Name] = {"column": one.column} | ({"within": one.within} if one.within else {})
+        yield from _table(("exclusive", at), one.database or main, one.table, own)
     for at, link in enumerate(profile.link):
         if not link.optional:
             yield from _table(("link", at), link.database or main, link.table, {"column": link.column})
         table, _, column = link.among[0].rpartition(".")
         yield Named(key=("link", at, "among"), database=link.to, table=table, column=column)
+        yield from _columns(("link", at, "repeats"), link.to, table, link.repeats.values())
+        formerly, _, column = link.formerly.rpartition(".")
+        if formerly:
+            yield Named(key=("link", at, "formerly"), database=link.to, table=formerly, column=column)
 
 
 def _names_of_users(users: Users, here: str) -> Iterator[Named]:
@@ -353,16 +387,22 @@ def _names_of_what_is_theirs(users: Users, here: str) -> Iterator[Named]:
         told = users.statistics
         yield from _table(("users", "statistics"), here, told.table, {"user": told.user})
         yield from _columns(("users", "statistics", "columns"), here, told.table, told.columns)
-    for at, owned in enumerate(users.owns):
-        for step in owned.split(" -> "):
-            table, _, column = step.partition(".")
-            yield Named(key=("users", "owns", at), database=here, table=table, spare=True)
-            yield Named(key=("users", "owns", at), database=here, table=table, column=column)
+    yield from _names_of_steps(("users", "owns"), enumerate(users.owns), here)
+    yield from _names_of_steps(("users", "counts"), users.counts.items(), here)
     for at, one in enumerate(users.transfer):
         yield from _table(("users", "transfer", at), here, one.table, {"column": one.column})
         yield from _columns(("users", "transfer", at, "once"), here, one.table, one.once)
     for field, look in users.lookup.items():
         yield from _table(("users", "lookup", field), here, look.table, {"key": look.key, "name": look.name})
+
+
+def _names_of_steps(key: Sequence[str], told: Iterable[tuple[str | int, str]], here: str) -> Iterator[Named]:
+    """Yield the tables and columns of ``Rating.promptId -> Prompt.userId``, which deployments may lack."""
+    for at, steps in told:
+        for step in steps.split(STEP):
+            table, _, column = step.partition(".")
+            yield Named(key=(*key, at), database=here, table=table, spare=True)
+            yield Named(key=(*key, at), database=here, table=table, column=column)
 
 
 def _names_of_roles(roles: Roles, here: str) -> Iterator[Named]:
@@ -402,6 +442,18 @@ def _names_of_search(key: Sequence[str | int], search: Search) -> Iterator[Named
     for word, columns in (("words", search.words), ("show", search.show)):
         for column in columns:
             yield Named(key=(*key, word), database=search.database, table=search.table, column=column)
+
+
+def _names_of_semantic(key: Sequence[str | int], told: Semantic) -> Iterator[Named]:
+    yield Named(key=(*key, "table"), database=told.database, table=told.table, spare=True)
+    own: dict[str, Name] = {"id": told.id, "vector": told.vector}
+    own |= {f"filters.{name}": one.column for name, one in told.filters.items()}
+    for word, column in own.items():
+        yield Named(key=(*key, *word.split(".")), database=told.database, table=told.table, column=column)
+    for name, column in told.fields.items():
+        yield Named(key=(*key, "fields", name), database=told.database, table=told.table, column=column)
+    for at, one in enumerate(told.beside):
+        yield from _table((*key, "beside", at), one.database, one.table, {"key": one.key}, one.fields)
 
 
 def _names_of_cleanup(key: Sequence[str | int], rule: Cleanup, here: str) -> Iterator[Named]:

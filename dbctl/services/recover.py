@@ -84,6 +84,7 @@ class Recovering:
         to: Path | None = None,
         source: Path | None = None,
         like: Path | None = None,
+        like_named: str = "",
         force: bool = False,
         advance: Callable[[float], None] = lambda _share: None,
     ) -> None:
@@ -95,6 +96,7 @@ class Recovering:
             to: the new file; None: beside the damaged one, named after it and the time.
             source: another file than the app's own.
             like: a sound database of the same shape, for what the damaged one does not tell any more.
+            like_named: what plans call it, where it is one out of a backup.
             force: whether a sound database is read, too.
             advance: told by which share the work has moved on.
 
@@ -117,6 +119,7 @@ class Recovering:
             raise UsageError(detail=f"--like {like}: it is the damaged database itself")
         real, stamp = path.resolve(), now().strftime("%Y%m%d_%H%M%S")
         beside = real.with_name(f"{real.stem}.recovered-{stamp}{real.suffix}")
+        self._like_named = like_named or str(like)
         self._url, self._force, self._own = url, force, source is None
         self._what = Recovery(
             source=real,
@@ -132,7 +135,7 @@ class Recovering:
         if not self._force:
             steps.insert(1, "end there when SQLite finds nothing wrong with it")
         if what.like:
-            steps.append(f"take tables that it no longer tells of from {what.like}")
+            steps.append(f"take tables that it no longer tells of from {self._like_named}")
         steps.append(f"write what can be read to the new file {what.to}")
         title = "Recover what can be read"
         return Plan(title=title, target=self.target, steps=steps, rows={}, destructive=False)

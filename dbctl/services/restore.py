@@ -7,33 +7,36 @@ from contextlib import ExitStack, suppress
 
 from dbctl import interrupt
 from dbctl.engines import registry
-from dbctl.engines.dumps import Loaded
+from dbctl.engines.dumps import Loaded, Ready, at_once
 from dbctl.errors import (
     BackupMissingError,
-    BackupPartialError,
-    BackupUnsoundError,
     DbctlError,
     Exit,
-    NotSupportedError,
-    ReadOnlyError,
+    KeptMissingError,
     RestoreHalfError,
     RestoreUnfinishedError,
+    StirredError,
     UndoMissingError,
+    UndoNeedlessError,
     UndoNothingError,
 )
 from dbctl.model import Done, Finding, Plan, Row, Value, counted
-from dbctl.services import backup_verify
 from dbctl.services.apps import App
 from dbctl.services.backup_create import make
 from dbctl.services.backup_extras import left_alone
+from dbctl.services.backup_keys import Keys, Sealing, is_encrypted
 from dbctl.services.backup_manifest import LeftOut, Manifest, Member
 from dbctl.services.backup_unpacked import Unpacked, unpacking
 from dbctl.services.backups import LATEST, Repository
-from dbctl.services.restore_after import looked_at, recorded
+from dbctl.services.restore_after import Before, around, looked_at, pending_in, recorded
+from dbctl.services.restore_source import members, prove, told, want_there
 from dbctl.services.safety import Rescue
 
+#: How often what there is is kept anew, when somebody was quicker than the exchange.
+TRIES = 5
 #: Why a safety backup holds nothing of a database.
 NONE = "there was none"
+NO_WAY_BACK = "nothing at hand opens it: to undo this wants an identity that is not here"
 Advance = Callable[[int], None]
 
 
@@ -88,6 +91,7 @@ class Restoring:
         app: App,
         repository: Repository,
         manifest: Manifest,
+        keys: Keys,
         *,
         timeout: float,
         advance: Advance = lambda _bytes: None,
@@ -98,27 +102,37 @@ class Restoring:
             BackupMissingError: the backup does not hold that database.
             NotSupportedError: it holds no more of it than files that are no database.
             ReadOnlyError: the database belongs to another program.
+            KeyMissingError: the backup is encrypted, and nothing here could open it; and as ``Keys.ready``.
         """
         self.app, self.protected, self.target = app.name, app.protected, app.name
         self._opened, self._repository, self._timeout = app, repository, timeout
         self._manifest, self._advance = manifest, advance
         self._members = members(app, repository, manifest)
+        keys.ready(repository.store, manifest)
+        self._keys, self._sealing = keys, Sealing(app)
+        self._returns = not self._sealing or self._sealing.is_opened_by(keys)
+        self._ready = dict[str, Ready]()
 
     def plan(self) -> Plan:
         """Return what would be replaced by what; writes nothing."""
         rows: dict[str, int] = {}
         steps = [f"prove {self._manifest.id}: digests, soundness, rows, schema"]
+        if is_encrypted(self._manifest):
+            steps.insert(0, f"decrypt {self._manifest.id} into a private folder of this machine")
         for one in self._members:
             count = f"{counted(sum(one.rows.values()), 'row')} of {counted(len(one.rows), 'table')}"
             url, target = self._opened.url(one.database), self._opened.target(one.database)
             approach = registry.outside(url, target).approach(one.dump)
-            where = "on its server" if approach.keeps else "as a safety backup"
+            safety = "as a safety backup, encrypted" if self._sealing else "as a safety backup"
+            where = approach.where if approach.keeps else safety
+            where += "" if self._returns else f" ({NO_WAY_BACK})"
             if approach.way != "new":
                 steps.append(f"keep {one.database} as it is now, {where}")
             steps += approach.steps
-            steps.append(f"replace all that {one.database} holds by {_told(one)} ({count})")
+            steps.append(f"replace all that {one.database} holds by {told(one)} ({count})")
             for table, number in one.rows.items():
                 rows[table] = rows.get(table, 0) + number
+        steps += [f"leave {target} as it is, for {what}" for target, what in self._left()]
         title = f"Restore {self._manifest.id} ({self._manifest.created_at:%Y-%m-%d %H:%M} UTC)"
         return Plan(title=title, target=self.target, steps=steps, rows=rows, destructive=True)
 
@@ -128,7 +142,7 @@ class Restoring:
         Raises:
             BackupMissingError: it was pruned meanwhile; nothing was changed.
             BackupUnsoundError: it is not what it was; nothing was changed.
-            BusyError: somebody held a lock for too long; nothing was changed.
+            BusyError: somebody held a lock for too long, or wrote too often; nothing was changed.
             RestoreUnfinishedError: it failed where nobody can tell how far it came; what it replaces is kept.
             RestoreHalfError: one of several databases failed, and those before it could not be put back.
         """
@@ -136,40 +150,84 @@ class Restoring:
         app, store = self._opened, self._repository.store
         with ExitStack() as held:
             held.enter_context(store.lock(self.purpose, timeout=self._timeout))
-            if self._repository.is_gone(self._manifest):
-                place = store.place
-                raise BackupMissingError(name=self._manifest.id, app=app.name, place=place, near="")
+            want_there(self._repository, self._manifest)
             app.close()  # closing a reader later would drop the locks that this process holds on its file
             for one in self._members:
                 url, target = app.url(one.database), app.target(one.database)
                 held.enter_context(registry.write_lock(url, target, self.purpose, timeout=self._timeout))
                 registry.want_room(url, target, one.size)
-            unpacked = held.enter_context(unpacking(store))
-            self._prove(unpacked)
+            unpacked = held.enter_context(unpacking(store, self._keys))
+            prove(
+                app,
+                self._repository,
+                self._manifest,
+                self._members,
+                keys=self._keys,
+                unpacked=unpacked,
+                advance=self._advance,
+            )
+            for one in self._members:
+                path = held.enter_context(unpacked.opened(self._manifest, one, app.target(one.database)))
+                outside = registry.outside(app.url(one.database), app.target(one.database))
+                ready = held.enter_context(outside.ready(path, one.dump, timeout=self._timeout))
+                if ready is not None:
+                    self._ready[one.database] = ready
+            # What takes a moment and hardly fails comes last, so that an app is hardly ever seen half old, half new.
+            self._members.sort(key=lambda one: one.database in self._ready)
+            for left in reversed(range(TRIES)):
+                try:
+                    return self._exchange(held, unpacked)
+                except StirredError:  # what was kept is no longer what would be replaced
+                    if not left:
+                        raise
+            raise RuntimeError("no try was left")
+
+    def _exchange(self, held: ExitStack, unpacked: Unpacked) -> Restored:
+        """Keep what there is, replace it, and answer; ``held`` is let go when it is done."""
+        app = self._opened
+        with ExitStack() as waiting, ExitStack() as settled:
             rescues = [Rescue(app, one.database, self._advance, one.dump) for one in self._members]
-            before = {one.database: one.schema() for one in rescues}
+            pending = {one.database: pending_in(app, one.database) for one in rescues}
+            # What is committed between the copy and the exchange would be in neither.
+            let_go = [waiting.enter_context(one.still(timeout=self._timeout)) for one in rescues]
+            before = {
+                one.database: Before(schema=one.schema(), pending=pending[one.database]) for one in rescues
+            }
             safety = make(
                 app,
                 self._repository,
                 [one for one in rescues if not one.empty],
+                self._sealing,
                 left_out=[LeftOut(database=one.database, reason=NONE) for one in rescues if one.empty],
                 kind="safety",
                 restored=self._manifest.id,
+                settled=settled,
             )
             app.close()  # as above
             # Between what is done and its answer no signal is heard, nor while locks go: it must not look otherwise.
             with interrupt.held():
-                loaded = self._load_all(safety, unpacked)
+                settled.close()  # who ends now takes the safety backup away
+                loaded = self._load_all(safety, unpacked, let_go)
                 with interrupt.unheard():
-                    remarks = [*self._remarks(loaded), *self._let_go(safety, loaded)]
+                    remarks = [*self._remarks(loaded), *self._forget(safety, loaded)]
+                    waiting.close()
                     held.close()
                     return self._answer(safety, before, loaded, remarks)
+
+    def _left(self) -> Iterator[tuple[str, str]]:
+        """Yield the databases that a safety backup tells of and does not hold: going back cannot take them away."""
+        for one in self._manifest.left_out if self._manifest.kind == "safety" else ():
+            if self._opened.only in ("", one.database):
+                yield (
+                    self._opened.target(one.database),
+                    f"it was made by the restore of {self._manifest.restored}, before which there was none",
+                )
 
     def _remarks(self, loaded: Sequence[Loaded]) -> Iterator[Finding]:
         for one, how in zip(self._members, loaded, strict=True):
             yield from _look_after(self._opened.target(one.database), how.remarks)
 
-    def _let_go(self, safety: Manifest, loaded: Sequence[Loaded]) -> Iterator[Finding]:
+    def _forget(self, safety: Manifest, loaded: Sequence[Loaded]) -> Iterator[Finding]:
         """Let go what earlier restores kept on a server: this one is the one to be undone now."""
         for one, how in zip(self._members, loaded, strict=True):
             target = self._opened.target(one.database)
@@ -183,7 +241,7 @@ class Restoring:
     def _answer(
         self,
         safety: Manifest,
-        before: Mapping[str, str],
+        before: Mapping[str, Before],
         loaded: Sequence[Loaded],
         remarks: Sequence[Finding],
     ) -> Restored:
@@ -198,50 +256,73 @@ class Restoring:
             ],
             findings=[
                 *remarks,
-                *left_alone(self._opened, self._manifest, self._repository.path(self._manifest)),
+                *self._no_way_back(safety),
+                *(
+                    Finding(
+                        target=target,
+                        severity="warning",
+                        code="not-undone",
+                        message=f"it stays as it is, for {what}",
+                    )
+                    for target, what in self._left()
+                ),
+                *left_alone(self._opened, self._manifest),
                 *recorded(self._opened, self._manifest, safety, self.purpose),
                 *(
                     finding
                     for one in self._members
                     for finding in looked_at(self._opened, one, before[one.database])
                 ),
+                *around(self._opened, [one.database for one in self._members]),
             ],
         )
 
-    def _prove(self, unpacked: Unpacked) -> None:
-        wrong = backup_verify.problems(
-            self._opened,
-            self._repository.store,
-            self._manifest,
-            deep=True,
-            quick=True,
-            advance=self._advance,
-            databases=[one.database for one in self._members],
-            unpacked=unpacked,
-        )
-        for one in wrong:
-            if one.severity == "error":
-                reason = one.message.removeprefix(f"backup {self._manifest.id}").lstrip(", ")
-                raise BackupUnsoundError(id=self._manifest.id, app=self.app, reason=reason)
+    def _no_way_back(self, safety: Manifest) -> Iterator[Finding]:
+        if safety.members and not self._returns:
+            message = f"the safety backup {safety.id} is encrypted, and {NO_WAY_BACK}"
+            hint = "Keep its identity at hand until nobody wants to undo this."
+            yield Finding(target=self.app, severity="warning", code="no-way-back", message=message, hint=hint)
 
-    def _load_all(self, safety: Manifest, unpacked: Unpacked) -> list[Loaded]:
+    def _load_all(
+        self, safety: Manifest, unpacked: Unpacked, let_go: Sequence[Callable[[], None]]
+    ) -> list[Loaded]:
         ways = list[Loaded]()
         # A signal is heard where the engine looks for one, which is before it commits: what was restored must not
         # pass for what was not, for then the only copy of what it replaced would go.
         with interrupt.held():
-            for one in self._members:
-                try:
-                    ways.append(self._load(self._manifest, one, _keep(safety, one), unpacked))
-                except BaseException as error:  # also on a signal: half an app must not stay
-                    with interrupt.unheard():
-                        self._put_back(safety, self._members[: len(ways)], one, error, unpacked)
-                        if _is_there(safety) and not isinstance(error, RestoreUnfinishedError):
-                            with suppress(DbctlError):  # one backup too many is no failure
-                                self._repository.store.remove(safety.id)
-                    raise
+            one = self._members[0]
+            try:
+                for one in self._members:
+                    if one.database in self._ready:
+                        self._ready[one.database].arm(_keep(safety, one))
+                for one, go in zip(self._members, let_go, strict=True):
+                    ways.append(self._come_in(one, safety, unpacked, go))
+            except BaseException as error:  # also on a signal: half an app must not stay
+                with interrupt.unheard():
+                    for ready in self._ready.values():
+                        ready.disarm()
+                    self._put_back(safety, self._members[: len(ways)], one, error, unpacked)
+                    if _is_there(safety) and not isinstance(error, RestoreUnfinishedError):
+                        with suppress(DbctlError):  # one backup too many is no failure
+                            self._repository.store.remove(safety.id)
+                raise
         return ways
 
-    def _load(self, manifest: Manifest, one: Member, keep: Mapping[str, str], unpacked: Unpacked) -> Loaded:
+    def _come_in(
+        self, one: Member, safety: Manifest, unpacked: Unpacked, let_go: Callable[[], None]
+    ) -> Loaded:
+        if ready := self._ready.get(one.database):
+            return ready.exchange(_keep(safety, one))
+        return self._load(self._manifest, one, _keep(safety, one), unpacked, let_go)
+
+    def _load(
+        self,
+        manifest: Manifest,
+        one: Member,
+        keep: Mapping[str, str],
+        unpacked: Unpacked,
+        let_go: Callable[[], None] = at_once,
+    ) -> Loaded:
         done = 0
 
         def progress(share: float) -> None:
@@ -251,9 +332,16 @@ class Restoring:
             done = max(done, reached)
 
         url, target = self._opened.url(one.database), self._opened.target(one.database)
-        with unpacked.opened(manifest.id, one, target) as path:
+        with unpacked.opened(manifest, one, target) as path:
             return registry.load(
-                url, path, target, one.dump, timeout=self._timeout, keep=keep, progress=progress
+                url,
+                path,
+                target,
+                one.dump,
+                timeout=self._timeout,
+                keep=keep,
+                progress=progress,
+                let_go=let_go,
             )
 
     def _put_back(
@@ -294,63 +382,67 @@ def _keep(manifest: Manifest, one: Member) -> Mapping[str, str]:
     return kept.facts if kept and kept.form == "kept" else {}
 
 
-def _told(one: Member) -> str:
-    return one.facts.get("kept", one.file) if one.form == "kept" else one.file
-
-
 def _look_after(target: str, remarks: Sequence[str]) -> Iterator[Finding]:
     for message in remarks:
         yield Finding(target=target, severity="warning", code="look-after", message=message)
 
 
-def size(app: App, repository: Repository, manifest: Manifest) -> int:
-    """Return how many bytes a restore reads and writes, about: it proves, keeps and loads; raises as ``Restoring``."""
-    return sum(one.bytes + 2 * one.size for one in members(app, repository, manifest))
-
-
 def latest_safety(app: App, repository: Repository) -> Manifest:
     """Return the safety backup that the last restore made.
+
+    One that was killed before it replaced anything is none, as far as that can be known. What an earlier one had a server
+    keep under another name is then still there: the end of each restore lets it go.
 
     Raises:
         UndoMissingError: there is none.
         UndoNothingError: that restore found nothing that it could keep.
+        UndoNeedlessError: it was killed before it replaced anything, and it was the first.
     """
     try:
         found = repository.find(LATEST, "safety")
     except BackupMissingError:
         raise UndoMissingError(app=app.name, place=repository.store.place) from None
+    target = app.target(app.only) if app.only else app.name
     if not [name for name in found.databases if app.only in ("", name)]:
-        raise UndoNothingError(target=app.target(app.only) if app.only else app.name, id=found.restored)
-    return found
+        raise UndoNothingError(target=target, id=found.restored)
+    if not _replaced_nothing(app, found):
+        return found
+    safeties = (one for one in repository.manifests()[0] if one.kind == "safety")
+    earlier = next((one for one in safeties if one.number < found.number and _is_whole(app, one)), None)
+    if earlier is None:
+        raise UndoNeedlessError(target=target, id=found.restored, kept=found.id)
+    return earlier
 
 
-def members(app: App, repository: Repository, manifest: Manifest) -> list[Member]:
-    """Return the files of a backup that are meant, and may be restored; raises as ``Restoring`` does."""
-    chosen = [name for name in manifest.databases if app.only in ("", name)]
-    if not chosen:
-        raise BackupMissingError(
-            name=manifest.id, app=f"{app.name}/{app.only}", place=repository.store.place, near=""
-        )
-    if manifest.kind == "partial":
-        tables = ", ".join(name for one in manifest.members for name in one.only)
-        instead = f"The programs of the server bring tables back from it: {repository.path(manifest)}"
-        raise BackupPartialError(id=manifest.id, app=app.name, tables=tables, instead=instead)
-    found = []
-    for name in chosen:
-        told = app.database(name)
-        if told.mode == "read-only":
-            owner = told.owner or "another program"
-            raise ReadOnlyError(
-                target=app.target(name),
-                reason=f"it belongs to {owner}",
-                instead=f"Nothing was changed. Its copy is in {repository.path(manifest)}; --db restores another.",
-            )
-        one = manifest.member(name)
-        if one is None:
-            raise NotSupportedError(
-                what=f"restoring {app.target(name)} from {manifest.id}",
-                by="what it holds: files that were no sound database",
-                instead=f"Nothing was changed. They are in {repository.path(manifest)}, as they were.",
-            )
-        found.append(one)
-    return found
+def _replaced_nothing(app: App, safety: Manifest) -> bool:
+    """Whether what a safety backup was made of still stands where it stood, all of it."""
+    meant = _meant(app, safety)
+    return bool(meant) and all(_stands(app, one) for one in meant)
+
+
+def _is_whole(app: App, safety: Manifest) -> bool:
+    """Whether a restore did replace what a safety backup tells of, and what servers were to keep of it is there."""
+    meant = _meant(app, safety)
+    return (
+        bool(meant)
+        and not _replaced_nothing(app, safety)
+        and not any(one.form == "kept" and _stands(app, one) for one in meant)
+    )
+
+
+def _meant(app: App, safety: Manifest) -> list[Member]:
+    named = app.profile.databases if not app.only else [app.only]
+    return [one for one in safety.members if one.database in named]
+
+
+def _stands(app: App, one: Member) -> bool:
+    """Whether nothing has replaced what a member was made of: a server never came to keep it, or its facts still hold."""
+    outside = registry.outside(app.url(one.database), app.target(one.database))
+    if one.form == "kept":
+        try:
+            outside.approach(one.dump)
+        except KeptMissingError:
+            return True
+        return False
+    standing = outside.standing()
+    return bool(standing) and standing.items() <= one.facts.items()

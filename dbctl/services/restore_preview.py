@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from msgspec import structs
+
 from dbctl.engines import registry
 from dbctl.errors import DbctlError
 from dbctl.model import Row, Value
 from dbctl.services.apps import App
+from dbctl.services.backup_keys import Keys
 from dbctl.services.backup_manifest import Manifest, Member
 from dbctl.services.backups import Repository
-from dbctl.services.restore import members
+from dbctl.services.restore_content import ContentCompared, compared
+from dbctl.services.restore_source import content, members
 from dbctl.services.safety import schema_of
+
+READABLE = "readable"
 
 
 class TableCompared(Value, frozen=True, kw_only=True):
@@ -33,6 +39,7 @@ class DatabaseCompared(Value, frozen=True, kw_only=True):
     way: str  #: how it would come back: ``Approach.way``; empty where it would not
     steps: Sequence[str]  #: what that takes, or why it would not
     tables: Sequence[TableCompared]
+    content: ContentCompared | None = None  #: None where nobody has looked into it
 
 
 class Preview(Value, frozen=True, kw_only=True):
@@ -51,6 +58,7 @@ class Preview(Value, frozen=True, kw_only=True):
             told[f"{one.database} comes back"] = one.way or "not at all"
             if one.steps:
                 told[f"to bring {one.database} back"] = one.steps
+            told |= _told_content(one)
         told["tables"] = [
             {"database": one.database, "table": table.table, "now": table.now, "then": table.then}
             for one in self.databases
@@ -60,21 +68,73 @@ class Preview(Value, frozen=True, kw_only=True):
         return told
 
 
-def preview(app: App, repository: Repository, manifest: Manifest) -> Preview:
-    """Return what a restore of this backup would change; raises as ``Restoring`` does."""
-    return Preview(
-        backup=manifest.id,
-        created_at=manifest.created_at,
-        databases=[_compared(app, one) for one in members(app, repository, manifest)],
-    )
+def _told_content(one: DatabaseCompared) -> dict[str, object]:
+    found = one.content
+    if found is None and one.state != READABLE:
+        return {}
+    if found is None:
+        return {
+            f"{one.database}'s settings": "not looked at: --deep loads the backup aside and compares them"
+        }
+    told = dict[str, object]()
+    if found.migrations:
+        words = {
+            "migrations to be run": found.migrations.pending,
+            "migrations newer than the app's files": found.migrations.ahead,
+            "migrations that are applied now, and not then": found.migrations.only_now,
+            "migrations that were applied then, and are not now": found.migrations.only_then,
+        }
+        told = {f"{one.database}: {what}": list(names) for what, names in words.items() if names}
+        told = told or {f"{one.database}'s migrations": "the same"}
+    if found.settings:
+        told[f"settings of {one.database} that differ"] = [
+            {"key": each.key, "now": each.now, "then": each.then} for each in found.settings
+        ]
+    if found.unread:
+        told[f"not compared of {one.database}"] = found.unread
+    return told
+
+
+def preview(
+    app: App, repository: Repository, manifest: Manifest, keys: Keys, *, deep: bool = False
+) -> Preview:
+    """Return what a restore of this backup would change; raises as ``members`` does.
+
+    ``deep``: whether a dump is loaded aside where its rows cannot be read otherwise.
+    """
+    found = []
+    for one in members(app, repository, manifest):
+        told = _compared(app, one)
+        looks = one.form == "dump" and (deep or not _loads(app, one))
+        if looks and told.state == READABLE:
+            told = structs.replace(told, content=_content(app, repository, manifest, one, keys))
+        found.append(told)
+    return Preview(backup=manifest.id, created_at=manifest.created_at, databases=found)
+
+
+def _loads(app: App, one: Member) -> bool:
+    return registry.outside(app.url(one.database), app.target(one.database)).loads
+
+
+def _content(
+    app: App, repository: Repository, manifest: Manifest, one: Member, keys: Keys
+) -> ContentCompared:
+    try:
+        keys.ready(repository.store, manifest)
+        with content(app, repository, manifest, one, keys) as then:
+            now = app.reader(one.database, may_be_empty=True, like=one.rows)
+            return compared(app, one.database, now, then)
+    except DbctlError as error:
+        return ContentCompared(migrations=None, settings=(), unread=[str(error)])
 
 
 def _compared(app: App, one: Member) -> DatabaseCompared:
     held_by = _holders(app, one.database)  # before this process is one of them
-    state, schema, counts = "readable", "unknown", dict[str, int]()
+    state, schema, counts = READABLE, "unknown", dict[str, int]()
     try:
         db = app.reader(one.database, may_be_empty=True, like=one.rows)
-        schema = "same" if schema_of(db) == one.schema else "another"
+        found = schema_of(db)
+        schema = "unknown" if not found else "same" if found == one.schema else "another"
         counts = {name: db.count(name) for name, table in db.tables().items() if not table.view}
     except DbctlError as error:
         state = str(error)

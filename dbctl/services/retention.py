@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
+from dbctl import config
 from dbctl.config import Keep
 from dbctl.model import Value, read_span
+from dbctl.profiles.model import Profile
 
 
 class Candidate(Value, frozen=True, kw_only=True):
@@ -30,6 +32,17 @@ PERIODS: Mapping[str, Callable[[datetime], object]] = {
 def has_rules(keep: Keep) -> bool:
     """Whether it says anything."""
     return keep != Keep()
+
+
+def rules_of(app: config.App, profile: Profile) -> Keep:
+    """Return which backups of an app stay: as its configuration says, else its profile."""
+    told = app.backup.keep if app.backup else Keep()
+    return told if has_rules(told) else profile.backup.keep
+
+
+def told(keep: Keep) -> dict[str, int | str]:
+    """Return the rules that say anything, by their names."""
+    return {name: value for name in keep.__struct_fields__ if (value := getattr(keep, name))}
 
 
 def reasons(candidates: Sequence[Candidate], keep: Keep) -> dict[str, list[str]]:

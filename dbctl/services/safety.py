@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
+
+from msgspec import structs
 
 from dbctl import durable
 from dbctl.engines import registry
 from dbctl.engines.base import Capability, Describes, Readable
-from dbctl.engines.dumps import Dump, Dumps
+from dbctl.engines.dumps import Dump, Dumps, at_once
 from dbctl.errors import (
     BackupFailedError,
     CorruptError,
     CutOffWriteError,
     DatabaseMissingError,
     DbctlError,
+    DriverMissingError,
     FileFailedError,
     NotADatabaseError,
     QueryFailedError,
@@ -24,7 +27,7 @@ from dbctl.model import now
 from dbctl.services.apps import App
 from dbctl.services.backup_create import Source, file_name
 from dbctl.services.backup_manifest import Member
-from dbctl.stores.base import NewFolder
+from dbctl.services.backup_members import Laying
 
 #: Failures that say that there are files, but no database which could be copied.
 UNREADABLE = (CorruptError, CutOffWriteError, NotADatabaseError, QueryFailedError)
@@ -43,11 +46,13 @@ class Rescue(Source):
     def __init__(self, app: App, database: str, advance: Callable[[int], None], dump: Dump) -> None:
         """Look what there is; ``dump`` is what replaces it."""
         super().__init__(app, database, advance)
-        self.like = dump.tables  # a table that is gone is why one restores
+        self._dump, self.like = dump, dump.tables  # a table that is gone is why one restores
         self._outside = registry.outside(app.url(database), self.target)
         self._files = self._outside.files()
         self.empty = not self._outside.is_there()  #: whether nothing is there that could be kept
         self._stays = not self.empty and self._outside.approach(dump).keeps
+        # Told before anybody is kept from changing it: a connection that is closed later would lose that lock.
+        self._standing = {} if self.empty or self._stays else self._outside.standing()
         self._readable = not self.empty and self._open()
 
     def _open(self) -> bool:
@@ -55,7 +60,15 @@ class Rescue(Source):
             db = self.app.reader(self.database, may_be_empty=True, like=self.like)
         except (*UNREADABLE, DatabaseMissingError):
             return False
+        except DriverMissingError:
+            if not self._stays:  # else nobody has to read it
+                raise
+            return False
         return Capability.DUMP in db.capabilities and isinstance(db, Dumps)
+
+    def still(self, *, timeout: float) -> AbstractContextManager[Callable[[], None]]:
+        """Keep everybody from changing it: ``Outside.still``; what cannot be read is left as it lies."""
+        return self._outside.still(self._dump, timeout=timeout) if self._readable else nullcontext(at_once)
 
     def schema(self) -> str:
         """Return the fingerprint of its schema; empty where it cannot be told."""
@@ -68,6 +81,15 @@ class Rescue(Source):
         except UNREADABLE:
             return ""
 
+    def pin(self) -> bool:
+        if self._stays or not self._readable:
+            return False
+        try:
+            return super().pin()
+        except UNREADABLE:
+            self._readable = False
+            return False
+
     def size(self) -> int:
         if self._stays:
             return 0
@@ -78,22 +100,23 @@ class Rescue(Source):
                 self._readable = False
         return sum(one.stat().st_size for one in self._files)
 
-    def members(self, folder: NewFolder, name: str) -> list[Member]:
+    def members(self, folder: Laying) -> list[Member]:
         if self._stays:
-            return [self._left(folder, name)]
+            return [self._left(folder)]
         if self._readable:
             try:
-                return super().members(folder, name)
+                made = super().members(folder)
+                return [structs.replace(one, facts={**one.facts, **self._standing}) for one in made]
             except (*UNREADABLE, BackupFailedError):
                 if not self._files:
                     raise
-                folder.place(file_name(self.app, self.database, name)).unlink(missing_ok=True)
-        return self._raw(folder, name)
+                folder.drop(file_name(self.app, self.database, folder.name))
+        return self._raw(folder)
 
-    def _left(self, folder: NewFolder, name: str) -> Member:
+    def _left(self, folder: Laying) -> Member:
         """Tell of a database that stays on its server; what it holds is counted as far as it can be read."""
-        found, at = self._outside.kept(name), now()
-        file = file_name(self.app, self.database, name, ending=".kept.sql")
+        found, at = self._outside.kept(folder.name), now()
+        file = file_name(self.app, self.database, folder.name, ending=found.ending)
         try:
             with durable.written_whole(folder.place(file)) as script:
                 script.write(found.note)
@@ -104,10 +127,8 @@ class Rescue(Source):
             db = self.app.reader(self.database, may_be_empty=True, like=self.like)
             rows = {table: db.count(table) for table, one in db.tables().items() if not one.view}
         return Member(
+            **structs.asdict(kept),
             database=self.database,
-            file=file,
-            bytes=kept.bytes,
-            sha256=kept.sha256,
             form="kept",
             engine=self.engine,
             taken_at=at,
@@ -116,24 +137,17 @@ class Rescue(Source):
             facts=found.facts,
         )
 
-    def _raw(self, folder: NewFolder, name: str) -> list[Member]:
+    def _raw(self, folder: Laying) -> list[Member]:
         """Copy the files as they lie; no connection to them may be open, for it would lose its locks."""
         self.app.close()
-        main, found = file_name(self.app, self.database, name), []
+        main, found = file_name(self.app, self.database, folder.name), []
         base = Path(self.app.url(self.database).path).resolve().name
         for path in self._files:
-            file = f"{main}{path.name.removeprefix(base)}"
-            try:
-                durable.copied(path, folder.place(file))
-            except OSError as error:
-                raise FileFailedError(path=path, reason=error.strerror or str(error)) from error
-            kept = folder.keep(file)
+            kept = folder.copy(path, f"{main}{path.name.removeprefix(base)}")
             found.append(
                 Member(
+                    **structs.asdict(kept),
                     database=self.database,
-                    file=file,
-                    bytes=kept.bytes,
-                    sha256=kept.sha256,
                     form="raw",
                     engine=self.engine,
                     taken_at=now(),

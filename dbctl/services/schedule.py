@@ -10,12 +10,15 @@ from typing import NamedTuple
 
 from dbctl import config
 from dbctl.config import Selection
+from dbctl.engines import registry
 from dbctl.errors import UsageError
 from dbctl.model import Value
 from dbctl.profiles import loader
 from dbctl.profiles.model import Profile
 from dbctl.services import again
-from dbctl.services.retention import has_rules
+from dbctl.services.retention import has_rules, rules_of
+from dbctl.services.search_sidecar import is_aside
+from dbctl.url import meant
 
 #: Seconds for which a job waits while another one has a lock; nobody waits for the job.
 PATIENCE = ("--timeout", "600")
@@ -43,21 +46,54 @@ class _Kind(NamedTuple):
     wanted: Callable[[config.App, Profile], bool]
     asks: bool = False  #: it destroys, and so wants an answer
     behind: str = ""  #: what the shell does with its output
+    whose: Callable[[config.App, Profile], Sequence[str]] = lambda *_: ("",)  #: a job for each of these
 
 
 def _backs_up(app: config.App, _profile: Profile) -> bool:
     return app.backup is not None
 
 
-def _prunes(app: config.App, _profile: Profile) -> bool:
-    return app.backup is not None and has_rules(app.backup.keep)
+def _opens(app: config.App, _profile: Profile) -> bool:
+    told = app.backup.encrypt if app.backup else None
+    return app.backup is not None and (told is None or bool(told.identity_file or told.passphrase_file))
+
+
+def _prunes(app: config.App, profile: Profile) -> bool:
+    return app.backup is not None and has_rules(rules_of(app, profile))
 
 
 def _cleans_up(_app: config.App, profile: Profile) -> bool:
     return bool(profile.cleanup)
 
 
+def _searches(app: config.App, profile: Profile) -> list[str]:
+    """Return the searches whose indexes are files that are to be in a folder which somebody named for them."""
+    return [
+        one.name
+        for one in profile.search
+        if app.search and one.database in app.databases and is_aside(one, profile)
+    ]
+
+
+def _grows(app: config.App, profile: Profile) -> list[str]:
+    """Return the options that name databases whose files only get more until somebody puts them together."""
+    return [
+        f"--db={name}"
+        for name, told in profile.databases.items()
+        if name in app.databases and registry.grows(meant(app.databases[name], told.engines))
+    ]
+
+
 KINDS = (
+    _Kind(
+        name="search",
+        about="make the search index anew where its database was changed",
+        words=("search", "index", "build"),
+        minute=29,
+        hours="1 * * *",
+        wanted=lambda app, profile: bool(_searches(app, profile)),
+        whose=_searches,
+    ),
     _Kind(
         name="backup",
         about="copy the databases, and prove the copies",
@@ -84,6 +120,23 @@ KINDS = (
         wanted=_backs_up,
     ),
     _Kind(
+        name="drill",
+        about="restore the newest backup of each database on trial, and record that it works",
+        words=("backup", "drill"),
+        minute=53,
+        hours="5 1 * *",
+        wanted=_opens,
+    ),
+    _Kind(
+        name="optimize",
+        about="put small files of vectors together",
+        words=("maintain", "optimize", *PATIENCE),
+        minute=17,
+        hours="9 1 * *",
+        wanted=lambda app, profile: bool(_grows(app, profile)),
+        whose=_grows,
+    ),
+    _Kind(
         name="cleanup",
         about="close and delete what has had its day",
         words=("sessions", "cleanup", *PATIENCE),
@@ -93,7 +146,7 @@ KINDS = (
     ),
     _Kind(
         name="status",
-        about="tell what is wrong, or overdue",
+        about="tell what is wrong, or overdue, also of backups",
         words=("status", "--check"),
         minute=47,
         hours="7 * * *",
@@ -163,12 +216,13 @@ def _jobs(said: Selection) -> Iterator[Job]:
     own = again.options(said, app)
     for kind in KINDS:
         if kind.wanted(app, profile):
-            words = [*again.program(), *kind.words, *own]
-            if kind.asks:
-                words += ["--confirm", app.name] if app.protected else ["--yes"]
-            minute = (kind.minute + 60 * place // number) % 60
-            command = _line(" ".join(map(quoted, words)) + kind.behind)
-            yield Job(app=app.name, name=kind.name, schedule=f"{minute} {kind.hours}", command=command)
+            for whose in kind.whose(app, profile):
+                words = [*again.program(), *kind.words, *([whose] if whose else []), *own]
+                if kind.asks:
+                    words += ["--confirm", app.name] if app.protected else ["--yes"]
+                minute = (kind.minute + 60 * place // number) % 60
+                command = _line(" ".join(map(quoted, words)) + kind.behind)
+                yield Job(app=app.name, name=kind.name, schedule=f"{minute} {kind.hours}", command=command)
 
 
 def _place(said: Selection, app: config.App) -> tuple[int, int]:

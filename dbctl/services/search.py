@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from dbctl.engines.base import Capability, Explains, Order, Readable, Where
-from dbctl.errors import NotSupportedError, SchemaLacksError, SearchMissingError, UsageError
+from dbctl.errors import (
+    NotSupportedError,
+    SchemaLacksError,
+    SearchMissingError,
+    SidecarUnsoundError,
+    UsageError,
+)
 from dbctl.model import Page, Row, Value, Window
 from dbctl.profiles.codecs import read_boolean, read_time
-from dbctl.profiles.search_model import Search, Sort
+from dbctl.profiles.search_model import Search
+from dbctl.services import search_sidecar as sidecars
 from dbctl.services import search_snippet as snippets
 from dbctl.services.apps import App
 from dbctl.services.near import question
 from dbctl.services.query_language import Term, limited, parse_filter, render
 from dbctl.services.query_values import checked
+from dbctl.services.search_sidecar import Through
 from dbctl.services.search_snippet import Marks
 from dbctl.services.search_terms import Compiler, lacking, present
 from dbctl.services.search_text import Words, finder, left, remark
 from dbctl.services.search_text import asked as asked_of_index
+
+T = TypeVar("T")
 
 #: What stands behind the columns of a row that an index has found.
 RANKED = ("score", "snippet")
@@ -40,6 +51,18 @@ class Counted(Value, frozen=True, kw_only=True):
     """Answer of a search that only counts."""
 
     total: int
+
+
+class Counting(Value, frozen=True, kw_only=True):
+    """How many rows there are, and what to know of how they were counted."""
+
+    counted: Counted
+    remark: str
+
+    @property
+    def total(self) -> int:
+        """How many there are."""
+        return self.counted.total
 
 
 class Step(Value, frozen=True, kw_only=True):
@@ -66,6 +89,7 @@ class _Question(Value, frozen=True):
     where: Sequence[Where]
     order: Sequence[Order]  #: empty where the index of words tells which rows fit best
     words: Words | None  #: what is left to that index
+    through: Through | None  #: what is left to an index in a file of its own
     remark: str  #: why nothing is
     literal: Sequence[str]  #: all words that are looked for
 
@@ -126,7 +150,16 @@ def find(
         brief: whether those that suit a narrow table will do.
         marks: what is put before and behind each word in a snippet.
     """
-    question = _question(app, name, asked, window)
+
+    def found(question: _Question) -> Found:
+        return _found(question, window, columns=columns, brief=brief, marks=marks)
+
+    return _answered(app, name, asked, window, found)
+
+
+def _found(
+    question: _Question, window: Window, *, columns: Sequence[str], brief: bool, marks: Marks
+) -> Found:
     search, db = question.compiler.search, question.compiler.db
     behind = RANKED if question.words else SNIPPET if question.is_read else ()
     chosen = _columns(search, db, columns, beside=behind, brief=brief)
@@ -183,7 +216,18 @@ def _time(stored: object) -> object:
 
 def _rows(question: _Question, chosen: Sequence[str], window: Window) -> list[tuple[object, ...]]:
     db, table = question.compiler.db, question.compiler.search.table
-    able = finder(db)
+    able, aside = finder(db), sidecars.able(db)
+    if question.through and aside:
+        through = question.through
+        return aside.found(
+            through.of,
+            through.words,
+            chosen,
+            question.where,
+            order_by=question.order,
+            limit=window.limit,
+            offset=window.offset,
+        )
     if question.words and able:
         return able.ranked(
             question.words.of,
@@ -201,15 +245,21 @@ def _rows(question: _Question, chosen: Sequence[str], window: Window) -> list[tu
 
 def _total(question: _Question) -> int:
     db, able = question.compiler.db, finder(question.compiler.db)
+    aside = sidecars.able(db)
+    if question.through and aside:
+        return aside.found_count(question.through.of, question.through.words, question.where)
     if question.words and able:
         return able.ranked_count(question.words.of, question.words.words, question.where)
     return db.count(question.compiler.search.table, question.where)
 
 
-def count(app: App, name: str, asked: Asked) -> Counted:
+def count(app: App, name: str, asked: Asked) -> Counting:
     """Return how many rows meet everything asked."""
-    question = _question(app, name, asked, Window())
-    return Counted(total=_total(question))
+
+    def counted(question: _Question) -> Counting:
+        return Counting(counted=Counted(total=_total(question)), remark=question.remark)
+
+    return _answered(app, name, asked, Window(), counted)
 
 
 def explain(app: App, name: str, asked: Asked, window: Window) -> Explained:
@@ -218,14 +268,32 @@ def explain(app: App, name: str, asked: Asked, window: Window) -> Explained:
     Raises:
         NotSupportedError: the engine cannot tell.
     """
-    question = _question(app, name, asked, window)
+
+    def explained(question: _Question) -> Explained:
+        return _explained(question, window)
+
+    return _answered(app, name, asked, window, explained)
+
+
+def _explained(question: _Question, window: Window) -> Explained:
     search, db = question.compiler.search, question.compiler.db
     if Capability.EXPLAIN not in db.capabilities or not isinstance(db, Explains):
         raise NotSupportedError(
             what="--explain", by=db.target, instead="Its engine does not tell how it reads."
         )
     columns, able = _columns(search, db, (), brief=False), finder(db)
-    if question.words and able:
+    aside = sidecars.able(db)
+    if question.through and aside:
+        plan = aside.explain_found(
+            question.through.of,
+            question.through.words,
+            columns,
+            question.where,
+            order_by=question.order,
+            limit=window.limit,
+            offset=window.offset,
+        )
+    elif question.words and able:
         words = question.words
         plan = able.explain_ranked(
             words.of,
@@ -254,7 +322,21 @@ def explain(app: App, name: str, asked: Asked, window: Window) -> Explained:
     )
 
 
-def _question(app: App, name: str, asked: Asked, window: Window) -> _Question:
+def _answered(app: App, name: str, asked: Asked, window: Window, answer: Callable[[_Question], T]) -> T:
+    """Return the answer to a question; where an index in a file of its own fails, or was replaced, ask again, at last without it."""
+    unsound = None
+    for _ in range(2):
+        try:
+            return answer(_question(app, name, asked, window))
+        except SidecarUnsoundError as error:
+            unsound = error
+    return answer(_question(app, name, asked, window, unsound))
+
+
+def _question(
+    app: App, name: str, asked: Asked, window: Window, unsound: SidecarUnsoundError | None = None
+) -> _Question:
+    """Return what was asked; ``unsound`` is why an index in a file of its own is not to be used."""
     search = named(app, name)
     compiler = Compiler(app.profile, search, app.reader(search.database))
     words = [Term(None, "contains", checked(word)) for word in asked.words if word]
@@ -264,12 +346,27 @@ def _question(app: App, name: str, asked: Asked, window: Window) -> _Question:
     mentioned = frozenset(term.key for term in terms if term.key) | _shown(search, asked.shown)
     ranked = asked_of_index(search, compiler.db, [*words, *query])
     scanned = left(ranked, [*words, *query])
-    where = [*compiler.all_of(scanned), *compiler.filters(filters), *compiler.hidden(mentioned)]
     plain = any(term.key is None and not term.negated for term in scanned)
     why = remark(search, compiler.db) if plain or ranked else ""
     order = [] if ranked and not window.sort else _orders(compiler, filters, window.sort)
+    narrowed = [*compiler.filters(filters), *compiler.hidden(mentioned)]
+    if unsound is None:
+        rest = [*compiler.all_of([one for one in scanned if not sidecars.is_word(one)]), *narrowed]
+        aside = sidecars.asked(app, compiler, scanned, rest, order)
+        scanned = sidecars.left(aside.through, scanned)
+    else:
+        aside = sidecars.Asked(None, f"{unsound}; every row was read; {unsound.hint}")
     literal = [str(term.value) for term in [*words, *query] if term.key is None and not term.negated]
-    return _Question(compiler, terms, where, order, ranked, why, literal)
+    return _Question(
+        compiler=compiler,
+        terms=terms,
+        where=[*compiler.all_of(scanned), *narrowed],
+        order=order,
+        words=ranked,
+        through=aside.through,
+        remark=why or aside.remark,
+        literal=literal,
+    )
 
 
 def _shown(search: Search, asked: Sequence[str]) -> frozenset[str]:
@@ -286,31 +383,18 @@ def _shown(search: Search, asked: Sequence[str]) -> frozenset[str]:
 def _orders(compiler: Compiler, filters: Sequence[Term], sort: str) -> list[Order]:
     """Return the order asked for, else the one that a filter brings along; equal rows come in the search's own order."""
     search = compiler.search
-    own = _order(compiler, search.sort[0], descending=False)
+    own = compiler.order(search.sort[0], descending=search.sort[0].descending)
     if not sort:
         brought = [order for term in filters if (order := compiler.order_of(term)) is not None]
         return [*brought[:1], own]
     wanted = sort.removeprefix("-")
     for known in search.sort:
         if known.name.lower() == wanted.lower():
-            return [_order(compiler, known, descending=sort != wanted), own]
+            return [compiler.order(known, descending=sort != wanted), own]
     known_names = [known.name for known in search.sort]
     raise UsageError(
         detail=f"no order {wanted!r}{question(wanted, known_names)}; known: {', '.join(known_names)}"
     )
-
-
-def _order(compiler: Compiler, sort: Sort, *, descending: bool) -> Order:
-    if sort.kind == "random":
-        return Order((), random=True)
-    columns = present(compiler.tables, compiler.search.table, sort.columns)
-    if not columns:
-        raise SchemaLacksError(
-            target=compiler.db.target,
-            what=f"column {' and '.join(sort.columns)}",
-            purpose=f"the order {sort.name}",
-        )
-    return Order(tuple(columns), descending=descending, time=sort.kind == "time", nocase=sort.kind == "text")
 
 
 def _columns(

@@ -1,10 +1,11 @@
-"""The index of words behind a search: whether it is sound, making it, and replacing one that is not."""
+"""The index behind a search: whether it is sound, making it, and replacing one that is not."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Literal, Protocol, TypeAlias
+from datetime import datetime
+from typing import Literal, Protocol
 
 from msgspec import structs
 
@@ -19,13 +20,14 @@ from dbctl.errors import (
     TextIndexUnsoundError,
     UsageError,
 )
-from dbctl.model import Done, Finding, Findings, Page, Plan, Row, Value, counted
+from dbctl.model import Finding, Findings, Page, Plan, Row, Value, counted
 from dbctl.profiles.search_model import Search
+from dbctl.services import search_aside
+from dbctl.services import search_sidecar as sidecars
 from dbctl.services.apps import App
 from dbctl.services.integrity import text_index_damage
+from dbctl.services.search_aside import AsideChange, IndexChanged, Purpose
 from dbctl.services.search_text import Finder, finder, index_of
-
-Purpose: TypeAlias = Literal["build", "repair", "drop"]
 
 FAULTS = {
     "missing": "of {table} are not in it, so that nothing finds them",
@@ -47,20 +49,15 @@ class Standing(Value, frozen=True, kw_only=True):
     search: str
     table: str
     index: str
-    state: Literal["sound", "missing", "broken"]
-    reason: str | None = None  #: what is wrong with one that is broken
-
-
-class IndexChanged(Done, frozen=True, kw_only=True):
-    """Answer of what makes, replaces or drops an index."""
-
-    search: str
-    index: str
-    changed: bool
-    steps: Sequence[str]
+    state: Literal["sound", "missing", "broken", "stale"]
+    reason: str | None = None  #: what is wrong with one that is broken, or has changed since one was made
+    path: str | None = None  #: of one in a file of its own: where that is, or would be
+    bytes: int | None = None
+    made_at: datetime | None = None
 
     def brief(self) -> Row:
-        return {"search": self.search, "index": self.index, "changed": self.changed}
+        told = {name: getattr(self, name) for name in self.__struct_fields__}
+        return {name: value for name, value in told.items() if name != "path"}
 
 
 class Making(Writable, FullText, MakesFullText, Migrates, Protocol):
@@ -71,6 +68,9 @@ def standings(app: App, name: str = "") -> Page[Standing]:
     """Return how the index of each search stands, or of the one that is named."""
     items = []
     for search in _meant(app, name):
+        if sidecars.is_aside(search, app.profile):
+            items.append(_aside(app, search))
+            continue
         index, db = _index(app, search)
         found = db.text_index(index)
         items.append(
@@ -85,11 +85,31 @@ def standings(app: App, name: str = "") -> Page[Standing]:
     return Page(items=items, total=len(items), names=Standing.__struct_fields__)
 
 
-def check(app: App, name: str = "") -> Findings:
-    """Compare each index with its definition, and every entry with its row."""
+def _aside(app: App, search: Search) -> Standing:
+    found = search_aside.Aside(app, search).stands()
+    return Standing(
+        search=search.name,
+        table=search.table,
+        index=found.path.name,
+        state="sound" if found.state == "fresh" else found.state,
+        reason=found.reason or None,
+        path=str(found.path),
+        bytes=found.bytes,
+        made_at=found.made_at,
+    )
+
+
+def check(app: App, name: str = "", *, whole: bool = False) -> Findings:
+    """Compare each index with its definition, and every entry with its row.
+
+    Of an index in a file of its own, the text of some rows, or with ``whole`` all that a new one would tell.
+    """
     findings: list[Finding] = []
     searches = _meant(app, name)
     for search in searches:
+        if sidecars.is_aside(search, app.profile):
+            findings += search_aside.Aside(app, search).findings(whole=whole)
+            continue
         index, db = _index(app, search)
         told = list(_found(app.target(search.database), index, db))
         if not told and (name := db.text_index(index).name) in _looked_into(db):
@@ -141,20 +161,34 @@ def _told(fault: IndexFault, index: TextIndex) -> str:
     return f"{counted(fault.number, 'row')} {FAULTS[fault.kind].format(table=index.table)} (the first: {fault.example})"
 
 
+def change_of(app: App, name: str, purpose: Purpose, *, cache: bool = False) -> IndexChange | AsideChange:
+    """Return what makes, replaces or drops the index of the search that is meant.
+
+    Args:
+        app: the app.
+        name: the search; may be empty where there is but one.
+        purpose: what is to be done.
+        cache: whether a file of its own is made in the user's folder for caches.
+
+    Raises:
+        UsageError: several searches could be meant.
+        NotSupportedError: none has an index, or its database takes none.
+    """
+    found = _meant(app, name)
+    if len(found) > 1:
+        raise UsageError(detail=f"say which search: {' or '.join(one.name for one in found)}")
+    if sidecars.is_aside(found[0], app.profile):
+        return AsideChange(app, found[0], purpose, cache=cache)
+    if cache:
+        raise UsageError(detail=f"--cache: the index of {found[0].name} stands in its database")
+    return IndexChange(app, found[0], purpose)
+
+
 class IndexChange:
     """An index that is to be made, replaced or dropped; ready to be shown, or done in one transaction."""
 
-    def __init__(self, app: App, name: str, purpose: Purpose) -> None:
-        """Find the search that is meant.
-
-        Raises:
-            UsageError: several could be.
-            NotSupportedError: none has such an index, or its database takes none.
-        """
-        found = _meant(app, name)
-        if len(found) > 1:
-            raise UsageError(detail=f"say which search: {' or '.join(one.name for one in found)}")
-        self._opened, self._search, self._purpose = app, found[0], purpose
+    def __init__(self, app: App, search: Search, purpose: Purpose) -> None:
+        self._opened, self._search, self._purpose = app, search, purpose
         self.app, self.protected = app.name, app.protected
         self.target = app.target(self._search.database)
 
@@ -279,14 +313,18 @@ def _reasons(found: IndexState, faults: Sequence[IndexFault], index: TextIndex) 
 
 def _meant(app: App, name: str) -> list[Search]:
     searches = app.ability(app.profile.search, "search")
-    found = [one for one in searches if one.text and name in ("", one.name)]
+    having = [
+        one
+        for one in searches
+        if (one.text or sidecars.is_aside(one, app.profile)) and app.only in ("", one.database)
+    ]
+    found = [one for one in having if name in ("", one.name)]
     if found:
         return found
-    known = ", ".join(one.name for one in searches if one.text) or "none"
     raise NotSupportedError(
-        what=f"an index of words for {name or 'a search'}",
+        what=f"a search index for {name or 'a search'}",
         by=app.name,
-        instead=f"Searches with one: {known}.",
+        instead=f"Searches with one: {', '.join(one.name for one in having) or 'none'}.",
     )
 
 

@@ -11,7 +11,7 @@ from dbctl.errors import NotSupportedError, SchemaLacksError, ValueInvalidError
 from dbctl.model import Value, now
 from dbctl.profiles.codecs import BOOLEANS
 from dbctl.profiles.model import Profile
-from dbctl.profiles.search_model import Along, Search, SearchKey, Shape
+from dbctl.profiles.search_model import Along, Search, SearchKey, Shape, Sort
 from dbctl.services.query_language import Term, parse
 from dbctl.services.query_values import Key, Span, span
 
@@ -121,6 +121,25 @@ class Compiler:
             return None
         through = self._along(key, shape, term)
         return Order((shape.order,), through=through) if isinstance(through, Within) else None
+
+    def order(self, sort: Sort, *, descending: bool) -> Order:
+        """Return an order of the search as the live schema has it.
+
+        Raises:
+            SchemaLacksError: none of its columns is there.
+        """
+        if sort.kind == "random":
+            return Order((), random=True)
+        columns = present(self.tables, self.search.table, sort.columns)
+        if not columns:
+            raise SchemaLacksError(
+                target=self.db.target,
+                what=f"column {' and '.join(sort.columns)}",
+                purpose=f"the order {sort.name}",
+            )
+        return Order(
+            tuple(columns), descending=descending, time=sort.kind == "time", nocase=sort.kind == "text"
+        )
 
     def _test(self, term: Term) -> Where:
         if term.key is None:

@@ -40,7 +40,7 @@ def set_setting(app: App, key: str, text: str, *, login: str | Id = "") -> Chang
         except SettingMissingError:
             if not (login or table.told.open):
                 raise
-            return _added(table, key, text)
+            return _added(table, key, table.fresh(text))
         try:
             value = table.types.typed(text, table.types.kind(setting.type))
         except ValueError as error:
@@ -104,19 +104,19 @@ def _answer(table: SettingTable, key: str, before: object, *, changed: bool) -> 
     return SettingChanged(setting=now, before=table.shown(key, before), changed=changed)
 
 
-def _added(table: SettingTable, key: str, text: str) -> Draft[SettingChanged]:
-    table.check_new(key, text)
+def _added(table: SettingTable, key: str, value: object) -> Draft[SettingChanged]:
+    table.check_new(key, value)
 
     def work(db: Writable) -> SettingChanged:
-        table.add(db, key, text)
-        facts = {**table.whose(), "key": key, "to": table.shown(key, text)}
+        table.add(db, key, value)
+        facts = {**table.whose(), "key": key, "to": table.shown(key, value)}
         audit.record(table.app, db, "settings.set", "settings", key, facts)
         return _answer(table, key, None, changed=True)
 
     plan = Plan(
         title=f"Set {key}",
         target=table.db.target,
-        steps=[f"add {key} = {spelled(table.shown(key, text))}"],
+        steps=[f"add {key} = {spelled(table.shown(key, value))}"],
         rows={table.live.name: 1},
     )
     return Draft(plan, work)

@@ -82,6 +82,10 @@ class SettingTable:
         settings = [self._setting(dict(zip(columns, row, strict=True)), people) for row in rows]
         return sorted(settings, key=lambda one: one.key)
 
+    def values(self) -> dict[str, object]:
+        """Return key and value of each; what stands there where it cannot be told apart."""
+        return {setting.key: setting.value for setting in self.read()}
+
     def one(self, key: str) -> Setting:
         """Return one setting.
 
@@ -149,6 +153,10 @@ class SettingTable:
         if not all(self.split(key)):
             raise ValueInvalidError(what="the key", value=repr(key), reason="it is written CATEGORY.KEY")
         self.check(Setting(key=key, value=value, type=self.types.word_for(value) or "string"), value)
+
+    def fresh(self, text: str) -> object:
+        """Return the value that a person's ``text`` means for a setting that is not there yet."""
+        return text
 
     def shown(self, key: str, value: object) -> object:
         """Return a value as plans, records and answers may tell it: a secret is not told."""

@@ -13,6 +13,7 @@ from dbctl.services.apps import App
 from dbctl.services.pages import page_of
 from dbctl.services.rules import cut
 from dbctl.services.secrets import is_secret
+from dbctl.services.setting_object import SettingObject
 from dbctl.services.setting_row import SettingRow
 from dbctl.services.setting_table import Setting, SettingShown, SettingTable, database_of, section
 from dbctl.services.setting_values import spelled
@@ -96,7 +97,9 @@ def table_for(app: App, db: Readable, login: str | Id) -> SettingTable:
 
 def opened(app: App, db: Readable, user: User | None = None) -> SettingTable:
     """Return the settings of an open database, of the app or of a user, in whichever way they are kept."""
-    told = None if user else section(app, "system")
+    told = section(app, "user" if user else "system")
+    if user and told and told.object:
+        return SettingObject(app, db, user, told)
     return SettingRow(app, db, told, told.row) if told and told.row else SettingTable(app, db, user)
 
 
@@ -105,7 +108,7 @@ def opened(app: App, db: Readable, user: User | None = None) -> SettingTable:
 
 def values_of(app: App, db: Readable, user: User) -> dict[str, object]:
     """Return a user's own settings."""
-    return {setting.key: setting.value for setting in SettingTable(app, db, user).read()}
+    return opened(app, db, user).values()
 
 
 def defaults_of_new_user(app: App, db: Readable) -> dict[str, str]:
@@ -126,7 +129,7 @@ def add_for_user(app: App, db: Writable, user: object, values: Mapping[str, str]
     if values:
         users = UserTable(app, db)
         owner = users.read([Condition(users.id, "=", user)])[0]
-        table = SettingTable(app, db, owner)
+        table = opened(app, db, owner)
         for key, value in values.items():
             table.add(db, key, value)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from dbctl import config, durable, toml
+from dbctl.config import Keep
 from dbctl.engines import registry
 from dbctl.errors import (
     AlreadyExistsError,
@@ -22,9 +23,10 @@ from dbctl.errors import (
 from dbctl.model import Done, Plan
 from dbctl.profiles import loader
 from dbctl.profiles.model import Database, Profile
-from dbctl.services import setup_environment
+from dbctl.services import retention, setup_environment
 from dbctl.services.apps import recognised_as
-from dbctl.url import Url
+from dbctl.services.retention import has_rules
+from dbctl.url import Url, meant
 
 DEEPEST = 5  #: levels below the directory that are looked through
 #: A password that stands in an address itself; what names a variable tells nothing.
@@ -32,10 +34,14 @@ PASSWORD = re.compile(r"(://[^:@]*:)(?!\$\{\w+\}@).*(?=@)")
 #: Folders in which no app keeps its databases, and which can be huge.
 SKIPPED = frozenset({"node_modules", ".git", ".venv", "__pycache__"})
 #: Where backups go and how long they stay, until somebody says otherwise: in the file, for everybody to see.
+#: The lengths of time fit the jobs of ``schedule cron``.
 BACKUP = """repository = "backups"
-keep = { last = 7, daily = 14, weekly = 8, monthly = 12 }
+keep = {{ {keep} }}
 max_age = "26h"
+verify_within = "8d"
+drill_within = "32d"
 """
+KEEP = Keep(last=7, daily=14, weekly=8, monthly=12)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
@@ -119,6 +125,12 @@ class Setup:
         place = self._relative(
             next((_top(told.databases[name], path) for name, path in found.items()), None) or directory
         )
+        keep = told.backup.keep if has_rules(told.backup.keep) else KEEP
+        rules = (
+            f"{name} = {toml.quoted(value, value=True) if isinstance(value, str) else value}"
+            for name, value in retention.told(keep).items()
+        )
+        self._backup = BACKUP.format(keep=", ".join(rules))
         # Only an app of which files belong to a backup needs it.
         self._directory = place if told.backup.extra and place != "." else ""
         self._databases = {name: addresses[name] for name in told.databases if name in addresses}
@@ -137,7 +149,7 @@ class Setup:
         steps += [f"settings of the app = {self._settings}"] if self._settings else []
         steps += [f"{name} = {address}" for name, address in self._shown().items()]
         steps += [f"migrations of {name} = {folder}" for name, folder in self._migrations.items()]
-        steps += [f"backups: {BACKUP.replace(chr(10), ', ').strip(', ')}"]
+        steps += [f"backups: {self._backup.replace(chr(10), ', ').strip(', ')}"]
         return Plan(title=f"Configure {self.app}", target=self.app, steps=steps, rows={})
 
     def apply(self, seen: str | None = None) -> Initialised:
@@ -181,7 +193,7 @@ class Setup:
                 lines += [
                     f"{toml.quoted(name)} = {toml.quoted(path, value=True)}" for name, path in told.items()
                 ]
-        lines += ["", f"[apps.{toml.quoted(self.app)}.backup]", BACKUP]
+        lines += ["", f"[apps.{toml.quoted(self.app)}.backup]", self._backup]
         return "\n".join(lines)
 
     def _told(
@@ -218,13 +230,14 @@ class Setup:
         for name, url in config.given(urls, Path.cwd()).items():
             if name not in told.databases:
                 raise DatabaseUnknownError(app=self.app, name=name, names=", ".join(told.databases))
+            url = meant(url, told.databases[name].engines)  # noqa: PLW2901 - the same, as the profile means it
             if url.engine not in told.databases[name].engines:
                 engines = " or ".join(told.databases[name].engines)
                 raise NotSupportedError(
                     what=url.engine, by=f"{told.title}'s {name}", instead=f"It lives in {engines}."
                 )
             text = next(text for text in urls if name in config.given([text], Path.cwd()))
-            found[name] = self._relative(Path(url.path)) if url.is_file else text.removeprefix(f"{name}=")
+            found[name] = self._relative(Path(url.path)) if url.is_local else text.removeprefix(f"{name}=")
         return found
 
     def _relative(self, path: Path) -> str:
@@ -240,11 +253,15 @@ def _find(profile: Profile, name: str, directory: Path) -> Path | None:
             name=name, profile=profile.title, files=where, directory=directory, seen=""
         )
     for pattern in told.find:
-        if (directory / pattern).is_file() and not _unfit(directory / pattern, told, name):
+        if _is_there(directory / pattern, told) and not _unfit(directory / pattern, told, name):
             return directory / pattern
     wanted = {Path(pattern).name for pattern in told.find}
     closed: list[str] = []
-    files = {os.path.realpath(path): path for path in _walk(directory, closed) if path.name in wanted}
+    files = {
+        os.path.realpath(path): path
+        for path in _walk(directory, closed)
+        if path.name in wanted and _is_there(path, told)
+    }
     reasons = {path: _unfit(path, told, name) for path in files.values()}
     found = [path for path, reason in reasons.items() if not reason]
     nearest = [path for path in found if len(path.parts) == min(len(one.parts) for one in found)]
@@ -301,19 +318,28 @@ def _top(told: Database, path: Path) -> Path | None:
 
 
 def _walk(directory: Path, closed: list[str]) -> Iterator[Path]:
-    """Yield the files below ``directory``; ``closed`` gets the folders that do not let anybody look."""
+    """Yield files and folders below ``directory``; ``closed`` gets the folders that do not let anybody look."""
     for root, folders, files in os.walk(directory, onerror=lambda error: closed.append(error.filename)):
         folders[:] = sorted(set(folders) - SKIPPED)
         if len(Path(root).relative_to(directory).parts) >= DEEPEST:
             folders.clear()
-        for file in sorted(files):
-            yield Path(root) / file
+        for one in sorted([*files, *folders]):
+            yield Path(root) / one
+
+
+def _is_there(path: Path, told: Database) -> bool:
+    """Whether something stands at a path that is of the kind in which the database is kept."""
+    return path.is_dir() if meant(_bare(path), told.engines).is_folder else path.is_file()
+
+
+def _bare(path: Path) -> Url:
+    return Url(engine="sqlite", path=os.path.realpath(path), bare=True)
 
 
 def _unfit(path: Path, told: Database, name: str) -> str:
     """Return why a file is not the database, or nothing."""
     try:
-        opened = registry.open_for_reading(Url(engine="sqlite", path=os.path.realpath(path)), name, timeout=1)
+        opened = registry.open_for_reading(meant(_bare(path), told.engines), name, timeout=1)
     except DbctlError as error:
         return str(error)
     try:

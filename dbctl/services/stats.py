@@ -11,14 +11,22 @@ from msgspec import structs
 from dbctl.engines import registry
 from dbctl.engines.base import Capability, Condition, Measures, Order, Where
 from dbctl.engines.server import Sessions
-from dbctl.errors import NotSupportedError, SchemaLacksError
+from dbctl.errors import (
+    DatabaseMissingError,
+    DriverMissingError,
+    NotSupportedError,
+    SchemaLacksError,
+    UnreachableError,
+)
 from dbctl.model import Page, Row, Value, Window, now
 from dbctl.profiles.codecs import read_time
 from dbctl.services import users
 from dbctl.services.apps import App
+from dbctl.services.deletion_beside import linked
 from dbctl.services.figures import Figures, figures
 from dbctl.services.live import Live, find_column
 from dbctl.services.user_belongings import STEP
+from dbctl.services.user_table import User, UserTable, database_of
 
 #: What a table shows of a database on a server.
 SERVED = ("connections", "cache_hit_ratio", "deadlocks")
@@ -71,11 +79,15 @@ class TableMeasured(Value, frozen=True, kw_only=True):
     deletes: int | None = None
     vacuumed_at: datetime | None = None
     analyzed_at: datetime | None = None
+    #: What only a table of versions has; None elsewhere.
+    fragments: int | None = None  #: parts, each with files of its own
+    versions: int | None = None  #: that can be gone back to
+    format: str | None = None  #: of its files
 
     def brief(self) -> Row:
         rows = f"~{self.rows}" if self.estimated else self.rows
         told = {"target": self.target, "table": self.table, "rows": rows, "bytes": self.bytes}
-        further = ("inserts", "updates", "deletes", "dead_rows")
+        further = ("inserts", "updates", "deletes", "dead_rows", "fragments", "versions")
         return told | {"indexes": len(self.indexes)} | {word: getattr(self, word) for word in further}
 
 
@@ -161,7 +173,24 @@ def user(app: App, login: str) -> UserMeasured:
         several = sum(table == other for other, _ in pointing) > 1
         word = f"{table}.{column}" if several else table
         rows[word] = people.db.count(table, [Condition(column, "=", found.id)])
+    rows |= _elsewhere(app, people, found)
     return UserMeasured(id=found.id, login=found.login, statistics=users.statistics(people, found), rows=rows)
+
+
+def _elsewhere(app: App, people: UserTable, user: User) -> dict[str, int]:
+    """Return how many rows of other databases go with the user; nothing of one that cannot be asked."""
+    rows = dict[str, int]()
+    for link in linked(app, database_of(app)):
+        if app.only or f"{people.live.name}.{people.id}" not in link.among:
+            continue
+        try:
+            there = app.reader(link.database)
+            column = find_column(there.tables().get(link.table), link.column)
+        except (DatabaseMissingError, DriverMissingError, UnreachableError):
+            continue
+        if column:
+            rows[f"{link.database}/{link.table}"] = there.count(link.table, [Condition(column, "=", user.id)])
+    return rows
 
 
 def activity(

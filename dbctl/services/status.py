@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Literal, TypeAlias
 
 from msgspec import structs
 
@@ -12,18 +11,16 @@ from dbctl import volumes
 from dbctl.config import Selection
 from dbctl.engines import registry
 from dbctl.engines.base import Capability, Housing, Measures
-from dbctl.errors import DatabaseUnsetError, DbctlError, Exit, ReadOnlyError
+from dbctl.errors import DatabaseUnsetError, DbctlError, Exit, ReadOnlyError, gravest
 from dbctl.model import Page, Row, Value, counted
-from dbctl.services import apps, backup_age, migrate
+from dbctl.services import apps, backup_status, migrate
 from dbctl.services.apps import App
-from dbctl.services.backup_age import Newest
+from dbctl.services.backup_status import AppBackups
 from dbctl.services.cleanup import CleanupWork
-from dbctl.services.migration_standing import standing
+from dbctl.services.migration_standing import Schema, standing
 
 #: How long one database may be looked through for rows that a cleanup should have taken.
 LOOKING = timedelta(seconds=0.3)
-
-Schema: TypeAlias = Literal["current", "pending", "unsound", "unrecorded"]
 
 
 class DatabaseStatus(Value, frozen=True, kw_only=True):
@@ -39,7 +36,7 @@ class DatabaseStatus(Value, frozen=True, kw_only=True):
     overdue: Sequence[str] | None = (
         None  #: rules of ``sessions cleanup`` that have been due for more than a day
     )
-    backup_at: datetime | None = None  #: the moment of the newest backup that holds it
+    backup_at: datetime | None = None  #: the moment of the newest sound backup that holds it
 
     def brief(self) -> Row:
         told = {word: getattr(self, word) for word in ("app", "database", "state", "bytes", "wal_bytes")}
@@ -94,7 +91,7 @@ class _Survey:
         self._wanting: list[Exit] = []  #: what looking found
 
     def told(self) -> Surveyed:
-        overall = migrate.gravest(self._failed)
+        overall = gravest(self._failed)
         if self._failed and len(self._failed) < len(self.rows):
             overall = Exit.PARTIAL
         return Surveyed(
@@ -107,7 +104,7 @@ class _Survey:
             apps=self._apps,
             troubles=list(dict.fromkeys(self._troubles)),
             unclear=self._unclear,
-            check=overall or migrate.gravest(self._wanting),
+            check=overall or gravest(self._wanting),
         )
 
     def fail(self, error: DbctlError, target: str) -> None:
@@ -162,19 +159,18 @@ class _Survey:
             self._want(error.exit_status, target, str(error))
             return None, None
         pending = found.named("pending")
-        if not (found.recorded or found.empty):
+        if found.schema == "unrecorded":
             self._want(
                 Exit.UNSOUND, target, "there is no ledger, so nothing tells which migrations it has had"
             )
-            return "unrecorded", None
-        if found.unsound:
+            return found.schema, None
+        if found.schema == "unsound":
             self._want(
                 Exit.UNSOUND, target, "the ledger does not agree with the migrations (dbctl migrate verify)"
             )
-            return "unsound", len(pending)
-        if pending:
+        elif pending:
             self._want(Exit.ACTION_NEEDED, target, f"{counted(len(pending), 'migration')} pending")
-        return "pending" if pending else "current", len(pending)
+        return found.schema, len(pending)
 
     def _overdue(self, app: App, name: str) -> Sequence[str] | None:
         if name not in {rule.database or app.main() for rule in app.profile.cleanup}:
@@ -195,24 +191,21 @@ class _Survey:
             )
         return late.rules
 
-    def _backups(self, app: App) -> Mapping[str, Newest]:
+    def _backups(self, app: App) -> AppBackups | None:
         try:
-            found = backup_age.ages(app)
+            found = backup_status.stand(app)
         except DbctlError as error:
             self._want(error.exit_status, app.name, str(error))
-            return {}
-        for folder, reason in found.unread.items():
-            self._want(
-                Exit.UNSOUND, app.name, f"backup {folder} has a manifest that cannot be read: {reason}"
-            )
-        return found.newest
-
-    def _backup_at(self, app: App, name: str, backups: Mapping[str, Newest]) -> datetime | None:
-        if name not in backups:
             return None
-        if backups[name].due:
-            self._want(Exit.ACTION_NEEDED, app.target(name), backups[name].due)
-        return backups[name].at
+        for _, what in found.unsound() if found else ():
+            self._want(Exit.UNSOUND, app.name, what)
+        return found
+
+    def _backup_at(self, app: App, name: str, backups: AppBackups | None) -> datetime | None:
+        found = backups.of(name) if backups else None
+        for what in found.due.values() if found else ():
+            self._want(Exit.ACTION_NEEDED, app.target(name), what)
+        return found.created_at if found else None
 
     def _want(self, status: Exit, target: str, what: str) -> None:
         self._wanting.append(status)

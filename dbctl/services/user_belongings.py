@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from dbctl.engines.base import AllOf, AnyOf, Condition, Not, Where, Within, Writable
+from dbctl.engines.base import AllOf, AnyOf, Condition, Not, Readable, Where, Within, Writable
 from dbctl.errors import SchemaLacksError
 from dbctl.model import counted
 from dbctl.profiles.model import Transfer
@@ -76,7 +76,7 @@ class Belongings:
             if handover and steps[-1] in handover.keys:
                 continue  # it stays, or is what could not be handed over
             table = steps[0].partition(".")[0]
-            self.gone.setdefault(table, []).append(self._where(steps, ids))
+            self.gone.setdefault(table, []).append(leading(users.db, steps, ids))
             self.keys.append(steps[0])
         for table, where in (handover.left() if handover else {}).items():
             self.gone.setdefault(table, []).append(where)
@@ -93,20 +93,19 @@ class Belongings:
             number = db.count(table, [AnyOf(where)])
             exactly(db.delete(table, [AnyOf(where)]), number, db)
 
-    def _where(self, steps: Sequence[str], ids: Sequence[object]) -> Where:
-        """Return the condition that following ``steps`` leads to one of the users."""
-        (_, column), *further = [step.partition(".")[::2] for step in steps]
-        if not further:
-            return Condition(column, "in", ids)
-        parent = further[0][0]
-        return Within([column], parent, [self._key(parent)], [self._where(steps[1:], ids)])
 
-    def _key(self, table: str) -> str:
-        keys = [column.name for column in self._users.db.tables()[table].columns.values() if column.key]
-        if len(keys) != 1:
-            raise SchemaLacksError(
-                target=self._users.db.target,
-                what=f"a key of {table} in one column",
-                purpose="deleting a user",
-            )
-        return keys[0]
+def leading(db: Readable, steps: Sequence[str], ids: Sequence[object]) -> Where:
+    """Return the condition that following ``steps`` leads to one of the users.
+
+    Raises:
+        SchemaLacksError: a table on the way has no key in one column.
+    """
+    (_, column), *further = [step.partition(".")[::2] for step in steps]
+    if not further:
+        return Condition(column, "in", ids)
+    parent = further[0][0]
+    keys = [one.name for one in db.tables()[parent].columns.values() if one.key]
+    if len(keys) != 1:
+        what = f"a key of {parent} in one column"
+        raise SchemaLacksError(target=db.target, what=what, purpose="finding what is a user's")
+    return Within([column], parent, keys, [leading(db, steps[1:], ids)])

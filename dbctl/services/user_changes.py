@@ -166,6 +166,9 @@ def change_of(
         ValueInvalidError, RoleMissingError, UsageError: the app does not take a value.
     """
     app, live = users.app, users.live
+    for field in wanted.fields:
+        if users.fields.get(field) == users.id:
+            raise UsageError(detail=f"{field} is the key, by which everything else finds a user")
     fields = {field: users.typed(field, given) for field, given in wanted.fields.items()}
     differing = {
         user.id: [field for field in fields if not _holds(user, field, fields[field])] for user in found

@@ -171,7 +171,7 @@ def check_new(
         field: moment for field in ("created_at", "updated_at") if field in users.fields
     }
     values |= {field: users.typed(field, text) for field, text in (fields | dict(given)).items()}
-    for field in told.login:
+    for field in users.logins():
         if field in given and (
             users.taken(field, given[field]) if taken is None else users.fold(given[field]) in taken[field]
         ):

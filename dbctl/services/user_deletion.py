@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.base import AnyOf, Readable, Where, Writable
+from dbctl.engines.base import AllOf, AnyOf, Readable, Where, Writable
 from dbctl.errors import UsageError
 from dbctl.model import Done, Id, Plan, Row, counted
 from dbctl.services import audit, last_admin, user_sessions
 from dbctl.services.apps import App
 from dbctl.services.change import Change, Draft, exactly
-from dbctl.services.deletion import Touched, reach
+from dbctl.services.deletion import Touched, doomed_rows, reach, reachable
+from dbctl.services.deletion_beside import Beside, left_alone, written
 from dbctl.services.user_belongings import Belongings, Handover
 from dbctl.services.user_changes import listed
 from dbctl.services.user_table import User, UserTable, Who, database_of
@@ -26,9 +27,11 @@ class UsersDeleted(Done, frozen=True, kw_only=True):
         None  #: how long a signed cookie, which nothing ends, still says who they were
     )
 
+    left: Sequence[str] = ()  #: what stays elsewhere, in words
+
     @property
     def remarks(self) -> Sequence[str]:
-        return user_sessions.remarks(self.signed_in_for, changed=bool(self.users))
+        return [*user_sessions.remarks(self.signed_in_for, changed=bool(self.users)), *self.left]
 
     def brief(self) -> Row:
         told: Row = {"deleted": [user.login for user in self.users], "rows": self.rows}
@@ -66,7 +69,10 @@ def delete_users(app: App, who: Who, *, heir: str | Id = "") -> Change[UsersDele
             ]
         for table, number in moved.items():
             rows[table] = rows.get(table, 0) + number
-        touched = [*belongings.planned(), *_by_keys(users, doomed, belongings, handover)]
+        beside = Beside(
+            app, database_of(app), db, _gone(users, doomed, belongings, handover) if found else {}
+        )
+        touched = [*belongings.planned(), *_by_keys(users, doomed, belongings, handover), *beside.planned()]
         for one in touched:
             rows[one.table] = rows.get(one.table, 0) + one.rows
             steps.append(one.step)
@@ -75,11 +81,16 @@ def delete_users(app: App, who: Who, *, heir: str | Id = "") -> Change[UsersDele
             if handover:
                 handover.carry_out(db, moved)
             belongings.delete(db)
+            beside.delete()
             exactly(db.delete(users.live.name, doomed), len(found), db)
             for user in found:
                 audit.record(app, db, "users.delete", "users", user.id, {"username": user.login})
             return UsersDeleted(
-                users=found, rows=rows, transferred=moved, signed_in_for=users.told.cookie or None
+                users=found,
+                rows=rows,
+                transferred=moved,
+                signed_in_for=users.told.cookie or None,
+                left=left_alone(app, database_of(app)),
             )
 
         plan = Plan(
@@ -87,7 +98,13 @@ def delete_users(app: App, who: Who, *, heir: str | Id = "") -> Change[UsersDele
         )
         return Draft(plan, work)
 
-    return Change(app, database_of(app), "users delete", draft)
+    def along() -> Sequence[str]:
+        users = UserTable(app, app.reader(database_of(app)))
+        owned = [one.partition(".")[0] for one in users.told.owns]
+        tables = [users.live.name, *(name for name in owned if name in users.db.tables())]
+        return written(app, database_of(app), [one for name in tables for one in reachable(users.db, name)])
+
+    return Change(app, database_of(app), "users delete", draft, along=along)
 
 
 def _heir(users: UserTable, leaving: Sequence[User], named: str | Id) -> User:
@@ -96,6 +113,19 @@ def _heir(users: UserTable, leaving: Sequence[User], named: str | Id) -> User:
     if any(user.id == heir.id for user in leaving):
         raise UsageError(detail=f"{heir.login} is deleted, too, and can take nothing over")
     return heir
+
+
+def _gone(
+    users: UserTable, doomed: Sequence[Where], belongings: Belongings, handover: Handover | None
+) -> dict[str, list[Where]]:
+    """Return by table the conditions of all that goes, by the profile or by the live foreign keys."""
+    settled = [*belongings.keys, *(handover.keys if handover else ())]
+    found = dict[str, list[Where]]()
+    theirs: dict[str, list[Where]] = {**belongings.gone, users.live.name: [AllOf(doomed)]}
+    for table, where in theirs.items():
+        for name, more in doomed_rows(users.db, table, [AnyOf(where)], before=settled).items():
+            found.setdefault(name, []).extend(more)
+    return found
 
 
 def _by_keys(

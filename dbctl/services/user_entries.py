@@ -22,7 +22,7 @@ class Existing(StrEnum):
 
 #: Columns of a file that are no fields of the profile.
 OWN = ("role", "password", "password_hash")
-#: Columns that a list of users has and an import leaves alone: the database gives them.
+#: Columns that a list of users has and an import leaves alone, where they are no fields: the database gives them.
 GIVEN = ("id", "login")
 
 
@@ -73,8 +73,8 @@ def checked(
             entries[line.number] = entry
             continue
         try:
-            fields = _fields(line)
-            logins = [(field, users.fold(fields[field])) for field in users.told.login if field in fields]
+            fields = _fields(users, line)
+            logins = [(field, users.fold(fields[field])) for field in users.logins() if field in fields]
             _refuse_twice(line, logins, seen)
             if existing is Existing.SKIP and users.fold(fields.get(name, "")) in taken[name]:
                 skipped += 1
@@ -111,12 +111,12 @@ def _refuse_twice(line: Line, logins: Sequence[tuple[str, str]], seen: dict[tupl
 
 def _taken(users: UserTable) -> dict[str, set[str]]:
     """Return, by field, every login there is, folded."""
-    fields = users.told.login
+    fields = users.logins()
     rows = users.db.select(users.live.name, users.login_columns())
     return {field: {users.fold(str(row[at])) for row in rows if row[at]} for at, field in enumerate(fields)}
 
 
-def _fields(line: Line) -> dict[str, str]:
+def _fields(users: UserTable, line: Line) -> dict[str, str]:
     """Return what a line says of the user's fields, as text.
 
     Raises:
@@ -124,7 +124,7 @@ def _fields(line: Line) -> dict[str, str]:
     """
     found = {}
     for name, value in line.values.items():
-        if value in (None, "") or name in GIVEN:
+        if value in (None, "") or (name in GIVEN and name not in users.fields):
             continue
         if not isinstance(value, str | int | float) or (isinstance(value, bool) and name != "active"):
             raise ValueInvalidError(what=name, value="(not shown)", reason="it is no text")

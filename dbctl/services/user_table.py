@@ -253,8 +253,13 @@ class UserTable:
         return self.told.match == "exact"
 
     def login_columns(self) -> list[str]:
-        """Return the columns that hold what a person may type to sign in."""
-        return [self.column(field) for field in self.told.login]
+        """Return the columns that hold what a person may type to sign in, as far as the live schema has them."""
+        return [self.column(field) for field in self.logins()]
+
+    def logins(self) -> list[str]:
+        """Return the fields that a person may type to sign in, as far as the live schema has them; the first always."""
+        first, *further = self.told.login
+        return [first, *(field for field in further if field in self.fields)]
 
     def taken(self, field: str, value: str, *, besides: object = None) -> bool:
         """Whether another user has that value, as the app compares it, in a field by which users sign in."""
@@ -364,7 +369,7 @@ class UserTable:
     def _user(self, row: Mapping[str, object]) -> User:
         told = {field: row[column] for field, column in self.fields.items()}
         created, updated, seen = (read_time(told.get(field)) for field in TIMES)
-        login = next((told[field] for field in self.told.login if told.get(field)), row[self.id])
+        login = next((told[field] for field in self.logins() if told.get(field)), row[self.id])
         return User(
             id=row[self.id],
             login=str(login),

@@ -11,8 +11,9 @@ from dbctl.model import Page, Row, Secret, Value, Window
 from dbctl.profiles.codecs import HASHES, read_time
 from dbctl.services import roles, settings
 from dbctl.services.apps import App
-from dbctl.services.live import Live, find_column
+from dbctl.services.live import Live, find_column, has
 from dbctl.services.setting_table import section
+from dbctl.services.user_belongings import STEP, leading
 from dbctl.services.user_filters import Filter, conditions
 from dbctl.services.user_sessions import Tokens, count_tokens, failed_attempts
 from dbctl.services.user_table import User, UserTable, Who, database_of
@@ -87,13 +88,16 @@ def show_users(app: App, who: Who) -> UserShown | UsersShown:
 
 
 def single(app: App, who: Who) -> User:
-    """Return the one user who is meant.
+    """Return the one user who is meant, before anybody is asked for a password.
 
     Raises:
+        AbilityMissingError: the app has no passwords.
         UsageError: nobody or several were named.
         UserMissingError, AmbiguousLoginError: a login fits nobody, or several.
     """
-    found = table(app).find(who)
+    people = table(app)
+    app.ability(people.told.password, "passwords")
+    found = people.find(who)
     if len(found) != 1:
         raise UsageError(detail="name one user")
     return found[0]
@@ -138,8 +142,10 @@ def _failed_attempts(users: UserTable, user: User) -> int | None:
 
 
 def statistics(users: UserTable, user: User) -> Mapping[str, object] | None:
-    """Return what the app itself counts for the user; None where it does not count."""
-    told = users.told.statistics
+    """Return what the app itself counts for the user, or would count; None where it does not count."""
+    told, counts = users.told.statistics, users.told.counts
+    if counts:
+        return {word: _counted(users, user, steps.split(STEP)) for word, steps in counts.items()}
     if told is None or told.table not in users.db.tables():
         return None
     live = Live(users.app.profile, users.db, told.table, "statistics")
@@ -147,6 +153,13 @@ def statistics(users: UserTable, user: User) -> Mapping[str, object] | None:
     rows = users.db.select(told.table, columns, [Condition(live.get(told.user), "=", user.id)])
     values = dict(zip(columns, rows[0], strict=True)) if rows else dict.fromkeys(columns)
     return {name: read_time(value) if name.endswith("_at") else value for name, value in values.items()}
+
+
+def _counted(users: UserTable, user: User, steps: Sequence[str]) -> int | None:
+    """Return how many rows there are of what ``steps`` name; None in a deployment without it."""
+    if not has(users.db, steps):
+        return None
+    return users.db.count(steps[0].partition(".")[0], [leading(users.db, steps, [user.id])])
 
 
 def _last_activity(app: App, db: Readable, user: User) -> Activity | None:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
+from dbctl.errors import RepositoryFailedError
 from dbctl.model import Value
 
 #: Marks a folder that is being filled, or whose filling was cut off. It is written first and removed last.
 MARK = ".dbctl-incomplete"
+#: The last file of a folder: with it, the folder is whole.
+LAST = "manifest.json"
+#: A remark on a folder.
+NOTE = "verified.json"
+LOCK = ".dbctl-lock"
+#: What the names of folders for what is unpacked, or on its way, begin with.
+SCRATCH = ".dbctl-unpacked-"
+#: Bytes; a last file tells a line of each table, so this is more than any has.
+LARGEST = 16 << 20
 
 
 class State(Enum):
@@ -30,7 +40,7 @@ class Kept(Value, frozen=True, kw_only=True):
 
 
 class NewFolder(Protocol):
-    """A folder that is being filled."""
+    """A folder that is being filled. A file that is there is never written over: ``drop`` takes it away first."""
 
     def place(self, name: str) -> Path:
         """Return where on this machine the file ``name`` is to be made; nothing stands there yet."""
@@ -39,12 +49,24 @@ class NewFolder(Protocol):
     def keep(self, name: str, sha256: str = "") -> Kept:
         """Make the file that was made at ``place(name)`` rest in the store, durably.
 
-        It is read for its SHA-256, unless whoever wrote it knows it.
+        It is read for its SHA-256, unless whoever wrote it knows it. At its place it can be read until the next file is made.
         """
         ...
 
+    def write(self, name: str, blocks: Iterable[bytes], size: int) -> Kept:
+        """Write a file of about ``size`` bytes from its content; durably, and without one that stands aside."""
+        ...
+
+    def drop(self, name: str) -> None:
+        """Take a file away again, whether it was only made or is kept already; there need not be one."""
+        ...
+
     def finish(self, text: str) -> None:
-        """Write the last file; from now on the folder is whole."""
+        """Write the last file; from now on the folder is whole.
+
+        Raises:
+            RepositoryFailedError: the folder is not what was put into it.
+        """
         ...
 
 
@@ -70,6 +92,10 @@ class Store(Protocol):
         """
         ...
 
+    def lasts(self, folders: Sequence[str]) -> Iterator[tuple[str, bytes | RepositoryFailedError | None]]:
+        """Yield the folders in their order with what ``last`` returns or raises of each; one elsewhere asks for several at once."""
+        ...
+
     def note(self, folder: str, text: str) -> None:
         """Keep a remark on a folder beside its files, in place of an earlier one."""
         ...
@@ -86,8 +112,25 @@ class Store(Protocol):
         """Return the files of a folder with their bytes, without the last one and the remark; none of one that is gone."""
         ...
 
+    def path(self, folder: str, name: str) -> Path | None:
+        """Return where a person finds a file on this machine; None where it rests elsewhere."""
+        ...
+
+    def read(self, folder: str, name: str) -> Iterator[bytes]:
+        """Yield the content of a file, from its beginning to its end, in blocks.
+
+        Raises:
+            RepositoryFailedError: it is not there, or cannot be read.
+        """
+        ...
+
     def opened(self, folder: str, name: str) -> AbstractContextManager[Path]:
-        """Give a path at which a file can be read, and not be written."""
+        """Give a path of this machine at which a file can be read, and not be written.
+
+        Raises:
+            RoomMissingError, DiskFullError: it rests elsewhere, and this machine has no room for it.
+            RepositoryFailedError: it is not there, or cannot be fetched.
+        """
         ...
 
     def scratch(self, need: int) -> AbstractContextManager[Path]:
@@ -99,10 +142,6 @@ class Store(Protocol):
             RoomMissingError: it cannot take ``need`` bytes.
             RepositoryFailedError: none can be made.
         """
-        ...
-
-    def digest(self, folder: str, name: str) -> Kept:
-        """Read a file whole and return what it is."""
         ...
 
     def begin(self, folder: str) -> AbstractContextManager[NewFolder]:
@@ -117,8 +156,20 @@ class Store(Protocol):
         """Remove a folder; cut off, it is left incomplete."""
         ...
 
+    def want_room(self, need: int, *, aside: bool = True) -> None:
+        """Refuse what will not fit, as far as that is known: where it rests, and where it is made before.
+
+        Args:
+            need: bytes.
+            aside: whether files are made at ``place``, and not written.
+
+        Raises:
+            RoomMissingError: there is no room.
+        """
+        ...
+
     def room(self) -> int | None:
-        """Return how many bytes it can take; None where that is not known."""
+        """Return how many bytes more it takes; None where that is not known."""
         ...
 
     def lock(self, purpose: str, *, timeout: float) -> AbstractContextManager[None]:
@@ -133,3 +184,42 @@ class Store(Protocol):
 def ordered(folders: Mapping[str, State], state: State) -> Sequence[str]:
     """Return the names of the folders in one state, in their order."""
     return [name for name, found in folders.items() if found is state]
+
+
+def each_last(
+    store: Store, folders: Iterable[str]
+) -> Iterator[tuple[str, bytes | RepositoryFailedError | None]]:
+    """Yield what ``Store.lasts`` does, one after the other."""
+    for folder in folders:
+        try:
+            yield folder, store.last(folder)
+        except RepositoryFailedError as error:
+            yield folder, error
+
+
+class Told:
+    """Blocks on their way, and what they were once they have all gone by."""
+
+    def __init__(self, blocks: Iterable[bytes]) -> None:
+        import hashlib  # noqa: PLC0415 - loads a library, and only backups want it
+
+        self._blocks, self._sha256, self._bytes = blocks, hashlib.sha256(), 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for block in self._blocks:
+            self._sha256.update(block)
+            self._bytes += len(block)
+            yield block
+
+    @property
+    def kept(self) -> Kept:
+        """What has gone by."""
+        return Kept(bytes=self._bytes, sha256=self._sha256.hexdigest())
+
+
+def digest(blocks: Iterable[bytes]) -> Kept:
+    """Read a content whole and return what it is."""
+    told = Told(blocks)
+    for _ in told:
+        pass
+    return told.kept

@@ -4,28 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from dbctl import durable, interrupt, lockfile
-from dbctl.errors import (
-    DiskFullError,
-    RepositoryFailedError,
-    RepositoryMissingError,
-    RepositoryUnsafeError,
-    RoomMissingError,
-)
-from dbctl.stores.base import MARK, Kept, State
-
-#: The last file of a folder: with it, the folder is whole.
-LAST = "manifest.json"
-NOTE = "verified.json"
-LOCK = ".dbctl-lock"
-#: What the names of folders for what is unpacked begin with.
-SCRATCH = ".dbctl-unpacked-"
-#: Bytes; a last file tells a line of each table, so this is more than any has.
-LARGEST = 16 << 20
+from dbctl.errors import FileUnsyncedError, RepositoryFailedError, RepositoryMissingError
+from dbctl.stores import local
+from dbctl.stores.base import LARGEST, LAST, LOCK, MARK, NOTE, SCRATCH, Kept, State, Told, digest, each_last
 
 
 class Directory:
@@ -48,7 +34,7 @@ class Directory:
                 raise RepositoryMissingError(place=self._repository) from error
             return {}
         except OSError as error:
-            raise self._failed(error) from error
+            raise local.failed(self.place, error) from error
         return found
 
     def _state(self, folder: str) -> State | None:
@@ -65,6 +51,9 @@ class Directory:
 
     def last(self, folder: str) -> bytes | None:
         return self._read(folder, LAST)
+
+    def lasts(self, folders: Sequence[str]) -> Iterator[tuple[str, bytes | RepositoryFailedError | None]]:
+        return each_last(self, folders)
 
     def note(self, folder: str, text: str) -> None:
         with durable.written_whole(self._root / folder / NOTE, replace=True, follow=False) as file:
@@ -95,8 +84,15 @@ class Directory:
         except FileNotFoundError:  # another dbctl has pruned it meanwhile
             return {}
         except OSError as error:
-            raise self._failed(error) from error
+            raise local.failed(self.place, error) from error
         return {name: size for name, size in sorted(found.items()) if name not in (LAST, MARK, NOTE)}
+
+    def path(self, folder: str, name: str) -> Path | None:
+        return self._root / folder / name
+
+    def read(self, folder: str, name: str) -> Iterator[bytes]:
+        with local.translated(self.place):
+            yield from durable.blocks(self._root / folder / name)
 
     @contextmanager
     def opened(self, folder: str, name: str) -> Iterator[Path]:
@@ -111,36 +107,35 @@ class Directory:
         # Beside the backups, where there is room for such files; one who may only read them does it elsewhere.
         writable = os.access(self._root, os.W_OK)
         place = self._root if writable else Path(tempfile.gettempdir())
-        if (room := _room(place)) < need:
-            raise RoomMissingError(place=place, need=need, room=room)
+        local.want_room(place, need)
         with ExitStack() as held:
-            with self._translated():
+            with local.translated(self.place):
                 folder = held.enter_context(private.folder(place, SCRATCH))
             yield folder
 
-    def digest(self, folder: str, name: str) -> Kept:
-        return _kept(self._root / folder / name)
-
     @contextmanager
     def begin(self, folder: str) -> Iterator[Filling]:
-        with self._translated():
+        with local.translated(self.place):
             self._make_root()
         from dbctl import private  # noqa: PLC0415 - as below
 
         private.sweep(self._root, SCRATCH)
+        for mark in self._root.glob(f"*/{MARK}"):  # of a dbctl that was killed when all but this was done
+            if (mark.parent / LAST).exists():
+                _settle(mark.parent)
         filling = Filling(self._root / folder)
         try:
-            with self._translated():
+            with local.translated(self.place):
                 filling.begin()
                 yield filling
         except BaseException:  # also on a signal: what is not whole must not stay
-            filling.drop()
+            filling.undo()
             raise
         if not filling.whole:
             raise RuntimeError(f"{folder} was not finished")
 
     def remove(self, folder: str) -> None:
-        with self._translated():
+        with local.translated(self.place):
             path = self._root / folder
             # The last file becomes the mark, so that a cut leaves a folder that calls itself incomplete. No file is
             # made for that: on a full disk this is how room comes.
@@ -150,16 +145,23 @@ class Directory:
             _remove(path)
             durable.sync_directory(self._root)
 
+    def want_room(self, need: int, *, aside: bool = True) -> None:
+        del aside  # they are made where they rest
+        local.want_room(self._nearest(), need)
+
     def room(self) -> int | None:
-        place = next(one for one in (self._root, *self._root.parents) if one.is_dir())
-        return _room(place)
+        return local.room(self._nearest())
+
+    def _nearest(self) -> Path:
+        """Return the folder that is there, of this one and those that it is to stand in."""
+        return next(one for one in (self._root, *self._root.parents) if one.is_dir())
 
     @contextmanager
     def lock(self, purpose: str, *, timeout: float) -> Iterator[None]:
         try:
             self._make_root()
         except OSError as error:
-            raise self._failed(error) from error
+            raise local.failed(self.place, error) from error
         try:
             with lockfile.exclusive(
                 self._root / LOCK, self.place, purpose, timeout=timeout, prepare=self._own
@@ -178,7 +180,7 @@ class Directory:
         told = self._repository.stat()
         if not stat.S_ISDIR(told.st_mode):
             raise NotADirectoryError(20, "it is not a directory")
-        _refuse_open(self._repository, told)
+        local.refuse_open(self._repository, told)
         try:
             self._root.mkdir(mode=0o700)
             _give(self._root, told)
@@ -187,26 +189,13 @@ class Directory:
             found = self._root.lstat()
             if not stat.S_ISDIR(found.st_mode):
                 raise NotADirectoryError(20, "it is not a directory") from None
-            _refuse_open(self._root, found)
+            local.refuse_open(self._root, found)
 
     def _own(self, lock: int) -> None:
         like = self._root.stat()
         if os.geteuid() == 0:
             with suppress(OSError):  # as for a folder
                 os.fchown(lock, like.st_uid, like.st_gid)
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise self._failed(error) from error
-
-    def _failed(self, error: OSError) -> RepositoryFailedError | DiskFullError:
-        if durable.is_full(error):
-            return DiskFullError(target=self.place)
-        path = f"{error.filename}: " if error.filename and str(error.filename) != self.place else ""
-        return RepositoryFailedError(place=self.place, reason=f"{path}{error.strerror or error}")
 
 
 class Filling:
@@ -225,7 +214,7 @@ class Filling:
             durable.sync_directory(self._path.parent)
         interrupt.check()
 
-    def drop(self) -> None:
+    def undo(self) -> None:
         """Remove what was begun and is not whole."""
         if self._ours and not self.whole:
             with suppress(OSError):
@@ -239,22 +228,37 @@ class Filling:
     def keep(self, name: str, sha256: str = "") -> Kept:
         path = self._path / name
         durable.sync_file(path)
-        kept = Kept(bytes=path.lstat().st_size, sha256=sha256) if sha256 else _kept(path)
+        kept = Kept(bytes=path.lstat().st_size, sha256=sha256) if sha256 else digest(durable.blocks(path))
         durable.sync_directory(path.parent)
         return kept
 
+    def write(self, name: str, blocks: Iterable[bytes], size: int) -> Kept:
+        del size  # what does not fit is told by the disk
+        path, told = self.place(name), Told(blocks)
+        durable.filled(path, told)
+        durable.sync_directory(path.parent)
+        return told.kept
+
+    def drop(self, name: str) -> None:
+        (self._path / name).unlink(missing_ok=True)
+
     def finish(self, text: str) -> None:
-        with durable.written_whole(self._path / LAST) as file:
-            file.write(text)
+        try:
+            # The folder is ours alone. One rename it must be, for a file beside a manifest is part of the backup.
+            with durable.written_whole(self._path / LAST, replace=True, follow=False) as file:
+                file.write(text)
+        except FileUnsyncedError as error:  # it goes again with all the rest
+            raise RepositoryFailedError(place=self._path, reason=error.facts["reason"]) from error
         self.whole = True
-        (self._path / MARK).unlink()
-        _give(self._path, self._path.parent.stat())
-        durable.sync_directory(self._path)
+        _settle(self._path)
 
 
-def _room(place: Path) -> int:
-    found = os.statvfs(place)
-    return found.f_bavail * found.f_frsize
+def _settle(folder: Path) -> None:
+    """Do what remains once a folder has its last file: with that it is whole for good, and its mark says nothing."""
+    with suppress(OSError):
+        _give(folder, folder.parent.stat())
+        (folder / MARK).unlink()
+        durable.sync_directory(folder)
 
 
 def _raise(error: OSError) -> None:
@@ -277,16 +281,6 @@ def _give(folder: Path, like: os.stat_result) -> None:
                 os.fchown(opened, like.st_uid, like.st_gid)
     finally:
         os.close(opened)
-
-
-def _refuse_open(place: Path, told: os.stat_result) -> None:
-    if told.st_mode & 0o022 and not told.st_mode & stat.S_ISVTX:
-        raise RepositoryUnsafeError(place=place, mode=f"{stat.S_IMODE(told.st_mode):o}")
-
-
-def _kept(path: Path) -> Kept:
-    size, sha256 = durable.digest(path)
-    return Kept(bytes=size, sha256=sha256)
 
 
 def _mark(folder: Path) -> None:

@@ -9,27 +9,38 @@ from dbctl.errors import NotSupportedError, UsageError
 from dbctl.stores.base import Store
 
 
-def open_store(address: str, app: str, *, folder: Path) -> Store:
+def open_store(
+    address: str, app: str, *, folder: Path, staging: Path | None = None, timeout: float = 5
+) -> Store:
     """Return the store of one app's backups; nothing is made, opened or asked yet.
 
     Args:
-        address: a path; it is relative to ``folder``.
+        address: a path, which is relative to ``folder``, or ``s3://BUCKET/PREFIX``.
         app: the name of the app.
         folder: where the configuration stands.
+        staging: where files wait that go to a store elsewhere, or come from one; None: where ``Staging`` has them.
+        timeout: seconds to wait for a connection to one elsewhere.
 
     Raises:
         NotSupportedError: dbctl knows no such kind of store.
-        UsageError: the address is none.
+        StorageKeysMissingError: it wants keys, and nothing gives any.
+        StorageUnknownError, UsageError: the address is none.
     """
-    from dbctl.stores.directory import Directory  # noqa: PLC0415 - a store loads when it is used
-
     scheme, mark, _ = address.partition("://")
+    if scheme == "s3" and mark:
+        from dbctl.s3_access import parse  # noqa: PLC0415 - as above
+        from dbctl.stores.s3 import S3  # noqa: PLC0415 - a store loads when it is used
+        from dbctl.stores.staging import Staging  # noqa: PLC0415 - as above
+
+        return S3(parse(address), _name(app), Staging(staging), timeout=timeout)
     if mark:
         raise NotSupportedError(
             what=f"keeping backups in {scheme}",
             by="this version of dbctl",
-            instead="It keeps them in a directory.",
+            instead="It keeps them in a directory, or in storage that speaks S3 (s3://BUCKET/PREFIX).",
         )
+    from dbctl.stores.directory import Directory  # noqa: PLC0415 - as above
+
     try:
         path = Path(address).expanduser()
     except RuntimeError as error:  # of somebody who has no home

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tarfile
 from contextlib import chdir, contextmanager
 from pathlib import Path
 
@@ -24,6 +25,8 @@ BEFORE = [
     "sessions cleanup",
     "backup create",
 ]
+#: What else was done where it is told how all that stands.
+DRILL = "backup drill"
 #: The first words of commands that have to do with what was done before.
 ABOUT_BEFORE = ("backup", "restore", "status", "doctor")
 
@@ -36,6 +39,8 @@ def lay_out(folder: Path, address: str) -> None:
     (folder / "people.csv").write_text("handle,email,password\nmia,mia@example.org,long enough\n")
     label = "b2c8d1ef-0000-4000-8000-000000000003,rice"
     (folder / "labels.csv").write_text(f"recipe_uuid,label\n{label}\n")
+    with tarfile.open(folder / "labels.tar", "w") as archive:
+        archive.add(folder / "labels.csv", "labels.csv")
     (folder / "wanted.json").write_text(json.dumps({"kitchen.title": "Shelf"}))
     assert main(["init", "larder.toml", ".", "--url", f"pantry={address}"]) == 0
 
@@ -43,6 +48,9 @@ def lay_out(folder: Path, address: str) -> None:
 def done_before() -> None:
     for line in BEFORE:
         assert main(line.split()) == 0
+    # As if another machine had made it.
+    oldest = min(one for one in Path("backups/larder").iterdir() if one.is_dir())
+    oldest.rename("elsewhere")
 
 
 class OnFiles:
@@ -55,6 +63,7 @@ class OnFiles:
         with pantries.settled("sqlite", self._made) as pantry, chdir(self._made):
             lay_out(self._made, pantry.url)
             done_before()
+            assert main(DRILL.split()) == 0
 
     @contextmanager
     def deployed(self, folder: Path, _line: str):
@@ -83,6 +92,8 @@ class OnServer:
             lay_out(folder, address)
             if about:
                 done_before()
+            if "status" in line and about:
+                assert main(DRILL.split()) == 0
             yield f"--url pantry={address}"
 
 

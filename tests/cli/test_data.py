@@ -88,6 +88,7 @@ def test_rows_come_filtered_sorted_and_cut_with_how_many_there_are(answer):
         (["rows", "users", "--filter", "password_hash:$2"], "usage"),
         (["rows", "users", "--sort", "password_hash"], "usage"),
         (["rows", "users", "--null", "password_hash"], "usage"),
+        (["rows", "users", "--after", "ann"], "value-invalid"),
         (["show", "users", "99"], "row-absent"),
         (["show", "users", "ann"], "row-absent"),
         (["show", "users", "1", "2"], "usage"),
@@ -201,6 +202,18 @@ def test_a_row_goes_with_what_its_keys_take_along(path, answer):
     assert answer("data", "delete", "roles", "3", "--yes", status=2)["code"] == "own-command"
 
 
+def test_the_record_of_migrations_is_changed_by_migrate_alone(path, answer):
+    if not rows(path, "select 1 from sqlite_master where name = 'migrations'"):
+        change(path, "create table migrations (id integer primary key, name text, applied_at text)")
+    (path.parent / "rows.csv").write_text("name\n009_invented\n")
+    for words in (
+        ["delete", "migrations", "1", "--yes"],
+        ["set", "migrations", "1", "name=x"],
+        ["import", "migrations", "rows.csv"],
+    ):
+        assert answer("data", *words, status=2)["code"] == "own-command"
+
+
 def test_a_row_that_others_hold_stays(path, answer):
     change(path, "create table shelves (id integer primary key)", "insert into shelves values (1)")
     change(
@@ -227,6 +240,50 @@ def test_keys_of_several_columns_and_none(path, answer):
     assert answer("data", "set", "loose", "a=1", status=2)["code"] == "usage"
     assert answer("data", "rows", "few")["items"][0]["password_hash"] == "***"
     assert answer("data", "set", "few", "username=x", status=2)["code"] == "usage"
+
+
+def test_pages_go_on_behind_a_key_whatever_came_or_went_meanwhile(path, answer):
+    def page(*words):
+        told = answer("data", "rows", "users", "--columns", "id", "--limit", "1", *words)
+        return [one["id"] for one in told["items"]], told["total"], told["offset"], told["has_more"]
+
+    assert page() == ([1], 3, 0, True)
+    assert page("--after", "1") == ([2], 3, 1, True)
+    change(path, "delete from users where id in (1, 2)")
+    assert page("--offset", "2") == ([], 1, 2, False), "by its number, the third is passed over"
+    assert page("--after", "2") == ([3], 1, 0, False)
+    assert page("--after", "3") == ([], 1, 1, False)
+    assert page("--after", "0", "--filter", "id>3") == ([], 0, 0, False)
+
+
+def test_pages_of_a_key_of_several_columns_go_by_all_of_them(path, answer):
+    change(
+        path,
+        "create table pairs (a integer not null, b text not null, primary key (a, b))",
+        "insert into pairs values (1, 'x'), (1, 'y'), (2, ''), (2, 'it''s')",
+    )
+    told = answer("data", "rows", "pairs", "--after", "1", "--after", "y", "--limit", "1")
+    assert told == {"items": [{"a": 2, "b": ""}], "total": 4, "limit": 1, "offset": 2, "has_more": True}
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ("users", ["1", "--sort", "id"]),
+        ("users", ["1", "--offset", "1"]),
+        ("users", ["1", "--after", "2"]),
+        ("few", ["1"]),
+        ("user_playlists", ["x"]),  # a secret, which would be told letter by letter
+    ],
+)
+def test_only_a_primary_key_says_where_a_page_goes_on(path, answer, table, words):
+    change(
+        path,
+        "create view few as select username from users",
+        "drop table if exists user_playlists",
+        "create table user_playlists (share_token text primary key)",
+    )
+    assert answer("data", "rows", table, "--after", *words, status=2)["code"] == "usage"
 
 
 # Asking ----------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+import tarfile
 from contextlib import closing
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from dbctl.errors import DbctlError
 from dbctl.services import demo
 from dbctl.services.setup import Setup
 from dbctl.shipped import shipped
-from tests.shapes import flashpoint_web
+from tests.engines import lance
+from tests.shapes import chat_lancedb, flashpoint_web
 
 SCHEMAS = json.loads(_reference.SCHEMAS.read_text(encoding="utf-8"))
 
@@ -127,11 +129,28 @@ LINES = [
     "backup list",
     "backup show latest",
     "backup verify --deep",
+    "backup adopt copy_20260105_030000.db",
+    "backup adopt copy_20260105_030000.db --dry-run",
+    "backup verify ./copy_20260105_030000.db",
+    "restore preview --file copy_20260105_030000.db",
+    "restore apply --file copy_20260105_030000.db --yes",
+    "restore files --file some.tar --to unpacked",
+    "backup copy --to nearby --dry-run",
+    "backup copy latest --to nearby",
+    "backup verify --against-live",
+    "backup drill --dry-run",
+    "backup drill",
+    "backup status --check",
     "backup prune --keep-last 1 --yes",
     "backup prune --dry-run",
     "restore preview",
     "restore apply latest --yes",
     "restore apply latest --dry-run",
+    "restore apply latest --to {key}.copy.db",
+    "restore apply --before 0s --to {key}.copy.db --replace --dry-run",
+    "restore apply latest --table users --as users_then --dry-run",
+    "restore apply latest --table roles --merge replace --yes",
+    "restore apply latest --table roles --merge missing --dry-run",
     "restore undo --yes",
     "restore recover",
     "restore recover --force --to {key}.db",
@@ -144,8 +163,10 @@ LINES = [
     "search games --count",
     "search games puzzle --explain",
     "search games --id {game}",
+    "search everything admin",
     "data rows users",
     "data rows users --filter is_active=yes --columns id,username,password_hash --sort -id",
+    "data rows users --after 1 --limit 1",
     "data show users 1",
     "data set users 1 email=root@example.net",
     "data set users 1 email=root@example.net --dry-run",
@@ -168,6 +189,7 @@ BEFORE = [
     "backup create",
     "restore apply latest --yes",
     "backup create",
+    "backup drill",
 ]
 KEYS = {"document": "app.siteName", "deployed": "app.site_name"}
 
@@ -192,6 +214,9 @@ def deployment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
         "-- migrate:up\ncreate table notes (text text);\n-- migrate:down\ndrop table notes;\n",
         encoding="utf-8",
     )
+    shutil.copy(folder / "backend" / "user.db", folder / "copy_20260105_030000.db")
+    with tarfile.open(folder / "some.tar", "w") as archive:
+        archive.add(folder / "wanted.json", "wanted.json")
     Setup("flashpoint-web", folder, app="fp", file=folder / "dbctl.toml", urls=(), protected=False).apply()
     shutil.copytree(Path(shipped("migrations")) / "flashpoint-web" / "user", folder / "migrations")
     pending = "005_notes.sql"
@@ -273,12 +298,26 @@ def test_every_command_has_a_schema_a_help_and_a_line_that_is_run() -> None:
     answered |= {
         one for one in words if one.startswith("search index ")
     }  # on an app that has one: everywhere
+    answered.add("search semantic")  # on an app that has vectors: below
     on_servers = {
         "maintain cancel",
         "stats connections",
         "stats slow",
+        "integrity repair",
     }  # their own tests judge them by their schema
     assert words - answered == on_servers | {"users check-password"}  # which reads standard input
+
+
+def test_what_is_near_is_told_by_its_schema(tmp_path, capsys) -> None:
+    chat_lancedb.deployed(tmp_path / "chat.db")
+    lance.made(tmp_path / "lancedb")
+    urls = ["--url", f"chat={tmp_path}/chat.db", "--url", f"vectors=lancedb:{tmp_path}/lancedb"]
+    words = ["search", "semantic", "--similar-to", "msg-00003", "--top", "3", "-o", "json"]
+    assert main(["--profile", "chat-lancedb", *urls, *words]) == 0
+    told = json.loads(capsys.readouterr().out)
+    schema = {**SCHEMAS["answers"][told["schema"]], "$defs": SCHEMAS["$defs"]}
+    Draft202012Validator(schema).validate(told)
+    assert [row["stored"] for row in told["data"]["items"]] == [False] * 3
 
 
 def test_the_reference_is_current() -> None:

@@ -68,6 +68,18 @@ def test_a_page_says_how_much_there_is(dbctl):
     assert (page["total"], page["limit"], page["offset"], page["has_more"]) == (26, 3, 1, True)
 
 
+def test_it_is_said_that_every_row_was_read_but_not_to_cron(dbctl):
+    told = json.loads(dbctl("games", "plain", "-o", "json").stdout)
+    (warning,) = told["warnings"]
+    assert warning.endswith("is missing: every row was read; dbctl search index build games makes it")
+    counted = json.loads(dbctl("games", "plain", "--count", "-o", "json").stdout)
+    assert counted["warnings"] == [warning]
+    for words in (["plain"], ["plain", "--count"]):
+        assert dbctl("games", *words).stderr == ""
+    for words in ([], ["pl"], ["--filter", "title:plain"]):
+        assert json.loads(dbctl("games", *words, "-o", "json").stdout)["warnings"] == []
+
+
 def test_the_envelope_names_the_database(dbctl):
     told = json.loads(dbctl("games", "-o", "json", app="launcher").stdout)
     assert (told["schema"], told["target"]) == ("dbctl.search/1", "launcher/flashpoint")

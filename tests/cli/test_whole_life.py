@@ -24,6 +24,7 @@ PLACES = [
     ("promptvault", "postgresql", ""),
     ("promptvault", "mysql", ""),
     ("yaai", "sqlite", ""),
+    ("chat-lancedb", "sqlite", ""),
 ]
 
 #: What the words in braces stand for, and other ones in a shape; ``key`` is the id of a row of ``table``.
@@ -71,9 +72,25 @@ WORDS = {
         "setting": "theme",
         "wanted": {"theme": "light"},
     },
+    "chat-lancedb": {
+        "sample": "--users 6 --chats 8 --messages 300",
+        "role": "any",
+        "table": "attachments",
+        "change": "name=late",
+        "search": "messages",
+        "report": "users",
+        "db": "chat",
+        "migration": "1",
+        "setting": "theme",
+        "wanted": {"theme": "light"},
+        "people": "id,email,name\nUSER-MIA,mia@example.org,Mia\n",
+    },
 }
 #: Databases that a sample makes by itself, all of them below the folder of the test.
-MADE = {"yaai": ("chat", "code", "imagegen", "app")}
+MADE = {
+    "yaai": {name: f"db/{name}.sqlite" for name in ("chat", "code", "imagegen", "app")},
+    "chat-lancedb": {"chat": "data/chat.db", "vectors": "data/lancedb"},
+}
 
 BEGINNING = [
     "migrate up --profile {profile} {urls} {shape}",
@@ -139,6 +156,8 @@ YEARS = [
     "sessions rebuild-stats --yes",
     "search {search}",
     "search {search} --explain",
+    "search everything a",
+    "search semantic --vector near.json",
     "search index status",
     "search index check",
     "search index drop",
@@ -172,14 +191,20 @@ YEARS = [
     "completions install bash",
     "integrity check",
     "integrity cross",
+    "integrity repair",
     "backup create",
     "backup list",
     "backup show latest",
     "backup verify --deep",
+    "backup drill",
+    "backup status --check",
+    "backup copy latest --to nearby",
+    "backup adopt nowhere.db",
     "backup prune --keep-last 1 --yes",
     "restore preview",
     "restore apply latest --yes",
     "restore undo --yes",
+    "restore files latest --to unpacked",
     "restore recover --force --to recovered.db",
     "status --check",
 ]
@@ -199,10 +224,20 @@ AFTERWARDS = [
 
 #: Beginnings of lines that an app, its engine or a shape cannot do: they end with 2.
 UNABLE = {
-    "waqtor": ("settings", "search index"),
+    "flashpoint-web": ("search semantic",),
+    "waqtor": ("settings", "search index", "search semantic", "integrity repair"),
     "document": ("sessions revoke",),  # nothing there keeps anybody signed in
-    "promptvault": ("users activate", "users deactivate", "sessions"),
-    "yaai": ("users", "roles", "sessions list", "sessions revoke", "stats user"),
+    "promptvault": (
+        *("users activate", "users deactivate", "sessions", "search semantic", "integrity repair"),
+    ),
+    "yaai": (
+        *("users", "roles", "sessions list", "sessions revoke", "stats user"),
+        *("search semantic", "integrity repair"),
+    ),
+    "chat-lancedb": (
+        *("users create", "users set-role", "users set-password", "users check-password"),
+        *("users deactivate", "users activate", "roles", "settings", "sessions"),
+    ),
     "sqlite": ("stats connections", "stats slow", "maintain cancel"),
     "postgresql": ("restore recover",),
     "mysql": ("restore recover", "maintain vacuum", "maintain checkpoint"),
@@ -218,6 +253,8 @@ UNABLE = {
 }
 #: Lines that end in another way still, wherever they can be done at all; a server may keep slow statements, or not.
 OTHERWISE = {
+    "backup adopt nowhere.db": {5},
+    "restore files latest --to unpacked": {0, 5},  # not every app has files beside its databases
     "maintain cancel 1 --yes": {5},
     "stats slow": {0, 2},
     "migrate down --db {db} --dry-run": {0, 6},  # most have no way down
@@ -268,6 +305,7 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "password").write_text(PASSWORD)
     (tmp_path / "people.csv").write_text("email,name,password\nmia@example.org,Mia,long enough\n")
     (tmp_path / "made").mkdir()
+    (tmp_path / "near.json").write_text(json.dumps([1.0, *[0.0] * 767]))
     return tmp_path
 
 
@@ -275,7 +313,8 @@ def addresses(profile, place):
     """Return how the lines say where databases are: to the commands that make them, and to the sample."""
     if profile not in MADE:
         return {"urls": f"--url main={place.url}", "placed": f"--url main={place.url}"}
-    return {"urls": " ".join(f"--url {name}=made/{name}.sqlite" for name in MADE[profile]), "placed": ""}
+    files = [name for name, path in MADE[profile].items() if Path(path).suffix]
+    return {"urls": " ".join(f"--url {name}=made/{name}.sqlite" for name in files), "placed": ""}
 
 
 def beside_main(profile, folder):
@@ -295,9 +334,18 @@ def test_after_every_command_and_a_loss_of_everything_every_row_comes_back(
         words = {"shape": "", **WORDS[profile], **WORDS.get(shape, {}), "profile": profile}
         words |= addresses(profile, place)
         (folder / "wanted.json").write_text(json.dumps(words["wanted"]))
-        databases = [kept.File(folder / f"db/{name}.sqlite") for name in MADE.get(profile, ())]
+        databases = [
+            (kept.File if Path(path).suffix else kept.Folder)(folder / path)
+            for path in MADE.get(profile, {}).values()
+        ]
+        if "people" in words:
+            (folder / "people.csv").write_text(words["people"])
         for line in BEGINNING:
             run(line.format(**words), {0})
+        if "boss" not in words:  # ids that only the sample knows
+            words["boss"], words["ana"], *_ = (
+                key for (key,) in databases[0].rows("select id from users order by id")
+            )
         databases = databases or [place, *beside_main(profile, folder)]
         ((words["key"],), *_) = sorted(databases[0].rows(f'select id from "{words["table"]}"'))
         for line in YEARS:

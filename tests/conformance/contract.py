@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from dbctl.engines.base import (
     AllOf,
     AnyOf,
+    Behind,
     Capability,
     Checks,
     Condition,
@@ -49,6 +50,7 @@ from dbctl.errors import (
 )
 from dbctl.interrupt import Interrupted
 from tests.conformance.fulltext import FullTextContract
+from tests.conformance.looking import LookingContract
 from tests.conformance.transfer import TransferContract
 
 #: Names that quoting in any other way than doubling ``"`` breaks, or that end up raw on a terminal.
@@ -119,7 +121,7 @@ def offers(opened: Readable, capability: Capability, protocol: type) -> bool:
     return told
 
 
-class EngineContract(TransferContract, FullTextContract):
+class EngineContract(TransferContract, FullTextContract, LookingContract):
     @pytest.fixture
     @abstractmethod
     def fresh(self) -> Iterator[Fresh]: ...
@@ -288,7 +290,7 @@ class EngineContract(TransferContract, FullTextContract):
     @given(
         st.lists(TEXTS, max_size=6), st.one_of(st.sampled_from(["%", "_", "!", "a_b", "'", '"', "\\"]), TEXTS)
     )
-    @settings(max_examples=60, deadline=None, suppress_health_check=INHERITED)
+    @settings(max_examples=60, suppress_health_check=INHERITED)
     def test_text_tests_find_what_python_finds_without_regard_to_ascii_case(self, writer, texts, sought):
         def low(text: str) -> str:
             return "".join(letter.lower() if letter.isascii() else letter for letter in text)
@@ -567,7 +569,7 @@ class EngineContract(TransferContract, FullTextContract):
         assert writer.count(name + "2") == 0
 
     @given(st.text(max_size=20))
-    @settings(max_examples=100, deadline=None, suppress_health_check=INHERITED)
+    @settings(max_examples=100, suppress_health_check=INHERITED)
     def test_any_text_comes_back_as_it_went_or_is_refused(self, writer, text):
         try:
             with writer.transaction():
@@ -703,7 +705,7 @@ class EngineContract(TransferContract, FullTextContract):
         assert ids(writer.select("people", ["born"])) == expected
 
     @given(st.integers(10**11, 7 * 10**12), st.integers(0, 10**9))
-    @settings(max_examples=60, deadline=None, suppress_health_check=INHERITED)
+    @settings(max_examples=60, suppress_health_check=INHERITED)
     def test_a_time_that_is_moved_on_keeps_its_milliseconds(self, writer, began, by):
         def iso(milliseconds: int) -> str:
             moment = datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=milliseconds)
@@ -735,6 +737,24 @@ class EngineContract(TransferContract, FullTextContract):
             writer.merge("empty_", "select 1, 2", {}, key=["id"], columns={"nosuch": "add"})
         with pytest.raises(RuntimeError):
             writer.merge("empty_", "select 1, 2", {}, key=["id"], columns={"needed": "add"})
+
+    def test_behind_a_key_are_the_rows_that_come_after_it_and_it_need_not_be_there(self, filled):
+        writer = filled.writer()
+        with writer.transaction():  # in the order of their bytes, which is not that of their letters
+            tags = [(3, tag) for tag in ("", "B", "a", "b c", "Ü", "é", "🙂")]
+            writer.insert_many("tags", ["person", "tag"], tags)
+        reader = filled.reader()
+        for table, key in {"people": ["id"], "groups_": ["a", "b"], "tags": ["person", "tag"]}.items():
+            rows = reader.select(table, key)
+            for at, row in enumerate(rows, 1):
+                assert reader.select(table, key, [Behind(key, row)]) == rows[at:], row
+                assert reader.count(table, [Behind(key, row)]) == len(rows) - at
+        assert [
+            tag for _, tag in reader.select("tags", ["person", "tag"], [Behind(["person", "tag"], [3, "aa"])])
+        ] == ["b c", "Ü", "é", "🙂", "green"]
+        assert ids(reader.select("groups_", ["b"], [Behind(["a", "b"], [0, "z"])])) == ["x", "y", "x"]
+        page = reader.select("tags", ["tag"], [Behind(["person", "tag"], [3, "B"])], limit=2)
+        assert ids(page) == ["a", "b c"]
 
     # Scripts that change the schema -------------------------------------------------------------------------------
 

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import os
-import random
-import resource
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from contextlib import closing
-from functools import partial
-from pathlib import Path
 
 import pytest
 
+from tests.crash import forge
+from tests.crash.figures import chance, figure, tries
+from tests.crash.forge import end
 from tests.services import people
 from tests.services.people import rows, run
 from tests.services.test_cleanup import agrees, many_plays
 from tests.services.test_cleanup_as_the_app import COUNT_GAME, COUNT_USER
 
-ROOT = Path(__file__).parents[2]
-CLEAN = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"}
 PLAYS = 6000
-KILLS = 200 if os.environ.get("DBCTL_TORTURE") else 5
+KILLS = figure(3, 500)
 OPEN = "select count(*) from user_game_plays where ended_at is null"
 
 
@@ -38,19 +31,16 @@ def path(request, tmp_path):
     return path
 
 
-def begin(path, *words, limit=None):
-    """Start a cleanup; no file it writes may become larger than ``limit`` bytes."""
-    limited = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (limit, limit)) if limit else None
-    return subprocess.Popen(
-        [sys.executable, "-m", "dbctl", "sessions", "cleanup", "--rule", "abandoned-plays", "-o", "json", *words],
-        cwd=path.parent, env=CLEAN, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        preexec_fn=limited,  # noqa: PLW1509 - one call of the kernel, and no threads here
-    )  # fmt: skip
+def begin(path, *words, limit=0):
+    """Start a cleanup; no file it writes may become larger than ``limit`` bytes, where that is given."""
+    line = ("sessions", "cleanup", "--rule", "abandoned-plays", "-o", "json")
+    return forge.begin(path.parent, *line, *words, limit=limit)
 
 
-def end(process):
-    out, _err = process.communicate(timeout=120)
-    return process.returncode, json.loads(out) if out else None
+def put_back(path, content):
+    for side in path.parent.glob("user.db-*"):
+        side.unlink()
+    path.write_bytes(content)
 
 
 def wait_for_a_batch(path, process):
@@ -69,30 +59,31 @@ def sound(path):
 
 def test_a_kill_between_or_inside_batches_leaves_true_statistics_and_the_next_run_does_the_rest(path):
     before = path.read_bytes()
-    chance = random.Random(5)  # noqa: S311 - moments, not secrets
-    halves = 0
-    for _ in range(KILLS):
-        for side in path.parent.glob("user.db-*"):
-            side.unlink()
-        path.write_bytes(before)
+    at = chance("cleanup")
+    halves = set()
+    for _ in tries(KILLS, halves):
+        put_back(path, before)
         process = begin(path)
         wait_for_a_batch(path, process)
-        time.sleep(chance.random() * 0.05)
+        time.sleep(at.random() * 0.05)
         process.kill()
         end(process)
         left = sound(path)
-        halves += 0 < left < PLAYS
+        halves |= {left} - {0, PLAYS}
         status, told = end(begin(path))
         assert (status, told["data"]["rules"][0]["changed"]) == (0, left)
         assert sound(path) == 0
-    assert halves  # else no kill came in time
 
 
 def test_a_signal_ends_it_after_whole_batches(path):
-    process = begin(path)
-    wait_for_a_batch(path, process)
-    process.send_signal(signal.SIGTERM)
-    status, told = end(process)
+    before, ended = path.read_bytes(), set()
+    for _ in tries(1, ended):  # again where it came too late
+        put_back(path, before)
+        process = begin(path)
+        wait_for_a_batch(path, process)
+        process.send_signal(signal.SIGTERM)
+        status, told = end(process)
+        ended |= {status} - {0}
     assert (status, told["error"]["code"]) == (143, "interrupted")
     left = sound(path)
     assert 0 < left < PLAYS
@@ -108,7 +99,7 @@ def test_two_at_once_close_every_play_once(path):
 
 
 def test_the_app_ends_plays_itself_meanwhile_and_each_is_counted_once(path):
-    chance = random.Random(7)  # noqa: S311 - which ones, not secrets
+    which = chance("ended meanwhile")
     process = begin(path, "--timeout", "60")
     ended = 0
     with closing(sqlite3.connect(path, isolation_level=None, timeout=60)) as app:
@@ -117,7 +108,7 @@ def test_the_app_ends_plays_itself_meanwhile_and_each_is_counted_once(path):
             keys = app.execute(
                 "select id, user_id, game_id from user_game_plays where ended_at is null"
             ).fetchall()
-            for key, user, game in chance.sample(keys, min(3, len(keys))):
+            for key, user, game in which.sample(keys, min(3, len(keys))):
                 told = {
                     "now": "2026-01-01T00:00:00.000Z",
                     "user": user,

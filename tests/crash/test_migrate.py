@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import random
 import sqlite3
-import subprocess
-import sys
 import time
 from contextlib import closing
 
@@ -17,11 +13,12 @@ from dbctl.engines.registry import language
 from dbctl.errors import MigrationUnknownError
 from dbctl.services.migration_journal import resolve_statement, unfinished
 from tests import servers
+from tests.crash import forge
+from tests.crash.figures import chance, figure, tries
 from tests.crash.test_no_room import limited
 from tests.services import migrating
 
-TORTURE = bool(os.environ.get("DBCTL_TORTURE"))
-KILLS, SERVED_KILLS = (200, 60) if TORTURE else (12, 6)
+KILLS, SERVED_KILLS = figure(6, 1000), figure(3, 100)
 COUNT, ROWS = 20, 4000
 FILL = "insert into t{0} with recursive c (n) as (select 1 union all select n + 1 from c limit {1}) select n from c;"
 
@@ -41,14 +38,7 @@ def desk(tmp_path):
 
 
 def begin(desk):
-    return subprocess.Popen(
-        [sys.executable, "-m", "dbctl", "migrate", "up", "--no-backup"],
-        cwd=desk.folder,
-        env=migrating.CLEAN,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    return forge.begin(desk.folder, "migrate", "up", "--no-backup")
 
 
 def until(true, process):
@@ -90,20 +80,19 @@ def prefix(path):
 
 def test_a_kill_at_any_moment_leaves_a_prefix_and_the_next_run_completes(desk):
     """Killed at random moments of the run, of which the start of Python is left out."""
-    chance, path, seen = random.Random(7), desk.folder / "desk.db", set()  # noqa: S311 - moments, no secrets
-    for number in range(KILLS):
+    at, path, seen = chance("migrate"), desk.folder / "desk.db", set()
+    for number in tries(KILLS, seen, 2):
         for left in desk.folder.glob("desk.db*"):
             left.unlink()
         process = begin(desk)
-        reached = 1 + (COUNT - 2) * number // KILLS
+        reached = 1 + (COUNT - 2) * (number % KILLS) // KILLS
         until(lambda reached=reached: path.exists() and ledger(path) >= reached, process)
-        time.sleep(chance.random() * 0.02)
+        time.sleep(at.random() * 0.02)
         process.kill()
         process.wait()
         seen.add(prefix(path))
         desk.up()
         assert prefix(path) == COUNT
-    assert len(seen) > 1
 
 
 def ledger(path):
@@ -128,20 +117,20 @@ def test_a_disk_that_is_full_leaves_a_prefix_and_the_next_run_completes(desk):
 
 def test_a_kill_on_a_server_that_takes_nothing_back_is_told_and_the_next_run_goes_on(tmp_path):
     """Where it is not known whether a statement has run, somebody looks, and the run goes on as they say."""
-    chance, seen = random.Random(11), set()  # noqa: S311 - as above
+    at, seen = chance("migrate on a server"), set()
     text = "\n".join(
         f"create table t{number} (x integer);\ninsert into t{number} values ({number});"
         for number in range(1, 16)
     )
     statements = [sql for _, sql in language("mysql").split(text)]
-    for number in range(SERVED_KILLS):
+    for number in tries(SERVED_KILLS, seen, 2):
         with migrating.settled("mysql", tmp_path / str(number)) as desk:
             desk.write({"001_many": text})
             process = begin(desk)
-            reached = 1 + 12 * number // SERVED_KILLS
+            reached = 1 + 12 * (number % SERVED_KILLS) // SERVED_KILLS
             with closing(servers.mysql_connection(desk.base.own)) as watching:
                 until(lambda reached=reached, watching=watching: tables(watching) > reached + 1, process)
-            time.sleep(chance.random() * 0.02)
+            time.sleep(at.random() * 0.02)
             process.kill()
             process.wait()
             seen.add(completed(desk, statements))
@@ -150,7 +139,6 @@ def test_a_kill_on_a_server_that_takes_nothing_back_is_told_and_the_next_run_goe
                 range(1, 16)
             )
             assert "dbctl_migration_steps" not in desk.tables()
-    assert len(seen) > 1
 
 
 def tables(watching):

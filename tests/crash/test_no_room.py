@@ -13,7 +13,8 @@ import pytest
 
 from dbctl.engines import registry
 from dbctl.errors import DbctlError
-from dbctl.stores.directory import Directory
+from dbctl.stores import local
+from tests.crash.figures import chance, figure
 from tests.services import people, vault
 
 
@@ -33,7 +34,7 @@ def limited(size, work):
         status, told = 9, ""
         try:
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-            Directory.room = lambda _self: None
+            local.want_room = lambda *_words: None
             registry.want_room = lambda *_words: None
             work()
             status = 0
@@ -55,11 +56,12 @@ def limited(size, work):
 def limits(path):
     """Yield sizes at which one write after the other fails, up to one at which none does."""
     whole = path.stat().st_size
-    yield from (0, 1, 100, 512, 1000, 4096, 5000, 20_000, whole // 3, whole // 2, whole - 4096, whole - 1)
-    yield from (whole, whole + 1, 3 * whole)
+    between = [1, 100, 512, 1000, 4096, 5000, 20_000, whole // 3, whole // 2, whole - 4096, whole - 1]
+    between += [whole, whole + 1]
+    yield from (0, *sorted(chance("limits").sample(between, figure(6, len(between)))), 3 * whole)
 
 
-def test_a_backup_that_does_not_fit_leaves_nothing_and_touches_no_earlier_one(path):
+def test_trap_a_full_disk_leaves_a_part_that_opens_as_an_empty_database_so_nothing_of_it_stays(path):
     first = vault.create(path)
     before = people.content(path)
     ended = []

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import random
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
 from dbctl.engines.recovery import Recovery
 from dbctl.engines.sqlite import recover
+from tests.crash import forge
+from tests.crash.figures import chance, figure
+from tests.crash.forge import Moments
 from tests.crash.test_no_room import limited
 from tests.engines import wrecks
-
-ROOT = Path(__file__).parents[2]
-CLEAN = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"}
-KILLS = 100 if os.environ.get("DBCTL_TORTURE") else 4
 
 
 @pytest.fixture
@@ -32,15 +26,7 @@ def path(tmp_path):
 
 
 def begin(path, name):
-    words = ["restore", "recover", "--url", f"main={path}", "--to", name]
-    return subprocess.Popen(
-        [sys.executable, "-m", "dbctl", *words],
-        cwd=path.parent,
-        env=CLEAN,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    return forge.begin(path.parent, "restore", "recover", "--url", f"main={path}", "--to", name)
 
 
 def visible(path):
@@ -51,16 +37,18 @@ def beside(path):
     return [one.name for one in path.parent.iterdir() if "dbctl-recover" in one.name]
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_killed_at_any_moment_the_new_file_is_whole_or_absent(path, number):
-    held, at = path.read_bytes(), random.Random(int(number))  # noqa: S311 - the moments may be guessed
+@pytest.mark.parametrize(
+    ("number", "kills"), [(signal.SIGKILL, figure(20, 1000)), (signal.SIGTERM, figure(4, 100))]
+)
+def test_killed_at_any_moment_the_new_file_is_whole_or_absent(path, number, kills):
+    held = path.read_bytes()
     started = time.monotonic()
     assert begin(path, "whole.db").wait(60) == 4
-    lasts, want = time.monotonic() - started, wrecks.content(path.with_name("whole.db"))
-    for kill in range(KILLS):
+    at = Moments(chance(f"recover {number}"), time.monotonic() - started)
+    want = wrecks.content(path.with_name("whole.db"))
+    for kill in range(kills):
         process = begin(path, f"new{kill}.db")
-        time.sleep(at.uniform(0, lasts))
-        process.send_signal(number)
+        at.strike(process, number)
         process.wait(60)
         new = path.with_name(f"new{kill}.db")
         if new.exists():
@@ -70,6 +58,7 @@ def test_killed_at_any_moment_the_new_file_is_whole_or_absent(path, number):
         if number == signal.SIGTERM:
             assert not beside(path)
         assert path.read_bytes() == held
+    at.over()
     assert begin(path, "last.db").wait(60) == 4
     assert not beside(path)
 

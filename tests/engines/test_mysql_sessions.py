@@ -316,8 +316,10 @@ def test_a_commit_that_breaks_off_is_told_as_one_that_may_have_been_made(table):
     writer = table.writer()
     with pytest.raises(UnreachableError) as caught, writer.transaction():
         writer.delete("t", [])
-        table.execute(f"kill {writer._session.number}")
-        time.sleep(0.2)
+        number = writer._session.number
+        table.execute(f"kill {number}")
+        while table.rows(f"select id from information_schema.processlist where id = {number}"):
+            time.sleep(0.01)
     assert "look whether it was made" in caught.value.hint
     assert table.rows("select count(*) from t") == [(5,)]
 
@@ -687,6 +689,8 @@ def test_the_servers_own_programs_are_told_the_same(mode):
 def test_tls_is_left_out_only_where_the_url_says_so_or_a_socket_is_used():
     assert connecting(parse("mysql://u@h/d?ssl-mode=DISABLED"))["ssl_disabled"]
     assert connecting(parse("mysql://u@/d?unix_socket=/s"))["ssl_disabled"]
+    as_host = connecting(parse("mysql://u@%2Fs/d"))
+    assert (as_host["host"], as_host["unix_socket"], as_host["ssl_disabled"]) == ("localhost", "/s", True)
     assert not {"ssl", "ssl_disabled"} & set(connecting(parse("mysql://u@h/d")))
 
 

@@ -390,7 +390,7 @@ def test_the_largest_unsigned_number_comes_back_and_is_found(mysql):
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @pytest.mark.parametrize("mode", ["", "ANSI_QUOTES,NO_BACKSLASH_ESCAPES"])
 def test_a_text_is_the_same_text_in_every_mode_of_a_session(mysql, mode, text):
     mysql.execute(f"set sql_mode = '{mode}'")

@@ -265,6 +265,15 @@ def test_a_schema_that_a_role_may_not_use_is_not_called_empty(postgresql):
         assert caught.value.hint.endswith(f'GRANT USAGE ON SCHEMA "{postgresql.schema}" TO "{name}";')
 
 
+def test_a_sequence_that_a_dump_cannot_read_is_granted_for_reading(postgresql):
+    postgresql.execute("create sequence s")
+    with role(postgresql) as name:
+        postgresql.execute(f"revoke all on sequence s from {name}")
+        with pytest.raises(PrivilegeMissingError) as caught:
+            postgresql.reader(user=name, password=None).query("select last_value from s")
+        assert "GRANT USAGE, SELECT ON SEQUENCE" in caught.value.hint
+
+
 def test_what_an_admin_should_know_is_told_with_the_statement_that_helps(postgresql):
     postgresql.execute("create unlogged table u (id integer)")
     postgresql.execute("create table t (id integer)")

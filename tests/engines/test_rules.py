@@ -15,18 +15,28 @@ FILES = sorted(SOURCE.rglob("*.py"))
 #: this process holds on it. A line here says why what is opened is never one.
 OPENERS = {
     "__main__.py": "/dev/null, the standard streams and the help that is shipped",
+    "archives.py": "files that it makes of an archive (O_EXCL), in a folder of its own",
     "durable.py": "files it has just made, directories, what a person names before any database is opened, and what else is handed to it: backups, and the files of a database that cannot be opened",
     "engines/clients.py": "dumps of servers that it makes (O_EXCL), and what programs of a server are told (O_EXCL)",
     "engines/compression.py": "copies that a backup has made, and files of backups",
+    "engines/lancedb/files.py": "files of LanceDB, on which nobody holds a lock",
+    "engines/lancedb/snapshot.py": "files of LanceDB tables, of which no process keeps locks",
+    "engines/lancedb/undump.py": "archives of backups",
     "engines/locks.py": "what the kernel tells under /proc",
+    "engines/mysql/loose.py": "private copies of dumps",
     "engines/mysql/option_file.py": "~/.my.cnf",
     "engines/mysql/outside.py": "the script in a safety backup",
     "engines/packed.py": "dumps of servers",
+    "engines/postgresql/loose.py": "private copies of dumps",
     "engines/sqlite/dump.py": "the copy that it makes (O_EXCL), before it is connected to",
     "engines/sqlite/load.py": "a new file that has no name of a database yet (O_EXCL), before it is connected to",
+    "engines/sqlite/loose.py": "private copies of dumps",
     "engines/sqlite/reader.py": "the first bytes of a database that it reads without locks, so none can be lost",
     "engines/sqlite/recover/image.py": "private copies of damaged files, and a sound one beside them, while no connection to them is open",
     "engines/sqlite/recover/made.py": "the new file that it makes (O_EXCL), before it is connected to",
+    "engines/sqlite/sidecar.py": "the first bytes of a database that it reads without locks, so none can be lost",
+    "engines/sqlite/sidecar_file.py": "the first bytes of a search index of its own, which nobody locks",
+    "engines/sqlite/sidecar_make.py": "the same while it is made (O_EXCL), and its folder",
     "engines/sqlite/wal.py": "-wal files, which carry no locks",
     "engines/sqlite/writer.py": "a database that it makes itself (O_EXCL), before it is connected to",
     "lockfile.py": "lock files",
@@ -37,18 +47,21 @@ OPENERS = {
 }
 #: Who connects to a database.
 CONNECTORS = {
+    "engines/lancedb/place.py": "every folder of tables",
+    "engines/lancedb/proof.py": "a private folder that holds what a backup does",
     "engines/mysql/session.py": "every database on a server",
     "engines/postgresql/session.py": "every database on a server",
     "engines/sqlite/connection.py": "the database of an app",
     "engines/sqlite/dump.py": "the copy that a backup makes",
     "engines/sqlite/load.py": "what a restore writes over, and the dump that it reads",
+    "engines/sqlite/loose.py": "private copies of what somebody else left, and the file that it makes of a dump's text",
     "engines/sqlite/recover/finish.py": "the new file that a recovery makes, and an empty one in memory",
     "engines/sqlite/recover/image.py": "a private copy of a damaged database, to ask SQLite what is wrong with it",
     "engines/sqlite/recover/made.py": "the new file that a recovery makes",
     "engines/sqlite/recover/salvage.py": "the same, for its journal mode",
     "engines/sqlite/recover/schema.py": "a sound database of the same shape",
 }
-DRIVERS = ("sqlite", "psycopg", "pymysql")
+DRIVERS = ("sqlite", "psycopg", "pymysql", "lancedb", "pyarrow")
 OPENING = {"open", "fdopen", "read_bytes", "read_text", "write_bytes", "write_text"}
 COPYING = {"copy", "copy2", "copyfile", "copyfileobj", "file_digest", "sendfile", "copy_file_range"}
 

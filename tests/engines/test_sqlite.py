@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.engines.base import Condition, Order
+from dbctl.engines.base import Behind, Condition, Order
 from dbctl.engines.sqlite import SQLiteReader, SQLiteWriter
 from dbctl.errors import ConstraintError, QueryFailedError, ReadOnlyError
 from tests.conformance.contract import EngineContract
@@ -107,6 +107,15 @@ def test_a_sort_key_of_a_time_is_the_same_whatever_form_it_has(fresh):
     fresh.execute("insert into t values (?, ?)", *rows)
     found = fresh.reader().select("t", ["id"], order_by=[Order(["at"], time=True)])
     assert [row[0] for row in found] == [2, 3, 1, 4]
+
+
+def test_where_the_rows_behind_a_key_begin_is_found_by_its_index(fresh):
+    fresh.execute("create table one (id integer primary key, a text)")
+    fresh.execute("create table two (a integer, b text, primary key (a, b))")
+    reader = fresh.reader()
+    for table, behind in {"one": Behind(["id"], [5]), "two": Behind(["a", "b"], [5, "x"])}.items():
+        told = reader.explain(table, behind.key, [behind], limit=10)
+        assert (told.full_scans, "TEMP B-TREE" in " ".join(told.plan)) == ([], False), table
 
 
 # Odd values ------------------------------------------------------------------------------------------------------

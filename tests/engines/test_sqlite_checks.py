@@ -51,7 +51,9 @@ def test_rows_that_point_to_nothing_are_counted_by_key(file, reader):
     assert [one.table for one in reader.orphans("child")] == ["child"]
 
 
-def test_an_index_that_disagrees_with_its_table_is_found_by_the_full_check_only(file, reader):
+def test_trap_the_quick_check_sees_no_index_that_disagrees_with_its_table_so_the_full_one_is_the_usual(
+    file, reader
+):
     execute(file, "update sqlite_master set sql = 'create index by_a on child (up)' where name = 'by_a'")
     assert any("by_a" in line for line in reader.damage())
     assert any("by_a" in line for line in reader.damage(table="child"))

@@ -42,6 +42,11 @@ def run_as_they_are(db: SQLiteWriter, *statements: str) -> None:
             db.run_statement(sql)
 
 
+def by_another(folder: Path, script: str) -> None:
+    with closing(sqlite3.connect(folder / "app.db")) as connection:
+        connection.executescript(script)
+
+
 def statements(text: str) -> list[str]:
     return [sql for _, sql in split(text)]
 
@@ -171,7 +176,7 @@ words = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.lists(words, min_size=1, max_size=6), min_size=1, max_size=6))
 def test_sqlite_takes_every_piece_as_one_statement(made: list[list[str]]) -> None:
     """Python runs ``execute`` of two statements as neither, and says so: it asks SQLite where the first one ends."""
@@ -195,6 +200,14 @@ def test_a_script_that_fails_leaves_nothing_of_its_schema(db: SQLiteWriter) -> N
     with pytest.raises(QueryFailedError, match="no such table: nosuch"):
         run(db, "create table a (x); alter table a add column y; insert into nosuch values (1);")
     assert "a" not in db.tables()
+
+
+def test_a_column_with_a_check_is_added_and_rows_that_are_there_are_checked(db: SQLiteWriter) -> None:
+    run(db, "create table a (x); insert into a values (1);")
+    run(db, "alter table a add column kind text default 'plain' check (kind in ('plain', 'rare'));")
+    assert db.query("select x, kind from a") == [(1, "plain")]
+    with pytest.raises((ConstraintError, QueryFailedError), match="CHECK"):
+        run(db, "alter table a add column size text default 'none' check (size in ('small'));")
 
 
 def test_the_schema_is_read_anew_after_a_script(db: SQLiteWriter) -> None:
@@ -305,6 +318,32 @@ def test_user_version_takes_part_in_the_transaction(db: SQLiteWriter) -> None:
     with pytest.raises(QueryFailedError):
         run(db, "pragma user_version = 7; nonsense;")
     assert db.query("pragma user_version") == [(0,)]
+
+
+def test_what_another_program_makes_of_the_schema_is_seen_by_the_next_script(
+    tmp_path: Path, db: SQLiteWriter
+) -> None:
+    run(db, "create table a (x);")
+    assert set(db.tables()) == {"a"}
+    by_another(tmp_path, "alter table a add column y; create table b (x);")
+    with db.schema_transaction():
+        assert {name: list(table.columns) for name, table in db.tables().items()} == {
+            "a": ["x", "y"],
+            "b": ["x"],
+        }
+
+
+def test_a_table_that_was_taken_back_is_not_taken_for_one_that_another_program_made(
+    tmp_path: Path, db: SQLiteWriter
+) -> None:
+    run(db, "create table a (x);")
+    with pytest.raises(LookupError), db.schema_transaction():
+        db.run_statement("create table mine (x)")
+        assert "mine" in db.tables()
+        raise LookupError
+    by_another(tmp_path, "create table theirs (x);")  # so that the schema has as many changes as with ours
+    run(db, "insert into theirs values (1);")
+    assert set(db.tables()) == {"a", "theirs"}
 
 
 def test_a_transaction_for_the_schema_cannot_be_nested(db: SQLiteWriter) -> None:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dbctl.engines.base import Condition
@@ -452,7 +452,6 @@ ODD = st.sampled_from(
 )
 
 
-@settings(deadline=None)  # each example makes a file, which takes as long as the disk likes
 @given(
     st.lists(st.one_of(STORED, OLD, ODD), max_size=6),
     NEAR,

@@ -134,7 +134,7 @@ QUOTES = [str, '"{}"'.format, "`{}`".format, "[{}]".format]
 
 
 @given(st.randoms(use_true_random=False))
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_blanks_remarks_quotes_and_the_case_of_words_make_no_difference(tmp_path, chance):
     respelled = []
     for sql in ALL:

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from dbctl.cli.main import main
+from dbctl.config import Selection
 from dbctl.engines.registry import language
 from dbctl.profiles import loader
+from dbctl.services import apps
 from dbctl.services.migrate import shipped_track
 from tests import kept
 
@@ -93,3 +95,17 @@ def test_those_of_a_format_with_ways_down_have_them() -> None:
         track = shipped_track(loader.load(profile), database, profile, engine, shape=shape)
         if track.told.format in ("up-down", "dbmate", "goose"):
             assert all(file.down(language(engine)) for file in track.folder.files.values())
+
+
+@pytest.mark.parametrize(
+    ("profile", "database"),
+    sorted({(name, database) for name, database, _, engine in SHIPPED if engine == "sqlite"}),
+)
+def test_what_runs_in_a_new_file_is_on_the_disk_once_it_is_told(
+    profile: str, database: str, tmp_path: Path
+) -> None:
+    said = Selection(profile=profile, urls=[f"{database}={tmp_path / 'new.db'}"])
+    with apps.opened(said, timeout=1) as app, app.writer(database, "migrate up", create=True) as db:
+        assert db.query("pragma synchronous") == [
+            (3,)
+        ]  # EXTRA: each commit is synced, and that its journal is gone

@@ -688,8 +688,17 @@ def test_a_database_of_the_document_differs_from_its_migrations_in_the_index_unt
 @of_deployment
 def test_migrations_of_the_document_are_never_run_on_a_deployment(run: Run, place: Place) -> None:
     before = place.rows("chat", "select name, sql from sqlite_master order by name")
-    run("migrate", "up", status=4)
+    for command in ("up", "plan", "verify", "drift"):
+        run("migrate", command, status=5)
     assert place.rows("chat", "select name, sql from sqlite_master order by name") == before
+
+
+@of_deployment
+def test_a_deployment_is_told_by_its_ledger_where_nobody_says_where_its_files_are(run: Run) -> None:
+    states = {
+        (one["database"], one["state"]) for one in run("migrate", "status", "--check", status=0)["items"]
+    }
+    assert states == {("chat", "applied"), ("app", "applied")}
 
 
 @of_deployment

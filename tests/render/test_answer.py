@@ -92,6 +92,19 @@ def test_where_there_is_nothing_to_say_nothing_is_said():
     assert lines(None) == lines(page()) == lines(Findings(checked=3, findings=[])) == []
 
 
+@pytest.mark.parametrize(
+    ("items", "after", "told"),
+    [
+        ([1], [], "1 of 3; --offset 1 shows more"),
+        ([1], ["1", "it's"], """1 of 3; --after 1 --after 'it'"'"'s' shows more"""),
+        ([], ["9"], "none of 3; --after 9 is behind the last one"),
+    ],
+)
+def test_the_rest_of_a_list_is_told_as_it_would_be_typed(capfd, items, after, told):
+    answer.footer(Page(items=items, total=3, after=after))
+    assert capfd.readouterr().err == f"{told}\n"
+
+
 def test_findings_are_a_table():
     told = lines(Findings(checked=1, findings=[Finding(target="a", severity="error", code="c", message="m")]))
     assert told[0].split() == ["target", "severity", "code", "message", "hint"]
@@ -105,14 +118,14 @@ def test_an_unknown_column_is_refused_for_things_too():
 CELLS = st.text(alphabet=st.characters(exclude_categories=["Cs"]))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.fixed_dictionaries({"a": CELLS, "b": CELLS}), min_size=1))
 def test_csv_gives_every_text_back(capfd, rows):
     told = show(capfd, page(*rows), Format.CSV)
     assert list(csv.DictReader(io.StringIO(told, newline=""))) == rows
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.fixed_dictionaries({"a": st.text(), "b": st.text()}), min_size=1))
 def test_a_row_is_a_line_in_table_tsv_jsonl_and_markdown(capfd, rows):
     for form, head in ((Format.TABLE, 1), (Format.TSV, 1), (Format.JSONL, 0), (Format.MARKDOWN, 2)):

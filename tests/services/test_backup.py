@@ -31,6 +31,7 @@ from dbctl.errors import (
     Exit,
     NotSupportedError,
     PlanChangedError,
+    ProfileInvalidError,
     ReadOnlyError,
     RepositoryFailedError,
     RepositoryMissingError,
@@ -39,6 +40,7 @@ from dbctl.errors import (
     RepositoryUnsetError,
     RetentionUnsetError,
 )
+from dbctl.profiles import loader
 from dbctl.services import backup_create, backup_manifest, backup_verify, retention
 from dbctl.services.retention import Candidate
 from tests.services import people, vault
@@ -86,7 +88,9 @@ def test_rows_that_stand_only_in_the_wal_are_in_the_backup(deployed):
     assert found == [("wal@example.org",)]
 
 
-def test_a_backup_is_one_file_that_grows_nothing_beside_it_when_it_is_opened(deployed):
+def test_trap_a_copy_of_a_file_in_wal_mode_grows_a_wal_of_its_own_where_it_is_opened_so_it_leaves_that_mode(
+    deployed,
+):
     made = create(deployed)
     plain = vault.plain_of(deployed, made)
     people.rows(plain, "select count(*) from users")
@@ -121,7 +125,9 @@ def test_trap_a_journal_that_comes_back_after_a_power_cut_rolls_a_finished_copy_
 
 
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
-def test_nobody_else_may_read_a_backup_whatever_the_umask(deployed, mask):
+def test_trap_what_sqlite_and_gzip_write_anybody_may_read_so_a_backup_is_private_whatever_the_umask(
+    deployed, mask
+):
     before = os.umask(mask)
     try:
         made = create(deployed)
@@ -263,7 +269,7 @@ def test_a_repository_whose_parent_is_missing_is_not_made_for_that_may_be_a_disk
     assert not deployed.with_name("mnt").exists()
 
 
-@pytest.mark.parametrize("address", ["~nobody-of-that-name/backups", "back\\u0000ups", "s3://bucket/backups"])
+@pytest.mark.parametrize("address", ["~nobody-of-that-name/backups", "back\\u0000ups", "ftp://host/backups"])
 def test_an_address_that_leads_nowhere_is_a_mistake_of_the_configuration(deployed, address):
     file = deployed.with_name("dbctl.toml")
     file.write_text(file.read_text().replace('"backups"', f'"{address}"'))
@@ -330,6 +336,16 @@ def test_a_folder_without_a_manifest_is_no_backup(deployed):
     caught(BackupMissingError, lambda: vault.apply(deployed))
 
 
+def test_a_mark_that_a_kill_left_in_a_whole_backup_goes_with_the_next_one(deployed):
+    made = create(deployed)
+    mark = folder_of(deployed, made) / ".dbctl-incomplete"
+    mark.touch()
+    assert [one.id for one in listed(deployed).page.items] == [made.id]
+    create(deployed)
+    assert not mark.exists()
+    assert codes(verified(deployed)) == []
+
+
 def test_a_folder_that_somebody_else_made_is_left_alone(deployed):
     create(deployed)
     other = folder_of(deployed, "20200101_000000")
@@ -369,6 +385,7 @@ def test_a_backup_that_another_dbctl_prunes_while_it_is_verified_is_no_damage(de
             repository,
             (),
             deep=False,
+            keys=vault.keys_of(app),
             advance=lambda _bytes: shutil.rmtree(folder_of(deployed, gone), ignore_errors=True),
         )
     assert (codes(checked.findings), checked.remarks) == ([], [f"{gone.id} was pruned meanwhile"])
@@ -433,7 +450,7 @@ def test_a_manifest_that_nobody_could_count_on_is_refused_and_stops_no_new_backu
     manifest = folder_of(deployed, made) / "manifest.json"
     told = json.dumps(json.loads(manifest.read_text())["backup"] | changes)
     seal = hashlib.sha256(told.encode()).hexdigest()
-    manifest.write_text(f'{{"schema": "dbctl.backup/1", "sha256": "{seal}", "backup": {told}}}')
+    manifest.write_text(f'{{"schema":"dbctl.backup/1","sha256":"{seal}","backup":{told}}}\n')
     assert listed(deployed).unread == [made.id]
     assert create(deployed).complete
 
@@ -492,7 +509,7 @@ def test_every_flipped_bit_of_the_manifest_is_found(deployed):
     made = create(deployed)
     manifest = folder_of(deployed, made) / "manifest.json"
     whole = manifest.read_bytes()
-    for place in range(len(whole) - 1):  # the last byte ends the line and says nothing
+    for place in range(len(whole)):
         changed = bytearray(whole)
         changed[place] ^= 1 << place % 8
         with pytest.raises(backup_manifest.ManifestInvalidError):
@@ -585,7 +602,7 @@ def test_reading_a_backup_leaves_nothing_in_it(deployed):
     before = {one.name: one.read_bytes() for one in folder_of(deployed, made).iterdir()}
     verified(deployed)
     after = {one.name: one.read_bytes() for one in folder_of(deployed, made).iterdir()}
-    assert json.loads(after.pop("verified.json"))["at"]
+    assert json.loads(after.pop("verified.json"))["verified_at"]
     assert after == before
 
 
@@ -596,6 +613,12 @@ def test_without_a_rule_nothing_is_pruned(deployed):
     create(deployed)
     with pytest.raises(RetentionUnsetError), pruning(deployed):
         pass
+
+
+def test_a_repository_that_is_gone_is_not_made_to_be_pruned(deployed):
+    with pruning(deployed, last=1) as work:
+        caught(RepositoryMissingError, work.apply)
+    assert not deployed.with_name("backups").exists()
 
 
 def test_pruning_keeps_what_the_rules_say_and_tells_why(deployed, monkeypatch):
@@ -634,6 +657,91 @@ def test_a_damaged_backup_does_not_push_out_a_sound_one(deployed):
     assert done.deleted == []
     assert {one.id: one.reasons for one in done.kept}[damaged.id] == ["damaged: see dbctl backup verify"]
     assert file_of(deployed, sound).exists()
+
+
+def test_the_newest_whole_one_stays_where_the_newest_is_cut_off_and_others_go(deployed):
+    old, whole, cut = create(deployed), create(deployed), create(deployed)
+    raw = file_of(deployed, cut).read_bytes()
+    file_of(deployed, cut).write_bytes(raw[:-1])
+    with pruning(deployed, last=1) as work:
+        done = work.apply()
+    assert done.deleted == [old.id]
+    assert {one.id: one.reasons[0] for one in done.kept}[whole.id] == "the newest"
+
+
+def test_what_verify_has_found_damaged_does_not_count_though_it_is_as_long_as_it_was(deployed):
+    sound, damaged = create(deployed), create(deployed)
+    raw = file_of(deployed, damaged).read_bytes()
+    file_of(deployed, damaged).write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
+    assert codes(verified(deployed)) == ["file-changed"]
+    with pruning(deployed, last=1) as work:
+        assert work.apply().deleted == []
+    file_of(deployed, damaged).write_bytes(raw)
+    assert codes(verified(deployed)) == []
+    with pruning(deployed, last=1) as work:
+        assert work.apply().deleted == [sound.id]
+
+
+def test_the_plan_tells_of_each_database_how_many_newer_ones_stay(tmp_path):
+    path = beside_the_launcher(tmp_path / "app")
+    first = create(path, only="flashpoint")
+    create(path, only="flashpoint")
+    with pruning(path, last=1) as work:
+        (step, *_) = work.plan().steps
+    assert step.startswith(f"delete {first.id} (")
+    assert step.endswith("no rule keeps it; newer ones that stay: 1 of flashpoint")
+
+
+def test_what_was_made_before_the_clock_was_set_back_is_not_taken_for_newer(deployed, monkeypatch):
+    at(monkeypatch, datetime(2026, 5, 2, tzinfo=UTC))
+    ahead = create(deployed)
+    at(monkeypatch, datetime(2020, 1, 1, tzinfo=UTC))
+    made = create(deployed)
+    with pruning(deployed, last=1) as work:
+        assert work.apply().deleted == [ahead.id]
+    assert [one.id for one in listed(deployed).page.items] == [made.id]
+
+
+def test_what_another_dbctl_is_making_now_is_not_removed(deployed):
+    made = create(deployed)
+    with vault.opened(deployed) as (_app, repository), repository.store.lock("backup create", timeout=1):
+        folder = folder_of(deployed, made).with_name("20991231_235959")
+        folder.mkdir()
+        (folder / ".dbctl-incomplete").touch()
+        with pruning(deployed, last=1) as work:
+            caught(BusyError, work.apply)
+        assert folder.exists()
+
+
+def test_without_a_rule_of_the_configuration_that_of_the_profile_counts(tmp_path, monkeypatch):
+    (tmp_path / "app").mkdir()
+    with closing(sqlite3.connect(tmp_path / "app/vault.db")) as app, app:
+        app.execute("create table t (x)")
+    config = tmp_path / "app/dbctl.toml"
+    profile = 'schema = "dbctl.profile/1"\nname = "v"\ntitle = "V"\n[databases.main]\nengines = ["sqlite"]\n'
+    (tmp_path / "app/v.toml").write_text(profile + '[backup]\nkeep = { within = "30d" }\n')
+    text = '[apps.v]\nprofile = "v.toml"\n[apps.v.databases]\nmain = "vault.db"\n[apps.v.backup]\nrepository = "backups"\n'
+    config.write_text(text)
+    at(monkeypatch, datetime(2026, 5, 1, tzinfo=UTC))
+    old = create(config)
+    at(monkeypatch, datetime(2026, 5, 2, tzinfo=UTC))
+    create(config)
+    at(monkeypatch, datetime(2026, 5, 31, 12, tzinfo=UTC))
+    create(config)
+    with pruning(config) as work:
+        assert work.apply().deleted == [old.id]
+    config.write_text(text + "keep = { last = 1 }\n")
+    with pruning(config) as work:
+        assert len(work.apply().deleted) == 1
+
+
+def test_a_rule_of_a_profile_that_is_no_length_of_time_is_refused(tmp_path):
+    file = tmp_path / "wrong.toml"
+    file.write_text(
+        'schema = "dbctl.profile/1"\nname = "v"\ntitle = "V"\n[databases.main]\nengines = ["sqlite"]\n'
+        '[backup]\nkeep = { within = "a month" }\n'
+    )
+    assert "no length of time" in str(caught(ProfileInvalidError, lambda: loader.load(str(file))))
 
 
 def test_nothing_is_pruned_where_a_manifest_cannot_be_read(deployed):

@@ -6,8 +6,16 @@ import random
 
 import pytest
 
-from dbctl.errors import BackupMissingError, BackupUnsoundError, UndoMissingError
+from dbctl.errors import (
+    BackupMissingError,
+    BackupUnsoundError,
+    UndoMissingError,
+    UndoNeedlessError,
+)
 from dbctl.services import restore_preview
+from dbctl.services.backup_create import make
+from dbctl.services.backup_keys import Sealing
+from dbctl.services.safety import Rescue
 from tests.services import pantries, vault
 from tests.services.people import caught
 from tests.services.vault import apply, codes, create, folder_of, listed, pruning, undo, verified
@@ -118,7 +126,7 @@ def test_a_preview_and_a_plan_change_nothing_and_tell_what_would_change(pantry):
     pantry.spoil()
     held = pantry.content()
     with vault.opened(pantry.path) as (app, repository):
-        told = restore_preview.preview(app, repository, repository.find(made.id))
+        told = restore_preview.preview(app, repository, repository.find(made.id), vault.keys_of(app))
         plan = vault.restoring(app, repository, made.id).plan()
     (one,) = told.databases
     differing = {table.table: (table.now, table.then) for table in one.tables if table.now != table.then}
@@ -159,3 +167,41 @@ def test_a_restore_is_followed_by_another_backup_of_the_same_content(pantry):
     assert second.members[0].schema == first.members[0].schema
     assert not listed(pantry.path).incomplete
     assert folder_of(pantry.path, second).is_dir()
+
+
+def killed(path):
+    """Leave what a restore does that is killed once what there is was kept; return its safety backup."""
+    with vault.opened(path) as (app, repository):
+        (member,) = repository.find("latest").members
+        rescue = Rescue(app, member.database, lambda _bytes: None, member.dump)
+        return make(app, repository, [rescue], Sealing(app), kind="safety", restored="latest")
+
+
+def test_undo_knows_a_restore_that_was_killed_before_it_changed_anything(pantry):
+    before = pantry.content()
+    create(pantry.path)
+    pantry.spoil()
+    spoiled = pantry.content()
+    done = apply(pantry.path)
+    killed(pantry.path)
+    pantry.run("update members set mail = handle || '@later.example'")
+    later = pantry.content()
+    killed(pantry.path)
+    undone = undo(pantry.path)
+    assert undone.backup == done.safety_backup
+    assert pantry.content() == spoiled
+    assert undo(pantry.path).backup == undone.safety_backup
+    assert pantry.content() == later
+    assert later != before
+
+
+def test_undo_of_the_only_restore_that_was_killed_changes_nothing(pantry):
+    create(pantry.path)
+    pantry.spoil()
+    held, safety = pantry.content(), killed(pantry.path)
+    error = caught(UndoNeedlessError, lambda: undo(pantry.path))
+    assert "Nothing was changed" in error.hint
+    assert pantry.content() == held
+    if safety.members[0].form == "dump":
+        apply(pantry.path, safety.id)
+        assert pantry.content() == held

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import subprocess
 import tarfile
 from pathlib import Path
 
@@ -102,17 +101,55 @@ def test_a_restore_leaves_them_alone_and_says_how_they_come_back(ask, app):
     done = ask("restore", "apply", "latest", "--yes")
     (found,) = [one for one in done["findings"] if one["code"] == "files-left"]
     assert (app / ".env").read_text() == "SECRET=2\n"
-    subprocess.run(shlex.split(found["hint"].removesuffix(" brings them back.")), check=True)
-    assert (app / ".env").read_text() == "SECRET=1\n"
+    ask(*shlex.split(found["hint"].partition(" unpacks")[0])[1:])
+    assert Path("DIR/.env").read_text() == "SECRET=1\n"
 
 
 def test_a_person_is_told_how_many_they_are_and_the_line_that_brings_them_back(ask, app):
     assert vault.create(Path("app")).brief()["files"] == "4 files"
     (note,) = [one for one in vault.apply(Path("app")).brief()["notes"] if "own files" in one]
-    line = note.rpartition("; ")[2].removesuffix(" brings them back.")
-    (app / ".env").unlink()
-    subprocess.run(shlex.split(line), check=True)
-    assert (app / ".env").read_text() == "SECRET=1\n"
+    line = note.rpartition("; ")[2].partition(" unpacks")[0]
+    ask(*shlex.split(line)[1:])
+    assert Path("DIR/.env").read_text() == "SECRET=1\n"
+
+
+def test_they_are_unpacked_into_a_folder_of_their_own_but_for_links(ask, app):
+    made = ask("backup", "create")
+    plan = ask("restore", "files", made["id"], "--to", "out", "--dry-run")["plan"]
+    assert "4 files" in plan["steps"][0]
+    assert not Path("out").exists()
+    done = ask("restore", "files", "latest", "--to", "out")
+    assert (done["source"], done["files"]) == (made["id"], 3)
+    assert [one.partition(" -> ")[0] for one in done["left_out"]] == ["auth/link"]
+    for name in (".env", "auth/session one/key", "data/rules.json"):
+        assert Path("out", name).read_bytes() == (app / name).read_bytes()
+    ask("restore", "files", "latest", "--to", "out", status=6)
+
+
+def test_they_are_not_unpacked_from_a_file_that_was_changed(ask):
+    ask("backup", "create")
+    packed().chmod(0o600)
+    packed().write_bytes(packed().read_bytes()[:-20])
+    ask("restore", "files", "latest", "--to", "out", status=4)
+    ask("restore", "files", "--file", str(packed()), "--to", "out", status=4)
+    assert not Path("out").exists()
+
+
+def test_any_archive_is_unpacked_safely_and_nothing_else_is(ask):
+    Path("folder").mkdir()
+    Path("folder/table.lance").write_text("rows")
+    for mode, name in (("w:gz", "lancedb.backup.tar.gz"), ("w", "lancedb.tar")):
+        with tarfile.open(name, mode) as archive:
+            archive.add("folder")
+        ask("restore", "files", "--file", name, "--to", f"from-{name}")
+        assert Path(f"from-{name}/folder/table.lance").read_text() == "rows"
+        ask("restore", "apply", "--file", name, "--yes", status=2)
+    ask("restore", "files", "--file", "dbctl.toml", "--to", "out", status=2)
+    ask("restore", "files", "--file", "nothing.tar", "--to", "out", status=5)
+    ask("restore", "files", "--to", "out", status=2)
+    made = ask("backup", "create", "--db", "user")
+    ask("restore", "files", made["id"], "--to", "out", status=5)
+    assert not Path("out").exists()
 
 
 def test_a_file_that_cannot_be_read_leaves_no_backup(ask, app, monkeypatch):

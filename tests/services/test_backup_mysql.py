@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import random
+import re
 import shutil
 import subprocess
 import tempfile
 import threading
+import time
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -16,8 +19,9 @@ from msgspec import structs
 
 from dbctl.engines import registry
 from dbctl.engines.dumps import Dump
-from dbctl.engines.mysql import tools
+from dbctl.engines.mysql import locks, tools
 from dbctl.engines.mysql.dumped import Reading
+from dbctl.engines.mysql.reader import MySQLReader
 from dbctl.engines.sql import ident
 from dbctl.errors import (
     BusyError,
@@ -160,6 +164,41 @@ def test_a_backup_holds_one_moment_while_others_write(pantry):
     assert pantry.rows("select cast(sum(cents) as int) from bank") == [(100_000,)]
 
 
+def later(pantry):
+    """Wait until a table that is made now is of another second than those that are there."""
+    asked = "select max(create_time) >= now() from information_schema.tables where table_schema like concat(database(), '%')"
+    while pantry.rows(asked) == [(1,)]:
+        time.sleep(0.05)
+
+
+def test_trap_a_rename_changes_no_schema_so_a_dump_beside_which_tables_changed_places_is_made_anew(
+    pantry, tmp_path
+):
+    """For example by a restore of another machine, or by one that was killed; a mix of both is no moment."""
+    beside = f"{pantry.own.path}_beside"
+    pantry.run(
+        "create table one (x int)", "insert into one values (1)", "create table two (x int)",
+        "insert into two values (1)", f"create database {beside}",
+    )  # fmt: skip
+    later(pantry)
+    pantry.run(*(f"create table {beside}.{name} as select 2 as x" for name in ("one", "two")))
+    pantry.run(*(f"alter table {beside}.{name} modify x int" for name in ("one", "two")))
+    later(pantry)
+    moves = [f"{name} to {beside}.{name}_old, {beside}.{name} to {name}" for name in ("one", "two")]
+    path, told = tmp_path / "dump.sql.gz", []
+
+    def exchange(_share):  # in the middle of the first try
+        if not told:
+            pantry.run(f"rename table {', '.join(moves)}")
+        told.append(path)
+
+    with closing(MySQLReader(pantry.own, "larder/pantry", timeout=5)) as reader:
+        reader.dump(path, progress=exchange)
+    text = gzip.decompress(path.read_bytes())
+    for name in (b"one", b"two"):
+        assert re.search(rb"INSERT INTO `%s` VALUES\s*\(2\);" % name, text)
+
+
 @pytest.mark.parametrize("cut", [1, 7, 100, 1 << 20])
 def test_rows_are_counted_however_a_dump_is_written(cut):
     text = (
@@ -205,7 +244,9 @@ def listed_folders(pantry):
     return [one for one in root.glob("*") if one.name[0] != "."]
 
 
-def test_the_password_is_in_no_process_and_no_file(pantry):
+def test_trap_a_password_in_an_option_stands_in_the_list_of_processes_so_it_is_in_no_process_and_no_file(
+    pantry,
+):
     secret, name = "pass w0rd;\\\"'#x", f"u_{os.getpid()}"
     with closing(servers.mysql_connection(servers.mysql())) as own, own.cursor() as cursor:
         cursor.execute(f"create user {name}@'%%' identified by %s", [secret])
@@ -263,6 +304,50 @@ def test_a_transaction_that_holds_a_table_ends_a_restore_after_the_timeout_and_n
     works(pantry)
     assert pantry.databases() == [pantry.own.path]
     assert [one.kind for one in listed(pantry.path).page.items] == ["backup"]
+
+
+def test_trap_a_server_goes_on_with_what_a_killed_dbctl_told_it_so_the_next_one_waits_for_that_session(
+    pantry,
+):
+    create(pantry.path)
+    held, lock = pantry.content(), locks.exchange(locks.name_of(pantry.own.path))
+    with closing(servers.mysql_connection(pantry.own)) as killed, killed.cursor() as cursor:
+        cursor.execute(locks.take(lock))
+        error = caught(BusyError, lambda: apply(pantry.path, timeout=0))
+        assert f"killed and has yet to end, session {killed.thread_id()} of the server" in str(error)
+    assert pantry.content() == held
+    assert pantry.databases() == [pantry.own.path]
+
+
+def test_the_session_that_lets_tables_change_places_has_the_lock_that_the_next_dbctl_waits_for(pantry):
+    create(pantry.path)
+    lock, seen, done = locks.exchange(locks.name_of(pantry.own.path)), [], threading.Event()
+    asked = (
+        f"select id, is_used_lock('{lock}') from information_schema.processlist"
+        f" where info like 'rename table%%{pantry.own.path}%%'"
+    )
+
+    def look(app):
+        with closing(app), closing(servers.mysql_connection(pantry.own)) as own, own.cursor() as cursor:
+            while not (done.is_set() or cursor.execute(asked)):
+                pass
+            seen.extend(cursor.fetchall())
+
+    app = servers.mysql_connection(pantry.own)
+    app.query("begin")
+    app.query("select count(*) from recipes")  # which the exchange waits for
+    looking = threading.Thread(target=look, args=[app])
+    looking.start()
+    try:
+        apply(pantry.path, timeout=60)
+    finally:
+        done.set()
+        looking.join()
+    ((renaming, holding),) = seen
+    assert renaming == holding
+    with closing(servers.mysql_connection(pantry.own)) as own, own.cursor() as cursor:
+        cursor.execute("select is_free_lock(%s)", [lock])
+        assert cursor.fetchone() == (1,)
 
 
 def test_the_next_restore_lets_go_what_the_last_one_kept(pantry):

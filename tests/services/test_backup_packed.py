@@ -55,7 +55,9 @@ names = {{ chat = "{name}" }}
 
 
 @pytest.fixture
-def deployed(tmp_path):
+def deployed(tmp_path, monkeypatch):
+    (tmp_path / "temp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temp"))  # of this test alone
     return settle(tmp_path / "app", "deployed")
 
 
@@ -243,15 +245,15 @@ def test_what_is_unpacked_is_private_and_taken_away_also_when_a_killed_dbctl_lef
     left = folder_of(deployed, made).parent / f"{SCRATCH}left"
     left.mkdir(mode=0o700)
     (left / "user.db").write_text("x")
-    with vault.opened(deployed) as (_app, repository):
+    with vault.opened(deployed) as (app, repository):
         manifest = repository.find(made.id)
-        with backup_unpacked.unpacking(repository.store) as unpacked:
-            with unpacked.opened(made.id, manifest.members[0], "fp/user") as plain:
+        with backup_unpacked.unpacking(repository.store, vault.keys_of(app)) as unpacked:
+            with unpacked.opened(manifest, manifest.members[0], "fp/user") as plain:
                 assert not left.exists()
                 assert oct(plain.parent.stat().st_mode)[-3:] + oct(plain.stat().st_mode)[-3:] == "700600"
                 assert listed(deployed).page.items[0].id == made.id
                 assert not listed(deployed).incomplete
-            with unpacked.opened(made.id, manifest.members[0], "fp/user") as again:
+            with unpacked.opened(manifest, manifest.members[0], "fp/user") as again:
                 assert again == plain  # what was proven is what is loaded
             create(deployed)
             assert plain.exists()  # what is in use stays
@@ -297,8 +299,7 @@ def test_no_room_to_unpack_says_nothing_about_the_backup(deployed, monkeypatch, 
 
 def test_what_is_packed_wants_room_for_both_only_while_it_is_packed(deployed, monkeypatch):
     size = deployed.stat().st_size
-    with vault.opened(deployed) as (_app, repository):
-        monkeypatch.setattr(type(repository.store), "room", lambda _self: size + size // 5)
+    monkeypatch.setattr("dbctl.stores.local.room", lambda _place: size + size // 5)
     assert create(deployed, compress="none").complete
     caught(RoomMissingError, lambda: create(deployed))
     assert len(listed(deployed).page.items) == 1
@@ -310,7 +311,7 @@ def test_packing_that_fails_makes_no_backup_and_leaves_nothing(deployed, monkeyp
     def fail(*_words):
         raise DiskFullError(target="tests")
 
-    monkeypatch.setattr("dbctl.services.backup_create.pack", fail)
+    monkeypatch.setattr("dbctl.engines.compression.pack", fail)
     caught(DiskFullError, lambda: create(deployed))
     monkeypatch.undo()
     assert [one.id for one in listed(deployed).page.items] == [whole.id]

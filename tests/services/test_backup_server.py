@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import os
 import signal
 import sqlite3
@@ -26,6 +27,7 @@ from dbctl.engines.postgresql import property as properties
 from dbctl.engines.postgresql import tools
 from dbctl.engines.postgresql.dumped import END, for_server
 from dbctl.engines.postgresql.session import open_session
+from dbctl.engines.postgresql.swap import exchange
 from dbctl.engines.sql import ident
 from dbctl.errors import (
     BackupPartialError,
@@ -40,7 +42,7 @@ from dbctl.errors import (
     PrivilegeMissingError,
     ReadOnlyError,
     RestoreFailedError,
-    SchemaLacksError,
+    TableMissingError,
     UnreachableError,
     UsageError,
 )
@@ -283,7 +285,7 @@ def test_a_backup_of_some_tables_is_partial_never_the_latest_and_not_restored(pa
         assert repository.find("latest").id == whole.id
     error = caught(BackupPartialError, lambda: apply(pantry.path, part.id))
     assert "members, order" in str(error)
-    caught(SchemaLacksError, lambda: creation(pantry.path, tables=["nope"]))
+    caught(TableMissingError, lambda: creation(pantry.path, tables=["nope"]))
     assert [one.id for one in listed(pantry.path).page.items] == [part.id, whole.id]
 
 
@@ -308,7 +310,9 @@ def test_a_table_of_a_file_cannot_be_copied_alone(tmp_path):
 # Nobody sees the password, and nothing is left -------------------------------------------------------------------
 
 
-def test_the_password_stands_in_no_process_no_file_and_no_message(tmp_path):
+def test_trap_a_password_in_a_url_stands_in_the_list_of_processes_so_it_is_in_no_process_file_or_message(
+    tmp_path,
+):
     secret = "very;s3cret:\\pass w0rd"
     server = servers.parse(servers.private_postgresql(password=secret))
     folder = tmp_path / "app"
@@ -656,6 +660,38 @@ def test_in_place_everything_comes_back_and_nobody_may_do_more_than_before(pantr
         pantry.run(f"drop owned by {grantee}", f"drop role {grantee}")
 
 
+def test_in_place_what_the_app_commits_meanwhile_is_in_the_safety_backup_or_stays(pantry, plain_owner):
+    pantry.run(f"set role {plain_owner}; create table ticks (n int primary key)")
+    create(pantry.path)
+    told, over = list[int](), threading.Event()
+
+    def write():
+        with closing(servers.connection(pantry.own)) as app:
+            for n in itertools.count():
+                if over.is_set():
+                    return
+                app.execute("insert into ticks values (%s)", [n])
+                told.append(n)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        while not told:
+            time.sleep(0.001)
+        assert apply(pantry.path).databases[0].way == "in place"
+        done = len(told)
+        while len(told) == done:
+            time.sleep(0.001)
+    finally:
+        over.set()
+        writer.join()
+    behind = {n for (n,) in pantry.rows("select n from ticks")}
+    undo(pantry.path)
+    before = {n for (n,) in pantry.rows("select n from ticks")}
+    assert not before & behind
+    assert before | behind == set(told)
+
+
 def test_in_place_a_failure_behind_a_large_object_leaves_what_was_there(pantry, plain_owner):
     pantry.run(
         f"set role {plain_owner}; create index on members (mail);"
@@ -719,6 +755,50 @@ def test_in_place_what_other_schemas_hold_stays_and_what_depends_on_this_one_kee
         assert shelf.rows(f"select count(*) > 0 from {other}.names") == [(True,)]
     finally:
         shelf.run(f"drop schema {other} cascade")
+
+
+def test_trap_a_commit_goes_on_without_a_killed_dbctl_so_the_next_restore_waits_for_that_session(pantry):
+    """For as long as a replica lets it wait, for example."""
+    create(pantry.path)
+    held = pantry.content()
+    with central() as killed:
+        killed.execute("select pg_advisory_lock(%s)", [exchange(pantry.own.path)])
+        error = caught(BusyError, lambda: apply(pantry.path, timeout=0))
+        assert f"(pid {killed.info.backend_pid} of the server" in str(error)
+        assert "a restore that was killed and has yet to end" in str(error)
+    assert pantry.content() == held
+    assert pantry.databases() == {pantry.own.path: True}
+
+
+def test_the_session_that_lets_names_change_has_the_lock_that_the_next_restore_waits_for(pantry):
+    create(pantry.path)
+    with central() as other:
+        other.execute("begin")
+        other.execute(
+            f"comment on database {ident(pantry.own.path)} is 'locked'"
+        )  # which the exchange waits for
+        seen, done = [], threading.Event()
+
+        def look():
+            asked = """select l.pid, exists (select from pg_locks h where h.pid = l.pid and h.granted
+            and h.locktype = 'advisory' and (h.classid::int8 << 32) | h.objid::int8 = %s) from pg_locks l
+            where l.classid = 'pg_database'::regclass and not l.granted and %s = any(pg_blocking_pids(l.pid))"""
+            with central() as own:
+                while not done.is_set() and not seen:
+                    seen.extend(own.execute(asked, [exchange(pantry.own.path), other.info.backend_pid]))
+            other.execute("rollback")
+
+        looking = threading.Thread(target=look)
+        looking.start()
+        try:
+            apply(pantry.path, timeout=60)
+        finally:
+            done.set()
+            looking.join()
+        assert [holds for _pid, holds in seen] == [True]
+        assert other.execute("select pg_try_advisory_lock(%s)", [exchange(pantry.own.path)]).fetchone() == (
+            True,
+        )
 
 
 def test_a_locked_table_ends_a_restore_in_place_after_the_timeout_and_nothing_was_changed(shelf):

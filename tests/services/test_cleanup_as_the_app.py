@@ -145,7 +145,7 @@ PLAYS = st.lists(
 @pytest.mark.parametrize("at_once", [False, True])
 @pytest.mark.parametrize("shape", people.SHAPES)
 @given(plays=PLAYS, batch=st.integers(1, 6))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_whatever_the_plays_are_the_rows_are_those_that_the_apps_job_leaves(shape, at_once, plays, batch):
     with twins(shape, plays) as (mine, theirs), at(NOW, batch=batch):
         before = rows(mine, "select id from user_game_plays where ended_at is null")

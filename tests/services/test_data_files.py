@@ -51,7 +51,7 @@ def meant(cell: Cell | None) -> object:
     return float(cell.text) if cell.bare and data_files.MEANT.fullmatch(cell.text) else cell.text
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     rows=st.lists(st.tuples(VALUES, VALUES), max_size=5), name=TEXTS.filter(bool), block=st.integers(1, 40)
 )
@@ -66,7 +66,7 @@ def test_a_csv_file_is_read_as_it_was_written(rows, name, block):
     assert [[meant(one) for one in values] for _, values in lines] == numbers
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(rows=st.lists(st.tuples(VALUES), max_size=5))
 def test_an_only_column_keeps_its_nulls(rows):
     parts: list[bytes] = []
@@ -74,7 +74,7 @@ def test_an_only_column_keeps_its_nulls(rows):
     assert [values[0] is None for _, values in read(b"".join(parts))[1]] == [row[0] is None for row in rows]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(rows=st.lists(st.tuples(VALUES, VALUES), max_size=5))
 def test_a_file_of_json_lines_is_read_as_it_was_written(rows):
     parts: list[bytes] = []

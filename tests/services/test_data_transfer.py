@@ -191,7 +191,7 @@ def imported(url: str, form: Form, text: bytes) -> int:
 @pytest.mark.parametrize("form", list(Form))
 def test_an_import_brings_back_what_was_exported(place, form):
     # without shrinking: every try opens several connections
-    @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+    @settings(max_examples=8, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
     @given(rows=st.lists(st.tuples(*(st.none() | one for one in place.values)), min_size=1, max_size=20))
     def comes_back(rows):
         place.run(place.empty)

@@ -145,7 +145,7 @@ def with_an_old_page(path, index, change):
         file.write(old)
 
 
-def test_an_index_whose_page_was_lost_is_named_once_and_made_anew_as_the_hint_says(place, ask):
+def test_trap_a_write_that_the_disk_lost_leaves_an_old_page_which_only_another_copy_contradicts(place, ask):
     path = place / "user.db"
     shapes.add_user(path, "eve")
 

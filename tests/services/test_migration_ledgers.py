@@ -209,6 +209,16 @@ def test_a_foreign_ledger_is_not_said_to_tell_what_it_does_not_name(place: kept.
     ]
 
 
+@pytest.mark.parametrize("there", [1, 2, 3, 4, 10, 11])
+def test_of_many_as_many_are_adopted_as_the_schema_shows(tmp_path: Path, there: int) -> None:
+    place = kept.File(tmp_path / "main.db")
+    made = {f"{number:03}_t": f"create table t{number} (x int);" for number in range(11)}
+    place.run(*[made[name] for name in [*made][:there]])
+    folder = written(tmp_path / "migrations", made)
+    adopt(place, folder)
+    assert list(states(place, folder).values()) == ["applied"] * there + ["pending"] * (11 - there)
+
+
 def test_dbmates_own_ledger_is_written_as_dbmate_does(place: kept.Kept, folder: Path) -> None:
     recorded(place, "dbmate")
     assert up(place, folder) == ["003_c"]

@@ -220,7 +220,7 @@ def test_where_nothing_is_to_be_done_nobody_who_writes_is_waited_for(path):
     st.lists(st.tuples(st.integers(1, 3), st.sampled_from("xyz"), st.integers(0, 9) | st.none()), max_size=6),
     st.lists(st.tuples(st.integers(1, 3), st.integers(0, 9) | st.none()), max_size=3),
 )
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_was_kept_afterwards_every_figure_is_what_a_recount_gives(path, plays, games, users):
     run(path, "delete from user_game_plays", "delete from user_game_stats", "delete from user_stats")
     with closing(sqlite3.connect(path)) as db, db:

@@ -11,7 +11,8 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -35,9 +36,8 @@ from dbctl.errors import (
     UsageError,
     WrongAppError,
 )
-from dbctl.services import backup_verify, backups, restore_preview
+from dbctl.services import backup_verify, backups, restore, restore_preview
 from dbctl.services.backup_prune import Pruning
-from dbctl.services.restore import Restoring
 from dbctl.url import Url
 from tests.services import people, vault
 from tests.services.people import caught, rows, run
@@ -83,6 +83,22 @@ def test_a_restore_brings_every_row_back_and_undo_takes_it_back(path):
     assert content(path) == spoiled
     undo(path)
     assert content(path) == before
+
+
+def test_what_is_latest_is_not_guessed_where_a_later_manifest_cannot_be_read(tmp_path):
+    path = settle(tmp_path / "app", "deployed")
+    made = create(path)
+    first, last = apply(path), apply(path)
+    vault.folder_of(path, last.safety_backup).joinpath("manifest.json").write_text("{")
+    now = content(path)
+    for call in (partial(undo, path), partial(apply, path)):
+        error = caught(BackupUnsoundError, call)
+        assert last.safety_backup in str(error)
+    assert content(path) == now
+    assert apply(path, made.id).backup == made.id
+    with vault.opened(path) as (_app, repository):
+        before = repository.find(first.safety_backup).created_at
+        assert repository.find("latest", before=before).id == made.id
 
 
 def test_a_restore_is_recorded_in_the_app(tmp_path):
@@ -179,7 +195,7 @@ def test_a_file_that_is_no_database_any_more_is_kept_and_replaced_with_its_owner
     assert "as they were" in error.hint
 
 
-def test_a_file_that_is_no_database_any_more_is_not_replaced_while_somebody_has_it_open(deployed):
+def test_trap_no_lock_tells_of_who_merely_has_a_file_open_so_it_is_not_replaced_while_somebody_has(deployed):
     create(deployed)
     deployed.write_bytes(b"not a database" * 1000)
     with holder(deployed) as child:
@@ -254,7 +270,7 @@ def test_a_changed_backup_is_not_restored_and_nothing_is_touched(deployed):
 def test_a_backup_that_was_pruned_while_somebody_was_asked_is_missing_and_not_damaged(deployed):
     made = create(deployed)
     with vault.opened(deployed) as (app, repository):
-        work = Restoring(app, repository, repository.find("latest"), timeout=1)
+        work = vault.restoring(app, repository, "latest")
         shutil.rmtree(vault.folder_of(deployed, made))
         caught(BackupMissingError, work.apply)
 
@@ -290,9 +306,7 @@ def test_a_repository_that_cannot_take_the_safety_copy_stops_the_restore(deploye
     create(deployed)
     spoil(deployed)
     held = content(deployed)
-    from dbctl.stores.directory import Directory  # noqa: PLC0415 - only here
-
-    monkeypatch.setattr(Directory, "room", lambda _self: 100)
+    monkeypatch.setattr("dbctl.stores.local.room", lambda _place: 100)
     caught(RoomMissingError, lambda: apply(deployed))
     monkeypatch.undo()
     shutil.rmtree(deployed.with_name("backups"))
@@ -306,7 +320,7 @@ def test_a_preview_changes_nothing_and_tells_what_would_change(path):
     spoil(path)
     held = path.read_bytes()
     with vault.opened(path) as (app, repository):
-        told = restore_preview.preview(app, repository, repository.find(made.id))
+        told = restore_preview.preview(app, repository, repository.find(made.id), vault.keys_of(app))
     (one,) = told.databases
     assert (one.state, one.schema) == ("readable", "another")
     differing = {table.table: (table.now, table.then) for table in one.tables if table.now != table.then}
@@ -352,7 +366,7 @@ def stop():
         signal.signal(number, handler)
 
 
-@pytest.mark.parametrize("move", [1, 2, 3])
+@pytest.mark.parametrize("move", [1, 2, 3, 4])
 def test_a_signal_leaves_the_old_rows_or_the_new_ones_and_the_way_back(deployed, stop, move):
     new = content(deployed)
     create(deployed)
@@ -362,8 +376,8 @@ def test_a_signal_leaves_the_old_rows_or_the_new_ones_and_the_way_back(deployed,
         apply(deployed, advance=at_move(move, stop))
     assert interrupt._received
     interrupt._received.clear()
-    assert content(deployed) == (new if move == 3 else old)
-    if move == 3:
+    assert content(deployed) == (new if move == 4 else old)
+    if move == 4:  # behind its last step
         undo(deployed)
         assert content(deployed) == old
     else:
@@ -380,7 +394,7 @@ def test_an_app_that_takes_the_file_right_after_a_restore_does_not_make_it_a_fai
             app.execute("begin exclusive")
             app.execute("update users set is_active = is_active")
 
-        restored = apply(deployed, timeout=0.2, advance=at_move(3, take))
+        restored = apply(deployed, timeout=0.2, advance=at_move(4, take))
         app.execute("rollback")
     wal = mode_of(deployed) == "wal"  # in which readers do not wait for a writer
     told = {one.code for one in restored.findings if one.severity == "warning"}
@@ -422,6 +436,23 @@ def test_databases_of_one_app_come_back_together_and_one_of_them_alone(pair):
     assert held_rows(pair) == [[("one",)], [("two",)]]
 
 
+def test_going_back_leaves_a_database_that_the_restore_has_made_anew_and_says_so(pair):
+    made = create(pair[0])
+    pair[1].unlink()
+    run(pair[0], "update t set x = 'changed'")
+    apply(pair[0])
+    with vault.opened(pair[0]) as (app, repository):
+        work = vault.restoring(app, repository, restore.latest_safety(app, repository).id)
+        assert (
+            f"leave pair/two as it is, for it was made by the restore of {made.id}" in work.plan().steps[-1]
+        )
+        done = work.apply()
+    assert held_rows(pair) == [[("changed",)], [("two",)]]
+    (told,) = [one for one in done.findings if one.code == "not-undone"]
+    assert (told.target, told.severity) == ("pair/two", "warning")
+    assert any("pair/two" in one for one in done.remarks)
+
+
 def test_one_database_can_be_listed_and_verified_alone_and_pruning_takes_whole_backups(pair):
     create(pair[0])
     create(pair[0], only="two")
@@ -432,7 +463,8 @@ def test_one_database_can_be_listed_and_verified_alone_and_pruning_takes_whole_b
     caught(BackupMissingError, lambda: apply(pair[0], latest.id, only="one"))
     (pair[0].with_name("backups") / "pair" / latest.id / latest.members[0].file).write_bytes(b"")
     with vault.opened(pair[0], only="one") as (app, repository):
-        assert vault.codes(backup_verify.verify(app, repository, (), deep=False).findings) == []
+        checked = backup_verify.verify(app, repository, (), deep=False, keys=vault.keys_of(app))
+        assert vault.codes(checked.findings) == []
         caught(UsageError, lambda: Pruning(app, repository, Keep(last=1), timeout=1))
     assert vault.codes(vault.verified(pair[0])) == ["file-changed"]
 
@@ -457,12 +489,20 @@ def test_a_restore_that_cannot_be_looked_at_afterwards_was_done_all_the_same(tmp
     assert content(path) == before
 
 
+@contextmanager
+def reading(path):
+    """Let an app read for so long that nothing can take the place of what it reads."""
+    with connected(path) as app:
+        app.execute("begin")
+        app.execute("select x from t").fetchall()
+        yield app
+
+
 def test_when_the_second_of_two_databases_fails_the_first_is_put_back(pair):
     create(pair[0])
     for path in pair:
         run(path, "update t set x = 'changed'")
-    with connected(pair[1]) as app:
-        app.execute("begin immediate")
+    with reading(pair[1]) as app:
         caught(BusyError, lambda: apply(pair[0], timeout=0.2))
         app.execute("rollback")
     assert held_rows(pair) == [[("changed",)], [("changed",)]]
@@ -473,9 +513,8 @@ def test_when_a_signal_stops_the_second_of_two_databases_the_first_is_put_back(p
     create(pair[0])
     for path in pair:
         run(path, "update t set x = 'changed'")
-    with connected(pair[1]) as app:
-        app.execute("begin immediate")
-        caught(interrupt.Interrupted, lambda: apply(pair[0], advance=at_move(5, stop)))
+    with reading(pair[1]):
+        caught(interrupt.Interrupted, lambda: apply(pair[0], advance=at_move(6, stop)))
     assert held_rows(pair) == [[("changed",)], [("changed",)]]
     assert len(vault.listed(pair[0]).page.items) == 1
 
@@ -484,8 +523,7 @@ def test_when_even_the_way_back_fails_it_says_where_everything_is(pair):
     create(pair[0])
     run(pair[1], "update t set x = 'changed'")
     pair[0].unlink()  # so that there is nothing to put back
-    with connected(pair[1]) as app:
-        app.execute("begin immediate")
+    with reading(pair[1]) as app:
         error = caught(RestoreHalfError, lambda: apply(pair[0], timeout=0.2))
         app.execute("rollback")
     assert error.exit_status == 12

@@ -112,7 +112,7 @@ def crontab(capsys):
 
 def test_every_line_is_one_of_a_crontab_and_runs_as_cron_runs_it_without_a_word(place, crontab):
     found = parsed(crontab("--all-apps"))
-    assert len(found) == 10
+    assert len(found) == 12
     run(
         place / "second.db",
         "insert into login_attempts (username, ip_address, attempted_at) values ('x', 'y', '2024-01-01')",
@@ -131,9 +131,10 @@ def test_trouble_is_said_so_that_cron_mails_it(place, crontab):
     for line in parsed(crontab("--app", "second")):
         done = as_cron(line[2])
         if words(line)[1] in ("prune", "verify"):
-            continue  # nothing was backed up, so there is nothing to be said
-        assert (done.returncode, done.stdout) == (4, ""), line
-        assert "is no SQLite database" in done.stderr
+            continue  # they look at backups alone, of which there are none
+        lacks = words(line)[1] == "drill"
+        assert (done.returncode, done.stdout) == (10 if lacks else 4, ""), line
+        assert ("there is no directory" if lacks else "is no SQLite database") in done.stderr
 
 
 def test_several_apps_never_start_at_one_moment(place, crontab):
@@ -180,6 +181,7 @@ def test_only_what_an_app_has_and_its_configuration_gives_is_among_the_lines(tmp
     assert [words(line)[:2] for line in parsed(crontab())] == [
         ["backup", "create"],
         ["backup", "verify"],
+        ["backup", "drill"],
         ["status", "--check"],
     ]
 
@@ -197,7 +199,7 @@ def test_a_protected_app_is_pruned_by_its_name(place, crontab):
 
 def test_json_gives_the_commands_as_a_shell_takes_them(place, crontab):
     told = json.loads(crontab("--app", "second", "-o", "json"))["data"]["items"]
-    assert [one["name"] for one in told] == ["backup", "prune", "verify", "cleanup", "status"]
+    assert [one["name"] for one in told] == ["backup", "prune", "verify", "drill", "cleanup", "status"]
     lines = parsed(crontab("--app", "second"))
     assert [shlex.split(one["command"])[1:] for one in told] == [words(line) for line in lines]
     assert as_cron(told[0]["command"]).returncode == 0
@@ -260,3 +262,12 @@ def test_sh_reads_words_as_they_were(tmp_path):
     for text in ("\\%", "it's 100\\% 'x'", "$(touch x)%`touch y`", "", "%%"):
         for line in (quoted(text), unescaped(quoted(text))[0]):
             assert as_cron(f"printf %s {line}").stdout == text
+
+
+def test_vectors_are_put_together_once_a_month(tmp_path, monkeypatch, crontab):
+    monkeypatch.chdir(tmp_path)
+    assert main(["demo", "chat-lancedb", ".", "--users", "2", "--chats", "2", "--messages", "20", "-q"]) == 0
+    (line,) = (one for one in parsed(crontab()) if words(one)[:2] == ["maintain", "optimize"])
+    assert [len(numbers) for numbers in line[0][:4]] == [1, 1, 1, 12]
+    done = as_cron(line[2])
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -641,7 +641,7 @@ def test_the_longest_words_and_the_most_terms_are_answered(launcher):
         found(launcher, *["puzzle"] * 101)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(text=st.text(max_size=30), how=st.sampled_from(["word", "query", "filter", "contains", "tag"]))
 def test_any_text_is_answered_or_refused(paths, text, how):
     with opened(paths["extras"]) as app:

@@ -58,6 +58,8 @@ BACKUP = {
     "repository": "backups",
     "keep": {"last": 7, "daily": 14, "weekly": 8, "monthly": 12},
     "max_age": "26h",
+    "verify_within": "8d",
+    "drill_within": "32d",
 }
 
 

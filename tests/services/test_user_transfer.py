@@ -131,7 +131,7 @@ def test_an_app_with_keys_that_are_no_numbers_exports_the_same_too(tmp_path):
     ]
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     people_there=st.lists(
         st.tuples(
@@ -336,7 +336,7 @@ def test_a_file_that_cannot_be_read_says_where(name, raw, reason):
     assert reason in told
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(raw=st.binary(max_size=200), name=st.sampled_from(["u.csv", "u.json", "u.jsonl", "-"]))
 def test_any_bytes_are_users_or_our_error(raw, name):
     with suppress(UsageError):

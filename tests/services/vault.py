@@ -7,10 +7,13 @@ import subprocess
 from contextlib import closing, contextmanager
 from datetime import datetime
 
+from dbctl import config
 from dbctl.config import Keep, Selection
+from dbctl.errors import KeyMissingError
 from dbctl.model import Window
 from dbctl.services import apps, backup_verify, backups, restore
 from dbctl.services.backup_create import Creation
+from dbctl.services.backup_keys import Keys
 from dbctl.services.backup_prune import Pruning
 from dbctl.services.backups import Repository
 from dbctl.services.restore import Restoring
@@ -48,21 +51,30 @@ def create(path, *, compress=None, **more):
         return Creation(app, repository, timeout=app.timeout, compress=compress).apply()
 
 
+def keys_of(app, **named):
+    """Return what opens the encrypted backups of an app, where nobody is there to be asked."""
+
+    def ask(what):
+        raise KeyMissingError(what=what, reason="nobody is here")
+
+    return Keys(config.opening(app.configured, **named), ask)
+
+
 def apply(path, name="latest", *, advance=lambda _bytes: None, **more):
     with opened(path, **more) as (app, repository):
         manifest = repository.find(name)
-        return Restoring(app, repository, manifest, timeout=app.timeout, advance=advance).apply()
+        return restoring(app, repository, manifest, advance=advance).apply()
 
 
-def restoring(app, repository, name):
-    """Return a restore that is about to be done."""
-    return Restoring(app, repository, repository.find(name), timeout=app.timeout)
+def restoring(app, repository, manifest, *, advance=lambda _bytes: None, **named):
+    """Return a restore that is about to be done, of a backup or one of that name; ``named`` is what opens it."""
+    manifest = repository.find(manifest) if isinstance(manifest, str) else manifest
+    return Restoring(app, repository, manifest, keys_of(app, **named), timeout=app.timeout, advance=advance)
 
 
 def undo(path):
     with opened(path) as (app, repository):
-        manifest = restore.latest_safety(app, repository)
-        return Restoring(app, repository, manifest, timeout=app.timeout).apply()
+        return restoring(app, repository, restore.latest_safety(app, repository)).apply()
 
 
 def listed(path):
@@ -72,7 +84,7 @@ def listed(path):
 
 def verified(path, *names, deep=True):
     with opened(path) as (app, repository):
-        return backup_verify.verify(app, repository, names, deep=deep).findings
+        return backup_verify.verify(app, repository, names, deep=deep, keys=keys_of(app)).findings
 
 
 def codes(findings):
@@ -118,6 +130,22 @@ def content(path):
         told["sqlite_sequence"] = [row for row in told["sqlite_sequence"] if row[0] != RECORD]
     record = [row for row in told.pop(RECORD, []) if "restore.apply" not in map(str, row)]
     return told | {RECORD: record}
+
+
+def lose(path):
+    """Take the database away, with all that stands beside it."""
+    for one in path.parent.glob(f"{path.name}*"):
+        one.unlink()
+
+
+def fatten(path):
+    """Leave the file more free pages than full ones, its rows behind them."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("create table heap (text)")
+        numbers = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 600)"
+        connection.execute(f"{numbers} insert into heap select hex(randomblob(1000)) from n")
+        connection.execute("create table behind as select * from heap limit 100")
+        connection.execute("drop table heap")
 
 
 def spoil(path):

@@ -10,7 +10,7 @@ from dbctl.engines.mysql.failures import quoted
 from dbctl.engines.mysql.options import encryption
 from dbctl.engines.mysql.parameters import literal
 from dbctl.engines.mysql.session import Session
-from dbctl.engines.server import Concern, Look, Tuning, answered
+from dbctl.engines.server import Concern, Look, Tuning, answered, left_behind
 from dbctl.errors import PrivilegeMissingError, QueryFailedError
 from dbctl.model import counted
 from dbctl.url import Url
@@ -99,7 +99,7 @@ class MySQLAdvice(MySQLDialect):
         """Where the database is."""
 
     def concerns(self, *, writing: bool) -> Sequence[Concern]:
-        found = [*self._encryption(), *self._missing(writing=writing)]
+        found = [*self._encryption(), *self._missing(writing=writing), *self.abandoned()]
         for look in LOOKS:
             found += answered(look, self._fetch(look.sql, {}))
         try:
@@ -110,9 +110,20 @@ class MySQLAdvice(MySQLDialect):
             found.append(Concern(severity="info", code="not-shown", message=message, hint=hint))
         return found
 
+    def abandoned(self) -> Sequence[Concern]:
+        from dbctl.engines.mysql import beside, locks  # noqa: PLC0415 - locks know writers, which know this
+
+        pattern = beside.new_ones(self.url.path)
+        return [
+            left_behind(str(name), f"DROP DATABASE {quoted(str(name))};")
+            for (name,) in self._fetch(beside.NAMES, {})
+            if pattern.fullmatch(str(name))
+            and self._fetch(f"select is_free_lock({literal(locks.name_of(str(name)))})", {}) == [(1,)]
+        ]
+
     def _encryption(self) -> Iterator[Concern]:
         ((_, cipher),) = self._fetch(CIPHER, {})
-        if self.url.host in HERE:
+        if self.url.host in HERE or self.url.host.startswith("/"):
             return
         if not cipher:
             message = "the connection leaves this machine and is not encrypted: who listens reads every row, and what is signed in with"

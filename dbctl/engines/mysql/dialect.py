@@ -131,6 +131,17 @@ class MySQLDialect(MySQLCatalogue):
         place = statement.bind(f"{pattern}%" if op == "starts" else f"%{pattern}%")
         return f"{folded} like cast({place} as binary) escape '!'"
 
+    def _is_text(self, column: Column) -> bool:
+        return (
+            kind_of(column) in ("text", "enum", "uuid") or bool(charset_of(column)) or column.type == "JSON"
+        )
+
+    def _found_at(self, value: str, column: Column, statement: Statement, text: str) -> str:
+        # Places in what is folded are those of bytes.
+        folded, low = self._folded(value, column), statement.bind(lower(stored(text) or ""))
+        before = f"left({folded}, locate(cast({low} as binary), {folded}) - 1)"
+        return f"(char_length(convert({before} using utf8mb4)) + 1)"
+
     def _equal(self, value: str, column: Column, other: str, other_column: Column) -> tuple[str, str]:
         kinds = {kind_of(column), kind_of(other_column)}
         numbers = kinds <= {"integer", "number"}

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
-from dbctl.engines import clients
+from dbctl.engines import clients, contents
+from dbctl.engines.contents import Holds, digests
 from dbctl.engines.dumps import Dumped, Progress, Proof, silent
 from dbctl.engines.mysql import tools
 from dbctl.engines.mysql.describes import MySQLDescribes
@@ -26,9 +27,16 @@ TRIES = 2
 PACKED = 4
 SIZE = """select coalesce(sum(data_length), 0) from information_schema.tables
 where table_schema = database() and table_type <> 'VIEW'"""
+#: Sequences and kept states of rows are not what they were once they are loaded.
+FEW = """select table_name from information_schema.tables where table_schema = database() and table_type = 'BASE TABLE'
+and coalesce(table_rows, 0) <= :rows and coalesce(data_length, 0) <= :bytes order by 1"""
 #: Only what keeps several states of a row can be read at one moment while others write.
 OTHERS = """select table_name from information_schema.tables where table_schema = database()
 and table_type in ('BASE TABLE', 'SYSTEM VERSIONED') and engine not in ('InnoDB', 'ROCKSDB') order by 1"""
+#: When each table was made, or got its name. A rename changes no schema, and is not held up by a transaction that has
+#: not come to the table yet: what follows is another table under the same name.
+MADE = """select table_name, create_time from information_schema.tables where table_schema = database()
+and table_type in ('BASE TABLE', 'SYSTEM VERSIONED') order by 1"""
 LIKE = """select default_character_set_name, default_collation_name from information_schema.schemata
 where schema_name = database()"""
 PLACE = "select @@version, coalesce(@@hostname, ''), @@port, @@datadir"
@@ -63,6 +71,9 @@ class MySQLDumps(MySQLDescribes):
     def dump_size(self) -> int:
         return int(str(self._fetch(SIZE, {})[0][0])) // PACKED
 
+    def holds_up(self) -> bool:
+        return False
+
     def dump(
         self, destination: Path, *, form: str = "", tables: Sequence[str] = (), progress: Progress = silent
     ) -> Dumped:
@@ -75,15 +86,20 @@ class MySQLDumps(MySQLDescribes):
                 instead=f"Nothing was made. With the app stopped: ALTER TABLE `{others[0]}` ENGINE=InnoDB;",
             )
         for left in reversed(range(TRIES)):
-            taken, schema = now(), self.fingerprint()
+            taken, schema, made = now(), self.fingerprint(), self._fetch(MADE, {})
+            before = digests(cast("Holds", self), self._few(tables))
             rows, version, sha256 = self._write(destination, tables, progress)
-            if schema == self.fingerprint():
+            whole = all(name in rows for name, _ in made if not tables or name in tables)
+            if whole and (schema, made) == (self.fingerprint(), self._fetch(MADE, {})):
+                # The program reads at a moment of its own. What a table held before it and behind it, it held then.
+                behind = digests(cast("Holds", self), {name: rows[name] for name in before if name in rows})
+                content = {name: one for name, one in behind.items() if before[name] == one}
                 break
             destination.unlink()
             if not left:
                 raise ChangedMeanwhileError(target=self.target)
         progress(1.0)
-        proof = Proof(tables=rows, schema="" if tables else schema, problems=())
+        proof = Proof(tables=rows, schema="" if tables else schema, problems=(), digests=content)
         facts = self._facts() | {"client": version}
         return Dumped(taken_at=taken, facts=facts, proof=proof, sha256=sha256)
 
@@ -125,6 +141,12 @@ class MySQLDumps(MySQLDescribes):
                     target=self.target, program=client.name, reason="its end is missing", instead=NOTHING
                 )
         return reading.rows, tool.version, file.sha256
+
+    def _few(self, tables: Sequence[str]) -> dict[str, int]:
+        """Return how many rows tables hold that may be small by what the server guesses; none of ``tables`` stands for all."""
+        asked = {"rows": 2 * contents.ROWS, "bytes": 4 * contents.BYTES}
+        names = [str(name) for (name,) in self._fetch(FEW, asked)]
+        return {name: self.count(name) for name in names if not tables or name in tables}
 
     def _facts(self) -> dict[str, str]:
         ((charset, collation),) = cast("list[tuple[str, str]]", self._fetch(LIKE, {}))

@@ -25,6 +25,11 @@ class Reading:
         self._table = ""  #: whose rows are passing by
         self._inserting = False
 
+    @property
+    def in_rows(self) -> bool:
+        """Whether what comes next goes on with the rows of a statement."""
+        return self._inserting
+
     def feed(self, block: bytes) -> None:
         """Read on."""
         lines = (self._rest + block).split(b"\n")

@@ -3,6 +3,9 @@
 A server tells of a lock only which session has it, and of a session that is idle nothing that dbctl could say there. So
 whoever holds the lock holds others beside it, whose names spell what there is to tell: one for each bit that is set.
 They end with the session, like the lock itself.
+
+A server does what it was told also where whoever told it was killed meanwhile, and a restore's tables that change places
+take their time. So the session that lets them has a lock of its own, and whoever gets the lock waits for that one, too.
 """
 
 from __future__ import annotations
@@ -28,9 +31,24 @@ def name_of(database: str) -> str:
     return f"dbctl/{hashlib.sha256(database.encode()).hexdigest()[:32]}"
 
 
+def exchange(name: str) -> str:
+    """Return the name of the lock of the session that lets tables change places, by that of the database."""
+    return f"{name}/exchange"
+
+
 def take(name: str) -> str:
     """Return SQL that takes the lock, or tells at once that it cannot."""
     return f"select get_lock({literal(name)}, 0)"
+
+
+def give_back(name: str) -> str:
+    """Return SQL that gives the lock back."""
+    return f"select release_lock({literal(name)})"
+
+
+def take_still(name: str) -> str:
+    """Return SQL that takes the lock, as far as that goes at once, and tells whether that did and nothing changes places."""
+    return f"{take(name)} and is_free_lock({literal(exchange(name))})"
 
 
 def spell(name: str, text: str) -> str:
@@ -61,8 +79,10 @@ class MySQLLocks(ServedWriter[Session]):
     @contextmanager
     def lock(self, purpose: str) -> Iterator[None]:
         name = self._lock_name()
-        self._wait_for_lock(lambda: self._rows(take(name), {}) == [(1,)], lambda: self._holder(name))
         try:
+            self._wait_for_lock(
+                lambda: self._rows(take_still(name), {}) == [(1,)], lambda: self._holder(name)
+            )
             since = datetime.now(UTC).isoformat(" ", "seconds")
             self._rows(
                 spell(name, f"dbctl {purpose} (pid {os.getpid()} on {socket.gethostname()}, since {since})"),
@@ -79,6 +99,9 @@ class MySQLLocks(ServedWriter[Session]):
     def _holder(self, name: str) -> str:
         ((*row,),) = self._rows(ask(name), {})
         number, told = read(row)
+        if number == self._current().number:  # it came as far as that
+            ((number,),) = self._rows(f"select is_used_lock({literal(exchange(name))})", {})
+            told = "a restore that was killed and has yet to end"
         return (
             f" by {told or 'another dbctl'}, session {number} of the server"
             if number

@@ -79,12 +79,15 @@ def connecting(url: Url) -> dict[str, object]:
         raise UrlInvalidError(reason="it names no database")
     if not all(map(is_storable, [url.path, url.user, url.host, *told.values()])):
         raise UrlInvalidError(reason="it is not valid UTF-8")
+    host = url.host.removeprefix("[").removesuffix("]")
     socket = told.get("unix_socket", "")
-    if not (socket or url.host):
+    if not socket and host.startswith("/"):
+        socket, host = host, ""
+    if not (socket or host):
         socket = next((one for one in SOCKETS if Path(one).exists()), "")
     user, password = login(url)
     found: dict[str, object] = {
-        "host": url.host.removeprefix("[").removesuffix("]") or "localhost",
+        "host": host or "localhost",
         "port": url.port or 0,
         "user": user or None,
         "password": password.reveal().encode() if password else b"",

@@ -8,19 +8,20 @@ events) cannot be renamed: it is written as a script before, and made anew behin
 
 from __future__ import annotations
 
-import hashlib
 import re
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import pymysql
 from msgspec import structs
 
 from dbctl import interrupt
-from dbctl.engines.dumps import Approach, Dump, Kept, Loaded, Progress, Proof, silent
+from dbctl.engines.contents import differing, digests
+from dbctl.engines.dumps import Approach, Dump, Kept, Loaded, Progress, Proof, Tried, at_once, silent
 from dbctl.engines.mysql import codes, locks
+from dbctl.engines.mysql.beside import KEPT, NAMES, NEW, beside, new_ones
 from dbctl.engines.mysql.dump import place
 from dbctl.engines.mysql.failures import Place, number_of, translated, unreachable
 from dbctl.engines.mysql.parameters import literal
@@ -31,8 +32,10 @@ from dbctl.engines.mysql.undump import UNTOUCHED, feed, run
 from dbctl.engines.mysql.writer import MySQLWriter
 from dbctl.engines.sql import ident
 from dbctl.errors import (
+    BusyError,
     DbctlError,
     KeptMissingError,
+    NotSupportedError,
     PrivilegeMissingError,
     RestoreFailedError,
     RestoreUnfinishedError,
@@ -41,8 +44,6 @@ from dbctl.url import Url
 
 #: What every server has, and everybody may connect to.
 CENTRAL = "information_schema"
-KEPT, NEW = "_dbctl_", "_dbctl_new_"
-LONGEST_NAME = 64  #: letters
 #: Behind it, a script that keeps a database has what makes everything but its tables.
 CODES = "-- What is no table follows.\n"
 FOUND = "select default_character_set_name, default_collation_name from information_schema.schemata where schema_name = {}"
@@ -50,12 +51,19 @@ TABLES = """select table_name from information_schema.tables
 where table_schema = {} and table_type in ('BASE TABLE', 'SYSTEM VERSIONED', 'SEQUENCE') order by 1"""
 LOOSE = """select table_name, constraint_name from information_schema.referential_constraints
 where constraint_schema = {0} and unique_constraint_schema = {1} order by 1, 2"""
-NAMES = "select schema_name from information_schema.schemata"
+#: Whatever somebody has put into a database.
+HELD = """select exists (select 1 from information_schema.tables where table_schema = {0})
+or exists (select 1 from information_schema.routines where routine_schema = {0})
+or exists (select 1 from information_schema.events where event_schema = {0})"""
 MAY_NOT_CREATE = 1044
+#: What a server keeps its accounts and its state in.
+SYSTEM = frozenset({"information_schema", "mysql", "performance_schema", "sys"})
 
 
 class MySQLOutside:
     """One database of a server."""
+
+    loads = True
 
     def __init__(self, url: Url, target: str) -> None:
         self._url, self._target, self._name = url, target, url.path
@@ -66,8 +74,26 @@ class MySQLOutside:
         with self._told(), self._central() as central:
             return self._is_database(central, self._name)
 
+    def identity(self) -> str:
+        # On some systems the case of its name makes no difference; that of two names is no way to tell them apart.
+        with self._told(), self._central() as central:
+            return f"{place(central)['system']}/{self._name.casefold()}"
+
+    def address(self, dump: Dump) -> str:
+        del dump
+        return str(self._url)
+
+    def holds(self) -> bool:
+        with self._told(), self._central() as central:
+            return central.run(HELD.format(literal(self._name))) == [(1,)]
+
     def files(self) -> Sequence[Path]:
         return ()  # they are the server's
+
+    def still(self, dump: Dump, *, timeout: float) -> AbstractContextManager[Callable[[], None]]:
+        """Hold nobody up: what is replaced stays on its server under another name, with all that came meanwhile."""
+        del dump, timeout
+        return nullcontext(at_once)
 
     def want_room(self, need: int) -> None:
         """Look at nothing: a server does not tell how much room it has."""
@@ -82,6 +108,7 @@ class MySQLOutside:
                 yield
 
     def approach(self, dump: Dump) -> Approach:
+        self._want_own()
         with self._told(), self._central() as central:
             where, made = self._where(central), dump.facts.get("system", "")
             codes.want_makeable(central, self._name, self._target)
@@ -103,7 +130,7 @@ class MySQLOutside:
 
     def kept(self, stamp: str) -> Kept:
         with self._told(), self._central() as central:
-            name, tables = _beside(self._name, f"{KEPT}{stamp}"), codes.names(central, TABLES, self._name)
+            name, tables = beside(self._name, f"{KEPT}{stamp}"), codes.names(central, TABLES, self._name)
             ((charset, collation),) = central.run(FOUND.format(literal(self._name)))
             facts = {
                 **place(central),
@@ -122,11 +149,37 @@ class MySQLOutside:
             )
             return Kept(facts=facts, note=note + self._script(central, self._name).decode(errors="replace"))
 
+    def standing(self) -> Mapping[str, str]:
+        return {}  # what is replaced is kept under another name, which tells enough
+
     # Bringing back -------------------------------------------------------------------------------------------------
 
+    def _want_own(self) -> None:
+        if self._name.casefold() in SYSTEM:
+            raise NotSupportedError(
+                what="bringing a backup back",
+                by=f"{self._target}, which is the server's own",
+                instead="Nothing was changed. Name a database of your own.",
+            )
+
+    def ready(self, path: Path, dump: Dump, *, timeout: float) -> AbstractContextManager[None]:
+        """Do nothing beforehand."""
+        del path, dump, timeout
+        return nullcontext()
+
     def load(
-        self, path: Path, dump: Dump, *, timeout: float, keep: Mapping[str, str], progress: Progress
+        self,
+        path: Path,
+        dump: Dump,
+        *,
+        timeout: float,
+        keep: Mapping[str, str],
+        progress: Progress,
+        let_go: Callable[[], None],
+        spare: bool = False,
     ) -> Loaded:
+        del let_go, spare  # nobody is held up, and a dump is read
+        self._want_own()
         with self._told(), self._central(timeout) as central:
             there = self._is_database(central, self._name)
             codes.want_makeable(central, self._name, self._target)
@@ -136,11 +189,12 @@ class MySQLOutside:
             _refuse_newer(dump, central, self._target)
             with self._made(central, dump) as new:
                 self._load(central, new, path, dump, timeout, progress)
-                remarks = self._exchange(central, new, keep.get("kept", ""), dump, timeout)
+                with self._exchanging(central):
+                    remarks = self._exchange(central, new, keep.get("kept", ""), dump, timeout)
         return Loaded(way="swapped" if there else "new", remarks=remarks)
 
     def forget(self, keep: Mapping[str, str]) -> Sequence[str]:
-        pattern, remarks = re.compile(rf"{re.escape(_beside(self._name, KEPT))}\d{{8}}_\d{{6}}"), []
+        pattern, remarks = re.compile(rf"{re.escape(beside(self._name, KEPT))}\d{{8}}_\d{{6}}"), []
         with self._told(), self._central() as central:
             for (left,) in central.run(NAMES):
                 if pattern.fullmatch(str(left)) and left != keep.get("kept"):
@@ -152,22 +206,19 @@ class MySQLOutside:
                         )
         return remarks
 
-    def trial(self, path: Path, dump: Dump, *, timeout: float) -> Proof:
-        """Load a dump into a database that is dropped again, and tell what it holds there."""
-        with self._tried(path, dump, timeout) as (_, proof):
-            return proof
-
     @contextmanager
     def copied(self, path: Path, dump: Dump, *, timeout: float) -> Iterator[Url]:
-        with self._tried(path, dump, timeout) as (name, _):
-            yield structs.replace(self._url, path=name)
+        with self.tried(path, dump, timeout=timeout) as tried:
+            yield tried.url
 
     @contextmanager
-    def _tried(self, path: Path, dump: Dump, timeout: float) -> Iterator[tuple[str, Proof]]:
+    def tried(self, path: Path, dump: Dump, *, timeout: float) -> Iterator[Tried]:
+        """Give a database that a dump was loaded into, and that is dropped at the end, and tell what it holds."""
         with self._told(), self._central(timeout) as central:
             _refuse_newer(dump, central, self._target)
             with self._made(central, dump) as new:
-                yield new, self._load(central, new, path, dump, timeout, silent)
+                proof = self._load(central, new, path, dump, timeout, silent)
+                yield Tried(url=structs.replace(self._url, path=new), proof=proof)
 
     def _load(
         self, central: Session, new: str, path: Path, dump: Dump, timeout: float, progress: Progress
@@ -179,6 +230,7 @@ class MySQLOutside:
             tables = codes.names(central, TABLES, new)
             found = {name: reader.count(name) for name in tables if name in reader.tables()}
             fingerprint = reader.fingerprint()
+            content = digests(reader, {name: dump.tables[name] for name in dump.digests})
         if found != dict(dump.tables):
             names = sorted(
                 name for name in {*found, *dump.tables} if found.get(name) != dump.tables.get(name)
@@ -188,9 +240,15 @@ class MySQLOutside:
                 reason=f"loaded, other rows are in {', '.join(names)} than the dump holds",
                 instead=UNTOUCHED,
             )
+        if others := differing(content, dump.digests):
+            raise RestoreFailedError(
+                target=self._target,
+                reason=f"loaded, other content is in {', '.join(others)} than the dump held",
+                instead=UNTOUCHED,
+            )
         if found:
             central.run(f"analyze table {', '.join(f'{ident(new)}.{ident(name)}' for name in found)}")
-        return Proof(tables=found, schema=fingerprint, problems=())
+        return Proof(tables=found, schema=fingerprint, problems=(), digests=content)
 
     def _bring_back(
         self, central: Session, path: Path, dump: Dump, keep: str, timeout: float
@@ -210,10 +268,26 @@ class MySQLOutside:
             with interrupt.unheard():
                 codes.drop(central, kept)
             raise
-        remarks = self._exchange(central, kept, keep, dump, timeout)
+        with self._exchanging(central):
+            remarks = self._exchange(central, kept, keep, dump, timeout)
         with interrupt.unheard():
             central.run(f"drop database {ident(kept)}")
         return remarks
+
+    @contextmanager
+    def _exchanging(self, central: Session) -> Iterator[None]:
+        """Keep the next dbctl waiting until the server has ended what it is told here, should this one be killed.
+
+        A restore that began before would take the new tables for the old ones, and drop those with all that was kept.
+        """
+        name = locks.exchange(locks.name_of(self._name))
+        if central.run(locks.take(name)) != [(1,)]:  # who has the lock of the database has waited for it
+            raise BusyError(target=self._target, holder=" by another restore", waited="0")
+        try:
+            yield
+        finally:
+            with interrupt.unheard(), suppress(pymysql.Error):
+                central.run(locks.give_back(name))
 
     def _exchange(
         self, central: Session, source: str, keep: str, dump: Dump, timeout: float
@@ -227,7 +301,7 @@ class MySQLOutside:
         interrupt.check()
         if not (is_there := self._is_database(central, self._name)):
             central.run(_created(self._name, dump.facts))
-        away = keep or _beside(self._name, f"{NEW}{secrets.token_hex(4)}")
+        away = keep or beside(self._name, f"{NEW}{secrets.token_hex(4)}")
         before, broken = self._script(central, self._name), codes.broken(central, self._name)
         ((charset, collation),) = central.run(FOUND.format(literal(self._name)))
         central.run(_created(away, {"charset": str(charset), "collation": str(collation)}))
@@ -287,18 +361,18 @@ class MySQLOutside:
     @contextmanager
     def _made(self, central: Session, dump: Dump) -> Iterator[str]:
         """Make a database, which is dropped at the end; those that a dbctl left that was killed go, too."""
-        pattern = re.compile(rf"{re.escape(_beside(self._name, NEW))}[0-9a-f]{{8}}")
+        pattern = new_ones(self._name)
         for (left,) in central.run(NAMES):
             if pattern.fullmatch(str(left)) and central.run(locks.take(locks.name_of(str(left)))) == [(1,)]:
                 central.run(f"drop database {ident(str(left))}")
-        name = _beside(self._name, f"{NEW}{secrets.token_hex(4)}")
+        name = beside(self._name, f"{NEW}{secrets.token_hex(4)}")
         central.run(locks.take(locks.name_of(name)))
         try:
             central.run(_created(name, dump.facts))
         except pymysql.Error as error:
             if number_of(error) != MAY_NOT_CREATE:
                 raise
-            pattern_of_all = _beside(self._name, KEPT).replace("_", "\\_")
+            pattern_of_all = beside(self._name, KEPT).replace("_", "\\_")
             grant = f"GRANT ALL ON `{pattern_of_all}%`.* TO {central.account};"
             raise PrivilegeMissingError(
                 target=self._target,
@@ -368,14 +442,6 @@ def _pairs(tables: Sequence[str], here: str, there: str) -> list[str]:
 
 def _renames(tables: Sequence[str], here: str, there: str) -> str:
     return f"rename table {', '.join(_pairs(tables, here, there))}" if tables else "select 'no tables'"
-
-
-def _beside(name: str, suffix: str) -> str:
-    """Return a name that goes with another one, in as many letters as a server keeps."""
-    room = LONGEST_NAME - len(f"{KEPT}YYYYMMDD_HHMMSS")
-    if len(name) > room:
-        name = f"{name[: room - 9]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-    return f"{name}{suffix}"
 
 
 def _refuse_newer(dump: Dump, session: Session, target: str) -> None:

@@ -9,8 +9,21 @@ from contextlib import contextmanager
 import pymysql
 
 from dbctl import interrupt
-from dbctl.engines.base import AllOf, AnyOf, Capability, Language, Later, Linked, Merge, Not, Where, Within
+from dbctl.engines.base import (
+    AllOf,
+    AnyOf,
+    Capability,
+    Column,
+    Language,
+    Later,
+    Linked,
+    Merge,
+    Not,
+    Where,
+    Within,
+)
 from dbctl.engines.mysql import script
+from dbctl.engines.mysql.aside import MySQLLaysAside
 from dbctl.engines.mysql.columns import TIMES, MySQLColumn, MySQLTable, kind_of, storable
 from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.mysql.dialect import moment_of_text
@@ -19,7 +32,7 @@ from dbctl.engines.mysql.locks import MySQLLocks
 from dbctl.engines.mysql.parameters import literal
 from dbctl.engines.served.connection import TOLD
 from dbctl.engines.served.writer import ENDED
-from dbctl.engines.sql import Statement, counted_columns, merged
+from dbctl.engines.sql import Statement, counted_columns, ident, merged
 from dbctl.errors import ConstraintError, NotSupportedError, QueryFailedError, ValueInvalidError
 
 #: Letters of a statement that inserts several rows; a server takes 16 MiB at least, whatever they become as bytes.
@@ -28,14 +41,14 @@ LONGEST_INSERT = 1 << 20
 _OF_STATEMENT = re.compile(r" at row \d+$")
 
 
-class MySQLWriter(MySQLLocks, MySQLConnection, MySQLTextWriter):
+class MySQLWriter(MySQLLocks, MySQLConnection, MySQLTextWriter, MySQLLaysAside):
     """A session that may write. Its transactions see one state, that of their first statement, and their own changes.
 
     What another transaction changed meanwhile and this one would change, too, is ``ChangedMeanwhileError``; where a
     server has no such refusal, what is read is locked. Either way what was decided on is what is done.
     """
 
-    capabilities = TOLD | {Capability.MIGRATE}
+    capabilities = TOLD | {Capability.ASIDE, Capability.MIGRATE}
     language: Language = script
     takes_schema_back = False  # whatever changes it commits
     lock_tries = 1
@@ -102,14 +115,17 @@ class MySQLWriter(MySQLLocks, MySQLConnection, MySQLTextWriter):
 
     def insert_many(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
         described = [self._described(table, name) for name in columns]
-        names = ", ".join(self._column(table, name, "") for name in columns)
         self._require_transaction(table)
-        sql = f"insert into {self._table(table)} ({names}) values "  # noqa: S608 - as above
+        return self._inserted(self._table(table), described, rows)
+
+    def _inserted(self, place: str, columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> int:
+        names = ", ".join(ident(one.name) for one in columns)
+        sql = f"insert into {place} ({names}) values "  # noqa: S608 - as above
         limit = min(LONGEST_INSERT, self._current().longest // 8)  # letters; one may become several bytes
         done = length = 0
         held: list[str] = []
         for row in rows:
-            told = [literal(storable(column, one)) for column, one in zip(described, row, strict=True)]
+            told = [literal(storable(column, one)) for column, one in zip(columns, row, strict=True)]
             values = f"({', '.join(told)})"
             if held and length + len(values) > limit:
                 interrupt.check()

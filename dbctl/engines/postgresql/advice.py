@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 from dbctl.engines.postgresql.catalogue import LEFT, SHOWN
 from dbctl.engines.postgresql.flaws import PostgreSQLFlaws
 from dbctl.engines.postgresql.tuning import PostgreSQLTuning
-from dbctl.engines.server import Concern, Look, answered
+from dbctl.engines.server import Concern, Look, answered, left_behind
 from dbctl.engines.sql import ident
 from dbctl.model import Severity, counted
 from dbctl.url import Url
@@ -140,6 +140,10 @@ SEQUENCES = f"""select distinct s.nspname, q.relname, array['USAGE'], current_us
   join pg_catalog.pg_class q on q.oid = e.objid and q.relkind = 'S' and e.classid = 'pg_catalog.pg_class'::regclass
   join pg_catalog.pg_namespace s on s.oid = q.relnamespace
 where {SHOWN} and not case when q.relkind = 'S' then has_sequence_privilege(q.oid, 'USAGE') end order by 1, 2"""
+#: Databases that a restore or a drill makes, and the keys of the advisory locks that are held, whatever database they are in.
+BESIDE = "select datname::text from pg_catalog.pg_database where datname ~ :pattern order by 1"
+LOCKED = """select (classid::int8 << 32) | objid::int8 from pg_catalog.pg_locks
+where locktype = 'advisory' and objsubid = 1 and granted"""
 VERIFYING = ("verify-full", "verify-ca")
 
 
@@ -157,7 +161,19 @@ class PostgreSQLAdvice(PostgreSQLFlaws, PostgreSQLTuning):
             *self._encryption(),
             *(self._standby() if writing else ()),
             *self._rights(writing=writing),
+            *self.abandoned(),
             *(one for look in LOOKS for one in answered(look, self._fetch(look.sql, {}))),
+        ]
+
+    def abandoned(self) -> Sequence[Concern]:
+        from dbctl.engines.postgresql import beside, locks  # noqa: PLC0415 - locks know writers, which know this
+
+        found = self._fetch(BESIDE, {"pattern": beside.new_ones(self.url.path)})
+        held = {row[0] for row in self._fetch(LOCKED, {})} if found else set()
+        return [
+            left_behind(str(name), f"DROP DATABASE {ident(str(name))} WITH (FORCE);")
+            for (name,) in found
+            if locks.key_of(str(name)) not in held
         ]
 
     def _version(self) -> Iterator[Concern]:

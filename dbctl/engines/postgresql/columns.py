@@ -89,6 +89,11 @@ def kind_of(column: Column) -> Kind:
     return column.kind if isinstance(column, PostgreSQLColumn) else "other"
 
 
+def base_of(column: Column) -> str:
+    """Return the type of a column for a cast that cuts nothing off: the column's own length is told afterwards."""
+    return column.base if isinstance(column, PostgreSQLColumn) else column.type
+
+
 def fitting(column: Column, value: object) -> Fitting | None:
     """Return ``value`` as ``column`` may hold it; None where it never can, so that no row has it.
 

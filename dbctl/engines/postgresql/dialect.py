@@ -107,6 +107,12 @@ class PostgreSQLDialect(PostgreSQLCatalogue):
             f"{folded} like {statement.bind(f'{pattern}%' if op == 'starts' else f'%{pattern}%')} escape '!'"
         )
 
+    def _is_text(self, column: Column) -> bool:
+        return kind_of(column) in ("text", "enum", "uuid", "other")
+
+    def _found_at(self, value: str, column: Column, statement: Statement, text: str) -> str:
+        return f"strpos({self._folded(value, column)}, {statement.bind(lower(stored(text) or ''))})"
+
     def _equal(self, value: str, column: Column, other: str, other_column: Column) -> tuple[str, str]:
         kinds = {kind_of(column), kind_of(other_column)}
         bases = {one.base for one in (column, other_column) if isinstance(one, PostgreSQLColumn)}

@@ -16,6 +16,7 @@ from typing import cast
 
 from dbctl import interrupt
 from dbctl.engines import clients
+from dbctl.engines.contents import Holds, digests
 from dbctl.engines.dumps import Dumped, Progress, Proof, silent
 from dbctl.engines.packed import LEVEL, packing
 from dbctl.engines.postgresql import property as properties
@@ -63,12 +64,19 @@ class PostgreSQLDumps(PostgreSQLDescribes):
         """Return who holds what was waited for."""
 
     @abstractmethod
+    def _told(self, sql: str, *, writing: bool = False) -> AbstractContextManager[None]:
+        """Let what the driver raises be a failure of ours."""
+
+    @abstractmethod
     def _asking(self) -> AbstractContextManager[None]:
         """Begin a transaction that can write nothing, and end it without a trace."""
 
     def dump_size(self) -> int:
         rows = self._fetch(SIZE, {"scope": scope_of(self._current()), "empty": EMPTY})
         return cast("int", rows[0][0]) // PACKED
+
+    def holds_up(self) -> bool:
+        return False
 
     def dump(
         self, destination: Path, *, form: str = "", tables: Sequence[str] = (), progress: Progress = silent
@@ -110,7 +118,9 @@ class PostgreSQLDumps(PostgreSQLDescribes):
             ):
                 # Of the same snapshot, while pg_dump connects and reads the catalogue for itself.
                 schema = "" if tables else self.fingerprint()
-                facts = self._facts(session, scope) | {"client": tools.version_of(tool.path), "format": form}
+                with self._told(PATH.decode()):  # the server may end this session, as any
+                    facts = self._facts(session, scope)
+                facts |= {"client": tools.version_of(tool.path), "format": form}
                 written = 0
                 for block in client.blocks():
                     reading.feed(block)
@@ -125,9 +135,10 @@ class PostgreSQLDumps(PostgreSQLDescribes):
                     raise ClientFailedError(
                         target=self.target, program=tool.path.name, reason=problem, instead=NOTHING
                     )
+                rows = told(reading.reading.rows, facts["path"])
+                content = digests(cast("Holds", self), rows)
         progress(1.0)
-        rows = told(reading.reading.rows, facts["path"])
-        proof = Proof(tables=rows, schema=schema, problems=())
+        proof = Proof(tables=rows, schema=schema, problems=(), digests=content)
         return Dumped(taken_at=taken, facts=facts, proof=proof, sha256=file.sha256)
 
     def _with_parts(self, tables: Sequence[str]) -> list[tuple[str, str]]:

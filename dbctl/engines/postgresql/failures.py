@@ -127,7 +127,7 @@ def _grant(reason: str, place: Place, sql: str) -> str:
     own = ident(name) if not place.schema else f"{ident(place.schema)}.{ident(name)}"
     what = {
         "schema": f"USAGE ON SCHEMA {ident(name)}",
-        "sequence": f"USAGE ON SEQUENCE {own}",
+        "sequence": f"USAGE, SELECT ON SEQUENCE {own}",  # a dump reads where it stands
         "database": f"CONNECT ON DATABASE {ident(name)}",
     }.get(kind, f"{wanted} ON {own}")
     return f"Nothing was changed. As its owner or a superuser: GRANT {what} TO {ident(place.user)};"

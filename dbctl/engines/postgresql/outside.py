@@ -6,35 +6,41 @@ names; the old one stays, closed, until the next restore. Else it goes into the 
 
 from __future__ import annotations
 
-import hashlib
 import re
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 import psycopg
 from msgspec import structs
 
 from dbctl import interrupt
-from dbctl.engines.dumps import Approach, Dump, Kept, Loaded, Progress, Proof, silent
+from dbctl.engines.contents import differing, digests
+from dbctl.engines.dumps import Approach, Dump, Kept, Loaded, Progress, Proof, Tried, at_once, silent
+from dbctl.engines.postgresql import parts
 from dbctl.engines.postgresql import property as properties
+from dbctl.engines.postgresql.beside import KEPT, NEW, beside, new_ones
 from dbctl.engines.postgresql.dumped import Reading, into_schemas, told
 from dbctl.engines.postgresql.emptied import AGAIN, counted, emptied
 from dbctl.engines.postgresql.failures import Place, translated, unreachable
+from dbctl.engines.postgresql.locks import key_of
 from dbctl.engines.postgresql.property import Properties
 from dbctl.engines.postgresql.reader import SOON, PostgreSQLReader
-from dbctl.engines.postgresql.scope import scope, scope_of
-from dbctl.engines.postgresql.session import LONGEST_NAME, Session, open_session
-from dbctl.engines.postgresql.swap import renames, sessions, swap
-from dbctl.engines.postgresql.undump import UNTOUCHED, feed, major
+from dbctl.engines.postgresql.scope import PUBLIC, scope, scope_of
+from dbctl.engines.postgresql.session import Session, open_session
+from dbctl.engines.postgresql.swap import exchange, renames, sessions, swap
+from dbctl.engines.postgresql.undump import UNTOUCHED, Psql, feed, holding, major
 from dbctl.engines.postgresql.writer import PostgreSQLWriter
 from dbctl.engines.sql import ident
-from dbctl.errors import KeptMissingError, PrivilegeMissingError, RestoreFailedError
+from dbctl.errors import KeptMissingError, NotSupportedError, PrivilegeMissingError, RestoreFailedError
 from dbctl.url import Url
 
 #: Databases that every server has, to be connected to while another one is renamed.
 CENTRAL = ("postgres", "template1")
+#: What every new database is made from.
+TEMPLATES = ("template0", "template1")
 RIGHTS = b"""select current_user::text, rolsuper or rolcreatedb,
   rolsuper or coalesce((select pg_catalog.pg_has_role(current_user, d.datdba, 'USAGE') from pg_catalog.pg_database d where d.datname = $1), true)
 from pg_catalog.pg_roles where rolname = current_user"""
@@ -44,11 +50,33 @@ TABLES = """select n.nspname, c.relname, exists (select from pg_catalog.pg_depen
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where c.relkind = 'r' and c.relpersistence <> 't' and n.nspname <> 'information_schema' and n.nspname !~ '^pg_'
 order by 1, 2"""
-KEPT, NEW = "_dbctl_", "_dbctl_new_"
+#: The database and its oldest table: what is emptied and filled again has new ones.
+FIRST = """select (select oid from pg_catalog.pg_database where datname = current_database()), min(c.oid)
+from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where c.relkind in ('r', 'p') and c.relpersistence <> 't' and n.nspname <> 'information_schema' and n.nspname !~ '^pg_'
+and $1::text in ('', n.nspname::text) and not exists (select from pg_catalog.pg_depend e
+  where e.classid = 'pg_catalog.pg_class'::regclass and e.objid = c.oid and e.deptype = 'e')"""
+#: What is about to be replaced, and may be written until then; of one schema, or of all.
+WRITTEN = b"""select format('%I.%I', n.nspname, c.relname)
+from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where c.relkind in ('r', 'p') and c.relpersistence <> 't' and n.nspname <> 'information_schema' and n.nspname !~ '^pg_'
+  and (n.nspname = $1 or $1 = '') and not exists (select from pg_catalog.pg_depend e
+    where e.classid = 'pg_catalog.pg_class'::regclass and e.objid = c.oid and e.deptype = 'e')
+order by 1"""
+#: Whatever somebody has put into a database; every new one holds what belongs to extensions of its template.
+HELD = """select exists (select from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+  where n.nspname <> 'information_schema' and n.nspname !~ '^pg_' and not exists (select from pg_catalog.pg_depend e
+    where e.classid = 'pg_catalog.pg_class'::regclass and e.objid = c.oid and e.deptype = 'e'))
+or exists (select from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+  where n.nspname <> 'information_schema' and n.nspname !~ '^pg_' and not exists (select from pg_catalog.pg_depend e
+    where e.classid = 'pg_catalog.pg_proc'::regclass and e.objid = p.oid and e.deptype = 'e'))
+or exists (select from pg_catalog.pg_largeobject_metadata)"""
 
 
 class PostgreSQLOutside:
     """One database of a server."""
+
+    loads = True
 
     def __init__(self, url: Url, target: str) -> None:
         self._url, self._target, self._name = url, target, url.path
@@ -68,8 +96,40 @@ class PostgreSQLOutside:
                     return False
             raise unreachable(error, self._target) from None
 
+    def identity(self) -> str:
+        with self._told(), self._central() as central:
+            told = properties.place(central)
+        return f"{told.get('system', told['at'])}/{self._name}"
+
+    def address(self, dump: Dump) -> str:
+        schema = self._schema() or quote(dump.facts.get("schema", ""))
+        return f"{self._url}?schema={schema}" if schema else str(self._url)
+
+    def holds(self) -> bool:
+        url = self._elsewhere(self._name)  # the whole database, which is what makes room
+        with self._told(), self._open(url) as own:
+            return own.execute(HELD.encode()).fetchall() == [(True,)]
+
     def files(self) -> Sequence[Path]:
         return ()  # they are the server's
+
+    @contextmanager
+    def still(self, dump: Dump, *, timeout: float) -> Iterator[Callable[[], None]]:
+        """Hold up who would write what is replaced in place; what stays under another name keeps all that comes meanwhile.
+
+        The lock is one of the very transaction that replaces their rows. It is on the tables that there are: what
+        becomes of large objects and of tables that are made meanwhile is not in the copy.
+        """
+        with ExitStack() as held:
+            go: Callable[[], None] = at_once
+            with self._told():
+                if self.approach(dump).way == "in place":
+                    own = held.enter_context(self._open(self._url, timeout=timeout))
+                    tables = [str(one) for (one,) in own.execute(WRITTEN, [scope_of(own)]).fetchall()]
+                    go = held.enter_context(
+                        holding(tables, own, self._name, self._target, dump.facts, timeout=timeout)
+                    )
+            yield go
 
     def want_room(self, need: int) -> None:
         """Look at nothing: a server does not tell how much room it has."""
@@ -81,14 +141,23 @@ class PostgreSQLOutside:
             central = self._central_url()
             if central is not None:
                 keeper = held.enter_context(closing(_Keeper(central, self._target, timeout=timeout)))
-                keeper.key = _key(f"{self._name}/{self._schema()}")
+                keeper.key = key_of(f"{self._name}/{self._schema()}")
                 held.enter_context(keeper.lock(purpose))
+                keeper.wait_for(exchange(self._name))
             if central is None or self.is_there():
                 own = held.enter_context(closing(PostgreSQLWriter(self._url, self._target, timeout=timeout)))
                 held.enter_context(own.lock(purpose))
             yield
 
     def approach(self, dump: Dump) -> Approach:
+        if self._name in TEMPLATES:
+            raise NotSupportedError(
+                what="bringing a backup back",
+                by=f"{self._target}, which new databases are made from",
+                instead="Nothing was changed. Name a database of your own.",
+            )
+        if dump.form != "kept":
+            self._want_schema(dump)
         with self._told():
             central_url = self._central_url()
             if central_url is None:
@@ -132,9 +201,9 @@ class PostgreSQLOutside:
             live = properties.of(central, self._name)
             if live is None:
                 raise KeptMissingError(target=self._target, name=self._name)
-            name = _beside(self._name, f"{KEPT}{stamp}")
+            name = beside(self._name, f"{KEPT}{stamp}")
             facts = {**live.facts(), **properties.place(central), "kept": name}
-        aside = ident(_beside(self._name, "_aside"))
+        aside = ident(beside(self._name, "_aside"))
         note = (
             f"-- {self._target} as it was when a restore replaced it is the database {name} of its server, until the\n"
             "-- next restore. dbctl restore undo brings it back; by hand, in another database and with nobody connected:\n"
@@ -144,30 +213,46 @@ class PostgreSQLOutside:
         )
         return Kept(facts=facts, note=note)
 
+    def standing(self) -> Mapping[str, str]:
+        asked = unquote(self._schema())
+        with self._told(), self._open(self._url) as own:
+            ((database, table),) = own.execute(FIRST.encode(), [asked]).fetchall()
+        return {"database_oid": str(database), "table_oid": str(table)} if table else {}
+
     # Bringing back -------------------------------------------------------------------------------------------------
 
+    def ready(self, path: Path, dump: Dump, *, timeout: float) -> AbstractContextManager[None]:
+        """Do nothing beforehand."""
+        del path, dump, timeout
+        return nullcontext()
+
     def load(
-        self, path: Path, dump: Dump, *, timeout: float, keep: Mapping[str, str], progress: Progress
+        self,
+        path: Path,
+        dump: Dump,
+        *,
+        timeout: float,
+        keep: Mapping[str, str],
+        progress: Progress,
+        let_go: Callable[[], None],
+        spare: bool = False,
     ) -> Loaded:
+        del spare  # a dump is read
         with self._told():
             if dump.form == "kept":
                 return self._bring_back(dump, keep.get("kept", ""), timeout)
             approach = self.approach(dump)
             if approach.way == "in place":
-                return self._fill(path, dump, timeout, progress)
+                return self._fill(path, dump, timeout, progress, let_go if isinstance(let_go, Psql) else None)
             return self._exchange(path, dump, keep.get("kept", ""), timeout, progress)
 
-    def _fill(self, path: Path, dump: Dump, timeout: float, progress: Progress) -> Loaded:
-        """Replace what the database holds, in one transaction."""
+    def _fill(
+        self, path: Path, dump: Dump, timeout: float, progress: Progress, within: Psql | None
+    ) -> Loaded:
+        """Replace what the database holds, in one transaction: that which holds everybody up, where one does."""
         with self._open(self._url, timeout=timeout) as own:
             _refuse_newer(dump, own, self._target)
             schema = scope_of(own)
-            if schema and dump.facts.get("schema") not in ("", schema):
-                raise RestoreFailedError(
-                    target=self._target,
-                    reason=f"it holds the schema {dump.facts['schema']}",
-                    instead=UNTOUCHED,
-                )
             feed(
                 path,
                 dump.facts,
@@ -176,6 +261,7 @@ class PostgreSQLOutside:
                 self._target,
                 tables=dump.tables,
                 timeout=timeout,
+                within=within,
                 head=emptied(schema),
                 change=into_schemas,
                 tail=_behind,
@@ -203,7 +289,7 @@ class PostgreSQLOutside:
                         reason=f"a new database cannot be made like it: {', '.join(lacks)}",
                         instead=UNTOUCHED,
                     )
-                away = keep or _beside(self._name, f"{NEW}{secrets.token_hex(4)}")
+                away = keep or beside(self._name, f"{NEW}{secrets.token_hex(4)}")
                 statements = renames(self._name, new, away, is_there=live is not None)
                 swap(central, other, statements, self._name, self._target, timeout=timeout)
             if not keep:
@@ -217,7 +303,7 @@ class PostgreSQLOutside:
         with self._central(timeout) as central, self._central(timeout) as other:
             _kept_one(central, dump, self._target)
             live = properties.of(central, self._name)
-            away = keep or _beside(self._name, f"{NEW}{secrets.token_hex(4)}")
+            away = keep or beside(self._name, f"{NEW}{secrets.token_hex(4)}")
             statements = renames(self._name, kept, away, is_there=live is not None)
             swap(central, other, statements, self._name, self._target, timeout=timeout)
             if not keep:
@@ -225,18 +311,14 @@ class PostgreSQLOutside:
                     central.execute(f"drop database if exists {ident(away)}".encode())
         return Loaded(way="swapped" if live else "new")
 
-    def trial(self, path: Path, dump: Dump, *, timeout: float) -> Proof:
-        """Load a dump into a database that is dropped again, and tell what it holds there."""
-        with self._tried(path, dump, timeout) as (_, proof):
-            return proof
-
     @contextmanager
     def copied(self, path: Path, dump: Dump, *, timeout: float) -> Iterator[Url]:
-        with self._tried(path, dump, timeout) as (name, _):
-            yield structs.replace(self._url, path=name)
+        with self.tried(path, dump, timeout=timeout) as tried:
+            yield tried.url
 
     @contextmanager
-    def _tried(self, path: Path, dump: Dump, timeout: float) -> Iterator[tuple[str, Proof]]:
+    def tried(self, path: Path, dump: Dump, *, timeout: float) -> Iterator[Tried]:
+        """Give a database that a dump was loaded into, and that is dropped at the end, and tell what it holds."""
         with self._told(), self._central(timeout) as central:
             ((user, creates, _),) = central.execute(RIGHTS, [self._name]).fetchall()
             if not creates:
@@ -248,10 +330,23 @@ class PostgreSQLOutside:
                     with suppress(psycopg.Error):
                         own = structs.replace(like, settings=[setting], grants=None, comment="")
                         properties.give(central, new, own)
-                yield new, self._load(central, new, path, dump, timeout, silent)
+                head = ""
+                if dump.part:
+                    with self._open(self._url) as live:
+                        head = parts.needs(live)
+                proof = self._load(central, new, path, dump, timeout, silent, head=head)
+                yield Tried(url=structs.replace(self._url, path=new), proof=proof)
 
     def _load(
-        self, central: Session, new: str, path: Path, dump: Dump, timeout: float, progress: Progress
+        self,
+        central: Session,
+        new: str,
+        path: Path,
+        dump: Dump,
+        timeout: float,
+        progress: Progress,
+        *,
+        head: str = "",
     ) -> Proof:
         """Load a dump into a new database, compare its rows, and let the server learn how they are distributed."""
         feed(
@@ -262,6 +357,8 @@ class PostgreSQLOutside:
             self._target,
             tables=dump.tables,
             timeout=timeout,
+            head=head,
+            change=parts.unlinked if dump.part else iter,
             progress=progress,
         )
         url = structs.replace(self._url, path=new)
@@ -275,6 +372,7 @@ class PostgreSQLOutside:
                 ((number,),) = reader.query(f"select count(*) from {ident(schema)}.{ident(table)}")  # noqa: S608 - quoted
                 rows[schema, table] = int(str(number))
             fingerprint = reader.fingerprint()
+            content = digests(reader, {name: dump.tables[name] for name in dump.digests})
         found = told(rows, dump.facts.get("path", ""))
         if found != dict(dump.tables):
             names = sorted(
@@ -285,9 +383,15 @@ class PostgreSQLOutside:
                 reason=f"loaded, other rows are in {', '.join(names)} than the dump holds",
                 instead=UNTOUCHED,
             )
+        if others := differing(content, dump.digests):
+            raise RestoreFailedError(
+                target=self._target,
+                reason=f"loaded, other content is in {', '.join(others)} than the dump held",
+                instead=UNTOUCHED,
+            )
         with closing(open_session(url, self._target, timeout=timeout, reading=False, made=True)) as own:
             _analyzed(own)
-        return Proof(tables=found, schema=fingerprint, problems=())
+        return Proof(tables=found, schema=fingerprint, problems=(), digests=content)
 
     @contextmanager
     def _made(self, central: Session, like: Properties) -> Iterator[str]:
@@ -295,14 +399,14 @@ class PostgreSQLOutside:
 
         Those that were left by a dbctl that was killed go, too: each is locked as long as somebody works on it.
         """
-        pattern = f"^{re.escape(_beside(self._name, NEW))}[0-9a-f]{{8}}$"
         for (left,) in central.execute(
-            b"select datname from pg_catalog.pg_database where datname ~ $1", [pattern]
+            b"select datname from pg_catalog.pg_database where datname ~ $1", [new_ones(self._name)]
         ).fetchall():
-            if central.execute(b"select pg_try_advisory_lock($1)", [_key(str(left))]).fetchall() == [(True,)]:
+            taken = central.execute(b"select pg_try_advisory_lock($1)", [key_of(str(left))]).fetchall()
+            if taken == [(True,)]:
                 _drop(central, str(left))
-        name = _beside(self._name, f"{NEW}{secrets.token_hex(4)}")
-        central.execute(b"select pg_advisory_lock($1)", [_key(name)])
+        name = beside(self._name, f"{NEW}{secrets.token_hex(4)}")
+        central.execute(b"select pg_advisory_lock($1)", [key_of(name)])
         try:
             central.execute(properties.created(name, like).encode())
             yield name
@@ -311,7 +415,7 @@ class PostgreSQLOutside:
                 _drop(central, name)
 
     def forget(self, keep: Mapping[str, str]) -> Sequence[str]:
-        pattern = f"^{re.escape(_beside(self._name, KEPT))}(\\d{{8}}_\\d{{6}}|new_[0-9a-f]{{8}})$"
+        pattern = f"^{re.escape(beside(self._name, KEPT))}(\\d{{8}}_\\d{{6}}|new_[0-9a-f]{{8}})$"
         remarks = []
         with self._told(), self._central() as central:
             for (left,) in central.execute(
@@ -330,6 +434,19 @@ class PostgreSQLOutside:
     def _schema(self) -> str:
         found = re.search(r"(?:^|&)schema=([^&]*)", self._url.options)
         return found[1] if found else ""
+
+    def _want_schema(self, dump: Dump) -> None:
+        """Refuse to empty the schema that the URL names and then to fill another one.
+
+        What was dumped whole is taken for ``public``, which stands for the whole until somebody else is there, too.
+        """
+        asked, held = unquote(self._schema()), dump.facts.get("schema", "")
+        if asked and asked != (held or PUBLIC):
+            raise NotSupportedError(
+                what=f"bringing back {f'schema {held}' if held else 'a whole database'}",
+                by=f"{self._target}, whose URL names schema {asked}",
+                instead="Nothing was changed. A schema comes back under its own name alone: leave schema= out of the URL, and name another database.",
+            )
 
     def _scope(self, central: Session) -> str:
         """Return the schema that alone is the app's, once it is known that both sessions are of one server."""
@@ -369,6 +486,7 @@ class PostgreSQLOutside:
     @contextmanager
     def _open(self, url: Url, *, timeout: float = SOON) -> Iterator[Session]:
         with closing(open_session(url, self._target, timeout=timeout, reading=False)) as session:
+            session.execute(b"set statement_timeout = 0")  # what the database or the role sets is for its app
             yield session
 
     @contextmanager
@@ -392,19 +510,17 @@ class _Keeper(PostgreSQLWriter):
     def _lock_key(self) -> int:
         return self.key
 
+    def wait_for(self, key: int) -> None:
+        """Wait until nobody has another lock.
 
-def _key(name: str) -> int:
-    digest = hashlib.sha256(f"dbctl/{name}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
-
-
-def _beside(name: str, suffix: str) -> str:
-    """Return a name that goes with another one, in as many bytes as a server keeps."""
-    room = LONGEST_NAME - len(f"{KEPT}YYYYMMDD_HHMMSS")
-    if len(name.encode()) > room:
-        digest = hashlib.sha256(name.encode()).hexdigest()[:8]
-        name = f"{name.encode()[: room - 9].decode(errors='ignore')}_{digest}"
-    return f"{name}{suffix}"
+        Raises:
+            BusyError: somebody had it for too long.
+        """
+        self._wait_for_lock(
+            lambda: self._rows("select pg_try_advisory_lock(:key)", {"key": key}) == [(True,)],
+            lambda: f"{self._holder(key)}, a restore that was killed and has yet to end",
+        )
+        self._rows("select pg_advisory_unlock(:key)", {"key": key})
 
 
 def _where(session: Session, name: str) -> str:
@@ -466,4 +582,4 @@ def _analyzed(session: Session) -> list[str]:
 
 def _drop(central: Session, name: str) -> None:
     central.execute(f"drop database if exists {ident(name)} with (force)".encode())
-    central.execute(b"select pg_advisory_unlock($1)", [_key(name)])
+    central.execute(b"select pg_advisory_unlock($1)", [key_of(name)])

@@ -172,6 +172,11 @@ def _parameters(url: Url) -> tuple[dict[str, str], str]:
     parameters |= {name: text for name, text in told.items() if text}
     if not parameters.get("dbname"):
         raise UrlInvalidError(reason="it names no database")
+    for what, name in (("database", parameters["dbname"]), ("schema", schema)):
+        if len(name.encode(errors="replace")) > LONGEST_NAME:  # the server would cut it without a word
+            raise UrlInvalidError(
+                reason=f"the name of the {what} has more than the {LONGEST_NAME} bytes that PostgreSQL keeps of one"
+            )
     if not all(map(is_storable, [schema, *parameters.values()])):
         raise UrlInvalidError(reason="it is not valid UTF-8")
     return parameters, schema

@@ -2,18 +2,23 @@
 
 Renaming takes a lock that keeps everybody from connecting, and then wants nobody to be connected. So one session
 renames, while another one ends the sessions that are there. Killed at any moment, the names are the old or the new.
+
+A commit goes on although dbctl was killed, for as long as a replica lets it wait. A restore that began meanwhile would
+take the new database for the old one, and let go the old one with all that was kept. So the session that renames has a
+lock, which every restore waits for.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import psycopg
 
 from dbctl import interrupt
+from dbctl.engines.postgresql.locks import key_of
 from dbctl.engines.postgresql.session import Session
 from dbctl.engines.sql import ident
 from dbctl.errors import BusyError, RestoreUnfinishedError
@@ -25,6 +30,11 @@ from pg_catalog.pg_stat_activity a where a.datname = $1 and a.backend_type = 'cl
   and a.application_name !~ '^dbctl( |$)' order by a.backend_start"""
 END = b"""select pg_catalog.pg_terminate_backend(a.pid) from pg_catalog.pg_stat_activity a
 where a.datname = $1 and a.pid <> pg_backend_pid()"""
+
+
+def exchange(name: str) -> int:
+    """Return the key of the lock of the session that gives a name to another database."""
+    return key_of(f"exchange of {name}")
 
 
 def sessions(central: Session, name: str) -> list[str]:
@@ -55,19 +65,33 @@ def swap(
         Interrupted: a signal came before it was done.
     """
     deadline = time.monotonic() + max(timeout, 1.0)
-    while True:
-        try:
-            _once(renaming, ending, statements, name)
-        except psycopg.errors.ObjectInUse:
-            if time.monotonic() >= deadline:
-                held = ", ".join(sessions(ending, name)) or "sessions or prepared transactions"
-                raise BusyError(target=target, holder=f" by {held}", waited=f"{timeout:g}") from None
-        except psycopg.Error as error:
-            if renaming.broken:
-                raise RestoreUnfinishedError(target=target, reason=error) from error
-            raise
-        else:
-            return
+    with _exchanging(renaming, name, target):
+        while True:
+            try:
+                _once(renaming, ending, statements, name)
+            except psycopg.errors.ObjectInUse:
+                if time.monotonic() >= deadline:
+                    held = ", ".join(sessions(ending, name)) or "sessions or prepared transactions"
+                    raise BusyError(target=target, holder=f" by {held}", waited=f"{timeout:g}") from None
+            except psycopg.Error as error:
+                if renaming.broken:
+                    raise RestoreUnfinishedError(target=target, reason=error) from error
+                raise
+            else:
+                return
+
+
+@contextmanager
+def _exchanging(session: Session, name: str, target: str) -> Iterator[None]:
+    key = [exchange(name)]
+    if session.execute(b"select pg_try_advisory_lock($1)", key).fetchall() != [(True,)]:
+        # whoever has the lock of the database has waited for this one
+        raise BusyError(target=target, holder=" by another restore", waited="0")
+    try:
+        yield
+    finally:
+        with interrupt.unheard(), suppress(psycopg.Error):
+            session.execute(b"select pg_advisory_unlock($1)", key)
 
 
 def _once(renaming: Session, ending: Session, statements: Sequence[str], name: str) -> None:

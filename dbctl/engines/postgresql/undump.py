@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from dbctl import interrupt
@@ -78,6 +78,89 @@ def proof(path: Path, facts: Mapping[str, str], target: str) -> Proof:
     return Proof(tables=told(reading.rows, facts.get("path", "")), schema="", problems=())
 
 
+class Psql:
+    """A psql in the middle of a transaction."""
+
+    def __init__(self, client: clients.Client, tool: tools.Tool) -> None:
+        self.client, self.tool = client, tool
+
+    def __call__(self) -> None:
+        """Let nobody go yet: who is held up by it waits until what replaces their rows is committed."""
+
+
+@contextmanager
+def begun(
+    session: Session,
+    database: str,
+    target: str,
+    facts: Mapping[str, str],
+    *,
+    timeout: float,
+    echoes: bool = False,
+) -> Iterator[Psql]:
+    """Give a psql that has begun a transaction; whatever is not committed at the end is cut off.
+
+    Args:
+        session: to the server; psql connects as it does.
+        database: where it runs.
+        target: ``app/database``, for messages.
+        facts: of the dump that it is to read.
+        timeout: seconds to wait for a lock.
+        echoes: whether what it writes is wanted.
+    """
+    reader = 0 if facts.get("format") == "plain" else major(facts.get("client", ""))
+    tool = tools.find("psql", target, least=max(session.info.server_version // 10000, reader))
+    words = ["--no-psqlrc", "--no-password", "--quiet", "--set=ON_ERROR_STOP=1", "--set=VERBOSITY=verbose"]
+    with (
+        tools.at(session, database, tool) as (where, environment),
+        clients.running(
+            [str(tool.path), f"--dbname={where}", *words], environment, reads=True, writes=echoes
+        ) as client,
+    ):
+        client.write(
+            # What the database or the role sets is for its app.
+            "begin read write;\nset local client_min_messages = warning;\nset local statement_timeout = 0;\n"
+            "set local idle_in_transaction_session_timeout = 0;\n"
+            f"set local lock_timeout = {max(1, round(timeout * 1000))};\n".encode()
+        )
+        yield Psql(client, tool)
+
+
+@contextmanager
+def holding(
+    tables: Sequence[str],
+    session: Session,
+    database: str,
+    target: str,
+    facts: Mapping[str, str],
+    *,
+    timeout: float,
+) -> Iterator[Psql]:
+    """Give the same once nobody else may write these tables any more; all may read them.
+
+    What gets a stronger lock of them later comes before everybody who waits.
+
+    Raises:
+        BusyError: somebody else was in the way for all of ``timeout`` seconds.
+    """
+    with begun(session, database, target, facts, timeout=timeout, echoes=True) as psql:
+        lock = f"lock table {', '.join(tables)} in exclusive mode;\n" if tables else ""
+        psql.client.write(f"{lock}\\echo held\n\\o /dev/null\n".encode())
+        if not next(psql.client.blocks(), b""):
+            raise _refused(psql, session, database, target, timeout)
+        yield psql
+
+
+def _refused(psql: Psql, session: Session, database: str, target: str, timeout: float) -> DbctlError:
+    psql.client.finish()
+    error = tools.failed(psql.client, session, target, timeout=timeout, instead=UNTOUCHED)
+    others = sessions(session, database) if isinstance(error, BusyError) else []
+    if not others:
+        return error
+    # A reader is in the way, too, so it may be any of them.
+    return BusyError(target=target, holder=f" by one of {', '.join(others)}", waited=f"{timeout:g}")
+
+
 def feed(
     path: Path,
     facts: Mapping[str, str],
@@ -87,6 +170,7 @@ def feed(
     *,
     tables: Mapping[str, int],
     timeout: float,
+    within: Psql | None = None,
     head: str = "",
     change: Callable[[Iterator[bytes]], Iterator[bytes]] = iter,
     tail: Callable[[Reading], str] = lambda _reading: "",
@@ -103,6 +187,7 @@ def feed(
         target: ``app/database``, for messages.
         tables: the rows that it holds.
         timeout: seconds to wait for a lock.
+        within: the transaction, where one has begun.
         head: statements before it.
         change: what is changed of its text.
         tail: statements behind it, by what it held.
@@ -114,35 +199,17 @@ def feed(
         RestoreFailedError, CorruptError, ClientFailedError, BusyError, DiskFullError, PrivilegeMissingError,
         UnreachableError: nothing was changed.
     """
-    version = session.info.server_version // 10000
-    reader = 0 if facts.get("format") == "plain" else major(facts.get("client", ""))
-    tool = tools.find("psql", target, least=max(version, reader))
-    words = ["--no-psqlrc", "--no-password", "--quiet", "--set=ON_ERROR_STOP=1", "--set=VERBOSITY=verbose"]
-    reading = Reading()
+    version, reading = session.info.server_version // 10000, Reading()
     with (
-        tools.at(session, database, tool) as (where, environment),
-        clients.running([str(tool.path), f"--dbname={where}", *words], environment, reads=True) as psql,
-        text_of(path, facts, target, least=tool.major, progress=progress) as blocks,
+        nullcontext(within) if within else begun(session, database, target, facts, timeout=timeout) as psql,
+        text_of(path, facts, target, least=psql.tool.major, progress=progress) as blocks,
     ):
 
-        def refused() -> DbctlError:
-            psql.finish()
-            error = tools.failed(psql, session, target, timeout=timeout, instead=UNTOUCHED)
-            others = sessions(session, database) if isinstance(error, BusyError) else []
-            if not others:
-                return error
-            # A reader is in the way, too, so it may be any of them.
-            return BusyError(target=target, holder=f" by one of {', '.join(others)}", waited=f"{timeout:g}")
-
         def say(text: bytes) -> None:
-            if not psql.write(text):
-                raise refused()
+            if not psql.client.write(text):
+                raise _refused(psql, session, database, target, timeout)
 
-        say(
-            # What the database or the role sets is for its app.
-            "begin read write;\nset local client_min_messages = warning;\nset local statement_timeout = 0;\n"
-            f"set local lock_timeout = {max(1, round(timeout * 1000))};\n{head}\n".encode()
-        )
+        say(f"{head}\n".encode())
         for block in change(for_server(blocks, version)):
             reading.feed(block)
             say(block)
@@ -156,7 +223,9 @@ def feed(
         say(f"{tail(reading)}\n".encode())
         interrupt.check()
         say(b"commit;\n")
-        if psql.finish(heard=False):
-            if lasting and not tools.refused(psql):
-                raise RestoreUnfinishedError(target=target, reason=str(refused()))
-            raise refused()
+        if psql.client.finish(heard=False):
+            if lasting and not tools.refused(psql.client):
+                raise RestoreUnfinishedError(
+                    target=target, reason=str(_refused(psql, session, database, target, timeout))
+                )
+            raise _refused(psql, session, database, target, timeout)

@@ -10,7 +10,8 @@ from psycopg import pq
 
 from dbctl.engines.base import Capability, Column, Language, Later, Merge, Where
 from dbctl.engines.postgresql import script
-from dbctl.engines.postgresql.columns import PostgreSQLColumn, storable
+from dbctl.engines.postgresql.aside import PostgreSQLLaysAside
+from dbctl.engines.postgresql.columns import base_of, storable
 from dbctl.engines.postgresql.connection import TOLD, PostgreSQLConnection
 from dbctl.engines.postgresql.fulltext import PostgreSQLTextWriter
 from dbctl.engines.postgresql.locks import PostgreSQLLocks
@@ -43,14 +44,14 @@ INVALID = """select 1 from pg_catalog.pg_index i join pg_catalog.pg_class c on c
 where c.relname = :name and not i.indisvalid and pg_catalog.pg_table_is_visible(c.oid)"""
 
 
-class PostgreSQLWriter(PostgreSQLLocks, PostgreSQLConnection, PostgreSQLTextWriter):
+class PostgreSQLWriter(PostgreSQLLocks, PostgreSQLConnection, PostgreSQLTextWriter, PostgreSQLLaysAside):
     """A session that may write. Its transactions see one state, that of their first statement, and their own changes.
 
     What another transaction changed meanwhile and this one would change, too, is ``ChangedMeanwhileError``: what was
     decided on is what is done, or nothing is.
     """
 
-    capabilities = TOLD | {Capability.MIGRATE}
+    capabilities = TOLD | {Capability.ASIDE, Capability.MIGRATE}
     language: Language = script
     takes_schema_back = True
     _outermost = 0  #: the depth at which nothing of ours is open
@@ -94,17 +95,19 @@ class PostgreSQLWriter(PostgreSQLLocks, PostgreSQLConnection, PostgreSQLTextWrit
 
     def insert_many(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
         described = [self._described(table, name) for name in columns]
-        names = ", ".join(self._column(table, name, "") for name in columns)
         self._require_transaction()
         if self._checked(table).view:
             return sum(self._insert_one(table, columns, row) for row in rows)
-        sql = f"copy {self._table(table)} ({names}) from stdin"
+        return self._copied(self._table(table), described, rows)
+
+    def _copied(self, place: str, columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> int:
+        sql = f"copy {place} ({', '.join(ident(one.name) for one in columns)}) from stdin"
         # What the iterator raises comes out as itself.
         with self._told(sql, writing=True), self._current().cursor() as cursor:
             with cursor.copy(sql.encode()) as copy:
                 for row in rows:
                     copy.write_row(
-                        [storable(column, value) for column, value in zip(described, row, strict=True)]
+                        [storable(column, value) for column, value in zip(columns, row, strict=True)]
                     )
             return cursor.rowcount
 
@@ -140,7 +143,7 @@ class PostgreSQLWriter(PostgreSQLLocks, PostgreSQLConnection, PostgreSQLTextWrit
     ) -> int:
         names = {name: self._column(table, name, "") for name in (*key, *columns)}
         taken = ", ".join(
-            f"cast(s.c{at} as {_base(self._described(table, name))})" for at, name in enumerate(names)
+            f"cast(s.c{at} as {base_of(self._described(table, name))})" for at, name in enumerate(names)
         )
         told = ", ".join(f"c{at}" for at in range(len(names)))
         self._require_transaction()
@@ -223,8 +226,3 @@ class PostgreSQLWriter(PostgreSQLLocks, PostgreSQLConnection, PostgreSQLTextWrit
             and session.pgconn.transaction_status != pq.TransactionStatus.INTRANS
         ):
             raise QueryFailedError(target=self.target, reason=ENDED)
-
-
-def _base(column: Column) -> str:
-    """Return the type of a column for a cast that cuts nothing off: the column's own length is told afterwards."""
-    return column.base if isinstance(column, PostgreSQLColumn) else column.type

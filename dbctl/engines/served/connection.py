@@ -22,6 +22,7 @@ TOLD = frozenset(
         Capability.EXPLAIN,
         Capability.FULL_TEXT,
         Capability.INDEXES,
+        Capability.LOOK,
         Capability.MAINTAIN,
         Capability.MEASURE,
         Capability.SCHEMA,

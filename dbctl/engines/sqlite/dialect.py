@@ -21,8 +21,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_ALL_TABLES = """select name, type, sql from sqlite_master
+where type in ('table', 'view') and substr(name, 1, 7) <> 'sqlite_'"""
 _ALL_COLUMNS = """select m.name, x.cid, x.name, x.type, x."notnull", x.dflt_value, x.pk, x.hidden
 from sqlite_master m, pragma_table_xinfo(m.name) x where m.type in ('table', 'view') order by m.rowid, x.cid"""
+#: Whether a table belongs to the inside of a virtual one, or is an index of words over the text of another.
+_HELD_ELSEWHERE = """select 1 from pragma_table_list l join sqlite_master m on m.name = l.name
+where l.schema = 'main' and l.name = :table
+and (l.type = 'shadow' or (l.type = 'virtual' and replace(m.sql, ' ', '') like '%content=%'))"""
 #: Tables that are new to a schema, up to which each is asked about by itself.
 FEW = 3
 
@@ -40,9 +46,7 @@ class SQLiteDialect(PlanReader):
 
     natives: frozenset[str] = frozenset()
     _tables: dict[str, Table] | None = None
-    _seen: Mapping[
-        tuple[str, object], Table
-    ] = {}  #: those that were found before, by name and the text that makes them
+    _seen: Mapping[Row, Table] = {}  #: those that were found before, by what ``sqlite_master`` tells of them
 
     @property
     @abstractmethod
@@ -55,22 +59,18 @@ class SQLiteDialect(PlanReader):
 
     def tables(self) -> Mapping[str, Table]:
         if self._tables is None:
-            rows = self._fetch(
-                "select name, type, sql from sqlite_master where type in ('table', 'view')", {}
-            )
-            found, seen = {}, {}
+            rows = self._fetch(_ALL_TABLES, {})
             told = self._all_columns() if len(rows) > len(self._seen) + FEW else {}
-            for name, kind, sql in ((str(name), kind, sql) for name, kind, sql in rows):
-                # Scripts look again after every statement: a table that is made by the same text is the same.
-                table = self._seen.get((name, sql)) or Table(
-                    name=name, columns=self._columns(name, told.get(name)), view=kind == "view"
-                )
-                if kind == "table":  # the columns of a view are those of others
-                    seen[name, sql] = table
-                if table.columns and not name.startswith("sqlite_"):
-                    found[name] = table
-            self._tables, self._seen = found, seen
+            # Scripts look again after what changed the schema: a table that is made by the same text is the same.
+            found = {row: self._seen.get(row) or self._table_of(row, told) for row in rows}
+            self._tables = {table.name: table for table in found.values() if table.columns}
+            # the columns of a view are those of others
+            self._seen = {row: table for row, table in found.items() if not table.view}
         return self._tables
+
+    def _table_of(self, row: Row, told: Mapping[str, Sequence[Row]]) -> Table:
+        name, kind = str(row[0]), row[1]
+        return Table(name=name, columns=self._columns(name, told.get(name)), view=kind == "view")
 
     def references(self, table: str) -> Sequence[Reference]:
         live = self.tables()
@@ -211,6 +211,19 @@ class SQLiteDialect(PlanReader):
         pattern = like_literal(text)
         escape = " escape '!'" if pattern != text else ""  # LIKE takes a third longer where it looks for one
         return f"{value} like {statement.bind(f'{pattern}%' if op == 'starts' else f'%{pattern}%')}{escape}"
+
+    def _is_text(self, column: Column) -> bool:
+        return not any(word in column.type for word in ("INT", "REAL", "FLOA", "DOUB", "BLOB", "BOOL"))
+
+    def _found_at(self, value: str, _column: Column, statement: Statement, text: str) -> str:
+        return f"instr(lower({value}), lower({statement.bind(text)}))"
+
+    def _contains(self, value: str, column: Column, statement: Statement, text: str) -> str:
+        # LIKE would take bytes for text.
+        return f"(typeof({value}) = 'text' and {super()._contains(value, column, statement, text)})"
+
+    def texts(self, table: str) -> Sequence[str]:
+        return [] if self._fetch(_HELD_ELSEWHERE, {"table": table}) else super().texts(table)
 
     def _among(self, value: str, _column: Column, statement: Statement, among: Sequence[object]) -> str:
         plain = [one for one in among if _is_plain(one)]

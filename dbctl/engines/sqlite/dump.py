@@ -16,6 +16,7 @@ from pathlib import Path
 from dbctl import durable, interrupt
 from dbctl.engines.dumps import Dumped, Progress
 from dbctl.engines.sqlite.failures import Place, name_of, translated
+from dbctl.engines.sqlite.files import SIDE_FILES
 from dbctl.errors import DbctlError, DiskFullError, FileFailedError
 from dbctl.model import now
 
@@ -59,9 +60,12 @@ def _made(path: Path) -> Iterator[None]:
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
         yield
+        # SQLite removes what stood beside it, and does not tell where that failed.
+        for suffix in SIDE_FILES:
+            Path(f"{path}{suffix}").unlink(missing_ok=True)
     except BaseException as error:  # also on a signal: half a copy must not stay
         if not isinstance(error, FileExistsError):
-            for suffix in ("", "-journal", "-wal", "-shm"):
+            for suffix in ("", *SIDE_FILES):
                 with suppress(OSError):
                     Path(f"{path}{suffix}").unlink()
         if isinstance(error, OSError):
@@ -85,7 +89,7 @@ def _copy(source: sqlite3.Connection, destination: Path, progress: Progress) -> 
                 copy.execute(f"pragma {pragma}")
             source.backup(copy, pages=STEP, progress=steps(progress))
             # Copied from a file in WAL mode, it would grow a -wal of its own whenever it is opened.
-            copy.execute("pragma journal_mode = delete")
+            copy.execute("pragma journal_mode = delete").fetchall()  # or its failure would not be heard
         finally:
             copy.close()
     except sqlite3.Error as error:

@@ -16,6 +16,7 @@ from dbctl.errors import (
     DbctlError,
     DiskFullError,
     FileFailedError,
+    FileUnsyncedError,
     NotADatabaseError,
     QueryFailedError,
     ReadOnlyError,
@@ -94,12 +95,18 @@ def _input_output(place: Place, name: str, reason: str) -> DbctlError:
         return unreachable(place, error.strerror or str(error))
     if room.f_bavail * room.f_frsize < NO_SPACE:
         return DiskFullError(target=place.target)
-    cause = "the disk fails, or a quota or limit is reached" if name in _WRITING else "the disk fails"
+    full = "the disk fails or is full, or a quota or limit is reached"
+    cause = full if name in _WRITING else "the disk fails"
     return FileFailedError(path=place.path, reason=f"{reason} ({name}): {cause}")
 
 
-#: What a quota, or a limit on the size of files, makes fail beside a disk.
-_WRITING = {"SQLITE_IOERR_WRITE", "SQLITE_IOERR_TRUNCATE", "SQLITE_IOERR_FSYNC", "SQLITE_IOERR_SHMSIZE"}
+#: What a quota, a limit on the size of files, or a disk that has room only until it is synced makes fail, too.
+_WRITING = {
+    "SQLITE_IOERR_WRITE",
+    "SQLITE_IOERR_TRUNCATE",
+    "SQLITE_IOERR_FSYNC",
+    "SQLITE_IOERR_SHMSIZE",
+}
 
 #: The first prefix that fits counts. SQLITE_LOCKED is not among them: it is a conflict inside one connection.
 _FAILURES: dict[str, Callable[[Place, str, str], DbctlError]] = {
@@ -110,6 +117,10 @@ _FAILURES: dict[str, Callable[[Place, str, str], DbctlError]] = {
     ),
     "SQLITE_CORRUPT": lambda place, _, reason: CorruptError(target=place.target, reason=reason),
     "SQLITE_FULL": lambda place, *_: DiskFullError(target=place.target),
+    # Of a journal that is gone, by which the change is done.
+    "SQLITE_IOERR_DIR_FSYNC": lambda place, name, reason: FileUnsyncedError(
+        path=place.path, reason=f"{reason} ({name})"
+    ),
     "SQLITE_IOERR": _input_output,
     "SQLITE_READONLY_ROLLBACK": lambda place, *_: CutOffWriteError(target=place.target),
     "SQLITE_READONLY": _refused,

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from dbctl.engines.base import Capability
+from dbctl.engines.contents import digests
 from dbctl.engines.dumps import Dumped, Progress, Proof, silent
 from dbctl.engines.sql import Row
-from dbctl.engines.sqlite.connection import TOLD, SQLiteConnection
+from dbctl.engines.sqlite.connection import TOLD
+from dbctl.engines.sqlite.sidecar import SQLiteSidecars
 from dbctl.errors import ChangedWhileReadError, ChangesLeftError, DbctlError, UnreachableError
 
 T = TypeVar("T")
@@ -28,7 +30,7 @@ FORMS: Mapping[str, str] = {"file": ""}
 CLOCK_TICK_NS = 20_000_000
 
 
-class SQLiteReader(SQLiteConnection):
+class SQLiteReader(SQLiteSidecars):
     """A SQLite file opened for reading only, without a trace left beside it.
 
     A file that nobody is writing (no ``-journal``, no ``-wal`` with content) is read without locks
@@ -37,7 +39,7 @@ class SQLiteReader(SQLiteConnection):
     away and read again, at last the shared way. A file that was replaced is noticed and opened anew.
     """
 
-    capabilities = TOLD | {Capability.DUMP}
+    capabilities = TOLD | {Capability.DUMP, Capability.SIDECAR}
 
     def __init__(self, path: Path, target: str, *, timeout: float = 5.0, traceless: bool = False) -> None:
         """Open ``path``, waiting at most ``timeout`` seconds whenever somebody else holds a lock.
@@ -81,7 +83,7 @@ class SQLiteReader(SQLiteConnection):
 
     def _open(self, *, unlocked: bool) -> None:
         self.close()
-        self._tables = None
+        self._tables, self._beside = None, None
         self._opened_as = self._identity()
         if unlocked and 0 <= time.time_ns() - self._opened_as[3] < CLOCK_TICK_NS:
             time.sleep(CLOCK_TICK_NS / 1e9)
@@ -142,18 +144,19 @@ class SQLiteReader(SQLiteConnection):
         dumped = self._steadily(copied, unlocked_tries=1)
         return Dumped(taken_at=dumped.taken_at, facts={"journal_mode": mode, **dumped.facts})
 
+    def holds_up(self) -> bool:
+        return self._journal_mode() != "wal"
+
     def dump_size(self) -> int:
         return self.storage().bytes
 
     def proof(self, *, quick: bool) -> Proof:
         """Look into a dump: ``quick`` leaves out whether indexes and tables agree."""
         problems = [line for line in self.damage(quick=quick) if not line.startswith(OF_THE_APP)]
-        rows = (
-            {}
-            if problems
-            else {name: self.count(name) for name, one in self.tables().items() if not one.view}
-        )
-        return Proof(tables=rows, schema="" if problems else self.fingerprint(), problems=problems)
+        if problems:
+            return Proof(tables={}, schema="", problems=problems)
+        rows = {name: self.count(name) for name, one in self.tables().items() if not one.view}
+        return Proof(tables=rows, schema=self.fingerprint(), problems=(), digests=digests(self, rows))
 
     def _steadily(self, read: Callable[[], T], *, unlocked_tries: int = UNLOCKED_TRIES) -> T:
         tries = 0

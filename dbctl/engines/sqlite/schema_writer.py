@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from dbctl.engines import sqlite_script
 from dbctl.engines.base import Language
+from dbctl.engines.sql import Row
 from dbctl.engines.sqlite.connection import lenient
 from dbctl.engines.sqlite.fulltext_writer import SQLiteTextWriter
 from dbctl.errors import ConstraintError, QueryFailedError
@@ -27,6 +28,7 @@ class SQLiteSchemaWriter(SQLiteTextWriter):
     lock_tries = 1  # the lock on the file is held from the beginning
     _depth = 0  #: how many transactions are open, one inside the other
     _stepping = False  #: whether statements may run outside of one
+    _schema: Sequence[Row] | None = None  #: which one ``tables`` told, at the earliest
 
     @abstractmethod
     def transaction(self) -> AbstractContextManager[None]: ...
@@ -45,6 +47,7 @@ class SQLiteSchemaWriter(SQLiteTextWriter):
         self._pragma("foreign_keys", "0")
         try:
             with self.transaction():
+                self._notice()
                 before = self._orphans_before()
                 self._current().set_authorizer(_only_what_a_transaction_can_hold)
                 try:
@@ -53,7 +56,6 @@ class SQLiteSchemaWriter(SQLiteTextWriter):
                     self._current().set_authorizer(None)
                 self._refuse_orphans(before)
         finally:
-            self._tables = None
             if self._connection is not None:
                 self._pragma("foreign_keys", "1")
 
@@ -97,9 +99,15 @@ class SQLiteSchemaWriter(SQLiteTextWriter):
             return
         # To the last row: a SELECT that is only begun would hide its errors and keep its tables from being dropped.
         self._write(lambda: deque(self._current().execute(sql), maxlen=0))
-        self._tables = None
+        self._notice()
         if not self._current().in_transaction:
             raise QueryFailedError(target=self.target, reason="the statement ended the transaction around it")
+
+    def _notice(self) -> None:
+        """Let ``tables`` look again where the schema is another one; SQLite counts its changes, whoever makes them."""
+        schema = self._run("pragma schema_version", {})
+        if schema != self._schema:
+            self._tables, self._schema = None, schema
 
     def _orphans_before(self) -> Counter[tuple[object, object]]:
         try:
@@ -126,10 +134,13 @@ def _only_this_file(action: int, *_what: str | None) -> int:
     return sqlite3.SQLITE_DENY if refused else sqlite3.SQLITE_OK
 
 
-def _only_what_a_transaction_can_hold(action: int, first: str | None, *_rest: str | None) -> int:
+def _only_what_a_transaction_can_hold(
+    action: int, first: str | None, value: str | None, *_rest: str | None
+) -> int:
     """Refuse what would end the transaction, leave the file, or quietly do nothing inside a transaction."""
     if action in (sqlite3.SQLITE_TRANSACTION, sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH):
         return sqlite3.SQLITE_DENY
     if action == sqlite3.SQLITE_PRAGMA and (first or "").lower() not in sqlite_script.ALLOWED_PRAGMAS:
-        return sqlite3.SQLITE_DENY
+        # we ask it ourselves, and nobody sets it
+        return sqlite3.SQLITE_OK if (first, value) == ("schema_version", None) else sqlite3.SQLITE_DENY
     return sqlite3.SQLITE_OK

@@ -30,20 +30,30 @@ def waiting(database: Path) -> int:
     counts, which a checkpoint may have moved in part.
     """
     try:
-        shared = Path(f"{database}-shm").stat()
-        for descriptor in [int(listed.name) for listed in DESCRIPTORS.iterdir()]:
-            if _is_open_as(descriptor, shared):
-                found = _waiting(os.pread(descriptor, 2 * INDEX.size + MOVED.size, 0))
-                if found is not None:
-                    return found
+        for descriptor in descriptors(Path(f"{database}-shm")):
+            found = _waiting(os.pread(descriptor, 2 * INDEX.size + MOVED.size, 0))
+            if found is not None:
+                return found
     except OSError:  # no such file, or nothing that lists descriptors
         pass
     return _committed(Path(f"{database}-wal"))
 
 
-def _is_open_as(descriptor: int, shared: os.stat_result) -> bool:
+def descriptors(path: Path) -> Iterator[int]:
+    """Yield those that this process has of a file: to open it anew, and close it, would drop SQLite's locks on it.
+
+    Raises:
+        OSError: there is no such file, or nothing that lists descriptors.
+    """
+    wanted = path.stat()
+    for descriptor in [int(listed.name) for listed in DESCRIPTORS.iterdir()]:
+        if _is_open_as(descriptor, wanted):
+            yield descriptor
+
+
+def _is_open_as(descriptor: int, wanted: os.stat_result) -> bool:
     try:
-        return os.path.samestat(os.fstat(descriptor), shared)
+        return os.path.samestat(os.fstat(descriptor), wanted)
     except OSError:  # closed meanwhile, like the one that listed them
         return False
 

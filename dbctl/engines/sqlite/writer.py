@@ -14,6 +14,7 @@ from dbctl.durable import sync_directory
 from dbctl.engines.base import Capability, Later, Merge, Where
 from dbctl.engines.locks import write_lock
 from dbctl.engines.sql import Row, Statement, on_conflict
+from dbctl.engines.sqlite.aside import SQLiteLaysAside
 from dbctl.engines.sqlite.connection import TOLD
 from dbctl.engines.sqlite.files import refuse_unsafe
 from dbctl.engines.sqlite.schema_writer import SQLiteSchemaWriter
@@ -26,12 +27,15 @@ T = TypeVar("T")
 #: own 2 MB: filling more takes longer than reading again what the kernel keeps anyway. No file is mapped into memory:
 #: another process that cuts a mapped file short kills its reader with SIGBUS.
 CACHE = ("cache_size", "-64000")
+#: Without a -wal a change is done once its journal is gone, and that has to reach the disk as well: a journal that comes
+#: back after a power cut takes the change back, and where the file was made shorter, its last pages are lost for good.
+DURABLE = ("synchronous", "extra")
 
 
-class SQLiteWriter(SQLiteSchemaWriter):
+class SQLiteWriter(SQLiteSchemaWriter, SQLiteLaysAside):
     """A SQLite file opened for reading and writing; its ``journal_mode`` stays as it was found."""
 
-    capabilities = TOLD | {Capability.MIGRATE}
+    capabilities = TOLD | {Capability.ASIDE, Capability.MIGRATE}
     reading = False
 
     def __init__(
@@ -71,7 +75,7 @@ class SQLiteWriter(SQLiteSchemaWriter):
         if create and size == 0:  # new, or left empty by one who was killed here
             for name, value in create.items():
                 self._pragma(name, value)
-        for name, value in (("foreign_keys", "1"), CACHE, *pragmas.items()):
+        for name, value in (("foreign_keys", "1"), CACHE, DURABLE, *pragmas.items()):
             self._pragma(name, value)
         if self._run("pragma foreign_keys", {}) != [(1,)]:
             raise QueryFailedError(target=self.target, reason="this SQLite does not enforce foreign keys")
@@ -138,6 +142,7 @@ class SQLiteWriter(SQLiteSchemaWriter):
             self._depth = nested
 
     def _roll_back(self, sql: str) -> None:
+        self._tables = self._schema = None  # what was seen of the schema may be taken back, too
         if self._connection is None or not self._connection.in_transaction:
             return  # some failures have ended it already
         try:

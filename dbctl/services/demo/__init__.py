@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-from dbctl.errors import NotSupportedError, UsageError, ValueInvalidError
+from dbctl.errors import MigrationShapeUnknownError, NotSupportedError, UsageError, ValueInvalidError
 from dbctl.model import Value
 from dbctl.profiles.loader import load
 from dbctl.services import migration_shapes
@@ -17,8 +17,10 @@ from dbctl.url import Url
 
 #: Profiles that have a sample, and the module whose ``build`` makes it; its ``COUNTS`` say how many of what there are
 #: unless told otherwise, its ``SERVED`` which databases must be on a server,
-#: its ``PLACED`` of which ``--url`` may say where they are.
+#: its ``PLACED`` of which ``--url`` may say where they are, its ``SHAPES`` those that it can have besides what the app's
+#: migrations know.
 SAMPLES = {
+    "chat-lancedb": "dbctl.services.demo.chat_lancedb",
     "flashpoint-web": "dbctl.services.demo.flashpoint_web",
     "promptvault": "dbctl.services.demo.promptvault",
     "waqtor": "dbctl.services.demo.waqtor",
@@ -48,12 +50,16 @@ class DemoBuilt(Value, frozen=True, kw_only=True):
     password_of_others: str  #: of every user who is no account of these; as public as theirs
 
 
+#: Of each thing: what is more fills a disk by mistake.
+MOST = 10_000_000
+
+
 def counts_of(profile: str, given: Mapping[str, int | None]) -> Mapping[str, int]:
     """Return how many of what a sample has: as ``given``, else as the sample itself says.
 
     Raises:
         NotSupportedError: the profile has no sample, or its sample nothing that was given.
-        ValueInvalidError: a number is negative.
+        ValueInvalidError: a number is negative, or of more than a sample is for.
     """
     counts: dict[str, int] = dict(_module(profile).COUNTS)
     for what, count in given.items():
@@ -65,6 +71,10 @@ def counts_of(profile: str, given: Mapping[str, int | None]) -> Mapping[str, int
             )
         if count < 0:
             raise ValueInvalidError(what=f"the number of {what}", value=count, reason="it is negative")
+        if count > MOST:
+            raise ValueInvalidError(
+                what=f"the number of {what}", value=count, reason=f"a sample has at most {MOST:,}"
+            )
         counts[what] = count
     return counts
 
@@ -98,7 +108,10 @@ def refuse_unshaped(profile: str, shape: str) -> None:
     Raises:
         AbilityMissingError, MigrationShapeUnknownError: see ``migration_shapes.refuse_unknown``.
     """
-    if shape:
+    own = getattr(_module(profile), "SHAPES", ())
+    if shape and own and shape not in own:
+        raise MigrationShapeUnknownError(app=profile, name=shape, names=", ".join(own))
+    if shape and not own:
         told = load(profile)
         found = {name: one.migrations for name, one in told.databases.items() if one.migrations}
         migration_shapes.refuse_unknown(profile, told, found, shape)
@@ -132,7 +145,7 @@ def build(
         NotSupportedError, UsageError: see ``counts_of`` and ``refuse_misplaced``.
         AbilityMissingError, MigrationShapeUnknownError: see ``refuse_unshaped``.
         MigrationShapeOtherError: a database has migrations of another shape already.
-        ValueInvalidError: a number is negative.
+        ValueInvalidError: a number is negative, or of more than a sample is for.
         FileExistsAlreadyError, DatabaseNotEmptyError: a database stands there already; nothing was changed.
         FileFailedError: the directory cannot be made or written.
     """

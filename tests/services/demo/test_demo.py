@@ -280,10 +280,11 @@ def test_a_directory_that_cannot_be_made_is_one_clear_error(tmp_path):
         demo.build(tmp_path / "file" / "below", **SMALL)
 
 
+@pytest.mark.parametrize("count", [-1, demo.MOST + 1])
 @pytest.mark.parametrize("number", ["games", "users", "plays"])
-def test_a_negative_number_is_refused(tmp_path, number):
-    with pytest.raises(ValueInvalidError, match=f"the number of {number} -1"):
-        demo.build(tmp_path / "none", counts=COUNTS | {number: -1})
+def test_a_number_that_no_sample_has_is_refused(tmp_path, number, count):
+    with pytest.raises(ValueInvalidError, match=f"the number of {number} {count}"):
+        demo.build(tmp_path / "none", counts=COUNTS | {number: count})
     assert not (tmp_path / "none").exists()
 
 

@@ -58,6 +58,7 @@ def test_it_is_a_sound_deployment(
     assert answer("search", "messages", "name", "--count")["data"]["total"] > 0
     assert answer("stats", "run", "artifacts")["data"]["total"] > 0
     answer("backup", "create")
+    answer("backup", "drill")
     assert answer("doctor")["data"]["findings"] == []
 
 

@@ -40,7 +40,7 @@ from dbctl.model import counted
 #: Bytes of the smallest page.
 SMALLEST = 512
 ANOTHER_NAME = "Choose another name with --to."
-WITH_LIKE = "--like FILE takes the tables from a sound database of the same shape, for one from a backup."
+WITH_LIKE = "--like latest takes the tables from the newest backup, --like FILE from any sound database of the same shape."
 
 
 def recover(what: Recovery, target: str, progress: Progress) -> Recovered:
@@ -164,7 +164,7 @@ class _Work:
         concerns += looked_at(self._place / "new", self._target, entries)
         if taken.wal:
             with closing(sqlite3.connect(self._place / "new", isolation_level=None)) as db:
-                db.execute("pragma journal_mode = wal")
+                db.execute("pragma journal_mode = wal").fetchall()
         return tables, concerns, aside.made
 
     def _schema(self, trees: Trees, image: Image) -> tuple[list[Entry], list[Concern]]:

@@ -1,0 +1,1 @@
+"""What makes a vector of words: services, programs and packages, each behind one small contract."""

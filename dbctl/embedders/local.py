@@ -1,0 +1,56 @@
+"""Models on this machine, by packages of Python that are loaded when they are used."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
+from typing import Any
+
+from dbctl.config import App, Embedder
+from dbctl.embedders import base
+from dbctl.errors import EmbedderFailedError, EmbedderPackageMissingError
+
+TRY = "Check model under [apps.NAME.embedder]: what it is called, and that it is here, or may be fetched."
+
+
+def _fastembed(model: str) -> Callable[[str], Any]:
+    from fastembed import TextEmbedding  # noqa: PLC0415 - large, and seldom installed
+
+    loaded = TextEmbedding(model_name=model)
+    return lambda text: next(iter(loaded.query_embed(text)))
+
+
+def _sentence_transformers(model: str) -> Callable[[str], Any]:
+    from sentence_transformers import SentenceTransformer  # noqa: PLC0415 - as above
+
+    loaded = SentenceTransformer(model)
+    return lambda text: loaded.encode(text, show_progress_bar=False)
+
+
+PACKAGES: Mapping[str, Callable[[str], Callable[[str], Any]]] = {
+    "fastembed": _fastembed,
+    "sentence-transformers": _sentence_transformers,
+}
+
+
+class Local:
+    """A model that a package runs."""
+
+    def __init__(self, app: App, told: Embedder) -> None:
+        self._app, self._told = app.name, told
+        self.place = f"{told.package} ({told.model})"
+
+    def embed(self, text: str) -> Sequence[float]:
+        try:
+            with redirect_stdout(sys.stderr):  # what loads a model may talk, and the answer is for programs
+                made = PACKAGES[self._told.package](self._told.model)(text)
+        except ImportError as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise EmbedderPackageMissingError(
+                app=self._app, package=self._told.package, reason=reason
+            ) from error
+        except Exception as error:
+            reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}"
+            raise EmbedderFailedError(place=self.place, reason=reason, instead=TRY) from error
+        return base.vector(made.tolist() if hasattr(made, "tolist") else made, self.place, TRY)

@@ -1,0 +1,35 @@
+"""Which embedder an app has, by the kind that its configuration names."""
+
+from __future__ import annotations
+
+from dbctl.config import App
+from dbctl.embedders.base import Embedder
+from dbctl.errors import EmbedderUnsetError
+
+
+def of(app: App, *, model: str = "") -> Embedder:
+    """Return the embedder of an app; nothing is asked, and no key is read yet.
+
+    Args:
+        app: the app as configured.
+        model: which made the vectors that are searched, for the message where nothing is configured.
+
+    Raises:
+        EmbedderUnsetError: the configuration names none.
+    """
+    told = app.embedder
+    if told is None:
+        raise EmbedderUnsetError(
+            app=app.name, model=f", and the model that made its vectors ({model})" if model else ""
+        )
+    if told.kind == "command":
+        from dbctl.embedders.command import Command  # noqa: PLC0415 - each brings a library of its own
+
+        return Command(told)
+    if told.kind == "local":
+        from dbctl.embedders.local import Local  # noqa: PLC0415 - as above
+
+        return Local(app, told)
+    from dbctl.embedders.services import Service  # noqa: PLC0415 - as above
+
+    return Service(app, told)

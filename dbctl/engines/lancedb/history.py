@@ -1,0 +1,49 @@
+"""The versions of a table as its folder tells them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dbctl.engines.lancedb.files import Files
+from dbctl.engines.lancedb.manifest import Manifest, ManifestUnreadableError, parse, version_of
+from dbctl.engines.lancedb.place import SUFFIX, VERSIONS
+
+
+class History:
+    """What there is to tell of one table without the library."""
+
+    def __init__(self, files: Files, table: str) -> None:
+        self.folder = f"{table}{SUFFIX}"
+        self._files = files
+
+    def versions(self) -> dict[int, str]:
+        """Return the files of all versions, the newest first."""
+        told = {
+            version: one.path
+            for one in self._files.below(f"{self.folder}/{VERSIONS}")
+            if (version := version_of(one.path.rpartition("/")[2])) is not None
+        }
+        return dict(sorted(told.items(), reverse=True))
+
+    def manifest(self, version: int) -> Manifest:
+        """Return what a version is made of.
+
+        Raises:
+            ManifestUnreadableError: it is gone, cut off, or damaged.
+        """
+        path = self.versions().get(version)
+        if path is None:
+            raise ManifestUnreadableError("it is gone")
+        return self.read(path)
+
+    def read(self, path: str) -> Manifest:
+        """Return what is told in a file; raises as ``manifest``."""
+        try:
+            return parse(self._files.read(path))
+        except OSError as error:
+            raise ManifestUnreadableError(error.strerror or str(error)) from error
+
+    def sizes(self, below: str = "") -> Mapping[str, int]:
+        """Return every file that stands in the folder, or below a path in it, as the table names it, in bytes."""
+        root = f"{self.folder}/"
+        return {one.path.removeprefix(root): one.bytes for one in self._files.below(root + below)}

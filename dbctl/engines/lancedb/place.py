@@ -1,0 +1,163 @@
+"""Where a LanceDB is: a folder on this machine or in storage, opened so that nothing comes into being by looking."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dbctl import interrupt, s3_access
+from dbctl.errors import (
+    DatabaseMissingError,
+    DriverMissingError,
+    NotADatabaseError,
+    UnreachableError,
+)
+from dbctl.url import Url
+
+if TYPE_CHECKING:
+    from lancedb.db import DBConnection
+
+#: What the library takes from variables of its own, unless they say otherwise: its warnings are for those who write
+#: programs, and what it reads ahead, in bytes, would be 2 GB.
+LIBRARY = {"LANCEDB_LOG": "error", "LANCE_DEFAULT_IO_BUFFER_SIZE": str(16 << 20)}
+#: How the folder of a table ends.
+SUFFIX = ".lance"
+#: Where the versions of a table are told.
+VERSIONS = "_versions"
+#: Tables that are asked for at a time.
+PAGE = 1000
+
+
+class Place:
+    """The folder of one database."""
+
+    def __init__(self, url: Url, target: str, *, timeout: float) -> None:
+        """Reach nothing yet.
+
+        Raises:
+            StorageUnknownError, StorageKeysMissingError: nothing says how storage is reached.
+        """
+        self.url, self.target, self.timeout = url, target, timeout
+        self.folder = Path(os.path.realpath(url.path)) if url.is_folder else None
+
+    @property
+    def text(self) -> str:
+        """How messages name it."""
+        return str(self.folder or self.url.path)
+
+    @cached_property
+    def connection(self) -> DBConnection:
+        """The database as the library sees it.
+
+        Raises:
+            DriverMissingError: the library is not installed.
+        """
+        for name, value in LIBRARY.items():
+            os.environ.setdefault(name, value)
+        try:
+            with interrupt.held():  # it starts threads, and knows nothing of signals while it does
+                import lancedb  # noqa: PLC0415 - it costs a second, and only this engine needs it
+        except ImportError as error:
+            reason = str(error).splitlines()[0]
+            raise DriverMissingError(
+                target=self.target, driver="lancedb", extra="lancedb", reason=reason
+            ) from error
+        interrupt.check()
+        return lancedb.connect(self.address, storage_options=dict(self.options) or None)
+
+    @cached_property
+    def address(self) -> str:
+        """What the library is told."""
+        if self.folder is not None:
+            return str(self.folder)
+        where = s3_access.parse(self.url.path)
+        return f"s3://{where.bucket}/{where.prefix}".rstrip("/")
+
+    @cached_property
+    def options(self) -> Mapping[str, str]:
+        """How storage is reached; nothing for a folder on this machine.
+
+        Raises:
+            StorageUnknownError, StorageKeysMissingError: nothing says how.
+        """
+        if self.folder is not None:
+            return {}
+        access = s3_access.access(s3_access.parse(self.url.path))
+        told = {"region": access.region, **_patience(self.timeout)}
+        if access.endpoint:
+            told |= {"endpoint": access.endpoint, "virtual_hosted_style_request": "false"}
+            if access.endpoint.startswith("http://"):
+                told["allow_http"] = "true"
+        if access.keys is not None:
+            told |= {
+                "access_key_id": access.keys.key,
+                "secret_access_key": access.keys.secret.reveal(),
+            }
+            if access.keys.token:
+                told["session_token"] = access.keys.token.reveal()
+        return told
+
+    def want(self) -> None:
+        """Look whether a database is there; the library would make the folder.
+
+        Raises:
+            DatabaseMissingError: there is none.
+            NotADatabaseError: something else is there.
+            UnreachableError: this user may not look.
+        """
+        if self.folder is None:
+            return
+        try:
+            names = os.listdir(self.folder)  # noqa: PTH208 - names are enough
+        except FileNotFoundError:
+            raise DatabaseMissingError(target=self.target, path=self.folder) from None
+        except NotADirectoryError:
+            raise NotADatabaseError(target=self.target, path=self.folder, engine="LanceDB") from None
+        except OSError as error:
+            raise self.unreachable(error.strerror or str(error)) from error
+        if names and not any(name.endswith(SUFFIX) for name in names) and any(map(_is_strange, names)):
+            raise NotADatabaseError(target=self.target, path=self.folder, engine="LanceDB")
+
+    def names(self) -> list[str]:
+        """Return the names of the folders that are, or should be, tables."""
+        if self.folder is not None:
+            self.want()
+            with os.scandir(self.folder) as entries:
+                return sorted(
+                    one.name.removesuffix(SUFFIX)
+                    for one in entries
+                    if one.name.endswith(SUFFIX) and one.is_dir()
+                )
+        found, after = list[str](), None
+        while True:
+            page = self.connection.list_tables(page_token=after, limit=PAGE)
+            found += page.tables
+            after = page.page_token
+            if not after:
+                return sorted(found)
+
+    def unreachable(self, reason: str) -> UnreachableError:
+        """Return the failure of a database that cannot be got at."""
+        instead = (
+            f"Check owner and mode of {self.folder} and of what is in it."
+            if self.folder
+            else "Check the address, AWS_ENDPOINT_URL and the keys; dbctl doctor tells what it finds."
+        )
+        return UnreachableError(target=self.target, reason=reason, instead=instead)
+
+
+def _patience(timeout: float) -> dict[str, str]:
+    """Return how long the library waits for storage: it would try for minutes where nothing answers."""
+    seconds = max(1, round(timeout))
+    return {
+        "connect_timeout": f"{seconds}s",
+        "client_max_retries": "3",
+        "client_retry_timeout": str(max(10, seconds)),
+    }
+
+
+def _is_strange(name: str) -> bool:
+    return not name.startswith(".")

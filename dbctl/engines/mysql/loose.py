@@ -1,0 +1,64 @@
+"""A dump of mysqldump that somebody else made: looked through, and brought into the form in which dbctl makes them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from dbctl import interrupt
+from dbctl.engines.clients import new_file
+from dbctl.engines.loose import TakenIn
+from dbctl.engines.mysql.dumped import Reading
+from dbctl.engines.packed import packing
+from dbctl.errors import CorruptError, FileUnfitError
+
+INSTEAD = "mysqldump DATABASE, without --databases and --all-databases, writes what dbctl takes."
+#: What would lead to another database than the one that a dump is loaded into; values stand on no line of their own.
+_USE = re.compile(rb"\s*(?:/\*!\d*\s*)?USE\s+(`(?:[^`]|``)+`|\w+)", re.IGNORECASE)
+_CREATE = re.compile(rb"\s*(?:/\*!\d*\s*)?(?:CREATE|DROP)\s+(?:DATABASE|SCHEMA)\b", re.IGNORECASE)
+#: What a client does, where it stands at the beginning of a line.
+_SPOKEN = re.compile(rb"\s*(?:\\[!.]|(?:system|source|tee|pager|edit|connect)\s)", re.IGNORECASE)
+_SERVER = re.compile(rb"-- Server version\s+(\S+)")
+
+
+def take_in(plain: Path, destination: Path, target: str) -> TakenIn:
+    """Make ``destination`` of a private copy of what somebody else left, which is used up.
+
+    What names the one database that it was made of is left out; it may go into another one.
+
+    Raises:
+        CorruptError: it is not whole.
+        FileUnfitError: it holds several databases, or says something to the client.
+    """
+    reading, facts, used = Reading(), {"format": "plain"}, set[bytes]()
+    with plain.open("rb") as file, new_file(destination, brief=True) as made, packing() as packed:
+        for line in file:
+            interrupt.check()
+            if not reading.in_rows:
+                if found := _USE.match(line):
+                    used.add(found[1].strip(b"`"))
+                    _refuse_several(used, target)
+                    continue
+                if _CREATE.match(line) and not used:
+                    continue
+                if _SPOKEN.match(line):
+                    told = line.decode(errors="replace").strip()[:40]
+                    raise FileUnfitError(
+                        path=target, reason=f"it holds a command for the client ({told})", instead=INSTEAD
+                    )
+                if found := _SERVER.match(line):
+                    facts.setdefault("server", found[1].decode(errors="replace"))
+            reading.feed(line)
+            made.write(packed.feed(line))
+        reading.finish()
+        made.write(packed.rest())
+    plain.unlink()
+    if not reading.whole:
+        raise CorruptError(target=target, reason="its end is missing")
+    return TakenIn(facts=facts)
+
+
+def _refuse_several(used: set[bytes], target: str) -> None:
+    if len(used) > 1:
+        names = ", ".join(sorted(name.decode(errors="replace") for name in used))
+        raise FileUnfitError(path=target, reason=f"it holds several databases ({names})", instead=INSTEAD)

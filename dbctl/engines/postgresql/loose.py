@@ -1,0 +1,82 @@
+"""A dump of pg_dump that somebody else made: looked through, and brought into the form in which dbctl makes them."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from dbctl.engines import compression
+from dbctl.engines.loose import Content, TakenIn
+from dbctl.engines.postgresql.dumped import END, Reading
+from dbctl.engines.postgresql.spoken import Scanner, SpokenToPsqlError
+from dbctl.engines.postgresql.undump import text_of
+from dbctl.errors import CorruptError, FileUnfitError
+
+#: The first version that reads an archive, by the second number of the archive's own version.
+_SINCE = {12: 9, 13: 10, 14: 12, 15: 16, 16: 17}
+_SERVER = re.compile(rb"^-- Dumped from database version (\S+)", re.MULTILINE)
+_CLIENT = re.compile(rb"^-- Dumped by pg_dump version (\S+)", re.MULTILINE)
+#: How newer programs forbid psql commands of its own; an older one does not know the word.
+_RESTRICT = re.compile(rb"^\\(?:un)?restrict \w+$\n?", re.MULTILINE)
+#: Bytes in which what begins or ends a dump stands.
+HEAD = 1 << 14
+INSTEAD = "pg_dump -Fc without --create, --inserts and the like writes what dbctl takes."
+
+
+def take_in(plain: Path, destination: Path, content: Content, target: str) -> TakenIn:
+    """Make ``destination`` of a private copy of what somebody else left, which may be used up.
+
+    Raises:
+        CorruptError: it is not whole.
+        FileUnfitError: it says something to psql, or holds rows as statements.
+        ClientMissingError, ClientOldError: pg_restore is wanted to read it.
+    """
+    facts = {"format": "custom" if content == "postgresql-custom" else "plain"}
+    if content == "postgresql-custom":
+        facts["client"] = str(_SINCE.get(_archive_version(plain), 17))
+        plain.rename(destination)
+    else:
+        _without_restrict(plain)
+        compression.pack(plain, destination, "gzip")
+        plain.unlink()
+    reading, scanner, head = Reading(), Scanner(), b""
+    inserts = False
+    try:
+        with text_of(destination, facts, target) as blocks:
+            for block in blocks:
+                head = head if len(head) > HEAD else head + block[:HEAD]
+                inserts = inserts or b"\nINSERT INTO " in block
+                scanner.feed(block)
+                reading.feed(block)
+        scanner.finish()
+    except SpokenToPsqlError as error:
+        raise FileUnfitError(path=target, reason=f"it holds {error}", instead=INSTEAD) from error
+    if not reading.whole:
+        raise CorruptError(target=target, reason="its end is missing")
+    if inserts and not reading.rows:
+        raise FileUnfitError(path=target, reason="it holds its rows as INSERT statements", instead=INSTEAD)
+    for name, pattern in {"server": _SERVER, "client": _CLIENT}.items():
+        if found := pattern.search(head):
+            facts[name] = found[1].decode(errors="replace")
+    schemas = {schema for schema, _table in reading.rows}
+    facts["path"] = json.dumps(sorted(schemas) if len(schemas) == 1 else ["public"])
+    return TakenIn(facts=facts)
+
+
+def _archive_version(path: Path) -> int:
+    with path.open("rb") as file:
+        return file.read(7)[6]
+
+
+def _without_restrict(path: Path) -> None:
+    """Blank out the lines by which newer programs shut psql up, in the private copy; the text is looked through anyway."""
+    with path.open("r+b") as file:
+        size = file.seek(0, 2)
+        file.seek(0)
+        head = file.read(HEAD).partition(b"\nSET ")[0]
+        file.seek(max(0, size - HEAD))
+        _, mark, end = file.read(HEAD).rpartition(END)
+        for at, text in ((0, head), *([(size - len(end), end)] if mark else [])):
+            file.seek(at)
+            file.write(_RESTRICT.sub(lambda found: b"--" + b" " * (len(found[0]) - 3) + b"\n", text))

@@ -1,0 +1,93 @@
+"""What a profile can say about finding rows by what they mean: where their vectors are, and what is shown beside them."""
+
+# Without postponed annotations: msgspec reads them in every run, and text would have to be compiled each time.
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Literal
+
+import msgspec
+
+#: A column; ``name?`` may be missing, and of several the first that exists counts.
+Column = str | list[str]
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of the tables below."""
+
+
+class Place(Part, frozen=True, kw_only=True):
+    """Where else one would be known whom a filter names."""
+
+    database: str
+    table: str
+    key: str
+
+
+class Filter(Part, frozen=True, kw_only=True):
+    """A column by which rows are chosen before they are compared."""
+
+    column: Column
+    known: Place | None = None
+
+
+class Beside(Part, frozen=True, kw_only=True):
+    """Rows of another database that belong to what is found; a deployment may lack any of them."""
+
+    name: str  #: of the column of an answer that says whether the row is there
+    database: str
+    table: str
+    key: str
+    by: str  #: the field of the answer that names the row; ``id`` itself may be one
+    fields: Mapping[str, Column] = {}  #: what it knows better than the row of the vector
+
+
+class Semantic(Part, frozen=True, kw_only=True):
+    """``dbctl search semantic``."""
+
+    database: str
+    table: str
+    id: Column  #: what names a row; several rows may have the same
+    vector: Column
+    metric: Literal["cosine", "dot"] = "cosine"
+    model: str = ""  #: what made the vectors
+    what: str = "row"  #: what a person calls one: message
+    fields: Mapping[str, Column]  #: of an answer, in their order
+    text: str = ""  #: the field that is long
+    times: Sequence[str] = ()  #: fields that are times, in whichever form they are stored
+    placeholders: Sequence[str] = ()  #: ids of rows that the app makes for itself
+    filters: Mapping[Annotated[str, msgspec.Meta(pattern="^(user|chat)$")], Filter] = {}
+    beside: Sequence[Beside] = ()
+
+
+#: What stands before the fields in every answer.
+OWN = ("id", "similarity")
+
+
+def mistakes(told: Semantic, databases: Sequence[str]) -> Iterator[tuple[Sequence[str | int], str]]:
+    """Return what types cannot tell: where in the section, and why."""
+    for name in told.fields:
+        if name in OWN:
+            yield ("fields", name), f"{name} is there in every answer"
+    fields = {("text",): [told.text] if told.text else [], ("times",): told.times}
+    for key, names in fields.items():
+        yield from _unknown(key, names, told.fields)
+    places: dict[Sequence[str | int], str] = {("database",): told.database}
+    places |= {
+        ("filters", name, "known"): one.known.database for name, one in told.filters.items() if one.known
+    }
+    for at, one in enumerate(told.beside):
+        places["beside", at, "database"] = one.database
+        yield from _unknown(("beside", at, "by"), [one.by], ["id", *told.fields])
+        yield from _unknown(("beside", at, "fields"), one.fields, told.fields)
+        if one.name in (*OWN, *told.fields):
+            yield ("beside", at, "name"), f"{one.name} is a field already"
+    for place, database in places.items():
+        if database not in databases:
+            yield place, f"there is no database {database!r}"
+
+
+def _unknown(
+    key: Sequence[str | int], names: Iterable[str], fields: Iterable[str]
+) -> Iterator[tuple[Sequence[str | int], str]]:
+    for name in names:
+        if name not in fields:
+            yield key, f"{name} is no field"

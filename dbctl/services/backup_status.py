@@ -1,0 +1,259 @@
+"""How the backups of some apps stand: how old, how well proven, what is due. No backup is read whole for that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Literal, TypeAlias
+
+from dbctl.config import BackupConfig, Selection
+from dbctl.errors import DbctlError, Exit, RepositoryMissingError, RepositoryUnsetError, gravest
+from dbctl.model import Row, Value, counted, now, read_span
+from dbctl.services import apps
+from dbctl.services.apps import App
+from dbctl.services.backup_manifest import Manifest
+from dbctl.services.backup_proof import Drill, Proven
+from dbctl.services.backups import Repository, verified_at
+
+#: The command of ``backup`` that is due.
+Job: TypeAlias = Literal["create", "verify", "drill"]
+#: A backup that lies further ahead of the clock was made by another one.
+AHEAD = timedelta(minutes=1)
+UNDRILLED = "no backup was ever restored on trial (dbctl backup drill)"
+
+
+class DatabaseBackups(Value, frozen=True, kw_only=True):
+    """How the backups of one database stand: those that hold it whole, and that nothing is known to be wrong with."""
+
+    app: str
+    database: str
+    backups: int
+    newest: str | None  #: its id; None, as all that follows from it: there is none
+    created_at: datetime | None
+    age: timedelta | None
+    bytes: int | None  #: that it takes in the newest
+    growth_bytes: int | None  #: how many more than in the one before; None: there is none before
+    verified_at: datetime | None  #: when the newest was last read whole
+    drilled_at: datetime | None  #: when any of them was last restored on trial
+    drilled: str | None  #: which one that was
+    drill_duration: timedelta | None  #: how long that took
+    due: Mapping[Job, str]  #: what is to be done by the configuration, and why
+
+
+class RepositoryStanding(Value, frozen=True, kw_only=True):
+    """How the place stands where the backups of one app are."""
+
+    app: str
+    place: str
+    backups: int  #: of every kind
+    bytes: int
+    room_bytes: int | None  #: None: not known
+    incomplete: Sequence[str]  #: what was cut off, or is being made now
+    unread: Mapping[str, str]  #: whose manifest cannot be read, and why
+    damaged: Mapping[str, str]  #: with what is known to be wrong with them; ``backup verify`` looks for more
+
+
+class BackupsStanding(Value, frozen=True, kw_only=True):
+    """Answer of ``backup status``."""
+
+    databases: Sequence[DatabaseBackups]
+    repositories: Sequence[RepositoryStanding]
+
+    def brief(self) -> Sequence[Row]:
+        names = ["database", "created_at", "bytes", "backups", "verified_at", "drilled_at"]
+        names[:0] = ["app"] if len({one.app for one in self.databases}) > 1 else []
+        return [
+            {name: getattr(one, name) for name in names}
+            | {"drill": one.drill_duration, "due": "; ".join(one.due.values()) or None}
+            for one in self.databases
+        ]
+
+
+class Surveyed(Value, frozen=True, kw_only=True):
+    """What is told of some apps."""
+
+    standing: BackupsStanding
+    troubles: Sequence[str]
+    check: Exit  #: what ``--check`` asks for
+    status: Exit  #: what is asked for without it: what kept from looking
+
+
+def survey(said: Sequence[Selection], *, timeout: float, only: str = "", repository: str = "") -> Surveyed:
+    """Tell how the backups of some apps stand.
+
+    Args:
+        said: which apps, as the options say it; of several, those without a repository are passed over.
+        timeout: how long to wait for a lock, in seconds.
+        only: the one database of each that is told of.
+        repository: where the backups are, in place of the configured one.
+
+    Raises:
+        RepositoryUnsetError: nothing says where those of the only app are.
+        DbctlError: what keeps them from being looked at; of several apps, the others are told all the same.
+    """
+    found, failed = list[AppBackups](), list[tuple[str, DbctlError]]()
+    for one in said:
+        try:
+            with apps.opened(one, timeout=timeout, only=only) as app:
+                if told := stand(app, repository):
+                    found.append(told)
+                elif len(said) == 1:
+                    raise RepositoryUnsetError(app=app.name)
+        except DbctlError as error:
+            if len(said) == 1:
+                raise
+            failed.append((one.app, error))
+    overall = gravest([error.exit_status for _, error in failed])
+    if failed and found:
+        overall = Exit.PARTIAL
+    wanting = [Exit.UNSOUND for one in found if one.repository.unread or one.repository.damaged]
+    wanting += [Exit.ACTION_NEEDED for one in found for each in one.databases if each.due]
+    return Surveyed(
+        standing=BackupsStanding(
+            databases=[each for one in found for each in one.databases if only in ("", each.database)],
+            repositories=[one.repository for one in found],
+        ),
+        troubles=[
+            *(trouble for one in found for trouble in one.troubles(only)),
+            *(f"{app}: {error}" for app, error in failed),
+        ],
+        check=overall or gravest(wanting),
+        status=overall,
+    )
+
+
+class AppBackups(Value, frozen=True, kw_only=True):
+    """How the backups of one app stand."""
+
+    databases: Sequence[DatabaseBackups]
+    repository: RepositoryStanding
+
+    def of(self, database: str) -> DatabaseBackups | None:
+        """Return how those of a database stand."""
+        return next((one for one in self.databases if one.database == database), None)
+
+    def unsound(self) -> Iterator[tuple[str, str]]:
+        """Yield what is wrong with backups: a code, and a sentence."""
+        for folder, reason in self.repository.unread.items():
+            yield "manifest-unread", f"backup {folder} has a manifest that cannot be read: {reason}"
+        for folder, reason in self.repository.damaged.items():
+            yield "backup-damaged", f"backup {folder} is damaged: {reason}"
+
+    def troubles(self, only: str = "") -> Iterator[str]:
+        """Yield all that is wrong, or due, in sentences that say with what."""
+        for _, what in self.unsound():
+            yield f"{self.repository.app}: {what}"
+        for one in self.databases:
+            if only in ("", one.database):
+                yield from (f"{one.app}/{one.database}: {what}" for what in one.due.values())
+
+
+def stand(app: App, given: str = "") -> AppBackups | None:
+    """Return how the backups of an app stand; None where nothing says where they are.
+
+    Args:
+        app: the app.
+        given: where they are, in place of the configured one.
+
+    Raises:
+        RepositoryFailedError: they cannot be reached.
+    """
+    told = app.configured.backup
+    if told is None and not given:
+        return None
+    repository = Repository(app, given)
+    try:
+        (found, unread), incomplete, missing = repository.manifests(), repository.incomplete(), ""
+    except RepositoryMissingError as error:  # none was made yet, or its disk is not there: one is due
+        found, unread, incomplete, missing = [], {}, [], f" ({error})"
+    proven = {one.id: repository.proven(one) for one in found}
+    damaged = {one.id: why for one in found if (why := repository.damage(one, proven[one.id]))}
+    good = [one for one in found if one.kind == "backup" and one.id not in damaged]
+    return AppBackups(
+        databases=[
+            _of_database(
+                app, name, [(one, proven[one.id]) for one in good if one.member(name)], told, missing
+            )
+            for name, database in app.profile.databases.items()
+            if (database.backup and name in app.configured.databases)
+            or any(name in one.databases for one in good)
+        ],
+        repository=RepositoryStanding(
+            app=app.name,
+            place=repository.store.place,
+            backups=len(found),
+            bytes=sum(member.bytes for one in found for member in one.members),
+            room_bytes=None if missing else repository.store.room(),
+            incomplete=incomplete,
+            unread=unread,
+            damaged=damaged,
+        ),
+    )
+
+
+def _of_database(
+    app: App,
+    name: str,
+    good: Sequence[tuple[Manifest, Proven]],
+    told: BackupConfig | None,
+    missing: str,
+) -> DatabaseBackups:
+    """Return how the ``good`` backups of a database stand, the newest first."""
+    verified = {one.id: verified_at(one, proven) for one, proven in good}
+    drills = {one.id: proven.drills[name] for one, proven in good if name in proven.drills}
+    drilled = max(drills, key=lambda folder: drills[folder].at, default=None)
+    drill = drills[drilled] if drilled else None
+    newest, moment = (good[0][0] if good else None), now()
+    due = dict[Job, str]()
+    if app.profile.databases[name].backup and name in app.configured.databases:
+        due = {"create": f"there is no backup{missing}"}
+        if newest:
+            due = dict(_due(newest, moment, verified, drill, told))
+    sizes = [sum(each.bytes for each in one.members if each.database == name) for one, _ in good[:2]]
+    return DatabaseBackups(
+        app=app.name,
+        database=name,
+        backups=len(good),
+        newest=newest.id if newest else None,
+        created_at=newest.created_at if newest else None,
+        age=max(moment - newest.created_at, timedelta()) if newest else None,
+        bytes=sizes[0] if newest else None,
+        growth_bytes=sizes[0] - sizes[1] if len(sizes) > 1 else None,
+        verified_at=verified[newest.id] if newest else None,
+        drilled_at=drill.at if drill else None,
+        drilled=drilled,
+        drill_duration=drill.duration if drill else None,
+        due=due,
+    )
+
+
+def _due(
+    newest: Manifest,
+    moment: datetime,
+    verified: Mapping[str, datetime],
+    drill: Drill | None,
+    told: BackupConfig | None,
+) -> Iterator[tuple[Job, str]]:
+    """Yield what is overdue; only what the configuration sets a time for is."""
+    if newest.created_at > moment + AHEAD:
+        ahead = f"{newest.created_at:%Y-%m-%d %H:%M} UTC"
+        yield "create", f"the newest backup is of {ahead}, still to come: a clock is wrong, or was"
+    if told is None:
+        return
+    if told.max_age and moment - newest.created_at > read_span(told.max_age):
+        yield "create", f"the newest backup is older than {told.max_age}"
+    if told.verify_within:
+        late = [one for one, at in verified.items() if not _within(told.verify_within, at, moment)]
+        if late:
+            what = f"{counted(len(late), 'backup')} not read whole within {told.verify_within}"
+            yield "verify", f"{what}, the oldest {min(late)} (dbctl backup verify)"
+    if told.drill_within:
+        if drill is None:
+            yield "drill", UNDRILLED
+        elif not _within(told.drill_within, drill.at, moment):
+            yield "drill", f"no backup was restored on trial within {told.drill_within} (dbctl backup drill)"
+
+
+def _within(span: str, at: datetime, moment: datetime) -> bool:
+    """Whether something was so short a time ago; a time to come was told by a clock that is not to be trusted."""
+    return -AHEAD <= moment - at <= read_span(span)

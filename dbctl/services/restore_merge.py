@@ -1,0 +1,148 @@
+"""Rows of a backup brought into the tables that are there, by their primary key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from dbctl.engines.aside import Aside, Standing
+from dbctl.engines.base import Condition, Readable, Writable
+from dbctl.errors import TableNotRestoredError
+from dbctl.model import Value, counted
+from dbctl.profiles.model import Users
+from dbctl.services.apps import App
+from dbctl.services.change import exactly
+from dbctl.services.restore_rows import Rows, Wanted, lays_aside, parents_first, table_of
+from dbctl.services.secrets import hidden
+
+
+class TableRestored(Value, frozen=True, kw_only=True):
+    """One table that was brought back."""
+
+    table: str  #: in the backup
+    into: str  #: now
+    inserted: int
+    replaced: int
+    same: int  #: rows of which the table has the very same
+    skipped: int  #: rows of which it has another one, which stays
+    stays: Sequence[str] = ()  #: columns that rows which are there keep as they are
+    left_out: Sequence[str] = ()  #: columns of the backup that the table has not
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """One table, as it is in the backup and now."""
+
+    name: str
+    compared: Sequence[str]  #: columns by which rows differ, and which are replaced
+    stays: Sequence[str]
+    left_out: Sequence[str]
+    aside: Aside
+
+
+class Merge:
+    """What becomes of the rows of some tables."""
+
+    def __init__(self, app: App, database: str, wanted: Wanted, backup: str) -> None:
+        self._app, self._database, self._wanted, self._backup = app, database, wanted, backup
+        self._replaces = wanted.merge == "replace"
+
+    def parts(self, source: Readable, db: Writable) -> list[Part]:
+        """Lay the rows of the backup aside, those first to which others point.
+
+        Raises:
+            TableNotRestoredError: a table cannot take them.
+        """
+        return [self._part(source, db, name) for name in parents_first(db, self._wanted.tables)]
+
+    def _part(self, source: Readable, db: Writable, name: str) -> Part:
+        then, live = table_of(source, name), db.tables().get(name)
+        if live is None or live.view:
+            instead = (
+                f"--as {name} makes one of it, without what belongs to it: indexes, keys to others, triggers."
+            )
+            raise self._refusal(name, "there is no such table now", instead)
+        if name in self._sessions():
+            reason = "they keep users signed in, and what was ended since would be valid again"
+            raise self._refusal(
+                name, reason, f"--as NEW shows them in a table of their own: --as {name}_then"
+            )
+        own = [one.name for one in live.columns.values() if not one.generated]
+        columns = [one for one in own if one in then.columns]
+        key = [one.name for one in live.columns.values() if one.key]
+        as_new = f"--as NEW brings the rows into a table of their own: --as {name}_then"
+        if not key:
+            raise self._refusal(name, "it has no primary key to know rows by", as_new)
+        if lacking := [one for one in key if one not in columns]:
+            raise self._refusal(name, f"the backup has no {', '.join(lacking)}, which is of its key", as_new)
+        if lacking := [one.name for one in live.columns.values() if one.required and one.name not in columns]:
+            reason = f"every row wants a value for {', '.join(lacking)}, and the backup has none"
+            raise self._refusal(name, reason, as_new)
+        if void := [one for one in key if source.count(name, [Condition(one, "=", None)])]:
+            reason = f"the backup has rows without {', '.join(void)}, which nothing tells from each other"
+            raise self._refusal(name, reason, as_new)
+        secret = hidden(self._app, self._database, db).get(name, [])
+        aside = lays_aside(db).aside(name, key, columns, Rows(source, db, name, name, columns))
+        return Part(
+            name=name,
+            compared=[one for one in columns if one not in key and one not in secret],
+            stays=[one for one in own if one not in columns or (one in secret and one not in key)],
+            left_out=[one for one in then.columns if one not in live.columns],
+            aside=aside,
+        )
+
+    def _refusal(self, table: str, reason: str, instead: str) -> TableNotRestoredError:
+        return TableNotRestoredError(
+            table=table,
+            target=self._app.target(self._database),
+            id=self._backup,
+            reason=reason,
+            instead=instead,
+        )
+
+    def steps(self, one: Part, standing: Standing) -> Iterator[str]:
+        """Yield what becomes of the rows of one table, for a plan."""
+        if standing.missing:
+            yield f"insert {counted(standing.missing, 'row')} into {one.name}, which has none of that key"
+        if standing.differing:
+            what = "replace" if self._replaces else "leave"
+            yield f"{what} {counted(standing.differing, 'row')} of {one.name}, of which the backup has another form"
+        if standing.same:
+            yield f"leave {counted(standing.same, 'row')} of {one.name}, of which the backup has the very same"
+        if one.stays and standing.differing and self._replaces:
+            yield f"leave {', '.join(one.stays)} of rows that are there as they are"
+        if one.left_out:
+            yield f"leave {', '.join(one.left_out)} of the backup out: {one.name} has no such column"
+
+    def taken_in(self, db: Writable, one: Part) -> TableRestored:
+        """Bring the rows of one table in; the transaction is open."""
+        before = one.aside.standing(one.compared)
+        replaced = 0
+        if self._replaces and before.differing:
+            replaced = one.aside.replace(one.compared)
+            exactly(replaced, before.differing, db)
+        inserted = one.aside.add() if before.missing else 0
+        exactly(inserted, before.missing, db)
+        if inserted:
+            db.follow_keys(one.name)
+        return TableRestored(
+            table=one.name,
+            into=one.name,
+            inserted=inserted,
+            replaced=replaced,
+            same=before.same,
+            skipped=before.differing - replaced,
+            stays=one.stays,
+            left_out=one.left_out,
+        )
+
+    def _sessions(self) -> set[str]:
+        """Return the tables whose rows keep users signed in."""
+        users = users_in(self._app, self._database)
+        return {told.table.removesuffix("?") for told in users.signed_in} if users else set()
+
+
+def users_in(app: App, database: str) -> Users | None:
+    """Return what the profile says of users, where that database holds them."""
+    told = app.profile.users
+    return told if told and (told.database or app.main()) == database else None

@@ -1,0 +1,88 @@
+"""A deletion in two databases, killed at each of its steps: the same command finishes it, and nothing hides what is left."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from dbctl.cli.main import main
+from tests.shapes import chat_lancedb as shapes
+from tests.shapes.chat_lancedb import ANON, in_vectors
+
+#: Runs a deletion that is killed as a statement begins or has ended, counted over both databases.
+KILLED = """
+import os, signal, sys
+from dbctl.cli.main import main
+from dbctl.engines.lancedb.writer import LanceWriter
+from dbctl.engines.sqlite.writer import SQLiteWriter
+at, seen = int(sys.argv[1]), 0
+def counting(work):
+    def counted(*words, **more):
+        global seen
+        for moment in range(2):
+            seen += 1
+            if seen == at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if moment == 0:
+                told = work(*words, **more)
+        return told
+    return counted
+LanceWriter.delete = counting(LanceWriter.delete)
+run = SQLiteWriter._run
+def statement(self, sql, *rest):
+    return (counting(run) if sql.lower().startswith("commit") else run)(self, sql, *rest)
+SQLiteWriter._run = statement
+print(main(["users", "delete", sys.argv[2], "--yes"]), seen)
+"""
+
+
+@pytest.fixture(scope="module")
+def master(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("chat")
+    shapes.deployed(home / "data/chat.db")
+    shapes.vectors(home / "data/lancedb")
+    return home
+
+
+def left(home: Path) -> tuple[int, int]:
+    """Return how many messages and how many vectors the user has."""
+    with closing(sqlite3.connect(home / "data/chat.db")) as connection:
+        ((messages,),) = connection.execute("select count(*) from messages where user_id = ?", [ANON])
+    return messages, sum(user == ANON for (user,) in in_vectors(home / "data/lancedb", "user_id"))
+
+
+def test_it_is_finished_by_the_same_command_wherever_it_was_killed(
+    master: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    met = set[tuple[int, int]]()
+    for at in range(1, 100):
+        home = tmp_path / str(at)
+        shutil.copytree(master, home)
+        monkeypatch.chdir(home)
+        assert main(["init", "chat-lancedb"]) == 0
+        ran = subprocess.run(
+            [sys.executable, "-c", KILLED, str(at), ANON], capture_output=True, text=True, check=False
+        )
+        if ran.returncode == 0:
+            assert left(home) == (0, 0)
+            break
+        assert ran.returncode == -signal.SIGKILL, ran.stderr
+        met.add(left(home))
+        capsys.readouterr()
+        main(["integrity", "cross", "-o", "json"])
+        told = {one["code"] for one in json.loads(capsys.readouterr().out)["data"]["findings"]}
+        messages, vectors = left(home)
+        assert ("wanting" in told) == (messages > vectors)
+        if messages:
+            assert main(["users", "delete", ANON, "--yes"]) == 0
+        assert left(home) == (0, 0), "no vector stays of which the other database knows nothing any more"
+        assert main(["integrity", "check", "--quick", "--db", "chat"]) == 0
+    assert met == {(4, 5), (4, 0), (0, 0)}, "before, after the vectors were deleted, and after the commit"

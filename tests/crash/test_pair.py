@@ -1,0 +1,253 @@
+"""SQLite and LanceDB of one app, backed up and restored as one: killed, failed, and while both are written."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import textwrap
+import time
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+
+import lancedb
+import pytest
+
+from dbctl.services import integrity
+from dbctl.services.restore_cut import CODE
+from tests.crash import forge
+from tests.crash.figures import chance, figure
+from tests.crash.forge import Moments
+from tests.crash.test_every_call import KINDS, Tries
+from tests.services import pair, vault
+
+ONCE = [kind for kind in KINDS if kind[0] != "fail on"]
+
+
+@pytest.fixture
+def path(tmp_path):
+    return pair.settle(tmp_path / "app")
+
+
+def spoil(path):
+    """Change both databases; return what both hold then."""
+    pair.say(path, range(100, 120))
+    pair.unsay(path, 3)
+    return pair.state(path)
+
+
+def said(path):
+    """Return whether a check says that a restore was cut off."""
+    with vault.opened(path) as (app, _):
+        return CODE in vault.codes(integrity.check(app).findings)
+
+
+def left(path):
+    """Return what dbctl has left beside the databases."""
+    names = (one.name for one in path.parent.iterdir() if one.is_dir() and ".dbctl-" in one.name)
+    return sorted(name for name in names if ".dbctl-new-" not in name)  # which whoever unpacks next removes
+
+
+def done(path, *words):
+    status, told = forge.done(path.parent, *words)
+    assert status == 0, told
+    return told["data"]
+
+
+@pytest.mark.parametrize("then", ["undo", "again"][: figure(1, 2)])
+def test_a_kill_between_the_two_databases_is_told_and_the_next_restore_brings_both_to_one_side(path, then):
+    forge.want_faults()
+    new, kept = pair.state(path), vault.create(path)
+    old = spoil(path)
+    apply = ("restore", "apply", kept.id, "--yes")
+    # The last that is done to this file is done when SQLite has committed, and before the folders change places.
+    about = path.with_name("chat.db-shm")
+    counting = forge.begin(path.parent, *apply, "-o", "json", fault=("count", 0, 0), below=about)
+    assert forge.end(counting)[0] == 0
+    done(path, "restore", "undo", "--yes")
+    assert pair.state(path) == old
+    job = forge.begin(path.parent, *apply, "-o", "json", fault=("kill", counting.calls, 0), below=about)
+    forge.end(job)
+    assert pair.state(path) == (new[0], old[1])
+    assert said(path)
+    done(path, *(("restore", "undo", "--yes") if then == "undo" else apply))
+    assert pair.state(path) == (old if then == "undo" else new)
+    assert not said(path)
+    if then == "again":
+        done(path, "restore", "undo", "--yes")
+        assert pair.state(path) == (new[0], old[1])  # which was there before that restore
+
+
+def test_whichever_call_of_a_restore_falls_both_databases_are_old_or_new_or_it_is_told(path):
+    forge.want_faults()
+    new, kept = pair.state(path), vault.create(path)
+    old = spoil(path)
+    tries, seen = Tries(path, ("restore", "apply", kept.id, "--yes")), Counter()
+    for one in tries.each("pair", 1, ONCE):
+        now = pair.state(path)
+        mixed = now not in (old, new)
+        seen["mixed" if mixed else "old" if now == old else "new"] += 1
+        if one.killed:
+            one.holds(not mixed or said(path), "mixed, and nobody says so")
+        else:
+            one.holds(now == (new if one.well else old), "not what it says")
+            one.holds(not said(path), "said of what was not cut off")
+            one.holds(len(left(path)) == one.well, f"left: {left(path)}")
+        if mixed:
+            status, told = forge.done(path.parent, "restore", "undo", "--yes")
+            one.holds(status == 0 and pair.state(path) == old, f"undone: {told}")
+        status, told = forge.done(path.parent, *tries.words)
+        one.holds(status == 0 and pair.state(path) == new, f"the next restore: {told}")
+        one.holds(not said(path) and len(left(path)) == 1, f"left: {left(path)}")
+        wrong = set(vault.codes(vault.verified(path, deep=False)))
+        one.holds(wrong <= {"backup-incomplete"}, f"verify: {wrong}")
+    print(dict(seen))
+    tries.over()
+
+
+def test_a_kill_at_any_moment_of_a_backup_of_both_leaves_them_as_they_were_and_no_half_one_listed(path):
+    before, kept = pair.state(path), vault.create(path)
+    begun = time.monotonic()
+    done(path, "backup", "create")
+    at = Moments(chance("create pair"), time.monotonic() - begun)
+    for _ in range(figure(1, 200)):
+        job = forge.begin(path.parent, "backup", "create", "-o", "json")
+        at.strike(job)
+        forge.end(job)
+        assert pair.state(path) == before
+        assert not left(path)  # what is read is held open, so that nothing stands beside it
+        assert set(vault.codes(vault.verified(path, deep=False))) <= {"backup-incomplete"}
+        told = done(path, "backup", "prune", "--keep-last", "1", "--yes")
+        assert kept.id not in told["leftovers"]
+    at.over()
+
+
+def test_a_kill_at_any_moment_of_a_restore_of_both_leaves_a_pair_or_says_that_it_is_none(path):
+    new, kept = pair.state(path), vault.create(path)
+    old = spoil(path)
+    apply = ("restore", "apply", kept.id, "--yes")
+    begun = time.monotonic()
+    done(path, *apply)
+    at, seen = Moments(chance("restore pair"), time.monotonic() - begun), Counter()
+    done(path, "restore", "undo", "--yes")
+    for _ in range(figure(1, 200)):
+        job = forge.begin(path.parent, *apply, "-o", "json")
+        at.strike(job)
+        forge.end(job)
+        now = pair.state(path)
+        mixed = now not in (old, new)
+        assert not mixed or said(path)
+        seen["mixed" if mixed else "old" if now == old else "new"] += 1
+        if now == old:
+            done(path, *apply)
+            assert pair.state(path) == new
+        done(path, "restore", "undo", "--yes")
+        assert pair.state(path) == old
+        assert not said(path)
+        for one in vault.listed(path).page.items:
+            if one.id != kept.id:
+                shutil.rmtree(vault.folder_of(path, one.id))
+    print(dict(seen))
+    at.over()
+
+
+# Not alone -------------------------------------------------------------------------------------------------------
+
+#: Writes batches of ten, deletes some whole, compacts, and removes every version but the newest.
+VECTORS = """
+import datetime, random, sys, time, warnings
+import lancedb
+warnings.simplefilter("ignore")
+table = lancedb.connect(sys.argv[1]).open_table("batches")
+print(flush=True)
+number = 0
+while True:
+    number += 1
+    table.add([{"batch": number, "vector": [random.random()] * 8} for _ in range(10)])
+    if number % 3 == 0:
+        table.delete(f"batch = {random.randint(1, number)}")
+    if number % 5 == 0:
+        table.optimize(cleanup_older_than=datetime.timedelta(0), delete_unverified=True)
+"""
+#: Moves money about, so that the sum stays.
+MESSAGES = """
+import random, sqlite3, sys
+c = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=60)
+print(flush=True)
+while True:
+    c.execute("begin immediate")
+    a, b = random.sample(range(100), 2)
+    c.execute("update bank set cents = cents - 1 where id = ?", (a,))
+    c.execute("update bank set cents = cents + 1 where id = ?", (b,))
+    c.execute("commit")
+"""
+
+
+@contextmanager
+def beside(code, place):
+    child = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code), str(place)], stdout=subprocess.PIPE
+    )
+    try:
+        child.stdout.readline()
+        yield
+        assert child.poll() is None
+    finally:
+        child.kill()
+        child.communicate()
+
+
+def test_backups_of_both_while_both_are_written_hold_one_moment_of_each(path, tmp_path):
+    with vault.people.sqlite3.connect(path) as bank:
+        bank.execute("create table bank (id integer primary key, cents integer)")
+        bank.executemany("insert into bank values (?, 1000)", [(one,) for one in range(100)])
+    bank.close()
+    rows = [{"batch": 0, "vector": [0.0] * 8} for _ in range(10)]
+    lancedb.connect(pair.vectors(path)).create_table("batches", rows)
+    seen, until = set(), time.monotonic() + figure(1, 60)
+    with beside(VECTORS, pair.vectors(path)), beside(MESSAGES, path):
+        while time.monotonic() < until or len(seen) < 2:
+            made = vault.create(path)
+            seen.add(made.members[-1].facts["version of batches"])
+            folder = vault.folder_of(path, made)
+            there = Path(tmp_path, "there")
+            there.mkdir()
+            for one in folder.glob("*.tar.gz"):
+                subprocess.run(["tar", "-xzf", one, "-C", there], check=True)
+            found = lancedb.connect(there / "lancedb").open_table("batches").search().to_arrow()
+            assert set(Counter(found.column("batch").to_pylist()).values()) == {10}
+            plain = there / "chat.db"
+            with next(folder.glob("chat_*.db.gz")).open("rb") as packed, plain.open("wb") as unpacked:
+                subprocess.run(["gunzip", "-c"], stdin=packed, stdout=unpacked, check=True)
+            assert vault.people.rows(plain, "select sum(cents), count(*) from bank") == [(100_000, 100)]
+            shutil.rmtree(there)
+            shutil.rmtree(folder)
+    print(len(seen), "versions")
+
+
+# No room ---------------------------------------------------------------------------------------------------------
+
+
+def test_where_either_does_not_fit_both_stay_as_they_are_and_nothing_of_it_stays(path):
+    """A limit on the size of files stands for the full disk, as for SQLite alone."""
+    new, kept = pair.state(path), vault.create(path)
+    old = spoil(path)
+    largest = max(one.stat().st_size for one in path.parent.rglob("*") if one.is_file())
+    sizes = [2500, 3500, 4096, 9000, 12_500, largest - 1]  # in which the answer fits, which is a file, too
+    for size in sorted(chance("pair limits").sample(sizes, figure(2, len(sizes)))):
+        job = forge.begin(path.parent, "backup", "create", "-o", "json", limit=size)
+        status, told = forge.end(job)
+        assert status in (0, 1, 10), told
+        assert pair.state(path) == old
+        job = forge.begin(path.parent, "restore", "apply", kept.id, "--yes", "-o", "json", limit=size)
+        status, told = forge.end(job)
+        assert status in (0, 1, 10, 12), told
+        assert pair.state(path) == (new if status == 0 else old), told
+        assert not said(path)
+        assert len(left(path)) == (status == 0)
+        if status == 0:
+            done(path, "restore", "undo", "--yes")
+            for one in left(path):
+                shutil.rmtree(path.with_name(one))
+        assert set(vault.codes(vault.verified(path, deep=False))) <= {"backup-incomplete"}

@@ -1,0 +1,252 @@
+"""Dumps that the programs of a server wrote for somebody: restored like a backup, and never obeyed."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tempfile
+
+import pytest
+
+from dbctl.engines.postgresql import tools
+from dbctl.engines.postgresql.spoken import Scanner, SpokenToPsqlError
+from dbctl.errors import DbctlError, FileUnfitError, FileUnsoundError, WrongAppError
+from tests.services import pantries, vault
+from tests.services.people import caught
+from tests.services.test_backup_foreign import adopt, apply, found, taken, tried
+
+BIN = tools.find("psql", "tests", least=1).path.parent
+
+
+@pytest.fixture(autouse=True)
+def secrets_of_its_own(tmp_path, monkeypatch):
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+
+
+@pytest.fixture
+def left(tmp_path):
+    (tmp_path / "left").mkdir()
+    return tmp_path / "left"
+
+
+@pytest.fixture(params=["postgresql", "mysql"])
+def pantry(request, tmp_path):
+    with pantries.settled(request.param, tmp_path / "app") as made:
+        yield made
+
+
+@pytest.fixture
+def shelf(tmp_path):
+    with pantries.settled("postgresql", tmp_path / "app") as made:
+        yield made
+
+
+@pytest.fixture
+def cupboard(tmp_path):
+    with pantries.settled("mysql", tmp_path / "app") as made:
+        yield made
+
+
+def pg_dump(pantry, place, *words):
+    own = pantry.own
+    where = ["-h", own.host or "127.0.0.1", "-p", str(own.port or 5432), "-U", own.user]
+    subprocess.run([BIN / "pg_dump", *where, *words, "-f", place, own.path], check=True)
+    return place
+
+
+def mysqldump(pantry, place, *words):
+    own = pantry.own
+    password = {"MYSQL_PWD": own.password.reveal()} if own.password else {}
+    argv = [
+        "mariadb-dump",
+        "-h",
+        own.host or "127.0.0.1",
+        "-P",
+        str(own.port or 3306),
+        "-u",
+        own.user,
+        "--routines",
+        *words,
+        own.path,
+    ]
+    with place.open("wb") as file:
+        subprocess.run(argv, stdout=file, env={**os.environ, **password}, check=True)
+    return place
+
+
+def forms(pantry, left):
+    """Return a file of each form in which somebody may leave a dump."""
+    if pantry.engine == "mysql":
+        plain = mysqldump(pantry, left / "backup_20260105_030000.sql")
+        mysqldump(pantry, left / "databases_20260105.sql", "--databases")
+    else:
+        plain = pg_dump(pantry, left / "backup_20260105_030000.sql")
+        pg_dump(pantry, left / "pantry.dump", "-Fc")
+    subprocess.run(["gzip", "-k", plain], check=True)
+    subprocess.run(["zstd", "-qk", plain], check=True)
+    return sorted(left.iterdir())
+
+
+def test_a_dump_of_every_form_is_restored_and_undone(pantry, left):
+    before = pantry.content()
+    for file in forms(pantry, left):
+        pantry.spoil()
+        spoiled = pantry.content()
+        assert apply(pantry.path, file).databases[0].way == "swapped"
+        assert pantry.content() == before, file.name
+    vault.undo(pantry.path)
+    assert pantry.content() == spoiled
+
+
+def test_a_dump_is_loaded_on_trial_and_adopted_as_one_of_our_own(pantry, left):
+    before = pantry.content()
+    file = forms(pantry, left)[0]
+    (sound,) = tried(pantry.path, file)
+    assert (sound.code, sound.target) == ("file-sound", "larder/pantry")
+    assert sound.message.endswith("; it was loaded on trial")
+    (made,) = adopt(pantry.path, file).adopted
+    assert made.databases == ["pantry"]
+    assert made.members[0].schema
+    assert vault.codes(vault.verified(pantry.path)) == []
+    file.unlink()
+    pantry.spoil()
+    vault.apply(pantry.path, made.id)
+    assert pantry.content() == before
+
+
+def test_a_dump_is_listed_by_what_it_holds(pantry):
+    folder = pantry.folder / "backups"
+    folder.mkdir(mode=0o700)
+    files = forms(pantry, folder)
+    told = found(pantry.path)
+    assert sorted(one.path for one in told) == [str(one) for one in files]
+    assert {tuple(one.databases) for one in told} == {("pantry",)}
+
+
+def test_a_dump_cut_off_anywhere_is_refused(pantry, left):
+    text = forms(pantry, left)[0].read_bytes().rstrip()
+    before = pantry.content()
+    for share in (30, 60, 90, 99):
+        cut = left / "cut.sql"
+        cut.write_bytes(text[: len(text) * share // 100])
+        assert isinstance(caught(DbctlError, lambda cut=cut: apply(pantry.path, cut)), FileUnsoundError), (
+            share
+        )
+    assert pantry.content() == before
+
+
+def some_tables(pantry, file, without, only):
+    if pantry.engine == "mysql":
+        return mysqldump(pantry, file, "--ignore-table", f"{pantry.own.path}.{without}")
+    return pg_dump(pantry, file, *(word for name in only for word in ("-t", name)))
+
+
+def test_a_dump_of_some_tables_is_refused_by_what_it_lacks(pantry, left):
+    file = some_tables(pantry, left / "some.sql", "options", ["members"])
+    error = caught(DbctlError, lambda: apply(pantry.path, file))
+    assert isinstance(error, WrongAppError)
+    assert "options" in str(error)
+
+
+def test_a_dump_that_lacks_a_table_which_the_database_has_says_so(pantry, left):
+    file = some_tables(pantry, left / "some.sql", "tallies", sorted({*pantry.tables()} - {"tallies"}))
+    with taken(pantry.path, file) as (_app, _beside, told):
+        assert told.remarks == [f"{file} lacks what larder/pantry has: tallies"]
+
+
+def test_a_dump_of_another_engine_is_refused(shelf, left, tmp_path_factory):
+    file = pg_dump(shelf, left / "backup.sql")
+    folder = tmp_path_factory.mktemp("other") / "app"
+    with pantries.settled("sqlite", folder) as other:
+        error = caught(DbctlError, lambda: apply(other.path, file))
+    assert isinstance(error, FileUnfitError)
+    assert "it is of PostgreSQL" in str(error)
+
+
+def test_a_dump_that_makes_its_database_or_holds_inserts_says_what_to_do(shelf, left):
+    for words in (["--create"], ["--inserts"]):
+        file = pg_dump(shelf, left / "backup.sql", *words)
+        error = caught(DbctlError, lambda file=file: apply(shelf.path, file))
+        assert isinstance(error, FileUnfitError)
+        assert "pg_dump -Fc" in error.hint
+
+
+#: What psql would do by itself, in places where a careless reader takes it for something else.
+HOSTILE = [
+    "\\! touch {evil}",
+    "\\copy members to '{evil}'",
+    "select 1 \\g {evil}",
+    "select (;\nCOPY public.members (id) FROM stdin;\n\\! touch {evil}\n\\.\n",
+    "select (;\nCOPY public.members (id) FROM stdin;\n'\n\\.\n'\n\\! touch {evil}\n",
+    "create function x() returns int begin atomic select 1;\nCOPY public.members (id) FROM stdin;\n'\n\\.\n' \\! touch {evil}\n",
+    "copy/**/public.members from stdin with (format csv);\n'\n\\.\n\\! touch {evil}\n",
+    "set standard_conforming_strings = off; select 'a\\'; \\! touch {evil}\n';",
+    "select 1E'\\'; \\! touch {evil}\n';",
+    "/* /* */ \\! still a comment */ \\! touch {evil}",
+    "select $a$ $b$ $a$ \\! touch {evil}",
+    'select "\\" \\! touch {evil}',
+]
+
+
+@pytest.mark.parametrize("hostile", HOSTILE, ids=range(len(HOSTILE)))
+def test_psql_is_never_told_to_do_anything_itself(shelf, left, hostile):
+    evil = left / "evil"
+    text = pg_dump(shelf, left / "good.sql").read_text()
+    at = text.index("CREATE TABLE")
+    file = left / "backup.sql"
+    file.write_text(f"{text[:at]}{hostile.format(evil=evil)}\n{text[at:]}")
+    error = caught(DbctlError, lambda: apply(shelf.path, file))
+    assert isinstance(error, FileUnfitError), error
+    assert not evil.exists()
+
+
+def test_rows_may_hold_every_letter_and_functions_every_backslash(shelf, left):
+    shelf.run(
+        "create table odd (text text)",
+        r"""insert into odd values (E'\\! ls'), (E'a\tb\nc\\d\re\b\f\v'), (''''), ('$$'), ('\.'), (null), ('--'), (';(')""",
+        r"create function pattern() returns text language sql as $body$ select '^\d+\s\w \! ls' $body$",
+        r"alter table odd add check (text !~ '^\d{40}$')",
+        r"comment on table odd is E'it''s \\ odd; COPY odd FROM stdin;'",
+        r"create view shown as select E'a\'b' as text",
+    )
+    before = shelf.rows("select * from odd order by 1")
+    for file in (pg_dump(shelf, left / "plain.sql"), pg_dump(shelf, left / "custom.dump", "-Fc")):
+        shelf.run("delete from odd")
+        apply(shelf.path, file)
+        assert shelf.rows("select * from odd order by 1") == before
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 4096])
+def test_where_blocks_are_cut_makes_no_difference(shelf, left, size):
+    text = pg_dump(shelf, left / "good.sql").read_bytes()[: 20_000 if size > 7 else 6_000]
+    text = re.sub(rb"^\\(un)?restrict.*\n", b"", text, flags=re.MULTILINE)
+    for tail, spoken in ((b"", False), (b"\n\\.\n;\n\\! ls\n", True)):
+        scanner = Scanner()
+        told = False
+        try:
+            for at in range(0, len(text + tail), size):
+                scanner.feed((text + tail)[at : at + size])
+        except SpokenToPsqlError:
+            told = True
+        assert told is spoken
+
+
+def test_a_dump_of_several_databases_leaves_all_of_them_alone(cupboard, left):
+    text = mysqldump(cupboard, left / "good.sql", "--databases").read_text()
+    (left / "two.sql").write_text(
+        text.replace("-- Dump completed", "USE `mysql`;\nDROP TABLE IF EXISTS `nothing`;\n-- Dump completed")
+    )
+    error = caught(DbctlError, lambda: apply(cupboard.path, left / "two.sql"))
+    assert isinstance(error, FileUnfitError)
+    assert "several databases" in str(error)
+
+
+def test_the_client_of_mysql_is_never_told_to_do_anything_itself(cupboard, left):
+    evil = left / "evil"
+    text = mysqldump(cupboard, left / "good.sql").read_text()
+    for hostile in (f"\\! touch {evil}", f"system touch {evil}", f"tee {evil}"):
+        (left / "bad.sql").write_text(text.replace("DROP TABLE", f"{hostile}\nDROP TABLE", 1))
+        assert isinstance(caught(DbctlError, lambda: apply(cupboard.path, left / "bad.sql")), FileUnfitError)
+        assert not evil.exists()

@@ -1,0 +1,6 @@
+-- What a deployment since October 2025 has besides: indexes of the users who sign in, whose ten columns stand in their own order.
+CREATE INDEX idx_users_email ON users (email);
+CREATE INDEX idx_users_google_id ON users (google_id);
+CREATE INDEX idx_users_account_type ON users (account_type);
+CREATE INDEX idx_accounts_user_id ON accounts (user_id);
+CREATE INDEX idx_accounts_provider ON accounts (provider, provider_account_id);

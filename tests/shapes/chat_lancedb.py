@@ -1,0 +1,148 @@
+"""The chat's database as its document writes it down and as deployments of each time have it, with a few rows in it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+
+HERE = Path(__file__).parent
+#: Tokens of nobody; no output may show them.
+TOKEN = "ya29.not-a-real-token"
+
+ANON, OLD = "USER-0A1B2C3D-4E5F6071-8293A4B5-C6D7E8F9", "USER-7QX2AB-1760"
+GOOGLE = "104729183746501928374"
+PYTHON, GARDEN, THEIRS = "chat-python", "3f2504e0-4f89-41d3-9a0c-0305e82c3301", "chat-theirs"
+ASKED, TOLD, AGAIN, PLANTS, THEIR = "msg-1", "msg-2", "msg-3", "msg-4", "msg-5"
+
+Rows = Mapping[str, Sequence[Mapping[str, object]]]
+
+TEN = """
+CREATE TABLE users (
+  id TEXT PRIMARY KEY,
+  email TEXT UNIQUE,
+  name TEXT,
+  image TEXT,
+  google_id TEXT UNIQUE,
+  account_type TEXT DEFAULT 'anonymous' CHECK (account_type IN ('anonymous', 'google')),
+  migrated_from TEXT,
+  created_at DATETIME DEFAULT CURRENT_TIMESTAMP,
+  last_active DATETIME DEFAULT CURRENT_TIMESTAMP,
+  preferences TEXT DEFAULT '{}'
+);
+"""
+USERS = [
+    {"id": ANON, "created_at": "2025-10-19 10:00:00", "last_active": "2025-10-20 09:00:00", "preferences": '{"theme":"dark","size":14}'},
+    {"id": OLD, "created_at": "2025-10-18 10:00:00", "last_active": "2025-10-18 11:00:00"},
+]  # fmt: skip
+SIGNED_IN = {
+    "id": GOOGLE, "email": "ada@example.org", "name": "Ada", "google_id": GOOGLE, "account_type": "google",
+    "migrated_from": "USER-GONE", "created_at": "2025-10-26 10:00:00", "last_active": "2025-10-27 10:00:00",
+}  # fmt: skip
+ROWS: Rows = {
+    "chats": [
+        {"id": PYTHON, "user_id": ANON, "title": "Python Discussion", "created_at": "2025-10-19 10:00:00", "updated_at": "2025-10-19 10:00:05", "is_active": 1},
+        {"id": GARDEN, "user_id": ANON, "title": "A garden", "created_at": "2025-10-20 10:00:00", "updated_at": "2025-10-20 10:00:00", "is_active": 0},
+        {"id": THEIRS, "user_id": OLD, "title": "100%_sure", "created_at": "2025-10-18 10:00:00", "updated_at": "2025-10-18 10:00:00", "is_active": 1},
+    ],
+    # A question and its answer in one second: only the order of the rows tells which came first.
+    "messages": [
+        {"id": TOLD, "chat_id": PYTHON, "user_id": ANON, "role": "user", "content": "What is Python?", "timestamp": "2025-10-19 10:00:00"},
+        {"id": ASKED, "chat_id": PYTHON, "user_id": ANON, "role": "assistant", "content": "A language, 100% readable", "timestamp": "2025-10-19 10:00:00", "metadata": '{"model":"gemini-2.5-flash"}'},
+        {"id": AGAIN, "chat_id": PYTHON, "user_id": ANON, "role": "user", "content": "And a snake?", "timestamp": "2025-10-19 10:00:05"},
+        {"id": PLANTS, "chat_id": GARDEN, "user_id": ANON, "role": "user", "content": "Which plants like shade?", "timestamp": "2025-10-20 10:00:00", "attachments": '[{"id":"att-1","type":"image/jpeg"}]'},
+        {"id": THEIR, "chat_id": THEIRS, "user_id": OLD, "role": "user", "content": "Is Python fast?", "timestamp": "2025-10-18 10:00:00"},
+    ],
+    "attachments": [
+        {"id": "att-1", "message_id": PLANTS, "name": "bed.jpg", "type": "image/jpeg", "size": 2048, "data": "iVBORw0KGgo="},
+        {"id": "att-2", "message_id": PLANTS, "name": "a.png", "type": "image/png", "size": 100},
+    ],
+}  # fmt: skip
+ACCOUNTS: Rows = {
+    "accounts": [
+        {"id": "acc-1", "user_id": GOOGLE, "type": "oauth", "provider": "google", "provider_account_id": GOOGLE, "access_token": TOKEN, "refresh_token": TOKEN, "id_token": TOKEN, "session_state": TOKEN}
+    ]
+}  # fmt: skip
+
+
+def _script(name: str) -> str:
+    return (HERE / f"chat-lancedb-{name}.sql").read_text(encoding="utf-8")
+
+
+def _made(path: Path, script: str, *rows: Rows) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("pragma synchronous = off")
+        connection.executescript(f"begin; {script}")
+        for tables in rows:
+            for table, some in tables.items():
+                for row in some:
+                    signs = ", ".join("?" * len(row))
+                    connection.execute(
+                        f"insert into {table} ({', '.join(row)}) values ({signs})", list(row.values())
+                    )
+        connection.execute("commit")
+    return path
+
+
+def document(path: Path) -> Path:
+    """Make the database of the document, which is that of the app's first week, too."""
+    return _made(path, _script("document"), {"users": USERS}, ROWS)
+
+
+def halfway(path: Path) -> Path:
+    """Make the same after a newer app has been started on it, which has failed."""
+    return _made(path, _script("document") + _script("accounts"), {"users": USERS}, ROWS)
+
+
+def deployed(path: Path) -> Path:
+    """Make a database of a deployment since October 2025, with somebody who has signed in."""
+    four = _script("document")
+    ten = TEN + four[four.index("CREATE TABLE chats") :]
+    script = ten + _script("accounts") + _script("deployed")
+    return _made(path, script, {"users": [*USERS, SIGNED_IN]}, ROWS, ACCOUNTS)
+
+
+#: Vectors beside those of the messages: of a chat that a browser keeps, of somebody before the account, of nobody, and of the
+#: app's first start. Message, chat, user, content.
+FURTHER = [
+    ("msg-browser", "chat-browser", ANON, "Kept in a browser"),
+    ("msg-before", "chat-before", "USER-GONE", "Said before the account"),
+    ("msg-nobody", "chat-nobody", "USER-NOBODY", "Somebody else's"),
+    ("sample", "sample", "sample", "sample"),
+]
+
+
+def vectors(
+    place: Path, *, deployed: bool = True, further: Sequence[tuple[str, str, str, str]] = FURTHER
+) -> Path:
+    """Make the folder with a vector of each message above, and ``further`` ones."""
+    import lancedb  # noqa: PLC0415 - it costs a second, and only some tests need it
+    import pyarrow as pa  # noqa: PLC0415 - as above
+
+    from tests.engines import lance  # noqa: PLC0415 - as above
+
+    told = [
+        (one["id"], one["chat_id"], one["user_id"], one["content"], one["role"]) for one in ROWS["messages"]
+    ]
+    told += [(*one, "user") for one in further]
+    rows = []
+    for number, (message, chat, user, content, role) in enumerate(told):
+        row = lance.row(number, deployed=deployed)
+        row |= {"message_id" if deployed else "id": message, "chat_id": chat, "user_id": user}
+        rows.append(row | {"content": content, "role": role})
+    lancedb.connect(str(place)).create_table(
+        lance.TABLE, pa.Table.from_pylist(rows, lance.schema(deployed=deployed))
+    )
+    return place
+
+
+def in_vectors(place: Path, *columns: str) -> list[tuple[object, ...]]:
+    """Return columns of every row of the folder, sorted."""
+    import lancedb  # noqa: PLC0415 - as above
+
+    rows = (
+        lancedb.connect(str(place)).open_table("chat_embeddings").to_arrow().select(list(columns)).to_pylist()
+    )
+    return sorted(tuple(row[name] for name in columns) for row in rows)

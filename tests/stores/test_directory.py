@@ -1,0 +1,41 @@
+"""A directory does what every store does."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from dbctl.stores.base import Store
+from dbctl.stores.registry import open_store
+from tests.conformance.stores import Place, StoreContract
+
+
+class Folder(Place):
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        root.mkdir(mode=0o700)
+
+    def open(self, app: str = "app") -> Store:
+        return open_store(str(self._root), app, folder=self._root)
+
+    def put(self, folder: str, name: str, content: bytes) -> None:
+        top = self._root / "app" / folder
+        top.mkdir(parents=True, exist_ok=True, mode=0o700)
+        top.parent.chmod(0o700)
+        (top / name).write_bytes(content)
+
+    def take(self, folder: str, name: str) -> None:
+        (self._root / "app" / folder / name).unlink()
+
+    def names(self, folder: str) -> set[str]:
+        top = self._root / "app" / folder
+        return {one.name for one in top.iterdir()} if top.is_dir() else set()
+
+
+class TestDirectory(StoreContract):
+    @pytest.fixture
+    def place(self, tmp_path):
+        yield Folder(tmp_path / "backups")
+        shutil.rmtree(tmp_path / "backups")
