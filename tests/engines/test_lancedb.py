@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
+import lancedb
+import pyarrow as pa
 import pytest
 
 from dbctl.engines import registry
@@ -71,6 +73,28 @@ def test_a_quote_in_what_is_looked_for_is_text(tmp_path):
         == 5
     )
     assert reader.tally(TABLE, "role") == {"user": 10, "assistant": 10}
+
+
+def test_text_that_is_kept_once_for_many_rows_is_text(tmp_path):
+    kept = pa.dictionary(pa.int32(), pa.string())
+    told = pa.schema(
+        [one.with_type(kept) if one.name in {"message_id", "user_id"} else one for one in lance.schema()]
+    )
+    rows = pa.Table.from_pylist([lance.row(number) for number in range(20)], told)
+    lancedb.connect(tmp_path).create_table(TABLE, rows)
+    reader, writer = lance.reader(tmp_path), lance.writer(tmp_path)
+    assert reader.tables()[TABLE].columns["user_id"].type == "STRING"
+    mine = [Condition("user_id", "in", ["USER-1"])]
+    assert reader.count(TABLE, mine) == 7
+    assert reader.select(TABLE, ["message_id"], mine, limit=2) == [("msg-00001",), ("msg-00004",)]
+    near = reader.nearest(TABLE, lance.vector(4), ["message_id"], column="vector", top=2, where=mine)
+    assert near[0][0] == "msg-00004"
+    (hit,) = reader.hits(TABLE, reader.texts(TABLE), "msg-00007", limit=5, within=timedelta(minutes=1))
+    assert hit.key == ("msg-00007",)
+    with writer.transaction():
+        assert writer.update(TABLE, {"user_id": "other"}, mine) == 7
+        assert writer.delete(TABLE, [Condition("user_id", "=", "other")]) == 7
+    assert lance.reader(tmp_path).count(TABLE) == 13
 
 
 def test_nothing_comes_into_being_by_looking(tmp_path):
