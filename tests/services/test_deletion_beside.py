@@ -76,6 +76,18 @@ def chats() -> list[tuple[Any, ...]]:
         return connection.execute("select id from chats order by id").fetchall()
 
 
+@pytest.mark.parametrize("is_file", [False, True], ids=["missing", "a file"])
+def test_what_another_database_cannot_tell_of_a_user_is_said(run: Run, is_file: bool) -> None:
+    shutil.rmtree("data/lancedb")
+    if is_file:
+        Path("data/lancedb").write_text("no folder")
+    told = run("stats", "user", ANON)
+    assert told["data"]["rows"]["messages"] == 4
+    assert "vectors/chat_embeddings" not in told["data"]["rows"]
+    assert told["warnings"] == told["data"]["unasked"]
+    assert told["warnings"][0].startswith("chat_embeddings was not counted: chat-lancedb/vectors")
+
+
 @in_both_shapes
 def test_a_user_goes_with_all_embeddings_also_those_of_chats_that_no_database_keeps(run: Run) -> None:
     assert run("stats", "user", ANON)["data"]["rows"]["vectors/chat_embeddings"] == 5
