@@ -12,7 +12,7 @@ from dbctl.model import Finding, Findings, counted
 from dbctl.profiles.model import CrossLink, Recount
 from dbctl.profiles.rebuild_model import Rebuild
 from dbctl.profiles.suspicion_model import Flaw
-from dbctl.services import suspicions
+from dbctl.services import overlooked, suspicions
 from dbctl.services.apps import App
 from dbctl.services.integrity import Checked, failure, status_of
 from dbctl.services.integrity_repeats import Repeats
@@ -53,6 +53,7 @@ def cross(app: App) -> Checked:
         if app.only and databases != {app.only}:
             continue
         if app.database(name).optional and name not in app.configured.databases:
+            findings += overlooked.findings(app, name)
             continue  # what is not there names nothing
         try:
             found = _found(app, name, told)
