@@ -29,6 +29,7 @@ from dbctl.errors import (
 )
 from dbctl.url import meant, parse
 from tests import servers, storage
+from tests.conformance.abilities import broken_promises
 from tests.engines import lance
 from tests.engines.lance import SIZE, TABLE
 
@@ -127,6 +128,11 @@ def test_text_that_is_kept_once_for_many_rows_is_text(tmp_path):
         assert writer.update(TABLE, {"user_id": "other"}, mine) == 7
         assert writer.delete(TABLE, [Condition("user_id", "=", "other")]) == 7
     assert lance.reader(tmp_path).count(TABLE) == 13
+
+
+def test_what_it_says_it_can_it_is(tmp_path):
+    lance.made(tmp_path)
+    assert broken_promises(lance.reader(tmp_path)) == []
 
 
 def test_nothing_comes_into_being_by_looking(tmp_path):
