@@ -13,12 +13,12 @@ from dbctl.engines.plans import PlanReader
 from dbctl.engines.sql import Row, Statement, is_storable
 
 #: What an index finds as it was typed; of ``C++`` it would find every c.
-_WORDS = re.compile(r"(?=.*\w)[\w\s'-]+")
+_WORDS = r"(?=.*\w)[\w\s'-]+"
 
 
 def is_plain(word: str) -> bool:
     """Whether an index of words knows all signs of ``word``, so that what it finds is what was asked for."""
-    return is_storable(word) and _WORDS.fullmatch(word) is not None
+    return is_storable(word) and re.fullmatch(_WORDS, word) is not None
 
 
 class Ranking(NamedTuple):

@@ -50,7 +50,7 @@ class Told:
         shadows = {
             f"{name}_{suffix}".lower()
             for kind, name, _, sql in self._entries
-            if kind == "table" and VIRTUAL.match(sql)
+            if kind == "table" and re.match(VIRTUAL, sql)
             for suffix in _SHADOWS
         }
         tables = [

@@ -133,7 +133,7 @@ class SQLiteStreams(SQLiteChecks):
     def _know_modules(self, sql: str) -> None:
         """Let SQLite make the tables that are no tables but modules, by statements that a guard would take for changes."""
         made = self._rows("select name, sql from sqlite_master where type = 'table'", {})
-        names = {str(name).lower() for name, text in made if VIRTUAL.match(str(text))} | MODULES
+        names = {str(name).lower() for name, text in made if re.match(VIRTUAL, str(text))} | MODULES
         for name in sorted(names.intersection(re.findall(r"\w+", sql.lower()))):
             with suppress(QueryFailedError):  # the question itself tells of it
                 self._rows(f"explain select 1 from {ident(name)}", {})  # noqa: S608 - the name is quoted
