@@ -1,7 +1,6 @@
 """``dbctl search``: look for rows of an app's content, as its profile describes them."""
 
-from __future__ import annotations
-
+# Without postponed annotations: Typer reads them in every run, and text would have to be compiled each time.
 from typing import Annotated
 
 import typer

@@ -1,7 +1,6 @@
 """``dbctl users``: the people of an app."""
 
-from __future__ import annotations
-
+# Without postponed annotations: Typer reads them in every run, and text would have to be compiled each time.
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -373,7 +372,7 @@ def _typed(
     return {login: username} | values
 
 
-def _with_password(ctx: typer.Context, found: App, new: NewUser, source: _Source) -> NewUser:
+def _with_password(ctx: typer.Context, found: App, new: "NewUser", source: _Source) -> "NewUser":
     """Return ``new`` with the hash of the password that was given; ``--dry-run`` only looks at it, where one is given."""
     from dbctl.services import user_creation  # noqa: PLC0415 - as above
 

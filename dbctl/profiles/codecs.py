@@ -6,10 +6,10 @@ import re
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from dbctl.errors import ValueInvalidError
-from dbctl.model import Secret
+from dbctl.model import Secret, Value
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: Numbers below this are seconds: as milliseconds they would all lie before March 1973.
@@ -149,7 +149,7 @@ def _bcrypt_fits(password: Secret, stored: str) -> bool:
 HashCodec = Literal["bcrypt"]
 
 
-class Hash(NamedTuple):
+class Hash(Value, frozen=True):
     """How passwords are stored."""
 
     make: Callable[

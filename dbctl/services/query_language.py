@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, TypeAlias
 
 from dbctl.errors import UsageError, ValueInvalidError
 from dbctl.model import Value
@@ -113,7 +113,7 @@ def limited(terms: Sequence[Term]) -> tuple[Term, ...]:
     return tuple(terms)
 
 
-class _Piece(NamedTuple):
+class _Piece(Value, frozen=True):
     key: Key | None
     op: str
     value: str

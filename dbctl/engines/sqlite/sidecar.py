@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 from dbctl import interrupt
 from dbctl.engines.base import Capability
@@ -17,6 +17,7 @@ from dbctl.engines.sqlite.reader import SQLiteReader
 from dbctl.engines.sqlite.sidecar_search import SHORTEST, SQLiteSidecarSearch
 from dbctl.engines.sqlite.sidecar_state import MADE, PLACES, SIDE, TEXTS
 from dbctl.errors import ChangedWhileReadError, NotSupportedError, SidecarUnsoundError
+from dbctl.model import Value
 
 if TYPE_CHECKING:
     from dbctl.engines.fulltext import IndexFault
@@ -27,7 +28,7 @@ PROVEN = 200
 COARSE, RETRY_SECONDS = 2, 0.05
 
 
-class _Doubt(NamedTuple):
+class _Doubt(Value, frozen=True):
     """What asks for faults of one kind: SQL for what names each row that has it."""
 
     kind: Literal["missing", "stale", "duplicate", "stray"]

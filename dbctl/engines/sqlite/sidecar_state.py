@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from dbctl.engines.sidecar import Sidecar, SidecarState
 from dbctl.engines.sql import Statement
@@ -13,6 +13,7 @@ from dbctl.engines.sqlite import sidecar_file as files
 from dbctl.engines.sqlite.files import quoted
 from dbctl.engines.sqlite.reader import SQLiteReader
 from dbctl.errors import DbctlError, SidecarUnsoundError
+from dbctl.model import Value
 
 T = TypeVar("T")
 
@@ -28,7 +29,7 @@ _SHADOWS = frozenset({"texts_config", "texts_data", "texts_idx"})
 _BUILT = "select cast(x'61' as blob) like 'a', 'é' like 'É', lower('É') = 'É'"
 
 
-class _Beside(NamedTuple):
+class _Beside(Value, frozen=True):
     """The file that is attached."""
 
     path: Path
