@@ -554,6 +554,8 @@ def _filled(text: str, at: Sequence[toml.Key], complain: Complain, own: Mapping[
 
     Where it is part of a login (``://USER:${NAME}@``) it is what it is: nothing of it is read as part of the address.
     """
+    if "${" not in text:
+        return text
     login = re.match(_LOGIN, text)
 
     def value(found: re.Match[str]) -> str:

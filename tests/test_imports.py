@@ -34,7 +34,7 @@ USERS = {"dbctl.services": "live rules setting_values user_files user_filters us
 SEARCH = {
     "dbctl.engines": "sidecar",
     "dbctl.engines.sqlite": "sidecar sidecar_file sidecar_search sidecar_state",
-    "dbctl.services": "near query_language query_values search search_detail search_sidecar search_snippet search_terms"
+    "dbctl.services": "near query_language query_values search search_sidecar search_snippet search_terms"
     " search_text",
 }
 #: Tells, before ``RUN``, which modules make a regular expression while they are imported. Those of profiles hand it to

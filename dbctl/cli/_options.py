@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typer.core import TyperArgument, TyperOption
 
 _LARGEST = 2**63 - 1  # what databases count with
+_DIGITS = len(str(_LARGEST))
 EPILOG = "Options of every command (--app, --db, -o, …): dbctl --help."
 
 
@@ -78,7 +79,8 @@ def _seconds(text: str) -> float:
 
 def whole(text: str, least: int) -> int:
     """Read a whole number of at least ``least``."""
-    number = int(text) if re.fullmatch(r"[0-9]{1,19}", str(text)) else -1
+    digits = str(text)
+    number = int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= _DIGITS else -1
     if not least <= number <= _LARGEST:
         raise typer.BadParameter(f"{text!r} is not a whole number from {least} to {_LARGEST}")
     return number

@@ -3,6 +3,7 @@
 # Without postponed annotations: Typer reads them in every run, and text would have to be compiled each time.
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from errno import EDQUOT, EIO, ENOSPC
 from typing import TYPE_CHECKING, Annotated
@@ -139,8 +140,6 @@ class _Run:
 
     def _faulty(self, error: Exception) -> int:
         if asked_verbose(self._ctx) or not {"-v", "--verbose"}.isdisjoint(self._words):
-            import traceback  # noqa: PLC0415 - only a fault wants it
-
             traceback.print_exc()  # without local variables: they may hold secrets
         if isinstance(error, OSError) and error.errno in {ENOSPC, EIO, EDQUOT} and error.filename is None:
             raise OutputFailedError(reason=error.strerror) from error  # help goes past our own writer
@@ -153,8 +152,6 @@ class _Run:
 
 def _place(error: BaseException) -> str:
     """Return where in dbctl ``error`` arose; no values, which may be secret."""
-    import traceback  # noqa: PLC0415 - as above
-
     ours = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
