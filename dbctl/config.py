@@ -1,7 +1,6 @@
 """Which apps are here: the only reader of ``dbctl.toml``."""
 
-from __future__ import annotations
-
+# Without postponed annotations: msgspec reads them in every run, and text would have to be compiled each time.
 import os
 import re
 import sys
