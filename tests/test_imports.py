@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 
@@ -135,3 +136,10 @@ def test_the_help_of_a_group_loads_no_driver(foundation):
     assert (
         offending(modules - {"dbctl.cli.users"}, foundation - {"sqlite3", "sqlite3.dbapi2", "_sqlite3"}) == []
     )
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_what_a_command_takes_is_not_written_as_text_which_typer_would_compile_in_every_run(group):
+    app = import_module(f"dbctl.cli.{group.replace(' ', '_')}").app
+    taken = [one.callback.__annotations__ for one in app.registered_commands]
+    assert [name for one in taken for name, kind in one.items() if isinstance(kind, str)] == []
