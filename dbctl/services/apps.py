@@ -135,13 +135,18 @@ class App:
         return self._readers[name]
 
     def _open_for_reading(self, name: str) -> Readable:
-        url, target = self.url(name), self.target(name)
+        url, target, foreign = self.url(name), self.target(name), self.database(name).mode == "read-only"
         try:
             return registry.open_for_reading(
-                url, target, timeout=self.timeout, traceless=self._traceless, keys=self._keys(name)
+                url,
+                target,
+                timeout=self.timeout,
+                traceless=self._traceless,
+                sidecars=foreign,
+                keys=self._keys(name),
             )
         except CutOffWriteError:
-            if self._traceless or self.database(name).mode == "read-only":
+            if self._traceless or foreign:
                 raise
         # What the profile lets dbctl write is rolled back by opening it so, as the app itself would; it changes no row.
         registry.open_for_writing(url, target, timeout=self.timeout, pragmas={}).close()

@@ -7,7 +7,8 @@ from contextlib import ExitStack, suppress
 
 from dbctl import interrupt
 from dbctl.engines import registry
-from dbctl.engines.dumps import Loaded, Ready, at_once
+from dbctl.engines.dumps import Loaded, Ready
+from dbctl.engines.progress import at_once
 from dbctl.errors import (
     BackupMissingError,
     DbctlError,

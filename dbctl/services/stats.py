@@ -20,7 +20,7 @@ from dbctl.errors import (
 )
 from dbctl.model import Page, Row, Value, Window, now
 from dbctl.profiles.codecs import read_time
-from dbctl.services import users
+from dbctl.services import user_shown, users
 from dbctl.services.apps import App
 from dbctl.services.deletion_beside import linked
 from dbctl.services.figures import Figures, figures
@@ -174,7 +174,9 @@ def user(app: App, login: str) -> UserMeasured:
         word = f"{table}.{column}" if several else table
         rows[word] = people.db.count(table, [Condition(column, "=", found.id)])
     rows |= _elsewhere(app, people, found)
-    return UserMeasured(id=found.id, login=found.login, statistics=users.statistics(people, found), rows=rows)
+    return UserMeasured(
+        id=found.id, login=found.login, statistics=user_shown.statistics(people, found), rows=rows
+    )
 
 
 def _elsewhere(app: App, people: UserTable, user: User) -> dict[str, int]:

@@ -16,10 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbctl.engines import registry
-from dbctl.engines.dumps import Dump, at_once, silent
+from dbctl.engines.dumps import Dump
 from dbctl.engines.lancedb import archive, exchange, pieces, proof, snapshot
 from dbctl.engines.lancedb.dump import Copier
 from dbctl.engines.lancedb.outside import LanceOutside
+from dbctl.engines.progress import at_once, silent
 from dbctl.errors import BusyError, CorruptError, KeptMissingError, RestoreFailedError
 from dbctl.url import Url
 from tests.engines import lance

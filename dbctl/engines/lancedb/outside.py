@@ -16,10 +16,11 @@ from pathlib import Path
 from dbctl import archives, durable, interrupt, private
 from dbctl.engines import locks
 from dbctl.engines.contents import differing
-from dbctl.engines.dumps import Approach, Dump, Kept, Loaded, Progress, Proof, Ready, Tried, at_once
+from dbctl.engines.dumps import Approach, Dump, Kept, Loaded, Proof, Ready, Tried
 from dbctl.engines.lancedb import exchange, proof, snapshot
 from dbctl.engines.lancedb.archive import TOP
 from dbctl.engines.lancedb.pieces import ManifestError
+from dbctl.engines.progress import Progress, at_once
 from dbctl.errors import (
     DbctlError,
     DiskFullError,

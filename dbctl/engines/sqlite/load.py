@@ -21,7 +21,8 @@ from typing import NoReturn
 
 from dbctl import durable, interrupt
 from dbctl.engines import locks
-from dbctl.engines.dumps import Loaded, Progress, at_once
+from dbctl.engines.dumps import Loaded
+from dbctl.engines.progress import Progress, at_once
 from dbctl.engines.sqlite.connection import WAIT_SECONDS
 from dbctl.engines.sqlite.dump import steps
 from dbctl.engines.sqlite.failures import UNSYNCED, Place, is_busy, name_of, translated, unmade
