@@ -253,7 +253,11 @@ class RetentionUnsetError(DbctlError):
 class AbilityMissingError(DbctlError):
     code, exit_status = "ability-missing", Exit.USAGE
     sentence = "{app} ({profile}) has no {ability}"
-    remedy = "Profiles that have them: {others}."
+    remedy = "{instead} Profiles that have them: {others}."
+
+    def __init__(self, *, instead: str = "", **facts: object) -> None:
+        super().__init__(instead=instead, **facts)
+        self.hint = self.hint.lstrip()
 
 
 class SchemaLacksError(DbctlError):
@@ -321,7 +325,7 @@ class NotADatabaseError(DbctlError):
 class CorruptError(DbctlError):
     code, exit_status = "corrupt", Exit.UNSOUND
     sentence = "{target} is damaged: {reason}"
-    remedy = "Stop the app, keep a copy of every file as it is, and restore a backup; without one, dbctl restore recover."
+    remedy = "Stop the app, keep a copy of every file as it is, and restore a backup; without one, dbctl restore recover reads what a file of SQLite still holds."
 
 
 class BusyError(DbctlError):

@@ -61,7 +61,10 @@ def user(
 ) -> int:
     """Show what the app counts for one user, and how many rows of each table are that user's."""
     with opened(ctx) as found:
-        return show(ctx, found, stats.user(found, login))
+        told = stats.user(found, login)
+        for text in told.unasked:
+            warn(ctx, text)
+        return show(ctx, found, told)
 
 
 @app.command()

@@ -79,8 +79,8 @@ class App:
         writable = [name for name, told in self.profile.databases.items() if told.mode == "read-write"]
         return (writable or list(self.profile.databases))[0]
 
-    def ability(self, section: T | None, what: str) -> T:
-        """Return a section of the profile.
+    def ability(self, section: T | None, what: str, *, instead: str = "") -> T:
+        """Return a section of the profile; ``instead`` is what it has in place of one.
 
         Raises:
             AbilityMissingError: the profile has none; the message names those that do.
@@ -89,7 +89,11 @@ class App:
             return section
         others = [name for name in loader.names() if what in loader.load(name).abilities()]
         raise AbilityMissingError(
-            app=self.name, profile=self.profile.name, ability=what, others=", ".join(others) or "none"
+            app=self.name,
+            profile=self.profile.name,
+            ability=what,
+            others=", ".join(others) or "none",
+            instead=instead,
         )
 
     def writable(self, name: str) -> Database:

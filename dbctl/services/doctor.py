@@ -23,6 +23,7 @@ from dbctl.services import (
     doctor_server,
     doctor_users,
     migrate,
+    overlooked,
     search_aside,
     search_index,
     suspicions,
@@ -140,6 +141,8 @@ def _database(rounds: Rounds, subject: Subject) -> bool:
             rounds.fail(target, error)
         elif not subject.told.optional:
             rounds.findings.append(failure(target, error, "warning"))
+        else:
+            rounds.findings += overlooked.findings(app, name)
         return False
     except DbctlError as error:
         rounds.fail(target, error, _remedy(subject, error))

@@ -20,6 +20,7 @@ OPENERS = {
     "engines/clients.py": "dumps of servers that it makes (O_EXCL), and what programs of a server are told (O_EXCL)",
     "engines/compression.py": "copies that a backup has made, and files of backups",
     "engines/lancedb/files.py": "files of LanceDB, on which nobody holds a lock",
+    "engines/lancedb/given.py": "files of LanceDB that root has made, whose owner it changes by what it has opened",
     "engines/lancedb/snapshot.py": "files of LanceDB tables, of which no process keeps locks",
     "engines/lancedb/undump.py": "archives of backups",
     "engines/locks.py": "what the kernel tells under /proc",

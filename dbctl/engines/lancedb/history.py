@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 from dbctl.engines.lancedb.files import Files
 from dbctl.engines.lancedb.manifest import Manifest, ManifestUnreadableError, parse, version_of
-from dbctl.engines.lancedb.place import SUFFIX, VERSIONS
+from dbctl.engines.lancedb.place import HINT, SUFFIX, VERSIONS
 
 
 class History:
@@ -42,6 +43,35 @@ class History:
             return parse(self._files.read(path))
         except OSError as error:
             raise ManifestUnreadableError(error.strerror or str(error)) from error
+
+    def noted(self) -> int:
+        """Return the version that the library notes as the last that it made; 0: it notes none, or nothing that is one."""
+        try:
+            told = json.loads(self._files.read(f"{self.folder}/{VERSIONS}/{HINT}"))
+        except (OSError, ValueError):
+            return 0
+        version = told.get("version") if isinstance(told, dict) else None
+        return version if type(version) is int else 0
+
+    def unreadable(self, versions: Mapping[int, str]) -> str:
+        """Return why the newest of these versions cannot be read, and which before it can; empty: it can."""
+        newest = next(iter(versions))
+        try:
+            self.read(versions[newest])
+        except ManifestUnreadableError as error:
+            whole = self._whole(versions)
+            older = f"version {whole} can be read" if whole else "none before it can be read either"
+            return f"its newest version, {newest}, cannot be read: {error}; {older}"
+        return ""
+
+    def _whole(self, versions: Mapping[int, str]) -> int | None:
+        for version, path in versions.items():
+            try:
+                self.read(path)
+            except ManifestUnreadableError:
+                continue
+            return version
+        return None
 
     def sizes(self, below: str = "") -> Mapping[str, int]:
         """Return every file that stands in the folder, or below a path in it, as the table names it, in bytes."""

@@ -27,6 +27,8 @@ LIBRARY = {"LANCEDB_LOG": "error", "LANCE_DEFAULT_IO_BUFFER_SIZE": str(16 << 20)
 SUFFIX = ".lance"
 #: Where the versions of a table are told.
 VERSIONS = "_versions"
+#: Where the library notes which version it made last, beside them; older ones do not.
+HINT = "latest_version_hint.json"
 #: Tables that are asked for at a time.
 PAGE = 1000
 
