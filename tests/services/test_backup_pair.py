@@ -243,7 +243,7 @@ def test_without_the_package_the_files_are_copied_counted_and_brought_back_and_t
 
 def test_vectors_in_storage_are_left_out_and_that_is_said(path):
     config = path.with_name("dbctl.toml")
-    config.write_text(config.read_text().replace("lancedb:lancedb", "s3://bucket/vectors"))
+    config.write_text(config.read_text().replace('"lancedb"', '"s3://bucket/vectors"'))
     made = vault.create(path)
     assert [one.database for one in made.members] == ["chat"]
     (left,) = made.left_out
