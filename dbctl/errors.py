@@ -616,6 +616,12 @@ class UndoNeedlessError(DbctlError):
     remedy = "Nothing was changed. What was there when it began is kept: dbctl restore apply {kept}"
 
 
+class UndoneAlreadyError(DbctlError):
+    code, exit_status = "undone-already", Exit.NOT_FOUND
+    sentence = "the last restore was cut off and is undone: {target} is as it was before, and none came before that one"
+    remedy = "Nothing was changed. What was there between, not all of one moment, is kept: dbctl restore apply {kept}"
+
+
 class KeptMissingError(DbctlError):
     code, exit_status = "kept-missing", Exit.NOT_FOUND
     sentence = "{target}: {name}, which a restore was to keep, is not there: that restore did not come so far, or it is gone"
