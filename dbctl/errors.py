@@ -338,8 +338,8 @@ class StirredError(BusyError):
 
 class ChangedMeanwhileError(DbctlError):
     code, exit_status = "changed-meanwhile", Exit.BUSY
-    sentence = "{target}: somebody else changed what this change was decided on"
-    remedy = "Nothing was changed. Run it again."
+    sentence = "{target} was changed by somebody else meanwhile, so that this could not be done"
+    remedy = "Nothing of it was done. Run it again."
 
 
 class ChangedWhileReadError(DbctlError):

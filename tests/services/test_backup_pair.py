@@ -201,6 +201,21 @@ def test_a_preview_counts_both_now_and_then(path):
     assert [(one.way, one.schema) for one in told.databases] == [("in place", "same"), ("swapped", "same")]
 
 
+def test_a_preview_asks_for_no_deeper_look_where_there_is_nothing_to_compare(path):
+    made = vault.create(path)
+    with vault.opened(path) as (app, repository):
+        told = preview(app, repository, repository.find(made.id), vault.keys_of(app)).brief()
+    assert not [one for one in told if "settings" in one]
+
+
+def test_the_plan_of_a_folder_that_is_missing_lets_nothing_change_places(path):
+    made = vault.create(path)
+    shutil.rmtree(pair.vectors(path))
+    with vault.opened(path) as (app, repository):
+        steps = vault.restoring(app, repository, made.id).plan().steps
+    assert f"unpack beside {pair.vectors(path)}, read it whole, and give it that name" in steps
+
+
 # Proven ------------------------------------------------------------------------------------------------------------
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from dbctl import durable, lockfile
 from dbctl.engines.lancedb import pieces
 from dbctl.engines.lancedb.pieces import ManifestError
-from dbctl.engines.lancedb.place import VERSIONS
+from dbctl.engines.lancedb.place import HINT, VERSIONS
 from dbctl.engines.lancedb.snapshot import LARGEST_MANIFEST, is_table
 from dbctl.errors import CorruptError
 
@@ -28,7 +28,6 @@ MARK = ".dbctl-waits"
 KEPT, PARTIAL, AWAY = "kept-", ".partial", ".away"
 #: How far the versions of what comes in lie above those of what goes.
 JUMP = 1_000_000
-HINT = "latest_version_hint.json"
 _AT_FDCWD, _EXCHANGE = -100, 2
 _WITHOUT = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP}
 

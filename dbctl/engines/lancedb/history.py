@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from dbctl.engines.lancedb.files import Files
 from dbctl.engines.lancedb.manifest import Manifest, ManifestUnreadableError, parse, version_of
-from dbctl.engines.lancedb.place import SUFFIX, VERSIONS
+from dbctl.engines.lancedb.place import HINT, SUFFIX, VERSIONS, hinted
 
 
 class History:
@@ -24,6 +24,16 @@ class History:
             if (version := version_of(one.path.rpartition("/")[2])) is not None
         }
         return dict(sorted(told.items(), reverse=True))
+
+    def hinted(self) -> int:
+        """Return the version that was the newest when one was written last; 0 where nothing tells.
+
+        Whoever compares it with what is there asks for this first, for versions may be written meanwhile.
+        """
+        try:
+            return hinted(self._files.read(f"{self.folder}/{VERSIONS}/{HINT}"))
+        except OSError:
+            return 0
 
     def manifest(self, version: int) -> Manifest:
         """Return what a version is made of.
