@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 #: Odd, so that a median is a round that happened.
 ROUNDS = 7
+LONGEST_WAIT = 100  #: ms that an app which commits all the while may wait for dbctl
 #: What a run may miss its goal by before it fails: other machines, other neighbours.
 LEEWAY = 1.5
 

@@ -145,7 +145,7 @@ def test_a_signal_while_hashing_ends_it_soon_with_nothing_imported(path, number,
     begun = time.monotonic()
     process.send_signal(number)
     status, out, err = end(process)
-    assert time.monotonic() - begun < 10  # all of the hashes take a minute or more
+    assert time.monotonic() - begun < 30  # all of the hashes take a minute or more
     assert (status, json.loads(out)["error"]["code"]) == (expected, "interrupted")
     assert err.count(b"\n") == 2
     assert content(path) == before

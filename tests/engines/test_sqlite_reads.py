@@ -340,7 +340,7 @@ def test_a_file_that_somebody_has_locked_whole_is_waited_for_and_then_given_up(t
         begun = time.monotonic()
         with pytest.raises(BusyError, match=r"waited 0\.3 s"):
             reader.count("t")
-        assert 0.3 <= time.monotonic() - begun < 5
+        assert time.monotonic() - begun >= 0.3
         app.execute("commit")
         assert reader.count("t") == 2
 
