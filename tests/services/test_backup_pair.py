@@ -177,9 +177,10 @@ def test_where_the_vectors_cannot_be_unpacked_nothing_is_replaced(path):
     assert [one.kind for one in vault.listed(path).page.items] == ["backup"]
 
 
-def test_a_copy_beside_is_found_by_its_address(path, tmp_path):
+@pytest.mark.parametrize("engine", ["", "lancedb:"])
+def test_a_copy_beside_is_found_by_its_address_also_where_only_its_path_was_given(path, tmp_path, engine):
     before, made = pair.state(path), vault.create(path)
-    to = {"chat": parse(str(tmp_path / "other.db")), "vectors": parse(f"lancedb:{tmp_path / 'other'}")}
+    to = {"chat": parse(str(tmp_path / "other.db")), "vectors": parse(f"{engine}{tmp_path / 'other'}")}
     with vault.opened(path) as (app, repository):
         keys = vault.keys_of(app)
         done = Copying(app, repository, repository.find(made.id), to, keys, timeout=1).apply()
