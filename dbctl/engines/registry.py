@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from dbctl.engines.base import Holder, Housing, Language, Readable, Writable
 from dbctl.engines.progress import Progress, at_once, silent
-from dbctl.errors import DatabaseMissingError, DriverMissingError, NotSupportedError
+from dbctl.errors import DatabaseMissingError, DriverMissingError, FileMissingError, NotSupportedError
 from dbctl.url import Url
 
 if TYPE_CHECKING:  # most commands only read a database
@@ -230,6 +230,22 @@ def unfinished(url: Url) -> bool:
     return exchange.is_unfinished(Path(os.path.realpath(url.path)))
 
 
+def forsaken(url: Url) -> Sequence[Path]:
+    """Return what a dbctl that was killed has left beside the database at ``url``; nothing while one writes there."""
+    from dbctl.engines import locks  # noqa: PLC0415 - as above
+
+    place = Path(os.path.realpath(url.path)) if url.is_local else None
+    if place is None or locks.is_written(place):
+        return ()
+    if url.is_file:
+        from dbctl.engines.sqlite import files  # noqa: PLC0415 - as above
+
+        return files.partials(place)
+    from dbctl.engines.lancedb import exchange  # noqa: PLC0415 - as above
+
+    return exchange.forsaken(place)
+
+
 def copier(url: Url, target: str) -> Dumps | None:
     """Return what copies the database at ``url`` without its driver, not reading its rows; None where nothing does."""
     if not url.is_folder:
@@ -246,6 +262,22 @@ def write_lock(url: Url, target: str, purpose: str, *, timeout: float) -> Abstra
         BusyError: another dbctl held it for all of ``timeout`` seconds.
     """
     return outside(url, target).lock(purpose, timeout=timeout)
+
+
+def lacking_folder(url: Url) -> Path | None:
+    """Return the folder in which the database at ``url`` stands, where that alone is missing; None where it is there.
+
+    Raises:
+        FileMissingError: neither is there what that folder stands in, which may be a disk that is not mounted.
+    """
+    if not url.is_local:
+        return None
+    folder = Path(os.path.realpath(url.path)).parent
+    if os.path.lexists(folder):
+        return None
+    if not folder.parent.is_dir():
+        raise FileMissingError(what="directory", path=folder.parent)
+    return folder
 
 
 def want_room(url: Url, target: str, need: int) -> None:

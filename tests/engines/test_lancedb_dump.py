@@ -166,6 +166,23 @@ def test_a_newest_version_that_is_not_whole_is_damage_here_and_passed_over_in_wh
         assert proof.of(taken).problems == []
 
 
+def test_a_newest_version_that_is_gone_is_told_for_the_one_before_it_may_hold_less(place):
+    opened(place).add([lance.row(90)])
+    with snapshot.taken(place, TARGET) as taken:
+        assert taken.remarks == []
+    (newest, name), (before, _) = snapshot._manifests(place / f"{TABLE}.lance")[:2]
+    (place / f"{TABLE}.lance" / "_versions" / name).unlink()
+    with snapshot.taken(place, TARGET) as taken:
+        assert taken.remarks == [
+            f"{TABLE}.lance: version {newest} was written and is gone; {before} is the newest that is left"
+        ]
+    (line,) = lance.reader(place).damage()
+    assert line.startswith(f"{TABLE}: version {newest} was written and is gone")
+    (line,) = lance.reader(place).damage(quick=True)
+    opened(place).add([lance.row(91)])  # of the same number, so that nothing tells any more
+    assert lance.reader(place).damage() == []
+
+
 def test_a_file_that_became_shorter_is_damage(place):
     (one,) = (place / f"{TABLE}.lance" / "data").iterdir()
     os.truncate(one, one.stat().st_size - 1)

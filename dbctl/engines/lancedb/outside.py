@@ -113,7 +113,8 @@ class LanceOutside:
                 return Approach(way="in place", steps=[NOT_REPLACED])
             steps = [f"let {kept} and {self._place} change places"]
         else:
-            steps = [f"unpack beside {self._place}, read it whole, and let the two change places"]
+            then = "let the two change places" if there else "give it that name"
+            steps = [f"unpack beside {self._place}, read it whole, and {then}"]
         if there:
             steps += self._told_open()
         return Approach(way="swapped" if there else "new", keeps=there, steps=steps, where="beside it")
