@@ -70,7 +70,7 @@ class LanceChecks(LanceVectors):
             return
         newest = next(iter(versions))
         if hinted > newest:
-            yield f"{table}: version {hinted} was written and is gone, so that what it held is; {newest} is the newest that is left"
+            yield f"{table}: version {hinted} was written and is gone: what was written since version {newest} is lost"
         if reason := history.unreadable(versions):
             yield f"{table}: {reason}"
             return
