@@ -342,8 +342,8 @@ class StirredError(BusyError):
 
 class ChangedMeanwhileError(DbctlError):
     code, exit_status = "changed-meanwhile", Exit.BUSY
-    sentence = "{target}: somebody else changed what this change was decided on"
-    remedy = "Nothing was changed. Run it again."
+    sentence = "{target} was changed by somebody else meanwhile, so that this could not be done"
+    remedy = "Nothing of it was done. Run it again."
 
 
 class ChangedWhileReadError(DbctlError):
@@ -624,6 +624,12 @@ class UndoNeedlessError(DbctlError):
     code, exit_status = "undo-needless", Exit.NOT_FOUND
     sentence = "the last restore of {target} ({id}) was cut off before it replaced anything, and there was none before it"
     remedy = "Nothing was changed. What was there when it began is kept: dbctl restore apply {kept}"
+
+
+class UndoneAlreadyError(DbctlError):
+    code, exit_status = "undone-already", Exit.NOT_FOUND
+    sentence = "the last restore was cut off and is undone: {target} is as it was before, and none came before that one"
+    remedy = "Nothing was changed. What was there between, not all of one moment, is kept: dbctl restore apply {kept}"
 
 
 class KeptMissingError(DbctlError):

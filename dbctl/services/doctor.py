@@ -115,6 +115,9 @@ def _app(rounds: Rounds, app: App, said: Selection) -> None:
     for subject in sound.values():
         rounds.look(subject.target, _suspicions(subject))
     rounds.look(app.name, cut_off(app))
+    for subject in subjects.values():
+        if subject.database in app.configured.databases:
+            rounds.look(subject.target, doctor_room.forsaken(subject))
     rounds.look(app.name, _backups(app, said, list(subjects.values())))
     rounds.look(app.name, doctor_keys.keys(app))
     if app.configured.embedder:

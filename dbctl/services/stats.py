@@ -22,7 +22,7 @@ from dbctl.errors import (
 )
 from dbctl.model import Page, Row, Value, Window, now
 from dbctl.profiles.codecs import read_time
-from dbctl.services import users
+from dbctl.services import user_shown, users
 from dbctl.services.apps import App
 from dbctl.services.deletion_beside import linked
 from dbctl.services.figures import Figures, figures
@@ -187,7 +187,7 @@ def user(app: App, login: str) -> UserMeasured:
     return UserMeasured(
         id=found.id,
         login=found.login,
-        statistics=users.statistics(people, found),
+        statistics=user_shown.statistics(people, found),
         rows=rows | elsewhere,
         unasked=unasked,
     )

@@ -35,7 +35,7 @@ OPENERS = {
     "engines/sqlite/reader.py": "the first bytes of a database that it reads without locks, so none can be lost",
     "engines/sqlite/recover/image.py": "private copies of damaged files, and a sound one beside them, while no connection to them is open",
     "engines/sqlite/recover/made.py": "the new file that it makes (O_EXCL), before it is connected to",
-    "engines/sqlite/sidecar.py": "the first bytes of a database that it reads without locks, so none can be lost",
+    "engines/sqlite/sidecar_state.py": "the first bytes of a database that it reads without locks, so none can be lost",
     "engines/sqlite/sidecar_file.py": "the first bytes of a search index of its own, which nobody locks",
     "engines/sqlite/sidecar_make.py": "the same while it is made (O_EXCL), and its folder",
     "engines/sqlite/wal.py": "-wal files, which carry no locks",

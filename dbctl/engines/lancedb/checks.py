@@ -63,15 +63,14 @@ class LanceChecks(LanceVectors):
 
     def _table_damage(self, table: str, history: History, *, quick: bool) -> Iterator[str]:
         interrupt.check()
-        noted = history.noted()  # first: who writes meanwhile makes newer ones
-        versions = history.versions()
+        hinted, versions = history.hinted(), history.versions()
         if not versions:
             left = len(history.sizes())
             yield f"{table}: it has no version, so that it is no table: making it was cut off, or _versions is gone ({left} files are left)"
             return
         newest = next(iter(versions))
-        if noted > newest:
-            yield f"{table}: version {noted} was the last that was made, and is gone: what was written since version {newest} is lost"
+        if hinted > newest:
+            yield f"{table}: version {hinted} was written and is gone: what was written since version {newest} is lost"
         if reason := history.unreadable(versions):
             yield f"{table}: {reason}"
             return

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from dbctl import durable
+from dbctl import durable, lockfile
 from dbctl.engines.lancedb import pieces
 from dbctl.engines.lancedb.pieces import ManifestError
 from dbctl.engines.lancedb.place import HINT, VERSIONS
@@ -161,6 +161,18 @@ def sweep(place: Path) -> None:
         if one.name.endswith(PARTIAL) or not one.name.startswith((f".{place.name}.dbctl-{KEPT}", new(place))):
             with suppress(OSError):
                 remove(one)
+
+
+def forsaken(place: Path) -> list[Path]:
+    """Return what a dbctl that was killed had unpacked beside the place, or not removed to its end.
+
+    Whoever calls knows that no dbctl writes there now.
+    """
+    return [
+        one
+        for one in left(place)
+        if one.name.endswith(PARTIAL) or (one.name.startswith(new(place)) and not lockfile.is_held(one))
+    ]
 
 
 def new(place: Path) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 
 from dbctl.engines.lancedb.files import Files
 from dbctl.engines.lancedb.manifest import Manifest, ManifestUnreadableError, parse, version_of
-from dbctl.engines.lancedb.place import HINT, SUFFIX, VERSIONS
+from dbctl.engines.lancedb.place import HINT, SUFFIX, VERSIONS, hinted
 
 
 class History:
@@ -26,6 +25,16 @@ class History:
         }
         return dict(sorted(told.items(), reverse=True))
 
+    def hinted(self) -> int:
+        """Return the version that was the newest when one was written last; 0 where nothing tells.
+
+        Whoever compares it with what is there asks for this first, for versions may be written meanwhile.
+        """
+        try:
+            return hinted(self._files.read(f"{self.folder}/{VERSIONS}/{HINT}"))
+        except OSError:
+            return 0
+
     def manifest(self, version: int) -> Manifest:
         """Return what a version is made of.
 
@@ -43,15 +52,6 @@ class History:
             return parse(self._files.read(path))
         except OSError as error:
             raise ManifestUnreadableError(error.strerror or str(error)) from error
-
-    def noted(self) -> int:
-        """Return the version that the library notes as the last that it made; 0: it notes none, or nothing that is one."""
-        try:
-            told = json.loads(self._files.read(f"{self.folder}/{VERSIONS}/{HINT}"))
-        except (OSError, ValueError):
-            return 0
-        version = told.get("version") if isinstance(told, dict) else None
-        return version if type(version) is int else 0
 
     def unreadable(self, versions: Mapping[int, str]) -> str:
         """Return why the newest of these versions cannot be read, and which before it can; empty: it can."""
