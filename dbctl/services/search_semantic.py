@@ -310,8 +310,8 @@ def _remark(meaning: Meaning) -> list[str]:
 
 
 def _is_near(distance: object, least: float | None) -> bool:
-    """Whether a row counts; a vector that points nowhere is no distance away."""
-    if not isinstance(distance, float) or math.isnan(distance):
+    """Whether a row counts; a vector that points nowhere, or is too small to be measured, is no distance away."""
+    if not isinstance(distance, float) or not math.isfinite(distance):
         return False
     return least is None or 1 - distance >= least
 

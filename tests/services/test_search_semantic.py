@@ -339,6 +339,13 @@ def test_rows_whose_vectors_point_nowhere_are_never_found_and_cannot_be_compared
         asked(folder, row="msg-00071")
 
 
+def test_rows_whose_vectors_are_too_small_to_be_measured_are_no_more_alike_than_others(tmp_path):
+    folder = made(tmp_path, deployed=True, numbers=range(5))
+    table = lance.lancedb.connect(str(folder / "lancedb")).open_table(TABLE)
+    table.add([{**lance.row(70), "vector": [one * 1e-30 for one in lance.vector(3)]}])
+    assert set(ids(asked(folder, row="msg-00003", top=50))) == {f"msg-{n:05}" for n in (0, 1, 2, 4, 10)}
+
+
 def test_a_folder_that_is_missing_or_holds_another_table_is_told(deployed, tmp_path):
     with pytest.raises(DatabaseMissingError):
         asked(tmp_path, row="msg-00003")
