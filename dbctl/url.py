@@ -24,9 +24,8 @@ SCHEMES = {
 HIGHEST_PORT = 65535
 #: Begins the address of a folder that stands in storage which speaks S3.
 REMOTE = "s3://"
-_ENDPOINT = re.compile(
-    r"(https?)://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?((?:/[\w.~!$&'()*+,;=:@%-]*)*)",
-    re.ASCII,
+_ENDPOINT = (
+    r"(?a)(https?)://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?((?:/[\w.~!$&'()*+,;=:@%-]*)*)"
 )
 
 
@@ -189,7 +188,7 @@ def endpoint(text: str) -> Endpoint:
     Raises:
         UrlInvalidError: it is not understood; the text is not repeated.
     """
-    found = _ENDPOINT.fullmatch(text)
+    found = re.fullmatch(_ENDPOINT, text)
     if found is None:
         raise UrlInvalidError(reason="write https://HOST:PORT/PATH, without a login, a ? and a #")
     if found[3] and not 0 < int(found[3]) <= HIGHEST_PORT:

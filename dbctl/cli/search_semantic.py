@@ -1,7 +1,6 @@
 """``dbctl search semantic``: rows of an app by what they mean."""
 
-from __future__ import annotations
-
+# Without postponed annotations: Typer reads them in every run, and text would have to be compiled each time.
 import math
 from pathlib import Path
 from typing import Annotated

@@ -17,6 +17,7 @@ from dbctl.engines.lancedb.manifest import ManifestUnreadableError
 from dbctl.engines.server import Task
 from dbctl.engines.vectors import VectorIndexWanted
 from dbctl.errors import (
+    ChangedWhileReadError,
     CorruptError,
     NotSupportedError,
     SchemaLacksError,
@@ -120,6 +121,17 @@ def test_a_newest_version_that_cannot_be_read_is_told_with_the_one_before(two):
     (line,) = lance.reader(folder).damage()
     assert "its newest version, 2, cannot be read" in line
     assert "version 1 can be read" in line
+    with pytest.raises(
+        CorruptError, match=f"{TABLE}: its newest version, 2, cannot be read.*; version 1 can be read"
+    ):
+        lance.reader(folder).tables()
+
+
+def test_a_newest_version_that_is_gone_is_told(two):
+    folder, _ = two
+    _newest(folder).unlink()
+    (line,) = lance.reader(folder).damage(quick=True)
+    assert "version 2 was written and is gone: what was written since version 1 is lost" in line
 
 
 def test_a_table_that_was_never_made_to_its_end_is_told(two):
@@ -215,8 +227,9 @@ def test_a_version_that_is_pruned_under_a_reader_is_told_as_such(two):
     table = lancedb.connect(folder).open_table(TABLE)
     table.delete("role = 'user'")
     lance.writer(folder).maintain(PRUNE)
-    with pytest.raises(Exception, match="changed by somebody else while it was read"):
-        reader.select(TABLE, ["content", "vector"])
+    for ask in (lambda: reader.select(TABLE, ["content", "vector"]), reader.measured, reader.wasted):
+        with pytest.raises(ChangedWhileReadError):
+            ask()
     assert lance.reader(folder).count(TABLE) == 75
 
 

@@ -122,6 +122,7 @@ def test_what_wants_a_password_or_a_role_says_that_there_is_none(run: Run) -> No
     ):
         assert run(*words.split(), status=2)["code"] in ("ability-missing", "usage"), words
     assert run("users", "set-password", ANON, "--generate", status=2)["message"].endswith("has no passwords")
+    assert run("settings", "list", status=2)["hint"].startswith("It has some of each user: --user NAME.")
 
 
 def test_a_user_is_added_with_any_id_once(run: Run, rows: Rows) -> None:

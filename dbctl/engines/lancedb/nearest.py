@@ -15,6 +15,7 @@ from dbctl import interrupt
 from dbctl.engines.base import Condition, Where
 from dbctl.engines.lancedb import cells, faults, schema
 from dbctl.engines.lancedb.connection import LanceConnection
+from dbctl.engines.lancedb.families import decoded
 from dbctl.engines.lancedb.orders import ROW
 from dbctl.engines.vectors import Metric, Recall, Row, VectorColumn, VectorFault, VectorIndex
 from dbctl.errors import RowAbsentError, SchemaLacksError, ValueInvalidError
@@ -89,8 +90,10 @@ class LanceVectors(LanceConnection):
             number *= EQUALS
 
     def _ordered(self, found: pa.Table, columns: Sequence[str], key: Sequence[str]) -> list[Row]:
-        import pyarrow.compute as pc  # noqa: PLC0415 - comes with the library
+        import pyarrow as pa  # noqa: PLC0415 - comes with the library
+        import pyarrow.compute as pc  # noqa: PLC0415 - as above
 
+        found = found.cast(pa.schema([one.with_type(decoded(one.type)) for one in found.schema]))
         by = [(name, "ascending") for name in (DISTANCE, *key, ROW)]
         told = found.take(pc.sort_indices(found, sort_keys=by))
         return cells.rows(told, [*columns, DISTANCE])

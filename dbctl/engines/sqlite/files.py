@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import os
+import secrets
+from glob import escape
 from pathlib import Path
 
 from dbctl.errors import ReadOnlyError
 
 #: What SQLite puts beside a database.
 SIDE_FILES = ("-wal", "-shm", "-journal")
+PARTIAL = ".partial"
+
+
+def partials(path: Path) -> list[Path]:
+    """Return what is being made to take the place of a database, or was by a dbctl that was killed, with what belongs to it."""
+    return sorted(path.parent.glob(f".{escape(path.name)}.dbctl-*{PARTIAL}*"))
+
+
+def partial_name(path: Path) -> Path:
+    """Return a name beside a database under which another one is made."""
+    return path.with_name(f".{path.name}.dbctl-{secrets.token_hex(4)}{PARTIAL}")
 
 
 def quoted(path: Path) -> str:
