@@ -69,7 +69,7 @@ class Url(Value, frozen=True, kw_only=True):
 def parse(text: str) -> Url:
     """Take an address apart.
 
-    It is ``sqlite:///PATH``, a bare path, ``lancedb:PATH``, ``s3://BUCKET/PREFIX``, or
+    It is ``sqlite:///PATH``, a bare path, ``lancedb:PATH``, ``s3://BUCKET/PREFIX`` (or ``lancedb+s3://``), or
     ``SCHEME://USER:PASSWORD@HOST:PORT/NAME?OPTIONS``.
 
     A ``/``, ``#`` or ``?`` before the last ``@`` is refused: left unencoded in a password it would move the host,
@@ -92,7 +92,7 @@ def parse(text: str) -> Url:
     engine = SCHEMES.get(scheme.lower().partition("+")[0])
     if engine is None:
         raise UrlInvalidError(reason=f"unknown scheme; known: {', '.join(SCHEMES)}")
-    if scheme.lower() == "s3":
+    if scheme.lower() in ("s3", "lancedb+s3"):
         return _bucket(rest)
     return _file(engine, rest) if engine in ("sqlite", "lancedb") else _server(engine, rest)
 

@@ -89,8 +89,9 @@ def semantic(
         index=index,
     )
     with opened(ctx) as found:
-        brief = call(ctx).look.format is Format.TABLE and is_terminal()
-        told = search_semantic.find(found, asked, brief=brief)
+        look = call(ctx).look
+        brief = look.format is Format.TABLE and is_terminal()
+        told = search_semantic.find(found, asked, columns=look.columns, brief=brief)
         for trouble in told.troubles:
             warn(ctx, trouble)
         for remark in told.remarks:

@@ -283,6 +283,31 @@ def test_what_is_nearest_comes_first(tmp_path, deployed):
     assert sum(map(len, reader.vector_stream(TABLE, [key, vector], batch=50))) == 200
 
 
+def test_rows_that_are_equally_near_come_by_key_however_many_are_wanted_and_wherever_they_stand(tmp_path):
+    table = lance.made(tmp_path, range(20))
+    again = [{**lance.row(number), "vector": lance.vector(7)} for number in range(100, 300)]
+    for at in (0, 150, 50):  # the order of keys is not that in which they are stored
+        table.add(again[at : at + (100 if at == 50 else 50)][::-1])
+    wanted = ["msg-00007", *(one["message_id"] for one in again)]
+    for top in (1, 2, 3, 20, 200, 201):
+        found = lance.reader(tmp_path).nearest(
+            TABLE, lance.vector(7), ["message_id"], column="vector", top=top
+        )
+        assert [one[0] for one in found] == wanted[:top]
+
+
+@pytest.mark.parametrize("length", [1e-300, 1e-40, 1e-22, 1e15, 1e25, 1e300])
+def test_by_cosine_a_vector_is_as_good_as_any_of_its_direction(tmp_path, length):
+    lance.made(tmp_path, range(50))
+    reader = lance.reader(tmp_path)
+    as_it_is, scaled = (
+        reader.nearest(TABLE, vector, ["message_id"], column="vector", top=50)
+        for vector in (lance.vector(7), [one * length for one in lance.vector(7)])
+    )
+    assert [one[0] for one in scaled] == [one[0] for one in as_it_is]
+    assert [one[1] for one in scaled] == pytest.approx([one[1] for one in as_it_is], abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("vector", "metric", "word"),
     [

@@ -62,6 +62,21 @@ def test_a_manifest_tells_what_the_library_tells(two):
     assert all((folder / f"{TABLE}.lance" / path).is_file() for path in told.paths())
 
 
+def test_what_makes_the_library_panic_is_damage_and_told(two):
+    folder, files = two
+    whole = files[0].read_bytes()
+    files[0].write_bytes(whole[:-36] + b"\xff" + whole[-35:])  # where the file says that its columns are
+    assert any("panic" in line and files[0].name in line for line in lance.reader(folder).damage())
+    with pytest.raises(CorruptError):
+        lance.reader(folder).nearest(TABLE, lance.vector(7), ["message_id"], column="vector", top=5)
+    files[0].write_bytes(whole)
+    told = _newest(folder).read_bytes()
+    _newest(folder).write_bytes(told[:-16] + (len(told) - 3).to_bytes(8, "little") + told[-8:])
+    with pytest.raises(CorruptError, match="panic"):
+        lance.reader(folder).tables()
+    assert any("cannot be read" in line for line in lance.reader(folder).damage())
+
+
 def test_whatever_is_cut_off_a_manifest_it_is_never_half_read(two):
     folder, _ = two
     whole = _newest(folder).read_bytes()
@@ -235,6 +250,16 @@ def test_an_index_is_made_as_it_is_told_and_finds_what_is_near(tmp_path, kind):
         reader.vector_recall(TABLE, "vector", metric="l2")
     writer.drop_vector_index(TABLE, told.name)
     assert writer.vector_indexes(TABLE) == []
+
+
+def test_an_index_misses_nothing_where_it_finds_others_that_are_as_near(tmp_path):
+    table = lance.made(tmp_path, range(300))
+    for first in range(300, 2000, 100):  # an app that indexes its messages again writes their vectors again
+        again = [{**lance.row(one), "vector": lance.vector(one % 2)} for one in range(first, first + 100)]
+        table.add(again[::-1])
+    wanted = VectorIndexWanted(table=TABLE, column="vector", partitions=2)
+    lance.writer(tmp_path).make_vector_index(wanted)
+    assert lance.reader(tmp_path).vector_recall(TABLE, "vector", asked=51, top=10).found > 0.99
 
 
 def test_an_index_that_is_damaged_is_told_and_made_anew(tmp_path):

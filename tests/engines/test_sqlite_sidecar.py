@@ -381,6 +381,22 @@ def test_a_database_that_changes_while_it_is_searched_is_not_answered_for_by_its
         assert reader.sidecar(TOLD, [place]).state == "stale"
 
 
+def test_a_database_that_changes_while_its_index_is_looked_at_leaves_that_stale_not_broken(games):
+    with reading(games) as reader:
+        place = made(reader)
+
+        def write(sql):
+            if "attach" in sql and not written:
+                written.append(sql)
+                change(games)
+
+        written = []
+        reader._current().set_trace_callback(write)
+        found = reader.sidecar(TOLD, [place])
+        assert written
+        assert (found.state, found.reason) == ("stale", f"{games.name} was changed meanwhile")
+
+
 def test_changes_that_stand_beside_the_database_are_not_passed_over(games):
     with closing(sqlite3.connect(games)) as app:
         app.execute("pragma journal_mode = wal")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 from dbctl import interrupt
 from dbctl.engines.base import IndexDamage, Orphans
 from dbctl.engines.lancedb import schema
-from dbctl.engines.lancedb.failures import failure, reason_of
+from dbctl.engines.lancedb.failures import failure, reason_of, unpanicked
 from dbctl.engines.lancedb.files import Files
 from dbctl.engines.lancedb.history import History
 from dbctl.engines.lancedb.manifest import MAGIC, Fragment, Manifest
@@ -116,9 +116,10 @@ class LanceChecks(LanceVectors):
     def _unusable(self, table: str) -> Iterator[str]:
         """Ask each index of vectors once, in all of its parts."""
         try:
-            opened = self._place.connection.open_table(table)
-            wanted = {one.column: one.dimension for one in schema.vector_columns(table, opened.schema)}
-            indexes = list(opened.list_indices())
+            with unpanicked():
+                opened = self._place.connection.open_table(table)
+                wanted = {one.column: one.dimension for one in schema.vector_columns(table, opened.schema)}
+                indexes = list(opened.list_indices())
         except (ValueError, RuntimeError, OSError) as error:
             yield f"{table}: its indexes cannot be told: {reason_of(error)}"
             return
@@ -128,10 +129,11 @@ class LanceChecks(LanceVectors):
             if not dimension:
                 continue
             try:
-                told = opened.index_stats(one.name)
-                query = cast("LanceVectorQueryBuilder", opened.search([1.0] * dimension, one.columns[0]))
-                metric = (told and told.distance_type) or "l2"
-                query.distance_type(metric).nprobes(MOST_PARTITIONS).limit(1).to_arrow()
+                with unpanicked():
+                    told = opened.index_stats(one.name)
+                    query = cast("LanceVectorQueryBuilder", opened.search([1.0] * dimension, one.columns[0]))
+                    metric = (told and told.distance_type) or "l2"
+                    query.distance_type(metric).nprobes(MOST_PARTITIONS).limit(1).to_arrow()
             except (ValueError, RuntimeError, OSError) as error:
                 yield f"{INDEX}{one.name}: {reason_of(error)}"
 
@@ -151,12 +153,13 @@ class LanceChecks(LanceVectors):
             CorruptError: one cannot be read.
         """
         try:
-            opened = self._place.connection.open_table(table)
-            query = opened.search(None)
-            if limit is not None:
-                query = query.limit(limit).offset(offset)
-            for _ in query.to_batches(BATCH):
-                interrupt.check()
+            with unpanicked():
+                opened = self._place.connection.open_table(table)
+                query = opened.search(None)
+                if limit is not None:
+                    query = query.limit(limit).offset(offset)
+                for _ in query.to_batches(BATCH):
+                    interrupt.check()
         except DbctlError:
             raise
         except (ValueError, RuntimeError, OSError) as error:

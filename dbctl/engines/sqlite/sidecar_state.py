@@ -68,10 +68,14 @@ class SQLiteSidecarStates(SQLiteReader):
             return SidecarState(path=place, state="broken", reason=found.reason, bytes=found.bytes)
         if reason := self._why_moving():
             return SidecarState(path=place, state="stale", reason=reason, bytes=found.bytes)
+        opened_as = self._opened_as
         try:
             return self._attached(told, place, found)
         except (DbctlError, ValueError, KeyError, TypeError, OverflowError, OSError) as error:
             self._detach()
+            if self._opened_as != opened_as:  # opened anew, which attaches nothing
+                reason = f"{self.path.name} was changed meanwhile"
+                return SidecarState(path=place, state="stale", reason=reason, bytes=found.bytes)
             reason = f"it cannot be read: {error}"
             return SidecarState(path=place, state="broken", reason=reason, bytes=found.bytes)
 
