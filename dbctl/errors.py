@@ -283,6 +283,12 @@ class DatabaseMissingError(DbctlError):
     )
 
 
+class FolderMissingError(DatabaseMissingError):
+    code = "folder-missing"
+    sentence = "{target}: there is no folder {path}"
+    remedy = "Check the path in the configuration, and whether its disk is mounted. An app makes it with the first that it keeps there; dbctl backup list shows what can be restored."
+
+
 class UnreachableError(DbctlError):
     code, exit_status = "unreachable", Exit.UNREACHABLE
     sentence, remedy = "{target} cannot be opened: {reason}", "{instead}"

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 
 from dbctl.engines.base import Holder, Housing, Language, Readable, Writable
 from dbctl.engines.progress import Progress, at_once, silent
-from dbctl.errors import DatabaseMissingError, DriverMissingError, FileMissingError, NotSupportedError
+from dbctl.errors import (
+    DatabaseMissingError,
+    DriverMissingError,
+    FileMissingError,
+    FolderMissingError,
+    NotSupportedError,
+)
 from dbctl.url import Url
 
 if TYPE_CHECKING:  # most commands only read a database
@@ -116,7 +122,7 @@ def open_for_writing(
 
     path = _file(url, target)
     if create is not None and not os.path.isdir(path.parent):  # noqa: PTH112 - pathlib's raises where it may not look
-        raise DatabaseMissingError(target=target, path=path.parent)
+        raise FolderMissingError(target=target, path=path.parent)
     return SQLiteWriter(path, target, timeout=timeout, pragmas=pragmas, create=create)
 
 
@@ -189,7 +195,7 @@ def holders(url: Url, target: str) -> Sequence[Holder]:
 
     path = Path(os.path.realpath(url.path if url.is_folder else _file(url, target)))
     if not os.path.lexists(path):
-        raise DatabaseMissingError(target=target, path=path)
+        raise (FolderMissingError if url.is_folder else DatabaseMissingError)(target=target, path=path)
     return locks.holders_below(path) if url.is_folder else locks.holders_of(path)
 
 

@@ -12,8 +12,8 @@ import msgspec
 
 from dbctl import interrupt, s3_access
 from dbctl.errors import (
-    DatabaseMissingError,
     DriverMissingError,
+    FolderMissingError,
     NotADatabaseError,
     UnreachableError,
 )
@@ -122,7 +122,7 @@ class Place:
         """Look whether a database is there; the library would make the folder.
 
         Raises:
-            DatabaseMissingError: there is none.
+            FolderMissingError: there is none.
             NotADatabaseError: something else is there.
             UnreachableError: this user may not look.
         """
@@ -131,7 +131,7 @@ class Place:
         try:
             names = os.listdir(self.folder)  # noqa: PTH208 - names are enough
         except FileNotFoundError:
-            raise DatabaseMissingError(target=self.target, path=self.folder) from None
+            raise FolderMissingError(target=self.target, path=self.folder) from None
         except NotADirectoryError:
             raise NotADatabaseError(target=self.target, path=self.folder, engine="LanceDB") from None
         except OSError as error:

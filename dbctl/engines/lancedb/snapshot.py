@@ -23,7 +23,7 @@ from dbctl import durable, interrupt
 from dbctl.engines.lancedb import pieces
 from dbctl.engines.lancedb.pieces import ManifestError, Piece, Version
 from dbctl.engines.lancedb.place import HINT, SUFFIX, VERSIONS, hinted
-from dbctl.errors import BusyError, CorruptError, DatabaseMissingError, NotSupportedError, UnreachableError
+from dbctl.errors import BusyError, CorruptError, FolderMissingError, NotSupportedError, UnreachableError
 from dbctl.model import Value, now
 
 #: Bytes that a manifest may have: one that names a hundred thousand files has a tenth of it.
@@ -303,14 +303,14 @@ def take(root: Path, target: str, *, older: bool = False) -> Snapshot:
         older: whether an older version serves where the newest is not whole, as in what somebody copied.
 
     Raises:
-        DatabaseMissingError: there is no such folder.
+        FolderMissingError: there is no such folder.
         CorruptError: the newest version of a table is not whole, and stays so.
         BusyError: versions are removed faster than they can be opened.
         NotSupportedError: a table is made of files of another one.
         UnreachableError: a file may not be read.
     """
     if not root.is_dir():
-        raise DatabaseMissingError(target=target, path=root)
+        raise FolderMissingError(target=target, path=root)
     until, before = time.monotonic() + PATIENCE, ""
     while True:
         interrupt.check()
