@@ -240,6 +240,13 @@ def mysql() -> Url:
 
 
 @cache
+def mysql_is_mariadb() -> bool:
+    """Return whether the server of MySQL or MariaDB that tests use is one of MariaDB."""
+    with closing(mysql_connection(mysql())) as own:
+        return "mariadb" in own.get_server_info().lower()
+
+
+@cache
 def private_mysql(*settings: str, certificate: Path | None = None, why: str = "") -> Url:
     """Return a MariaDB server that ends with this process; ``root`` may do everything without a password.
 

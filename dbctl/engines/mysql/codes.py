@@ -107,7 +107,7 @@ def want_makeable(central: Session, database: str, target: str) -> None:
     others = central.run(DEFINERS.format(literal(database)))
     if others and not any(MAKES_FOR_OTHERS.search(str(line)) for (line,) in central.run("show grants")):
         definer, what = others[0]
-        right = "SET USER" if central.server.is_mariadb else "SET_USER_ID"
+        right = central.server.making_for_others
         raise PrivilegeMissingError(
             target=target,
             reason=f"{what} was made by {definer}, and {central.account} could not make it again in that name",

@@ -10,6 +10,10 @@ from dbctl.model import Value
 
 #: The oldest that is known to do all that is asked here.
 OLDEST = {"MySQL": (8, 0, 17), "MariaDB": (10, 6, 0)}
+#: Since then MySQL looks for rows inside a derived table, too, and writes the values down anew for that.
+PUSHES_DOWN = (8, 0, 22)
+#: Since then one right of MySQL lets a user make something in the name of another one, and a second one of nobody.
+NAMES_DEFINERS = (8, 2, 0)
 _VERSION = re.compile(r"(?:5\.5\.5-)?(\d+)\.(\d+)\.(\d+)")
 
 
@@ -28,6 +32,18 @@ class Server(Value, frozen=True, kw_only=True):
     @property
     def is_mariadb(self) -> bool:
         return self.product == "MariaDB"
+
+    @property
+    def pushes_down(self) -> bool:
+        """Whether it writes values down anew, as if a backslash escaped, in a session where none does."""
+        return not self.is_mariadb and self.version >= PUSHES_DOWN
+
+    @property
+    def making_for_others(self) -> str:
+        """The right to make triggers, views, routines and events in the name of somebody else."""
+        if self.is_mariadb:
+            return "SET USER"
+        return "SET_USER_ID" if self.version < NAMES_DEFINERS else "SET_ANY_DEFINER"
 
 
 def server_of(told: str, target: str) -> Server:

@@ -132,7 +132,7 @@ def open_session(url: Url, target: str, *, timeout: float, reading: bool) -> Ses
     try:
         session.server = server_of(session.server_version, target)
         modes = MODES if session.server.is_mariadb else (*MODES, "TIME_TRUNCATE_FRACTIONAL")
-        session.settings = {
+        settings: dict[str, object] = {
             "sql_mode": ",".join(modes),
             "time_zone": "+00:00",
             "innodb_lock_wait_timeout": seconds(timeout, session.server),
@@ -143,6 +143,9 @@ def open_session(url: Url, target: str, *, timeout: float, reading: bool) -> Ses
             "sql_auto_is_null": 0,
             "group_concat_max_len": 1 << 24,
         }
+        if session.server.pushes_down:  # where a value with a quote in it ends before its end
+            settings["optimizer_switch"] = "derived_condition_pushdown=off"
+        session.settings = settings
         session.reading = reading
         if not reading:
             _refuse_what_is_read_only(session, target)
