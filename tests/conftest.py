@@ -33,7 +33,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_runtest_setup(item):
-    if item.get_closest_marker("mariadb") and not servers.mysql_is_mariadb():
+    if item.get_closest_marker("mariadb") and not servers.mysql_server().is_mariadb:
         pytest.skip("only MariaDB has that")
 
 

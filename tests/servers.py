@@ -23,6 +23,7 @@ import pytest
 from msgspec import structs
 
 from dbctl.engines.mysql.options import connecting
+from dbctl.engines.mysql.server import Server, server_of
 from dbctl.engines.mysql.session import Session, try_socket
 from dbctl.engines.sql import ident
 from dbctl.url import Url, parse
@@ -240,10 +241,10 @@ def mysql() -> Url:
 
 
 @cache
-def mysql_is_mariadb() -> bool:
-    """Return whether the server of MySQL or MariaDB that tests use is one of MariaDB."""
+def mysql_server() -> Server:
+    """Return what the server of MySQL or MariaDB is that tests use."""
     with closing(mysql_connection(mysql())) as own:
-        return "mariadb" in own.get_server_info().lower()
+        return server_of(own.get_server_info(), "the server of tests")
 
 
 @cache

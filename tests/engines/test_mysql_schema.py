@@ -32,7 +32,7 @@ def test_only_tables_and_views_of_the_database_are_told(mysql, elsewhere):
     elsewhere.execute("create table hidden (id integer)")
     mysql.execute("create table shown (id integer)")
     mysql.execute("create view seen as select id from shown")
-    if servers.mysql_is_mariadb():
+    if servers.mysql_server().is_mariadb:
         mysql.execute("create sequence s")
     mysql.execute("create temporary table passing (id integer)")
     told = mysql.reader().tables()
@@ -49,7 +49,7 @@ def test_only_what_has_no_value_of_its_own_is_required(mysql):
     assert [name for name, one in told.items() if one.required] == ["b", "h"]
     assert [name for name, one in told.items() if one.generated] == ["d"]
     assert [name for name, one in told.items() if one.key] == ["id"]
-    number = "BIGINT(20) UNSIGNED" if servers.mysql_is_mariadb() else "BIGINT UNSIGNED"
+    number = "BIGINT(20) UNSIGNED" if servers.mysql_server().is_mariadb else "BIGINT UNSIGNED"
     assert (told["id"].type, told["c"].type) == (number, "VARCHAR(9)")
 
 

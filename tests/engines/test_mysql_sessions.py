@@ -71,7 +71,7 @@ def role(made, *rights):
 
 @pytest.mark.parametrize("mode", ["reader", "writer"])
 def test_no_question_writes_anything(table, mode):
-    if servers.mysql_is_mariadb():
+    if servers.mysql_server().is_mariadb:
         table.execute("create sequence s")
     opened = getattr(table, mode)()
     for sql in (
@@ -212,7 +212,7 @@ def test_what_somebody_changed_meanwhile_is_not_changed_again(table, isolation):
     """Also where a server, like MySQL, does not refuse it by itself: what is read cannot be changed there."""
     writer = table.writer()
     if isolation == "serializable":
-        if servers.mysql_is_mariadb():
+        if servers.mysql_server().is_mariadb:
             writer._session.run("set session innodb_snapshot_isolation = 0")
             writer._session.isolation = isolation
             writer._session.settle()

@@ -9,9 +9,11 @@ import tempfile
 
 import pytest
 
+from dbctl.engines.mysql import tools as mysql_tools
 from dbctl.engines.postgresql import tools
 from dbctl.engines.postgresql.spoken import Scanner, SpokenToPsqlError
 from dbctl.errors import DbctlError, FileUnfitError, FileUnsoundError, WrongAppError
+from tests import servers
 from tests.services import pantries, vault
 from tests.services.people import caught
 from tests.services.test_backup_foreign import adopt, apply, found, taken, tried
@@ -60,7 +62,7 @@ def mysqldump(pantry, place, *words):
     own = pantry.own
     password = {"MYSQL_PWD": own.password.reveal()} if own.password else {}
     argv = [
-        "mariadb-dump",
+        mysql_tools.PROGRAMS[servers.mysql_server().product]["dump"],
         "-h",
         own.host or "127.0.0.1",
         "-P",

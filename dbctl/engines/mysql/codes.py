@@ -36,7 +36,7 @@ MAKES_FOR_OTHERS = re.compile(
     r"\b(?:ALL PRIVILEGES|SUPER|SET USER|SET_USER_ID|SET_ANY_DEFINER)\b.* ON \*\.\*"
 )
 #: What a user may do with single routines goes with them.
-RIGHTS = "select user, host, routine_type, routine_name, proc_priv + 0 from mysql.procs_priv where db = {}"
+RIGHTS = "select user, host, routine_type, routine_name, cast(proc_priv as unsigned) from mysql.procs_priv where db = {}"
 RIGHT = ("execute", "alter routine", "grant option")  #: by their bits
 RIGHTS_UNKNOWN = (
     "what was granted on single routines, if anything, has to be granted again: this user cannot see it"
