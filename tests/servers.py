@@ -322,12 +322,13 @@ class _Own(pymysql.connections.Connection):
 
 def mysql_connection(url: Url) -> pymysql.Connection:
     """Return a connection that is no part of what is tested; ``"`` quotes names on it, as everywhere."""
-    return _Own(
-        **connecting(url),
-        charset="utf8mb4",
-        autocommit=True,
-        sql_mode="ANSI_QUOTES,PIPES_AS_CONCAT,NO_BACKSLASH_ESCAPES,STRICT_ALL_TABLES",
-    )
+    made = _Own(**connecting(url), charset="utf8mb4", autocommit=True)
+    modes = ["ANSI_QUOTES", "PIPES_AS_CONCAT", "STRICT_ALL_TABLES"]
+    if not server_of(made.get_server_info(), "the server of tests").escapes:
+        modes.append("NO_BACKSLASH_ESCAPES")
+    with made.cursor() as cursor:
+        cursor.execute(f"set sql_mode = '{','.join(modes)}'")
+    return made
 
 
 @contextmanager

@@ -117,7 +117,9 @@ def test_no_question_writes_anything(table, mode):
 
 
 def test_a_function_that_writes_is_refused_by_the_server(table):
-    table.execute("create function f() returns int deterministic modifies sql data begin delete from t; return 1; end")
+    table.execute(
+        "create function f() returns int deterministic modifies sql data begin delete from t; return 1; end"
+    )
     with pytest.raises(ReadOnlyError):
         table.reader().query("select f()")
     writer = table.writer()
@@ -297,6 +299,42 @@ def test_a_quote_in_a_value_ends_nothing_wherever_the_server_looks_for_it(table,
     sql = "select * from (select :text as a union select 'other') q where a = :text"
     for opened in (table.reader(), table.writer()):
         assert opened.query(sql, {"text": text}) == [(text,)]
+
+
+@pytest.mark.parametrize(
+    ("sql", "told"),
+    [
+        (r"select 'a\b'", r"a\b"),
+        (r"select '\' as a from t where 'x' <> ' limit 0 -- ' limit 1", "\\"),
+        (r"""select 'it''s \''' as "a\b" """, r"it's \'"),
+        (r"select max('a_b') from t where 'a_b' like 'a\_b' and 'axb' not like 'a\_b'", "a_b"),
+    ],
+)
+def test_a_backslash_in_a_statement_is_a_letter(table, sql, told):
+    reader = table.reader()
+    assert reader.query(sql) == [(told,)]
+    with reader.ask(sql) as answer:
+        assert [tuple(row) for batch in answer.batches for row in batch] == [(told,)]
+
+
+def test_what_an_app_made_with_quotes_and_backslashes_is_read_and_computed_as_it_means(table):
+    """MySQL keeps it as a text, and reads that in the mode of whoever opens the table first."""
+    table.execute("set sql_mode = ''")
+    table.execute(
+        r"""create table odd (id integer primary key, a varchar(20) default ('it''s'),
+        b varchar(40) generated always as (concat(a, '\\ x''y')) stored, check (a <> 'don''t \\'))"""
+    )
+    for opened in (table.reader, table.writer):
+        table.execute("flush tables")
+        assert opened().count("odd") == 0
+    table.execute("flush tables")
+    writer = table.writer()
+    with writer.transaction():
+        writer.insert("odd", {"id": 1})
+    table.execute("insert into odd (id) values (2)")
+    assert writer.select("odd", ["a", "b"]) == [("it's", r"it's\ x'y")] * 2
+    with pytest.raises(ConstraintError), writer.transaction():
+        writer.insert("odd", {"id": 3, "a": "don't \\"})
 
 
 def test_the_lock_of_dbctl_tells_who_holds_it_and_ends_with_the_session(table):

@@ -172,7 +172,8 @@ def test_text_is_equal_only_to_itself_whatever_the_collation_of_its_column(mysql
 def test_text_is_looked_up_by_its_index(mysql):
     mysql.execute("create table t (id integer primary key, a varchar(40), at datetime, key (a), key (at))")
     mysql.execute(
-        "insert into t values " + ", ".join(f"({n}, 'user {n}', now() - interval {n} second)" for n in range(1, 5001))
+        "insert into t values "
+        + ", ".join(f"({n}, 'user {n}', now() - interval {n} second)" for n in range(1, 5001))
     )
     mysql.execute("analyze table t")
     reader = mysql.reader()

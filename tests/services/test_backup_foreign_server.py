@@ -260,9 +260,7 @@ def test_what_a_dump_says_to_the_whole_server_is_left_out(cupboard, left):
     before, text = cupboard.content(), mysqldump(cupboard, left / "good.sql").read_text()
     at = text.index("DROP TABLE")
     end = "SET @@SESSION.SQL_LOG_BIN = @MYSQLDUMP_TEMP_LOG_BIN;\n-- Dump completed"
-    (left / "gtids.sql").write_text(
-        text[:at] + TO_THE_SERVER + text[at:].replace("-- Dump completed", end)
-    )
+    (left / "gtids.sql").write_text(text[:at] + TO_THE_SERVER + text[at:].replace("-- Dump completed", end))
     cupboard.spoil()
     apply(cupboard.path, left / "gtids.sql")
     assert cupboard.content() == before

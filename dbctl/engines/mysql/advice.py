@@ -71,11 +71,10 @@ where p.command = 'Sleep' and p.db = database() and t.trx_started < utc_timestam
 )
 CIPHER = "show session status like 'Ssl_cipher'"
 HERE = frozenset({"", "localhost", "127.0.0.1", "[::1]", "::1"})
-#: What an account may do everywhere, in this database, and to its tables; what comes by a role is not among it. Where no
-#: backslash escapes, MySQL lets it escape nothing in a pattern either, unless it is told so.
+#: What an account may do everywhere, in this database, and to its tables; what comes by a role is not among it.
 RIGHTS = """select privilege_type, '' from information_schema.user_privileges where grantee = :account
 union all select privilege_type, '' from information_schema.schema_privileges
-  where grantee = :account and database() like table_schema escape '\\'
+  where grantee = :account and database() like table_schema
 union all select privilege_type, table_name from information_schema.table_privileges
   where grantee = :account and table_schema = database()"""
 #: Where a server of either kind tells a role, or an account without a name, more than these tables do.

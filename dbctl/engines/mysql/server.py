@@ -10,8 +10,6 @@ from dbctl.model import Value
 
 #: The oldest that is known to do all that is asked here.
 OLDEST = {"MySQL": (8, 0, 17), "MariaDB": (10, 6, 0)}
-#: Since then MySQL looks for rows inside a derived table, too, and writes the values down anew for that.
-PUSHES_DOWN = (8, 0, 22)
 #: Since then one right of MySQL lets a user make something in the name of another one, and a second one of nobody.
 NAMES_DEFINERS = (8, 2, 0)
 _VERSION = re.compile(r"(?:5\.5\.5-)?(\d+)\.(\d+)\.(\d+)")
@@ -34,9 +32,14 @@ class Server(Value, frozen=True, kw_only=True):
         return self.product == "MariaDB"
 
     @property
-    def pushes_down(self) -> bool:
-        """Whether it writes values down anew, as if a backslash escaped, in a session where none does."""
-        return not self.is_mariadb and self.version >= PUSHES_DOWN
+    def escapes(self) -> bool:
+        """Whether a backslash in a text escapes, in every session that is opened here.
+
+        MySQL keeps what a column is computed by, its default and its checks as a text in which it does, looks for rows in
+        derived tables by another one, and reads both in the mode of the session. Where none escaped, a table would not
+        open that has a quote there, and one with a backslash would compute something else, also for the app.
+        """
+        return not self.is_mariadb
 
     @property
     def making_for_others(self) -> str:

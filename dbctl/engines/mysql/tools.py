@@ -30,7 +30,10 @@ PROGRAMS: Mapping[str, Mapping[str, str]] = {
     "MariaDB": {"dump": "mariadb-dump", "client": "mariadb"},
     "MySQL": {"dump": "mysqldump", "client": "mysql"},
 }
-PACKAGES = {"MariaDB": "mariadb-client", "MySQL": "mysql-client (of dev.mysql.com; default-mysql-client is MariaDB's)"}
+PACKAGES = {
+    "MariaDB": "mariadb-client",
+    "MySQL": "mysql-client (of dev.mysql.com; default-mysql-client is MariaDB's)",
+}
 _MARIADB = re.compile(r"(?:Distrib|from) (\d+)\.(\d+)\.(\d+)-MariaDB")
 _MYSQL = re.compile(r"Ver (\d+)\.(\d+)\.(\d+)")
 _NUMBER = re.compile(r"(?:^ERROR (?=\d+ \()|error: (?=\d{4})|error (?=\d{4}))(\d{1,5})\b")
@@ -127,7 +130,9 @@ def _quoted(text: str) -> str:
 
 def failed(client: clients.Client, target: str, *, timeout: float, instead: str) -> DbctlError:
     """Return why a program failed, by the number that it told."""
-    lines = [line for line in client.complaint().splitlines() if WARNING not in line] or ["it did not say why"]
+    lines = [line for line in client.complaint().splitlines() if WARNING not in line] or [
+        "it did not say why"
+    ]
     told = next((line for line in lines if _NUMBER.search(line)), lines[0])
     number = found[1] if (found := _NUMBER.search(told)) else ""
     reason = told.partition(": ")[2] or told
