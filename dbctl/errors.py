@@ -452,6 +452,12 @@ class FileUnsyncedError(DbctlError):
     remedy = "It is there now; whether it is there after a power failure is not known. Look after the disk."
 
 
+class CommitUnsyncedError(DbctlError):
+    code, exit_status = "commit-unsynced", Exit.FAILED
+    sentence = "{target}: a change was written, and the disk did not confirm it: {reason}"
+    remedy = "It is not there now, and may be once all who have {path} open are gone. Look after the disk, and then whether it was made before you run it again."
+
+
 class OutputFailedError(DbctlError):
     code, exit_status = "output-failed", Exit.FAILED
     sentence = "standard output: {reason}"
@@ -970,6 +976,11 @@ class MigrationHalfDoneError(MigrationFailedError):
     remedy = "It was not one transaction: {done}, and that stays. Correct what follows in its file, not what has run: dbctl migrate {way} goes on there.{left} Done by this run: {applied}; not run: {pending}.{known}"
 
 
+class MigrationInDoubtError(MigrationFailedError):
+    code, exit_status = "migration-in-doubt", Exit.FAILED
+    remedy = "Whether {name} stands is not known: once the cause is mended, dbctl migrate status tells. Done by this run before it: {applied}; not run: {pending}.{known}"
+
+
 class RowsLostError(MigrationFailedError):
     code, exit_status = "rows-lost", Exit.REFUSED
     sentence = "{target}: {name} takes rows away without saying so: {losses}"
@@ -1041,3 +1052,7 @@ class ReplayFailedError(DbctlError):
 class MigrationInvalidError(DbctlError):
     code, exit_status = "migration-invalid", Exit.USAGE
     sentence, remedy = "{file}: {reason}", "Nothing was run."
+
+
+#: Failures behind which a change may have been made all the same, or may yet come back.
+IN_DOUBT = (CommitUnsyncedError, FileUnsyncedError, UnreachableError)

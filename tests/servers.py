@@ -25,6 +25,7 @@ from msgspec import structs
 from dbctl.engines.mysql.options import connecting
 from dbctl.engines.mysql.server import Server, server_of
 from dbctl.engines.mysql.session import Session, try_socket
+from dbctl.engines.postgresql import tools
 from dbctl.engines.sql import ident
 from dbctl.url import Url, parse
 
@@ -66,6 +67,13 @@ def missing(reason: str) -> NoReturn:
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+@cache
+def client(program: str) -> Path:
+    """Return a program of PostgreSQL's that fits the server of the tests."""
+    with psycopg.connect(text(postgresql())) as asked:
+        return tools.find(program, "tests", least=asked.info.server_version // 10_000).path
 
 
 def _reason(url: str, password: str = "") -> str:

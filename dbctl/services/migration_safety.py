@@ -10,6 +10,7 @@ from dbctl import interrupt
 from dbctl.errors import (
     DbctlError,
     MigrationHalfDoneError,
+    MigrationInDoubtError,
     RepositoryUnsetError,
     SafetyBackupUnsetError,
 )
@@ -80,6 +81,6 @@ class Safety:
 
 
 def _left_all_as_it_was(error: DbctlError | interrupt.Interrupted) -> bool:
-    if isinstance(error, (MigrationHalfDoneError, interrupt.Interrupted)):
+    if isinstance(error, (MigrationHalfDoneError, MigrationInDoubtError, interrupt.Interrupted)):
         return False
     return error.facts.get("applied", "none") == "none"

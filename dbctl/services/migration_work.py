@@ -10,11 +10,13 @@ from typing import Protocol, cast
 from dbctl import interrupt
 from dbctl.engines.base import Capability, Migrates, Writable
 from dbctl.errors import (
+    IN_DOUBT,
     BusyError,
     ConstraintError,
     DbctlError,
     MigrationFailedError,
     MigrationHalfDoneError,
+    MigrationInDoubtError,
     MigrationStepsChangedError,
     MigrationUnknownError,
     NotSupportedError,
@@ -32,6 +34,8 @@ from dbctl.services.migration_ledger import Ledger, Track
 
 #: Failures that a migration itself is to blame for, whatever else this run has done.
 OF_A_STATEMENT = (QueryFailedError, ConstraintError, ValueInvalidError, SchemaLacksError)
+#: Where a failure leaves open whether the migration was made.
+COMMITTING = " when it was to be committed"
 #: Names that a message lists before it counts the rest.
 LISTED = 5
 #: Seconds between two tries for a lock that was not to be had, in which those who queue get their turn.
@@ -145,6 +149,7 @@ class Work:
         Raises:
             MigrationFailedError: it failed, and was rolled back whole.
             MigrationHalfDoneError: it failed, and what it had done stays.
+            MigrationInDoubtError: its end was not confirmed, so that nobody knows whether it was made.
             RowsLostError: it takes rows away, and does not say so.
             MigrationOneWayError: it would take the ledger away.
         """
@@ -209,7 +214,7 @@ class Work:
             self._db.insert(table, self._ledger.row(self._file, lasted))
         else:
             self._ledger.forget(self._db, self._ledger.applied(self._file))
-        self._place = " when it was to be committed"
+        self._place = COMMITTING
         milliseconds = timedelta(milliseconds=round(lasted * 1000))
         return Ran(lasted=milliseconds, lost={one.table: one.rows for one in losses})
 
@@ -294,7 +299,8 @@ class Work:
     def _blame(self, error: DbctlError) -> None:
         """Raise what failed as a failure of the migration, where it is one."""
         blamed = isinstance(error, OF_A_STATEMENT)
-        if not (blamed or self._before or self._done):
+        doubtful = isinstance(error, IN_DOUBT) and self._place == COMMITTING
+        if not (blamed or doubtful or self._before or self._done):
             return
         reason = (
             error.facts.get("reason", error) if blamed else str(error).removeprefix(f"{self._db.target}: ")
@@ -308,6 +314,8 @@ class Work:
             "applied": listed(self._before) or "none",
             "pending": listed(self._rest) or "none",
         }
+        if doubtful:
+            raise MigrationInDoubtError(**facts) from error
         left = self._left_behind() if blamed else ""
         if self._done or left:
             of = len(self._statements)

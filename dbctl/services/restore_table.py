@@ -7,13 +7,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 
 from dbctl import interrupt
 from dbctl.engines.base import Readable, Table, Writable
-from dbctl.errors import (
-    AlreadyExistsError,
-    DbctlError,
-    FileUnsyncedError,
-    PlanChangedError,
-    UnreachableError,
-)
+from dbctl.errors import IN_DOUBT, AlreadyExistsError, DbctlError, PlanChangedError
 from dbctl.model import Done, Plan, Row, counted
 from dbctl.services import audit, last_admin
 from dbctl.services.apps import App
@@ -29,8 +23,6 @@ from dbctl.services.restore_source import content, prove, want_there
 from dbctl.services.secrets import hidden
 
 Advance = Callable[[int], None]
-#: Failures behind which a change may have been made all the same.
-IN_DOUBT = (FileUnsyncedError, UnreachableError)
 
 
 class TablesRestored(Done, frozen=True, kw_only=True):

@@ -202,7 +202,7 @@ class Meaning:
                 told, distance = dict(zip(columns, row[:-1], strict=True)), row[-1]
                 if told[self.id] not in passed and _is_near(distance, asked.least):
                     found.setdefault(told[self.id], self._row(told, cast("float", distance)))
-            if len(found) >= asked.top or len(rows) < number:
+            if len(found) >= asked.top or len(rows) < number or not _is_near(rows[-1][-1], asked.least):
                 return list(found.values())[: asked.top]
             number *= 2  # the app writes some rows several times
 

@@ -237,3 +237,71 @@ def test_what_a_restore_replaced_is_kept_where_its_end_could_not_be_synced(unlog
     (safety,) = [one for one in vault.listed(unlogged).page.items if one.id not in before]
     assert safety.kind == "safety"
     assert vault.codes(vault.verified(unlogged, safety.id)) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("commit-unsynced", ("users", "update", "ann", "--email", "new@example.org")),
+        ("restore-unfinished", ("restore", "apply", "{kept}", "--yes")),
+        (
+            "commit-unsynced",
+            ("restore", "apply", "{kept}", "--table", "users", "--merge", "replace", "--yes"),
+        ),
+    ],
+    ids=["change", "database", "table"],
+)
+def test_what_the_disk_did_not_confirm_and_may_come_back_out_of_the_wal_is_not_told_as_undone(
+    tmp_path, code, words
+):
+    path, record = vault.settle(tmp_path / "app", "deployed"), tmp_path / "record"
+    people.run(path, "pragma journal_mode = wal")
+    kept = vault.create(path)
+    words = [word.format(kept=kept.id) for word in words]
+    people.run(path, SPOIL)
+    before, aside = emails(path), shutil.copytree(path.parent, tmp_path / "aside")
+    assert forge.end(forge.begin(path.parent, *words, record=record))[0] == 0
+    synced = [
+        at for at, (what, name, *_) in enumerate(calls(record), 1) if (what, name) == (b"s", f"{path}-wal")
+    ]
+    # Calls that do nothing are counted, and not recorded; and what fails behind the last commit is no failure.
+    for at in sorted({at + more for at in synced for more in range(16)}, reverse=True):
+        shutil.rmtree(path.parent)
+        shutil.copytree(aside, path.parent)
+        status, answer = forge.done(path.parent, *words, fault=("fail on", at, errno.EIO))
+        if status == 0:
+            continue
+        changed = emails(path) != before
+        assert answer["error"]["code"] == code or not changed
+        if changed:
+            kept_too = [one for one in vault.listed(path).page.items if one.kind == "safety"]
+            assert kept_too or words[0] != "restore"
+            return
+    pytest.fail("nothing came back")
+
+
+def test_a_new_file_of_which_nothing_stays_is_not_told_as_written(tmp_path):
+    path, record = vault.settle(tmp_path / "app", "deployed"), tmp_path / "record"
+    words = ("restore", "apply", vault.create(path).id, "--yes")
+    vault.lose(path)
+    aside = shutil.copytree(path.parent, tmp_path / "aside")
+    assert forge.end(forge.begin(path.parent, *words, record=record))[0] == 0
+    journals = [
+        at
+        for at, (what, name, *_) in enumerate(calls(record), 1)
+        if what == b"u" and name.endswith("-journal")
+    ]
+    told = []
+    for at in range(journals[0], journals[0] + 16):  # those that do nothing are counted, and not recorded
+        shutil.rmtree(path.parent)
+        shutil.copytree(aside, path.parent)
+        status, answer = forge.done(path.parent, *words, fault=("fail once", at, errno.ENOSPC))
+        assert path.exists() == (status == 0)
+        if status and "SQLITE_IOERR_DIR_FSYNC" in answer["error"]["message"]:
+            told.append(answer["error"]["code"])
+    assert told
+    assert set(told) == {"file-failed"}
+
+
+def emails(path):
+    return people.rows(path, "select email from users order by id")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
 import sqlite3
 import time
 from contextlib import closing
@@ -93,6 +95,31 @@ def test_a_kill_at_any_moment_leaves_a_prefix_and_the_next_run_completes(desk):
         seen.add(prefix(path))
         desk.up()
         assert prefix(path) == COUNT
+
+
+def test_an_end_that_the_disk_did_not_confirm_is_told_as_in_doubt(desk):
+    """In WAL mode it may come back out of the -wal, once nobody has the file open."""
+    forge.want_faults()
+    path, aside, words = (
+        desk.folder / "desk.db",
+        desk.folder.with_name("aside"),
+        ("migrate", "up", "--no-backup"),
+    )
+    desk.up(steps=1)
+    shutil.copytree(desk.folder, aside)
+    words = ("migrate", "up", "--no-backup", "--steps", "1", "-o", "json")
+    job = forge.begin(desk.folder, *words, fault=("fail once", 1 << 30, errno.EIO))
+    assert forge.end(job)[0] == 0
+    stood = 0
+    for at in range(job.calls, 0, -1):
+        shutil.rmtree(desk.folder)
+        shutil.copytree(aside, desk.folder)
+        status, told = forge.done(desk.folder, *words, fault=("fail on", at, errno.EIO))
+        assert status == 0 or told["error"]["code"] == "migration-in-doubt" or prefix(path) == 1
+        stood += status != 0 and prefix(path) == 2
+        if stood:
+            break
+    assert stood
 
 
 def ledger(path):

@@ -12,15 +12,12 @@ import pytest
 
 from dbctl.engines.mysql import loose as mysql_loose
 from dbctl.engines.mysql import tools as mysql_tools
-from dbctl.engines.postgresql import tools
 from dbctl.engines.postgresql.spoken import Scanner, SpokenToPsqlError
 from dbctl.errors import DbctlError, FileUnfitError, FileUnsoundError, WrongAppError
 from tests import servers
 from tests.services import pantries, vault
 from tests.services.people import caught
 from tests.services.test_backup_foreign import adopt, apply, found, taken, tried
-
-BIN = tools.find("psql", "tests", least=1).path.parent
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +53,7 @@ def cupboard(tmp_path):
 def pg_dump(pantry, place, *words):
     own = pantry.own
     where = ["-h", own.host or "127.0.0.1", "-p", str(own.port or 5432), "-U", own.user]
-    subprocess.run([BIN / "pg_dump", *where, *words, "-f", place, own.path], check=True)
+    subprocess.run([servers.client("pg_dump"), *where, *words, "-f", place, own.path], check=True)
     return place
 
 

@@ -17,6 +17,7 @@ import pytest
 from msgspec import structs
 
 from dbctl.config import Embedder, Selection
+from dbctl.engines.lancedb.nearest import LanceVectors
 from dbctl.errors import (
     AbilityMissingError,
     DatabaseMissingError,
@@ -152,6 +153,18 @@ def test_a_smallest_similarity_ends_the_list(chat):
     assert ids(found) == [
         name for name, near in ranked(lance.vector(3), [n for n in NUMBERS if n != 3]) if near >= 0.2
     ]
+
+
+def test_where_the_least_alike_is_reached_no_more_rows_are_asked_for(chat, monkeypatch):
+    tops, nearest = [], LanceVectors.nearest
+
+    def seen(*words, top, **more):
+        tops.append(top)
+        return nearest(*words, top=top, **more)
+
+    monkeypatch.setattr(LanceVectors, "nearest", seen)
+    assert len(ids(asked(chat, row="msg-00003", top=4, least=0.9))) < 4
+    assert len(tops) == 1
 
 
 def test_more_rows_than_there_are_give_each_once_and_no_placeholder(chat):

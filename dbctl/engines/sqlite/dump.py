@@ -15,7 +15,7 @@ from pathlib import Path
 
 from dbctl import durable, interrupt
 from dbctl.engines.dumps import Dumped, Progress
-from dbctl.engines.sqlite.failures import Place, name_of, translated
+from dbctl.engines.sqlite.failures import Place, name_of, unmade
 from dbctl.engines.sqlite.files import SIDE_FILES
 from dbctl.errors import DbctlError, DiskFullError, FileFailedError
 from dbctl.model import now
@@ -95,7 +95,7 @@ def _copy(source: sqlite3.Connection, destination: Path, progress: Progress) -> 
     except sqlite3.Error as error:
         if name_of(error).startswith(OF_THE_SOURCE):
             raise
-        raise translated(error, there) from error
+        raise unmade(error, there) from error
 
 
 def steps(progress: Progress, held_up: Callable[[], None] = lambda: None) -> Callable[[int, int, int], None]:

@@ -27,6 +27,9 @@ from dbctl.model import Value
 #: Less free space than this, in bytes, and an I/O error was the disk being full (SQLite often cannot tell).
 NO_SPACE = 1 << 20
 
+#: A journal that is gone, by which a change is done, and whose name the disk did not confirm to be gone.
+UNSYNCED = "SQLITE_IOERR_DIR_FSYNC"
+
 READ_ONLY_PLACE = "In WAL mode even reading needs a writable directory: copy the file together with its -wal elsewhere and read it there."
 
 
@@ -62,6 +65,12 @@ def translated(error: sqlite3.Error, place: Place) -> DbctlError:
     if "unsupported file format" in str(error):  # an error without a name of its own
         return unreachable(place, "a newer SQLite than this one wrote it")
     return QueryFailedError(target=place.target, reason=str(error))
+
+
+def unmade(error: sqlite3.Error, place: Place) -> DbctlError:
+    """Return the failure that ``error`` is of a file that was to be made, and goes away again: none of it stands."""
+    name = name_of(error)
+    return _input_output(place, name, str(error)) if name == UNSYNCED else translated(error, place)
 
 
 def unreachable(place: Place, reason: str) -> UnreachableError:
@@ -105,6 +114,7 @@ _WRITING = {
     "SQLITE_IOERR_WRITE",
     "SQLITE_IOERR_TRUNCATE",
     "SQLITE_IOERR_FSYNC",
+    UNSYNCED,
     "SQLITE_IOERR_SHMSIZE",
 }
 
@@ -117,10 +127,7 @@ _FAILURES: dict[str, Callable[[Place, str, str], DbctlError]] = {
     ),
     "SQLITE_CORRUPT": lambda place, _, reason: CorruptError(target=place.target, reason=reason),
     "SQLITE_FULL": lambda place, *_: DiskFullError(target=place.target),
-    # Of a journal that is gone, by which the change is done.
-    "SQLITE_IOERR_DIR_FSYNC": lambda place, name, reason: FileUnsyncedError(
-        path=place.path, reason=f"{reason} ({name})"
-    ),
+    UNSYNCED: lambda place, name, reason: FileUnsyncedError(path=place.path, reason=f"{reason} ({name})"),
     "SQLITE_IOERR": _input_output,
     "SQLITE_READONLY_ROLLBACK": lambda place, *_: CutOffWriteError(target=place.target),
     "SQLITE_READONLY": _refused,

@@ -24,9 +24,9 @@ from dbctl.engines import locks
 from dbctl.engines.dumps import Loaded, Progress, at_once
 from dbctl.engines.sqlite.connection import WAIT_SECONDS
 from dbctl.engines.sqlite.dump import steps
-from dbctl.engines.sqlite.failures import Place, is_busy, name_of, translated
+from dbctl.engines.sqlite.failures import UNSYNCED, Place, is_busy, name_of, translated, unmade
 from dbctl.engines.sqlite.files import SIDE_FILES, quoted, refuse_unsafe
-from dbctl.engines.sqlite.wal import descriptors
+from dbctl.engines.sqlite.wal import descriptors, may_come_back
 from dbctl.errors import (
     BusyError,
     FileFailedError,
@@ -46,7 +46,7 @@ STEP_BYTES = 1 << 20
 
 #: Failures that come once the journal is gone, when nothing takes the new rows back any more: it could not be synced
 #: that it is, or a file that became shorter could not be cut.
-BEHIND_THE_COMMIT = ("SQLITE_IOERR_DIR_FSYNC", "SQLITE_IOERR_TRUNCATE")
+BEHIND_THE_COMMIT = (UNSYNCED, "SQLITE_IOERR_TRUNCATE")
 
 
 def load(
@@ -91,7 +91,7 @@ class _Loading:
                 self._write_over(live, _Watch(other, self._place, let_go))
                 return Loaded(way="in place")
         except sqlite3.Error as error:
-            if name_of(error) in BEHIND_THE_COMMIT:
+            if name_of(error) in BEHIND_THE_COMMIT or may_come_back(error, self._path):
                 raise RestoreUnfinishedError(target=self._place.target, reason=error) from error
             if name_of(error) != "SQLITE_NOTADB":
                 raise translated(error, self._place) from error
@@ -192,7 +192,7 @@ class _Loading:
                         Path(f"{partial}{suffix}").unlink()
                 raise
         except sqlite3.Error as error:
-            raise translated(error, self._place) from error
+            raise unmade(error, self._place) from error
         except OSError as error:
             raise FileFailedError(path=self._path, reason=error.strerror or str(error)) from error
         return Loaded(way="new")

@@ -15,7 +15,7 @@ from typing import IO
 from dbctl import interrupt
 from dbctl.engines.clients import new_file
 from dbctl.engines.loose import Content, TakenIn
-from dbctl.engines.sqlite.failures import Place, name_of, translated
+from dbctl.engines.sqlite.failures import Place, name_of, unmade
 from dbctl.engines.sqlite.files import SIDE_FILES, quoted
 from dbctl.errors import CorruptError
 
@@ -89,7 +89,7 @@ def take_in(plain: Path, destination: Path, content: Content, target: str, *, mo
             (pages,) = made.execute("pragma page_count").fetchone()
             behind = destination.stat().st_size - pages * int(facts["page_size"])
     except sqlite3.Error as error:
-        raise translated(error, place) from error
+        raise unmade(error, place) from error
     if behind:  # of neither SQLite itself takes notice
         wrong = "stand behind its last page" if behind > 0 else "of its last page are missing"
         raise CorruptError(target=target, reason=f"{abs(behind):,} bytes {wrong}")
@@ -122,7 +122,7 @@ def _run(script: Path, destination: Path, target: str, most: int) -> None:
     except sqlite3.Error as error:
         interrupt.check()
         if name_of(error) == "SQLITE_FULL":
-            raise translated(
+            raise unmade(
                 error, Place(target=str(destination.parent), path=destination, timeout=0, reading=False)
             ) from error
         raise CorruptError(target=target, reason=f"line {line}: {error}") from error

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from dbctl import interrupt
+from dbctl.engines.sqlite.failures import name_of
 
 HEADER, FRAME = 32, 24  # bytes
 PAGE_SIZES = frozenset(1 << power for power in range(9, 17))
@@ -37,6 +39,18 @@ def waiting(database: Path) -> int:
     except OSError:  # no such file, or nothing that lists descriptors
         pass
     return _committed(Path(f"{database}-wal"))
+
+
+def may_come_back(error: BaseException | None, path: Path) -> bool:
+    """Whether a change that failed stands in the -wal whole, though the disk did not confirm it.
+
+    As long as somebody has the database open it counts for nothing, and the next change is written over it. Who opens it
+    after them reads every frame that is sound (https://sqlite.org/wal.html, "Recovery"), and so takes it for done. Asked
+    once a connection has tried to be rid of it, by a checkpoint or as the last that closes.
+    """
+    if not (isinstance(error, sqlite3.Error) and name_of(error) == "SQLITE_IOERR_FSYNC"):
+        return False
+    return _committed(Path(f"{path}-wal")) > 0
 
 
 def descriptors(path: Path) -> Iterator[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -18,8 +18,9 @@ from dbctl.engines.sqlite.aside import SQLiteLaysAside
 from dbctl.engines.sqlite.connection import TOLD
 from dbctl.engines.sqlite.files import refuse_unsafe
 from dbctl.engines.sqlite.schema_writer import SQLiteSchemaWriter
+from dbctl.engines.sqlite.wal import may_come_back
 from dbctl.engines.transfer import Answer
-from dbctl.errors import NotADatabaseError, QueryFailedError
+from dbctl.errors import CommitUnsyncedError, NotADatabaseError, QueryFailedError
 
 T = TypeVar("T")
 
@@ -135,8 +136,10 @@ class SQLiteWriter(SQLiteSchemaWriter, SQLiteLaysAside):
             self._depth += 1
             yield
             self._run(commit, {})
-        except BaseException:  # also on a signal, whenever it comes: half a change must not stay
+        except BaseException as error:  # also on a signal, whenever it comes: half a change must not stay
             self._roll_back(rollback)
+            if not nested:
+                self._tell_doubt(error.__cause__)
             raise
         finally:
             self._depth = nested
@@ -149,6 +152,16 @@ class SQLiteWriter(SQLiteSchemaWriter, SQLiteLaysAside):
             self._connection.execute(sql)
         except sqlite3.Error:
             self.close()  # which rolls back whatever there is; the failure that led here is the one to tell
+
+    def _tell_doubt(self, error: BaseException | None) -> None:
+        """Raise CommitUnsyncedError where a change that failed may come back, and cannot be taken out of the -wal."""
+        if not may_come_back(error, self.path):
+            return
+        if self._connection is not None:
+            with suppress(sqlite3.Error):  # somebody may need what else is in it
+                self._connection.execute("pragma wal_checkpoint(truncate)").fetchall()
+        if may_come_back(error, self.path):
+            raise CommitUnsyncedError(target=self.target, path=self.path, reason=error) from error
 
     def insert(self, table: str, values: Mapping[str, object], *, returning: str | None = None) -> object:
         statement = Statement()

@@ -13,7 +13,7 @@ from typing import BinaryIO
 from dbctl import durable, interrupt
 from dbctl.engines.sqlite import wal
 from dbctl.engines.sqlite.checks import INDEX, MOST_LINES
-from dbctl.engines.sqlite.failures import Place, name_of, translated
+from dbctl.engines.sqlite.failures import Place, name_of, unmade
 from dbctl.engines.sqlite.files import quoted
 from dbctl.errors import BusyError, FileFailedError
 from dbctl.model import Value
@@ -108,7 +108,7 @@ def damage(copy: Path, target: str) -> Sequence[str]:
     except sqlite3.Error as error:
         interrupt.check()
         if not name_of(error).startswith(DAMAGE):
-            raise translated(error, Place(target=target, path=copy, timeout=0, reading=False)) from error
+            raise unmade(error, Place(target=target, path=copy, timeout=0, reading=False)) from error
         return [str(error)]
     finally:
         for suffix in ("-journal", "-wal", "-shm"):

@@ -17,7 +17,7 @@ from dbctl import durable, interrupt
 from dbctl.engines.dumps import Progress
 from dbctl.engines.recovery import Recovered, Recovery, TableRecovered
 from dbctl.engines.server import Concern
-from dbctl.engines.sqlite.failures import Place, translated
+from dbctl.engines.sqlite.failures import Place, unmade
 from dbctl.engines.sqlite.recover import image as images
 from dbctl.engines.sqlite.recover import made, schema
 from dbctl.engines.sqlite.recover.finish import finish, looked_at
@@ -76,7 +76,7 @@ def recover(what: Recovery, target: str, progress: Progress) -> Recovered:
         except sqlite3.Error as error:
             interrupt.check()
             there = Place(target=str(what.to.parent), path=place / "new", timeout=0, reading=False)
-            raise translated(error, there) from error
+            raise unmade(error, there) from error
         except OSError as error:
             if durable.is_full(error):
                 raise DiskFullError(target=str(what.to.parent)) from error
