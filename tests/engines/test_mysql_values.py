@@ -185,15 +185,18 @@ def test_text_is_looked_up_by_its_index(mysql):
     assert reader.explain("t", ["id"], [Condition("a", "contains", "7")]).full_scans == ["t"]
 
 
+ODD = "a\\b\\\\\nc'"
+
+
 def test_an_enum_tells_its_labels_and_sorts_by_its_letters(mysql):
     mysql.execute(
-        "create table t (id integer primary key, m enum('happy', 'sad', 'MEH', 'it''s', 'a,b') not null)"
+        "create table t (id integer primary key, m enum('happy', 'sad', 'MEH', 'it''s', 'a,b', x'615c625c5c0a6327') not null)"
     )
     mysql.execute("insert into t values (1, 'sad'), (2, 'happy'), (3, 'MEH')")
     mysql.execute("set sql_mode = ''")
     mysql.execute("insert into t values (4, 'none of them')")
     column = mysql.reader().tables()["t"].columns["m"]
-    assert (column.native, list(column.values)) == ("enum", ["happy", "sad", "MEH", "it's", "a,b"])
+    assert (column.native, list(column.values)) == ("enum", ["happy", "sad", "MEH", "it's", "a,b", ODD])
     reader = mysql.reader()
     assert [row[0] for row in reader.select("t", ["m"], order_by=[Order(["m"])])] == [
         "",
