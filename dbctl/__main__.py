@@ -6,6 +6,8 @@ import sys
 
 from dbctl import __version__
 
+#: Objects between two looks for garbage: most commands make fewer, and leave them all to the end of the process.
+_GARBAGE = 50_000
 _WIDTH = 80  # columns; narrower terminals get the help wrapped anew
 
 
@@ -56,6 +58,7 @@ def whole() -> int:
         from dbctl.cli.main import main  # noqa: PLC0415 - --version must not pay for it
 
         gc.freeze()
+        gc.set_threshold(_GARBAGE)
         gc.enable()
         return main()
     except interrupt.Interrupted as error:  # outside main: nothing had begun, or all was over

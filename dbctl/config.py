@@ -1,7 +1,6 @@
 """Which apps are here: the only reader of ``dbctl.toml``."""
 
-from __future__ import annotations
-
+# Without postponed annotations: msgspec reads them in every run, and text would have to be compiled each time.
 import os
 import re
 import sys
@@ -60,12 +59,12 @@ Compression: TypeAlias = Literal["gzip", "zstd", "none"]
 #: How many backups a rule may keep.
 Count = Annotated[int, msgspec.Meta(ge=0, le=100_000)]
 
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_VARIABLE = r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}"
 #: What a key of a service is made of, and how long none is.
-_KEY = re.compile(r"[!-~]{1,4096}")
+_KEY = r"[!-~]{1,4096}"
 _LONGEST_KEY = 4098
 #: User and password at the beginning of an address.
-_LOGIN = re.compile(r"[A-Za-z][\w+]*://[^@/]*(?=@)")
+_LOGIN = r"[A-Za-z][\w+]*://[^@/]*(?=@)"
 
 
 class Keep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -372,7 +371,7 @@ def _wrong(told: Embedder) -> Iterator[tuple[str, str]]:
         yield "command", "it names no program"
     if told.key_env and told.key_file:
         yield "key_file", "the key comes from key_env or from key_file, not from both"
-    if told.key_env and not _VARIABLE.fullmatch(f"${{{told.key_env}}}"):
+    if told.key_env and not re.fullmatch(_VARIABLE, f"${{{told.key_env}}}"):
         yield "key_env", "it is the name of a variable, not the key itself"
 
 
@@ -406,7 +405,7 @@ def embedder_key(app: App) -> Secret | None:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror or str(error) if isinstance(error, OSError) else "it is not valid UTF-8"
         raise EmbedderKeyMissingError(app=app.name, place=place, reason=reason) from error
-    if not _KEY.fullmatch(text):
+    if not re.fullmatch(_KEY, text):
         reason = (
             "it is empty" if not text else "it holds what no key does: blanks, or other signs than ASCII's"
         )
@@ -554,7 +553,9 @@ def _filled(text: str, at: Sequence[toml.Key], complain: Complain, own: Mapping[
 
     Where it is part of a login (``://USER:${NAME}@``) it is what it is: nothing of it is read as part of the address.
     """
-    login = _LOGIN.match(text)
+    if "${" not in text:
+        return text
+    login = re.match(_LOGIN, text)
 
     def value(found: re.Match[str]) -> str:
         try:
@@ -568,7 +569,7 @@ def _filled(text: str, at: Sequence[toml.Key], complain: Complain, own: Mapping[
 
         return quote(told, safe="", errors="surrogateescape")
 
-    return _VARIABLE.sub(value, text)
+    return re.sub(_VARIABLE, value, text)
 
 
 def _own(app: AppConfig, folder: Path, at: Sequence[toml.Key], complain: Complain) -> Mapping[str, str]:
@@ -618,7 +619,7 @@ def variables(file: Path) -> Sequence[str]:
     own: set[str] = set()
     for app in toml.structure(told, _File, text).apps.values():
         own |= _own(app, folder, (), lambda _, why: unread.append(why)).keys()
-    return [name for name in dict.fromkeys(_VARIABLE.findall(text)) if name not in own]
+    return [name for name in dict.fromkeys(re.findall(_VARIABLE, text)) if name not in own]
 
 
 def storage() -> Mapping[str, str]:

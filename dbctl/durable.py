@@ -23,6 +23,26 @@ OPENED_ALREADY = {Path("/dev/fd"), Path("/proc/self/fd")}
 BLOCK = 1 << 20
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, owned like the one that it stands in, and open to whom that one is, but never to be written by all.
+
+    It may be there already.
+
+    Raises:
+        FileFailedError: it cannot be made.
+    """
+    try:
+        like = path.parent.stat()
+        with suppress(FileExistsError):
+            path.mkdir(mode=0o700)
+            if os.geteuid() == 0:
+                os.chown(path, like.st_uid, like.st_gid)
+            path.chmod(stat.S_IMODE(like.st_mode) & 0o2775)
+            sync_directory(path.parent)
+    except OSError as error:
+        raise FileFailedError(path=path, reason=error.strerror or str(error)) from error
+
+
 @contextmanager
 def written_whole(
     path: Path, *, mode: int = 0o600, replace: bool = False, follow: bool = True

@@ -253,7 +253,11 @@ class RetentionUnsetError(DbctlError):
 class AbilityMissingError(DbctlError):
     code, exit_status = "ability-missing", Exit.USAGE
     sentence = "{app} ({profile}) has no {ability}"
-    remedy = "Profiles that have them: {others}."
+    remedy = "{instead} Profiles that have them: {others}."
+
+    def __init__(self, *, instead: str = "", **facts: object) -> None:
+        super().__init__(instead=instead, **facts)
+        self.hint = self.hint.lstrip()
 
 
 class SchemaLacksError(DbctlError):
@@ -321,7 +325,7 @@ class NotADatabaseError(DbctlError):
 class CorruptError(DbctlError):
     code, exit_status = "corrupt", Exit.UNSOUND
     sentence = "{target} is damaged: {reason}"
-    remedy = "Stop the app, keep a copy of every file as it is, and restore a backup; without one, dbctl restore recover."
+    remedy = "Stop the app, keep a copy of every file as it is, and restore a backup; without one, dbctl restore recover reads what a file of SQLite still holds."
 
 
 class BusyError(DbctlError):
@@ -338,8 +342,8 @@ class StirredError(BusyError):
 
 class ChangedMeanwhileError(DbctlError):
     code, exit_status = "changed-meanwhile", Exit.BUSY
-    sentence = "{target}: somebody else changed what this change was decided on"
-    remedy = "Nothing was changed. Run it again."
+    sentence = "{target} was changed by somebody else meanwhile, so that this could not be done"
+    remedy = "Nothing of it was done. Run it again."
 
 
 class ChangedWhileReadError(DbctlError):
@@ -620,6 +624,12 @@ class UndoNeedlessError(DbctlError):
     code, exit_status = "undo-needless", Exit.NOT_FOUND
     sentence = "the last restore of {target} ({id}) was cut off before it replaced anything, and there was none before it"
     remedy = "Nothing was changed. What was there when it began is kept: dbctl restore apply {kept}"
+
+
+class UndoneAlreadyError(DbctlError):
+    code, exit_status = "undone-already", Exit.NOT_FOUND
+    sentence = "the last restore was cut off and is undone: {target} is as it was before, and none came before that one"
+    remedy = "Nothing was changed. What was there between, not all of one moment, is kept: dbctl restore apply {kept}"
 
 
 class KeptMissingError(DbctlError):

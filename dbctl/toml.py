@@ -28,19 +28,17 @@ KINDS = {
     "boolean": "boolean",
 }
 
-_LINE = re.compile(r" \(at line (\d+), column \d+\)")
+_LINE = r" \(at line (\d+), column \d+\)"
 #: What tomllib says of something that is there twice, and what a person calls it.
 _PLAINER = {
-    re.compile(r"^Cannot overwrite a value"): "this key is there already",
-    re.compile(r"^Duplicate inline table key"): "there already is a key",
-    re.compile(r"^Cannot declare .* twice"): "this table is there already",
-    re.compile(
-        r"^Cannot mutate immutable namespace .*"
-    ): "this table was closed already, by braces or brackets",
+    r"^Cannot overwrite a value": "this key is there already",
+    r"^Duplicate inline table key": "there already is a key",
+    r"^Cannot declare .* twice": "this table is there already",
+    r"^Cannot mutate immutable namespace .*": "this table was closed already, by braces or brackets",
 }
-_HEADER = re.compile(r"^\s*(\[\[?)\s*(.*?)\s*\]\]?\s*(#.*)?$")
-_BARE = re.compile(r"[A-Za-z0-9_-]+")
-_NAME = re.compile(r'\s*("(?:[^"\\]|\\.)*"|\'[^\']*\'|[A-Za-z0-9_-]+)\s*(\.|=|$)')
+_HEADER = r"^\s*(\[\[?)\s*(.*?)\s*\]\]?\s*(#.*)?$"
+_BARE = r"[A-Za-z0-9_-]+"
+_NAME = r'\s*("(?:[^"\\]|\\.)*"|\'[^\']*\'|[A-Za-z0-9_-]+)\s*(\.|=|$)'
 
 
 class Mistake(msgspec.Struct, frozen=True):
@@ -70,11 +68,11 @@ def loads(text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        found = _LINE.search(str(error))
+        found = re.search(_LINE, str(error))
         line = int(found[1]) if found else text.count("\n") + 1
-        reason = _LINE.sub("", str(error)).strip()
+        reason = re.sub(_LINE, "", str(error)).strip()
         for words, plainer in _PLAINER.items():
-            reason = words.sub(plainer, reason)
+            reason = re.sub(words, plainer, reason)
         raise TomlError(Mistake(line, "TOML", reason[:1].lower() + reason[1:])) from error
     except RecursionError:
         raise TomlError(Mistake(1, "TOML", "it is nested too deeply")) from None
@@ -184,7 +182,7 @@ def mistake(text: str, path: Sequence[Key], reason: str) -> Mistake:
 
 def quoted(text: str, *, value: bool = False) -> str:
     """Return ``text`` as a file writes it: a key without quotes where it needs none, a value with them."""
-    if not value and _BARE.fullmatch(text):
+    if not value and re.fullmatch(_BARE, text):
         return text
     escaped = "".join(
         f"\\{letter}" if letter in '"\\' else letter if letter.isprintable() else f"\\U{ord(letter):08X}"
@@ -210,7 +208,7 @@ def line_of(text: str, path: Sequence[Key]) -> int:
         if closing:
             closing = "" if closing in line else closing
             continue
-        header = _HEADER.match(line)
+        header = re.match(_HEADER, line)
         if header:
             names = _names(header[2], "")
             here = _placed(names[:-1], seen)
@@ -240,8 +238,8 @@ def _placed(names: Sequence[str], seen: dict[tuple[Key, ...], int]) -> list[Key]
 
 def _names(written: str, end: str) -> list[str]:
     """Return the names of a dotted key that ``end`` follows; none where that is not what is written."""
-    names, at = [], 0
-    while found := _NAME.match(written, at):
+    name, names, at = re.compile(_NAME), [], 0
+    while found := name.match(written, at):
         names.append(found[1].strip("\"'"))
         at = found.end()
         if found[2] != ".":

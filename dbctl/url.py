@@ -24,9 +24,8 @@ SCHEMES = {
 HIGHEST_PORT = 65535
 #: Begins the address of a folder that stands in storage which speaks S3.
 REMOTE = "s3://"
-_ENDPOINT = re.compile(
-    r"(https?)://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?((?:/[\w.~!$&'()*+,;=:@%-]*)*)",
-    re.ASCII,
+_ENDPOINT = (
+    r"(?a)(https?)://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?((?:/[\w.~!$&'()*+,;=:@%-]*)*)"
 )
 
 
@@ -70,7 +69,7 @@ class Url(Value, frozen=True, kw_only=True):
 def parse(text: str) -> Url:
     """Take an address apart.
 
-    It is ``sqlite:///PATH``, a bare path, ``lancedb:PATH``, ``s3://BUCKET/PREFIX``, or
+    It is ``sqlite:///PATH``, a bare path, ``lancedb:PATH``, ``s3://BUCKET/PREFIX`` (or ``lancedb+s3://``), or
     ``SCHEME://USER:PASSWORD@HOST:PORT/NAME?OPTIONS``.
 
     A ``/``, ``#`` or ``?`` before the last ``@`` is refused: left unencoded in a password it would move the host,
@@ -93,7 +92,7 @@ def parse(text: str) -> Url:
     engine = SCHEMES.get(scheme.lower().partition("+")[0])
     if engine is None:
         raise UrlInvalidError(reason=f"unknown scheme; known: {', '.join(SCHEMES)}")
-    if scheme.lower() == "s3":
+    if scheme.lower() in ("s3", "lancedb+s3"):
         return _bucket(rest)
     return _file(engine, rest) if engine in ("sqlite", "lancedb") else _server(engine, rest)
 
@@ -189,7 +188,7 @@ def endpoint(text: str) -> Endpoint:
     Raises:
         UrlInvalidError: it is not understood; the text is not repeated.
     """
-    found = _ENDPOINT.fullmatch(text)
+    found = re.fullmatch(_ENDPOINT, text)
     if found is None:
         raise UrlInvalidError(reason="write https://HOST:PORT/PATH, without a login, a ? and a #")
     if found[3] and not 0 < int(found[3]) <= HIGHEST_PORT:

@@ -120,3 +120,8 @@ def test_any_text_is_understood_or_refused(text):
 )
 def test_a_bare_path_stays_as_it_is(path):
     assert parse(path).path == path
+
+
+def test_a_lancedb_in_storage_may_be_named_by_engine_and_storage():
+    assert parse("lancedb+s3://bucket/app/lancedb") == parse("s3://bucket/app/lancedb")
+    assert not parse("lancedb+s3://bucket/app").is_folder

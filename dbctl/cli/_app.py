@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 from msgspec import structs
@@ -22,8 +22,10 @@ from dbctl.model import Id, read_span
 from dbctl.render.look import Format
 from dbctl.services import apps
 from dbctl.services.apps import App
-from dbctl.services.change import Change
-from dbctl.services.user_table import Who
+
+if TYPE_CHECKING:
+    from dbctl.services.change import Change
+    from dbctl.services.user_table import Who
 
 LARGEST_FILE = 256 * 1024 * 1024  #: bytes
 
@@ -163,5 +165,7 @@ def one_of(name: str, ident: str) -> str | Id:
 
 def who(logins: Sequence[str] | None, ids: Sequence[str] | None, inactive: timedelta | None = None) -> Who:
     """Return which users were named."""
+    from dbctl.services.user_table import Who  # noqa: PLC0415 - most groups name nobody
+
     listed = "-" in (logins or ())
     return Who(logins=read_logins(logins or ()), ids=ids or (), inactive=inactive, listed=listed)

@@ -1,10 +1,10 @@
 """Options that every command takes, wherever on the line they stand, and those that several groups share."""
 
-from __future__ import annotations
-
+# Without postponed annotations: Typer reads them in every run, and text would have to be compiled each time.
 import math
 import os
 import re
+from collections.abc import Sequence
 from copy import copy
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, TypeAlias
@@ -16,12 +16,11 @@ from dbctl.model import Value, Window
 from dbctl.render.look import Format, Look
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from typer._click import Command, Context, Parameter
     from typer.core import TyperArgument, TyperOption
 
 _LARGEST = 2**63 - 1  # what databases count with
+_DIGITS = len(str(_LARGEST))
 EPILOG = "Options of every command (--app, --db, -o, …): dbctl --help."
 
 
@@ -80,7 +79,8 @@ def _seconds(text: str) -> float:
 
 def whole(text: str, least: int) -> int:
     """Read a whole number of at least ``least``."""
-    number = int(text) if re.fullmatch(r"[0-9]{1,19}", str(text)) else -1
+    digits = str(text)
+    number = int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= _DIGITS else -1
     if not least <= number <= _LARGEST:
         raise typer.BadParameter(f"{text!r} is not a whole number from {least} to {_LARGEST}")
     return number
@@ -203,7 +203,7 @@ _SAID = "dbctl.said"
 _COMMAND = "dbctl.command"
 
 
-def share(command: Command, *, top: bool = True) -> Command:
+def share(command: "Command", *, top: bool = True) -> "Command":
     """Give ``command`` and all below it the options of every command; only the top shows them in its help."""
     from typer.core import TyperCommand, TyperGroup  # noqa: PLC0415 - only what runs or makes a command needs it
 
@@ -220,7 +220,7 @@ def share(command: Command, *, top: bool = True) -> Command:
 
 
 @cache
-def _shared(*, hidden: bool) -> Sequence[Parameter]:
+def _shared(*, hidden: bool) -> Sequence["Parameter"]:
     params = [copy(param) for param in _made()]
     for param in params:
         param.expose_value, param.callback = False, _remember
@@ -229,7 +229,7 @@ def _shared(*, hidden: bool) -> Sequence[Parameter]:
 
 
 @cache
-def _made() -> Sequence[TyperArgument | TyperOption]:
+def _made() -> Sequence["TyperArgument | TyperOption"]:
     """Make the shared parameters, once: reading their annotations takes as long as a query."""
     params, _, _ = get_params_convertors_ctx_param_name_from_function(_options)
     return params
@@ -240,7 +240,7 @@ def shared_names() -> frozenset[str]:
     return frozenset(param.name or "" for param in _shared(hidden=False))
 
 
-def _remember(ctx: Context, param: Parameter, value: object) -> object:
+def _remember(ctx: "Context", param: "Parameter", value: object) -> object:
     """Keep what was said last: typed words beat the environment, later ones earlier; URLs add up."""
     said = ctx.meta.setdefault(_SAID, {})  # one dict for the whole chain of contexts
     ctx.meta[_COMMAND] = command_words(ctx)
@@ -254,7 +254,7 @@ def _remember(ctx: Context, param: Parameter, value: object) -> object:
     return value
 
 
-def command_words(ctx: Context) -> tuple[str, ...]:
+def command_words(ctx: "Context") -> tuple[str, ...]:
     """Return the words that name the command of ``ctx``, without the program's."""
     words: list[str] = []
     while ctx.parent is not None:
@@ -263,12 +263,12 @@ def command_words(ctx: Context) -> tuple[str, ...]:
     return tuple(words)
 
 
-def asked_command(ctx: Context | None) -> tuple[str, ...]:
+def asked_command(ctx: "Context | None") -> tuple[str, ...]:
     """Return the command that was on its way when something failed."""
     return () if ctx is None else tuple(ctx.meta.get(_COMMAND, ()))
 
 
-def asked_verbose(ctx: Context | None) -> bool:
+def asked_verbose(ctx: "Context | None") -> bool:
     """Return whether traces are wanted, as far as the words were read."""
     return ctx is not None and bool(ctx.meta.get(_SAID, {}).get("verbose"))
 

@@ -70,6 +70,7 @@ from dbctl.services import (
     user_changes,
     user_creation,
     user_deletion,
+    user_shown,
     user_transfer,
     users,
 )
@@ -92,7 +93,7 @@ ANSWERS: Mapping[str, tuple[Any, ...]] = {
     "status": (Page[status.DatabaseStatus],),
     "doctor": (Examined,),
     "users list": (Page[User],),
-    "users show": (users.UserShown, Page[users.UserShown]),
+    "users show": (user_shown.UserShown, Page[user_shown.UserShown]),
     "users create": (user_creation.UserCreated, Planned),
     "users ensure": (user_creation.UserCreated, Planned),
     "users update": (user_changes.UsersChanged, Planned),

@@ -1,7 +1,6 @@
 """``dbctl apps``: what is configured, and what dbctl knows of it."""
 
-from __future__ import annotations
-
+# Without postponed annotations: Typer reads them in every run, and text would have to be compiled each time.
 from typing import Annotated
 
 import typer

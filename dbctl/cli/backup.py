@@ -1,7 +1,6 @@
 """``dbctl backup``: made while the app writes, proven, and never pruned to nothing."""
 
-from __future__ import annotations
-
+# Without postponed annotations: Typer reads them in every run, and text would have to be compiled each time.
 from contextlib import ExitStack
 from datetime import datetime, timedelta
 from pathlib import Path

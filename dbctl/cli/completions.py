@@ -1,7 +1,6 @@
 """``dbctl completions``: the shells' completion files, shown and installed."""
 
-from __future__ import annotations
-
+# Without postponed annotations: Typer reads them in every run, and text would have to be compiled each time.
 import os
 from enum import StrEnum
 from pathlib import Path

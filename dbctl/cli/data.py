@@ -1,7 +1,6 @@
 """``dbctl data``: rows of any table, by their primary key."""
 
-from __future__ import annotations
-
+# Without postponed annotations: Typer reads them in every run, and text would have to be compiled each time.
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,6 @@
 """``dbctl demo``: sample data to try dbctl on."""
 
-from __future__ import annotations
-
+# Without postponed annotations: Typer reads them in every run, and text would have to be compiled each time.
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,6 @@
 """``dbctl doctor``: what an admin should know before trusting a deployment."""
 
-from __future__ import annotations
-
+# Without postponed annotations: Typer reads them in every run, and text would have to be compiled each time.
 import typer
 
 from dbctl.cli._app import AllApps, selections

@@ -1,7 +1,6 @@
 """``dbctl init``: find an app's databases and write the configuration."""
 
-from __future__ import annotations
-
+# Without postponed annotations: Typer reads them in every run, and text would have to be compiled each time.
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,6 @@
 """The command line: words in, exit status out; every failure ends here."""
 
-from __future__ import annotations
-
+# Without postponed annotations: Typer reads them in every run, and text would have to be compiled each time.
 import os
 import sys
 import traceback

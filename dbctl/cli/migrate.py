@@ -1,7 +1,6 @@
 """``dbctl migrate``: the migrations of a schema, against the ledger that the app keeps of them."""
 
-from __future__ import annotations
-
+# Without postponed annotations: Typer reads them in every run, and text would have to be compiled each time.
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path

@@ -1,7 +1,6 @@
 """``dbctl restore``: a backup brought back into the live database, with a way back."""
 
-from __future__ import annotations
-
+# Without postponed annotations: Typer reads them in every run, and text would have to be compiled each time.
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime

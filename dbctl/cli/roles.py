@@ -1,7 +1,6 @@
 """``dbctl roles``: who may do what."""
 
-from __future__ import annotations
-
+# Without postponed annotations: Typer reads them in every run, and text would have to be compiled each time.
 from collections.abc import Sequence
 from typing import Annotated, TypeAlias
 

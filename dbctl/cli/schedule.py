@@ -1,7 +1,6 @@
 """``dbctl schedule``: what is to be done by itself, as the scheduler of the system reads it."""
 
-from __future__ import annotations
-
+# Without postponed annotations: Typer reads them in every run, and text would have to be compiled each time.
 from typing import Annotated
 
 import typer

@@ -1,7 +1,6 @@
 """``dbctl search``: look for rows of an app's content, as its profile describes them."""
 
-from __future__ import annotations
-
+# Without postponed annotations: Typer reads them in every run, and text would have to be compiled each time.
 from typing import Annotated
 
 import typer
@@ -13,7 +12,6 @@ from dbctl.errors import UsageError
 from dbctl.profiles.search_model import RESERVED
 from dbctl.render.look import Format
 from dbctl.services import search as searches
-from dbctl.services import search_detail
 from dbctl.services.search import Asked
 
 app = typer.Typer(name="search", rich_markup_mode=None)
@@ -92,6 +90,8 @@ def search(
     with opened(ctx) as found:
         target = found.target(searches.named(found, name).database)
         if key is not None:
+            from dbctl.services import search_detail  # noqa: PLC0415 - most searches look for more than one row
+
             return emit(ctx, search_detail.one(found, name, key), target=target)
         if count:
             told = searches.count(found, name, asked)

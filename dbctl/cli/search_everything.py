@@ -1,7 +1,6 @@
 """``dbctl search everything``: a word in all that an app stores."""
 
-from __future__ import annotations
-
+# Without postponed annotations: Typer reads them in every run, and text would have to be compiled each time.
 from datetime import timedelta
 from typing import Annotated
 

@@ -1,7 +1,6 @@
 """``dbctl search index``: the index behind a search."""
 
-from __future__ import annotations
-
+# Without postponed annotations: Typer reads them in every run, and text would have to be compiled each time.
 from typing import Annotated, TypeAlias
 
 import typer

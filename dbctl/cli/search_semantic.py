@@ -1,7 +1,6 @@
 """``dbctl search semantic``: rows of an app by what they mean."""
 
-from __future__ import annotations
-
+# Without postponed annotations: Typer reads them in every run, and text would have to be compiled each time.
 import math
 from pathlib import Path
 from typing import Annotated
@@ -90,8 +89,9 @@ def semantic(
         index=index,
     )
     with opened(ctx) as found:
-        brief = call(ctx).look.format is Format.TABLE and is_terminal()
-        told = search_semantic.find(found, asked, brief=brief)
+        look = call(ctx).look
+        brief = look.format is Format.TABLE and is_terminal()
+        told = search_semantic.find(found, asked, columns=look.columns, brief=brief)
         for trouble in told.troubles:
             warn(ctx, trouble)
         for remark in told.remarks:

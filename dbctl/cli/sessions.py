@@ -1,7 +1,6 @@
 """``dbctl sessions``: what users left open, and what has had its day."""
 
-from __future__ import annotations
-
+# Without postponed annotations: Typer reads them in every run, and text would have to be compiled each time.
 from datetime import timedelta
 from typing import Annotated
 

@@ -1,7 +1,6 @@
 """``dbctl settings``: of the app, and of one user."""
 
-from __future__ import annotations
-
+# Without postponed annotations: Typer reads them in every run, and text would have to be compiled each time.
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, TypeAlias

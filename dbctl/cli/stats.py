@@ -1,7 +1,6 @@
 """``dbctl stats``: figures of an app and of its databases."""
 
-from __future__ import annotations
-
+# Without postponed annotations: Typer reads them in every run, and text would have to be compiled each time.
 from datetime import timedelta
 from typing import Annotated, Any
 
@@ -62,7 +61,10 @@ def user(
 ) -> int:
     """Show what the app counts for one user, and how many rows of each table are that user's."""
     with opened(ctx) as found:
-        return show(ctx, found, stats.user(found, login))
+        told = stats.user(found, login)
+        for text in told.unasked:
+            warn(ctx, text)
+        return show(ctx, found, told)
 
 
 @app.command()

@@ -1,7 +1,6 @@
 """``dbctl status``: how every database stands, in one line each."""
 
-from __future__ import annotations
-
+# Without postponed annotations: Typer reads them in every run, and text would have to be compiled each time.
 from typing import Annotated
 
 import typer

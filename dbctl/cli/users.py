@@ -1,9 +1,8 @@
 """``dbctl users``: the people of an app."""
 
-from __future__ import annotations
-
+# Without postponed annotations: Typer reads them in every run, and text would have to be compiled each time.
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 from msgspec import structs
@@ -14,11 +13,13 @@ from dbctl.cli._run import progress, read_password
 from dbctl.errors import UsageError
 from dbctl.model import Value
 from dbctl.render.look import Format
-from dbctl.services import user_changes, user_creation, user_deletion, user_files, user_transfer, users
+from dbctl.services import users
 from dbctl.services.apps import App
-from dbctl.services.user_creation import NewUser
-from dbctl.services.user_entries import Existing
+from dbctl.services.user_files import Existing, read_lines
 from dbctl.services.user_filters import Filter
+
+if TYPE_CHECKING:
+    from dbctl.services.user_creation import NewUser
 
 app = typer.Typer(name="users", help="Users of the app.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -86,8 +87,10 @@ def list_(
 @app.command("show")
 def show_(ctx: typer.Context, logins: Logins = None, ids: Ids = None) -> int:
     """Show all that is known of users: role, permissions, tokens (never their values), settings, statistics."""
+    from dbctl.services import user_shown  # noqa: PLC0415 - a list of users wants none of it
+
     with opened(ctx) as found:
-        return show(ctx, found, users.show_users(found, who(logins, ids)))
+        return show(ctx, found, user_shown.show_users(found, who(logins, ids)))
 
 
 @app.command()
@@ -111,9 +114,11 @@ def create(
     dry_run: DryRun = False,
 ) -> int:
     """Add a user."""
+    from dbctl.services import user_creation  # noqa: PLC0415 - as above
+
     with opened(ctx) as found:
         given = _typed(found, username, fields, email=email, name=name, role=role, active=active)
-        new = NewUser(fields=given, with_settings=with_settings)
+        new = user_creation.NewUser(fields=given, with_settings=with_settings)
         user_creation.create_user(
             found, new
         ).plan()  # whatever else is wrong is said before a password is asked for
@@ -144,9 +149,11 @@ def ensure(
 
     What is not given stays as it is. The password counts only for one who has to be added.
     """
+    from dbctl.services import user_creation  # noqa: PLC0415 - as above
+
     with opened(ctx) as found:
         given = _typed(found, username, fields, email=email, name=name, role=role, active=active)
-        new = NewUser(fields=given)
+        new = user_creation.NewUser(fields=given)
         user_creation.ensure_user(found, new).plan()
         if user_creation.wants_password(found, new):
             new = _with_password(ctx, found, new, _Source(stdin=stdin, file=file, generate=generate))
@@ -164,6 +171,8 @@ def update(
     dry_run: DryRun = False,
 ) -> int:
     """Change what is known of a user, such as the e-mail address."""
+    from dbctl.services import user_changes  # noqa: PLC0415 - as above
+
     values = _given(fields, email=email, name=name)
     if not values:
         raise UsageError(detail="nothing to change was given: --email, --name or --set FIELD=VALUE")
@@ -187,6 +196,8 @@ def delete(
     dry_run: DryRun = False,
 ) -> int:
     """Delete users with all that is theirs; what that is, per table, is shown first."""
+    from dbctl.services import user_deletion  # noqa: PLC0415 - as above
+
     with opened(ctx) as found:
         prepared = user_deletion.delete_users(found, who(logins, ids, inactive), heir=heir)
         return carry_out(ctx, prepared)
@@ -203,11 +214,13 @@ def set_password(
     dry_run: DryRun = False,
 ) -> int:
     """Set a user's password and end their sessions."""
+    from dbctl.services import user_changes, user_creation  # noqa: PLC0415 - as above
+
     with opened(ctx) as found:
         meant = who(login, ids)
         user_changes.set_password(found, meant, "").plan()  # who it is comes before the question
         new = _with_password(
-            ctx, found, NewUser(fields={}), _Source(stdin=stdin, file=file, generate=generate)
+            ctx, found, user_creation.NewUser(fields={}), _Source(stdin=stdin, file=file, generate=generate)
         )
         prepared = user_changes.set_password(found, meant, new.hashed, new.generated)
         return carry_out(ctx, prepared)
@@ -224,6 +237,8 @@ def set_role(
     dry_run: DryRun = False,
 ) -> int:
     """Give users a role and end their sessions."""
+    from dbctl.services import user_changes  # noqa: PLC0415 - as above
+
     with opened(ctx) as found:
         prepared = user_changes.set_role(found, who(logins[:-1], ids, inactive), logins[-1])
         return carry_out(ctx, prepared)
@@ -238,6 +253,8 @@ def activate(
     dry_run: DryRun = False,
 ) -> int:
     """Let users sign in."""
+    from dbctl.services import user_changes  # noqa: PLC0415 - as above
+
     with opened(ctx) as found:
         prepared = user_changes.set_active(found, who(logins, ids, inactive), active=True)
         return carry_out(ctx, prepared)
@@ -252,6 +269,8 @@ def deactivate(
     dry_run: DryRun = False,
 ) -> int:
     """Keep users out and end their sessions."""
+    from dbctl.services import user_changes  # noqa: PLC0415 - as above
+
     with opened(ctx) as found:
         prepared = user_changes.set_active(found, who(logins, ids, inactive), active=False)
         return carry_out(ctx, prepared)
@@ -260,6 +279,8 @@ def deactivate(
 @app.command()
 def unlock(ctx: typer.Context, logins: Logins = None, ids: Ids = None, dry_run: DryRun = False) -> int:
     """Clear the failed attempts that keep users out, in every spelling and from their addresses."""
+    from dbctl.services import user_changes  # noqa: PLC0415 - as above
+
     with opened(ctx) as found:
         return carry_out(ctx, user_changes.unlock(found, who(logins, ids)))
 
@@ -297,7 +318,9 @@ def import_(
     dry_run: DryRun = False,
 ) -> int:
     """Add the users of a file, all in one transaction or none."""
-    lines = user_files.read_lines(contents(file, "file of users"), str(file))
+    from dbctl.services import user_transfer  # noqa: PLC0415 - as above
+
+    lines = read_lines(contents(file, "file of users"), str(file))
     with opened(ctx) as found, progress(ctx, "Hashing passwords", len(lines)) as advance:
         prepared = user_transfer.import_users(
             found, lines, file=str(file), existing=existing, generate=generate, advance=advance
@@ -311,6 +334,8 @@ def export(
     secrets: Annotated[bool, typer.Option("--secrets", help="Take the password hashes along.")] = False,
 ) -> int:
     """Give out every user, as `users import` takes them; CSV unless -o says otherwise."""
+    from dbctl.services import user_transfer  # noqa: PLC0415 - as above
+
     with opened(ctx) as found:
         return show(
             ctx, found, user_transfer.export_users(found, secrets=secrets), instead_of_table=Format.CSV
@@ -347,8 +372,10 @@ def _typed(
     return {login: username} | values
 
 
-def _with_password(ctx: typer.Context, found: App, new: NewUser, source: _Source) -> NewUser:
+def _with_password(ctx: typer.Context, found: App, new: "NewUser", source: _Source) -> "NewUser":
     """Return ``new`` with the hash of the password that was given; ``--dry-run`` only looks at it, where one is given."""
+    from dbctl.services import user_creation  # noqa: PLC0415 - as above
+
     dry_run = bool(ctx.params.get("dry_run"))
     asked = source.stdin or source.file is not None or source.generate
     lacks = found.profile.users is None or found.profile.users.password is None

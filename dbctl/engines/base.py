@@ -7,11 +7,13 @@ from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from enum import Enum
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
 
-from dbctl.engines.effects import Effect
-from dbctl.engines.schema import Schema
 from dbctl.model import Value
+
+if TYPE_CHECKING:
+    from dbctl.engines.effects import Effect
+    from dbctl.engines.schema import Schema
 
 
 class Capability(Enum):

@@ -16,8 +16,8 @@ from typing import IO, TYPE_CHECKING, Any, Protocol, TypeAlias
 from dbctl import durable, interrupt
 from dbctl.config import Compression
 from dbctl.engines.clients import BLOCK, new_file
-from dbctl.engines.dumps import Progress, silent
 from dbctl.engines.packed import BARE, GZIP, THREADS, packing
+from dbctl.engines.progress import Progress, silent
 from dbctl.errors import CorruptError, FileFailedError, UnpacksTooFarError
 from dbctl.model import Value
 

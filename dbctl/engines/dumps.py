@@ -8,22 +8,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
+from dbctl.engines.progress import Progress, silent
 from dbctl.model import Value
 from dbctl.url import Url
 
-#: Told how much of the whole is done: a share from 0 to 1.
-Progress: TypeAlias = Callable[[float], None]
 #: ``in place``: one transaction of the database; ``new``: there was none; ``replaced``: there was a file that could not
 #: be opened as a database, which made room for the new one; ``swapped``: a new database took its name.
 Way: TypeAlias = Literal["in place", "new", "replaced", "swapped"]
-
-
-def at_once() -> None:
-    """Let nobody go, where nobody is held up."""
-
-
-def silent(_share: float) -> None:
-    """Tell nobody."""
 
 
 class Proof(Value, frozen=True, kw_only=True):

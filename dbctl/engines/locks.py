@@ -22,7 +22,7 @@ def write_lock(path: Path, target: str, purpose: str, *, timeout: float) -> Iter
     Raises:
         BusyError: another dbctl held it for all of ``timeout`` seconds.
     """
-    beside = path.with_name(f".{path.name}.dbctl-lock")
+    beside = _beside(path)
 
     def refused(reason: str) -> UnreachableError:
         return UnreachableError(
@@ -40,6 +40,15 @@ def write_lock(path: Path, target: str, purpose: str, *, timeout: float) -> Iter
             yield
     except lockfile.CannotLockError as error:
         raise refused(str(error)) from error
+
+
+def is_written(path: Path) -> bool:
+    """Whether a dbctl holds the lock of all writers on the database ``path``; nothing is written to tell."""
+    return lockfile.is_held(_beside(path))
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.dbctl-lock")
 
 
 def _share_like(path: Path, descriptor: int, refused: Callable[[str], UnreachableError]) -> None:

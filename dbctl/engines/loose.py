@@ -93,7 +93,7 @@ _TEXTS: Sequence[tuple[bytes, Content]] = (
 )
 _TAR_MAGIC_AT, _TAR_SIZE_AT, _TAR_NAME, _TAR_BLOCK = 257, 124, 100, 512
 #: The folder of a table of LanceDB, as the name of a member has it.
-_TABLE = re.compile(rb"(?:^|/)[^/]+\.lance/")
+_TABLE = rb"(?:^|/)[^/]+\.lance/"
 
 
 class Recognised(Value, frozen=True, kw_only=True):
@@ -149,7 +149,7 @@ def _tar_of(head: bytes) -> Content:
     """Return what an archive is, by the names of its first members."""
     at = 0
     while len(header := head[at : at + _TAR_BLOCK]) == _TAR_BLOCK:
-        if _TABLE.search(header[:_TAR_NAME].rstrip(b"\0")):
+        if re.search(_TABLE, header[:_TAR_NAME].rstrip(b"\0")):
             return "lancedb"
         try:
             size = int(header[_TAR_SIZE_AT : _TAR_SIZE_AT + 11] or b"0", 8)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from dbctl import interrupt
 from dbctl.engines.clients import BLOCK
-from dbctl.engines.dumps import Progress
+from dbctl.engines.progress import Progress
 from dbctl.errors import CorruptError
 
 if TYPE_CHECKING:

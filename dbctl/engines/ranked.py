@@ -5,23 +5,23 @@ from __future__ import annotations
 import re
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from dbctl.engines.base import Explanation, Order, Where
 from dbctl.engines.fulltext import TextIndex
 from dbctl.engines.plans import PlanReader
 from dbctl.engines.sql import Row, Statement, is_storable
+from dbctl.model import Value
 
 #: What an index finds as it was typed; of ``C++`` it would find every c.
-_WORDS = re.compile(r"(?=.*\w)[\w\s'-]+")
+_WORDS = r"(?=.*\w)[\w\s'-]+"
 
 
 def is_plain(word: str) -> bool:
     """Whether an index of words knows all signs of ``word``, so that what it finds is what was asked for."""
-    return is_storable(word) and _WORDS.fullmatch(word) is not None
+    return is_storable(word) and re.fullmatch(_WORDS, word) is not None
 
 
-class Ranking(NamedTuple):
+class Ranking(Value, frozen=True):
     """SQL by which an engine finds words; ``t0`` is the table that is searched."""
 
     source: str  #: what follows FROM

@@ -6,13 +6,17 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dbctl.engines.base import Holder, Housing, Language, Readable, Writable
-from dbctl.engines.dumps import Dump, Dumps, Loaded, Outside, Progress, Proof, Tried, at_once, silent
-from dbctl.engines.loose import ENGINES, Content, TakenIn
-from dbctl.engines.recovery import Recovered, Recovery
-from dbctl.errors import DatabaseMissingError, DriverMissingError, NotSupportedError
+from dbctl.engines.progress import Progress, at_once, silent
+from dbctl.errors import DatabaseMissingError, DriverMissingError, FileMissingError, NotSupportedError
 from dbctl.url import Url
+
+if TYPE_CHECKING:  # most commands only read a database
+    from dbctl.engines.dumps import Dump, Dumps, Loaded, Outside, Proof, Tried
+    from dbctl.engines.loose import Content, TakenIn
+    from dbctl.engines.recovery import Recovered, Recovery
 
 #: Gives a private folder with room for so many bytes.
 Room = Callable[[int], AbstractContextManager[Path]]
@@ -42,6 +46,7 @@ def open_for_reading(
     *,
     timeout: float,
     traceless: bool = False,
+    sidecars: bool = False,
     keys: Mapping[str, Sequence[str]] = {},
 ) -> Readable:
     """Open the database at ``url`` so that nothing can be written through what is returned.
@@ -51,6 +56,7 @@ def open_for_reading(
         target: ``app/database``, for messages.
         timeout: how long to wait for a lock, in seconds.
         traceless: whether it is rather left unread than a file touched or left beside it.
+        sidecars: whether text is to be found through files of their own, where its engine can: nobody but its owner writes it.
         keys: for tables whose engine keeps no primary key: the first of these columns that is there tells rows apart.
 
     Raises:
@@ -68,9 +74,14 @@ def open_for_reading(
         with _driver(url, target):
             from dbctl.engines.mysql.reader import MySQLReader  # noqa: PLC0415 - as above
         return MySQLReader(url, target, timeout=timeout)
-    from dbctl.engines.sqlite import SQLiteReader  # noqa: PLC0415 - a driver loads when it is used
+    path = _file(url, target)
+    if sidecars:
+        from dbctl.engines.sqlite.sidecar import SQLiteSidecars  # noqa: PLC0415 - as above
 
-    return SQLiteReader(_file(url, target), target, timeout=timeout, traceless=traceless)
+        return SQLiteSidecars(path, target, timeout=timeout, traceless=traceless)
+    from dbctl.engines.sqlite.reader import SQLiteReader  # noqa: PLC0415 - as above
+
+    return SQLiteReader(path, target, timeout=timeout, traceless=traceless)
 
 
 def open_for_writing(
@@ -101,7 +112,7 @@ def open_for_writing(
         with _driver(url, target):
             from dbctl.engines.mysql.writer import MySQLWriter  # noqa: PLC0415 - as above
         return MySQLWriter(url, target, timeout=timeout)
-    from dbctl.engines.sqlite import SQLiteWriter  # noqa: PLC0415 - as above
+    from dbctl.engines.sqlite.writer import SQLiteWriter  # noqa: PLC0415 - as above
 
     path = _file(url, target)
     if create is not None and not os.path.isdir(path.parent):  # noqa: PTH112 - pathlib's raises where it may not look
@@ -219,6 +230,22 @@ def unfinished(url: Url) -> bool:
     return exchange.is_unfinished(Path(os.path.realpath(url.path)))
 
 
+def forsaken(url: Url) -> Sequence[Path]:
+    """Return what a dbctl that was killed has left beside the database at ``url``; nothing while one writes there."""
+    from dbctl.engines import locks  # noqa: PLC0415 - as above
+
+    place = Path(os.path.realpath(url.path)) if url.is_local else None
+    if place is None or locks.is_written(place):
+        return ()
+    if url.is_file:
+        from dbctl.engines.sqlite import files  # noqa: PLC0415 - as above
+
+        return files.partials(place)
+    from dbctl.engines.lancedb import exchange  # noqa: PLC0415 - as above
+
+    return exchange.forsaken(place)
+
+
 def copier(url: Url, target: str) -> Dumps | None:
     """Return what copies the database at ``url`` without its driver, not reading its rows; None where nothing does."""
     if not url.is_folder:
@@ -235,6 +262,22 @@ def write_lock(url: Url, target: str, purpose: str, *, timeout: float) -> Abstra
         BusyError: another dbctl held it for all of ``timeout`` seconds.
     """
     return outside(url, target).lock(purpose, timeout=timeout)
+
+
+def lacking_folder(url: Url) -> Path | None:
+    """Return the folder in which the database at ``url`` stands, where that alone is missing; None where it is there.
+
+    Raises:
+        FileMissingError: neither is there what that folder stands in, which may be a disk that is not mounted.
+    """
+    if not url.is_local:
+        return None
+    folder = Path(os.path.realpath(url.path)).parent
+    if os.path.lexists(folder):
+        return None
+    if not folder.parent.is_dir():
+        raise FileMissingError(what="directory", path=folder.parent)
+    return folder
 
 
 def want_room(url: Url, target: str, need: int) -> None:
@@ -281,7 +324,7 @@ def prove(engine: str, path: Path, dump: Dump, target: str, *, quick: bool, room
         from dbctl.engines.lancedb import undump as archived  # noqa: PLC0415 - as above
 
         return archived.told(path, target) if quick else archived.proven(path, target, room)
-    from dbctl.engines.sqlite import SQLiteReader  # noqa: PLC0415 - as above
+    from dbctl.engines.sqlite.reader import SQLiteReader  # noqa: PLC0415 - as above
 
     reader = SQLiteReader(_file(Url(engine=engine, path=str(path)), target), target, timeout=0)
     with closing(reader):
@@ -303,6 +346,8 @@ def take_in(content: Content, plain: Path, destination: Path, target: str, *, mo
         FileUnfitError: it says more than a dump says.
         DiskFullError: there is no room.
     """
+    from dbctl.engines.loose import ENGINES  # noqa: PLC0415 - as above
+
     engine = ENGINES[content]
     if engine == "postgresql":
         with _driver(Url(engine=engine, path=""), target):

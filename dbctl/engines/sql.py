@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from math import isnan
+from typing import TYPE_CHECKING
 
 from dbctl.engines.base import (
     AllOf,
@@ -21,8 +22,10 @@ from dbctl.engines.base import (
     Where,
     Within,
 )
-from dbctl.engines.looking import BEFORE, BEHIND, Hit
 from dbctl.errors import SchemaLacksError, ValueInvalidError
+
+if TYPE_CHECKING:
+    from dbctl.engines.looking import Hit
 
 Row = tuple[object, ...]
 
@@ -255,6 +258,8 @@ class SqlReader(ABC):
     def hits(
         self, table: str, columns: Sequence[str], word: str, *, limit: int, within: timedelta
     ) -> Sequence[Hit] | None:
+        from dbctl.engines.looking import BEFORE, BEHIND  # noqa: PLC0415 - one command looks through a database
+
         statement, key = Statement(table), self._key(table)
         tests, pieces = [], []
         for name in columns:
@@ -430,5 +435,7 @@ class SqlReader(ABC):
 
 
 def _hit(row: Row, keys: int, columns: Sequence[str]) -> Hit:
+    from dbctl.engines.looking import Hit  # noqa: PLC0415 - as above
+
     found = zip(columns, row[keys:], strict=True)
     return Hit(row[:keys], {name: str(piece) for name, piece in found if piece is not None})

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
-from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
+
+from dbctl.model import Value
 
 Row: TypeAlias = tuple[object, ...]
 #: Rows that are handed on together.
 BATCH = 1000
 
 
-class Answer(NamedTuple):
+class Answer(Value, frozen=True):
     """What a statement answers, as it comes; the connection does nothing else meanwhile."""
 
     columns: Sequence[str]

@@ -6,17 +6,17 @@ import re
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from dbctl.errors import ValueInvalidError
-from dbctl.model import Secret
+from dbctl.model import Secret, Value
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: Numbers below this are seconds: as milliseconds they would all lie before March 1973.
 SMALLEST_MILLISECONDS = 100_000_000_000
 #: bcrypt reads no further; what follows would not count, so it is refused instead of cut.
 BCRYPT_BYTES = 72
-BCRYPT = re.compile(r"\$2[abxy]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}")
+BCRYPT = r"\$2[abxy]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}"
 
 
 # Times ------------------------------------------------------------------------------------------------------------
@@ -131,7 +131,7 @@ def _bcrypt(password: Secret, cost: int) -> str:
 
 
 def _bcrypt_cost(stored: str) -> int:
-    found = BCRYPT.fullmatch(stored)
+    found = re.fullmatch(BCRYPT, stored)
     return int(found[1]) if found else 0
 
 
@@ -149,7 +149,7 @@ def _bcrypt_fits(password: Secret, stored: str) -> bool:
 HashCodec = Literal["bcrypt"]
 
 
-class Hash(NamedTuple):
+class Hash(Value, frozen=True):
     """How passwords are stored."""
 
     make: Callable[
@@ -163,7 +163,7 @@ class Hash(NamedTuple):
 
 
 HASHES: Mapping[HashCodec, Hash] = {
-    "bcrypt": Hash(_bcrypt, _bcrypt_fits, lambda text: bool(BCRYPT.fullmatch(text)), _bcrypt_cost),
+    "bcrypt": Hash(_bcrypt, _bcrypt_fits, lambda text: bool(re.fullmatch(BCRYPT, text)), _bcrypt_cost),
 }
 
 #: Letters and digits that cannot be taken for each other.

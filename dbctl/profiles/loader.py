@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from binascii import crc32
 from functools import cache
 from pathlib import Path
@@ -28,9 +29,10 @@ def path_of(name: str) -> Path:
     """
     if name.endswith(".toml"):
         return Path(name)
-    if name not in names():
+    path = BUILTIN / f"{name}.toml"
+    if path.parent != BUILTIN or not os.path.isfile(path):  # noqa: PTH113 - pathlib's raises over a name that no disk takes
         raise ProfileMissingError(name=name, names=", ".join(names()))
-    return BUILTIN / f"{name}.toml"
+    return path
 
 
 def load(name: str) -> Profile:

@@ -56,6 +56,8 @@ class Semantic(Part, frozen=True, kw_only=True):
     placeholders: Sequence[str] = ()  #: ids of rows that the app makes for itself
     filters: Mapping[Annotated[str, msgspec.Meta(pattern="^(user|chat)$")], Filter] = {}
     beside: Sequence[Beside] = ()
+    #: fields, and names of what is beside, that suit a table on a terminal; none: all
+    brief: Sequence[str] = ()
 
 
 #: What stands before the fields in every answer.
@@ -70,6 +72,7 @@ def mistakes(told: Semantic, databases: Sequence[str]) -> Iterator[tuple[Sequenc
     fields = {("text",): [told.text] if told.text else [], ("times",): told.times}
     for key, names in fields.items():
         yield from _unknown(key, names, told.fields)
+    yield from _unknown(("brief",), told.brief, [*told.fields, *(one.name for one in told.beside)])
     places: dict[Sequence[str | int], str] = {("database",): told.database}
     places |= {
         ("filters", name, "known"): one.known.database for name, one in told.filters.items() if one.known

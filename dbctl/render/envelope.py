@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from dbctl.render.values import jsonable
@@ -42,4 +41,6 @@ def envelope(
 
 def line(value: object) -> str:
     """Return ``value`` as one line of JSON, in ASCII so that no locale can spoil it."""
+    import json  # noqa: PLC0415 - a table wants none of it
+
     return json.dumps(jsonable(value), allow_nan=False) + "\n"

@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
+from msgspec import structs
+
 from dbctl import config
 from dbctl.engines import registry
 from dbctl.engines.base import Readable, Writable
@@ -37,8 +39,9 @@ class App:
         only: str = "",
         traceless: bool = False,
     ) -> None:
-        self.configured, self.profile, self.timeout, self.only = configured, profile, timeout, only
-        self._traceless = traceless
+        # A path alone is of the engine that the profile names. Whoever asks for an address, asks for that one.
+        self.configured = structs.replace(configured, databases=_as_meant(configured, profile))
+        self.profile, self.timeout, self.only, self._traceless = profile, timeout, only, traceless
         self.name, self.protected = configured.name, configured.protected
         self.used: list[str] = []  #: the databases that were opened, in the order of their first use
         self._readers: dict[str, Readable] = {}
@@ -64,23 +67,20 @@ class App:
         Raises:
             DatabaseUnsetError: the configuration does not say.
         """
-        told = self.database(name)
+        self.database(name)
         given = self.configured.databases
         if name not in given and list(given) == ["main"] and self.main() == name:
-            return meant(
-                given["main"], told.engines
-            )  # --url PATH without a name: the only one a command can mean
+            return given["main"]  # --url PATH without a name: the only one a command can mean
         if name not in given:
             raise DatabaseUnsetError(app=self.name, name=name)
-        return meant(given[name], told.engines)
+        return given[name]
 
     def main(self) -> str:
         """Return the name of the first database that may be written, else the first."""
-        writable = [name for name, told in self.profile.databases.items() if told.mode == "read-write"]
-        return (writable or list(self.profile.databases))[0]
+        return _main(self.profile)
 
-    def ability(self, section: T | None, what: str) -> T:
-        """Return a section of the profile.
+    def ability(self, section: T | None, what: str, *, instead: str = "") -> T:
+        """Return a section of the profile; ``instead`` is what it has in place of one.
 
         Raises:
             AbilityMissingError: the profile has none; the message names those that do.
@@ -89,7 +89,11 @@ class App:
             return section
         others = [name for name in loader.names() if what in loader.load(name).abilities()]
         raise AbilityMissingError(
-            app=self.name, profile=self.profile.name, ability=what, others=", ".join(others) or "none"
+            app=self.name,
+            profile=self.profile.name,
+            ability=what,
+            others=", ".join(others) or "none",
+            instead=instead,
         )
 
     def writable(self, name: str) -> Database:
@@ -135,13 +139,18 @@ class App:
         return self._readers[name]
 
     def _open_for_reading(self, name: str) -> Readable:
-        url, target = self.url(name), self.target(name)
+        url, target, foreign = self.url(name), self.target(name), self.database(name).mode == "read-only"
         try:
             return registry.open_for_reading(
-                url, target, timeout=self.timeout, traceless=self._traceless, keys=self._keys(name)
+                url,
+                target,
+                timeout=self.timeout,
+                traceless=self._traceless,
+                sidecars=foreign,
+                keys=self._keys(name),
             )
         except CutOffWriteError:
-            if self._traceless or self.database(name).mode == "read-only":
+            if self._traceless or foreign:
                 raise
         # What the profile lets dbctl write is rolled back by opening it so, as the app itself would; it changes no row.
         registry.open_for_writing(url, target, timeout=self.timeout, pragmas={}).close()
@@ -227,6 +236,20 @@ class App:
             if told.needs and all(table in tables for table in told.needs):
                 return f"Check the path: this looks like the database {other!r}."
         return "Check the path, or the URL, in the configuration."
+
+
+def _main(profile: Profile) -> str:
+    writable = [name for name, told in profile.databases.items() if told.mode == "read-write"]
+    return (writable or list(profile.databases))[0]
+
+
+def _as_meant(configured: config.App, profile: Profile) -> dict[str, Url]:
+    """Return the addresses of an app's databases, each of an engine that its profile has it on."""
+    known = profile.databases
+    return {
+        name: meant(url, known[name if name in known else _main(profile)].engines)
+        for name, url in configured.databases.items()
+    }
 
 
 def recognised_as(told: Database, tables: Collection[str]) -> str:

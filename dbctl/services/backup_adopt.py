@@ -10,7 +10,8 @@ from msgspec import structs
 
 from dbctl import durable
 from dbctl.config import Compression
-from dbctl.engines.dumps import Dumped, Dumps, Progress, Proof, silent
+from dbctl.engines.dumps import Dumped, Dumps, Proof
+from dbctl.engines.progress import Progress, silent
 from dbctl.errors import AdoptedAlreadyError, BackupUnsoundError, FileUnfitError, UsageError
 from dbctl.model import Done, Plan, Row, counted
 from dbctl.services import backup_sets, backup_verify

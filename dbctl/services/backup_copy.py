@@ -15,7 +15,7 @@ from dbctl.errors import (
     gravest,
 )
 from dbctl.model import Done, Plan, Row, Value
-from dbctl.services import backup_manifest
+from dbctl.services import backup_manifest, backup_proof
 from dbctl.services.apps import App
 from dbctl.services.backup_manifest import Manifest, ManifestInvalidError
 from dbctl.services.backups import Repository
@@ -158,7 +158,7 @@ class Copying:
             chosen = _sorted([*self._chosen.missing, *self._chosen.there], self._chosen.unread, states)
             waiting = list(chosen.missing)
             for one in chosen.there:
-                error = self._differs(one)
+                error = self._differs(one) or self._uncarried(one)
                 if error is None:
                     there.append(one.id)
                 else:
@@ -211,11 +211,20 @@ class Copying:
                             name, f"{one.file}: its content is not what was written (SHA-256)"
                         )
                 folder.finish(text.decode())
+            backup_proof.carry(source, destination, name)
         except RepositoryFailedError:
             if self._source.is_gone(manifest):
                 return False
             raise
         return True
+
+    def _uncarried(self, manifest: Manifest) -> RepositoryFailedError | None:
+        """Let what is known of a backup follow it; return why it could not."""
+        try:
+            backup_proof.carry(self._source.store, self._destination.store, manifest.id)
+        except RepositoryFailedError as error:
+            return error
+        return None
 
     def _check(self, manifest: Manifest, text: bytes, sizes: Mapping[str, int]) -> None:
         try:

@@ -17,7 +17,8 @@ from dbctl.config import Compression
 from dbctl.engines import registry
 from dbctl.engines.base import Capability, Readable
 from dbctl.engines.compression import ENDINGS
-from dbctl.engines.dumps import Dump, Dumped, Dumps, Pins, Progress, Proof
+from dbctl.engines.dumps import Dump, Dumped, Dumps, Pins, Proof
+from dbctl.engines.progress import Progress
 from dbctl.errors import (
     BackupFailedError,
     DatabaseUnsetError,

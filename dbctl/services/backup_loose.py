@@ -133,7 +133,7 @@ def _joined(app: App, path: Path, each: Sequence[Staged]) -> Staged:
     time = first.origin.time if first.origin else ""
     remarks = [remark for one in each for remark in one.remarks]
     if lacking := backup_sets.missing(app, path):
-        remarks.append(f"{path}: what was left of {', '.join(lacking)} at that time is not beside it")
+        remarks.append(f"{path}: no copy of {', '.join(lacking)} of the same time lies beside it")
     return Staged(
         manifest=structs.replace(
             first,

@@ -13,7 +13,7 @@ from dbctl.engines import age, compression
 from dbctl.engines.age import MadeKey
 from dbctl.engines.clients import new_file
 from dbctl.engines.compression import Seal
-from dbctl.engines.dumps import Progress, silent
+from dbctl.engines.progress import Progress, silent
 from dbctl.errors import FileFailedError
 from dbctl.model import Value, now
 from dbctl.services.backup_keys import Sealing

@@ -99,6 +99,24 @@ def record(
         write(store, folder, proven)
 
 
+def carry(source: Store, destination: Store, folder: str) -> None:
+    """Let what is known of a backup be known of its copy, too, which holds the very same bytes; raises as ``write`` does.
+
+    When it was read does not follow, for that is about the disk. That it could not be loaded does, where nothing else is
+    known of the copy.
+    """
+    here, there = read(source, folder), read(destination, folder)
+    newer = {
+        name: drill
+        for name, drill in here.drills.items()
+        if name not in there.drills or there.drills[name].at < drill.at
+    }
+    failed = here.failed if here.failed and here.failed.deep and there == Proven() else there.failed
+    carried = structs.replace(there, drills={**there.drills, **newer}, failed=failed)
+    if carried != there:
+        write(destination, folder, carried)
+
+
 def _times(found: Proven) -> Iterator[datetime]:
     if found.verified_at:
         yield found.verified_at

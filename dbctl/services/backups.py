@@ -190,12 +190,17 @@ class Repository:
         for one in found:
             latest = name == LATEST and one.kind == kind and self._only in ("", *one.concerns)
             if latest and (newer := [folder for folder in unread if folder > one.id]):
-                reason = f"its manifest: {unread[max(newer)]}; so nothing tells which is the latest"
-                raise BackupUnsoundError(id=max(newer), app=self.app, reason=reason)
+                raise self._untold(max(newer), unread)
             if latest or one.id == name:
                 return one
+        if name == LATEST and unread:
+            raise self._untold(max(unread), unread)
         near = hint(name, [one.id for one in found])
         raise BackupMissingError(name=name, app=self.app, place=self.store.place, near=near)
+
+    def _untold(self, folder: str, unread: Mapping[str, str]) -> BackupUnsoundError:
+        reason = f"its manifest: {unread[folder]}; so nothing tells which is the latest"
+        return BackupUnsoundError(id=folder, app=self.app, reason=reason)
 
     def is_gone(self, manifest: Manifest) -> bool:
         """Whether a backup that was there a moment ago was pruned by another dbctl."""

@@ -12,7 +12,7 @@ from dbctl.engines.base import Capability, Readable, Writable
 from dbctl.engines.transfer import WritesCsv
 from dbctl.errors import ConstraintError, ImportInvalidError, UsageError, ValueInvalidError
 from dbctl.model import Done, Plan, counted
-from dbctl.services import audit, last_admin
+from dbctl.services import audit, exclusive, last_admin
 from dbctl.services.apps import App
 from dbctl.services.change import Change, Draft, exactly
 from dbctl.services.data import asked
@@ -272,9 +272,15 @@ def _checked(table: DataTable, source: IO[bytes], file: str, form: Form) -> int:
 
 
 def _inserted(db: Writable, table: DataTable, source: IO[bytes], file: str, form: Form) -> int:
-    rows = _Rows(DataTable(table.app, db, table.name), source, form)
+    written = DataTable(table.app, db, table.name)
+    rows = _Rows(written, source, form)
+    with exclusive.kept(table.app, table.database, written.live, rows.columns):
+        return _added(db, rows, table.name, source, file, form)
+
+
+def _added(db: Writable, rows: _Rows, table: str, source: IO[bytes], file: str, form: Form) -> int:
     try:
-        return db.insert_many(table.name, rows.columns, rows)
+        return db.insert_many(table, rows.columns, rows)
     except (ConstraintError, ValueInvalidError) as error:
         told = error.facts.get("row")
         error.details = [

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from dbctl.engines.base import AnyOf, Condition, Not, Readable, Where
+from dbctl.errors import AlongUnreachableError
 from dbctl.model import counted
 from dbctl.profiles.model import CrossLink
+from dbctl.services import overlooked
 from dbctl.services.apps import App
 from dbctl.services.change import reaching
 from dbctl.services.deletion import Touched
@@ -29,13 +31,13 @@ class Beside:
             gone: conditions of what goes, by table; a row that meets one of them does.
 
         Raises:
-            AlongUnreachableError: another database cannot be asked.
+            AlongUnreachableError: another database cannot be asked, or is there and not configured.
         """
         self._app, self._database, self._db, self._gone = app, database, db, gone
         #: by database and table: what is deleted there, one statement each
         self._found: dict[tuple[str, str], list[list[Where]]] = {}
         self._numbers: dict[tuple[str, str], int] = {}
-        for link in [] if app.only else linked(app, database):
+        for link in [] if app.only else leading(app, database):
             self._look(link)
 
     def planned(self) -> Iterator[Touched]:
@@ -54,6 +56,15 @@ class Beside:
     def _look(self, link: CrossLink) -> None:
         values = list(dict.fromkeys(self._named(link)))
         if not values:
+            return
+        if link.database not in self._app.configured.databases:
+            if stands := overlooked.place_of(self._app, link.database):
+                raise AlongUnreachableError(
+                    target=self._app.target(link.database),
+                    reason=overlooked.SENTENCE.format(place=stands),
+                    to=link.to,
+                    instead=overlooked.instead(self._app, link.database, stands),
+                )
             return
         with reaching(self._app, link.database, link.to):
             there = self._app.reader(link.database)
@@ -82,13 +93,14 @@ class Beside:
                 yield from (value for (value,) in rows if value is not None)
 
 
+def leading(app: App, database: str) -> list[CrossLink]:
+    """Return the links by which rows of other databases go along with rows of this one."""
+    return [link for link in app.profile.link if link.cascade and link.to == database]
+
+
 def linked(app: App, database: str) -> list[CrossLink]:
-    """Return the links by which rows of configured databases go along with rows of another."""
-    return [
-        link
-        for link in app.profile.link
-        if link.cascade and link.to == database and link.database in app.configured.databases
-    ]
+    """Return those of configured databases."""
+    return [link for link in leading(app, database) if link.database in app.configured.databases]
 
 
 def written(app: App, database: str, tables: Sequence[str]) -> list[str]:

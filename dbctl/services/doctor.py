@@ -23,6 +23,7 @@ from dbctl.services import (
     doctor_server,
     doctor_users,
     migrate,
+    overlooked,
     search_aside,
     search_index,
     suspicions,
@@ -114,6 +115,9 @@ def _app(rounds: Rounds, app: App, said: Selection) -> None:
     for subject in sound.values():
         rounds.look(subject.target, _suspicions(subject))
     rounds.look(app.name, cut_off(app))
+    for subject in subjects.values():
+        if subject.database in app.configured.databases:
+            rounds.look(subject.target, doctor_room.forsaken(subject))
     rounds.look(app.name, _backups(app, said, list(subjects.values())))
     rounds.look(app.name, doctor_keys.keys(app))
     if app.configured.embedder:
@@ -140,6 +144,8 @@ def _database(rounds: Rounds, subject: Subject) -> bool:
             rounds.fail(target, error)
         elif not subject.told.optional:
             rounds.findings.append(failure(target, error, "warning"))
+        else:
+            rounds.findings += overlooked.findings(app, name)
         return False
     except DbctlError as error:
         rounds.fail(target, error, _remedy(subject, error))

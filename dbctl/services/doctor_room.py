@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
 
 from dbctl import volumes
+from dbctl.engines import registry
 from dbctl.engines.base import Housing, Measures
 from dbctl.errors import UnreachableError
 from dbctl.model import Finding, Severity
@@ -72,6 +75,24 @@ def _waiting(subject: Subject, housing: Housing, found: os.stat_result) -> Itera
             " the last one was killed (or runs in a container); a copy of the file alone lacks them"
         )
         yield subject.finding("warning", "left-behind", message, settle)
+
+
+def forsaken(subject: Subject) -> Iterator[Finding]:
+    """Yield what a dbctl that was killed has left beside a database: it takes room, and nobody will ask for it."""
+    found = registry.forsaken(subject.app.url(subject.database))
+    if found:
+        names = ", ".join(map(str, found))
+        taken = sum(_sizes(found))
+        message = f"{names} ({amount(taken)}) {'was' if len(found) == 1 else 'were'} left by a dbctl that was killed"
+        hint = line_of(found[0].lstat().st_uid, ["rm", "-r", *map(str, found)])
+        yield subject.finding("warning", "left-behind", message, hint)
+
+
+def _sizes(paths: Sequence[Path]) -> Iterator[int]:
+    for path in paths:
+        for one in (path, *path.rglob("*")):
+            with suppress(OSError):  # it may be removed right now
+                yield one.lstat().st_size
 
 
 def storage(subject: Subject, db: Measures, housing: Housing | None) -> Iterator[Finding]:

@@ -20,7 +20,7 @@ from dbctl.model import Finding, Findings, Severity, Value, counted
 from dbctl.services.apps import App
 from dbctl.services.restore_cut import cut_off
 
-DAMAGED = "Stop the app, keep a copy of every file as it is, and restore a backup; without one, dbctl restore recover."
+DAMAGED = CorruptError.remedy
 ANEW = "Its table is whole, so nothing is lost. Keep a copy, then let the database make the index anew: dbctl maintain reindex."
 TWICE = "Two rows hold what may be there only once. Keep a copy and settle which of them stays; only then can the index be made anew (REINDEX)."
 LOST = "After a crash the last one may be half written. Else keep a copy of file and -wal before the app starts again."

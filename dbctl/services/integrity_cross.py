@@ -12,7 +12,7 @@ from dbctl.model import Finding, Findings, counted
 from dbctl.profiles.model import CrossLink, Recount
 from dbctl.profiles.rebuild_model import Rebuild
 from dbctl.profiles.suspicion_model import Flaw
-from dbctl.services import suspicions
+from dbctl.services import overlooked, suspicions
 from dbctl.services.apps import App
 from dbctl.services.integrity import Checked, failure, status_of
 from dbctl.services.integrity_repeats import Repeats
@@ -26,6 +26,7 @@ BATCH = 5_000
 EXAMPLES = 5
 MEND = "dbctl integrity repair brings them in line."
 WANTING = "The app makes such a row with the other one, and never later: dbctl integrity repair lists them."
+NONE_MADE = "The app makes the table with the first such row. Where there was one, the path is another one, or a backup holds it."
 DERIVED = "The rest of the row was made of the older text: it has to be made anew."
 TWICE = "The app adds another one when it makes it anew; what asks for the nearest rows finds both."
 PLACEHOLDERS = "dbctl integrity repair --orphans deletes them."
@@ -52,6 +53,7 @@ def cross(app: App) -> Checked:
         if app.only and databases != {app.only}:
             continue
         if app.database(name).optional and name not in app.configured.databases:
+            findings += overlooked.findings(app, name)
             continue  # what is not there names nothing
         try:
             found = _found(app, name, told)
@@ -114,9 +116,9 @@ def _flaw(app: App, name: str, told: Flaw, message: str) -> Finding:
 def _link(app: App, name: str, told: CrossLink) -> list[Finding] | None:
     here = app.reader(name)
     live = here.tables().get(told.table)
-    if (told.optional and live is None) or (
-        live and find_column(live, told.column) is None and may_lack(told.column)
-    ):
+    if told.optional and live is None:
+        return _none_made(app, name, told)
+    if live and find_column(live, told.column) is None and may_lack(told.column):
         return None
     if told.repeats or told.every:
         return list(_repeated(app, name, told))
@@ -153,6 +155,22 @@ def _link(app: App, name: str, told: CrossLink) -> list[Finding] | None:
             )
         )
     return found
+
+
+def _none_made(app: App, name: str, told: CrossLink) -> list[Finding] | None:
+    """Return what is wanting where the table is not there; None where nothing had to be in it."""
+    table = told.among[0].rpartition(".")[0]
+    number = app.reader(told.to).count(table) if told.every else 0
+    if not number:
+        return None
+    lacks = "has" if number == 1 else "have"
+    message = (
+        f"{told.name}: there is no table {told.table}, and {counted(number, 'row')} of {table} in {told.to}"
+        f" {lacks} no row there"
+    )
+    return [
+        Finding(target=app.target(name), severity="warning", code="wanting", message=message, hint=NONE_MADE)
+    ]
 
 
 class _Lost:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, TypeAlias
 
 from dbctl.errors import UsageError, ValueInvalidError
 from dbctl.model import Value
@@ -27,8 +27,8 @@ Operator: TypeAlias = Literal["contains", "exact", "<", ">"]
 #: SQLite allows expressions a thousand levels deep; every term may be several.
 MOST_TERMS = 100
 _OPERATORS: dict[str, Operator] = {":": "contains", "=": "exact", "<": "<", ">": ">"}
-_SPLIT = re.compile("[:=<>]")
-_CLOSING = re.compile(r'"(?= |\Z)')
+_SPLIT = "[:=<>]"
+_CLOSING = r'"(?= |\Z)'
 
 
 class Term(Value, frozen=True):
@@ -75,7 +75,7 @@ def parse_filter(text: str, keys: Mapping[str, Key]) -> Term:
         ValueInvalidError: the value does not suit the key.
     """
     negated = text.startswith("-")
-    split = _SPLIT.search(text)
+    split = re.search(_SPLIT, text)
     if split is None:
         raise UsageError(
             detail=f"a filter is written KEY=VALUE (exactly) or KEY:VALUE (contains), not {text[:SHOWN]!r}"
@@ -113,7 +113,7 @@ def limited(terms: Sequence[Term]) -> tuple[Term, ...]:
     return tuple(terms)
 
 
-class _Piece(NamedTuple):
+class _Piece(Value, frozen=True):
     key: Key | None
     op: str
     value: str
@@ -132,7 +132,7 @@ def _piece(text: str, at: int, keys: Mapping[str, Key], prefixes: Mapping[str, s
         value, quoted, end = _value(text, at + 1)
         return _Piece(keys[prefixes[text[at]]], ":", value, quoted=quoted, negated=negated), end
     end = _end(text, at)
-    split = _SPLIT.search(text, at, end)
+    split = re.compile(_SPLIT).search(text, at, end)
     if split is None:
         return _Piece(None, "", text[at:end], quoted=False, negated=negated), end
     value, quoted, end = _value(text, split.end())
@@ -147,7 +147,7 @@ def _value(text: str, at: int) -> tuple[str, bool, int]:
     if text[at : at + 1] != '"':
         end = _end(text, at)
         return text[at:end], False, end
-    closing = _CLOSING.search(text, at + 1)
+    closing = re.compile(_CLOSING).search(text, at + 1)
     if closing is None:
         return text[at + 1 :], True, len(text)
     return text[at + 1 : closing.start()], True, closing.end()
@@ -190,7 +190,7 @@ def _written(term: Term, prefixes: Mapping[str, str]) -> str:
 
 
 def _plain(word: str, prefixes: Mapping[str, str]) -> bool:
-    return not (word[0] in {"-", '"', *prefixes} or " " in word or _SPLIT.search(word))
+    return not (word[0] in {"-", '"', *prefixes} or " " in word or re.search(_SPLIT, word))
 
 
 def _quoted(text: str, *, plain: bool) -> str:

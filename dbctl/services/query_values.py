@@ -20,14 +20,13 @@ SHOWN = 40  #: characters of a refused value
 _UNITS = {"y": 31_536_000, "M": 2_592_000, "w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
 _YES = frozenset({"true", "yes", "on", "1"})
 _NO = frozenset({"false", "no", "off", "0"})
-_DATE = re.compile(r"[0-9]{1,4}|[0-9]{4}-([0-9]{1,2}(-[0-9]{0,2})?)?", re.ASCII)
-_MOMENT = re.compile(
-    r"(?P<year>[0-9]{4})(-(?P<month>[0-9]{2})(-(?P<day>[0-9]{2})"
-    r"([T ](?P<clock>[0-9]{2}:[0-9]{2}(?P<seconds>:[0-9]{2}(?P<fraction>\.[0-9]{1,6})?)?)(Z|[+-][0-9]{2}:[0-9]{2})?)?)?)?",
-    re.ASCII,
+_DATE = r"(?a)[0-9]{1,4}|[0-9]{4}-([0-9]{1,2}(-[0-9]{0,2})?)?"
+_MOMENT = (
+    r"(?a)(?P<year>[0-9]{4})(-(?P<month>[0-9]{2})(-(?P<day>[0-9]{2})"
+    r"([T ](?P<clock>[0-9]{2}:[0-9]{2}(?P<seconds>:[0-9]{2}(?P<fraction>\.[0-9]{1,6})?)?)(Z|[+-][0-9]{2}:[0-9]{2})?)?)?)?"
 )
-_AGO = re.compile(r"(?:[0-9]+[yMwdhms])+", re.ASCII)
-_NUMBER = re.compile(r" *(?:([0-9]+(?:\.[0-9]*)?|\.[0-9]+)([yMwdhms]?)|(.))", re.ASCII | re.DOTALL)
+_AGO = r"(?a)(?:[0-9]+[yMwdhms])+"
+_NUMBER = r"(?as) *(?:([0-9]+(?:\.[0-9]*)?|\.[0-9]+)([yMwdhms]?)|(.))"
 _LARGEST = 2**63 - 1
 
 
@@ -56,7 +55,7 @@ def typed(key: Key, text: str) -> str | int | float | bool:
     if key.kind == "boolean":
         return _boolean(key.name, text)
     if key.kind == "date":
-        if not _DATE.fullmatch(text):
+        if not re.fullmatch(_DATE, text):
             raise _refused(key.name, text, "a date is written 2005, 2005-03 or 2005-03-09")
         return text
     if key.kind == "time":
@@ -90,10 +89,10 @@ def span(name: str, text: str, now: datetime) -> Span:
         ValueInvalidError: it is none of these.
     """
     try:
-        if _AGO.fullmatch(text):
+        if re.fullmatch(_AGO, text):
             moment = now - timedelta(seconds=_Arithmetic(Key(name, "duration"), text).result())
             return Span(moment, moment)
-        if found := _MOMENT.fullmatch(text):
+        if found := re.fullmatch(_MOMENT, text):
             return _span(found)
     except (ValueError, OverflowError):  # a thirteenth month, or before the year 1
         pass
@@ -141,7 +140,7 @@ class _Arithmetic:
         if len(text) > LONGEST_NUMBER:
             raise _refused(self._name, self._text, "it is too long for a number")
         #: (number, unit, other character), from last to first
-        self._tokens: list[tuple[str, str, str]] = _NUMBER.findall(text.strip(" "))[::-1]
+        self._tokens: list[tuple[str, str, str]] = re.findall(_NUMBER, text.strip(" "))[::-1]
 
     def result(self) -> int | float:
         number = self._sum()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from pathlib import Path
 
-from dbctl import interrupt
+from dbctl import durable, interrupt
 from dbctl.engines import registry
-from dbctl.engines.dumps import Loaded, Ready, at_once
+from dbctl.engines.dumps import Loaded, Ready
+from dbctl.engines.progress import at_once
 from dbctl.errors import (
     BackupMissingError,
     DbctlError,
@@ -17,6 +19,7 @@ from dbctl.errors import (
     RestoreUnfinishedError,
     StirredError,
     UndoMissingError,
+    UndoneAlreadyError,
     UndoNeedlessError,
     UndoNothingError,
 )
@@ -119,6 +122,7 @@ class Restoring:
         steps = [f"prove {self._manifest.id}: digests, soundness, rows, schema"]
         if is_encrypted(self._manifest):
             steps.insert(0, f"decrypt {self._manifest.id} into a private folder of this machine")
+        steps += [f"make the directory {folder}, which is missing" for folder in self._lacking()]
         for one in self._members:
             count = f"{counted(sum(one.rows.values()), 'row')} of {counted(len(one.rows), 'table')}"
             url, target = self._opened.url(one.database), self._opened.target(one.database)
@@ -136,10 +140,16 @@ class Restoring:
         title = f"Restore {self._manifest.id} ({self._manifest.created_at:%Y-%m-%d %H:%M} UTC)"
         return Plan(title=title, target=self.target, steps=steps, rows=rows, destructive=True)
 
+    def _lacking(self) -> Sequence[Path]:
+        """Return the folders that are missing, each once."""
+        found = (registry.lacking_folder(self._opened.url(one.database)) for one in self._members)
+        return [one for one in dict.fromkeys(found) if one is not None]
+
     def apply(self, seen: str | None = None) -> Restored:
         """Bring it back; on any failure what was there stays, or is put back.
 
         Raises:
+            FileMissingError: what the databases' folder stood in is missing, too; nothing was changed.
             BackupMissingError: it was pruned meanwhile; nothing was changed.
             BackupUnsoundError: it is not what it was; nothing was changed.
             BusyError: somebody held a lock for too long, or wrote too often; nothing was changed.
@@ -152,6 +162,8 @@ class Restoring:
             held.enter_context(store.lock(self.purpose, timeout=self._timeout))
             want_there(self._repository, self._manifest)
             app.close()  # closing a reader later would drop the locks that this process holds on its file
+            for folder in self._lacking():
+                durable.make_folder(folder)
             for one in self._members:
                 url, target = app.url(one.database), app.target(one.database)
                 held.enter_context(registry.write_lock(url, target, self.purpose, timeout=self._timeout))
@@ -391,12 +403,14 @@ def latest_safety(app: App, repository: Repository) -> Manifest:
     """Return the safety backup that the last restore made.
 
     One that was killed before it replaced anything is none, as far as that can be known. What an earlier one had a server
-    keep under another name is then still there: the end of each restore lets it go.
+    keep under another name is then still there: the end of each restore lets it go. Neither is one that was cut off between
+    two databases and then undone: whoever undoes once more means the restore before it, and no mixture.
 
     Raises:
         UndoMissingError: there is none.
         UndoNothingError: that restore found nothing that it could keep.
         UndoNeedlessError: it was killed before it replaced anything, and it was the first.
+        UndoneAlreadyError: it was cut off and undone, and it was the first.
     """
     try:
         found = repository.find(LATEST, "safety")
@@ -405,13 +419,32 @@ def latest_safety(app: App, repository: Repository) -> Manifest:
     target = app.target(app.only) if app.only else app.name
     if not [name for name in found.databases if app.only in ("", name)]:
         raise UndoNothingError(target=target, id=found.restored)
-    if not _replaced_nothing(app, found):
+    safeties = [one for one in repository.manifests()[0] if one.kind == "safety"]
+    over = {name for one in safeties for name in _ended(one, safeties)}
+    if found.id not in over and not _replaced_nothing(app, found):
         return found
-    safeties = (one for one in repository.manifests()[0] if one.kind == "safety")
-    earlier = next((one for one in safeties if one.number < found.number and _is_whole(app, one)), None)
+    older = (one for one in safeties if one.number < found.number and one.id not in over)
+    earlier = next((one for one in older if _is_whole(app, one)), None)
+    if earlier is None and found.id in over:
+        raise UndoneAlreadyError(target=target, id=found.restored, kept=found.id)
     if earlier is None:
         raise UndoNeedlessError(target=target, id=found.restored, kept=found.id)
     return earlier
+
+
+def _ended(safety: Manifest, safeties: Sequence[Manifest]) -> Sequence[str]:
+    """Return the ids of the safety backups of a restore that was cut off and of the one that undid it, which made ``safety``.
+
+    What the first was to have moved beside had never been moved, so that the second moved nothing beside either.
+    """
+    undone = next((one for one in safeties if one.id == safety.restored), None)
+    members = undone.members if undone else ()
+    stayed = [
+        one
+        for one in members
+        if one.form == "kept" and (now := safety.member(one.database)) is not None and now.form != "kept"
+    ]
+    return (safety.id, safety.restored) if stayed else ()
 
 
 def _replaced_nothing(app: App, safety: Manifest) -> bool:

@@ -56,7 +56,12 @@ def looked_at(app: App, one: Member, before: Before) -> Iterator[Finding]:
             severity="warning",
             code="schema-changed",
             message="its schema is another one than before the restore",
-            hint="Restart the app; dbctl migrate status tells what is pending.",
+            hint="Restart the app"
+            + (
+                "; dbctl migrate status tells what is pending."
+                if app.database(one.database).migrations
+                else "."
+            ),
         )
     yield from _migrations(app, one, target, before)
     if any(search.text and search.database == one.database for search in app.profile.search):

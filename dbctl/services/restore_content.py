@@ -9,6 +9,7 @@ from dbctl.errors import AbilityMissingError, DbctlError
 from dbctl.model import Value
 from dbctl.services import migrate, settings
 from dbctl.services.apps import App
+from dbctl.services.migration_ledger import Track
 from dbctl.services.migration_standing import Standing, State, standing
 from dbctl.services.setting_table import SettingTable, database_of, section
 
@@ -48,7 +49,7 @@ def compared(app: App, database: str, now: Readable, then: Readable) -> ContentC
         migrations = _migrations(app, database, now, then)
     except DbctlError as error:
         unread.append(f"migrations: {error}")
-    if section(app, "system") and database_of(app, "system") == database:
+    if _has_settings(app, database):
         try:
             changed = list(_settings(app, now, then))
         except DbctlError as error:
@@ -56,13 +57,27 @@ def compared(app: App, database: str, now: Readable, then: Readable) -> ContentC
     return ContentCompared(migrations=migrations, settings=changed, unread=unread)
 
 
-def stands(app: App, database: str, db: Readable) -> Standing | None:
-    """Return how an open database stands to its migrations; None where the app has none there."""
+def is_told(app: App, database: str) -> bool:
+    """Whether anything is told of what stands in the rows of a database: the app has migrations or settings there."""
+    return _has_settings(app, database) or _track(app, database) is not None
+
+
+def _has_settings(app: App, database: str) -> bool:
+    return section(app, "system") is not None and database_of(app, "system") == database
+
+
+def _track(app: App, database: str) -> Track | None:
     try:
         (track,) = migrate.tracks(app, database, may_lack_folder=True)
     except AbilityMissingError:
         return None
-    return standing(track, db)
+    return track
+
+
+def stands(app: App, database: str, db: Readable) -> Standing | None:
+    """Return how an open database stands to its migrations; None where the app has none there."""
+    track = _track(app, database)
+    return standing(track, db) if track else None
 
 
 def _migrations(app: App, database: str, now: Readable, then: Readable) -> MigrationsCompared | None:

@@ -26,7 +26,7 @@ from dbctl.services.backup_manifest import Manifest, Member
 from dbctl.services.backup_unpacked import Unpacked, is_spare, unpacking
 from dbctl.services.backups import Repository
 from dbctl.services.restore_source import members, prove, told, want_copyable, want_there
-from dbctl.url import Url
+from dbctl.url import Url, meant
 
 
 class DatabaseCopied(Value, frozen=True, kw_only=True):
@@ -225,7 +225,8 @@ def _paired(app: App, repository: Repository, manifest: Manifest, to: Mapping[st
         if name not in held:
             place = repository.store.place
             raise BackupMissingError(name=manifest.id, app=f"{app.name}/{name}", place=place, near="")
-    return [_Copy(member=held[name], url=url) for name, url in to.items()]
+    # A path alone is one of the engine that the backup was made of.
+    return [_Copy(member=held[name], url=meant(url, [held[name].engine])) for name, url in to.items()]
 
 
 def _want_elsewhere(app: App, repository: Repository, copy: _Copy) -> None:

@@ -14,7 +14,7 @@ from dbctl.services.apps import App
 from dbctl.services.backup_keys import Keys
 from dbctl.services.backup_manifest import Manifest, Member
 from dbctl.services.backups import Repository
-from dbctl.services.restore_content import ContentCompared, compared
+from dbctl.services.restore_content import ContentCompared, compared, is_told
 from dbctl.services.restore_source import content, members
 from dbctl.services.safety import schema_of
 
@@ -106,7 +106,10 @@ def preview(
     for one in members(app, repository, manifest):
         told = _compared(app, one)
         looks = one.form == "dump" and (deep or not _loads(app, one))
-        if looks and told.state == READABLE:
+        if told.state == READABLE and not is_told(app, one.database):
+            nothing = ContentCompared(migrations=None, settings=(), unread=())
+            told = structs.replace(told, content=nothing)
+        elif looks and told.state == READABLE:
             told = structs.replace(told, content=_content(app, repository, manifest, one, keys))
         found.append(told)
     return Preview(backup=manifest.id, created_at=manifest.created_at, databases=found)

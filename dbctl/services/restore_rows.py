@@ -110,6 +110,8 @@ def parents_first(db: Readable, names: Sequence[str]) -> list[str]:
 def lays_aside(db: Writable) -> LaysAside:
     if Capability.ASIDE not in db.capabilities or not isinstance(db, LaysAside):
         raise NotSupportedError(
-            what="bringing single tables back", by=db.target, instead="dbctl restore apply brings back all."
+            what="bringing single tables back",
+            by=db.target,
+            instead="dbctl restore apply brings back all; of a copy beside (--to), dbctl data export and import take rows.",
         )
     return db

@@ -114,6 +114,7 @@ def prove(
             raise KeyWrongError(file=f"backup {manifest.id}", reason=age.NOT_FOR_US)
         if one.severity == "error":
             reason = one.message.removeprefix(f"backup {manifest.id}").lstrip(", ")
+            reason = f"it {reason}" if reason.startswith("is ") else reason
             raise BackupUnsoundError(id=manifest.id, app=app.name, reason=reason)
 
 

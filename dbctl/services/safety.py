@@ -11,7 +11,8 @@ from msgspec import structs
 from dbctl import durable
 from dbctl.engines import registry
 from dbctl.engines.base import Capability, Describes, Readable
-from dbctl.engines.dumps import Dump, Dumps, at_once
+from dbctl.engines.dumps import Dump, Dumps
+from dbctl.engines.progress import at_once
 from dbctl.errors import (
     BackupFailedError,
     CorruptError,

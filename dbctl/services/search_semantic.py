@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol, cast
 
 from dbctl.embedders import registry as embedders
-from dbctl.engines.base import Capability, Condition, Readable, Where
+from dbctl.engines.base import Capability, Checks, Condition, Readable, Where
 from dbctl.engines.vectors import VectorColumn, Vectors
 from dbctl.errors import (
+    CorruptError,
     DatabaseUnsetError,
     DbctlError,
     Exit,
@@ -75,6 +76,7 @@ class Meaning:
             AbilityMissingError: the profile tells of no vectors.
             NotSupportedError: the engine finds nothing near.
             SchemaLacksError: table or columns are not there.
+            CorruptError: files of a table are there, and no table.
         """
         self.app, self.told = app, app.ability(app.profile.semantic, "search by meaning")
         self.db = _near(app.reader(self.told.database))
@@ -96,8 +98,20 @@ class Meaning:
             return found
         names = [wanted] if isinstance(wanted, str) else wanted
         there = self.told.table in tables
+        if not there:
+            self._want_undamaged()
         what = f"column {self.told.table}.{' or '.join(names)}" if there else f"table {self.told.table}"
         raise SchemaLacksError(target=self.db.target, what=what, purpose="search semantic")
+
+    def _want_undamaged(self) -> None:
+        """Look whether what is missing is damaged: files without anything that makes a table of them.
+
+        Raises:
+            CorruptError: it is.
+        """
+        if Capability.CHECK in self.db.capabilities and isinstance(self.db, Checks):
+            for line in self.db.damage(quick=True):
+                raise CorruptError(target=self.db.target, reason=line)
 
     def _vectors(self) -> VectorColumn:
         for one in self.db.vector_columns(self.told.table):
@@ -245,13 +259,14 @@ class Meaning:
         return {str(row[0]): dict(zip(columns, row[1:], strict=True)) for row in rows}
 
 
-def find(app: App, asked: Asked, *, brief: bool = False) -> Found:
+def find(app: App, asked: Asked, *, columns: Sequence[str] = (), brief: bool = False) -> Found:
     """Return the rows that are nearest to what was asked for, the most alike first.
 
     Args:
         app: the app.
         asked: what is looked for, and among what.
-        brief: whether a long text is cut, and told on one line.
+        columns: those of a row that are wanted; none: all, or those that suit where there is little room.
+        brief: whether there is little room, so that a long text is cut, and told on one line.
 
     Raises:
         UsageError: not exactly one thing is looked for, or too many rows are wanted.
@@ -267,11 +282,17 @@ def find(app: App, asked: Asked, *, brief: bool = False) -> Found:
     if not rows:
         meaning.want_meant(asked.filters)
     told, unasked, troubles = meaning.beside(rows)
-    names = [*OWN, *meaning.told.fields, *(one.name for one in meaning.told.beside)]
+    names = _names(meaning.told, brief=brief and not columns)
     items = [{name: _shown(meaning.told, name, row.get(name), brief=brief) for name in names} for row in told]
     page = Page[Row](items=items, total=len(items), limit=asked.top, names=names)
     status = Exit.PARTIAL if troubles else Exit.OK
     return Found(page=page, status=status, remarks=[*remarks, *unasked], troubles=troubles)
+
+
+def _names(told: Semantic, *, brief: bool) -> list[str]:
+    """Return the columns of an answer; ``brief``: those that suit a narrow table, where the profile says which do."""
+    names = [*told.fields, *(one.name for one in told.beside)]
+    return [*OWN, *(name for name in names if not (brief and told.brief) or name in told.brief)]
 
 
 def _refuse(asked: Asked) -> None:
@@ -310,8 +331,8 @@ def _remark(meaning: Meaning) -> list[str]:
 
 
 def _is_near(distance: object, least: float | None) -> bool:
-    """Whether a row counts; a vector that points nowhere is no distance away."""
-    if not isinstance(distance, float) or math.isnan(distance):
+    """Whether a row counts; a vector that points nowhere, or is too small to be measured, is no distance away."""
+    if not isinstance(distance, float) or not math.isfinite(distance):
         return False
     return least is None or 1 - distance >= least
 

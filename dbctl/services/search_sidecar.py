@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from dbctl import config
 from dbctl.engines.base import Capability, Order, Readable, Where
 from dbctl.engines.sidecar import Sidecar, Sidecars, SidecarState
+from dbctl.model import Value
 from dbctl.profiles.model import Profile
 from dbctl.profiles.search_model import Search
 from dbctl.services.apps import App
@@ -25,14 +25,14 @@ WHY = {
 }
 
 
-class Through(NamedTuple):
+class Through(Value, frozen=True):
     """What such an index is asked for."""
 
     of: Sidecar
     words: Sequence[str]  #: none: every row counts as found
 
 
-class Asked(NamedTuple):
+class Asked(Value, frozen=True):
     """What is left to such an index, and what to know where nothing is."""
 
     through: Through | None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -41,6 +40,8 @@ def plain(text: object) -> object:
     """Return the texts of a JSON array of blocks; what is none, or holds none, as it is."""
     if not (isinstance(text, str) and text.lstrip().startswith("[")):
         return text
+    import json  # noqa: PLC0415 - slow to import, and few apps keep texts so
+
     try:
         blocks = json.loads(text)
     except (ValueError, RecursionError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, TypeAlias
 
@@ -246,6 +245,8 @@ class Compiler:
         """Return the condition that a column of the table has a text, also where it is JSON, which writes signs otherwise."""
         spellings = [text]
         if column in self._blocks:
+            import json  # noqa: PLC0415 - slow to import, and few apps keep texts so
+
             spellings += [json.dumps(text, ensure_ascii=escaped)[1:-1] for escaped in (False, True)]
         tests = [Condition(column, "contains", one) for one in dict.fromkeys(spellings)]
         return tests[0] if len(tests) == 1 else AnyOf(tests)

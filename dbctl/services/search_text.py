@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from dbctl.engines.base import Capability, Readable, Table
 from dbctl.engines.fulltext import FullText, Gathered, IndexState, Link, Marked, TextIndex
+from dbctl.model import Value
 from dbctl.profiles.search_model import Search, TextShape
 from dbctl.services.query_language import Term
 from dbctl.services.search_terms import lacking, links
@@ -23,7 +24,7 @@ class Finder(Readable, FullText, Protocol):
     """A database that finds words through an index."""
 
 
-class Words(NamedTuple):
+class Words(Value, frozen=True):
     """What an index is asked for."""
 
     of: TextIndex

@@ -44,6 +44,13 @@ class Setting(Value, frozen=True, kw_only=True):
         return {word: getattr(self, word) for word in words}
 
 
+#: What there is in place of settings of the other scope.
+INSTEAD = {
+    "system": "It has some of the app: leave out --user.",
+    "user": "It has some of each user: --user NAME.",
+}
+
+
 class SettingShown(Setting, frozen=True, kw_only=True):
     """Answer of ``settings get``: all that is known of it, in a table, too."""
 
@@ -56,8 +63,11 @@ class SettingTable:
 
     def __init__(self, app: App, db: Readable, user: User | None = None) -> None:
         self.app, self.db, self.user = app, db, user
-        scope, what = ("user", "settings of users") if user else ("system", "settings")
-        found: Settings = app.ability(section(app, scope), what)
+        scope, what, other = (
+            ("user", "settings of users", "system") if user else ("system", "settings", "user")
+        )
+        instead = INSTEAD[other] if section(app, other) else ""
+        found: Settings = app.ability(section(app, scope), what, instead=instead)
         self.told = found
         self.live = Live(app.profile, db, found.table, what)
         self.shape = self._shape()

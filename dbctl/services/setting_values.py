@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from math import isfinite
@@ -13,7 +12,7 @@ from dbctl import interrupt
 SCHEMA_SECONDS = 2.0  #: for checking one value
 LONGEST_SHOWN = 60  #: characters of a refused value in a message
 #: Numbers as every app reads them: no ``1_000``, no digits of other scripts.
-NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
 
 
 def load_json(text: str) -> object:
@@ -22,6 +21,8 @@ def load_json(text: str) -> object:
     Raises:
         ValueError: it is not JSON, or says what apps read differently: a key twice, a number without end, deep nesting.
     """
+    import json  # noqa: PLC0415 - slow to import, and seldom needed
+
     try:
         return json.loads(
             text, parse_float=_finite, parse_constant=_finite, object_pairs_hook=_with_single_keys
@@ -47,7 +48,7 @@ def number(text: str, *, whole: bool) -> int | float:
         ValueError: it means none, or none that can be stored.
     """
     text = text.strip()
-    if not NUMBER.fullmatch(text) or (whole and not text.lstrip("+-").isdigit()):
+    if not re.fullmatch(NUMBER, text) or (whole and not text.lstrip("+-").isdigit()):
         raise ValueError("it is no whole number" if whole else "it is no number")
     if not text.lstrip("+-").isdigit():
         return _finite(text)
@@ -66,6 +67,8 @@ def _finite(text: str) -> float:
 
 def is_text(value: object) -> bool:
     """Return whether every text in a value can be written as UTF-8."""
+    import json  # noqa: PLC0415 - as above
+
     try:
         json.dumps(value, ensure_ascii=False, default=repr).encode()
     except UnicodeEncodeError:
@@ -118,4 +121,6 @@ def same(one: object, other: object) -> bool:
 
 def spelled(value: object) -> str:
     """Return a value as JSON, the one spelling for all types."""
+    import json  # noqa: PLC0415 - as above
+
     return json.dumps(value, ensure_ascii=False, default=repr)

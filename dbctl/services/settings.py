@@ -13,7 +13,6 @@ from dbctl.services.apps import App
 from dbctl.services.pages import page_of
 from dbctl.services.rules import cut
 from dbctl.services.secrets import is_secret
-from dbctl.services.setting_object import SettingObject
 from dbctl.services.setting_row import SettingRow
 from dbctl.services.setting_table import Setting, SettingShown, SettingTable, database_of, section
 from dbctl.services.setting_values import spelled
@@ -99,6 +98,8 @@ def opened(app: App, db: Readable, user: User | None = None) -> SettingTable:
     """Return the settings of an open database, of the app or of a user, in whichever way they are kept."""
     told = section(app, "user" if user else "system")
     if user and told and told.object:
+        from dbctl.services.setting_object import SettingObject  # noqa: PLC0415 - few apps keep them so
+
         return SettingObject(app, db, user, told)
     return SettingRow(app, db, told, told.row) if told and told.row else SettingTable(app, db, user)
 

@@ -12,15 +12,17 @@ from dbctl.engines import registry
 from dbctl.engines.base import Capability, Condition, Measures, Order, Where
 from dbctl.engines.server import Sessions
 from dbctl.errors import (
+    CorruptError,
     DatabaseMissingError,
     DriverMissingError,
+    NotADatabaseError,
     NotSupportedError,
     SchemaLacksError,
     UnreachableError,
 )
 from dbctl.model import Page, Row, Value, Window, now
 from dbctl.profiles.codecs import read_time
-from dbctl.services import users
+from dbctl.services import user_shown, users
 from dbctl.services.apps import App
 from dbctl.services.deletion_beside import linked
 from dbctl.services.figures import Figures, figures
@@ -28,6 +30,8 @@ from dbctl.services.live import Live, find_column
 from dbctl.services.user_belongings import STEP
 from dbctl.services.user_table import User, UserTable, database_of
 
+#: What keeps another database from telling what it holds, and this one's answer from being less than it is.
+UNASKED = (CorruptError, DatabaseMissingError, DriverMissingError, NotADatabaseError, UnreachableError)
 #: What a table shows of a database on a server.
 SERVED = ("connections", "cache_hit_ratio", "deadlocks")
 
@@ -98,6 +102,12 @@ class UserMeasured(Value, frozen=True, kw_only=True):
     login: str
     statistics: Mapping[str, object] | None
     rows: Mapping[str, int]  #: by table, and column where several of one table point to users
+    unasked: Sequence[
+        str
+    ] = ()  #: of other databases that hold what is the user's: why they could not be asked
+
+    def brief(self) -> Row:
+        return {word: getattr(self, word) for word in ("id", "login", "statistics", "rows")}
 
 
 class Entry(Value, frozen=True, kw_only=True):
@@ -173,24 +183,31 @@ def user(app: App, login: str) -> UserMeasured:
         several = sum(table == other for other, _ in pointing) > 1
         word = f"{table}.{column}" if several else table
         rows[word] = people.db.count(table, [Condition(column, "=", found.id)])
-    rows |= _elsewhere(app, people, found)
-    return UserMeasured(id=found.id, login=found.login, statistics=users.statistics(people, found), rows=rows)
+    elsewhere, unasked = _elsewhere(app, people, found)
+    return UserMeasured(
+        id=found.id,
+        login=found.login,
+        statistics=user_shown.statistics(people, found),
+        rows=rows | elsewhere,
+        unasked=unasked,
+    )
 
 
-def _elsewhere(app: App, people: UserTable, user: User) -> dict[str, int]:
-    """Return how many rows of other databases go with the user; nothing of one that cannot be asked."""
-    rows = dict[str, int]()
+def _elsewhere(app: App, people: UserTable, user: User) -> tuple[dict[str, int], list[str]]:
+    """Return how many rows of other databases go with the user, and why some cannot be asked."""
+    rows, unasked = dict[str, int](), list[str]()
     for link in linked(app, database_of(app)):
         if app.only or f"{people.live.name}.{people.id}" not in link.among:
             continue
         try:
             there = app.reader(link.database)
             column = find_column(there.tables().get(link.table), link.column)
-        except (DatabaseMissingError, DriverMissingError, UnreachableError):
-            continue
-        if column:
-            rows[f"{link.database}/{link.table}"] = there.count(link.table, [Condition(column, "=", user.id)])
-    return rows
+            if column:
+                mine = [Condition(column, "=", user.id)]
+                rows[f"{link.database}/{link.table}"] = there.count(link.table, mine)
+        except UNASKED as error:
+            unasked.append(f"{link.table} was not counted: {error}")
+    return rows, unasked
 
 
 def activity(

@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 
 from dbctl.errors import AlreadyExistsError, DbctlError, ImportInvalidError, UsageError, ValueInvalidError
 from dbctl.model import Secret, Value
 from dbctl.profiles.codecs import HASHES
 from dbctl.services.user_creation import check_new, check_password
-from dbctl.services.user_files import Line
+from dbctl.services.user_files import Existing, Line
 from dbctl.services.user_table import UserTable
-
-
-class Existing(StrEnum):
-    """What an import does with users who are there already."""
-
-    FAIL = "fail"
-    SKIP = "skip"
-
 
 #: Columns of a file that are no fields of the profile.
 OWN = ("role", "password", "password_hash")

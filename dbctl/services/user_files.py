@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from enum import StrEnum
 
 from dbctl.errors import UsageError
 from dbctl.model import Value
@@ -12,6 +13,13 @@ from dbctl.services.setting_values import load_json
 
 #: Characters of one CSV field; the csv module's own 131,072 would refuse before the app's rules can say why.
 LONGEST_FIELD = 16 * 1024 * 1024
+
+
+class Existing(StrEnum):
+    """What an import does with users who are there already."""
+
+    FAIL = "fail"
+    SKIP = "skip"
 
 
 class Line(Value, frozen=True, kw_only=True):

@@ -15,8 +15,8 @@ from dbctl.services import audit
 from dbctl.services.apps import App
 from dbctl.services.change import Change, Draft, exactly
 from dbctl.services.user_creation import hash_password, with_password
-from dbctl.services.user_entries import Entry, Existing, checked
-from dbctl.services.user_files import Line
+from dbctl.services.user_entries import Entry, checked
+from dbctl.services.user_files import Existing, Line
 from dbctl.services.user_table import UserTable, database_of
 from dbctl.services.users import table as user_table
 

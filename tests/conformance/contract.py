@@ -49,6 +49,7 @@ from dbctl.errors import (
     ValueInvalidError,
 )
 from dbctl.interrupt import Interrupted
+from tests.conformance.abilities import broken_promises
 from tests.conformance.fulltext import FullTextContract
 from tests.conformance.looking import LookingContract
 from tests.conformance.transfer import TransferContract
@@ -390,6 +391,9 @@ class EngineContract(TransferContract, FullTextContract, LookingContract):
                 opened.query(sql)
             assert opened.count("people", [Condition("size", "=", 20)]) == 2
             assert opened.count("tags") == 4
+
+    def test_what_it_says_it_can_it_is(self, reader):
+        assert broken_promises(reader) == []
 
     def test_explain_names_the_tables_that_are_read_whole(self, reader):
         if Capability.EXPLAIN not in reader.capabilities:

@@ -55,20 +55,23 @@ def done(path, *words):
     return told["data"]
 
 
-@pytest.mark.parametrize("then", ["undo", "again"][: figure(1, 2)])
-def test_a_kill_between_the_two_databases_is_told_and_the_next_restore_brings_both_to_one_side(path, then):
+def cut_between(path, apply, old):
+    """Kill a restore when SQLite has committed, and before the folders change places."""
     forge.want_faults()
-    new, kept = pair.state(path), vault.create(path)
-    old = spoil(path)
-    apply = ("restore", "apply", kept.id, "--yes")
-    # The last that is done to this file is done when SQLite has committed, and before the folders change places.
-    about = path.with_name("chat.db-shm")
+    about = path.with_name("chat.db-shm")  # the last that is done to this file is done in between
     counting = forge.begin(path.parent, *apply, "-o", "json", fault=("count", 0, 0), below=about)
     assert forge.end(counting)[0] == 0
     done(path, "restore", "undo", "--yes")
     assert pair.state(path) == old
     job = forge.begin(path.parent, *apply, "-o", "json", fault=("kill", counting.calls, 0), below=about)
     forge.end(job)
+
+
+@pytest.mark.parametrize("then", ["undo", "again"][: figure(1, 2)])
+def test_a_kill_between_the_two_databases_is_told_and_the_next_restore_brings_both_to_one_side(path, then):
+    new, kept = pair.state(path), vault.create(path)
+    old, apply = spoil(path), ("restore", "apply", kept.id, "--yes")
+    cut_between(path, apply, old)
     assert pair.state(path) == (new[0], old[1])
     assert said(path)
     done(path, *(("restore", "undo", "--yes") if then == "undo" else apply))
@@ -77,6 +80,29 @@ def test_a_kill_between_the_two_databases_is_told_and_the_next_restore_brings_bo
     if then == "again":
         done(path, "restore", "undo", "--yes")
         assert pair.state(path) == (new[0], old[1])  # which was there before that restore
+
+
+def test_once_a_cut_off_restore_is_undone_the_next_undo_means_the_one_before_it_and_no_mixture(path):
+    new, kept = pair.state(path), vault.create(path)
+    old = spoil(path)
+    cut_between(path, ("restore", "apply", kept.id, "--yes"), old)
+    done(path, "restore", "undo", "--yes")
+    assert pair.state(path) == old
+    done(path, "restore", "undo", "--yes")
+    assert pair.state(path) == new  # to which the restore before, itself an undo, had put an end
+
+
+def test_once_the_first_restore_was_cut_off_and_undone_there_is_nothing_to_undo(path):
+    kept = vault.create(path)
+    old = spoil(path)
+    cut_between(path, ("restore", "apply", kept.id, "--yes"), old)
+    for one in vault.listed(path).page.items[1:]:  # all that came before the one that was cut off
+        if one.id != kept.id:
+            shutil.rmtree(vault.folder_of(path, one.id))
+    done(path, "restore", "undo", "--yes")
+    status, told = forge.done(path.parent, "restore", "undo", "--yes")
+    assert (status, told["error"]["code"]) == (5, "undone-already")
+    assert pair.state(path) == old
 
 
 def test_whichever_call_of_a_restore_falls_both_databases_are_old_or_new_or_it_is_told(path):

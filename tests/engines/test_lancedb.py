@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
+import lancedb
+import pyarrow as pa
 import pytest
 
 from dbctl.engines import registry
 from dbctl.engines.base import Condition
+from dbctl.engines.server import Task
+from dbctl.engines.vectors import VectorIndexWanted
 from dbctl.errors import (
     ConstraintError,
     DatabaseMissingError,
@@ -24,6 +29,7 @@ from dbctl.errors import (
 )
 from dbctl.url import meant, parse
 from tests import servers, storage
+from tests.conformance.abilities import broken_promises
 from tests.engines import lance
 from tests.engines.lance import SIZE, TABLE
 
@@ -71,6 +77,62 @@ def test_a_quote_in_what_is_looked_for_is_text(tmp_path):
         == 5
     )
     assert reader.tally(TABLE, "role") == {"user": 10, "assistant": 10}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_what_root_writes_is_the_apps_and_as_open_as_its_folder(tmp_path):
+    table = lance.made(tmp_path, range(300))
+    folder = tmp_path / f"{TABLE}.lance"
+    for one in (folder, *folder.rglob("*")):
+        os.chown(one, 4711, 4712)
+    secret, link = tmp_path / "of-root", folder / "data/second-name"
+    secret.write_text("of root")
+    link.hardlink_to(secret)
+    writer, before = lance.writer(tmp_path), os.umask(0o077)
+    try:
+        with pytest.raises(RuntimeError, match="back again"), writer.transaction():
+            writer.delete(TABLE, [Condition("role", "=", "user")])
+            raise RuntimeError("back again")
+        writer.make_vector_index(
+            VectorIndexWanted(table=TABLE, column="vector", metric="cosine", kind="ivf-flat")
+        )
+        writer.maintain(Task(table=TABLE, statement="compact"))
+        assert os.umask(0o077) == 0o077
+    finally:
+        os.umask(before)
+    table.checkout_latest()
+    assert table.count_rows() == 300
+    found = {path: path.stat() for path in folder.rglob("*") if path != link}
+    assert {(one.st_uid, one.st_gid) for one in found.values()} == {(4711, 4712)}
+    assert {one.st_mode & 0o777 for path, one in found.items() if path.is_file()} == {0o644}
+    assert secret.stat().st_uid == 0
+
+
+def test_text_that_is_kept_once_for_many_rows_is_text(tmp_path):
+    kept = pa.dictionary(pa.int32(), pa.string())
+    told = pa.schema(
+        [one.with_type(kept) if one.name in {"message_id", "user_id"} else one for one in lance.schema()]
+    )
+    rows = pa.Table.from_pylist([lance.row(number) for number in range(20)], told)
+    lancedb.connect(tmp_path).create_table(TABLE, rows)
+    reader, writer = lance.reader(tmp_path), lance.writer(tmp_path)
+    assert reader.tables()[TABLE].columns["user_id"].type == "STRING"
+    mine = [Condition("user_id", "in", ["USER-1"])]
+    assert reader.count(TABLE, mine) == 7
+    assert reader.select(TABLE, ["message_id"], mine, limit=2) == [("msg-00001",), ("msg-00004",)]
+    near = reader.nearest(TABLE, lance.vector(4), ["message_id"], column="vector", top=2, where=mine)
+    assert near[0][0] == "msg-00004"
+    (hit,) = reader.hits(TABLE, reader.texts(TABLE), "msg-00007", limit=5, within=timedelta(minutes=1))
+    assert hit.key == ("msg-00007",)
+    with writer.transaction():
+        assert writer.update(TABLE, {"user_id": "other"}, mine) == 7
+        assert writer.delete(TABLE, [Condition("user_id", "=", "other")]) == 7
+    assert lance.reader(tmp_path).count(TABLE) == 13
+
+
+def test_what_it_says_it_can_it_is(tmp_path):
+    lance.made(tmp_path)
+    assert broken_promises(lance.reader(tmp_path)) == []
 
 
 def test_nothing_comes_into_being_by_looking(tmp_path):
@@ -219,6 +281,31 @@ def test_what_is_nearest_comes_first(tmp_path, deployed):
         lance.vector(7), rel=1e-6
     )
     assert sum(map(len, reader.vector_stream(TABLE, [key, vector], batch=50))) == 200
+
+
+def test_rows_that_are_equally_near_come_by_key_however_many_are_wanted_and_wherever_they_stand(tmp_path):
+    table = lance.made(tmp_path, range(20))
+    again = [{**lance.row(number), "vector": lance.vector(7)} for number in range(100, 300)]
+    for at in (0, 150, 50):  # the order of keys is not that in which they are stored
+        table.add(again[at : at + (100 if at == 50 else 50)][::-1])
+    wanted = ["msg-00007", *(one["message_id"] for one in again)]
+    for top in (1, 2, 3, 20, 200, 201):
+        found = lance.reader(tmp_path).nearest(
+            TABLE, lance.vector(7), ["message_id"], column="vector", top=top
+        )
+        assert [one[0] for one in found] == wanted[:top]
+
+
+@pytest.mark.parametrize("length", [1e-300, 1e-40, 1e-22, 1e15, 1e25, 1e300])
+def test_by_cosine_a_vector_is_as_good_as_any_of_its_direction(tmp_path, length):
+    lance.made(tmp_path, range(50))
+    reader = lance.reader(tmp_path)
+    as_it_is, scaled = (
+        reader.nearest(TABLE, vector, ["message_id"], column="vector", top=50)
+        for vector in (lance.vector(7), [one * length for one in lance.vector(7)])
+    )
+    assert [one[0] for one in scaled] == [one[0] for one in as_it_is]
+    assert [one[1] for one in scaled] == pytest.approx([one[1] for one in as_it_is], abs=1e-6)
 
 
 @pytest.mark.parametrize(

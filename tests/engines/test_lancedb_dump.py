@@ -16,10 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbctl.engines import registry
-from dbctl.engines.dumps import Dump, at_once, silent
+from dbctl.engines.dumps import Dump
 from dbctl.engines.lancedb import archive, exchange, pieces, proof, snapshot
 from dbctl.engines.lancedb.dump import Copier
 from dbctl.engines.lancedb.outside import LanceOutside
+from dbctl.engines.progress import at_once, silent
 from dbctl.errors import BusyError, CorruptError, KeptMissingError, RestoreFailedError
 from dbctl.url import Url
 from tests.engines import lance
@@ -163,6 +164,23 @@ def test_a_newest_version_that_is_not_whole_is_damage_here_and_passed_over_in_wh
         assert taken.rows == {TABLE: 20}
         assert "version 2" in taken.remarks[0] or "is not whole" in taken.remarks[0]
         assert proof.of(taken).problems == []
+
+
+def test_a_newest_version_that_is_gone_is_told_for_the_one_before_it_may_hold_less(place):
+    opened(place).add([lance.row(90)])
+    with snapshot.taken(place, TARGET) as taken:
+        assert taken.remarks == []
+    (newest, name), (before, _) = snapshot._manifests(place / f"{TABLE}.lance")[:2]
+    (place / f"{TABLE}.lance" / "_versions" / name).unlink()
+    with snapshot.taken(place, TARGET) as taken:
+        assert taken.remarks == [
+            f"{TABLE}.lance: version {newest} was written and is gone; {before} is the newest that is left"
+        ]
+    (line,) = lance.reader(place).damage()
+    assert line.startswith(f"{TABLE}: version {newest} was written and is gone")
+    (line,) = lance.reader(place).damage(quick=True)
+    opened(place).add([lance.row(91)])  # of the same number, so that nothing tells any more
+    assert lance.reader(place).damage() == []
 
 
 def test_a_file_that_became_shorter_is_damage(place):

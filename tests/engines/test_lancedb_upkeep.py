@@ -17,6 +17,7 @@ from dbctl.engines.lancedb.manifest import ManifestUnreadableError
 from dbctl.engines.server import Task
 from dbctl.engines.vectors import VectorIndexWanted
 from dbctl.errors import (
+    ChangedWhileReadError,
     CorruptError,
     NotSupportedError,
     SchemaLacksError,
@@ -59,6 +60,21 @@ def test_a_manifest_tells_what_the_library_tells(two):
     assert told.bytes == int(known["total_files_size"])
     assert manifest.version_of(_newest(folder).name) == told.version
     assert all((folder / f"{TABLE}.lance" / path).is_file() for path in told.paths())
+
+
+def test_what_makes_the_library_panic_is_damage_and_told(two):
+    folder, files = two
+    whole = files[0].read_bytes()
+    files[0].write_bytes(whole[:-36] + b"\xff" + whole[-35:])  # where the file says that its columns are
+    assert any("panic" in line and files[0].name in line for line in lance.reader(folder).damage())
+    with pytest.raises(CorruptError):
+        lance.reader(folder).nearest(TABLE, lance.vector(7), ["message_id"], column="vector", top=5)
+    files[0].write_bytes(whole)
+    told = _newest(folder).read_bytes()
+    _newest(folder).write_bytes(told[:-16] + (len(told) - 3).to_bytes(8, "little") + told[-8:])
+    with pytest.raises(CorruptError, match="panic"):
+        lance.reader(folder).tables()
+    assert any("cannot be read" in line for line in lance.reader(folder).damage())
 
 
 def test_whatever_is_cut_off_a_manifest_it_is_never_half_read(two):
@@ -105,6 +121,17 @@ def test_a_newest_version_that_cannot_be_read_is_told_with_the_one_before(two):
     (line,) = lance.reader(folder).damage()
     assert "its newest version, 2, cannot be read" in line
     assert "version 1 can be read" in line
+    with pytest.raises(
+        CorruptError, match=f"{TABLE}: its newest version, 2, cannot be read.*; version 1 can be read"
+    ):
+        lance.reader(folder).tables()
+
+
+def test_a_newest_version_that_is_gone_is_told(two):
+    folder, _ = two
+    _newest(folder).unlink()
+    (line,) = lance.reader(folder).damage(quick=True)
+    assert "version 2 was written and is gone: what was written since version 1 is lost" in line
 
 
 def test_a_table_that_was_never_made_to_its_end_is_told(two):
@@ -200,8 +227,9 @@ def test_a_version_that_is_pruned_under_a_reader_is_told_as_such(two):
     table = lancedb.connect(folder).open_table(TABLE)
     table.delete("role = 'user'")
     lance.writer(folder).maintain(PRUNE)
-    with pytest.raises(Exception, match="changed by somebody else while it was read"):
-        reader.select(TABLE, ["content", "vector"])
+    for ask in (lambda: reader.select(TABLE, ["content", "vector"]), reader.measured, reader.wasted):
+        with pytest.raises(ChangedWhileReadError):
+            ask()
     assert lance.reader(folder).count(TABLE) == 75
 
 
@@ -222,6 +250,16 @@ def test_an_index_is_made_as_it_is_told_and_finds_what_is_near(tmp_path, kind):
         reader.vector_recall(TABLE, "vector", metric="l2")
     writer.drop_vector_index(TABLE, told.name)
     assert writer.vector_indexes(TABLE) == []
+
+
+def test_an_index_misses_nothing_where_it_finds_others_that_are_as_near(tmp_path):
+    table = lance.made(tmp_path, range(300))
+    for first in range(300, 2000, 100):  # an app that indexes its messages again writes their vectors again
+        again = [{**lance.row(one), "vector": lance.vector(one % 2)} for one in range(first, first + 100)]
+        table.add(again[::-1])
+    wanted = VectorIndexWanted(table=TABLE, column="vector", partitions=2)
+    lance.writer(tmp_path).make_vector_index(wanted)
+    assert lance.reader(tmp_path).vector_recall(TABLE, "vector", asked=51, top=10).found > 0.99
 
 
 def test_an_index_that_is_damaged_is_told_and_made_anew(tmp_path):

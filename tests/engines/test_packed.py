@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dbctl.engines import packed
-from dbctl.engines.dumps import silent
+from dbctl.engines.progress import silent
 from dbctl.errors import CorruptError
 
 TEXT = b"".join(b"%d\tthe same again, and again\t%x\n" % (n, n * 7919) for n in range(60_000))

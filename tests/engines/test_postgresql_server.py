@@ -167,7 +167,8 @@ def test_the_rows_of_a_large_table_are_estimated_and_counted_on_demand(postgresq
     assert about["large"].rows == pytest.approx(20000, rel=0.05)
     assert (exact["large"].rows, exact["large"].estimated) == (19900, False)
     assert exact["large"].bytes >= exact["large"].table_bytes > 20_000_000
-    assert exact["large"].analyzed_at is not None
+    while exact["large"].analyzed_at is None:  # before 15 the server notes a moment later what it has done
+        exact = {one.table: one for one in reader.measured()}
 
 
 def test_wasted_room_is_estimated_and_measured_where_pgstattuple_is_installed(alone):

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from dbctl.engines.base import Behind, Condition, Order
-from dbctl.engines.sqlite import SQLiteReader, SQLiteWriter
+from dbctl.engines.sqlite.reader import SQLiteReader
+from dbctl.engines.sqlite.writer import SQLiteWriter
 from dbctl.errors import ConstraintError, QueryFailedError, ReadOnlyError
 from tests.conformance.contract import EngineContract
 from tests.conformance.transfer import asked

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.engines.sqlite import SQLiteReader, SQLiteWriter
+from dbctl.engines.sqlite.reader import SQLiteReader
 from dbctl.engines.sqlite.wal import lost_commits
 from dbctl.engines.sqlite.wal import waiting as wal_waiting
+from dbctl.engines.sqlite.writer import SQLiteWriter
 from dbctl.errors import DbctlError, NotSupportedError
 
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dbctl.engines.sqlite import SQLiteReader, SQLiteWriter
+from dbctl.engines.sqlite.reader import SQLiteReader
+from dbctl.engines.sqlite.writer import SQLiteWriter
 from dbctl.engines.sqlite_script import split
 from dbctl.errors import ConstraintError, QueryFailedError
 from dbctl.profiles import ledgers, loader

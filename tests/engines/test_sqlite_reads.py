@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbctl.engines.base import Condition
-from dbctl.engines.sqlite import SQLiteReader, SQLiteWriter
-from dbctl.engines.sqlite.reader import CLOCK_TICK_NS
+from dbctl.engines.sqlite.reader import CLOCK_TICK_NS, SQLiteReader
+from dbctl.engines.sqlite.writer import SQLiteWriter
 from dbctl.errors import (
     BusyError,
     CorruptError,
@@ -151,7 +151,7 @@ def forbidden(directory: Path):
 READ = """
 import os, sys
 from pathlib import Path
-from dbctl.engines.sqlite import SQLiteReader
+from dbctl.engines.sqlite.reader import SQLiteReader
 from dbctl.errors import DbctlError
 os.setgroups([]), os.setgid(65534), os.setuid(65534)
 try:

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dbctl.engines.sqlite import SQLiteReader, SQLiteWriter
+from dbctl.engines.sqlite.reader import SQLiteReader
 from dbctl.engines.sqlite.spelling import tokens
+from dbctl.engines.sqlite.writer import SQLiteWriter
 from tests.conformance.contract import HOSTILE_NAMES
 from tests.shapes import flashpoint_web
 

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from dbctl.engines.base import AnyOf, Condition, Not, Order
 from dbctl.engines.sidecar import Sidecar
-from dbctl.engines.sqlite import SQLiteReader, sidecar
+from dbctl.engines.sqlite import sidecar
+from dbctl.engines.sqlite.sidecar import SQLiteSidecars
 from dbctl.errors import (
     BusyError,
     DiskFullError,
@@ -73,15 +74,15 @@ def fill(path: Path, texts: list[str | bytes | float | None], *, encoding: str =
 
 @contextmanager
 def reading(path: Path):
-    with closing(SQLiteReader(path, "app/games", timeout=0.2)) as reader:
+    with closing(SQLiteSidecars(path, "app/games", timeout=0.2)) as reader:
         yield reader
 
 
-def place_of(reader: SQLiteReader) -> Path:
+def place_of(reader: SQLiteSidecars) -> Path:
     return reader.sidecar_place(None, "games")
 
 
-def made(reader: SQLiteReader) -> Path:
+def made(reader: SQLiteSidecars) -> Path:
     place = place_of(reader)
     assert reader.make_sidecar(TOLD, place).state == "fresh"
     return place
@@ -91,7 +92,7 @@ def literal(words: list[str]) -> list[AnyOf]:
     return [AnyOf([Condition(column, "contains", word) for column in COLUMNS]) for word in words]
 
 
-def alike(reader: SQLiteReader, words: list[str]) -> None:
+def alike(reader: SQLiteSidecars, words: list[str]) -> None:
     """Show that the index answers as LIKE does: which rows, in which order, how many, page by page."""
     assert all(reader.sidecar_finds(word) for word in words)
     for order in ([TITLE], [Order(("id",), descending=True)]):
@@ -378,6 +379,22 @@ def test_a_database_that_changes_while_it_is_searched_is_not_answered_for_by_its
         with pytest.raises(SidecarUnsoundError):
             reader.found(TOLD, ["game"], ["id"])
         assert reader.sidecar(TOLD, [place]).state == "stale"
+
+
+def test_a_database_that_changes_while_its_index_is_looked_at_leaves_that_stale_not_broken(games):
+    with reading(games) as reader:
+        place = made(reader)
+
+        def write(sql):
+            if "attach" in sql and not written:
+                written.append(sql)
+                change(games)
+
+        written = []
+        reader._current().set_trace_callback(write)
+        found = reader.sidecar(TOLD, [place])
+        assert written
+        assert (found.state, found.reason) == ("stale", f"{games.name} was changed meanwhile")
 
 
 def test_changes_that_stand_beside_the_database_are_not_passed_over(games):

@@ -20,7 +20,8 @@ import pytest
 
 from dbctl.engines.base import Condition
 from dbctl.engines.registry import open_for_writing
-from dbctl.engines.sqlite import SQLiteReader, SQLiteWriter
+from dbctl.engines.sqlite.reader import SQLiteReader
+from dbctl.engines.sqlite.writer import SQLiteWriter
 from dbctl.errors import (
     BusyError,
     ConstraintError,
@@ -85,7 +86,8 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from dbctl import interrupt
-from dbctl.engines.sqlite import SQLiteReader, SQLiteWriter
+from dbctl.engines.sqlite.reader import SQLiteReader
+from dbctl.engines.sqlite.writer import SQLiteWriter
 from dbctl.errors import DbctlError
 
 def main():
@@ -344,7 +346,7 @@ def test_a_file_with_a_second_hard_link_is_refused(tmp_path):
 REFUSED = """
 import os, sys
 from pathlib import Path
-from dbctl.engines.sqlite import SQLiteWriter
+from dbctl.engines.sqlite.writer import SQLiteWriter
 from dbctl.errors import DbctlError
 if os.geteuid() == 0:
     os.setgroups([]), os.setgid(65534), os.setuid(65534)
@@ -464,7 +466,7 @@ def test_where_not_a_byte_is_left_nothing_breaks_and_space_heals_it(small_disk, 
 LIMITED = """
 import resource, signal, sys
 from pathlib import Path
-from dbctl.engines.sqlite import SQLiteWriter
+from dbctl.engines.sqlite.writer import SQLiteWriter
 from dbctl.errors import FileFailedError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))

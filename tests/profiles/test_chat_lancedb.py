@@ -122,6 +122,7 @@ def test_what_wants_a_password_or_a_role_says_that_there_is_none(run: Run) -> No
     ):
         assert run(*words.split(), status=2)["code"] in ("ability-missing", "usage"), words
     assert run("users", "set-password", ANON, "--generate", status=2)["message"].endswith("has no passwords")
+    assert run("settings", "list", status=2)["hint"].startswith("It has some of each user: --user NAME.")
 
 
 def test_a_user_is_added_with_any_id_once(run: Run, rows: Rows) -> None:
@@ -231,6 +232,28 @@ def test_preferences_that_are_no_object_are_told_and_stay(run: Run, rows: Rows, 
 def test_a_chat_is_renamed_and_its_time_moves(run: Run, rows: Rows) -> None:
     run("data", "set", "chats", PYTHON, "title=Snakes")
     assert rows(f"select title, updated_at > '2026-' from chats where id = '{PYTHON}'") == [("Snakes", 1)]
+
+
+def test_an_import_gives_a_user_no_second_active_chat(run: Run, rows: Rows, tmp_path: Path) -> None:
+    def chats(*several: tuple[str, str, int]) -> str:
+        lines = [
+            json.dumps(dict(zip(("id", "user_id", "title", "is_active"), (one, who, "T", on), strict=True)))
+            for one, who, on in several
+        ]
+        (tmp_path / "chats.jsonl").write_text("\n".join(lines))
+        return str(tmp_path / "chats.jsonl")
+
+    run("data", "set", "chats", GARDEN, "is_active=true")
+    told = run("data", "import", "chats", chats(("new-1", ANON, 0), ("new-2", ANON, 1)), status=6)
+    assert told["code"] == "constraint"
+    assert told["message"].endswith(
+        f"is_active of chats may be true in one row of one user_id, and would be in several: {ANON}"
+    )
+    assert rows("select id from chats where id like 'new-%'") == []
+    run("users", "create", "SOMEBODY")
+    run("data", "import", "chats", chats(("new-1", ANON, 0), ("new-2", "SOMEBODY", 1)))
+    rows("update chats set is_active = 1 where id = 'new-1'")  # not by dbctl
+    assert run("data", "import", "chats", chats(("new-3", "SOMEBODY", 0)))["added"] == 1
 
 
 def test_one_chat_of_a_user_is_active(run: Run, rows: Rows) -> None:

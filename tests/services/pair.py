@@ -35,7 +35,7 @@ CONFIG = """[apps.talk]
 profile = "{folder}/pair.toml"
 [apps.talk.databases]
 chat = "chat.db"
-vectors = "lancedb:lancedb"
+vectors = "lancedb"
 [apps.talk.backup]
 repository = "backups"
 {more}

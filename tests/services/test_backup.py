@@ -505,6 +505,14 @@ def test_every_flipped_bit_of_the_file_is_found(deployed, deep):
         assert codes(verified(deployed, made.id, deep=deep)) == ["file-changed"]
 
 
+def test_where_the_only_manifest_cannot_be_read_the_latest_is_not_said_to_be_missing(deployed):
+    bad = create(deployed)
+    (folder_of(deployed, bad) / "manifest.json").write_text("none")
+    with vault.opened(deployed) as (_app, repository):
+        error = caught(BackupUnsoundError, lambda: repository.find("latest"))
+    assert error.facts["id"] == bad.id
+
+
 def test_every_flipped_bit_of_the_manifest_is_found(deployed):
     made = create(deployed)
     manifest = folder_of(deployed, made) / "manifest.json"

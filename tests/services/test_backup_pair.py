@@ -15,9 +15,10 @@ import lancedb
 import pyrage
 import pytest
 
+from dbctl import private
 from dbctl.cli.main import main
 from dbctl.engines.lancedb import exchange
-from dbctl.errors import BusyError, Exit, NotSupportedError, RestoreFailedError
+from dbctl.errors import BusyError, Exit, FileMissingError, NotSupportedError, RestoreFailedError
 from dbctl.model import Findings
 from dbctl.services import backup_verify, integrity
 from dbctl.services.backup_create import Creation
@@ -81,6 +82,59 @@ def test_what_is_lost_comes_back(path):
     assert pair.state(path) == before
 
 
+def housed(path):
+    """Move both into a folder of their own, as the app has them; return the path of the SQLite file."""
+    data = path.with_name("data")
+    data.mkdir(mode=0o750)
+    config = path.with_name("dbctl.toml")
+    for name in ("chat.db", "lancedb"):
+        path.with_name(name).rename(data / name)
+        config.write_text(config.read_text().replace(f'"{name}"', f'"data/{name}"'))
+    return data / "chat.db"
+
+
+def test_what_is_lost_with_its_whole_folder_comes_back_and_the_plan_says_so(path):
+    there = housed(path)
+    path.parent.chmod(0o751)
+    before, made = pair.state(there), vault.create(path)
+    shutil.rmtree(there.parent)
+    with vault.opened(path) as (app, repository):
+        steps = vault.restoring(app, repository, made.id).plan().steps
+    assert [one for one in steps if "directory" in one] == [
+        f"make the directory {there.parent}, which is missing"
+    ]
+    vault.apply(path, made.id)
+    assert pair.state(there) == before
+    assert there.parent.stat().st_mode & 0o777 == 0o751
+
+
+def test_where_more_than_the_folder_is_missing_nothing_is_made(path):
+    """It may be a disk that is not mounted."""
+    there = housed(path)
+    made, config = vault.create(path), path.with_name("dbctl.toml")
+    shutil.rmtree(there.parent)
+    config.write_text(config.read_text().replace("data/", "disk/data/"))
+    error = caught(FileMissingError, lambda: vault.apply(path, made.id))
+    assert error.facts["path"] == path.with_name("disk")
+    assert not path.with_name("disk").exists()
+
+
+def test_what_was_unpacked_by_a_restore_that_was_killed_is_told_unless_it_is_in_use(path, capsys):
+    def told():
+        main(["--config", str(path.with_name("dbctl.toml")), "doctor", "-o", "json"])
+        findings = json.loads(capsys.readouterr().out)["data"]["findings"]
+        return [(one["target"], one["hint"]) for one in findings if one["code"] == "left-behind"]
+
+    place = pair.vectors(path)
+    with private.folder(place.parent, exchange.new(place)) as used:
+        assert told() == []
+    used.mkdir()
+    (used / "half").write_bytes(b"x")
+    half = exchange.beside(place, f"{exchange.KEPT}20260101_000000{exchange.PARTIAL}")
+    half.mkdir()
+    assert told() == [("talk/vectors", f"rm -r {half} {used}")]
+
+
 def test_a_damaged_folder_is_kept_as_it_is_and_replaced(path):
     before, made = pair.state(path), vault.create(path)
     for one in pair.vectors(path).rglob("*.manifest"):
@@ -123,9 +177,10 @@ def test_where_the_vectors_cannot_be_unpacked_nothing_is_replaced(path):
     assert [one.kind for one in vault.listed(path).page.items] == ["backup"]
 
 
-def test_a_copy_beside_is_found_by_its_address(path, tmp_path):
+@pytest.mark.parametrize("engine", ["", "lancedb:"])
+def test_a_copy_beside_is_found_by_its_address_also_where_only_its_path_was_given(path, tmp_path, engine):
     before, made = pair.state(path), vault.create(path)
-    to = {"chat": parse(str(tmp_path / "other.db")), "vectors": parse(f"lancedb:{tmp_path / 'other'}")}
+    to = {"chat": parse(str(tmp_path / "other.db")), "vectors": parse(f"{engine}{tmp_path / 'other'}")}
     with vault.opened(path) as (app, repository):
         keys = vault.keys_of(app)
         done = Copying(app, repository, repository.find(made.id), to, keys, timeout=1).apply()
@@ -145,6 +200,21 @@ def test_a_preview_counts_both_now_and_then(path):
     }
     assert found == {("chat", "messages"): (40, 30), ("vectors", lance.TABLE): (40, 30)}
     assert [(one.way, one.schema) for one in told.databases] == [("in place", "same"), ("swapped", "same")]
+
+
+def test_a_preview_asks_for_no_deeper_look_where_there_is_nothing_to_compare(path):
+    made = vault.create(path)
+    with vault.opened(path) as (app, repository):
+        told = preview(app, repository, repository.find(made.id), vault.keys_of(app)).brief()
+    assert not [one for one in told if "settings" in one]
+
+
+def test_the_plan_of_a_folder_that_is_missing_lets_nothing_change_places(path):
+    made = vault.create(path)
+    shutil.rmtree(pair.vectors(path))
+    with vault.opened(path) as (app, repository):
+        steps = vault.restoring(app, repository, made.id).plan().steps
+    assert f"unpack beside {pair.vectors(path)}, read it whole, and give it that name" in steps
 
 
 # Proven ------------------------------------------------------------------------------------------------------------
@@ -243,7 +313,7 @@ def test_without_the_package_the_files_are_copied_counted_and_brought_back_and_t
 
 def test_vectors_in_storage_are_left_out_and_that_is_said(path):
     config = path.with_name("dbctl.toml")
-    config.write_text(config.read_text().replace("lancedb:lancedb", "s3://bucket/vectors"))
+    config.write_text(config.read_text().replace('"lancedb"', '"s3://bucket/vectors"'))
     made = vault.create(path)
     assert [one.database for one in made.members] == ["chat"]
     (left,) = made.left_out

@@ -70,7 +70,7 @@ def test_one_of_both_alone_comes_back_where_that_is_asked_for_or_the_other_is_mi
         backup_loose.staged(app, repository, left(path, CHAT), trial=False) as (told, _),
     ):
         assert told.manifest.databases == ["chat"]
-        assert any("vectors at that time is not beside it" in one for one in told.remarks)
+        assert any("no copy of vectors of the same time" in one for one in told.remarks)
 
 
 def test_both_are_tried_and_adopted_as_one_of_their_local_time(path):

@@ -23,9 +23,10 @@ from dbctl.errors import (
     StorageFailedError,
     UsageError,
 )
-from dbctl.services import apps, backup_copy, backup_create, restore_preview
+from dbctl.services import apps, backup_copy, backup_create, backup_proof, restore_preview
 from dbctl.services.backup_copy import Copying
 from dbctl.services.backup_create import Creation
+from dbctl.services.backup_drill import Drilling
 from dbctl.services.backup_prune import Pruning
 from dbctl.services.backups import BackupShown, Repository
 from tests import storage
@@ -289,6 +290,26 @@ def held(path, address):
     return within(path, address, read)
 
 
+def drilled(path, address):
+    """Restore the latest backup on trial; return when that was, as the repository tells."""
+    within(
+        path, address, lambda app, kept: Drilling(app, kept, vault.keys_of(app)).drill(lambda _bytes: None)
+    )
+    return drills(path, address)
+
+
+def drills(path, address):
+    """Return when which backups were restored on trial."""
+
+    def read(_app, repository):
+        found = {one.id: backup_proof.read(repository.store, one.id) for one in repository.manifests()[0]}
+        return {
+            (name, database): one.at for name, told in found.items() for database, one in told.drills.items()
+        }
+
+    return within(path, address, read)
+
+
 #: Where from and where to.
 WAYS = [
     ("directory", "storage"),
@@ -327,6 +348,39 @@ def source(tmp_path, one):
         people.run(path, f"update users set email = 'e{number}@example.org' where id = 1")
         create(path)
     return path
+
+
+@each_way
+def test_that_a_backup_was_restored_on_trial_is_known_of_its_copy_too(source, one, other):
+    at = drilled(source, one)
+    assert at
+    copy(source, other)
+    assert drills(source, other) == at
+    later = drilled(source, one)
+    assert later != at
+    done = copy(source, other)
+    assert (len(done.there), done.failed) == (3, [])
+    assert drills(source, other) == later
+
+
+def test_that_a_backup_could_not_be_loaded_follows_it_and_that_its_disk_was_bad_does_not(source, one, other):
+    deep, shallow, _sound = (found for found, _ in held(source, one) if _ == "manifest.json")
+
+    def note(_app, repository):
+        for name in (deep, shallow):
+            backup_proof.record(repository.store, name, ["broken"], whole=True, deep=name == deep)
+
+    within(source, one, note)
+    copy(source, other)
+
+    def failed(_app, repository):
+        return [
+            found.id
+            for found in repository.manifests()[0]
+            if backup_proof.read(repository.store, found.id).failed
+        ]
+
+    assert within(source, other, failed) == [deep]
 
 
 @each_way

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dbctl.engines.base import Condition
-from dbctl.engines.sqlite import SQLiteReader
+from dbctl.engines.sqlite.reader import SQLiteReader
 from dbctl.errors import ConstraintError
 from dbctl.services.deletion import reach
 

@@ -76,6 +76,37 @@ def chats() -> list[tuple[Any, ...]]:
         return connection.execute("select id from chats order by id").fetchall()
 
 
+def test_a_database_that_the_app_made_after_init_is_told_and_nothing_is_deleted_past_it(
+    run: Run, home: Path
+) -> None:
+    file = home / "dbctl.toml"
+    file.write_text(file.read_text().replace('vectors = "data/lancedb"\n', ""))
+    told = run("users", "delete", ANON, "--yes", status=10)["error"]
+    assert told["code"] == "along-unreachable"
+    assert f"it stands at {home / 'data/lancedb'}, and the configuration does not name it" in told["message"]
+    assert "--db chat" in told["hint"]
+    assert ANON in [one["id"] for one in run("users", "list")["data"]["items"]]
+    for words in (("integrity", "cross"), ("doctor",)):
+        codes = [one["code"] for one in run(*words)["data"]["findings"]]
+        assert codes.count("not-configured") == 1, words
+    assert run("users", "delete", ANON, "--db", "chat", "--yes")["data"]["rows"]["messages"] == 4
+    shutil.rmtree("data/lancedb")
+    assert run("users", "delete", GOOGLE, "--yes")["ok"]
+    assert "not-configured" not in str(run("integrity", "cross"))
+
+
+@pytest.mark.parametrize("is_file", [False, True], ids=["missing", "a file"])
+def test_what_another_database_cannot_tell_of_a_user_is_said(run: Run, is_file: bool) -> None:
+    shutil.rmtree("data/lancedb")
+    if is_file:
+        Path("data/lancedb").write_text("no folder")
+    told = run("stats", "user", ANON)
+    assert told["data"]["rows"]["messages"] == 4
+    assert "vectors/chat_embeddings" not in told["data"]["rows"]
+    assert told["warnings"] == told["data"]["unasked"]
+    assert told["warnings"][0].startswith("chat_embeddings was not counted: chat-lancedb/vectors")
+
+
 @in_both_shapes
 def test_a_user_goes_with_all_embeddings_also_those_of_chats_that_no_database_keeps(run: Run) -> None:
     assert run("stats", "user", ANON)["data"]["rows"]["vectors/chat_embeddings"] == 5

@@ -19,6 +19,7 @@ import pytest
 
 from dbctl import volumes
 from dbctl.cli.main import main
+from dbctl.engines import locks
 from tests.profiles.test_larder import PROFILE
 from tests.services import people
 from tests.services.people import run
@@ -162,6 +163,18 @@ def test_the_remedy_of_a_trouble_can_be_copied_and_ends_it(path, ask, trouble):
     assert found[0]["target"] == "fp/user"
     assert trace(path.parent) == before
     copied(found[0]["hint"])
+    assert ask() == []
+
+
+def test_what_a_killed_restore_left_is_told_with_what_removes_it_and_not_while_a_dbctl_writes(path, ask):
+    for ending in ("", "-wal"):
+        path.with_name(f".user.db.dbctl-0a1b2c3d.partial{ending}").write_bytes(bytes(2048))
+    with locks.write_lock(path, "fp/user", "test", timeout=0):
+        assert ask() == []
+    (found,) = ask()
+    assert (found["severity"], found["code"], found["target"]) == ("warning", "left-behind", "fp/user")
+    assert ".user.db.dbctl-0a1b2c3d.partial-wal (4 KiB)" in found["message"]
+    copied(found["hint"])
     assert ask() == []
 
 
@@ -462,6 +475,7 @@ def test_a_user_without_any_right_to_write_sees_the_same(open_path):
     code = f"""
 import contextlib, io, os, sys
 from dbctl.cli.main import main
+from dbctl.engines import locks
 with contextlib.redirect_stdout(io.StringIO()):  # what root can import, nobody perhaps cannot
     main(["doctor", "-o", "json"])
 os.setgid({NOBODY}), os.setuid({NOBODY})

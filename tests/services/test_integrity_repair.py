@@ -114,6 +114,24 @@ def test_a_message_that_moved_to_an_account_takes_its_row_along_once(run: Run) -
     assert run("integrity", "repair")["renamed"] == 1
 
 
+def test_vectors_that_nothing_finds_are_told(run: Run) -> None:
+    spoil_vector = [0.0] * table().schema.field("vector").type.list_size
+    table().update(where=f"{key()} = 'msg-1'", values={"vector": spoil_vector})
+    codes = [one["code"] for one in run("integrity", "check")["findings"]]
+    assert "vector-zeros" in codes
+
+
+def test_messages_are_wanting_where_there_is_no_table_for_their_rows(run: Run) -> None:
+    lancedb.connect(str(FOLDER)).drop_table("chat_embeddings")
+    told = found(run)
+    assert told["wanting"] == [
+        "embeddings: there is no table chat_embeddings, and 5 rows of messages in chat have no row there"
+    ]
+    with closing(sqlite3.connect("data/chat.db", isolation_level=None)) as connection:
+        connection.execute("delete from messages")
+    assert "wanting" not in found(run)
+
+
 def test_what_is_wanting_is_listed_and_counted(run: Run) -> None:
     table().delete(f"{key()} in ('msg-1', '{PLANTS}')")
     told = found(run)

@@ -20,6 +20,7 @@ from dbctl.config import Embedder, Selection
 from dbctl.engines.lancedb.nearest import LanceVectors
 from dbctl.errors import (
     AbilityMissingError,
+    CorruptError,
     DatabaseMissingError,
     DatabaseUnsetError,
     DbctlError,
@@ -73,14 +74,14 @@ def deployed(tmp_path_factory):
     return made(tmp_path_factory.mktemp("only"), deployed=True)
 
 
-def asked(folder, embedder=None, *, brief=False, **what):
+def asked(folder, embedder=None, *, brief=False, columns=(), **what):
     selection = Selection(
         profile="chat-lancedb", urls=[f"chat={folder}/chat.db", f"vectors=lancedb:{folder}/lancedb"]
     )
     like = {name: what.pop(name) for name in ("row", "file", "text") if name in what}
     with apps.opened(selection, timeout=2) as app:
         app.configured = structs.replace(app.configured, embedder=embedder)
-        return find(app, Asked(like=Like(**like), **what), brief=brief)
+        return find(app, Asked(like=Like(**like), **what), brief=brief, columns=columns)
 
 
 def ids(found):
@@ -350,6 +351,28 @@ def test_rows_whose_vectors_point_nowhere_are_never_found_and_cannot_be_compared
         asked(folder, row="msg-00070")
     with pytest.raises(VectorMissingError):
         asked(folder, row="msg-00071")
+
+
+def test_rows_whose_vectors_are_too_small_to_be_measured_are_no_more_alike_than_others(tmp_path):
+    folder = made(tmp_path, deployed=True, numbers=range(5))
+    table = lance.lancedb.connect(str(folder / "lancedb")).open_table(TABLE)
+    table.add([{**lance.row(70), "vector": [one * 1e-30 for one in lance.vector(3)]}])
+    assert set(ids(asked(folder, row="msg-00003", top=50))) == {f"msg-{n:05}" for n in (0, 1, 2, 4, 10)}
+
+
+def test_a_narrow_table_has_the_columns_that_suit_it_unless_others_are_asked_for(deployed):
+    narrow = asked(deployed, row="msg-00003", brief=True).page.names
+    assert narrow == ["id", "similarity", "role", "content", "timestamp", "chat_title"]
+    wide = asked(deployed, row="msg-00003").page.names
+    assert {"chat", "user", "stored", "chat_stored"} == {*wide} - {*narrow}
+    assert asked(deployed, row="msg-00003", brief=True, columns=["user"]).page.names == wide
+
+
+def test_files_of_which_nothing_makes_a_table_are_damage_not_a_lack(tmp_path):
+    folder = made(tmp_path, deployed=True, numbers=range(5))
+    shutil.rmtree(folder / f"lancedb/{TABLE}.lance/_versions")
+    with pytest.raises(CorruptError, match="it has no version"):
+        asked(folder, row="msg-00003")
 
 
 def test_a_folder_that_is_missing_or_holds_another_table_is_told(deployed, tmp_path):

@@ -338,7 +338,7 @@ def test_a_database_that_may_be_written_has_none(tmp_path):
 
 def test_what_stands_in_its_way_is_an_error_and_stays(place):
     (place / "Data/flashpoint.sqlite.dbctl-search-games").mkdir()
-    with pytest.raises(FileFailedError):
+    with pytest.raises(FileFailedError, match="moved away"):
         build(place)
     assert files(place) == ["Data/flashpoint.sqlite", "dbctl.toml"]
     assert (place / "Data/flashpoint.sqlite.dbctl-search-games").is_dir()

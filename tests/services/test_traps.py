@@ -18,8 +18,10 @@ from pathlib import Path
 import pytest
 
 from dbctl.engines import compression
-from dbctl.engines.sqlite import SQLiteReader, SQLiteWriter, wal
+from dbctl.engines.sqlite import wal
 from dbctl.engines.sqlite.dump import dump
+from dbctl.engines.sqlite.reader import SQLiteReader
+from dbctl.engines.sqlite.writer import SQLiteWriter
 from dbctl.errors import CorruptError, DatabaseMissingError, FileFailedError
 from tests.crash import forge
 from tests.crash.figures import chance, figure

@@ -22,8 +22,7 @@ from dbctl.errors import DbctlError, ImportInvalidError, PlanChangedError, Usage
 from dbctl.model import Secret, Window
 from dbctl.render.values import jsonable
 from dbctl.services import user_transfer, users
-from dbctl.services.user_entries import Existing
-from dbctl.services.user_files import read_lines
+from dbctl.services.user_files import Existing, read_lines
 from dbctl.services.user_filters import Filter
 from dbctl.services.user_table import Who
 from tests.services import people

@@ -15,7 +15,7 @@ from dbctl.errors import (
     ValueInvalidError,
 )
 from dbctl.model import Secret, Window
-from dbctl.services import users
+from dbctl.services import user_shown, users
 from dbctl.services.user_filters import Filter
 from dbctl.services.user_table import Who
 from tests.services import people
@@ -35,7 +35,7 @@ def names(path, wanted=None, **window):
 
 def show(path, *logins, ids=()):
     with opened(path) as app:
-        return users.show_users(app, Who(logins=logins, ids=ids))
+        return user_shown.show_users(app, Who(logins=logins, ids=ids))
 
 
 # Lists ---------------------------------------------------------------------------------------------------------

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, cast
 from dbctl import interrupt
 from dbctl.engines.base import IndexDamage, Orphans
 from dbctl.engines.lancedb import schema
-from dbctl.engines.lancedb.failures import failure, reason_of
+from dbctl.engines.lancedb.failures import failure, reason_of, unpanicked
 from dbctl.engines.lancedb.files import Files
 from dbctl.engines.lancedb.history import History
-from dbctl.engines.lancedb.manifest import MAGIC, Fragment, Manifest, ManifestUnreadableError
+from dbctl.engines.lancedb.manifest import MAGIC, Fragment, Manifest
 from dbctl.engines.lancedb.nearest import MOST_PARTITIONS, LanceVectors
 from dbctl.errors import CorruptError, DbctlError, NotSupportedError
 
@@ -63,19 +63,18 @@ class LanceChecks(LanceVectors):
 
     def _table_damage(self, table: str, history: History, *, quick: bool) -> Iterator[str]:
         interrupt.check()
-        versions = history.versions()
+        hinted, versions = history.hinted(), history.versions()
         if not versions:
             left = len(history.sizes())
             yield f"{table}: it has no version, so that it is no table: making it was cut off, or _versions is gone ({left} files are left)"
             return
         newest = next(iter(versions))
-        try:
-            told = history.read(versions[newest])
-        except ManifestUnreadableError as error:
-            whole = _whole(history, versions)
-            older = f"; version {whole} can be read" if whole else "; none before it can be read either"
-            yield f"{table}: its newest version, {newest}, cannot be read: {error}{older}"
+        if hinted > newest:
+            yield f"{table}: version {hinted} was written and is gone: what was written since version {newest} is lost"
+        if reason := history.unreadable(versions):
+            yield f"{table}: {reason}"
             return
+        told = history.read(versions[newest])
         broken = list(self._file_damage(table, history, told))
         yield from broken
         if not (quick or broken):
@@ -117,9 +116,10 @@ class LanceChecks(LanceVectors):
     def _unusable(self, table: str) -> Iterator[str]:
         """Ask each index of vectors once, in all of its parts."""
         try:
-            opened = self._place.connection.open_table(table)
-            wanted = {one.column: one.dimension for one in schema.vector_columns(table, opened.schema)}
-            indexes = list(opened.list_indices())
+            with unpanicked():
+                opened = self._place.connection.open_table(table)
+                wanted = {one.column: one.dimension for one in schema.vector_columns(table, opened.schema)}
+                indexes = list(opened.list_indices())
         except (ValueError, RuntimeError, OSError) as error:
             yield f"{table}: its indexes cannot be told: {reason_of(error)}"
             return
@@ -129,10 +129,11 @@ class LanceChecks(LanceVectors):
             if not dimension:
                 continue
             try:
-                told = opened.index_stats(one.name)
-                query = cast("LanceVectorQueryBuilder", opened.search([1.0] * dimension, one.columns[0]))
-                metric = (told and told.distance_type) or "l2"
-                query.distance_type(metric).nprobes(MOST_PARTITIONS).limit(1).to_arrow()
+                with unpanicked():
+                    told = opened.index_stats(one.name)
+                    query = cast("LanceVectorQueryBuilder", opened.search([1.0] * dimension, one.columns[0]))
+                    metric = (told and told.distance_type) or "l2"
+                    query.distance_type(metric).nprobes(MOST_PARTITIONS).limit(1).to_arrow()
             except (ValueError, RuntimeError, OSError) as error:
                 yield f"{INDEX}{one.name}: {reason_of(error)}"
 
@@ -152,27 +153,18 @@ class LanceChecks(LanceVectors):
             CorruptError: one cannot be read.
         """
         try:
-            opened = self._place.connection.open_table(table)
-            query = opened.search(None)
-            if limit is not None:
-                query = query.limit(limit).offset(offset)
-            for _ in query.to_batches(BATCH):
-                interrupt.check()
+            with unpanicked():
+                opened = self._place.connection.open_table(table)
+                query = opened.search(None)
+                if limit is not None:
+                    query = query.limit(limit).offset(offset)
+                for _ in query.to_batches(BATCH):
+                    interrupt.check()
         except DbctlError:
             raise
         except (ValueError, RuntimeError, OSError) as error:
             told = failure(error, self._place)
             raise CorruptError(target=self.target, reason=reason_of(error)) from told
-
-
-def _whole(history: History, versions: dict[int, str]) -> int | None:
-    for version, path in versions.items():
-        try:
-            history.read(path)
-        except ManifestUnreadableError:
-            continue
-        return version
-    return None
 
 
 def _ends_well(files: Files, path: str) -> bool:

@@ -11,13 +11,19 @@ from dbctl import interrupt
 from dbctl.engines.base import Condition, Order, Reference, Table, Where
 from dbctl.engines.lancedb import schema
 from dbctl.engines.lancedb.cells import Row, rows
-from dbctl.engines.lancedb.failures import translated
+from dbctl.engines.lancedb.failures import failure, translated
 from dbctl.engines.lancedb.files import Files
 from dbctl.engines.lancedb.filters import Filters
 from dbctl.engines.lancedb.history import History
 from dbctl.engines.lancedb.orders import ROW, Sorted
 from dbctl.engines.lancedb.place import Place
-from dbctl.errors import ChangedWhileReadError, CorruptError, NotSupportedError, QueryFailedError
+from dbctl.errors import (
+    ChangedWhileReadError,
+    CorruptError,
+    DbctlError,
+    NotSupportedError,
+    QueryFailedError,
+)
 from dbctl.url import Url
 
 if TYPE_CHECKING:
@@ -116,11 +122,20 @@ class LanceConnection(Filters):
                 if "was not found" in str(error):
                     return None
                 if not left:
-                    raise
+                    raise self._unopened(name, error) from error
                 interrupt.check()
             else:
                 return opened
         raise RuntimeError("no try was left")
+
+    def _unopened(self, name: str, error: Exception) -> DbctlError:
+        """Return the failure of a table that cannot be opened; the library does not say which one it is, nor what is left of it."""
+        told = failure(error, self._place)
+        history = History(Files(self._place), name)
+        versions = history.versions() if isinstance(told, CorruptError) else {}
+        if versions and (reason := history.unreadable(versions)):
+            return CorruptError(target=self.target, reason=f"{name}: {reason}")
+        return told
 
     @contextmanager
     def _told(self) -> Iterator[None]:

@@ -10,9 +10,10 @@ from pathlib import Path
 from dbctl import interrupt
 from dbctl.engines.base import Capability
 from dbctl.engines.clients import new_file
-from dbctl.engines.dumps import Dumped, Progress, silent
+from dbctl.engines.dumps import Dumped
 from dbctl.engines.lancedb import archive, proof, snapshot
 from dbctl.engines.lancedb.snapshot import Snapshot
+from dbctl.engines.progress import Progress, silent
 
 
 class Dumping:

@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from dbctl import durable
+from dbctl import durable, lockfile
 from dbctl.engines.lancedb import pieces
 from dbctl.engines.lancedb.pieces import ManifestError
-from dbctl.engines.lancedb.place import VERSIONS
+from dbctl.engines.lancedb.place import HINT, VERSIONS
 from dbctl.engines.lancedb.snapshot import LARGEST_MANIFEST, is_table
 from dbctl.errors import CorruptError
 
@@ -28,7 +28,6 @@ MARK = ".dbctl-waits"
 KEPT, PARTIAL, AWAY = "kept-", ".partial", ".away"
 #: How far the versions of what comes in lie above those of what goes.
 JUMP = 1_000_000
-HINT = "latest_version_hint.json"
 _AT_FDCWD, _EXCHANGE = -100, 2
 _WITHOUT = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP}
 
@@ -162,6 +161,18 @@ def sweep(place: Path) -> None:
         if one.name.endswith(PARTIAL) or not one.name.startswith((f".{place.name}.dbctl-{KEPT}", new(place))):
             with suppress(OSError):
                 remove(one)
+
+
+def forsaken(place: Path) -> list[Path]:
+    """Return what a dbctl that was killed had unpacked beside the place, or not removed to its end.
+
+    Whoever calls knows that no dbctl writes there now.
+    """
+    return [
+        one
+        for one in left(place)
+        if one.name.endswith(PARTIAL) or (one.name.startswith(new(place)) and not lockfile.is_held(one))
+    ]
 
 
 def new(place: Path) -> str:

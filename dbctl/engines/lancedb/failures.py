@@ -28,18 +28,32 @@ _ANSWERED = re.compile(
     re.DOTALL,
 )
 _KEPT = 400  #: letters of a reason
+#: What it raises where its own code gave up, since it trusts what it reads; no module of it has these classes.
+_PANICS = frozenset({"RustPanic", "PanicException"})
 
 
 @contextmanager
 def translated(place: Place) -> Iterator[None]:
     """Raise what the library reports as a failure of ours."""
     try:
-        yield
+        with unpanicked():
+            yield
     except DbctlError:
         raise
     except (ValueError, RuntimeError, OSError, TypeError, NotImplementedError) as error:
         interrupt.check()
         raise failure(error, place) from error
+
+
+@contextmanager
+def unpanicked() -> Iterator[None]:
+    """Raise a panic of the library as a RuntimeError, as it raises what else it finds wrong with files."""
+    try:
+        yield
+    except BaseException as error:  # some panics are no Exception
+        if type(error).__name__ not in _PANICS:
+            raise
+        raise RuntimeError("what is in the files made the library of LanceDB panic") from error
 
 
 def failure(error: Exception, place: Place) -> DbctlError:
@@ -82,7 +96,7 @@ _FAILURES: dict[str, Callable[[Place, str], DbctlError]] = {
     r"NaN values|Cannot cast to FixedSizeList|non-nullable|contained null|cast error|append with different schema|does not match": lambda place, told: (
         ConstraintError(target=place.target, reason=told)
     ),
-    r"correct footer|unsupported index version|not found: |no longer exists|object at location|no such file|os error 2\b|corrupt|invalid (?:magic|metadata|manifest|protobuf|file)|failed to (?:decode|fill|parse)|decode|unexpected end|out of bounds|file size|range|malformed|overflow|buffer": lambda place, told: (
+    r"correct footer|unsupported index version|not found: |no longer exists|object at location|no such file|os error 2\b|corrupt|invalid (?:magic|metadata|manifest|protobuf|file)|failed to (?:decode|fill|parse)|decode|unexpected end|out of bounds|file size|outside (?:of )?file|IPC footer|range|malformed|overflow|buffer|panic": lambda place, told: (
         CorruptError(target=place.target, reason=told)
     ),
 }

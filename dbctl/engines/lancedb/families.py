@@ -15,13 +15,15 @@ Family: TypeAlias = Literal[
 
 @lru_cache(maxsize=256)
 def family(kind: pa.DataType) -> Family:
-    """Return the family of a type; a vector is a list of numbers with a fraction."""
+    """Return the family of a type; a vector is a list of numbers with a fraction, and text may be kept once for many rows."""
     import pyarrow.types as types  # noqa: PLC0415, PLR0402 - comes with the library
 
     if (
         types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
     ) and types.is_floating(kind.value_type):
         return "vector"
+    if decoded(kind) != kind:
+        return "text"
     tests: dict[Family, bool] = {
         "text": types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind),
         "boolean": types.is_boolean(kind),
@@ -32,3 +34,11 @@ def family(kind: pa.DataType) -> Family:
         "nested": types.is_nested(kind),
     }
     return next((name for name, holds in tests.items() if holds), "other")
+
+
+def decoded(kind: pa.DataType) -> pa.DataType:
+    """Return the type of text that is kept once for many rows, and any other as it is."""
+    import pyarrow.types as types  # noqa: PLC0415, PLR0402 - as above
+
+    kept_once = types.is_dictionary(kind) and family(kind.value_type) == "text"
+    return kind.value_type if kept_once else kind

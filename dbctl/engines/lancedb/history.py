@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from dbctl.engines.lancedb.files import Files
 from dbctl.engines.lancedb.manifest import Manifest, ManifestUnreadableError, parse, version_of
-from dbctl.engines.lancedb.place import SUFFIX, VERSIONS
+from dbctl.engines.lancedb.place import HINT, SUFFIX, VERSIONS, hinted
 
 
 class History:
@@ -25,6 +25,16 @@ class History:
         }
         return dict(sorted(told.items(), reverse=True))
 
+    def hinted(self) -> int:
+        """Return the version that was the newest when one was written last; 0 where nothing tells.
+
+        Whoever compares it with what is there asks for this first, for versions may be written meanwhile.
+        """
+        try:
+            return hinted(self._files.read(f"{self.folder}/{VERSIONS}/{HINT}"))
+        except OSError:
+            return 0
+
     def manifest(self, version: int) -> Manifest:
         """Return what a version is made of.
 
@@ -42,6 +52,26 @@ class History:
             return parse(self._files.read(path))
         except OSError as error:
             raise ManifestUnreadableError(error.strerror or str(error)) from error
+
+    def unreadable(self, versions: Mapping[int, str]) -> str:
+        """Return why the newest of these versions cannot be read, and which before it can; empty: it can."""
+        newest = next(iter(versions))
+        try:
+            self.read(versions[newest])
+        except ManifestUnreadableError as error:
+            whole = self._whole(versions)
+            older = f"version {whole} can be read" if whole else "none before it can be read either"
+            return f"its newest version, {newest}, cannot be read: {error}; {older}"
+        return ""
+
+    def _whole(self, versions: Mapping[int, str]) -> int | None:
+        for version, path in versions.items():
+            try:
+                self.read(path)
+            except ManifestUnreadableError:
+                continue
+            return version
+        return None
 
     def sizes(self, below: str = "") -> Mapping[str, int]:
         """Return every file that stands in the folder, or below a path in it, as the table names it, in bytes."""

@@ -10,6 +10,7 @@ from math import isqrt
 from typing import TYPE_CHECKING
 
 from dbctl import interrupt
+from dbctl.engines.lancedb.given import for_the_app
 from dbctl.engines.lancedb.reader import LanceReader
 from dbctl.engines.server import Task
 from dbctl.engines.vectors import Kind, Metric, VectorColumn, VectorIndex, VectorIndexWanted
@@ -112,7 +113,8 @@ class LanceKeeper(LanceReader):
                 with self._told(), warnings.catch_warnings():
                     warnings.simplefilter("ignore")
                     handle.checkout_latest()
-                    change(handle)
+                    with for_the_app(self._place, table):
+                        change(handle)
                     handle.checkout_latest()
             except ChangedMeanwhileError as error:
                 if time.monotonic() > until:

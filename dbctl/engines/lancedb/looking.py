@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from dbctl import interrupt
 from dbctl.engines.lancedb.cells import rows
 from dbctl.engines.lancedb.connection import LanceConnection
-from dbctl.engines.lancedb.families import family
+from dbctl.engines.lancedb.families import decoded, family
 from dbctl.engines.looking import BEFORE, BEHIND, Hit
 
 if TYPE_CHECKING:
@@ -54,9 +54,13 @@ def _having(batch: pa.RecordBatch, columns: Sequence[str], word: str) -> pa.Reco
 
     found = None
     for name in columns:
-        told = pc.fill_null(pc.match_substring(batch.column(name), word, ignore_case=True), False)  # noqa: FBT003 - the library's
+        told = pc.fill_null(pc.match_substring(_text(batch.column(name)), word, ignore_case=True), False)  # noqa: FBT003 - the library's
         found = told if found is None else pc.or_(found, told)
     return batch if found is None else batch.filter(found)
+
+
+def _text(column: pa.Array) -> pa.Array:
+    return column.cast(decoded(column.type))
 
 
 def _piece(text: object, sought: re.Pattern[str]) -> str:

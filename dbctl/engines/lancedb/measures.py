@@ -8,7 +8,7 @@ from dbctl.engines.base import Measured, Storage
 from dbctl.engines.lancedb.connection import LanceConnection
 from dbctl.engines.lancedb.files import Files
 from dbctl.engines.lancedb.history import History
-from dbctl.engines.lancedb.manifest import ManifestUnreadableError
+from dbctl.engines.lancedb.manifest import Manifest, ManifestUnreadableError
 from dbctl.engines.lancedb.place import SUFFIX
 from dbctl.engines.server import Waste
 from dbctl.errors import CorruptError
@@ -26,11 +26,7 @@ class LanceMeasures(LanceConnection):
         return [self._table(name, History(files, name)) for name in self.tables()]
 
     def _table(self, table: str, history: History) -> Measured:
-        version = self.moment()[table]
-        try:
-            told = history.manifest(version)
-        except ManifestUnreadableError as error:
-            raise CorruptError(target=self.target, reason=f"{table}, version {version}: {error}") from error
+        told = self._manifest(table, history)
         sizes = history.sizes()
         indexes = sum(taken for path, taken in sizes.items() if path.startswith("_indices/"))
         return Measured(
@@ -46,12 +42,27 @@ class LanceMeasures(LanceConnection):
             format=told.format,
         )
 
+    def _manifest(self, table: str, history: History) -> Manifest:
+        """Return what the version that is read is made of.
+
+        Raises:
+            ChangedWhileReadError: somebody took it away meanwhile.
+            CorruptError: it cannot be read.
+        """
+        version = self.moment()[table]
+        with self._told():
+            try:
+                return history.manifest(version)
+            except ManifestUnreadableError as error:
+                reason = f"{table}, version {version}: {error}"
+                raise CorruptError(target=self.target, reason=reason) from error
+
     def wasted(self) -> Sequence[Waste]:
         files = Files(self._place)
         found = []
         for name in self.tables():
             history = History(files, name)
-            told, sizes = history.manifest(self.moment()[name]), history.sizes()
+            told, sizes = self._manifest(name, history), history.sizes()
             used = sum(sizes.get(path, 0) for path in told.paths())
             used += sum(
                 taken

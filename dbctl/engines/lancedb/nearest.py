@@ -15,6 +15,7 @@ from dbctl import interrupt
 from dbctl.engines.base import Condition, Where
 from dbctl.engines.lancedb import cells, faults, schema
 from dbctl.engines.lancedb.connection import LanceConnection
+from dbctl.engines.lancedb.families import decoded
 from dbctl.engines.lancedb.orders import ROW
 from dbctl.engines.vectors import Metric, Recall, Row, VectorColumn, VectorFault, VectorIndex
 from dbctl.errors import RowAbsentError, SchemaLacksError, ValueInvalidError
@@ -22,6 +23,7 @@ from dbctl.errors import RowAbsentError, SchemaLacksError, ValueInvalidError
 if TYPE_CHECKING:
     import pyarrow as pa
     from lancedb.index import IndexConfig
+    from lancedb.query import LanceQueryBuilder
     from lancedb.table import IndexStatistics
 
 #: What the library calls the distance of a row.
@@ -30,6 +32,8 @@ DISTANCE = "_distance"
 BATCH = 1024
 #: So many times as many rows as are wanted are measured by their own vectors, where an index keeps less of them.
 REFINED = 10
+#: So many times as many rows are looked at where there are more that are equally far.
+EQUALS = 8
 #: More parts than any index has.
 MOST_PARTITIONS = 1 << 20
 #: How a plan that was run tells into how many parts of an index it looked.
@@ -62,20 +66,34 @@ class LanceVectors(LanceConnection):
             return []
         asked = self.predicate(table, where)
         with self._told():
-            query = self._handle(table).search(list(vector), vector_column_name=column).distance_type(metric)
+            query = self._handle(table).search(_sought(vector, metric), vector_column_name=column)
+            query = query.distance_type(metric)
             if asked:
                 query = query.where(asked, prefilter=True)
             if exact or not self._indexed(table, column, metric):
                 query = query.bypass_vector_index()
             else:
                 query = query.refine_factor(REFINED)
-            wanted = list(dict.fromkeys([*columns, *self.key(table), DISTANCE]))
-            found = query.select(wanted).limit(top).with_row_id(True).to_arrow()  # noqa: FBT003 - the library's
-        return self._ordered(found, columns, self.key(table))
+            query = query.select(list(dict.fromkeys([*columns, *self.key(table), DISTANCE])))
+            found = self._with_equals(query.with_row_id(True), top)  # noqa: FBT003 - the library's
+        return self._ordered(found, columns, self.key(table))[:top]
+
+    def _with_equals(self, query: LanceQueryBuilder, top: int) -> pa.Table:
+        """Return the nearest rows, and all that are as far as the last of them: the library picks any of those."""
+        number = top
+        while True:
+            interrupt.check()
+            found = query.limit(number + 1).to_arrow()
+            far = found.column(DISTANCE).sort().to_pylist()
+            if len(far) <= number or far[top - 1] != far[number]:
+                return found
+            number *= EQUALS
 
     def _ordered(self, found: pa.Table, columns: Sequence[str], key: Sequence[str]) -> list[Row]:
-        import pyarrow.compute as pc  # noqa: PLC0415 - comes with the library
+        import pyarrow as pa  # noqa: PLC0415 - comes with the library
+        import pyarrow.compute as pc  # noqa: PLC0415 - as above
 
+        found = found.cast(pa.schema([one.with_type(decoded(one.type)) for one in found.schema]))
         by = [(name, "ascending") for name in (DISTANCE, *key, ROW)]
         told = found.take(pc.sort_indices(found, sort_keys=by))
         return cells.rows(told, [*columns, DISTANCE])
@@ -179,7 +197,7 @@ class LanceVectors(LanceConnection):
             exact_s.append(seconds)
             told, seconds = self._places(table, column, vector, top, metric, exact=False)
             index_s.append(seconds)
-            found, wanted = found + len(true & told), wanted + len(true)
+            found, wanted = found + len(true & told), wanted + min(top, len(true))
         return Recall(
             asked=len(questions),
             top=top,
@@ -209,15 +227,17 @@ class LanceVectors(LanceConnection):
     def _places(
         self, table: str, column: str, vector: array[float], top: int, metric: Metric, *, exact: bool
     ) -> tuple[set[int], float]:
-        """Return where the nearest rows are, and the seconds that it took."""
+        """Return where the nearest rows are, and the seconds that it took; of the true ones all that are as far as the last."""
         began = time.perf_counter()
         with self._told():
-            query = (
-                self._handle(table).search(vector.tolist(), vector_column_name=column).distance_type(metric)
-            )
+            query = self._handle(table).search(_sought(vector, metric), vector_column_name=column)
+            query = query.distance_type(metric).select([DISTANCE]).with_row_id(True)  # noqa: FBT003 - the library's
             query = query.bypass_vector_index() if exact else query.refine_factor(REFINED)
-            told = query.select([DISTANCE]).limit(top).with_row_id(True).to_arrow()  # noqa: FBT003 - the library's
-        return set(told.column(ROW).to_pylist()), time.perf_counter() - began
+            told = query.limit(top).to_arrow()
+            seconds = time.perf_counter() - began
+            if exact:
+                told = self._with_equals(query, top)
+        return set(told.column(ROW).to_pylist()), seconds
 
     def _vectors(self, table: str, column: str) -> VectorColumn:
         """Return what is known of a column of vectors.
@@ -271,6 +291,17 @@ def _floats(kind: pa.DataType) -> pa.DataType:
 
     size = kind.list_size if pa.types.is_fixed_size_list(kind) else -1
     return pa.list_(pa.float32(), size)
+
+
+def _sought(vector: Sequence[float], metric: Metric) -> list[float]:
+    """Return what the library is asked for: where direction alone counts, of a length whose square 32-bit numbers hold.
+
+    It is scaled by a power of two, which rounds nothing.
+    """
+    if metric != "cosine":
+        return list(vector)
+    _, exponent = math.frexp(max(map(abs, vector)))
+    return [math.ldexp(one, -exponent) for one in vector]
 
 
 def refuse_vector(vector: Sequence[float], told: VectorColumn, metric: Metric) -> None:

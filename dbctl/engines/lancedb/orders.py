@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from dbctl.engines.base import Order, Within
-from dbctl.engines.lancedb.families import family
+from dbctl.engines.lancedb.families import decoded, family
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -107,7 +107,7 @@ def _plain(parts: Sequence[Column]) -> Column:
     (told,) = parts
     if pa.types.is_boolean(told.type):
         return told.cast(pa.int8())
-    return told.cast(pa.string()) if pa.types.is_nested(told.type) else told
+    return told.cast(pa.string() if pa.types.is_nested(told.type) else decoded(told.type))
 
 
 def _read_time(parts: Sequence[Column]) -> Column:

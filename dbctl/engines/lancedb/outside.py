@@ -16,10 +16,11 @@ from pathlib import Path
 from dbctl import archives, durable, interrupt, private
 from dbctl.engines import locks
 from dbctl.engines.contents import differing
-from dbctl.engines.dumps import Approach, Dump, Kept, Loaded, Progress, Proof, Ready, Tried, at_once
+from dbctl.engines.dumps import Approach, Dump, Kept, Loaded, Proof, Ready, Tried
 from dbctl.engines.lancedb import exchange, proof, snapshot
 from dbctl.engines.lancedb.archive import TOP
 from dbctl.engines.lancedb.pieces import ManifestError
+from dbctl.engines.progress import Progress, at_once
 from dbctl.errors import (
     DbctlError,
     DiskFullError,
@@ -112,7 +113,8 @@ class LanceOutside:
                 return Approach(way="in place", steps=[NOT_REPLACED])
             steps = [f"let {kept} and {self._place} change places"]
         else:
-            steps = [f"unpack beside {self._place}, read it whole, and let the two change places"]
+            then = "let the two change places" if there else "give it that name"
+            steps = [f"unpack beside {self._place}, read it whole, and {then}"]
         if there:
             steps += self._told_open()
         return Approach(way="swapped" if there else "new", keeps=there, steps=steps, where="beside it")

@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from dbctl import interrupt, s3_access
 from dbctl.errors import (
     DatabaseMissingError,
@@ -15,6 +17,7 @@ from dbctl.errors import (
     NotADatabaseError,
     UnreachableError,
 )
+from dbctl.model import Value
 from dbctl.url import Url
 
 if TYPE_CHECKING:
@@ -27,8 +30,23 @@ LIBRARY = {"LANCEDB_LOG": "error", "LANCE_DEFAULT_IO_BUFFER_SIZE": str(16 << 20)
 SUFFIX = ".lance"
 #: Where the versions of a table are told.
 VERSIONS = "_versions"
+#: In there, which version was the newest when one was written last: never a later one than has been there.
+HINT = "latest_version_hint.json"
 #: Tables that are asked for at a time.
 PAGE = 1000
+
+
+class _Hint(Value, frozen=True):
+    version: int
+
+
+def hinted(content: bytes) -> int:
+    """Return which version a hint names; 0 where it says none."""
+    try:
+        found = msgspec.json.decode(content, type=_Hint)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return 0
+    return found.version
 
 
 class Place:

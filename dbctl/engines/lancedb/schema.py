@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dbctl.engines.base import Column, Table
-from dbctl.engines.lancedb.families import Family, family
+from dbctl.engines.lancedb.families import Family, decoded, family
 from dbctl.engines.vectors import VectorColumn
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def table_of(name: str, schema: pa.Schema, keys: Sequence[str]) -> Table:
     columns = {
         field.name: Column(
             name=field.name,
-            type=str(field.type).upper(),
+            type=str(decoded(field.type)).upper(),
             nullable=field.nullable and field.name not in found,
             required=not field.nullable or field.name in found,
             key=field.name in found,

@@ -22,12 +22,12 @@ from pathlib import Path
 from dbctl import durable, interrupt
 from dbctl.engines.lancedb import pieces
 from dbctl.engines.lancedb.pieces import ManifestError, Piece, Version
-from dbctl.engines.lancedb.place import SUFFIX, VERSIONS
+from dbctl.engines.lancedb.place import HINT, SUFFIX, VERSIONS, hinted
 from dbctl.errors import BusyError, CorruptError, DatabaseMissingError, NotSupportedError, UnreachableError
 from dbctl.model import Value, now
 
 #: Bytes that a manifest may have: one that names a hundred thousand files has a tenth of it.
-LARGEST_MANIFEST = 256 << 20
+LARGEST_MANIFEST, LARGEST_HINT = 256 << 20, 1 << 12
 #: Where the descriptors of what is held begin (``select`` knows none behind), how many are left to others, and the most.
 FIRST_DESCRIPTOR, SPARE_DESCRIPTORS, MOST_DESCRIPTORS = 1024, 200, 1 << 20
 #: Seconds for which newer versions are followed.
@@ -189,7 +189,12 @@ class Snapshot:
                     self.hold(below)
 
     def _take_table(self, folder: str, *, older: bool) -> None:
+        hinted = _hinted(self.root / folder)  # before the others are looked up, for they may become more
         manifests = _manifests(self.root / folder)
+        if manifests and hinted > manifests[0][0]:
+            self.remarks.append(
+                f"{folder}: version {hinted} was written and is gone; {manifests[0][0]} is the newest that is left"
+            )
         if not manifests:  # it was not finished, or is being removed: LanceDB opens no such table either
             self.remarks.append(f"{folder} has no version, and is not taken")
             return
@@ -352,6 +357,13 @@ def _names(folder: Path, *, missing: bool = False) -> Sequence[str]:
         if missing:
             return ()
         raise _GoneError(folder.name, "is missing") from None
+
+
+def _hinted(table: Path) -> int:
+    try:
+        return hinted(durable.read_whole(table / VERSIONS / HINT, LARGEST_HINT))
+    except OSError:
+        return 0
 
 
 def _manifests(table: Path) -> list[tuple[int, str]]:

@@ -14,6 +14,7 @@ from dbctl import interrupt
 from dbctl.engines.base import AnyOf, Condition, Where
 from dbctl.engines.lancedb.cells import Row, rows
 from dbctl.engines.lancedb.filters import same_row
+from dbctl.engines.lancedb.given import for_the_app
 from dbctl.engines.lancedb.keeper import LanceKeeper
 from dbctl.errors import ChangedMeanwhileError, DbctlError, HalfWrittenError
 
@@ -104,7 +105,7 @@ class LanceUndo(LanceKeeper):
         if self._steps is None:
             raise RuntimeError("nothing is written outside a transaction")
         handle = self._handle(table)
-        with self._told():
+        with self._told(), for_the_app(self._place, table):
             made = write(handle)
             version = handle.version
         if version - 1 != self._now.setdefault(table, version - 1):
@@ -161,7 +162,8 @@ class LanceUndo(LanceKeeper):
             handle.checkout_latest()
             if step.table in self._mixed or handle.version != self._now[step.table]:
                 raise ChangedMeanwhileError(target=f"{self.target}: {step.table}")
-            handle.restore(step.version - 1)
+            with for_the_app(self._place, step.table):
+                handle.restore(step.version - 1)
             handle.checkout_latest()
             self._now[step.table] = handle.version
 
@@ -190,7 +192,8 @@ class LanceUndo(LanceKeeper):
         handle = self._handle(table)
         with self._told():
             handle.checkout_latest()
-            change(handle)
+            with for_the_app(self._place, table):
+                change(handle)
             self._now[table] = handle.version
 
     def _at(self, table: str, version: int) -> LanceTable:

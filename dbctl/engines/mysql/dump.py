@@ -9,12 +9,13 @@ from typing import cast
 
 from dbctl.engines import clients, contents
 from dbctl.engines.contents import Holds, digests
-from dbctl.engines.dumps import Dumped, Progress, Proof, silent
+from dbctl.engines.dumps import Dumped, Proof
 from dbctl.engines.mysql import tools
 from dbctl.engines.mysql.describes import MySQLDescribes
 from dbctl.engines.mysql.dumped import Reading
 from dbctl.engines.mysql.session import Session
 from dbctl.engines.packed import packing
+from dbctl.engines.progress import Progress, silent
 from dbctl.errors import ChangedMeanwhileError, ClientFailedError, NotSupportedError
 from dbctl.model import now
 from dbctl.url import Url

@@ -19,7 +19,7 @@ from msgspec import structs
 
 from dbctl import interrupt
 from dbctl.engines.contents import differing, digests
-from dbctl.engines.dumps import Approach, Dump, Kept, Loaded, Progress, Proof, Tried, at_once, silent
+from dbctl.engines.dumps import Approach, Dump, Kept, Loaded, Proof, Tried
 from dbctl.engines.mysql import codes, locks
 from dbctl.engines.mysql.beside import KEPT, NAMES, NEW, beside, new_ones
 from dbctl.engines.mysql.dump import place
@@ -30,6 +30,7 @@ from dbctl.engines.mysql.server import server_of
 from dbctl.engines.mysql.session import Session, open_session
 from dbctl.engines.mysql.undump import UNTOUCHED, feed, run
 from dbctl.engines.mysql.writer import MySQLWriter
+from dbctl.engines.progress import Progress, at_once, silent
 from dbctl.engines.sql import ident
 from dbctl.errors import (
     BusyError,

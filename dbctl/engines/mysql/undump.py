@@ -8,11 +8,12 @@ from pathlib import Path
 
 from dbctl import interrupt
 from dbctl.engines import clients
-from dbctl.engines.dumps import Progress, Proof, silent
+from dbctl.engines.dumps import Proof
 from dbctl.engines.mysql import tools
 from dbctl.engines.mysql.dumped import Reading
 from dbctl.engines.mysql.server import Server
 from dbctl.engines.packed import unpacked
+from dbctl.engines.progress import Progress, silent
 from dbctl.errors import CorruptError, DbctlError, RestoreFailedError
 from dbctl.url import Url
 

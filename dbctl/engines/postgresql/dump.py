@@ -17,7 +17,7 @@ from typing import cast
 from dbctl import interrupt
 from dbctl.engines import clients
 from dbctl.engines.contents import Holds, digests
-from dbctl.engines.dumps import Dumped, Progress, Proof, silent
+from dbctl.engines.dumps import Dumped, Proof
 from dbctl.engines.packed import LEVEL, packing
 from dbctl.engines.postgresql import property as properties
 from dbctl.engines.postgresql import tools
@@ -26,6 +26,7 @@ from dbctl.engines.postgresql.dumped import Reading, told
 from dbctl.engines.postgresql.scope import scope_of
 from dbctl.engines.postgresql.session import Session
 from dbctl.engines.postgresql.values import UNDECLARED
+from dbctl.engines.progress import Progress, silent
 from dbctl.engines.sql import ident
 from dbctl.errors import BusyError, ClientFailedError, DbctlError, NotSupportedError
 from dbctl.model import now

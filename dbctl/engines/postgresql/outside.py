@@ -18,7 +18,7 @@ from msgspec import structs
 
 from dbctl import interrupt
 from dbctl.engines.contents import differing, digests
-from dbctl.engines.dumps import Approach, Dump, Kept, Loaded, Progress, Proof, Tried, at_once, silent
+from dbctl.engines.dumps import Approach, Dump, Kept, Loaded, Proof, Tried
 from dbctl.engines.postgresql import parts
 from dbctl.engines.postgresql import property as properties
 from dbctl.engines.postgresql.beside import KEPT, NEW, beside, new_ones
@@ -33,6 +33,7 @@ from dbctl.engines.postgresql.session import Session, open_session
 from dbctl.engines.postgresql.swap import exchange, renames, sessions, swap
 from dbctl.engines.postgresql.undump import UNTOUCHED, Psql, feed, holding, major
 from dbctl.engines.postgresql.writer import PostgreSQLWriter
+from dbctl.engines.progress import Progress, at_once, silent
 from dbctl.engines.sql import ident
 from dbctl.errors import KeptMissingError, NotSupportedError, PrivilegeMissingError, RestoreFailedError
 from dbctl.url import Url

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from dbctl import interrupt
 from dbctl.engines import clients
-from dbctl.engines.dumps import Progress, Proof, silent
+from dbctl.engines.dumps import Proof
 from dbctl.engines.packed import unpacked
 from dbctl.engines.postgresql import tools
 from dbctl.engines.postgresql.dumped import Reading, for_server, told
 from dbctl.engines.postgresql.session import Session
 from dbctl.engines.postgresql.swap import sessions
+from dbctl.engines.progress import Progress, silent
 from dbctl.errors import BusyError, CorruptError, DbctlError, RestoreFailedError, RestoreUnfinishedError
 
 UNTOUCHED = "The database is as it was."

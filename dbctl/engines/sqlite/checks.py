@@ -15,13 +15,12 @@ from dbctl.errors import CorruptError, NotSupportedError
 
 #: SQLite's own bound on what integrity_check lists.
 MOST_LINES = 100
-TEXT_INDEX = re.compile(r"create\s+virtual\s+table\b.*?\busing\s+(fts[345])\b", re.IGNORECASE | re.DOTALL)
+TEXT_INDEX = r"(?is)create\s+virtual\s+table\b.*?\busing\s+(fts[345])\b"
 
 #: How SQLite words that an index and its table disagree; the name may hold anything.
-INDEX = re.compile(
-    r"(?:row .+? (?:missing from|values differ from)|wrong # of entries in|(?P<twice>non-unique entry in)"
-    r"|rowid not at end-of-record for row \d+ of) index (?P<name>.+)",
-    re.DOTALL,
+INDEX = (
+    r"(?s)(?:row .+? (?:missing from|values differ from)|wrong # of entries in|(?P<twice>non-unique entry in)"
+    r"|rowid not at end-of-record for row \d+ of) index (?P<name>.+)"
 )
 
 KEYS = """select "table", parent, fkid, count(*), min(rowid) from pragma_foreign_key_check{}
@@ -55,11 +54,11 @@ class SQLiteChecks(SQLiteDialect):
             told = [str(row[0]) for row in self._fetch(f"pragma {pragma}({argument})", {})]
         except CorruptError as error:  # so much that the check itself could not go on
             return [str(error.facts["reason"])]
-        lines = [line for text in told for line in ([text] if INDEX.match(text) else text.splitlines())]
+        lines = [line for text in told for line in ([text] if re.match(INDEX, text) else text.splitlines())]
         return [line for line in lines if line != "ok"]
 
     def index_damage(self, line: str) -> IndexDamage | None:
-        found = INDEX.fullmatch(line)
+        found = re.fullmatch(INDEX, line)
         return IndexDamage(index=found["name"], twice=found["twice"] is not None) if found else None
 
     def orphans(self, table: str = "") -> Sequence[Orphans]:
@@ -86,11 +85,11 @@ class SQLiteChecks(SQLiteDialect):
 
     def text_indexes(self) -> Sequence[str]:
         rows = self._fetch("select name, sql from sqlite_master where type = 'table' order by name", {})
-        return [str(name) for name, sql in rows if TEXT_INDEX.match(str(sql))]
+        return [str(name) for name, sql in rows if re.match(TEXT_INDEX, str(sql))]
 
     def text_index_damage(self, name: str) -> str:
         rows = self._fetch("select sql from sqlite_master where name = :name", {"name": name})
-        kind = TEXT_INDEX.match(str(rows[0][0])) if rows else None
+        kind = re.match(TEXT_INDEX, str(rows[0][0])) if rows else None
         if kind is None:
             raise NotSupportedError(what=f"checking {name}", by=self.target, instead="It is no text index.")
         table = ident(name)

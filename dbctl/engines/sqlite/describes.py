@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 from abc import abstractmethod
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from dbctl.engines.schema import Schema, fingerprint
 from dbctl.engines.sql import Row, is_storable
 from dbctl.engines.sqlite.dialect import SQLiteDialect
 
-VIRTUAL = re.compile(r"create\s+virtual\b", re.IGNORECASE)
+if TYPE_CHECKING:
+    from dbctl.engines.schema import Schema
+
+VIRTUAL = r"(?i)create\s+virtual\b"
 
 _ENTRIES = "select type, name, tbl_name, sql from sqlite_master where name not like 'sqlite!_%' escape '!' order by lower(name), name"
 _OF_TABLES = "from sqlite_master m join {} where m.name in (select value from json_each(:tables)) order by {}"
@@ -39,10 +41,14 @@ class SQLiteDescribes(SQLiteDialect):
         return Told(*self._steadily(self._told)).schema()
 
     def fingerprint(self) -> str:
+        from dbctl.engines.schema import fingerprint  # noqa: PLC0415 - as above
+
         return fingerprint(self.schema())
 
     def _told(self) -> list[list[Row]]:
         """Read everything, again where somebody changed the schema in between."""
+        import json  # noqa: PLC0415 - as above
+
         while True:
             version = self._rows("pragma schema_version", {})
             entries = self._rows(_ENTRIES, {})
@@ -58,4 +64,4 @@ class SQLiteDescribes(SQLiteDialect):
 
 def _is_asked(kind: str, name: str, sql: str) -> bool:
     """Whether a pragma can tell of it: of a module that only the app loads, or a name that is no text, none can."""
-    return kind == "table" and is_storable(name) and not VIRTUAL.match(sql)
+    return kind == "table" and is_storable(name) and not re.match(VIRTUAL, sql)

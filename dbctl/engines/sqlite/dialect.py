@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from abc import abstractmethod
@@ -181,6 +180,8 @@ class SQLiteDialect(PlanReader):
 
     def _with_sets(self, sql: str, parameters: Mapping[str, object]) -> tuple[str, dict[str, object]]:
         """Return a profile's statement and its parameters, those that hold a set as SQLite reads one."""
+        import json  # noqa: PLC0415 - slow to import, and seldom needed
+
         given = dict(parameters)
         for name, value in parameters.items():
             if isinstance(value, list):
@@ -226,6 +227,8 @@ class SQLiteDialect(PlanReader):
         return [] if self._fetch(_HELD_ELSEWHERE, {"table": table}) else super().texts(table)
 
     def _among(self, value: str, _column: Column, statement: Statement, among: Sequence[object]) -> str:
+        import json  # noqa: PLC0415 - as above
+
         plain = [one for one in among if _is_plain(one)]
         listed = statement.bind(json.dumps(plain))
         test = f"{value} in (select value from json_each({listed}))"  # noqa: S608 - the column is checked and quoted

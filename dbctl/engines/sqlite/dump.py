@@ -14,7 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dbctl import durable, interrupt
-from dbctl.engines.dumps import Dumped, Progress
+from dbctl.engines.dumps import Dumped
+from dbctl.engines.progress import Progress
 from dbctl.engines.sqlite.failures import Place, name_of, unmade
 from dbctl.engines.sqlite.files import SIDE_FILES
 from dbctl.errors import DbctlError, DiskFullError, FileFailedError

@@ -7,7 +7,6 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
-from dbctl.engines.locks import holder_of
 from dbctl.errors import (
     BusyError,
     ConstraintError,
@@ -83,6 +82,8 @@ def unreachable(place: Place, reason: str) -> UnreachableError:
 
 
 def _busy(place: Place, _name: str, _reason: str) -> DbctlError:
+    from dbctl.engines.locks import holder_of  # noqa: PLC0415 - it is seldom locked
+
     return BusyError(target=place.target, holder=holder_of(place.path), waited=f"{place.timeout:g}")
 
 

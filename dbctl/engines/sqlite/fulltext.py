@@ -14,10 +14,10 @@ from dbctl.engines.sqlite.dialect import SQLiteDialect
 
 #: Marks of what was found, and how many words stand around it.
 SNIPPET = f"char({ord(BEGIN)}), char({ord(END)}), ' … ', 16"
-_FTS5 = re.compile(r"create\s+virtual\s+table\b.*?\busing\s+fts5\b", re.IGNORECASE | re.DOTALL)
-_CONTENT = re.compile(r"[(,]\s*content\s*=\s*(?P<of>'[^']*'|\"[^\"]*\"|[^,)\s]*)", re.IGNORECASE)
+_FTS5 = r"(?is)create\s+virtual\s+table\b.*?\busing\s+fts5\b"
+_CONTENT = r"(?i)[(,]\s*content\s*=\s*(?P<of>'[^']*'|\"[^\"]*\"|[^,)\s]*)"
 #: Names that need no quotes, and signs around which a space means nothing.
-_QUOTED, _SIGNS = re.compile(r'"(\w+)"'), re.compile(r"[(),=;]")
+_QUOTED, _SIGNS = r'"(\w+)"', r"[(),=;]"
 SLOW = "each change of a row reads all of it"
 #: How FTS5 calls the table that keeps the text of an index, its number of a row there, and the first of the columns.
 CONTENT = "{index}_content"
@@ -25,7 +25,7 @@ NUMBER, COLUMN = "id", "c{place}"
 _EVENTS = {"ai": "after insert", "au": "after update", "ad": "after delete"}
 _VERBS = {"ai": "insert", "au": "update", "ad": "delete"}
 #: A trigger, taken apart: after what, of which columns, on which table, and what it does.
-_TRIGGER = re.compile(
+_TRIGGER = (
     r"create trigger \S+ after (?P<verb>insert|update|delete)(?: of (?P<of>[\w, ]+?))? on (?P<table>\w+)(?: for each row)?"
     r" begin (?P<body>.*) end"
 )
@@ -62,7 +62,7 @@ class SQLiteFullText(RankedReader, SQLiteDialect):
     def _is_foreign(told: TextIndex, found: Mapping[str, str]) -> bool:
         """Whether rows stand under its name that are nobody's index."""
         own = found.get(told.own_table.lower(), "")
-        return bool(own) and not VIRTUAL.match(own)
+        return bool(own) and not re.match(VIRTUAL, own)
 
     def _entries(self, told: TextIndex) -> dict[str, str]:
         """Return the text of the index's own table, and of its key and every trigger that names it, by name in lower case."""
@@ -78,9 +78,9 @@ class SQLiteFullText(RankedReader, SQLiteDialect):
 
     def _why_broken(self, told: TextIndex, found: Mapping[str, str]) -> str:
         sql = found[told.own_table.lower()]
-        if not _FTS5.match(sql):
+        if not re.match(_FTS5, sql):
             return "it is a table of another kind, no index of words"
-        content = _CONTENT.search(sql)
+        content = re.search(_CONTENT, sql)
         of = content["of"].strip("'\"") if content else ""
         if content and not of:
             return f"it keeps no text, so that whatever it finds has no {told.key}, and nothing is ever taken out of it"
@@ -124,7 +124,7 @@ class SQLiteFullText(RankedReader, SQLiteDialect):
     def _bodies(told: TextIndex, found: Mapping[str, str]) -> dict[str, str]:
         """Return what the triggers of the table do, but for those that leave out changes of what is searched."""
         bodies = {}
-        for one in (_TRIGGER.fullmatch(_plain(sql)) for sql in found.values()):
+        for one in (re.fullmatch(_TRIGGER, _plain(sql)) for sql in found.values()):
             watched = {name.strip() for name in one["of"].split(",")} if one and one["of"] else set[str]()
             whole = not watched or {name.lower() for name in told.columns} <= watched
             if one and one["table"] == told.table.lower() and whole:
@@ -290,5 +290,5 @@ class SQLiteFullText(RankedReader, SQLiteDialect):
 
 def _plain(sql: str) -> str:
     """Return a statement as two spellings of the same are compared."""
-    bare = _QUOTED.sub(r"\1", sql)
-    return " ".join(_SIGNS.sub(r" \g<0> ", bare).split()).strip("; ").lower()
+    bare = re.sub(_QUOTED, r"\1", sql)
+    return " ".join(re.sub(_SIGNS, r" \g<0> ", bare).split()).strip("; ").lower()

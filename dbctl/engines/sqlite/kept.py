@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from dbctl import interrupt
-from dbctl.engines.locks import holder_of
 from dbctl.engines.sql import Row
 from dbctl.engines.sqlite.measures import SQLiteMeasures
 from dbctl.errors import BusyError
@@ -61,6 +60,8 @@ class SQLiteKept(SQLiteMeasures):
             # To SQLite it is no failure when readers keep a checkpoint from its end.
             interrupt.check()
             if time.monotonic() >= deadline:
+                from dbctl.engines.locks import holder_of  # noqa: PLC0415 - as above
+
                 raise BusyError(target=self.target, holder=holder_of(self.path), waited=f"{self._timeout:g}")
             time.sleep(RETRY_SECONDS)
 

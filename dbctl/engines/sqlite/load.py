@@ -8,24 +8,23 @@ of the database instead; whoever reads sees the old content or the new.
 from __future__ import annotations
 
 import os
-import secrets
 import sqlite3
 import stat
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
-from glob import escape
 from itertools import cycle
 from pathlib import Path
 from typing import NoReturn
 
 from dbctl import durable, interrupt
 from dbctl.engines import locks
-from dbctl.engines.dumps import Loaded, Progress, at_once
+from dbctl.engines.dumps import Loaded
+from dbctl.engines.progress import Progress, at_once
 from dbctl.engines.sqlite.connection import WAIT_SECONDS
 from dbctl.engines.sqlite.dump import steps
 from dbctl.engines.sqlite.failures import UNSYNCED, Place, is_busy, name_of, translated, unmade
-from dbctl.engines.sqlite.files import SIDE_FILES, quoted, refuse_unsafe
+from dbctl.engines.sqlite.files import SIDE_FILES, partial_name, partials, quoted, refuse_unsafe
 from dbctl.engines.sqlite.wal import descriptors, may_come_back
 from dbctl.errors import (
     BusyError,
@@ -166,11 +165,10 @@ class _Loading:
 
     def make(self, facts: Mapping[str, str], *, like: os.stat_result) -> Loaded:
         """Make the database where there is none, owned like its directory or like the file it comes after."""
-        begun = f".{self._path.name}.dbctl-"
-        partial = self._path.with_name(f"{begun}{secrets.token_hex(4)}.partial")
+        partial = partial_name(self._path)
         mode = stat.S_IMODE(like.st_mode) if stat.S_ISREG(like.st_mode) else 0o600
         try:
-            for left in self._path.parent.glob(f"{escape(begun)}*.partial*"):  # by a dbctl that was killed
+            for left in partials(self._path):  # by a dbctl that was killed
                 left.unlink()
             moved = self._spare and self._moved(partial)
             if not moved:

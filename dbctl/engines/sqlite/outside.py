@@ -9,7 +9,8 @@ from pathlib import Path
 
 from dbctl.durable import is_regular
 from dbctl.engines import locks
-from dbctl.engines.dumps import Approach, Dump, Kept, Loaded, Progress, Tried, at_once, silent
+from dbctl.engines.dumps import Approach, Dump, Kept, Loaded, Tried
+from dbctl.engines.progress import Progress, at_once, silent
 from dbctl.engines.sqlite import load as loading
 from dbctl.engines.sqlite import still as standing
 from dbctl.engines.sqlite.reader import SQLiteReader

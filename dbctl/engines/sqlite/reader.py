@@ -7,15 +7,16 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from dbctl.engines.base import Capability
-from dbctl.engines.contents import digests
-from dbctl.engines.dumps import Dumped, Progress, Proof, silent
+from dbctl.engines.progress import Progress, silent
 from dbctl.engines.sql import Row
-from dbctl.engines.sqlite.connection import TOLD
-from dbctl.engines.sqlite.sidecar import SQLiteSidecars
+from dbctl.engines.sqlite.connection import TOLD, SQLiteConnection
 from dbctl.errors import ChangedWhileReadError, ChangesLeftError, DbctlError, UnreachableError
+
+if TYPE_CHECKING:
+    from dbctl.engines.dumps import Dumped, Proof
 
 T = TypeVar("T")
 
@@ -30,7 +31,7 @@ FORMS: Mapping[str, str] = {"file": ""}
 CLOCK_TICK_NS = 20_000_000
 
 
-class SQLiteReader(SQLiteSidecars):
+class SQLiteReader(SQLiteConnection):
     """A SQLite file opened for reading only, without a trace left beside it.
 
     A file that nobody is writing (no ``-journal``, no ``-wal`` with content) is read without locks
@@ -39,7 +40,7 @@ class SQLiteReader(SQLiteSidecars):
     away and read again, at last the shared way. A file that was replaced is noticed and opened anew.
     """
 
-    capabilities = TOLD | {Capability.DUMP, Capability.SIDECAR}
+    capabilities = TOLD | {Capability.DUMP}
 
     def __init__(self, path: Path, target: str, *, timeout: float = 5.0, traceless: bool = False) -> None:
         """Open ``path``, waiting at most ``timeout`` seconds whenever somebody else holds a lock.
@@ -83,7 +84,7 @@ class SQLiteReader(SQLiteSidecars):
 
     def _open(self, *, unlocked: bool) -> None:
         self.close()
-        self._tables, self._beside = None, None
+        self._tables = None
         self._opened_as = self._identity()
         if unlocked and 0 <= time.time_ns() - self._opened_as[3] < CLOCK_TICK_NS:
             time.sleep(CLOCK_TICK_NS / 1e9)
@@ -128,7 +129,8 @@ class SQLiteReader(SQLiteSidecars):
     def dump(
         self, destination: Path, *, form: str = "", tables: Sequence[str] = (), progress: Progress = silent
     ) -> Dumped:
-        from dbctl.engines.sqlite.dump import dump  # noqa: PLC0415 - only backups want it
+        from dbctl.engines.dumps import Dumped  # noqa: PLC0415 - only backups want it
+        from dbctl.engines.sqlite.dump import dump  # noqa: PLC0415 - as above
 
         del form  # there is but one
         if tables:
@@ -152,6 +154,9 @@ class SQLiteReader(SQLiteSidecars):
 
     def proof(self, *, quick: bool) -> Proof:
         """Look into a dump: ``quick`` leaves out whether indexes and tables agree."""
+        from dbctl.engines.contents import digests  # noqa: PLC0415 - as above
+        from dbctl.engines.dumps import Proof  # noqa: PLC0415 - as above
+
         problems = [line for line in self.damage(quick=quick) if not line.startswith(OF_THE_APP)]
         if problems:
             return Proof(tables={}, schema="", problems=problems)

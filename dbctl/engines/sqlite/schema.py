@@ -18,7 +18,7 @@ from dbctl.engines.schema import (
 from dbctl.engines.sql import Row
 from dbctl.engines.sqlite import create, spelling
 from dbctl.engines.sqlite.describes import VIRTUAL
-from dbctl.engines.sqlite.stream import affinity
+from dbctl.engines.sqlite.values import affinity
 
 #: What modules for searching texts and places call the tables that they keep beside their own.
 _SHADOWS = (
@@ -50,7 +50,7 @@ class Told:
         shadows = {
             f"{name}_{suffix}".lower()
             for kind, name, _, sql in self._entries
-            if kind == "table" and VIRTUAL.match(sql)
+            if kind == "table" and re.match(VIRTUAL, sql)
             for suffix in _SHADOWS
         }
         tables = [

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import NamedTuple
 from zlib import crc32
+
+from dbctl.model import Value
 
 SUFFIX = ".dbctl-search-{name}"
 MAGIC, HEADER = b"SQLite format 3\0", 100
 
 
-class Seen(NamedTuple):
+class Seen(Value, frozen=True):
     """A file as it was looked at, before it is opened."""
 
     reason: str  #: why it cannot be trusted; empty: it can

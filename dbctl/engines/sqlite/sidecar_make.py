@@ -30,6 +30,10 @@ def making(place: Path, target: str, *, timeout: float) -> Iterator[Path]:
         BusyError: somebody else does, for all of ``timeout`` seconds.
         FileFailedError: it cannot be made.
     """
+    if place.is_dir() and not place.is_symlink():  # told before the work is done, not after it
+        raise FileFailedError(
+            path=place, reason="a directory stands in its place, and has to be moved away first"
+        )
     try:
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         held = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY)

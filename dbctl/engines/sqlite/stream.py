@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import re
 import sqlite3
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from datetime import timedelta
-from decimal import Decimal
 from typing import TypeVar
 
-from dbctl.engines.sql import Row, ident, is_storable
+from dbctl.engines.sql import Row, ident
 from dbctl.engines.sqlite.checks import SQLiteChecks
 from dbctl.engines.sqlite.describes import VIRTUAL
 from dbctl.engines.sqlite.failures import name_of
 from dbctl.engines.transfer import Answer
-from dbctl.errors import DbctlError, QueryFailedError, SecretAskedError, TimeUpError, ValueInvalidError
+from dbctl.errors import DbctlError, QueryFailedError, SecretAskedError, TimeUpError
 
 T = TypeVar("T")
 
-#: What SQLite makes of a declared type: the first word that is found in it counts.
-AFFINITIES = {
-    "INTEGER": ("INT",),
-    "TEXT": ("CHAR", "CLOB", "TEXT"),
-    "BLOB": ("BLOB",),
-    "REAL": ("REAL", "FLOA", "DOUB"),
-}
 #: Pragmas that tell something and change nothing, not even of this connection.
 TELLING = frozenset(
     [
@@ -61,17 +52,6 @@ TELLING = frozenset(
 SAMPLES = frozenset({("sqlite_stat3", "sample"), ("sqlite_stat4", "sample")})
 #: Modules that read what they are given.
 MODULES = frozenset({"json_each", "json_tree", *(f"pragma_{name}" for name in TELLING)})
-_WHOLE = re.compile(r"-?(?:0|[1-9][0-9]{0,18})", re.ASCII)
-_FRACTION = re.compile(r"-?(?:[0-9]+\.[0-9]+(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|Infinity)", re.ASCII)
-_SMALLEST, _LARGEST = -(1 << 63), (1 << 63) - 1
-
-
-def affinity(declared: str) -> str:
-    """Return the affinity of a declared type, by the rules of SQLite's own documentation, in their order."""
-    for found, words in AFFINITIES.items():
-        if any(word in declared.upper() for word in words):
-            return found
-    return "NUMERIC" if declared else "BLOB"
 
 
 class SQLiteStreams(SQLiteChecks):
@@ -117,8 +97,11 @@ class SQLiteStreams(SQLiteChecks):
         within: timedelta | None = None,
         hidden: Mapping[str, Collection[str]] = {},
     ) -> Iterator[Answer]:
+        from dbctl.engines.sqlite import values  # noqa: PLC0415 - few commands take a person's question
+
         self._settle()
-        told, given = Guard(hidden), {name: _given(value) for name, value in parameters.items()}
+        told = Guard(hidden)
+        given = {name: values.given(value) for name, value in parameters.items()}
         with ExitStack() as stack:
             self._know_modules(sql)
             stack.callback(self._guarded, None)
@@ -133,7 +116,7 @@ class SQLiteStreams(SQLiteChecks):
     def _know_modules(self, sql: str) -> None:
         """Let SQLite make the tables that are no tables but modules, by statements that a guard would take for changes."""
         made = self._rows("select name, sql from sqlite_master where type = 'table'", {})
-        names = {str(name).lower() for name, text in made if VIRTUAL.match(str(text))} | MODULES
+        names = {str(name).lower() for name, text in made if re.match(VIRTUAL, str(text))} | MODULES
         for name in sorted(names.intersection(re.findall(r"\w+", sql.lower()))):
             with suppress(QueryFailedError):  # the question itself tells of it
                 self._rows(f"explain select 1 from {ident(name)}", {})  # noqa: S608 - the name is quoted
@@ -165,34 +148,15 @@ class SQLiteStreams(SQLiteChecks):
         return nullcontext()  # it keeps floats
 
     def of_csv(self, table: str, column: str) -> Callable[[str, bool], object]:
-        kind = affinity(self._described(table, column).type)
+        from dbctl.engines.sqlite import values  # noqa: PLC0415 - only imports want them
 
-        def read(text: str, bare: bool) -> object:  # noqa: FBT001 - called for every cell
-            if bare and text.startswith("\\x"):
-                return _bytes(column, text)
-            if bare and kind != "TEXT":
-                return _number(text)
-            return _text(column, text)
-
-        return read
+        return values.of_csv(column, self._described(table, column).type)
 
     def of_json(self, table: str, column: str) -> Callable[[object], object]:
+        from dbctl.engines.sqlite import values  # noqa: PLC0415 - as above
+
         self._described(table, column)
-
-        def read(value: object) -> object:
-            if isinstance(value, str):
-                return _text(column, value)
-            if isinstance(value, bool):
-                return int(value)
-            if isinstance(value, int) and not _SMALLEST <= value <= _LARGEST:
-                raise ValueInvalidError(what=column, value=str(value)[:40], reason="it has more than 64 bits")
-            if isinstance(value, Decimal):
-                return float(value)
-            if isinstance(value, list | dict):
-                raise ValueInvalidError(what=column, value="(a list)", reason="write JSON as a text")
-            return value
-
-        return read
+        return values.of_json(column)
 
 
 class Guard:
@@ -237,31 +201,3 @@ _REFUSED = {
         "a change",
     ),
 }
-
-
-def _given(value: object) -> object:
-    return _number(value) if isinstance(value, str) else value
-
-
-def _number(text: str) -> object:
-    if _WHOLE.fullmatch(text) and text != "-0":
-        whole = int(text)
-        return whole if _SMALLEST <= whole <= _LARGEST else text
-    if _FRACTION.fullmatch(text):
-        number = float(text)
-        return number if math.isfinite(number) or text.endswith("Infinity") else text
-    return text
-
-
-def _bytes(column: str, text: str) -> bytes:
-    try:
-        return bytes.fromhex(text[2:])
-    except ValueError:
-        reason = "behind \\x stand two hexadecimal digits for each byte; quotes around it make it a text"
-        raise ValueInvalidError(what=column, value=ascii(text[:40]), reason=reason) from None
-
-
-def _text(column: str, text: str) -> str:
-    if not (text.isascii() or is_storable(text.replace("\0", ""))):
-        raise ValueInvalidError(what=column, value=ascii(text[:40]), reason="it is not valid UTF-8")
-    return text

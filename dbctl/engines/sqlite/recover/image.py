@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import struct
 from collections.abc import Iterator, Sequence
@@ -103,7 +104,9 @@ def damage(copy: Path, target: str) -> Sequence[str]:
         with closing(sqlite3.connect(f"file://{quoted(copy)}?mode=rw", uri=True, isolation_level=None)) as db:
             db.set_progress_handler(lambda: interrupt.received() is not None, 20_000)
             told = [str(row[0]) for row in db.execute(f"pragma integrity_check({MOST_LINES})")]
-            lines = [line for text in told for line in ([text] if INDEX.match(text) else text.splitlines())]
+            lines = [
+                line for text in told for line in ([text] if re.match(INDEX, text) else text.splitlines())
+            ]
             return [line for line in lines if line != "ok" and not line.startswith("*** in database")]
     except sqlite3.Error as error:
         interrupt.check()

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from dbctl import interrupt
-from dbctl.engines.dumps import Progress
+from dbctl.engines.progress import Progress
 from dbctl.engines.recovery import TableRecovered
 from dbctl.engines.server import Concern
 from dbctl.engines.sql import ident

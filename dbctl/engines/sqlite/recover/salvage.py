@@ -14,7 +14,7 @@ from glob import escape
 from pathlib import Path
 
 from dbctl import durable, interrupt
-from dbctl.engines.dumps import Progress
+from dbctl.engines.progress import Progress
 from dbctl.engines.recovery import Recovered, Recovery, TableRecovered
 from dbctl.engines.server import Concern
 from dbctl.engines.sqlite.failures import Place, unmade
