@@ -289,7 +289,7 @@ def test_its_last_chief_stays_also_where_the_app_demotes_the_other_at_that_momen
         told = ran.stderr.read()
     # MySQL has no such refusal, so whoever reads there waits, and then sees what was changed.
     waited = pantry.engine == "mysql" and not servers.mysql_server().is_mariadb
-    reason = "left without an active 'chief'" if waited else "somebody else changed"
+    reason = "left without an active 'chief'" if waited else "changed by somebody else"
     assert (ran.returncode, reason in told) == (6 if waited else 11, True), told
     assert pantry.rows("select handle from members where kind = 'chief' and enabled") == [("pip",)]
 
