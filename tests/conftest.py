@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 
 from dbctl import interrupt
 from dbctl.cli.main import main
+from tests import servers
 
 # A machine that is busy is no fault of what is tested.
 settings.register_profile("dbctl", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -29,6 +30,11 @@ for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
 def pytest_xdist_auto_num_workers() -> int:
     """Return how many tests run at once: they wait for servers, disks and children as long as they compute."""
     return 2 * (os.cpu_count() or 1)
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("mariadb") and not servers.mysql_server().is_mariadb:
+        pytest.skip("only MariaDB has that")
 
 
 @pytest.fixture(autouse=True)

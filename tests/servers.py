@@ -23,6 +23,7 @@ import pytest
 from msgspec import structs
 
 from dbctl.engines.mysql.options import connecting
+from dbctl.engines.mysql.server import Server, server_of
 from dbctl.engines.mysql.session import Session, try_socket
 from dbctl.engines.postgresql import tools
 from dbctl.engines.sql import ident
@@ -248,6 +249,13 @@ def mysql() -> Url:
 
 
 @cache
+def mysql_server() -> Server:
+    """Return what the server of MySQL or MariaDB is that tests use."""
+    with closing(mysql_connection(mysql())) as own:
+        return server_of(own.get_server_info(), "the server of tests")
+
+
+@cache
 def private_mysql(*settings: str, certificate: Path | None = None, why: str = "") -> Url:
     """Return a MariaDB server that ends with this process; ``root`` may do everything without a password.
 
@@ -322,12 +330,13 @@ class _Own(pymysql.connections.Connection):
 
 def mysql_connection(url: Url) -> pymysql.Connection:
     """Return a connection that is no part of what is tested; ``"`` quotes names on it, as everywhere."""
-    return _Own(
-        **connecting(url),
-        charset="utf8mb4",
-        autocommit=True,
-        sql_mode="ANSI_QUOTES,PIPES_AS_CONCAT,NO_BACKSLASH_ESCAPES,STRICT_ALL_TABLES",
-    )
+    made = _Own(**connecting(url), charset="utf8mb4", autocommit=True)
+    modes = ["ANSI_QUOTES", "PIPES_AS_CONCAT", "STRICT_ALL_TABLES"]
+    if not server_of(made.get_server_info(), "the server of tests").escapes:
+        modes.append("NO_BACKSLASH_ESCAPES")
+    with made.cursor() as cursor:
+        cursor.execute(f"set sql_mode = '{','.join(modes)}'")
+    return made
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,7 @@ and (db = '{name}' or id = is_used_lock('{lock}'))""",
 def pantry(request, tmp_path):
     with pantries.settled(request.param, tmp_path / "app") as made:
         many = (
-            "select seq, md5(seq) from seq_1_to_60000"
+            "values " + ", ".join(f"({n}, '{sha256(b'%d' % n).hexdigest()}')" for n in range(1, 60_001))
             if request.param == "mysql"
             else "select n, md5(n::text) from generate_series(1, 60000) n"
         )

@@ -32,7 +32,8 @@ def test_only_tables_and_views_of_the_database_are_told(mysql, elsewhere):
     elsewhere.execute("create table hidden (id integer)")
     mysql.execute("create table shown (id integer)")
     mysql.execute("create view seen as select id from shown")
-    mysql.execute("create sequence s")
+    if servers.mysql_server().is_mariadb:
+        mysql.execute("create sequence s")
     mysql.execute("create temporary table passing (id integer)")
     told = mysql.reader().tables()
     assert {name: one.view for name, one in told.items()} == {"shown": False, "seen": True}
@@ -48,7 +49,8 @@ def test_only_what_has_no_value_of_its_own_is_required(mysql):
     assert [name for name, one in told.items() if one.required] == ["b", "h"]
     assert [name for name, one in told.items() if one.generated] == ["d"]
     assert [name for name, one in told.items() if one.key] == ["id"]
-    assert (told["id"].type, told["c"].type) == ("BIGINT(20) UNSIGNED", "VARCHAR(9)")
+    number = "BIGINT(20) UNSIGNED" if servers.mysql_server().is_mariadb else "BIGINT UNSIGNED"
+    assert (told["id"].type, told["c"].type) == (number, "VARCHAR(9)")
 
 
 def test_keys_between_tables_are_told_with_what_a_deletion_does(mysql):
@@ -138,7 +140,7 @@ def test_the_same_schema_has_the_same_fingerprint_wherever_and_in_whichever_orde
         "alter table p engine = MyISAM",
         "alter table p convert to character set latin1",
         "create or replace view v as select a from t where m = 'happy'",
-        "create or replace trigger g before insert on t for each row set new.a = upper(new.a)",
+        "drop trigger g; create trigger g before insert on t for each row set new.a = upper(new.a)",
     ],
 )
 def test_every_change_of_the_schema_changes_the_fingerprint(mysql, change):
@@ -147,7 +149,8 @@ def test_every_change_of_the_schema_changes_the_fingerprint(mysql, change):
     if "engine" in change or "convert" in change:
         mysql.execute("alter table t drop foreign key own")
     before = mysql.reader().fingerprint()
-    mysql.execute(change)
+    for sql in change.split("; "):
+        mysql.execute(sql)
     assert mysql.reader().fingerprint() != before
 
 
@@ -243,7 +246,7 @@ def test_a_statement_that_fails_leaves_those_before_it_and_the_session_as_it_was
 
 
 def scratches(made) -> set[str]:
-    return {name for (name,) in made.rows("show databases like 'dbctl\\_scratch\\_%'")}
+    return {name for (name,) in made.rows("show databases") if name.startswith("dbctl_scratch_")}
 
 
 def test_what_is_tried_in_a_scratch_is_gone_and_was_like_the_database_beside_it(mysql):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
 import subprocess
@@ -9,6 +10,8 @@ import tempfile
 
 import pytest
 
+from dbctl.engines.mysql import loose as mysql_loose
+from dbctl.engines.mysql import tools as mysql_tools
 from dbctl.engines.postgresql.spoken import Scanner, SpokenToPsqlError
 from dbctl.errors import DbctlError, FileUnfitError, FileUnsoundError, WrongAppError
 from tests import servers
@@ -58,7 +61,7 @@ def mysqldump(pantry, place, *words):
     own = pantry.own
     password = {"MYSQL_PWD": own.password.reveal()} if own.password else {}
     argv = [
-        "mariadb-dump",
+        mysql_tools.PROGRAMS[servers.mysql_server().product]["dump"],
         "-h",
         own.host or "127.0.0.1",
         "-P",
@@ -239,6 +242,29 @@ def test_a_dump_of_several_databases_leaves_all_of_them_alone(cupboard, left):
     error = caught(DbctlError, lambda: apply(cupboard.path, left / "two.sql"))
     assert isinstance(error, FileUnfitError)
     assert "several databases" in str(error)
+
+
+#: What mysqldump writes by itself where a server keeps GTIDs, and with --source-data.
+TO_THE_SERVER = """SET @MYSQLDUMP_TEMP_LOG_BIN = @@SESSION.SQL_LOG_BIN;
+SET @@SESSION.SQL_LOG_BIN= 0;
+SET @@GLOBAL.GTID_PURGED=/*!80000 '+'*/ '202fa3f7-e54f-11f1-abfb-02fc00000001:1-21708,
+36b06734-e551-11f1-8c4a-02fc00000001:1-5:7';
+CHANGE REPLICATION SOURCE TO SOURCE_LOG_FILE='binlog.000002', SOURCE_LOG_POS=157;
+"""
+
+
+def test_what_a_dump_says_to_the_whole_server_is_left_out(cupboard, left):
+    before, text = cupboard.content(), mysqldump(cupboard, left / "good.sql").read_text()
+    at = text.index("DROP TABLE")
+    end = "SET @@SESSION.SQL_LOG_BIN = @MYSQLDUMP_TEMP_LOG_BIN;\n-- Dump completed"
+    (left / "gtids.sql").write_text(text[:at] + TO_THE_SERVER + text[at:].replace("-- Dump completed", end))
+    cupboard.spoil()
+    apply(cupboard.path, left / "gtids.sql")
+    assert cupboard.content() == before
+    mysql_loose.take_in(left / "gtids.sql", left / "taken.sql.gz", "larder/pantry")
+    loaded = gzip.decompress((left / "taken.sql.gz").read_bytes())
+    assert b"INSERT INTO" in loaded
+    assert not re.search(rb"LOG_BIN|GTID_PURGED|36b06734|REPLICATION", loaded)
 
 
 def test_the_client_of_mysql_is_never_told_to_do_anything_itself(cupboard, left):

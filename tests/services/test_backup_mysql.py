@@ -63,6 +63,16 @@ def pantry(tmp_path):
         yield made
 
 
+def program(kind):
+    """Return what the program for a kind of work is called that fits the server."""
+    return tools.PROGRAMS[servers.mysql_server().product][kind]
+
+
+def seeing_routines():
+    """Return what a user is granted to see routines that others made."""
+    return "SELECT ON `mysql`.`proc`" if servers.mysql_server().is_mariadb else "SHOW_ROUTINE ON *.*"
+
+
 def others(pantry):
     """Return what is no table, as the server tells it, and the keys between the tables."""
     name = pantry.own.path
@@ -121,12 +131,12 @@ def test_views_triggers_routines_and_keys_come_back_with_the_tables_and_go_back_
     works(pantry)
 
 
-def test_mariadb_alone_brings_a_backup_back(pantry):
+def test_the_client_of_the_server_alone_brings_a_backup_back(pantry):
     before = pantry.content()
     file = file_of(pantry.path, create(pantry.path))
     text = subprocess.run(["gunzip", "-c", file], check=True, capture_output=True).stdout
     first = pantry.own
-    client = shutil.which("mariadb") or shutil.which("mysql")
+    client = shutil.which(program("client"))
     place = ["-h", first.host or "localhost", "-P", str(first.port or 3306), "-u", first.user]
     with servers.mysql_database() as url:
         subprocess.run(
@@ -161,7 +171,7 @@ def test_a_backup_holds_one_moment_while_others_write(pantry):
         done.set()
         writer.join()
     apply(pantry.path, made.id)
-    assert pantry.rows("select cast(sum(cents) as int) from bank") == [(100_000,)]
+    assert pantry.rows("select cast(sum(cents) as signed) from bank") == [(100_000,)]
 
 
 def later(pantry):
@@ -270,7 +280,7 @@ def test_trap_a_password_in_an_option_stands_in_the_list_of_processes_so_it_is_i
         watching.start()
         try:
             error = caught(PrivilegeMissingError, lambda: create(pantry.path))
-            assert "GRANT SELECT ON `mysql`.`proc`" in error.hint
+            assert f"GRANT {seeing_routines()} TO " in error.hint
             pantry.run("drop view tall", "drop trigger stamp", "drop procedure shelve", "drop function twice")
             create(pantry.path)
             error = caught(PrivilegeMissingError, lambda: apply(pantry.path))
@@ -443,7 +453,7 @@ def somebody(pantry):
         try:
             for what in (pantry.own.path, f"{pattern}%"):
                 cursor.execute(f"grant all on `{what}`.* to {name}@'%'")
-            cursor.execute(f"grant select on mysql.proc to {name}@'%'")
+            cursor.execute(f"grant {seeing_routines()} to {name}@'%'")
             yield own
         finally:
             cursor.execute(f"drop user {name}@'%'")
@@ -459,7 +469,7 @@ def test_what_a_user_could_not_make_again_is_not_dropped(pantry, somebody):
     (pantry.folder / "dbctl.toml").write_text(text.replace(pantry.url, servers.text(somebody)))
     error = caught(PrivilegeMissingError, lambda: apply(pantry.path))
     assert "could not make it again" in str(error)
-    assert "SET USER" in error.hint
+    assert f"GRANT {servers.mysql_server().making_for_others} ON *.* TO " in error.hint
     assert (pantry.content(), others(pantry)) == (held, told)
     works(pantry)
 
@@ -472,12 +482,13 @@ def test_where_what_is_no_table_cannot_be_made_the_message_says_so_and_what_was_
     pantry.spoil()
     spoiled = pantry.content()
     # A client that is killed each time it is to work in the database itself, and not in one beside it.
-    real, own = shutil.which("mariadb"), tmp_path / "bin"
+    named = program("client")
+    real, own = shutil.which(named), tmp_path / "bin"
     own.mkdir()
-    (own / "mariadb").write_text(
+    (own / named).write_text(
         f'#!/bin/sh\ncase "$*" in *--database={pantry.own.path}) kill -9 $$;; esac\nexec {real} "$@"\n'
     )
-    (own / "mariadb").chmod(0o755)
+    (own / named).chmod(0o755)
     with monkeypatch.context() as patched:
         patched.setenv("PATH", f"{own}:{os.environ['PATH']}")
         error = caught(RestoreUnfinishedError, lambda: apply(pantry.path))
@@ -510,7 +521,8 @@ def test_rights_on_single_routines_are_granted_again(pantry):
 def test_a_dump_of_another_product_or_a_newer_server_is_refused(pantry):
     made = create(pantry.path)
     outside = registry.outside(pantry.own, "larder/pantry")
-    for server in ("99.1.0-MariaDB", "8.0.33"):
+    mariadb = servers.mysql_server().is_mariadb
+    for server in ("99.1.0-MariaDB", "8.0.33") if mariadb else ("99.1.0", "10.11.19-MariaDB"):
         facts = dict(made.members[0].facts) | {"server": server}
         dump = Dump(facts=facts, tables={}, schema="")
         caught(RestoreFailedError, lambda dump=dump: outside.approach(dump))
@@ -519,8 +531,15 @@ def test_a_dump_of_another_product_or_a_newer_server_is_refused(pantry):
 def test_programs_that_are_missing_or_too_old_are_told_before_anything_happens(pantry, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     caught(ClientMissingError, lambda: create(pantry.path))
-    old = tmp_path / next(iter({tools.PROGRAMS["MariaDB"]["dump"]}))
-    old.write_text("#!/bin/sh\necho 'mariadb-dump  Ver 10.13 Distrib 5.5.1-MariaDB, for Linux'\n")
+    mariadb, old = servers.mysql_server().is_mariadb, tmp_path / program("dump")
+    told = [
+        "mariadb-dump  Ver 10.13 Distrib 5.5.1-MariaDB, for Linux",
+        "mysqldump  Ver 5.7.1 for Linux on x86_64 (MySQL Community Server)",
+    ]
+    old.write_text(f"#!/bin/sh\necho '{told[not mariadb]}'\n")
     old.chmod(0o755)
     caught(ClientOldError, lambda: create(pantry.path))
+    old.write_text(f"#!/bin/sh\necho '{told[mariadb]}'\n")
+    error = caught(ClientMissingError, lambda: create(pantry.path))
+    assert f"{old.name} of {servers.mysql_server().product} ({old} is none of it)" in str(error)
     assert codes(verified(pantry.path)) == ["no-backup"]

@@ -36,7 +36,7 @@ MAKES_FOR_OTHERS = re.compile(
     r"\b(?:ALL PRIVILEGES|SUPER|SET USER|SET_USER_ID|SET_ANY_DEFINER)\b.* ON \*\.\*"
 )
 #: What a user may do with single routines goes with them.
-RIGHTS = "select user, host, routine_type, routine_name, proc_priv + 0 from mysql.procs_priv where db = {}"
+RIGHTS = "select user, host, routine_type, routine_name, cast(proc_priv as unsigned) from mysql.procs_priv where db = {}"
 RIGHT = ("execute", "alter routine", "grant option")  #: by their bits
 RIGHTS_UNKNOWN = (
     "what was granted on single routines, if anything, has to be granted again: this user cannot see it"
@@ -107,7 +107,7 @@ def want_makeable(central: Session, database: str, target: str) -> None:
     others = central.run(DEFINERS.format(literal(database)))
     if others and not any(MAKES_FOR_OTHERS.search(str(line)) for (line,) in central.run("show grants")):
         definer, what = others[0]
-        right = "SET USER" if central.server.is_mariadb else "SET_USER_ID"
+        right = central.server.making_for_others
         raise PrivilegeMissingError(
             target=target,
             reason=f"{what} was made by {definer}, and {central.account} could not make it again in that name",

@@ -33,6 +33,8 @@ LARGEST_OF: Mapping[Kind, int] = {"integer": 1 << 64, "number": 10**65}
 WIDE = frozenset({"utf8mb4", "utf16", "utf32"})
 
 _LABELS = re.compile(r"'(?:[^']|'')*'|[^']+")
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+_MEANING = {"0": "\0", "n": "\n", "r": "\r"}
 TRUE, FALSE = frozenset({"t", "true", "y", "yes", "on"}), frozenset({"f", "false", "n", "no", "off"})
 
 
@@ -58,8 +60,9 @@ def declared(told: str) -> str:
 
 
 def labels(told: str) -> list[str]:
-    """Return the labels of an enum."""
-    return [found[1:-1].replace("''", "'") for found in _LABELS.findall(told) if found.startswith("'")]
+    """Return the labels of an enum; in what the catalogue tells a backslash escapes, whatever the session says."""
+    found = [one[1:-1].replace("''", "'") for one in _LABELS.findall(told) if one.startswith("'")]
+    return [_ESCAPED.sub(lambda seen: _MEANING.get(seen[1], seen[1]), one) for one in found]
 
 
 def kind_of(column: Column) -> Kind:

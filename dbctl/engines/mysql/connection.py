@@ -95,7 +95,7 @@ class MySQLConnection(
     ) -> Iterator[pymysql.cursors.Cursor]:
         session = self._current()
         try:
-            text = sent(sql, parameters)
+            text = sent(sql, parameters, escapes=session.server.escapes)
         except KeyError as error:
             raise QueryFailedError(
                 target=self.target, reason=f"parameter :{error.args[0]} was not given"

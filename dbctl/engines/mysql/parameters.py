@@ -16,26 +16,35 @@ from uuid import UUID
 from dbctl.engines.mysql.tokens import tokens
 from dbctl.engines.served.values import Writers, whole, written
 from dbctl.engines.sql import is_storable
-from dbctl.engines.tokens import Piece, pieces
+from dbctl.engines.tokens import Piece, Token, pieces
 from dbctl.errors import ValueInvalidError
 
 #: A set that holds nothing.
 NOTHING = "(select null from dual where false)"
 
 
-def translated(sql: str, parameters: Mapping[str, object]) -> str:
+def translated(sql: str, parameters: Mapping[str, object], *, escapes: bool) -> str:
     """Return a statement with the literals that its ``:name`` parameters stand for.
+
+    In a text of the statement itself a backslash is a letter; ``escapes`` says that the session has it otherwise.
 
     Raises:
         KeyError: a parameter was not given.
         ValueInvalidError: no database keeps a value that was.
     """
-    return "".join(_put_in(piece, parameters) if piece.name else piece.text for piece in _pieces(sql))
+    return "".join(
+        _put_in(piece, parameters) if piece.name else piece.text for piece in _pieces(sql, escapes=escapes)
+    )
 
 
 @lru_cache(maxsize=64)
-def _pieces(sql: str) -> Sequence[Piece]:
-    return pieces(list(tokens(sql)))
+def _pieces(sql: str, *, escapes: bool) -> Sequence[Piece]:
+    read = tokens(sql)
+    return pieces([_escaped(token) for token in read] if escapes else list(read))
+
+
+def _escaped(token: Token) -> Token:
+    return token._replace(text=token.text.replace("\\", "\\\\")) if token.kind == "text" else token
 
 
 def _put_in(piece: Piece, parameters: Mapping[str, object]) -> str:

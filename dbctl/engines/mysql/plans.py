@@ -36,7 +36,9 @@ class MySQLPlans(PlanReader, MySQLDialect):
         self, sql: str, parameters: Mapping[str, object], aliases: Mapping[str, str]
     ) -> Explanation:
         with self._asking():
-            rows = self._told_rows(f"explain {sql}", parameters)
+            rows = self._told_rows(
+                f"explain format=traditional {sql}", parameters
+            )  # others may be the default
         scanned = [str(row["table"]) for row in rows if row["type"] in ("ALL", "index")]
         names = [aliases.get(name, name) for name in scanned]
         return Explanation(

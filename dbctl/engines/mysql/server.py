@@ -10,6 +10,8 @@ from dbctl.model import Value
 
 #: The oldest that is known to do all that is asked here.
 OLDEST = {"MySQL": (8, 0, 17), "MariaDB": (10, 6, 0)}
+#: Since then one right of MySQL lets a user make something in the name of another one, and a second one of nobody.
+NAMES_DEFINERS = (8, 2, 0)
 _VERSION = re.compile(r"(?:5\.5\.5-)?(\d+)\.(\d+)\.(\d+)")
 
 
@@ -28,6 +30,23 @@ class Server(Value, frozen=True, kw_only=True):
     @property
     def is_mariadb(self) -> bool:
         return self.product == "MariaDB"
+
+    @property
+    def escapes(self) -> bool:
+        """Whether a backslash in a text escapes, in every session that is opened here.
+
+        MySQL keeps what a column is computed by, its default and its checks as a text in which it does, looks for rows in
+        derived tables by another one, and reads both in the mode of the session. Where none escaped, a table would not
+        open that has a quote there, and one with a backslash would compute something else, also for the app.
+        """
+        return not self.is_mariadb
+
+    @property
+    def making_for_others(self) -> str:
+        """The right to make triggers, views, routines and events in the name of somebody else."""
+        if self.is_mariadb:
+            return "SET USER"
+        return "SET_USER_ID" if self.version < NAMES_DEFINERS else "SET_ANY_DEFINER"
 
 
 def server_of(told: str, target: str) -> Server:

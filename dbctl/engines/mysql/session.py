@@ -30,7 +30,6 @@ LONGEST_WAIT = 31_536_000
 MODES = (
     "PIPES_AS_CONCAT",
     "ANSI_QUOTES",
-    "NO_BACKSLASH_ESCAPES",
     "STRICT_ALL_TABLES",
     "STRICT_TRANS_TABLES",
     "ERROR_FOR_DIVISION_BY_ZERO",
@@ -131,9 +130,9 @@ def open_session(url: Url, target: str, *, timeout: float, reading: bool) -> Ses
     )
     try:
         session.server = server_of(session.server_version, target)
-        modes = MODES if session.server.is_mariadb else (*MODES, "TIME_TRUNCATE_FRACTIONAL")
+        more = "TIME_TRUNCATE_FRACTIONAL" if session.server.escapes else "NO_BACKSLASH_ESCAPES"
         session.settings = {
-            "sql_mode": ",".join(modes),
+            "sql_mode": ",".join((*MODES, more)),
             "time_zone": "+00:00",
             "innodb_lock_wait_timeout": seconds(timeout, session.server),
             "lock_wait_timeout": seconds(timeout, session.server),

@@ -57,7 +57,7 @@ class MySQLSessions(MySQLDialect):
         own = self._current().account.partition("@")[0].strip("'")
         lasting = {int(str(row[0])): float(str(row[1])) for row in self._transactions()}
         may_end = bool(rights & ENDING)
-        told = SESSIONS.format("p.query_id" if self._current().server.is_mariadb else "md5(p.info)")
+        told = SESSIONS.format("p.query_id" if self._current().server.is_mariadb else "sha2(p.info, 256)")
         return [_session(row, lasting, may_end=may_end or row[1] == own) for row in self._fetch(told, {})]
 
     def waits(self) -> Sequence[Wait]:

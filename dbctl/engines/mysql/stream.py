@@ -87,7 +87,7 @@ class MySQLStreams(MySQLPlans):
         if secret := secret_named(sql, hidden):
             raise SecretAskedError(target=self.target, what=secret)
         try:
-            text = sent(sql, parameters)
+            text = sent(sql, parameters, escapes=self._current().server.escapes)
         except KeyError as error:
             raise QueryFailedError(
                 target=self.target, reason=f"parameter :{error.args[0]} was not given"

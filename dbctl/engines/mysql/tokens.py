@@ -1,4 +1,4 @@
-r"""SQL text as MySQL reads it in the mode that every session here is set to: ``"`` is for names, ``\`` is a letter."""
+r"""SQL text as every session here has it read: ``"`` is for names, ``\`` is a letter; see ``parameters.translated``."""
 
 from __future__ import annotations
 

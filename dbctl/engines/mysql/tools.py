@@ -30,7 +30,10 @@ PROGRAMS: Mapping[str, Mapping[str, str]] = {
     "MariaDB": {"dump": "mariadb-dump", "client": "mariadb"},
     "MySQL": {"dump": "mysqldump", "client": "mysql"},
 }
-PACKAGES = {"MariaDB": "mariadb-client", "MySQL": "mysql-client"}
+PACKAGES = {
+    "MariaDB": "mariadb-client",
+    "MySQL": "mysql-client (of dev.mysql.com; default-mysql-client is MariaDB's)",
+}
 _MARIADB = re.compile(r"(?:Distrib|from) (\d+)\.(\d+)\.(\d+)-MariaDB")
 _MYSQL = re.compile(r"Ver (\d+)\.(\d+)\.(\d+)")
 _NUMBER = re.compile(r"(?:^ERROR (?=\d+ \()|error: (?=\d{4})|error (?=\d{4}))(\d{1,5})\b")
@@ -38,6 +41,8 @@ GONE = ("2002", "2003", "2006", "2013", "1053", "1927")
 DENIED = ("1044", "1045", "1142", "1143", "1227", "1370", "1419")
 LOCKED = ("1205", "3572")
 FULL = ("1021", "1114", "3")
+#: In a line that tells of no failure.
+WARNING = "[Warning]"
 
 
 class Tool(Value, frozen=True, kw_only=True):
@@ -59,7 +64,10 @@ def find(kind: str, server: Server, target: str) -> Tool:
     found = shutil.which(program)
     version = _version_of(found, server) if found else None
     if found is None or version is None:
-        raise ClientMissingError(target=target, program=program, package=package, version=wanted)
+        # MariaDB brings programs of the same names, and they cannot do all that a server of MySQL wants.
+        other = f" ({found} is none of it)" if found else ""
+        named = f"{program} of {server.product}{other}"
+        raise ClientMissingError(target=target, program=named, package=package, version=wanted)
     told = ".".join(map(str, version))
     if version[:2] < server.version[:2]:
         raise ClientOldError(target=target, program=found, version=told, wanted=wanted, package=package)
@@ -122,7 +130,9 @@ def _quoted(text: str) -> str:
 
 def failed(client: clients.Client, target: str, *, timeout: float, instead: str) -> DbctlError:
     """Return why a program failed, by the number that it told."""
-    lines = client.complaint().splitlines() or ["it did not say why"]
+    lines = [line for line in client.complaint().splitlines() if WARNING not in line] or [
+        "it did not say why"
+    ]
     told = next((line for line in lines if _NUMBER.search(line)), lines[0])
     number = found[1] if (found := _NUMBER.search(told)) else ""
     reason = told.partition(": ")[2] or told
