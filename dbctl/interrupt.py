@@ -15,6 +15,7 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _received: list[int] = []
 _holding: list[object] = []  #: one entry for each ``held`` that is open
 _unheard: list[object] = []  #: the same of ``unheard``
+_telling: list[object] = []  #: the same of ``telling``
 
 
 class Interrupted(BaseException):
@@ -80,12 +81,30 @@ def begin() -> None:
     """Hear signals, whatever was done before."""
     _unheard.clear()
     _holding.clear()
+    _telling.clear()
 
 
 def over() -> None:
     """Hear no signal until ``begin``: what was asked for is done and told, and the exit status has to say so."""
     _unheard.append(None)
     _holding.append(None)
+
+
+@contextmanager
+def telling() -> Iterator[None]:
+    """Do one thing, and tell what became of it: from ``done`` on no signal is heard, also between the two."""
+    _telling.append(None)
+    try:
+        yield
+    finally:
+        if _telling:
+            _telling.pop()
+
+
+def done() -> None:
+    """Say that what was asked for is done, and nothing takes it back any more."""
+    if _telling:
+        over()
 
 
 @contextmanager

@@ -138,16 +138,23 @@ def change(
     """
     if ctx.params.get("dry_run"):
         return emit(ctx, Planned(plan=prepared.plan()), target=target)
+    seen = _agreed(ctx, prepared)
+    with interrupt.telling():
+        return _emit_done(ctx, prepared.apply(seen), target=target, notes=notes)
+
+
+def _agreed(ctx: typer.Context, prepared: Prepared) -> str | None:
+    """Return the digest of the plan that was agreed to; None where nobody had to be asked."""
     said = call(ctx)
     if said.confirm and said.confirm != prepared.app:
         raise ConfirmationWrongError(given=said.confirm, app=prepared.app)
     if said.confirm or (said.yes and not prepared.protected):
-        return _emit_done(ctx, prepared.apply(), target=target, notes=notes)
+        return None
     plan = prepared.plan()
     if not plan.destructive or plan.empty:
-        return _emit_done(ctx, prepared.apply(), target=target, notes=notes)
+        return None
     _agree(ctx, plan, word=prepared.app if prepared.protected else "yes")
-    return _emit_done(ctx, prepared.apply(seen=plan.digest), target=target, notes=notes)
+    return plan.digest
 
 
 def _emit_done(ctx: typer.Context, result: object, *, target: str | None, notes: Sequence[str]) -> int:

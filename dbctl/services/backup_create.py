@@ -170,7 +170,9 @@ class Creation:
                 )
             newest = earlier[0].created_at if earlier else made.created_at
             remarks = [*_remarks(made.created_at, newest), *self._told(made)]
-        return repository.told(made, BackupCreated, remarks=remarks)
+            told = repository.told(made, BackupCreated, remarks=remarks)
+            interrupt.done()  # it stands, and whoever asked for it is told so, whatever comes
+        return told
 
     def _told(self, made: Manifest) -> Iterator[str]:
         """Yield what somebody has to know of what was copied, or was not."""

@@ -224,7 +224,9 @@ class Restoring:
                     remarks = [*self._remarks(loaded), *self._forget(safety, loaded)]
                     waiting.close()
                     held.close()
-                    return self._answer(safety, before, loaded, remarks)
+                    answer = self._answer(safety, before, loaded, remarks)
+                    interrupt.done()
+                    return answer
 
     def _left(self) -> Iterator[tuple[str, str]]:
         """Yield the databases that a safety backup tells of and does not hold: going back cannot take them away."""

@@ -155,13 +155,15 @@ class RestoringTables:
                         store.remove(safety.id)
                 raise
             over.enter_context(interrupt.unheard())
-            return TablesRestored(
+            answer = TablesRestored(
                 backup=self._manifest.id,
                 target=self.target,
                 safety_backup=safety.id if safety else None,
                 tables=done,
                 notes=list(self._notes(done)),
             )
+            interrupt.done()
+            return answer
 
     # What there is -------------------------------------------------------------------------------------------------
 
