@@ -20,7 +20,7 @@ from dbctl.cli.main import main
 from dbctl.engines.lancedb import exchange
 from dbctl.errors import BusyError, Exit, FileMissingError, NotSupportedError, RestoreFailedError
 from dbctl.model import Findings
-from dbctl.services import backup_verify, integrity
+from dbctl.services import backup_create, backup_verify, integrity
 from dbctl.services.backup_create import Creation
 from dbctl.services.backup_drill import Drilling
 from dbctl.services.restore_copy import Copying
@@ -71,6 +71,24 @@ def test_a_backup_holds_both_and_a_restore_brings_both_back_with_the_same_neares
     assert vault.codes(vault.verified(path)) == []
     vault.undo(path)
     assert pair.state(path) == after
+
+
+def test_a_safety_backup_of_the_same_second_as_one_that_is_gone_keeps_what_it_replaces_all_the_same(
+    path, monkeypatch
+):
+    """A clock that was set back may give a name twice."""
+    made, before = vault.create(path), pair.state(path)
+    pair.say(path, range(100, 120))
+    monkeypatch.setattr(backup_create, "now", lambda: made.created_at + timedelta(hours=1))
+    first = vault.apply(path, made.id)
+    shutil.rmtree(vault.folder_of(path, first.safety_backup))
+    pair.say(path, range(200, 210))
+    between = pair.state(path)
+    second = vault.apply(path, made.id)
+    assert second.safety_backup == first.safety_backup
+    assert pair.state(path) == before
+    vault.undo(path)
+    assert pair.state(path) == between
 
 
 def test_what_is_lost_comes_back(path):

@@ -37,6 +37,14 @@ def beside(place: Path, name: str) -> Path:
     return place.with_name(f".{place.name}.dbctl-{name}")
 
 
+def free(place: Path, name: str) -> Path:
+    """Return one of that name, or of one like it, that is not there: a clock that is set back gives a name twice."""
+    folder, number = beside(place, name), 2
+    while os.path.lexists(folder):
+        folder, number = beside(place, f"{name}-{number}"), number + 1
+    return folder
+
+
 def waits(folder: Path) -> bool:
     """Whether a folder beside is one that was to come in, and has not.
 

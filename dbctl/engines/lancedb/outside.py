@@ -120,7 +120,7 @@ class LanceOutside:
         return Approach(way="swapped" if there else "new", keeps=there, steps=steps, where="beside it")
 
     def kept(self, stamp: str) -> Kept:
-        place, kept = self._place, exchange.beside(self._place, f"{exchange.KEPT}{stamp}")
+        place, kept = self._place, exchange.free(self._place, f"{exchange.KEPT}{stamp}")
         quoted, quoted_kept = (_quoted(one) for one in (place, kept))
         note = (
             f"# {self._target} as it was when a restore replaced it stays in\n# {kept}\n"
