@@ -216,7 +216,9 @@ class Meaning:
                 told, distance = dict(zip(columns, row[:-1], strict=True)), row[-1]
                 if told[self.id] not in passed and _is_near(distance, asked.least):
                     found.setdefault(told[self.id], self._row(told, cast("float", distance)))
-            if len(found) >= asked.top or len(rows) < number or not _is_near(rows[-1][-1], asked.least):
+            farthest = rows[-1][-1] if rows else None
+            over = _is_near(farthest, None) and not _is_near(farthest, asked.least)
+            if len(found) >= asked.top or len(rows) < number or over:
                 return list(found.values())[: asked.top]
             number *= 2  # the app writes some rows several times
 

@@ -98,10 +98,10 @@ def both(numbers: range) -> tuple[list[str], list[str]]:
     return names, names
 
 
-def nearest(path: Path, asked: int = 10) -> list[list[str]]:
-    """Return the ten nearest of some vectors."""
+def nearest(path: Path) -> list[list[str]]:
+    """Return the ten nearest of ten vectors."""
     found = table(path)
     return [
         [one["message_id"] for one in found.search(lance.vector(1000 + number)).limit(10).to_list()]
-        for number in range(asked)
+        for number in range(10)
     ]
