@@ -44,7 +44,7 @@ _PLAINER = {
 _HEADER = r"^\s*(\[\[?)\s*(.*?)\s*\]\]?\s*(#.*)?$"
 _BARE = r"[A-Za-z0-9_-]+"
 #: Possessive, and only where a word begins: linear in the length of any text.
-_DEEP_KEY = r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){%d}""" % MOST_PARTS
+_DEEP_KEY = r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+)""" + f"{{{MOST_PARTS}}}"
 _NAME = r'\s*("(?:[^"\\]|\\.)*"|\'[^\']*\'|[A-Za-z0-9_-]+)\s*(\.|=|$)'
 
 
@@ -89,7 +89,7 @@ def loads(text: str) -> dict[str, Any]:
     except RecursionError:
         raise TomlError(Mistake(1, "TOML", "it is nested too deeply")) from None
     except ValueError as error:  # a number with more digits than Python converts
-        digits = re.search(r"[0-9_]{%d}" % sys.get_int_max_str_digits(), text)
+        digits = re.search(f"[0-9_]{{{sys.get_int_max_str_digits()}}}", text)
         line = text.count("\n", 0, digits.start()) + 1 if digits else 1
         raise TomlError(Mistake(line, "TOML", "a number has too many digits")) from error
 
