@@ -19,6 +19,8 @@ from dbctl.errors import FileExistsAlreadyError, FileFailedError, FileUnsyncedEr
 WITHOUT_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 #: How a disk says that its directories are not synced at all.
 WITHOUT_SYNC = {errno.EINVAL, errno.ENOTSUP}
+#: Errors of file systems that have no locks.
+WITHOUT_LOCKS = {errno.EINVAL, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 #: Where descriptors have names, as a shell gives them for <(…).
 OPENED_ALREADY = {Path("/dev/fd"), Path("/proc/self/fd")}
 #: Bytes that are read at a time.
@@ -99,11 +101,29 @@ def _create_locked(path: Path, mode: int) -> int:
     """Create a file and lock it until it is closed; return its descriptor."""
     while True:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
-        with suppress(OSError):  # without locks nothing is removed as abandoned either
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if os.fstat(descriptor).st_nlink:
-            return descriptor
+        try:
+            mark_in_use(descriptor)
+            if os.fstat(descriptor).st_nlink:
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
         os.close(descriptor)  # another process removed it as abandoned before it was locked
+
+
+def mark_in_use(descriptor: int) -> None:
+    """Lock a temporary file or folder until it is closed: what is not locked is removed as abandoned.
+
+    Where the file system has no locks, nothing is removed as abandoned, and nothing is locked.
+
+    Raises:
+        OSError: it cannot be locked.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in WITHOUT_LOCKS:
+            raise
 
 
 def _remove_abandoned(place: Path) -> None:
