@@ -285,7 +285,8 @@ def verified_at(manifest: Manifest, proven: Proven) -> datetime:
 def partial(repository: Repository, manifest: Manifest) -> BackupPartialError:
     """Return why no database can be restored from a backup of some tables."""
     tables = ", ".join(name for one in manifest.members for name in one.only)
-    instead = f"dbctl restore apply {manifest.id} --table NAME brings a table back."
+    named = manifest.id if ID.fullmatch(manifest.id) else f"--file {manifest.id}"
+    instead = f"dbctl restore apply {named} --table NAME --merge missing brings back the rows of a table."
     return BackupPartialError(id=manifest.id, app=repository.app, tables=tables, instead=instead)
 
 
