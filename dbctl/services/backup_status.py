@@ -48,6 +48,7 @@ class RepositoryStanding(Value, frozen=True, kw_only=True):
     room_bytes: int | None  #: None: not known
     incomplete: Sequence[str]  #: what was cut off, or is being made now
     unread: Mapping[str, str]  #: whose manifest cannot be read, and why
+    gone: Mapping[str, str]  #: safety backups whose retained database is gone
     damaged: Mapping[str, str]  #: with what is known to be wrong with them; ``backup verify`` looks for more
     future: Sequence[str]  #: later than the clock: while there are any, ``backup prune`` refuses
 
@@ -145,6 +146,10 @@ class AppBackups(Value, frozen=True, kw_only=True):
             yield f"{self.repository.app}: {what}"
         for name in self.repository.future:
             yield f"{self.repository.app}: {from_future(name)} (dbctl backup delete {name})"
+        if self.repository.gone:
+            lost = counted(len(self.repository.gone), "safety backup")
+            names = ", ".join(sorted(self.repository.gone))
+            yield f"{self.repository.app}: {lost} cannot be restored any more, what a restore retained is gone: {names}"
         for one in self.databases:
             if only in ("", one.database):
                 yield from (f"{one.app}/{one.database}: {what}" for what in one.due.values())
@@ -193,6 +198,7 @@ def stand(app: App, given: str = "") -> AppBackups | None:
             room_bytes=None if missing else repository.store.room(),
             incomplete=incomplete,
             unread=unread,
+            gone=repository.gone(found),
             damaged=damaged,
             future=clock.find_future((manifest.id, manifest.created_at) for manifest in found),
         ),
