@@ -55,6 +55,8 @@ class _Lineage:
         self._known: dict[str, Sources] = {}
 
     def views(self) -> dict[str, Sources]:
+        import sqlglot  # noqa: F401, PLC0415 - a missing package must not pass for SQL that cannot be parsed
+
         for view in self._queries:
             self._resolve(view)
         return self._known
