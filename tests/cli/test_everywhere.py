@@ -29,6 +29,7 @@ LINES: dict[str, int] = {
     "users set-role ana guest": 0,
     "users activate pip": 0,
     "users deactivate ana": 0,
+    "users list --locked": 2,
     "users unlock pip": 2,
     "users delete ana --yes": 0,
     "users delete ana --dry-run": 0,
