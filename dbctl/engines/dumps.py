@@ -149,12 +149,23 @@ class Dumps(Protocol):
 class CountsDumped(Protocol):
     """A database of which a dump counts rows in its own way: by partition, and without those of child tables."""
 
+    def list_dumped(self) -> Collection[str]:
+        """Return the tables whose rows a dump would hold, by the names that its proof uses."""
+        ...
+
     def count_dumped(self, extra: Collection[str] = ()) -> Mapping[str, int]:
         """Return the rows of each table as the proof of a dump would count them now.
 
         ``extra``: tables of extensions that count, too, since a dump was found to hold them.
         """
         ...
+
+
+def list_dumped(db: Readable) -> Collection[str]:
+    """Return the tables of an open database whose rows a dump would hold, by the names that its proof uses."""
+    if isinstance(db, CountsDumped):
+        return db.list_dumped()
+    return [name for name, table in db.tables().items() if not table.view]
 
 
 def count_dumped(db: Readable, extra: Collection[str] = ()) -> Mapping[str, int]:

@@ -139,7 +139,8 @@ def _compared(app: App, one: Member) -> DatabaseCompared:
     try:
         db = app.reader(one.database, may_be_empty=True, like=one.rows)
         found = schema_of(db)
-        schema = "unknown" if not found else "same" if found == one.schema else "another"
+        if found and one.schema:  # a foreign dump has no fingerprint before it is loaded
+            schema = "same" if found == one.schema else "another"
         counts = count_dumped(db, one.rows)
     except DbctlError as error:
         state = str(error)

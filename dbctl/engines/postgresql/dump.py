@@ -156,22 +156,34 @@ class PostgreSQLDumps(PostgreSQLDescribes):
         proof = Proof(tables=rows, schema=schema, problems=(), digests=content)
         return Dumped(taken_at=taken, facts=facts, proof=proof, sha256=file.sha256)
 
-    def count_dumped(self, extra: Collection[str] = (), *, path: str | None = None) -> dict[str, int]:
+    def list_dumped(self) -> Collection[str]:
         with self._asking():
-            if path is None:
-                path = json.dumps(self._current().execute(PATH).fetchall()[0][0])
+            return told(dict.fromkeys(self._conditions(), 0), self._path())
+
+    def count_dumped(self, extra: Collection[str] = (), *, path: str = "") -> dict[str, int]:
+        with self._asking():
             rows = dict[tuple[str, str], int]()
-            for schema, table, of_extension, condition in cast(
-                "list[tuple[str, str, bool, str]]", self._fetch(TABLES, {"scope": scope_of(self._current())})
-            ):
-                if not of_extension or f"{schema}.{table}" in extra or table in extra:
-                    name = f"{ident(schema)}.{ident(table)}"
-                    # Child tables have rows of their own. The condition is what the extension itself says.
-                    sql = f"select count(*) from only {name} {condition}"  # noqa: S608
-                    with self._told(sql):
-                        ((number,),) = self._current().execute(sql.encode()).fetchall()
-                    rows[schema, table] = cast("int", number)
-        return told(rows, path)
+            for (schema, table), condition in self._conditions(extra).items():
+                # Child tables have rows of their own.
+                sql = f"select count(*) from only {ident(schema)}.{ident(table)} {condition}"  # noqa: S608 - as its extension says
+                with self._told(sql):
+                    ((number,),) = self._current().execute(sql.encode()).fetchall()
+                rows[schema, table] = cast("int", number)
+            return told(rows, path or self._path())
+
+    def _conditions(self, extra: Collection[str] = ()) -> dict[tuple[str, str], str]:
+        """Return the tables whose rows a dump holds, by schema and name, each with the condition that its rows meet."""
+        found = cast(
+            "list[tuple[str, str, bool, str]]", self._fetch(TABLES, {"scope": scope_of(self._current())})
+        )
+        return {
+            (schema, table): condition
+            for schema, table, of_extension, condition in found
+            if not of_extension or f"{schema}.{table}" in extra or table in extra
+        }
+
+    def _path(self) -> str:
+        return json.dumps(self._current().execute(PATH).fetchall()[0][0])
 
     def _with_parts(self, tables: Sequence[str]) -> list[tuple[str, str]]:
         """Return tables with the partitions that hold their rows, each by its schema."""
@@ -195,7 +207,7 @@ class PostgreSQLDumps(PostgreSQLDescribes):
             **properties.place(session),
             "extensions": properties.extensions(session),
             "schema": scope,
-            "path": json.dumps(session.execute(PATH).fetchall()[0][0]),
+            "path": self._path(),
         }
 
 

@@ -284,7 +284,10 @@ class PostgreSQLOutside:
                 properties.give(central, new, like)
                 found = properties.of(central, new)
                 lacks = properties.differing(like, found) if found else ["everything"]
-                lacks = [name for name in lacks if live or name not in ("comment", "grants", "settings")]
+                # Of a foreign dump most properties are unknown, and those of the server's roles may be missing.
+                known = [name for name, text in like.lasting().items() if text]
+                optional = ("comment", "grants", "settings")
+                lacks = [name for name in lacks if live or (name in known and name not in optional)]
                 if lacks:
                     raise RestoreFailedError(
                         target=self._target,
