@@ -52,6 +52,7 @@ class Dump(Value, frozen=True, kw_only=True):
     schema: str  #: the fingerprint of its schema
     part: bool = False  #: whether it holds some tables alone, without what they need of others
     digests: Mapping[str, str] = {}  #: of the content of its small tables: ``contents.digests``
+    foreign: bool = False  #: whether dbctl did not make it here, so that a scratch role has to load it
 
 
 class Loaded(Value, frozen=True, kw_only=True):
@@ -66,6 +67,7 @@ class Tried(Value, frozen=True, kw_only=True):
 
     url: Url
     proof: Proof  #: what it holds
+    remarks: list[str] = []  #: what could not be removed; complete once the database is gone
 
 
 class Approach(Value, frozen=True, kw_only=True):
