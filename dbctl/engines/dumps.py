@@ -8,6 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
+from msgspec import field
+
 from dbctl.engines.progress import Progress, silent
 from dbctl.model import Value
 from dbctl.url import Url
@@ -67,7 +69,9 @@ class Tried(Value, frozen=True, kw_only=True):
 
     url: Url
     proof: Proof  #: what it holds
-    remarks: list[str] = []  #: what could not be removed; complete once the database is gone
+    remarks: list[str] = field(
+        default_factory=list
+    )  #: what could not be removed; complete once the database is gone
 
 
 class Approach(Value, frozen=True, kw_only=True):

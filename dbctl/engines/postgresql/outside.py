@@ -44,6 +44,7 @@ from dbctl.errors import (
     NotSupportedError,
     PrivilegeMissingError,
     RestoreFailedError,
+    UnreachableError,
 )
 from dbctl.url import Url
 
@@ -389,28 +390,40 @@ class PostgreSQLOutside:
 
         All of that is done by the role of ``url``: of a foreign dump by a scratch role.
         """
+        try:
+            return self._loaded(central, url, path, dump, timeout, progress, head)
+        except (PrivilegeMissingError, UnreachableError) as error:
+            if not dump.foreign or central.broken:
+                raise
+            raise DumpOverreachesError(
+                target=self._target, reason=error.facts["reason"], instead=UNTRUSTED
+            ) from error
+
+    def _loaded(
+        self,
+        central: Session,
+        url: Url,
+        path: Path,
+        dump: Dump,
+        timeout: float,
+        progress: Progress,
+        head: str,
+    ) -> Proof:
         change = parts.unlinked if dump.part else iter
         with ExitStack() as held:
             session = held.enter_context(self._open(url, timeout=timeout)) if dump.foreign else central
-            try:
-                feed(
-                    path,
-                    dump.facts,
-                    session,
-                    url.path,
-                    self._target,
-                    tables=dump.tables,
-                    timeout=timeout,
-                    head=head,
-                    change=as_scratch_role(self._target, change) if dump.foreign else change,
-                    progress=progress,
-                )
-            except PrivilegeMissingError as error:
-                if not dump.foreign:
-                    raise
-                raise DumpOverreachesError(
-                    target=self._target, reason=error.facts["reason"], instead=UNTRUSTED
-                ) from error
+            feed(
+                path,
+                dump.facts,
+                session,
+                url.path,
+                self._target,
+                tables=dump.tables,
+                timeout=timeout,
+                head=head,
+                change=as_scratch_role(self._target, change) if dump.foreign else change,
+                progress=progress,
+            )
         with closing(PostgreSQLReader(url, self._target, timeout=timeout)) as reader:
             rows = {
                 (str(schema), str(table)): 0
