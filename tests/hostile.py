@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -189,5 +188,5 @@ def with_statements(victim: PostgreSQLVictim | MySQLVictim, file: Path, statemen
     text = statements.replace("{canary}", str(victim.canary))
     head, end, rest = victim.good().rpartition(victim.end)
     file.write_text(f"{head}\n{text}\n\n{end}{rest}")
-    os.chmod(file, 0o600)
+    file.chmod(0o600)
     return file

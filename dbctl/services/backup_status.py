@@ -50,6 +50,7 @@ class RepositoryStanding(Value, frozen=True, kw_only=True):
     room_bytes: int | None  #: None: not known
     incomplete: Sequence[str]  #: what was cut off, or is being made now
     unread: Mapping[str, str]  #: whose manifest cannot be read, and why
+    gone: Mapping[str, str]  #: safety backups whose retained database is gone
     damaged: Mapping[str, str]  #: with what is known to be wrong with them; ``backup verify`` looks for more
 
 
@@ -143,6 +144,10 @@ class AppBackups(Value, frozen=True, kw_only=True):
         """Yield all that is wrong, or due, in sentences that say with what."""
         for _, what in self.unsound():
             yield f"{self.repository.app}: {what}"
+        if self.repository.gone:
+            lost = counted(len(self.repository.gone), "safety backup")
+            names = ", ".join(sorted(self.repository.gone))
+            yield f"{self.repository.app}: {lost} cannot be restored any more, what a restore retained is gone: {names}"
         for one in self.databases:
             if only in ("", one.database):
                 yield from (f"{one.app}/{one.database}: {what}" for what in one.due.values())
@@ -186,6 +191,7 @@ def stand(app: App, given: str = "") -> AppBackups | None:
             room_bytes=None if missing else repository.store.room(),
             incomplete=incomplete,
             unread=unread,
+            gone=repository.gone(found),
             damaged=damaged,
         ),
     )
