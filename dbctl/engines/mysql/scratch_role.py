@@ -46,9 +46,7 @@ def create_user(central: Session, database: str, target: str) -> tuple[str, Secr
         ForeignDumpRefusedError: this account may not create users, or not let them use a database.
     """
     user, password = user_of(database), f"{secrets.token_urlsafe(24)}-aA1"
-    ((here,),) = central.run("select user()")
-    # A user of any host would lose against one without a name of this very host.
-    account = f"{literal(user)}@{literal(str(here).rpartition('@')[2])}"
+    account = _account(central, user)
     pattern = database
     if [row[1] for row in central.run(LITERAL_NAMES)] != ["ON"]:
         pattern = database.replace("_", "\\_").replace("%", "\\%")
@@ -59,13 +57,23 @@ def create_user(central: Session, database: str, target: str) -> tuple[str, Secr
     except pymysql.Error as error:
         if number_of(error) not in NOT_ALLOWED:
             raise
+        names = database[: -len("new_00000000")].replace("_", "\\_")
         raise ForeignDumpRefusedError(
             target=target,
             reason=f"{central.account} may not create one ({error.args[-1]})",
-            instead=f"As an administrator: GRANT CREATE USER ON *.* TO {central.account}; and rights on"
-            f" {ident(pattern[: -len('00000000')] + '%')}.* WITH GRANT OPTION;",
+            instead=f"As an administrator: GRANT CREATE USER ON *.* TO {central.account};"
+            f" GRANT ALL ON `{names}%`.* TO {central.account} WITH GRANT OPTION;",
         ) from error
     return user, Secret(password)
+
+
+def _account(central: Session, user: str) -> str:
+    """Return a user of the host that this session comes from.
+
+    One of any host would lose against a user of this very host that has no name.
+    """
+    ((here,),) = central.run("select user()")
+    return f"{literal(user)}@{literal(str(here).rpartition('@')[2])}"
 
 
 def as_user(url: Url, database: str, user: str, password: Secret) -> Url:
@@ -116,15 +124,16 @@ def _xid(form: object, length: object, _: object, data: object) -> str:
 def remove(central: Session, database: str, before: frozenset[str] | None = None) -> Sequence[str]:
     """Drop a scratch database and its user, whichever are there; return what is left, and why.
 
-    ``before``: the transactions that were prepared before a dump was loaded. A dump may leave one that keeps its
-    database from being dropped.
+    ``before``: the transactions that were prepared before this dbctl created the user and loaded a dump. A dump may
+    leave one that keeps its database from being dropped.
     """
     left, user = list[str](), user_of(database)
     for (session,) in central.run(SESSIONS.format(literal(user))):  # they would go on, and keep their locks
         with suppress(pymysql.Error):
             central.run(f"kill {session}")
-    for account in _accounts(central, user):
-        left += _dropped(central, f"user {account}", f"drop user {account}")
+    own = [] if before is None else [_account(central, user)]  # which this session may not be shown
+    for account in {*own, *_accounts(central, user)}:
+        left += _dropped(central, f"user {account}", f"drop user if exists {account}")
     drop = f"database {database}", f"drop database if exists {ident(database)}"
     kept = _dropped(central, *drop)
     if kept and before is not None:
