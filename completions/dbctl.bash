@@ -162,6 +162,7 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'backup prune:--keep-yearly') wanted='' ;;
         'backup prune:--keep-within') wanted='' ;;
         'backup prune:--repository') wanted='' ;;
+        'backup delete:--repository') wanted='' ;;
         'restore preview:--file') wanted='@file' ;;
         'restore preview:--before') wanted='' ;;
         'restore preview:--kind') wanted='backup partial safety migration' ;;
@@ -367,6 +368,7 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'backup status') path=$next; count=0; return 0 ;;
         'backup drill') path=$next; count=0; return 0 ;;
         'backup prune') path=$next; count=0; return 0 ;;
+        'backup delete') path=$next; count=0; return 0 ;;
         'restore preview') path=$next; count=0; return 0 ;;
         'restore apply') path=$next; count=0; return 0 ;;
         'restore undo') path=$next; count=0; return 0 ;;
@@ -496,7 +498,7 @@ _dbctl() {
         'migrate drift') children=''; flags='--migrations --shape' ;;
         'migrate lint') children=''; flags='--migrations --all --strict' ;;
         'migrate rehearse') children=''; flags='--to --migrations --shape' ;;
-        'backup') children='create list show verify copy adopt status drill prune'; flags='' ;;
+        'backup') children='create list show verify copy adopt status drill prune delete'; flags='' ;;
         'backup create') children=''; flags='--table --format --compress --limit-rate --repository --dry-run -n' ;;
         'backup list') children=''; flags='--kind --repository --limit --offset --sort' ;;
         'backup show') children=''; flags='--before --kind --repository' ;;
@@ -506,6 +508,7 @@ _dbctl() {
         'backup status') children=''; flags='--check --all-apps --repository' ;;
         'backup drill') children=''; flags='--all-apps --identity --passphrase-file --repository --dry-run -n' ;;
         'backup prune') children=''; flags='--keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --repository --dry-run -n' ;;
+        'backup delete') children=''; flags='--repository --dry-run -n' ;;
         'restore') children='preview apply undo files recover'; flags='' ;;
         'restore preview') children=''; flags='--file --before --kind --deep --identity --passphrase-file --repository' ;;
         'restore apply') children=''; flags='--file --before --kind --to --replace --table --as --merge --identity --passphrase-file --repository --dry-run -n' ;;
@@ -568,7 +571,7 @@ _dbctl() {
     if [[ -n $option ]]; then
         _dbctl_value "$option"
     elif [[ $current == -* && -z $only_arguments ]]; then
-        COMPREPLY=($(compgen -W "$flags --config --app --db --profile --url --output -o --columns --excel-safe --quiet -q --verbose -v --no-color --yes -y --confirm --timeout --help -h" -- "$current"))
+        COMPREPLY=($(compgen -W "$flags --config --app --db --profile --url --output -o --columns --excel-safe --quiet -q --verbose -v --no-color --yes -y --confirm --trust-clock --timeout --help -h" -- "$current"))
         return
     else
         wanted=$children

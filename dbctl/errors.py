@@ -790,6 +790,18 @@ class RepositoryUnsafeError(DbctlError):
     remedy = "Nothing was changed. chmod go-w {place}"
 
 
+class ClockDoubtedError(DbctlError):
+    code, exit_status = "clock-doubted", Exit.REFUSED
+    sentence = "the clock says {now}, and {reason}"
+    remedy = "Nothing was changed. Correct the clock; if it is right: {instead}"
+
+
+class LastBackupError(DbctlError):
+    code, exit_status = "last-backup", Exit.REFUSED
+    sentence = "{ids}: no other sound backup of {databases} would be left"
+    remedy = "Nothing was changed. Make another one first: dbctl backup create"
+
+
 class RepositoryUnreadError(DbctlError):
     code, exit_status = "repository-unread", Exit.UNSOUND
     sentence = "{place}: {names} cannot be read, so nothing tells what may go"

@@ -88,6 +88,7 @@ LINES: dict[str, int] = {
     "backup drill": 0,
     "backup status --check": 0,
     "backup prune --keep-last 1 --yes": 0,
+    "backup delete 20000101_000000 --yes": 5,
     "restore preview": 0,
     "restore apply latest --yes": 0,
     "restore apply latest --dry-run": 0,
