@@ -748,6 +748,20 @@ class FileUnsafeError(DbctlError):
     remedy = "Nothing was changed. Look at what it holds and chmod go-w it, or copy it to where only you may write."
 
 
+class ForeignDumpRefusedError(DbctlError):
+    code, exit_status = "foreign-dump-refused", Exit.REFUSED
+    sentence = (
+        "{target}: a dump that dbctl did not make is loaded only by a role created for it, and {reason}"
+    )
+    remedy = "Nothing was run. {instead}"
+
+
+class DumpOverreachesError(DbctlError):
+    code, exit_status = "dump-overreaches", Exit.UNSOUND
+    sentence = "{target}: the dump asks for more than a database of its own: {reason}"
+    remedy = "The scratch role refused it; nothing outside the scratch database was changed. {instead}"
+
+
 class UnpacksTooFarError(DbctlError):
     code, exit_status = "unpacks-too-far", Exit.REFUSED
     sentence = (
