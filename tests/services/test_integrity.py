@@ -349,21 +349,21 @@ def test_a_game_that_was_merged_into_another_is_not_lost(place, ask, game):
         (
             "update user_game_stats set total_plays = 5",
             [
-                "statistics of each user's games, total_plays: 1 disagrees with a recount ({user}, {game}: 5 kept, 2 counted)"
+                "statistics of each user's games, total_plays: 1 disagrees with a recount ({user}, {game}: stored 5, counted 2)"
             ],
         ),
         (
             "update user_stats set total_playtime_seconds = null, total_sessions = 3",
             [
-                "statistics of each user, total_sessions: 1 disagrees with a recount ({user}: 3 kept, 2 counted)",
-                "statistics of each user, total_playtime_seconds: 1 disagrees with a recount ({user}: 0 kept, 90 counted)",
+                "statistics of each user, total_sessions: 1 disagrees with a recount ({user}: stored 3, counted 2)",
+                "statistics of each user, total_playtime_seconds: 1 disagrees with a recount ({user}: stored 0, counted 90)",
             ],
         ),
         (
             "delete from user_game_stats",
             [
-                "statistics of each user's games, total_plays: 1 disagrees with a recount ({user}, {game}: 0 kept, 2 counted)",
-                "statistics of each user's games, total_playtime_seconds: 1 disagrees with a recount ({user}, {game}: 0 kept, 90 counted)",
+                "statistics of each user's games, total_plays: 1 disagrees with a recount ({user}, {game}: stored 0, counted 2)",
+                "statistics of each user's games, total_playtime_seconds: 1 disagrees with a recount ({user}, {game}: stored 0, counted 90)",
             ],
         ),
         ("update user_game_stats set last_played_at = '1999', first_played_at = null", []),
@@ -388,7 +388,7 @@ def test_a_playlist_that_miscounts_its_games_is_found(place, ask):
         f"insert into user_playlists (user_id, title, game_count) values ({user}, 'Mine', 4)",
     )
     (told,) = ask("integrity", "cross")["findings"]
-    assert told["message"].endswith("4 kept, 0 counted)")
+    assert told["message"].endswith("stored 4, counted 0)")
 
 
 def _has_playlists(place):
