@@ -78,10 +78,21 @@ Guideline = Literal["if-not-exists", "if-exists", "insert-or-ignore", "purpose",
 
 
 class MigrationsShape(Section, frozen=True, kw_only=True):
-    """One of the schemas that deployments of an app have, where dbctl ships migrations for several."""
+    """One of the schemas that deployments of an app have, where dbctl ships migrations for several.
 
-    name: DatabaseName  #: of the folder of its migrations, and for ``--shape``
+    Two shapes may share a folder: then one of them ends at an earlier migration than the other.
+    """
+
+    name: DatabaseName  #: for ``--shape``
     needs: Annotated[Sequence[str], msgspec.Meta(min_length=1)]  #: ``table`` or ``table.column``
+    folder: DatabaseName | None = None  #: of its migrations; else the one that has its name
+    until: str = ""  #: the last migration of the folder that belongs to it; else all of them do
+    engines: Sequence[str] = ()  #: that have it; else all engines of the database
+
+    @property
+    def directory(self) -> str:
+        """The name of the folder of its migrations."""
+        return self.folder or self.name
 
 
 class Migrations(Section, frozen=True, kw_only=True):

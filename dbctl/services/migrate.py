@@ -12,6 +12,7 @@ from dbctl.errors import (
     DatabaseMissingError,
     DbctlError,
     Exit,
+    MigrationShapeUnknownError,
     MigrationsMissingError,
     NotSupportedError,
     gravest,
@@ -103,6 +104,10 @@ def _track(
     try:
         if told.shape and not own:
             shapes = _shipped(app.profile, name, app.target(name), engine, told)
+            if wanted and wanted not in shapes:
+                raise MigrationShapeUnknownError(
+                    app=app.target(name), name=wanted, names=", ".join(shapes)
+                )
         folder = _first(shapes, wanted) if shapes else migration_files.folder(app, name, given)
     except MigrationsMissingError:
         if own or not may_lack_folder:
@@ -166,11 +171,15 @@ def _shipped(
 ) -> Mapping[str, Folder]:
     """Return the folders that travel with dbctl, by shape; one without a name where there are no shapes."""
     folders = {}
-    for name in [one.name for one in told.shape] or [""]:
-        path = migration_files.shipped_path(profile.name, database, engine, name)
+    shapes = [shape for shape in told.shape if not shape.engines or engine in shape.engines]
+    for name, directory, last in [(shape.name, shape.directory, shape.until) for shape in shapes] or [
+        ("", "", "")
+    ]:
+        path = migration_files.shipped_path(profile.name, database, engine, directory)
         if not path.is_dir():
             raise MigrationsMissingError(target=target, path=path)
-        folders[name] = migration_files.read(path, own=False, format=told.format)
+        folder = migration_files.read(path, own=False, format=told.format)
+        folders[name] = migration_files.until(folder, last) if last else folder
     return folders
 
 

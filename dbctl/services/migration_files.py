@@ -158,6 +158,13 @@ def none_at_all() -> Folder:
     return Folder(path=Path(), own=False, is_there=False, files={}, ignored=[])
 
 
+def until(folder: Folder, last: str) -> Folder:
+    """Return the migrations of a folder up to the one named ``last``."""
+    place = folder.files[last].place
+    files = {name: file for name, file in folder.files.items() if file.place <= place}
+    return structs.replace(folder, files=files)
+
+
 def shipped_path(profile: str, database: str, engine: str, shape: str = "") -> Path:
     """Return where the migrations that travel with dbctl are; those of a shape, or an engine, in a folder of its name."""
     path = shipped("migrations") / Path(profile).name / database / shape

@@ -160,7 +160,7 @@ def _shaped(track: Track, db: Readable, recorded: Sequence[Record]) -> Track:
     if not track.shapes:
         return track
     found = migration_shapes.fitting(track.told.shape, track.shapes, db, recorded)
-    if track.shape and found and track.shape not in found:
+    if track.shape and not migration_shapes.leads_to(track.told.shape, found, track.shape):
         raise MigrationShapeOtherError(target=db.target, found=" or ".join(found), shape=track.shape)
     shape = track.shape or [*found, *track.shapes][0]
     return structs.replace(track, shape=shape, folder=track.shapes[shape])

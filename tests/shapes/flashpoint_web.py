@@ -12,7 +12,7 @@ from typing import Literal
 
 HERE = Path(__file__).parent
 DATA = HERE.parent / "data"
-MIGRATIONS = HERE.parents[1] / "migrations" / "flashpoint-web" / "user"
+MIGRATIONS = HERE.parents[1] / "migrations" / "flashpoint-web" / "user" / "document"
 
 #: bcrypt of "correct horse" at cost 4, so that tests need not wait for a hash.
 PASSWORD = "correct horse"
