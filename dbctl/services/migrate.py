@@ -100,14 +100,16 @@ def _track(
 ) -> Track:
     engine, own = app.url(name).engine, bool(given) or name in app.configured.migrations
     shapes: Mapping[str, Folder] = {}
+    shipped: Mapping[str, Folder] = {}
+    if own:
+        with suppress(MigrationsMissingError):
+            shipped = _shipped(app.profile, name, app.target(name), engine, told)
     wanted = shape if any(one.name == shape for one in told.shape) else ""
     try:
         if told.shape and not own:
             shapes = _shipped(app.profile, name, app.target(name), engine, told)
             if wanted and wanted not in shapes:
-                raise MigrationShapeUnknownError(
-                    app=app.target(name), name=wanted, names=", ".join(shapes)
-                )
+                raise MigrationShapeUnknownError(app=app.target(name), name=wanted, names=", ".join(shapes))
         folder = _first(shapes, wanted) if shapes else migration_files.folder(app, name, given)
     except MigrationsMissingError:
         if own or not may_lack_folder:
@@ -128,6 +130,7 @@ def _track(
         folder=folder,
         engine=engine,
         shapes=shapes,
+        shipped=shipped,
         shape=wanted,
         may_lack_folder=may_lack_folder,
     )
@@ -230,7 +233,7 @@ def survey(apps: Sequence[App], asked: str = "", given: Path | None = None, *, s
             failed.append(error)
             continue
         rows += found.migrations
-        if not (found.recorded or found.empty):
+        if found.unrecorded:
             unrecorded.append(track.target)
         checks.append(
             Exit.UNSOUND if found.unsound else Exit.ACTION_NEEDED if found.named("pending") else Exit.OK

@@ -17,11 +17,11 @@ from dbctl.services.apps import App
 from dbctl.services.migrate import tracks
 from dbctl.services.migration_drift import schema_of
 from dbctl.services.migration_files import MigrationFile
-from dbctl.services.migration_ledger import Track
+from dbctl.services.migration_ledger import Track, recorded_in
 from dbctl.services.migration_run import made_ledger, replay
 from dbctl.services.migration_standing import Standing, standing
 from dbctl.services.migration_work import migrating
-from dbctl.services.schema_difference import Difference, Parts, compared, parts
+from dbctl.services.schema_difference import Difference, Parts, compared, in_words, parts
 
 #: How many differences a refusal names before it counts the others.
 LISTED = 40
@@ -82,7 +82,8 @@ class Adoption:
         rows: dict[str, int] = {}
         for track, shown in self._shown():
             table = track.ledger.table
-            steps.append(f"make the ledger {table} in {track.database}")
+            if table not in self._opened.reader(track.database).tables():
+                steps.append(f"make the ledger {table} in {track.database}")
             steps += [
                 f"record {file.name} as applied, without running it: its work is there"
                 + (
@@ -109,7 +110,7 @@ class Adoption:
                 self._opened.writer(track.database, "migrate adopt") as db,
                 migrating(db).schema_transaction(),
             ):
-                if track.ledger.table in db.tables():
+                if track.ledger.table in db.tables() and recorded_in(track, db):
                     raise PlanChangedError(target=track.target)
                 ledger = made_ledger(track, db)
                 for file in shown.files:
@@ -167,7 +168,9 @@ def _best(app: App, track: Track, *, asked: str) -> tuple[Track, _Shown]:
     Raises:
         MigrationsUnfitError: none fits; the message is about the shape with the fewest differences.
     """
-    names = [asked] if asked or not track.shapes else migration_shapes.distinct(track.told.shape, track.shapes)
+    names = (
+        [asked] if asked or not track.shapes else migration_shapes.distinct(track.told.shape, track.shapes)
+    )
     live = parts(schema_of(app.reader(track.database)), track.ledgers)
     found: list[tuple[int, Track, _Shown]] = []
     refused: list[MigrationsUnfitError] = []
@@ -201,7 +204,7 @@ def _looked(app: App, track: Track, live: Parts) -> _Shown:
         part.table for part in wanted if part.kind == "table" and part in live and part not in tried.done
     ]
     if shown is None:
-        lacks = "; ".join(map(_difference, tried.why[:LISTED])) or "it has no migrations"
+        lacks = "; ".join(map(in_words, tried.why[:LISTED])) or "it has no migrations"
         if more := len(tried.why) - LISTED:
             lacks += f"; and {more} more" if more > 0 else ""
         raise MigrationsUnfitError(
@@ -214,15 +217,6 @@ def _looked(app: App, track: Track, live: Parts) -> _Shown:
             target=track.target, folder=track.folder.path, differences=told, count=len(later)
         )
     return shown
-
-
-def _difference(one: Difference) -> str:
-    """Return one difference as a message tells it: the object, what the migrations make, and what is there."""
-    if not one.found:
-        return f"{one.place} is missing"
-    if not one.wanted:
-        return f"{one.place} is extra: {one.found}"
-    return f"{one.place}: {one.found} here, {one.wanted} in the migrations"
 
 
 class _Tried(NamedTuple):
@@ -243,8 +237,8 @@ def _tried(app: App, track: Track, live: Parts, last: int) -> _Tried:
     wanted: Parts = {}
     files = list(track.folder.files.values())
     with closing(registry.open_scratch(app.url(track.database), track.target)) as scratch:
-        for file in replay(track, files, scratch):
-            ran.append(file)
+        for name in replay(track, files, scratch):
+            ran.append(track.folder.files[name])
             compares = len(ran) - (len(files) - last)
             if compares < 0:
                 continue

@@ -218,7 +218,9 @@ def deployment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     with tarfile.open(folder / "some.tar", "w") as archive:
         archive.add(folder / "wanted.json", "wanted.json")
     Setup("flashpoint-web", folder, app="fp", file=folder / "dbctl.toml", urls=(), protected=False).apply()
-    shutil.copytree(Path(shipped("migrations")) / "flashpoint-web" / "user" / "document", folder / "migrations")
+    shutil.copytree(
+        Path(shipped("migrations")) / "flashpoint-web" / "user" / "document", folder / "migrations"
+    )
     pending = "005_notes.sql"
     if request.param == "deployed":  # the folder that this ledger belongs to
         shutil.rmtree(folder / "migrations")
