@@ -117,7 +117,6 @@ def _without_checksum(app: App, track: Track, standing: Standing) -> Iterator[Fi
         message = f"{by}: {in_words(one)}"
         hint = "The ledger holds no checksum; dbctl migrate drift tells every difference of the schema."
         yield _finding(track, one.severity, "differs", message, hint)
-    yield _finding(track, "info", "no-checksum", f"{what}: what they make was compared instead of their text")
 
 
 def _unended(track: Track, standing: Standing, one: Migration) -> Finding:
