@@ -222,11 +222,11 @@ def test_rows_are_counted_however_a_dump_is_written(cut):
     for at in range(0, len(text), cut):
         reading.feed(text[at : at + cut])
     reading.finish()
-    assert (reading.rows, reading.whole) == ({"a`b": 2, "one": 4, "none": 0}, True)
+    assert (reading.rows, reading.problem) == ({"a`b": 2, "one": 4, "none": 0}, "")
     half = Reading()
     half.feed(text[:-40])
     half.finish()
-    assert not half.whole
+    assert half.problem
 
 
 def test_a_dump_that_is_cut_anywhere_is_not_whole(pantry):

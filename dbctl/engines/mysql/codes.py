@@ -11,18 +11,22 @@ import pymysql
 from dbctl.engines import clients
 from dbctl.engines.mysql import tools
 from dbctl.engines.mysql.dump import MORE
-from dbctl.engines.mysql.failures import number_of
+from dbctl.engines.mysql.failures import number_of, quoted
 from dbctl.engines.mysql.parameters import literal
 from dbctl.engines.mysql.reader import SOON
 from dbctl.engines.mysql.session import Session
-from dbctl.engines.mysql.undump import UNTOUCHED, of_any_name
+from dbctl.engines.mysql.undump import UNTOUCHED, relocated
 from dbctl.engines.sql import ident
 from dbctl.errors import PrivilegeMissingError
 from dbctl.url import Url
 
 VIEWS = "select table_name from information_schema.views where table_schema = {} order by 1"
 TRIGGERS = "select trigger_name from information_schema.triggers where trigger_schema = {}"
-ROUTINES = "select routine_type, routine_name from information_schema.routines where routine_schema = {} and routine_type in ('PROCEDURE', 'FUNCTION')"
+ROUTINES = "select routine_type, routine_name from information_schema.routines where routine_schema = {}"
+PACKAGE_BODY = "PACKAGE BODY"  #: of MariaDB; it is dropped with its package
+#: A default that takes the next number of a sequence names the database that the sequence was in when it was set.
+DEFAULTS = """select table_name, column_name, column_default from information_schema.columns
+where table_schema = {0} and column_default like '%nextval(`%'"""
 EVENTS = "select event_name from information_schema.events where event_schema = {}"
 #: What others than this user have made.
 DEFINERS = """select definer, what from (
@@ -68,7 +72,7 @@ def script(url: Url, central: Session, database: str, target: str) -> bytes:
                 made += b"".join(client.blocks(heard=False))
                 if client.finish(heard=False):
                     raise tools.failed(client, target, timeout=SOON, instead=UNTOUCHED)
-    return b"".join(of_any_name([made]))
+    return b"".join(relocated([made], database))
 
 
 def drop(central: Session, database: str, *, stay: Sequence[str] = ()) -> None:
@@ -82,7 +86,26 @@ def drop(central: Session, database: str, *, stay: Sequence[str] = ()) -> None:
     for event in names(central, EVENTS, database):
         central.run(f"drop event {name}.{ident(event)}")
     for kind, routine in _routines(central, database):
+        if kind == PACKAGE_BODY:
+            continue
         central.run(f"drop {kind.lower()} {name}.{ident(routine)}")
+
+
+def count_versions(central: Session, database: str, table: str) -> int:
+    """Return how many rows a system-versioned table holds with its history."""
+    sql = f"select count(*) from {ident(database)}.{ident(table)} for system_time all"  # noqa: S608 - names are quoted
+    return int(str(central.run(sql)[0][0]))
+
+
+def repoint(central: Session, database: str, source: str) -> None:
+    """Let the defaults of columns use the sequences of their own database, which came with them from ``source``."""
+    before = f"nextval({quoted(source)}."
+    for table, column, default in central.run(DEFAULTS.format(literal(database))):
+        if before in str(default):
+            own = str(default).replace(before, f"nextval({quoted(database)}.")
+            place = f"{ident(database)}.{ident(str(table))}"
+            central.run("set session system_versioning_alter_history = 'KEEP'")
+            central.run(f"alter table {place} alter column {ident(str(column))} set default {own}")
 
 
 def broken(central: Session, database: str) -> list[str]:

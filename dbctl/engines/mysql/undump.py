@@ -18,8 +18,15 @@ from dbctl.errors import CorruptError, DbctlError, RestoreFailedError
 from dbctl.url import Url
 
 UNTOUCHED = "The database is as it was."
-#: What a dump says around what was made while its database sorted otherwise; it means the one that it was made of.
-_ALTER = re.compile(rb"^ALTER DATABASE `(?:[^`\n]|``)+` (CHARACTER SET \w+ COLLATE \w+ ;;?)$", re.MULTILINE)
+#: Lines of a dump that name its database, or lock a table. A program writes ALTER DATABASE around what was made while the
+#: database sorted otherwise. A server writes the name before the columns of a view whose definer is missing, before
+#: functions in views, and before the sequence of a default. A locked table cannot use the sequence of its default.
+_NAMING = re.compile(
+    rb"^(?:ALTER DATABASE `(?:[^`\n]|``)+` (?P<sorting>CHARACTER SET \w+ COLLATE \w+ ;;?)$"
+    rb"|(?P<lock>LOCK TABLES `(?:[^`\n]|``)+` WRITE;)$"
+    rb"|(?:/\*!50001 VIEW `|  `[^\n]*nextval\()[^\n]*$)",
+    re.MULTILINE,
+)
 
 
 def proof(path: Path, target: str) -> Proof:
@@ -31,8 +38,8 @@ def proof(path: Path, target: str) -> Proof:
     except CorruptError as error:
         return Proof(tables={}, schema="", problems=[str(error.facts["reason"])])
     reading.finish()
-    if not reading.whole:
-        return Proof(tables={}, schema="", problems=[f"{path.name}: its end is missing"])
+    if reading.problem:
+        return Proof(tables={}, schema="", problems=[f"{path.name}: {reading.problem}"])
     return Proof(tables=reading.rows, schema="", problems=())
 
 
@@ -42,11 +49,14 @@ def feed(
     server: Server,
     target: str,
     *,
+    database: str,
     tables: Mapping[str, int],
     timeout: float,
     progress: Progress,
 ) -> None:
-    """Let the client run a dump in the database at ``url``, which nobody else uses; nothing of it can be taken back.
+    """Let the client run a dump of ``database`` in the database at ``url``, which nobody else uses.
+
+    Nothing of it can be taken back.
 
     Raises:
         RestoreFailedError, CorruptError, ClientFailedError, DiskFullError, PrivilegeMissingError, UnreachableError:
@@ -59,10 +69,10 @@ def feed(
             reading.feed(block)
             yield block
 
-    run(of_any_name(passed()), url, server, target, timeout=timeout)
+    run(relocated(passed(), database), url, server, target, timeout=timeout)
     reading.finish()
-    if not reading.whole:
-        raise CorruptError(target=target, reason=f"{path.name}: its end is missing")
+    if reading.problem:
+        raise CorruptError(target=target, reason=f"{path.name}: {reading.problem}")
     if reading.rows != dict(tables):
         names = sorted(
             name for name in {*reading.rows, *tables} if reading.rows.get(name) != tables.get(name)
@@ -72,15 +82,30 @@ def feed(
         )
 
 
-def of_any_name(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """Let a dump alter no other database than the one that it runs in."""
+def relocated(blocks: Iterable[bytes], database: str) -> Iterator[bytes]:
+    """Remove the name of its database from a dump, so that it can be loaded into any other; empty: it is not known."""
+    name = re.escape(f"`{database.replace('`', '``')}`.".encode())
+    #: Texts and other names are matched first, so that nothing in them is removed.
+    parts = re.compile(
+        rb"'(?:[^'\\]|\\.|'')*'"
+        rb"|(?P<name>(?<=nextval\(|lastval\()" + name + rb"|" + name + rb"(?=`(?:[^`]|``)*`\.))"
+        rb"|`(?:[^`]|``)*`"
+    )
+
+    def without(line: re.Match[bytes]) -> bytes:
+        if line["lock"]:
+            return b""
+        if line["sorting"]:
+            return b"ALTER DATABASE " + line["sorting"]
+        return parts.sub(lambda part: b"" if part["name"] else part[0], line[0]) if database else line[0]
+
     held = b""
     for block in blocks:
         whole, end, rest = block.rpartition(b"\n")
         if not end:
             held += rest
             continue
-        yield _ALTER.sub(rb"ALTER DATABASE \1", held + whole + end)
+        yield _NAMING.sub(without, held + whole + end)
         held = rest
     yield held
 
