@@ -10,11 +10,12 @@ from typing import cast
 import pymysql
 
 from dbctl.engines import clients, contents
+from dbctl.engines.base import Table
 from dbctl.engines.contents import Holds, digests
 from dbctl.engines.dumps import Dumped, Proof
 from dbctl.engines.mysql import tools
-from dbctl.engines.mysql.describes import MySQLDescribes
 from dbctl.engines.mysql.columns import MySQLColumn
+from dbctl.engines.mysql.describes import MySQLDescribes
 from dbctl.engines.mysql.dumped import Reading
 from dbctl.engines.mysql.failures import quoted, unreachable
 from dbctl.engines.mysql.session import Session, open_session
@@ -53,7 +54,9 @@ where t.table_schema = database() and t.table_type = 'SYSTEM VERSIONED' group by
 HISTORY_VERSION = (10, 11)
 #: Character sets of which each text comes back when it is dumped as utf8mb4; in others, some bytes have no letter of
 #: Unicode, or two of them the same one.
-EXACT_CHARSETS = frozenset({"", "utf8mb4", "utf8mb3", "utf8", "ascii"})
+EXACT_CHARSETS = frozenset({"", "utf8mb4", "utf8mb3", "utf8"})
+#: Character sets in which half of a pair of code units may stand alone.
+HALVES = frozenset({"ucs2", "utf16", "utf16le", "utf32"})
 PLACE = "select @@version, coalesce(@@hostname, ''), @@port, @@datadir"
 WORDS = (
     "--single-transaction",
@@ -65,7 +68,9 @@ WORDS = (
     "--default-character-set=utf8mb4",
     "--no-tablespaces",  # which only an administrator may see
 )
-NO_HISTORY = "the program of the server writes none where a table keeps them by transactions, or before MariaDB 10.11"
+NO_HISTORY = (
+    "the program of the server writes none where a table keeps them by transactions, or before MariaDB 10.11"
+)
 #: Of one product alone. Masking policies, which newer programs of MySQL write down, are the whole server's, and a script
 #: that drops those and makes them anew is none of a database; older programs say that they do not know the word.
 MORE = {"MySQL": ["--set-gtid-purged=OFF", "--loose-skip-masking-policies"], "MariaDB": []}
@@ -120,7 +125,9 @@ class MySQLDumps(MySQLDescribes):
         proof = Proof(tables=rows, schema="" if tables else schema, problems=(), digests=content)
         facts = self._facts() | {"client": version}
         if history:
-            facts["remarks"] = f"earlier versions of rows are not in it, of {', '.join(history)}: {NO_HISTORY}"
+            facts["remarks"] = (
+                f"earlier versions of rows are not in it, of {', '.join(history)}: {NO_HISTORY}"
+            )
         return Dumped(taken_at=taken, facts=facts, proof=proof, sha256=sha256)
 
     def _write(
@@ -134,7 +141,7 @@ class MySQLDumps(MySQLDescribes):
         reading, written = Reading(), 0
         history = ["--dump-history"] if self._versioned(tables) and not self._lost_history(tables) else []
         with (
-            relayed(self._new_session(), self._exact(tables)) as relay,
+            relayed(self._new_session(), self._exact_columns(tables)) as relay,
             tools.at_socket(relay, session.server) as where,
             clients.new_file(destination) as file,
             clients.running(
@@ -174,15 +181,22 @@ class MySQLDumps(MySQLDescribes):
         except pymysql.Error as error:
             raise unreachable(error, self.target) from None
         session.run("set names utf8mb4")
+        session.run(
+            "set session transaction read write"
+        )  # a view that takes numbers of a sequence is not even shown else
         return session
 
-    def _exact(self, tables: Sequence[str]) -> dict[str, dict[str, str]]:
+    def _exact_columns(self, tables: Sequence[str]) -> dict[str, dict[str, str]]:
         """Return how the columns are read of tables whose values the program would not write exactly."""
         found = {}
         for name, table in self.tables().items():
             columns = cast("Mapping[str, MySQLColumn]", table.columns)
             read = {quoted(one.name): exactly(one) for one in columns.values()}
-            if not table.view and (not tables or name in tables) and any(name != sql for name, sql in read.items()):
+            if (
+                not table.view
+                and (not tables or name in tables)
+                and any(name != sql for name, sql in read.items())
+            ):
                 found[quoted(name)] = read
         return found
 
@@ -191,7 +205,9 @@ class MySQLDumps(MySQLDescribes):
         if not self._current().server.is_mariadb:
             return {}
         rows = self._fetch(VERSIONED, {})
-        return {str(name): bool(by_transactions) for name, by_transactions in rows if not tables or name in tables}
+        return {
+            str(name): bool(by_transactions) for name, by_transactions in rows if not tables or name in tables
+        }
 
     def _lost_history(self, tables: Sequence[str]) -> list[str]:
         """Return the tables whose earlier versions of rows the program cannot write down; it takes all of them or none."""
@@ -202,7 +218,9 @@ class MySQLDumps(MySQLDescribes):
     def _few(self, tables: Sequence[str]) -> dict[str, int]:
         """Return how many rows tables hold that may be small by what the server guesses; none of ``tables`` stands for all."""
         asked = {"rows": 2 * contents.ROWS, "bytes": 4 * contents.BYTES}
+        tables_there = self.tables()
         names = [str(name) for (name,) in self._fetch(FEW, asked)]
+        names = [name for name in names if name in tables_there and not _may_be_no_text(tables_there[name])]
         return {name: self.count(name) for name in names if not tables or name in tables}
 
     def _facts(self) -> dict[str, str]:
@@ -226,6 +244,12 @@ def exactly(column: MySQLColumn) -> str:
     if column.kind == "enum" and "" in column.values:
         return f"({name} + 0)"  # a label may be empty, and so is the text of a value that is none
     return name
+
+
+def _may_be_no_text(table: Table) -> bool:
+    """Return whether a table may hold half a letter, which no program can read as text."""
+    columns = cast("Mapping[str, MySQLColumn]", table.columns)
+    return any(column.charset in HALVES for column in columns.values())
 
 
 def place(session: Session) -> dict[str, str]:

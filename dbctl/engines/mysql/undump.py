@@ -17,6 +17,8 @@ from dbctl.engines.progress import Progress, silent
 from dbctl.errors import CorruptError, DbctlError, RestoreFailedError
 from dbctl.url import Url
 
+#: Where the views of a dump get their final form, which is its last part but some settings.
+FINAL_VIEWS = b"\n-- Final view structure for view `"
 UNTOUCHED = "The database is as it was."
 #: Lines of a dump that name its database, or lock a table. A program writes ALTER DATABASE around what was made while the
 #: database sorted otherwise. A server writes the name before the columns of a view whose definer is missing, before
@@ -27,6 +29,14 @@ _NAMING = re.compile(
     rb"|(?:/\*!50001 VIEW `|  `[^\n]*nextval\()[^\n]*$)",
     re.MULTILINE,
 )
+
+_VIEW = re.compile(
+    rb"-- Final view structure for view `(?P<name>(?:[^`\n]|``)+)`\n--\n\n"
+    rb".*?/\*!50001 SET collation_connection +.= @saved_col_connection \*/;\n",
+    re.DOTALL,
+)
+_DEFINER = re.compile(rb"^/\*!50013 DEFINER=.* (SQL SECURITY (?:DEFINER|INVOKER) \*/)$", re.MULTILINE)
+_QUOTED = re.compile(rb"`((?:[^`]|``)*)`")
 
 
 def proof(path: Path, target: str) -> Proof:
@@ -99,15 +109,40 @@ def relocated(blocks: Iterable[bytes], database: str) -> Iterator[bytes]:
             return b"ALTER DATABASE " + line["sorting"]
         return parts.sub(lambda part: b"" if part["name"] else part[0], line[0]) if database else line[0]
 
-    held = b""
+    held, views = b"", b""
     for block in blocks:
-        whole, end, rest = block.rpartition(b"\n")
-        if not end:
-            held += rest
-            continue
-        yield _NAMING.sub(without, held + whole + end)
-        held = rest
-    yield held
+        whole, end, held = (held + block).rpartition(b"\n")
+        text = views + _NAMING.sub(without, whole + end)
+        at = text.find(FINAL_VIEWS)
+        views = b"" if at < 0 else text[at:]
+        yield text if at < 0 else text[:at]
+    yield in_order(views) + held
+
+
+def in_order(text: bytes) -> bytes:
+    """Let views be made behind those that they read, whatever they are called, and get their definers last.
+
+    A server makes no view on one whose definer is missing, and none with a check on what merely holds the place of
+    another view. So each is made in the name of this user first, and in the name of its definer from the last one on.
+    """
+    views = list(_VIEW.finditer(text))
+    found = {view["name"]: view[0] for view in views}
+    order: dict[bytes, bytes] = {}
+    begun = set[bytes]()
+
+    def place(name: bytes) -> None:
+        if name in found and name not in begun:
+            begun.add(name)
+            for other in sorted(set(_QUOTED.findall(found[name]))):
+                place(other)
+            order[name] = found[name]
+
+    for name in found:
+        place(name)
+    if not views:
+        return text
+    made = [_DEFINER.sub(rb"/*!50013 \1", view) for view in order.values()]
+    return b"".join([text[: views[0].start()], *made, *reversed(order.values()), text[views[-1].end() :]])
 
 
 def run(
@@ -115,7 +150,13 @@ def run(
 ) -> None:
     """Let the client run a script in the database at ``url``."""
     tool = tools.find("client", server, target)
-    words = ["--batch", "--binary-mode", "--default-character-set=utf8mb4", f"--database={url.path}"]
+    words = [
+        "--batch",
+        "--binary-mode",
+        "--comments",  # which belong to the text of a routine
+        "--default-character-set=utf8mb4",
+        f"--database={url.path}",
+    ]
     with (
         tools.at(url, server) as where,
         clients.running([str(tool.path), where, *words], {}, reads=True) as client,
