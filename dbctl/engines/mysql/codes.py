@@ -88,7 +88,7 @@ def drop(central: Session, database: str, *, stay: Sequence[str] = ()) -> None:
             central.run(f"drop view {name}.{ident(view)}")
     for event in names(central, EVENTS, database):
         central.run(f"drop event {name}.{ident(event)}")
-    for kind, routine in _routines(central, database):
+    for kind, routine in routines(central, database):
         statement = f"drop {kind.lower()} {name}.{ident(routine)}"
         if kind == PACKAGE:
             with _oracle(central):
@@ -158,7 +158,7 @@ def rights(central: Session, database: str) -> Rights:
 
 def grant(central: Session, database: str, held: Rights) -> list[str]:
     """Grant the rights on single routines again; return what somebody has to look after."""
-    there = set(_routines(central, database))
+    there = set(routines(central, database))
     if held is None:
         return [RIGHTS_UNKNOWN] if there else []
     remarks = []
@@ -192,5 +192,6 @@ def _oracle(central: Session) -> Iterator[None]:
         central.run(f"set session sql_mode = {literal(str(modes))}")
 
 
-def _routines(central: Session, database: str) -> list[tuple[str, str]]:
+def routines(central: Session, database: str) -> list[tuple[str, str]]:
+    """Return the kind and the name of each routine of a database."""
     return cast("list[tuple[str, str]]", central.run(ROUTINES.format(literal(database))))

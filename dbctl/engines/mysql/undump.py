@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from dbctl import interrupt
@@ -63,10 +63,13 @@ def feed(
     tables: Mapping[str, int],
     timeout: float,
     progress: Progress,
+    change: Callable[[Iterator[bytes]], Iterator[bytes]] = iter,
 ) -> None:
     """Let the client run a dump of ``database`` in the database at ``url``, which nobody else uses.
 
     Nothing of it can be taken back.
+
+    ``change``: what is changed of its text.
 
     Raises:
         RestoreFailedError, CorruptError, ClientFailedError, DiskFullError, PrivilegeMissingError, UnreachableError:
@@ -74,8 +77,8 @@ def feed(
     """
     reading = Reading()
 
-    def passed() -> Iterable[bytes]:
-        for block in unpacked(path, target, progress):
+    def passed() -> Iterator[bytes]:
+        for block in change(unpacked(path, target, progress)):
             reading.feed(block)
             yield block
 
@@ -150,10 +153,12 @@ def run(
 ) -> None:
     """Let the client run a script in the database at ``url``."""
     tool = tools.find("client", server, target)
+    # A dump must not make the client send files of this machine.
     words = [
         "--batch",
         "--binary-mode",
         "--comments",  # which belong to the text of a routine
+        "--local-infile=0",
         "--default-character-set=utf8mb4",
         f"--database={url.path}",
     ]

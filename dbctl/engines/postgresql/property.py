@@ -80,13 +80,13 @@ class Properties(Value, frozen=True, kw_only=True):
 def from_facts(facts: Mapping[str, str]) -> Properties:
     """Return what ``Properties.facts`` told."""
     return Properties(
-        name=facts["database"],
+        name=facts.get("database", ""),
         oid=int(facts.get("oid", 0)),
         owner=facts.get("owner", ""),
         encoding=facts.get("encoding", ""),
         collate=facts.get("collation", ""),
         ctype=facts.get("ctype", ""),
-        provider=facts.get("provider", "libc"),
+        provider=provider if (provider := facts.get("provider", "")) in _PROVIDERS.values() else "libc",
         locale=facts.get("locale", ""),
         tablespace=facts.get("tablespace", ""),
         limit=int(facts.get("connection_limit", -1)),
