@@ -87,7 +87,10 @@ def _unpublished(track: Track, standing: Standing) -> Iterator[Finding]:
         file, published = track.folder.files.get(one.name), track.told.published.get(one.name, ())
         if not (one.state == "applied" and file and published and track.folder.own):
             continue
-        if not any(file.is_known_by(checksum) for checksum in (*published, one.checksum or "")):
+        shipped = [
+            folder.files[one.name].checksum for folder in track.shipped.values() if one.name in folder.files
+        ]
+        if not any(map(file.is_known_by, [*published, *shipped, one.checksum or ""])):
             message = f"{one.name} changed after it was applied: its text is none that the app has published"
             hint = "Put the app's text back; or, where the app is newer than this dbctl, compare both."
             yield _finding(track, "error", "changed", message, hint)
