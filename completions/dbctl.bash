@@ -55,6 +55,7 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'users deactivate:--id') wanted='' ;;
         'users deactivate:--inactive') wanted='' ;;
         'users unlock:--id') wanted='' ;;
+        'users unlock:--address') wanted='' ;;
         'users check-password:--id') wanted='' ;;
         'users check-password:--password-file') wanted='@file' ;;
         'users import:--existing') wanted='fail skip' ;;
@@ -162,6 +163,7 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'backup prune:--keep-yearly') wanted='' ;;
         'backup prune:--keep-within') wanted='' ;;
         'backup prune:--repository') wanted='' ;;
+        'backup delete:--repository') wanted='' ;;
         'restore preview:--file') wanted='@file' ;;
         'restore preview:--before') wanted='' ;;
         'restore preview:--kind') wanted='backup partial safety migration' ;;
@@ -367,6 +369,7 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'backup status') path=$next; count=0; return 0 ;;
         'backup drill') path=$next; count=0; return 0 ;;
         'backup prune') path=$next; count=0; return 0 ;;
+        'backup delete') path=$next; count=0; return 0 ;;
         'restore preview') path=$next; count=0; return 0 ;;
         'restore apply') path=$next; count=0; return 0 ;;
         'restore undo') path=$next; count=0; return 0 ;;
@@ -391,6 +394,7 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'maintain optimize') path=$next; count=0; return 0 ;;
         'maintain reindex') path=$next; count=0; return 0 ;;
         'maintain checkpoint') path=$next; count=0; return 0 ;;
+        'maintain wal') path=$next; count=0; return 0 ;;
         'maintain cancel') path=$next; count=0; return 0 ;;
         'sessions list') path=$next; count=0; return 0 ;;
         'sessions revoke') path=$next; count=0; return 0 ;;
@@ -449,7 +453,7 @@ _dbctl() {
         'status') children=''; flags='--check' ;;
         'doctor') children=''; flags='--all-apps' ;;
         'users') children='list show create ensure update delete set-password set-role activate deactivate unlock check-password import export'; flags='' ;;
-        'users list') children=''; flags='--role --active --no-active --never-signed-in --inactive --filter --limit --offset --sort' ;;
+        'users list') children=''; flags='--role --active --no-active --never-signed-in --locked --inactive --filter --limit --offset --sort' ;;
         'users show') children=''; flags='--id' ;;
         'users create') children=''; flags='--email --role --name --set --active --no-active --with-settings --password-stdin --password-file --generate --dry-run -n' ;;
         'users ensure') children=''; flags='--email --role --name --set --active --no-active --password-stdin --password-file --generate --dry-run -n' ;;
@@ -459,7 +463,7 @@ _dbctl() {
         'users set-role') children=''; flags='--id --inactive --dry-run -n' ;;
         'users activate') children=''; flags='--id --inactive --dry-run -n' ;;
         'users deactivate') children=''; flags='--id --inactive --dry-run -n' ;;
-        'users unlock') children=''; flags='--id --dry-run -n' ;;
+        'users unlock') children=''; flags='--id --address --dry-run -n' ;;
         'users check-password') children=''; flags='--id --password-stdin --password-file' ;;
         'users import') children=''; flags='--existing --generate --dry-run -n' ;;
         'users export') children=''; flags='--secrets' ;;
@@ -496,7 +500,7 @@ _dbctl() {
         'migrate drift') children=''; flags='--migrations --shape' ;;
         'migrate lint') children=''; flags='--migrations --all --strict' ;;
         'migrate rehearse') children=''; flags='--to --migrations --shape' ;;
-        'backup') children='create list show verify copy adopt status drill prune'; flags='' ;;
+        'backup') children='create list show verify copy adopt status drill prune delete'; flags='' ;;
         'backup create') children=''; flags='--table --format --compress --limit-rate --repository --dry-run -n' ;;
         'backup list') children=''; flags='--kind --repository --limit --offset --sort' ;;
         'backup show') children=''; flags='--before --kind --repository' ;;
@@ -506,6 +510,7 @@ _dbctl() {
         'backup status') children=''; flags='--check --all-apps --repository' ;;
         'backup drill') children=''; flags='--all-apps --identity --passphrase-file --repository --dry-run -n' ;;
         'backup prune') children=''; flags='--keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --repository --dry-run -n' ;;
+        'backup delete') children=''; flags='--repository --dry-run -n' ;;
         'restore') children='preview apply undo files recover'; flags='' ;;
         'restore preview') children=''; flags='--file --before --kind --deep --identity --passphrase-file --repository' ;;
         'restore apply') children=''; flags='--file --before --kind --to --replace --table --as --merge --identity --passphrase-file --repository --dry-run -n' ;;
@@ -528,12 +533,13 @@ _dbctl() {
         'stats bloat') children=''; flags='--limit --offset --sort' ;;
         'stats reports') children=''; flags='--limit --offset --sort' ;;
         'stats run') children=''; flags='--set --explain --limit --offset' ;;
-        'maintain') children='vacuum analyze optimize reindex checkpoint cancel'; flags='' ;;
+        'maintain') children='vacuum analyze optimize reindex checkpoint wal cancel'; flags='' ;;
         'maintain vacuum') children=''; flags='--table --older-than --dry-run -n' ;;
         'maintain analyze') children=''; flags='--table --dry-run -n' ;;
         'maintain optimize') children=''; flags='--table --dry-run -n' ;;
         'maintain reindex') children=''; flags='--table --dry-run -n' ;;
         'maintain checkpoint') children=''; flags='--dry-run -n' ;;
+        'maintain wal') children=''; flags='--off --dry-run -n' ;;
         'maintain cancel') children=''; flags='--older-than --terminate --dry-run -n' ;;
         'sessions') children='list revoke cleanup rebuild-stats'; flags='' ;;
         'sessions list') children=''; flags='--state --user --kind --limit --offset --sort' ;;
@@ -568,7 +574,7 @@ _dbctl() {
     if [[ -n $option ]]; then
         _dbctl_value "$option"
     elif [[ $current == -* && -z $only_arguments ]]; then
-        COMPREPLY=($(compgen -W "$flags --config --app --db --profile --url --output -o --columns --excel-safe --quiet -q --verbose -v --no-color --yes -y --confirm --timeout --help -h" -- "$current"))
+        COMPREPLY=($(compgen -W "$flags --config --app --db --profile --url --output -o --columns --excel-safe --quiet -q --verbose -v --no-color --yes -y --confirm --trust-clock --timeout --help -h" -- "$current"))
         return
     else
         wanted=$children

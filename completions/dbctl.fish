@@ -7,11 +7,11 @@ function __dbctl_at -d 'Whether the words so far name the command $argv[1], with
     for word in (commandline -opc)[2..-1]
         if test $skip = 1
             set skip 0
-        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --timeout --env-file --games --users --plays --messages --chats --prompts --seed --shape --role --inactive --filter --limit --offset --sort --id --email --name --set --password-file --transfer-to --existing --description --priority --permission --category --user --mode --migrations --to --steps --loses-rows --repository --statement --table --format --compress --limit-rate --kind --before --identity --passphrase-file --from --at --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --file --as --merge --like --action --resource --since --only --older-than --state --rule --query --with --mark --within --similar-to --vector --text --chat --top --min-similarity --null --not-null --after --encoding --filter-null --filter-not-null --param
+        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --timeout --env-file --games --users --plays --messages --chats --prompts --seed --shape --role --inactive --filter --limit --offset --sort --id --email --name --set --password-file --transfer-to --address --existing --description --priority --permission --category --user --mode --migrations --to --steps --loses-rows --repository --statement --table --format --compress --limit-rate --kind --before --identity --passphrase-file --from --at --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --file --as --merge --like --action --resource --since --only --older-than --state --rule --query --with --mark --within --similar-to --vector --text --chat --top --min-similarity --null --not-null --after --encoding --filter-null --filter-not-null --param
             set skip 1
         else if string match -q -- '-*' $word
             continue
-        else if contains -- (string join ' ' $path $word) 'init' 'demo' 'apps' 'status' 'doctor' 'users' 'roles' 'settings' 'migrate' 'backup' 'restore' 'integrity' 'stats' 'maintain' 'sessions' 'schedule' 'search' 'data' 'completions' 'apps list' 'apps show' 'apps check' 'users list' 'users show' 'users create' 'users ensure' 'users update' 'users delete' 'users set-password' 'users set-role' 'users activate' 'users deactivate' 'users unlock' 'users check-password' 'users import' 'users export' 'roles list' 'roles show' 'roles create' 'roles update' 'roles delete' 'roles grant' 'roles revoke' 'roles matrix' 'roles permissions' 'roles can' 'settings list' 'settings get' 'settings set' 'settings reset' 'settings validate' 'settings export' 'settings diff' 'settings apply' 'migrate status' 'migrate plan' 'migrate up' 'migrate down' 'migrate adopt' 'migrate mark' 'migrate repair' 'migrate new' 'migrate verify' 'migrate drift' 'migrate lint' 'migrate rehearse' 'backup create' 'backup list' 'backup show' 'backup verify' 'backup copy' 'backup adopt' 'backup status' 'backup drill' 'backup prune' 'restore preview' 'restore apply' 'restore undo' 'restore files' 'restore recover' 'integrity check' 'integrity cross' 'integrity repair' 'stats overview' 'stats tables' 'stats user' 'stats activity' 'stats locks' 'stats connections' 'stats slow' 'stats indexes' 'stats bloat' 'stats reports' 'stats run' 'maintain vacuum' 'maintain analyze' 'maintain optimize' 'maintain reindex' 'maintain checkpoint' 'maintain cancel' 'sessions list' 'sessions revoke' 'sessions cleanup' 'sessions rebuild-stats' 'schedule cron' 'search everything' 'search semantic' 'search index' 'search index status' 'search index check' 'search index build' 'search index repair' 'search index drop' 'data rows' 'data show' 'data describe' 'data set' 'data add' 'data delete' 'data query' 'data export' 'data import' 'completions show' 'completions install'
+        else if contains -- (string join ' ' $path $word) 'init' 'demo' 'apps' 'status' 'doctor' 'users' 'roles' 'settings' 'migrate' 'backup' 'restore' 'integrity' 'stats' 'maintain' 'sessions' 'schedule' 'search' 'data' 'completions' 'apps list' 'apps show' 'apps check' 'users list' 'users show' 'users create' 'users ensure' 'users update' 'users delete' 'users set-password' 'users set-role' 'users activate' 'users deactivate' 'users unlock' 'users check-password' 'users import' 'users export' 'roles list' 'roles show' 'roles create' 'roles update' 'roles delete' 'roles grant' 'roles revoke' 'roles matrix' 'roles permissions' 'roles can' 'settings list' 'settings get' 'settings set' 'settings reset' 'settings validate' 'settings export' 'settings diff' 'settings apply' 'migrate status' 'migrate plan' 'migrate up' 'migrate down' 'migrate adopt' 'migrate mark' 'migrate repair' 'migrate new' 'migrate verify' 'migrate drift' 'migrate lint' 'migrate rehearse' 'backup create' 'backup list' 'backup show' 'backup verify' 'backup copy' 'backup adopt' 'backup status' 'backup drill' 'backup prune' 'backup delete' 'restore preview' 'restore apply' 'restore undo' 'restore files' 'restore recover' 'integrity check' 'integrity cross' 'integrity repair' 'stats overview' 'stats tables' 'stats user' 'stats activity' 'stats locks' 'stats connections' 'stats slow' 'stats indexes' 'stats bloat' 'stats reports' 'stats run' 'maintain vacuum' 'maintain analyze' 'maintain optimize' 'maintain reindex' 'maintain checkpoint' 'maintain wal' 'maintain cancel' 'sessions list' 'sessions revoke' 'sessions cleanup' 'sessions rebuild-stats' 'schedule cron' 'search everything' 'search semantic' 'search index' 'search index status' 'search index check' 'search index build' 'search index repair' 'search index drop' 'data rows' 'data show' 'data describe' 'data set' 'data add' 'data delete' 'data query' 'data export' 'data import' 'completions show' 'completions install'
             set -a path $word
         else
             set count (math $count + 1)
@@ -98,6 +98,7 @@ complete -c dbctl -n '__dbctl_at \'backup\'' -f -a 'adopt' -d 'Make backups of f
 complete -c dbctl -n '__dbctl_at \'backup\'' -f -a 'status' -d 'Show how old the backups of each database are, when they were…'
 complete -c dbctl -n '__dbctl_at \'backup\'' -f -a 'drill' -d 'Restore the newest backup of each database where nobody looks, prove…'
 complete -c dbctl -n '__dbctl_at \'backup\'' -f -a 'prune' -d 'Delete the backups that no rule keeps; without options, the…'
+complete -c dbctl -n '__dbctl_at \'backup\'' -f -a 'delete' -d 'Delete the named backups, whatever the rules of retention say'
 complete -c dbctl -n '__dbctl_at \'restore\'' -f -a 'preview' -d 'Show what a restore would change: rows of each table, schema,…'
 complete -c dbctl -n '__dbctl_at \'restore\'' -f -a 'apply' -d 'Replace what the databases hold by a backup, in one transaction each'
 complete -c dbctl -n '__dbctl_at \'restore\'' -f -a 'undo' -d 'Go back to what was there before the last restore; a second undo…'
@@ -122,6 +123,7 @@ complete -c dbctl -n '__dbctl_at \'maintain\'' -f -a 'analyze' -d 'Look anew at 
 complete -c dbctl -n '__dbctl_at \'maintain\'' -f -a 'optimize' -d 'Look after what needs it: tables with many dead rows, or that have…'
 complete -c dbctl -n '__dbctl_at \'maintain\'' -f -a 'reindex' -d 'Make indexes anew; on PostgreSQL beside the old ones, so that the app…'
 complete -c dbctl -n '__dbctl_at \'maintain\'' -f -a 'checkpoint' -d 'Bring what stands in the log (the -wal of SQLite) into the files of…'
+complete -c dbctl -n '__dbctl_at \'maintain\'' -f -a 'wal' -d 'Switch SQLite files to a write-ahead log: readers and one writer then…'
 complete -c dbctl -n '__dbctl_at \'maintain\'' -f -a 'cancel' -d 'End the statements that sessions of a server run; asks first'
 complete -c dbctl -n '__dbctl_at \'sessions\'' -f -a 'list' -d 'List what users are at, or were: the newest first'
 complete -c dbctl -n '__dbctl_at \'sessions\'' -f -a 'revoke' -d 'End what keeps users signed in; they have to sign in anew'
@@ -167,6 +169,7 @@ complete -c dbctl -n '__dbctl_at \'doctor\'' -l all-apps -d 'Every configured ap
 complete -c dbctl -n '__dbctl_at \'users list\'' -l role -x -d 'Only this role'
 complete -c dbctl -n '__dbctl_at \'users list\'' -l active -l no-active -d 'Only those who may sign in, or may not'
 complete -c dbctl -n '__dbctl_at \'users list\'' -l never-signed-in -d 'Only those who never signed in'
+complete -c dbctl -n '__dbctl_at \'users list\'' -l locked -d 'Only those whom failed attempts to sign in keep out now'
 complete -c dbctl -n '__dbctl_at \'users list\'' -l inactive -x -d 'Everybody who has not signed in for so long'
 complete -c dbctl -n '__dbctl_at \'users list\'' -l filter -x -d 'Any mapped field; repeatable'
 complete -c dbctl -n '__dbctl_at \'users list\'' -l limit -x -d 'At most so many rows'
@@ -216,6 +219,7 @@ complete -c dbctl -n '__dbctl_at \'users deactivate\'' -l id -x -d 'A user by id
 complete -c dbctl -n '__dbctl_at \'users deactivate\'' -l inactive -x -d 'Everybody who has not signed in for so long'
 complete -c dbctl -n '__dbctl_at \'users deactivate\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'users unlock\'' -l id -x -d 'A user by id; repeatable'
+complete -c dbctl -n '__dbctl_at \'users unlock\'' -l address -x -d 'All failed attempts from this address; repeatable'
 complete -c dbctl -n '__dbctl_at \'users unlock\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'users check-password\'' -l id -x -d 'A user by id; repeatable'
 complete -c dbctl -n '__dbctl_at \'users check-password\'' -l password-stdin -d 'Read the password from the first line of standard input'
@@ -369,9 +373,11 @@ complete -c dbctl -n '__dbctl_at \'backup prune\'' -l keep-daily -x -d 'Keep the
 complete -c dbctl -n '__dbctl_at \'backup prune\'' -l keep-weekly -x -d 'Keep the newest of each of the last N weeks'
 complete -c dbctl -n '__dbctl_at \'backup prune\'' -l keep-monthly -x -d 'Keep the newest of each of the last N months'
 complete -c dbctl -n '__dbctl_at \'backup prune\'' -l keep-yearly -x -d 'Keep the newest of each of the last N years'
-complete -c dbctl -n '__dbctl_at \'backup prune\'' -l keep-within -x -d 'Keep all that are so much older than the newest'
+complete -c dbctl -n '__dbctl_at \'backup prune\'' -l keep-within -x -d 'Keep all that are no older than this'
 complete -c dbctl -n '__dbctl_at \'backup prune\'' -l repository -x -d 'Where the backups are, in place of the configured one: a directory, or s3://BUCKET/PREFIX'
 complete -c dbctl -n '__dbctl_at \'backup prune\'' -l dry-run -s n -d 'Show the plan and change nothing'
+complete -c dbctl -n '__dbctl_at \'backup delete\'' -l repository -x -d 'Where the backups are, in place of the configured one: a directory, or s3://BUCKET/PREFIX'
+complete -c dbctl -n '__dbctl_at \'backup delete\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'restore preview\'' -l file -r -F -d 'A file that anybody made, or a folder of another repository, in place of a backup by id'
 complete -c dbctl -n '__dbctl_at \'restore preview\'' -l before -x -d 'In place of an id: the newest that holds nothing later. 2026-11-19T03:00 is local time; 3h and 2d are so long ago'
 complete -c dbctl -n '__dbctl_at \'restore preview\'' -l kind -x -a 'backup partial safety migration' -d 'What latest and --before look among; else backup'
@@ -460,6 +466,8 @@ complete -c dbctl -n '__dbctl_at \'maintain optimize\'' -l dry-run -s n -d 'Show
 complete -c dbctl -n '__dbctl_at \'maintain reindex\'' -l table -x -d 'Only this table; repeatable'
 complete -c dbctl -n '__dbctl_at \'maintain reindex\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'maintain checkpoint\'' -l dry-run -s n -d 'Show the plan and change nothing'
+complete -c dbctl -n '__dbctl_at \'maintain wal\'' -l off -d 'Switch back to a rollback journal'
+complete -c dbctl -n '__dbctl_at \'maintain wal\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'maintain cancel\'' -l older-than -x -d 'In their place: all whose statement runs longer'
 complete -c dbctl -n '__dbctl_at \'maintain cancel\'' -l terminate -d 'End the session, too; with --older-than also those idle in a transaction'
 complete -c dbctl -n '__dbctl_at \'maintain cancel\'' -l dry-run -s n -d 'Show the plan and change nothing'
@@ -557,5 +565,6 @@ complete -c dbctl -l verbose -s v -d 'Show where a fault of dbctl itself arose'
 complete -c dbctl -l no-color -d 'No colours and no bold; NO_COLOR in the environment says the same'
 complete -c dbctl -l yes -s y -d 'Answer the question of a destructive command with yes'
 complete -c dbctl -l confirm -x -d 'Answer it for a protected app, by the app\'s name'
+complete -c dbctl -l trust-clock -d 'Delete by age also where rows, backups and files contradict the clock'
 complete -c dbctl -l timeout -x -d 'How long to wait for a lock or a server; 0 fails at once'
 complete -c dbctl -l help -s h -d 'Show the help.'

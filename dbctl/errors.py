@@ -484,7 +484,7 @@ class StoppedError(DbctlError):
 class RepositoryMissingError(DbctlError):
     code, exit_status = "repository-missing", Exit.UNREACHABLE
     sentence = "there is no directory {place} with backups"
-    remedy = "Is it mounted? The first dbctl backup create makes it."
+    remedy = "Is it mounted? The first dbctl backup create or adopt makes it."
 
 
 class RepositoryFailedError(DbctlError):
@@ -748,6 +748,20 @@ class FileUnsafeError(DbctlError):
     remedy = "Nothing was changed. Look at what it holds and chmod go-w it, or copy it to where only you may write."
 
 
+class ForeignDumpRefusedError(DbctlError):
+    code, exit_status = "foreign-dump-refused", Exit.REFUSED
+    sentence = (
+        "{target}: a dump that dbctl did not make is loaded only by a role created for it, and {reason}"
+    )
+    remedy = "Nothing was run. {instead}"
+
+
+class DumpOverreachesError(DbctlError):
+    code, exit_status = "dump-overreaches", Exit.UNSOUND
+    sentence = "{target}: the dump asks for more than a database of its own: {reason}"
+    remedy = "The scratch role refused it; nothing outside the scratch database was changed. {instead}"
+
+
 class UnpacksTooFarError(DbctlError):
     code, exit_status = "unpacks-too-far", Exit.REFUSED
     sentence = (
@@ -774,6 +788,18 @@ class RepositoryUnsafeError(DbctlError):
     code, exit_status = "repository-unsafe", Exit.REFUSED
     sentence = "others may write into {place} (mode {mode}), and so exchange backups"
     remedy = "Nothing was changed. chmod go-w {place}"
+
+
+class ClockDoubtedError(DbctlError):
+    code, exit_status = "clock-doubted", Exit.REFUSED
+    sentence = "the clock says {now}, and {reason}"
+    remedy = "Nothing was changed. Correct the clock; if it is right: {instead}"
+
+
+class LastBackupError(DbctlError):
+    code, exit_status = "last-backup", Exit.REFUSED
+    sentence = "{ids}: no other sound backup of {databases} would be left"
+    remedy = "Nothing was changed. Make another one first: dbctl backup create"
 
 
 class RepositoryUnreadError(DbctlError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 
@@ -153,6 +153,18 @@ class Repository:
         # One that was adopted has the number of the newest before it.
         return sorted(found, key=lambda one: (one.number, one.created_at, one.id), reverse=True), unread
 
+    def moments(self) -> list[tuple[str, datetime]]:
+        """Return the id of each backup and the time in it; no manifest is read.
+
+        Raises:
+            RepositoryMissingError, RepositoryFailedError: they cannot be listed.
+        """
+        moments = list[tuple[str, datetime]]()
+        for name in self._folders(State.WHOLE):
+            with suppress(ValueError):  # digits that are no time
+                moments.append((name, datetime.strptime(name, "%Y%m%d_%H%M%S").replace(tzinfo=UTC)))
+        return moments
+
     def incomplete(self) -> Sequence[str]:
         """Return the folders that dbctl began to fill and did not end."""
         return self._folders(State.INCOMPLETE)
@@ -278,8 +290,8 @@ class Repository:
 
 
 def verified_at(manifest: Manifest, proven: Proven) -> datetime:
-    """Return when all files of a backup were last read whole and found sound: at the latest when it was made."""
-    return max(manifest.verified_at, proven.verified_at or manifest.verified_at)
+    """Return when all files of a backup were last read whole and found sound; a later verification counts whatever the clock said."""
+    return proven.verified_at or manifest.verified_at
 
 
 def partial(repository: Repository, manifest: Manifest) -> BackupPartialError:

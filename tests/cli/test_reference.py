@@ -143,6 +143,8 @@ LINES = [
     "backup status --check",
     "backup prune --keep-last 1 --yes",
     "backup prune --dry-run",
+    "backup delete {backup} --yes",
+    "backup delete {backup} --dry-run",
     "restore preview",
     "restore apply latest --yes",
     "restore apply latest --dry-run",
@@ -164,6 +166,10 @@ LINES = [
     "search games puzzle --explain",
     "search games --id {game}",
     "search everything admin",
+    "users list --locked",
+    "users unlock --address 10.0.0.7",
+    "maintain wal",
+    "maintain wal --off --dry-run",
     "data rows users",
     "data rows users --filter is_active=yes --columns id,username,password_hash --sort -id",
     "data rows users --after 1 --limit 1",
@@ -257,7 +263,8 @@ def said(line: str, folder: Path) -> list[str]:
         path = folder / "Data" / "flashpoint.sqlite"
         with closing(sqlite3.connect(f"file:{path}?immutable=1", uri=True)) as connection:
             game = connection.execute("select id from game").fetchone()[0]
-    return line.format(key=KEYS[folder.name], game=game, migrations="migrations").split()
+    backup = max(path.parent.name for path in folder.glob("backups/*/*/manifest.json"))
+    return line.format(key=KEYS[folder.name], game=game, migrations="migrations", backup=backup).split()
 
 
 @pytest.mark.parametrize("line", LINES)
