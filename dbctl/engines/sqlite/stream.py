@@ -74,7 +74,7 @@ SAMPLES = frozenset({("sqlite_stat3", "sample"), ("sqlite_stat4", "sample")})
 MODULES = frozenset({"json_each", "json_tree", *(f"pragma_{name}" for name in TELLING)})
 
 #: How Python's module words a parameter that is written as ``?``.
-UNNAMED = re.compile(r"Binding \d+ has no name")
+UNNAMED = r"Binding \d+ has no name"
 
 
 class SQLiteStreams(SQLiteChecks):
@@ -167,7 +167,7 @@ class SQLiteStreams(SQLiteChecks):
         if told.refused:
             return QueryFailedError(target=self.target, reason=f"{told.refused} does more than read")
         cause = error.__cause__
-        if isinstance(cause, sqlite3.Error) and UNNAMED.match(str(cause)):
+        if isinstance(cause, sqlite3.Error) and re.match(UNNAMED, str(cause)):
             return QueryFailedError(target=self.target, reason="a parameter needs a name, as in :name")
         if within and isinstance(cause, sqlite3.Error) and name_of(cause) == "SQLITE_INTERRUPT":
             return TimeUpError(
