@@ -484,7 +484,7 @@ class StoppedError(DbctlError):
 class RepositoryMissingError(DbctlError):
     code, exit_status = "repository-missing", Exit.UNREACHABLE
     sentence = "there is no directory {place} with backups"
-    remedy = "Is it mounted? The first dbctl backup create makes it."
+    remedy = "Is it mounted? The first dbctl backup create or adopt makes it."
 
 
 class RepositoryFailedError(DbctlError):
@@ -746,6 +746,20 @@ class FileUnsafeError(DbctlError):
     code, exit_status = "file-unsafe", Exit.REFUSED
     sentence = "others may write {path} (mode {mode}), and so change what it holds"
     remedy = "Nothing was changed. Look at what it holds and chmod go-w it, or copy it to where only you may write."
+
+
+class ForeignDumpRefusedError(DbctlError):
+    code, exit_status = "foreign-dump-refused", Exit.REFUSED
+    sentence = (
+        "{target}: a dump that dbctl did not make is loaded only by a role created for it, and {reason}"
+    )
+    remedy = "Nothing was run. {instead}"
+
+
+class DumpOverreachesError(DbctlError):
+    code, exit_status = "dump-overreaches", Exit.UNSOUND
+    sentence = "{target}: the dump asks for more than a database of its own: {reason}"
+    remedy = "The scratch role refused it; nothing outside the scratch database was changed. {instead}"
 
 
 class UnpacksTooFarError(DbctlError):
