@@ -37,7 +37,9 @@ class S3:
         self._staging = staging
         self._lease: Lease | None = None
         self._bare = set[str]()  #: folders that had no remark when they were listed, or finished
-        self._marked = set[str]()  #: folders that had their last file when they were listed, and still the mark
+        self._marked = set[
+            str
+        ]()  #: folders that had their last file when they were listed, and still the mark
         self.client = Client(self.place, address.bucket, s3_access.access(address), timeout=timeout)
 
     def folders(self) -> Mapping[str, State]:
@@ -276,7 +278,9 @@ class Filling:
         except FileNotFoundError:
             return False
         except DbctlError:
-            error.details = [f"Whether {self._folder} is complete is not known: its last file was on its way."]
+            error.details = [
+                f"Whether {self._folder} is complete is not known: its last file was on its way."
+            ]
             error.hint = f"dbctl backup verify {self._folder} tells, once the storage answers. {error.hint}"
             return False
 

@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from dbctl.durable import LARGEST_SETTINGS
+from dbctl.toml import MOST_CHARACTERS
 
 CONFIG = """[apps.w]
 profile = "plain"
@@ -37,7 +37,7 @@ def make_socket(path):
 
 
 def make_large_file(path):
-    path.write_bytes(b"NAME=x7\n" * (LARGEST_SETTINGS // 8 + 1))
+    path.write_bytes(b"NAME=x7\n" * (4 * MOST_CHARACTERS // 8 + 1))
 
 
 SPECIAL = [make_fifo, link_to_zero, make_directory, make_socket, make_large_file]

@@ -173,7 +173,7 @@ def _check_files(url: Url) -> None:
         FileFailedError: one is no regular file, or too large.
     """
     named = {name: text for name, text in parse_qsl(url.options) if name in FILES.values()}
-    home = Path("~").expanduser() if config.has_home() else None
+    home = durable.expand_home("~") if config.has_home() else None
     files = {
         **(
             {"passfile": str(home / ".pgpass"), "servicefile": str(home / ".pg_service.conf")} if home else {}
