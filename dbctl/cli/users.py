@@ -9,7 +9,7 @@ from msgspec import structs
 
 from dbctl.cli._app import Ids, Inactive, Logins, carry_out, contents, opened, pairs, show, who
 from dbctl.cli._options import DryRun, Limit, Offset, Sort, window
-from dbctl.cli._run import progress, read_password, warn
+from dbctl.cli._run import note, progress, read_password
 from dbctl.errors import UsageError
 from dbctl.model import Value
 from dbctl.render.look import Format
@@ -90,7 +90,7 @@ def list_(
 
         told = user_lockout.list_locked(found, wanted, window(limit, offset, sort))
         for remark in told.remarks:
-            warn(ctx, remark)
+            note(ctx, remark)
         return show(ctx, found, told.page)
 
 
