@@ -147,6 +147,9 @@ class Database(Section, frozen=True, kw_only=True):
     secret: Sequence[
         str
     ] = ()  #: ``table.column``: shown to nobody who does not ask for secrets; ``?`` as in ``Name``
+    guess_secrets: bool = (
+        False  #: whether columns count as secret by their name or their values, declared or not
+    )
     updated_at: Name | None = None  #: a column that says when its row was changed, in every table that has it
     migrations: Migrations | None = None
     #: what its server should be set to, by engine: numbers and sizes at least so large, anything else the same
