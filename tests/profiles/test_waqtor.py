@@ -617,6 +617,7 @@ def test_constraints_that_the_app_s_library_adds_at_every_start_are_told_with_wh
 
 def test_what_a_deleted_user_owns_is_handed_over_and_keys_and_tokens_are_not(ask, waqtor):
     tables = ["whatsapp_sessions", "messages", "campaigns", "recipients", "groups"]
+    waqtor.rows("update groups set name = 'Of her own' where user_id = %s", ANA)
     owned = {table: waqtor.one(f"select count(*) from {table} where user_id = %s", ANA) for table in tables}
     before = {table: waqtor.one(f"select count(*) from {table}") for table in tables}
     phone = "phone" if waqtor.deployed else "phone_number"
