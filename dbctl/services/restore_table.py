@@ -9,7 +9,7 @@ from dbctl import interrupt
 from dbctl.engines.base import Readable, Table, Writable
 from dbctl.errors import IN_DOUBT, AlreadyExistsError, DbctlError, PlanChangedError
 from dbctl.model import Done, Plan, Row, counted
-from dbctl.services import audit, last_admin
+from dbctl.services import audit
 from dbctl.services.apps import App
 from dbctl.services.backup_create import Source, make
 from dbctl.services.backup_keys import Keys, Sealing
@@ -20,6 +20,7 @@ from dbctl.services.change import exactly
 from dbctl.services.restore_merge import Merge, Part, TableRestored, users_in
 from dbctl.services.restore_rows import Rows, Wanted, lays_aside, member_of, table_of
 from dbctl.services.restore_source import content, prove, want_there
+from dbctl.services.row_rules import guard
 from dbctl.services.secrets import hidden
 
 Advance = Callable[[int], None]
@@ -110,6 +111,7 @@ class RestoringTables:
             BackupUnsoundError: it is not what it was; nothing was changed.
             ConstraintError: a row points to nothing, or the database refuses it; nothing was changed.
             LastAdminError: no active admin would be left; nothing was changed.
+            TableNotRestoredError: a row of the backup is none that the app takes; nothing was changed.
             PlanChangedError: the data has changed since, and with it the plan; nothing was changed.
         """
         app, store, safety = self._opened, self._repository.store, None
@@ -185,9 +187,11 @@ class RestoringTables:
         with db.transaction():
             if seen is not None and self._planned(db, parts).digest != seen:
                 raise PlanChangedError(target=self.target)
-            with last_admin.kept(app, self._member.database, db):
+            written = {one.name: [*one.compared, *one.stays] for one in parts}
+            with guard(app, self._member.database, db, written):
                 for one in parts:
                     interrupt.check()
+                    self._merge.check(db, one)
                     done.append(self._merge.taken_in(db, one))
             for table in done:
                 if table.inserted or table.replaced:
@@ -250,6 +254,7 @@ class RestoringTables:
             if self._wanted.merge == "replace":
                 steps.append(f"keep {self._member.database} as it is now, as a safety backup")
             for one in found:
+                self._merge.check(db, one)
                 standing = one.aside.standing(one.compared)
                 replaces |= self._wanted.merge == "replace" and standing.differing > 0
                 steps += self._merge.steps(one, standing)
