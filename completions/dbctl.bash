@@ -162,6 +162,7 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'backup prune:--keep-yearly') wanted='' ;;
         'backup prune:--keep-within') wanted='' ;;
         'backup prune:--repository') wanted='' ;;
+        'backup delete:--repository') wanted='' ;;
         'restore preview:--file') wanted='@file' ;;
         'restore preview:--before') wanted='' ;;
         'restore preview:--kind') wanted='backup partial safety migration' ;;
@@ -269,7 +270,14 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'data rows:--limit') wanted='' ;;
         'data rows:--offset') wanted='' ;;
         'data rows:--sort') wanted='' ;;
+        'data show:--to') wanted='@file' ;;
+        'data show:--encoding') wanted='plain base64' ;;
         'data set:--null') wanted='' ;;
+        'data set:--filter') wanted='' ;;
+        'data set:--filter-null') wanted='' ;;
+        'data set:--filter-not-null') wanted='' ;;
+        'data set:--limit') wanted='' ;;
+        'data add:--null') wanted='' ;;
         'data query:--file') wanted='@file' ;;
         'data query:--param') wanted='' ;;
         'data query:--within') wanted='' ;;
@@ -360,6 +368,7 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'backup status') path=$next; count=0; return 0 ;;
         'backup drill') path=$next; count=0; return 0 ;;
         'backup prune') path=$next; count=0; return 0 ;;
+        'backup delete') path=$next; count=0; return 0 ;;
         'restore preview') path=$next; count=0; return 0 ;;
         'restore apply') path=$next; count=0; return 0 ;;
         'restore undo') path=$next; count=0; return 0 ;;
@@ -400,7 +409,9 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'search index drop') path=$next; count=0; return 0 ;;
         'data rows') path=$next; count=0; return 0 ;;
         'data show') path=$next; count=0; return 0 ;;
+        'data describe') path=$next; count=0; return 0 ;;
         'data set') path=$next; count=0; return 0 ;;
+        'data add') path=$next; count=0; return 0 ;;
         'data delete') path=$next; count=0; return 0 ;;
         'data query') path=$next; count=0; return 0 ;;
         'data export') path=$next; count=0; return 0 ;;
@@ -487,7 +498,7 @@ _dbctl() {
         'migrate drift') children=''; flags='--migrations --shape' ;;
         'migrate lint') children=''; flags='--migrations --all --strict' ;;
         'migrate rehearse') children=''; flags='--to --migrations --shape' ;;
-        'backup') children='create list show verify copy adopt status drill prune'; flags='' ;;
+        'backup') children='create list show verify copy adopt status drill prune delete'; flags='' ;;
         'backup create') children=''; flags='--table --format --compress --limit-rate --repository --dry-run -n' ;;
         'backup list') children=''; flags='--kind --repository --limit --offset --sort' ;;
         'backup show') children=''; flags='--before --kind --repository' ;;
@@ -497,6 +508,7 @@ _dbctl() {
         'backup status') children=''; flags='--check --all-apps --repository' ;;
         'backup drill') children=''; flags='--all-apps --identity --passphrase-file --repository --dry-run -n' ;;
         'backup prune') children=''; flags='--keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --repository --dry-run -n' ;;
+        'backup delete') children=''; flags='--repository --dry-run -n' ;;
         'restore') children='preview apply undo files recover'; flags='' ;;
         'restore preview') children=''; flags='--file --before --kind --deep --identity --passphrase-file --repository' ;;
         'restore apply') children=''; flags='--file --before --kind --to --replace --table --as --merge --identity --passphrase-file --repository --dry-run -n' ;;
@@ -542,10 +554,12 @@ _dbctl() {
         'search index build') children=''; flags='--cache --dry-run -n' ;;
         'search index repair') children=''; flags='--dry-run -n' ;;
         'search index drop') children=''; flags='--dry-run -n' ;;
-        'data') children='rows show set delete query export import'; flags='' ;;
+        'data') children='rows show describe set add delete query export import'; flags='' ;;
         'data rows') children=''; flags='--filter --null --not-null --after --secrets --limit --offset --sort' ;;
-        'data show') children=''; flags='--secrets' ;;
-        'data set') children=''; flags='--null --dry-run -n' ;;
+        'data show') children=''; flags='--to --encoding --secrets' ;;
+        'data describe') children=''; flags='' ;;
+        'data set') children=''; flags='--null --filter --filter-null --filter-not-null --limit --dry-run -n' ;;
+        'data add') children=''; flags='--null --dry-run -n' ;;
         'data delete') children=''; flags='--dry-run -n' ;;
         'data query') children=''; flags='--file --param --within --secrets --limit' ;;
         'data export') children=''; flags='--query --format --param --secrets' ;;
@@ -557,7 +571,7 @@ _dbctl() {
     if [[ -n $option ]]; then
         _dbctl_value "$option"
     elif [[ $current == -* && -z $only_arguments ]]; then
-        COMPREPLY=($(compgen -W "$flags --config --app --db --profile --url --output -o --columns --excel-safe --quiet -q --verbose -v --no-color --yes -y --confirm --timeout --help -h" -- "$current"))
+        COMPREPLY=($(compgen -W "$flags --config --app --db --profile --url --output -o --columns --excel-safe --quiet -q --verbose -v --no-color --yes -y --confirm --trust-clock --timeout --help -h" -- "$current"))
         return
     else
         wanted=$children

@@ -7,11 +7,11 @@ function __dbctl_at -d 'Whether the words so far name the command $argv[1], with
     for word in (commandline -opc)[2..-1]
         if test $skip = 1
             set skip 0
-        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --timeout --env-file --games --users --plays --messages --chats --prompts --seed --shape --role --inactive --filter --limit --offset --sort --id --email --name --set --password-file --transfer-to --existing --description --priority --permission --category --user --mode --migrations --to --steps --loses-rows --repository --statement --table --format --compress --limit-rate --kind --before --identity --passphrase-file --from --at --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --file --as --merge --like --action --resource --since --only --older-than --state --rule --query --with --mark --within --similar-to --vector --text --chat --top --min-similarity --null --not-null --after --param
+        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --timeout --env-file --games --users --plays --messages --chats --prompts --seed --shape --role --inactive --filter --limit --offset --sort --id --email --name --set --password-file --transfer-to --existing --description --priority --permission --category --user --mode --migrations --to --steps --loses-rows --repository --statement --table --format --compress --limit-rate --kind --before --identity --passphrase-file --from --at --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --file --as --merge --like --action --resource --since --only --older-than --state --rule --query --with --mark --within --similar-to --vector --text --chat --top --min-similarity --null --not-null --after --encoding --filter-null --filter-not-null --param
             set skip 1
         else if string match -q -- '-*' $word
             continue
-        else if contains -- (string join ' ' $path $word) 'init' 'demo' 'apps' 'status' 'doctor' 'users' 'roles' 'settings' 'migrate' 'backup' 'restore' 'integrity' 'stats' 'maintain' 'sessions' 'schedule' 'search' 'data' 'completions' 'apps list' 'apps show' 'apps check' 'users list' 'users show' 'users create' 'users ensure' 'users update' 'users delete' 'users set-password' 'users set-role' 'users activate' 'users deactivate' 'users unlock' 'users check-password' 'users import' 'users export' 'roles list' 'roles show' 'roles create' 'roles update' 'roles delete' 'roles grant' 'roles revoke' 'roles matrix' 'roles permissions' 'roles can' 'settings list' 'settings get' 'settings set' 'settings reset' 'settings validate' 'settings export' 'settings diff' 'settings apply' 'migrate status' 'migrate plan' 'migrate up' 'migrate down' 'migrate adopt' 'migrate mark' 'migrate repair' 'migrate new' 'migrate verify' 'migrate drift' 'migrate lint' 'migrate rehearse' 'backup create' 'backup list' 'backup show' 'backup verify' 'backup copy' 'backup adopt' 'backup status' 'backup drill' 'backup prune' 'restore preview' 'restore apply' 'restore undo' 'restore files' 'restore recover' 'integrity check' 'integrity cross' 'integrity repair' 'stats overview' 'stats tables' 'stats user' 'stats activity' 'stats locks' 'stats connections' 'stats slow' 'stats indexes' 'stats bloat' 'stats reports' 'stats run' 'maintain vacuum' 'maintain analyze' 'maintain optimize' 'maintain reindex' 'maintain checkpoint' 'maintain cancel' 'sessions list' 'sessions revoke' 'sessions cleanup' 'sessions rebuild-stats' 'schedule cron' 'search everything' 'search semantic' 'search index' 'search index status' 'search index check' 'search index build' 'search index repair' 'search index drop' 'data rows' 'data show' 'data set' 'data delete' 'data query' 'data export' 'data import' 'completions show' 'completions install'
+        else if contains -- (string join ' ' $path $word) 'init' 'demo' 'apps' 'status' 'doctor' 'users' 'roles' 'settings' 'migrate' 'backup' 'restore' 'integrity' 'stats' 'maintain' 'sessions' 'schedule' 'search' 'data' 'completions' 'apps list' 'apps show' 'apps check' 'users list' 'users show' 'users create' 'users ensure' 'users update' 'users delete' 'users set-password' 'users set-role' 'users activate' 'users deactivate' 'users unlock' 'users check-password' 'users import' 'users export' 'roles list' 'roles show' 'roles create' 'roles update' 'roles delete' 'roles grant' 'roles revoke' 'roles matrix' 'roles permissions' 'roles can' 'settings list' 'settings get' 'settings set' 'settings reset' 'settings validate' 'settings export' 'settings diff' 'settings apply' 'migrate status' 'migrate plan' 'migrate up' 'migrate down' 'migrate adopt' 'migrate mark' 'migrate repair' 'migrate new' 'migrate verify' 'migrate drift' 'migrate lint' 'migrate rehearse' 'backup create' 'backup list' 'backup show' 'backup verify' 'backup copy' 'backup adopt' 'backup status' 'backup drill' 'backup prune' 'backup delete' 'restore preview' 'restore apply' 'restore undo' 'restore files' 'restore recover' 'integrity check' 'integrity cross' 'integrity repair' 'stats overview' 'stats tables' 'stats user' 'stats activity' 'stats locks' 'stats connections' 'stats slow' 'stats indexes' 'stats bloat' 'stats reports' 'stats run' 'maintain vacuum' 'maintain analyze' 'maintain optimize' 'maintain reindex' 'maintain checkpoint' 'maintain cancel' 'sessions list' 'sessions revoke' 'sessions cleanup' 'sessions rebuild-stats' 'schedule cron' 'search everything' 'search semantic' 'search index' 'search index status' 'search index check' 'search index build' 'search index repair' 'search index drop' 'data rows' 'data show' 'data describe' 'data set' 'data add' 'data delete' 'data query' 'data export' 'data import' 'completions show' 'completions install'
             set -a path $word
         else
             set count (math $count + 1)
@@ -98,6 +98,7 @@ complete -c dbctl -n '__dbctl_at \'backup\'' -f -a 'adopt' -d 'Make backups of f
 complete -c dbctl -n '__dbctl_at \'backup\'' -f -a 'status' -d 'Show how old the backups of each database are, when they were…'
 complete -c dbctl -n '__dbctl_at \'backup\'' -f -a 'drill' -d 'Restore the newest backup of each database where nobody looks, prove…'
 complete -c dbctl -n '__dbctl_at \'backup\'' -f -a 'prune' -d 'Delete the backups that no rule keeps; without options, the…'
+complete -c dbctl -n '__dbctl_at \'backup\'' -f -a 'delete' -d 'Delete the named backups, whatever the rules of retention say'
 complete -c dbctl -n '__dbctl_at \'restore\'' -f -a 'preview' -d 'Show what a restore would change: rows of each table, schema,…'
 complete -c dbctl -n '__dbctl_at \'restore\'' -f -a 'apply' -d 'Replace what the databases hold by a backup, in one transaction each'
 complete -c dbctl -n '__dbctl_at \'restore\'' -f -a 'undo' -d 'Go back to what was there before the last restore; a second undo…'
@@ -137,8 +138,10 @@ complete -c dbctl -n '__dbctl_at \'search index\'' -f -a 'build' -d 'Make the in
 complete -c dbctl -n '__dbctl_at \'search index\'' -f -a 'repair' -d 'Replace an index that is of no use, or does not agree with its rows,…'
 complete -c dbctl -n '__dbctl_at \'search index\'' -f -a 'drop' -d 'Drop the index, and the triggers or the file that keep it'
 complete -c dbctl -n '__dbctl_at \'data\'' -f -a 'rows' -d 'List rows, by primary key unless told otherwise'
-complete -c dbctl -n '__dbctl_at \'data\'' -f -a 'show' -d 'Show one row'
-complete -c dbctl -n '__dbctl_at \'data\'' -f -a 'set' -d 'Change columns of one row, each as its type, the app\'s rules and its…'
+complete -c dbctl -n '__dbctl_at \'data\'' -f -a 'show' -d 'Show one row, or write the file that one of its columns holds'
+complete -c dbctl -n '__dbctl_at \'data\'' -f -a 'describe' -d 'Describe a table: columns, keys, indexes, foreign keys both ways,…'
+complete -c dbctl -n '__dbctl_at \'data\'' -f -a 'set' -d 'Change columns of one row, or of all rows that a filter matches, by…'
+complete -c dbctl -n '__dbctl_at \'data\'' -f -a 'add' -d 'Add one row, each value by the column\'s type and the app\'s rules'
 complete -c dbctl -n '__dbctl_at \'data\'' -f -a 'delete' -d 'Delete one row, with what the live foreign keys take along'
 complete -c dbctl -n '__dbctl_at \'data\'' -f -a 'query' -d 'Run one statement of SQL that only reads: the database itself keeps…'
 complete -c dbctl -n '__dbctl_at \'data\'' -f -a 'export' -d 'Write all rows of a table to a file, exactly: NULL is nothing, an…'
@@ -368,9 +371,11 @@ complete -c dbctl -n '__dbctl_at \'backup prune\'' -l keep-daily -x -d 'Keep the
 complete -c dbctl -n '__dbctl_at \'backup prune\'' -l keep-weekly -x -d 'Keep the newest of each of the last N weeks'
 complete -c dbctl -n '__dbctl_at \'backup prune\'' -l keep-monthly -x -d 'Keep the newest of each of the last N months'
 complete -c dbctl -n '__dbctl_at \'backup prune\'' -l keep-yearly -x -d 'Keep the newest of each of the last N years'
-complete -c dbctl -n '__dbctl_at \'backup prune\'' -l keep-within -x -d 'Keep all that are so much older than the newest'
+complete -c dbctl -n '__dbctl_at \'backup prune\'' -l keep-within -x -d 'Keep all that are no older than this'
 complete -c dbctl -n '__dbctl_at \'backup prune\'' -l repository -x -d 'Where the backups are, in place of the configured one: a directory, or s3://BUCKET/PREFIX'
 complete -c dbctl -n '__dbctl_at \'backup prune\'' -l dry-run -s n -d 'Show the plan and change nothing'
+complete -c dbctl -n '__dbctl_at \'backup delete\'' -l repository -x -d 'Where the backups are, in place of the configured one: a directory, or s3://BUCKET/PREFIX'
+complete -c dbctl -n '__dbctl_at \'backup delete\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'restore preview\'' -l file -r -F -d 'A file that anybody made, or a folder of another repository, in place of a backup by id'
 complete -c dbctl -n '__dbctl_at \'restore preview\'' -l before -x -d 'In place of an id: the newest that holds nothing later. 2026-11-19T03:00 is local time; 3h and 2d are so long ago'
 complete -c dbctl -n '__dbctl_at \'restore preview\'' -l kind -x -a 'backup partial safety migration' -d 'What latest and --before look among; else backup'
@@ -517,9 +522,17 @@ complete -c dbctl -n '__dbctl_at \'data rows\'' -l secrets -d 'Also hashes, toke
 complete -c dbctl -n '__dbctl_at \'data rows\'' -l limit -x -d 'At most so many rows'
 complete -c dbctl -n '__dbctl_at \'data rows\'' -l offset -x -d 'Rows to skip first'
 complete -c dbctl -n '__dbctl_at \'data rows\'' -l sort -x -d 'Column to sort by; -COLUMN or COLUMN:desc for descending'
+complete -c dbctl -n '__dbctl_at \'data show\'' -l to -r -F -d 'Write the content of one column to a new file; - is standard output. --columns names the column, where the profile names none for the table'
+complete -c dbctl -n '__dbctl_at \'data show\'' -l encoding -x -a 'plain base64' -d 'With --to: how the column stores the file, in place of what the profile says'
 complete -c dbctl -n '__dbctl_at \'data show\'' -l secrets -d 'Also hashes, tokens and keys, which are *** otherwise'
 complete -c dbctl -n '__dbctl_at \'data set\'' -l null -x -d 'Make it NULL; repeatable'
+complete -c dbctl -n '__dbctl_at \'data set\'' -l filter -x -d 'Only such rows; also != < <= > >= and : (contains). Repeatable: all of them count'
+complete -c dbctl -n '__dbctl_at \'data set\'' -l filter-null -x -d 'Change all rows in which it is NULL'
+complete -c dbctl -n '__dbctl_at \'data set\'' -l filter-not-null -x -d 'Change all rows in which it is not'
+complete -c dbctl -n '__dbctl_at \'data set\'' -l limit -x -d 'With a filter: refuse where more rows match'
 complete -c dbctl -n '__dbctl_at \'data set\'' -l dry-run -s n -d 'Show the plan and change nothing'
+complete -c dbctl -n '__dbctl_at \'data add\'' -l null -x -d 'Make it NULL; repeatable'
+complete -c dbctl -n '__dbctl_at \'data add\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'data delete\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'data query\'' -l file -r -F -d 'Read the statement from a file'
 complete -c dbctl -n '__dbctl_at \'data query\'' -l param -x -d 'What :NAME in the statement stands for; repeatable'
@@ -548,5 +561,6 @@ complete -c dbctl -l verbose -s v -d 'Show where a fault of dbctl itself arose'
 complete -c dbctl -l no-color -d 'No colours and no bold; NO_COLOR in the environment says the same'
 complete -c dbctl -l yes -s y -d 'Answer the question of a destructive command with yes'
 complete -c dbctl -l confirm -x -d 'Answer it for a protected app, by the app\'s name'
+complete -c dbctl -l trust-clock -d 'Delete by age also where rows, backups and files contradict the clock'
 complete -c dbctl -l timeout -x -d 'How long to wait for a lock or a server; 0 fails at once'
 complete -c dbctl -l help -s h -d 'Show the help.'

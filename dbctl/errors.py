@@ -574,6 +574,11 @@ class TableMissingError(DbctlError):
     remedy = "dbctl stats tables lists them; --db names another database.{near}"
 
 
+class ContentAbsentError(DbctlError):
+    code, exit_status = "content-absent", Exit.NOT_FOUND
+    sentence, remedy = "{column} of {table} {key} in {target} is NULL", "Nothing was written."
+
+
 class RowAbsentError(DbctlError):
     code, exit_status = "row-absent", Exit.NOT_FOUND
     sentence, remedy = "{table} of {target} has no row {key}", "dbctl data rows {table} lists them."
@@ -664,6 +669,18 @@ class DatabaseNotEmptyError(DbctlError):
     code, exit_status = "database-not-empty", Exit.REFUSED
     sentence = "{target} is not empty: it holds {tables}"
     remedy = "Nothing was changed. Make a new, empty database for it."
+
+
+class ContentUndecodableError(DbctlError):
+    code, exit_status = "content-undecodable", Exit.UNSOUND
+    sentence = "{column} of {table} {key} in {target} is not {encoding}: {reason}"
+    remedy = "--encoding plain writes it as it is stored."
+
+
+class LimitExceededError(DbctlError):
+    code, exit_status = "limit-exceeded", Exit.REFUSED
+    sentence = "{rows} rows of {table} in {target} match, and the limit is {limit}"
+    remedy = "Nothing was changed. Narrow the filter, or allow more with --limit N."
 
 
 class AlreadyExistsError(DbctlError):
@@ -757,6 +774,18 @@ class RepositoryUnsafeError(DbctlError):
     code, exit_status = "repository-unsafe", Exit.REFUSED
     sentence = "others may write into {place} (mode {mode}), and so exchange backups"
     remedy = "Nothing was changed. chmod go-w {place}"
+
+
+class ClockDoubtedError(DbctlError):
+    code, exit_status = "clock-doubted", Exit.REFUSED
+    sentence = "the clock says {now}, and {reason}"
+    remedy = "Nothing was changed. Correct the clock; if it is right: {instead}"
+
+
+class LastBackupError(DbctlError):
+    code, exit_status = "last-backup", Exit.REFUSED
+    sentence = "{ids}: no other sound backup of {databases} would be left"
+    remedy = "Nothing was changed. Make another one first: dbctl backup create"
 
 
 class RepositoryUnreadError(DbctlError):

@@ -56,7 +56,10 @@ def selections(ctx: typer.Context, *, all_apps: bool) -> list[Selection]:
 @contextmanager
 def opened(ctx: typer.Context, said: Selection | None = None) -> Iterator[App]:
     """Give the app that is meant, by the options or by ``said``; what it opens is closed at the end."""
-    with apps.opened(said or selection(ctx), timeout=call(ctx).timeout, only=call(ctx).db) as app:
+    asked = call(ctx)
+    with apps.opened(
+        said or selection(ctx), timeout=asked.timeout, only=asked.db, trust_clock=asked.trust_clock
+    ) as app:
         try:
             yield app
         except DbctlError as error:  # so that a failure, too, says whose it is

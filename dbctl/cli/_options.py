@@ -40,6 +40,7 @@ class Call(Value, frozen=True, kw_only=True):
     no_color: bool
     yes: bool
     confirm: str
+    trust_clock: bool
     timeout: float  #: seconds to wait for a lock or a server; 0 fails at once
 
     @property
@@ -150,6 +151,13 @@ def _options(  # an option each
         str,
         typer.Option("--confirm", metavar="NAME", help="Answer it for a protected app, by the app's name."),
     ] = "",
+    trust_clock: Annotated[
+        bool,
+        typer.Option(
+            "--trust-clock",
+            help="Delete by age also where rows, backups and files contradict the clock.",
+        ),
+    ] = False,
     timeout: Annotated[
         float,
         typer.Option(

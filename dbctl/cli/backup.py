@@ -40,12 +40,13 @@ from dbctl.services import (
 from dbctl.services.backup_adopt import Adoption
 from dbctl.services.backup_copy import Copying
 from dbctl.services.backup_create import Creation
+from dbctl.services.backup_delete import Deletion
 from dbctl.services.backup_prune import Pruning
 from dbctl.services.backups import LATEST, BackupShown, Repository
 
 app = typer.Typer(
     name="backup",
-    help="Backups: make, list, verify, drill, adopt, copy, prune.",
+    help="Backups: make, list, verify, drill, adopt, copy, prune, delete.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -342,7 +343,7 @@ def prune(
             "--keep-within",
             parser=span,
             metavar="30d",
-            help="Keep all that are so much older than the newest.",
+            help="Keep all that are no older than this.",
         ),
     ] = None,
     repository: RepositoryAt = "",
@@ -351,7 +352,7 @@ def prune(
     """Delete the backups that no rule keeps; without options, the configured rules (keep) count.
 
     Hours, days and so on in which no backup was made are not counted. The newest backup of each database always stays.
-    Backups that are damaged do not count, and stay too.
+    Backups that are damaged do not count, and stay too. While the clock contradicts the backups, nothing is deleted.
     """
     keep = Keep(
         last=last,
@@ -364,4 +365,20 @@ def prune(
     )
     with opened(ctx) as found:
         work = Pruning(found, Repository(found, repository), keep, timeout=call(ctx).timeout)
+        return change(ctx, work, target=found.name)
+
+
+@app.command()
+def delete(
+    ctx: typer.Context,
+    names: Annotated[list[str], typer.Argument(metavar="ID...", help="Backups by id.")],
+    repository: RepositoryAt = "",
+    dry_run: DryRun = False,
+) -> int:
+    """Delete the named backups, whatever the rules of retention say.
+
+    Refused where no other sound backup of one of their databases would be left.
+    """
+    with opened(ctx) as found:
+        work = Deletion(found, Repository(found, repository), names, timeout=call(ctx).timeout)
         return change(ctx, work, target=found.name)

@@ -15,14 +15,16 @@ import typer
 from dbctl import durable
 from dbctl.cli._app import carry_out, contents, opened, pairs, show, span
 from dbctl.cli._options import DryRun, Limit, Offset, Sort, call, command_words, whole, window
-from dbctl.cli._run import note
+from dbctl.cli._run import note, warn
 from dbctl.errors import FileFailedError, FileMissingError, UsageError
 from dbctl.model import Page
+from dbctl.profiles.codecs import Encoding
 from dbctl.render import answer, out
 from dbctl.render.look import Format
 from dbctl.services import data as looks
 from dbctl.services import data_changes, data_transfer
 from dbctl.services.data_files import Form
+from dbctl.services.data_table import Filters
 
 app = typer.Typer(
     name="data",
@@ -47,6 +49,17 @@ Parameters: TypeAlias = Annotated[
     list[str] | None,
     typer.Option("--param", metavar="NAME=VALUE", help="What :NAME in the statement stands for; repeatable."),
 ]
+Filter: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--filter",
+        metavar="COLUMN=VALUE",
+        help="Only such rows; also != < <= > >= and : (contains). Repeatable: all of them count.",
+    ),
+]
+Null: TypeAlias = Annotated[
+    list[str] | None, typer.Option("--null", metavar="COLUMN", help="Make it NULL; repeatable.")
+]
 FormOption: TypeAlias = Annotated[
     Form | None, typer.Option("--format", help="csv, or jsonl; else as the file's name ends.")
 ]
@@ -60,14 +73,7 @@ def _limit(text: str) -> int:
 def rows(
     ctx: typer.Context,
     table: Table,
-    filters: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--filter",
-            metavar="COLUMN=VALUE",
-            help="Only such rows; also != < <= > >= and : (contains). Repeatable: all of them count.",
-        ),
-    ] = None,
+    filters: Filter = None,
     null: Annotated[
         list[str] | None, typer.Option("--null", metavar="COLUMN", help="Only rows in which it is NULL.")
     ] = None,
@@ -89,9 +95,7 @@ def rows(
 ) -> int:
     """List rows, by primary key unless told otherwise."""
     wanted = looks.Wanted(
-        filters=filters or (),
-        null=null or (),
-        not_null=not_null or (),
+        filters=Filters(conditions=filters or (), null=null or (), not_null=not_null or ()),
         after=after or (),
         columns=call(ctx).look.columns,
         secrets=secrets,
@@ -101,11 +105,54 @@ def rows(
 
 
 @app.command("show")
-def show_(ctx: typer.Context, table: Table, key: Key, secrets: Secrets = False) -> int:
-    """Show one row."""
+def show_(
+    ctx: typer.Context,
+    table: Table,
+    key: Key,
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            metavar="FILE",
+            help="Write the content of one column to a new file; - is standard output. --columns names the column, where the"
+            " profile names none for the table.",
+        ),
+    ] = "",
+    encoding: Annotated[
+        Encoding | None,
+        typer.Option(
+            "--encoding", help="With --to: how the column stores the file, in place of what the profile says."
+        ),
+    ] = None,
+    secrets: Secrets = False,
+) -> int:
+    """Show one row, or write the file that one of its columns holds."""
+    if to:
+        from dbctl.services import data_content  # noqa: PLC0415 - a row that is shown needs none of it
+
+        with opened(ctx) as found:
+            content = data_content.read_content(
+                found, table, key, columns=call(ctx).look.columns, encoding=encoding, secrets=secrets
+            )
+            with _sink(to) as write:
+                write(content.data)
+            for remark in content.remarks:
+                warn(ctx, remark)
+            return 0 if to == "-" else show(ctx, found, content.written(to), picked=False)
+    if encoding:
+        raise UsageError(detail="--encoding belongs to --to FILE")
     with opened(ctx) as found:
         row = looks.show(found, table, key, columns=call(ctx).look.columns, secrets=secrets)
         return show(ctx, found, row, picked=False)
+
+
+@app.command()
+def describe(ctx: typer.Context, table: Table) -> int:
+    """Describe a table: columns, keys, indexes, foreign keys both ways, checks, triggers, comments."""
+    from dbctl.services import data_describe  # noqa: PLC0415 - only this command reads a whole schema
+
+    with opened(ctx) as found:
+        return show(ctx, found, data_describe.describe_table(found, table), picked=False)
 
 
 @app.command("set")
@@ -113,22 +160,67 @@ def set_(
     ctx: typer.Context,
     table: Table,
     words: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
-            metavar="KEY... COLUMN=VALUE...",
-            help="The primary key, a word for each of its columns; then what to set.",
+            metavar="[KEY]... COLUMN=VALUE...",
+            help="The primary key, a word for each of its columns, unless --filter is given; then what to set.",
         ),
-    ],
-    null: Annotated[
-        list[str] | None, typer.Option("--null", metavar="COLUMN", help="Make it NULL; repeatable.")
     ] = None,
+    null: Null = None,
+    filters: Filter = None,
+    filter_null: Annotated[
+        list[str] | None,
+        typer.Option("--filter-null", metavar="COLUMN", help="Change all rows in which it is NULL."),
+    ] = None,
+    filter_not_null: Annotated[
+        list[str] | None,
+        typer.Option("--filter-not-null", metavar="COLUMN", help="Change all rows in which it is not."),
+    ] = None,
+    limit: Annotated[
+        int,
+        typer.Option(
+            "--limit", parser=_limit, metavar="N", help="With a filter: refuse where more rows match."
+        ),
+    ] = 1000,
     dry_run: DryRun = False,
 ) -> int:
-    """Change columns of one row, each as its type, the app's rules and its allowed moves have it."""
+    """Change columns of one row, or of all rows that a filter matches, by the column's type and the app's rules."""
+    words = words or []
+    meant = Filters(conditions=filters or (), null=filter_null or (), not_null=filter_not_null or ())
     with opened(ctx) as found:
+        if meant != Filters():
+            from dbctl.services import data_bulk  # noqa: PLC0415 - a change of one row needs none of it
+
+            given = pairs(words, "what to set,")
+            return carry_out(ctx, data_bulk.set_rows(found, table, meant, given, null or (), limit=limit))
         size = looks.key_size(found, table)
+        if len(words) <= size and not null:
+            raise UsageError(
+                detail="name the row by its key, or rows by --filter; then what to set: COLUMN=VALUE"
+            )
         key, given = words[:size], pairs(words[size:], "what to set,")
         return carry_out(ctx, data_changes.set_row(found, table, key, given, null or ()))
+
+
+@app.command()
+def add(
+    ctx: typer.Context,
+    table: Table,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[COLUMN=VALUE]...", help="The columns of the new row; the others get their defaults."
+        ),
+    ] = None,
+    null: Null = None,
+    dry_run: DryRun = False,
+) -> int:
+    """Add one row, each value by the column's type and the app's rules."""
+    from dbctl.services import data_bulk  # noqa: PLC0415 - as above
+
+    with opened(ctx) as found:
+        given = pairs(words or [], "the new row,")
+        return carry_out(ctx, data_bulk.add_row(found, table, given, null or ()))
 
 
 @app.command()

@@ -427,8 +427,8 @@ class Measures(Protocol):
         """Return how much room the database takes; moves nothing about in it."""
         ...
 
-    def measured(self, *, exact: bool = True) -> Sequence[Measured]:
-        """Return how much each table holds; without ``exact``, about, where counting its rows would take long."""
+    def measured(self, *, exact: bool = True, table: str = "") -> Sequence[Measured]:
+        """Return how much each table, or only ``table``, holds; without ``exact``, estimates where counting takes long."""
         ...
 
 
@@ -442,6 +442,10 @@ class Describes(Protocol):
 
     def fingerprint(self) -> str:
         """Return ``schema.fingerprint`` of it: SHA-256, hexadecimal, the same as long as the schema is."""
+        ...
+
+    def comments(self, table: str) -> Mapping[str, str]:
+        """Return the comments that the schema stores for a table, by column; the table's own under an empty name."""
         ...
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
+from dbctl.engines.base import Readable
 from dbctl.engines.progress import Progress, silent
 from dbctl.model import Value
 from dbctl.url import Url
@@ -145,6 +146,36 @@ class Dumps(Protocol):
 
 
 @runtime_checkable
+class CountsDumped(Protocol):
+    """A database of which a dump counts rows in its own way: by partition, and without those of child tables."""
+
+    def list_dumped(self) -> Collection[str]:
+        """Return the tables whose rows a dump would hold, by the names that its proof uses."""
+        ...
+
+    def count_dumped(self, extra: Collection[str] = ()) -> Mapping[str, int]:
+        """Return the rows of each table as the proof of a dump would count them now.
+
+        ``extra``: tables of extensions that count, too, since a dump was found to hold them.
+        """
+        ...
+
+
+def list_dumped(db: Readable) -> Collection[str]:
+    """Return the tables of an open database whose rows a dump would hold, by the names that its proof uses."""
+    if isinstance(db, CountsDumped):
+        return db.list_dumped()
+    return [name for name, table in db.tables().items() if not table.view]
+
+
+def count_dumped(db: Readable, extra: Collection[str] = ()) -> Mapping[str, int]:
+    """Return the rows of each table of an open database as the proof of a dump would count them now."""
+    if isinstance(db, CountsDumped):
+        return db.count_dumped(extra)
+    return {name: db.count(name) for name, table in db.tables().items() if not table.view}
+
+
+@runtime_checkable
 class Pins(Protocol):
     """A database that can hold one moment without holding anybody up."""
 
@@ -217,6 +248,14 @@ class Outside(Protocol):
         Raises:
             RestoreFailedError: it cannot be loaded; nothing was changed.
             DiskFullError, FileFailedError: there is no room for it.
+        """
+        ...
+
+    def find_missing(self, kept: Sequence[Dump]) -> Sequence[str]:
+        """Return the names (``facts["kept"]``) of those databases that restores retained and that do not exist any more.
+
+        Raises:
+            UnreachableError: the server does not answer.
         """
         ...
 

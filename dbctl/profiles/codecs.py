@@ -19,6 +19,9 @@ BCRYPT_BYTES = 72
 BCRYPT = r"\$2[abxy]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}"
 
 
+#: How a column stores the content of a file: its bytes or text as they are, or base64, behind ``data:…,`` or not.
+Encoding = Literal["plain", "base64"]
+
 # Times ------------------------------------------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ import msgspec
 from dbctl.config import Keep
 from dbctl.model import is_span
 from dbctl.profiles.cleanup_model import Cleanup
-from dbctl.profiles.codecs import BooleanCodec, HashCodec, KeyCodec, TimeCodec
+from dbctl.profiles.codecs import BooleanCodec, Encoding, HashCodec, KeyCodec, TimeCodec
 from dbctl.profiles.environment_model import Environment
 from dbctl.profiles.rebuild_model import Rebuild
 from dbctl.profiles.search_model import Search
@@ -408,6 +408,18 @@ class Exclusive(Section, frozen=True, kw_only=True):
     within: Name | None = None  #: a column; of each of its values one row
 
 
+class StoredFile(Section, frozen=True, kw_only=True):
+    """A column that holds the content of a file in each row."""
+
+    database: str = ""
+    table: str
+    column: Name
+    encoding: Encoding = "plain"  #: how the content is stored
+    name: Name | None = None  #: the column that says what the file is called
+    type: Name | None = None  #: the column that says which media type it has
+    size: Name | None = None  #: the column that says how many bytes it has
+
+
 class CrossLink(Section, frozen=True, kw_only=True):
     """A column that names rows of another database, where no foreign key can guard it."""
 
@@ -550,6 +562,7 @@ class Profile(Section, frozen=True, kw_only=True):
     states: Sequence[States] = ()
     values: Sequence[Values] = ()
     exclusive: Sequence[Exclusive] = ()
+    stored_file: Sequence[StoredFile] = ()
     backup: Backup = Backup()
 
     def __post_init__(self) -> None:

@@ -38,11 +38,13 @@ class App:
         timeout: float,
         only: str = "",
         traceless: bool = False,
+        trust_clock: bool = False,
     ) -> None:
         # A path alone is of the engine that the profile names. Whoever asks for an address, asks for that one.
         self.configured = structs.replace(configured, databases=_as_meant(configured, profile))
         self.profile, self.timeout, self.only, self._traceless = profile, timeout, only, traceless
         self.name, self.protected = configured.name, configured.protected
+        self.trust_clock = trust_clock
         self.used: list[str] = []  #: the databases that were opened, in the order of their first use
         self._readers: dict[str, Readable] = {}
         self._writers: dict[str, Writable] = {}
@@ -263,7 +265,12 @@ def recognised_as(told: Database, tables: Collection[str]) -> str:
 
 @contextmanager
 def opened(
-    selection: config.Selection, *, timeout: float, only: str = "", traceless: bool = False
+    selection: config.Selection,
+    *,
+    timeout: float,
+    only: str = "",
+    traceless: bool = False,
+    trust_clock: bool = False,
 ) -> Iterator[App]:
     """Find the app that is meant and close what was opened at the end.
 
@@ -272,10 +279,18 @@ def opened(
         timeout: how long to wait for a lock, in seconds.
         only: the one database that may be opened; a command that wants another is refused.
         traceless: whether a database is rather left unread than a file touched or left beside it.
+        trust_clock: whether to delete by age also where the clock contradicts what was recorded.
     """
     configured = config.find(selection)
     profile = loader.load(configured.profile)
-    app = App(configured, profile, timeout=timeout, only=only, traceless=traceless)
+    app = App(
+        configured,
+        profile,
+        timeout=timeout,
+        only=only,
+        traceless=traceless,
+        trust_clock=trust_clock,
+    )
     if only:
         app.database(only)
     unknown = [name for name in configured.databases if name not in app.profile.databases]

@@ -242,7 +242,9 @@ class Adopted(Source):
         told = app.configured.backup
         compress: Compression = told.compress if told else "gzip"
         self._dumps = _Already(one, beside, manifest)
-        super().__init__(app, one.database, advance, form=self._dumps.form, compress=compress)
+        super().__init__(
+            app, one.database, advance, form=self._dumps.form, tables=one.only, compress=compress
+        )
         self.engine = one.engine
 
     def _opened(self) -> Dumps:

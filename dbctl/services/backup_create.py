@@ -168,7 +168,7 @@ class Creation:
                     kind=self._kind,
                     settled=settled,
                 )
-            newest = earlier[0].created_at if earlier else made.created_at
+            newest = max((manifest.created_at for manifest in earlier), default=made.created_at)
             remarks = [*_remarks(made.created_at, newest), *self._told(made)]
             told = repository.told(made, BackupCreated, remarks=remarks)
             interrupt.done()  # it stands, and whoever asked for it is told so, whatever comes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
+from dbctl.engines.dumps import count_dumped
 from dbctl.errors import DbctlError
 from dbctl.model import Finding, Severity
 from dbctl.services import migrate
@@ -33,7 +34,7 @@ def against_live(app: App, manifest: Manifest) -> Iterator[Finding]:
 def _of_database(app: App, manifest: Manifest, one: Member) -> Iterator[Finding]:
     target = app.target(one.database)
     live = app.reader(one.database)
-    now = {name: live.count(name) for name, table in live.tables().items() if not table.view}
+    now = count_dumped(live, one.rows)
     ledgers = _ledgers(app, one.database)
 
     def finding(severity: Severity, code: str, what: str, hint: str = "") -> Finding:

@@ -20,7 +20,7 @@ from msgspec import structs
 from dbctl import __version__, durable
 from dbctl.engines import compression, locks, registry
 from dbctl.engines.compression import UnpackedAll
-from dbctl.engines.dumps import Dump, Proof
+from dbctl.engines.dumps import Dump, Dumps, Proof, list_dumped
 from dbctl.engines.loose import INSTEAD, TITLES, Recognised, TakenIn, recognise
 from dbctl.errors import (
     BusyError,
@@ -240,9 +240,12 @@ class _Loose:
             proof = registry.prove(what.engine, destination, dump, self._name, quick=False, room=self._room)
             if proof.problems:
                 raise CorruptError(target=self._name, reason=proof.problems[0])
-        database = meant(self._app, what.engine, proof.tables, self._path)
+        database, part = self._meant(what.engine, proof.tables)
         manifest = self._manifest(what, destination, made, proof, database, unpacked, self._dated(before))
         (member,) = manifest.members
+        if part:
+            member = structs.replace(member, only=list(proof.tables))
+            manifest = structs.replace(manifest, kind="partial", members=[member])
         tried = (
             self._tried(member, destination) if trial and not proof.schema else None
         )  # a server tells the rest
@@ -252,9 +255,22 @@ class _Loose:
         return Staged(
             manifest=manifest,
             what=what.told,
-            remarks=[*self._remarks, *made.remarks, *_lacks(self._app, database, proof, self._path)],
+            remarks=[
+                *self._remarks,
+                *made.remarks,
+                *(() if part else _lacks(self._app, database, proof, self._path)),
+            ],
             tried=tried is not None,
         )
+
+    def _meant(self, engine: str, tables: Mapping[str, int]) -> tuple[str, bool]:
+        """Return of which database of the app it is, and whether it holds only some of its tables."""
+        try:
+            return meant(self._app, engine, tables, self._path), False
+        except WrongAppError:
+            if database := _holding(self._app, engine, tables):
+                return database, True
+            raise
 
     def _recognised(self) -> Recognised:
         what = recognise(self._path)
@@ -334,7 +350,9 @@ class _Loose:
 
     def _tried(self, one: Member, file: Path) -> Proof | None:
         """Load it on trial; None where that could not be done."""
-        server, timeout = server_for(self._app, one), self._app.timeout
+        # Some tables need the types of the database that they are part of.
+        server = self._app.url(one.database) if one.only else server_for(self._app, one)
+        timeout = self._app.timeout
         try:
             with registry.tried(one.engine, server, file, one.dump, self._name, timeout=timeout) as there:
                 return there.proof
@@ -413,8 +431,8 @@ class _Tables(_Loose):
 def _lacks(app: App, database: str, proof: Proof, path: Path) -> Iterator[str]:
     """Yield that tables of the live database would be gone: it may be a dump of some of them."""
     with suppress(DbctlError):  # a database that is missing or damaged is what one restores for
-        live = app.reader(database, may_be_empty=True, like=proof.tables).tables()
-        if lost := sorted(name for name, one in live.items() if not one.view and name not in proof.tables):
+        live = list_dumped(app.reader(database, may_be_empty=True, like=proof.tables))
+        if lost := sorted(name for name in live if name not in proof.tables):
             yield f"{path} lacks what {app.target(database)} has: {', '.join(lost)}"
 
 
@@ -458,7 +476,7 @@ def meant(app: App, engine: str, tables: Mapping[str, int], path: Path) -> str:
         name = fitting[0]
         lacking = [one for one in wanted[name].needs if one not in tables]
         what = f"table {', '.join(lacking)}" if tables else "every table"
-        some = "It may be a dump of some tables, which no restore takes."
+        some = "Of a dump of some tables a restore takes those that the database has now."
         raise WrongAppError(
             target=path,
             profile=app.profile.title,
@@ -466,6 +484,18 @@ def meant(app: App, engine: str, tables: Mapping[str, int], path: Path) -> str:
             instead=f"Nothing was changed. {recognised_as(wanted[name], tables) or some}",
         )
     raise UsageError(detail=f"{path} may be of {' or '.join(whole)}: say --db {' or --db '.join(whole)}")
+
+
+def _holding(app: App, engine: str, tables: Mapping[str, int]) -> str:
+    """Return the only database of a server that has all of some tables now; empty where there is none, or no table."""
+    having = list[str]()
+    for name in app.profile.databases:
+        if tables and app.only in ("", name):
+            with suppress(DbctlError):  # one that cannot be read now is none
+                live = app.reader(name)
+                if app.url(name).engine == engine and isinstance(live, Dumps) and live.parts:
+                    having += [name] if live.tables().keys() >= tables.keys() else []
+    return having[0] if len(having) == 1 else ""
 
 
 def _short(name: str) -> str:

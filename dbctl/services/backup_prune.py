@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from dbctl.config import Keep
 from dbctl.errors import PlanChangedError, RepositoryUnreadError, RetentionUnsetError, UsageError
-from dbctl.model import Done, Plan, Value
+from dbctl.model import Done, Plan, Value, read_span
+from dbctl.services import clock
 from dbctl.services.apps import App
 from dbctl.services.backup_manifest import Manifest
 from dbctl.services.backup_proof import Proven
@@ -15,6 +16,8 @@ from dbctl.services.backups import Repository
 from dbctl.services.retention import Candidate, has_rules, reasons, rules_of
 
 DAMAGED = "damaged: see dbctl backup verify"
+#: A gap of so few days among backups is no sign of a wrong clock, however short the time is for which they are kept.
+LEAST_GAP = timedelta(days=7)
 
 
 class Staying(Value, frozen=True, kw_only=True):
@@ -48,6 +51,7 @@ class Pruning:
                 detail="--db: pruning takes whole backups; each database's last one stays anyway"
             )
         self.app, self.protected, self.target = app.name, app.protected, app.name
+        self._trust_clock = app.trust_clock
         self._keep = keep if has_rules(keep) else rules_of(app.configured, app.profile)
         if not has_rules(self._keep):
             raise RetentionUnsetError(app=app.name)
@@ -58,6 +62,7 @@ class Pruning:
 
         Raises:
             RepositoryUnreadError: a manifest cannot be read.
+            ClockDoubtedError: the clock contradicts the backups.
         """
         going, staying = self._sorted()
         steps = [
@@ -79,6 +84,7 @@ class Pruning:
             PlanChangedError: it would be another plan than the one that was agreed to; nothing was deleted.
             RepositoryMissingError: it is not there, and is not made either.
             BusyError: another dbctl works on the repository.
+            RepositoryUnreadError, ClockDoubtedError: as ``plan``.
         """
         store = self._repository.store
         store.folders()  # before the lock, which would make the repository
@@ -117,14 +123,30 @@ class Pruning:
         staying = [
             (one, why) for one in found if (why := [DAMAGED] if one.id in damaged else stay.get(one.id))
         ]
+        if not self._trust_clock:
+            self._check_clock(found, whole, going)
         return going, staying
+
+    def _check_clock(
+        self, manifests: Sequence[Manifest], whole: Sequence[Manifest], going: Sequence[Manifest]
+    ) -> None:
+        if future := clock.find_future((manifest.id, manifest.created_at) for manifest in manifests):
+            raise clock.doubted(future)
+        if not (going and self._keep.within):  # the other rules count backups, and no time since
+            return
+        reach = min(clock.FAR, max(LEAST_GAP, 2 * read_span(self._keep.within)))
+        times = clock.Times("backups", [manifest.created_at for manifest in whole], regular=True)
+        clock.refuse(clock.find_contradiction([times], reach=reach))
 
 
 def _drilled(whole: Mapping[str, Proven]) -> Sequence[str]:
     """Return the last backups of which it is known that they can be restored: one for each database."""
     last = dict[str, tuple[datetime, str]]()
     for folder, proven in whole.items():
+        future = clock.find_future((name, drill.at) for name, drill in proven.drills.items())
         for name, drill in proven.drills.items():
+            if name in future:  # it would hide every later drill
+                continue
             last[name] = max(last.get(name, (drill.at, folder)), (drill.at, folder))
     return list(dict.fromkeys(folder for _, folder in last.values()))
 

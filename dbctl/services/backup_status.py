@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 from dbctl.config import BackupConfig, Selection
 from dbctl.errors import DbctlError, Exit, RepositoryMissingError, RepositoryUnsetError, gravest
 from dbctl.model import Row, Value, counted, now, read_span
-from dbctl.services import apps
+from dbctl.services import apps, clock
 from dbctl.services.apps import App
 from dbctl.services.backup_manifest import Manifest
 from dbctl.services.backup_proof import Drill, Proven
@@ -17,8 +17,6 @@ from dbctl.services.backups import Repository, verified_at
 
 #: The command of ``backup`` that is due.
 Job: TypeAlias = Literal["create", "verify", "drill"]
-#: A backup that lies further ahead of the clock was made by another one.
-AHEAD = timedelta(minutes=1)
 UNDRILLED = "no backup was ever restored on trial (dbctl backup drill)"
 
 
@@ -50,7 +48,9 @@ class RepositoryStanding(Value, frozen=True, kw_only=True):
     room_bytes: int | None  #: None: not known
     incomplete: Sequence[str]  #: what was cut off, or is being made now
     unread: Mapping[str, str]  #: whose manifest cannot be read, and why
+    gone: Mapping[str, str]  #: safety backups whose retained database is gone
     damaged: Mapping[str, str]  #: with what is known to be wrong with them; ``backup verify`` looks for more
+    future: Sequence[str]  #: later than the clock: while there are any, ``backup prune`` refuses
 
 
 class BackupsStanding(Value, frozen=True, kw_only=True):
@@ -108,6 +108,7 @@ def survey(said: Sequence[Selection], *, timeout: float, only: str = "", reposit
         overall = Exit.PARTIAL
     wanting = [Exit.UNSOUND for one in found if one.repository.unread or one.repository.damaged]
     wanting += [Exit.ACTION_NEEDED for one in found for each in one.databases if each.due]
+    wanting += [Exit.ACTION_NEEDED for backups in found if backups.repository.future]
     return Surveyed(
         standing=BackupsStanding(
             databases=[each for one in found for each in one.databases if only in ("", each.database)],
@@ -143,9 +144,20 @@ class AppBackups(Value, frozen=True, kw_only=True):
         """Yield all that is wrong, or due, in sentences that say with what."""
         for _, what in self.unsound():
             yield f"{self.repository.app}: {what}"
+        for name in self.repository.future:
+            yield f"{self.repository.app}: {from_future(name)} (dbctl backup delete {name})"
+        if self.repository.gone:
+            lost = counted(len(self.repository.gone), "safety backup")
+            names = ", ".join(sorted(self.repository.gone))
+            yield f"{self.repository.app}: {lost} cannot be restored any more, what a restore retained is gone: {names}"
         for one in self.databases:
             if only in ("", one.database):
                 yield from (f"{one.app}/{one.database}: {what}" for what in one.due.values())
+
+
+def from_future(name: str) -> str:
+    """Return what is wrong with a backup that is later than the clock."""
+    return f"backup {name} is from the future, and backup prune refuses: a clock is wrong, or was"
 
 
 def stand(app: App, given: str = "") -> AppBackups | None:
@@ -186,7 +198,9 @@ def stand(app: App, given: str = "") -> AppBackups | None:
             room_bytes=None if missing else repository.store.room(),
             incomplete=incomplete,
             unread=unread,
+            gone=repository.gone(found),
             damaged=damaged,
+            future=clock.find_future((manifest.id, manifest.created_at) for manifest in found),
         ),
     )
 
@@ -201,7 +215,8 @@ def _of_database(
     """Return how the ``good`` backups of a database stand, the newest first."""
     verified = {one.id: verified_at(one, proven) for one, proven in good}
     drills = {one.id: proven.drills[name] for one, proven in good if name in proven.drills}
-    drilled = max(drills, key=lambda folder: drills[folder].at, default=None)
+    future = clock.find_future((folder, drill.at) for folder, drill in drills.items())
+    drilled = max(drills, key=lambda folder: (folder not in future, drills[folder].at), default=None)
     drill = drills[drilled] if drilled else None
     newest, moment = (good[0][0] if good else None), now()
     due = dict[Job, str]()
@@ -235,7 +250,7 @@ def _due(
     told: BackupConfig | None,
 ) -> Iterator[tuple[Job, str]]:
     """Yield what is overdue; only what the configuration sets a time for is."""
-    if newest.created_at > moment + AHEAD:
+    if newest.created_at > moment + clock.SKEW:
         ahead = f"{newest.created_at:%Y-%m-%d %H:%M} UTC"
         yield "create", f"the newest backup is of {ahead}, still to come: a clock is wrong, or was"
     if told is None:
@@ -256,4 +271,4 @@ def _due(
 
 def _within(span: str, at: datetime, moment: datetime) -> bool:
     """Whether something was so short a time ago; a time to come was told by a clock that is not to be trusted."""
-    return -AHEAD <= moment - at <= read_span(span)
+    return -clock.SKEW <= moment - at <= read_span(span)

@@ -46,7 +46,7 @@ from dbctl.services.beside import both
 from dbctl.stores.base import Store, digest
 from dbctl.url import Url
 
-SCHEMA_DIFFERS, FOREIGN = "schema-differs", "backup-foreign"
+SCHEMA_DIFFERS, FOREIGN, GONE = "schema-differs", "backup-foreign", "retained-gone"
 #: Failures that tell of what a backup is looked at with, and nothing of the backup.
 NOT_OF_IT = (
     BusyError,
@@ -67,6 +67,9 @@ NOT_OF_IT = (
 BAD = "Do not restore from it; keep it only if there is no other."
 OTHER_KEY = (
     "Its files are as they were. Older backups may want older keys: --identity FILE, --passphrase-file FILE."
+)
+NOT_UNDONE = (
+    "Each restore drops what the one before it retained; dbctl restore undo goes back by one restore."
 )
 NONE = "Is it mounted? dbctl backup create makes one."
 
@@ -138,6 +141,7 @@ def verify(
     if not names:
         findings += _without_manifest(app, repository, unread)
     remarks = list[str]()
+    gone = repository.gone(chosen)
     for manifest in chosen:
         only = [app.only] if app.only else []
         wrong = list(
@@ -147,6 +151,11 @@ def verify(
             remarks.append(f"{manifest.id} was pruned meanwhile")
             continue
         findings += wrong
+        if manifest.id in gone:
+            message = f"backup {manifest.id}: {gone[manifest.id]}; nothing can be restored from it"
+            findings.append(
+                Finding(target=app.name, severity="warning", code=GONE, message=message, hint=NOT_UNDONE)
+            )
         remarks += recorded(repository, manifest, wrong, whole=not only, deep=deep)
         findings += against_live(app, manifest) if live else ()
     return Checked(

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from dbctl import config
+from dbctl.engines import registry as engines
 from dbctl.errors import (
     BackupLaterError,
     BackupMissingError,
     BackupPartialError,
     BackupUnsoundError,
+    DbctlError,
     RepositoryFailedError,
     RepositoryUnsetError,
 )
@@ -52,7 +55,7 @@ class Backup(Value, frozen=True, kw_only=True):
     drills: Mapping[str, Drill]  #: by database: its last trial restore
     members: Sequence[Member]
     left_out: Sequence[LeftOut]
-    note: str = ""  #: what is to be known of one that dbctl did not make
+    note: str = ""  #: what is to be known of one that dbctl did not make, or that cannot be restored any more
 
     def brief(self) -> Row:
         told = {
@@ -109,7 +112,7 @@ class Repository:
         told = app.configured.backup
         if not (given or told):
             raise RepositoryUnsetError(app=app.name)
-        self.app, self._only = app.name, app.only
+        self.app, self._opened, self._only = app.name, app, app.only
         folder = app.configured.folder
         self.store: Store = registry.open_store(
             given or (told.repository if told else ""),
@@ -149,6 +152,18 @@ class Repository:
                 found.append(manifest)
         # One that was adopted has the number of the newest before it.
         return sorted(found, key=lambda one: (one.number, one.created_at, one.id), reverse=True), unread
+
+    def moments(self) -> list[tuple[str, datetime]]:
+        """Return the id of each backup and the time in it; no manifest is read.
+
+        Raises:
+            RepositoryMissingError, RepositoryFailedError: they cannot be listed.
+        """
+        moments = list[tuple[str, datetime]]()
+        for name in self._folders(State.WHOLE):
+            with suppress(ValueError):  # digits that are no time
+                moments.append((name, datetime.strptime(name, "%Y%m%d_%H%M%S").replace(tzinfo=UTC)))
+        return moments
 
     def incomplete(self) -> Sequence[str]:
         """Return the folders that dbctl began to fill and did not end."""
@@ -210,9 +225,35 @@ class Repository:
         """Return where the files of a backup are."""
         return f"{self.store.place}/{manifest.id}"
 
-    def told(self, manifest: Manifest, kind: type[B], **more: Any) -> B:
-        """Return a backup as it is shown: as a ``kind``, whose further fields are ``more``."""
+    def gone(self, manifests: Sequence[Manifest]) -> dict[str, str]:
+        """Return which backups, by id, have lost a database that a restore retained under another name, in words.
+
+        Of a database that cannot be asked nothing is returned.
+        """
+        retained = dict[str, dict[str, Member]]()
+        for manifest in manifests:
+            for member in manifest.members:
+                if member.form == "kept" and manifest.app == self.app:
+                    retained.setdefault(member.database, {})[manifest.id] = member
+        lost = dict[str, str]()
+        for database, members in retained.items():
+            with suppress(DbctlError):
+                outside = engines.outside(self._opened.url(database), self._opened.target(database))
+                missing = outside.find_missing([member.dump for member in members.values()])
+                for folder, member in members.items():
+                    if (name := member.facts.get("kept", "")) in missing:
+                        lost[folder] = f"{name}, in which {database} was retained, does not exist any more"
+        return lost
+
+    def told(
+        self, manifest: Manifest, kind: type[B], *, gone: Mapping[str, str] | None = None, **more: Any
+    ) -> B:
+        """Return a backup as it is shown: as a ``kind``, whose further fields are ``more``.
+
+        ``gone``: the answer of ``gone`` for several backups, where it is known.
+        """
         proven = self.proven(manifest)
+        lost = (self.gone([manifest]) if gone is None else gone).get(manifest.id, "")
         return kind(
             **more,
             id=manifest.id,
@@ -223,13 +264,13 @@ class Repository:
             bytes=sum(one.bytes for one in manifest.members),
             complete=True,
             databases=manifest.databases,
-            verified_at=verified_at(manifest, proven),
+            verified_at=None if lost else verified_at(manifest, proven),
             recipients=manifest.recipients,
             taken_within=manifest.taken_within,
             drills=proven.drills,
             members=manifest.members,
             left_out=manifest.left_out,
-            note=f"adopted: {manifest.origin.path}" if manifest.origin else "",
+            note=lost or (f"adopted: {manifest.origin.path}" if manifest.origin else ""),
         )
 
     def proven(self, manifest: Manifest) -> Proven:
@@ -249,14 +290,15 @@ class Repository:
 
 
 def verified_at(manifest: Manifest, proven: Proven) -> datetime:
-    """Return when all files of a backup were last read whole and found sound: at the latest when it was made."""
-    return max(manifest.verified_at, proven.verified_at or manifest.verified_at)
+    """Return when all files of a backup were last read whole and found sound; a later verification counts whatever the clock said."""
+    return proven.verified_at or manifest.verified_at
 
 
 def partial(repository: Repository, manifest: Manifest) -> BackupPartialError:
     """Return why no database can be restored from a backup of some tables."""
     tables = ", ".join(name for one in manifest.members for name in one.only)
-    instead = f"dbctl restore apply {manifest.id} --table NAME brings a table back."
+    named = manifest.id if ID.fullmatch(manifest.id) else f"--file {manifest.id}"
+    instead = f"dbctl restore apply {named} --table NAME --merge missing brings back the rows of a table."
     return BackupPartialError(id=manifest.id, app=repository.app, tables=tables, instead=instead)
 
 
@@ -281,7 +323,9 @@ def list_backups(
     ``loose`` are files that dbctl did not make, which come behind.
     """
     manifests, unread = repository.manifests()
-    items = [repository.told(one, Backup) for one in manifests if kind in (None, one.kind)]
+    manifests = [one for one in manifests if kind in (None, one.kind)]
+    gone = repository.gone(manifests)
+    items = [repository.told(one, Backup, gone=gone) for one in manifests]
     items += [one for one in loose if kind in (None, one.kind)]
     items = [one for one in items if database in ("", *one.databases)]
     return Listed(

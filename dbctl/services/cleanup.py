@@ -11,6 +11,7 @@ from dbctl.errors import DbctlError, RuleMissingError, SchemaLacksError, UsageEr
 from dbctl.interrupt import Interrupted
 from dbctl.model import Done, Page, Plan, Row, Value, counted, read_span
 from dbctl.profiles.cleanup_model import Cleanup, Moved, shapes
+from dbctl.services import clock
 from dbctl.services.apps import App
 from dbctl.services.cleanup_run import RuleCleaned, Run, due, fitted
 from dbctl.services.live import Live, find_column, may_lack
@@ -117,7 +118,11 @@ class CleanupWork:
         return Late(rules=rules, unclear=unclear)
 
     def plan(self) -> Plan:
-        """Return what would be done now; reads only."""
+        """Return what would be done now; reads only.
+
+        Raises:
+            ClockDoubtedError: something would be done, and the clock contradicts what the app recorded.
+        """
         steps, rows = [], dict[str, int]()
         for rule, db, live, where in self._readable():
             count = db.count(live.name, where)
@@ -128,10 +133,16 @@ class CleanupWork:
                 what = f"{'delete' if rule.delete else 'close'} {counted(count, 'row')} of {live.name}{more}"
                 steps.append(f"{rule.name}: {what}")
                 rows[live.name] = rows.get(live.name, 0) + count
+        if steps:
+            clock.check(self._opened)
         return Plan(title="Clean up", target=self.target, steps=steps, rows=rows)
 
     def apply(self, seen: str | None = None) -> Cleaned:  # noqa: ARG002 - no question is asked, so nothing was agreed to
-        """Carry the rules out. Killed at any moment, it leaves whole batches; run again, it does the rest."""
+        """Carry the rules out. Killed at any moment, it leaves whole batches; run again, it does the rest.
+
+        Raises:
+            ClockDoubtedError: as ``plan``; nothing was changed.
+        """
         try:
             done = [result for rule in self._rules if (result := self._run(rule))]
         except (DbctlError, Interrupted) as error:
@@ -151,6 +162,8 @@ class CleanupWork:
             run = Run(
                 self._opened, told, db, live, self._age(rule), at_once=self._at_once, advance=self._advance
             )
+            if run.matched and not any(earlier.matched for earlier in self._runs):
+                clock.check(self._opened)
             self._runs.append(run)
             return run.result()
 

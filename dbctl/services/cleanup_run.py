@@ -80,18 +80,17 @@ class Run:
         advance: Callable[[int], None],
     ) -> None:
         self.rule = rule
-        self.matched = 0  #: rows that were due when it began
         self.changed = 0  #: rows whose change is committed
         self._advance = advance
         self._app, self._db, self._live, self._age = app, db, live, age
         self._due, self._batches = due(rule, live, age), Batches(at_once=at_once)
+        self.matched = db.count(live.name, self._due)  #: rows that were due when it began
         self._key = live.get(rule.key)
         self._recorded = False
         self._counted = set[object]()
 
     def result(self) -> RuleCleaned:
         """Do it and return what was done."""
-        self.matched = self._db.count(self._live.name, self._due)
         if self.matched and self._batches.at_once:
             with self._batches.timed(self.matched) as begun, self._db.transaction():
                 begun()

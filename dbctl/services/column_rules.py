@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 
 from dbctl.errors import MoveRefusedError, ValueInvalidError
@@ -26,6 +26,11 @@ class RowRule:
     #: whether a row that is replaced or removed is judged, too, so that a path has to know the row as it was
     protects = False
 
+    @property
+    def columns(self) -> Collection[str]:
+        """The columns of a row on which the rule depends."""
+        return ()
+
     def check_added(self, row: Row) -> None:
         """Refuse a row that is about to be added."""
 
@@ -44,6 +49,10 @@ class ColumnRule(RowRule):
 
     def __init__(self, live: Live, column: str) -> None:
         self._live, self.column = live, column
+
+    @property
+    def columns(self) -> Collection[str]:
+        return (self.column,)
 
     def check_added(self, row: Row) -> None:
         if row.get(self.column) is not None and (reason := self.fault(row[self.column])):
@@ -178,6 +187,10 @@ class SystemSetting(RowRule):
     def __init__(self, table: SettingTable) -> None:
         self._table = table
 
+    @property
+    def columns(self) -> Collection[str]:
+        return self._table.judged
+
     def check_added(self, row: Row) -> None:
         self._table.check_row(row)
 
@@ -194,6 +207,10 @@ class UserSetting(RowRule):
         self._key, self._value = (
             find_column(live.table, name or "") for name in (told.key, told.fields["value"])
         )
+
+    @property
+    def columns(self) -> Collection[str]:
+        return [column for column in (self._key, self._value) if column]
 
     def check_added(self, row: Row) -> None:
         key, value = row.get(self._key or ""), row.get(self._value or "")
@@ -249,6 +266,10 @@ class OpenSession(RowRule):
             column: meant for name, meant in told.end.items() if (column := find_column(live.table, name))
         }
         self._expires = find_column(live.table, told.expires_at)
+
+    @property
+    def columns(self) -> Collection[str]:
+        return [*self._ends, *([self._expires] if self._expires else [])]
 
     def check_added(self, row: Row) -> None:
         if self._is_open(row):

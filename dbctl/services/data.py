@@ -6,21 +6,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
-from dbctl.engines.base import Condition, Order, Where
+from dbctl.engines.base import Order, Where
 from dbctl.engines.transfer import Answer
 from dbctl.errors import UsageError
 from dbctl.model import Page, Row, Value, Window
 from dbctl.services.apps import App
-from dbctl.services.data_table import DataTable, database_of, streams
+from dbctl.services.data_table import DataTable, Filters, database_of, streams
 from dbctl.services.secrets import hidden
 
 
 class Wanted(Value, frozen=True, kw_only=True):
     """Which rows, and what of them."""
 
-    filters: Sequence[str] = ()  #: ``COLUMN=VALUE`` and the like; a row meets all of them
-    null: Sequence[str] = ()  #: columns that are NULL
-    not_null: Sequence[str] = ()
+    filters: Filters = Filters()
     after: Sequence[str] = ()  #: a primary key: only rows that come after it, whether or not it is there
     columns: Sequence[str] = ()  #: empty: all of them
     secrets: bool = False
@@ -48,9 +46,7 @@ def rows(app: App, table: str, wanted: Wanted, window: Window) -> Page[Row]:
     if wanted.after and (window.sort or window.offset):
         raise UsageError(detail="--after goes by the primary key: leave out --sort and --offset")
     found = DataTable(app, app.reader(database_of(app)), table, secrets=wanted.secrets)
-    where = [found.condition(text) for text in wanted.filters]
-    where += [Condition(found.asked_column(name).name, "=", None) for name in wanted.null]
-    where += [Condition(found.asked_column(name).name, "!=", None) for name in wanted.not_null]
+    where = found.conditions(wanted.filters)
     names = [found.column(name).name for name in wanted.columns] or list(found.columns)
     there = [*where, found.behind(wanted.after)] if wanted.after else where
     items = found.read(

@@ -72,9 +72,9 @@ def set_row(
     def draft(db: Readable) -> Draft[RowChanged]:
         table = DataTable(app, db, name)
         table.refuse_ledger()
-        _refuse_settings(table, {*given, *nulls})
+        refuse_own_command(table, {*given, *nulls})
         before = table.one(key)
-        fields, values = _wanted(table, given, nulls)
+        fields, values = read_changes(table, given, nulls)
         people = _of_user(table, before, fields) if fields else None
         RowRules(app, table.database, table.live).check_changed(before, values | _role_key(table, given))
         others = Others(app, table.database, table.live, table.at(key), before, values)
@@ -102,7 +102,7 @@ def delete_row(app: App, name: str, key: Sequence[str]) -> Change[RowDeleted]:
         row = table.one(key)
         shown = " ".join(cut(one) for one in key)
         title = f"Delete {name} {shown}"
-        if _is_users(table):
+        if is_users_table(table):
             return _deleted_user(table, row, title)
         RowRules(app, table.database, table.live).check_removed(row)
         where = table.at(key)
@@ -144,7 +144,7 @@ def _set(
     values = {name: value for name, value in values.items() if not same_stored(before[name], value)}
     touched = [*values, *(people.columns if people else ())]
     steps = [
-        f"change {name} from {_told(table, name, before[name])} to {_told(table, name, value)}"
+        f"change {name} from {quote_value(table, name, before[name])} to {quote_value(table, name, value)}"
         for name, value in values.items()
     ]
     changed_rows = (1 if steps else 0) + others.rows
@@ -191,7 +191,7 @@ class _People:
         self.columns, self.draft = columns, draft
 
 
-def _wanted(
+def read_changes(
     table: DataTable, given: Mapping[str, str], nulls: Sequence[str]
 ) -> tuple[dict[str, str], dict[str, object]]:
     """Return what is to change: fields of users, as typed, and columns with what is stored."""
@@ -204,7 +204,7 @@ def _wanted(
         )
     fields = {}
     values: dict[str, object] = {}
-    mapped = _fields(table)
+    mapped = user_fields(table)
     for name in [*given, *nulls]:
         _refuse_what_is_not_set(table, name, null=name in nulls)
         if name in mapped and name in given:
@@ -224,7 +224,7 @@ def _refuse_what_is_not_set(table: DataTable, name: str, *, null: bool) -> None:
         raise UsageError(detail=f"{table.name}.{name} is made of other columns, and nobody writes it")
     if name in table.key:
         raise UsageError(detail=f"{table.name}.{name} is part of the key, by which others find the row")
-    if users and _is_users(table):
+    if users and is_users_table(table):
         if users.password and name == users.password.column:
             raise OwnCommandError(what=f"{table.name}.{name}", command="users set-password")
         role = UserTable(table.app, table.db).role
@@ -235,7 +235,7 @@ def _refuse_what_is_not_set(table: DataTable, name: str, *, null: bool) -> None:
         raise ValueInvalidError(what=f"{table.name}.{name}", value=MASK, reason=reason)
 
 
-def _refuse_settings(table: DataTable, columns: Collection[str]) -> None:
+def refuse_own_command(table: DataTable, columns: Collection[str]) -> None:
     for told in table.app.profile.settings:
         here = told.table == table.name and (told.database or table.app.main()) == table.database
         if here and (not told.object or find_column(table.live.table, told.fields["value"]) in columns):
@@ -252,14 +252,14 @@ def _is_here(app: App, table: DataTable) -> bool:
     return ((users.database if users else "") or app.main()) == table.database
 
 
-def _is_users(table: DataTable) -> bool:
+def is_users_table(table: DataTable) -> bool:
     users = table.app.profile.users
     return users is not None and users.table == table.name and _is_here(table.app, table)
 
 
-def _fields(table: DataTable) -> dict[str, str]:
+def user_fields(table: DataTable) -> dict[str, str]:
     """Return the columns of users for which the app has rules, and dbctl's word for each."""
-    if not _is_users(table):
+    if not is_users_table(table):
         return {}
     users = UserTable(table.app, table.db)
     words = {column: word for word, column in users.fields.items()}
@@ -268,7 +268,7 @@ def _fields(table: DataTable) -> dict[str, str]:
 
 def _role_key(table: DataTable, given: Mapping[str, str]) -> dict[str, object]:
     """Return the role that a user is to have, as the row holds it: it may be a state that has moves."""
-    users = UserTable(table.app, table.db) if _is_users(table) else None
+    users = UserTable(table.app, table.db) if is_users_table(table) else None
     if users is None or users.role is None or users.role not in given:
         return {}
     names = {str(key): name for key, name in users.roles().items()}
@@ -278,7 +278,7 @@ def _role_key(table: DataTable, given: Mapping[str, str]) -> dict[str, object]:
 def _of_user(table: DataTable, row: Row, given: Mapping[str, str]) -> _People:
     users = UserTable(table.app, table.db)
     found = users.find(Who(ids=[str(row[users.id])]))
-    words = _fields(table)
+    words = user_fields(table)
     fields = {words[name]: text for name, text in given.items()}
     if "role" in fields:  # a row holds its key, and people know its name
         names = {str(key): name for key, name in users.roles().items()}
@@ -301,5 +301,5 @@ def _deleted_user(table: DataTable, row: Row, title: str) -> Draft[RowDeleted]:
     )
 
 
-def _told(table: DataTable, name: str, value: object) -> str:
+def quote_value(table: DataTable, name: str, value: object) -> str:
     return "NULL" if value is None else repr(cut(str(table.shown(name, value))))

@@ -26,7 +26,7 @@ from dbctl.errors import (
     UsageError,
     ValueInvalidError,
 )
-from dbctl.model import Row, now
+from dbctl.model import Row, Value, now
 from dbctl.profiles.codecs import BOOLEANS
 from dbctl.profiles.model import Name
 from dbctl.services import migration_journal, migration_kind
@@ -68,6 +68,14 @@ def streams(db: Readable) -> Streams:
     if Capability.STREAM not in db.capabilities or not isinstance(db, Streams):
         raise NotSupportedError(what="this", by=db.target, instead="Its engine keeps no rows of tables.")
     return db
+
+
+class Filters(Value, frozen=True, kw_only=True):
+    """Which rows of a table are meant: those that meet every condition."""
+
+    conditions: Sequence[str] = ()  #: ``COLUMN=VALUE`` and the like
+    null: Sequence[str] = ()  #: columns that are NULL
+    not_null: Sequence[str] = ()
 
 
 class DataTable:
@@ -137,6 +145,13 @@ class DataTable:
         return [
             {name: self.shown(name, value) for name, value in zip(columns, row, strict=True)} for row in rows
         ]
+
+    def read_stored(self, where: Sequence[Where]) -> list[dict[str, object]]:
+        """Return rows as they are stored, secrets included."""
+        names = list(self.columns)
+        with streams(self.db).exactly():
+            rows = self.db.select(self.name, names, where)
+        return [dict(zip(names, row, strict=True)) for row in rows]
 
     def shown(self, column: str, value: object) -> object:
         """Return a value, or what stands for it."""
@@ -257,6 +272,12 @@ class DataTable:
             )
         self.column(word)
         raise UsageError(detail=f"--filter {text!r}: behind {word} stands one of = != < <= > >= :")
+
+    def conditions(self, filters: Filters) -> list[Where]:
+        """Return the conditions of ``filters``; raises as ``condition`` and ``asked_column`` do."""
+        where = [self.condition(text) for text in filters.conditions]
+        where += [Condition(self.asked_column(name).name, "=", None) for name in filters.null]
+        return where + [Condition(self.asked_column(name).name, "!=", None) for name in filters.not_null]
 
     def _compared(self, told: Column, op: Op, text: str) -> Where:
         if op == "contains":

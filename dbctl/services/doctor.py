@@ -15,6 +15,7 @@ from dbctl.model import Examined, Finding, counted
 from dbctl.services import (
     apps,
     backup_status,
+    clock,
     doctor_embedder,
     doctor_files,
     doctor_indexes,
@@ -228,6 +229,13 @@ def _backups(app: App, said: Selection, subjects: Sequence[Subject]) -> Iterator
         yield failure(app.name, RepositoryUnsetError(app=app.name), "warning")
     for code, message in found.unsound() if found else ():
         yield subjects[0].finding("error", code, message, subjects[0].dbctl("backup", "verify"))
+    for name in found.repository.future if found else ():
+        message = backup_status.from_future(name)
+        yield subjects[0].finding(
+            "warning", "backup-from-future", message, subjects[0].dbctl("backup", "delete", name)
+        )
+    if reason := clock.contradiction(app):
+        yield subjects[0].finding("warning", "clock-doubted", f"the clock is doubtful: {reason}", "date")
     for one in subjects:
         backups = found.of(one.database) if found else None
         for job, message in backups.due.items() if backups else ():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TypeAlias
 
@@ -19,6 +19,7 @@ from dbctl.errors import (
     SchemaLacksError,
 )
 from dbctl.model import Done, Plan, Row, Value
+from dbctl.services import clock
 from dbctl.services.apps import App
 from dbctl.services.figures import configured
 
@@ -119,6 +120,7 @@ class Maintenance:
     def plan(self) -> Plan:
         """Return what would be done now."""
         drafted = self._drafted(self._opened.reader)
+        self._check_clock(drafted)
         several = len(self._names) > 1
         steps = [
             f"{name}: {task.statement}" if several else task.statement
@@ -134,10 +136,12 @@ class Maintenance:
         Raises:
             DbctlError: what kept the first from being done, where all of them fail.
             PlanChangedError: what would be done is no longer what was seen.
+            ClockDoubtedError: versions would go by their age, and the clock contradicts what the app recorded.
         """
         if seen is not None and self.plan().digest != seen:
             raise PlanChangedError(target=self.target)
         drafted = self._drafted(self._opened.reader)
+        self._check_clock(drafted)
         self.found = float(sum(map(len, drafted.values())))
         done, errors, left = list[TaskDone](), list[DbctlError](), list[str]()
         for name, tasks in drafted.items():
@@ -188,6 +192,10 @@ class Maintenance:
         if refused and not drafted:
             raise refused[0]
         return drafted
+
+    def _check_clock(self, drafted: Mapping[str, Sequence[Task]]) -> None:
+        if any(task.older_than is not None for tasks in drafted.values() for task in tasks):
+            clock.check(self._opened)
 
     def _tasks(self, db: Readable, tables: Sequence[str]) -> Sequence[Task]:
         if self._older_than is None:

@@ -148,6 +148,7 @@ def _databases_named(profile: Profile) -> Iterator[tuple[Sequence[str | int], st
         "states",
         "values",
         "exclusive",
+        "stored_file",
         "known",
         "flaw",
     )
@@ -350,6 +351,10 @@ def _names_of_columns(profile: Profile, main: str) -> Iterator[Named]:
     for at, one in enumerate(profile.exclusive):
         own: dict[str, Name] = {"column": one.column} | ({"within": one.within} if one.within else {})
         yield from _table(("exclusive", at), one.database or main, one.table, own)
+    for at, file in enumerate(profile.stored_file):
+        parts = {"column": file.column, "name": file.name, "type": file.type, "size": file.size}
+        named = {word: name for word, name in parts.items() if name}
+        yield from _table(("stored_file", at), file.database or main, file.table, named)
     for at, link in enumerate(profile.link):
         if not link.optional:
             yield from _table(("link", at), link.database or main, link.table, {"column": link.column})

@@ -11,6 +11,7 @@ from dbctl.services import audit, restore_content
 from dbctl.services.apps import App
 from dbctl.services.backup_manifest import Manifest, Member
 from dbctl.services.migration_standing import Standing, State
+from dbctl.services.safety import schema_of
 
 #: States of a migration that is to be run.
 PENDING: tuple[State, ...] = ("pending", "out-of-order")
@@ -37,9 +38,10 @@ def recorded(app: App, manifest: Manifest, safety: Manifest, purpose: str) -> It
 
 def looked_at(app: App, one: Member, before: Before) -> Iterator[Finding]:
     """Yield what is to be known of a database that was brought back; ``before`` is what it was."""
-    target = app.target(one.database)
+    target, schema = app.target(one.database), one.schema
     try:
         live = app.reader(one.database)
+        schema = schema_of(live)
         checks = live if Capability.CHECK in live.capabilities and isinstance(live, Checks) else None
         damage = checks.damage(quick=True) if checks else []
     except DbctlError as error:
@@ -50,7 +52,7 @@ def looked_at(app: App, one: Member, before: Before) -> Iterator[Finding]:
         for line in damage:
             hint = "dbctl restore undo goes back."
             yield Finding(target=target, severity="error", code="corrupt", message=line, hint=hint)
-    if before.schema and before.schema != one.schema:
+    if before.schema and schema and before.schema != schema:
         yield Finding(
             target=target,
             severity="warning",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from msgspec import structs
 
 from dbctl.engines import registry
+from dbctl.engines.dumps import count_dumped
 from dbctl.errors import DbctlError
 from dbctl.model import Row, Value
 from dbctl.services.apps import App
@@ -133,12 +134,14 @@ def _content(
 
 def _compared(app: App, one: Member) -> DatabaseCompared:
     held_by = _holders(app, one.database)  # before this process is one of them
-    state, schema, counts = READABLE, "unknown", dict[str, int]()
+    state, schema = READABLE, "unknown"
+    counts: Mapping[str, int] = {}
     try:
         db = app.reader(one.database, may_be_empty=True, like=one.rows)
         found = schema_of(db)
-        schema = "unknown" if not found else "same" if found == one.schema else "another"
-        counts = {name: db.count(name) for name, table in db.tables().items() if not table.view}
+        if found and one.schema:  # a foreign dump has no fingerprint before it is loaded
+            schema = "same" if found == one.schema else "another"
+        counts = count_dumped(db, one.rows)
     except DbctlError as error:
         state = str(error)
     way, steps = _approach(app, one)

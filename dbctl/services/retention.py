@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
-from dbctl import config
+from dbctl import config, model
 from dbctl.config import Keep
 from dbctl.model import Value, read_span
 from dbctl.profiles.model import Profile
+from dbctl.services import clock
+
+#: Why a backup stays that no rule can judge.
+FUTURE = "from the future: the clock was wrong when it was made, or is wrong now"
 
 
 class Candidate(Value, frozen=True, kw_only=True):
@@ -49,33 +53,34 @@ def reasons(candidates: Sequence[Candidate], keep: Keep) -> dict[str, list[str]]
     """Return, for each candidate that stays, why.
 
     A backup of one database never pushes out the last one of another: every series is counted by itself, and a
-    backup stays when any of its series needs it. The newest of each series stays whatever the rules say.
+    backup stays when any of its series needs it. The newest of each series stays whatever the rules say. A backup from
+    the future stays, and takes no other backup's place.
 
     Args:
         candidates: the newest first.
         keep: the rules.
     """
-    stay: dict[str, list[str]] = {}
-    names = dict.fromkeys(name for one in candidates for name in one.series)
-    for name in names:
-        members = [one for one in candidates if name in one.series]
-        for one, why in _of_series(members, keep):
-            if why not in stay.setdefault(one.id, []):
-                stay[one.id].append(why)
+    future = clock.find_future((candidate.id, candidate.at) for candidate in candidates)
+    stay: dict[str, list[str]] = {name: [FUTURE] for name in future}
+    judged = [candidate for candidate in candidates if candidate.id not in stay]
+    for series in dict.fromkeys(name for candidate in judged for name in candidate.series):
+        members = [candidate for candidate in judged if series in candidate.series]
+        for candidate, why in _of_series(members, keep):
+            if why not in stay.setdefault(candidate.id, []):
+                stay[candidate.id].append(why)
     return stay
 
 
 def _of_series(members: Sequence[Candidate], keep: Keep) -> list[tuple[Candidate, str]]:
-    found = [(members[0], "the newest")]
-    found += [(one, f"one of the last {keep.last}") for one in members[: keep.last]]
+    staying = [(members[0], "the newest")]
+    staying += [(candidate, f"one of the last {keep.last}") for candidate in members[: keep.last]]
     for rule, period in PERIODS.items():
-        number = getattr(keep, rule)
+        count = getattr(keep, rule)
         newest: dict[object, Candidate] = {}
-        for one in members:
-            newest.setdefault(period(one.at.astimezone(UTC)), one)
-        found += [(one, rule) for one in list(newest.values())[:number]]
+        for candidate in members:
+            newest.setdefault(period(candidate.at.astimezone(UTC)), candidate)
+        staying += [(candidate, rule) for candidate in list(newest.values())[:count]]
     if keep.within:
-        # From the newest on, not from now: a clock that runs ahead must not make everything old.
-        since = members[0].at - read_span(keep.within)
-        found += [(one, f"within {keep.within}") for one in members if one.at >= since]
-    return found
+        since = model.now() - read_span(keep.within)
+        staying += [(candidate, f"within {keep.within}") for candidate in members if candidate.at >= since]
+    return staying

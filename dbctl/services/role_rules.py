@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property
 
 from dbctl.engines.base import Condition
@@ -39,6 +39,10 @@ class _OfRoles(RowRule):
 class BuiltInRole(_OfRoles):
     """A role: its name as ``roles create`` takes it; a built-in one stays as it is."""
 
+    @property
+    def columns(self) -> Collection[str]:
+        return [self._table.told.key, *self._table.fields.values()]
+
     def check_added(self, row: Row) -> None:
         column = self._table.fields["name"]
         if (name := row.get(column)) is None:
@@ -67,6 +71,11 @@ class BuiltInRole(_OfRoles):
 class Permission(_OfRoles):
     """A permission that a built-in role has by the app itself keeps its name, and stays."""
 
+    @property
+    def columns(self) -> Collection[str]:
+        told = self._table.told.permissions
+        return [told.name] if told else []
+
     def check_changed(self, before: Row, after: Row) -> None:
         if self._table.told.permissions and self._table.told.permissions.name in after:
             self.check_removed(before)
@@ -80,6 +89,10 @@ class Permission(_OfRoles):
 
 class PermissionOfRole(_OfRoles):
     """A built-in role has the permissions that the app gives it: others do not come, and these do not go."""
+
+    @property
+    def columns(self) -> Collection[str]:
+        return [self._link.role, self._link.permission]
 
     def check_added(self, row: Row) -> None:
         role, permission = self._pair(row)

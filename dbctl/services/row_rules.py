@@ -44,6 +44,11 @@ class RowRules:
         return bool(self._rules)
 
     @property
+    def columns(self) -> set[str]:
+        """The columns of a row that is there on which the rules depend."""
+        return {column for rule in self._rules for column in rule.columns}
+
+    @property
     def protects(self) -> bool:
         """Whether rows that are there are protected, so that each that is replaced has to be judged."""
         return any(rule.protects for rule in self._rules)

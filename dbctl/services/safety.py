@@ -11,7 +11,7 @@ from msgspec import structs
 from dbctl import durable
 from dbctl.engines import registry
 from dbctl.engines.base import Capability, Describes, Readable
-from dbctl.engines.dumps import Dump, Dumps
+from dbctl.engines.dumps import Dump, Dumps, count_dumped
 from dbctl.engines.progress import at_once
 from dbctl.errors import (
     BackupFailedError,
@@ -126,7 +126,7 @@ class Rescue(Source):
         kept, rows = folder.keep(file), dict[str, int]()
         with suppress(DbctlError):
             db = self.app.reader(self.database, may_be_empty=True, like=self.like)
-            rows = {table: db.count(table) for table, one in db.tables().items() if not one.view}
+            rows = dict(count_dumped(db))
         return Member(
             **structs.asdict(kept),
             database=self.database,

@@ -197,12 +197,16 @@ class UserTable:
             UsageError: nobody was named.
             UserMissingError: one of them does not exist; none is returned.
             AmbiguousLoginError: a login fits several users.
+            ClockDoubtedError: some are chosen by time, and the clock contradicts what the app recorded.
         """
         if not (who.logins or who.ids or who.inactive is not None or who.listed):
             raise UsageError(detail="no user was named")
         found = [self.one(login) for login in who.logins] + [self._by_id(key) for key in who.ids]
-        if who.inactive is not None:
-            found += self.read([self.where_inactive(who.inactive)])
+        if who.inactive is not None and (inactive := self.read([self.where_inactive(who.inactive)])):
+            from dbctl.services import clock  # noqa: PLC0415 - few commands choose users by time
+
+            clock.check(self.app)
+            found += inactive
         return list({user.id: user for user in found}.values())
 
     def one(self, login: str | Id) -> User:

@@ -13,7 +13,7 @@ Source = Literal["given", "made", "schema"]
 _GIVEN = (
     "users create", "users ensure", "users update", "users set-role", "users set-password", "users activate",
     "users deactivate", "users import", "users delete", "roles create", "roles update", "roles delete", "roles grant",
-    "roles revoke", "settings set", "settings reset", "settings apply", "data set", "data delete", "data import",
+    "roles revoke", "settings set", "settings reset", "settings apply", "data set", "data add", "data delete", "data import",
     "restore apply --table",
 )  # fmt: skip
 _MADE = (

@@ -464,3 +464,40 @@ def test_text_that_is_no_utf8_leaves_as_it_is_and_is_refused_on_its_way_in(path,
     assert answer("data", "export", "users", "users.jsonl", status=2)["code"] == "value-invalid"
     change(path, "create table names (id integer primary key, username text)")
     assert answer("data", "import", "names", "users.csv", status=2)["code"] == "import-invalid"
+
+
+# Adding a row, and changing several --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["add", "users", "username=zoe"], "own-command"),
+        (["add", "system_settings", "category=x", "value=1"], "own-command"),
+        (["add", "roles", "name=x"], "own-command"),
+        (["add", "refresh_tokens", "token=x"], "value-invalid"),
+        (["set", "users", "role_id=1", "--filter", "id>1"], "own-command"),
+        (["set", "users", "is_active=yes", "--filter", "id>1"], "own-command"),
+        (["set", "system_settings", "value=1", "--filter", "id>0"], "own-command"),
+        (["set", "roles", "name=x", "--filter", "id>0"], "own-command"),
+        (["set", "refresh_tokens", "token=x", "--filter", "id>0"], "value-invalid"),
+        (["set", "refresh_tokens", "user_id=1", "--filter", "token:a"], "usage"),
+    ],
+)
+def test_the_rules_of_an_app_hold_for_added_rows_and_for_several(path, answer, words, code):
+    before = people.content(path)
+    assert answer("data", *words, "--yes", status=2)["code"] == code
+    assert people.content(path) == before
+
+
+def test_what_is_added_or_changed_by_a_condition_is_recorded(path, answer):
+    added = answer("data", "add", "login_attempts", "username=zoe", "ip_address=10.0.0.9", "success=no")
+    assert (added["row"]["username"], added["row"]["success"]) == ("zoe", 0)
+    changed = answer(
+        "data", "set", "login_attempts", "ip_address=10.0.0.1", "--filter", "username=zoe", "--yes"
+    )
+    assert changed["changed"] == 1
+    actions = rows(path, "select action, resource_id from activity_logs order by id desc limit 2")
+    assert actions == [("data.set", ""), ("data.add", str(added["key"]["id"]))]
+    (details,) = rows(path, "select details from activity_logs order by id desc limit 1")
+    assert json.loads(details[0])["rows"] == 1

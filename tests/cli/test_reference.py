@@ -143,6 +143,8 @@ LINES = [
     "backup status --check",
     "backup prune --keep-last 1 --yes",
     "backup prune --dry-run",
+    "backup delete {backup} --yes",
+    "backup delete {backup} --dry-run",
     "restore preview",
     "restore apply latest --yes",
     "restore apply latest --dry-run",
@@ -170,6 +172,12 @@ LINES = [
     "data show users 1",
     "data set users 1 email=root@example.net",
     "data set users 1 email=root@example.net --dry-run",
+    "data describe users",
+    "data show users 1 --columns username --to name.txt",
+    "data add login_attempts username=eve ip_address=10.0.0.7",
+    "data add login_attempts username=eve ip_address=10.0.0.7 --dry-run",
+    "data set login_attempts username=ann --filter id>0 --yes",
+    "data set login_attempts username=ann --filter id>0 --dry-run",
     "data delete users 2 --yes",
     "data delete users 2 --dry-run",
     "data query select(1)",
@@ -251,7 +259,8 @@ def said(line: str, folder: Path) -> list[str]:
         path = folder / "Data" / "flashpoint.sqlite"
         with closing(sqlite3.connect(f"file:{path}?immutable=1", uri=True)) as connection:
             game = connection.execute("select id from game").fetchone()[0]
-    return line.format(key=KEYS[folder.name], game=game, migrations="migrations").split()
+    backup = max(path.parent.name for path in folder.glob("backups/*/*/manifest.json"))
+    return line.format(key=KEYS[folder.name], game=game, migrations="migrations", backup=backup).split()
 
 
 @pytest.mark.parametrize("line", LINES)

@@ -201,6 +201,7 @@ YEARS = [
     "backup copy latest --to nearby",
     "backup adopt nowhere.db",
     "backup prune --keep-last 1 --yes",
+    "backup delete 20000101_000000 --yes",
     "restore preview",
     "restore apply latest --yes",
     "restore undo --yes",
@@ -253,6 +254,7 @@ UNABLE = {
 }
 #: Lines that end in another way still, wherever they can be done at all; a server may keep slow statements, or not.
 OTHERWISE = {
+    "backup delete 20000101_000000 --yes": {5},
     "backup adopt nowhere.db": {5},
     "restore files latest --to unpacked": {0, 5},  # not every app has files beside its databases
     "maintain cancel 1 --yes": {5},

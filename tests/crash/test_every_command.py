@@ -39,6 +39,7 @@ WRITING = [
     "sessions cleanup",
     "data set members a1b7c0de-0000-4000-8000-000000000002 kind=guest",
     "data delete members a1b7c0de-0000-4000-8000-000000000002 --yes",
+    "data add recipe_labels recipe_uuid=b2c8d1ef-0000-4000-8000-000000000003 label=rice",
     "data import recipe_labels labels.csv",
     "search index build",
 ]

@@ -132,6 +132,32 @@ def test_whichever_call_of_a_restore_falls_both_databases_are_old_or_new_or_it_i
     tries.over()
 
 
+def test_undo_survives_a_kill_at_every_call_on_the_folder_that_it_brings_back(path):
+    """Each call before it is done, and at night half-way, too; undo again must bring the folder back."""
+    forge.want_faults()
+    kept = vault.create(path)
+    old = spoil(path)
+    done(path, "restore", "apply", kept.id, "--yes")
+    (folder,) = left(path)
+    undo, saved = ("restore", "undo", "--yes", "-o", "json"), path.parent.with_name("saved")
+    shutil.copytree(path.parent, saved)
+    counting = forge.begin(path.parent, *undo, fault=("count", 0, 0), below=path.with_name(folder))
+    assert forge.end(counting)[0] == 0
+    assert counting.calls > 2, "no call on the folder is seen"
+    for kind in ("kill", "kill half-way")[: figure(1, 2)]:
+        for call in range(1, counting.calls + 1):
+            shutil.rmtree(path.parent)
+            shutil.copytree(saved, path.parent)
+            job = forge.begin(path.parent, *undo, fault=(kind, call, 0), below=path.with_name(folder))
+            forge.end(job)
+            status, told = forge.done(path.parent, "restore", "undo", "--yes")
+            if status == 5:  # the one that was killed had done everything
+                assert told["error"]["code"] in ("undone-already", "backup-missing"), told
+            else:
+                assert status == 0, (kind, call, told)
+            assert pair.state(path) == old, (kind, call)
+
+
 def test_a_kill_at_any_moment_of_a_backup_of_both_leaves_them_as_they_were_and_no_half_one_listed(path):
     before, kept = pair.state(path), vault.create(path)
     begun = time.monotonic()

@@ -360,11 +360,12 @@ def test_the_lock_is_of_one_database_and_not_of_a_server(table):
         pass
 
 
-def test_the_sessions_of_a_database_are_told(table):
-    writer = table.writer()
-    number = writer._session.number
-    told = {one.pid: one.owner for one in registry.holders(table.url, "app/user")}
-    assert told[number] == "root"
+def test_the_holders_of_a_database_are_the_sessions_of_other_processes(table):
+    own = table.writer()._session.number
+    with closing(servers.mysql_connection(table.url)) as other:
+        owners = {holder.pid: holder.owner for holder in registry.holders(table.url, "app/user")}
+        assert owners[other.thread_id()] == "root"
+        assert own not in owners
 
 
 # What ends a session -------------------------------------------------------------------------------------------------

@@ -203,12 +203,14 @@ def test_two_that_wait_for_each_other_both_end(table):
     assert table.rows("select n from t order by id limit 2") == [(21,), (20,)]
 
 
-def test_the_sessions_of_a_database_are_told(table):
-    writer = table.writer()
-    with writer.lock("users delete"), writer.transaction():
-        writer.delete("t", [])
-        told = {one.command: one.mode for one in registry.holders(table.url, "app/user")}
-        assert told["dbctl users delete"] == "write"
+def test_the_holders_of_a_database_are_the_sessions_of_other_processes(table):
+    own = table.writer()._current().pgconn.backend_pid
+    with closing(servers.connection(table.url)) as other:
+        other.execute("begin")
+        other.execute("delete from t")
+        modes = {holder.pid: holder.mode for holder in registry.holders(table.url, "app/user")}
+        assert modes[other.info.backend_pid] == "write"
+        assert own not in modes
 
 
 # What ends a session -------------------------------------------------------------------------------------------------

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import random
 
 import pytest
 
+from dbctl.engines.mysql.session import own_sessions
+from dbctl.engines.postgresql.session import own_backends
 from dbctl.errors import (
     BackupMissingError,
     BackupUnsoundError,
@@ -15,6 +18,8 @@ from dbctl.errors import (
 from dbctl.services import restore_preview
 from dbctl.services.backup_create import make
 from dbctl.services.backup_keys import Sealing
+from dbctl.services.backup_status import stand
+from dbctl.services.backups import BackupShown, list_backups
 from dbctl.services.safety import Rescue
 from tests.services import pantries, vault
 from tests.services.people import caught
@@ -205,3 +210,32 @@ def test_undo_of_the_only_restore_that_was_killed_changes_nothing(pantry):
     if safety.members[0].form == "dump":
         apply(pantry.path, safety.id)
         assert pantry.content() == held
+
+
+def test_a_safety_backup_whose_retained_database_is_gone_is_reported_as_gone(pantry):
+    create(pantry.path)
+    first, second = apply(pantry.path).safety_backup, apply(pantry.path).safety_backup
+    # A restore of a file, or of one schema, keeps a copy; elsewhere it drops what the restore before it retained.
+    with vault.opened(pantry.path) as (app, repository):
+        retains = any(one.form == "kept" for one in repository.find(first).members)
+        gone = {first} if retains else set()
+        page = list_backups(repository, vault.EVERY).page
+        assert {one.id for one in page.items if one.verified_at is None} == gone
+        assert {one.id for one in page.items if one.note} == gone
+        assert (repository.told(repository.find(first), BackupShown).verified_at is None) == retains
+        assert repository.told(repository.find(second), BackupShown).verified_at
+        standing = stand(app)
+        assert standing.repository.gone.keys() == gone
+        assert any(first in trouble for trouble in standing.troubles()) == retains
+    findings = [one for one in verified(pantry.path).findings if one.code == "retained-gone"]
+    assert [first in one.message for one in findings] == [True] * len(gone)
+
+
+def test_a_preview_does_not_name_its_own_session_as_a_holder(pantry):
+    made = create(pantry.path)
+    with vault.opened(pantry.path) as (app, repository):
+        app.reader("pantry").tables()  # a session that this process has open
+        seen = restore_preview.preview(app, repository, repository.find(made.id), vault.keys_of(app))
+    own = {"postgresql": own_backends, "mysql": own_sessions, "sqlite": {os.getpid()}}[pantry.engine]
+    pids = {int(holder.split()[1]) for holder in seen.databases[0].held_by}
+    assert not pids & own

@@ -7,13 +7,20 @@ import os
 import re
 import subprocess
 import tempfile
+from contextlib import closing
 
 import pytest
+from msgspec import structs
 
 from dbctl.engines.mysql import loose as mysql_loose
 from dbctl.engines.mysql import tools as mysql_tools
 from dbctl.engines.postgresql.spoken import Scanner, SpokenToPsqlError
-from dbctl.errors import DbctlError, FileUnfitError, FileUnsoundError, WrongAppError
+from dbctl.engines.sql import ident
+from dbctl.errors import BackupPartialError, DbctlError, FileUnfitError, FileUnsoundError, WrongAppError
+from dbctl.services.restore_copy import Copying
+from dbctl.services.restore_preview import preview
+from dbctl.services.restore_rows import Wanted
+from dbctl.services.restore_table import RestoringTables
 from tests import servers
 from tests.services import pantries, vault
 from tests.services.people import caught
@@ -144,11 +151,69 @@ def some_tables(pantry, file, without, only):
     return pg_dump(pantry, file, *(word for name in only for word in ("-t", name)))
 
 
-def test_a_dump_of_some_tables_is_refused_by_what_it_lacks(pantry, left):
+def test_a_dump_of_some_tables_gives_back_their_rows_and_replaces_no_database(pantry, left):
     file = some_tables(pantry, left / "some.sql", "options", ["members"])
+    before = pantry.content()
     error = caught(DbctlError, lambda: apply(pantry.path, file))
-    assert isinstance(error, WrongAppError)
-    assert "options" in str(error)
+    assert isinstance(error, BackupPartialError)
+    assert f"--file {file} --table" in error.hint
+    (sound,) = tried(pantry.path, file)
+    assert (sound.code, sound.message.endswith("; it was loaded on trial")) == ("file-sound", True)
+    pantry.run("update members set mail = handle || '@spoiled.example'")
+    wanted = Wanted(tables=["members"], merge="replace")
+    with taken(pantry.path, file) as (app, beside, found):
+        RestoringTables(app, beside, found.manifest, wanted, vault.keys_of(app), timeout=5).apply()
+    assert pantry.content()["members"] == before["members"]
+    (made,) = adopt(pantry.path, file).adopted
+    assert (made.kind, made.databases) == ("partial", ["pantry"])
+    pantry.run("update members set mail = handle || '@spoiled.example'")
+    with vault.opened(pantry.path) as (app, repository):
+        manifest = repository.find(made.id)
+        RestoringTables(app, repository, manifest, wanted, vault.keys_of(app), timeout=5).apply()
+    assert pantry.content()["members"] == before["members"]
+
+
+def test_a_dump_of_tables_that_the_app_does_not_have_is_of_another_app(pantry, left):
+    pantry.run("create table stranger (id int primary key)", "insert into stranger values (1)")
+    file = some_tables(pantry, left / "some.sql", "options", ["stranger"])
+    pantry.run("drop table stranger")
+    assert isinstance(caught(DbctlError, lambda: apply(pantry.path, file)), WrongAppError)
+
+
+def test_the_schema_of_a_foreign_dump_is_compared_with_what_it_replaced(pantry, left):
+    file = forms(pantry, left)[0]
+    with taken(pantry.path, file) as (app, beside, found):
+        seen = preview(app, beside, found.manifest, vault.keys_of(app))
+        assert [one.schema for one in seen.databases] == ["unknown"]
+    assert "schema-changed" not in [one.code for one in apply(pantry.path, file).findings]
+    pantry.run("create table regrets (id int primary key)")
+    assert "schema-changed" in [one.code for one in apply(pantry.path, file).findings]
+
+
+def test_a_foreign_dump_becomes_a_new_database(shelf, left):
+    before = shelf.content()
+    file = forms(shelf, left)[0]
+    url = structs.replace(shelf.own, path=f"{shelf.own.path}_copy")
+    with taken(shelf.path, file) as (app, beside, found):
+        for replace in (False, True):
+            work = Copying(
+                app, beside, found.manifest, {"pantry": url}, vault.keys_of(app), replace=replace, timeout=5
+            )
+            assert work.apply().databases[0].tables == len(before)
+    with closing(servers.connection(servers.postgresql())) as own:
+        own.execute(f"drop database {ident(url.path)}")
+
+
+@pytest.mark.parametrize(
+    "rows", ["copy options from stdin;\n\\.\n", "COPY public.options FROM stdin;\n\\.\n"]
+)
+def test_rows_in_a_form_that_pg_dump_does_not_write_are_refused(shelf, left, rows):
+    file = left / "pre8.sql"
+    file.write_text(
+        f"--\n-- PostgreSQL database dump\n--\n\n{rows}\n--\n-- PostgreSQL database dump complete\n--\n\n"
+    )
+    error = caught(DbctlError, lambda: apply(shelf.path, file))
+    assert isinstance(error, FileUnfitError)
 
 
 def test_a_dump_that_lacks_a_table_which_the_database_has_says_so(pantry, left):

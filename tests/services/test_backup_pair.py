@@ -73,6 +73,14 @@ def test_a_backup_holds_both_and_a_restore_brings_both_back_with_the_same_neares
     assert pair.state(path) == after
 
 
+def test_a_safety_backup_whose_retained_folder_is_gone_is_reported_as_gone(path):
+    vault.create(path)
+    first, second = vault.apply(path).safety_backup, vault.apply(path).safety_backup
+    items = {one.id: one for one in vault.listed(path).page.items}
+    assert (items[first].verified_at, items[second].note) == (None, "")
+    assert vault.codes(vault.verified(path)) == ["retained-gone"]
+
+
 def test_a_safety_backup_of_the_same_second_as_one_that_is_gone_keeps_what_it_replaces_all_the_same(
     path, monkeypatch
 ):

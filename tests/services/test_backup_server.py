@@ -51,6 +51,7 @@ from dbctl.model import Secret
 from dbctl.services import apps
 from dbctl.services.backup_create import Creation
 from dbctl.services.backups import Repository
+from dbctl.services.restore_preview import preview
 from tests import reused, servers
 from tests.services import pantries, vault
 from tests.services.people import caught
@@ -970,3 +971,43 @@ def test_whatever_a_schema_holds_comes_back_and_is_told_alike(place, tmp_path):
         assert made.rows("insert into one (v) values ('b') returning id") == [(3,)]
         with vault.opened(made.path) as (app, _repository):
             assert app.reader("pantry").fingerprint() == first.members[0].schema
+
+
+# What a dump counts ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["postgresql", "postgresql schema"])
+def test_a_table_with_child_tables_is_counted_alike_by_backup_and_restore(place, tmp_path):
+    with pantries.settled(place, tmp_path / "app") as pantry:
+        pantry.run(
+            "create table crate (id int primary key)",
+            "create table cold_crate (degrees int) inherits (crate)",
+            "insert into crate values (1)",
+            "insert into cold_crate values (2, -4), (3, -5)",
+            "create table shelf (n int) partition by range (n)",
+            "create table low_shelf partition of shelf for values from (0) to (5)",
+            "insert into shelf values (1), (2)",
+        )
+        before, made = pantry.content(), create(pantry.path)
+        rows = made.members[0].rows
+        assert (rows["crate"], rows["cold_crate"], rows["low_shelf"]) == (1, 2, 2)
+        assert codes(verified(pantry.path)) == []
+        pantry.run("delete from cold_crate")
+        with vault.opened(pantry.path) as (app, repository):
+            seen = preview(app, repository, repository.find(made.id), vault.keys_of(app)).databases[0]
+        assert {one.table: (one.now, one.then) for one in seen.tables if one.now != one.then} == {
+            "cold_crate": (0, 2)
+        }
+        apply(pantry.path)
+        assert pantry.content() == before
+
+
+def test_settings_of_the_database_do_not_change_what_a_dump_means(pantry):
+    pantry.run("create table crates (tags text[])", "insert into crates values (array['a', null])")
+    with central() as own:
+        own.execute(f"alter database {ident(pantry.own.path)} set array_nulls = off")
+    create(pantry.path)
+    assert codes(verified(pantry.path)) == []
+    apply(pantry.path)
+    with closing(servers.connection(pantry.own)) as own:
+        assert own.execute("select tags[2] is null from crates").fetchall() == [(True,)]

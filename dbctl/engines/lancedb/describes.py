@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from dbctl.engines.lancedb.connection import LanceConnection
 from dbctl.engines.lancedb.schema import is_key
 from dbctl.engines.schema import Schema, SchemaColumn, SchemaIndex, SchemaTable, fingerprint
@@ -15,6 +17,10 @@ class LanceDescribes(LanceConnection):
 
     def fingerprint(self) -> str:
         return fingerprint(self.schema())
+
+    def comments(self, table: str) -> Mapping[str, str]:
+        self._checked(table)
+        return {}  # its schema has no place for them
 
     def _described_whole(self, table: str) -> SchemaTable:
         columns = [

@@ -26,6 +26,8 @@ from dbctl.errors import CorruptError
 MARK = ".dbctl-waits"
 #: What the names of the folders beside end in, behind the name of the place and ``.dbctl-``.
 KEPT, PARTIAL, AWAY = "kept-", ".partial", ".away"
+#: In a folder: a manifest that is being written, before it gets its name in its table.
+LIFTED = ".dbctl-manifest.partial"
 #: How far the versions of what comes in lie above those of what goes.
 JUMP = 1_000_000
 _AT_FDCWD, _EXCHANGE = -100, 2
@@ -233,13 +235,16 @@ def lift(folder: Path, place: Path, target: str) -> None:
             raise CorruptError(target=target, reason=f"{table.name}: {manifest.name}: {error}") from error
         with suppress(FileNotFoundError):  # it would still name the old one
             (manifest.parent / HINT).unlink()
-        made = manifest.with_name(pieces.name_like(manifest.name, number))
-        durable.filled(made, [content])
-        told = manifest.stat()
+        # Half a manifest would be the newest version: nothing could read the table any more, and nobody go back to it.
+        partial = folder / LIFTED
+        partial.unlink(missing_ok=True)
+        durable.filled(partial, [content])
+        like = manifest.stat()
         if os.geteuid() == 0:
-            os.chown(made, told.st_uid, told.st_gid)
-        made.chmod(told.st_mode & 0o777)
-        durable.sync_directory(made.parent)
+            os.chown(partial, like.st_uid, like.st_gid)
+        partial.chmod(like.st_mode & 0o777)
+        partial.rename(manifest.with_name(pieces.name_like(manifest.name, number)))
+        durable.sync_directory(manifest.parent)
 
 
 def _versions(table: Path) -> dict[int, str]:

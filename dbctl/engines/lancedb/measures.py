@@ -21,9 +21,9 @@ class LanceMeasures(LanceConnection):
         taken = sum(one.bytes for one in Files(self._place).below())
         return Storage(bytes=taken, tables=len(self.tables()), page_size=0)
 
-    def measured(self, *, exact: bool = True) -> Sequence[Measured]:  # noqa: ARG002 - nothing of it takes long
+    def measured(self, *, exact: bool = True, table: str = "") -> Sequence[Measured]:  # noqa: ARG002 - nothing of it takes long
         files = Files(self._place)
-        return [self._table(name, History(files, name)) for name in self.tables()]
+        return [self._table(name, History(files, name)) for name in self.tables() if table in ("", name)]
 
     def _table(self, table: str, history: History) -> Measured:
         told = self._manifest(table, history)

@@ -129,6 +129,12 @@ class LanceOutside:
         )
         return Kept(facts={"kept": kept.name, "folder": str(place)}, note=note, ending=".kept.sh")
 
+    def find_missing(self, kept: Sequence[Dump]) -> Sequence[str]:
+        names = [dump.facts.get("kept", "") for dump in kept]
+        return [
+            name for name in names if not name or "/" in name or exchange.found(self._place, name) is None
+        ]
+
     def standing(self) -> Mapping[str, str]:
         return {}  # what is replaced is kept under another name, which tells enough
 

@@ -221,8 +221,9 @@ def renumbered(content: bytes, number: int) -> bytes:
     """Return a manifest of the same files as another version.
 
     Raises:
-        ManifestError: something stands behind the message, which would have to move.
+        ManifestError: it is none, or something stands behind the message, which would have to move.
     """
+    read(content)
     at, major, minor, magic = _FOOTER.unpack(content[-_FOOTER.size :])
     message = _message(content, at)
     if at + _LENGTH.size + len(message) + _FOOTER.size != len(content):

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 
 from dbctl.engines.mysql.dialect import MySQLDialect
 from dbctl.engines.schema import Schema, fingerprint
+
+COMMENTS = """select '' as name, table_comment from information_schema.tables
+where table_schema = database() and table_name = :table and table_type <> 'VIEW' and table_comment <> ''
+union all select column_name, column_comment from information_schema.columns
+where table_schema = database() and table_name = :table and column_comment <> ''"""
 
 
 class MySQLDescribes(MySQLDialect):
@@ -26,3 +32,7 @@ class MySQLDescribes(MySQLDialect):
 
     def fingerprint(self) -> str:
         return fingerprint(self.schema())
+
+    def comments(self, table: str) -> Mapping[str, str]:
+        rows = self._fetch(COMMENTS, {"table": self._checked(table).name})
+        return {str(column): str(comment) for column, comment in rows}

@@ -30,12 +30,12 @@ class MySQLMeasures(MySQLDialect):
         tables = sum(not table.view for table in self.tables().values())
         return Storage(bytes=sum(self._room().values()), page_size=page, tables=tables)
 
-    def measured(self, *, exact: bool = True) -> Sequence[Measured]:
+    def measured(self, *, exact: bool = True, table: str = "") -> Sequence[Measured]:
         indexes, written = self._fetch(INDEXES, {}), self._written()
         parts = {str(name): [int(str(one or 0)) for one in told] for name, *told in self._fetch(PARTS, {})}
         found = []
         for name, one in self.tables().items():
-            if one.view:
+            if one.view or table not in ("", name):
                 continue
             rows, data, index = parts.get(name, [0, 0, 0])
             about = not exact and data > LARGE

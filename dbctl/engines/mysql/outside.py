@@ -150,6 +150,11 @@ class MySQLOutside:
             )
             return Kept(facts=facts, note=note + self._script(central, self._name).decode(errors="replace"))
 
+    def find_missing(self, kept: Sequence[Dump]) -> Sequence[str]:
+        names = [dump.facts["kept"] for dump in kept]
+        with self._told(), self._central() as central:
+            return [name for name in names if not self._is_database(central, name)]
+
     def standing(self) -> Mapping[str, str]:
         return {}  # what is replaced is kept under another name, which tells enough
 

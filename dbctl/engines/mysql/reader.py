@@ -9,7 +9,7 @@ from typing import cast
 from dbctl.engines.base import Capability, Holder
 from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.mysql.dump import MySQLDumps
-from dbctl.engines.mysql.session import Session
+from dbctl.engines.mysql.session import Session, own_sessions
 from dbctl.engines.served.connection import TOLD, ServedReader
 from dbctl.url import Url
 
@@ -27,7 +27,7 @@ class MySQLReader(ServedReader[Session], MySQLConnection, MySQLDumps):
 
 
 def holders_of(url: Url, target: str) -> Sequence[Holder]:
-    """Return the sessions that are connected to the database at ``url``, as far as this user may know of them."""
+    """Return the sessions of other processes in the database at ``url``, as far as this user may know of them."""
     with closing(MySQLReader(url, target, timeout=SOON)) as opened:
         rows = cast("list[tuple[int, str, str, str | None]]", opened.query(SESSIONS))
         waits = opened.waits()
@@ -40,4 +40,5 @@ def holders_of(url: Url, target: str) -> Sequence[Holder]:
             waits_for=[one.blocking.pid for one in waits if one.blocked.pid == pid],
         )
         for pid, command, user, info in rows
+        if pid not in own_sessions
     ]

@@ -43,6 +43,10 @@ ABOUT = "select current_user(), database(), connection_id(), @@max_allowed_packe
 READ_ONLY = "show variables where variable_name in ('read_only', 'tx_read_only', 'transaction_read_only')"
 
 
+#: The numbers of the sessions that this process has opened: none of them holds up this process.
+own_sessions = set[int]()
+
+
 class Session(pymysql.connections.Connection):
     """A connection that knows what it is connected to."""
 
@@ -151,6 +155,7 @@ def open_session(url: Url, target: str, *, timeout: float, reading: bool) -> Ses
         ((who, name, number, longest),) = session.run(ABOUT)
         session.account, session.database = account(str(who)), str(name)
         session.number, session.longest = int(str(number)), int(str(longest))
+        own_sessions.add(session.number)
     except BaseException:  # an open connection must not outlive the failure
         session.drop()
         raise

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 
 from dbctl.engines.postgresql.dialect import PostgreSQLDialect
 from dbctl.engines.schema import Schema, fingerprint
+from dbctl.engines.sql import ident
+
+COMMENTS = """select coalesce(a.attname::text, ''), d.description from pg_catalog.pg_description d
+  left join pg_catalog.pg_attribute a on a.attrelid = d.objoid and a.attnum = d.objsubid and d.objsubid > 0
+where d.classoid = 'pg_catalog.pg_class'::regclass and d.objoid = cast(:table as regclass)"""
 
 
 class PostgreSQLDescribes(PostgreSQLDialect):
@@ -25,3 +31,7 @@ class PostgreSQLDescribes(PostgreSQLDialect):
 
     def fingerprint(self) -> str:
         return fingerprint(self.schema())
+
+    def comments(self, table: str) -> Mapping[str, str]:
+        rows = self._fetch(COMMENTS, {"table": ident(self._checked(table).name)})
+        return {str(column): str(comment) for column, comment in rows}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import cast
@@ -45,6 +45,18 @@ PARTS = """select n.nspname::text, c.relname::text from pg_catalog.pg_partition_
 join pg_catalog.pg_class c on c.oid = t.relid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where t.level > 0 order by 1, 2"""
 PATH = b"select pg_catalog.current_schemas(false)"
+#: The tables whose rows a dump holds. Of a table that belongs to an extension it holds those that meet a condition, if any.
+TABLES = """select n.nspname::text, c.relname::text, e.objid is not null, coalesce(x.condition, '')
+from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+left join pg_catalog.pg_depend e on e.classid = 'pg_catalog.pg_class'::regclass and e.objid = c.oid and e.deptype = 'e'
+left join (select u.id, u.condition from pg_catalog.pg_extension p,
+    unnest(p.extconfig, p.extcondition) u (id, condition)) x on x.id = c.oid
+where c.relkind = 'r' and c.relpersistence <> 't' and n.nspname <> 'information_schema' and n.nspname !~ '^pg_'
+  and :scope in ('', n.nspname::text)
+order by 1, 2"""
+#: Tables of which a query reads the rows of other tables, too.
+PARENTS = """select distinct c.relname::text from pg_catalog.pg_inherits i join pg_catalog.pg_class c on c.oid = i.inhparent
+where pg_catalog.pg_table_is_visible(c.oid)"""
 
 
 class PostgreSQLDumps(PostgreSQLDescribes):
@@ -137,10 +149,41 @@ class PostgreSQLDumps(PostgreSQLDescribes):
                         target=self.target, program=tool.path.name, reason=problem, instead=NOTHING
                     )
                 rows = told(reading.reading.rows, facts["path"])
-                content = digests(cast("Holds", self), rows)
+                parents = {name for (name,) in self._fetch(PARENTS, {})}
+                own = {name: number for name, number in rows.items() if name not in parents}
+                content = digests(cast("Holds", self), own)
         progress(1.0)
         proof = Proof(tables=rows, schema=schema, problems=(), digests=content)
         return Dumped(taken_at=taken, facts=facts, proof=proof, sha256=file.sha256)
+
+    def list_dumped(self) -> Collection[str]:
+        with self._asking():
+            return told(dict.fromkeys(self._conditions(), 0), self._path())
+
+    def count_dumped(self, extra: Collection[str] = (), *, path: str = "") -> dict[str, int]:
+        with self._asking():
+            rows = dict[tuple[str, str], int]()
+            for (schema, table), condition in self._conditions(extra).items():
+                # Child tables have rows of their own.
+                sql = f"select count(*) from only {ident(schema)}.{ident(table)} {condition}"  # noqa: S608 - as its extension says
+                with self._told(sql):
+                    ((number,),) = self._current().execute(sql.encode()).fetchall()
+                rows[schema, table] = cast("int", number)
+            return told(rows, path or self._path())
+
+    def _conditions(self, extra: Collection[str] = ()) -> dict[tuple[str, str], str]:
+        """Return the tables whose rows a dump holds, by schema and name, each with the condition that its rows meet."""
+        found = cast(
+            "list[tuple[str, str, bool, str]]", self._fetch(TABLES, {"scope": scope_of(self._current())})
+        )
+        return {
+            (schema, table): condition
+            for schema, table, of_extension, condition in found
+            if not of_extension or f"{schema}.{table}" in extra or table in extra
+        }
+
+    def _path(self) -> str:
+        return json.dumps(self._current().execute(PATH).fetchall()[0][0])
 
     def _with_parts(self, tables: Sequence[str]) -> list[tuple[str, str]]:
         """Return tables with the partitions that hold their rows, each by its schema."""
@@ -164,7 +207,7 @@ class PostgreSQLDumps(PostgreSQLDescribes):
             **properties.place(session),
             "extensions": properties.extensions(session),
             "schema": scope,
-            "path": json.dumps(session.execute(PATH).fetchall()[0][0]),
+            "path": self._path(),
         }
 
 

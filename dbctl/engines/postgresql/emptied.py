@@ -136,7 +136,7 @@ def counted(schema: str, table: str, rows: int) -> str:
     """Return a statement that fails where a table holds another number of rows."""
     name = f"{ident(schema)}.{ident(table)}"
     return _block(
-        f"begin if (select count(*) from {name}) <> {rows} then"  # noqa: S608 - names are quoted
+        f"begin if (select count(*) from only {name}) <> {rows} then"  # noqa: S608 - names are quoted
         f" raise exception 'the rows of % are not as many as were loaded', {literal(name)}; end if; end"
     )
 

@@ -29,7 +29,7 @@ def take_in(plain: Path, destination: Path, content: Content, target: str) -> Ta
 
     Raises:
         CorruptError: it is not whole.
-        FileUnfitError: it says something to psql, or holds rows as statements.
+        FileUnfitError: it says something to psql, or holds rows as statements, or in a form that cannot be counted.
         ClientMissingError, ClientOldError: pg_restore is wanted to read it.
     """
     facts = {"format": "custom" if content == "postgresql-custom" else "plain"}
@@ -54,6 +54,9 @@ def take_in(plain: Path, destination: Path, content: Content, target: str) -> Ta
         raise FileUnfitError(path=target, reason=f"it holds {error}", instead=INSTEAD) from error
     if not reading.whole:
         raise CorruptError(target=target, reason="its end is missing")
+    if scanner.copies != len(reading.rows):
+        reason = "it holds rows in another form than pg_dump's (a comment, then COPY with the schema), so they cannot be counted"
+        raise FileUnfitError(path=target, reason=reason, instead=INSTEAD)
     if inserts and not reading.rows:
         raise FileUnfitError(path=target, reason="it holds its rows as INSERT statements", instead=INSTEAD)
     for name, pattern in {"server": _SERVER, "client": _CLIENT}.items():

@@ -35,10 +35,10 @@ class PostgreSQLMeasures(PostgreSQLDialect):
         tables = sum(not table.view for table in self.tables().values())
         return Storage(bytes=taken, page_size=page, tables=tables)
 
-    def measured(self, *, exact: bool = True) -> Sequence[Measured]:
+    def measured(self, *, exact: bool = True, table: str = "") -> Sequence[Measured]:
         found = []
-        for name, table in self.tables().items():
-            if not table.view:
+        for name, live in self.tables().items():
+            if not live.view and table in ("", name):
                 (told,) = self._fetch(ROOM, {"table": ident(name)})
                 about = not exact and cast("int", told[1]) > LARGE
                 rows = cast("int", told[4]) if about else self.count(name)

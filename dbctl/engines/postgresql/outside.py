@@ -22,7 +22,7 @@ from dbctl.engines.dumps import Approach, Dump, Kept, Loaded, Proof, Tried
 from dbctl.engines.postgresql import parts
 from dbctl.engines.postgresql import property as properties
 from dbctl.engines.postgresql.beside import KEPT, NEW, beside, new_ones
-from dbctl.engines.postgresql.dumped import Reading, into_schemas, told
+from dbctl.engines.postgresql.dumped import Reading, into_schemas
 from dbctl.engines.postgresql.emptied import AGAIN, counted, emptied
 from dbctl.engines.postgresql.failures import Place, translated, unreachable
 from dbctl.engines.postgresql.locks import key_of
@@ -45,12 +45,6 @@ TEMPLATES = ("template0", "template1")
 RIGHTS = b"""select current_user::text, rolsuper or rolcreatedb,
   rolsuper or coalesce((select pg_catalog.pg_has_role(current_user, d.datdba, 'USAGE') from pg_catalog.pg_database d where d.datname = $1), true)
 from pg_catalog.pg_roles where rolname = current_user"""
-#: What a dump holds rows of; what belongs to an extension is there only where the dump says so.
-TABLES = """select n.nspname, c.relname, exists (select from pg_catalog.pg_depend e
-  where e.classid = 'pg_catalog.pg_class'::regclass and e.objid = c.oid and e.deptype = 'e')
-from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-where c.relkind = 'r' and c.relpersistence <> 't' and n.nspname <> 'information_schema' and n.nspname !~ '^pg_'
-order by 1, 2"""
 #: The database and its oldest table: what is emptied and filled again has new ones.
 FIRST = """select (select oid from pg_catalog.pg_database where datname = current_database()), min(c.oid)
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
@@ -214,6 +208,12 @@ class PostgreSQLOutside:
         )
         return Kept(facts=facts, note=note)
 
+    def find_missing(self, kept: Sequence[Dump]) -> Sequence[str]:
+        with self._told(), self._central() as central:
+            there = set(central.execute(b"select datname, oid::text from pg_catalog.pg_database").fetchall())
+        names = [(dump.facts["kept"], dump.facts["oid"]) for dump in kept]
+        return [name for name, oid in names if (name, oid) not in there]
+
     def standing(self) -> Mapping[str, str]:
         asked = unquote(self._schema())
         with self._told(), self._open(self._url) as own:
@@ -279,11 +279,15 @@ class PostgreSQLOutside:
             live = properties.of(central, self._name)
             like = live or structs.replace(properties.from_facts(dump.facts), name=self._name)
             with self._made(central, like) as new:
+                _give_settings(central, new, like)
                 self._load(central, new, path, dump, timeout, progress)
                 properties.give(central, new, like)
                 found = properties.of(central, new)
                 lacks = properties.differing(like, found) if found else ["everything"]
-                lacks = [name for name in lacks if live or name not in ("comment", "grants", "settings")]
+                # Of a foreign dump most properties are unknown, and those of the server's roles may be missing.
+                known = [name for name, text in like.lasting().items() if text]
+                optional = ("comment", "grants", "settings")
+                lacks = [name for name in lacks if live or (name in known and name not in optional)]
                 if lacks:
                     raise RestoreFailedError(
                         target=self._target,
@@ -327,10 +331,7 @@ class PostgreSQLOutside:
             _refuse_newer(dump, central, self._target)
             like = structs.replace(properties.from_facts({"database": self._name, **dump.facts}), owner="")
             with self._made(central, like) as new:
-                for setting in like.settings:  # one of them may say where a name is looked for
-                    with suppress(psycopg.Error):
-                        own = structs.replace(like, settings=[setting], grants=None, comment="")
-                        properties.give(central, new, own)
+                _give_settings(central, new, like)
                 head = ""
                 if dump.part:
                     with self._open(self._url) as live:
@@ -364,17 +365,9 @@ class PostgreSQLOutside:
         )
         url = structs.replace(self._url, path=new)
         with closing(PostgreSQLReader(url, self._target, timeout=timeout)) as reader:
-            rows = {
-                (str(schema), str(table)): 0
-                for schema, table, extra in reader.query(TABLES)
-                if not extra or f"{schema}.{table}" in dump.tables
-            }
-            for schema, table in rows:
-                ((number,),) = reader.query(f"select count(*) from {ident(schema)}.{ident(table)}")  # noqa: S608 - quoted
-                rows[schema, table] = int(str(number))
+            found = reader.count_dumped(dump.tables, path=dump.facts.get("path", ""))
             fingerprint = reader.fingerprint()
             content = digests(reader, {name: dump.tables[name] for name in dump.digests})
-        found = told(rows, dump.facts.get("path", ""))
         if found != dict(dump.tables):
             names = sorted(
                 name for name in {*found, *dump.tables} if found.get(name) != dump.tables.get(name)
@@ -564,6 +557,16 @@ def _refuse_newer(dump: Dump, session: Session, target: str) -> None:
             reason=f"it was made of PostgreSQL {made}, and this server is of version {here}",
             instead=f"A server of version {made} or later takes it.",
         )
+
+
+def _give_settings(central: Session, new: str, like: Properties) -> None:
+    """Give a new database the settings of another, as far as this role may.
+
+    Some decide what the text of a dump means: where names are looked up, and how an amount of money is written.
+    """
+    for setting in like.settings:
+        with suppress(psycopg.Error):
+            properties.give(central, new, structs.replace(like, settings=[setting], grants=None, comment=""))
 
 
 def _behind(reading: Reading) -> str:

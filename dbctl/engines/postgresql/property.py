@@ -80,7 +80,7 @@ class Properties(Value, frozen=True, kw_only=True):
 def from_facts(facts: Mapping[str, str]) -> Properties:
     """Return what ``Properties.facts`` told."""
     return Properties(
-        name=facts["database"],
+        name=facts.get("database", ""),
         oid=int(facts.get("oid", 0)),
         owner=facts.get("owner", ""),
         encoding=facts.get("encoding", ""),

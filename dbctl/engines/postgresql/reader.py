@@ -9,7 +9,7 @@ from typing import Literal, cast
 from dbctl.engines.base import Capability, Holder
 from dbctl.engines.postgresql.connection import TOLD, PostgreSQLConnection
 from dbctl.engines.postgresql.dump import PostgreSQLDumps
-from dbctl.engines.postgresql.session import Session
+from dbctl.engines.postgresql.session import Session, own_backends
 from dbctl.engines.served.connection import ServedReader
 from dbctl.url import Url
 
@@ -29,12 +29,13 @@ class PostgreSQLReader(ServedReader[Session], PostgreSQLConnection, PostgreSQLDu
 
 
 def holders_of(url: Url, target: str) -> Sequence[Holder]:
-    """Return the sessions that are connected to the database at ``url``."""
+    """Return the sessions of other processes that are connected to the database at ``url``."""
     with closing(PostgreSQLReader(url, target, timeout=SOON)) as opened:
         rows = cast("list[tuple[int, str, str, bool, bool, list[int]]]", opened.query(SESSIONS))
     return [
         Holder(pid=pid, command=name, owner=user, mode=_mode(writing, reading), waits_for=blockers)
         for pid, name, user, writing, reading, blockers in rows
+        if pid not in own_backends
     ]
 
 

@@ -33,6 +33,10 @@ OF_OTHERS = frozenset(
 )
 
 
+#: The server processes of the sessions that this process has opened, by number: none of them holds up this process.
+own_backends = set[int]()
+
+
 class Session(psycopg.Connection[Row]):
     """A connection on which a signal cancels what runs, also on the server."""
 
@@ -94,6 +98,7 @@ def open_session(url: Url, target: str, *, timeout: float, reading: bool, made: 
         cursor_factory=psycopg.RawCursor,
         prepare_threshold=None,  # a pooler between here and the server may change servers
     )
+    own_backends.add(session.pgconn.backend_pid)
     try:
         session.asked_schema = schema
         if pooled != SESSION:

@@ -53,6 +53,7 @@ class Scanner:
     def __init__(self) -> None:
         self._text, self._at = b"", 0
         self._in_rows = False
+        self.copies = 0  #: statements whose rows have begun
         self._begin()
 
     def _begin(self) -> None:
@@ -182,6 +183,7 @@ class Scanner:
             if rest < 0 or self._text[self._at : rest].strip():
                 raise SpokenToPsqlError("rows that begin on the line of their COPY")
             self._at, self._in_rows = rest + 1, True
+            self.copies += 1
         self._begin()
 
 

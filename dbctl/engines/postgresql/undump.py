@@ -122,6 +122,8 @@ def begun(
             # What the database or the role sets is for its app.
             "begin read write;\nset local client_min_messages = warning;\nset local statement_timeout = 0;\n"
             "set local idle_in_transaction_session_timeout = 0;\n"
+            # A dump writes arrays as they are read by default.
+            "set local array_nulls = on;\n"
             f"set local lock_timeout = {max(1, round(timeout * 1000))};\n".encode()
         )
         yield Psql(client, tool)

@@ -45,6 +45,10 @@ class SQLiteDescribes(SQLiteDialect):
 
         return fingerprint(self.schema())
 
+    def comments(self, table: str) -> Mapping[str, str]:
+        self._checked(table)
+        return {}  # SQLite stores none but those in the text of a statement
+
     def _told(self) -> list[list[Row]]:
         """Read everything, again where somebody changed the schema in between."""
         import json  # noqa: PLC0415 - as above

@@ -49,16 +49,20 @@ class SQLiteMeasures(SQLiteDialect):
             tables=sum(not table.view for table in self.tables().values()),
         )
 
-    def measured(self, *, exact: bool = True) -> Sequence[Measured]:  # noqa: ARG002 - counting is all that there is
-        try:
-            room = {str(name): cast("int", taken) for name, taken in self._fetch(ROOM, {})}
-        except QueryFailedError:
-            room = None
+    def measured(self, *, exact: bool = True, table: str = "") -> Sequence[Measured]:  # noqa: ARG002 - counting is all that there is
+        room = self._room() if not table else None
         found = []
-        for name, table in self.tables().items():
-            if table.view:
+        for name, live in self.tables().items():
+            if live.view or table not in ("", name):
                 continue
             indexes = [str(row[1]) for row in self._fetch(f"pragma index_list({ident(name)})", {})]
             taken = None if room is None else sum(room.get(one, 0) for one in [name, *indexes])
             found.append(Measured(table=name, rows=self.count(name), bytes=taken, indexes=sorted(indexes)))
         return found
+
+    def _room(self) -> dict[str, int] | None:
+        """Return the bytes of each table and index, by name; None where this SQLite has no ``dbstat``."""
+        try:
+            return {str(name): cast("int", taken) for name, taken in self._fetch(ROOM, {})}
+        except QueryFailedError:
+            return None

@@ -1,0 +1,205 @@
+"""Whether the clock of this machine agrees with the times that rows, backups and files record.
+
+A clock is doubted where the records end long before it, where backups have a gap as long just before the last day (the last
+ones may have been made after the clock jumped), or where a backup is later than it. Every rule that deletes by age asks here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from dbctl import model
+from dbctl.engines.base import Condition, Readable
+from dbctl.errors import ClockDoubtedError, DbctlError
+from dbctl.services.live import find_column
+
+if TYPE_CHECKING:
+    from dbctl.profiles.model import Name
+    from dbctl.services.apps import App
+
+#: Two clocks that are set differ by less.
+SKEW = timedelta(minutes=5)
+#: An app whose records end so long before the clock is hardly in use; it is more likely that the clock is wrong.
+FAR = timedelta(days=30)
+DAY = timedelta(days=1)
+#: How long one question about rows may take; an answer that takes longer raises no doubt.
+LOOKING = timedelta(seconds=2)
+
+
+class Records(Protocol):
+    """Times of one kind that something recorded."""
+
+    kind: str  #: in the plural
+    regular: bool  #: whether a gap among them is unusual
+
+    def has(self, since: datetime | None, before: datetime | None) -> bool | None:
+        """Return whether a time lies in a range (None: open); None where that takes too long to find out."""
+        ...
+
+
+class Times:
+    """Records whose times are in memory."""
+
+    def __init__(self, kind: str, times: Sequence[datetime], *, regular: bool) -> None:
+        self.kind, self.regular, self._times = kind, regular, times
+
+    def has(self, since: datetime | None, before: datetime | None) -> bool:
+        return any(
+            (since is None or since <= time) and (before is None or time < before) for time in self._times
+        )
+
+
+class RowTimes:
+    """The columns of an app in which it writes when something happened."""
+
+    kind, regular = "rows", False  # an app that is seldom used leaves gaps
+
+    def __init__(self, columns: Sequence[tuple[Readable, str, str]]) -> None:
+        self._columns = columns  #: database, table, column
+
+    def has(self, since: datetime | None, before: datetime | None) -> bool | None:
+        is_clear = True
+        for database, table, column in self._columns:
+            where = [Condition(column, ">=", since)] if since else []
+            where += [Condition(column, "<", before)] if before else []
+            found = database.has(table, where, within=LOOKING)
+            if found:
+                return True
+            is_clear = is_clear and found is not None
+        return False if is_clear else None
+
+
+def find_contradiction(records: Sequence[Records], *, reach: timedelta = FAR) -> str:
+    """Return in which way the clock is ahead of the records; empty: it agrees with them, or there are none.
+
+    Args:
+        records: what was recorded.
+        reach: how far back the newest records from before the last day may lie.
+    """
+    moment = model.now()
+    limit, yesterday = moment - max(reach, DAY), moment - DAY
+    if any(source.has(limit, yesterday) is not False for source in records):
+        return ""
+    # An expiry may lie ahead, but one that lies further ahead says nothing of the present.
+    recent = [source for source in records if source.has(yesterday, moment + FAR) is not False]
+    earlier = [source for source in records if source.has(None, limit)]
+    if earlier and not recent:
+        kinds = ", ".join(source.kind for source in earlier)
+        return f"it is more than {_in_days(reach)} later than all recorded times ({kinds})"
+    if gaps := [source.kind for source in recent if source in earlier and source.regular]:
+        return f"before the last day nothing was recorded for more than {_in_days(reach)} ({', '.join(gaps)})"
+    return ""
+
+
+def find_future(backups: Iterable[tuple[str, datetime]]) -> list[str]:
+    """Return which backups (id, time) are later than the clock."""
+    limit = model.now() + SKEW
+    return [name for name, time in backups if time > limit]
+
+
+def check(app: App) -> None:
+    """Refuse what deletes by age where the clock contradicts the records of the app, unless the user trusts it.
+
+    Raises:
+        ClockDoubtedError: it does; nothing was changed.
+    """
+    if app.trust_clock:
+        return
+    backups = local_backups(app)
+    if future := find_future(backups):
+        raise doubted(future)
+    refuse(find_contradiction(_records(app, [time for _, time in backups])))
+
+
+def refuse(reason: str) -> None:
+    """Raise ``ClockDoubtedError`` where there is a reason."""
+    if reason:
+        raise ClockDoubtedError(now=_shown(), reason=reason, instead="run it again with --trust-clock.")
+
+
+def doubted(future: Sequence[str]) -> ClockDoubtedError:
+    """Return the refusal where backups are later than the clock."""
+    plural = "backups {} are" if len(future) > 1 else "backup {} is"
+    return ClockDoubtedError(
+        now=_shown(),
+        reason=f"{plural.format(', '.join(future))} from the future",
+        instead=f"dbctl backup delete {' '.join(future)}",
+    )
+
+
+def contradiction(app: App) -> str:
+    """Return in which way the clock is ahead of everything that the app recorded; empty: it is not."""
+    return find_contradiction(_records(app, [time for _, time in local_backups(app)]))
+
+
+def local_backups(app: App) -> list[tuple[str, datetime]]:
+    """Return the backups of an app by id and time, where they are in a directory: nothing is asked over a network."""
+    told = app.configured.backup
+    if told is None or "://" in told.repository:
+        return []
+    from dbctl.services.backups import Repository  # noqa: PLC0415 - few commands look at backups
+
+    with suppress(DbctlError):  # a repository that is not there records nothing
+        return Repository(app).moments()
+    return []
+
+
+def _records(app: App, backups: Sequence[datetime]) -> list[Records]:
+    return [
+        RowTimes(list(_time_columns(app))),
+        Times("backups", backups, regular=True),
+        Times("files", list(_written(app)), regular=False),
+    ]
+
+
+def _time_columns(app: App) -> Iterator[tuple[Readable, str, str]]:
+    """Yield the columns that the profile names for ages, actions and sign-ins, as far as they can be read."""
+    profile, named = app.profile, list[tuple[str, str, "Name | None"]]()
+    named += [(rule.database, rule.table, rule.age.column) for rule in profile.cleanup]
+    if profile.audit:
+        named.append(("", profile.audit.table, profile.audit.fields.get("at")))
+    if users := profile.users:
+        named += [
+            (users.database, users.table, users.fields.get(name)) for name in ("last_login_at", "created_at")
+        ]
+    seen = set[tuple[str, str, str]]()
+    for database, table, names in named:
+        name, plain = database or app.main(), table.removesuffix("?")
+        if name not in app.configured.databases and list(app.configured.databases) != ["main"]:
+            continue
+        with suppress(DbctlError):  # what cannot be read records nothing
+            opened = app.reader(name)
+            column = find_column(opened.tables().get(plain), names)
+            if column and (name, plain, column) not in seen:
+                seen.add((name, plain, column))
+                yield opened, plain, column
+
+
+def _written(app: App) -> Iterator[datetime]:
+    """Yield when the files of the databases were last written."""
+    for url in app.configured.databases.values():
+        if url.is_local:
+            for path in _files(Path(url.path)):
+                with suppress(OSError):
+                    found = path.stat()
+                    if found.st_size:  # a reader makes an empty WAL
+                        yield datetime.fromtimestamp(max(0.0, found.st_mtime), UTC)
+
+
+def _files(path: Path) -> Iterator[Path]:
+    yield from (path, path.with_name(f"{path.name}-wal"))
+    if path.is_dir():  # a folder of tables: adding a file changes the time of the folder it is in
+        with suppress(OSError):
+            yield from (entry for entry in (*path.glob("*"), *path.glob("*/*")) if entry.is_dir())
+
+
+def _in_days(reach: timedelta) -> str:
+    return model.counted(max(reach, DAY).days, "day")
+
+
+def _shown() -> str:
+    return f"{model.now():%Y-%m-%d %H:%M} UTC"

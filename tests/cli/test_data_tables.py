@@ -1,0 +1,267 @@
+"""``data describe``, ``data add`` and ``data set --filter`` on tables of every engine, by their address alone."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from tests import servers
+from tests.engines import lance
+from tests.shapes import chat_lancedb, promptvault
+
+TABLES = {
+    "sqlite": [
+        "create table shelves (id integer primary key, name varchar(40) not null unique)",
+        (
+            "create table books (id integer primary key, title varchar(80) not null default 'untitled',"
+            " pages integer check (pages > 0), state varchar(10), bought timestamp, shelf integer,"
+            " foreign key (shelf) references shelves (id) on delete cascade)"
+        ),
+        "create index books_pages on books (pages, title)",
+        "create table words (word text primary key)",
+        "create trigger books_counted after delete on books begin select 1; end",
+    ],
+    "postgresql": [
+        "create table shelves (id serial primary key, name varchar(40) not null unique)",
+        (
+            "create table books (id serial primary key, title varchar(80) not null default 'untitled',"
+            " pages integer check (pages > 0), state varchar(10), bought timestamptz,"
+            " shelf integer references shelves (id) on delete cascade)"
+        ),
+        "create index books_pages on books (pages, title)",
+        "comment on table books is 'What stands on shelves'",
+        "comment on column books.pages is 'Numbered ones'",
+        "create function count_books() returns trigger language plpgsql as 'begin return old; end'",
+        "create trigger books_counted after delete on books for each row execute function count_books()",
+    ],
+    "mysql": [
+        "create table shelves (id int auto_increment primary key, name varchar(40) not null unique)",
+        (
+            "create table books (id int auto_increment primary key, title varchar(80) not null default 'untitled',"
+            " pages int comment 'Numbered ones', check (pages > 0), state varchar(10), bought datetime, shelf int,"
+            " foreign key (shelf) references shelves (id) on delete cascade) comment 'What stands on shelves'"
+        ),
+        "create index books_pages on books (pages, title)",
+        "create trigger books_counted after delete on books for each row set @counted = 1",
+    ],
+}
+ROWS = [
+    "insert into shelves (name) values ('low')",
+    (
+        "insert into books (title, pages, state, shelf) values ('One', 10, 'new', 1), ('Two', 20, 'new', 1),"
+        " ('Three', 30, 'old', null)"
+    ),
+]
+
+
+@pytest.fixture(params=list(TABLES))
+def engine(request):
+    return request.param
+
+
+@pytest.fixture
+def dbctl(engine, tmp_path, monkeypatch, answer):
+    """Runs a command on a database of the engine with shelves and books; returns its data, or its error."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    def run_on(address):
+        def run(*words, status=0):
+            told = answer("--url", address, *words, status=status)
+            return told["error"] or told["data"]
+
+        return run
+
+    script = [*TABLES[engine], *ROWS]
+    if engine == "sqlite":
+        with closing(sqlite3.connect("books.db", isolation_level=None)) as connection:
+            for sql in script:
+                connection.execute(sql)
+        yield run_on("books.db")
+    elif engine == "postgresql":
+        with servers.postgresql_schema() as url, closing(servers.connection(url)) as connection:
+            for sql in script:
+                connection.execute(sql)
+            yield run_on(servers.text(url))
+    else:
+        with servers.mysql_database() as url, closing(servers.mysql_connection(url)) as connection:
+            with connection.cursor() as cursor:
+                for sql in script:
+                    cursor.execute(sql)
+            yield run_on(servers.text(url))
+
+
+def titles(dbctl, *words):
+    return [row["title"] for row in dbctl("data", "rows", "books", *words)["items"]]
+
+
+# Describing ------------------------------------------------------------------------------------------------------
+
+
+def test_a_table_is_described_with_keys_both_ways_checks_and_triggers(dbctl, engine):
+    books = dbctl("data", "describe", "books")
+    assert (books["kind"], books["rows"], books["rows_estimated"]) == ("table", 3, False)
+    assert books["primary_key"] == ["id"]
+    columns = {column["name"]: column for column in books["columns"]}
+    assert list(columns) == ["id", "title", "pages", "state", "bought", "shelf"]
+    assert (columns["title"]["nullable"], columns["pages"]["nullable"]) == (False, True)
+    assert "untitled" in columns["title"]["default"]
+    assert (columns["id"]["key"], columns["shelf"]["key"]) == (True, False)
+    ((key),) = books["foreign_keys"]
+    assert (key["columns"], key["to_table"], key["to"], key["on_delete"]) == (
+        ["shelf"],
+        "shelves",
+        ["id"],
+        "CASCADE",
+    )
+    assert "books_pages" in {index["name"] for index in books["indexes"]}
+    assert any("pages" in check for check in books["checks"])
+    assert [trigger["name"] for trigger in books["triggers"]] == ["books_counted"]
+    comments = ("What stands on shelves", "Numbered ones") if engine != "sqlite" else ("", "")
+    assert (books["comment"], columns["pages"]["comment"]) == comments
+    shelves = dbctl("data", "describe", "shelves")
+    assert [(key["table"], key["columns"]) for key in shelves["referenced_by"]] == [("books", ["shelf"])]
+    assert any(index["unique"] and index["columns"] == ["name"] for index in shelves["indexes"])
+
+
+def test_describing_a_table_that_is_not_there_exits_5(dbctl):
+    assert dbctl("data", "describe", 'books"; drop table books; --', status=5)["code"] == "table-missing"
+    assert dbctl("data", "describe", "book", status=5)["code"] == "table-missing"
+
+
+def test_a_view_is_described_by_its_query(tmp_path, monkeypatch, answer):
+    monkeypatch.chdir(tmp_path)
+    with closing(sqlite3.connect("view.db")) as connection:
+        connection.execute("create table things (id integer primary key)")
+        connection.execute("create view seen as select id from things")
+    view = answer("--url", "view.db", "data", "describe", "seen")["data"]
+    assert (view["kind"], view["rows"]) == ("view", None)
+    assert "select" in view["definition"].lower()
+
+
+def test_a_lancedb_table_is_described(tmp_path, monkeypatch, answer):
+    monkeypatch.chdir(tmp_path)
+    lance.made(tmp_path / "lancedb")
+    told = answer("--url", "lancedb:lancedb", "data", "describe", lance.TABLE)["data"]
+    assert told["rows"] == len(
+        list(answer("--url", "lancedb:lancedb", "data", "rows", lance.TABLE)["data"]["items"])
+    )
+    assert "chat_id" in [column["name"] for column in told["columns"]]
+
+
+# Adding ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_row_is_added_with_typed_values_and_the_database_s_defaults(dbctl):
+    plan = dbctl("data", "add", "books", "pages=5", "bought=2026-01-02T03:04:05Z", "--dry-run")["plan"]
+    assert plan["rows"] == {"books": 1}
+    assert len(titles(dbctl)) == 3
+    added = dbctl("data", "add", "books", "pages=5", "bought=2026-01-02T03:04:05Z", "--null", "state")
+    assert added["row"]["title"] == "untitled"
+    assert (added["row"]["pages"], added["row"]["state"]) == (5, None)
+    assert dbctl("data", "show", "books", str(added["key"]["id"]))["bought"].startswith("2026-01-02")
+    given = dbctl("data", "add", "books", "id=77", "title=a=b; drop table books")
+    assert given["key"] == {"id": 77}
+    assert dbctl("data", "add", "books")["key"] == {"id": 78}
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "code"),
+    [
+        (["books", "pages=many"], 2, "value-invalid"),
+        (["books", "pages=0"], 6, "constraint"),
+        (["books", "shelf=99"], 6, "constraint"),
+        (["books", "nope=1"], 2, "column-missing"),
+        (["books", "pages"], 2, "usage"),
+        (["books", "pages=1", "--null", "pages"], 2, "usage"),
+        (["books", "--null", "id"], 2, "value-invalid"),
+        (["books", "--null", "title"], 2, "value-invalid"),
+        (["shelves"], 2, "usage"),
+        (["nothing", "a=1"], 5, "table-missing"),
+    ],
+)
+def test_a_row_that_the_table_does_not_take_is_refused_and_none_is_added(dbctl, words, status, code):
+    assert dbctl("data", "add", *words, status=status)["code"] == code
+    assert len(titles(dbctl)) == 3
+
+
+def test_a_row_whose_text_key_is_not_given_is_refused(tmp_path, monkeypatch, answer):
+    monkeypatch.chdir(tmp_path)
+    with closing(sqlite3.connect("words.db")) as connection:
+        connection.execute("create table words (word text primary key, size int)")
+    told = answer("--url", "words.db", "data", "add", "words", "size=1", status=2)
+    assert told["error"]["code"] == "value-invalid"
+    assert answer("--url", "words.db", "data", "rows", "words")["data"]["total"] == 0
+
+
+def test_a_row_is_added_to_lancedb(tmp_path, monkeypatch, answer):
+    monkeypatch.chdir(tmp_path)
+    lance.made(tmp_path / "lancedb")
+    before = answer("--url", "lancedb:lancedb", "data", "rows", lance.TABLE)["data"]["total"]
+    answer("--url", "lancedb:lancedb", "data", "add", lance.TABLE, "message_id=new", "content=Hello")
+    assert answer("--url", "lancedb:lancedb", "data", "rows", lance.TABLE)["data"]["total"] == before + 1
+
+
+# Changing by a condition -----------------------------------------------------------------------------------------
+
+
+def test_all_rows_that_a_filter_matches_are_changed_after_an_answer(dbctl):
+    words = ["data", "set", "books", "state=old", "--filter", "pages>=20"]
+    plan = dbctl(*words, "--dry-run")["plan"]
+    assert (plan["rows"], plan["destructive"]) == ({"books": 1}, True)
+    assert dbctl(*words, status=6)["code"] == "confirmation-missing"
+    assert titles(dbctl, "--filter", "state=old") == ["Three"]
+    done = dbctl(*words, "--yes")
+    assert (done["matched"], done["changed"]) == (2, 1)
+    assert titles(dbctl, "--filter", "state=old") == ["Two", "Three"]
+    assert dbctl(*words)["changed"] == 0, "nothing to change asks nothing"
+    assert (
+        dbctl("data", "set", "books", "--filter-not-null", "shelf", "--null", "state", "--yes")["changed"]
+        == 2
+    )
+    assert dbctl("data", "set", "books", "pages=7", "--filter-null", "state", "--yes")["changed"] == 2
+    assert titles(dbctl, "--filter", "pages=7") == ["One", "Two"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["state=x", "--filter", "pages>0", "--limit", "2"], "limit-exceeded"),
+        (["id=9", "--filter", "pages>0"], "usage"),
+        (["--filter", "pages>0"], "usage"),
+        (["state=x", "--filter", "nope=1"], "column-missing"),
+        (["pages=many", "--filter", "pages>0"], "value-invalid"),
+        (["pages=0", "--filter", "pages>0"], "constraint"),
+        (["state=x"], "usage"),
+        (["1", "state=x", "--filter", "pages>0"], "usage"),
+    ],
+)
+def test_a_change_by_a_condition_that_is_refused_changes_nothing(dbctl, words, code):
+    before = json.dumps(dbctl("data", "rows", "books"))
+    assert dbctl("data", "set", "books", *words, "--yes", status=None)["code"] == code
+    assert json.dumps(dbctl("data", "rows", "books")) == before
+
+
+def test_a_move_that_is_forbidden_for_any_row_is_refused_for_all(answer, tmp_path):
+    promptvault.deployed(tmp_path / "vault.db")
+    vault = ["--profile", "promptvault", "--url", f"main={tmp_path}/vault.db", "data"]
+    before = answer(*vault, "rows", "Prompt")["data"]["items"]
+    words = ["set", "Prompt", "visibility=PUBLIC", "--filter-not-null", "id", "--yes"]
+    assert answer(*vault, *words, status=6)["error"]["code"] == "move-refused"
+    assert answer(*vault, "rows", "Prompt")["data"]["items"] == before
+    team = ["set", "Prompt", "visibility=TEAM", "--filter-not-null", "id", "--yes"]
+    assert answer(*vault, *team)["data"]["changed"] == sum(row["visibility"] != "TEAM" for row in before) > 0
+
+
+def test_a_column_that_is_true_once_is_not_made_true_in_several_rows(answer, tmp_path):
+    chat_lancedb.deployed(tmp_path / "chat.db")
+    chat = ["--profile", "chat-lancedb", "--url", f"chat={tmp_path}/chat.db", "data"]
+    told = answer(*chat, "set", "chats", "is_active=yes", "--filter-not-null", "id", "--yes", status=6)
+    assert told["error"]["code"] == "constraint"
+    active = answer(*chat, "rows", "chats", "--filter", "is_active=yes")["data"]["total"]
+    added = ["add", "chats", "id=c-9", f"user_id={chat_lancedb.ANON}", "title=T", "is_active=yes"]
+    assert answer(*chat, *added, status=6)["error"]["code"] == "constraint"
+    assert answer(*chat, "rows", "chats", "--filter", "is_active=yes")["data"]["total"] == active
