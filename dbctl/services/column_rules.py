@@ -31,6 +31,9 @@ class RowRule:
         """The columns of a row on which the rule depends."""
         return ()
 
+    def prepare(self) -> None:
+        """Read what the rule has to know: while rows are streamed into a server, its connection answers nothing."""
+
     def check_added(self, row: Row) -> None:
         """Refuse a row that is about to be added."""
 
@@ -114,11 +117,14 @@ class TextOfUser(ColumnRule):
 
 
 class RoleOfUser(ColumnRule):
-    """A role that exists."""
+    """A role that exists, where no table lists them that a foreign key could point to."""
 
     def __init__(self, app: App, live: Live, column: str) -> None:
         super().__init__(live, column)
         self._app = app
+
+    def prepare(self) -> None:
+        _ = self._known
 
     def check_added(self, row: Row) -> None:
         if (key := row.get(self.column)) is not None and str(key) not in self._known:

@@ -210,6 +210,7 @@ class _Rows:
         ]
         self.given = 0
         self._rules = RowRules(table.app, table.database, table.live)
+        self._rules.prepare()
         self._strict = [not table.columns[name].nullable for name in self.columns]
         self._secret = [name in table.hidden for name in self.columns]
 

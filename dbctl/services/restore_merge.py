@@ -24,6 +24,7 @@ from dbctl.services.restore_rows import Rows, Wanted, lays_aside, parents_first,
 from dbctl.services.row_rules import RowRules
 from dbctl.services.secrets import hidden
 
+PURPOSE = "restore apply --table"
 #: What a rule raises over a row of a backup.
 REFUSALS = (AlreadyExistsError, BuiltInRoleError, ValueInvalidError)
 #: Rows of one table that may have to be compared with those that are there, each by its key.
@@ -59,14 +60,15 @@ class JudgedRows:
     """Rows of a backup on their way aside, of which those are collected that a rule may refuse."""
 
     def __init__(self, rules: RowRules, table: str, columns: Sequence[str], rows: Rows) -> None:
-        self.rules, self._table, self._columns, self._rows = rules, table, columns, rows
+        self._rules, self._table, self._columns, self._rows = rules, table, columns, rows
+        self._rules.prepare()
         self.doubtful: list[tuple[int, dict[str, object]]] = []  #: number in the backup, and the row
 
     def __iter__(self) -> Iterator[Sequence[object]]:
         for number, values in enumerate(self._rows, 1):
-            if self.rules:
+            if self._rules:
                 row = dict(zip(self._columns, values, strict=True))
-                if self.rules.protects or self._fault(row):
+                if self._rules.protects or self._fault(row):
                     self.doubtful.append((number, row))
                     if len(self.doubtful) > MOST_DOUBTFUL:
                         raise UsageError(
@@ -76,7 +78,7 @@ class JudgedRows:
 
     def _fault(self, row: dict[str, object]) -> bool:
         try:
-            self.rules.check_added(row)
+            self._rules.check_added(row)
         except REFUSALS:
             return True
         return False
@@ -124,9 +126,7 @@ class Merge:
             reason = f"the backup has rows without {', '.join(void)}, which nothing tells from each other"
             raise self._refusal(name, reason, as_new)
         secret = hidden(self._app, self._database, db).get(name, [])
-        rules = RowRules(
-            self._app, self._database, Live(self._app.profile, db, name, "restore apply --table")
-        )
+        rules = RowRules(self._app, self._database, Live(self._app.profile, db, name, PURPOSE))
         judged = JudgedRows(rules, name, columns, Rows(source, db, name, name, columns))
         aside = lays_aside(db).aside(name, key, columns, judged)
         return Part(
@@ -155,6 +155,8 @@ class Merge:
             TableNotRestoredError: with the number of the row in the backup.
         """
         columns = [*part.key, *part.compared]
+        # as the tables are now: rows to which these point may have come in just before
+        rules = RowRules(self._app, self._database, Live(self._app.profile, db, part.name, PURPOSE))
         for number, row in part.judged.doubtful:
             where = [Condition(name, "=", row[name]) for name in part.key]
             held = [
@@ -162,10 +164,10 @@ class Merge:
             ]
             try:
                 if not held:
-                    part.judged.rules.check_added(row)
+                    rules.check_added(row)
                 elif self._replaces:
                     after = {name: row[name] for name in part.compared}
-                    part.judged.rules.check_replaced(held[0], after)
+                    rules.check_replaced(held[0], after)
             except REFUSALS as error:
                 reason = f"row {number} of the backup: {error}"
                 instead = f"--as NEW brings the rows into a table of their own: --as {part.name}_then"

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 
 from dbctl import interrupt
 from dbctl.engines.base import Readable, Table, Writable
-from dbctl.errors import IN_DOUBT, AlreadyExistsError, DbctlError, PlanChangedError
+from dbctl.errors import IN_DOUBT, AlreadyExistsError, DbctlError, PlanChangedError, TableNotRestoredError
 from dbctl.model import Done, Plan, Row, counted
 from dbctl.services import audit
 from dbctl.services.apps import App
@@ -17,10 +17,11 @@ from dbctl.services.backup_manifest import Manifest
 from dbctl.services.backup_unpacked import Unpacked, unpacking
 from dbctl.services.backups import Repository
 from dbctl.services.change import exactly
-from dbctl.services.restore_merge import Merge, Part, TableRestored, users_in
+from dbctl.services.live import Live
+from dbctl.services.restore_merge import REFUSALS, Merge, Part, TableRestored, users_in
 from dbctl.services.restore_rows import Rows, Wanted, lays_aside, member_of, table_of
 from dbctl.services.restore_source import content, prove, want_there
-from dbctl.services.row_rules import guard
+from dbctl.services.row_rules import RowRules, guard
 from dbctl.services.secrets import hidden
 
 Advance = Callable[[int], None]
@@ -217,7 +218,8 @@ class RestoringTables:
         key = key if set(key) <= set(columns) else []
         with lays_aside(db).new_table(new, told, key):
             rows = Rows(source, db, table.name, new, columns)
-            inserted = db.insert_many(new, columns, rows)
+            judged = self._judged(db, new, columns, rows)
+            inserted = db.insert_many(new, columns, judged)
             exactly(inserted, rows.given, db)
             facts = {"inserted": inserted, "table": table.name, "into": new}
             audit.record(self._opened, db, "restore.apply", "backup", self._manifest.id, facts)
@@ -227,6 +229,26 @@ class RestoringTables:
                 table=table.name, into=new, inserted=inserted, replaced=0, same=0, skipped=0, left_out=left
             )
         ]
+
+    def _judged(
+        self, db: Writable, new: str, columns: Sequence[str], rows: Rows
+    ) -> Iterator[Sequence[object]]:
+        """Yield rows of the backup, where the new table has a name for which the app has rules."""
+        live = Live(self._opened.profile, db, new, self.purpose)
+        rules = RowRules(self._opened, self._member.database, live)
+        rules.prepare()
+        for row in rows:
+            try:
+                rules.check_added(dict(zip(columns, row, strict=True)))
+            except REFUSALS as error:
+                raise TableNotRestoredError(
+                    table=new,
+                    target=self.target,
+                    id=self._manifest.id,
+                    reason=f"row {rows.given} of the backup: {error}",
+                    instead="--as another name brings the rows into a table for which the app has no rules.",
+                ) from error
+            yield row
 
     def _want_free(self, db: Writable, new: str) -> None:
         """Look whether a name is free; to some databases the case of its letters makes no difference."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from functools import cached_property
 
-from dbctl.engines.base import Condition
 from dbctl.errors import AlreadyExistsError, BuiltInRoleError
 from dbctl.profiles.model import Link
 from dbctl.services.apps import App
@@ -32,6 +31,9 @@ class _OfRoles(RowRule):
     def _built_in(self) -> BuiltInPermissions:
         return BuiltInPermissions(self._table)
 
+    def prepare(self) -> None:
+        _ = self._built_in
+
     def _refusal(self, role: Role) -> BuiltInRoleError:
         return BuiltInRoleError(name=role.name, profile=self._app.profile.title)
 
@@ -48,11 +50,19 @@ class BuiltInRole(_OfRoles):
         if (name := row.get(column)) is None:
             return
         check_rule("role name", str(name), self._table.told.rules.get("name"))
-        if self._live.db.count(self._live.name, [Condition(column, "same", name)]):
+        if str(name).casefold() in self._names:
             instead = "dbctl roles update changes it."
             raise AlreadyExistsError(
                 target=self._live.db.target, what="a role", name=str(name), instead=instead
             )
+
+    def prepare(self) -> None:
+        super().prepare()
+        _ = self._names
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        return frozenset(role.name.casefold() for role in self._table.read())
 
     def check_changed(self, before: Row, after: Row) -> None:
         fields = {column for word, column in self._table.fields.items() if word != "updated_at"}
@@ -109,6 +119,10 @@ class PermissionOfRole(_OfRoles):
         role, permission = self._pair(row)
         if role and permission and self._built_in.must_have(role, permission):
             raise self._refusal(role)
+
+    def prepare(self) -> None:
+        super().prepare()
+        _ = self._names
 
     @cached_property
     def _link(self) -> Link:

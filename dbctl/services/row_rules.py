@@ -53,6 +53,11 @@ class RowRules:
         """Whether rows that are there are protected, so that each that is replaced has to be judged."""
         return any(rule.protects for rule in self._rules)
 
+    def prepare(self) -> None:
+        """Read what the rules have to know; called before rows are streamed into the database."""
+        for rule in self._rules:
+            rule.prepare()
+
     def check_added(self, row: Row) -> None:
         """Refuse a row that breaks a rule.
 
@@ -178,7 +183,7 @@ def _rules_of_users(app: App, live: Live, told: Users) -> Iterator[RowRule]:
         return
     if told.password and (column := find_column(live.table, told.password.column)):
         yield PasswordHash(live, column, told.password)
-    if told.role and (column := find_column(live.table, told.role.column)):
+    if told.role and not told.role.table and (column := find_column(live.table, told.role.column)):
         yield RoleOfUser(app, live, column)
     for field, name in told.fields.items():
         column = find_column(live.table, name)
