@@ -4,7 +4,7 @@
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
@@ -137,6 +137,10 @@ class SearchConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     folder: str  #: in place of the database's own, and of the user's for caches
 
 
+#: In place of a folder of migrations: the database has none.
+NO_MIGRATIONS = "none"
+
+
 class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[apps.NAME]``: one deployed application. Paths are relative to the file."""
 
@@ -165,6 +169,7 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
     protected: bool
     databases: Mapping[str, Url]
     migrations: Mapping[str, Path]
+    unmigrated: Collection[str] = ()  #: databases that have no migrations, as the configuration says
     backup: BackupConfig | None = None
     scratch: Url | None = None  #: a server for trial restores
     embedder: Embedder | None = None
@@ -303,6 +308,8 @@ def _resolved(name: str, app: AppConfig, folder: Path, complain: Complain) -> Ap
         except UrlInvalidError as error:
             complain(at, str(error))
     for database, path in app.migrations.items():
+        if path == NO_MIGRATIONS:
+            continue
         migrations[database] = folder / _filled(path, ("apps", name, "migrations", database), complain, own)
     return App(
         name=name,
@@ -310,6 +317,7 @@ def _resolved(name: str, app: AppConfig, folder: Path, complain: Complain) -> Ap
         protected=app.protected,
         databases=databases,
         migrations=migrations,
+        unmigrated=[database for database, path in app.migrations.items() if path == NO_MIGRATIONS],
         backup=_backup(app.backup, ("apps", name, "backup"), folder, complain, own),
         scratch=_scratch(app.backup, ("apps", name, "backup", "scratch"), complain, own),
         embedder=_embedder(app.embedder, ("apps", name, "embedder"), folder, complain),
@@ -350,7 +358,7 @@ def _embedder(
         _want_safe(address, bool(told.key_env or told.key_file), (*at, "url"), complain)
 
     def placed(text: str) -> str:
-        return str(folder / Path(text).expanduser()) if text else ""
+        return str(folder / durable.expand_home(text)) if text else ""
 
     # A program without a slash is looked for on the PATH.
     command = [placed(word) if not place and "/" in word else word for place, word in enumerate(told.command)]
@@ -436,7 +444,7 @@ def _search(
         return None
     if not told.folder:
         complain(at, "it is empty")
-    return folder / Path(_filled(told.folder, at, complain, own)).expanduser()
+    return folder / durable.expand_home(_filled(told.folder, at, complain, own))
 
 
 def caches() -> Path | None:
@@ -447,7 +455,7 @@ def caches() -> Path | None:
         return user_cache_path("dbctl") / "search"
     # As platformdirs has it, without loading that for every search; in a container a user may have no home at all.
     named = Path(os.environ.get("XDG_CACHE_HOME", "").strip())
-    base = named if named.is_absolute() else Path("~/.cache").expanduser() if _has_home() else None
+    base = named if named.is_absolute() else durable.expand_home("~/.cache") if _has_home() else None
     return base and base / "dbctl" / "search"
 
 
@@ -504,7 +512,7 @@ def _encrypt(
         complain(at, "it names neither recipients nor a passphrase_file, so nobody could open a backup")
 
     def placed(name: str, text: str) -> str:
-        return str(folder / Path(_filled(text, (*at, name), complain, own)).expanduser()) if text else ""
+        return str(folder / durable.expand_home(_filled(text, (*at, name), complain, own))) if text else ""
 
     files = {
         name: placed(name, getattr(told, name))
@@ -545,7 +553,7 @@ def opening(app: App, identities: Sequence[Path] = (), passphrase: Path | None =
 def aside(app: App) -> Path | None:
     """Return the folder of this machine for what is not for the repository, or not yet; None: as ``staging`` says."""
     told = app.backup.staging if app.backup else ""
-    return app.folder / Path(told).expanduser() if told else None
+    return app.folder / durable.expand_home(told) if told else None
 
 
 def _filled(text: str, at: Sequence[toml.Key], complain: Complain, own: Mapping[str, str]) -> str:
@@ -647,7 +655,7 @@ def staging() -> Path:
 def _absolute(url: Url, folder: Path) -> Url:
     if not url.is_local:
         return url
-    return msgspec.structs.replace(url, path=str(folder / Path(url.path).expanduser()))
+    return msgspec.structs.replace(url, path=str(folder / durable.expand_home(url.path)))
 
 
 def given(texts: Sequence[str], folder: Path, *, option: str = "--url") -> dict[str, Url]:

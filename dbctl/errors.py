@@ -484,7 +484,7 @@ class StoppedError(DbctlError):
 class RepositoryMissingError(DbctlError):
     code, exit_status = "repository-missing", Exit.UNREACHABLE
     sentence = "there is no directory {place} with backups"
-    remedy = "Is it mounted? The first dbctl backup create makes it."
+    remedy = "Is it mounted? The first dbctl backup create or adopt makes it."
 
 
 class RepositoryFailedError(DbctlError):
@@ -748,6 +748,20 @@ class FileUnsafeError(DbctlError):
     remedy = "Nothing was changed. Look at what it holds and chmod go-w it, or copy it to where only you may write."
 
 
+class ForeignDumpRefusedError(DbctlError):
+    code, exit_status = "foreign-dump-refused", Exit.REFUSED
+    sentence = (
+        "{target}: a dump that dbctl did not make is loaded only by a role created for it, and {reason}"
+    )
+    remedy = "Nothing was run. {instead}"
+
+
+class DumpOverreachesError(DbctlError):
+    code, exit_status = "dump-overreaches", Exit.UNSOUND
+    sentence = "{target}: the dump asks for more than a database of its own: {reason}"
+    remedy = "The scratch role refused it; nothing outside the scratch database was changed. {instead}"
+
+
 class UnpacksTooFarError(DbctlError):
     code, exit_status = "unpacks-too-far", Exit.REFUSED
     sentence = (
@@ -970,7 +984,7 @@ class MigrationShapeOtherError(DbctlError):
 
 class LedgerMissingError(DbctlError):
     code, exit_status = "ledger-missing", Exit.REFUSED
-    sentence = "{target} holds tables but no ledger ({table}), so nothing tells which migrations it has had"
+    sentence = "{target} holds tables, and no row of a ledger ({table}) tells which migrations it has had"
     remedy = "Nothing was run. dbctl migrate adopt makes a ledger that tells which ones the schema shows; or let the app itself record them."
 
 

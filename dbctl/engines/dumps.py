@@ -8,6 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
+from msgspec import field
+
 from dbctl.engines.base import Readable
 from dbctl.engines.progress import Progress, silent
 from dbctl.model import Value
@@ -53,6 +55,7 @@ class Dump(Value, frozen=True, kw_only=True):
     schema: str  #: the fingerprint of its schema
     part: bool = False  #: whether it holds some tables alone, without what they need of others
     digests: Mapping[str, str] = {}  #: of the content of its small tables: ``contents.digests``
+    foreign: bool = False  #: whether dbctl did not make it here, so that a scratch role has to load it
 
 
 class Loaded(Value, frozen=True, kw_only=True):
@@ -67,6 +70,9 @@ class Tried(Value, frozen=True, kw_only=True):
 
     url: Url
     proof: Proof  #: what it holds
+    remarks: list[str] = field(
+        default_factory=list
+    )  #: what could not be removed; complete once the database is gone
 
 
 class Approach(Value, frozen=True, kw_only=True):

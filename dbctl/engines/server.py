@@ -165,7 +165,9 @@ class Timed(Protocol):
         ...
 
 
-Upkeep: TypeAlias = Literal["vacuum", "analyze", "optimize", "reindex", "checkpoint"]
+Upkeep: TypeAlias = Literal[
+    "vacuum", "analyze", "optimize", "reindex", "checkpoint", "wal", "rollback-journal"
+]
 
 
 class Task(Value, frozen=True, kw_only=True):
@@ -241,7 +243,7 @@ class Advises(Protocol):
         ...
 
     def abandoned(self) -> Sequence[Concern]:
-        """Return which databases a dbctl left beside this one that was killed while it loaded them; nobody works in them."""
+        """Return which databases and roles a dbctl left that was killed while it loaded them; nobody works with them."""
         ...
 
     def flaws(self, table: str = "") -> Sequence[Concern]:
@@ -253,9 +255,9 @@ class Advises(Protocol):
         ...
 
 
-def left_behind(name: str, statement: str) -> Concern:
-    """Return what is to be told of a database that ``Advises.abandoned`` names, with the statement that removes it."""
-    message = f"database {name} was left by a dbctl that was killed while it restored, or tried a backup"
+def left_behind(name: str, statement: str, *, what: str = "database") -> Concern:
+    """Return what is to be told of what ``Advises.abandoned`` names, with the statement that removes it."""
+    message = f"{what} {name} was left by a dbctl that was killed while it restored, or tried a backup"
     hint = f"The next restore or drill removes it, or: {statement}"
     return Concern(severity="warning", code="left-behind", message=message, hint=hint)
 

@@ -32,6 +32,7 @@ from dbctl.errors import (
     FileUnfitError,
     FileUnsafeError,
     FileUnsoundError,
+    ForeignDumpRefusedError,
     NotADatabaseError,
     NotSupportedError,
     QueryFailedError,
@@ -207,6 +208,7 @@ def _folder(app: App, path: Path) -> tuple[Manifest, Sequence[str]]:
     remarks = []
     if (manifest.app, manifest.host) != (app.name, os.uname().nodename):
         remarks.append(f"{path}: it was made of {manifest.app} on {manifest.host}")
+    manifest = backup_manifest.as_foreign(manifest)
     return structs.replace(manifest, id=str(path.resolve()), app=app.name), remarks
 
 
@@ -355,12 +357,16 @@ class _Loose:
         timeout = self._app.timeout
         try:
             with registry.tried(one.engine, server, file, one.dump, self._name, timeout=timeout) as there:
-                return there.proof
+                proof, left = there.proof, there.remarks
+        except ForeignDumpRefusedError:
+            raise
         except NOT_OF_IT as error:
             self._remarks.append(f"{self._name}: it was not loaded on trial: {error}")
             return None
         except DbctlError as error:
             raise FileUnsoundError(path=self._path, reason=f"it cannot be loaded: {error}") from error
+        self._remarks += left
+        return proof
 
     def _dated(self, told: os.stat_result) -> Dated:
         if self._at is not None:
@@ -388,6 +394,7 @@ class _Loose:
             rows=proof.tables,
             schema=proof.schema,
             facts=made.facts,
+            foreign=True,
         )
         return Manifest(
             id=str(self._path.resolve()),

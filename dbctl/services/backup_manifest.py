@@ -48,6 +48,7 @@ class Member(Value, frozen=True, kw_only=True):
     schema: str  #: fingerprint of the schema; empty where it is not known
     digests: Mapping[str, str] = {}  #: of what small tables hold: ``contents.digests``
     facts: Mapping[str, str]  #: what the file alone does not tell: ``Dumped.facts``, or ``Kept.facts``
+    foreign: bool = False  #: whether it came from outside the repository: it is loaded by a scratch role
 
     @property
     def size(self) -> int:
@@ -67,6 +68,7 @@ class Member(Value, frozen=True, kw_only=True):
             schema=self.schema,
             digests=self.digests,
             part=bool(self.only),
+            foreign=self.foreign,
         )
 
 
@@ -180,7 +182,13 @@ def read(text: bytes) -> Manifest:
     for at in (manifest.created_at, manifest.verified_at, *(one.taken_at for one in manifest.members)):
         if not is_of_a_clock(at):
             raise ManifestInvalidError(f"{at} is no time at which a backup was made")
-    return manifest
+    return manifest if manifest.origin is None else as_foreign(manifest)
+
+
+def as_foreign(manifest: Manifest) -> Manifest:
+    """Return a manifest whose dumps are loaded by a scratch role."""
+    members = [msgspec.structs.replace(member, foreign=True) for member in manifest.members]
+    return msgspec.structs.replace(manifest, members=members)
 
 
 def is_of_a_clock(at: datetime) -> bool:

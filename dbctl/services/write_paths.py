@@ -24,7 +24,7 @@ _SCHEMA = (
     "migrate up", "migrate down", "migrate adopt", "migrate mark", "migrate repair", "integrity check",
     "search index build", "search index repair", "search index repair --dry-run", "search index drop",
     "search index check", "maintain vacuum", "maintain analyze", "maintain optimize", "maintain reindex",
-    "maintain checkpoint",
+    "maintain checkpoint", "maintain wal", "maintain rollback-journal",
 )  # fmt: skip
 
 #: By the purpose that the path names where it opens the database; ``App.writer`` opens it for no other.

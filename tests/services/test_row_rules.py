@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import pytest
 
+from dbctl.engines.server import Upkeep
 from dbctl.services import role_rules, row_rules, write_paths
 from dbctl.services.column_rules import ColumnRule, RowRule
 from tests import kept
@@ -345,6 +346,7 @@ def test_every_rule_and_every_path_has_its_lines():
     rules = {rule.__name__ for rule in leaves(RowRule)}
     assert rules >= {role_rules.BuiltInRole.__name__, row_rules.ListedValue.__name__}
     assert set(CASES) - {"last admin", "exclusive"} == rules
+    assert {f"maintain {kind}" for kind in get_args(Upkeep)} <= set(write_paths.PATHS)
     given = {path for path, source in write_paths.PATHS.items() if source == "given"}
     assert given == OWN & given | GENERIC
     tried = {path for case in CASES.values() for path in case.commands}

@@ -111,15 +111,17 @@ class MySQLAdvice(MySQLDialect):
         return found
 
     def abandoned(self) -> Sequence[Concern]:
-        from dbctl.engines.mysql import beside, locks  # noqa: PLC0415 - locks know writers, which know this
+        from dbctl.engines.mysql import beside, locks, scratch_role  # noqa: PLC0415 - locks know writers, which know this
 
         pattern = beside.new_ones(self.url.path)
-        return [
+        databases = [
             left_behind(str(name), f"DROP DATABASE {quoted(str(name))};")
             for (name,) in self._fetch(beside.NAMES, {})
             if pattern.fullmatch(str(name))
             and self._fetch(f"select is_free_lock({literal(locks.name_of(str(name)))})", {}) == [(1,)]
         ]
+        users = scratch_role.abandoned(self._current())
+        return [*databases, *(left_behind(user, f"DROP USER {user};", what="user") for user in users)]
 
     def _encryption(self) -> Iterator[Concern]:
         ((_, cipher),) = self._fetch(CIPHER, {})

@@ -12,6 +12,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 
 import pymysql
@@ -20,7 +21,7 @@ from msgspec import structs
 from dbctl import interrupt
 from dbctl.engines.contents import differing, digests
 from dbctl.engines.dumps import Approach, Dump, Kept, Loaded, Proof, Tried
-from dbctl.engines.mysql import codes, locks
+from dbctl.engines.mysql import codes, foreign, locks, scratch_role
 from dbctl.engines.mysql.beside import KEPT, NAMES, NEW, beside, new_ones
 from dbctl.engines.mysql.dump import place
 from dbctl.engines.mysql.failures import Place, number_of, translated, unreachable
@@ -35,11 +36,14 @@ from dbctl.engines.sql import ident
 from dbctl.errors import (
     BusyError,
     DbctlError,
+    DumpOverreachesError,
+    ForeignDumpRefusedError,
     KeptMissingError,
     NotSupportedError,
     PrivilegeMissingError,
     RestoreFailedError,
     RestoreUnfinishedError,
+    UnreachableError,
 )
 from dbctl.url import Url
 
@@ -50,6 +54,8 @@ CODES = "-- What is no table follows.\n"
 FOUND = "select default_character_set_name, default_collation_name from information_schema.schemata where schema_name = {}"
 TABLES = """select table_name from information_schema.tables
 where table_schema = {} and table_type in ('BASE TABLE', 'SYSTEM VERSIONED', 'SEQUENCE') order by 1"""
+VERSIONED = """select table_name from information_schema.tables
+where table_schema = {} and table_type = 'SYSTEM VERSIONED' order by 1"""
 LOOSE = """select table_name, constraint_name from information_schema.referential_constraints
 where constraint_schema = {0} and unique_constraint_schema = {1} order by 1, 2"""
 #: Whatever somebody has put into a database.
@@ -57,6 +63,7 @@ HELD = """select exists (select 1 from information_schema.tables where table_sch
 or exists (select 1 from information_schema.routines where routine_schema = {0})
 or exists (select 1 from information_schema.events where event_schema = {0})"""
 MAY_NOT_CREATE = 1044
+UNTRUSTED = "Look at what it does. Where the server writes a binary log, triggers and functions need SET GLOBAL log_bin_trust_function_creators = 1."
 #: What a server keeps its accounts and its state in.
 SYSTEM = frozenset({"information_schema", "mysql", "performance_schema", "sys"})
 
@@ -193,10 +200,11 @@ class MySQLOutside:
                 remarks = self._bring_back(central, path, dump, keep.get("kept", ""), timeout)
                 return Loaded(way="swapped" if there else "new", remarks=remarks)
             _refuse_newer(dump, central, self._target)
-            with self._made(central, dump) as new:
-                self._load(central, new, path, dump, timeout, progress)
+            remarks = list[str]()
+            with self._made(central, dump, remarks, timeout) as url:
+                self._load(central, url, path, dump, timeout, progress)
                 with self._exchanging(central):
-                    remarks = self._exchange(central, new, keep.get("kept", ""), dump, timeout)
+                    remarks += self._exchange(central, url.path, keep.get("kept", ""), dump, timeout)
         return Loaded(way="swapped" if there else "new", remarks=remarks)
 
     def forget(self, keep: Mapping[str, str]) -> Sequence[str]:
@@ -222,21 +230,41 @@ class MySQLOutside:
         """Give a database that a dump was loaded into, and that is dropped at the end, and tell what it holds."""
         with self._told(), self._central(timeout) as central:
             _refuse_newer(dump, central, self._target)
-            with self._made(central, dump) as new:
-                proof = self._load(central, new, path, dump, timeout, silent)
-                yield Tried(url=structs.replace(self._url, path=new), proof=proof)
+            remarks = list[str]()
+            with self._made(central, dump, remarks, timeout) as url:
+                proof = self._load(central, url, path, dump, timeout, silent)
+                yield Tried(url=url, proof=proof, remarks=remarks)
 
     def _load(
-        self, central: Session, new: str, path: Path, dump: Dump, timeout: float, progress: Progress
+        self, central: Session, url: Url, path: Path, dump: Dump, timeout: float, progress: Progress
     ) -> Proof:
-        """Load a dump into a new database, and compare its rows."""
-        url = structs.replace(self._url, path=new)
-        feed(path, url, central.server, self._target, tables=dump.tables, timeout=timeout, progress=progress)
-        with closing(MySQLReader(url, self._target, timeout=timeout)) as reader:
-            tables = codes.names(central, TABLES, new)
-            found = {name: reader.count(name) for name in tables if name in reader.tables()}
-            fingerprint = reader.fingerprint()
-            content = digests(reader, {name: dump.tables[name] for name in dump.digests})
+        """Load a dump into a new database, and compare its rows, as the user of ``url``."""
+        new = url.path
+        try:
+            feed(
+                path,
+                url,
+                central.server,
+                self._target,
+                database=dump.facts.get("database", ""),
+                tables=dump.tables,
+                timeout=timeout,
+                progress=progress,
+                change=partial(foreign.without_definers, target=self._target) if dump.foreign else iter,
+            )
+            with closing(MySQLReader(url, self._target, timeout=timeout)) as reader:
+                tables = codes.names(central, TABLES, new)
+                versioned = codes.names(central, VERSIONED, new)
+                found = {name: reader.count(name) for name in tables if name in reader.tables()}
+                found |= {name: codes.count_versions(central, new, name) for name in versioned}
+                fingerprint = reader.fingerprint()
+                content = digests(reader, {name: dump.tables[name] for name in dump.digests})
+        except (PrivilegeMissingError, UnreachableError) as error:
+            if not dump.foreign or not central.open:
+                raise
+            raise DumpOverreachesError(
+                target=self._target, reason=error.facts["reason"], instead=UNTRUSTED
+            ) from error
         if found != dict(dump.tables):
             names = sorted(
                 name for name in {*found, *dump.tables} if found.get(name) != dump.tables.get(name)
@@ -303,7 +331,9 @@ class MySQLOutside:
         Raises:
             RestoreUnfinishedError: the tables have moved, or nobody knows, and what is no table is not all there.
         """
-        script, rights = self._script(central, source), codes.rights(central, self._name)
+        script = b"" if dump.foreign else self._script(central, source)
+        defined = self._defined(source, timeout) if dump.foreign else []
+        rights = codes.rights(central, self._name)
         interrupt.check()
         if not (is_there := self._is_database(central, self._name)):
             central.run(_created(self._name, dump.facts))
@@ -330,8 +360,10 @@ class MySQLOutside:
             with self._finished(None):
                 if "charset" in dump.facts:
                     central.run(f"alter database {ident(self._name)}{_sorting(dump.facts)}")
+                codes.repoint(central, self._name, source)
                 self._remake(central, self._name, script, timeout)
-            remarks = [f"view {view}, which was broken, is not kept" for view in broken]
+                of_dump = self._made_again(defined, timeout)
+            remarks = [*of_dump, *(f"view {view}, which was broken, is not kept" for view in broken)]
             remarks += self._cut_loose(central, away)
             remarks += codes.grant(central, self._name, rights)
             if not keep:
@@ -343,6 +375,18 @@ class MySQLOutside:
         for table, key in central.run(LOOSE.format(literal(kept), literal(self._name))):
             central.run(f"alter table {ident(kept)}.{ident(str(table))} drop foreign key {ident(str(key))}")
             yield f"key {key} of {table}, which pointed to no table, is not kept"
+
+    def _defined(self, source: str, timeout: float) -> list[foreign.Definition]:
+        """Return what a foreign dump has defined besides tables."""
+        with self._central(timeout) as session:
+            return foreign.read(session, source)
+
+    def _made_again(self, defined: Sequence[foreign.Definition], timeout: float) -> list[str]:
+        """Make it again in the database; return what needs attention."""
+        if not defined:
+            return []
+        with self._central(timeout) as session:
+            return foreign.make(session, self._name, defined)
 
     def _script(self, central: Session, database: str) -> bytes:
         return codes.script(self._url, central, database, self._target)
@@ -365,12 +409,18 @@ class MySQLOutside:
         run([script], url, central.server, self._target, timeout=timeout, heard=False)
 
     @contextmanager
-    def _made(self, central: Session, dump: Dump) -> Iterator[str]:
-        """Make a database, which is dropped at the end; those that a dbctl left that was killed go, too."""
+    def _made(self, central: Session, dump: Dump, remarks: list[str], timeout: float) -> Iterator[Url]:
+        """Make a database, which is dropped at the end; those that a dbctl left that was killed go, too.
+
+        A foreign dump gets a scratch user, which is dropped as well.
+        """
         pattern = new_ones(self._name)
         for (left,) in central.run(NAMES):
             if pattern.fullmatch(str(left)) and central.run(locks.take(locks.name_of(str(left)))) == [(1,)]:
-                central.run(f"drop database {ident(str(left))}")
+                remarks += scratch_role.remove(central, str(left))
+        for account in list(scratch_role.abandoned(central)):
+            with suppress(pymysql.Error):
+                central.run(f"drop user {account}")
         name = beside(self._name, f"{NEW}{secrets.token_hex(4)}")
         central.run(locks.take(locks.name_of(name)))
         try:
@@ -380,16 +430,27 @@ class MySQLOutside:
                 raise
             pattern_of_all = beside(self._name, KEPT).replace("_", "\\_")
             grant = f"GRANT ALL ON `{pattern_of_all}%`.* TO {central.account};"
+            reason = f"{central.account} may not create databases beside it"
+            if dump.foreign:
+                raise ForeignDumpRefusedError(
+                    target=self._target, reason=reason, instead=f"As an administrator: {grant}"
+                ) from error
             raise PrivilegeMissingError(
                 target=self._target,
-                reason=f"{central.account} may not create databases beside it",
+                reason=reason,
                 instead=f"Nothing was changed. As an administrator: {grant}",
             ) from error
+        url, before = structs.replace(self._url, path=name), None
         try:
-            yield name
+            if dump.foreign:
+                before = scratch_role.prepared(central)
+                user, password = scratch_role.create_user(central, name, self._target)
+                url = scratch_role.as_user(url, name, user, password)
+                scratch_role.require_confined(url, self._target, timeout=timeout)
+            yield url
         finally:
             with interrupt.unheard(), suppress(pymysql.Error):
-                central.run(f"drop database if exists {ident(name)}")
+                remarks += scratch_role.remove(central, name, before)
 
     # The way there -------------------------------------------------------------------------------------------------
 
@@ -439,7 +500,10 @@ def _created(name: str, facts: Mapping[str, str]) -> str:
 
 
 def _sorting(facts: Mapping[str, str]) -> str:
-    return f" character set {facts['charset']} collate {facts['collation']}" if "charset" in facts else ""
+    charset, collation = facts.get("charset", ""), facts.get("collation", "")
+    if not (re.fullmatch(r"\w+", charset) and re.fullmatch(r"\w+", collation)):
+        return ""
+    return f" character set {charset} collate {collation}"
 
 
 def _pairs(tables: Sequence[str], here: str, there: str) -> list[str]:

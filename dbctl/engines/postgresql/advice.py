@@ -141,7 +141,10 @@ SEQUENCES = f"""select distinct s.nspname, q.relname, array['USAGE'], current_us
   join pg_catalog.pg_namespace s on s.oid = q.relnamespace
 where {SHOWN} and not case when q.relkind = 'S' then has_sequence_privilege(q.oid, 'USAGE') end order by 1, 2"""
 #: Databases that a restore or a drill makes, and the keys of the advisory locks that are held, whatever database they are in.
-BESIDE = "select datname::text from pg_catalog.pg_database where datname ~ :pattern order by 1"
+#: Databases that were being loaded, and roles that have none any more.
+BESIDE = """select datname::text, true from pg_catalog.pg_database where datname ~ :pattern
+union all select rolname::text, false from pg_catalog.pg_roles r where rolname ~ :pattern
+  and not exists (select from pg_catalog.pg_database d where d.datname = r.rolname) order by 1"""
 LOCKED = """select (classid::int8 << 32) | objid::int8 from pg_catalog.pg_locks
 where locktype = 'advisory' and objsubid = 1 and granted"""
 VERIFYING = ("verify-full", "verify-ca")
@@ -170,10 +173,14 @@ class PostgreSQLAdvice(PostgreSQLFlaws, PostgreSQLTuning):
 
         found = self._fetch(BESIDE, {"pattern": beside.new_ones(self.url.path)})
         held = {row[0] for row in self._fetch(LOCKED, {})} if found else set()
+        left = [
+            (str(name), bool(database)) for name, database in found if locks.key_of(str(name)) not in held
+        ]
         return [
-            left_behind(str(name), f"DROP DATABASE {ident(str(name))} WITH (FORCE);")
-            for (name,) in found
-            if locks.key_of(str(name)) not in held
+            left_behind(name, f"DROP DATABASE {ident(name)} WITH (FORCE);")
+            if database
+            else left_behind(name, f"DROP ROLE {ident(name)};", what="role")
+            for name, database in left
         ]
 
     def _version(self) -> Iterator[Concern]:

@@ -96,7 +96,7 @@ def into_schemas(blocks: Iterable[bytes]) -> Iterator[bytes]:
         # Behind them and the extensions comes something that begins otherwise, at the latest the end of the dump.
         if _OTHER.search(held) or len(held) > LONGEST_LINE:
             break
-    yield _SCHEMA.sub(_unless_there, _COMMENT.sub(b"", held))
+    yield _SCHEMA.sub(unless_there, _COMMENT.sub(b"", held))
     yield from blocks
 
 
@@ -131,7 +131,8 @@ def for_server(blocks: Iterable[bytes], version: int) -> Iterator[bytes]:
     yield text + (b"\n--" + END if ended else b"") + end
 
 
-def _unless_there(found: re.Match[bytes]) -> bytes:
+def unless_there(found: re.Match[bytes]) -> bytes:
+    """Return a statement that creates a schema, the first group of a match, where it is missing."""
     # With IF NOT EXISTS it would want the right to create schemas even where nothing is to be created.
     name = found[1].replace(b"'", b"''")
     return (

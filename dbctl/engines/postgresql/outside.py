@@ -19,12 +19,13 @@ from msgspec import structs
 from dbctl import interrupt
 from dbctl.engines.contents import differing, digests
 from dbctl.engines.dumps import Approach, Dump, Kept, Loaded, Proof, Tried
-from dbctl.engines.postgresql import parts
+from dbctl.engines.postgresql import parts, scratch_role
 from dbctl.engines.postgresql import property as properties
 from dbctl.engines.postgresql.beside import KEPT, NEW, beside, new_ones
 from dbctl.engines.postgresql.dumped import Reading, into_schemas
 from dbctl.engines.postgresql.emptied import AGAIN, counted, emptied
 from dbctl.engines.postgresql.failures import Place, translated, unreachable
+from dbctl.engines.postgresql.foreign import as_scratch_role
 from dbctl.engines.postgresql.locks import key_of
 from dbctl.engines.postgresql.property import Properties
 from dbctl.engines.postgresql.reader import SOON, PostgreSQLReader
@@ -35,7 +36,16 @@ from dbctl.engines.postgresql.undump import UNTOUCHED, Psql, feed, holding, majo
 from dbctl.engines.postgresql.writer import PostgreSQLWriter
 from dbctl.engines.progress import Progress, at_once, silent
 from dbctl.engines.sql import ident
-from dbctl.errors import KeptMissingError, NotSupportedError, PrivilegeMissingError, RestoreFailedError
+from dbctl.errors import (
+    DbctlError,
+    DumpOverreachesError,
+    ForeignDumpRefusedError,
+    KeptMissingError,
+    NotSupportedError,
+    PrivilegeMissingError,
+    RestoreFailedError,
+    UnreachableError,
+)
 from dbctl.url import Url
 
 #: Databases that every server has, to be connected to while another one is renamed.
@@ -45,6 +55,10 @@ TEMPLATES = ("template0", "template1")
 RIGHTS = b"""select current_user::text, rolsuper or rolcreatedb,
   rolsuper or coalesce((select pg_catalog.pg_has_role(current_user, d.datdba, 'USAGE') from pg_catalog.pg_database d where d.datname = $1), true)
 from pg_catalog.pg_roles where rolname = current_user"""
+#: What restores and trials leave when they are killed: databases, and the roles that loaded them.
+LEFT = b"""select datname::text from pg_catalog.pg_database where datname ~ $1
+union select rolname::text from pg_catalog.pg_roles where rolname ~ $1"""
+UNTRUSTED = "Look at what it does. An extension that the server does not trust has to be in the live database already."
 #: The database and its oldest table: what is emptied and filled again has new ones.
 FIRST = """select (select oid from pg_catalog.pg_database where datname = current_database()), min(c.oid)
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
@@ -170,6 +184,8 @@ class PostgreSQLOutside:
             steps = [f"let {dump.facts['kept']} take the name of {where}", *ended]
             return Approach(way="swapped", keeps=True, steps=steps)
         _refuse_newer(dump, central, self._target)
+        if dump.foreign:
+            scratch_role.require_rights(central, self._target)
         other = _of_another(central, dump)
         if live is None:
             if not creates:
@@ -185,6 +201,12 @@ class PostgreSQLOutside:
         return Approach(way="swapped", keeps=True, steps=[*steps, *ended, *other])
 
     def _in_place(self, dump: Dump, why: str) -> Approach:
+        if dump.foreign:
+            raise ForeignDumpRefusedError(
+                target=self._target,
+                reason=f"that needs a database of its own, while here {why}",
+                instead="restore apply --to NEW-DATABASE loads it beside; --table NAME --merge missing takes its rows.",
+            )
         with self._open(self._url) as own:
             _refuse_newer(dump, own, self._target)
             where, other = _where(own, self._name), _of_another(own, dump)
@@ -277,10 +299,16 @@ class PostgreSQLOutside:
         with self._central(timeout) as central, self._central(timeout) as other:
             _refuse_newer(dump, central, self._target)
             live = properties.of(central, self._name)
-            like = live or structs.replace(properties.from_facts(dump.facts), name=self._name)
-            with self._made(central, like) as new:
+            like = live or structs.replace(_like(dump, self._name), name=self._name)
+            remarks = list[str]()
+            with self._made(central, like, dump, remarks, timeout) as url:
+                new = url.path
                 _give_settings(central, new, like)
-                self._load(central, new, path, dump, timeout, progress)
+                self._load(central, url, path, dump, timeout, progress)
+                if dump.foreign:
+                    remarks += self._hand_over(central, new, live=live is not None)
+                    owner = ident(like.owner or central.info.user)
+                    central.execute(f"alter database {ident(new)} owner to {owner}".encode())
                 properties.give(central, new, like)
                 found = properties.of(central, new)
                 lacks = properties.differing(like, found) if found else ["everything"]
@@ -300,7 +328,13 @@ class PostgreSQLOutside:
             if not keep:
                 with interrupt.unheard(), suppress(psycopg.Error):
                     central.execute(f"drop database if exists {ident(away)}".encode())
-        return Loaded(way="swapped" if live else "new")
+        return Loaded(way="swapped" if live else "new", remarks=remarks)
+
+    def _hand_over(self, central: Session, new: str, *, live: bool) -> list[str]:
+        with ExitStack() as held:
+            scratch = held.enter_context(self._by_catalogue(new))
+            old = held.enter_context(self._by_catalogue(self._name)) if live else None
+            return scratch_role.hand_over(central, scratch, old, new)
 
     def _bring_back(self, dump: Dump, keep: str, timeout: float) -> Loaded:
         """Let a database that was kept take its name again."""
@@ -329,20 +363,23 @@ class PostgreSQLOutside:
             if not creates:
                 raise _may_not_create(self._target, str(user))
             _refuse_newer(dump, central, self._target)
-            like = structs.replace(properties.from_facts({"database": self._name, **dump.facts}), owner="")
-            with self._made(central, like) as new:
+            if dump.foreign:
+                scratch_role.require_rights(central, self._target)
+            like, remarks = structs.replace(_like(dump, self._name), owner=""), list[str]()
+            with self._made(central, like, dump, remarks, timeout) as url:
+                new = url.path
                 _give_settings(central, new, like)
                 head = ""
                 if dump.part:
                     with self._open(self._url) as live:
                         head = parts.needs(live)
-                proof = self._load(central, new, path, dump, timeout, silent, head=head)
-                yield Tried(url=structs.replace(self._url, path=new), proof=proof)
+                proof = self._load(central, url, path, dump, timeout, silent, head=head)
+                yield Tried(url=url, proof=proof, remarks=remarks)
 
     def _load(
         self,
         central: Session,
-        new: str,
+        url: Url,
         path: Path,
         dump: Dump,
         timeout: float,
@@ -350,20 +387,44 @@ class PostgreSQLOutside:
         *,
         head: str = "",
     ) -> Proof:
-        """Load a dump into a new database, compare its rows, and let the server learn how they are distributed."""
-        feed(
-            path,
-            dump.facts,
-            central,
-            new,
-            self._target,
-            tables=dump.tables,
-            timeout=timeout,
-            head=head,
-            change=parts.unlinked if dump.part else iter,
-            progress=progress,
-        )
-        url = structs.replace(self._url, path=new)
+        """Load a dump into a new database, compare its rows, and let the server learn how they are distributed.
+
+        All of that is done by the role of ``url``: of a foreign dump by a scratch role.
+        """
+        try:
+            return self._loaded(central, url, path, dump, timeout, progress, head)
+        except (PrivilegeMissingError, UnreachableError) as error:
+            if not dump.foreign or central.broken:
+                raise
+            raise DumpOverreachesError(
+                target=self._target, reason=error.facts["reason"], instead=UNTRUSTED
+            ) from error
+
+    def _loaded(
+        self,
+        central: Session,
+        url: Url,
+        path: Path,
+        dump: Dump,
+        timeout: float,
+        progress: Progress,
+        head: str,
+    ) -> Proof:
+        change = parts.unlinked if dump.part else iter
+        with ExitStack() as held:
+            session = held.enter_context(self._open(url, timeout=timeout)) if dump.foreign else central
+            feed(
+                path,
+                dump.facts,
+                session,
+                url.path,
+                self._target,
+                tables=dump.tables,
+                timeout=timeout,
+                head=head,
+                change=as_scratch_role(self._target, change) if dump.foreign else change,
+                progress=progress,
+            )
         with closing(PostgreSQLReader(url, self._target, timeout=timeout)) as reader:
             found = reader.count_dumped(dump.tables, path=dump.facts.get("path", ""))
             fingerprint = reader.fingerprint()
@@ -388,25 +449,46 @@ class PostgreSQLOutside:
         return Proof(tables=found, schema=fingerprint, problems=(), digests=content)
 
     @contextmanager
-    def _made(self, central: Session, like: Properties) -> Iterator[str]:
+    def _made(
+        self, central: Session, like: Properties, dump: Dump, remarks: list[str], timeout: float
+    ) -> Iterator[Url]:
         """Make a database, which is dropped at the end where it has not got another name meanwhile.
 
-        Those that were left by a dbctl that was killed go, too: each is locked as long as somebody works on it.
+        Those that were left by a dbctl that was killed go, too: each is locked as long as somebody works on it. For a
+        foreign dump it belongs to a scratch role of its name, which is dropped as well.
         """
-        for (left,) in central.execute(
-            b"select datname from pg_catalog.pg_database where datname ~ $1", [new_ones(self._name)]
-        ).fetchall():
+        for (left,) in central.execute(LEFT, [new_ones(self._name)]).fetchall():
             taken = central.execute(b"select pg_try_advisory_lock($1)", [key_of(str(left))]).fetchall()
             if taken == [(True,)]:
-                _drop(central, str(left))
+                remarks += self._drop(central, str(left))
         name = beside(self._name, f"{NEW}{secrets.token_hex(4)}")
         central.execute(b"select pg_advisory_lock($1)", [key_of(name)])
+        url = structs.replace(self._url, path=name)
         try:
+            if dump.foreign:
+                password = scratch_role.create_role(central, name)
+                url, like = scratch_role.as_role(url, name, password), structs.replace(like, owner=name)
             central.execute(properties.created(name, like).encode())
-            yield name
+            if dump.foreign:
+                scratch_role.require_sign_in(url, self._target, timeout=timeout)
+                with suppress(psycopg.Error, DbctlError), ExitStack() as held:  # there may be no live one
+                    live = held.enter_context(self._by_catalogue(self._name))
+                    scratch_role.install_extensions(live, held.enter_context(self._by_catalogue(name)))
+            yield url
         finally:
             with interrupt.unheard(), suppress(psycopg.Error):
-                _drop(central, name)
+                remarks += self._drop(central, name)
+
+    def _drop(self, central: Session, name: str) -> Sequence[str]:
+        left = scratch_role.remove(central, self._by_catalogue, name)
+        central.execute(b"select pg_advisory_unlock($1)", [key_of(name)])
+        return left
+
+    @contextmanager
+    def _by_catalogue(self, name: str) -> Iterator[Session]:
+        """Connect to a database in which a dump may have defined what has the name of something of the server's own."""
+        with self._open(scratch_role.by_catalogue(self._elsewhere(name))) as session:
+            yield session
 
     def forget(self, keep: Mapping[str, str]) -> Sequence[str]:
         pattern = f"^{re.escape(beside(self._name, KEPT))}(\\d{{8}}_\\d{{6}}|new_[0-9a-f]{{8}})$"
@@ -584,6 +666,10 @@ def _analyzed(session: Session) -> list[str]:
     return []
 
 
-def _drop(central: Session, name: str) -> None:
-    central.execute(f"drop database if exists {ident(name)} with (force)".encode())
-    central.execute(b"select pg_advisory_unlock($1)", [key_of(name)])
+def _like(dump: Dump, name: str) -> Properties:
+    """Return what a new database is to be like; a foreign dump only says how its text is encoded and sorted."""
+    facts = {"database": name, **dump.facts}
+    if dump.foreign:
+        kept = ("encoding", "collation", "ctype", "provider", "locale")
+        facts = {"database": name, **{key: text for key, text in dump.facts.items() if key in kept}}
+    return properties.from_facts(facts)

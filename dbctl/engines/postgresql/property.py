@@ -86,7 +86,7 @@ def from_facts(facts: Mapping[str, str]) -> Properties:
         encoding=facts.get("encoding", ""),
         collate=facts.get("collation", ""),
         ctype=facts.get("ctype", ""),
-        provider=facts.get("provider", "libc"),
+        provider=provider if (provider := facts.get("provider", "")) in _PROVIDERS.values() else "libc",
         locale=facts.get("locale", ""),
         tablespace=facts.get("tablespace", ""),
         limit=int(facts.get("connection_limit", -1)),

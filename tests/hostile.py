@@ -1,0 +1,192 @@
+"""Private servers with a Larder, a neighbour database and a canary folder, and all that a dump must not change there."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tempfile
+from abc import ABC, abstractmethod
+from contextlib import closing
+from functools import cache
+from pathlib import Path
+
+from msgspec import structs
+
+from dbctl import url as urls
+from dbctl.engines.mysql import tools as mysql_tools
+from tests import servers
+from tests.services import pantries
+
+#: Session counters and clocks, which change by themselves.
+VOLATILE = re.compile(
+    r"timestamp|gtid|_now|last_insert|rand_seed|pseudo|warning|error_count|identity|skip_rep"
+)
+SCRATCH = re.compile(r"dbctl_new_")
+
+
+class Victim(ABC):
+    """A server on which dumps are tried; it belongs to this process alone."""
+
+    pantry: pantries.ServedPantry | pantries.MySQLPantry
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="dbctl-hostile-", dir="/tmp"))
+        self.folder.chmod(0o755)
+        self.canary = self.folder / "canary"
+        self.canary.mkdir()
+        self.canary.chmod(0o777)  # whatever user the server runs as
+        (self.canary / "here").write_text("untouched")
+        (self.folder / "app").mkdir()
+
+    @abstractmethod
+    def good(self) -> str:
+        """Return the text of an honest dump of the Larder."""
+
+    @abstractmethod
+    def outside(self) -> dict[str, object]:
+        """Return all that a dump must not change."""
+
+    @abstractmethod
+    def left(self) -> list[str]:
+        """Return scratch databases, and roles or users, that are still there."""
+
+    def files(self) -> dict[str, str]:
+        return {path.name: path.read_text(errors="replace") for path in sorted(self.canary.iterdir())}
+
+
+class PostgreSQLVictim(Victim):
+    engine = "postgresql"
+    end = "--\n-- PostgreSQL database dump complete\n"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.server = urls.parse(servers.private_postgresql())
+        with closing(servers.connection(self.server)) as central:
+            central.execute("create role larder_app login")
+            for name in ("larder", "neighbour"):
+                central.execute(f"create database {name}")
+        neighbour = structs.replace(self.server, path="neighbour")
+        with closing(servers.connection(neighbour)) as own:
+            own.execute("create table keep (id int primary key, text text)")
+            own.execute("insert into keep values (1, 'kept')")
+        self.pantry = pantries.ServedPantry(self.folder / "app", structs.replace(self.server, path="larder"))
+        self.text = self._dumped("--format=plain").decode()
+
+    def _dumped(self, *words: str) -> bytes:
+        where = ["-h", self.server.options.partition("host=")[2], "-U", "postgres"]
+        return subprocess.run(
+            [servers.client("pg_dump"), *where, *words, "larder"], check=True, capture_output=True
+        ).stdout
+
+    def good(self) -> str:
+        return self.text
+
+    def outside(self) -> dict[str, object]:
+        told = {
+            "databases": "select datname, datdba, datacl::text, datconnlimit, datistemplate, datallowconn from pg_database",
+            "roles": "select * from pg_authid",
+            "members": "select roleid, member, admin_option from pg_auth_members",
+            "settings of roles": "select setdatabase, setrole, setconfig from pg_db_role_setting",
+            "settings": "select name, setting from pg_settings where name not in ('transaction_isolation')",
+            "set by ALTER SYSTEM": "select name, setting from pg_file_settings where sourcefile like '%auto.conf'",
+            "tablespaces": "select oid, spcname, spcowner, spcacl::text from pg_tablespace",
+            "comments": "select * from pg_shdescription",
+            "subscriptions": "select subname from pg_subscription",
+            "slots": "select slot_name from pg_replication_slots",
+            "prepared": "select gid, database from pg_prepared_xacts",
+            "start": "select pg_postmaster_start_time(), pg_is_in_recovery()",
+            "sessions": "select datname, usename from pg_stat_activity where backend_type = 'client backend'"
+            " and pid <> pg_backend_pid()",
+        }
+        with closing(servers.connection(self.server)) as central:
+            found = {name: sorted(map(str, central.execute(sql).fetchall())) for name, sql in told.items()}
+        with closing(servers.connection(structs.replace(self.server, path="neighbour"))) as own:
+            found["neighbour"] = own.execute("select * from keep").fetchall()
+            found["objects"] = own.execute(
+                "select oid, relname, relowner from pg_class order by 1"
+            ).fetchall()
+        return {**found, "files": self.files(), "live": self.pantry.content()}
+
+    def left(self) -> list[str]:
+        with closing(servers.connection(self.server)) as central:
+            names = central.execute("select datname from pg_database union all select rolname from pg_roles")
+            return [str(name) for (name,) in names.fetchall() if SCRATCH.search(str(name))]
+
+
+class MySQLVictim(Victim):
+    engine = "mysql"
+    end = "-- Dump completed"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.server = servers.private_mysql("--event-scheduler=ON", "--local-infile=1", "--secure-file-priv=")
+        with closing(servers.mysql_connection(self.server)) as central, central.cursor() as cursor:
+            for name in ("larder", "neighbour"):
+                cursor.execute(f"create database {name} character set utf8mb4")
+            cursor.execute("create table neighbour.keep (id int primary key, text text)")
+            cursor.execute("insert into neighbour.keep values (1, 'kept')")
+            cursor.execute("create user larder_app@localhost")
+            cursor.execute("grant all on larder.* to larder_app@localhost")
+            cursor.execute("use larder")
+            pantries.fill_mysql(cursor)
+        self.pantry = pantries.MySQLPantry(self.folder / "app", structs.replace(self.server, path="larder"))
+        socket = self.server.options.partition("unix_socket=")[2]
+        program = mysql_tools.PROGRAMS["MariaDB"]["dump"]
+        words = ["--no-defaults", "-S", socket, "-u", "root", "--routines", "--events", "larder"]
+        self.text = subprocess.run([program, *words], check=True, capture_output=True).stdout.decode()
+
+    def good(self) -> str:
+        return self.text
+
+    def outside(self) -> dict[str, object]:
+        told = {
+            "databases": "select * from information_schema.schemata",
+            "users": "select * from mysql.global_priv",
+            "grants": "select * from mysql.db",
+            "grants on tables": "select * from mysql.tables_priv",
+            "grants on routines": "select * from mysql.procs_priv",
+            "roles": "select * from mysql.roles_mapping",
+            "events": "select db, name, definer, body from mysql.event",
+            "plugins": "select plugin_name, plugin_status from information_schema.plugins",
+            "functions": "select * from mysql.func",
+            "servers": "select * from mysql.servers",
+            "neighbour": "select * from neighbour.keep",
+            "settings": "show global variables",
+            "sessions": "select user, db from information_schema.processlist where id <> connection_id()"
+            " and user not in ('event_scheduler', 'system user')",
+            "prepared": "xa recover",
+        }
+        with closing(servers.mysql_connection(self.server)) as central, central.cursor() as cursor:
+            found = dict[str, object]()
+            for name, sql in told.items():
+                cursor.execute(sql)
+                rows = [row for row in cursor.fetchall() if name != "settings" or not VOLATILE.search(row[0])]
+                found[name] = sorted(map(str, rows))
+        return {**found, "files": self.files(), "live": self.pantry.content()}
+
+    def left(self) -> list[str]:
+        with closing(servers.mysql_connection(self.server)) as central, central.cursor() as cursor:
+            cursor.execute(
+                "select schema_name from information_schema.schemata union select user from mysql.user"
+            )
+            return [str(name) for (name,) in cursor.fetchall() if SCRATCH.search(str(name))]
+
+
+@cache
+def victim(engine: str) -> PostgreSQLVictim | MySQLVictim:
+    """Return the server of an engine; it ends with this process."""
+    import atexit  # noqa: PLC0415 - here alone
+
+    made = PostgreSQLVictim() if engine == "postgresql" else MySQLVictim()
+    atexit.register(shutil.rmtree, made.folder, ignore_errors=True)
+    return made
+
+
+def with_statements(victim: PostgreSQLVictim | MySQLVictim, file: Path, statements: str) -> Path:
+    """Write an honest dump with hostile statements behind all that it holds."""
+    text = statements.replace("{canary}", str(victim.canary))
+    head, end, rest = victim.good().rpartition(victim.end)
+    file.write_text(f"{head}\n{text}\n\n{end}{rest}")
+    file.chmod(0o600)
+    return file
