@@ -142,7 +142,7 @@ class MySQLDumps(MySQLDescribes):
         history = ["--dump-history"] if self._versioned(tables) and not self._lost_history(tables) else []
         with (
             relayed(self._new_session(), self._exact_columns(tables)) as relay,
-            tools.at_socket(relay, session.server) as where,
+            tools.at_socket(relay.path, session.server) as where,
             clients.new_file(destination) as file,
             clients.running(
                 [
@@ -171,6 +171,13 @@ class MySQLDumps(MySQLDescribes):
             if reading.problem:
                 raise ClientFailedError(
                     target=self.target, program=client.name, reason=reading.problem, instead=NOTHING
+                )
+            if rounded := sorted(
+                name for name, rows in reading.rows.items() if rows and quoted(name) in relay.missing
+            ):
+                reason = f"it has read {', '.join(rounded)} in a way in which values lose digits or bytes"
+                raise ClientFailedError(
+                    target=self.target, program=client.name, reason=reason, instead=NOTHING
                 )
         return reading.rows, tool.version, file.sha256
 
