@@ -151,6 +151,7 @@ def people_dump(path):
 
 def test_a_missing_database_is_made_with_the_owner_of_its_folder_and_private(deployed):
     mode, before = mode_of(deployed), content(deployed)
+    deployed.chmod(0o600)
     create(deployed)
     deployed.unlink()
     if os.geteuid() == 0:
@@ -892,3 +893,16 @@ def test_a_member_of_a_backup_that_is_no_regular_file_is_refused_by_all_that_rea
         (database,) = answer("restore", "preview", made.id, *deep, *config)["data"]["databases"]
         assert database["content"]["unread"]
     assert people.content(deployed) == before
+
+
+@pytest.mark.parametrize(
+    ("mode", "restored"), [(0o640, 0o640), (0o600, 0o600), (0o644, 0o640), (0o777, 0o660), (0o440, 0o640)]
+)
+def test_a_file_that_was_lost_comes_back_with_its_mode_but_without_rights_for_others(
+    deployed, mode, restored
+):
+    deployed.chmod(mode)
+    create(deployed)
+    vault.lose(deployed)
+    apply(deployed)
+    assert stat.S_IMODE(deployed.stat().st_mode) == restored
