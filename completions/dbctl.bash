@@ -55,6 +55,7 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'users deactivate:--id') wanted='' ;;
         'users deactivate:--inactive') wanted='' ;;
         'users unlock:--id') wanted='' ;;
+        'users unlock:--address') wanted='' ;;
         'users check-password:--id') wanted='' ;;
         'users check-password:--password-file') wanted='@file' ;;
         'users import:--existing') wanted='fail skip' ;;
@@ -393,6 +394,7 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'maintain optimize') path=$next; count=0; return 0 ;;
         'maintain reindex') path=$next; count=0; return 0 ;;
         'maintain checkpoint') path=$next; count=0; return 0 ;;
+        'maintain wal') path=$next; count=0; return 0 ;;
         'maintain cancel') path=$next; count=0; return 0 ;;
         'sessions list') path=$next; count=0; return 0 ;;
         'sessions revoke') path=$next; count=0; return 0 ;;
@@ -451,7 +453,7 @@ _dbctl() {
         'status') children=''; flags='--check' ;;
         'doctor') children=''; flags='--all-apps' ;;
         'users') children='list show create ensure update delete set-password set-role activate deactivate unlock check-password import export'; flags='' ;;
-        'users list') children=''; flags='--role --active --no-active --never-signed-in --inactive --filter --limit --offset --sort' ;;
+        'users list') children=''; flags='--role --active --no-active --never-signed-in --locked --inactive --filter --limit --offset --sort' ;;
         'users show') children=''; flags='--id' ;;
         'users create') children=''; flags='--email --role --name --set --active --no-active --with-settings --password-stdin --password-file --generate --dry-run -n' ;;
         'users ensure') children=''; flags='--email --role --name --set --active --no-active --password-stdin --password-file --generate --dry-run -n' ;;
@@ -461,7 +463,7 @@ _dbctl() {
         'users set-role') children=''; flags='--id --inactive --dry-run -n' ;;
         'users activate') children=''; flags='--id --inactive --dry-run -n' ;;
         'users deactivate') children=''; flags='--id --inactive --dry-run -n' ;;
-        'users unlock') children=''; flags='--id --dry-run -n' ;;
+        'users unlock') children=''; flags='--id --address --dry-run -n' ;;
         'users check-password') children=''; flags='--id --password-stdin --password-file' ;;
         'users import') children=''; flags='--existing --generate --dry-run -n' ;;
         'users export') children=''; flags='--secrets' ;;
@@ -531,12 +533,13 @@ _dbctl() {
         'stats bloat') children=''; flags='--limit --offset --sort' ;;
         'stats reports') children=''; flags='--limit --offset --sort' ;;
         'stats run') children=''; flags='--set --explain --limit --offset' ;;
-        'maintain') children='vacuum analyze optimize reindex checkpoint cancel'; flags='' ;;
+        'maintain') children='vacuum analyze optimize reindex checkpoint wal cancel'; flags='' ;;
         'maintain vacuum') children=''; flags='--table --older-than --dry-run -n' ;;
         'maintain analyze') children=''; flags='--table --dry-run -n' ;;
         'maintain optimize') children=''; flags='--table --dry-run -n' ;;
         'maintain reindex') children=''; flags='--table --dry-run -n' ;;
         'maintain checkpoint') children=''; flags='--dry-run -n' ;;
+        'maintain wal') children=''; flags='--off --dry-run -n' ;;
         'maintain cancel') children=''; flags='--older-than --terminate --dry-run -n' ;;
         'sessions') children='list revoke cleanup rebuild-stats'; flags='' ;;
         'sessions list') children=''; flags='--state --user --kind --limit --offset --sort' ;;

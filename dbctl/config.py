@@ -350,7 +350,7 @@ def _embedder(
         _want_safe(address, bool(told.key_env or told.key_file), (*at, "url"), complain)
 
     def placed(text: str) -> str:
-        return str(folder / Path(text).expanduser()) if text else ""
+        return str(folder / durable.expand_home(text)) if text else ""
 
     # A program without a slash is looked for on the PATH.
     command = [placed(word) if not place and "/" in word else word for place, word in enumerate(told.command)]
@@ -436,7 +436,7 @@ def _search(
         return None
     if not told.folder:
         complain(at, "it is empty")
-    return folder / Path(_filled(told.folder, at, complain, own)).expanduser()
+    return folder / durable.expand_home(_filled(told.folder, at, complain, own))
 
 
 def caches() -> Path | None:
@@ -447,7 +447,7 @@ def caches() -> Path | None:
         return user_cache_path("dbctl") / "search"
     # As platformdirs has it, without loading that for every search; in a container a user may have no home at all.
     named = Path(os.environ.get("XDG_CACHE_HOME", "").strip())
-    base = named if named.is_absolute() else Path("~/.cache").expanduser() if _has_home() else None
+    base = named if named.is_absolute() else durable.expand_home("~/.cache") if _has_home() else None
     return base and base / "dbctl" / "search"
 
 
@@ -504,7 +504,7 @@ def _encrypt(
         complain(at, "it names neither recipients nor a passphrase_file, so nobody could open a backup")
 
     def placed(name: str, text: str) -> str:
-        return str(folder / Path(_filled(text, (*at, name), complain, own)).expanduser()) if text else ""
+        return str(folder / durable.expand_home(_filled(text, (*at, name), complain, own))) if text else ""
 
     files = {
         name: placed(name, getattr(told, name))
@@ -545,7 +545,7 @@ def opening(app: App, identities: Sequence[Path] = (), passphrase: Path | None =
 def aside(app: App) -> Path | None:
     """Return the folder of this machine for what is not for the repository, or not yet; None: as ``staging`` says."""
     told = app.backup.staging if app.backup else ""
-    return app.folder / Path(told).expanduser() if told else None
+    return app.folder / durable.expand_home(told) if told else None
 
 
 def _filled(text: str, at: Sequence[toml.Key], complain: Complain, own: Mapping[str, str]) -> str:
@@ -647,7 +647,7 @@ def staging() -> Path:
 def _absolute(url: Url, folder: Path) -> Url:
     if not url.is_local:
         return url
-    return msgspec.structs.replace(url, path=str(folder / Path(url.path).expanduser()))
+    return msgspec.structs.replace(url, path=str(folder / durable.expand_home(url.path)))
 
 
 def given(texts: Sequence[str], folder: Path, *, option: str = "--url") -> dict[str, Url]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -11,12 +13,14 @@ from pathlib import Path
 from typing import IO
 
 from dbctl import interrupt
-from dbctl.errors import FileExistsAlreadyError, FileFailedError, FileUnsyncedError
+from dbctl.errors import FileExistsAlreadyError, FileFailedError, FileUnsyncedError, UsageError
 
 #: How FAT, and some disks of other machines, say that they have no hard links.
 WITHOUT_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 #: How a disk says that its directories are not synced at all.
 WITHOUT_SYNC = {errno.EINVAL, errno.ENOTSUP}
+#: Errors of file systems that have no locks.
+WITHOUT_LOCKS = {errno.EINVAL, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 #: Where descriptors have names, as a shell gives them for <(…).
 OPENED_ALREADY = {Path("/dev/fd"), Path("/proc/self/fd")}
 #: Bytes that are read at a time.
@@ -49,8 +53,9 @@ def written_whole(
 ) -> Iterator[IO[str]]:
     """Give a text file (UTF-8) that gets the name ``path`` when the block ends well, and is removed when not.
 
-    It is written beside its place, synced, renamed, and the directory is synced: a crash leaves the old file or the
-    new one. A symbolic link at ``path`` is followed, so that the link stays; a file that is replaced keeps its mode,
+    It is written to a partial file in the same directory, synced, renamed, and the directory is synced: a crash leaves
+    the old file or the new one, and a locked partial file that the next writer of ``path`` removes.
+    A symbolic link at ``path`` is followed, so that the link stays; a file that is replaced keeps its mode,
     and its owner where root replaces it. With ``follow=False`` whatever stands there is replaced, and nothing kept.
 
     Raises:
@@ -61,22 +66,23 @@ def written_whole(
     import secrets  # noqa: PLC0415 - slow to import, and readers write nothing
 
     place = Path(os.path.realpath(path)) if follow else path
-    if not replace and place.exists():
+    if not replace and os.path.exists(place):  # noqa: PTH110 - Path.exists raises where it may not look
         raise FileExistsAlreadyError(path=path, instead="Choose another name, or remove it first.")
     partial = place.with_name(f".{place.name}.dbctl-{secrets.token_hex(4)}.partial")
+    _remove_abandoned(place)
     try:
         try:
-            descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
-            with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
+            with os.fdopen(_create_locked(partial, mode), "w", encoding="utf-8", newline="") as file:
                 if replace and follow and place.exists():
                     _make_like(file.fileno(), place.stat())
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            if replace:
-                partial.rename(place)
-            else:
-                rename_beside(partial, place)
+                # still open, and so locked: it is not removed as abandoned
+                if replace:
+                    partial.rename(place)
+                else:
+                    rename_beside(partial, place)
         except BaseException:  # also on a signal: a half-written file must not stay
             with suppress(OSError):
                 partial.unlink()
@@ -89,6 +95,50 @@ def written_whole(
         sync_directory(place.parent)
     except OSError as error:
         raise FileUnsyncedError(path=path, reason=error.strerror or str(error)) from error
+
+
+def _create_locked(path: Path, mode: int) -> int:
+    """Create a file and lock it until it is closed; return its descriptor."""
+    while True:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+        try:
+            mark_in_use(descriptor)
+            if os.fstat(descriptor).st_nlink:
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # another process removed it as abandoned before it was locked
+
+
+def mark_in_use(descriptor: int) -> None:
+    """Lock a temporary file or folder until it is closed: what is not locked is removed as abandoned.
+
+    Where the file system has no locks, nothing is removed as abandoned, and nothing is locked.
+
+    Raises:
+        OSError: it cannot be locked.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in WITHOUT_LOCKS:
+            raise
+
+
+def _remove_abandoned(place: Path) -> None:
+    """Remove the partial files of ``place`` that no process holds locked: their writers were killed."""
+    pattern = re.compile(re.escape(f".{place.name}.dbctl-") + r"[0-9a-f]{8}\.partial")
+    with suppress(OSError), os.scandir(place.parent) as entries:
+        for path in [entry.path for entry in entries if pattern.fullmatch(entry.name)]:
+            with suppress(OSError):  # another user's file, a locked one, or one that is removed right now
+                descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                        os.unlink(path)  # noqa: PTH108 - a name of scandir
+                finally:
+                    os.close(descriptor)
 
 
 def _make_like(descriptor: int, other: os.stat_result) -> None:
@@ -109,7 +159,8 @@ def rename_beside(path: Path, place: Path) -> None:
         if error.errno not in WITHOUT_LINKS:
             raise
     else:
-        path.unlink()
+        with suppress(OSError):  # the file has its name; the next writer removes the partial one
+            path.unlink()
         return
     os.close(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
     try:
@@ -118,6 +169,18 @@ def rename_beside(path: Path, place: Path) -> None:
         with suppress(OSError):
             place.unlink()
         raise
+
+
+def expand_home(path: str) -> Path:
+    """Return a path with the home directory in place of ``~`` or ``~USER``.
+
+    Raises:
+        UsageError: there is no such user, or the user has no home directory.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UsageError(detail=f"{path}: the home directory of that user is not known") from error
 
 
 def named(path: Path) -> IO[bytes]:

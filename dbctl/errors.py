@@ -484,7 +484,7 @@ class StoppedError(DbctlError):
 class RepositoryMissingError(DbctlError):
     code, exit_status = "repository-missing", Exit.UNREACHABLE
     sentence = "there is no directory {place} with backups"
-    remedy = "Is it mounted? The first dbctl backup create makes it."
+    remedy = "Is it mounted? The first dbctl backup create or adopt makes it."
 
 
 class RepositoryFailedError(DbctlError):

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from dbctl import interrupt
+from dbctl import durable, interrupt
+from dbctl.errors import FileFailedError
 
 
 @contextmanager
@@ -21,6 +22,7 @@ def folder(place: Path, prefix: str) -> Iterator[Path]:
 
     Raises:
         OSError: none can be made there.
+        FileFailedError: it cannot be locked.
     """
     sweep(place, prefix)
     with ExitStack() as made:
@@ -55,11 +57,13 @@ def _made(place: Path, prefix: str) -> tuple[Path, int]:
     while True:
         made = Path(tempfile.mkdtemp(prefix=prefix, dir=place))  # mode 0700
         with suppress(FileNotFoundError):  # another dbctl swept it before it was locked
-            held = os.open(made, os.O_RDONLY | os.O_DIRECTORY)
-            with suppress(
-                OSError
-            ):  # some disks of other machines lock no folders; then nobody sweeps there either
-                fcntl.flock(held, fcntl.LOCK_EX)
-            if made.is_dir():
-                return made, held
-            os.close(held)
+            descriptor = os.open(made, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                durable.mark_in_use(descriptor)
+                if made.is_dir():
+                    return made, descriptor
+            except OSError as error:
+                made.rmdir()
+                os.close(descriptor)
+                raise FileFailedError(path=made, reason=f"its lock: {error.strerror}") from error
+            os.close(descriptor)

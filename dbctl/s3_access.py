@@ -137,7 +137,7 @@ def _authorities(file: str) -> bytes:
     if not file:
         return b""
     try:
-        found = durable.read_whole(Path(file).expanduser().resolve(), _LARGEST_BUNDLE)
+        found = durable.read_whole(durable.expand_home(file).resolve(), _LARGEST_BUNDLE)
     except OSError as error:
         reason = f"it cannot be read: {error.strerror or error}"
     else:
@@ -204,7 +204,7 @@ def _profile(address: Address, told: Mapping[str, str]) -> dict[str, str]:
 def _section(file: Path, name: str) -> dict[str, str]:
     parser = configparser.RawConfigParser(strict=False)
     try:
-        text = file.expanduser().read_text(encoding="utf-8")
+        text = durable.expand_home(str(file)).read_text(encoding="utf-8")
         parser.read_string(text)
         found = dict(parser.items(name))
         services = found.get("services")

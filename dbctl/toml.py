@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import sys
 from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -18,6 +20,9 @@ T = TypeVar("T")
 Key = str | int
 
 LONGEST_SHOWN = 40  #: characters of a wrong value in a message
+MOST_CHARACTERS = 4 << 20  #: of a file; the largest profile that is shipped has 28 thousand
+MOST_PARTS = 64  #: of a dotted key: tomllib needs memory for the square of their number
+MOST_MISTAKES = 100  #: that one file is reported with
 #: What JSON Schema calls a kind of value, in the words of TOML.
 KINDS = {
     "object": "table",
@@ -38,6 +43,8 @@ _PLAINER = {
 }
 _HEADER = r"^\s*(\[\[?)\s*(.*?)\s*\]\]?\s*(#.*)?$"
 _BARE = r"[A-Za-z0-9_-]+"
+#: Possessive, and only where a word begins: linear in the length of any text.
+_DEEP_KEY = r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+)""" + f"{{{MOST_PARTS}}}"
 _NAME = r'\s*("(?:[^"\\]|\\.)*"|\'[^\']*\'|[A-Za-z0-9_-]+)\s*(\.|=|$)'
 
 
@@ -65,6 +72,11 @@ def loads(text: str) -> dict[str, Any]:
     """
     import tomllib  # noqa: PLC0415 - the built-in profiles come without it
 
+    if len(text) > MOST_CHARACTERS:
+        raise TomlError(Mistake(1, "TOML", f"the file is longer than {MOST_CHARACTERS:,} characters"))
+    if deep_key := re.search(_DEEP_KEY, text):
+        line = text.count("\n", 0, deep_key.start()) + 1
+        raise TomlError(Mistake(line, "TOML", f"a key has more than {MOST_PARTS} parts"))
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -76,6 +88,10 @@ def loads(text: str) -> dict[str, Any]:
         raise TomlError(Mistake(line, "TOML", reason[:1].lower() + reason[1:])) from error
     except RecursionError:
         raise TomlError(Mistake(1, "TOML", "it is nested too deeply")) from None
+    except ValueError as error:  # a number with more digits than Python converts
+        digits = re.search(f"[0-9_]{{{sys.get_int_max_str_digits()}}}", text)
+        line = text.count("\n", 0, digits.start()) + 1 if digits else 1
+        raise TomlError(Mistake(line, "TOML", "a number has too many digits")) from error
 
 
 def load(path: Path) -> tuple[dict[str, Any], str]:
@@ -108,17 +124,24 @@ def structure(told: object, kind: type[T], text: str, *, at: Sequence[Key] = ())
     except msgspec.ValidationError as error:
         from jsonschema import Draft202012Validator  # noqa: PLC0415 - 60 ms, and only after a mistake
 
-        wrong = Draft202012Validator(msgspec.json.schema(kind)).iter_errors(told)
-        found = {
-            (*at, *path): reason
-            for one in wrong
-            for where, reason in _reasons(one)
-            for path in [tuple(where)]
-        }
-        mistakes = [mistake(text, path, reason) for path, reason in found.items()]
-        raise TomlError(
-            *(sorted(mistakes, key=lambda one: one.line) or [Mistake(1, dotted(at), str(error))])
-        ) from error
+        complaints = Draft202012Validator(msgspec.json.schema(kind)).iter_errors(told)
+        reasons: dict[tuple[Key, ...], str] = {}
+        for complaint in complaints:
+            for path, reason in _reasons(complaint):
+                reasons[(*at, *path)] = reason
+                if len(reasons) > MOST_MISTAKES:
+                    break
+            else:
+                continue
+            break
+        mistakes = sorted(
+            (mistake(text, path, reason) for path, reason in reasons.items()), key=lambda entry: entry.line
+        )
+        if len(mistakes) > MOST_MISTAKES:
+            mistakes[MOST_MISTAKES:] = [
+                Mistake(mistakes[-1].line, dotted(at), "further mistakes are not listed")
+            ]
+        raise TomlError(*(mistakes or [Mistake(1, dotted(at), str(error))])) from error
 
 
 def _reasons(error: Any) -> Iterator[tuple[list[Key], str]]:
@@ -200,9 +223,28 @@ def dotted(path: Sequence[Key]) -> str:
 
 def line_of(text: str, path: Sequence[Key]) -> int:
     """Return the line, from 1, on which the value at ``path`` (or the nearest thing around it) is written."""
-    here: list[Key] = []
+    index = _line_index(text)
+    if line := index.headers.get(tuple(path)):
+        return min(line, index.keys.get(tuple(path), line))
+    for length in range(len(path), 0, -1):
+        if line := index.keys.get(tuple(path[:length])):
+            return line
+    return 1
+
+
+class _LineIndex(NamedTuple):
+    """The first line, from 1, of each path: of whole headers and (parts of) keys, and of parts of headers."""
+
+    keys: dict[tuple[Key, ...], int]
+    headers: dict[tuple[Key, ...], int]
+
+
+@lru_cache(maxsize=2)  # many mistakes of one file
+def _line_index(text: str) -> _LineIndex:
+    index = _LineIndex({}, {})
+    table: list[Key] = []
+    shortest = 1  # prefix of a key's path that no line before has
     seen: dict[tuple[Key, ...], int] = {}
-    best, best_depth = 1, 0
     closing = ""  # the mark that ends the text of several lines which is open
     for number, line in enumerate(text.splitlines(), 1):
         if closing:
@@ -211,19 +253,23 @@ def line_of(text: str, path: Sequence[Key]) -> int:
         header = re.match(_HEADER, line)
         if header:
             names = _names(header[2], "")
-            here = _placed(names[:-1], seen)
+            table = _placed(names[:-1], seen)
             if header[1] == "[[":
-                at = (*here, names[-1])
-                seen[at] = seen.get(at, -1) + 1
-            named = here = _placed(names, seen)
-        else:
-            names = _names(line, "=")
-            named = [*here, *names] if names else []
-            closing = next((mark for mark in ('"""', "'''") if line.count(mark) == 1), "")
-        depth = _shared(named, path)
-        if depth > best_depth and (not header or depth in (len(named), len(path))):
-            best, best_depth = number, depth
-    return best
+                array = (*table, names[-1])
+                seen[array] = seen.get(array, -1) + 1
+            path = table = _placed(names, seen)
+            index.keys.setdefault(tuple(path), number)
+            for length in range(1, len(path) + 1):
+                index.headers.setdefault(tuple(path[:length]), number)
+            shortest = 1
+            continue
+        closing = next((mark for mark in ('"""', "'''") if line.count(mark) == 1), "")
+        if names := _names(line, "="):
+            path = [*table, *names]
+            for length in range(shortest, len(path) + 1):
+                index.keys.setdefault(tuple(path[:length]), number)
+            shortest = len(table) + 1
+    return index
 
 
 def _placed(names: Sequence[str], seen: dict[tuple[Key, ...], int]) -> list[Key]:
@@ -245,12 +291,3 @@ def _names(written: str, end: str) -> list[str]:
         if found[2] != ".":
             return names if found[2] == end else []
     return []
-
-
-def _shared(one: Sequence[Key], other: Sequence[Key]) -> int:
-    depth = 0
-    for left, right in zip(one, other, strict=False):
-        if left != right:
-            break
-        depth += 1
-    return depth

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import signal
 import stat
@@ -12,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from dbctl import durable
-from dbctl.errors import FileExistsAlreadyError, FileFailedError, FileUnsyncedError
+from dbctl import durable, private
+from dbctl.errors import FileExistsAlreadyError, FileFailedError, FileUnsyncedError, UsageError
 
 ROOT = Path(__file__).parents[1]
 
@@ -71,7 +72,7 @@ def test_a_missing_directory_is_an_expected_failure(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "half"])
-def test_a_killed_writer_leaves_the_old_file_whole(tmp_path, text):
+def test_a_killed_writer_leaves_the_old_file_whole_and_the_next_one_removes_its_partial_file(tmp_path, text):
     (tmp_path / "f").write_text("old")
     script = (
         "import os, pathlib, signal\nfrom dbctl import durable\n"
@@ -83,6 +84,57 @@ def test_a_killed_writer_leaves_the_old_file_whole(tmp_path, text):
     )
     assert done.returncode == -signal.SIGKILL
     assert (tmp_path / "f").read_text() == "old"
+    assert len(names(tmp_path)) == 2
+    with durable.written_whole(tmp_path / "other"):
+        pass
+    assert len(names(tmp_path)) == 3
+    with durable.written_whole(tmp_path / "f", replace=True) as file:
+        file.write("new")
+    assert sorted(names(tmp_path)) == ["f", "other"]
+
+
+def test_the_partial_file_of_a_writer_that_is_alive_is_not_removed(tmp_path):
+    with durable.written_whole(tmp_path / "f", replace=True) as first:
+        first.write("first")
+        with durable.written_whole(tmp_path / "f", replace=True) as second:
+            second.write("second")
+    assert (tmp_path / "f").read_text() == "first"
+    assert names(tmp_path) == ["f"]
+
+
+def test_a_file_that_has_its_name_is_not_reported_as_failed(tmp_path, monkeypatch):
+    def unlink(path):
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+    with monkeypatch.context() as broken_disk:
+        broken_disk.setattr(Path, "unlink", unlink)
+        with durable.written_whole(tmp_path / "f") as file:
+            file.write("new")
+    assert (tmp_path / "f").read_text() == "new"
+    with durable.written_whole(tmp_path / "f", replace=True) as file:
+        file.write("newer")
+    assert names(tmp_path) == ["f"]
+
+
+@pytest.mark.parametrize("error", [errno.EACCES, errno.EIO, errno.ENOLCK, errno.ENOTSUP])
+def test_a_private_folder_is_locked_unless_the_file_system_has_no_locks(tmp_path, monkeypatch, error):
+    def flock(descriptor, operation):
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    if error in durable.WITHOUT_LOCKS:
+        with private.folder(tmp_path, "x-") as first, private.folder(tmp_path, "x-"):
+            assert first.is_dir()
+    else:
+        with pytest.raises(FileFailedError), private.folder(tmp_path, "x-"):
+            pass
+    assert names(tmp_path) == []
+
+
+def test_the_home_of_an_unknown_user_is_refused():
+    assert durable.expand_home("~/x") == Path.home() / "x"
+    with pytest.raises(UsageError):
+        durable.expand_home("~no-user-of-that-name/x")
 
 
 @pytest.fixture

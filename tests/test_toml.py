@@ -55,6 +55,34 @@ def test_what_is_no_toml_is_told_with_its_line(text, line, words):
     assert words in refused(text)[1]
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("\na" + ".a" * 50_000 + " = 1\n", 2),
+        ("[a" + ".'b'" * 50_000 + "]\n", 1),
+        ("x = {y" + ' . "z"' * 50_000 + " = 1}\n", 1),
+        ("\n\na = " + "9" * 5_000 + "\n", 3),
+        ("a = 1\n" + "# " + "x" * toml.MOST_CHARACTERS, 1),
+    ],
+    ids=["key", "header", "inline table", "digits", "length"],
+)
+def test_text_that_needs_unbounded_work_is_refused_with_its_line(text, line):
+    assert refused(text)[0] == line
+
+
+def test_as_many_parts_as_are_allowed_are_read():
+    value = toml.loads("a" + ".a" * (toml.MOST_PARTS - 1) + " = 1")
+    for _ in range(toml.MOST_PARTS):
+        value = value["a"]
+    assert value == 1
+
+
+def test_of_fifty_thousand_mistakes_the_first_are_listed():
+    found = mistakes("name = 'x'\n" + "".join(f"k{number}.b = 1\n" for number in range(50_000)))
+    assert [line for line, _, _ in found[: toml.MOST_MISTAKES]] == list(range(2, toml.MOST_MISTAKES + 2))
+    assert len(found) == toml.MOST_MISTAKES + 1
+
+
 def test_a_thousand_open_brackets_are_a_mistake_like_any_other():
     assert refused("a = " + "[" * 100_000) == (1, "it is nested too deeply")
 

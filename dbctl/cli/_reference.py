@@ -174,6 +174,7 @@ ANSWERS: Mapping[str, tuple[Any, ...]] = {
     "maintain optimize": (maintain.Maintained, Planned),
     "maintain reindex": (maintain.Maintained, Planned),
     "maintain checkpoint": (maintain.Maintained, Planned),
+    "maintain wal": (maintain.Maintained, Planned),
     "maintain cancel": (cancel.Cancelled, Planned),
     "sessions list": (Page[sessions.Session],),
     "sessions revoke": (user_changes.UsersChanged, Planned),

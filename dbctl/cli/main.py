@@ -5,7 +5,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from errno import EDQUOT, EIO, ENOSPC
+from errno import EDQUOT, EIO, ENAMETOOLONG, ENOSPC
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -21,6 +21,8 @@ from dbctl.render import failure, out
 
 if TYPE_CHECKING:
     from typer._click import Context
+
+SHOWN_OF_NAME = 60  #: characters of a file name that is too long
 
 app = typer.Typer(
     name="dbctl",
@@ -143,6 +145,9 @@ class _Run:
             traceback.print_exc()  # without local variables: they may hold secrets
         if isinstance(error, OSError) and error.errno in {ENOSPC, EIO, EDQUOT} and error.filename is None:
             raise OutputFailedError(reason=error.strerror) from error  # help goes past our own writer
+        if isinstance(error, OSError) and error.errno == ENAMETOOLONG and error.filename:
+            name = os.fsdecode(error.filename)
+            return self._failed(UsageError(detail=f"{name[:SHOWN_OF_NAME]}…: {error.strerror}"))
         if isinstance(error, OSError) and error.filename is None and error.strerror:
             detail = error.strerror
         else:

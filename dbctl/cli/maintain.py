@@ -75,6 +75,19 @@ def checkpoint(ctx: typer.Context, dry_run: DryRun = False) -> int:
     return _maintained(ctx, "checkpoint", None)
 
 
+@app.command()
+def wal(
+    ctx: typer.Context,
+    off: Annotated[bool, typer.Option("--off", help="Switch back to a rollback journal.")] = False,
+    dry_run: DryRun = False,
+) -> int:
+    """Switch SQLite files to a write-ahead log: readers and one writer then work at the same time.
+
+    The mode stays with the file. Each file is locked for a moment; --off waits until nobody else has it open.
+    """
+    return _maintained(ctx, "rollback-journal" if off else "wal", None)
+
+
 def _pid(text: str) -> int:
     return whole(text, 1)
 

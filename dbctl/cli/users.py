@@ -9,7 +9,7 @@ from msgspec import structs
 
 from dbctl.cli._app import Ids, Inactive, Logins, carry_out, contents, opened, pairs, show, who
 from dbctl.cli._options import DryRun, Limit, Offset, Sort, window
-from dbctl.cli._run import progress, read_password
+from dbctl.cli._run import progress, read_password, warn
 from dbctl.errors import UsageError
 from dbctl.model import Value
 from dbctl.render.look import Format
@@ -63,6 +63,9 @@ def list_(
         bool | None, typer.Option("--active/--no-active", help="Only those who may sign in, or may not.")
     ] = None,
     never: Annotated[bool, typer.Option("--never-signed-in", help="Only those who never signed in.")] = False,
+    locked: Annotated[
+        bool, typer.Option("--locked", help="Only those whom failed attempts to sign in keep out now.")
+    ] = False,
     inactive: Inactive = None,
     filters: Annotated[
         list[str] | None,
@@ -81,7 +84,14 @@ def list_(
         fields=pairs(filters or (), "--filter"),
     )
     with opened(ctx) as found:
-        return show(ctx, found, users.list_users(found, wanted, window(limit, offset, sort)))
+        if not locked:
+            return show(ctx, found, users.list_users(found, wanted, window(limit, offset, sort)))
+        from dbctl.services import user_lockout  # noqa: PLC0415 - most lists are of everybody
+
+        told = user_lockout.list_locked(found, wanted, window(limit, offset, sort))
+        for remark in told.remarks:
+            warn(ctx, remark)
+        return show(ctx, found, told.page)
 
 
 @app.command("show")
@@ -277,12 +287,23 @@ def deactivate(
 
 
 @app.command()
-def unlock(ctx: typer.Context, logins: Logins = None, ids: Ids = None, dry_run: DryRun = False) -> int:
+def unlock(
+    ctx: typer.Context,
+    logins: Logins = None,
+    ids: Ids = None,
+    addresses: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--address", metavar="ADDRESS", help="All failed attempts from this address; repeatable."
+        ),
+    ] = None,
+    dry_run: DryRun = False,
+) -> int:
     """Clear the failed attempts that keep users out, in every spelling and from their addresses."""
     from dbctl.services import user_changes  # noqa: PLC0415 - as above
 
     with opened(ctx) as found:
-        return carry_out(ctx, user_changes.unlock(found, who(logins, ids)))
+        return carry_out(ctx, user_changes.unlock(found, who(logins, ids), addresses or ()))
 
 
 @app.command("check-password")

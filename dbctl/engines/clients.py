@@ -123,6 +123,11 @@ class Client:
         return said or (f"it was ended by {signal.Signals(-ended).name}" if ended < 0 else "")
 
 
+def _environment() -> dict[str, str]:
+    """Return the variables of ``ENVIRONMENT`` that are set, and the locale of messages."""
+    return {name: os.environ[name] for name in ENVIRONMENT if name in os.environ} | {"LC_ALL": "C"}
+
+
 @contextmanager
 def running(
     argv: Sequence[str], environment: Mapping[str, str], *, reads: bool = False, writes: bool = False
@@ -135,11 +140,10 @@ def running(
         reads: whether it is given something to read; else it finds nothing.
         writes: whether what it writes is wanted; else nobody gets it.
     """
-    known = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(  # noqa: S603 - a program of the server, by its path, and no shell
             argv,
-            env={**known, "LC_ALL": "C", **environment},
+            env={**_environment(), **environment},
             stdin=subprocess.PIPE if reads else subprocess.DEVNULL,
             stdout=subprocess.PIPE if writes else subprocess.DEVNULL,
             stderr=said,
@@ -164,7 +168,12 @@ def version_told(path: Path) -> str:
     """Return what a program answers when it is asked for its version; empty where it does not answer."""
     try:
         done = subprocess.run(  # noqa: S603 - as below
-            [path, "--version"], stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=10
+            [path, "--version"],
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            timeout=10,
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""

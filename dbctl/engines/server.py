@@ -165,7 +165,9 @@ class Timed(Protocol):
         ...
 
 
-Upkeep: TypeAlias = Literal["vacuum", "analyze", "optimize", "reindex", "checkpoint"]
+Upkeep: TypeAlias = Literal[
+    "vacuum", "analyze", "optimize", "reindex", "checkpoint", "wal", "rollback-journal"
+]
 
 
 class Task(Value, frozen=True, kw_only=True):

@@ -25,6 +25,12 @@ class Answer(Value, frozen=True):
 class Streams(Protocol):
     """Capability.STREAM. Memory is that of some batches, however many rows there are."""
 
+    sql_dialect: str  #: as sqlglot names it; empty: the engine has no SQL
+
+    def view_queries(self) -> Mapping[str, str]:
+        """Return the statement of each view, with or without ``create view``; empty text where this user may not read it."""
+        ...
+
     def stream(self, table: str, columns: Sequence[str]) -> AbstractContextManager[Answer]:
         """Give every row of one moment, each value exactly: what ``of_json`` of the same column reads back.
 

@@ -147,6 +147,9 @@ class Database(Section, frozen=True, kw_only=True):
     secret: Sequence[
         str
     ] = ()  #: ``table.column``: shown to nobody who does not ask for secrets; ``?`` as in ``Name``
+    guess_secrets: bool = (
+        False  #: whether columns count as secret by their name or their values, declared or not
+    )
     updated_at: Name | None = None  #: a column that says when its row was changed, in every table that has it
     migrations: Migrations | None = None
     #: what its server should be set to, by engine: numbers and sizes at least so large, anything else the same
@@ -190,6 +193,13 @@ class SignedIn(Section, frozen=True, kw_only=True):
     token: Name = "token?"  # noqa: S105 - a column  #: what it keeps them signed in by, a secret
 
 
+class SettingOrDefault(Section, frozen=True, kw_only=True):
+    """A whole number that an app takes from a system setting, or a constant where it finds none."""
+
+    from_: str = msgspec.field(name="from", default="")
+    otherwise: int = msgspec.field(name="else")
+
+
 class Lockout(Section, frozen=True, kw_only=True):
     """Failed attempts to sign in, stored under the login as it was typed."""
 
@@ -197,6 +207,10 @@ class Lockout(Section, frozen=True, kw_only=True):
     login: str
     address: Name | None = None
     failed: Mapping[str, Constant]
+    at: str  #: when it was
+    limit: SettingOrDefault  #: attempts of one login, or from one address, after which the app refuses further ones
+    minutes: SettingOrDefault  #: how long an attempt counts
+    compared: TimeCodec | None = None  #: the form of the moment that the app compares ``at`` with, as text
 
 
 class NewSetting(Section, frozen=True, kw_only=True):

@@ -12,7 +12,13 @@ from dbctl import durable
 from dbctl.config import Compression
 from dbctl.engines.dumps import Dumped, Dumps, Proof
 from dbctl.engines.progress import Progress, silent
-from dbctl.errors import AdoptedAlreadyError, BackupUnsoundError, FileUnfitError, UsageError
+from dbctl.errors import (
+    AdoptedAlreadyError,
+    BackupUnsoundError,
+    FileUnfitError,
+    RepositoryMissingError,
+    UsageError,
+)
 from dbctl.model import Done, Plan, Row, counted
 from dbctl.services import backup_sets, backup_verify
 from dbctl.services.apps import App
@@ -183,9 +189,16 @@ class Adoption:
                 reason = one.message.removeprefix(f"backup {manifest.id}").lstrip(", ")
                 raise BackupUnsoundError(id=manifest.id, app=self.app, reason=reason)
 
+    def _manifests(self) -> Sequence[Manifest]:
+        """Return the manifests of the repository; none where the first backup is about to make it."""
+        try:
+            return self._repository.manifests()[0]
+        except RepositoryMissingError:
+            return []
+
     def _refuse_twice(self, path: Path, manifest: Manifest) -> None:
         sha256 = manifest.origin.sha256 if manifest.origin else digest(durable.blocks(path / LAST)).sha256
-        for one in self._repository.manifests()[0]:
+        for one in self._manifests():
             ours = manifest.origin is None and _content(one) == _content(manifest)
             if ours or (one.origin and one.origin.sha256 == sha256):
                 raise AdoptedAlreadyError(path=path, id=one.id)

@@ -13,8 +13,10 @@ from datetime import timedelta
 from pathlib import Path
 from stat import S_ISREG
 
+from dbctl import durable
 from dbctl.engines import registry
 from dbctl.engines.loose import Recognised, recognise
+from dbctl.errors import UsageError
 from dbctl.profiles.model import Loose
 from dbctl.services import backup_sets
 from dbctl.services.apps import App
@@ -121,8 +123,8 @@ def _places(app: App, repository: Repository) -> Iterator[tuple[Path, bool]]:
                 if state is State.FOREIGN or (state is State.INCOMPLETE and not ID.fullmatch(name)):
                     yield place / name, True
     for told in app.profile.backup.places:
-        with suppress(RuntimeError):  # of somebody who has no home
-            yield top / Path(told).expanduser(), True
+        with suppress(UsageError):  # the user has no home directory
+            yield top / durable.expand_home(told), True
     yield top, False
     for url in app.configured.databases.values():
         if housing := registry.housing(url):

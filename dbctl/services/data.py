@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
-from dbctl.engines.base import Order, Where
+from dbctl.engines.base import Order, Readable, Where
 from dbctl.engines.transfer import Answer
 from dbctl.errors import UsageError
 from dbctl.model import Page, Row, Value, Window
@@ -89,9 +90,18 @@ def asked(
     """
     name = database_of(app)
     db = app.reader(name)
-    told = {} if secrets else hidden(app, name, db)
+    told = {} if secrets else hidden(app, name, db, _named(db, sql))
     with streams(db).ask(sql, given, within=within, hidden=told) as answer:
         yield Answer(_apart(answer.columns), answer.batches)
+
+
+def _named(db: Readable, sql: str) -> Collection[str]:
+    """Return the tables that a statement names; all where it names a view, which may read any."""
+    words = set(re.findall(r"\w+", sql.lower()))
+    named = [
+        table for table in db.tables().values() if words.issuperset(re.findall(r"\w+", table.name.lower()))
+    ]
+    return list(db.tables()) if any(table.view for table in named) else [table.name for table in named]
 
 
 def first_of(answer: Answer, limit: int) -> Answered:

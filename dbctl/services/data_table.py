@@ -94,7 +94,7 @@ class DataTable:
         self.live = Live(app.profile, db, name, "data")
         self.columns = self.live.table.columns
         self.key = [column.name for column in self.columns.values() if column.key]
-        told = [] if secrets else hidden(app, self.database, db).get(name, [])
+        told = [] if secrets else hidden(app, self.database, db, [name]).get(name, [])
         self.hidden: Collection[str] = frozenset(told)
         self._times = _times(app, self.database, self.live)
         users = app.profile.users

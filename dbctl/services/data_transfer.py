@@ -76,8 +76,10 @@ def export_table(
     chosen = [table.asked_column(one).name for one in columns] or [
         one for one in own if one not in table.hidden
     ]
+    if not own:
+        raise UsageError(detail=f"{name} has only generated columns, which are not exported")
     if not chosen:
-        raise UsageError(detail=f"{name} has no column that is no secret; --secrets takes them along")
+        raise UsageError(detail=f"every column of {name} is secret; --secrets exports them")
     sink = Sink(write)
     if (
         form is Form.CSV

@@ -108,6 +108,14 @@ def storage(subject: Subject, db: Measures, housing: Housing | None) -> Iterator
             f" in {found.journal_mode} mode its users share memory, which those on two machines cannot"
         )
         yield subject.finding(severity, "network-disk", message, MOVE)
+    if subject.written and found.journal_mode not in (None, "wal") and not volume.shared:
+        expected = subject.told.create.get("journal_mode") == "wal"
+        message = (
+            f"it is in {found.journal_mode} mode: readers wait for a writer, and a writer for readers;"
+            + (" the app creates it with a write-ahead log" if expected else " a write-ahead log ends that")
+        )
+        hint = subject.dbctl("maintain", "wal", "--db", subject.database)
+        yield subject.finding("warning" if expected else "info", "journal-not-wal", message, hint)
     spare = (found.freelist_pages or 0) * found.page_size
     if subject.written and spare > SPARE and spare * SPARE_PART > found.bytes:
         shrink = line_of(file.st_uid, housing.shrink)

@@ -32,6 +32,8 @@ TITLES: dict[Kind, str] = {
     "optimize": "Look after what needs it",
     "reindex": "Make the indexes anew",
     "checkpoint": "Bring what stands in the log into the files",
+    "wal": "Switch to a write-ahead log",
+    "rollback-journal": "Switch to a rollback journal",
 }
 
 

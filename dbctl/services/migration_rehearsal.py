@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
+from dbctl import durable
 from dbctl.engines import registry
 from dbctl.engines.base import Capability, Checks, Orphans, Writable
 from dbctl.engines.dumps import Dump, Dumps
@@ -218,7 +219,7 @@ def _place(app: App) -> Path:
 
     told = app.configured.backup
     if told and "://" not in told.repository:
-        beside = (app.configured.folder / Path(told.repository).expanduser()).parent
+        beside = (app.configured.folder / durable.expand_home(told.repository)).parent
         if beside.is_dir() and os.access(beside, os.W_OK | os.X_OK):
             return beside
     return Path(tempfile.gettempdir())

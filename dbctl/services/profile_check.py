@@ -385,7 +385,7 @@ def _names_of_what_is_theirs(users: Users, here: str) -> Iterator[Named]:
         yield from _columns((*place, "end"), here, table, ended.end)
     if users.lockout:
         out = users.lockout
-        own = {"login": out.login, "address": out.address or "?"}
+        own = {"login": out.login, "address": out.address or "?", "at": out.at}
         yield from _table(("users", "lockout"), here, out.table, own)
         yield from _columns(("users", "lockout", "failed"), here, out.table, out.failed)
     if users.statistics:

@@ -13,6 +13,7 @@ from dbctl.services.change import exactly
 from dbctl.services.live import Live
 from dbctl.services.near import hint
 from dbctl.services.rules import cut
+from dbctl.services.secrets import MASK
 from dbctl.services.setting_table import Setting, SettingTable
 from dbctl.services.setting_types import SettingTypes
 from dbctl.services.setting_values import is_text, load_json
@@ -48,7 +49,7 @@ class SettingObject(SettingTable):
         try:
             return super().values()
         except ValueInvalidError:  # all else that is known of a user is to be shown
-            return {self.value: self._stored()}
+            return {self.value: MASK if self.told.secret else self._stored()}
 
     def one(self, key: str) -> Setting:
         known = self.read()

@@ -93,8 +93,8 @@ class SettingTable:
         return sorted(settings, key=lambda one: one.key)
 
     def values(self) -> dict[str, object]:
-        """Return key and value of each; what stands there where it cannot be told apart."""
-        return {setting.key: setting.value for setting in self.read()}
+        """Return key and value of each, secrets masked; the stored text where it cannot be parsed."""
+        return {setting.key: self.shown(setting.key, setting.value) for setting in self.read()}
 
     def one(self, key: str) -> Setting:
         """Return one setting.

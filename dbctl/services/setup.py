@@ -286,7 +286,11 @@ def _find(profile: Profile, name: str, directory: Path) -> Path | None:
 def _home(profile: Profile) -> Path:
     """Return the app's own directory where it is there and nothing of the app is below the present one; else that."""
     here = Path()
-    for home in (Path(one).expanduser() for one in profile.home):
+    for path in profile.home:
+        try:
+            home = durable.expand_home(path)
+        except UsageError:  # the user has no home directory
+            continue
         if home.is_dir() and not _is_below(profile, here, besides=home) and _is_below(profile, home):
             return home
     return here

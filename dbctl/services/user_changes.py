@@ -116,13 +116,16 @@ def set_password(app: App, who: Who, hashed: str, generated: Secret | None = Non
     return Change(app, database_of(app), "users set-password", draft)
 
 
-def unlock(app: App, who: Who) -> Change[Unlocked]:
-    """Clear the failed attempts that keep users out: under every spelling of their login, and from their addresses."""
+def unlock(app: App, who: Who, addresses: Sequence[str] = ()) -> Change[Unlocked]:
+    """Clear the failed attempts that keep users out: under every spelling of their login, and from their addresses.
+
+    ``addresses`` are further ones, of whoever signs in from there.
+    """
 
     def draft(db: Readable) -> Draft[Unlocked]:
         users = UserTable(app, db)
-        found = users.find(who)
-        where = user_sessions.failed_attempts(users, found)
+        found = [] if addresses and who == Who() else users.find(who)
+        where = user_sessions.failed_attempts(users, found, addresses)
         table = app.ability(users.told.lockout, "lockout").table
         count = db.count(table, where)
         steps = (
@@ -139,10 +142,12 @@ def unlock(app: App, who: Who) -> Change[Unlocked]:
             if cleared:
                 for user in found:
                     audit.record(app, db, "users.unlock", "users", user.id, {"username": user.login})
+                for address in addresses:
+                    audit.record(app, db, "users.unlock", "users", "", {"address": address})
             return Unlocked(users=found, cleared=cleared)
 
         plan = Plan(
-            title=f"Unlock {listed(found)}",
+            title=f"Unlock {', '.join([*([listed(found)] if found else []), *addresses])}",
             target=db.target,
             steps=steps,
             rows={table: count} if count else {},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from dbctl.engines.base import AnyOf, Condition, Readable, Where, Writable
+from dbctl.errors import UsageError
 from dbctl.model import Value, now
 from dbctl.profiles.model import SignedIn
 from dbctl.services.change import exactly
@@ -76,8 +77,14 @@ def remarks(signed_in_for: str | None, *, changed: bool) -> Sequence[str]:
     return [said]
 
 
-def failed_attempts(users: UserTable, locked: Sequence[User]) -> list[Where]:
-    """Return the condition for the failed attempts of these users: every spelling, and all from their addresses."""
+def failed_attempts(users: UserTable, locked: Sequence[User], addresses: Sequence[str] = ()) -> list[Where]:
+    """Return the condition for the failed attempts of these users: every spelling, and all from their addresses.
+
+    Those from ``addresses`` meet it, too.
+
+    Raises:
+        UsageError: an address is given, and the app stores none.
+    """
     told = users.app.ability(users.told.lockout, "lockout")
     live = Live(users.app.profile, users.db, told.table, "failed sign-ins")
     failed = [Condition(column, "=", value) for column, value in live.constants(told.failed).items()]
@@ -91,10 +98,12 @@ def failed_attempts(users: UserTable, locked: Sequence[User]) -> list[Where]:
         ]
     )
     address = live.find(told.address)
+    if address is None and addresses:
+        raise UsageError(detail="the app stores no addresses of failed attempts; name users")
     if address is None:
         return [*failed, spelled]
     rows = users.db.select(told.table, [address], [*failed, spelled])
-    seen = sorted({str(found) for (found,) in rows if found})
+    seen = sorted({*addresses, *(str(found) for (found,) in rows if found)})
     return [*failed, AnyOf([spelled, Condition(address, "in", seen)])]
 
 

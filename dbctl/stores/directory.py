@@ -27,7 +27,9 @@ class Directory:
         try:
             with os.scandir(self._root) as entries:
                 for entry in sorted(entries, key=lambda one: one.name):
-                    if entry.is_dir(follow_symlinks=False) and (state := self._state(entry.name)):
+                    if entry.name.startswith(SCRATCH) or not entry.is_dir(follow_symlinks=False):
+                        continue
+                    if state := self._state(entry.name):
                         found[entry.name] = state
         except FileNotFoundError as error:
             if not self._repository.is_dir():
@@ -117,12 +119,6 @@ class Directory:
     def begin(self, folder: str) -> Iterator[Filling]:
         with local.translated(self.place):
             self._make_root()
-        from dbctl import private  # noqa: PLC0415 - as below
-
-        private.sweep(self._root, SCRATCH)
-        for mark in self._root.glob(f"*/{MARK}"):  # of a dbctl that was killed when all but this was done
-            if (mark.parent / LAST).exists():
-                _settle(mark.parent)
         filling = Filling(self._root / folder)
         try:
             with local.translated(self.place):
@@ -166,9 +162,19 @@ class Directory:
             with lockfile.exclusive(
                 self._root / LOCK, self.place, purpose, timeout=timeout, prepare=self._own
             ):
+                self._remove_leftovers()
                 yield
         except lockfile.CannotLockError as error:
             raise RepositoryFailedError(place=self.place, reason=f"its lock: {error}") from error
+
+    def _remove_leftovers(self) -> None:
+        """Remove what killed processes left: scratch folders, and marks of folders that are whole."""
+        from dbctl import private  # noqa: PLC0415 - loads much, and readers remove nothing
+
+        private.sweep(self._root, SCRATCH)
+        for mark in self._root.glob(f"*/{MARK}"):
+            if (mark.parent / LAST).exists():
+                _settle(mark.parent)
 
     def _make_root(self) -> None:
         """Make the repository where it is missing, but not what it stands in: that may be a disk not mounted."""

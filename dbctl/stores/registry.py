@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from dbctl import durable
 from dbctl.errors import NotSupportedError, UsageError
 from dbctl.stores.base import Store
 
@@ -41,13 +42,9 @@ def open_store(
         )
     from dbctl.stores.directory import Directory  # noqa: PLC0415 - as above
 
-    try:
-        path = Path(address).expanduser()
-    except RuntimeError as error:  # of somebody who has no home
-        raise UsageError(detail=f"the repository {address!r}: {error}") from error
     if "\0" in address:
         raise UsageError(detail=f"the repository {address!r}: no path holds a NUL character")
-    return Directory(folder / path, _name(app))
+    return Directory(folder / durable.expand_home(address), _name(app))
 
 
 def _name(app: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -119,19 +120,42 @@ def test_a_file_of_one_byte_is_not_written_over(here, capsys):  # noqa: F811
     assert path.read_text() == "x"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["status", "--config", "{long}"],
+        ["migrate", "status", "--migrations", "{long}"],
+        ["migrate", "new", "x", "--migrations", "{long}"],
+        ["data", "export", "users", "{long}.csv"],
+        ["data", "import", "users", "{long}.csv"],
+        ["settings", "apply", "{long}"],
+        ["restore", "preview", "--file", "{long}"],
+        ["backup", "create", "--repository", "{long}"],
+        ["backup", "create", "--repository", "~no-user-of-that-name/x"],
+        ["status", "--profile", "{long}.toml", "--url", "main=x"],
+        ["integrity", "check", "--profile", "plain", "--url", "main={long}"],
+        ["integrity", "check", "--profile", "plain", "--url", "main=~no-user-of-that-name/x"],
+    ],
+)
+def test_a_path_that_cannot_exist_is_an_expected_failure(here, capsys, words):  # noqa: F811
+    answer = ask(capsys, *[word.format(long="n" * 300) for word in words])
+    assert answer["exit_code"] in {1, 2, 5, 10}
+    assert '"internal"' not in json.dumps(answer)
+
+
+#: As root, run a program without the right to pass by the modes of files. Another user might be unable to import dbctl.
+BOUND_BY_MODES = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+
+
 def test_what_may_not_be_looked_at_is_said_so(tmp_path):
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     (closed / "dbctl.toml").write_text("[apps]")
-    code = (
-        "import os, sys; os.geteuid() == 0 and os.setuid(65534); from dbctl.cli.main import main; "
-        "sys.exit(main(sys.argv[1:]))"
-    )
     words = ["--config", str(closed / "dbctl.toml"), "users", "list"]
     closed.chmod(0o000)
     try:
         ran = subprocess.run(
-            [sys.executable, "-c", "import dbctl.cli.main, dbctl.cli.users; " + code, *words],
+            [*BOUND_BY_MODES, sys.executable, "-m", "dbctl", *words],
             capture_output=True,
             text=True,
             check=False,

@@ -449,6 +449,19 @@ def test_an_adopted_file_is_a_backup_like_others_and_of_its_own_time(path, left)
         assert work.apply().deleted == [adopted.id]
 
 
+def test_a_file_is_adopted_into_a_repository_that_does_not_exist_yet(path, left):
+    file = copied(path, left / "backup_20260105_030000.db")
+    with vault.opened(path) as (app, repository):
+        place = Path(repository.store.place)
+        assert not place.parent.exists()
+        work = Adoption(app, repository, [file], vault.keys_of(app), at=None, timeout=5)
+        assert len(work.plan().steps) == 1
+        assert not place.parent.exists(), "a plan makes nothing"
+        (adopted,) = work.apply().adopted
+    assert [one.id for one in listed(path).page.items] == [adopted.id]
+    assert vault.codes(vault.verified(path)) == []
+
+
 def test_latest_is_the_newest_by_its_time_not_the_one_adopted_last(path, left):
     old = copied(path, left / "backup_20250105.db")
     spoil(path)

@@ -25,6 +25,7 @@ from dbctl.engines.mysql.reader import MySQLReader
 from dbctl.engines.sql import ident
 from dbctl.errors import (
     BusyError,
+    ClientFailedError,
     ClientMissingError,
     ClientOldError,
     KeptMissingError,
@@ -222,11 +223,11 @@ def test_rows_are_counted_however_a_dump_is_written(cut):
     for at in range(0, len(text), cut):
         reading.feed(text[at : at + cut])
     reading.finish()
-    assert (reading.rows, reading.whole) == ({"a`b": 2, "one": 4, "none": 0}, True)
+    assert (reading.rows, reading.problem) == ({"a`b": 2, "one": 4, "none": 0}, "")
     half = Reading()
     half.feed(text[:-40])
     half.finish()
-    assert not half.whole
+    assert half.problem
 
 
 def test_a_dump_that_is_cut_anywhere_is_not_whole(pantry):
@@ -543,3 +544,89 @@ def test_programs_that_are_missing_or_too_old_are_told_before_anything_happens(p
     error = caught(ClientMissingError, lambda: create(pantry.path))
     assert f"{old.name} of {servers.mysql_server().product} ({old} is none of it)" in str(error)
     assert codes(verified(pantry.path)) == ["no-backup"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b"(2,'b'),\n(3,'c');", b"(2,'b"),  # in a value
+        (b"(2,'b'),\n(3,'c');", b"(2,'b'),"),  # between two rows
+        (b"(2,'b'),\n(3,'c');", b"(2,'b'),\n(3,');"),  # so that its end looks like one
+        (b"(2,'b'),\n(3,'c');", b"(2,'it\\'),\n(3,'c');"),
+        (b"(1,'a'),\n(2,'b'),\n(3,'c');", b""),
+        (b" VALUES\n(1,'a'),\n(2,'b'),\n(3,'c');", b" VALUES (1,'a'),(2,'b"),  # all rows in one line
+        (b" VALUES\n(1,'a'),\n(2,'b'),\n(3,'c');", b" VALUES (1,'a'),(2,'b'),"),
+        (b"  `name` text\n) ENGINE=InnoDB;", b"  `name` te"),
+        (b" end ;;\nDELIMITER ;", b""),
+        (b" */;\n-- Dump", b"\n-- Dump"),
+    ],
+)
+def test_a_statement_that_is_cut_off_in_a_dump_with_its_last_line_is_found(before, after):
+    text = (
+        b"/*M!999999\\- enable the sandbox mode */ \n-- MariaDB dump 10.19\n--\n/*!40101 SET NAMES utf8mb4 */;\n\n"
+        b"--\n-- Table structure for table `t`\n--\n\nCREATE TABLE `t` (\n  `id` int,\n  `name` text\n) ENGINE=InnoDB;\n\n"
+        b"--\n-- Dumping data for table `t`\n--\n\nLOCK TABLES `t` WRITE;\nINSERT INTO `t` VALUES\n(1,'a'),\n(2,'b'),\n(3,'c');\n"
+        b"UNLOCK TABLES;\nDELIMITER ;;\n/*!50003 CREATE TRIGGER x BEFORE INSERT ON t FOR EACH ROW begin\n-- Dumping it\n"
+        b"set new.id = 1; end */;;\nDELIMITER ;\n/*!50003 CREATE PROCEDURE p() begin end */;\n"
+        b"DELIMITER ;;\nCREATE PROCEDURE q() begin\n select 1;\n end ;;\nDELIMITER ;\n/*!40103 SET TIME_ZONE=@OLD_TIME_ZONE */;\n"
+        b"-- Dump completed on 2026-01-01\n"
+    )
+    whole, half = Reading(), Reading()
+    whole.feed(text)
+    whole.finish()
+    assert (whole.rows, whole.problem) == ({"t": 3}, "")
+    assert before in text
+    half.feed(text.replace(before, after, 1))
+    half.finish()
+    assert half.problem
+
+
+def test_a_dump_program_that_leaves_out_the_middle_of_its_output_makes_no_backup(
+    pantry, tmp_path, monkeypatch
+):
+    real = shutil.which(program("dump"))
+    (tmp_path / "bin").mkdir()
+    fake = tmp_path / "bin" / program("dump")
+    fake.write_text(
+        f'#!/bin/sh\n[ "$1" = --version ] && exec {real} --version\n'
+        f'{real} "$@" | sed "s/^\\(([0-9]*,\'member[^\']*\\)\'.*/\\1/"\n'
+    )
+    fake.chmod(0o755)
+    pantry.run("insert into cupboard (name) values ('member')")
+    fake.write_text(fake.read_text().replace("member", "memb"))
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    error = caught(ClientFailedError, lambda: create(pantry.path))
+    assert "cupboard" in error.facts["reason"]
+    assert not listed_folders(pantry)
+
+
+def test_rows_are_counted_in_dumps_without_locks_or_with_other_kinds_of_insert():
+    reading = Reading()
+    reading.feed(
+        b"-- Dumping data for table `a`\n--\n-- WHERE:  id > 0\n\nINSERT  IGNORE INTO `a` VALUES (1),(2);\n\n"
+        b"-- Dumping data for table `b`\n--\n\nREPLACE INTO `b` VALUES (1);\nREPLACE INTO `b` VALUES (2);\n\n"
+        b"-- Dumping routines for database 'x'\n--\n-- Dump completed\n"
+    )
+    reading.finish()
+    assert (reading.rows, reading.problem) == ({"a": 2, "b": 2}, "")
+
+
+@pytest.mark.mariadb
+def test_history_that_no_dump_can_hold_is_named_when_the_backup_is_made(pantry):
+    pantry.run(
+        "create table by_time (id int primary key, x int) with system versioning",
+        "create table by_number (id int primary key, x int, a bigint unsigned generated always as row start,"
+        " b bigint unsigned generated always as row end, period for system_time (a, b)) with system versioning",
+        "insert into by_time values (1, 1)",
+        "insert into by_number (id, x) values (1, 1)",
+        "update by_time set x = 2",
+        "update by_number set x = 2",
+    )
+    made = create(pantry.path)
+    (remark,) = [remark for remark in made.remarks if "by_number" in remark]
+    assert "by_time" in remark
+    apply(pantry.path)
+    assert pantry.rows("select x from by_number for system_time all") == [(2,)]
+    pantry.run("drop table by_number")
+    made = create(pantry.path)
+    assert not [remark for remark in made.remarks if "by_time" in remark]

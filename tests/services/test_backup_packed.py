@@ -251,7 +251,7 @@ def test_what_is_unpacked_is_private_and_taken_away_also_when_a_killed_dbctl_lef
             with unpacked.opened(manifest, manifest.members[0], "fp/user") as plain:
                 assert not left.exists()
                 assert oct(plain.parent.stat().st_mode)[-3:] + oct(plain.stat().st_mode)[-3:] == "700600"
-                assert listed(deployed).page.items[0].id == made.id
+                assert [item.id for item in listed(deployed).page.items] == [made.id]
                 assert not listed(deployed).incomplete
             with unpacked.opened(manifest, manifest.members[0], "fp/user") as again:
                 assert again == plain  # what was proven is what is loaded

@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 
 import pytest
 
+from dbctl import volumes
 from dbctl.cli.main import main
 from tests.shapes import flashpoint_web as shapes
 
@@ -195,3 +196,57 @@ def test_what_only_a_server_knows_is_refused_with_what_to_use_instead(place, ask
         told = ask(line, status=2)
         assert (told["code"], "stats locks" in told["hint"]) == ("not-supported", True)
     assert "--explain" in ask("stats slow", status=2)["hint"]
+
+
+# The journal mode ------------------------------------------------------------------------------------------------
+
+
+def mode(path):
+    return query(path, "pragma journal_mode")[0][0]
+
+
+def test_a_file_is_switched_to_a_write_ahead_log_and_back_and_keeps_its_rows(place, ask):
+    execute(place / "user.db", "pragma journal_mode = delete")
+    rows = query(place / "user.db", "select * from users")
+    assert ask("maintain wal --dry-run")["plan"]["steps"] == ["PRAGMA journal_mode = wal"]
+    assert mode(place / "user.db") == "delete"
+    (done,) = ask("maintain wal")["tasks"]
+    assert (done["error"], mode(place / "user.db")) == (None, "wal")
+    assert ask("maintain wal")["tasks"] == []
+    assert query(place / "user.db", "select * from users") == rows
+    assert ask("maintain wal --off")["tasks"][0]["error"] is None
+    assert mode(place / "user.db") == "delete"
+    assert ask("maintain wal --db flashpoint", status=6)["code"] == "read-only"
+    assert mode(place / "flashpoint.sqlite") == "delete"
+
+
+@pytest.mark.parametrize(
+    ("before", "held", "words"), [("delete", "begin immediate", ""), ("wal", "select * from roles", " --off")]
+)
+def test_a_file_that_others_use_keeps_its_mode(place, ask, before, held, words):
+    execute(place / "user.db", f"pragma journal_mode = {before}")
+    with holding(place / "user.db", held):
+        assert ask(f"maintain wal{words} --timeout 0.2", status=11)["code"] == "busy"
+    assert mode(place / "user.db") == before
+
+
+def test_a_write_ahead_log_is_refused_on_a_disk_that_other_machines_use(place, ask, monkeypatch, tmp_path):
+    execute(place / "user.db", "pragma journal_mode = delete")
+    mounts = tmp_path / "mounts"
+    mounts.write_text(f"server:/share {place} nfs4 rw 0 0\n")
+    monkeypatch.setattr(volumes, "MOUNTS", mounts)
+    assert ask("maintain wal", status=6)["code"] == "upkeep-unsafe"
+    assert mode(place / "user.db") == "delete"
+
+
+def test_the_doctor_reports_a_file_without_a_write_ahead_log(place, ask):
+    def found():
+        items = ask("doctor --db user", status=None)["findings"]
+        return [(one["severity"], one["hint"]) for one in items if one["code"] == "journal-not-wal"]
+
+    execute(place / "user.db", "pragma journal_mode = delete")
+    ((severity, hint),) = found()
+    assert severity == "warning", "the app creates its file with one"
+    assert "maintain wal" in hint
+    ask("maintain wal")
+    assert found() == []

@@ -23,6 +23,11 @@ WORDS = TRUE | {"false", "f", "no", "0"}
 class LanceStreams(LanceConnection):
     """Capability.STREAM."""
 
+    sql_dialect = ""
+
+    def view_queries(self) -> Mapping[str, str]:
+        return {}
+
     @contextmanager
     def stream(self, table: str, columns: Sequence[str]) -> Iterator[Answer]:
         for column in columns:

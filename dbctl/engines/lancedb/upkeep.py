@@ -20,6 +20,8 @@ YOUNGEST = timedelta(minutes=10)
 INSTEAD = {
     "analyze": "It keeps no figures of its rows.",
     "checkpoint": "Each write is in its files at once.",
+    "wal": "Each write is in its files at once.",
+    "rollback-journal": "Each write is in its files at once.",
 }
 
 

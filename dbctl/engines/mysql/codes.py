@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import cast
 
 import pymysql
@@ -15,14 +16,18 @@ from dbctl.engines.mysql.failures import number_of
 from dbctl.engines.mysql.parameters import literal
 from dbctl.engines.mysql.reader import SOON
 from dbctl.engines.mysql.session import Session
-from dbctl.engines.mysql.undump import UNTOUCHED, of_any_name
+from dbctl.engines.mysql.undump import FINAL_VIEWS, UNTOUCHED, relocated
 from dbctl.engines.sql import ident
 from dbctl.errors import PrivilegeMissingError
 from dbctl.url import Url
 
 VIEWS = "select table_name from information_schema.views where table_schema = {} order by 1"
 TRIGGERS = "select trigger_name from information_schema.triggers where trigger_schema = {}"
-ROUTINES = "select routine_type, routine_name from information_schema.routines where routine_schema = {} and routine_type in ('PROCEDURE', 'FUNCTION')"
+ROUTINES = "select routine_type, routine_name from information_schema.routines where routine_schema = {}"
+PACKAGE, PACKAGE_BODY = "PACKAGE", "PACKAGE BODY"  #: of MariaDB; a body is dropped with its package
+#: A default that takes the next number of a sequence names the database that the sequence was in when it was set.
+DEFAULTS = """select table_name, column_name, column_default from information_schema.columns
+where table_schema = {0} and column_default like '%nextval("%'"""
 EVENTS = "select event_name from information_schema.events where event_schema = {}"
 #: What others than this user have made.
 DEFINERS = """select definer, what from (
@@ -59,16 +64,18 @@ def script(url: Url, central: Session, database: str, target: str) -> bytes:
     ]
     without = [f"--ignore-table={database}.{name}" for name in left]
     wanted = [["--no-create-info", "--routines", "--triggers", "--events", *without, "--", database]]
-    if views:  # first, for a routine may be about one
-        wanted.insert(0, ["--skip-triggers", "--", database, *views])
-    made = b""
+    if views:
+        wanted.append(["--skip-triggers", "--", database, *views])
+    made = []
     with tools.at(url, central.server) as where:
         for words in wanted:
             with clients.running([str(tool.path), where, *basics, *words], {}, writes=True) as client:
-                made += b"".join(client.blocks(heard=False))
+                made.append(b"".join(client.blocks(heard=False)))
                 if client.finish(heard=False):
                     raise tools.failed(client, target, timeout=SOON, instead=UNTOUCHED)
-    return b"".join(of_any_name([made]))
+    # A routine may be about a view, so what holds its place comes first; a view may use a routine, so it comes last.
+    places, mark, final = (made[1] if views else b"").partition(FINAL_VIEWS)
+    return b"".join(relocated([places, b"\n", made[0], mark, final], database))
 
 
 def drop(central: Session, database: str, *, stay: Sequence[str] = ()) -> None:
@@ -82,7 +89,31 @@ def drop(central: Session, database: str, *, stay: Sequence[str] = ()) -> None:
     for event in names(central, EVENTS, database):
         central.run(f"drop event {name}.{ident(event)}")
     for kind, routine in routines(central, database):
-        central.run(f"drop {kind.lower()} {name}.{ident(routine)}")
+        statement = f"drop {kind.lower()} {name}.{ident(routine)}"
+        if kind == PACKAGE:
+            with _oracle(central):
+                central.run(statement)
+        elif kind != PACKAGE_BODY:
+            central.run(statement)
+
+
+def count_versions(central: Session, database: str, table: str) -> int:
+    """Return how many rows a system-versioned table holds with its history."""
+    sql = f"select count(*) from {ident(database)}.{ident(table)} for system_time all"  # noqa: S608 - names are quoted
+    return int(str(central.run(sql)[0][0]))
+
+
+def repoint(central: Session, database: str, source: str) -> None:
+    """Let the defaults of columns use the sequences of their own database, which came with them from ``source``."""
+    before, changes = f"nextval({ident(source)}.", dict[str, list[str]]()
+    for table, column, default in central.run(DEFAULTS.format(literal(database))):
+        if before in str(default):
+            own = str(default).replace(before, f"nextval({ident(database)}.")
+            changes.setdefault(str(table), []).append(f"alter column {ident(str(column))} set default {own}")
+    if changes:
+        central.run("set session system_versioning_alter_history = 'KEEP'")
+    for table, changed in changes.items():  # at once, for a server looks for every sequence of the table
+        central.run(f"alter table {ident(database)}.{ident(table)} {', '.join(changed)}")
 
 
 def broken(central: Session, database: str) -> list[str]:
@@ -148,6 +179,17 @@ def grant(central: Session, database: str, held: Rights) -> list[str]:
 def names(central: Session, sql: str, database: str) -> list[str]:
     """Return what a question about a database finds, one name in each row."""
     return [str(name) for (name,) in central.run(sql.format(literal(database)))]
+
+
+@contextmanager
+def _oracle(central: Session) -> Iterator[None]:
+    """Let a session understand statements about packages."""
+    ((modes,),) = central.run("select @@sql_mode")
+    central.run(f"set session sql_mode = {literal(f'{modes},ORACLE')}")
+    try:
+        yield
+    finally:
+        central.run(f"set session sql_mode = {literal(str(modes))}")
 
 
 def routines(central: Session, database: str) -> list[tuple[str, str]]:

@@ -122,6 +122,10 @@ class MySQLConnection(
             raise translated(
                 error, self._place(session), sql, writing=writing, broken=self._is_broken()
             ) from error
+        except UnicodeDecodeError as error:
+            self._abandon(session)
+            reason = "the answer holds text that is not valid Unicode (half of a surrogate pair)"
+            raise QueryFailedError(target=self.target, reason=reason) from error
         except BaseException:  # a signal, wherever in the driver it came
             if session.in_flight or self._is_broken():
                 self._abandon(session)

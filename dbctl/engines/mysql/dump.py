@@ -7,13 +7,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
+import pymysql
+
 from dbctl.engines import clients, contents
+from dbctl.engines.base import Table
 from dbctl.engines.contents import Holds, digests
 from dbctl.engines.dumps import Dumped, Proof
 from dbctl.engines.mysql import tools
+from dbctl.engines.mysql.columns import MySQLColumn
 from dbctl.engines.mysql.describes import MySQLDescribes
 from dbctl.engines.mysql.dumped import Reading
-from dbctl.engines.mysql.session import Session
+from dbctl.engines.mysql.failures import quoted, unreachable
+from dbctl.engines.mysql.session import Session, open_session
 from dbctl.engines.packed import packing
 from dbctl.engines.progress import Progress, silent
 from dbctl.errors import ChangedMeanwhileError, ClientFailedError, NotSupportedError
@@ -40,6 +45,18 @@ MADE = """select table_name, create_time from information_schema.tables where ta
 and table_type in ('BASE TABLE', 'SYSTEM VERSIONED') order by 1"""
 LIKE = """select default_character_set_name, default_collation_name from information_schema.schemata
 where schema_name = database()"""
+#: Tables that keep earlier versions of their rows, and whether by the number of a transaction in place of its time.
+VERSIONED = """select t.table_name, max(c.data_type = 'bigint') from information_schema.tables t
+left join information_schema.columns c on c.table_schema = t.table_schema and c.table_name = t.table_name
+  and c.generation_expression = 'ROW START'
+where t.table_schema = database() and t.table_type = 'SYSTEM VERSIONED' group by t.table_name order by 1"""
+#: Since then MariaDB's program writes history down, and its server takes it back.
+HISTORY_VERSION = (10, 11)
+#: Character sets of which each text comes back when it is dumped as utf8mb4; in others, some bytes have no letter of
+#: Unicode, or two of them the same one.
+EXACT_CHARSETS = frozenset({"", "utf8mb4", "utf8mb3", "utf8"})
+#: Character sets in which half of a pair of code units may stand alone.
+HALVES = frozenset({"ucs2", "utf16", "utf16le", "utf32"})
 PLACE = "select @@version, coalesce(@@hostname, ''), @@port, @@datadir"
 WORDS = (
     "--single-transaction",
@@ -50,6 +67,9 @@ WORDS = (
     "--hex-blob",
     "--default-character-set=utf8mb4",
     "--no-tablespaces",  # which only an administrator may see
+)
+NO_HISTORY = (
+    "the program of the server writes none where a table keeps them by transactions, or before MariaDB 10.11"
 )
 #: Of one product alone. Masking policies, which newer programs of MySQL write down, are the whole server's, and a script
 #: that drops those and makes them anew is none of a database; older programs say that they do not know the word.
@@ -101,19 +121,28 @@ class MySQLDumps(MySQLDescribes):
             if not left:
                 raise ChangedMeanwhileError(target=self.target)
         progress(1.0)
+        history = self._lost_history(tables)
         proof = Proof(tables=rows, schema="" if tables else schema, problems=(), digests=content)
         facts = self._facts() | {"client": version}
+        if history:
+            facts["remarks"] = (
+                f"earlier versions of rows are not in it, of {', '.join(history)}: {NO_HISTORY}"
+            )
         return Dumped(taken_at=taken, facts=facts, proof=proof, sha256=sha256)
 
     def _write(
         self, destination: Path, tables: Sequence[str], progress: Progress
     ) -> tuple[dict[str, int], str, str]:
         """Return the rows by table, the version of the program, and the SHA-256 of the file."""
+        from dbctl.engines.mysql.relay import relayed  # noqa: PLC0415 - readers have no use for it
+
         session = self._current()
         tool, expected = tools.find("dump", session.server, self.target), max(1, self.dump_size())
         reading, written = Reading(), 0
+        history = ["--dump-history"] if self._versioned(tables) and not self._lost_history(tables) else []
         with (
-            tools.at(self._url, session.server) as where,
+            relayed(self._new_session(), self._exact_columns(tables)) as relay,
+            tools.at_socket(relay, session.server) as where,
             clients.new_file(destination) as file,
             clients.running(
                 [
@@ -121,6 +150,7 @@ class MySQLDumps(MySQLDescribes):
                     where,
                     *WORDS,
                     *MORE[session.server.product],
+                    *history,
                     "--",
                     session.database,
                     *tables,
@@ -138,16 +168,59 @@ class MySQLDumps(MySQLDescribes):
             file.write(packed.rest())
             if client.finish():
                 raise tools.failed(client, self.target, timeout=self._timeout, instead=NOTHING)
-            if not reading.whole:
+            if reading.problem:
                 raise ClientFailedError(
-                    target=self.target, program=client.name, reason="its end is missing", instead=NOTHING
+                    target=self.target, program=client.name, reason=reading.problem, instead=NOTHING
                 )
         return reading.rows, tool.version, file.sha256
+
+    def _new_session(self) -> Session:
+        """Return a session for the program alone."""
+        try:
+            session = open_session(self._url, self.target, timeout=self._timeout, reading=True)
+        except pymysql.Error as error:
+            raise unreachable(error, self.target) from None
+        session.run("set names utf8mb4")
+        session.run(
+            "set session transaction read write"
+        )  # a view that takes numbers of a sequence is not even shown else
+        return session
+
+    def _exact_columns(self, tables: Sequence[str]) -> dict[str, dict[str, str]]:
+        """Return how the columns are read of tables whose values the program would not write exactly."""
+        found = {}
+        for name, table in self.tables().items():
+            columns = cast("Mapping[str, MySQLColumn]", table.columns)
+            read = {quoted(one.name): exactly(one) for one in columns.values()}
+            if (
+                not table.view
+                and (not tables or name in tables)
+                and any(name != sql for name, sql in read.items())
+            ):
+                found[quoted(name)] = read
+        return found
+
+    def _versioned(self, tables: Sequence[str]) -> dict[str, bool]:
+        """Return the tables that keep earlier versions of their rows, and whether by transactions."""
+        if not self._current().server.is_mariadb:
+            return {}
+        rows = self._fetch(VERSIONED, {})
+        return {
+            str(name): bool(by_transactions) for name, by_transactions in rows if not tables or name in tables
+        }
+
+    def _lost_history(self, tables: Sequence[str]) -> list[str]:
+        """Return the tables whose earlier versions of rows the program cannot write down; it takes all of them or none."""
+        found = self._versioned(tables)
+        lost = self._current().server.version[:2] < HISTORY_VERSION or any(found.values())
+        return list(found) if lost else []
 
     def _few(self, tables: Sequence[str]) -> dict[str, int]:
         """Return how many rows tables hold that may be small by what the server guesses; none of ``tables`` stands for all."""
         asked = {"rows": 2 * contents.ROWS, "bytes": 4 * contents.BYTES}
+        tables_there = self.tables()
         names = [str(name) for (name,) in self._fetch(FEW, asked)]
+        names = [name for name in names if name in tables_there and not _may_be_no_text(tables_there[name])]
         return {name: self.count(name) for name in names if not tables or name in tables}
 
     def _facts(self) -> dict[str, str]:
@@ -159,6 +232,24 @@ class MySQLDumps(MySQLDescribes):
             "collation": collation,
             "format": "plain",
         }
+
+
+def exactly(column: MySQLColumn) -> str:
+    """Return SQL that gives the program every digit and every byte of a column; its name where it writes both by itself."""
+    name = quoted(column.name)
+    if column.type.startswith("FLOAT") and "(" not in column.type:
+        return f"cast({name} as double)"
+    if column.kind == "text" and column.charset not in EXACT_CHARSETS:
+        return f"cast({name} as binary)"  # which it writes in hexadecimal digits
+    if column.kind == "enum" and "" in column.values:
+        return f"({name} + 0)"  # a label may be empty, and so is the text of a value that is none
+    return name
+
+
+def _may_be_no_text(table: Table) -> bool:
+    """Return whether a table may hold half a letter, which no program can read as text."""
+    columns = cast("Mapping[str, MySQLColumn]", table.columns)
+    return any(column.charset in HALVES for column in columns.values())
 
 
 def place(session: Session) -> dict[str, str]:

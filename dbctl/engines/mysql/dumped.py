@@ -1,4 +1,4 @@
-"""What the text of a dump tells while it passes by: the rows of each table, and whether it came to its end."""
+"""What the text of a dump tells while it passes by: the rows of each table, and whether all its statements are whole."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import re
 #: The last words of a whole dump; a time may follow them.
 END = b"-- Dump completed"
 BEGIN, CLOSE = b"-- Dumping data for table `", b"UNLOCK TABLES;"
-INSERT = b"INSERT INTO `"
-_VALUES = re.compile(rb"'(?:[^'\\]|\\.|'')*'|`(?:[^`]|``)*`", re.DOTALL)
+DELIMITER = b"DELIMITER "
+#: The first line of newer programs of MariaDB, which is a command for the client and has no end.
+SANDBOX = b"/*M!999999\\-"
+_INSERT = re.compile(rb"(?:INSERT|REPLACE) +(?:IGNORE +|DELAYED +|LOW_PRIORITY +)*INTO `((?:[^`]|``)+)`")
+_QUOTED = re.compile(rb"'(?:[^'\\]|\\.|'')*'|`(?:[^`]|``)*`", re.DOTALL)
 
 
 class Reading:
@@ -20,10 +23,14 @@ class Reading:
 
     def __init__(self) -> None:
         self.rows: dict[str, int] = {}
-        self.whole = False  #: whether it came to its end
+        self.problem = "its end is missing"  #: why it cannot be loaded; empty where it is whole
         self._rest = b""
-        self._table = ""  #: whose rows are passing by
+        self._table = ""  #: whose rows pass by
+        self._in_data = False
         self._inserting = False
+        self._open = False  #: whether a statement outside the rows has not ended yet
+        self._in_body = False  #: whether the body of a trigger, a routine or an event passes by
+        self._cut = ""  #: where the first statement was cut off
 
     @property
     def in_rows(self) -> bool:
@@ -35,26 +42,65 @@ class Reading:
         lines = (self._rest + block).split(b"\n")
         self._rest = lines.pop()
         for line in lines:
-            self._line(line)
+            if self._inserting:  # by far the most lines
+                self._rows(line)
+            elif line:
+                self._line(line)
 
     def finish(self) -> None:
         """Read the last line."""
-        self._line(self._rest)
-        self._rest = b""
+        self.feed(b"\n")
+
+    def _rows(self, line: bytes) -> None:
+        ending = line[-2:]
+        if line[:1] != b"(" or ending not in (b"),", b");") or not _is_balanced(line):
+            self._cut_off(f"the rows of table {self._table}")
+            self._inserting = False
+            self._line(line)
+            return
+        self.rows[self._table] += 1
+        self._inserting = ending == b"),"
 
     def _line(self, line: bytes) -> None:
-        if self._inserting:
-            self.rows[self._table] += line.startswith(b"(")
-            self._inserting = not line.endswith(b";")
-        elif self._table:
-            if line.startswith(INSERT):
-                plain = _VALUES.sub(b"", line).partition(b" VALUES")[2]
-                self.rows[self._table] += plain.count(b"(")
-                self._inserting = not line.endswith(b";")
-            elif line == CLOSE:
-                self._table = ""
-        elif line.startswith(BEGIN) and line.endswith(b"`"):
-            self._table = line[len(BEGIN) : -1].decode(errors="surrogateescape").replace("``", "`")
+        self.problem = "its end is missing"
+        if line.startswith(b"-- "):
+            self._comment(line)
+        elif self._in_data and (found := _INSERT.match(line)):
+            self._table = _name(found[1])
             self.rows.setdefault(self._table, 0)
-        if line:
-            self.whole = line.startswith(END)
+            plain = _QUOTED.sub(b"", line[found.end() :]).partition(b"VALUES")[2]
+            self.rows[self._table] += plain.count(b"(")
+            self._inserting = not line.endswith(b";")
+            if b"'" in plain or (plain.strip() and not plain.endswith((b");", b"),"))):
+                self._cut_off(f"the rows of table {self._table}")
+        elif line == CLOSE:
+            self._in_data = self._open = False
+        elif line.startswith(DELIMITER):
+            self._in_data, self._in_body = False, not line.endswith(b" ;")
+        elif not line.startswith((b"--", SANDBOX)):
+            self._open = not line.rstrip().endswith(b";")
+
+    def _comment(self, line: bytes) -> None:
+        is_end = line.startswith(END)
+        if self._in_body and not is_end:
+            return  # a comment of the body
+        if self._open or self._in_body:
+            self._cut_off(f"the statement before {line.decode(errors='replace')!r}")
+            self._open = False
+        if is_end:
+            self.problem = self._cut
+        if line.startswith(BEGIN):
+            self._in_data = True
+            self.rows.setdefault(_name(line[len(BEGIN) :].rstrip().removesuffix(b"`")), 0)
+
+    def _cut_off(self, what: str) -> None:
+        self._cut = self._cut or f"{what} is cut off"
+
+
+def _name(quoted: bytes) -> str:
+    return quoted.decode(errors="surrogateescape").replace("``", "`")
+
+
+def _is_balanced(line: bytes) -> bool:
+    """Return whether every text in a row has its end."""
+    return (b"\\" not in line and not line.count(b"'") % 2) or b"'" not in _QUOTED.sub(b"", line)

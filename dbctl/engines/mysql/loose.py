@@ -66,8 +66,8 @@ def take_in(plain: Path, destination: Path, target: str) -> TakenIn:
         reading.finish()
         made.write(packed.rest())
     plain.unlink()
-    if not reading.whole:
-        raise CorruptError(target=target, reason="its end is missing")
+    if reading.problem:
+        raise CorruptError(target=target, reason=reading.problem)
     return TakenIn(facts=facts)
 
 

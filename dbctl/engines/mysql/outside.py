@@ -54,6 +54,8 @@ CODES = "-- What is no table follows.\n"
 FOUND = "select default_character_set_name, default_collation_name from information_schema.schemata where schema_name = {}"
 TABLES = """select table_name from information_schema.tables
 where table_schema = {} and table_type in ('BASE TABLE', 'SYSTEM VERSIONED', 'SEQUENCE') order by 1"""
+VERSIONED = """select table_name from information_schema.tables
+where table_schema = {} and table_type = 'SYSTEM VERSIONED' order by 1"""
 LOOSE = """select table_name, constraint_name from information_schema.referential_constraints
 where constraint_schema = {0} and unique_constraint_schema = {1} order by 1, 2"""
 #: Whatever somebody has put into a database.
@@ -244,6 +246,7 @@ class MySQLOutside:
                 url,
                 central.server,
                 self._target,
+                database=dump.facts.get("database", ""),
                 tables=dump.tables,
                 timeout=timeout,
                 progress=progress,
@@ -251,7 +254,9 @@ class MySQLOutside:
             )
             with closing(MySQLReader(url, self._target, timeout=timeout)) as reader:
                 tables = codes.names(central, TABLES, new)
+                versioned = codes.names(central, VERSIONED, new)
                 found = {name: reader.count(name) for name in tables if name in reader.tables()}
+                found |= {name: codes.count_versions(central, new, name) for name in versioned}
                 fingerprint = reader.fingerprint()
                 content = digests(reader, {name: dump.tables[name] for name in dump.digests})
         except (PrivilegeMissingError, UnreachableError) as error:
@@ -355,6 +360,7 @@ class MySQLOutside:
             with self._finished(None):
                 if "charset" in dump.facts:
                     central.run(f"alter database {ident(self._name)}{_sorting(dump.facts)}")
+                codes.repoint(central, self._name, source)
                 self._remake(central, self._name, script, timeout)
                 of_dump = self._made_again(defined, timeout)
             remarks = [*of_dump, *(f"view {view}, which was broken, is not kept" for view in broken)]

@@ -29,9 +29,17 @@ from dbctl.errors import QueryFailedError, SecretAskedError, TimeUpError
 MOST_ITERATIONS = 4_294_967_295
 EXACT = {FIELD_TYPE.DECIMAL: Decimal, FIELD_TYPE.NEWDECIMAL: Decimal}
 
+VIEWS = """select table_name, view_definition from information_schema.views
+where table_schema = database() order by 1"""
+
 
 class MySQLStreams(MySQLPlans):
     """Capability.STREAM."""
+
+    sql_dialect = "mysql"
+
+    def view_queries(self) -> Mapping[str, str]:
+        return {str(name): str(query or "") for name, query in self._fetch(VIEWS, {})}
 
     @abstractmethod
     def _current(self) -> Session: ...

@@ -41,6 +41,7 @@ GONE = ("2002", "2003", "2006", "2013", "1053", "1927")
 DENIED = ("1044", "1045", "1142", "1143", "1227", "1370", "1419")
 LOCKED = ("1205", "3572")
 FULL = ("1021", "1114", "3")
+NOT_ENCRYPTED = Encryption(mode="disabled", authority="", certificate="", key="")
 #: In a line that tells of no failure.
 WARNING = "[Warning]"
 
@@ -108,6 +109,20 @@ def at(url: Url, server: Server) -> Iterator[str]:
     }
     if any("\n" in str(text) for text in lines.values()):
         raise UrlInvalidError(reason="it holds a line break, which the server's own programs cannot be told")
+    with _options(lines) as where:
+        yield where
+
+
+@contextmanager
+def at_socket(path: Path, server: Server) -> Iterator[str]:
+    """Give the word that leads a program to a socket of dbctl's own, as ``at`` does; it asks for no password."""
+    lines = {"user": "dbctl", "socket": str(path), **_tls(NOT_ENCRYPTED, server)}
+    with _options(lines) as where:
+        yield where
+
+
+@contextmanager
+def _options(lines: Mapping[str, object]) -> Iterator[str]:
     text = "[client]\n" + "".join(
         f"{name}={_quoted(str(value))}\n" for name, value in lines.items() if value not in (None, "")
     )

@@ -17,9 +17,26 @@ from dbctl.engines.progress import Progress, silent
 from dbctl.errors import CorruptError, DbctlError, RestoreFailedError
 from dbctl.url import Url
 
+#: Where the views of a dump get their final form, which is its last part but some settings.
+FINAL_VIEWS = b"\n-- Final view structure for view `"
 UNTOUCHED = "The database is as it was."
-#: What a dump says around what was made while its database sorted otherwise; it means the one that it was made of.
-_ALTER = re.compile(rb"^ALTER DATABASE `(?:[^`\n]|``)+` (CHARACTER SET \w+ COLLATE \w+ ;;?)$", re.MULTILINE)
+#: Lines of a dump that name its database, or lock a table. A program writes ALTER DATABASE around what was made while the
+#: database sorted otherwise. A server writes the name before the columns of a view whose definer is missing, before
+#: functions in views, and before the sequence of a default. A locked table cannot use the sequence of its default.
+_NAMING = re.compile(
+    rb"^(?:ALTER DATABASE `(?:[^`\n]|``)+` (?P<sorting>CHARACTER SET \w+ COLLATE \w+ ;;?)$"
+    rb"|(?P<lock>LOCK TABLES `(?:[^`\n]|``)+` WRITE;)$"
+    rb"|(?:/\*!50001 VIEW `|  `[^\n]*nextval\()[^\n]*$)",
+    re.MULTILINE,
+)
+
+_VIEW = re.compile(
+    rb"-- Final view structure for view `(?P<name>(?:[^`\n]|``)+)`\n--\n\n"
+    rb".*?/\*!50001 SET collation_connection +.= @saved_col_connection \*/;\n",
+    re.DOTALL,
+)
+_DEFINER = re.compile(rb"^/\*!50013 DEFINER=.* (SQL SECURITY (?:DEFINER|INVOKER) \*/)$", re.MULTILINE)
+_QUOTED = re.compile(rb"`((?:[^`]|``)*)`")
 
 
 def proof(path: Path, target: str) -> Proof:
@@ -31,8 +48,8 @@ def proof(path: Path, target: str) -> Proof:
     except CorruptError as error:
         return Proof(tables={}, schema="", problems=[str(error.facts["reason"])])
     reading.finish()
-    if not reading.whole:
-        return Proof(tables={}, schema="", problems=[f"{path.name}: its end is missing"])
+    if reading.problem:
+        return Proof(tables={}, schema="", problems=[f"{path.name}: {reading.problem}"])
     return Proof(tables=reading.rows, schema="", problems=())
 
 
@@ -42,12 +59,15 @@ def feed(
     server: Server,
     target: str,
     *,
+    database: str,
     tables: Mapping[str, int],
     timeout: float,
     progress: Progress,
     change: Callable[[Iterator[bytes]], Iterator[bytes]] = iter,
 ) -> None:
-    """Let the client run a dump in the database at ``url``, which nobody else uses; nothing of it can be taken back.
+    """Let the client run a dump of ``database`` in the database at ``url``, which nobody else uses.
+
+    Nothing of it can be taken back.
 
     ``change``: what is changed of its text.
 
@@ -62,10 +82,10 @@ def feed(
             reading.feed(block)
             yield block
 
-    run(of_any_name(passed()), url, server, target, timeout=timeout)
+    run(relocated(passed(), database), url, server, target, timeout=timeout)
     reading.finish()
-    if not reading.whole:
-        raise CorruptError(target=target, reason=f"{path.name}: its end is missing")
+    if reading.problem:
+        raise CorruptError(target=target, reason=f"{path.name}: {reading.problem}")
     if reading.rows != dict(tables):
         names = sorted(
             name for name in {*reading.rows, *tables} if reading.rows.get(name) != tables.get(name)
@@ -75,17 +95,57 @@ def feed(
         )
 
 
-def of_any_name(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """Let a dump alter no other database than the one that it runs in."""
-    held = b""
+def relocated(blocks: Iterable[bytes], database: str) -> Iterator[bytes]:
+    """Remove the name of its database from a dump, so that it can be loaded into any other; empty: it is not known."""
+    name = re.escape(f"`{database.replace('`', '``')}`.".encode())
+    #: Texts and other names are matched first, so that nothing in them is removed.
+    parts = re.compile(
+        rb"'(?:[^'\\]|\\.|'')*'"
+        rb"|(?P<name>(?<=nextval\(|lastval\()" + name + rb"|" + name + rb"(?=`(?:[^`]|``)*`\.))"
+        rb"|`(?:[^`]|``)*`"
+    )
+
+    def without(line: re.Match[bytes]) -> bytes:
+        if line["lock"]:
+            return b""
+        if line["sorting"]:
+            return b"ALTER DATABASE " + line["sorting"]
+        return parts.sub(lambda part: b"" if part["name"] else part[0], line[0]) if database else line[0]
+
+    held, views = b"", b""
     for block in blocks:
-        whole, end, rest = block.rpartition(b"\n")
-        if not end:
-            held += rest
-            continue
-        yield _ALTER.sub(rb"ALTER DATABASE \1", held + whole + end)
-        held = rest
-    yield held
+        whole, end, held = (held + block).rpartition(b"\n")
+        text = views + _NAMING.sub(without, whole + end)
+        at = text.find(FINAL_VIEWS)
+        views = b"" if at < 0 else text[at:]
+        yield text if at < 0 else text[:at]
+    yield in_order(views) + held
+
+
+def in_order(text: bytes) -> bytes:
+    """Let views be made behind those that they read, whatever they are called, and get their definers last.
+
+    A server makes no view on one whose definer is missing, and none with a check on what merely holds the place of
+    another view. So each is made in the name of this user first, and in the name of its definer from the last one on.
+    """
+    views = list(_VIEW.finditer(text))
+    found = {view["name"]: view[0] for view in views}
+    order: dict[bytes, bytes] = {}
+    begun = set[bytes]()
+
+    def place(name: bytes) -> None:
+        if name in found and name not in begun:
+            begun.add(name)
+            for other in sorted(set(_QUOTED.findall(found[name]))):
+                place(other)
+            order[name] = found[name]
+
+    for name in found:
+        place(name)
+    if not views:
+        return text
+    made = [_DEFINER.sub(rb"/*!50013 \1", view) for view in order.values()]
+    return b"".join([text[: views[0].start()], *made, *reversed(order.values()), text[views[-1].end() :]])
 
 
 def run(
@@ -97,6 +157,7 @@ def run(
     words = [
         "--batch",
         "--binary-mode",
+        "--comments",  # which belong to the text of a routine
         "--local-infile=0",
         "--default-character-set=utf8mb4",
         f"--database={url.path}",

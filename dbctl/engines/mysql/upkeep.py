@@ -18,6 +18,8 @@ STATEMENTS: Mapping[Upkeep, str] = {
 INSTEAD: Mapping[Upkeep, str] = {
     "vacuum": "dbctl maintain optimize writes tables anew that take much more room than they use.",
     "checkpoint": "The server brings its log into its files by itself.",
+    "wal": "Its server always writes a log.",
+    "rollback-journal": "Its server always writes a log.",
 }
 #: A table is due where more than a quarter of what it takes is free, and that is worth the work: 4 MiB.
 DUE = """select table_name from information_schema.tables where table_schema = database() and table_type <> 'VIEW'

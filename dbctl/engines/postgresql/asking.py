@@ -29,6 +29,13 @@ TOGETHER = BATCH if capabilities.has_stream_chunked() else 1
 class PostgreSQLQuestions(ServedConnection[Session], PostgreSQLPlans):
     """The questions of Capability.STREAM, and those of profiles."""
 
+    sql_dialect = "postgres"
+
+    def view_queries(self) -> Mapping[str, str]:
+        from dbctl.engines.postgresql.schema import VIEWS  # noqa: PLC0415 - only databases with secrets need it
+
+        return {str(name): str(query) for name, query in self._fetch(VIEWS, {})}
+
     @abstractmethod
     def _sent(self, sql: str, parameters: Mapping[str, object]) -> tuple[str, list[object]]:
         """Return a statement as the server reads it, and its parameters."""

@@ -54,9 +54,9 @@ left join (select u.id, u.condition from pg_catalog.pg_extension p,
 where c.relkind = 'r' and c.relpersistence <> 't' and n.nspname <> 'information_schema' and n.nspname !~ '^pg_'
   and :scope in ('', n.nspname::text)
 order by 1, 2"""
-#: Tables of which a query reads the rows of other tables, too.
-PARENTS = """select distinct c.relname::text from pg_catalog.pg_inherits i join pg_catalog.pg_class c on c.oid = i.inhparent
-where pg_catalog.pg_table_is_visible(c.oid)"""
+#: Parent tables, of which a query reads the rows of child tables, too, and child tables, whose columns may change places.
+INHERITING = """select c.relname::text from pg_catalog.pg_class c where c.relkind = 'r' and pg_catalog.pg_table_is_visible(c.oid)
+  and c.oid in (select inhparent from pg_catalog.pg_inherits union select inhrelid from pg_catalog.pg_inherits)"""
 
 
 class PostgreSQLDumps(PostgreSQLDescribes):
@@ -149,8 +149,8 @@ class PostgreSQLDumps(PostgreSQLDescribes):
                         target=self.target, program=tool.path.name, reason=problem, instead=NOTHING
                     )
                 rows = told(reading.reading.rows, facts["path"])
-                parents = {name for (name,) in self._fetch(PARENTS, {})}
-                own = {name: number for name, number in rows.items() if name not in parents}
+                inheriting = {name for (name,) in self._fetch(INHERITING, {})}
+                own = {name: number for name, number in rows.items() if name not in inheriting}
                 content = digests(cast("Holds", self), own)
         progress(1.0)
         proof = Proof(tables=rows, schema=schema, problems=(), digests=content)

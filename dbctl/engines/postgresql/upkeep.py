@@ -52,6 +52,10 @@ class PostgreSQLUpkeep(PostgreSQLDialect):
     def tasks(self, kind: Upkeep, tables: Sequence[str]) -> Sequence[Task]:
         for name in tables:
             self._checked(name)
+        if kind in ("wal", "rollback-journal"):
+            raise NotSupportedError(
+                what="another journal", by=self.target, instead="Its server always writes a log."
+            )
         if kind == "checkpoint":
             if tables:
                 raise NotSupportedError(

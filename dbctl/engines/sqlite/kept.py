@@ -56,8 +56,8 @@ class SQLiteKept(SQLiteMeasures):
         if self.reading:
             raise RuntimeError("maintenance by one who only reads")
         deadline = time.monotonic() + self._timeout
-        while (rows := self._run(task.statement, {})) and "checkpoint" in task.statement and rows[0][0]:
-            # To SQLite it is no failure when readers keep a checkpoint from its end.
+        while (rows := self._run(task.statement, {})) and _is_unfinished(task.statement, rows[0][0]):
+            # SQLite reports no failure where readers keep a checkpoint, or a change of the journal mode, from its end.
             interrupt.check()
             if time.monotonic() >= deadline:
                 from dbctl.engines.locks import holder_of  # noqa: PLC0415 - as above
@@ -67,3 +67,10 @@ class SQLiteKept(SQLiteMeasures):
 
     def leftovers(self) -> Sequence[Concern]:
         return ()  # each of its statements is done whole or not at all
+
+
+def _is_unfinished(statement: str, answer: object) -> bool:
+    """Whether others who have the file open kept a statement from its end."""
+    if "checkpoint" in statement:
+        return bool(answer)
+    return "journal_mode" in statement and answer != statement.rpartition(" ")[2]

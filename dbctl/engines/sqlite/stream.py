@@ -57,7 +57,12 @@ MODULES = frozenset({"json_each", "json_tree", *(f"pragma_{name}" for name in TE
 class SQLiteStreams(SQLiteChecks):
     """Capability.STREAM."""
 
+    sql_dialect = "sqlite"
     reading: bool
+
+    def view_queries(self) -> Mapping[str, str]:
+        rows = self._fetch("select name, sql from sqlite_master where type = 'view'", {})
+        return {str(name): str(sql) for name, sql in rows}
 
     @abstractmethod
     def _flow(self, sql: str, parameters: Mapping[str, object]) -> AbstractContextManager[Answer]:
@@ -100,7 +105,10 @@ class SQLiteStreams(SQLiteChecks):
         from dbctl.engines.sqlite import values  # noqa: PLC0415 - few commands take a person's question
 
         self._settle()
-        told = Guard(hidden)
+        # a common table expression may have the name of a view, and SQLite names both alike
+        has_expressions = re.search(r"\bwith\b", sql, re.IGNORECASE)
+        views = () if has_expressions else [table.name for table in self.tables().values() if table.view]
+        told = Guard(hidden, views)
         given = {name: values.given(value) for name, value in parameters.items()}
         with ExitStack() as stack:
             self._know_modules(sql)
@@ -162,7 +170,9 @@ class SQLiteStreams(SQLiteChecks):
 class Guard:
     """Says what a statement of a person may do, and remembers what it did not let pass."""
 
-    def __init__(self, hidden: Mapping[str, Collection[str]]) -> None:
+    def __init__(self, hidden: Mapping[str, Collection[str]], views: Collection[str] = ()) -> None:
+        """Take the columns that may not be read, and the views whose own columns alone decide what they show."""
+        self._views = {view.lower() for view in views}
         self._hidden = {
             (table.lower(), column.lower()) for table, columns in hidden.items() for column in columns
         }
@@ -170,13 +180,17 @@ class Guard:
             self._hidden |= SAMPLES
         self.secret = self.refused = ""
 
-    def __call__(self, action: int, first: str | None, second: str | None, *_rest: str | None) -> int:
+    def __call__(
+        self, action: int, first: str | None, second: str | None, _schema: str | None, reader: str | None
+    ) -> int:
         if action in _REFUSED:
             self.refused = _REFUSED[action]
         elif action == sqlite3.SQLITE_PRAGMA and (first or "").lower() not in TELLING:
             self.refused = f"PRAGMA {first}"
         elif (
-            action == sqlite3.SQLITE_READ and ((first or "").lower(), (second or "").lower()) in self._hidden
+            action == sqlite3.SQLITE_READ
+            and ((first or "").lower(), (second or "").lower()) in self._hidden
+            and (reader or "").lower() not in self._views
         ):
             self.secret = f"{first}.{second}"
         else:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from dbctl import volumes
 from dbctl.engines.base import Storage
 from dbctl.engines.server import Task, Upkeep
 from dbctl.engines.sql import ident
@@ -21,6 +22,8 @@ STATEMENTS: Mapping[Upkeep, tuple[str, str | None]] = {
     "optimize": ("PRAGMA optimize = 0x10002", None),
     "reindex": ("REINDEX", "REINDEX {}"),
     "checkpoint": ("PRAGMA wal_checkpoint(TRUNCATE)", None),
+    "wal": ("PRAGMA journal_mode = wal", None),
+    "rollback-journal": ("PRAGMA journal_mode = delete", None),
 }
 #: An index for searching text that keeps no text itself: it knows rows by their numbers, of the table that it names, or
 #: of one that only the app knows.
@@ -42,12 +45,29 @@ def tasks(
         raise NotSupportedError(what=f"{kind} of one table", by=target, instead="Leave --table out.")
     if kind == "checkpoint" and found.journal_mode != "wal":
         return []
+    if kind in ("wal", "rollback-journal"):
+        if (kind == "wal") == (found.journal_mode == "wal"):
+            return []
+        if kind == "wal":
+            _refuse_network_disk(path, target)
     if kind == "vacuum":
         _refuse_harm(target, fetch)
         _want_room(path, found)
     if single is None or not tables:
         return [Task(table="", statement=whole)]
     return [Task(table=table, statement=single.format(ident(table))) for table in tables]
+
+
+def _refuse_network_disk(path: Path, target: str) -> None:
+    """Refuse a write-ahead log where other machines may open the file: its users share memory."""
+    volume = volumes.volume_of(path.parent)
+    if volume.shared:
+        raise UpkeepUnsafeError(
+            what="a write-ahead log",
+            target=target,
+            reason=f"{path} is on {volume.mount} ({volume.kind}), which other machines may use, too",
+            instead="Move the database to a disk of this machine first.",
+        )
 
 
 def _refuse_harm(target: str, fetch: Fetch) -> None:

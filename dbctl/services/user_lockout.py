@@ -1,0 +1,163 @@
+"""Who is locked out now: logins and addresses with as many failed attempts as the app allows, and the users they keep out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from msgspec import structs
+
+from dbctl.engines.base import Condition
+from dbctl.model import Page, Value, Window, now
+from dbctl.profiles.codecs import TIMES, read_time
+from dbctl.profiles.model import Lockout, SettingOrDefault
+from dbctl.services import settings
+from dbctl.services.apps import App
+from dbctl.services.live import Live
+from dbctl.services.setting_table import section
+from dbctl.services.user_filters import Filter, conditions
+from dbctl.services.user_table import User, UserTable
+from dbctl.services.users import table as user_table
+
+_DATE = len("2026-01-31")
+
+
+class Lock(Value, frozen=True, kw_only=True):
+    """A login, or an address, from which nobody may sign in now."""
+
+    attempts: int  #: failed ones that count now
+    until: (
+        datetime | None
+    )  #: when so many have expired that the app allows another one; None: no stored time can be read
+
+
+class Locks(Value, frozen=True, kw_only=True):
+    """All locks of one moment."""
+
+    logins: Mapping[str, Lock]  #: by the login as it was typed
+    addresses: Mapping[str, Lock]
+    typed_at: Mapping[str, Sequence[str]]  #: the logins that were typed at each locked address
+
+
+class LockedUsers(Value, frozen=True, kw_only=True):
+    """Users who are locked out now, and what is to be known beside them."""
+
+    page: Page[User]
+    remarks: Sequence[str]  #: the addresses from which nobody may sign in
+
+
+def list_locked(app: App, wanted: Filter, window: Window) -> LockedUsers:
+    """Return the locked out users that meet every part of ``wanted``, each with its attempts and the end of the lock.
+
+    Raises:
+        AbilityMissingError: the app locks nobody out.
+    """
+    users = user_table(app)
+    locks = find_locks(users)
+    locked = locked_users(users, locks)
+    where = [*conditions(users, wanted), users.live.among(users.told.id.column, list(locked))]
+    items = [
+        structs.replace(
+            user,
+            extra={
+                **user.extra,
+                "failed_attempts": locked[user.id].attempts,
+                "locked_until": locked[user.id].until,
+            },
+        )
+        for user in users.read(where, window=window)
+    ]
+    fields = dict.fromkeys([*User.__struct_fields__, *users.fields, "failed_attempts", "locked_until"])
+    page = Page(
+        items=items,
+        total=users.db.count(users.live.name, where),
+        limit=window.limit,
+        offset=window.offset,
+        names=[field for field in fields if field != "extra"],
+    )
+    return LockedUsers(page=page, remarks=list(_address_remarks(locks)))
+
+
+def _address_remarks(locks: Locks) -> Iterator[str]:
+    for address, lock in locks.addresses.items():
+        until = f" until {lock.until:%Y-%m-%d %H:%M} UTC" if lock.until else ""
+        yield f"nobody may sign in from {address}{until}; dbctl users unlock --address {address} clears that"
+
+
+def find_locks(users: UserTable) -> Locks:
+    """Return which logins and addresses the app refuses now.
+
+    Raises:
+        AbilityMissingError: the app locks nobody out.
+    """
+    told = users.app.ability(users.told.lockout, "lockout")
+    live = Live(users.app.profile, users.db, told.table, "failed sign-ins")
+    typed, at, address = live.get(told.login), live.get(told.at), live.find(told.address)
+    window = timedelta(minutes=_number(users, told.minutes))
+    since = now() - window
+    where = [Condition(column, "=", value) for column, value in live.constants(told.failed).items()]
+    where.append(Condition(at, ">", TIMES[told.compared](since) if told.compared else since))
+    columns = [typed, at, *([address] if address else [])]
+    logins: dict[str, list[datetime | None]] = {}
+    addresses: dict[str, list[datetime | None]] = {}
+    typed_at: dict[str, dict[str, None]] = {}
+    for row in users.db.select(live.name, columns, where):
+        end = _expiry(row[1], window, told)
+        logins.setdefault(str(row[0]), []).append(end)
+        if address and row[2]:
+            addresses.setdefault(str(row[2]), []).append(end)
+            typed_at.setdefault(str(row[2]), {})[str(row[0])] = None
+    limit = max(1, _number(users, told.limit))
+    locked = dict(_locked(addresses, limit))
+    return Locks(
+        logins=dict(_locked(logins, limit)),
+        addresses=locked,
+        typed_at={name: list(typed_at[name]) for name in locked},
+    )
+
+
+def locked_users(users: UserTable, locks: Locks) -> dict[object, Lock]:
+    """Return the users whom ``locks`` keep out, by id: those that ``users unlock`` lets in again."""
+    by_login: dict[str, list[Lock]] = {}
+    for login, lock in locks.logins.items():
+        by_login.setdefault(login.lower(), []).append(lock)
+    for address, logins in locks.typed_at.items():
+        for login in logins:
+            by_login.setdefault(login.lower(), []).append(locks.addresses[address])
+    found = dict[object, Lock]()
+    for user in users.read() if by_login else ():
+        names = {name.lower() for name in (user.username, user.email, user.login) if name}
+        theirs = [lock for name in names for lock in by_login.get(name, ())]
+        if theirs:
+            found[user.id] = max(theirs, key=lambda lock: (lock.until is None, lock.until or now()))
+    return found
+
+
+def _locked(expiries: Mapping[str, Sequence[datetime | None]], limit: int) -> Iterator[tuple[str, Lock]]:
+    for name, ends in expiries.items():
+        if len(ends) >= limit:
+            known = sorted((end for end in ends if end), reverse=True)
+            until = known[limit - 1] if len(known) >= limit else None
+            yield name, Lock(attempts=len(ends), until=until)
+
+
+def _expiry(stored: object, window: timedelta, told: Lockout) -> datetime | None:
+    """Return when an attempt no longer counts."""
+    moment = read_time(stored)
+    if moment is None:
+        return None
+    if told.compared and isinstance(stored, str):
+        separator = str(TIMES[told.compared](moment))[_DATE : _DATE + 1]
+        if stored[_DATE : _DATE + 1] > separator:  # as text, it comes after every moment of its day
+            moment = moment.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+    return moment + window
+
+
+def _number(users: UserTable, told: SettingOrDefault) -> int:
+    """Return the whole number that the app uses."""
+    if told.from_ and section(users.app, "system"):
+        known = {setting.key: setting.value for setting in settings.opened(users.app, users.db).read()}
+        value = known.get(told.from_)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return int(value)
+    return told.otherwise

@@ -1,0 +1,180 @@
+"""Secret columns without a profile, and behind views: recognized, masked, and refused in a query."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from itertools import pairwise
+
+import pytest
+
+from dbctl.engines import lineage
+from dbctl.engines.base import Column, Table
+from dbctl.services.secrets import SECRET_NAMES, SECRET_VALUES
+from tests import servers
+
+BCRYPT = "$2b$12$" + "a" * 53
+SCHEMA = (
+    "create table people (id integer primary key, name varchar(40), reset_token varchar(40), misc varchar(80))",
+    f"insert into people values (1, 'ann', 'hush-1', 'none'), (2, 'ben', 'hush-2', '{BCRYPT}')",
+    "create view renamed as select id, reset_token as label, misc as remark from people where reset_token is not null",
+    "create view view_of_view as select id, concat(label, '!') as shout from renamed",
+    "create view joined as select p.id, (select q.reset_token from people q where q.id = p.id) as pick, p.name from people p",
+    "create view counted as select name, count(*) as people from people group by name",
+)
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mysql"])
+def address(request, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    if request.param == "sqlite":
+        with closing(sqlite3.connect("people.db", isolation_level=None)) as db:
+            for sql in SCHEMA:
+                db.execute(sql.replace("concat(label, '!')", "label || '!'"))
+        yield "people.db"
+    elif request.param == "mysql":
+        with (
+            servers.mysql_database() as url,
+            closing(servers.mysql_connection(url)) as db,
+            db.cursor() as cursor,
+        ):
+            for sql in SCHEMA:
+                cursor.execute(sql)
+            yield servers.text(url)
+    else:
+        with servers.postgresql_schema() as url, closing(servers.connection(url)) as db:
+            for sql in SCHEMA:
+                db.execute(sql)
+            yield servers.text(url)
+
+
+@pytest.mark.parametrize(
+    ("table", "shown"),
+    [
+        ("people", {"id": 2, "name": "ben", "reset_token": "***", "misc": "***"}),
+        ("renamed", {"id": 2, "label": "***", "remark": "***"}),
+        ("view_of_view", {"id": 2, "shout": "***"}),
+        ("joined", {"id": 2, "pick": "***", "name": "ben"}),
+        ("counted", {"name": "ben", "people": 1}),
+    ],
+)
+def test_secret_columns_are_masked_through_views_and_without_a_profile(address, answer, table, shown):
+    rows = answer("--url", address, "data", "rows", table)["data"]["items"]
+    assert shown in rows
+    revealed = answer("--url", address, "data", "rows", table, "--secrets")["data"]["items"]
+    assert "***" not in {value for row in revealed for value in row.values()}
+
+
+def test_export_leaves_out_secret_columns_of_views(address, capsys, answer):
+    exported = answer("--url", address, "data", "export", "renamed", "renamed.csv")["data"]
+    assert (exported["columns"], exported["left_out"]) == (["id"], ["label", "remark"])
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select * from renamed",
+        "select label from renamed",
+        "select shout from view_of_view",
+        "select id from view_of_view where shout like 'h%'",
+        "select pick from joined",
+        "select v.shout from view_of_view v order by 1",
+        "with renamed as (select reset_token as id from people) select id from renamed",
+        "select x.id from (select reset_token as id from people) x",
+    ],
+)
+def test_a_query_that_reads_a_secret_through_a_view_is_refused(address, answer, sql):
+    refused = answer("--url", address, "data", "query", sql, status=6)
+    assert refused["error"]["code"] == "secret-asked"
+
+
+@pytest.mark.parametrize("sql", ["select name from counted", "select id, name from people"])
+def test_a_query_that_reads_no_secret_is_answered(address, answer, sql):
+    assert answer("--url", address, "data", "query", sql)["data"]["total"] == 2
+
+
+def test_a_query_of_the_other_columns_of_a_view_is_answered(tmp_path, monkeypatch, answer):
+    monkeypatch.chdir(tmp_path)
+    with closing(sqlite3.connect("people.db", isolation_level=None)) as db:
+        for sql in SCHEMA[:3]:
+            db.execute(sql)
+    assert answer("--url", "people.db", "data", "query", "select id from renamed")["data"]["total"] == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "is_secret"),
+    [
+        *[(name, True) for name in ("password", "passwd", "user_pass", "hashed_password", "password_hash")],
+        *[(name, True) for name in ("api_key", "apikey", "reset_token", "secret", "client_secret", "otp")],
+        *[(name, True) for name in ("session_key", "recovery_codes", "salt", "encrypted_password")],
+        *[(name, False) for name in ("password_changed_at", "token_type", "token_count", "key", "hash")],
+        *[
+            (name, False)
+            for name in ("secretary", "compass", "passenger", "tokenizer", "name", "bypass_rule")
+        ],
+    ],
+)
+def test_names_of_secret_columns(name, is_secret):
+    assert bool(SECRET_NAMES.search(name)) is is_secret
+
+
+@pytest.mark.parametrize(
+    ("value", "is_secret"),
+    [
+        (BCRYPT, True),
+        ("$argon2id$v=19$m=65536,t=3,p=4$c2FsdHNhbHQ$aGFzaGhhc2g", True),
+        ("pbkdf2_sha256$600000$salt$aGFzaGhhc2hoYXNo", True),
+        ("scrypt:32768:8:1$salt$0123456789abcdef", True),
+        ("$P$B123456789012345678901234567890", True),
+        ("{SSHA}0123456789abcdef", True),
+        ("eyJhbGciOiJI.eyJzdWIiOiIx.c2lnbmF0dXJl", True),
+        ("sk-0123456789abcdef0123", True),
+        ("-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----", True),
+        ("costs $2 or $3", False),
+        ("d41d8cd98f00b204e9800998ecf8427e", False),
+        ("Ann", False),
+    ],
+)
+def test_values_that_are_secret_whatever_their_column(value, is_secret):
+    assert bool(SECRET_VALUES.fullmatch(value)) is is_secret
+
+
+def live_table(name, columns, *, view=False):
+    made = {
+        column: Column(name=column, type="TEXT", nullable=True, required=False, key=False)
+        for column in columns
+    }
+    return Table(name=name, columns=made, view=view)
+
+
+@pytest.mark.parametrize(
+    ("query", "columns", "sources"),
+    [
+        ("create view v (a, b) as select id, token from users", "a b", [{"id"}, {"token"}]),
+        ("create view v as select * from users", "id token", [{"id"}, {"token"}]),
+        ("select id from users union all select token from users", "id", [{"id", "token"}]),
+        ("with c (x, y) as (select id, token from users) select y from c", "y", [{"token"}]),
+        ("select case when token like 'a%' then 1 end as c, id from users", "c id", [{"token"}, {"id"}]),
+        ("select count(*) as n, max(token) as m from users", "n m", [set(), {"token"}]),
+        ("select id, id from users", "id id:1", [None, None]),
+        ("select broken (", "x", [None]),
+        ("", "x", [None]),
+    ],
+)
+def test_lineage_of_a_view(query, columns, sources):
+    names = columns.split()
+    tables = {"users": live_table("users", ["id", "token"]), "v": live_table("v", names, view=True)}
+    found = lineage.sources_of({"v": query}, tables, "sqlite")["v"]
+    expected = [None if each is None else {("users", column) for column in each} for each in sources]
+    assert [found[name] for name in names] == expected
+
+
+def test_lineage_of_a_chain_of_views_is_resolved_once_each():
+    names = [f"v{number}" for number in range(300)]
+    tables = {"users": live_table("users", ["id", "token"])}
+    tables |= {name: live_table(name, ["a"], view=True) for name in names}
+    queries = {"v0": "select token as a from users"}
+    queries |= {name: f"select a from {before}" for before, name in pairwise(names)}
+    assert set(lineage.reaching(queries, ["users"])) == set(names)
+    assert lineage.sources_of(queries, tables, "sqlite")["v299"] == {"a": {("users", "token")}}
