@@ -17,7 +17,7 @@ from msgspec import structs
 
 from dbctl.config import Selection
 from dbctl.errors import DbctlError, Exit, FileUnsoundError, ForeignDumpRefusedError
-from dbctl.services import backup_manifest, doctor
+from dbctl.services import backup_manifest, doctor, status
 from tests import hostile, servers
 from tests.services import pantries, vault
 from tests.services.people import caught
@@ -287,8 +287,12 @@ def test_what_a_kill_leaves_is_reported_and_removed_by_the_next_load(victim, tmp
     while not (found := left_behind(victim)):
         assert time.monotonic() < deadline  # until the server notices
         time.sleep(0.05)
-    assert found
     assert victim.left()
+    selection = Selection(config=str(configuration))
+    survey = status.survey([selection], timeout=5)
+    assert survey.check is Exit.ACTION_NEEDED
+    for finding in found:
+        assert any(finding.message in trouble for trouble in survey.troubles)
     assert codes(victim, hostile.with_statements(victim, tmp_path / "good.sql", "")) == ["file-sound"]
     assert victim.left() == []
     assert left_behind(victim) == []
