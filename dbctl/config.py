@@ -4,7 +4,7 @@
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
@@ -137,6 +137,10 @@ class SearchConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     folder: str  #: in place of the database's own, and of the user's for caches
 
 
+#: In place of a folder of migrations: the database has none.
+NO_MIGRATIONS = "none"
+
+
 class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[apps.NAME]``: one deployed application. Paths are relative to the file."""
 
@@ -165,6 +169,7 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
     protected: bool
     databases: Mapping[str, Url]
     migrations: Mapping[str, Path]
+    unmigrated: Collection[str] = ()  #: databases that have no migrations, as the configuration says
     backup: BackupConfig | None = None
     scratch: Url | None = None  #: a server for trial restores
     embedder: Embedder | None = None
@@ -303,6 +308,8 @@ def _resolved(name: str, app: AppConfig, folder: Path, complain: Complain) -> Ap
         except UrlInvalidError as error:
             complain(at, str(error))
     for database, path in app.migrations.items():
+        if path == NO_MIGRATIONS:
+            continue
         migrations[database] = folder / _filled(path, ("apps", name, "migrations", database), complain, own)
     return App(
         name=name,
@@ -310,6 +317,7 @@ def _resolved(name: str, app: AppConfig, folder: Path, complain: Complain) -> Ap
         protected=app.protected,
         databases=databases,
         migrations=migrations,
+        unmigrated=[database for database, path in app.migrations.items() if path == NO_MIGRATIONS],
         backup=_backup(app.backup, ("apps", name, "backup"), folder, complain, own),
         scratch=_scratch(app.backup, ("apps", name, "backup", "scratch"), complain, own),
         embedder=_embedder(app.embedder, ("apps", name, "embedder"), folder, complain),

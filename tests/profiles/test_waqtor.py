@@ -109,10 +109,12 @@ def test_the_migrations_of_the_former_database_make_what_the_app_makes(answer, t
         for one in answer(*app, "stats", "tables", "--db", "legacy")["data"]["items"]
     }
     tables.pop("schema_migrations")
-    assert tables == {
+    made = {
         one["table"]: one["indexes"]
         for one in answer(*theirs, "stats", "tables", "--db", "legacy")["data"]["items"]
     }
+    made.pop("session_state")  # the app makes it when it first looks at a session
+    assert tables == made
 
 
 def catalogue(url):
@@ -568,7 +570,7 @@ def test_a_deployment_of_any_age_gets_a_ledger_and_what_it_lacks_is_run_then(ask
 
 @only_deployed
 def test_what_differs_a_little_is_adopted_and_told(ask, waqtor):
-    waqtor.rows("drop index messages_direction")
+    waqtor.rows("drop index messages_to_phone")
     waqtor.rows("alter table users add column nick text")
     assert ask("migrate", "adopt")["differences"] == 1
     assert {one["code"] for one in ask("migrate", "drift")["findings"]} == {"index-missing", "column-extra"}
