@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 from abc import ABC, abstractmethod
 from contextlib import closing
 from functools import cache
@@ -22,6 +23,8 @@ from tests.services import pantries
 VOLATILE = re.compile(
     r"timestamp|gtid|_now|last_insert|rand_seed|pseudo|warning|error_count|identity|skip_rep"
 )
+#: How long a server may take to notice that a session has ended.
+NOTICE_SECONDS = 20
 SCRATCH = re.compile(r"dbctl_new_")
 
 
@@ -190,3 +193,12 @@ def with_statements(victim: PostgreSQLVictim | MySQLVictim, file: Path, statemen
     file.write_text(f"{head}\n{text}\n\n{end}{rest}")
     file.chmod(0o600)
     return file
+
+
+def assert_unchanged(victim: PostgreSQLVictim | MySQLVictim, before: dict[str, object]) -> None:
+    """Assert that nothing outside has changed, once the server has noticed which sessions have ended."""
+    deadline = time.monotonic() + NOTICE_SECONDS
+    while (after := victim.outside()) != before and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert {name: after[name] for name in after if after[name] != before[name]} == {}
+    assert victim.left() == []

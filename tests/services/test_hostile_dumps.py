@@ -171,8 +171,7 @@ def try_dump(engine, tmp_path, statements):
     file = hostile.with_statements(victim, tmp_path / "dump.sql", statements)
     before = victim.outside()
     codes = [finding.code for finding in tried(victim.pantry.path, file)]
-    assert victim.outside() == before
-    assert victim.left() == []
+    hostile.assert_unchanged(victim, before)
     return codes
 
 
@@ -240,5 +239,4 @@ def test_a_hostile_dump_does_no_harm_on_any_path_that_loads_it(engine, tmp_path)
     assert not vault.verified(victim.pantry.path).unsound
     with vault.opened(victim.pantry.path) as (app, _repository):
         Drills([app], vault.keys_of).apply()
-    assert victim.outside() == before
-    assert victim.left() == []
+    hostile.assert_unchanged(victim, before)

@@ -228,8 +228,7 @@ def test_a_folder_of_another_machine_is_foreign_whatever_its_manifest_says(victi
     before = victim.outside()
     codes = [finding.code for finding in tried(victim.pantry.path, place)]
     assert "file-sound" not in codes
-    assert victim.outside() == before
-    assert victim.left() == []
+    hostile.assert_unchanged(victim, before)
 
 
 # Refused ------------------------------------------------------------------------------------------------------------
@@ -249,8 +248,7 @@ def test_without_the_right_to_create_the_role_nothing_runs(victim, tmp_path):
             assert isinstance(error, ForeignDumpRefusedError), error
             assert error.exit_status is Exit.REFUSED
             assert "limited" in error.hint
-    assert victim.outside() == before
-    assert victim.left() == []
+    hostile.assert_unchanged(victim, before)
     run(victim, "drop role limited" if victim.engine == "postgresql" else "drop user limited@localhost")
 
 
@@ -262,7 +260,7 @@ def test_a_foreign_dump_never_goes_into_the_live_database_itself(postgresql, tmp
     with configured_as(postgresql, options=options):
         error = caught(DbctlError, lambda: apply(postgresql.pantry.path, file))
     assert isinstance(error, ForeignDumpRefusedError)
-    assert postgresql.outside() == before
+    hostile.assert_unchanged(postgresql, before)
     postgresql.pantry.run("drop schema of_another_app cascade")
 
 
