@@ -257,11 +257,11 @@ class Lookup(Section, frozen=True, kw_only=True):
 class Transfer(Section, frozen=True, kw_only=True):
     """Rows that another user can take over when their own one goes."""
 
-    table: str
+    table: str  #: one that ends in ``?`` may be missing
     column: str  #: the user that they belong to
-    once: Sequence[
-        str
-    ] = ()  #: with the user unique: where the other one has such a row, it stays, and this one goes
+    #: with the user unique: where the other one has such a row, it stays, and this one goes; of columns that end in ``?``,
+    #: those that are there count
+    once: Sequence[str] = ()
 
 
 class Users(Section, frozen=True, kw_only=True):

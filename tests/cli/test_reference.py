@@ -170,6 +170,7 @@ LINES = [
     "users unlock --address 10.0.0.7",
     "maintain wal",
     "maintain wal --off --dry-run",
+    "users export-data eve eve.json",
     "data rows users",
     "data rows users --filter is_active=yes --columns id,username,password_hash --sort -id",
     "data rows users --after 1 --limit 1",
