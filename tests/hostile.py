@@ -210,8 +210,13 @@ def assert_unchanged(victim: PostgreSQLVictim | MySQLVictim, before: dict[str, o
     """Assert that nothing outside has changed and nothing is left, once the server has noticed which sessions have ended."""
     after = victim.outside()
     assert {name: after[name] for name in after if after[name] != before[name]} == {}
+    assert_nothing_left(victim)
+    victim.greet()
+
+
+def assert_nothing_left(victim: PostgreSQLVictim | MySQLVictim) -> None:
+    """Assert that databases, roles and sessions of a load are gone, once the server has noticed who has left."""
     deadline = time.monotonic() + NOTICE_SECONDS
     while (left := victim.left()) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert left == []
-    victim.greet()
