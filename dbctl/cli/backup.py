@@ -81,7 +81,7 @@ def create(
             "--limit-rate",
             parser=size_in_bytes,
             metavar="20M",
-            help="Copy and pack at most so many bytes a second; of a file in DELETE mode, whose writers wait for the copy, only pack.",
+            help="Read at most so many bytes a second while copying, then while packing; of a file in DELETE mode, whose writers wait for the copy, only while packing.",
         ),
     ] = None,
     repository: RepositoryAt = "",

@@ -375,7 +375,8 @@ def test_an_index_ranks_what_it_finds_and_shows_where(run: Run, vault: Vault) ->
         shapes.PARSER
     ]
     assert ids(run("search", "prompts", "parser", "--filter", "tag=garden")) == []
-    assert ids(run("search", "prompts", "parser functions")) == [], "it is taken literally: as one phrase"
+    assert ids(run("search", "prompts", "parser functions")) == [shapes.PARSER]
+    assert ids(run("search", "prompts", '"parser functions"')) == []
     assert ids(run("search", "prompts", "parser", "functions")) == [shapes.PARSER]
     assert ids(run("search", "prompts", "--query", "parser -functions")) == []
     assert "parser" in str(run("search", "prompts", "parser", "--explain")["parameters"])
