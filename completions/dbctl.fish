@@ -7,7 +7,7 @@ function __dbctl_at -d 'Whether the words so far name the command $argv[1], with
     for word in (commandline -opc)[2..-1]
         if test $skip = 1
             set skip 0
-        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --timeout --env-file --games --users --plays --messages --chats --prompts --seed --shape --role --inactive --filter --limit --offset --sort --id --email --name --set --password-file --transfer-to --address --existing --description --priority --permission --category --user --mode --migrations --to --steps --loses-rows --repository --statement --table --format --compress --limit-rate --kind --before --identity --passphrase-file --from --at --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --file --as --merge --like --action --resource --since --only --older-than --state --rule --query --with --mark --within --similar-to --vector --text --chat --top --min-similarity --null --not-null --after --encoding --filter-null --filter-not-null --param
+        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --timeout --env-file --games --users --plays --messages --chats --prompts --seed --shape --role --inactive --filter --limit --offset --sort --id --email --name --set --password-file --transfer-to --address --existing --description --priority --permission --category --user --mode --migrations --to --steps --loses-rows --repository --statement --table --format --compress --limit-rate --kind --before --identity --passphrase-file --from --at --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --file --as --merge --like --action --resource --since --only --older-than --state --rule --query --with --mark --within --similar-to --vector --text --chat --min-similarity --null --not-null --after --encoding --filter-null --filter-not-null --param
             set skip 1
         else if string match -q -- '-*' $word
             continue
@@ -520,7 +520,7 @@ complete -c dbctl -n '__dbctl_at \'search semantic\'' -l vector -r -F -d 'Rows n
 complete -c dbctl -n '__dbctl_at \'search semantic\'' -l text -x -d 'Rows that mean the like, by the embedder of the configuration'
 complete -c dbctl -n '__dbctl_at \'search semantic\'' -l user -x -d 'Only rows of this user'
 complete -c dbctl -n '__dbctl_at \'search semantic\'' -l chat -x -d 'Only rows of this chat'
-complete -c dbctl -n '__dbctl_at \'search semantic\'' -l top -x -d 'How many rows'
+complete -c dbctl -n '__dbctl_at \'search semantic\'' -l limit -x -d 'How many rows'
 complete -c dbctl -n '__dbctl_at \'search semantic\'' -l min-similarity -x -d 'Only rows at least so alike: 1 is the same, 0 unrelated'
 complete -c dbctl -n '__dbctl_at \'search semantic\'' -l index -d 'Ask an index where there is one: faster, and it may miss some'
 complete -c dbctl -n '__dbctl_at \'search index check\'' -l whole -d 'Compare an index in a file of its own with one that is made anew, not with 1,000 rows'
