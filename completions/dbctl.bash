@@ -330,6 +330,7 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'users check-password') path=$next; count=0; return 0 ;;
         'users import') path=$next; count=0; return 0 ;;
         'users export') path=$next; count=0; return 0 ;;
+        'users export-data') path=$next; count=0; return 0 ;;
         'roles list') path=$next; count=0; return 0 ;;
         'roles show') path=$next; count=0; return 0 ;;
         'roles create') path=$next; count=0; return 0 ;;
@@ -452,7 +453,7 @@ _dbctl() {
         'apps check') children=''; flags='' ;;
         'status') children=''; flags='--check' ;;
         'doctor') children=''; flags='--all-apps' ;;
-        'users') children='list show create ensure update delete set-password set-role activate deactivate unlock check-password import export'; flags='' ;;
+        'users') children='list show create ensure update delete set-password set-role activate deactivate unlock check-password import export export-data'; flags='' ;;
         'users list') children=''; flags='--role --active --no-active --never-signed-in --locked --inactive --filter --limit --offset --sort' ;;
         'users show') children=''; flags='--id' ;;
         'users create') children=''; flags='--email --role --name --set --active --no-active --with-settings --password-stdin --password-file --generate --dry-run -n' ;;
@@ -467,6 +468,7 @@ _dbctl() {
         'users check-password') children=''; flags='--id --password-stdin --password-file' ;;
         'users import') children=''; flags='--existing --generate --dry-run -n' ;;
         'users export') children=''; flags='--secrets' ;;
+        'users export-data') children=''; flags='--secrets' ;;
         'roles') children='list show create update delete grant revoke matrix permissions can'; flags='' ;;
         'roles list') children=''; flags='--limit --offset --sort' ;;
         'roles show') children=''; flags='--id' ;;
@@ -582,6 +584,7 @@ _dbctl() {
             'init:'0) wanted='@file' ;;
             'demo:'0) wanted='@directory' ;;
             'users import:'0) wanted='@file' ;;
+            'users export-data:'1) wanted='@file' ;;
             'settings diff:'0) wanted='@file' ;;
             'settings apply:'0) wanted='@file' ;;
             'backup adopt:'*) wanted='@file' ;;

@@ -4,7 +4,7 @@
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
@@ -137,6 +137,10 @@ class SearchConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     folder: str  #: in place of the database's own, and of the user's for caches
 
 
+#: In place of a folder of migrations: the database has none.
+NO_MIGRATIONS = "none"
+
+
 class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[apps.NAME]``: one deployed application. Paths are relative to the file."""
 
@@ -165,6 +169,7 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
     protected: bool
     databases: Mapping[str, Url]
     migrations: Mapping[str, Path]
+    unmigrated: Collection[str] = ()  #: databases that have no migrations, as the configuration says
     backup: BackupConfig | None = None
     scratch: Url | None = None  #: a server for trial restores
     embedder: Embedder | None = None
@@ -303,6 +308,8 @@ def _resolved(name: str, app: AppConfig, folder: Path, complain: Complain) -> Ap
         except UrlInvalidError as error:
             complain(at, str(error))
     for database, path in app.migrations.items():
+        if path == NO_MIGRATIONS:
+            continue
         migrations[database] = folder / _filled(path, ("apps", name, "migrations", database), complain, own)
     return App(
         name=name,
@@ -310,6 +317,7 @@ def _resolved(name: str, app: AppConfig, folder: Path, complain: Complain) -> Ap
         protected=app.protected,
         databases=databases,
         migrations=migrations,
+        unmigrated=[database for database, path in app.migrations.items() if path == NO_MIGRATIONS],
         backup=_backup(app.backup, ("apps", name, "backup"), folder, complain, own),
         scratch=_scratch(app.backup, ("apps", name, "backup", "scratch"), complain, own),
         embedder=_embedder(app.embedder, ("apps", name, "embedder"), folder, complain),
@@ -416,7 +424,7 @@ def embedder_key(app: App) -> Secret | None:
 def _key_of(app: App, name: str) -> str:
     from dbctl import dotenv  # noqa: PLC0415 - seldom needed
 
-    own = dotenv.read(app.env_file.read_text(encoding="utf-8")) if app.env_file else {}
+    own = dotenv.read(durable.read_settings(app.env_file)) if app.env_file else {}
     return (own[name] if name in own else _variable(name)).strip()
 
 
@@ -447,11 +455,17 @@ def caches() -> Path | None:
         return user_cache_path("dbctl") / "search"
     # As platformdirs has it, without loading that for every search; in a container a user may have no home at all.
     named = Path(os.environ.get("XDG_CACHE_HOME", "").strip())
-    base = named if named.is_absolute() else durable.expand_home("~/.cache") if _has_home() else None
+    base = named if named.is_absolute() else durable.expand_home("~/.cache") if has_home() else None
     return base and base / "dbctl" / "search"
 
 
-def _has_home() -> bool:
+def variables_set(names: Mapping[str, str]) -> dict[str, str]:
+    """Return what the variables of the environment hold that are set, each under the name given for it."""
+    return {name: os.environ[variable] for variable, name in names.items() if variable in os.environ}
+
+
+def has_home() -> bool:
+    """Whether this user has a home directory."""
     return os.path.expanduser("~").startswith("/")  # noqa: PTH111 - pathlib's raises where there is none
 
 
@@ -582,7 +596,7 @@ def _own(app: AppConfig, folder: Path, at: Sequence[toml.Key], complain: Complai
     from dbctl import dotenv  # noqa: PLC0415 - seldom needed
 
     try:
-        return dotenv.read((folder / app.env_file).read_text(encoding="utf-8"))
+        return dotenv.read(durable.read_settings(folder / app.env_file))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not valid UTF-8"
         # What is lost with everything else may be in a backup, and without it no command finds the backups.
@@ -599,7 +613,7 @@ def _variable(name: str) -> str:
     file = os.environ.get(f"{name}_FILE", "")
     if not file:
         raise KeyError(name)
-    return Path(file).read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
+    return durable.read_settings(Path(file)).removesuffix("\n").removesuffix("\r")
 
 
 def _why(name: str, error: Exception) -> str:

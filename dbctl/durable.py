@@ -25,6 +25,8 @@ WITHOUT_LOCKS = {errno.EINVAL, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, er
 OPENED_ALREADY = {Path("/dev/fd"), Path("/proc/self/fd")}
 #: Bytes that are read at a time.
 BLOCK = 1 << 20
+#: Bytes of a file of settings or keys; nobody writes as many by hand.
+LARGEST_SETTINGS = 1 << 20
 
 
 def make_folder(path: Path) -> None:
@@ -191,9 +193,12 @@ def named(path: Path) -> IO[bytes]:
     Raises:
         OSError: it cannot be read.
     """
-    if path == Path("/dev/stdin") or path.parent in OPENED_ALREADY:
-        return path.open("rb")
-    return regular(path)
+    return path.open("rb") if _is_safe(path) else regular(path)
+
+
+def _is_safe(path: Path) -> bool:
+    """Whether it is known what a path that is no regular file leads to: nothing, or what the shell has opened."""
+    return path in (Path(os.devnull), Path("/dev/stdin")) or path.parent in OPENED_ALREADY
 
 
 def regular(path: Path) -> IO[bytes]:
@@ -210,6 +215,45 @@ def regular(path: Path) -> IO[bytes]:
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     raise OSError(errno.EINVAL, "it is no regular file", str(path))
+
+
+def read_settings(path: Path) -> str:
+    """Return the text of a file of settings or keys, also of one that the shell has opened (``<(…)``).
+
+    Raises:
+        OSError: it cannot be read, is no regular file, or holds more than ``LARGEST_SETTINGS`` bytes.
+        UnicodeDecodeError: it is not UTF-8.
+    """
+    return read_settings_bytes(path).decode()
+
+
+def read_settings_bytes(path: Path, most: int = LARGEST_SETTINGS) -> bytes:
+    """Return what such a file of at most so many bytes holds; raises ``OSError`` as ``read_settings`` does."""
+    with named(path) as file:
+        raw = file.read(most + 1)
+    if len(raw) > most:
+        raise _too_large(path, most)
+    return raw
+
+
+def check_settings(path: Path) -> None:
+    """Refuse a file that a library would wait for, or read without an end; one that is missing is its own affair.
+
+    Raises:
+        OSError: it is no regular file, or holds more than ``LARGEST_SETTINGS`` bytes.
+    """
+    try:
+        found = path.stat()
+    except OSError:
+        return
+    if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode) or _is_safe(path)):
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    if stat.S_ISREG(found.st_mode) and found.st_size > LARGEST_SETTINGS:
+        raise _too_large(path, LARGEST_SETTINGS)
+
+
+def _too_large(path: Path, most: int) -> OSError:
+    return OSError(errno.EFBIG, f"it is larger than {most:,} bytes", str(path))
 
 
 def is_regular(path: Path) -> bool:

@@ -990,7 +990,7 @@ class MigrationShapeOtherError(DbctlError):
 
 class LedgerMissingError(DbctlError):
     code, exit_status = "ledger-missing", Exit.REFUSED
-    sentence = "{target} holds tables but no ledger ({table}), so nothing tells which migrations it has had"
+    sentence = "{target} holds tables, and no row of a ledger ({table}) tells which migrations it has had"
     remedy = "Nothing was run. dbctl migrate adopt makes a ledger that tells which ones the schema shows; or let the app itself record them."
 
 

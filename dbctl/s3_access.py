@@ -204,7 +204,7 @@ def _profile(address: Address, told: Mapping[str, str]) -> dict[str, str]:
 def _section(file: Path, name: str) -> dict[str, str]:
     parser = configparser.RawConfigParser(strict=False)
     try:
-        text = durable.expand_home(str(file)).read_text(encoding="utf-8")
+        text = durable.read_settings(durable.expand_home(str(file)))
         parser.read_string(text)
         found = dict(parser.items(name))
         services = found.get("services")
@@ -212,7 +212,7 @@ def _section(file: Path, name: str) -> dict[str, str]:
     except (FileNotFoundError, NotADirectoryError, RuntimeError, configparser.NoSectionError):
         return {}
     except (OSError, UnicodeDecodeError, configparser.Error) as error:  # what stands there is not repeated
-        reason = f"it cannot be read ({type(error).__name__})"
+        reason = f"it cannot be read ({getattr(error, 'strerror', None) or type(error).__name__})"
         raise StorageUnknownError(what=file, reason=reason, instead="Correct it, or its mode.") from None
     # A service's own settings are lines below its name.
     nested = dict(line.partition("=")[::2] for line in more.get("s3", "").splitlines() if line.strip())

@@ -101,8 +101,7 @@ def load(path: Path) -> tuple[dict[str, Any], str]:
         TomlError: it is not TOML, or not UTF-8.
         OSError: it cannot be read.
     """
-    with durable.named(path) as file:
-        raw = file.read().removeprefix(BOM_UTF8)
+    raw = durable.read_settings_bytes(path, 4 * MOST_CHARACTERS).removeprefix(BOM_UTF8)
     try:
         text = raw.decode().replace("\r\n", "\n")
     except UnicodeDecodeError as error:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import typer
 from msgspec import structs
 
-from dbctl import interrupt
+from dbctl import durable, interrupt
 from dbctl.cli._options import call, command_words
 from dbctl.errors import (
     ConfirmationMissingError,
@@ -270,7 +270,7 @@ def _typed(*, confirm: bool) -> Secret:
 
 def _first_line(ctx: typer.Context, file: Path) -> bytes:
     try:
-        with file.open("rb") as opened:
+        with durable.named(file) as opened:
             if os.fstat(opened.fileno()).st_mode & 0o077:
                 note(ctx, f"{file} may be read by others; chmod 600 it")
             return opened.readline(_LONGEST_PASSWORD + 2)

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import typer
 from msgspec import structs
 
+from dbctl import durable
 from dbctl.cli._app import Ids, Inactive, Logins, carry_out, contents, opened, pairs, show, who
 from dbctl.cli._options import DryRun, Limit, Offset, Sort, window
-from dbctl.cli._run import progress, read_password, warn
+from dbctl.cli._run import note, progress, read_password
 from dbctl.errors import UsageError
 from dbctl.model import Value
+from dbctl.render import out
 from dbctl.render.look import Format
 from dbctl.services import users
 from dbctl.services.apps import App
@@ -90,7 +92,7 @@ def list_(
 
         told = user_lockout.list_locked(found, wanted, window(limit, offset, sort))
         for remark in told.remarks:
-            warn(ctx, remark)
+            note(ctx, remark)
         return show(ctx, found, told.page)
 
 
@@ -361,6 +363,33 @@ def export(
         return show(
             ctx, found, user_transfer.export_users(found, secrets=secrets), instead_of_table=Format.CSV
         )
+
+
+@app.command("export-data")
+def export_data(
+    ctx: typer.Context,
+    login: Annotated[str, typer.Argument(metavar="LOGIN", help="A username or an e-mail address.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A new JSON file; - is standard output.")],
+    secrets: Annotated[
+        bool,
+        typer.Option("--secrets", help="Also hashes, tokens and keys, which are left out otherwise."),
+    ] = False,
+) -> int:
+    """Write all data of one user, from every database of the app, to a JSON file."""
+    import json  # noqa: PLC0415 - only this command writes such a file
+
+    from dbctl.render.values import jsonable  # noqa: PLC0415 - as above
+    from dbctl.services import user_data  # noqa: PLC0415 - as above
+
+    with opened(ctx) as found:
+        data = user_data.collect_user_data(found, who([login], None), secrets=secrets)
+        text = json.dumps(jsonable(data), indent=1, ensure_ascii=False) + "\n"
+        if file == "-":
+            out.write(text, utf8=True)
+            return 0
+        with durable.written_whole(Path(file)) as target:
+            target.write(text)
+        return show(ctx, found, user_data.UserDataExported.of(data, file), picked=False)
 
 
 class _Source(Value, frozen=True, kw_only=True):

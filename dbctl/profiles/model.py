@@ -68,8 +68,8 @@ class ForeignLedger(Section, frozen=True, kw_only=True):
     runner: str  #: what it is called
     table: str = ""  #: by which it is recognised; without one, by what ``select`` answers
     has: Sequence[str] = ()  #: columns that the table must have
-    #: One row for each migration: version, name, applied_at, whether it failed, and what those before it count as,
-    #: too (``applied``, ``baseline`` or nothing); what the ledger does not tell is NULL. By engine where they differ; an engine that is not named has no such ledger.
+    #: One row for each migration: version, name, applied_at, whether it failed, what those before it count as, too
+    #: (``applied``, ``baseline`` or nothing), and the checksum; what the ledger does not tell is NULL. By engine where they differ; an engine that is not named has no such ledger.
     select: str | Mapping[str, str]
 
 
@@ -77,11 +77,26 @@ class ForeignLedger(Section, frozen=True, kw_only=True):
 Guideline = Literal["if-not-exists", "if-exists", "insert-or-ignore", "purpose", "down"]
 
 
-class MigrationsShape(Section, frozen=True, kw_only=True):
-    """One of the schemas that deployments of an app have, where dbctl ships migrations for several."""
+#: In place of a ledger: the database has no migrations.
+NO_LEDGER = "none"
 
-    name: DatabaseName  #: of the folder of its migrations, and for ``--shape``
+
+class MigrationsShape(Section, frozen=True, kw_only=True):
+    """One of the schemas that deployments of an app have, where dbctl ships migrations for several.
+
+    Two shapes may share a folder: then one of them ends at an earlier migration than the other.
+    """
+
+    name: DatabaseName  #: for ``--shape``
     needs: Annotated[Sequence[str], msgspec.Meta(min_length=1)]  #: ``table`` or ``table.column``
+    folder: DatabaseName | None = None  #: of its migrations; else the one that has its name
+    until: str = ""  #: the last migration of the folder that belongs to it; else all of them do
+    engines: Sequence[str] = ()  #: that have it; else all engines of the database
+
+    @property
+    def directory(self) -> str:
+        """The name of the folder of its migrations."""
+        return self.folder or self.name
 
 
 class Migrations(Section, frozen=True, kw_only=True):
@@ -99,10 +114,13 @@ class Migrations(Section, frozen=True, kw_only=True):
     ] = ()  #: folders of the app's own files that ``init`` looks for below the app's directory
     #: what an empty database gets comes first; else the ledger's names tell, else the first whose needs exist
     shape: Sequence[MigrationsShape] = ()
-    #: of the app; or the name of one of its [ledgers], of one that dbctl knows (``dbmate``, ``prisma``), or ``found``: the
-    #: one that is there, else that of dbmate
+    #: of the app; or the name of one of its [ledgers], of one that dbctl knows (``dbmate``, ``prisma``); or ``found``: the
+    #: one that is there, else that of dbmate; or ``none``: the database has no migrations
     ledger: Ledger | str = "found"
     published: Mapping[str, Sequence[str]] = {}  #: further checksums under which the app shipped a migration
+    #: by the checksum of a published text, SQL that turns what today's file makes into what that text made; where the app
+    #: has removed the file since, SQL that makes what it made
+    earlier: Mapping[str, str] = {}
     retired: Sequence[str] = ()  #: migrations whose files the app has removed since
     #: migrations of deployments, for which dbctl ships no files: what it ships is not for a database whose ledger names one
     elsewhere: Sequence[str] = ()
@@ -239,11 +257,11 @@ class Lookup(Section, frozen=True, kw_only=True):
 class Transfer(Section, frozen=True, kw_only=True):
     """Rows that another user can take over when their own one goes."""
 
-    table: str
+    table: str  #: one that ends in ``?`` may be missing
     column: str  #: the user that they belong to
-    once: Sequence[
-        str
-    ] = ()  #: with the user unique: where the other one has such a row, it stays, and this one goes
+    #: with the user unique: where the other one has such a row, it stays, and this one goes; of columns that end in ``?``,
+    #: those that are there count
+    once: Sequence[str] = ()
 
 
 class Users(Section, frozen=True, kw_only=True):

@@ -21,7 +21,7 @@ from dbctl.errors import (
     WrongAppError,
 )
 from dbctl.profiles import loader
-from dbctl.profiles.model import Database, Profile
+from dbctl.profiles.model import NO_LEDGER, Database, Profile
 from dbctl.url import Url, meant
 
 T = TypeVar("T")
@@ -61,7 +61,10 @@ class App:
         """
         if name not in self.profile.databases:
             raise DatabaseUnknownError(app=self.name, name=name, names=", ".join(self.profile.databases))
-        return self.profile.databases[name]
+        told = self.profile.databases[name]
+        if told.migrations and (name in self.configured.unmigrated or told.migrations.ledger == NO_LEDGER):
+            return structs.replace(told, migrations=None)
+        return told
 
     def url(self, name: str) -> Url:
         """Return where a database is.

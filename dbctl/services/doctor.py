@@ -175,7 +175,7 @@ def _migrations(subject: Subject) -> Iterator[Finding]:
     database = ("--db", subject.database)
     verify = subject.dbctl("migrate", "verify", *database)
     wrong = [one for one in found.migrations if one.state in UNSOUND]
-    if not (found.recorded or found.empty):
+    if found.unrecorded:
         message = f"there is no ledger ({track.ledger.table}), so nothing tells which migrations it has had"
         yield subject.finding(
             "warning", "ledger-missing", message, subject.dbctl("migrate", "adopt", *database)

@@ -12,6 +12,7 @@ from dbctl.errors import (
     DatabaseMissingError,
     DbctlError,
     Exit,
+    MigrationShapeUnknownError,
     MigrationsMissingError,
     NotSupportedError,
     gravest,
@@ -99,10 +100,16 @@ def _track(
 ) -> Track:
     engine, own = app.url(name).engine, bool(given) or name in app.configured.migrations
     shapes: Mapping[str, Folder] = {}
+    shipped: Mapping[str, Folder] = {}
+    if own:
+        with suppress(MigrationsMissingError):
+            shipped = _shipped(app.profile, name, app.target(name), engine, told)
     wanted = shape if any(one.name == shape for one in told.shape) else ""
     try:
         if told.shape and not own:
             shapes = _shipped(app.profile, name, app.target(name), engine, told)
+            if wanted and wanted not in shapes:
+                raise MigrationShapeUnknownError(app=app.target(name), name=wanted, names=", ".join(shapes))
         folder = _first(shapes, wanted) if shapes else migration_files.folder(app, name, given)
     except MigrationsMissingError:
         if own or not may_lack_folder:
@@ -123,6 +130,7 @@ def _track(
         folder=folder,
         engine=engine,
         shapes=shapes,
+        shipped=shipped,
         shape=wanted,
         may_lack_folder=may_lack_folder,
     )
@@ -166,11 +174,15 @@ def _shipped(
 ) -> Mapping[str, Folder]:
     """Return the folders that travel with dbctl, by shape; one without a name where there are no shapes."""
     folders = {}
-    for name in [one.name for one in told.shape] or [""]:
-        path = migration_files.shipped_path(profile.name, database, engine, name)
+    shapes = [shape for shape in told.shape if not shape.engines or engine in shape.engines]
+    for name, directory, last in [(shape.name, shape.directory, shape.until) for shape in shapes] or [
+        ("", "", "")
+    ]:
+        path = migration_files.shipped_path(profile.name, database, engine, directory)
         if not path.is_dir():
             raise MigrationsMissingError(target=target, path=path)
-        folders[name] = migration_files.read(path, own=False, format=told.format)
+        folder = migration_files.read(path, own=False, format=told.format)
+        folders[name] = migration_files.until(folder, last) if last else folder
     return folders
 
 
@@ -221,7 +233,7 @@ def survey(apps: Sequence[App], asked: str = "", given: Path | None = None, *, s
             failed.append(error)
             continue
         rows += found.migrations
-        if not (found.recorded or found.empty):
+        if found.unrecorded:
             unrecorded.append(track.target)
         checks.append(
             Exit.UNSOUND if found.unsound else Exit.ACTION_NEEDED if found.named("pending") else Exit.OK

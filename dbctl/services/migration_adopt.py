@@ -5,24 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from msgspec import structs
 
 from dbctl.engines import registry
 from dbctl.errors import MigrationsUnfitError, PlanChangedError
 from dbctl.model import Done, Plan, Value, counted
+from dbctl.services import migration_shapes
 from dbctl.services.apps import App
 from dbctl.services.migrate import tracks
 from dbctl.services.migration_drift import schema_of
 from dbctl.services.migration_files import MigrationFile
-from dbctl.services.migration_ledger import Track
+from dbctl.services.migration_ledger import Track, recorded_in
 from dbctl.services.migration_run import made_ledger, replay
 from dbctl.services.migration_standing import Standing, standing
 from dbctl.services.migration_work import migrating
-from dbctl.services.schema_difference import Difference, Parts, compared, parts
+from dbctl.services.schema_difference import Difference, Parts, compared, in_words, parts
 
-EXAMPLES = 3
+#: How many differences a refusal names before it counts the others.
+LISTED = 40
 #: How many times as many of the last migrations are looked at one by one where none of those that were fits: after each of
 #: thousands the whole schema is told, which takes long.
 FURTHER = 8
@@ -80,7 +82,8 @@ class Adoption:
         rows: dict[str, int] = {}
         for track, shown in self._shown():
             table = track.ledger.table
-            steps.append(f"make the ledger {table} in {track.database}")
+            if table not in self._opened.reader(track.database).tables():
+                steps.append(f"make the ledger {table} in {track.database}")
             steps += [
                 f"record {file.name} as applied, without running it: its work is there"
                 + (
@@ -107,7 +110,7 @@ class Adoption:
                 self._opened.writer(track.database, "migrate adopt") as db,
                 migrating(db).schema_transaction(),
             ):
-                if track.ledger.table in db.tables():
+                if track.ledger.table in db.tables() and recorded_in(track, db):
                     raise PlanChangedError(target=track.target)
                 ledger = made_ledger(track, db)
                 for file in shown.files:
@@ -126,7 +129,7 @@ class Adoption:
             stands = standing(unlooked, db)
             track = stands.track
             if track.foreign or not (stands.recorded or stands.empty):
-                shown = _looked(self._opened, track)
+                track, shown = _best(self._opened, track, asked=unlooked.shape)
                 if track.foreign:
                     _refuse_disagreement(track, track.foreign.runner, stands, shown)
                     shown = structs.replace(shown, said=frozenset(_said(stands)))
@@ -152,16 +155,47 @@ def _refuse_disagreement(track: Track, runner: str, stands: Standing, shown: _Sh
         if (name in says) != (name in shows):
             said, there = ("", "does not show it") if name in says else ("not ", "shows it")
             told = f"{runner} says that {name} was {said}applied, and the schema {there}"
-            raise MigrationsUnfitError(target=track.target, folder=track.folder.path, differences=told)
+            raise MigrationsUnfitError(
+                target=track.target, folder=track.folder.path, differences=told, count=1
+            )
 
 
-def _looked(app: App, track: Track) -> _Shown:
+def _best(app: App, track: Track, *, asked: str) -> tuple[Track, _Shown]:
+    """Return the shape that the live schema has, and what it shows of its migrations.
+
+    Of several shapes that fit, it is the one with the fewest differences.
+
+    Raises:
+        MigrationsUnfitError: none fits; the message is about the shape with the fewest differences.
+    """
+    names = (
+        [asked] if asked or not track.shapes else migration_shapes.distinct(track.told.shape, track.shapes)
+    )
+    live = parts(schema_of(app.reader(track.database)), track.ledgers)
+    found: list[tuple[int, Track, _Shown]] = []
+    refused: list[MigrationsUnfitError] = []
+    for name in names:
+        shaped = structs.replace(track, shape=name, folder=track.shapes[name]) if name else track
+        try:
+            shown = _looked(app, shaped, live)
+        except MigrationsUnfitError as error:
+            refused.append(error)
+            continue
+        if not shown.differences:
+            return shaped, shown
+        found.append((shown.differences, shaped, shown))
+    if not found:
+        raise min(refused, key=lambda error: cast("int", error.facts["count"]))
+    _, shaped, shown = min(found, key=lambda one: one[0])
+    return shaped, shown
+
+
+def _looked(app: App, track: Track, live: Parts) -> _Shown:
     """Return the first migrations of a folder, as many as the live schema shows the work of.
 
     A schema shows it where nothing of what they make is lacking or other; an index that is missing is no reason, unless
     all that a migration makes are indexes, and none of them is there.
     """
-    live = parts(schema_of(app.reader(track.database)), track.ledgers)
     last = 1  # mostly all of them were applied
     while (tried := _tried(app, track, live, last)).shown is None and last < len(track.folder.files):
         last *= FURTHER
@@ -170,14 +204,18 @@ def _looked(app: App, track: Track) -> _Shown:
         part.table for part in wanted if part.kind == "table" and part in live and part not in tried.done
     ]
     if shown is None:
-        lacks = (
-            "; ".join(f"{one.place} ({one.code})" for one in tried.why[:EXAMPLES]) or "it has no migrations"
+        lacks = "; ".join(map(in_words, tried.why[:LISTED])) or "it has no migrations"
+        if more := len(tried.why) - LISTED:
+            lacks += f"; and {more} more" if more > 0 else ""
+        raise MigrationsUnfitError(
+            target=track.target, folder=track.folder.path, differences=lacks, count=len(tried.why)
         )
-        raise MigrationsUnfitError(target=track.target, folder=track.folder.path, differences=lacks)
     if later:
         last_shown = shown.files[-1].name
-        told = f"what comes after {last_shown} is there in part: table {', '.join(later[:EXAMPLES])}"
-        raise MigrationsUnfitError(target=track.target, folder=track.folder.path, differences=told)
+        told = f"what comes after {last_shown} is there in part: table {', '.join(later)}"
+        raise MigrationsUnfitError(
+            target=track.target, folder=track.folder.path, differences=told, count=len(later)
+        )
     return shown
 
 
@@ -199,8 +237,8 @@ def _tried(app: App, track: Track, live: Parts, last: int) -> _Tried:
     wanted: Parts = {}
     files = list(track.folder.files.values())
     with closing(registry.open_scratch(app.url(track.database), track.target)) as scratch:
-        for file in replay(track, files, scratch):
-            ran.append(file)
+        for name in replay(track, files, scratch):
+            ran.append(track.folder.files[name])
             compares = len(ran) - (len(files) - last)
             if compares < 0:
                 continue

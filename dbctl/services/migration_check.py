@@ -6,14 +6,16 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from dbctl.engines import registry
-from dbctl.errors import MigrationInvalidError
-from dbctl.model import Finding, Findings, Severity
+from dbctl.errors import DbctlError, MigrationInvalidError
+from dbctl.model import Finding, Findings, Severity, counted
 from dbctl.profiles.model import Format
 from dbctl.services.apps import App
 from dbctl.services.migrate import look, tracks
+from dbctl.services.migration_drift import differences, schema_of
 from dbctl.services.migration_files import Folder
 from dbctl.services.migration_ledger import Track
 from dbctl.services.migration_standing import Migration, Standing
+from dbctl.services.schema_difference import in_words, parts
 
 #: How the name of a migration begins, in words.
 BEGINS: Mapping[Format, str] = {
@@ -37,6 +39,8 @@ def verify(app: App, asked: str = "", given: Path | None = None, *, shape: str =
         track = standing.track
         checked += len(standing.migrations)
         found += _against_ledger(track, standing)
+        found += _unpublished(track, standing)
+        found += _without_checksum(app, track, standing)
         found += _files(track, {one.name for one in standing.migrations if one.state == "applied"})
         found += _numbers(track, standing.named("duplicate-version"))
     return Findings(checked=checked, findings=found)
@@ -77,6 +81,47 @@ def _against_ledger(track: Track, standing: Standing) -> Iterator[Finding]:
             )
 
 
+def _unpublished(track: Track, standing: Standing) -> Iterator[Finding]:
+    """Yield the app's own files that are neither what the ledger records nor a text that the app has published."""
+    for one in standing.migrations:
+        file, published = track.folder.files.get(one.name), track.told.published.get(one.name, ())
+        if not (one.state == "applied" and file and published and track.folder.own):
+            continue
+        shipped = [
+            folder.files[one.name].checksum for folder in track.shipped.values() if one.name in folder.files
+        ]
+        if not any(map(file.is_known_by, [*published, *shipped, one.checksum or ""])):
+            message = f"{one.name} changed after it was applied: its text is none that the app has published"
+            hint = "Put the app's text back; or, where the app is newer than this dbctl, compare both."
+            yield _finding(track, "error", "changed", message, hint)
+
+
+def _without_checksum(app: App, track: Track, standing: Standing) -> Iterator[Finding]:
+    """Yield how the schema differs from what files make of which the ledger holds no checksum."""
+    unproven = {
+        one.name
+        for one in standing.migrations
+        if one.state in ("applied", "baseline") and one.name in track.folder.files and not one.checksum
+    }
+    if not unproven:
+        return
+    what = f"the ledger holds no checksum of {counted(len(unproven), 'migration')}"
+    try:
+        live = parts(schema_of(app.reader(track.database)), track.ledgers)
+        _, told = differences(app, track, standing, live)
+    except DbctlError as error:
+        message = f"{what}, and what they make cannot be compared: {error}"
+        yield _finding(track, "warning", "not-compared", message)
+        return
+    for one, maker in told:
+        if one.severity == "info" or (maker and maker not in unproven):
+            continue
+        by = f"{maker} may have changed after it was applied" if maker else "a file may have changed"
+        message = f"{by}: {in_words(one)}"
+        hint = "The ledger holds no checksum; dbctl migrate drift tells every difference of the schema."
+        yield _finding(track, one.severity, "differs", message, hint)
+
+
 def _unended(track: Track, standing: Standing, one: Migration) -> Finding:
     told = f": {one.detail}" if one.detail else ""
     hint = (
@@ -97,7 +142,11 @@ def _unended(track: Track, standing: Standing, one: Migration) -> Finding:
 def _other_ends(track: Track, one: Migration) -> Iterator[Finding]:
     """Tell of a file that is what was applied, but for what no statement is made of."""
     file, checksum = track.folder.files.get(one.name), (one.checksum or "").lower()
-    if file and checksum not in ("", file.checksum) and (what := file.difference(checksum)):
+    if (
+        file
+        and checksum not in ("", file.checksum, file.checksum_of_lines)
+        and (what := file.difference(checksum))
+    ):
         message = f"{one.name} is the text that was applied; only {what} differ"
         hint = "A runner that compares bytes would call it changed: check the files out without conversion."
         yield _finding(track, "info", "same-text", message, hint)

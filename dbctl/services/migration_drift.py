@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -53,14 +53,27 @@ def drift(app: App, asked: str = "", given: Path | None = None, *, shape: str = 
         found += _remarks(track, stands)
         if stands.empty or not _replayed(stands):
             continue
-        files = [track.folder.files[name] for name in _replayed(stands)]
-        wanted = _wanted(app, track, files)
-        checked += len(wanted)
-        told = [one for one in compared(wanted, live) if one.wanted or not _besides(track, one.part)]
-        makers = _makers(app, track, files, [one.part for one in told if one.wanted])
-        found += [_finding(track, one, makers.get(one.part, "")) for one in told]
+        number, told = differences(app, track, stands, live)
+        checked += number
+        found += [_finding(track, one, maker) for one, maker in told]
     found.sort(key=lambda one: GRAVEST_FIRST.index(one.severity))
     return Findings(checked=checked, findings=found)
+
+
+def differences(
+    app: App, track: Track, stands: Standing, live: Parts
+) -> tuple[int, Sequence[tuple[Difference, str]]]:
+    """Compare a live schema with what the applied migrations make of an empty database.
+
+    Returns:
+        How many parts were compared, and each difference with the migration that makes the part; empty where none does.
+    """
+    files = [track.folder.files[name] for name in _replayed(stands)]
+    wanted = _wanted(app, track, files, stands.checksums)
+    told = [one for one in compared(wanted, live) if one.wanted or not _besides(track, one.part)]
+    differing = [one.part for one in told if one.wanted]
+    makers = _makers(app, track, files, stands.checksums, differing)
+    return len(wanted), [(one, makers.get(one.part, "")) for one in told]
 
 
 def _besides(track: Track, part: Part) -> bool:
@@ -73,15 +86,19 @@ def _replayed(stands: Standing) -> list[str]:
     return [one.name for one in stands.migrations if one.state in ("applied", "changed", "baseline")]
 
 
-def _wanted(app: App, track: Track, files: Sequence[MigrationFile]) -> Parts:
+def _wanted(app: App, track: Track, files: Sequence[MigrationFile], checksums: Mapping[str, str]) -> Parts:
     """Return what migrations make."""
     with closing(registry.open_scratch(app.url(track.database), track.target)) as scratch:
-        deque(replay(track, files, scratch), maxlen=0)
+        deque(replay(track, files, scratch, checksums), maxlen=0)
         return parts(schema_of(scratch), track.ledgers)
 
 
 def _makers(
-    app: App, track: Track, files: Sequence[MigrationFile], differing: Collection[Part]
+    app: App,
+    track: Track,
+    files: Sequence[MigrationFile],
+    checksums: Mapping[str, str],
+    differing: Collection[Part],
 ) -> dict[Part, str]:
     """Return which of the migrations made each of some parts as it is in the end.
 
@@ -92,9 +109,9 @@ def _makers(
         return makers
     before: Parts = {}
     with closing(registry.open_scratch(app.url(track.database), track.target)) as scratch:
-        for file in replay(track, files, scratch):
+        for name in replay(track, files, scratch, checksums):
             after = parts(schema_of(scratch), track.ledgers)
-            makers |= {part: file.name for part in differing if before.get(part) != after.get(part)}
+            makers |= {part: name for part in differing if before.get(part) != after.get(part)}
             before = after
     return makers
 
@@ -115,6 +132,7 @@ def schema_of(db: Readable) -> Schema:
 def _remarks(track: Track, stands: Standing) -> Iterator[Finding]:
     """Yield what the comparison does not rest on, so that nobody takes it for more than it is."""
     retired, pending, changed = (stands.named(state) for state in ("retired", "pending", "changed"))
+    retired = [name for name in retired if stands.recorded_checksum(name) not in track.told.earlier]
     if retired and not _replayed(stands):
         message = f"nothing was compared: all that was applied ({', '.join(retired)}) has no file any more"
         yield Finding(target=track.target, severity="warning", code="not-compared", message=message)
@@ -127,7 +145,8 @@ def _remarks(track: Track, stands: Standing) -> Iterator[Finding]:
         yield Finding(target=track.target, severity="warning", code="changed", message=message, hint=hint)
     for name in _replayed(stands):
         checksum, file = stands.recorded_checksum(name), track.folder.files[name]
-        if name not in changed and checksum not in ("", file.checksum) and not file.difference(checksum):
+        known = {"", file.checksum, *track.told.earlier}
+        if name not in changed and checksum not in known and not file.difference(checksum):
             message = f"{name} was applied in an earlier text than that of today, which was compared"
             yield Finding(target=track.target, severity="info", code="earlier-text", message=message)
     if pending:

@@ -74,6 +74,17 @@ class MigrationFile(Value, frozen=True, kw_only=True):
         """SHA-256 of the file exactly as it is, line ends and byte order mark included."""
         return hashlib.sha256(self.raw).hexdigest()
 
+    @property
+    def checksum_of_lines(self) -> str:
+        """CRC-32 of the lines without their ends, as a signed number: the checksum that Flyway records."""
+        from zlib import crc32  # noqa: PLC0415 - few ledgers hold it
+
+        lines = re.split(rb"\r\n|\r|\n", self.raw.removeprefix(_MARK))
+        found = 0
+        for line in lines:
+            found = crc32(line, found)
+        return str(found - (1 << 32) if found >= 1 << 31 else found)
+
     def text(self) -> str:
         """Return the text.
 
@@ -111,6 +122,11 @@ class MigrationFile(Value, frozen=True, kw_only=True):
                     mark = ["a byte order mark"] if marked == (plain == self.raw) else []
                     return " and ".join(["line ends"] * (body != plain) + mark)
         return ""
+
+    def is_known_by(self, checksum: str) -> bool:
+        """Whether a ledger that holds ``checksum`` means this text; line ends and a byte order mark change nothing."""
+        checksum = checksum.lower()
+        return checksum in (self.checksum, self.checksum_of_lines) or bool(self.difference(checksum))
 
 
 class Folder(Value, frozen=True, kw_only=True):
@@ -156,6 +172,13 @@ def folder(app: App, database: str, given: Path | None = None) -> Folder:
 def none_at_all() -> Folder:
     """Return what there is where nothing says where the files are."""
     return Folder(path=Path(), own=False, is_there=False, files={}, ignored=[])
+
+
+def until(folder: Folder, last: str) -> Folder:
+    """Return the migrations of a folder up to the one named ``last``."""
+    place = folder.files[last].place
+    files = {name: file for name, file in folder.files.items() if file.place <= place}
+    return structs.replace(folder, files=files)
 
 
 def shipped_path(profile: str, database: str, engine: str, shape: str = "") -> Path:

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from dbctl.engines.base import Readable
 from dbctl.profiles import ledgers
-from dbctl.profiles.model import ForeignLedger, Format, Ledger, Profile
+from dbctl.profiles.model import NO_LEDGER, ForeignLedger, Format, Ledger, Profile
 from dbctl.services.live import find_column
 from dbctl.services.migration_ledger import read_foreign
 
@@ -16,7 +16,7 @@ FOUND = "found"
 
 def names(profile: Profile) -> Collection[str]:
     """Return the names that a profile may give in place of a ledger."""
-    return [*profile.ledgers, *ledgers.known().ledgers, FOUND]
+    return [*profile.ledgers, *ledgers.known().ledgers, FOUND, NO_LEDGER]
 
 
 def named(profile: Profile, told: Ledger | str, format: Format = "found") -> Ledger:  # noqa: A002 - the profile's word

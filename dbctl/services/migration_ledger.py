@@ -36,6 +36,8 @@ class Track(Value, frozen=True, kw_only=True):
     engine: str  #: the name of the one that the database lives in
     #: the folders of all shapes that the database may have, by name, where the files are dbctl's own
     shapes: Mapping[str, Folder] = {}
+    #: where the files are the app's own, those that travel with dbctl: the ledger may name them, too
+    shipped: Mapping[str, Folder] = {}
     shape: str = ""  #: the one that the folder is of, once it is told or found
     may_lack_folder: bool = (
         False  #: whether a database of which nothing says where its files are is told by its ledger
@@ -102,8 +104,9 @@ def read_foreign(ledger: ForeignLedger, db: Readable, engine: str) -> list[Recor
             applied_at=read_time(at),
             failed=bool(failed),
             level=cast("Level", level),
+            checksum=None if checksum is None else str(checksum),
         )
-        for version, name, at, failed, level in db.query(select, {"true": True})
+        for version, name, at, failed, level, checksum in db.query(select, {"true": True})
     ]
 
 

@@ -94,7 +94,7 @@ class LedgerChange(Change[Mending]):
         stands = standing(track, db)
         steps = self._steps(stands)
         table = track.ledger.table
-        making = [f"make the ledger {table}"] if steps and not stands.recorded else []
+        making = [f"make the ledger {table}"] if steps and table not in db.tables() else []
         plan = Plan(
             title=f"Correct the ledger of {track.database}",
             target=track.target,

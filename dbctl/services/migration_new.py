@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dbctl import durable
 from dbctl.engines import registry
-from dbctl.errors import FileFailedError, MigrationsShippedError, UsageError, ValueInvalidError
+from dbctl.errors import (
+    DatabaseMissingError,
+    DbctlError,
+    FileFailedError,
+    MigrationsShippedError,
+    UsageError,
+    ValueInvalidError,
+)
 from dbctl.model import Plan, Value, now
 from dbctl.services.apps import App
-from dbctl.services.migration_files import MigrationFile, back_of_new, path_of_new
+from dbctl.services.migrate import look
+from dbctl.services.migration_files import MigrationFile, back_of_new, path_of_new, place_of
 from dbctl.services.migration_ledger import Track
 from dbctl.services.migration_sections import beginnings
 
@@ -57,7 +65,7 @@ class NewMigration:
             self._version = f"{now():%Y%m%d%H%M%S}"
             self._name = f"{self._version}_{_safe(words, names)}"
         else:
-            self._version = _next_number(list(found.files.values()))
+            self._version = _next_number(list(found.files.values()), _numbers(app, tracks[0]))
             self._name = f"{self._version}{_mark(names)}{_safe(words, names)}"
         self._path = path_of_new(found, self._name)
         self._back = back_of_new(found, self._name)
@@ -112,8 +120,26 @@ class NewMigration:
             raise
 
 
-def _next_number(files: Sequence[MigrationFile]) -> str:
-    newest = max((file.place[0] for file in files), default=0)
+def _numbers(app: App, track: Track) -> Iterator[int]:
+    """Yield the numbers of migrations that the database has had, or is to have before those of the folder.
+
+    Raises:
+        DbctlError: the database cannot be looked at, and the folder is empty.
+    """
+    try:
+        found = look(app, track)
+    except DbctlError as error:
+        if track.folder.files or isinstance(error, DatabaseMissingError):
+            return
+        raise
+    yield from (place_of(one.name)[0] for one in found.migrations)
+    if found.unrecorded and not track.folder.files:  # migrate adopt is to record those that travel with dbctl
+        for folder in track.shipped.values():
+            yield from (file.place[0] for file in folder.files.values())
+
+
+def _next_number(files: Sequence[MigrationFile], others: Iterable[int]) -> str:
+    newest = max((*(file.place[0] for file in files), *others), default=0)
     width = max((len(file.version) for file in files), default=_DIGITS)
     return f"{newest + 1:0{width}d}"
 

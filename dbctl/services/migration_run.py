@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Self, TypeVar
@@ -298,8 +299,20 @@ def planned_of(found: Standing, *, to: str = "", steps: int = 0) -> list[tuple[M
     return planned
 
 
-def replay(track: Track, files: Sequence[MigrationFile], db: Writable) -> Iterator[MigrationFile]:
-    """Run migrations, applied elsewhere, in an empty database, and yield each as soon as it has been run.
+def replay(
+    track: Track,
+    files: Sequence[MigrationFile],
+    db: Writable,
+    checksums: Mapping[str, str] | None = None,
+) -> Iterator[str]:
+    """Run migrations, applied elsewhere, in an empty database, and yield the name of each as soon as it has been run.
+
+    Args:
+        track: the migrations.
+        files: those to run.
+        db: the empty database.
+        checksums: by name, the checksum that a ledger holds of a migration. Where the profile knows what a published
+            text made, that is what the database has in the end, also where the app has removed the file since.
 
     Raises:
         MigrationInvalidError: a file cannot be run.
@@ -307,13 +320,21 @@ def replay(track: Track, files: Sequence[MigrationFile], db: Writable) -> Iterat
     """
     ready = migrating(db)
     ledger = _made(track, ready)
-    for file in files:
-        try:
-            Work(track, ready, ledger, file, file.up(ready.language), guarded=False, kept=False).run()
-        except MigrationFailedError as error:
-            told = {name: error.facts[name] for name in ("target", "name", "place", "reason")}
-            raise ReplayFailedError(**told) from error
-        yield file
+    texts = {name: track.told.earlier.get(checksum, "") for name, checksum in (checksums or {}).items()}
+    by_name = {file.name: file for file in files}
+    removed = [name for name, sql in texts.items() if sql and name in track.told.retired]
+    for name in sorted({*by_name, *removed}, key=place_of):
+        if file := by_name.get(name):
+            try:
+                Work(track, ready, ledger, file, file.up(ready.language), guarded=False, kept=False).run()
+            except MigrationFailedError as error:
+                told = {name: error.facts[name] for name in ("target", "name", "place", "reason")}
+                raise ReplayFailedError(**told) from error
+        if sql := texts.get(name):
+            with ready.schema_transaction():
+                for _, statement in ready.language.split(sql):
+                    ready.run_statement(statement)
+        yield name
 
 
 def refuse_strangers(track: Track, found: Standing) -> None:
@@ -392,8 +413,9 @@ def meant(folder: Folder, wanted: str, names: Sequence[str]) -> str:
 def made_ledger(track: Track, db: Writable) -> Ledger:
     """Return the ledger, made where it is missing; inside ``schema_transaction`` of its caller."""
     ready, told = migrating(db), track.ledger.create
-    for _, sql in ready.language.split(told if isinstance(told, str) else told[track.engine]):
-        ready.run_statement(sql)
+    if track.ledger.table not in db.tables():
+        for _, sql in ready.language.split(told if isinstance(told, str) else told[track.engine]):
+            ready.run_statement(sql)
     ledger = Ledger(track, db)
     ledger.refuse_uncovered()
     return ledger
@@ -401,9 +423,5 @@ def made_ledger(track: Track, db: Writable) -> Ledger:
 
 def _made(track: Track, db: Migrating) -> Ledger:
     """Return the ledger, made where it is missing."""
-    if track.ledger.table not in db.tables():
-        with db.schema_transaction():
-            return made_ledger(track, db)
-    ledger = Ledger(track, db)
-    ledger.refuse_uncovered()
-    return ledger
+    with db.schema_transaction() if track.ledger.table not in db.tables() else nullcontext():
+        return made_ledger(track, db)

@@ -22,6 +22,9 @@ def fitting(
 ) -> list[str]:
     """Return the shapes that a database may have, the likeliest first; none where nothing tells.
 
+    Of several shapes, the one comes first of which the fewest migrations are pending: a database that has all
+    migrations of a smaller shape has that shape.
+
     Args:
         shapes: those that the profile knows.
         folders: the migrations of each.
@@ -35,8 +38,29 @@ def fitting(
     }
     most = max(known.values())
     likeliest = [name for name, count in known.items() if count == most]
-    live = [one.name for one in shapes if one.name in likeliest and has(db, one.needs)]
+    if most:
+        likeliest.sort(key=lambda name: len(folders[name].files))
+    needs = {shape.name: shape.needs for shape in shapes}
+    live = [name for name in likeliest if has(db, needs[name])]
     return live or (likeliest if most else [])
+
+
+def leads_to(shapes: Sequence[MigrationsShape], found: Collection[str], wanted: str) -> bool:
+    """Whether a database of one of the shapes ``found`` has the shape ``wanted``, or gets it by further migrations."""
+    directories = {shape.name: shape.directory for shape in shapes}
+    return not found or directories[wanted] in {directories[name] for name in found}
+
+
+def distinct(shapes: Sequence[MigrationsShape], folders: Mapping[str, Folder]) -> Sequence[str]:
+    """Return the largest shape of each folder, in the order of the profile."""
+    largest: dict[str, str] = {}
+    for shape in shapes:
+        other = largest.get(shape.directory)
+        if shape.name in folders and (
+            other is None or len(folders[shape.name].files) > len(folders[other].files)
+        ):
+            largest[shape.directory] = shape.name
+    return list(largest.values())
 
 
 def refuse(app: App, found: Mapping[str, Migrations], shape: str, *, given: bool) -> None:

@@ -23,6 +23,7 @@ from dbctl.services.apps import recognised_as
 from dbctl.services.live import find_column
 from dbctl.services.migration_files import MigrationFile
 from dbctl.services.migration_journal import Unfinished, unfinished
+from dbctl.services.migration_kind import FOUND
 from dbctl.services.migration_ledger import Record, Track, read_foreign, recorded_in
 
 #: ``pending``: to be run. ``out-of-order``: later ones were applied. ``missing-file``: applied, and there is no file.
@@ -30,8 +31,8 @@ from dbctl.services.migration_ledger import Record, Track, read_foreign, recorde
 #: and later than any file: the database is newer than the code. ``duplicate-version``: another one has its number.
 #: ``baseline``: it counts as applied since another one does. ``retired``: the app has removed the file since, and its
 #: profile says so.
-#: How a database stands to its migrations; ``unrecorded``: there is no ledger.
-Schema = Literal["current", "pending", "unsound", "unrecorded"]
+#: How a database stands to its migrations; ``unrecorded``: there is no ledger; ``none``: it has no migrations.
+Schema = Literal["current", "pending", "unsound", "unrecorded", "none"]
 State = Literal[
     "applied",
     "pending",
@@ -87,16 +88,37 @@ class Standing(Value, frozen=True, kw_only=True):
         return next((one.checksum or "" for one in self.migrations if one.name == name), "").lower()
 
     @property
+    def checksums(self) -> Mapping[str, str]:
+        """The checksum that the ledger holds of each migration that was applied."""
+        return {
+            one.name: (one.checksum or "").lower()
+            for one in self.migrations
+            if one.state in ("applied", "changed", "retired")
+        }
+
+    @property
     def schema(self) -> Schema:
         """All of that in a word."""
-        if not (self.recorded or self.empty):
+        if self.unmigrated:
+            return "none"
+        if self.unrecorded:
             return "unrecorded"
         return "unsound" if self.unsound else "pending" if self.named("pending") else "current"
 
     @property
     def unsound(self) -> bool:
         """Whether ``up`` would refuse: a migration is in a wrong state, or nothing tells what was applied."""
-        return any(one.state in UNSOUND for one in self.migrations) or not (self.recorded or self.empty)
+        return any(one.state in UNSOUND for one in self.migrations) or self.unrecorded
+
+    @property
+    def unmigrated(self) -> bool:
+        """Whether nothing tells that this database has migrations: no ledger, no files, and no word of its profile."""
+        return not (self.recorded or self.track.folder.is_there) and self.track.told.ledger == FOUND
+
+    @property
+    def unrecorded(self) -> bool:
+        """Whether there are tables, and nothing tells which migrations were applied."""
+        return not (self.recorded or self.empty or self.unmigrated)
 
 
 def standing(track: Track, db: Readable) -> Standing:
@@ -128,13 +150,14 @@ def standing(track: Track, db: Readable) -> Standing:
         if recorded
         else []
     )
-    track = _shaped(_of_deployment(track, rows), db, rows)
+    track = _shaped(_of_deployment(_completed(track, rows), rows), db, rows)
+    half_done = unfinished(db)
+    if not (rows or lacking or half_done or track.foreign) and track.profile.databases[track.database].needs:
+        recorded = False  # the app's tables were there before anything was recorded
     found = judged(track, rows)
     recorded_ones = {one.name for one in found if one.state in ("applied", "changed")}
     # What the ledger tells as applied is: the app's own runner may have completed it.
-    half = {
-        name: one for name, one in unfinished(db).items() if (one.way == "down") == (name in recorded_ones)
-    }
+    half = {name: one for name, one in half_done.items() if (one.way == "down") == (name in recorded_ones)}
     return Standing(
         track=track,
         migrations=_halved(track, found, half),
@@ -142,6 +165,23 @@ def standing(track: Track, db: Readable) -> Standing:
         empty=not tables,
         unfinished=half,
     )
+
+
+def _completed(track: Track, recorded: Sequence[Record]) -> Track:
+    """Return the migrations with the files of those that dbctl brought along and applied, where the app's folder lacks them."""
+    own = track.folder.files
+    strange = [row for row in recorded if not any(map(row.is_of, own.values()))]
+    taken = {
+        file.name: file
+        for folder in track.shipped.values()
+        for file in folder.files.values()
+        if any(row.is_of(file) and row.checksum == file.checksum for row in strange)
+    }
+    if not taken:
+        return track
+    files = sorted([*taken.values(), *own.values()], key=lambda file: file.place)
+    folder = structs.replace(track.folder, files={file.name: file for file in files})
+    return structs.replace(track, folder=folder)
 
 
 def _of_deployment(track: Track, recorded: Sequence[Record]) -> Track:
@@ -160,7 +200,7 @@ def _shaped(track: Track, db: Readable, recorded: Sequence[Record]) -> Track:
     if not track.shapes:
         return track
     found = migration_shapes.fitting(track.told.shape, track.shapes, db, recorded)
-    if track.shape and found and track.shape not in found:
+    if track.shape and not migration_shapes.leads_to(track.told.shape, found, track.shape):
         raise MigrationShapeOtherError(target=db.target, found=" or ".join(found), shape=track.shape)
     shape = track.shape or [*found, *track.shapes][0]
     return structs.replace(track, shape=shape, folder=track.shapes[shape])
@@ -252,7 +292,8 @@ def _without_file(track: Track, row: Record) -> State:
         return "failed"
     if not folder.is_there:
         return "applied"
-    if folder.own and row.title in track.told.retired:  # only the app's own folder can show that on purpose
+    # Which files are missing on purpose only the app's own folder can show, or one that was chosen by the schema.
+    if (folder.own or track.shapes) and row.title in track.told.retired:
         return "retired"
     last = max((file.place[0] for file in folder.files.values()), default=None)
     ahead = last is not None and migration_files.place_of(row.title)[0] > last
@@ -263,8 +304,8 @@ def _as_recorded(track: Track, file: MigrationFile, row: Record) -> State:
     """Return how a file stands to the row that is about it; line ends and a byte order mark change nothing."""
     if row.failed or row.level:
         return "failed" if row.failed else row.level or "applied"
-    known = {file.checksum, *track.told.published.get(file.name, ())}
-    if row.checksum is None or row.checksum.lower() in known or file.difference(row.checksum):
+    published = track.told.published.get(file.name, ())
+    if row.checksum is None or row.checksum.lower() in published or file.is_known_by(row.checksum):
         return "applied"
     return "changed"
 

@@ -395,8 +395,10 @@ def _names_of_what_is_theirs(users: Users, here: str) -> Iterator[Named]:
     yield from _names_of_steps(("users", "owns"), enumerate(users.owns), here)
     yield from _names_of_steps(("users", "counts"), users.counts.items(), here)
     for at, one in enumerate(users.transfer):
-        yield from _table(("users", "transfer", at), here, one.table, {"column": one.column})
-        yield from _columns(("users", "transfer", at, "once"), here, one.table, one.once)
+        place, table = ("users", "transfer", at), one.table.removesuffix("?")
+        yield Named(key=(*place, "table"), database=here, table=table, spare=table != one.table)
+        yield Named(key=(*place, "column"), database=here, table=table, column=one.column)
+        yield from _columns((*place, "once"), here, table, one.once)
     for field, look in users.lookup.items():
         yield from _table(("users", "lookup", field), here, look.table, {"key": look.key, "name": look.name})
 

@@ -119,6 +119,15 @@ def compared(wanted: Parts, found: Parts) -> Iterator[Difference]:
         yield _extra(part, found[part])
 
 
+def in_words(one: Difference) -> str:
+    """Return one difference as a message tells it: the object, what is there, and what the migrations make."""
+    if not one.found:
+        return f"{one.place} is missing"
+    if not one.wanted:
+        return f"{one.place} is extra: {one.found}"
+    return f"{one.place}: {one.found} here, {one.wanted} in the migrations"
+
+
 def _inside(part: Part, here: Parts, there: Parts) -> bool:
     """Whether it belongs to a table that the other side does not have, or cannot tell further."""
     table = Part("table", part.table)

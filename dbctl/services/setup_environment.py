@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from dbctl import dotenv
+from dbctl import dotenv, durable
 from dbctl.errors import FileFailedError, FileMissingError, NotSupportedError, UrlInvalidError, UsageError
 from dbctl.profiles.environment_model import Environment, Variable
 from dbctl.profiles.model import Database
@@ -34,7 +34,7 @@ def read(file: Path) -> Mapping[str, str]:
         FileFailedError: it cannot be read, or is no text.
     """
     try:
-        return dotenv.read(file.read_text(encoding="utf-8"))
+        return dotenv.read(durable.read_settings(file))
     except OSError as error:
         raise FileFailedError(path=file, reason=error.strerror) from error
     except UnicodeDecodeError as error:

@@ -159,6 +159,8 @@ class _Survey:
             self._want(error.exit_status, target, str(error))
             return None, None
         pending = found.named("pending")
+        if found.schema == "none":
+            return None, None
         if found.schema == "unrecorded":
             self._want(
                 Exit.UNSOUND, target, "there is no ledger, so nothing tells which migrations it has had"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from dbctl.engines.base import AllOf, AnyOf, Condition, Not, Readable, Where, Within, Writable
+from dbctl.engines.base import AllOf, AnyOf, Condition, Not, Readable, Table, Where, Within, Writable
 from dbctl.errors import SchemaLacksError
-from dbctl.model import counted
-from dbctl.profiles.model import Transfer
+from dbctl.model import Value, counted
 from dbctl.services.change import exactly
 from dbctl.services.deletion import Touched
+from dbctl.services.live import find_column
 from dbctl.services.user_table import User, UserTable
 
 STEP = " -> "
@@ -21,44 +21,62 @@ class Handover:
     def __init__(self, users: UserTable, leaving: Sequence[User], to: User) -> None:
         self._users, self._leaving, self.to = users, [user.id for user in leaving], to
         tables = users.db.tables()
-        self._told = [one for one in users.told.transfer if one.table in tables]
-        self.keys = [f"{one.table}.{one.column}" for one in self._told]
+        self._parts = [
+            _Part(table=name, column=one.column, once=_present(tables[name], one.once))
+            for one in users.told.transfer
+            if (name := one.table.removesuffix("?")) in tables
+        ]
+        self.keys = [f"{part.table}.{part.column}" for part in self._parts]
 
     def planned(self) -> dict[str, int]:
         """Return how many rows of each table are handed over."""
-        counts = {one.table: self._users.db.count(one.table, self._given(one)) for one in self._told}
+        counts = {part.table: self._users.db.count(part.table, self._given(part)) for part in self._parts}
         return {table: number for table, number in counts.items() if number}
 
     def left(self) -> Mapping[str, Where]:
         """Return the conditions of rows that cannot be handed over, because the other one has such a row."""
-        return {one.table: AllOf([self._mine(one), *self._taken(one)]) for one in self._told if one.once}
+        return {
+            part.table: AllOf([self._mine(part), *self._taken(part)]) for part in self._parts if part.once
+        }
 
     def carry_out(self, db: Writable, planned: Mapping[str, int]) -> None:
         """Hand over what was planned."""
-        for one in self._told:
-            if number := planned.get(one.table, 0):
-                exactly(db.update(one.table, {one.column: self.to.id}, self._given(one)), number, db)
+        for part in self._parts:
+            if number := planned.get(part.table, 0):
+                exactly(db.update(part.table, {part.column: self.to.id}, self._given(part)), number, db)
 
-    def _mine(self, one: Transfer) -> Where:
-        return Condition(one.column, "in", self._leaving)
+    def _mine(self, part: _Part) -> Where:
+        return Condition(part.column, "in", self._leaving)
 
-    def _given(self, one: Transfer) -> list[Where]:
-        return [self._mine(one), *(Not(where) for where in self._taken(one))]
+    def _given(self, part: _Part) -> list[Where]:
+        return [self._mine(part), *(Not(where) for where in self._taken(part))]
 
-    def _taken(self, one: Transfer) -> list[Where]:
+    def _taken(self, part: _Part) -> list[Where]:
         """Return the condition that the other one has a row like it; none where that does not matter.
 
         Asked beforehand: some databases do not let a change of a table ask the same table.
         """
-        if not one.once:
+        if not part.once:
             return []
-        theirs: list[Where] = [Condition(one.column, "=", self.to.id)]
-        rows = self._users.db.select(one.table, one.once, theirs)
+        theirs: list[Where] = [Condition(part.column, "=", self.to.id)]
+        rows = self._users.db.select(part.table, part.once, theirs)
         alike = [
-            AllOf([Condition(name, "=", value) for name, value in zip(one.once, row, strict=True)])
+            AllOf([Condition(name, "=", value) for name, value in zip(part.once, row, strict=True)])
             for row in rows
         ]
         return [AnyOf(alike)]
+
+
+class _Part(Value, frozen=True, kw_only=True):
+    """One ``Transfer`` as the live schema has it."""
+
+    table: str
+    column: str
+    once: Sequence[str]
+
+
+def _present(table: Table, names: Sequence[str]) -> list[str]:
+    return [column for name in names if (column := find_column(table, name))]
 
 
 class Belongings:

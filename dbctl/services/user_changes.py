@@ -124,7 +124,7 @@ def unlock(app: App, who: Who, addresses: Sequence[str] = ()) -> Change[Unlocked
 
     def draft(db: Readable) -> Draft[Unlocked]:
         users = UserTable(app, db)
-        found = [] if addresses and who == Who() else users.find(who)
+        found = [] if addresses and who.is_empty else users.find(who)
         where = user_sessions.failed_attempts(users, found, addresses)
         table = app.ability(users.told.lockout, "lockout").table
         count = db.count(table, where)

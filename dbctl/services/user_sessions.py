@@ -89,14 +89,7 @@ def failed_attempts(users: UserTable, locked: Sequence[User], addresses: Sequenc
     live = Live(users.app.profile, users.db, told.table, "failed sign-ins")
     failed = [Condition(column, "=", value) for column, value in live.constants(told.failed).items()]
     typed = live.get(told.login)
-    spelled: Where = AnyOf(
-        [
-            Condition(typed, "same", text)
-            for user in locked
-            for text in (user.username, user.email, user.login)
-            if text
-        ]
-    )
+    spelled = typed_by(typed, locked)
     address = live.find(told.address)
     if address is None and addresses:
         raise UsageError(detail="the app stores no addresses of failed attempts; name users")
@@ -105,6 +98,18 @@ def failed_attempts(users: UserTable, locked: Sequence[User], addresses: Sequenc
     rows = users.db.select(told.table, [address], [*failed, spelled])
     seen = sorted({*addresses, *(str(found) for (found,) in rows if found)})
     return [*failed, AnyOf([spelled, Condition(address, "in", seen)])]
+
+
+def typed_by(column: str, users: Sequence[User]) -> Where:
+    """Return the condition that a column holds a login of these users, in any spelling."""
+    return AnyOf(
+        [
+            Condition(column, "same", text)
+            for user in users
+            for text in (user.username, user.email, user.login)
+            if text
+        ]
+    )
 
 
 def _tokens(users: UserTable, db: Readable) -> Iterator[tuple[SignedIn, Live]]:

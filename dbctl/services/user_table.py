@@ -56,6 +56,11 @@ class Who(Value, frozen=True, kw_only=True):
     inactive: timedelta | None = None  #: everybody who has not signed in for so long
     listed: bool = False  #: whether the logins are a list from elsewhere, which may be empty
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody is named in any way."""
+        return not (self.logins or self.ids or self.inactive is not None or self.listed)
+
 
 def database_of(app: App) -> str:
     """Return the database that holds the app's users."""
@@ -200,7 +205,7 @@ class UserTable:
             AmbiguousLoginError: a login fits several users.
             ClockDoubtedError: some are chosen by time, and the clock contradicts what the app recorded.
         """
-        if not (who.logins or who.ids or who.inactive is not None or who.listed):
+        if who.is_empty:
             raise UsageError(detail="no user was named")
         found = [self.one(login) for login in who.logins] + [self._by_id(key) for key in who.ids]
         if who.inactive is not None and (inactive := self.read([self.where_inactive(who.inactive)])):

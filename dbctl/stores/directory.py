@@ -60,6 +60,7 @@ class Directory:
     def note(self, folder: str, text: str) -> None:
         with durable.written_whole(self._root / folder / NOTE, replace=True, follow=False) as file:
             file.write(text)
+            self._own(file.fileno())
 
     def noted(self, folder: str) -> bytes | None:
         return self._read(folder, NOTE)
@@ -180,6 +181,7 @@ class Directory:
         """Make the repository where it is missing, but not what it stands in: that may be a disk not mounted."""
         try:
             self._repository.mkdir(mode=0o700)
+            _give(self._repository, self._repository.parent.stat(), empty=True)
             durable.sync_directory(self._repository.parent)
         except FileExistsError:
             pass
@@ -189,7 +191,7 @@ class Directory:
         local.refuse_open(self._repository, told)
         try:
             self._root.mkdir(mode=0o700)
-            _give(self._root, told)
+            _give(self._root, told, empty=True)
             durable.sync_directory(self._repository)
         except FileExistsError:
             found = self._root.lstat()
@@ -197,11 +199,12 @@ class Directory:
                 raise NotADirectoryError(20, "it is not a directory") from None
             local.refuse_open(self._root, found)
 
-    def _own(self, lock: int) -> None:
+    def _own(self, descriptor: int) -> None:
+        """Give an open file that root has made to the owner of the backups."""
         like = self._root.stat()
         if os.geteuid() == 0:
             with suppress(OSError):  # as for a folder
-                os.fchown(lock, like.st_uid, like.st_gid)
+                os.fchown(descriptor, like.st_uid, like.st_gid)
 
 
 class Filling:
@@ -271,10 +274,11 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def _give(folder: Path, like: os.stat_result) -> None:
+def _give(folder: Path, like: os.stat_result, *, empty: bool = False) -> None:
     """Give what root has made, a folder and its files, to the owner of what it was made in.
 
-    Else one backup that root makes, as it does before a restore, is one that the owner's next prune cannot read.
+    Else one backup that root makes, as it does before a restore, is one that the owner's next prune cannot read. One that
+    was just made is ``empty``: whoever may rename it could have put another folder of root's in its place.
     """
     if os.geteuid() != 0:
         return
@@ -282,7 +286,10 @@ def _give(folder: Path, like: os.stat_result) -> None:
     try:
         if os.fstat(opened).st_uid == 0:  # else it is not the one that was made
             with suppress(OSError):  # some file systems know no owners
-                for name in os.listdir(opened):  # noqa: PTH208 - not of a path
+                names = os.listdir(opened)  # noqa: PTH208 - not of a path
+                if empty and names:
+                    return
+                for name in names:
                     os.chown(name, like.st_uid, like.st_gid, dir_fd=opened, follow_symlinks=False)
                 os.fchown(opened, like.st_uid, like.st_gid)
     finally:

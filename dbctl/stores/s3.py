@@ -36,12 +36,16 @@ class S3:
         self._top = f"{address.prefix}/{app}".lstrip("/")
         self._staging = staging
         self._lease: Lease | None = None
-        self._bare = set[str]()  #: folders that had no remark when they were listed
+        self._bare = set[str]()  #: folders that had no remark when they were listed, or finished
+        self._marked = set[
+            str
+        ]()  #: folders that had their last file when they were listed, and still the mark
         self.client = Client(self.place, address.bucket, s3_access.access(address), timeout=timeout)
 
     def folders(self) -> Mapping[str, State]:
         found = dict[str, State]()
         self._bare.clear()
+        self._marked.clear()
         inside = [one.key.removeprefix(f"{self._top}/") for one in self.client.entries(self._top)]
         for folder, keys in groupby((key for key in inside if "/" in key), key=_first):
             names = {key.removeprefix(f"{folder}/") for key in keys}
@@ -49,6 +53,8 @@ class S3:
                 self._bare.add(folder)
             if LAST in names:
                 found[folder] = State.WHOLE
+                if MARK in names:
+                    self._marked.add(folder)
             else:  # a remark alone came too late: its folder was pruned meanwhile
                 ours = MARK in names or names == {NOTE}
                 found[folder] = State.INCOMPLETE if ours else State.FOREIGN
@@ -125,6 +131,8 @@ class S3:
 
     @contextmanager
     def begin(self, folder: str) -> Iterator[Filling]:
+        while self._marked:  # by a dbctl that was killed when all but this was done
+            self.client.delete([self.key(self._marked.pop(), MARK)])
         with self._staging.folder(0) as made:
             filling = Filling(self, folder, made)
             try:
@@ -165,6 +173,10 @@ class S3:
         """Make sure that the lock is still held, before what cannot be taken back; raises ``BusyError``."""
         if self._lease is not None:
             self._lease.renew()
+
+    def finished(self, folder: str) -> None:
+        """Note that a folder has just got its last file, and so has no remark yet."""
+        self._bare.add(folder)
 
     def key(self, folder: str, name: str) -> str:
         """Return the key of a file."""
@@ -249,10 +261,28 @@ class Filling:
         if found != {name: kept and kept.bytes for name, kept in self._sent.items()}:
             raise self._spoiled(f"{self._folder} is not what was put into it: another program works there")
         with interrupt.unheard():  # else nobody knew whether it is whole
-            self._create(LAST, text.encode())
+            try:
+                self._create(LAST, text.encode())
+            except StorageFailedError as error:
+                if not self._has_last(text, error):
+                    raise
             self.whole = True
+            self._store.finished(self._folder)
             with suppress(DbctlError):  # with its last file it is whole all the same
                 self._client.delete([self._key(MARK)])
+
+    def _has_last(self, text: str, error: StorageFailedError) -> bool:
+        """Whether the last file is there although no answer said so; where that is not known either, ``error`` says it."""
+        try:
+            return self._client.get(self._key(LAST))[1] == text.encode()
+        except FileNotFoundError:
+            return False
+        except DbctlError:
+            error.details = [
+                f"Whether {self._folder} is complete is not known: its last file was on its way."
+            ]
+            error.hint = f"dbctl backup verify {self._folder} tells, once the storage answers. {error.hint}"
+            return False
 
     def _create(self, name: str, content: bytes) -> None:
         try:

@@ -33,8 +33,9 @@ PARTS = 9_000
 AT_ONCE = 3
 #: Tries of one request, the seconds between the first two, and after which no further one begins.
 TRIES, FIRST_PAUSE, GIVE_UP = 5, timedelta(milliseconds=100), timedelta(seconds=60)
-#: The longest time without a byte, and of a whole request: a part of an upload at 20 kB a second.
-SILENCE, REQUEST = timedelta(seconds=60), timedelta(seconds=300)
+#: The longest time without a byte of an answer: to what reads, so that there is time to ask again, and to what writes,
+#: whose body is on its way meanwhile. And the longest time of a whole request.
+READ_SILENCE, WRITE_SILENCE, REQUEST = timedelta(seconds=15), timedelta(seconds=60), timedelta(seconds=300)
 #: Seconds between two looks for a signal, and for which what changes something may come to its end after one.
 LOOK, CLEARING = 0.05, 10.0
 
@@ -63,7 +64,7 @@ class Client:
         """Reach nothing yet; ``place`` is how messages call it, ``timeout`` the seconds to wait for a connection."""
         self._place, self._bucket, self._access = place, bucket, access
         self._timeout = timedelta(seconds=max(1.0, timeout))
-        self._met = False  #: whether the server has granted anything yet
+        self._met = False  #: whether the server has granted anything yet, and has not fallen silent since
         try:
             import obstore.store  # noqa: F401, PLC0415 - an extra
         except ImportError as error:
@@ -72,8 +73,13 @@ class Client:
 
     @property
     def _store(self) -> S3Store:
-        """What the library knows of it; a server that was never met is not waited for for long."""
+        """What reads; a server that was never met, or has fallen silent, is not waited for for long."""
         return self._patient if self._met else self._brief
+
+    @property
+    def _writing(self) -> S3Store:
+        """What writes, as ``_store``."""
+        return self._patient_writing if self._met else self._brief
 
     @cached_property
     def _brief(self) -> S3Store:
@@ -81,7 +87,11 @@ class Client:
 
     @cached_property
     def _patient(self) -> S3Store:
-        return self._made(give_up=GIVE_UP, silence=SILENCE)
+        return self._made(give_up=GIVE_UP, silence=READ_SILENCE)
+
+    @cached_property
+    def _patient_writing(self) -> S3Store:
+        return self._made(give_up=GIVE_UP, silence=WRITE_SILENCE)
 
     def _made(self, *, give_up: timedelta, silence: timedelta) -> S3Store:
         from obstore.store import S3Store  # noqa: PLC0415 - as above
@@ -207,7 +217,7 @@ class Client:
         """Write a small object, in place of an earlier one."""
         import obstore  # noqa: PLC0415 - as above
 
-        store = self._store
+        store = self._writing
         self._asked(lambda: obstore.put(store, key, content, use_multipart=False), changes=True)
 
     def create(self, key: str, content: bytes) -> str:
@@ -249,7 +259,7 @@ class Client:
     def _conditional(self, key: str, content: bytes, mode: Any) -> str:
         import obstore  # noqa: PLC0415 - as above
 
-        store = self._store
+        store = self._writing
         made = self._asked(lambda: obstore.put(store, key, content, mode=mode), changes=True)
         return made["e_tag"] or ""
 
@@ -268,7 +278,7 @@ class Client:
         """Write an object of about ``size`` bytes from its content, in parts; one that is cut off is given up whole."""
         import obstore  # noqa: PLC0415 - as above
 
-        store, stop = self._store, threading.Event()
+        store, stop = self._writing, threading.Event()
 
         def going() -> Iterator[bytes]:
             for block in blocks:
@@ -334,6 +344,8 @@ class Client:
 
     def _failed(self, error: Exception) -> StorageFailedError:
         why = told(str(error), self._bucket)
+        if why.silent:
+            self._met = False
         return StorageFailedError(
             place=self._place, reason=why.reason, instead=why.instead, cut=why.cut, status=why.status
         )

@@ -38,6 +38,8 @@ CODES: Mapping[str, tuple[str, str]] = {
     "SignatureDoesNotMatch": ("the secret key does not belong to the access key", _KEY),
     "XMinioStorageFull": ("it has no room left", "Prune, or let its provider give more."),
 }
+#: How the library writes that no answer came in time.
+SILENT = "TimedOut"
 #: The same of what happens on the way there, by what the library writes.
 ON_THE_WAY: Mapping[str, tuple[str, str]] = {
     "dns error": ("the name of its host is not known", _WHERE),
@@ -58,7 +60,7 @@ ON_THE_WAY: Mapping[str, tuple[str, str]] = {
     "NotPartial": ("it gives no parts of an object", _WHAT),
     "redirect": ("it is of another region", "Set AWS_REGION, or the endpoint of that region."),
     "Parse(": ("what answers at its endpoint does not speak HTTP", _WHERE),
-    "TimedOut": ("it did not answer in time", _WHERE),
+    SILENT: ("it did not answer in time", _WHERE),
 }
 #: Statuses of HTTP: from here on the server itself is at fault; and that of a range of an object without content.
 SERVER_FAULT, EMPTY = 500, 416
@@ -71,6 +73,7 @@ class Why(Value, frozen=True, kw_only=True):
     instead: str  #: what to do
     status: int = 0  #: of the answer; 0 where there was none
     cut: bool = False  #: whether the answer, or the way to it, was cut off
+    silent: bool = False  #: whether no answer came in time
 
 
 def told(text: str, bucket: str) -> Why:
@@ -91,5 +94,5 @@ def told(text: str, bucket: str) -> Why:
         return Why(reason=reason, instead=instead, status=status)
     for mark, (reason, instead) in ON_THE_WAY.items():
         if mark in text:
-            return Why(reason=reason, instead=instead)
+            return Why(reason=reason, instead=instead, silent=mark == SILENT)
     return Why(reason="the connection was cut off", instead=_LATER, cut=True)

@@ -23,6 +23,8 @@ from dbctl.stores.s3_client import Client, Taken
 
 #: Seconds between two signs of life, and without one until another dbctl takes over: 15 minutes of wrong clocks and five more.
 BEAT, LAPSE = 60.0, 20 * 60.0
+#: Seconds that a sign of life gets to come to its end before the lock is deleted.
+LETTING_GO = 5.0
 #: Seconds between two tries for a lock, since each is a request.
 RETRY = 0.5
 
@@ -112,9 +114,14 @@ class Lease:
         return True
 
     def _end(self) -> None:
-        with self._writing:
+        # A sign of life that is on its way to a silent server is not waited for: the lock could not be deleted either.
+        if not self._writing.acquire(timeout=LETTING_GO):
+            return
+        try:
             if _read(self._client.get(self._key)[1]).get("token") == self._told["token"]:
                 self._client.delete([self._key])
+        finally:
+            self._writing.release()
 
     def _text(self) -> bytes:
         self._beats += 1  # so that no two have one tag

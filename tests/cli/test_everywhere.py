@@ -35,6 +35,7 @@ LINES: dict[str, int] = {
     "users delete ana --dry-run": 0,
     "users import people.csv": 0,
     "users export": 0,
+    "users export-data pip pip.json": 0,
     "roles list": 0,
     "roles show guest": 0,
     "roles create editor": 2,

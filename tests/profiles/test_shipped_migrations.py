@@ -23,8 +23,9 @@ SHIPPED = [
     for name in loader.names()
     for database, told in loader.load(name).databases.items()
     if told.migrations and name != "plain"
-    for shape in [one.name for one in told.migrations.shape] or [""]
+    for shape, engines in [(one.name, one.engines) for one in told.migrations.shape] or [("", ())]
     for engine in told.engines
+    if not engines or engine in engines
 ]
 Answer = Callable[..., dict[str, Any]]
 

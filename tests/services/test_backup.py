@@ -141,6 +141,18 @@ def test_trap_what_sqlite_and_gzip_write_anybody_may_read_so_a_backup_is_private
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_repository_that_root_makes_in_the_folder_of_another_user_belongs_to_that_user(deployed):
+    os.chown(deployed.parent, 65534, 65533)
+    create(deployed)
+    create(deployed)
+    verified(deployed)
+    repository = deployed.with_name("backups")
+    made = [repository, *repository.rglob("*")]
+    assert {(path.lstat().st_uid, path.lstat().st_gid) for path in made} == {(65534, 65533)}
+    assert {path.name for path in made} >= {"manifest.json", "verified.json", ".dbctl-lock"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 def test_what_root_makes_in_the_repository_of_somebody_else_is_theirs(deployed):
     repository = deployed.with_name("backups")
     repository.mkdir(mode=0o700)

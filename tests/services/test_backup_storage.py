@@ -583,3 +583,20 @@ def test_the_latest_of_what_was_copied_together_is_the_last_one_made(tmp_path, b
         assert newest not in work.apply().deleted
 
     within(path, away, look)
+
+
+def test_a_backup_that_is_complete_is_answered_although_storage_fails_from_then_on(tmp_path, bucket, meddler):
+    path = settle(tmp_path / "app", "deployed")
+    keep_in(path, f"s3://{bucket.name}")
+    finished = []
+
+    def fail(asked, answer):
+        if finished:
+            return refused(503, "SlowDown")
+        finished.extend([asked] if asked.path.endswith("/manifest.json") and asked.method == "PUT" else [])
+        return answer
+
+    meddler.change = fail
+    made = create(path)
+    meddler.change = lambda _asked, answer: answer
+    assert [one.id for one in listed(path).page.items] == [made.id]

@@ -26,7 +26,7 @@ from dbctl.services.user_creation import NewUser
 from dbctl.services.user_filters import Filter
 from dbctl.services.user_table import Who
 from tests.services import people
-from tests.services.people import caught, content, opened, rows, run, without_nocase
+from tests.services.people import caught, content, opened, rows, run, settle, without_nocase
 from tests.shapes import flashpoint_web as shapes
 
 NEW = {"username": "Carl", "email": "carl@example.org"}
@@ -665,3 +665,15 @@ def test_an_admin_whose_row_holds_an_odd_yes_is_still_the_last_one(path):
     run(path, f"update users set is_active = 2 where username = '{admins[0]}'")
     with opened(path) as app, pytest.raises(LastAdminError):
         user_changes.set_active(app, Who(logins=admins), active=False).apply()
+
+
+def test_playlists_and_favorites_are_handed_over_where_a_deployment_has_them(tmp_path):
+    path = settle(tmp_path / "app", "deployed")
+    run(path, "insert into user_playlists (user_id, title) values (2, 'Mine')")
+    run(path, "insert into user_favorites (user_id, game_id) values (2, 'g1'), (2, 'g2'), (1, 'g1')")
+    with opened(path) as app:
+        done = user_deletion.delete_users(app, Who(logins=["ann"]), heir="root").apply()
+    assert done.transferred == {"user_playlists": 1, "user_favorites": 1}
+    favorites = rows(path, "select user_id, game_id from user_favorites order by game_id")
+    assert favorites == [(1, "g1"), (1, "g2")]
+    assert rows(path, "select count(*) from user_game_plays where user_id in (1, 2)") == [(0,)]

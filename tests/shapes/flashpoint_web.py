@@ -10,9 +10,17 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Literal
 
+from dbctl.profiles.loader import load
+
 HERE = Path(__file__).parent
 DATA = HERE.parent / "data"
-MIGRATIONS = HERE.parents[1] / "migrations" / "flashpoint-web" / "user"
+MIGRATIONS = HERE.parents[1] / "migrations" / "flashpoint-web" / "user" / "document"
+#: What the deployed app makes; tests compare it with a record of the real schema.
+DEPLOYED = MIGRATIONS.parent / "deployed" / "001_complete_schema.sql"
+_TOLD = load("flashpoint-web").databases["user"].migrations
+LEDGER, EARLIER = str(_TOLD.ledger.create), _TOLD.earlier
+FIRST_CHECKSUM = "9c74663b91e7c1eff380cd5aaf00501d84e84bccefce1e30400452c8cadde148"
+PRIORITY_CHECKSUM = "2b6310c3bc68c5ed4dfac3586ec5e7467b82cb390c4c9c7f172e17843ac0a567"
 
 #: bcrypt of "correct horse" at cost 4, so that tests need not wait for a hash.
 PASSWORD = "correct horse"
@@ -54,21 +62,29 @@ def deployed_user_db(path: Path, *, priority: bool = False, journal: str = "wal"
         era: which rows the ledger has; before E the index of public settings is missing, before D' also ``domains``.
     """
     with _new(path, journal) as connection:
-        connection.executescript((HERE / "flashpoint-web-deployed.sql").read_text(encoding="utf-8"))
+        connection.executescript(LEDGER)
+        connection.executescript(DEPLOYED.read_text(encoding="utf-8"))
         if priority or era != "E":
-            connection.execute("alter table roles add column priority INTEGER DEFAULT 0")
-            connection.execute(
-                "update roles set priority = case name when 'admin' then 100 when 'user' then 50 else 0 end"
-            )
-        if era in ("C", "D"):
-            connection.execute("drop table domains")
-        if era != "E":
-            connection.execute("drop index idx_system_settings_is_public")
+            _make_earlier(connection, FIRST_CHECKSUM if era != "E" else PRIORITY_CHECKSUM)
+        if era == "D'":
+            connection.executescript(EARLIER[LEDGERS[era][-1][1]])
         connection.executemany(
             "insert into migrations (name, checksum, execution_time_ms, applied_at) values (?, ?, 12, '2026-02-14T09:30:00.000Z')",
             LEDGERS[era],
         )
     return path
+
+
+def _make_earlier(connection: sqlite3.Connection, checksum: str) -> None:
+    """Make of what today's file made what an earlier text of it made, with the roles and their permissions."""
+    roles = connection.execute("select id, name, description from roles").fetchall()
+    granted = connection.execute("select role_id, permission_id from role_permissions").fetchall()
+    connection.executescript(EARLIER[checksum])
+    connection.executemany("insert into roles (id, name, description) values (?, ?, ?)", roles)
+    connection.execute(
+        "update roles set priority = case name when 'admin' then 100 when 'user' then 50 else 0 end"
+    )
+    connection.executemany("insert into role_permissions (role_id, permission_id) values (?, ?)", granted)
 
 
 def document_user_db(path: Path, *, journal: str = "wal") -> Path:

@@ -1,7 +1,7 @@
 -- What Prisma 6 makes of PromptVault's models in PostgreSQL.
 
 -- CreateEnum
-CREATE TYPE "Role" AS ENUM ('USER', 'ADMIN');
+CREATE TYPE "Role" AS ENUM ('ADMIN', 'USER');
 
 -- CreateEnum
 CREATE TYPE "Visibility" AS ENUM ('PRIVATE', 'TEAM');

@@ -339,7 +339,7 @@ def test_the_deployed_shape_has_what_deployed_databases_have(deployed):
 @pytest.mark.parametrize(
     ("sql", "refusal"),
     [
-        ("update system_settings set data_type = 'number'", "CHECK constraint failed: data_type IN"),
+        ("update system_settings set data_type = 'number'", "CHECK constraint failed: data_type in"),
         ("insert into user_playlists (user_id, title) values (1, '')", "CHECK constraint failed: length"),
         ("insert into roles (name, priority) values ('x', 1)", "table roles has no column named priority"),
         (

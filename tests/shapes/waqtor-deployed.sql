@@ -92,7 +92,7 @@ CREATE TABLE api_keys (
     is_active boolean DEFAULT true NOT NULL,
     last_used_at timestamp with time zone,
     expires_at timestamp with time zone,
-    permissions jsonb DEFAULT '[]'::jsonb,
+    permissions jsonb DEFAULT '{}'::jsonb,
     metadata jsonb DEFAULT '{}'::jsonb,
     created_at timestamp with time zone NOT NULL,
     updated_at timestamp with time zone NOT NULL
@@ -132,7 +132,7 @@ CREATE TABLE campaigns (
     read_count integer DEFAULT 0,
     failed_count integer DEFAULT 0,
     has_media boolean DEFAULT false,
-    media_url character varying(255),
+    media_url text,
     delay_seconds integer DEFAULT 5,
     scheduled_at timestamp with time zone,
     started_at timestamp with time zone,
@@ -146,7 +146,7 @@ CREATE TABLE feature_access_logs (
     feature_name character varying(100) NOT NULL,
     access_type enum_feature_access_logs_access_type NOT NULL,
     status enum_feature_access_logs_status NOT NULL,
-    access_code_used character varying(255),
+    access_code_used boolean DEFAULT false,
     ip_address character varying(45),
     user_agent text,
     metadata jsonb DEFAULT '{}'::jsonb,
@@ -206,7 +206,7 @@ CREATE TABLE messages (
     ack_code integer,
     direction enum_messages_direction DEFAULT 'outgoing'::enum_messages_direction,
     has_media boolean DEFAULT false,
-    media_url character varying(255),
+    media_url text,
     metadata jsonb,
     sent_at timestamp with time zone,
     delivered_at timestamp with time zone,
@@ -321,6 +321,11 @@ ALTER TABLE ONLY whatsapp_sessions
 ALTER TABLE ONLY whatsapp_sessions
     ADD CONSTRAINT whatsapp_sessions_pkey PRIMARY KEY (id);
 CREATE UNIQUE INDEX access_codes_code_hash_feature_name ON access_codes USING btree (code_hash, feature_name);
+CREATE INDEX refresh_tokens_is_revoked ON refresh_tokens USING btree (is_revoked);
+CREATE INDEX messages_sent_at ON messages USING btree (sent_at);
+CREATE INDEX feature_access_logs_access_type ON feature_access_logs USING btree (access_type);
+CREATE INDEX api_keys_expires_at ON api_keys USING btree (expires_at);
+CREATE INDEX access_codes_expires_at ON access_codes USING btree (expires_at);
 CREATE INDEX access_codes_feature_name ON access_codes USING btree (feature_name);
 CREATE INDEX access_codes_is_active ON access_codes USING btree (is_active);
 CREATE INDEX api_keys_is_active ON api_keys USING btree (is_active);
@@ -340,8 +345,6 @@ CREATE INDEX feature_subscriptions_end_date ON feature_subscriptions USING btree
 CREATE INDEX feature_subscriptions_status ON feature_subscriptions USING btree (status);
 CREATE UNIQUE INDEX feature_subscriptions_user_id_feature_name ON feature_subscriptions USING btree (user_id, feature_name);
 CREATE INDEX groups_user_id ON groups USING btree (user_id);
-CREATE INDEX messages_created_at ON messages USING btree (created_at);
-CREATE INDEX messages_direction ON messages USING btree (direction);
 CREATE INDEX messages_session_id ON messages USING btree (session_id);
 CREATE INDEX messages_status ON messages USING btree (status);
 CREATE INDEX messages_to_phone ON messages USING btree (to_phone);
@@ -358,8 +361,6 @@ CREATE UNIQUE INDEX unique_recipient_group ON recipient_groups USING btree (reci
 CREATE UNIQUE INDEX unique_user_group_name ON groups USING btree (user_id, name);
 CREATE UNIQUE INDEX unique_user_phone ON recipients USING btree (user_id, phone);
 CREATE UNIQUE INDEX users_email ON users USING btree (email);
-CREATE INDEX users_is_active ON users USING btree (is_active);
-CREATE INDEX users_role ON users USING btree (role);
 CREATE UNIQUE INDEX whatsapp_sessions_client_id ON whatsapp_sessions USING btree (client_id);
 CREATE INDEX whatsapp_sessions_is_active ON whatsapp_sessions USING btree (is_active);
 CREATE INDEX whatsapp_sessions_user_id ON whatsapp_sessions USING btree (user_id);

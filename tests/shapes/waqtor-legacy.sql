@@ -4,11 +4,11 @@ CREATE TABLE IF NOT EXISTS campaigns (
     name TEXT NOT NULL,
     message TEXT NOT NULL,
     recipients TEXT NOT NULL,
-    scheduled_at TEXT,
+    scheduled_at DATETIME,
     status TEXT DEFAULT 'pending',
-    created_at TEXT DEFAULT CURRENT_TIMESTAMP,
-    updated_at TEXT DEFAULT CURRENT_TIMESTAMP,
-    completed_at TEXT
+    created_at DATETIME DEFAULT CURRENT_TIMESTAMP,
+    updated_at DATETIME DEFAULT CURRENT_TIMESTAMP,
+    completed_at DATETIME
 );
 CREATE TABLE IF NOT EXISTS campaign_messages (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -17,8 +17,8 @@ CREATE TABLE IF NOT EXISTS campaign_messages (
     message_id TEXT,
     status TEXT DEFAULT 'pending',
     error_message TEXT,
-    sent_at TEXT,
-    created_at TEXT DEFAULT CURRENT_TIMESTAMP,
+    sent_at DATETIME,
+    created_at DATETIME DEFAULT CURRENT_TIMESTAMP,
     FOREIGN KEY (campaign_id) REFERENCES campaigns(id) ON DELETE CASCADE
 );
 CREATE TABLE IF NOT EXISTS message_logs (
@@ -28,15 +28,15 @@ CREATE TABLE IF NOT EXISTS message_logs (
     message_type TEXT DEFAULT 'text',
     status TEXT DEFAULT 'sent',
     message_id TEXT,
-    created_at TEXT DEFAULT CURRENT_TIMESTAMP
+    created_at DATETIME DEFAULT CURRENT_TIMESTAMP
 );
 CREATE TABLE IF NOT EXISTS api_keys (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     key TEXT UNIQUE NOT NULL,
     name TEXT NOT NULL,
-    is_active INTEGER DEFAULT 1,
-    created_at TEXT DEFAULT CURRENT_TIMESTAMP,
-    last_used_at TEXT
+    is_active BOOLEAN DEFAULT 1,
+    created_at DATETIME DEFAULT CURRENT_TIMESTAMP,
+    last_used_at DATETIME
 );
 CREATE TABLE IF NOT EXISTS session_state (
     id INTEGER PRIMARY KEY CHECK (id = 1),
@@ -54,8 +54,8 @@ CREATE TABLE IF NOT EXISTS session_state (
     created_at TEXT DEFAULT CURRENT_TIMESTAMP
 );
 CREATE INDEX IF NOT EXISTS idx_campaigns_status ON campaigns(status);
-CREATE INDEX IF NOT EXISTS idx_campaigns_scheduled_at ON campaigns(scheduled_at);
-CREATE INDEX IF NOT EXISTS idx_campaign_messages_campaign_id ON campaign_messages(campaign_id);
+CREATE INDEX IF NOT EXISTS idx_campaigns_scheduled ON campaigns(scheduled_at);
+CREATE INDEX IF NOT EXISTS idx_campaign_messages_campaign ON campaign_messages(campaign_id);
 CREATE INDEX IF NOT EXISTS idx_campaign_messages_status ON campaign_messages(status);
 CREATE INDEX IF NOT EXISTS idx_message_logs_phone ON message_logs(phone);
-CREATE INDEX IF NOT EXISTS idx_message_logs_created_at ON message_logs(created_at);
+CREATE INDEX IF NOT EXISTS idx_api_keys_key ON api_keys(key);

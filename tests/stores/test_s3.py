@@ -21,7 +21,7 @@ from dbctl.errors import (
     StorageUnfitError,
     StorageUnknownError,
 )
-from dbctl.stores import s3_lock
+from dbctl.stores import s3_client, s3_lock
 from dbctl.stores.base import State, Store, digest
 from dbctl.stores.registry import open_store
 from tests import servers, storage
@@ -566,3 +566,75 @@ def test_a_failure_of_storage_is_no_failure_of_one_backup(place, meddler):
     meddler.meddle = lambda asked: refused(403, "AccessDenied") if "manifest" in asked.path else None
     assert isinstance(broken(lambda: place.open().last(ONE)), StorageFailedError)
     assert not issubclass(StorageFailedError, RepositoryFailedError)
+
+
+# Storage that fails at the end, or falls silent ----------------------------------------------------------------------
+
+
+def is_last_file(asked):
+    return asked.method == "PUT" and asked.path.partition("?")[0].endswith("/manifest.json")
+
+
+def test_a_folder_whose_last_file_arrived_is_whole_although_no_answer_told_so(place, meddler):
+    store = place.open()
+    meddler.change = lambda asked, answer: CUT if is_last_file(asked) else answer
+    fill(store, a=b"1")
+    assert store.folders() == {ONE: State.WHOLE}
+
+
+def test_whether_a_folder_is_whole_is_said_to_be_unknown_with_its_name_where_storage_fails_at_that_moment(
+    place, meddler, monkeypatch
+):
+    monkeypatch.setattr(s3_client, "GIVE_UP", timedelta(seconds=0))
+    store, sent = place.open(), list[str]()
+
+    def fail(asked, answer):
+        sent.extend([asked.path] if is_last_file(asked) else [])
+        return refused(503, "SlowDown") if sent else answer
+
+    meddler.change, meddler.meddle = fail, lambda _asked: refused(503, "SlowDown") if sent else None
+    error = broken(lambda: fill(store, a=b"1"))
+    assert error.code == "storage-failed"
+    assert ONE in "".join(error.details)
+    assert ONE in error.hint
+    sent.clear()
+    meddler.change = lambda _asked, answer: answer
+    assert store.folders() == {ONE: State.WHOLE}
+
+
+def test_a_mark_that_a_killed_dbctl_left_in_a_whole_folder_is_deleted_by_the_next_one(place):
+    store = place.open()
+    fill(store, a=b"1")
+    place.put(ONE, ".dbctl-incomplete", b"")
+    assert store.folders() == {ONE: State.WHOLE}
+    fill(store, TWO, a=b"1")
+    assert ".dbctl-incomplete" not in place.names(ONE)
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+def test_a_server_that_falls_silent_is_given_up_and_then_not_waited_for_as_long(
+    place, meddler, monkeypatch, method
+):
+    for name, seconds in (("GIVE_UP", 4), ("READ_SILENCE", 1.5), ("WRITE_SILENCE", 5)):
+        monkeypatch.setattr(s3_client, name, timedelta(seconds=seconds))
+    ended = threading.Event()
+    store = place.open()
+    fill(store, a=b"1")
+
+    def be_silent(asked):
+        if asked.method == method:
+            ended.wait()
+        return CUT if ended.is_set() else None
+
+    meddler.meddle = be_silent
+    failing = store.folders if method == "GET" else lambda: store.note(ONE, "{}")
+    before = len(meddler.asked)
+    first = broken(failing)
+    asked = [one for one in meddler.asked[before:] if one.method == method]
+    assert "did not answer in time" in str(first)
+    assert len(asked) == (3 if method == "GET" else 1)  # what writes has its body on the way, and more time
+    if method == "GET":
+        before = len(meddler.asked)
+        broken(failing)
+        assert len(meddler.asked) - before == 1
+    ended.set()

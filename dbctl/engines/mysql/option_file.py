@@ -6,6 +6,7 @@ import re
 import stat
 from pathlib import Path
 
+from dbctl import durable
 from dbctl.errors import FileFailedError
 from dbctl.model import Secret
 from dbctl.url import Url
@@ -45,7 +46,7 @@ def _client(path: Path) -> dict[str, str]:
     """Return what stands below ``[client]``."""
     try:
         mode = path.stat().st_mode
-        text = path.read_text(encoding="utf-8")
+        text = durable.read_settings(path)
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast, get_args
 from urllib.parse import parse_qsl
 
+from dbctl import durable
 from dbctl.engines.mysql.option_file import login
 from dbctl.engines.sql import is_storable
 from dbctl.errors import UrlInvalidError
@@ -163,6 +164,8 @@ def _tls(asked: Encryption, *, local: bool) -> dict[str, object]:
         context.verify_mode = ssl.CERT_REQUIRED
         context.check_hostname = asked.mode == "verify_identity"
     try:
+        for file in filter(None, (asked.authority, asked.certificate, asked.key)):
+            durable.check_settings(Path(file))
         if asked.authority:
             context.load_verify_locations(asked.authority)
         elif asked.mode != "required":

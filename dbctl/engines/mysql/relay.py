@@ -17,7 +17,6 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import cast
 
 from pymysql.constants import CLIENT, COMMAND, SERVER_STATUS
 
@@ -110,7 +109,7 @@ class _Relay(threading.Thread):
 
     @property
     def _server(self) -> socket.socket:
-        return cast("socket.socket", self._session._sock)  # type: ignore[attr-defined]  # noqa: SLF001 - the driver gives it in no other way
+        return self._session._sock  # noqa: SLF001 - the driver gives it in no other way
 
     def _greet(self, client: socket.socket) -> None:
         version, plugin = self._session.server_version, PLUGINS[self._session.server.product]

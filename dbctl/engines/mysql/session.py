@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 import ssl
+import struct
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from math import ceil
@@ -36,7 +38,9 @@ MODES = (
     "NO_ENGINE_SUBSTITUTION",
     "NO_AUTO_VALUE_ON_ZERO",
 )
-UNKNOWN_VARIABLE, TOO_LONG, NO_SOCKET = 1193, 1153, 2002
+UNKNOWN_VARIABLE, TOO_LONG, NO_SOCKET, NO_GREETING, LOST = 1193, 1153, 2002, 2012, 2013
+#: What the driver raises where something else than a server of MySQL answers.
+NOT_UNDERSTOOD = (struct.error, LookupError, ValueError, TypeError, AttributeError, AssertionError)
 
 ABOUT = "select current_user(), database(), connection_id(), @@max_allowed_packet"
 #: By either of its names; before a session has settled it is what the server gives to all.
@@ -47,8 +51,37 @@ READ_ONLY = "show variables where variable_name in ('read_only', 'tx_read_only',
 own_sessions = set[int]()
 
 
+class Watchdog:
+    """Ends a connection whose server has not let the session begin in time.
+
+    The driver waits without a limit for each answer, and a timeout of the socket would begin anew with every byte.
+    """
+
+    def __init__(self, connected: socket.socket, seconds: float) -> None:
+        self.has_barked = False
+        self._socket = connected.dup()  # for TLS the driver takes the socket itself over
+        self._timer = threading.Timer(seconds, self._bark)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _bark(self) -> None:
+        self.has_barked = True
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def end(self) -> None:
+        """Let the connection be."""
+        self._timer.cancel()
+        self._timer.join()
+        self._socket.close()
+
+
 class Session(pymysql.connections.Connection):
     """A connection that knows what it is connected to."""
+
+    watchdog: Watchdog | None = None  #: until the session has begun
+    connect_timeout: float
+    _sock: socket.socket
 
     server: Server
     account: str = ""  #: as a GRANT wants it
@@ -72,6 +105,24 @@ class Session(pymysql.connections.Connection):
         small command does.
         """
         return sslp if isinstance(sslp, ssl.SSLContext) else unchecked()
+
+    def _get_server_information(self) -> None:
+        """Read the greeting: the first thing for which the driver waits once it is connected."""
+        self.watchdog = Watchdog(self._sock, self.connect_timeout)
+        super()._get_server_information()  # type: ignore[misc]  # the stubs lack it
+
+    def begin(self) -> None:
+        """Connect and sign in.
+
+        Raises:
+            pymysql.Error: the server refused, did not answer in time, is no server of MySQL, or there is none.
+        """
+        try:
+            self.connect()
+        except (pymysql.InternalError, *NOT_UNDERSTOOD) as error:
+            raise pymysql.OperationalError(
+                NO_GREETING, "what answers there does not speak MySQL's protocol"
+            ) from error
 
     def query(self, sql: str | bytes, unbuffered: bool = False) -> int:  # noqa: FBT001, FBT002 - as the driver has it
         text = sql.encode() if isinstance(sql, str) else sql
@@ -131,8 +182,10 @@ def open_session(url: Url, target: str, *, timeout: float, reading: bool) -> Ses
         client_flag=CLIENT.FOUND_ROWS,
         conv=PLAIN,  # type: ignore[arg-type]
         program_name="dbctl",
+        defer_connect=True,
     )
     try:
+        session.begin()
         session.server = server_of(session.server_version, target)
         more = "TIME_TRUNCATE_FRACTIONAL" if session.server.escapes else "NO_BACKSLASH_ESCAPES"
         session.settings = {
@@ -156,9 +209,16 @@ def open_session(url: Url, target: str, *, timeout: float, reading: bool) -> Ses
         session.account, session.database = account(str(who)), str(name)
         session.number, session.longest = int(str(number)), int(str(longest))
         own_sessions.add(session.number)
-    except BaseException:  # an open connection must not outlive the failure
+    except BaseException as error:  # an open connection must not outlive the failure
         session.drop()
+        if isinstance(error, pymysql.Error) and session.watchdog and session.watchdog.has_barked:
+            reason = f"the server did not let a session begin within {session.connect_timeout:g} seconds"
+            raise pymysql.OperationalError(LOST, reason) from None
         raise
+    finally:
+        if session.watchdog:
+            session.watchdog.end()
+            session.watchdog = None
     return session
 
 

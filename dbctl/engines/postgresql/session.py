@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import suppress
 from math import ceil
+from pathlib import Path
 from typing import TypeVar
 from urllib.parse import parse_qsl
 
 import psycopg
 from psycopg import pq
 
-from dbctl import interrupt
+from dbctl import config, durable, interrupt
 from dbctl.engines.postgresql.values import UNDECLARED, make_plain
 from dbctl.engines.sql import Row, ident, is_storable
-from dbctl.errors import PoolerError, ReadOnlyError, UrlInvalidError
+from dbctl.errors import FileFailedError, PoolerError, ReadOnlyError, UrlInvalidError
 from dbctl.url import Url
 
 T = TypeVar("T")
@@ -23,6 +24,15 @@ T = TypeVar("T")
 POOL_MODE, SESSION = "pool_mode", "session"
 #: Seconds that a server gets to answer at all; those who set --timeout higher wait that long.
 CONNECT_SECONDS = 5
+#: The files that libpq reads: their variables of the environment, and what a URL calls them.
+FILES = {
+    "PGPASSFILE": "passfile",
+    "PGSERVICEFILE": "servicefile",
+    "PGSSLCERT": "sslcert",
+    "PGSSLCRL": "sslcrl",
+    "PGSSLKEY": "sslkey",
+    "PGSSLROOTCERT": "sslrootcert",
+}
 #: Seconds that a server gets to stop a statement, and seconds between two looks for a signal.
 CANCEL_SECONDS, LOOK_SECONDS = 5.0, 0.1
 #: The longest application_name that a server keeps, in bytes.
@@ -88,6 +98,7 @@ def open_session(url: Url, target: str, *, timeout: float, reading: bool, made: 
         UrlInvalidError: it holds an option that libpq does not know, or names no database.
         psycopg.Error: the server refused, or there is none.
     """
+    _check_files(url)
     parameters, schema = _parameters(url)
     pooled = parameters.pop(POOL_MODE, "")
     parameters.setdefault("connect_timeout", str(max(CONNECT_SECONDS, ceil(timeout))))
@@ -153,6 +164,28 @@ def _refuse_pooler(session: Session, target: str) -> None:
     ((pid,),) = session.execute(b"select pg_backend_pid()").fetchall()
     if pid != session.pgconn.backend_pid:
         raise PoolerError(target=target)
+
+
+def _check_files(url: Url) -> None:
+    """Refuse files that libpq would wait for, or read without an end.
+
+    Raises:
+        FileFailedError: one is no regular file, or too large.
+    """
+    named = {name: text for name, text in parse_qsl(url.options) if name in FILES.values()}
+    home = durable.expand_home("~") if config.has_home() else None
+    files = {
+        **(
+            {"passfile": str(home / ".pgpass"), "servicefile": str(home / ".pg_service.conf")} if home else {}
+        ),
+        **config.variables_set(FILES),
+        **named,
+    }
+    for path in map(Path, filter(None, files.values())):
+        try:
+            durable.check_settings(path)
+        except OSError as error:
+            raise FileFailedError(path=path, reason=error.strerror or str(error)) from error
 
 
 def _parameters(url: Url) -> tuple[dict[str, str], str]:

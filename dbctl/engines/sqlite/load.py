@@ -7,7 +7,9 @@ of the database instead; whoever reads sees the old content or the new.
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import sqlite3
 import stat
 import time
@@ -42,6 +44,9 @@ WAITS = (2,) * 20 + (250,)
 COUNTER_AT, COUNTER = 24, 4
 #: Bytes that are written at a time: half of what SQLite keeps in memory before it writes into the file itself.
 STEP_BYTES = 1 << 20
+
+#: Bytes that hold the head of a database, whatever the size of its pages.
+FIRST = 4096
 
 #: Failures that come once the journal is gone, when nothing takes the new rows back any more: it could not be synced
 #: that it is, or a file that became shorter could not be cut.
@@ -209,8 +214,41 @@ class _Loading:
         for suffix in SIDE_FILES:
             Path(f"{self._path}{suffix}").unlink(missing_ok=True)
         durable.sync_directory(self._path.parent)
-        partial.rename(self._path)
+        try:
+            partial.rename(self._path)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            self._write_into(partial)  # the file itself is mounted, as containers do it
         durable.sync_directory(self._path.parent)
+
+    def _write_into(self, partial: Path) -> None:
+        """Write the new database into the file that is there, which keeps its owner and mode.
+
+        Its first page comes last: cut off before, it is no database, and the next restore begins again.
+
+        Raises:
+            OSError: there is no room; nothing was changed.
+            RestoreUnfinishedError: it could not be written to its end.
+        """
+        with partial.open("rb", buffering=0) as source, self._path.open("r+b", buffering=0) as file:
+            size = os.fstat(source.fileno()).st_size
+            os.posix_fallocate(file.fileno(), 0, size)
+            try:
+                with interrupt.held():
+                    first = os.pread(source.fileno(), FIRST, 0)
+                    os.pwrite(file.fileno(), bytes(len(first)), 0)
+                    os.fsync(file.fileno())
+                    source.seek(len(first))
+                    file.seek(len(first))
+                    shutil.copyfileobj(source, file, STEP_BYTES)
+                    file.truncate(size)
+                    os.fsync(file.fileno())
+                    os.pwrite(file.fileno(), first, 0)
+                    os.fsync(file.fileno())
+            except OSError as error:
+                raise RestoreUnfinishedError(target=self._place.target, reason=error) from error
+        partial.unlink()
 
     def _replace(self, facts: Mapping[str, str]) -> Loaded:
         """Put a new file in the place of one that is no database any more, which nobody can hold for long."""

@@ -8,17 +8,20 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-from dbctl.errors import MigrationShapeUnknownError, NotSupportedError, UsageError, ValueInvalidError
+from dbctl.errors import (
+    AbilityMissingError,
+    MigrationShapeUnknownError,
+    NotSupportedError,
+    UsageError,
+    ValueInvalidError,
+)
 from dbctl.model import Value
-from dbctl.profiles.loader import load
-from dbctl.services import migration_shapes
 from dbctl.services.demo.chance import Progress
 from dbctl.url import Url
 
 #: Profiles that have a sample, and the module whose ``build`` makes it; its ``COUNTS`` say how many of what there are
 #: unless told otherwise, its ``SERVED`` which databases must be on a server,
-#: its ``PLACED`` of which ``--url`` may say where they are, its ``SHAPES`` those that it can have besides what the app's
-#: migrations know.
+#: its ``PLACED`` of which ``--url`` may say where they are, its ``SHAPES`` the shapes that ``--shape`` may name.
 SAMPLES = {
     "chat-lancedb": "dbctl.services.demo.chat_lancedb",
     "flashpoint-web": "dbctl.services.demo.flashpoint_web",
@@ -112,9 +115,10 @@ def refuse_unshaped(profile: str, shape: str) -> None:
     if shape and own and shape not in own:
         raise MigrationShapeUnknownError(app=profile, name=shape, names=", ".join(own))
     if shape and not own:
-        told = load(profile)
-        found = {name: one.migrations for name, one in told.databases.items() if one.migrations}
-        migration_shapes.refuse_unknown(profile, told, found, shape)
+        others = ", ".join(name for name in SAMPLES if getattr(_module(name), "SHAPES", ()))
+        raise AbilityMissingError(
+            app=f"a sample of {profile}", profile=profile, ability="shapes", others=others
+        )
 
 
 def build(

@@ -92,7 +92,7 @@ def test_the_counts_are_those_asked_for_and_told(built, user_db, archive):
 
 def test_the_ledger_names_the_migrations_that_made_it(user_db):
     rows = user_db.execute("select name, checksum from migrations order by id").fetchall()
-    folder = shipped("migrations") / "flashpoint-web" / "user"
+    folder = shipped("migrations") / "flashpoint-web" / "user" / "document"
     assert (
         rows
         == [

@@ -47,8 +47,6 @@ SHAPES = ("deployed", "document")
 TARGET = "demo"
 TABLE = "chat_embeddings"
 NAMES = ("chat.db", "lancedb")
-#: The last migration of the document's schema.
-DOCUMENT = "001"
 #: A file of one pixel.
 PIXEL = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
 
@@ -125,8 +123,8 @@ def _filled(profile: Profile, data: Path, sample: Sample, progress: Progress | N
     )
     vectors = open_for_writing(place, f"{TARGET}/vectors", timeout=5, pragmas={})
     with closing(chat), closing(vectors), chat.lock("demo"):
-        track = shipped_track(profile, "chat", TARGET, "sqlite")
-        apply_all(track, chat, to=DOCUMENT if sample.document else "")
+        shape = "document" if sample.document else "deployed"
+        apply_all(shipped_track(profile, "chat", TARGET, "sqlite", shape=shape), chat)
         with chat.transaction(), vectors.transaction():
             _fill_users(chat, sample, everybody)
             _fill_chats(chat, among)

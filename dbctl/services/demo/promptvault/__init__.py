@@ -97,7 +97,7 @@ def _filled(url: Url, sample: Sample, progress: Progress | None) -> tuple[dict[s
     )
     with closing(opened) as db, db.lock("demo"):
         refuse_full(db, profile)
-        apply_all(shipped_track(profile, "main", "demo", url.engine), db)
+        apply_all(shipped_track(profile, "main", "demo", url.engine, shape="indexed"), db)
         with db.transaction():
             rows = fill(db, profile, sample, progress)
         for search in profile.search:

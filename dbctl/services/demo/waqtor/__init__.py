@@ -26,6 +26,8 @@ from dbctl.services.migration_run import apply_all
 from dbctl.services.migration_standing import standing
 from dbctl.url import Url
 
+SHAPES = ("deployed", "document")
+
 COUNTS = {"users": 50, "messages": 5_000}
 #: Databases that must be on a server; ``--url`` says where each is.
 SERVED = ("main",)

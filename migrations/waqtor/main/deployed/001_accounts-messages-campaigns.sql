@@ -18,8 +18,6 @@ CREATE TABLE users (
     updated_at timestamptz
 );
 CREATE UNIQUE INDEX users_email ON users (email);
-CREATE INDEX users_role ON users (role);
-CREATE INDEX users_is_active ON users (is_active);
 
 CREATE TABLE whatsapp_sessions (
     id uuid PRIMARY KEY,
@@ -51,7 +49,7 @@ CREATE TABLE messages (
     ack_code integer,
     direction enum_messages_direction DEFAULT 'outgoing',
     has_media boolean DEFAULT false,
-    media_url varchar(255),
+    media_url text,
     metadata jsonb,
     sent_at timestamptz,
     delivered_at timestamptz,
@@ -63,8 +61,7 @@ CREATE INDEX messages_session_id ON messages (session_id);
 CREATE INDEX messages_user_id ON messages (user_id);
 CREATE INDEX messages_to_phone ON messages (to_phone);
 CREATE INDEX messages_status ON messages (status);
-CREATE INDEX messages_direction ON messages (direction);
-CREATE INDEX messages_created_at ON messages (created_at);
+CREATE INDEX messages_sent_at ON messages (sent_at);
 
 CREATE TABLE campaigns (
     id uuid PRIMARY KEY,
@@ -79,7 +76,7 @@ CREATE TABLE campaigns (
     read_count integer DEFAULT 0,
     failed_count integer DEFAULT 0,
     has_media boolean DEFAULT false,
-    media_url varchar(255),
+    media_url text,
     delay_seconds integer DEFAULT 5,
     scheduled_at timestamptz,
     started_at timestamptz,

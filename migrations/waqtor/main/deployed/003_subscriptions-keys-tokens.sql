@@ -42,6 +42,7 @@ CREATE TABLE access_codes (
 CREATE UNIQUE INDEX access_codes_code_hash_feature_name ON access_codes (code_hash, feature_name);
 CREATE INDEX access_codes_feature_name ON access_codes (feature_name);
 CREATE INDEX access_codes_is_active ON access_codes (is_active);
+CREATE INDEX access_codes_expires_at ON access_codes (expires_at);
 
 CREATE TABLE feature_access_logs (
     id serial PRIMARY KEY,
@@ -49,7 +50,7 @@ CREATE TABLE feature_access_logs (
     feature_name varchar(100) NOT NULL,
     access_type enum_feature_access_logs_access_type NOT NULL,
     status enum_feature_access_logs_status NOT NULL,
-    access_code_used varchar(255),
+    access_code_used boolean DEFAULT false,
     ip_address varchar(45),
     user_agent text,
     metadata jsonb DEFAULT '{}',
@@ -57,6 +58,7 @@ CREATE TABLE feature_access_logs (
 );
 CREATE INDEX feature_access_logs_user_id ON feature_access_logs (user_id);
 CREATE INDEX feature_access_logs_feature_name ON feature_access_logs (feature_name);
+CREATE INDEX feature_access_logs_access_type ON feature_access_logs (access_type);
 CREATE INDEX feature_access_logs_created_at ON feature_access_logs (created_at);
 
 CREATE TABLE api_keys (
@@ -68,7 +70,7 @@ CREATE TABLE api_keys (
     is_active boolean NOT NULL DEFAULT true,
     last_used_at timestamptz,
     expires_at timestamptz,
-    permissions jsonb DEFAULT '[]',
+    permissions jsonb DEFAULT '{}',
     metadata jsonb DEFAULT '{}',
     created_at timestamptz NOT NULL,
     updated_at timestamptz NOT NULL
@@ -76,6 +78,7 @@ CREATE TABLE api_keys (
 CREATE INDEX api_keys_user_id ON api_keys (user_id);
 CREATE INDEX api_keys_prefix ON api_keys (prefix);
 CREATE INDEX api_keys_is_active ON api_keys (is_active);
+CREATE INDEX api_keys_expires_at ON api_keys (expires_at);
 
 CREATE TABLE refresh_tokens (
     id serial PRIMARY KEY,
@@ -92,3 +95,4 @@ CREATE TABLE refresh_tokens (
 CREATE UNIQUE INDEX refresh_tokens_token ON refresh_tokens (token);
 CREATE INDEX refresh_tokens_user_id ON refresh_tokens (user_id);
 CREATE INDEX refresh_tokens_expires_at ON refresh_tokens (expires_at);
+CREATE INDEX refresh_tokens_is_revoked ON refresh_tokens (is_revoked);

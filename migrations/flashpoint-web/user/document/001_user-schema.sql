@@ -165,26 +165,6 @@ CREATE TABLE IF NOT EXISTS user_stats (
 
 CREATE INDEX IF NOT EXISTS idx_user_stats_total_playtime_seconds ON user_stats (total_playtime_seconds);
 
--- updated_at stays true ----------------------------------------------------------------------------------------
-
--- For rows that an admin changes by hand in a SQL shell. A statement that sets updated_at itself, as the app and
--- dbctl do, keeps what it set. Each trigger names the columns that count: signing in writes last_login_at and is
--- no change of the account; and as updated_at is never among them, no trigger sets itself off.
--- user_stats has none: it is computed, and whoever computes it writes the moment along.
-CREATE TRIGGER IF NOT EXISTS trg_roles_updated_at
-AFTER UPDATE OF name, description, priority ON roles
-FOR EACH ROW WHEN NEW.updated_at IS OLD.updated_at
-BEGIN
-  UPDATE roles SET updated_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now') WHERE id = NEW.id;
-END;
-
-CREATE TRIGGER IF NOT EXISTS trg_users_updated_at
-AFTER UPDATE OF username, email, password_hash, role_id, is_active ON users
-FOR EACH ROW WHEN NEW.updated_at IS OLD.updated_at
-BEGIN
-  UPDATE users SET updated_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now') WHERE id = NEW.id;
-END;
-
 -- Defaults ------------------------------------------------------------------------------------------------------
 
 -- The app knows its built-in roles by these ids.

@@ -1,6 +1,6 @@
 -- Purpose: a role for every user, and the settings of the app.
 
-ALTER TABLE `User` ADD COLUMN `role` ENUM('USER', 'ADMIN') NOT NULL DEFAULT 'USER' AFTER `team`;
+ALTER TABLE `User` ADD COLUMN `role` ENUM('ADMIN', 'USER') NOT NULL DEFAULT 'USER' AFTER `team`;
 
 CREATE TABLE `Settings` (
     `id` INTEGER NOT NULL AUTO_INCREMENT,

@@ -1,6 +1,7 @@
 -- Purpose: users, prompts with their versions, tags and ratings.
 
 CREATE TYPE "Visibility" AS ENUM ('PRIVATE', 'TEAM');
+CREATE TYPE "Role" AS ENUM ('ADMIN', 'USER');
 
 CREATE TABLE "User" (
     "id" TEXT NOT NULL,
@@ -8,6 +9,7 @@ CREATE TABLE "User" (
     "password" TEXT NOT NULL,
     "name" TEXT,
     "team" TEXT,
+    "role" "Role" NOT NULL DEFAULT 'USER',
     "createdAt" TIMESTAMP(3) NOT NULL DEFAULT CURRENT_TIMESTAMP,
     "updatedAt" TIMESTAMP(3) NOT NULL,
     CONSTRAINT "User_pkey" PRIMARY KEY ("id")

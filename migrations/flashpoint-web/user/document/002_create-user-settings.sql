@@ -17,14 +17,6 @@ CREATE INDEX IF NOT EXISTS idx_user_settings_setting_key ON user_settings (setti
 CREATE UNIQUE INDEX IF NOT EXISTS idx_user_settings_user_id_setting_key
   ON user_settings (user_id, setting_key);
 
--- As for users: only where the statement did not say it, and never set off by itself.
-CREATE TRIGGER IF NOT EXISTS trg_user_settings_updated_at
-AFTER UPDATE OF setting_value ON user_settings
-FOR EACH ROW WHEN NEW.updated_at IS OLD.updated_at
-BEGIN
-  UPDATE user_settings SET updated_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now') WHERE id = NEW.id;
-END;
-
 -- Users who were there before this table get the defaults; a preference they have already is kept. The app writes
 -- them for users who register later.
 INSERT OR IGNORE INTO user_settings (user_id, setting_key, setting_value)

@@ -19,15 +19,6 @@ CREATE UNIQUE INDEX IF NOT EXISTS idx_system_settings_category_key ON system_set
 CREATE INDEX IF NOT EXISTS idx_system_settings_category ON system_settings (category);
 CREATE INDEX IF NOT EXISTS idx_system_settings_is_public ON system_settings (is_public);
 
--- As for users: only where the statement did not say it, and never set off by itself. updated_by is left out, so
--- that deleting the admin who changed a setting last does not look like another change.
-CREATE TRIGGER IF NOT EXISTS trg_system_settings_updated_at
-AFTER UPDATE OF value ON system_settings
-FOR EACH ROW WHEN NEW.updated_at IS OLD.updated_at
-BEGIN
-  UPDATE system_settings SET updated_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now') WHERE id = NEW.id;
-END;
-
 -- Public are those that the pages need before anybody has signed in. Limits on signing in are not: they would tell
 -- an attacker how often to try.
 INSERT OR IGNORE INTO system_settings (category, key, value, value_type, is_public, description) VALUES

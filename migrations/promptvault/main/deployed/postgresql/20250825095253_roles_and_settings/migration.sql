@@ -1,8 +1,5 @@
--- Purpose: a role for every user, and the settings of the app.
-
-CREATE TYPE "Role" AS ENUM ('USER', 'ADMIN');
-
-ALTER TABLE "User" ADD COLUMN "role" "Role" NOT NULL DEFAULT 'USER';
+-- Purpose: the settings of the app. The role of a user is in the first migration here: PostgreSQL appends new columns, and
+-- the app's own tool puts this column between two others.
 
 CREATE TABLE "Settings" (
     "id" SERIAL NOT NULL,

@@ -1,0 +1,212 @@
+"""All rows that belong to one user, in every database of the app: what a person who asks for their data is given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+
+from dbctl.engines.base import AnyOf, Condition, Readable, Where, Within
+from dbctl.errors import UsageError
+from dbctl.model import Done, Row, Value, now
+from dbctl.profiles.model import Name
+from dbctl.services.apps import App
+from dbctl.services.data_table import streams
+from dbctl.services.live import Live, find_column
+from dbctl.services.secrets import MASK, hidden, is_secret
+from dbctl.services.user_belongings import STEP, leading
+from dbctl.services.user_sessions import typed_by
+from dbctl.services.user_table import User, UserTable, Who, database_of
+from dbctl.services.users import table as user_table
+
+#: Names the form of the file.
+FORM = "dbctl.user-data/1"
+#: Values in one condition.
+BATCH = 2_000
+
+#: The conditions of rows, by table; a row that meets any of them counts.
+Conditions = dict[str, list[Where]]
+
+
+class UserData(Value, frozen=True, kw_only=True):
+    """The content of the file."""
+
+    schema: str
+    app: str
+    exported_at: datetime
+    user: User
+    databases: Mapping[str, Mapping[str, Sequence[Row]]]  #: rows by database and table
+    left_out: Sequence[str]  #: ``database/table.column`` of secrets
+
+
+class UserDataExported(Done, frozen=True, kw_only=True):
+    """Answer of ``users export-data``."""
+
+    login: str
+    file: str
+    rows: Mapping[str, int]  #: by ``database/table``
+    left_out: Sequence[str]  #: ``database/table.column`` of secrets
+
+    @classmethod
+    def of(cls, data: UserData, file: str) -> UserDataExported:
+        """Return the answer once ``data`` is in ``file``."""
+        rows = {
+            f"{name}/{table}": len(found)
+            for name, tables in data.databases.items()
+            for table, found in tables.items()
+        }
+        return cls(login=data.user.login, file=file, rows=rows, left_out=data.left_out)
+
+
+def collect_user_data(app: App, who: Who, *, secrets: bool = False) -> UserData:
+    """Return every row that belongs to a user.
+
+    These are their own row, the rows whose foreign keys or profile sections name the user, what belongs to those and names no
+    other user, and rows of other databases that the profile links to them.
+
+    Raises:
+        UsageError: nobody, or several users, are named.
+        UserMissingError: there is no such user.
+        UnreachableError: a database that may hold rows of the user cannot be read.
+    """
+    users = user_table(app)
+    found = users.find(who)
+    if len(found) != 1:
+        raise UsageError(detail="name one user")
+    (user,) = found
+    home = database_of(app)
+    own = _own(users, user)
+    conditions = {home: own}
+    if not app.only:
+        conditions |= _linked(app, home, users.db, own)
+    databases: dict[str, dict[str, Sequence[Row]]] = {}
+    left_out: list[str] = []
+    for name, tables in conditions.items():
+        db = app.reader(name)
+        secret = {} if secrets else hidden(app, name, db)
+        for table, where in tables.items():
+            omitted = [column for column in secret.get(table, ()) if not _holds_settings(app, name, table)]
+            rows = _read(db, table, where, omitted)
+            if rows:
+                shown = rows if secrets else [_without_secret_settings(app, name, table, row) for row in rows]
+                databases.setdefault(name, {})[table] = shown
+                left_out += [f"{name}/{table}.{column}" for column in omitted]
+    return UserData(
+        schema=FORM,
+        app=app.name,
+        exported_at=now(),
+        user=user,
+        databases=databases,
+        left_out=left_out,
+    )
+
+
+def _own(users: UserTable, user: User) -> Conditions:
+    """Return the conditions of the user's rows in the database of users."""
+    db, profile = users.db, users.app.profile
+    tables = db.tables()
+    found: Conditions = {users.live.name: [Condition(users.id, "=", user.id)]}
+    system = {told.table for told in profile.settings if told.scope == "system"}
+    for key in db.references(users.live.name):
+        if key.table not in system | {users.live.name} and list(key.to) == [users.id]:
+            found.setdefault(key.table, []).append(Condition(key.columns[0], "=", user.id))
+    for place, name in _named_columns(users):
+        table = place.removesuffix("?")
+        if column := find_column(tables.get(table), name):
+            found.setdefault(table, []).append(Condition(column, "=", user.id))
+    lockout = users.told.lockout
+    if lockout and lockout.table in tables:
+        live = Live(profile, db, lockout.table, "failed sign-ins")
+        found.setdefault(lockout.table, []).append(typed_by(live.get(lockout.login), [user]))
+    direct = set(found)
+    for told in users.told.owns:
+        steps = told.split(STEP)
+        table = steps[0].partition(".")[0]
+        if len(steps) > 1 and table not in direct and all(step.partition(".")[0] in tables for step in steps):
+            found.setdefault(table, []).append(leading(db, steps, [user.id]))
+    for table in direct - {users.live.name}:
+        _follow(db, table, [AnyOf(found[table])], direct, found)
+    return found
+
+
+def _follow(db: Readable, table: str, where: Sequence[Where], direct: set[str], found: Conditions) -> None:
+    """Add what goes with rows of a table when they are deleted, unless its rows name a user of their own."""
+    for key in db.references(table):
+        if key.on_delete == "CASCADE" and key.table not in direct | {table}:
+            within = Within(key.columns, table, key.to, where)
+            if within not in found.setdefault(key.table, []):
+                found[key.table].append(within)
+                _follow(db, key.table, [within], direct, found)
+
+
+def _named_columns(users: UserTable) -> Iterator[tuple[str, Name]]:
+    """Yield tables and the columns of them that name a user, by the sections of the profile."""
+    profile, told = users.app.profile, users.told
+    for place in told.owns:
+        if STEP not in place:
+            table, _, column = place.partition(".")
+            yield table, column
+    yield from ((ended.table, ended.user) for ended in told.signed_in)
+    yield from ((kind.table, kind.user) for kind in profile.sessions)
+    yield from ((handed.table, handed.column) for handed in told.transfer)
+    if told.statistics:
+        yield told.statistics.table, told.statistics.user
+    for setting in profile.settings:
+        if setting.user and (setting.database or users.app.main()) == database_of(users.app):
+            yield setting.table, setting.user
+    if profile.audit and "user" in profile.audit.fields:
+        yield profile.audit.table, profile.audit.fields["user"]
+
+
+def _linked(app: App, home: str, db: Readable, own: Conditions) -> dict[str, Conditions]:
+    """Return the conditions of rows in other databases that name the user's rows."""
+    found: dict[str, Conditions] = {}
+    for link in app.profile.link:
+        elsewhere = link.database or app.main()
+        if link.to != home or elsewhere == home or elsewhere not in app.configured.databases:
+            continue
+        live = app.reader(elsewhere).tables().get(link.table)
+        column = find_column(live, link.column)
+        if column is None:
+            continue
+        values: dict[object, None] = {}
+        for place in [*link.among, *([link.formerly] if link.formerly else [])]:
+            table, _, name = place.rpartition(".")
+            named = find_column(db.tables().get(table), name)
+            if named and table in own:
+                rows = db.select(table, [named], [AnyOf(own[table])])
+                values |= {value: None for (value,) in rows if value is not None}
+        known = list(values)
+        for at in range(0, len(known), BATCH):
+            naming = Condition(column, "in", known[at : at + BATCH])
+            found.setdefault(elsewhere, {}).setdefault(link.table, []).append(naming)
+    return found
+
+
+def _read(db: Readable, table: str, where: Sequence[Where], omitted: Sequence[str]) -> list[Row]:
+    columns = [name for name in db.tables()[table].columns if name not in omitted]
+    with streams(db).exactly():
+        rows = db.select(table, columns, [AnyOf(where)])
+    return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
+def _holds_settings(app: App, database: str, table: str) -> bool:
+    """Whether a table's secrets are single settings, and not a whole column."""
+    return any(
+        told.table == table and (told.database or app.main()) == database and isinstance(told.key, str)
+        for told in app.profile.settings
+    )
+
+
+def _without_secret_settings(app: App, database: str, table: str, row: Row) -> Row:
+    """Return a row of settings with the value masked where its key is a secret."""
+    for told in app.profile.settings:
+        value = told.fields.get("value")
+        if (
+            told.table == table
+            and (told.database or app.main()) == database
+            and isinstance(told.key, str)
+            and isinstance(value, str)
+            and is_secret(told, str(row.get(told.key)))
+        ):
+            return {**row, value: MASK}
+    return row

@@ -1,0 +1,98 @@
+"""What is configured in files is read from regular files of bounded size; everything else is refused, and never waited for."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+
+import pytest
+
+from dbctl.toml import MOST_CHARACTERS
+
+CONFIG = """[apps.w]
+profile = "plain"
+{more}
+[apps.w.databases]
+main = "{url}"
+"""
+POSTGRESQL, MYSQL = "postgresql://nobody@127.0.0.1:5432/postgres", "mysql://root@127.0.0.1:3306/mysql"
+
+
+def make_fifo(path):
+    os.mkfifo(path)
+
+
+def link_to_zero(path):
+    path.symlink_to("/dev/zero")
+
+
+def make_directory(path):
+    path.mkdir()
+
+
+def make_socket(path):
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))
+
+
+def make_large_file(path):
+    path.write_bytes(b"NAME=x7\n" * (4 * MOST_CHARACTERS // 8 + 1))
+
+
+SPECIAL = [make_fifo, link_to_zero, make_directory, make_socket, make_large_file]
+#: How each file is named: words, environment, what the configuration holds, the database.
+NAMED = {
+    "configuration": (["--config", "special"], {}, "", POSTGRESQL),
+    "env_file": ([], {}, 'env_file = "special"', "${URL}"),
+    "variable": ([], {"URL_FILE": "special"}, "", "${URL}"),
+    "passfile": ([], {"PGPASSFILE": "special"}, "", POSTGRESQL),
+    "servicefile": ([], {"PGSERVICEFILE": "special"}, "", POSTGRESQL),
+    "certificate": ([], {}, "", f"{POSTGRESQL}?sslmode=verify-ca&sslrootcert=special"),
+    "certificate of mysql": ([], {}, "", f"{MYSQL}?ssl-ca=special"),
+    "options of mysql": ([], {}, "", "mysql://127.0.0.1:3306/mysql"),
+    "keys of storage": (
+        ["--repository", "s3://bucket/x"],
+        {"AWS_SHARED_CREDENTIALS_FILE": "special", "AWS_ENDPOINT_URL": "http://127.0.0.1:9"},
+        "",
+        POSTGRESQL,
+    ),
+}
+#: Read by a library, which opens no directory.
+LEFT_TO_LIBRARIES = {"passfile", "servicefile", "certificate"}
+
+
+@pytest.mark.parametrize(
+    ("named", "special"),
+    [
+        (named, special)
+        for named in NAMED
+        for special in SPECIAL
+        if not (named in LEFT_TO_LIBRARIES and special is make_directory)
+    ],
+)
+def test_a_special_file_is_refused_wherever_a_configuration_names_it(named, special, start, tmp_path):
+    words, environment, more, url = NAMED[named]
+    special(tmp_path / "special")
+    if named == "options of mysql":
+        (tmp_path / ".my.cnf").symlink_to("special")
+    (tmp_path / "dbctl.toml").write_text(CONFIG.format(more=more, url=url))
+    command = ["backup", "list"] if "--repository" in words else ["data", "query", "select 1"]
+    known = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], **environment}
+    done = start(*command, *words, "-o", "json", environment=known, cwd=tmp_path)
+    error = json.loads(done.stdout)["error"]
+    assert error["code"] in ("config-invalid", "file-failed", "storage-unknown", "url-invalid"), error
+    assert done.returncode in (1, 2)
+    assert any(name in error["message"] for name in ("special", ".my.cnf", "URL_FILE")), error
+
+
+@pytest.mark.parametrize("special", SPECIAL)
+def test_a_password_is_read_from_no_special_file(special, start, tmp_path):
+    special(tmp_path / "special")
+    assert start("demo", "flashpoint-web", "app", environment={}, cwd=tmp_path).returncode == 0
+    words = ("users", "set-password", "admin", "--password-file", tmp_path / "special")
+    done = start(*words, "-o", "json", environment={}, cwd=tmp_path / "app")
+    if special is make_large_file:  # its first line is a password
+        assert done.returncode == 0
+    else:
+        assert json.loads(done.stdout)["error"]["code"] == "file-failed"
