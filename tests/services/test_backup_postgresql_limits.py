@@ -10,6 +10,7 @@ from msgspec import structs
 
 from dbctl.errors import BackupUnloadableError
 from tests import servers
+from tests.private import private
 from tests.services import pantries, vault
 from tests.services.people import caught
 from tests.services.test_backup_foreign import apply
@@ -164,3 +165,18 @@ def test_a_subscription_comes_back_disabled_and_is_named(tmp_path):
         assert own.execute(
             "select subname, subenabled from pg_subscription s join pg_database d on d.oid = subdbid and datname = current_database()"
         ).fetchall() == [("sub", False)]
+
+
+def test_more_tables_come_back_than_one_transaction_has_locks_for(tmp_path):
+    with private("max_locks_per_transaction=10", "max_connections=20") as server:
+        url = structs.replace(servers.parse(server.url), path="many")
+        with server.connection() as central:
+            central.execute("create database many")
+        with closing(servers.connection(url)) as own:
+            for number in range(200):
+                own.execute(f"create table t{number} (id int primary key, v text unique)")
+        (tmp_path / "dbctl.toml").write_text(PROFILE.format(url=servers.text(url)))
+        vault.create(tmp_path / "any")
+        assert vault.codes(vault.verified(tmp_path / "any")) == []
+        (database,) = vault.apply(tmp_path / "any").databases
+        assert (database.way, database.tables) == ("swapped", 200)

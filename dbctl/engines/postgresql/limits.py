@@ -124,6 +124,9 @@ def describe_losses(session: Session, scope: str, target: str) -> list[str]:
     """
     session.execute(b"savepoint limits")
     try:
+        session.execute(
+            b"set local statement_timeout = 0"
+        )  # what the database or the role sets is for its app
         session.execute(b"set local search_path = ''")  # as every dump sets it
         for problem, remedy in _obstacles(session, scope):
             raise BackupUnloadableError(target=target, reason=problem, instead=remedy)

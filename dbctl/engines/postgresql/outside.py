@@ -424,6 +424,7 @@ class PostgreSQLOutside:
                 head=head,
                 change=as_scratch_role(self._target, change) if dump.foreign else change,
                 progress=progress,
+                atomic=dump.foreign,
             )
         with closing(PostgreSQLReader(url, self._target, timeout=timeout)) as reader:
             counts = reader.count_dumped(dump.tables, path=dump.facts.get("path", ""))
