@@ -262,7 +262,7 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'search semantic:--text') wanted='' ;;
         'search semantic:--user') wanted='' ;;
         'search semantic:--chat') wanted='' ;;
-        'search semantic:--top') wanted='' ;;
+        'search semantic:--limit') wanted='' ;;
         'search semantic:--min-similarity') wanted='' ;;
         'data rows:--filter') wanted='' ;;
         'data rows:--null') wanted='' ;;
@@ -488,7 +488,7 @@ _dbctl() {
         'settings validate') children=''; flags='--user --id' ;;
         'settings export') children=''; flags='--user --id --secrets' ;;
         'settings diff') children=''; flags='--user --id' ;;
-        'settings apply') children=''; flags='--mode --user --id --dry-run -n' ;;
+        'settings apply') children=''; flags='--mode --new-keys --user --id --dry-run -n' ;;
         'migrate') children='status plan up down adopt mark repair new verify drift lint rehearse'; flags='' ;;
         'migrate status') children=''; flags='--check --all-apps --migrations --shape' ;;
         'migrate plan') children=''; flags='--to --migrations --shape' ;;
@@ -552,7 +552,7 @@ _dbctl() {
         'schedule cron') children=''; flags='--all-apps --user' ;;
         'search') children='everything semantic index'; flags='--filter --query --with --hidden --id --count --explain --mark --limit --offset --sort' ;;
         'search everything') children=''; flags='--secrets --within --mark --limit' ;;
-        'search semantic') children=''; flags='--similar-to --vector --text --user --chat --top --min-similarity --index' ;;
+        'search semantic') children=''; flags='--similar-to --vector --text --user --chat --limit --min-similarity --index' ;;
         'search index') children='status check build repair drop'; flags='' ;;
         'search index status') children=''; flags='' ;;
         'search index check') children=''; flags='--whole' ;;

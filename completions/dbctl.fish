@@ -7,7 +7,7 @@ function __dbctl_at -d 'Whether the words so far name the command $argv[1], with
     for word in (commandline -opc)[2..-1]
         if test $skip = 1
             set skip 0
-        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --timeout --env-file --games --users --plays --messages --chats --prompts --seed --shape --role --inactive --filter --limit --offset --sort --id --email --name --set --password-file --transfer-to --address --existing --description --priority --permission --category --user --mode --migrations --to --steps --loses-rows --repository --statement --table --format --compress --limit-rate --kind --before --identity --passphrase-file --from --at --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --file --as --merge --like --action --resource --since --only --older-than --state --rule --query --with --mark --within --similar-to --vector --text --chat --top --min-similarity --null --not-null --after --encoding --filter-null --filter-not-null --param
+        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --timeout --env-file --games --users --plays --messages --chats --prompts --seed --shape --role --inactive --filter --limit --offset --sort --id --email --name --set --password-file --transfer-to --address --existing --description --priority --permission --category --user --mode --migrations --to --steps --loses-rows --repository --statement --table --format --compress --limit-rate --kind --before --identity --passphrase-file --from --at --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --file --as --merge --like --action --resource --since --only --older-than --state --rule --query --with --mark --within --similar-to --vector --text --chat --min-similarity --null --not-null --after --encoding --filter-null --filter-not-null --param
             set skip 1
         else if string match -q -- '-*' $word
             continue
@@ -282,6 +282,7 @@ complete -c dbctl -n '__dbctl_at \'settings diff\'' -l user -x -d 'That user\'s 
 complete -c dbctl -n '__dbctl_at \'settings diff\'' -l id -x -d 'The same, by the user\'s id'
 complete -c dbctl -n '__dbctl_at \'settings diff\' 0' -F
 complete -c dbctl -n '__dbctl_at \'settings apply\'' -l mode -x -a 'create-only merge exact' -d 'create-only: add what is missing; merge: also change; exact: also remove'
+complete -c dbctl -n '__dbctl_at \'settings apply\'' -l new-keys -d 'Add keys that the app does not know, too'
 complete -c dbctl -n '__dbctl_at \'settings apply\'' -l user -x -d 'That user\'s own settings'
 complete -c dbctl -n '__dbctl_at \'settings apply\'' -l id -x -d 'The same, by the user\'s id'
 complete -c dbctl -n '__dbctl_at \'settings apply\'' -l dry-run -s n -d 'Show the plan and change nothing'
@@ -339,7 +340,7 @@ complete -c dbctl -n '__dbctl_at \'migrate rehearse\'' -l shape -x -d 'The app\'
 complete -c dbctl -n '__dbctl_at \'backup create\'' -l table -x -d 'Only this table of a database on a server; repeatable'
 complete -c dbctl -n '__dbctl_at \'backup create\'' -l format -x -d 'Of the dumps of a server: custom or plain (.sql.gz)'
 complete -c dbctl -n '__dbctl_at \'backup create\'' -l compress -x -a 'gzip zstd none' -d 'How databases are packed that are files; else as configured (gzip)'
-complete -c dbctl -n '__dbctl_at \'backup create\'' -l limit-rate -x -d 'Copy and pack at most so many bytes a second; of a file in DELETE mode, whose writers wait for the copy, only pack'
+complete -c dbctl -n '__dbctl_at \'backup create\'' -l limit-rate -x -d 'Read at most so many bytes a second while copying, then while packing; of a file in DELETE mode, whose writers wait for the copy, only while packing'
 complete -c dbctl -n '__dbctl_at \'backup create\'' -l repository -x -d 'Where the backups are, in place of the configured one: a directory, or s3://BUCKET/PREFIX'
 complete -c dbctl -n '__dbctl_at \'backup create\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'backup list\'' -l kind -x -a 'backup partial safety migration foreign' -d 'Only those of a kind'
@@ -513,7 +514,7 @@ complete -c dbctl -n '__dbctl_at \'search semantic\'' -l vector -r -F -d 'Rows n
 complete -c dbctl -n '__dbctl_at \'search semantic\'' -l text -x -d 'Rows that mean the like, by the embedder of the configuration'
 complete -c dbctl -n '__dbctl_at \'search semantic\'' -l user -x -d 'Only rows of this user'
 complete -c dbctl -n '__dbctl_at \'search semantic\'' -l chat -x -d 'Only rows of this chat'
-complete -c dbctl -n '__dbctl_at \'search semantic\'' -l top -x -d 'How many rows'
+complete -c dbctl -n '__dbctl_at \'search semantic\'' -l limit -x -d 'How many rows'
 complete -c dbctl -n '__dbctl_at \'search semantic\'' -l min-similarity -x -d 'Only rows at least so alike: 1 is the same, 0 unrelated'
 complete -c dbctl -n '__dbctl_at \'search semantic\'' -l index -d 'Ask an index where there is one: faster, and it may miss some'
 complete -c dbctl -n '__dbctl_at \'search index check\'' -l whole -d 'Compare an index in a file of its own with one that is made anew, not with 1,000 rows'

@@ -33,10 +33,10 @@ READING = {
 #: Beside these, what a list of users needs, and a search of games, which an index in a file of its own may answer.
 USERS = {"dbctl.services": "live rules setting_values user_files user_filters user_table users"}
 SEARCH = {
-    "dbctl.engines": "sidecar",
+    "dbctl.engines": "sidecar text_query",
     "dbctl.engines.sqlite": "sidecar sidecar_file sidecar_search sidecar_state",
-    "dbctl.services": "near query_language query_values search search_sidecar search_snippet search_terms"
-    " search_text",
+    "dbctl.services": "near query_language query_values search search_narrow search_sidecar search_snippet search_terms"
+    " search_text text_language",
 }
 #: Tells, before ``RUN``, which modules make a regular expression while they are imported. Those of profiles hand it to
 #: msgspec, which does so.

@@ -29,7 +29,8 @@ def search(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[WORDS]...", help="Text to look for, taken literally; all of it must be found."
+            metavar="[WORDS]...",
+            help="Words; all must be found. OR, NOT or -, (groups), '\"a phrase\"', prefix*, '*part*', =whole.",
         ),
     ] = None,
     filters: Annotated[

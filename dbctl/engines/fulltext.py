@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
 
 from dbctl.engines.base import Explanation, Order, Where
 from dbctl.model import Value
 
-#: Stand around each word that was found in a snippet, where an engine can tell which it was.
-BEGIN, END = "\x02", "\x03"
+if TYPE_CHECKING:
+    from dbctl.engines.text_query import TextQuery
+
+#: ``find``: it finds every row that a query means, and perhaps others. ``rank``: it only tells how well a row fits.
+IndexUse: TypeAlias = Literal["find", "rank", "none"]
 
 
 class Link(Value, frozen=True):
@@ -88,7 +91,7 @@ class IndexFault(Value, frozen=True, kw_only=True):
 
 @runtime_checkable
 class FullText(Protocol):
-    """Capability.FULL_TEXT. Each of ``words`` must be found; one of several words stands for them in a row."""
+    """Capability.FULL_TEXT. An index narrows rows down and ranks them; whoever asks compares each row with the query."""
 
     def text_index(self, told: TextIndex) -> IndexState:
         """Return how the index stands, by its definition alone."""
@@ -98,38 +101,33 @@ class FullText(Protocol):
         """Compare every entry of a sound index with its row; empty where the server itself keeps them together."""
         ...
 
-    def findable(self, told: TextIndex, word: str) -> bool:
-        """Whether the index can find a word at all: signs, and words that the engine leaves out, are in no index."""
+    def text_index_use(self, told: TextIndex, query: TextQuery) -> IndexUse:
+        """Return what a sound index is good for, as far as this query goes."""
         ...
 
     def ranked(
         self,
         told: TextIndex,
-        words: Sequence[str],
+        query: TextQuery,
         columns: Sequence[str],
         where: Sequence[Where] = (),
         *,
         order_by: Sequence[Order] = (),
-        limit: int | None = None,
-        offset: int = 0,
     ) -> list[tuple[object, ...]]:
-        """Return rows as ``select`` does, the best first unless told otherwise, each with score and snippet behind."""
-        ...
+        """Return rows as ``select`` does, each with its score behind, the best first unless ``order_by`` says otherwise.
 
-    def ranked_count(self, told: TextIndex, words: Sequence[str], where: Sequence[Where] = ()) -> int:
-        """Return how many rows that is."""
+        Where the index finds, these are rows that may meet the query; where it only ranks, all that meet ``where``.
+        """
         ...
 
     def explain_ranked(
         self,
         told: TextIndex,
-        words: Sequence[str],
+        query: TextQuery,
         columns: Sequence[str],
         where: Sequence[Where] = (),
         *,
         order_by: Sequence[Order] = (),
-        limit: int | None = None,
-        offset: int = 0,
     ) -> Explanation:
         """Return how ``ranked`` with the same arguments would be answered, without answering it."""
         ...

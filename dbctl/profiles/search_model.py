@@ -182,7 +182,7 @@ def mistakes(search: Search) -> Iterator[tuple[Sequence[str | int], str]]:
             detail = field.rpartition(".")[0]
             if detail and detail not in {known.name for known in search.detail}:
                 yield ("made", fact), f"there is no detail {detail!r}"
-    yield from _wrong_text(search.text)
+    yield from _wrong_text(search.text, search.words)
     for name in ("sort", "detail"):
         given = [part.name for part in getattr(search, name)]
         for number, one in enumerate(given):
@@ -190,9 +190,12 @@ def mistakes(search: Search) -> Iterator[tuple[Sequence[str | int], str]]:
                 yield (name, number, "name"), f"{one!r} is there twice"
 
 
-def _wrong_text(text: TextSearch | None) -> Iterator[tuple[Sequence[str | int], str]]:
+def _wrong_text(text: TextSearch | None, words: Sequence[str]) -> Iterator[tuple[Sequence[str | int], str]]:
     if text is None:
         return
+    for name in words:
+        if name not in text.columns:
+            yield ("words",), f"{name} is none of text.columns, so that the index would not find its words"
     own = [text.key, *text.columns, *text.beside, *text.gather]
     if text.order and sorted(text.order) != sorted(own):
         yield ("text", "order"), f"it names other columns than the index has: {', '.join(own)}"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol, TypeVar, cast
 
 from msgspec import structs
 
@@ -50,6 +50,11 @@ COMPACT = re.compile(r"(\d{4})(\d\d)(\d\d)_(\d\d)(\d\d)(\d\d)")
 SET_BACK = timedelta(minutes=1)
 #: Told how many bytes more are done.
 Advance = Callable[[int], None]
+T = TypeVar("T")
+
+
+def _unlimited(_bytes: int) -> None:
+    """Wait for nothing."""
 
 
 class BackupCreated(Backup, Done, frozen=True, kw_only=True):
@@ -124,12 +129,12 @@ class Creation:
                 instead="What the programs of its server write is packed already. Leave --compress out.",
             )
         packed = compress or (told.compress if told else "gzip")
-        pace = Pace(rate, advance) if rate else advance
+        pace = Pace(rate) if rate else _unlimited
         self._sources = [
             Source(app, name, advance, form=wanted, tables=tables, compress=packed, pace=pace)
             for name in databases
         ]
-        extras = Extras(app, pace)
+        extras = Extras(app, _join(advance, pace))
         self._names = databases
         self._all: list[Source | Extras] = [*self._sources]
         self._all += [extras] if extras and not (tables or app.only) else []
@@ -241,12 +246,12 @@ class Source:
         form: str = "",
         tables: Sequence[str] = (),
         compress: Compression = "none",
-        pace: Advance | None = None,
+        pace: Advance = _unlimited,
     ) -> None:
         self.app, self.database, self.target = app, database, app.target(database)
         self.engine = app.url(database).engine
         self._advance, self._form, self._tables = advance, form, tables
-        self._compress, self._pace = compress, pace or advance
+        self._compress, self._pace = compress, pace
 
     def pin(self) -> bool:
         """Hold what there is now, where the engine can."""
@@ -303,17 +308,21 @@ class Source:
         db = self._opened()
         file, compress = self._file(db, folder.name), self._compression(db)
         place = folder.place(file.removesuffix(ENDINGS[compress]))
-        # Where writers wait for the copy, it is the pace that would hold them up.
         size = db.dump_size()
         packing = 0 if compress == "none" else size // 2
-        copied = _in_bytes(size - packing, self._advance if db.holds_up() else self._pace)
+        copied = _in_bytes(size - packing, self._advance)
+        # Each stage reads the whole database, so each has the whole rate. Where writers wait for the copy, the pace
+        # would hold them up.
+        if not db.holds_up():
+            copied = _join(copied, _in_bytes(size, self._pace))
         dumped = db.dump(place, form=self._form_of(db), tables=self._tables, progress=copied)
+        packed = _join(_in_bytes(packing, self._advance), _in_bytes(size, self._pace))
         if compress == "none":
             kept, proof = self._kept(folder, file, dumped)
             plain_bytes = 0
         else:
             (kept, plain_bytes), proof = both(
-                lambda: folder.pack(place, file, compress, _in_bytes(packing, self._pace)),
+                lambda: folder.pack(place, file, compress, packed),
                 lambda: dumped.proof or self._proof(place, dumped),
             )
             place.unlink()
@@ -549,6 +558,16 @@ def _dumps(app: App, database: str, *, may_be_empty: bool = False, like: Collect
     if Capability.DUMP not in db.capabilities or not isinstance(db, Dumps):
         raise NotSupportedError(what="a backup", by=db.target, instead="Its engine cannot be copied yet.")
     return db
+
+
+def _join(first: Callable[[T], None], second: Callable[[T], None]) -> Callable[[T], None]:
+    """Return a function that calls both."""
+
+    def call(value: T) -> None:
+        first(value)
+        second(value)
+
+    return call
 
 
 def _in_bytes(size: int, advance: Advance) -> Progress:

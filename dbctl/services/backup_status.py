@@ -47,6 +47,7 @@ class RepositoryStanding(Value, frozen=True, kw_only=True):
     bytes: int
     room_bytes: int | None  #: None: not known
     incomplete: Sequence[str]  #: what was cut off, or is being made now
+    cut_off: Sequence[str]  #: those of them that no process is filling
     unread: Mapping[str, str]  #: whose manifest cannot be read, and why
     gone: Mapping[str, str]  #: safety backups whose retained database is gone
     damaged: Mapping[str, str]  #: with what is known to be wrong with them; ``backup verify`` looks for more
@@ -108,7 +109,9 @@ def survey(said: Sequence[Selection], *, timeout: float, only: str = "", reposit
         overall = Exit.PARTIAL
     wanting = [Exit.UNSOUND for one in found if one.repository.unread or one.repository.damaged]
     wanting += [Exit.ACTION_NEEDED for one in found for each in one.databases if each.due]
-    wanting += [Exit.ACTION_NEEDED for backups in found if backups.repository.future]
+    wanting += [
+        Exit.ACTION_NEEDED for backups in found if backups.repository.future or backups.repository.cut_off
+    ]
     return Surveyed(
         standing=BackupsStanding(
             databases=[each for one in found for each in one.databases if only in ("", each.database)],
@@ -144,6 +147,8 @@ class AppBackups(Value, frozen=True, kw_only=True):
         """Yield all that is wrong, or due, in sentences that say with what."""
         for _, what in self.unsound():
             yield f"{self.repository.app}: {what}"
+        for name in self.repository.cut_off:
+            yield f"{self.repository.app}: {was_cut_off(name)} (dbctl backup prune removes it)"
         for name in self.repository.future:
             yield f"{self.repository.app}: {from_future(name)} (dbctl backup delete {name})"
         if self.repository.gone:
@@ -153,6 +158,11 @@ class AppBackups(Value, frozen=True, kw_only=True):
         for one in self.databases:
             if only in ("", one.database):
                 yield from (f"{one.app}/{one.database}: {what}" for what in one.due.values())
+
+
+def was_cut_off(name: str) -> str:
+    """Return what is wrong with a folder of a backup that was interrupted."""
+    return f"{name} is an incomplete backup, and no process is writing it"
 
 
 def from_future(name: str) -> str:
@@ -197,6 +207,7 @@ def stand(app: App, given: str = "") -> AppBackups | None:
             bytes=sum(member.bytes for one in found for member in one.members),
             room_bytes=None if missing else repository.store.room(),
             incomplete=incomplete,
+            cut_off=() if incomplete and repository.store.is_locked() else incomplete,
             unread=unread,
             gone=repository.gone(found),
             damaged=damaged,

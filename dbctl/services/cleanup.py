@@ -6,14 +6,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 
-from dbctl.engines.base import Readable, Where
+from dbctl.engines.base import Condition, Readable
 from dbctl.errors import DbctlError, RuleMissingError, SchemaLacksError, UsageError
 from dbctl.interrupt import Interrupted
 from dbctl.model import Done, Page, Plan, Row, Value, counted, read_span
 from dbctl.profiles.cleanup_model import Cleanup, Moved, shapes
 from dbctl.services import clock
 from dbctl.services.apps import App
-from dbctl.services.cleanup_run import RuleCleaned, Run, due, fitted
+from dbctl.services.cleanup_overlap import Overlap
+from dbctl.services.cleanup_run import RuleCleaned, Run, due, fitted, values_of
 from dbctl.services.live import Live, find_column, may_lack
 
 #: Who cleans up every day leaves nothing that has been due for longer.
@@ -123,9 +124,10 @@ class CleanupWork:
         Raises:
             ClockDoubtedError: something would be done, and the clock contradicts what the app recorded.
         """
-        steps, rows = [], dict[str, int]()
+        steps, rows, overlap = [], dict[str, int](), Overlap()
         for rule, db, live, where in self._readable():
-            count = db.count(live.name, where)
+            values = None if rule.delete else values_of(rule, live, self._opened.profile.time)
+            count = overlap.take(db, live.name, where, values)
             if count:
                 more = (
                     f", and bring them into {', '.join(then.into for then in rule.then)}" if rule.then else ""
@@ -169,7 +171,7 @@ class CleanupWork:
 
     def _readable(
         self, since: timedelta = timedelta(0), database: str = ""
-    ) -> Iterator[tuple[Cleanup, Readable, Live, Sequence[Where]]]:
+    ) -> Iterator[tuple[Cleanup, Readable, Live, Sequence[Condition]]]:
         for rule in self._rules:
             if database not in ("", _database(self._opened, rule)):
                 continue

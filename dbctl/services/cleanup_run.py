@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TypeAlias
 
 from dbctl import interrupt
-from dbctl.engines.base import Condition, Later, Order, Where, Writable
+from dbctl.engines.base import Condition, Later, Order, TimeForm, Where, Writable
 from dbctl.engines.sql import ident
 from dbctl.errors import SchemaLacksError
 from dbctl.model import Value, before, now, read_span
@@ -60,9 +60,20 @@ def fitted(rule: Cleanup, live: Live) -> Cleanup:
     return rule
 
 
-def due(rule: Cleanup, live: Live, age: timedelta) -> list[Where]:
+def due(rule: Cleanup, live: Live, age: timedelta) -> list[Condition]:
     """Return the conditions of a row that is due: strictly older than ``age``."""
     return [*live.holding(rule.where), Condition(live.get(rule.age.column), "<", before(age))]
+
+
+def values_of(rule: Cleanup, live: Live, form: TimeForm) -> dict[str, object]:
+    """Return what a rule puts into the columns of its rows."""
+    constants = {name: value for name, value in rule.set.items() if not isinstance(value, Moved)}
+    moved = {
+        live.get(name): Later(live.get(value.from_), read_span(value.plus), form)
+        for name, value in rule.set.items()
+        if isinstance(value, Moved)
+    }
+    return live.constants(constants) | moved
 
 
 class Run:
@@ -154,7 +165,11 @@ class Run:
             audit.record(self._app, db, "sessions.cleanup", table, rule.name, told)
         where = [Condition(self._key, "in", picked)]
         standing = [one for one in corrections if self._stands(one)]
-        done = db.delete(table, where) if rule.delete else db.update(table, self._values(), where)
+        done = (
+            db.delete(table, where)
+            if rule.delete
+            else db.update(table, values_of(rule, self._live, self._app.profile.time), where)
+        )
         exactly(done, len(picked), db)
         moment = TIMES[self._app.profile.time](now())
         for then in rule.then:
@@ -163,16 +178,6 @@ class Run:
         for one in standing:
             self._correct(one)
         return done
-
-    def _values(self) -> dict[str, object]:
-        form = self._app.profile.time
-        constants = {name: value for name, value in self.rule.set.items() if not isinstance(value, Moved)}
-        moved = {
-            self._live.get(name): Later(self._live.get(value.from_), read_span(value.plus), form)
-            for name, value in self.rule.set.items()
-            if isinstance(value, Moved)
-        }
-        return self._live.constants(constants) | moved
 
     # What the app counts anew takes too long for a transaction that others wait for ----------------------------------
 

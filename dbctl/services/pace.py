@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 
 from dbctl import interrupt
 
@@ -13,15 +12,14 @@ LOOK, HASTE = 0.1, 1.0
 
 
 class Pace:
-    """Told how many bytes more are done, it passes that on and waits until so many may have been."""
+    """Waits, after each part of the work, until so many bytes may have been read."""
 
-    def __init__(self, rate: int, advance: Callable[[int], None]) -> None:
-        """Begin; ``rate`` is in bytes a second, ``advance`` is told what this is told."""
-        self._rate, self._advance = rate, advance
+    def __init__(self, rate: int) -> None:
+        """Begin; ``rate`` is in bytes a second."""
+        self._rate = rate
         self._due, self._turn = 0.0, threading.Lock()
 
     def __call__(self, done: int) -> None:
-        self._advance(done)
         with self._turn:
             self._due = max(self._due, time.monotonic() - HASTE) + done / self._rate
             due = self._due

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from dbctl.engines.base import Capability, Explains, Order, Readable, Where
+from dbctl.engines.text_query import TextNot, TextQuery, TextTerm, join_queries
 from dbctl.errors import (
     NotSupportedError,
     SchemaLacksError,
@@ -17,23 +18,23 @@ from dbctl.model import Page, Row, Value, Window
 from dbctl.profiles.codecs import read_boolean, read_time
 from dbctl.profiles.search_model import Search
 from dbctl.services import search_sidecar as sidecars
-from dbctl.services import search_snippet as snippets
 from dbctl.services.apps import App
 from dbctl.services.near import question
 from dbctl.services.query_language import Term, limited, parse_filter, render
-from dbctl.services.query_values import checked
+from dbctl.services.search_narrow import Narrowed, Texts, matching, narrow, rows_by_key
 from dbctl.services.search_sidecar import Through
-from dbctl.services.search_snippet import Marks
+from dbctl.services.search_snippet import Marks, around
 from dbctl.services.search_terms import Compiler, lacking, present
-from dbctl.services.search_text import Words, finder, left, remark
-from dbctl.services.search_text import asked as asked_of_index
+from dbctl.services.search_text import Ranked, finder, ranked_by, remark
+from dbctl.services.text_language import parse_text, write_text
+
+if TYPE_CHECKING:
+    from dbctl.services.text_match import TextMatcher
 
 T = TypeVar("T")
 
-#: What stands behind the columns of a row that an index has found.
+#: Columns of every search by words that may have an index of words: NULL where none ranks, or nothing was looked for.
 RANKED = ("score", "snippet")
-#: What stands there where one should have.
-SNIPPET = ("snippet",)
 #: Stands for every key whose rows are hidden.
 ALL = "all"
 
@@ -41,7 +42,7 @@ ALL = "all"
 class Asked(Value, frozen=True, kw_only=True):
     """What a person looks for; everything said must be met."""
 
-    words: Sequence[str] = ()  #: literal text
+    words: Sequence[str] = ()  #: what texts hold, in the language of ``text_language``
     filters: Sequence[str] = ()  #: ``key=value`` and its kin; of several for one key, one is enough
     query: str = ""  #: in the language of the search
     shown: Sequence[str] = ()  #: hidden keys whose rows are wanted too; ``ALL`` for every one
@@ -85,18 +86,29 @@ class _Question(Value, frozen=True):
     """What was asked, as the engine takes it."""
 
     compiler: Compiler
-    terms: Sequence[Term]
+    understood: str
+    text: TextQuery | None  #: what the texts of a row have to hold
     where: Sequence[Where]
     order: Sequence[Order]  #: empty where the index of words tells which rows fit best
-    words: Words | None  #: what is left to that index
+    ranked: Ranked | None  #: what an index of words is asked for
     through: Through | None  #: what is left to an index in a file of its own
-    remark: str  #: why nothing is
-    literal: Sequence[str]  #: all words that are looked for
+    exact: bool  #: whether the engine alone finds the rows
+    remark: str  #: why no index is used
 
     @property
-    def is_read(self) -> bool:
-        """Whether words are looked for in every row, though an index should find them."""
-        return bool(self.compiler.search.text and self.literal and not self.words)
+    def texts(self) -> Texts:
+        """Where the texts of a row stand."""
+        search = self.compiler.search
+        columns = present(self.compiler.tables, search.table, search.words)
+        blocks = search.text.blocks if search.text else ()
+        return Texts(table=search.table, id=search.id, columns=columns, blocks=blocks)
+
+
+class _Hits(Value, frozen=True):
+    """Rows that meet a question: their keys in their order, and the score of those that an index ranks."""
+
+    keys: Sequence[object]
+    scores: Mapping[object, object]
 
 
 class Found(Page[Row], frozen=True, kw_only=True):
@@ -138,8 +150,8 @@ def find(
 ) -> Found:
     """Return the rows that meet everything asked, one page of them, in the order asked for.
 
-    Where an index found the words, each has ``score`` and ``snippet`` behind its own columns, and the best come first.
-    Where there should be an index and none is of use, each has ``snippet`` alone.
+    Where the search may have an index of words and words are looked for, each has ``score`` and ``snippet`` behind its own
+    columns. Where the index is of use, the best come first.
 
     Args:
         app: the app.
@@ -161,17 +173,24 @@ def _found(
     question: _Question, window: Window, *, columns: Sequence[str], brief: bool, marks: Marks
 ) -> Found:
     search, db = question.compiler.search, question.compiler.db
-    behind = RANKED if question.words else SNIPPET if question.is_read else ()
-    chosen = _columns(search, db, columns, beside=behind, brief=brief)
-    texts = present(db.tables(), search.table, search.words) if question.is_read else []
-    rows = _rows(question, list(dict.fromkeys([*chosen, *texts])), window)
-    last = (rows or not window.offset) and (window.limit is None or len(rows) < window.limit)
-    total = window.offset + len(rows) if last else _total(question)
-    read = list(dict.fromkeys([*chosen, *texts, *(RANKED if question.words else ())]))
-    items = [told(search, dict(zip(read, row, strict=True))) for row in rows]
-    names = [*chosen, *(name for name in behind if name not in chosen)]
+    behind = RANKED if search.text and question.text else ()
+    chosen = _columns(search, db, columns, beside=RANKED if search.text else (), brief=brief)
+    names = list(dict.fromkeys(columns)) or [*chosen, *behind]
+    texts = question.texts.columns if "snippet" in names and question.text else []
+    read = list(dict.fromkeys([*chosen, *texts]))
+    if question.exact:
+        rows: list[Row] = [dict(zip(read, row, strict=True)) for row in _rows(question, read, window)]
+        last = (rows or not window.offset) and (window.limit is None or len(rows) < window.limit)
+        total = window.offset + len(rows) if last else _total(question)
+    else:
+        hits = _hits(question)
+        total = len(hits.keys)
+        rows = _rows_of(question, hits, read, window)
+    if texts and question.text:
+        matcher = _matcher(question.text)
+        rows = [{**row, "snippet": around(_texts_of(question, row), matcher, marks)} for row in rows]
     return Found(
-        items=[_with_snippet(question, names, one, marks) for one in items],
+        items=[told(search, {name: row.get(name) for name in names}) for row in rows],
         total=total,
         limit=window.limit,
         offset=window.offset,
@@ -180,29 +199,46 @@ def _found(
     )
 
 
+def _hits(question: _Question) -> _Hits:
+    """Return every row that meets a question which the engine alone does not answer."""
+    db, text, texts = question.compiler.db, question.text, question.texts
+    rows = _rows(question, [texts.id], Window())
+    scores = {row[0]: row[1] for row in rows} if question.ranked else {}
+    keys = [row[0] for row in rows]
+    return _Hits(list(matching(db, texts, _matcher(text), keys)) if text else keys, scores)
+
+
+def _rows_of(question: _Question, hits: _Hits, columns: Sequence[str], window: Window) -> list[Row]:
+    """Return one page of the rows that were found, with as much of their score as anybody compares."""
+    end = None if window.limit is None else window.offset + window.limit
+    keys = hits.keys[window.offset : end]
+    rows = rows_by_key(question.compiler.db, question.texts, columns, keys)
+    found: list[Row] = []
+    for key in keys:
+        if key in rows:
+            score = hits.scores.get(key)
+            score = round(score, 4) if isinstance(score, float) else score
+            found.append({**dict(zip(columns, rows[key], strict=True)), "score": score})
+    return found
+
+
+def _matcher(text: TextQuery) -> TextMatcher:
+    from dbctl.services.text_match import TextMatcher  # noqa: PLC0415 - most searches of games need none
+
+    return TextMatcher(text)
+
+
+def _texts_of(question: _Question, row: Row) -> list[str]:
+    texts = question.texts
+    return texts.of([row[name] for name in texts.columns])
+
+
 def told(search: Search, row: Row) -> Row:
     """Return a row with its times and flags read, whichever form they are stored in."""
     if not (search.times or search.flags):
         return row
     read = {**dict.fromkeys(search.flags, _flag), **dict.fromkeys(search.times, _time)}
     return {name: read[name](value) if name in read else value for name, value in row.items()}
-
-
-def _with_snippet(question: _Question, names: Sequence[str], row: Row, marks: Marks) -> Row:
-    """Return a row with what of its text was found, and as much of its score as anybody compares."""
-    if question.words:
-        score, words = row["score"], question.words.words
-        row = {**row, "snippet": snippets.shown(row["snippet"], words, marks)}
-        return {**row, "score": round(score, 4)} if isinstance(score, float) else row
-    if question.is_read:
-        search = question.compiler.search
-        blocks = search.text.blocks if search.text else ()
-        columns = [name for name in search.words if name.removesuffix("?") in row]
-        texts = [
-            snippets.plain(row[name]) if name in blocks else row[name.removesuffix("?")] for name in columns
-        ]
-        row = {**row, "snippet": snippets.around(texts, question.literal, marks)}
-    return {name: row[name] for name in names}
 
 
 def _flag(stored: object) -> object:
@@ -215,6 +251,7 @@ def _time(stored: object) -> object:
 
 
 def _rows(question: _Question, chosen: Sequence[str], window: Window) -> list[tuple[object, ...]]:
+    """Return rows that may meet a question, or do where it is exact; those that are ranked with their score behind."""
     db, table = question.compiler.db, question.compiler.search.table
     able, aside = finder(db), sidecars.able(db)
     if question.through and aside:
@@ -228,29 +265,21 @@ def _rows(question: _Question, chosen: Sequence[str], window: Window) -> list[tu
             limit=window.limit,
             offset=window.offset,
         )
-    if question.words and able:
-        return able.ranked(
-            question.words.of,
-            question.words.words,
-            chosen,
-            question.where,
-            order_by=question.order,
-            limit=window.limit,
-            offset=window.offset,
-        )
+    if question.ranked and able:
+        ranked = question.ranked
+        return able.ranked(ranked.index, ranked.query, chosen, question.where, order_by=question.order)
     return db.select(
         table, chosen, question.where, order_by=question.order, limit=window.limit, offset=window.offset
     )
 
 
 def _total(question: _Question) -> int:
-    db, able = question.compiler.db, finder(question.compiler.db)
-    aside = sidecars.able(db)
+    if not question.exact:
+        return len(_hits(question).keys)
+    aside = sidecars.able(question.compiler.db)
     if question.through and aside:
         return aside.found_count(question.through.of, question.through.words, question.where)
-    if question.words and able:
-        return able.ranked_count(question.words.of, question.words.words, question.where)
-    return db.count(question.compiler.search.table, question.where)
+    return question.compiler.db.count(question.compiler.search.table, question.where)
 
 
 def count(app: App, name: str, asked: Asked) -> Counting:
@@ -281,7 +310,8 @@ def _explained(question: _Question, window: Window) -> Explained:
         raise NotSupportedError(
             what="--explain", by=db.target, instead="Its engine does not tell how it reads."
         )
-    columns, able = _columns(search, db, (), brief=False), finder(db)
+    columns = _columns(search, db, (), brief=False) if question.exact else [search.id]
+    window, able = window if question.exact else Window(), finder(db)
     aside = sidecars.able(db)
     if question.through and aside:
         plan = aside.explain_found(
@@ -293,16 +323,10 @@ def _explained(question: _Question, window: Window) -> Explained:
             limit=window.limit,
             offset=window.offset,
         )
-    elif question.words and able:
-        words = question.words
+    elif question.ranked and able:
+        ranked = question.ranked
         plan = able.explain_ranked(
-            words.of,
-            words.words,
-            columns,
-            question.where,
-            order_by=question.order,
-            limit=window.limit,
-            offset=window.offset,
+            ranked.index, ranked.query, columns, question.where, order_by=question.order
         )
     else:
         plan = db.explain(
@@ -314,7 +338,7 @@ def _explained(question: _Question, window: Window) -> Explained:
             offset=window.offset,
         )
     return Explained(
-        understood=render(question.terms, question.compiler.prefixes),
+        understood=question.understood,
         sql=plan.sql,
         parameters=plan.parameters,
         plan=[Step(step=step) for step in plan.plan],
@@ -339,34 +363,55 @@ def _question(
     """Return what was asked; ``unsound`` is why an index in a file of its own is not to be used."""
     search = named(app, name)
     compiler = Compiler(app.profile, search, app.reader(search.database))
-    words = [Term(None, "contains", checked(word)) for word in asked.words if word]
+    parts = search.language == "fpa" and search.text is None
     filters = [parse_filter(text, compiler.keys) for text in asked.filters]
-    query = compiler.read(asked.query)
-    terms = limited([*words, *filters, *query])
+    keyed, texts = _read(compiler, asked, parts=parts)
+    terms = limited([*filters, *keyed])
+    text = join_queries(texts)
+    narrowed = narrow(text, compiler.contains) if text else Narrowed((), (), exact=True)
     mentioned = frozenset(term.key for term in terms if term.key) | _shown(search, asked.shown)
-    ranked = asked_of_index(search, compiler.db, [*words, *query])
-    scanned = left(ranked, [*words, *query])
-    plain = any(term.key is None and not term.negated for term in scanned)
-    why = remark(search, compiler.db) if plain or ranked else ""
+    ranked = ranked_by(search, compiler.db, text) if text else None
     order = [] if ranked and not window.sort else _orders(compiler, filters, window.sort)
-    narrowed = [*compiler.filters(filters), *compiler.hidden(mentioned)]
+    rest = [*compiler.all_of(keyed), *compiler.filters(filters), *compiler.hidden(mentioned)]
+    if ranked and ranked.finds:
+        narrowed = Narrowed((), (), exact=False)
+    rest = [*narrowed.where, *rest]
     if unsound is None:
-        rest = [*compiler.all_of([one for one in scanned if not sidecars.is_word(one)]), *narrowed]
-        aside = sidecars.asked(app, compiler, scanned, rest, order)
-        scanned = sidecars.left(aside.through, scanned)
+        aside = sidecars.asked(app, compiler, narrowed.words, rest, order)
     else:
         aside = sidecars.Asked(None, f"{unsound}; every row was read; {unsound.hint}")
-    literal = [str(term.value) for term in [*words, *query] if term.key is None and not term.negated]
+    words = sidecars.left(aside.through, narrowed.words)
+    why = remark(search, compiler.db) if text else ""
     return _Question(
         compiler=compiler,
-        terms=terms,
-        where=[*compiler.all_of(scanned), *narrowed],
+        understood=" ".join(
+            written
+            for written in (write_text(text, parts=parts), render(terms, compiler.prefixes))
+            if written
+        ),
+        text=text,
+        where=[*map(compiler.contains, words), *rest],
         order=order,
-        words=ranked,
+        ranked=ranked,
         through=aside.through,
+        exact=narrowed.exact and not ranked and not (search.text and search.text.blocks and text),
         remark=why or aside.remark,
-        literal=literal,
     )
+
+
+def _read(compiler: Compiler, asked: Asked, *, parts: bool) -> tuple[list[Term], list[TextQuery]]:
+    """Return the terms with a key that were asked for, and what texts have to hold."""
+    words = parse_text(" ".join(asked.words), parts=parts)
+    texts = [words] if words else []
+    if compiler.search.language == "words":
+        query = parse_text(asked.query)
+        return [], [*texts, *([query] if query else [])]
+    terms = compiler.read(asked.query)
+    for term in terms:
+        if term.key is None:
+            part = TextTerm((str(term.value),), "part")
+            texts.append(TextNot(part) if term.negated else part)
+    return [term for term in terms if term.key], texts
 
 
 def _shown(search: Search, asked: Sequence[str]) -> frozenset[str]:
@@ -389,7 +434,8 @@ def _orders(compiler: Compiler, filters: Sequence[Term], sort: str) -> list[Orde
         return [*brought[:1], own]
     wanted = sort.removeprefix("-")
     for known in search.sort:
-        if known.name.lower() == wanted.lower():
+        columns = [column.lower() for column in known.columns]
+        if known.name.lower() == wanted.lower() or columns == [wanted.lower()]:
             return [compiler.order(known, descending=sort != wanted), own]
     known_names = [known.name for known in search.sort]
     raise UsageError(

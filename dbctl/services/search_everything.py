@@ -9,12 +9,14 @@ from typing import Literal, TypeAlias
 
 from dbctl.engines.base import Capability, Readable
 from dbctl.engines.looking import Hit, LooksThrough
+from dbctl.engines.text_query import TextTerm
 from dbctl.errors import DatabaseUnsetError, DbctlError, Exit, NotSupportedError, UsageError, gravest
 from dbctl.model import Value, counted
 from dbctl.services.apps import App
 from dbctl.services.query_values import checked
 from dbctl.services.search_snippet import Marks, around
 from dbctl.services.secrets import MASK, hidden
+from dbctl.services.text_match import TextMatcher
 
 #: The share of the time that one table may take before every other one has had its turn.
 TURN = 8
@@ -121,11 +123,12 @@ def look(
         raise UsageError(detail="say which word to look for")
     rounds = _Rounds(app, secrets=secrets)
     found = rounds.run(word, limit=limit + 1, until=time.monotonic() + within.total_seconds(), within=within)
+    matcher = TextMatcher(TextTerm((word,), "part"))
     items = [
         match
         for number, task in enumerate(rounds.tasks)
         for hit in sorted(found.get(number, ())[:limit], key=lambda hit: [str(one) for one in hit.key])
-        for match in _matches(task, hit, word, marks)
+        for match in _matches(task, hit, matcher, marks)
     ]
     answer = EverythingFound(
         items=items,
@@ -246,8 +249,8 @@ def _able(db: Readable) -> LooksThrough:
     )
 
 
-def _matches(task: _Task, hit: Hit, word: str, marks: Marks) -> Iterable[Match]:
+def _matches(task: _Task, hit: Hit, matcher: TextMatcher, marks: Marks) -> Iterable[Match]:
     key = [MASK if name in task.hidden else value for name, value in zip(task.key, hit.key, strict=True)]
     for column, piece in hit.pieces.items():
-        told = around([piece], [word], marks) or " ".join(piece.split())
+        told = around([piece], matcher, marks) or " ".join(piece.split())
         yield Match(target=task.target, table=task.table, column=column, key=key, snippet=told)

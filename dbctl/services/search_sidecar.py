@@ -12,7 +12,6 @@ from dbctl.model import Value
 from dbctl.profiles.model import Profile
 from dbctl.profiles.search_model import Search
 from dbctl.services.apps import App
-from dbctl.services.query_language import Term
 from dbctl.services.search_terms import Compiler, present
 
 #: Why rows are looked for without such an index, and what makes it.
@@ -72,21 +71,21 @@ def places(app: App, search: Search, db: Sidecars) -> Sequence[Path]:
 
 
 def asked(
-    app: App, compiler: Compiler, terms: Sequence[Term], where: Sequence[Where], order: Sequence[Order]
+    app: App, compiler: Compiler, words: Sequence[str], where: Sequence[Where], order: Sequence[Order]
 ) -> Asked:
     """Return what is left to the index.
 
     Args:
         app: the app.
         compiler: of the search.
-        terms: all that is looked for as text.
+        words: texts that a row has to hold.
         where: the conditions that the index need not meet.
         order: that of the rows.
     """
     db, search = able(compiler.db), compiler.search
     if db is None or not is_aside(search, app.profile):
         return Asked(None)
-    words = [str(one.value) for one in terms if is_word(one) and db.sidecar_finds(str(one.value))]
+    words = [word for word in words if db.sidecar_finds(word)]
     index = index_of(compiler)
     if not words and (list(order) != list(index.order) or any(one not in index.kept for one in where)):
         return Asked(None)  # it would tell every row, to be looked at one by one
@@ -96,9 +95,9 @@ def asked(
     return Asked(None, without(search, found) if words else "")
 
 
-def left(through: Through | None, terms: Sequence[Term]) -> list[Term]:
-    """Return the terms that the index does not answer."""
-    return [one for one in terms if not (through and is_word(one) and str(one.value) in through.words)]
+def left(through: Through | None, words: Sequence[str]) -> list[str]:
+    """Return the words that the index does not answer."""
+    return [word for word in words if not (through and word in through.words)]
 
 
 def without(search: Search, found: SidecarState) -> str:
@@ -107,8 +106,3 @@ def without(search: Search, found: SidecarState) -> str:
         return ""
     why = WHY[found.state].format(reason=found.reason)
     return WITHOUT.format(path=found.path, why=why, search=search.name)
-
-
-def is_word(term: Term) -> bool:
-    """Whether a term is text that has to be found, wherever it stands."""
-    return term.key is None and not term.negated

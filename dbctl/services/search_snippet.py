@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from dbctl.engines.fulltext import BEGIN, END
+if TYPE_CHECKING:
+    from dbctl.services.text_match import TextMatcher
 
 #: What is put before and behind each word that was found.
 Marks: TypeAlias = tuple[str, str]
@@ -14,25 +14,18 @@ Marks: TypeAlias = tuple[str, str]
 BEFORE, WHOLE = 40, 120
 
 
-def shown(snippet: object, words: Sequence[str], marks: Marks) -> object:
-    """Return a snippet of an index with ``marks`` in place of the engine's own, or around ``words`` where it has none."""
-    if not isinstance(snippet, str):
-        return snippet
-    if BEGIN in snippet:
-        return snippet.replace(BEGIN, marks[0]).replace(END, marks[1])
-    return _marked(snippet, words, marks)
-
-
-def around(texts: Sequence[object], words: Sequence[str], marks: Marks) -> str | None:
-    """Return a piece of the first of ``texts`` that has one of ``words``; None where none has."""
-    wanted = _pattern(words)
+def around(texts: Sequence[object], matcher: TextMatcher, marks: Marks) -> str | None:
+    """Return a piece of the first of ``texts`` in which a term is found; None where it is in none."""
     for text in texts:
-        found = wanted.search(text) if isinstance(text, str) and words else None
-        if found and isinstance(text, str):
-            begin = max(0, found.start() - BEFORE)
-            piece = text[begin : max(begin + WHOLE, found.end())]
-            whole = ("… " if begin else "") + piece + (" …" if begin + len(piece) < len(text) else "")
-            return _marked(" ".join(whole.split()), words, marks)
+        if isinstance(text, str) and (places := matcher.places(text)):
+            first, behind = places[0]
+            begin = max(0, first - BEFORE)
+            end = min(len(text), max(begin + WHOLE, behind))
+            parts, at = ["… "] if begin else [], begin
+            for place in (place for place in places if place[1] <= end):
+                parts += [text[at : place[0]], marks[0], text[place[0] : place[1]], marks[1]]
+                at = place[1]
+            return " ".join("".join([*parts, text[at:end], " …" * (end < len(text))]).split())
     return None
 
 
@@ -47,15 +40,4 @@ def plain(text: object) -> object:
     except (ValueError, RecursionError):
         return text
     texts = [block.get("text") if isinstance(block, dict) else block for block in blocks]
-    return " ".join(one for one in texts if isinstance(one, str)) or text
-
-
-def _marked(text: str, words: Sequence[str], marks: Marks) -> str:
-    if not (any(marks) and words):
-        return text
-    return _pattern(words).sub(lambda found: f"{marks[0]}{found[0]}{marks[1]}", text)
-
-
-def _pattern(words: Sequence[str]) -> re.Pattern[str]:
-    longest_first = sorted((word for word in words if word), key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, longest_first)), re.IGNORECASE)
+    return " ".join(part for part in texts if isinstance(part, str)) or text

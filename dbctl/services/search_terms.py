@@ -140,10 +140,14 @@ class Compiler:
             tuple(columns), descending=descending, time=sort.kind == "time", nocase=sort.kind == "text"
         )
 
+    def contains(self, text: str) -> Where:
+        """Return the condition that one of the columns for words has a text, wherever it stands."""
+        words = present(self.tables, self.search.table, self.search.words)
+        return AnyOf([self._holds(column, text) for column in words])
+
     def _test(self, term: Term) -> Where:
         if term.key is None:
-            words = present(self.tables, self.search.table, self.search.words)
-            test: Where = AnyOf([self._holds(column, str(term.value)) for column in words])
+            test = self.contains(str(term.value))
         else:
             test = self._meets(self.by_name[term.key], term)
         return Not(test) if term.negated else test

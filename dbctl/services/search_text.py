@@ -1,15 +1,14 @@
-"""The index of words that a search may have, and the words that are left to it."""
+"""The index of words that a search may have, and what it is asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol
 
 from dbctl.engines.base import Capability, Readable, Table
 from dbctl.engines.fulltext import FullText, Gathered, IndexState, Link, Marked, TextIndex
+from dbctl.engines.text_query import TextQuery
 from dbctl.model import Value
 from dbctl.profiles.search_model import Search, TextShape
-from dbctl.services.query_language import Term
 from dbctl.services.search_terms import lacking, links
 
 #: What to know of an index that finds every row though it is broken.
@@ -24,11 +23,12 @@ class Finder(Readable, FullText, Protocol):
     """A database that finds words through an index."""
 
 
-class Words(Value, frozen=True):
+class Ranked(Value, frozen=True):
     """What an index is asked for."""
 
-    of: TextIndex
-    words: Sequence[str]
+    index: TextIndex
+    query: TextQuery
+    finds: bool  #: whether it finds the rows, so that nothing else has to narrow them down
 
 
 def index_of(search: Search, db: Readable) -> TextIndex | None:
@@ -83,18 +83,13 @@ def finder(db: Readable) -> Finder | None:
     return db if isinstance(db, FullText) and Capability.FULL_TEXT in db.capabilities else None
 
 
-def asked(search: Search, db: Readable, words: Sequence[Term]) -> Words | None:
-    """Return what the index is asked for, of the plain words that are looked for; None where there is none of use."""
+def ranked_by(search: Search, db: Readable, query: TextQuery) -> Ranked | None:
+    """Return what the index of a search is asked for; None where there is none of use."""
     index, able = index_of(search, db), finder(db)
-    if index is None or able is None:
+    if index is None or able is None or not _serves(able.text_index(index)):
         return None
-    found = [str(term.value) for term in words if _plain(term) and able.findable(index, str(term.value))]
-    return Words(index, found) if found and _serves(able.text_index(index)) else None
-
-
-def left(words: Words | None, terms: Sequence[Term]) -> list[Term]:
-    """Return the terms that the index does not answer."""
-    return [one for one in terms if not (words and _plain(one) and str(one.value) in words.words)]
+    use = able.text_index_use(index, query)
+    return None if use == "none" else Ranked(index, query, use == "find")
 
 
 def remark(search: Search, db: Readable) -> str:
@@ -112,10 +107,6 @@ def remark(search: Search, db: Readable) -> str:
     word = "build" if missing else "repair"
     remedy = "" if state.foreign else f"; dbctl search index {word} makes it"
     return WITHOUT.format(name=f"the index {state.name}", why=why, remedy=remedy)
-
-
-def _plain(term: Term) -> bool:
-    return term.key is None and not term.negated
 
 
 def _serves(state: IndexState) -> bool:

@@ -159,7 +159,7 @@ class _SessionTable:
             self._live.name,
             columns,
             where,
-            order_by=[self._order(window.sort)],
+            order_by=[self._order(window.sort), Order([self._columns["id"]], descending=True)],
             limit=window.limit,
             offset=window.offset,
         )
@@ -206,8 +206,6 @@ class _SessionTable:
         return State.ABANDONED if old else State.ACTIVE
 
     def _order(self, sort: str) -> Order:
-        if not sort and "INT" in self._live.table.columns[self._columns["id"]].type:
-            return Order([self._columns["id"]], descending=True)
         sort = sort or "-started_at"
         descending, field = sort.startswith("-"), sort.removeprefix("-")
         if field == "user":

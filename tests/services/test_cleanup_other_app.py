@@ -91,3 +91,52 @@ def test_rows_are_closed_and_counted_in_the_apps_own_words(pantry):
         assert not [one.matched for one in CleanupWork(app, ["left on the stove"]).due().items if one.matched]
     ((told,),) = rows(pantry, "select count(*) from history where verb = 'sessions.cleanup'")
     assert told == 1
+
+
+#: Rules over one table: what the first deletes, closes or moves on, the others find otherwise.
+OVERLAP = """
+[[cleanup]]
+name = "first"
+table = "cookings"
+key = 'cooking id'
+age = {{ column = "began at", older_than = "2d" }}
+{first}
+
+[[cleanup]]
+name = "second"
+table = "cookings"
+key = 'cooking id'
+where = {{ "how long" = 90 }}
+age = {{ column = "began at", older_than = "1d" }}
+{second}
+
+[[cleanup]]
+name = "third"
+table = "cookings"
+key = 'cooking id'
+age = {{ column = "end", older_than = "0s" }}
+delete = true
+"""
+DELETES, CLOSES = "delete = true", 'set = { "how long" = 90 }'
+MOVES, ENDS = 'set = { end = { from = "began at", plus = "20h" } }', 'set = { "how long" = 7, end = ":now" }'
+
+
+@pytest.mark.parametrize("second", [DELETES, 'set = { "how long" = 91 }', MOVES])
+@pytest.mark.parametrize("first", [DELETES, CLOSES, MOVES, ENDS])
+def test_a_plan_counts_rows_that_several_rules_match_as_the_rules_will_find_them(pantry, first, second):
+    with (pantry.parent / "larder.toml").open("a", encoding="utf-8") as profile:
+        profile.write(OVERLAP.format(first=first, second=second))
+    now, number = time.time_ns() // 1_000_000, 0
+    for days in (0, 1.5, 3):
+        for end in ("null", now - 1000, now + DAY):
+            for long in ("null", 90):
+                number += 1
+                began = int(now - days * DAY)
+                run(pantry, f"insert into cookings values ('k{number}', 'm', {began}, {end}, {long})")
+    with opened(pantry) as app:
+        names = ["first", "second", "third"]
+        planned = CleanupWork(app, names).plan()
+        done = CleanupWork(app, names).apply().rules
+    assert planned.rows == {"cookings": sum(rule.changed for rule in done)}
+    steps = {step.partition(":")[0]: int(step.split()[2]) for step in planned.steps}
+    assert steps == {rule.rule: rule.changed for rule in done if rule.changed}

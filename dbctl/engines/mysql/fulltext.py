@@ -5,60 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.fulltext import IndexFault, IndexState, TextIndex
+from dbctl.engines.fulltext import IndexFault, IndexState, IndexUse, TextIndex
 from dbctl.engines.mysql.plans import MySQLPlans
 from dbctl.engines.ranked import RankedReader, Ranking
 from dbctl.engines.sql import Statement, ident
+from dbctl.engines.text_query import TextQuery, positive_terms
 
 INDEXES = """select s.index_name, s.index_type, s.column_name from information_schema.statistics s
 where s.table_schema = database() and s.table_name = :table order by s.index_name, s.seq_in_index"""
-#: One word as InnoDB parts them; of several it would look for any.
-_WORD = re.compile(r"\w+")
-#: Letters that a word must have at least, unless the server was told otherwise, and can have at most.
-SHORTEST, LONGEST = 3, 84
-#: Words that InnoDB leaves out, unless the server was told otherwise.
-LEFT_OUT = frozenset(
-    [
-        "a",
-        "about",
-        "an",
-        "are",
-        "as",
-        "at",
-        "be",
-        "by",
-        "com",
-        "de",
-        "en",
-        "for",
-        "from",
-        "how",
-        "i",
-        "in",
-        "is",
-        "it",
-        "la",
-        "of",
-        "on",
-        "or",
-        "that",
-        "the",
-        "this",
-        "to",
-        "was",
-        "what",
-        "when",
-        "where",
-        "who",
-        "will",
-        "with",
-        "und",
-        "the",
-        "www",
-    ]
-)
-#: How much stands around what was found.
-BEFORE, WHOLE = 40, 120
 
 
 class MySQLFullText(RankedReader, MySQLPlans):
@@ -83,22 +37,16 @@ class MySQLFullText(RankedReader, MySQLPlans):
     def text_index_faults(self, told: TextIndex) -> Sequence[IndexFault]:  # noqa: ARG002 - as in the contract
         return ()  # the server changes index and row as one
 
-    def findable(self, told: TextIndex, word: str) -> bool:  # noqa: ARG002 - as in the contract
-        whole = _WORD.fullmatch(word) and SHORTEST <= len(word) <= LONGEST
-        return bool(whole) and word.lower() not in LEFT_OUT
+    def text_index_use(self, told: TextIndex, query: TextQuery) -> IndexUse:  # noqa: ARG002 - as in the contract
+        # InnoDB leaves short words and stop words out, as the server was told to, and takes a_b or l'eau for one word each.
+        return "rank"
 
-    def _ranking(self, statement: Statement, told: TextIndex, words: Sequence[str]) -> Ranking:
+    def _ranking(self, statement: Statement, told: TextIndex, query: TextQuery) -> Ranking:
         names = [self._column(told.table, name, "t0") for name in told.columns]
-        asked = " ".join(f"+{word}*" for word in words)
-        found = f"match({', '.join(names)}) against ({statement.bind(asked)} in boolean mode)"
-        text = f"concat_ws(' ', {', '.join(names)})"
-        begin = f"greatest(1, cast(locate({statement.bind(words[0])}, {text}) as signed) - {BEFORE})"
-        return Ranking(
-            source=f"{self._table(told.table)} t0",
-            test=found,
-            score=found,
-            snippet=f"substr({text}, {begin}, {WHOLE})",
-        )
+        words = [word for term in positive_terms(query) for word in re.findall(r"\w+", " ".join(term.pieces))]
+        asked = statement.bind(" ".join(words))
+        score = f"match({', '.join(names)}) against ({asked} in natural language mode)"
+        return Ranking(source=f"{self._table(told.table)} t0", test="", score=score)
 
 
 class MySQLTextWriter(MySQLFullText):

@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from dbctl.engines.fulltext import BEGIN, END, Gathered, IndexFault, IndexState, TextIndex
-from dbctl.engines.ranked import RankedReader, Ranking, is_plain
+from dbctl.engines.fulltext import Gathered, IndexFault, IndexState, IndexUse, TextIndex
+from dbctl.engines.ranked import RankedReader, Ranking
 from dbctl.engines.sql import Row, Statement, ident
 from dbctl.engines.sqlite.describes import VIRTUAL
 from dbctl.engines.sqlite.dialect import SQLiteDialect
 
-#: Marks of what was found, and how many words stand around it.
-SNIPPET = f"char({ord(BEGIN)}), char({ord(END)}), ' … ', 16"
+if TYPE_CHECKING:
+    from dbctl.engines.text_query import TextQuery
+
 _FTS5 = r"(?is)create\s+virtual\s+table\b.*?\busing\s+fts5\b"
 _CONTENT = r"(?i)[(,]\s*content\s*=\s*(?P<of>'[^']*'|\"[^\"]*\"|[^,)\s]*)"
 #: Names that need no quotes, and signs around which a space means nothing.
@@ -248,18 +250,18 @@ class SQLiteFullText(RankedReader, SQLiteDialect):
 
     # Looking for words -----------------------------------------------------------------------------------------
 
-    def findable(self, told: TextIndex, word: str) -> bool:  # noqa: ARG002 - as in the contract
-        return is_plain(word) and any(letter.isalnum() for letter in word)
+    def text_index_use(self, told: TextIndex, query: TextQuery) -> IndexUse:
+        return "find" if _expression(told, query) else "none"
 
-    def _ranking(self, statement: Statement, told: TextIndex, words: Sequence[str]) -> Ranking:
+    def _ranking(self, statement: Statement, told: TextIndex, query: TextQuery) -> Ranking:
         own = ident(told.own_table)
-        wanted = " ".join('"' + word.replace('"', '""') + '"*' for word in words)
         link = f"t0.{ident(told.id)} = {own}.{ident(told.key)}"
+        columns = " ".join(map(ident, told.columns))
+        wanted = f"{{{columns}}} : ({_expression(told, query)})"
         return Ranking(
             source=f"{own} join {self._table(told.table)} t0 on {link}",
             test=f"{own} match {statement.bind(wanted)}",
             score=f"-bm25({own})",
-            snippet=f"snippet({own}, -1, {SNIPPET})",
         )
 
     # Whether it agrees with its rows ---------------------------------------------------------------------------
@@ -286,6 +288,12 @@ class SQLiteFullText(RankedReader, SQLiteDialect):
             if number:
                 found.append(IndexFault(kind=kind, number=int(str(number)), example=str(example)))  # type: ignore[arg-type]
         return found
+
+
+def _expression(told: TextIndex, query: TextQuery) -> str:
+    from dbctl.engines.sqlite.fts5_query import FTS5Query  # noqa: PLC0415 - few commands look for words
+
+    return FTS5Query(told).write(query)
 
 
 def _plain(sql: str) -> str:
