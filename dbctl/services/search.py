@@ -21,6 +21,7 @@ from dbctl.services import search_sidecar as sidecars
 from dbctl.services.apps import App
 from dbctl.services.near import question
 from dbctl.services.query_language import Term, limited, parse_filter, render
+from dbctl.services.search_links import Links
 from dbctl.services.search_narrow import Narrowed, Texts, matching, narrow, rows_by_key
 from dbctl.services.search_sidecar import Through
 from dbctl.services.search_snippet import Marks, around
@@ -174,10 +175,12 @@ def _found(
 ) -> Found:
     search, db = question.compiler.search, question.compiler.db
     behind = RANKED if search.text and question.text else ()
-    chosen = _columns(search, db, columns, beside=RANKED if search.text else (), brief=brief)
-    names = list(dict.fromkeys(columns)) or [*chosen, *behind]
+    linked = Links(search, db)
+    beside = [*linked.names, *(RANKED if search.text else ())]
+    chosen = _columns(search, db, columns, beside=beside, brief=brief)
+    names = list(dict.fromkeys(columns)) or [*chosen, *([] if brief else linked.names), *behind]
     texts = question.texts.columns if "snippet" in names and question.text else []
-    read = list(dict.fromkeys([*chosen, *texts]))
+    read = list(dict.fromkeys([*chosen, *texts, *linked.starts(names)]))
     if question.exact:
         rows: list[Row] = [dict(zip(read, row, strict=True)) for row in _rows(question, read, window)]
         last = (rows or not window.offset) and (window.limit is None or len(rows) < window.limit)
@@ -186,6 +189,7 @@ def _found(
         hits = _hits(question)
         total = len(hits.keys)
         rows = _rows_of(question, hits, read, window)
+    rows = linked.added(rows, names)
     if texts and question.text:
         matcher = _matcher(question.text)
         rows = [{**row, "snippet": around(_texts_of(question, row), matcher, marks)} for row in rows]
