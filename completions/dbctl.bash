@@ -488,7 +488,7 @@ _dbctl() {
         'settings validate') children=''; flags='--user --id' ;;
         'settings export') children=''; flags='--user --id --secrets' ;;
         'settings diff') children=''; flags='--user --id' ;;
-        'settings apply') children=''; flags='--mode --user --id --dry-run -n' ;;
+        'settings apply') children=''; flags='--mode --new-keys --user --id --dry-run -n' ;;
         'migrate') children='status plan up down adopt mark repair new verify drift lint rehearse'; flags='' ;;
         'migrate status') children=''; flags='--check --all-apps --migrations --shape' ;;
         'migrate plan') children=''; flags='--to --migrations --shape' ;;

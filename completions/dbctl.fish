@@ -282,6 +282,7 @@ complete -c dbctl -n '__dbctl_at \'settings diff\'' -l user -x -d 'That user\'s 
 complete -c dbctl -n '__dbctl_at \'settings diff\'' -l id -x -d 'The same, by the user\'s id'
 complete -c dbctl -n '__dbctl_at \'settings diff\' 0' -F
 complete -c dbctl -n '__dbctl_at \'settings apply\'' -l mode -x -a 'create-only merge exact' -d 'create-only: add what is missing; merge: also change; exact: also remove'
+complete -c dbctl -n '__dbctl_at \'settings apply\'' -l new-keys -d 'Add keys that the app does not know, too'
 complete -c dbctl -n '__dbctl_at \'settings apply\'' -l user -x -d 'That user\'s own settings'
 complete -c dbctl -n '__dbctl_at \'settings apply\'' -l id -x -d 'The same, by the user\'s id'
 complete -c dbctl -n '__dbctl_at \'settings apply\'' -l dry-run -s n -d 'Show the plan and change nothing'

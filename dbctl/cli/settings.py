@@ -143,6 +143,9 @@ def apply(
             "--mode", help="create-only: add what is missing; merge: also change; exact: also remove."
         ),
     ] = Mode.MERGE,
+    new_keys: Annotated[
+        bool, typer.Option("--new-keys", help="Add keys that the app does not know, too.")
+    ] = False,
     user: User = "",
     ident: UserId = "",
     dry_run: DryRun = False,
@@ -150,7 +153,9 @@ def apply(
     """Bring the settings to what a file says, all in one transaction."""
     wanted = setting_files.read_wanted(contents(file, "file of settings"), str(file))
     with opened(ctx) as found:
-        prepared = setting_files.apply(found, wanted, mode.value, login=one_of(user, ident))
+        prepared = setting_files.apply(
+            found, wanted, mode.value, login=one_of(user, ident), new_keys=new_keys
+        )
         return carry_out(ctx, prepared, notes=_cached(found, of_user=bool(user or ident)))
 
 

@@ -174,20 +174,27 @@ class Database(Section, frozen=True, kw_only=True):
     recommended: Mapping[Literal["postgresql", "mysql"], Mapping[str, str | int | float | bool]] = {}
 
 
+#: Forms of text; ``formats`` judges them.
+TextFormat = Literal["email", "cron", "url", "time-zone"]
+
+
 class Rule(Section, frozen=True, kw_only=True):
     """What the app accepts as a value."""
 
     length: tuple[int, int] | None = None  #: characters, both ends included
     bytes: int | None = None  #: of UTF-8, at most
-    format: Literal["email"] | None = None
+    format: TextFormat | None = None  #: ``cron``: five fields, or six where the first is for seconds
+    values: Sequence[Constant] = ()  #: every value that the app knows; empty: any
 
 
 class Password(Section, frozen=True, kw_only=True):
     """Where and how a password is stored."""
 
     column: str
-    codec: HashCodec = "bcrypt"
+    codec: HashCodec = "bcrypt"  #: the one format of what the column may hold
     cost: Annotated[int, msgspec.Meta(ge=4, le=31)] = 10
+    #: what the app itself stores for an account with which nobody can sign in; ``*`` stands for any text
+    unusable: Sequence[str] = ()
 
 
 class UserRole(Section, frozen=True, kw_only=True):
@@ -324,6 +331,9 @@ class BuiltIn(Section, frozen=True, kw_only=True):
 
     ids: Sequence[int | str] = ()
     names: Sequence[str] = ()
+    #: by id or name of such a role, the permissions that the app gives it; ``*`` stands for any text, and a permission
+    #: that ends in ``?`` may be missing. Without this, dbctl neither adds nor removes any permission of the role.
+    permissions: Mapping[str, Sequence[str]] = {}
 
 
 class Roles(Section, frozen=True, kw_only=True):
@@ -339,13 +349,23 @@ class Roles(Section, frozen=True, kw_only=True):
     cache: str = ""  #: how long a running app may still see the old permissions
 
 
+class StandardSetting(Section, frozen=True, kw_only=True):
+    """A setting that the app itself comes with: what its row is added with where it is missing."""
+
+    value: Constant  #: its default
+    type: str  #: the app's word
+    schema: str = ""  #: the JSON Schema of its value, as text; it counts where its row holds none
+    description: str = ""
+    public: bool = False
+
+
 class SettingsShape(Section, frozen=True, kw_only=True):
     """One way in which deployments key and type their settings; the first whose columns exist counts."""
 
     key: Name  #: one column, or category and key, which a dot joins
     type: str
     types: Mapping[str, Literal["boolean", "integer", "float", "number", "string", "json"]]
-    defaults: Mapping[str, Constant] = {}  #: by key, where the schema has no column for them
+    standard: Mapping[str, StandardSetting] = {}  #: by key
 
 
 class SettingsRow(Section, frozen=True, kw_only=True):
@@ -375,7 +395,8 @@ class Settings(Section, frozen=True, kw_only=True):
     )
     true: str = "true"  #: how a boolean is written
     false: str = "false"
-    rules: Mapping[str, Rule] = {}
+    rules: Mapping[str, Rule] = {}  #: of every ``key`` and every ``value``
+    keys: Mapping[str, Rule] = {}  #: of the values of single settings, by key
     secret: Sequence[str] = ()  #: keys of settings that are secrets; ``*`` stands for any text
     cache: str = ""  #: how long a running app may still see the old value
 
@@ -397,7 +418,19 @@ class States(Section, frozen=True, kw_only=True):
     #: what may follow each value; one that only follows others is never left, and one that is not named at all is no
     #: state: none takes it, and any may follow
     moves: Mapping[str, Sequence[str]]
+    severity: Literal["info", "warning", "error"] = "warning"  #: of a row that holds no state
     hint: str = ""  #: said to whom a move is refused
+
+
+class Values(Section, frozen=True, kw_only=True):
+    """A column that holds one of some values, or NULL, where the database itself takes others."""
+
+    database: str = ""
+    table: str  #: one that ends in ``?`` may be missing
+    column: Name
+    among: Annotated[Sequence[Constant], msgspec.Meta(min_length=1)]
+    severity: Literal["info", "warning", "error"] = "warning"  #: of a row that holds another one
+    hint: str = ""  #: the remedy
 
 
 class Exclusive(Section, frozen=True, kw_only=True):
@@ -561,6 +594,7 @@ class Profile(Section, frozen=True, kw_only=True):
     rebuild: Sequence[Rebuild] = ()
     report: Sequence[Report] = ()
     states: Sequence[States] = ()
+    values: Sequence[Values] = ()
     exclusive: Sequence[Exclusive] = ()
     stored_file: Sequence[StoredFile] = ()
     backup: Backup = Backup()

@@ -167,13 +167,17 @@ class App:
 
         Args:
             name: the database.
-            purpose: what for, for whoever has to wait.
+            purpose: what for, for whoever has to wait; one of ``PATHS``.
             create: whether it may be missing, empty or half built, as it is for migrations.
 
         Raises:
             ReadOnlyError: the profile says that nobody but its owner writes it; nothing was opened.
             WrongAppError: as for ``reader``.
         """
+        from dbctl.services.write_paths import PATHS  # noqa: PLC0415 - a command that reads needs none
+
+        if purpose not in PATHS:
+            raise ValueError(f"{purpose!r} is no path of write_paths.PATHS")
         told = self.writable(name)
         self._use(name)
         if name in self._readers:  # closing a reader later would drop this process's locks on the file

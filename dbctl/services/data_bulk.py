@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dbctl.engines.base import AnyOf, Condition, Not, Readable, Where, Writable
 from dbctl.errors import LimitExceededError, OwnCommandError, UsageError, ValueInvalidError
 from dbctl.model import Done, Plan, Row, counted, now
-from dbctl.services import audit, exclusive, last_admin
+from dbctl.services import audit
 from dbctl.services.apps import App
 from dbctl.services.change import Change, Draft, exactly
 from dbctl.services.data_changes import (
@@ -19,8 +19,8 @@ from dbctl.services.data_changes import (
 )
 from dbctl.services.data_table import DataTable, Filters, database_of
 from dbctl.services.live import find_column
+from dbctl.services.row_rules import RowRules, guard
 from dbctl.services.secrets import MASK
-from dbctl.services.states import check_moves
 
 
 class RowsChanged(Done, frozen=True, kw_only=True):
@@ -71,7 +71,7 @@ def set_rows(
         matched = db.count(name, where)
         if matched > limit:
             raise LimitExceededError(target=db.target, table=name, rows=matched, limit=limit)
-        _check_moves(table, where, values)
+        _check_changes(table, where, values)
         differing: list[Where] = [
             *where,
             AnyOf([_differs(column, value) for column, value in values.items()]),
@@ -90,6 +90,7 @@ def add_row(app: App, name: str, given: Mapping[str, str], nulls: Sequence[str])
         UsageError: a column that has no default is missing, or nobody writes it.
         ConstraintError: the database refuses the row.
         OwnCommandError: another command keeps the rules for it.
+        BuiltInRoleError: a built-in role would get a permission.
     """
 
     def draft(db: Readable) -> Draft[RowAdded]:
@@ -102,14 +103,12 @@ def add_row(app: App, name: str, given: Mapping[str, str], nulls: Sequence[str])
             raise UsageError(
                 detail=f"a row of {name} has to have {', '.join(lacking)}: write {lacking[0]}=VALUE"
             )
+        RowRules(app, table.database, table.live).check_added(values)
         told = ", ".join(f"{column} {quote_value(table, column, value)}" for column, value in values.items())
 
         def work(db: Writable) -> RowAdded:
             written = DataTable(app, db, name)
-            with (
-                last_admin.kept(app, table.database, db),
-                exclusive.kept(app, table.database, written.live, values),
-            ):
+            with guard(app, table.database, db, {name: values}):
                 key = _insert(written, values)
             audit.record(app, db, "data.add", name, " ".join(map(str, key.values())), {"columns": [*values]})
             stored = _stored(written, key) if key else values
@@ -141,10 +140,7 @@ def _set_all(
     def work(db: Writable) -> RowsChanged:
         shown = {column: table.shown(column, value) for column, value in values.items()}
         if changed:
-            with (
-                last_admin.kept(table.app, table.database, db),
-                exclusive.kept(table.app, table.database, DataTable(table.app, db, table.name).live, values),
-            ):
+            with guard(table.app, table.database, db, {table.name: values}):
                 exactly(db.update(table.name, stored, where), changed, db)
             audit.record(table.app, db, "data.set", table.name, "", {"rows": changed, "values": shown})
         return RowsChanged(table=table.name, matched=matched, changed=changed, values=shown)
@@ -159,12 +155,17 @@ def _set_all(
     return Draft(plan, work)
 
 
-def _check_moves(table: DataTable, where: Sequence[Where], values: Mapping[str, object]) -> None:
-    """Refuse a move that the profile forbids for any of the rows."""
-    for column, value in values.items():
-        if any(states.table == table.name for states in table.app.profile.states):
-            for old in table.db.tally(table.name, column, where):
-                check_moves(table.app, table.database, table.live, {column: old}, {column: value})
+def _check_changes(table: DataTable, where: Sequence[Where], values: Mapping[str, object]) -> None:
+    """Refuse a change that a rule forbids for any of the rows."""
+    rules = RowRules(table.app, table.database, table.live)
+    columns = [column for column in table.columns if column in rules.columns]
+    rows: Sequence[tuple[object, ...]] = []
+    if len(columns) == 1:  # however many rows there are, their values are few
+        rows = [(value,) for value in table.db.tally(table.name, columns[0], where)]
+    elif columns:
+        rows = table.db.select(table.name, columns, where)
+    for row in rows:
+        rules.check_changed(dict(zip(columns, row, strict=True)), values)
 
 
 def _differs(column: str, value: object) -> Where:

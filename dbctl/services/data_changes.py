@@ -7,8 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dbctl.engines.base import Readable, Writable
 from dbctl.errors import OwnCommandError, UsageError, ValueInvalidError
 from dbctl.model import Done, Plan, Row, now
-from dbctl.profiles.codecs import read_time
-from dbctl.services import audit, last_admin
+from dbctl.services import audit
 from dbctl.services.apps import App
 from dbctl.services.change import Change, Draft, exactly
 from dbctl.services.data_table import DataTable, database_of, key_of
@@ -16,9 +15,9 @@ from dbctl.services.deletion import doomed_rows, reach, reachable
 from dbctl.services.deletion_beside import Beside, left_alone, written
 from dbctl.services.exclusive import Others
 from dbctl.services.live import find_column
+from dbctl.services.row_rules import RowRules, guard, same_stored
 from dbctl.services.rules import cut
 from dbctl.services.secrets import MASK
-from dbctl.services.states import check_moves
 from dbctl.services.user_changes import UsersChanged, Wanted, change_of
 from dbctl.services.user_deletion import delete_users
 from dbctl.services.user_table import UserTable, Who
@@ -65,6 +64,7 @@ def set_row(
         RowAbsentError: there is no such row.
         ValueInvalidError: a column does not take its value.
         MoveRefusedError: the profile knows no such move.
+        BuiltInRoleError: a built-in role would get or lose a permission.
         LastAdminError: no active admin would be left.
         OwnCommandError: another command keeps the rules for it.
     """
@@ -75,8 +75,8 @@ def set_row(
         refuse_own_command(table, {*given, *nulls})
         before = table.one(key)
         fields, values = read_changes(table, given, nulls)
-        check_moves(app, table.database, table.live, before, values | _roles(table, given))
         people = _of_user(table, before, fields) if fields else None
+        RowRules(app, table.database, table.live).check_changed(before, values | _role_key(table, given))
         others = Others(app, table.database, table.live, table.at(key), before, values)
         return _set(table, key, before, values, people, others)
 
@@ -89,6 +89,7 @@ def delete_row(app: App, name: str, key: Sequence[str]) -> Change[RowDeleted]:
     Raises (when planned and when applied):
         RowAbsentError: there is no such row.
         ConstraintError: rows point to it that neither go along nor let go.
+        BuiltInRoleError: a built-in role would lose a permission.
         LastAdminError: no active admin would be left.
         OwnCommandError: another command keeps the rules for it.
     """
@@ -103,6 +104,7 @@ def delete_row(app: App, name: str, key: Sequence[str]) -> Change[RowDeleted]:
         title = f"Delete {name} {shown}"
         if is_users_table(table):
             return _deleted_user(table, row, title)
+        RowRules(app, table.database, table.live).check_removed(row)
         where = table.at(key)
         rows, steps = {name: 1}, [f"delete {name} {shown}"]
         beside = Beside(app, table.database, db, doomed_rows(db, name, where))
@@ -111,7 +113,7 @@ def delete_row(app: App, name: str, key: Sequence[str]) -> Change[RowDeleted]:
             steps.append(touched.step)
 
         def work(db: Writable) -> RowDeleted:
-            with last_admin.kept(app, table.database, db):
+            with guard(app, table.database, db):
                 exactly(db.delete(name, where), 1, db)
             audit.record(app, db, "data.delete", name, " ".join(key), {"rows": rows})
             beside.delete()
@@ -139,7 +141,7 @@ def _set(
     people: _People | None,
     others: Others,
 ) -> Draft[RowChanged]:
-    values = {name: value for name, value in values.items() if not is_same_value(before[name], value)}
+    values = {name: value for name, value in values.items() if not same_stored(before[name], value)}
     touched = [*values, *(people.columns if people else ())]
     steps = [
         f"change {name} from {quote_value(table, name, before[name])} to {quote_value(table, name, value)}"
@@ -155,7 +157,7 @@ def _set(
         done = people.draft.work(db) if people else None
         others.take(db)
         if values:
-            with last_admin.kept(table.app, table.database, db):
+            with guard(table.app, table.database, db):
                 exactly(db.update(table.name, values, table.at(key)), 1, db)
             changes = {
                 name: [table.shown(name, before[name]), table.shown(name, values[name])]
@@ -264,11 +266,13 @@ def user_fields(table: DataTable) -> dict[str, str]:
     return words | ({users.role: "role"} if users.role else {})
 
 
-def _roles(table: DataTable, given: Mapping[str, str]) -> dict[str, object]:
-    """Return the role that a user is to have, as a state that may have moves."""
-    return {
-        name: given[name] for name, word in user_fields(table).items() if word == "role" and name in given
-    }
+def _role_key(table: DataTable, given: Mapping[str, str]) -> dict[str, object]:
+    """Return the role that a user is to have, as the row holds it: it may be a state that has moves."""
+    users = UserTable(table.app, table.db) if is_users_table(table) else None
+    if users is None or users.role is None or users.role not in given:
+        return {}
+    names = {str(key): name for key, name in users.roles().items()}
+    return {users.role: users.role_key(names.get(given[users.role], given[users.role]))}
 
 
 def _of_user(table: DataTable, row: Row, given: Mapping[str, str]) -> _People:
@@ -294,18 +298,6 @@ def _deleted_user(table: DataTable, row: Row, title: str) -> Draft[RowDeleted]:
     plan = drafted.plan
     return Draft(
         Plan(title=title, target=plan.target, steps=plan.steps, rows=plan.rows, destructive=True), work
-    )
-
-
-def is_same_value(held: object, value: object) -> bool:
-    if held is None or value is None:
-        return held is value
-    if held == value or str(held) == str(value):
-        return True
-    return (
-        not isinstance(held, str)
-        and not isinstance(value, str)
-        and read_time(held) == read_time(value) is not None
     )
 
 

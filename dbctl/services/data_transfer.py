@@ -10,14 +10,22 @@ from typing import IO
 from dbctl import interrupt
 from dbctl.engines.base import Capability, Readable, Writable
 from dbctl.engines.transfer import WritesCsv
-from dbctl.errors import ConstraintError, ImportInvalidError, UsageError, ValueInvalidError
+from dbctl.errors import (
+    AlreadyExistsError,
+    BuiltInRoleError,
+    ConstraintError,
+    ImportInvalidError,
+    UsageError,
+    ValueInvalidError,
+)
 from dbctl.model import Done, Plan, counted
-from dbctl.services import audit, exclusive, last_admin
+from dbctl.services import audit
 from dbctl.services.apps import App
 from dbctl.services.change import Change, Draft, exactly
 from dbctl.services.data import asked
 from dbctl.services.data_files import Cell, FileBrokenError, Form, Line, read, write_csv, write_jsonl
 from dbctl.services.data_table import DataTable, database_of, streams
+from dbctl.services.row_rules import RowRules, guard
 from dbctl.services.secrets import MASK
 
 #: Wrong lines after which nobody looks for further ones.
@@ -146,8 +154,7 @@ def import_rows(app: App, name: str, source: IO[bytes], *, file: str, form: Form
         number = looked["rows"] if looked else _checked(table, source, file, form)
 
         def work(db: Writable) -> RowsImported:
-            with last_admin.kept(app, table.database, db):
-                added = _inserted(db, table, source, file, form) if number else 0
+            added = _inserted(db, table, source, file, form) if number else 0
             exactly(added, number, db)
             if added:
                 db.follow_keys(name)
@@ -204,6 +211,8 @@ class _Rows:
             for name in self.columns
         ]
         self.given = 0
+        self._rules = RowRules(table.app, table.database, table.live)
+        self._rules.prepare()
         self._strict = [not table.columns[name].nullable for name in self.columns]
         self._secret = [name in table.hidden for name in self.columns]
 
@@ -217,6 +226,7 @@ class _Rows:
 
         Raises:
             ValueInvalidError: one of them is wrong.
+            And as ``RowRules.check_added`` does.
         """
         if len(line.values) != len(self.columns):
             reason = f"it has {counted(len(line.values), 'field')}, and the heading {len(self.columns)}"
@@ -234,6 +244,8 @@ class _Rows:
                 reason = "it stands for a secret that was not exported"
                 raise ValueInvalidError(what=self.columns[at], value=MASK, reason=reason)
             made.append(self._readers[at](value))
+        if self._rules:
+            self._rules.check_added(dict(zip(self.columns, made, strict=True)))
         return made
 
 
@@ -257,12 +269,8 @@ def _checked(table: DataTable, source: IO[bytes], file: str, form: Form) -> int:
         for line in rows.lines:
             number += 1
             interrupt.check()
-            try:
-                rows.row(line)
-            except ValueInvalidError as error:
-                wrong.append(
-                    f"line {line.number}: {error.facts['what']} {error.facts['value']}: {error.facts['reason']}"
-                )
+            if reason := _fault(rows, line):
+                wrong.append(f"line {line.number}: {reason}")
                 if len(wrong) >= MOST_WRONG:
                     break
     except FileBrokenError as error:
@@ -273,17 +281,28 @@ def _checked(table: DataTable, source: IO[bytes], file: str, form: Form) -> int:
     return number
 
 
+def _fault(rows: _Rows, line: Line) -> str:
+    """Return why the table does not take a line, or nothing."""
+    try:
+        rows.row(line)
+    except ValueInvalidError as error:
+        return f"{error.facts['what']} {error.facts['value']}: {error.facts['reason']}"
+    except (AlreadyExistsError, BuiltInRoleError) as error:
+        return str(error)
+    return ""
+
+
 def _inserted(db: Writable, table: DataTable, source: IO[bytes], file: str, form: Form) -> int:
     written = DataTable(table.app, db, table.name)
     rows = _Rows(written, source, form)
-    with exclusive.kept(table.app, table.database, written.live, rows.columns):
+    with guard(table.app, table.database, db, {table.name: rows.columns}):
         return _added(db, rows, table.name, source, file, form)
 
 
 def _added(db: Writable, rows: _Rows, table: str, source: IO[bytes], file: str, form: Form) -> int:
     try:
         return db.insert_many(table, rows.columns, rows)
-    except (ConstraintError, ValueInvalidError) as error:
+    except (AlreadyExistsError, BuiltInRoleError, ConstraintError, ValueInvalidError) as error:
         told = error.facts.get("row")
         error.details = [
             f"line {_line_of(source, form, told if isinstance(told, int) else rows.given)} of {file}"

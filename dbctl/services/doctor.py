@@ -35,6 +35,7 @@ from dbctl.services.doctor_subject import Subject
 from dbctl.services.integrity import Checked, failure, status_of
 from dbctl.services.migration_standing import UNSOUND, standing
 from dbctl.services.restore_cut import cut_off
+from dbctl.services.stored_faults import stored_faults
 
 #: What it is called that a command of ``backup`` has not been run for too long.
 DUE = {"create": "backup-due", "verify": "verification-due", "drill": "drill-due"}
@@ -115,6 +116,7 @@ def _app(rounds: Rounds, app: App, said: Selection) -> None:
             rounds.look(home.target, doctor_users.known_login(home, told))
     for subject in sound.values():
         rounds.look(subject.target, _suspicions(subject))
+        rounds.look(subject.target, _stored_faults(subject))
     rounds.look(app.name, cut_off(app))
     for subject in subjects.values():
         if subject.database in app.configured.databases:
@@ -211,6 +213,13 @@ def _suspicions(subject: Subject) -> Iterator[Finding]:
     for flaw in app.profile.flaw:
         if (flaw.database or app.main()) == database and (told := suspicions.flawed(app, db, flaw)):
             yield subject.finding(flaw.severity, "flaw", told.message, flaw.hint)
+
+
+def _stored_faults(subject: Subject) -> Iterator[Finding]:
+    db = subject.app.reader(subject.database)
+    for found in stored_faults(subject.app, subject.database, db):
+        if found.code != "unknown-role":  # the look at users has a better remedy
+            yield found
 
 
 def _backups(app: App, said: Selection, subjects: Sequence[Subject]) -> Iterator[Finding]:

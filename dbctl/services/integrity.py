@@ -19,6 +19,7 @@ from dbctl.errors import (
 from dbctl.model import Finding, Findings, Severity, Value, counted
 from dbctl.services.apps import App
 from dbctl.services.restore_cut import cut_off
+from dbctl.services.stored_faults import stored_faults
 
 DAMAGED = CorruptError.remedy
 ANEW = "Its table is whole, so nothing is lost. Keep a copy, then let the database make the index anew: dbctl maintain reindex."
@@ -98,11 +99,14 @@ def _findings(app: App, name: str, live: Readable, *, quick: bool, table: str) -
         message = "its engine does not tell whether it is sound"
         yield Finding(target=target, severity="info", code="not-checked", message=message)
         return
-    yield from _damage(target, live, live.damage(quick=quick, table=table))
+    damage = list(_damage(target, live, live.damage(quick=quick, table=table)))
+    yield from damage
     if not (quick or table) and (lost := live.lost_commits()):
         yield Finding(target=target, severity="warning", code="commits-lost", message=_lost(lost), hint=LOST)
     yield from _loose(app, name, live, table)
     yield from _unowned(app, name, live, table)
+    if not (quick or damage):  # rows of a damaged table may not be what they seem
+        yield from stored_faults(app, name, live, table)
     if Capability.ADVISE in live.capabilities and isinstance(live, Advises):
         given = {f"{one.table}.{one.row.key}" for one in app.profile.settings if one.row}
         for one in live.flaws(table):

@@ -146,6 +146,7 @@ def _databases_named(profile: Profile) -> Iterator[tuple[Sequence[str | int], st
         "report",
         "cleanup",
         "states",
+        "values",
         "exclusive",
         "stored_file",
         "known",
@@ -343,6 +344,10 @@ def _names_of_columns(profile: Profile, main: str) -> Iterator[Named]:
         yield from _columns(key, here, table, [known.key, known.column, *known.where])
     for at, states in enumerate(profile.states):
         yield from _table(("states", at), states.database or main, states.table, {"column": states.column})
+    for at, listed in enumerate(profile.values):
+        table = listed.table.removesuffix("?")
+        if table == listed.table:
+            yield from _table(("values", at), listed.database or main, table, {"column": listed.column})
     for at, one in enumerate(profile.exclusive):
         own: dict[str, Name] = {"column": one.column} | ({"within": one.within} if one.within else {})
         yield from _table(("exclusive", at), one.database or main, one.table, own)

@@ -8,13 +8,27 @@ import msgspec
 
 from dbctl.engines.aside import Aside, Standing
 from dbctl.engines.base import Condition, Readable, Writable
-from dbctl.errors import TableNotRestoredError
+from dbctl.errors import (
+    AlreadyExistsError,
+    BuiltInRoleError,
+    TableNotRestoredError,
+    UsageError,
+    ValueInvalidError,
+)
 from dbctl.model import Value, counted
 from dbctl.profiles.model import Users
 from dbctl.services.apps import App
 from dbctl.services.change import exactly
+from dbctl.services.live import Live
 from dbctl.services.restore_rows import Rows, Wanted, lays_aside, parents_first, table_of
+from dbctl.services.row_rules import RowRules
 from dbctl.services.secrets import hidden
+
+PURPOSE = "restore apply --table"
+#: What a rule raises over a row of a backup.
+REFUSALS = (AlreadyExistsError, BuiltInRoleError, ValueInvalidError)
+#: Rows of one table that may have to be compared with those that are there, each by its key.
+MOST_DOUBTFUL = 100_000
 
 
 class TableRestored(Value, frozen=True, kw_only=True):
@@ -38,6 +52,36 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     stays: Sequence[str]
     left_out: Sequence[str]
     aside: Aside
+    key: Sequence[str]
+    judged: JudgedRows
+
+
+class JudgedRows:
+    """Rows of a backup on their way aside, of which those are collected that a rule may refuse."""
+
+    def __init__(self, rules: RowRules, table: str, columns: Sequence[str], rows: Rows) -> None:
+        self._rules, self._table, self._columns, self._rows = rules, table, columns, rows
+        self._rules.prepare()
+        self.doubtful: list[tuple[int, dict[str, object]]] = []  #: number in the backup, and the row
+
+    def __iter__(self) -> Iterator[Sequence[object]]:
+        for number, values in enumerate(self._rows, 1):
+            if self._rules:
+                row = dict(zip(self._columns, values, strict=True))
+                if self._rules.protects or self._fault(row):
+                    self.doubtful.append((number, row))
+                    if len(self.doubtful) > MOST_DOUBTFUL:
+                        raise UsageError(
+                            detail=f"--table: {self._table} of the backup has too many rows to judge"
+                        )
+            yield values
+
+    def _fault(self, row: dict[str, object]) -> bool:
+        try:
+            self._rules.check_added(row)
+        except REFUSALS:
+            return True
+        return False
 
 
 class Merge:
@@ -82,13 +126,17 @@ class Merge:
             reason = f"the backup has rows without {', '.join(void)}, which nothing tells from each other"
             raise self._refusal(name, reason, as_new)
         secret = hidden(self._app, self._database, db).get(name, [])
-        aside = lays_aside(db).aside(name, key, columns, Rows(source, db, name, name, columns))
+        rules = RowRules(self._app, self._database, Live(self._app.profile, db, name, PURPOSE))
+        judged = JudgedRows(rules, name, columns, Rows(source, db, name, name, columns))
+        aside = lays_aside(db).aside(name, key, columns, judged)
         return Part(
             name=name,
             compared=[one for one in columns if one not in key and one not in secret],
             stays=[one for one in own if one not in columns or (one in secret and one not in key)],
             left_out=[one for one in then.columns if one not in live.columns],
             aside=aside,
+            key=key,
+            judged=judged,
         )
 
     def _refusal(self, table: str, reason: str, instead: str) -> TableNotRestoredError:
@@ -99,6 +147,31 @@ class Merge:
             reason=reason,
             instead=instead,
         )
+
+    def check(self, db: Readable, part: Part) -> None:
+        """Refuse rows that the app does not take, of those that would be written; what the table holds already stays.
+
+        Raises:
+            TableNotRestoredError: with the number of the row in the backup.
+        """
+        columns = [*part.key, *part.compared]
+        # as the tables are now: rows to which these point may have come in just before
+        rules = RowRules(self._app, self._database, Live(self._app.profile, db, part.name, PURPOSE))
+        for number, row in part.judged.doubtful:
+            where = [Condition(name, "=", row[name]) for name in part.key]
+            held = [
+                dict(zip(columns, values, strict=True)) for values in db.select(part.name, columns, where)
+            ]
+            try:
+                if not held:
+                    rules.check_added(row)
+                elif self._replaces:
+                    after = {name: row[name] for name in part.compared}
+                    rules.check_replaced(held[0], after)
+            except REFUSALS as error:
+                reason = f"row {number} of the backup: {error}"
+                instead = f"--as NEW brings the rows into a table of their own: --as {part.name}_then"
+                raise self._refusal(part.name, reason, instead) from error
 
     def steps(self, one: Part, standing: Standing) -> Iterator[str]:
         """Yield what becomes of the rows of one table, for a plan."""

@@ -7,9 +7,9 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 
 from dbctl import interrupt
 from dbctl.engines.base import Readable, Table, Writable
-from dbctl.errors import IN_DOUBT, AlreadyExistsError, DbctlError, PlanChangedError
+from dbctl.errors import IN_DOUBT, AlreadyExistsError, DbctlError, PlanChangedError, TableNotRestoredError
 from dbctl.model import Done, Plan, Row, counted
-from dbctl.services import audit, last_admin
+from dbctl.services import audit
 from dbctl.services.apps import App
 from dbctl.services.backup_create import Source, make
 from dbctl.services.backup_keys import Keys, Sealing
@@ -17,9 +17,11 @@ from dbctl.services.backup_manifest import Manifest
 from dbctl.services.backup_unpacked import Unpacked, unpacking
 from dbctl.services.backups import Repository
 from dbctl.services.change import exactly
-from dbctl.services.restore_merge import Merge, Part, TableRestored, users_in
+from dbctl.services.live import Live
+from dbctl.services.restore_merge import REFUSALS, Merge, Part, TableRestored, users_in
 from dbctl.services.restore_rows import Rows, Wanted, lays_aside, member_of, table_of
 from dbctl.services.restore_source import content, prove, want_there
+from dbctl.services.row_rules import RowRules, guard
 from dbctl.services.secrets import hidden
 
 Advance = Callable[[int], None]
@@ -110,6 +112,7 @@ class RestoringTables:
             BackupUnsoundError: it is not what it was; nothing was changed.
             ConstraintError: a row points to nothing, or the database refuses it; nothing was changed.
             LastAdminError: no active admin would be left; nothing was changed.
+            TableNotRestoredError: a row of the backup is none that the app takes; nothing was changed.
             PlanChangedError: the data has changed since, and with it the plan; nothing was changed.
         """
         app, store, safety = self._opened, self._repository.store, None
@@ -185,9 +188,11 @@ class RestoringTables:
         with db.transaction():
             if seen is not None and self._planned(db, parts).digest != seen:
                 raise PlanChangedError(target=self.target)
-            with last_admin.kept(app, self._member.database, db):
+            written = {one.name: [*one.compared, *one.stays] for one in parts}
+            with guard(app, self._member.database, db, written):
                 for one in parts:
                     interrupt.check()
+                    self._merge.check(db, one)
                     done.append(self._merge.taken_in(db, one))
             for table in done:
                 if table.inserted or table.replaced:
@@ -213,7 +218,8 @@ class RestoringTables:
         key = key if set(key) <= set(columns) else []
         with lays_aside(db).new_table(new, told, key):
             rows = Rows(source, db, table.name, new, columns)
-            inserted = db.insert_many(new, columns, rows)
+            judged = self._judged(db, new, columns, rows)
+            inserted = db.insert_many(new, columns, judged)
             exactly(inserted, rows.given, db)
             facts = {"inserted": inserted, "table": table.name, "into": new}
             audit.record(self._opened, db, "restore.apply", "backup", self._manifest.id, facts)
@@ -223,6 +229,26 @@ class RestoringTables:
                 table=table.name, into=new, inserted=inserted, replaced=0, same=0, skipped=0, left_out=left
             )
         ]
+
+    def _judged(
+        self, db: Writable, new: str, columns: Sequence[str], rows: Rows
+    ) -> Iterator[Sequence[object]]:
+        """Yield rows of the backup, where the new table has a name for which the app has rules."""
+        live = Live(self._opened.profile, db, new, self.purpose)
+        rules = RowRules(self._opened, self._member.database, live)
+        rules.prepare()
+        for row in rows:
+            try:
+                rules.check_added(dict(zip(columns, row, strict=True)))
+            except REFUSALS as error:
+                raise TableNotRestoredError(
+                    table=new,
+                    target=self.target,
+                    id=self._manifest.id,
+                    reason=f"row {rows.given} of the backup: {error}",
+                    instead="--as another name brings the rows into a table for which the app has no rules.",
+                ) from error
+            yield row
 
     def _want_free(self, db: Writable, new: str) -> None:
         """Look whether a name is free; to some databases the case of its letters makes no difference."""
@@ -250,6 +276,7 @@ class RestoringTables:
             if self._wanted.merge == "replace":
                 steps.append(f"keep {self._member.database} as it is now, as a safety backup")
             for one in found:
+                self._merge.check(db, one)
                 standing = one.aside.standing(one.compared)
                 replaces |= self._wanted.merge == "replace" and standing.differing > 0
                 steps += self._merge.steps(one, standing)

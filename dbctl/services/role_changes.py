@@ -16,6 +16,7 @@ from dbctl.model import Done, Id, Plan, now
 from dbctl.profiles.codecs import KEYS
 from dbctl.services import audit
 from dbctl.services.apps import App
+from dbctl.services.built_in import BuiltInPermissions
 from dbctl.services.change import Change, Draft, exactly
 from dbctl.services.deletion import reach
 from dbctl.services.roles import Role, RoleTable, words
@@ -135,12 +136,23 @@ def delete_role(app: App, name: str | Id) -> Change[RoleDeleted]:
 
 
 def grant(app: App, name: str | Id, permissions: Sequence[str]) -> Change[RoleChanged]:
-    """Give a role permissions; those it has already stay as they are."""
+    """Give a role permissions; those it has already stay as they are.
+
+    A built-in role gets back what the app gives it, and nothing else.
+
+    Raises (when planned and when applied):
+        BuiltInRoleError: the app does not give the role one of them.
+    """
 
     def draft(db: Readable) -> Draft[RoleChanged]:
         table = RoleTable(app, db, "permissions")
-        role = _changeable(table, name)
+        role = table.one(name)
         new = [one for one in table.matching(permissions) if one not in (role.permissions or ())]
+        built_in = BuiltInPermissions(table)
+        if role.built_in and not (
+            built_in.is_listed(role) and all(built_in.may_have(role, permission) for permission in new)
+        ):
+            raise BuiltInRoleError(name=role.name, profile=app.profile.title)
 
         def work(db: Writable) -> RoleChanged:
             _link(table, db, role.id, new)
@@ -155,12 +167,21 @@ def grant(app: App, name: str | Id, permissions: Sequence[str]) -> Change[RoleCh
 
 
 def revoke(app: App, name: str | Id, permissions: Sequence[str]) -> Change[RoleChanged]:
-    """Take permissions from a role."""
+    """Take permissions from a role; from a built-in one those that the app does not give it.
+
+    Raises (when planned and when applied):
+        BuiltInRoleError: the app gives the role one of them.
+    """
 
     def draft(db: Readable) -> Draft[RoleChanged]:
         table = RoleTable(app, db, "permissions")
-        role = _changeable(table, name)
+        role = table.one(name)
         gone = [one for one in table.matching(permissions) if one in (role.permissions or ())]
+        built_in = BuiltInPermissions(table)
+        if role.built_in and (
+            not built_in.is_listed(role) or any(built_in.must_have(role, permission) for permission in gone)
+        ):
+            raise BuiltInRoleError(name=role.name, profile=app.profile.title)
         told = app.ability(table.told.permissions, "permissions")
 
         def work(db: Writable) -> RoleChanged:

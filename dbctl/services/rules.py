@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
+from decimal import Decimal
+from fnmatch import fnmatchcase
+from math import isfinite
 
 from dbctl.engines.sql import is_storable
 from dbctl.errors import ValueInvalidError
 from dbctl.model import Secret, counted
-from dbctl.profiles.codecs import read_time
-from dbctl.profiles.model import Rule
+from dbctl.profiles.codecs import HASHES, read_time
+from dbctl.profiles.model import Password, Rule, TextFormat
 
 LONGEST_SHOWN = 40  #: characters of a refused value in a message
 #: What may be typed for yes and no.
@@ -25,9 +29,25 @@ def check_rule(what: str, given: str, rule: Rule | None) -> None:
     Raises:
         ValueInvalidError: it says which rule.
     """
-    reason = _broken(given, rule) if given.isprintable() else "it holds characters that cannot be seen"
-    if reason:
+    if reason := text_fault(given, rule):
         raise ValueInvalidError(what=f"the {what}", value=ascii(cut(given)), reason=reason)
+
+
+def text_fault(given: str, rule: Rule | None) -> str:
+    """Return how a text breaks ``rule``, or that it holds what cannot be seen in print, or nothing."""
+    return fault(given, rule) if given.isprintable() else "it holds characters that cannot be seen"
+
+
+def check_field(field: str, given: str, rule: Rule | None) -> None:
+    """Refuse a text that a field of users may not hold.
+
+    Raises:
+        ValueInvalidError: it says which rule.
+    """
+    check_rule(field, given, rule)
+    if given != given.strip():
+        reason = "it begins or ends with a blank"
+        raise ValueInvalidError(what=f"the {field}", value=ascii(cut(given)), reason=reason)
 
 
 def check_secret(what: str, secret: Secret, rule: Rule | None) -> None:
@@ -37,7 +57,7 @@ def check_secret(what: str, secret: Secret, rule: Rule | None) -> None:
         ValueInvalidError: it says which rule.
     """
     given = secret.reveal()
-    reason = "it holds a NUL character" if "\0" in given else _no_text(given) or _broken(given, rule)
+    reason = "it holds a NUL character" if "\0" in given else _no_text(given) or fault(given, rule)
     if reason:
         raise ValueInvalidError(what=f"the {what}", value="(not shown)", reason=reason)
 
@@ -75,7 +95,7 @@ def _no_text(given: str) -> str:
     return "" if is_storable(given) else "it holds half of a character pair, which is no text"
 
 
-def _broken(given: str, rule: Rule | None) -> str:
+def fault(given: str, rule: Rule | None) -> str:
     """Return how ``given`` breaks ``rule``, or nothing."""
     if rule is None:
         return ""
@@ -85,16 +105,34 @@ def _broken(given: str, rule: Rule | None) -> str:
         )
     if rule.bytes and len(given.encode("utf-8", "surrogatepass")) > rule.bytes:
         return f"it has more than {rule.bytes} bytes of UTF-8, and what follows would not count"
-    if rule.format == "email" and not _like_an_address(given):
-        return "it is not like name@example.org"
-    return ""
+    return (_misshapen(given, rule.format) if rule.format else "") or outside(given, rule.values)
 
 
-def _like_an_address(given: str) -> bool:
-    name, mark, domain = given.rpartition("@")
-    parts = domain.split(".")
-    return (
-        bool(name and mark and len(parts) > 1 and all(parts))
-        and not any(sign in given for sign in ' ,;<>()"')
-        and "@" not in name
-    )
+def _misshapen(given: str, form: TextFormat) -> str:
+    from dbctl.profiles.formats import FORMATS  # noqa: PLC0415 - only where a value is written or checked
+
+    return FORMATS[form](given)
+
+
+def outside(value: object, known: Sequence[object]) -> str:
+    """Return why a stored value is none of those that the app knows, or nothing; where none are listed, it knows all."""
+    if not known or as_word(value) in map(as_word, known):
+        return ""
+    return f"the app knows {', '.join(map(str, known))}"
+
+
+def as_word(value: object) -> str:
+    """Return what two values have in common that are the same to a list of values: drivers differ in types of numbers."""
+    if isinstance(value, float | Decimal) and isfinite(value) and value == int(value):
+        return str(int(value))
+    return str(value)
+
+
+def hash_fault(told: Password, stored: object) -> str:
+    """Return why a stored value is no password hash in the format that the profile names, or nothing."""
+    if isinstance(stored, str) and (
+        HASHES[told.codec].recognises(stored)
+        or any(fnmatchcase(stored, pattern) for pattern in told.unusable)
+    ):
+        return ""
+    return f"it is no {told.codec} hash"

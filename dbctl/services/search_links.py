@@ -44,7 +44,7 @@ class Links:
             found = (
                 self._db.select(link.table, [link.to, at], [Condition(link.to, "in", keys)]) if keys else []
             )
-            values = dict(found)
-            for row in added:
-                row[name] = values.get(row[link.column])
+            values = {row[0]: row[1] for row in found}
+            for item in added:
+                item[name] = values.get(item[link.column])
         return list[Row](added)

@@ -8,7 +8,6 @@ from dbctl.model import Done, Id, Plan, Row
 from dbctl.services import audit
 from dbctl.services.apps import App
 from dbctl.services.change import Change, Draft
-from dbctl.services.rules import cut
 from dbctl.services.setting_table import Setting, SettingTable, database_of
 from dbctl.services.setting_values import same, spelled
 from dbctl.services.settings import table_for
@@ -31,30 +30,30 @@ class SettingChanged(Done, frozen=True, kw_only=True):
 
 
 def set_setting(app: App, key: str, text: str, *, login: str | Id = "") -> Change[SettingChanged]:
-    """Give a setting the value that ``text`` means for its type; one that was not there is added for a user, and where the app takes any."""
+    """Give a setting the value that ``text`` means for its type.
+
+    A setting that is not there is added for a user, where the app takes any, and where the app comes with it.
+    """
 
     def draft(db: Readable) -> Draft[SettingChanged]:
         table = table_for(app, db, login)
         try:
             setting = table.one(key)
         except SettingMissingError:
-            if not (login or table.told.open):
+            if not (login or table.takes_new(key)):
                 raise
-            return _added(table, key, table.fresh(text))
-        try:
-            value = table.types.typed(text, table.types.kind(setting.type))
-        except ValueError as error:
-            raise ValueInvalidError(
-                what=f"{key} =", value=repr(cut(text)), reason=f"{error} ({setting.type})"
-            ) from error
+            return _added(table, key, table.fresh(key, text))
+        value = table.typed(key, text, setting.type)
         return _set(table, setting, value, f"Set {setting.key}", "settings.set")
 
     return Change(app, database_of(app, "user" if login else "system"), "settings set", draft)
 
 
 def reset_setting(app: App, key: str, *, login: str | Id = "") -> Change[SettingChanged]:
-    """Give a setting its default back; a user's own setting is removed, so that the app's counts, and so is
-    one that the app does without.
+    """Give a setting its default back.
+
+    A user's own setting is removed, so that the app's counts, and so is one that the app does without. One that the app
+    comes with, and whose row is gone, is added with all that its row holds.
 
     Raises (when planned and when applied):
         ValueInvalidError: no default is known.
@@ -62,7 +61,13 @@ def reset_setting(app: App, key: str, *, login: str | Id = "") -> Change[Setting
 
     def draft(db: Readable) -> Draft[SettingChanged]:
         table = table_for(app, db, login)
-        setting = table.one(key)
+        try:
+            setting = table.one(key)
+        except SettingMissingError:
+            standard = table.standard(key)
+            if login or standard is None:
+                raise
+            return _added(table, key, standard.value, "Reset", "settings.reset")
         if login or (setting.default is None and table.told.open):
             return _removed(table, setting)
         if setting.default is None:
@@ -104,17 +109,19 @@ def _answer(table: SettingTable, key: str, before: object, *, changed: bool) -> 
     return SettingChanged(setting=now, before=table.shown(key, before), changed=changed)
 
 
-def _added(table: SettingTable, key: str, value: object) -> Draft[SettingChanged]:
+def _added(
+    table: SettingTable, key: str, value: object, verb: str = "Set", action: str = "settings.set"
+) -> Draft[SettingChanged]:
     table.check_new(key, value)
 
     def work(db: Writable) -> SettingChanged:
         table.add(db, key, value)
         facts = {**table.whose(), "key": key, "to": table.shown(key, value)}
-        audit.record(table.app, db, "settings.set", "settings", key, facts)
+        audit.record(table.app, db, action, "settings", key, facts)
         return _answer(table, key, None, changed=True)
 
     plan = Plan(
-        title=f"Set {key}",
+        title=f"{verb} {key}",
         target=table.db.target,
         steps=[f"add {key} = {spelled(table.shown(key, value))}"],
         rows={table.live.name: 1},

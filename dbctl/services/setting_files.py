@@ -10,17 +10,21 @@ from msgspec import structs
 
 from dbctl import toml
 from dbctl.engines.base import Readable, Writable
-from dbctl.errors import UsageError
+from dbctl.errors import SettingMissingError, UsageError
 from dbctl.model import Done, Id, Page, Plan, Value
 from dbctl.services import audit
 from dbctl.services.apps import App
 from dbctl.services.change import Change, Draft
+from dbctl.services.near import hint
+from dbctl.services.rules import cut
 from dbctl.services.secrets import is_secret
 from dbctl.services.setting_table import SettingTable, database_of
 from dbctl.services.setting_values import load_json, same, spelled
 from dbctl.services.settings import reader_for, table_for
 
 Mode = Literal["create-only", "merge", "exact"]
+#: What a refusal of unknown keys adds.
+NEW_KEYS = "To add keys that the app does not know: --new-keys."
 
 
 class Difference(Value, frozen=True, kw_only=True):
@@ -52,14 +56,22 @@ def diff(app: App, wanted: Mapping[str, object], *, login: str | Id = "") -> Pag
 
 
 def apply(
-    app: App, wanted: Mapping[str, object], mode: Mode, *, login: str | Id = ""
+    app: App, wanted: Mapping[str, object], mode: Mode, *, login: str | Id = "", new_keys: bool = False
 ) -> Change[SettingsApplied]:
     """Bring the app's settings to what a file says, all in one transaction.
 
     ``create-only`` adds what is missing, ``merge`` also changes what differs, ``exact`` also removes what the file
     lacks, but for secrets: an export leaves them out.
 
+    Args:
+        app: the app.
+        wanted: key and value of each.
+        mode: as above.
+        login: whose settings, where they are a user's.
+        new_keys: whether keys are added that the app does not know; a user's own settings take any.
+
     Raises (when planned and when applied):
+        SettingMissingError: the app does not know a key.
         ValueInvalidError: a value does not fit; nothing was changed.
     """
 
@@ -74,7 +86,7 @@ def apply(
         lacking = parts["only-live"] if mode == "exact" else []
         removed = [one for one in lacking if not is_secret(table.told, one.key)]
         for one in added:
-            table.check_new(one.key, one.file)
+            _check_new(table, one, live, any_key=bool(login or new_keys))
         for one in changed:
             table.check(live[one.key], one.file)
         file = {one.key: spelled(table.shown(one.key, one.file)) for one in [*added, *changed]}
@@ -108,6 +120,13 @@ def apply(
         )
 
     return Change(app, database_of(app, "user" if login else "system"), "settings apply", draft)
+
+
+def _check_new(table: SettingTable, new: Difference, live: Mapping[str, object], *, any_key: bool) -> None:
+    table.check_new(new.key, new.file)
+    if not (any_key or table.takes_new(new.key)):
+        near = hint(new.key, [*live, *(table.shape.standard if table.shape else ())])
+        raise SettingMissingError(key=cut(new.key), target=table.db.target, near=f"{near} {NEW_KEYS}")
 
 
 def read_wanted(raw: bytes, name: str) -> dict[str, object]:

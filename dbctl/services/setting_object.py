@@ -60,7 +60,8 @@ class SettingObject(SettingTable):
             key=cut(key), target=self.db.target, near=hint(key, [one.key for one in known])
         )
 
-    def fresh(self, text: str) -> object:
+    def fresh(self, key: str, text: str) -> object:
+        del key  # the app declares none
         try:
             return load_json(text)
         except ValueError:  # a word is a text, as nobody wants to quote it twice

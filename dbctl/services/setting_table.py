@@ -12,12 +12,12 @@ from dbctl.engines.base import AllOf, Condition, Readable, Where, Writable
 from dbctl.errors import SchemaLacksError, SettingMissingError, ValueInvalidError
 from dbctl.model import Row, Value, now
 from dbctl.profiles.codecs import read_boolean, read_time
-from dbctl.profiles.model import Settings, SettingsShape
+from dbctl.profiles.model import Settings, SettingsShape, StandardSetting
 from dbctl.services.apps import App
 from dbctl.services.change import exactly
 from dbctl.services.live import Live, find_column
 from dbctl.services.near import hint
-from dbctl.services.rules import check_rule, cut
+from dbctl.services.rules import check_rule, cut, text_fault
 from dbctl.services.secrets import MASK, is_secret
 from dbctl.services.setting_types import SettingTypes
 from dbctl.services.setting_values import LONGEST_SHOWN, against_schema, is_text, load_json
@@ -142,8 +142,53 @@ class SettingTable:
         if reason:
             shown = cut(json.dumps(self.shown(setting.key, value), default=str), LONGEST_SHOWN)
             raise ValueInvalidError(what=f"{setting.key} =", value=shown, reason=reason)
-        if isinstance(value, str):
-            check_rule("value", value.replace("\n", " ").replace("\t", " "), self.told.rules.get("value"))
+
+    @property
+    def judged(self) -> set[str]:
+        """The columns on which it depends whether a row is as the app takes it."""
+        return {*self.keys, self.value, self.type or self.value, self.fields.get("schema", self.value)}
+
+    def standard(self, key: str) -> StandardSetting | None:
+        """Return what the app itself has a setting of that key for; None where it does not come with it."""
+        return self.shape.standard.get(key) if self.shape else None
+
+    def takes_new(self, key: str) -> bool:
+        """Whether the app takes a setting of a key that is not there: any, or one that it comes with itself."""
+        return self.told.open or self.standard(key) is not None
+
+    def missing(self) -> list[str]:
+        """Return the keys of settings that the app comes with and the table lacks."""
+        if self.shape is None or not self.shape.standard:
+            return []
+        known = {".".join(str(part) for part in row) for row in self.db.select(self.live.name, self.keys)}
+        return [key for key in self.shape.standard if key not in known]
+
+    def check_row(self, row: Mapping[str, object]) -> None:
+        """Refuse a row that the table may not hold, as a file or a backup has it; it may lack columns.
+
+        Raises:
+            ValueInvalidError: it says which rule.
+        """
+        if any(row.get(column) is None for column in self.keys):
+            return  # the database decides
+        setting = self._setting(row, {})
+        check_rule("key", setting.key, self.told.rules.get("key"))
+        if self.shape and setting.type not in self.shape.types:
+            reason = f"the app knows the types {', '.join(self.shape.types)}"
+            raise ValueInvalidError(
+                what=f"the type of {setting.key}", value=ascii(cut(setting.type)), reason=reason
+            )
+        standard = self.standard(setting.key)
+        if standard and setting.type != standard.type:
+            reason = f"the app reads it as {standard.type}"
+            raise ValueInvalidError(
+                what=f"the type of {setting.key}", value=ascii(setting.type), reason=reason
+            )
+        if setting.value is None:
+            return
+        self.check(setting, setting.value)
+        if schema := _schema(self._own_schema(standard)):
+            self.check(structs.replace(setting, schema=schema), setting.value)
 
     def broken(self, setting: Setting, value: object) -> str:
         """Return why a setting may not have that value, or nothing."""
@@ -154,6 +199,8 @@ class SettingTable:
         if isinstance(setting.schema, str):
             return f"its own schema in {self.live.name} is no JSON"
         reason = against_schema(value, setting.schema) if setting.schema is not None else ""
+        if not reason and isinstance(value, str):
+            return setting_text_fault(self.told, setting.key, value)
         # what a schema says of a value repeats it
         return "its own schema refuses it" if reason and is_secret(self.told, setting.key) else reason
 
@@ -162,11 +209,45 @@ class SettingTable:
         check_rule("key", key, self.told.rules.get("key"))
         if not all(self.split(key)):
             raise ValueInvalidError(what="the key", value=repr(key), reason="it is written CATEGORY.KEY")
-        self.check(Setting(key=key, value=value, type=self.types.word_for(value) or "string"), value)
+        self.check(self.new(key, value), value)
 
-    def fresh(self, text: str) -> object:
-        """Return the value that a person's ``text`` means for a setting that is not there yet."""
-        return text
+    def new(self, key: str, value: object) -> Setting:
+        """Return a setting that is about to be added: one that the app comes with has the type and schema of then."""
+        if standard := self.standard(key):
+            schema = _schema(self._own_schema(standard))
+            return Setting(
+                key=key,
+                value=value,
+                type=standard.type,
+                default=standard.value,
+                schema=schema,
+                description=standard.description or None,
+                public=standard.public,
+            )
+        return Setting(key=key, value=value, type=self.types.word_for(value) or "string")
+
+    def fresh(self, key: str, text: str) -> object:
+        """Return the value that a person's ``text`` means for a setting that is not there yet.
+
+        Raises:
+            ValueInvalidError: it means none of the type that the app has for the key.
+        """
+        standard = self.standard(key)
+        return self.typed(key, text, standard.type) if standard else text
+
+    def typed(self, key: str, text: str, stored_type: str) -> object:
+        """Return the value that a person's ``text`` means for a setting.
+
+        Raises:
+            ValueInvalidError: it means none of its type.
+        """
+        try:
+            return self.types.typed(text, self.types.kind(stored_type))
+        except ValueError as error:
+            shown = MASK if is_secret(self.told, key) else repr(cut(text))
+            raise ValueInvalidError(
+                what=f"{key} =", value=shown, reason=f"{error} ({stored_type})"
+            ) from error
 
     def shown(self, key: str, value: object) -> object:
         """Return a value as plans, records and answers may tell it: a secret is not told."""
@@ -191,9 +272,23 @@ class SettingTable:
         exactly(db.update(self.live.name, values, [*self.mine(), self.at(setting.key)]), 1, db)
 
     def add(self, db: Writable, key: str, value: object) -> None:
-        """Add a setting."""
-        word = self.types.word_for(value)
+        """Add a setting; one that the app comes with gets all that its row holds there."""
+        setting, standard = self.new(key, value), self.standard(key)
+        word = setting.type
         values: dict[str, object] = dict(zip(self.keys, self.split(key), strict=True))
+        if standard:
+            kind = self.types.kind(word)
+            further = {
+                "schema": standard.schema or None,
+                "description": standard.description or None,
+                "public": standard.public,
+                "default": self.types.stored(standard.value, kind),
+            }
+            values |= {
+                column: self.live.encode(column, further[field])
+                for field, column in self.fields.items()
+                if field in further
+            }
         if self.user:
             values[self.live.get(self.told.user)] = self.user.id
         if self.type:
@@ -245,29 +340,42 @@ class SettingTable:
         return {user.id: user.login for user in users.read([Condition(users.id, "in", keys)])} if keys else {}
 
     def _setting(self, row: Mapping[str, object], people: Mapping[object, str]) -> Setting:
-        told = {word: row[column] for word, column in self.fields.items()}
+        told = {word: row.get(column) for word, column in self.fields.items()}
         key = ".".join(str(row[column]) for column in self.keys)
-        stored_type = str(row[self.type]) if self.type else "string"
+        standard = self.standard(key)
+        stored_type = str(row.get(self.type) or "string") if self.type else "string"
         kind = self.types.kind(stored_type)
         category = told.get("category", key.partition(".")[0] if "." in key else None)
         by = told.get("updated_by")
         return Setting(
             key=key,
             category=as_text(category),
-            value=self.types.read(row[self.value], kind),
+            value=self.types.read(row.get(self.value), kind),
             type=stored_type,
             default=self._default(key, told, kind),
             public=None if told.get("public") is None else read_boolean(told["public"]),
             description=as_text(told.get("description")),
             updated_at=read_time(told.get("updated_at")),
             updated_by=None if by is None else people.get(by, f"(unknown: {by})"),
-            schema=_schema(told.get("schema")),
+            schema=_schema(told.get("schema") or self._own_schema(standard)),
         )
+
+    def _own_schema(self, standard: StandardSetting | None) -> str:
+        """Return the schema with which the app comes; before the migration that stores schemas it knows of none."""
+        return standard.schema if standard and "schema" in self.fields else ""
 
     def _default(self, key: str, told: Mapping[str, object], kind: str) -> object:
         if "default" in self.fields:
             return self.types.read(told.get("default"), kind)
-        return self.shape.defaults.get(key) if self.shape else None
+        standard = self.standard(key)
+        return standard.value if standard else None
+
+
+def setting_text_fault(told: Settings, key: str, value: str) -> str:
+    """Return why a setting may not hold a text by the rules of its table, or of its key; or nothing."""
+    plain = value.replace("\n", " ").replace("\t", " ")
+    reasons = (text_fault(plain, rule) for rule in (told.rules.get("value"), told.keys.get(key)))
+    return next(filter(None, reasons), "")
 
 
 def section(app: App, scope: str) -> Settings | None:

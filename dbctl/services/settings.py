@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from msgspec import structs
 
@@ -56,21 +56,21 @@ def get_setting(app: App, key: str, *, login: str | Id = "", secrets: bool = Fal
 def validate(app: App, *, login: str | Id = "") -> Findings:
     """Check every stored value against its type and its own schema."""
     table = table_for(app, reader_for(app, login), login)
-    settings = table.read()
-    findings = []
-    for setting in settings:
+    return Findings(checked=len(table.read()), findings=list(faults(table)))
+
+
+def faults(table: SettingTable) -> Iterator[Finding]:
+    """Yield the settings whose stored value breaks their type, their own schema or a rule of the app."""
+    for setting in table.read():
         reason = table.broken(setting, setting.value) if setting.value is not None else ""
         if reason:
-            findings.append(
-                Finding(
-                    target=table.db.target,
-                    severity="error",
-                    code="setting-invalid",
-                    message=f"{setting.key} = {cut(spelled(table.shown(setting.key, setting.value)))}: {reason}",
-                    hint=f"dbctl settings set {setting.key} VALUE, or settings reset {setting.key}",
-                )
+            yield Finding(
+                target=table.db.target,
+                severity="error",
+                code="setting-invalid",
+                message=f"{setting.key} = {cut(spelled(table.shown(setting.key, setting.value)))}: {reason}",
+                hint=f"dbctl settings set {setting.key} VALUE, or settings reset {setting.key}",
             )
-    return Findings(checked=len(settings), findings=findings)
 
 
 def export(app: App, *, login: str | Id = "", secrets: bool = False) -> Mapping[str, object]:
@@ -135,6 +135,7 @@ def add_for_user(app: App, db: Writable, user: object, values: Mapping[str, str]
         owner = users.read([Condition(users.id, "=", user)])[0]
         table = opened(app, db, owner)
         for key, value in values.items():
+            table.check_new(key, value)
             table.add(db, key, value)
 
 

@@ -12,14 +12,13 @@ from dbctl.errors import (
     RoleMissingError,
     UsageError,
     UserMissingError,
-    ValueInvalidError,
 )
 from dbctl.model import Id, Row, Value, Window, now
 from dbctl.profiles.codecs import read_boolean, read_time
 from dbctl.profiles.model import Name, UserRole, Users
 from dbctl.services.apps import App
 from dbctl.services.live import Live
-from dbctl.services.rules import check_rule, cut, read_moment, read_word
+from dbctl.services.rules import check_field, cut, read_moment, read_word
 
 #: Fields that every app's users have for dbctl, whatever their columns are called.
 TIMES = ("created_at", "updated_at", "last_login_at")
@@ -319,11 +318,7 @@ class UserTable:
                 names = ", ".join(name for _, name in known)
                 raise UsageError(detail=f"{field} {given!r} could be any of {names}; write it as they do")
             return next((key for key, name in known if name == given), known[0][0])
-        check_rule(field, given, self.told.rules.get(field))
-        if given != given.strip():
-            raise ValueInvalidError(
-                what=f"the {field}", value=ascii(given), reason="it begins or ends with a blank"
-            )
+        check_field(field, given, self.told.rules.get(field))
         return given
 
     def meant(self, field: str, name: str) -> list[tuple[object, str]]:

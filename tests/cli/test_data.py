@@ -399,7 +399,7 @@ def test_an_import_adds_every_row_and_says_so_in_the_record(path, dbctl, answer)
 
 def test_every_wrong_line_is_told_and_nothing_is_written(path, answer):
     (path.parent / "bad.csv").write_text(
-        "user_id,token,expires_at\n1,***,2030-01-01\n1,,2030-01-01\n1,new,2030-01-01\n1,new\n"
+        "user_id,token,expires_at\n1,***,2020-01-01\n1,,2020-01-01\n1,new,2020-01-01\n1,new\n"
     )
     before = people.content(path)
     told = answer("data", "import", "refresh_tokens", "bad.csv", status=2)
@@ -419,7 +419,7 @@ def test_every_wrong_line_is_told_and_nothing_is_written(path, answer):
         ("user_id\n1\n", "usage"),
         ("", "import-invalid"),
         ('user_id,token,expires_at\n1,"open,2\n', "import-invalid"),
-        ("user_id,token,expires_at\n77,new,2030-01-01\n", "constraint"),
+        ("user_id,token,expires_at\n77,new,2020-01-01\n", "constraint"),
     ],
 )
 def test_a_file_that_does_not_fit_is_refused_whole(path, answer, text, code):

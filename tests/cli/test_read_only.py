@@ -63,6 +63,6 @@ def test_a_read_only_database_is_refused_before_anything_opens(here: Path) -> No
     with (
         apps.opened(config.Selection(), timeout=1) as app,
         pytest.raises(ReadOnlyError),
-        app.writer("flashpoint", "a test"),
+        app.writer("flashpoint", "data set"),
     ):
         pass

@@ -132,7 +132,7 @@ def test_validate_ends_with_4_when_something_stored_does_not_fit(dbctl, path, sh
         (["settings", "list", "--limit", "0"], 2, "usage"),
         (["settings", "apply", "nix.json", "--mode", "all"], 2, "usage"),
         (["roles", "show", "nix"], 5, "role-missing"),
-        (["roles", "grant", "user", "games.read"], 6, "role-built-in"),
+        (["roles", "grant", "user", "users.read"], 6, "role-built-in"),
         (["roles", "delete", "admin", "--yes"], 6, "role-built-in"),
         (["roles", "create", "USER"], 6, "already-exists"),
         (["roles", "create", "abc", "--permission", "nix"], 5, "permission-missing"),

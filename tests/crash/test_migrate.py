@@ -185,7 +185,7 @@ def completed(desk, statements):
         there = table in desk.tables()
         if there and statements[step.number - 1].startswith("insert"):
             there = desk.count(table) > 0
-        with desk.opened() as app, app.writer("main", "test") as db:
+        with desk.opened() as app, app.writer("main", "migrate up") as db:
             resolve_statement(db, "001_many", done=there)
     desk.up()
     return half.ended if half else 0

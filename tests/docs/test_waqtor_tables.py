@@ -41,7 +41,7 @@ CASES = [
     if shape == ONLY.get(words.split()[-1], shape)
 ]
 IMPORTED = """id,email,password_hash,created_at,updated_at
-12345678-0000-4000-8000-000000000001,csv@waqtor.example,x,2026-01-01T00:00:00Z,2026-01-01T00:00:00Z
+12345678-0000-4000-8000-000000000001,csv@waqtor.example,$2b$04$dbctlSampleSaltTests.OzTIfHMNjQZel0ETqImA7ZfoSSN2sovy,2026-01-01T00:00:00Z,2026-01-01T00:00:00Z
 """
 
 

@@ -80,7 +80,7 @@ def test_a_statement_that_was_begun_and_not_ended_is_somebodys_to_look_at(desk, 
     """As a kill between a statement and its row in the journal leaves it."""
     desk.write({"002_five": OUTSIDE + FIVE.format("insert into one values (3);")})
     statements = [sql for _, sql in language(desk).split(FIVE.format("insert into one values (3);"))]
-    with desk.opened() as app, app.writer("main", "test") as db:
+    with desk.opened() as app, app.writer("main", "migrate up") as db:
         journal = Journal(db, "002_five", "up")
         with db.step_by_step():
             journal.open()
@@ -108,7 +108,11 @@ def test_a_statement_that_was_begun_and_not_ended_is_somebodys_to_look_at(desk, 
         ]
     with desk.opened() as app:
         assert migration_mend.repair(app, [], outcome=outcome).plan().empty
-    with desk.opened() as app, app.writer("main", "test") as db, pytest.raises(MigrationStepMissingError):
+    with (
+        desk.opened() as app,
+        app.writer("main", "migrate up") as db,
+        pytest.raises(MigrationStepMissingError),
+    ):
         resolve_statement(db, "002_five", done=done)
     desk.up()
     assert (desk.count("one"), desk.count("four")) == (2, 1)

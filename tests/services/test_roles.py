@@ -367,7 +367,7 @@ def test_an_app_whose_roles_have_no_permissions_can_still_have_roles(path):
 
 
 def test_roles_in_a_table_that_the_profile_only_mentions_are_listed_and_not_changed(path):
-    profile(path, "roles.permissions", "roles")
+    profile(path, "roles.permissions", "roles.built_in.permissions", "roles.built_in", "roles")
     with opened(path) as app:
         assert [(one.name, one.users) for one in roles.list_roles(app, Window()).items] == [
             ("admin", 1),

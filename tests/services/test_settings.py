@@ -278,10 +278,17 @@ def test_a_huge_schema_is_a_schema(path, shape, key):
     assert give(path, key["site"], "word-49999").changed
 
 
-@pytest.mark.parametrize("schema", [None, "", "{}", "true"])
-def test_a_setting_without_a_schema_takes_what_its_type_takes(path, shape, key, schema):
+@pytest.mark.parametrize("schema", ["{}", "true"])
+def test_a_setting_whose_schema_allows_all_takes_what_its_type_takes(path, shape, key, schema):
     put(path, shape, key["tries"], "validation_schema", schema)
     assert give(path, key["tries"], "4000").setting.value == 4000
+
+
+@pytest.mark.parametrize("schema", [None, ""])
+def test_a_setting_without_a_schema_has_the_one_that_the_app_comes_with(path, shape, key, schema):
+    put(path, shape, key["tries"], "validation_schema", schema)
+    with pytest.raises(ValueInvalidError, match="4000"):
+        give(path, key["tries"], "4000")
 
 
 # Validating ------------------------------------------------------------------------------------------------------
@@ -343,7 +350,10 @@ def test_modes_go_as_far_as_they_say(path, key):
     wanted = {key["site"]: "New", "app.extra": 5, key["tries"]: 5}
     with opened(path) as app:
         total = settings.list_settings(app, Window()).total
-        created = setting_files.apply(app, wanted, "create-only").apply()
+        with pytest.raises(SettingMissingError) as refused:
+            setting_files.apply(app, wanted, "create-only").plan()
+        assert "--new-keys" in refused.value.hint
+        created = setting_files.apply(app, wanted, "create-only", new_keys=True).apply()
         assert (list(created.added), list(created.changed), list(created.removed)) == (["app.extra"], [], [])
         assert not setting_files.apply(app, wanted, "merge").plan().destructive
         merged = setting_files.apply(app, wanted, "merge").apply()
@@ -453,12 +463,12 @@ def test_values_that_apps_tell_apart_are_not_the_same(one, other):
 
 
 def test_a_user_may_get_a_setting_they_did_not_have(path):
-    assert give(path, "card_size", "big", login="ANN").changed
+    assert give(path, "card_size", "large", login="ANN").changed
     with opened(path) as app:
-        assert settings.export(app, login="ann") == {"theme_mode": "light", "card_size": "big"}
+        assert settings.export(app, login="ann") == {"theme_mode": "light", "card_size": "large"}
         assert settings.export(app, login="root") == {}
     assert records(path) == [
-        ("settings.update", "card_size", {"user": "ann", "key": "card_size", "to": "big", "by": "dbctl"})
+        ("settings.update", "card_size", {"user": "ann", "key": "card_size", "to": "large", "by": "dbctl"})
     ]
 
 

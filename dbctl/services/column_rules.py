@@ -1,0 +1,295 @@
+"""Rules for the rows of users, settings, states and sessions: what a column, or a few of them, may hold."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
+
+from dbctl.errors import MoveRefusedError, ValueInvalidError
+from dbctl.model import now
+from dbctl.profiles.codecs import read_boolean, read_time
+from dbctl.profiles.model import Password, Rule, Settings, SignedIn, States
+from dbctl.services.apps import App
+from dbctl.services.live import Live, find_column
+from dbctl.services.rules import as_word, check_field, check_rule, cut, hash_fault, outside
+from dbctl.services.secrets import MASK, is_secret
+from dbctl.services.setting_table import SettingTable, setting_text_fault
+from dbctl.services.setting_values import load_json
+from dbctl.services.user_table import UserTable
+
+Row = Mapping[str, object]
+
+
+class RowRule:
+    """One rule for the rows of one table; it accepts what it does not override."""
+
+    #: whether a row that is replaced or removed is judged, too, so that a path has to know the row as it was
+    protects = False
+
+    @property
+    def columns(self) -> Collection[str]:
+        """The columns of a row on which the rule depends."""
+        return ()
+
+    def prepare(self) -> None:
+        """Read what the rule has to know: while rows are streamed into a server, its connection answers nothing."""
+
+    def check_added(self, row: Row) -> None:
+        """Refuse a row that is about to be added."""
+
+    def check_changed(self, before: Row, after: Row) -> None:
+        """Refuse a change; ``after`` holds the columns that change."""
+
+    def check_removed(self, row: Row) -> None:
+        """Refuse that a row is removed."""
+
+
+# Values of columns -------------------------------------------------------------------------------------------------
+
+
+class ColumnRule(RowRule):
+    """What one column may hold; NULL is left to the database, and so is a column that a row does not name."""
+
+    def __init__(self, live: Live, column: str) -> None:
+        self._live, self.column = live, column
+
+    @property
+    def columns(self) -> Collection[str]:
+        return (self.column,)
+
+    def check_added(self, row: Row) -> None:
+        if row.get(self.column) is not None and (reason := self.fault(row[self.column])):
+            raise self.refusal(row[self.column], reason)
+
+    def check_changed(self, before: Row, after: Row) -> None:
+        del before
+        self.check_added(after)
+
+    def fault(self, value: object) -> str:
+        """Return why the column may not hold a value, or nothing."""
+        raise NotImplementedError
+
+    def refusal(self, value: object, reason: str) -> ValueInvalidError:
+        shown = ascii(cut(str(value)))
+        return ValueInvalidError(what=f"{self._live.name}.{self.column}", value=shown, reason=reason)
+
+
+class ListedValue(ColumnRule):
+    """One of the values that the app knows."""
+
+    def __init__(self, live: Live, column: str, among: Sequence[object]) -> None:
+        super().__init__(live, column)
+        self._among, self._words = among, frozenset(map(as_word, among))
+
+    def fault(self, value: object) -> str:
+        return "" if as_word(value) in self._words else outside(value, self._among)
+
+
+class PasswordHash(ColumnRule):
+    """A hash, in the format that the profile names."""
+
+    def __init__(self, live: Live, column: str, told: Password) -> None:
+        super().__init__(live, column)
+        self._told = told
+
+    def fault(self, value: object) -> str:
+        return hash_fault(self._told, value)
+
+    def refusal(self, value: object, reason: str) -> ValueInvalidError:
+        del value  # it may be the password itself
+        what = f"{self._live.name}.{self.column}"
+        return ValueInvalidError(what=what, value="(not shown)", reason=reason)
+
+
+class TextOfUser(ColumnRule):
+    """A field of users, as ``users create`` takes it."""
+
+    def __init__(self, live: Live, column: str, field: str, rule: Rule | None) -> None:
+        super().__init__(live, column)
+        self._field, self._rule = field, rule
+
+    def check_added(self, row: Row) -> None:
+        value = row.get(self.column)
+        if isinstance(value, bytes):
+            raise self.refusal(value, "it is no text")
+        if value is not None:
+            check_field(self._field, str(value), self._rule)
+
+
+class RoleOfUser(ColumnRule):
+    """A role that exists, where no table lists them that a foreign key could point to."""
+
+    def __init__(self, app: App, live: Live, column: str) -> None:
+        super().__init__(live, column)
+        self._app = app
+
+    def prepare(self) -> None:
+        _ = self._known
+
+    def check_added(self, row: Row) -> None:
+        if (key := row.get(self.column)) is not None and str(key) not in self._known:
+            raise self.refusal(key, f"there is no such role; there are {', '.join(self._known.values())}")
+
+    @cached_property
+    def _known(self) -> Mapping[str, str]:
+        return {str(key): name for key, name in UserTable(self._app, self._live.db).roles().items()}
+
+
+class JsonObject(ColumnRule):
+    """Settings of a user, all in one object."""
+
+    def fault(self, value: object) -> str:
+        if not str(value).strip():
+            return ""
+        try:
+            read = value if isinstance(value, dict) else load_json(str(value))
+        except ValueError as error:
+            return str(error)
+        return "" if isinstance(read, dict) else "it is no object of JSON"
+
+
+class Moves(ColumnRule):
+    """A state, which only certain others may follow."""
+
+    def __init__(self, live: Live, column: str, told: States) -> None:
+        super().__init__(live, column)
+        self._told, self._known = told, known_states(told)
+
+    def fault(self, value: object) -> str:
+        return outside(value, self._known)
+
+    def check_state(self, row: Row) -> None:
+        """Refuse a row whose state the app does not know, whatever it was before."""
+        self.check_added(row)
+
+    def check_changed(self, before: Row, after: Row) -> None:
+        if self.column not in after:
+            return
+        old, new = ("NULL" if row[self.column] is None else str(row[self.column]) for row in (before, after))
+        # what is no state at all has no way out of its own, and is to be repaired
+        allowed = self._told.moves.get(old, ()) if old in self._known else self._known
+        if old != new and new not in allowed:
+            raise MoveRefusedError(
+                target=self._live.db.target,
+                column=f"{self._live.name}.{self.column}",
+                before=old,
+                after=new,
+                moves=", ".join(allowed) or "nothing, it is final",
+                hint=f" {self._told.hint}" if self._told.hint else "",
+            )
+
+
+def known_states(told: States) -> list[str]:
+    """Return every value that the app knows of a state."""
+    return list(dict.fromkeys([*told.moves, *(state for states in told.moves.values() for state in states)]))
+
+
+# Settings ----------------------------------------------------------------------------------------------------------
+
+
+class SystemSetting(RowRule):
+    """A setting in a row of its own: its key, its type, its own schema and that of the profile."""
+
+    def __init__(self, table: SettingTable) -> None:
+        self._table = table
+
+    @property
+    def columns(self) -> Collection[str]:
+        return self._table.judged
+
+    def check_added(self, row: Row) -> None:
+        self._table.check_row(row)
+
+    def check_changed(self, before: Row, after: Row) -> None:
+        if set(after) & self._table.judged:
+            self._table.check_row({**before, **after})
+
+
+class UserSetting(RowRule):
+    """A setting of one user in a row of its own, where the app stores neither type nor schema."""
+
+    def __init__(self, live: Live, told: Settings) -> None:
+        self._live, self._told = live, told
+        self._key, self._value = (
+            find_column(live.table, name or "") for name in (told.key, told.fields["value"])
+        )
+
+    @property
+    def columns(self) -> Collection[str]:
+        return [column for column in (self._key, self._value) if column]
+
+    def check_added(self, row: Row) -> None:
+        key, value = row.get(self._key or ""), row.get(self._value or "")
+        if key is not None:
+            check_rule("key", str(key), self._told.rules.get("key"))
+        if value is not None and (reason := setting_text_fault(self._told, str(key), str(value))):
+            shown = MASK if is_secret(self._told, str(key)) else ascii(cut(str(value)))
+            raise ValueInvalidError(what=f"{key} =", value=shown, reason=reason)
+
+    def check_changed(self, before: Row, after: Row) -> None:
+        if {self._key, self._value} & set(after):
+            self.check_added({**before, **after})
+
+
+class SettingColumns(RowRule):
+    """Settings that are the columns of one row."""
+
+    def __init__(self, live: Live, told: Settings) -> None:
+        self._live, self._told = live, told
+
+    def check_added(self, row: Row) -> None:
+        told = self._told.row
+        if told is None:
+            return
+        key = row.get(told.key)
+        if key is not None and str(key) != str(told.value):
+            reason = f"the settings are the one row with {told.key} {told.value}"
+            raise ValueInvalidError(what=f"{self._live.name}.{told.key}", value=ascii(key), reason=reason)
+        for name, kind in told.types.items():
+            value = row.get(name)
+            if kind == "boolean" and value is not None and as_word(value).lower() not in BOOLEANS:
+                reason = "it is neither true nor false"
+                raise ValueInvalidError(what=f"{self._live.name}.{name}", value=ascii(value), reason=reason)
+
+    def check_changed(self, before: Row, after: Row) -> None:
+        del before
+        self.check_added(after)
+
+
+#: How a database stores a boolean; drivers and files give it back as a number, a text or a boolean of their own.
+BOOLEANS = frozenset(("0", "1", "true", "false"))
+
+
+# Sessions ----------------------------------------------------------------------------------------------------------
+
+
+class OpenSession(RowRule):
+    """What keeps a user signed in does not come in from outside: what was ended since would be valid again."""
+
+    def __init__(self, live: Live, told: SignedIn) -> None:
+        self._live, self._told = live, told
+        self._ends = {
+            column: meant for name, meant in told.end.items() if (column := find_column(live.table, name))
+        }
+        self._expires = find_column(live.table, told.expires_at)
+
+    @property
+    def columns(self) -> Collection[str]:
+        return [*self._ends, *([self._expires] if self._expires else [])]
+
+    def check_added(self, row: Row) -> None:
+        if self._is_open(row):
+            reason = "it would keep a user signed in; users sign in again"
+            raise ValueInvalidError(what="a row of", value=self._live.name, reason=reason)
+
+    def check_changed(self, before: Row, after: Row) -> None:
+        if not self._is_open(before):
+            self.check_added({**before, **after})
+
+    def _is_open(self, row: Row) -> bool:
+        for column, meant in self._ends.items():
+            held = row.get(column)
+            if read_boolean(held) if isinstance(meant, bool) else held is not None:
+                return False
+        expires = read_time(row.get(self._expires)) if self._expires else None
+        return expires is None or expires > now()
