@@ -21,7 +21,6 @@ from dbctl.services import search_sidecar as sidecars
 from dbctl.services.apps import App
 from dbctl.services.near import question
 from dbctl.services.query_language import Term, limited, parse_filter, render
-from dbctl.services.search_links import Links
 from dbctl.services.search_narrow import Narrowed, Texts, matching, narrow, rows_by_key
 from dbctl.services.search_sidecar import Through
 from dbctl.services.search_snippet import Marks, around
@@ -30,6 +29,7 @@ from dbctl.services.search_text import Ranked, finder, ranked_by, remark
 from dbctl.services.text_language import parse_text, write_text
 
 if TYPE_CHECKING:
+    from dbctl.services.search_links import Links
     from dbctl.services.text_match import TextMatcher
 
 T = TypeVar("T")
@@ -175,12 +175,13 @@ def _found(
 ) -> Found:
     search, db = question.compiler.search, question.compiler.db
     behind = RANKED if search.text and question.text else ()
-    linked = Links(search, db)
-    beside = [*linked.names, *(RANKED if search.text else ())]
+    linked = _links(search, db) if search.linked else None
+    further = linked.names if linked else []
+    beside = [*further, *(RANKED if search.text else ())]
     chosen = _columns(search, db, columns, beside=beside, brief=brief)
-    names = list(dict.fromkeys(columns)) or [*chosen, *([] if brief else linked.names), *behind]
+    names = list(dict.fromkeys(columns)) or [*chosen, *([] if brief else further), *behind]
     texts = question.texts.columns if "snippet" in names and question.text else []
-    read = list(dict.fromkeys([*chosen, *texts, *linked.starts(names)]))
+    read = list(dict.fromkeys([*chosen, *texts, *(linked.starts(names) if linked else ())]))
     if question.exact:
         rows: list[Row] = [dict(zip(read, row, strict=True)) for row in _rows(question, read, window)]
         last = (rows or not window.offset) and (window.limit is None or len(rows) < window.limit)
@@ -189,7 +190,7 @@ def _found(
         hits = _hits(question)
         total = len(hits.keys)
         rows = _rows_of(question, hits, read, window)
-    rows = linked.added(rows, names)
+    rows = linked.added(rows, names) if linked else rows
     if texts and question.text:
         matcher = _matcher(question.text)
         rows = [{**row, "snippet": around(_texts_of(question, row), matcher, marks)} for row in rows]
@@ -224,6 +225,12 @@ def _rows_of(question: _Question, hits: _Hits, columns: Sequence[str], window: W
             score = round(score, 4) if isinstance(score, float) else score
             found.append({**dict(zip(columns, rows[key], strict=True)), "score": score})
     return found
+
+
+def _links(search: Search, db: Readable) -> Links:
+    from dbctl.services.search_links import Links  # noqa: PLC0415 - few searches have such columns
+
+    return Links(search, db)
 
 
 def _matcher(text: TextQuery) -> TextMatcher:
