@@ -201,6 +201,8 @@ class _Survey:
             return None
         for _, what in found.unsound() if found else ():
             self._want(Exit.UNSOUND, app.name, what)
+        for folder in found.repository.cut_off if found else ():
+            self._want(Exit.ACTION_NEEDED, app.name, backup_status.was_cut_off(folder))
         return found
 
     def _backup_at(self, app: App, name: str, backups: AppBackups | None) -> datetime | None:

@@ -26,6 +26,8 @@ _WHOLE_SERVER = re.compile(
 #: What a client does, where it stands at the beginning of a line.
 _SPOKEN = re.compile(rb"\s*(?:\\[!.]|(?:system|source|tee|pager|edit|connect)\s)", re.IGNORECASE)
 _SERVER = re.compile(rb"-- Server version\s+(\S+)")
+#: Which database it was made of. Defaults with a sequence, and views whose definer is missing, name it.
+_DATABASE = re.compile(rb"-- Host: .*    Database: ([^\n]+)\n")
 
 
 def take_in(plain: Path, destination: Path, target: str) -> TakenIn:
@@ -57,6 +59,8 @@ def take_in(plain: Path, destination: Path, target: str) -> TakenIn:
                     raise FileUnfitError(
                         path=target, reason=f"it holds a command for the client ({told})", instead=INSTEAD
                     )
+                if found := _DATABASE.match(line):
+                    facts.setdefault("database", found[1].decode(errors="replace"))
                 if found := _SERVER.match(line):
                     facts.setdefault("server", found[1].decode(errors="replace"))
             reading.feed(line)
