@@ -1102,6 +1102,12 @@ class DownAllRefusedError(DbctlError):
     remedy = "Nothing was run. --steps N or --to NAME takes back the last ones."
 
 
+class ResetRefusedError(DbctlError):
+    code, exit_status = "reset-refused", Exit.REFUSED
+    sentence = "{app} is protected: its databases are never reset"
+    remedy = "Nothing was changed. migrate reset is for development databases."
+
+
 class MigrationOneWayError(DbctlError):
     code, exit_status = "migration-one-way", Exit.REFUSED
     sentence = "{target}: {name} cannot be taken back: {reason}"
