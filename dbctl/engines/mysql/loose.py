@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 
 from dbctl import interrupt
-from dbctl.engines.clients import new_file
+from dbctl.engines.clients import BLOCK, new_file
 from dbctl.engines.loose import TakenIn
 from dbctl.engines.mysql.dumped import Reading
+from dbctl.engines.mysql.foreign import lines
 from dbctl.engines.packed import packing
 from dbctl.errors import CorruptError, FileUnfitError
 
@@ -42,7 +44,7 @@ def take_in(plain: Path, destination: Path, target: str) -> TakenIn:
     """
     reading, facts, used, skipping = Reading(), {"format": "plain"}, set[bytes](), False
     with plain.open("rb") as file, new_file(destination, brief=True) as made, packing() as packed:
-        for line in file:
+        for line in lines(iter(partial(file.read, BLOCK), b""), target):
             interrupt.check()
             if not reading.in_rows:
                 if skipping or _WHOLE_SERVER.match(line):
