@@ -133,7 +133,8 @@ def name_repair(searches: Sequence[Search], table: str, db: Readable) -> Iterato
         for search in searches:
             if search.table == table and _is_broken(search, db):
                 instead = f"Its search index is broken, and refuses changes: dbctl search index repair {search.name}."
-                raise QueryFailedError(**error.facts | {"instead": instead}) from error
+                facts = {name: value for name, value in error.facts.items() if name != "instead"}
+                raise QueryFailedError(instead=instead, **facts) from error
         raise
 
 
