@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from enum import IntEnum
+from pathlib import Path
 from typing import ClassVar
 
 
@@ -77,7 +79,7 @@ class DbctlError(Exception):
 
 class UsageError(DbctlError):
     code, exit_status = "usage", Exit.USAGE
-    sentence, remedy = "{detail}", "--help shows the words this command knows."
+    sentence, remedy = "{detail}", "--help lists the arguments and options of a command."
 
 
 class ValueInvalidError(DbctlError):
@@ -279,8 +281,18 @@ class DatabaseMissingError(DbctlError):
     code, exit_status = "database-missing", Exit.UNREACHABLE
     sentence, remedy = (
         "{target}: there is no file {path}",
-        "Check the path in the configuration. dbctl backup list shows what can be restored; where the app has migrations, dbctl migrate up makes a new one.",
+        "{instead}",
     )
+
+    def __init__(self, *, target: object, path: object, instead: str = "", **facts: object) -> None:
+        folder = Path(str(path)).parent
+        if not instead and not os.path.isdir(folder):  # noqa: PTH112 - Path.is_dir raises where it may not look
+            instead = f"The directory {folder} is missing. Check the path, and whether its disk is mounted."
+        instead = instead or (
+            "Check the path in the configuration. dbctl backup list lists what can be restored;"
+            " for an app with migrations, dbctl migrate up creates a new one."
+        )
+        super().__init__(target=target, path=path, instead=instead, **facts)
 
 
 class FolderMissingError(DatabaseMissingError):
@@ -406,10 +418,12 @@ class ScratchFailedError(DbctlError):
 
 class QueryFailedError(DbctlError):
     code, exit_status = "query-failed", Exit.FAILED
-    sentence, remedy = (
-        "{target} refused a statement: {reason}",
-        "Nothing was changed. dbctl apps check compares profile and database.",
-    )
+    sentence, remedy = "{target} refused a statement: {reason}", "Nothing was changed. {instead}"
+
+    def __init__(
+        self, *, instead: str = "dbctl apps check compares profile and database.", **facts: object
+    ) -> None:
+        super().__init__(instead=instead, **facts)
 
 
 class TimeUpError(DbctlError):
@@ -984,7 +998,7 @@ class MigrationShapeOtherError(DbctlError):
 
 class LedgerMissingError(DbctlError):
     code, exit_status = "ledger-missing", Exit.REFUSED
-    sentence = "{target} holds tables, and no row of a ledger ({table}) tells which migrations it has had"
+    sentence = "{target} holds tables but no ledger ({table}), so nothing tells which migrations it has had"
     remedy = "Nothing was run. dbctl migrate adopt makes a ledger that tells which ones the schema shows; or let the app itself record them."
 
 
@@ -1080,6 +1094,12 @@ class DownAllRefusedError(DbctlError):
     code, exit_status = "down-all-refused", Exit.REFUSED
     sentence = "{app} is protected: its migrations are never all taken back at once"
     remedy = "Nothing was run. --steps N or --to NAME takes back the last ones."
+
+
+class ResetRefusedError(DbctlError):
+    code, exit_status = "reset-refused", Exit.REFUSED
+    sentence = "{app} is protected: its databases are never reset"
+    remedy = "Nothing was changed. migrate reset is for development databases."
 
 
 class MigrationOneWayError(DbctlError):

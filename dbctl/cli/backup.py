@@ -293,8 +293,8 @@ def status(
     for text in told.troubles:
         warn(ctx, text)
     for one in told.standing.repositories:
-        for name in one.incomplete:
-            note(ctx, f"{one.app}: {name} was cut off, or is being made now: no backup")
+        for name in one.incomplete if not one.cut_off else ():
+            note(ctx, f"{one.app}: {name} is being written")
     names = ", ".join(one.app for one in told.standing.repositories)
     return emit(ctx, told.standing, status=told.check if check else told.status, target=names or None)
 

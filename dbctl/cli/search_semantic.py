@@ -60,7 +60,7 @@ def semantic(
     ] = None,
     user: Annotated[str | None, typer.Option("--user", metavar="ID", help="Only rows of this user.")] = None,
     chat: Annotated[str | None, typer.Option("--chat", metavar="ID", help="Only rows of this chat.")] = None,
-    top: Annotated[int, typer.Option("--top", parser=_top, metavar="N", help="How many rows.")] = 5,
+    top: Annotated[int, typer.Option("--limit", parser=_top, metavar="N", help="How many rows.")] = 5,
     least: Annotated[
         float | None,
         typer.Option(

@@ -346,6 +346,16 @@ class IndexDamage(Value, frozen=True, kw_only=True):
     twice: bool  #: it holds twice what may be there once, so that it cannot be made anew from its table
 
 
+class IndexDifference(Value, frozen=True, kw_only=True):
+    """A row for which a table and one of its indexes hold different values; nothing shows which of them is damaged."""
+
+    table: str
+    row: str  #: what finds the row in the table
+    columns: Sequence[str]  #: whose values differ
+    in_table: Sequence[object]
+    in_index: Sequence[object]
+
+
 @runtime_checkable
 class Checks(Protocol):
     """Capability.CHECK."""
@@ -361,6 +371,10 @@ class Checks(Protocol):
 
     def index_damage(self, line: str) -> IndexDamage | None:
         """Return what a line of ``damage`` tells of an index; None where it is about more than an index."""
+        ...
+
+    def index_differences(self, index: str, limit: int) -> Sequence[IndexDifference]:
+        """Return the first rows whose values an index holds otherwise; none where that cannot be determined."""
         ...
 
     def orphans(self, table: str = "") -> Sequence[Orphans]:
@@ -551,6 +565,14 @@ class Migrates(Protocol):
 
     def run_statement(self, sql: str) -> None:
         """Run one statement of a script inside ``schema_transaction`` or ``step_by_step``; what would end or escape it is refused."""
+        ...
+
+    def drop_statements(self) -> Sequence[str]:
+        """Return the statements that drop everything in the database's own schemas, for ``schema_transaction``.
+
+        Raises:
+            ConstraintError: something outside of them depends on what would be dropped.
+        """
         ...
 
     def may_have_taken(self, table: str) -> bool:

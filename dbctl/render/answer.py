@@ -73,7 +73,13 @@ def _table(answer: Answer, look: Look) -> None:
     if isinstance(answer.result, Page):
         footer(answer.result)
     if isinstance(answer.result, Findings):
-        out.remark(f"{answer.result.checked} checked, {len(answer.result.findings) or 'nothing'} found")
+        out.remark(_closing(answer.result))
+
+
+def _closing(result: Findings) -> str:
+    if not (result.checked or result.findings):
+        return "nothing to check"
+    return f"{result.checked} checked, {len(result.findings) or 'nothing'} found"
 
 
 def footer(page: Page[object]) -> None:

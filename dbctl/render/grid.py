@@ -112,10 +112,14 @@ def _remedied(finding: Finding) -> list[Block]:
     return [*told, Line(escape(finding.hint), 2, unbroken=True)] if finding.hint else [*told]
 
 
+def _headline(plan: Plan) -> str:
+    return escape(plan.title) + (f" ({escape(plan.target)})" if plan.target else "")
+
+
 def _plan(plan: Plan) -> list[Block]:
     if plan.empty:
-        return [Line(f"{escape(plan.title)} ({escape(plan.target)}): nothing to do")]
-    lines: list[Block] = [Line(f"{escape(plan.title)} ({escape(plan.target)})")]
+        return [Line(f"{_headline(plan)}: nothing to do")]
+    lines: list[Block] = [Line(_headline(plan))]
     lines += [Line(f"{number}. {escape(step)}", 1) for number, step in enumerate(plan.steps, 1)]
     if plan.rows:
         rows = [[escape(table), str(count)] for table, count in plan.rows.items()]

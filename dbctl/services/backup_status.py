@@ -47,6 +47,7 @@ class RepositoryStanding(Value, frozen=True, kw_only=True):
     bytes: int
     room_bytes: int | None  #: None: not known
     incomplete: Sequence[str]  #: what was cut off, or is being made now
+    cut_off: Sequence[str]  #: those of them that no process is filling
     unread: Mapping[str, str]  #: whose manifest cannot be read, and why
     gone: Mapping[str, str]  #: safety backups whose retained database is gone
     damaged: Mapping[str, str]  #: with what is known to be wrong with them; ``backup verify`` looks for more
@@ -108,7 +109,9 @@ def survey(said: Sequence[Selection], *, timeout: float, only: str = "", reposit
         overall = Exit.PARTIAL
     wanting = [Exit.UNSOUND for one in found if one.repository.unread or one.repository.damaged]
     wanting += [Exit.ACTION_NEEDED for one in found for each in one.databases if each.due]
-    wanting += [Exit.ACTION_NEEDED for backups in found if backups.repository.future]
+    wanting += [
+        Exit.ACTION_NEEDED for backups in found if backups.repository.future or backups.repository.cut_off
+    ]
     return Surveyed(
         standing=BackupsStanding(
             databases=[each for one in found for each in one.databases if only in ("", each.database)],
@@ -144,6 +147,8 @@ class AppBackups(Value, frozen=True, kw_only=True):
         """Yield all that is wrong, or due, in sentences that say with what."""
         for _, what in self.unsound():
             yield f"{self.repository.app}: {what}"
+        for name in self.repository.cut_off:
+            yield f"{self.repository.app}: {was_cut_off(name)} (dbctl backup prune removes it)"
         for name in self.repository.future:
             yield f"{self.repository.app}: {from_future(name)} (dbctl backup delete {name})"
         if self.repository.gone:
@@ -153,6 +158,11 @@ class AppBackups(Value, frozen=True, kw_only=True):
         for one in self.databases:
             if only in ("", one.database):
                 yield from (f"{one.app}/{one.database}: {what}" for what in one.due.values())
+
+
+def was_cut_off(name: str) -> str:
+    """Return what is wrong with a folder of a backup that was interrupted."""
+    return f"{name} is an incomplete backup, and no process is writing it"
 
 
 def from_future(name: str) -> str:
@@ -181,10 +191,18 @@ def stand(app: App, given: str = "") -> AppBackups | None:
     proven = {one.id: repository.proven(one) for one in found}
     damaged = {one.id: why for one in found if (why := repository.damage(one, proven[one.id]))}
     good = [one for one in found if one.kind == "backup" and one.id not in damaged]
+    lacking = (
+        {left.database: f"{good[0].id} lacks it: {left.reason}" for left in good[0].failed} if good else {}
+    )
     return AppBackups(
         databases=[
             _of_database(
-                app, name, [(one, proven[one.id]) for one in good if one.member(name)], told, missing
+                app,
+                name,
+                [(one, proven[one.id]) for one in good if one.member(name)],
+                told,
+                missing,
+                lacking.get(name, ""),
             )
             for name, database in app.profile.databases.items()
             if (database.backup and name in app.configured.databases)
@@ -197,6 +215,7 @@ def stand(app: App, given: str = "") -> AppBackups | None:
             bytes=sum(member.bytes for one in found for member in one.members),
             room_bytes=None if missing else repository.store.room(),
             incomplete=incomplete,
+            cut_off=() if incomplete and repository.store.is_locked() else incomplete,
             unread=unread,
             gone=repository.gone(found),
             damaged=damaged,
@@ -211,8 +230,9 @@ def _of_database(
     good: Sequence[tuple[Manifest, Proven]],
     told: BackupConfig | None,
     missing: str,
+    lacking: str,
 ) -> DatabaseBackups:
-    """Return how the ``good`` backups of a database stand, the newest first."""
+    """Return how the ``good`` backups of a database stand, the newest first; the newest of the app may be ``lacking`` it."""
     verified = {one.id: verified_at(one, proven) for one, proven in good}
     drills = {one.id: proven.drills[name] for one, proven in good if name in proven.drills}
     future = clock.find_future((folder, drill.at) for folder, drill in drills.items())
@@ -224,6 +244,8 @@ def _of_database(
         due = {"create": f"there is no backup{missing}"}
         if newest:
             due = dict(_due(newest, moment, verified, drill, told))
+        if lacking:
+            due["create"] = f"the newest backup {lacking}"
     sizes = [sum(each.bytes for each in one.members if each.database == name) for one, _ in good[:2]]
     return DatabaseBackups(
         app=app.name,

@@ -9,11 +9,16 @@ from datetime import timedelta
 
 from dbctl.engines.base import Order, Readable, Where
 from dbctl.engines.transfer import Answer
-from dbctl.errors import UsageError
+from dbctl.errors import QueryFailedError, UsageError
 from dbctl.model import Page, Row, Value, Window
 from dbctl.services.apps import App
 from dbctl.services.data_table import DataTable, Filters, database_of, streams
 from dbctl.services.secrets import hidden
+
+QUERY_HELP = (
+    "data query runs one statement that only reads; dbctl data describe TABLE lists columns,"
+    " and --param NAME=VALUE sets :NAME."
+)
 
 
 class Wanted(Value, frozen=True, kw_only=True):
@@ -91,8 +96,12 @@ def asked(
     name = database_of(app)
     db = app.reader(name)
     told = {} if secrets else hidden(app, name, db, _named(db, sql))
-    with streams(db).ask(sql, given, within=within, hidden=told) as answer:
-        yield Answer(_apart(answer.columns), answer.batches)
+    try:
+        with streams(db).ask(sql, given, within=within, hidden=told) as answer:
+            yield Answer(_apart(answer.columns), answer.batches)
+    except QueryFailedError as error:
+        target, reason = error.facts["target"], error.facts["reason"]
+        raise QueryFailedError(target=target, reason=reason, instead=QUERY_HELP) from error
 
 
 def _named(db: Readable, sql: str) -> Collection[str]:

@@ -229,6 +229,11 @@ def _backups(app: App, said: Selection, subjects: Sequence[Subject]) -> Iterator
         yield failure(app.name, RepositoryUnsetError(app=app.name), "warning")
     for code, message in found.unsound() if found else ():
         yield subjects[0].finding("error", code, message, subjects[0].dbctl("backup", "verify"))
+    for name in found.repository.cut_off if found else ():
+        message = backup_status.was_cut_off(name)
+        yield subjects[0].finding(
+            "warning", "backup-incomplete", message, subjects[0].dbctl("backup", "prune")
+        )
     for name in found.repository.future if found else ():
         message = backup_status.from_future(name)
         yield subjects[0].finding(

@@ -5,7 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from dbctl.engines.base import Capability, Checks, Condition, Not, Orphans, Readable, Within
+from dbctl.engines.base import (
+    Capability,
+    Checks,
+    Condition,
+    IndexDifference,
+    Not,
+    Orphans,
+    Readable,
+    Within,
+)
 from dbctl.engines.server import Advises, Concern
 from dbctl.errors import (
     CorruptError,
@@ -19,10 +28,18 @@ from dbctl.errors import (
 from dbctl.model import Finding, Findings, Severity, Value, counted
 from dbctl.services.apps import App
 from dbctl.services.restore_cut import cut_off
+from dbctl.services.rules import cut
+from dbctl.services.secrets import MASK, hidden
 from dbctl.services.stored_faults import stored_faults
 
 DAMAGED = CorruptError.remedy
-ANEW = "Its table is whole, so nothing is lost. Keep a copy, then let the database make the index anew: dbctl maintain reindex."
+REINDEX = "Keep a copy. The table keeps its rows when the index is rebuilt: dbctl maintain reindex"
+DECIDE = (
+    "Nothing shows whether the table or the index is damaged, and a rebuilt index takes the values of the table."
+    " Keep a copy, correct the rows (dbctl restore recover --to FILE reads both), and rebuild the index last."
+)
+#: Rows whose values are listed where an index differs from its table.
+LISTED_DIFFERENCES = 3
 TWICE = "Two rows hold what may be there only once. Keep a copy and settle which of them stays; only then can the index be made anew (REINDEX)."
 LOST = "After a crash the last one may be half written. Else keep a copy of file and -wal before the app starts again."
 OTHERS_INDEX = "Rebuild it from its rows, as the program that made it does."
@@ -99,7 +116,7 @@ def _findings(app: App, name: str, live: Readable, *, quick: bool, table: str) -
         message = "its engine does not tell whether it is sound"
         yield Finding(target=target, severity="info", code="not-checked", message=message)
         return
-    damage = list(_damage(target, live, live.damage(quick=quick, table=table)))
+    damage = list(_damage(app, name, live, live.damage(quick=quick, table=table)))
     yield from damage
     if not (quick or table) and (lost := live.lost_commits()):
         yield Finding(target=target, severity="warning", code="commits-lost", message=_lost(lost), hint=LOST)
@@ -122,8 +139,9 @@ def concern(target: str, one: Concern) -> Finding:
     return Finding(target=target, severity=one.severity, code=one.code, message=one.message, hint=one.hint)
 
 
-def _damage(target: str, live: Checks, lines: Sequence[str]) -> Iterator[Finding]:
-    """Tell damage as it is, and what is wrong with an index once, however many of its rows are."""
+def _damage(app: App, database: str, live: Checks, lines: Sequence[str]) -> Iterator[Finding]:
+    """Yield damage in the words of the engine, and what is wrong with an index once, however many of its rows are."""
+    target = app.target(database)
     indexes: dict[str, list[str]] = {}
     twice: set[str] = set()
     others: list[str] = []
@@ -139,8 +157,21 @@ def _damage(target: str, live: Checks, lines: Sequence[str]) -> Iterator[Finding
     for name, told in indexes.items():
         rest = f", and {len(told) - 1} more such" if len(told) > 1 else ""
         message = f"index {name} does not agree with its table ({told[0]}{rest})"
-        hint = DAMAGED if others else TWICE if name in twice else ANEW
+        differences = live.index_differences(name, LISTED_DIFFERENCES)
+        if differences:
+            message += f": {'; '.join(_values(app, database, differences))}"
+        hint = DAMAGED if others else TWICE if name in twice else DECIDE if differences else REINDEX
         yield Finding(target=target, severity="error", code="index", message=message, hint=hint)
+
+
+def _values(app: App, database: str, differences: Sequence[IndexDifference]) -> Iterator[str]:
+    """Yield the values that a table and an index hold for the same row; secrets are masked."""
+    secret = hidden(app, database, app.reader(database), [differences[0].table])
+    for row in differences:
+        masked = secret.get(row.table, ())
+        for column, *values in zip(row.columns, row.in_table, row.in_index, strict=True):
+            in_table, in_index = (MASK if column in masked else cut(ascii(value)) for value in values)
+            yield f"{row.row}, {column}: {in_table} in the table, {in_index} in the index"
 
 
 def gathered(lines: Sequence[str]) -> Iterator[str]:

@@ -291,6 +291,10 @@ def _stand(value: object) -> bool:
     return not isinstance(value, str) or is_storable(value)
 
 
+def _figure(value: object) -> object:
+    return "none" if value is None else value
+
+
 def _recount(app: App, name: str, told: Recount) -> list[Finding] | None:
     db = app.reader(name)
     if any(table not in db.tables() for table in told.needs):
@@ -300,7 +304,10 @@ def _recount(app: App, name: str, told: Recount) -> list[Finding] | None:
     if not rows:
         return []
     total = int(str(rows[0][-1]))
-    examples = [f"{', '.join(map(str, key))}: {kept} kept, {real} counted" for *key, kept, real, _ in rows]
+    examples = [
+        f"{', '.join(map(str, key))}: stored {_figure(stored)}, counted {_figure(real)}"
+        for *key, stored, real, _ in rows
+    ]
     message = f"{told.name}: {total} disagree{'s' if total == 1 else ''} with a recount ({_listed(examples, total, '; ')})"
     return [
         Finding(

@@ -145,7 +145,7 @@ class Upgrade:
                         name=file.name,
                         path=file.path,
                         statements=len(steps.statements),
-                        sql=file.text().removeprefix("\ufeff"),
+                        sql=steps.section.text.removeprefix("\ufeff").strip("\n"),
                     )
                 )
         return found

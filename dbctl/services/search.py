@@ -434,7 +434,8 @@ def _orders(compiler: Compiler, filters: Sequence[Term], sort: str) -> list[Orde
         return [*brought[:1], own]
     wanted = sort.removeprefix("-")
     for known in search.sort:
-        if known.name.lower() == wanted.lower():
+        columns = [column.lower() for column in known.columns]
+        if known.name.lower() == wanted.lower() or columns == [wanted.lower()]:
             return [compiler.order(known, descending=sort != wanted), own]
     known_names = [known.name for known in search.sort]
     raise UsageError(

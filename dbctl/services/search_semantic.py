@@ -302,7 +302,7 @@ def _refuse(asked: Asked) -> None:
     if (like.row, like.file, like.text).count(None) != 2:  # noqa: PLR2004 - one of three
         raise UsageError(detail="say what to look for by one of --similar-to, --vector and --text")
     if asked.top > MOST:
-        raise UsageError(detail=f"--top gives at most {MOST:,} rows")
+        raise UsageError(detail=f"--limit gives at most {MOST:,} rows")
     if asked.least is not None and not -1 <= asked.least <= 1:
         raise UsageError(detail="a similarity lies between -1 and 1")
 

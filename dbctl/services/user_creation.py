@@ -209,7 +209,10 @@ def _refuse_gaps(users: UserTable, row: Mapping[str, object]) -> None:
     known = {**users.fields, **({"role": users.role} if users.role else {})}
     lacking = [field for field, column in known.items() if column in gaps]
     if lacking:
-        raise UsageError(detail=f"a user of {users.app.profile.title} needs {' and '.join(lacking)}")
+        options = " and ".join(f"--{field}" for field in lacking)
+        raise UsageError(
+            detail=f"a user of {users.app.profile.title} needs {' and '.join(lacking)}: give {options}"
+        )
     if gaps:
         raise SchemaLacksError(
             target=users.db.target,

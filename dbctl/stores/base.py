@@ -84,6 +84,10 @@ class Store(Protocol):
         """
         ...
 
+    def is_locked(self) -> bool:
+        """Return whether a process holds the lock, as far as that can be seen without writing."""
+        ...
+
     def last(self, folder: str) -> bytes | None:
         """Return the content of a folder's last file, as it was given to ``finish``; None where it is gone meanwhile.
 

@@ -72,6 +72,9 @@ class Beside:
     def want_room(self, need: int, *, aside: bool = True) -> None:
         self._store.want_room(need, aside=aside)
 
+    def is_locked(self) -> bool:
+        return self._store.is_locked()
+
     def lock(self, purpose: str, *, timeout: float) -> AbstractContextManager[None]:
         return self._store.lock(purpose, timeout=timeout)
 

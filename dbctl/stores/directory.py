@@ -51,6 +51,9 @@ class Directory:
             return State.WHOLE
         return State.INCOMPLETE if MARK in names or not names else State.FOREIGN
 
+    def is_locked(self) -> bool:
+        return lockfile.is_held(self._root / LOCK)
+
     def last(self, folder: str) -> bytes | None:
         return self._read(folder, LAST)
 

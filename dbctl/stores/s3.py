@@ -158,6 +158,13 @@ class S3:
     def room(self) -> int | None:
         return None
 
+    def is_locked(self) -> bool:
+        try:
+            self.client.get(f"{self._top}/{LOCK}")
+        except FileNotFoundError:
+            return False
+        return True
+
     @contextmanager
     def lock(self, purpose: str, *, timeout: float) -> Iterator[None]:
         with self._staging.lock(self.place, purpose, timeout=timeout) as machine:

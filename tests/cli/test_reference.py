@@ -329,7 +329,7 @@ def test_what_is_near_is_told_by_its_schema(tmp_path, capsys) -> None:
     chat_lancedb.deployed(tmp_path / "chat.db")
     lance.made(tmp_path / "lancedb")
     urls = ["--url", f"chat={tmp_path}/chat.db", "--url", f"vectors=lancedb:{tmp_path}/lancedb"]
-    words = ["search", "semantic", "--similar-to", "msg-00003", "--top", "3", "-o", "json"]
+    words = ["search", "semantic", "--similar-to", "msg-00003", "--limit", "3", "-o", "json"]
     assert main(["--profile", "chat-lancedb", *urls, *words]) == 0
     told = json.loads(capsys.readouterr().out)
     schema = {**SCHEMAS["answers"][told["schema"]], "$defs": SCHEMAS["$defs"]}

@@ -118,6 +118,13 @@ class StoreContract:
         assert b"".join(place.open().read(ONE, "a")) == b"second"
         assert store.files(ONE) == {"a": 6}
 
+    def test_a_lock_is_seen_by_others_until_it_ends(self, place, store):
+        fill(store, a=b"first")
+        assert not place.open().is_locked()
+        with store.lock("test", timeout=5):
+            assert place.open().is_locked()
+        assert not place.open().is_locked()
+
     def test_a_folder_that_is_being_filled_is_incomplete_to_others(self, place, store):
         with store.begin(ONE) as made:
             made.write("a", iter([b"a"]), 1)

@@ -401,6 +401,40 @@ def test_a_file_without_its_magic_is_read_at_the_size_that_its_pages_have(tmp_pa
     assert "header" in codes(found, "warning")
 
 
+@pytest.mark.parametrize("size", [size for size in (512, 1024, 2048, 8192, 16384, 1) if size != PAGE])
+@pytest.mark.parametrize("appended", [b"", b"x" * 100])
+def test_a_wrong_page_size_in_the_header_loses_no_row(tmp_path, raw, want, size, appended):
+    path = spoil(tmp_path / "app.db", raw[:16] + size.to_bytes(2, "big") + raw[18:] + appended)
+    found = recover(path)
+    assert content(tmp_path / "new.db") == want
+    assert "header" in codes(found, "warning")
+    assert "file-cut" not in codes(found, "warning")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "name"),
+    [
+        (b"TABLE notes", b"TABLE other", "notes"),  # the declaration
+        (b"notesnotes", b"nopesnotes", "notes"),  # the entry: type, name, tbl_name follow each other
+    ],
+)
+def test_a_table_whose_entry_and_declaration_differ_in_its_name_keeps_its_rows(tmp_path, old, new, name):
+    path = made(
+        tmp_path / "app.db",
+        "create table before (a)",
+        "CREATE TABLE notes (id integer primary key, body text)",
+        "create table later (a)",
+        "insert into notes (body) values ('one'), ('two')",
+        "insert into later values (3)",
+    )
+    raw = path.read_bytes()
+    assert raw.count(old) == 1
+    found = recover(spoil(path, raw.replace(old, new)))
+    assert ask(tmp_path / "new.db", f"select body from {name}") == [(b"one",), (b"two",)]
+    assert ask(tmp_path / "new.db", "select a from later") == [(3,)]
+    assert "name-differs" in codes(found)
+
+
 @pytest.mark.parametrize(
     ("held", "failure"),
     [

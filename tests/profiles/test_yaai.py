@@ -686,6 +686,24 @@ def test_a_database_of_the_document_differs_from_its_migrations_in_the_index_unt
 
 
 @of_deployment
+def test_a_repair_of_the_index_is_no_drift_and_another_difference_is(
+    run: Run, place: Place, tmp_path: Path
+) -> None:
+    text = (shapes.HERE / "yaai-deployed-chat.sql").read_text(encoding="utf-8")
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "001_initial.sql").write_text(f"-- Up\n{text[: text.index('CREATE TABLE _migrations')]}")
+    for name in ("002_response_groups", "003_project_metadata", "004_research", "005_claude_projects"):
+        (own / f"{name}.sql").write_text("-- Up\nselect 1;\n")
+    drift = ("migrate", "drift", "--db", "chat", "--migrations", str(own))
+    assert run(*drift)["findings"] == []
+    assert run("search", "index", "repair", "messages")["changed"]
+    assert run(*drift)["findings"] == []
+    place.rows("chat", "drop trigger chat_updated_on_message")
+    assert [one["code"] for one in run(*drift, status=4)["findings"]] == ["trigger-missing"]
+
+
+@of_deployment
 def test_migrations_of_the_document_are_never_run_on_a_deployment(run: Run, place: Place) -> None:
     before = place.rows("chat", "select name, sql from sqlite_master order by name")
     for command in ("up", "plan", "verify", "drift"):

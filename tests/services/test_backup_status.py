@@ -143,6 +143,21 @@ def test_leftovers_and_manifests_that_cannot_be_read_are_told(deployed):
     assert surveyed(deployed).check == Exit.UNSOUND
 
 
+def test_an_incomplete_backup_that_no_process_writes_is_due_for_removal(deployed, answer, monkeypatch):
+    create(deployed)
+    cut = create(deployed)
+    (folder_of(deployed, cut) / "manifest.json").rename(folder_of(deployed, cut) / ".dbctl-incomplete")
+    monkeypatch.chdir(deployed.parent)
+    with vault.opened(deployed) as (_, repository), repository.store.lock("test", timeout=5):
+        assert surveyed(deployed).check == Exit.OK
+    assert surveyed(deployed).check == Exit.ACTION_NEEDED
+    (where,) = surveyed(deployed).standing.repositories
+    assert where.cut_off == [cut.id]
+    assert cut.id in " ".join(answer("status", "--check", status=3)["warnings"])
+    codes = {finding["code"] for finding in answer("doctor", status=None)["data"]["findings"]}
+    assert "backup-incomplete" in codes
+
+
 def test_a_backup_of_a_time_to_come_keeps_none_from_being_due(deployed, monkeypatch):
     wanted(deployed, 'max_age = "26h"')
     monkeypatch.setattr(backup_create, "now", lambda: datetime(2099, 1, 1, tzinfo=UTC))

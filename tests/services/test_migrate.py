@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec import structs
@@ -187,7 +188,20 @@ def test_the_pending_ones_come_with_their_text(path: Path, folder: Path) -> None
     up(path, folder, to="2")
     with opened(path) as app:
         (one,) = Upgrade(app, "user", folder).pending()
-    assert (one.name, one.sql, one.statements) == ("003_notes", FILES["003_notes"], 1)
+    assert (one.name, one.sql, one.statements) == ("003_notes", FILES["003_notes"].strip("\n"), 1)
+
+
+def test_a_plan_shows_what_would_run_and_not_the_way_down(tmp_path: Path, answer: Any) -> None:
+    folder = tmp_path / "sections"
+    folder.mkdir()
+    (folder / "001_a.sql").write_text("-- Up\ncreate table a (x);\n-- Down\ndrop table a;\n")
+    with closing(sqlite3.connect(tmp_path / "app.db", isolation_level=None)) as db:
+        db.execute("pragma user_version = 0")
+        db.execute("vacuum")
+    words = ["--url", str(tmp_path / "app.db"), "migrate", "plan", "--migrations", str(folder)]
+    (pending,) = answer(*words)["data"]["items"]
+    assert "create table a" in pending["sql"]
+    assert "drop table" not in pending["sql"]
 
 
 def test_migrations_run_in_a_database_that_somebody_else_opened(path: Path) -> None:

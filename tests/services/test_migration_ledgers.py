@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from dbctl.cli.main import main
 from dbctl.errors import (
     LedgerForeignError,
     MigrationsAheadError,
@@ -15,8 +18,9 @@ from dbctl.errors import (
 )
 from dbctl.services import migrate, migration_check
 from dbctl.services.migration_adopt import Adoption
+from dbctl.services.migration_files import MigrationFile
 from dbctl.services.migration_run import Upgrade
-from tests import kept
+from tests import kept, servers
 from tests.services.migrating import bare, states, written
 
 #: What the first two of these make is there.
@@ -315,3 +319,157 @@ def test_two_files_of_one_version_cannot_be_told_apart_by_a_ledger_of_versions(
     assert states(place, folder)["002_other"] == "duplicate-version"
     with pytest.raises(MigrationsTwinnedError, match="002_other"):
         up(place, folder)
+
+
+# Altered files --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_an_altered_file_is_found_with_every_ledger(place: kept.Kept, folder: Path, runner: str) -> None:
+    recorded(place, runner)
+    if runner == "Flyway":  # as it records the files: CRC-32 of their lines
+        for number, text in (("1", FILES["001_a"]), ("2", FILES["002_b"])):
+            checksum = MigrationFile(
+                version="", words="", name="", path=Path(), raw=text.encode(), format="found"
+            ).checksum_of_lines
+            place.run(f"update flyway_schema_history set checksum = {checksum} where version = '{number}'")
+    with bare(place) as app:
+        assert migration_check.verify(app, given=folder).findings == []
+    (folder / "002_b.sql").write_text("create table b (x int, y int);\ncreate index b_x on b (x);")
+    with bare(place) as app:
+        found = migration_check.verify(app, given=folder).findings
+    assert [(one.severity, one.code) for one in found] == [
+        ("error", "changed" if runner == "Flyway" else "differs")
+    ]
+    assert "002_b" in found[0].message
+
+
+def test_a_checksum_of_flyway_is_that_of_the_lines_whatever_their_ends() -> None:
+    texts = (b"select 1;\nselect 2;\n", b"select 1;\r\nselect 2;", b"\xef\xbb\xbfselect 1;\rselect 2;")
+    made = {
+        MigrationFile(version="", words="", name="", path=Path(), raw=raw, format="found").checksum_of_lines
+        for raw in texts
+    }
+    assert made == {"-593479011"}
+
+
+# No migrations --------------------------------------------------------------------------------------------------------
+
+
+def test_a_database_of_which_nothing_tells_of_migrations_has_none(
+    place: kept.Kept, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place.run("create table a (x int)")
+    assert main(["--url", place.url, "status", "--check"]) == 0
+    assert main(["--url", place.url, "migrate", "status", "--check"]) == 0
+    assert "ledger" not in capsys.readouterr().err
+
+
+def test_a_configuration_says_that_a_database_has_no_migrations(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = kept.File(tmp_path / "user.db")
+    place.run("create table schema_migrations (version varchar(128) primary key)", "create table a (x int)")
+    config = tmp_path / "dbctl.toml"
+    config.write_text(
+        f'[apps.a]\nprofile = "plain"\n[apps.a.databases]\nmain = "{place.url}"\n'
+        '[apps.a.migrations]\nmain = "none"\n'
+    )
+    place.run("insert into schema_migrations values ('001')")
+    (tmp_path / "none").mkdir()
+    assert main(["--config", str(config), "status", "--check"]) == 0
+    assert main(["--config", str(config), "migrate", "status"]) == 2
+    assert "ability-missing" not in capsys.readouterr().out
+
+
+# New ones -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("runner", ["dbmate", "Knex"])
+def test_a_new_migration_in_an_empty_folder_comes_after_those_of_the_ledger(
+    place: kept.Kept, tmp_path: Path, runner: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorded(place, runner)
+    (tmp_path / "own").mkdir()
+    words = [
+        "--url",
+        place.url,
+        "-o",
+        "json",
+        "migrate",
+        "new",
+        "notes",
+        "--migrations",
+        str(tmp_path / "own"),
+    ]
+    assert main(words) == 0
+    assert json.loads(capsys.readouterr().out)["data"]["version"] == "003"
+
+
+def test_a_migration_after_those_that_travel_with_dbctl_is_applied_from_a_folder_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = ["--profile", "chat-lancedb", "--url", f"chat={tmp_path / 'chat.db'}", "--db", "chat", "-o", "json"]
+    own = tmp_path / "own"
+    own.mkdir()
+    folder = ["--migrations", str(own)]
+    assert main([*app, "migrate", "up"]) == 0
+    capsys.readouterr()
+    assert main([*app, "migrate", "new", "favorites", *folder]) == 0
+    made = Path(json.loads(capsys.readouterr().out)["data"]["path"])
+    assert made.name == "002_favorites.sql"
+    made.write_text("-- Up\nalter table chats add column favorite boolean default 0;\n-- Down\n")
+    for command in ("up", "status --check", "verify", "drift"):
+        assert main([*app, "migrate", *command.split(), *folder]) == 0, command
+    capsys.readouterr()
+    assert main([*app, "migrate", "status", *folder]) == 0
+    items = json.loads(capsys.readouterr().out)["data"]["items"]
+    assert [(one["name"], one["state"]) for one in items] == [
+        ("001_users-accounts-chats", "applied"),
+        ("002_favorites", "applied"),
+    ]
+
+
+# What adopt tells -----------------------------------------------------------------------------------------------------
+
+
+def test_a_refusal_of_adopt_names_each_object_that_differs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = kept.File(tmp_path / "main.db")
+    many = [f"t{number}" for number in range(6)]
+    place.run(*(f"create table {name} (x text)" for name in many))
+    folder = written(
+        tmp_path / "own", {"001_all": "\n".join(f"create table {name} (x int);" for name in many)}
+    )
+    words = ["--url", place.url, "-o", "json", "migrate", "adopt", "--migrations", str(folder)]
+    assert main(words) == 6
+    message = json.loads(capsys.readouterr().out)["error"]["message"]
+    assert all(f"{name}.x: type TEXT here, type INT in the migrations" in message for name in many)
+
+
+def test_a_refusal_of_adopt_names_an_enum_with_its_labels(capsys: pytest.CaptureFixture[str]) -> None:
+    with servers.postgresql_schema() as url:
+        app = ["--profile", "promptvault", "--url", f"main={servers.text(url)}", "-o", "json", "migrate"]
+        assert main([*app, "up", "--shape", "deployed"]) == 0
+        with closing(servers.connection(url)) as connection:
+            connection.execute("drop table _prisma_migrations; alter type \"Visibility\" add value 'PUBLIC'")
+        capsys.readouterr()
+        assert main([*app, "adopt"]) == 6
+        message = json.loads(capsys.readouterr().out)["error"]["message"]
+        assert "(PRIVATE, TEAM, PUBLIC) here" in message
+        assert "VISIBILITY" in message.upper()
+
+
+def test_tables_that_were_there_before_an_empty_ledger_are_adopted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "chat.db"
+    app = ["--profile", "chat-lancedb", "--url", f"chat={path}", "--db", "chat", "migrate"]
+    assert main([*app, "up"]) == 0
+    kept.File(path).run("delete from schema_migrations")
+    assert main([*app, "status", "--check"]) == 4
+    assert main([*app, "up"]) == 6
+    assert main([*app, "adopt"]) == 0
+    assert main([*app, "status", "--check"]) == 0
+    capsys.readouterr()

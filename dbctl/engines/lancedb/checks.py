@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, cast
 
 from dbctl import interrupt
-from dbctl.engines.base import IndexDamage, Orphans
+from dbctl.engines.base import IndexDamage, IndexDifference, Orphans
 from dbctl.engines.lancedb import schema
 from dbctl.engines.lancedb.failures import failure, reason_of, unpanicked
 from dbctl.engines.lancedb.files import Files
@@ -51,6 +51,10 @@ class LanceChecks(LanceVectors):
         if table:
             self._checked(table)
         return []
+
+    def index_differences(self, index: str, limit: int) -> Sequence[IndexDifference]:
+        del index, limit  # the engine reads an index only together with its table
+        return ()
 
     def lost_commits(self) -> int:
         return 0

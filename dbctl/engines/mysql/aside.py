@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from itertools import groupby
 
 from dbctl import interrupt
 from dbctl.engines.aside import SqlLaysAside, declared
@@ -16,6 +17,10 @@ from dbctl.errors import ConstraintError, DbctlError
 
 #: Kinds of which ``<=>`` says exactly whether two values are the same.
 EXACT = frozenset({"integer", "number", "time", "date"})
+#: The foreign keys of one table; asking for those that point to each table would take a scan of the catalog for each.
+KEYS = """select table_name, constraint_name, referenced_table_name, column_name, referenced_column_name
+from information_schema.key_column_usage where table_schema = database() and table_name = :table
+and referenced_table_schema = database() order by constraint_name, ordinal_position"""
 
 
 class MySQLLaysAside(SqlLaysAside):
@@ -77,10 +82,10 @@ class MySQLLaysAside(SqlLaysAside):
 
     def _keys_of(self, table: str) -> Iterator[tuple[Sequence[str], str, Sequence[str]]]:
         """Yield the foreign keys of a table: its columns, the table that they point to, and the columns there."""
-        for other in self.tables():
-            for one in self.references(other):
-                if one.table == table:
-                    yield one.columns, other, one.to
+        rows = [row for row in self._fetch(KEYS, {"table": table}) if row[0] == table]
+        for (_, other), parts in groupby(rows, key=lambda row: row[1:3]):
+            pairs = [(str(part[3]), str(part[4])) for part in parts]
+            yield [own for own, _ in pairs], str(other), [to for _, to in pairs]
 
     def _want_parents(self, table: str, key: tuple[Sequence[str], str, Sequence[str]]) -> None:
         columns, other, to = key

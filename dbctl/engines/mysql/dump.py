@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -54,7 +55,7 @@ where t.table_schema = database() and t.table_type = 'SYSTEM VERSIONED' group by
 HISTORY_VERSION = (10, 11)
 #: Character sets of which each text comes back when it is dumped as utf8mb4; in others, some bytes have no letter of
 #: Unicode, or two of them the same one.
-EXACT_CHARSETS = frozenset({"", "utf8mb4", "utf8mb3", "utf8"})
+EXACT_CHARSETS = frozenset({"", "utf8mb4", "utf8mb3", "utf8", "latin1"})
 #: Character sets in which half of a pair of code units may stand alone.
 HALVES = frozenset({"ucs2", "utf16", "utf16le", "utf32"})
 PLACE = "select @@version, coalesce(@@hostname, ''), @@port, @@datadir"
@@ -134,15 +135,12 @@ class MySQLDumps(MySQLDescribes):
         self, destination: Path, tables: Sequence[str], progress: Progress
     ) -> tuple[dict[str, int], str, str]:
         """Return the rows by table, the version of the program, and the SHA-256 of the file."""
-        from dbctl.engines.mysql.relay import relayed  # noqa: PLC0415 - readers have no use for it
-
         session = self._current()
         tool, expected = tools.find("dump", session.server, self.target), max(1, self.dump_size())
         reading, written = Reading(), 0
         history = ["--dump-history"] if self._versioned(tables) and not self._lost_history(tables) else []
         with (
-            relayed(self._new_session(), self._exact_columns(tables)) as relay,
-            tools.at_socket(relay, session.server) as where,
+            self._connected(tables) as (where, rounded),
             clients.new_file(destination) as file,
             clients.running(
                 [
@@ -172,7 +170,27 @@ class MySQLDumps(MySQLDescribes):
                 raise ClientFailedError(
                     target=self.target, program=client.name, reason=reading.problem, instead=NOTHING
                 )
+            if lost := sorted(
+                name for name, rows in reading.rows.items() if rows and quoted(name) in rounded
+            ):
+                reason = f"it has read {', '.join(lost)} in a way in which values lose digits or bytes"
+                raise ClientFailedError(
+                    target=self.target, program=client.name, reason=reason, instead=NOTHING
+                )
         return reading.rows, tool.version, file.sha256
+
+    @contextmanager
+    def _connected(self, tables: Sequence[str]) -> Iterator[tuple[str, Collection[str]]]:
+        """Give the word that leads the program to the server, and the tables whose values it has not been made to write exactly."""
+        server, exact = self._current().server, self._exact_columns(tables)
+        if not exact:
+            with tools.at(self._url, server) as where:
+                yield where, ()
+            return
+        from dbctl.engines.mysql.relay import relayed  # noqa: PLC0415 - few databases have a use for it
+
+        with relayed(self._new_session(), exact) as relay, tools.at_socket(relay.path, server) as where:
+            yield where, relay.missing
 
     def _new_session(self) -> Session:
         """Return a session for the program alone."""

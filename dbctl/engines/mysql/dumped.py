@@ -42,8 +42,12 @@ class Reading:
         lines = (self._rest + block).split(b"\n")
         self._rest = lines.pop()
         for line in lines:
-            if self._inserting:  # by far the most lines
-                self._rows(line)
+            if self._inserting:
+                # By far the most lines are such, so nothing is called for them.
+                if line[-2:] == b")," and line[:1] == b"(" and b"\\" not in line and not line.count(b"'") % 2:
+                    self.rows[self._table] += 1
+                else:
+                    self._rows(line)
             elif line:
                 self._line(line)
 
@@ -103,4 +107,4 @@ def _name(quoted: bytes) -> str:
 
 def _is_balanced(line: bytes) -> bool:
     """Return whether every text in a row has its end."""
-    return (b"\\" not in line and not line.count(b"'") % 2) or b"'" not in _QUOTED.sub(b"", line)
+    return not line.replace(rb"\\", b"").replace(rb"\'", b"").count(b"'") % 2

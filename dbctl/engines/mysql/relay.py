@@ -55,7 +55,7 @@ Exact = Mapping[str, Mapping[str, str]]
 
 
 @contextmanager
-def relayed(session: Session, exact: Exact) -> Iterator[Path]:
+def relayed(session: Session, exact: Exact) -> Iterator[Relay]:
     """Give a socket at which a program finds the server that ``session`` is connected to, once.
 
     The session is of no use for anything else behind it, and is closed at the end.
@@ -69,19 +69,22 @@ def relayed(session: Session, exact: Exact) -> Iterator[Path]:
     ):
         listening.bind(str(folder / "socket"))
         listening.listen(1)
-        relay = _Relay(listening, session, exact)
+        relay = Relay(folder / "socket", listening, session, exact)
         relay.start()
         try:
-            yield folder / "socket"
+            yield relay
         finally:
             relay.stop()
 
 
-class _Relay(threading.Thread):
+class Relay(threading.Thread):
     """What passes questions and answers on while the program runs."""
 
-    def __init__(self, listening: socket.socket, session: Session, exact: Exact) -> None:
+    def __init__(self, path: Path, listening: socket.socket, session: Session, exact: Exact) -> None:
         super().__init__(daemon=True)
+        self.path = path
+        #: Tables, by their quoted names, whose rows the program has not asked for yet in a way that is understood here.
+        self.missing = set(exact)
         self._listening, self._session = listening, session
         self._exact = {
             table.encode(): {name.encode(): sql.encode() for name, sql in columns.items()}
@@ -149,6 +152,7 @@ class _Relay(threading.Thread):
         exact = self._exact.get(b"`" + found["table"] + b"`") if found else None
         if not (found and exact):
             return command
+        self.missing.discard(f"`{found['table'].decode()}`")
         columns = b", ".join(exact) if found["columns"] == b"*" else found["columns"]
         columns = _NAME.sub(lambda name: exact.get(name[0], name[0]), columns)
         return command[:1] + found["head"] + columns + found["tail"]

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
-from dbctl.engines.base import IndexDamage, Orphans
+from dbctl.engines.base import IndexDamage, IndexDifference, Orphans
 from dbctl.engines.sql import Row, ident
 from dbctl.engines.sqlite.dialect import SQLiteDialect
-from dbctl.errors import CorruptError, NotSupportedError
+from dbctl.errors import CorruptError, NotSupportedError, QueryFailedError
 
 #: SQLite's own bound on what integrity_check lists.
 MOST_LINES = 100
@@ -25,6 +25,19 @@ INDEX = (
 
 KEYS = """select "table", parent, fkid, count(*), min(rowid) from pragma_foreign_key_check{}
 group by "table", parent, fkid order by 1, 2, 3"""
+
+
+def _difference(table: str, columns: Sequence[str], row: Row) -> IndexDifference:
+    rowid, *values = row
+    pairs = zip(columns, values[: len(columns)], values[len(columns) :], strict=True)
+    differing = [pair for pair in pairs if pair[1] != pair[2]]
+    return IndexDifference(
+        table=table,
+        row=f"rowid {rowid}",
+        columns=[column for column, _, _ in differing],
+        in_table=[value for _, value, _ in differing],
+        in_index=[value for _, _, value in differing],
+    )
 
 
 class SQLiteChecks(SQLiteDialect):
@@ -60,6 +73,28 @@ class SQLiteChecks(SQLiteDialect):
     def index_damage(self, line: str) -> IndexDamage | None:
         found = re.fullmatch(INDEX, line)
         return IndexDamage(index=found["name"], twice=found["twice"] is not None) if found else None
+
+    def index_differences(self, index: str, limit: int) -> Sequence[IndexDifference]:
+        rows = self._fetch(
+            "select tbl_name from sqlite_master where type = 'index' and name = :name", {"name": index}
+        )
+        keys = self._fetch(f"pragma index_xinfo({ident(index)})", {})
+        columns = [str(name) for _, position, name, *_, is_key in keys if is_key and position >= 0]  # type: ignore[operator]
+        if not rows or not columns:  # an index of expressions alone
+            return ()
+        table, names = str(rows[0][0]), ", ".join(map(ident, columns))
+        differs = " or ".join(f"t.{ident(name)} is not e.{ident(name)}" for name in columns)
+        both = ", ".join(f"{side}.{ident(name)}" for side in "te" for name in columns)
+        try:
+            found = self._fetch(
+                f"with entries as materialized (select rowid as row, {names} from {ident(table)} indexed by {ident(index)})"  # noqa: S608 - names are quoted
+                f" select e.row, {both} from entries e join (select rowid as row, {names} from {ident(table)} not indexed) t"
+                f" on t.row = e.row where {differs} limit {limit}",
+                {},
+            )
+        except (CorruptError, QueryFailedError):  # pages that cannot be read, a partial index, WITHOUT ROWID
+            return ()
+        return [_difference(table, columns, row) for row in found]
 
     def orphans(self, table: str = "") -> Sequence[Orphans]:
         call = "(:table)" if table else ""

@@ -19,6 +19,26 @@ from dbctl.errors import DbctlError, QueryFailedError, SecretAskedError, TimeUpE
 
 T = TypeVar("T")
 
+#: Pragmas that return a setting, and change it where they get a value.
+SETTINGS = frozenset(
+    [
+        "auto_vacuum",
+        "busy_timeout",
+        "cache_size",
+        "foreign_keys",
+        "journal_mode",
+        "journal_size_limit",
+        "locking_mode",
+        "max_page_count",
+        "mmap_size",
+        "query_only",
+        "recursive_triggers",
+        "secure_delete",
+        "synchronous",
+        "temp_store",
+        "wal_autocheckpoint",
+    ]
+)
 #: Pragmas that tell something and change nothing, not even of this connection.
 TELLING = frozenset(
     [
@@ -52,6 +72,9 @@ TELLING = frozenset(
 SAMPLES = frozenset({("sqlite_stat3", "sample"), ("sqlite_stat4", "sample")})
 #: Modules that read what they are given.
 MODULES = frozenset({"json_each", "json_tree", *(f"pragma_{name}" for name in TELLING)})
+
+#: How Python's module words a parameter that is written as ``?``.
+UNNAMED = r"Binding \d+ has no name"
 
 
 class SQLiteStreams(SQLiteChecks):
@@ -142,8 +165,10 @@ class SQLiteStreams(SQLiteChecks):
         if told.secret:
             return SecretAskedError(target=self.target, what=told.secret)
         if told.refused:
-            return QueryFailedError(target=self.target, reason=f"{told.refused} is no question")
+            return QueryFailedError(target=self.target, reason=f"{told.refused} does more than read")
         cause = error.__cause__
+        if isinstance(cause, sqlite3.Error) and re.match(UNNAMED, str(cause)):
+            return QueryFailedError(target=self.target, reason="a parameter needs a name, as in :name")
         if within and isinstance(cause, sqlite3.Error) and name_of(cause) == "SQLITE_INTERRUPT":
             return TimeUpError(
                 target=self.target,
@@ -185,8 +210,8 @@ class Guard:
     ) -> int:
         if action in _REFUSED:
             self.refused = _REFUSED[action]
-        elif action == sqlite3.SQLITE_PRAGMA and (first or "").lower() not in TELLING:
-            self.refused = f"PRAGMA {first}"
+        elif action == sqlite3.SQLITE_PRAGMA and not _only_reads((first or "").lower(), second):
+            self.refused = f"PRAGMA {first}" if second is None else f"PRAGMA {first} with a value"
         elif (
             action == sqlite3.SQLITE_READ
             and ((first or "").lower(), (second or "").lower()) in self._hidden
@@ -196,6 +221,10 @@ class Guard:
         else:
             return sqlite3.SQLITE_OK
         return sqlite3.SQLITE_DENY
+
+
+def _only_reads(pragma: str, argument: str | None) -> bool:
+    return pragma in TELLING or (pragma in SETTINGS and argument is None)
 
 
 _REFUSED = {

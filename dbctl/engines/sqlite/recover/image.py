@@ -139,7 +139,9 @@ class Image:
         head = self._file.read(HEADER).ljust(HEADER, b"\0")
         #: Whether page 1 begins as it must, so that its other facts count.
         self.headed = head.startswith(MAGIC) and _page_size(head) in wal.PAGE_SIZES
-        self.page_size = _page_size(head) if self.headed else page_size or self._likely_size()
+        #: Whether the page size of the header contradicts the length and the pages of the file.
+        self.resized = False
+        self.page_size = self._size_of(head) if self.headed else page_size or self._likely_size()
         reserved = head[20] if self.headed else 0
         self.usable = self.page_size - reserved
         told = (
@@ -190,6 +192,17 @@ class Image:
         if number == LOCK_BYTE // self.page_size + 1:
             return True
         return bool(self.auto_vacuum) and (number - 2) % (self.usable // 5 + 1) == 0
+
+    def _size_of(self, head: bytes) -> int:
+        """Return the page size of the header, or another one where the header's is contradicted."""
+        size, pages = _page_size(head), int.from_bytes(head[28:32], "big")
+        if pages * size == self.size:
+            return size
+        likely = self._likely_size()
+        at_likely, at_size = (sum(self._begin_well(each)) for each in (likely, size))
+        # Half of the places where smaller pages begin are also those of larger ones.
+        self.resized = at_likely > at_size if likely > size else 2 * at_likely > 3 * at_size
+        return likely if self.resized else size
 
     def _likely_size(self) -> int:
         """Return the size at which most pages begin as those of trees do."""

@@ -15,7 +15,7 @@ from dbctl.engines.sql import ident
 from dbctl.engines.sqlite.failures import name_of
 from dbctl.engines.sqlite.recover.image import Image
 from dbctl.engines.sqlite.recover.made import Aside, Inserter, Table
-from dbctl.engines.sqlite.recover.schema import Entry
+from dbctl.engines.sqlite.recover.schema import Entry, corrected
 from dbctl.engines.sqlite.recover.trees import HIGHEST, LOWEST, Batch, Gap, Trees
 from dbctl.model import counted
 
@@ -80,12 +80,18 @@ class Copying:
 
     def _make(self, entry: Entry) -> None:
         try:
-            self._db.execute(entry.sql or "")
-            table = Table(self._db, entry.name)
+            declared = corrected(entry)
+            self._db.execute(declared.sql or "")
+            table = Table(self._db, declared.name)
         except sqlite3.OperationalError as error:
             self._tell("not-made", f"table {entry.name} could not be made: {error}; its rows are aside")
             return
-        self._accounts[entry.name] = Account(table, entry.root, Inserter(self._db, entry.name, table.columns))
+        if declared != entry:
+            self._tell(
+                "name-differs",
+                f"table {table.name}: its entry in the list of tables and its declaration have different names",
+            )
+        self._accounts[table.name] = Account(table, entry.root, Inserter(self._db, table.name, table.columns))
 
     def _fill(self, account: Account) -> None:
         table = account.table

@@ -205,8 +205,14 @@ def _of_image(image: Image) -> list[Concern]:
     if not image.headed:
         message = f"the head of the file is damaged; pages of {image.page_size} bytes were taken for granted"
         found.append(Concern(severity="warning", code="header", message=message))
+    elif image.resized:
+        message = f"the page size in the header is wrong; the pages have {image.page_size} bytes"
+        found.append(Concern(severity="warning", code="header", message=message))
     if image.missing:
-        message = f"the file is cut: {image.missing} of {image.pages} pages are missing"
+        message = (
+            f"the header counts {image.pages} pages and the file has {image.there}:"
+            " the file was cut short, or its header is damaged"
+        )
         found.append(Concern(severity="warning", code="file-cut", message=message))
     return found
 

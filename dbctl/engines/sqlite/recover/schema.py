@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
+from dbctl.engines.sql import ident
 from dbctl.engines.sqlite.failures import Place, translated
 from dbctl.engines.sqlite.files import quoted
 from dbctl.engines.sqlite.recover.records import RawText
@@ -16,6 +17,7 @@ from dbctl.engines.sqlite.recover.trees import Gap, Trees
 
 KINDS = ("table", "index", "view", "trigger")
 FIELDS = 5
+_DECLARED = "select name from sqlite_master where type = 'table' and name not like 'sqlite!_%' escape '!'"
 VIRTUAL = re.compile(r"create\s+virtual\s+table\b", re.IGNORECASE)
 CREATE = re.compile(r"create\s+(?:table|(?:unique\s+)?index|view|trigger|virtual\s+table)\b", re.IGNORECASE)
 
@@ -77,6 +79,27 @@ def _is_entry(fields: list[object]) -> bool:
     if isinstance(fields[4], RawText) or (isinstance(fields[4], str) and "\0" in fields[4]):
         return False  # in part on a page of zeros
     return fields[4] is None or (isinstance(fields[4], str) and bool(CREATE.match(fields[4])))
+
+
+def corrected(entry: Entry) -> Entry:
+    """Return a table whose declaration has the name of its entry.
+
+    Of the three names of a table (its own, that of ``tbl_name`` and that in the text) the one that occurs twice counts,
+    otherwise the first.
+
+    Raises:
+        sqlite3.Error: the declaration cannot be executed.
+    """
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+        db.execute(entry.sql or "")
+        names = [str(name) for (name,) in db.execute(_DECLARED)]
+        if len(names) != 1 or names[0].lower() == entry.name.lower():
+            return entry
+        if names[0].lower() == entry.table.lower():
+            return entry._replace(name=names[0])
+        db.execute(f"alter table {ident(names[0])} rename to {ident(entry.name)}")
+        ((sql,),) = db.execute("select sql from sqlite_master where name = ?", [entry.name]).fetchall()
+        return entry._replace(sql=str(sql))
 
 
 def like(path: Path, target: str) -> Like:

@@ -1,0 +1,1 @@
+"""Schemas that the real applications make, as normalized descriptions; README.md tells how they are recorded."""

@@ -1,0 +1,51 @@
+"""A compact description of a live schema; run as a module, it prints that of the database at a URL."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+
+from dbctl import url
+from dbctl.engines import registry
+from dbctl.engines.base import Readable
+from dbctl.services.migration_drift import schema_of
+from dbctl.services.schema_words import index_of, reference_of, told_of
+
+#: Tables that record migrations; they are no part of an application's schema.
+LEDGERS = {"migrations", "schema_migrations", "_prisma_migrations", "_migrations"}
+Description = Mapping[str, Mapping[str, Sequence[str]]]
+
+
+def describe(database: Readable) -> Description:
+    """Return what the database reports of each table, view and trigger, in words that are the same for equal schemas."""
+    schema = schema_of(database)
+    found: dict[str, dict[str, Sequence[str]]] = {}
+    for table in schema.tables:
+        if table.name in LEDGERS:
+            continue
+        facts: dict[str, Sequence[str]] = {
+            "columns": [f"{column.name} {told_of(column)}" for column in table.columns],
+            "key": table.key,
+            "indexes": sorted(f"{index.name or 'constraint'} {index_of(index)}" for index in table.indexes),
+            "references": sorted(map(reference_of, table.references)),
+            "checks": table.checks,
+            "options": table.options,
+        }
+        found[table.name] = {name: list(values) for name, values in facts.items() if values}
+    for code in schema.codes:
+        found[f"{code.kind} {code.name}"] = {"text": [code.text]}
+    return found
+
+
+def recorded(name: str) -> Description:
+    """Return the description that is kept of a real schema."""
+    text = (Path(__file__).parent / f"{name}.json").read_text(encoding="utf-8")
+    return dict(json.loads(text))
+
+
+if __name__ == "__main__":
+    with closing(registry.open_for_reading(url.parse(sys.argv[1]), "real", timeout=5)) as opened:
+        print(json.dumps(describe(opened), indent=1, sort_keys=True))

@@ -1,0 +1,96 @@
+"""The schemas that dbctl makes against those that the real applications make."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from dbctl.cli.main import main
+from dbctl.engines import registry
+from dbctl.url import parse
+from tests import kept
+from tests.shapes import chat_lancedb, flashpoint_web, promptvault, waqtor
+from tests.shapes.real.description import Description, describe, recorded
+
+#: Record, profile, database, engine, shape: what the shipped migrations make must equal the record.
+SHIPPED = [
+    ("waqtor-main", "waqtor", "main", "postgresql", "deployed"),
+    ("waqtor-legacy", "waqtor", "legacy", "sqlite", ""),
+    ("promptvault-postgresql", "promptvault", "main", "postgresql", "deployed"),
+    ("promptvault-sqlite", "promptvault", "main", "sqlite", "deployed"),
+    ("flashpoint-web-02-13", "flashpoint-web", "user", "sqlite", "deployed"),
+    ("flashpoint-web-01-23", "flashpoint-web", "user", "sqlite", "january-23"),
+    ("flashpoint-web-01-16", "flashpoint-web", "user", "sqlite", "january-16"),
+    ("chat-lancedb", "chat-lancedb", "chat", "sqlite", "deployed"),
+]
+
+
+@pytest.fixture
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[kept.Kept]:
+    with kept.nothing_yet(request.param, tmp_path / "it.db") as empty:
+        yield empty
+
+
+def live(address: str) -> Description:
+    with closing(registry.open_for_reading(parse(address), "real", timeout=5)) as opened:
+        return describe(opened)
+
+
+@pytest.mark.parametrize(
+    ("record", "profile", "database", "place", "shape"), SHIPPED, indirect=["place"], ids=[one[0] for one in SHIPPED]
+)  # fmt: skip
+def test_the_shipped_migrations_make_what_the_real_application_makes(
+    record: str, profile: str, database: str, place: kept.Kept, shape: str
+) -> None:
+    app = ["--profile", profile, "--url", f"{database}={place.url}", "--db", database, "-q"]
+    shaped = ["--shape", shape] if shape else []
+    assert main([*app, "migrate", "up", "--no-backup", *shaped]) == 0
+    assert live(place.url) == recorded(record)
+
+
+@pytest.mark.parametrize(
+    ("era", "record"),
+    [("D", "flashpoint-web-01-31"), ("D'", "flashpoint-web-02-04-later"), ("E", "flashpoint-web-02-13")],
+)
+def test_an_earlier_text_of_a_migration_is_known_by_what_it_made(
+    era: flashpoint_web.Era, record: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = flashpoint_web.deployed_user_db(tmp_path / "user.db", era=era)
+    assert live(str(path)) == recorded(record)
+    for command in ("status --check", "verify", "drift", "plan", "up"):
+        assert main(["--profile", "flashpoint-web", "--url", f"user={path}", "--db", "user", "migrate", *command.split()]) == 0  # fmt: skip
+    assert main(["--profile", "flashpoint-web", "--url", f"user={path}", "migrate", "up", "--db", "user", "--shape", "completed"]) == 0  # fmt: skip
+    made = live(str(path))
+    newest = recorded("flashpoint-web-02-13")
+    assert {name: made[name] for name in newest if name != "roles"} == {
+        name: newest[name] for name in newest if name != "roles"
+    }
+    capsys.readouterr()
+    assert main(["--profile", "flashpoint-web", "--url", f"user={path}", "--db", "user", "migrate", "drift", "-o", "json"]) == 0  # fmt: skip
+    assert {one["severity"] for one in json.loads(capsys.readouterr().out)["data"]["findings"]} <= {"info"}
+
+
+@pytest.mark.parametrize("shape", ["flashpoint-web", "promptvault", "chat-lancedb", "waqtor-legacy"])
+def test_a_database_to_the_letter_of_a_document_is_adopted_and_current(
+    shape: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "it.db"
+    made = {
+        "flashpoint-web": lambda: flashpoint_web.document_user_db(path),
+        "promptvault": lambda: promptvault.document(path),
+        "chat-lancedb": lambda: chat_lancedb.document(path),
+        "waqtor-legacy": lambda: waqtor.legacy(path),
+    }
+    made[shape]()
+    profile, _, database = shape.partition("-legacy")[0], None, {"flashpoint-web": "user", "promptvault": "main", "chat-lancedb": "chat", "waqtor-legacy": "legacy"}[shape]  # fmt: skip
+    app = ["--profile", profile, "--url", f"{database}={path}", "--db", database, "-o", "json"]
+    for command in ("adopt", "status --check", "verify", "drift", "up", "drift"):
+        capsys.readouterr()
+        assert main([*app, "migrate", *command.split()]) == 0, command
+        told = json.loads(capsys.readouterr().out)["data"]
+        assert [one for one in told.get("findings", ()) if one["severity"] != "info"] == [], command
+    assert told["findings"] == [] or shape == "promptvault"
