@@ -450,6 +450,19 @@ def test_what_the_document_asks_of_its_tables_is_a_report(ask, waqtor, report, f
         assert list(told["items"][0].values())[: len(first)] == first
 
 
+@pytest.mark.parametrize(
+    ("report", "columns"),
+    [
+        (["failed-messages"], {"error_message"}),
+        (["campaigns"], {"failed_count", "scheduled_at", "completed_at"}),
+        (["running-campaigns"], {"failed_count", "scheduled_at", "completed_at"}),
+        (["user-sessions", "--set", "user=ana@waqtor.example"], {"user_email"}),
+    ],
+)
+def test_a_report_has_every_column_that_the_document_asks_for(ask, report, columns):
+    assert columns <= set(ask("stats", "run", *report)["items"][0])
+
+
 def test_a_deployment_is_told_in_figures(ask, waqtor):
     waqtor.rows("update messages set created_at = now() - interval '3 days' where status in ('sent', 'read')")
     told = {(one["figure"], one["value"]): one["number"] for one in ask("stats", "run", "summary")["items"]}

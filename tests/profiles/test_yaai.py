@@ -185,6 +185,15 @@ def test_words_stand_between_marks_whatever_index_there_is(search: Run, index: s
         assert '"type"' not in shown[shapes.TOLD], "the texts of its blocks, not their JSON"
 
 
+def test_an_item_has_the_title_of_its_chat(search: Run) -> None:
+    told = search("messages", "plant")["data"]["items"]
+    assert [item["chat_title"] for item in told] == ["The parser"]
+    assert list(search("messages", "--columns", "id,chat_title", "--limit", "1")["data"]["items"][0]) == [
+        "id",
+        "chat_title",
+    ]
+
+
 #: What is told of each index: how it stands, whether rows are ranked, and part of what is told beside them.
 STANDING = {
     "healthy": ("sound", True, None),
