@@ -869,6 +869,12 @@ class BackupFailedError(DbctlError):
     )
 
 
+class BackupUnloadableError(DbctlError):
+    code, exit_status = "backup-unloadable", Exit.UNSOUND
+    sentence = "{target} could not be backed up: no restore could load it ({reason})"
+    remedy = "No backup was made; earlier ones are as they were. {instead}"
+
+
 class CopyOntoOwnError(DbctlError):
     code, exit_status = "copy-onto-own", Exit.REFUSED
     sentence = "{place} is {target} itself"
