@@ -706,6 +706,8 @@ def test_a_repair_of_the_index_is_no_drift_and_another_difference_is(
         (own / f"{name}.sql").write_text("-- Up\nselect 1;\n")
     drift = ("migrate", "drift", "--db", "chat", "--migrations", str(own))
     assert run(*drift)["findings"] == []
+    refused = run("data", "set", "messages", shapes.TOLD, "content=ponds", status=1)
+    assert (refused["code"], "search index repair messages" in refused["hint"]) == ("query-failed", True)
     assert run("search", "index", "repair", "messages")["changed"]
     assert run(*drift)["findings"] == []
     place.rows("chat", "drop trigger chat_updated_on_message")
