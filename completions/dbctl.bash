@@ -114,6 +114,9 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'migrate down:--migrations') wanted='@directory' ;;
         'migrate down:--shape') wanted='' ;;
         'migrate down:--repository') wanted='' ;;
+        'migrate reset:--migrations') wanted='@directory' ;;
+        'migrate reset:--shape') wanted='' ;;
+        'migrate reset:--repository') wanted='' ;;
         'migrate adopt:--migrations') wanted='@directory' ;;
         'migrate adopt:--shape') wanted='' ;;
         'migrate mark:--migrations') wanted='@directory' ;;
@@ -353,6 +356,7 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'migrate plan') path=$next; count=0; return 0 ;;
         'migrate up') path=$next; count=0; return 0 ;;
         'migrate down') path=$next; count=0; return 0 ;;
+        'migrate reset') path=$next; count=0; return 0 ;;
         'migrate adopt') path=$next; count=0; return 0 ;;
         'migrate mark') path=$next; count=0; return 0 ;;
         'migrate repair') path=$next; count=0; return 0 ;;
@@ -489,11 +493,12 @@ _dbctl() {
         'settings export') children=''; flags='--user --id --secrets' ;;
         'settings diff') children=''; flags='--user --id' ;;
         'settings apply') children=''; flags='--mode --new-keys --user --id --dry-run -n' ;;
-        'migrate') children='status plan up down adopt mark repair new verify drift lint rehearse'; flags='' ;;
+        'migrate') children='status plan up down reset adopt mark repair new verify drift lint rehearse'; flags='' ;;
         'migrate status') children=''; flags='--check --all-apps --migrations --shape' ;;
         'migrate plan') children=''; flags='--to --migrations --shape' ;;
         'migrate up') children=''; flags='--to --steps --migrations --shape --loses-rows --repository --no-backup --dry-run -n' ;;
         'migrate down') children=''; flags='--to --steps --all --migrations --shape --repository --no-backup --dry-run -n' ;;
+        'migrate reset') children=''; flags='--migrations --shape --repository --no-backup --dry-run -n' ;;
         'migrate adopt') children=''; flags='--migrations --shape --dry-run -n' ;;
         'migrate mark') children=''; flags='--applied --pending --migrations --shape --dry-run -n' ;;
         'migrate repair') children=''; flags='--checksums --failed --missing --statement --migrations --shape --dry-run -n' ;;

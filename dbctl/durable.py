@@ -267,13 +267,16 @@ def is_full(error: OSError) -> bool:
 
 
 def blocks(path: Path) -> Iterator[bytes]:
-    """Yield the content of a file; a symbolic link is not followed.
+    """Yield the content of a file; a symbolic link is not followed, and nothing is waited for.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: it cannot be read, or is no regular file.
         Interrupted: a signal came.
     """
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb", buffering=0) as file:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
         while block := file.read(BLOCK):
             interrupt.check()
             yield block

@@ -869,6 +869,12 @@ class BackupFailedError(DbctlError):
     )
 
 
+class BackupUnloadableError(DbctlError):
+    code, exit_status = "backup-unloadable", Exit.UNSOUND
+    sentence = "{target} could not be backed up: no restore could load it ({reason})"
+    remedy = "No backup was made; earlier ones are as they were. {instead}"
+
+
 class CopyOntoOwnError(DbctlError):
     code, exit_status = "copy-onto-own", Exit.REFUSED
     sentence = "{place} is {target} itself"
@@ -1094,6 +1100,12 @@ class DownAllRefusedError(DbctlError):
     code, exit_status = "down-all-refused", Exit.REFUSED
     sentence = "{app} is protected: its migrations are never all taken back at once"
     remedy = "Nothing was run. --steps N or --to NAME takes back the last ones."
+
+
+class ResetRefusedError(DbctlError):
+    code, exit_status = "reset-refused", Exit.REFUSED
+    sentence = "{app} is protected: its databases are never reset"
+    remedy = "Nothing was changed. migrate reset is for development databases."
 
 
 class MigrationOneWayError(DbctlError):

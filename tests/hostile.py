@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 from abc import ABC, abstractmethod
 from contextlib import closing
 from functools import cache
@@ -22,6 +23,8 @@ from tests.services import pantries
 VOLATILE = re.compile(
     r"timestamp|gtid|_now|last_insert|rand_seed|pseudo|warning|error_count|identity|skip_rep"
 )
+#: How long a server may take to notice that a session has ended.
+NOTICE_SECONDS = 20
 SCRATCH = re.compile(r"dbctl_new_")
 
 
@@ -51,6 +54,10 @@ class Victim(ABC):
     def left(self) -> list[str]:
         """Return scratch databases, and roles or users, that are still there."""
 
+    @abstractmethod
+    def greet(self) -> None:
+        """Ask a question in a session of another program, which no dump may end."""
+
     def files(self) -> dict[str, str]:
         return {path.name: path.read_text(errors="replace") for path in sorted(self.canary.iterdir())}
 
@@ -72,6 +79,10 @@ class PostgreSQLVictim(Victim):
             own.execute("insert into keep values (1, 'kept')")
         self.pantry = pantries.ServedPantry(self.folder / "app", structs.replace(self.server, path="larder"))
         self.text = self._dumped("--format=plain").decode()
+        self.witness = servers.connection(self.server)
+
+    def greet(self) -> None:
+        self.witness.execute("select 1")
 
     def _dumped(self, *words: str) -> bytes:
         where = ["-h", self.server.options.partition("host=")[2], "-U", "postgres"]
@@ -96,8 +107,6 @@ class PostgreSQLVictim(Victim):
             "slots": "select slot_name from pg_replication_slots",
             "prepared": "select gid, database from pg_prepared_xacts",
             "start": "select pg_postmaster_start_time(), pg_is_in_recovery()",
-            "sessions": "select datname, usename from pg_stat_activity where backend_type = 'client backend'"
-            " and pid <> pg_backend_pid()",
         }
         with closing(servers.connection(self.server)) as central:
             found = {name: sorted(map(str, central.execute(sql).fetchall())) for name, sql in told.items()}
@@ -110,7 +119,10 @@ class PostgreSQLVictim(Victim):
 
     def left(self) -> list[str]:
         with closing(servers.connection(self.server)) as central:
-            names = central.execute("select datname from pg_database union all select rolname from pg_roles")
+            names = central.execute(
+                "select datname from pg_database union all select rolname from pg_roles"
+                " union all select usename from pg_stat_activity where usename is not null"
+            )
             return [str(name) for (name,) in names.fetchall() if SCRATCH.search(str(name))]
 
 
@@ -135,6 +147,10 @@ class MySQLVictim(Victim):
         program = mysql_tools.PROGRAMS["MariaDB"]["dump"]
         words = ["--no-defaults", "-S", socket, "-u", "root", "--routines", "--events", "larder"]
         self.text = subprocess.run([program, *words], check=True, capture_output=True).stdout.decode()
+        self.witness = servers.mysql_connection(self.server)
+
+    def greet(self) -> None:
+        self.witness.ping(reconnect=False)
 
     def good(self) -> str:
         return self.text
@@ -153,8 +169,6 @@ class MySQLVictim(Victim):
             "servers": "select * from mysql.servers",
             "neighbour": "select * from neighbour.keep",
             "settings": "show global variables",
-            "sessions": "select user, db from information_schema.processlist where id <> connection_id()"
-            " and user not in ('event_scheduler', 'system user')",
             "prepared": "xa recover",
         }
         with closing(servers.mysql_connection(self.server)) as central, central.cursor() as cursor:
@@ -190,3 +204,19 @@ def with_statements(victim: PostgreSQLVictim | MySQLVictim, file: Path, statemen
     file.write_text(f"{head}\n{text}\n\n{end}{rest}")
     file.chmod(0o600)
     return file
+
+
+def assert_unchanged(victim: PostgreSQLVictim | MySQLVictim, before: dict[str, object]) -> None:
+    """Assert that nothing outside has changed and nothing is left, once the server has noticed which sessions have ended."""
+    after = victim.outside()
+    assert {name: after[name] for name in after if after[name] != before[name]} == {}
+    assert_nothing_left(victim)
+    victim.greet()
+
+
+def assert_nothing_left(victim: PostgreSQLVictim | MySQLVictim) -> None:
+    """Assert that databases, roles and sessions of a load are gone, once the server has noticed who has left."""
+    deadline = time.monotonic() + NOTICE_SECONDS
+    while (left := victim.left()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert left == []

@@ -134,6 +134,7 @@ ANSWERS: Mapping[str, tuple[Any, ...]] = {
     "migrate plan": (Page[migration_run.Pending],),
     "migrate up": (Page[migration_run.Applied], Planned),
     "migrate down": (Page[migration_down.TakenBack], Planned),
+    "migrate reset": (Page[migration_run.Applied], Planned),
     "migrate adopt": (migration_adopt.Adopting, Planned),
     "migrate mark": (migration_mend.Mending, Planned),
     "migrate repair": (migration_mend.Mending, Planned),

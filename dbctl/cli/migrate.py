@@ -164,6 +164,27 @@ def down(
 
 
 @app.command()
+def reset(
+    ctx: typer.Context,
+    migrations: Folder = None,
+    shape: Shape = "",
+    repository: RepositoryAt = "",
+    no_backup: NoBackup = False,
+    dry_run: DryRun = False,
+) -> int:
+    """Empty a development database and run every migration again; never for a protected app.
+
+    A safety backup is made first; the plan tells which tables and rows are dropped.
+    """
+    from dbctl.services.migration_reset import Reset  # noqa: PLC0415 - no other command empties a database
+
+    with opened(ctx) as found:
+        safety = Safety(found, repository=repository, wanted=not no_backup)
+        prepared = Reset(found, call(ctx).db, migrations, shape=shape, safety=safety)
+        return change(ctx, prepared, target=prepared.target)
+
+
+@app.command()
 def adopt(ctx: typer.Context, migrations: Folder = None, shape: Shape = "", dry_run: DryRun = False) -> int:
     """Give a database that was made without a ledger one that tells which migrations its schema shows; runs none.
 

@@ -567,6 +567,14 @@ class Migrates(Protocol):
         """Run one statement of a script inside ``schema_transaction`` or ``step_by_step``; what would end or escape it is refused."""
         ...
 
+    def drop_statements(self) -> Sequence[str]:
+        """Return the statements that drop everything in the database's own schemas, for ``schema_transaction``.
+
+        Raises:
+            ConstraintError: something outside of them depends on what would be dropped.
+        """
+        ...
+
     def may_have_taken(self, table: str) -> bool:
         """Return whether the rows that ``table`` lacks since this transaction began may be its own doing; careful: mostly true.
 

@@ -116,10 +116,18 @@ class Client:
             self._process.wait()
 
     def complaint(self) -> str:
-        """Return the end of what it said on standard error, or the signal that ended it before it could say anything."""
-        size = self._said.seek(0, os.SEEK_END)
-        self._said.seek(max(0, size - LONGEST_COMPLAINT))
-        ended, said = self._process.returncode or 0, self._said.read().decode(errors="replace").strip()
+        """Return what it wrote on standard error, or the signal that ended it before it could write anything.
+
+        Of a long text it is the beginning, which has the reason, and the end.
+        """
+        size, half = self._said.seek(0, os.SEEK_END), LONGEST_COMPLAINT // 2
+        self._said.seek(0)
+        text = self._said.read(half)
+        self._said.seek(max(half, size - half))
+        ended, said = (
+            self._process.returncode or 0,
+            (text + self._said.read()).decode(errors="replace").strip(),
+        )
         return said or (f"it was ended by {signal.Signals(-ended).name}" if ended < 0 else "")
 
 

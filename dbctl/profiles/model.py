@@ -241,7 +241,9 @@ class Lockout(Section, frozen=True, kw_only=True):
 class NewSetting(Section, frozen=True, kw_only=True):
     """A user setting that the app gives a user who registers: a system setting's value, else a constant."""
 
-    from_: str = msgspec.field(name="from", default="")
+    #: keys of the system setting in each variant of the app, of which the first that is there counts
+    from_: Sequence[str] = msgspec.field(name="from", default=())
+    needs: str = ""  #: ``table.column`` that the variants which give it have
     otherwise: str = msgspec.field(name="else", default="")
 
 

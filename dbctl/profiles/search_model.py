@@ -89,6 +89,13 @@ class Detail(DetailShape, frozen=True, kw_only=True):
     shape: Sequence[DetailShape] = ()
 
 
+class Linked(Part, frozen=True, kw_only=True):
+    """A column of an item that stands in another table."""
+
+    path: Annotated[Sequence[Step], msgspec.Meta(min_length=1, max_length=1)]
+    at: str
+
+
 class Moved(Part, frozen=True, kw_only=True):
     """Rows that took the place of others: a table of old and new ids."""
 
@@ -155,6 +162,8 @@ class Search(Part, frozen=True, kw_only=True):
     )
     words: Names  #: columns that a word is looked for in
     show: Names  #: columns of an item
+    #: further columns of an item, by name: a value of the row that a link leads to
+    linked: Mapping[str, Linked] = {}
     brief: Sequence[str] = ()  #: those of them that suit a table on a terminal; none: all
     times: Sequence[str] = ()  #: columns, of details too, that are times, in whichever form they are stored
     flags: Sequence[

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar, cast
 
@@ -21,13 +22,20 @@ from dbctl.engines.dumps import Dump, Dumped, Dumps, Pins, Proof
 from dbctl.engines.progress import Progress
 from dbctl.errors import (
     BackupFailedError,
+    CorruptError,
+    CutOffWriteError,
+    DatabaseMissingError,
     DatabaseUnsetError,
     DbctlError,
     DriverMissingError,
+    Exit,
+    NotADatabaseError,
     NotSupportedError,
     SchemaLacksError,
     TableMissingError,
+    UnreachableError,
     UsageError,
+    WrongAppError,
 )
 from dbctl.model import Done, Plan, Row, counted, now
 from dbctl.services.apps import App
@@ -48,6 +56,16 @@ SECOND = timedelta(seconds=1)
 COMPACT = re.compile(r"(\d{4})(\d\d)(\d\d)_(\d\d)(\d\d)(\d\d)")
 #: A clock that is so far behind the newest backup was set back.
 SET_BACK = timedelta(minutes=1)
+#: Failures of one database that do not keep the others of its app from being saved.
+OF_ONE_DATABASE = (
+    BackupFailedError,
+    CorruptError,
+    CutOffWriteError,
+    DatabaseMissingError,
+    NotADatabaseError,
+    UnreachableError,
+    WrongAppError,
+)
 #: Told how many bytes more are done.
 Advance = Callable[[int], None]
 T = TypeVar("T")
@@ -61,6 +79,10 @@ class BackupCreated(Backup, Done, frozen=True, kw_only=True):
     """Answer of ``backup create``."""
 
     remarks: Sequence[str] = ()
+
+    @property
+    def exit_status(self) -> int:
+        return Exit.OK if self.complete else Exit.PARTIAL
 
     def brief(self) -> Row:
         return {"id": self.id, "path": self.path, "bytes": self.bytes, **self.apart()} | {
@@ -119,6 +141,9 @@ class Creation:
         self._kind: Kind = "partial" if tables else "backup"
         if tables:
             self._left_out, databases = [], [_having(app, databases, tables)]
+        else:
+            databases, failed = _copyable(app, databases)
+            self._left_out += failed
         _check_form(app, databases, form)
         told = app.configured.backup
         wanted = form or (told.format if told else "")
@@ -172,6 +197,7 @@ class Creation:
                     left_out=self._left_out,
                     kind=self._kind,
                     settled=settled,
+                    may_lack=True,
                 )
             newest = max((manifest.created_at for manifest in earlier), default=made.created_at)
             remarks = [*_remarks(made.created_at, newest), *self._told(made)]
@@ -185,16 +211,42 @@ class Creation:
             if remark := one.facts.get("remarks"):
                 yield f"{self._sources[0].app.target(one.database)}: {remark}"
         for left in made.left_out:
-            if left.reason == registry.AWAY:
+            if left.failed or left.reason == registry.AWAY:
                 yield f"{self._sources[0].app.target(left.database)} is not in it: {left.reason}"
 
 
 def size(app: App) -> int:
     """Return how many bytes a backup of the app copies, about; raises as ``Creation`` does."""
     extras = 0 if app.only else Extras(app, lambda _bytes: None).size()
-    names = _chosen(app)[0]
-    with all_or_none(app, names):
+    chosen = _chosen(app)[0]
+    with all_or_none(app, chosen):
+        names, _ = _copyable(app, chosen)
         return sum(_dumps(app, name).dump_size() for name in names) + extras
+
+
+def _copyable(app: App, names: Sequence[str]) -> tuple[list[str], list[LeftOut]]:
+    """Return which of some databases can be opened, and which the backup has to lack.
+
+    Raises:
+        DbctlError: none of them can be.
+    """
+    copyable, failed, errors = list[str](), list[LeftOut](), list[DbctlError]()
+    for name in names:
+        try:
+            _dumps(app, name).dump_size()
+        except OF_ONE_DATABASE as error:
+            failed.append(_lack(app, name, error))
+            errors.append(error)
+        else:
+            copyable.append(name)
+    if errors and not copyable:
+        raise errors[0]
+    return copyable, failed
+
+
+def _lack(app: App, database: str, error: DbctlError) -> LeftOut:
+    reason = str(error).removeprefix(f"{app.target(database)}: ")
+    return LeftOut(database=database, reason=reason, failed=True)
 
 
 @contextmanager
@@ -252,6 +304,7 @@ class Source:
         self.engine = app.url(database).engine
         self._advance, self._form, self._tables = advance, form, tables
         self._compress, self._pace = compress, pace
+        self._written: Sequence[str] = ()  #: the files that it may have begun in the folder of the backup
 
     def pin(self) -> bool:
         """Hold what there is now, where the engine can."""
@@ -307,6 +360,7 @@ class Source:
         """
         db = self._opened()
         file, compress = self._file(db, folder.name), self._compression(db)
+        self._written = list(dict.fromkeys([file, file.removesuffix(ENDINGS[compress])]))
         place = folder.place(file.removesuffix(ENDINGS[compress]))
         size = db.dump_size()
         packing = 0 if compress == "none" else size // 2
@@ -347,6 +401,11 @@ class Source:
                 facts=dumped.facts,
             )
         ]
+
+    def discard(self, folder: Laying) -> None:
+        """Take away what ``members`` has put into the folder before it failed."""
+        for name in self._written:
+            folder.drop(name)
 
     def _proof(self, plain: Path, dumped: Dumped) -> Proof:
         dump = Dump(facts=dumped.facts, tables={}, schema="")
@@ -390,6 +449,7 @@ def make(
     at: datetime | None = None,
     origin: Origin | None = None,
     settled: ExitStack | None = None,
+    may_lack: bool = False,
 ) -> Manifest:
     """Make a backup, for one who holds the lock of the repository.
 
@@ -405,6 +465,7 @@ def make(
         origin: where it comes from, which dbctl did not make.
         settled: closed by a caller that has answered, or removes the backup where it ends; from the last file on no
             signal is heard until then.
+        may_lack: whether it is made without a database that cannot be copied, as long as it holds another one.
     """
     store = repository.store
     store.want_room(_need(sources, aside=bool(sealing)))
@@ -414,12 +475,9 @@ def make(
     name = free_id(begun, set(store.folders()))
     with store.begin(name) as folder:
         with laying(folder, name, sealing if sources else None, largest) as laid:
-            members = laid.key()
-            pinned = [one for one in sources if one.pin()]
-            # The others at once, so that what an app keeps in several places is of one moment, or nearly.
-            for one in sorted(sources, key=lambda one: one in pinned):
-                members += one.members(laid)
-                laid.tidy()
+            key = laid.key()
+            copied, failed = _copied(sources, laid, may_lack=may_lack)
+            members = [*key, *copied]
         manifest = Manifest(
             id=name,
             number=_number(begun, earlier, len(unread), adopted=at is not None),
@@ -434,12 +492,48 @@ def make(
             origin=origin,
             recipients=laid.recipients,
             members=members,
-            left_out=left_out,
+            left_out=[*left_out, *failed],
         )
         if settled:  # a backup that stands must not be told as interrupted
             settled.enter_context(interrupt.unheard())
         folder.finish(written(manifest))
     return manifest
+
+
+def _copied(
+    sources: Sequence[Contributes], laid: Laying, *, may_lack: bool
+) -> tuple[list[Member], list[LeftOut]]:
+    """Copy the sources into the folder of a backup; return its files, and the databases that it has to lack.
+
+    Raises:
+        DbctlError: one of them failed, and the backup may not lack it, or would hold no database at all.
+    """
+    members, failed, errors = list[Member](), list[LeftOut](), list[DbctlError]()
+
+    def attempt(source: Contributes, work: Callable[[], T], instead: T) -> T:
+        try:
+            return work()
+        except OF_ONE_DATABASE as error:
+            if not (may_lack and isinstance(source, Source)):
+                raise
+            source.discard(laid)
+            failed.append(_lack(source.app, source.database, error))
+            errors.append(error)
+            return instead
+
+    pinned = [source for source in sources if attempt(source, source.pin, False)]  # noqa: FBT003 - as pin answers
+    pinnable = [source for source in sources if not _is_among(source, failed)]
+    # The others at once, so that what an app keeps in several places is of one moment, or nearly.
+    for source in sorted(pinnable, key=lambda source: source in pinned):
+        members += attempt(source, partial(source.members, laid), [])
+        laid.tidy()
+    if errors and not any(member.database for member in members):
+        raise errors[0]
+    return members, failed
+
+
+def _is_among(source: Contributes, failed: Sequence[LeftOut]) -> bool:
+    return isinstance(source, Source) and any(left.database == source.database for left in failed)
 
 
 def free_id(at: datetime, taken: Collection[str]) -> str:

@@ -77,6 +77,7 @@ class LeftOut(Value, frozen=True, kw_only=True):
 
     database: str
     reason: str
+    failed: bool = False  #: it should be in the backup, and could not be copied
 
 
 class Origin(Value, frozen=True, kw_only=True):
@@ -109,6 +110,11 @@ class Manifest(Value, frozen=True, kw_only=True):
     def databases(self) -> Sequence[str]:
         """The databases it holds, each once."""
         return list(dict.fromkeys(one.database for one in self.members if one.database))
+
+    @property
+    def failed(self) -> Sequence[LeftOut]:
+        """The databases that it should hold and does not, since they could not be copied."""
+        return [left for left in self.left_out if left.failed]
 
     @property
     def taken_within(self) -> timedelta:

@@ -191,10 +191,18 @@ def stand(app: App, given: str = "") -> AppBackups | None:
     proven = {one.id: repository.proven(one) for one in found}
     damaged = {one.id: why for one in found if (why := repository.damage(one, proven[one.id]))}
     good = [one for one in found if one.kind == "backup" and one.id not in damaged]
+    lacking = (
+        {left.database: f"{good[0].id} lacks it: {left.reason}" for left in good[0].failed} if good else {}
+    )
     return AppBackups(
         databases=[
             _of_database(
-                app, name, [(one, proven[one.id]) for one in good if one.member(name)], told, missing
+                app,
+                name,
+                [(one, proven[one.id]) for one in good if one.member(name)],
+                told,
+                missing,
+                lacking.get(name, ""),
             )
             for name, database in app.profile.databases.items()
             if (database.backup and name in app.configured.databases)
@@ -222,8 +230,9 @@ def _of_database(
     good: Sequence[tuple[Manifest, Proven]],
     told: BackupConfig | None,
     missing: str,
+    lacking: str,
 ) -> DatabaseBackups:
-    """Return how the ``good`` backups of a database stand, the newest first."""
+    """Return how the ``good`` backups of a database stand, the newest first; the newest of the app may be ``lacking`` it."""
     verified = {one.id: verified_at(one, proven) for one, proven in good}
     drills = {one.id: proven.drills[name] for one, proven in good if name in proven.drills}
     future = clock.find_future((folder, drill.at) for folder, drill in drills.items())
@@ -235,6 +244,8 @@ def _of_database(
         due = {"create": f"there is no backup{missing}"}
         if newest:
             due = dict(_due(newest, moment, verified, drill, told))
+        if lacking:
+            due["create"] = f"the newest backup {lacking}"
     sizes = [sum(each.bytes for each in one.members if each.database == name) for one, _ in good[:2]]
     return DatabaseBackups(
         app=app.name,

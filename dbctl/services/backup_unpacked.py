@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -82,10 +83,19 @@ class Unpacked:
         """Return a path at which a file can be read as it rests, packed or not, until the block ends.
 
         One of a store elsewhere is fetched once, so that what is proven is what is loaded.
+
+        Raises:
+            CorruptError: it is not there, or is no regular file, which might be waited for without an end.
         """
         key = (folder, one.file)
         if key not in self._resting:
-            self._resting[key] = self._held.enter_context(self._store.opened(folder, one.file))
+            path = self._held.enter_context(self._store.opened(folder, one.file))
+            if path.is_symlink() or not durable.is_regular(path):
+                reason = (
+                    f"{one.file} is no regular file" if os.path.lexists(path) else f"{one.file} is missing"
+                )
+                raise CorruptError(target=f"backup {folder}", reason=reason)
+            self._resting[key] = path
         return self._resting[key]
 
     def room(self, one: Member, need: int) -> AbstractContextManager[Path]:

@@ -47,6 +47,7 @@ from dbctl.services.beside import both
 from dbctl.stores.base import Store, digest
 from dbctl.url import Url
 
+LACKS = "backup-lacks-database"
 SCHEMA_DIFFERS, FOREIGN, GONE = "schema-differs", "backup-foreign", "retained-gone"
 #: Failures that tell of what a backup is looked at with, and nothing of the backup.
 NOT_OF_IT = (
@@ -153,6 +154,10 @@ def verify(
             remarks.append(f"{manifest.id} was pruned meanwhile")
             continue
         findings += wrong
+        for left in manifest.failed:
+            message = f"backup {manifest.id} lacks {left.database}: {left.reason}"
+            target = app.target(left.database)
+            findings.append(Finding(target=target, severity="warning", code=LACKS, message=message))
         if manifest.id in gone:
             message = f"backup {manifest.id}: {gone[manifest.id]}; nothing can be restored from it"
             findings.append(

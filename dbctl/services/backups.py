@@ -203,7 +203,9 @@ class Repository:
         if name in unread:
             raise BackupUnsoundError(id=name, app=self.app, reason=f"its manifest: {unread[name]}")
         for one in found:
-            latest = name == LATEST and one.kind == kind and self._only in ("", *one.concerns)
+            # One that lacks a database is the latest only of those that it holds.
+            holds = self._only in one.concerns if self._only else not one.failed
+            latest = name == LATEST and one.kind == kind and holds
             if latest and (newer := [folder for folder in unread if folder > one.id]):
                 raise self._untold(max(newer), unread)
             if latest or one.id == name:
@@ -262,7 +264,7 @@ class Repository:
             created_at=manifest.created_at,
             path=self.path(manifest),
             bytes=sum(one.bytes for one in manifest.members),
-            complete=True,
+            complete=not manifest.failed,
             databases=manifest.databases,
             verified_at=None if lost else verified_at(manifest, proven),
             recipients=manifest.recipients,

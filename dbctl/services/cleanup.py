@@ -10,7 +10,7 @@ from dbctl.engines.base import Condition, Readable
 from dbctl.errors import DbctlError, RuleMissingError, SchemaLacksError, UsageError
 from dbctl.interrupt import Interrupted
 from dbctl.model import Done, Page, Plan, Row, Value, counted, read_span
-from dbctl.profiles.cleanup_model import Cleanup, Moved, shapes
+from dbctl.profiles.cleanup_model import Cleanup, Moved, mistakes, shapes
 from dbctl.services import clock
 from dbctl.services.apps import App
 from dbctl.services.cleanup_overlap import Overlap
@@ -86,6 +86,8 @@ class CleanupWork:
         self._advance, self._runs = advance, list[Run]()
         self._rules = [rule for name, rule in known.items() if name in names or not (names or rule.asked)]
         for rule in self._rules:
+            for _, reason in mistakes(rule):  # a profile that nobody has checked
+                raise UsageError(detail=f"the rule {rule.name} of the profile {app.profile.name}: {reason}")
             _check_age(rule, self._age(rule))
         self.target = ", ".join(dict.fromkeys(app.target(_database(app, rule)) for rule in self._rules))
 

@@ -17,6 +17,7 @@ from dbctl.services.exclusive import Others
 from dbctl.services.live import find_column
 from dbctl.services.row_rules import RowRules, guard, same_stored
 from dbctl.services.rules import cut
+from dbctl.services.search_text import name_repair
 from dbctl.services.secrets import MASK
 from dbctl.services.user_changes import UsersChanged, Wanted, change_of
 from dbctl.services.user_deletion import delete_users
@@ -113,7 +114,7 @@ def delete_row(app: App, name: str, key: Sequence[str]) -> Change[RowDeleted]:
             steps.append(touched.step)
 
         def work(db: Writable) -> RowDeleted:
-            with guard(app, table.database, db):
+            with guard(app, table.database, db), name_repair(app.profile.search, name, db):
                 exactly(db.delete(name, where), 1, db)
             audit.record(app, db, "data.delete", name, " ".join(key), {"rows": rows})
             beside.delete()
@@ -157,7 +158,7 @@ def _set(
         done = people.draft.work(db) if people else None
         others.take(db)
         if values:
-            with guard(table.app, table.database, db):
+            with guard(table.app, table.database, db), name_repair(table.app.profile.search, table.name, db):
                 exactly(db.update(table.name, values, table.at(key)), 1, db)
             changes = {
                 name: [table.shown(name, before[name]), table.shown(name, values[name])]

@@ -193,6 +193,10 @@ def _inconsistent_roles(profile: Profile, roles: Roles) -> Iterator[Complaint]:
         yield ("roles",), "there are no [users] who could have them"
     if "name" not in roles.fields:
         yield ("roles", "fields"), "name is missing"
+    known = {*map(str, roles.built_in.ids), *roles.built_in.names}
+    for role in roles.built_in.permissions:
+        if role not in known:
+            yield ("roles", "built_in", "permissions", role), f"{role} is none of ids and names"
 
 
 def _inconsistent_settings(told: Settings) -> Iterator[Complaint]:
@@ -208,6 +212,10 @@ def _inconsistent_settings(told: Settings) -> Iterator[Complaint]:
         yield (), "key is missing, and no shape says it"
     if told.scope == "user" and not told.user:
         yield (), "scope is user, and no column (user) says whose"
+    for at, shape in enumerate(told.shape):
+        for key, standard in shape.standard.items():
+            if standard.type not in shape.types:
+                yield ("shape", at, "standard", key), f"{standard.type!r} is none of types"
 
 
 # The profile and a live database ---------------------------------------------------------------------------------

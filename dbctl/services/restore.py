@@ -236,6 +236,9 @@ class Restoring:
                     self._opened.target(one.database),
                     f"it was made by the restore of {self._manifest.restored}, before which there was none",
                 )
+        for left in self._manifest.failed:
+            if self._opened.only in ("", left.database):
+                yield self._opened.target(left.database), f"the backup lacks it: {left.reason}"
 
     def _remarks(self, loaded: Sequence[Loaded]) -> Iterator[Finding]:
         for one, how in zip(self._members, loaded, strict=True):

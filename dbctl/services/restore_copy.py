@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+from msgspec import structs
+
 from dbctl import interrupt
 from dbctl.engines import registry
 from dbctl.errors import (
@@ -195,13 +197,15 @@ class Copying:
             self._advance(max(0, int(share * one.size) - done))
             done = max(done, int(share * one.size))
 
+        # A copy is for whoever makes it; the rights of others are those to the live database.
+        facts = {name: fact for name, fact in one.dump.facts.items() if name != "mode"}
         with unpacked.opened(self._manifest, one, target) as path:
             unpacked.settle(self._manifest, one)
             loaded = registry.load(
                 copy.url,
                 path,
                 target,
-                one.dump,
+                structs.replace(one.dump, facts=facts),
                 timeout=self._timeout,
                 progress=progress,
                 spare=is_spare(one),

@@ -29,6 +29,7 @@ from dbctl.services.search_text import Ranked, finder, ranked_by, remark
 from dbctl.services.text_language import parse_text, write_text
 
 if TYPE_CHECKING:
+    from dbctl.services.search_links import Links
     from dbctl.services.text_match import TextMatcher
 
 T = TypeVar("T")
@@ -174,10 +175,13 @@ def _found(
 ) -> Found:
     search, db = question.compiler.search, question.compiler.db
     behind = RANKED if search.text and question.text else ()
-    chosen = _columns(search, db, columns, beside=RANKED if search.text else (), brief=brief)
-    names = list(dict.fromkeys(columns)) or [*chosen, *behind]
+    linked = _links(search, db) if search.linked else None
+    further = linked.names if linked else []
+    beside = [*further, *(RANKED if search.text else ())]
+    chosen = _columns(search, db, columns, beside=beside, brief=brief)
+    names = list(dict.fromkeys(columns)) or [*chosen, *([] if brief else further), *behind]
     texts = question.texts.columns if "snippet" in names and question.text else []
-    read = list(dict.fromkeys([*chosen, *texts]))
+    read = list(dict.fromkeys([*chosen, *texts, *(linked.starts(names) if linked else ())]))
     if question.exact:
         rows: list[Row] = [dict(zip(read, row, strict=True)) for row in _rows(question, read, window)]
         last = (rows or not window.offset) and (window.limit is None or len(rows) < window.limit)
@@ -186,6 +190,7 @@ def _found(
         hits = _hits(question)
         total = len(hits.keys)
         rows = _rows_of(question, hits, read, window)
+    rows = linked.added(rows, names) if linked else rows
     if texts and question.text:
         matcher = _matcher(question.text)
         rows = [{**row, "snippet": around(_texts_of(question, row), matcher, marks)} for row in rows]
@@ -220,6 +225,12 @@ def _rows_of(question: _Question, hits: _Hits, columns: Sequence[str], window: W
             score = round(score, 4) if isinstance(score, float) else score
             found.append({**dict(zip(columns, rows[key], strict=True)), "score": score})
     return found
+
+
+def _links(search: Search, db: Readable) -> Links:
+    from dbctl.services.search_links import Links  # noqa: PLC0415 - few searches have such columns
+
+    return Links(search, db)
 
 
 def _matcher(text: TextQuery) -> TextMatcher:

@@ -288,6 +288,18 @@ def make_index(search: Search, opened: Writable) -> None:
             _made_anew(db, index)
 
 
+def remake_index(search: Search, opened: Writable) -> None:
+    """Replace the index of a search by a sound one, in a database that somebody else opened."""
+    index = index_of(search, opened)
+    if index is None:
+        return
+    db = _making(opened)
+    if not db.text_index(index).foreign:
+        with db.schema_transaction():
+            _run(db, db.text_index_drops(index))
+            _made_anew(db, index)
+
+
 def _made_anew(db: Making, index: TextIndex) -> list[str]:
     """Make an index, and prove it; return what was done, in words."""
     work = db.text_index_makes(index)

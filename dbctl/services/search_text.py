@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 from dbctl.engines.base import Capability, Readable, Table
 from dbctl.engines.fulltext import FullText, Gathered, IndexState, Link, Marked, TextIndex
 from dbctl.engines.text_query import TextQuery
+from dbctl.errors import DbctlError, QueryFailedError
 from dbctl.model import Value
 from dbctl.profiles.search_model import Search, TextShape
 from dbctl.services.search_terms import lacking, links
@@ -115,3 +118,29 @@ def _serves(state: IndexState) -> bool:
 
 def _fits(shape: TextShape, table: Table) -> bool:
     return all(column in table.columns for column in shape.needs)
+
+
+@contextmanager
+def name_repair(searches: Sequence[Search], table: str, db: Readable) -> Iterator[None]:
+    """Name the repair where a database refuses a change of a table whose index for searching is broken.
+
+    Raises:
+        QueryFailedError: as within; where the index of the table is broken, its hint is the command that repairs it.
+    """
+    try:
+        yield
+    except QueryFailedError as error:
+        for search in searches:
+            if search.table == table and _is_broken(search, db):
+                instead = f"Its search index is broken, and refuses changes: dbctl search index repair {search.name}."
+                facts = {name: value for name, value in error.facts.items() if name != "instead"}
+                raise QueryFailedError(instead=instead, **facts) from error
+        raise
+
+
+def _is_broken(search: Search, db: Readable) -> bool:
+    index, able = index_of(search, db), finder(db)
+    try:
+        return index is not None and able is not None and able.text_index(index).state == "broken"
+    except DbctlError:  # a server answers nothing after a refusal
+        return False

@@ -118,10 +118,13 @@ def defaults_of_new_user(app: App, db: Readable) -> dict[str, str]:
     if not users.new_settings:
         raise UsageError(detail=f"{app.profile.title} gives new users no settings")
     live = {setting.key: setting for setting in opened(app, db).read()} if section(app, "system") else {}
-    found = {}
+    found, tables = {}, db.tables()
     for key, told in users.new_settings.items():
-        source = live.get(told.from_)
-        found[key] = str(source.value) if source and source.value is not None else told.otherwise
+        table, _, column = told.needs.partition(".")
+        if table and not (table in tables and column in tables[table].columns):
+            continue
+        values = [live[name].value for name in told.from_ if name in live]
+        found[key] = next((str(value) for value in values if value is not None), told.otherwise)
     return found
 
 

@@ -11,6 +11,7 @@ from dbctl import volumes
 from dbctl.config import Selection
 from dbctl.engines import registry
 from dbctl.engines.base import Capability, Housing, Measures
+from dbctl.engines.server import Advises
 from dbctl.errors import DatabaseUnsetError, DbctlError, Exit, ReadOnlyError, gravest
 from dbctl.model import Page, Row, Value, counted
 from dbctl.services import apps, backup_status, migrate
@@ -139,6 +140,9 @@ class _Survey:
             db = app.reader(name)
             if housing is None and Capability.MEASURE in db.capabilities and isinstance(db, Measures):
                 row = structs.replace(row, bytes=db.storage().bytes)
+            if Capability.ADVISE in db.capabilities and isinstance(db, Advises):
+                for concern in db.abandoned():
+                    self._want(Exit.ACTION_NEEDED, app.target(name), f"{concern.message}. {concern.hint}")
         except DbctlError as error:
             self.fail(error, app.target(name))
             return structs.replace(row, state=error.code)

@@ -59,6 +59,7 @@ LINES: dict[str, int] = {
     "migrate plan": 2,
     "migrate up": 2,
     "migrate down --yes": 2,
+    "migrate reset --yes": 2,
     "migrate adopt": 2,
     "migrate mark 1 --applied": 2,
     "migrate repair --failed": 2,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 import signal
 import socket
@@ -229,6 +231,23 @@ def test_a_reader_whose_session_was_ended_reads_again_and_a_writer_does_not(tabl
         writer.count("t")
     table.execute(f"select pg_terminate_backend({reader._session.pgconn.backend_pid}, 5000)")
     assert reader.count("t") == 5
+
+
+def test_a_session_that_is_ended_while_rows_are_copied_in_says_so_once_and_not_on_standard_error(
+    table, monkeypatch
+):
+    logged, writer = io.StringIO(), table.writer()
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    monkeypatch.setattr(logging, "lastResort", logging.StreamHandler(logged))
+
+    def rows():
+        yield (100,)
+        table.execute(f"select pg_terminate_backend({writer._session.pgconn.backend_pid}, 5000)")
+        yield from ((number,) for number in range(101, 200_000))
+
+    with pytest.raises(UnreachableError), writer.transaction():
+        writer.insert_many("t", ["id"], rows())
+    assert logged.getvalue() == ""
 
 
 def test_a_commit_that_breaks_off_is_told_as_one_that_may_have_been_made(table):

@@ -457,6 +457,19 @@ def test_messages_per_day_add_up(ask, waqtor):
     assert sum(day["failed"] for day in days) == 1
 
 
+@pytest.mark.parametrize(
+    ("report", "columns"),
+    [
+        (["failed-messages"], {"error_message"}),
+        (["campaigns"], {"failed_count", "scheduled_at", "completed_at"}),
+        (["running-campaigns"], {"failed_count", "scheduled_at", "completed_at"}),
+        (["user-sessions", "--set", "user=ana@waqtor.example"], {"user_email"}),
+    ],
+)
+def test_a_report_has_every_column_that_the_document_asks_for(ask, report, columns):
+    assert columns <= set(ask("stats", "run", *report)["items"][0])
+
+
 def test_a_deployment_is_told_in_figures(ask, waqtor):
     waqtor.rows("update messages set created_at = now() - interval '3 days' where status in ('sent', 'read')")
     told = {(one["figure"], one["value"]): one["number"] for one in ask("stats", "run", "summary")["items"]}

@@ -185,6 +185,15 @@ def test_words_stand_between_marks_whatever_index_there_is(search: Run, index: s
         assert '"type"' not in shown[shapes.TOLD], "the texts of its blocks, not their JSON"
 
 
+def test_an_item_has_the_title_of_its_chat(search: Run) -> None:
+    told = search("messages", "plant")["data"]["items"]
+    assert [item["chat_title"] for item in told] == ["The parser"]
+    assert list(search("messages", "--columns", "id,chat_title", "--limit", "1")["data"]["items"][0]) == [
+        "id",
+        "chat_title",
+    ]
+
+
 #: What is told of each index: how it stands, whether rows are ranked, and part of what is told beside them.
 STANDING = {
     "healthy": ("sound", True, None),
@@ -683,6 +692,26 @@ def test_a_database_of_the_document_differs_from_its_migrations_in_the_index_unt
     assert {"table-differs", "trigger-differs"} <= differs
     run("search", "index", "repair")
     assert run("migrate", "drift", "--db", "chat")["findings"] == []
+
+
+@of_deployment
+def test_a_repair_of_the_index_is_no_drift_and_another_difference_is(
+    run: Run, place: Place, tmp_path: Path
+) -> None:
+    text = (shapes.HERE / "yaai-deployed-chat.sql").read_text(encoding="utf-8")
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "001_initial.sql").write_text(f"-- Up\n{text[: text.index('CREATE TABLE _migrations')]}")
+    for name in ("002_response_groups", "003_project_metadata", "004_research", "005_claude_projects"):
+        (own / f"{name}.sql").write_text("-- Up\nselect 1;\n")
+    drift = ("migrate", "drift", "--db", "chat", "--migrations", str(own))
+    assert run(*drift)["findings"] == []
+    refused = run("data", "set", "messages", shapes.TOLD, "content=ponds", status=1)
+    assert (refused["code"], "search index repair messages" in refused["hint"]) == ("query-failed", True)
+    assert run("search", "index", "repair", "messages")["changed"]
+    assert run(*drift)["findings"] == []
+    place.rows("chat", "drop trigger chat_updated_on_message")
+    assert [one["code"] for one in run(*drift, status=4)["findings"]] == ["trigger-missing"]
 
 
 @of_deployment

@@ -332,6 +332,25 @@ def test_what_a_dump_says_to_the_whole_server_is_left_out(cupboard, left):
     assert not re.search(rb"LOG_BIN|GTID_PURGED|36b06734|REPLICATION", loaded)
 
 
+@pytest.mark.mariadb
+def test_a_dump_that_names_its_own_database_in_a_default_is_restored(cupboard, left):
+    cupboard.run(
+        "create sequence counter start with 5",
+        "create table numbered (id int default nextval(counter), x int)",
+        "insert into numbered (x) values (1)",
+    )
+    before = cupboard.rows("select id, x from numbered")
+    mysqldump(cupboard, left / "good.sql")
+    cupboard.run("delete from numbered")
+    apply(cupboard.path, left / "good.sql")
+    assert cupboard.rows("select id, x from numbered") == before
+    assert f"nextval(`{cupboard.own.path}`.`counter`)" in str(
+        cupboard.rows("show create table numbered")
+    ).replace('"', "`")
+    cupboard.run("insert into numbered (x) values (2)")
+    assert cupboard.rows("select count(distinct id) from numbered") == [(2,)]
+
+
 def test_the_client_of_mysql_is_never_told_to_do_anything_itself(cupboard, left):
     evil = left / "evil"
     text = mysqldump(cupboard, left / "good.sql").read_text()

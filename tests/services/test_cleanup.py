@@ -6,6 +6,7 @@ import sqlite3
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec import structs
 
 from dbctl.errors import BusyError, ConstraintError, RuleMissingError, SchemaLacksError, UsageError
 from dbctl.services.cleanup import CleanupWork
@@ -308,3 +309,10 @@ def test_a_failure_after_a_rule_is_done_does_not_say_that_nothing_was_changed(pa
     assert "stay" in str(error)
     assert error.hint == "Done before, and staying so: abandoned-plays (30 rows). Run it again for the rest."
     assert rows(path, "select count(*) from user_game_plays where ended_at is null") == [(0,)]
+
+
+def test_a_rule_that_does_nothing_is_refused_before_anything_is_done(path):
+    with opened(path) as app:
+        rules = [structs.replace(rule, set={}, delete=False, shape=()) for rule in app.profile.cleanup]
+        app.profile = structs.replace(app.profile, cleanup=rules)
+        caught(UsageError, lambda: CleanupWork(app))

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import sqlite3
 import tempfile
+from contextlib import closing
 
 import pytest
 
+from dbctl.services import restore_preview
+from dbctl.services.backup_drill import Drills
+from dbctl.services.restore_rows import Wanted
+from dbctl.services.restore_table import RestoringTables
 from tests import hostile
-from tests.services.test_backup_foreign import tried
+from tests.services import pantries, vault
+from tests.services.test_backup_foreign import adopt, taken, tried
 
 #: Does what it says as far as the role that runs it may, and hides that it may not.
 QUIETLY = """create function public.quietly(text) returns int language plpgsql as $$
@@ -132,6 +139,25 @@ MYSQL = {
     "sandbox": "/*M!999999\\- enable the sandbox mode */\n\\! touch {canary}/evil",
 }
 
+#: Of these a statement stands behind the tables of a dump of ``sqlite3``; ``{other}`` is a database beside.
+SQLITE = {
+    "attach": "ATTACH '{other}' AS other; DELETE FROM other.keep;",
+    "attach-by-uri": "ATTACH 'file:{other}?mode=rwc' AS other; DELETE FROM other.keep;",
+    "vacuum-into": "VACUUM INTO '{canary}/evil';",
+    "load-extension": "SELECT load_extension('{canary}/evil.so');",
+    "write-a-file": "SELECT writefile('{canary}/evil', 'evil');",
+    "read-a-file": "CREATE TABLE got AS SELECT readfile('{canary}/here') AS text;",
+    "edit": "SELECT edit('x', 'touch {canary}/evil');",
+    "schema-by-hand": "PRAGMA writable_schema=ON; UPDATE sqlite_master SET sql = 'evil'; PRAGMA writable_schema=OFF;",
+    "temporary-folder": "PRAGMA temp_store_directory = '{canary}';",
+    "trigger-that-acts-later": "CREATE TRIGGER evil AFTER INSERT ON members BEGIN SELECT load_extension('evil'); END;",
+    "view-that-acts-later": "CREATE VIEW evil AS SELECT writefile('{canary}/evil', 'evil');",
+    "check-that-acts-later": "CREATE TABLE evil (x CHECK (load_extension('evil')));",
+    "file-as-a-table": "CREATE VIRTUAL TABLE evil USING csv(filename='/etc/passwd');",
+    "shell": ".shell touch {canary}/evil",
+    "output": ".output {canary}/evil",
+}
+
 
 @pytest.fixture(autouse=True)
 def private_folder(tmp_path, monkeypatch):
@@ -145,8 +171,7 @@ def try_dump(engine, tmp_path, statements):
     file = hostile.with_statements(victim, tmp_path / "dump.sql", statements)
     before = victim.outside()
     codes = [finding.code for finding in tried(victim.pantry.path, file)]
-    assert victim.outside() == before
-    assert victim.left() == []
+    hostile.assert_unchanged(victim, before)
     return codes
 
 
@@ -167,3 +192,51 @@ def test_a_hostile_dump_changes_nothing_outside_its_scratch_database_of_postgres
 @pytest.mark.parametrize("name", MYSQL)
 def test_a_hostile_dump_changes_nothing_outside_its_scratch_database_of_mysql(name, tmp_path):
     assert try_dump("mysql", tmp_path, MYSQL[name])[0] in ("file-unfit", "file-unsound", "file-sound")
+
+
+@pytest.mark.parametrize("name", SQLITE)
+def test_a_hostile_dump_changes_nothing_outside_its_scratch_database_of_sqlite(name, tmp_path):
+    other, canary, dump = tmp_path / "other.db", tmp_path / "canary", tmp_path / "dump.sql"
+    canary.mkdir()
+    (canary / "here").write_text("untouched")
+    with pantries.settled("sqlite", tmp_path / "app") as pantry:
+        with closing(sqlite3.connect(other)) as made, made:
+            made.execute("create table keep (id)")
+            made.execute("insert into keep values (1)")
+        with closing(sqlite3.connect(pantry.path)) as live:
+            *statements, end = live.iterdump()
+        evil = SQLITE[name].format(other=other, canary=canary)
+        dump.write_text("\n".join(["PRAGMA foreign_keys=OFF;", *statements, evil, end]) + "\n")
+        dump.chmod(0o600)
+        before, others = pantry.content(), other.read_bytes()
+        assert next(finding.code for finding in tried(pantry.path, dump)) in ("file-unsound", "file-sound")
+        assert (pantry.content(), other.read_bytes()) == (before, others)
+    assert [path.name for path in canary.iterdir()] == ["here"]
+
+
+#: What would do harm later, in the hands of whoever reads the scratch database.
+LATER = {
+    "postgresql": "check-that-acts-later policy-that-acts-later operator-that-acts-later column-that-acts-later",
+    "mysql": "event event-of-root",
+}
+
+
+@pytest.mark.parametrize("engine", LATER)
+def test_a_hostile_dump_does_no_harm_on_any_path_that_loads_it(engine, tmp_path):
+    victim = hostile.victim(engine)
+    cases = POSTGRESQL if engine == "postgresql" else MYSQL
+    statements = list(dict.fromkeys(cases[name] for name in LATER[engine].split()))
+    text = "\n".join(statement.replace(QUIETLY, "") for statement in statements)
+    text = QUIETLY + text if engine == "postgresql" else statements[0]
+    file = hostile.with_statements(victim, tmp_path / "dump.sql", text)
+    before = victim.outside()
+    with taken(victim.pantry.path, file) as (app, beside, found):
+        keys = vault.keys_of(app)
+        restore_preview.preview(app, beside, found.manifest, keys, deep=True)
+        wanted = Wanted(tables=["members"], merge="missing")
+        RestoringTables(app, beside, found.manifest, wanted, keys, timeout=5).apply()
+    adopt(victim.pantry.path, file)
+    assert not vault.verified(victim.pantry.path).unsound
+    with vault.opened(victim.pantry.path) as (app, _repository):
+        Drills([app], vault.keys_of).apply()
+    hostile.assert_unchanged(victim, before)

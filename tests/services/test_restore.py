@@ -151,6 +151,7 @@ def people_dump(path):
 
 def test_a_missing_database_is_made_with_the_owner_of_its_folder_and_private(deployed):
     mode, before = mode_of(deployed), content(deployed)
+    deployed.chmod(0o600)
     create(deployed)
     deployed.unlink()
     if os.geteuid() == 0:
@@ -856,3 +857,52 @@ def test_trap_the_backup_interface_begins_anew_at_each_commit_and_never_ends_bes
         numbers = [n for (n,) in copy.execute("select n from ticks order by n")]
     assert numbers == list(range(1, len(numbers) + 1))
     assert rows(deployed, "pragma integrity_check") == [("ok",)]
+
+
+# Members of a backup that are no files ------------------------------------------------------------------------------
+
+
+def link_to_zero(path):
+    path.symlink_to("/dev/zero")
+
+
+def leave_out(_path):
+    pass
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, link_to_zero, leave_out])
+@pytest.mark.parametrize("compress", ["gzip", "none"])
+def test_a_member_of_a_backup_that_is_no_regular_file_is_refused_by_all_that_read_it(
+    deployed, answer, make, compress
+):
+    made = create(deployed, compress=compress)
+    file = file_of(deployed, made)
+    file.unlink()
+    make(file)
+    before = people.content(deployed)
+    config = ("--config", str(deployed.with_name("dbctl.toml")))
+    for words in (
+        ("restore", "apply", made.id, "--yes"),
+        ("restore", "apply", made.id, "--table", "users", "--merge", "missing", "--yes"),
+        ("backup", "verify"),
+        ("backup", "verify", "--deep"),
+        ("backup", "drill"),
+    ):
+        answer(*words, *config, status=4)
+    for deep in ([], ["--deep"]):
+        (database,) = answer("restore", "preview", made.id, *deep, *config)["data"]["databases"]
+        assert database["content"]["unread"]
+    assert people.content(deployed) == before
+
+
+@pytest.mark.parametrize(
+    ("mode", "restored"), [(0o640, 0o640), (0o600, 0o600), (0o644, 0o640), (0o777, 0o660), (0o440, 0o640)]
+)
+def test_a_file_that_was_lost_comes_back_with_its_mode_but_without_rights_for_others(
+    deployed, mode, restored
+):
+    deployed.chmod(mode)
+    create(deployed)
+    vault.lose(deployed)
+    apply(deployed)
+    assert stat.S_IMODE(deployed.stat().st_mode) == restored

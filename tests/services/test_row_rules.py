@@ -353,6 +353,17 @@ def test_every_rule_and_every_path_has_its_lines():
     assert OWN & given - tried == {"users activate"}
 
 
+@pytest.mark.parametrize(
+    ("right", "wrong", "place"),
+    [('value = 5, type = "whole"', 'value = 5, type = "int"', "tries"), ('2 = ["see"]', '7 = ["see"]', "7")],
+)
+def test_a_profile_that_contradicts_itself_is_told_where(answer, guild, right, wrong, place):
+    assert right in TABLES
+    guild("sqlite", TABLES.replace(right, wrong))
+    told = answer("apps", "check", status=2)
+    assert f".{place}" in json.dumps(told)
+
+
 def test_a_path_that_is_not_listed_opens_no_database(answer, guild):
     from dbctl.config import Selection  # noqa: PLC0415 - of this test alone
     from dbctl.services import apps  # noqa: PLC0415

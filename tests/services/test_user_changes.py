@@ -127,15 +127,15 @@ def test_role_state_and_times_of_a_new_user_may_be_given(path):
     assert (user.role, user.active, user.last_login_at) == ("admin", False, datetime(2025, 1, 1, tzinfo=UTC))
 
 
-def test_the_apps_own_settings_for_new_users_come_on_request(path):
+def test_the_apps_own_settings_for_new_users_come_on_request_in_each_variant(path):
+    document = any(row[1] == "value_type" for row in rows(path, "pragma table_info(system_settings)"))
+    theme = ("category = 'app' and key", "defaultTheme") if document else ("key", "app.default_theme")
+    run(path, f"update system_settings set value = 'light' where {theme[0]} = '{theme[1]}'")
     done = do(path, new(with_settings=True))
-    assert list(done.default_settings) == ["theme_mode", "primary_color"]
-    assert rows(
-        path, "select setting_key, setting_value from user_settings where user_id = 4 order by 1"
-    ) == [
-        ("primary_color", "blue"),
-        ("theme_mode", "dark"),
-    ]
+    stored = dict(rows(path, "select setting_key, setting_value from user_settings where user_id = 4"))
+    further = {"card_size": "medium", "view_mode": "grid", "sidebar_collapsed": "false"} if document else {}
+    wanted = {"theme_mode": "light", "primary_color": "blue", **further}
+    assert (stored, list(done.default_settings)) == (wanted, list(wanted))
 
 
 @pytest.mark.parametrize(

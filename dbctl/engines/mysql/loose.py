@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 
 from dbctl import interrupt
-from dbctl.engines.clients import new_file
+from dbctl.engines.clients import BLOCK, new_file
 from dbctl.engines.loose import TakenIn
 from dbctl.engines.mysql.dumped import Reading
+from dbctl.engines.mysql.foreign import lines
 from dbctl.engines.packed import packing
 from dbctl.errors import CorruptError, FileUnfitError
 
@@ -26,6 +28,8 @@ _WHOLE_SERVER = re.compile(
 #: What a client does, where it stands at the beginning of a line.
 _SPOKEN = re.compile(rb"\s*(?:\\[!.]|(?:system|source|tee|pager|edit|connect)\s)", re.IGNORECASE)
 _SERVER = re.compile(rb"-- Server version\s+(\S+)")
+#: Which database it was made of. Defaults with a sequence, and views whose definer is missing, name it.
+_DATABASE = re.compile(rb"-- Host: .*    Database: ([^\n]+)\n")
 
 
 def take_in(plain: Path, destination: Path, target: str) -> TakenIn:
@@ -40,7 +44,7 @@ def take_in(plain: Path, destination: Path, target: str) -> TakenIn:
     """
     reading, facts, used, skipping = Reading(), {"format": "plain"}, set[bytes](), False
     with plain.open("rb") as file, new_file(destination, brief=True) as made, packing() as packed:
-        for line in file:
+        for line in lines(iter(partial(file.read, BLOCK), b""), target):
             interrupt.check()
             if not reading.in_rows:
                 if skipping or _WHOLE_SERVER.match(line):
@@ -57,6 +61,8 @@ def take_in(plain: Path, destination: Path, target: str) -> TakenIn:
                     raise FileUnfitError(
                         path=target, reason=f"it holds a command for the client ({told})", instead=INSTEAD
                     )
+                if found := _DATABASE.match(line):
+                    facts.setdefault("database", found[1].decode(errors="replace"))
                 if found := _SERVER.match(line):
                     facts.setdefault("server", found[1].decode(errors="replace"))
             reading.feed(line)

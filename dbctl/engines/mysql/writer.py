@@ -35,6 +35,10 @@ from dbctl.engines.served.writer import ENDED
 from dbctl.engines.sql import Statement, counted_columns, ident, merged
 from dbctl.errors import ConstraintError, NotSupportedError, QueryFailedError, ValueInvalidError
 
+DROPPED = """select case table_type when 'VIEW' then 'view' when 'SEQUENCE' then 'sequence' else 'table' end, table_name
+from information_schema.tables where table_schema = database()
+union all select lower(routine_type), routine_name from information_schema.routines where routine_schema = database()
+union all select 'event', event_name from information_schema.events where event_schema = database()"""
 #: Letters of a statement that inserts several rows; a server takes 16 MiB at least, whatever they become as bytes.
 LONGEST_INSERT = 1 << 20
 #: A row of a statement, which is another of the rows that are inserted.
@@ -262,6 +266,10 @@ class MySQLWriter(MySQLLocks, MySQLConnection, MySQLTextWriter, MySQLLaysAside):
     def left_by(self, sql: str) -> Sequence[str]:
         del sql  # what fails is taken back whole
         return ()
+
+    def drop_statements(self) -> Sequence[str]:
+        drops = [f"drop {kind} if exists {ident(str(name))}" for kind, name in self._fetch(DROPPED, {})]
+        return ["set foreign_key_checks = 0", *drops, "set foreign_key_checks = 1"]
 
     def run_statement(self, sql: str) -> None:
         if reason := script.why_not(sql):

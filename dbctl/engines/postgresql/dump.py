@@ -23,6 +23,7 @@ from dbctl.engines.postgresql import property as properties
 from dbctl.engines.postgresql import tools
 from dbctl.engines.postgresql.describes import PostgreSQLDescribes
 from dbctl.engines.postgresql.dumped import Reading, told
+from dbctl.engines.postgresql.limits import describe_losses
 from dbctl.engines.postgresql.scope import scope_of
 from dbctl.engines.postgresql.session import Session
 from dbctl.engines.postgresql.values import UNDECLARED
@@ -102,6 +103,8 @@ class PostgreSQLDumps(PostgreSQLDescribes):
         with self._asking():
             ((snapshot,),) = self._fetch("select pg_export_snapshot()", {})
             taken, scope = now(), scope_of(session)
+            with self._told(""):
+                losses = [] if tables else describe_losses(session, scope, self.target)
             if form == "plain" and self._fetch(LARGE_OBJECTS, {}) == [(True,)]:
                 raise NotSupportedError(
                     what="a plain dump of large objects",
@@ -134,6 +137,7 @@ class PostgreSQLDumps(PostgreSQLDescribes):
                 with self._told(PATH.decode()):  # the server may end this session, as any
                     facts = self._facts(session, scope)
                 facts |= {"client": tools.version_of(tool.path), "format": form}
+                facts |= {"remarks": "; ".join(losses)} if losses else {}
                 written = 0
                 for block in client.blocks():
                     reading.feed(block)

@@ -132,6 +132,16 @@ begin
 end""")
 
 
+def dependent(schemas: str) -> str:
+    """Return the question what outside of ``schemas``, an array of names in SQL, a cascade would reach."""
+    return _DEPENDENT.format(schemas)
+
+
+def drops(schemas: str) -> str:
+    """Return the question for an array of statements that drop everything in ``schemas``."""
+    return _DROPS.format(schemas)
+
+
 def counted(schema: str, table: str, rows: int) -> str:
     """Return a statement that fails where a table holds another number of rows."""
     name = f"{ident(schema)}.{ident(table)}"

@@ -53,21 +53,22 @@ _OWNED_BY = "quote_ident(pg_catalog.pg_get_userbyid({0}))"
 RULES = f"""select x from (
   select 1, format('alter schema %I owner to %s', n.nspname, {_OWNED_BY.format("n.nspowner")}) {_SCHEMAS.format("")}
     and n.nspname <> 'public'
-  union all select 2, {_GRANT.format("schema %I", "n.nspname")}
+  union all select 2, format('revoke all on schema %I from public', n.nspname) {_SCHEMAS.format("")} and n.nspacl is not null
+  union all select 3, {_GRANT.format("schema %I", "n.nspname")}
     {_SCHEMAS.format("cross join lateral pg_catalog.aclexplode(n.nspacl) a")}
-  union all select 3, format('alter table %I.%I owner to %s', n.nspname, c.relname, {_OWNED_BY.format("c.relowner")})
+  union all select 4, format('alter table %I.%I owner to %s', n.nspname, c.relname, {_OWNED_BY.format("c.relowner")})
     {_RELATIONS.format("")} and not exists (select from pg_catalog.pg_depend d where d.classid = 'pg_catalog.pg_class'::regclass
       and d.objid = c.oid and c.relkind = 'S' and d.deptype in ('a', 'i'))
-  union all select 4, {_GRANT.format("%s %I.%I", f"{_KIND}, n.nspname, c.relname")}
+  union all select 5, {_GRANT.format("%s %I.%I", f"{_KIND}, n.nspname, c.relname")}
     {_RELATIONS.format("cross join lateral pg_catalog.aclexplode(c.relacl) a")} and a.grantee <> c.relowner
-  union all select 5, format('grant %s (%I) on table %I.%I to %s', a.privilege_type, t.attname, n.nspname, c.relname,
+  union all select 6, format('grant %s (%I) on table %I.%I to %s', a.privilege_type, t.attname, n.nspname, c.relname,
       case a.grantee when 0 then 'public' else quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) end)
     {_RELATIONS.format("join pg_catalog.pg_attribute t on t.attrelid = c.oid cross join lateral pg_catalog.aclexplode(t.attacl) a")}
-  union all select 6, format('alter routine %s owner to %s', p.oid::regprocedure, {_OWNED_BY.format("p.proowner")})
+  union all select 7, format('alter routine %s owner to %s', p.oid::regprocedure, {_OWNED_BY.format("p.proowner")})
     {_ROUTINES.format("")}
-  union all select 7, format('revoke all on routine %s from public', p.oid::regprocedure)
+  union all select 8, format('revoke all on routine %s from public', p.oid::regprocedure)
     {_ROUTINES.format("")} and p.proacl is not null
-  union all select 8, {_GRANT.format("routine %s", "p.oid::regprocedure")}
+  union all select 9, {_GRANT.format("routine %s", "p.oid::regprocedure")}
     {_ROUTINES.format("cross join lateral pg_catalog.aclexplode(p.proacl) a")} and a.grantee <> p.proowner
 ) r (at, x) order by at, x""".encode()  # noqa: S608 - as above
 #: What would run with the rights of a superuser, whoever calls it.

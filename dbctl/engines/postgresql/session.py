@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator
 from contextlib import suppress
 from math import ceil
@@ -45,6 +46,10 @@ OF_OTHERS = frozenset(
 
 #: The server processes of the sessions that this process has opened, by number: none of them holds up this process.
 own_backends = set[int]()
+
+
+# The driver logs what it also raises; without a handler that would go to standard error.
+logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
 
 class Session(psycopg.Connection[Row]):

@@ -144,6 +144,8 @@ def failed(
         return DiskFullError(target=target)
     if state in ("55P03", "57014") or "canceling statement due to" in reason:
         return BusyError(target=target, holder="", waited=f"{timeout:g}")
+    if state == "53200" or "out of shared memory" in reason:
+        instead = f"{instead} It locks each table: ALTER SYSTEM SET max_locks_per_transaction = 1024; and restart the server."
     # The session here may hear of it later than the program did, which tells no codes.
     if state[:2] in ("08", "57") or "terminating connection due to" in reason:
         return UnreachableError(target=target, reason=reason, instead=instead)

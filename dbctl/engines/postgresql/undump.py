@@ -29,7 +29,13 @@ def major(version: str) -> int:
 
 @contextmanager
 def text_of(
-    path: Path, facts: Mapping[str, str], target: str, *, least: int = 0, progress: Progress = silent
+    path: Path,
+    facts: Mapping[str, str],
+    target: str,
+    *,
+    least: int = 0,
+    atomic: bool = True,
+    progress: Progress = silent,
 ) -> Iterator[Iterator[bytes]]:
     """Give the text of a dump, block by block; its iterator raises where the file is not whole.
 
@@ -38,6 +44,7 @@ def text_of(
         facts: of it.
         target: ``app/database``, for messages.
         least: the major version of the psql that is to read it: of two releases one may not know what the other writes.
+        atomic: whether it is loaded in one transaction.
         progress: told the share that is done.
 
     Raises:
@@ -47,10 +54,9 @@ def text_of(
         yield unpacked(path, target, progress)
         return
     tool = tools.find("pg_restore", target, least=max(least, major(facts.get("client", ""))))
-    # Else each large object would be a transaction of its own.
-    with clients.running(
-        [str(tool.path), "--single-transaction", "--file=-", str(path)], {}, writes=True
-    ) as client:
+    # Without this word each large object would be a transaction of its own.
+    words = ["--single-transaction"] if atomic else []
+    with clients.running([str(tool.path), *words, "--file=-", str(path)], {}, writes=True) as client:
         yield _restored(client, path, target, progress)
 
 
@@ -98,8 +104,12 @@ def begun(
     *,
     timeout: float,
     echoes: bool = False,
+    atomic: bool = True,
 ) -> Iterator[Psql]:
     """Give a psql that has begun a transaction; whatever is not committed at the end is cut off.
+
+    One that is not ``atomic`` commits each statement: a transaction that makes thousands of tables holds a lock of each,
+    and has no room for them in a server as it is set up by default.
 
     Args:
         session: to the server; psql connects as it does.
@@ -108,6 +118,7 @@ def begun(
         facts: of the dump that it is to read.
         timeout: seconds to wait for a lock.
         echoes: whether what it writes is wanted.
+        atomic: whether it begins a transaction.
     """
     reader = 0 if facts.get("format") == "plain" else major(facts.get("client", ""))
     tool = tools.find("psql", target, least=max(session.info.server_version // 10000, reader))
@@ -118,13 +129,20 @@ def begun(
             [str(tool.path), f"--dbname={where}", *words], environment, reads=True, writes=echoes
         ) as client,
     ):
+        # What the database or the role sets is for its app; a dump writes arrays as they are read by default.
+        settings = {
+            "client_min_messages": "warning",
+            "statement_timeout": "0",
+            "idle_in_transaction_session_timeout": "0",
+            "array_nulls": "on",
+            "lock_timeout": str(max(1, round(timeout * 1000))),
+        }
+        begin, word = "begin read write;\n", "set local"
+        if not atomic:
+            begin, word = "", "set"
+            settings |= {"default_transaction_read_only": "off", "synchronous_commit": "off"}
         client.write(
-            # What the database or the role sets is for its app.
-            "begin read write;\nset local client_min_messages = warning;\nset local statement_timeout = 0;\n"
-            "set local idle_in_transaction_session_timeout = 0;\n"
-            # A dump writes arrays as they are read by default.
-            "set local array_nulls = on;\n"
-            f"set local lock_timeout = {max(1, round(timeout * 1000))};\n".encode()
+            (begin + "".join(f"{word} {name} = {text};\n" for name, text in settings.items())).encode()
         )
         yield Psql(client, tool)
 
@@ -179,8 +197,11 @@ def feed(
     tail: Callable[[Reading], str] = lambda _reading: "",
     progress: Progress = silent,
     lasting: bool = False,
+    atomic: bool = True,
 ) -> None:
     """Let psql run a dump in one transaction of a database, which is committed once the dump came to its end.
+
+    Into a database that is dropped where this fails, it may run without being ``atomic``.
 
     Args:
         path: the dump.
@@ -196,6 +217,7 @@ def feed(
         tail: statements behind it, by what it held.
         progress: told the share that is done.
         lasting: whether anybody has to know if it was committed.
+        atomic: whether it is one transaction.
 
     Raises:
         RestoreUnfinishedError: psql or the server ended while it was committed, and it is ``lasting``.
@@ -204,8 +226,10 @@ def feed(
     """
     version, reading = session.info.server_version // 10000, Reading()
     with (
-        nullcontext(within) if within else begun(session, database, target, facts, timeout=timeout) as psql,
-        text_of(path, facts, target, least=psql.tool.major, progress=progress) as blocks,
+        nullcontext(within)
+        if within
+        else begun(session, database, target, facts, timeout=timeout, atomic=atomic) as psql,
+        text_of(path, facts, target, least=psql.tool.major, atomic=atomic, progress=progress) as blocks,
     ):
 
         def say(text: bytes) -> None:
@@ -225,7 +249,7 @@ def feed(
             )
         say(f"{tail(reading)}\n".encode())
         interrupt.check()
-        say(b"commit;\n")
+        say(b"commit;\n" if atomic else b"")
         if psql.client.finish(heard=False):
             if lasting and not tools.refused(psql.client):
                 raise RestoreUnfinishedError(

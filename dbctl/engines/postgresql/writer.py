@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from typing import cast
 
 import psycopg
 from psycopg import pq
@@ -17,7 +18,7 @@ from dbctl.engines.postgresql.fulltext import PostgreSQLTextWriter
 from dbctl.engines.postgresql.locks import PostgreSQLLocks
 from dbctl.engines.served.writer import ENDED
 from dbctl.engines.sql import Statement, ident, on_conflict
-from dbctl.errors import QueryFailedError
+from dbctl.errors import ConstraintError, QueryFailedError
 
 #: The sequences that count upwards and that columns of a table take their values from, whoever owns them.
 SEQUENCES = """select a.attname::text, s.seqrelid::regclass::text
@@ -199,6 +200,15 @@ class PostgreSQLWriter(PostgreSQLLocks, PostgreSQLConnection, PostgreSQLTextWrit
         if not name or not self._rows(INVALID, {"name": name}):
             return ()
         return [f"drop index concurrently {ident(name)};"]
+
+    def drop_statements(self) -> Sequence[str]:
+        from dbctl.engines.postgresql import emptied  # noqa: PLC0415 - few commands empty a database
+
+        own = "pg_catalog.current_schemas(false)"
+        for (dependent,) in self._fetch(emptied.dependent(own), {}):
+            raise ConstraintError(target=self.target, reason=f"{dependent} depends on what would be dropped")
+        ((drops,),) = self._fetch(emptied.drops(own), {})
+        return cast("list[str]", drops or [])
 
     def run_statement(self, sql: str) -> None:
         outside = self._stepping and not self._depth

@@ -45,6 +45,8 @@ COUNTER_AT, COUNTER = 24, 4
 #: Bytes that are written at a time: half of what SQLite keeps in memory before it writes into the file itself.
 STEP_BYTES = 1 << 20
 
+#: The rights that a new file gets at most: those of its owner and group; it may be made where others look.
+MOST = 0o660
 #: Bytes that hold the head of a database, whatever the size of its pages.
 FIRST = 4096
 
@@ -171,7 +173,7 @@ class _Loading:
     def make(self, facts: Mapping[str, str], *, like: os.stat_result) -> Loaded:
         """Make the database where there is none, owned like its directory or like the file it comes after."""
         partial = partial_name(self._path)
-        mode = stat.S_IMODE(like.st_mode) if stat.S_ISREG(like.st_mode) else 0o600
+        mode = stat.S_IMODE(like.st_mode) if stat.S_ISREG(like.st_mode) else _mode_in(facts)
         try:
             for left in partials(self._path):  # by a dbctl that was killed
                 left.unlink()
@@ -268,6 +270,14 @@ class _Loading:
             by="a system that does not tell who has it open",
             instead="Stop the app, move the file away, and restore again.",
         ) from why
+
+
+def _mode_in(facts: Mapping[str, str]) -> int:
+    """Return the mode of a database file when it was backed up, without rights for others."""
+    try:
+        return int(facts.get("mode", ""), 8) & MOST | 0o600
+    except ValueError:  # an older backup does not tell it
+        return 0o600
 
 
 class _Watch:

@@ -201,7 +201,7 @@ def _statements(file: IO[bytes]) -> Iterator[tuple[int, str]]:
         ValueError: it ends inside of one, or one is too long.
     """
     held, begun, size = list[str](), 1, 0
-    for number, raw in enumerate(file, 1):
+    for number, raw in enumerate(iter(lambda: file.readline(LONGEST + 1), b""), 1):
         text = raw.decode()
         if not held:
             if not text.strip():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -144,7 +145,8 @@ class SQLiteReader(SQLiteConnection):
 
         # A copy takes long, and an unlocked one counts for nothing once somebody writes: one try is enough.
         dumped = self._steadily(copied, unlocked_tries=1)
-        return Dumped(taken_at=dumped.taken_at, facts={"journal_mode": mode, **dumped.facts})
+        facts = {"journal_mode": mode, "mode": f"{stat.S_IMODE(self.path.stat().st_mode):o}"}
+        return Dumped(taken_at=dumped.taken_at, facts={**facts, **dumped.facts})
 
     def holds_up(self) -> bool:
         return self._journal_mode() != "wal"

@@ -11,13 +11,17 @@ from typing import TypeVar
 
 from dbctl.engines import sqlite_script
 from dbctl.engines.base import Language
-from dbctl.engines.sql import Row
+from dbctl.engines.sql import Row, ident
 from dbctl.engines.sqlite.connection import lenient
 from dbctl.engines.sqlite.fulltext_writer import SQLiteTextWriter
 from dbctl.errors import ConstraintError, QueryFailedError
 from dbctl.model import counted
 
 T = TypeVar("T")
+
+DROPPED = """select type, name from sqlite_master
+where type in ('table', 'view') and name not like 'sqlite!_%' escape '!'
+order by type = 'table', sql not like 'create virtual%', name"""
 
 
 class SQLiteSchemaWriter(SQLiteTextWriter):
@@ -92,6 +96,11 @@ class SQLiteSchemaWriter(SQLiteTextWriter):
         finally:
             connection.set_authorizer(None)
             self._tables = None
+
+    def drop_statements(self) -> Sequence[str]:
+        # virtual tables come first: they take their own tables along
+        rows = self._run(DROPPED, {})
+        return [f"drop {kind} if exists {ident(str(name))}" for kind, name in rows]
 
     def run_statement(self, sql: str) -> None:
         if self._stepping and not self._depth:

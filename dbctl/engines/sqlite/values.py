@@ -22,6 +22,10 @@ _FRACTION = re.compile(r"-?(?:[0-9]+\.[0-9]+(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?
 _SMALLEST, _LARGEST = -(1 << 63), (1 << 63) - 1
 
 
+class RawText(bytes):
+    """Text that is not valid UTF-8, by its bytes; SQLite keeps it, and the driver can only give it as bytes."""
+
+
 def affinity(declared: str) -> str:
     """Return the affinity of a declared type, by the rules of SQLite's own documentation, in their order."""
     for found, words in AFFINITIES.items():
@@ -39,7 +43,7 @@ def of_csv(column: str, declared: str) -> Callable[[str, bool], object]:
             return _bytes(column, text)
         if bare and kind != "TEXT":
             return _number(text)
-        return _text(column, text)
+        return _text_of_bytes(column, text)
 
     return read
 
@@ -84,6 +88,16 @@ def _bytes(column: str, text: str) -> bytes:
     except ValueError:
         reason = "behind \\x stand two hexadecimal digits for each byte; quotes around it make it a text"
         raise ValueInvalidError(what=column, value=ascii(text[:40]), reason=reason) from None
+
+
+def _text_of_bytes(column: str, text: str) -> str | RawText:
+    """Return a text as it is, or by its bytes where a file had some that are not UTF-8."""
+    if text.isascii() or is_storable(text.replace("\0", "")):
+        return text
+    try:
+        return RawText(text.encode("utf-8", "surrogateescape"))
+    except UnicodeEncodeError:
+        return _text(column, text)
 
 
 def _text(column: str, text: str) -> str:

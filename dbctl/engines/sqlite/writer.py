@@ -178,12 +178,33 @@ class SQLiteWriter(SQLiteSchemaWriter, SQLiteLaysAside):
 
     def insert_many(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
         names = ", ".join(self._column(table, name, "") for name in columns)
-        holders = ", ".join("?" * len(columns))
-        sql = f"insert into {self._table(table)} ({names}) values ({holders})"  # noqa: S608 - as above
+        into = f"insert into {self._table(table)} ({names})"
         keys = self._run(f"pragma foreign_key_list({self._table(table)})", {})
         if any(str(key[2]).lower() == table.lower() for key in keys):
             self._pragma("defer_foreign_keys", "1")  # a row may point to one that comes later
-        return self._write(lambda: self._current().executemany(sql, rows).rowcount)
+        return self._write(lambda: self._insert_all(into, len(columns), rows))
+
+    def _insert_all(self, into: str, columns: int, rows: Iterable[Sequence[object]]) -> int:
+        """Insert rows as they come; return how many. Only those with text that is not UTF-8 need a cast."""
+        from dbctl.engines.sqlite.values import RawText  # noqa: PLC0415 - few commands insert rows by the million
+
+        left, raw, inserted = iter(rows), list[Sequence[object]](), 0
+        holders = ", ".join("?" * columns)
+
+        def valid() -> Iterator[Sequence[object]]:
+            for row in left:
+                if RawText in map(type, row):
+                    raw.append(row)
+                    return
+                yield row
+
+        while True:
+            inserted += self._current().executemany(f"{into} values ({holders})", valid()).rowcount
+            if not raw:
+                return inserted
+            row = raw.pop()
+            casts = ", ".join("cast(? as text)" if type(value) is RawText else "?" for value in row)
+            inserted += self._current().execute(f"{into} values ({casts})", row).rowcount
 
     def update(self, table: str, values: Mapping[str, object], where: Sequence[Where]) -> int:
         statement = Statement(table)

@@ -1,0 +1,139 @@
+"""``migrate reset``: a development database emptied, and every migration run again from the first."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+from dbctl.engines import registry
+from dbctl.engines.base import Capability, Measures, Readable
+from dbctl.errors import (
+    DatabaseMissingError,
+    LedgerForeignError,
+    PlanChangedError,
+    ResetRefusedError,
+    UsageError,
+)
+from dbctl.model import Page, Plan, counted
+from dbctl.services.apps import App
+from dbctl.services.migrate import look, tracks
+from dbctl.services.migration_files import MigrationFile
+from dbctl.services.migration_run import Applied, apply_all, planned_of
+from dbctl.services.migration_safety import Safety
+from dbctl.services.migration_standing import Standing, judged
+from dbctl.services.migration_work import migrating
+
+#: What a safety backup is made for, in its messages.
+PURPOSE = "migrate reset"
+
+
+class Reset:
+    """What ``migrate reset`` is about to do to one database, under the lock of dbctl's writers."""
+
+    def __init__(
+        self,
+        app: App,
+        asked: str = "",
+        given: Path | None = None,
+        *,
+        shape: str = "",
+        safety: Safety | None = None,
+    ) -> None:
+        """Read the folder.
+
+        Args:
+            app: the app.
+            asked: the database; needed where several have migrations.
+            given: the folder, in place of the configured one.
+            shape: the one that the database gets, where the migrations come in several.
+            safety: where what is destroyed is kept first; without it, as the configuration says.
+
+        Raises:
+            ResetRefusedError: the app is protected.
+            UsageError: it is not clear which database is meant.
+        """
+        self.app, self.protected = app.name, app.protected
+        if app.protected:
+            raise ResetRefusedError(app=app.name)
+        found = tracks(app, asked, given, shape=shape)
+        if len(found) > 1:
+            names = ", ".join(track.database for track in found)
+            raise UsageError(detail=f"say which database is reset: --db {names}")
+        (self._track,) = found
+        self._opened, self._safety = app, safety or Safety(app)
+        self.target = self._track.target
+
+    def plan(self) -> Plan:
+        """Return what is dropped and which migrations run then.
+
+        Raises:
+            UsageError: the folder holds no migration.
+            MigrationInvalidError: a file cannot be run.
+            LedgerForeignError: another runner keeps the ledger.
+        """
+        files = self._files()
+        rows = self._rows()
+        steps = self._safety.steps(self._track, [PURPOSE]) if rows else []
+        if rows:
+            tables = counted(len(rows), "table")
+            steps.append(
+                f"drop {tables} with {counted(sum(rows.values()), 'row')}, and all else in the schema"
+            )
+        steps += [f"run {file.name}" for file in files]
+        title = f"Reset {self._track.target}"
+        return Plan(title=title, target=self.target, steps=steps, rows=rows, destructive=bool(rows))
+
+    def apply(self, seen: str | None = None) -> Page[Applied]:
+        """Empty the database and run every migration.
+
+        Raises:
+            PlanChangedError: what would be done is no longer what was ``seen``; nothing was done.
+            ConstraintError: something outside of the database's own schemas depends on what would be dropped.
+            MigrationFailedError: a migration failed; the database is empty but for those before it.
+        """
+        if seen is not None and self.plan().digest != seen:
+            raise PlanChangedError(target=self.target)
+        self._files()
+        track, done = self._track, list[Applied]()
+        with (
+            self._safety.kept(track, [PURPOSE] if self._rows() else []) as backup,
+            self._opened.writer(track.database, PURPOSE, create=True) as db,
+        ):
+            ready = migrating(db)
+            with ready.schema_transaction():
+                for sql in ready.drop_statements():
+                    ready.run_statement(sql)
+            apply_all(track, db, done=done, safety_backup=backup)
+        return Page(items=done, total=len(done), names=Applied.__struct_fields__)
+
+    def _files(self) -> list[MigrationFile]:
+        """Return the migrations that an empty database gets."""
+        track = self._track
+        try:
+            standing = look(self._opened, track)
+        except DatabaseMissingError:
+            pass
+        else:
+            if standing.track.foreign:
+                raise LedgerForeignError(target=track.target, runner=standing.track.foreign.runner)
+        empty = Standing(track=track, migrations=judged(track, []), recorded=False, empty=True)
+        files = [file for file, _ in planned_of(empty)]
+        if not files:
+            raise UsageError(detail=f"{track.folder.path} holds no migration that could be run")
+        return files
+
+    def _rows(self) -> dict[str, int]:
+        """Return how many rows each table holds, about; nothing where no database is there."""
+        track = self._track
+        try:
+            url = self._opened.url(track.database)
+            with closing(registry.open_for_reading(url, track.target, timeout=self._opened.timeout)) as db:
+                return _count(db)
+        except DatabaseMissingError:
+            return {}
+
+
+def _count(db: Readable) -> dict[str, int]:
+    if Capability.MEASURE in db.capabilities and isinstance(db, Measures):
+        return {measured.table: measured.rows for measured in db.measured(exact=False)}
+    return {name: db.count(name) for name, table in db.tables().items() if not table.view}
