@@ -122,13 +122,10 @@ class Migrations(Section, frozen=True, kw_only=True):
     #: has removed the file since, SQL that makes what it made
     earlier: Mapping[str, str] = {}
     retired: Sequence[str] = ()  #: migrations whose files the app has removed since
-    #: migrations of deployments, for which dbctl ships no files: what it ships is not for a database whose ledger names one
-    elsewhere: Sequence[str] = ()
     #: files to which the app gave one number by mistake: a ledger holds either of them, and the other is never run
     one_of: Sequence[Sequence[str]] = ()
-    besides: Sequence[
-        str
-    ] = ()  #: tables, views and triggers that the app makes by itself; ``*`` stands for any text
+    #: tables, views, triggers and columns (``table.column``) that the app makes by itself; ``*`` stands for any text
+    besides: Sequence[str] = ()
     failing: Mapping[str, str] = {}  #: part of a database's refusal of a migration, and what to do about it
     guidelines: Sequence[
         Guideline
