@@ -23,6 +23,7 @@ flashpoint = "flashpoint.sqlite"
 """
 REPORTS = [
     "most-played",
+    "user-games",
     "recent-plays",
     "games-per-platform",
     "games-per-library",
@@ -275,6 +276,13 @@ def test_plays_are_ranked_and_paged(place, ask):
     assert (found["total"], found["has_more"]) == (3, True)
     (play,) = ask("stats", "run", "recent-plays")["items"]
     assert (play["username"], play["game_id"], play["ended_at"]) == ("eve", "a", None)
+    for user in ("eve", str(number)):
+        games = ask("stats", "run", "user-games", "--set", f"user={user}")["items"]
+        assert [(game["game_id"], game["plays"], game["seconds"]) for game in games] == [
+            ("a", 2, 20),
+            ("b", 5, 50),
+            ("c", 1, 10),
+        ]
 
 
 def test_an_explained_report_tells_sql_plan_and_what_is_read_whole(place, ask, capsys):
