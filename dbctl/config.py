@@ -137,6 +137,22 @@ class SearchConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     folder: str  #: in place of the database's own, and of the user's for caches
 
 
+class Schedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[apps.NAME.schedule]``: when jobs run, as cron expressions; ``off`` leaves a job out, empty is its usual time."""
+
+    search: str = ""
+    backup: str = ""
+    prune: str = ""
+    verify: str = ""
+    drill: str = ""
+    optimize: str = ""
+    vacuum: str = ""  #: usually off: it locks what it rewrites
+    cleanup: str = ""
+    status: str = ""
+    #: further runs of ``backup``, ``verify``, ``optimize`` or ``vacuum`` for one database
+    databases: dict[str, dict[Literal["backup", "verify", "optimize", "vacuum"], str]] = {}
+
+
 #: In place of a folder of migrations: the database has none.
 NO_MIGRATIONS = "none"
 
@@ -155,6 +171,7 @@ class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     backup: BackupConfig | None = None
     embedder: Embedder | None = None
     search: SearchConfig | None = None
+    schedule: Schedule = Schedule()
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -177,6 +194,7 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
     search: Path | None = None  #: the folder of search indexes, where one is named
     folder: Path  #: what relative paths are relative to
     directory: Path  #: where the app is installed
+    schedule: Schedule = Schedule()
 
 
 class Configuration(msgspec.Struct, frozen=True, kw_only=True):
@@ -320,6 +338,7 @@ def _resolved(name: str, app: AppConfig, folder: Path, complain: Complain) -> Ap
         unmigrated=[database for database, path in app.migrations.items() if path == NO_MIGRATIONS],
         backup=_backup(app.backup, ("apps", name, "backup"), folder, complain, own),
         scratch=_scratch(app.backup, ("apps", name, "backup", "scratch"), complain, own),
+        schedule=app.schedule,
         embedder=_embedder(app.embedder, ("apps", name, "embedder"), folder, complain),
         env_file=folder / app.env_file if app.env_file else None,
         search=_search(app.search, ("apps", name, "search", "folder"), folder, complain, own),

@@ -14,6 +14,7 @@ from dbctl.engines import registry
 from dbctl.errors import UsageError
 from dbctl.model import Value
 from dbctl.profiles import loader
+from dbctl.profiles.formats import CRON_FIELDS, FORMATS
 from dbctl.profiles.model import Profile
 from dbctl.services import again
 from dbctl.services.retention import has_rules, rules_of
@@ -24,6 +25,14 @@ from dbctl.url import meant
 PATIENCE = ("--timeout", "600")
 #: Characters of a command that every cron takes.
 LONGEST = 998
+
+
+#: In place of a schedule: the job does not run.
+OFF = "off"
+
+
+#: Jobs that can run for any database on its own, whatever else the app has.
+OF_ANY_DATABASE = frozenset({"optimize", "vacuum"})
 
 
 class Job(Value, frozen=True, kw_only=True):
@@ -137,6 +146,14 @@ KINDS = (
         whose=_grows,
     ),
     _Kind(
+        name="vacuum",
+        about="rewrite the databases without their free pages",
+        words=("maintain", "vacuum", *PATIENCE),
+        minute=41,
+        hours=OFF,
+        wanted=lambda *_: True,
+    ),
+    _Kind(
         name="cleanup",
         about="close and delete what has had its day",
         words=("sessions", "cleanup", *PATIENCE),
@@ -214,15 +231,43 @@ def _jobs(said: Selection) -> Iterator[Job]:
         )
     place, number = _place(said, app)
     own = again.options(said, app)
+    unknown = [name for name in app.schedule.databases if name not in app.databases]
+    if unknown:
+        raise UsageError(
+            detail=f"[apps.{app.name}.schedule.databases]: {app.name} has no database {unknown[0]!r}"
+        )
     for kind in KINDS:
+        configured = str(getattr(app.schedule, kind.name))
+        times = [
+            (schedules[kind.name], f"--db={database}")
+            for database, schedules in app.schedule.databases.items()
+            if kind.name in schedules
+        ]
         if kind.wanted(app, profile):
-            for whose in kind.whose(app, profile):
-                words = [*again.program(), *kind.words, *([whose] if whose else []), *own]
-                if kind.asks:
-                    words += ["--confirm", app.name] if app.protected else ["--yes"]
-                minute = (kind.minute + 60 * place // number) % 60
-                command = _line(" ".join(map(quoted, words)) + kind.behind)
-                yield Job(app=app.name, name=kind.name, schedule=f"{minute} {kind.hours}", command=command)
+            minute = (kind.minute + 60 * place // number) % 60
+            usual = OFF if kind.hours == OFF else f"{minute} {kind.hours}"
+            times[:0] = [(configured or usual, whose) for whose in kind.whose(app, profile)]
+        elif configured not in ("", OFF) or (times and kind.name not in OF_ANY_DATABASE):
+            raise UsageError(
+                detail=f"[apps.{app.name}.schedule] {kind.name}: the configuration of {app.name} has nothing for it"
+            )
+        for when, whose in times:
+            if when == OFF:
+                continue
+            if reason := _no_schedule(when):
+                raise UsageError(detail=f"[apps.{app.name}.schedule] {kind.name} = {when!r}: {reason}")
+            words = [*again.program(), *kind.words, *([whose] if whose else []), *own]
+            if kind.asks:
+                words += ["--confirm", app.name] if app.protected else ["--yes"]
+            command = _line(" ".join(map(quoted, words)) + kind.behind)
+            yield Job(app=app.name, name=kind.name, schedule=when, command=command)
+
+
+def _no_schedule(text: str) -> str:
+    """Return why the cron of the system does not read ``text`` as a schedule; it has no field of seconds."""
+    return FORMATS["cron"](text) or (
+        "" if len(text.split()) == len(CRON_FIELDS) - 1 else "it has 6 fields, not 5"
+    )
 
 
 def _place(said: Selection, app: config.App) -> tuple[int, int]:

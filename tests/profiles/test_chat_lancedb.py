@@ -330,6 +330,17 @@ def test_statistics_of_a_user(run: Run) -> None:
     assert [told[name] for name in ("chats", "messages", "user_messages", "ai_responses")] == [2, 4, 3, 1]
 
 
+def test_messages_per_day(run: Run) -> None:
+    days = {day["day"]: day for day in run("stats", "run", "messages-per-day")["items"]}
+    assert [days["2025-10-20"][name] for name in ("messages", "user_messages", "ai_responses", "chats")] == [
+        1,
+        1,
+        0,
+        1,
+    ]
+    assert days["2025-10-19"]["messages"] == 3
+
+
 def test_reports_answer_in_every_shape(run: Run) -> None:
     for one in run("stats", "reports")["items"]:
         run("stats", "run", one["name"], *(word for name in one["parameters"] if name != "newest" for word in ("--set", f"{name}=x")))  # fmt: skip

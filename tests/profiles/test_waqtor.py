@@ -450,6 +450,13 @@ def test_what_the_document_asks_of_its_tables_is_a_report(ask, waqtor, report, f
         assert list(told["items"][0].values())[: len(first)] == first
 
 
+def test_messages_per_day_add_up(ask, waqtor):
+    days = ask("stats", "run", "messages-per-day")["items"]
+    assert [day["day"] for day in days] == sorted((day["day"] for day in days), reverse=True)
+    assert sum(day["messages"] for day in days) == len(waqtor.rows("select id from messages"))
+    assert sum(day["failed"] for day in days) == 1
+
+
 @pytest.mark.parametrize(
     ("report", "columns"),
     [

@@ -271,3 +271,60 @@ def test_vectors_are_put_together_once_a_month(tmp_path, monkeypatch, crontab):
     assert [len(numbers) for numbers in line[0][:4]] == [1, 1, 1, 12]
     done = as_cron(line[2])
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.fixture
+def scheduled(tmp_path, monkeypatch, capsys):
+    """Returns the schedules of an app with these lines under ``[apps.fp.schedule]``, or the failure."""
+
+    def run_with(lines, status=0):
+        folder = tmp_path / "scheduled"
+        if not folder.exists():
+            people.settle(folder, "deployed")
+        monkeypatch.chdir(folder)
+        file = folder / "dbctl.toml"
+        plain = file.read_text().partition("[apps.fp.schedule")[0]
+        file.write_text(f"{plain}\n[apps.fp.schedule]\n{lines}\n")
+        capsys.readouterr()
+        assert main(["schedule", "cron", "-o", "json"]) == status
+        answer = json.loads(capsys.readouterr().out)
+        return answer["error"] or [
+            (job["name"], job["schedule"], job["command"]) for job in answer["data"]["items"]
+        ]
+
+    return run_with
+
+
+def test_schedules_come_from_the_configuration(scheduled):
+    usual = {name: schedule for name, schedule, _ in scheduled("")}
+    assert "vacuum" not in usual
+    changed = scheduled('cleanup = "5 * * * *"\nvacuum = "41 5 1 * *"\nstatus = "off"')
+    schedules = {name: schedule for name, schedule, _ in changed}
+    assert (schedules["cleanup"], schedules["vacuum"]) == ("5 * * * *", "41 5 1 * *")
+    assert "status" not in schedules
+    assert schedules.items() - {("cleanup", "5 * * * *"), ("vacuum", "41 5 1 * *")} <= usual.items()
+
+
+def test_a_database_has_runs_of_its_own_beside_those_of_the_app(scheduled):
+    jobs = scheduled('[apps.fp.schedule.databases.user]\nvacuum = "0 4 * * 0"\noptimize = "0 5 * * *"')
+    own = [(name, schedule) for name, schedule, command in jobs if "--db=user" in command]
+    assert ("vacuum", "0 4 * * 0") in own
+    assert ("optimize", "0 5 * * *") in own
+
+
+@pytest.mark.parametrize(
+    ("lines", "code"),
+    [
+        ('cleanup = "nonsense"', "usage"),
+        ('cleanup = "61 * * * *"', "usage"),
+        ('cleanup = "0 0 3 * * *"', "usage"),
+        ('cleanup = "* * * * *\\n1 1 1 1 1 rm"', "usage"),
+        ('backup = "0 * * * *"', "usage"),  # there is no repository
+        ('[apps.fp.schedule.databases.user]\nbackup = "0 * * * *"', "usage"),
+        ('sweep = "0 * * * *"', "config-invalid"),
+        ('[apps.fp.schedule.databases.nosuch]\nbackup = "0 * * * *"', "usage"),
+        ('[apps.fp.schedule.databases.user]\ncleanup = "0 * * * *"', "config-invalid"),
+    ],
+)
+def test_a_schedule_that_cron_does_not_read_is_refused(scheduled, lines, code):
+    assert scheduled(lines, status=2)["code"] == code
