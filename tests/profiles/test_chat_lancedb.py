@@ -363,7 +363,17 @@ def test_messages_are_searched_as_text_the_newest_first(run: Run) -> None:
 
 def test_a_found_message_has_every_column_that_the_document_asks_for(run: Run, rows: Rows) -> None:
     messages = run("search", "messages")["items"]
-    columns = {"id", "chat_id", "chat_title", "user_id", "content", "role", "timestamp", "attachments", "metadata"}
+    columns = {
+        "id",
+        "chat_id",
+        "chat_title",
+        "user_id",
+        "content",
+        "role",
+        "timestamp",
+        "attachments",
+        "metadata",
+    }
     assert all(columns <= set(message) for message in messages)
     titles = dict(rows("select id, title from chats"))
     assert {message["chat_title"] for message in messages} > {titles[PYTHON], titles[GARDEN]}
