@@ -158,6 +158,7 @@ YEARS = [
     "search {search} --explain",
     "search everything a",
     "search semantic --vector near.json",
+    "search vectors store {key} near.json --yes",
     "search index status",
     "search index check",
     "search index drop",
@@ -225,15 +226,25 @@ AFTERWARDS = [
 
 #: Beginnings of lines that an app, its engine or a shape cannot do: they end with 2.
 UNABLE = {
-    "flashpoint-web": ("search semantic",),
-    "waqtor": ("settings", "search index", "search semantic", "integrity repair"),
+    "flashpoint-web": (
+        "search semantic",
+        "search vectors",
+    ),
+    "waqtor": ("settings", "search index", "search semantic", "search vectors", "integrity repair"),
     "document": ("sessions revoke",),  # nothing there keeps anybody signed in
     "promptvault": (
-        *("users activate", "users deactivate", "sessions", "search semantic", "integrity repair"),
+        *(
+            "users activate",
+            "users deactivate",
+            "sessions",
+            "search semantic",
+            "search vectors",
+            "integrity repair",
+        ),
     ),
     "yaai": (
         *("users", "roles", "sessions list", "sessions revoke", "stats user"),
-        *("search semantic", "integrity repair"),
+        *("search semantic", "search vectors", "integrity repair"),
     ),
     "chat-lancedb": (
         *("users create", "users set-role", "users set-password", "users check-password"),
