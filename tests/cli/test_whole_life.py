@@ -161,6 +161,7 @@ YEARS = [
     "search everything a",
     "search semantic --vector near.json",
     "search vectors store {key} near.json --yes",
+    "search vectors make --dry-run",
     "search index status",
     "search index check",
     "search index drop",
@@ -272,6 +273,8 @@ UNABLE = {
 OTHERWISE = {
     "backup delete 20000101_000000 --yes": {5},
     "data add {table} nosuch=1": {2},
+    "search vectors store {key} near.json --yes": {5},  # the key is no message's
+    "search vectors make --dry-run": {2},  # nobody has configured an embedder
     "maintain wal": {0, 2},  # an app on a server may have files, too
     "backup adopt nowhere.db": {5},
     "restore files latest --to unpacked": {0, 5},  # not every app has files beside its databases
