@@ -282,6 +282,10 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'data set:--filter-not-null') wanted='' ;;
         'data set:--limit') wanted='' ;;
         'data add:--null') wanted='' ;;
+        'data delete:--filter') wanted='' ;;
+        'data delete:--filter-null') wanted='' ;;
+        'data delete:--filter-not-null') wanted='' ;;
+        'data delete:--limit') wanted='' ;;
         'data query:--file') wanted='@file' ;;
         'data query:--param') wanted='' ;;
         'data query:--within') wanted='' ;;
@@ -570,7 +574,7 @@ _dbctl() {
         'data describe') children=''; flags='' ;;
         'data set') children=''; flags='--null --filter --filter-null --filter-not-null --limit --dry-run -n' ;;
         'data add') children=''; flags='--null --dry-run -n' ;;
-        'data delete') children=''; flags='--dry-run -n' ;;
+        'data delete') children=''; flags='--filter --filter-null --filter-not-null --limit --dry-run -n' ;;
         'data query') children=''; flags='--file --param --within --secrets --limit' ;;
         'data export') children=''; flags='--query --format --param --secrets' ;;
         'data import') children=''; flags='--format --dry-run -n' ;;

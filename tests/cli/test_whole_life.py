@@ -109,6 +109,7 @@ YEARS = [
     "migrate mark {migration} --applied --db {db}",
     "migrate repair --checksums --failed --db {db}",
     "migrate down --db {db} --dry-run",
+    "migrate reset --db {db} --dry-run",
     "migrate new add-notes --db {db} --migrations own",
     "migrate verify",
     "migrate drift",
@@ -126,6 +127,7 @@ YEARS = [
     "users set-role new@example.org {role}",
     "users set-password {ana} --password-file password",
     "users check-password {ana} --password-file password",
+    "users export-data {ana} user.json",
     "users deactivate {ana}",
     "users activate {ana}",
     "users unlock {ana}",
@@ -174,6 +176,8 @@ YEARS = [
     "stats bloat",
     "stats reports",
     "stats run {report}",
+    "data describe {table}",
+    "data add {table} nosuch=1",
     "data rows {table}",
     "data show {table} {key}",
     "data set {table} {key} {change}",
@@ -186,6 +190,7 @@ YEARS = [
     "maintain optimize",
     "maintain reindex --table {table}",
     "maintain checkpoint",
+    "maintain wal",
     "maintain cancel 1 --yes",
     "completions show bash",
     "completions install bash",
@@ -255,6 +260,8 @@ UNABLE = {
 #: Lines that end in another way still, wherever they can be done at all; a server may keep slow statements, or not.
 OTHERWISE = {
     "backup delete 20000101_000000 --yes": {5},
+    "data add {table} nosuch=1": {2},
+    "maintain wal": {0, 2},  # an app on a server may have files, too
     "backup adopt nowhere.db": {5},
     "restore files latest --to unpacked": {0, 5},  # not every app has files beside its databases
     "maintain cancel 1 --yes": {5},

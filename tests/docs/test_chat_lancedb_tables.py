@@ -33,6 +33,8 @@ def test_the_command_of_a_row_does_its_work(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     app = ["--profile", "chat-lancedb", "--url", f"chat={shapes.document(tmp_path / 'chat.db')}"]
+    if "--db vectors" in words or words.startswith("search vectors"):
+        app += ["--url", f"vectors=lancedb:{shapes.vectors(tmp_path / 'lancedb', deployed=False)}"]
     user = "USER-NEW" if words.startswith("users create") else shapes.ANON
     for name, meant in {**MEANT, "ID": user}.items():
         words = re.sub(rf"\b{name}\b", meant, words)
