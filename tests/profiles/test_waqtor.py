@@ -487,7 +487,7 @@ def test_a_report_has_every_column_that_the_document_asks_for(ask, report, colum
 def test_a_search_has_every_column_that_the_document_asks_for(ask, waqtor, name, columns):
     items = ask("search", name)["items"]
     assert columns <= set(items[0])
-    users = {str(id): email for id, email in waqtor.rows("select id, email from users")}
+    users = {str(user): email for user, email in waqtor.rows("select id, email from users")}
     if "user_email" in columns:
         assert all(item["user_email"] == users[item["user_id"]] for item in items)
 

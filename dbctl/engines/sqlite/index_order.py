@@ -32,11 +32,11 @@ class SQLiteIndexOrder(SQLiteDialect):
     ) -> str:
         if limit is None or len(order_by) != 1 or not self._is_served(table, order_by[0]):
             return super()._select_sql(statement, table, columns, where, order_by, limit, offset)
-        first, second = (self._column(table, column, "t0") for column in order_by[0].columns)
+        first, *others = (self._column(table, column, "t0") for column in order_by[0].columns)
         names = [self._column(table, column, "t0") for column in columns]
         keys = [self._column(table, key, "t0") for key in self._key(table)]
         # An empty BLOB comes after every text: rows without any value are the last ones.
-        rest = f"coalesce(lower(nullif({second}, '')), x'')"
+        rest = f"coalesce({', '.join(f"lower(nullif({name}, ''))" for name in others)}, x'')"
         halves = [
             f"select {', '.join([*names, value, *keys])} from {self._table(table)} t0{condition}"  # noqa: S608 - names are checked and quoted
             for value, test in ((first, f"{first} > ''"), (rest, f"{first} <= ''"))

@@ -13,8 +13,8 @@ from dbctl import interrupt
 from dbctl.engines.base import Capability
 from dbctl.engines.sidecar import Sidecar, SidecarState
 from dbctl.engines.sql import Statement
-from dbctl.engines.sqlite.reader import SQLiteReader
 from dbctl.engines.sqlite.index_order import SQLiteIndexOrder
+from dbctl.engines.sqlite.reader import SQLiteReader
 from dbctl.engines.sqlite.sidecar_search import SHORTEST, SQLiteSidecarSearch
 from dbctl.engines.sqlite.sidecar_state import MADE, PLACES, SIDE, TEXTS
 from dbctl.errors import ChangedWhileReadError, NotSupportedError, SidecarUnsoundError
