@@ -11,6 +11,8 @@ from dbctl.engines.sqlite.dialect import SQLiteDialect
 #: Whether an index of every row begins with a column, ascending and by the bytes of its text.
 _INDEX = """select 1 from pragma_index_list(:table) l join pragma_index_xinfo(l.name) x
 where not l.partial and x.seqno = 0 and x.name = :column and x.coll = 'BINARY' and not x."desc" limit 1"""
+#: An empty BLOB comes after every text, so that rows without any value are the last ones.
+_LAST = "x''"
 
 
 class SQLiteIndexOrder(SQLiteDialect):
@@ -35,8 +37,8 @@ class SQLiteIndexOrder(SQLiteDialect):
         first, *others = (self._column(table, column, "t0") for column in order_by[0].columns)
         names = [self._column(table, column, "t0") for column in columns]
         keys = [self._column(table, key, "t0") for key in self._key(table)]
-        # An empty BLOB comes after every text: rows without any value are the last ones.
-        rest = f"coalesce({', '.join(f"lower(nullif({name}, ''))" for name in others)}, x'')"
+        lowered = [f"lower(nullif({name}, ''))" for name in others]
+        rest = f"coalesce({', '.join([*lowered, _LAST])})"
         halves = [
             f"select {', '.join([*names, value, *keys])} from {self._table(table)} t0{condition}"  # noqa: S608 - names are checked and quoted
             for value, test in ((first, f"{first} > ''"), (rest, f"{first} <= ''"))
