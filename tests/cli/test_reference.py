@@ -85,6 +85,7 @@ LINES = [
     "migrate lint --migrations {migrations}",
     "migrate lint --migrations {migrations} --all",
     "migrate rehearse --migrations {migrations}",
+    "migrate reset --dry-run --migrations {migrations}",
     "migrate adopt --migrations {migrations}",
     "migrate adopt --migrations {migrations} --dry-run",
     "migrate mark 2 --applied --migrations {migrations}",
