@@ -19,7 +19,7 @@ VALUES = {"CHAT": shapes.GARDEN, "MESSAGE": shapes.PLANTS, "ATTACHMENT": "att-1"
 EMBEDDER = f"""
 [apps.chat-lancedb.embedder]
 kind = "command"
-command = ["{sys.executable}", "-c", "print([0.5] * 768)"]
+command = ["{sys.executable}", "-c", "print([0.5] * 16)"]
 """
 
 
@@ -50,9 +50,9 @@ def test_the_command_of_a_row_works(
     if command.startswith("restore"):
         assert main(["backup", "create", "--repository", "backups"]) == 0
     if command.startswith("migrate up --migrations own"):
-        Path("own/001_add-favorite.sql").write_text(
-            "alter table chats add column favorite boolean default 0;\n", encoding="utf-8"
-        )
+        assert main(["migrate", "adopt"]) == 0
+        assert main(["migrate", "new", "add-favorite", "--migrations", "own"]) == 0
+        sorted(Path("own").rglob("*.sql"))[-1].write_text("create table notes (id integer primary key);\n")
     user = "USER-NEW" if command.startswith("users create") else shapes.ANON
     for name, value in {**VALUES, "ID": user}.items():
         command = re.sub(rf"\b{name}\b", value, command)

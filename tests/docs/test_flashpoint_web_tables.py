@@ -47,6 +47,7 @@ def test_the_command_of_a_row_works(
 ) -> None:
     folder = shutil.copytree(sample, tmp_path / "app")
     monkeypatch.chdir(folder)
+    Path("own").mkdir()
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"a-new-Password-9\n")))
     with closing(sqlite3.connect("Data/flashpoint.sqlite")) as connection:
         (game,) = connection.execute("select min(id) from game where library = 'arcade'").fetchone()

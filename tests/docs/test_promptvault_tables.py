@@ -10,12 +10,15 @@ from pathlib import Path
 import pytest
 
 from dbctl.cli.main import main
+from dbctl.errors import Exit
 from docs.documents import Row, read_rows
 from tests.shapes import promptvault as shapes
 
 ROWS = read_rows("PromptVault")
 ENGINES = {"SQLite": "sqlite", "PostgreSQL": "postgresql", "MySQL": "mysql"}
-NEW_TAGS = "id,name,createdAt\nnew-tag,new,2026-01-01T00:00:00Z\n"
+#: Other than 0: ``doctor`` reports errors of the sample; ``stats slow`` names the extension that the server lacks.
+ENDS = {"doctor": {Exit.OK, Exit.UNSOUND}, "stats slow": {Exit.OK, Exit.USAGE}}
+NEW_TAGS = "id,name\nnew-tag,new\n"
 
 
 def engines(row: Row) -> set[str]:
@@ -68,8 +71,11 @@ def test_the_command_of_a_row_works(
     assert main([*app, "search", "index", "repair"]) == 0  # the index of the app refuses a VACUUM
     if re.match(r"backup (verify|prune)|restore apply", command):
         assert main([*app, "backup", "create", "--repository", "backups"]) == 0
+    if url.startswith("postgresql") and command.startswith("migrate"):
+        assert main([*app, "migrate", "adopt"]) == 0
     if re.match(r"migrate (lint|up) --migrations own", command):
         assert main([*app, "migrate", "new", "add-new-field", "--migrations", "own"]) == 0
+        sorted(Path("own").rglob("*.sql"))[-1].write_text("create table notes (id integer primary key);\n")
     capsys.readouterr()
     status = main([*app, *shlex.split(command.replace("ADDRESS", "ben@example.org")), "-o", "json"])
-    assert status == 0, capsys.readouterr().out
+    assert status in ENDS.get(command, {Exit.OK}), capsys.readouterr().out

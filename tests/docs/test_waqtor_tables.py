@@ -6,10 +6,12 @@ import io
 import shlex
 import subprocess
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from dbctl.cli.main import main
+from dbctl.errors import Exit
 from docs.documents import read_rows
 from tests import reused, servers
 from tests.shapes import waqtor as shapes
@@ -26,6 +28,8 @@ def test_every_function_of_the_app_s_script_has_its_row():
     assert {row.function.strip("`").split()[0] for row in ROWS} >= FUNCTIONS
 
 
+#: Other than 0: ``doctor`` reports errors of the sample; ``stats slow`` names the extension that the server lacks.
+ENDS = {"doctor": {Exit.OK, Exit.UNSOUND}, "stats slow": {Exit.OK, Exit.USAGE}}
 #: What only one shape has.
 ONLY = {"is_active=false": "deployed", "status=disconnected": "document"}
 STANDS_FOR = {
@@ -75,8 +79,10 @@ def test_the_command_of_a_row_does_its_work(run, shape, words):
     if words.startswith("restore"):
         assert running("backup create --repository backups")[0] == 0
     if words.startswith("migrate up"):
+        assert running("migrate adopt")[0] == 0
         assert running("migrate new add-index --migrations own")[0] == 0
+        sorted(Path("own").rglob("*.sql"))[-1].write_text("create table notes (id integer primary key);\n")
     for name, stood_for in STANDS_FOR.items():
         words = words.replace(name, stood_for)
     ended, told = running(words)
-    assert ended == 0, told
+    assert ended in ENDS.get(words, {Exit.OK}), told

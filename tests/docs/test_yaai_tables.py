@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -34,14 +35,13 @@ def test_the_command_of_a_row_works(
     urls = [word for name, path in shapes.document(tmp_path).items() for word in ("--url", f"{name}={path}")]
     app = ["--profile", "yaai", *urls]
     Path("chats.csv").write_text("id,title\nnew,Another chat\n", encoding="utf-8")
-    Path("own").mkdir()
+    shutil.copytree(Path(__file__).parents[2] / "migrations/yaai/chat", "own")
     if command.startswith("restore"):
         assert main([*app, "backup", "create", "--repository", "backups"]) == 0
     if command.startswith("migrate up --db chat --migrations own"):
         new = ["migrate", "new", "add-notes", "--db", "chat", "--migrations", "own"]
         assert main([*app, *new]) == 0
-        (file,) = Path("own").iterdir()
-        file.write_text("-- Up\ncreate table notes (id integer primary key);\n", encoding="utf-8")
+        sorted(Path("own").rglob("*.sql"))[-1].write_text("create table notes (id integer primary key);\n")
     command = re.sub(r"\bCHAT\b", shapes.GARDEN, command)
     if command.startswith("data set"):  # the index of the document refuses every change of a message
         assert main([*app, "search", "index", "repair"]) == 0
