@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 from dbctl.cli.main import main
 from docs.documents import read_rows
+from tests.engines import lance
 from tests.shapes import chat_lancedb as shapes
 
 ROWS = read_rows("Chat with LanceDB")
@@ -30,7 +32,7 @@ def test_every_operation_of_the_document_has_a_row() -> None:
         "chatOps.getActive", "messageOps.create", "messageOps.getByChatId", "messageOps.getById",
         "messageOps.getByUserId", "messageOps.delete", "attachmentOps.create", "attachmentOps.getByMessageId",
         "attachmentOps.getById", "attachmentOps.delete", "searchChats", "searchChatHistory", "deleteChatEmbeddings",
-        "deleteUserEmbeddings", "db.optimize",
+        "deleteUserEmbeddings", "saveEmbedding", "db.optimize",
     }  # fmt: skip
     assert functions <= {name for row in ROWS for name in re.findall(r"([\w.]+)\(", row.function)}
 
@@ -47,12 +49,13 @@ def test_the_command_of_a_row_works(
         f'[apps.chat-lancedb]\nprofile = "chat-lancedb"\n{databases}{EMBEDDER}', encoding="utf-8"
     )
     Path("own").mkdir()
+    Path("vector.json").write_text(json.dumps([1.0] * lance.SIZE), encoding="utf-8")
     if command.startswith("restore"):
         assert main(["backup", "create", "--repository", "backups"]) == 0
     if command.startswith("migrate up --migrations own"):
         assert main(["migrate", "adopt"]) == 0
         assert main(["migrate", "new", "add-favorite", "--migrations", "own"]) == 0
-        sorted(Path("own").rglob("*.sql"))[-1].write_text("create table notes (id integer primary key);\n")
+        max(Path("own").rglob("*.sql")).write_text("create table notes (id integer primary key);\n")
     user = "USER-NEW" if command.startswith("users create") else shapes.ANON
     for name, value in {**VALUES, "ID": user}.items():
         command = re.sub(rf"\b{name}\b", value, command)

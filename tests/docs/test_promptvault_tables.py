@@ -35,6 +35,15 @@ CASES = list(
 )
 
 
+VALUES = {
+    "ADDRESS": "ben@example.org",
+    "TEAM": shapes.TEAM,
+    "USER": shapes.CLEO,
+    "MEMBER": shapes.BEN,
+    "UNUSED": "unused",
+}
+
+
 @pytest.fixture
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "sqlite":
@@ -75,7 +84,11 @@ def test_the_command_of_a_row_works(
         assert main([*app, "migrate", "adopt"]) == 0
     if re.match(r"migrate (lint|up) --migrations own", command):
         assert main([*app, "migrate", "new", "add-new-field", "--migrations", "own"]) == 0
-        sorted(Path("own").rglob("*.sql"))[-1].write_text("create table notes (id integer primary key);\n")
+        max(Path("own").rglob("*.sql")).write_text("create table notes (id integer primary key);\n")
+    if "UNUSED" in command:
+        assert main([*app, "data", "add", "Team", "id=unused", "name=Unused"]) == 0
+    for name, value in VALUES.items():
+        command = re.sub(rf"\b{name}\b", value, command)
     capsys.readouterr()
-    status = main([*app, *shlex.split(command.replace("ADDRESS", "ben@example.org")), "-o", "json"])
+    status = main([*app, *shlex.split(command), "-o", "json"])
     assert status in ENDS.get(command, {Exit.OK}), capsys.readouterr().out

@@ -81,7 +81,7 @@ def test_the_command_of_a_row_does_its_work(run, shape, words):
     if words.startswith("migrate up"):
         assert running("migrate adopt")[0] == 0
         assert running("migrate new add-index --migrations own")[0] == 0
-        sorted(Path("own").rglob("*.sql"))[-1].write_text("create table notes (id integer primary key);\n")
+        max(Path("own").rglob("*.sql")).write_text("create table notes (id integer primary key);\n")
     for name, stood_for in STANDS_FOR.items():
         words = words.replace(name, stood_for)
     ended, told = running(words)

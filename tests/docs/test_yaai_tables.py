@@ -41,7 +41,7 @@ def test_the_command_of_a_row_works(
     if command.startswith("migrate up --db chat --migrations own"):
         new = ["migrate", "new", "add-notes", "--db", "chat", "--migrations", "own"]
         assert main([*app, *new]) == 0
-        sorted(Path("own").rglob("*.sql"))[-1].write_text("create table notes (id integer primary key);\n")
+        max(Path("own").rglob("*.sql")).write_text("create table notes (id integer primary key);\n")
     command = re.sub(r"\bCHAT\b", shapes.GARDEN, command)
     if command.startswith("data set"):  # the index of the document refuses every change of a message
         assert main([*app, "search", "index", "repair"]) == 0
