@@ -96,7 +96,7 @@ class DataTable:
         self.key = [column.name for column in self.columns.values() if column.key]
         told = [] if secrets else hidden(app, self.database, db, [name]).get(name, [])
         self.hidden: Collection[str] = frozenset(told)
-        self._times = _times(app, self.database, self.live)
+        self._times = named_times(app, self.database, self.live)
         users = app.profile.users
         active = users.fields.get("active") if users and users.table == name else None
         self._booleans = {find_column(self.live.table, active)}
@@ -218,10 +218,7 @@ class DataTable:
 
     def is_time(self, column: str) -> bool:
         """Whether a column holds times: by its type, or by what the profile says of it."""
-        told = self.columns[column]
-        if told.native == "time" or column in self._times:
-            return True
-        return "time" not in self.db.natives and bool(_DATES.match(told.type))
+        return is_time(self.db, self.columns[column], self._times)
 
     def typed(self, column: str, text: str) -> object:
         """Return what ``text`` says that a column is to hold, as it is stored.
@@ -320,7 +317,14 @@ def _unfitting(told: Column, text: str) -> str:
     return ""
 
 
-def _times(app: App, database: str, live: Live) -> frozenset[str]:
+def is_time(db: Readable, column: Column, named: Collection[str]) -> bool:
+    """Whether a column holds times: by its type, by its default, or because it is ``named`` by the profile."""
+    if column.native == "time" or column.clock or column.name in named:
+        return True
+    return "time" not in db.natives and bool(_DATES.match(column.type))
+
+
+def named_times(app: App, database: str, live: Live) -> frozenset[str]:
     """Return the columns of a table that the profile says hold times."""
     profile, named = app.profile, list[Name | None]()
     if app.database(database).updated_at:
