@@ -176,6 +176,10 @@ class HeldTimes(Value, frozen=True, kw_only=True):
 class HoldsTimeForms(Protocol):
     """An engine without a type for times, where each row of a column may hold a time in a form of its own."""
 
+    def clocks(self, table: str) -> Sequence[str]:
+        """Return the columns whose default is the present moment in universal time, in whatever form."""
+        ...
+
     def count_time_forms(self, table: str, column: str) -> Sequence[HeldTimes]:
         """Return the forms of the times in a column, the most frequent first; what is no time is not counted."""
         ...

@@ -41,12 +41,9 @@ def default_times(profile: Profile, db: Readable, table: str, given: Collection[
 
     The default writes a form of its own; what is returned has the form of the column, so that the column keeps its order.
     """
-    known = db.tables().get(table)
-    clocks = [
-        name
-        for name, column in (known.columns if known else {}).items()
-        if column.clock and name not in given
-    ]
+    if not isinstance(db, HoldsTimeForms) or table not in db.tables():
+        return {}
+    clocks = [column for column in db.clocks(table) if column not in given]
     if not clocks:
         return {}
     live, moment = Live(profile, db, table, "a new row"), now()

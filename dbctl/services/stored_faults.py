@@ -14,7 +14,7 @@ from dbctl.services import settings
 from dbctl.services.apps import App
 from dbctl.services.built_in import BuiltInPermissions
 from dbctl.services.column_rules import known_states
-from dbctl.services.data_table import is_time, named_times, streams
+from dbctl.services.data_table import is_time, streams, time_columns
 from dbctl.services.live import Live, find_column
 from dbctl.services.roles import RoleTable
 from dbctl.services.rules import cut, hash_fault
@@ -43,9 +43,14 @@ def stored_faults(app: App, database: str, db: Readable, table: str = "") -> Ite
         table: the one table that is looked at.
     """
     look = _Look(app, database, db, table)
-    for part in (look.passwords, look.roles, look.values, look.settings, look.permissions, look.times):
+    for part in (look.passwords, look.roles, look.values, look.settings, look.permissions):
         with suppress(SchemaLacksError):  # of a variant that lacks a column nothing can be judged
             yield from part()
+
+
+def mixed_times(app: App, database: str, db: Readable, table: str = "") -> Iterator[Finding]:
+    """Yield columns whose times have several forms; every row is read once for each. The arguments are as above."""
+    yield from _Look(app, database, db, table).times()
 
 
 class _Look:
@@ -199,7 +204,7 @@ class _Look:
             if table.view or not self._is_looked_at(self._database, table.name):
                 continue
             live = Live(self._app.profile, self._db, table.name, "times")
-            named = named_times(self._app, self._database, live)
+            named = time_columns(self._app, self._database, live)
             for column in table.columns.values():
                 if is_time(self._db, column, named):
                     interrupt.check()
@@ -217,7 +222,9 @@ class _Look:
             f"{live.name}.{column} holds times in {len(held)} forms, which do not sort together: {forms}"
         )
         told = self._app.database(self._database)
-        hint = f"dbctl data set {live.name} KEY {column}=TIME writes the app's form, row by row."
+        hint = (
+            f"dbctl data set {live.name} KEY {column}=TIME rewrites one row in the form of the newest rows."
+        )
         if told.mode == "read-only":
             hint = f"{told.owner or 'the program that writes it'} writes this database; dbctl does not."
             hint = hint[:1].upper() + hint[1:]

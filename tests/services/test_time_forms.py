@@ -31,7 +31,9 @@ def web(request, tmp_path, monkeypatch):
 
 
 def place(folder, monkeypatch, profile, databases):
-    (folder / "dbctl.toml").write_text(f'[apps.app]\nprofile = "{profile}"\n[apps.app.databases]\n{databases}\n')
+    (folder / "dbctl.toml").write_text(
+        f'[apps.app]\nprofile = "{profile}"\n[apps.app.databases]\n{databases}\n'
+    )
     monkeypatch.chdir(folder)
 
 
@@ -79,21 +81,21 @@ def test_a_column_keeps_the_form_of_its_newest_rows(web, answer, held, form):
 
 def test_a_column_of_several_forms_gets_the_app_s(web, answer):
     rows(web, NOTES)
-    rows(web, "insert into notes (body, a) values ('0', '2026-01-02 03:04:05'), ('1', '2026-01-02T03:04:05.006Z')")
+    rows(
+        web,
+        "insert into notes (body, a) values ('0', '2026-01-02 03:04:05'), ('1', '2026-01-02T03:04:05.006Z')",
+    )
     answer("data", "add", "notes", "body=x", "--yes")
     assert ISO.fullmatch(rows(web, "select a from notes where body = 'x'")[0][0])
 
 
 def test_every_command_that_adds_rows_leaves_no_mixture(web, tmp_path, answer):
     before = {each["message"].split()[0] for each in mixed(answer("integrity", "check", status=None))}
-    (tmp_path / "secret").write_text("Aa1!longenough\n")
-    answer(
-        *("users", "create", "newcomer", "--email", "new@example.org", "--password-file", "secret", "--yes"),
-    )
     (tmp_path / "people.csv").write_text("username,email\nimported,imported@example.org\n")
-    answer("users", "import", "people.csv", "--generate-passwords", "--yes", status=None)
-    answer("settings", "set", "app.site_name", "Ours", "--yes", status=None)
-    answer("roles", "create", "helper", "--yes", status=None)
+    answer("users", "create", "newcomer", "--email", "new@example.org", "--generate", "--yes")
+    answer("users", "import", "people.csv", "--generate", "--yes")
+    answer("settings", "set", "theme_mode", "dark", "--user", "newcomer", "--yes")
+    answer("roles", "create", "helper", "--yes")
     after = {each["message"].split()[0] for each in mixed(answer("integrity", "check", status=None))}
     assert after == before
 
@@ -118,7 +120,10 @@ def test_a_check_finds_columns_of_several_forms(web, answer):
 
 def test_the_hint_of_a_mixture_repairs_it(web, answer):
     rows(web, NOTES)
-    rows(web, "insert into notes (body, a) values ('0', '2026-01-02 03:04:05'), ('1', '2026-01-02T03:04:05.006Z')")
+    rows(
+        web,
+        "insert into notes (body, a) values ('0', '2026-01-02 03:04:05'), ('1', '2026-01-02T03:04:05.006Z')",
+    )
     answer("data", "set", "notes", "1", "a=2026-01-02 03:04:05", "--yes")
     assert rows(web, "select a from notes where id = 1") == [("2026-01-02T03:04:05.000Z",)]
     assert mixed(answer("integrity", "check", "--table", "notes")) == []
@@ -131,3 +136,51 @@ def test_a_table_without_a_key_and_one_without_rowid_are_checked_too(web, answer
     for table in ("keyless", "ordered"):
         rows(web, f"insert into {table} values {values}")
         assert len(mixed(answer("integrity", "check", "--table", table))) == 1
+
+
+@pytest.fixture
+def vault(tmp_path, monkeypatch):
+    path = promptvault.document(tmp_path / "vault.db")
+    place(tmp_path, monkeypatch, "promptvault", f'main = "{path}"')
+    return path
+
+
+def add_team(answer, path):
+    (path.parent / "teams.csv").write_text("id,name\nnew,Other\n")
+    answer("data", "import", "Team", "teams.csv", "--yes")
+    ((created,),) = rows(path, "select createdAt from Team where id = 'new'")
+    return created
+
+
+def test_promptvault_gets_milliseconds_among_milliseconds(vault, answer):
+    assert isinstance(add_team(answer, vault), int)
+
+
+def test_promptvault_gets_text_among_text(vault, answer):
+    rows(
+        vault,
+        """update "User" set "createdAt" = '2026-03-04 09:30:00', "updatedAt" = '2026-03-04 09:30:00'""",
+    )
+    rows(vault, "update Team set createdAt = '2026-03-04 09:30:00'")
+    assert TEXT.fullmatch(add_team(answer, vault))
+    answer("users", "create", "new@example.org", "--generate", "--yes")
+    ((*times,),) = rows(
+        vault, """select "createdAt", "updatedAt" from "User" where email = 'new@example.org'"""
+    )
+    assert all(TEXT.fullmatch(str(value)) for value in times), times
+
+
+def test_a_text_among_milliseconds_is_found(vault, answer):
+    (told,) = mixed(answer("integrity", "check", status=None))
+    assert told["message"].startswith("User.createdAt ")
+    assert promptvault.CLEO in told["message"]
+    assert told["hint"].startswith("dbctl data set User KEY createdAt=TIME ")
+    answer("data", "set", "User", promptvault.CLEO, "createdAt=2026-03-04 09:30:00", "--yes")
+    assert mixed(answer("integrity", "check", status=None)) == []
+
+
+@pytest.mark.parametrize("server", ["on_postgresql", "on_mysql"])
+def test_a_server_with_a_type_for_times_has_no_mixture(server, tmp_path, monkeypatch, answer):
+    with getattr(promptvault, server)() as url:
+        place(tmp_path, monkeypatch, "promptvault", f'main = "{url}"')
+        assert mixed(answer("integrity", "check", status=None)) == []

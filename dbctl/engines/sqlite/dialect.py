@@ -28,11 +28,6 @@ from sqlite_master m, pragma_table_xinfo(m.name) x where m.type in ('table', 'vi
 _HELD_ELSEWHERE = """select 1 from pragma_table_list l join sqlite_master m on m.name = l.name
 where l.schema = 'main' and l.name = :table
 and (l.type = 'shadow' or (l.type = 'virtual' and replace(m.sql, ' ', '') like '%content=%'))"""
-#: Defaults that write the present moment with its seconds, in lower case and without blanks; a local time is not among them.
-_CLOCK = re.compile(
-    r"current_timestamp|datetime\('now'(,'subsec(ond)?')?\)|strftime\('%y-%m-%dt?%h:%m:%[sf]z?','now'\)"
-    r"|\(*(cast\()?\(*(strftime\('%s','now'\)|unixepoch\(('now'(,'subsec(ond)?')?)?\))\)*(asint(eger)?\))?\)*(\*1000)?\)*"
-)
 #: Tables that are new to a schema, up to which each is asked about by itself.
 FEW = 3
 
@@ -273,7 +268,6 @@ class SQLiteDialect(PlanReader):
                     required=bool(not_null) and default is None and not rowid and hidden == 0,
                     key=bool(key),
                     generated=hidden in (2, 3),
-                    clock=bool(_CLOCK.fullmatch(re.sub(r"\s", "", str(default)).lower())),
                 )
         return columns
 

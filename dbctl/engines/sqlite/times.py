@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from dbctl.engines.base import HeldTimes
 from dbctl.engines.sql import ident
 from dbctl.engines.sqlite.dialect import SQLiteDialect
 
+#: Defaults that write the present moment with its seconds, in lower case and without blanks; a local time is not among them.
+_CLOCK = (
+    r"current_timestamp|datetime\('now'(,'subsec(ond)?')?\)|strftime\('%y-%m-%dt?%h:%m:%[sf]z?','now'\)"
+    r"|\(*(cast\()?\(*(strftime\('%s','now'\)|unixepoch\(('now'(,'subsec(ond)?')?)?\))\)*(asint(eger)?\))?\)*(\*1000)?\)*"
+)
 #: Rows whose form tells how an app writes a column at present.
 NEWEST = 50
 
@@ -26,6 +32,14 @@ end"""
 
 class SQLiteTimes(SQLiteDialect):
     """HoldsTimeForms."""
+
+    def clocks(self, table: str) -> Sequence[str]:
+        defaults = "select name, dflt_value from pragma_table_xinfo(:table) where dflt_value is not null and hidden = 0"
+        return [
+            str(name)
+            for name, default in self._fetch(defaults, {"table": table})
+            if re.fullmatch(_CLOCK, "".join(str(default).lower().split()))
+        ]
 
     def count_time_forms(self, table: str, column: str) -> Sequence[HeldTimes]:
         known = self._checked(table)
