@@ -69,6 +69,20 @@ def _limit(text: str) -> int:
     return whole(text, 1)
 
 
+FilterNull: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--filter-null", metavar="COLUMN", help="All rows in which it is NULL."),
+]
+FilterNotNull: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--filter-not-null", metavar="COLUMN", help="All rows in which it is not."),
+]
+MatchLimit: TypeAlias = Annotated[
+    int,
+    typer.Option("--limit", parser=_limit, metavar="N", help="With a filter: refuse where more rows match."),
+]
+
+
 @app.command()
 def rows(
     ctx: typer.Context,
@@ -168,20 +182,9 @@ def set_(
     ] = None,
     null: Null = None,
     filters: Filter = None,
-    filter_null: Annotated[
-        list[str] | None,
-        typer.Option("--filter-null", metavar="COLUMN", help="Change all rows in which it is NULL."),
-    ] = None,
-    filter_not_null: Annotated[
-        list[str] | None,
-        typer.Option("--filter-not-null", metavar="COLUMN", help="Change all rows in which it is not."),
-    ] = None,
-    limit: Annotated[
-        int,
-        typer.Option(
-            "--limit", parser=_limit, metavar="N", help="With a filter: refuse where more rows match."
-        ),
-    ] = 1000,
+    filter_null: FilterNull = None,
+    filter_not_null: FilterNotNull = None,
+    limit: MatchLimit = 1000,
     dry_run: DryRun = False,
 ) -> int:
     """Change columns of one row, or of all rows that a filter matches, by the column's type and the app's rules."""
@@ -224,10 +227,32 @@ def add(
 
 
 @app.command()
-def delete(ctx: typer.Context, table: Table, key: Key, dry_run: DryRun = False) -> int:
-    """Delete one row, with what the live foreign keys take along."""
+def delete(
+    ctx: typer.Context,
+    table: Table,
+    key: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY]...",
+            help="The primary key, a word for each of its columns, unless --filter is given.",
+        ),
+    ] = None,
+    filters: Filter = None,
+    filter_null: FilterNull = None,
+    filter_not_null: FilterNotNull = None,
+    limit: MatchLimit = 1000,
+    dry_run: DryRun = False,
+) -> int:
+    """Delete one row, or all rows that a filter matches, with what the live foreign keys take along."""
+    meant = Filters(conditions=filters or (), null=filter_null or (), not_null=filter_not_null or ())
+    if bool(key) == (meant != Filters()):
+        raise UsageError(detail="name either one row by its key, or rows by --filter")
     with opened(ctx) as found:
-        return carry_out(ctx, data_changes.delete_row(found, table, key))
+        if key:
+            return carry_out(ctx, data_changes.delete_row(found, table, key))
+        from dbctl.services import data_bulk  # noqa: PLC0415 - a deletion of one row needs none of it
+
+        return carry_out(ctx, data_bulk.delete_rows(found, table, meant, limit=limit))
 
 
 @app.command()

@@ -150,7 +150,7 @@ class TextSearch(Part, frozen=True, kw_only=True):
 
 
 class Search(Part, frozen=True, kw_only=True):
-    """One search: ``dbctl search NAME``."""
+    """One search: ``dbctl search NAME``. Optional searches may share a name: the first whose table exists counts."""
 
     name: str
     database: str

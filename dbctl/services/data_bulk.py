@@ -1,4 +1,4 @@
-"""Rows of any table changed by a condition, or one row added, by the rules that the app has for its tables."""
+"""Rows of any table changed or deleted by a condition, or one row added, by the rules that the app has for its tables."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ from dbctl.services import audit
 from dbctl.services.apps import App
 from dbctl.services.change import Change, Draft, exactly
 from dbctl.services.data_changes import (
+    Doomed,
+    databases_along,
+    draft_deletion,
     is_users_table,
     quote_value,
     read_changes,
     refuse_own_command,
+    refuse_roles,
     user_fields,
 )
 from dbctl.services.data_table import DataTable, Filters, database_of
@@ -30,6 +34,24 @@ class RowsChanged(Done, frozen=True, kw_only=True):
     matched: int
     changed: int  #: matched rows that did not hold the values already
     values: Row
+
+
+class RowsDeleted(Done, frozen=True, kw_only=True):
+    """Answer of ``data delete`` with a filter."""
+
+    table: str
+    matched: int
+    rows: Mapping[str, int]  #: that went, or were cut loose, by table
+    left: Sequence[str] = ()  #: what stays elsewhere, in words
+
+    @property
+    def changed(self) -> bool:
+        """Whether any row was deleted."""
+        return bool(self.matched)
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        return self.left
 
 
 class RowAdded(Done, frozen=True, kw_only=True):
@@ -68,9 +90,7 @@ def set_rows(
             raise OwnCommandError(what=what, command="users update, set-role, activate or deactivate")
         _, values = read_changes(table, given, nulls)
         where = table.conditions(filters)
-        matched = db.count(name, where)
-        if matched > limit:
-            raise LimitExceededError(target=db.target, table=name, rows=matched, limit=limit)
+        matched = _count_matches(table, where, limit)
         _check_changes(table, where, values)
         differing: list[Where] = [
             *where,
@@ -80,6 +100,48 @@ def set_rows(
         return _set_all(table, differing, values, matched=matched, changed=changed)
 
     return Change(app, database_of(app), "data set", draft)
+
+
+def delete_rows(app: App, name: str, filters: Filters, *, limit: int) -> Change[RowsDeleted]:
+    """Delete every row that meets all ``filters``, with all that the live foreign keys take along.
+
+    Args:
+        app: the app.
+        name: the table.
+        filters: which rows.
+        limit: how many rows may match.
+
+    Raises (when planned and when applied):
+        LimitExceededError: more rows match.
+        ConstraintError, BuiltInRoleError, OwnCommandError: as ``data_changes.delete_row`` does.
+    """
+
+    def draft(db: Readable) -> Draft[RowsDeleted]:
+        table = DataTable(app, db, name)
+        table.refuse_ledger()
+        if table.live.table.view:
+            raise UsageError(detail=f"{name} is a view, and no row of it can be deleted")
+        if is_users_table(table):
+            raise OwnCommandError(what=f"deleting rows of {name} by a filter", command="users delete")
+        refuse_roles(table)
+        where = table.conditions(filters)
+        matched = _count_matches(table, where, limit)
+        rules = RowRules(app, table.database, table.live)
+        for row in table.read_stored(where) if rules.protects else ():
+            rules.check_removed(row)
+        step = f"delete {counted(matched, 'row')} of {name}"
+        if not matched:
+            plan = Plan(title=f"Delete rows of {name}", target=db.target, steps=[], rows={})
+            return Draft(plan, lambda _: RowsDeleted(table=name, matched=0, rows={}))
+
+        def answer(rows: Mapping[str, int], left: Sequence[str]) -> RowsDeleted:
+            return RowsDeleted(table=name, matched=matched, rows=rows, left=left)
+
+        title = f"Delete {counted(matched, 'row')} of {name}"
+        doomed = Doomed(where=where, number=matched, title=title, step=step, entry="")
+        return draft_deletion(table, doomed, answer)
+
+    return Change(app, database_of(app), "data delete", draft, along=lambda: databases_along(app, name))
 
 
 def add_row(app: App, name: str, given: Mapping[str, str], nulls: Sequence[str]) -> Change[RowAdded]:
@@ -127,6 +189,13 @@ def add_row(app: App, name: str, given: Mapping[str, str], nulls: Sequence[str])
 
 
 # Within --------------------------------------------------------------------------------------------------------
+
+
+def _count_matches(table: DataTable, where: Sequence[Where], limit: int) -> int:
+    matched = table.db.count(table.name, where)
+    if matched > limit:
+        raise LimitExceededError(target=table.db.target, table=table.name, rows=matched, limit=limit)
+    return matched
 
 
 def _set_all(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TypeVar
 
-from dbctl.engines.base import Readable, Writable
+from dbctl.engines.base import Readable, Where, Writable
 from dbctl.errors import OwnCommandError, UsageError, ValueInvalidError
-from dbctl.model import Done, Plan, Row, now
+from dbctl.model import Done, Plan, Row, Value, now
 from dbctl.services import audit
 from dbctl.services.apps import App
 from dbctl.services.change import Change, Draft, exactly
@@ -22,6 +23,8 @@ from dbctl.services.secrets import MASK
 from dbctl.services.user_changes import UsersChanged, Wanted, change_of
 from dbctl.services.user_deletion import delete_users
 from dbctl.services.user_table import TIMES, UserTable, Who
+
+R = TypeVar("R")
 
 
 class RowChanged(Done, frozen=True, kw_only=True):
@@ -98,37 +101,83 @@ def delete_row(app: App, name: str, key: Sequence[str]) -> Change[RowDeleted]:
     def draft(db: Readable) -> Draft[RowDeleted]:
         table = DataTable(app, db, name)
         table.refuse_ledger()
-        if app.profile.roles and _is_here(app, table) and name == app.profile.roles.table:
-            raise OwnCommandError(what=f"deleting a row of {name}", command="roles delete")
+        refuse_roles(table)
         row = table.one(key)
         shown = " ".join(cut(one) for one in key)
         title = f"Delete {name} {shown}"
         if is_users_table(table):
             return _deleted_user(table, row, title)
         RowRules(app, table.database, table.live).check_removed(row)
-        where = table.at(key)
-        rows, steps = {name: 1}, [f"delete {name} {shown}"]
-        beside = Beside(app, table.database, db, doomed_rows(db, name, where))
-        for touched in [*reach(db, name, where), *beside.planned()]:
-            rows[touched.table] = rows.get(touched.table, 0) + touched.rows
-            steps.append(touched.step)
+        stored = key_of(table, row)
 
-        def work(db: Writable) -> RowDeleted:
-            with guard(app, table.database, db), name_repair(app.profile.search, name, db):
-                exactly(db.delete(name, where), 1, db)
-            audit.record(app, db, "data.delete", name, " ".join(key), {"rows": rows})
-            beside.delete()
-            left = left_alone(app, table.database) if along() or app.only else []
-            return RowDeleted(table=name, key=key_of(table, row), rows=rows, left=left)
+        def answer(rows: Mapping[str, int], left: Sequence[str]) -> RowDeleted:
+            return RowDeleted(table=name, key=stored, rows=rows, left=left)
 
-        plan = Plan(title=title, target=db.target, steps=steps, rows=rows, destructive=True)
-        return Draft(plan, work)
+        doomed = Doomed(
+            where=table.at(key), number=1, title=title, step=f"delete {name} {shown}", entry=" ".join(key)
+        )
+        return draft_deletion(table, doomed, answer)
 
-    def along() -> Sequence[str]:
-        db = app.reader(database_of(app))
-        return written(app, database_of(app), reachable(db, name)) if name in db.tables() else []
+    return Change(app, database_of(app), "data delete", draft, along=lambda: databases_along(app, name))
 
-    return Change(app, database_of(app), "data delete", draft, along=along)
+
+class Doomed(Value, frozen=True, kw_only=True):
+    """Rows of one table that are about to be deleted."""
+
+    where: Sequence[Where]
+    number: int
+    title: str  #: of the plan
+    step: str  #: what happens to them, for the plan
+    entry: str  #: which rows, for the app's own record
+
+
+def draft_deletion(
+    table: DataTable, doomed: Doomed, answer: Callable[[Mapping[str, int], Sequence[str]], R]
+) -> Draft[R]:
+    """Return plan and work of a deletion, with all that the live foreign keys and the profile's links take along.
+
+    Args:
+        table: where the rows are.
+        doomed: the rows.
+        answer: makes the answer of the numbers of rows by table, and of what stays elsewhere.
+
+    Raises:
+        ConstraintError: rows point there that neither go along nor let go.
+    """
+    app, db, name = table.app, table.db, table.name
+    rows, steps = {name: doomed.number}, [doomed.step]
+    beside = Beside(app, table.database, db, doomed_rows(db, name, doomed.where))
+    for touched in [*reach(db, name, doomed.where), *beside.planned()]:
+        rows[touched.table] = rows.get(touched.table, 0) + touched.rows
+        steps.append(touched.step)
+
+    def work(db: Writable) -> R:
+        with guard(app, table.database, db), name_repair(app.profile.search, name, db):
+            exactly(db.delete(name, doomed.where), doomed.number, db)
+        audit.record(app, db, "data.delete", name, doomed.entry, {"rows": rows})
+        beside.delete()
+        left = left_alone(app, table.database) if databases_along(app, name) or app.only else []
+        return answer(rows, left)
+
+    plan = Plan(title=doomed.title, target=db.target, steps=steps, rows=rows, destructive=True)
+    return Draft(plan, work)
+
+
+def databases_along(app: App, name: str) -> Sequence[str]:
+    """Return the other databases that a deletion of rows of a table writes."""
+    db = app.reader(database_of(app))
+    return written(app, database_of(app), reachable(db, name)) if name in db.tables() else []
+
+
+def refuse_roles(table: DataTable) -> None:
+    """Refuse to delete rows of the table of roles.
+
+    Raises:
+        OwnCommandError: it is that table.
+    """
+    roles = table.app.profile.roles
+    if roles and _is_here(table.app, table) and table.name == roles.table:
+        raise OwnCommandError(what=f"deleting a row of {table.name}", command="roles delete")
 
 
 # Within --------------------------------------------------------------------------------------------------------

@@ -485,6 +485,9 @@ def test_text_that_is_no_utf8_keeps_its_bytes_through_csv(path, dbctl, answer):
         (["set", "roles", "name=x", "--filter", "id>0"], "own-command"),
         (["set", "refresh_tokens", "token=x", "--filter", "id>0"], "value-invalid"),
         (["set", "refresh_tokens", "user_id=1", "--filter", "token:a"], "usage"),
+        (["delete", "users", "--filter", "id>1"], "own-command"),
+        (["delete", "roles", "--filter", "id>0"], "own-command"),
+        (["delete", "refresh_tokens", "--filter", "token:a"], "usage"),
     ],
 )
 def test_the_rules_of_an_app_hold_for_added_rows_and_for_several(path, answer, words, code):

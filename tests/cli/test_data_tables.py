@@ -1,4 +1,4 @@
-"""``data describe``, ``data add`` and ``data set --filter`` on tables of every engine, by their address alone."""
+"""``data describe``, ``data add``, ``data set --filter`` and ``data delete --filter`` on tables of every engine, by their address alone."""
 
 from __future__ import annotations
 
@@ -265,3 +265,57 @@ def test_a_column_that_is_true_once_is_not_made_true_in_several_rows(answer, tmp
     added = ["add", "chats", "id=c-9", f"user_id={chat_lancedb.ANON}", "title=T", "is_active=yes"]
     assert answer(*chat, *added, status=6)["error"]["code"] == "constraint"
     assert answer(*chat, "rows", "chats", "--filter", "is_active=yes")["data"]["total"] == active
+
+
+# Deleting by a condition -----------------------------------------------------------------------------------------
+
+
+def test_all_rows_that_a_filter_matches_are_deleted_after_an_answer(dbctl):
+    words = ["data", "delete", "books", "--filter", "pages>=20"]
+    plan = dbctl(*words, "--dry-run")["plan"]
+    assert (plan["rows"], plan["destructive"]) == ({"books": 2}, True)
+    assert dbctl(*words, status=6)["code"] == "confirmation-missing"
+    assert titles(dbctl) == ["One", "Two", "Three"]
+    done = dbctl(*words, "--yes")
+    assert (done["matched"], done["rows"]) == (2, {"books": 2})
+    assert titles(dbctl) == ["One"]
+    assert dbctl(*words)["matched"] == 0, "nothing to delete asks nothing"
+    along = dbctl("data", "delete", "shelves", "--filter", "name=low", "--yes")
+    assert along["rows"] == {"shelves": 1, "books": 1}
+    assert titles(dbctl) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["books", "--filter", "pages>0", "--limit", "2"], "limit-exceeded"),
+        (["books", "--filter", "nope=1"], "column-missing"),
+        (["books", "1", "--filter", "pages>0"], "usage"),
+        (["books"], "usage"),
+        (["nothing", "--filter", "pages>0"], "table-missing"),
+    ],
+)
+def test_a_deletion_by_a_condition_that_is_refused_deletes_nothing(dbctl, words, code):
+    assert dbctl("data", "delete", *words, "--yes", status=None)["code"] == code
+    assert titles(dbctl) == ["One", "Two", "Three"]
+
+
+def test_vectors_of_a_chat_or_a_user_are_deleted_and_their_messages_stay(answer, tmp_path):
+    stored, folder = chat_lancedb.deployed(tmp_path / "chat.db"), chat_lancedb.vectors(tmp_path / "lancedb")
+    app = ["--profile", "chat-lancedb", "--url", f"chat={stored}", "--url", f"vectors=lancedb:{folder}"]
+    words = [*app, "--db", "vectors", "data", "delete", lance.TABLE, "--filter"]
+    messages = answer(*app, "data", "rows", "messages")["data"]["total"]
+    before = len(chat_lancedb.in_vectors(folder, "message_id"))
+    plan = answer(*words, f"chat_id={chat_lancedb.PYTHON}", "--dry-run")["data"]["plan"]
+    assert (plan["rows"], plan["destructive"]) == ({lance.TABLE: 3}, True)
+    answer(*words, f"chat_id={chat_lancedb.PYTHON}", "--yes")
+    left = chat_lancedb.in_vectors(folder, "chat_id")
+    assert len(left) == before - 3
+    assert (chat_lancedb.PYTHON,) not in left
+    answer(*words, f"user_id={chat_lancedb.ANON}", "--yes")
+    assert (chat_lancedb.ANON,) not in chat_lancedb.in_vectors(folder, "user_id")
+    assert answer(*app, "data", "rows", "messages")["data"]["total"] == messages
+    refused = answer(
+        *app, "--db", "chat", "data", "delete", "users", "--filter", "id:USER", "--yes", status=None
+    )
+    assert refused["error"]["code"] == "own-command"

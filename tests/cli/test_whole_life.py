@@ -109,6 +109,7 @@ YEARS = [
     "migrate mark {migration} --applied --db {db}",
     "migrate repair --checksums --failed --db {db}",
     "migrate down --db {db} --dry-run",
+    "migrate reset --db {db} --dry-run",
     "migrate new add-notes --db {db} --migrations own",
     "migrate verify",
     "migrate drift",
@@ -126,6 +127,7 @@ YEARS = [
     "users set-role new@example.org {role}",
     "users set-password {ana} --password-file password",
     "users check-password {ana} --password-file password",
+    "users export-data {ana} user.json",
     "users deactivate {ana}",
     "users activate {ana}",
     "users unlock {ana}",
@@ -158,6 +160,8 @@ YEARS = [
     "search {search} --explain",
     "search everything a",
     "search semantic --vector near.json",
+    "search vectors store {key} near.json --yes",
+    "search vectors make --dry-run",
     "search index status",
     "search index check",
     "search index drop",
@@ -174,6 +178,8 @@ YEARS = [
     "stats bloat",
     "stats reports",
     "stats run {report}",
+    "data describe {table}",
+    "data add {table} nosuch=1",
     "data rows {table}",
     "data show {table} {key}",
     "data set {table} {key} {change}",
@@ -186,6 +192,7 @@ YEARS = [
     "maintain optimize",
     "maintain reindex --table {table}",
     "maintain checkpoint",
+    "maintain wal",
     "maintain cancel 1 --yes",
     "completions show bash",
     "completions install bash",
@@ -225,15 +232,25 @@ AFTERWARDS = [
 
 #: Beginnings of lines that an app, its engine or a shape cannot do: they end with 2.
 UNABLE = {
-    "flashpoint-web": ("search semantic",),
-    "waqtor": ("settings", "search index", "search semantic", "integrity repair"),
+    "flashpoint-web": (
+        "search semantic",
+        "search vectors",
+    ),
+    "waqtor": ("settings", "search index", "search semantic", "search vectors", "integrity repair"),
     "document": ("sessions revoke",),  # nothing there keeps anybody signed in
     "promptvault": (
-        *("users activate", "users deactivate", "sessions", "search semantic", "integrity repair"),
+        *(
+            "users activate",
+            "users deactivate",
+            "sessions",
+            "search semantic",
+            "search vectors",
+            "integrity repair",
+        ),
     ),
     "yaai": (
         *("users", "roles", "sessions list", "sessions revoke", "stats user"),
-        *("search semantic", "integrity repair"),
+        *("search semantic", "search vectors", "integrity repair"),
     ),
     "chat-lancedb": (
         *("users create", "users set-role", "users set-password", "users check-password"),
@@ -255,6 +272,10 @@ UNABLE = {
 #: Lines that end in another way still, wherever they can be done at all; a server may keep slow statements, or not.
 OTHERWISE = {
     "backup delete 20000101_000000 --yes": {5},
+    "data add {table} nosuch=1": {2},
+    "search vectors store {key} near.json --yes": {5},  # the key is no message's
+    "search vectors make --dry-run": {2},  # nobody has configured an embedder
+    "maintain wal": {0, 2},  # an app on a server may have files, too
     "backup adopt nowhere.db": {5},
     "restore files latest --to unpacked": {0, 5},  # not every app has files beside its databases
     "maintain cancel 1 --yes": {5},

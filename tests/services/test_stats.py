@@ -24,6 +24,7 @@ flashpoint = "flashpoint.sqlite"
 REPORTS = [
     "most-played",
     "recent-plays",
+    "plays-per-user",
     "games-per-platform",
     "games-per-library",
     "games-per-tag",
@@ -275,6 +276,28 @@ def test_plays_are_ranked_and_paged(place, ask):
     assert (found["total"], found["has_more"]) == (3, True)
     (play,) = ask("stats", "run", "recent-plays")["items"]
     assert (play["username"], play["game_id"], play["ended_at"]) == ("eve", "a", None)
+
+
+def test_plays_are_reported_per_user_and_game(place, ask):
+    (eve,) = rows(place / "user.db", "select id from users where username = 'eve'")[0]
+    ana = shapes.add_user(place / "user.db", "ana")
+    execute(
+        place / "user.db",
+        f"""insert into user_game_stats
+            (user_id, game_id, game_title, total_plays, total_playtime_seconds, last_played_at)
+        values ({eve}, 'a', 'A', 2, 20, '2026-03-01T10:00:00.000Z'), ({eve}, 'b', 'B', 5, 50, '2026-03-02 11:00:00'),
+            ({ana}, 'a', 'A', 1, 7, null)""",
+    )
+
+    def told(*words):
+        page = ask("stats", "run", "plays-per-user", *words)
+        return [(row["username"], row["game_id"], row["plays"], row["seconds"]) for row in page["items"]]
+
+    assert told() == [("ana", "a", 1, 7), ("eve", "b", 5, 50), ("eve", "a", 2, 20)]
+    assert told("--set", "user=eve") == [("eve", "b", 5, 50), ("eve", "a", 2, 20)]
+    assert told("--set", "user=ana", "--set", "game=a") == [("ana", "a", 1, 7)]
+    last = [row["last_played_at"] for row in ask("stats", "run", "plays-per-user")["items"]]
+    assert last == [None, "2026-03-02T11:00:00.000Z", "2026-03-01T10:00:00.000Z"]
 
 
 def test_an_explained_report_tells_sql_plan_and_what_is_read_whole(place, ask, capsys):
