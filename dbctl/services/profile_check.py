@@ -486,6 +486,13 @@ def _names_of_semantic(key: Sequence[str | int], told: Semantic) -> Iterator[Nam
         yield Named(key=(*key, "fields", name), database=told.database, table=told.table, column=column)
     for at, one in enumerate(told.beside):
         yield from _table((*key, "beside", at), one.database, one.table, {"key": one.key}, one.fields)
+        if told.source and told.source.beside == one.name:
+            place = (*key, "source")
+            for name, column in told.source.fields.items():
+                yield Named(
+                    key=(*place, "fields", name), database=one.database, table=one.table, column=column
+                )
+            yield from _columns((*place, "constants"), told.database, told.table, told.source.constants)
 
 
 def _names_of_cleanup(key: Sequence[str | int], rule: Cleanup, here: str) -> Iterator[Named]:

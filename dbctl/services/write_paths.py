@@ -18,7 +18,7 @@ _GIVEN = (
 )  # fmt: skip
 _MADE = (
     "users unlock", "sessions revoke", "sessions cleanup", "integrity repair", "sessions rebuild-stats", "restore apply",
-    "restore undo",
+    "restore undo", "search vectors store", "search vectors make",
 )  # fmt: skip
 _SCHEMA = (
     "migrate up", "migrate down", "migrate reset", "migrate adopt", "migrate mark", "migrate repair", "integrity check",

@@ -302,6 +302,41 @@ def test_what_is_deleted_takes_along_what_is_told(
     assert run("data", "delete", *words, "--yes")["rows"] == gone
 
 
+LISTED_NOT_STORED = "attachments that a message lists, and that have no row"
+STORED_NOT_LISTED = "rows of attachments that the list of their message lacks"
+NO_ARRAY = "messages whose list of attachments is no JSON array"
+
+
+@pytest.mark.parametrize(
+    ("listed", "differing"),
+    [
+        ('[{"id": "att-1"}, {"id": "att-2"}]', {}),
+        ('["att-1", "att-2"]', {}),
+        ('[{"name": "bed.jpg", "data": "x"}, {"name": "a.png"}]', {}),
+        ('[{"id": "att-1"}]', {STORED_NOT_LISTED: [f"{PLANTS}: att-2"]}),
+        ('["att-1", "att-2", {"id": "att-9"}]', {LISTED_NOT_STORED: [f"{PLANTS}: att-9"]}),
+        ('["att-1", "att-2", {"name": "lost.jpg"}, null]', {LISTED_NOT_STORED: [f"{PLANTS}: number 3", f"{PLANTS}: number 4"]}),
+        ("[]", {STORED_NOT_LISTED: [f"{PLANTS}: att-1", f"{PLANTS}: att-2"]}),
+        ("", {STORED_NOT_LISTED: [f"{PLANTS}: att-1", f"{PLANTS}: att-2"]}),
+        ("[broken", {NO_ARRAY: [PLANTS]}),
+        ('{"id": "att-1"}', {NO_ARRAY: [PLANTS]}),
+    ],
+)  # fmt: skip
+@of_deployment
+def test_the_list_of_attachments_of_a_message_is_compared_with_their_rows(
+    run: Run, rows: Rows, listed: str, differing: dict[str, list[str]]
+) -> None:
+    rows(f"update messages set attachments = '{listed}' where id = '{PLANTS}'")
+    messages = [one["message"] for one in run("integrity", "cross", status=None)["findings"]]
+    found = {
+        name: message.partition(f"{name} (")[2].removesuffix(")").split(", ")
+        for name in (LISTED_NOT_STORED, STORED_NOT_LISTED, NO_ARRAY)
+        for message in messages
+        if name in message
+    }
+    assert found == differing
+
+
 # The questions of the document -----------------------------------------------------------------------------------------
 
 
