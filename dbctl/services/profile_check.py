@@ -161,6 +161,7 @@ def _databases_named(profile: Profile) -> Iterator[tuple[Sequence[str | int], st
         "values",
         "exclusive",
         "stored_file",
+        "key_search",
         "known",
         "flaw",
     )
@@ -368,6 +369,11 @@ def _names_of_columns(profile: Profile, main: str) -> Iterator[Named]:
         table = listed.table.removesuffix("?")
         if table == listed.table:
             yield from _table(("values", at), listed.database or main, table, {"column": listed.column})
+    for at, search in enumerate(profile.key_search):
+        for place in search.columns:
+            table, _, column = place.rpartition(".")
+            named = ("key_search", at, "columns")
+            yield from _columns(named, search.database or main, table, [column])
     for at, one in enumerate(profile.exclusive):
         own: dict[str, Name] = {"column": one.column} | ({"within": one.within} if one.within else {})
         yield from _table(("exclusive", at), one.database or main, one.table, own)
