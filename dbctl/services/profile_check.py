@@ -330,6 +330,7 @@ def names(profile: Profile, main: str) -> Iterator[Named]:
     for at, rebuild in enumerate(profile.rebuild):
         yield from _names_of_rebuild(("rebuild", at), rebuild, here)
     yield from _names_of_columns(profile, main)
+    yield from _names_of_key_searches(profile, main)
     if profile.audit:
         yield from _table(("audit",), main, profile.audit.table, {}, profile.audit.fields)
 
@@ -358,6 +359,13 @@ def _names_of_settings(profile: Profile, main: str) -> Iterator[Named]:
         yield from _columns((*place, "row", "types"), setting.database or main, setting.table, types)
 
 
+def _names_of_key_searches(profile: Profile, main: str) -> Iterator[Named]:
+    for at, search in enumerate(profile.key_search):
+        for place in search.columns:
+            table, _, column = place.rpartition(".")
+            yield from _columns(("key_search", at, "columns"), search.database or main, table, [column])
+
+
 def _names_of_columns(profile: Profile, main: str) -> Iterator[Named]:
     for at, known in enumerate(profile.known):
         table, here, key = known.table.removesuffix("?"), known.database or main, ("known", at)
@@ -369,11 +377,6 @@ def _names_of_columns(profile: Profile, main: str) -> Iterator[Named]:
         table = listed.table.removesuffix("?")
         if table == listed.table:
             yield from _table(("values", at), listed.database or main, table, {"column": listed.column})
-    for at, search in enumerate(profile.key_search):
-        for place in search.columns:
-            table, _, column = place.rpartition(".")
-            named = ("key_search", at, "columns")
-            yield from _columns(named, search.database or main, table, [column])
     for at, one in enumerate(profile.exclusive):
         own: dict[str, Name] = {"column": one.column} | ({"within": one.within} if one.within else {})
         yield from _table(("exclusive", at), one.database or main, one.table, own)
