@@ -280,6 +280,7 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'data show:--to') wanted='@file' ;;
         'data show:--encoding') wanted='plain base64' ;;
         'data set:--null') wanted='' ;;
+        'data set:--secret') wanted='' ;;
         'data set:--filter') wanted='' ;;
         'data set:--filter-null') wanted='' ;;
         'data set:--filter-not-null') wanted='' ;;
@@ -581,7 +582,7 @@ _dbctl() {
         'data rows') children=''; flags='--filter --null --not-null --after --secrets --limit --offset --sort' ;;
         'data show') children=''; flags='--to --encoding --secrets' ;;
         'data describe') children=''; flags='' ;;
-        'data set') children=''; flags='--null --filter --filter-null --filter-not-null --limit --dry-run -n' ;;
+        'data set') children=''; flags='--null --secret --filter --filter-null --filter-not-null --limit --dry-run -n' ;;
         'data add') children=''; flags='--null --dry-run -n' ;;
         'data delete') children=''; flags='--filter --filter-null --filter-not-null --limit --dry-run -n' ;;
         'data query') children=''; flags='--file --param --within --secrets --limit' ;;
@@ -606,7 +607,7 @@ _dbctl() {
             'settings diff:'0) wanted='@file' ;;
             'settings apply:'0) wanted='@file' ;;
             'backup adopt:'*) wanted='@file' ;;
-            'stats run:'0) wanted='admin-users artifacts attachments campaigns chat chats failed-messages games-per-category games-per-library games-per-platform games-per-tag group-members history jobs message messages-by-status messages-by-user messages-per-day models most-played most-used-tags pending-jobs plays-per-user popular-prompts prompts-by-user providers public-prompts recent-chats recent-messages recent-plays research running-campaigns sessions stuck summary tag-usage tags team-members team-prompts teams tools user-activity user-sessions user-statistics users users-by-team' ;;
+            'stats run:'0) wanted='admin-users artifacts attachments campaigns chat chats failed-messages games-per-category games-per-library games-per-platform games-per-tag group-members history jobs message messages-by-status messages-by-user messages-per-day models most-played most-used-tags pending-jobs plays-per-user popular-prompts prompts-by-user providers public-prompts recent-chats recent-messages recent-plays research running-campaigns sessions stuck summary tag-usage tags team-members team-prompts teams tools user-activity user-games user-sessions user-statistics users users-by-team' ;;
             'search:'0) wanted='artifacts campaigns chats games messages playlists prompts recipients' ;;
             'search vectors store:'1) wanted='@file' ;;
             'data import:'1) wanted='@file' ;;

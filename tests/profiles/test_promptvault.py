@@ -547,6 +547,22 @@ def test_a_report_answers_what_the_document_asks(
     assert [list(one.values()) for one in run("stats", "run", *words)["items"]] == answer
 
 
+def test_a_found_prompt_has_every_column_of_its_table(run: Run, vault: Vault) -> None:
+    (found,) = run("search", "prompts", "--filter", f"id={shapes.NOTES}")["items"]
+    assert set(found) >= {
+        "id",
+        "title",
+        "body",
+        "variables",
+        "notes",
+        "modelHints",
+        "userId",
+        "createdAt",
+        "updatedAt",
+    }
+    assert [(found["body"],)] == vault.rows(f"""select "body" from "Prompt" where "id" = '{shapes.NOTES}'""")
+
+
 # What should not be ------------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sqlite3
 from collections.abc import Callable
@@ -69,6 +70,35 @@ def test_profile_and_databases_agree(run: Run) -> None:
 def test_nobody_signs_in_to_it_and_commands_of_users_say_so(run: Run) -> None:
     for words in ("users list", "roles list", "sessions list", "stats activity"):
         assert run(*words.split(), status=2)["code"] == "ability-missing"
+
+
+def test_a_key_is_replaced_without_being_shown(
+    place: Place, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = "sk-another-key-7788"
+
+    def replace(*words: str, text: str = f"{new}\n", status: int = 0) -> Any:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+        told = run("data", "set", "credentials", *words, "--db", "app", status=status)
+        assert new not in json.dumps(told)
+        return told
+
+    def stored() -> list[tuple[Any, ...]]:
+        return place.rows("app", "select api_key_encrypted from credentials where id = 'anthropic'")
+
+    secret = ("--secret", "api_key_encrypted")
+    replace("anthropic", *secret, "--dry-run")
+    assert stored() == [(shapes.KEY,)]
+    done = replace("anthropic", *secret)
+    assert (done["changed"], done["after"]["api_key_encrypted"]) == (True, "***")
+    assert stored() == [(new,)]
+    assert replace("anthropic", *secret)["changed"] is False
+    assert replace("anthropic", *secret, text="", status=2)["code"] == "value-invalid"
+    assert replace("nosuch", *secret, status=5)["code"] == "row-absent"
+    assert replace("anthropic", "--secret", "base_url", status=2)["code"] == "usage"
+    assert replace("--filter", "id=anthropic", *secret, status=2)["code"] == "usage"
+    assert replace("anthropic", *secret, "--null", "api_key_encrypted", status=2)["code"] == "usage"
+    assert stored() == [(new,)]
 
 
 @of_deployment
