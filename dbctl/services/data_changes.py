@@ -23,7 +23,7 @@ from dbctl.services.search_text import name_repair
 from dbctl.services.secrets import MASK
 from dbctl.services.user_changes import UsersChanged, Wanted, change_of
 from dbctl.services.user_deletion import delete_users
-from dbctl.services.user_table import UserTable, Who
+from dbctl.services.user_table import TIMES, UserTable, Who
 
 R = TypeVar("R")
 
@@ -327,7 +327,7 @@ def user_fields(table: DataTable) -> dict[str, str]:
     if not is_users_table(table):
         return {}
     users = UserTable(table.app, table.db)
-    words = {column: word for word, column in users.fields.items()}
+    words = {column: word for word, column in users.fields.items() if word not in TIMES}
     return words | ({users.role: "role"} if users.role else {})
 
 
