@@ -451,6 +451,21 @@ class StoredFile(Section, frozen=True, kw_only=True):
     size: Name | None = None  #: the column that says how many bytes it has
 
 
+class KeySearch(Section, frozen=True, kw_only=True):
+    """Columns that may hold text of people, in which keys of services are looked for."""
+
+    database: str = ""
+    #: as ``table.column``; one that ends in ``?`` may be missing
+    columns: Annotated[Sequence[str], msgspec.Meta(min_length=1)]
+    severity: Literal["info", "warning", "error"] = "warning"
+    hint: str = ""  #: the remedy
+
+    @property
+    def name(self) -> str:
+        """What a finding calls it."""
+        return "keys of services"
+
+
 class CrossLink(Section, frozen=True, kw_only=True):
     """A column that names rows of another database, where no foreign key can guard it."""
 
@@ -594,6 +609,7 @@ class Profile(Section, frozen=True, kw_only=True):
     values: Sequence[Values] = ()
     exclusive: Sequence[Exclusive] = ()
     stored_file: Sequence[StoredFile] = ()
+    key_search: Sequence[KeySearch] = ()
     backup: Backup = Backup()
 
     def __post_init__(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shlex
 import shutil
@@ -45,6 +46,7 @@ def test_the_command_of_a_row_works(
     command = re.sub(r"\bCHAT\b", shapes.GARDEN, command)
     if command.startswith("data set"):  # the index of the document refuses every change of a message
         assert main([*app, "search", "index", "repair"]) == 0
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"not-a-real-key\n")))
     capsys.readouterr()
     status = main([*app, *shlex.split(command), "-o", "json"])
     assert status == 0, capsys.readouterr().out
