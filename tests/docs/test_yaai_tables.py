@@ -36,7 +36,7 @@ def test_the_command_of_a_row_works(
     urls = [word for name, path in shapes.document(tmp_path).items() for word in ("--url", f"{name}={path}")]
     app = ["--profile", "yaai", *urls]
     Path("chats.csv").write_text("id,title\nnew,Another chat\n", encoding="utf-8")
-    shutil.copytree(Path(__file__).parents[2] / "migrations/yaai/chat", "own")
+    shutil.copytree(Path(__file__).parents[2] / "migrations/yaai/chat/document", "own")
     if command.startswith("restore"):
         assert main([*app, "backup", "create", "--repository", "backups"]) == 0
     if command.startswith("migrate up --db chat --migrations own"):
