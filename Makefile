@@ -35,6 +35,7 @@ bench: $(READY) ## every promise of speed, against what one would use instead
 golden: $(READY) ## write anew what is made from the code: completions, help, schemas, reference, cached profiles
 	$(BIN)/python -m dbctl.cli._complete
 	$(BIN)/python -m dbctl.cli._reference
+	$(BIN)/python docs/documents.py
 	$(BIN)/python -m dbctl.profiles.generate
 
 docs: $(READY) ## run every shown command and write its real output into the page

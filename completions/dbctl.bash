@@ -267,6 +267,9 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'search semantic:--chat') wanted='' ;;
         'search semantic:--limit') wanted='' ;;
         'search semantic:--min-similarity') wanted='' ;;
+        'search vectors make:--user') wanted='' ;;
+        'search vectors make:--chat') wanted='' ;;
+        'search vectors make:--limit') wanted='' ;;
         'data rows:--filter') wanted='' ;;
         'data rows:--null') wanted='' ;;
         'data rows:--not-null') wanted='' ;;
@@ -413,11 +416,14 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'search everything') path=$next; count=0; return 0 ;;
         'search semantic') path=$next; count=0; return 0 ;;
         'search index') path=$next; count=0; return 0 ;;
+        'search vectors') path=$next; count=0; return 0 ;;
         'search index status') path=$next; count=0; return 0 ;;
         'search index check') path=$next; count=0; return 0 ;;
         'search index build') path=$next; count=0; return 0 ;;
         'search index repair') path=$next; count=0; return 0 ;;
         'search index drop') path=$next; count=0; return 0 ;;
+        'search vectors store') path=$next; count=0; return 0 ;;
+        'search vectors make') path=$next; count=0; return 0 ;;
         'data rows') path=$next; count=0; return 0 ;;
         'data show') path=$next; count=0; return 0 ;;
         'data describe') path=$next; count=0; return 0 ;;
@@ -559,7 +565,7 @@ _dbctl() {
         'sessions rebuild-stats') children=''; flags='--user --dry-run -n' ;;
         'schedule') children='cron'; flags='' ;;
         'schedule cron') children=''; flags='--all-apps --user' ;;
-        'search') children='everything semantic index'; flags='--filter --query --with --hidden --id --count --explain --mark --limit --offset --sort' ;;
+        'search') children='everything semantic index vectors'; flags='--filter --query --with --hidden --id --count --explain --mark --limit --offset --sort' ;;
         'search everything') children=''; flags='--secrets --within --mark --limit' ;;
         'search semantic') children=''; flags='--similar-to --vector --text --user --chat --limit --min-similarity --index' ;;
         'search index') children='status check build repair drop'; flags='' ;;
@@ -568,6 +574,9 @@ _dbctl() {
         'search index build') children=''; flags='--cache --dry-run -n' ;;
         'search index repair') children=''; flags='--dry-run -n' ;;
         'search index drop') children=''; flags='--dry-run -n' ;;
+        'search vectors') children='store make'; flags='' ;;
+        'search vectors store') children=''; flags='--dry-run -n' ;;
+        'search vectors make') children=''; flags='--user --chat --limit --dry-run -n' ;;
         'data') children='rows show describe set add delete query export import'; flags='' ;;
         'data rows') children=''; flags='--filter --null --not-null --after --secrets --limit --offset --sort' ;;
         'data show') children=''; flags='--to --encoding --secrets' ;;
@@ -597,8 +606,9 @@ _dbctl() {
             'settings diff:'0) wanted='@file' ;;
             'settings apply:'0) wanted='@file' ;;
             'backup adopt:'*) wanted='@file' ;;
-            'stats run:'0) wanted='admin-users artifacts attachments campaigns chat chats failed-messages games-per-category games-per-library games-per-platform games-per-tag group-members history jobs message messages-by-status messages-by-user messages-per-day models most-played most-used-tags pending-jobs popular-prompts prompts-by-user providers public-prompts recent-chats recent-messages recent-plays research running-campaigns sessions stuck summary tag-usage tags team-members team-prompts teams tools user-activity user-sessions user-statistics users users-by-team' ;;
-            'search:'0) wanted='artifacts campaigns chats games messages prompts recipients' ;;
+            'stats run:'0) wanted='admin-users artifacts attachments campaigns chat chats failed-messages games-per-category games-per-library games-per-platform games-per-tag group-members history jobs message messages-by-status messages-by-user messages-per-day models most-played most-used-tags pending-jobs plays-per-user popular-prompts prompts-by-user providers public-prompts recent-chats recent-messages recent-plays research running-campaigns sessions stuck summary tag-usage tags team-members team-prompts teams tools user-activity user-games user-sessions user-statistics users users-by-team' ;;
+            'search:'0) wanted='artifacts campaigns chats games messages playlists prompts recipients' ;;
+            'search vectors store:'1) wanted='@file' ;;
             'data import:'1) wanted='@file' ;;
             'completions show:'0) wanted='bash zsh fish' ;;
             'completions install:'0) wanted='bash zsh fish' ;;

@@ -11,7 +11,7 @@ function __dbctl_at -d 'Whether the words so far name the command $argv[1], with
             set skip 1
         else if string match -q -- '-*' $word
             continue
-        else if contains -- (string join ' ' $path $word) 'init' 'demo' 'apps' 'status' 'doctor' 'users' 'roles' 'settings' 'migrate' 'backup' 'restore' 'integrity' 'stats' 'maintain' 'sessions' 'schedule' 'search' 'data' 'completions' 'apps list' 'apps show' 'apps check' 'users list' 'users show' 'users create' 'users ensure' 'users update' 'users delete' 'users set-password' 'users set-role' 'users activate' 'users deactivate' 'users unlock' 'users check-password' 'users import' 'users export' 'users export-data' 'roles list' 'roles show' 'roles create' 'roles update' 'roles delete' 'roles grant' 'roles revoke' 'roles matrix' 'roles permissions' 'roles can' 'settings list' 'settings get' 'settings set' 'settings reset' 'settings validate' 'settings export' 'settings diff' 'settings apply' 'migrate status' 'migrate plan' 'migrate up' 'migrate down' 'migrate reset' 'migrate adopt' 'migrate mark' 'migrate repair' 'migrate new' 'migrate verify' 'migrate drift' 'migrate lint' 'migrate rehearse' 'backup create' 'backup list' 'backup show' 'backup verify' 'backup copy' 'backup adopt' 'backup status' 'backup drill' 'backup prune' 'backup delete' 'restore preview' 'restore apply' 'restore undo' 'restore files' 'restore recover' 'integrity check' 'integrity cross' 'integrity repair' 'stats overview' 'stats tables' 'stats user' 'stats activity' 'stats locks' 'stats connections' 'stats slow' 'stats indexes' 'stats bloat' 'stats reports' 'stats run' 'maintain vacuum' 'maintain analyze' 'maintain optimize' 'maintain reindex' 'maintain checkpoint' 'maintain wal' 'maintain cancel' 'sessions list' 'sessions revoke' 'sessions cleanup' 'sessions rebuild-stats' 'schedule cron' 'search everything' 'search semantic' 'search index' 'search index status' 'search index check' 'search index build' 'search index repair' 'search index drop' 'data rows' 'data show' 'data describe' 'data set' 'data add' 'data delete' 'data query' 'data export' 'data import' 'completions show' 'completions install'
+        else if contains -- (string join ' ' $path $word) 'init' 'demo' 'apps' 'status' 'doctor' 'users' 'roles' 'settings' 'migrate' 'backup' 'restore' 'integrity' 'stats' 'maintain' 'sessions' 'schedule' 'search' 'data' 'completions' 'apps list' 'apps show' 'apps check' 'users list' 'users show' 'users create' 'users ensure' 'users update' 'users delete' 'users set-password' 'users set-role' 'users activate' 'users deactivate' 'users unlock' 'users check-password' 'users import' 'users export' 'users export-data' 'roles list' 'roles show' 'roles create' 'roles update' 'roles delete' 'roles grant' 'roles revoke' 'roles matrix' 'roles permissions' 'roles can' 'settings list' 'settings get' 'settings set' 'settings reset' 'settings validate' 'settings export' 'settings diff' 'settings apply' 'migrate status' 'migrate plan' 'migrate up' 'migrate down' 'migrate reset' 'migrate adopt' 'migrate mark' 'migrate repair' 'migrate new' 'migrate verify' 'migrate drift' 'migrate lint' 'migrate rehearse' 'backup create' 'backup list' 'backup show' 'backup verify' 'backup copy' 'backup adopt' 'backup status' 'backup drill' 'backup prune' 'backup delete' 'restore preview' 'restore apply' 'restore undo' 'restore files' 'restore recover' 'integrity check' 'integrity cross' 'integrity repair' 'stats overview' 'stats tables' 'stats user' 'stats activity' 'stats locks' 'stats connections' 'stats slow' 'stats indexes' 'stats bloat' 'stats reports' 'stats run' 'maintain vacuum' 'maintain analyze' 'maintain optimize' 'maintain reindex' 'maintain checkpoint' 'maintain wal' 'maintain cancel' 'sessions list' 'sessions revoke' 'sessions cleanup' 'sessions rebuild-stats' 'schedule cron' 'search everything' 'search semantic' 'search index' 'search vectors' 'search index status' 'search index check' 'search index build' 'search index repair' 'search index drop' 'search vectors store' 'search vectors make' 'data rows' 'data show' 'data describe' 'data set' 'data add' 'data delete' 'data query' 'data export' 'data import' 'completions show' 'completions install'
             set -a path $word
         else
             set count (math $count + 1)
@@ -135,11 +135,14 @@ complete -c dbctl -n '__dbctl_at \'schedule\'' -f -a 'cron' -d 'Print a crontab 
 complete -c dbctl -n '__dbctl_at \'search\'' -f -a 'everything' -d 'Find a word in every text of every database: where it stands, and…'
 complete -c dbctl -n '__dbctl_at \'search\'' -f -a 'semantic' -d 'Find rows by what they mean: give one of --similar-to, --vector and…'
 complete -c dbctl -n '__dbctl_at \'search\'' -f -a 'index' -d 'The index behind a search'
+complete -c dbctl -n '__dbctl_at \'search\'' -f -a 'vectors' -d 'The vectors behind a search by meaning'
 complete -c dbctl -n '__dbctl_at \'search index\'' -f -a 'status' -d 'Show which searches have an index of words, and whether it can be used'
 complete -c dbctl -n '__dbctl_at \'search index\'' -f -a 'check' -d 'Compare the index with what it should be, and every entry with its…'
 complete -c dbctl -n '__dbctl_at \'search index\'' -f -a 'build' -d 'Make the index where it is missing; one that is of no use is left to…'
 complete -c dbctl -n '__dbctl_at \'search index\'' -f -a 'repair' -d 'Replace an index that is of no use, or does not agree with its rows,…'
 complete -c dbctl -n '__dbctl_at \'search index\'' -f -a 'drop' -d 'Drop the index, and the triggers or the file that keep it'
+complete -c dbctl -n '__dbctl_at \'search vectors\'' -f -a 'store' -d 'Store a ready vector for a row; asks first where the row has a…'
+complete -c dbctl -n '__dbctl_at \'search vectors\'' -f -a 'make' -d 'Make the vectors that are missing, by the embedder of the…'
 complete -c dbctl -n '__dbctl_at \'data\'' -f -a 'rows' -d 'List rows, by primary key unless told otherwise'
 complete -c dbctl -n '__dbctl_at \'data\'' -f -a 'show' -d 'Show one row, or write the file that one of its columns holds'
 complete -c dbctl -n '__dbctl_at \'data\'' -f -a 'describe' -d 'Describe a table: columns, keys, indexes, foreign keys both ways,…'
@@ -465,7 +468,7 @@ complete -c dbctl -n '__dbctl_at \'stats run\'' -l set -x -d 'A parameter of the
 complete -c dbctl -n '__dbctl_at \'stats run\'' -l explain -d 'Show the SQL and how the database would answer it'
 complete -c dbctl -n '__dbctl_at \'stats run\'' -l limit -x -d 'At most so many rows'
 complete -c dbctl -n '__dbctl_at \'stats run\'' -l offset -x -d 'Rows to skip first'
-complete -c dbctl -n '__dbctl_at \'stats run\' 0' -f -a 'admin-users artifacts attachments campaigns chat chats failed-messages games-per-category games-per-library games-per-platform games-per-tag group-members history jobs message messages-by-status messages-by-user messages-per-day models most-played most-used-tags pending-jobs popular-prompts prompts-by-user providers public-prompts recent-chats recent-messages recent-plays research running-campaigns sessions stuck summary tag-usage tags team-members team-prompts teams tools user-activity user-sessions user-statistics users users-by-team'
+complete -c dbctl -n '__dbctl_at \'stats run\' 0' -f -a 'admin-users artifacts attachments campaigns chat chats failed-messages games-per-category games-per-library games-per-platform games-per-tag group-members history jobs message messages-by-status messages-by-user messages-per-day models most-played most-used-tags pending-jobs plays-per-user popular-prompts prompts-by-user providers public-prompts recent-chats recent-messages recent-plays research running-campaigns sessions stuck summary tag-usage tags team-members team-prompts teams tools user-activity user-games user-sessions user-statistics users users-by-team'
 complete -c dbctl -n '__dbctl_at \'maintain vacuum\'' -l table -x -d 'Only this table; repeatable'
 complete -c dbctl -n '__dbctl_at \'maintain vacuum\'' -l older-than -x -d 'Of LanceDB: versions of that age; 7 days else'
 complete -c dbctl -n '__dbctl_at \'maintain vacuum\'' -l dry-run -s n -d 'Show the plan and change nothing'
@@ -510,7 +513,7 @@ complete -c dbctl -n '__dbctl_at \'search\'' -l mark -x -d 'Put these around wha
 complete -c dbctl -n '__dbctl_at \'search\'' -l limit -x -d 'At most so many rows'
 complete -c dbctl -n '__dbctl_at \'search\'' -l offset -x -d 'Rows to skip first'
 complete -c dbctl -n '__dbctl_at \'search\'' -l sort -x -d 'Column to sort by; -COLUMN or COLUMN:desc for descending'
-complete -c dbctl -n '__dbctl_at \'search\' 0' -f -a 'artifacts campaigns chats games messages prompts recipients'
+complete -c dbctl -n '__dbctl_at \'search\' 0' -f -a 'artifacts campaigns chats games messages playlists prompts recipients'
 complete -c dbctl -n '__dbctl_at \'search everything\'' -l secrets -d 'Look at columns of hashes, tokens and keys, too, and show them'
 complete -c dbctl -n '__dbctl_at \'search everything\'' -l within -x -d 'How long all of it may take'
 complete -c dbctl -n '__dbctl_at \'search everything\'' -l mark -x -d 'Put these around the word in snippets'
@@ -528,6 +531,12 @@ complete -c dbctl -n '__dbctl_at \'search index build\'' -l cache -d 'Make one o
 complete -c dbctl -n '__dbctl_at \'search index build\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'search index repair\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'search index drop\'' -l dry-run -s n -d 'Show the plan and change nothing'
+complete -c dbctl -n '__dbctl_at \'search vectors store\'' -l dry-run -s n -d 'Show the plan and change nothing'
+complete -c dbctl -n '__dbctl_at \'search vectors store\' 1' -F
+complete -c dbctl -n '__dbctl_at \'search vectors make\'' -l user -x -d 'Only rows of this user'
+complete -c dbctl -n '__dbctl_at \'search vectors make\'' -l chat -x -d 'Only rows of this chat'
+complete -c dbctl -n '__dbctl_at \'search vectors make\'' -l limit -x -d 'Make at most so many vectors'
+complete -c dbctl -n '__dbctl_at \'search vectors make\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'data rows\'' -l filter -x -d 'Only such rows; also != < <= > >= and : (contains). Repeatable: all of them count'
 complete -c dbctl -n '__dbctl_at \'data rows\'' -l null -x -d 'Only rows in which it is NULL'
 complete -c dbctl -n '__dbctl_at \'data rows\'' -l not-null -x -d 'Only rows in which it is not'

@@ -34,7 +34,7 @@ READING = {
 USERS = {"dbctl.services": "live rules setting_values user_files user_filters user_table users"}
 SEARCH = {
     "dbctl.engines": "sidecar text_query",
-    "dbctl.engines.sqlite": "sidecar sidecar_file sidecar_search sidecar_state",
+    "dbctl.engines.sqlite": "index_order sidecar sidecar_file sidecar_search sidecar_state",
     "dbctl.services": "near query_language query_values search search_narrow search_sidecar search_snippet search_terms"
     " search_text text_language",
 }

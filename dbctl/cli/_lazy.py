@@ -40,6 +40,7 @@ GROUPS = {
     "search everything": "A word in every text of every database.",
     "search semantic": "Rows by what they mean.",
     "search index": "The index behind a search.",
+    "search vectors": "The vectors behind a search by meaning.",
     "data": "Rows of any table: look, mend, ask, export, import.",
     "completions": "Completion of words for the shell.",
 }

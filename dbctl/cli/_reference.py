@@ -78,6 +78,8 @@ from dbctl.services import (
     user_shown,
     user_transfer,
     users,
+    vector_changes,
+    vector_making,
 )
 from dbctl.services.migration_hazards import KINDS
 from dbctl.services.migration_standing import Migration
@@ -192,12 +194,14 @@ ANSWERS: Mapping[str, tuple[Any, ...]] = {
     "search index build": (search_aside.IndexChanged, Planned),
     "search index repair": (search_aside.IndexChanged, Planned),
     "search index drop": (search_aside.IndexChanged, Planned),
+    "search vectors store": (vector_changes.VectorStored, Planned),
+    "search vectors make": (vector_making.VectorsMade, Planned),
     "data rows": (Page[dict[str, Any]],),
     "data show": (dict[str, Any], data_content.ContentWritten),
     "data describe": (data_describe.TableDescribed,),
     "data add": (data_bulk.RowAdded, Planned),
     "data set": (data_changes.RowChanged, data_bulk.RowsChanged, Planned),
-    "data delete": (data_changes.RowDeleted, Planned),
+    "data delete": (data_changes.RowDeleted, data_bulk.RowsDeleted, Planned),
     "data query": (data.Answered,),
     "data export": (data_transfer.Exported,),
     "data import": (data_transfer.RowsImported, Planned),

@@ -144,6 +144,9 @@ class Order(Value, frozen=True):
         None  #: ``columns`` belong to this link's table; its smallest linked value counts
     )
     random: bool = False  #: no column at all: any order, another one each time
+    #: of several columns without regard to case: most rows meet the conditions, and the first column holds no capital letters,
+    #: so that an engine may read a page through an index of that column
+    indexed: bool = False
 
 
 #: How a time is written where the column has no native type.

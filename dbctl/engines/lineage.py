@@ -1,4 +1,4 @@
-"""Lineage of views: the columns of tables that each column of a view is made of."""
+"""Lineage of views: the table columns that each column of a view is computed from."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from dbctl.engines.base import Table
 if TYPE_CHECKING:
     from sqlglot import exp
 
-#: A column of a table that is no view; both names in lower case.
+#: A column of a base table; both names in lower case.
 Source: TypeAlias = tuple[str, str]
 #: The sources of each column of a view; None: they cannot be determined.
 Sources: TypeAlias = Mapping[str, Collection[Source] | None]
 
 
 def reaching(queries: Mapping[str, str], tables: Collection[str]) -> dict[str, str]:
-    """Return the views whose text names one of ``tables``, or such a view; and those whose text is not known."""
+    """Return the views that refer to one of ``tables``, directly or through views, and views of unknown text."""
     words = {view: _words(text) for view, text in queries.items()}
     names = {table.lower() for table in tables}
     reached: dict[str, str] = {}
@@ -37,7 +37,7 @@ def sources_of(queries: Mapping[str, str], tables: Mapping[str, Table], dialect:
     """Return the sources of the columns of these views.
 
     Args:
-        queries: views by name, each as ``create view`` or as its query; empty where it is not known.
+        queries: views by name, each as ``create view`` or as its query; empty if unknown.
         tables: the live schema, with the views.
         dialect: of the queries, as sqlglot names it.
     """
@@ -55,7 +55,7 @@ class _Lineage:
         self._known: dict[str, Sources] = {}
 
     def views(self) -> dict[str, Sources]:
-        import sqlglot  # noqa: F401, PLC0415 - a missing package must not pass for SQL that cannot be parsed
+        import sqlglot  # noqa: F401, PLC0415 - a missing package must not look like SQL that cannot be parsed
 
         for view in self._queries:
             self._resolve(view)
@@ -66,15 +66,15 @@ class _Lineage:
         if view in self._known:
             return
         columns = list(self._tables[view].columns) if view in self._tables else []
-        self._known[view] = dict.fromkeys(columns)  # also the end of a circle
+        self._known[view] = dict.fromkeys(columns)  # also ends a cycle of views
         words = _words(self._queries[view])
         for name in words & self._views.keys():
             self._resolve(self._views[name])
-        with suppress(Exception):  # a parser of foreign SQL may raise anything; not known is the safe answer
+        with suppress(Exception):  # a parser of foreign SQL may raise anything; unknown is the safe result
             self._known[view] = self._sources(columns, self._queries[view], words)
 
     def _sources(self, columns: list[str], text: str, words: set[str]) -> Sources:
-        from sqlglot import exp, parse_one  # noqa: PLC0415 - 300 ms, and only where a view reads secrets
+        from sqlglot import exp, parse_one  # noqa: PLC0415 - 300 ms, only if a view reads secrets
         from sqlglot.lineage import lineage  # noqa: PLC0415 - as above
         from sqlglot.optimizer.qualify import qualify  # noqa: PLC0415 - as above
 
@@ -107,7 +107,7 @@ class _Lineage:
         return found
 
     def _of_tables(self, leaves: Iterator[object]) -> Collection[Source] | None:
-        """Return the sources of columns of tables and of views that are resolved."""
+        """Return the sources of columns of tables and of resolved views."""
         from sqlglot import exp  # noqa: PLC0415 - as above
 
         sources: set[Source] = set()

@@ -1,4 +1,4 @@
-"""What a search looks for in texts. Engines narrow the rows down by it; ``services/text_match.py`` decides about each row."""
+"""Text queries. Engines use them to select candidate rows; ``services/text_match.py`` compares each row with the query."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Literal, TypeAlias
 
 from dbctl.model import Value
 
-#: ``word``: whole words. ``prefix``: the last word may go on. ``part``: the text stands anywhere, also inside words.
+#: ``word``: whole words. ``prefix``: the last word is a prefix. ``part``: the text occurs anywhere, also inside words.
 Match: TypeAlias = Literal["word", "prefix", "part"]
 
 
-#: Scripts that put no space between words: what begins or ends with one of their letters is found inside longer text, too.
+#: Scripts without spaces between words: a term that begins or ends with one of their letters also matches inside longer text.
 UNSPACED = (
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
     "\uff66-\uff9f\U00020000-\U0003ffff]"
@@ -21,24 +21,24 @@ UNSPACED = (
 class TextTerm(Value, frozen=True):
     """A word, a phrase, the beginning of a word, or a part of the text."""
 
-    pieces: tuple[str, ...]  #: of several, each follows the one before with nothing but signs between them
+    pieces: tuple[str, ...]  #: words of a phrase, with only spaces and signs between them
     match: Match
 
 
 class TextAnd(Value, frozen=True):
-    """All of them."""
+    """All of the queries."""
 
     queries: Sequence[TextQuery]
 
 
 class TextOr(Value, frozen=True):
-    """At least one of them."""
+    """At least one of the queries."""
 
     queries: Sequence[TextQuery]
 
 
 class TextNot(Value, frozen=True):
-    """Rows that do not meet it."""
+    """Rows that do not match the query."""
 
     query: TextQuery
 
@@ -47,18 +47,18 @@ TextQuery: TypeAlias = TextTerm | TextAnd | TextOr | TextNot
 
 
 def join_queries(queries: Sequence[TextQuery]) -> TextQuery | None:
-    """Return what all of them ask for together; None where there is none."""
+    """Return the conjunction of queries; None without any."""
     parts = [part for query in queries for part in conjuncts(query)]
     return TextAnd(parts) if len(parts) > 1 else parts[0] if parts else None
 
 
 def conjuncts(query: TextQuery) -> Sequence[TextQuery]:
-    """Return the queries that must all be met."""
+    """Return the queries that must all match."""
     return query.queries if isinstance(query, TextAnd) else [query]
 
 
 def positive_terms(query: TextQuery) -> Iterator[TextTerm]:
-    """Yield the terms that a row may be found by, which those below NOT are not."""
+    """Yield the terms that a row may match: all except those below NOT."""
     match query:
         case TextTerm():
             yield query

@@ -1,4 +1,4 @@
-"""Forms of text that a profile may require of a value; each function returns why a text is not of its form, or nothing."""
+"""Formats that a profile may require of a value; each function returns why a text violates its format, or nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MONTHS_IN_FULL = [
 ]
 DAYS = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"]
 DAYS_IN_FULL = ["sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday"]
-#: The fields of a cron expression: what each is called, its smallest and its largest number, and names for them.
+#: The fields of a cron expression: name, smallest number, largest number, and names of the numbers.
 CRON_FIELDS: Sequence[tuple[str, int, int, Mapping[str, int]]] = (
     ("second", 0, 59, {}),
     ("minute", 0, 59, {}),
@@ -77,7 +77,7 @@ def _is_cron_range(item: str, least: int, most: int, names: Mapping[str, int]) -
 
 
 def _cron_number(text: str, names: Mapping[str, int]) -> int:
-    """Return the number that one end of a range stands for; -1 where it stands for none."""
+    """Return the number of one end of a range; -1 if it is invalid."""
     if re.fullmatch("[0-9]{1,4}", text):
         return int(text)
     return names.get(text.lower(), -1)
@@ -89,7 +89,7 @@ def _url(text: str) -> str:
     try:
         parts = urlsplit(text)
         is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-    except ValueError:  # such as a port that is no number
+    except ValueError:  # such as a port that is not a number
         is_url = False
     return "" if is_url and not re.search(r"\s", text) else "it is not like https://example.org/path"
 

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from dbctl.profiles.codecs import TimeCodec
+
 #: A column; ``name?`` may be missing, and of several the first that exists counts.
 Column = str | list[str]
 
@@ -40,6 +42,15 @@ class Beside(Part, frozen=True, kw_only=True):
     fields: Mapping[str, Column] = {}  #: what it knows better than the row of the vector
 
 
+class Source(Part, frozen=True, kw_only=True):
+    """Rows of another database each of which should have a vector, and what a new row of the vectors gets."""
+
+    beside: str  #: the name of the ``beside`` whose rows these are; its fields, too, go into a new row
+    fields: Mapping[str, Column] = {}  #: further fields, and the columns that hold them there
+    time: TimeCodec = "epoch-ms"  #: how a new row stores times
+    constants: Mapping[str, str] = {}  #: further columns of a new row, and what the app writes there
+
+
 class Semantic(Part, frozen=True, kw_only=True):
     """``dbctl search semantic``."""
 
@@ -56,6 +67,7 @@ class Semantic(Part, frozen=True, kw_only=True):
     placeholders: Sequence[str] = ()  #: ids of rows that the app makes for itself
     filters: Mapping[Annotated[str, msgspec.Meta(pattern="^(user|chat)$")], Filter] = {}
     beside: Sequence[Beside] = ()
+    source: Source | None = None
     #: fields, and names of what is beside, that suit a table on a terminal; none: all
     brief: Sequence[str] = ()
 
@@ -83,6 +95,11 @@ def mistakes(told: Semantic, databases: Sequence[str]) -> Iterator[tuple[Sequenc
         yield from _unknown(("beside", at, "fields"), one.fields, told.fields)
         if one.name in (*OWN, *told.fields):
             yield ("beside", at, "name"), f"{one.name} is a field already"
+    if told.source:
+        rows = {one.name for one in told.beside if one.by == "id"}
+        if told.source.beside not in rows:
+            yield ("source", "beside"), f"{told.source.beside} is no beside whose rows are named by id"
+        yield from _unknown(("source", "fields"), told.source.fields, told.fields)
     for place, database in places.items():
         if database not in databases:
             yield place, f"there is no database {database!r}"

@@ -1,4 +1,4 @@
-"""Deletion of backups by id, for those that no rule of retention can judge; never of the last sound backup."""
+"""Deletion of backups by id, independent of the retention; the last valid backup is never deleted."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from dbctl.services.backups import ID, Repository
 
 
 class Deleted(Done, frozen=True, kw_only=True):
-    """Answer of ``backup delete``."""
+    """Result of ``backup delete``."""
 
     deleted: Sequence[str]
     freed_bytes: int
 
 
 class Deletion:
-    """What ``backup delete`` is about to do."""
+    """A planned ``backup delete``."""
 
     def __init__(self, app: App, repository: Repository, names: Sequence[str], *, timeout: float) -> None:
         """Take the ids.
@@ -37,9 +37,9 @@ class Deletion:
         """Return what would be deleted.
 
         Raises:
-            BackupMissingError: one is not there.
-            BackupUnsoundError: the manifest of one cannot be read.
-            LastBackupError: no other sound backup of a database would be left.
+            BackupMissingError: a backup does not exist.
+            BackupUnsoundError: a manifest cannot be read.
+            LastBackupError: no other valid backup of a database would remain.
         """
         steps = [
             f"delete {manifest.id} ({manifest.kind}, {manifest.created_at:%Y-%m-%d %H:%M} UTC):"
@@ -50,15 +50,15 @@ class Deletion:
         return Plan(title=title, target=self.target, steps=steps, rows={}, destructive=True)
 
     def apply(self, seen: str | None = None) -> Deleted:
-        """Delete them.
+        """Delete the backups.
 
         Raises:
-            PlanChangedError: it would be another plan than the one that was agreed to; nothing was deleted.
+            PlanChangedError: the plan differs from the confirmed plan; nothing was deleted.
             BusyError: another dbctl works on the repository.
             BackupMissingError, BackupUnsoundError, LastBackupError: as ``plan``.
         """
         store = self._repository.store
-        store.folders()  # before the lock, which would make the repository
+        store.folders()  # before the lock, which would create the repository
         with store.lock("backup delete", timeout=self._timeout):
             if seen is not None and self.plan().digest != seen:
                 raise PlanChangedError(target=self.target)

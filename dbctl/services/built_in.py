@@ -1,4 +1,4 @@
-"""Which permissions an app gives its built-in roles: dbctl gives them back, and never takes them away."""
+"""Permissions of the built-in roles of an app: dbctl restores them, and never removes them."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ OPTIONAL = "?"  #: ends a permission that a deployment may leave out
 
 
 class BuiltInPermissions:
-    """The built-in roles of one open database, and what the profile says of their permissions."""
+    """The built-in roles of one open database, and their permissions in the profile."""
 
     def __init__(self, table: RoleTable) -> None:
         self._given = table.told.built_in.permissions
         self.roles = [role for role in table.read() if role.built_in]
 
     def role(self, key: object) -> Role | None:
-        """Return the built-in role of that key; None where it is another role, or none."""
+        """Return the built-in role with that key, or None."""
         return next((role for role in self.roles if str(role.id) == str(key)), None)
 
     def may_have(self, role: Role, permission: str) -> bool:
-        """Whether the app gives the role that permission, in some of its deployments at least."""
+        """Whether the role has that permission in at least some deployments of the app."""
         return any(fnmatchcase(permission, item.removesuffix(OPTIONAL)) for item in self._items(role))
 
     def must_have(self, role: Role, permission: str) -> bool:
-        """Whether the role has that permission in every deployment; where the profile lists none, in this one."""
+        """Whether the role has that permission in every deployment, or in this one if the profile lists none."""
         items = self._items(role)
         if not items:
             return permission in (role.permissions or ())

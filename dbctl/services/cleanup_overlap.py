@@ -1,4 +1,4 @@
-"""What is left for each cleanup rule once the rules before it are done with the same rows."""
+"""Counts of rows for each cleanup rule after the rules before it have changed or deleted some."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from dbctl.profiles.codecs import read_time
 
 
 class _Rows(Value, frozen=True):
-    """Rows that the rules so far have treated alike."""
+    """Rows that the previous rules changed in the same way."""
 
-    where: Sequence[Where]  #: what they hold now
-    changed: Mapping[str, object]  #: what their columns will hold
+    where: Sequence[Where]  #: conditions on their current values
+    changed: Mapping[str, object]  #: the new values of columns
 
 
 class Overlap:
-    """The rows of each table as the rules so far will have left them."""
+    """The rows of each table after the previous rules."""
 
     def __init__(self) -> None:
         self._rows: dict[str, list[_Rows]] = defaultdict(lambda: [_Rows((), {})])
@@ -33,7 +33,7 @@ class Overlap:
         due: Sequence[Condition],
         values: Mapping[str, object] | None,
     ) -> int:
-        """Return how many rows a rule will find due, and change them.
+        """Count the rows that a rule selects, and apply the rule to them.
 
         Args:
             db: where they are.
@@ -56,7 +56,7 @@ class Overlap:
 
 
 def _before(due: Sequence[Condition], changed: Mapping[str, object]) -> list[Condition] | None:
-    """Return which rows will meet conditions once their columns are changed, by what they hold now; None: no row will."""
+    """Return the conditions on current values of rows that will meet ``conditions`` after a change; None: no row will."""
     conditions = []
     for condition in due:
         if condition.column not in changed:

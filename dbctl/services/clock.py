@@ -1,7 +1,7 @@
 """Whether the clock of this machine agrees with the times that rows, backups and files record.
 
-A clock is doubted where the records end long before it, where backups have a gap as long just before the last day (the last
-ones may have been made after the clock jumped), or where a backup is later than it. Every rule that deletes by age asks here.
+The clock is doubted if the records end long before it, if there is such a gap in the backups just before the last day (the last
+backups may be from after a jump of the clock), or if a backup is later than it. Every rule that deletes by age uses this check.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
     from dbctl.profiles.model import Name
     from dbctl.services.apps import App
 
-#: Two clocks that are set differ by less.
+#: The maximum difference of two correct clocks.
 SKEW = timedelta(minutes=5)
-#: An app whose records end so long before the clock is hardly in use; it is more likely that the clock is wrong.
+#: If the records end so long before the clock, a wrong clock is more likely than an unused app.
 FAR = timedelta(days=30)
 DAY = timedelta(days=1)
-#: How long one question about rows may take; an answer that takes longer raises no doubt.
+#: Time limit of one query about rows; a slower query raises no doubt.
 LOOKING = timedelta(seconds=2)
 
 
 class Records(Protocol):
-    """Times of one kind that something recorded."""
+    """Recorded times of one kind."""
 
     kind: str  #: in the plural
     regular: bool  #: whether a gap among them is unusual
 
     def has(self, since: datetime | None, before: datetime | None) -> bool | None:
-        """Return whether a time lies in a range (None: open); None where that takes too long to find out."""
+        """Return whether a time is in a range (None: open); None if the query takes too long."""
         ...
 
 
@@ -54,9 +54,9 @@ class Times:
 
 
 class RowTimes:
-    """The columns of an app in which it writes when something happened."""
+    """The columns in which an app records times."""
 
-    kind, regular = "rows", False  # an app that is seldom used leaves gaps
+    kind, regular = "rows", False  # rarely used apps have gaps
 
     def __init__(self, columns: Sequence[tuple[Readable, str, str]]) -> None:
         self._columns = columns  #: database, table, column
@@ -74,17 +74,17 @@ class RowTimes:
 
 
 def find_contradiction(records: Sequence[Records], *, reach: timedelta = FAR) -> str:
-    """Return in which way the clock is ahead of the records; empty: it agrees with them, or there are none.
+    """Return how the clock contradicts the records; empty: it agrees with them, or there are none.
 
     Args:
-        records: what was recorded.
-        reach: how far back the newest records from before the last day may lie.
+        records: the recorded times.
+        reach: the maximum age of the newest records from before the last day.
     """
     moment = model.now()
     limit, yesterday = moment - max(reach, DAY), moment - DAY
     if any(source.has(limit, yesterday) is not False for source in records):
         return ""
-    # An expiry may lie ahead, but one that lies further ahead says nothing of the present.
+    # An expiry may be in the future; a time in the far future is no evidence of the present.
     recent = [source for source in records if source.has(yesterday, moment + FAR) is not False]
     earlier = [source for source in records if source.has(None, limit)]
     if earlier and not recent:
@@ -102,10 +102,10 @@ def find_future(backups: Iterable[tuple[str, datetime]]) -> list[str]:
 
 
 def check(app: App) -> None:
-    """Refuse what deletes by age where the clock contradicts the records of the app, unless the user trusts it.
+    """Refuse a deletion by age if the clock contradicts the records of the app, unless the user trusts the clock.
 
     Raises:
-        ClockDoubtedError: it does; nothing was changed.
+        ClockDoubtedError: the clock contradicts the records; nothing was changed.
     """
     if app.trust_clock:
         return
@@ -116,13 +116,13 @@ def check(app: App) -> None:
 
 
 def refuse(reason: str) -> None:
-    """Raise ``ClockDoubtedError`` where there is a reason."""
+    """Raise ``ClockDoubtedError`` if there is a reason."""
     if reason:
         raise ClockDoubtedError(now=_shown(), reason=reason, instead="run it again with --trust-clock.")
 
 
 def doubted(future: Sequence[str]) -> ClockDoubtedError:
-    """Return the refusal where backups are later than the clock."""
+    """Return the error for backups that are later than the clock."""
     plural = "backups {} are" if len(future) > 1 else "backup {} is"
     return ClockDoubtedError(
         now=_shown(),
@@ -132,18 +132,18 @@ def doubted(future: Sequence[str]) -> ClockDoubtedError:
 
 
 def contradiction(app: App) -> str:
-    """Return in which way the clock is ahead of everything that the app recorded; empty: it is not."""
+    """Return how the clock contradicts all records of the app; empty: it does not."""
     return find_contradiction(_records(app, [time for _, time in local_backups(app)]))
 
 
 def local_backups(app: App) -> list[tuple[str, datetime]]:
-    """Return the backups of an app by id and time, where they are in a directory: nothing is asked over a network."""
+    """Return the ids and times of the backups of an app in a local directory; remote storage is not queried."""
     told = app.configured.backup
     if told is None or "://" in told.repository:
         return []
-    from dbctl.services.backups import Repository  # noqa: PLC0415 - few commands look at backups
+    from dbctl.services.backups import Repository  # noqa: PLC0415 - few commands read backups
 
-    with suppress(DbctlError):  # a repository that is not there records nothing
+    with suppress(DbctlError):  # a missing repository has no records
         return Repository(app).moments()
     return []
 
@@ -157,7 +157,7 @@ def _records(app: App, backups: Sequence[datetime]) -> list[Records]:
 
 
 def _time_columns(app: App) -> Iterator[tuple[Readable, str, str]]:
-    """Yield the columns that the profile names for ages, actions and sign-ins, as far as they can be read."""
+    """Yield the columns that the profile names for ages, actions and sign-ins, if they can be read."""
     profile, named = app.profile, list[tuple[str, str, "Name | None"]]()
     named += [(rule.database, rule.table, rule.age.column) for rule in profile.cleanup]
     if profile.audit:
@@ -171,7 +171,7 @@ def _time_columns(app: App) -> Iterator[tuple[Readable, str, str]]:
         name, plain = database or app.main(), table.removesuffix("?")
         if name not in app.configured.databases and list(app.configured.databases) != ["main"]:
             continue
-        with suppress(DbctlError):  # what cannot be read records nothing
+        with suppress(DbctlError):  # an unreadable database has no records
             opened = app.reader(name)
             column = find_column(opened.tables().get(plain), names)
             if column and (name, plain, column) not in seen:
@@ -180,13 +180,13 @@ def _time_columns(app: App) -> Iterator[tuple[Readable, str, str]]:
 
 
 def _written(app: App) -> Iterator[datetime]:
-    """Yield when the files of the databases were last written."""
+    """Yield the modification times of the files of the databases."""
     for url in app.configured.databases.values():
         if url.is_local:
             for path in _files(Path(url.path)):
                 with suppress(OSError):
                     found = path.stat()
-                    if found.st_size:  # a reader makes an empty WAL
+                    if found.st_size:  # a reader creates an empty WAL
                         yield datetime.fromtimestamp(max(0.0, found.st_mtime), UTC)
 
 

@@ -65,7 +65,8 @@ def inconsistent(profile: Profile) -> Iterator[Complaint]:
     yield from _inconsistent_secrets(profile)
     yield from _inconsistent_cleanup(profile)
     yield from _twice("settings", "scope", [told.scope for told in profile.settings])
-    yield from _twice("search", "name", [search.name for search in profile.search])
+    yield from _twice("search", "name", [search.name for search in profile.search if not search.optional])
+    yield from _ambiguous_searches(profile)
     yield from _twice("rebuild", "name", [rebuild.name for rebuild in profile.rebuild])
     yield from _twice("report", "name", [report.name for report in profile.report])
     for section, named in (("check", profile.check), ("known", profile.known), ("flaw", profile.flaw)):
@@ -133,6 +134,17 @@ def _twice(section: str | Sequence[str | int], word: str, given: Sequence[str]) 
     for at, one in enumerate(given):
         if one in given[:at]:
             yield (*key, at, word), f"{one} is there already"
+
+
+def _ambiguous_searches(profile: Profile) -> Iterator[Complaint]:
+    """Yield the searches that share a name with an earlier search though the tables that exist cannot decide between them."""
+    for at, search in enumerate(profile.search):
+        for earlier in profile.search[:at]:
+            if earlier.name != search.name or not (earlier.optional or search.optional):
+                continue
+            place = (search.database, search.table)
+            if not earlier.optional or place == (earlier.database, earlier.table):
+                yield ("search", at, "name"), f"the earlier search {search.name} is always used in its place"
 
 
 def _databases_named(profile: Profile) -> Iterator[tuple[Sequence[str | int], str]]:
@@ -474,6 +486,13 @@ def _names_of_semantic(key: Sequence[str | int], told: Semantic) -> Iterator[Nam
         yield Named(key=(*key, "fields", name), database=told.database, table=told.table, column=column)
     for at, one in enumerate(told.beside):
         yield from _table((*key, "beside", at), one.database, one.table, {"key": one.key}, one.fields)
+        if told.source and told.source.beside == one.name:
+            place = (*key, "source")
+            for name, column in told.source.fields.items():
+                yield Named(
+                    key=(*place, "fields", name), database=one.database, table=one.table, column=column
+                )
+            yield from _columns((*place, "constants"), told.database, told.table, told.source.constants)
 
 
 def _names_of_cleanup(key: Sequence[str | int], rule: Cleanup, here: str) -> Iterator[Named]:

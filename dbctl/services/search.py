@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+from msgspec import structs
+
 from dbctl.engines.base import Capability, Explains, Order, Readable, Where
 from dbctl.engines.text_query import TextNot, TextQuery, TextTerm, join_queries
 from dbctl.errors import (
@@ -120,11 +122,11 @@ class Found(Page[Row], frozen=True, kw_only=True):
 
 def names(app: App) -> list[str]:
     """Return the searches of the app."""
-    return [search.name for search in app.ability(app.profile.search, "search")]
+    return list(dict.fromkeys(search.name for search in app.ability(app.profile.search, "search")))
 
 
 def named(app: App, name: str) -> Search:
-    """Return one search of the app.
+    """Return one search of the app: of several with that name the first whose table exists, else the last.
 
     Raises:
         AbilityMissingError: the app has none.
@@ -133,10 +135,17 @@ def named(app: App, name: str) -> Search:
     """
     if not name:
         raise UsageError(detail=f"say what to search in {app.name}: {' or '.join(names(app))}")
-    for search in app.ability(app.profile.search, "search"):
-        if search.name == name:
-            return search
-    raise SearchMissingError(app=app.name, name=name, names=", ".join(names(app)))
+    variants = [search for search in app.ability(app.profile.search, "search") if search.name == name]
+    if not variants:
+        raise SearchMissingError(app=app.name, name=name, names=", ".join(names(app)))
+    *earlier, last = variants
+    return next((search for search in earlier if _has_table(app, search)), last)
+
+
+def _has_table(app: App, search: Search) -> bool:
+    return (
+        search.database in app.configured.databases and search.table in app.reader(search.database).tables()
+    )
 
 
 def find(
@@ -165,9 +174,19 @@ def find(
     """
 
     def found(question: _Question) -> Found:
-        return _found(question, window, columns=columns, brief=brief, marks=marks)
+        page = _found(question, window, columns=columns, brief=brief, marks=marks)
+        return structs.replace(page, items=_masked(app, question, page.items)) if columns else page
 
     return _answered(app, name, asked, window, found)
+
+
+def _masked(app: App, question: _Question, rows: Sequence[Row]) -> list[Row]:
+    """Return rows whose columns the caller chose, with secrets masked; those that the profile chose hold none."""
+    from dbctl.services.secrets import hidden, mask  # noqa: PLC0415 - most searches show the profile's columns
+
+    search = question.compiler.search
+    columns = hidden(app, search.database, question.compiler.db, [search.table]).get(search.table, ())
+    return [mask(row, columns) for row in rows]
 
 
 def _found(
@@ -392,6 +411,8 @@ def _question(
     else:
         aside = sidecars.Asked(None, f"{unsound}; every row was read; {unsound.hint}")
     words = sidecars.left(aside.through, narrowed.words)
+    if not (terms or text or aside.through):
+        order = _indexed(search, order)
     why = remark(search, compiler.db) if text else ""
     return _Question(
         compiler=compiler,
@@ -452,6 +473,14 @@ def _orders(compiler: Compiler, filters: Sequence[Term], sort: str) -> list[Orde
     raise UsageError(
         detail=f"no order {wanted!r}{question(wanted, known_names)}; known: {', '.join(known_names)}"
     )
+
+
+def _indexed(search: Search, order: Sequence[Order]) -> list[Order]:
+    """Return the order of all rows, as one that an index may serve where the search is in its own order."""
+    own, first = order[-1], search.sort[0]
+    if not first.lowercase or own.descending or not own.columns[1:] or any(term != own for term in order):
+        return list(order)
+    return [Order(own.columns, nocase=True, indexed=True)]
 
 
 def _columns(

@@ -13,6 +13,7 @@ from dbctl.services.apps import App
 from dbctl.services.query_values import checked
 from dbctl.services.search import named, told
 from dbctl.services.search_terms import Compiler, lacking, links, present
+from dbctl.services.secrets import hidden, mask
 
 
 class Whole(Value, frozen=True, kw_only=True):
@@ -22,7 +23,7 @@ class Whole(Value, frozen=True, kw_only=True):
 
 
 def one(app: App, name: str, key: str) -> Whole:
-    """Return the row with this id, or the one that took its place, with its details.
+    """Return the row with this id, or the one that took its place, with its details; secrets are masked.
 
     Raises:
         RowMissingError: there is none.
@@ -32,7 +33,8 @@ def one(app: App, name: str, key: str) -> Whole:
     row = _row(compiler, checked(key, "id"))
     details = {detail.name: _detail(compiler, detail, row) for detail in search.detail}
     made = {fact: _made(alternatives, row, details) for fact, alternatives in search.made.items()}
-    return Whole(extra={**told(search, row), **made, **details})
+    shown = mask(row, hidden(app, search.database, compiler.db, [search.table]).get(search.table, ()))
+    return Whole(extra={**told(search, shown), **made, **details})
 
 
 def _row(compiler: Compiler, key: str) -> dict[str, object]:

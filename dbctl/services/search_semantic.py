@@ -320,10 +320,10 @@ def _vector(meaning: Meaning, like: Like) -> tuple[Sequence[float], list[str]]:
     embedder = embedders.of(meaning.app.configured, model=meaning.told.model)
     vector = list(embedder.embed(text))
     meaning.comparable(vector, f"what {embedder.place} made")
-    return vector, _remark(meaning)
+    return vector, warn_of_model(meaning)
 
 
-def _remark(meaning: Meaning) -> list[str]:
+def warn_of_model(meaning: Meaning) -> list[str]:
     """Return what to know of vectors that two models made."""
     told, made = meaning.app.configured.embedder, meaning.told.model
     asked = told.model.removeprefix("models/") if told else ""

@@ -39,8 +39,12 @@ class Asked(Value, frozen=True):
 
 
 def is_aside(search: Search, profile: Profile) -> bool:
-    """Whether a search is to have such an index: nobody but its owner writes the database, and it has no index of words."""
-    return search.text is None and profile.databases[search.database].mode == "read-only"
+    """Whether a search is to have such an index: only its owner writes the database, and it has no index of words.
+
+    A table that a deployment may lack is small: every row is read.
+    """
+    read_only = profile.databases[search.database].mode == "read-only"
+    return search.text is None and read_only and not search.optional
 
 
 def able(db: Readable) -> Sidecars | None:

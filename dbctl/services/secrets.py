@@ -11,6 +11,7 @@ from dbctl.engines import lineage
 from dbctl.engines.base import Readable
 from dbctl.engines.transfer import Streams
 from dbctl.errors import DbctlError
+from dbctl.model import Row
 from dbctl.profiles.model import Name, Settings
 from dbctl.services.apps import App
 from dbctl.services.live import find_column
@@ -40,6 +41,11 @@ SECRET_VALUES = re.compile(
 SAMPLE_ROWS = 10
 _TEXT = re.compile(r"CHAR|TEXT|CLOB|BLOB|BINARY|BYTEA|STRING|^$")
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+
+def mask(row: Row, columns: Collection[str]) -> Row:
+    """Return a row with ``MASK`` in place of each value of ``columns``."""
+    return {name: MASK if name in columns and value is not None else value for name, value in row.items()}
 
 
 def hidden(

@@ -18,10 +18,10 @@ _GIVEN = (
 )  # fmt: skip
 _MADE = (
     "users unlock", "sessions revoke", "sessions cleanup", "integrity repair", "sessions rebuild-stats", "restore apply",
-    "restore undo",
+    "restore undo", "search vectors store", "search vectors make",
 )  # fmt: skip
 _SCHEMA = (
-    "migrate up", "migrate down", "migrate adopt", "migrate mark", "migrate repair", "integrity check",
+    "migrate up", "migrate down", "migrate reset", "migrate adopt", "migrate mark", "migrate repair", "integrity check",
     "search index build", "search index repair", "search index repair --dry-run", "search index drop",
     "search index check", "maintain vacuum", "maintain analyze", "maintain optimize", "maintain reindex",
     "maintain checkpoint", "maintain wal", "maintain rollback-journal",

@@ -154,6 +154,8 @@ LINES: dict[str, int] = {
     "search index build --dry-run": 0,
     "search index repair": 0,
     "search index drop recipes": 0,
+    "search vectors store x labels.csv": 2,
+    "search vectors make": 2,
     "completions show bash": 0,
     "completions install bash": 0,
     "init larder.toml . --app second {where}": 0,

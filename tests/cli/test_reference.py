@@ -85,6 +85,7 @@ LINES = [
     "migrate lint --migrations {migrations}",
     "migrate lint --migrations {migrations} --all",
     "migrate rehearse --migrations {migrations}",
+    "migrate reset --dry-run --migrations {migrations}",
     "migrate adopt --migrations {migrations}",
     "migrate adopt --migrations {migrations} --dry-run",
     "migrate mark 2 --applied --migrations {migrations}",
@@ -315,7 +316,7 @@ def test_every_command_has_a_schema_a_help_and_a_line_that_is_run() -> None:
     answered |= {
         one for one in words if one.startswith("search index ")
     }  # on an app that has one: everywhere
-    answered.add("search semantic")  # on an app that has vectors: below
+    answered |= {"search semantic", "search vectors store", "search vectors make"}  # on vectors: below
     on_servers = {
         "maintain cancel",
         "stats connections",
@@ -335,6 +336,22 @@ def test_what_is_near_is_told_by_its_schema(tmp_path, capsys) -> None:
     schema = {**SCHEMAS["answers"][told["schema"]], "$defs": SCHEMAS["$defs"]}
     Draft202012Validator(schema).validate(told)
     assert [row["stored"] for row in told["data"]["items"]] == [False] * 3
+
+
+@pytest.mark.parametrize("words", [["make"], ["make", "--dry-run"], ["store", "msg-1", "near.json"]])
+def test_what_is_done_to_vectors_is_told_by_its_schema(words, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    chat_lancedb.deployed(tmp_path / "data/chat.db")
+    chat_lancedb.vectors(tmp_path / "data/lancedb")
+    assert main(["init", "chat-lancedb"]) == 0
+    (tmp_path / "near.json").write_text(json.dumps([1.0] * lance.SIZE))
+    with (tmp_path / "dbctl.toml").open("a") as file:
+        file.write('[apps.chat-lancedb.embedder]\nkind = "command"\ncommand = ["cat", "near.json"]\n')
+    capsys.readouterr()
+    assert main(["search", "vectors", *words, "--yes", "-o", "json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    schema = {**SCHEMAS["answers"][told["schema"]], "$defs": SCHEMAS["$defs"]}
+    Draft202012Validator(schema).validate(told)
 
 
 def test_the_reference_is_current() -> None:

@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -134,6 +136,48 @@ def test_hidden_games_are_shown_when_asked_for(dbctl):
 def test_a_playlist_comes_in_its_own_order(dbctl):
     page = data(dbctl("games", "--filter", "playlist=Favourites of 100%", "-o", "json"))
     assert titles(page) == ["Two Sets of Data", "Alpha Valley", 'It\'s a "Quoted" Game']
+
+
+def test_playlists_of_the_archive_are_a_search(dbctl):
+    page = data(dbctl("playlists", "-o", "json"))
+    assert titles(page) == ["Empty [list]", "Favourites of 100%", "Short Films"]
+    assert titles(data(dbctl("playlists", "films", "-o", "json"))) == ["Short Films"]
+    assert titles(data(dbctl("playlists", "--filter", f"game={shapes.game_id(9)}", "-o", "json"))) == [
+        "Favourites of 100%"
+    ]
+    shown = data(dbctl("playlists", "--id", shapes.PLAYLISTS[1][0], "-o", "json"))
+    assert {row["gameId"] for row in shown["games"]} == {shapes.game_id(13), shapes.game_id(19)}
+
+
+def test_playlists_of_users_are_a_search_where_the_app_keeps_them(tmp_path, start):
+    """The document's archive has a table of playlists too: those of the users are preferred."""
+    user = shapes.deployed_user_db(tmp_path / "user.db")
+    eve = shapes.add_user(user, "eve")
+    with closing(sqlite3.connect(user)) as connection, connection:
+        connection.executescript(
+            f"""insert into user_playlists (id, user_id, title, is_public, share_token)
+            values (7, {eve}, 'Rainy days', 1, 'secret-token'), (8, {eve}, 'Quiet ones', 0, null);
+            insert into user_playlist_games (playlist_id, game_id, order_index) values (7, 'b', 0), (7, 'a', 1)"""
+        )
+    archive = shapes.document_flashpoint_db(tmp_path / "flashpoint.sqlite")
+    app = ["--profile", "flashpoint-web", "--url", f"user={user}", "--url", f"flashpoint={archive}"]
+
+    def ask(*words):
+        return start(*app, "search", "playlists", *words, "-o", "json", environment=CLEAN, cwd=tmp_path)
+
+    assert titles(data(ask())) == ["Quiet ones", "Rainy days"]
+    done = ask("--filter", "owner=eve", "--filter", "public=yes")
+    (found,) = data(done)["items"]
+    assert (found["owner"], found["game_count"], found["is_public"]) == ("eve", 2, True)
+    whole, chosen = ask("--id", "7"), ask("--columns", "id,share_token")
+    assert [row["share_token"] for row in data(chosen)["items"]] == [None, "***"]
+    assert [row["game_id"] for row in data(whole)["games"]] == ["b", "a"]
+    assert "secret-token" not in done.stdout + whole.stdout + chosen.stdout
+
+
+def test_playlists_that_no_database_holds_are_an_error(dbctl):
+    done = dbctl("playlists", "-o", "json", app="launcher")
+    assert json.loads(done.stdout)["error"]["code"] == "schema-lacks"
 
 
 def test_one_game_is_shown_whole(dbctl):

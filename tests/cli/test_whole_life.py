@@ -160,6 +160,8 @@ YEARS = [
     "search {search} --explain",
     "search everything a",
     "search semantic --vector near.json",
+    "search vectors store {key} near.json --yes",
+    "search vectors make --dry-run",
     "search index status",
     "search index check",
     "search index drop",
@@ -230,15 +232,25 @@ AFTERWARDS = [
 
 #: Beginnings of lines that an app, its engine or a shape cannot do: they end with 2.
 UNABLE = {
-    "flashpoint-web": ("search semantic",),
-    "waqtor": ("settings", "search index", "search semantic", "integrity repair"),
+    "flashpoint-web": (
+        "search semantic",
+        "search vectors",
+    ),
+    "waqtor": ("settings", "search index", "search semantic", "search vectors", "integrity repair"),
     "document": ("sessions revoke",),  # nothing there keeps anybody signed in
     "promptvault": (
-        *("users activate", "users deactivate", "sessions", "search semantic", "integrity repair"),
+        *(
+            "users activate",
+            "users deactivate",
+            "sessions",
+            "search semantic",
+            "search vectors",
+            "integrity repair",
+        ),
     ),
     "yaai": (
         *("users", "roles", "sessions list", "sessions revoke", "stats user"),
-        *("search semantic", "integrity repair"),
+        *("search semantic", "search vectors", "integrity repair"),
     ),
     "chat-lancedb": (
         *("users create", "users set-role", "users set-password", "users check-password"),
@@ -261,6 +273,8 @@ UNABLE = {
 OTHERWISE = {
     "backup delete 20000101_000000 --yes": {5},
     "data add {table} nosuch=1": {2},
+    "search vectors store {key} near.json --yes": {5},  # the key is no message's
+    "search vectors make --dry-run": {2},  # nobody has configured an embedder
     "maintain wal": {0, 2},  # an app on a server may have files, too
     "backup adopt nowhere.db": {5},
     "restore files latest --to unpacked": {0, 5},  # not every app has files beside its databases

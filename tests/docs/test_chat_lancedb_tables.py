@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from dbctl.cli.main import main
+from tests.engines import lance
 from tests.shapes import chat_lancedb as shapes
 
 PAGE = (Path(__file__).parents[2] / "docs/how-to/run-chat-lancedb.md").read_text(encoding="utf-8")
@@ -22,7 +24,7 @@ def test_every_operation_of_the_document_has_a_row() -> None:
         "userOps.create", "userOps.get", "userOps.updatePreferences", "chatOps.getByUser", "chatOps.getById",
         "chatOps.update", "chatOps.delete", "chatOps.setActive", "chatOps.getActive", "messageOps.getByChatId",
         "messageOps.getById", "messageOps.getByUserId", "messageOps.delete", "attachmentOps.getByMessageId",
-        "attachmentOps.getById", "attachmentOps.delete", "deleteChatEmbeddings", "deleteUserEmbeddings",
+        "attachmentOps.getById", "attachmentOps.delete", "saveEmbedding", "deleteChatEmbeddings", "deleteUserEmbeddings",
     }  # fmt: skip
     assert asked <= {name for what, _ in ROWS for name in re.findall(r"([\w.]+)\(", what)}
 
@@ -33,6 +35,7 @@ def test_the_command_of_a_row_does_its_work(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     app = ["--profile", "chat-lancedb", "--url", f"chat={shapes.document(tmp_path / 'chat.db')}"]
+    Path("vector.json").write_text(json.dumps([1.0] * lance.SIZE), encoding="utf-8")
     if "--db vectors" in words or words.startswith("search vectors"):
         app += ["--url", f"vectors=lancedb:{shapes.vectors(tmp_path / 'lancedb', deployed=False)}"]
     user = "USER-NEW" if words.startswith("users create") else shapes.ANON

@@ -32,6 +32,15 @@ CASES = [
 ]
 
 
+STANDS_FOR = {
+    "ADDRESS": "ben@example.org",
+    "TEAM": shapes.TEAM,
+    "USER": shapes.CLEO,
+    "MEMBER": shapes.BEN,
+    "UNUSED": "unused",
+}
+
+
 @pytest.fixture
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "sqlite":
@@ -57,8 +66,12 @@ def test_every_query_of_the_document_has_a_row() -> None:
 def test_the_command_of_a_row_does_its_work(
     url: str, what: str, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = shlex.split(words.replace("ADDRESS", "ben@example.org"))
     app = ["--profile", "promptvault", "--url", f"main={url}"]
+    if "UNUSED" in words:
+        assert main([*app, "data", "add", "Team", "id=unused", "name=Unused"]) == 0
+    for name, value in STANDS_FOR.items():
+        words = re.sub(rf"\b{name}\b", value, words)
+    said = shlex.split(words)
     assert (
         main([*app, "search", "index", "repair"]) == 0
     )  # with the index that the app makes, no file may be shrunk

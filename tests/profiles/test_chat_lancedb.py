@@ -302,6 +302,41 @@ def test_what_is_deleted_takes_along_what_is_told(
     assert run("data", "delete", *words, "--yes")["rows"] == gone
 
 
+LISTED_NOT_STORED = "attachments that a message lists, and that have no row"
+STORED_NOT_LISTED = "rows of attachments that the list of their message lacks"
+NO_ARRAY = "messages whose list of attachments is no JSON array"
+
+
+@pytest.mark.parametrize(
+    ("listed", "differing"),
+    [
+        ('[{"id": "att-1"}, {"id": "att-2"}]', {}),
+        ('["att-1", "att-2"]', {}),
+        ('[{"name": "bed.jpg", "data": "x"}, {"name": "a.png"}]', {}),
+        ('[{"id": "att-1"}]', {STORED_NOT_LISTED: [f"{PLANTS}: att-2"]}),
+        ('["att-1", "att-2", {"id": "att-9"}]', {LISTED_NOT_STORED: [f"{PLANTS}: att-9"]}),
+        ('["att-1", "att-2", {"name": "lost.jpg"}, null]', {LISTED_NOT_STORED: [f"{PLANTS}: number 3", f"{PLANTS}: number 4"]}),
+        ("[]", {STORED_NOT_LISTED: [f"{PLANTS}: att-1", f"{PLANTS}: att-2"]}),
+        ("", {STORED_NOT_LISTED: [f"{PLANTS}: att-1", f"{PLANTS}: att-2"]}),
+        ("[broken", {NO_ARRAY: [PLANTS]}),
+        ('{"id": "att-1"}', {NO_ARRAY: [PLANTS]}),
+    ],
+)  # fmt: skip
+@of_deployment
+def test_the_list_of_attachments_of_a_message_is_compared_with_their_rows(
+    run: Run, rows: Rows, listed: str, differing: dict[str, list[str]]
+) -> None:
+    rows(f"update messages set attachments = '{listed}' where id = '{PLANTS}'")
+    messages = [one["message"] for one in run("integrity", "cross", status=None)["findings"]]
+    found = {
+        name: message.partition(f"{name} (")[2].removesuffix(")").split(", ")
+        for name in (LISTED_NOT_STORED, STORED_NOT_LISTED, NO_ARRAY)
+        for message in messages
+        if name in message
+    }
+    assert found == differing
+
+
 # The questions of the document -----------------------------------------------------------------------------------------
 
 
@@ -321,6 +356,7 @@ def test_history_of_a_chat_keeps_the_order_of_what_was_written_in_one_second(run
 def test_a_message_with_its_attachments(run: Run) -> None:
     told = run("stats", "run", "message", "--set", f"message={PLANTS}")["items"]
     assert [one["attachment_name"] for one in told] == ["a.png", "bed.jpg"]
+    assert {"attachments", "metadata"} <= set(told[0])
     (alone,) = run("stats", "run", "message", "--set", f"message={ASKED}")["items"]
     assert (alone["content"], alone["attachment_id"]) == ("A language, 100% readable", None)
 
@@ -358,6 +394,27 @@ def test_messages_are_searched_as_text_the_newest_first(run: Run) -> None:
     assert ids("--filter", "role=user") == [PLANTS, AGAIN, TOLD, THEIR]
     assert ids("--filter", "role=user", "--sort", "timestamp")[0] == THEIR
     assert [one["id"] for one in run("search", "chats")["items"]] == [GARDEN, PYTHON, THEIRS]
+
+
+def test_a_found_message_has_every_column_that_the_document_asks_for(run: Run, rows: Rows) -> None:
+    messages = run("search", "messages")["items"]
+    columns = {
+        "id",
+        "chat_id",
+        "chat_title",
+        "user_id",
+        "content",
+        "role",
+        "timestamp",
+        "attachments",
+        "metadata",
+    }
+    assert all(columns <= set(message) for message in messages)
+    titles = dict(rows("select id, title from chats"))
+    assert {message["chat_title"] for message in messages} > {titles[PYTHON], titles[GARDEN]}
+    assert all(message["chat_title"] == titles[message["chat_id"]] for message in messages)
+    (chosen,) = run("search", "messages", "100%", "--columns", "id,chat_title")["items"]
+    assert chosen == {"id": ASKED, "chat_title": titles[PYTHON]}
 
 
 # Migrations ------------------------------------------------------------------------------------------------------------

@@ -456,7 +456,9 @@ def test_it_can_be_set_up_like_any_other(tmp_path):
 
 def test_stale_logins_are_cleaned_up(dbctl, pantry):
     now = time.time_ns() // 1_000_000 if pantry.engine == "sqlite" else "now()"
-    pantry.rows(f"update members set seen_ms = {now} where member_uuid = '{PIP}'")  # else the clock is doubted
+    pantry.rows(
+        f"update members set seen_ms = {now} where member_uuid = '{PIP}'"
+    )  # else the clock is doubted
     assert dbctl("sessions", "cleanup", "--check", status=3)["items"] == [
         {"rule": "stale-logins", "matched": 1, "older_than": 0}
     ]

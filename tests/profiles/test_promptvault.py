@@ -547,10 +547,48 @@ def test_a_report_answers_what_the_document_asks(
     assert [list(one.values()) for one in run("stats", "run", *words)["items"]] == answer
 
 
+def test_a_found_prompt_has_every_column_of_its_table(run: Run, vault: Vault) -> None:
+    (found,) = run("search", "prompts", "--filter", f"id={shapes.NOTES}")["items"]
+    assert set(found) >= {
+        "id",
+        "title",
+        "body",
+        "variables",
+        "notes",
+        "modelHints",
+        "userId",
+        "createdAt",
+        "updatedAt",
+    }
+    assert [(found["body"],)] == vault.rows(f"""select "body" from "Prompt" where "id" = '{shapes.NOTES}'""")
+
+
 # What should not be ------------------------------------------------------------------------------------------------
 
 
-def test_a_sound_deployment_has_no_findings(run: Run) -> None:
+def agree_on_teams(vault: Vault) -> None:
+    """Make the member of the team in ``UserTeam`` the user whose ``User.team`` names it."""
+    vault.rows(f"""update "UserTeam" set "userId" = '{shapes.ADA}'""")
+
+
+def test_users_whose_two_teams_differ_are_found(run: Run, vault: Vault) -> None:
+    (found,) = run("integrity", "cross")["findings"]
+    assert (found["code"], found["severity"]) == ("flaw", "info")
+    assert shapes.ADA in found["message"]
+    assert shapes.BEN in found["message"]
+    agree_on_teams(vault)
+    assert run("integrity", "cross")["findings"] == []
+    vault.rows(f"""update "User" set "team" = 'Research' where "id" = '{shapes.ADA}'""")
+    (found,) = run("integrity", "cross")["findings"]
+    assert found["severity"] == "warning"
+    assert shapes.ADA in found["message"]
+    run("users", "update", "ada@example.org", "--set", "team=Research")
+    vault.rows("""delete from "UserTeam" """)  # nothing of the app writes it: then it says nothing
+    assert run("integrity", "cross")["findings"] == []
+
+
+def test_a_sound_deployment_has_no_findings(run: Run, vault: Vault) -> None:
+    agree_on_teams(vault)
     assert run("integrity", "cross")["findings"] == []
 
 
@@ -563,6 +601,7 @@ def test_a_sound_deployment_has_no_findings(run: Run) -> None:
 )
 def test_rows_that_should_not_be_are_found(run: Run, vault: Vault, damage: str, told: str) -> None:
     usable(run, vault)
+    agree_on_teams(vault)
     vault.rows(damage)
     findings = run("integrity", "cross")["findings"]
     assert [(one["code"], told in one["message"]) for one in findings] == [("flaw", True)]
@@ -579,6 +618,7 @@ def test_rows_that_should_not_be_are_found(run: Run, vault: Vault, damage: str, 
 @on_sqlite
 def test_what_keeps_the_app_from_reading_is_an_error(run: Run, vault: Vault, damage: str, told: str) -> None:
     usable(run, vault)
+    agree_on_teams(vault)
     vault.rows(damage)
     findings = run("integrity", "cross", status=4)["findings"]
     assert [(one["severity"], told in one["message"]) for one in findings] == [("error", True)]

@@ -78,6 +78,7 @@ def test_a_mistake_of_sense_is_told_with_its_line_like_one_of_form(tmp_path):
         ('together = "user_id"', 'together = "user_id"\ndelete = true', "either what to set, or delete = true"),
         ('table = "user_stats"\nkey = ["user_id"]\ncol', 'table = "users"\nkey = ["id"]\ncol', "nothing is brought into users"),
         ('name = "revoked-tokens"', 'name = "expired-tokens"', "expired-tokens is there already"),
+        ('table = "user_playlists"\noptional = true', 'table = "user_playlists"', "search playlists is always used"),
         ('name = "abandoned-plays"', 'name = "left-plays"', "there is no [[cleanup]] abandoned-plays"),
     ],
 )  # fmt: skip
@@ -89,9 +90,9 @@ def test_a_cleanup_rule_that_makes_no_sense_is_told(tmp_path, old, new, told):
 @pytest.mark.parametrize(
     ("names", "told"),
     [
-        (("old", "old"), "migrations.shape[1].name: old is there already"),
-        (("old", "../old"), "migrations.shape[1].name: "),
-        (("", "old"), "migrations.shape[0].name: "),
+        (("old", "old"), "migrations.shape[6].name: old is there already"),
+        (("old", "../old"), "migrations.shape[6].name: "),
+        (("", "old"), "migrations.shape[5].name: "),
     ],
 )
 def test_shapes_of_migrations_are_told_apart_by_names_that_a_folder_can_have(tmp_path, names, told):
@@ -219,7 +220,7 @@ def test_a_profile_is_shown_as_it_was_understood():
         ("user", "read-write", False),
         ("flashpoint", "read-only", True),
     ]
-    assert list(shown.searches) == ["games"]
+    assert list(shown.searches) == ["games", "playlists"]
 
 
 # The SQL of a profile ------------------------------------------------------------------------------------------------

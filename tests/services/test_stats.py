@@ -23,12 +23,16 @@ flashpoint = "flashpoint.sqlite"
 """
 REPORTS = [
     "most-played",
+    "user-games",
     "recent-plays",
+    "plays-per-user",
     "games-per-platform",
     "games-per-library",
     "games-per-tag",
     "games-per-category",
 ]
+#: What a report has to be told.
+ABOUT = {"user-games": ("--set", "user=eve")}
 
 
 @pytest.fixture(params=["document", "deployed"])
@@ -86,8 +90,8 @@ def test_looking_at_figures_leaves_no_trace(place, ask):
     for words in (["overview"], ["tables"], ["locks"], ["user", "eve"], ["activity"], ["reports"]):
         ask("stats", *words)
     for name in REPORTS:
-        ask("stats", "run", name)
-        ask("stats", "run", name, "--explain")
+        ask("stats", "run", name, *ABOUT.get(name, ()))
+        ask("stats", "run", name, *ABOUT.get(name, ()), "--explain")
     assert trace(place) == before
 
 
@@ -246,7 +250,7 @@ def test_every_report_is_listed_and_runs_on_this_schema(place, ask):
     listed = ask("stats", "reports")["items"]
     assert [one["name"] for one in listed] == REPORTS
     for one in listed:
-        found = ask("stats", "run", one["name"])
+        found = ask("stats", "run", one["name"], *ABOUT.get(one["name"], ()))
         assert all(list(row) == one["columns"] for row in found["items"])
     assert ask("stats", "run", "nosuch", status=5)["code"] == "report-missing"
     assert ask("stats", "run", "most-played", "--set", "x=1", status=2)["code"] == "usage"
@@ -275,6 +279,35 @@ def test_plays_are_ranked_and_paged(place, ask):
     assert (found["total"], found["has_more"]) == (3, True)
     (play,) = ask("stats", "run", "recent-plays")["items"]
     assert (play["username"], play["game_id"], play["ended_at"]) == ("eve", "a", None)
+    for user in ("eve", str(number)):
+        games = ask("stats", "run", "user-games", "--set", f"user={user}")["items"]
+        assert [(game["game_id"], game["plays"], game["seconds"]) for game in games] == [
+            ("a", 2, 20),
+            ("b", 5, 50),
+            ("c", 1, 10),
+        ]
+
+
+def test_plays_are_reported_per_user_and_game(place, ask):
+    (eve,) = rows(place / "user.db", "select id from users where username = 'eve'")[0]
+    ana = shapes.add_user(place / "user.db", "ana")
+    execute(
+        place / "user.db",
+        f"""insert into user_game_stats
+            (user_id, game_id, game_title, total_plays, total_playtime_seconds, last_played_at)
+        values ({eve}, 'a', 'A', 2, 20, '2026-03-01T10:00:00.000Z'), ({eve}, 'b', 'B', 5, 50, '2026-03-02 11:00:00'),
+            ({ana}, 'a', 'A', 1, 7, null)""",
+    )
+
+    def told(*words):
+        page = ask("stats", "run", "plays-per-user", *words)
+        return [(row["username"], row["game_id"], row["plays"], row["seconds"]) for row in page["items"]]
+
+    assert told() == [("ana", "a", 1, 7), ("eve", "b", 5, 50), ("eve", "a", 2, 20)]
+    assert told("--set", "user=eve") == [("eve", "b", 5, 50), ("eve", "a", 2, 20)]
+    assert told("--set", "user=ana", "--set", "game=a") == [("ana", "a", 1, 7)]
+    last = [row["last_played_at"] for row in ask("stats", "run", "plays-per-user")["items"]]
+    assert last == [None, "2026-03-02T11:00:00.000Z", "2026-03-01T10:00:00.000Z"]
 
 
 def test_an_explained_report_tells_sql_plan_and_what_is_read_whole(place, ask, capsys):

@@ -51,7 +51,7 @@ ROWS: Rows = {
         {"id": TOLD, "chat_id": PYTHON, "user_id": ANON, "role": "user", "content": "What is Python?", "timestamp": "2025-10-19 10:00:00"},
         {"id": ASKED, "chat_id": PYTHON, "user_id": ANON, "role": "assistant", "content": "A language, 100% readable", "timestamp": "2025-10-19 10:00:00", "metadata": '{"model":"gemini-2.5-flash"}'},
         {"id": AGAIN, "chat_id": PYTHON, "user_id": ANON, "role": "user", "content": "And a snake?", "timestamp": "2025-10-19 10:00:05"},
-        {"id": PLANTS, "chat_id": GARDEN, "user_id": ANON, "role": "user", "content": "Which plants like shade?", "timestamp": "2025-10-20 10:00:00", "attachments": '[{"id":"att-1","type":"image/jpeg"}]'},
+        {"id": PLANTS, "chat_id": GARDEN, "user_id": ANON, "role": "user", "content": "Which plants like shade?", "timestamp": "2025-10-20 10:00:00", "attachments": '[{"id":"att-1","type":"image/jpeg"},{"id":"att-2","type":"image/png"}]'},
         {"id": THEIR, "chat_id": THEIRS, "user_id": OLD, "role": "user", "content": "Is Python fast?", "timestamp": "2025-10-18 10:00:00"},
     ],
     "attachments": [

@@ -1,6 +1,6 @@
-"""What a dump that dbctl did not make defines besides tables: loaded, and made again, without a definer of its choice.
+"""Routines, triggers, events and views of a foreign dump, loaded and created again without the definers of the dump.
 
-Routines, triggers, events and views run with the rights of their definer. So a dump does not say who that is.
+These objects run with the rights of their definer, so a foreign dump must not choose it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dbctl.engines.mysql.session import Session
 from dbctl.errors import CorruptError
 from dbctl.model import Value
 
-#: Bytes of the longest line: of one row, or of all rows of a statement.
+#: Maximum bytes of a line: one row, or all rows of a statement.
 LONGEST = 1 << 28
 _QUOTED = rb"(?:`(?:[^`]|``)*`|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|\w+)"
 _MAKES = re.compile(rb"\s*(?:/\*M?!\d*\s*)?(?:CREATE|DEFINER)\b", re.IGNORECASE)
@@ -27,17 +27,17 @@ _DEFINER = re.compile(rb"\bDEFINER\s*=\s*" + _QUOTED + rb"(?:@" + _QUOTED + rb")
 _NAMED = re.compile(r"DEFINER=`(?:[^`]|``)*`@`(?:[^`]|``)*`")
 TRIGGERS = """select trigger_name from information_schema.triggers where trigger_schema = {}
 order by event_object_table, action_timing, event_manipulation, action_order"""
-#: Accounts with rights on one database that have none on the whole server: most likely the app's own.
+#: Accounts with rights on one database and none on the whole server: most likely the account of the app.
 ACCOUNTS = """select grantee from information_schema.schema_privileges where privilege_type = 'TRIGGER'
   and table_schema in ({0}, {1}) and grantee not in
   (select grantee from information_schema.user_privileges where privilege_type <> 'USAGE') order by 1"""
 EVERYWHERE = "select 1 from information_schema.user_privileges where privilege_type <> 'USAGE' and grantee = {} limit 1"
-#: The number of a view that looks at what is not there yet, and of an account that may make nothing for others.
+#: Error numbers: a view refers to a missing object; an account may not create objects for other definers.
 MISSING, NOT_FOR_OTHERS = (1146, 1356), 1227
 
 
 class Definition(Value, frozen=True, kw_only=True):
-    """What makes one trigger, view, routine or event."""
+    """The statement that creates a trigger, view, routine or event."""
 
     kind: str
     name: str
@@ -48,10 +48,10 @@ class Definition(Value, frozen=True, kw_only=True):
 
 
 def lines(blocks: Iterable[bytes], target: str) -> Iterator[bytes]:
-    """Yield the lines of a text, each with its end.
+    """Yield the lines of a text with their line ends.
 
     Raises:
-        CorruptError: one of them is longer than any that a dump has.
+        CorruptError: a line is longer than any line of a dump.
     """
     held, size = list[bytes](), 0
     for block in blocks:
@@ -67,7 +67,7 @@ def lines(blocks: Iterable[bytes], target: str) -> Iterator[bytes]:
 
 
 def without_definers(blocks: Iterable[bytes], target: str) -> Iterator[bytes]:
-    """Let whoever loads a dump be the definer of what it defines; raises as ``lines``."""
+    """Remove the definers, so that the loading user becomes the definer; raises as ``lines``."""
     reading = Reading()
     for line in lines(blocks, target):
         yield line if reading.in_rows or not _MAKES.match(line) else _DEFINER.sub(b"", line)
@@ -75,8 +75,8 @@ def without_definers(blocks: Iterable[bytes], target: str) -> Iterator[bytes]:
 
 
 def read(session: Session, database: str) -> list[Definition]:
-    """Return what a database holds besides tables, in an order in which it can be made."""
-    session.run("set session sql_mode = ''")  # so that names are quoted as every mode reads them
+    """Return the definitions of a database besides tables, in an order that can be executed."""
+    session.run("set session sql_mode = ''")  # quotes names in the form that every mode reads
     session.run(f"use {_name(database)}")
     found = list[Definition]()
     for view in codes.names(session, codes.VIEWS, database):
@@ -108,15 +108,15 @@ def _definition(
 
 
 def make(session: Session, database: str, definitions: Sequence[Definition]) -> list[str]:
-    """Make in a database what ``read`` has found in another one; return what needs attention.
+    """Create the objects that ``read`` returned for another database; return warnings.
 
-    Each is one statement, so that no text of a dump can be read as another one. Its definer is the account that has
-    rights on this database alone, where there is one, else that of this session.
+    Each object is one statement, so no text of a dump is parsed as a second statement. The definer is the account with
+    rights on this database alone, or else the account of this session.
     """
     session.run(f"use {_name(database)}")
     definer = _account(session, database)
     left = list(definitions)
-    while left:  # a view may look at one that comes later
+    while left:  # a view may refer to a later one
         again = [definition for definition in left if not _is_made(session, definition, definer)]
         if len(again) == len(left):
             _make(session, again[0], "")
@@ -130,7 +130,7 @@ def make(session: Session, database: str, definitions: Sequence[Definition]) -> 
 
 
 def _is_made(session: Session, definition: Definition, definer: str) -> bool:
-    """Make it; return whether that was possible."""
+    """Execute a definition; return whether it succeeded."""
     try:
         _make(session, definition, definer)
     except pymysql.Error as error:
@@ -153,7 +153,7 @@ def _make(session: Session, definition: Definition, definer: str) -> None:
 
 
 def _account(session: Session, database: str) -> str:
-    """Return the account that defines what a dump holds; empty: that of the session."""
+    """Return the account that becomes the definer; empty: the account of the session."""
     if not session.run(EVERYWHERE.format(literal(session.account))):
         return ""
     escaped = database.replace("_", "\\_").replace("%", "\\%")

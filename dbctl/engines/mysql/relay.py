@@ -1,8 +1,8 @@
 """A connection of the dump program to the server that goes through dbctl.
 
-The program writes some values with less than they hold: a FLOAT with six digits, a text with question marks where Unicode
-lacks what its character set has. It has no option against that. So it talks to a session that dbctl has opened, and its
-questions for rows are passed on with expressions in the place of such columns. All else passes unchanged.
+The program loses data of some values: it writes a FLOAT with six digits, and question marks for characters that Unicode
+lacks. No option prevents that. So it connects to a session that dbctl has opened, and dbctl replaces such columns in its
+queries for rows by expressions. All other packets pass unchanged.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dbctl import private
 from dbctl.engines.clients import BLOCK, LOOK_SECONDS, SECRETS
 from dbctl.engines.mysql.session import Session
 
-#: What the session can do is what the program may ask for; nothing that changes the form of answers.
+#: Capabilities that the program may request; none changes the format of results.
 CAPABILITIES = (
     CLIENT.LONG_PASSWORD
     | CLIENT.LONG_FLAG
@@ -35,14 +35,14 @@ CAPABILITIES = (
     | CLIENT.MULTI_RESULTS
     | CLIENT.PLUGIN_AUTH
 )
-#: How the program signs in here; any answer is taken, since nobody else gets to the socket.
+#: The authentication that the program uses here; any reply is accepted, since the socket is private.
 PLUGINS = {"MariaDB": b"mysql_native_password", "MySQL": b"caching_sha2_password"}
 UTF8MB4 = 45  #: the number of a collation
-SCRAMBLE = b"dbctl" * 4  #: 20 bytes, of no meaning
+SCRAMBLE = b"dbctl" * 4  #: 20 arbitrary bytes
 OK = b"\0\0\0" + struct.pack("<HH", SERVER_STATUS.SERVER_STATUS_AUTOCOMMIT, 0)
-#: Bytes of a path that every system takes as the address of a socket.
+#: Maximum bytes of a socket path on every system.
 LONGEST_PATH = 100
-#: A question for the rows of a table.
+#: A query for the rows of a table.
 _ROWS = re.compile(
     rb"(?P<head>SELECT /\*!40001 SQL_NO_CACHE \*/ )(?P<columns>.*?)"
     rb"(?P<tail> FROM `(?P<table>(?:[^`]|``)*)`(?: (?:FOR SYSTEM_TIME|PARTITION|WHERE|ORDER)\b.*)?)",
@@ -56,9 +56,9 @@ Exact = Mapping[str, Mapping[str, str]]
 
 @contextmanager
 def relayed(session: Session, exact: Exact) -> Iterator[Relay]:
-    """Give a socket at which a program finds the server that ``session`` is connected to, once.
+    """Listen on a socket for one connection of a program, and relay it to the server of ``session``.
 
-    The session is of no use for anything else behind it, and is closed at the end.
+    The session cannot be used for anything else afterwards, and is closed at the end.
     """
     place = Path(tempfile.gettempdir())
     if len(str(place / f"{SECRETS}12345678" / "socket")) > LONGEST_PATH:
@@ -78,12 +78,12 @@ def relayed(session: Session, exact: Exact) -> Iterator[Relay]:
 
 
 class Relay(threading.Thread):
-    """What passes questions and answers on while the program runs."""
+    """Relays queries and results while the program runs."""
 
     def __init__(self, path: Path, listening: socket.socket, session: Session, exact: Exact) -> None:
         super().__init__(daemon=True)
         self.path = path
-        #: Tables, by their quoted names, whose rows the program has not asked for yet in a way that is understood here.
+        #: Quoted names of tables that no recognized query of the program has read yet.
         self.missing = set(exact)
         self._listening, self._session = listening, session
         self._exact = {
@@ -96,13 +96,13 @@ class Relay(threading.Thread):
         while not self._ending.is_set():
             if select.select([self._listening], [], [], LOOK_SECONDS)[0]:
                 client, _ = self._listening.accept()
-                with closing(client), suppress(OSError):  # the program tells that its connection ended
+                with closing(client), suppress(OSError):  # the program reports a lost connection itself
                     self._greet(client)
                     self._pass_on(client)
                 return
 
     def stop(self) -> None:
-        """End what is left; the program has ended."""
+        """Stop relaying; the program has ended."""
         self._ending.set()
         self.join(LOOK_SECONDS * 20)
         with suppress(OSError):
@@ -112,7 +112,7 @@ class Relay(threading.Thread):
 
     @property
     def _server(self) -> socket.socket:
-        return self._session._sock  # noqa: SLF001 - the driver gives it in no other way
+        return self._session._sock  # noqa: SLF001 - the driver has no public attribute for it
 
     def _greet(self, client: socket.socket) -> None:
         version, plugin = self._session.server_version, PLUGINS[self._session.server.product]
@@ -128,7 +128,7 @@ class Relay(threading.Thread):
             client.sendall(_packet(OK, 2))
 
     def _pass_on(self, client: socket.socket) -> None:
-        """Pass on what either says, until the program has ended."""
+        """Relay packets in both directions until the program ends."""
         server = self._server
         waiting = select.poll()
         waiting.register(client, select.POLLIN)
@@ -147,7 +147,7 @@ class Relay(threading.Thread):
                 server.sendall(_packet(self._rewritten(command), 0))
 
     def _rewritten(self, command: bytes) -> bytes:
-        """Return a command with exact expressions where it asks for rows."""
+        """Return a command, with exact expressions if it is a query for rows."""
         found = _ROWS.fullmatch(command, 1) if command[0] == COMMAND.COM_QUERY else None
         exact = self._exact.get(b"`" + found["table"] + b"`") if found else None
         if not (found and exact):
@@ -163,7 +163,7 @@ def _packet(payload: bytes, number: int) -> bytes:
 
 
 def _received(client: socket.socket) -> bytes | None:
-    """Return the next packet of the program; None where there is none."""
+    """Return the next packet of the program, or None at the end."""
     head = _exactly(client, 4)
     return head and _exactly(client, int.from_bytes(head[:3], "little"))
 

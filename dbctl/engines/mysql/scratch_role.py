@@ -1,4 +1,4 @@
-"""The user that loads a dump which dbctl did not make: it may use the scratch database and nothing else."""
+"""The user that loads a foreign dump: it may use the scratch database and nothing else."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from dbctl.errors import ForeignDumpRefusedError
 from dbctl.model import Secret
 from dbctl.url import Url
 
-#: With the same digits behind it as the name of the database; MySQL keeps 32 letters of a user's name.
+#: Followed by the same digits as the name of the database; MySQL allows 32 characters in the name of a user.
 PREFIX = "dbctl_new_"
 _NAME = re.compile(rf"'({PREFIX}[0-9a-f]{{8}})'@'(.*)'")
-#: Users without a right on the whole server. This view shows only its own user to whoever may not see others.
+#: Users without a right on the whole server. A user without rights on others sees only itself in this view.
 USERS = """select grantee from information_schema.user_privileges
 group by grantee having max(privilege_type <> 'USAGE') = 0"""
 SEEN = "select schema_name from information_schema.schemata"
-#: What a server shows to everybody, and lets nobody write.
+#: Schemas that every user may read and no user may write.
 OPEN_TO_ALL = frozenset({"information_schema", "performance_schema"})
 SESSIONS = "select id from information_schema.processlist where user = {}"
 LITERAL_NAMES = "show variables like 'partial_revokes'"
@@ -43,7 +43,7 @@ def create_user(central: Session, database: str, target: str) -> tuple[str, Secr
     """Create a user that may do everything in one database, and nothing elsewhere.
 
     Raises:
-        ForeignDumpRefusedError: this account may not create users, or not let them use a database.
+        ForeignDumpRefusedError: this account may not create users, or may not grant them a database.
     """
     user, password = user_of(database), f"{secrets.token_urlsafe(24)}-aA1"
     account = _account(central, user)
@@ -60,7 +60,7 @@ def create_user(central: Session, database: str, target: str) -> tuple[str, Secr
         names = database[: -len("new_00000000")].replace("_", "\\_")
         raise ForeignDumpRefusedError(
             target=target,
-            reason=f"{central.account} may not create one ({error.args[-1]})",
+            reason=f"{central.account} may not create a user ({error.args[-1]})",
             instead=f"As an administrator: GRANT CREATE USER ON *.* TO {central.account};"
             f" GRANT ALL ON `{names}%`.* TO {central.account} WITH GRANT OPTION;",
         ) from error
@@ -68,9 +68,9 @@ def create_user(central: Session, database: str, target: str) -> tuple[str, Secr
 
 
 def _account(central: Session, user: str) -> str:
-    """Return a user of the host that this session comes from.
+    """Return a user name with the client host of this session.
 
-    One of any host would lose against a user of this very host that has no name.
+    With the host '%', an anonymous user of this host would take precedence.
     """
     ((here,),) = central.run("select user()")
     return f"{literal(user)}@{literal(str(here).rpartition('@')[2])}"
@@ -82,10 +82,10 @@ def as_user(url: Url, database: str, user: str, password: Secret) -> Url:
 
 
 def require_confined(url: Url, target: str, *, timeout: float) -> None:
-    """Refuse a foreign dump where its user cannot sign in, or may do more than it was granted.
+    """Refuse a foreign dump if its user cannot sign in, or has more rights than it was granted.
 
     Raises:
-        ForeignDumpRefusedError: the server lets every user do more, or does not let this one in.
+        ForeignDumpRefusedError: the server grants every user more, or refuses the sign-in.
     """
     try:
         with closing(open_session(url, target, timeout=timeout, reading=True)) as session:
@@ -104,12 +104,12 @@ def require_confined(url: Url, target: str, *, timeout: float) -> None:
         raise ForeignDumpRefusedError(
             target=target,
             reason=f"this server lets every user do more than that: {what}",
-            instead="Revoke what users without a name, PUBLIC or mandatory roles may do there.",
+            instead="Revoke the rights of anonymous users, PUBLIC and mandatory roles there.",
         )
 
 
 def prepared(central: Session) -> frozenset[str]:
-    """Return what names the prepared transactions of the server, as ``XA ROLLBACK`` takes it; nothing where that is denied."""
+    """Return the ids of the prepared transactions of the server for ``XA ROLLBACK``; none without the right to list them."""
     with suppress(pymysql.Error):
         return frozenset(_xid(*row) for row in central.run("xa recover"))
     return frozenset()
@@ -122,16 +122,18 @@ def _xid(form: object, length: object, _: object, data: object) -> str:
 
 
 def remove(central: Session, database: str, before: frozenset[str] | None = None) -> Sequence[str]:
-    """Drop a scratch database and its user, whichever are there; return what is left, and why.
+    """Drop a scratch database and its user, if they exist; return what could not be dropped, and why.
 
-    ``before``: the transactions that were prepared before this dbctl created the user and loaded a dump. A dump may
-    leave one that keeps its database from being dropped.
+    ``before``: the transactions that were prepared before dbctl created the user and loaded a dump. A dump may
+    leave a prepared transaction that blocks the drop of its database.
     """
     left, user = list[str](), user_of(database)
-    for (session,) in central.run(SESSIONS.format(literal(user))):  # they would go on, and keep their locks
+    for (session,) in central.run(
+        SESSIONS.format(literal(user))
+    ):  # they would continue, and hold their locks
         with suppress(pymysql.Error):
             central.run(f"kill {session}")
-    own = [] if before is None else [_account(central, user)]  # which this session may not be shown
+    own = [] if before is None else [_account(central, user)]  # this session may not be able to list it
     for account in {*own, *_accounts(central, user)}:
         left += _dropped(central, f"user {account}", f"drop user if exists {account}")
     drop = f"database {database}", f"drop database if exists {ident(database)}"
@@ -146,7 +148,7 @@ def remove(central: Session, database: str, before: frozenset[str] | None = None
 
 
 def _dropped(central: Session, what: str, statement: str) -> list[str]:
-    """Drop something; return that it is still there, and why."""
+    """Drop an object; return an explanation if that failed."""
     try:
         central.run(statement)
     except pymysql.Error as error:
@@ -155,7 +157,7 @@ def _dropped(central: Session, what: str, statement: str) -> list[str]:
 
 
 def abandoned(central: Session) -> Iterator[str]:
-    """Yield the scratch users that nobody works with any more."""
+    """Yield the scratch users that no process uses any more."""
     for (grantee,) in central.run(USERS):
         found = _NAME.fullmatch(str(grantee))
         if found and central.run(f"select is_free_lock({literal(locks.name_of(found[1]))})") == [(1,)]:

@@ -1,4 +1,4 @@
-"""The text of a dump that dbctl did not make, on its way to psql: looked through, and without owners and grants."""
+"""Filter the text of a foreign dump for psql: refuse meta-commands, and remove owners and grants."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dbctl.engines.postgresql.spoken import Scanner, SpokenToPsqlError
 from dbctl.errors import DumpOverreachesError
 
 _NAME = rb'(?:[A-Za-z_\x80-\xff][\w$\x80-\xff]*|"(?:[^"]|"")*")'
-#: What names roles of another server, or what a scratch role may not say and need not: the live database decides.
+#: Statements with roles of another server, or that a scratch role may not execute: the live database has their values.
 _LEFT_OUT = re.compile(
     rb"ALTER\s.*\sOWNER\s+TO\s+" + _NAME + rb"\s*;"
     rb"|(?:GRANT|REVOKE)\s.*"
@@ -26,7 +26,7 @@ _SCHEMA = re.compile(rb"CREATE\s+SCHEMA\s+(" + _NAME + rb")\s*;", re.IGNORECASE)
 
 
 class _Statements(Scanner):
-    """A scanner that gives the text out again, statement by statement, once it was read."""
+    """A scanner that returns the text again, statement by statement."""
 
     def __init__(self) -> None:
         self._held, self._ended = list[bytes](), b""
@@ -64,13 +64,13 @@ class _Statements(Scanner):
             self.out.append(text)
 
     def taken(self) -> bytes:
-        """Return what has been read since the last call."""
+        """Return the text that was read since the last call."""
         text = b"".join(self.out)
         self.out = []
         return text
 
     def rest(self) -> bytes:
-        """Return what is left at the end."""
+        """Return the remaining text at the end."""
         self.finish()
         return b"".join([*self.out, *self._held])
 
@@ -78,13 +78,13 @@ class _Statements(Scanner):
 def as_scratch_role(
     target: str, change: Callable[[Iterator[bytes]], Iterator[bytes]] = iter
 ) -> Callable[[Iterator[bytes]], Iterator[bytes]]:
-    """Return what lets a dump through to psql, statement by statement, behind ``change``.
+    """Return a function that passes a dump to psql, statement by statement, after ``change``.
 
-    No statement gets to psql before it was read to its end. What keeps a dump in its database is the role that runs
-    it; here is left out only what an honest dump says of owners and grants, which that role may not say.
+    psql receives no statement before its end was read. The role that runs the dump confines it to its database;
+    this function only removes the owners and grants of a usual dump, which that role may not set.
 
     Raises:
-        DumpOverreachesError: it says something to psql itself.
+        DumpOverreachesError: the dump contains a psql meta-command.
     """
 
     def pass_on(blocks: Iterable[bytes]) -> Iterator[bytes]:
@@ -95,7 +95,7 @@ def as_scratch_role(
                 yield statements.taken()
             yield statements.rest()
         except SpokenToPsqlError as error:
-            instead = "Nothing of it was run behind that place."
+            instead = "Nothing after that place was run."
             raise DumpOverreachesError(target=target, reason=f"it holds {error}", instead=instead) from error
 
     return lambda blocks: change(pass_on(blocks))

@@ -1,4 +1,4 @@
-"""What pg_dump cannot carry: found in the catalog before a dump is made, so that a backup says what it lacks."""
+"""Limits of pg_dump, read from the catalog before a dump: objects that it cannot save, or that no restore could load."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dbctl.engines.postgresql.session import Session
 from dbctl.engines.sql import ident
 from dbctl.errors import BackupUnloadableError
 
-#: Classes of errors that tell that a name cannot be resolved.
+#: Errors for names that cannot be resolved.
 UNRESOLVED = (
     psycopg.errors.UndefinedTable,
     psycopg.errors.UndefinedFunction,
@@ -25,7 +25,7 @@ from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamesp
 join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
 join pg_catalog.pg_type t on t.oid = a.atttypid and t.typnamespace = 'pg_catalog'::regnamespace
 where c.relkind = 'r' and c.relpersistence <> 't' and {_OWN} and t.typname = any ($2) order by 1, 2"""  # noqa: S608 - of constants
-#: Types without an input, and those whose values are names of objects.
+#: Types without an input function, and types whose values are names of objects.
 WITHOUT_INPUT = (
     "pg_brin_bloom_summary",
     "pg_brin_minmax_multi_summary",
@@ -35,7 +35,7 @@ WITHOUT_INPUT = (
     "pg_node_tree",
 )
 NAMES = ("regclass", "regoper", "regoperator", "regproc", "regprocedure", "regtype")
-#: Indexes are made behind all rows.
+#: A load creates indexes after all rows.
 INDEXED = "{} in (select indexrelid from pg_catalog.pg_index)"
 #: Functions written as text that a load runs: they belong to an index, a check, a generated column or a materialized view.
 FUNCTIONS = f"""with recursive used (class, id, by) as (
@@ -68,7 +68,7 @@ from used u join pg_catalog.pg_proc p on u.class = 'pg_catalog.pg_proc'::regclas
 join pg_catalog.pg_language l on l.oid = p.prolang and l.lanname not in ('internal', 'c')
 where p.oid >= 16384 and p.prosqlbody is null
   and not exists (select from unnest(p.proconfig) s where s like 'search\\_path=%') order by p.oid, u.by"""  # noqa: S608 - as above
-#: What comes back otherwise than it was, or not at all; each a sentence. Of $1, one schema, only what is in it.
+#: Sentences about objects that a restore changes or loses. $1 limits them to one schema.
 LACKS = f"""select format('foreign table %s: its rows are on another server', c.oid::regclass)
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.relkind = 'f' and {_OWN}
 union all select format('index %s is invalid and is left out', i.indexrelid::regclass)
@@ -126,7 +126,7 @@ def describe_losses(session: Session, scope: str, target: str) -> list[str]:
     try:
         session.execute(
             b"set local statement_timeout = 0"
-        )  # what the database or the role sets is for its app
+        )  # a timeout of the database or the role is for the app
         session.execute(b"set local search_path = ''")  # as every dump sets it
         for problem, remedy in _obstacles(session, scope):
             raise BackupUnloadableError(target=target, reason=problem, instead=remedy)
@@ -138,13 +138,13 @@ def describe_losses(session: Session, scope: str, target: str) -> list[str]:
 
 
 def _obstacles(session: Session, scope: str) -> Iterator[tuple[str, str]]:
-    """Yield what keeps every dump of a database from being loaded, and what to do."""
+    """Yield problems that make every load of a dump fail, each with its remedy."""
     for table, column, kind in session.execute(
         COLUMNS.encode(), [scope, [*WITHOUT_INPUT, *NAMES]]
     ).fetchall():
         name = ident(str(column))
         wrong = f"{name} is not null"
-        if kind in NAMES:  # a number stands for what does not exist any more
+        if kind in NAMES:  # a number is the id of an object that no longer exists
             wrong += f" and {name}::text !~ '^(-|[0-9]+)$' and (pg_catalog.to_{kind}({name}::text) is distinct from {name}"
             wrong += f" or {INDEXED.format(name)})" if kind == "regclass" else ")"
         sql = f"select {name}::text from only {table} where {wrong} limit 1"  # noqa: S608 - names are quoted
@@ -166,7 +166,7 @@ def _obstacles(session: Session, scope: str) -> Iterator[tuple[str, str]]:
 
 
 def _unproven(session: Session, scope: str) -> Iterator[str]:
-    """Yield what only a load can prove."""
+    """Yield functions that only a load can test."""
     for _number, function, language, user in session.execute(FUNCTIONS.encode(), [scope]).fetchall():
         if language != "sql":
             yield (

@@ -1,6 +1,6 @@
-"""The role that loads a dump which dbctl did not make: it owns the scratch database and nothing else.
+"""The role that loads a foreign dump: it owns the scratch database and nothing else.
 
-The role bears the name of its database, so that the lock on that name tells whether somebody still works with either.
+The role bears the name of its database, so the lock on that name is held while a process uses either.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dbctl.errors import DbctlError, ForeignDumpRefusedError
 from dbctl.model import Secret, counted
 from dbctl.url import Url
 
-#: Connects to a database of the server as the role of the URL, which finds the names of ``pg_catalog`` alone.
+#: Connects to a database of the server as the role of the URL, with ``pg_catalog`` alone in the search path.
 Connect = Callable[[str], AbstractContextManager[Session]]
 
 RIGHTS = b"""select current_user::text, rolsuper, rolsuper or rolcreatedb, rolsuper or rolcreaterole
@@ -28,14 +28,14 @@ from pg_catalog.pg_roles where rolname = current_user"""
 SESSIONS = b"select pg_catalog.pg_terminate_backend(pid) from pg_catalog.pg_stat_activity where usename = $1"
 PREPARED = b"select gid from pg_catalog.pg_prepared_xacts where database = $1"
 IS_ROLE = b"select from pg_catalog.pg_roles where rolname = $1 and not rolsuper"
-#: Databases in which something belongs to a role, or is granted to it; no name: what no database holds.
+#: Databases with objects that a role owns or has grants on; no name: shared objects.
 HOLDING = b"""select distinct d.datname from pg_catalog.pg_shdepend s left join pg_catalog.pg_database d on d.oid = s.dbid
 where s.refclassid = 'pg_catalog.pg_authid'::regclass and s.refobjid = (select oid from pg_catalog.pg_roles where rolname = $1)"""
 EXTENSIONS = b"""select e.extname, n.nspname from pg_catalog.pg_extension e
 join pg_catalog.pg_namespace n on n.oid = e.extnamespace where e.extname <> 'plpgsql' order by e.oid"""
 _OWN = """n.nspname <> 'information_schema' and n.nspname !~ '^pg_' and not exists (select from pg_catalog.pg_depend e
   where e.classid = 'pg_catalog.{0}'::regclass and e.objid = {1}.oid and e.deptype = 'e')"""
-#: The role that most tables belong to.
+#: The role that owns most tables.
 OWNER = f"""select pg_catalog.pg_get_userbyid(c.relowner)::text from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where c.relkind in ('r', 'p') and {_OWN.format("pg_class", "c")} group by 1 order by count(*) desc, 1 limit 1""".encode()  # noqa: S608 - of constants
@@ -49,7 +49,7 @@ _ROUTINES = f"""from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oi
   {{0}} where {_OWN.format("pg_proc", "p")}"""
 _SCHEMAS = f"from pg_catalog.pg_namespace n {{0}} where {_OWN.format('pg_namespace', 'n')}"
 _OWNED_BY = "quote_ident(pg_catalog.pg_get_userbyid({0}))"
-#: Statements that give what is called the same in another database the owners and grants of this one.
+#: Statements that copy the owners and grants of this database to objects of the same names in another database.
 RULES = f"""select x from (
   select 1, format('alter schema %I owner to %s', n.nspname, {_OWNED_BY.format("n.nspowner")}) {_SCHEMAS.format("")}
     and n.nspname <> 'public'
@@ -71,10 +71,10 @@ RULES = f"""select x from (
   union all select 9, {_GRANT.format("routine %s", "p.oid::regprocedure")}
     {_ROUTINES.format("cross join lateral pg_catalog.aclexplode(p.proacl) a")} and a.grantee <> p.proowner
 ) r (at, x) order by at, x""".encode()  # noqa: S608 - as above
-#: What would run with the rights of a superuser, whoever calls it.
+#: Functions that run with the rights of a superuser for every caller.
 DEFINERS = f"""select p.oid::regprocedure::text {_ROUTINES.format("join pg_catalog.pg_roles r on r.oid = p.proowner")}
 and p.prosecdef and r.rolsuper order by 1""".encode()
-#: What a dump has defined besides tables, by kind.
+#: Counts of the objects of a dump besides tables, by kind.
 CODE = f"""select 'function', count(*) {_ROUTINES.format("")}
 union all select 'trigger', count(*) from pg_catalog.pg_trigger t where not t.tgisinternal
 union all select 'view', count(*) {_RELATIONS.format("")} and c.relkind in ('v', 'm')""".encode()  # noqa: S608 - as above
@@ -82,7 +82,7 @@ IS_SUPER = b"select coalesce((select rolsuper from pg_catalog.pg_roles where rol
 
 
 def require_rights(central: Session, target: str) -> None:
-    """Refuse a foreign dump where no scratch role and no scratch database can be created.
+    """Refuse a foreign dump if no scratch role or no scratch database can be created.
 
     Raises:
         ForeignDumpRefusedError: this role may not create either.
@@ -110,7 +110,7 @@ def create_role(central: Session, name: str) -> Secret:
     hashed = central.pgconn.encrypt_password(password.encode(), name.encode()).decode()
     central.execute(f"create role {ident(name)} login password {literal(hashed)}".encode())
     ((_, superuser, _, _),) = central.execute(RIGHTS).fetchall()
-    if not superuser:  # only members of a role may give it a database
+    if not superuser:  # only members of a role may make it the owner of a database
         central.execute(f"grant {ident(name)} to current_user".encode())
     return Secret(password)
 
@@ -123,7 +123,7 @@ def as_role(url: Url, name: str, password: Secret) -> Url:
 
 
 def by_catalogue(url: Url) -> Url:
-    """Return an address at which a session finds the names of ``pg_catalog`` before all others.
+    """Return an address whose sessions search ``pg_catalog`` before all other schemas.
 
     A dump may have defined functions and operators that have the names of the server's own.
     """
@@ -133,7 +133,7 @@ def by_catalogue(url: Url) -> Url:
 
 
 def require_sign_in(url: Url, target: str, *, timeout: float) -> None:
-    """Refuse a foreign dump where the server does not let the scratch role sign in.
+    """Refuse a foreign dump if the scratch role cannot sign in to the server.
 
     Raises:
         ForeignDumpRefusedError: it does not.
@@ -158,13 +158,13 @@ def install_extensions(live: Session, scratch: Session) -> None:
         with suppress(psycopg.Error), scratch.transaction():
             if schema not in ("public", "pg_catalog"):
                 scratch.execute(f"create schema if not exists {ident(str(schema))}".encode())
-            # Its own schema is named by the extension.
+            # The extension has a fixed schema.
             where = "" if schema == "pg_catalog" else f" schema {ident(str(schema))}"
             scratch.execute(f"create extension if not exists {ident(str(extension))}{where}".encode())
 
 
 def owner_of(live: Session | None, central: Session) -> str:
-    """Return the role that gets what the scratch role has made: the one that most live tables belong to."""
+    """Return the new owner of the scratch role's objects: the role that owns most live tables."""
     rows = live.execute(OWNER).fetchall() if live else []
     if not rows:
         rows = central.execute(b"select current_user::text").fetchall()
@@ -172,10 +172,10 @@ def owner_of(live: Session | None, central: Session) -> str:
 
 
 def hand_over(central: Session, scratch: Session, live: Session | None, role: str) -> list[str]:
-    """Give what a scratch role has made the owners and grants of the live database; return what needs attention.
+    """Copy the owners and grants of the live database to the objects of a scratch role; return warnings.
 
-    Nothing of the dump says whom it belongs to, or who may use it. No function runs with the rights of a superuser
-    only because a dump says so.
+    The dump sets neither owners nor grants. No function runs with the rights of a superuser only because a dump
+    declares it.
 
     Args:
         central: to another database of the server.
@@ -189,7 +189,7 @@ def hand_over(central: Session, scratch: Session, live: Session | None, role: st
     central.execute(f"alter database {database} is_template false".encode())
     central.execute(f"alter database {database} reset all".encode())
     scratch.execute(f"reassign owned by {ident(role)} to {ident(owner)}".encode())
-    scratch.execute(f"drop owned by {ident(role)}".encode())  # grants, and defaults for what comes
+    scratch.execute(f"drop owned by {ident(role)}".encode())  # grants, and default privileges
     for (statement,) in live.execute(RULES).fetchall() if live else ():
         try:
             with scratch.transaction():
@@ -213,7 +213,7 @@ def hand_over(central: Session, scratch: Session, live: Session | None, role: st
 
 
 def _trusted(scratch: Session, owner: str) -> Iterator[str]:
-    """Yield that a superuser will run what the dump has defined, where the database belongs to one."""
+    """Yield a warning if a superuser owns the database and so will run the code of the dump."""
     if scratch.execute(IS_SUPER, [owner]).fetchall() == [(True,)]:
         kinds = [(str(kind), int(str(number))) for kind, number in scratch.execute(CODE).fetchall() if number]
         if kinds:
@@ -222,8 +222,8 @@ def _trusted(scratch: Session, owner: str) -> Iterator[str]:
 
 
 def remove(central: Session, connect: Connect, name: str) -> Sequence[str]:
-    """Drop a scratch database and the role of its name, whichever are there; return what is left, and why."""
-    with suppress(psycopg.Error):  # there is none, or it belongs to another role meanwhile
+    """Drop a scratch database and its role, if they exist; return what could not be dropped, and why."""
+    with suppress(psycopg.Error):  # it does not exist, or another role owns it now
         central.execute(f"alter database {ident(name)} is_template false".encode())
     for (transaction,) in central.execute(PREPARED, [name]).fetchall():
         with suppress(psycopg.Error, DbctlError), connect(name) as scratch:
@@ -239,7 +239,7 @@ def remove(central: Session, connect: Connect, name: str) -> Sequence[str]:
 
 
 def _drop_role(central: Session, connect: Connect, name: str) -> list[str]:
-    """Drop a role; what belongs to it elsewhere gets the role that runs this as its owner."""
+    """Drop a role; the current role becomes the owner of its objects in other databases."""
     moved = list[str]()
     for (database,) in central.execute(HOLDING, [name]).fetchall():
         with suppress(psycopg.Error, DbctlError), connect(str(database or central.info.dbname)) as session:

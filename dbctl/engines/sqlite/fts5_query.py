@@ -1,4 +1,4 @@
-"""What an FTS5 table is asked for: an expression that matches every row which a query means, and perhaps others."""
+"""FTS5 expressions that match at least the rows of a text query."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dbctl.engines.fulltext import TextIndex
 from dbctl.engines.sql import is_storable
 from dbctl.engines.text_query import UNSPACED, TextAnd, TextNot, TextOr, TextQuery, TextTerm
 
-#: Tokenizers that part text at every sign that is no letter or digit, so that each word stands in the index.
+#: Tokenizers that split text at every character except letters and digits, so the index contains each word.
 _PARTING = r"(porter(\s+|$))?(unicode61(\s+remove_diacritics\s+[012])?)?"
-#: JSON writes line breaks and the like as a backslash and one of these letters, which an index of raw JSON joins to the word behind.
+#: JSON writes line breaks and the like as a backslash and one of these letters, which an index of raw JSON joins to the next word.
 _ESCAPES = ("", "n", "t", "r", "b", "f")
 
 
@@ -23,7 +23,7 @@ class FTS5Query:
         self._prefixes = _ESCAPES if index.blocks else ("",)
 
     def write(self, query: TextQuery) -> str:
-        """Return an expression for MATCH; empty where none matches every row that the query means."""
+        """Return an expression for MATCH; empty if no expression matches every row of the query."""
         if not self._parts_words:
             return ""
         match query:
@@ -34,14 +34,14 @@ class FTS5Query:
             case TextOr():
                 parts = [self.write(part) for part in query.queries]
                 return f"({' OR '.join(f'({part})' for part in parts)})" if all(parts) else ""
-            case TextNot():  # the index may match rows that hold another spelling alone
+            case TextNot():  # the index may also match rows with another spelling
                 return ""
 
     def _term(self, term: TextTerm) -> str:
         # The beginning of a word may have another stem than the word.
         if term.match == "part" or (term.match == "prefix" and self._stems):
             return ""
-        # The index holds a run of such letters as one word.
+        # The index contains a run of such letters as one word.
         if any(re.match(UNSPACED, sign) for sign in (term.pieces[0][0], term.pieces[-1][-1])):
             return ""
         if len(self._prefixes) == 1:
@@ -61,10 +61,10 @@ class FTS5Query:
 
 
 def _is_known(text: str) -> bool:
-    """Whether FTS5 parts and folds a text as Python does: its tables are those of Unicode 6.1."""
+    """Whether FTS5 splits and folds a text as Python does: its tables are those of Unicode 6.1."""
     if text.isascii():
         return True
-    from unicodedata import ucd_3_2_0  # noqa: PLC0415 - few words have other letters
+    from unicodedata import ucd_3_2_0  # noqa: PLC0415 - rarely needed
 
     cases = {case for sign in text for case in (sign, *sign.lower(), *sign.upper())}
     return all(ucd_3_2_0.category(sign) not in ("Cn", "Co") for sign in cases)

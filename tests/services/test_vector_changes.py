@@ -1,0 +1,188 @@
+"""Vectors that a person hands over, and vectors that the configured embedder makes of messages without one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import lancedb
+import pytest
+
+from tests.engines import lance
+from tests.shapes import chat_lancedb as shapes
+from tests.shapes.chat_lancedb import ANON, OLD, PLANTS, PYTHON, THEIR, TOLD
+
+#: Makes a vector of the number of letters, and none of a text that says so. It notes each text.
+PROGRAM = f"""\
+import json, sys
+text = sys.stdin.read()
+with open("asked", "a") as file:
+    print(text, file=file)
+if "no vector" in text:
+    sys.exit("that text is too long")
+print(json.dumps([len(text), 1.0] * {lance.SIZE // 2}))
+"""
+VECTOR = [float(number + 1) for number in range(lance.SIZE)]
+
+
+@pytest.fixture(scope="module", params=["deployed", "document"])
+def master(request, tmp_path_factory):
+    home = tmp_path_factory.mktemp(request.param)
+    deployed = request.param == "deployed"
+    (shapes.deployed if deployed else shapes.document)(home / "data/chat.db")
+    shapes.vectors(home / "data/lancedb", deployed=deployed)
+    return home
+
+
+@pytest.fixture
+def chat(master, tmp_path, monkeypatch, answer):
+    """Runs a command in a copy of the deployment, which has a program as its embedder."""
+    shutil.copytree(master / "data", tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    answer("init", "chat-lancedb")
+    (tmp_path / "embed.py").write_text(PROGRAM)
+    with (tmp_path / "dbctl.toml").open("a") as file:
+        command = json.dumps([sys.executable, "embed.py"])
+        file.write(f'\n[apps.chat-lancedb.embedder]\nkind = "command"\ncommand = {command}\n')
+
+    def run(*words, status=0):
+        told = answer(*words, status=status)
+        return told["data"] if told["data"] is not None else told["error"]
+
+    return run
+
+
+def table():
+    return lancedb.connect("data/lancedb").open_table(lance.TABLE)
+
+
+def key():
+    return "message_id" if "message_id" in table().schema.names else "id"
+
+
+def rows():
+    return {row[key()]: row for row in table().to_arrow().to_pylist()}
+
+
+def forget(*messages):
+    for message in messages:
+        table().delete(f"{key()} = '{message}'")
+
+
+def alter(sql):
+    with closing(sqlite3.connect("data/chat.db", isolation_level=None)) as db:
+        db.execute(sql)
+
+
+def vector_file(numbers):
+    Path("vector.json").write_text(json.dumps(numbers), encoding="utf-8")
+    return "vector.json"
+
+
+def test_a_ready_vector_replaces_the_vector_of_a_message_after_an_answer(chat):
+    words = ["search", "vectors", "store", PLANTS, vector_file(VECTOR)]
+    before = rows()
+    plan = chat(*words, "--dry-run")["plan"]
+    assert (plan["rows"], plan["destructive"]) == ({lance.TABLE: 1}, True)
+    assert chat(*words, status=6)["code"] == "confirmation-missing"
+    assert rows() == before
+    done = chat(*words, "--yes")
+    assert (done["replaced"], done["added"]) == (1, 0)
+    column = "vector" if "vector" in before[PLANTS] else "embedding"
+    after = rows()
+    assert after.pop(PLANTS) == {**before.pop(PLANTS), column: VECTOR}
+    assert after == before
+
+
+def test_a_ready_vector_of_a_message_without_one_gets_the_row_that_the_app_writes(chat):
+    forget(PLANTS)
+    done = chat("search", "vectors", "store", PLANTS, vector_file(VECTOR))
+    assert (done["replaced"], done["added"], done["dimension"]) == (0, 1, lance.SIZE)
+    row = rows()[PLANTS]
+    assert (row["chat_id"], row["user_id"], row["role"]) == (shapes.GARDEN, ANON, "user")
+    assert (row["content"], row["timestamp"]) == ("Which plants like shade?", 1_760_954_400_000.0)
+    deployed = key() == "message_id"
+    assert row["metadata"] == ("{}" if deployed else {"model": None, "language": None})
+    assert row["vector" if deployed else "embedding"] == VECTOR
+    if deployed:
+        assert row["chat_title"] == "A garden"
+    found = chat("search", "semantic", "--vector", "vector.json", "--limit", "1")["items"]
+    assert [(row["id"], row["similarity"]) for row in found] == [(PLANTS, 1.0)]
+
+
+@pytest.mark.parametrize(
+    ("message", "numbers", "code"),
+    [
+        ("msg-nowhere", VECTOR, "row-absent"),
+        ("sample", VECTOR, "row-absent"),
+        (PLANTS, VECTOR[1:], "vector-invalid"),
+        (PLANTS, [0.0] * lance.SIZE, "vector-invalid"),
+        (PLANTS, "words", "vector-invalid"),
+    ],
+)
+def test_a_vector_that_belongs_nowhere_is_refused(chat, message, numbers, code):
+    before = rows()
+    words = ["search", "vectors", "store", message, vector_file(numbers), "--yes"]
+    assert chat(*words, status=None)["code"] == code
+    assert rows() == before
+
+
+def test_missing_vectors_are_made_of_the_stored_texts_and_a_second_run_makes_none(chat, tmp_path):
+    forget(TOLD, PLANTS, THEIR)
+    plan = chat("search", "vectors", "make", "--dry-run")["plan"]
+    assert (plan["rows"], plan["destructive"]) == ({lance.TABLE: 3}, False)
+    assert not (tmp_path / "asked").exists(), "a plan asks nobody"
+    done = chat("search", "vectors", "make")
+    assert (done["made"], done["left"], done["failed"]) == (3, 0, [])
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert sorted(asked) == ["Is Python fast?", "What is Python?", "Which plants like shade?"]
+    row = rows()[THEIR]
+    assert (row["user_id"], row["content"]) == (OLD, "Is Python fast?")
+    assert (row.get("vector") or row["embedding"])[0] == len("Is Python fast?")
+    assert chat("search", "vectors", "make")["made"] == 0
+    assert "wanting" not in {one["code"] for one in chat("integrity", "cross")["findings"]}
+
+
+def test_only_the_rows_that_are_asked_for_get_a_vector(chat):
+    forget(TOLD, PLANTS, THEIR)
+    assert chat("search", "vectors", "make", "--user", OLD)["made"] == 1
+    assert chat("search", "vectors", "make", "--chat", PYTHON)["made"] == 1
+    forget(TOLD)
+    done = chat("search", "vectors", "make", "--limit", "1")
+    assert (done["made"], done["left"]) == (1, 1)
+
+
+def test_a_text_of_which_no_vector_is_made_keeps_none_from_the_others(chat):
+    forget(TOLD, PLANTS, THEIR)
+    alter(f"update messages set content = 'no vector of this' where id = '{TOLD}'")
+    alter(f"update messages set content = '  ' where id = '{THEIR}'")
+    done = chat("search", "vectors", "make", status=12)
+    assert (done["made"], done["left"], done["without_text"], done["failed"]) == (1, 1, 1, [TOLD])
+    assert PLANTS in rows()
+    assert TOLD not in rows()
+
+
+def test_an_embedder_that_makes_no_vector_at_all_ends_the_work(chat, tmp_path):
+    forget(TOLD, PLANTS, THEIR)
+    (tmp_path / "embed.py").write_text("raise SystemExit('broken')")
+    assert chat("search", "vectors", "make", status=1)["code"] == "embedder-failed"
+    (tmp_path / "embed.py").write_text("print([1.0, 2.0])")
+    assert chat("search", "vectors", "make", status=2)["code"] == "vector-invalid"
+
+
+def test_vectors_of_another_model_are_made_after_an_answer(chat, tmp_path):
+    forget(PLANTS)
+    with (tmp_path / "dbctl.toml").open("a") as file:
+        file.write('model = "another-model"\n')
+    assert chat("search", "vectors", "make", status=6)["code"] == "confirmation-missing"
+    assert chat("search", "vectors", "make", "--yes")["made"] == 1
+
+
+def test_without_an_embedder_the_lack_is_named(chat, tmp_path):
+    told = (tmp_path / "dbctl.toml").read_text().partition("\n[apps.chat-lancedb.embedder]")[0]
+    (tmp_path / "dbctl.toml").write_text(told)
+    assert chat("search", "vectors", "make", status=2)["code"] == "embedder-unset"
