@@ -61,7 +61,7 @@ def test_of_two_users_whose_logins_fit_one_is_meant_by_id(twice, ask, words, key
 
 def test_what_is_changed_by_id_is_that_users(twice, ask):
     ask("settings", "set", "theme_mode", "light", "--id", "4")
-    assert rows(twice, "select setting_value from user_settings where user_id = 4") == [("blue",)]
+    assert rows(twice, "select setting_value from user_settings where user_id = 4") == [("light",)]
     assert ask("settings", "export", "--id", "4") == {"theme_mode": "light"}
 
 

@@ -322,7 +322,6 @@ def test_every_command_has_a_schema_a_help_and_a_line_that_is_run() -> None:
         "stats connections",
         "stats slow",
         "integrity repair",
-        "migrate reset",
     }  # their own tests judge them by their schema
     assert words - answered == on_servers | {"users check-password"}  # which reads standard input
 
