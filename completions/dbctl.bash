@@ -607,7 +607,7 @@ _dbctl() {
             'settings diff:'0) wanted='@file' ;;
             'settings apply:'0) wanted='@file' ;;
             'backup adopt:'*) wanted='@file' ;;
-            'stats run:'0) wanted='admin-users artifacts attachments campaigns chat chats failed-messages games-per-category games-per-library games-per-platform games-per-tag group-members history jobs message messages-by-status messages-by-user messages-per-day models most-played most-used-tags pending-jobs plays-per-user popular-prompts prompts-by-user providers public-prompts recent-chats recent-messages recent-plays research running-campaigns sessions stuck summary tag-usage tags team-members team-prompts teams tools user-activity user-games user-sessions user-statistics users users-by-team' ;;
+            'stats run:'0) wanted='admin-users artifacts attachments campaigns chat chats failed-messages games-per-category games-per-library games-per-platform games-per-tag group-members history jobs message messages-by-status messages-by-user messages-per-day models most-played most-used-tags pending-jobs plays-per-user popular-prompts prompts-by-user providers public-prompts recent-chats recent-messages recent-plays research running-campaigns sessions stuck summary tag-usage tags team-members team-prompts teams tools user-activity user-sessions user-statistics users users-by-team' ;;
             'search:'0) wanted='artifacts campaigns chats games messages playlists prompts recipients' ;;
             'search vectors store:'1) wanted='@file' ;;
             'data import:'1) wanted='@file' ;;

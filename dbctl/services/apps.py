@@ -98,7 +98,7 @@ class App:
             app=self.name,
             profile=self.profile.name,
             ability=what,
-            others=", ".join(others) or "none",
+            others=", ".join(others) or "none of the built-in ones",
             instead=instead,
         )
 
