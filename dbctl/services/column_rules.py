@@ -1,4 +1,4 @@
-"""Rules for the rows of users, settings, states and sessions: what a column, or a few of them, may hold."""
+"""Rules for the rows of users, settings, states and sessions: allowed values of one or several columns."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Row = Mapping[str, object]
 class RowRule:
     """One rule for the rows of one table; it accepts what it does not override."""
 
-    #: whether a row that is replaced or removed is judged, too, so that a path has to know the row as it was
+    #: whether replaced and removed rows are also checked, so that a path must read the previous row
     protects = False
 
     @property
@@ -32,7 +32,7 @@ class RowRule:
         return ()
 
     def prepare(self) -> None:
-        """Read what the rule has to know: while rows are streamed into a server, its connection answers nothing."""
+        """Read the data that the rule needs: a connection that streams rows into a server can run no queries."""
 
     def check_added(self, row: Row) -> None:
         """Refuse a row that is about to be added."""
@@ -41,14 +41,14 @@ class RowRule:
         """Refuse a change; ``after`` holds the columns that change."""
 
     def check_removed(self, row: Row) -> None:
-        """Refuse that a row is removed."""
+        """Refuse the removal of a row."""
 
 
 # Values of columns -------------------------------------------------------------------------------------------------
 
 
 class ColumnRule(RowRule):
-    """What one column may hold; NULL is left to the database, and so is a column that a row does not name."""
+    """Allowed values of one column; NULL and omitted columns are checked by the database alone."""
 
     def __init__(self, live: Live, column: str) -> None:
         self._live, self.column = live, column
@@ -75,7 +75,7 @@ class ColumnRule(RowRule):
 
 
 class ListedValue(ColumnRule):
-    """One of the values that the app knows."""
+    """A value of a fixed list."""
 
     def __init__(self, live: Live, column: str, among: Sequence[object]) -> None:
         super().__init__(live, column)
@@ -117,7 +117,7 @@ class TextOfUser(ColumnRule):
 
 
 class RoleOfUser(ColumnRule):
-    """A role that exists, where no table lists them that a foreign key could point to."""
+    """An existing role, in apps without a table of roles that a foreign key could reference."""
 
     def __init__(self, app: App, live: Live, column: str) -> None:
         super().__init__(live, column)
@@ -149,7 +149,7 @@ class JsonObject(ColumnRule):
 
 
 class Moves(ColumnRule):
-    """A state, which only certain others may follow."""
+    """A state with allowed transitions."""
 
     def __init__(self, live: Live, column: str, told: States) -> None:
         super().__init__(live, column)
@@ -159,14 +159,14 @@ class Moves(ColumnRule):
         return outside(value, self._known)
 
     def check_state(self, row: Row) -> None:
-        """Refuse a row whose state the app does not know, whatever it was before."""
+        """Refuse a row with an undefined state, regardless of the previous state."""
         self.check_added(row)
 
     def check_changed(self, before: Row, after: Row) -> None:
         if self.column not in after:
             return
         old, new = ("NULL" if row[self.column] is None else str(row[self.column]) for row in (before, after))
-        # what is no state at all has no way out of its own, and is to be repaired
+        # an undefined state has no transitions, and may be repaired to any state
         allowed = self._told.moves.get(old, ()) if old in self._known else self._known
         if old != new and new not in allowed:
             raise MoveRefusedError(
@@ -180,7 +180,7 @@ class Moves(ColumnRule):
 
 
 def known_states(told: States) -> list[str]:
-    """Return every value that the app knows of a state."""
+    """Return all defined states."""
     return list(dict.fromkeys([*told.moves, *(state for states in told.moves.values() for state in states)]))
 
 
@@ -232,7 +232,7 @@ class UserSetting(RowRule):
 
 
 class SettingColumns(RowRule):
-    """Settings that are the columns of one row."""
+    """Settings in the columns of one row."""
 
     def __init__(self, live: Live, told: Settings) -> None:
         self._live, self._told = live, told
@@ -256,7 +256,7 @@ class SettingColumns(RowRule):
         self.check_added(after)
 
 
-#: How a database stores a boolean; drivers and files give it back as a number, a text or a boolean of their own.
+#: How a database stores a boolean; drivers and files return a number, a text or a boolean.
 BOOLEANS = frozenset(("0", "1", "true", "false"))
 
 
@@ -264,7 +264,7 @@ BOOLEANS = frozenset(("0", "1", "true", "false"))
 
 
 class OpenSession(RowRule):
-    """What keeps a user signed in does not come in from outside: what was ended since would be valid again."""
+    """Rows of valid sessions cannot be added by user input: an ended session would be valid again."""
 
     def __init__(self, live: Live, told: SignedIn) -> None:
         self._live, self._told = live, told

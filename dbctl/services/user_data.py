@@ -1,4 +1,4 @@
-"""All rows that belong to one user, in every database of the app: what a person who asks for their data is given."""
+"""All rows that belong to one user, in every database of the app: the export for a request of personal data."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from dbctl.services.user_sessions import typed_by
 from dbctl.services.user_table import User, UserTable, Who, database_of
 from dbctl.services.users import table as user_table
 
-#: Names the form of the file.
+#: Name and version of the file format.
 FORM = "dbctl.user-data/1"
 #: Values in one condition.
 BATCH = 2_000
 
-#: The conditions of rows, by table; a row that meets any of them counts.
+#: The conditions of rows, by table; a row belongs to the user if it meets any of them.
 Conditions = dict[str, list[Where]]
 
 
@@ -39,7 +39,7 @@ class UserData(Value, frozen=True, kw_only=True):
 
 
 class UserDataExported(Done, frozen=True, kw_only=True):
-    """Answer of ``users export-data``."""
+    """Result of ``users export-data``."""
 
     login: str
     file: str
@@ -48,7 +48,7 @@ class UserDataExported(Done, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, data: UserData, file: str) -> UserDataExported:
-        """Return the answer once ``data`` is in ``file``."""
+        """Return the result for ``data`` in ``file``."""
         rows = {
             f"{name}/{table}": len(found)
             for name, tables in data.databases.items()
@@ -60,11 +60,11 @@ class UserDataExported(Done, frozen=True, kw_only=True):
 def collect_user_data(app: App, who: Who, *, secrets: bool = False) -> UserData:
     """Return every row that belongs to a user.
 
-    These are their own row, the rows whose foreign keys or profile sections name the user, what belongs to those and names no
+    These are the row of the user, rows whose foreign keys or profile sections refer to the user, dependent rows that refer to no
     other user, and rows of other databases that the profile links to them.
 
     Raises:
-        UsageError: nobody, or several users, are named.
+        UsageError: no user, or several users, are selected.
         UserMissingError: there is no such user.
         UnreachableError: a database that may hold rows of the user cannot be read.
     """
@@ -129,7 +129,7 @@ def _own(users: UserTable, user: User) -> Conditions:
 
 
 def _follow(db: Readable, table: str, where: Sequence[Where], direct: set[str], found: Conditions) -> None:
-    """Add what goes with rows of a table when they are deleted, unless its rows name a user of their own."""
+    """Add rows that foreign keys delete with rows of a table, unless their table refers to users itself."""
     for key in db.references(table):
         if key.on_delete == "CASCADE" and key.table not in direct | {table}:
             within = Within(key.columns, table, key.to, where)
@@ -139,7 +139,7 @@ def _follow(db: Readable, table: str, where: Sequence[Where], direct: set[str], 
 
 
 def _named_columns(users: UserTable) -> Iterator[tuple[str, Name]]:
-    """Yield tables and the columns of them that name a user, by the sections of the profile."""
+    """Yield tables and their columns that refer to a user, by the sections of the profile."""
     profile, told = users.app.profile, users.told
     for place in told.owns:
         if STEP not in place:
@@ -158,7 +158,7 @@ def _named_columns(users: UserTable) -> Iterator[tuple[str, Name]]:
 
 
 def _linked(app: App, home: str, db: Readable, own: Conditions) -> dict[str, Conditions]:
-    """Return the conditions of rows in other databases that name the user's rows."""
+    """Return the conditions of rows in other databases that refer to the user's rows."""
     found: dict[str, Conditions] = {}
     for link in app.profile.link:
         elsewhere = link.database or app.main()
@@ -190,7 +190,7 @@ def _read(db: Readable, table: str, where: Sequence[Where], omitted: Sequence[st
 
 
 def _holds_settings(app: App, database: str, table: str) -> bool:
-    """Whether a table's secrets are single settings, and not a whole column."""
+    """Whether a table's secrets are single settings instead of a whole column."""
     return any(
         told.table == table and (told.database or app.main()) == database and isinstance(told.key, str)
         for told in app.profile.settings
@@ -198,7 +198,7 @@ def _holds_settings(app: App, database: str, table: str) -> bool:
 
 
 def _without_secret_settings(app: App, database: str, table: str, row: Row) -> Row:
-    """Return a row of settings with the value masked where its key is a secret."""
+    """Return a row of settings, with a masked value if its key is a secret."""
     for told in app.profile.settings:
         value = told.fields.get("value")
         if (

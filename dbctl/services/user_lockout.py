@@ -1,4 +1,4 @@
-"""Who is locked out now: logins and addresses with as many failed attempts as the app allows, and the users they keep out."""
+"""Lockout: logins and addresses that reached the app's limit of failed sign-ins, and the affected users."""
 
 from __future__ import annotations
 
@@ -23,31 +23,29 @@ _DATE = len("2026-01-31")
 
 
 class Lock(Value, frozen=True, kw_only=True):
-    """A login, or an address, from which nobody may sign in now."""
+    """A login or address that is locked now."""
 
-    attempts: int  #: failed ones that count now
-    until: (
-        datetime | None
-    )  #: when so many have expired that the app allows another one; None: no stored time can be read
+    attempts: int  #: failed attempts within the window
+    until: datetime | None  #: the end of the lock; None: no stored time can be read
 
 
 class Locks(Value, frozen=True, kw_only=True):
-    """All locks of one moment."""
+    """All locks at one time."""
 
-    logins: Mapping[str, Lock]  #: by the login as it was typed
+    logins: Mapping[str, Lock]  #: by the login as typed
     addresses: Mapping[str, Lock]
-    typed_at: Mapping[str, Sequence[str]]  #: the logins that were typed at each locked address
+    typed_at: Mapping[str, Sequence[str]]  #: logins typed at each locked address
 
 
 class LockedUsers(Value, frozen=True, kw_only=True):
-    """Users who are locked out now, and what is to be known beside them."""
+    """Users who are locked out now, and warnings about locked addresses."""
 
     page: Page[User]
-    remarks: Sequence[str]  #: the addresses from which nobody may sign in
+    remarks: Sequence[str]  #: warnings about locked addresses
 
 
 def list_locked(app: App, wanted: Filter, window: Window) -> LockedUsers:
-    """Return the locked out users that meet every part of ``wanted``, each with its attempts and the end of the lock.
+    """Return the locked users that match ``selection``, each with the attempts and the end of the lock.
 
     Raises:
         AbilityMissingError: the app locks nobody out.
@@ -81,11 +79,11 @@ def list_locked(app: App, wanted: Filter, window: Window) -> LockedUsers:
 def _address_remarks(locks: Locks) -> Iterator[str]:
     for address, lock in locks.addresses.items():
         until = f" until {lock.until:%Y-%m-%d %H:%M} UTC" if lock.until else ""
-        yield f"nobody may sign in from {address}{until}; dbctl users unlock --address {address} clears that"
+        yield f"sign-ins from {address} are locked{until}; dbctl users unlock --address {address} clears the lock"
 
 
 def find_locks(users: UserTable) -> Locks:
-    """Return which logins and addresses the app refuses now.
+    """Return the logins and addresses that the app refuses now.
 
     Raises:
         AbilityMissingError: the app locks nobody out.
@@ -117,7 +115,7 @@ def find_locks(users: UserTable) -> Locks:
 
 
 def locked_users(users: UserTable, locks: Locks) -> dict[object, Lock]:
-    """Return the users whom ``locks`` keep out, by id: those that ``users unlock`` lets in again."""
+    """Return the users that ``locks`` affect, by id: ``users unlock`` unlocks these users."""
     by_login: dict[str, list[Lock]] = {}
     for login, lock in locks.logins.items():
         by_login.setdefault(login.lower(), []).append(lock)
@@ -148,7 +146,7 @@ def _expiry(stored: object, window: timedelta, told: Lockout) -> datetime | None
         return None
     if told.compared and isinstance(stored, str):
         separator = str(TIMES[told.compared](moment))[_DATE : _DATE + 1]
-        if stored[_DATE : _DATE + 1] > separator:  # as text, it comes after every moment of its day
+        if stored[_DATE : _DATE + 1] > separator:  # as text, it sorts after every time of its day
             moment = moment.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
     return moment + window
 
