@@ -88,12 +88,12 @@ class ListedValue(ColumnRule):
 class PasswordHash(ColumnRule):
     """A hash, in the format that the profile names."""
 
-    def __init__(self, live: Live, column: str, told: Password) -> None:
+    def __init__(self, live: Live, column: str, section: Password) -> None:
         super().__init__(live, column)
-        self._told = told
+        self._section = section
 
     def fault(self, value: object) -> str:
-        return hash_fault(self._told, value)
+        return hash_fault(self._section, value)
 
     def refusal(self, value: object, reason: str) -> ValueInvalidError:
         del value  # it may be the password itself
@@ -142,18 +142,18 @@ class JsonObject(ColumnRule):
         if not str(value).strip():
             return ""
         try:
-            read = value if isinstance(value, dict) else load_json(str(value))
+            decoded = value if isinstance(value, dict) else load_json(str(value))
         except ValueError as error:
             return str(error)
-        return "" if isinstance(read, dict) else "it is no object of JSON"
+        return "" if isinstance(decoded, dict) else "it is no object of JSON"
 
 
 class Moves(ColumnRule):
     """A state with allowed transitions."""
 
-    def __init__(self, live: Live, column: str, told: States) -> None:
+    def __init__(self, live: Live, column: str, section: States) -> None:
         super().__init__(live, column)
-        self._told, self._known = told, known_states(told)
+        self._section, self._known = section, known_states(section)
 
     def fault(self, value: object) -> str:
         return outside(value, self._known)
@@ -167,7 +167,7 @@ class Moves(ColumnRule):
             return
         old, new = ("NULL" if row[self.column] is None else str(row[self.column]) for row in (before, after))
         # an undefined state has no transitions, and may be repaired to any state
-        allowed = self._told.moves.get(old, ()) if old in self._known else self._known
+        allowed = self._section.moves.get(old, ()) if old in self._known else self._known
         if old != new and new not in allowed:
             raise MoveRefusedError(
                 target=self._live.db.target,
@@ -175,13 +175,15 @@ class Moves(ColumnRule):
                 before=old,
                 after=new,
                 moves=", ".join(allowed) or "nothing, it is final",
-                hint=f" {self._told.hint}" if self._told.hint else "",
+                hint=f" {self._section.hint}" if self._section.hint else "",
             )
 
 
-def known_states(told: States) -> list[str]:
+def known_states(section: States) -> list[str]:
     """Return all defined states."""
-    return list(dict.fromkeys([*told.moves, *(state for states in told.moves.values() for state in states)]))
+    return list(
+        dict.fromkeys([*section.moves, *(state for states in section.moves.values() for state in states)])
+    )
 
 
 # Settings ----------------------------------------------------------------------------------------------------------
@@ -208,10 +210,10 @@ class SystemSetting(RowRule):
 class UserSetting(RowRule):
     """A setting of one user in a row of its own, where the app stores neither type nor schema."""
 
-    def __init__(self, live: Live, told: Settings) -> None:
-        self._live, self._told = live, told
+    def __init__(self, live: Live, section: Settings) -> None:
+        self._live, self._section = live, section
         self._key, self._value = (
-            find_column(live.table, name or "") for name in (told.key, told.fields["value"])
+            find_column(live.table, name or "") for name in (section.key, section.fields["value"])
         )
 
     @property
@@ -221,9 +223,9 @@ class UserSetting(RowRule):
     def check_added(self, row: Row) -> None:
         key, value = row.get(self._key or ""), row.get(self._value or "")
         if key is not None:
-            check_rule("key", str(key), self._told.rules.get("key"))
-        if value is not None and (reason := setting_text_fault(self._told, str(key), str(value))):
-            shown = MASK if is_secret(self._told, str(key)) else ascii(cut(str(value)))
+            check_rule("key", str(key), self._section.rules.get("key"))
+        if value is not None and (reason := setting_text_fault(self._section, str(key), str(value))):
+            shown = MASK if is_secret(self._section, str(key)) else ascii(cut(str(value)))
             raise ValueInvalidError(what=f"{key} =", value=shown, reason=reason)
 
     def check_changed(self, before: Row, after: Row) -> None:
@@ -234,18 +236,18 @@ class UserSetting(RowRule):
 class SettingColumns(RowRule):
     """Settings in the columns of one row."""
 
-    def __init__(self, live: Live, told: Settings) -> None:
-        self._live, self._told = live, told
+    def __init__(self, live: Live, section: Settings) -> None:
+        self._live, self._section = live, section
 
     def check_added(self, row: Row) -> None:
-        told = self._told.row
-        if told is None:
+        section = self._section.row
+        if section is None:
             return
-        key = row.get(told.key)
-        if key is not None and str(key) != str(told.value):
-            reason = f"the settings are the one row with {told.key} {told.value}"
-            raise ValueInvalidError(what=f"{self._live.name}.{told.key}", value=ascii(key), reason=reason)
-        for name, kind in told.types.items():
+        key = row.get(section.key)
+        if key is not None and str(key) != str(section.value):
+            reason = f"the settings are the one row with {section.key} {section.value}"
+            raise ValueInvalidError(what=f"{self._live.name}.{section.key}", value=ascii(key), reason=reason)
+        for name, kind in section.types.items():
             value = row.get(name)
             if kind == "boolean" and value is not None and as_word(value).lower() not in BOOLEANS:
                 reason = "it is neither true nor false"
@@ -266,12 +268,14 @@ BOOLEANS = frozenset(("0", "1", "true", "false"))
 class OpenSession(RowRule):
     """Rows of valid sessions cannot be added by user input: an ended session would be valid again."""
 
-    def __init__(self, live: Live, told: SignedIn) -> None:
-        self._live, self._told = live, told
+    def __init__(self, live: Live, section: SignedIn) -> None:
+        self._live, self._section = live, section
         self._ends = {
-            column: meant for name, meant in told.end.items() if (column := find_column(live.table, name))
+            column: end_value
+            for name, end_value in section.end.items()
+            if (column := find_column(live.table, name))
         }
-        self._expires = find_column(live.table, told.expires_at)
+        self._expires = find_column(live.table, section.expires_at)
 
     @property
     def columns(self) -> Collection[str]:
@@ -287,9 +291,9 @@ class OpenSession(RowRule):
             self.check_added({**before, **after})
 
     def _is_open(self, row: Row) -> bool:
-        for column, meant in self._ends.items():
-            held = row.get(column)
-            if read_boolean(held) if isinstance(meant, bool) else held is not None:
+        for column, end_value in self._ends.items():
+            value = row.get(column)
+            if read_boolean(value) if isinstance(end_value, bool) else value is not None:
                 return False
         expires = read_time(row.get(self._expires)) if self._expires else None
         return expires is None or expires > now()

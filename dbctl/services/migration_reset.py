@@ -33,8 +33,8 @@ class Reset:
     def __init__(
         self,
         app: App,
-        asked: str = "",
-        given: Path | None = None,
+        database: str = "",
+        folder: Path | None = None,
         *,
         shape: str = "",
         safety: Safety | None = None,
@@ -55,11 +55,11 @@ class Reset:
         self.app, self.protected = app.name, app.protected
         if app.protected:
             raise ResetRefusedError(app=app.name)
-        found = tracks(app, asked, given, shape=shape)
-        if len(found) > 1:
-            names = ", ".join(track.database for track in found)
+        targets = tracks(app, database, folder, shape=shape)
+        if len(targets) > 1:
+            names = ", ".join(track.database for track in targets)
             raise UsageError(detail=f"choose the database to reset: --db {names}")
-        (self._track,) = found
+        (self._track,) = targets
         self._opened, self._safety = app, safety or Safety(app)
         self.target = self._track.target
 
@@ -135,5 +135,5 @@ class Reset:
 
 def _count(db: Readable) -> dict[str, int]:
     if Capability.MEASURE in db.capabilities and isinstance(db, Measures):
-        return {measured.table: measured.rows for measured in db.measured(exact=False)}
+        return {size.table: size.rows for size in db.measured(exact=False)}
     return {name: db.count(name) for name, table in db.tables().items() if not table.view}

@@ -83,17 +83,17 @@ class Permission(_OfRoles):
 
     @property
     def columns(self) -> Collection[str]:
-        told = self._table.told.permissions
-        return [told.name] if told else []
+        permissions = self._table.told.permissions
+        return [permissions.name] if permissions else []
 
     def check_changed(self, before: Row, after: Row) -> None:
         if self._table.told.permissions and self._table.told.permissions.name in after:
             self.check_removed(before)
 
     def check_removed(self, row: Row) -> None:
-        told = self._table.told.permissions
+        permissions = self._table.told.permissions
         for role in self._built_in.roles:
-            if told and self._built_in.must_have(role, str(row[told.name])):
+            if permissions and self._built_in.must_have(role, str(row[permissions.name])):
                 raise self._refusal(role)
 
 

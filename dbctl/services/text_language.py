@@ -91,7 +91,7 @@ class _Reader:
                 at += 1
                 continue
             symbol, at = self._next(at)
-            if not isinstance(symbol, TextTerm) or symbol.pieces:  # an empty phrase matches everything
+            if not isinstance(symbol, TextTerm) or symbol.pieces:  # an empty phrase is ignored
                 tokens.append(symbol)
         return tokens
 

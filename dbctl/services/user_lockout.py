@@ -44,7 +44,7 @@ class LockedUsers(Value, frozen=True, kw_only=True):
     remarks: Sequence[str]  #: warnings about locked addresses
 
 
-def list_locked(app: App, wanted: Filter, window: Window) -> LockedUsers:
+def list_locked(app: App, selection: Filter, window: Window) -> LockedUsers:
     """Return the locked users that match ``selection``, each with the attempts and the end of the lock.
 
     Raises:
@@ -53,7 +53,7 @@ def list_locked(app: App, wanted: Filter, window: Window) -> LockedUsers:
     users = user_table(app)
     locks = find_locks(users)
     locked = locked_users(users, locks)
-    where = [*conditions(users, wanted), users.live.among(users.told.id.column, list(locked))]
+    where = [*conditions(users, selection), users.live.among(users.told.id.column, list(locked))]
     items = [
         structs.replace(
             user,
@@ -88,24 +88,24 @@ def find_locks(users: UserTable) -> Locks:
     Raises:
         AbilityMissingError: the app locks nobody out.
     """
-    told = users.app.ability(users.told.lockout, "lockout")
-    live = Live(users.app.profile, users.db, told.table, "failed sign-ins")
-    typed, at, address = live.get(told.login), live.get(told.at), live.find(told.address)
-    window = timedelta(minutes=_number(users, told.minutes))
+    config = users.app.ability(users.told.lockout, "lockout")
+    live = Live(users.app.profile, users.db, config.table, "failed sign-ins")
+    typed, at, address = live.get(config.login), live.get(config.at), live.find(config.address)
+    window = timedelta(minutes=_number(users, config.minutes))
     since = now() - window
-    where = [Condition(column, "=", value) for column, value in live.constants(told.failed).items()]
-    where.append(Condition(at, ">", TIMES[told.compared](since) if told.compared else since))
+    where = [Condition(column, "=", value) for column, value in live.constants(config.failed).items()]
+    where.append(Condition(at, ">", TIMES[config.compared](since) if config.compared else since))
     columns = [typed, at, *([address] if address else [])]
     logins: dict[str, list[datetime | None]] = {}
     addresses: dict[str, list[datetime | None]] = {}
     typed_at: dict[str, dict[str, None]] = {}
     for row in users.db.select(live.name, columns, where):
-        end = _expiry(row[1], window, told)
+        end = _expiry(row[1], window, config)
         logins.setdefault(str(row[0]), []).append(end)
         if address and row[2]:
             addresses.setdefault(str(row[2]), []).append(end)
             typed_at.setdefault(str(row[2]), {})[str(row[0])] = None
-    limit = max(1, _number(users, told.limit))
+    limit = max(1, _number(users, config.limit))
     locked = dict(_locked(addresses, limit))
     return Locks(
         logins=dict(_locked(logins, limit)),
@@ -122,13 +122,13 @@ def locked_users(users: UserTable, locks: Locks) -> dict[object, Lock]:
     for address, logins in locks.typed_at.items():
         for login in logins:
             by_login.setdefault(login.lower(), []).append(locks.addresses[address])
-    found = dict[object, Lock]()
+    locked = dict[object, Lock]()
     for user in users.read() if by_login else ():
         names = {name.lower() for name in (user.username, user.email, user.login) if name}
-        theirs = [lock for name in names for lock in by_login.get(name, ())]
-        if theirs:
-            found[user.id] = max(theirs, key=lambda lock: (lock.until is None, lock.until or now()))
-    return found
+        user_locks = [lock for name in names for lock in by_login.get(name, ())]
+        if user_locks:
+            locked[user.id] = max(user_locks, key=lambda lock: (lock.until is None, lock.until or now()))
+    return locked
 
 
 def _locked(expiries: Mapping[str, Sequence[datetime | None]], limit: int) -> Iterator[tuple[str, Lock]]:
@@ -139,23 +139,23 @@ def _locked(expiries: Mapping[str, Sequence[datetime | None]], limit: int) -> It
             yield name, Lock(attempts=len(ends), until=until)
 
 
-def _expiry(stored: object, window: timedelta, told: Lockout) -> datetime | None:
+def _expiry(stored: object, window: timedelta, config: Lockout) -> datetime | None:
     """Return when an attempt no longer counts."""
-    moment = read_time(stored)
-    if moment is None:
+    time = read_time(stored)
+    if time is None:
         return None
-    if told.compared and isinstance(stored, str):
-        separator = str(TIMES[told.compared](moment))[_DATE : _DATE + 1]
+    if config.compared and isinstance(stored, str):
+        separator = str(TIMES[config.compared](time))[_DATE : _DATE + 1]
         if stored[_DATE : _DATE + 1] > separator:  # as text, it sorts after every time of its day
-            moment = moment.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
-    return moment + window
+            time = time.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+    return time + window
 
 
-def _number(users: UserTable, told: SettingOrDefault) -> int:
+def _number(users: UserTable, source: SettingOrDefault) -> int:
     """Return the whole number that the app uses."""
-    if told.from_ and section(users.app, "system"):
-        known = {setting.key: setting.value for setting in settings.opened(users.app, users.db).read()}
-        value = known.get(told.from_)
+    if source.from_ and section(users.app, "system"):
+        values = {setting.key: setting.value for setting in settings.opened(users.app, users.db).read()}
+        value = values.get(source.from_)
         if isinstance(value, int | float) and not isinstance(value, bool):
             return int(value)
-    return told.otherwise
+    return source.otherwise
