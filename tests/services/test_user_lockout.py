@@ -30,7 +30,7 @@ def attempt(path, login, address, number=5, *, ago=timedelta(minutes=1), form="%
         )
 
 
-def locked(path, wanted=Filter()):  # noqa: B008 - a frozen value
+def locked(path, selection=Filter()):  # noqa: B008 - a frozen value
     with opened(path) as app:
         result = user_lockout.list_locked(app, selection, Window(limit=50))
     return [user.username for user in result.page.items], result

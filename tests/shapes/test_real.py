@@ -41,7 +41,7 @@ def live(address: str) -> Description:
 
 
 @pytest.mark.parametrize(
-    ("record", "profile", "database", "place", "shape"), SHIPPED, indirect=["place"], ids=[shipped[0] for shipped in SHIPPED]
+    ("record", "profile", "database", "place", "shape"), SHIPPED, indirect=["place"], ids=[one[0] for one in SHIPPED]
 )  # fmt: skip
 def test_the_shipped_migrations_make_what_the_real_application_makes(
     record: str, profile: str, database: str, place: kept.Kept, shape: str
@@ -71,9 +71,7 @@ def test_an_earlier_text_of_a_migration_is_known_by_what_it_made(
     }
     capsys.readouterr()
     assert main(["--profile", "flashpoint-web", "--url", f"user={path}", "--db", "user", "migrate", "drift", "-o", "json"]) == 0  # fmt: skip
-    assert {finding["severity"] for finding in json.loads(capsys.readouterr().out)["data"]["findings"]} <= {
-        "info"
-    }
+    assert {one["severity"] for one in json.loads(capsys.readouterr().out)["data"]["findings"]} <= {"info"}
 
 
 @pytest.mark.parametrize("shape", ["flashpoint-web", "promptvault", "chat-lancedb", "waqtor-legacy"])
@@ -93,8 +91,6 @@ def test_a_database_to_the_letter_of_a_document_is_adopted_and_current(
     for command in ("adopt", "status --check", "verify", "drift", "up", "drift"):
         capsys.readouterr()
         assert main([*app, "migrate", *command.split()]) == 0, command
-        report = json.loads(capsys.readouterr().out)["data"]
-        assert [finding for finding in report.get("findings", ()) if finding["severity"] != "info"] == [], (
-            command
-        )
-    assert report["findings"] == [] or shape == "promptvault"
+        told = json.loads(capsys.readouterr().out)["data"]
+        assert [one for one in told.get("findings", ()) if one["severity"] != "info"] == [], command
+    assert told["findings"] == [] or shape == "promptvault"
