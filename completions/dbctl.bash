@@ -280,6 +280,7 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'data show:--to') wanted='@file' ;;
         'data show:--encoding') wanted='plain base64' ;;
         'data set:--null') wanted='' ;;
+        'data set:--secret') wanted='' ;;
         'data set:--filter') wanted='' ;;
         'data set:--filter-null') wanted='' ;;
         'data set:--filter-not-null') wanted='' ;;
@@ -581,7 +582,7 @@ _dbctl() {
         'data rows') children=''; flags='--filter --null --not-null --after --secrets --limit --offset --sort' ;;
         'data show') children=''; flags='--to --encoding --secrets' ;;
         'data describe') children=''; flags='' ;;
-        'data set') children=''; flags='--null --filter --filter-null --filter-not-null --limit --dry-run -n' ;;
+        'data set') children=''; flags='--null --secret --filter --filter-null --filter-not-null --limit --dry-run -n' ;;
         'data add') children=''; flags='--null --dry-run -n' ;;
         'data delete') children=''; flags='--filter --filter-null --filter-not-null --limit --dry-run -n' ;;
         'data query') children=''; flags='--file --param --within --secrets --limit' ;;

@@ -7,7 +7,7 @@ function __dbctl_at -d 'Whether the words so far name the command $argv[1], with
     for word in (commandline -opc)[2..-1]
         if test $skip = 1
             set skip 0
-        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --timeout --env-file --games --users --plays --messages --chats --prompts --seed --shape --role --inactive --filter --limit --offset --sort --id --email --name --set --password-file --transfer-to --address --existing --description --priority --permission --category --user --mode --migrations --to --steps --loses-rows --repository --statement --table --format --compress --limit-rate --kind --before --identity --passphrase-file --from --at --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --file --as --merge --like --action --resource --since --only --older-than --state --rule --query --with --mark --within --similar-to --vector --text --chat --min-similarity --null --not-null --after --encoding --filter-null --filter-not-null --param
+        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --timeout --env-file --games --users --plays --messages --chats --prompts --seed --shape --role --inactive --filter --limit --offset --sort --id --email --name --set --password-file --transfer-to --address --existing --description --priority --permission --category --user --mode --migrations --to --steps --loses-rows --repository --statement --table --format --compress --limit-rate --kind --before --identity --passphrase-file --from --at --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --file --as --merge --like --action --resource --since --only --older-than --state --rule --query --with --mark --within --similar-to --vector --text --chat --min-similarity --null --not-null --after --encoding --secret --filter-null --filter-not-null --param
             set skip 1
         else if string match -q -- '-*' $word
             continue
@@ -549,6 +549,7 @@ complete -c dbctl -n '__dbctl_at \'data show\'' -l to -r -F -d 'Write the conten
 complete -c dbctl -n '__dbctl_at \'data show\'' -l encoding -x -a 'plain base64' -d 'With --to: how the column stores the file, in place of what the profile says'
 complete -c dbctl -n '__dbctl_at \'data show\'' -l secrets -d 'Also hashes, tokens and keys, which are *** otherwise'
 complete -c dbctl -n '__dbctl_at \'data set\'' -l null -x -d 'Make it NULL; repeatable'
+complete -c dbctl -n '__dbctl_at \'data set\'' -l secret -x -d 'Read the new value of this column of secrets from the first line of standard input, or ask for it'
 complete -c dbctl -n '__dbctl_at \'data set\'' -l filter -x -d 'Only such rows; also != < <= > >= and : (contains). Repeatable: all of them count'
 complete -c dbctl -n '__dbctl_at \'data set\'' -l filter-null -x -d 'All rows in which it is NULL'
 complete -c dbctl -n '__dbctl_at \'data set\'' -l filter-not-null -x -d 'All rows in which it is not'

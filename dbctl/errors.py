@@ -615,12 +615,6 @@ class MigrationsMissingError(DbctlError):
     remedy = "Set [apps.NAME.migrations] in the configuration, or give --migrations DIR."
 
 
-class MigrationsElsewhereError(DbctlError):
-    code, exit_status = "migrations-elsewhere", Exit.NOT_FOUND
-    sentence = "{target} was made by migrations of its app that do not travel with dbctl (such as {name})"
-    remedy = MigrationsMissingError.remedy
-
-
 class MigrationMissingError(DbctlError):
     code, exit_status = "migration-missing", Exit.NOT_FOUND
     sentence, remedy = "{folder} has no migration {name!r}", "dbctl migrate status shows them.{near}"

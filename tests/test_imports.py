@@ -24,7 +24,7 @@ READING = {
     "dbctl": "__main__ cli config durable engines errors interrupt model profiles render services toml url",
     "dbctl.cli": "_app _lazy _options _run main",
     "dbctl.engines": "base fulltext plans progress ranked registry sql sqlite transfer",
-    "dbctl.engines.sqlite": "checks connection describes dialect failures files fulltext kept measures reader stream",
+    "dbctl.engines.sqlite": "checks connection describes dialect failures files fulltext kept measures reader stream times",
     "dbctl.profiles": "cleanup_model codecs environment_model loader model rebuild_model search_model semantic_model"
     " sessions_model suspicion_model",
     "dbctl.render": "answer draw envelope escape failure grid look out progress values words",
@@ -34,7 +34,7 @@ READING = {
 USERS = {"dbctl.services": "live rules setting_values user_files user_filters user_table users"}
 SEARCH = {
     "dbctl.engines": "sidecar text_query",
-    "dbctl.engines.sqlite": "sidecar sidecar_file sidecar_search sidecar_state",
+    "dbctl.engines.sqlite": "index_order sidecar sidecar_file sidecar_search sidecar_state",
     "dbctl.services": "near query_language query_values search search_narrow search_sidecar search_snippet search_terms"
     " search_text text_language",
 }

@@ -15,9 +15,9 @@ import typer
 from dbctl import durable
 from dbctl.cli._app import carry_out, contents, opened, pairs, show, span
 from dbctl.cli._options import DryRun, Limit, Offset, Sort, call, command_words, whole, window
-from dbctl.cli._run import note, warn
+from dbctl.cli._run import note, read_password, warn
 from dbctl.errors import FileFailedError, FileMissingError, UsageError
-from dbctl.model import Page
+from dbctl.model import Page, Secret
 from dbctl.profiles.codecs import Encoding
 from dbctl.render import answer, out
 from dbctl.render.look import Format
@@ -181,6 +181,14 @@ def set_(
         ),
     ] = None,
     null: Null = None,
+    secret: Annotated[
+        str,
+        typer.Option(
+            "--secret",
+            metavar="COLUMN",
+            help="Read the new value of this column of secrets from the first line of standard input, or ask for it.",
+        ),
+    ] = "",
     filters: Filter = None,
     filter_null: FilterNull = None,
     filter_not_null: FilterNotNull = None,
@@ -194,15 +202,22 @@ def set_(
         if meant != Filters():
             from dbctl.services import data_bulk  # noqa: PLC0415 - a change of one row needs none of it
 
+            if secret:
+                raise UsageError(detail="--secret changes one row: name it by its key, without filters")
             given = pairs(words, "what to set,")
             return carry_out(ctx, data_bulk.set_rows(found, table, meant, given, null or (), limit=limit))
         size = looks.key_size(found, table)
-        if len(words) <= size and not null:
+        if len(words) <= size and not (null or secret):
             raise UsageError(
                 detail="name the row by its key, or rows by --filter; then what to set: COLUMN=VALUE"
             )
         key, given = words[:size], pairs(words[size:], "what to set,")
-        return carry_out(ctx, data_changes.set_row(found, table, key, given, null or ()))
+        secrets = {secret: _secret(ctx)} if secret else {}
+        return carry_out(ctx, data_changes.set_row(found, table, key, given, null or (), secrets=secrets))
+
+
+def _secret(ctx: typer.Context) -> Secret:
+    return read_password(ctx, stdin=not sys.stdin.isatty(), file=None, generate=False)[0]
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from enum import Enum
@@ -52,6 +52,9 @@ class Column(Value, frozen=True, kw_only=True):
     native: str = ""  #: "time", "boolean", "uuid", "enum": what the driver speaks; empty: plain values
     values: Sequence[str] = ()  #: the labels of an enum
     generated: bool = False  #: made of other columns, so that nobody writes it
+    clock: bool = (
+        False  #: not of a type for times, and its default is the present moment in a form of the database
+    )
 
 
 class Table(Value, frozen=True, kw_only=True):
@@ -144,6 +147,9 @@ class Order(Value, frozen=True):
         None  #: ``columns`` belong to this link's table; its smallest linked value counts
     )
     random: bool = False  #: no column at all: any order, another one each time
+    #: of several columns without regard to case: most rows meet the conditions, and the first column holds no capital letters,
+    #: so that an engine may read a page through an index of that column
+    indexed: bool = False
 
 
 #: How a time is written where the column has no native type.
@@ -158,6 +164,42 @@ class Later(Value, frozen=True):
     column: str
     by: timedelta
     form: TimeForm  #: how the result is written
+
+
+class HeldTimes(Value, frozen=True, kw_only=True):
+    """The rows whose times have the same form, in one column."""
+
+    form: str  #: a ``TimeForm``, or ``iso-without-z``
+    rows: int
+    example: object  #: the smallest value
+    key: Mapping[str, object]  #: the primary key of the row that holds it; empty where the table has none
+
+
+@runtime_checkable
+class HoldsTimeForms(Protocol):
+    """An engine without a type for times, where each row of a column may hold a time in a form of its own."""
+
+    def clocks(self, table: str) -> Sequence[str]:
+        """Return the columns whose default is the present moment in universal time, in whatever form."""
+        ...
+
+    def count_time_forms(self, table: str, column: str) -> Sequence[HeldTimes]:
+        """Return the forms of the times in a column, the most frequent first; what is no time is not counted."""
+        ...
+
+    def newest_time_forms(self, table: str, column: str) -> Sequence[str]:
+        """Return the forms that the rows which were added last hold; a few rows are read."""
+        ...
+
+
+#: Returns values for columns of a new row of a table, none of them among the given ones.
+FillRow: TypeAlias = "Callable[[Readable, str, Collection[str]], Mapping[str, object]]"
+
+
+def fill_nothing(db: Readable, table: str, given: Collection[str]) -> Mapping[str, object]:
+    """Leave to the database what a new row does not give."""
+    del db, table, given
+    return {}
 
 
 class Explanation(Value, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dbctl.engines.base import Holder, Housing, Language, Readable, Writable
+from dbctl.engines.base import FillRow, Holder, Housing, Language, Readable, Writable, fill_nothing
 from dbctl.engines.progress import Progress, at_once, silent
 from dbctl.errors import (
     DatabaseMissingError,
@@ -98,10 +98,12 @@ def open_for_writing(
     pragmas: Mapping[str, str],
     create: Mapping[str, str] | None = None,
     keys: Mapping[str, Sequence[str]] = {},
+    fill: FillRow = fill_nothing,
 ) -> Writable:
     """Open the database at ``url`` for writing; ``pragmas`` are for an engine that has some, ``keys`` as for reading.
 
-    ``create`` gives the pragmas of a file that is made where none is; on a server its owner makes a database.
+    ``create`` gives the pragmas of a file that is made where none is; on a server its owner makes a database. ``fill``
+    completes new rows where the engine has no type for times.
 
     Raises:
         DriverMissingError: the driver of its engine is not installed.
@@ -123,7 +125,7 @@ def open_for_writing(
     path = _file(url, target)
     if create is not None and not os.path.isdir(path.parent):  # noqa: PTH112 - pathlib's raises where it may not look
         raise FolderMissingError(target=target, path=path.parent)
-    return SQLiteWriter(path, target, timeout=timeout, pragmas=pragmas, create=create)
+    return SQLiteWriter(path, target, timeout=timeout, pragmas=pragmas, create=create, fill=fill)
 
 
 def housing(url: Url) -> Housing | None:

@@ -122,13 +122,10 @@ class Migrations(Section, frozen=True, kw_only=True):
     #: has removed the file since, SQL that makes what it made
     earlier: Mapping[str, str] = {}
     retired: Sequence[str] = ()  #: migrations whose files the app has removed since
-    #: migrations of deployments, for which dbctl ships no files: what it ships is not for a database whose ledger names one
-    elsewhere: Sequence[str] = ()
     #: files to which the app gave one number by mistake: a ledger holds either of them, and the other is never run
     one_of: Sequence[Sequence[str]] = ()
-    besides: Sequence[
-        str
-    ] = ()  #: tables, views and triggers that the app makes by itself; ``*`` stands for any text
+    #: tables, views, triggers and columns (``table.column``) that the app makes by itself; ``*`` stands for any text
+    besides: Sequence[str] = ()
     failing: Mapping[str, str] = {}  #: part of a database's refusal of a migration, and what to do about it
     guidelines: Sequence[
         Guideline
@@ -454,6 +451,21 @@ class StoredFile(Section, frozen=True, kw_only=True):
     size: Name | None = None  #: the column that says how many bytes it has
 
 
+class KeySearch(Section, frozen=True, kw_only=True):
+    """Columns that may hold text of people, in which keys of services are looked for."""
+
+    database: str = ""
+    #: as ``table.column``; one that ends in ``?`` may be missing
+    columns: Annotated[Sequence[str], msgspec.Meta(min_length=1)]
+    severity: Literal["info", "warning", "error"] = "warning"
+    hint: str = ""  #: the remedy
+
+    @property
+    def name(self) -> str:
+        """What a finding calls it."""
+        return "keys of services"
+
+
 class CrossLink(Section, frozen=True, kw_only=True):
     """A column that names rows of another database, where no foreign key can guard it."""
 
@@ -597,6 +609,7 @@ class Profile(Section, frozen=True, kw_only=True):
     values: Sequence[Values] = ()
     exclusive: Sequence[Exclusive] = ()
     stored_file: Sequence[StoredFile] = ()
+    key_search: Sequence[KeySearch] = ()
     backup: Backup = Backup()
 
     def __post_init__(self) -> None:

@@ -70,6 +70,7 @@ class Sort(Part, frozen=True, kw_only=True):
     name: str
     columns: Sequence[str] = ()  #: the first that is neither NULL nor empty counts
     kind: Literal["text", "number", "time", "random"] = "text"
+    lowercase: bool = False  #: text: the first column holds no capital letters; an index may then be used
     descending: bool = False  #: of the first: whether it goes down where no order is asked for
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
 
 from msgspec import structs
@@ -97,7 +98,7 @@ class App:
             app=self.name,
             profile=self.profile.name,
             ability=what,
-            others=", ".join(others) or "none",
+            others=", ".join(others) or "none of the built-in ones",
             instead=instead,
         )
 
@@ -174,7 +175,8 @@ class App:
             ReadOnlyError: the profile says that nobody but its owner writes it; nothing was opened.
             WrongAppError: as for ``reader``.
         """
-        from dbctl.services.write_paths import PATHS  # noqa: PLC0415 - a command that reads needs none
+        from dbctl.services.live import default_times  # noqa: PLC0415 - a command that reads needs none
+        from dbctl.services.write_paths import PATHS  # noqa: PLC0415 - as above
 
         if purpose not in PATHS:
             raise ValueError(f"{purpose!r} is no path of write_paths.PATHS")
@@ -189,6 +191,7 @@ class App:
             pragmas=told.pragmas,
             create=told.create if create else None,
             keys=self._keys(name),
+            fill=partial(default_times, self.profile),
         )
         try:
             if not create:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import TypeVar
 
 from dbctl.engines.base import Readable, Where, Writable
 from dbctl.errors import OwnCommandError, UsageError, ValueInvalidError
-from dbctl.model import Done, Plan, Row, Value, now
+from dbctl.model import Done, Plan, Row, Secret, Value, now
 from dbctl.services import audit
 from dbctl.services.apps import App
 from dbctl.services.change import Change, Draft, exactly
@@ -22,7 +23,7 @@ from dbctl.services.search_text import name_repair
 from dbctl.services.secrets import MASK
 from dbctl.services.user_changes import UsersChanged, Wanted, change_of
 from dbctl.services.user_deletion import delete_users
-from dbctl.services.user_table import UserTable, Who
+from dbctl.services.user_table import TIMES, UserTable, Who
 
 R = TypeVar("R")
 
@@ -60,9 +61,15 @@ class RowDeleted(Done, frozen=True, kw_only=True):
 
 
 def set_row(
-    app: App, name: str, key: Sequence[str], given: Mapping[str, str], nulls: Sequence[str]
+    app: App,
+    name: str,
+    key: Sequence[str],
+    given: Mapping[str, str],
+    nulls: Sequence[str],
+    *,
+    secrets: Mapping[str, Secret],
 ) -> Change[RowChanged]:
-    """Change columns of one row; those of ``nulls`` become NULL.
+    """Change columns of one row; those of ``nulls`` become NULL, and those of ``secrets`` hold secrets.
 
     Raises (when planned and when applied):
         RowAbsentError: there is no such row.
@@ -76,9 +83,9 @@ def set_row(
     def draft(db: Readable) -> Draft[RowChanged]:
         table = DataTable(app, db, name)
         table.refuse_ledger()
-        refuse_own_command(table, {*given, *nulls})
+        refuse_own_command(table, {*given, *nulls, *secrets})
         before = table.one(key)
-        fields, values = read_changes(table, given, nulls)
+        fields, values = read_changes(table, given, nulls, secrets)
         people = _of_user(table, before, fields) if fields else None
         RowRules(app, table.database, table.live).check_changed(before, values | _role_key(table, given))
         others = Others(app, table.database, table.live, table.at(key), before, values)
@@ -242,11 +249,14 @@ class _People:
 
 
 def read_changes(
-    table: DataTable, given: Mapping[str, str], nulls: Sequence[str]
+    table: DataTable,
+    given: Mapping[str, str],
+    nulls: Sequence[str],
+    secrets: Mapping[str, Secret] = MappingProxyType({}),
 ) -> tuple[dict[str, str], dict[str, object]]:
     """Return what is to change: fields of users, as typed, and columns with what is stored."""
-    twice = [name for name in nulls if name in given]
-    if twice or not (given or nulls):
+    twice = [name for name in nulls if name in given or name in secrets]
+    if twice or not (given or nulls or secrets):
         raise UsageError(
             detail=f"{twice[0]} is given a value and NULL"
             if twice
@@ -265,10 +275,15 @@ def read_changes(
             raise ValueInvalidError(what=name, value="NULL", reason="the column has to have a value")
         else:
             values[name] = None
+    for name, secret in secrets.items():
+        _refuse_what_is_not_set(table, name, secret=True)
+        if name not in table.hidden:
+            raise UsageError(detail=f"{table.name}.{name} holds no secrets: write {name}=VALUE")
+        values[name] = table.typed(name, secret.reveal())
     return fields, values
 
 
-def _refuse_what_is_not_set(table: DataTable, name: str, *, null: bool) -> None:
+def _refuse_what_is_not_set(table: DataTable, name: str, *, null: bool = False, secret: bool = False) -> None:
     told, users = table.column(name), table.app.profile.users
     if told.generated:
         raise UsageError(detail=f"{table.name}.{name} is made of other columns, and nobody writes it")
@@ -280,8 +295,8 @@ def _refuse_what_is_not_set(table: DataTable, name: str, *, null: bool) -> None:
         role = UserTable(table.app, table.db).role
         if null and name in {role, find_column(table.live.table, users.fields.get("active"))}:
             raise OwnCommandError(what=f"{table.name}.{name}", command="users set-role, or users deactivate,")
-    if name in table.hidden and not null:
-        reason = "a secret never stands in a command; --null takes it away"
+    if name in table.hidden and not (null or secret):
+        reason = f"a secret never stands in a command; --secret {name} reads it, --null {name} removes it"
         raise ValueInvalidError(what=f"{table.name}.{name}", value=MASK, reason=reason)
 
 
@@ -312,7 +327,7 @@ def user_fields(table: DataTable) -> dict[str, str]:
     if not is_users_table(table):
         return {}
     users = UserTable(table.app, table.db)
-    words = {column: word for word, column in users.fields.items()}
+    words = {column: word for word, column in users.fields.items() if word not in TIMES}
     return words | ({users.role: "role"} if users.role else {})
 
 

@@ -12,6 +12,7 @@ from dbctl.engines.base import (
     Capability,
     Column,
     Condition,
+    HoldsTimeForms,
     Op,
     Readable,
     Where,
@@ -96,7 +97,7 @@ class DataTable:
         self.key = [column.name for column in self.columns.values() if column.key]
         told = [] if secrets else hidden(app, self.database, db, [name]).get(name, [])
         self.hidden: Collection[str] = frozenset(told)
-        self._times = _times(app, self.database, self.live)
+        self._times = time_columns(app, self.database, self.live)
         users = app.profile.users
         active = users.fields.get("active") if users and users.table == name else None
         self._booleans = {find_column(self.live.table, active)}
@@ -218,10 +219,7 @@ class DataTable:
 
     def is_time(self, column: str) -> bool:
         """Whether a column holds times: by its type, or by what the profile says of it."""
-        told = self.columns[column]
-        if told.native == "time" or column in self._times:
-            return True
-        return "time" not in self.db.natives and bool(_DATES.match(told.type))
+        return is_time(self.db, self.columns[column], self._times)
 
     def typed(self, column: str, text: str) -> object:
         """Return what ``text`` says that a column is to hold, as it is stored.
@@ -320,8 +318,15 @@ def _unfitting(told: Column, text: str) -> str:
     return ""
 
 
-def _times(app: App, database: str, live: Live) -> frozenset[str]:
-    """Return the columns of a table that the profile says hold times."""
+def is_time(db: Readable, column: Column, named: Collection[str]) -> bool:
+    """Whether a column holds times: by its type, or because it is ``named``."""
+    if column.native == "time" or column.name in named:
+        return True
+    return "time" not in db.natives and bool(_DATES.match(column.type))
+
+
+def time_columns(app: App, database: str, live: Live) -> frozenset[str]:
+    """Return the columns of a table that hold times by the profile, or by their defaults."""
     profile, named = app.profile, list[Name | None]()
     if app.database(database).updated_at:
         named.append(app.database(database).updated_at)
@@ -338,7 +343,8 @@ def _times(app: App, database: str, live: Live) -> frozenset[str]:
         if kind.table.removesuffix("?") == live.name:
             named += [kind.started_at, kind.seen_at, kind.ended_at, kind.expires_at]
     named += [rule.age.column for rule in profile.cleanup if rule.table.removesuffix("?") == live.name]
-    return frozenset(column for name in named if (column := find_column(live.table, name)))
+    clocks = live.db.clocks(live.name) if isinstance(live.db, HoldsTimeForms) else ()
+    return frozenset(column for name in named if (column := find_column(live.table, name))).union(clocks)
 
 
 def key_of(table: DataTable, row: Row) -> dict[str, object]:

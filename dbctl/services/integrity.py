@@ -30,7 +30,7 @@ from dbctl.services.apps import App
 from dbctl.services.restore_cut import cut_off
 from dbctl.services.rules import cut
 from dbctl.services.secrets import MASK, hidden
-from dbctl.services.stored_faults import stored_faults
+from dbctl.services.stored_faults import mixed_times, stored_faults
 
 DAMAGED = CorruptError.remedy
 REINDEX = "Keep a copy. The table keeps its rows when the index is rebuilt: dbctl maintain reindex"
@@ -124,6 +124,7 @@ def _findings(app: App, name: str, live: Readable, *, quick: bool, table: str) -
     yield from _unowned(app, name, live, table)
     if not (quick or damage):  # rows of a damaged table may not be what they seem
         yield from stored_faults(app, name, live, table)
+        yield from mixed_times(app, name, live, table)
     if Capability.ADVISE in live.capabilities and isinstance(live, Advises):
         given = {f"{one.table}.{one.row.key}" for one in app.profile.settings if one.row}
         for one in live.flaws(table):

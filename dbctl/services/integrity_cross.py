@@ -9,10 +9,10 @@ from dbctl.engines.base import Condition, Readable
 from dbctl.engines.sql import ident, is_storable
 from dbctl.errors import DatabaseUnsetError, DbctlError, NotSupportedError
 from dbctl.model import Finding, Findings, counted
-from dbctl.profiles.model import CrossLink, Recount
+from dbctl.profiles.model import CrossLink, KeySearch, Recount
 from dbctl.profiles.rebuild_model import Rebuild
 from dbctl.profiles.suspicion_model import Flaw
-from dbctl.services import overlooked, suspicions
+from dbctl.services import exposed_keys, overlooked, suspicions
 from dbctl.services.apps import App
 from dbctl.services.integrity import Checked, failure, status_of
 from dbctl.services.integrity_repeats import Repeats
@@ -38,10 +38,11 @@ def cross(app: App) -> Checked:
     Raises:
         AbilityMissingError: the profile tells of neither.
     """
-    wanted: list[CrossLink | Recount | Rebuild | Flaw] = [
+    wanted: list[CrossLink | Recount | Rebuild | Flaw | KeySearch] = [
         *app.profile.link,
         *app.profile.recount,
         *app.profile.flaw,
+        *app.profile.key_search,
         *app.profile.rebuild,
     ]
     app.ability(wanted, "cross checks")
@@ -83,7 +84,9 @@ def cross(app: App) -> Checked:
     )
 
 
-def _found(app: App, name: str, told: CrossLink | Recount | Rebuild | Flaw) -> list[Finding] | None:
+def _found(
+    app: App, name: str, told: CrossLink | Recount | Rebuild | Flaw | KeySearch
+) -> list[Finding] | None:
     """Return what is found; None where the deployment has nothing to look at."""
     if isinstance(told, CrossLink):
         return _link(app, name, told)
@@ -92,6 +95,8 @@ def _found(app: App, name: str, told: CrossLink | Recount | Rebuild | Flaw) -> l
         return [_flaw(app, name, told, seen.message)] if seen else []
     if isinstance(told, Recount):
         return _recount(app, name, told)
+    if isinstance(told, KeySearch):
+        return list(exposed_keys.findings(app, name, told))
     figures = figures_of(app, app.reader(name), told)
     if figures is None:
         return None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
-from dbctl.engines.base import Condition, Readable, Table
+from dbctl.engines.base import Condition, HoldsTimeForms, Readable, Table
 from dbctl.errors import SchemaLacksError
 from dbctl.model import now
-from dbctl.profiles.codecs import BOOLEANS, TIMES
+from dbctl.profiles.codecs import BOOLEANS, TIMES, TimeCodec
 from dbctl.profiles.model import Name, Profile
 
 
@@ -36,6 +36,20 @@ def has(db: Readable, needs: Sequence[str]) -> bool:
     return True
 
 
+def default_times(profile: Profile, db: Readable, table: str, given: Collection[str]) -> dict[str, object]:
+    """Return the present moment for each column of a new row that a default of the database would fill with it.
+
+    The default writes a form of its own; what is returned has the form of the column, so that the column keeps its order.
+    """
+    if not isinstance(db, HoldsTimeForms) or table not in db.tables():
+        return {}
+    clocks = [column for column in db.clocks(table) if column not in given]
+    if not clocks:
+        return {}
+    live, moment = Live(profile, db, table, "a new row"), now()
+    return {name: live.encode(name, moment) for name in clocks}
+
+
 class Live:
     """One table of one open database."""
 
@@ -50,6 +64,7 @@ class Live:
         if found is None:
             raise SchemaLacksError(target=db.target, what=f"table {table}", purpose=purpose)
         self.table = found
+        self._time_forms: dict[str, TimeCodec] = {}
 
     def find(self, name: Name | None) -> str | None:
         """Return the column, or None where it may be missing and is.
@@ -73,10 +88,22 @@ class Live:
         """Return what is stored for ``value``: times and booleans as the profile writes them, the rest as it is."""
         native = self.table.columns[column].native
         if isinstance(value, datetime):
-            return value if native == "time" else TIMES[self.profile.time](value)
+            return value if native == "time" else TIMES[self.time_form(column)](value)
         if isinstance(value, bool):
             return value if native == "boolean" else BOOLEANS[self.profile.boolean][value]
         return value
+
+    def time_form(self, column: str) -> TimeCodec:
+        """Return the form in which a time is written, where the column has no native type.
+
+        It is the app's form, except where the newest rows all hold another one: an app of another version, or of
+        another kind, wrote them, and the column has to keep its order.
+        """
+        if column not in self._time_forms:
+            held = self.db.newest_time_forms(self.name, column) if isinstance(self.db, HoldsTimeForms) else ()
+            other = next((form for form in TIMES if [form] == list(held)), None)
+            self._time_forms[column] = other or self.profile.time
+        return self._time_forms[column]
 
     def constants(self, told: Mapping[str, object]) -> dict[str, object]:
         """Return columns and stored values for constants of a profile; those that may be missing and are, left out.

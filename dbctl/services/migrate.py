@@ -132,7 +132,6 @@ def _track(
         shapes=shapes,
         shipped=shipped,
         shape=wanted,
-        may_lack_folder=may_lack_folder,
     )
 
 

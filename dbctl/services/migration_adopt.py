@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -163,31 +164,43 @@ def _refuse_disagreement(track: Track, runner: str, stands: Standing, shown: _Sh
 def _best(app: App, track: Track, *, asked: str) -> tuple[Track, _Shown]:
     """Return the shape that the live schema has, and what it shows of its migrations.
 
-    Of several shapes that fit, it is the one with the fewest differences.
+    Shapes of which the schema has what they need come first: a small shape may fit where a larger one was meant. Of
+    several shapes that fit, it is the one with the fewest differences.
 
     Raises:
         MigrationsUnfitError: none fits; the message is about the shape with the fewest differences.
     """
-    names = (
-        [asked] if asked or not track.shapes else migration_shapes.distinct(track.told.shape, track.shapes)
-    )
-    live = parts(schema_of(app.reader(track.database)), track.ledgers)
-    found: list[tuple[int, Track, _Shown]] = []
-    refused: list[MigrationsUnfitError] = []
-    for name in names:
-        shaped = structs.replace(track, shape=name, folder=track.shapes[name]) if name else track
-        try:
-            shown = _looked(app, shaped, live)
-        except MigrationsUnfitError as error:
-            refused.append(error)
-            continue
-        if not shown.differences:
-            return shaped, shown
-        found.append((shown.differences, shaped, shown))
-    if not found:
-        raise min(refused, key=lambda error: cast("int", error.facts["count"]))
-    _, shaped, shown = min(found, key=lambda one: one[0])
-    return shaped, shown
+    db = app.reader(track.database)
+    live = parts(schema_of(db), track.ledgers)
+    refusals: list[MigrationsUnfitError] = []
+    for names in [[asked]] if asked or not track.shapes else migration_shapes.by_likelihood(track, db):
+        fitting: list[tuple[Track, _Shown]] = []
+        for name in names:
+            for choice in _choices(track, name):
+                try:
+                    fitting.append((choice, _looked(app, choice, live)))
+                except MigrationsUnfitError as error:
+                    refusals.append(error)
+            if any(not shown.differences for _, shown in fitting):
+                break
+        if fitting:
+            return min(fitting, key=lambda choice: (choice[1].differences, -len(choice[1].files)))
+    raise min(refusals, key=lambda error: cast("int", error.facts["count"]))
+
+
+def _choices(track: Track, shape: str) -> Iterator[Track]:
+    """Yield the migrations of a shape, once for each choice of the files to which the app gave one number.
+
+    The app runs one of such files.
+    """
+    if shape:
+        track = structs.replace(track, shape=shape, folder=track.shapes[shape])
+    files = track.folder.files
+    groups = [[name for name in names if name in files] for names in track.told.one_of]
+    for chosen in product(*filter(None, groups)):
+        others = {name for names in groups for name in names}.difference(chosen)
+        remaining = {name: file for name, file in files.items() if name not in others}
+        yield structs.replace(track, folder=structs.replace(track.folder, files=remaining))
 
 
 def _looked(app: App, track: Track, live: Parts) -> _Shown:

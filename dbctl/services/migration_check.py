@@ -175,7 +175,8 @@ def _files(track: Track, applied: set[str]) -> Iterator[Finding]:
 
 def _numbers(track: Track, twins: Collection[str]) -> Iterator[Finding]:
     for name in track.folder.shared_numbers:
-        if name not in twins:  # those are errors, told already
+        stands_for_another = any(name in names for names in track.told.one_of)
+        if name not in twins and not stands_for_another:  # twins are errors, told already
             yield _finding(track, "info", "duplicate-number", f"{name} shares its number with another file")
     for first, last in _gaps(track.folder):
         message = f"number {first} is missing" if first == last else f"numbers {first} to {last} are missing"

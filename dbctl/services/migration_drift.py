@@ -81,12 +81,19 @@ def differences(
 
 def _besides(track: Track, part: Part) -> bool:
     """Whether it belongs to what the app makes by itself, as its profile says."""
-    name = part.name if part.kind in ("view", "trigger") else part.table
-    return any(fnmatch.fnmatchcase(name.lower(), pattern.lower()) for pattern in track.told.besides)
+    names = [part.name] if part.kind in ("view", "trigger") else [part.table]
+    if part.kind == "column":
+        names.append(f"{part.table}.{part.name}")
+    patterns = [pattern.lower() for pattern in track.told.besides]
+    return any(fnmatch.fnmatchcase(name.lower(), pattern) for name in names for pattern in patterns)
 
 
 def _replayed(stands: Standing) -> list[str]:
-    return [one.name for one in stands.migrations if one.state in ("applied", "changed", "baseline")]
+    """Return the names of the migrations that made the schema, without those that another of the same number replaces."""
+    applied = set(stands.named("applied", "changed"))
+    groups = [set(names) for names in stands.track.told.one_of if applied.intersection(names)]
+    replaced = {name for names in groups for name in names - applied}
+    return [name for name in stands.named("applied", "changed", "baseline") if name not in replaced]
 
 
 def _wanted(app: App, track: Track, files: Sequence[MigrationFile], checksums: Mapping[str, str]) -> Parts:

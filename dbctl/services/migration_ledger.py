@@ -39,9 +39,6 @@ class Track(Value, frozen=True, kw_only=True):
     #: where the files are the app's own, those that travel with dbctl: the ledger may name them, too
     shipped: Mapping[str, Folder] = {}
     shape: str = ""  #: the one that the folder is of, once it is told or found
-    may_lack_folder: bool = (
-        False  #: whether a database of which nothing says where its files are is told by its ledger
-    )
 
     @property
     def target(self) -> str:

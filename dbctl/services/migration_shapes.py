@@ -11,7 +11,7 @@ from dbctl.profiles.model import Migrations, MigrationsShape, Profile
 from dbctl.services.apps import App
 from dbctl.services.live import has
 from dbctl.services.migration_files import Folder
-from dbctl.services.migration_ledger import Record
+from dbctl.services.migration_ledger import Record, Track
 
 
 def fitting(
@@ -23,7 +23,8 @@ def fitting(
     """Return the shapes that a database may have, the likeliest first; none where nothing tells.
 
     Of several shapes, the one comes first of which the fewest migrations are pending: a database that has all
-    migrations of a smaller shape has that shape.
+    migrations of a smaller shape has that shape. A shape whose needs are a part of another's does not count where
+    the database has the needs of both.
 
     Args:
         shapes: those that the profile knows.
@@ -41,7 +42,8 @@ def fitting(
     if most:
         likeliest.sort(key=lambda name: len(folders[name].files))
     needs = {shape.name: shape.needs for shape in shapes}
-    live = [name for name in likeliest if has(db, needs[name])]
+    present = [name for name in likeliest if has(db, needs[name])]
+    live = [name for name in present if not any(set(needs[name]) < set(needs[other]) for other in present)]
     return live or (likeliest if most else [])
 
 
@@ -61,6 +63,16 @@ def distinct(shapes: Sequence[MigrationsShape], folders: Mapping[str, Folder]) -
         ):
             largest[shape.directory] = shape.name
     return list(largest.values())
+
+
+def by_likelihood(track: Track, db: Readable) -> Sequence[Sequence[str]]:
+    """Return the largest shape of each folder: those first of which the schema has what they need, then the others."""
+    shapes = track.told.shape
+    present = set(fitting(shapes, track.shapes, db, ()))
+    likely = {shape.directory for shape in shapes if shape.name in present}
+    directories = {shape.name: shape.directory for shape in shapes}
+    names = distinct(shapes, track.shapes)
+    return [[name for name in names if (directories[name] in likely) is wanted] for wanted in (True, False)]
 
 
 def refuse(app: App, found: Mapping[str, Migrations], shape: str, *, given: bool) -> None:

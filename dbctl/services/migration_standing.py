@@ -13,7 +13,6 @@ from dbctl.engines import registry
 from dbctl.engines.base import Readable
 from dbctl.errors import (
     MigrationInvalidError,
-    MigrationsElsewhereError,
     MigrationShapeOtherError,
     WrongAppError,
 )
@@ -128,7 +127,6 @@ def standing(track: Track, db: Readable) -> Standing:
         WrongAppError: it has tables, but neither those of the app nor a ledger like the app's.
         SchemaLacksError: its ledger has other columns.
         MigrationShapeOtherError: its ledger or schema is of another shape than the one that is asked for.
-        MigrationsElsewhereError: its migrations are not those that travel with dbctl, and nobody says where they are.
     """
     ledger, tables = track.ledger, db.tables()
     named = find_column(tables.get(ledger.table), ledger.version or ledger.name)
@@ -150,7 +148,7 @@ def standing(track: Track, db: Readable) -> Standing:
         if recorded
         else []
     )
-    track = _shaped(_of_deployment(_completed(track, rows), rows), db, rows)
+    track = _shaped(_completed(track, rows), db, rows)
     half_done = unfinished(db)
     if not (rows or lacking or half_done or track.foreign) and track.profile.databases[track.database].needs:
         recorded = False  # the app's tables were there before anything was recorded
@@ -182,17 +180,6 @@ def _completed(track: Track, recorded: Sequence[Record]) -> Track:
     files = sorted([*taken.values(), *own.values()], key=lambda file: file.place)
     folder = structs.replace(track.folder, files={file.name: file for file in files})
     return structs.replace(track, folder=folder)
-
-
-def _of_deployment(track: Track, recorded: Sequence[Record]) -> Track:
-    """Return the migrations without files where the ledger tells that those which travel with dbctl are not its own."""
-    elsewhere = {name.lstrip("0"): name for name in track.told.elsewhere}
-    strange = [elsewhere[told] for row in recorded if (told := row.title.lstrip("0")) in elsewhere]
-    if track.folder.own or not strange:
-        return track
-    if not track.may_lack_folder:
-        raise MigrationsElsewhereError(target=track.target, name=strange[0])
-    return structs.replace(track, folder=migration_files.none_at_all())
 
 
 def _shaped(track: Track, db: Readable, recorded: Sequence[Record]) -> Track:

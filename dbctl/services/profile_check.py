@@ -161,6 +161,7 @@ def _databases_named(profile: Profile) -> Iterator[tuple[Sequence[str | int], st
         "values",
         "exclusive",
         "stored_file",
+        "key_search",
         "known",
         "flaw",
     )
@@ -329,6 +330,7 @@ def names(profile: Profile, main: str) -> Iterator[Named]:
     for at, rebuild in enumerate(profile.rebuild):
         yield from _names_of_rebuild(("rebuild", at), rebuild, here)
     yield from _names_of_columns(profile, main)
+    yield from _names_of_key_searches(profile, main)
     if profile.audit:
         yield from _table(("audit",), main, profile.audit.table, {}, profile.audit.fields)
 
@@ -355,6 +357,13 @@ def _names_of_settings(profile: Profile, main: str) -> Iterator[Named]:
         yield from _table(place, setting.database or main, setting.table, own, setting.fields)
         types = setting.row.types if setting.row else ()
         yield from _columns((*place, "row", "types"), setting.database or main, setting.table, types)
+
+
+def _names_of_key_searches(profile: Profile, main: str) -> Iterator[Named]:
+    for at, search in enumerate(profile.key_search):
+        for place in search.columns:
+            table, _, column = place.rpartition(".")
+            yield from _columns(("key_search", at, "columns"), search.database or main, table, [column])
 
 
 def _names_of_columns(profile: Profile, main: str) -> Iterator[Named]:

@@ -411,6 +411,8 @@ def _question(
     else:
         aside = sidecars.Asked(None, f"{unsound}; every row was read; {unsound.hint}")
     words = sidecars.left(aside.through, narrowed.words)
+    if not (terms or text or aside.through):
+        order = _indexed(search, order)
     why = remark(search, compiler.db) if text else ""
     return _Question(
         compiler=compiler,
@@ -471,6 +473,14 @@ def _orders(compiler: Compiler, filters: Sequence[Term], sort: str) -> list[Orde
     raise UsageError(
         detail=f"no order {wanted!r}{question(wanted, known_names)}; known: {', '.join(known_names)}"
     )
+
+
+def _indexed(search: Search, order: Sequence[Order]) -> list[Order]:
+    """Return the order of all rows, as one that an index may serve where the search is in its own order."""
+    own, first = order[-1], search.sort[0]
+    if not first.lowercase or own.descending or not own.columns[1:] or any(term != own for term in order):
+        return list(order)
+    return [Order(own.columns, nocase=True, indexed=True)]
 
 
 def _columns(

@@ -27,15 +27,24 @@ SECRET_NAMES = re.compile(
     r"|(?:recovery|backup)_?codes?)s?"
     r"(?:_(?:hash|hashed|digest|encrypted|crypt|value|salt))?$"
 )
+#: Keys of services by what issues them; each form is known by how a key begins.
+KEY_FORMS: Mapping[str, str] = {
+    "API key (OpenAI, Anthropic and the like)": r"sk-[\w-]{16,}",
+    "Stripe key": r"[sr]k_live_[\w-]{16,}",
+    "GitHub token": r"(?:gh[pousr]_|github_pat_)[\w-]{16,}",
+    "GitLab token": r"glpat-[\w-]{16,}",
+    "Slack token": r"xox[abprs]-[\w-]{16,}",
+    "AWS access key": r"AKIA[\w-]{16,}",
+    "Google API key": r"AIza[\w-]{16,}",
+    "JSON Web Token": r"eyJ[\w-]{8,}\.eyJ[\w-]+\.[\w-]*",
+    "private key": r"-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*",
+}
 #: Values that are secret wherever they are: hashes of passwords, signed tokens, keys of services, private keys.
 SECRET_VALUES = re.compile(
     r"\$(?:1|2[abxy]?|5|6|7|y|P|H|wp|apr1|argon2(?:id|i|d)|scrypt|pbkdf2[\w-]*)\$\S{16,}"
     r"|(?:pbkdf2_\w+|bcrypt(?:_sha256)?|argon2|scrypt|md5|sha1)\$\S{16,}"
     r"|(?:scrypt|pbkdf2):\S{16,}"
-    r"|\{(?:SSHA|SHA|CRYPT|PBKDF2)[\w-]*\}\S+"
-    r"|eyJ[\w-]{8,}\.eyJ[\w-]+\.[\w-]*"
-    r"|(?:sk-|sk_live_|rk_live_|gh[pousr]_|github_pat_|glpat-|xox[abprs]-|AKIA|AIza)[\w-]{16,}"
-    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*"
+    r"|\{(?:SSHA|SHA|CRYPT|PBKDF2)[\w-]*\}\S+|" + "|".join(KEY_FORMS.values())
 )
 #: Rows whose values are compared with ``SECRET_VALUES``.
 SAMPLE_ROWS = 10

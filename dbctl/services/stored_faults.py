@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 
 from dbctl import interrupt
-from dbctl.engines.base import Condition, Not, Readable, Where
+from dbctl.engines.base import Condition, HeldTimes, HoldsTimeForms, Not, Readable, Where
 from dbctl.errors import SchemaLacksError
 from dbctl.model import Finding, Severity, counted
 from dbctl.profiles.model import Name, Password, Settings
@@ -14,14 +14,23 @@ from dbctl.services import settings
 from dbctl.services.apps import App
 from dbctl.services.built_in import BuiltInPermissions
 from dbctl.services.column_rules import known_states
-from dbctl.services.data_table import streams
+from dbctl.services.data_table import is_time, streams, time_columns
 from dbctl.services.live import Live, find_column
 from dbctl.services.roles import RoleTable
-from dbctl.services.rules import hash_fault
+from dbctl.services.rules import cut, hash_fault
+from dbctl.services.secrets import hidden
 from dbctl.services.setting_table import setting_text_fault
 from dbctl.services.user_table import UserTable
 
 EXAMPLES = 5
+#: How messages call the forms of a time.
+FORMS = {
+    "iso-ms": "text with T and Z",
+    "iso-without-z": "text with T, without Z",
+    "sqlite-time": "text without T",
+    "epoch-ms": "milliseconds since 1970",
+    "epoch-s": "seconds since 1970",
+}
 
 
 def stored_faults(app: App, database: str, db: Readable, table: str = "") -> Iterator[Finding]:
@@ -37,6 +46,11 @@ def stored_faults(app: App, database: str, db: Readable, table: str = "") -> Ite
     for part in (look.passwords, look.roles, look.values, look.settings, look.permissions):
         with suppress(SchemaLacksError):  # of a variant that lacks a column nothing can be judged
             yield from part()
+
+
+def mixed_times(app: App, database: str, db: Readable, table: str = "") -> Iterator[Finding]:
+    """Yield columns whose times have several forms; every row is read once for each. The arguments are as above."""
+    yield from _Look(app, database, db, table).times()
 
 
 class _Look:
@@ -182,6 +196,42 @@ class _Look:
                 hint = f"dbctl roles revoke {role.name} {' '.join(extra)}"
                 yield self._finding("warning", "permission-extra", message, hint)
 
+    def times(self) -> Iterator[Finding]:
+        """Yield columns whose times have several forms, so that sorting by them gives a wrong order."""
+        if not isinstance(self._db, HoldsTimeForms):
+            return
+        for table in self._db.tables().values():
+            if table.view or not self._is_looked_at(self._database, table.name):
+                continue
+            live = Live(self._app.profile, self._db, table.name, "times")
+            named = time_columns(self._app, self._database, live)
+            for column in table.columns.values():
+                if is_time(self._db, column, named):
+                    interrupt.check()
+                    held = self._db.count_time_forms(table.name, column.name)
+                    if len(held) > 1:
+                        yield self._mixed_times(live, column.name, held)
+
+    def _mixed_times(self, live: Live, column: str, held: Sequence[HeldTimes]) -> Finding:
+        secret = hidden(self._app, self._database, self._db, [live.name]).get(live.name, [])
+        forms = "; ".join(
+            f"{counted(times.rows, 'row')} as {FORMS[times.form]}{_example(times, column, secret)}"
+            for times in held
+        )
+        message = (
+            f"{live.name}.{column} holds times in {len(held)} forms, which do not sort together: {forms}"
+        )
+        told = self._app.database(self._database)
+        hint = (
+            f"dbctl data set {live.name} KEY {column}=TIME rewrites one row in the form of the newest rows."
+        )
+        if told.mode == "read-only":
+            hint = f"{told.owner or 'the program that writes it'} writes this database; dbctl does not."
+            hint = hint[:1].upper() + hint[1:]
+        elif not any(each.key for each in live.table.columns.values()):
+            hint = "The table has no primary key, so that dbctl can change no single row of it."
+        return self._finding("warning", "times-mixed", message, hint)
+
     def _is_looked_at(self, database: str, table: str) -> bool:
         return (
             (database or self._app.main()) == self._database
@@ -193,6 +243,13 @@ class _Look:
         return Finding(
             target=self._app.target(self._database), severity=severity, code=code, message=message, hint=hint
         )
+
+
+def _example(times: HeldTimes, column: str, secret: Collection[str]) -> str:
+    if {column, *times.key} & set(secret):
+        return ""
+    key = " ".join(cut(str(value)) for value in times.key.values())
+    return f" ({times.example}{f' of {key}' if key else ''})"
 
 
 def _listed(examples: Sequence[str]) -> str:

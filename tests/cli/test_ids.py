@@ -41,7 +41,7 @@ def twice(path):
     [
         (["settings", "list"], "--user"),
         (["settings", "get", "theme_mode"], "--user"),
-        (["settings", "set", "theme_mode", "blue"], "--user"),
+        (["settings", "set", "theme_mode", "light"], "--user"),
         (["settings", "reset", "theme_mode"], "--user"),
         (["settings", "validate"], "--user"),
         (["settings", "export"], "--user"),
@@ -50,7 +50,7 @@ def twice(path):
     ],
 )
 def test_of_two_users_whose_logins_fit_one_is_meant_by_id(twice, ask, words, key):
-    twice.with_name("f.json").write_text('{"theme_mode": "green"}')
+    twice.with_name("f.json").write_text('{"theme_mode": "system"}')
     refused = ask(*words, "--user", "ann", status=6)
     assert (refused["code"], "--id" in refused["hint"]) == ("login-ambiguous", True)
     ask(*words, "--id", "4")
@@ -60,9 +60,9 @@ def test_of_two_users_whose_logins_fit_one_is_meant_by_id(twice, ask, words, key
 
 
 def test_what_is_changed_by_id_is_that_users(twice, ask):
-    ask("settings", "set", "theme_mode", "blue", "--id", "4")
-    assert rows(twice, "select setting_value from user_settings where user_id = 4") == [("blue",)]
-    assert ask("settings", "export", "--id", "4") == {"theme_mode": "blue"}
+    ask("settings", "set", "theme_mode", "light", "--id", "4")
+    assert rows(twice, "select setting_value from user_settings where user_id = 4") == [("light",)]
+    assert ask("settings", "export", "--id", "4") == {"theme_mode": "light"}
 
 
 def test_what_a_user_may_is_asked_by_id(twice, ask):

@@ -1,46 +1,64 @@
-"""The table of the page about the chat with LanceDB: every command in it does its work."""
+"""The table of the page about the chat with LanceDB: every command in it works on databases of the document."""
 
 from __future__ import annotations
 
 import json
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
 
 from dbctl.cli.main import main
+from docs.documents import read_rows
 from tests.engines import lance
 from tests.shapes import chat_lancedb as shapes
 
-PAGE = (Path(__file__).parents[2] / "docs/how-to/run-chat-lancedb.md").read_text(encoding="utf-8")
-TABLE = PAGE.partition("## In place of the document's code and SQL")[2].partition("## Delete in both")[0]
-ROWS = re.findall(r"^\| (.+?) \| `dbctl (.+?)` \|$", TABLE, re.MULTILINE)
-MEANT = {"CHAT": shapes.GARDEN, "MESSAGE": shapes.PLANTS, "ATTACHMENT": "att-1"}
+ROWS = read_rows("Chat with LanceDB")
+COMMANDS = list(dict.fromkeys(command for row in ROWS for command in row.commands))
+VALUES = {"CHAT": shapes.GARDEN, "MESSAGE": shapes.PLANTS, "ATTACHMENT": "att-1"}
+EMBEDDER = f"""
+[apps.chat-lancedb.embedder]
+kind = "command"
+command = ["{sys.executable}", "-c", "print([0.5] * 16)"]
+"""
 
 
 def test_every_operation_of_the_document_has_a_row() -> None:
-    asked = {
-        "userOps.create", "userOps.get", "userOps.updatePreferences", "chatOps.getByUser", "chatOps.getById",
-        "chatOps.update", "chatOps.delete", "chatOps.setActive", "chatOps.getActive", "messageOps.getByChatId",
-        "messageOps.getById", "messageOps.getByUserId", "messageOps.delete", "attachmentOps.getByMessageId",
-        "attachmentOps.getById", "attachmentOps.delete", "saveEmbedding", "deleteChatEmbeddings", "deleteUserEmbeddings",
+    functions = {
+        "userOps.create", "userOps.updateLastActive", "userOps.get", "userOps.updatePreferences", "chatOps.create",
+        "chatOps.getByUser", "chatOps.getById", "chatOps.update", "chatOps.delete", "chatOps.setActive",
+        "chatOps.getActive", "messageOps.create", "messageOps.getByChatId", "messageOps.getById",
+        "messageOps.getByUserId", "messageOps.delete", "attachmentOps.create", "attachmentOps.getByMessageId",
+        "attachmentOps.getById", "attachmentOps.delete", "searchChats", "searchChatHistory", "deleteChatEmbeddings",
+        "deleteUserEmbeddings", "saveEmbedding", "db.optimize",
     }  # fmt: skip
-    assert asked <= {name for what, _ in ROWS for name in re.findall(r"([\w.]+)\(", what)}
+    assert functions <= {name for row in ROWS for name in re.findall(r"([\w.]+)\(", row.function)}
 
 
-@pytest.mark.parametrize(("what", "words"), ROWS, ids=[words for _, words in ROWS])
-def test_the_command_of_a_row_does_its_work(
-    what: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_command_of_a_row_works(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    app = ["--profile", "chat-lancedb", "--url", f"chat={shapes.document(tmp_path / 'chat.db')}"]
+    databases = f'[apps.chat-lancedb.databases]\nchat = "{shapes.document(tmp_path / "chat.db")}"\n'
+    if re.search(r"--db vectors|vectors|semantic", command):
+        databases += f'vectors = "lancedb:{shapes.vectors(tmp_path / "lancedb", deployed=False)}"\n'
+    Path("dbctl.toml").write_text(
+        f'[apps.chat-lancedb]\nprofile = "chat-lancedb"\n{databases}{EMBEDDER}', encoding="utf-8"
+    )
+    Path("own").mkdir()
     Path("vector.json").write_text(json.dumps([1.0] * lance.SIZE), encoding="utf-8")
-    if "--db vectors" in words or words.startswith("search vectors"):
-        app += ["--url", f"vectors=lancedb:{shapes.vectors(tmp_path / 'lancedb', deployed=False)}"]
-    user = "USER-NEW" if words.startswith("users create") else shapes.ANON
-    for name, meant in {**MEANT, "ID": user}.items():
-        words = re.sub(rf"\b{name}\b", meant, words)
+    if command.startswith("restore"):
+        assert main(["backup", "create", "--repository", "backups"]) == 0
+    if command.startswith("migrate up --migrations own"):
+        assert main(["migrate", "adopt"]) == 0
+        assert main(["migrate", "new", "add-favorite", "--migrations", "own"]) == 0
+        max(Path("own").rglob("*.sql")).write_text("create table notes (id integer primary key);\n")
+    user = "USER-NEW" if command.startswith("users create") else shapes.ANON
+    for name, value in {**VALUES, "ID": user}.items():
+        command = re.sub(rf"\b{name}\b", value, command)
     capsys.readouterr()
-    status = main([*app, *shlex.split(words), "-o", "json"])
-    assert status == 0, (what, capsys.readouterr().out)
+    status = main([*shlex.split(command), "-o", "json"])
+    assert status == 0, capsys.readouterr().out

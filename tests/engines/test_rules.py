@@ -51,6 +51,7 @@ CONNECTORS = {
     "engines/lancedb/place.py": "every folder of tables",
     "engines/lancedb/proof.py": "a private folder that holds what a backup does",
     "engines/mysql/session.py": "every database on a server",
+    "engines/postgresql/scratch_role.py": "the scratch database of a foreign dump, as the role that owns it alone",
     "engines/postgresql/session.py": "every database on a server",
     "engines/sqlite/connection.py": "the database of an app",
     "engines/sqlite/dump.py": "the copy that a backup makes",

@@ -272,6 +272,7 @@ def test_no_statement_through_a_reader_writes_anything_anywhere(fresh, tmp_path)
         ("select highlight(words, 0, '<', '>') from words('pond')", "a <pond>"),
         ("select value from json_each('[7]')", 7),
         ("select name from pragma_table_info('words')", "word"),
+        ("pragma synchronous", 2),
     ],
 )
 def test_a_question_may_ask_modules_that_only_read(fresh, sql, answer):
@@ -285,7 +286,8 @@ def test_a_question_may_ask_modules_that_only_read(fresh, sql, answer):
     [
         "insert into words(words) values ('optimize')",
         "select * from pragma_journal_mode",
-        "pragma journal_mode",
+        "pragma journal_mode = wal",
+        "pragma wal_checkpoint",
         "create temp table x (a)",
         "vacuum",
         "attach ':memory:' as x",

@@ -287,7 +287,7 @@ def test_a_module_that_only_the_app_loads_is_told_by_its_text(tmp_path):
             "update sqlite_master set sql = 'CREATE VIRTUAL TABLE near USING vec0(a float[3])' where name = 'near'"
         )
     with closing(SQLiteReader(path, "app/user")) as opened:
-        assert [list(one.options) for one in opened.schema().tables] == [["USING vec0(a float[3])"]]
+        assert [list(one.options) for one in opened.schema().tables] == [["using vec0(a float[3])"]]
 
 
 def test_a_view_over_what_is_gone_and_a_name_that_is_no_utf_8_do_not_stop_it(tmp_path):
@@ -305,6 +305,20 @@ def test_a_view_over_what_is_gone_and_a_name_that_is_no_utf_8_do_not_stop_it(tmp
     assert [one.name for one in told.codes] == ["v"]
     assert [(one.name, list(one.options)) for one in told.tables] == [("\udcff", ["(b text)"])]
     assert len(fingerprint(path)) == 64
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "create virtual table words using fts5(body, chat unindexed, tokenize='porter unicode61')",
+        "CREATE VIRTUAL TABLE IF NOT EXISTS words USING FTS5(\n  body,\n  chat UNINDEXED,\n  tokenize = 'porter unicode61'\n)",
+        """create virtual table "words" USING fts5 (body,chat  unindexed , tokenize ='porter unicode61')""",
+    ],
+)
+def test_spellings_of_one_virtual_table_are_equal(tmp_path, sql):
+    with closing(SQLiteReader(made(tmp_path / "app.db", sql), "app/user")) as opened:
+        (table,) = opened.schema().tables
+    assert list(table.options) == ["using fts5(body, chat unindexed, tokenize='porter unicode61')"]
 
 
 def test_what_is_compared_is_told_in_words(tmp_path):

@@ -356,6 +356,7 @@ def test_history_of_a_chat_keeps_the_order_of_what_was_written_in_one_second(run
 def test_a_message_with_its_attachments(run: Run) -> None:
     told = run("stats", "run", "message", "--set", f"message={PLANTS}")["items"]
     assert [one["attachment_name"] for one in told] == ["a.png", "bed.jpg"]
+    assert {"attachments", "metadata"} <= set(told[0])
     (alone,) = run("stats", "run", "message", "--set", f"message={ASKED}")["items"]
     assert (alone["content"], alone["attachment_id"]) == ("A language, 100% readable", None)
 
@@ -393,6 +394,27 @@ def test_messages_are_searched_as_text_the_newest_first(run: Run) -> None:
     assert ids("--filter", "role=user") == [PLANTS, AGAIN, TOLD, THEIR]
     assert ids("--filter", "role=user", "--sort", "timestamp")[0] == THEIR
     assert [one["id"] for one in run("search", "chats")["items"]] == [GARDEN, PYTHON, THEIRS]
+
+
+def test_a_found_message_has_every_column_that_the_document_asks_for(run: Run, rows: Rows) -> None:
+    messages = run("search", "messages")["items"]
+    columns = {
+        "id",
+        "chat_id",
+        "chat_title",
+        "user_id",
+        "content",
+        "role",
+        "timestamp",
+        "attachments",
+        "metadata",
+    }
+    assert all(columns <= set(message) for message in messages)
+    titles = dict(rows("select id, title from chats"))
+    assert {message["chat_title"] for message in messages} > {titles[PYTHON], titles[GARDEN]}
+    assert all(message["chat_title"] == titles[message["chat_id"]] for message in messages)
+    (chosen,) = run("search", "messages", "100%", "--columns", "id,chat_title")["items"]
+    assert chosen == {"id": ASKED, "chat_title": titles[PYTHON]}
 
 
 # Migrations ------------------------------------------------------------------------------------------------------------

@@ -476,6 +476,22 @@ def test_a_report_has_every_column_that_the_document_asks_for(ask, report, colum
     assert columns <= set(ask("stats", "run", *report)["items"][0])
 
 
+@pytest.mark.parametrize(
+    ("name", "columns"),
+    [
+        ("messages", {"metadata", "updated_at", "user_email"}),
+        ("campaigns", {"message_template", "updated_at", "user_email", "user_name"}),
+        ("recipients", {"custom_fields", "updated_at"}),
+    ],
+)
+def test_a_search_has_every_column_that_the_document_asks_for(ask, waqtor, name, columns):
+    items = ask("search", name)["items"]
+    assert columns <= set(items[0])
+    users = {str(user): email for user, email in waqtor.rows("select id, email from users")}
+    if "user_email" in columns:
+        assert all(item["user_email"] == users[item["user_id"]] for item in items)
+
+
 def test_a_deployment_is_told_in_figures(ask, waqtor):
     waqtor.rows("update messages set created_at = now() - interval '3 days' where status in ('sent', 'read')")
     told = {(one["figure"], one["value"]): one["number"] for one in ask("stats", "run", "summary")["items"]}

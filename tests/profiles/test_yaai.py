@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sqlite3
 from collections.abc import Callable
@@ -69,6 +70,35 @@ def test_profile_and_databases_agree(run: Run) -> None:
 def test_nobody_signs_in_to_it_and_commands_of_users_say_so(run: Run) -> None:
     for words in ("users list", "roles list", "sessions list", "stats activity"):
         assert run(*words.split(), status=2)["code"] == "ability-missing"
+
+
+def test_a_key_is_replaced_without_being_shown(
+    place: Place, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = "sk-another-key-7788"
+
+    def replace(*words: str, text: str = f"{new}\n", status: int = 0) -> Any:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+        told = run("data", "set", "credentials", *words, "--db", "app", status=status)
+        assert new not in json.dumps(told)
+        return told
+
+    def stored() -> list[tuple[Any, ...]]:
+        return place.rows("app", "select api_key_encrypted from credentials where id = 'anthropic'")
+
+    secret = ("--secret", "api_key_encrypted")
+    replace("anthropic", *secret, "--dry-run")
+    assert stored() == [(shapes.KEY,)]
+    done = replace("anthropic", *secret)
+    assert (done["changed"], done["after"]["api_key_encrypted"]) == (True, "***")
+    assert stored() == [(new,)]
+    assert replace("anthropic", *secret)["changed"] is False
+    assert replace("anthropic", *secret, text="", status=2)["code"] == "value-invalid"
+    assert replace("nosuch", *secret, status=5)["code"] == "row-absent"
+    assert replace("anthropic", "--secret", "base_url", status=2)["code"] == "usage"
+    assert replace("--filter", "id=anthropic", *secret, status=2)["code"] == "usage"
+    assert replace("anthropic", *secret, "--null", "api_key_encrypted", status=2)["code"] == "usage"
+    assert stored() == [(new,)]
 
 
 @of_deployment
@@ -429,9 +459,10 @@ def test_times_in_two_forms_passwords_and_lost_research_are_told(
 ) -> None:
     place.rows(
         "chat",
-        """insert into research_sessions (id, query, depth_profile, status, updated_at) values
-        ('r1', 'x', 'light', 'reading', '2026-03-01 10:00:00'), ('r2', 'x', 'light', 'completed', '2026-03-01 10:00:00'),
-        ('r3', 'x', 'light', 'reading', strftime('%Y-%m-%d %H:%M:%S', 'now'))""",
+        """insert into research_sessions (id, query, depth_profile, config, stats, status, updated_at) values
+        ('r1', 'x', 'light', '{}', '{}', 'reading', '2026-03-01 10:00:00'),
+        ('r2', 'x', 'light', '{}', '{}', 'completed', '2026-03-01 10:00:00'),
+        ('r3', 'x', 'light', '{}', '{}', 'reading', strftime('%Y-%m-%d %H:%M:%S', 'now'))""",
     )
     findings = crossed()
     assert {"passwords of proxies that are stored as they are", "chats whose times are in two forms"} <= set(
@@ -695,39 +726,55 @@ def test_a_database_of_the_document_differs_from_its_migrations_in_the_index_unt
 
 
 @of_deployment
-def test_a_repair_of_the_index_is_no_drift_and_another_difference_is(
-    run: Run, place: Place, tmp_path: Path
-) -> None:
-    text = (shapes.HERE / "yaai-deployed-chat.sql").read_text(encoding="utf-8")
-    own = tmp_path / "own"
-    own.mkdir()
-    (own / "001_initial.sql").write_text(f"-- Up\n{text[: text.index('CREATE TABLE _migrations')]}")
-    for name in ("002_response_groups", "003_project_metadata", "004_research", "005_claude_projects"):
-        (own / f"{name}.sql").write_text("-- Up\nselect 1;\n")
-    drift = ("migrate", "drift", "--db", "chat", "--migrations", str(own))
+def test_a_repair_of_the_index_is_no_drift_and_another_difference_is(run: Run, place: Place) -> None:
+    drift = ("migrate", "drift", "--db", "chat")
     assert run(*drift)["findings"] == []
     refused = run("data", "set", "messages", shapes.TOLD, "content=ponds", status=1)
     assert (refused["code"], "search index repair messages" in refused["hint"]) == ("query-failed", True)
     assert run("search", "index", "repair", "messages")["changed"]
     assert run(*drift)["findings"] == []
     place.rows("chat", "drop trigger chat_updated_on_message")
-    assert [one["code"] for one in run(*drift, status=4)["findings"]] == ["trigger-missing"]
+    assert [finding["code"] for finding in run(*drift, status=4)["findings"]] == ["trigger-missing"]
 
 
 @of_deployment
 def test_migrations_of_the_document_are_never_run_on_a_deployment(run: Run, place: Place) -> None:
     before = place.rows("chat", "select name, sql from sqlite_master order by name")
-    for command in ("up", "plan", "verify", "drift"):
-        run("migrate", command, status=5)
+    assert run("migrate", "up")["items"] == []
+    refused = run("migrate", "up", "--db", "chat", "--shape", "document", status=6)
+    assert refused["code"] == "migration-shape-other"
     assert place.rows("chat", "select name, sql from sqlite_master order by name") == before
 
 
 @of_deployment
-def test_a_deployment_is_told_by_its_ledger_where_nobody_says_where_its_files_are(run: Run) -> None:
-    states = {
-        (one["database"], one["state"]) for one in run("migrate", "status", "--check", status=0)["items"]
-    }
-    assert states == {("chat", "applied"), ("app", "applied")}
+def test_a_deployment_that_ran_the_first_migration_alone_goes_on_with_its_own(place: Place, run: Run) -> None:
+    names = shapes.DEPLOYED["chat"]
+    script = shapes.up(f"chat/{names[0]}", "deployed") + shapes.recorded(names[:1])
+    place.paths["chat"].unlink()
+    shapes.made(place.paths["chat"], script)
+    run("migrate", "up", "--db", "chat")
+    states = {item["name"]: item["state"] for item in run("migrate", "status", "--db", "chat")["items"]}
+    assert states == dict.fromkeys(names, "applied")
+    assert run("migrate", "drift", "--db", "chat")["findings"] == []
+
+
+@of_deployment
+@pytest.mark.parametrize("recorded", [True, False], ids=["ledger", "no ledger"])
+@pytest.mark.parametrize("ran", ["006_drafts", "006_extended_model_types"])
+@pytest.mark.parametrize("completed", [True, False], ids=["columns added", "columns lacking"])
+def test_each_history_of_the_number_that_two_migrations_share_is_current(
+    place: Place, run: Run, ran: str, *, completed: bool, recorded: bool
+) -> None:
+    names = [ran if name.startswith("006") else name for name in shapes.DEPLOYED["app"]]
+    added = shapes.up("app/006_extended_model_types", "deployed") if completed and "drafts" in ran else ""
+    script = "".join(shapes.up(f"app/{name}", "deployed") for name in names) + added
+    place.paths["app"].unlink()
+    shapes.made(place.paths["app"], script + (shapes.recorded(names) if recorded else ""))
+    for words in ("adopt", "status --check", "verify", "drift", "up"):
+        told = run("migrate", *words.split(), "--db", "app")
+        assert told.get("findings", []) == [], words
+    states = {item["name"]: item["state"] for item in run("migrate", "status", "--db", "app")["items"]}
+    assert [name for name, state in states.items() if state == "applied"] == names
 
 
 @of_deployment

@@ -161,7 +161,7 @@ def test_on_every_engine_it_is_made_verified_brought_back_and_undone(pantry):
     pantry.destroy()
     apply(pantry.path, made.id)
     assert pantry.content() == before
-    assert codes(verified(pantry.path)) == []
+    assert set(codes(verified(pantry.path))) <= {"retained-gone"}  # destroyed with the database on a server
     assert nothing_is_plain(pantry.path)
 
 
@@ -805,8 +805,8 @@ def test_a_file_of_keys_that_cannot_be_read_says_what_it_was_to_be(deployed):
     configure(deployed, f'{{ recipients = ["{identity(deployed.parent)}"] }}')
     create(deployed)
     with vault.opened(deployed) as (app, repository):
-        keys = vault.keys_of(app, identities=[Path("/dev/null")])
+        keys = vault.keys_of(app, identities=[Path("/dev/zero")])
         error = caught(FileFailedError, lambda: keys.ready(repository.store, repository.find("latest")))
-    assert "/dev/null: this identity file cannot be read: it is no regular file" in str(error)
+    assert "/dev/zero: this identity file cannot be read: it is no regular file" in str(error)
     with pytest.raises(FileFailedError, match="this passphrase file cannot be read"):
-        passphrase_in(Path("/dev/null"))
+        passphrase_in(Path("/dev/zero"))

@@ -177,3 +177,39 @@ def test_large_tables_are_compared_in_several_passes_with_the_same_answer(
 def test_what_repeats_nothing_anywhere_says_so(run: Run) -> None:
     told = run("--profile", "yaai", "--url", "chat=none.sqlite", "integrity", "repair", status=2)
     assert told["code"] == "ability-missing"
+
+
+KEYS = {
+    "Google API key": "AIza" + "Sy0123456789abcdefghijk",
+    "API key (OpenAI, Anthropic and the like)": "sk-" + "ant-0123456789abcdefghij",
+    "GitHub token": "ghp_" + "0123456789abcdefghijklmnop",
+    "private key": "-----BEGIN " + "RSA PRIVATE KEY-----",
+}
+
+
+@pytest.mark.parametrize("form", KEYS)
+def test_keys_of_services_are_reported_by_their_place_and_never_shown(
+    run: Run, form: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = f"Use {KEYS[form]} for it"
+    with closing(sqlite3.connect("data/chat.db", isolation_level=None)) as db:
+        db.execute("update messages set content = ? where id = ?", (text, PLANTS))
+        db.execute("update users set preferences = ? where id = ?", (json.dumps({"key": text}), ANON))
+    spoil(PLANTS, content=text)
+    exposed = found(run)["key-exposed"]
+    assert all(f"({form})" in one for one in exposed)
+    assert [(one.split()[3], one.split(": ")[-1]) for one in exposed] == [
+        ("users", ANON), ("messages", PLANTS), ("chat_embeddings", PLANTS),
+    ]  # fmt: skip
+    main(["integrity", "cross"])
+    shown = capsys.readouterr()
+    assert KEYS[form] not in "".join(exposed) + shown.out + shown.err
+
+
+@pytest.mark.parametrize(
+    "text", ["task-oriented-programming-is-nice", "sk-short", "See AIza and AKIA", "eyJhbGci"]
+)
+def test_text_that_only_resembles_a_key_is_not_reported(run: Run, text: str) -> None:
+    with closing(sqlite3.connect("data/chat.db", isolation_level=None)) as db:
+        db.execute("update messages set content = ? where id = ?", (text, PLANTS))
+    assert "key-exposed" not in found(run)

@@ -34,12 +34,13 @@ def told(tmp_path):
             (tmp_path / shape / f"{name}.sql").write_text("select 1;")
         folders[shape] = migration_files.read(tmp_path / shape, own=False)
 
-    def telling(sql, *recorded):
+    def telling(sql, *recorded, shapes=SHAPES):
         path = tmp_path / "jars.db"
+        path.unlink(missing_ok=True)
         with closing(sqlite3.connect(path)) as connection:
             connection.executescript(sql)
         with closing(open_for_reading(Url(engine="sqlite", path=str(path)), "app/main", timeout=1)) as db:
-            return fitting(SHAPES, folders, db, recorded)
+            return fitting(shapes, folders, db, recorded)
 
     return telling
 
@@ -69,6 +70,16 @@ def test_the_ledger_tells_the_shape_and_the_schema_where_the_ledger_does_not(tol
     assert told(sql, *map(named, recorded)) == shapes
 
 
+def test_a_shape_whose_needs_another_has_too_counts_where_those_of_the_other_are_lacking(told):
+    with_lids = MigrationsShape(name="new", needs=["jars.label", "lids"])
+    shapes = [SHAPES[0], with_lids]
+    lids = f"{OLD}; create table lids (x)"
+    for recorded in ([], [named("002_lids")]):
+        assert told(OLD, *recorded, shapes=shapes) == ["old"]
+        assert told(lids, *recorded, shapes=shapes) == ["new"]
+    assert told(lids, named("001_jars"), shapes=shapes) == ["old"]
+
+
 def test_a_ledger_of_numbers_leaves_it_to_the_schema(told):
     assert told(NEW, Record(version="1"), Record(version="002")) == ["new"]
 
@@ -84,7 +95,7 @@ NOWHERE = "main=postgresql://postgres@127.0.0.1:1/nowhere"  # what is refused mu
         ("--profile waqtor --url {nowhere} migrate drift --shape document --migrations .", 2, "usage", "--migrations"),
         ("--profile waqtor --url legacy=x.db migrate plan --db legacy --shape document", 2, "ability-missing", "waqtor"),
         ("--profile promptvault --url {nowhere} migrate verify --shape document", 5, "migration-shape-unknown", "deployed, indexed"),
-        ("--profile yaai --url chat=x.db migrate verify --db chat --shape document", 2, "ability-missing", "waqtor"),
+        ("--profile yaai --url code=x.db migrate verify --db code --shape document", 2, "ability-missing", "waqtor"),
         ("--config own.toml migrate adopt --shape document", 2, "usage", "[apps.NAME.migrations]"),
         ("demo waqtor new --url {nowhere} --shape paper", 5, "migration-shape-unknown", "deployed, document"),
         ("demo waqtor new --url {nowhere} --shape paper --dry-run", 5, "migration-shape-unknown", "document"),

@@ -490,6 +490,40 @@ def test_an_order_that_the_schema_lacks_is_said(document):
         found(document, sort="lastPlayed")
 
 
+def test_a_page_is_read_through_an_index_where_one_has_its_order(document, launcher):
+    def plan_of(app, asked, window):
+        told = search.explain(app, "games", asked, window)
+        return " ".join(step.step for step in told.plan), told.full_scans
+
+    for sort in ("", "title"):
+        plan, full_scans = plan_of(document, Asked(), Window(limit=5, sort=sort))
+        assert "USING INDEX idx_game_orderTitle (orderTitle>?)" in plan
+        assert full_scans == []
+    for app, asked, window in [
+        (document, Asked(filters=["tag=x"]), Window(limit=5)),
+        (document, Asked(words=["x"]), Window(limit=5)),
+        (document, Asked(), Window(limit=5, sort="-title")),
+        (document, Asked(), Window()),
+        (launcher, Asked(), Window(limit=5)),
+    ]:
+        assert "orderTitle>?" not in plan_of(app, asked, window)[0]
+
+
+def test_pages_of_an_index_put_together_are_in_the_order_of_the_whole(games):
+    app, rows = games
+    for shown in ([], ["all"]):
+        whole = found(app, shown=shown)
+        paged = []
+        while len(paged) < len(whole):
+            window = Window(limit=7, offset=len(paged))
+            page = search.find(app, "games", Asked(shown=shown), window, columns=["id", "title"])
+            assert page.total == len(whole)
+            paged += [row["id"] for row in page.items]
+        assert paged == whole
+    titles = {row["id"]: (row["orderTitle"], row["title"]) for row in rows}
+    assert "" in {order for order, _ in titles.values()}
+
+
 @pytest.mark.parametrize("limit", [1, 7, 50, 96, 97, 1000, 2**63 - 1])
 def test_pages_put_together_are_the_whole_and_the_total_is_right(launcher, limit):
     whole = found(launcher, "100%")

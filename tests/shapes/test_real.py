@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -13,7 +14,7 @@ from dbctl.cli.main import main
 from dbctl.engines import registry
 from dbctl.url import parse
 from tests import kept
-from tests.shapes import chat_lancedb, flashpoint_web, promptvault, waqtor
+from tests.shapes import chat_lancedb, flashpoint_web, promptvault, waqtor, yaai
 from tests.shapes.real.description import Description, describe, recorded
 
 #: Record, profile, database, engine, shape: what the shipped migrations make must equal the record.
@@ -26,6 +27,9 @@ SHIPPED = [
     ("flashpoint-web-01-23", "flashpoint-web", "user", "sqlite", "january-23"),
     ("flashpoint-web-01-16", "flashpoint-web", "user", "sqlite", "january-16"),
     ("chat-lancedb", "chat-lancedb", "chat", "sqlite", "deployed"),
+    ("yaai-app", "yaai", "app", "sqlite", "deployed"),
+    ("yaai-chat", "yaai", "chat", "sqlite", "deployed"),
+    ("yaai-memory", "yaai", "memory", "sqlite", ""),
 ]
 
 
@@ -74,7 +78,7 @@ def test_an_earlier_text_of_a_migration_is_known_by_what_it_made(
     assert {one["severity"] for one in json.loads(capsys.readouterr().out)["data"]["findings"]} <= {"info"}
 
 
-@pytest.mark.parametrize("shape", ["flashpoint-web", "promptvault", "chat-lancedb", "waqtor-legacy"])
+@pytest.mark.parametrize("shape", ["flashpoint-web", "promptvault", "chat-lancedb", "waqtor-legacy", "yaai"])
 def test_a_database_to_the_letter_of_a_document_is_adopted_and_current(
     shape: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -84,9 +88,10 @@ def test_a_database_to_the_letter_of_a_document_is_adopted_and_current(
         "promptvault": lambda: promptvault.document(path),
         "chat-lancedb": lambda: chat_lancedb.document(path),
         "waqtor-legacy": lambda: waqtor.legacy(path),
+        "yaai": lambda: yaai.printed_chat(path),
     }
     made[shape]()
-    profile, _, database = shape.partition("-legacy")[0], None, {"flashpoint-web": "user", "promptvault": "main", "chat-lancedb": "chat", "waqtor-legacy": "legacy"}[shape]  # fmt: skip
+    profile, _, database = shape.partition("-legacy")[0], None, {"flashpoint-web": "user", "promptvault": "main", "chat-lancedb": "chat", "waqtor-legacy": "legacy", "yaai": "chat"}[shape]  # fmt: skip
     app = ["--profile", profile, "--url", f"{database}={path}", "--db", database, "-o", "json"]
     for command in ("adopt", "status --check", "verify", "drift", "up", "drift"):
         capsys.readouterr()
@@ -94,3 +99,38 @@ def test_a_database_to_the_letter_of_a_document_is_adopted_and_current(
         told = json.loads(capsys.readouterr().out)["data"]
         assert [one for one in told.get("findings", ()) if one["severity"] != "info"] == [], command
     assert told["findings"] == [] or shape == "promptvault"
+
+
+@pytest.mark.parametrize("with_ledger", [True, False], ids=["ledger", "no ledger"])
+@pytest.mark.parametrize("database", ["app", "chat", "memory"])
+def test_a_real_database_of_yaai_is_adopted_and_current(
+    database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], *, with_ledger: bool
+) -> None:
+    path = yaai.made(tmp_path / "it.db", yaai.deployed_script(database))
+    assert live(str(path)) == recorded(f"yaai-{database}")
+    if not with_ledger:
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("drop table _migrations")
+    app = ["--profile", "yaai", "--url", f"{database}={path}", "--db", database, "-o", "json"]
+    for command in ("adopt", "status --check", "verify", "drift", "plan", "up"):
+        capsys.readouterr()
+        assert main([*app, "migrate", *command.split()]) == 0, command
+        answer = json.loads(capsys.readouterr().out)["data"]
+        assert answer.get("findings", []) == [], command
+    assert answer["items"] == []
+    with closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute("select version, name from _migrations order by version").fetchall()
+    assert [f"{version:03}_{name}" for version, name in rows] == yaai.DEPLOYED[database]
+
+
+def test_a_chat_database_of_printed_sql_gets_the_rest_of_the_document(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = yaai.printed_chat(tmp_path / "it.db")
+    app = ["--profile", "yaai", "--url", f"chat={path}", "-o", "json"]
+    assert main([*app, "migrate", "adopt", "--db", "chat"]) == 0
+    assert main([*app, "migrate", "up", "--db", "chat", "--shape", "printed-completed", "--no-backup"]) == 0
+    for command in ("migrate drift --db chat", "migrate status --check --db chat", "search index check"):
+        capsys.readouterr()
+        assert main([*app, *command.split()]) == 0, command
+        assert json.loads(capsys.readouterr().out)["data"].get("findings", []) == [], command

@@ -83,24 +83,47 @@ PROXIES: Rows = {
     ],
 }  # fmt: skip
 MEMORY: Rows = {
-    "l1_river": [{"id": "r1", "chat_id": GARDEN, "message_id": TOLD, "content": "Carrots"}],
-    "l3_vectors": [{"id": "v1", "embedding_blob": b"\0" * 12, "dimensions": 3}],
-    "l4_salience": [{"id": "s1", "message_id": TOLD, "score": 0.8}],
+    "l1_river": [{"id": "r1", "chat_id": GARDEN, "message_id": TOLD, "content": "Carrots", "token_count": 1}],
+    "l3_vectors": [
+        {
+            "id": "v1",
+            "chat_id": GARDEN,
+            "message_id": TOLD,
+            "content_hash": "cd34",
+            "embedding_blob": b"\0" * 12,
+            "embedding_model": "small",
+            "dimensions": 3,
+        }
+    ],
+    "l4_salience": [
+        {"id": "s1", "chat_id": GARDEN, "message_id": TOLD, "content": "Carrots", "salience_score": 0.8}
+    ],
 }
 
 
-def up(name: str) -> str:
+#: What a deployment has applied; its app database has run one of the two files of number 6.
+DEPLOYED = {
+    "chat": ["001_initial", "002_response_groups", "003_project_metadata", "004_research", "005_claude_projects"],
+    "app": ["001_initial", "002_custom_providers", "003_variables", "004_proxy_configs", "005_image_models", "006_drafts", "007_model_capabilities"],
+    "memory": ["001_initial"],
+}  # fmt: skip
+
+
+def up(name: str, shape: str = "document") -> str:
     """Return what a shipped migration does, ``chat/001_initial``, without what takes it back."""
-    return _text(name).partition("-- Up\n")[2].partition("-- Down\n")[0]
+    return _text(name, shape).partition("-- Up\n")[2].partition("-- Down\n")[0]
 
 
 def down(name: str) -> str:
     """Return what takes a shipped migration back."""
-    return _text(name).partition("-- Down\n")[2]
+    return _text(name, "document").partition("-- Down\n")[2]
 
 
-def _text(name: str) -> str:
-    return (shipped("migrations") / "yaai" / f"{name}.sql").read_text(encoding="utf-8")
+def _text(name: str, shape: str) -> str:
+    database, _, file = name.partition("/")
+    folder = shipped("migrations") / "yaai" / database
+    path = folder / shape if (folder / shape).is_dir() else folder
+    return (path / f"{file}.sql").read_text(encoding="utf-8")
 
 
 def made(path: Path, script: str, *rows: Rows) -> Path:
@@ -127,10 +150,6 @@ def recorded(names: Iterable[str]) -> str:
     return f"{LEDGER}; {rows}"
 
 
-def _script(name: str) -> str:
-    return (HERE / f"yaai-{name}.sql").read_text(encoding="utf-8")
-
-
 def document(home: Path) -> dict[str, Path]:
     """Make the four databases of the document below ``home``."""
     names = {
@@ -141,7 +160,9 @@ def document(home: Path) -> dict[str, Path]:
     }
     rows = {"chat": [CHAT], "code": [SESSIONS], "imagegen": [IMAGES], "app": [APP, ARTIFACTS]}
     scripts = {
-        name: _script("document-chat") if name == "chat" else "".join(up(f"{name}/{one}") for one in files)
+        name: (HERE / "yaai-document-chat.sql").read_text(encoding="utf-8")
+        if name == "chat"
+        else "".join(up(f"{name}/{one}") for one in files)
         for name, files in names.items()
     }
     return {
@@ -150,17 +171,30 @@ def document(home: Path) -> dict[str, Path]:
     }
 
 
+def printed_chat(path: Path) -> Path:
+    """Make a chat database with nothing but the tables, indexes and triggers whose SQL the document prints."""
+    text = (HERE / "yaai-document-chat.sql").read_text(encoding="utf-8")
+    tables, _, further = text.partition("CREATE INDEX idx_chats_updated_at")
+    return made(path, tables + further[further.index("CREATE VIRTUAL TABLE") :])
+
+
 def deployed(home: Path, *, memory: bool = True) -> dict[str, Path]:
     """Make the databases of a deployment below ``home``, and the two that it opens without using them."""
+    rows = {"chat": [CHAT], "app": [APP, PROXIES], "memory": [MEMORY] if memory else []}
     paths = {
-        "chat": made(home / "db/chat.sqlite", _script("deployed-chat"), CHAT),
-        "app": made(home / "db/app.sqlite", _script("deployed-app"), APP, PROXIES),
+        name: made(home / f"db/{name}.sqlite", deployed_script(name), *rows[name])
+        for name in DEPLOYED
+        if rows[name]
     }
     for name in ("code", "imagegen"):
         made(home / f"db/{name}.sqlite", LEDGER)
-    if memory:
-        paths["memory"] = made(home / "db/memory.sqlite", _script("deployed-memory"), MEMORY)
     return paths
+
+
+def deployed_script(database: str) -> str:
+    """Return what makes an empty database of a deployment, with its ledger."""
+    names = DEPLOYED[database]
+    return "".join(up(f"{database}/{name}", "deployed") for name in names) + recorded(names)
 
 
 def files(home: Path) -> None:

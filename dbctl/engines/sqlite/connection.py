@@ -23,6 +23,7 @@ from dbctl.engines.sqlite.files import quoted
 from dbctl.engines.sqlite.fulltext import SQLiteFullText
 from dbctl.engines.sqlite.kept import SQLiteKept
 from dbctl.engines.sqlite.stream import SQLiteStreams
+from dbctl.engines.sqlite.times import SQLiteTimes
 from dbctl.engines.transfer import BATCH, Answer
 from dbctl.errors import DatabaseMissingError, DbctlError, QueryFailedError, ValueInvalidError
 
@@ -59,7 +60,7 @@ UNDECODABLE = "Could not decode to UTF-8"
 lenient = partial(str, encoding="utf-8", errors="surrogateescape")
 
 
-class SQLiteConnection(SQLiteStreams, SQLiteKept, SQLiteDescribes, SQLiteFullText):
+class SQLiteConnection(SQLiteStreams, SQLiteKept, SQLiteDescribes, SQLiteTimes, SQLiteFullText):
     """What reading and writing have in common."""
 
     reading = True  #: whether it is opened for reading only

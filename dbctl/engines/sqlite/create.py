@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Sequence
+from itertools import pairwise
 
 from dbctl.engines.sqlite.spelling import TOKEN, Token, Tokens, joined, tokens
 from dbctl.model import Value
@@ -85,10 +86,18 @@ def view_text(sql: str, names: Collection[str]) -> str:
 
 
 def rest_of_table(sql: str) -> str:
-    """Return what follows the name in a CREATE TABLE that nobody here can read further: ``using fts5(…)``."""
+    """Return what follows the name in a CREATE TABLE that nobody here can read further: ``using fts5(…)``.
+
+    Cases and blanks are those of one spelling; quotes stay, for only the module knows what they mean.
+    """
     told = [token for token in TOKEN.finditer(sql) if token.lastgroup != "space"]
     name = next(at for at, token in enumerate(told) if token.group().lower() == "table") + 1
-    return " ".join(sql[told[name].end() :].split())
+    text = ""
+    for before, token in pairwise(told[name:]):
+        word = token.group().lower() if token.lastgroup == "word" else token.group()
+        is_apart = before.end() < token.start() and "sign" not in (before.lastgroup, token.lastgroup)
+        text += f" {word}" if text and (is_apart or before.group() == ",") else word
+    return text
 
 
 class _Part:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import sqlite3
 import stat
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
@@ -235,7 +235,8 @@ class _Loading:
         """
         with partial.open("rb", buffering=0) as source, self._path.open("r+b", buffering=0) as file:
             size = os.fstat(source.fileno()).st_size
-            os.posix_fallocate(file.fileno(), 0, size)
+            if sys.platform == "linux":
+                os.posix_fallocate(file.fileno(), 0, size)
             try:
                 with interrupt.held():
                     first = os.pread(source.fileno(), FIRST, 0)
@@ -243,7 +244,9 @@ class _Loading:
                     os.fsync(file.fileno())
                     source.seek(len(first))
                     file.seek(len(first))
-                    shutil.copyfileobj(source, file, STEP_BYTES)
+                    while block := memoryview(source.read(STEP_BYTES)):
+                        while block:
+                            block = block[file.write(block) :]
                     file.truncate(size)
                     os.fsync(file.fileno())
                     os.pwrite(file.fileno(), first, 0)

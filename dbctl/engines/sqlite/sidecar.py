@@ -13,6 +13,7 @@ from dbctl import interrupt
 from dbctl.engines.base import Capability
 from dbctl.engines.sidecar import Sidecar, SidecarState
 from dbctl.engines.sql import Statement
+from dbctl.engines.sqlite.index_order import SQLiteIndexOrder
 from dbctl.engines.sqlite.reader import SQLiteReader
 from dbctl.engines.sqlite.sidecar_search import SHORTEST, SQLiteSidecarSearch
 from dbctl.engines.sqlite.sidecar_state import MADE, PLACES, SIDE, TEXTS
@@ -36,7 +37,7 @@ class _Doubt(Value, frozen=True):
     parameters: Mapping[str, object] = {}
 
 
-class SQLiteSidecars(SQLiteSidecarSearch):
+class SQLiteSidecars(SQLiteIndexOrder, SQLiteSidecarSearch):
     """Capability.SIDECAR, for a file that nobody but its owner writes."""
 
     capabilities = SQLiteReader.capabilities | {Capability.SIDECAR}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from dbctl.durable import sync_directory
-from dbctl.engines.base import Capability, Later, Merge, Where
+from dbctl.engines.base import Capability, FillRow, Later, Merge, Where, fill_nothing
 from dbctl.engines.locks import write_lock
 from dbctl.engines.sql import Row, Statement, on_conflict
 from dbctl.engines.sqlite.aside import SQLiteLaysAside
@@ -47,6 +47,7 @@ class SQLiteWriter(SQLiteSchemaWriter, SQLiteLaysAside):
         timeout: float = 5.0,
         create: Mapping[str, str] | None = None,
         pragmas: Mapping[str, str] = {},
+        fill: FillRow = fill_nothing,
     ) -> None:
         """Open ``path`` for writing.
 
@@ -56,8 +57,10 @@ class SQLiteWriter(SQLiteSchemaWriter, SQLiteLaysAside):
             timeout: seconds to wait for a lock, each time one is needed.
             create: None: the file must exist; else it is created where it is missing, with these pragmas.
             pragmas: for the connection, beside foreign keys, which are always on.
+            fill: returns what each new row holds beside the given columns.
         """
         super().__init__(path, target, timeout=timeout)
+        self._fill = fill
         try:
             self._open(create, pragmas)
             self._prove()
@@ -165,6 +168,7 @@ class SQLiteWriter(SQLiteSchemaWriter, SQLiteLaysAside):
 
     def insert(self, table: str, values: Mapping[str, object], *, returning: str | None = None) -> object:
         statement = Statement()
+        values = {**values, **self._fill(self, table, values)}
         sql = f"insert into {self._table(table)} default values"
         if values:
             names = ", ".join(self._column(table, name, "") for name in values)
@@ -177,6 +181,10 @@ class SQLiteWriter(SQLiteSchemaWriter, SQLiteLaysAside):
         return rows[0][0] if rows else None
 
     def insert_many(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
+        filled = self._fill(self, table, columns)
+        if filled:
+            given, same = rows, tuple(filled.values())
+            columns, rows = [*columns, *filled], ((*row, *same) for row in given)
         names = ", ".join(self._column(table, name, "") for name in columns)
         into = f"insert into {self._table(table)} ({names})"
         keys = self._run(f"pragma foreign_key_list({self._table(table)})", {})
@@ -234,9 +242,13 @@ class SQLiteWriter(SQLiteSchemaWriter, SQLiteLaysAside):
     ) -> int:
         names = {name: self._column(table, name, "") for name in (*key, *columns)}
         source, given = self._with_sets(select, parameters)
+        filled = self._fill(self, table, names)
+        into = [*names.values(), *(self._column(table, name, "") for name in filled)]
+        given |= {f"filled_{at}": value for at, value in enumerate(filled.values())}
+        taken = ", ".join(["*", *(f":filled_{at}" for at in range(len(filled)))])
         sql = (
             # WHERE TRUE, or SQLite would take ON for a part of the join
-            f"insert into {self._table(table)} as t0 ({', '.join(names.values())}) select * from ({source}) where true"  # noqa: S608 - names are checked and quoted
+            f"insert into {self._table(table)} as t0 ({', '.join(into)}) select {taken} from ({source}) where true"  # noqa: S608 - names are checked and quoted
             f" on conflict ({', '.join(names[name] for name in key)}) do {on_conflict(names, columns)}"
         )
         return self._write(lambda: self._current().execute(sql, given).rowcount)

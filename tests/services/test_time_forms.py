@@ -1,0 +1,186 @@
+"""Times of one column in one form: new rows get the form that the column has, and a check finds columns with several."""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from tests.shapes import flashpoint_web, promptvault
+
+ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+TEXT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
+#: Defaults that write the present moment, each in a form that is not the app's.
+NOTES = """create table notes (
+    id integer primary key, body text not null unique,
+    a text default current_timestamp, b text not null default (datetime('now')),
+    c integer default (strftime('%s', 'now')), d integer default (unixepoch() * 1000),
+    e text default (strftime('%Y-%m-%d %H:%M:%S', 'now')), day text default (date('now')), name text default 'now')"""
+CLOCKS = ("a", "b", "c", "d", "e")
+
+
+@pytest.fixture(params=["document", "deployed"])
+def web(request, tmp_path, monkeypatch):
+    path = tmp_path / "user.db"
+    getattr(flashpoint_web, f"{request.param}_user_db")(path)
+    place(tmp_path, monkeypatch, "flashpoint-web", f'user = "{path}"')
+    return path
+
+
+def place(folder, monkeypatch, profile, databases):
+    (folder / "dbctl.toml").write_text(
+        f'[apps.app]\nprofile = "{profile}"\n[apps.app.databases]\n{databases}\n'
+    )
+    monkeypatch.chdir(folder)
+
+
+def rows(path, sql):
+    with closing(sqlite3.connect(path)) as db, db:
+        return db.execute(sql).fetchall()
+
+
+def mixed(told):
+    return [each for each in told["data"]["findings"] if each["code"] == "times-mixed"]
+
+
+@pytest.mark.parametrize("columns", [["body"], ["body", "a"]])
+def test_an_import_fills_the_columns_that_a_default_would_fill(web, tmp_path, answer, columns):
+    rows(web, NOTES)
+    given = {"body": "x", "a": "2026-01-02T03:04:05.006Z"}
+    (tmp_path / "new.jsonl").write_text(json.dumps({name: given[name] for name in columns}) + "\n")
+    answer("data", "import", "notes", "new.jsonl", "--yes")
+    ((*filled, day, name),) = rows(web, f"select {', '.join(CLOCKS)}, day, name from notes")
+    assert all(ISO.fullmatch(value) for value in filled), filled
+    assert (len(day), name) == (10, "now")
+    if "a" in columns:
+        assert filled[0] == given["a"]
+
+
+def test_a_new_row_gets_the_app_s_form(web, answer):
+    rows(web, NOTES)
+    answer("data", "add", "notes", "body=x", "b=2026-01-02 03:04:05", "--yes")
+    ((*filled,),) = rows(web, f"select {', '.join(CLOCKS)} from notes")
+    assert all(ISO.fullmatch(value) for value in filled), filled
+    assert filled[1] == "2026-01-02T03:04:05.000Z"
+
+
+@pytest.mark.parametrize(
+    ("held", "form"), [("2026-01-02 03:04:05", TEXT), ("2026-01-02T03:04:05.006Z", ISO), (None, ISO)]
+)
+def test_a_column_keeps_the_form_of_its_newest_rows(web, answer, held, form):
+    rows(web, NOTES)
+    with closing(sqlite3.connect(web)) as db, db:
+        db.executemany("insert into notes (body, a) values (?, ?)", [(str(at), held) for at in range(60)])
+    answer("data", "add", "notes", "body=x", "--yes")
+    ((value,),) = rows(web, "select a from notes where body = 'x'")
+    assert form.fullmatch(value)
+
+
+def test_a_column_of_several_forms_gets_the_app_s(web, answer):
+    rows(web, NOTES)
+    rows(
+        web,
+        "insert into notes (body, a) values ('0', '2026-01-02 03:04:05'), ('1', '2026-01-02T03:04:05.006Z')",
+    )
+    answer("data", "add", "notes", "body=x", "--yes")
+    assert ISO.fullmatch(rows(web, "select a from notes where body = 'x'")[0][0])
+
+
+def test_every_command_that_adds_rows_leaves_no_mixture(web, tmp_path, answer):
+    before = {each["message"].split()[0] for each in mixed(answer("integrity", "check", status=None))}
+    (tmp_path / "people.csv").write_text("username,email\nimported,imported@example.org\n")
+    answer("users", "create", "newcomer", "--email", "new@example.org", "--generate", "--yes")
+    answer("users", "import", "people.csv", "--generate", "--yes")
+    answer("settings", "set", "theme_mode", "dark", "--user", "newcomer", "--yes")
+    answer("roles", "create", "helper", "--yes")
+    after = {each["message"].split()[0] for each in mixed(answer("integrity", "check", status=None))}
+    assert after == before
+
+
+def test_a_check_finds_columns_of_several_forms(web, answer):
+    rows(web, NOTES)
+    rows(
+        web,
+        "insert into notes (body, a, b, c, d, e) values"
+        " ('0', '2026-01-02 03:04:05', '2026-01-02', 1767323045, 0, '2026-01-02T03:04:05'),"
+        " ('1', '2026-01-02T03:04:05.006Z', '2026-01-02 03:04:05', 1767323045000, 1767323045000, '2026-01-02T03:04:05Z'),"
+        " ('2', '2026-01-02T04:04:05Z', 'never', 1767323045001, null, '2026-01-02T03:04:05')",
+    )
+    told = mixed(answer("integrity", "check", "--table", "notes"))
+    assert [each["message"].split()[0] for each in told] == ["notes.a", "notes.c", "notes.e"]
+    assert {each["severity"] for each in told} == {"warning"}
+    assert "2 rows as text with T and Z (2026-01-02T03:04:05.006Z of 2)" in told[0]["message"]
+    assert "1 row as text without T (2026-01-02 03:04:05 of 1)" in told[0]["message"]
+    assert "2 rows as milliseconds" in told[1]["message"]
+    assert "1 row as seconds" in told[1]["message"]
+
+
+def test_the_hint_of_a_mixture_repairs_it(web, answer):
+    rows(web, NOTES)
+    rows(
+        web,
+        "insert into notes (body, a) values ('0', '2026-01-02 03:04:05'), ('1', '2026-01-02T03:04:05.006Z')",
+    )
+    answer("data", "set", "notes", "1", "a=2026-01-02 03:04:05", "--yes")
+    assert rows(web, "select a from notes where id = 1") == [("2026-01-02T03:04:05.000Z",)]
+    assert mixed(answer("integrity", "check", "--table", "notes")) == []
+
+
+def test_a_table_without_a_key_and_one_without_rowid_are_checked_too(web, answer):
+    values = "('2026-01-02 03:04:05'), ('2026-01-02T03:04:05.006Z')"
+    rows(web, "create table keyless (a text default current_timestamp)")
+    rows(web, "create table ordered (a text primary key default current_timestamp) without rowid")
+    for table in ("keyless", "ordered"):
+        rows(web, f"insert into {table} values {values}")
+        assert len(mixed(answer("integrity", "check", "--table", table))) == 1
+
+
+@pytest.fixture
+def vault(tmp_path, monkeypatch):
+    path = promptvault.document(tmp_path / "vault.db")
+    place(tmp_path, monkeypatch, "promptvault", f'main = "{path}"')
+    return path
+
+
+def add_team(answer, path):
+    (path.parent / "teams.csv").write_text("id,name\nnew,Other\n")
+    answer("data", "import", "Team", "teams.csv", "--yes")
+    ((created,),) = rows(path, "select createdAt from Team where id = 'new'")
+    return created
+
+
+def test_promptvault_gets_milliseconds_among_milliseconds(vault, answer):
+    assert isinstance(add_team(answer, vault), int)
+
+
+def test_promptvault_gets_text_among_text(vault, answer):
+    rows(
+        vault,
+        """update "User" set "createdAt" = '2026-03-04 09:30:00', "updatedAt" = '2026-03-04 09:30:00'""",
+    )
+    rows(vault, "update Team set createdAt = '2026-03-04 09:30:00'")
+    assert TEXT.fullmatch(add_team(answer, vault))
+    answer("users", "create", "new@example.org", "--generate", "--yes")
+    ((*times,),) = rows(
+        vault, """select "createdAt", "updatedAt" from "User" where email = 'new@example.org'"""
+    )
+    assert all(TEXT.fullmatch(str(value)) for value in times), times
+
+
+def test_a_text_among_milliseconds_is_found(vault, answer):
+    (told,) = mixed(answer("integrity", "check", status=None))
+    assert told["message"].startswith("User.createdAt ")
+    assert promptvault.CLEO in told["message"]
+    assert told["hint"].startswith("dbctl data set User KEY createdAt=TIME ")
+    answer("data", "set", "User", promptvault.CLEO, "createdAt=2026-03-04 09:30:00", "--yes")
+    assert mixed(answer("integrity", "check", status=None)) == []
+
+
+@pytest.mark.parametrize("server", ["on_postgresql", "on_mysql"])
+def test_a_server_with_a_type_for_times_has_no_mixture(server, tmp_path, monkeypatch, answer):
+    with getattr(promptvault, server)() as url:
+        place(tmp_path, monkeypatch, "promptvault", f'main = "{url}"')
+        assert mixed(answer("integrity", "check", status=None)) == []
