@@ -165,9 +165,9 @@ def live_table(name, columns, *, view=False):
 def test_lineage_of_a_view(query, columns, sources):
     names = columns.split()
     tables = {"users": live_table("users", ["id", "token"]), "v": live_table("v", names, view=True)}
-    sources = lineage.sources_of({"v": query}, tables, "sqlite")["v"]
+    found = lineage.sources_of({"v": query}, tables, "sqlite")["v"]
     expected = [None if each is None else {("users", column) for column in each} for each in sources]
-    assert [sources[name] for name in names] == expected
+    assert [found[name] for name in names] == expected
 
 
 def test_lineage_of_a_chain_of_views_is_resolved_once_each():
