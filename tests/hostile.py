@@ -94,7 +94,7 @@ class PostgreSQLVictim(Victim):
         return self.text
 
     def outside(self) -> dict[str, object]:
-        told = {
+        queries = {
             "databases": "select datname, datdba, datacl::text, datconnlimit, datistemplate, datallowconn from pg_database",
             "roles": "select * from pg_authid",
             "members": "select roleid, member, admin_option from pg_auth_members",
@@ -109,13 +109,13 @@ class PostgreSQLVictim(Victim):
             "start": "select pg_postmaster_start_time(), pg_is_in_recovery()",
         }
         with closing(servers.connection(self.server)) as central:
-            found = {name: sorted(map(str, central.execute(sql).fetchall())) for name, sql in told.items()}
+            state = {name: sorted(map(str, central.execute(sql).fetchall())) for name, sql in queries.items()}
         with closing(servers.connection(structs.replace(self.server, path="neighbour"))) as own:
-            found["neighbour"] = own.execute("select * from keep").fetchall()
-            found["objects"] = own.execute(
+            state["neighbour"] = own.execute("select * from keep").fetchall()
+            state["objects"] = own.execute(
                 "select oid, relname, relowner from pg_class order by 1"
             ).fetchall()
-        return {**found, "files": self.files(), "live": self.pantry.content()}
+        return {**state, "files": self.files(), "live": self.pantry.content()}
 
     def left(self) -> list[str]:
         with closing(servers.connection(self.server)) as central:
@@ -156,7 +156,7 @@ class MySQLVictim(Victim):
         return self.text
 
     def outside(self) -> dict[str, object]:
-        told = {
+        queries = {
             "databases": "select * from information_schema.schemata",
             "users": "select * from mysql.global_priv",
             "grants": "select * from mysql.db",
@@ -172,12 +172,12 @@ class MySQLVictim(Victim):
             "prepared": "xa recover",
         }
         with closing(servers.mysql_connection(self.server)) as central, central.cursor() as cursor:
-            found = dict[str, object]()
-            for name, sql in told.items():
+            state = dict[str, object]()
+            for name, sql in queries.items():
                 cursor.execute(sql)
                 rows = [row for row in cursor.fetchall() if name != "settings" or not VOLATILE.search(row[0])]
-                found[name] = sorted(map(str, rows))
-        return {**found, "files": self.files(), "live": self.pantry.content()}
+                state[name] = sorted(map(str, rows))
+        return {**state, "files": self.files(), "live": self.pantry.content()}
 
     def left(self) -> list[str]:
         with closing(servers.mysql_connection(self.server)) as central, central.cursor() as cursor:

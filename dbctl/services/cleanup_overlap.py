@@ -41,17 +41,17 @@ class Overlap:
             due: the conditions of a row that is due.
             values: what the rule puts into the columns of such rows; None: it deletes them.
         """
-        count, left = 0, list[_Rows]()
+        count, remaining = 0, list[_Rows]()
         for rows in self._rows[db.target + "/" + table]:
             conditions = _before(due, rows.changed)
             if conditions is None:
-                left.append(rows)
+                remaining.append(rows)
                 continue
             count += db.count(table, [*rows.where, *conditions])
-            left.append(_Rows([*rows.where, Not(AllOf(conditions))], rows.changed))
+            remaining.append(_Rows([*rows.where, Not(AllOf(conditions))], rows.changed))
             if values is not None:
-                left.append(_Rows([*rows.where, *conditions], {**rows.changed, **values}))
-        self._rows[db.target + "/" + table] = left
+                remaining.append(_Rows([*rows.where, *conditions], {**rows.changed, **values}))
+        self._rows[db.target + "/" + table] = remaining
         return count
 
 

@@ -66,10 +66,10 @@ class RowTimes:
         for database, table, column in self._columns:
             where = [Condition(column, ">=", since)] if since else []
             where += [Condition(column, "<", before)] if before else []
-            found = database.has(table, where, within=LOOKING)
-            if found:
+            result = database.has(table, where, within=LOOKING)
+            if result:
                 return True
-            is_clear = is_clear and found is not None
+            is_clear = is_clear and result is not None
         return False if is_clear else None
 
 
@@ -138,8 +138,8 @@ def contradiction(app: App) -> str:
 
 def local_backups(app: App) -> list[tuple[str, datetime]]:
     """Return the ids and times of the backups of an app in a local directory; remote storage is not queried."""
-    told = app.configured.backup
-    if told is None or "://" in told.repository:
+    config = app.configured.backup
+    if config is None or "://" in config.repository:
         return []
     from dbctl.services.backups import Repository  # noqa: PLC0415 - few commands read backups
 
@@ -152,7 +152,7 @@ def _records(app: App, backups: Sequence[datetime]) -> list[Records]:
     return [
         RowTimes(list(_time_columns(app))),
         Times("backups", backups, regular=True),
-        Times("files", list(_written(app)), regular=False),
+        Times("files", list(_modification_times(app)), regular=False),
     ]
 
 
@@ -179,15 +179,15 @@ def _time_columns(app: App) -> Iterator[tuple[Readable, str, str]]:
                 yield opened, plain, column
 
 
-def _written(app: App) -> Iterator[datetime]:
+def _modification_times(app: App) -> Iterator[datetime]:
     """Yield the modification times of the files of the databases."""
     for url in app.configured.databases.values():
         if url.is_local:
             for path in _files(Path(url.path)):
                 with suppress(OSError):
-                    found = path.stat()
-                    if found.st_size:  # a reader creates an empty WAL
-                        yield datetime.fromtimestamp(max(0.0, found.st_mtime), UTC)
+                    stat = path.stat()
+                    if stat.st_size:  # a reader creates an empty WAL
+                        yield datetime.fromtimestamp(max(0.0, stat.st_mtime), UTC)
 
 
 def _files(path: Path) -> Iterator[Path]:

@@ -1,4 +1,4 @@
-"""Rules for the rows of users, settings, states and sessions: what a column, or a few of them, may hold."""
+"""Rules for the rows of users, settings, states and sessions: allowed values of one or several columns."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Row = Mapping[str, object]
 class RowRule:
     """One rule for the rows of one table; it accepts what it does not override."""
 
-    #: whether a row that is replaced or removed is judged, too, so that a path has to know the row as it was
+    #: whether replaced and removed rows are also checked, so that a path must read the previous row
     protects = False
 
     @property
@@ -32,7 +32,7 @@ class RowRule:
         return ()
 
     def prepare(self) -> None:
-        """Read what the rule has to know: while rows are streamed into a server, its connection answers nothing."""
+        """Read the data that the rule needs: a connection that streams rows into a server can run no queries."""
 
     def check_added(self, row: Row) -> None:
         """Refuse a row that is about to be added."""
@@ -41,14 +41,14 @@ class RowRule:
         """Refuse a change; ``after`` holds the columns that change."""
 
     def check_removed(self, row: Row) -> None:
-        """Refuse that a row is removed."""
+        """Refuse the removal of a row."""
 
 
 # Values of columns -------------------------------------------------------------------------------------------------
 
 
 class ColumnRule(RowRule):
-    """What one column may hold; NULL is left to the database, and so is a column that a row does not name."""
+    """Allowed values of one column; NULL and omitted columns are checked by the database alone."""
 
     def __init__(self, live: Live, column: str) -> None:
         self._live, self.column = live, column
@@ -75,7 +75,7 @@ class ColumnRule(RowRule):
 
 
 class ListedValue(ColumnRule):
-    """One of the values that the app knows."""
+    """A value of a fixed list."""
 
     def __init__(self, live: Live, column: str, among: Sequence[object]) -> None:
         super().__init__(live, column)
@@ -88,12 +88,12 @@ class ListedValue(ColumnRule):
 class PasswordHash(ColumnRule):
     """A hash, in the format that the profile names."""
 
-    def __init__(self, live: Live, column: str, told: Password) -> None:
+    def __init__(self, live: Live, column: str, section: Password) -> None:
         super().__init__(live, column)
-        self._told = told
+        self._section = section
 
     def fault(self, value: object) -> str:
-        return hash_fault(self._told, value)
+        return hash_fault(self._section, value)
 
     def refusal(self, value: object, reason: str) -> ValueInvalidError:
         del value  # it may be the password itself
@@ -117,7 +117,7 @@ class TextOfUser(ColumnRule):
 
 
 class RoleOfUser(ColumnRule):
-    """A role that exists, where no table lists them that a foreign key could point to."""
+    """An existing role, in apps without a table of roles that a foreign key could reference."""
 
     def __init__(self, app: App, live: Live, column: str) -> None:
         super().__init__(live, column)
@@ -142,32 +142,32 @@ class JsonObject(ColumnRule):
         if not str(value).strip():
             return ""
         try:
-            read = value if isinstance(value, dict) else load_json(str(value))
+            decoded = value if isinstance(value, dict) else load_json(str(value))
         except ValueError as error:
             return str(error)
-        return "" if isinstance(read, dict) else "it is no object of JSON"
+        return "" if isinstance(decoded, dict) else "it is no object of JSON"
 
 
 class Moves(ColumnRule):
-    """A state, which only certain others may follow."""
+    """A state with allowed transitions."""
 
-    def __init__(self, live: Live, column: str, told: States) -> None:
+    def __init__(self, live: Live, column: str, section: States) -> None:
         super().__init__(live, column)
-        self._told, self._known = told, known_states(told)
+        self._section, self._known = section, known_states(section)
 
     def fault(self, value: object) -> str:
         return outside(value, self._known)
 
     def check_state(self, row: Row) -> None:
-        """Refuse a row whose state the app does not know, whatever it was before."""
+        """Refuse a row with an undefined state, regardless of the previous state."""
         self.check_added(row)
 
     def check_changed(self, before: Row, after: Row) -> None:
         if self.column not in after:
             return
         old, new = ("NULL" if row[self.column] is None else str(row[self.column]) for row in (before, after))
-        # what is no state at all has no way out of its own, and is to be repaired
-        allowed = self._told.moves.get(old, ()) if old in self._known else self._known
+        # an undefined state has no transitions, and may be repaired to any state
+        allowed = self._section.moves.get(old, ()) if old in self._known else self._known
         if old != new and new not in allowed:
             raise MoveRefusedError(
                 target=self._live.db.target,
@@ -175,13 +175,15 @@ class Moves(ColumnRule):
                 before=old,
                 after=new,
                 moves=", ".join(allowed) or "nothing, it is final",
-                hint=f" {self._told.hint}" if self._told.hint else "",
+                hint=f" {self._section.hint}" if self._section.hint else "",
             )
 
 
-def known_states(told: States) -> list[str]:
-    """Return every value that the app knows of a state."""
-    return list(dict.fromkeys([*told.moves, *(state for states in told.moves.values() for state in states)]))
+def known_states(section: States) -> list[str]:
+    """Return all defined states."""
+    return list(
+        dict.fromkeys([*section.moves, *(state for states in section.moves.values() for state in states)])
+    )
 
 
 # Settings ----------------------------------------------------------------------------------------------------------
@@ -208,10 +210,10 @@ class SystemSetting(RowRule):
 class UserSetting(RowRule):
     """A setting of one user in a row of its own, where the app stores neither type nor schema."""
 
-    def __init__(self, live: Live, told: Settings) -> None:
-        self._live, self._told = live, told
+    def __init__(self, live: Live, section: Settings) -> None:
+        self._live, self._section = live, section
         self._key, self._value = (
-            find_column(live.table, name or "") for name in (told.key, told.fields["value"])
+            find_column(live.table, name or "") for name in (section.key, section.fields["value"])
         )
 
     @property
@@ -221,9 +223,9 @@ class UserSetting(RowRule):
     def check_added(self, row: Row) -> None:
         key, value = row.get(self._key or ""), row.get(self._value or "")
         if key is not None:
-            check_rule("key", str(key), self._told.rules.get("key"))
-        if value is not None and (reason := setting_text_fault(self._told, str(key), str(value))):
-            shown = MASK if is_secret(self._told, str(key)) else ascii(cut(str(value)))
+            check_rule("key", str(key), self._section.rules.get("key"))
+        if value is not None and (reason := setting_text_fault(self._section, str(key), str(value))):
+            shown = MASK if is_secret(self._section, str(key)) else ascii(cut(str(value)))
             raise ValueInvalidError(what=f"{key} =", value=shown, reason=reason)
 
     def check_changed(self, before: Row, after: Row) -> None:
@@ -232,20 +234,20 @@ class UserSetting(RowRule):
 
 
 class SettingColumns(RowRule):
-    """Settings that are the columns of one row."""
+    """Settings in the columns of one row."""
 
-    def __init__(self, live: Live, told: Settings) -> None:
-        self._live, self._told = live, told
+    def __init__(self, live: Live, section: Settings) -> None:
+        self._live, self._section = live, section
 
     def check_added(self, row: Row) -> None:
-        told = self._told.row
-        if told is None:
+        section = self._section.row
+        if section is None:
             return
-        key = row.get(told.key)
-        if key is not None and str(key) != str(told.value):
-            reason = f"the settings are the one row with {told.key} {told.value}"
-            raise ValueInvalidError(what=f"{self._live.name}.{told.key}", value=ascii(key), reason=reason)
-        for name, kind in told.types.items():
+        key = row.get(section.key)
+        if key is not None and str(key) != str(section.value):
+            reason = f"the settings are the one row with {section.key} {section.value}"
+            raise ValueInvalidError(what=f"{self._live.name}.{section.key}", value=ascii(key), reason=reason)
+        for name, kind in section.types.items():
             value = row.get(name)
             if kind == "boolean" and value is not None and as_word(value).lower() not in BOOLEANS:
                 reason = "it is neither true nor false"
@@ -256,7 +258,7 @@ class SettingColumns(RowRule):
         self.check_added(after)
 
 
-#: How a database stores a boolean; drivers and files give it back as a number, a text or a boolean of their own.
+#: How a database stores a boolean; drivers and files return a number, a text or a boolean.
 BOOLEANS = frozenset(("0", "1", "true", "false"))
 
 
@@ -264,14 +266,16 @@ BOOLEANS = frozenset(("0", "1", "true", "false"))
 
 
 class OpenSession(RowRule):
-    """What keeps a user signed in does not come in from outside: what was ended since would be valid again."""
+    """Rows of valid sessions cannot be added by user input: an ended session would be valid again."""
 
-    def __init__(self, live: Live, told: SignedIn) -> None:
-        self._live, self._told = live, told
+    def __init__(self, live: Live, section: SignedIn) -> None:
+        self._live, self._section = live, section
         self._ends = {
-            column: meant for name, meant in told.end.items() if (column := find_column(live.table, name))
+            column: end_value
+            for name, end_value in section.end.items()
+            if (column := find_column(live.table, name))
         }
-        self._expires = find_column(live.table, told.expires_at)
+        self._expires = find_column(live.table, section.expires_at)
 
     @property
     def columns(self) -> Collection[str]:
@@ -287,9 +291,9 @@ class OpenSession(RowRule):
             self.check_added({**before, **after})
 
     def _is_open(self, row: Row) -> bool:
-        for column, meant in self._ends.items():
-            held = row.get(column)
-            if read_boolean(held) if isinstance(meant, bool) else held is not None:
+        for column, end_value in self._ends.items():
+            value = row.get(column)
+            if read_boolean(value) if isinstance(end_value, bool) else value is not None:
                 return False
         expires = read_time(row.get(self._expires)) if self._expires else None
         return expires is None or expires > now()

@@ -1,4 +1,4 @@
-"""``migrate reset``: a development database emptied, and every migration run again from the first."""
+"""``migrate reset``: empty a development database and run every migration again."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from dbctl.services.migration_safety import Safety
 from dbctl.services.migration_standing import Standing, judged
 from dbctl.services.migration_work import migrating
 
-#: What a safety backup is made for, in its messages.
+#: The purpose of the safety backup in messages.
 PURPOSE = "migrate reset"
 
 
 class Reset:
-    """What ``migrate reset`` is about to do to one database, under the lock of dbctl's writers."""
+    """A reset of one database, under the lock of dbctl's writers."""
 
     def __init__(
         self,
         app: App,
-        asked: str = "",
-        given: Path | None = None,
+        database: str = "",
+        folder: Path | None = None,
         *,
         shape: str = "",
         safety: Safety | None = None,
@@ -43,28 +43,28 @@ class Reset:
 
         Args:
             app: the app.
-            asked: the database; needed where several have migrations.
-            given: the folder, in place of the configured one.
-            shape: the one that the database gets, where the migrations come in several.
-            safety: where what is destroyed is kept first; without it, as the configuration says.
+            database: its name; required if several databases have migrations.
+            folder: the folder of migrations, instead of the configured one.
+            shape: the shape of the new database, if the migrations have several.
+            safety: where the safety backup is stored; the default is the configuration's.
 
         Raises:
             ResetRefusedError: the app is protected.
-            UsageError: it is not clear which database is meant.
+            UsageError: the database is ambiguous.
         """
         self.app, self.protected = app.name, app.protected
         if app.protected:
             raise ResetRefusedError(app=app.name)
-        found = tracks(app, asked, given, shape=shape)
-        if len(found) > 1:
-            names = ", ".join(track.database for track in found)
-            raise UsageError(detail=f"say which database is reset: --db {names}")
-        (self._track,) = found
+        targets = tracks(app, database, folder, shape=shape)
+        if len(targets) > 1:
+            names = ", ".join(track.database for track in targets)
+            raise UsageError(detail=f"choose the database to reset: --db {names}")
+        (self._track,) = targets
         self._opened, self._safety = app, safety or Safety(app)
         self.target = self._track.target
 
     def plan(self) -> Plan:
-        """Return what is dropped and which migrations run then.
+        """Return the objects to drop and the migrations to run.
 
         Raises:
             UsageError: the folder holds no migration.
@@ -87,9 +87,9 @@ class Reset:
         """Empty the database and run every migration.
 
         Raises:
-            PlanChangedError: what would be done is no longer what was ``seen``; nothing was done.
-            ConstraintError: something outside of the database's own schemas depends on what would be dropped.
-            MigrationFailedError: a migration failed; the database is empty but for those before it.
+            PlanChangedError: the plan differs from the confirmed plan ``seen``; nothing was changed.
+            ConstraintError: an object outside of the database's own schemas depends on an object to drop.
+            MigrationFailedError: a migration failed; the database contains only the results of the migrations before it.
         """
         if seen is not None and self.plan().digest != seen:
             raise PlanChangedError(target=self.target)
@@ -107,7 +107,7 @@ class Reset:
         return Page(items=done, total=len(done), names=Applied.__struct_fields__)
 
     def _files(self) -> list[MigrationFile]:
-        """Return the migrations that an empty database gets."""
+        """Return the migrations for an empty database."""
         track = self._track
         try:
             standing = look(self._opened, track)
@@ -123,7 +123,7 @@ class Reset:
         return files
 
     def _rows(self) -> dict[str, int]:
-        """Return how many rows each table holds, about; nothing where no database is there."""
+        """Return the approximate number of rows of each table; none if the database does not exist."""
         track = self._track
         try:
             url = self._opened.url(track.database)
@@ -135,5 +135,5 @@ class Reset:
 
 def _count(db: Readable) -> dict[str, int]:
     if Capability.MEASURE in db.capabilities and isinstance(db, Measures):
-        return {measured.table: measured.rows for measured in db.measured(exact=False)}
+        return {size.table: size.rows for size in db.measured(exact=False)}
     return {name: db.count(name) for name, table in db.tables().items() if not table.view}

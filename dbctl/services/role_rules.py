@@ -16,7 +16,7 @@ from dbctl.services.rules import check_rule
 
 
 class _OfRoles(RowRule):
-    """What rows of roles and permissions have in common."""
+    """Common base of the rules for roles and permissions."""
 
     protects = True
 
@@ -79,26 +79,26 @@ class BuiltInRole(_OfRoles):
 
 
 class Permission(_OfRoles):
-    """A permission that a built-in role has by the app itself keeps its name, and stays."""
+    """A permission that the app defines for a built-in role cannot be renamed or removed."""
 
     @property
     def columns(self) -> Collection[str]:
-        told = self._table.told.permissions
-        return [told.name] if told else []
+        permissions = self._table.told.permissions
+        return [permissions.name] if permissions else []
 
     def check_changed(self, before: Row, after: Row) -> None:
         if self._table.told.permissions and self._table.told.permissions.name in after:
             self.check_removed(before)
 
     def check_removed(self, row: Row) -> None:
-        told = self._table.told.permissions
+        permissions = self._table.told.permissions
         for role in self._built_in.roles:
-            if told and self._built_in.must_have(role, str(row[told.name])):
+            if permissions and self._built_in.must_have(role, str(row[permissions.name])):
                 raise self._refusal(role)
 
 
 class PermissionOfRole(_OfRoles):
-    """A built-in role has the permissions that the app gives it: others do not come, and these do not go."""
+    """A built-in role has exactly the permissions that the app defines: none is added or removed."""
 
     @property
     def columns(self) -> Collection[str]:
@@ -133,6 +133,6 @@ class PermissionOfRole(_OfRoles):
         return {str(key): name for name, key in self._table.permission_keys().items()}
 
     def _pair(self, row: Row) -> tuple[Role | None, str]:
-        """Return the built-in role that a row is about, and the permission; nothing where it is about no such role."""
+        """Return the built-in role and the permission of a row; None for a row of another role."""
         role = self._built_in.role(row.get(self._link.role))
         return role, self._names.get(str(row.get(self._link.permission)), "")

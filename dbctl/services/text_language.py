@@ -1,12 +1,12 @@
 """The language of the words of a search: words, phrases, prefixes, parts, AND, OR, NOT and parentheses.
 
 ``plant pot``, ``plant AND pot``: both words, anywhere. ``plant OR pot``: one of them. ``NOT pot``, ``-pot``: not this one.
-``"plant pot"``: a phrase. ``plan*``: words that begin so. ``*lan*``: any part of the text. ``=plant``: the whole word, also in
-searches whose bare words are found inside words. NOT binds closer than AND, AND closer than OR.
+``"plant pot"``: a phrase. ``plan*``: words with this prefix. ``*lan*``: any part of the text. ``=plant``: the whole word, also in
+searches whose bare words also match inside words. NOT binds closer than AND, AND closer than OR.
 
-Every other sign stands for itself. What is incomplete is no error: an operator without a term is a word, a quotation mark
+Every other sign is literal text. An incomplete query is no error: an operator without a term is a word, a quotation mark
 or a parenthesis without its partner is a sign. The launcher's query language (``query_language.py``) has neither OR nor
-parentheses, and ends a quotation in another way, so each has its own reader.
+parentheses, and other rules for the end of a quotation, so each has its own parser.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _NEGATIONS = ("NOT", "-")
 
 
 def parse_text(text: str, *, parts: bool = False) -> TextQuery | None:
-    """Return what a text asks for; None where it asks for nothing.
+    """Return the query of a text; None for an empty query.
 
     Args:
         text: in the language of this module.
-        parts: whether a bare word is found inside words, too.
+        parts: whether a bare word also matches inside words.
 
     Raises:
         ValueInvalidError: a term is too long, or there are too many of them.
@@ -45,7 +45,7 @@ def parse_text(text: str, *, parts: bool = False) -> TextQuery | None:
 
 
 def write_text(query: TextQuery | None, *, parts: bool = False) -> str:
-    """Write a query so that ``parse_text`` reads it again as it is."""
+    """Write a query as text that ``parse_text`` parses to the same query."""
     match query:
         case None:
             return ""
@@ -78,7 +78,7 @@ def _write_term(term: TextTerm, *, parts: bool) -> str:
 
 
 class _Reader:
-    """Takes a text apart into terms and signs."""
+    """Splits a text into terms and signs."""
 
     def __init__(self, text: str, *, parts: bool) -> None:
         self._text, self._parts, self._open = text, parts, 0
@@ -91,7 +91,7 @@ class _Reader:
                 at += 1
                 continue
             symbol, at = self._next(at)
-            if not isinstance(symbol, TextTerm) or symbol.pieces:  # an empty phrase asks for nothing
+            if not isinstance(symbol, TextTerm) or symbol.pieces:  # an empty phrase is ignored
                 tokens.append(symbol)
         return tokens
 
@@ -143,7 +143,7 @@ class _Reader:
 
 
 def _match_parentheses(tokens: Sequence[_Token]) -> list[_Token]:
-    """Return the tokens, with a parenthesis that has no partner, or nothing inside, as the sign that it is."""
+    """Return the tokens; a parenthesis without partner or content becomes a sign."""
     opened: list[int] = []
     paired: set[int] = set()
     for at, symbol in enumerate(tokens):
@@ -160,7 +160,7 @@ def _match_parentheses(tokens: Sequence[_Token]) -> list[_Token]:
 
 
 def _join_operators(tokens: Sequence[_Token]) -> list[_Token]:
-    """Return the tokens, with an operator that has nothing to join as the word that it is."""
+    """Return the tokens; an operator without operands becomes a word."""
     found: list[_Token] = []
     for at, symbol in enumerate(tokens):
         before, behind = found[-1] if found else None, tokens[at + 1] if at + 1 < len(tokens) else None
@@ -174,7 +174,7 @@ def _join_operators(tokens: Sequence[_Token]) -> list[_Token]:
 
 
 class _Parser:
-    """Makes one query of tokens, of which every operator has what it joins."""
+    """Builds one query from tokens whose operators all have their operands."""
 
     def __init__(self, tokens: Sequence[_Token]) -> None:
         self._tokens = [*tokens]

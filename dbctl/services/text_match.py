@@ -1,8 +1,7 @@
-"""Whether a row holds what a search looks for. This decides, whatever engine narrowed the rows down, so all engines agree.
+"""Compare rows with a text query. The comparison is the same for all engines, so all engines return the same rows.
 
-A word ends where no letter or digit follows; ``_`` and all other signs part words. Where a script puts no space between words,
-as Chinese does, every part counts as a word. The two cases of ASCII letters are the same, other letters are compared as they
-are stored, as in every condition of dbctl.
+A word ends where no letter or digit follows; ``_`` and all other signs separate words. In scripts without spaces between
+words, such as Chinese, every part counts as a word. Case is ignored for ASCII letters only, as in every condition of dbctl.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ from dbctl.engines.text_query import (
     positive_terms,
 )
 
-#: Where something stands in a text: its first character, and the one behind its last.
+#: A range in a text: the first character, and the character after the last.
 Place: TypeAlias = tuple[int, int]
 
-#: Signs that came after Unicode 6.1: FTS5 takes what its tables do not know for letters, and so does every search.
+#: Signs newer than Unicode 6.1: FTS5 treats characters that are not in its tables as letters, and so does every search.
 _NEWER = (
     "\u058d-\u058e\u0605\u061c-\u061d\u07fd-\u07ff\u0888-\u08e3\u08ff\u09fd-\u09fe\u0a76\u0afa-\u0aff"
     "\u0b55\u0c00\u0c04-\u0c3c\u0c77\u0c81\u0c84\u0d00-\u0d01\u0d3b-\u0d3c\u0d4f\u0d81\u0eba\u1715"
@@ -43,9 +42,9 @@ _NEWER = (
     "\U0001f641-\U0001f644\U0001f650-\U0001f67f\U0001f6c6-\U0001f6fc\U0001f780-\U0001fbca"
 )
 _MARKS = "\u0300-\u036f"
-#: What belongs to a word beside letters and digits: those, marks over the letter before, and signs of private use.
+#: Characters of words besides letters and digits: newer signs, combining marks, and private-use characters.
 _FURTHER = rf"[{_MARKS}\ue000-\uf8ff{_NEWER}\U000e0000-\U0010ffff]"
-#: What may stand between two words of a phrase.
+#: Characters allowed between two words of a phrase.
 _GAP = r"([\W_]*)"
 
 
@@ -57,11 +56,11 @@ class TextMatcher:
         self._finders = {term: _Finder(term) for term in _terms(query)}
 
     def matches(self, texts: Sequence[str]) -> bool:
-        """Whether the texts of one row meet the query; a term has to stand in one of them."""
+        """Whether the texts of one row match the query; a term must occur in one of them."""
         return self._meets(self._query, texts)
 
     def places(self, text: str) -> list[Place]:
-        """Return every place in a text that a row may be found by, none of which overlap."""
+        """Return every match in a text, without overlaps."""
         found: list[Place] = []
         for begin, end in sorted(
             place for term in positive_terms(self._query) for place in self._finders[term].places(text)
@@ -86,7 +85,7 @@ class TextMatcher:
 
 
 class _Finder:
-    """Finds the places of one term."""
+    """Finds the matches of one term."""
 
     def __init__(self, term: TextTerm) -> None:
         self._pattern = re.compile(_GAP.join(map(_folded, term.pieces)))
@@ -106,7 +105,7 @@ class _Finder:
                 at = found.start() + 1
 
     def _stands_alone(self, found: re.Match[str], text: str) -> bool:
-        """Whether no word goes on where one of the term begins or ends, and no other stands between two of them."""
+        """Whether the match begins and ends at word boundaries, with no other word between two words of the term."""
         gaps = range(1, len(self._begins))
         begins = [found.start(), *(found.end(gap) for gap in gaps)]
         ends = [*(found.start(gap) for gap in gaps), found.end()]
@@ -135,13 +134,13 @@ def _terms(query: TextQuery) -> Iterator[TextTerm]:
 
 
 def _is_letter(sign: str) -> bool:
-    """Whether a word that begins or ends with this sign must not go on."""
+    """Whether a word with this first or last sign needs a word boundary there."""
     return re.fullmatch(rf"(?!{UNSPACED})[^\W_]|[{_MARKS}]", sign) is not None
 
 
 @lru_cache(maxsize=4096)
 def _belongs(sign: str) -> bool:
-    """Whether a sign is part of the word beside it."""
+    """Whether a sign is part of the adjacent word."""
     return sign.isalnum() or (not sign.isascii() and re.match(_FURTHER, sign) is not None)
 
 

@@ -1,4 +1,4 @@
-"""All rows that belong to one user, in every database of the app: what a person who asks for their data is given."""
+"""All rows that belong to one user, in every database of the app: the export for a request of personal data."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from dbctl.services.user_sessions import typed_by
 from dbctl.services.user_table import User, UserTable, Who, database_of
 from dbctl.services.users import table as user_table
 
-#: Names the form of the file.
+#: Name and version of the file format.
 FORM = "dbctl.user-data/1"
 #: Values in one condition.
 BATCH = 2_000
 
-#: The conditions of rows, by table; a row that meets any of them counts.
+#: The conditions of rows, by table; a row belongs to the user if it meets any of them.
 Conditions = dict[str, list[Where]]
 
 
@@ -39,7 +39,7 @@ class UserData(Value, frozen=True, kw_only=True):
 
 
 class UserDataExported(Done, frozen=True, kw_only=True):
-    """Answer of ``users export-data``."""
+    """Result of ``users export-data``."""
 
     login: str
     file: str
@@ -48,11 +48,11 @@ class UserDataExported(Done, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, data: UserData, file: str) -> UserDataExported:
-        """Return the answer once ``data`` is in ``file``."""
+        """Return the result for ``data`` in ``file``."""
         rows = {
-            f"{name}/{table}": len(found)
+            f"{name}/{table}": len(table_rows)
             for name, tables in data.databases.items()
-            for table, found in tables.items()
+            for table, table_rows in tables.items()
         }
         return cls(login=data.user.login, file=file, rows=rows, left_out=data.left_out)
 
@@ -60,24 +60,24 @@ class UserDataExported(Done, frozen=True, kw_only=True):
 def collect_user_data(app: App, who: Who, *, secrets: bool = False) -> UserData:
     """Return every row that belongs to a user.
 
-    These are their own row, the rows whose foreign keys or profile sections name the user, what belongs to those and names no
+    These are the row of the user, rows whose foreign keys or profile sections refer to the user, dependent rows that refer to no
     other user, and rows of other databases that the profile links to them.
 
     Raises:
-        UsageError: nobody, or several users, are named.
+        UsageError: no user, or several users, are selected.
         UserMissingError: there is no such user.
         UnreachableError: a database that may hold rows of the user cannot be read.
     """
     users = user_table(app)
-    found = users.find(who)
-    if len(found) != 1:
+    matches = users.find(who)
+    if len(matches) != 1:
         raise UsageError(detail="name one user")
-    (user,) = found
+    (user,) = matches
     home = database_of(app)
-    own = _own(users, user)
-    conditions = {home: own}
+    user_rows = _user_rows(users, user)
+    conditions = {home: user_rows}
     if not app.only:
-        conditions |= _linked(app, home, users.db, own)
+        conditions |= _linked(app, home, users.db, user_rows)
     databases: dict[str, dict[str, Sequence[Row]]] = {}
     left_out: list[str] = []
     for name, tables in conditions.items():
@@ -100,56 +100,58 @@ def collect_user_data(app: App, who: Who, *, secrets: bool = False) -> UserData:
     )
 
 
-def _own(users: UserTable, user: User) -> Conditions:
+def _user_rows(users: UserTable, user: User) -> Conditions:
     """Return the conditions of the user's rows in the database of users."""
     db, profile = users.db, users.app.profile
     tables = db.tables()
-    found: Conditions = {users.live.name: [Condition(users.id, "=", user.id)]}
-    system = {told.table for told in profile.settings if told.scope == "system"}
+    conditions: Conditions = {users.live.name: [Condition(users.id, "=", user.id)]}
+    system = {section.table for section in profile.settings if section.scope == "system"}
     for key in db.references(users.live.name):
         if key.table not in system | {users.live.name} and list(key.to) == [users.id]:
-            found.setdefault(key.table, []).append(Condition(key.columns[0], "=", user.id))
+            conditions.setdefault(key.table, []).append(Condition(key.columns[0], "=", user.id))
     for place, name in _named_columns(users):
         table = place.removesuffix("?")
         if column := find_column(tables.get(table), name):
-            found.setdefault(table, []).append(Condition(column, "=", user.id))
+            conditions.setdefault(table, []).append(Condition(column, "=", user.id))
     lockout = users.told.lockout
     if lockout and lockout.table in tables:
         live = Live(profile, db, lockout.table, "failed sign-ins")
-        found.setdefault(lockout.table, []).append(typed_by(live.get(lockout.login), [user]))
-    direct = set(found)
-    for told in users.told.owns:
-        steps = told.split(STEP)
+        conditions.setdefault(lockout.table, []).append(typed_by(live.get(lockout.login), [user]))
+    direct = set(conditions)
+    for path in users.told.owns:
+        steps = path.split(STEP)
         table = steps[0].partition(".")[0]
         if len(steps) > 1 and table not in direct and all(step.partition(".")[0] in tables for step in steps):
-            found.setdefault(table, []).append(leading(db, steps, [user.id]))
+            conditions.setdefault(table, []).append(leading(db, steps, [user.id]))
     for table in direct - {users.live.name}:
-        _follow(db, table, [AnyOf(found[table])], direct, found)
-    return found
+        _add_cascades(db, table, [AnyOf(conditions[table])], direct, conditions)
+    return conditions
 
 
-def _follow(db: Readable, table: str, where: Sequence[Where], direct: set[str], found: Conditions) -> None:
-    """Add what goes with rows of a table when they are deleted, unless its rows name a user of their own."""
+def _add_cascades(
+    db: Readable, table: str, where: Sequence[Where], direct: set[str], conditions: Conditions
+) -> None:
+    """Add rows that foreign keys delete with rows of a table, unless their table refers to users itself."""
     for key in db.references(table):
         if key.on_delete == "CASCADE" and key.table not in direct | {table}:
             within = Within(key.columns, table, key.to, where)
-            if within not in found.setdefault(key.table, []):
-                found[key.table].append(within)
-                _follow(db, key.table, [within], direct, found)
+            if within not in conditions.setdefault(key.table, []):
+                conditions[key.table].append(within)
+                _add_cascades(db, key.table, [within], direct, conditions)
 
 
 def _named_columns(users: UserTable) -> Iterator[tuple[str, Name]]:
-    """Yield tables and the columns of them that name a user, by the sections of the profile."""
-    profile, told = users.app.profile, users.told
-    for place in told.owns:
+    """Yield tables and their columns that refer to a user, by the sections of the profile."""
+    profile, section = users.app.profile, users.told
+    for place in section.owns:
         if STEP not in place:
             table, _, column = place.partition(".")
             yield table, column
-    yield from ((ended.table, ended.user) for ended in told.signed_in)
+    yield from ((signed_in.table, signed_in.user) for signed_in in section.signed_in)
     yield from ((kind.table, kind.user) for kind in profile.sessions)
-    yield from ((handed.table, handed.column) for handed in told.transfer)
-    if told.statistics:
-        yield told.statistics.table, told.statistics.user
+    yield from ((transfer.table, transfer.column) for transfer in section.transfer)
+    if section.statistics:
+        yield section.statistics.table, section.statistics.user
     for setting in profile.settings:
         if setting.user and (setting.database or users.app.main()) == database_of(users.app):
             yield setting.table, setting.user
@@ -157,29 +159,29 @@ def _named_columns(users: UserTable) -> Iterator[tuple[str, Name]]:
         yield profile.audit.table, profile.audit.fields["user"]
 
 
-def _linked(app: App, home: str, db: Readable, own: Conditions) -> dict[str, Conditions]:
-    """Return the conditions of rows in other databases that name the user's rows."""
-    found: dict[str, Conditions] = {}
+def _linked(app: App, home: str, db: Readable, user_rows: Conditions) -> dict[str, Conditions]:
+    """Return the conditions of rows in other databases that refer to the user's rows."""
+    conditions: dict[str, Conditions] = {}
     for link in app.profile.link:
-        elsewhere = link.database or app.main()
-        if link.to != home or elsewhere == home or elsewhere not in app.configured.databases:
+        database = link.database or app.main()
+        if link.to != home or database == home or database not in app.configured.databases:
             continue
-        live = app.reader(elsewhere).tables().get(link.table)
+        live = app.reader(database).tables().get(link.table)
         column = find_column(live, link.column)
         if column is None:
             continue
         values: dict[object, None] = {}
         for place in [*link.among, *([link.formerly] if link.formerly else [])]:
             table, _, name = place.rpartition(".")
-            named = find_column(db.tables().get(table), name)
-            if named and table in own:
-                rows = db.select(table, [named], [AnyOf(own[table])])
+            source_column = find_column(db.tables().get(table), name)
+            if source_column and table in user_rows:
+                rows = db.select(table, [source_column], [AnyOf(user_rows[table])])
                 values |= {value: None for (value,) in rows if value is not None}
-        known = list(values)
-        for at in range(0, len(known), BATCH):
-            naming = Condition(column, "in", known[at : at + BATCH])
-            found.setdefault(elsewhere, {}).setdefault(link.table, []).append(naming)
-    return found
+        keys = list(values)
+        for start in range(0, len(keys), BATCH):
+            condition = Condition(column, "in", keys[start : start + BATCH])
+            conditions.setdefault(database, {}).setdefault(link.table, []).append(condition)
+    return conditions
 
 
 def _read(db: Readable, table: str, where: Sequence[Where], omitted: Sequence[str]) -> list[Row]:
@@ -190,23 +192,25 @@ def _read(db: Readable, table: str, where: Sequence[Where], omitted: Sequence[st
 
 
 def _holds_settings(app: App, database: str, table: str) -> bool:
-    """Whether a table's secrets are single settings, and not a whole column."""
+    """Whether a table's secrets are single settings instead of a whole column."""
     return any(
-        told.table == table and (told.database or app.main()) == database and isinstance(told.key, str)
-        for told in app.profile.settings
+        section.table == table
+        and (section.database or app.main()) == database
+        and isinstance(section.key, str)
+        for section in app.profile.settings
     )
 
 
 def _without_secret_settings(app: App, database: str, table: str, row: Row) -> Row:
-    """Return a row of settings with the value masked where its key is a secret."""
-    for told in app.profile.settings:
-        value = told.fields.get("value")
+    """Return a row of settings, with a masked value if its key is a secret."""
+    for section in app.profile.settings:
+        value = section.fields.get("value")
         if (
-            told.table == table
-            and (told.database or app.main()) == database
-            and isinstance(told.key, str)
+            section.table == table
+            and (section.database or app.main()) == database
+            and isinstance(section.key, str)
             and isinstance(value, str)
-            and is_secret(told, str(row.get(told.key)))
+            and is_secret(section, str(row.get(section.key)))
         ):
             return {**row, value: MASK}
     return row

@@ -1,4 +1,4 @@
-"""Who is locked out now: logins and addresses with as many failed attempts as the app allows, and the users they keep out."""
+"""Lockout: logins and addresses that reached the app's limit of failed sign-ins, and the affected users."""
 
 from __future__ import annotations
 
@@ -23,31 +23,29 @@ _DATE = len("2026-01-31")
 
 
 class Lock(Value, frozen=True, kw_only=True):
-    """A login, or an address, from which nobody may sign in now."""
+    """A login or address that is locked now."""
 
-    attempts: int  #: failed ones that count now
-    until: (
-        datetime | None
-    )  #: when so many have expired that the app allows another one; None: no stored time can be read
+    attempts: int  #: failed attempts within the window
+    until: datetime | None  #: the end of the lock; None: no stored time can be read
 
 
 class Locks(Value, frozen=True, kw_only=True):
-    """All locks of one moment."""
+    """All locks at one time."""
 
-    logins: Mapping[str, Lock]  #: by the login as it was typed
+    logins: Mapping[str, Lock]  #: by the login as typed
     addresses: Mapping[str, Lock]
-    typed_at: Mapping[str, Sequence[str]]  #: the logins that were typed at each locked address
+    typed_at: Mapping[str, Sequence[str]]  #: logins typed at each locked address
 
 
 class LockedUsers(Value, frozen=True, kw_only=True):
-    """Users who are locked out now, and what is to be known beside them."""
+    """Users who are locked out now, and warnings about locked addresses."""
 
     page: Page[User]
-    remarks: Sequence[str]  #: the addresses from which nobody may sign in
+    remarks: Sequence[str]  #: warnings about locked addresses
 
 
-def list_locked(app: App, wanted: Filter, window: Window) -> LockedUsers:
-    """Return the locked out users that meet every part of ``wanted``, each with its attempts and the end of the lock.
+def list_locked(app: App, selection: Filter, window: Window) -> LockedUsers:
+    """Return the locked users that match ``selection``, each with the attempts and the end of the lock.
 
     Raises:
         AbilityMissingError: the app locks nobody out.
@@ -55,7 +53,7 @@ def list_locked(app: App, wanted: Filter, window: Window) -> LockedUsers:
     users = user_table(app)
     locks = find_locks(users)
     locked = locked_users(users, locks)
-    where = [*conditions(users, wanted), users.live.among(users.told.id.column, list(locked))]
+    where = [*conditions(users, selection), users.live.among(users.told.id.column, list(locked))]
     items = [
         structs.replace(
             user,
@@ -81,33 +79,33 @@ def list_locked(app: App, wanted: Filter, window: Window) -> LockedUsers:
 def _address_remarks(locks: Locks) -> Iterator[str]:
     for address, lock in locks.addresses.items():
         until = f" until {lock.until:%Y-%m-%d %H:%M} UTC" if lock.until else ""
-        yield f"nobody may sign in from {address}{until}; dbctl users unlock --address {address} clears that"
+        yield f"sign-ins from {address} are locked{until}; dbctl users unlock --address {address} clears the lock"
 
 
 def find_locks(users: UserTable) -> Locks:
-    """Return which logins and addresses the app refuses now.
+    """Return the logins and addresses that the app refuses now.
 
     Raises:
         AbilityMissingError: the app locks nobody out.
     """
-    told = users.app.ability(users.told.lockout, "lockout")
-    live = Live(users.app.profile, users.db, told.table, "failed sign-ins")
-    typed, at, address = live.get(told.login), live.get(told.at), live.find(told.address)
-    window = timedelta(minutes=_number(users, told.minutes))
+    config = users.app.ability(users.told.lockout, "lockout")
+    live = Live(users.app.profile, users.db, config.table, "failed sign-ins")
+    typed, at, address = live.get(config.login), live.get(config.at), live.find(config.address)
+    window = timedelta(minutes=_number(users, config.minutes))
     since = now() - window
-    where = [Condition(column, "=", value) for column, value in live.constants(told.failed).items()]
-    where.append(Condition(at, ">", TIMES[told.compared](since) if told.compared else since))
+    where = [Condition(column, "=", value) for column, value in live.constants(config.failed).items()]
+    where.append(Condition(at, ">", TIMES[config.compared](since) if config.compared else since))
     columns = [typed, at, *([address] if address else [])]
     logins: dict[str, list[datetime | None]] = {}
     addresses: dict[str, list[datetime | None]] = {}
     typed_at: dict[str, dict[str, None]] = {}
     for row in users.db.select(live.name, columns, where):
-        end = _expiry(row[1], window, told)
+        end = _expiry(row[1], window, config)
         logins.setdefault(str(row[0]), []).append(end)
         if address and row[2]:
             addresses.setdefault(str(row[2]), []).append(end)
             typed_at.setdefault(str(row[2]), {})[str(row[0])] = None
-    limit = max(1, _number(users, told.limit))
+    limit = max(1, _number(users, config.limit))
     locked = dict(_locked(addresses, limit))
     return Locks(
         logins=dict(_locked(logins, limit)),
@@ -117,20 +115,20 @@ def find_locks(users: UserTable) -> Locks:
 
 
 def locked_users(users: UserTable, locks: Locks) -> dict[object, Lock]:
-    """Return the users whom ``locks`` keep out, by id: those that ``users unlock`` lets in again."""
+    """Return the users that ``locks`` affect, by id: ``users unlock`` unlocks these users."""
     by_login: dict[str, list[Lock]] = {}
     for login, lock in locks.logins.items():
         by_login.setdefault(login.lower(), []).append(lock)
     for address, logins in locks.typed_at.items():
         for login in logins:
             by_login.setdefault(login.lower(), []).append(locks.addresses[address])
-    found = dict[object, Lock]()
+    locked = dict[object, Lock]()
     for user in users.read() if by_login else ():
         names = {name.lower() for name in (user.username, user.email, user.login) if name}
-        theirs = [lock for name in names for lock in by_login.get(name, ())]
-        if theirs:
-            found[user.id] = max(theirs, key=lambda lock: (lock.until is None, lock.until or now()))
-    return found
+        user_locks = [lock for name in names for lock in by_login.get(name, ())]
+        if user_locks:
+            locked[user.id] = max(user_locks, key=lambda lock: (lock.until is None, lock.until or now()))
+    return locked
 
 
 def _locked(expiries: Mapping[str, Sequence[datetime | None]], limit: int) -> Iterator[tuple[str, Lock]]:
@@ -141,23 +139,23 @@ def _locked(expiries: Mapping[str, Sequence[datetime | None]], limit: int) -> It
             yield name, Lock(attempts=len(ends), until=until)
 
 
-def _expiry(stored: object, window: timedelta, told: Lockout) -> datetime | None:
+def _expiry(stored: object, window: timedelta, config: Lockout) -> datetime | None:
     """Return when an attempt no longer counts."""
-    moment = read_time(stored)
-    if moment is None:
+    time = read_time(stored)
+    if time is None:
         return None
-    if told.compared and isinstance(stored, str):
-        separator = str(TIMES[told.compared](moment))[_DATE : _DATE + 1]
-        if stored[_DATE : _DATE + 1] > separator:  # as text, it comes after every moment of its day
-            moment = moment.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
-    return moment + window
+    if config.compared and isinstance(stored, str):
+        separator = str(TIMES[config.compared](time))[_DATE : _DATE + 1]
+        if stored[_DATE : _DATE + 1] > separator:  # as text, it sorts after every time of its day
+            time = time.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+    return time + window
 
 
-def _number(users: UserTable, told: SettingOrDefault) -> int:
+def _number(users: UserTable, source: SettingOrDefault) -> int:
     """Return the whole number that the app uses."""
-    if told.from_ and section(users.app, "system"):
-        known = {setting.key: setting.value for setting in settings.opened(users.app, users.db).read()}
-        value = known.get(told.from_)
+    if source.from_ and section(users.app, "system"):
+        values = {setting.key: setting.value for setting in settings.opened(users.app, users.db).read()}
+        value = values.get(source.from_)
         if isinstance(value, int | float) and not isinstance(value, bool):
             return int(value)
-    return told.otherwise
+    return source.otherwise

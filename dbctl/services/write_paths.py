@@ -1,12 +1,12 @@
-"""Every path on which dbctl writes a database of an app, and where the rows come from that it writes."""
+"""Every path on which dbctl writes a database of an app, with the source of its rows."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Literal
 
-#: ``given``: by a person, a file or a backup, so that each row is judged by the rules of the app (``RowRules``).
-#: ``made``: by dbctl itself, or of constants of the profile. ``schema``: no rows of the app, but its schema, its
+#: ``given``: rows from a user, a file or a backup; each is checked by the rules of the app (``RowRules``).
+#: ``made``: rows from dbctl itself, or from constants of the profile. ``schema``: no rows of the app, only its schema,
 #: indexes or the record of its migrations.
 Source = Literal["given", "made", "schema"]
 
@@ -27,7 +27,7 @@ _SCHEMA = (
     "maintain checkpoint", "maintain wal", "maintain rollback-journal",
 )  # fmt: skip
 
-#: By the purpose that the path names where it opens the database; ``App.writer`` opens it for no other.
+#: Sources by the purpose that a path gives to open the database; ``App.writer`` accepts no other purpose.
 PATHS: Mapping[str, Source] = {
     **dict.fromkeys(_GIVEN, "given"),
     **dict.fromkeys(_MADE, "made"),

@@ -39,6 +39,6 @@ def test_the_profile_of_flashpoint_web_has_what_its_migrations_make(tmp_path, sh
         pairs = connection.execute(
             "select role_id, name from role_permissions r join permissions p on p.id = r.permission_id"
         ).fetchall()
-    given = loader.load("flashpoint-web").roles.built_in.permissions
+    granted = loader.load("flashpoint-web").roles.built_in.permissions
     for role, permission in pairs:
-        assert any(fnmatchcase(permission, item.removesuffix("?")) for item in given[str(role)])
+        assert any(fnmatchcase(permission, item.removesuffix("?")) for item in granted[str(role)])

@@ -49,7 +49,7 @@ def backups_of(path, set_clock, *ages):
     return ids
 
 
-def stands(path):
+def stored_backups(path):
     return [backup.id for backup in listed(path).page.items]
 
 
@@ -72,10 +72,10 @@ def test_a_backup_from_the_future_keeps_prune_from_deleting_until_it_is_deleted_
     for rules in ({"within": "7d"}, {"last": 1}, {"daily": 2}):
         error = caught(ClockDoubtedError, lambda: prune(path, **rules))  # noqa: B023 - called at once
         assert f"dbctl backup delete {future}" in error.hint
-    assert set(stands(path)) == {old, future, *recent}
+    assert set(stored_backups(path)) == {old, future, *recent}
     assert delete(path, future) == [future]
     assert prune(path, within="7d") == [old]
-    assert set(stands(path)) == set(recent)
+    assert set(stored_backups(path)) == set(recent)
 
 
 def test_a_backup_from_the_future_takes_the_place_of_no_other(path, set_clock):
@@ -85,7 +85,7 @@ def test_a_backup_from_the_future_takes_the_place_of_no_other(path, set_clock):
         app.trust_clock = True
         work = vault.Pruning(app, repository, vault.Keep(last=2), timeout=1)
         assert work.apply().deleted == recent[:1]
-    assert set(stands(path)) == {future, *recent[1:]}
+    assert set(stored_backups(path)) == {future, *recent[1:]}
 
 
 def test_retention_within_counts_from_now(path, set_clock):
@@ -103,7 +103,7 @@ def test_prune_refuses_under_a_clock_that_runs_ahead_also_when_backups_were_made
         ids += backups_of(path, set_clock, -ahead)
     set_clock(NOW + ahead + DAY / 24)
     caught(ClockDoubtedError, lambda: prune(path, within="7d"))
-    assert set(stands(path)) == set(ids)
+    assert set(stored_backups(path)) == set(ids)
 
 
 def test_a_backup_from_the_future_is_reported_by_status_and_doctor_also_when_newer_ones_were_made(
@@ -111,11 +111,13 @@ def test_a_backup_from_the_future_is_reported_by_status_and_doctor_also_when_new
 ):
     (future,) = backups_of(path, set_clock, -YEAR)
     create(path)
-    said = [vault.Selection(config=str(path.with_name("dbctl.toml")))]
-    status = survey(said, timeout=1)
+    selections = [vault.Selection(config=str(path.with_name("dbctl.toml")))]
+    status = survey(selections, timeout=1)
     assert list(status.standing.repositories[0].future) == [future]
     assert status.check == Exit.ACTION_NEEDED
-    (finding,) = [one for one in examine(said, timeout=1).findings.findings if one.code in DOUBTED]
+    (finding,) = [
+        finding for finding in examine(selections, timeout=1).findings.findings if finding.code in DOUBTED
+    ]
     assert (finding.code, finding.hint.partition("backup ")[2].partition(" --")[0]) == (
         "backup-from-future",
         f"delete {future}",
@@ -166,10 +168,10 @@ def test_rows_are_deleted_by_a_clock_that_the_user_trusts(path, set_clock):
 
 
 def test_doctor_reports_a_clock_far_ahead_of_what_was_recorded(path, set_clock):
-    said = [vault.Selection(config=str(path.with_name("dbctl.toml")))]
-    assert not set(codes(examine(said, timeout=1).findings)) & set(DOUBTED)
+    selections = [vault.Selection(config=str(path.with_name("dbctl.toml")))]
+    assert not set(codes(examine(selections, timeout=1).findings)) & set(DOUBTED)
     set_clock(NOW + YEAR)
-    assert "clock-doubted" in codes(examine(said, timeout=1).findings)
+    assert "clock-doubted" in codes(examine(selections, timeout=1).findings)
 
 
 # The decision ----------------------------------------------------------------------------------------------------

@@ -139,7 +139,7 @@ MYSQL = {
     "sandbox": "/*M!999999\\- enable the sandbox mode */\n\\! touch {canary}/evil",
 }
 
-#: Of these a statement stands behind the tables of a dump of ``sqlite3``; ``{other}`` is a database beside.
+#: Each of these statements comes after the tables of a dump of ``sqlite3``; ``{other}`` is another database.
 SQLITE = {
     "attach": "ATTACH '{other}' AS other; DELETE FROM other.keep;",
     "attach-by-uri": "ATTACH 'file:{other}?mode=rwc' AS other; DELETE FROM other.keep;",
@@ -230,11 +230,11 @@ def test_a_hostile_dump_does_no_harm_on_any_path_that_loads_it(engine, tmp_path)
     text = QUIETLY + text if engine == "postgresql" else statements[0]
     file = hostile.with_statements(victim, tmp_path / "dump.sql", text)
     before = victim.outside()
-    with taken(victim.pantry.path, file) as (app, beside, found):
+    with taken(victim.pantry.path, file) as (app, scratch, backup):
         keys = vault.keys_of(app)
-        restore_preview.preview(app, beside, found.manifest, keys, deep=True)
-        wanted = Wanted(tables=["members"], merge="missing")
-        RestoringTables(app, beside, found.manifest, wanted, keys, timeout=5).apply()
+        restore_preview.preview(app, scratch, backup.manifest, keys, deep=True)
+        selection = Wanted(tables=["members"], merge="missing")
+        RestoringTables(app, scratch, backup.manifest, selection, keys, timeout=5).apply()
     adopt(victim.pantry.path, file)
     assert not vault.verified(victim.pantry.path).unsound
     with vault.opened(victim.pantry.path) as (app, _repository):

@@ -67,7 +67,7 @@ def test_everything_is_dropped_and_every_migration_runs_again(desk):
     assert plan.rows["books"] == 6
     assert [step for step in plan.steps if step.startswith("run ")] == ["run 001_authors", "run 002_books"]
     done = reset(desk, seen=plan.digest)
-    assert [one.name for one in done] == ["001_authors", "002_books"]
+    assert [migration.name for migration in done] == ["001_authors", "002_books"]
     assert desk.tables() == tables
     assert desk.states() == ["applied", "applied"]
     assert {name: rows for name, rows in desk.base.content().items() if name != "schema_migrations"} == {
@@ -130,10 +130,10 @@ def test_a_migration_that_fails_names_the_backup_of_what_was_there(file):
 
 def test_a_missing_file_is_made(tmp_path):
     folder = migrating.written(tmp_path / "migrations", migrating.FIRST)
-    said = Selection(profile="plain", urls=[f"main={tmp_path}/new.db"])
-    with apps.opened(said, timeout=5) as app:
-        done = Reset(app, given=folder).apply().items
-    assert [one.name for one in done] == ["001_authors", "002_books"]
+    selection = Selection(profile="plain", urls=[f"main={tmp_path}/new.db"])
+    with apps.opened(selection, timeout=5) as app:
+        done = Reset(app, folder=folder).apply().items
+    assert [migration.name for migration in done] == ["001_authors", "002_books"]
 
 
 def test_what_another_schema_depends_on_is_not_dropped(tmp_path):

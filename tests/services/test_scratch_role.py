@@ -77,8 +77,8 @@ def configured_as(victim, **parts):
 
 def left_behind(victim):
     selection = Selection(config=str(victim.pantry.path.with_name("dbctl.toml")))
-    found = doctor.examine([selection], timeout=5).findings.findings
-    return [finding for finding in found if finding.code == "left-behind"]
+    findings = doctor.examine([selection], timeout=5).findings.findings
+    return [finding for finding in findings if finding.code == "left-behind"]
 
 
 def codes(victim, file):
@@ -206,12 +206,12 @@ def test_a_folder_of_another_machine_is_foreign_whatever_its_manifest_says(victi
     (folder / "evil.sql.gz").write_bytes(gzip.compress(text))
     from dbctl.stores.base import digest  # noqa: PLC0415 - here alone
 
-    kept = digest([(folder / "evil.sql.gz").read_bytes()])
+    checksum = digest([(folder / "evil.sql.gz").read_bytes()])
     evil = structs.replace(
         member,
         file="evil.sql.gz",
-        bytes=kept.bytes,
-        sha256=kept.sha256,
+        bytes=checksum.bytes,
+        sha256=checksum.sha256,
         schema="",
         digests={},
         facts={
@@ -282,14 +282,14 @@ def test_what_a_kill_leaves_is_reported_and_removed_by_the_next_load(victim, tmp
         finally:
             os.kill(loading.pid, signal.SIGKILL)
     deadline = time.monotonic() + 30
-    while not (found := left_behind(victim)):
+    while not (findings := left_behind(victim)):
         assert time.monotonic() < deadline  # until the server notices
         time.sleep(0.05)
     assert victim.left()
     selection = Selection(config=str(configuration))
     survey = status.survey([selection], timeout=5)
     assert survey.check is Exit.ACTION_NEEDED
-    for finding in found:
+    for finding in findings:
         assert any(finding.message in trouble for trouble in survey.troubles)
     assert codes(victim, hostile.with_statements(victim, tmp_path / "good.sql", "")) == ["file-sound"]
     hostile.assert_nothing_left(victim)
@@ -314,8 +314,8 @@ def test_a_role_without_its_database_is_reported_and_removed(victim, tmp_path):
         victim,
         f"create role {LEFT} login" if victim.engine == "postgresql" else f"create user {USER}@localhost",
     )
-    (found,) = left_behind(victim)
-    assert name in found.message
+    (finding,) = left_behind(victim)
+    assert name in finding.message
     assert codes(victim, hostile.with_statements(victim, tmp_path / "good.sql", "")) == ["file-sound"]
     hostile.assert_nothing_left(victim)
 
@@ -329,9 +329,9 @@ def test_a_role_that_owns_objects_elsewhere_loses_them_and_goes(postgresql, tmp_
         f"grant select on keep to {LEFT}",
         database="neighbour",
     )
-    found = tried(postgresql.pantry.path, hostile.with_statements(postgresql, tmp_path / "good.sql", ""))
-    assert [finding.code for finding in found] == ["look-after", "file-sound"]
-    assert "neighbour" in found[0].message
+    findings = tried(postgresql.pantry.path, hostile.with_statements(postgresql, tmp_path / "good.sql", ""))
+    assert [finding.code for finding in findings] == ["look-after", "file-sound"]
+    assert "neighbour" in findings[0].message
     hostile.assert_nothing_left(postgresql)
     run(postgresql, "drop table its", database="neighbour")
 
@@ -340,9 +340,9 @@ def test_a_role_that_cannot_be_dropped_is_reported(postgresql, tmp_path):
     run(postgresql, f"create role {LEFT} login", "create database closed")
     run(postgresql, f"create table its (id int); alter table its owner to {LEFT}", database="closed")
     run(postgresql, "alter database closed allow_connections false")
-    found = tried(postgresql.pantry.path, hostile.with_statements(postgresql, tmp_path / "good.sql", ""))
-    assert [finding.code for finding in found] == ["look-after", "file-sound"]
-    assert LEFT in found[0].message
+    findings = tried(postgresql.pantry.path, hostile.with_statements(postgresql, tmp_path / "good.sql", ""))
+    assert [finding.code for finding in findings] == ["look-after", "file-sound"]
+    assert LEFT in findings[0].message
     assert LEFT in postgresql.left()
     run(postgresql, "drop database closed", f"drop role {LEFT}")
 

@@ -263,33 +263,33 @@ def notebook(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
             yield app
 
 
-def found(app: App, *words: str, query: str = "") -> set[object]:
-    asked = Asked(words=words, query=query)
-    page = search.find(app, "notes", asked, Window())
-    assert page.total == len(page.items) == search.count(app, "notes", asked).total
+def search_keys(app: App, *words: str, query: str = "") -> set[object]:
+    search_request = Asked(words=words, query=query)
+    page = search.find(app, "notes", search_request, Window())
+    assert page.total == len(page.items) == search.count(app, "notes", search_request).total
     return {row["id"] for row in page.items}
 
 
 def test_every_query_means_the_same_rows_on_every_engine_and_index(notebook: App) -> None:
-    answers = {text: found(notebook, text) for text in QUERIES}
+    answers = {text: search_keys(notebook, text) for text in QUERIES}
     assert {text: ids for text, ids in answers.items() if ids != QUERIES[text]} == {}
 
 
 def test_words_of_a_query_mean_what_words_of_the_command_line_mean(notebook: App) -> None:
     for text in ("term search", '"term search"', "term OR foo", "NOT term", "C++"):
-        assert found(notebook, query=text) == QUERIES[text]
-    assert found(notebook, "term", "search") == QUERIES["term search"]
-    assert found(notebook, "term", "OR", "foo") == QUERIES["term OR foo"]
-    assert found(notebook, "term", query="-search") == QUERIES["term -search"]
+        assert search_keys(notebook, query=text) == QUERIES[text]
+    assert search_keys(notebook, "term", "search") == QUERIES["term search"]
+    assert search_keys(notebook, "term", "OR", "foo") == QUERIES["term OR foo"]
+    assert search_keys(notebook, "term", query="-search") == QUERIES["term -search"]
 
 
 def test_a_search_has_the_same_columns_whatever_word_is_looked_for(notebook: App) -> None:
     ranked = search.named(notebook, "notes").text is not None
-    wanted = ["id", "title", *(["score", "snippet"] if ranked else [])]
+    expected_names = ["id", "title", *(["score", "snippet"] if ranked else [])]
     for text in ("term", "C++", "🥕", "日本", "NOT term", "zork", "*erm*", "the", "x" * 300):
         page = search.find(notebook, "notes", Asked(words=[text]), Window())
-        assert list(page.names) == wanted
-        assert all(list(row) == wanted for row in page.items)
+        assert list(page.names) == expected_names
+        assert all(list(row) == expected_names for row in page.items)
         if ranked:
             for columns in (["score"], ["snippet"], ["id", "score"]):
                 page = search.find(notebook, "notes", Asked(words=[text]), Window(), columns=columns)
@@ -311,12 +311,12 @@ def test_pages_of_words_put_together_are_the_whole(notebook: App) -> None:
 )
 def test_what_no_engine_could_look_for_is_refused_by_each(notebook: App, text: str) -> None:
     with pytest.raises(ValueInvalidError):
-        found(notebook, text)
+        search_keys(notebook, text)
 
 
 def test_only_the_words_of_texts_are_found_not_those_of_their_json(notebook: App) -> None:
-    assert found(notebook, "text") == set()
-    assert found(notebook, "type") == set()
+    assert search_keys(notebook, "text") == set()
+    assert search_keys(notebook, "type") == set()
 
 
 # The language itself -----------------------------------------------------------------------------------------------
@@ -366,5 +366,5 @@ def test_an_index_of_words_narrows_the_rows_down(
 ) -> None:
     kind = request.node.callspec.params["notebook"]
     if kind in ("unicode61", "porter", "json"):
-        told = search.explain(notebook, "notes", Asked(words=[text]), Window())
-        assert any("VIRTUAL TABLE INDEX" in step.step for step in told.plan)
+        explanation = search.explain(notebook, "notes", Asked(words=[text]), Window())
+        assert any("VIRTUAL TABLE INDEX" in step.step for step in explanation.plan)

@@ -30,10 +30,10 @@ def attempt(path, login, address, number=5, *, ago=timedelta(minutes=1), form="%
         )
 
 
-def locked(path, wanted=Filter()):  # noqa: B008 - a frozen value
+def locked(path, selection=Filter()):  # noqa: B008 - a frozen value
     with opened(path) as app:
-        told = user_lockout.list_locked(app, wanted, Window(limit=50))
-    return [user.username for user in told.page.items], told
+        result = user_lockout.list_locked(app, selection, Window(limit=50))
+    return [user.username for user in result.page.items], result
 
 
 def test_nobody_is_locked_out_below_the_limit_or_after_the_window(path):
@@ -48,35 +48,35 @@ def test_a_login_is_locked_under_each_spelling_of_its_own(path):
     attempt(path, "ANN", "10.0.0.2", 1)
     assert locked(path)[0] == [], "the app counts each spelling for itself"
     attempt(path, "ann", "10.0.0.3", 1)
-    names, told = locked(path)
+    names, result = locked(path)
     assert names == ["ann"]
-    (user,) = told.page.items
+    (user,) = result.page.items
     assert user.extra["failed_attempts"] == 5
     assert timedelta(0) < user.extra["locked_until"] - datetime.now(UTC) <= timedelta(minutes=15)
-    assert told.remarks == []
+    assert result.remarks == []
     assert locked(path, Filter(role="admin"))[0] == []
 
 
 def test_an_address_keeps_out_everybody_who_typed_a_login_there(path):
     attempt(path, "nobody", "10.0.0.1", 4)
     attempt(path, "Ann@Example.org", "10.0.0.1", 1)
-    names, told = locked(path)
+    names, result = locked(path)
     assert names == ["ann"]
-    assert "10.0.0.1" in told.remarks[0]
+    assert "10.0.0.1" in result.remarks[0]
 
 
 def test_a_time_that_the_app_misreads_counts_for_its_whole_day(path):
     now = datetime.now(UTC)
     earlier = now - timedelta(hours=5)
     attempt(path, "ann", "10.0.0.1", ago=timedelta(hours=5), form="%Y-%m-%dT%H:%M:%S.000Z")
-    names, told = locked(path)
+    names, result = locked(path)
     since_midnight = now - timedelta(minutes=15)
     if earlier.date() < since_midnight.date():
         assert names == []
         return
     assert names == ["ann"]
     midnight = earlier.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
-    assert told.page.items[0].extra["locked_until"] == midnight + timedelta(minutes=15)
+    assert result.page.items[0].extra["locked_until"] == midnight + timedelta(minutes=15)
 
 
 def test_the_limit_is_the_one_that_the_app_reads(path):
@@ -95,8 +95,8 @@ def test_the_limit_is_the_one_that_the_app_reads(path):
 def test_unlocking_lets_in_exactly_those_who_are_listed(path):
     attempt(path, "ann", "10.0.0.1", 5)
     attempt(path, "nobody", "10.0.0.9", 5)
-    names, told = locked(path)
-    assert (names, len(told.remarks)) == (["ann"], 2)
+    names, result = locked(path)
+    assert (names, len(result.remarks)) == (["ann"], 2)
     with opened(path) as app:
         user_changes.unlock(app, Who(logins=["ann"])).apply()
     assert locked(path)[0] == []
@@ -113,6 +113,6 @@ def test_a_login_or_a_time_that_is_no_text_locks_nobody_by_mistake(path):
             path,
             "insert into login_attempts (username, ip_address, success, attempted_at) values ('bob', '', 0, 'zz')",
         )
-    names, told = locked(path)
+    names, result = locked(path)
     assert names == ["bob"]
-    assert told.page.items[0].extra["locked_until"] is None
+    assert result.page.items[0].extra["locked_until"] is None

@@ -22,7 +22,7 @@ Description = Mapping[str, Mapping[str, Sequence[str]]]
 def describe(database: Readable) -> Description:
     """Return what the database reports of each table, view and trigger, in words that are the same for equal schemas."""
     schema = schema_of(database)
-    found: dict[str, dict[str, Sequence[str]]] = {}
+    description: dict[str, dict[str, Sequence[str]]] = {}
     for table in schema.tables:
         if table.name in LEDGERS:
             continue
@@ -34,10 +34,10 @@ def describe(database: Readable) -> Description:
             "checks": table.checks,
             "options": table.options,
         }
-        found[table.name] = {name: list(values) for name, values in facts.items() if values}
+        description[table.name] = {name: list(values) for name, values in facts.items() if values}
     for code in schema.codes:
-        found[f"{code.kind} {code.name}"] = {"text": [code.text]}
-    return found
+        description[f"{code.kind} {code.name}"] = {"text": [code.text]}
+    return description
 
 
 def recorded(name: str) -> Description:
