@@ -56,9 +56,9 @@ def selections(ctx: typer.Context, *, all_apps: bool) -> list[Selection]:
 @contextmanager
 def opened(ctx: typer.Context, said: Selection | None = None) -> Iterator[App]:
     """Give the app that is meant, by the options or by ``said``; what it opens is closed at the end."""
-    asked = call(ctx)
+    options = call(ctx)
     with apps.opened(
-        said or selection(ctx), timeout=asked.timeout, only=asked.db, trust_clock=asked.trust_clock
+        said or selection(ctx), timeout=options.timeout, only=options.db, trust_clock=options.trust_clock
     ) as app:
         try:
             yield app

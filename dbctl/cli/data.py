@@ -197,15 +197,15 @@ def set_(
 ) -> int:
     """Change columns of one row, or of all rows that a filter matches, by the column's type and the app's rules."""
     words = words or []
-    meant = Filters(conditions=filters or (), null=filter_null or (), not_null=filter_not_null or ())
+    selection = Filters(conditions=filters or (), null=filter_null or (), not_null=filter_not_null or ())
     with opened(ctx) as found:
-        if meant != Filters():
+        if selection != Filters():
             from dbctl.services import data_bulk  # noqa: PLC0415 - a change of one row needs none of it
 
             if secret:
                 raise UsageError(detail="--secret changes one row: name it by its key, without filters")
             given = pairs(words, "what to set,")
-            return carry_out(ctx, data_bulk.set_rows(found, table, meant, given, null or (), limit=limit))
+            return carry_out(ctx, data_bulk.set_rows(found, table, selection, given, null or (), limit=limit))
         size = looks.key_size(found, table)
         if len(words) <= size and not (null or secret):
             raise UsageError(
@@ -259,15 +259,15 @@ def delete(
     dry_run: DryRun = False,
 ) -> int:
     """Delete one row, or all rows that a filter matches, with what the live foreign keys take along."""
-    meant = Filters(conditions=filters or (), null=filter_null or (), not_null=filter_not_null or ())
-    if bool(key) == (meant != Filters()):
+    selection = Filters(conditions=filters or (), null=filter_null or (), not_null=filter_not_null or ())
+    if bool(key) == (selection != Filters()):
         raise UsageError(detail="name either one row by its key, or rows by --filter")
     with opened(ctx) as found:
         if key:
             return carry_out(ctx, data_changes.delete_row(found, table, key))
         from dbctl.services import data_bulk  # noqa: PLC0415 - a deletion of one row needs none of it
 
-        return carry_out(ctx, data_bulk.delete_rows(found, table, meant, limit=limit))
+        return carry_out(ctx, data_bulk.delete_rows(found, table, selection, limit=limit))
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 
@@ -47,7 +48,7 @@ class RowRule:
 # Values of columns -------------------------------------------------------------------------------------------------
 
 
-class ColumnRule(RowRule):
+class ColumnRule(RowRule, ABC):
     """Allowed values of one column; NULL and omitted columns are checked by the database alone."""
 
     def __init__(self, live: Live, column: str) -> None:
@@ -65,9 +66,9 @@ class ColumnRule(RowRule):
         del before
         self.check_added(after)
 
+    @abstractmethod
     def fault(self, value: object) -> str:
         """Return why the column may not hold a value, or nothing."""
-        raise NotImplementedError
 
     def refusal(self, value: object, reason: str) -> ValueInvalidError:
         shown = ascii(cut(str(value)))
