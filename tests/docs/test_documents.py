@@ -34,7 +34,7 @@ def test_every_table_about_a_document_is_read(app: str) -> None:
 
 
 PROMISES = Path(documents.DOCS.parent / "README.md").read_text(encoding="utf-8")
-PROMISES = PROMISES.partition("## What one can rely on")[2].partition("\n## ")[0]
+PROMISES = PROMISES.partition("## What you can rely on")[2].partition("\n## ")[0]
 
 
 def test_every_promise_of_the_readme_names_a_test_that_is_there() -> None:
