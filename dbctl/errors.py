@@ -704,6 +704,12 @@ class AmbiguousLoginError(DbctlError):
     )
 
 
+class ActingUserInactiveError(DbctlError):
+    code, exit_status = "acting-user-inactive", Exit.REFUSED
+    sentence = "{login!r} is not active in {target}, so no change is made on behalf of that user"
+    remedy = "Nothing was changed. Name an active user with --as."
+
+
 class LastAdminError(DbctlError):
     code, exit_status = "last-admin", Exit.REFUSED
     sentence = "{target} would be left without an active {role!r}: {logins}"

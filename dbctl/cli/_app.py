@@ -58,9 +58,17 @@ def opened(ctx: typer.Context, said: Selection | None = None) -> Iterator[App]:
     """Give the app that is meant, by the options or by ``said``; what it opens is closed at the end."""
     options = call(ctx)
     with apps.opened(
-        said or selection(ctx), timeout=options.timeout, only=options.db, trust_clock=options.trust_clock
+        said or selection(ctx),
+        timeout=options.timeout,
+        only=options.db,
+        trust_clock=options.trust_clock,
+        acting_as=options.acting_as,
     ) as app:
         try:
+            if app.acting_as:
+                from dbctl.services import acting  # noqa: PLC0415 - few commands name a user
+
+                acting.check(app)
             yield app
         except DbctlError as error:  # so that a failure, too, says whose it is
             error.facts.setdefault("target", _target(app))

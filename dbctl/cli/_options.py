@@ -41,6 +41,7 @@ class Call(Value, frozen=True, kw_only=True):
     yes: bool
     confirm: str
     trust_clock: bool
+    acting_as: str  #: the login of the user on whose behalf changes are made
     timeout: float  #: seconds to wait for a lock or a server; 0 fails at once
 
     @property
@@ -158,6 +159,12 @@ def _options(  # an option each
             help="Delete by age also where rows, backups and files contradict the clock.",
         ),
     ] = False,
+    acting_as: Annotated[
+        str,
+        typer.Option(
+            "--as", metavar="LOGIN", help="User of the app whom records of a change name in place of dbctl."
+        ),
+    ] = "",
     timeout: Annotated[
         float,
         typer.Option(

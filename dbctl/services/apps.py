@@ -40,12 +40,13 @@ class App:
         only: str = "",
         traceless: bool = False,
         trust_clock: bool = False,
+        acting_as: str = "",
     ) -> None:
         # A path alone is of the engine that the profile names. Whoever asks for an address, asks for that one.
         self.configured = structs.replace(configured, databases=_as_meant(configured, profile))
         self.profile, self.timeout, self.only, self._traceless = profile, timeout, only, traceless
         self.name, self.protected = configured.name, configured.protected
-        self.trust_clock = trust_clock
+        self.trust_clock, self.acting_as = trust_clock, acting_as
         self.used: list[str] = []  #: the databases that were opened, in the order of their first use
         self._readers: dict[str, Readable] = {}
         self._writers: dict[str, Writable] = {}
@@ -277,6 +278,7 @@ def opened(
     only: str = "",
     traceless: bool = False,
     trust_clock: bool = False,
+    acting_as: str = "",
 ) -> Iterator[App]:
     """Find the app that is meant and close what was opened at the end.
 
@@ -286,6 +288,7 @@ def opened(
         only: the one database that may be opened; a command that wants another is refused.
         traceless: whether a database is rather left unread than a file touched or left beside it.
         trust_clock: whether to delete by age also where the clock contradicts what was recorded.
+        acting_as: the login of the user on whose behalf changes are made.
     """
     configured = config.find(selection)
     profile = loader.load(configured.profile)
@@ -296,6 +299,7 @@ def opened(
         only=only,
         traceless=traceless,
         trust_clock=trust_clock,
+        acting_as=acting_as,
     )
     if only:
         app.database(only)

@@ -17,7 +17,8 @@ def record(
 ) -> None:
     """Record ``action`` where the app keeps such records, in the same database; else do nothing.
 
-    The row names no user of the app: it was none. Its username is ``dbctl`` with the person at work.
+    The row names the user on whose behalf the change is made (``--as``); without one it names no user of the app, and its
+    username is ``dbctl`` with the name of the operator.
 
     Args:
         app: the app.
@@ -31,17 +32,24 @@ def record(
     if told is None or told.table not in db.tables():
         return
     live = Live(app.profile, db, told.table, "the app's record of actions")
+    operator = f"dbctl ({config.operator()})"
+    user = None
+    if app.acting_as:
+        from dbctl.services.acting import acting_user  # noqa: PLC0415 - few changes name a user
+
+        user = acting_user(app, db)
     facts = {
         "at": now(),
-        "username": f"dbctl ({config.operator()})",
+        "user": user.id if user else None,
+        "username": user.login if user else operator,
         "action": told.actions.get(action, action),
         "resource": resource,
         "resource_id": str(resource_id),
-        "details": json.dumps({**details, "by": "dbctl"}, default=str),
+        "details": json.dumps({**details, "by": operator if user else "dbctl"}, default=str),
     }
     values: dict[str, object] = {}
     for field, value in facts.items():
         column = find_column(live.table, told.fields.get(field))
-        if column:
+        if column and value is not None:
             values[column] = live.encode(column, value)
     db.insert(told.table, values)

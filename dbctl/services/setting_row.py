@@ -66,7 +66,7 @@ class SettingRow(SettingTable):
     def write(self, db: Writable, setting: Setting, value: object) -> None:
         column, kind = self._columns[setting.key], self._row.types[setting.key]
         stored = value if kind != "json" else self.types.stored(value, kind)
-        values = {column: self.live.encode(column, stored), **self._stamp()}
+        values = {column: self.live.encode(column, stored), **self._stamp(db)}
         rows = db.count(self.live.name)
         if rows:
             exactly(db.update(self.live.name, values, [AllOf([])]), rows, db)
@@ -82,6 +82,7 @@ class SettingRow(SettingTable):
             detail=f"{key} is a column, and cannot be removed; settings reset gives it its default back"
         )
 
-    def _stamp(self) -> dict[str, object]:
+    def _stamp(self, db: Writable) -> dict[str, object]:
+        del db  # one row of settings has no column for a user
         column = self.fields.get("updated_at")
         return {column: self.live.encode(column, now())} if column else {}

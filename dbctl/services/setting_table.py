@@ -267,8 +267,8 @@ class SettingTable:
     # Writing -------------------------------------------------------------------------------------------------
 
     def write(self, db: Writable, setting: Setting, value: object) -> None:
-        """Store a value that ``check`` has accepted; nobody of the app is named as who changed it."""
-        values = {self.value: self.types.stored(value, self.types.kind(setting.type)), **self._stamp()}
+        """Store a value that ``check`` has accepted."""
+        values = {self.value: self.types.stored(value, self.types.kind(setting.type)), **self._stamp(db)}
         exactly(db.update(self.live.name, values, [*self.mine(), self.at(setting.key)]), 1, db)
 
     def add(self, db: Writable, key: str, value: object) -> None:
@@ -298,7 +298,7 @@ class SettingTable:
             values[category] = key.partition(".")[0]
         values |= {
             self.value: self.types.stored(value, self.types.kind(word)),
-            **self._stamp(),
+            **self._stamp(db),
         }
         lacking = self.live.uncovered(set(values))
         if lacking:
@@ -313,12 +313,16 @@ class SettingTable:
 
     # Within ----------------------------------------------------------------------------------------------------
 
-    def _stamp(self) -> dict[str, object]:
+    def _stamp(self, db: Writable) -> dict[str, object]:
+        """Return when a setting was changed, and by the user whom ``--as`` names, or none."""
         values: dict[str, object] = {}
         if "updated_at" in self.fields:
             values[self.fields["updated_at"]] = self.live.encode(self.fields["updated_at"], now())
         if "updated_by" in self.fields:
-            values[self.fields["updated_by"]] = None
+            from dbctl.services.acting import acting_user  # noqa: PLC0415 - readers stamp nothing
+
+            user = acting_user(self.app, db)
+            values[self.fields["updated_by"]] = user.id if user else None
         return values
 
     def _shape(self) -> SettingsShape | None:
