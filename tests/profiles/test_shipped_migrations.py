@@ -28,6 +28,8 @@ SHIPPED = [
     if not engines or engine in engines
 ]
 Answer = Callable[..., dict[str, Any]]
+#: What deployments of YAAI ran: the app's own ways down do not work.
+NO_WAY_DOWN = {"deployed", "printed", "printed-indexed", "printed-completed"}
 
 
 @pytest.fixture
@@ -65,12 +67,13 @@ def test_they_go_up_and_status_reads_a_copy_without_a_trace(
     with kept.nothing_yet(engine, tmp_path / "it.db") as place:
         app = ["--profile", profile, "--url", f"{database}={place.url}", "--db", database]
         done = answer(*app, "migrate", "up", *shaped)["data"]["items"]
-        assert [one["name"] for one in done] == [*track.folder.files]
+        others = {name for names in track.told.one_of for name in names[1:]}
+        assert [one["name"] for one in done] == [name for name in track.folder.files if name not in others]
         before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
         for path in tmp_path.iterdir():
             path.chmod(0o444)
         items = answer(*app, "migrate", "status", "--check")["data"]["items"]
-        assert {one["state"] for one in items} == {"applied"}
+        assert {one["state"] for one in items} == ({"applied", "baseline"} if others else {"applied"})
         assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
         for path in tmp_path.iterdir():
             path.chmod(0o644)
@@ -94,7 +97,9 @@ def test_they_go_up_and_status_reads_a_copy_without_a_trace(
 def test_those_of_a_format_with_ways_down_have_them() -> None:
     for profile, database, shape, engine in SHIPPED:
         track = shipped_track(loader.load(profile), database, profile, engine, shape=shape)
-        if track.told.format in ("up-down", "dbmate", "goose"):
+        if track.told.format in ("up-down", "dbmate", "goose") and not (
+            profile == "yaai" and (shape in NO_WAY_DOWN or database == "memory")
+        ):
             assert all(file.down(language(engine)) for file in track.folder.files.values())
 
 

@@ -28,6 +28,7 @@ from tests.shapes import flashpoint_web as shapes
 ROOT = os.geteuid() == 0
 as_root = pytest.mark.skipif(not ROOT, reason="only root gives files away")
 NOBODY = 65534
+CLONE = Path(__file__).parents[2]
 #: bcrypt of "admin123", at cost 4.
 KNOWN_HASH = "$2b$04$QLn8R75FtucGXd07J5vvteEt0QmAcMSYQ9ZkiCRWiHBv6Azh23zTe"
 
@@ -485,7 +486,14 @@ os.setgid({NOBODY}), os.setuid({NOBODY})
 sys.exit(main(["doctor", "-o", "json"]))
 """
     before = trace(open_path.parent)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    with tempfile.TemporaryDirectory() as place:  # the clone may be below a home that others cannot enter
+        Path(place).chmod(0o755)
+        for name in ("dbctl", "migrations"):
+            shutil.copytree(CLONE / name, Path(place) / name, ignore=shutil.ignore_patterns("__pycache__"))
+        environment = {**os.environ, "PYTHONPATH": place}
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment
+        )
     told = json.loads(done.stdout)
     found = {one["code"]: one["hint"] for one in told["data"]["findings"]}
     assert set(found) == {"known-login", "readable-by-all", "repository-failed"}, (

@@ -212,9 +212,10 @@ def test_trap_the_lost_commits_of_a_damaged_wal_are_told_by_integrity_check(depl
     log.write_bytes(raw)
     deployed.with_name("user.db-shm").unlink()
     monkeypatch.chdir(deployed.parent)
-    (finding,) = answer("integrity", "check")["data"]["findings"]
+    findings = answer("integrity", "check")["data"]["findings"]
     # a warning, for after a crash the last commit may be half written
-    assert (finding["severity"], finding["code"]) == ("warning", "commits-lost")
+    assert ("warning", "commits-lost") in {(finding["severity"], finding["code"]) for finding in findings}
+    assert {finding["severity"] for finding in findings} == {"warning"}
 
 
 def test_trap_the_recover_of_a_systems_shell_may_not_work_at_all_so_rows_are_read_by_dbctl_itself(tmp_path):
