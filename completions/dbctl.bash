@@ -12,7 +12,7 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         *:-o) wanted='table json jsonl csv tsv markdown' ;;
         *:--columns) wanted='' ;;
         *:--confirm) wanted='' ;;
-        *:--as) wanted='' ;;
+        *:--acting-as) wanted='' ;;
         *:--timeout) wanted='' ;;
         'init:--env-file') wanted='@file' ;;
         'demo:--games') wanted='' ;;
@@ -596,7 +596,7 @@ _dbctl() {
     if [[ -n $option ]]; then
         _dbctl_value "$option"
     elif [[ $current == -* && -z $only_arguments ]]; then
-        COMPREPLY=($(compgen -W "$flags --config --app --db --profile --url --output -o --columns --excel-safe --quiet -q --verbose -v --no-color --yes -y --confirm --trust-clock --as --timeout --help -h" -- "$current"))
+        COMPREPLY=($(compgen -W "$flags --config --app --db --profile --url --output -o --columns --excel-safe --quiet -q --verbose -v --no-color --yes -y --confirm --trust-clock --acting-as --timeout --help -h" -- "$current"))
         return
     else
         wanted=$children

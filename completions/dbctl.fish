@@ -7,7 +7,7 @@ function __dbctl_at -d 'Whether the words so far name the command $argv[1], with
     for word in (commandline -opc)[2..-1]
         if test $skip = 1
             set skip 0
-        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --as --timeout --env-file --games --users --plays --messages --chats --prompts --seed --shape --role --inactive --filter --limit --offset --sort --id --email --name --set --password-file --transfer-to --address --existing --description --priority --permission --category --user --mode --migrations --to --steps --loses-rows --repository --statement --table --format --compress --limit-rate --kind --before --identity --passphrase-file --from --at --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --file --merge --like --action --resource --since --only --older-than --state --rule --query --with --mark --within --similar-to --vector --text --chat --min-similarity --null --not-null --after --encoding --secret --filter-null --filter-not-null --param
+        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --acting-as --timeout --env-file --games --users --plays --messages --chats --prompts --seed --shape --role --inactive --filter --limit --offset --sort --id --email --name --set --password-file --transfer-to --address --existing --description --priority --permission --category --user --mode --migrations --to --steps --loses-rows --repository --statement --table --format --compress --limit-rate --kind --before --identity --passphrase-file --from --at --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --file --as --merge --like --action --resource --since --only --older-than --state --rule --query --with --mark --within --similar-to --vector --text --chat --min-similarity --null --not-null --after --encoding --secret --filter-null --filter-not-null --param
             set skip 1
         else if string match -q -- '-*' $word
             continue
@@ -590,6 +590,6 @@ complete -c dbctl -l no-color -d 'No colours and no bold; NO_COLOR in the enviro
 complete -c dbctl -l yes -s y -d 'Answer the question of a destructive command with yes'
 complete -c dbctl -l confirm -x -d 'Answer it for a protected app, by the app\'s name'
 complete -c dbctl -l trust-clock -d 'Delete by age also where rows, backups and files contradict the clock'
-complete -c dbctl -l as -x -d 'User of the app whom records of a change name in place of dbctl'
+complete -c dbctl -l acting-as -x -d 'User of the app whom records of a change name in place of dbctl'
 complete -c dbctl -l timeout -x -d 'How long to wait for a lock or a server; 0 fails at once'
 complete -c dbctl -l help -s h -d 'Show the help.'

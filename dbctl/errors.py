@@ -707,7 +707,7 @@ class AmbiguousLoginError(DbctlError):
 class ActingUserInactiveError(DbctlError):
     code, exit_status = "acting-user-inactive", Exit.REFUSED
     sentence = "{login!r} is not active in {target}, so no change is made on behalf of that user"
-    remedy = "Nothing was changed. Name an active user with --as."
+    remedy = "Nothing was changed. Name an active user with --acting-as."
 
 
 class LastAdminError(DbctlError):

@@ -162,7 +162,9 @@ def _options(  # an option each
     acting_as: Annotated[
         str,
         typer.Option(
-            "--as", metavar="LOGIN", help="User of the app whom records of a change name in place of dbctl."
+            "--acting-as",
+            metavar="LOGIN",
+            help="User of the app whom records of a change name in place of dbctl.",
         ),
     ] = "",
     timeout: Annotated[

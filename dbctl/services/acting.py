@@ -1,4 +1,4 @@
-"""The user of the app on whose behalf a change is made (``--as``)."""
+"""The user of the app on whose behalf a change is made (``--acting-as``)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dbctl.services.user_table import User, database_of, users_beside
 
 
 def acting_user(app: App, db: Readable) -> User | None:
-    """Return the user whom ``--as`` names, read in the open transaction of a change; None where it names none.
+    """Return the user whom ``--acting-as`` names, read in the open transaction of a change; None where it names none.
 
     Raises:
         UserMissingError, AmbiguousLoginError: there is no such user, or the login fits several.
@@ -24,7 +24,7 @@ def acting_user(app: App, db: Readable) -> User | None:
 
 
 def check(app: App) -> None:
-    """Refuse ``--as`` before anything is planned.
+    """Refuse ``--acting-as`` before anything is planned.
 
     Raises:
         NotSupportedError: the app stores no user with a change.
@@ -35,6 +35,6 @@ def check(app: App) -> None:
         (audit and "user" in audit.fields)
         or any("updated_by" in settings.fields for settings in app.profile.settings)
     ):
-        instead = "It stores no user with a change. Leave --as out."
-        raise NotSupportedError(what="--as", by=app.profile.title, instead=instead)
+        instead = "It stores no user with a change. Leave --acting-as out."
+        raise NotSupportedError(what="--acting-as", by=app.profile.title, instead=instead)
     acting_user(app, app.reader(database_of(app)))

@@ -17,7 +17,7 @@ def record(
 ) -> None:
     """Record ``action`` where the app keeps such records, in the same database; else do nothing.
 
-    The row names the user on whose behalf the change is made (``--as``); without one it names no user of the app, and its
+    The row names the user on whose behalf the change is made (``--acting-as``); without one it names no user of the app, and its
     username is ``dbctl`` with the name of the operator.
 
     Args:

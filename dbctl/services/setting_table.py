@@ -314,7 +314,7 @@ class SettingTable:
     # Within ----------------------------------------------------------------------------------------------------
 
     def _stamp(self, db: Writable) -> dict[str, object]:
-        """Return when a setting was changed, and by the user whom ``--as`` names, or none."""
+        """Return when a setting was changed, and by the user whom ``--acting-as`` names, or none."""
         values: dict[str, object] = {}
         if "updated_at" in self.fields:
             values[self.fields["updated_at"]] = self.live.encode(self.fields["updated_at"], now())

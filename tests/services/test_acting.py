@@ -1,4 +1,4 @@
-"""Changes on behalf of a user of the app: --as names the user in records and in settings."""
+"""Changes on behalf of a user of the app: --acting-as names the user in records and in settings."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def records(path):
 
 
 def test_a_record_names_the_user_and_the_operator(path, ask):
-    ask("users", "update", "ann", "--email", "ann2@example.org", "--as", "ROOT")
+    ask("users", "update", "ann", "--email", "ann2@example.org", "--acting-as", "ROOT")
     ((user, name, details),) = records(path)
     assert (user, name) == (ids(path)["root"], "root")
     assert json.loads(details)["by"].startswith("dbctl (")
@@ -46,7 +46,7 @@ def test_a_record_names_the_user_and_the_operator(path, ask):
 def test_a_setting_is_stamped_with_the_user(path, ask):
     for item in ask("settings", "list")["data"]["items"]:
         if isinstance(item["value"], bool):
-            ask("settings", "set", item["key"], str(not item["value"]).lower(), "--as", "root")
+            ask("settings", "set", item["key"], str(not item["value"]).lower(), "--acting-as", "root")
             assert ask("settings", "get", item["key"])["data"]["updated_by"] == "root"
             ask("settings", "set", item["key"], str(item["value"]).lower())
             assert ask("settings", "get", item["key"])["data"]["updated_by"] is None
@@ -66,14 +66,16 @@ def test_without_a_user_the_record_names_dbctl(path, ask):
 )
 def test_a_user_who_cannot_act_is_refused_and_nothing_changes(path, ask, login, status, code, dry):
     before = rows(path, "select * from users")
-    answer = ask("users", "update", "ann", "--email", "x@example.org", "--as", login, *dry, status=status)
+    answer = ask(
+        "users", "update", "ann", "--email", "x@example.org", "--acting-as", login, *dry, status=status
+    )
     assert answer["error"]["code"] == code
     assert rows(path, "select * from users") == before
 
 
 def test_a_user_who_is_deleted_by_the_change_cannot_act(path, ask):
     run(path, "update users set role_id = 1 where username = 'ann'")
-    answer = ask("users", "delete", "ann", "--yes", "--as", "ann", status=5)
+    answer = ask("users", "delete", "ann", "--yes", "--acting-as", "ann", status=5)
     assert answer["error"]["code"] == "user-missing"
     assert "ann" in ids(path)
 
@@ -81,4 +83,4 @@ def test_a_user_who_is_deleted_by_the_change_cannot_act(path, ask):
 def test_an_app_that_stores_no_user_with_a_change_refuses(tmp_path, monkeypatch, ask):
     monkeypatch.chdir(tmp_path)
     ask("demo", "yaai", ".")
-    assert ask("settings", "list", "--as", "x", status=2)["error"]["code"] == "not-supported"
+    assert ask("settings", "list", "--acting-as", "x", status=2)["error"]["code"] == "not-supported"
