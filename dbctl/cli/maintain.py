@@ -83,7 +83,7 @@ def wal(
 ) -> int:
     """Switch SQLite files to a write-ahead log: readers and one writer then work at the same time.
 
-    The mode stays with the file. Each file is locked for a moment; --off waits until nobody else has it open.
+    The mode stays with the file. Each file is locked for a moment; --off waits until no other process has it open.
     """
     return _maintained(ctx, "rollback-journal" if off else "wal", None)
 

@@ -174,7 +174,7 @@ def reset(
 ) -> int:
     """Empty a development database and run every migration again; never for a protected app.
 
-    A safety backup is made first; the plan tells which tables and rows are dropped.
+    A safety backup is made first; the plan lists the tables and rows that are dropped.
     """
     from dbctl.services.migration_reset import Reset  # noqa: PLC0415 - no other command empties a database
 
