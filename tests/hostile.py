@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -26,6 +27,25 @@ VOLATILE = re.compile(
 #: How long a server may take to notice that a session has ended.
 NOTICE_SECONDS = 20
 SCRATCH = re.compile(r"dbctl_new_")
+#: Of one product alone: what a dump must not change, by the query that reads it.
+OUTSIDE_MARIADB = {
+    "users": "select * from mysql.global_priv",
+    "roles": "select * from mysql.roles_mapping",
+    "events": "select db, name, definer, body from mysql.event",
+}
+OUTSIDE_MYSQL = {
+    "users": "select * from mysql.user",
+    "roles": "select * from mysql.role_edges",
+    "default roles": "select * from mysql.default_roles",
+    "dynamic privileges": "select * from mysql.global_grants",
+    "events": "select event_schema, event_name, definer, event_definition from information_schema.events",
+    "components": "select * from mysql.component",
+    "resource groups": "select * from information_schema.resource_groups",
+    "reference systems": "select srs_name, srs_id from information_schema.st_spatial_reference_systems",
+    "tablespaces": "select name, space_type, state from information_schema.innodb_tablespaces where name not like '%/%'",
+    "set by SET PERSIST": "select * from performance_schema.persisted_variables",
+    "replication": "select channel_name, host from performance_schema.replication_connection_configuration",
+}
 
 
 class Victim(ABC):
@@ -132,7 +152,13 @@ class MySQLVictim(Victim):
 
     def __init__(self) -> None:
         super().__init__()
-        self.server = servers.private_mysql("--event-scheduler=ON", "--local-infile=1", "--secure-file-priv=")
+        settings = ["--event-scheduler=ON", "--local-infile=1", "--secure-file-priv="]
+        if os.environ.get("DBCTL_TEST_MYSQL") and not servers.mysql_server().is_mariadb:
+            settings += ["--gtid-mode=ON", "--enforce-gtid-consistency=ON"]  # its program then writes them
+            # Such a server writes a binary log, and then wants SUPER of those who create functions and triggers.
+            settings += ["--log-bin-trust-function-creators=1"]
+        self.server = servers.private_mysql(*settings)
+        self.is_mariadb = servers.server_at(self.server).is_mariadb
         with closing(servers.mysql_connection(self.server)) as central, central.cursor() as cursor:
             for name in ("larder", "neighbour"):
                 cursor.execute(f"create database {name} character set utf8mb4")
@@ -144,7 +170,7 @@ class MySQLVictim(Victim):
             pantries.fill_mysql(cursor)
         self.pantry = pantries.MySQLPantry(self.folder / "app", structs.replace(self.server, path="larder"))
         socket = self.server.options.partition("unix_socket=")[2]
-        program = mysql_tools.PROGRAMS["MariaDB"]["dump"]
+        program = mysql_tools.PROGRAMS["MariaDB" if self.is_mariadb else "MySQL"]["dump"]
         words = ["--no-defaults", "-S", socket, "-u", "root", "--routines", "--events", "larder"]
         self.text = subprocess.run([program, *words], check=True, capture_output=True).stdout.decode()
         self.witness = servers.mysql_connection(self.server)
@@ -158,18 +184,16 @@ class MySQLVictim(Victim):
     def outside(self) -> dict[str, object]:
         queries = {
             "databases": "select * from information_schema.schemata",
-            "users": "select * from mysql.global_priv",
             "grants": "select * from mysql.db",
             "grants on tables": "select * from mysql.tables_priv",
             "grants on routines": "select * from mysql.procs_priv",
-            "roles": "select * from mysql.roles_mapping",
-            "events": "select db, name, definer, body from mysql.event",
             "plugins": "select plugin_name, plugin_status from information_schema.plugins",
             "functions": "select * from mysql.func",
             "servers": "select * from mysql.servers",
             "neighbour": "select * from neighbour.keep",
             "settings": "show global variables",
             "prepared": "xa recover",
+            **(OUTSIDE_MARIADB if self.is_mariadb else OUTSIDE_MYSQL),
         }
         with closing(servers.mysql_connection(self.server)) as central, central.cursor() as cursor:
             state = dict[str, object]()

@@ -32,6 +32,8 @@ from dbctl.url import Url, parse
 LOCAL = "postgresql://postgres@127.0.0.1:5432/postgres"
 BINARIES = "/usr/lib/postgresql/*/bin"
 LOCAL_MYSQL = "mysql://root@127.0.0.1:3306/mysql"
+#: Without them a server of MySQL listens on a second port, waits for its disk, and wants a folder of its package.
+MYSQL_SETTINGS = ("--mysqlx=OFF", "--sync-binlog=0", "--secure-file-priv=NULL")
 #: After so many schemas the catalogue is vacuumed, which is cheaper than to search through what they left.
 SCHEMAS_PER_VACUUM = 50
 _number, _schemas = count(), count(1)
@@ -251,21 +253,25 @@ def mysql() -> Url:
 @cache
 def mysql_server() -> Server:
     """Return what the server of MySQL or MariaDB is that tests use."""
-    with closing(mysql_connection(mysql())) as own:
+    return server_at(mysql())
+
+
+def server_at(url: Url) -> Server:
+    """Return what the server of MySQL or MariaDB at an address is."""
+    with closing(mysql_connection(url)) as own:
         return server_of(own.get_server_info(), "the server of tests")
 
 
 @cache
 def private_mysql(*settings: str, certificate: Path | None = None, why: str = "") -> Url:
-    """Return a MariaDB server that ends with this process; ``root`` may do everything without a password.
+    """Return a server that ends with this process; ``root`` may do everything without a password.
 
-    With a ``certificate``, the file of one with its key, it takes nobody who does not encrypt.
+    It is of MySQL where ``DBCTL_TEST_MYSQL`` names a server of MySQL, else of MariaDB. With a ``certificate``, the file of
+    a certificate with its key, it accepts only clients that encrypt.
     """
-    install, server = shutil.which("mariadb-install-db"), shutil.which("mariadbd", path="/usr/sbin:/usr/bin")
-    if not (install and server):
-        missing(
-            f"no MariaDB ({why or 'a private one'}; no mariadb-install-db); DBCTL_TEST_MYSQL may name one"
-        )
+    is_mariadb = not os.environ.get("DBCTL_TEST_MYSQL") or mysql_server().is_mariadb
+    find_programs = _mariadb_programs if is_mariadb else _mysql_programs
+    server, install = find_programs(why)
     place = Path(tempfile.mkdtemp(prefix="dbctl-my-", dir="/tmp"))
     as_user = []
     if os.geteuid() == 0:  # it refuses to run as root
@@ -274,11 +280,9 @@ def private_mysql(*settings: str, certificate: Path | None = None, why: str = ""
     data, socket_file = place / "data", place / "socket"
     # A server that starts takes away what it finds of temporary tables in /tmp, also those of another one.
     basics = ["--no-defaults", f"--datadir={data}", f"--tmpdir={place}", *as_user]
-    subprocess.run(
-        [install, *basics, "--auth-root-authentication-method=normal", "--skip-test-db"],
-        check=True,
-        capture_output=True,
-    )
+    if not is_mariadb:  # MySQL fixes the case of names when it makes the data folder
+        install += [setting for setting in settings if setting.startswith("--lower-case-table-names")]
+    subprocess.run([install[0], *basics, *install[1:]], check=True, capture_output=True)
     if certificate:
         own = shutil.copy(certificate, place / "certificate")
         own.chmod(0o600)
@@ -292,6 +296,7 @@ def private_mysql(*settings: str, certificate: Path | None = None, why: str = ""
             f"--socket={socket_file}",
             "--skip-networking",
             "--innodb-flush-log-at-trx-commit=0",
+            *([] if is_mariadb else [*MYSQL_SETTINGS, f"--pid-file={place / 'pid'}"]),
             *settings,
         ],
         stdout=subprocess.DEVNULL,
@@ -311,6 +316,29 @@ def private_mysql(*settings: str, certificate: Path | None = None, why: str = ""
         assert time.monotonic() < deadline, reason
         time.sleep(0.1)
     return url
+
+
+def _mariadb_programs(why: str) -> tuple[str, list[str]]:
+    """Return the server program, and the words of the command that makes its data folder."""
+    install, server = shutil.which("mariadb-install-db"), shutil.which("mariadbd", path="/usr/sbin:/usr/bin")
+    if not (install and server):
+        missing(
+            f"no MariaDB ({why or 'a private one'}; no mariadb-install-db); DBCTL_TEST_MYSQL may name one"
+        )
+    return server, [install, "--auth-root-authentication-method=normal", "--skip-test-db"]
+
+
+def _mysql_programs(why: str) -> tuple[str, list[str]]:
+    """Return the server program, and the words of the command that makes its data folder."""
+    server = shutil.which("mysqld")
+    version = (
+        subprocess.run([server, "--version"], capture_output=True, text=True, check=True).stdout
+        if server
+        else ""
+    )
+    if not server or "MariaDB" in version:
+        missing(f"no mysqld of MySQL on the PATH ({why or 'for a private server'})")
+    return server, [server, "--initialize-insecure"]
 
 
 def _mysql_reason(url: Url) -> str:

@@ -121,7 +121,7 @@ ENGINES: Mapping[str, tuple[str, Sequence[str]]] = {
     "CSV": (REFUSED, ["create table odd (id int not null) engine=CSV"]),
     "ARCHIVE": (REFUSED, ["create table odd (id int) engine=ARCHIVE"]),
     "BLACKHOLE": (REFUSED, ["create table odd (id int) engine=BLACKHOLE"]),
-    "MRG_MyISAM": (
+    "MRG_MYISAM": (
         REFUSED,
         ["create table one (id int) engine=MyISAM", "create table odd (id int) engine=MERGE union=(one)"],
     ),
@@ -189,8 +189,6 @@ OBJECTS: Sequence[str] = (
     "insert into defaults (id) values (1)",
     "create table hidden (id int primary key, secret int invisible default 3)",
     "insert into hidden (id, secret) values (1, 2)",
-    "create table only_generated (g int generated always as (1 + 1) stored)",
-    "insert into only_generated values ()",
     ("create table indexed (id int, t text, s varchar(200), g geometry not null, u int, key k (s(10), id desc),"
     " fulltext key f (t), spatial key sp (g), unique key uu (u, id))"),
     "insert into indexed values (1, 'words in a text', 's', st_geomfromtext('POINT(1 2)'), 1)",
@@ -232,7 +230,6 @@ OBJECTS: Sequence[str] = (
     " from parent p join child c on c.id = p.child"),
     "create definer=gone@localhost view definer_gone_same as select {db}.id, (select max({db}.{db}) from {db}) as m from {db}",
     "create definer=gone@localhost sql security invoker view definer_gone_invoker as select id from parent",
-    "create view on_definer_gone as select id from definer_gone",
     "create definer=gone@localhost trigger trigger_gone before insert on child for each row set new.parent = new.parent",
     "create definer=gone@localhost procedure procedure_gone() select * from parent",
     "create definer=gone@localhost function function_gone() returns int deterministic return 1",
@@ -245,6 +242,8 @@ FIRST: Sequence[str] = (
     "create view z_base as select 1 as id",
 )
 MARIADB: Sequence[str] = (
+    "create table only_generated (g int generated always as (1 + 1) stored)",
+    "insert into only_generated values ()",
     "create sequence counter start with 5 increment by 3 maxvalue 99 cycle cache 2",
     "do nextval(counter)",
     "create sequence untouched minvalue -5 start with -5 nocache",
@@ -285,11 +284,14 @@ MARIADB: Sequence[str] = (
     "create package body tools as function one return int as begin return 1; end; procedure two as begin select 2; end; end",
     "create procedure by_oracle(a in int) as begin select a; end",
     "set sql_mode = ''",
+    "create view on_definer_gone as select id from definer_gone",
     "create definer=gone@localhost view sequence_gone as select nextval(counter) as n, p.id from parent p",
 )  # fmt: skip
 MYSQL: Sequence[str] = (
-    ("create table functional (id int, a varchar(20), j json, key by_lower ((lower(a))), key inv (id) invisible,"
-    " key many ((cast(j->'$[*]' as unsigned array))))"),
+    (
+        "create table functional (id int, a varchar(20), j json, key by_lower ((lower(a))), key inv (id) invisible,"
+        " key many ((cast(j->'$[*]' as unsigned array))))"
+    ),
     "insert into functional values (1, 'Ab', '[1, 2]')",
     "create table unenforced (id int, constraint later check (id > 5) not enforced)",
     "insert into unenforced values (1)",
@@ -297,9 +299,23 @@ MYSQL: Sequence[str] = (
     "insert into located values (1, st_srid(point(9.1, 50.2), 4326))",
     "create table measured (a int, b int)",
     "insert into measured values (1, 1), (2, 3), (4, 5)",
-    "create table attributed (id int primary key engine_attribute '{}') comment 'x' autoextend_size = 4M",
+    "analyze table measured update histogram on a, b with 7 buckets",
+    "create table attributed (id int primary key, x int secondary_engine_attribute '{}') comment 'x' autoextend_size = 4M",
     "set sql_generate_invisible_primary_key = 1",
     "create table key_made (a int)",
     "insert into key_made values (1), (2)",
     "set sql_generate_invisible_primary_key = 0",
-)  # fmt: skip
+)
+#: With the first version of MySQL that has it; libraries and duality views name the database that they are in.
+MYSQL_NEW: Sequence[tuple[tuple[int, int, int], str]] = (
+    ((9, 0, 0), "create table placed (id int primary key, v vector(3) not null)"),
+    ((9, 0, 0), "insert into placed values (1, string_to_vector('[1, 2, -3.5]'))"),
+    ((9, 2, 0), "create library `odd ``lib` comment 'it''s' language javascript as $$ export function f(n) { return \"it's;\" } $$"),
+    ((9, 2, 0), ("create function by_library(n int) returns int deterministic language javascript using (`odd ``lib` as l)"
+     " as $$ return n $$")),
+    ((9, 2, 0), "create procedure of_library() language javascript using (`{db}`.`odd ``lib`) as $$ let x = '`{db}`.`x`' $$"),
+    ((9, 4, 0), ("create json relational duality view duality as select json_duality_object(with (insert, update, delete)"
+     " '_id': p.id, 'child': p.child, 'children': (select json_arrayagg(json_duality_object('of': c.id)) from child c"
+     " where c.parent = p.id)) from parent p")),
+    ((9, 7, 0), "create materialized view materialized as select id from parent where id < 9"),
+)  # fmt: skip  # fmt: skip

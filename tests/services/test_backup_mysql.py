@@ -589,11 +589,10 @@ def test_a_dump_program_that_leaves_out_the_middle_of_its_output_makes_no_backup
     fake = tmp_path / "bin" / program("dump")
     fake.write_text(
         f'#!/bin/sh\n[ "$1" = --version ] && exec {real} --version\n'
-        f'{real} "$@" | sed "s/^\\(([0-9]*,\'member[^\']*\\)\'.*/\\1/"\n'
+        f'{real} "$@" | sed "s/,\'memb!\'.*/,\'memb/"\n'  # the trigger adds the mark
     )
     fake.chmod(0o755)
-    pantry.run("insert into cupboard (name) values ('member')")
-    fake.write_text(fake.read_text().replace("member", "memb"))
+    pantry.run("insert into cupboard (name) values ('memb')")
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     error = caught(ClientFailedError, lambda: create(pantry.path))
     assert "cupboard" in error.facts["reason"]

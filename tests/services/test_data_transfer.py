@@ -127,7 +127,7 @@ class Postgres(Lite):
 class Maria(Lite):
     create = """create table things (id integer auto_increment primary key, t text, v varchar(12), n int, u bigint unsigned, d decimal(30, 10),
       f double, e float, ok tinyint(1), k enum ('so so', 'it''s "fine"'), s set ('a', 'b'), at datetime(6), day date, b blob, j json,
-      bt bit(5), twice integer as (id * 2)) character set utf8mb4"""
+      bt bit(5), twice integer as (n div 2)) character set utf8mb4"""
     columns = ("t", "v", "n", "u", "d", "f", "e", "ok", "k", "s", "at", "day", "b", "j", "bt")
     values = (
         TEXTS,

@@ -132,7 +132,7 @@ create table ranks (id {serial}, name varchar(50) not null);
 create table rights (id {serial}, name varchar(50) not null);
 create table rank_rights (id {serial}, rank_id integer not null, right_id integer not null);
 create table members (id {serial}, login varchar(50) not null, email varchar(100), secret varchar(100) not null,
-    active integer not null default 1, rank integer not null default 3, word varchar(20) not null default 'member',
+    active integer not null default 1, "rank" integer not null default 3, word varchar(20) not null default 'member',
     tastes text);
 create table tokens (id {serial}, member integer not null, token varchar(50) not null, ended_at varchar(40),
     ends_at varchar(40) not null);
@@ -144,7 +144,7 @@ create table jobs (id {serial}, state varchar(20) not null default 'open', ack i
 insert into ranks (id, name) values (1, 'chief'), (2, 'guest'), (3, 'member');
 insert into rights (id, name) values (1, 'see'), (2, 'touch');
 insert into rank_rights (id, rank_id, right_id) values (1, 1, 1), (2, 1, 2), (3, 2, 1), (4, 3, 1);
-insert into members (id, login, email, secret, rank, word, tastes) values
+insert into members (id, login, email, secret, "rank", word, tastes) values
     (1, 'root', 'root@example.org', '{hash}', 1, 'chief', '{{}}'), (2, 'ann', 'ann@example.org', '{hash}', 3, 'member', '{{}}');
 insert into tokens (id, member, token, ended_at, ends_at) values (1, 2, 'a', '2026-01-01', '2099-01-01');
 insert into knobs (id, name, value, kind, rule) values (1, 'tries', '5', 'whole', '{rule}'), (2, 'when', '0 3 * * *', 'text', null);

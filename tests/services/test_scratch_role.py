@@ -116,6 +116,8 @@ def test_an_honest_dump_of_owners_and_roles_that_are_not_there_is_loaded_adopted
     vault.apply(victim.pantry.path, made.id)
     assert victim.pantry.content() == before
     hostile.assert_nothing_left(victim)
+    if victim.engine == "mysql":  # an account with fewer rights could not make them again
+        victim.pantry.run("drop view honest", "drop procedure honest", "drop trigger honest")
 
 
 def test_owners_and_grants_are_those_of_the_live_database(postgresql, tmp_path):
@@ -239,7 +241,8 @@ def test_without_the_right_to_create_the_role_nothing_runs(victim, tmp_path):
     if victim.engine == "postgresql":
         run(victim, "drop role if exists limited", "create role limited login createdb in role larder_app")
     else:
-        run(victim, "create or replace user limited@localhost", "grant all on larder.* to limited@localhost")
+        run(victim, "drop user if exists limited@localhost", "create user limited@localhost")
+        run(victim, "grant all on larder.* to limited@localhost")
         run(victim, r'grant all on "larder\_dbctl\_%".* to limited@localhost')
     before = victim.outside()
     with configured_as(victim, user="limited"):
@@ -262,6 +265,49 @@ def test_a_foreign_dump_never_goes_into_the_live_database_itself(postgresql, tmp
     assert isinstance(error, ForeignDumpRefusedError)
     hostile.assert_unchanged(postgresql, before)
     postgresql.pantry.run("drop schema of_another_app cascade")
+
+
+def test_functions_that_a_binary_log_forbids_are_refused_with_the_setting_that_allows_them(mysql, tmp_path):
+    text = "create function evil() returns int deterministic return 1;"
+    file = hostile.with_statements(mysql, tmp_path / "dump.sql", text)
+    ((is_logging,),) = run(mysql, "select @@log_bin")
+    ((trusting,),) = run(mysql, "select @@log_bin_trust_function_creators")
+    run(mysql, "set global log_bin_trust_function_creators = 0")
+    try:
+        before = mysql.outside()
+        (finding,) = tried(mysql.pantry.path, file)
+        assert finding.code == ("file-unsound" if is_logging else "file-sound")
+        assert ("log_bin_trust_function_creators" in finding.hint) == bool(is_logging)
+        hostile.assert_unchanged(mysql, before)
+    finally:
+        run(mysql, f"set global log_bin_trust_function_creators = {trusting}")
+
+
+def test_libraries_of_a_foreign_dump_come_in_and_those_of_the_live_database_go(mysql, tmp_path):
+    pantry = mysql.pantry
+    if not servers.server_at(mysql.server).has_libraries:
+        text = "create function inner_one() returns int deterministic return 1;"
+        text += "create function outer_one() returns int deterministic return inner_one();"
+        apply(pantry.path, hostile.with_statements(mysql, tmp_path / "dump.sql", text))
+        assert pantry.rows("select outer_one()") == [(1,)]
+        pantry.run("drop function inner_one", "drop function outer_one")
+        return
+    pantry.run("create library old language javascript as $$ export function f(n) { return n } $$")
+    text = (
+        "create library `its` language javascript\nas $$ export const x = 'DEFINER=`a`@`b`' $$;"
+        "create function uses(n int) returns int deterministic language javascript using (its as i) as $$ return n $$;"
+    )
+    apply(pantry.path, hostile.with_statements(mysql, tmp_path / "dump.sql", text))
+    assert pantry.rows(
+        "select library_name, library_definition from information_schema.libraries where library_schema = database()"
+    ) == [("its", " export const x = 'DEFINER=`a`@`b`' ")]
+    used = "select library_schema, library_name from information_schema.routine_libraries where routine_schema = database()"
+    assert pantry.rows(used) == [(pantry.own.path, "its")]
+    made = vault.create(pantry.path)
+    pantry.run("drop function uses", "drop library its")
+    vault.apply(pantry.path, made.id)
+    assert pantry.rows(used) == [(pantry.own.path, "its")]
+    pantry.run("drop function uses", "drop library its")
 
 
 # Left behind --------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What is no table (triggers, views, routines, events), and so cannot be renamed: written as a script, dropped, made anew."""
+"""What is no table (triggers, views, routines, libraries, events), and so cannot be renamed: written as a script, dropped, made anew."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from dbctl.engines.mysql.parameters import literal
 from dbctl.engines.mysql.reader import SOON
 from dbctl.engines.mysql.session import Session
 from dbctl.engines.mysql.undump import FINAL_VIEWS, UNTOUCHED, relocated
+from dbctl.engines.mysql.views import VIEW_BROKEN, VIEWS
 from dbctl.engines.sql import ident
 from dbctl.errors import PrivilegeMissingError
 from dbctl.url import Url
 
-VIEWS = "select table_name from information_schema.views where table_schema = {} order by 1"
 TRIGGERS = "select trigger_name from information_schema.triggers where trigger_schema = {}"
 ROUTINES = "select routine_type, routine_name from information_schema.routines where routine_schema = {}"
+LIBRARIES = "select library_name from information_schema.libraries where library_schema = {} order by 1"
 PACKAGE, PACKAGE_BODY = "PACKAGE", "PACKAGE BODY"  #: of MariaDB; a body is dropped with its package
 #: A default that takes the next number of a sequence names the database that the sequence was in when it was set.
 DEFAULTS = """select table_name, column_name, column_default from information_schema.columns
@@ -47,8 +48,6 @@ RIGHTS_UNKNOWN = (
     "what was granted on single routines, if anything, has to be granted again: this user cannot see it"
 )
 MAY_NOT_READ = 1142
-#: What a view looks at is not there, or who made it.
-VIEW_BROKEN = (1356, 1449)
 Rights = Sequence[tuple[object, ...]] | None
 
 
@@ -95,6 +94,8 @@ def drop(central: Session, database: str, *, stay: Sequence[str] = ()) -> None:
                 central.run(statement)
         elif kind != PACKAGE_BODY:
             central.run(statement)
+    for library in libraries(central, database):
+        central.run(f"drop library {name}.{ident(library)}")
 
 
 def count_versions(central: Session, database: str, table: str) -> int:
@@ -195,3 +196,8 @@ def _oracle(central: Session) -> Iterator[None]:
 def routines(central: Session, database: str) -> list[tuple[str, str]]:
     """Return the kind and the name of each routine of a database."""
     return cast("list[tuple[str, str]]", central.run(ROUTINES.format(literal(database))))
+
+
+def libraries(central: Session, database: str) -> list[str]:
+    """Return the names of the libraries of a database; none on servers that have no libraries."""
+    return names(central, LIBRARIES, database) if central.server.has_libraries else []

@@ -19,7 +19,7 @@ KINDS: Mapping[str, Kind] = {
     **dict.fromkeys(["char", "varchar", "tinytext", "text", "mediumtext", "longtext"], "text"),
     **dict.fromkeys(["tinyint", "smallint", "mediumint", "int", "bigint", "year", "bit"], "integer"),
     **dict.fromkeys(["decimal", "float", "double"], "number"),
-    **dict.fromkeys(["binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"], "bytes"),
+    **dict.fromkeys(["binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob", "vector"], "bytes"),
     **dict.fromkeys(["datetime", "timestamp"], "time"),
     "date": "date",
     "uuid": "uuid",

@@ -20,6 +20,7 @@ from dbctl.engines.mysql.describes import MySQLDescribes
 from dbctl.engines.mysql.dumped import Reading
 from dbctl.engines.mysql.failures import quoted, unreachable
 from dbctl.engines.mysql.session import Session, open_session
+from dbctl.engines.mysql.views import list_unrestorable_views
 from dbctl.engines.packed import packing
 from dbctl.engines.progress import Progress, silent
 from dbctl.errors import ChangedMeanwhileError, ClientFailedError, NotSupportedError
@@ -72,9 +73,12 @@ WORDS = (
 NO_HISTORY = (
     "the program of the server writes none where a table keeps them by transactions, or before MariaDB 10.11"
 )
+NO_DEFINER = "such a view reads one whose definer does not exist, so nobody can read it, and MySQL does not create it again"
 #: Of one product alone. Masking policies, which newer programs of MySQL write down, are the whole server's, and a script
 #: that drops those and makes them anew is none of a database; older programs say that they do not know the word.
 MORE = {"MySQL": ["--set-gtid-purged=OFF", "--loose-skip-masking-policies"], "MariaDB": []}
+#: What the server has counted of columns; a statement in the dump counts it again.
+HISTOGRAMS = {"MySQL": ["--column-statistics"], "MariaDB": []}
 
 
 class MySQLDumps(MySQLDescribes):
@@ -108,6 +112,7 @@ class MySQLDumps(MySQLDescribes):
                 by=f"{self.target}, whose engine keeps no states of a row",
                 instead=f"Nothing was made. With the app stopped: ALTER TABLE `{others[0]}` ENGINE=InnoDB;",
             )
+        self._refuse_unwritable(tables)
         for left in reversed(range(TRIES)):
             taken, schema, made = now(), self.fingerprint(), self._fetch(MADE, {})
             before = digests(cast("Holds", self), self._few(tables))
@@ -125,11 +130,31 @@ class MySQLDumps(MySQLDescribes):
         history = self._lost_history(tables)
         proof = Proof(tables=rows, schema="" if tables else schema, problems=(), digests=content)
         facts = self._facts() | {"client": version}
+        remarks = []
         if history:
-            facts["remarks"] = (
-                f"earlier versions of rows are not in it, of {', '.join(history)}: {NO_HISTORY}"
-            )
+            remarks.append(f"earlier versions of rows are not in it, of {', '.join(history)}: {NO_HISTORY}")
+        if views := list_unrestorable_views(self._current()):
+            remarks.append(f"a restore leaves out {', '.join(views)}: {NO_DEFINER}")
+        if remarks:
+            facts["remarks"] = "; ".join(remarks)
         return Dumped(taken_at=taken, facts=facts, proof=proof, sha256=sha256)
+
+    def _refuse_unwritable(self, tables: Sequence[str]) -> None:
+        """Refuse tables whose rows the program of MySQL writes as a statement that no server accepts.
+
+        Raises:
+            NotSupportedError: a table has rows, and the server computes all of its columns.
+        """
+        if self._current().server.is_mariadb:
+            return
+        for name, table in self.tables().items():
+            is_computed = not table.view and all(column.generated for column in table.columns.values())
+            if is_computed and (not tables or name in tables) and self.count(name):
+                raise NotSupportedError(
+                    what=f"a dump of {name}",
+                    by=f"mysqldump, since {self.target} computes all columns of that table",
+                    instead=f"Nothing was made. Give it a column of its own: ALTER TABLE {quoted(name)} ADD id int;",
+                )
 
     def _write(
         self, destination: Path, tables: Sequence[str], progress: Progress
@@ -148,6 +173,7 @@ class MySQLDumps(MySQLDescribes):
                     where,
                     *WORDS,
                     *MORE[session.server.product],
+                    *HISTOGRAMS[session.server.product],
                     *history,
                     "--",
                     session.database,
@@ -206,10 +232,13 @@ class MySQLDumps(MySQLDescribes):
 
     def _exact_columns(self, tables: Sequence[str]) -> dict[str, dict[str, str]]:
         """Return how the columns are read of tables whose values the program would not write exactly."""
-        found = {}
+        found, server = {}, self._current().server
         for name, table in self.tables().items():
             columns = cast("Mapping[str, MySQLColumn]", table.columns)
-            read = {quoted(one.name): exactly(one) for one in columns.values()}
+            read = {
+                quoted(column.name): exactly(column, is_mariadb=server.is_mariadb)
+                for column in columns.values()
+            }
             if (
                 not table.view
                 and (not tables or name in tables)
@@ -252,11 +281,15 @@ class MySQLDumps(MySQLDescribes):
         }
 
 
-def exactly(column: MySQLColumn) -> str:
+def exactly(column: MySQLColumn, *, is_mariadb: bool) -> str:
     """Return SQL that gives the program every digit and every byte of a column; its name where it writes both by itself."""
     name = quoted(column.name)
-    if column.type.startswith("FLOAT") and "(" not in column.type:
-        return f"cast({name} as double)"
+    is_rounded = column.type.startswith("FLOAT") and "(" not in column.type
+    digits = f"cast({name} as double)" if is_rounded else name
+    if column.type.startswith(("FLOAT", "DOUBLE")) and not is_mariadb:
+        return f"cast({digits} as char)"  # MySQL reads -0 as 0 unless it is a text
+    if is_rounded:
+        return digits
     if column.kind == "text" and column.charset not in EXACT_CHARSETS:
         return f"cast({name} as binary)"  # which it writes in hexadecimal digits
     if column.kind == "enum" and "" in column.values:

@@ -75,7 +75,8 @@ class Reading:
             plain = _QUOTED.sub(b"", line[found.end() :]).partition(b"VALUES")[2]
             self.rows[self._table] += plain.count(b"(")
             self._inserting = not line.endswith(b";")
-            if b"'" in plain or (plain.strip() and not plain.endswith((b");", b"),"))):
+            is_row = plain.lstrip().startswith(b"(") and plain.endswith((b");", b"),"))
+            if b"'" in plain or (plain.strip() and not is_row):
                 self._cut_off(f"the rows of table {self._table}")
         elif line == CLOSE:
             self._in_data = self._open = False

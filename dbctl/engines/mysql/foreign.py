@@ -16,6 +16,8 @@ from dbctl.engines.mysql.dumped import Reading
 from dbctl.engines.mysql.failures import number_of
 from dbctl.engines.mysql.parameters import literal
 from dbctl.engines.mysql.session import Session
+from dbctl.engines.mysql.undump import relocated
+from dbctl.engines.mysql.views import VIEWS
 from dbctl.errors import CorruptError
 from dbctl.model import Value
 
@@ -25,6 +27,7 @@ _QUOTED = rb"(?:`(?:[^`]|``)*`|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|\w+)"
 _MAKES = re.compile(rb"\s*(?:/\*M?!\d*\s*)?(?:CREATE|DEFINER)\b", re.IGNORECASE)
 _DEFINER = re.compile(rb"\bDEFINER\s*=\s*" + _QUOTED + rb"(?:@" + _QUOTED + rb")?", re.IGNORECASE)
 _NAMED = re.compile(r"DEFINER=`(?:[^`]|``)*`@`(?:[^`]|``)*`")
+LIBRARY = "library"
 TRIGGERS = """select trigger_name from information_schema.triggers where trigger_schema = {}
 order by event_object_table, action_timing, event_manipulation, action_order"""
 #: Accounts with rights on one database and none on the whole server: most likely the account of the app.
@@ -79,12 +82,18 @@ def read(session: Session, database: str) -> list[Definition]:
     session.run("set session sql_mode = ''")  # quotes names in the form that every mode reads
     session.run(f"use {_name(database)}")
     found = list[Definition]()
-    for view in codes.names(session, codes.VIEWS, database):
+    for view in codes.names(session, VIEWS, database):
         ((_, statement, _, collation),) = session.run(f"show create view {_name(view)}")
         found.append(_definition("view", view, statement, "", collation))
+    for name in codes.libraries(session, database):
+        ((_, mode, statement),) = session.run(f"show create library {_name(name)}")
+        found.append(_definition(LIBRARY, name, statement, mode, ""))
     for kind, name in codes.routines(session, database):
         ((_, mode, statement, _, collation, _),) = session.run(f"show create {kind.lower()} {_name(name)}")
-        found.append(_definition(kind.lower(), name, statement, mode, collation))
+        text = b"".join(relocated([str(statement).encode("utf-8", "surrogateescape")], database))
+        found.append(
+            _definition(kind.lower(), name, text.decode("utf-8", "surrogateescape"), mode, collation)
+        )
     for name in codes.names(session, TRIGGERS, database):
         _, mode, statement, _, collation, *_ = session.run(f"show create trigger {_name(name)}")[0]
         found.append(_definition("trigger", name, statement, mode, collation))
@@ -122,7 +131,7 @@ def make(session: Session, database: str, definitions: Sequence[Definition]) -> 
             _make(session, again[0], "")
             again = again[1:]
         left = again
-    runs = [f"{made.kind} {made.name}" for made in definitions if made.kind != "view"]
+    runs = [f"{made.kind} {made.name}" for made in definitions if made.kind not in ("view", LIBRARY)]
     if runs and not definer and session.run(EVERYWHERE.format(literal(session.account))):
         rights = f"the rights of {session.account}, who may do more than use this database"
         return [f"the dump defines {', '.join(runs)}, which run with {rights}"]
@@ -149,7 +158,10 @@ def _make(session: Session, definition: Definition, definer: str) -> None:
     if definition.zone:
         session.run(f"set session time_zone = {literal(definition.zone)}")
     own = f"DEFINER={definer}" if definer else ""
-    session.run(_NAMED.sub(lambda _: own, definition.statement, count=1))
+    is_library = definition.kind == LIBRARY  # it has no definer, and its text may look like one
+    session.run(
+        definition.statement if is_library else _NAMED.sub(lambda _: own, definition.statement, count=1)
+    )
 
 
 def _account(session: Session, database: str) -> str:

@@ -339,6 +339,7 @@ class MySQLOutside:
             central.run(_created(self._name, dump.facts))
         away = keep or beside(self._name, f"{NEW}{secrets.token_hex(4)}")
         before, broken = self._script(central, self._name), codes.broken(central, self._name)
+        lost = codes.broken(central, source)
         ((charset, collation),) = central.run(FOUND.format(literal(self._name)))
         central.run(_created(away, {"charset": str(charset), "collation": str(collation)}))
         with interrupt.unheard():
@@ -364,6 +365,7 @@ class MySQLOutside:
                 self._remake(central, self._name, script, timeout)
                 of_dump = self._made_again(defined, timeout)
             remarks = [*of_dump, *(f"view {view}, which was broken, is not kept" for view in broken)]
+            remarks += (f"view {view}, which nobody can read, is not restored" for view in lost)
             remarks += self._cut_loose(central, away)
             remarks += codes.grant(central, self._name, rights)
             if not keep:

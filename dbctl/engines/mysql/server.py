@@ -12,6 +12,8 @@ from dbctl.model import Value
 OLDEST = {"MySQL": (8, 0, 17), "MariaDB": (10, 6, 0)}
 #: Since then one right of MySQL lets a user make something in the name of another one, and a second one of nobody.
 NAMES_DEFINERS = (8, 2, 0)
+#: Since then MySQL keeps libraries of JavaScript and the like in a database.
+KEEPS_LIBRARIES = (9, 2, 0)
 _VERSION = re.compile(r"(?:5\.5\.5-)?(\d+)\.(\d+)\.(\d+)")
 
 
@@ -40,6 +42,11 @@ class Server(Value, frozen=True, kw_only=True):
         open that has a quote there, and one with a backslash would compute something else, also for the app.
         """
         return not self.is_mariadb
+
+    @property
+    def has_libraries(self) -> bool:
+        """Whether ``CREATE LIBRARY`` exists."""
+        return not self.is_mariadb and self.version >= KEEPS_LIBRARIES
 
     @property
     def making_for_others(self) -> str:

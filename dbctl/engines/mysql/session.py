@@ -47,6 +47,9 @@ ABOUT = "select current_user(), database(), connection_id(), @@max_allowed_packe
 READ_ONLY = "show variables where variable_name in ('read_only', 'tx_read_only', 'transaction_read_only')"
 
 
+#: Type code of MySQL's VECTOR, which the driver lacks: it decodes values of unlisted types as ASCII.
+VECTOR = 242
+pymysql.connections.TEXT_TYPES.add(VECTOR)
 #: The numbers of the sessions that this process has opened: none of them holds up this process.
 own_sessions = set[int]()
 

@@ -20,12 +20,16 @@ from dbctl.url import Url
 #: Where the views of a dump get their final form, which is its last part but some settings.
 FINAL_VIEWS = b"\n-- Final view structure for view `"
 UNTOUCHED = "The database is as it was."
+#: A library of a routine, as the server writes it, with an optional alias.
+_LIBRARY = rb"`(?:[^`\n]|``)+`\.`(?:[^`\n]|``)+`(?: AS `(?:[^`\n]|``)+`)?"
 #: Lines of a dump that name its database, or lock a table. A program writes ALTER DATABASE around what was made while the
 #: database sorted otherwise. A server writes the name before the columns of a view whose definer is missing, before
-#: functions in views, and before the sequence of a default. A locked table cannot use the sequence of its default.
+#: functions in views, before the sequence of a default, and before the libraries of a routine. A locked table cannot use
+#: the sequence of its default.
 _NAMING = re.compile(
     rb"^(?:ALTER DATABASE `(?:[^`\n]|``)+` (?P<sorting>CHARACTER SET \w+ COLLATE \w+ ;;?)$"
     rb"|(?P<lock>LOCK TABLES `(?:[^`\n]|``)+` WRITE;)$"
+    rb"|(?P<libraries>    USING \(" + _LIBRARY + rb"(?:, " + _LIBRARY + rb")*\))$"
     rb"|(?:/\*!50001 VIEW `|  `[^\n]*nextval\()[^\n]*$)",
     re.MULTILINE,
 )
@@ -104,13 +108,17 @@ def relocated(blocks: Iterable[bytes], database: str) -> Iterator[bytes]:
         rb"|(?P<name>(?<=nextval\(|lastval\()" + name + rb"|" + name + rb"(?=`(?:[^`]|``)*`\.))"
         rb"|`(?:[^`]|``)*`"
     )
+    owners = re.compile(rb"(?P<name>" + name + rb")|`(?:[^`]|``)*`")
 
     def without(line: re.Match[bytes]) -> bytes:
         if line["lock"]:
             return b""
         if line["sorting"]:
             return b"ALTER DATABASE " + line["sorting"]
-        return parts.sub(lambda part: b"" if part["name"] else part[0], line[0]) if database else line[0]
+        if not database:
+            return line[0]
+        read = owners if line["libraries"] else parts
+        return read.sub(lambda part: b"" if part["name"] else part[0], line[0])
 
     held, views = b"", b""
     for block in blocks:
