@@ -132,7 +132,11 @@ class MySQLDumps(MySQLDescribes):
             taken, schema, made = now(), self.fingerprint(), self._fetch(MADE, {})
             before = digests(cast("Holds", self), self._few(tables))
             rows, version, sha256 = self._write(destination, tables, progress)
-            check_lock()
+            try:
+                check_lock()
+            except BaseException:  # the file is whole, and of no use
+                destination.unlink()
+                raise
             whole = all(name in rows for name, _ in made if not tables or name in tables)
             if whole and (schema, made) == (self.fingerprint(), self._fetch(MADE, {})):
                 # The program reads at a moment of its own. What a table held before it and behind it, it held then.
