@@ -122,12 +122,13 @@ def relocated(blocks: Iterable[bytes], database: str) -> Iterator[bytes]:
 
     held, views = b"", b""
     for block in blocks:
-        whole, end, held = (held + block).rpartition(b"\n")
-        text = views + _NAMING.sub(without, whole + end)
+        whole, end, rest = (held + block).rpartition(b"\n")
+        held = end + rest  # FINAL_VIEWS begins with the end of a line
+        text = views + _NAMING.sub(without, whole)
         at = text.find(FINAL_VIEWS)
         views = b"" if at < 0 else text[at:]
         yield text if at < 0 else text[:at]
-    yield in_order(views) + held
+    yield in_order(views + held) if views else held
 
 
 def in_order(text: bytes) -> bytes:
