@@ -611,8 +611,12 @@ class SessionMissingError(DbctlError):
 
 class MigrationsMissingError(DbctlError):
     code, exit_status = "migrations-missing", Exit.NOT_FOUND
-    sentence = "{target} has no folder of migrations ({path})"
+    sentence = "{target} has no folder of migrations{place}"
     remedy = "Set [apps.NAME.migrations] in the configuration, or give --migrations DIR."
+
+    def __init__(self, *, target: str, path: Path | None) -> None:
+        """Name ``path``, the folder that is missing; None: nobody has named any."""
+        super().__init__(target=target, path=path, place=f" ({path})" if path else "")
 
 
 class MigrationMissingError(DbctlError):
