@@ -21,7 +21,7 @@ class Relay:
         self._silent = threading.Event()
         self._newest = 0  #: the last connection that is silent; later ones are not
         self._count = 0
-        self.bytes_until_silence: int | None = None  #: of answers; None: it is not silent by itself
+        self.bytes_until_silence: int | None = None  #: None: it is not silent by itself
         self.spares_new = False  #: where it falls silent by itself: whether later connections are passed on
         self.last_words: bytes | None = None  #: it falls silent once the server has sent them
 
@@ -38,8 +38,10 @@ class Relay:
                 threading.Thread(target=self._pass_on, args=(client, self._count), daemon=True).start()
 
     def end(self) -> None:
+        """Close every connection."""
         self._ended.set()
-        self._listening.shutdown(socket.SHUT_RDWR)
+        with suppress(OSError):  # it was ended before
+            self._listening.shutdown(socket.SHUT_RDWR)
 
     def _is_silent(self, number: int) -> bool:
         return self._silent.is_set() and number <= self._newest
@@ -56,13 +58,13 @@ class Relay:
                     if self._is_silent(number):
                         break
                     (client if ready is server else server).sendall(block)
-                    self._count_down(block if ready is server else b"")
+                    self._count_down(block)
 
-    def _count_down(self, answer: bytes) -> None:
-        if self.last_words is not None and self.last_words in answer:
+    def _count_down(self, block: bytes) -> None:
+        if self.last_words is not None and self.last_words in block:
             self.fall_silent(for_new=not self.spares_new)
-        if self.bytes_until_silence is not None and answer:
-            self.bytes_until_silence -= len(answer)
+        if self.bytes_until_silence is not None:
+            self.bytes_until_silence -= len(block)
             if self.bytes_until_silence <= 0:
                 self.fall_silent(for_new=not self.spares_new)
 

@@ -52,6 +52,7 @@ class Watch(NamedTuple):
     target: str  #: ``app/database``
     instead: str  #: what became of what it was to do
     probe: Probe | None = None  #: asks whether its server is at work for it; None: it has no server
+    place: str = ""  #: the server, as sessions call it
 
 
 class Silence:
@@ -63,7 +64,7 @@ class Silence:
     def __init__(self, name: str, process: subprocess.Popen[bytes], watch: Watch) -> None:
         self._name, self._process, self._watch = name, process, watch
         self._limit = liveness.SILENCE_SECONDS if watch.probe else LOCAL_SECONDS
-        self._liveness = liveness.Liveness(watch.probe) if watch.probe else None
+        self._liveness = liveness.Liveness(watch.probe, watch.place) if watch.probe else None
         self.note_progress()
 
     def note_progress(self) -> None:

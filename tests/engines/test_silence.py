@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import socket
+import subprocess
+import sys
 import threading
 from contextlib import closing
 
@@ -10,9 +13,12 @@ import pytest
 from msgspec import structs
 
 from dbctl.engines import clients, registry
+from dbctl.engines.dumps import Dump
 from dbctl.engines.served import liveness
 from dbctl.errors import ClientFailedError, UnreachableError
+from tests import servers
 from tests.relay import relaying
+from tests.shapes import flashpoint_web
 
 SLEEP = {"postgresql": "select pg_sleep({})", "mysql": "select sleep({})"}
 #: What each server sends last when a session may begin: ready, idle; an OK without a warning.
@@ -34,6 +40,7 @@ def made(request):
 @pytest.fixture(autouse=True)
 def _brief(monkeypatch):
     monkeypatch.setattr(liveness, "SILENCE_SECONDS", 0.5)
+    monkeypatch.setattr(liveness, "_died", {})
 
 
 @pytest.fixture
@@ -84,10 +91,13 @@ def test_a_connection_that_fell_silent_is_replaced_where_nothing_depends_on_it(m
 
 def test_silence_while_a_large_value_is_written_changes_nothing(made, relay, url):
     made.execute(f"create table pieces (id {made.key}, body text)")
-    with closing(registry.open_for_writing(url, "app/main", timeout=1, pragmas={})) as db:
-        with pytest.raises(UnreachableError), db.transaction():
-            relay.fall_silent()
-            db.insert("pieces", {"id": 1, "body": "x" * 12_000_000})
+    with (
+        closing(registry.open_for_writing(url, "app/main", timeout=1, pragmas={})) as db,
+        pytest.raises(UnreachableError),
+        db.transaction(),
+    ):
+        relay.fall_silent()
+        db.insert("pieces", {"id": 1, "body": "x" * 12_000_000})
     assert made.rows("select count(*) from pieces")[0][0] == 0
 
 
@@ -123,6 +133,42 @@ def test_a_dump_ends_when_the_server_falls_silent(made, relay, url, tmp_path):
     assert not (tmp_path / "dump").exists()
 
 
+def test_a_restore_ends_when_the_server_falls_silent_and_the_next_works(made, relay, url, tmp_path):
+    fill(made)
+    path = tmp_path / "dump"
+    with closing(registry.open_for_reading(made.url, "app/main", timeout=1)) as db:
+        dumped = db.dump(path)
+    dump = Dump(facts=dumped.facts, tables=dumped.proof.tables, schema=dumped.proof.schema)
+    relay.bytes_until_silence = 3_000_000
+    with pytest.raises(UnreachableError), registry.outside(url, "app/main").tried(path, dump, timeout=1):
+        pass
+    relay.end()  # a server drops no database while a COPY waits for its client
+    with registry.outside(made.url, "app/main").tried(path, dump, timeout=1) as tried:
+        assert not tried.proof.problems
+        assert tried.proof.tables == dump.tables
+
+
+def test_status_names_the_silent_server_and_reports_the_others(tmp_path):
+    server = servers.postgresql()
+    if not server.host or server.host.startswith("/"):
+        pytest.skip("the server is reached by a socket")
+    flashpoint_web.deployed_user_db(tmp_path / "user.db")
+    with relaying(server.host, server.port or PORTS["postgresql"]) as relay:
+        relay.last_words = READY["postgresql"]
+        address = f"postgresql://{server.user}@127.0.0.1:{relay.port}/{server.path}?connect_timeout=2"
+        (tmp_path / "dbctl.toml").write_text(
+            f'[apps.fp]\nprofile = "flashpoint-web"\n[apps.fp.databases]\nuser = "user.db"\n'
+            f'[apps.silent]\nprofile = "waqtor"\n[apps.silent.databases]\nmain = "{address}"\n',
+            encoding="utf-8",
+        )
+        words = [sys.executable, "-m", "dbctl", "status", "--check", "--output", "json"]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, check=False, timeout=50)
+    rows = json.loads(done.stdout)["data"]["items"]
+    states = {(row["app"], row["database"]): row["state"] for row in rows}
+    assert (states["fp", "user"], states["silent", "main"]) == ("ok", "unreachable")
+    assert done.returncode == 12
+
+
 def test_a_name_that_is_not_resolved_is_unreachable(made, url, monkeypatch):
     ended = threading.Event()
 
@@ -141,9 +187,11 @@ def test_a_name_that_is_not_resolved_is_unreachable(made, url, monkeypatch):
 def test_a_program_without_a_server_that_does_nothing_is_ended(monkeypatch):
     monkeypatch.setattr(clients, "LOCAL_SECONDS", 1.0)
     watch = clients.Watch("app/main", "Nothing was changed.")
-    with clients.running(["/bin/sleep", "50"], {}, watch=watch, writes=True) as program:
-        with pytest.raises(ClientFailedError):
-            list(program.blocks())
+    with (
+        clients.running(["/bin/sleep", "50"], {}, watch=watch, writes=True) as program,
+        pytest.raises(ClientFailedError),
+    ):
+        list(program.blocks())
 
 
 def test_a_program_that_computes_is_waited_for(monkeypatch):

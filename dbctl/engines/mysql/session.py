@@ -210,7 +210,7 @@ class Session(pymysql.connections.Connection):
             try:
                 return move(self._sock)
             except TimeoutError:
-                alive = alive or liveness.Liveness(lambda: probe_session(self))
+                alive = alive or liveness.Liveness(lambda: probe_session(self), place_of(self.url))
                 if reason := alive.find_fault():
                     raise OSError(reason) from None
 
@@ -331,6 +331,11 @@ def new_session(url: Url, *, timeout: float) -> Session:
     )
     session.url = url
     return session
+
+
+def place_of(url: Url) -> str:
+    """Return the server of ``url``, as its other sessions call it, too."""
+    return f"{url.host}:{url.port}?{url.options}"
 
 
 def probe_session(session: Session) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from dbctl.engines import clients
 from dbctl.engines.mysql.options import Encryption, connecting, encryption
 from dbctl.engines.mysql.server import Server
-from dbctl.engines.mysql.session import probe_program
+from dbctl.engines.mysql.session import place_of, probe_program
 from dbctl.errors import (
     BusyError,
     ClientFailedError,
@@ -146,7 +146,11 @@ def _quoted(text: str) -> str:
 
 def watch(url: Url, database: str, target: str, instead: str, *, timeout: float) -> clients.Watch:
     """Return how a program is looked after that connects to ``url``, and works in ``database``."""
-    return clients.Watch(target, instead, lambda: probe_program(url, database, timeout=timeout))
+
+    def probe() -> str:
+        return probe_program(url, database, timeout=timeout)
+
+    return clients.Watch(target, instead, probe, place_of(url))
 
 
 def failed(client: clients.Client, target: str, *, timeout: float, instead: str) -> DbctlError:

@@ -104,6 +104,11 @@ class Session(psycopg.Connection[Row]):
         host, port = self.pgconn.hostaddr.decode() or self.pgconn.host.decode(), int(self.pgconn.port)
         return (f"{host}/.s.PGSQL.{port}", 0) if host.startswith("/") else (host, port)
 
+    @property
+    def place(self) -> str:
+        """The server, as its other sessions call it, too."""
+        return ":".join(map(str, self.address))
+
     def limit_opening(self, seconds: float) -> None:
         """Give the server so many seconds for all that follows, until ``end_opening``."""
         self._deadline = time.monotonic() + seconds
@@ -132,8 +137,8 @@ class Session(psycopg.Connection[Row]):
             return self._wait_on(gen)
 
     def _wait_on(self, gen: Generator[pq.abc.PGconn, object, T]) -> T:
-        alive = liveness.Liveness(lambda: probe_session(self))
-        has_arrived = True  # what came during the first wait was not followed
+        alive = liveness.Liveness(lambda: probe_session(self), self.place)
+        has_arrived = False  # what came during the first wait was not followed, and one failure ends nothing
 
         def followed() -> Generator[pq.abc.PGconn, object, T]:
             nonlocal has_arrived

@@ -132,7 +132,7 @@ def at(session: Session, database: str, tool: Tool) -> Iterator[tuple[str, dict[
 def watch(session: Session, environment: Mapping[str, str], target: str, instead: str) -> clients.Watch:
     """Return how a program is looked after that connects as ``session`` does; ``environment`` is that of ``at``."""
     name = environment["PGAPPNAME"]
-    return clients.Watch(target, instead, lambda: probe_program(session, name))
+    return clients.Watch(target, instead, lambda: probe_program(session, name), session.place)
 
 
 def failed(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -25,11 +26,17 @@ LOOK_SECONDS = 0.1
 Probe = Callable[[], str]
 
 
+#: Seconds for which a server that was found dead is not given the benefit of the doubt.
+DISTRUST_SECONDS = 60.0
+_died: dict[str, float] = {}  #: when each server was found dead, by its place
+
+
 class Liveness:
     """The state of one connection, as asked each time it was silent for ``SILENCE_SECONDS``."""
 
-    def __init__(self, probe: Probe) -> None:
-        self._probe, self._failures = probe, 0
+    def __init__(self, probe: Probe, place: str) -> None:
+        """Take what asks the server at ``place``, a name for it that its other connections share."""
+        self._probe, self._place, self._failures = probe, place, 0
 
     def note_progress(self) -> None:
         """Count from the start again: something arrived."""
@@ -39,7 +46,13 @@ class Liveness:
         """Return why the connection is dead; empty: an answer may still come."""
         reason = self._probe()
         self._failures = self._failures + 1 if reason else 0
-        return reason if self._failures >= FAILURES else ""
+        now = time.monotonic()
+        # What is cleaned up on other connections would wait as long as the first one did.
+        enough = 1 if now - _died.get(self._place, -DISTRUST_SECONDS) < DISTRUST_SECONDS else FAILURES
+        if self._failures < enough:
+            return ""
+        _died[self._place] = now
+        return reason
 
 
 def resolve(host: str, port: int, seconds: float) -> Sequence[str]:
