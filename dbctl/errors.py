@@ -1100,6 +1100,14 @@ class MigrationHalfBackError(DbctlError):
     remedy = "Nothing was run. dbctl migrate down takes back the rest."
 
 
+class TimesAmbiguousError(DbctlError):
+    code, exit_status = "times-ambiguous", Exit.REFUSED
+    sentence = (
+        "{table}.{column} of {target} holds {rows} with T and without Z, whose zone nothing tells{example}"
+    )
+    remedy = "Nothing was changed. dbctl data set {table} KEY {column}=TIME sets one of them; with --table another table is repaired."
+
+
 class SafetyBackupUnsetError(DbctlError):
     code, exit_status = "safety-backup-unset", Exit.USAGE
     sentence = "{target}: {names} destroys what only a backup would bring back, and nothing says where those of {app} are kept"
