@@ -475,7 +475,7 @@ _dbctl() {
         'users create') children=''; flags='--email --role --name --set --active --no-active --with-settings --password-stdin --password-file --generate --dry-run -n' ;;
         'users ensure') children=''; flags='--email --role --name --set --active --no-active --password-stdin --password-file --generate --dry-run -n' ;;
         'users update') children=''; flags='--id --email --name --set --dry-run -n' ;;
-        'users delete') children=''; flags='--id --inactive --transfer-to --dry-run -n' ;;
+        'users delete') children=''; flags='--id --inactive --transfer-to --delete-duplicates --dry-run -n' ;;
         'users set-password') children=''; flags='--id --password-stdin --password-file --generate --dry-run -n' ;;
         'users set-role') children=''; flags='--id --inactive --dry-run -n' ;;
         'users activate') children=''; flags='--id --inactive --dry-run -n' ;;

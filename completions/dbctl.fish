@@ -208,6 +208,7 @@ complete -c dbctl -n '__dbctl_at \'users update\'' -l dry-run -s n -d 'Show the 
 complete -c dbctl -n '__dbctl_at \'users delete\'' -l id -x -d 'A user by id; repeatable'
 complete -c dbctl -n '__dbctl_at \'users delete\'' -l inactive -x -d 'Everybody who has not signed in for so long'
 complete -c dbctl -n '__dbctl_at \'users delete\'' -l transfer-to -x -d 'Who takes over what they leave, where the app allows it'
+complete -c dbctl -n '__dbctl_at \'users delete\'' -l delete-duplicates -d 'With --transfer-to: delete rows whose unique key the other user has too'
 complete -c dbctl -n '__dbctl_at \'users delete\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'users set-password\'' -l id -x -d 'A user by id; repeatable'
 complete -c dbctl -n '__dbctl_at \'users set-password\'' -l password-stdin -d 'Read the password from the first line of standard input'

@@ -448,6 +448,12 @@ class ConstraintError(DbctlError):
     sentence, remedy = "{target} refused the change: {reason}", "Nothing was changed."
 
 
+class DuplicateRowsError(DbctlError):
+    code, exit_status = "duplicate-rows", Exit.REFUSED
+    sentence = "{target}: {login} cannot take over {rows}: rows with the same key are there already"
+    remedy = "Nothing was changed. Change these rows first, or let them be deleted with the user: --delete-duplicates."
+
+
 class FileFailedError(DbctlError):
     code, exit_status = "file-failed", Exit.FAILED
     sentence, remedy = "{path}: {reason}", "Nothing was changed."

@@ -182,7 +182,9 @@ def _reason(url: str, password: str = "") -> str:
 
 
 def _postgresql_binaries() -> Path | None:
-    """Return the folder of the newest server that is installed."""
+    """Return the folder that the environment names, or that of the newest installed server."""
+    if folder := os.environ.get("DBCTL_TEST_POSTGRESQL_BINARIES"):
+        return Path(folder)
     for folder in sorted(Path("/").glob(BINARIES.lstrip("/")), reverse=True):
         if (folder / "initdb").exists() and (folder / "postgres").exists():
             return folder

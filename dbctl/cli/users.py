@@ -205,13 +205,24 @@ def delete(
             "--transfer-to", metavar="LOGIN", help="Who takes over what they leave, where the app allows it."
         ),
     ] = "",
+    delete_duplicates: Annotated[
+        bool,
+        typer.Option(
+            "--delete-duplicates",
+            help="With --transfer-to: delete rows whose unique key the other user has too.",
+        ),
+    ] = False,
     dry_run: DryRun = False,
 ) -> int:
     """Delete users with all that is theirs; what that is, per table, is shown first."""
+    if delete_duplicates and not heir:
+        raise UsageError(detail="--delete-duplicates needs --transfer-to")
     from dbctl.services import user_deletion  # noqa: PLC0415 - as above
 
     with opened(ctx) as found:
-        prepared = user_deletion.delete_users(found, who(logins, ids, inactive), heir=heir)
+        prepared = user_deletion.delete_users(
+            found, who(logins, ids, inactive), heir=heir, delete_duplicates=delete_duplicates
+        )
         return carry_out(ctx, prepared)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from dbctl.engines.base import AllOf, AnyOf, Condition, Not, Readable, Table, Where, Within, Writable
 from dbctl.errors import SchemaLacksError
@@ -22,11 +22,13 @@ class Handover:
         self._users, self._leaving, self.to = users, [user.id for user in leaving], to
         tables = users.db.tables()
         self._parts = [
-            _Part(table=name, column=one.column, once=_present(tables[name], one.once))
-            for one in users.told.transfer
-            if (name := one.table.removesuffix("?")) in tables
+            _Part(table=name, column=transfer.column, once=_present(tables[name], transfer.once))
+            for transfer in users.told.transfer
+            if (name := transfer.table.removesuffix("?")) in tables
         ]
         self.keys = [f"{part.table}.{part.column}" for part in self._parts]
+        # Selected beforehand: some databases do not let a change of a table ask the same table.
+        self._duplicates = {part.table: self._select_duplicates(part) for part in self._parts if part.once}
 
     def planned(self) -> dict[str, int]:
         """Return how many rows of each table are handed over."""
@@ -34,10 +36,19 @@ class Handover:
         return {table: number for table, number in counts.items() if number}
 
     def left(self) -> Mapping[str, Where]:
-        """Return the conditions of rows that cannot be handed over, because the other one has such a row."""
-        return {
-            part.table: AllOf([self._mine(part), *self._taken(part)]) for part in self._parts if part.once
-        }
+        """Return by table the condition of the rows that cannot be handed over, because the key would be there twice."""
+        return {table: where for table, where in self._duplicates.items() if where}
+
+    def duplicates(self) -> list[Duplicates]:
+        """Return by table how many rows cannot be handed over, and by which columns."""
+        left = self.left()
+        return [
+            Duplicates(
+                table=part.table, key=part.once, rows=self._users.db.count(part.table, [left[part.table]])
+            )
+            for part in self._parts
+            if part.table in left
+        ]
 
     def carry_out(self, db: Writable, planned: Mapping[str, int]) -> None:
         """Hand over what was planned."""
@@ -49,22 +60,55 @@ class Handover:
         return Condition(part.column, "in", self._leaving)
 
     def _given(self, part: _Part) -> list[Where]:
-        return [self._mine(part), *(Not(where) for where in self._taken(part))]
+        duplicates = self._duplicates.get(part.table)
+        return [self._mine(part), Not(duplicates)] if duplicates else [self._mine(part)]
 
-    def _taken(self, part: _Part) -> list[Where]:
-        """Return the condition that the other one has a row like it; none where that does not matter.
+    def _select_duplicates(self, part: _Part) -> Where | None:
+        """Return the condition of rows whose key the other user, or an earlier one of those who leave, has too; None without any."""
+        db = self._users.db
+        columns = db.tables()[part.table].columns.values()
+        keys = [column.name for column in columns if column.key] or [part.column, *part.once]
+        theirs = Within(part.once, part.table, part.once, [Condition(part.column, "=", self.to.id)])
+        rows = {tuple(row) for row in db.select(part.table, keys, [self._mine(part), theirs])}
+        if len(self._leaving) > 1:
+            seen = set[tuple[object, ...]]()
+            for user in self._leaving:
+                for row in db.select(part.table, [*keys, *part.once], [Condition(part.column, "=", user)]):
+                    key, values = tuple(row[: len(keys)]), tuple(row[len(keys) :])
+                    if key in rows or None in values:
+                        continue  # a key with NULL in it is never there twice
+                    if values in seen:
+                        rows.add(key)
+                    seen.add(values)
+        return _among(keys, rows) if rows else None
 
-        Asked beforehand: some databases do not let a change of a table ask the same table.
-        """
-        if not part.once:
-            return []
-        theirs: list[Where] = [Condition(part.column, "=", self.to.id)]
-        rows = self._users.db.select(part.table, part.once, theirs)
-        alike = [
-            AllOf([Condition(name, "=", value) for name, value in zip(part.once, row, strict=True)])
-            for row in rows
+
+def _among(keys: Sequence[str], rows: Collection[tuple[object, ...]]) -> Where:
+    """Return the condition that a row has one of these keys, with as few parts as the values allow."""
+    order = sorted(range(len(keys)), key=lambda place: len({row[place] for row in rows}))
+    *first, last = order
+    groups = dict[tuple[object, ...], list[object]]()
+    for row in rows:
+        groups.setdefault(tuple(row[place] for place in first), []).append(row[last])
+    return AnyOf(
+        [
+            AllOf(
+                [
+                    *(Condition(keys[place], "=", value) for place, value in zip(first, values, strict=True)),
+                    Condition(keys[last], "in", members),
+                ]
+            )
+            for values, members in groups.items()
         ]
-        return [AnyOf(alike)]
+    )
+
+
+class Duplicates(Value, frozen=True, kw_only=True):
+    """Rows of one table that cannot be handed over: with the other user in place of theirs, a unique key would be there twice."""
+
+    table: str
+    key: Sequence[str]  #: the columns that are unique for each user
+    rows: int
 
 
 class _Part(Value, frozen=True, kw_only=True):
@@ -84,6 +128,8 @@ class Belongings:
 
     def __init__(self, users: UserTable, leaving: Sequence[User], handover: Handover | None) -> None:
         self._users, ids = users, [user.id for user in leaving]
+        self._duplicates = {item.table: item for item in handover.duplicates()} if handover else {}
+        self._heir = handover.to.login if handover else ""
         self.gone: dict[str, list[Where]] = {}
         self.keys: list[str] = []
         tables = users.db.tables()
@@ -103,7 +149,10 @@ class Belongings:
         """Yield what goes, table by table."""
         for table, where in self.gone.items():
             if number := self._users.db.count(table, [AnyOf(where)]):
-                yield Touched(table=table, rows=number, step=f"delete {counted(number, 'row')} of {table}")
+                step = f"delete {counted(number, 'row')} of {table}"
+                if duplicates := self._duplicates.get(table):
+                    step += f", which {self._heir} has too ({', '.join(duplicates.key)})"
+                yield Touched(table=table, rows=number, step=step)
 
     def delete(self, db: Writable) -> None:
         """Delete it."""

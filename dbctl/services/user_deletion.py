@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from dbctl.engines.base import AllOf, AnyOf, Readable, Where, Writable
-from dbctl.errors import UsageError
+from dbctl.errors import DuplicateRowsError, UsageError
 from dbctl.model import Done, Id, Plan, Row, counted
 from dbctl.services import audit, last_admin, user_sessions
 from dbctl.services.apps import App
@@ -23,6 +23,9 @@ class UsersDeleted(Done, frozen=True, kw_only=True):
     users: Sequence[User]
     rows: Mapping[str, int]
     transferred: Mapping[str, int] = {}  #: rows of each table that another user has taken over
+    duplicates: Mapping[
+        str, int
+    ] = {}  #: rows of each table that were deleted because that user has such a row
     signed_in_for: str | None = (
         None  #: how long a signed cookie, which nothing ends, still says who they were
     )
@@ -34,22 +37,30 @@ class UsersDeleted(Done, frozen=True, kw_only=True):
         return [*user_sessions.remarks(self.signed_in_for, changed=bool(self.users)), *self.left]
 
     def brief(self) -> Row:
-        told: Row = {"deleted": [user.login for user in self.users], "rows": self.rows}
-        return {**told, "transferred": self.transferred} if self.transferred else told
+        optional = {"transferred": self.transferred, "duplicates": self.duplicates}
+        return {
+            "deleted": [user.login for user in self.users],
+            "rows": self.rows,
+            **{name: rows for name, rows in optional.items() if rows},
+        }
 
 
-def delete_users(app: App, who: Who, *, heir: str | Id = "") -> Change[UsersDeleted]:
+def delete_users(
+    app: App, who: Who, *, heir: str | Id = "", delete_duplicates: bool = False
+) -> Change[UsersDeleted]:
     """Delete users with all that is theirs, as the live foreign keys and the profile say.
 
     Args:
         app: the app.
         who: those who go.
         heir: who takes over what the profile says can be taken over; it goes, too, where nobody does.
+        delete_duplicates: delete rows that ``heir`` cannot take over, because a unique key would be there twice.
 
     Raises (when planned and when applied):
         LastAdminError: no active admin would be left.
         ConstraintError: rows of others point to them, and nothing says what becomes of those rows.
         AbilityMissingError: nothing of this app can be taken over.
+        DuplicateRowsError: rows cannot be taken over, and ``delete_duplicates`` is false.
     """
 
     def draft(db: Readable) -> Draft[UsersDeleted]:
@@ -57,6 +68,16 @@ def delete_users(app: App, who: Who, *, heir: str | Id = "") -> Change[UsersDele
         found = users.find(who)
         last_admin.guard(users, found)
         handover = Handover(users, found, _heir(users, found, heir)) if heir else None
+        duplicates = handover.duplicates() if handover else []
+        if handover and duplicates and not delete_duplicates:
+            raise DuplicateRowsError(
+                target=db.target,
+                login=handover.to.login,
+                rows=", ".join(
+                    f"{counted(item.rows, 'row')} of {item.table} ({', '.join(item.key)})"
+                    for item in duplicates
+                ),
+            )
         doomed: list[Where] = [users.live.among(users.told.id.column, [user.id for user in found])]
         belongings = Belongings(users, found, handover)
         rows = {users.live.name: len(found)} if found else {}
@@ -89,6 +110,7 @@ def delete_users(app: App, who: Who, *, heir: str | Id = "") -> Change[UsersDele
                 users=found,
                 rows=rows,
                 transferred=moved,
+                duplicates={item.table: item.rows for item in duplicates},
                 signed_in_for=users.told.cookie or None,
                 left=left_alone(app, database_of(app)),
             )

@@ -671,8 +671,16 @@ def test_what_a_deleted_user_owns_is_handed_over_and_keys_and_tokens_are_not(ask
         BOSS,
     )
     words = ["users", "delete", "ana@waqtor.example", "--transfer-to", "boss@waqtor.example"]
+    for refused in (ask(*words, "--dry-run", status=6), ask(*words, "--yes", status=6)):
+        assert refused["code"] == "duplicate-rows"
+        assert f"{both} row" in refused["message"]
+        assert f"recipients ({phone})" in refused["message"]
+    assert waqtor.one("select count(*) from recipients where user_id = %s", ANA) == owned["recipients"]
+    words.append("--delete-duplicates")
     plan = ask(*words, "--dry-run")["plan"]
+    assert f"recipients, which boss@waqtor.example has too ({phone})" in " ".join(plan["steps"])
     done = ask(*words, "--yes")
+    assert done["duplicates"]["recipients"] == both
     assert done["transferred"]["messages"] == owned["messages"] > 0
     assert done["transferred"]["recipients"] == owned["recipients"] - both
     assert both, "what both have is there once"

@@ -115,11 +115,14 @@ TYPES: Mapping[str, Sequence[tuple[str, Sequence[str]]]] = {
 RESTORED, REFUSED = "restored", "refused"
 ENGINES: Mapping[str, tuple[str, Sequence[str]]] = {
     "InnoDB": (RESTORED, ["create table odd (id int primary key) engine=InnoDB"]),
-    "MyISAM": (REFUSED, ["create table odd (id int) engine=MyISAM"]),
-    "Aria": (REFUSED, ["create table odd (id int) engine=Aria"]),
-    "MEMORY": (REFUSED, ["create table odd (id int) engine=MEMORY"]),
-    "CSV": (REFUSED, ["create table odd (id int not null) engine=CSV"]),
-    "ARCHIVE": (REFUSED, ["create table odd (id int) engine=ARCHIVE"]),
+    "MyISAM": (RESTORED, ["create table odd (id int) engine=MyISAM", "insert into odd values (1), (2)"]),
+    "Aria": (
+        RESTORED,
+        ["create table odd (id int) engine=Aria page_checksum=1", "insert into odd values (1), (2)"],
+    ),
+    "MEMORY": (RESTORED, ["create table odd (id int) engine=MEMORY", "insert into odd values (1), (2)"]),
+    "CSV": (RESTORED, ["create table odd (id int not null) engine=CSV", "insert into odd values (1), (2)"]),
+    "ARCHIVE": (RESTORED, ["create table odd (id int) engine=ARCHIVE", "insert into odd values (1), (2)"]),
     "BLACKHOLE": (REFUSED, ["create table odd (id int) engine=BLACKHOLE"]),
     "MRG_MyISAM": (
         REFUSED,

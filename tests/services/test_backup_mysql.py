@@ -14,6 +14,7 @@ import time
 from contextlib import closing, suppress
 from pathlib import Path
 
+import pymysql
 import pytest
 from msgspec import structs
 
@@ -33,12 +34,13 @@ from dbctl.errors import (
     PrivilegeMissingError,
     RestoreFailedError,
     RestoreUnfinishedError,
+    UnreachableError,
 )
 from dbctl.model import Secret
 from tests import servers
 from tests.services import pantries
 from tests.services.people import caught
-from tests.services.vault import apply, codes, create, file_of, listed, undo, verified
+from tests.services.vault import apply, codes, create, file_of, listed, opened, undo, verified
 
 #: What is no table, and a table whose rows want escaping.
 MORE = (
@@ -243,11 +245,95 @@ def test_a_dump_that_is_cut_anywhere_is_not_whole(pantry):
         assert registry.prove("mysql", file, dump, "larder/pantry", quick=True).problems
 
 
-def test_a_table_without_transactions_is_not_dumped_as_if_it_were_of_one_moment(pantry):
+def test_tables_without_transactions_are_locked_for_the_dump_and_come_back(pantry):
+    """The text of MediaWiki's search stands in such a table."""
+    pantry.run(
+        "create table heap (x int primary key, words text, fulltext (words)) engine=MyISAM",
+        "create table memory_rows (x int primary key) engine=MEMORY",
+        "insert into heap values (1, 'tea'), (2, 'milk')",
+        "insert into memory_rows values (1), (2), (3)",
+    )
+    refused = []
+
+    def write(_share):
+        if not refused:
+            for table in ("heap", "memory_rows"):
+                with (
+                    closing(servers.mysql_connection(pantry.own)) as writer,
+                    writer.cursor() as cursor,
+                    pytest.raises(pymysql.OperationalError) as error,
+                ):
+                    cursor.execute("set session lock_wait_timeout = 1")
+                    cursor.execute(f"insert into {table} (x) values (9)")
+                refused.append(error.value.args[0])
+
+    with opened(pantry.path) as (app, _repository):
+        db = app.reader("pantry")
+        assert db.holds_up()
+        dumped = db.dump(pantry.path.with_name("heap.sql.gz"), progress=write)
+    assert refused == [1205, 1205]
+    assert (dumped.proof.tables["heap"], dumped.proof.tables["memory_rows"]) == (2, 3)
+
+    create(pantry.path)
+    pantry.run("insert into heap values (3, 'sugar')", "drop table memory_rows")
+    assert verified(pantry.path, deep=True).findings == []
+    apply(pantry.path)
+    assert pantry.rows("select x from heap where match (words) against ('milk' in boolean mode)") == [(2,)]
+    assert pantry.rows("select engine from information_schema.tables where table_name = 'heap' and table_schema = database()") == [("MyISAM",)]  # fmt: skip
+    assert pantry.rows("select count(*) from memory_rows") == [(3,)]
+
+
+def test_a_backup_ends_without_a_trace_where_a_table_cannot_be_locked_or_loses_its_lock(pantry):
     pantry.run("create table heap (x int) engine=MyISAM")
-    error = caught(NotSupportedError, lambda: create(pantry.path))
-    assert "ALTER TABLE `heap` ENGINE=InnoDB" in error.hint
+    with closing(servers.mysql_connection(pantry.own)) as writer, writer.cursor() as cursor:
+        cursor.execute("lock tables heap write")
+        caught(BusyError, lambda: create(pantry.path, timeout=1))
     assert not listed_folders(pantry)
+
+    ended = []
+
+    def end_lock(_share):
+        if not ended:  # the session that holds the lock is the first one after the reader's
+            own = f"db = '{pantry.own.path}' and id > {reader}"
+            ((number,),) = pantry.rows(f"select min(id) from information_schema.processlist where {own}")
+            pantry.run(f"kill {number}")
+            ended.append(number)
+
+    destination = pantry.path.with_name("heap.sql.gz")
+    with opened(pantry.path) as (app, _repository):
+        db = app.reader("pantry")
+        ((reader,),) = db._fetch("select connection_id()", {})
+        caught(UnreachableError, lambda: db.dump(destination, progress=end_lock))
+    assert not destination.exists()
+
+
+def test_a_table_that_only_shows_rows_of_others_is_refused_by_name(pantry):
+    pantry.run(
+        "create table heap (x int) engine=MyISAM", "create table merged (x int) engine=MERGE union=(heap)"
+    )
+    error = caught(NotSupportedError, lambda: create(pantry.path))
+    assert "merged" in error.facts["what"]
+    assert "heap" not in error.facts["what"]
+    assert not listed_folders(pantry)
+
+
+def test_who_may_not_lock_tables_gets_the_grant_that_is_missing(pantry):
+    pantry.run("create table heap (x int) engine=MyISAM")
+    name, database = f"l_{os.getpid()}", pantry.own.path
+    with closing(servers.mysql_connection(servers.mysql())) as central, central.cursor() as cursor:
+        cursor.execute(f"create user {name}@'%' identified by 'pw'")
+        try:
+            cursor.execute(f"grant select, show view, trigger, event on `{database}`.* to {name}@'%'")
+            cursor.execute(f"grant {seeing_routines()} to {name}@'%'")
+            file = pantry.path.with_name("dbctl.toml")
+            file.write_text(file.read_text().replace(f"{pantry.own.user}@", f"{name}:pw@"))
+            error = caught(PrivilegeMissingError, lambda: create(pantry.path))
+            assert f"GRANT LOCK TABLES ON `{database}`.* TO '{name}'@'%'" in error.hint
+            assert not listed_folders(pantry)
+            cursor.execute(f"grant lock tables on `{database}`.* to {name}@'%'")
+            assert create(pantry.path).members[0].rows["heap"] == 0
+        finally:
+            cursor.execute(f"drop user {name}@'%'")
 
 
 def listed_folders(pantry):

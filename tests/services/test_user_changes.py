@@ -13,6 +13,7 @@ from dbctl.errors import (
     AmbiguousLoginError,
     ConstraintError,
     DbctlError,
+    DuplicateRowsError,
     LastAdminError,
     PlanChangedError,
     RoleMissingError,
@@ -671,9 +672,47 @@ def test_playlists_and_favorites_are_handed_over_where_a_deployment_has_them(tmp
     path = settle(tmp_path / "app", "deployed")
     run(path, "insert into user_playlists (user_id, title) values (2, 'Mine')")
     run(path, "insert into user_favorites (user_id, game_id) values (2, 'g1'), (2, 'g2'), (1, 'g1')")
+    caught(
+        DuplicateRowsError,
+        lambda: do(path, lambda app: user_deletion.delete_users(app, Who(logins=["ann"]), heir="root")),
+    )
+    assert rows(path, "select count(*) from user_favorites") == [(3,)]
     with opened(path) as app:
-        done = user_deletion.delete_users(app, Who(logins=["ann"]), heir="root").apply()
+        done = user_deletion.delete_users(
+            app, Who(logins=["ann"]), heir="root", delete_duplicates=True
+        ).apply()
+    assert done.duplicates == {"user_favorites": 1}
     assert done.transferred == {"user_playlists": 1, "user_favorites": 1}
     favorites = rows(path, "select user_id, game_id from user_favorites order by game_id")
     assert favorites == [(1, "g1"), (1, "g2")]
     assert rows(path, "select count(*) from user_game_plays where user_id in (1, 2)") == [(0,)]
+
+
+def test_a_handover_to_a_user_with_thousands_of_rows_is_complete_and_deletes_no_row_with_null_in_the_key(
+    tmp_path,
+):
+    path = settle(tmp_path / "app", "deployed")
+    run(path, "delete from user_favorites")
+    many = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 3000)"
+    run(path, f"{many} insert into user_favorites (user_id, game_id) select 1, 'g' || i from n")
+    run(path, f"{many} insert into user_favorites (user_id, game_id) select 2, 'g' || (i + 1000) from n")
+    with opened(path) as app:
+        deletion = user_deletion.delete_users(app, Who(logins=["ann"]), heir="root", delete_duplicates=True)
+        done = deletion.apply(deletion.plan().digest)
+    assert (done.duplicates, done.transferred) == ({"user_favorites": 2000}, {"user_favorites": 1000})
+    assert rows(path, "select user_id, count(*) from user_favorites group by 1") == [(1, 4000)]
+
+
+def test_two_leaving_users_with_one_key_hand_it_over_once(tmp_path):
+    path = settle(tmp_path / "app", "deployed")
+    run(path, "delete from user_favorites")
+    run(path, "insert into user_favorites (user_id, game_id) values (2, 'g1'), (3, 'g1'), (3, 'g2')")
+    (leaving,) = rows(path, "select group_concat(username) from users where id in (2, 3)")
+
+    def delete(app, **more):
+        return user_deletion.delete_users(app, Who(logins=leaving[0].split(",")), heir="root", **more)
+
+    caught(DuplicateRowsError, lambda: do(path, delete))
+    done = do(path, lambda app: delete(app, delete_duplicates=True))
+    assert (done.duplicates, done.transferred) == ({"user_favorites": 1}, {"user_favorites": 2})
+    assert rows(path, "select user_id, game_id from user_favorites order by 2") == [(1, "g1"), (1, "g2")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
@@ -18,11 +18,17 @@ from dbctl.engines.mysql import tools
 from dbctl.engines.mysql.columns import MySQLColumn
 from dbctl.engines.mysql.describes import MySQLDescribes
 from dbctl.engines.mysql.dumped import Reading
-from dbctl.engines.mysql.failures import quoted, unreachable
+from dbctl.engines.mysql.failures import Place, number_of, quoted, reason_of, translated, unreachable
 from dbctl.engines.mysql.session import Session, open_session
 from dbctl.engines.packed import packing
 from dbctl.engines.progress import Progress, silent
-from dbctl.errors import ChangedMeanwhileError, ClientFailedError, NotSupportedError
+from dbctl.errors import (
+    ChangedMeanwhileError,
+    ClientFailedError,
+    DbctlError,
+    NotSupportedError,
+    PrivilegeMissingError,
+)
 from dbctl.model import now
 from dbctl.url import Url
 
@@ -38,8 +44,12 @@ where table_schema = database() and table_type <> 'VIEW'"""
 FEW = """select table_name from information_schema.tables where table_schema = database() and table_type = 'BASE TABLE'
 and coalesce(table_rows, 0) <= :rows and coalesce(data_length, 0) <= :bytes order by 1"""
 #: Only what keeps several states of a row can be read at one moment while others write.
-OTHERS = """select table_name from information_schema.tables where table_schema = database()
+OTHERS = """select table_name, engine from information_schema.tables where table_schema = database()
 and table_type in ('BASE TABLE', 'SYSTEM VERSIONED') and engine not in ('InnoDB', 'ROCKSDB') order by 1"""
+#: Other engines of which the program writes every row, and whose tables a lock keeps as they are.
+LOCKED_ENGINES = frozenset({"MyISAM", "Aria", "MEMORY", "CSV", "ARCHIVE"})
+#: Seconds for which an idle session keeps its lock: the longest that every server takes.
+LONGEST_IDLE = 2_147_483
 #: When each table was made, or got its name. A rename changes no schema, and is not held up by a transaction that has
 #: not come to the table yet: what follows is another table under the same name.
 MADE = """select table_name, create_time from information_schema.tables where table_schema = database()
@@ -58,6 +68,8 @@ HISTORY_VERSION = (10, 11)
 EXACT_CHARSETS = frozenset({"", "utf8mb4", "utf8mb3", "utf8", "latin1"})
 #: Character sets in which half of a pair of code units may stand alone.
 HALVES = frozenset({"ucs2", "utf16", "utf16le", "utf32"})
+#: Numbers of the server's refusals to lock: of a whole database, and of a table.
+DENIED = frozenset({1044, 1142})
 PLACE = "select @@version, coalesce(@@hostname, ''), @@port, @@datadir"
 WORDS = (
     "--single-transaction",
@@ -91,27 +103,40 @@ class MySQLDumps(MySQLDescribes):
     def _current(self) -> Session:
         """Return the session."""
 
+    @abstractmethod
+    def _place(self, session: Session) -> Place:
+        """Return what a message tells of the database that failed."""
+
     def dump_size(self) -> int:
         return int(str(self._fetch(SIZE, {})[0][0])) // PACKED
 
     def holds_up(self) -> bool:
-        return False
+        return bool(self._fetch(OTHERS, {}))
 
     def dump(
         self, destination: Path, *, form: str = "", tables: Sequence[str] = (), progress: Progress = silent
     ) -> Dumped:
         del form  # there is but one
-        others = [str(name) for (name,) in self._fetch(OTHERS, {}) if not tables or name in tables]
-        if others:
-            raise NotSupportedError(
-                what=f"a dump of one moment of {', '.join(others)}",
-                by=f"{self.target}, whose engine keeps no states of a row",
-                instead=f"Nothing was made. With the app stopped: ALTER TABLE `{others[0]}` ENGINE=InnoDB;",
-            )
+        with self._locked(self._find_lockable(tables)) as check_lock:
+            return self._dump_unchanged(destination, tables, progress, check_lock)
+
+    def _dump_unchanged(
+        self,
+        destination: Path,
+        tables: Sequence[str],
+        progress: Progress,
+        check_lock: Callable[[], None],
+    ) -> Dumped:
+        """Dump, and once more where somebody changed the schema meanwhile."""
         for left in reversed(range(TRIES)):
             taken, schema, made = now(), self.fingerprint(), self._fetch(MADE, {})
             before = digests(cast("Holds", self), self._few(tables))
             rows, version, sha256 = self._write(destination, tables, progress)
+            try:
+                check_lock()
+            except BaseException:  # the file is whole, and of no use
+                destination.unlink()
+                raise
             whole = all(name in rows for name, _ in made if not tables or name in tables)
             if whole and (schema, made) == (self.fingerprint(), self._fetch(MADE, {})):
                 # The program reads at a moment of its own. What a table held before it and behind it, it held then.
@@ -130,6 +155,68 @@ class MySQLDumps(MySQLDescribes):
                 f"earlier versions of rows are not in it, of {', '.join(history)}: {NO_HISTORY}"
             )
         return Dumped(taken_at=taken, facts=facts, proof=proof, sha256=sha256)
+
+    def _find_lockable(self, tables: Sequence[str]) -> list[str]:
+        """Return the tables of which a dump at one moment needs a lock, since their engines keep no states of a row.
+
+        Raises:
+            NotSupportedError: the program of the server writes no rows of a table, or no lock keeps it from changing.
+        """
+        found = [
+            (str(name), str(engine))
+            for name, engine in self._fetch(OTHERS, {})
+            if not tables or name in tables
+        ]
+        others = [(name, engine) for name, engine in found if engine not in LOCKED_ENGINES]
+        if others:
+            raise NotSupportedError(
+                what=f"a dump of one moment of {', '.join(name for name, _ in others)}",
+                by=f"{self.target}, whose engine {others[0][1]} cannot be locked, or whose rows the server's program leaves out",
+                instead=f"Nothing was made. With the app stopped: ALTER TABLE {quoted(others[0][0])} ENGINE=InnoDB;"
+                " a table that only shows the rows of others can be dropped and made again after the backup.",
+            )
+        return [name for name, _ in found]
+
+    @contextmanager
+    def _locked(self, tables: Sequence[str]) -> Iterator[Callable[[], None]]:
+        """Keep ``tables`` from changing while others read them; gives a function that fails where the lock was lost.
+
+        The lock begins before the program does and ends after it, so these tables are at every moment of the dump what
+        they are at the moment of its snapshot.
+
+        Raises:
+            BusyError: somebody was writing one of them for all of the timeout.
+            PrivilegeMissingError: this user may not lock tables.
+        """
+        if not tables:
+            yield lambda: None
+            return
+        session = self._new_session()
+        sql = f"lock tables {', '.join(f'{quoted(name)} read' for name in tables)}"
+        try:
+            try:
+                session.run(f"set session wait_timeout = {LONGEST_IDLE}")
+                session.run(sql)
+            except pymysql.Error as error:
+                raise self._describe_lock_failure(error, session, sql) from error
+
+            def check() -> None:
+                try:
+                    session.run("do 0")
+                except pymysql.Error as error:
+                    raise self._describe_lock_failure(error, session, sql) from error
+
+            yield check
+        finally:
+            session.drop()
+
+    def _describe_lock_failure(self, error: pymysql.Error, session: Session, sql: str) -> DbctlError:
+        if number_of(error) in DENIED:
+            grant = f"GRANT LOCK TABLES ON {quoted(session.database)}.* TO {session.account};"
+            return PrivilegeMissingError(
+                target=self.target, reason=reason_of(error), instead=f"{NOTHING} As an administrator: {grant}"
+            )
+        return translated(error, self._place(session), sql, writing=False, broken=not session.open)
 
     def _write(
         self, destination: Path, tables: Sequence[str], progress: Progress

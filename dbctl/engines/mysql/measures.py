@@ -31,7 +31,10 @@ class MySQLMeasures(MySQLDialect):
         return Storage(bytes=sum(self._room().values()), page_size=page, tables=tables)
 
     def measured(self, *, exact: bool = True, table: str = "") -> Sequence[Measured]:
-        indexes, written = self._fetch(INDEXES, {}), self._written()
+        written = self._written()
+        indexes = dict[str, list[str]]()
+        for name, index in self._fetch(INDEXES, {}):
+            indexes.setdefault(str(name), []).append(str(index))
         parts = {str(name): [int(str(one or 0)) for one in told] for name, *told in self._fetch(PARTS, {})}
         found = []
         for name, one in self.tables().items():
@@ -51,7 +54,7 @@ class MySQLMeasures(MySQLDialect):
                     inserts=inserts,
                     updates=updates,
                     deletes=deletes,
-                    indexes=[str(index) for table, index in indexes if table == name],
+                    indexes=indexes.get(name, []),
                 )
             )
         return found

@@ -12,7 +12,8 @@ from dbctl.engines.server import Index, Waste
 from dbctl.engines.sql import ident
 
 #: A term is told with its collation, its class and its direction, for two indexes that differ in one of them serve
-#: different questions.
+#: different questions. Scans are counted by the function under ``pg_stat_all_indexes``: that view would read every index
+#: for each of them. Constraints are joined by the column that has an index, their table.
 INDEXES = f"""select c.relname, i.relname, s.nspname,
   array(select pg_get_indexdef(x.indexrelid, k, true)
       || case when k > x.indnkeyatts then ' include' else
@@ -27,13 +28,13 @@ INDEXES = f"""select c.relname, i.relname, s.nspname,
   x.indisvalid and x.indisready, m.amname, coalesce(pg_get_expr(x.indpred, x.indrelid, true), ''),
   (select sum(pg_relation_size(p.relid))::int8 from (select relid from pg_partition_tree(x.indexrelid)
     union select x.indexrelid::regclass) p),
-  (select sum(u.idx_scan)::int8 from pg_catalog.pg_stat_all_indexes u
-    where u.indexrelid in (select relid from pg_partition_tree(x.indexrelid) union select x.indexrelid)), n.nspname
+  (select sum(pg_stat_get_numscans(p.relid))::int8 from (select relid from pg_partition_tree(x.indexrelid)
+    union select x.indexrelid) p), n.nspname
 from pg_catalog.pg_index x join pg_catalog.pg_class c on c.oid = x.indrelid
   join pg_catalog.pg_namespace n on n.oid = c.relnamespace
   join pg_catalog.pg_class i on i.oid = x.indexrelid join pg_catalog.pg_namespace s on s.oid = i.relnamespace
   join pg_catalog.pg_am m on m.oid = i.relam
-  left join pg_catalog.pg_constraint f on f.conindid = x.indexrelid and f.contype in ('p', 'u', 'x')
+  left join pg_catalog.pg_constraint f on f.conrelid = x.indrelid and f.conindid = x.indexrelid and f.contype in ('p', 'u', 'x')
 where {SHOWN} order by c.relname, i.relname"""  # noqa: S608 - no value is in it
 SINCE = "select stats_reset from pg_catalog.pg_stat_database where datname = current_database()"
 
