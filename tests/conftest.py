@@ -36,6 +36,10 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_configure(config):
     if not hasattr(config, "workerinput"):  # the process that starts the workers, if there are any
         servers.begin_sharing()
+        if config.getoption(
+            "numprocesses", None
+        ):  # no test runs here; stopped by timeout(1), it still stops them
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)
