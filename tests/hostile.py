@@ -97,7 +97,7 @@ class PostgreSQLVictim(Victim):
         queries = {
             "databases": "select datname, datdba, datacl::text, datconnlimit, datistemplate, datallowconn from pg_database",
             "roles": "select * from pg_authid",
-            "members": "select roleid, member, admin_option from pg_auth_members",
+            "members": "select * from pg_auth_members",
             "settings of roles": "select setdatabase, setrole, setconfig from pg_db_role_setting",
             "settings": "select name, setting from pg_settings where name not in ('transaction_isolation')",
             "set by ALTER SYSTEM": "select name, setting from pg_file_settings where sourcefile like '%auto.conf'",
@@ -109,6 +109,8 @@ class PostgreSQLVictim(Victim):
             "start": "select pg_postmaster_start_time(), pg_is_in_recovery()",
         }
         with closing(servers.connection(self.server)) as central:
+            if central.info.server_version >= 150_000:
+                queries["grants on parameters"] = "select * from pg_parameter_acl"
             state = {name: sorted(map(str, central.execute(sql).fetchall())) for name, sql in queries.items()}
         with closing(servers.connection(structs.replace(self.server, path="neighbour"))) as own:
             state["neighbour"] = own.execute("select * from keep").fetchall()

@@ -86,7 +86,9 @@ def _reason(url: str, password: str = "") -> str:
 
 
 def _binaries(why: str) -> Path:
-    """Return the folder of the newest server that is installed; else skip, or fail in CI."""
+    """Return the folder that the environment names, or that of the newest installed server; else skip, or fail in CI."""
+    if folder := os.environ.get("DBCTL_TEST_POSTGRESQL_BINARIES"):
+        return Path(folder)
     for folder in sorted(Path("/").glob(BINARIES.lstrip("/")), reverse=True):
         if (folder / "initdb").exists() and (folder / "postgres").exists():
             return folder

@@ -18,6 +18,7 @@ Content: TypeAlias = Literal[
     "postgresql-sql",
     "mysql-sql",
     "postgresql-tar",
+    "postgresql-directory",
     "postgresql-cluster",
     "lancedb",
     "tar",
@@ -35,6 +36,7 @@ ENGINES: Mapping[Content, str] = {
     "sqlite-sql": "sqlite",
     "postgresql-custom": "postgresql",
     "postgresql-sql": "postgresql",
+    "postgresql-tar": "postgresql",
     "mysql-sql": "mysql",
     "lancedb": "lancedb",
 }
@@ -45,6 +47,7 @@ TITLES: Mapping[Content, str] = {
     "postgresql-sql": "a PostgreSQL dump (SQL)",
     "mysql-sql": "a MySQL or MariaDB dump (SQL)",
     "postgresql-tar": "a PostgreSQL dump (tar)",
+    "postgresql-directory": "the table of contents of a PostgreSQL dump (directory)",
     "postgresql-cluster": "a dump of a whole PostgreSQL server (pg_dumpall)",
     "lancedb": "an archive of LanceDB tables (tar)",
     "tar": "an archive of files (tar)",
@@ -56,7 +59,7 @@ TITLES: Mapping[Content, str] = {
 }
 #: What serves instead of restoring from such a file.
 INSTEAD: Mapping[Content, str] = {
-    "postgresql-tar": "pg_restore reads it; pg_dump -Fc writes what dbctl takes.",
+    "postgresql-directory": "pg_restore --file=dump.sql FOLDER makes of the folder a dump that dbctl takes.",
     "postgresql-cluster": "psql runs it on an empty server; pg_dump of one database writes what dbctl takes.",
     "tar": "dbctl restore files --file unpacks it into a folder of its own.",
     "json": "dbctl data import reads rows of a table, dbctl settings apply settings; neither brings a database back.",
@@ -91,6 +94,10 @@ _TEXTS: Sequence[tuple[bytes, Content]] = (
     (b"-- MariaDB dump ", "mysql-sql"),
     (b"-- MySQL dump ", "mysql-sql"),
 )
+#: Where an archive of pg_dump has the number of its form, and that of tar, which the folder of a directory shares.
+_FORM_AT, _FORM_TAR = 10, 3
+#: The file in the folder of a dump in the directory form that names the others.
+CONTENTS = "toc.dat"
 _TAR_MAGIC_AT, _TAR_SIZE_AT, _TAR_NAME, _TAR_BLOCK = 257, 124, 100, 512
 #: The folder of a table of LanceDB, as the name of a member has it.
 _TABLE = rb"(?:^|/)[^/]+\.lance/"
@@ -139,7 +146,8 @@ def content_of(head: bytes) -> Content:
         return "empty"
     for begins, content in _BEGIN:
         if head.startswith(begins):
-            return content
+            in_folder = content == "postgresql-custom" and head[_FORM_AT : _FORM_AT + 1] == bytes([_FORM_TAR])
+            return "postgresql-directory" if in_folder else content
     if head[_TAR_MAGIC_AT : _TAR_MAGIC_AT + 5] == b"ustar":
         return "postgresql-tar" if head.startswith(b"toc.dat\0") else _tar_of(head)
     return _text_of(head)

@@ -21,7 +21,7 @@ from dbctl import __version__, durable
 from dbctl.engines import compression, locks, registry
 from dbctl.engines.compression import UnpackedAll
 from dbctl.engines.dumps import Dump, Dumps, Proof, list_dumped
-from dbctl.engines.loose import INSTEAD, TITLES, Recognised, TakenIn, recognise
+from dbctl.engines.loose import CONTENTS, INSTEAD, TITLES, Recognised, TakenIn, recognise
 from dbctl.errors import (
     BusyError,
     ChangedWhileReadError,
@@ -187,6 +187,11 @@ def _folder(app: App, path: Path) -> tuple[Manifest, Sequence[str]]:
         text = durable.read_whole(path / LAST, LARGEST)
         manifest = backup_manifest.read(text)
     except FileNotFoundError as error:
+        if is_directory_dump(path):
+            instead = f"pg_restore --file=dump.sql {path} makes of it a dump that dbctl takes."
+            raise FileUnfitError(
+                path=path, reason="it is a PostgreSQL dump (directory)", instead=instead
+            ) from error
         instead = "Name a file in it, or a folder that dbctl backup create made."
         raise FileUnfitError(path=path, reason=f"it is a folder without {LAST}", instead=instead) from error
     except ManifestInvalidError as error:
@@ -210,6 +215,12 @@ def _folder(app: App, path: Path) -> tuple[Manifest, Sequence[str]]:
         remarks.append(f"{path}: it was made of {manifest.app} on {manifest.host}")
     manifest = backup_manifest.as_foreign(manifest)
     return structs.replace(manifest, id=str(path.resolve()), app=app.name), remarks
+
+
+def is_directory_dump(folder: Path) -> bool:
+    """Whether a folder holds a dump of pg_dump in the directory form."""
+    contents = folder / CONTENTS
+    return durable.is_regular(contents) and recognise(contents).content == "postgresql-directory"
 
 
 # Files -------------------------------------------------------------------------------------------------------------

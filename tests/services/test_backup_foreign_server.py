@@ -92,6 +92,7 @@ def forms(pantry, left):
     else:
         plain = pg_dump(pantry, left / "backup_20260105_030000.sql")
         pg_dump(pantry, left / "pantry.dump", "-Fc")
+        pg_dump(pantry, left / "pantry.tar", "-Ft")
     subprocess.run(["gzip", "-k", plain], check=True)
     subprocess.run(["zstd", "-qk", plain], check=True)
     return sorted(left.iterdir())
@@ -124,6 +125,42 @@ def test_a_dump_is_loaded_on_trial_and_adopted_as_one_of_our_own(pantry, left):
     assert pantry.content() == before
 
 
+def test_a_dump_in_the_directory_form_is_refused_with_what_converts_it(shelf, left):
+    before, folder = shelf.content(), pg_dump(shelf, left / "pantry", "-Fd")
+    for path in (folder, folder / "toc.dat"):
+        error = caught(DbctlError, lambda path=path: adopt(shelf.path, path))
+        assert isinstance(error, FileUnfitError)
+        assert "pg_restore --file=" in error.hint
+    text = left / "dump.sql"
+    subprocess.run([servers.client("pg_restore"), f"--file={text}", folder], check=True)
+    text.chmod(0o600)
+    shelf.spoil()
+    apply(shelf.path, text)
+    assert shelf.content() == before
+
+
+def test_large_objects_of_an_archive_come_back(shelf, left):
+    shelf.run("select lo_from_bytea(4242, 'first'), lo_from_bytea(4243, 'second')")
+    for form in ("-Fc", "-Ft"):
+        file = pg_dump(shelf, left / f"pantry{form}", form)
+        shelf.run("select lo_unlink(4242), lo_put(4243, 0, 'other!')")
+        (finding,) = tried(shelf.path, file)
+        assert finding.code == "file-sound"
+        apply(shelf.path, file)
+        assert shelf.rows("select lo_get(4242), lo_get(4243)") == [(b"first", b"second")]
+
+
+def test_an_archive_that_is_cut_off_or_damaged_is_refused(shelf, left):
+    before = shelf.content()
+    for form in ("-Fc", "-Ft"):
+        whole = pg_dump(shelf, left / f"pantry{form}", form).read_bytes()
+        for end in (600, len(whole) // 2, len(whole) * 9 // 10):
+            cut = left / "cut"
+            cut.write_bytes(whole[:end])
+            assert isinstance(caught(DbctlError, lambda cut=cut: apply(shelf.path, cut)), FileUnsoundError)
+    assert shelf.content() == before
+
+
 def test_a_dump_is_listed_by_what_it_holds(pantry):
     folder = pantry.folder / "backups"
     folder.mkdir(mode=0o700)
@@ -136,12 +173,11 @@ def test_a_dump_is_listed_by_what_it_holds(pantry):
 def test_a_dump_cut_off_anywhere_is_refused(pantry, left):
     text = forms(pantry, left)[0].read_bytes().rstrip()
     before = pantry.content()
-    for share in (30, 60, 90, 99):
+    in_a_string = text.index(b"'") + 2
+    for end in (in_a_string, *(len(text) * share // 100 for share in (30, 60, 90, 99))):
         cut = left / "cut.sql"
-        cut.write_bytes(text[: len(text) * share // 100])
-        assert isinstance(caught(DbctlError, lambda cut=cut: apply(pantry.path, cut)), FileUnsoundError), (
-            share
-        )
+        cut.write_bytes(text[:end])
+        assert isinstance(caught(DbctlError, lambda cut=cut: apply(pantry.path, cut)), FileUnsoundError), end
     assert pantry.content() == before
 
 

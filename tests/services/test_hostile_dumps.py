@@ -58,6 +58,25 @@ POSTGRESQL = {
     "event-trigger": "create function public.evil() returns event_trigger language plpgsql as $$ begin end $$;"
     " create event trigger evil on ddl_command_end execute function public.evil();",
     "end-sessions": "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'postgres';",
+    "event-trigger-on-login": "create function public.evil() returns event_trigger language plpgsql as $$ begin end $$;"
+    " do $$ begin execute 'create event trigger evil on login execute function public.evil()'; end $$;",
+    "publication-of-all-tables": "do $$ begin execute 'create publication evil for all tables'; end $$;",
+    "grant-with-its-options": "do $$ begin execute 'grant postgres to ' || current_user || ' with inherit true, set true'; end $$;",
+    "grant-for-a-parameter": "do $$ begin execute 'grant set, alter system on parameter log_statement to public'; end $$;",
+    "set-role-of-the-server": "set role pg_read_all_data;",
+    "set-role-of-the-administrator": f"{QUIETLY} select public.quietly('set role keeper'), public.quietly('create role evil');",
+    "set-for-all-roles": "alter role all set search_path = evil;",
+    "load-a-library-at-its-start": "do $$ begin execute 'alter role current_user set session_preload_libraries = auto_explain'; end $$;",
+    "limit-of-its-own": "do $$ begin execute format('alter database %I connection limit 0', current_database()); end $$;",
+    "close-its-own": "do $$ begin execute format('alter database %I allow_connections false', current_database()); end $$;",
+    "revoke-from-the-administrator": "do $$ begin execute format('revoke all on database %I from public', current_database()); end $$;",
+    "maintain-the-server": f"{QUIETLY} select public.quietly('alter table pg_catalog.pg_authid owner to ' || current_user),"
+    " public.quietly('reindex table pg_catalog.pg_authid'), public.quietly('grant pg_maintain to public');",
+    "statistics-of-the-server": "select pg_clear_relation_stats('pg_catalog', 'pg_authid');",
+    "language-of-the-system": "create language plpython3u;",
+    "access-method": "create access method evil type table handler heap_tableam_handler;",
+    "lock-the-server": "begin; lock table pg_catalog.pg_authid in access exclusive mode;",
+    "backup-of-the-server": "do $$ begin execute 'select pg_backup_start(''evil'')'; end $$;",
     "tablespace": "commit; create tablespace evil location '{canary}';",
     "subscription": "do $$ begin execute 'create subscription evil connection ''dbname=neighbour'' publication evil with (connect = false)'; end $$;",
     "slot": "select pg_create_physical_replication_slot('evil');",
@@ -182,7 +201,7 @@ def test_an_honest_dump_is_loaded_on_trial(engine, tmp_path):
 
 @pytest.mark.parametrize("name", POSTGRESQL)
 def test_a_hostile_dump_changes_nothing_outside_its_scratch_database_of_postgresql(name, tmp_path):
-    assert try_dump("postgresql", tmp_path, POSTGRESQL[name])[0] in (
+    assert try_dump("postgresql", tmp_path, POSTGRESQL[name])[-1] in (
         "file-unfit",
         "file-unsound",
         "file-sound",

@@ -22,7 +22,7 @@ from tests import hostile, servers
 from tests.services import pantries, vault
 from tests.services.people import caught
 from tests.services.test_backup_foreign import adopt, apply, tried
-from tests.services.test_hostile_dumps import QUIETLY
+from tests.services.test_hostile_dumps import POSTGRESQL, QUIETLY
 
 LEFT = "larder_dbctl_new_0badcafe"
 USER = "dbctl_new_0badcafe"
@@ -146,6 +146,99 @@ def test_owners_and_grants_are_those_of_the_live_database(postgresql, tmp_path):
         ("postgres",)
     ]
     pantry.run("drop function shown()")
+
+
+#: Objects of a dump that only superusers create, and others of the same kinds.
+SUPERUSER = """create function public.audit() returns event_trigger language plpgsql as $$ begin end $$;
+create event trigger audit on ddl_command_end execute function public.audit();
+alter event trigger audit disable;
+comment on event trigger audit is 'of the dump';
+create publication everything for all tables with (publish = 'insert');
+comment on publication everything is 'of the dump';
+create publication of_members for table public.members;
+comment on publication of_members is 'of the dump';
+create subscription elsewhere connection 'dbname=neighbour' publication everything with (connect = false);
+alter subscription elsewhere enable;
+comment on subscription elsewhere is 'of the dump';
+"""
+OBJECTS = (
+    "select 'event trigger', evtname from pg_event_trigger union all select 'publication', pubname from pg_publication"
+    " union all select 'subscription', subname from pg_subscription"
+)
+
+
+def test_what_only_superusers_create_is_left_out_and_named(postgresql, tmp_path):
+    pantry, text = postgresql.pantry, SUPERUSER
+    publications = {"of_members"}
+    if int(run(postgresql, "show server_version_num")[0][0]) >= 150_000:
+        publications.add("of_schema")
+        text += "create publication of_schema;\nalter publication of_schema add tables in schema public;\n"
+    file = hostile.with_statements(postgresql, tmp_path / "dump.sql", text)
+    before = pantry.content()
+    findings = tried(pantry.path, file)
+    assert {finding.code for finding in findings} == {"look-after", "file-sound"}
+    adopted = adopt(pantry.path, file)
+    restored = apply(pantry.path, file)
+    for remarks in ([one.message for one in findings], adopted.remarks, restored.remarks):
+        left_out = "\n".join(remarks)
+        for name in ("event trigger audit", "publication everything", "subscription elsewhere"):
+            assert name in left_out
+        assert ("of_schema" in left_out) is ("of_schema" in publications)
+        assert "of_members" not in left_out
+    assert {name for _, name in pantry.rows(OBJECTS)} == publications
+    assert pantry.content() == before
+    pantry.spoil()
+    again = vault.apply(pantry.path, adopted.adopted[0].id)  # what was verified can be restored
+    assert any("event trigger audit" in remark for remark in again.remarks)
+    assert pantry.content() == before
+    pantry.run("drop publication of_members", "drop publication if exists of_schema", "drop function audit()")
+
+
+#: Dumps for which the rights of the administrator matter.
+OF_KEEPER = (
+    "create-role",
+    "alter-itself",
+    "grant-a-role-of-the-server",
+    "grant-itself",
+    "set-role-of-the-administrator",
+    "template-of-its-own",
+    "limit-of-its-own",
+    "revoke-from-the-administrator",
+    "set-for-its-own",
+    "operator-that-acts-later",
+)
+
+
+def test_an_administrator_that_is_no_superuser_loads_adopts_and_restores(postgresql, tmp_path):
+    pantry = postgresql.pantry
+    run(postgresql, "create role keeper login createdb createrole", "grant larder_app to keeper")
+    run(postgresql, "alter database larder owner to keeper")
+    for table in pantry.tables():
+        pantry.run(f'alter table "{table}" owner to larder_app')
+    pantry.run("alter schema public owner to larder_app")
+    content, honest = pantry.content(), hostile.with_statements(postgresql, tmp_path / "honest.sql", "")
+    with configured_as(postgresql, user="keeper"):
+        before = postgresql.outside()
+        assert codes(postgresql, honest) == ["file-sound"]
+        for name in OF_KEEPER:
+            file = hostile.with_statements(postgresql, tmp_path / f"{name}.sql", POSTGRESQL[name])
+            assert codes(postgresql, file)[-1] in ("file-unsound", "file-sound"), name
+            hostile.assert_unchanged(postgresql, before)
+        (made,) = adopt(pantry.path, honest).adopted
+        for restore in (lambda: apply(pantry.path, honest), lambda: vault.apply(pantry.path, made.id)):
+            pantry.spoil()
+            assert restore().databases[0].way == "swapped"
+            assert pantry.content() == content
+    hostile.assert_nothing_left(postgresql)
+    owners = (
+        "select distinct relowner::regrole::text from pg_class where relnamespace = 'public'::regnamespace"
+    )
+    assert pantry.rows(owners) == [("larder_app",)]
+    run(postgresql, "reassign owned by keeper to postgres", "drop owned by keeper")
+    pantry.run("alter schema public owner to postgres", "drop owned by keeper")
+    for (kept,) in run(postgresql, "select datname from pg_database where datname ~ '^larder_dbctl_'"):
+        run(postgresql, f"drop database {kept}")
+    run(postgresql, "drop role keeper")
 
 
 def test_no_function_of_a_dump_runs_with_the_rights_of_a_superuser(postgresql, tmp_path):

@@ -1,4 +1,4 @@
-"""Filter the text of a foreign dump for psql: refuse meta-commands, and remove owners and grants."""
+"""Filter the text of a foreign dump for psql: refuse meta-commands; remove owners, grants and what only superusers create."""
 
 from __future__ import annotations
 
@@ -16,12 +16,31 @@ _LEFT_OUT = re.compile(
     rb"|(?:GRANT|REVOKE)\s.*"
     rb"|ALTER\s+DEFAULT\s+PRIVILEGES\s.*"
     rb"|(?:SET|RESET)\s+SESSION\s+AUTHORIZATION\b.*"
-    rb"|(?:CREATE|ALTER)\s+SUBSCRIPTION\s.*"
     rb"|COMMENT\s+ON\s+EXTENSION\s.*"
     rb"|COMMENT\s+ON\s+SCHEMA\s+public\s.*"
     rb"|SET\s+default_tablespace\s*=\s*[^'\s].*",
     re.IGNORECASE | re.DOTALL,
 )
+#: Objects that only superusers create, and that no other object of a dump needs.
+_CREATED = re.compile(
+    rb"CREATE\s+(?:(?P<kind>EVENT\s+TRIGGER|SUBSCRIPTION)\s+(?P<name>" + _NAME + rb")\s.*"
+    rb"|(?P<all>PUBLICATION)\s+(?P<publication>"
+    + _NAME
+    + rb")\s+FOR\s+(?:ALL\s+TABLES|TABLES\s+IN\s+SCHEMA)\b.*)",
+    re.IGNORECASE | re.DOTALL,
+)
+#: Statements about such an object after its creation.
+_ABOUT = re.compile(
+    rb"(?:ALTER|COMMENT\s+ON|SECURITY\s+LABEL\s+(?:FOR\s+\S+\s+)?ON)\s+(?P<kind>EVENT\s+TRIGGER|SUBSCRIPTION|PUBLICATION)"
+    rb"\s+(?P<name>" + _NAME + rb")\s.*",
+    re.IGNORECASE | re.DOTALL,
+)
+_SCHEMA_PUBLISHED = re.compile(
+    rb"ALTER\s+PUBLICATION\s+(" + _NAME + rb")\s+ADD\s+TABLES\s+IN\s+SCHEMA\s.*", re.IGNORECASE | re.DOTALL
+)
+PUBLISHED = "tables of schemas in publication"
+#: The number of names in a message.
+MOST_NAMES = 10
 _SCHEMA = re.compile(rb"CREATE\s+SCHEMA\s+(" + _NAME + rb")\s*;", re.IGNORECASE)
 
 
@@ -30,6 +49,7 @@ class _Statements(Scanner):
 
     def __init__(self) -> None:
         self._held, self._ended = list[bytes](), b""
+        self._omitted = dict[str, dict[bytes, None]]()  #: names of objects by kind, in their order
         self.out = list[bytes]()
         super().__init__()
 
@@ -60,8 +80,34 @@ class _Statements(Scanner):
     def _give(self, text: bytes) -> None:
         if schema := _SCHEMA.fullmatch(self._ended):
             self.out.append(unless_there(schema))
-        elif not _LEFT_OUT.fullmatch(self._ended):
+        elif not (_LEFT_OUT.fullmatch(self._ended) or self._omits(self._ended)):
             self.out.append(text)
+
+    def _omits(self, statement: bytes) -> bool:
+        """Return whether a statement is left out: it creates what only a superuser may create, or is about such an object."""
+        if created := _CREATED.fullmatch(statement):
+            self._omit(_kind(created["kind"] or created["all"]), created["name"] or created["publication"])
+            return True
+        if published := _SCHEMA_PUBLISHED.fullmatch(statement):
+            self._omit(PUBLISHED, published[1])
+            return True
+        about = _ABOUT.fullmatch(statement)
+        return about is not None and about["name"] in self._omitted.get(_kind(about["kind"]), {})
+
+    def _omit(self, kind: str, name: bytes) -> None:
+        self._omitted.setdefault(kind, {})[name] = None
+
+    def describe_omitted(self) -> list[str]:
+        """Return a sentence for each kind of object that was left out."""
+        sentences = []
+        for kind, objects in self._omitted.items():
+            names = [name.decode(errors="replace") for name in objects]
+            more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+            sentences.append(
+                f"left out of the dump, as only a superuser may create it: {kind} {', '.join(names[:MOST_NAMES])}{more}"
+                " (create it by hand after the restore if the app needs it)"
+            )
+        return sentences
 
     def taken(self) -> bytes:
         """Return the text that was read since the last call."""
@@ -75,13 +121,18 @@ class _Statements(Scanner):
         return b"".join([*self.out, *self._held])
 
 
+def _kind(word: bytes) -> str:
+    return b" ".join(word.lower().split()).decode()
+
+
 def as_scratch_role(
-    target: str, change: Callable[[Iterator[bytes]], Iterator[bytes]] = iter
+    target: str, remarks: list[str], change: Callable[[Iterator[bytes]], Iterator[bytes]] = iter
 ) -> Callable[[Iterator[bytes]], Iterator[bytes]]:
     """Return a function that passes a dump to psql, statement by statement, after ``change``.
 
     psql receives no statement before its end was read. The role that runs the dump confines it to its database;
-    this function only removes the owners and grants of a usual dump, which that role may not set.
+    this function only removes the owners and grants of a usual dump, which that role may not set, and event triggers,
+    subscriptions and publications of all tables, which it may not create: ``remarks`` gets a sentence about each kind.
 
     Raises:
         DumpOverreachesError: the dump contains a psql meta-command.
@@ -94,6 +145,7 @@ def as_scratch_role(
                 statements.feed(block)
                 yield statements.taken()
             yield statements.rest()
+            remarks.extend(statements.describe_omitted())
         except SpokenToPsqlError as error:
             instead = "Nothing after that place was run."
             raise DumpOverreachesError(target=target, reason=f"it holds {error}", instead=instead) from error

@@ -38,6 +38,7 @@ NAMES = ("regclass", "regoper", "regoperator", "regproc", "regprocedure", "regty
 #: A load creates indexes after all rows.
 INDEXED = "{} in (select indexrelid from pg_catalog.pg_index)"
 #: Functions written as text that a load runs: they belong to an index, a check, a generated column or a materialized view.
+#: Before version 15 the functions of a generated column are dependencies of the column, and not of its default.
 FUNCTIONS = f"""with recursive used (class, id, by) as (
   select 'pg_catalog.pg_class'::regclass::oid, c.oid, 'index ' || c.oid::regclass from pg_catalog.pg_class c
     join pg_catalog.pg_index i on i.indexrelid = c.oid and (i.indexprs is not null or i.indpred is not null)
@@ -48,6 +49,12 @@ FUNCTIONS = f"""with recursive used (class, id, by) as (
   union all select 'pg_catalog.pg_attrdef'::regclass, d.oid, format('column %s.%I', c.oid::regclass, a.attname)
     from pg_catalog.pg_attrdef d join pg_catalog.pg_attribute a on a.attrelid = d.adrelid and a.attnum = d.adnum and a.attgenerated = 's'
     join pg_catalog.pg_class c on c.oid = d.adrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace where {_OWN}
+      and pg_catalog.pg_relation_size(c.oid) > 0
+  union all select e.refclassid, e.refobjid, format('column %s.%I', c.oid::regclass, a.attname)
+    from pg_catalog.pg_attribute a join pg_catalog.pg_class c on c.oid = a.attrelid and a.attgenerated = 's'
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    join pg_catalog.pg_depend e on e.classid = 'pg_catalog.pg_class'::regclass and e.objid = c.oid and e.objsubid = a.attnum
+    where e.refclassid in ('pg_catalog.pg_proc'::regclass, 'pg_catalog.pg_operator'::regclass) and {_OWN}
       and pg_catalog.pg_relation_size(c.oid) > 0
   union all select 'pg_catalog.pg_class'::regclass, c.oid, 'materialized view ' || c.oid::regclass from pg_catalog.pg_class c
     join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.relkind = 'm' and c.relispopulated and {_OWN}

@@ -304,7 +304,7 @@ class PostgreSQLOutside:
             with self._made(central, like, dump, remarks, timeout) as url:
                 new = url.path
                 _give_settings(central, new, like)
-                self._load(central, url, path, dump, timeout, progress)
+                self._load(central, url, path, dump, timeout, progress, remarks)
                 if dump.foreign:
                     remarks += self._hand_over(central, new, live=live is not None)
                     owner = ident(like.owner or central.info.user)
@@ -373,7 +373,7 @@ class PostgreSQLOutside:
                 if dump.part:
                     with self._open(self._url) as live:
                         head = parts.needs(live)
-                proof = self._load(central, url, path, dump, timeout, silent, head=head)
+                proof = self._load(central, url, path, dump, timeout, silent, remarks, head=head)
                 yield Tried(url=url, proof=proof, remarks=remarks)
 
     def _load(
@@ -384,6 +384,7 @@ class PostgreSQLOutside:
         dump: Dump,
         timeout: float,
         progress: Progress,
+        remarks: list[str],
         *,
         head: str = "",
     ) -> Proof:
@@ -392,7 +393,7 @@ class PostgreSQLOutside:
         All of that is done by the role of ``url``: of a foreign dump by a scratch role.
         """
         try:
-            return self._loaded(central, url, path, dump, timeout, progress, head)
+            return self._loaded(central, url, path, dump, timeout, progress, remarks, head)
         except (PrivilegeMissingError, UnreachableError) as error:
             if not dump.foreign or central.broken:
                 raise
@@ -408,6 +409,7 @@ class PostgreSQLOutside:
         dump: Dump,
         timeout: float,
         progress: Progress,
+        remarks: list[str],
         head: str,
     ) -> Proof:
         change = parts.unlinked if dump.part else iter
@@ -422,7 +424,7 @@ class PostgreSQLOutside:
                 tables=dump.tables,
                 timeout=timeout,
                 head=head,
-                change=as_scratch_role(self._target, change) if dump.foreign else change,
+                change=as_scratch_role(self._target, remarks, change) if dump.foreign else change,
                 progress=progress,
                 atomic=dump.foreign,
             )
