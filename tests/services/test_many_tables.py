@@ -19,7 +19,7 @@ from dbctl.engines.sqlite import indexes as sqlite_indexes
 from tests import kept, servers
 
 SOURCES = str(Path(dbctl.__file__).parent)
-ENGINES = ["sqlite", "postgresql", "mysql"]
+ENGINES = ["sqlite", "postgresql"]
 SIZES = (40, 80, 160)
 #: Between two steps of which the second is twice as large; what is quadratic takes four times as much.
 MOST = 3.0
