@@ -73,10 +73,11 @@ def _table(answer: Answer, look: Look) -> None:
     if isinstance(answer.result, Page):
         footer(answer.result)
     if isinstance(answer.result, Findings):
-        out.remark(_closing(answer.result))
+        out.remark(closing(answer.result))
 
 
-def _closing(result: Findings) -> str:
+def closing(result: Findings) -> str:
+    """Return the line below the findings of a check on a terminal."""
     if not (result.checked or result.findings):
         return "nothing to check"
     return f"{result.checked} checked, {len(result.findings) or 'nothing'} found"

@@ -211,8 +211,12 @@ class Creation:
             if remark := one.facts.get("remarks"):
                 yield f"{self._sources[0].app.target(one.database)}: {remark}"
         for left in made.left_out:
-            if left.failed or left.reason == registry.AWAY:
-                yield f"{self._sources[0].app.target(left.database)} is not in it: {left.reason}"
+            target = self._sources[0].app.target(left.database)
+            if left.failed:
+                reason = left.reason.removeprefix(f"{target} could not be backed up: ")
+                yield f"{target} is not in the backup: {reason}"
+            elif left.reason == registry.AWAY:
+                yield f"{target} is not in the backup: {left.reason}"
 
 
 def size(app: App) -> int:

@@ -274,7 +274,7 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
 def _of_member(store: Store, manifest: Manifest, look: Look, size: int | None) -> Iterator[tuple[str, str]]:
     one = look.one
     if size is None:
-        yield "file-missing", "it is missing"
+        yield "file-missing", "it is missing, or no regular file"
         return
     if size != one.bytes:
         yield "file-changed", f"it has {size:,} bytes and had {one.bytes:,}"

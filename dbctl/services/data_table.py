@@ -37,11 +37,10 @@ from dbctl.services.near import hint
 from dbctl.services.rules import cut, read_moment, read_word
 from dbctl.services.secrets import MASK, hidden
 from dbctl.services.setting_values import load_json
-from dbctl.services.user_table import TIMES
+from dbctl.services.user_table import BOOLEAN_TYPE, TIMES
 
 _WHOLE = re.compile(r"-?[0-9]+", re.ASCII)
 _FRACTIONS = re.compile(r"REAL|FLOA|DOUB|NUMERIC|DECIMAL")
-_BOOLEANS = re.compile(r"BOOL.*|TINYINT\(1\)")
 _DATES = re.compile(r"DATE|TIMESTAMP")
 #: How a filter compares; what is longer is looked for first.
 OPERATORS: Mapping[str, Op] = {
@@ -245,7 +244,7 @@ class DataTable:
     def _is_boolean(self, told: Column) -> bool:
         if told.native == "boolean" or told.name in self._booleans:
             return True
-        return "boolean" not in self.db.natives and bool(_BOOLEANS.fullmatch(told.type))
+        return "boolean" not in self.db.natives and bool(BOOLEAN_TYPE.fullmatch(told.type))
 
     def _boolean(self, told: Column, text: str) -> object:
         meant = read_word(told.name, text)

@@ -120,8 +120,13 @@ def _findings(app: App, name: str, live: Readable, *, quick: bool, table: str) -
     yield from damage
     if not (quick or table) and (lost := live.lost_commits()):
         yield Finding(target=target, severity="warning", code="commits-lost", message=_lost(lost), hint=LOST)
-    yield from _loose(app, name, live, table)
-    yield from _unowned(app, name, live, table)
+    damaged = any(finding.code == CorruptError.code for finding in damage)
+    try:
+        yield from _loose(app, name, live, table)
+        yield from _unowned(app, name, live, table)
+    except (QueryFailedError, CorruptError) as error:
+        if not (damaged and isinstance(error, CorruptError)):  # reported above, with its place
+            yield failure(target, error, "error" if app.database(name).foreign_keys else "warning")
     if not (quick or damage):  # rows of a damaged table may not be what they seem
         yield from stored_faults(app, name, live, table)
         yield from mixed_times(app, name, live, table)
@@ -195,17 +200,14 @@ def _loose(app: App, name: str, live: Checks, table: str) -> Iterator[Finding]:
     severity: Severity = "error" if told.foreign_keys else "warning"
     owner = told.owner or "the program that writes it"
     hint = LOOSE if told.foreign_keys else f"{owner[:1].upper()}{owner[1:]} does not keep foreign keys."
-    try:
-        for one in live.orphans(table):
-            yield Finding(
-                target=app.target(name),
-                severity=severity,
-                code="foreign-key-orphans",
-                message=_orphans(one),
-                hint=hint,
-            )
-    except (QueryFailedError, CorruptError) as error:
-        yield failure(app.target(name), error, severity)
+    for one in live.orphans(table):
+        yield Finding(
+            target=app.target(name),
+            severity=severity,
+            code="foreign-key-orphans",
+            message=_orphans(one),
+            hint=hint,
+        )
 
 
 def _orphans(one: Orphans) -> str:

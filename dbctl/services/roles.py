@@ -285,4 +285,4 @@ def words(app: App, db: Readable) -> list[Role]:
     app.ability(users.told.role, "roles")
     held = db.tally(users.live.name, users.role_column())
     known = users.roles() | {key: str(key) for key in held if key is not None and key not in users.roles()}
-    return [Role(id=key, name=name, users=held.get(key, 0)) for key, name in known.items()]
+    return [Role(id=name, name=name, users=held.get(key, 0)) for key, name in known.items()]

@@ -14,7 +14,7 @@ from dbctl.errors import (
     UserMissingError,
 )
 from dbctl.model import Id, Row, Value, Window, now
-from dbctl.profiles.codecs import read_boolean, read_time
+from dbctl.profiles.codecs import BOOLEANS, read_boolean, read_time
 from dbctl.profiles.model import Name, UserRole, Users
 from dbctl.services.apps import App
 from dbctl.services.live import Live
@@ -22,6 +22,9 @@ from dbctl.services.rules import check_field, cut, read_moment, read_word
 
 #: Fields that every app's users have for dbctl, whatever their columns are called.
 TIMES = ("created_at", "updated_at", "last_login_at")
+#: Declared types of columns that hold booleans, and whole numbers, where the driver has no type of its own for them.
+BOOLEAN_TYPE = re.compile(r"BOOL.*|TINYINT\(1\)")
+WHOLE_TYPE = re.compile(r"INT|SERIAL")
 
 
 class User(Value, frozen=True, kw_only=True):
@@ -145,9 +148,24 @@ class UserTable:
                 rows = self.db.select(told.table, [told.key, told.name])
                 self._role_names = {key: str(name) for key, name in rows}
             else:
-                labels = self._labels(told)
-                self._role_names = {label: label for label in labels}
+                self._role_names = self._words(told)
         return self._role_names
+
+    def _words(self, told: UserRole) -> dict[object, str]:
+        """Return the roles that are the value of a column: what a row holds, and the word for it.
+
+        Roles of a column of booleans are ``true`` and ``false``, those of a column of numbers the digits.
+        """
+        column = self.live.table.columns[str(self.role)]
+        if column.native == "boolean" or BOOLEAN_TYPE.fullmatch(column.type):
+            false, true = (False, True) if column.native else BOOLEANS[self.app.profile.boolean]
+            stored = {"true": true, "false": false}
+            listed = [word for word in map(str.lower, told.values) if word in stored]
+            return {stored[word]: word for word in listed or stored}
+        labels = self._labels(told)
+        if WHOLE_TYPE.search(column.type):
+            return {int(label) if label.isdecimal() else label: label for label in labels}
+        return {label: label for label in labels}
 
     def _labels(self, told: UserRole) -> Sequence[str]:
         """Return the words that the column of the role may hold, in the profile's order.
@@ -157,7 +175,8 @@ class UserTable:
         live = self.live.table.columns[str(self.role)].values
         known = [one for one in told.values if one in live or not live]
         held = [] if known or live else self.db.tally(self.live.name, told.column)
-        return [*known, *(one for one in live if one not in known), *(str(one) for one in held if one)]
+        stored = [str(value) for value in held if value not in (None, "")]
+        return [*known, *(one for one in live if one not in known), *stored]
 
     def role_name(self, key: object) -> str | None:
         """Return the name of the role that a user's row holds."""

@@ -88,6 +88,12 @@ def test_a_plan_is_numbered_and_says_that_it_destroys():
     ]
 
 
+def test_a_plan_of_no_database_has_no_parentheses():
+    assert lines(Planned(plan=Plan(title="Clean up", target="", steps=[], rows={}))) == [
+        "Clean up: nothing to do"
+    ]
+
+
 def test_where_there_is_nothing_to_say_nothing_is_said():
     assert lines(None) == lines(page()) == lines(Findings(checked=3, findings=[])) == []
 
@@ -103,6 +109,11 @@ def test_where_there_is_nothing_to_say_nothing_is_said():
 def test_the_rest_of_a_list_is_told_as_it_would_be_typed(capfd, items, after, told):
     answer.footer(Page(items=items, total=3, after=after))
     assert capfd.readouterr().err == f"{told}\n"
+
+
+def test_a_check_that_looked_at_nothing_does_not_count():
+    assert answer.closing(Findings(checked=0, findings=[])) == "nothing to check"
+    assert answer.closing(Findings(checked=1, findings=[])) == "1 checked, nothing found"
 
 
 def test_findings_are_a_table():

@@ -66,7 +66,7 @@ def test_one_that_cannot_be_saved_keeps_the_others_from_nothing_and_is_named(thr
     assert (lacking["databases"], lacking["complete"]) == (["first", "third"], False)
     (left,) = lacking["left_out"]
     assert (left["database"], left["failed"]) == ("second", True)
-    assert any("three/second is not in it" in warning for warning in made["warnings"])
+    assert any("three/second is not in the backup" in warning for warning in made["warnings"])
     named = {one["file"] for one in lacking["members"]}
     assert {path.name for path in Path("backups/three", lacking["id"]).iterdir()} == {*named, "manifest.json"}
 

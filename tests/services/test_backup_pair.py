@@ -344,7 +344,7 @@ def test_vectors_in_storage_are_left_out_and_that_is_said(path):
     assert [one.database for one in made.members] == ["chat"]
     (left,) = made.left_out
     assert (left.database, "storage" in left.reason) == ("vectors", True)
-    assert any("vectors is not in it" in one for one in made.remarks)
+    assert any("vectors is not in the backup" in one for one in made.remarks)
     with vault.opened(path, only="vectors") as (app, repository):
         caught(NotSupportedError, lambda: Creation(app, repository, timeout=1).apply())
 

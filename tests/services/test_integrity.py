@@ -144,6 +144,33 @@ def test_a_damaged_value_of_a_table_is_shown_with_the_value_that_its_index_still
     assert "restore recover" in finding["hint"]
 
 
+@pytest.mark.parametrize("damage", ["a rowid out of order", "a pointer beyond the page"])
+def test_damage_is_reported_once(place, ask, damage):
+    path = place / "user.db"
+    execute(path, "pragma journal_mode = delete; create table notes (id integer primary key, word)")
+    execute(
+        path,
+        """with recursive n(i) as (select 1 union all select i + 1 from n where i < 2000)
+        insert into notes (word) select 'word ' || i from n""",
+    )
+    with closing(sqlite3.connect(path)) as db:
+        (page,) = db.execute("select rootpage from sqlite_master where name = 'notes'").fetchone()
+        (size,) = db.execute("pragma page_size").fetchone()
+    raw = bytearray(path.read_bytes())
+    if damage == "a pointer beyond the page":
+        leaf = int.from_bytes(raw[(page - 1) * size + 8 :][:4])
+        first_cell = (leaf - 1) * size + 8
+        raw[first_cell : first_cell + 2] = b"\xff\xf0"
+    else:
+        at = raw.rindex(b"word 1999") - 3  # length, rowid (two bytes), header
+        raw[at - 2 : at] = b"\x81\x00"
+    path.write_bytes(raw)
+    findings = ask("integrity", "check", "--db", "user", status=4)["findings"]
+    messages = [finding["message"] for finding in findings if finding["code"] == "corrupt"]
+    assert messages
+    assert not [message for message in messages if "***" in message or "malformed" in message]
+
+
 def test_values_of_secret_columns_that_differ_from_their_index_are_masked(place, ask):
     path = place / "user.db"
     shapes.add_user(path, "eve")

@@ -10,6 +10,7 @@ from dbctl.errors import (
     AbilityMissingError,
     AlreadyExistsError,
     BuiltInRoleError,
+    LastAdminError,
     NotSupportedError,
     PermissionMissingError,
     PlanChangedError,
@@ -19,8 +20,10 @@ from dbctl.errors import (
     ValueInvalidError,
 )
 from dbctl.model import Window
-from dbctl.services import role_changes, roles
-from tests.services.people import SHAPES, content, opened, rows, run, settle
+from dbctl.services import role_changes, roles, user_changes, users
+from dbctl.services.user_filters import Filter
+from dbctl.services.user_table import Who
+from tests.services.people import SHAPES, caught, content, opened, rows, run, settle
 
 GAMES = ["games.read", "games.play", "games.download"]
 
@@ -376,3 +379,75 @@ def test_roles_in_a_table_that_the_profile_only_mentions_are_listed_and_not_chan
         ]
         with pytest.raises(NotSupportedError, match="changing roles"):
             create(app)
+
+
+@pytest.fixture
+def with_roles_in_a_column(tmp_path):
+    """Give a deployment of an app whose role is a column of a type."""
+
+    def build(kind, listed, values, admin):
+        profile = f"""schema = "dbctl.profile/1"
+name = "small"
+title = "Small"
+[databases.main]
+engines = ["sqlite"]
+[users]
+table = "people"
+id = {{ column = "id" }}
+login = ["username"]
+admin = "{admin}"
+role = {{ column = "rank", values = {json.dumps(listed)} }}
+[users.fields]
+username = "login"
+active = "active"
+"""
+        (tmp_path / "small.toml").write_text(profile)
+        configuration = '[apps.small]\nprofile = "./small.toml"\n[apps.small.databases]\nmain = "small.db"\n'
+        (tmp_path / "dbctl.toml").write_text(configuration)
+        path = tmp_path / "small.db"
+        rows_of_people = ", ".join(f"({at}, 'user{at}', {value}, 1)" for at, value in enumerate(values))
+        run(
+            path,
+            f"create table people (id integer primary key, login text, rank {kind}, active boolean)",
+            f"insert into people values {rows_of_people}",
+        )
+        return path
+
+    return build
+
+
+@pytest.mark.parametrize("listed", [[], ["true", "false"]])
+def test_roles_of_a_column_of_booleans_are_true_and_false(with_roles_in_a_column, listed):
+    path = with_roles_in_a_column("boolean", listed, [1, 0, 1, "null"], "true")
+    with opened(path) as app:
+        assert {role.name: role.users for role in roles.list_roles(app, Window()).items} == {
+            "true": 2,
+            "false": 1,
+        }
+        assert [user.role for user in users.list_users(app, Filter(), Window()).items] == [
+            "true",
+            "false",
+            "true",
+            None,
+        ]
+        user_changes.set_role(app, Who(logins=["user1"]), "True").apply()
+        user_changes.set_role(app, Who(logins=["user2"]), "false").apply()
+        user_changes.set_role(app, Who(logins=["user1"]), "false").apply()
+        caught(LastAdminError, lambda: user_changes.set_role(app, Who(logins=["user0"]), "false").apply())
+    assert rows(path, "select rank, typeof(rank) from people where id < 3") == [
+        (1, "integer"),
+        (0, "integer"),
+        (0, "integer"),
+    ]
+
+
+def test_roles_of_a_column_of_numbers_are_their_digits(with_roles_in_a_column):
+    path = with_roles_in_a_column("integer", ["0", "9"], [9, 0, 9], "9")
+    with opened(path) as app:
+        assert {role.name: role.users for role in roles.list_roles(app, Window()).items} == {"0": 1, "9": 2}
+        user_changes.set_role(app, Who(logins=["user2"]), "0").apply()
+    assert rows(path, "select rank, typeof(rank) from people") == [
+        (9, "integer"),
+        (0, "integer"),
+        (0, "integer"),
+    ]

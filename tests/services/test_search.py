@@ -485,6 +485,10 @@ def test_an_unknown_order_is_answered_with_those_there_are(launcher):
         found(launcher, sort="titel")
 
 
+def test_an_order_may_be_asked_for_by_its_column(document):
+    assert found(document, sort="-platformName") == found(document, sort="-platform")
+
+
 def test_an_order_that_the_schema_lacks_is_said(document):
     with pytest.raises(SchemaLacksError, match="lastPlayed"):
         found(document, sort="lastPlayed")

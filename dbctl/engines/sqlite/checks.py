@@ -17,6 +17,10 @@ from dbctl.errors import CorruptError, NotSupportedError, QueryFailedError
 MOST_LINES = 100
 TEXT_INDEX = r"(?is)create\s+virtual\s+table\b.*?\busing\s+(fts[345])\b"
 
+#: The line above the damage of pages, which names the schema alone.
+HEADING = r"\*\*\* in database .+ \*\*\*"
+#: The text of SQLITE_CORRUPT, which follows the damage that made SQLite end the check.
+MALFORMED = "database disk image is malformed"
 #: How SQLite words that an index and its table disagree; the name may hold anything.
 INDEX = (
     r"(?s)(?:row .+? (?:missing from|values differ from)|wrong # of entries in|(?P<twice>non-unique entry in)"
@@ -68,7 +72,10 @@ class SQLiteChecks(SQLiteDialect):
         except CorruptError as error:  # so much that the check itself could not go on
             return [str(error.facts["reason"])]
         lines = [line for text in told for line in ([text] if re.match(INDEX, text) else text.splitlines())]
-        return [line for line in lines if line != "ok"]
+        damage = [line for line in lines if line != "ok" and not re.fullmatch(HEADING, line)]
+        if any(line != MALFORMED and not re.match(INDEX, line) for line in damage):
+            return [line for line in damage if line != MALFORMED]
+        return damage
 
     def index_damage(self, line: str) -> IndexDamage | None:
         found = re.fullmatch(INDEX, line)
