@@ -198,6 +198,7 @@ _dbctl_value() {  # sets wanted to what completes the value of option $1 of the 
         'restore recover:--identity') wanted='@file' ;;
         'restore recover:--passphrase-file') wanted='@file' ;;
         'integrity check:--table') wanted='' ;;
+        'integrity repair:--table') wanted='' ;;
         'stats overview:--limit') wanted='' ;;
         'stats overview:--offset') wanted='' ;;
         'stats overview:--sort') wanted='' ;;
@@ -539,7 +540,7 @@ _dbctl() {
         'integrity') children='check cross repair'; flags='' ;;
         'integrity check') children=''; flags='--quick --table' ;;
         'integrity cross') children=''; flags='' ;;
-        'integrity repair') children=''; flags='--orphans --dry-run -n' ;;
+        'integrity repair') children=''; flags='--orphans --times --table --dry-run -n' ;;
         'stats') children='overview tables user activity locks connections slow indexes bloat reports run'; flags='' ;;
         'stats overview') children=''; flags='--limit --offset --sort' ;;
         'stats tables') children=''; flags='--exact --limit --offset --sort' ;;

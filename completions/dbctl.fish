@@ -431,6 +431,8 @@ complete -c dbctl -n '__dbctl_at \'restore recover\'' -l dry-run -s n -d 'Show t
 complete -c dbctl -n '__dbctl_at \'integrity check\'' -l quick -d 'Leave out what takes long: whether indexes and tables agree'
 complete -c dbctl -n '__dbctl_at \'integrity check\'' -l table -x -d 'Only this table'
 complete -c dbctl -n '__dbctl_at \'integrity repair\'' -l orphans -d 'Delete rows that repeat nothing, too; many an app keeps some rightly'
+complete -c dbctl -n '__dbctl_at \'integrity repair\'' -l times -d 'Rewrite columns of SQLite that hold times in several forms, instead'
+complete -c dbctl -n '__dbctl_at \'integrity repair\'' -l table -x -d 'With --times: only this table'
 complete -c dbctl -n '__dbctl_at \'integrity repair\'' -l dry-run -s n -d 'Show the plan and change nothing'
 complete -c dbctl -n '__dbctl_at \'stats overview\'' -l limit -x -d 'At most so many rows'
 complete -c dbctl -n '__dbctl_at \'stats overview\'' -l offset -x -d 'Rows to skip first'

@@ -617,8 +617,12 @@ class SessionMissingError(DbctlError):
 
 class MigrationsMissingError(DbctlError):
     code, exit_status = "migrations-missing", Exit.NOT_FOUND
-    sentence = "{target} has no folder of migrations ({path})"
+    sentence = "{target} has no folder of migrations{place}"
     remedy = "Set [apps.NAME.migrations] in the configuration, or give --migrations DIR."
+
+    def __init__(self, *, target: str, path: Path | None) -> None:
+        """Name ``path``, the folder that is missing; None: nobody has named any."""
+        super().__init__(target=target, path=path, place=f" ({path})" if path else "")
 
 
 class MigrationMissingError(DbctlError):
@@ -1094,6 +1098,14 @@ class MigrationHalfBackError(DbctlError):
     code, exit_status = "migration-half-back", Exit.REFUSED
     sentence = "{target}: {name} is taken back in part"
     remedy = "Nothing was run. dbctl migrate down takes back the rest."
+
+
+class TimesAmbiguousError(DbctlError):
+    code, exit_status = "times-ambiguous", Exit.REFUSED
+    sentence = (
+        "{table}.{column} of {target} holds {rows} with T and without Z, whose zone nothing tells{example}"
+    )
+    remedy = "Nothing was changed. dbctl data set {table} KEY {column}=TIME sets one of them; with --table another table is repaired."
 
 
 class SafetyBackupUnsetError(DbctlError):

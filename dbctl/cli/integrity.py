@@ -8,7 +8,8 @@ import typer
 from dbctl.cli._app import carry_out, opened
 from dbctl.cli._options import DryRun
 from dbctl.cli._run import emit
-from dbctl.services import integrity, integrity_cross, integrity_repair
+from dbctl.errors import UsageError
+from dbctl.services import integrity, integrity_cross, integrity_repair, time_repair
 
 app = typer.Typer(
     name="integrity",
@@ -52,8 +53,25 @@ def repair(
             "--orphans", help="Delete rows that repeat nothing, too; many an app keeps some rightly."
         ),
     ] = False,
+    times: Annotated[
+        bool,
+        typer.Option("--times", help="Rewrite columns of SQLite that hold times in several forms, instead."),
+    ] = False,
+    table: Annotated[
+        str, typer.Option("--table", metavar="NAME", help="With --times: only this table.")
+    ] = "",
     dry_run: DryRun = False,
 ) -> int:
-    """Bring rows that repeat those of another database in line with them, and list what they lack."""
+    """Bring rows that repeat those of another database in line with them, and list what they lack.
+
+    With --times, columns that hold times in several forms get the app's form, in one transaction. A time whose zone
+    nothing tells is refused.
+    """
+    if orphans and times:
+        raise UsageError(detail="--orphans and --times exclude each other")
+    if table and not times:
+        raise UsageError(detail="--table goes with --times")
     with opened(ctx) as found:
+        if times:
+            return carry_out(ctx, time_repair.repair_times(found, table=table))
         return carry_out(ctx, integrity_repair.repair(found, orphans=orphans))

@@ -103,11 +103,10 @@ class SqlAside:
         return Standing(missing=whole - there, differing=there - equal, same=equal)
 
     def add(self) -> int:
-        names = ", ".join(ident(name) for name in self._columns)
         taken = ", ".join(f"s.{ident(name)}" for name in self._columns)
         return self._db.added(
             self._table,
-            names,
+            self._columns,
             f"select {taken} from {self._joined} where not {self._found}",  # noqa: S608 - as above
         )
 
@@ -146,8 +145,8 @@ class SqlLaysAside(SqlReader):
         """Return SQL, never NULL, that says whether ``t0`` and ``s`` hold exactly the same in ``column``, or both nothing."""
 
     @abstractmethod
-    def added(self, table: str, names: str, select: str) -> int:
-        """Insert the rows of a SELECT into these columns; return how many."""
+    def added(self, table: str, columns: Sequence[str], select: str) -> int:
+        """Insert the rows of a SELECT into these columns, as ``insert_many`` does; return how many."""
 
     @abstractmethod
     def replaced(self, table: str, place: str, where: str, columns: Sequence[str]) -> int:

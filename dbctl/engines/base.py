@@ -192,6 +192,21 @@ class HoldsTimeForms(Protocol):
         ...
 
 
+@runtime_checkable
+class RewritesTimes(HoldsTimeForms, Protocol):
+    """A writer of such an engine."""
+
+    def rewrite_times(self, table: str, column: str, form: str, convert: Callable[[object], object]) -> int:
+        """Write ``convert`` of each time of a column that has another form than ``form``, in a transaction.
+
+        What ``count_time_forms`` does not count stays as it is. Memory does not grow with the table.
+
+        Returns:
+            How many rows were written.
+        """
+        ...
+
+
 #: Returns values for columns of a new row of a table, none of them among the given ones.
 FillRow: TypeAlias = "Callable[[Readable, str, Collection[str]], Mapping[str, object]]"
 

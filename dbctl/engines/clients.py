@@ -14,10 +14,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from dbctl import durable, interrupt, private
-from dbctl.errors import DbctlError, DiskFullError, FileFailedError
+from dbctl.engines.served import liveness
+from dbctl.engines.served.liveness import Probe
+from dbctl.errors import ClientFailedError, DbctlError, DiskFullError, FileFailedError, UnreachableError
 
 #: Bytes that are passed on at a time, and seconds between two looks for a signal.
 BLOCK, LOOK_SECONDS = 1 << 20, 0.1
@@ -29,6 +31,8 @@ LONGEST_COMPLAINT = 1 << 16
 #: What a program may know of the environment; what else stands there is none of its business, and may be a secret.
 ENVIRONMENT = ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "KRB5CCNAME", "SSL_CERT_FILE", "SSL_CERT_DIR")
 SECRETS = "dbctl-secret-"
+#: Seconds that a program which has no server gets to do anything at all.
+LOCAL_SECONDS = 600.0
 
 
 @contextmanager
@@ -42,31 +46,101 @@ def secrets(files: Mapping[str, str]) -> Iterator[Path]:
         yield place
 
 
+class Watch(NamedTuple):
+    """How a program is looked after that may do nothing for a long time."""
+
+    target: str  #: ``app/database``
+    instead: str  #: what became of what it was to do
+    probe: Probe | None = None  #: asks whether its server is at work for it; None: it has no server
+    place: str = ""  #: the server, as sessions call it
+
+
+class Silence:
+    """How long a program has done nothing: it moved no byte, and used no time of a processor.
+
+    Whether its server is at work for it is asked each ``SILENCE_SECONDS``, since a statement may run for hours.
+    """
+
+    def __init__(self, name: str, process: subprocess.Popen[bytes], watch: Watch) -> None:
+        self._name, self._process, self._watch = name, process, watch
+        self._limit = liveness.SILENCE_SECONDS if watch.probe else LOCAL_SECONDS
+        self._liveness = liveness.Liveness(watch.probe, watch.place) if watch.probe else None
+        self.note_progress()
+
+    def note_progress(self) -> None:
+        """Count from the start again: it moved something."""
+        self._since = time.monotonic()
+        self._work: float | None = None
+        if self._liveness:
+            self._liveness.note_progress()
+
+    def check(self) -> None:
+        """Kill the program where nothing can be expected of it any more.
+
+        Raises:
+            UnreachableError, ClientFailedError: it was killed; the latter where it has no server.
+        """
+        work = _processor_time(self._process.pid)
+        if self._work is not None and work != self._work:
+            self.note_progress()
+        self._work = work
+        if time.monotonic() - self._since < self._limit:
+            return
+        self._since = time.monotonic()
+        reason = self._liveness.find_fault() if self._liveness else f"it did nothing for {self._limit:g} s"
+        if not reason:
+            return
+        self._process.kill()
+        self._process.wait()
+        target, instead = self._watch.target, self._watch.instead
+        if self._liveness is None:
+            raise ClientFailedError(target=target, program=self._name, reason=reason, instead=instead)
+        raise UnreachableError(target=target, reason=f"{self._name}: {reason}", instead=instead)
+
+
+def _processor_time(pid: int) -> float:
+    """Return how long a process has run on a processor, in ticks; 0 where the system does not tell."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return 0
+    user, system = text.rpartition(")")[2].split()[11:13]
+    return int(user) + int(system)
+
+
 class Client:
     """One program that runs."""
 
-    def __init__(self, argv: Sequence[str], process: subprocess.Popen[bytes], said: IO[bytes]) -> None:
+    def __init__(
+        self, argv: Sequence[str], process: subprocess.Popen[bytes], said: IO[bytes], watch: Watch
+    ) -> None:
         self.name = Path(argv[0]).name
         self._process, self._said = process, said
+        self._silence = Silence(self.name, process, watch)
 
-    def blocks(self, *, heard: bool = True) -> Iterator[bytes]:
-        """Yield what it writes, until its end.
+    def blocks(self, *, heard: bool = True, watched: bool = True) -> Iterator[bytes]:
+        """Yield what it writes, until its end; one that is not ``watched`` may write nothing for ever.
 
         Raises:
             Interrupted: a signal came, and ``heard`` says that it may end this.
+            UnreachableError, ClientFailedError: it did nothing any more, and was killed.
         """
         if self._process.stdout is None:
             raise RuntimeError(f"{self.name} writes nowhere")
         descriptor = self._process.stdout.fileno()
         roomy = sys.platform == "linux" and fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ) >= BLOCK
+        self._silence.note_progress()
         while True:
             if heard:
                 interrupt.check()
             if not select.select([descriptor], [], [], LOOK_SECONDS)[0]:
+                if watched:
+                    self._silence.check()
                 continue
             if not (block := os.read(descriptor, BLOCK)):
                 return
             yield block
+            self._silence.note_progress()
             if roomy and len(block) < BLOCK // 4:
                 time.sleep(GATHER_SECONDS)
 
@@ -75,18 +149,22 @@ class Client:
 
         Raises:
             Interrupted: a signal came.
+            UnreachableError, ClientFailedError: it did nothing any more, and was killed.
         """
         if self._process.stdin is None:
             raise RuntimeError(f"{self.name} reads nothing")
         descriptor = self._process.stdin.fileno()
         os.set_blocking(descriptor, False)
         left = memoryview(block)
+        self._silence.note_progress()
         while left:
             interrupt.check()
             if not select.select([], [descriptor], [], LOOK_SECONDS)[1]:
+                self._silence.check()
                 continue
             try:
                 left = left[os.write(descriptor, left) :]
+                self._silence.note_progress()
             except BlockingIOError:
                 continue
             except BrokenPipeError:
@@ -98,14 +176,17 @@ class Client:
 
         Raises:
             Interrupted: a signal came, and ``heard`` says that it may end this.
+            UnreachableError, ClientFailedError: it did nothing any more, and was killed.
         """
         if self._process.stdin is not None:
             with suppress(BrokenPipeError):
                 self._process.stdin.close()
+        self._silence.note_progress()
         while True:
             try:
                 return self._process.wait(LOOK_SECONDS)
             except subprocess.TimeoutExpired:
+                self._silence.check()
                 if heard:
                     interrupt.check()
 
@@ -138,13 +219,19 @@ def _environment() -> dict[str, str]:
 
 @contextmanager
 def running(
-    argv: Sequence[str], environment: Mapping[str, str], *, reads: bool = False, writes: bool = False
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    watch: Watch,
+    reads: bool = False,
+    writes: bool = False,
 ) -> Iterator[Client]:
     """Run a program; it has ended when this ends, and whatever it was doing then is cut off.
 
     Args:
         argv: the program by its path, and its words; other users see them.
         environment: what it is told beside ``ENVIRONMENT``.
+        watch: how its silence ends.
         reads: whether it is given something to read; else it finds nothing.
         writes: whether what it writes is wanted; else nobody gets it.
     """
@@ -161,7 +248,7 @@ def running(
             if pipe is not None and sys.platform == "linux":
                 with suppress(OSError):  # more than an ordinary user may have is refused, and only costs time
                     fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, BLOCK)
-        client = Client(argv, process, said)
+        client = Client(argv, process, said, watch)
         try:
             yield client
         finally:

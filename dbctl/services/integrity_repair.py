@@ -29,6 +29,7 @@ class Repaired(Done, frozen=True, kw_only=True):
     deleted: int  #: rows that repeated nothing, where that was asked for
     wanting: int  #: rows of the other database without one here, which only the app can make
     keys: Sequence[object] = ()  #: theirs, the first ten thousand
+    rewritten: int = 0  #: times that got the form of the others in their column
 
     @property
     def tells(self) -> bool:
@@ -37,10 +38,12 @@ class Repaired(Done, frozen=True, kw_only=True):
     @property
     def changed(self) -> bool:
         """Whether anything was written."""
-        return bool(self.renamed or self.mended or self.deleted)
+        return bool(self.renamed or self.mended or self.deleted or self.rewritten)
 
     def brief(self) -> Row:
         told: Row = {word: getattr(self, word) for word in ("renamed", "mended", "deleted", "wanting")}
+        if self.rewritten:
+            told = {**told, "rewritten": self.rewritten}
         return {**told, "keys": self.keys} if self.keys else told
 
 

@@ -179,7 +179,7 @@ def _shipped(
     ]:
         path = migration_files.shipped_path(profile.name, database, engine, directory)
         if not path.is_dir():
-            raise MigrationsMissingError(target=target, path=path)
+            raise MigrationsMissingError(target=target, path=None)
         folder = migration_files.read(path, own=False, format=told.format)
         folders[name] = migration_files.until(folder, last) if last else folder
     return folders

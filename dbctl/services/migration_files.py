@@ -164,7 +164,7 @@ def folder(app: App, database: str, given: Path | None = None) -> Folder:
     own = given or app.configured.migrations.get(database)
     path = own or shipped_path(app.profile.name, database, app.url(database).engine)
     if not path.is_dir():
-        raise MigrationsMissingError(target=app.target(database), path=path)
+        raise MigrationsMissingError(target=app.target(database), path=own)
     told = app.database(database).migrations
     return read(path, own=own is not None, format=told.format if told else "found")
 

@@ -53,6 +53,25 @@ def mixed_times(app: App, database: str, db: Readable, table: str = "") -> Itera
     yield from _Look(app, database, db, table).times()
 
 
+def mixed_columns(
+    app: App, database: str, db: Readable, table: str = ""
+) -> Iterator[tuple[Live, str, Sequence[HeldTimes]]]:
+    """Yield the columns whose times have several forms, each with these; the arguments are as above."""
+    if not isinstance(db, HoldsTimeForms):
+        return
+    for each in db.tables().values():
+        if each.view or table not in ("", each.name):
+            continue
+        live = Live(app.profile, db, each.name, "times")
+        named = time_columns(app, database, live)
+        for column in each.columns.values():
+            if is_time(db, column, named):
+                interrupt.check()
+                held = db.count_time_forms(each.name, column.name)
+                if len(held) > 1:
+                    yield live, column.name, held
+
+
 class _Look:
     def __init__(self, app: App, database: str, db: Readable, table: str) -> None:
         self._app, self._database, self._db, self._table = app, database, db, table
@@ -200,17 +219,8 @@ class _Look:
         """Yield columns whose times have several forms, so that sorting by them gives a wrong order."""
         if not isinstance(self._db, HoldsTimeForms):
             return
-        for table in self._db.tables().values():
-            if table.view or not self._is_looked_at(self._database, table.name):
-                continue
-            live = Live(self._app.profile, self._db, table.name, "times")
-            named = time_columns(self._app, self._database, live)
-            for column in table.columns.values():
-                if is_time(self._db, column, named):
-                    interrupt.check()
-                    held = self._db.count_time_forms(table.name, column.name)
-                    if len(held) > 1:
-                        yield self._mixed_times(live, column.name, held)
+        for live, column, held in mixed_columns(self._app, self._database, self._db, self._table):
+            yield self._mixed_times(live, column, held)
 
     def _mixed_times(self, live: Live, column: str, held: Sequence[HeldTimes]) -> Finding:
         secret = hidden(self._app, self._database, self._db, [live.name]).get(live.name, [])
@@ -223,7 +233,8 @@ class _Look:
         )
         told = self._app.database(self._database)
         hint = (
-            f"dbctl data set {live.name} KEY {column}=TIME rewrites one row in the form of the newest rows."
+            f"dbctl data set {live.name} KEY {column}=TIME rewrites one row in the form of the newest rows,"
+            f" dbctl integrity repair --times all of them in the app's form."
         )
         if told.mode == "read-only":
             hint = f"{told.owner or 'the program that writes it'} writes this database; dbctl does not."

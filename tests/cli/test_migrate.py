@@ -339,3 +339,14 @@ def _until(true, seconds=20):
             pass
         time.sleep(0.02)
     raise AssertionError("it never came true")
+
+
+@pytest.mark.parametrize("command", ["drift", "verify", "up", "rehearse"])
+def test_without_a_folder_no_folder_inside_dbctl_is_named(tmp_path, command):
+    path = tmp_path / "plain.db"
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("create table t (id integer primary key)")
+    status, told = asked(tmp_path, command, "--url", f"main={path}")
+    assert (status, told["error"]["code"]) == (5, "migrations-missing")
+    assert "/" not in told["error"]["message"].replace("app/main", "")
+    assert "--migrations" in told["error"]["hint"]

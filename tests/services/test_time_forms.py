@@ -184,3 +184,72 @@ def test_a_server_with_a_type_for_times_has_no_mixture(server, tmp_path, monkeyp
     with getattr(promptvault, server)() as url:
         place(tmp_path, monkeypatch, "promptvault", f'main = "{url}"')
         assert mixed(answer("integrity", "check", status=None)) == []
+
+
+@pytest.mark.parametrize("merge", ["missing", "replace"])
+def test_rows_of_a_backup_get_the_form_of_the_column_where_the_backup_lacks_it(web, answer, merge):
+    rows(web, "create table notes (id integer primary key, body text)")
+    rows(web, "insert into notes values (1, 'x'), (2, 'y')")
+    answer("backup", "create", "--repository", "backups")
+    rows(web, "drop table notes")
+    rows(web, NOTES.replace("not null unique", ""))
+    times = ", ".join(["'2026-01-02T03:04:05.006Z'"] * len(CLOCKS))
+    rows(web, f"insert into notes (id, body, {', '.join(CLOCKS)}) values (2, 'z', {times})")
+    words = ["--table", "notes", "--merge", merge, "--repository", "backups", "--yes"]
+    answer("restore", "apply", "latest", *words)
+    ((*filled,),) = rows(web, f"select {', '.join(CLOCKS)} from notes where id = 1")
+    assert all(ISO.fullmatch(value) for value in filled), filled
+
+
+MIXED = (
+    "insert into notes (body, a, b, c, d, e) values"
+    " ('0', '2026-01-02 03:04:05', '2026-01-02', 1767323045, 0, '2026-01-02 03:04:05.5'),"
+    " ('1', '2026-01-02T03:04:05.006Z', '2026-01-02T03:04:05Z', 1767323045006, null, '2026-01-02T03:04:05Z'),"
+    " ('2', null, '2026-01-02 03:04:05', 'never', 1767323045000, '2026-01-02T03:04:05Z')"
+)
+
+
+def test_a_repair_writes_every_mixed_column_in_the_app_s_form(web, answer):
+    rows(web, NOTES)
+    rows(web, MIXED)
+    before = rows(web, "select * from notes")
+    plan = answer("integrity", "repair", "--times", "--table", "notes", "--dry-run")["data"]["plan"]
+    assert (plan["rows"], len(plan["steps"])) == ({"notes": 5}, 4)
+    assert rows(web, "select * from notes") == before
+    told = answer("integrity", "repair", "--times", "--table", "notes", "--yes")
+    assert told["data"]["rewritten"] == 5
+    assert rows(web, "select a, b, c, d, e from notes") == [
+        ("2026-01-02T03:04:05.000Z", "2026-01-02", "2026-01-02T03:04:05.000Z", 0, "2026-01-02T03:04:05.500Z"),
+        ("2026-01-02T03:04:05.006Z", "2026-01-02T03:04:05Z", "2026-01-02T03:04:05.006Z", None, "2026-01-02T03:04:05Z"),
+        (None, "2026-01-02T03:04:05.000Z", "never", 1767323045000, "2026-01-02T03:04:05Z"),
+    ]  # fmt: skip
+    assert mixed(answer("integrity", "check", "--table", "notes")) == []
+    assert answer("integrity", "repair", "--times", "--table", "notes", "--yes")["data"]["rewritten"] == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "code"),
+    [("2026-01-02T03:04:05", "times-ambiguous"), ("2026-99-99 03:04:05", "value-invalid")],
+)
+def test_a_repair_changes_nothing_where_a_time_cannot_be_told(web, answer, value, code):
+    rows(web, NOTES)
+    rows(web, MIXED)
+    rows(web, f"insert into notes (body, a) values ('3', '{value}')")
+    before = rows(web, "select * from notes")
+    told = answer("integrity", "repair", "--times", "--table", "notes", "--yes", status=None)
+    assert told["error"]["code"] == code
+    assert rows(web, "select * from notes") == before
+
+
+def test_a_repair_is_refused_where_a_trigger_of_the_app_writes_another_form(web, answer):
+    rows(web, NOTES)
+    rows(web, MIXED)
+    rows(
+        web,
+        "create trigger touched after update on notes begin"
+        " update notes set b = datetime('now') where id = new.id; end",
+    )
+    before = rows(web, "select * from notes")
+    told = answer("integrity", "repair", "--times", "--table", "notes", "--yes", status=None)
+    assert not told["ok"]
+    assert rows(web, "select * from notes") == before

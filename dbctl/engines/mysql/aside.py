@@ -64,8 +64,9 @@ class MySQLLaysAside(SqlLaysAside):
             return f"(t0.{name} <=> s.{name})"
         return f"(cast(t0.{name} as binary) <=> cast(s.{name} as binary))"  # as text, letters of both cases are one
 
-    def added(self, table: str, names: str, select: str) -> int:
+    def added(self, table: str, columns: Sequence[str], select: str) -> int:
         self._require_transaction(table)
+        names = ", ".join(ident(name) for name in columns)
         sql = f"insert into {self._table(table)} ({names}) {select}"
         own = [one for one in self.references(table) if one.table == table]
         if not own:

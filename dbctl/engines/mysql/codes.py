@@ -67,9 +67,12 @@ def script(url: Url, central: Session, database: str, target: str) -> bytes:
     if views:
         wanted.append(["--skip-triggers", "--", database, *views])
     made = []
+    watch = tools.watch(url, database, target, UNTOUCHED, timeout=SOON)
     with tools.at(url, central.server) as where:
         for words in wanted:
-            with clients.running([str(tool.path), where, *basics, *words], {}, writes=True) as client:
+            with clients.running(
+                [str(tool.path), where, *basics, *words], {}, watch=watch, writes=True
+            ) as client:
                 made.append(b"".join(client.blocks(heard=False)))
                 if client.finish(heard=False):
                     raise tools.failed(client, target, timeout=SOON, instead=UNTOUCHED)

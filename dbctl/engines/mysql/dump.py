@@ -241,6 +241,7 @@ class MySQLDumps(MySQLDescribes):
                     *tables,
                 ],
                 {},
+                watch=tools.watch(self._url, session.database, self.target, NOTHING, timeout=self._timeout),
                 writes=True,
             ) as client,
             packing() as packed,

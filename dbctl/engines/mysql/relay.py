@@ -93,6 +93,7 @@ class Relay(threading.Thread):
         self._ending = threading.Event()
 
     def run(self) -> None:
+        self._server.settimeout(None)  # whoever runs the program limits its silence
         while not self._ending.is_set():
             if select.select([self._listening], [], [], LOOK_SECONDS)[0]:
                 client, _ = self._listening.accept()

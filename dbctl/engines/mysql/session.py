@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import socket
 import ssl
 import struct
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from math import ceil
 from typing import Any, cast
@@ -19,6 +20,7 @@ from dbctl.engines.mysql.options import connecting, unchecked
 from dbctl.engines.mysql.parameters import literal
 from dbctl.engines.mysql.server import Server, server_of
 from dbctl.engines.mysql.values import PLAIN
+from dbctl.engines.served import liveness
 from dbctl.engines.sql import Row
 from dbctl.errors import ReadOnlyError
 from dbctl.url import Url
@@ -38,7 +40,17 @@ MODES = (
     "NO_ENGINE_SUBSTITUTION",
     "NO_AUTO_VALUE_ON_ZERO",
 )
-UNKNOWN_VARIABLE, TOO_LONG, NO_SOCKET, NO_GREETING, LOST = 1193, 1153, 2002, 2012, 2013
+UNKNOWN_VARIABLE, TOO_LONG, NO_SOCKET, NO_HOST, LOST_WRITING, NO_GREETING, LOST = (
+    1193,
+    1153,
+    2002,
+    2003,
+    2006,
+    2012,
+    2013,
+)
+#: Bytes that are read at a time, at most.
+READ_BYTES = 1 << 16
 #: What the driver raises where something else than a server of MySQL answers.
 NOT_UNDERSTOOD = (struct.error, LookupError, ValueError, TypeError, AttributeError, AssertionError)
 
@@ -46,6 +58,20 @@ ABOUT = "select current_user(), database(), connection_id(), @@max_allowed_packe
 #: By either of its names; before a session has settled it is what the server gives to all.
 READ_ONLY = "show variables where variable_name in ('read_only', 'tx_read_only', 'transaction_read_only')"
 
+
+#: What the driver, and no server, says.
+OF_CLIENT = range(2000, 3000)
+#: Not in a state in which a session waits for its client, while the client waits for it.
+AT_WORK = """command not in ('Sleep', 'Daemon', 'Binlog Dump') and coalesce(state, '') not in
+  ('Writing to net', 'Sending to client', 'Reading from net', 'Receiving from client')"""
+SESSIONS = "select 1 from information_schema.processlist where " + AT_WORK  # noqa: S608 - a constant
+OF_SESSION = SESSIONS + " and id = {0}"
+OF_PROGRAM = (
+    SESSIONS
+    + " and db = {0} and id <> connection_id() and time >= {1} and user = substring_index(user(), '@', 1)"
+)
+UNREACHABLE = "the server fell silent, and takes no new connection either"
+NOT_AT_WORK = "the connection fell silent: the server is at work for nobody at its end"
 
 #: The numbers of the sessions that this process has opened: none of them holds up this process.
 own_sessions = set[int]()
@@ -76,12 +102,30 @@ class Watchdog:
         self._socket.close()
 
 
+class PatientSocket(io.RawIOBase):
+    """What the driver reads from: it waits for as long as something arrives, or the server is at work."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self._session = session
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]  # the stubs want any buffer
+        """Read what has arrived; raises OSError once nothing can be expected any more."""
+        return self._session.wait_while_alive(lambda connected: connected.recv_into(buffer))
+
+
 class Session(pymysql.connections.Connection):
     """A connection that knows what it is connected to."""
 
     watchdog: Watchdog | None = None  #: until the session has begun
     connect_timeout: float
+    url: Url
     _sock: socket.socket
+    _rfile: io.BufferedIOBase
+    _current_timeout: float | None
 
     server: Server
     account: str = ""  #: as a GRANT wants it
@@ -118,11 +162,70 @@ class Session(pymysql.connections.Connection):
             pymysql.Error: the server refused, did not answer in time, is no server of MySQL, or there is none.
         """
         try:
-            self.connect()
+            self.connect(None if self.unix_socket else self._reached())
         except (pymysql.InternalError, *NOT_UNDERSTOOD) as error:
             raise pymysql.OperationalError(
                 NO_GREETING, "what answers there does not speak MySQL's protocol"
             ) from error
+
+    def _reached(self) -> socket.socket:
+        """Connect to the first address of the host that accepts it.
+
+        The driver would wait for the resolver as long as the system likes.
+
+        Raises:
+            pymysql.OperationalError: nobody does.
+        """
+        try:
+            failure: OSError | None = None
+            for address in liveness.resolve(self.host, self.port, self.connect_timeout):
+                try:
+                    connected = socket.create_connection((address, self.port), self.connect_timeout)
+                except OSError as error:
+                    failure = error
+                else:
+                    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                    self.host_info = f"socket {self.host}:{self.port}"
+                    return connected
+            raise failure or OSError("the name has no address")
+        except OSError as error:
+            reason = f"Can't connect to MySQL server on {self.host!r} ({error})"
+            raise pymysql.OperationalError(NO_HOST, reason) from None
+
+    def limit_silence(self) -> None:
+        """Limit silence from now on: the session has begun, and what takes time is work of the server."""
+        self._read_timeout = self._write_timeout = liveness.SILENCE_SECONDS
+        self._rfile.close()  # nothing is on its way, and it would hold the socket open
+        self._rfile = io.BufferedReader(PatientSocket(self), READ_BYTES)
+
+    def wait_while_alive(self, move: Callable[[socket.socket], int]) -> int:
+        """Move bytes by ``move``, for as long as it takes while the server is at work for this session.
+
+        Raises:
+            OSError: the connection is lost, or nothing can be expected from it any more.
+        """
+        alive: liveness.Liveness | None = None
+        while True:
+            try:
+                return move(self._sock)
+            except TimeoutError:
+                alive = alive or liveness.Liveness(lambda: probe_session(self), place_of(self.url))
+                if reason := alive.find_fault():
+                    raise OSError(reason) from None
+
+    def _write_bytes(self, data: bytes) -> None:
+        """Send a packet; the driver would count all of it as one wait."""
+        if self._current_timeout != self._write_timeout:
+            self._sock.settimeout(self._write_timeout)
+            self._current_timeout = self._write_timeout
+        left = memoryview(data)
+        try:
+            while left:
+                left = left[self.wait_while_alive(lambda connected: connected.send(left)) :]  # noqa: B023 - it runs at once
+        except OSError as error:
+            self._force_close()  # type: ignore[attr-defined]  # the stubs lack it
+            raise pymysql.OperationalError(LOST_WRITING, f"MySQL server has gone away ({error})") from None
 
     def query(self, sql: str | bytes, unbuffered: bool = False) -> int:  # noqa: FBT001, FBT002 - as the driver has it
         text = sql.encode() if isinstance(sql, str) else sql
@@ -172,18 +275,7 @@ def open_session(url: Url, target: str, *, timeout: float, reading: bool) -> Ses
         ReadOnlyError: it is to be written, and somebody has set that it is not.
         pymysql.Error: the server refused, or there is none.
     """
-    told: dict[str, Any] = {"connect_timeout": max(CONNECT_SECONDS, ceil(timeout)), **connecting(url)}
-    if "unix_socket" in told:
-        try_socket(str(told["unix_socket"]))
-    session = Session(
-        **told,
-        charset="utf8mb4",
-        autocommit=True,
-        client_flag=CLIENT.FOUND_ROWS,
-        conv=PLAIN,  # type: ignore[arg-type]
-        program_name="dbctl",
-        defer_connect=True,
-    )
+    session = new_session(url, timeout=timeout)
     try:
         session.begin()
         session.server = server_of(session.server_version, target)
@@ -209,6 +301,7 @@ def open_session(url: Url, target: str, *, timeout: float, reading: bool) -> Ses
         session.account, session.database = account(str(who)), str(name)
         session.number, session.longest = int(str(number)), int(str(longest))
         own_sessions.add(session.number)
+        session.limit_silence()
     except BaseException as error:  # an open connection must not outlive the failure
         session.drop()
         if isinstance(error, pymysql.Error) and session.watchdog and session.watchdog.has_barked:
@@ -222,9 +315,63 @@ def open_session(url: Url, target: str, *, timeout: float, reading: bool) -> Ses
     return session
 
 
+def new_session(url: Url, *, timeout: float) -> Session:
+    """Return a session that has still to begin."""
+    told: dict[str, Any] = {"connect_timeout": max(CONNECT_SECONDS, ceil(timeout)), **connecting(url)}
+    if "unix_socket" in told:
+        try_socket(str(told["unix_socket"]))
+    session = Session(
+        **told,
+        charset="utf8mb4",
+        autocommit=True,
+        client_flag=CLIENT.FOUND_ROWS,
+        conv=PLAIN,  # type: ignore[arg-type]
+        program_name="dbctl",
+        defer_connect=True,
+    )
+    session.url = url
+    return session
+
+
+def place_of(url: Url) -> str:
+    """Return the server of ``url``, as its other sessions call it, too."""
+    return f"{url.host}:{url.port}?{url.options}"
+
+
+def probe_session(session: Session) -> str:
+    """Return why nothing can be expected of a session any more; empty: the server is at work for it."""
+    return _probed(session.url, OF_SESSION.format(session.number), timeout=session.connect_timeout)
+
+
+def probe_program(url: Url, database: str, *, timeout: float) -> str:
+    """Return why nothing can be expected of a program that connected to ``url`` any more, to work in ``database``.
+
+    What the app runs there by the same account takes less time than the silence after which this is asked.
+    """
+    return _probed(url, OF_PROGRAM.format(literal(database), int(liveness.SILENCE_SECONDS)), timeout=timeout)
+
+
+def _probed(url: Url, sql: str, *, timeout: float) -> str:
+    try:
+        other = new_session(url, timeout=timeout)
+        try:
+            other.begin()
+            rows = other.run(sql)
+        finally:
+            if other.watchdog:
+                other.watchdog.end()
+            other.drop()
+    except pymysql.Error as error:
+        # A server without room for another connection answers, too.
+        return UNREACHABLE if number_of(error) in OF_CLIENT else ""
+    return "" if rows else NOT_AT_WORK
+
+
 def try_socket(path: str) -> None:
     """Fail where nobody listens on a socket; the driver would fail, too, and leave its end of it open."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as tried:
+        # A timeout of Python's own would not wait at all for a server that is slow to accept.
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", CONNECT_SECONDS, 0))
         try:
             tried.connect(path)
         except OSError as error:

@@ -148,9 +148,10 @@ class MySQLStreams(MySQLPlans):
     def _end(self, session: Session, cursor: SSCursor) -> None:
         """End an answer; the driver would read on to its last row, so what nobody reads ends with its session."""
         left = session._result  # type: ignore[attr-defined]  # noqa: SLF001 - the driver tells it nowhere else
-        if left is not None and left.unbuffered_active and session.open:
-            self._abandon(session)
-            session._force_close()  # type: ignore[attr-defined]  # noqa: SLF001 - as above
+        if left is not None and left.unbuffered_active:
+            if session.open:
+                self._abandon(session)
+                session._force_close()  # type: ignore[attr-defined]  # noqa: SLF001 - as above
             left.unbuffered_active, left.connection = False, None
             cursor.connection = None  # type: ignore[assignment]
         else:

@@ -11,6 +11,7 @@ from pathlib import Path
 from dbctl.engines import clients
 from dbctl.engines.mysql.options import Encryption, connecting, encryption
 from dbctl.engines.mysql.server import Server
+from dbctl.engines.mysql.session import place_of, probe_program
 from dbctl.errors import (
     BusyError,
     ClientFailedError,
@@ -141,6 +142,15 @@ def _tls(asked: Encryption, server: Server) -> dict[str, object]:
 def _quoted(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\t", "\\t")
     return f'"{escaped}"'
+
+
+def watch(url: Url, database: str, target: str, instead: str, *, timeout: float) -> clients.Watch:
+    """Return how a program is looked after that connects to ``url``, and works in ``database``."""
+
+    def probe() -> str:
+        return probe_program(url, database, timeout=timeout)
+
+    return clients.Watch(target, instead, probe, place_of(url))
 
 
 def failed(client: clients.Client, target: str, *, timeout: float, instead: str) -> DbctlError:

@@ -162,9 +162,10 @@ def run(
         "--default-character-set=utf8mb4",
         f"--database={url.path}",
     ]
+    watch = tools.watch(url, url.path, target, UNTOUCHED, timeout=timeout)
     with (
         tools.at(url, server) as where,
-        clients.running([str(tool.path), where, *words], {}, reads=True) as client,
+        clients.running([str(tool.path), where, *words], {}, watch=watch, reads=True) as client,
     ):
 
         def refused() -> DbctlError:

@@ -60,8 +60,9 @@ class PostgreSQLLaysAside(SqlLaysAside):
             f'(cast(t0.{name} as text) collate "C" is not distinct from cast(s.{name} as text) collate "C")'
         )
 
-    def added(self, table: str, names: str, select: str) -> int:
+    def added(self, table: str, columns: Sequence[str], select: str) -> int:
         self._require_transaction()
+        names = ", ".join(ident(name) for name in columns)
         # With it, a column that the server numbers always takes what it is given.
         return self._count(f"insert into {self._table(table)} ({names}) overriding system value {select}", {})
 

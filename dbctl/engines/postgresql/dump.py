@@ -127,9 +127,12 @@ class PostgreSQLDumps(PostgreSQLDescribes):
                 tools.at(session, session.info.dbname, tool) as (where, environment),
                 clients.new_file(destination) as file,
                 clients.running(
-                    [str(tool.path), "--no-password", f"--dbname={where}", *words], environment, writes=True
+                    [str(tool.path), "--no-password", f"--dbname={where}", *words],
+                    environment,
+                    watch=tools.watch(session, environment, self.target, NOTHING),
+                    writes=True,
                 ) as client,
-                through(reader) as reading,
+                through(reader, self.target) as reading,
                 packing() if form == "plain" else nullcontext() as packed,
             ):
                 # Of the same snapshot, while pg_dump connects and reads the catalogue for itself.
@@ -221,12 +224,13 @@ def _quoted(name: str) -> str:
 
 
 @contextmanager
-def through(reader: tools.Tool | None) -> Iterator[Through]:
+def through(reader: tools.Tool | None, target: str) -> Iterator[Through]:
     """Give what reads a dump of the custom form by pg_restore, or, without one, its text as it is."""
     if reader is None:
         yield Through(None)
         return
-    with clients.running([str(reader.path), "--file=-"], {}, reads=True, writes=True) as client:
+    watch = clients.Watch(target, NOTHING)
+    with clients.running([str(reader.path), "--file=-"], {}, watch=watch, reads=True, writes=True) as client:
         made = Through(client)
         try:
             yield made
@@ -245,7 +249,7 @@ class Through:
                 self._thread.start()
 
     def _follow(self, client: clients.Client) -> None:
-        for block in client.blocks(heard=False):
+        for block in client.blocks(heard=False, watched=False):  # pg_dump is
             self.reading.feed(block)
 
     def feed(self, block: bytes) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator
+import time
+from collections.abc import Generator, Mapping
 from contextlib import suppress
+from ipaddress import ip_address
 from math import ceil
 from pathlib import Path
 from typing import TypeVar
@@ -14,7 +16,9 @@ import psycopg
 from psycopg import pq
 
 from dbctl import config, durable, interrupt
+from dbctl.engines.postgresql.probe import probe_session
 from dbctl.engines.postgresql.values import UNDECLARED, make_plain
+from dbctl.engines.served import liveness
 from dbctl.engines.sql import Row, ident, is_storable
 from dbctl.errors import FileFailedError, PoolerError, ReadOnlyError, UrlInvalidError
 from dbctl.url import Url
@@ -25,6 +29,8 @@ T = TypeVar("T")
 POOL_MODE, SESSION = "pool_mode", "session"
 #: Seconds that a server gets to answer at all; those who set --timeout higher wait that long.
 CONNECT_SECONDS = 5
+#: The driver's own limit, where ``connect_timeout`` asks for none.
+DRIVER_SECONDS = 130
 #: The files that libpq reads: their variables of the environment, and what a URL calls them.
 FILES = {
     "PGPASSFILE": "passfile",
@@ -53,8 +59,12 @@ logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
 
 class Session(psycopg.Connection[Row]):
-    """A connection on which a signal cancels what runs, also on the server."""
+    """A connection on which a signal cancels what runs, also on the server, and on which no silence lasts for ever."""
 
+    parameters: Mapping[str, str]  #: what libpq was given
+    opening_seconds: float  #: that the server gets to answer at all
+    pooled = False  #: whether a pooler stands between here and the server
+    _deadline: float | None = None  #: while the session begins
     asked_schema = ""  #: the one that the URL names
     schema = ""  #: where a name without a schema is made, and mostly found
     settings: dict[str, str]
@@ -78,18 +88,87 @@ class Session(psycopg.Connection[Row]):
         **named: float | None,
     ) -> T:
         try:
-            return super().wait(gen, *arguments, **named)  # type: ignore[arg-type]
+            if named.get("timeout") is not None:
+                return super().wait(gen, *arguments, **named)  # type: ignore[arg-type]
+            if self._deadline is not None:
+                return self._wait_for_opening(gen)
+            return self._wait_while_alive(gen)
         except interrupt.Interrupted:
             if self.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
                 self._abandon(gen)
             raise
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """The host and port of the server; the path of its socket, and 0, where it is reached by one."""
+        host, port = self.pgconn.hostaddr.decode() or self.pgconn.host.decode(), int(self.pgconn.port)
+        return (f"{host}/.s.PGSQL.{port}", 0) if host.startswith("/") else (host, port)
+
+    @property
+    def place(self) -> str:
+        """The server, as its other sessions call it, too."""
+        return ":".join(map(str, self.address))
+
+    def limit_opening(self, seconds: float) -> None:
+        """Give the server so many seconds for all that follows, until ``end_opening``."""
+        self._deadline = time.monotonic() + seconds
+
+    def end_opening(self) -> None:
+        """Limit silence from now on, and no longer time."""
+        self._deadline = None
+
+    def _wait_for_opening(self, gen: Generator[pq.abc.PGconn, object, T]) -> T:
+        try:
+            return super().wait(gen, timeout=max(0.0, (self._deadline or 0) - time.monotonic()))  # type: ignore[arg-type]
+        except psycopg.errors._WaitTimeout:  # noqa: SLF001 - it has no other name
+            self.pgconn.finish()
+            reason = f"the server did not let a session begin within {self.opening_seconds:g} seconds"
+            raise psycopg.errors.ConnectionTimeout(reason) from None
+
+    def _wait_while_alive(self, gen: Generator[pq.abc.PGconn, object, T]) -> T:
+        """Wait for as long as something arrives, or the server is at work for this session.
+
+        Raises:
+            psycopg.OperationalError: neither was so; the connection is closed.
+        """
+        try:
+            return super().wait(gen, timeout=liveness.SILENCE_SECONDS)  # type: ignore[arg-type]
+        except psycopg.errors._WaitTimeout:  # noqa: SLF001 - it has no other name
+            return self._wait_on(gen)
+
+    def _wait_on(self, gen: Generator[pq.abc.PGconn, object, T]) -> T:
+        alive = liveness.Liveness(lambda: probe_session(self), self.place)
+        has_arrived = False  # what came during the first wait was not followed, and one failure ends nothing
+
+        def followed() -> Generator[pq.abc.PGconn, object, T]:
+            nonlocal has_arrived
+            try:
+                wanted = next(gen)
+                while True:
+                    ready = yield wanted
+                    has_arrived = has_arrived or bool(ready)
+                    wanted = gen.send(ready)
+            except StopIteration as ended:
+                value: T = ended.value
+                return value
+
+        waiting = followed()
+        while True:
+            if has_arrived:
+                alive.note_progress()
+            elif reason := alive.find_fault():
+                self.pgconn.finish()
+                raise psycopg.OperationalError(reason)
+            has_arrived = False
+            with suppress(psycopg.errors._WaitTimeout):  # noqa: SLF001 - it has no other name
+                return super().wait(waiting, timeout=liveness.SILENCE_SECONDS)  # type: ignore[arg-type]
 
     def _abandon(self, gen: Generator[pq.abc.PGconn, object, T]) -> None:
         """Make the server stop, and read what it still had to say; else the connection is of no more use."""
         try:
             self.cancel_safe(timeout=CANCEL_SECONDS)
             with suppress(psycopg.errors.QueryCanceled):
-                super().wait(gen)  # type: ignore[arg-type]
+                super().wait(gen, timeout=CANCEL_SECONDS)  # type: ignore[arg-type]
         except (psycopg.Error, RuntimeError, StopIteration):
             self.pgconn.finish()
 
@@ -108,6 +187,8 @@ def open_session(url: Url, target: str, *, timeout: float, reading: bool, made: 
     pooled = parameters.pop(POOL_MODE, "")
     parameters.setdefault("connect_timeout", str(max(CONNECT_SECONDS, ceil(timeout))))
     parameters["client_encoding"] = "UTF8"
+    seconds = connect_seconds(parameters["connect_timeout"])
+    parameters |= _addresses(parameters, seconds)
     session = Session.connect(
         **parameters,  # type: ignore[arg-type]
         autocommit=True,
@@ -116,7 +197,9 @@ def open_session(url: Url, target: str, *, timeout: float, reading: bool, made: 
     )
     own_backends.add(session.pgconn.backend_pid)
     try:
-        session.asked_schema = schema
+        session.parameters, session.opening_seconds = parameters, seconds
+        session.limit_opening(seconds)
+        session.pooled, session.asked_schema = bool(pooled), schema
         if pooled != SESSION:
             _refuse_pooler(session, target)
         session.settings = {
@@ -142,10 +225,49 @@ def open_session(url: Url, target: str, *, timeout: float, reading: bool, made: 
             _refuse_what_is_read_only(session, target)
         session.settle()
         make_plain(session)
+        session.end_opening()
     except BaseException:  # an open connection must not outlive the failure
         session.close()
         raise
     return session
+
+
+def connect_seconds(text: str) -> float:
+    """Return the seconds that ``connect_timeout`` means: the driver waits two at least, and 0 is its own limit."""
+    seconds = int(text) if text.strip().isdigit() else 0
+    return float(max(2, seconds) if seconds else DRIVER_SECONDS)
+
+
+def _addresses(parameters: Mapping[str, str], seconds: float) -> dict[str, str]:
+    """Look up the host, for which libpq would wait as long as the system likes, and return what it is told of it.
+
+    Of several addresses libpq chooses, which looks them up once more.
+
+    Raises:
+        psycopg.OperationalError: the name was not resolved, or not in time.
+    """
+    host = parameters.get("host", "")
+    if (
+        not host
+        or host.startswith(("/", "@"))
+        or "," in host
+        or "hostaddr" in parameters
+        or _is_address(host)
+    ):
+        return {}
+    try:
+        found = liveness.resolve(host, 0, seconds)
+    except OSError as error:
+        raise psycopg.OperationalError(error.strerror or str(error)) from None
+    return {"hostaddr": found[0]} if len(found) == 1 else {}
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _refuse_what_is_read_only(session: Session, target: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import psycopg
 
 from dbctl.engines import clients
 from dbctl.engines.postgresql.failures import denied
+from dbctl.engines.postgresql.probe import probe_program
 from dbctl.engines.postgresql.session import Session
 from dbctl.errors import (
     BusyError,
@@ -126,6 +127,12 @@ def at(session: Session, database: str, tool: Tool) -> Iterator[tuple[str, dict[
                 "PGAPPNAME": f"dbctl {database}"[:63],
             },
         )
+
+
+def watch(session: Session, environment: Mapping[str, str], target: str, instead: str) -> clients.Watch:
+    """Return how a program is looked after that connects as ``session`` does; ``environment`` is that of ``at``."""
+    name = environment["PGAPPNAME"]
+    return clients.Watch(target, instead, lambda: probe_program(session, name), session.place)
 
 
 def failed(

@@ -16,7 +16,14 @@ from dbctl.engines.postgresql.dumped import Reading, for_server, told
 from dbctl.engines.postgresql.session import Session
 from dbctl.engines.postgresql.swap import sessions
 from dbctl.engines.progress import Progress, silent
-from dbctl.errors import BusyError, CorruptError, DbctlError, RestoreFailedError, RestoreUnfinishedError
+from dbctl.errors import (
+    BusyError,
+    CorruptError,
+    DbctlError,
+    RestoreFailedError,
+    RestoreUnfinishedError,
+    UnreachableError,
+)
 
 UNTOUCHED = "The database is as it was."
 
@@ -56,7 +63,10 @@ def text_of(
     tool = tools.find("pg_restore", target, least=max(least, major(facts.get("client", ""))))
     # Without this word each large object would be a transaction of its own.
     words = ["--single-transaction"] if atomic else []
-    with clients.running([str(tool.path), *words, "--file=-", str(path)], {}, writes=True) as client:
+    watch = clients.Watch(target, UNTOUCHED)
+    with clients.running(
+        [str(tool.path), *words, "--file=-", str(path)], {}, watch=watch, writes=True
+    ) as client:
         yield _restored(client, path, target, progress)
 
 
@@ -126,7 +136,11 @@ def begun(
     with (
         tools.at(session, database, tool) as (where, environment),
         clients.running(
-            [str(tool.path), f"--dbname={where}", *words], environment, reads=True, writes=echoes
+            [str(tool.path), f"--dbname={where}", *words],
+            environment,
+            watch=tools.watch(session, environment, target, UNTOUCHED),
+            reads=True,
+            writes=echoes,
         ) as client,
     ):
         # What the database or the role sets is for its app; a dump writes arrays as they are read by default.
@@ -250,7 +264,13 @@ def feed(
         say(f"{tail(reading)}\n".encode())
         interrupt.check()
         say(b"commit;\n" if atomic else b"")
-        if psql.client.finish(heard=False):
+        try:
+            status = psql.client.finish(heard=False)
+        except UnreachableError as error:
+            if lasting:
+                raise RestoreUnfinishedError(target=target, reason=str(error)) from error
+            raise
+        if status:
             if lasting and not tools.refused(psql.client):
                 raise RestoreUnfinishedError(
                     target=target, reason=str(_refused(psql, session, database, target, timeout))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
 
@@ -27,6 +27,10 @@ class SQLiteLaysAside(SqlLaysAside):
     @abstractmethod
     def _write(self, call: Callable[[], T]) -> T:
         """Return what ``call`` returns, which writes inside the transaction."""
+
+    @abstractmethod
+    def _filled(self, table: str, columns: Collection[str]) -> Mapping[str, object]:
+        """Return what each new row holds beside the given columns."""
 
     @abstractmethod
     def _once(self, call: Callable[[], T]) -> T: ...
@@ -80,9 +84,13 @@ class SQLiteLaysAside(SqlLaysAside):
         name = self._column(table, column, "")
         return f"(t0.{name} is s.{name} collate binary and typeof(t0.{name}) = typeof(s.{name}))"
 
-    def added(self, table: str, names: str, select: str) -> int:
-        sql = f"insert into {ident(table)} ({names}) {select}"
-        return self._write(lambda: self._current().execute(sql).rowcount)
+    def added(self, table: str, columns: Sequence[str], select: str) -> int:
+        filled = self._filled(table, columns)
+        names = ", ".join(ident(name) for name in (*columns, *filled))
+        taken = ", ".join(["*", *(f":filled_{at}" for at in range(len(filled)))])
+        values = {f"filled_{at}": value for at, value in enumerate(filled.values())}
+        sql = f"insert into {ident(table)} ({names}) select {taken} from ({select})"  # noqa: S608 - as above
+        return self._write(lambda: self._current().execute(sql, values).rowcount)
 
     def replaced(self, table: str, place: str, where: str, columns: Sequence[str]) -> int:
         sets = ", ".join(f"{ident(name)} = s.{ident(name)}" for name in columns)

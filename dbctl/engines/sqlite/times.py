@@ -30,6 +30,11 @@ when length({{0}}) between 9 and 14 and {{0}} not glob '*[^0-9]*' then
 end"""
 
 
+def form_of(value: str) -> str:
+    """Return SQL for the form of a value; NULL where it is no time."""
+    return _FORM.format(value)
+
+
 class SQLiteTimes(SQLiteDialect):
     """HoldsTimeForms."""
 

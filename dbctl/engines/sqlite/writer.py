@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from dbctl.durable import sync_directory
 from dbctl.engines.base import Capability, FillRow, Later, Merge, Where, fill_nothing
@@ -18,6 +18,7 @@ from dbctl.engines.sqlite.aside import SQLiteLaysAside
 from dbctl.engines.sqlite.connection import TOLD
 from dbctl.engines.sqlite.files import refuse_unsafe
 from dbctl.engines.sqlite.schema_writer import SQLiteSchemaWriter
+from dbctl.engines.sqlite.times import form_of
 from dbctl.engines.sqlite.wal import may_come_back
 from dbctl.engines.transfer import Answer
 from dbctl.errors import CommitUnsyncedError, NotADatabaseError, QueryFailedError
@@ -166,6 +167,9 @@ class SQLiteWriter(SQLiteSchemaWriter, SQLiteLaysAside):
         if may_come_back(error, self.path):
             raise CommitUnsyncedError(target=self.target, path=self.path, reason=error) from error
 
+    def _filled(self, table: str, columns: Collection[str]) -> Mapping[str, object]:
+        return self._fill(self, table, columns)
+
     def insert(self, table: str, values: Mapping[str, object], *, returning: str | None = None) -> object:
         statement = Statement()
         values = {**values, **self._fill(self, table, values)}
@@ -252,6 +256,15 @@ class SQLiteWriter(SQLiteSchemaWriter, SQLiteLaysAside):
             f" on conflict ({', '.join(names[name] for name in key)}) do {on_conflict(names, columns)}"
         )
         return self._write(lambda: self._current().execute(sql, given).rowcount)
+
+    def rewrite_times(self, table: str, column: str, form: str, convert: Callable[[object], object]) -> int:
+        self._current().create_function(
+            "dbctl_time", 1, cast("Callable[..., str | int]", convert), deterministic=True
+        )
+        name = self._column(table, column, "")
+        held = form_of(name)
+        sql = f"update {self._table(table)} set {name} = dbctl_time({name}) where {held} <> :form"  # noqa: S608 - as above
+        return self._write(lambda: self._current().execute(sql, {"form": form}).rowcount)
 
     def delete(self, table: str, where: Sequence[Where]) -> int:
         statement = Statement(table)
