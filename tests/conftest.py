@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import os
@@ -30,6 +31,26 @@ for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
 def pytest_xdist_auto_num_workers() -> int:
     """Return how many tests run at once: they wait for servers, disks and children as long as they compute."""
     return 2 * (os.cpu_count() or 1)
+
+
+def pytest_configure(config):
+    if not hasattr(config, "workerinput"):  # the process that starts the workers, if there are any
+        servers.begin_sharing()
+        if config.getoption(
+            "numprocesses", None
+        ):  # no test runs here; stopped by timeout(1), it still stops them
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Collect without collecting garbage: what is made here stays until the end, and is not looked through again."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_runtest_setup(item):

@@ -1,20 +1,28 @@
-"""Servers for tests: the one that the environment names, the one of this machine, or a private one of installed binaries."""
+"""Servers for tests: the one that the environment names, a private one of installed binaries, or the one of this machine.
+
+The private one is shared by all workers of a run. It keeps its data in memory, where there is room: a service of the machine
+waits for its disk at every table, schema and database that a test makes.
+"""
 
 from __future__ import annotations
 
 import atexit
+import fcntl
+import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from functools import cache
 from itertools import count
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 from urllib.parse import quote
 
 import psycopg
@@ -32,11 +40,40 @@ from dbctl.url import Url, parse
 LOCAL = "postgresql://postgres@127.0.0.1:5432/postgres"
 BINARIES = "/usr/lib/postgresql/*/bin"
 LOCAL_MYSQL = "mysql://root@127.0.0.1:3306/mysql"
-#: Without them a server of MySQL listens on a second port, waits for its disk, and wants a folder of its package.
-MYSQL_SETTINGS = ("--mysqlx=OFF", "--sync-binlog=0", "--secure-file-priv=NULL")
+#: As distributions set it up.
+SHARED_MYSQL = (
+    "--character-set-server=utf8mb4",
+    "--collation-server=utf8mb4_general_ci",
+    "--innodb-flush-log-at-trx-commit=1",
+)
+#: A file system in memory, and the bytes that must be free there.
+MEMORY, MEMORY_BYTES = Path("/dev/shm"), 4 * 2**30  # noqa: S108 - of tests
+#: As a server is set up, apart from work that it does at moments of its own; ``doctor`` warns of ``fsync = off``.
+SHARED_POSTGRESQL = ("-c", "fsync=on", "-c", "autovacuum=off", "-c", "max_wal_size=256MB")
+#: Names the folder in which the workers of a run find the servers that they share.
+SHARED = "DBCTL_TEST_SHARED"
 #: After so many schemas the catalogue is vacuumed, which is cheaper than to search through what they left.
 SCHEMAS_PER_VACUUM = 50
 _number, _schemas = count(), count(1)
+
+
+@dataclass(frozen=True)
+class _Running:
+    """A private server; ``folder`` holds all that it has stored, and ``end`` stops it without saving anything."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    folder: Path
+    end: signal.Signals
+
+    def stop(self) -> None:
+        self.process.send_signal(self.end)
+        self.process.wait(timeout=30)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+#: Servers that outlive the worker that started them.
+_shared: list[subprocess.Popen[bytes]] = []
 
 
 @cache
@@ -44,10 +81,67 @@ def postgresql() -> Url:
     """Return the server that tests use, as one that may create schemas, roles and databases; else skip, or fail in CI."""
     if given := os.environ.get("DBCTL_TEST_POSTGRESQL"):
         return parse(given)  # what was asked for is used, or fails
+    if SHARED in os.environ and _postgresql_binaries():
+        return parse(_share("postgresql", lambda: _start("", None, listening=True, more=SHARED_POSTGRESQL)))
     reason = _reason(LOCAL)
     if not reason:
         return parse(LOCAL)
     return parse(private_postgresql(why=reason))
+
+
+def begin_sharing() -> None:
+    """Let this process and those that it starts share servers until this process ends."""
+    folder = Path(tempfile.mkdtemp(prefix="dbctl-servers-", dir="/tmp"))
+    os.environ[SHARED] = str(folder)
+
+    def stop() -> None:
+        for file in folder.glob("*.json"):
+            server = json.loads(file.read_text())
+            with suppress(ProcessLookupError):
+                os.kill(server["pid"], server["end"])
+            _await_end(server["pid"])
+            shutil.rmtree(server["folder"], ignore_errors=True)
+        shutil.rmtree(folder)
+
+    atexit.register(stop)
+
+
+def _share(name: str, start: Callable[[], _Running]) -> str:
+    """Return the URL of the server that the workers of this run share; the first worker that asks starts it."""
+    file = Path(os.environ[SHARED], f"{name}.json")
+    with file.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not file.exists():
+            server = start()
+            _shared.append(server.process)
+            state = {
+                "url": server.url,
+                "pid": server.process.pid,
+                "end": server.end,
+                "folder": str(server.folder),
+            }
+            file.write_text(json.dumps(state))
+        url: str = json.loads(file.read_text())["url"]
+        return url
+
+
+def _place() -> str:
+    """Return the folder below which servers keep their data; its path is short, as a socket's must be."""
+    roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= MEMORY_BYTES
+    return str(MEMORY) if roomy else "/tmp"  # noqa: S108 - as above
+
+
+def _await_end(pid: int) -> None:
+    """Wait until a process has ended that this one may not have started."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        with suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.02)
 
 
 @cache
@@ -56,12 +150,12 @@ def private_postgresql(*, password: str = "", certificate: Path | None = None, w
 
     With a ``certificate``, the file of one with its key, it listens on a port and takes nobody who does not encrypt.
     """
-    return _start(password, certificate, listening=certificate is not None, why=why)
+    return _start_for_this_process(password, certificate, listening=certificate is not None, why=why)
 
 
 def listening_postgresql() -> Url:
     """Return a new server on a port of this machine that ends with this process; ``postgres`` may do everything."""
-    return parse(_start("", None, listening=True))
+    return parse(_start_for_this_process("", None, listening=True))
 
 
 def missing(reason: str) -> NoReturn:
@@ -87,36 +181,47 @@ def _reason(url: str, password: str = "") -> str:
     return ""
 
 
-def _binaries(why: str) -> Path:
-    """Return the folder that the environment names, or that of the newest installed server; else skip, or fail in CI."""
+def _postgresql_binaries() -> Path | None:
+    """Return the folder that the environment names, or that of the newest installed server."""
     if folder := os.environ.get("DBCTL_TEST_POSTGRESQL_BINARIES"):
         return Path(folder)
     for folder in sorted(Path("/").glob(BINARIES.lstrip("/")), reverse=True):
         if (folder / "initdb").exists() and (folder / "postgres").exists():
             return folder
-    reason = (
+    return None
+
+
+def _start_for_this_process(
+    password: str, certificate: Path | None, *, listening: bool, why: str = ""
+) -> str:
+    server = _start(password, certificate, listening=listening, why=why)
+    atexit.register(server.stop)
+    return server.url
+
+
+def _start(
+    password: str, certificate: Path | None, *, listening: bool, more: Sequence[str] = (), why: str = ""
+) -> _Running:
+    """Start a private server; skip, or fail in CI, where none is installed."""
+    folder = _postgresql_binaries() or missing(
         f"no PostgreSQL ({why or 'a private one'}; no {BINARIES}/initdb); DBCTL_TEST_POSTGRESQL may name one"
     )
-    return missing(reason)
-
-
-def _start(password: str, certificate: Path | None, *, listening: bool, why: str = "") -> str:
-    """Start a private server that ends with this process."""
-    folder = _binaries(why)
-    place = Path(tempfile.mkdtemp(prefix="dbctl-pg-", dir="/tmp"))
-    as_user: Sequence[str] = []
+    place = Path(tempfile.mkdtemp(prefix="dbctl-pg-", dir=_place()))
+    as_user: dict[str, Any] = {}
     if os.geteuid() == 0:  # it refuses to run as root
         shutil.chown(place, "postgres", "postgres")
-        as_user = ["runuser", "-u", "postgres", "--"]
+        as_user = {"user": "postgres", "group": "postgres", "extra_groups": []}
     data, secret = place / "data", place / "secret"
     secret.write_text(password)
     if as_user:
         shutil.chown(secret, "postgres", "postgres")
     signing_in = ["-A", "scram-sha-256", f"--pwfile={secret}"] if password else ["-A", "trust"]
     subprocess.run(
-        [*as_user, folder / "initdb", "-D", data, "-U", "postgres", *signing_in, "-E", "UTF8", "--no-sync"],
+        [folder / "initdb", "-D", data, "-U", "postgres", *signing_in, "-E", "UTF8", "--no-sync"],
         check=True,
         capture_output=True,
+        cwd=place,
+        **as_user,
     )
     settings = ["-c", "fsync=off", "-c", f"unix_socket_directories={place}"]
     where = f"/postgres?host={place}"
@@ -134,24 +239,20 @@ def _start(password: str, certificate: Path | None, *, listening: bool, why: str
         (data / "pg_hba.conf").write_text("local all all trust\nhostssl all all 127.0.0.1/32 trust\n")
         settings += ["-c", "ssl=on", "-c", f"ssl_cert_file={own}", "-c", f"ssl_key_file={own}"]
     running = subprocess.Popen(
-        [*as_user, folder / "postgres", "-D", data, *settings],
+        [folder / "postgres", "-D", data, *settings, *more],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        cwd=place,
+        start_new_session=True,  # Ctrl-C is for the tests
+        **as_user,
     )
-
-    def stop() -> None:
-        running.terminate()
-        running.wait(timeout=30)
-        shutil.rmtree(place, ignore_errors=True)
-
-    atexit.register(stop)
     url = f"postgresql://postgres@{where}"
     deadline = time.monotonic() + 30
     while reason := _reason(url, password):
         assert running.poll() is None, "the private server ended"
         assert time.monotonic() < deadline, reason
         time.sleep(0.1)
-    return url
+    return _Running(url, running, place, signal.SIGQUIT)  # killed, it would leave its shared memory
 
 
 def free_port() -> int:
@@ -246,6 +347,8 @@ def mysql() -> Url:
     """Return the server that tests use, as one that may create databases and users; else skip, or fail in CI."""
     if given := os.environ.get("DBCTL_TEST_MYSQL"):
         return parse(given)  # what was asked for is used, or fails
+    if SHARED in os.environ and all(_mysql_binaries()):
+        return parse(_share("mysql", lambda: _start_mysql(SHARED_MYSQL, None, listening=True)))
     reason = _mysql_reason(parse(LOCAL_MYSQL))
     if not reason:
         return parse(LOCAL_MYSQL)
@@ -266,81 +369,71 @@ def server_at(url: Url) -> Server:
 
 @cache
 def private_mysql(*settings: str, certificate: Path | None = None, why: str = "") -> Url:
-    """Return a server that ends with this process; ``root`` may do everything without a password.
+    """Return a MariaDB server that ends with this process; ``root`` may do everything without a password.
 
-    It is of MySQL where ``DBCTL_TEST_MYSQL`` names a server of MySQL, else of MariaDB. With a ``certificate``, the file of
-    a certificate with its key, it accepts only clients that encrypt.
+    With a ``certificate``, the file of one with its key, it takes nobody who does not encrypt.
     """
-    is_mariadb = not os.environ.get("DBCTL_TEST_MYSQL") or mysql_server().is_mariadb
-    find_programs = _mariadb_programs if is_mariadb else _mysql_programs
-    server, install = find_programs(why)
-    place = Path(tempfile.mkdtemp(prefix="dbctl-my-", dir="/tmp"))
+    server = _start_mysql(settings, certificate, why=why)
+    atexit.register(server.stop)
+    return parse(server.url)
+
+
+def _mysql_binaries() -> tuple[str | None, str | None]:
+    """Return the paths of the programs that make and run a server."""
+    return shutil.which("mariadb-install-db"), shutil.which("mariadbd", path="/usr/sbin:/usr/bin")
+
+
+def _start_mysql(
+    settings: tuple[str, ...], certificate: Path | None, *, listening: bool = False, why: str = ""
+) -> _Running:
+    install, server = _mysql_binaries()
+    if not (install and server):
+        missing(
+            f"no MariaDB ({why or 'a private one'}; no mariadb-install-db); DBCTL_TEST_MYSQL may name one"
+        )
+    place = Path(tempfile.mkdtemp(prefix="dbctl-my-", dir=_place()))
     as_user = []
     if os.geteuid() == 0:  # it refuses to run as root
         shutil.chown(place, "mysql", "mysql")
         as_user = ["--user=mysql"]
     data, socket_file = place / "data", place / "socket"
     # A server that starts takes away what it finds of temporary tables in /tmp, also those of another one.
-    basics = ["--no-defaults", f"--datadir={data}", f"--tmpdir={place}", *as_user]
-    if not is_mariadb:  # MySQL fixes the case of names when it makes the data folder
-        install += [setting for setting in settings if setting.startswith("--lower-case-table-names")]
-    subprocess.run([install[0], *basics, *install[1:]], check=True, capture_output=True)
+    basics = ["--no-defaults", "--debug-no-sync", f"--datadir={data}", f"--tmpdir={place}", *as_user]
+    subprocess.run(
+        [install, *basics, "--auth-root-authentication-method=normal", "--skip-test-db"],
+        check=True,
+        capture_output=True,
+    )
     if certificate:
         own = shutil.copy(certificate, place / "certificate")
         own.chmod(0o600)
         if as_user:
             shutil.chown(own, "mysql", "mysql")
         settings += (f"--ssl-cert={own}", f"--ssl-key={own}", "--require-secure-transport=on")
+    where, url = ["--skip-networking"], f"mysql://root@/mysql?unix_socket={socket_file}"
+    if listening:
+        port = free_port()
+        where = ["--bind-address=127.0.0.1", f"--port={port}", "--skip-name-resolve"]
+        url = f"mysql://root@127.0.0.1:{port}/mysql"
     running = subprocess.Popen(
         [
             server,
             *basics,
             f"--socket={socket_file}",
-            "--skip-networking",
+            *where,
             "--innodb-flush-log-at-trx-commit=0",
-            *([] if is_mariadb else [*MYSQL_SETTINGS, f"--pid-file={place / 'pid'}"]),
             *settings,
         ],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
-
-    def stop() -> None:
-        running.terminate()
-        running.wait(timeout=60)
-        shutil.rmtree(place, ignore_errors=True)
-
-    atexit.register(stop)
-    url = parse(f"mysql://root@/mysql?unix_socket={socket_file}")
     deadline = time.monotonic() + 60
-    while reason := _mysql_reason(url):
+    while reason := _mysql_reason(parse(url)):
         assert running.poll() is None, "the private server ended"
         assert time.monotonic() < deadline, reason
         time.sleep(0.1)
-    return url
-
-
-def _mariadb_programs(why: str) -> tuple[str, list[str]]:
-    """Return the server program, and the words of the command that makes its data folder."""
-    install, server = shutil.which("mariadb-install-db"), shutil.which("mariadbd", path="/usr/sbin:/usr/bin")
-    if not (install and server):
-        missing(
-            f"no MariaDB ({why or 'a private one'}; no mariadb-install-db); DBCTL_TEST_MYSQL may name one"
-        )
-    return server, [install, "--auth-root-authentication-method=normal", "--skip-test-db"]
-
-
-def _mysql_programs(why: str) -> tuple[str, list[str]]:
-    """Return the server program, and the words of the command that makes its data folder."""
-    server = shutil.which("mysqld")
-    version = (
-        subprocess.run([server, "--version"], capture_output=True, text=True, check=True).stdout
-        if server
-        else ""
-    )
-    if not server or "MariaDB" in version:
-        missing(f"no mysqld of MySQL on the PATH ({why or 'for a private server'})")
-    return server, [server, "--initialize-insecure"]
+    return _Running(url, running, place, signal.SIGKILL)
 
 
 def _mysql_reason(url: Url) -> str:

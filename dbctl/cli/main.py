@@ -6,6 +6,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from errno import EDQUOT, EIO, ENAMETOOLONG, ENOSPC
+from functools import cache
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,7 +21,7 @@ from dbctl.interrupt import Interrupted
 from dbctl.render import failure, out
 
 if TYPE_CHECKING:
-    from typer._click import Context
+    from typer._click import Command, Context
 
 SHOWN_OF_NAME = 60  #: characters of a file name that is too long
 
@@ -110,7 +111,7 @@ class _Run:
             return self._faulty(error)
 
     def _invoke(self) -> int:
-        command = share(get_group(app))
+        command = _root_command()
         # not ``main`` of the command: it turns a closed pipe into an exit of its own
         with command.make_context("dbctl", list(self._words)) as ctx:
             self._ctx = ctx
@@ -153,6 +154,12 @@ class _Run:
         else:
             detail = f"{type(error).__name__}{_place(error)}"
         return self._failed(DbctlError(detail=detail))
+
+
+@cache
+def _root_command() -> "Command":
+    """Make the command tree, once: a process that runs several commands reads each one's parameters once."""
+    return share(get_group(app))
 
 
 def _place(error: BaseException) -> str:

@@ -119,8 +119,11 @@ def _sources(found: Sequence[Waste]) -> str:
 
 def judged(target: str, found: Sequence[Index]) -> Iterator[IndexMeasured]:
     """Yield each index with what is wrong with it among the others."""
+    by_table = dict[str, list[Index]]()
+    for index in found:
+        by_table.setdefault(index.table, []).append(index)
     for one in found:
-        state, instead = _state(one, [other for other in found if other.table == one.table])
+        state, instead = _state(one, by_table[one.table])
         yield IndexMeasured(
             target=target,
             table=one.table,

@@ -313,6 +313,28 @@ def test_a_question_is_answered_in_every_form(path, dbctl, answer, monkeypatch, 
 
 
 @pytest.mark.parametrize(
+    "setting", ["journal_mode", "cache_size", "synchronous", "foreign_keys", "busy_timeout"]
+)
+def test_a_pragma_that_only_reads_is_answered(path, answer, setting):
+    assert answer("data", "query", f"pragma {setting}", "--db", "user")["total"] == 1
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "insert into users (id) values (99)",
+        "pragma journal_mode = delete",
+        "select idd from users",
+        "select ?",
+    ],
+)
+def test_the_hint_of_a_refused_query_names_no_check_of_the_profile(path, answer, sql):
+    error = answer("data", "query", sql, "--db", "user", status=1)
+    assert error["code"] == "query-failed"
+    assert "apps check" not in error["hint"]
+
+
+@pytest.mark.parametrize(
     ("words", "status"),
     [
         (["delete from users"], 1),

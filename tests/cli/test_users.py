@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pyte
 import pytest
 
 from dbctl.cli.main import main
+from tests import in_process
 from tests.services import people
 from tests.services.people import content, rows, run
 from tests.shapes import flashpoint_web as shapes
@@ -41,13 +41,11 @@ def deployed(tmp_path):
 
 
 def dbctl(path, *words, stdin=b""):
-    return subprocess.run(
-        [*COMMAND, "--config", str(path.with_name("dbctl.toml")), "users", *words],
-        env=CLEAN,
+    return in_process.run_command(
+        ["--config", path.with_name("dbctl.toml"), "users", *words],
+        environment=CLEAN,
         cwd=path.parent,
-        input=stdin if isinstance(stdin, bytes) else stdin.encode(),
-        capture_output=True,
-        check=False,
+        stdin=stdin if isinstance(stdin, bytes) else stdin.encode(),
     )
 
 

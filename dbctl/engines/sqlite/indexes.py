@@ -15,6 +15,8 @@ Fetch: TypeAlias = Callable[[str, Mapping[str, object]], list[Row]]
 #: Some builds of SQLite come without dbstat; then nothing tells the room that one table or index takes.
 ROOM = "select name, sum(pgsize), sum(unused) from dbstat where aggregate = 1 group by name"
 
+TEXTS = "select name, coalesce(sql, '') from sqlite_master where type = 'index'"
+
 
 def room(fetch: Fetch) -> Mapping[str, tuple[int, int]] | None:
     """Return the bytes that each table and index takes, and those of them that hold nothing."""
@@ -28,22 +30,24 @@ def room(fetch: Fetch) -> Mapping[str, tuple[int, int]] | None:
 def indexes(fetch: Fetch, tables: Mapping[str, Table]) -> Iterator[Index]:
     """Yield every index but those that are the table itself."""
     taken = room(fetch)
+    # sqlite_master has no index: to look each name up would read all of it for each of them.
+    texts = {str(name): str(sql) for name, sql in fetch(TEXTS, {})}
     for table, one in tables.items():
         if one.view:
             continue
         for _, name, unique, origin, partial in fetch(f"pragma index_list({ident(table)})", {}):
-            text = fetch("select coalesce(sql, '') from sqlite_master where name = :name", {"name": name})
+            text = texts.get(str(name), "")
             yield Index(
                 table=table,
                 name=str(name),
-                columns=list(_terms(fetch, str(name), str(text[0][0]) if text else "")),
+                columns=list(_terms(fetch, str(name), text)),
                 unique=bool(unique),
                 primary=origin == "pk",
                 constraint=origin != "c",
                 needed=False,
                 valid=True,
                 method="btree",
-                where=_where(str(text[0][0])) if partial and text else "",
+                where=_where(text) if partial else "",
                 bytes=None if taken is None else taken.get(str(name), (0, 0))[0],
                 scans=None,
                 drop=f"DROP INDEX {ident(str(name))};" if origin == "c" else "",
