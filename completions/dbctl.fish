@@ -403,7 +403,7 @@ complete -c dbctl -n '__dbctl_at \'restore apply\'' -l file -r -F -d 'A file tha
 complete -c dbctl -n '__dbctl_at \'restore apply\'' -l before -x -d 'In place of an id: the newest that holds nothing later. 2026-11-19T03:00 is local time; 3h and 2d are so long ago'
 complete -c dbctl -n '__dbctl_at \'restore apply\'' -l kind -x -a 'backup partial safety migration' -d 'What latest and --before look among; else backup'
 complete -c dbctl -n '__dbctl_at \'restore apply\'' -l to -x -d 'Leave the app alone, and make a copy of a database there; repeatable'
-complete -c dbctl -n '__dbctl_at \'restore apply\'' -l replace -d 'With --to: let what is there already go, for good'
+complete -c dbctl -n '__dbctl_at \'restore apply\'' -l replace -d 'With --to: let what is there already go, for good. Else: drop tables that a dump of another program does not hold'
 complete -c dbctl -n '__dbctl_at \'restore apply\'' -l table -x -d 'Only this table; repeatable, with --merge'
 complete -c dbctl -n '__dbctl_at \'restore apply\'' -l as -x -d 'With --table: leave it alone, and make a new one beside it'
 complete -c dbctl -n '__dbctl_at \'restore apply\'' -l merge -x -a 'missing replace' -d 'With --table: bring in the rows whose key is missing; replace: those, too, that differ'

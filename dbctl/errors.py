@@ -905,6 +905,15 @@ class BackupPartialError(DbctlError):
     remedy = "Nothing was changed. {instead}"
 
 
+class TablesLostError(DbctlError):
+    code, exit_status = "tables-lost", Exit.REFUSED
+    sentence = "{dump} does not hold all tables of {target}, which the restore would drop: {tables}"
+    remedy = (
+        "Nothing was changed. If it is a dump of some tables: --table NAME --merge missing restores the rows of one,"
+        " --to URL makes a copy beside. If it is a whole dump and these tables are to go: --replace."
+    )
+
+
 class RecoverHopelessError(DbctlError):
     code, exit_status = "recover-hopeless", Exit.UNSOUND
     sentence, remedy = "nothing of {target} can be recovered: {reason}", "{instead}"

@@ -104,7 +104,11 @@ def apply(
         ),
     ] = None,
     replace: Annotated[
-        bool, typer.Option("--replace", help="With --to: let what is there already go, for good.")
+        bool,
+        typer.Option(
+            "--replace",
+            help="With --to: let what is there already go, for good. Else: drop tables that a dump of another program does not hold.",
+        ),
     ] = False,
     table: Annotated[
         list[str] | None,
@@ -147,7 +151,7 @@ def apply(
         if table:
             wanted = Wanted(tables=table, new=new, merge=merge)
             return _bring_tables(ctx, found, kept, manifest, wanted, keys)
-        return _carry_out(ctx, found, kept, manifest, keys)
+        return _carry_out(ctx, found, kept, manifest, keys, replace=replace)
 
 
 @app.command()
@@ -273,8 +277,8 @@ def _refuse_odd(
 ) -> None:
     if to and table:
         raise UsageError(detail="--to makes a copy of whole databases; give --to or --table")
-    if replace and not to:
-        raise UsageError(detail="--replace is about where a copy goes: --to URL")
+    if replace and table:
+        raise UsageError(detail="--replace is about whole databases; rows of a table: --merge replace")
     if (new or merge) and not table:
         raise UsageError(detail=f"{'--as' if new else '--merge'} is about one table: --table NAME")
 
@@ -309,8 +313,12 @@ def _copy(
         return change(ctx, work, target=found.name)
 
 
-def _carry_out(ctx: typer.Context, found: App, kept: Repository, manifest: Manifest, keys: Keys) -> int:
+def _carry_out(
+    ctx: typer.Context, found: App, kept: Repository, manifest: Manifest, keys: Keys, *, replace: bool = False
+) -> int:
     keys.ready(kept.store, manifest)
     with copying(ctx, "Restoring", restore_source.size(found, kept, manifest)) as advance:
-        work = restore.Restoring(found, kept, manifest, keys, timeout=call(ctx).timeout, advance=advance)
+        work = restore.Restoring(
+            found, kept, manifest, keys, timeout=call(ctx).timeout, replace=replace, advance=advance
+        )
         return change(ctx, work, target=found.name)

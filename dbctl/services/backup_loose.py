@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ from dbctl import __version__, durable
 from dbctl.engines import compression, locks, registry
 from dbctl.engines.compression import UnpackedAll
 from dbctl.engines.dumps import Dump, Dumps, Proof, list_dumped
-from dbctl.engines.loose import CONTENTS, INSTEAD, TITLES, Recognised, TakenIn, recognise
+from dbctl.engines.loose import CONTENTS, INSTEAD, TITLES, Content, Recognised, TakenIn, recognise
 from dbctl.errors import (
     BusyError,
     ChangedWhileReadError,
@@ -58,6 +58,10 @@ SMALL, TIMES = 64 << 20, 100
 #: Of the room there is, what unpacking leaves to others: a part of so many.
 LEFT_TO_OTHERS = 10
 LONGEST_NAME = 200  #: bytes
+#: The fact of a member that a dump program of somebody else wrote, which may have left out tables: its content.
+WRITTEN = "written_as"
+#: What holds every table of its database, whoever made it.
+WHOLE: Collection[Content] = ("sqlite", "lancedb")
 #: What stands beside a SQLite file with rows that count.
 BESIDE = ("-wal", "-journal")
 
@@ -395,6 +399,7 @@ class _Loose:
         when: Dated,
     ) -> Manifest:
         kept = digest(durable.blocks(file))
+        written = {} if what.content in WHOLE else {WRITTEN: what.content}
         member = Member(
             database=database,
             file=file.name,
@@ -404,7 +409,7 @@ class _Loose:
             taken_at=when.at,
             rows=proof.tables,
             schema=proof.schema,
-            facts=made.facts,
+            facts={**made.facts, **written},
             foreign=True,
         )
         return Manifest(
@@ -448,10 +453,16 @@ class _Tables(_Loose):
 
 def _lacks(app: App, database: str, proof: Proof, path: Path) -> Iterator[str]:
     """Yield that tables of the live database would be gone: it may be a dump of some of them."""
+    if lost := live_tables_beyond(app, database, proof.tables):
+        yield f"{path} lacks what {app.target(database)} has: {', '.join(lost)}"
+
+
+def live_tables_beyond(app: App, database: str, tables: Mapping[str, int]) -> list[str]:
+    """Return the tables of the live database that are not among ``tables``; none where it cannot be read."""
     with suppress(DbctlError):  # a database that is missing or damaged is what one restores for
-        live = list_dumped(app.reader(database, may_be_empty=True, like=proof.tables))
-        if lost := sorted(name for name in live if name not in proof.tables):
-            yield f"{path} lacks what {app.target(database)} has: {', '.join(lost)}"
+        live = list_dumped(app.reader(database, may_be_empty=True, like=tables))
+        return sorted(name for name in live if name not in tables)
+    return []
 
 
 def is_ours(app: App, path: Path) -> bool:

@@ -18,6 +18,7 @@ from dbctl.errors import (
     RestoreHalfError,
     RestoreUnfinishedError,
     StirredError,
+    TablesLostError,
     UndoMissingError,
     UndoneAlreadyError,
     UndoNeedlessError,
@@ -28,6 +29,7 @@ from dbctl.services.apps import App
 from dbctl.services.backup_create import make
 from dbctl.services.backup_extras import left_alone
 from dbctl.services.backup_keys import Keys, Sealing, is_encrypted
+from dbctl.services.backup_loose import WRITTEN, live_tables_beyond
 from dbctl.services.backup_manifest import LeftOut, Manifest, Member
 from dbctl.services.backup_unpacked import Unpacked, unpacking
 from dbctl.services.backups import LATEST, Repository
@@ -97,20 +99,33 @@ class Restoring:
         keys: Keys,
         *,
         timeout: float,
+        replace: bool = False,
         advance: Advance = lambda _bytes: None,
     ) -> None:
         """Choose the databases: the one that was asked for, else all that the backup holds.
+
+        Args:
+            app: the app.
+            repository: through which the backup is read.
+            manifest: the backup.
+            keys: what opens encrypted backups.
+            timeout: seconds to wait for a lock.
+            replace: whether tables may go that a dump of another program does not hold.
+            advance: told how many bytes more are done.
 
         Raises:
             BackupMissingError: the backup does not hold that database.
             NotSupportedError: it holds no more of it than files that are no database.
             ReadOnlyError: the database belongs to another program.
             KeyMissingError: the backup is encrypted, and nothing here could open it; and as ``Keys.ready``.
+            TablesLostError: it may be a dump of some tables, which would replace the whole database.
         """
         self.app, self.protected, self.target = app.name, app.protected, app.name
         self._opened, self._repository, self._timeout = app, repository, timeout
         self._manifest, self._advance = manifest, advance
         self._members = members(app, repository, manifest)
+        if not replace:
+            self._refuse_some_tables()
         keys.ready(repository.store, manifest)
         self._keys, self._sealing = keys, Sealing(app)
         self._returns = not self._sealing or self._sealing.is_opened_by(keys)
@@ -139,6 +154,14 @@ class Restoring:
         steps += [f"leave {target} as it is, for {what}" for target, what in self._left()]
         title = f"Restore {self._manifest.id} ({self._manifest.created_at:%Y-%m-%d %H:%M} UTC)"
         return Plan(title=title, target=self.target, steps=steps, rows=rows, destructive=True)
+
+    def _refuse_some_tables(self) -> None:
+        """Refuse a dump of another program without tables of the live database: nothing in it tells which were left out."""
+        for one in self._members:
+            lost = live_tables_beyond(self._opened, one.database, one.rows) if WRITTEN in one.facts else []
+            if lost:
+                target = self._opened.target(one.database)
+                raise TablesLostError(dump=self._manifest.id, target=target, tables=", ".join(lost))
 
     def _lacking(self) -> Sequence[Path]:
         """Return the folders that are missing, each once."""

@@ -62,7 +62,7 @@ def test_before_and_kind_restore_what_they_find(two, answer):
         "latest --before yesterday",
         "latest --before 99999999-01-01",
         "latest --before 0001-01-01T00:00+14:00",
-        "latest --replace",
+        "latest --table users --merge missing --replace",
         "latest --as x",
         "latest --merge missing",
         "latest --merge all --table users",

@@ -109,9 +109,11 @@ def taken(path, file, **more):
         yield app, beside, told
 
 
-def apply(path, file, **more):
+def apply(path, file, *, replace=True, **more):
+    """Restore a file; ``replace``: whether tables may go that it does not hold, which ``spoil`` makes."""
     with taken(path, file, **more) as (app, beside, found):
-        return Restoring(app, beside, found.manifest, vault.keys_of(app), timeout=5).apply()
+        keys = vault.keys_of(app)
+        return Restoring(app, beside, found.manifest, keys, timeout=5, replace=replace).apply()
 
 
 def adopt(path, *files, at=None):

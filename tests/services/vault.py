@@ -66,10 +66,11 @@ def apply(path, name="latest", *, advance=lambda _bytes: None, **more):
         return restoring(app, repository, manifest, advance=advance).apply()
 
 
-def restoring(app, repository, manifest, *, advance=lambda _bytes: None, **named):
+def restoring(app, repository, manifest, *, replace=True, advance=lambda _bytes: None, **named):
     """Return a restore that is about to be done, of a backup or one of that name; ``named`` is what opens it."""
     manifest = repository.find(manifest) if isinstance(manifest, str) else manifest
-    return Restoring(app, repository, manifest, keys_of(app, **named), timeout=app.timeout, advance=advance)
+    keys = keys_of(app, **named)
+    return Restoring(app, repository, manifest, keys, timeout=app.timeout, replace=replace, advance=advance)
 
 
 def undo(path):
