@@ -113,7 +113,7 @@ complete -c dbctl -n '__dbctl_at \'stats\'' -f -a 'overview' -d 'Show how much r
 complete -c dbctl -n '__dbctl_at \'stats\'' -f -a 'tables' -d 'Show how much each table holds: rows, bytes, indexes; on a server…'
 complete -c dbctl -n '__dbctl_at \'stats\'' -f -a 'user' -d 'Show what the app counts for one user, and how many rows of each…'
 complete -c dbctl -n '__dbctl_at \'stats\'' -f -a 'activity' -d 'Show the app\'s own record of what was done, the latest first'
-complete -c dbctl -n '__dbctl_at \'stats\'' -f -a 'locks' -d 'Show which processes have the databases open, and who waits for whom'
+complete -c dbctl -n '__dbctl_at \'stats\'' -f -a 'locks' -d 'Show which processes have the databases open, their locks, and who…'
 complete -c dbctl -n '__dbctl_at \'stats\'' -f -a 'connections' -d 'Show who is connected to a database on a server, and what they do,…'
 complete -c dbctl -n '__dbctl_at \'stats\'' -f -a 'slow' -d 'Show the statements that take long on a server, those that took…'
 complete -c dbctl -n '__dbctl_at \'stats\'' -f -a 'indexes' -d 'Show every index: what it takes, how often it was read, and whether…'

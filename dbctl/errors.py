@@ -761,9 +761,12 @@ class FileUnfitError(DbctlError):
 class FileUnsoundError(DbctlError):
     code, exit_status = "file-unsound", Exit.UNSOUND
     sentence = "{path} is not sound: {reason}"
-    remedy = (
-        "Nothing was changed. Of a SQLite database, dbctl restore recover --from FILE reads what can be read."
-    )
+    remedy = "Nothing was changed. {instead}"
+
+    def __init__(
+        self, *, instead: str = "Make the file anew; dbctl backup list shows backups.", **facts: object
+    ) -> None:
+        super().__init__(instead=instead, **facts)
 
 
 class FileUnsafeError(DbctlError):

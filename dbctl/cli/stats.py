@@ -109,9 +109,10 @@ def locks(
     offset: Offset = 0,
     sort: Sort = "",
 ) -> int:
-    """Show which processes have the databases open, and who waits for whom.
+    """Show which processes have the databases open, their locks, and who waits for whom.
 
-    Of a file, root sees all of them, others their own and every lock.
+    Of a file, root sees all of them, others their own and every lock. Of a server, with the type and object of each lock,
+    the statement without the values in it, and how long the transaction lasts.
     """
     with opened(ctx) as found:
         part = window(limit, offset, sort)

@@ -528,6 +528,9 @@ class Holder(Value, frozen=True, kw_only=True):
     owner: str
     mode: Literal["write", "read", "open"]  #: the lock that it holds now; open: none
     waits_for: Sequence[int] = ()  #: the processes whose locks keep it from going on, where that is known
+    locks: Sequence[str] = ()  #: on a server: type and object of each lock, those that it waits for included
+    query: str = ""  #: on a server: what it runs, or ran last; shortened, without the values in it
+    transaction_seconds: float | None = None  #: how long its transaction lasts
 
 
 class Housing(Value, frozen=True, kw_only=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -56,6 +56,25 @@ class Traffic(Value, frozen=True, kw_only=True):
     temp_bytes: int | None
     cache_hit_ratio: float | None  #: of reads of tables and indexes, from 0 to 1; None before the first
     since: datetime | None  #: None: since its files were made
+
+
+#: Locks of one session that are named; of more, their number.
+LOCKS_NAMED = 10
+
+
+def named_locks(rows: Iterable[Sequence[object]]) -> dict[int, list[str]]:
+    """Return the locks of each session, by its pid, of rows of pid and description; each once, and not too many."""
+    found = dict[int, list[str]]()
+    for pid, lock in rows:
+        locks = found.setdefault(int(str(pid)), [])
+        if str(lock) not in locks:
+            locks.append(str(lock))
+    return {
+        pid: locks
+        if len(locks) <= LOCKS_NAMED
+        else [*locks[:LOCKS_NAMED], f"and {len(locks) - LOCKS_NAMED} more"]
+        for pid, locks in found.items()
+    }
 
 
 @runtime_checkable

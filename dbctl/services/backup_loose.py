@@ -21,7 +21,7 @@ from dbctl import __version__, durable
 from dbctl.engines import compression, locks, registry
 from dbctl.engines.compression import UnpackedAll
 from dbctl.engines.dumps import Dump, Dumps, Proof, list_dumped
-from dbctl.engines.loose import CONTENTS, INSTEAD, TITLES, Content, Recognised, TakenIn, recognise
+from dbctl.engines.loose import CONTENTS, ENGINES, INSTEAD, TITLES, Content, Recognised, TakenIn, recognise
 from dbctl.errors import (
     BusyError,
     ChangedWhileReadError,
@@ -62,6 +62,9 @@ LONGEST_NAME = 200  #: bytes
 WRITTEN = "written_as"
 #: What holds every table of its database, whoever made it.
 WHOLE: Collection[Content] = ("sqlite", "lancedb")
+#: What helps with a file that is not sound, by its content.
+RECOVER = "dbctl restore recover --from FILE reads what can be read of a damaged SQLite database."
+DUMP_ANEW = "Make the dump anew with the dump program of its server, or take another backup: dbctl backup list. A statement that no dump program writes has to go from the file."
 #: What stands beside a SQLite file with rows that count.
 BESIDE = ("-wal", "-journal")
 
@@ -237,6 +240,7 @@ class _Loose:
         self._app, self._path, self._place, self._at, self._advance = app, path, place, at, advance
         self._called = named  #: what somebody named, which may tell the time
         self._name, self._remarks = str(path), list[str]()
+        self._content: Content = "unknown"
 
     def staged(self, folder: Path, *, trial: bool) -> Staged:
         """Read it, prove it, and put what comes of it into ``folder``."""
@@ -297,6 +301,7 @@ class _Loose:
                 self._copied(file, self._place / "looked-at", what)
         if what.content == "empty":
             raise FileUnsoundError(path=self._path, reason="it is empty")
+        self._content = what.content
         if not what.engine:
             raise FileUnfitError(
                 path=self._path, reason=f"it is {TITLES[what.content]}", instead=INSTEAD[what.content]
@@ -363,7 +368,14 @@ class _Loose:
             yield
         except (CorruptError, NotADatabaseError, QueryFailedError) as error:
             reason = str(error.facts.get("reason", error)).removeprefix(f"{self._path.name}: ")
-            raise FileUnsoundError(path=self._path, reason=reason) from error
+            raise self._unsound(reason) from error
+
+    def _unsound(self, reason: str) -> FileUnsoundError:
+        if self._content == "sqlite":
+            return FileUnsoundError(path=self._path, reason=reason, instead=RECOVER)
+        if self._content in ENGINES and self._content not in WHOLE:
+            return FileUnsoundError(path=self._path, reason=reason, instead=DUMP_ANEW)
+        return FileUnsoundError(path=self._path, reason=reason)
 
     def _tried(self, one: Member, file: Path) -> Proof | None:
         """Load it on trial; None where that could not be done."""
@@ -379,7 +391,7 @@ class _Loose:
             self._remarks.append(f"{self._name}: it was not loaded on trial: {error}")
             return None
         except DbctlError as error:
-            raise FileUnsoundError(path=self._path, reason=f"it cannot be loaded: {error}") from error
+            raise self._unsound(f"it cannot be loaded: {error}") from error
         self._remarks += left
         return proof
 

@@ -20,6 +20,10 @@ QUERY_HELP = (
     " and --param NAME=VALUE sets :NAME."
 )
 
+#: A checkpoint of any mode writes into the file of the database.
+CHECKPOINT = re.compile(r"^\s*pragma\s+(\w+\s*\.\s*)?wal_checkpoint\b", re.IGNORECASE)
+CHECKPOINT_HELP = "A checkpoint writes into the database: dbctl maintain checkpoint."
+
 
 class Wanted(Value, frozen=True, kw_only=True):
     """Which rows, and what of them."""
@@ -101,7 +105,8 @@ def asked(
             yield Answer(_apart(answer.columns), answer.batches)
     except QueryFailedError as error:
         target, reason = error.facts["target"], error.facts["reason"]
-        raise QueryFailedError(target=target, reason=reason, instead=QUERY_HELP) from error
+        instead = CHECKPOINT_HELP if CHECKPOINT.search(sql) else QUERY_HELP
+        raise QueryFailedError(target=target, reason=reason, instead=instead) from error
 
 
 def _named(db: Readable, sql: str) -> Collection[str]:

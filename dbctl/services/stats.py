@@ -131,6 +131,9 @@ class Held(Value, frozen=True, kw_only=True):
     owner: str
     mode: str
     waits_for: Sequence[int]  #: the processes whose locks keep it from going on, where that is known
+    locks: Sequence[str]  #: on a server: type and object of each lock, those that it waits for included
+    query: str  #: on a server: what it runs, or ran last; shortened, without the values in it
+    transaction_seconds: float | None  #: how long its transaction lasts
 
 
 def overview(app: App, window: Window) -> Figures[DatabaseMeasured]:
@@ -278,7 +281,7 @@ def locks(app: App, window: Window) -> Figures[Held]:
             for one in registry.holders(app.url(name), app.target(name))
         ]
 
-    return figures(app, Held, window, look)
+    return figures(app, Held, window, look, wide=True)
 
 
 def _entry(told: Mapping[str, object]) -> Entry:

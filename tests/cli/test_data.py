@@ -335,6 +335,15 @@ def test_the_hint_of_a_refused_query_names_no_check_of_the_profile(path, answer,
 
 
 @pytest.mark.parametrize(
+    "sql", ["pragma wal_checkpoint(passive)", "PRAGMA main.wal_checkpoint", " pragma wal_checkpoint = full"]
+)
+def test_a_checkpoint_is_refused_with_the_command_that_makes_one(path, answer, sql):
+    error = answer("data", "query", sql, "--db", "user", status=1)
+    assert "dbctl maintain checkpoint" in error["hint"]
+    answer("maintain", "checkpoint", "--db", "user")
+
+
+@pytest.mark.parametrize(
     ("words", "status"),
     [
         (["delete from users"], 1),

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from dbctl.engines import registry
+from dbctl.engines.mysql import session
 from dbctl.errors import UnreachableError
 from dbctl.url import parse
 
@@ -101,3 +102,12 @@ def test_opening_ends_whatever_answers(behave):
         url = parse(f"mysql://u:p@127.0.0.1:{port}/d?connect_timeout=1")
         with pytest.raises(UnreachableError):
             registry.open_for_reading(url, "app/main", timeout=1)
+
+
+@pytest.mark.parametrize(("timeout", "limit"), [(1, 2), (3, 3)])
+def test_the_error_names_the_limit_that_was_in_force(monkeypatch, timeout, limit):
+    monkeypatch.setattr(session, "CONNECT_SECONDS", 2)
+    with serving(be_silent) as port, pytest.raises(UnreachableError) as failure:
+        registry.open_for_reading(parse(f"mysql://u:p@127.0.0.1:{port}/d"), "app/main", timeout=timeout)
+    assert f"within {limit} seconds" in str(failure.value)
+    assert (f"--timeout {timeout}" in str(failure.value)) == (timeout < limit)

@@ -199,6 +199,17 @@ def test_an_honest_dump_is_loaded_on_trial(engine, tmp_path):
     assert try_dump(engine, tmp_path, "") == ["file-sound"]
 
 
+@pytest.mark.parametrize(("engine", "statements"), [("postgresql", POSTGRESQL), ("mysql", MYSQL)])
+def test_the_hint_of_a_refused_dump_is_about_dumps(engine, statements, tmp_path):
+    victim = hostile.victim(engine)
+    name = "create-role" if engine == "postgresql" else "drop-table"
+    file = hostile.with_statements(victim, tmp_path / "dump.sql", statements[name])
+    (finding,) = tried(victim.pantry.path, file)
+    assert finding.code == "file-unsound"
+    assert "recover" not in finding.hint
+    assert "dump program" in finding.hint
+
+
 @pytest.mark.parametrize("name", POSTGRESQL)
 def test_a_hostile_dump_changes_nothing_outside_its_scratch_database_of_postgresql(name, tmp_path):
     assert try_dump("postgresql", tmp_path, POSTGRESQL[name])[-1] in (

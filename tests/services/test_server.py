@@ -154,6 +154,11 @@ def test_who_waits_for_whom_stands_in_one_row(place, ask):
     assert found["blocking_seconds"] >= found["waiting_seconds"]
     assert held[pid]["waits_for"] == [other]
     assert held[other]["waits_for"] == []
+    assert "RowExclusiveLock on members" in held[other]["locks"]
+    assert held[pid]["locks"][0] == "ShareLock on transactionid (waiting)"
+    assert held[other]["query"] == "update members set mail = ? where handle = ?"
+    assert held[pid]["query"] == "delete from members where handle = ?"
+    assert held[other]["transaction_seconds"] >= held[pid]["transaction_seconds"] >= 1
     assert (mine[other]["state"], mine[pid]["wait"].split(":")[0]) == ("idle in transaction", "Lock")
     assert ask("stats locks --waiting")["items"] == []
 

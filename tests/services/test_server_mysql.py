@@ -84,8 +84,13 @@ def test_who_waits_is_told_and_ended(shelf, ask):
         (found,) = waits
         assert (found["blocked_pid"], found["blocking_pid"]) == (other.thread_id(), holder.thread_id())
         assert found["blocked_query"] == "delete from members where handle = ?"
-        held = {one["pid"]: one["waits_for"] for one in ask("stats locks")["items"]}
-        assert held[other.thread_id()] == [holder.thread_id()]
+        held = {one["pid"]: one for one in ask("stats locks")["items"]}
+        blocked, blocking = held[other.thread_id()], held[holder.thread_id()]
+        assert blocked["waits_for"] == [holder.thread_id()]
+        assert any("members" in lock and lock.endswith(" (waiting)") for lock in blocked["locks"])
+        assert any("members" in lock or lock.startswith("rows locked") for lock in blocking["locks"])
+        assert blocked["query"] == "delete from members where handle = ?"
+        assert blocking["transaction_seconds"] >= 1
         (done,) = ask(f"maintain cancel {other.thread_id()} --yes")["sessions"]
         assert (done["pid"], done["ended"]) == (other.thread_id(), True)
         thread.join()

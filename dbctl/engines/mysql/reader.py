@@ -30,7 +30,8 @@ def holders_of(url: Url, target: str) -> Sequence[Holder]:
     """Return the sessions of other processes in the database at ``url``, as far as this user may know of them."""
     with closing(MySQLReader(url, target, timeout=SOON)) as opened:
         rows = cast("list[tuple[int, str, str, str | None]]", opened.query(SESSIONS))
-        waits = opened.waits()
+        waits, locks = opened.waits(), opened.locks()
+        sessions = {one.pid: one for one in opened.sessions()}
     return [
         Holder(
             pid=pid,
@@ -38,6 +39,9 @@ def holders_of(url: Url, target: str) -> Sequence[Holder]:
             owner=user,
             mode="open" if info is None else "read",
             waits_for=[one.blocking.pid for one in waits if one.blocked.pid == pid],
+            locks=locks.get(pid, ()),
+            query=sessions[pid].query if pid in sessions else "",
+            transaction_seconds=sessions[pid].transaction_seconds if pid in sessions else None,
         )
         for pid, command, user, info in rows
         if pid not in own_sessions

@@ -308,7 +308,11 @@ def open_session(url: Url, target: str, *, timeout: float, reading: bool) -> Ses
     except BaseException as error:  # an open connection must not outlive the failure
         session.drop()
         if isinstance(error, pymysql.Error) and session.watchdog and session.watchdog.has_barked:
-            reason = f"the server did not let a session begin within {session.connect_timeout:g} seconds"
+            limit = session.connect_timeout
+            least = (
+                f" (--timeout {timeout:g} is below what a server gets to answer)" if timeout < limit else ""
+            )
+            reason = f"the server did not let a session begin within {limit:g} seconds{least}"
             raise pymysql.OperationalError(LOST, reason) from None
         raise
     finally:

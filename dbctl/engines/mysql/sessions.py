@@ -12,7 +12,7 @@ from dbctl.engines.mysql.failures import number_of
 from dbctl.engines.mysql.session import Session as Connection
 from dbctl.engines.mysql.tokens import tokens
 from dbctl.engines.redact import shown
-from dbctl.engines.server import Session, Traffic, Wait
+from dbctl.engines.server import Session, Traffic, Wait, named_locks
 from dbctl.engines.sql import Row
 from dbctl.errors import PrivilegeMissingError, QueryFailedError
 from dbctl.model import now
@@ -35,6 +35,24 @@ from performance_schema.data_lock_waits w
   join information_schema.innodb_trx h on h.trx_id = w.blocking_engine_transaction_id
   join performance_schema.data_locks l on l.engine_lock_id = w.requesting_engine_lock_id""",
 }
+#: MariaDB names the locks of rows that others wait for, and counts all; MySQL 8 names each.
+LOCKS = {
+    True: """select t.trx_mysql_thread_id, concat(l.lock_mode, ' on ', replace(l.lock_table, '`', ''),
+  case when l.lock_id in (select requested_lock_id from information_schema.innodb_lock_waits) then ' (waiting)' else '' end)
+from information_schema.innodb_locks l join information_schema.innodb_trx t on t.trx_id = l.lock_trx_id
+union all select trx_mysql_thread_id, concat('rows locked: ', trx_rows_locked, ' in tables: ', trx_tables_locked)
+from information_schema.innodb_trx where trx_rows_locked > 0""",
+    False: """select t.trx_mysql_thread_id, concat(l.lock_mode, ' on ', l.object_schema, '.', l.object_name,
+  case l.lock_status when 'WAITING' then ' (waiting)' else '' end)
+from performance_schema.data_locks l join information_schema.innodb_trx t on t.trx_id = l.engine_transaction_id
+order by l.lock_status = 'WAITING' desc, 2""",
+}
+#: Locks of tables as such, known where the performance schema is switched on.
+METADATA_LOCKS = """select t.processlist_id, concat(m.lock_type, ' on ', m.object_schema, '.', m.object_name,
+  case m.lock_status when 'PENDING' then ' (waiting)' else '' end)
+from performance_schema.metadata_locks m join performance_schema.threads t on t.thread_id = m.owner_thread_id
+where m.object_type = 'TABLE' and m.object_schema = database() and t.processlist_id is not null
+order by m.lock_status = 'PENDING' desc, 2"""
 STATUS = """show global status where variable_name in ('Com_commit', 'Com_rollback', 'Innodb_deadlocks',
   'Innodb_buffer_pool_read_requests', 'Innodb_buffer_pool_reads', 'Threads_connected', 'Uptime')"""
 RIGHTS = "select privilege_type from information_schema.user_privileges where grantee = :account"
@@ -75,6 +93,17 @@ class MySQLSessions(MySQLDialect):
                         seconds=round(waiting.get(pair[0], 0.0), 3),
                     )
         return sorted(found.values(), key=lambda one: -(one.seconds or 0))
+
+    def locks(self) -> dict[int, list[str]]:
+        """Return the locks of each session, by its number, as far as this account and the server's settings let it know."""
+        rows: list[Row] = [(one.pid, one.wait) for one in self.sessions() if one.wait]
+        with suppress(PrivilegeMissingError):
+            rows += self._fetch(LOCKS[self._current().server.is_mariadb], {})
+        ((instrumented,),) = self._fetch("select @@performance_schema", {})
+        if instrumented:
+            with suppress(PrivilegeMissingError):
+                rows += self._fetch(METADATA_LOCKS, {})
+        return named_locks(rows)
 
     def traffic(self) -> Traffic:
         told = {str(name).lower(): int(str(value)) for name, value in self._fetch(STATUS, {})}

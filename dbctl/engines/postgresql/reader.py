@@ -11,6 +11,7 @@ from dbctl.engines.postgresql.connection import TOLD, PostgreSQLConnection
 from dbctl.engines.postgresql.dump import PostgreSQLDumps
 from dbctl.engines.postgresql.session import Session, own_backends
 from dbctl.engines.served.connection import ServedReader
+from dbctl.engines.server import named_locks
 from dbctl.url import Url
 
 #: Seconds for a question that waits for nobody.
@@ -20,6 +21,14 @@ SESSIONS = """select a.pid, coalesce(nullif(a.application_name, ''), a.backend_t
   a.xact_start is not null, pg_blocking_pids(a.pid)
 from pg_catalog.pg_stat_activity a
 where a.datname = current_database() and a.pid <> pg_backend_pid() order by a.pid"""
+
+#: What a session waits for comes first. Locks of indexes go along with those of their tables.
+LOCKS = """select l.pid, concat(l.mode, ' on ', coalesce(l.relation::regclass::text, l.locktype),
+  case when not l.granted then ' (waiting)' end)
+from pg_catalog.pg_locks l left join pg_catalog.pg_class c on c.oid = l.relation
+where l.pid is not null and l.locktype <> 'virtualxid' and coalesce(c.relkind, 'r') not in ('i', 'I')
+  and (l.database is null or l.database in (0, (select oid from pg_catalog.pg_database where datname = current_database())))
+order by l.granted, 2"""
 
 
 class PostgreSQLReader(ServedReader[Session], PostgreSQLConnection, PostgreSQLDumps):
@@ -32,8 +41,19 @@ def holders_of(url: Url, target: str) -> Sequence[Holder]:
     """Return the sessions of other processes that are connected to the database at ``url``."""
     with closing(PostgreSQLReader(url, target, timeout=SOON)) as opened:
         rows = cast("list[tuple[int, str, str, bool, bool, list[int]]]", opened.query(SESSIONS))
+        locks = named_locks(opened.query(LOCKS))
+        sessions = {one.pid: one for one in opened.sessions()}
     return [
-        Holder(pid=pid, command=name, owner=user, mode=_mode(writing, reading), waits_for=blockers)
+        Holder(
+            pid=pid,
+            command=name,
+            owner=user,
+            mode=_mode(writing, reading),
+            waits_for=blockers,
+            locks=locks.get(pid, ()),
+            query=sessions[pid].query if pid in sessions else "",
+            transaction_seconds=sessions[pid].transaction_seconds if pid in sessions else None,
+        )
         for pid, name, user, writing, reading, blockers in rows
         if pid not in own_backends
     ]
