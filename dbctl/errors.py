@@ -975,7 +975,11 @@ class PasswordWrongError(DbctlError):
 class MigrationsUnsoundError(DbctlError):
     code, exit_status = "migrations-unsound", Exit.REFUSED
     sentence = "{target}: the ledger names migrations that {folder} does not have ({names})"
-    remedy = "Nothing was run. Point [apps.NAME.migrations] at the folder of the deployed app, or give --migrations DIR."
+    remedy = (
+        "Nothing was run. Point [apps.NAME.migrations] at the folder of the deployed app, or give --migrations DIR."
+        " If {folder} is a new folder, copy the files of these migrations into it; if they are lost, dbctl migrate repair"
+        " --missing removes them from the ledger."
+    )
 
 
 class MigrationsAheadError(DbctlError):

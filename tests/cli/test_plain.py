@@ -52,3 +52,48 @@ def test_what_needs_to_know_the_app_says_so(address, answer):
 def test_another_name_than_main_wants_a_profile(address, answer):
     told = answer("--url", f"pantry={address}", "stats", "tables", status=5)
     assert told["error"]["code"] == "database-unknown"
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["users list", "settings list", "sessions list", "search messages x", "stats reports", "stats activity"],
+)
+def test_the_hint_of_a_missing_ability_names_profiles_that_have_it(tmp_path, monkeypatch, answer, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "things.db").touch()
+    error = answer("--url", "things.db", *words.split(), status=2)["error"]
+    assert error["code"] == "ability-missing"
+    assert "none" not in error["hint"]
+    assert "flashpoint-web" in error["hint"]
+
+
+@pytest.mark.parametrize(
+    ("database", "folder", "code"), [("a.db", "nowhere", 5), ("nowhere/a.db", "own", 10)]
+)
+def test_the_hint_for_a_missing_folder_promises_no_new_one(
+    tmp_path, monkeypatch, answer, database, folder, code
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/001_a.sql").write_text("create table a (x integer);")
+    error = answer("--url", database, "migrate", "up", "--migrations", folder, status=code)["error"]
+    assert "migrate up" not in error["hint"]
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_table_with_only_generated_columns_has_nothing_to_export(tmp_path, answer):
+    with servers.postgresql_schema() as url, closing(servers.connection(url)) as db:
+        db.execute("create table made (a integer generated always as (1) stored)")
+        for secrets in ([], ["--secrets"]):
+            words = [
+                "--url",
+                servers.text(url),
+                "data",
+                "export",
+                "made",
+                str(tmp_path / "made.csv"),
+                *secrets,
+            ]
+            error = answer(*words, status=2)["error"]
+            assert "generated" in error["message"]
+            assert "--secrets" not in error["message"] + error["hint"]

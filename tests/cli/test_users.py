@@ -590,3 +590,9 @@ def test_no_command_shows_a_password_a_hash_or_a_token(path, monkeypatch, capfd)
     assert "$2b$" not in logged
     for name in path.parent.glob("user.db*"):
         assert mark.encode() not in name.read_bytes()
+
+
+def test_a_field_that_a_new_user_needs_is_named_by_its_option(path, answer, monkeypatch):
+    monkeypatch.chdir(path.parent)
+    error = answer("users", "create", "foo", "--generate", status=2)["error"]
+    assert "--email" in error["message"] + error["hint"]

@@ -683,3 +683,11 @@ def test_where_backups_are_encrypted_an_adopted_one_is_too_and_nothing_plain_sta
         beside.store.opened(told.manifest.id, told.manifest.members[0].file) as where,
     ):
         assert path.with_name("backups") not in where.parents
+
+
+def test_folders_in_which_dbctl_works_now_are_not_listed(path, left):
+    vault.create(path)
+    listed = [one.path for one in found(path)]
+    with vault.opened(path) as (_app, repository), repository.store.scratch(1) as folder:
+        copied(path, folder / "backup_20260105_030000.db")
+        assert [one.path for one in found(path)] == listed

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -473,3 +474,28 @@ def test_tables_that_were_there_before_an_empty_ledger_are_adopted(
     assert main([*app, "adopt"]) == 0
     assert main([*app, "status", "--check"]) == 0
     capsys.readouterr()
+
+
+def test_a_new_migration_in_an_empty_folder_is_applied_as_the_refusal_advises(
+    tmp_path: Path, answer: Callable[..., dict[str, Any]]
+) -> None:
+    (tmp_path / "old").mkdir()
+    for name in ("001_a", "002_b"):
+        (tmp_path / f"old/{name}.sql").write_text(FILES[name])
+    (tmp_path / "own").mkdir()
+    database = ["--url", str(tmp_path / "shop.db"), "migrate"]
+    answer(*database, "up", "--migrations", str(tmp_path / "old"))
+    own = ["--migrations", str(tmp_path / "own")]
+    made = Path(answer(*database, "new", "notes", *own)["data"]["path"])
+    made.write_text("-- migrate:up\ncreate table notes (x integer);\n-- migrate:down\ndrop table notes;\n")
+    error = answer(*database, "up", *own, status=6)["error"]
+    assert error["code"] == "migrations-unsound"
+    assert "copy" in error["hint"]
+    assert "repair --missing" in error["hint"]
+    for name in ("001_a", "002_b"):
+        (tmp_path / f"own/{name}.sql").write_text(FILES[name])
+    assert [one["name"] for one in answer(*database, "up", *own)["data"]["items"]] == ["003_notes"]
+    for name in ("001_a", "002_b"):
+        (tmp_path / f"own/{name}.sql").unlink()
+    answer(*database, "repair", "--missing", "--yes", *own)
+    assert answer(*database, "status", "--check", *own)["data"]["items"][0]["name"] == "003_notes"
