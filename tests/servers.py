@@ -46,6 +46,8 @@ SHARED_MYSQL = (
     "--collation-server=utf8mb4_general_ci",
     "--innodb-flush-log-at-trx-commit=1",
 )
+#: Without them a server of MySQL listens on a second port, waits for its disk, and wants a folder of its package.
+MYSQL_SETTINGS = ("--mysqlx=OFF", "--sync-binlog=0", "--secure-file-priv=NULL")
 #: A file system in memory, and the bytes that must be free there.
 MEMORY, MEMORY_BYTES = Path("/dev/shm"), 4 * 2**30  # noqa: S108 - of tests
 #: As a server is set up, apart from work that it does at moments of its own; ``doctor`` warns of ``fsync = off``.
@@ -347,7 +349,7 @@ def mysql() -> Url:
     """Return the server that tests use, as one that may create databases and users; else skip, or fail in CI."""
     if given := os.environ.get("DBCTL_TEST_MYSQL"):
         return parse(given)  # what was asked for is used, or fails
-    if SHARED in os.environ and all(_mysql_binaries()):
+    if SHARED in os.environ and all(_mariadb_binaries()):
         return parse(_share("mysql", lambda: _start_mysql(SHARED_MYSQL, None, listening=True)))
     reason = _mysql_reason(parse(LOCAL_MYSQL))
     if not reason:
@@ -369,28 +371,45 @@ def server_at(url: Url) -> Server:
 
 @cache
 def private_mysql(*settings: str, certificate: Path | None = None, why: str = "") -> Url:
-    """Return a MariaDB server that ends with this process; ``root`` may do everything without a password.
+    """Return a server that ends with this process; ``root`` may do everything without a password.
 
-    With a ``certificate``, the file of one with its key, it takes nobody who does not encrypt.
+    It is of MySQL where ``DBCTL_TEST_MYSQL`` names a server of MySQL, else of MariaDB. With a ``certificate``, the file of
+    a certificate with its key, it accepts only clients that encrypt.
     """
     server = _start_mysql(settings, certificate, why=why)
     atexit.register(server.stop)
     return parse(server.url)
 
 
-def _mysql_binaries() -> tuple[str | None, str | None]:
+def _mariadb_binaries() -> tuple[str | None, str | None]:
     """Return the paths of the programs that make and run a server."""
     return shutil.which("mariadb-install-db"), shutil.which("mariadbd", path="/usr/sbin:/usr/bin")
+
+
+def _mariadb_programs(why: str) -> tuple[str, list[str]]:
+    """Return the server program, and the words of the command that makes its data folder."""
+    install, server = _mariadb_binaries()
+    if not (install and server):
+        missing(
+            f"no MariaDB ({why or 'a private one'}; no mariadb-install-db); DBCTL_TEST_MYSQL may name one"
+        )
+    return server, [install, "--auth-root-authentication-method=normal", "--skip-test-db"]
+
+
+def _mysql_programs(why: str) -> tuple[str, list[str]]:
+    """Return the server program, and the words of the command that makes its data folder."""
+    server = shutil.which("mysqld") or missing(f"no mysqld on the PATH ({why or 'for a private server'})")
+    version = subprocess.run([server, "--version"], capture_output=True, text=True, check=True).stdout
+    if "MariaDB" in version:
+        missing(f"{server} is of MariaDB, the server of DBCTL_TEST_MYSQL is of MySQL")
+    return server, [server, "--initialize-insecure"]
 
 
 def _start_mysql(
     settings: tuple[str, ...], certificate: Path | None, *, listening: bool = False, why: str = ""
 ) -> _Running:
-    install, server = _mysql_binaries()
-    if not (install and server):
-        missing(
-            f"no MariaDB ({why or 'a private one'}; no mariadb-install-db); DBCTL_TEST_MYSQL may name one"
-        )
+    is_mariadb = not os.environ.get("DBCTL_TEST_MYSQL") or mysql_server().is_mariadb
+    server, install = _mariadb_programs(why) if is_mariadb else _mysql_programs(why)
     place = Path(tempfile.mkdtemp(prefix="dbctl-my-", dir=_place()))
     as_user = []
     if os.geteuid() == 0:  # it refuses to run as root
@@ -398,12 +417,13 @@ def _start_mysql(
         as_user = ["--user=mysql"]
     data, socket_file = place / "data", place / "socket"
     # A server that starts takes away what it finds of temporary tables in /tmp, also those of another one.
-    basics = ["--no-defaults", "--debug-no-sync", f"--datadir={data}", f"--tmpdir={place}", *as_user]
-    subprocess.run(
-        [install, *basics, "--auth-root-authentication-method=normal", "--skip-test-db"],
-        check=True,
-        capture_output=True,
-    )
+    basics = ["--no-defaults", f"--datadir={data}", f"--tmpdir={place}", *as_user]
+    if is_mariadb:
+        basics.append("--debug-no-sync")
+    else:  # MySQL fixes the case of names when it makes the data folder
+        install += [setting for setting in settings if setting.startswith("--lower-case-table-names")]
+        settings = (*MYSQL_SETTINGS, f"--pid-file={place / 'pid'}", *settings)
+    subprocess.run([install[0], *basics, *install[1:]], check=True, capture_output=True)
     if certificate:
         own = shutil.copy(certificate, place / "certificate")
         own.chmod(0o600)

@@ -244,7 +244,7 @@ class DataTable:
     def _is_boolean(self, told: Column) -> bool:
         if told.native == "boolean" or told.name in self._booleans:
             return True
-        return "boolean" not in self.db.natives and bool(BOOLEAN_TYPE.fullmatch(told.type))
+        return "boolean" not in self.db.natives and bool(re.fullmatch(BOOLEAN_TYPE, told.type))
 
     def _boolean(self, told: Column, text: str) -> object:
         meant = read_word(told.name, text)

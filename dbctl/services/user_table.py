@@ -23,8 +23,8 @@ from dbctl.services.rules import check_field, cut, read_moment, read_word
 #: Fields that every app's users have for dbctl, whatever their columns are called.
 TIMES = ("created_at", "updated_at", "last_login_at")
 #: Declared types of columns that hold booleans, and whole numbers, where the driver has no type of its own for them.
-BOOLEAN_TYPE = re.compile(r"BOOL.*|TINYINT\(1\)")
-WHOLE_TYPE = re.compile(r"INT|SERIAL")
+BOOLEAN_TYPE = r"BOOL.*|TINYINT\(1\)"
+WHOLE_TYPE = r"INT|SERIAL"
 
 
 class User(Value, frozen=True, kw_only=True):
@@ -157,13 +157,13 @@ class UserTable:
         Roles of a column of booleans are ``true`` and ``false``, those of a column of numbers the digits.
         """
         column = self.live.table.columns[str(self.role)]
-        if column.native == "boolean" or BOOLEAN_TYPE.fullmatch(column.type):
+        if column.native == "boolean" or re.fullmatch(BOOLEAN_TYPE, column.type):
             false, true = (False, True) if column.native else BOOLEANS[self.app.profile.boolean]
             stored = {"true": true, "false": false}
             listed = [word for word in map(str.lower, told.values) if word in stored]
             return {stored[word]: word for word in listed or stored}
         labels = self._labels(told)
-        if WHOLE_TYPE.search(column.type):
+        if re.search(WHOLE_TYPE, column.type):
             return {int(label) if label.isdecimal() else label: label for label in labels}
         return {label: label for label in labels}
 

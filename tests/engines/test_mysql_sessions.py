@@ -597,8 +597,8 @@ def test_a_server_that_is_told_to_be_read_only_and_one_that_takes_nobody_else_ar
         own.cursor() as cursor,
     ):
         cursor.execute("create table t (id integer primary key)")
-        cursor.execute("create user r@localhost")
-        cursor.execute(f"grant all on {url.path}.* to r@localhost with max_user_connections 1")
+        cursor.execute("create user r@localhost with max_user_connections 1")
+        cursor.execute(f"grant all on {url.path}.* to r@localhost")
         as_app = structs.replace(url, user="r")
         with closing(MySQLWriter(as_app, "app/user", timeout=1)) as writer:
             cursor.execute("set global read_only = 1")  # after it was looked at

@@ -119,6 +119,8 @@ def test_a_server_that_turns_new_connections_away_is_waited_for(made, url):
 
 def test_silence_behind_the_sign_in_is_unreachable(made, relay, url):
     relay.last_words = READY[made.url.engine]
+    if made.url.engine == "mysql":  # encrypted, the words are not recognized
+        url = structs.replace(url, options=f"{url.options}&ssl-mode=DISABLED")
     with pytest.raises(UnreachableError):
         registry.open_for_reading(url, "app/main", timeout=1)
 

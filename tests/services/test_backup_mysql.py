@@ -51,6 +51,8 @@ MORE = (
     "create procedure shelve() insert into cupboard (name) values ('shelved')",
     "create function twice(n int) returns int deterministic return n * 2",
 )
+#: Which routines the database has, and who made them.
+ROUTINES = "select routine_name, definer from information_schema.routines where routine_schema = database()"
 
 
 @pytest.fixture(autouse=True)
@@ -559,6 +561,59 @@ def test_what_a_user_could_not_make_again_is_not_dropped(pantry, somebody):
     assert f"GRANT {servers.mysql_server().making_for_others} ON *.* TO " in error.hint
     assert (pantry.content(), others(pantry)) == (held, told)
     works(pantry)
+
+
+def test_what_has_a_definer_that_a_user_may_not_name_is_not_dropped(pantry, somebody):
+    server = servers.mysql_server()
+    pantry.run("drop view tall", "drop trigger stamp", "drop procedure shelve", "drop function twice")
+    create(pantry.path)
+    pantry.run(f"grant {server.making_for_others} on *.* to {somebody.user}@'%'")
+    text = (pantry.folder / "dbctl.toml").read_text()
+    (pantry.folder / "dbctl.toml").write_text(text.replace(pantry.url, servers.text(somebody)))
+    for definer, right in (
+        ("nobody@nowhere", "ALLOW_NONEXISTENT_DEFINER"),
+        ("root@localhost", "SYSTEM_USER"),
+    ):
+        pantry.run(f"create definer = {definer} procedure shelve() select 1")
+        if not server.is_mariadb:
+            held = pantry.content(), pantry.rows(ROUTINES)
+            error = caught(PrivilegeMissingError, lambda: apply(pantry.path))
+            assert f"GRANT {right} ON *.* TO " in error.hint
+            assert (pantry.content(), pantry.rows(ROUTINES)) == held
+            pantry.run(f"grant {right} on *.* to {somebody.user}@'%'")
+        apply(pantry.path)
+        assert pantry.rows(ROUTINES) == []
+
+
+def test_a_tablespace_that_a_server_must_have_is_named(pantry):
+    if servers.mysql_server().is_mariadb:
+        pytest.skip("only MySQL has tablespaces of several tables")
+    name = f"space_{os.getpid()}"
+    with closing(servers.mysql_connection(servers.mysql())) as central, central.cursor() as cursor:
+        cursor.execute(f"create tablespace {name} add datafile '{name}.ibd'")
+        try:
+            pantry.run(
+                f"create table `in ``it` (id int primary key, n int comment 'x\n) /*!50100 TABLESPACE `y` */ ') tablespace {name}",
+                "create table alone (id int primary key) tablespace innodb_file_per_table",
+                "create table within (id int primary key) tablespace innodb_system",
+                "insert into `in ``it` values (1, 2)",
+            )
+            made = create(pantry.path)
+            (remark,) = [remark for remark in made.remarks if "tablespace" in remark]
+            assert f"tablespace {name} " in remark
+            assert "in `it" in remark
+            assert "alone" not in remark
+            assert "within" not in remark
+            pantry.run("delete from `in ``it`")
+            apply(pantry.path, made.id)
+            assert pantry.rows("select * from `in ``it`") == [(1, 2)]
+        finally:
+            pantry.destroy()
+            cursor.execute("select schema_name from information_schema.schemata")
+            for (beside,) in cursor.fetchall():
+                if beside.startswith(f"{pantry.own.path}_"):
+                    cursor.execute(f"drop database {ident(beside)}")
+            cursor.execute(f"drop tablespace {name}")
 
 
 def test_where_what_is_no_table_cannot_be_made_the_message_says_so_and_what_was_replaced_is_kept(

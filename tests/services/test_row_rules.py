@@ -449,7 +449,10 @@ def test_a_rule_holds_on_every_path(answer, guild, engine, rule):
 def restored(answer, db: kept.Kept, case: Case) -> None:
     """Bring rows back out of a backup in which the rule is broken."""
     table = f'"{case.table}"'
-    names, values = ", ".join(case.added), ", ".join(map(literal, case.added.values()))
+    names, values = (
+        ", ".join(f'"{name}"' for name in case.added),
+        ", ".join(map(literal, case.added.values())),
+    )
     change = ", ".join(f"{name} = {literal(value)}" for name, value in case.changed.items())
     sound = db.content()
     if case.added:

@@ -486,6 +486,25 @@ def test_a_role_that_cannot_be_dropped_is_reported(postgresql, tmp_path):
     run(postgresql, "drop database closed", f"drop role {LEFT}")
 
 
+def test_a_user_that_cannot_be_dropped_is_reported(mysql, tmp_path):
+    run(
+        mysql,
+        "create user keeper@localhost",
+        "grant select, insert on mysql.* to keeper@localhost",  # enough to create users, too little to drop them
+        "grant all on larder.* to keeper@localhost",
+        r'grant all on "larder\_dbctl\_%".* to keeper@localhost with grant option',
+    )
+    file = hostile.with_statements(mysql, tmp_path / "good.sql", "")
+    with configured_as(mysql, user="keeper"):
+        findings = tried(mysql.pantry.path, file)
+    assert [finding.code for finding in findings] == ["look-after", "file-sound"]
+    (user,) = mysql.left()
+    assert user in findings[0].message
+    run(mysql, "drop user keeper@localhost")
+    assert codes(mysql, file) == ["file-sound"]  # an account that may drop it has done so
+    hostile.assert_nothing_left(mysql)
+
+
 def test_a_line_without_an_end_is_refused_before_it_fills_the_memory(mysql, tmp_path, monkeypatch):
     monkeypatch.setattr("dbctl.engines.mysql.foreign.LONGEST", 1 << 20)
     file = hostile.with_statements(mysql, tmp_path / "dump.sql", "-- " + "x" * (1 << 23))

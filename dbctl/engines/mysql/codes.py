@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import cast
@@ -41,6 +42,12 @@ where definer <> current_user() order by what"""
 MAKES_FOR_OTHERS = re.compile(
     r"\b(?:ALL PRIVILEGES|SUPER|SET USER|SET_USER_ID|SET_ANY_DEFINER)\b.* ON \*\.\*"
 )
+#: MySQL checks the definer before it looks for the event, so this changes nothing.
+TRY_DEFINER = "alter definer = {} event {}.{} comment ''"
+#: Error number: the definer needs a right that this account does not have.
+RIGHT_MISSING = 1227
+#: Rights of MySQL to name a definer: who does not exist, and who may administer the server.
+RIGHTS_FOR_DEFINERS = re.compile(r"\b(?:ALLOW_NONEXISTENT_DEFINER|SYSTEM_USER)\b")
 #: What a user may do with single routines goes with them.
 RIGHTS = "select user, host, routine_type, routine_name, cast(proc_priv as unsigned) from mysql.procs_priv where db = {}"
 RIGHT = ("execute", "alter routine", "grant option")  #: by their bits
@@ -142,12 +149,39 @@ def want_makeable(central: Session, database: str, target: str) -> None:
     others = central.run(DEFINERS.format(literal(database)))
     if others and not any(MAKES_FOR_OTHERS.search(str(line)) for (line,) in central.run("show grants")):
         definer, what = others[0]
-        right = central.server.making_for_others
-        raise PrivilegeMissingError(
-            target=target,
-            reason=f"{what} was made by {definer}, and {central.account} could not make it again in that name",
-            instead=f"Nothing was changed. As an administrator: GRANT {right} ON *.* TO {central.account};",
-        )
+        raise _not_makeable(central, target, str(definer), str(what), central.server.making_for_others)
+    if central.server.is_mariadb:
+        return
+    objects = {str(definer): str(what) for definer, what in others}
+    for definer, what in objects.items():
+        if right := _find_missing_right(central, database, definer):
+            raise _not_makeable(central, target, definer, what, right)
+
+
+def _not_makeable(
+    central: Session, target: str, definer: str, what: str, right: str
+) -> PrivilegeMissingError:
+    return PrivilegeMissingError(
+        target=target,
+        reason=f"{what} was made by {definer}, and {central.account} could not make it again in that name",
+        instead=f"Nothing was changed. As an administrator: GRANT {right} ON *.* TO {central.account};",
+    )
+
+
+def _find_missing_right(central: Session, database: str, definer: str) -> str:
+    """Return the right without which MySQL does not accept this definer from this account; empty: it accepts it.
+
+    Few accounts may list the others, so the server is asked with a statement about an event that does not exist.
+    """
+    user, _, host = definer.rpartition("@")
+    missing = ident(f"dbctl_{secrets.token_hex(8)}")
+    account = f"{literal(user)}@{literal(host)}"
+    try:
+        central.run(TRY_DEFINER.format(account, ident(database), missing))
+    except pymysql.Error as error:
+        if number_of(error) == RIGHT_MISSING and (found := RIGHTS_FOR_DEFINERS.search(str(error.args[-1]))):
+            return found[0]
+    return ""
 
 
 def rights(central: Session, database: str) -> Rights:

@@ -136,7 +136,8 @@ class MySQLDumps(MySQLDescribes):
         for left in reversed(range(TRIES)):
             taken, schema, made = now(), self.fingerprint(), self._fetch(MADE, {})
             before = digests(cast("Holds", self), self._few(tables))
-            rows, version, sha256 = self._write(destination, tables, progress)
+            reading, version, sha256 = self._write(destination, tables, progress)
+            rows = reading.rows
             try:
                 check_lock()
             except BaseException:  # the file is whole, and of no use
@@ -160,6 +161,7 @@ class MySQLDumps(MySQLDescribes):
             remarks.append(f"earlier versions of rows are not in it, of {', '.join(history)}: {NO_HISTORY}")
         if views := list_unrestorable_views(self._current()):
             remarks.append(f"a restore leaves out {', '.join(views)}: {NO_DEFINER}")
+        remarks += _describe_tablespaces(reading.tablespaces)
         if remarks:
             facts["remarks"] = "; ".join(remarks)
         return Dumped(taken_at=taken, facts=facts, proof=proof, sha256=sha256)
@@ -245,8 +247,8 @@ class MySQLDumps(MySQLDescribes):
 
     def _write(
         self, destination: Path, tables: Sequence[str], progress: Progress
-    ) -> tuple[dict[str, int], str, str]:
-        """Return the rows by table, the version of the program, and the SHA-256 of the file."""
+    ) -> tuple[Reading, str, str]:
+        """Return what the text of the dump tells, the version of the program, and the SHA-256 of the file."""
         session = self._current()
         tool, expected = tools.find("dump", session.server, self.target), max(1, self.dump_size())
         reading, written = Reading(), 0
@@ -291,7 +293,7 @@ class MySQLDumps(MySQLDescribes):
                 raise ClientFailedError(
                     target=self.target, program=client.name, reason=reason, instead=NOTHING
                 )
-        return reading.rows, tool.version, file.sha256
+        return reading, tool.version, file.sha256
 
     @contextmanager
     def _connected(self, tables: Sequence[str]) -> Iterator[tuple[str, Collection[str]]]:
@@ -383,6 +385,18 @@ def exactly(column: MySQLColumn, *, is_mariadb: bool) -> str:
     if column.kind == "enum" and "" in column.values:
         return f"({name} + 0)"  # a label may be empty, and so is the text of a value that is none
     return name
+
+
+def _describe_tablespaces(tablespaces: Mapping[str, str]) -> list[str]:
+    """Return a remark for each tablespace that a server must have before it creates the tables."""
+    tables = dict[str, list[str]]()
+    for table, tablespace in tablespaces.items():
+        tables.setdefault(tablespace, []).append(table)
+    return [
+        f"a restore on another server needs the tablespace {name} there, which holds {', '.join(sorted(inside))}:"
+        f" CREATE TABLESPACE {quoted(name)} ADD DATAFILE 'NAME.ibd'"
+        for name, inside in sorted(tables.items())
+    ]
 
 
 def _may_be_no_text(table: Table) -> bool:

@@ -7,7 +7,12 @@ import re
 #: The last words of a whole dump; a time may follow them.
 END = b"-- Dump completed"
 BEGIN, CLOSE = b"-- Dumping data for table `", b"UNLOCK TABLES;"
+STRUCTURE = b"-- Table structure for table `"
 DELIMITER = b"DELIMITER "
+#: The options of a table that is not in a file of its own. They are on a line of their own.
+_TABLESPACE = re.compile(rb"\) /\*!50100 TABLESPACE `((?:[^`]|``)+)` \*/ ")
+#: Tablespaces that every server has.
+EVERYWHERE = frozenset({"innodb_file_per_table", "innodb_system"})
 #: The first line of newer programs of MariaDB, which is a command for the client and has no end.
 SANDBOX = b"/*M!999999\\-"
 _INSERT = re.compile(rb"(?:INSERT|REPLACE) +(?:IGNORE +|DELAYED +|LOW_PRIORITY +)*INTO `((?:[^`]|``)+)`")
@@ -24,6 +29,8 @@ class Reading:
     def __init__(self) -> None:
         self.rows: dict[str, int] = {}
         self.problem = "its end is missing"  #: why it cannot be loaded; empty where it is whole
+        self.tablespaces: dict[str, str] = {}  #: by table, where a server may lack the tablespace
+        self._structure = ""  #: the table whose definition passes by
         self._rest = b""
         self._table = ""  #: whose rows pass by
         self._in_data = False
@@ -83,7 +90,13 @@ class Reading:
         elif line.startswith(DELIMITER):
             self._in_data, self._in_body = False, not line.endswith(b" ;")
         elif not line.startswith((b"--", SANDBOX)):
+            if self._open and not self._in_body and (found := _TABLESPACE.match(line)):
+                self._note_tablespace(_name(found[1]))
             self._open = not line.rstrip().endswith(b";")
+
+    def _note_tablespace(self, name: str) -> None:
+        if name not in EVERYWHERE:
+            self.tablespaces[self._structure] = name
 
     def _comment(self, line: bytes) -> None:
         is_end = line.startswith(END)
@@ -94,6 +107,8 @@ class Reading:
             self._open = False
         if is_end:
             self.problem = self._cut
+        if line.startswith(STRUCTURE):
+            self._structure = _name(line[len(STRUCTURE) :].rstrip().removesuffix(b"`"))
         if line.startswith(BEGIN):
             self._in_data = True
             self.rows.setdefault(_name(line[len(BEGIN) :].rstrip().removesuffix(b"`")), 0)
