@@ -23,7 +23,7 @@ def measure() -> Area:
     """Export the same table in both ways; each time into a new file."""
     if not shutil.which("psql"):
         return Area("Export", [], skipped=["psql"])
-    from tests import servers  # noqa: PLC0415 - the other benchmarks need no server
+    from tests import servers
 
     with tempfile.TemporaryDirectory() as name, servers.postgresql_schema() as url:
         folder, place = Path(name), servers.text(url)

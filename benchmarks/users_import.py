@@ -102,7 +102,7 @@ def _importing(place: Path) -> Run:
 
 
 def _hashing() -> float:
-    import bcrypt  # noqa: PLC0415 - the other benchmarks do without
+    import bcrypt
 
     begin = time.perf_counter()
     for n in range(HASHED):

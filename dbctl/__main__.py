@@ -50,12 +50,12 @@ def _help() -> str:
 
 def whole() -> int:
     """Run the command line and return its status."""
-    from dbctl import interrupt  # noqa: PLC0415 - --version must not pay for it
+    from dbctl import interrupt
 
     try:
         interrupt.listen()
         gc.disable()  # what is imported stays; looking through it for garbage is wasted
-        from dbctl.cli.main import main  # noqa: PLC0415 - --version must not pay for it
+        from dbctl.cli.main import main
 
         gc.freeze()
         gc.set_threshold(_GARBAGE)

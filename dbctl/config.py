@@ -311,7 +311,7 @@ def _places() -> list[Path]:
     here = Path(FILE_NAME)
     if durable.is_regular(here):
         return [here]
-    from platformdirs import site_config_path, user_config_path  # noqa: PLC0415 - ./dbctl.toml is the common case
+    from platformdirs import site_config_path, user_config_path
 
     return [here, user_config_path("dbctl") / FILE_NAME, site_config_path("dbctl") / FILE_NAME]
 
@@ -441,7 +441,7 @@ def embedder_key(app: App) -> Secret | None:
 
 
 def _key_of(app: App, name: str) -> str:
-    from dbctl import dotenv  # noqa: PLC0415 - seldom needed
+    from dbctl import dotenv
 
     own = dotenv.read(durable.read_settings(app.env_file)) if app.env_file else {}
     return (own[name] if name in own else _variable(name)).strip()
@@ -469,7 +469,7 @@ def _search(
 def caches() -> Path | None:
     """Return the folder of this user for what dbctl can make again; None where this user has none."""
     if sys.platform != "linux":
-        from platformdirs import user_cache_path  # noqa: PLC0415 - seldom needed
+        from platformdirs import user_cache_path
 
         return user_cache_path("dbctl") / "search"
     # As platformdirs has it, without loading that for every search; in a container a user may have no home at all.
@@ -598,7 +598,7 @@ def _filled(text: str, at: Sequence[toml.Key], complain: Complain, own: Mapping[
             return found[1]
         if login is None or found.start() > login.end():
             return told
-        from urllib.parse import quote  # noqa: PLC0415 - seldom needed
+        from urllib.parse import quote
 
         return quote(told, safe="", errors="surrogateescape")
 
@@ -612,7 +612,7 @@ def _own(app: AppConfig, folder: Path, at: Sequence[toml.Key], complain: Complai
     """
     if not app.env_file:
         return {}
-    from dbctl import dotenv  # noqa: PLC0415 - seldom needed
+    from dbctl import dotenv
 
     try:
         return dotenv.read(durable.read_settings(folder / app.env_file))
@@ -716,7 +716,7 @@ def _unconfigured(selection: Selection, profile: str) -> App:
 
 def operator() -> str:
     """Return the name of the person at work: who called sudo, else the user this process runs as."""
-    import pwd  # noqa: PLC0415 - only writes need it
+    import pwd
 
     said = os.environ.get("SUDO_USER", "")
     if said and os.geteuid() == 0:

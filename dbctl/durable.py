@@ -65,7 +65,7 @@ def written_whole(
         FileFailedError: the disk is full, the directory is missing or may not be written.
         FileUnsyncedError: the file is in its place, and the directory could not be synced.
     """
-    import secrets  # noqa: PLC0415 - slow to import, and readers write nothing
+    import secrets
 
     place = Path(os.path.realpath(path)) if follow else path
     if not replace and os.path.exists(place):  # noqa: PTH110 - Path.exists raises where it may not look

@@ -112,8 +112,8 @@ class Plan(Value, frozen=True, kw_only=True):
     @property
     def digest(self) -> str:
         """SHA-256 over every field, 16 hex digits: two equal digests are the same plan."""
-        import hashlib  # noqa: PLC0415 - loads a library, and only plans want it
-        import json  # noqa: PLC0415 - as above
+        import hashlib
+        import json
 
         told = [self.title, self.target, list(self.steps), dict(self.rows), self.destructive]
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]

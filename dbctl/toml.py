@@ -70,7 +70,7 @@ def loads(text: str) -> dict[str, Any]:
     Raises:
         TomlError: it is not TOML.
     """
-    import tomllib  # noqa: PLC0415 - the built-in profiles come without it
+    import tomllib
 
     if len(text) > MOST_CHARACTERS:
         raise TomlError(Mistake(1, "TOML", f"the file is longer than {MOST_CHARACTERS:,} characters"))
@@ -121,7 +121,7 @@ def structure(told: object, kind: type[T], text: str, *, at: Sequence[Key] = ())
     try:
         return msgspec.convert(told, kind, str_keys=True)
     except msgspec.ValidationError as error:
-        from jsonschema import Draft202012Validator  # noqa: PLC0415 - 60 ms, and only after a mistake
+        from jsonschema import Draft202012Validator
 
         complaints = Draft202012Validator(msgspec.json.schema(kind)).iter_errors(told)
         reasons: dict[tuple[Key, ...], str] = {}
@@ -145,7 +145,7 @@ def structure(told: object, kind: type[T], text: str, *, at: Sequence[Key] = ())
 
 def _reasons(error: Any) -> Iterator[tuple[list[Key], str]]:
     """Yield where and why, of one complaint of the validator: every unknown key on its own, with the near ones."""
-    from difflib import get_close_matches  # noqa: PLC0415 - only a mistake pays for it
+    from difflib import get_close_matches
 
     path = list(error.absolute_path)
     if error.validator == "additionalProperties":

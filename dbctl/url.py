@@ -156,7 +156,7 @@ def _encoded(host: str) -> str:
 def _decoded(text: str) -> str:
     if "%" not in text:
         return text
-    from urllib.parse import unquote  # noqa: PLC0415 - seldom needed
+    from urllib.parse import unquote
 
     decoded = unquote(text)
     if "\0" in decoded:

@@ -59,14 +59,14 @@ class Terminal:
         }
         sys.path.insert(0, str(Path(__file__).parents[1]))
         if SERVER in page or SOCKET in page:
-            from tests import servers  # noqa: PLC0415 - only such a page needs it
+            from tests import servers
 
             if SERVER in page:
                 self._environment["PGPORT"] = str(servers.listening_postgresql().port)
             if SOCKET in page:
                 (folder / SOCKET).symlink_to(servers.private_mysql().options.partition("=")[2])
         if f"s3://{BUCKET}" in page:
-            from tests import storage  # noqa: PLC0415 - as above
+            from tests import storage
 
             storage.asked(storage.port(), "PUT", f"/{BUCKET}")
             waiting = folder / ".waiting"

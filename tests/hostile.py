@@ -216,7 +216,7 @@ class MySQLVictim(Victim):
 @cache
 def victim(engine: str) -> PostgreSQLVictim | MySQLVictim:
     """Return the server of an engine; it ends with this process."""
-    import atexit  # noqa: PLC0415 - here alone
+    import atexit
 
     made = PostgreSQLVictim() if engine == "postgresql" else MySQLVictim()
     atexit.register(shutil.rmtree, made.folder, ignore_errors=True)

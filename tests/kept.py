@@ -74,7 +74,7 @@ class Folder:
 
     def content(self) -> dict[str, list[str]]:
         """Return every row of every table."""
-        import lancedb  # noqa: PLC0415 - it costs a second, and few tests need it
+        import lancedb
 
         names = [one.name.removesuffix(".lance") for one in sorted(self.path.glob("*.lance"))]
         found = {name: lancedb.connect(str(self.path)).open_table(name).to_arrow() for name in names}

@@ -66,7 +66,7 @@ def opened(ctx: typer.Context, said: Selection | None = None) -> Iterator[App]:
     ) as app:
         try:
             if app.acting_as:
-                from dbctl.services import acting  # noqa: PLC0415 - few commands name a user
+                from dbctl.services import acting
 
                 acting.check(app)
             yield app
@@ -176,7 +176,7 @@ def one_of(name: str, ident: str) -> str | Id:
 
 def who(logins: Sequence[str] | None, ids: Sequence[str] | None, inactive: timedelta | None = None) -> Who:
     """Return which users were named."""
-    from dbctl.services.user_table import Who  # noqa: PLC0415 - most groups name nobody
+    from dbctl.services.user_table import Who
 
     listed = "-" in (logins or ())
     return Who(logins=read_logins(logins or ()), ids=ids or (), inactive=inactive, listed=listed)

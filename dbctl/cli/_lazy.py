@@ -71,7 +71,7 @@ class LazyGroup(TyperGroup):
     def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Command | None, list[str]]:
         word = args[0]
         if word not in self.names():
-            from difflib import get_close_matches  # noqa: PLC0415 - only a mistake pays for it
+            from difflib import get_close_matches
 
             near = get_close_matches(word, self.names())
             ctx.fail(f"no such command {word!r}" + (f"; did you mean {' or '.join(near)}?" if near else ""))

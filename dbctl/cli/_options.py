@@ -222,7 +222,7 @@ _COMMAND = "dbctl.command"
 
 def share(command: "Command", *, top: bool = True) -> "Command":
     """Give ``command`` and all below it the options of every command; only the top shows them in its help."""
-    from typer.core import TyperCommand, TyperGroup  # noqa: PLC0415 - only what runs or makes a command needs it
+    from typer.core import TyperCommand, TyperGroup
 
     command.params.extend(_shared(hidden=not top))
     if isinstance(command, (TyperCommand, TyperGroup)):

@@ -219,7 +219,7 @@ def read_password(
     if (stdin, file is not None, generate).count(True) > 1:
         raise UsageError(detail="give one of --password-stdin, --password-file and --generate")
     if generate:
-        from dbctl.profiles.codecs import new_password  # noqa: PLC0415 - only wanted here
+        from dbctl.profiles.codecs import new_password
 
         return new_password(), True
     if stdin:
@@ -240,7 +240,7 @@ def ask_secret(what: str) -> Secret:
     """
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise KeyMissingError(what=what, reason="nobody is here to type its passphrase")
-    import getpass  # noqa: PLC0415 - slow to import, and only wanted here
+    import getpass
 
     bar.end()
     try:
@@ -253,7 +253,7 @@ def ask_secret(what: str) -> Secret:
 
 
 def _typed(*, confirm: bool) -> Secret:
-    import getpass  # noqa: PLC0415 - slow to import, and only wanted here
+    import getpass
 
     for _ in range(_TRIES):
         try:

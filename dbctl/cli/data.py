@@ -142,7 +142,7 @@ def show_(
 ) -> int:
     """Show one row, or write the file that one of its columns holds."""
     if to:
-        from dbctl.services import data_content  # noqa: PLC0415 - a row that is shown needs none of it
+        from dbctl.services import data_content
 
         with opened(ctx) as found:
             content = data_content.read_content(
@@ -163,7 +163,7 @@ def show_(
 @app.command()
 def describe(ctx: typer.Context, table: Table) -> int:
     """Describe a table: columns, keys, indexes, foreign keys both ways, checks, triggers, comments."""
-    from dbctl.services import data_describe  # noqa: PLC0415 - only this command reads a whole schema
+    from dbctl.services import data_describe
 
     with opened(ctx) as found:
         return show(ctx, found, data_describe.describe_table(found, table), picked=False)
@@ -200,7 +200,7 @@ def set_(
     selection = Filters(conditions=filters or (), null=filter_null or (), not_null=filter_not_null or ())
     with opened(ctx) as found:
         if selection != Filters():
-            from dbctl.services import data_bulk  # noqa: PLC0415 - a change of one row needs none of it
+            from dbctl.services import data_bulk
 
             if secret:
                 raise UsageError(detail="--secret changes one row: name it by its key, without filters")
@@ -234,7 +234,7 @@ def add(
     dry_run: DryRun = False,
 ) -> int:
     """Add one row, each value by the column's type and the app's rules."""
-    from dbctl.services import data_bulk  # noqa: PLC0415 - as above
+    from dbctl.services import data_bulk
 
     with opened(ctx) as found:
         given = pairs(words or [], "the new row,")
@@ -265,7 +265,7 @@ def delete(
     with opened(ctx) as found:
         if key:
             return carry_out(ctx, data_changes.delete_row(found, table, key))
-        from dbctl.services import data_bulk  # noqa: PLC0415 - a deletion of one row needs none of it
+        from dbctl.services import data_bulk
 
         return carry_out(ctx, data_bulk.delete_rows(found, table, selection, limit=limit))
 

@@ -176,7 +176,7 @@ def reset(
 
     A safety backup is made first; the plan lists the tables and rows that are dropped.
     """
-    from dbctl.services.migration_reset import Reset  # noqa: PLC0415 - no other command empties a database
+    from dbctl.services.migration_reset import Reset
 
     with opened(ctx) as found:
         safety = Safety(found, repository=repository, wanted=not no_backup)

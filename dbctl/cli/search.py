@@ -91,7 +91,7 @@ def search(
     with opened(ctx) as found:
         target = found.target(searches.named(found, name).database)
         if key is not None:
-            from dbctl.services import search_detail  # noqa: PLC0415 - most searches look for more than one row
+            from dbctl.services import search_detail
 
             return emit(ctx, search_detail.one(found, name, key), target=target)
         if count:

@@ -56,7 +56,7 @@ def make(
 
     A few rows are written at a time. Where the embedder fails, the vectors that were made stay; run it again to go on.
     """
-    from dbctl.services.vector_making import VectorMaking  # noqa: PLC0415 - a ready vector needs no embedder
+    from dbctl.services.vector_making import VectorMaking
 
     filters = {name: value for name, value in (("user", user), ("chat", chat)) if value is not None}
     with opened(ctx) as found, progress(ctx, "Making vectors", lambda: work.total) as advance:

@@ -88,7 +88,7 @@ def list_(
     with opened(ctx) as found:
         if not locked:
             return show(ctx, found, users.list_users(found, wanted, window(limit, offset, sort)))
-        from dbctl.services import user_lockout  # noqa: PLC0415 - most lists are of everybody
+        from dbctl.services import user_lockout
 
         told = user_lockout.list_locked(found, wanted, window(limit, offset, sort))
         for remark in told.remarks:
@@ -99,7 +99,7 @@ def list_(
 @app.command("show")
 def show_(ctx: typer.Context, logins: Logins = None, ids: Ids = None) -> int:
     """Show all that is known of users: role, permissions, tokens (never their values), settings, statistics."""
-    from dbctl.services import user_shown  # noqa: PLC0415 - a list of users wants none of it
+    from dbctl.services import user_shown
 
     with opened(ctx) as found:
         return show(ctx, found, user_shown.show_users(found, who(logins, ids)))
@@ -126,7 +126,7 @@ def create(
     dry_run: DryRun = False,
 ) -> int:
     """Add a user."""
-    from dbctl.services import user_creation  # noqa: PLC0415 - as above
+    from dbctl.services import user_creation
 
     with opened(ctx) as found:
         given = _typed(found, username, fields, email=email, name=name, role=role, active=active)
@@ -161,7 +161,7 @@ def ensure(
 
     What is not given stays as it is. The password counts only for one who has to be added.
     """
-    from dbctl.services import user_creation  # noqa: PLC0415 - as above
+    from dbctl.services import user_creation
 
     with opened(ctx) as found:
         given = _typed(found, username, fields, email=email, name=name, role=role, active=active)
@@ -183,7 +183,7 @@ def update(
     dry_run: DryRun = False,
 ) -> int:
     """Change what is known of a user, such as the e-mail address."""
-    from dbctl.services import user_changes  # noqa: PLC0415 - as above
+    from dbctl.services import user_changes
 
     values = _given(fields, email=email, name=name)
     if not values:
@@ -217,7 +217,7 @@ def delete(
     """Delete users with all that is theirs; what that is, per table, is shown first."""
     if delete_duplicates and not heir:
         raise UsageError(detail="--delete-duplicates needs --transfer-to")
-    from dbctl.services import user_deletion  # noqa: PLC0415 - as above
+    from dbctl.services import user_deletion
 
     with opened(ctx) as found:
         prepared = user_deletion.delete_users(
@@ -237,7 +237,7 @@ def set_password(
     dry_run: DryRun = False,
 ) -> int:
     """Set a user's password and end their sessions."""
-    from dbctl.services import user_changes, user_creation  # noqa: PLC0415 - as above
+    from dbctl.services import user_changes, user_creation
 
     with opened(ctx) as found:
         meant = who(login, ids)
@@ -260,7 +260,7 @@ def set_role(
     dry_run: DryRun = False,
 ) -> int:
     """Give users a role and end their sessions."""
-    from dbctl.services import user_changes  # noqa: PLC0415 - as above
+    from dbctl.services import user_changes
 
     with opened(ctx) as found:
         prepared = user_changes.set_role(found, who(logins[:-1], ids, inactive), logins[-1])
@@ -276,7 +276,7 @@ def activate(
     dry_run: DryRun = False,
 ) -> int:
     """Let users sign in."""
-    from dbctl.services import user_changes  # noqa: PLC0415 - as above
+    from dbctl.services import user_changes
 
     with opened(ctx) as found:
         prepared = user_changes.set_active(found, who(logins, ids, inactive), active=True)
@@ -292,7 +292,7 @@ def deactivate(
     dry_run: DryRun = False,
 ) -> int:
     """Keep users out and end their sessions."""
-    from dbctl.services import user_changes  # noqa: PLC0415 - as above
+    from dbctl.services import user_changes
 
     with opened(ctx) as found:
         prepared = user_changes.set_active(found, who(logins, ids, inactive), active=False)
@@ -313,7 +313,7 @@ def unlock(
     dry_run: DryRun = False,
 ) -> int:
     """Clear the failed attempts that keep users out, in every spelling and from their addresses."""
-    from dbctl.services import user_changes  # noqa: PLC0415 - as above
+    from dbctl.services import user_changes
 
     with opened(ctx) as found:
         return carry_out(ctx, user_changes.unlock(found, who(logins, ids), addresses or ()))
@@ -352,7 +352,7 @@ def import_(
     dry_run: DryRun = False,
 ) -> int:
     """Add the users of a file, all in one transaction or none."""
-    from dbctl.services import user_transfer  # noqa: PLC0415 - as above
+    from dbctl.services import user_transfer
 
     lines = read_lines(contents(file, "file of users"), str(file))
     with opened(ctx) as found, progress(ctx, "Hashing passwords", len(lines)) as advance:
@@ -368,7 +368,7 @@ def export(
     secrets: Annotated[bool, typer.Option("--secrets", help="Take the password hashes along.")] = False,
 ) -> int:
     """Give out every user, as `users import` takes them; CSV unless -o says otherwise."""
-    from dbctl.services import user_transfer  # noqa: PLC0415 - as above
+    from dbctl.services import user_transfer
 
     with opened(ctx) as found:
         return show(
@@ -387,10 +387,10 @@ def export_data(
     ] = False,
 ) -> int:
     """Write all data of one user, from every database of the app, to a JSON file."""
-    import json  # noqa: PLC0415 - only this command writes such a file
+    import json
 
-    from dbctl.render.values import jsonable  # noqa: PLC0415 - as above
-    from dbctl.services import user_data  # noqa: PLC0415 - as above
+    from dbctl.render.values import jsonable
+    from dbctl.services import user_data
 
     with opened(ctx) as found:
         data = user_data.collect_user_data(found, who([login], None), secrets=secrets)
@@ -435,7 +435,7 @@ def _typed(
 
 def _with_password(ctx: typer.Context, found: App, new: "NewUser", source: _Source) -> "NewUser":
     """Return ``new`` with the hash of the password that was given; ``--dry-run`` only looks at it, where one is given."""
-    from dbctl.services import user_creation  # noqa: PLC0415 - as above
+    from dbctl.services import user_creation
 
     dry_run = bool(ctx.params.get("dry_run"))
     asked = source.stdin or source.file is not None or source.generate

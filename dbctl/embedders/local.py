@@ -15,14 +15,14 @@ TRY = "Check model under [apps.NAME.embedder]: what it is called, and that it is
 
 
 def _fastembed(model: str) -> Callable[[str], Any]:
-    from fastembed import TextEmbedding  # noqa: PLC0415 - large, and seldom installed
+    from fastembed import TextEmbedding
 
     loaded = TextEmbedding(model_name=model)
     return lambda text: next(iter(loaded.query_embed(text)))
 
 
 def _sentence_transformers(model: str) -> Callable[[str], Any]:
-    from sentence_transformers import SentenceTransformer  # noqa: PLC0415 - as above
+    from sentence_transformers import SentenceTransformer
 
     loaded = SentenceTransformer(model)
     return lambda text: loaded.encode(text, show_progress_bar=False)

@@ -23,13 +23,13 @@ def of(app: App, *, model: str = "") -> Embedder:
             app=app.name, model=f", and the model that made its vectors ({model})" if model else ""
         )
     if told.kind == "command":
-        from dbctl.embedders.command import Command  # noqa: PLC0415 - each brings a library of its own
+        from dbctl.embedders.command import Command
 
         return Command(told)
     if told.kind == "local":
-        from dbctl.embedders.local import Local  # noqa: PLC0415 - as above
+        from dbctl.embedders.local import Local
 
         return Local(app, told)
-    from dbctl.embedders.services import Service  # noqa: PLC0415 - as above
+    from dbctl.embedders.services import Service
 
     return Service(app, told)

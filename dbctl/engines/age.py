@@ -187,7 +187,7 @@ def opens(own: Sequence[Identity], recipients: Sequence[Recipient]) -> bool:
 
 def _pyrage() -> Any:
     try:
-        import pyrage  # noqa: PLC0415 - an extra, and only encrypted backups want it
+        import pyrage
     except ImportError as error:
         reason = str(error).splitlines()[0]
         raise DriverMissingError(

@@ -312,7 +312,7 @@ class NewFile:
     """A file without a buffer, which takes as many bytes at once as the system likes."""
 
     def __init__(self, file: FileIO, *, hashed: bool) -> None:
-        import hashlib  # noqa: PLC0415 - loads a library, and only backups want it
+        import hashlib
 
         self._file, self._made, self._hashed = file, hashlib.sha256(), hashed
 

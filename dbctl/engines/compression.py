@@ -367,7 +367,7 @@ def _behind() -> Iterator[Later]:
 
     All have been made when the block ends, and what one raises ends it.
     """
-    from concurrent.futures import Future, ThreadPoolExecutor  # noqa: PLC0415 - as for the packers
+    from concurrent.futures import Future, ThreadPoolExecutor
 
     with ThreadPoolExecutor(max_workers=1) as beside:
         going = deque[Future[object]]()
@@ -434,7 +434,7 @@ def _pieces(unpacker: Unpacker, block: bytes) -> Iterator[bytes]:
 def _fast() -> ModuleType:
     """Return what packs gzip fast, where there is such a thing for this machine."""
     try:
-        from isal import isal_zlib  # noqa: PLC0415 - only backups pack
+        from isal import isal_zlib
     except ImportError:
         return zlib
     return isal_zlib
@@ -442,9 +442,9 @@ def _fast() -> ModuleType:
 
 def _zstd() -> Any:
     if sys.version_info >= (3, 14):
-        from compression import zstd  # noqa: PLC0415 - as above
+        from compression import zstd
     else:
-        from backports import zstd  # noqa: PLC0415 - as above
+        from backports import zstd
     return zstd
 
 

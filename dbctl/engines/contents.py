@@ -45,7 +45,7 @@ def _told(db: Holds, table: Table) -> str:
 
 def _digest(db: Holds, table: Table) -> str:
     """Return the digest of a table; empty where it turns out to be long."""
-    from hashlib import sha256  # noqa: PLC0415 - loads a library, and readers tell no digests
+    from hashlib import sha256
 
     each, size = list[bytes](), 0
     # What a server computes may depend on the day, or on who asks; rows that are loaded have it computed again.

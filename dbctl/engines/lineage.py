@@ -55,7 +55,7 @@ class _Lineage:
         self._known: dict[str, Sources] = {}
 
     def views(self) -> dict[str, Sources]:
-        import sqlglot  # noqa: F401, PLC0415 - a missing package must not look like SQL that cannot be parsed
+        import sqlglot  # noqa: F401 - a missing package must not look like SQL that cannot be parsed
 
         for view in self._queries:
             self._resolve(view)
@@ -74,9 +74,9 @@ class _Lineage:
             self._known[view] = self._sources(columns, self._queries[view], words)
 
     def _sources(self, columns: list[str], text: str, words: set[str]) -> Sources:
-        from sqlglot import exp, parse_one  # noqa: PLC0415 - 300 ms, only if a view reads secrets
-        from sqlglot.lineage import lineage  # noqa: PLC0415 - as above
-        from sqlglot.optimizer.qualify import qualify  # noqa: PLC0415 - as above
+        from sqlglot import exp, parse_one
+        from sqlglot.lineage import lineage
+        from sqlglot.optimizer.qualify import qualify
 
         query = parse_one(text, dialect=self._dialect)
         if isinstance(query, exp.Create):
@@ -108,7 +108,7 @@ class _Lineage:
 
     def _of_tables(self, leaves: Iterator[object]) -> Collection[Source] | None:
         """Return the sources of columns of tables and of resolved views."""
-        from sqlglot import exp  # noqa: PLC0415 - as above
+        from sqlglot import exp
 
         sources: set[Source] = set()
         for leaf in leaves:
@@ -126,6 +126,6 @@ class _Lineage:
 
 def _has_whole_row(select: exp.Expr) -> bool:
     """Whether an expression takes a row as one value, such as ``row_to_json(u.*)``."""
-    from sqlglot import exp  # noqa: PLC0415 - as above
+    from sqlglot import exp
 
     return any(not isinstance(star.parent, exp.Count) for star in select.find_all(exp.Star))

@@ -163,7 +163,7 @@ def _has_open(pid: int, wanted: AbstractSet[tuple[int, int]]) -> bool:
 
 
 def _owner(pid: int) -> str:
-    import pwd  # noqa: PLC0415 - only this wants names of users
+    import pwd
 
     try:
         number = Path(f"/proc/{pid}").stat().st_uid

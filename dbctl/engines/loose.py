@@ -134,7 +134,7 @@ def recognise(path: Path) -> Recognised:
     Raises:
         OSError: it cannot be read, or is no regular file.
     """
-    from dbctl.engines import compression  # noqa: PLC0415 - loads a library, and few commands look at such files
+    from dbctl.engines import compression
 
     packed, head = compression.head_of(path, HEAD)
     return Recognised(content=content_of(head), compress=packed)

@@ -39,7 +39,7 @@ def thorough(piece: bytes, before: bytes) -> bytes:
 @contextmanager
 def packing(deflate: Deflate = thorough) -> Iterator[Packing]:
     """Give what packs blocks."""
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - only backups pack
+    from concurrent.futures import ThreadPoolExecutor
 
     pool = ThreadPoolExecutor(THREADS)
     try:

@@ -69,23 +69,23 @@ def open_for_reading(
         DriverMissingError: the driver of its engine is not installed.
     """
     if url.engine == "lancedb":
-        from dbctl.engines.lancedb.reader import LanceReader  # noqa: PLC0415 - a driver loads when it is used
+        from dbctl.engines.lancedb.reader import LanceReader
 
         return LanceReader(url, target, timeout=timeout, keys=keys)
     if url.engine == "postgresql":
         with _driver(url, target):
-            from dbctl.engines.postgresql.reader import PostgreSQLReader  # noqa: PLC0415 - a driver loads when it is used
+            from dbctl.engines.postgresql.reader import PostgreSQLReader
         return PostgreSQLReader(url, target, timeout=timeout)
     if url.engine == "mysql":
         with _driver(url, target):
-            from dbctl.engines.mysql.reader import MySQLReader  # noqa: PLC0415 - as above
+            from dbctl.engines.mysql.reader import MySQLReader
         return MySQLReader(url, target, timeout=timeout)
     path = _file(url, target)
     if sidecars:
-        from dbctl.engines.sqlite.sidecar import SQLiteSidecars  # noqa: PLC0415 - as above
+        from dbctl.engines.sqlite.sidecar import SQLiteSidecars
 
         return SQLiteSidecars(path, target, timeout=timeout, traceless=traceless)
-    from dbctl.engines.sqlite.reader import SQLiteReader  # noqa: PLC0415 - as above
+    from dbctl.engines.sqlite.reader import SQLiteReader
 
     return SQLiteReader(path, target, timeout=timeout, traceless=traceless)
 
@@ -109,18 +109,18 @@ def open_for_writing(
         DriverMissingError: the driver of its engine is not installed.
     """
     if url.engine == "lancedb":
-        from dbctl.engines.lancedb.writer import LanceWriter  # noqa: PLC0415 - as above
+        from dbctl.engines.lancedb.writer import LanceWriter
 
         return LanceWriter(url, target, timeout=timeout, keys=keys)
     if url.engine == "postgresql":
         with _driver(url, target):
-            from dbctl.engines.postgresql.writer import PostgreSQLWriter  # noqa: PLC0415 - as above
+            from dbctl.engines.postgresql.writer import PostgreSQLWriter
         return PostgreSQLWriter(url, target, timeout=timeout)
     if url.engine == "mysql":
         with _driver(url, target):
-            from dbctl.engines.mysql.writer import MySQLWriter  # noqa: PLC0415 - as above
+            from dbctl.engines.mysql.writer import MySQLWriter
         return MySQLWriter(url, target, timeout=timeout)
-    from dbctl.engines.sqlite.writer import SQLiteWriter  # noqa: PLC0415 - as above
+    from dbctl.engines.sqlite.writer import SQLiteWriter
 
     path = _file(url, target)
     if create is not None and not os.path.isdir(path.parent):  # noqa: PTH112 - pathlib's raises where it may not look
@@ -135,7 +135,7 @@ def housing(url: Url) -> Housing | None:
     """
     if not url.is_file:
         return None
-    from dbctl.engines.sqlite import housing  # noqa: PLC0415 - as above
+    from dbctl.engines.sqlite import housing
 
     return housing.of(Path(url.path))
 
@@ -148,7 +148,7 @@ def make_vector_table(
     Raises:
         DriverMissingError: the driver of its engine is not installed.
     """
-    from dbctl.engines.lancedb.create import make_table  # noqa: PLC0415 - a driver loads when it is used
+    from dbctl.engines.lancedb.create import make_table
 
     make_table(url, target, table, columns, timeout=timeout)
 
@@ -167,13 +167,13 @@ def open_scratch(url: Url, target: str) -> Writable:
     """
     if url.engine == "postgresql":
         with _driver(url, target):
-            from dbctl.engines.postgresql.scratch import PostgreSQLScratch  # noqa: PLC0415 - as above
+            from dbctl.engines.postgresql.scratch import PostgreSQLScratch
         return PostgreSQLScratch(url, target)
     if url.engine == "mysql":
         with _driver(url, target):
-            from dbctl.engines.mysql.scratch import MySQLScratch  # noqa: PLC0415 - as above
+            from dbctl.engines.mysql.scratch import MySQLScratch
         return MySQLScratch(url, target)
-    from dbctl.engines.sqlite.scratch import SQLiteScratch  # noqa: PLC0415 - as above
+    from dbctl.engines.sqlite.scratch import SQLiteScratch
 
     _file(url, target)
     return SQLiteScratch(target)
@@ -187,13 +187,13 @@ def holders(url: Url, target: str) -> Sequence[Holder]:
     """
     if url.engine == "postgresql":
         with _driver(url, target):
-            from dbctl.engines.postgresql.reader import holders_of  # noqa: PLC0415 - as above
+            from dbctl.engines.postgresql.reader import holders_of
         return holders_of(url, target)
     if url.engine == "mysql":
         with _driver(url, target):
-            from dbctl.engines.mysql import reader  # noqa: PLC0415 - as above
+            from dbctl.engines.mysql import reader
         return reader.holders_of(url, target)
-    from dbctl.engines import locks  # noqa: PLC0415 - as above
+    from dbctl.engines import locks
 
     path = Path(os.path.realpath(url.path if url.is_folder else _file(url, target)))
     if not os.path.lexists(path):
@@ -209,17 +209,17 @@ def outside(url: Url, target: str) -> Outside:
     """
     if url.engine == "postgresql":
         with _driver(url, target):
-            from dbctl.engines.postgresql.outside import PostgreSQLOutside  # noqa: PLC0415 - as above
+            from dbctl.engines.postgresql.outside import PostgreSQLOutside
         return PostgreSQLOutside(url, target)
     if url.engine == "mysql":
         with _driver(url, target):
-            from dbctl.engines.mysql.outside import MySQLOutside  # noqa: PLC0415 - as above
+            from dbctl.engines.mysql.outside import MySQLOutside
         return MySQLOutside(url, target)
     if url.engine == "lancedb":
-        from dbctl.engines.lancedb.outside import LanceOutside  # noqa: PLC0415 - as above
+        from dbctl.engines.lancedb.outside import LanceOutside
 
         return LanceOutside(url, target)
-    from dbctl.engines.sqlite.outside import SQLiteOutside  # noqa: PLC0415 - as above
+    from dbctl.engines.sqlite.outside import SQLiteOutside
 
     return SQLiteOutside(_file(url, target), target)
 
@@ -233,23 +233,23 @@ def unfinished(url: Url) -> bool:
     """Whether a restore was about to replace the database at ``url``, and has left traces of that; or is at it now."""
     if not url.is_folder:
         return False
-    from dbctl.engines.lancedb import exchange  # noqa: PLC0415 - as above
+    from dbctl.engines.lancedb import exchange
 
     return exchange.is_unfinished(Path(os.path.realpath(url.path)))
 
 
 def forsaken(url: Url) -> Sequence[Path]:
     """Return what a dbctl that was killed has left beside the database at ``url``; nothing while one writes there."""
-    from dbctl.engines import locks  # noqa: PLC0415 - as above
+    from dbctl.engines import locks
 
     place = Path(os.path.realpath(url.path)) if url.is_local else None
     if place is None or locks.is_written(place):
         return ()
     if url.is_file:
-        from dbctl.engines.sqlite import files  # noqa: PLC0415 - as above
+        from dbctl.engines.sqlite import files
 
         return files.partials(place)
-    from dbctl.engines.lancedb import exchange  # noqa: PLC0415 - as above
+    from dbctl.engines.lancedb import exchange
 
     return exchange.forsaken(place)
 
@@ -258,7 +258,7 @@ def copier(url: Url, target: str) -> Dumps | None:
     """Return what copies the database at ``url`` without its driver, not reading its rows; None where nothing does."""
     if not url.is_folder:
         return None
-    from dbctl.engines.lancedb.dump import Copier  # noqa: PLC0415 - as above
+    from dbctl.engines.lancedb.dump import Copier
 
     return Copier(Path(os.path.realpath(url.path)), target)
 
@@ -300,7 +300,7 @@ def want_room(url: Url, target: str, need: int) -> None:
 @contextmanager
 def brief(_need: int) -> Iterator[Path]:
     """Give a private folder for a moment, where the system keeps what is brief."""
-    import tempfile  # noqa: PLC0415 - few need it
+    import tempfile
 
     with tempfile.TemporaryDirectory(prefix="dbctl-") as folder:
         yield Path(folder)
@@ -322,17 +322,17 @@ def prove(engine: str, path: Path, dump: Dump, target: str, *, quick: bool, room
     """
     if engine == "postgresql":
         with _driver(Url(engine=engine, path=""), target):
-            from dbctl.engines.postgresql import undump  # noqa: PLC0415 - as above
+            from dbctl.engines.postgresql import undump
         return undump.proof(path, dump.facts, target)
     if engine == "mysql":
         with _driver(Url(engine=engine, path=""), target):
-            from dbctl.engines.mysql import undump as unpacking  # noqa: PLC0415 - as above
+            from dbctl.engines.mysql import undump as unpacking
         return unpacking.proof(path, target)
     if engine == "lancedb":
-        from dbctl.engines.lancedb import undump as archived  # noqa: PLC0415 - as above
+        from dbctl.engines.lancedb import undump as archived
 
         return archived.told(path, target) if quick else archived.proven(path, target, room)
-    from dbctl.engines.sqlite.reader import SQLiteReader  # noqa: PLC0415 - as above
+    from dbctl.engines.sqlite.reader import SQLiteReader
 
     reader = SQLiteReader(_file(Url(engine=engine, path=str(path)), target), target, timeout=0)
     with closing(reader):
@@ -354,29 +354,29 @@ def take_in(content: Content, plain: Path, destination: Path, target: str, *, mo
         FileUnfitError: it says more than a dump says.
         DiskFullError: there is no room.
     """
-    from dbctl.engines.loose import ENGINES  # noqa: PLC0415 - as above
+    from dbctl.engines.loose import ENGINES
 
     engine = ENGINES[content]
     if engine == "postgresql":
         with _driver(Url(engine=engine, path=""), target):
-            from dbctl.engines.postgresql import loose  # noqa: PLC0415 - as above
+            from dbctl.engines.postgresql import loose
         return loose.take_in(plain, destination, content, target)
     if engine == "mysql":
         with _driver(Url(engine=engine, path=""), target):
-            from dbctl.engines.mysql import loose as mysql_loose  # noqa: PLC0415 - as above
+            from dbctl.engines.mysql import loose as mysql_loose
         return mysql_loose.take_in(plain, destination, target)
     if engine == "lancedb":
-        from dbctl.engines.lancedb import loose as lance_loose  # noqa: PLC0415 - as above
+        from dbctl.engines.lancedb import loose as lance_loose
 
         return lance_loose.take_in(plain, destination, target)
-    from dbctl.engines.sqlite import loose as sqlite_loose  # noqa: PLC0415 - as above
+    from dbctl.engines.sqlite import loose as sqlite_loose
 
     return sqlite_loose.take_in(plain, destination, content, target, most=most)
 
 
 def holds_tables(folder: Path) -> bool:
     """Whether a folder is one of tables that an engine keeps as folders of their own."""
-    from dbctl.engines.lancedb import snapshot  # noqa: PLC0415 - as above
+    from dbctl.engines.lancedb import snapshot
 
     return snapshot.holds_tables(folder)
 
@@ -387,7 +387,7 @@ def take_in_folder(folder: Path, destination: Path, target: str) -> TakenIn:
     Raises:
         As ``take_in``.
     """
-    from dbctl.engines.lancedb import loose  # noqa: PLC0415 - as above
+    from dbctl.engines.lancedb import loose
 
     return loose.take_in_folder(folder, destination, target)
 
@@ -500,7 +500,7 @@ def recover(url: Url, what: Recovery, target: str, *, progress: Progress = silen
         As ``want_recoverable``, and what the engine's own raises.
     """
     want_recoverable(url, target)
-    from dbctl.engines.sqlite import recover as recovering  # noqa: PLC0415 - as above
+    from dbctl.engines.sqlite import recover as recovering
 
     return recovering.recover(what, target, progress)
 
@@ -512,15 +512,15 @@ def language(engine: str) -> Language:
         NotSupportedError: it reads none.
     """
     if engine == "postgresql":
-        from dbctl.engines.postgresql import script  # noqa: PLC0415 - as above
+        from dbctl.engines.postgresql import script
 
         return script
     if engine == "mysql":
-        from dbctl.engines.mysql import script as mysql_script  # noqa: PLC0415 - as above
+        from dbctl.engines.mysql import script as mysql_script
 
         return mysql_script
     if engine == "sqlite":
-        from dbctl.engines import sqlite_script  # noqa: PLC0415 - as above
+        from dbctl.engines import sqlite_script
 
         return sqlite_script
     raise NotSupportedError(

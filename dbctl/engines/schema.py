@@ -104,10 +104,10 @@ def fingerprint(schema: Schema) -> str:
     It stays the same when the file is rewritten, when tables and indexes are created in another order, and when the
     same statements are spelled otherwise. The order of a table's columns counts: ``insert`` without names follows it.
     """
-    import hashlib  # noqa: PLC0415 - loads a library, and only fingerprints want it
-    import json  # noqa: PLC0415 - as above
+    import hashlib
+    import json
 
-    import msgspec  # noqa: PLC0415 - as above
+    import msgspec
 
     told = [FORM, msgspec.to_builtins(schema)]
     return hashlib.sha256(json.dumps(told, sort_keys=True, ensure_ascii=True).encode()).hexdigest()

@@ -258,7 +258,7 @@ class SqlReader(ABC):
     def hits(
         self, table: str, columns: Sequence[str], word: str, *, limit: int, within: timedelta
     ) -> Sequence[Hit] | None:
-        from dbctl.engines.looking import BEFORE, BEHIND  # noqa: PLC0415 - one command looks through a database
+        from dbctl.engines.looking import BEFORE, BEHIND
 
         statement, key = Statement(table), self._key(table)
         tests, pieces = [], []
@@ -435,7 +435,7 @@ class SqlReader(ABC):
 
 
 def _hit(row: Row, keys: int, columns: Sequence[str]) -> Hit:
-    from dbctl.engines.looking import Hit  # noqa: PLC0415 - as above
+    from dbctl.engines.looking import Hit
 
     found = zip(columns, row[keys:], strict=True)
     return Hit(row[:keys], {name: str(piece) for name, piece in found if piece is not None})

@@ -84,7 +84,7 @@ def split(text: str, *, outside: bool = False) -> list[tuple[int, str]]:
 
 def hazards(scripts: Iterable[Script]) -> Iterator[Sequence[Hazard]]:
     """Yield what is hazardous in each script, as ``Language.hazards`` says."""
-    from dbctl.engines import sqlite_hazards  # noqa: PLC0415 - what runs scripts needs none of it
+    from dbctl.engines import sqlite_hazards
 
     return sqlite_hazards.judged(scripts)
 

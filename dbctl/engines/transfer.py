@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, runtime_checkable
 
+from dbctl.engines.vectors import Row
 from dbctl.model import Value
 
-Row: TypeAlias = tuple[object, ...]
 #: Rows that are handed on together.
 BATCH = 1000
 

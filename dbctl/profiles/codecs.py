@@ -104,7 +104,7 @@ def _base_36(number: int, width: int) -> str:
 
 def _cuid() -> str:
     """Return 25 characters: c, the milliseconds since 1970, and what no other process has thought of."""
-    import secrets  # noqa: PLC0415 - slow to import, and seldom needed
+    import secrets
 
     return f"c{_base_36(_milliseconds(datetime.now(UTC)), 8)}{_base_36(secrets.randbelow(36**16), 16)}"
 
@@ -124,7 +124,7 @@ KEYS: Mapping[KeyCodec, Callable[[], str] | None] = {
 
 
 def _bcrypt(password: Secret, cost: int) -> str:
-    import bcrypt  # noqa: PLC0415 - seldom needed
+    import bcrypt
 
     raw = password.reveal().encode()
     if len(raw) > BCRYPT_BYTES or b"\0" in raw:
@@ -139,7 +139,7 @@ def _bcrypt_cost(stored: str) -> int:
 
 
 def _bcrypt_fits(password: Secret, stored: str) -> bool:
-    import bcrypt  # noqa: PLC0415 - as above
+    import bcrypt
 
     # Apps let bcrypt cut at 72 bytes, so a longer password that was set there fits as its first 72.
     raw = password.reveal().encode("utf-8", "surrogateescape")[:BCRYPT_BYTES]
@@ -175,6 +175,6 @@ READABLE = "abcdefghjkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 
 def new_password(length: int = 20) -> Secret:
     """Return a random password of readable letters and digits; 20 of them hold 115 bits."""
-    import secrets  # noqa: PLC0415 - slow to import, and seldom needed
+    import secrets
 
     return Secret("".join(secrets.choice(READABLE) for _ in range(length)))

@@ -84,7 +84,7 @@ def _cron_number(text: str, names: Mapping[str, int]) -> int:
 
 
 def _url(text: str) -> str:
-    from urllib.parse import urlsplit  # noqa: PLC0415 - seldom needed
+    from urllib.parse import urlsplit
 
     try:
         parts = urlsplit(text)
@@ -95,7 +95,7 @@ def _url(text: str) -> str:
 
 
 def _time_zone(text: str) -> str:
-    from zoneinfo import ZoneInfo  # noqa: PLC0415 - seldom needed
+    from zoneinfo import ZoneInfo
 
     try:
         ZoneInfo(text)

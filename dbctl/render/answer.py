@@ -85,7 +85,7 @@ def closing(result: Findings) -> str:
 
 def footer(page: Page[object]) -> None:
     """Say on a terminal how much of a list was shown, and how the rest is reached."""
-    from shlex import quote  # noqa: PLC0415 - only a terminal is told
+    from shlex import quote
 
     shown, end = len(page.items), page.offset + len(page.items)
     here = " ".join(f"--after {quote(word)}" for word in page.after)
@@ -168,8 +168,8 @@ def _csv(answer: Answer, look: Look) -> None:
         rows = _safe(rows, records(answer.result), names, look)
     if is_terminal():  # a program gets every byte; what a person looks at must not steer the terminal
         rows = [[escape(cell) for cell in row] for row in rows]
-    import csv  # noqa: PLC0415 - wanted here only
-    import io  # noqa: PLC0415 - as above
+    import csv
+    import io
 
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\r\n")  # what is quoted depends on it: a CR must be
@@ -190,7 +190,7 @@ def _tsv(answer: Answer, look: Look) -> None:
 
 
 def _markdown(answer: Answer, look: Look) -> None:
-    from tabulate import tabulate  # noqa: PLC0415 - slow to import, and only wanted here
+    from tabulate import tabulate
 
     rows = records(answer.result) if answer.result is not None else []
     names = names_of(rows, look.columns, heading(answer.result))

@@ -39,17 +39,17 @@ def width(text: str) -> int:
     """Return how many cells of a terminal ``text`` takes."""
     if text.isascii():
         return len(text)
-    from unicodedata import combining, east_asian_width  # noqa: PLC0415 - a file of its own to load
+    from unicodedata import combining, east_asian_width
 
     return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def rich(blocks: Sequence[Block], *, color: bool, stderr: bool = False) -> None:
     """Draw on the terminal, fitted to its width; cells are never read as markup."""
-    from rich.console import Console  # noqa: PLC0415 - as heavy as Typer; only terminals pay
-    from rich.padding import Padding  # noqa: PLC0415 - as above
-    from rich.table import Table  # noqa: PLC0415 - as above
-    from rich.text import Text  # noqa: PLC0415 - as above
+    from rich.console import Console
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
 
     console = Console(
         file=sys.stderr if stderr else sys.stdout,

@@ -41,6 +41,6 @@ def envelope(
 
 def line(value: object) -> str:
     """Return ``value`` as one line of JSON, in ASCII so that no locale can spoil it."""
-    import json  # noqa: PLC0415 - a table wants none of it
+    import json
 
     return json.dumps(jsonable(value), allow_nan=False) + "\n"

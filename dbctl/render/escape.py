@@ -15,7 +15,7 @@ def escape(text: str) -> str:
 def _harmless(character: str) -> bool:
     if character.isprintable():
         return True
-    from unicodedata import category  # noqa: PLC0415 - rarely needed, and a file of its own to load
+    from unicodedata import category
 
     return category(character) == "Zs"  # spaces of other widths: in many Japanese titles
 

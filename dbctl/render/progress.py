@@ -57,8 +57,8 @@ def end() -> None:
 
 
 def _begin(label: str, *, color: bool) -> tuple[Progress, TaskID]:
-    from rich.console import Console  # noqa: PLC0415 - as heavy as Typer; only long work pays
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415 - as above
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     shown = Progress(
         TextColumn("{task.description}", markup=False),

@@ -176,8 +176,8 @@ class App:
             ReadOnlyError: the profile says that nobody but its owner writes it; nothing was opened.
             WrongAppError: as for ``reader``.
         """
-        from dbctl.services.live import default_times  # noqa: PLC0415 - a command that reads needs none
-        from dbctl.services.write_paths import PATHS  # noqa: PLC0415 - as above
+        from dbctl.services.live import default_times
+        from dbctl.services.write_paths import PATHS
 
         if purpose not in PATHS:
             raise ValueError(f"{purpose!r} is no path of write_paths.PATHS")

@@ -35,7 +35,7 @@ def record(
     operator = f"dbctl ({config.operator()})"
     user = None
     if app.acting_as:
-        from dbctl.services.acting import acting_user  # noqa: PLC0415 - few changes name a user
+        from dbctl.services.acting import acting_user
 
         user = acting_user(app, db)
     facts = {

@@ -104,7 +104,7 @@ class Unpacked:
         return scratch(need)
 
     def _unpack(self, manifest: Manifest, one: Member, target: str) -> Path:
-        from dbctl.engines import age, compression  # noqa: PLC0415 - few commands unpack
+        from dbctl.engines import age, compression
 
         scratch, unseal = self._store.scratch, None
         if one.encryption != "none":

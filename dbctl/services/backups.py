@@ -124,9 +124,9 @@ class Repository:
 
     def beside(self, folder: str, path: Path) -> Repository:
         """Return the same backups and one more, which lies at ``path`` of this machine and is only read."""
-        from copy import copy  # noqa: PLC0415 - few commands read what lies elsewhere
+        from copy import copy
 
-        from dbctl.stores.beside import Beside  # noqa: PLC0415 - as above
+        from dbctl.stores.beside import Beside
 
         other = copy(self)
         other.store = Beside(self.store, folder, path)

@@ -141,7 +141,7 @@ def local_backups(app: App) -> list[tuple[str, datetime]]:
     config = app.configured.backup
     if config is None or "://" in config.repository:
         return []
-    from dbctl.services.backups import Repository  # noqa: PLC0415 - few commands read backups
+    from dbctl.services.backups import Repository
 
     with suppress(DbctlError):  # a missing repository has no records
         return Repository(app).moments()

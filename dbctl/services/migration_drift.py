@@ -111,7 +111,7 @@ def _repaired(app: App, track: Track, files: Sequence[MigrationFile], checksums:
     searches = [one for one in app.profile.search if one.text and one.database == track.database]
     if not searches:
         return {}
-    from dbctl.services.search_index import remake_index  # noqa: PLC0415 - only a difference pays for it
+    from dbctl.services.search_index import remake_index
 
     with closing(registry.open_scratch(app.url(track.database), track.target)) as scratch:
         deque(replay(track, files, scratch, checksums), maxlen=0)

@@ -77,7 +77,7 @@ class MigrationFile(Value, frozen=True, kw_only=True):
     @property
     def checksum_of_lines(self) -> str:
         """CRC-32 of the lines without their ends, as a signed number: the checksum that Flyway records."""
-        from zlib import crc32  # noqa: PLC0415 - few ledgers hold it
+        from zlib import crc32
 
         lines = re.split(rb"\r\n|\r|\n", self.raw.removeprefix(_MARK))
         found = 0

@@ -151,7 +151,7 @@ def _mark(names: Sequence[str]) -> str:
 
 def _safe(words: str, names: Sequence[str]) -> str:
     """Return ``words`` as ASCII letters and digits, joined as most of the other names are."""
-    import unicodedata  # noqa: PLC0415 - it loads much, and most commands name no file
+    import unicodedata
 
     plain = unicodedata.normalize("NFKD", words).encode("ascii", "ignore").decode().lower()
     parts = re.findall(r"[a-z0-9]+", plain)

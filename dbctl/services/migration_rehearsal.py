@@ -178,7 +178,7 @@ def _copy(app: App, track: Track, *, missing: bool) -> Iterator[Writable]:
         with closing(registry.open_scratch(url, target)) as scratch:
             yield scratch
         return
-    import shutil  # noqa: PLC0415 - it loads the compressors, and every command of migrations loads this module
+    import shutil
 
     source = app.reader(track.database, may_be_empty=True)
     if Capability.DUMP not in source.capabilities or not isinstance(source, Dumps):
@@ -204,7 +204,7 @@ def _copy(app: App, track: Track, *, missing: bool) -> Iterator[Writable]:
 
 @contextmanager
 def _folder(place: Path) -> Iterator[Path]:
-    from dbctl import private  # noqa: PLC0415 - as above
+    from dbctl import private
 
     try:
         with private.folder(place, PREFIX) as folder:
@@ -215,7 +215,7 @@ def _folder(place: Path) -> Iterator[Path]:
 
 def _place(app: App) -> Path:
     """Return where a copy goes: beside the app's backups, where such data may be, else where the system has its own."""
-    import tempfile  # noqa: PLC0415 - as above
+    import tempfile
 
     told = app.configured.backup
     if told and "://" not in told.repository:

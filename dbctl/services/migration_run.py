@@ -403,7 +403,7 @@ def meant(folder: Folder, wanted: str, names: Sequence[str]) -> str:
         fitting = [name for name in names if place_of(name)[0] == int(plain)]
         if fitting:
             return fitting[-1]
-    from difflib import get_close_matches  # noqa: PLC0415 - only a mistake pays for it
+    from difflib import get_close_matches
 
     near = get_close_matches(plain, names, n=1)
     told = f" Did you mean {near[0]}?" if near else ""

@@ -63,7 +63,7 @@ class Safety:
             raise
 
     def _repository(self, track: Track, names: Sequence[str]) -> Repository:
-        from dbctl.services.backups import Repository  # noqa: PLC0415 - most migrations destroy nothing
+        from dbctl.services.backups import Repository
 
         try:
             return Repository(self._app, self._given)
@@ -72,7 +72,7 @@ class Safety:
             raise SafetyBackupUnsetError(target=track.target, app=self._app.name, names=told) from error
 
     def _make(self, repository: Repository, database: str) -> str:
-        from dbctl.services import migration_backup  # noqa: PLC0415 - it loads the compressors
+        from dbctl.services import migration_backup
 
         with repository.store.lock("migrate", timeout=self._app.timeout):
             made = migration_backup.keep(self._app, repository, database)

@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 def nearest(word: str, known: Collection[str]) -> list[str]:
     """Return what of ``known`` is like ``word``, whose case does not count; the nearest first."""
-    from difflib import get_close_matches  # noqa: PLC0415 - only a mistake pays for it
+    from difflib import get_close_matches
 
     folded = {one.casefold(): one for one in known}
     return [folded[one] for one in get_close_matches(word.casefold(), folded)]

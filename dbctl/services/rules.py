@@ -109,7 +109,7 @@ def fault(given: str, rule: Rule | None) -> str:
 
 
 def _misshapen(given: str, form: TextFormat) -> str:
-    from dbctl.profiles.formats import FORMATS  # noqa: PLC0415 - only where a value is written or checked
+    from dbctl.profiles.formats import FORMATS
 
     return FORMATS[form](given)
 

@@ -182,7 +182,7 @@ def find(
 
 def _masked(app: App, question: _Question, rows: Sequence[Row]) -> list[Row]:
     """Return rows whose columns the caller chose, with secrets masked; those that the profile chose hold none."""
-    from dbctl.services.secrets import hidden, mask  # noqa: PLC0415 - most searches show the profile's columns
+    from dbctl.services.secrets import hidden, mask
 
     search = question.compiler.search
     columns = hidden(app, search.database, question.compiler.db, [search.table]).get(search.table, ())
@@ -247,13 +247,13 @@ def _rows_of(question: _Question, hits: _Hits, columns: Sequence[str], window: W
 
 
 def _links(search: Search, db: Readable) -> Links:
-    from dbctl.services.search_links import Links  # noqa: PLC0415 - few searches have such columns
+    from dbctl.services.search_links import Links
 
     return Links(search, db)
 
 
 def _matcher(text: TextQuery) -> TextMatcher:
-    from dbctl.services.text_match import TextMatcher  # noqa: PLC0415 - most searches of games need none
+    from dbctl.services.text_match import TextMatcher
 
     return TextMatcher(text)
 

@@ -33,7 +33,7 @@ def plain(text: object) -> object:
     """Return the texts of a JSON array of blocks; what is none, or holds none, as it is."""
     if not (isinstance(text, str) and text.lstrip().startswith("[")):
         return text
-    import json  # noqa: PLC0415 - slow to import, and few apps keep texts so
+    import json
 
     try:
         blocks = json.loads(text)

@@ -249,7 +249,7 @@ class Compiler:
         """Return the condition that a column of the table has a text, also where it is JSON, which writes signs otherwise."""
         spellings = [text]
         if column in self._blocks:
-            import json  # noqa: PLC0415 - slow to import, and few apps keep texts so
+            import json
 
             spellings += [json.dumps(text, ensure_ascii=escaped)[1:-1] for escaped in (False, True)]
         tests = [Condition(column, "contains", one) for one in dict.fromkeys(spellings)]

@@ -319,7 +319,7 @@ class SettingTable:
         if "updated_at" in self.fields:
             values[self.fields["updated_at"]] = self.live.encode(self.fields["updated_at"], now())
         if "updated_by" in self.fields:
-            from dbctl.services.acting import acting_user  # noqa: PLC0415 - readers stamp nothing
+            from dbctl.services.acting import acting_user
 
             user = acting_user(self.app, db)
             values[self.fields["updated_by"]] = user.id if user else None

@@ -21,7 +21,7 @@ def load_json(text: str) -> object:
     Raises:
         ValueError: it is not JSON, or says what apps read differently: a key twice, a number without end, deep nesting.
     """
-    import json  # noqa: PLC0415 - slow to import, and seldom needed
+    import json
 
     try:
         return json.loads(
@@ -67,7 +67,7 @@ def _finite(text: str) -> float:
 
 def is_text(value: object) -> bool:
     """Return whether every text in a value can be written as UTF-8."""
-    import json  # noqa: PLC0415 - as above
+    import json
 
     try:
         json.dumps(value, ensure_ascii=False, default=repr).encode()
@@ -78,10 +78,10 @@ def is_text(value: object) -> bool:
 
 def against_schema(value: object, schema: Any) -> str:
     """Return why a value does not meet a JSON Schema, or why the schema cannot be used; else nothing."""
-    from jsonschema import Draft202012Validator  # noqa: PLC0415 - 60 ms, and only where a schema is stored
-    from jsonschema.exceptions import SchemaError, ValidationError, best_match  # noqa: PLC0415 - as above
-    from referencing import Registry  # noqa: PLC0415 - as above
-    from referencing.exceptions import Unresolvable  # noqa: PLC0415 - as above
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import SchemaError, ValidationError, best_match
+    from referencing import Registry
+    from referencing.exceptions import Unresolvable
 
     try:
         Draft202012Validator.check_schema(schema)
@@ -121,6 +121,6 @@ def same(one: object, other: object) -> bool:
 
 def spelled(value: object) -> str:
     """Return a value as JSON, the one spelling for all types."""
-    import json  # noqa: PLC0415 - as above
+    import json
 
     return json.dumps(value, ensure_ascii=False, default=repr)

@@ -98,7 +98,7 @@ def opened(app: App, db: Readable, user: User | None = None) -> SettingTable:
     """Return the settings of an open database, of the app or of a user, in whichever way they are kept."""
     told = section(app, "user" if user else "system")
     if user and told and told.object:
-        from dbctl.services.setting_object import SettingObject  # noqa: PLC0415 - few apps keep them so
+        from dbctl.services.setting_object import SettingObject
 
         return SettingObject(app, db, user, told)
     return SettingRow(app, db, told, told.row) if told and told.row else SettingTable(app, db, user)

@@ -86,7 +86,7 @@ def _parts(told: Environment) -> list[str]:
 
 
 def _made(environment: Environment, values: Mapping[str, str]) -> str:
-    from urllib.parse import quote  # noqa: PLC0415 - seldom needed
+    from urllib.parse import quote
 
     def said(one: Variable) -> str:
         return quote(values.get(one.name) or one.default, safe="")

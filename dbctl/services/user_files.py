@@ -89,7 +89,7 @@ def _line(number: int, word: str, told: object) -> Line:
 
 
 def _csv_lines(text: str) -> Iterator[Line]:
-    import csv  # noqa: PLC0415 - only files want it
+    import csv
 
     before = csv.field_size_limit(LONGEST_FIELD)
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)

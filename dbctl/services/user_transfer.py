@@ -138,7 +138,7 @@ def _hashed(app: App, passwords: Mapping[int, Secret], *, advance: Callable[[int
     """Return the hash of every password, made on all cores that this process may use."""
     if not passwords:
         return {}
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - slow to import, and only wanted here
+    from concurrent.futures import ThreadPoolExecutor
 
     def one(number: int) -> tuple[int, str]:
         interrupt.check()

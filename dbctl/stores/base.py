@@ -205,7 +205,7 @@ class Told:
     """Blocks on their way, and what they were once they have all gone by."""
 
     def __init__(self, blocks: Iterable[bytes]) -> None:
-        import hashlib  # noqa: PLC0415 - loads a library, and only backups want it
+        import hashlib
 
         self._blocks, self._sha256, self._bytes = blocks, hashlib.sha256(), 0
 

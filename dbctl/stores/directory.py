@@ -106,9 +106,9 @@ class Directory:
 
     @contextmanager
     def scratch(self, need: int) -> Iterator[Path]:
-        import tempfile  # noqa: PLC0415 - loads much, and few commands unpack
+        import tempfile
 
-        from dbctl import private  # noqa: PLC0415 - as above
+        from dbctl import private
 
         # Beside the backups, where there is room for such files; one who may only read them does it elsewhere.
         writable = os.access(self._root, os.W_OK)
@@ -173,7 +173,7 @@ class Directory:
 
     def _remove_leftovers(self) -> None:
         """Remove what killed processes left: scratch folders, and marks of folders that are whole."""
-        from dbctl import private  # noqa: PLC0415 - loads much, and readers remove nothing
+        from dbctl import private
 
         private.sweep(self._root, SCRATCH)
         for mark in self._root.glob(f"*/{MARK}"):
@@ -306,7 +306,7 @@ def _mark(folder: Path) -> None:
 
 def _remove(folder: Path) -> None:
     """Remove a folder, its mark last."""
-    import shutil  # noqa: PLC0415 - it loads the compressors, and readers remove nothing
+    import shutil
 
     for entry in sorted(folder.iterdir(), key=lambda one: one.name == MARK):
         if stat.S_ISDIR(entry.lstat().st_mode):

@@ -29,9 +29,9 @@ def open_store(
     """
     scheme, mark, _ = address.partition("://")
     if scheme == "s3" and mark:
-        from dbctl.s3_access import parse  # noqa: PLC0415 - as above
-        from dbctl.stores.s3 import S3  # noqa: PLC0415 - a store loads when it is used
-        from dbctl.stores.staging import Staging  # noqa: PLC0415 - as above
+        from dbctl.s3_access import parse
+        from dbctl.stores.s3 import S3
+        from dbctl.stores.staging import Staging
 
         return S3(parse(address), _name(app), Staging(staging), timeout=timeout)
     if mark:
@@ -40,7 +40,7 @@ def open_store(
             by="this version of dbctl",
             instead="It keeps them in a directory, or in storage that speaks S3 (s3://BUCKET/PREFIX).",
         )
-    from dbctl.stores.directory import Directory  # noqa: PLC0415 - as above
+    from dbctl.stores.directory import Directory
 
     if "\0" in address:
         raise UsageError(detail=f"the repository {address!r}: no path holds a NUL character")
@@ -51,6 +51,6 @@ def _name(app: str) -> str:
     """Return a folder's name for an app, which may be called whatever a configuration likes."""
     if re.fullmatch(r"\w[\w.-]*", app):
         return app
-    from urllib.parse import quote  # noqa: PLC0415 - hardly any name wants it
+    from urllib.parse import quote
 
     return quote(app, safe="").replace(".", "%2E")

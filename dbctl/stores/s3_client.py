@@ -66,7 +66,7 @@ class Client:
         self._timeout = timedelta(seconds=max(1.0, timeout))
         self._met = False  #: whether the server has granted anything yet, and has not fallen silent since
         try:
-            import obstore.store  # noqa: F401, PLC0415 - an extra
+            import obstore.store  # noqa: F401 - an extra
         except ImportError as error:
             reason = str(error).splitlines()[0]
             raise DriverMissingError(target=place, driver="obstore", extra="s3", reason=reason) from error
@@ -94,7 +94,7 @@ class Client:
         return self._made(give_up=GIVE_UP, silence=WRITE_SILENCE)
 
     def _made(self, *, give_up: timedelta, silence: timedelta) -> S3Store:
-        from obstore.store import S3Store  # noqa: PLC0415 - as above
+        from obstore.store import S3Store
 
         # A bucket has a host of its own at AWS alone, and there no certificate for a name with dots.
         hosted = not self._access.endpoint and "." not in self._bucket
@@ -144,7 +144,7 @@ class Client:
 
     def entries(self, prefix: str) -> list[Entry]:
         """Return all objects below ``prefix``, in the order of their keys, however many there are."""
-        import obstore  # noqa: PLC0415 - an extra
+        import obstore
 
         store = self._store
 
@@ -173,8 +173,8 @@ class Client:
             FileNotFoundError: there is none.
             Taken: its content is another one by now.
         """
-        import obstore  # noqa: PLC0415 - as above
-        from obstore.exceptions import PreconditionError  # noqa: PLC0415 - as above
+        import obstore
+        from obstore.exceptions import PreconditionError
 
         store, options = self._store, dict[str, Any]()
         if end is not None:
@@ -215,7 +215,7 @@ class Client:
 
     def put(self, key: str, content: bytes) -> None:
         """Write a small object, in place of an earlier one."""
-        import obstore  # noqa: PLC0415 - as above
+        import obstore
 
         store = self._writing
         self._asked(lambda: obstore.put(store, key, content, use_multipart=False), changes=True)
@@ -226,7 +226,7 @@ class Client:
         Raises:
             Taken: there is one, with another content.
         """
-        from obstore.exceptions import AlreadyExistsError, PreconditionError  # noqa: PLC0415 - as above
+        from obstore.exceptions import AlreadyExistsError, PreconditionError
 
         try:
             return self._conditional(key, content, "create")
@@ -235,7 +235,7 @@ class Client:
 
     def is_created_once(self, key: str, content: bytes) -> bool:
         """Whether an object that is there keeps the same one from being created again, as it must."""
-        from obstore.exceptions import AlreadyExistsError, PreconditionError  # noqa: PLC0415 - as above
+        from obstore.exceptions import AlreadyExistsError, PreconditionError
 
         try:
             self._conditional(key, content, "create")
@@ -249,7 +249,7 @@ class Client:
         Raises:
             Taken: it is gone, or its content is another one.
         """
-        from obstore.exceptions import AlreadyExistsError, PreconditionError  # noqa: PLC0415 - as above
+        from obstore.exceptions import AlreadyExistsError, PreconditionError
 
         try:
             return self._conditional(key, content, {"e_tag": tag})
@@ -257,7 +257,7 @@ class Client:
             return self._written(key, content, error)
 
     def _conditional(self, key: str, content: bytes, mode: Any) -> str:
-        import obstore  # noqa: PLC0415 - as above
+        import obstore
 
         store = self._writing
         made = self._asked(lambda: obstore.put(store, key, content, mode=mode), changes=True)
@@ -276,7 +276,7 @@ class Client:
 
     def upload(self, key: str, blocks: Iterable[bytes], size: int) -> None:
         """Write an object of about ``size`` bytes from its content, in parts; one that is cut off is given up whole."""
-        import obstore  # noqa: PLC0415 - as above
+        import obstore
 
         store, stop = self._writing, threading.Event()
 
@@ -300,7 +300,7 @@ class Client:
 
     def delete(self, keys: Sequence[str]) -> None:
         """Delete objects, one after the other; those that are gone already are no failure."""
-        import obstore  # noqa: PLC0415 - as above
+        import obstore
 
         store = self._store
         for key in keys:
@@ -314,7 +314,7 @@ class Client:
         On a signal ``stop`` is called. What ``changes`` something is waited for: else it could still be done once
         everything of it was taken away again.
         """
-        from obstore.exceptions import (  # noqa: PLC0415 - as above
+        from obstore.exceptions import (
             AlreadyExistsError,
             BaseError,
             PreconditionError,

@@ -36,7 +36,7 @@ class Staging:
             RoomMissingError: it cannot take ``need`` bytes.
             RepositoryFailedError, RepositoryUnsafeError: none can be made, or others may write beside it.
         """
-        from dbctl import private  # noqa: PLC0415 - loads much, and few commands unpack
+        from dbctl import private
 
         with ExitStack() as held:
             with local.translated(self.place):
@@ -52,7 +52,7 @@ class Staging:
         Raises:
             BusyError: another dbctl held it for all of ``timeout`` seconds.
         """
-        import hashlib  # noqa: PLC0415 - loads a library, and only writers of stores elsewhere want it
+        import hashlib
 
         with local.translated(self.place):
             self._make()

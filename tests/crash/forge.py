@@ -290,7 +290,7 @@ class _Serving:
             setattr(sys, ("stdin", "stdout", "stderr")[number], None)  # as the interpreter begins then
             os.close(number)
         sys.argv = ["dbctl", *asked["begin"]]
-        from dbctl.__main__ import run  # noqa: PLC0415 - only here
+        from dbctl.__main__ import run
 
         if asked["arm"]:
             action, at, error, below, record = asked["arm"]
@@ -318,10 +318,10 @@ def _torn_off() -> int:
 
 def _load() -> None:
     """Import what a command would import, and leave out what this machine has not installed."""
-    from importlib import import_module  # noqa: PLC0415 - only in this process
-    from pkgutil import walk_packages  # noqa: PLC0415
+    from importlib import import_module
+    from pkgutil import walk_packages
 
-    import dbctl  # noqa: PLC0415
+    import dbctl
 
     ours = [one.name for one in walk_packages(dbctl.__path__, "dbctl.", onerror=lambda _name: None)]
     for name in (*ours, "isal.isal_zlib", "backports.zstd", "rich.table", "rich.console"):

@@ -174,8 +174,8 @@ def test_numbers_are_no_formulas(capfd):
 
 
 def test_a_table_inside_of_something_stands_upright_where_the_terminal_is_too_narrow(capfd, monkeypatch):
-    from dbctl.render import draw  # noqa: PLC0415 - what is drawn, without a terminal
-    from dbctl.render.grid import Grid, Line  # noqa: PLC0415 - as above
+    from dbctl.render import draw
+    from dbctl.render.grid import Grid, Line
 
     wide = Grid(head=("path", "sha256"), rows=[["a" * 40, "b" * 64]] * 2, right=(False, False), depth=1)
     monkeypatch.setenv("COLUMNS", "80")
@@ -192,8 +192,8 @@ def test_a_table_inside_of_something_stands_upright_where_the_terminal_is_too_na
 
 def test_short_columns_stay_whole_and_long_ones_are_folded(capfd, monkeypatch):
     rows = [{"id": 1, "role": "moderator", "at": "2026-01-31 10:00", "text": "z" * 90}]
-    from dbctl.render import draw  # noqa: PLC0415 - as above
-    from dbctl.render.grid import blocks  # noqa: PLC0415 - as above
+    from dbctl.render import draw
+    from dbctl.render.grid import blocks
 
     monkeypatch.setenv("COLUMNS", "60")
     draw.rich(blocks(page(*rows)), color=False)
@@ -206,8 +206,8 @@ def test_short_columns_stay_whole_and_long_ones_are_folded(capfd, monkeypatch):
 def test_of_two_long_columns_neither_squeezes_the_other_until_its_words_break(capfd, monkeypatch):
     words = "fp/user is a database, but it lacks table users, role_permissions"
     row = {"target": "fp/user", "severity": "error", "code": "wrong-app", "message": words}
-    from dbctl.render import draw  # noqa: PLC0415 - as above
-    from dbctl.render.grid import blocks  # noqa: PLC0415 - as above
+    from dbctl.render import draw
+    from dbctl.render.grid import blocks
 
     monkeypatch.setenv("COLUMNS", "80")
     draw.rich(blocks(page(row | {"hint": "Check the path in the configuration."})), color=False)

@@ -169,7 +169,7 @@ def test_a_file_that_cannot_be_read_leaves_no_backup(ask, app, monkeypatch):
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../other", "a/../../b", ""])
 def test_a_profile_cannot_reach_out_of_the_app(path):
-    import msgspec  # noqa: PLC0415 - only here
+    import msgspec
 
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert({"extra": [path]}, Backup)

@@ -235,7 +235,7 @@ def test_rows_are_counted_however_a_dump_is_written(cut):
 
 
 def test_a_dump_that_is_cut_anywhere_is_not_whole(pantry):
-    import gzip  # noqa: PLC0415 - only here
+    import gzip
 
     made = create(pantry.path)
     file = file_of(pantry.path, made)

@@ -61,7 +61,7 @@ def run(home: Path, capsys: pytest.CaptureFixture[str]) -> Run:
 def key() -> str:
     names = next(iter(Path("data/lancedb").glob("*.lance")))
     assert names.name == "chat_embeddings.lance"
-    import lancedb  # noqa: PLC0415 - as in the shapes
+    import lancedb
 
     columns = lancedb.connect("data/lancedb").open_table("chat_embeddings").schema.names
     return "message_id" if "message_id" in columns else "id"
@@ -141,7 +141,7 @@ def test_a_chat_and_a_message_go_with_their_embeddings_and_an_attachment_with_no
 
 
 def test_an_embedding_that_names_another_user_goes_with_its_message(run: Run, home: Path) -> None:
-    import lancedb  # noqa: PLC0415 - as in the shapes
+    import lancedb
 
     table = lancedb.connect("data/lancedb").open_table("chat_embeddings")
     table.update(where=f"{key()} = '{PLANTS}'", values={"user_id": "USER-WRONG", "chat_id": "chat-wrong"})
@@ -194,7 +194,7 @@ def test_what_fails_at_the_commit_brings_the_embeddings_back(
 
 def test_what_a_crash_left_is_finished_by_the_same_command(run: Run) -> None:
     """Killed before the commit: the embeddings are gone, and the user is there with everything else."""
-    import lancedb  # noqa: PLC0415 - as in the shapes
+    import lancedb
 
     lancedb.connect("data/lancedb").open_table("chat_embeddings").delete(f"user_id = '{ANON}'")
     found = run("integrity", "cross")["data"]["findings"]

@@ -365,8 +365,8 @@ def test_a_profile_that_contradicts_itself_is_told_where(answer, guild, right, w
 
 
 def test_a_path_that_is_not_listed_opens_no_database(answer, guild):
-    from dbctl.config import Selection  # noqa: PLC0415 - of this test alone
-    from dbctl.services import apps  # noqa: PLC0415
+    from dbctl.config import Selection
+    from dbctl.services import apps
 
     guild("sqlite", TABLES)
     with (
@@ -380,7 +380,7 @@ def test_a_path_that_is_not_listed_opens_no_database(answer, guild):
 @pytest.fixture
 def guild(tmp_path, monkeypatch):
     """Makes the app on an engine, by a profile, in the working directory."""
-    from contextlib import ExitStack  # noqa: PLC0415
+    from contextlib import ExitStack
 
     with ExitStack() as databases:
 

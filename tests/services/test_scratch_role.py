@@ -299,7 +299,7 @@ def test_a_folder_of_another_machine_is_foreign_whatever_its_manifest_says(victi
     text = f"{victim.good().rpartition(victim.end)[0]}\n\\! touch {victim.canary}/evil\n{victim.end}".encode()
     (folder / member.file).unlink()
     (folder / "evil.sql.gz").write_bytes(gzip.compress(text))
-    from dbctl.stores.base import digest  # noqa: PLC0415 - here alone
+    from dbctl.stores.base import digest
 
     checksum = digest([(folder / "evil.sql.gz").read_bytes()])
     evil = structs.replace(

@@ -187,7 +187,7 @@ def _columns(kind: str) -> str:
 
 
 def _stored(kind: str) -> list[tuple[str, str, str]]:
-    import json  # noqa: PLC0415 - one kind stores it
+    import json
 
     if kind != "json":
         return [(key, *texts) for key, texts in NOTES.items()]
@@ -201,7 +201,7 @@ def _stored(kind: str) -> list[tuple[str, str, str]]:
 def _database(kind: str, folder: Path) -> Iterator[str]:
     """Give the address of a database with the notes."""
     if kind == "lancedb":
-        import lancedb  # noqa: PLC0415 - slow to import
+        import lancedb
 
         rows = [{"id": key, "title": title, "body": body} for key, title, body in _stored(kind)]
         lancedb.connect(str(folder / "notes.lance")).create_table("notes", rows)
@@ -339,7 +339,7 @@ def test_nested_parentheses_without_end_are_refused() -> None:
 
 def test_fts5_finds_every_row_that_the_matcher_finds() -> None:
     """Every character that Unicode knows beside, and between, two words: the index must not miss what is compared later."""
-    import unicodedata  # noqa: PLC0415 - here alone
+    import unicodedata
 
     signs = [
         chr(number)

@@ -86,7 +86,7 @@ def test_rows_that_came_since_are_told_and_taken_in(chat):
 
 
 def test_an_index_for_another_metric_answers_nothing_and_is_replaced_by_repair_alone(chat):
-    from lancedb.index import IvfFlat  # noqa: PLC0415 - the library as an app uses it
+    from lancedb.index import IvfFlat
 
     table = lance.lancedb.connect(str(chat / "lancedb")).open_table(TABLE)
     table.create_index("vector", config=IvfFlat(distance_type="l2", num_partitions=2))

@@ -118,10 +118,10 @@ def vectors(
     place: Path, *, deployed: bool = True, further: Sequence[tuple[str, str, str, str]] = FURTHER
 ) -> Path:
     """Make the folder with a vector of each message above, and ``further`` ones."""
-    import lancedb  # noqa: PLC0415 - it costs a second, and only some tests need it
-    import pyarrow as pa  # noqa: PLC0415 - as above
+    import lancedb
+    import pyarrow as pa
 
-    from tests.engines import lance  # noqa: PLC0415 - as above
+    from tests.engines import lance
 
     told = [
         (one["id"], one["chat_id"], one["user_id"], one["content"], one["role"]) for one in ROWS["messages"]
@@ -140,7 +140,7 @@ def vectors(
 
 def in_vectors(place: Path, *columns: str) -> list[tuple[object, ...]]:
     """Return columns of every row of the folder, sorted."""
-    import lancedb  # noqa: PLC0415 - as above
+    import lancedb
 
     rows = (
         lancedb.connect(str(place)).open_table("chat_embeddings").to_arrow().select(list(columns)).to_pylist()

@@ -125,7 +125,7 @@ def test_what_a_server_refuses_is_told_in_words_without_what_it_wrote(
     ],
 )
 def test_a_way_that_leads_nowhere_is_told_and_soon(place, monkeypatch, endpoint, reason):
-    import socket  # noqa: PLC0415 - only here
+    import socket
 
     with socket.create_server(("127.0.0.1", 0), backlog=0) as silent:
         fill_up = [socket.socket() for _ in range(4)]  # then the kernel takes no further connection
@@ -142,9 +142,9 @@ def test_a_way_that_leads_nowhere_is_told_and_soon(place, monkeypatch, endpoint,
 
 
 def test_a_certificate_counts_when_its_authority_is_trusted(place, monkeypatch, tmp_path):
-    import ssl  # noqa: PLC0415 - only here
+    import ssl
 
-    import trustme  # noqa: PLC0415 - as above
+    import trustme
 
     context, authority = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), trustme.CA()
     authority.issue_cert("127.0.0.1").configure_cert(context)
@@ -185,7 +185,7 @@ def test_what_no_request_can_carry_is_refused_before(place, monkeypatch, name, v
 
 
 def test_without_the_library_it_says_what_to_install(place, monkeypatch):
-    import sys  # noqa: PLC0415 - only here
+    import sys
 
     for name in [name for name in sys.modules if name.split(".")[0] == "obstore"]:
         monkeypatch.setitem(sys.modules, name, None)
@@ -434,7 +434,7 @@ def test_what_comes_back_otherwise_than_it_was_sent_is_no_backup(place, meddler)
 
 
 def test_every_request_carries_the_signed_digest_of_what_it_sends(place, meddler):
-    import hashlib  # noqa: PLC0415 - only here
+    import hashlib
 
     fill(place.open(), a=b"x" * LARGE, b=b"2")
     sent = [one for one in meddler.asked if one.body]

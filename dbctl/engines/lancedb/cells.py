@@ -38,7 +38,7 @@ def _texts(column: pa.Array | pa.ChunkedArray) -> list[object]:
     try:
         return list(column.to_pylist())
     except UnicodeDecodeError:  # another writer kept bytes that are no text
-        import pyarrow as pa  # noqa: PLC0415 - as above
+        import pyarrow as pa
 
         plain = column.cast(pa.large_string()).cast(pa.large_binary(), safe=False).to_pylist()
         return [None if one is None else one.decode("utf-8", "surrogateescape") for one in plain]
@@ -50,8 +50,8 @@ def _chunks(column: pa.Array | pa.ChunkedArray) -> Sequence[pa.Array]:
 
 def _lists(column: pa.Array) -> Iterator[str | None]:
     """Yield each list as JSON, its numbers in as few digits as tell them apart in their own type."""
-    import pyarrow as pa  # noqa: PLC0415 - as above
-    import pyarrow.compute as pc  # noqa: PLC0415 - as above
+    import pyarrow as pa
+    import pyarrow.compute as pc
 
     numbers = column.flatten()
     if column.null_count or numbers.null_count or not pc.all(pc.is_finite(numbers)).as_py():
@@ -68,7 +68,7 @@ def _lists(column: pa.Array) -> Iterator[str | None]:
 
 
 def _list(one: pa.Scalar) -> str | None:
-    import pyarrow as pa  # noqa: PLC0415 - as above
+    import pyarrow as pa
 
     if not one.is_valid:
         return None

@@ -30,7 +30,7 @@ def make_table(url: Url, target: str, table: str, columns: Mapping[str, str], *,
     place = Place(url, target, timeout=timeout)
     place.want()
     connection = place.connection
-    import pyarrow as pa  # noqa: PLC0415 - comes with the library
+    import pyarrow as pa
 
     with translated(place):
         connection.create_table(
@@ -39,7 +39,7 @@ def make_table(url: Url, target: str, table: str, columns: Mapping[str, str], *,
 
 
 def _type(told: str) -> pa.DataType:
-    import pyarrow as pa  # noqa: PLC0415 - as above
+    import pyarrow as pa
 
     if told in ("text", "number"):
         return pa.string() if told == "text" else pa.float64()

@@ -16,7 +16,7 @@ Family: TypeAlias = Literal[
 @lru_cache(maxsize=256)
 def family(kind: pa.DataType) -> Family:
     """Return the family of a type; a vector is a list of numbers with a fraction, and text may be kept once for many rows."""
-    import pyarrow.types as types  # noqa: PLC0415, PLR0402 - comes with the library
+    import pyarrow.types as types  # noqa: PLR0402 - comes with the library
 
     if (
         types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
@@ -38,7 +38,7 @@ def family(kind: pa.DataType) -> Family:
 
 def decoded(kind: pa.DataType) -> pa.DataType:
     """Return the type of text that is kept once for many rows, and any other as it is."""
-    import pyarrow.types as types  # noqa: PLC0415, PLR0402 - as above
+    import pyarrow.types as types  # noqa: PLR0402 - as above
 
     kept_once = types.is_dictionary(kind) and family(kind.value_type) == "text"
     return kind.value_type if kept_once else kind

@@ -47,8 +47,8 @@ def vector_faults(batches: Iterator[pa.RecordBatch], column: str, key: Sequence[
 
 
 def _found(column: pa.Array) -> Iterator[tuple[str, list[int]]]:
-    import numpy as np  # noqa: PLC0415 - comes with the library
-    import pyarrow.compute as pc  # noqa: PLC0415 - as above
+    import numpy as np
+    import pyarrow.compute as pc
 
     null = pc.is_null(column).to_numpy(zero_copy_only=False)
     yield "empty", np.flatnonzero(null).tolist()
@@ -59,8 +59,8 @@ def _found(column: pa.Array) -> Iterator[tuple[str, list[int]]]:
 
 def _judged(column: pa.Array, number: int) -> tuple[np.ndarray, np.ndarray]:
     """Return of each row whether every number is finite, and whether every number is 0."""
-    import numpy as np  # noqa: PLC0415 - as above
-    import pyarrow as pa  # noqa: PLC0415 - as above
+    import numpy as np
+    import pyarrow as pa
 
     if pa.types.is_fixed_size_list(column.type) and not column.null_count:
         flat = column.flatten()
@@ -76,8 +76,8 @@ def _judged(column: pa.Array, number: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _lengths(column: pa.Array) -> Iterator[tuple[int, list[int]]]:
-    import pyarrow as pa  # noqa: PLC0415 - as above
-    import pyarrow.compute as pc  # noqa: PLC0415 - as above
+    import pyarrow as pa
+    import pyarrow.compute as pc
 
     if pa.types.is_fixed_size_list(column.type):
         return

@@ -79,7 +79,7 @@ class Files:
             return bytes(file.read())
 
     def _stored(self, path: str) -> Iterator[File]:
-        from pyarrow.fs import FileSelector, FileType  # noqa: PLC0415 - storage wants the library anyway
+        from pyarrow.fs import FileSelector, FileType
 
         root = f"{self._root}/{path}".rstrip("/")
         for one in self._storage.get_file_info(FileSelector(root, allow_not_found=True, recursive=True)):
@@ -94,7 +94,7 @@ class Files:
     def _storage(self) -> FileSystem:
         try:
             with interrupt.held():
-                from pyarrow.fs import S3FileSystem  # noqa: PLC0415 - as above
+                from pyarrow.fs import S3FileSystem
         except ImportError as error:
             reason = str(error).splitlines()[0]
             raise DriverMissingError(

@@ -45,7 +45,7 @@ class LanceKeeper(LanceReader):
         self._tried(task.table, lambda one: one.optimize(cleanup_older_than=age))
 
     def make_vector_index(self, wanted: VectorIndexWanted) -> VectorIndex:
-        from lancedb import index  # noqa: PLC0415 - comes with the library
+        from lancedb import index
 
         column = self._vectors(wanted.table, wanted.column)
         partitions = self._want_fit(wanted, column)

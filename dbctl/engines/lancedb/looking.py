@@ -50,7 +50,7 @@ class LanceLooks(LanceConnection):
 
 def _having(batch: pa.RecordBatch, columns: Sequence[str], word: str) -> pa.RecordBatch:
     """Return the rows that may have a word: letters beyond ASCII are folded, too."""
-    import pyarrow.compute as pc  # noqa: PLC0415 - comes with the library
+    import pyarrow.compute as pc
 
     found = None
     for name in columns:

@@ -90,8 +90,8 @@ class LanceVectors(LanceConnection):
             number *= EQUALS
 
     def _ordered(self, found: pa.Table, columns: Sequence[str], key: Sequence[str]) -> list[Row]:
-        import pyarrow as pa  # noqa: PLC0415 - comes with the library
-        import pyarrow.compute as pc  # noqa: PLC0415 - as above
+        import pyarrow as pa
+        import pyarrow.compute as pc
 
         found = found.cast(pa.schema([one.with_type(decoded(one.type)) for one in found.schema]))
         by = [(name, "ascending") for name in (DISTANCE, *key, ROW)]
@@ -263,7 +263,7 @@ def _heeded(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 
 def arrays(column: pa.Array) -> list[array[float] | None]:
     """Return vectors, one for each row."""
-    from pyarrow import types  # noqa: PLC0415 - comes with the library
+    from pyarrow import types
 
     code = {"float": "f", "double": "d"}.get(str(column.type.value_type), "f")
     flat = (
@@ -287,7 +287,7 @@ def _array(code: str, numbers: Sequence[float | None] | None) -> array[float] | 
 
 
 def _floats(kind: pa.DataType) -> pa.DataType:
-    import pyarrow as pa  # noqa: PLC0415 - as above
+    import pyarrow as pa
 
     size = kind.list_size if pa.types.is_fixed_size_list(kind) else -1
     return pa.list_(pa.float32(), size)

@@ -52,8 +52,8 @@ class Sorted:
 
     def places(self, found: pa.Table) -> list[int]:
         """Return the places of rows, sorted; ``found`` has the columns of ``projection``."""
-        import pyarrow as pa  # noqa: PLC0415 - comes with the library
-        import pyarrow.compute as pc  # noqa: PLC0415 - as above
+        import pyarrow as pa
+        import pyarrow.compute as pc
 
         if self._random:
             places = found.column(ROW).to_pylist()
@@ -78,7 +78,7 @@ def _term(reader: Filters, table: str, order: Order) -> Term:
     parts = [_part(reader, table, name, order) for name in order.columns]
 
     def first(told: Sequence[Column]) -> Column:
-        import pyarrow.compute as pc  # noqa: PLC0415 - as above
+        import pyarrow.compute as pc
 
         rest: Iterator[Column] = iter(told)
         found = [part.value([next(rest) for _ in part.expressions]) for part in parts]
@@ -88,7 +88,7 @@ def _term(reader: Filters, table: str, order: Order) -> Term:
 
 
 def _part(reader: Filters, table: str, name: str, order: Order) -> Term:
-    from dbctl.engines.lancedb.filters import folded  # noqa: PLC0415 - each knows the other
+    from dbctl.engines.lancedb.filters import folded
 
     column, kind = reader.named(table, name), family(reader.kind(table, name))
     if order.time and kind == "text":
@@ -102,7 +102,7 @@ def _part(reader: Filters, table: str, name: str, order: Order) -> Term:
 
 
 def _plain(parts: Sequence[Column]) -> Column:
-    import pyarrow as pa  # noqa: PLC0415 - as above
+    import pyarrow as pa
 
     (told,) = parts
     if pa.types.is_boolean(told.type):
@@ -112,8 +112,8 @@ def _plain(parts: Sequence[Column]) -> Column:
 
 def _read_time(parts: Sequence[Column]) -> Column:
     """Return milliseconds of times that are text: what begins like a date is one, and long rows of digits are numbers."""
-    import pyarrow as pa  # noqa: PLC0415 - as above
-    import pyarrow.compute as pc  # noqa: PLC0415 - as above
+    import pyarrow as pa
+    import pyarrow.compute as pc
 
     moment, digits, written = parts
     dated = pc.match_substring_regex(written, "^[0-9]{4}-[0-9]{2}-")
@@ -123,7 +123,7 @@ def _read_time(parts: Sequence[Column]) -> Column:
 
 
 def _counted_time(parts: Sequence[Column]) -> Column:
-    import pyarrow as pa  # noqa: PLC0415 - as above
+    import pyarrow as pa
 
     (told,) = parts
     if pa.types.is_temporal(told.type):
@@ -132,16 +132,16 @@ def _counted_time(parts: Sequence[Column]) -> Column:
 
 
 def _milliseconds(numbers: Column) -> Column:
-    import pyarrow.compute as pc  # noqa: PLC0415 - as above
+    import pyarrow.compute as pc
 
-    from dbctl.engines.lancedb.filters import SECONDS  # noqa: PLC0415 - as above
+    from dbctl.engines.lancedb.filters import SECONDS
 
     return pc.if_else(pc.less(pc.abs(numbers), SECONDS), pc.multiply(numbers, 1000), numbers)
 
 
 def _none_for_empty(told: Column) -> Column:
-    import pyarrow as pa  # noqa: PLC0415 - as above
-    import pyarrow.compute as pc  # noqa: PLC0415 - as above
+    import pyarrow as pa
+    import pyarrow.compute as pc
 
     return pc.if_else(pc.equal(told, ""), None, told) if pa.types.is_string(told.type) else told
 
@@ -154,7 +154,7 @@ def _linked(reader: Filters, table: str, order: Order, link: Within) -> Term:
         ranks.setdefault(one, rank)
 
     def ranked(parts: Sequence[Column]) -> Column:
-        import pyarrow as pa  # noqa: PLC0415 - as above
+        import pyarrow as pa
 
         return pa.array([ranks.get(value) for value in parts[0].to_pylist()], pa.int64())
 

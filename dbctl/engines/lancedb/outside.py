@@ -388,6 +388,6 @@ def _own_like(folder: Path, like: Path) -> None:
 
 
 def _quoted(path: Path) -> str:
-    import shlex  # noqa: PLC0415 - only a note wants it
+    import shlex
 
     return shlex.quote(str(path))

@@ -77,7 +77,7 @@ class Place:
             os.environ.setdefault(name, value)
         try:
             with interrupt.held():  # it starts threads, and knows nothing of signals while it does
-                import lancedb  # noqa: PLC0415 - it costs a second, and only this engine needs it
+                import lancedb
         except ImportError as error:
             reason = str(error).splitlines()[0]
             raise DriverMissingError(

@@ -32,8 +32,8 @@ MISSING = "the lancedb package is not installed, so its rows were counted by its
 def is_readable() -> bool:
     """Whether the package is there that reads tables."""
     try:
-        import lancedb  # noqa: F401, PLC0415 - it costs a second, and only proofs ask
-        import pyarrow as pa  # noqa: F401, PLC0415 - as above
+        import lancedb  # noqa: F401 - it costs a second, and only proofs ask
+        import pyarrow as pa  # noqa: F401 - as above
     except ImportError:
         return False
     return True
@@ -53,7 +53,7 @@ def of(snapshot: Snapshot) -> Proof:
 
 def of_folder(folder: Path, rows: Mapping[str, int]) -> Proof:
     """Read tables whole; ``rows`` is how many rows each must have, by its manifest."""
-    import lancedb  # noqa: PLC0415 - it costs a second, and only proofs read everything
+    import lancedb
 
     tables, digests, problems = dict[str, int](), dict[str, str](), list[str]()
     with interrupt.held():  # the library has threads with locks of their own
@@ -77,7 +77,7 @@ def of_folder(folder: Path, rows: Mapping[str, int]) -> Proof:
 
 
 def _fingerprint(folder: Path) -> str:
-    from dbctl.engines.lancedb.describes import LanceDescribes  # noqa: PLC0415 - it dumps by what is here
+    from dbctl.engines.lancedb.describes import LanceDescribes
 
     with closing(LanceDescribes(Url(engine="lancedb", path=str(folder)), str(folder), timeout=0)) as db:
         return db.fingerprint()
@@ -126,8 +126,8 @@ class _Content:
 
     def feed(self, path: str, column: pa.Array) -> None:
         """Take more values of a column."""
-        import pyarrow as pa  # noqa: PLC0415 - comes with the library
-        from pyarrow import types  # noqa: PLC0415 - as above
+        import pyarrow as pa
+        from pyarrow import types
 
         kind = column.type
         if isinstance(column, pa.ExtensionArray):
@@ -139,9 +139,9 @@ class _Content:
             self._values(path, column)
 
     def _values(self, path: str, column: pa.Array) -> None:
-        import pyarrow as pa  # noqa: PLC0415 - as above
-        import pyarrow.compute as pc  # noqa: PLC0415 - as above
-        from pyarrow import types  # noqa: PLC0415 - as above
+        import pyarrow as pa
+        import pyarrow.compute as pc
+        from pyarrow import types
 
         kind = column.type
         if types.is_struct(kind):

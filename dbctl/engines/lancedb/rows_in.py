@@ -85,7 +85,7 @@ def batches(
 def _batch(
     schema: pa.Schema, columns: Sequence[str], some: Sequence[Sequence[object]], target: str
 ) -> pa.RecordBatch:
-    import pyarrow as pa  # noqa: PLC0415 - comes with the library
+    import pyarrow as pa
 
     told = dict(zip(columns, zip(*some, strict=True), strict=True))
     arrays = [
@@ -97,7 +97,7 @@ def _batch(
 
 def column(field: pa.Field, values: Sequence[object], target: str) -> pa.Array:
     """Return the values of one column."""
-    import pyarrow as pa  # noqa: PLC0415 - as above
+    import pyarrow as pa
 
     told = [None if value is None else typed(field, value, target) for value in values]
     if not field.nullable and None in told:
@@ -198,7 +198,7 @@ def _read(field: pa.Field, text: str) -> object:
 
 def reader(schema: pa.Schema, waiting: Iterable[pa.RecordBatch]) -> pa.RecordBatchReader:
     """Return batches as the library reads them."""
-    import pyarrow as pa  # noqa: PLC0415 - as above
+    import pyarrow as pa
 
     return pa.RecordBatchReader.from_batches(schema, waiting)
 

@@ -13,7 +13,8 @@ from dbctl.engines.lancedb.cells import rows
 from dbctl.engines.lancedb.connection import LanceConnection, no_sql
 from dbctl.engines.lancedb.families import family
 from dbctl.engines.lancedb.rows_in import typed
-from dbctl.engines.transfer import BATCH, Answer, Row
+from dbctl.engines.transfer import BATCH, Answer
+from dbctl.engines.vectors import Row
 
 #: What may stand in a file for true; the rest of ``WORDS`` is false.
 TRUE = frozenset({"true", "t", "yes", "1"})

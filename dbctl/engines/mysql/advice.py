@@ -111,7 +111,7 @@ class MySQLAdvice(MySQLDialect):
         return found
 
     def abandoned(self) -> Sequence[Concern]:
-        from dbctl.engines.mysql import beside, locks, scratch_role  # noqa: PLC0415 - locks know writers, which know this
+        from dbctl.engines.mysql import beside, locks, scratch_role
 
         pattern = beside.new_ones(self.url.path)
         databases = [

@@ -23,7 +23,7 @@ class MySQLDescribes(MySQLDialect):
         """Begin a transaction that can write nothing, and end it without a trace."""
 
     def schema(self) -> Schema:
-        from dbctl.engines.mysql import schema as told  # noqa: PLC0415 - few commands take a schema apart
+        from dbctl.engines.mysql import schema as told
 
         with self._asking():
             queries = told.queries(self.server)

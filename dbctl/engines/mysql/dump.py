@@ -303,7 +303,7 @@ class MySQLDumps(MySQLDescribes):
             with tools.at(self._url, server) as where:
                 yield where, ()
             return
-        from dbctl.engines.mysql.relay import relayed  # noqa: PLC0415 - few databases have a use for it
+        from dbctl.engines.mysql.relay import relayed
 
         with relayed(self._new_session(), exact) as relay, tools.at_socket(relay.path, server) as where:
             yield where, relay.missing

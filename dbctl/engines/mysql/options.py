@@ -143,7 +143,7 @@ def encryption(url: Url) -> Encryption:
 
 def unchecked() -> ssl.SSLContext:
     """Return what encrypts, whoever the server is."""
-    import ssl  # noqa: PLC0415 - as below
+    import ssl
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -157,7 +157,7 @@ def _tls(asked: Encryption, *, local: bool) -> dict[str, object]:
         return {"ssl_disabled": True}
     if asked.mode == "preferred":
         return {}
-    import ssl  # noqa: PLC0415 - loads slowly, and seldom needed
+    import ssl
 
     context = unchecked()
     if asked.mode != "required":

@@ -100,7 +100,7 @@ def _fraction(value: float) -> str:
     return repr(value)
 
 
-def _moment(value: datetime) -> str:
+def _encode_time(value: datetime) -> str:
     # no column has a zone of its own, so it is UTC for all
     moment = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
     return moment.isoformat(" ")
@@ -111,7 +111,7 @@ _WRITTEN: Writers = {
     bool: lambda value: "1" if value else "0",
     int: whole,
     float: _fraction,
-    datetime: _moment,
+    datetime: _encode_time,
     date: str,
     Decimal: str,
     UUID: str,

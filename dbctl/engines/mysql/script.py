@@ -48,7 +48,7 @@ def remarks(text: str) -> list[tuple[int, str]]:
 
 def hazards(scripts: Iterable[Script]) -> Iterator[Sequence[Hazard]]:
     """Yield what is hazardous in each script, as ``Language.hazards`` says."""
-    from dbctl.engines.mysql import hazards as rules  # noqa: PLC0415 - what runs scripts needs none of it
+    from dbctl.engines.mysql import hazards as rules
 
     return rules.judged(scripts)
 

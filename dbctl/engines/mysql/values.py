@@ -13,7 +13,7 @@ def _number(text: str) -> object:
     return int(whole) if fraction.strip("0") == "" and whole.lstrip("-").isdigit() else float(text)
 
 
-def _moment(text: str) -> object:
+def _parse_time(text: str) -> object:
     """Of the session, whose zone is UTC; columns have none."""
     try:
         return datetime.fromisoformat(text).replace(tzinfo=UTC)
@@ -30,9 +30,9 @@ PLAIN = {
     **conversions,
     FIELD_TYPE.BIT: _bits,
     FIELD_TYPE.DATE: str,
-    FIELD_TYPE.DATETIME: _moment,
+    FIELD_TYPE.DATETIME: _parse_time,
     FIELD_TYPE.DECIMAL: _number,
     FIELD_TYPE.NEWDECIMAL: _number,
     FIELD_TYPE.TIME: str,
-    FIELD_TYPE.TIMESTAMP: _moment,
+    FIELD_TYPE.TIMESTAMP: _parse_time,
 }

@@ -169,7 +169,7 @@ class PostgreSQLAdvice(PostgreSQLFlaws, PostgreSQLTuning):
         ]
 
     def abandoned(self) -> Sequence[Concern]:
-        from dbctl.engines.postgresql import beside, locks  # noqa: PLC0415 - locks know writers, which know this
+        from dbctl.engines.postgresql import beside, locks
 
         found = self._fetch(BESIDE, {"pattern": beside.new_ones(self.url.path)})
         held = {row[0] for row in self._fetch(LOCKED, {})} if found else set()

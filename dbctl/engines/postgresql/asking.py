@@ -32,7 +32,7 @@ class PostgreSQLQuestions(ServedConnection[Session], PostgreSQLPlans):
     sql_dialect = "postgres"
 
     def view_queries(self) -> Mapping[str, str]:
-        from dbctl.engines.postgresql.schema import VIEWS  # noqa: PLC0415 - only databases with secrets need it
+        from dbctl.engines.postgresql.schema import VIEWS
 
         return {str(name): str(query) for name, query in self._fetch(VIEWS, {})}
 

@@ -23,7 +23,7 @@ class PostgreSQLDescribes(PostgreSQLDialect):
         """Begin a transaction that can write nothing, and end it without a trace."""
 
     def schema(self) -> Schema:
-        from dbctl.engines.postgresql import schema as told  # noqa: PLC0415 - few commands take a schema apart
+        from dbctl.engines.postgresql import schema as told
 
         queries = (told.TABLES, told.COLUMNS, told.RULES, told.INDEXES, told.VIEWS, told.TRIGGERS)
         with self._asking():

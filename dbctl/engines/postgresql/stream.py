@@ -17,7 +17,8 @@ from dbctl.engines.postgresql.columns import Kind, kind_of
 from dbctl.engines.postgresql.plans import PostgreSQLPlans
 from dbctl.engines.postgresql.session import Session
 from dbctl.engines.postgresql.values import Exact, Number
-from dbctl.engines.transfer import BATCH, Answer, Row
+from dbctl.engines.transfer import BATCH, Answer
+from dbctl.engines.vectors import Row
 
 #: Bytes that are written together.
 BLOCK = 1 << 18

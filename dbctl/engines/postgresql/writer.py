@@ -202,7 +202,7 @@ class PostgreSQLWriter(PostgreSQLLocks, PostgreSQLConnection, PostgreSQLTextWrit
         return [f"drop index concurrently {ident(name)};"]
 
     def drop_statements(self) -> Sequence[str]:
-        from dbctl.engines.postgresql import emptied  # noqa: PLC0415 - few commands empty a database
+        from dbctl.engines.postgresql import emptied
 
         own = "pg_catalog.current_schemas(false)"
         for (dependent,) in self._fetch(emptied.dependent(own), {}):

@@ -121,7 +121,7 @@ class SQLiteChecks(SQLiteDialect):
         return found
 
     def lost_commits(self) -> int:
-        from dbctl.engines.sqlite import wal  # noqa: PLC0415 - only a check takes one apart
+        from dbctl.engines.sqlite import wal
 
         return wal.lost_commits(Path(f"{self.path}-wal"))
 

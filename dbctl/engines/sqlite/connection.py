@@ -78,7 +78,7 @@ class SQLiteConnection(SQLiteStreams, SQLiteKept, SQLiteDescribes, SQLiteTimes, 
     @property
     def utils(self) -> Database:
         """The open connection as sqlite-utils sees it."""
-        import sqlite_utils  # noqa: PLC0415 - it costs 50 ms, and few commands need it
+        import sqlite_utils
 
         return sqlite_utils.Database(self._current(), recursive_triggers=False, execute_plugins=False)
 

@@ -36,12 +36,12 @@ class SQLiteDescribes(SQLiteDialect):
         """Run one reading statement once and return its rows."""
 
     def schema(self) -> Schema:
-        from dbctl.engines.sqlite.schema import Told  # noqa: PLC0415 - few commands take a schema apart
+        from dbctl.engines.sqlite.schema import Told
 
         return Told(*self._steadily(self._told)).schema()
 
     def fingerprint(self) -> str:
-        from dbctl.engines.schema import fingerprint  # noqa: PLC0415 - as above
+        from dbctl.engines.schema import fingerprint
 
         return fingerprint(self.schema())
 
@@ -51,7 +51,7 @@ class SQLiteDescribes(SQLiteDialect):
 
     def _told(self) -> list[list[Row]]:
         """Read everything, again where somebody changed the schema in between."""
-        import json  # noqa: PLC0415 - as above
+        import json
 
         while True:
             version = self._rows("pragma schema_version", {})

@@ -127,7 +127,7 @@ class SQLiteDialect(PlanReader):
 
     def _refuse_strange_names(self, sql: str) -> None:
         """Refuse a name in double quotes that is none: SQLite would take it for a text, and say nothing."""
-        from dbctl.engines.sqlite import spelling  # noqa: PLC0415 - few commands take a statement apart
+        from dbctl.engines.sqlite import spelling
 
         names = {column.lower() for table in self.tables().values() for column in table.columns}
         strange = spelling.strange_names(sql, names | {name.lower() for name in self.tables()})
@@ -180,7 +180,7 @@ class SQLiteDialect(PlanReader):
 
     def _with_sets(self, sql: str, parameters: Mapping[str, object]) -> tuple[str, dict[str, object]]:
         """Return a profile's statement and its parameters, those that hold a set as SQLite reads one."""
-        import json  # noqa: PLC0415 - slow to import, and seldom needed
+        import json
 
         given = dict(parameters)
         for name, value in parameters.items():
@@ -227,7 +227,7 @@ class SQLiteDialect(PlanReader):
         return [] if self._fetch(_HELD_ELSEWHERE, {"table": table}) else super().texts(table)
 
     def _among(self, value: str, _column: Column, statement: Statement, among: Sequence[object]) -> str:
-        import json  # noqa: PLC0415 - as above
+        import json
 
         plain = [one for one in among if _is_plain(one)]
         listed = statement.bind(json.dumps(plain))

@@ -82,7 +82,7 @@ def unreachable(place: Place, reason: str) -> UnreachableError:
 
 
 def _busy(place: Place, _name: str, _reason: str) -> DbctlError:
-    from dbctl.engines.locks import holder_of  # noqa: PLC0415 - it is seldom locked
+    from dbctl.engines.locks import holder_of
 
     return BusyError(target=place.target, holder=holder_of(place.path), waited=f"{place.timeout:g}")
 

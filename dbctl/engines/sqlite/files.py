@@ -14,14 +14,14 @@ PARTIAL = ".partial"
 
 def partials(path: Path) -> list[Path]:
     """Return what is being made to take the place of a database, or was by a dbctl that was killed, with what belongs to it."""
-    from glob import escape  # noqa: PLC0415 - slow to import, and readers make nothing
+    from glob import escape
 
     return sorted(path.parent.glob(f".{escape(path.name)}.dbctl-*{PARTIAL}*"))
 
 
 def partial_name(path: Path) -> Path:
     """Return a name beside a database under which another one is made."""
-    import secrets  # noqa: PLC0415 - as above
+    import secrets
 
     return path.with_name(f".{path.name}.dbctl-{secrets.token_hex(4)}{PARTIAL}")
 

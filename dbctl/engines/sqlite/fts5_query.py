@@ -64,7 +64,7 @@ def _is_known(text: str) -> bool:
     """Whether FTS5 splits and folds a text as Python does: its tables are those of Unicode 6.1."""
     if text.isascii():
         return True
-    from unicodedata import ucd_3_2_0  # noqa: PLC0415 - rarely needed
+    from unicodedata import ucd_3_2_0
 
     cases = {case for sign in text for case in (sign, *sign.lower(), *sign.upper())}
     return all(ucd_3_2_0.category(sign) not in ("Cn", "Co") for sign in cases)

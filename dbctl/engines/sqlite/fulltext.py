@@ -291,7 +291,7 @@ class SQLiteFullText(RankedReader, SQLiteDialect):
 
 
 def _expression(told: TextIndex, query: TextQuery) -> str:
-    from dbctl.engines.sqlite.fts5_query import FTS5Query  # noqa: PLC0415 - few commands look for words
+    from dbctl.engines.sqlite.fts5_query import FTS5Query
 
     return FTS5Query(told).write(query)
 

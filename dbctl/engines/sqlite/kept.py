@@ -31,7 +31,7 @@ class SQLiteKept(SQLiteMeasures):
         """Run one statement, waiting for locks, and return its rows."""
 
     def indexes(self) -> Sequence[Index]:
-        from dbctl.engines.sqlite import indexes  # noqa: PLC0415 - few commands ask
+        from dbctl.engines.sqlite import indexes
 
         return list(indexes.indexes(self._fetch, self.tables()))
 
@@ -39,14 +39,14 @@ class SQLiteKept(SQLiteMeasures):
         return None  # it counts nothing
 
     def wasted(self) -> Sequence[Waste]:
-        from dbctl.engines.sqlite import indexes  # noqa: PLC0415 - as above
+        from dbctl.engines.sqlite import indexes
 
         found = self.storage()
         free = (found.freelist_pages or 0) * found.page_size
         return list(indexes.wasted(self._fetch, self.tables(), free_bytes=free))
 
     def tasks(self, kind: Upkeep, tables: Sequence[str]) -> Sequence[Task]:
-        from dbctl.engines.sqlite import upkeep  # noqa: PLC0415 - as above
+        from dbctl.engines.sqlite import upkeep
 
         for name in tables:
             self._checked(name)
@@ -60,7 +60,7 @@ class SQLiteKept(SQLiteMeasures):
             # SQLite reports no failure where readers keep a checkpoint, or a change of the journal mode, from its end.
             interrupt.check()
             if time.monotonic() >= deadline:
-                from dbctl.engines.locks import holder_of  # noqa: PLC0415 - as above
+                from dbctl.engines.locks import holder_of
 
                 raise BusyError(target=self.target, holder=holder_of(self.path), waited=f"{self._timeout:g}")
             time.sleep(RETRY_SECONDS)

@@ -26,7 +26,7 @@ class SQLiteMeasures(SQLiteDialect):
         """Return how the file keeps a change from being cut in half."""
 
     def storage(self) -> Storage:
-        from dbctl.engines.sqlite import wal  # noqa: PLC0415 - few commands take one apart
+        from dbctl.engines.sqlite import wal
 
         size, pages, free = (
             cast("int", self._fetch(f"pragma {name}", {})[0][0])

@@ -130,8 +130,8 @@ class SQLiteReader(SQLiteConnection):
     def dump(
         self, destination: Path, *, form: str = "", tables: Sequence[str] = (), progress: Progress = silent
     ) -> Dumped:
-        from dbctl.engines.dumps import Dumped  # noqa: PLC0415 - only backups want it
-        from dbctl.engines.sqlite.dump import dump  # noqa: PLC0415 - as above
+        from dbctl.engines.dumps import Dumped
+        from dbctl.engines.sqlite.dump import dump
 
         del form  # there is but one
         if tables:
@@ -156,8 +156,8 @@ class SQLiteReader(SQLiteConnection):
 
     def proof(self, *, quick: bool) -> Proof:
         """Look into a dump: ``quick`` leaves out whether indexes and tables agree."""
-        from dbctl.engines.contents import digests  # noqa: PLC0415 - as above
-        from dbctl.engines.dumps import Proof  # noqa: PLC0415 - as above
+        from dbctl.engines.contents import digests
+        from dbctl.engines.dumps import Proof
 
         problems = [line for line in self.damage(quick=quick) if not line.startswith(OF_THE_APP)]
         if problems:

@@ -45,7 +45,7 @@ class SQLiteSidecars(SQLiteIndexOrder, SQLiteSidecarSearch):
     # Making it ------------------------------------------------------------------------------------------------
 
     def make_sidecar(self, told: Sidecar, place: Path) -> SidecarState:
-        from dbctl.engines.sqlite import sidecar_make as files  # noqa: PLC0415 - searching wants none of it
+        from dbctl.engines.sqlite import sidecar_make as files
 
         self._fetch("select 1", {})
         reason = self._why_none(told) or self._why_moving()
@@ -106,7 +106,7 @@ class SQLiteSidecars(SQLiteIndexOrder, SQLiteSidecarSearch):
             time.sleep(RETRY_SECONDS)
 
     def drop_sidecar(self, place: Path) -> None:
-        from dbctl.engines.sqlite import sidecar_make as files  # noqa: PLC0415 - as above
+        from dbctl.engines.sqlite import sidecar_make as files
 
         self._detach()
         files.drop(place)
@@ -117,9 +117,9 @@ class SQLiteSidecars(SQLiteIndexOrder, SQLiteSidecarSearch):
         return self._confirmed([*self._doubts(told), self._lost(told, rows)])
 
     def sidecar_differs(self, told: Sidecar) -> bool:
-        import tempfile  # noqa: PLC0415 - as above
+        import tempfile
 
-        from dbctl import private  # noqa: PLC0415 - as above
+        from dbctl import private
 
         if self._beside is None:
             raise self._unsound("it is not in use")
@@ -136,7 +136,7 @@ class SQLiteSidecars(SQLiteIndexOrder, SQLiteSidecarSearch):
 
     def _content(self) -> str:
         """Return a digest of all that the attached file tells."""
-        import hashlib  # noqa: PLC0415 - slow to import
+        import hashlib
 
         digest = hashlib.sha256()
         for name in (PLACES, f"{SIDE}.texts_data", f"{SIDE}.texts_idx"):
@@ -145,7 +145,7 @@ class SQLiteSidecars(SQLiteIndexOrder, SQLiteSidecarSearch):
         return digest.hexdigest()
 
     def _confirmed(self, doubts: Sequence[_Doubt]) -> list[IndexFault]:
-        from dbctl.engines.fulltext import IndexFault  # noqa: PLC0415 - as above
+        from dbctl.engines.fulltext import IndexFault
 
         found = []
         for doubt in doubts:

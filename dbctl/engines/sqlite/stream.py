@@ -125,7 +125,7 @@ class SQLiteStreams(SQLiteChecks):
         within: timedelta | None = None,
         hidden: Mapping[str, Collection[str]] = {},
     ) -> Iterator[Answer]:
-        from dbctl.engines.sqlite import values  # noqa: PLC0415 - few commands take a person's question
+        from dbctl.engines.sqlite import values
 
         self._settle()
         # a common table expression may have the name of a view, and SQLite names both alike
@@ -181,12 +181,12 @@ class SQLiteStreams(SQLiteChecks):
         return nullcontext()  # it keeps floats
 
     def of_csv(self, table: str, column: str) -> Callable[[str, bool], object]:
-        from dbctl.engines.sqlite import values  # noqa: PLC0415 - only imports want them
+        from dbctl.engines.sqlite import values
 
         return values.of_csv(column, self._described(table, column).type)
 
     def of_json(self, table: str, column: str) -> Callable[[object], object]:
-        from dbctl.engines.sqlite import values  # noqa: PLC0415 - as above
+        from dbctl.engines.sqlite import values
 
         self._described(table, column)
         return values.of_json(column)

@@ -198,7 +198,7 @@ class SQLiteWriter(SQLiteSchemaWriter, SQLiteLaysAside):
 
     def _insert_all(self, into: str, columns: int, rows: Iterable[Sequence[object]]) -> int:
         """Insert rows as they come; return how many. Only those with text that is not UTF-8 need a cast."""
-        from dbctl.engines.sqlite.values import RawText  # noqa: PLC0415 - few commands insert rows by the million
+        from dbctl.engines.sqlite.values import RawText
 
         left, raw, inserted = iter(rows), list[Sequence[object]](), 0
         holders = ", ".join("?" * columns)

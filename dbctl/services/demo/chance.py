@@ -53,7 +53,7 @@ def batches(things: Iterable[T], progress: Progress | None = None) -> Iterator[l
 
 def hashed(seed: int, password: str, cost: int) -> str:
     """Return a bcrypt hash of ``password`` that is the same for the same seed."""
-    import bcrypt  # noqa: PLC0415 - only a sample needs it here
+    import bcrypt
 
     # A salt of the seed's instead of a random one: the same sample has the same bytes. The last of the 22 characters
     # holds two bits only, and bcrypt refuses others there.

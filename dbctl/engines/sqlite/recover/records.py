@@ -125,7 +125,7 @@ READINGS: dict[int, _Reading] = {0: lambda _: None, 7: _real, 8: lambda _: 0, 9:
 
 def rising(keys: Sequence[Any]) -> set[int]:
     """Return the places of the longest part of ``keys`` that rises: what is not in it stands where it does not belong."""
-    from bisect import bisect_left  # noqa: PLC0415 - only damaged pages need it
+    from bisect import bisect_left
 
     ends, places, before = list[Any](), list[int](), dict[int, int]()
     for place, key in enumerate(keys):
