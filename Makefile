@@ -27,13 +27,13 @@ format: $(READY) ## put the code into its form
 	$(BIN)/ruff check --fix .
 
 torture: $(READY) ## crash tests, many times over
-	DBCTL_TORTURE=1 $(BIN)/pytest --numprocesses=auto --timeout=3600 tests/crash tests/services/test_traps.py $(ARGS)
+	DBCTL_TORTURE=1 $(BIN)/pytest --numprocesses=auto --timeout=3600 tests/crash tests/scenarios/test_traps.py $(ARGS)
 
 bench: $(READY) ## every promise of speed, against what one would use instead
 	$(BIN)/python -m benchmarks
 
 golden: $(READY) ## write anew what is made from the code: completions, help, schemas, reference, cached profiles
-	$(BIN)/python -m dbctl.cli._complete
+	$(BIN)/python -m dbctl.cli._completion.generate
 	$(BIN)/python -m dbctl.cli._reference
 	$(BIN)/python docs/documents.py
 	$(BIN)/python -m dbctl.profiles.generate
@@ -42,7 +42,7 @@ docs: $(READY) ## run every shown command and write its real output into the pag
 	$(BIN)/python docs/console.py write README.md docs/tutorial/*.md docs/how-to/*.md
 
 completions: $(READY) ## the static completion files
-	$(BIN)/python -m dbctl.cli._complete
+	$(BIN)/python -m dbctl.cli._completion.generate
 
 smell: ## files in which a second subject may hide
 	@find dbctl -name '*.py' | xargs wc -l | awk '$$2 != "total" && $$1 > 250' | sort -rn

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.measure import DBCTL, ENVIRONMENT, Area, Result, in_turn, megabytes, process, ratios
 from benchmarks.sample import kept
-from dbctl.services import demo
+from dbctl import demo
 
 MESSAGES = 100_000
 #: What anybody has to read who compares the two.

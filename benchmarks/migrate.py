@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from benchmarks.measure import DBCTL, ENVIRONMENT, Area, Result, Run, in_turn, process, ratios
-from tests import peers
+from tests import external_tools as peers
 
 FEW, MANY = 100, 1_000
 

@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from hashlib import sha256
 from pathlib import Path
 
-from dbctl.services import demo
+from dbctl import demo
 from tests.shapes import flashpoint_web as shapes
 
 CONFIGURATION = """\

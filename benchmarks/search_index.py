@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.measure import DBCTL, ENVIRONMENT, Area, Result, Run, in_turn, process, ratios
 from benchmarks.sample import LAUNCHER_WORDS, copied, launcher
-from tests import peers
+from tests import external_tools as peers
 
 TITLE = "Search of 200,000 games through an index, against the launcher's own engine (npm @fparchive/flashpoint-archive)"
 #: For words with how many hits: what a whole process, and the query alone, may take of the peer's time.
@@ -43,10 +43,10 @@ const { FlashpointArchive, parseUserSearchInput } = createRequire(process.cwd() 
 #: The same of dbctl, once its database is open.
 OWN = """
 import sys, time
-from dbctl.config import Selection
+from dbctl.config.model import Selection
 from dbctl.model import Window
 from dbctl.services import apps, search
-from dbctl.services.search import Asked
+from dbctl.services.search.search import Asked
 with apps.opened(Selection(config=sys.argv[1]), timeout=5) as app:
     for _ in range(2):
         begin = time.perf_counter()

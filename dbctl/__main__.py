@@ -50,7 +50,7 @@ def _help() -> str:
 
 def whole() -> int:
     """Run the command line and return its status."""
-    from dbctl import interrupt
+    from dbctl import signals as interrupt
 
     try:
         interrupt.listen()

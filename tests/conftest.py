@@ -13,7 +13,7 @@ import sys
 import pytest
 from hypothesis import HealthCheck, settings
 
-from dbctl import interrupt
+from dbctl import signals as interrupt
 from dbctl.cli.main import main
 from tests import servers
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from msgspec import structs
 
 from dbctl import url as urls
-from dbctl.engines.mysql import tools as mysql_tools
+from dbctl.engines.mysql.backup import client_programs as mysql_tools
 from tests import servers
-from tests.services import pantries
+from tests.services import larder_app as pantries
 
 #: Session counters and clocks, which change by themselves.
 VOLATILE = re.compile(

@@ -31,10 +31,9 @@ import pytest
 from msgspec import structs
 
 from dbctl.engines.mysql.options import connecting
-from dbctl.engines.mysql.server import Server, server_of
-from dbctl.engines.mysql.session import Session, try_socket
-from dbctl.engines.postgresql import tools
-from dbctl.engines.sql import ident
+from dbctl.engines.mysql.session import Server, Session, server_of, try_socket
+from dbctl.engines.postgresql.backup import client_programs as tools
+from dbctl.engines.sql.query_builder import ident
 from dbctl.url import Url, parse
 
 LOCAL = "postgresql://postgres@127.0.0.1:5432/postgres"

@@ -17,7 +17,7 @@ import obstore
 import pytest
 from obstore.store import S3Store
 
-from dbctl import config
+from dbctl.config import model as config
 from tests import servers
 
 #: Made up; the server of the tests takes any.

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from dbctl import config, toml
-from dbctl.config import Selection
-from dbctl.errors import (
+from dbctl.config import model as config
+from dbctl.config.model import Selection
+from dbctl.errors.base import (
     AppAmbiguousError,
     AppMissingError,
     ConfigInvalidError,
@@ -17,6 +17,7 @@ from dbctl.errors import (
     UrlInvalidError,
     UsageError,
 )
+from dbctl.files import toml
 
 ONE = '[apps.one]\nprofile = "p"\n[apps.one.databases]\nmain = "a/b.db"\n'
 TWO = ONE + '[apps.two]\nprofile = "q.toml"\nprotected = true\n'

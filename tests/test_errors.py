@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dbctl import errors
+from dbctl.errors import base as errors
 
 SOURCES = [
     path.read_text(encoding="utf-8")

@@ -9,8 +9,8 @@ from importlib import import_module
 
 import pytest
 
+from dbctl import demo
 from dbctl.cli._lazy import GROUPS
-from dbctl.services import demo
 
 RUN = "from dbctl.__main__ import run; run()"
 #: What Typer, msgspec, SQLite and TOML load by themselves cannot be avoided.

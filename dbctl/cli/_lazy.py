@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from typer.core import TyperGroup
 from typer.main import get_command_from_info, get_command_name
 
-from dbctl.cli._options import share
+from dbctl.cli._support.options import share
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

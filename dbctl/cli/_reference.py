@@ -15,76 +15,73 @@ from typer.core import TyperGroup
 from typer.main import get_group
 
 from dbctl.cli import completions
-from dbctl.cli._options import share
+from dbctl.cli._support.options import share
 from dbctl.cli.main import app
-from dbctl.errors import DbctlError, Exit, StoppedError
+from dbctl.demo import command as sample
+from dbctl.errors.base import DbctlError, Exit, StoppedError
 from dbctl.model import Examined, Findings, Page, Plan, Planned, Severity
 from dbctl.render.envelope import schema as schema_name
-from dbctl.services import (
-    backup_adopt,
-    backup_copy,
-    backup_create,
-    backup_delete,
-    backup_drill,
-    backup_prune,
-    backup_status,
-    backups,
-    cancel,
-    cleanup,
-    data,
-    data_bulk,
-    data_changes,
-    data_content,
-    data_describe,
-    data_transfer,
-    integrity_repair,
-    inventory,
-    maintain,
-    migration_adopt,
-    migration_down,
-    migration_mend,
-    migration_new,
-    migration_rehearsal,
-    migration_run,
-    rebuild,
-    recover,
-    reports,
-    restore,
-    restore_copy,
-    restore_files,
-    restore_preview,
-    restore_table,
-    role_changes,
-    roles,
-    sample,
-    schedule,
-    search,
-    search_aside,
-    search_detail,
-    search_everything,
-    search_index,
-    sessions,
-    setting_changes,
-    setting_files,
-    setup,
-    stats,
-    stats_indexes,
-    stats_sessions,
-    status,
-    user_changes,
-    user_creation,
-    user_data,
-    user_deletion,
-    user_shown,
-    user_transfer,
-    users,
-    vector_changes,
-    vector_making,
-)
-from dbctl.services.migration_hazards import KINDS
-from dbctl.services.migration_standing import Migration
-from dbctl.services.setting_table import Setting
-from dbctl.services.user_table import User
+from dbctl.services import status
+from dbctl.services.app.user_table import User
+from dbctl.services.backup import copy as backup_copy
+from dbctl.services.backup import create as backup_create
+from dbctl.services.backup import delete as backup_delete
+from dbctl.services.backup import prune as backup_prune
+from dbctl.services.backup import repository as backups
+from dbctl.services.backup import status as backup_status
+from dbctl.services.backup.foreign import adopt as backup_adopt
+from dbctl.services.data import bulk as data_bulk
+from dbctl.services.data import content as data_content
+from dbctl.services.data import describe as data_describe
+from dbctl.services.data import edit as data_changes
+from dbctl.services.data import import_export as data_transfer
+from dbctl.services.data import personal_data as user_data
+from dbctl.services.data import query as data
+from dbctl.services.integrity import repair as integrity_repair
+from dbctl.services.maintenance import cancel
+from dbctl.services.maintenance import tasks as maintain
+from dbctl.services.migrations import baseline as migration_adopt
+from dbctl.services.migrations import down as migration_down
+from dbctl.services.migrations import rehearse as migration_rehearsal
+from dbctl.services.migrations import repair as migration_mend
+from dbctl.services.migrations import up as migration_run
+from dbctl.services.migrations.files import new as migration_new
+from dbctl.services.migrations.ledger.state import Migration
+from dbctl.services.migrations.lint_rules import KINDS
+from dbctl.services.profiles import inventory
+from dbctl.services.restore import app_files as restore_files
+from dbctl.services.restore import apply as restore
+from dbctl.services.restore import copy as restore_copy
+from dbctl.services.restore import preview as restore_preview
+from dbctl.services.restore import restore_test as backup_drill
+from dbctl.services.restore import salvage as recover
+from dbctl.services.restore import tables as restore_table
+from dbctl.services.roles import changes as role_changes
+from dbctl.services.roles import queries as roles
+from dbctl.services.schedule import crontab as schedule
+from dbctl.services.search import all_tables as search_everything
+from dbctl.services.search import detail as search_detail
+from dbctl.services.search import external_index as search_aside
+from dbctl.services.search import index as search_index
+from dbctl.services.search import search
+from dbctl.services.search.semantic import make_vectors as vector_making
+from dbctl.services.search.semantic import store_vector as vector_changes
+from dbctl.services.sessions import cleanup, sessions
+from dbctl.services.sessions import rebuild_statistics as rebuild
+from dbctl.services.settings import changes as setting_changes
+from dbctl.services.settings import files as setting_files
+from dbctl.services.settings.table import Setting
+from dbctl.services.setup import init as setup
+from dbctl.services.stats import connections as stats_sessions
+from dbctl.services.stats import indexes as stats_indexes
+from dbctl.services.stats import reports
+from dbctl.services.stats import tables as stats
+from dbctl.services.users import create as user_creation
+from dbctl.services.users import delete as user_deletion
+from dbctl.services.users import detail as user_shown
+from dbctl.services.users import import_export as user_transfer
+from dbctl.services.users import queries as users
+from dbctl.services.users import update as user_changes
 
 SCHEMAS = Path(__file__).parents[1] / "render" / "answers.schema.json"
 PAGES = Path(__file__).parents[2] / "docs" / "reference"
@@ -270,7 +267,7 @@ def errors() -> str:
     """Return a page with every error, by exit status."""
     lines = [
         "# Errors and exit statuses\n",
-        "Made from the table of errors in `dbctl/errors.py`. The code stands in the JSON object as `error.code`.\n",
+        "Made from the table of errors in `dbctl/errors/base.py`. The code stands in the JSON object as `error.code`.\n",
         "| exit | code | message | hint |",
         "| --- | --- | --- | --- |",
     ]
@@ -288,7 +285,7 @@ def lint() -> str:
     """Return a page with all that ``migrate lint`` can find."""
     lines = [
         "# What migrate lint finds\n",
-        "Made from the table in `dbctl/services/migration_hazards.py`. A line `-- dbctl: allow CODE` above a statement, or at",
+        "Made from the table in `dbctl/services/migrations/lint_rules.py`. A line `-- dbctl: allow CODE` above a statement, or at",
         "the top of a file, keeps a finding from being told; nothing allows `unusable`, a file that cannot be run.\n",
         "| severity | code | what to do |",
         "| --- | --- | --- |",

@@ -6,12 +6,12 @@ from typing import Annotated
 import typer
 from msgspec import structs
 
-from dbctl import config
-from dbctl.cli._app import opened, selection
-from dbctl.cli._run import emit
-from dbctl.errors import Exit
+from dbctl.cli._support.app import opened, selection
+from dbctl.cli._support.emit import emit
+from dbctl.config import model as config
+from dbctl.errors.base import Exit
 from dbctl.model import Findings
-from dbctl.services import inventory
+from dbctl.services.profiles import inventory
 
 app = typer.Typer(
     name="apps",

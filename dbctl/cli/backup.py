@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from dbctl.cli._app import AllApps, opened, selections, show, size_in_bytes, span
-from dbctl.cli._backups import (
+from dbctl.cli._support.app import AllApps, opened, selections, show, size_in_bytes, span
+from dbctl.cli._support.backups import (
     Before,
     Identities,
     OfKind,
@@ -23,26 +23,24 @@ from dbctl.cli._backups import (
     keys_of,
     moment,
 )
-from dbctl.cli._options import DryRun, Limit, Offset, Sort, call, window
-from dbctl.cli._run import change, emit, note, warn
-from dbctl.config import Compression, Keep
-from dbctl.services import (
-    backup_copy,
-    backup_create,
-    backup_drill,
-    backup_found,
-    backup_loose,
-    backup_status,
-    backup_try,
-    backup_verify,
-    backups,
-)
-from dbctl.services.backup_adopt import Adoption
-from dbctl.services.backup_copy import Copying
-from dbctl.services.backup_create import Creation
-from dbctl.services.backup_delete import Deletion
-from dbctl.services.backup_prune import Pruning
-from dbctl.services.backups import LATEST, BackupShown, Repository
+from dbctl.cli._support.emit import change, emit, note, warn
+from dbctl.cli._support.options import DryRun, Limit, Offset, Sort, call, window
+from dbctl.config.model import Compression, Keep
+from dbctl.services.backup import copy as backup_copy
+from dbctl.services.backup import create as backup_create
+from dbctl.services.backup import repository as backups
+from dbctl.services.backup import status as backup_status
+from dbctl.services.backup import verify as backup_verify
+from dbctl.services.backup.copy import Copying
+from dbctl.services.backup.create import Creation
+from dbctl.services.backup.delete import Deletion
+from dbctl.services.backup.foreign import detect as backup_loose
+from dbctl.services.backup.foreign import discovery as backup_found
+from dbctl.services.backup.foreign import verify as backup_try
+from dbctl.services.backup.foreign.adopt import Adoption
+from dbctl.services.backup.prune import Pruning
+from dbctl.services.backup.repository import LATEST, BackupShown, Repository
+from dbctl.services.restore import restore_test as backup_drill
 
 app = typer.Typer(
     name="backup",

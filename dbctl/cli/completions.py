@@ -8,14 +8,14 @@ from typing import Annotated
 
 import typer
 
-from dbctl.cli._options import call
-from dbctl.cli._run import emit
-from dbctl.durable import written_whole
-from dbctl.errors import FileExistsAlreadyError, FileFailedError, UsageError
+from dbctl.cli._support.emit import emit
+from dbctl.cli._support.options import call
+from dbctl.config.bundled import shipped
+from dbctl.errors.base import FileExistsAlreadyError, FileFailedError, UsageError
+from dbctl.files.atomic import written_whole
 from dbctl.model import Value
-from dbctl.render import out
-from dbctl.render.look import Format
-from dbctl.shipped import shipped
+from dbctl.render import streams as out
+from dbctl.render.options import Format
 
 app = typer.Typer(name="completions", help="Completion of words for the shell.", no_args_is_help=True)
 

@@ -12,19 +12,21 @@ from typing import IO, Annotated, TypeAlias
 
 import typer
 
-from dbctl import durable
-from dbctl.cli._app import carry_out, contents, opened, pairs, show, span
-from dbctl.cli._options import DryRun, Limit, Offset, Sort, call, command_words, whole, window
-from dbctl.cli._run import note, read_password, warn
-from dbctl.errors import FileFailedError, FileMissingError, UsageError
+from dbctl.cli._support.app import carry_out, contents, opened, pairs, show, span
+from dbctl.cli._support.emit import note, read_password, warn
+from dbctl.cli._support.options import DryRun, Limit, Offset, Sort, call, command_words, whole, window
+from dbctl.errors.base import FileFailedError, FileMissingError, UsageError
+from dbctl.files import atomic as durable
 from dbctl.model import Page, Secret
 from dbctl.profiles.codecs import Encoding
-from dbctl.render import answer, out
-from dbctl.render.look import Format
-from dbctl.services import data as looks
-from dbctl.services import data_changes, data_transfer
-from dbctl.services.data_files import Form
-from dbctl.services.data_table import Filters
+from dbctl.render import result as answer
+from dbctl.render import streams as out
+from dbctl.render.options import Format
+from dbctl.services.data import edit as data_changes
+from dbctl.services.data import import_export as data_transfer
+from dbctl.services.data import query as looks
+from dbctl.services.data.csv_jsonl import Form
+from dbctl.services.data.table import Filters
 
 app = typer.Typer(
     name="data",
@@ -142,7 +144,7 @@ def show_(
 ) -> int:
     """Show one row, or write the file that one of its columns holds."""
     if to:
-        from dbctl.services import data_content
+        from dbctl.services.data import content as data_content
 
         with opened(ctx) as found:
             content = data_content.read_content(
@@ -163,7 +165,7 @@ def show_(
 @app.command()
 def describe(ctx: typer.Context, table: Table) -> int:
     """Describe a table: columns, keys, indexes, foreign keys both ways, checks, triggers, comments."""
-    from dbctl.services import data_describe
+    from dbctl.services.data import describe as data_describe
 
     with opened(ctx) as found:
         return show(ctx, found, data_describe.describe_table(found, table), picked=False)
@@ -200,7 +202,7 @@ def set_(
     selection = Filters(conditions=filters or (), null=filter_null or (), not_null=filter_not_null or ())
     with opened(ctx) as found:
         if selection != Filters():
-            from dbctl.services import data_bulk
+            from dbctl.services.data import bulk as data_bulk
 
             if secret:
                 raise UsageError(detail="--secret changes one row: name it by its key, without filters")
@@ -234,7 +236,7 @@ def add(
     dry_run: DryRun = False,
 ) -> int:
     """Add one row, each value by the column's type and the app's rules."""
-    from dbctl.services import data_bulk
+    from dbctl.services.data import bulk as data_bulk
 
     with opened(ctx) as found:
         given = pairs(words or [], "the new row,")
@@ -265,7 +267,7 @@ def delete(
     with opened(ctx) as found:
         if key:
             return carry_out(ctx, data_changes.delete_row(found, table, key))
-        from dbctl.services import data_bulk
+        from dbctl.services.data import bulk as data_bulk
 
         return carry_out(ctx, data_bulk.delete_rows(found, table, selection, limit=limit))
 

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from dbctl.cli._app import selection
-from dbctl.cli._options import DryRun, Shape, whole
-from dbctl.cli._run import change, progress
-from dbctl.services import demo as demos
-from dbctl.services import sample
+from dbctl import demo as demos
+from dbctl.cli._support.app import selection
+from dbctl.cli._support.emit import change, progress
+from dbctl.cli._support.options import DryRun, Shape, whole
+from dbctl.demo import command as sample
 
 app = typer.Typer(name="demo", rich_markup_mode=None)
 

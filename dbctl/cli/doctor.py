@@ -3,10 +3,10 @@
 # Without postponed annotations: Typer reads them in every run, and text would have to be compiled each time.
 import typer
 
-from dbctl.cli._app import AllApps, selections
-from dbctl.cli._options import call
-from dbctl.cli._run import emit
-from dbctl.services import doctor as examination
+from dbctl.cli._support.app import AllApps, selections
+from dbctl.cli._support.emit import emit
+from dbctl.cli._support.options import call
+from dbctl.services.doctor import examine as examination
 
 app = typer.Typer(name="doctor", rich_markup_mode=None)
 

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from dbctl.cli._app import selection
-from dbctl.cli._options import DryRun
-from dbctl.cli._run import change
-from dbctl.config import FILE_NAME
-from dbctl.services.setup import Setup
+from dbctl.cli._support.app import selection
+from dbctl.cli._support.emit import change
+from dbctl.cli._support.options import DryRun
+from dbctl.config.model import FILE_NAME
+from dbctl.services.setup.init import Setup
 
 app = typer.Typer(name="init", rich_markup_mode=None)
 

@@ -5,11 +5,14 @@ from typing import Annotated
 
 import typer
 
-from dbctl.cli._app import carry_out, opened
-from dbctl.cli._options import DryRun
-from dbctl.cli._run import emit
-from dbctl.errors import UsageError
-from dbctl.services import integrity, integrity_cross, integrity_repair, time_repair
+from dbctl.cli._support.app import carry_out, opened
+from dbctl.cli._support.emit import emit
+from dbctl.cli._support.options import DryRun
+from dbctl.errors.base import UsageError
+from dbctl.services.integrity import check as integrity
+from dbctl.services.integrity import cross_database as integrity_cross
+from dbctl.services.integrity import repair as integrity_repair
+from dbctl.services.integrity import time_repair
 
 app = typer.Typer(
     name="integrity",

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.main import get_group
 
-from dbctl import __version__, interrupt
+from dbctl import __version__
+from dbctl import signals as interrupt
 from dbctl.cli._lazy import Root
-from dbctl.cli._options import asked_command, asked_format, asked_verbose, command_words, share
-from dbctl.cli._run import ANSWERED, warnings_of
-from dbctl.errors import DbctlError, Exit, OutputFailedError, StoppedError, UsageError
-from dbctl.interrupt import Interrupted
-from dbctl.render import failure, out
+from dbctl.cli._support.emit import ANSWERED, warnings_of
+from dbctl.cli._support.options import asked_command, asked_format, asked_verbose, command_words, share
+from dbctl.errors.base import DbctlError, Exit, OutputFailedError, StoppedError, UsageError
+from dbctl.render import failure
+from dbctl.render import streams as out
+from dbctl.signals import Interrupted
 
 if TYPE_CHECKING:
     from typer._click import Command, Context

@@ -6,11 +6,11 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from dbctl.cli._app import opened, span
-from dbctl.cli._options import DryRun, whole
-from dbctl.cli._run import change, progress
-from dbctl.services.cancel import Cancelling
-from dbctl.services.maintain import Kind, Maintenance
+from dbctl.cli._support.app import opened, span
+from dbctl.cli._support.emit import change, progress
+from dbctl.cli._support.options import DryRun, whole
+from dbctl.services.maintenance.cancel import Cancelling
+from dbctl.services.maintenance.tasks import Kind, Maintenance
 
 app = typer.Typer(
     name="maintain",

@@ -8,32 +8,30 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from dbctl.cli._app import AllApps, opened, selections
-from dbctl.cli._backups import RepositoryAt
-from dbctl.cli._options import DryRun, Shape, call
-from dbctl.cli._run import change, emit, note, warn
-from dbctl.errors import Exit, UsageError
+from dbctl.cli._support.app import AllApps, opened, selections
+from dbctl.cli._support.backups import RepositoryAt
+from dbctl.cli._support.emit import change, emit, note, warn
+from dbctl.cli._support.options import DryRun, Shape, call
+from dbctl.errors.base import Exit, UsageError
 from dbctl.model import Page
-from dbctl.render import out
-from dbctl.render.escape import escape
-from dbctl.render.look import Format, is_terminal
-from dbctl.services import (
-    apps,
-    migrate,
-    migration_adopt,
-    migration_check,
-    migration_drift,
-    migration_lint,
-    migration_mend,
-    migration_rehearsal,
-    migration_run,
-)
-from dbctl.services.apps import App
-from dbctl.services.migration_down import Downgrade, Reach
-from dbctl.services.migration_mend import Outcome
-from dbctl.services.migration_new import NewMigration
-from dbctl.services.migration_run import Pending
-from dbctl.services.migration_safety import Safety
+from dbctl.render import streams as out
+from dbctl.render.escaping import escape
+from dbctl.render.options import Format, is_terminal
+from dbctl.services.app import app as apps
+from dbctl.services.app.app import App
+from dbctl.services.migrations import baseline as migration_adopt
+from dbctl.services.migrations import drift as migration_drift
+from dbctl.services.migrations import lint as migration_lint
+from dbctl.services.migrations import rehearse as migration_rehearsal
+from dbctl.services.migrations import repair as migration_mend
+from dbctl.services.migrations import status as migrate
+from dbctl.services.migrations import up as migration_run
+from dbctl.services.migrations import verify as migration_check
+from dbctl.services.migrations.down import Downgrade, Reach
+from dbctl.services.migrations.files.new import NewMigration
+from dbctl.services.migrations.repair import Outcome
+from dbctl.services.migrations.safety_backup import Safety
+from dbctl.services.migrations.up import Pending
 
 app = typer.Typer(
     name="migrate", help="Migrations of the schema.", no_args_is_help=True, rich_markup_mode=None
@@ -176,7 +174,7 @@ def reset(
 
     A safety backup is made first; the plan lists the tables and rows that are dropped.
     """
-    from dbctl.services.migration_reset import Reset
+    from dbctl.services.migrations.reset import Reset
 
     with opened(ctx) as found:
         safety = Safety(found, repository=repository, wanted=not no_backup)

@@ -9,9 +9,8 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from dbctl import config
-from dbctl.cli._app import opened, selection, show
-from dbctl.cli._backups import (
+from dbctl.cli._support.app import opened, selection, show
+from dbctl.cli._support.backups import (
     Before,
     Identities,
     OfKind,
@@ -21,27 +20,26 @@ from dbctl.cli._backups import (
     found_in,
     keys_of,
 )
-from dbctl.cli._options import DryRun, call
-from dbctl.cli._run import change, note, progress, warn
-from dbctl.errors import UsageError
-from dbctl.services import (
-    backup_loose,
-    backup_try,
-    restore,
-    restore_copy,
-    restore_preview,
-    restore_rows,
-    restore_source,
-    restore_table,
-)
-from dbctl.services import recover as recovering
-from dbctl.services.apps import App
-from dbctl.services.backup_keys import Keys
-from dbctl.services.backup_manifest import Kind, Manifest
-from dbctl.services.backups import LATEST, Repository
-from dbctl.services.recover_like import sound
-from dbctl.services.restore_files import FilesRestoring
-from dbctl.services.restore_rows import Merging, Wanted
+from dbctl.cli._support.emit import change, note, progress, warn
+from dbctl.cli._support.options import DryRun, call
+from dbctl.config import model as config
+from dbctl.errors.base import UsageError
+from dbctl.services.app.app import App
+from dbctl.services.backup.encryption import Keys
+from dbctl.services.backup.foreign import detect as backup_loose
+from dbctl.services.backup.foreign import verify as backup_try
+from dbctl.services.backup.manifest import Kind, Manifest
+from dbctl.services.backup.repository import LATEST, Repository
+from dbctl.services.restore import apply as restore
+from dbctl.services.restore import copy as restore_copy
+from dbctl.services.restore import merge as restore_rows
+from dbctl.services.restore import preview as restore_preview
+from dbctl.services.restore import salvage as recovering
+from dbctl.services.restore import source as restore_source
+from dbctl.services.restore import tables as restore_table
+from dbctl.services.restore.app_files import FilesRestoring
+from dbctl.services.restore.merge import Merging, Wanted
+from dbctl.services.restore.salvage import sound
 
 app = typer.Typer(
     name="restore",

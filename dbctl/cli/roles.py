@@ -6,12 +6,13 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from dbctl.cli._app import carry_out, one_of, opened, show
-from dbctl.cli._options import DryRun, Limit, Offset, Sort, window
-from dbctl.errors import Exit, UsageError
+from dbctl.cli._support.app import carry_out, one_of, opened, show
+from dbctl.cli._support.options import DryRun, Limit, Offset, Sort, window
+from dbctl.errors.base import Exit, UsageError
 from dbctl.model import Id
-from dbctl.services import role_changes, roles
-from dbctl.services.apps import App
+from dbctl.services.app.app import App
+from dbctl.services.roles import changes as role_changes
+from dbctl.services.roles import queries as roles
 
 app = typer.Typer(
     name="roles", help="Roles and their permissions.", no_args_is_help=True, rich_markup_mode=None

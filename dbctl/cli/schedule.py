@@ -5,15 +5,15 @@ from typing import Annotated
 
 import typer
 
-from dbctl.cli._app import AllApps, selections
-from dbctl.cli._options import call
-from dbctl.cli._run import emit
+from dbctl.cli._support.app import AllApps, selections
+from dbctl.cli._support.emit import emit
+from dbctl.cli._support.options import call
 from dbctl.model import Page
-from dbctl.render import out
-from dbctl.render.escape import escape
-from dbctl.render.look import Format, is_terminal
-from dbctl.services import schedule
-from dbctl.services.schedule import Job
+from dbctl.render import streams as out
+from dbctl.render.escaping import escape
+from dbctl.render.options import Format, is_terminal
+from dbctl.services.schedule import crontab as schedule
+from dbctl.services.schedule.crontab import Job
 
 app = typer.Typer(
     name="schedule", help="What is to be done by itself.", no_args_is_help=True, rich_markup_mode=None

@@ -5,14 +5,14 @@ from typing import Annotated
 
 import typer
 
-from dbctl.cli._app import opened
-from dbctl.cli._options import Limit, Offset, Sort, call, window
-from dbctl.cli._run import emit
-from dbctl.errors import UsageError
-from dbctl.profiles.search_model import RESERVED
-from dbctl.render.look import Format
-from dbctl.services import search as searches
-from dbctl.services.search import Asked
+from dbctl.cli._support.app import opened
+from dbctl.cli._support.emit import emit
+from dbctl.cli._support.options import Limit, Offset, Sort, call, window
+from dbctl.errors.base import UsageError
+from dbctl.profiles.model.search import RESERVED
+from dbctl.render.options import Format
+from dbctl.services.search import search as searches
+from dbctl.services.search.search import Asked
 
 app = typer.Typer(name="search", rich_markup_mode=None)
 
@@ -91,7 +91,7 @@ def search(
     with opened(ctx) as found:
         target = found.target(searches.named(found, name).database)
         if key is not None:
-            from dbctl.services import search_detail
+            from dbctl.services.search import detail as search_detail
 
             return emit(ctx, search_detail.one(found, name, key), target=target)
         if count:

@@ -6,13 +6,13 @@ from typing import Annotated
 
 import typer
 
-from dbctl.cli._app import opened, span
-from dbctl.cli._options import Limit, call
-from dbctl.cli._run import emit, note, warn
+from dbctl.cli._support.app import opened, span
+from dbctl.cli._support.emit import emit, note, warn
+from dbctl.cli._support.options import Limit, call
 from dbctl.model import Page
-from dbctl.render.look import Format
-from dbctl.services import search_everything
-from dbctl.services.search_everything import Match
+from dbctl.render.options import Format
+from dbctl.services.search import all_tables as search_everything
+from dbctl.services.search.all_tables import Match
 
 app = typer.Typer(name="search everything", rich_markup_mode=None)
 

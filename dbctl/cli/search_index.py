@@ -5,11 +5,11 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from dbctl.cli._app import opened
-from dbctl.cli._options import DryRun
-from dbctl.cli._run import change, emit
-from dbctl.errors import Exit
-from dbctl.services import search_indexes
+from dbctl.cli._support.app import opened
+from dbctl.cli._support.emit import change, emit
+from dbctl.cli._support.options import DryRun
+from dbctl.errors.base import Exit
+from dbctl.services.search import indexes as search_indexes
 
 app = typer.Typer(
     name="search index",

@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from dbctl.cli._app import contents, opened
-from dbctl.cli._options import call, whole
-from dbctl.cli._run import emit, note, warn
-from dbctl.errors import UsageError
-from dbctl.render.look import Format, is_terminal
-from dbctl.services import search_semantic
-from dbctl.services.query_vector import LARGEST
-from dbctl.services.search_semantic import Asked, Like
+from dbctl.cli._support.app import contents, opened
+from dbctl.cli._support.emit import emit, note, warn
+from dbctl.cli._support.options import call, whole
+from dbctl.errors.base import UsageError
+from dbctl.render.options import Format, is_terminal
+from dbctl.services.search.semantic import search as search_semantic
+from dbctl.services.search.semantic.search import Asked, Like
+from dbctl.services.search.semantic.vector_input import LARGEST
 
 app = typer.Typer(name="search semantic", rich_markup_mode=None)
 

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from dbctl.cli._app import carry_out, contents, opened
-from dbctl.cli._options import DryRun, whole
-from dbctl.cli._run import change, progress
-from dbctl.services import vector_changes
-from dbctl.services.query_vector import LARGEST
+from dbctl.cli._support.app import carry_out, contents, opened
+from dbctl.cli._support.emit import change, progress
+from dbctl.cli._support.options import DryRun, whole
+from dbctl.services.search.semantic import store_vector as vector_changes
+from dbctl.services.search.semantic.vector_input import LARGEST
 
 app = typer.Typer(
     name="search vectors",
@@ -56,7 +56,7 @@ def make(
 
     A few rows are written at a time. Where the embedder fails, the vectors that were made stay; run it again to go on.
     """
-    from dbctl.services.vector_making import VectorMaking
+    from dbctl.services.search.semantic.make_vectors import VectorMaking
 
     filters = {name: value for name, value in (("user", user), ("chat", chat)) if value is not None}
     with opened(ctx) as found, progress(ctx, "Making vectors", lambda: work.total) as advance:

@@ -7,13 +7,15 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from dbctl.cli._app import carry_out, contents, one_of, opened, show
-from dbctl.cli._options import DryRun, Limit, Offset, Sort, window
-from dbctl.errors import Exit
-from dbctl.render.look import Format
-from dbctl.services import setting_changes, setting_files, settings
-from dbctl.services.apps import App
-from dbctl.services.setting_table import section
+from dbctl.cli._support.app import carry_out, contents, one_of, opened, show
+from dbctl.cli._support.options import DryRun, Limit, Offset, Sort, window
+from dbctl.errors.base import Exit
+from dbctl.render.options import Format
+from dbctl.services.app.app import App
+from dbctl.services.settings import changes as setting_changes
+from dbctl.services.settings import files as setting_files
+from dbctl.services.settings import queries as settings
+from dbctl.services.settings.table import section
 
 app = typer.Typer(
     name="settings", help="Settings of the app, and of one user.", no_args_is_help=True, rich_markup_mode=None

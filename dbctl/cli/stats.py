@@ -6,12 +6,15 @@ from typing import Annotated, Any
 
 import typer
 
-from dbctl.cli._app import opened, pairs, show, span
-from dbctl.cli._options import Limit, Offset, Sort, window
-from dbctl.cli._run import emit, note, warn
-from dbctl.services import reports, stats, stats_indexes, stats_sessions
-from dbctl.services.figures import Figures
-from dbctl.services.stats_indexes import State
+from dbctl.cli._support.app import opened, pairs, show, span
+from dbctl.cli._support.emit import emit, note, warn
+from dbctl.cli._support.options import Limit, Offset, Sort, window
+from dbctl.services.app.per_database import Figures
+from dbctl.services.stats import connections as stats_sessions
+from dbctl.services.stats import indexes as stats_indexes
+from dbctl.services.stats import reports
+from dbctl.services.stats import tables as stats
+from dbctl.services.stats.indexes import State
 
 app = typer.Typer(
     name="stats",

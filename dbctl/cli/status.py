@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from dbctl.cli._app import selection, selections
-from dbctl.cli._options import call
-from dbctl.cli._run import emit, note, warn
+from dbctl.cli._support.app import selection, selections
+from dbctl.cli._support.emit import emit, note, warn
+from dbctl.cli._support.options import call
 from dbctl.services import status as standing
 
 app = typer.Typer(name="status", rich_markup_mode=None)

@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import typer
 from msgspec import structs
 
-from dbctl import durable
-from dbctl.cli._app import Ids, Inactive, Logins, carry_out, contents, opened, pairs, show, who
-from dbctl.cli._options import DryRun, Limit, Offset, Sort, window
-from dbctl.cli._run import note, progress, read_password
-from dbctl.errors import UsageError
+from dbctl.cli._support.app import Ids, Inactive, Logins, carry_out, contents, opened, pairs, show, who
+from dbctl.cli._support.emit import note, progress, read_password
+from dbctl.cli._support.options import DryRun, Limit, Offset, Sort, window
+from dbctl.errors.base import UsageError
+from dbctl.files import atomic as durable
 from dbctl.model import Value
-from dbctl.render import out
-from dbctl.render.look import Format
-from dbctl.services import users
-from dbctl.services.apps import App
-from dbctl.services.user_files import Existing, read_lines
-from dbctl.services.user_filters import Filter
+from dbctl.render import streams as out
+from dbctl.render.options import Format
+from dbctl.services.app.app import App
+from dbctl.services.users import queries as users
+from dbctl.services.users.files import Existing, read_lines
+from dbctl.services.users.queries import Filter
 
 if TYPE_CHECKING:
-    from dbctl.services.user_creation import NewUser
+    from dbctl.services.users.create import NewUser
 
 app = typer.Typer(name="users", help="Users of the app.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -88,7 +88,7 @@ def list_(
     with opened(ctx) as found:
         if not locked:
             return show(ctx, found, users.list_users(found, wanted, window(limit, offset, sort)))
-        from dbctl.services import user_lockout
+        from dbctl.services.users import lockout as user_lockout
 
         told = user_lockout.list_locked(found, wanted, window(limit, offset, sort))
         for remark in told.remarks:
@@ -99,7 +99,7 @@ def list_(
 @app.command("show")
 def show_(ctx: typer.Context, logins: Logins = None, ids: Ids = None) -> int:
     """Show all that is known of users: role, permissions, tokens (never their values), settings, statistics."""
-    from dbctl.services import user_shown
+    from dbctl.services.users import detail as user_shown
 
     with opened(ctx) as found:
         return show(ctx, found, user_shown.show_users(found, who(logins, ids)))
@@ -126,7 +126,7 @@ def create(
     dry_run: DryRun = False,
 ) -> int:
     """Add a user."""
-    from dbctl.services import user_creation
+    from dbctl.services.users import create as user_creation
 
     with opened(ctx) as found:
         given = _typed(found, username, fields, email=email, name=name, role=role, active=active)
@@ -161,7 +161,7 @@ def ensure(
 
     What is not given stays as it is. The password counts only for one who has to be added.
     """
-    from dbctl.services import user_creation
+    from dbctl.services.users import create as user_creation
 
     with opened(ctx) as found:
         given = _typed(found, username, fields, email=email, name=name, role=role, active=active)
@@ -183,7 +183,7 @@ def update(
     dry_run: DryRun = False,
 ) -> int:
     """Change what is known of a user, such as the e-mail address."""
-    from dbctl.services import user_changes
+    from dbctl.services.users import update as user_changes
 
     values = _given(fields, email=email, name=name)
     if not values:
@@ -217,7 +217,7 @@ def delete(
     """Delete users with all that is theirs; what that is, per table, is shown first."""
     if delete_duplicates and not heir:
         raise UsageError(detail="--delete-duplicates needs --transfer-to")
-    from dbctl.services import user_deletion
+    from dbctl.services.users import delete as user_deletion
 
     with opened(ctx) as found:
         prepared = user_deletion.delete_users(
@@ -237,7 +237,8 @@ def set_password(
     dry_run: DryRun = False,
 ) -> int:
     """Set a user's password and end their sessions."""
-    from dbctl.services import user_changes, user_creation
+    from dbctl.services.users import create as user_creation
+    from dbctl.services.users import update as user_changes
 
     with opened(ctx) as found:
         meant = who(login, ids)
@@ -260,7 +261,7 @@ def set_role(
     dry_run: DryRun = False,
 ) -> int:
     """Give users a role and end their sessions."""
-    from dbctl.services import user_changes
+    from dbctl.services.users import update as user_changes
 
     with opened(ctx) as found:
         prepared = user_changes.set_role(found, who(logins[:-1], ids, inactive), logins[-1])
@@ -276,7 +277,7 @@ def activate(
     dry_run: DryRun = False,
 ) -> int:
     """Let users sign in."""
-    from dbctl.services import user_changes
+    from dbctl.services.users import update as user_changes
 
     with opened(ctx) as found:
         prepared = user_changes.set_active(found, who(logins, ids, inactive), active=True)
@@ -292,7 +293,7 @@ def deactivate(
     dry_run: DryRun = False,
 ) -> int:
     """Keep users out and end their sessions."""
-    from dbctl.services import user_changes
+    from dbctl.services.users import update as user_changes
 
     with opened(ctx) as found:
         prepared = user_changes.set_active(found, who(logins, ids, inactive), active=False)
@@ -313,7 +314,7 @@ def unlock(
     dry_run: DryRun = False,
 ) -> int:
     """Clear the failed attempts that keep users out, in every spelling and from their addresses."""
-    from dbctl.services import user_changes
+    from dbctl.services.users import update as user_changes
 
     with opened(ctx) as found:
         return carry_out(ctx, user_changes.unlock(found, who(logins, ids), addresses or ()))
@@ -352,7 +353,7 @@ def import_(
     dry_run: DryRun = False,
 ) -> int:
     """Add the users of a file, all in one transaction or none."""
-    from dbctl.services import user_transfer
+    from dbctl.services.users import import_export as user_transfer
 
     lines = read_lines(contents(file, "file of users"), str(file))
     with opened(ctx) as found, progress(ctx, "Hashing passwords", len(lines)) as advance:
@@ -368,7 +369,7 @@ def export(
     secrets: Annotated[bool, typer.Option("--secrets", help="Take the password hashes along.")] = False,
 ) -> int:
     """Give out every user, as `users import` takes them; CSV unless -o says otherwise."""
-    from dbctl.services import user_transfer
+    from dbctl.services.users import import_export as user_transfer
 
     with opened(ctx) as found:
         return show(
@@ -390,7 +391,7 @@ def export_data(
     import json
 
     from dbctl.render.values import jsonable
-    from dbctl.services import user_data
+    from dbctl.services.data import personal_data as user_data
 
     with opened(ctx) as found:
         data = user_data.collect_user_data(found, who([login], None), secrets=secrets)
@@ -435,7 +436,7 @@ def _typed(
 
 def _with_password(ctx: typer.Context, found: App, new: "NewUser", source: _Source) -> "NewUser":
     """Return ``new`` with the hash of the password that was given; ``--dry-run`` only looks at it, where one is given."""
-    from dbctl.services import user_creation
+    from dbctl.services.users import create as user_creation
 
     dry_run = bool(ctx.params.get("dry_run"))
     asked = source.stdin or source.file is not None or source.generate

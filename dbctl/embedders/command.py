@@ -14,10 +14,10 @@ from typing import IO
 
 import msgspec
 
-from dbctl import interrupt
-from dbctl.config import Embedder
+from dbctl import signals as interrupt
+from dbctl.config.model import Embedder
 from dbctl.embedders import base
-from dbctl.errors import EmbedderFailedError, EmbedderUnreachableError
+from dbctl.errors.base import EmbedderFailedError, EmbedderUnreachableError
 from dbctl.model import read_span
 
 #: Bytes that it may write, those that are read at once, and seconds between two looks for a signal.

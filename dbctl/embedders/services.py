@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from dbctl import config
 from dbctl import url as urls
-from dbctl.config import App, Embedder
-from dbctl.embedders import base, http
-from dbctl.embedders.http import Question
-from dbctl.errors import EmbedderFailedError
+from dbctl.config import model as config
+from dbctl.config.model import App, Embedder
+from dbctl.embedders import base
+from dbctl.embedders import http_client as http
+from dbctl.embedders.http_client import Question
+from dbctl.errors.base import EmbedderFailedError
 from dbctl.model import read_span
 
 

@@ -8,21 +8,21 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dbctl.engines.base import FillRow, Holder, Housing, Language, Readable, Writable, fill_nothing
-from dbctl.engines.progress import Progress, at_once, silent
-from dbctl.errors import (
+from dbctl.engines.contract.base import FillRow, Holder, Housing, Language, Readable, Writable, fill_nothing
+from dbctl.errors.base import (
     DatabaseMissingError,
     DriverMissingError,
     FileMissingError,
     FolderMissingError,
     NotSupportedError,
 )
+from dbctl.files.progress import Progress, at_once, silent
 from dbctl.url import Url
 
 if TYPE_CHECKING:  # most commands only read a database
-    from dbctl.engines.dumps import Dump, Dumps, Loaded, Outside, Proof, Tried
-    from dbctl.engines.loose import Content, TakenIn
-    from dbctl.engines.recovery import Recovered, Recovery
+    from dbctl.engines.contract.dumps import Dump, Dumps, Loaded, Outside, Proof, Tried
+    from dbctl.engines.contract.recovery import Recovered, Recovery
+    from dbctl.engines.file_type import Content, TakenIn
 
 #: Gives a private folder with room for so many bytes.
 Room = Callable[[int], AbstractContextManager[Path]]
@@ -82,7 +82,7 @@ def open_for_reading(
         return MySQLReader(url, target, timeout=timeout)
     path = _file(url, target)
     if sidecars:
-        from dbctl.engines.sqlite.sidecar import SQLiteSidecars
+        from dbctl.engines.sqlite.external_index.build import SQLiteSidecars
 
         return SQLiteSidecars(path, target, timeout=timeout, traceless=traceless)
     from dbctl.engines.sqlite.reader import SQLiteReader
@@ -135,7 +135,7 @@ def housing(url: Url) -> Housing | None:
     """
     if not url.is_file:
         return None
-    from dbctl.engines.sqlite import housing
+    from dbctl.engines.sqlite import files as housing
 
     return housing.of(Path(url.path))
 
@@ -173,7 +173,7 @@ def open_scratch(url: Url, target: str) -> Writable:
         with _driver(url, target):
             from dbctl.engines.mysql.scratch import MySQLScratch
         return MySQLScratch(url, target)
-    from dbctl.engines.sqlite.scratch import SQLiteScratch
+    from dbctl.engines.sqlite.writer import SQLiteScratch
 
     _file(url, target)
     return SQLiteScratch(target)
@@ -193,7 +193,7 @@ def holders(url: Url, target: str) -> Sequence[Holder]:
         with _driver(url, target):
             from dbctl.engines.mysql import reader
         return reader.holders_of(url, target)
-    from dbctl.engines import locks
+    from dbctl.engines import file_locks as locks
 
     path = Path(os.path.realpath(url.path if url.is_folder else _file(url, target)))
     if not os.path.lexists(path):
@@ -209,17 +209,17 @@ def outside(url: Url, target: str) -> Outside:
     """
     if url.engine == "postgresql":
         with _driver(url, target):
-            from dbctl.engines.postgresql.outside import PostgreSQLOutside
+            from dbctl.engines.postgresql.backup.restore_target import PostgreSQLOutside
         return PostgreSQLOutside(url, target)
     if url.engine == "mysql":
         with _driver(url, target):
-            from dbctl.engines.mysql.outside import MySQLOutside
+            from dbctl.engines.mysql.backup.restore_target import MySQLOutside
         return MySQLOutside(url, target)
     if url.engine == "lancedb":
-        from dbctl.engines.lancedb.outside import LanceOutside
+        from dbctl.engines.lancedb.backup.restore_target import LanceOutside
 
         return LanceOutside(url, target)
-    from dbctl.engines.sqlite.outside import SQLiteOutside
+    from dbctl.engines.sqlite.backup.restore_target import SQLiteOutside
 
     return SQLiteOutside(_file(url, target), target)
 
@@ -233,14 +233,14 @@ def unfinished(url: Url) -> bool:
     """Whether a restore was about to replace the database at ``url``, and has left traces of that; or is at it now."""
     if not url.is_folder:
         return False
-    from dbctl.engines.lancedb import exchange
+    from dbctl.engines.lancedb.backup import swap as exchange
 
     return exchange.is_unfinished(Path(os.path.realpath(url.path)))
 
 
 def forsaken(url: Url) -> Sequence[Path]:
     """Return what a dbctl that was killed has left beside the database at ``url``; nothing while one writes there."""
-    from dbctl.engines import locks
+    from dbctl.engines import file_locks as locks
 
     place = Path(os.path.realpath(url.path)) if url.is_local else None
     if place is None or locks.is_written(place):
@@ -249,7 +249,7 @@ def forsaken(url: Url) -> Sequence[Path]:
         from dbctl.engines.sqlite import files
 
         return files.partials(place)
-    from dbctl.engines.lancedb import exchange
+    from dbctl.engines.lancedb.backup import swap as exchange
 
     return exchange.forsaken(place)
 
@@ -258,7 +258,7 @@ def copier(url: Url, target: str) -> Dumps | None:
     """Return what copies the database at ``url`` without its driver, not reading its rows; None where nothing does."""
     if not url.is_folder:
         return None
-    from dbctl.engines.lancedb.dump import Copier
+    from dbctl.engines.lancedb.backup.dump import Copier
 
     return Copier(Path(os.path.realpath(url.path)), target)
 
@@ -322,14 +322,14 @@ def prove(engine: str, path: Path, dump: Dump, target: str, *, quick: bool, room
     """
     if engine == "postgresql":
         with _driver(Url(engine=engine, path=""), target):
-            from dbctl.engines.postgresql import undump
+            from dbctl.engines.postgresql.backup import load as undump
         return undump.proof(path, dump.facts, target)
     if engine == "mysql":
         with _driver(Url(engine=engine, path=""), target):
-            from dbctl.engines.mysql import undump as unpacking
+            from dbctl.engines.mysql.backup import load as unpacking
         return unpacking.proof(path, target)
     if engine == "lancedb":
-        from dbctl.engines.lancedb import undump as archived
+        from dbctl.engines.lancedb.backup import load as archived
 
         return archived.told(path, target) if quick else archived.proven(path, target, room)
     from dbctl.engines.sqlite.reader import SQLiteReader
@@ -354,29 +354,29 @@ def take_in(content: Content, plain: Path, destination: Path, target: str, *, mo
         FileUnfitError: it says more than a dump says.
         DiskFullError: there is no room.
     """
-    from dbctl.engines.loose import ENGINES
+    from dbctl.engines.file_type import ENGINES
 
     engine = ENGINES[content]
     if engine == "postgresql":
         with _driver(Url(engine=engine, path=""), target):
-            from dbctl.engines.postgresql import loose
+            from dbctl.engines.postgresql.backup.foreign import dump as loose
         return loose.take_in(plain, destination, content, target)
     if engine == "mysql":
         with _driver(Url(engine=engine, path=""), target):
-            from dbctl.engines.mysql import loose as mysql_loose
+            from dbctl.engines.mysql.backup.foreign import dump as mysql_loose
         return mysql_loose.take_in(plain, destination, target)
     if engine == "lancedb":
-        from dbctl.engines.lancedb import loose as lance_loose
+        from dbctl.engines.lancedb.backup import foreign_dump as lance_loose
 
         return lance_loose.take_in(plain, destination, target)
-    from dbctl.engines.sqlite import loose as sqlite_loose
+    from dbctl.engines.sqlite.backup import foreign_dump as sqlite_loose
 
     return sqlite_loose.take_in(plain, destination, content, target, most=most)
 
 
 def holds_tables(folder: Path) -> bool:
     """Whether a folder is one of tables that an engine keeps as folders of their own."""
-    from dbctl.engines.lancedb import snapshot
+    from dbctl.engines.lancedb.backup import snapshot
 
     return snapshot.holds_tables(folder)
 
@@ -387,7 +387,7 @@ def take_in_folder(folder: Path, destination: Path, target: str) -> TakenIn:
     Raises:
         As ``take_in``.
     """
-    from dbctl.engines.lancedb import loose
+    from dbctl.engines.lancedb.backup import foreign_dump as loose
 
     return loose.take_in_folder(folder, destination, target)
 
@@ -512,15 +512,15 @@ def language(engine: str) -> Language:
         NotSupportedError: it reads none.
     """
     if engine == "postgresql":
-        from dbctl.engines.postgresql import script
+        from dbctl.engines.postgresql.sql import script
 
         return script
     if engine == "mysql":
-        from dbctl.engines.mysql import script as mysql_script
+        from dbctl.engines.mysql.sql import script as mysql_script
 
         return mysql_script
     if engine == "sqlite":
-        from dbctl.engines import sqlite_script
+        from dbctl.engines.sqlite.sql import script as sqlite_script
 
         return sqlite_script
     raise NotSupportedError(

@@ -18,8 +18,13 @@ from typing import Any
 
 import msgspec
 
-from dbctl import durable, toml
-from dbctl.profiles import cleanup_model, ledgers, loader, model, rebuild_model, search_model
+from dbctl.files import atomic as durable
+from dbctl.files import toml
+from dbctl.profiles import ledgers, loader
+from dbctl.profiles.model import base as model
+from dbctl.profiles.model import cleanup as cleanup_model
+from dbctl.profiles.model import rebuild as rebuild_model
+from dbctl.profiles.model import search as search_model
 
 SCHEMA = Path(__file__).with_name("profile.schema.json")
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dbctl.errors import DbctlError, OutputFailedError
-from dbctl.render import out
+from dbctl.errors.base import DbctlError, OutputFailedError
+from dbctl.render import streams as out
 from dbctl.render.envelope import envelope
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dbctl.render.look import Format
+    from dbctl.render.options import Format
 
 
 def show(

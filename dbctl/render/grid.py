@@ -9,11 +9,11 @@ from typing import TypeAlias, TypeGuard
 
 import msgspec
 
-from dbctl.errors import UsageError
+from dbctl.errors.base import UsageError
 from dbctl.model import Examined, Finding, Findings, Page, Plan, Planned, Value
-from dbctl.render.escape import escape
+from dbctl.render.escaping import escape
+from dbctl.render.human import words
 from dbctl.render.values import fields_of
-from dbctl.render.words import words
 
 
 class Grid(Value, frozen=True, kw_only=True):

@@ -7,8 +7,8 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
-from dbctl.render.escape import escape
-from dbctl.render.look import draws
+from dbctl.render.escaping import escape
+from dbctl.render.options import draws
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

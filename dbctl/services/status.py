@@ -7,18 +7,20 @@ from datetime import datetime, timedelta
 
 from msgspec import structs
 
-from dbctl import volumes
-from dbctl.config import Selection
+from dbctl.config.model import Selection
 from dbctl.engines import registry
-from dbctl.engines.base import Capability, Housing, Measures
-from dbctl.engines.server import Advises
-from dbctl.errors import DatabaseUnsetError, DbctlError, Exit, ReadOnlyError, gravest
+from dbctl.engines.contract.base import Capability, Housing, Measures
+from dbctl.engines.contract.monitoring import Advises
+from dbctl.errors.base import DatabaseUnsetError, DbctlError, Exit, ReadOnlyError, gravest
+from dbctl.files import mounts as volumes
 from dbctl.model import Page, Row, Value, counted
-from dbctl.services import apps, backup_status, migrate
-from dbctl.services.apps import App
-from dbctl.services.backup_status import AppBackups
-from dbctl.services.cleanup import CleanupWork
-from dbctl.services.migration_standing import Schema, standing
+from dbctl.services.app import app as apps
+from dbctl.services.app.app import App
+from dbctl.services.backup import status as backup_status
+from dbctl.services.backup.status import AppBackups
+from dbctl.services.migrations import status as migrate
+from dbctl.services.migrations.ledger.state import Schema, standing
+from dbctl.services.sessions.cleanup import CleanupWork
 
 #: How long one database may be looked through for rows that a cleanup should have taken.
 LOOKING = timedelta(seconds=0.3)

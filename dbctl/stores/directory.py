@@ -8,8 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from dbctl import durable, interrupt, lockfile
-from dbctl.errors import FileUnsyncedError, RepositoryFailedError, RepositoryMissingError
+from dbctl import signals as interrupt
+from dbctl.errors.base import FileUnsyncedError, RepositoryFailedError, RepositoryMissingError
+from dbctl.files import atomic as durable
+from dbctl.files import lock as lockfile
 from dbctl.stores import local
 from dbctl.stores.base import LARGEST, LAST, LOCK, MARK, NOTE, SCRATCH, Kept, State, Told, digest, each_last
 
@@ -108,7 +110,7 @@ class Directory:
     def scratch(self, need: int) -> Iterator[Path]:
         import tempfile
 
-        from dbctl import private
+        from dbctl.files import temp as private
 
         # Beside the backups, where there is room for such files; one who may only read them does it elsewhere.
         writable = os.access(self._root, os.W_OK)
@@ -173,7 +175,7 @@ class Directory:
 
     def _remove_leftovers(self) -> None:
         """Remove what killed processes left: scratch folders, and marks of folders that are whole."""
-        from dbctl import private
+        from dbctl.files import temp as private
 
         private.sweep(self._root, SCRATCH)
         for mark in self._root.glob(f"*/{MARK}"):

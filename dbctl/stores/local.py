@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dbctl import durable
-from dbctl.errors import DiskFullError, RepositoryFailedError, RepositoryUnsafeError, RoomMissingError
+from dbctl.errors.base import DiskFullError, RepositoryFailedError, RepositoryUnsafeError, RoomMissingError
+from dbctl.files import atomic as durable
 
 
 def want_room(place: Path, need: int) -> None:

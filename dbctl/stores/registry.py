@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from dbctl import durable
-from dbctl.errors import NotSupportedError, UsageError
+from dbctl.errors.base import NotSupportedError, UsageError
+from dbctl.files import atomic as durable
 from dbctl.stores.base import Store
 
 
@@ -29,8 +29,8 @@ def open_store(
     """
     scheme, mark, _ = address.partition("://")
     if scheme == "s3" and mark:
-        from dbctl.s3_access import parse
-        from dbctl.stores.s3 import S3
+        from dbctl.config.s3 import parse
+        from dbctl.stores.s3.store import S3
         from dbctl.stores.staging import Staging
 
         return S3(parse(address), _name(app), Staging(staging), timeout=timeout)

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from dbctl import config, durable, lockfile
-from dbctl.errors import FileExistsAlreadyError, RepositoryFailedError
+from dbctl.config import model as config
+from dbctl.errors.base import FileExistsAlreadyError, RepositoryFailedError
+from dbctl.files import atomic as durable
+from dbctl.files import lock as lockfile
 from dbctl.stores import local
 from dbctl.stores.base import SCRATCH
 
@@ -36,7 +38,7 @@ class Staging:
             RoomMissingError: it cannot take ``need`` bytes.
             RepositoryFailedError, RepositoryUnsafeError: none can be made, or others may write beside it.
         """
-        from dbctl import private
+        from dbctl.files import temp as private
 
         with ExitStack() as held:
             with local.translated(self.place):

@@ -14,7 +14,7 @@ from dbctl.cli.main import main
 from dbctl.model import Secret
 from dbctl.url import parse
 from tests import servers
-from tests.services import pantries
+from tests.services import larder_app as pantries
 
 #: Stands in the address of a server that asks for no password, and must not show anywhere.
 SECRET = "hunter2-marked"

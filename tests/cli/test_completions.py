@@ -13,10 +13,10 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from dbctl.cli import _complete
+from dbctl.cli._completion import generate as _complete
 from dbctl.cli.completions import FILES, Shell
+from dbctl.config.bundled import shipped
 from dbctl.profiles import loader
-from dbctl.shipped import shipped
 
 FOLDER = shipped("completions")
 

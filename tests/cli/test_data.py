@@ -12,10 +12,10 @@ from contextlib import closing
 import pytest
 
 from dbctl.cli.main import main
-from dbctl.services import data_files
-from tests.services import people
-from tests.services.people import SHAPES, TOKEN, rows, settle
-from tests.services.people import run as change
+from dbctl.services.data import csv_jsonl as data_files
+from tests.services import flashpoint_app as people
+from tests.services.flashpoint_app import SHAPES, TOKEN, rows, settle
+from tests.services.flashpoint_app import run as change
 
 
 @pytest.fixture(params=SHAPES)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.services import people
-from tests.services.people import rows, run
+from tests.services import flashpoint_app as people
+from tests.services.flashpoint_app import rows, run
 
 
 @pytest.fixture(params=people.SHAPES)

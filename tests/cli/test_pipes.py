@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.services import people
+from tests.services import flashpoint_app as people
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from dbctl import config
 from dbctl.cli.main import main
-from dbctl.errors import ReadOnlyError
-from dbctl.services import apps
+from dbctl.config import model as config
+from dbctl.errors.base import ReadOnlyError
+from dbctl.services.app import app as apps
 from tests.cli.test_reference import LINES, deployment, here, said  # noqa: F401 - fixtures
 
 #: What somebody might try.

@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from dbctl.cli import _complete, _reference
+from dbctl import demo
+from dbctl.cli import _reference
+from dbctl.cli._completion import generate as _complete
 from dbctl.cli.completions import FILES
 from dbctl.cli.main import main
-from dbctl.errors import DbctlError
-from dbctl.services import demo
-from dbctl.services.setup import Setup
-from dbctl.shipped import shipped
+from dbctl.config.bundled import shipped
+from dbctl.errors.base import DbctlError
+from dbctl.services.setup.init import Setup
 from tests.engines import lance
 from tests.shapes import chat_lancedb, flashpoint_web
 

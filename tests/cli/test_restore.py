@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dbctl.cli._backups import moment
-from tests.services import people, vault
+from dbctl.cli._support.backups import moment
+from tests.services import flashpoint_app as people
+from tests.services import promptvault_app as vault
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from itertools import pairwise
 
 import pytest
 
-from dbctl.engines import lineage
-from dbctl.engines.base import Column, Table
-from dbctl.services.secrets import SECRET_NAMES, SECRET_VALUES
+from dbctl.engines.contract.base import Column, Table
+from dbctl.engines.parsing import lineage
+from dbctl.services.app.secrets import SECRET_NAMES, SECRET_VALUES
 from tests import servers
 
 BCRYPT = "$2b$12$" + "a" * 53

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from dbctl.cli.main import main
-from tests.services import people
-from tests.services.people import content, rows, run
+from tests.services import flashpoint_app as people
+from tests.services.flashpoint_app import content, rows, run
 
 
 @pytest.fixture(params=people.SHAPES)

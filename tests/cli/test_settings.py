@@ -10,8 +10,8 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from tests.services.people import SHAPES, content, rows, settle
-from tests.services.people import run as change
+from tests.services.flashpoint_app import SHAPES, content, rows, settle
+from tests.services.flashpoint_app import run as change
 
 ROOT = Path(__file__).parents[2]
 CLEAN = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"}

@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from dbctl.toml import MOST_CHARACTERS
+from dbctl.files.toml import MOST_CHARACTERS
 
 CONFIG = """[apps.w]
 profile = "plain"

@@ -15,8 +15,8 @@ import pytest
 
 from dbctl.cli.main import main
 from tests import in_process
-from tests.services import people
-from tests.services.people import content, rows, run
+from tests.services import flashpoint_app as people
+from tests.services.flashpoint_app import content, rows, run
 from tests.shapes import flashpoint_web as shapes
 
 ROOT = Path(__file__).parents[2]

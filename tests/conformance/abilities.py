@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dbctl.engines.base import Capability, Checks, Describes, Explains, Measures, Readable
-from dbctl.engines.dumps import Dumps
-from dbctl.engines.fulltext import FullText
-from dbctl.engines.looking import LooksThrough
-from dbctl.engines.server import Advises, Indexes, Maintains, Prunes, Sessions, Timed, Wastes
-from dbctl.engines.sidecar import Sidecars
-from dbctl.engines.transfer import Streams, WritesCsv
-from dbctl.engines.vectors import Vectors
+from dbctl.engines.contract.base import Capability, Checks, Describes, Explains, Measures, Readable
+from dbctl.engines.contract.dumps import Dumps
+from dbctl.engines.contract.external_index import Sidecars
+from dbctl.engines.contract.fulltext import FullText
+from dbctl.engines.contract.monitoring import Advises, Indexes, Maintains, Prunes, Sessions, Timed, Wastes
+from dbctl.engines.contract.streaming import Streams, WritesCsv
+from dbctl.engines.contract.text_scan import LooksThrough
+from dbctl.engines.contract.vectors import Vectors
 
 #: What a reader is that can something; what only a writer is, is left out.
 PROTOCOLS: Mapping[Capability, type] = {

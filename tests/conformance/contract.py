@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dbctl.engines.base import (
+from dbctl.engines.contract.base import (
     AllOf,
     AnyOf,
     Behind,
@@ -39,8 +39,8 @@ from dbctl.engines.base import (
     Within,
     Writable,
 )
-from dbctl.engines.sql import ident
-from dbctl.errors import (
+from dbctl.engines.sql.query_builder import ident
+from dbctl.errors.base import (
     BusyError,
     ConstraintError,
     DbctlError,
@@ -48,11 +48,11 @@ from dbctl.errors import (
     SchemaLacksError,
     ValueInvalidError,
 )
-from dbctl.interrupt import Interrupted
+from dbctl.signals import Interrupted
 from tests.conformance.abilities import broken_promises
 from tests.conformance.fulltext import FullTextContract
-from tests.conformance.looking import LookingContract
-from tests.conformance.transfer import TransferContract
+from tests.conformance.streaming import TransferContract
+from tests.conformance.text_scan import LookingContract
 
 #: Names that quoting in any other way than doubling ``"`` breaks, or that end up raw on a terminal.
 HOSTILE_NAMES = [

@@ -15,13 +15,14 @@ from contextlib import ExitStack, closing, contextmanager
 
 import pytest
 
-from dbctl.services.backups import ID
+from dbctl.services.backup.repository import ID
 from tests.crash import forge
 from tests.crash.figures import chance, figure
 from tests.crash.forge import Moments, end
-from tests.services import people, vault
-from tests.services.people import rows, run
-from tests.services.test_cleanup import many_plays
+from tests.services import flashpoint_app as people
+from tests.services import promptvault_app as vault
+from tests.services.flashpoint_app import rows, run
+from tests.services.sessions.test_cleanup import many_plays
 
 SECONDS = figure(1, 60)  #: that writers write
 

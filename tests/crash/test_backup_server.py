@@ -14,11 +14,13 @@ from pathlib import Path
 import pytest
 
 from dbctl.engines.mysql import locks
-from tests import kept, servers
+from tests import databases as kept
+from tests import servers
 from tests.crash.figures import chance, figure, tries
 from tests.crash.forge import Moments
-from tests.services import pantries, vault
-from tests.services.test_backup_mysql import MORE, others
+from tests.services import larder_app as pantries
+from tests.services import promptvault_app as vault
+from tests.services.backup.test_mysql import MORE, others
 
 ROOT = Path(__file__).parents[2]
 CLEAN = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from dbctl.errors import BackupMissingError, BackupUnsoundError
+from dbctl.errors.base import BackupMissingError, BackupUnsoundError
 from tests.crash.figures import chance, figure
-from tests.services import people, vault
-from tests.services.vault import file_of, folder_of
+from tests.services import flashpoint_app as people
+from tests.services import promptvault_app as vault
+from tests.services.promptvault_app import file_of, folder_of
 
 PAGE = 4096
 FORMS = ("none", "gzip", "zstd")

@@ -12,10 +12,10 @@ import pytest
 from tests.crash import forge
 from tests.crash.figures import chance, figure, tries
 from tests.crash.forge import end
-from tests.services import people
-from tests.services.people import rows, run
-from tests.services.test_cleanup import agrees, many_plays
-from tests.services.test_cleanup_as_the_app import COUNT_GAME, COUNT_USER
+from tests.services import flashpoint_app as people
+from tests.services.flashpoint_app import rows, run
+from tests.services.sessions.test_cleanup import agrees, many_plays
+from tests.services.sessions.test_cleanup_like_the_app import COUNT_GAME, COUNT_USER
 
 PLAYS = 6000
 KILLS = figure(3, 500)

@@ -21,7 +21,7 @@ from tests.crash.test_cleanup import (
     sound,
     wait_for_a_batch,
 )
-from tests.services.people import rows
+from tests.services.flashpoint_app import rows
 
 MIB = 1 << 20
 

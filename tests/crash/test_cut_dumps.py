@@ -6,15 +6,16 @@ import gzip
 
 import pytest
 
-from dbctl.config import Selection
-from dbctl.errors import BackupUnsoundError
-from dbctl.services import apps
-from dbctl.services.backup_create import Creation
-from dbctl.services.backups import Repository
+from dbctl.config.model import Selection
+from dbctl.errors.base import BackupUnsoundError
+from dbctl.services.app import app as apps
+from dbctl.services.backup.create import Creation
+from dbctl.services.backup.repository import Repository
 from tests.crash.figures import chance, figure
-from tests.services import pantries, vault
-from tests.services.people import caught
-from tests.services.test_backup_packed import resealed
+from tests.services import larder_app as pantries
+from tests.services import promptvault_app as vault
+from tests.services.backup.test_compression import resealed
+from tests.services.flashpoint_app import caught
 
 #: Each kind of dump, and whether the cut is in what it unpacks to; gzip itself tells of the other cuts.
 DUMPS = [("postgresql", "custom", False), ("postgresql", "plain", True), ("mysql", "", True)]

@@ -5,8 +5,8 @@ import subprocess
 import sys
 from contextlib import closing
 
-from tests.services import people
-from tests.services.people import run
+from tests.services import flashpoint_app as people
+from tests.services.flashpoint_app import run
 
 CRASH = """
 import os, sqlite3, sys

@@ -15,7 +15,8 @@ import pytest
 from tests.crash import forge
 from tests.crash.figures import chance, figure
 from tests.crash.lossy import calls
-from tests.services import people, vault
+from tests.services import flashpoint_app as people
+from tests.services import promptvault_app as vault
 
 #: How the failure of a call may be told.
 EXPECTED = {

@@ -14,7 +14,7 @@ from tests.cli import larders
 from tests.cli.test_everywhere import LINES
 from tests.crash import forge
 from tests.crash.figures import chance, figure
-from tests.services import vault
+from tests.services import promptvault_app as vault
 
 #: What a command line may end with when it could not say what it found: an error, a reader that went away, or well.
 BROKEN_PIPE = 141

@@ -12,13 +12,13 @@ import pymysql
 import pytest
 
 from dbctl.engines.registry import language
-from dbctl.errors import MigrationUnknownError
-from dbctl.services.migration_journal import resolve_statement, unfinished
+from dbctl.errors.base import MigrationUnknownError
+from dbctl.services.migrations.ledger.journal import resolve_statement, unfinished
 from tests import servers
 from tests.crash import forge
 from tests.crash.figures import chance, figure, tries
 from tests.crash.test_no_room import limited
-from tests.services import migrating
+from tests.services.migrations import deployments as migrating
 
 KILLS, SERVED_KILLS = figure(6, 1000), figure(3, 100)
 COUNT, ROWS = 20, 4000

@@ -12,10 +12,11 @@ import traceback
 import pytest
 
 from dbctl.engines import registry
-from dbctl.errors import DbctlError
+from dbctl.errors.base import DbctlError
 from dbctl.stores import local
 from tests.crash.figures import chance, figure
-from tests.services import people, vault
+from tests.services import flashpoint_app as people
+from tests.services import promptvault_app as vault
 
 
 @pytest.fixture(params=["wal", "delete"])

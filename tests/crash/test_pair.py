@@ -14,13 +14,14 @@ from pathlib import Path
 import lancedb
 import pytest
 
-from dbctl.services import integrity
-from dbctl.services.restore_cut import CODE
+from dbctl.services.integrity import check as integrity
+from dbctl.services.integrity.interrupted_restore import CODE
 from tests.crash import forge
 from tests.crash.figures import chance, figure
 from tests.crash.forge import Moments
 from tests.crash.test_every_call import KINDS, Tries
-from tests.services import pair, vault
+from tests.services import chat_app as pair
+from tests.services import promptvault_app as vault
 
 ONCE = [kind for kind in KINDS if kind[0] != "fail on"]
 

@@ -9,7 +9,8 @@ import pytest
 from tests.crash import forge
 from tests.crash.figures import chance, figure
 from tests.crash.lossy import Disk, File, Folder, calls, keeping
-from tests.services import people, vault
+from tests.services import flashpoint_app as people
+from tests.services import promptvault_app as vault
 
 SHARES = (0.0, 0.0, 0.3, 0.5, 0.9, 1.0)  #: of what was not synced gets there: nothing most of all
 

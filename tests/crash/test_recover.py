@@ -9,13 +9,13 @@ from contextlib import closing
 
 import pytest
 
-from dbctl.engines.recovery import Recovery
+from dbctl.engines.contract.recovery import Recovery
 from dbctl.engines.sqlite import recover
 from tests.crash import forge
 from tests.crash.figures import chance, figure
 from tests.crash.forge import Moments
 from tests.crash.test_no_room import limited
-from tests.engines import wrecks
+from tests.engines.sqlite import damaged_files as wrecks
 
 
 @pytest.fixture

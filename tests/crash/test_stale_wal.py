@@ -8,7 +8,8 @@ from contextlib import closing
 
 import pytest
 
-from tests.services import people, vault
+from tests.services import flashpoint_app as people
+from tests.services import promptvault_app as vault
 
 MANY = "with recursive n(n) as (select 1 union all select n + 1 from n where n < 3000) insert into more select n, hex(randomblob(40)) from n"
 

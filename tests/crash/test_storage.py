@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.errors import DbctlError
-from dbctl.stores import s3_client
+from dbctl.errors.base import DbctlError
 from dbctl.stores.base import State, digest, ordered
 from dbctl.stores.registry import open_store
+from dbctl.stores.s3 import client as s3_client
 from tests import storage
-from tests.meddler import CUT, Answer, Meddler, refused
+from tests.fault_proxy import CUT, Answer, Meddler, refused
 
 ROUNDS = 300 if os.environ.get("DBCTL_TORTURE") else 8
 

@@ -16,8 +16,8 @@ import pytest
 
 from tests.crash import forge
 from tests.crash.figures import chance, figure
-from tests.services import people
-from tests.services.people import content, rows, run
+from tests.services import flashpoint_app as people
+from tests.services.flashpoint_app import content, rows, run
 from tests.shapes import flashpoint_web as shapes
 
 USERS = 1000

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from dbctl.cli.main import main
-from dbctl.errors import Exit
+from dbctl.errors.base import Exit
 from docs.documents import read_rows
-from tests import reused, servers
+from tests import caching as reused
+from tests import servers
 from tests.shapes import waqtor as shapes
 
 ROWS = read_rows("WaQtor")

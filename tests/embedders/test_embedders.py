@@ -16,10 +16,11 @@ import pytest
 import trustme
 from msgspec import structs
 
-from dbctl import config
-from dbctl.config import App, Embedder
-from dbctl.embedders import http, registry
-from dbctl.errors import (
+from dbctl.config import model as config
+from dbctl.config.model import App, Embedder
+from dbctl.embedders import http_client as http
+from dbctl.embedders import registry
+from dbctl.errors.base import (
     DbctlError,
     EmbedderBusyError,
     EmbedderFailedError,
@@ -30,7 +31,7 @@ from dbctl.errors import (
     EmbedderUnsetError,
     Exit,
 )
-from tests.meddler import CUT, Answer, Meddler
+from tests.fault_proxy import CUT, Answer, Meddler
 
 KEY = "sk-test-never-shown-4711"
 VARIABLES = (

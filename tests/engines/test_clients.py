@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from dbctl.engines import clients
+from dbctl.files import subprocesses as clients
 
 
 def test_a_program_that_is_asked_for_its_version_gets_no_secret_of_the_environment(tmp_path, monkeypatch):

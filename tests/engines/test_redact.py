@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbctl.engines.mysql.tokens import tokens as mysql
-from dbctl.engines.postgresql.tokens import tokens as postgresql
-from dbctl.engines.redact import LONGEST, shown
+from dbctl.engines.mysql.sql.lexer import tokens as mysql
+from dbctl.engines.parsing.redact import LONGEST, shown
+from dbctl.engines.postgresql.sql.lexer import tokens as postgresql
 
 BOTH = [(postgresql, "'"), (mysql, "'\"")]
 

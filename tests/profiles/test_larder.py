@@ -18,8 +18,9 @@ import pytest
 from dbctl.profiles import loader
 from dbctl.profiles.codecs import read_time
 from dbctl.url import Url
-from tests import reused, servers
-from tests.services import pantries
+from tests import caching as reused
+from tests import servers
+from tests.services import larder_app as pantries
 from tests.shapes import flashpoint_web as shapes
 
 ROOT = Path(__file__).parents[2]

@@ -11,10 +11,11 @@ import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 
-from dbctl import toml
-from dbctl.errors import FileMissingError, ProfileInvalidError, ProfileMissingError
-from dbctl.profiles import generate, loader, search_model
-from dbctl.profiles import model as profile_model
+from dbctl.errors.base import FileMissingError, ProfileInvalidError, ProfileMissingError
+from dbctl.files import toml
+from dbctl.profiles import generate, loader
+from dbctl.profiles.model import base as profile_model
+from dbctl.profiles.model import search as search_model
 
 SECTIONS = [
     (module, kind)

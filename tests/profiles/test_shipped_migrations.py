@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from dbctl.cli.main import main
-from dbctl.config import Selection
+from dbctl.config.model import Selection
 from dbctl.engines.registry import language
 from dbctl.profiles import loader
-from dbctl.services import apps
-from dbctl.services.migrate import shipped_track
-from tests import kept
+from dbctl.services.app import app as apps
+from dbctl.services.migrations.status import shipped_track
+from tests import databases as kept
 
 #: Profile, database, shape and engine of all that dbctl ships.
 SHIPPED = [

@@ -10,8 +10,7 @@ from fnmatch import fnmatchcase
 import pytest
 
 from dbctl.profiles import loader
-from dbctl.services.setting_types import SettingTypes
-from dbctl.services.setting_values import against_schema
+from dbctl.services.settings.values import SettingTypes, against_schema
 from tests.shapes import flashpoint_web as shapes
 
 

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dbctl.errors import UsageError
+from dbctl.errors.base import UsageError
 from dbctl.model import Finding, Findings, Page, Plan, Planned
-from dbctl.render import answer
-from dbctl.render.draw import plain, width
+from dbctl.render import result as answer
+from dbctl.render.drawing import plain, width
 from dbctl.render.grid import blocks
-from dbctl.render.look import Format, Look
+from dbctl.render.options import Format, Look
 
 
 def page(*items):
@@ -174,7 +174,7 @@ def test_numbers_are_no_formulas(capfd):
 
 
 def test_a_table_inside_of_something_stands_upright_where_the_terminal_is_too_narrow(capfd, monkeypatch):
-    from dbctl.render import draw
+    from dbctl.render import drawing as draw
     from dbctl.render.grid import Grid, Line
 
     wide = Grid(head=("path", "sha256"), rows=[["a" * 40, "b" * 64]] * 2, right=(False, False), depth=1)
@@ -192,7 +192,7 @@ def test_a_table_inside_of_something_stands_upright_where_the_terminal_is_too_na
 
 def test_short_columns_stay_whole_and_long_ones_are_folded(capfd, monkeypatch):
     rows = [{"id": 1, "role": "moderator", "at": "2026-01-31 10:00", "text": "z" * 90}]
-    from dbctl.render import draw
+    from dbctl.render import drawing as draw
     from dbctl.render.grid import blocks
 
     monkeypatch.setenv("COLUMNS", "60")
@@ -206,7 +206,7 @@ def test_short_columns_stay_whole_and_long_ones_are_folded(capfd, monkeypatch):
 def test_of_two_long_columns_neither_squeezes_the_other_until_its_words_break(capfd, monkeypatch):
     words = "fp/user is a database, but it lacks table users, role_permissions"
     row = {"target": "fp/user", "severity": "error", "code": "wrong-app", "message": words}
-    from dbctl.render import draw
+    from dbctl.render import drawing as draw
     from dbctl.render.grid import blocks
 
     monkeypatch.setenv("COLUMNS", "80")

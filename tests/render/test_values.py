@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from dbctl.model import Page, Plan, Secret, Value
 from dbctl.render.envelope import line
-from dbctl.render.escape import escape
+from dbctl.render.escaping import escape
+from dbctl.render.human import duration, moment, size, words
 from dbctl.render.values import fields_of, jsonable
-from dbctl.render.words import duration, moment, size, words
 
 
 class Person(Value, frozen=True, kw_only=True):

@@ -7,9 +7,9 @@ import subprocess
 
 import pytest
 
-from dbctl.engines.mysql import tools as mysql_tools
+from dbctl.engines.mysql.backup import client_programs as mysql_tools
 from tests import servers
-from tests.services import migrating
+from tests.services.migrations import deployments as migrating
 
 PEOPLE, OTHERS = "people", "others"
 

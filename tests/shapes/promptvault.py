@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pymysql
 
-from tests import reused, servers
+from tests import caching as reused
+from tests import servers
 from tests.shapes.flashpoint_web import PASSWORD_HASH
 
 HERE = Path(__file__).parent

@@ -13,7 +13,7 @@ import pytest
 from dbctl.cli.main import main
 from dbctl.engines import registry
 from dbctl.url import parse
-from tests import kept
+from tests import databases as kept
 from tests.shapes import chat_lancedb, flashpoint_web, promptvault, waqtor, yaai
 from tests.shapes.real.description import Description, describe, recorded
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from dbctl.errors import (
+from dbctl.errors.base import (
     BusyError,
     DbctlError,
     Exit,
@@ -21,12 +21,13 @@ from dbctl.errors import (
     StorageUnfitError,
     StorageUnknownError,
 )
-from dbctl.stores import s3_client, s3_lock
 from dbctl.stores.base import State, Store, digest
 from dbctl.stores.registry import open_store
+from dbctl.stores.s3 import client as s3_client
+from dbctl.stores.s3 import lock as s3_lock
 from tests import servers, storage
 from tests.conformance.stores import LARGE, ONE, TWO, Place, StoreContract, fill
-from tests.meddler import CUT, Answer, Meddler, refused
+from tests.fault_proxy import CUT, Answer, Meddler, refused
 
 
 class Storage(Place):

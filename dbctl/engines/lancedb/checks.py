@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, cast
 
-from dbctl import interrupt
-from dbctl.engines.base import IndexDamage, IndexDifference, Orphans
+from dbctl import signals as interrupt
+from dbctl.engines.contract.base import IndexDamage, IndexDifference, Orphans
 from dbctl.engines.lancedb import schema
-from dbctl.engines.lancedb.failures import failure, reason_of, unpanicked
-from dbctl.engines.lancedb.files import Files
-from dbctl.engines.lancedb.history import History
-from dbctl.engines.lancedb.manifest import MAGIC, Fragment, Manifest
-from dbctl.engines.lancedb.nearest import MOST_PARTITIONS, LanceVectors
-from dbctl.errors import CorruptError, DbctlError, NotSupportedError
+from dbctl.engines.lancedb.errors import failure, reason_of, unpanicked
+from dbctl.engines.lancedb.location import Files
+from dbctl.engines.lancedb.query.vectors import MOST_PARTITIONS, LanceVectors
+from dbctl.engines.lancedb.storage.manifest import MAGIC, Fragment, Manifest
+from dbctl.engines.lancedb.storage.versions import History
+from dbctl.errors.base import CorruptError, DbctlError, NotSupportedError
 
 if TYPE_CHECKING:
     from lancedb.query import LanceVectorQueryBuilder

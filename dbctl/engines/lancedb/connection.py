@@ -7,17 +7,16 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, cast
 
-from dbctl import interrupt
-from dbctl.engines.base import Condition, Order, Reference, Table, Where
+from dbctl import signals as interrupt
+from dbctl.engines.contract.base import Condition, Order, Reference, Table, Where
 from dbctl.engines.lancedb import schema
-from dbctl.engines.lancedb.cells import Row, rows
-from dbctl.engines.lancedb.failures import failure, translated
-from dbctl.engines.lancedb.files import Files
-from dbctl.engines.lancedb.filters import Filters
-from dbctl.engines.lancedb.history import History
-from dbctl.engines.lancedb.orders import ROW, Sorted
-from dbctl.engines.lancedb.place import Place
-from dbctl.errors import (
+from dbctl.engines.lancedb.errors import failure, translated
+from dbctl.engines.lancedb.location import Files, Place
+from dbctl.engines.lancedb.query.ordering import ROW, Sorted
+from dbctl.engines.lancedb.query.predicates import Filters
+from dbctl.engines.lancedb.storage.versions import History
+from dbctl.engines.lancedb.values import Row, rows
+from dbctl.errors.base import (
     ChangedWhileReadError,
     CorruptError,
     DbctlError,

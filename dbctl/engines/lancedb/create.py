@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from dbctl.engines.lancedb.failures import translated
-from dbctl.engines.lancedb.place import Place
+from dbctl.engines.lancedb.errors import translated
+from dbctl.engines.lancedb.location import Place
 from dbctl.url import Url
 
 if TYPE_CHECKING:

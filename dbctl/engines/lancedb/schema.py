@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dbctl.engines.base import Column, Table
-from dbctl.engines.lancedb.families import Family, decoded, family
-from dbctl.engines.vectors import VectorColumn
+from dbctl.engines.contract.base import Column, Table
+from dbctl.engines.contract.vectors import VectorColumn
+from dbctl.engines.lancedb.values import Family, decoded, family
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -7,14 +7,13 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from functools import partial
 
-from dbctl.engines import cells
-from dbctl.engines.base import Column
-from dbctl.engines.lancedb.cells import rows
+from dbctl.engines.contract.base import Column
+from dbctl.engines.contract.streaming import BATCH, Answer
+from dbctl.engines.contract.vectors import Row
 from dbctl.engines.lancedb.connection import LanceConnection, no_sql
-from dbctl.engines.lancedb.families import family
-from dbctl.engines.lancedb.rows_in import typed
-from dbctl.engines.transfer import BATCH, Answer
-from dbctl.engines.vectors import Row
+from dbctl.engines.lancedb.values import family, rows
+from dbctl.engines.lancedb.write_values import typed
+from dbctl.engines.sql import text_values as cells
 
 #: What may stand in a file for true; the rest of ``WORDS`` is false.
 TRUE = frozenset({"true", "t", "yes", "1"})

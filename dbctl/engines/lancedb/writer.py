@@ -7,15 +7,13 @@ from contextlib import AbstractContextManager
 from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
 
-from dbctl.engines.base import Merge, Where
-from dbctl.engines.lancedb import lent, rows_in
-from dbctl.engines.lancedb.cells import Row, rows
+from dbctl.engines.contract.base import Merge, Where
+from dbctl.engines.lancedb import maintenance as lent
+from dbctl.engines.lancedb import write_values as rows_in
 from dbctl.engines.lancedb.connection import no_sql
-from dbctl.engines.lancedb.undo import LanceUndo
-from dbctl.errors import (
-    ConstraintError,
-    DbctlError,
-)
+from dbctl.engines.lancedb.transaction import LanceUndo
+from dbctl.engines.lancedb.values import Row, rows
+from dbctl.errors.base import ConstraintError, DbctlError
 
 if TYPE_CHECKING:
     import pyarrow as pa

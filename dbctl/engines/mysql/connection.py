@@ -9,26 +9,25 @@ from typing import cast
 
 import pymysql
 
-from dbctl import interrupt
-from dbctl.engines.mysql.advice import MySQLAdvice
-from dbctl.engines.mysql.blockers import blockers
-from dbctl.engines.mysql.checks import MySQLChecks
-from dbctl.engines.mysql.describes import MySQLDescribes
-from dbctl.engines.mysql.failures import ENDING, TOO_LATE, Place, number_of, translated, unreachable
+from dbctl import signals as interrupt
+from dbctl.engines.mysql.describe import MySQLDescribes
+from dbctl.engines.mysql.errors import ENDING, TOO_LATE, Place, number_of, translated, unreachable
 from dbctl.engines.mysql.fulltext import MySQLFullText
-from dbctl.engines.mysql.indexes import MySQLIndexes
-from dbctl.engines.mysql.measures import MySQLMeasures
-from dbctl.engines.mysql.parameters import translated as sent
-from dbctl.engines.mysql.questions import why_no_question
-from dbctl.engines.mysql.server import Server
-from dbctl.engines.mysql.session import Session, open_session, seconds
-from dbctl.engines.mysql.sessions import MySQLSessions
-from dbctl.engines.mysql.slow import MySQLSlow
+from dbctl.engines.mysql.locks import blockers
+from dbctl.engines.mysql.monitoring.advice import MySQLAdvice
+from dbctl.engines.mysql.monitoring.checks import MySQLChecks
+from dbctl.engines.mysql.monitoring.connections import MySQLSessions
+from dbctl.engines.mysql.monitoring.indexes import MySQLIndexes
+from dbctl.engines.mysql.monitoring.maintenance import MySQLUpkeep
+from dbctl.engines.mysql.monitoring.sizes import MySQLMeasures
+from dbctl.engines.mysql.monitoring.slow_queries import MySQLSlow
+from dbctl.engines.mysql.session import Server, Session, open_session, seconds
+from dbctl.engines.mysql.sql.read_only import why_no_question
 from dbctl.engines.mysql.stream import MySQLStreams
-from dbctl.engines.mysql.upkeep import MySQLUpkeep
-from dbctl.engines.served.connection import ServedConnection
-from dbctl.engines.sql import Row, is_storable
-from dbctl.errors import DbctlError, QueryFailedError, ValueInvalidError
+from dbctl.engines.mysql.types.values import translated as sent
+from dbctl.engines.servers.connection import ServedConnection
+from dbctl.engines.sql.query_builder import Row, is_storable
+from dbctl.errors.base import DbctlError, QueryFailedError, ValueInvalidError
 
 
 class MySQLConnection(

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from dbctl.engines.mysql.columns import declared
-from dbctl.engines.mysql.server import Server
-from dbctl.engines.schema import (
+from dbctl.engines.contract.schema import (
     Schema,
     SchemaCode,
     SchemaColumn,
@@ -17,7 +15,9 @@ from dbctl.engines.schema import (
     by_table,
     plain,
 )
-from dbctl.engines.sql import Row
+from dbctl.engines.mysql.session import Server
+from dbctl.engines.mysql.types.columns import declared
+from dbctl.engines.sql.query_builder import Row
 
 TABLES = """select table_name, engine, table_collation, create_options from information_schema.tables
 where table_schema = database() and table_type in ('BASE TABLE', 'SYSTEM VERSIONED') order by table_name"""

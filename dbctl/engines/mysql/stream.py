@@ -12,18 +12,18 @@ from typing import cast
 from pymysql.constants import FIELD_TYPE
 from pymysql.cursors import SSCursor
 
-from dbctl import interrupt
-from dbctl.engines.base import Column
-from dbctl.engines.mysql.cells import of_csv, of_json
-from dbctl.engines.mysql.columns import TIMES, kind_of
-from dbctl.engines.mysql.failures import TOO_LATE, number_of
-from dbctl.engines.mysql.parameters import translated as sent
-from dbctl.engines.mysql.plans import MySQLPlans
-from dbctl.engines.mysql.questions import reaching, secret_named, why_no_question
+from dbctl import signals as interrupt
+from dbctl.engines.contract.base import Column
+from dbctl.engines.contract.streaming import BATCH, Answer
+from dbctl.engines.mysql.errors import TOO_LATE, number_of
+from dbctl.engines.mysql.explain import MySQLPlans
 from dbctl.engines.mysql.session import Session
-from dbctl.engines.sql import Row
-from dbctl.engines.transfer import BATCH, Answer
-from dbctl.errors import QueryFailedError, SecretAskedError, TimeUpError
+from dbctl.engines.mysql.sql.read_only import reaching, secret_named, why_no_question
+from dbctl.engines.mysql.types.columns import TIMES, kind_of
+from dbctl.engines.mysql.types.text_values import of_csv, of_json
+from dbctl.engines.mysql.types.values import translated as sent
+from dbctl.engines.sql.query_builder import Row
+from dbctl.errors.base import QueryFailedError, SecretAskedError, TimeUpError
 
 #: How far a recursion may go: MariaDB would break off at the thousandth step, and give what it has as the answer.
 MOST_ITERATIONS = 4_294_967_295

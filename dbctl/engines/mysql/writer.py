@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 import pymysql
 
-from dbctl import interrupt
-from dbctl.engines.base import (
+from dbctl import signals as interrupt
+from dbctl.engines.contract.base import (
     AllOf,
     AnyOf,
     Capability,
@@ -22,18 +22,18 @@ from dbctl.engines.base import (
     Where,
     Within,
 )
-from dbctl.engines.mysql import script
-from dbctl.engines.mysql.aside import MySQLLaysAside
-from dbctl.engines.mysql.columns import TIMES, MySQLColumn, MySQLTable, kind_of, storable
 from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.mysql.dialect import moment_of_text
 from dbctl.engines.mysql.fulltext import MySQLTextWriter
 from dbctl.engines.mysql.locks import MySQLLocks
-from dbctl.engines.mysql.parameters import literal
-from dbctl.engines.served.connection import TOLD
-from dbctl.engines.served.writer import ENDED
-from dbctl.engines.sql import Statement, counted_columns, ident, merged
-from dbctl.errors import ConstraintError, NotSupportedError, QueryFailedError, ValueInvalidError
+from dbctl.engines.mysql.sql import script
+from dbctl.engines.mysql.staging import MySQLLaysAside
+from dbctl.engines.mysql.types.columns import TIMES, MySQLColumn, MySQLTable, kind_of, storable
+from dbctl.engines.mysql.types.values import literal
+from dbctl.engines.servers.connection import TOLD
+from dbctl.engines.servers.writer import ENDED
+from dbctl.engines.sql.query_builder import Statement, counted_columns, ident, merged
+from dbctl.errors.base import ConstraintError, NotSupportedError, QueryFailedError, ValueInvalidError
 
 DROPPED = """select case table_type when 'VIEW' then 'view' when 'SEQUENCE' then 'sequence' else 'table' end, table_name
 from information_schema.tables where table_schema = database()

@@ -9,27 +9,27 @@ from datetime import timedelta
 import psycopg
 from psycopg import pq
 
-from dbctl import interrupt
-from dbctl.engines.base import Capability
-from dbctl.engines.postgresql.advice import PostgreSQLAdvice
-from dbctl.engines.postgresql.asking import PostgreSQLQuestions
-from dbctl.engines.postgresql.blockers import blockers
-from dbctl.engines.postgresql.checks import PostgreSQLChecks
-from dbctl.engines.postgresql.describes import PostgreSQLDescribes
-from dbctl.engines.postgresql.failures import Place, translated, unreachable
+from dbctl import signals as interrupt
+from dbctl.engines.contract.base import Capability
+from dbctl.engines.postgresql.describe import PostgreSQLDescribes
+from dbctl.engines.postgresql.errors import Place, translated, unreachable
 from dbctl.engines.postgresql.fulltext import PostgreSQLFullText
-from dbctl.engines.postgresql.indexes import PostgreSQLIndexes
-from dbctl.engines.postgresql.measures import PostgreSQLMeasures
-from dbctl.engines.postgresql.parameters import UNMENTIONED, encoded
-from dbctl.engines.postgresql.parameters import translated as sent
+from dbctl.engines.postgresql.locks import blockers
+from dbctl.engines.postgresql.monitoring.advice import PostgreSQLAdvice
+from dbctl.engines.postgresql.monitoring.checks import PostgreSQLChecks
+from dbctl.engines.postgresql.monitoring.connections import PostgreSQLSessions
+from dbctl.engines.postgresql.monitoring.indexes import PostgreSQLIndexes
+from dbctl.engines.postgresql.monitoring.maintenance import PostgreSQLUpkeep
+from dbctl.engines.postgresql.monitoring.sizes import PostgreSQLMeasures
+from dbctl.engines.postgresql.monitoring.slow_queries import PostgreSQLSlow
 from dbctl.engines.postgresql.session import Session, open_session
-from dbctl.engines.postgresql.sessions import PostgreSQLSessions
-from dbctl.engines.postgresql.slow import PostgreSQLSlow
+from dbctl.engines.postgresql.sql.query_check import PostgreSQLQuestions
 from dbctl.engines.postgresql.stream import PostgreSQLStreams
-from dbctl.engines.postgresql.upkeep import PostgreSQLUpkeep
-from dbctl.engines.served import connection as served
-from dbctl.engines.sql import Row
-from dbctl.errors import DbctlError, QueryFailedError
+from dbctl.engines.postgresql.types.values import UNMENTIONED, encoded
+from dbctl.engines.postgresql.types.values import translated as sent
+from dbctl.engines.servers import connection as served
+from dbctl.engines.sql.query_builder import Row
+from dbctl.errors.base import DbctlError, QueryFailedError
 
 #: What every session can tell, also one that may write.
 TOLD = served.TOLD | {Capability.CSV}

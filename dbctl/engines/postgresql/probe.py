@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from dbctl.engines.served import liveness
+from dbctl.files import liveness
 
 if TYPE_CHECKING:
     from dbctl.engines.postgresql.session import Session

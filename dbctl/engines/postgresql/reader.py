@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from contextlib import closing
 from typing import Literal, cast
 
-from dbctl.engines.base import Capability, Holder
+from dbctl.engines.contract.base import Capability, Holder
+from dbctl.engines.contract.monitoring import named_locks
+from dbctl.engines.postgresql.backup.dump import PostgreSQLDumps
 from dbctl.engines.postgresql.connection import TOLD, PostgreSQLConnection
-from dbctl.engines.postgresql.dump import PostgreSQLDumps
 from dbctl.engines.postgresql.session import Session, own_backends
-from dbctl.engines.served.connection import ServedReader
-from dbctl.engines.server import named_locks
+from dbctl.engines.servers.connection import ServedReader
 from dbctl.url import Url
 
 #: Seconds for a question that waits for nobody.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import cast
+from typing import Any, cast
 
-from dbctl.engines.postgresql.catalogue import HERE, SHOWN, THERE
-from dbctl.engines.schema import (
+import psycopg
+
+from dbctl.engines.contract.schema import (
     Schema,
     SchemaCode,
     SchemaColumn,
@@ -17,7 +18,9 @@ from dbctl.engines.schema import (
     by_table,
     plain,
 )
-from dbctl.engines.sql import Row
+from dbctl.engines.postgresql.catalog import HERE, SHOWN, THERE
+from dbctl.engines.postgresql.session import Session
+from dbctl.engines.sql.query_builder import Row
 
 _FROM = "from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
 
@@ -173,3 +176,27 @@ def _spelled(text: str) -> str:
         lambda found: f"ARRAY[{_ITEM.sub(lambda one: one[0] + '::text', found[1] or found[2])}]", text
     )
     return _CAST.sub(r"\1::text", moved)
+
+
+PUBLIC = "public"
+#: Schemas of somebody's own, beside the one that is asked about.
+OTHERS = b"""select exists (select from pg_catalog.pg_namespace n where n.nspname not in ('information_schema', $1)
+  and n.nspname !~ '^pg_' and not exists (select from pg_catalog.pg_depend e
+    where e.classid = 'pg_catalog.pg_namespace'::regclass and e.objid = n.oid and e.deptype = 'e')
+  and (n.nspname <> 'public' or exists (select from pg_catalog.pg_class c where c.relnamespace = n.oid)))"""
+
+
+def scope_of(session: Session) -> str:
+    """Return the schema that alone is the app's; empty means the whole database."""
+    return scope(session, session.asked_schema)
+
+
+def scope(session: psycopg.Connection[Any], schema: str) -> str:
+    """Return the same of the schema that a URL names.
+
+    ``schema=public`` is what Prisma writes everywhere, and means all there is, unless somebody else is there, too.
+    """
+    if schema in ("", PUBLIC):
+        ((others,),) = session.execute(OTHERS, [schema]).fetchall() if schema else [(False,)]
+        return schema if others else ""
+    return schema

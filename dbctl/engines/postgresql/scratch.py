@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from dbctl.engines.postgresql import script
+from dbctl.engines.postgresql.sql import script
 from dbctl.engines.postgresql.writer import PostgreSQLWriter
-from dbctl.engines.sql import ident
+from dbctl.engines.sql.query_builder import ident
 from dbctl.url import Url
 
 

@@ -15,12 +15,14 @@ from urllib.parse import parse_qsl
 import psycopg
 from psycopg import pq
 
-from dbctl import config, durable, interrupt
+from dbctl import signals as interrupt
+from dbctl.config import model as config
 from dbctl.engines.postgresql.probe import probe_session
-from dbctl.engines.postgresql.values import UNDECLARED, make_plain
-from dbctl.engines.served import liveness
-from dbctl.engines.sql import Row, ident, is_storable
-from dbctl.errors import FileFailedError, PoolerError, ReadOnlyError, UrlInvalidError
+from dbctl.engines.postgresql.types.values import UNDECLARED, make_plain
+from dbctl.engines.sql.query_builder import Row, ident, is_storable
+from dbctl.errors.base import FileFailedError, PoolerError, ReadOnlyError, UrlInvalidError
+from dbctl.files import atomic as durable
+from dbctl.files import liveness
 from dbctl.url import Url
 
 T = TypeVar("T")

@@ -14,18 +14,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from dbctl import interrupt
-from dbctl.engines.base import Capability
-from dbctl.engines.sql import Row
-from dbctl.engines.sqlite.describes import SQLiteDescribes
-from dbctl.engines.sqlite.failures import Place, is_busy, name_of, translated, unreachable
+from dbctl import signals as interrupt
+from dbctl.engines.contract.base import Capability
+from dbctl.engines.contract.streaming import BATCH, Answer
+from dbctl.engines.sql.query_builder import Row
+from dbctl.engines.sqlite.describe import SQLiteDescribes
+from dbctl.engines.sqlite.errors import Place, is_busy, name_of, translated, unreachable
 from dbctl.engines.sqlite.files import quoted
-from dbctl.engines.sqlite.fulltext import SQLiteFullText
-from dbctl.engines.sqlite.kept import SQLiteKept
+from dbctl.engines.sqlite.fulltext.search import SQLiteFullText
+from dbctl.engines.sqlite.monitoring.statistics import SQLiteKept
 from dbctl.engines.sqlite.stream import SQLiteStreams
-from dbctl.engines.sqlite.times import SQLiteTimes
-from dbctl.engines.transfer import BATCH, Answer
-from dbctl.errors import DatabaseMissingError, DbctlError, QueryFailedError, ValueInvalidError
+from dbctl.engines.sqlite.types.times import SQLiteTimes
+from dbctl.errors.base import DatabaseMissingError, DbctlError, QueryFailedError, ValueInvalidError
 
 if TYPE_CHECKING:
     from sqlite_utils import Database

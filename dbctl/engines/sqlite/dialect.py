@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
-from dbctl.engines.base import Column, Explanation, Later, Reference, Table, TimeForm, Where
-from dbctl.engines.plans import PlanReader
-from dbctl.engines.sql import Row, Statement, ident, is_storable, like_literal
-from dbctl.errors import QueryFailedError, ValueInvalidError
+from dbctl.engines.contract.base import Column, Explanation, Later, Reference, Table, TimeForm, Where
+from dbctl.engines.sql.explain import PlanReader
+from dbctl.engines.sql.query_builder import Row, Statement, ident, is_storable, like_literal
+from dbctl.errors.base import QueryFailedError, ValueInvalidError
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -127,7 +127,7 @@ class SQLiteDialect(PlanReader):
 
     def _refuse_strange_names(self, sql: str) -> None:
         """Refuse a name in double quotes that is none: SQLite would take it for a text, and say nothing."""
-        from dbctl.engines.sqlite import spelling
+        from dbctl.engines.sqlite.sql import normalize as spelling
 
         names = {column.lower() for table in self.tables().values() for column in table.columns}
         strange = spelling.strange_names(sql, names | {name.lower() for name in self.tables()})

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from dbctl.errors import ReadOnlyError
+from dbctl.engines.contract.base import Housing
+from dbctl.engines.file_locks import holders_of
+from dbctl.errors.base import NotSupportedError, ReadOnlyError, ValueInvalidError
 
 #: What SQLite puts beside a database.
 SIDE_FILES = ("-wal", "-shm", "-journal")
@@ -49,3 +51,36 @@ def refuse_unsafe(path: Path, target: str) -> None:
             reason=f"{path} has a second hard link, whose users would not see this one's -wal",
             instead="Nothing was changed. Remove the other link, or make it a symbolic one.",
         )
+
+
+def of(path: Path) -> Housing:
+    """Return the files of the database at ``path``, which may be missing."""
+    try:
+        file = Path(os.path.realpath(path))
+    except ValueError:
+        raise ValueInvalidError(what="path", value=ascii(str(path)), reason="it holds a NUL") from None
+    beside = [one for suffix in SIDE_FILES if os.path.lexists(one := Path(f"{file}{suffix}"))]
+    waiting = _size(Path(f"{file}-wal"))
+    return Housing(
+        file=file,
+        beside=beside,
+        waiting_bytes=waiting,
+        left=bool(waiting) and _forsaken(file),
+        settle=["sqlite3", str(file), "pragma wal_checkpoint(truncate)"],
+        shrink=["sqlite3", str(file), "vacuum"],
+    )
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _forsaken(file: Path) -> bool:
+    """Whether the system tells of locks and open files, and nobody has this one."""
+    try:
+        return not holders_of(file)
+    except NotSupportedError:
+        return False

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from typing import cast
 
-from dbctl.engines.schema import (
+from dbctl.engines.contract.schema import (
     Schema,
     SchemaCode,
     SchemaColumn,
@@ -15,10 +15,11 @@ from dbctl.engines.schema import (
     SchemaReference,
     SchemaTable,
 )
-from dbctl.engines.sql import Row
-from dbctl.engines.sqlite import create, spelling
-from dbctl.engines.sqlite.describes import VIRTUAL
-from dbctl.engines.sqlite.values import affinity
+from dbctl.engines.sql.query_builder import Row
+from dbctl.engines.sqlite.describe import VIRTUAL
+from dbctl.engines.sqlite.sql import create_statement as create
+from dbctl.engines.sqlite.sql import normalize as spelling
+from dbctl.engines.sqlite.types.values import affinity
 
 #: What modules for searching texts and places call the tables that they keep beside their own.
 _SHADOWS = (

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
 
-from dbctl.engines import sqlite_script
-from dbctl.engines.base import Language
-from dbctl.engines.sql import Row, ident
+from dbctl.engines.contract.base import Language
+from dbctl.engines.sql.query_builder import Row, ident
 from dbctl.engines.sqlite.connection import lenient
-from dbctl.engines.sqlite.fulltext_writer import SQLiteTextWriter
-from dbctl.errors import ConstraintError, QueryFailedError
+from dbctl.engines.sqlite.fulltext.writer import SQLiteTextWriter
+from dbctl.engines.sqlite.sql import script as sqlite_script
+from dbctl.errors.base import ConstraintError, QueryFailedError
 from dbctl.model import counted
 
 T = TypeVar("T")

@@ -10,12 +10,12 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from datetime import timedelta
 from typing import TypeVar
 
-from dbctl.engines.sql import Row, ident
+from dbctl.engines.contract.streaming import Answer
+from dbctl.engines.sql.query_builder import Row, ident
 from dbctl.engines.sqlite.checks import SQLiteChecks
-from dbctl.engines.sqlite.describes import VIRTUAL
-from dbctl.engines.sqlite.failures import name_of
-from dbctl.engines.transfer import Answer
-from dbctl.errors import DbctlError, QueryFailedError, SecretAskedError, TimeUpError
+from dbctl.engines.sqlite.describe import VIRTUAL
+from dbctl.engines.sqlite.errors import name_of
+from dbctl.errors.base import DbctlError, QueryFailedError, SecretAskedError, TimeUpError
 
 T = TypeVar("T")
 
@@ -125,7 +125,7 @@ class SQLiteStreams(SQLiteChecks):
         within: timedelta | None = None,
         hidden: Mapping[str, Collection[str]] = {},
     ) -> Iterator[Answer]:
-        from dbctl.engines.sqlite import values
+        from dbctl.engines.sqlite.types import values
 
         self._settle()
         # a common table expression may have the name of a view, and SQLite names both alike
@@ -181,12 +181,12 @@ class SQLiteStreams(SQLiteChecks):
         return nullcontext()  # it keeps floats
 
     def of_csv(self, table: str, column: str) -> Callable[[str, bool], object]:
-        from dbctl.engines.sqlite import values
+        from dbctl.engines.sqlite.types import values
 
         return values.of_csv(column, self._described(table, column).type)
 
     def of_json(self, table: str, column: str) -> Callable[[object], object]:
-        from dbctl.engines.sqlite import values
+        from dbctl.engines.sqlite.types import values
 
         self._described(table, column)
         return values.of_json(column)

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from dbctl import interrupt
-from dbctl.engines.sqlite.failures import name_of
+from dbctl import signals as interrupt
+from dbctl.engines.sqlite.errors import name_of
 
 HEADER, FRAME = 32, 24  # bytes
 PAGE_SIZES = frozenset(1 << power for power in range(9, 17))

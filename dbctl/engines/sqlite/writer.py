@@ -1,4 +1,4 @@
-"""Writing a SQLite file: inside one immediate transaction, or not at all."""
+"""A SQLite database in memory: nobody else sees it, and it is gone with its connection."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar, cast
 
-from dbctl.durable import sync_directory
-from dbctl.engines.base import Capability, FillRow, Later, Merge, Where, fill_nothing
-from dbctl.engines.locks import write_lock
-from dbctl.engines.sql import Row, Statement, on_conflict
-from dbctl.engines.sqlite.aside import SQLiteLaysAside
+from dbctl.engines.contract.base import Capability, FillRow, Later, Merge, Where, fill_nothing
+from dbctl.engines.contract.streaming import Answer
+from dbctl.engines.file_locks import write_lock
+from dbctl.engines.sql.query_builder import Row, Statement, on_conflict
 from dbctl.engines.sqlite.connection import TOLD
 from dbctl.engines.sqlite.files import refuse_unsafe
 from dbctl.engines.sqlite.schema_writer import SQLiteSchemaWriter
-from dbctl.engines.sqlite.times import form_of
+from dbctl.engines.sqlite.staging import SQLiteLaysAside
+from dbctl.engines.sqlite.types.times import form_of
 from dbctl.engines.sqlite.wal import may_come_back
-from dbctl.engines.transfer import Answer
-from dbctl.errors import CommitUnsyncedError, NotADatabaseError, QueryFailedError
+from dbctl.errors.base import CommitUnsyncedError, NotADatabaseError, QueryFailedError
+from dbctl.files.atomic import sync_directory
 
 T = TypeVar("T")
 
@@ -198,7 +198,7 @@ class SQLiteWriter(SQLiteSchemaWriter, SQLiteLaysAside):
 
     def _insert_all(self, into: str, columns: int, rows: Iterable[Sequence[object]]) -> int:
         """Insert rows as they come; return how many. Only those with text that is not UTF-8 need a cast."""
-        from dbctl.engines.sqlite.values import RawText
+        from dbctl.engines.sqlite.types.values import RawText
 
         left, raw, inserted = iter(rows), list[Sequence[object]](), 0
         holders = ", ".join("?" * columns)
@@ -295,3 +295,15 @@ class SQLiteWriter(SQLiteSchemaWriter, SQLiteLaysAside):
             raise QueryFailedError(
                 target=self.target, reason="an earlier failure ended the transaction around it"
             )
+
+
+class SQLiteScratch(SQLiteWriter):
+    """An empty database to try something in. Being killed leaves nothing behind, and no disk can be full."""
+
+    def __init__(self, target: str) -> None:
+        super().__init__(Path("/scratch"), target)  # never a file: the name is what SQLite wants
+
+    def _open(self, create: Mapping[str, str] | None, pragmas: Mapping[str, str]) -> None:
+        del create, pragmas  # there is no file that they could be of
+        self._connect("mode=memory")
+        self._pragma("foreign_keys", "1")

@@ -8,10 +8,11 @@ from datetime import UTC, datetime, timedelta
 import bcrypt
 import pytest
 
-from dbctl.errors import FileExistsAlreadyError, FileFailedError, NotSupportedError, ValueInvalidError
-from dbctl.services import demo
-from dbctl.services.demo import chance, flashpoint_web
-from dbctl.shipped import shipped
+from dbctl import demo
+from dbctl.config.bundled import shipped
+from dbctl.demo import flashpoint_web
+from dbctl.demo import random as chance
+from dbctl.errors.base import FileExistsAlreadyError, FileFailedError, NotSupportedError, ValueInvalidError
 
 AT = datetime(2026, 6, 1, 12, tzinfo=UTC)
 COUNTS = {"games": 300, "users": 60, "plays": 900}

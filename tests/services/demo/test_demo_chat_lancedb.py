@@ -11,9 +11,9 @@ from typing import Any, cast
 
 import pytest
 
-from dbctl.engines.vectors import Vectors
-from dbctl.errors import FileExistsAlreadyError, MigrationShapeUnknownError
-from dbctl.services import demo
+from dbctl import demo
+from dbctl.engines.contract.vectors import Vectors
+from dbctl.errors.base import FileExistsAlreadyError, MigrationShapeUnknownError
 from tests.engines import lance
 
 AT = datetime(2026, 8, 1, tzinfo=UTC)

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from dbctl import demo
 from dbctl.cli.main import main
-from dbctl.errors import DatabaseNotEmptyError, FileExistsAlreadyError
-from dbctl.services import demo
+from dbctl.errors.base import DatabaseNotEmptyError, FileExistsAlreadyError
 from dbctl.url import parse
 from tests import servers
 

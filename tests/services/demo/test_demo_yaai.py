@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from dbctl.errors import FileExistsAlreadyError
-from dbctl.services import demo
+from dbctl import demo
+from dbctl.errors.base import FileExistsAlreadyError
 
 AT = datetime(2026, 8, 1, tzinfo=UTC)
 

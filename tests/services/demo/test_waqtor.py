@@ -8,15 +8,16 @@ from datetime import UTC, datetime
 
 import pytest
 
-from dbctl.errors import (
+from dbctl import demo
+from dbctl.errors.base import (
     DatabaseNotEmptyError,
     FileExistsAlreadyError,
     MigrationShapeOtherError,
     NotSupportedError,
     UsageError,
 )
-from dbctl.services import demo
-from tests import kept, servers
+from tests import databases as kept
+from tests import servers
 
 AT = datetime(2026, 6, 1, 12, tzinfo=UTC)
 COUNTS = {"users": 12, "messages": 150}

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from dbctl import url
 from dbctl.engines import registry
-from dbctl.engines.base import Readable
-from dbctl.services.migration_drift import schema_of
-from dbctl.services.schema_words import index_of, reference_of, told_of
+from dbctl.engines.contract.base import Readable
+from dbctl.services.migrations.drift import schema_of
+from dbctl.services.migrations.schema_diff import index_of, reference_of, told_of
 
 #: Tables that record migrations; they are no part of an application's schema.
 LEDGERS = {"migrations", "schema_migrations", "_prisma_migrations", "_migrations"}

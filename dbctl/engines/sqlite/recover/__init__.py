@@ -4,6 +4,6 @@ SQLite itself stops at the first page that it cannot read. The form of the file 
 (https://www.sqlite.org/fileformat2.html), and a page that is damaged does not hide the others.
 """
 
-from dbctl.engines.sqlite.recover.salvage import recover
+from dbctl.engines.sqlite.recover.recover import recover
 
 __all__ = ["recover"]

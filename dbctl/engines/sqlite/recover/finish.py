@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from dbctl import interrupt
-from dbctl.engines.server import Concern
-from dbctl.engines.sql import ident
-from dbctl.engines.sqlite.failures import name_of
+from dbctl import signals as interrupt
+from dbctl.engines.contract.monitoring import Concern
+from dbctl.engines.sql.query_builder import ident
+from dbctl.engines.sqlite.errors import name_of
 from dbctl.engines.sqlite.recover.schema import Entry
 from dbctl.engines.sqlite.writer import SQLiteWriter
-from dbctl.errors import DbctlError
+from dbctl.errors.base import DbctlError
 from dbctl.model import counted
 
 #: A text index that keeps none of the text that it was made of, so that nothing can make it anew.

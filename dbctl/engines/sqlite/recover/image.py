@@ -11,12 +11,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO
 
-from dbctl import durable, interrupt
+from dbctl import signals as interrupt
 from dbctl.engines.sqlite import wal
 from dbctl.engines.sqlite.checks import INDEX, MOST_LINES
-from dbctl.engines.sqlite.failures import Place, name_of, unmade
+from dbctl.engines.sqlite.errors import Place, name_of, unmade
 from dbctl.engines.sqlite.files import quoted
-from dbctl.errors import BusyError, FileFailedError
+from dbctl.errors.base import BusyError, FileFailedError
+from dbctl.files import atomic as durable
 from dbctl.model import Value
 
 MAGIC = b"SQLite format 3\0"

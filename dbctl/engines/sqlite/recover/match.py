@@ -11,7 +11,8 @@ from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
-from dbctl import interrupt
+from dbctl import signals as interrupt
+from dbctl.engines.sqlite.recover.btree import Batch, Trees
 from dbctl.engines.sqlite.recover.image import (
     HEADS,
     INDEX_INTERIOR,
@@ -21,7 +22,6 @@ from dbctl.engines.sqlite.recover.image import (
     Image,
 )
 from dbctl.engines.sqlite.recover.schema import Entry
-from dbctl.engines.sqlite.recover.trees import Batch, Trees
 
 #: How many pages of rows are compared, and in which share of these rows both files have to agree.
 PAGES, SHARE = 5, 0.5

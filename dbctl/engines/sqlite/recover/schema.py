@@ -9,11 +9,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-from dbctl.engines.sql import ident
-from dbctl.engines.sqlite.failures import Place, translated
+from dbctl.engines.sql.query_builder import ident
+from dbctl.engines.sqlite.errors import Place, translated
 from dbctl.engines.sqlite.files import quoted
+from dbctl.engines.sqlite.recover.btree import Gap, Trees
 from dbctl.engines.sqlite.recover.records import RawText
-from dbctl.engines.sqlite.recover.trees import Gap, Trees
 
 KINDS = ("table", "index", "view", "trigger")
 FIELDS = 5

@@ -1,0 +1,178 @@
+"""A connection of the dump program to the server that goes through dbctl.
+
+The program loses data of some values: it writes a FLOAT with six digits, and question marks for characters that Unicode
+lacks. No option prevents that. So it connects to a session that dbctl has opened, and dbctl replaces such columns in its
+queries for rows by expressions. All other packets pass unchanged.
+"""
+
+from __future__ import annotations
+
+import re
+import select
+import socket
+import ssl
+import struct
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+from pymysql.constants import CLIENT, COMMAND, SERVER_STATUS
+
+from dbctl.engines.mysql.session import Session
+from dbctl.files import temp as private
+from dbctl.files.subprocesses import BLOCK, LOOK_SECONDS, SECRETS
+
+#: Capabilities that the program may request; none changes the format of results.
+CAPABILITIES = (
+    CLIENT.LONG_PASSWORD
+    | CLIENT.LONG_FLAG
+    | CLIENT.CONNECT_WITH_DB
+    | CLIENT.PROTOCOL_41
+    | CLIENT.TRANSACTIONS
+    | CLIENT.SECURE_CONNECTION
+    | CLIENT.MULTI_RESULTS
+    | CLIENT.PLUGIN_AUTH
+)
+#: The authentication that the program uses here; any reply is accepted, since the socket is private.
+PLUGINS = {"MariaDB": b"mysql_native_password", "MySQL": b"caching_sha2_password"}
+UTF8MB4 = 45  #: the number of a collation
+SCRAMBLE = b"dbctl" * 4  #: 20 arbitrary bytes
+OK = b"\0\0\0" + struct.pack("<HH", SERVER_STATUS.SERVER_STATUS_AUTOCOMMIT, 0)
+#: Maximum bytes of a socket path on every system.
+LONGEST_PATH = 100
+#: A query for the rows of a table.
+_ROWS = re.compile(
+    rb"(?P<head>SELECT /\*!40001 SQL_NO_CACHE \*/ )(?P<columns>.*?)"
+    rb"(?P<tail> FROM `(?P<table>(?:[^`]|``)*)`(?: (?:FOR SYSTEM_TIME|PARTITION|WHERE|ORDER)\b.*)?)",
+    re.DOTALL,
+)
+_NAME = re.compile(rb"`(?:[^`]|``)*`")
+
+#: SQL for each column of tables whose values the program would not write exactly; tables and columns are quoted names.
+Exact = Mapping[str, Mapping[str, str]]
+
+
+@contextmanager
+def relayed(session: Session, exact: Exact) -> Iterator[Relay]:
+    """Listen on a socket for one connection of a program, and relay it to the server of ``session``.
+
+    The session cannot be used for anything else afterwards, and is closed at the end.
+    """
+    place = Path(tempfile.gettempdir())
+    if len(str(place / f"{SECRETS}12345678" / "socket")) > LONGEST_PATH:
+        place = Path("/tmp")  # noqa: S108 - the folder in it is private
+    with (
+        private.folder(place, SECRETS) as folder,
+        closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as listening,
+    ):
+        listening.bind(str(folder / "socket"))
+        listening.listen(1)
+        relay = Relay(folder / "socket", listening, session, exact)
+        relay.start()
+        try:
+            yield relay
+        finally:
+            relay.stop()
+
+
+class Relay(threading.Thread):
+    """Relays queries and results while the program runs."""
+
+    def __init__(self, path: Path, listening: socket.socket, session: Session, exact: Exact) -> None:
+        super().__init__(daemon=True)
+        self.path = path
+        #: Quoted names of tables that no recognized query of the program has read yet.
+        self.missing = set(exact)
+        self._listening, self._session = listening, session
+        self._exact = {
+            table.encode(): {name.encode(): sql.encode() for name, sql in columns.items()}
+            for table, columns in exact.items()
+        }
+        self._ending = threading.Event()
+
+    def run(self) -> None:
+        self._server.settimeout(None)  # whoever runs the program limits its silence
+        while not self._ending.is_set():
+            if select.select([self._listening], [], [], LOOK_SECONDS)[0]:
+                client, _ = self._listening.accept()
+                with closing(client), suppress(OSError):  # the program reports a lost connection itself
+                    self._greet(client)
+                    self._pass_on(client)
+                return
+
+    def stop(self) -> None:
+        """Stop relaying; the program has ended."""
+        self._ending.set()
+        self.join(LOOK_SECONDS * 20)
+        with suppress(OSError):
+            self._server.shutdown(socket.SHUT_RDWR)
+        self.join()
+        self._session.drop()
+
+    @property
+    def _server(self) -> socket.socket:
+        return self._session._sock  # noqa: SLF001 - the driver has no public attribute for it
+
+    def _greet(self, client: socket.socket) -> None:
+        version, plugin = self._session.server_version, PLUGINS[self._session.server.product]
+        low, high = CAPABILITIES & 0xFFFF, CAPABILITIES >> 16
+        hello = (
+            b"\x0a" + version.encode("latin1") + b"\0" + struct.pack("<I", self._session.number & 0xFFFFFFFF)
+            + SCRAMBLE[:8] + b"\0"
+            + struct.pack("<HBHHB", low, UTF8MB4, SERVER_STATUS.SERVER_STATUS_AUTOCOMMIT, high, 21)
+            + bytes(10) + SCRAMBLE[8:] + b"\0" + plugin + b"\0"
+        )  # fmt: skip
+        client.sendall(_packet(hello, 0))
+        if _received(client) is not None:
+            client.sendall(_packet(OK, 2))
+
+    def _pass_on(self, client: socket.socket) -> None:
+        """Relay packets in both directions until the program ends."""
+        server = self._server
+        waiting = select.poll()
+        waiting.register(client, select.POLLIN)
+        waiting.register(server, select.POLLIN)
+        while True:
+            decrypted = isinstance(server, ssl.SSLSocket) and server.pending()
+            ready = [server.fileno()] if decrypted else [number for number, _ in waiting.poll()]
+            if server.fileno() in ready:
+                if not (block := server.recv(BLOCK)):
+                    return
+                client.sendall(block)
+            elif client.fileno() in ready:
+                command = _received(client)
+                if command is None or command[0] == COMMAND.COM_QUIT:
+                    return
+                server.sendall(_packet(self._rewritten(command), 0))
+
+    def _rewritten(self, command: bytes) -> bytes:
+        """Return a command, with exact expressions if it is a query for rows."""
+        found = _ROWS.fullmatch(command, 1) if command[0] == COMMAND.COM_QUERY else None
+        exact = self._exact.get(b"`" + found["table"] + b"`") if found else None
+        if not (found and exact):
+            return command
+        self.missing.discard(f"`{found['table'].decode()}`")
+        columns = b", ".join(exact) if found["columns"] == b"*" else found["columns"]
+        columns = _NAME.sub(lambda name: exact.get(name[0], name[0]), columns)
+        return command[:1] + found["head"] + columns + found["tail"]
+
+
+def _packet(payload: bytes, number: int) -> bytes:
+    return struct.pack("<I", len(payload))[:3] + bytes([number]) + payload
+
+
+def _received(client: socket.socket) -> bytes | None:
+    """Return the next packet of the program, or None at the end."""
+    head = _exactly(client, 4)
+    return head and _exactly(client, int.from_bytes(head[:3], "little"))
+
+
+def _exactly(client: socket.socket, size: int) -> bytes | None:
+    parts = bytearray()
+    while len(parts) < size:
+        if not (part := client.recv(size - len(parts))):
+            return None
+        parts += part
+    return bytes(parts)

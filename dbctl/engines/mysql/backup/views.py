@@ -1,0 +1,36 @@
+"""Views that nobody can read: which of them a restore leaves out."""
+
+from __future__ import annotations
+
+import pymysql
+
+from dbctl.engines.mysql.errors import number_of
+from dbctl.engines.mysql.session import Session
+from dbctl.engines.mysql.types.values import literal
+from dbctl.engines.sql.query_builder import ident
+
+VIEWS = "select table_name from information_schema.views where table_schema = {} order by 1"
+USES_OF_VIEWS = """select view_name, table_name from information_schema.view_table_usage
+where view_schema = {0} and table_schema = {0}"""
+#: What a view looks at is not there, or who made it.
+VIEW_BROKEN = (1356, 1449)
+
+
+def list_unrestorable_views(session: Session) -> list[str]:
+    """Return the views of this database that read a view whose definer does not exist.
+
+    Nobody can read them, and MySQL does not create them again. MariaDB does.
+    """
+    if session.server.is_mariadb:
+        return []
+    unreadable = set[str]()
+    for (name,) in session.run(VIEWS.format(literal(session.database))):
+        view = str(name)
+        try:
+            session.run(f"select 1 from {ident(view)} limit 0")  # noqa: S608 - names are quoted
+        except pymysql.Error as error:
+            if number_of(error) not in VIEW_BROKEN:
+                raise
+            unreadable.add(view)
+    reads = session.run(USES_OF_VIEWS.format(literal(session.database))) if unreadable else []
+    return sorted({str(view) for view, used in reads if {str(view), str(used)} <= unreadable})

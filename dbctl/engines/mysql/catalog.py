@@ -1,0 +1,97 @@
+"""What the catalogue tells of the tables of one database and of the keys between them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Literal, cast
+
+from dbctl.engines.contract.base import Reference, Table
+from dbctl.engines.mysql.types.columns import KINDS, NATIVE, Kind, MySQLColumn, MySQLTable, declared, labels
+from dbctl.engines.sql.query_builder import SqlReader
+
+TABLES = """select t.table_name, t.table_type, t.engine, e.transactions = 'YES'
+from information_schema.tables t left join information_schema.engines e on e.engine = t.engine
+where t.table_schema = database() and t.table_type in ('BASE TABLE', 'SYSTEM VERSIONED', 'VIEW')"""
+COLUMNS = """select table_name, column_name, column_type, data_type, is_nullable = 'YES', column_default, extra,
+  column_key = 'PRI', character_set_name, collation_name
+from information_schema.columns where table_schema = database() order by table_name, ordinal_position"""
+KEYS = """select k.table_name, k.constraint_name, k.column_name, k.referenced_column_name, r.delete_rule,
+  k.referenced_table_name
+from information_schema.key_column_usage k join information_schema.referential_constraints r
+  on r.constraint_schema = k.constraint_schema and r.constraint_name = k.constraint_name and r.table_name = k.table_name
+where k.table_schema = database() and k.referenced_table_schema = database() and k.referenced_table_name = :table
+order by k.table_name, k.constraint_name, k.ordinal_position"""
+
+OnDelete = Literal["CASCADE", "SET NULL", "SET DEFAULT", "RESTRICT", "NO ACTION"]
+
+
+class MySQLCatalogue(SqlReader):
+    """The live schema."""
+
+    _tables: dict[str, Table] | None = None
+
+    def tables(self) -> Mapping[str, Table]:
+        if self._tables is None:
+            columns: dict[str, dict[str, MySQLColumn]] = {}
+            for row in self._fetch(COLUMNS, {}):
+                table, *rest = row
+                columns.setdefault(str(table), {})[str(rest[0])] = _column(*rest)
+            self._tables = {
+                str(name): MySQLTable(
+                    name=str(name),
+                    columns=columns.get(str(name), {}),
+                    view=kind == "VIEW",
+                    keeper=str(keeper or ""),
+                    transactional=kind == "VIEW" or bool(transactional),
+                )
+                for name, kind, keeper, transactional in sorted(
+                    self._fetch(TABLES, {}), key=lambda row: str(row[0])
+                )
+            }
+        return self._tables
+
+    def references(self, table: str) -> Sequence[Reference]:
+        wanted = self._checked(table).name
+        rows = [row for row in self._fetch(KEYS, {"table": wanted}) if row[5] == wanted]
+        keys = [list(found) for _, found in groupby(rows, key=lambda row: row[:2])]
+        return [
+            Reference(
+                table=str(key[0][0]),
+                columns=[str(row[2]) for row in key],
+                to=[str(row[3]) for row in key],
+                on_delete=cast("OnDelete", str(key[0][4])),
+            )
+            for key in keys
+        ]
+
+
+def _column(
+    name: object,
+    told: object,
+    base: object,
+    nullable: object,
+    default: object,
+    extra: object,
+    key: object,
+    charset: object,
+    collation: object,
+) -> MySQLColumn:
+    kind: Kind = KINDS.get(str(base), "other")
+    more = str(extra).lower()
+    made = "virtual generated" in more or "stored generated" in more
+    counts = "auto_increment" in more
+    return MySQLColumn(
+        name=str(name),
+        type=declared(str(told)),
+        nullable=bool(nullable),
+        required=not nullable and default is None and not (counts or made),
+        generated=made,
+        key=bool(key),
+        native=NATIVE.get(kind, ""),
+        values=labels(str(told)) if kind == "enum" else (),
+        kind=kind,
+        charset=str(charset or ""),
+        collation=str(collation or ""),
+        counts=counts,
+    )

@@ -1,0 +1,131 @@
+"""Lineage of views: the table columns that each column of a view is computed from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, TypeAlias
+
+from dbctl.engines.contract.base import Table
+
+if TYPE_CHECKING:
+    from sqlglot import exp
+
+#: A column of a base table; both names in lower case.
+Source: TypeAlias = tuple[str, str]
+#: The sources of each column of a view; None: they cannot be determined.
+Sources: TypeAlias = Mapping[str, Collection[Source] | None]
+
+
+def reaching(queries: Mapping[str, str], tables: Collection[str]) -> dict[str, str]:
+    """Return the views that refer to one of ``tables``, directly or through views, and views of unknown text."""
+    words = {view: _words(text) for view, text in queries.items()}
+    names = {table.lower() for table in tables}
+    reached: dict[str, str] = {}
+    while added := {
+        view: queries[view]
+        for view in queries.keys() - reached.keys()
+        if not queries[view] or not names.isdisjoint(words[view])
+    }:
+        reached |= added
+        names |= {view.lower() for view in added}
+    return reached
+
+
+def sources_of(queries: Mapping[str, str], tables: Mapping[str, Table], dialect: str) -> dict[str, Sources]:
+    """Return the sources of the columns of these views.
+
+    Args:
+        queries: views by name, each as ``create view`` or as its query; empty if unknown.
+        tables: the live schema, with the views.
+        dialect: of the queries, as sqlglot names it.
+    """
+    return _Lineage(queries, tables, dialect).views()
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text.lower()))
+
+
+class _Lineage:
+    def __init__(self, queries: Mapping[str, str], tables: Mapping[str, Table], dialect: str) -> None:
+        self._queries, self._tables, self._dialect = queries, tables, dialect
+        self._views = {view.lower(): view for view in queries}
+        self._known: dict[str, Sources] = {}
+
+    def views(self) -> dict[str, Sources]:
+        import sqlglot  # noqa: F401 - a missing package must not look like SQL that cannot be parsed
+
+        for view in self._queries:
+            self._resolve(view)
+        return self._known
+
+    def _resolve(self, view: str) -> None:
+        """Resolve a view, the views that it reads first."""
+        if view in self._known:
+            return
+        columns = list(self._tables[view].columns) if view in self._tables else []
+        self._known[view] = dict.fromkeys(columns)  # also ends a cycle of views
+        words = _words(self._queries[view])
+        for name in words & self._views.keys():
+            self._resolve(self._views[name])
+        with suppress(Exception):  # a parser of foreign SQL may raise anything; unknown is the safe result
+            self._known[view] = self._sources(columns, self._queries[view], words)
+
+    def _sources(self, columns: list[str], text: str, words: set[str]) -> Sources:
+        from sqlglot import exp, parse_one
+        from sqlglot.lineage import lineage
+        from sqlglot.optimizer.qualify import qualify
+
+        query = parse_one(text, dialect=self._dialect)
+        if isinstance(query, exp.Create):
+            query = query.expression
+        if not isinstance(query, exp.Query):
+            return dict.fromkeys(columns)
+        schema: dict[str, object] = {
+            name: dict.fromkeys(table.columns, "text")
+            for name, table in self._tables.items()
+            if name.lower() in words
+        }
+        qualify(query, schema=schema, dialect=self._dialect, validate_qualify_columns=False)
+        selects = query.selects
+        names = [select.alias_or_name for select in selects]
+        if len(names) != len(columns) or len(set(names)) != len(names):
+            return dict.fromkeys(columns)
+        found: dict[str, Collection[Source] | None] = {}
+        for column, name, select in zip(columns, names, selects, strict=True):
+            if _has_whole_row(select):
+                found[column] = None
+                continue
+            leaves = [
+                node
+                for node in lineage(name, query, schema=schema, dialect=self._dialect).walk()
+                if not node.downstream
+            ]
+            found[column] = self._of_tables(leaf for leaf in leaves if isinstance(leaf.source, exp.Table))
+        return found
+
+    def _of_tables(self, leaves: Iterator[object]) -> Collection[Source] | None:
+        """Return the sources of columns of tables and of resolved views."""
+        from sqlglot import exp
+
+        sources: set[Source] = set()
+        for leaf in leaves:
+            table = leaf.source.name.lower()  # type: ignore[attr-defined]
+            column = exp.to_column(leaf.name, dialect=self._dialect).name.lower()  # type: ignore[attr-defined]
+            if table not in self._views:
+                sources.add((table, column))
+                continue
+            known = {name.lower(): each for name, each in self._known[self._views[table]].items()}.get(column)
+            if known is None:
+                return None
+            sources.update(known)
+        return sources
+
+
+def _has_whole_row(select: exp.Expr) -> bool:
+    """Whether an expression takes a row as one value, such as ``row_to_json(u.*)``."""
+    from sqlglot import exp
+
+    return any(not isinstance(star.parent, exp.Count) for star in select.find_all(exp.Star))

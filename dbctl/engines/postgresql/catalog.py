@@ -1,0 +1,131 @@
+"""What the catalogue tells of tables and of the keys between them: only of what the search path shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, cast
+
+from dbctl.engines.contract.base import Reference, Table
+from dbctl.engines.postgresql.types.columns import KINDS, NATIVE, Kind, PostgreSQLColumn
+from dbctl.engines.sql.query_builder import SqlReader, ident
+from dbctl.errors.base import PrivilegeMissingError
+
+#: Tables, views and foreign tables, without the partitions of a table and without what belongs to an extension. A
+#: domain is told as what it is made of.
+SHOWN = """c.relkind in ('r', 'p', 'v', 'm', 'f') and not c.relispartition and pg_catalog.pg_table_is_visible(c.oid)
+  and n.nspname = any(pg_catalog.current_schemas(false)) and not exists (select from pg_catalog.pg_depend e
+    where e.classid = 'pg_catalog.pg_class'::regclass and e.objid = c.oid and e.deptype = 'e')"""
+#: What rests of an index ``i``, told by ``x``, that was being made beside its like. PostgreSQL puts a number behind a name
+#: that is taken.
+LEFT = "(i.relname ~ '_cc(new|old)[0-9]*$' and not x.indisvalid)"
+COLUMNS = f"""with recursive types (oid, base, not_null, has_default) as (
+  select oid, oid, typnotnull, typdefault is not null from pg_catalog.pg_type where typtype <> 'd'
+  union all select d.oid, t.base, t.not_null or d.typnotnull, t.has_default or d.typdefault is not null
+  from pg_catalog.pg_type d join types t on t.oid = d.typbasetype where d.typtype = 'd')
+select c.relname, c.relkind in ('v', 'm'), a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod),
+  a.attnotnull or t.not_null, a.atthasdef or a.attidentity <> '' or t.has_default, coalesce(a.attnum = any(i.indkey), false),
+  s.nspname, b.typname, b.typtype::text,
+  array(select e.enumlabel::text from pg_catalog.pg_enum e where e.enumtypid = b.oid order by e.enumsortorder),
+  a.attgenerated <> ''
+from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+  join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+  join types t on t.oid = a.atttypid join pg_catalog.pg_type b on b.oid = t.base
+  join pg_catalog.pg_namespace s on s.oid = b.typnamespace
+  left join pg_catalog.pg_index i on i.indrelid = c.oid and i.indisprimary
+where {SHOWN} order by c.relname, a.attnum"""  # noqa: S608 - no value is in it
+
+#: The columns of a constraint ``f`` in their order, here and at the other end of a foreign key.
+_NAMES = """array(select a.attname::text from unnest(f.{}) with ordinality k (number, at)
+    join pg_catalog.pg_attribute a on a.attrelid = f.{} and a.attnum = k.number order by k.at)"""
+HERE, THERE = _NAMES.format("conkey", "conrelid"), _NAMES.format("confkey", "confrelid")
+KEYS = f"""select c.relname, {HERE}, {THERE}, f.confdeltype::text
+from pg_catalog.pg_constraint f join pg_catalog.pg_class c on c.oid = f.conrelid
+  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where f.contype = 'f' and f.conparentid = 0 and f.confrelid = cast(:table as regclass) and {SHOWN}
+order by c.relname, f.conname"""  # noqa: S608 - as above
+
+ON_DELETE: Mapping[str, Literal["CASCADE", "SET NULL", "SET DEFAULT", "RESTRICT", "NO ACTION"]] = {
+    "a": "NO ACTION",
+    "r": "RESTRICT",
+    "c": "CASCADE",
+    "n": "SET NULL",
+    "d": "SET DEFAULT",
+}
+
+
+HIDDEN = """select n.nspname, current_user from pg_catalog.pg_namespace n
+where n.nspname = any(string_to_array(translate(current_setting('search_path'), '" ', ''), ','))
+  and not has_schema_privilege(n.oid, 'USAGE')"""
+
+
+class PostgreSQLCatalogue(SqlReader):
+    """The live schema."""
+
+    target: str
+    _tables: dict[str, Table] | None = None
+
+    def tables(self) -> Mapping[str, Table]:
+        if self._tables is None:
+            columns: dict[str, dict[str, PostgreSQLColumn]] = {}
+            views: dict[str, bool] = {}
+            for row in self._fetch(COLUMNS, {}):
+                table, view, *rest = row
+                columns.setdefault(str(table), {})[str(rest[0])] = _column(*rest)
+                views[str(table)] = bool(view)
+            if not columns:
+                self._refuse_hidden()
+            self._tables = {
+                name: Table(name=name, columns=found, view=views[name]) for name, found in columns.items()
+            }
+        return self._tables
+
+    def _refuse_hidden(self) -> None:
+        """Refuse to call a database empty when this role may not look into it."""
+        for schema, user in self._fetch(HIDDEN, {}):
+            raise PrivilegeMissingError(
+                target=self.target,
+                reason=f"role {user} may not use schema {schema}",
+                instead=f"Nothing was changed. As its owner or a superuser: GRANT USAGE ON SCHEMA {ident(str(schema))} TO {ident(str(user))};",
+            )
+
+    def references(self, table: str) -> Sequence[Reference]:
+        rows = self._fetch(KEYS, {"table": ident(self._checked(table).name)})
+        return [
+            Reference(
+                table=str(name),
+                columns=cast("list[str]", columns),
+                to=cast("list[str]", to),
+                on_delete=ON_DELETE[str(action)],
+            )
+            for name, columns, to, action in rows
+            if name in self.tables()
+        ]
+
+
+def _column(
+    name: object,
+    told: object,
+    not_null: object,
+    default: object,
+    key: object,
+    schema: object,
+    base: object,
+    variety: object,
+    labels: object,
+    generated: object,
+) -> PostgreSQLColumn:
+    kind: Kind = "enum" if variety == "e" else "other"
+    if schema == "pg_catalog":
+        kind = KINDS.get(str(base), "other")
+    return PostgreSQLColumn(
+        name=str(name),
+        type=str(told).upper(),
+        nullable=not not_null,
+        required=bool(not_null and not default),
+        key=bool(key),
+        native=NATIVE.get(kind, ""),
+        values=cast("list[str]", labels),
+        kind=kind,
+        generated=bool(generated),
+        base=f"{ident(str(schema))}.{ident(str(base))}",
+    )

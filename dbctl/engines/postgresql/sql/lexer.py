@@ -1,0 +1,55 @@
+"""SQL text as PostgreSQL reads it, taken apart without a connection: strings, quoted names and comments stay whole."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import cast
+
+from dbctl.engines.parsing.lexer import Kind, Token
+
+#: A word swallows the letters before a quote, so that only a lone E or e makes a string one with backslashes. What
+#: nothing closes reaches to the end of the text.
+_TOKEN = re.compile(
+    r"""(?P<text> [eE]'(?:[^'\\]|\\.|'')*(?:'|\Z) | '[^']*(?:'|\Z) | (?P<dollar>\$(?:[^\W\d]\w*)?\$).*?(?:(?P=dollar)|\Z))
+      | (?P<name>"[^"]*(?:"|\Z)) | (?P<comment>--[^\n]*|/\*) | (?P<space>\s+) | (?P<word>\w[\w$]*)
+      | (?P<parameter>:[^\W\d]\w*) | (?P<end>;) | (?P<sign>::|\$\d+|.)""",
+    re.VERBOSE | re.DOTALL,
+)
+_ESCAPED = re.compile(r"[eE]'(?:[^'\\]|\\.|'')*'", re.DOTALL)
+_COMMENT_EDGE = re.compile(r"/\*|\*/")
+
+
+def tokens(sql: str) -> Iterator[Token]:
+    """Take ``sql`` apart."""
+    at = 0
+    while found := _TOKEN.match(sql, at):
+        end = _comment_end(sql, at) if found.group() == "/*" else found.end()
+        kind = "text" if found.lastgroup == "dollar" else found.lastgroup
+        yield Token(cast("Kind", kind), sql[at:end], at)
+        at = end
+
+
+def _comment_end(sql: str, start: int) -> int:
+    """Return where a comment ends; unlike those of standard SQL, PostgreSQL's hold other comments."""
+    depth, at = 0, start
+    while edge := _COMMENT_EDGE.search(sql, at):
+        depth, at = depth + (1 if edge.group() == "/*" else -1), edge.end()
+        if not depth:
+            return at
+    return len(sql)
+
+
+def is_closed(token: Token) -> bool:
+    """Whether a text, a quoted name or a comment ends before the statement does."""
+    text = token.text
+    if token.kind == "comment":
+        return text.startswith("--") or text.count("/*") == text.count("*/")
+    if token.kind == "name":
+        return len(text) > 1 and text.endswith('"')
+    if token.kind == "text" and text[0] == "$":
+        mark = text[: text.index("$", 1) + 1]
+        return len(text) >= 2 * len(mark) and text.endswith(mark)
+    if token.kind == "text" and text[0] in "eE":
+        return _ESCAPED.fullmatch(text) is not None
+    return token.kind != "text" or (len(text) > 1 and text.endswith("'"))

@@ -1,0 +1,77 @@
+"""What stands in a file becomes what a column of PostgreSQL takes: the text that the server itself reads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from functools import partial
+
+from dbctl.engines.contract.base import Column
+from dbctl.engines.postgresql.types.columns import FALSE, TRUE, Kind, kind_of
+from dbctl.engines.postgresql.types.values import array
+from dbctl.engines.sql import text_values as cells
+
+#: Whole numbers that a column of each type holds, as a power of two.
+BITS = {"SMALLINT": 15, "INTEGER": 31, "BIGINT": 63}
+#: Times that PostgreSQL writes and Python does not read.
+FAR = re.compile(r"-?infinity|\d{5,}-.*|.* BC", re.DOTALL)
+
+
+def of_csv(column: Column) -> Callable[[str, bool], object]:
+    """Return what reads a cell of a CSV file; the column's type tells all that is to be known."""
+    read = _reader(column)
+    return lambda text, _bare: read(text)
+
+
+def of_json(column: Column) -> Callable[[object], object]:
+    """Return what reads a value of a file of JSON lines."""
+    takes_bytes = kind_of(column) == "bytes"
+    return cells.of_json(column, _reader(column), takes_bytes=takes_bytes, spell=partial(_spelt, column))
+
+
+def _spelt(column: Column, value: object) -> str | None:
+    if _is_json(column):
+        return cells.as_json(value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | Decimal):
+        return str(value)
+    if isinstance(value, list) and column.type.endswith("[]"):
+        return array([_element(one) for one in value])
+    return None
+
+
+def _element(value: object) -> object:
+    if isinstance(value, list):
+        return [_element(one) for one in value]
+    return cells.as_json(value) if isinstance(value, dict) else value
+
+
+def _is_json(column: Column) -> bool:
+    return column.type in ("JSON", "JSONB")
+
+
+def _reader(column: Column) -> cells.Read:
+    make = _READERS.get(kind_of(column))
+    if make is not None:
+        return make(column)
+    return cells.document(column) if _is_json(column) else cells.text(column)
+
+
+def _integer(column: Column) -> cells.Read:
+    end = 1 << BITS.get(column.type, 63)
+    return cells.integer(column, -end, end - 1)
+
+
+_READERS: Mapping[Kind, Callable[[Column], cells.Read]] = {
+    "integer": _integer,
+    "number": partial(cells.number, finite=False),
+    "boolean": partial(cells.word, words=TRUE | FALSE),
+    "uuid": cells.uuid,
+    "enum": cells.label,
+    "timestamptz": partial(cells.time, further=FAR),
+    "timestamp": partial(cells.time, further=FAR),
+    "date": partial(cells.time, further=FAR),
+    "bytes": cells.raw,
+}

@@ -1,0 +1,70 @@
+"""FTS5 expressions that match at least the rows of a text query."""
+
+from __future__ import annotations
+
+import re
+
+from dbctl.engines.contract.fulltext import TextIndex
+from dbctl.engines.contract.text_query import UNSPACED, TextAnd, TextNot, TextOr, TextQuery, TextTerm
+from dbctl.engines.sql.query_builder import is_storable
+
+#: Tokenizers that split text at every character except letters and digits, so the index contains each word.
+_PARTING = r"(porter(\s+|$))?(unicode61(\s+remove_diacritics\s+[012])?)?"
+#: JSON writes line breaks and the like as a backslash and one of these letters, which an index of raw JSON joins to the next word.
+_ESCAPES = ("", "n", "t", "r", "b", "f")
+
+
+class FTS5Query:
+    """Writes expressions for one index."""
+
+    def __init__(self, index: TextIndex) -> None:
+        self._parts_words = re.fullmatch(_PARTING, index.tokenize.strip()) is not None
+        self._stems = index.tokenize.startswith("porter")
+        self._prefixes = _ESCAPES if index.blocks else ("",)
+
+    def write(self, query: TextQuery) -> str:
+        """Return an expression for MATCH; empty if no expression matches every row of the query."""
+        if not self._parts_words:
+            return ""
+        match query:
+            case TextTerm():
+                return self._term(query)
+            case TextAnd():
+                return " AND ".join(part for part in map(self.write, query.queries) if part)
+            case TextOr():
+                parts = [self.write(part) for part in query.queries]
+                return f"({' OR '.join(f'({part})' for part in parts)})" if all(parts) else ""
+            case TextNot():  # the index may also match rows with another spelling
+                return ""
+
+    def _term(self, term: TextTerm) -> str:
+        # The beginning of a word may have another stem than the word.
+        if term.match == "part" or (term.match == "prefix" and self._stems):
+            return ""
+        # The index contains a run of such letters as one word.
+        if any(re.match(UNSPACED, sign) for sign in (term.pieces[0][0], term.pieces[-1][-1])):
+            return ""
+        if len(self._prefixes) == 1:
+            return self._phrase(" ".join(term.pieces), prefix=term.match == "prefix")
+        found = []
+        for number, piece in enumerate(term.pieces, 1):
+            prefix = term.match == "prefix" and number == len(term.pieces)
+            words = [self._phrase(sign + piece, prefix=prefix) for sign in self._prefixes]
+            found += [f"({' OR '.join(words)})"] if all(words) else []
+        return " AND ".join(found)
+
+    @staticmethod
+    def _phrase(text: str, *, prefix: bool) -> str:
+        if not (is_storable(text) and any(map(str.isalnum, text)) and _is_known(text)):
+            return ""
+        return '"' + text.replace('"', '""') + '"' + "*" * prefix
+
+
+def _is_known(text: str) -> bool:
+    """Whether FTS5 splits and folds a text as Python does: its tables are those of Unicode 6.1."""
+    if text.isascii():
+        return True
+    from unicodedata import ucd_3_2_0
+
+    cases = {case for sign in text for case in (sign, *sign.lower(), *sign.upper())}
+    return all(ucd_3_2_0.category(sign) not in ("Cn", "Co") for sign in cases)

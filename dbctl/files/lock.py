@@ -1,0 +1,114 @@
+"""Files that one process holds at a time: the lock is the kernel's, the text in the file tells whose it is."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from dbctl import signals as interrupt
+from dbctl.errors.base import BusyError
+from dbctl.model import now
+
+#: Seconds between two tries for a lock; short, so that signals are heard.
+RETRY_SECONDS = 0.05
+
+
+class CannotLockError(Exception):
+    """The file cannot be made, opened or locked; the text says why."""
+
+
+@contextmanager
+def exclusive(
+    path: Path,
+    target: str,
+    purpose: str,
+    *,
+    timeout: float,
+    prepare: Callable[[int], None] = lambda _descriptor: None,
+) -> Iterator[None]:
+    """Hold the lock of the file ``path``, which is made where it is missing.
+
+    The lock is the kernel's (``flock``), so it ends with its process whatever happens; the file stays, because
+    removing it would let two processes hold locks on two files of one name. Its text names the holder.
+
+    Args:
+        path: the file.
+        target: what it guards, for messages.
+        purpose: what for, for whoever has to wait.
+        timeout: seconds to wait.
+        prepare: looks at the opened file before it is locked, and may refuse it by raising.
+
+    Raises:
+        BusyError: another dbctl held it for all of ``timeout`` seconds.
+        CannotLockError: the file cannot be made, opened or locked, or is another one under its name.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise CannotLockError(error.strerror or str(error)) from error
+    try:
+        found = os.fstat(descriptor)
+        if (
+            not stat.S_ISREG(found.st_mode) or found.st_nlink != 1
+        ):  # a link planted here would be written over
+            raise CannotLockError("it is not a file of its own")
+        prepare(descriptor)
+        deadline = time.monotonic() + timeout
+        while not _taken(descriptor):
+            interrupt.check()
+            if time.monotonic() >= deadline:
+                raise BusyError(target=target, holder=_told(path), waited=f"{timeout:g}")
+            time.sleep(RETRY_SECONDS)
+        told = {
+            "pid": os.getpid(),
+            "host": os.uname().nodename,
+            "command": purpose,
+            "since": now().isoformat(),
+        }
+        with suppress(OSError):  # on a full disk the lock holds, but does not tell whose it is
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(told).encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process holds the lock of a file or a folder; nothing is written, and who may not look is told no."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks
+        return False
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _taken(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:  # a file system without locks
+        raise CannotLockError(error.strerror or str(error)) from error
+    return True
+
+
+def _told(lock: Path) -> str:
+    try:
+        told = json.loads(lock.read_text())
+        return f" by dbctl {told['command']} (pid {told['pid']} on {told['host']}, since {told['since']})"
+    except (OSError, ValueError, KeyError, TypeError):  # it is being written, or was never
+        return " by another dbctl"

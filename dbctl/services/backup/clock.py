@@ -1,0 +1,205 @@
+"""Whether the clock of this machine agrees with the times that rows, backups and files record.
+
+The clock is doubted if the records end long before it, if there is such a gap in the backups just before the last day (the last
+backups may be from after a jump of the clock), or if a backup is later than it. Every rule that deletes by age uses this check.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from dbctl import model
+from dbctl.engines.contract.base import Condition, Readable
+from dbctl.errors.base import ClockDoubtedError, DbctlError
+from dbctl.services.app.live_table import find_column
+
+if TYPE_CHECKING:
+    from dbctl.profiles.model.base import Name
+    from dbctl.services.app.app import App
+
+#: The maximum difference of two correct clocks.
+SKEW = timedelta(minutes=5)
+#: If the records end so long before the clock, a wrong clock is more likely than an unused app.
+FAR = timedelta(days=30)
+DAY = timedelta(days=1)
+#: Time limit of one query about rows; a slower query raises no doubt.
+LOOKING = timedelta(seconds=2)
+
+
+class Records(Protocol):
+    """Recorded times of one kind."""
+
+    kind: str  #: in the plural
+    regular: bool  #: whether a gap among them is unusual
+
+    def has(self, since: datetime | None, before: datetime | None) -> bool | None:
+        """Return whether a time is in a range (None: open); None if the query takes too long."""
+        ...
+
+
+class Times:
+    """Records whose times are in memory."""
+
+    def __init__(self, kind: str, times: Sequence[datetime], *, regular: bool) -> None:
+        self.kind, self.regular, self._times = kind, regular, times
+
+    def has(self, since: datetime | None, before: datetime | None) -> bool:
+        return any(
+            (since is None or since <= time) and (before is None or time < before) for time in self._times
+        )
+
+
+class RowTimes:
+    """The columns in which an app records times."""
+
+    kind, regular = "rows", False  # rarely used apps have gaps
+
+    def __init__(self, columns: Sequence[tuple[Readable, str, str]]) -> None:
+        self._columns = columns  #: database, table, column
+
+    def has(self, since: datetime | None, before: datetime | None) -> bool | None:
+        is_clear = True
+        for database, table, column in self._columns:
+            where = [Condition(column, ">=", since)] if since else []
+            where += [Condition(column, "<", before)] if before else []
+            result = database.has(table, where, within=LOOKING)
+            if result:
+                return True
+            is_clear = is_clear and result is not None
+        return False if is_clear else None
+
+
+def find_contradiction(records: Sequence[Records], *, reach: timedelta = FAR) -> str:
+    """Return how the clock contradicts the records; empty: it agrees with them, or there are none.
+
+    Args:
+        records: the recorded times.
+        reach: the maximum age of the newest records from before the last day.
+    """
+    moment = model.now()
+    limit, yesterday = moment - max(reach, DAY), moment - DAY
+    if any(source.has(limit, yesterday) is not False for source in records):
+        return ""
+    # An expiry may be in the future; a time in the far future is no evidence of the present.
+    recent = [source for source in records if source.has(yesterday, moment + FAR) is not False]
+    earlier = [source for source in records if source.has(None, limit)]
+    if earlier and not recent:
+        kinds = ", ".join(source.kind for source in earlier)
+        return f"it is more than {_in_days(reach)} later than all recorded times ({kinds})"
+    if gaps := [source.kind for source in recent if source in earlier and source.regular]:
+        return f"before the last day nothing was recorded for more than {_in_days(reach)} ({', '.join(gaps)})"
+    return ""
+
+
+def find_future(backups: Iterable[tuple[str, datetime]]) -> list[str]:
+    """Return which backups (id, time) are later than the clock."""
+    limit = model.now() + SKEW
+    return [name for name, time in backups if time > limit]
+
+
+def check(app: App) -> None:
+    """Refuse a deletion by age if the clock contradicts the records of the app, unless the user trusts the clock.
+
+    Raises:
+        ClockDoubtedError: the clock contradicts the records; nothing was changed.
+    """
+    if app.trust_clock:
+        return
+    backups = local_backups(app)
+    if future := find_future(backups):
+        raise doubted(future)
+    refuse(find_contradiction(_records(app, [time for _, time in backups])))
+
+
+def refuse(reason: str) -> None:
+    """Raise ``ClockDoubtedError`` if there is a reason."""
+    if reason:
+        raise ClockDoubtedError(now=_shown(), reason=reason, instead="run it again with --trust-clock.")
+
+
+def doubted(future: Sequence[str]) -> ClockDoubtedError:
+    """Return the error for backups that are later than the clock."""
+    plural = "backups {} are" if len(future) > 1 else "backup {} is"
+    return ClockDoubtedError(
+        now=_shown(),
+        reason=f"{plural.format(', '.join(future))} from the future",
+        instead=f"dbctl backup delete {' '.join(future)}",
+    )
+
+
+def contradiction(app: App) -> str:
+    """Return how the clock contradicts all records of the app; empty: it does not."""
+    return find_contradiction(_records(app, [time for _, time in local_backups(app)]))
+
+
+def local_backups(app: App) -> list[tuple[str, datetime]]:
+    """Return the ids and times of the backups of an app in a local directory; remote storage is not queried."""
+    config = app.configured.backup
+    if config is None or "://" in config.repository:
+        return []
+    from dbctl.services.backup.repository import Repository
+
+    with suppress(DbctlError):  # a missing repository has no records
+        return Repository(app).moments()
+    return []
+
+
+def _records(app: App, backups: Sequence[datetime]) -> list[Records]:
+    return [
+        RowTimes(list(_time_columns(app))),
+        Times("backups", backups, regular=True),
+        Times("files", list(_modification_times(app)), regular=False),
+    ]
+
+
+def _time_columns(app: App) -> Iterator[tuple[Readable, str, str]]:
+    """Yield the columns that the profile names for ages, actions and sign-ins, if they can be read."""
+    profile, named = app.profile, list[tuple[str, str, "Name | None"]]()
+    named += [(rule.database, rule.table, rule.age.column) for rule in profile.cleanup]
+    if profile.audit:
+        named.append(("", profile.audit.table, profile.audit.fields.get("at")))
+    if users := profile.users:
+        named += [
+            (users.database, users.table, users.fields.get(name)) for name in ("last_login_at", "created_at")
+        ]
+    seen = set[tuple[str, str, str]]()
+    for database, table, names in named:
+        name, plain = database or app.main(), table.removesuffix("?")
+        if name not in app.configured.databases and list(app.configured.databases) != ["main"]:
+            continue
+        with suppress(DbctlError):  # an unreadable database has no records
+            opened = app.reader(name)
+            column = find_column(opened.tables().get(plain), names)
+            if column and (name, plain, column) not in seen:
+                seen.add((name, plain, column))
+                yield opened, plain, column
+
+
+def _modification_times(app: App) -> Iterator[datetime]:
+    """Yield the modification times of the files of the databases."""
+    for url in app.configured.databases.values():
+        if url.is_local:
+            for path in _files(Path(url.path)):
+                with suppress(OSError):
+                    stat = path.stat()
+                    if stat.st_size:  # a reader creates an empty WAL
+                        yield datetime.fromtimestamp(max(0.0, stat.st_mtime), UTC)
+
+
+def _files(path: Path) -> Iterator[Path]:
+    yield from (path, path.with_name(f"{path.name}-wal"))
+    if path.is_dir():  # a folder of tables: adding a file changes the time of the folder it is in
+        with suppress(OSError):
+            yield from (entry for entry in (*path.glob("*"), *path.glob("*/*")) if entry.is_dir())
+
+
+def _in_days(reach: timedelta) -> str:
+    return model.counted(max(reach, DAY).days, "day")
+
+
+def _shown() -> str:
+    return f"{model.now():%Y-%m-%d %H:%M} UTC"

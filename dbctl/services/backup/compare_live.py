@@ -1,0 +1,71 @@
+"""A backup beside the database that is running now: what a restore would take away, and what it would bring back."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from dbctl.engines.contract.dumps import count_dumped
+from dbctl.errors.base import DbctlError
+from dbctl.model import Finding, Severity
+from dbctl.services.app.app import App
+from dbctl.services.backup.manifest import Manifest, Member
+from dbctl.services.backup.safety import schema_of
+from dbctl.services.migrations import status as migrate
+
+FEWER = "Rows may have been deleted since, or lost: dbctl restore preview compares all tables."
+GONE = "Somebody dropped it since, or this is another database: dbctl restore preview compares all tables."
+MIGRATED = "Restored, it would have to be migrated again: dbctl migrate up."
+
+
+def against_live(app: App, manifest: Manifest) -> Iterator[Finding]:
+    """Yield how each database of a backup differs from the live one, in rows by table, schema and migrations.
+
+    That more rows are there now is how things go, so it is told as info; fewer are a warning, and a table that is gone
+    is an error.
+
+    Raises:
+        DbctlError: a live database cannot be read.
+    """
+    for one in manifest.members:
+        if one.form in ("dump", "kept") and app.only in ("", one.database):
+            yield from _of_database(app, manifest, one)
+
+
+def _of_database(app: App, manifest: Manifest, one: Member) -> Iterator[Finding]:
+    target = app.target(one.database)
+    live = app.reader(one.database)
+    now = count_dumped(live, one.rows)
+    ledgers = _ledgers(app, one.database)
+
+    def finding(severity: Severity, code: str, what: str, hint: str = "") -> Finding:
+        message = f"backup {manifest.id}: {what}"
+        return Finding(target=target, severity=severity, code=code, message=message, hint=hint)
+
+    for table, then in one.rows.items():
+        if table not in now:
+            yield finding("error", "table-gone", f"{table} is not there now, and has {then} rows in it", GONE)
+        elif now[table] != then and table in ledgers:
+            what = f"{table}, which tells the migrations, has {now[table]} rows now, {then} in it"
+            yield finding("warning", "migrations-differ", what, MIGRATED)
+        elif now[table] < then:
+            yield finding("warning", "rows-fewer", f"{table} has {now[table]} rows now, {then} in it", FEWER)
+        elif now[table] > then:
+            yield finding("info", "rows-more", f"{table} has {now[table]} rows now, {then} in it")
+    if not one.only:
+        for table in sorted(now.keys() - one.rows.keys()):
+            yield finding("info", "table-new", f"{table} is not in it, and has {now[table]} rows now")
+        if one.schema and schema_of(live) not in ("", one.schema):
+            yield finding(
+                "warning", "schema-changed", "the schema is another one now", "dbctl migrate status."
+            )
+
+
+def _ledgers(app: App, database: str) -> Collection[str]:
+    """Return the tables that tell which migrations ran; none where that cannot be known: they are tables as others."""
+    if app.database(database).migrations is None:
+        return ()
+    try:
+        (track,) = migrate.tracks(app, database, may_lack_folder=True)
+    except DbctlError:
+        return ()
+    return track.ledgers

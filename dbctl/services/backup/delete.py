@@ -1,0 +1,90 @@
+"""Deletion of backups by id, independent of the retention; the last valid backup is never deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dbctl.errors.base import LastBackupError, PlanChangedError, UsageError
+from dbctl.model import Done, Plan
+from dbctl.services.app.app import App
+from dbctl.services.backup.manifest import Manifest
+from dbctl.services.backup.repository import ID, Repository
+
+
+class Deleted(Done, frozen=True, kw_only=True):
+    """Result of ``backup delete``."""
+
+    deleted: Sequence[str]
+    freed_bytes: int
+
+
+class Deletion:
+    """A planned ``backup delete``."""
+
+    def __init__(self, app: App, repository: Repository, names: Sequence[str], *, timeout: float) -> None:
+        """Take the ids.
+
+        Raises:
+            UsageError: a name is no id; ``latest`` may be another backup than the user thinks.
+        """
+        for name in names:
+            if not ID.fullmatch(name):
+                raise UsageError(detail=f"{name!r} is no id of a backup; dbctl backup list shows them")
+        self.app, self.protected, self.target = app.name, app.protected, app.name
+        self._repository, self._names, self._timeout = repository, names, timeout
+
+    def plan(self) -> Plan:
+        """Return what would be deleted.
+
+        Raises:
+            BackupMissingError: a backup does not exist.
+            BackupUnsoundError: a manifest cannot be read.
+            LastBackupError: no other valid backup of a database would remain.
+        """
+        steps = [
+            f"delete {manifest.id} ({manifest.kind}, {manifest.created_at:%Y-%m-%d %H:%M} UTC):"
+            f" {', '.join(manifest.concerns)}"
+            for manifest in self._choose()
+        ]
+        title = f"Delete backups in {self._repository.store.place}"
+        return Plan(title=title, target=self.target, steps=steps, rows={}, destructive=True)
+
+    def apply(self, seen: str | None = None) -> Deleted:
+        """Delete the backups.
+
+        Raises:
+            PlanChangedError: the plan differs from the confirmed plan; nothing was deleted.
+            BusyError: another dbctl works on the repository.
+            BackupMissingError, BackupUnsoundError, LastBackupError: as ``plan``.
+        """
+        store = self._repository.store
+        store.folders()  # before the lock, which would create the repository
+        with store.lock("backup delete", timeout=self._timeout):
+            if seen is not None and self.plan().digest != seen:
+                raise PlanChangedError(target=self.target)
+            chosen = self._choose()
+            for manifest in chosen:
+                store.remove(manifest.id)
+        return Deleted(
+            deleted=[manifest.id for manifest in chosen],
+            freed_bytes=sum(member.bytes for manifest in chosen for member in manifest.members),
+        )
+
+    def _choose(self) -> Sequence[Manifest]:
+        repository = self._repository
+        chosen = repository.find_all(self._names)
+        ids = {manifest.id for manifest in chosen}
+        staying = {
+            database
+            for manifest in repository.manifests()[0]
+            if manifest.id not in ids
+            and manifest.kind == "backup"
+            and not repository.damage(manifest, repository.proven(manifest))
+            for database in manifest.databases
+        }
+        at_risk = {
+            database for manifest in chosen if manifest.kind == "backup" for database in manifest.databases
+        }
+        if lost := sorted(at_risk - staying):
+            raise LastBackupError(ids=", ".join(sorted(ids)), databases=", ".join(lost))
+        return chosen

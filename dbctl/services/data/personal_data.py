@@ -1,0 +1,216 @@
+"""All rows that belong to one user, in every database of the app: the export for a request of personal data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+
+from dbctl.engines.contract.base import AnyOf, Condition, Readable, Where, Within
+from dbctl.errors.base import UsageError
+from dbctl.model import Done, Row, Value, now
+from dbctl.profiles.model.base import Name
+from dbctl.services.app.app import App
+from dbctl.services.app.live_table import Live, find_column
+from dbctl.services.app.secrets import MASK, hidden, is_secret
+from dbctl.services.app.user_table import User, UserTable, Who, database_of
+from dbctl.services.data.table import streams
+from dbctl.services.users.ownership import STEP, leading
+from dbctl.services.users.queries import table as user_table
+from dbctl.services.users.sign_in_state import typed_by
+
+#: Name and version of the file format.
+FORM = "dbctl.user-data/1"
+#: Values in one condition.
+BATCH = 2_000
+
+#: The conditions of rows, by table; a row belongs to the user if it meets any of them.
+Conditions = dict[str, list[Where]]
+
+
+class UserData(Value, frozen=True, kw_only=True):
+    """The content of the file."""
+
+    schema: str
+    app: str
+    exported_at: datetime
+    user: User
+    databases: Mapping[str, Mapping[str, Sequence[Row]]]  #: rows by database and table
+    left_out: Sequence[str]  #: ``database/table.column`` of secrets
+
+
+class UserDataExported(Done, frozen=True, kw_only=True):
+    """Result of ``users export-data``."""
+
+    login: str
+    file: str
+    rows: Mapping[str, int]  #: by ``database/table``
+    left_out: Sequence[str]  #: ``database/table.column`` of secrets
+
+    @classmethod
+    def of(cls, data: UserData, file: str) -> UserDataExported:
+        """Return the result for ``data`` in ``file``."""
+        rows = {
+            f"{name}/{table}": len(table_rows)
+            for name, tables in data.databases.items()
+            for table, table_rows in tables.items()
+        }
+        return cls(login=data.user.login, file=file, rows=rows, left_out=data.left_out)
+
+
+def collect_user_data(app: App, who: Who, *, secrets: bool = False) -> UserData:
+    """Return every row that belongs to a user.
+
+    These are the row of the user, rows whose foreign keys or profile sections refer to the user, dependent rows that refer to no
+    other user, and rows of other databases that the profile links to them.
+
+    Raises:
+        UsageError: no user, or several users, are selected.
+        UserMissingError: there is no such user.
+        UnreachableError: a database that may hold rows of the user cannot be read.
+    """
+    users = user_table(app)
+    matches = users.find(who)
+    if len(matches) != 1:
+        raise UsageError(detail="name one user")
+    (user,) = matches
+    home = database_of(app)
+    user_rows = _user_rows(users, user)
+    conditions = {home: user_rows}
+    if not app.only:
+        conditions |= _linked(app, home, users.db, user_rows)
+    databases: dict[str, dict[str, Sequence[Row]]] = {}
+    left_out: list[str] = []
+    for name, tables in conditions.items():
+        db = app.reader(name)
+        secret = {} if secrets else hidden(app, name, db)
+        for table, where in tables.items():
+            omitted = [column for column in secret.get(table, ()) if not _holds_settings(app, name, table)]
+            rows = _read(db, table, where, omitted)
+            if rows:
+                shown = rows if secrets else [_without_secret_settings(app, name, table, row) for row in rows]
+                databases.setdefault(name, {})[table] = shown
+                left_out += [f"{name}/{table}.{column}" for column in omitted]
+    return UserData(
+        schema=FORM,
+        app=app.name,
+        exported_at=now(),
+        user=user,
+        databases=databases,
+        left_out=left_out,
+    )
+
+
+def _user_rows(users: UserTable, user: User) -> Conditions:
+    """Return the conditions of the user's rows in the database of users."""
+    db, profile = users.db, users.app.profile
+    tables = db.tables()
+    conditions: Conditions = {users.live.name: [Condition(users.id, "=", user.id)]}
+    system = {section.table for section in profile.settings if section.scope == "system"}
+    for key in db.references(users.live.name):
+        if key.table not in system | {users.live.name} and list(key.to) == [users.id]:
+            conditions.setdefault(key.table, []).append(Condition(key.columns[0], "=", user.id))
+    for place, name in _named_columns(users):
+        table = place.removesuffix("?")
+        if column := find_column(tables.get(table), name):
+            conditions.setdefault(table, []).append(Condition(column, "=", user.id))
+    lockout = users.told.lockout
+    if lockout and lockout.table in tables:
+        live = Live(profile, db, lockout.table, "failed sign-ins")
+        conditions.setdefault(lockout.table, []).append(typed_by(live.get(lockout.login), [user]))
+    direct = set(conditions)
+    for path in users.told.owns:
+        steps = path.split(STEP)
+        table = steps[0].partition(".")[0]
+        if len(steps) > 1 and table not in direct and all(step.partition(".")[0] in tables for step in steps):
+            conditions.setdefault(table, []).append(leading(db, steps, [user.id]))
+    for table in direct - {users.live.name}:
+        _add_cascades(db, table, [AnyOf(conditions[table])], direct, conditions)
+    return conditions
+
+
+def _add_cascades(
+    db: Readable, table: str, where: Sequence[Where], direct: set[str], conditions: Conditions
+) -> None:
+    """Add rows that foreign keys delete with rows of a table, unless their table refers to users itself."""
+    for key in db.references(table):
+        if key.on_delete == "CASCADE" and key.table not in direct | {table}:
+            within = Within(key.columns, table, key.to, where)
+            if within not in conditions.setdefault(key.table, []):
+                conditions[key.table].append(within)
+                _add_cascades(db, key.table, [within], direct, conditions)
+
+
+def _named_columns(users: UserTable) -> Iterator[tuple[str, Name]]:
+    """Yield tables and their columns that refer to a user, by the sections of the profile."""
+    profile, section = users.app.profile, users.told
+    for place in section.owns:
+        if STEP not in place:
+            table, _, column = place.partition(".")
+            yield table, column
+    yield from ((signed_in.table, signed_in.user) for signed_in in section.signed_in)
+    yield from ((kind.table, kind.user) for kind in profile.sessions)
+    yield from ((transfer.table, transfer.column) for transfer in section.transfer)
+    if section.statistics:
+        yield section.statistics.table, section.statistics.user
+    for setting in profile.settings:
+        if setting.user and (setting.database or users.app.main()) == database_of(users.app):
+            yield setting.table, setting.user
+    if profile.audit and "user" in profile.audit.fields:
+        yield profile.audit.table, profile.audit.fields["user"]
+
+
+def _linked(app: App, home: str, db: Readable, user_rows: Conditions) -> dict[str, Conditions]:
+    """Return the conditions of rows in other databases that refer to the user's rows."""
+    conditions: dict[str, Conditions] = {}
+    for link in app.profile.link:
+        database = link.database or app.main()
+        if link.to != home or database == home or database not in app.configured.databases:
+            continue
+        live = app.reader(database).tables().get(link.table)
+        column = find_column(live, link.column)
+        if column is None:
+            continue
+        values: dict[object, None] = {}
+        for place in [*link.among, *([link.formerly] if link.formerly else [])]:
+            table, _, name = place.rpartition(".")
+            source_column = find_column(db.tables().get(table), name)
+            if source_column and table in user_rows:
+                rows = db.select(table, [source_column], [AnyOf(user_rows[table])])
+                values |= {value: None for (value,) in rows if value is not None}
+        keys = list(values)
+        for start in range(0, len(keys), BATCH):
+            condition = Condition(column, "in", keys[start : start + BATCH])
+            conditions.setdefault(database, {}).setdefault(link.table, []).append(condition)
+    return conditions
+
+
+def _read(db: Readable, table: str, where: Sequence[Where], omitted: Sequence[str]) -> list[Row]:
+    columns = [name for name in db.tables()[table].columns if name not in omitted]
+    with streams(db).exactly():
+        rows = db.select(table, columns, [AnyOf(where)])
+    return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
+def _holds_settings(app: App, database: str, table: str) -> bool:
+    """Whether a table's secrets are single settings instead of a whole column."""
+    return any(
+        section.table == table
+        and (section.database or app.main()) == database
+        and isinstance(section.key, str)
+        for section in app.profile.settings
+    )
+
+
+def _without_secret_settings(app: App, database: str, table: str, row: Row) -> Row:
+    """Return a row of settings, with a masked value if its key is a secret."""
+    for section in app.profile.settings:
+        value = section.fields.get("value")
+        if (
+            section.table == table
+            and (section.database or app.main()) == database
+            and isinstance(section.key, str)
+            and isinstance(value, str)
+            and is_secret(section, str(row.get(section.key)))
+        ):
+            return {**row, value: MASK}
+    return row

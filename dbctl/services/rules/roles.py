@@ -1,0 +1,138 @@
+"""Rules for the rows of roles, of permissions, and of the permissions that roles have."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from functools import cached_property
+
+from dbctl.errors.base import AlreadyExistsError, BuiltInRoleError
+from dbctl.profiles.model.base import Link
+from dbctl.services.app.app import App
+from dbctl.services.app.live_table import Live
+from dbctl.services.app.validation import check_rule
+from dbctl.services.roles.built_in import BuiltInPermissions
+from dbctl.services.roles.queries import Role, RoleTable
+from dbctl.services.rules.columns import Row, RowRule
+
+
+class _OfRoles(RowRule):
+    """Common base of the rules for roles and permissions."""
+
+    protects = True
+
+    def __init__(self, app: App, live: Live) -> None:
+        self._app, self._live = app, live
+
+    @cached_property
+    def _table(self) -> RoleTable:
+        return RoleTable(self._app, self._live.db)
+
+    @cached_property
+    def _built_in(self) -> BuiltInPermissions:
+        return BuiltInPermissions(self._table)
+
+    def prepare(self) -> None:
+        _ = self._built_in
+
+    def _refusal(self, role: Role) -> BuiltInRoleError:
+        return BuiltInRoleError(name=role.name, profile=self._app.profile.title)
+
+
+class BuiltInRole(_OfRoles):
+    """A role: its name as ``roles create`` takes it; a built-in one stays as it is."""
+
+    @property
+    def columns(self) -> Collection[str]:
+        return [self._table.told.key, *self._table.fields.values()]
+
+    def check_added(self, row: Row) -> None:
+        column = self._table.fields["name"]
+        if (name := row.get(column)) is None:
+            return
+        check_rule("role name", str(name), self._table.told.rules.get("name"))
+        if str(name).casefold() in self._names:
+            instead = "dbctl roles update changes it."
+            raise AlreadyExistsError(
+                target=self._live.db.target, what="a role", name=str(name), instead=instead
+            )
+
+    def prepare(self) -> None:
+        super().prepare()
+        _ = self._names
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        return frozenset(role.name.casefold() for role in self._table.read())
+
+    def check_changed(self, before: Row, after: Row) -> None:
+        fields = {column for word, column in self._table.fields.items() if word != "updated_at"}
+        role = self._built_in.role(before[self._table.told.key])
+        if role and fields & set(after):
+            raise self._refusal(role)
+        column = self._table.fields["name"]
+        if column in after:
+            check_rule("role name", str(after[column]), self._table.told.rules.get("name"))
+
+    def check_removed(self, row: Row) -> None:
+        if role := self._built_in.role(row[self._table.told.key]):
+            raise self._refusal(role)
+
+
+class Permission(_OfRoles):
+    """A permission that the app defines for a built-in role cannot be renamed or removed."""
+
+    @property
+    def columns(self) -> Collection[str]:
+        permissions = self._table.told.permissions
+        return [permissions.name] if permissions else []
+
+    def check_changed(self, before: Row, after: Row) -> None:
+        if self._table.told.permissions and self._table.told.permissions.name in after:
+            self.check_removed(before)
+
+    def check_removed(self, row: Row) -> None:
+        permissions = self._table.told.permissions
+        for role in self._built_in.roles:
+            if permissions and self._built_in.must_have(role, str(row[permissions.name])):
+                raise self._refusal(role)
+
+
+class PermissionOfRole(_OfRoles):
+    """A built-in role has exactly the permissions that the app defines: none is added or removed."""
+
+    @property
+    def columns(self) -> Collection[str]:
+        return [self._link.role, self._link.permission]
+
+    def check_added(self, row: Row) -> None:
+        role, permission = self._pair(row)
+        if role and permission and not self._built_in.may_have(role, permission):
+            raise self._refusal(role)
+
+    def check_changed(self, before: Row, after: Row) -> None:
+        link = self._link
+        if {link.role, link.permission} & set(after):
+            self.check_removed(before)
+            self.check_added({**before, **after})
+
+    def check_removed(self, row: Row) -> None:
+        role, permission = self._pair(row)
+        if role and permission and self._built_in.must_have(role, permission):
+            raise self._refusal(role)
+
+    def prepare(self) -> None:
+        super().prepare()
+        _ = self._names
+
+    @cached_property
+    def _link(self) -> Link:
+        return self._app.ability(self._table.told.permissions, "permissions").link
+
+    @cached_property
+    def _names(self) -> Mapping[str, str]:
+        return {str(key): name for name, key in self._table.permission_keys().items()}
+
+    def _pair(self, row: Row) -> tuple[Role | None, str]:
+        """Return the built-in role and the permission of a row; None for a row of another role."""
+        role = self._built_in.role(row.get(self._link.role))
+        return role, self._names.get(str(row.get(self._link.permission)), "")

@@ -1,0 +1,151 @@
+"""Compare rows with a text query. The comparison is the same for all engines, so all engines return the same rows.
+
+A word ends where no letter or digit follows; ``_`` and all other signs separate words. In scripts without spaces between
+words, such as Chinese, every part counts as a word. Case is ignored for ASCII letters only, as in every condition of dbctl.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import TypeAlias
+
+from dbctl.engines.contract.text_query import (
+    UNSPACED,
+    TextAnd,
+    TextNot,
+    TextOr,
+    TextQuery,
+    TextTerm,
+    positive_terms,
+)
+
+#: A range in a text: the first character, and the character after the last.
+Place: TypeAlias = tuple[int, int]
+
+#: Signs newer than Unicode 6.1: FTS5 treats characters that are not in its tables as letters, and so does every search.
+_NEWER = (
+    "\u058d-\u058e\u0605\u061c-\u061d\u07fd-\u07ff\u0888-\u08e3\u08ff\u09fd-\u09fe\u0a76\u0afa-\u0aff"
+    "\u0b55\u0c00\u0c04-\u0c3c\u0c77\u0c81\u0c84\u0d00-\u0d01\u0d3b-\u0d3c\u0d4f\u0d81\u0eba\u1715"
+    "\u180f-\u1886\u1ab0-\u1ace\u1b7d-\u1b7e\u1cf7-\u1cf9\u1de7-\u1dfb\u2066-\u2069\u20ba-\u20c0"
+    "\u218a-\u218b\u23f4-\u23ff\u2700\u2b4d-\u2b4f\u2b5a-\u2bff\u2e3c-\u2e5d\u32ff\ua69e\ua82c\ua8c5"
+    "\ua8fc-\ua8ff\ua9e5\uaa7c-\uaa7d\uab5b-\uab6b\ufbc2\ufd40-\ufdcf\ufdfe-\ufdff\ufe27-\ufe2f"
+    "\U0001018c-\U0001018e\U0001019c-\U000101a0\U000102e0-\U0001037a\U0001056f\U00010877-\U00010878"
+    "\U00010ac8-\U00010af6\U00010b99-\U00010f89\U00011070-\U0001107f\U000110c2-\U000110cd"
+    "\U00011145-\U00011175\U000111c9-\U0001166c\U000116b9-\U00011fff\U00012474-\U00016f4f"
+    "\U00016f7f-\U00016f87\U00016fe2-\U0001cfc3\U0001d1de-\U0001d1ea\U0001d800-\U0001ed2e\U0001f0bf"
+    "\U0001f0e0-\U0001f10f\U0001f12f\U0001f16c-\U0001f16f\U0001f19b-\U0001f1ad\U0001f23b"
+    "\U0001f260-\U0001f265\U0001f321-\U0001f32f\U0001f336\U0001f37d-\U0001f37f\U0001f394-\U0001f39f"
+    "\U0001f3c5\U0001f3cb-\U0001f3df\U0001f3f1-\U0001f3ff\U0001f43f\U0001f441\U0001f4f8"
+    "\U0001f4fd-\U0001f4ff\U0001f53e-\U0001f53f\U0001f544-\U0001f54f\U0001f568-\U0001f5fa"
+    "\U0001f641-\U0001f644\U0001f650-\U0001f67f\U0001f6c6-\U0001f6fc\U0001f780-\U0001fbca"
+)
+_MARKS = "\u0300-\u036f"
+#: Characters of words besides letters and digits: newer signs, combining marks, and private-use characters.
+_FURTHER = rf"[{_MARKS}\ue000-\uf8ff{_NEWER}\U000e0000-\U0010ffff]"
+#: Characters allowed between two words of a phrase.
+_GAP = r"([\W_]*)"
+
+
+class TextMatcher:
+    """A query that is ready to be compared with rows."""
+
+    def __init__(self, query: TextQuery) -> None:
+        self._query = query
+        self._finders = {term: _Finder(term) for term in _terms(query)}
+
+    def matches(self, texts: Sequence[str]) -> bool:
+        """Whether the texts of one row match the query; a term must occur in one of them."""
+        return self._meets(self._query, texts)
+
+    def places(self, text: str) -> list[Place]:
+        """Return every match in a text, without overlaps."""
+        found: list[Place] = []
+        for begin, end in sorted(
+            place for term in positive_terms(self._query) for place in self._finders[term].places(text)
+        ):
+            if found and begin < found[-1][1]:
+                found[-1] = (found[-1][0], max(end, found[-1][1]))
+            else:
+                found.append((begin, end))
+        return found
+
+    def _meets(self, query: TextQuery, texts: Sequence[str]) -> bool:
+        match query:
+            case TextTerm():
+                finder = self._finders[query]
+                return any(next(finder.places(text), None) for text in texts)
+            case TextAnd():
+                return all(self._meets(part, texts) for part in query.queries)
+            case TextOr():
+                return any(self._meets(part, texts) for part in query.queries)
+            case TextNot():
+                return not self._meets(query.query, texts)
+
+
+class _Finder:
+    """Finds the matches of one term."""
+
+    def __init__(self, term: TextTerm) -> None:
+        self._pattern = re.compile(_GAP.join(map(_folded, term.pieces)))
+        words = term.match != "part"
+        self._begins = [words and _is_letter(piece[0]) for piece in term.pieces]
+        self._ends = [words and _is_letter(piece[-1]) for piece in term.pieces]
+        if term.match == "prefix":
+            self._ends[-1] = False
+
+    def places(self, text: str) -> Iterator[Place]:
+        at = 0
+        while found := self._pattern.search(text, at):
+            if self._stands_alone(found, text):
+                yield found.span()
+                at = found.end()
+            else:
+                at = found.start() + 1
+
+    def _stands_alone(self, found: re.Match[str], text: str) -> bool:
+        """Whether the match begins and ends at word boundaries, with no other word between two words of the term."""
+        gaps = range(1, len(self._begins))
+        begins = [found.start(), *(found.end(gap) for gap in gaps)]
+        ends = [*(found.start(gap) for gap in gaps), found.end()]
+        return not (
+            any(
+                begin and at and _belongs(text[at - 1])
+                for begin, at in zip(self._begins, begins, strict=True)
+            )
+            or any(
+                end and at < len(text) and _belongs(text[at])
+                for end, at in zip(self._ends, ends, strict=True)
+            )
+            or any(_belongs(sign) for gap in gaps for sign in found[gap])
+        )
+
+
+def _terms(query: TextQuery) -> Iterator[TextTerm]:
+    match query:
+        case TextTerm():
+            yield query
+        case TextAnd() | TextOr():
+            for part in query.queries:
+                yield from _terms(part)
+        case TextNot():
+            yield from _terms(query.query)
+
+
+def _is_letter(sign: str) -> bool:
+    """Whether a word with this first or last sign needs a word boundary there."""
+    return re.fullmatch(rf"(?!{UNSPACED})[^\W_]|[{_MARKS}]", sign) is not None
+
+
+@lru_cache(maxsize=4096)
+def _belongs(sign: str) -> bool:
+    """Whether a sign is part of the adjacent word."""
+    return sign.isalnum() or (not sign.isascii() and re.match(_FURTHER, sign) is not None)
+
+
+def _folded(text: str) -> str:
+    return "".join(
+        f"[{sign.lower()}{sign.upper()}]" if sign.isascii() and sign.isalpha() else re.escape(sign)
+        for sign in text
+    )

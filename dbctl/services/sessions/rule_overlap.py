@@ -1,0 +1,81 @@
+"""Counts of rows for each cleanup rule after the rules before it have changed or deleted some."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from msgspec import structs
+
+from dbctl.engines.contract.base import AllOf, Condition, Later, Not, Readable, Where
+from dbctl.model import Value
+from dbctl.profiles.codecs import read_time
+
+
+class _Rows(Value, frozen=True):
+    """Rows that the previous rules changed in the same way."""
+
+    where: Sequence[Where]  #: conditions on their current values
+    changed: Mapping[str, object]  #: the new values of columns
+
+
+class Overlap:
+    """The rows of each table after the previous rules."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, list[_Rows]] = defaultdict(lambda: [_Rows((), {})])
+
+    def take(
+        self,
+        db: Readable,
+        table: str,
+        due: Sequence[Condition],
+        values: Mapping[str, object] | None,
+    ) -> int:
+        """Count the rows that a rule selects, and apply the rule to them.
+
+        Args:
+            db: where they are.
+            table: the table of the rule.
+            due: the conditions of a row that is due.
+            values: what the rule puts into the columns of such rows; None: it deletes them.
+        """
+        count, remaining = 0, list[_Rows]()
+        for rows in self._rows[db.target + "/" + table]:
+            conditions = _before(due, rows.changed)
+            if conditions is None:
+                remaining.append(rows)
+                continue
+            count += db.count(table, [*rows.where, *conditions])
+            remaining.append(_Rows([*rows.where, Not(AllOf(conditions))], rows.changed))
+            if values is not None:
+                remaining.append(_Rows([*rows.where, *conditions], {**rows.changed, **values}))
+        self._rows[db.target + "/" + table] = remaining
+        return count
+
+
+def _before(due: Sequence[Condition], changed: Mapping[str, object]) -> list[Condition] | None:
+    """Return the conditions on current values of rows that will meet ``conditions`` after a change; None: no row will."""
+    conditions = []
+    for condition in due:
+        if condition.column not in changed:
+            conditions.append(condition)
+            continue
+        value = changed[condition.column]
+        if isinstance(value, Later) and isinstance(condition.value, datetime):
+            conditions.append(
+                structs.replace(condition, column=value.column, value=condition.value - value.by)
+            )
+        elif isinstance(value, Later) or not _meets(value, condition):
+            return None
+    return conditions
+
+
+def _meets(value: object, condition: Condition) -> bool:
+    """Whether a value meets a condition of a rule."""
+    wanted = condition.value
+    if isinstance(wanted, datetime):
+        moment = read_time(value)
+        return moment is not None and moment < wanted
+    return value in wanted if isinstance(wanted, list) else value == wanted

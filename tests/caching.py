@@ -1,0 +1,257 @@
+"""Databases that one test after another may have: each is found as the first one found it, or another one is made.
+
+Making a database, or tables of MySQL, and dropping them makes the server wait for its disk, ten to a hundred times as long
+as taking out what a test has put in.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from itertools import count
+from time import sleep
+
+import psycopg
+import pymysql
+from msgspec import structs
+
+from dbctl.engines.sql.query_builder import ident
+from dbctl.url import Url
+from tests import servers
+
+Fill = Callable[[pymysql.cursors.Cursor], None]
+#: Seconds that a server gets to notice that a session has ended, and between two looks.
+NOTICE_SECONDS, LOOK_SECONDS = 2.0, 0.02
+_number = count()
+
+
+class _Filled:
+    """A database of MySQL as ``fill`` makes it, and a twin of it that no test sees."""
+
+    def __init__(self, fill: Fill) -> None:
+        self._server = servers.mysql()
+        # Tests look for what is named like theirs, and must not find the twin.
+        number = f"{os.getpid()}_{next(_number)}"
+        self.name, self._twin = f"t_{number}_filled", f"twin_{number}"
+        atexit.register(self.drop)  # after a private server has said that it will stop, and so before it does
+        with self._own() as cursor:
+            for name in (self.name, self._twin):
+                cursor.execute(f"create database {ident(name)} character set utf8mb4")
+                cursor.execute(f"use {ident(name)}")
+                fill(cursor)
+            self._sound = self._look(cursor)
+
+    @property
+    def url(self) -> Url:
+        return structs.replace(self._server, path=self.name)
+
+    @contextmanager
+    def _own(self) -> Iterator[pymysql.cursors.Cursor]:
+        with closing(servers.mysql_connection(self._server)) as own, own.cursor() as cursor:
+            yield cursor
+
+    def _look(self, cursor: pymysql.cursors.Cursor) -> dict[str, tuple[object, ...]]:
+        """Return what each table is and a checksum of its rows, and what else there is."""
+        whose = [self.name]
+        cursor.execute(
+            "select table_name, table_type from information_schema.tables where table_schema = %s", whose
+        )
+        found: dict[str, tuple[object, ...]] = {name: (kind,) for name, kind in cursor.fetchall()}
+        for name in found:
+            full = f"{ident(self.name)}.{ident(name)}"
+            cursor.execute(f"show create table {full}")
+            found[name] += cursor.fetchone() or ()
+            cursor.execute(f"checksum table {full}")
+            found[name] += cursor.fetchone() or ()
+        for what, sql in {
+            "database": "select default_character_set_name, default_collation_name"
+            " from information_schema.schemata where schema_name = %s",
+            "triggers": "select trigger_name, action_statement from information_schema.triggers where trigger_schema = %s",
+            "routines": "select routine_name, routine_definition from information_schema.routines where routine_schema = %s",
+            "events": "select event_name, event_definition from information_schema.events where event_schema = %s",
+        }.items():
+            cursor.execute(sql, whose)
+            found[f"({what})"] = tuple(cursor.fetchall())
+        return found
+
+    def _left(self, cursor: pymysql.cursors.Cursor) -> bool:
+        """Return whether all sessions of the test have ended."""
+        for _ in range(round(NOTICE_SECONDS / LOOK_SECONDS)):
+            if not cursor.execute("select id from information_schema.processlist where db = %s", [self.name]):
+                return True
+            sleep(LOOK_SECONDS)
+        return False
+
+    def mend(self) -> bool:
+        """Bring back the rows that were there first; return whether all is as it was then."""
+        with self._own() as cursor:
+            if not self._left(cursor):
+                return False
+            cursor.execute("select schema_name from information_schema.schemata")
+            for (one,) in cursor.fetchall():  # what restores have put beside it
+                if one.startswith(f"{self.name}_"):
+                    cursor.execute(f"drop database {ident(one)}")
+            found = self._look(cursor)
+            if found.keys() == self._sound.keys() and found != self._sound:
+                self._refill(cursor, [name for name, told in found.items() if told != self._sound[name]])
+                found = self._look(cursor)
+            return found == self._sound
+
+    def _refill(self, cursor: pymysql.cursors.Cursor, names: Sequence[str]) -> None:
+        cursor.execute("set foreign_key_checks = 0")
+        cursor.execute("begin")
+        nexts = {}
+        for name in names:
+            cursor.execute(
+                "select column_name from information_schema.columns"
+                " where table_schema = %s and table_name = %s and generation_expression is null",
+                [self._twin, name],
+            )
+            columns = ", ".join(ident(column) for (column,) in cursor.fetchall())
+            if not columns:
+                continue  # no table
+            here, there = (f"{ident(one)}.{ident(name)}" for one in (self.name, self._twin))
+            try:
+                cursor.execute(f"delete from {here}")
+                cursor.execute(f"insert into {here} ({columns}) select {columns} from {there}")
+            except pymysql.Error:
+                cursor.execute("rollback")
+                return  # it is no longer the same table
+            cursor.execute(
+                "select auto_increment from information_schema.tables where table_schema = %s and table_name = %s",
+                [self._twin, name],
+            )
+            ((nexts[here],),) = cursor.fetchall()
+        cursor.execute("commit")
+        for here, following in nexts.items():
+            if following is not None:
+                cursor.execute(f"alter table {here} auto_increment = {following}")
+
+    def drop(self) -> None:
+        atexit.unregister(self.drop)
+        with self._own() as cursor:
+            for name in (self.name, self._twin):
+                cursor.execute(f"drop database if exists {ident(name)}")
+
+
+_filled: defaultdict[Fill, list[_Filled]] = defaultdict(list)
+
+
+@contextmanager
+def mysql_database(fill: Fill) -> Iterator[Url]:
+    """Give a database in which ``fill`` alone has worked, as far as can be told, to one test."""
+    ready = _filled[fill]
+    made = ready.pop() if ready else _Filled(fill)
+    try:
+        yield made.url
+    finally:
+        if made.mend():
+            ready.append(made)
+        else:
+            made.drop()
+
+
+#: Where what a database of PostgreSQL may hold is counted, beside its schemas.
+CATALOGUES = [
+    "class",
+    "proc",
+    "type",
+    "operator",
+    "opclass",
+    "opfamily",
+    "collation",
+    "conversion",
+    "cast",
+    "language",
+    "am",
+    "ts_config",
+    "ts_dict",
+    "extension",
+    "policy",
+    "event_trigger",
+    "publication",
+    "foreign_data_wrapper",
+    "foreign_server",
+    "default_acl",
+    "largeobject_metadata",
+    "statistic_ext",
+    "transform",
+]
+ABOUT = (
+    """select pg_encoding_to_char(encoding), datcollate, datctype, datdba, datacl::text, datconnlimit, datallowconn, datistemplate,
+        dattablespace, shobj_description(oid, 'pg_database'), (select count(*) from pg_stat_activity a
+        where a.datid = d.oid and a.pid <> pg_backend_pid() and a.backend_type = 'client backend')
+        from pg_database d where datname = current_database()""",
+    """select setrole, setconfig::text from pg_db_role_setting
+        where setdatabase = (select oid from pg_database where datname = current_database())""",
+    """select nspname, nspowner, nspacl::text, obj_description(oid, 'pg_namespace') from pg_namespace
+        where nspname !~ '^pg_(toast_)?temp_' order by 1""",
+    """select relname, relacl::text from pg_class where relnamespace = 'pg_catalog'::regnamespace order by 1""",
+    "select " + ", ".join(f"(select count(*) from pg_{one})" for one in CATALOGUES),
+)
+
+
+class _Emptied:
+    """A database of PostgreSQL that holds nothing; after ``LONGEST`` tests its catalogue is no longer quickly read."""
+
+    LONGEST = 40
+
+    def __init__(self) -> None:
+        self._given = servers.postgresql_database(encoding="UTF8")
+        self.url = self._given.__enter__()
+        self._uses = 0
+        with closing(servers.connection(self.url)) as own:
+            self._sound = self._look(own)
+        atexit.register(self.drop)  # as above
+
+    def _look(self, own: psycopg.Connection) -> list[list[tuple[object, ...]]]:
+        return [own.execute(sql).fetchall() for sql in ABOUT]
+
+    def empty(self) -> bool:
+        """Take out what is in it; return whether all is as it was at first."""
+        self._uses += 1
+        if self._uses >= self.LONGEST:
+            return False
+        with closing(servers.connection(servers.postgresql())) as central:
+            for (one,) in central.execute(  # what restores have put beside it
+                "select datname from pg_database where starts_with(datname, %s)", [f"{self.url.path}_"]
+            ).fetchall():
+                central.execute(f"drop database {ident(one)} with (force)")
+        try:
+            with closing(servers.connection(self.url)) as own:
+                own.execute("set synchronous_commit = off")
+                with own.transaction():
+                    for (one,) in own.execute(
+                        "select nspname from pg_namespace where nspname !~ '^pg_' and nspname <> 'information_schema'"
+                    ).fetchall():
+                        own.execute(f"drop schema {ident(one)} cascade")
+                    # as PostgreSQL makes it since version 15; of another one, nothing is used twice
+                    own.execute("create schema public authorization pg_database_owner")
+                    own.execute("grant usage on schema public to public")
+                    own.execute("comment on schema public is 'standard public schema'")
+                return self._look(own) == self._sound
+        except psycopg.Error:
+            return False
+
+    def drop(self) -> None:
+        atexit.unregister(self.drop)
+        self._given.__exit__(None, None, None)
+
+
+_emptied: list[_Emptied] = []
+
+
+@contextmanager
+def postgresql_database() -> Iterator[Url]:
+    """Give a database in which there is nothing, as far as can be told, to one test."""
+    made = _emptied.pop() if _emptied else _Emptied()
+    try:
+        yield made.url
+    finally:
+        if made.empty():
+            _emptied.append(made)
+        else:
+            made.drop()

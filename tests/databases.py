@@ -1,0 +1,169 @@
+"""What a test does to a database behind the back of dbctl, on each engine: run SQL, read every row, destroy it."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from dbctl import url as urls
+from dbctl.engines.sql.query_builder import ident
+from tests import servers
+
+
+class Kept(ABC):
+    """One database; ``url`` is how a configuration names it."""
+
+    engine: str
+    url: str
+
+    @abstractmethod
+    def run(self, *statements: str) -> None: ...
+
+    @abstractmethod
+    def rows(self, sql: str) -> Sequence[tuple[object, ...]]: ...
+
+    @abstractmethod
+    def tables(self) -> list[str]: ...
+
+    @abstractmethod
+    def destroy(self) -> None:
+        """Take all of it away."""
+
+    def content(self) -> dict[str, list[str]]:
+        """Return every row of every table, but the app's record of restores."""
+        found = {name: self.rows(f"select * from {ident(name)}") for name in sorted(self.tables())}
+        return {
+            name: sorted(told for told in map(str, rows) if "restore.apply" not in told)
+            for name, rows in found.items()
+        }
+
+
+class File(Kept):
+    """A file of SQLite."""
+
+    engine = "sqlite"
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.url = path, str(path)
+
+    def run(self, *statements: str) -> None:
+        with closing(sqlite3.connect(self.path)) as connection, connection:
+            for statement in statements:
+                connection.execute(statement)
+
+    def rows(self, sql: str) -> Sequence[tuple[object, ...]]:
+        with closing(sqlite3.connect(self.path)) as connection:
+            return connection.execute(sql).fetchall()
+
+    def tables(self) -> list[str]:
+        return [str(name) for (name,) in self.rows("select name from sqlite_master where type = 'table'")]
+
+    def destroy(self) -> None:
+        self.path.unlink()
+
+
+class Folder:
+    """A folder of LanceDB, as far as rows and their loss go."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def content(self) -> dict[str, list[str]]:
+        """Return every row of every table."""
+        import lancedb
+
+        names = [one.name.removesuffix(".lance") for one in sorted(self.path.glob("*.lance"))]
+        found = {name: lancedb.connect(str(self.path)).open_table(name).to_arrow() for name in names}
+        return {name: sorted(map(str, told.to_pylist())) for name, told in found.items()}
+
+    def destroy(self) -> None:
+        shutil.rmtree(self.path)
+
+
+class PostgreSQL(Kept):
+    """A database of a server, or a schema of one."""
+
+    engine = "postgresql"
+
+    def __init__(self, own: servers.Url) -> None:
+        self.own, self.url = own, servers.text(own)
+
+    def run(self, *statements: str) -> None:
+        with closing(servers.connection(self.own)) as connection:
+            for statement in statements:
+                connection.execute(statement)
+
+    def rows(self, sql: str) -> Sequence[tuple[object, ...]]:
+        with closing(servers.connection(self.own)) as connection:
+            return connection.execute(sql).fetchall()
+
+    def tables(self) -> list[str]:
+        return [
+            str(name)
+            for (name,) in self.rows(
+                "select c.relname from pg_class c where c.relkind = 'r' and pg_table_is_visible(c.oid)"
+                " and c.relnamespace = current_schema()::regnamespace"
+            )
+        ]
+
+    def destroy(self) -> None:
+        schema = self.rows("select current_schema()")[0][0]
+        if schema != "public":
+            self.run(f"drop schema {ident(str(schema))} cascade")
+            return
+        with closing(servers.connection(servers.postgresql())) as central:
+            central.execute(f"drop database {ident(self.own.path)} with (force)")
+
+
+class MySQL(Kept):
+    """A database of a server."""
+
+    engine = "mysql"
+
+    def __init__(self, own: servers.Url) -> None:
+        self.own, self.url = own, servers.text(own)
+
+    def run(self, *statements: str) -> None:
+        with closing(servers.mysql_connection(self.own)) as connection, connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+
+    def rows(self, sql: str) -> Sequence[tuple[object, ...]]:
+        with closing(servers.mysql_connection(self.own)) as connection, connection.cursor() as cursor:
+            cursor.execute(sql)
+            return list(cursor.fetchall())
+
+    def tables(self) -> list[str]:
+        return [
+            str(name)
+            for (name,) in self.rows(
+                "select table_name from information_schema.tables where table_schema = database()"
+                " and table_type = 'BASE TABLE'"
+            )
+        ]
+
+    def destroy(self) -> None:
+        self.run(f"drop database {ident(self.own.path)}")
+
+
+def of(url: str) -> Kept:
+    """Return the database at an address."""
+    own = urls.parse(url)
+    return File(Path(url)) if own.is_file else PostgreSQL(own) if own.engine == "postgresql" else MySQL(own)
+
+
+@contextmanager
+def nothing_yet(engine: str, path: Path) -> Iterator[Kept]:
+    """Give an empty database of a server, which is dropped again, or the place of a file."""
+    if engine == "sqlite":
+        yield File(path)
+    elif engine == "postgresql":
+        with servers.postgresql_database(encoding="UTF8") as url:
+            yield PostgreSQL(url)
+    else:
+        with servers.mysql_database() as url:
+            yield MySQL(url)

@@ -1,0 +1,347 @@
+"""Schemas of MySQL and MariaDB: what is told of tables and keys, what scripts may hold, and what a check finds."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from msgspec import structs
+
+from dbctl.engines import registry
+from dbctl.engines.contract.base import Condition
+from dbctl.engines.mysql.sql.script import split
+from dbctl.errors.base import PrivilegeMissingError, QueryFailedError, SchemaLacksError
+from dbctl.model import Secret
+from tests import servers
+from tests.engines.conftest import MadeMySQL
+
+
+@pytest.fixture
+def elsewhere():
+    """Another database of the same server."""
+    with servers.mysql_database() as url:
+        made = MadeMySQL(url)
+        with closing(made.own):
+            yield made
+            for opened in made.opened:
+                opened.close()
+
+
+def test_only_tables_and_views_of_the_database_are_told(mysql, elsewhere):
+    elsewhere.execute("create table hidden (id integer)")
+    mysql.execute("create table shown (id integer)")
+    mysql.execute("create view seen as select id from shown")
+    if servers.mysql_server().is_mariadb:
+        mysql.execute("create sequence s")
+    mysql.execute("create temporary table passing (id integer)")
+    told = mysql.reader().tables()
+    assert {name: one.view for name, one in told.items()} == {"shown": False, "seen": True}
+
+
+def test_only_what_has_no_value_of_its_own_is_required(mysql):
+    mysql.execute(
+        """create table t (id serial primary key, b text not null, c varchar(9) not null default 'x',
+        d varchar(20) generated always as (concat(b, 'x')) stored, e integer not null default (1 + 1), f integer default null,
+        g timestamp not null default now() on update now(), h datetime(3) not null)"""
+    )
+    told = mysql.reader().tables()["t"].columns
+    assert [name for name, one in told.items() if one.required] == ["b", "h"]
+    assert [name for name, one in told.items() if one.generated] == ["d"]
+    assert [name for name, one in told.items() if one.key] == ["id"]
+    number = "BIGINT(20) UNSIGNED" if servers.mysql_server().is_mariadb else "BIGINT UNSIGNED"
+    assert (told["id"].type, told["c"].type) == (number, "VARCHAR(9)")
+
+
+def test_keys_between_tables_are_told_with_what_a_deletion_does(mysql):
+    mysql.execute('create table "Parent" ("Id" integer primary key, a integer, unique (a, "Id"))')
+    mysql.execute("create table parent (id integer primary key)")
+    mysql.execute(
+        """create table child (p integer, q integer, r integer, s integer,
+        foreign key (p) references "Parent" ("Id") on delete restrict,
+        foreign key (q, r) references "Parent" (a, "Id") on delete set null,
+        foreign key (s) references "Parent" ("Id") on delete cascade)"""
+    )
+    told = {tuple(key.columns): (list(key.to), key.on_delete) for key in mysql.reader().references("Parent")}
+    assert told == {
+        ("p",): (["Id"], "RESTRICT"),
+        ("q", "r"): (["a", "Id"], "SET NULL"),
+        ("s",): (["Id"], "CASCADE"),
+    }
+    assert mysql.reader().references("parent") == []
+
+
+def test_rows_go_into_a_view_that_takes_them(mysql):
+    mysql.execute("create table t (id integer primary key, a text)")
+    mysql.execute("create view v as select id, a from t")
+    writer = mysql.writer()
+    with writer.transaction():
+        assert writer.insert_many("v", ["id", "a"], [(1, "x"), (2, "y")]) == 2
+        assert writer.update("v", {"a": "z"}, [Condition("id", "=", 1)]) == 1
+    assert writer.select("t", ["a"]) == [("z",), ("y",)]
+
+
+def test_a_generated_column_and_a_key_of_several_are_written_around(mysql):
+    mysql.execute("create table t (a integer, b integer, c integer as (a + b) stored, primary key (b, a))")
+    writer = mysql.writer()
+    with writer.transaction():
+        assert writer.insert("t", {"a": 1, "b": 2}, returning="c") == 3
+    assert writer.select("t", ["a", "b", "c"]) == [(1, 2, 3)]
+
+
+# A whole schema ----------------------------------------------------------------------------------------------------
+
+PARTS = [
+    "create table p (id integer primary key, n integer unique)",
+    """create table t (id integer auto_increment primary key, m enum('happy', 'sad') default 'sad',
+       a varchar(30) collate utf8mb4_bin, b varchar(40) generated always as (concat(a, 'x')) stored, j json,
+       p integer, at timestamp not null default now() on update now(),
+       constraint own foreign key (p) references p (id) on delete cascade, check (a <> ''))""",
+    "create index t_a on t (a desc, b(5))",
+    "create fulltext index t_b on t (b)",
+    "create view v as select a from t where m = 'sad'",
+    "create trigger g before insert on t for each row set new.a = lower(new.a)",
+]
+
+
+def test_the_same_schema_has_the_same_fingerprint_wherever_and_in_whichever_order_it_was_made(
+    mysql, elsewhere
+):
+    for made, order in ((mysql, range(6)), (elsewhere, [0, 1, 5, 4, 3, 2])):
+        for at in order:
+            made.execute(PARTS[at])
+    told = mysql.reader().schema()
+    assert told == elsewhere.reader().schema()
+    table = next(one for one in told.tables if one.name == "t")
+    assert [(one.name, list(one.columns)) for one in table.indexes] == [
+        ("own", ["p"]),
+        ("t_a", ["a desc", "b(5)"]),
+        ("t_b", ["b using fulltext"]),
+    ]
+    assert (list(table.key), table.references[0].on_delete) == (["id"], "CASCADE")
+    assert [(one.kind, one.name) for one in told.codes] == [("view", "v"), ("trigger", "g")]
+    assert mysql.url.path not in repr(told)
+    assert table.columns[1].type == "ENUM('happy','sad')"
+    assert table.columns[3].generated.endswith(" stored")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "alter table t modify m enum('happy', 'sad', 'meh') default 'sad'",
+        "alter table t modify a varchar(30) collate utf8mb4_bin not null",
+        "alter table t modify a varchar(30) collate utf8mb4_general_ci",
+        "alter table t alter m set default 'happy'",
+        "alter table t modify p integer comment 'only told', add column z integer",
+        "alter table t drop foreign key own",
+        "drop index t_b on t",
+        "alter table t add check (a <> 'b')",
+        "alter table p drop index n",
+        "alter table p engine = MyISAM",
+        "alter table p convert to character set latin1",
+        "create or replace view v as select a from t where m = 'happy'",
+        "drop trigger g; create trigger g before insert on t for each row set new.a = upper(new.a)",
+    ],
+)
+def test_every_change_of_the_schema_changes_the_fingerprint(mysql, change):
+    for sql in PARTS:
+        mysql.execute(sql)
+    if "engine" in change or "convert" in change:
+        mysql.execute("alter table t drop foreign key own")
+    before = mysql.reader().fingerprint()
+    for sql in change.split("; "):
+        mysql.execute(sql)
+    assert mysql.reader().fingerprint() != before
+
+
+# Scripts -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "select 1; select ';'; select \"a;b\"; select `c;d`",
+            ["select 1;", "select ';';", 'select "a;b";', "select `c;d`;"],
+        ),
+        ("-- one; two\nselect 1 # three;\n; /* four; */ select 2", ["select 1 # three;\n;", "select 2;"]),
+        ("select 5--4; select 2", ["select 5--4;", "select 2;"]),
+        ("\ufeffselect 1;;; ;select 2;", ["select 1;", "select 2;"]),
+        ("/*!40101 set names utf8 */; select 1", ["/*!40101 set names utf8 */;", "select 1;"]),
+        ("select 'it''s; ok';\r\nselect 2;", ["select 'it''s; ok';", "select 2;"]),
+        ("", []),
+    ],
+)
+def test_a_script_is_taken_apart(text, expected):
+    assert [sql for _, sql in split(text)] == expected
+
+
+BODIES = """create trigger g before insert on t for each row begin
+  if new.a is null then set new.a = 'x'; end if;
+  case new.a when 'y' then set new.a = 'z'; else begin end; end case;
+  set new.b = case when new.a = 'x' then 1 else 2 end;
+  while false do set new.b = 3; end while;
+end;
+create procedure q() begin declare n integer; repeat set n = 1; until true end repeat; end;
+create trigger h after insert on t for each row set @last = new.b;
+select 2;"""
+
+
+def test_the_body_of_a_trigger_is_one_statement_and_works(mysql):
+    statements = split(BODIES)
+    assert [line for line, _ in statements] == [1, 7, 8, 9]
+    mysql.execute("create table t (a varchar(9), b integer)")
+    writer = mysql.writer()
+    with writer.schema_transaction():
+        for _, sql in statements[:3]:
+            writer.run_statement(sql)
+    with writer.transaction():
+        writer.insert("t", {"a": None})
+    assert writer.select("t", ["a", "b"]) == [("x", 1)]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("select 1;\nselect 'a", "line 2"),
+        ("select 1;\ncreate trigger g before insert on t for each row begin set new.a = 1;", "line 2"),
+        ("/* never closed", "comment"),
+        ("select `a", "line 1"),
+        ("begin; select 1;", "BEGIN"),
+        ("start transaction; select 1;", "START TRANSACTION"),
+        ("select 1;\nCOMMIT;", "line 2: COMMIT"),
+        ("lock tables t write;", "LOCK TABLES"),
+        ("use other;", "USE"),
+        ("set names latin1;", "SET NAMES"),
+        ("delimiter //\ncreate table t (a integer)//", "DELIMITER"),
+        ("insert into t values ('it\\'s');", "line 1"),
+        ("insert into t values ('a\\nb');", "backslash"),
+    ],
+)
+def test_what_cannot_be_a_script_is_refused_with_its_line(text, reason):
+    with pytest.raises(ValueError, match=reason):
+        split(text)
+
+
+def test_a_statement_that_fails_leaves_those_before_it_and_the_session_as_it_was(mysql):
+    writer = mysql.writer()
+    with pytest.raises(QueryFailedError), writer.schema_transaction():
+        writer.run_statement("create table a (id integer primary key);")
+        writer.run_statement("insert into a values (1);")
+        writer.run_statement("set foreign_key_checks = 0;")
+        writer.run_statement("nonsense;")
+    assert list(writer.tables()) == ["a"]
+    assert (writer.count("a"), writer.query("select @@foreign_key_checks")) == (1, [(1,)])
+    with (
+        pytest.raises(RuntimeError, match="inside another"),
+        writer.transaction(),
+        writer.schema_transaction(),
+    ):
+        pass
+    with pytest.raises(QueryFailedError), writer.schema_transaction():
+        writer.run_statement("commit")
+
+
+# Trying out ----------------------------------------------------------------------------------------------------------
+
+
+def scratches(made) -> set[str]:
+    return {name for (name,) in made.rows("show databases") if name.startswith("dbctl_scratch_")}
+
+
+def test_what_is_tried_in_a_scratch_is_gone_and_was_like_the_database_beside_it(mysql):
+    mysql.execute(f'alter database "{mysql.url.path}" character set latin1 collate latin1_bin')
+    mysql.execute("create table t (a varchar(9))")
+    with closing(registry.open_scratch(mysql.url, "app/user")) as scratch:
+        assert scratch.tables() == {}
+        with scratch.schema_transaction():
+            scratch.run_statement("create table t (a varchar(9))")
+        assert scratch.schema() == mysql.reader().schema()
+        with scratch.transaction():
+            scratch.insert("t", {"a": "x"})
+        mine = scratch._scratch
+        assert mine in scratches(mysql)
+    assert mine not in scratches(mysql)
+    assert mysql.reader().count("t") == 0
+
+
+def test_who_may_not_make_a_database_is_told_what_to_grant(mysql):
+    name = f"u{mysql.url.path[-12:]}"
+    mysql.execute(f"create user {name} identified by 'pw'")
+    try:
+        mysql.execute(f"grant all on {mysql.url.path}.* to {name}")
+        url = structs.replace(mysql.url, user=name, password=Secret("pw"))
+        with pytest.raises(PrivilegeMissingError) as caught:
+            registry.open_scratch(url, "app/user")
+        told = caught.value.hint
+        mysql.execute(told[told.index("GRANT") :].rstrip(";"))
+        registry.open_scratch(url, "app/user").close()
+    finally:
+        mysql.execute(f"drop user {name}")
+
+
+# Checks --------------------------------------------------------------------------------------------------------------
+
+
+def test_rows_that_point_to_nothing_are_found(mysql):
+    mysql.execute("create table p (a integer, b integer, primary key (a, b))")
+    mysql.execute(
+        "create table c (id integer primary key, a integer, b integer, foreign key (a, b) references p (a, b))"
+    )
+    mysql.execute("create table n (a integer, b integer, foreign key (a, b) references p (a, b))")
+    mysql.execute("set foreign_key_checks = 0")
+    mysql.execute("insert into c values (1, 1, 1), (2, 1, null), (3, 9, 9)")
+    mysql.execute("insert into n values (5, 5)")
+    reader = mysql.reader()
+    told = [(one.table, list(one.columns), one.to, one.number, one.example) for one in reader.orphans()]
+    assert told == [("c", ["a", "b"], "p", 2, "id 1"), ("n", ["a", "b"], "p", 1, None)]
+    assert [one.table for one in reader.orphans("n")] == ["n"]
+
+
+def test_a_damaged_table_is_told():
+    server = servers.private_mysql()
+    engine, ending = ("Aria", "MAD") if servers.server_at(server).is_mariadb else ("MyISAM", "MYD")
+    with servers.mysql_database(server=server) as url:
+        made = MadeMySQL(url)
+        with closing(made.own):
+            made.execute(
+                f"create table t (id integer primary key, a varchar(9), key own (a)) engine = {engine}"
+            )
+            made.execute("create table fine (id integer primary key)")
+            made.execute("insert into t values (%s, %s)", *[(number, number) for number in range(2000)])
+            made.execute("flush tables")
+            ((data,),) = made.rows("select @@datadir")
+            file = next(Path(data).glob(f"{url.path}/t.{ending}"))
+            held = bytearray(file.read_bytes())
+            held[8192 + 100 : 8192 + 4000] = b"\xff" * 3900
+            file.write_bytes(held)
+            reader = made.reader()
+            told = reader.damage()
+            assert told
+            assert all(line.startswith("t: ") for line in told)
+            assert reader.damage(table="fine") == []
+            reader.close()
+
+
+@pytest.mark.parametrize(
+    ("line", "index"),
+    [
+        ("t: InnoDB: Index t_a is marked as corrupted", "t_a"),
+        ("t: InnoDB: The B-tree of index t_a is corrupted.", "t_a"),
+        ("t: Index 't_a' contains 3 entries, should be 4.", "t_a"),
+        ("t: InnoDB: Index 'a b' contains 3 entries, should be 4.", "a b"),
+        ("t: Corrupt", None),
+    ],
+)
+def test_what_a_check_tells_of_an_index_is_read(mysql, line, index):
+    found = mysql.reader().index_damage(line)
+    assert (found.index if found else None) == index
+
+
+def test_a_check_inside_a_transaction_is_a_fault_of_ours(mysql):
+    mysql.execute("create table t (id integer primary key)")
+    writer = mysql.writer()
+    with pytest.raises(RuntimeError), writer.transaction():
+        writer.damage()
+    with pytest.raises(SchemaLacksError):
+        writer.damage(table="nosuch")

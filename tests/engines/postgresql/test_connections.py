@@ -1,0 +1,570 @@
+"""Sessions of PostgreSQL: who waits for whom, what ends them, what they may not do, and what never shows."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import closing, contextmanager, suppress
+
+import pytest
+import trustme
+from msgspec import structs
+
+from dbctl.engines import registry
+from dbctl.engines.contract.base import Condition
+from dbctl.engines.postgresql.reader import PostgreSQLReader
+from dbctl.engines.postgresql.writer import PostgreSQLWriter
+from dbctl.errors.base import (
+    BusyError,
+    ChangedMeanwhileError,
+    ConstraintError,
+    DbctlError,
+    PoolerError,
+    PrivilegeMissingError,
+    QueryFailedError,
+    ReadOnlyError,
+    UnreachableError,
+    UrlInvalidError,
+)
+from dbctl.model import Secret
+from dbctl.url import parse
+from tests import servers
+
+
+@pytest.fixture
+def table(postgresql):
+    postgresql.execute("create table t (id integer primary key, n integer unique)")
+    postgresql.execute("insert into t select n, n from generate_series(1, 5) n")
+    return postgresql
+
+
+@contextmanager
+def role(made, *rights, options=""):
+    """Give a role that may sign in, and take it away again."""
+    name = f"{made.schema}_r"
+    made.execute(f"create role {name} login {options}")
+    try:
+        made.execute(f"grant usage on schema {made.schema} to {name}")
+        for right in rights:
+            made.execute(f"grant {right} to {name}")
+        yield name
+    finally:
+        for opened in made.opened:
+            opened.close()
+        made.execute(f"drop owned by {name}")
+        made.execute(f"drop role {name}")
+
+
+# Reading only ------------------------------------------------------------------------------------------------------
+
+
+def test_no_statement_through_a_reader_writes_anything(table):
+    reader = table.reader()
+    for sql in (
+        "insert into t values (9)",
+        "with made as (insert into t values (9) returning id) select * from made",
+        "select setval('s', 9)",
+        "create table u (a integer)",
+        "drop table t",
+        "truncate t",
+        "copy t to program 'touch /tmp/dbctl-was-here'",
+        "set default_transaction_read_only = off",
+        "set transaction read write",
+        "select 1; commit; drop table t",
+        "commit",
+        "explain analyze delete from t",
+        "call nosuch()",
+        "do $$ begin delete from t; end $$",
+    ):
+        with pytest.raises((ReadOnlyError, QueryFailedError)):
+            reader.query(sql)
+    assert reader.count("t") == 5
+
+
+def test_what_a_question_sets_is_gone_when_it_is_answered(table):
+    for opened in (table.reader(), table.writer()):
+        for name, value in (("default_transaction_read_only", "off"), ("search_path", "pg_catalog")):
+            opened.query(f"select set_config('{name}', '{value}', false)")
+        with pytest.raises((ReadOnlyError, QueryFailedError)):
+            opened.query("with made as (insert into t values (9) returning id) select * from made")
+        assert opened.count("t") == 5
+
+
+def test_a_question_inside_a_transaction_sees_it_and_writes_nothing(table):
+    writer = table.writer()
+    with writer.transaction():
+        writer.delete("t", [Condition("id", "=", 1)])
+        assert writer.query("select count(*) from t") == [(4,)]
+        with pytest.raises(ReadOnlyError):
+            writer.query("with gone as (delete from t returning id) select * from gone")
+        writer.delete("t", [Condition("id", "=", 2)])
+    assert table.rows("select count(*) from t") == [(3,)]
+
+
+def test_a_question_that_seems_dear_is_not_compiled_all_the_same(table):
+    if table.rows("select pg_jit_available()") == [(False,)]:
+        servers.missing("this PostgreSQL cannot compile")
+    options = f"{table.url.options}&options=-c%20jit=on%20-c%20jit_above_cost=0"
+    plan = table.reader(options=options).query("explain (analyze) select count(*) from t")
+    assert not any("JIT" in line for (line,) in plan)
+
+
+def test_the_server_itself_keeps_a_reader_from_writing(table):
+    assert table.reader().query("show default_transaction_read_only") == [("on",)]
+
+
+def test_what_somebody_has_set_to_be_read_only_is_read_and_not_written(table):
+    with role(table, "all on t") as name:
+        set_so = [
+            ("options=-c%20default_transaction_read_only%3Don", "select"),
+            ("", f"alter role {name} set default_transaction_read_only = on"),
+        ]
+        for options, statement in set_so:
+            table.execute(statement)
+            url = structs.replace(
+                table.url, user=name, options="&".join(filter(None, (table.url.options, options)))
+            )
+            with closing(PostgreSQLReader(url, "shop/main")) as reader:
+                assert reader.count("t") == 5
+            with pytest.raises(ReadOnlyError, match="default_transaction_read_only is on"):
+                PostgreSQLWriter(url, "shop/main")
+        table.execute(f"alter role {name} reset default_transaction_read_only")
+        PostgreSQLWriter(structs.replace(table.url, user=name), "shop/main").close()
+
+
+# Waiting -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lock", ["lock table t in access exclusive mode", "update t set n = 9 where id = 1"])
+def test_who_holds_a_lock_is_waited_for_and_named(table, lock):
+    table.execute("set application_name = 'the app'")
+    pid = table.own.info.backend_pid
+    with table.own.transaction():
+        table.execute(lock)
+        writer = table.writer()
+        with (
+            pytest.raises(BusyError, match=rf"locked by the app \(pid {pid}, user ") as caught,
+            writer.transaction(),
+        ):
+            writer.update("t", {"n": 8}, [Condition("id", "=", 1)])
+        assert "waited 0.3 s" in str(caught.value)
+    with writer.transaction():
+        assert writer.update("t", {"n": 8}, [Condition("id", "=", 1)]) == 1
+
+
+def test_no_time_to_wait_means_none(table):
+    url = structs.replace(table.url)
+    with table.own.transaction():
+        table.execute("lock table t in access exclusive mode")
+        reader = registry.open_for_reading(url, "app/user", timeout=0)
+        began = time.monotonic()
+        with pytest.raises(BusyError):
+            reader.query("select * from t")
+        reader.close()
+        assert time.monotonic() - began < 60  # and not for ever
+
+
+def test_what_somebody_changed_meanwhile_is_not_changed_again(table):
+    writer = table.writer()
+    with pytest.raises(ChangedMeanwhileError), writer.transaction():
+        assert writer.select("t", ["n"], [Condition("id", "=", 1)]) == [(1,)]
+        table.execute("update t set n = 100 where id = 1")
+        writer.update("t", {"n": 50}, [Condition("id", "=", 1)])
+    assert table.rows("select n from t where id = 1") == [(100,)]
+
+
+def test_two_that_wait_for_each_other_both_end(table):
+    table.execute("set deadlock_timeout = '1min'")  # so that it is the writer who gives in
+    table.execute("begin")
+    table.execute("update t set n = 20 where id = 2")
+
+    def other():
+        table.execute("update t set n = 21 where id = 1")
+
+    writer = PostgreSQLWriter(table.url, "app/user", timeout=60)
+    pid = table.own.info.backend_pid
+    with (
+        closing(writer),
+        pytest.raises(BusyError, match=rf"\(pid {pid}, user "),
+        writer.transaction(),
+    ):
+        writer.update("t", {"n": 10}, [Condition("id", "=", 1)])
+        waiting = threading.Thread(target=other)
+        waiting.start()
+        writer.update("t", {"n": 11}, [Condition("id", "=", 2)])
+    waiting.join()
+    table.execute("commit")
+    assert table.rows("select n from t order by id limit 2") == [(21,), (20,)]
+
+
+def test_the_holders_of_a_database_are_the_sessions_of_other_processes(table):
+    own = table.writer()._current().pgconn.backend_pid
+    with closing(servers.connection(table.url)) as other:
+        other.execute("begin")
+        other.execute("delete from t")
+        modes = {holder.pid: holder.mode for holder in registry.holders(table.url, "app/user")}
+        assert modes[other.info.backend_pid] == "write"
+        assert own not in modes
+
+
+# What ends a session -------------------------------------------------------------------------------------------------
+
+
+def test_a_reader_whose_session_was_ended_reads_again_and_a_writer_does_not(table):
+    reader, writer = table.reader(), table.writer()
+    for opened in (reader, writer):
+        assert opened.count("t") == 5
+    with pytest.raises(UnreachableError, match="terminat") as caught, writer.transaction():
+        writer.delete("t", [])
+        table.execute(f"select pg_terminate_backend({writer._session.pgconn.backend_pid}, 5000)")
+        writer.update("t", {"n": 0}, [])
+    assert "rolled back" in caught.value.hint
+    with pytest.raises((UnreachableError, RuntimeError)):
+        writer.count("t")
+    table.execute(f"select pg_terminate_backend({reader._session.pgconn.backend_pid}, 5000)")
+    assert reader.count("t") == 5
+
+
+def test_a_session_that_is_ended_while_rows_are_copied_in_says_so_once_and_not_on_standard_error(
+    table, monkeypatch
+):
+    logged, writer = io.StringIO(), table.writer()
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    monkeypatch.setattr(logging, "lastResort", logging.StreamHandler(logged))
+
+    def rows():
+        yield (100,)
+        table.execute(f"select pg_terminate_backend({writer._session.pgconn.backend_pid}, 5000)")
+        yield from ((number,) for number in range(101, 200_000))
+
+    with pytest.raises(UnreachableError), writer.transaction():
+        writer.insert_many("t", ["id"], rows())
+    assert logged.getvalue() == ""
+
+
+def test_a_commit_that_breaks_off_is_told_as_one_that_may_have_been_made(table):
+    writer = table.writer()
+    with pytest.raises(UnreachableError) as caught, writer.transaction():
+        writer.delete("t", [])
+        table.execute(f"select pg_terminate_backend({writer._session.pgconn.backend_pid}, 5000)")
+    assert "look whether it was made" in caught.value.hint
+    assert table.rows("select count(*) from t") == [(5,)]
+
+
+SLEEPER = """
+import sys
+from dbctl import signals as interrupt
+from dbctl.engines.postgresql.writer import PostgreSQLWriter
+from dbctl.url import parse
+interrupt.listen()
+writer = PostgreSQLWriter(parse(sys.argv[1]), "app/user", timeout=1)
+try:
+    with writer.transaction():
+        writer.delete("t", [])
+        print("deleted", flush=True)
+        writer.query("select pg_sleep(600)")
+except interrupt.Interrupted as error:
+    print(writer._session is not None and writer.count("t"), flush=True)
+    sys.exit(error.exit_status)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_cancels_what_runs_on_the_server_and_rolls_everything_back(table, number):
+    ran = subprocess.Popen(
+        [sys.executable, "-c", SLEEPER, servers.text(table.url)], stdout=subprocess.PIPE, text=True
+    )
+    with ran:
+        assert ran.stdout.readline() == "deleted\n"
+        sleeping = "select count(*) from pg_stat_activity where query like '%%pg_sleep(600)%%' and state = 'active' and pid in (select pid from pg_locks where relation = 't'::regclass)"
+        while table.rows(sleeping) == [(0,)]:
+            assert ran.poll() is None
+        ran.send_signal(number)
+        assert ran.stdout.readline() == "5\n"
+        assert ran.wait() == 128 + number
+    assert table.rows(sleeping) == [(0,)]
+    assert table.rows("select count(*) from t") == [(5,)]
+
+
+FILLER = """
+import sys
+from dbctl import signals as interrupt
+from dbctl.engines.postgresql.writer import PostgreSQLWriter
+from dbctl.url import parse
+interrupt.listen()
+writer = PostgreSQLWriter(parse(sys.argv[1]), "app/user", timeout=1)
+def rows():
+    number = 10
+    while True:
+        number += 1
+        if number == 50_000:
+            print("filling", flush=True)
+        yield number, number
+try:
+    with writer.transaction():
+        writer.insert_many("t", ["id", "n"], rows())
+except interrupt.Interrupted as error:
+    sys.exit(error.exit_status)
+"""
+
+
+def test_a_signal_ends_what_is_being_copied_and_leaves_nothing(table):
+    ran = subprocess.Popen(
+        [sys.executable, "-c", FILLER, servers.text(table.url)], stdout=subprocess.PIPE, text=True
+    )
+    with ran:
+        assert ran.stdout.readline() == "filling\n"
+        ran.send_signal(signal.SIGTERM)
+        assert ran.wait() == 128 + signal.SIGTERM
+    assert table.rows("select count(*) from t") == [(5,)]
+
+
+# Transactions --------------------------------------------------------------------------------------------------------
+
+
+def test_after_a_failure_that_somebody_swallowed_nothing_is_written(table):
+    writer = table.writer()
+    with pytest.raises(QueryFailedError, match="ended"), writer.transaction():
+        writer.delete("t", [Condition("id", "=", 1)])
+        with pytest.raises(ConstraintError):
+            writer.insert("t", {"id": 2})
+    assert table.rows("select count(*) from t") == [(5,)]
+    with pytest.raises(QueryFailedError, match="ended"), writer.transaction():
+        with pytest.raises(ConstraintError):
+            writer.insert("t", {"id": 2})
+        writer.delete("t", [])
+    assert writer.count("t") == 5
+
+
+def test_a_commit_that_is_refused_rolls_everything_back(table):
+    table.execute("create table k (p integer references t (id) deferrable initially deferred)")
+    writer = table.writer()
+    with pytest.raises(ConstraintError, match=r"Key \(p\) is not present"), writer.transaction():
+        writer.insert("k", {"p": 9})
+    assert writer.count("k") == 0
+
+
+def test_a_refused_row_is_told_without_its_values(table):
+    table.execute("create table s (token text unique, other text not null)")
+    table.execute("insert into s values ('hush-hush', 'x')")
+    writer = table.writer()
+    for values in ({"token": "hush-hush", "other": "x"}, {"token": "hush-hush", "other": None}):
+        with pytest.raises(ConstraintError) as caught, writer.transaction():
+            writer.insert("s", values)
+        assert "hush-hush" not in str(caught.value)
+
+
+# What is not allowed, or not there -----------------------------------------------------------------------------------
+
+
+def test_a_missing_right_is_told_with_the_statement_that_grants_it(table):
+    with role(table, "select on t") as name:
+        table.execute('create table "a""b" (id serial primary key)')
+        writer = table.writer(user=name)
+        assert writer.count("t") == 5
+        for write, wanted in (
+            (lambda: writer.delete("t", []), f'GRANT SELECT, DELETE ON "{table.schema}"."t" TO "{name}";'),
+            (lambda: writer.update("t", {"n": 1}, []), "GRANT SELECT, UPDATE ON"),
+            (lambda: writer.select("t", ["n"], hold=True), "GRANT SELECT, UPDATE ON"),
+            (lambda: writer.insert("t", {"id": 9}), "GRANT SELECT, INSERT ON"),
+            (lambda: writer.insert_many("t", ["id"], [(9,)]), "GRANT INSERT ON"),
+        ):
+            with pytest.raises(PrivilegeMissingError) as caught, writer.transaction():
+                write()
+            assert wanted in caught.value.hint
+        with pytest.raises(PrivilegeMissingError, match="permission denied") as caught:
+            writer.count('a"b')
+        told = caught.value.hint
+        table.execute(told[told.index("GRANT") :])
+        assert writer.count('a"b') == 0
+
+
+def test_a_server_that_is_not_there_and_a_database_that_is_not(table):
+    away = parse("postgresql://someone:hush-hush@127.0.0.1:1/app")
+    missing = structs.replace(table.url, path="no such database", password=Secret("hush-hush"))
+    for url, reason in ((away, "refused"), (missing, "no such database")):
+        for mode in (registry.open_for_reading, registry.open_for_writing):
+            more = {} if mode is registry.open_for_reading else {"pragmas": {}}
+            with pytest.raises(UnreachableError, match=reason) as caught:
+                mode(url, "app/user", timeout=0.1, **more)
+            assert "hush-hush" not in "".join(
+                [str(caught.value), caught.value.hint, repr(caught.value.__context__)]
+            )
+
+
+def test_a_server_that_takes_no_more_sessions_is_told(table):
+    with role(table, options="connection limit 1") as name:
+        table.reader(user=name)
+        with pytest.raises(UnreachableError, match="too many connections"):
+            table.reader(user=name)
+
+
+def test_a_wrong_password_is_told_and_never_shown():
+    url = servers.private_postgresql(password="the right one")
+    right = structs.replace(parse(url), password=Secret("the right one"))
+    opened = PostgreSQLReader(right, "app/user", timeout=1)
+    assert opened.query("select 1") == [(1,)]
+    opened.close()
+    for given in (Secret("hush-hush"), None):
+        with pytest.raises(UnreachableError, match="password") as caught:
+            PostgreSQLReader(structs.replace(right, password=given), "app/user", timeout=1)
+        assert "hush-hush" not in f"{caught.value} {caught.value.hint} {caught.value.__cause__}"
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"), [("nosuch=hush-hush", "no option 'nosuch'"), ("schema=a%00b", "UTF-8")]
+)
+def test_options_of_a_url_that_are_not_known_are_refused_without_what_they_say(postgresql, options, reason):
+    with pytest.raises(UrlInvalidError, match=reason) as caught:
+        postgresql.reader(options=options)
+    assert "hush-hush" not in str(caught.value)
+
+
+def test_a_url_without_a_database_is_refused_and_what_orms_add_is_left_out(postgresql):
+    with pytest.raises(UrlInvalidError, match="names no database"):
+        postgresql.reader(path="")
+    options = f"{postgresql.url.options}&connection_limit=5&pgbouncer=true&connect_timeout=7&sslmode=prefer"
+    options += "&client_encoding=LATIN1&application_name=x&options=-c%20timezone=Asia/Tokyo"
+    assert postgresql.reader(options=options).tables() == {}
+
+
+def test_a_server_that_wants_encryption_is_reached_and_known_by_its_certificate(tmp_path):
+    authority, stranger = trustme.CA(), trustme.CA()
+    for name, one in (("authority", authority), ("stranger", stranger)):
+        one.cert_pem.write_to_path(tmp_path / name)
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(tmp_path / "certificate")
+    url = parse(servers.private_postgresql(certificate=tmp_path / "certificate"))
+
+    def encrypted(options):
+        with closing(
+            PostgreSQLReader(structs.replace(url, options=options), "app/user", timeout=1)
+        ) as reader:
+            return reader.query("select ssl from pg_stat_ssl where pid = pg_backend_pid()")
+
+    known = f"sslmode=verify-full&sslrootcert={tmp_path}/authority"
+    for options in ("", "sslmode=require", "ssl=true", known):
+        assert encrypted(options) == [(True,)]
+    for options, reason in (
+        ("sslmode=disable", "no encryption"),
+        ("sslmode=verify-full", "root certificate"),
+        (f"sslmode=verify-full&sslrootcert={tmp_path}/stranger", "certificate verify failed"),
+    ):
+        with pytest.raises(UnreachableError, match=reason):
+            encrypted(options)
+
+
+@contextmanager
+def between(socket_of_server):
+    """Give the folder of a socket behind which a server is reached whose sessions are said to have another key.
+
+    That is what a pooler looks like: it hands out keys of its own, since the server's sessions are not its clients'.
+    """
+    with tempfile.TemporaryDirectory(prefix="dbctl-pool-", dir="/tmp") as folder:
+        listening = socket.create_server(f"{folder}/.s.PGSQL.5432", family=socket.AF_UNIX)
+        threading.Thread(target=_serve, args=(listening, socket_of_server), daemon=True).start()
+        try:
+            yield folder
+        finally:
+            listening.close()
+
+
+def _serve(listening, socket_of_server):
+    while True:
+        try:
+            client, _ = listening.accept()
+        except OSError:  # it was closed
+            return
+        server = socket.socket(socket.AF_UNIX)
+        server.connect(socket_of_server)
+        threading.Thread(target=_copy, args=(client, server, False), daemon=True).start()
+        threading.Thread(target=_copy, args=(server, client, True), daemon=True).start()
+
+
+def _copy(source, target, rekeyed):
+    with suppress(OSError), target:  # either side may hang up at any moment
+        while data := source.recv(1 << 16):
+            key = data.find(b"K\0\0\0\x0c") if rekeyed else -1
+            if key >= 0:  # the message with a session's process and secret
+                data = data[: key + 5] + b"\x7f\xff\xff\xff" + data[key + 9 :]
+            target.sendall(data)
+
+
+def test_a_pooler_is_refused_unless_it_is_said_to_keep_sessions():
+    own = servers.private_postgresql()
+    place = parse(own).options.partition("host=")[2]
+    with between(f"{place}/.s.PGSQL.5432") as folder:
+        pooled = parse(own.replace(place, folder))
+        with pytest.raises(PoolerError, match="pooler") as caught:
+            PostgreSQLWriter(pooled, "app/user", timeout=1)
+        assert "pool_mode=session" in caught.value.hint
+        kept = structs.replace(pooled, options=f"{pooled.options}&pool_mode=session")
+        with closing(PostgreSQLReader(kept, "app/user", timeout=1)) as reader:
+            assert reader.query("select 1") == [(1,)]
+
+
+def test_a_missing_driver_is_told_with_the_line_that_installs_it(tmp_path):
+    (tmp_path / "psycopg").mkdir()
+    (tmp_path / "psycopg" / "__init__.py").write_text("raise ImportError(\"No module named 'psycopg'\")")
+    command = [
+        sys.executable,
+        "-m",
+        "dbctl",
+        "--profile",
+        "flashpoint-web",
+        "--url",
+        "user=postgresql://u@h/d",
+        "users",
+        "list",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ran.returncode == 2
+    assert "pip install 'dbctl[postgresql]'" in ran.stderr
+
+
+def test_every_failure_of_a_session_is_one_of_ours(table):
+    reader = table.reader()
+    table.execute(
+        "create function f() returns integer language plpgsql as $$ begin raise 'as %', 'it likes'; end $$"
+    )
+    with pytest.raises(DbctlError, match="as it likes"):
+        reader.query("select f()")
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select pg_terminate_backend(1)",
+        'select "pg_cancel_backend" (1)',
+        "select pg_read_file('PG_VERSION')",
+        "select * from pg_ls_dir('.') d",
+        "select query_to_xml('select 1', true, true, '')",
+        "select lo_import('/etc/passwd')",
+        "select pg_advisory_lock(1)",
+        "select nextval('x')",
+        "select /* */ pg_reload_conf -- x\n ()",
+    ],
+)
+def test_a_question_that_reaches_out_of_the_tables_is_refused(postgresql, sql):
+    with pytest.raises(QueryFailedError, match="does more than read"), postgresql.reader().ask(sql):
+        pass
+
+
+def test_a_question_may_use_what_only_tells(postgresql):
+    sql = "select random() < 2, pg_database_size(current_database()) > 0, clock_timestamp() is not null"
+    with postgresql.reader().ask(sql) as answer:
+        assert [row for batch in answer.batches for row in batch] == [(True, True, True)]
+
+
+@pytest.mark.parametrize("sql", ["copy t to program 'x'", "do $$ begin end $$", 'select u&"a" (1)'])
+def test_what_only_looks_like_a_question_is_refused(postgresql, sql):
+    with pytest.raises(DbctlError), postgresql.reader().ask(sql):
+        pass

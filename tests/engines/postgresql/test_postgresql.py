@@ -1,0 +1,79 @@
+"""PostgreSQL keeps the contract."""
+
+from __future__ import annotations
+
+import pytest
+
+from dbctl.errors.base import QueryFailedError, SecretAskedError
+from tests.conformance.contract import EngineContract
+from tests.conformance.streaming import asked
+
+
+class TestPostgreSQL(EngineContract):
+    @pytest.fixture
+    def fresh(self, postgresql):
+        return postgresql
+
+
+@pytest.fixture
+def accounts(postgresql):
+    postgresql.execute('create table "User" (id integer primary key, password text, name text)')
+    postgresql.execute("""insert into "User" values (1, 'hash', 'Ann')""")
+    postgresql.execute('create table heir (more text) inherits ("User")')
+    postgresql.execute('create view seen as select id, password as other from "User"')
+    return postgresql.reader()
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        'select c from "User" as a(b, c)',
+        'select c from only ("User") "where" (b, c)',
+        'select c from "User" * a(b, c)',
+        'select c from ("User" cross join heir) as a(b, c)',
+        'select u::text from "User" u',
+        'select row_to_json(u) from "User" u',
+        'with recursive a as (select u.id, u::text as t from "User" u union select id, t from a) select t from a',
+        'select u::text from "User" u except select null',
+        "select other from seen",
+        "select password from heir",
+        "explain analyze select 1 from \"User\" where password like 'h%'",
+        "explain (analyze, verbose) (select 1 from \"User\" where password like 'h%')",
+        "select rolpassword from pg_authid",
+        "select * from pg_shadow",
+        "select histogram_bounds from pg_stats",
+    ],
+)
+def test_a_secret_has_no_other_name(accounts, sql):
+    with pytest.raises(SecretAskedError):
+        asked(accounts, sql, hidden={"User": ["password"]})
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select id from seen",
+        "select id, more from heir",
+        'select count(*) from "User" where (id = 1)',
+        "select usename from pg_shadow",
+        'explain update "User" set name = null',
+        'explain (costs off) select id from "User"',
+    ],
+)
+def test_what_stands_beside_a_secret_is_told(accounts, sql):
+    asked(accounts, sql, hidden={"User": ["password"]})
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select table_to_xml('tags', true, true, '')",
+        "select pg_catalog.schema_to_xml_and_xmlschema('public', true, true, '')",
+        "select \"database_to_xml\"(true, true, '')",
+        "explain analyze declare c cursor for select 1",
+        "explain",
+    ],
+)
+def test_what_runs_sql_that_no_plan_shows_is_no_question(accounts, sql):
+    with pytest.raises(QueryFailedError):
+        asked(accounts, sql, hidden={"User": ["password"]})

@@ -1,0 +1,279 @@
+"""Schemas of PostgreSQL: what is told of tables and keys, what scripts may hold, and what a check finds."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import psycopg
+import pytest
+
+from dbctl.engines import registry
+from dbctl.engines.contract.base import Condition
+from dbctl.engines.postgresql.sql.script import split
+from dbctl.errors.base import ConstraintError, QueryFailedError, SchemaLacksError
+from tests import servers
+from tests.engines.conftest import Made
+
+
+@pytest.fixture
+def elsewhere():
+    """Another schema of the same database."""
+    with servers.postgresql_schema() as url:
+        made = Made(url)
+        with closing(made.own):
+            yield made
+            for opened in made.opened:
+                opened.close()
+
+
+def test_only_what_the_search_path_shows_is_told(postgresql, elsewhere):
+    elsewhere.execute("create table hidden (id integer)")
+    postgresql.execute("create table shown (id integer)")
+    postgresql.execute("create view seen as select id from shown")
+    postgresql.execute("create materialized view kept as select id from shown")
+    told = postgresql.reader().tables()
+    assert {name: one.view for name, one in told.items()} == {"shown": False, "seen": True, "kept": True}
+
+
+def test_partitions_are_the_table_that_they_are_parts_of(postgresql):
+    postgresql.execute("create table p (id integer primary key)")
+    postgresql.execute("create table t (id integer, p integer references p, at date) partition by range (at)")
+    postgresql.execute("create table t1 partition of t for values from ('2024-01-01') to ('2025-01-01')")
+    postgresql.execute("create table t2 partition of t default")
+    writer = postgresql.writer()
+    assert set(writer.tables()) == {"p", "t"}
+    assert [one.table for one in writer.references("p")] == ["t"]
+    with writer.transaction():
+        writer.insert("p", {"id": 1})
+        assert writer.insert_many("t", ["id", "p", "at"], [(1, 1, "2024-05-05"), (2, 1, "2030-01-01")]) == 2
+        assert writer.delete("t", [Condition("at", "<", "2025-01-01")]) == 1
+    assert writer.explain("t", ["id"], [Condition("p", "=", 1)]).full_scans
+    measured = {one.table: one for one in writer.measured()}
+    assert measured["t"].rows == 1
+    assert measured["t"].bytes > 0
+
+
+def test_only_what_has_no_value_of_its_own_is_required(postgresql):
+    postgresql.execute("create domain needed as text not null")
+    postgresql.execute("create domain given as text not null default 'x'")
+    postgresql.execute(
+        """create table t (id serial primary key, a integer generated always as identity, b text not null,
+        c text not null default 'x', d text generated always as (b || 'x') stored, e needed, f given, g text)"""
+    )
+    told = postgresql.reader().tables()["t"].columns
+    assert [name for name, one in told.items() if one.required] == ["b", "e"]
+    assert [name for name, one in told.items() if one.nullable] == ["d", "g"]
+    assert (told["e"].type, told["e"].kind) == ("NEEDED", "text")
+
+
+def test_keys_between_tables_are_told_with_what_a_deletion_does(postgresql):
+    postgresql.execute('create table "Parent" ("Id" integer primary key, a integer, unique (a, "Id"))')
+    postgresql.execute(
+        """create table child (p integer references "Parent" on delete restrict, q integer, r integer,
+        foreign key (q, r) references "Parent" (a, "Id") on delete set default, s integer references "Parent")"""
+    )
+    told = {
+        tuple(key.columns): (list(key.to), key.on_delete) for key in postgresql.reader().references("Parent")
+    }
+    assert told == {
+        ("p",): (["Id"], "RESTRICT"),
+        ("q", "r"): (["a", "Id"], "SET DEFAULT"),
+        ("s",): (["Id"], "NO ACTION"),
+    }
+
+
+def test_rows_go_into_a_view_that_takes_them(postgresql):
+    postgresql.execute("create table t (id integer primary key, a text)")
+    postgresql.execute("create view v as select id, a from t")
+    writer = postgresql.writer()
+    with writer.transaction():
+        assert writer.insert_many("v", ["id", "a"], [(1, "x"), (2, "y")]) == 2
+        assert writer.update("v", {"a": "z"}, [Condition("id", "=", 1)]) == 1
+    assert writer.select("t", ["a"]) == [("z",), ("y",)]
+
+
+# A whole schema ----------------------------------------------------------------------------------------------------
+
+PARTS = [
+    "create type mood as enum ('happy', 'sad')",
+    "create table p (id integer primary key, n integer unique)",
+    """create table t (id integer generated always as identity primary key, m mood default 'sad', a text collate "C",
+       b text generated always as (a || 'x') stored, p integer references p on delete cascade deferrable initially deferred,
+       check (a <> ''))""",
+    "create index t_a on t (a desc, lower(b)) where p is not null",
+    "create index t_b on t using hash (b)",
+    "create view v as select a from t",
+    "create function f() returns trigger language plpgsql as $$ begin return new; end $$",
+    "create trigger g before insert on t for each row execute function f()",
+]
+
+
+def test_the_same_schema_has_the_same_fingerprint_wherever_and_in_whichever_order_it_was_made(
+    postgresql, elsewhere
+):
+    for made, order in ((postgresql, range(8)), (elsewhere, [0, 1, 2, 4, 3, 6, 7, 5])):
+        for at in order:
+            made.execute(PARTS[at])
+    told = postgresql.reader().schema()
+    assert told == elsewhere.reader().schema()
+    table = next(one for one in told.tables if one.name == "t")
+    assert [(one.name, list(one.columns), one.where) for one in table.indexes] == [
+        ("t_a", ["a desc", "lower(b)"], "(p IS NOT NULL)"),
+        ("t_b", ["b using hash"], ""),
+    ]
+    assert (table.references[0].deferred, table.references[0].on_delete) == (True, "CASCADE")
+    assert [(one.kind, one.name) for one in told.codes] == [("view", "v"), ("trigger", "g")]
+    assert table.columns[1].type == "MOOD (happy, sad)"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "alter type mood add value 'meh'",
+        "alter table t alter a set not null",
+        "alter table t alter m set default 'happy'",
+        "alter table t alter p type bigint",
+        "drop index t_b",
+        "alter table t add check (a <> 'b')",
+        "alter table t disable row level security, enable row level security",
+        "alter table p drop constraint p_n_key",
+        "create or replace view v as select a || '' as a from t",
+        "create or replace function f() returns trigger language plpgsql as $$ begin return null; end $$",
+        "drop trigger g on t",
+    ],
+)
+def test_whatever_changes_a_schema_changes_its_fingerprint(postgresql, change):
+    for sql in PARTS:
+        postgresql.execute(sql)
+    before = postgresql.reader().fingerprint()
+    postgresql.execute(change)
+    assert postgresql.reader().fingerprint() != before
+
+
+# Scripts -------------------------------------------------------------------------------------------------------------
+
+SCRIPT = """-- a comment; with a semicolon
+create table t (a text default ';');
+
+create function f() returns text language plpgsql as $body$
+begin
+  return 'a;' || $q$;$q$; -- one
+end $body$;
+create function g(x integer) returns integer begin atomic
+  select case when x > 0 then 1 else 2 end; select 3;
+end;
+/* ; /* ; */ ; */ insert into t values (E'\\';'), ('"') ; ; select 1 as "a;b"
+"""
+
+
+def test_a_script_is_taken_apart_as_the_server_reads_it(postgresql):
+    statements = split(SCRIPT)
+    assert [(line, sql.split()[:2]) for line, sql in statements] == [
+        (2, ["create", "table"]),
+        (4, ["create", "function"]),
+        (8, ["create", "function"]),
+        (11, ["insert", "into"]),
+        (11, ["select", "1"]),
+    ]
+    writer = postgresql.writer()
+    with writer.schema_transaction():
+        for _, sql in writer.language.split(SCRIPT):
+            writer.run_statement(sql)
+    assert writer.select("t", ["a"]) == [("';",), ('"',)]
+    assert writer.query("select f(), g(1)") == [("a;;", 3)]
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("select 1;\nbegin;", "line 2: BEGIN would"),
+        ("commit", "COMMIT would"),
+        ("start  /* x */ transaction;", "START TRANSACTION would"),
+        ("rollback to savepoint a;", "ROLLBACK would"),
+        ("create unique index concurrently i on t (a);", "CONCURRENTLY is not possible"),
+        ("vacuum full t;", "VACUUM is not"),
+        ("alter system set x = 1;", "ALTER SYSTEM is not"),
+        ("create database x;", "CREATE DATABASE is not"),
+        ("copy t from stdin;\n1\n\\.\n", "COPY takes its rows"),
+        ("\\connect x", "psql alone"),
+        ("select 'a", "ends inside the statement that begins on line 1"),
+        ('\n\nselect "a', "ends inside the statement that begins on line 3"),
+        ("select $a$ ... $b$", "ends inside the statement"),
+        ("select 1; /* /* */", "ends inside a comment"),
+        ("create function f() returns integer begin atomic select 1;", "ends inside the statement"),
+    ],
+)
+def test_what_a_transaction_cannot_hold_is_refused_with_its_line(script, reason):
+    with pytest.raises(ValueError, match=reason):
+        split(script)
+
+
+def test_a_script_that_fails_leaves_nothing_and_no_setting_behind(postgresql):
+    writer = postgresql.writer()
+    with pytest.raises(ConstraintError), writer.schema_transaction():
+        writer.run_statement("set search_path to pg_catalog")
+        writer.run_statement(f"create table {postgresql.schema}.t (id integer primary key)")
+        writer.run_statement(f"insert into {postgresql.schema}.t values (1), (1)")
+    with writer.schema_transaction():
+        writer.run_statement("set search_path to pg_catalog")
+    assert writer.query("select current_schema()") == [(postgresql.schema,)]
+    assert writer.tables() == {}
+    with pytest.raises(QueryFailedError, match="COMMIT would"), writer.schema_transaction():
+        writer.run_statement("create table t (id integer)")
+        writer.run_statement("commit")
+    assert writer.tables() == {}
+
+
+# Soundness -----------------------------------------------------------------------------------------------------------
+
+
+def test_keys_that_point_to_nothing_are_found_with_an_example(postgresql):
+    postgresql.execute("create table p (a integer, b text, primary key (a, b))")
+    postgresql.execute(
+        "create table c (id integer primary key, a integer, b text, foreign key (a, b) references p)"
+    )
+    postgresql.execute("alter table c disable trigger all")
+    postgresql.execute("insert into c values (1, null, 'x'), (5, 9, 'x'), (6, 9, 'y')")
+    (found,) = postgresql.reader().orphans()
+    assert (found.table, list(found.columns), found.to) == ("c", ["a", "b"], "p")
+    assert (found.number, found.example) == (2, "id 5")
+    assert postgresql.reader().orphans("p") == []
+
+
+def test_an_index_that_was_left_half_built_is_found(postgresql):
+    postgresql.execute("create table t (id integer)")
+    postgresql.execute("insert into t values (1), (1)")
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        postgresql.execute('create unique index concurrently "i of: x" on t (id)')
+    reader = postgresql.reader()
+    for quick in (True, False):
+        (line,) = reader.damage(quick=quick)
+        assert line == "index i of: x of t is invalid"
+        assert reader.index_damage(line).index == "i of: x"
+    assert reader.index_damage("t: invalid page in block 0") is None
+    with pytest.raises(SchemaLacksError):
+        reader.damage(table="nosuch")
+
+
+# A place to try something in -----------------------------------------------------------------------------------------
+
+
+def test_what_is_tried_in_a_scratch_schema_is_seen_by_nobody_and_leaves_nothing(postgresql):
+    postgresql.execute("create table t (id integer)")
+    with closing(registry.open_scratch(postgresql.url, "app/user")) as scratch:
+        assert scratch.tables() == {}
+        with scratch.schema_transaction():
+            for sql in PARTS:
+                scratch.run_statement(sql)
+        with pytest.raises(ConstraintError), scratch.schema_transaction():
+            scratch.run_statement("insert into p values (1), (1)")
+        assert set(scratch.tables()) == {"p", "t", "v"}
+        assert postgresql.reader().query("select count(*) from pg_namespace where nspname like 'dbctl%'") == [
+            (0,)
+        ]
+        told = scratch.schema()
+    assert postgresql.rows("select count(*) from pg_namespace where nspname like 'dbctl%'") == [(0,)]
+    postgresql.execute("drop table t")
+    for sql in PARTS:
+        postgresql.execute(sql)
+    assert postgresql.reader().schema() == told

@@ -1,0 +1,354 @@
+"""Values of PostgreSQL: what comes back, what compares, and what no column of a type can hold."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from dbctl.engines.contract.base import Condition, Later, Linked, Not, Order, Within
+from dbctl.engines.postgresql.reader import PostgreSQLReader
+from dbctl.errors.base import (
+    ConstraintError,
+    DbctlError,
+    QueryFailedError,
+    SchemaLacksError,
+    ValueInvalidError,
+)
+from tests import servers
+
+UUID = "6f1d9d8e-0000-4000-8000-000000000001"
+MOMENT = datetime(2024, 3, 1, 12, 30, 15, 250000, tzinfo=UTC)
+EPOCH_MS = round(MOMENT.timestamp() * 1000)
+
+PLAIN = {
+    "uuid": (UUID, UUID),
+    "mood": ("sad", "sad"),
+    "jsonb": ('{"a":[1,null]}', '{"a": [1, null]}'),
+    "json": ('{"a":1}', '{"a":1}'),
+    "text[]": (["a", 'b"c', None, "d,e\\"], ["a", 'b"c', None, "d,e\\"]),
+    "uuid[]": ([UUID], [UUID]),
+    "int[]": ([1, 2], [1, 2]),
+    "numeric": ("10.00", 10),
+    "numeric(30)": ("123456789012345678901234567890", 123456789012345678901234567890),
+    "numeric(9, 2)": (2.5, 2.5),
+    "timestamptz": ("2024-03-01 14:30:15.25+02", MOMENT),
+    "timestamp": (MOMENT, MOMENT),
+    "date": (MOMENT, "2024-03-01"),
+    "time": ("12:30", "12:30:00"),
+    "interval": ("36 hours", "36:00:00"),
+    "inet": ("10.0.0.1", "10.0.0.1"),
+    "bytea": (b"\x00\xff", b"\x00\xff"),
+    "boolean": (True, True),
+    "char(3)": ("a", "a  "),
+    "varchar(9)": ("Zoë", "Zoë"),
+    "double precision": (1.5, 1.5),
+    "int4range": ("[1,3)", "[1,3)"),
+}
+
+
+@pytest.fixture
+def typed(postgresql):
+    """One row in a table of every type, and one of NULLs."""
+    postgresql.execute("create type mood as enum ('happy', 'sad', 'MEH')")
+    columns = ", ".join(f"c{at} {kind}" for at, kind in enumerate(PLAIN))
+    postgresql.execute(f"create table t (id integer primary key, {columns})")
+    writer = postgresql.writer()
+    with writer.transaction():
+        writer.insert("t", {"id": 1, **{f"c{at}": given for at, (given, _) in enumerate(PLAIN.values())}})
+        writer.insert("t", {"id": 2})
+    return postgresql
+
+
+def test_what_the_driver_speaks_comes_as_plain_values(typed):
+    columns = [f"c{at}" for at in range(len(PLAIN))]
+    (row, _) = typed.reader().select("t", columns)
+    assert dict(zip(PLAIN, row, strict=True)) == {kind: came for kind, (_, came) in PLAIN.items()}
+    assert [type(value) for value in row] == [type(came) for _, came in PLAIN.values()]
+
+
+def test_rows_in_numbers_are_stored_like_single_ones(typed):
+    writer = typed.writer()
+    columns = [f"c{at}" for at in range(len(PLAIN))]
+    with writer.transaction():
+        assert writer.insert_many("t", ["id", *columns], [[3, *(given for given, _ in PLAIN.values())]]) == 1
+    first, _, third = typed.reader().select("t", columns)
+    assert first == third
+
+
+@pytest.mark.parametrize("at", range(len(PLAIN)))
+def test_what_a_column_of_a_type_holds_is_found_counted_and_sorted(typed, at):
+    given, _ = list(PLAIN.values())[at]
+    reader, column = typed.reader(), f"c{at}"
+    order = [
+        Order([column]),
+        Order([column], nocase=True),
+        Order([column], time=True),
+        Order([column, column]),
+    ]
+    assert [row[0] for row in reader.select("t", ["id"], order_by=order)] == [1, 2]
+    assert sorted(reader.tally("t", column).values()) == [1, 1]
+    assert reader.count("t", [Condition(column, "contains", "")]) == 1
+    if not isinstance(given, list | datetime):
+        kept = reader.query(f"select {column}::text from t where id = 1")[0][0] if at != 16 else given
+        for op in ("=", "in"):
+            assert reader.count("t", [Condition(column, op, kept if op == "=" else [kept])]) == 1, op
+    link = Within(["id"], "t", ["id"], [Condition("id", "=", 1)])
+    assert reader.select("t", ["id"], order_by=[Order([column], through=link)])[0] == (1,)
+
+
+@pytest.mark.parametrize(
+    "value", ["nope", "", "20.5.1", "a\0b", "\u0661", b"\xff", 3.75, "1e999999999", -(2**63)]
+)
+def test_what_no_row_can_hold_is_no_row_and_never_a_failure(typed, value):
+    reader = typed.reader()
+    for at, kind in enumerate(PLAIN):
+        column = f"c{at}"
+        for op in ("=", "in", "<", ">="):
+            where = Condition(column, op, [value] if op == "in" else value)
+            assert reader.count("t", [where]) in ({0} if op in ("=", "in") else {0, 1}), (kind, op)
+        assert reader.count("t", [Condition(column, "!=", value)]) == 1, kind
+        assert reader.count("t", [Not(Condition(column, "=", value))]) == 2, kind
+        for op in ("same", "contains", "starts", "element"):
+            reader.count("t", [Condition(column, op, value)])
+        reader.count("t", [Condition(column, ">", MOMENT)])
+
+
+def test_what_a_column_cannot_hold_is_refused_when_it_is_stored(typed):
+    writer = typed.writer()
+    for at, kind in enumerate(PLAIN):
+        if kind in ("text[]", "varchar(9)", "char(3)", "bytea"):
+            continue
+        with pytest.raises((ValueInvalidError, ConstraintError)), writer.transaction():
+            writer.update("t", {f"c{at}": "nope"}, [])
+        with pytest.raises((ValueInvalidError, ConstraintError)), writer.transaction():
+            writer.insert_many("t", ["id", f"c{at}"], [(9, "nope")])
+    with pytest.raises(ValueInvalidError, match="too long"), writer.transaction():
+        writer.update("t", {f"c{list(PLAIN).index('varchar(9)')}": "0123456789"}, [])
+    assert writer.count("t") == 2
+
+
+def test_an_enum_tells_its_labels_and_sorts_by_its_letters(typed):
+    column = typed.reader().tables()["t"].columns["c1"]
+    assert (column.native, list(column.values)) == ("enum", ["happy", "sad", "MEH"])
+    writer = typed.writer()
+    with writer.transaction():
+        writer.insert_many("t", ["id", "c1"], [(3, "happy"), (4, "MEH")])
+    assert [row[0] for row in writer.select("t", ["c1"], order_by=[Order(["c1"])])] == [
+        "MEH",
+        "happy",
+        "sad",
+        None,
+    ]
+    assert writer.count("t", [Condition("c1", "same", "SAD")]) == 1
+    assert writer.count("t", [Condition("c1", "in", ["sad", "angry", "MEH"])]) == 2
+
+
+def test_times_that_are_beyond_python_come_as_text(postgresql):
+    postgresql.execute("create table t (id integer, a timestamptz, b timestamp, c date)")
+    postgresql.execute(
+        "insert into t values (1, 'infinity', '-infinity', 'infinity'), (2, '0044-03-15 BC', '20000-01-01', null)"
+    )
+    reader = postgresql.reader()
+    first, second = reader.select("t", ["a", "b", "c"], order_by=[Order(["id"])])
+    assert first == ("infinity", "-infinity", "infinity")
+    assert second == ("0044-03-15 00:00:00+00 BC", "20000-01-01 00:00:00", None)
+    assert reader.select("t", ["id"], [Condition("a", ">", MOMENT)]) == [(1,)]
+    assert len(reader.select("t", ["id"], order_by=[Order(["a", "b"], time=True)])) == 2
+
+
+@pytest.mark.parametrize("kind", ["timestamptz", "timestamp"])
+@pytest.mark.parametrize(
+    ("shift", "op", "found"),
+    [
+        (0, "=", True),
+        (-1, "=", False),
+        (1, "=", False),
+        (0, "!=", False),
+        (1, "!=", True),
+        (0, ">=", True),
+        (1, ">=", False),
+        (0, ">", False),
+        (-1, ">", True),
+        (0, "<", False),
+        (1, "<", True),
+        (0, "<=", True),
+        (-1, "<=", False),
+    ],
+)
+def test_a_native_time_compares_to_the_millisecond_also_where_it_is_finer(postgresql, kind, shift, op, found):
+    postgresql.execute(f"create table t (at {kind})")
+    postgresql.execute("insert into t values ('2024-03-01 12:30:15.250789')")
+    where = Condition("at", op, MOMENT + timedelta(milliseconds=shift))
+    assert postgresql.reader().count("t", [where]) == found
+
+
+def test_a_native_time_is_looked_up_by_its_index(postgresql):
+    postgresql.execute("create table t (at timestamptz, n integer)")
+    postgresql.execute("create index t_at on t (at)")
+    postgresql.execute(
+        "insert into t select now() - make_interval(secs => n), n from generate_series(1, 5000) n"
+    )
+    postgresql.execute("analyze t")
+    told = postgresql.reader().explain("t", ["n"], [Condition("at", "<", datetime(2020, 1, 1, tzinfo=UTC))])
+    assert told.full_scans == []
+
+
+FORMS = {
+    "iso": "2024-03-01T12:30:15.250Z",
+    "space": "2024-03-01 12:30:15.250",
+    "offset": "2024-03-01T14:30:15.250+02:00",
+    "server": "2024-03-01 12:30:15.25+00",
+    "west": "2024-03-01T07:00:15.250-0530",
+    "milliseconds": str(EPOCH_MS),
+}
+GARBAGE = [
+    "",
+    "never",
+    "2004",
+    "now",
+    "2024-13-01",
+    "0000-01-01",
+    "2024-02-32",
+    "99:99",
+    "infinity",
+    "1e9",
+    "2024-01-01T25:00",
+]
+
+
+def test_text_is_read_as_a_time_in_every_form_and_garbage_is_null(postgresql):
+    postgresql.execute("create table t (id integer primary key, at text)")
+    postgresql.execute("insert into t values (%s, %s)", *enumerate([*FORMS.values(), *GARBAGE, None]))
+    reader = postgresql.reader()
+    for shift, op, found in (
+        (0, "=", True),
+        (1, "=", False),
+        (-1, ">", True),
+        (0, ">", False),
+        (1, "<", True),
+    ):
+        rows = reader.select("t", ["id"], [Condition("at", op, MOMENT + timedelta(milliseconds=shift))])
+        assert [row[0] for row in rows] == (list(range(len(FORMS))) if found else [])
+    ordered = [row[0] for row in reader.select("t", ["id"], order_by=[Order(["at"], time=True)])]
+    assert ordered == list(range(len(FORMS) + len(GARBAGE) + 1))
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [("bigint", EPOCH_MS), ("double precision", EPOCH_MS / 1000), ("numeric", EPOCH_MS / 1000)],
+)
+def test_numbers_are_read_as_times_and_those_out_of_range_are_none(postgresql, kind, value):
+    postgresql.execute(f"create table t (id integer primary key, at {kind})")
+    extreme = [(2, 2**63 - 1), (3, -(2**63))] if kind == "bigint" else [(2, "Infinity"), (3, "NaN")]
+    postgresql.execute("insert into t values (%s, %s)", (1, value), *extreme)
+    reader = postgresql.reader()
+    assert reader.select("t", ["id"], [Condition("at", "=", MOMENT)]) == [(1,)]
+    assert len(reader.select("t", ["id"], order_by=[Order(["at"], time=True)])) == 3
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "form", "expected"),
+    [
+        ("timestamptz", "timestamptz", "iso-ms", datetime(2024, 3, 1, 16, 30, 15, 250000, tzinfo=UTC)),
+        ("timestamp", "timestamp", "iso-ms", datetime(2024, 3, 1, 16, 30, 15, 250000, tzinfo=UTC)),
+        ("text", "timestamptz", "iso-ms", datetime(2024, 3, 1, 16, 30, 15, 250000, tzinfo=UTC)),
+        ("timestamptz", "bigint", "epoch-ms", EPOCH_MS + 4 * 3_600_000),
+        ("timestamptz", "text", "sqlite-time", "2024-03-01 16:30:15"),
+    ],
+)  # fmt: skip
+def test_a_time_is_moved_on_between_types(postgresql, source, target, form, expected):
+    postgresql.execute(f"create table t (a {source}, b {target})")
+    postgresql.execute("insert into t values ('2024-03-01 12:30:15.250Z')")
+    writer = postgresql.writer()
+    with writer.transaction():
+        writer.update("t", {"b": Later("a", timedelta(hours=4), form)}, [])
+    assert writer.select("t", ["b"]) == [(expected,)]
+
+
+def test_what_has_another_type_on_the_other_side_of_a_link_is_compared_as_text(postgresql):
+    postgresql.execute("create table a (id uuid primary key)")
+    postgresql.execute("create table b (a text, n integer)")
+    postgresql.execute(f"insert into a values ('{UUID}'), (gen_random_uuid())")
+    postgresql.execute(f"insert into b values ('{UUID}', 1), ('nope', 2)")
+    reader = postgresql.reader()
+    assert reader.select("a", ["id"], [Within(["id"], "b", ["a"])]) == [(UUID,)]
+    assert reader.select("a", ["id"], [Linked("id", "b", "a", "=", 1)]) == [(UUID,)]
+    order = [Order(["n"], through=Within(["id"], "b", ["a"]))]
+    assert reader.select("a", ["id"], order_by=order)[0] == (UUID,)
+
+
+# Statements of a profile -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sql", "given", "expected"),
+    [
+        ("select '100%:x', \"a:y%\" from t", {}, ("100%:x", 1)),
+        ("select :x::text -- :no 'nor this\n", {"x": "a"}, ("a",)),
+        ("select /* :no /* ' */ :no */ E'\\':no', $f$ :no '' $f$, $$:no$$", {}, ("':no", " :no '' ", ":no")),
+        ('select "a:y%" from t where "a:y%" in :set', {"set": [1, 2]}, (1,)),
+        ('select count(*) from t where "a:y%" not  IN :set', {"set": [1, 2]}, (0,)),
+        ("select count(*) from t where u in :set and (:u = '' or u = :u)", {"set": [UUID], "u": UUID}, (1,)),
+        ("select (array[1,2,3])[1:2], 7 % 4", {}, ([1, 2], 3)),
+        ("select :n / 1000", {"n": EPOCH_MS}, (EPOCH_MS // 1000,)),
+        ("select :no is null", {"no": None}, (True,)),
+    ],
+)  # fmt: skip
+def test_percent_signs_and_colons_stay_what_they_are(postgresql, sql, given, expected):
+    postgresql.execute('create table t ("a:y%" integer, u uuid)')
+    postgresql.execute(f"insert into t values (1, '{UUID}')")
+    assert postgresql.reader().query(sql, given) == [expected]
+
+
+def test_a_table_called_user_is_the_table_and_not_who_is_signed_in(postgresql):
+    postgresql.execute('create table "User" (id integer primary key, "userName" text)')
+    postgresql.execute("insert into \"User\" values (1, 'a'), (2, 'b'), (3, 'c')")
+    writer = postgresql.writer()
+    assert writer.count("User") == 3
+    assert writer.select("User", ["userName"], [Condition("userName", "=", "b")]) == [("b",)]
+    with pytest.raises(SchemaLacksError):
+        writer.count("user")
+
+
+@pytest.mark.parametrize(
+    "sql",
+    ["select 1; select 2", "select 1; drop table t", "select '\0'", "select :missing", "nonsense", "", "select 1/0", "select nosuch"],
+)  # fmt: skip
+def test_statements_that_are_several_or_wrong_are_refused_in_our_words(postgresql, sql):
+    postgresql.execute("create table t (id integer)")
+    reader = postgresql.reader()
+    with pytest.raises(QueryFailedError):
+        reader.query(sql)
+    assert reader.count("t") == 0
+
+
+def test_a_merge_brings_text_into_the_types_of_its_table_and_cuts_nothing_off(postgresql):
+    postgresql.execute("create type mood as enum ('happy', 'sad')")
+    postgresql.execute("create table t (id uuid primary key, m mood, s varchar(3), at timestamptz)")
+    writer = postgresql.writer()
+    select, columns = "select :id, :m, :s, :at", {"m": "replace", "s": "replace", "at": "keep"}
+    given = {"id": UUID, "m": "sad", "s": "abc", "at": "2024-03-01T12:30:15.250Z"}
+    for mood in ("sad", "happy"):
+        with writer.transaction():
+            assert writer.merge("t", select, given | {"m": mood}, key=["id"], columns=columns) == 1
+    assert writer.select("t", ["id", "m", "s", "at"]) == [(UUID, "happy", "abc", MOMENT)]
+    with pytest.raises(DbctlError, match="too long"), writer.transaction():
+        writer.merge("t", select, given | {"s": "abcd"}, key=["id"], columns=columns)
+
+
+def test_insert_without_values_takes_every_default(postgresql):
+    postgresql.execute("create table t (id serial primary key, a text default 'x')")
+    writer = postgresql.writer()
+    with writer.transaction():
+        assert writer.insert("t", {}, returning="a") == "x"
+
+
+def test_text_that_is_no_utf8_comes_with_its_bytes_and_spoils_no_other_row():
+    with servers.postgresql_database(encoding="SQL_ASCII") as url:
+        with closing(servers.connection(url)) as own:
+            own.execute("create table t (id integer, a text)")
+            own.execute(rb"insert into t values (1, 'fine'), (2, E'a\xffb'), (3, E'Zo\xc3\xab')")
+        with closing(PostgreSQLReader(url, "app/user", timeout=1)) as reader:
+            assert reader.select("t", ["a"], order_by=[Order(["id"])]) == [("fine",), ("a\udcffb",), ("Zoë",)]

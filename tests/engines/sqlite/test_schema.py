@@ -1,0 +1,347 @@
+"""A fingerprint is the schema's own: the same however it is spelled, stored or reached, another after any real change."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dbctl.engines.sqlite.reader import SQLiteReader
+from dbctl.engines.sqlite.sql.normalize import tokens
+from dbctl.engines.sqlite.writer import SQLiteWriter
+from tests.conformance.contract import HOSTILE_NAMES
+from tests.shapes import flashpoint_web
+
+PEOPLE = """create table people (
+    id integer primary key autoincrement,
+    name text not null unique collate nocase,
+    state text not null default 'new' check (state in ('new', 'Old')),
+    born text default (strftime('%Y', 'now')),
+    size integer generated always as (length(name) * 2) stored,
+    boss integer references people (id) on delete set null deferrable initially deferred,
+    check (length(name) > 0 and name <> 'a;b'))"""
+PETS = """create table pets (
+    person integer not null, name text not null, "order" integer default -1, primary key (person, name desc),
+    foreign key (person) references people on delete cascade) without rowid"""
+BY_NAME = 'create index by_name on pets (name collate nocase, "order" desc, lower(name)) where "order" > 0'
+NAMED = "create view named as select p.name, count(*) as number from people p group by p.name"
+TOUCH = """create trigger touch after update of name on people for each row when new.name <> old.name
+    begin update pets set name = new.name where person = new.id; select 'A  b'; end"""
+ALL = (PEOPLE, PETS, BY_NAME, NAMED, TOUCH)
+
+
+def made(path, *statements):
+    path.unlink(missing_ok=True)
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("pragma synchronous = off")
+        for sql in statements:
+            db.execute(sql)
+    return path
+
+
+def fingerprint(path):
+    with closing(SQLiteReader(path, "app/user")) as opened:
+        return opened.fingerprint()
+
+
+def of(tmp_path, *statements):
+    return fingerprint(made(tmp_path / "made.db", *statements))
+
+
+def test_it_is_64_digits_and_the_same_for_reader_and_writer(tmp_path):
+    path = made(tmp_path / "app.db", *ALL)
+    told = fingerprint(path)
+    assert len(bytes.fromhex(told)) == 32
+    with closing(SQLiteWriter(path, "app/user")) as writer:
+        assert writer.fingerprint() == told
+
+
+@pytest.mark.parametrize(
+    "sql",
+    ["vacuum", "analyze", "reindex", "insert into people (name) values ('x')", "pragma journal_mode = wal", "pragma user_version = 7"],
+)  # fmt: skip
+def test_it_stays_when_the_file_or_its_rows_change_and_the_schema_does_not(tmp_path, sql):
+    path = made(tmp_path / "app.db", *ALL)
+    told = fingerprint(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute(sql)
+    assert fingerprint(path) == told
+
+
+def test_a_temporary_table_of_somebody_else_is_none_of_it(tmp_path):
+    path = made(tmp_path / "app.db", *ALL)
+    told = fingerprint(path)
+    with closing(SQLiteWriter(path, "app/user")) as writer:
+        writer._run("create temp table passing (x)", {})
+        assert writer.fingerprint() == told
+
+
+def test_the_order_of_creation_makes_no_difference(tmp_path):
+    assert of(tmp_path, PETS, PEOPLE, TOUCH, NAMED, BY_NAME) == of(tmp_path, *ALL)
+
+
+def test_a_table_rebuilt_under_another_name_and_renamed_is_the_same(tmp_path):
+    rebuilt = PETS.replace("table pets", "table pets_new")
+    renamed = [PEOPLE, PETS, rebuilt, "drop table pets", "alter table pets_new rename to pets"]
+    assert of(tmp_path, *renamed, BY_NAME, NAMED, TOUCH) == of(tmp_path, *ALL)
+
+
+def test_a_column_that_was_added_is_as_one_that_was_always_there(tmp_path):
+    later = ["create table t (a text)", "alter table t add column b integer not null default 0 check (b < 9)"]
+    assert of(tmp_path, *later) == of(
+        tmp_path, "create table t (a text, b integer not null default 0 check (b < 9))"
+    )
+
+
+@pytest.mark.parametrize("shape", ["deployed", "document", "launcher", "archive", "larder"])
+def test_every_real_schema_gives_the_same_when_it_is_made_again_the_other_way_round(tmp_path, shape):
+    make = {
+        "deployed": flashpoint_web.deployed_user_db,
+        "document": flashpoint_web.document_user_db,
+        "launcher": flashpoint_web.launcher_flashpoint_db,
+        "archive": flashpoint_web.document_flashpoint_db,
+        "larder": flashpoint_web.sixth_app_db,
+    }[shape]
+    path = make(tmp_path / "app.db")
+    with closing(sqlite3.connect(path)) as db:
+        told = dict(db.execute("select name, type from sqlite_master where sql is not null"))
+        texts = [sql for (sql,) in db.execute("select sql from sqlite_master where sql is not null")]
+    texts = [sql for sql in texts if "sqlite_sequence" not in sql and "sqlite_stat" not in sql]
+    tables = [sql for sql in reversed(texts) if sql.startswith("CREATE TABLE")]
+    again = made(tmp_path / "again.db", *tables, *(sql for sql in reversed(texts) if sql not in tables))
+    assert told
+    assert fingerprint(again) == fingerprint(path)
+
+
+BLANKS = [" ", "\n", "\t  ", ' -- it\'s "a" remark\n', "/* (, */", "\f"]
+NAMES = {
+    "people",
+    "pets",
+    "id",
+    "name",
+    "state",
+    "born",
+    "size",
+    "boss",
+    "person",
+    "named",
+    "by_name",
+    "touch",
+}
+QUOTES = [str, '"{}"'.format, "`{}`".format, "[{}]".format]
+
+
+@given(st.randoms(use_true_random=False))
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_blanks_remarks_quotes_and_the_case_of_words_make_no_difference(tmp_path, chance):
+    respelled = []
+    for sql in ALL:
+        text = ""
+        for kind, word in tokens(sql, ()):
+            ways = QUOTES if word in NAMES else [str.lower, str.upper, str.title] if kind == "word" else [str]
+            text += chance.choice(ways)(word) + chance.choice(BLANKS)
+        respelled.append(text.replace("'order'", '"order"'))
+    assert of(tmp_path, *respelled) == of(tmp_path, *ALL)
+
+
+CHANGES = {
+    "a column": ("state text not null", "state text not null, more text"),
+    "the order of columns": (
+        "state text not null default 'new' check (state in ('new', 'Old')),\n    born text default (strftime('%Y', 'now')),",
+        "born text default (strftime('%Y', 'now')),\n    state text not null default 'new' check (state in ('new', 'Old')),",
+    ),
+    "a column's name": ("born text", "birth text"),
+    "a column's type": ("born text", "born integer"),
+    "not null": ("state text not null", "state text"),
+    "a default": ("default 'new'", "default 'New'"),
+    "a default that is a bare word": ("default -1", "default Abc"),
+    "an expression as default": ("strftime('%Y', 'now')", "strftime('%y', 'now')"),
+    "a collation": ("unique collate nocase", "unique collate rtrim"),
+    "a check": ("state in ('new', 'Old')", "state in ('new', 'old')"),
+    "a check of the table": ("length(name) > 0", "length(name) >= 0"),
+    "a text inside a check": ("'a;b'", "'a; b'"),
+    "what makes a column": ("length(name) * 2", "length(name) * 3"),
+    "where it is kept": ("* 2) stored", "* 2) virtual"),
+    "autoincrement": (" autoincrement", ""),
+    "a unique constraint": ("not null unique collate", "not null collate"),
+    "what a deletion takes along": ("on delete cascade", "on delete restrict"),
+    "the target of a key": ("references people on", "references people (name) on"),
+    "when a key is looked at": (" deferrable initially deferred", ""),
+    "the primary key": ("primary key (person, name desc)", "primary key (name desc, person)"),
+    "the direction of a primary key": ("primary key (person, name desc)", "primary key (person, name)"),
+    "rows without a rowid": (" without rowid", ""),
+    "what becomes of a conflict": ("name text not null unique", "name text not null unique on conflict ignore"),
+    "an index's column": ('"order" desc, lower', "person desc, lower"),
+    "an index's direction": ('"order" desc, lower', '"order", lower'),
+    "an index's collation": ("collate nocase, ", "collate rtrim, "),
+    "an index's expression": ("lower(name)", "upper(name)"),
+    "an index's condition": ('"order" > 0', '"order" > 1'),
+    "a unique index": ("create index", "create unique index"),
+    "an index's name": ("index by_name", "index by_names"),
+    "a view": ("count(*) as number", "count(*) as numbers"),
+    "when a trigger fires": ("after update", "before update"),
+    "what a trigger does": ("where person = new.id", "where person = old.id"),
+    "a text in a trigger": ("'A  b'", "'A b'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", sorted(CHANGES))
+def test_it_changes_with(tmp_path, what):
+    old, new = CHANGES[what]
+    changed = [sql.replace(old, new) for sql in ALL]
+    assert sum(sql != other for sql, other in zip(ALL, changed, strict=True)) == 1, "the change is one change"
+    assert of(tmp_path, *changed) != of(tmp_path, *ALL)
+
+
+@pytest.mark.parametrize("at", range(2, len(ALL)))
+def test_it_changes_when_something_is_missing(tmp_path, at):
+    assert of(tmp_path, *(sql for number, sql in enumerate(ALL) if number != at)) != of(tmp_path, *ALL)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("create table t (a references p)", "create table t (a references p (id))"),
+        ("create table t (a check (a in (\"x\", 'y')))", "create table t (a check (a in ('x', 'y')))"),
+        ("create table t (a default CURRENT_TIMESTAMP)", "create table t (a default current_timestamp)"),
+        ("create table t (a default Abc)", "create table t (a default 'Abc')"),
+        ("create table t (a default (0))", "create table t (a default 0)"),
+        ("create table t (a constraint x check (a > 0))", "create table t (a, check (a > 0))"),
+        ("create table t (a, constraint k primary key (a))", "create table t (a primary key)"),
+        ("create table t (a integer primary key not null)", "create table t (a integer primary key)"),
+        ("create table t (a collate binary)", "create table t (a)"),
+        ('create table t (key text, "left" text)', 'create table t ("key" text, left text)'),
+        ("create table t (a, foreign key (a) references p check (a > 0))", "create table t (a references p check (a > 0))"),
+    ],
+)  # fmt: skip
+def test_two_ways_to_say_the_same_are_the_same(tmp_path, one, other):
+    parent = "create table p (id integer primary key)"
+    assert of(tmp_path, parent, one) == of(tmp_path, parent, other)
+
+
+def test_a_trigger_fires_before_where_nothing_is_said(tmp_path):
+    table, body = "create table t (a)", "insert on t begin select 1; end"
+    plain = of(tmp_path, table, f"create trigger x {body}")
+    assert plain == of(tmp_path, table, f"create trigger x before {body}")
+    assert plain != of(tmp_path, table, f"create trigger x after {body}")
+
+
+@pytest.mark.parametrize("name", [*HOSTILE_NAMES, "check", "tab(le", "'quoted'", "a--b"])
+def test_any_name_is_read_as_table_column_index_and_in_a_condition(tmp_path, name):
+    quoted = '"' + name.replace('"', '""') + '"'
+    statements = [
+        f"create table {quoted} ({quoted} text default 'x' check ({quoted} <> '') collate nocase, other int)",
+        f"create index \"i{quoted[1:]} on {quoted} ({quoted}, other desc) where {quoted} > 'a'",
+    ]
+    told = of(tmp_path, *statements)
+    assert told == of(tmp_path, *(sql.upper() if name.upper() == name else sql for sql in statements))
+    with closing(SQLiteReader(tmp_path / "made.db", "app/user")) as opened:
+        (table,) = opened.schema().tables
+    assert (table.name, [one.name for one in table.columns]) == (name, [name, "other"])
+    assert (table.columns[0].collation, len(table.checks), len(table.options)) == ("NOCASE", 1, 0)
+    assert list(table.indexes[0].columns) == [f"{name} collate NOCASE", "other desc"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "names"),
+    [
+        ("a int, b text, primary key(a)) without rowid, strict (", ["a", "b"]),
+        ("\"a,\" text, 'b)' int, [c d] , `e``f` real", ["a,", "b)", "c d", "e`f"]),
+        ("a constraint x not null constraint y, b constraint z check (b) constraint q", ["a", "b"]),
+        ("a int, constraint p primary key (a) check (a > 0) unique (a)", ["a"]),
+        ("a int /* , ( */ -- )\n, b", ["a", "b"]),
+        ("a default(1+(2*3)), b default -1.5e-3, c default x'00', d default ') , ('", ["a", "b", "c", "d"]),
+        ("a text collate \"NOCASE\", b varchar ( 10 , 2 ) not null default ''", ["a", "b"]),
+        ("a, b as (a||'x') stored, c text generated always as (b) virtual not null", ["a", "b", "c"]),
+        ("a unique on conflict replace, b not null on conflict ignore, unique (a,b) on conflict fail", ["a", "b"]),
+        ('"check" check ("check" > 0), "primary" text, "foreign" int, "unique" unique', ["check", "primary", "foreign", "unique"]),
+        ("key text, desc text, of int, no int, temp int, row int, if int, end int, conflict int, generated int", ["key", "desc", "of", "no", "temp", "row", "if", "end", "conflict", "generated"]),
+        ("a text check (a = '(' or a = ')' or a = ','), foreign key ('a') references t", ["a"]),
+    ],
+)  # fmt: skip
+def test_whatever_sqlite_takes_for_a_table_is_taken_apart_column_by_column(tmp_path, columns, names):
+    body = columns.removesuffix(" (") if columns.endswith(" (") else f"{columns})"
+    path = made(tmp_path / "app.db", f"create table t ({body}")
+    with closing(SQLiteReader(path, "app/user")) as opened:
+        (table,) = opened.schema().tables
+    assert [one.name for one in table.columns] == names
+
+
+def test_tables_that_a_module_keeps_for_itself_are_none_of_it(tmp_path):
+    path = made(
+        tmp_path / "app.db", "create table docs_more (a)", "create virtual table docs using fts5(a, b)"
+    )
+    with closing(SQLiteReader(path, "app/user")) as opened:
+        told = {one.name: list(one.options) for one in opened.schema().tables}
+    assert told == {"docs": ["using fts5(a, b)"], "docs_more": []}
+
+
+def test_a_module_that_only_the_app_loads_is_told_by_its_text(tmp_path):
+    path = made(tmp_path / "app.db", "create virtual table near using fts5(a)")
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("pragma writable_schema = on")
+        db.execute(
+            "update sqlite_master set sql = 'CREATE VIRTUAL TABLE near USING vec0(a float[3])' where name = 'near'"
+        )
+    with closing(SQLiteReader(path, "app/user")) as opened:
+        assert [list(one.options) for one in opened.schema().tables] == [["using vec0(a float[3])"]]
+
+
+def test_a_view_over_what_is_gone_and_a_name_that_is_no_utf_8_do_not_stop_it(tmp_path):
+    path = made(tmp_path / "app.db", "create table t (a)", "create view v as select a from t", "drop table t")
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(b'create table "\xff" (b text)'.decode("latin-1"))
+        db.commit()
+        db.execute("pragma writable_schema = on")
+        db.execute(
+            "update sqlite_master set name = cast(x'ff' as text), tbl_name = cast(x'ff' as text), sql = cast('CREATE TABLE \"' || x'ff' || '\" (b text)' as text) where type = 'table'"
+        )
+        db.commit()
+    with closing(SQLiteReader(path, "app/user")) as opened:
+        told = opened.schema()
+    assert [one.name for one in told.codes] == ["v"]
+    assert [(one.name, list(one.options)) for one in told.tables] == [("\udcff", ["(b text)"])]
+    assert len(fingerprint(path)) == 64
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "create virtual table words using fts5(body, chat unindexed, tokenize='porter unicode61')",
+        "CREATE VIRTUAL TABLE IF NOT EXISTS words USING FTS5(\n  body,\n  chat UNINDEXED,\n  tokenize = 'porter unicode61'\n)",
+        """create virtual table "words" USING fts5 (body,chat  unindexed , tokenize ='porter unicode61')""",
+    ],
+)
+def test_spellings_of_one_virtual_table_are_equal(tmp_path, sql):
+    with closing(SQLiteReader(made(tmp_path / "app.db", sql), "app/user")) as opened:
+        (table,) = opened.schema().tables
+    assert list(table.options) == ["using fts5(body, chat unindexed, tokenize='porter unicode61')"]
+
+
+def test_what_is_compared_is_told_in_words(tmp_path):
+    path = made(tmp_path / "app.db", *ALL)
+    with closing(SQLiteReader(path, "app/user")) as opened:
+        told = opened.schema()
+    people, pets = told.tables
+    columns = {one.name: one for one in people.columns}
+    assert (columns["id"].nullable, columns["boss"].nullable) == (False, True)
+    assert (columns["name"].collation, columns["size"].generated) == ("NOCASE", "length(name) * 2 stored")
+    assert (columns["born"].default, columns["state"].default) == ("strftime('%Y', 'now')", "'new'")
+    assert list(people.checks) == ["length(name) > 0 and name <> 'a;b'", "state in ('new', 'Old')"]
+    assert list(people.options) == ["autoincrement"]
+    (key,) = people.references
+    assert (list(key.columns), key.table, list(key.to), key.on_delete, key.deferred) == (["boss"], "people", ["id"], "SET NULL", True)  # fmt: skip
+    assert (list(pets.key), list(pets.options)) == (["person", "name desc"], ["without rowid"])
+    assert list(pets.references[0].to) == ["id"]
+    (index,) = pets.indexes
+    assert list(index.columns) == ["name collate NOCASE", "order desc", "lower(name)"]
+    assert index.where == '"order" > 0'
+    view, trigger = told.codes
+    assert view.text == "as select p.name, count(*) as number from people p group by p.name"
+    assert (trigger.table, trigger.text.partition(" when ")[0]) == (
+        "people",
+        "after update of name on people",
+    )

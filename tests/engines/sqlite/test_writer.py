@@ -1,0 +1,516 @@
+"""Writing waits for its turn, hears signals, and leaves all of a change or none of it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from dbctl.engines.contract.base import Condition
+from dbctl.engines.registry import open_for_writing
+from dbctl.engines.sqlite.reader import SQLiteReader
+from dbctl.engines.sqlite.writer import SQLiteWriter
+from dbctl.errors.base import (
+    BusyError,
+    ConstraintError,
+    DatabaseMissingError,
+    DbctlError,
+    DiskFullError,
+    FileFailedError,
+    QueryFailedError,
+    ReadOnlyError,
+    UnreachableError,
+    ValueInvalidError,
+)
+from dbctl.url import parse
+
+ROOT = os.geteuid() == 0
+KERNEL_TELLS = Path("/proc/locks").exists()
+as_root = pytest.mark.skipif(not ROOT, reason="only root can give files away, mount, or become another user")
+ENV = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+MODES = pytest.mark.parametrize("mode", ["wal", "delete"])
+
+
+def build(path: Path, mode: str = "wal", rows: int = 3) -> Path:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(f"pragma journal_mode = {mode}")
+        connection.execute("pragma synchronous = off")
+        connection.execute("create table t (id integer primary key, a text)")
+        connection.execute("begin")
+        connection.executemany("insert into t values (?, ?)", ((n, f"row {n}") for n in range(rows)))
+        connection.execute("commit")
+    return path
+
+
+def raw(path: Path, sql: str = "select count(*) from t") -> object:
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute(sql).fetchone()[0]
+
+
+@contextmanager
+def process(code: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """Run ``code``, which prints "ready", in a process of its own."""
+    words = [sys.executable, "-c", code, *map(str, arguments)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENV) as child:
+        try:
+            assert child.stdout.readline() == "ready\n", child.stderr.read()
+            yield child
+        finally:
+            child.kill()
+
+
+HOLDER = """
+import sqlite3, sys, time
+c = sqlite3.connect(sys.argv[1], isolation_level=None)
+c.execute(sys.argv[2])
+c.execute("select * from t").fetchone()
+print("ready", flush=True)
+time.sleep(float(sys.argv[3]))
+c.execute("rollback")
+c.close()
+"""
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from dbctl import signals as interrupt
+from dbctl.engines.sqlite.reader import SQLiteReader
+from dbctl.engines.sqlite.writer import SQLiteWriter
+from dbctl.errors.base import DbctlError
+
+def main():
+    opened = globals()[sys.argv[2]](Path(sys.argv[1]), "app/user", timeout=30)
+    if sys.argv[2] == "SQLiteReader":
+        print("ready", flush=True)
+        return opened.query(sys.argv[3])
+    with opened.lock("users delete"):
+        if sys.argv[3] == "begin":
+            print("ready", flush=True)
+        with opened.transaction():
+            opened.delete("t", [])
+            print("ready", flush=True)
+            opened.query(sys.argv[3])
+
+interrupt.listen()
+try:
+    main()
+except interrupt.Interrupted as error:
+    sys.exit(error.exit_status)
+except DbctlError as error:
+    print(error, file=sys.stderr)
+    sys.exit(int(error.exit_status))
+"""
+
+ENDLESS = "with recursive n(x) as (select 1 union all select x + 1 from n) select sum(x) from n"
+
+
+def named(holder):
+    """Return how a message names who holds a lock, where the kernel tells."""
+    return rf"by pid {holder.pid} \(" if KERNEL_TELLS else "is locked; waited"
+
+
+# Waiting -------------------------------------------------------------------------------------------------------------
+
+
+@MODES
+def test_a_write_waits_until_the_other_one_has_ended(tmp_path, mode):
+    path = build(tmp_path / "app.db", mode)
+    with (
+        process(HOLDER, path, "begin immediate", 1),
+        closing(SQLiteWriter(path, "app/user", timeout=30)) as writer,
+    ):
+        begun = time.monotonic()
+        with writer.transaction():
+            writer.delete("t", [])
+        assert time.monotonic() - begun > 0.1
+    assert raw(path) == 0
+
+
+@MODES
+@pytest.mark.parametrize("timeout", [0, 0.4])
+def test_a_write_gives_up_after_the_timeout_and_names_who_holds_the_file(tmp_path, mode, timeout):
+    path = build(tmp_path / "app.db", mode)
+    with (
+        process(HOLDER, path, "begin immediate", 30) as holder,
+        closing(SQLiteWriter(path, "app/user", timeout=timeout)) as writer,
+    ):
+        begun = time.monotonic()
+        with pytest.raises(BusyError, match=named(holder)) as caught, writer.transaction():
+            writer.delete("t", [])
+        assert timeout <= time.monotonic() - begun < 25  # the holder would stay for 30 s
+    assert caught.value.exit_status == 11
+    assert raw(path) == 3
+
+
+@pytest.mark.skipif(not KERNEL_TELLS, reason="only Linux tells who holds a lock")
+def test_who_merely_has_the_file_open_is_not_named(tmp_path):
+    path = build(tmp_path / "app.db")
+    idle = HOLDER.replace('c.execute("rollback")', "")
+    with (
+        process(idle, path, "select 1", 30) as one,
+        process(HOLDER, path, "begin immediate", 30) as other,
+        closing(SQLiteWriter(path, "app/user", timeout=0)) as writer,
+    ):
+        with pytest.raises(BusyError) as caught, writer.transaction():
+            pass
+        assert f"pid {other.pid} " in str(caught.value)
+        assert f"pid {one.pid} " not in str(caught.value)
+
+
+def test_a_commit_waits_for_those_who_still_read_and_then_succeeds(tmp_path):
+    path = build(tmp_path / "app.db", "delete")
+    with process(HOLDER, path, "begin", 1), closing(SQLiteWriter(path, "app/user", timeout=30)) as writer:
+        begun = time.monotonic()
+        with writer.transaction():
+            writer.delete("t", [])
+        assert time.monotonic() - begun > 0.1
+    assert raw(path) == 0
+
+
+def test_a_commit_that_may_not_wait_longer_changes_nothing_and_the_next_one_works(tmp_path):
+    path = build(tmp_path / "app.db", "delete")
+    with closing(SQLiteWriter(path, "app/user", timeout=0.3)) as writer:
+        with process(HOLDER, path, "begin", 30) as holder:
+            with pytest.raises(BusyError, match=named(holder)), writer.transaction():
+                writer.delete("t", [])
+            assert writer.count("t") == 3
+        with writer.transaction():
+            writer.delete("t", [Condition("id", "=", 1)])
+    assert raw(path) == 2
+
+
+def test_in_wal_mode_nobody_who_reads_is_waited_for(tmp_path):
+    path = build(tmp_path / "app.db", "wal")
+    with (
+        process(HOLDER, path, "begin", 30),
+        closing(SQLiteWriter(path, "app/user", timeout=0)) as writer,
+        writer.transaction(),
+    ):
+        writer.delete("t", [])
+    assert raw(path) == 0
+
+
+# Signals -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+@pytest.mark.parametrize("doing", ["waiting", "waiting for another dbctl", "querying", "reading"])
+def test_a_signal_ends_it_soon_and_nothing_stays(tmp_path, number, status, doing):
+    path = build(tmp_path / "app.db", "wal")
+    holder = PROGRAM if doing == "waiting for another dbctl" else HOLDER
+    held = (path, "SQLiteWriter", ENDLESS) if holder is PROGRAM else (path, "begin immediate", 30)
+    opening = "SQLiteReader" if doing == "reading" else "SQLiteWriter"
+    sql = ENDLESS if doing in ("querying", "reading") else "begin"
+
+    def ended() -> None:
+        program = PROGRAM
+        if doing == "waiting for another dbctl":
+            program = PROGRAM.replace(
+                "    with opened.lock", '    print("ready", flush=True)\n    with opened.lock'
+            )
+        with process(program, path, opening, sql) as child:
+            time.sleep(0.3)
+            assert child.poll() is None
+            child.send_signal(number)
+            assert child.wait(25) == status, child.stderr.read()  # by itself never, or after 30 s
+
+    if doing.startswith("waiting"):
+        with process(holder, *held):
+            ended()
+    else:
+        ended()
+    assert raw(path) == 3
+    assert raw(path, "pragma integrity_check") == "ok"
+
+
+def test_a_killed_writer_leaves_nothing_of_its_change_and_frees_both_locks(tmp_path):
+    path = build(tmp_path / "app.db", "wal")
+    with (
+        process(PROGRAM, path, "SQLiteWriter", ENDLESS) as child,
+        closing(SQLiteWriter(path, "app/user", timeout=0)) as writer,
+    ):
+        with pytest.raises(BusyError) as caught, writer.lock("roles create"):
+            pass
+        assert re.search(rf"by dbctl users delete \(pid {child.pid} on .+, since 20\d\d-", str(caught.value))
+        child.kill()
+        child.wait()
+        with writer.lock("roles create"), writer.transaction():
+            assert writer.count("t") == 3
+
+
+# The lock between dbctl's own writers -----------------------------------------------------------------------------------
+
+
+def lock_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.dbctl-lock")
+
+
+def test_the_lock_tells_its_holder_while_it_is_held_and_its_file_stays(tmp_path):
+    path = build(tmp_path / "app.db")
+    with closing(SQLiteWriter(path, "app/user")) as writer, writer.lock("users delete"):
+        told = json.loads(lock_of(path).read_text())
+        assert (told["pid"], told["command"]) == (os.getpid(), "users delete")
+        inode = lock_of(path).stat().st_ino
+    with closing(SQLiteWriter(path, "app/user")) as writer, writer.lock("again"):
+        assert lock_of(path).stat().st_ino == inode
+
+
+def test_two_links_to_one_file_share_one_lock(tmp_path):
+    path = build(tmp_path / "app.db")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "link.db").symlink_to(path)
+    with (
+        closing(SQLiteWriter(path, "app/user")) as one,
+        one.lock("first"),
+        closing(SQLiteWriter(tmp_path / "sub" / "link.db", "app/user", timeout=0)) as two,
+        pytest.raises(BusyError, match="first"),
+        two.lock("second"),
+    ):
+        pass
+    assert [entry.name for entry in (tmp_path / "sub").iterdir()] == ["link.db"]
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o644, 0o660])
+def test_whoever_may_write_the_database_may_use_its_lock(tmp_path, mode):
+    path = build(tmp_path / "app.db")
+    path.chmod(mode)
+    with closing(SQLiteWriter(path, "app/user")) as writer, writer.lock("users delete"):
+        assert stat.S_IMODE(lock_of(path).stat().st_mode) == mode & 0o660
+
+
+@as_root
+@MODES
+def test_what_root_writes_stays_the_users(tmp_path, mode):
+    path = build(tmp_path / "app.db", mode)
+    os.chown(path, 1234, 1235)
+    with closing(SQLiteWriter(path, "app/user")) as writer, writer.lock("users delete"), writer.transaction():
+        writer.delete("t", [])
+        owners = {entry.name: (entry.stat().st_uid, entry.stat().st_gid) for entry in tmp_path.iterdir()}
+    assert set(owners.values()) == {(1234, 1235)}
+    assert len(owners) > 2
+
+
+@as_root
+def test_what_root_creates_belongs_to_the_owner_of_the_directory(tmp_path):
+    os.chown(tmp_path, 1234, 1235)
+    with closing(SQLiteWriter(tmp_path / "new.db", "app/user", create={"journal_mode": "wal"})) as writer:
+        assert writer.query("pragma journal_mode") == [("wal",)]
+        found = (tmp_path / "new.db").stat()
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (1234, 1235, 0o600)
+
+
+@pytest.mark.parametrize("kind", ["symlink", "hard link", "directory"])
+def test_a_trap_in_the_place_of_the_lock_is_refused_and_left_alone(tmp_path, kind):
+    path = build(tmp_path / "app.db")
+    (tmp_path / "precious").write_text("precious")
+    if kind == "symlink":
+        lock_of(path).symlink_to(tmp_path / "precious")
+    elif kind == "hard link":
+        lock_of(path).hardlink_to(tmp_path / "precious")
+    else:
+        lock_of(path).mkdir()
+    with (
+        closing(SQLiteWriter(path, "app/user")) as writer,
+        pytest.raises(UnreachableError, match="its lock"),
+        writer.lock("users delete"),
+    ):
+        pass
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
+# Files that may not, or should not, be written ------------------------------------------------------------------------------
+
+
+def test_a_file_with_a_second_hard_link_is_refused(tmp_path):
+    path = build(tmp_path / "app.db")
+    (tmp_path / "other.db").hardlink_to(path)
+    with pytest.raises(ReadOnlyError, match="second hard link") as caught:
+        SQLiteWriter(path, "app/user")
+    assert caught.value.exit_status == 6
+
+
+REFUSED = """
+import os, sys
+from pathlib import Path
+from dbctl.engines.sqlite.writer import SQLiteWriter
+from dbctl.errors.base import DbctlError
+if os.geteuid() == 0:
+    os.setgroups([]), os.setgid(65534), os.setuid(65534)
+print("ready", flush=True)
+try:
+    SQLiteWriter(Path(sys.argv[1]), "app/user", create={} if sys.argv[2:] else None)
+except DbctlError as error:
+    sys.exit(int(error.exit_status))
+"""
+
+
+@pytest.mark.parametrize("what", ["file", "directory", "a new file", "a place that may not be looked into"])
+def test_what_may_not_be_written_by_this_user_is_refused(tmp_path, what):
+    place = tmp_path / "place"
+    place.mkdir()
+    path = build(place / "app.db", "delete")
+    if ROOT:
+        for above in (tmp_path, *tmp_path.parents):
+            if not above.stat().st_mode & 0o001:
+                above.chmod(0o755)
+    path.chmod(0o444 if what == "file" else 0o666)
+    place.chmod({"file": 0o777, "directory": 0o555, "a new file": 0o555}.get(what, 0o000))
+    try:
+        with process(
+            REFUSED,
+            place / "new.db" if what == "a new file" else path,
+            *(["create"] if what != "file" else []),
+        ) as child:
+            assert child.wait(10) == (6 if what in ("file", "directory") else 10), child.stderr.read()
+    finally:
+        place.chmod(0o755)
+    assert [entry.name for entry in place.iterdir()] == ["app.db"]
+
+
+def test_a_new_file_needs_its_directory(tmp_path):
+    with pytest.raises(DatabaseMissingError, match="gone"):
+        open_for_writing(
+            parse(str(tmp_path / "gone" / "app.db")), "app/user", timeout=1, pragmas={}, create={}
+        )
+    with pytest.raises(DatabaseMissingError):
+        open_for_writing(parse(str(tmp_path / "app.db")), "app/user", timeout=1, pragmas={})
+    assert list(tmp_path.iterdir()) == []
+
+
+@MODES
+def test_the_journal_mode_stays_as_it_was_found(tmp_path, mode):
+    path = build(tmp_path / "app.db", mode)
+    with closing(
+        SQLiteWriter(path, "app/user", create={"journal_mode": "truncate"}, pragmas={"synchronous": "1"})
+    ) as writer:
+        assert writer.query("pragma journal_mode") == [(mode,)]
+        assert writer.query("pragma synchronous") == [(1,)]
+        assert writer.query("pragma foreign_keys") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("user_version = 3; pragma x", "1"), ("synchronous", "1; drop table t")]
+)
+def test_a_pragma_of_a_profile_is_a_name_and_a_word(tmp_path, name, value):
+    path = build(tmp_path / "app.db")
+    with pytest.raises(ValueInvalidError, match="pragma"):
+        SQLiteWriter(path, "app/user", pragmas={name: value})
+
+
+# A full disk -------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 1 MB."""
+    if (
+        not ROOT
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", tmp_path], check=False, capture_output=True
+        ).returncode
+    ):
+        pytest.skip("mounting is not possible here")
+    yield tmp_path
+    subprocess.run(["umount", tmp_path], check=True)
+
+
+@MODES
+def test_on_a_full_disk_the_change_fails_as_that_and_the_data_stays(small_disk, mode):
+    path = build(small_disk / "app.db", mode, rows=100)
+    with closing(SQLiteWriter(path, "app/user")) as writer:
+        with pytest.raises(DiskFullError) as caught, writer.lock("users import"), writer.transaction():
+            writer.insert_many("t", ["a"], (("x" * 1000,) for _ in range(3000)))
+        assert caught.value.exit_status == 1
+        assert writer.count("t") == 100
+    assert raw(path) == 100
+    assert raw(path, "pragma integrity_check") == "ok"
+
+
+@MODES
+def test_where_not_a_byte_is_left_nothing_breaks_and_space_heals_it(small_disk, mode):
+    path = build(small_disk / "app.db", mode, rows=100)
+    with closing(SQLiteReader(path, "app/user")) as reader:
+        reader.count("t")
+    filler = small_disk / "filler"
+    with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
+        file.writelines(itertools.repeat(bytes(4096)))
+    with closing(SQLiteReader(path, "app/user")) as reader:
+        assert reader.count("t") == 100
+    with (
+        pytest.raises(DiskFullError),
+        closing(SQLiteWriter(path, "app/user")) as writer,
+        writer.lock("users import"),
+        writer.transaction(),
+    ):
+        writer.insert_many("t", ["a"], (("x" * 1000,) for _ in range(30)))
+    filler.unlink()
+    with closing(SQLiteWriter(path, "app/user")) as writer, writer.transaction():
+        assert writer.insert_many("t", ["a"], (("x" * 1000,) for _ in range(30))) == 30
+    assert raw(path) == 130
+
+
+LIMITED = """
+import resource, signal, sys
+from pathlib import Path
+from dbctl.engines.sqlite.writer import SQLiteWriter
+from dbctl.errors.base import FileFailedError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+print("ready", flush=True)
+writer = SQLiteWriter(Path(sys.argv[1]), "app/user")
+try:
+    with writer.transaction():
+        writer.insert_many("t", ["a"], (("x" * 1000,) for _ in range(3000)))
+except FileFailedError as error:
+    assert writer.count("t") == 3
+    sys.exit(int(error.exit_status))
+"""
+
+
+@MODES
+def test_a_limit_on_the_size_of_files_is_told_and_the_data_stays(tmp_path, mode):
+    path = build(tmp_path / "app.db", mode)
+    with process(LIMITED, path) as child:
+        assert child.wait(30) == 1, child.stderr.read()
+    assert raw(path) == 3
+    assert FileFailedError.exit_status == 1
+
+
+# Nothing escapes as SQLite's own ---------------------------------------------------------------------------------------------
+
+
+def test_every_failure_of_sqlite_becomes_one_of_ours(tmp_path):
+    path = build(tmp_path / "app.db")
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("create table strict_ (a integer not null check (a > 0)) strict")
+        connection.execute("create table many (a primary key, b references many)")
+    with closing(SQLiteWriter(path, "app/user")) as writer:
+        for error, table, values in (
+            (ConstraintError, "strict_", {"a": "word"}),
+            (ConstraintError, "strict_", {"a": -1}),
+            (ConstraintError, "t", {"id": "word"}),
+            (ConstraintError, "many", {"a": 1, "b": 2}),
+            (ValueInvalidError, "t", {"a": "\udfff"}),
+            (QueryFailedError, "t", {"a": [1]}),
+            (DbctlError, "t", {"a": "x" * (1 << 30)}),
+        ):
+            with pytest.raises(error), writer.transaction():
+                writer.insert(table, values)
+        assert writer.count("t") == 3
+        with pytest.raises(ConstraintError), writer.transaction():
+            writer.insert_many("many", ["a", "b"], [(1, None), (2, 1), (3, 9)])
+        assert writer.count("many") == 0

@@ -1,0 +1,231 @@
+"""What a statement may do to a database with rows and users, told by its words alone."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+
+import psycopg
+import pytest
+
+from dbctl.engines import registry
+from dbctl.engines.contract.base import Script
+from dbctl.services.migrations.lint_rules import KINDS
+from tests import servers
+
+EVERYWHERE = {
+    "create table t (a int)": [],
+    "drop table t": ["drops-table", "no-if-exists"],
+    "drop table if exists t": ["drops-table"],
+    "create table t (a int); drop table t": [],
+    "alter table t drop column a": ["drops-column"],
+    "alter table t drop a": ["drops-column"],
+    "alter table t add a int; alter table t drop column a": [],
+    "delete from t": ["deletes-all"],
+    "delete from t where a in (select b from u where b > 1)": ["deletes-rows"],
+    "delete from t -- where\n": ["deletes-all"],
+    "with old as (select a from u where a < 1) delete from t": ["deletes-all"],
+    "create table t (a int); delete from t": [],
+    "update t set a = 1": ["updates-all"],
+    "update t set a = 1, b = (select 2 from u where c = 1)": ["updates-all"],
+    "update t set a = 1 where b = 2": [],
+    "alter table t add column a int; update t set a = b": [],
+    "alter table t add column a int; update t set a = 1, b = 2": ["updates-all"],
+    "alter table t rename to u": ["renames"],
+    "alter table t rename column a to b": ["renames"],
+    "create table n (a int); insert into n select a from t; drop table t; alter table n rename to t": [],
+    "alter table t rename to o; create table t (a int); insert into t select a from o; drop table o": [],
+    "insert into t values (1, 'drop table t; delete from t')": ["no-insert-or-ignore"],
+    "insert into t select a from u": [],
+    "/* drop table t; */ insert into t select 'delete from t' -- truncate t\n": [],
+    "create index i on t (a)": None,
+}
+SQLITE = {
+    "create table if not exists t (a); create index if not exists i on t (a)": [],
+    "create view v as select 1; create trigger g after insert on t begin delete from u; update u set a = 1; end": [
+        "no-if-not-exists",
+        "no-if-not-exists",
+    ],
+    "insert or ignore into t values (1)": [],
+    'insert into t values (1) on conflict ("a") do nothing': [],
+    "pragma foreign_keys = off": ["pragma-rests"],
+    "pragma foreign_key_check": [],
+    "alter table t add column a text not null": ["not-null-without-default"],
+    "alter table t add column a text not null default null": ["not-null-without-default"],
+    "alter table t add column a text not null default ''": [],
+    "alter table t add column a text default current_timestamp": ["default-not-constant"],
+    "alter table t add column a text default (strftime('%s', 'now'))": ["default-not-constant"],
+    "alter table t add column a int default -1 check (a < 5)": [],
+    "alter table t add column a int unique": ["column-refused"],
+    "alter table t add column a int primary key": ["column-refused"],
+    "alter table t add column a int as (b * 2) stored": ["column-refused"],
+    "alter table t add column a int not null generated always as (b * 2)": [],
+    'create table if not exists t (a text default "new")': ["double-quoted-text"],
+    'insert or ignore into "t" ("a", "b") values (1, "two")': ["double-quoted-text"],
+    'insert or ignore into "t" ("a") values (1) on conflict ("a") do update set "a" = excluded."a"': [],
+    """select 1 from "t" where "a" = "b" and "a" = 'x'""": [],
+    'update t set a = 1 where b = "not a name"': ["double-quoted-text"],
+    "create index if not exists i on t (a); create trigger if not exists g after insert on t begin select 1; end;"
+    "create table if not exists n (a int); drop table if exists t; alter table n rename to t": [
+        "rebuild-forgets",
+        "rebuild-forgets",
+    ],
+    "create index if not exists i on t (a); create table if not exists n (a int); drop table if exists t;"
+    "alter table n rename to t; create index if not exists i on t (a)": [],
+    "create index if not exists i on t (a); drop index if exists i; create table if not exists n (a int);"
+    "drop table if exists t; alter table n rename to t": [],
+}
+POSTGRESQL = {
+    "create index on t (a)": ["index-locks", "no-if-not-exists"],
+    "create unique index if not exists i on only s.t (a)": ["index-locks"],
+    "create table if not exists t (a int); create index if not exists i on t (a)": [],
+    "create table if not exists s.t (a int); create index if not exists i on s.t (a); drop index if exists s.i": [],
+    "drop index if exists i": ["index-locks"],
+    "alter table t add column a int not null": ["not-null-without-default"],
+    "alter table t add a int not null default 0, add b text not null": ["not-null-without-default"],
+    "alter table t add column a timestamptz not null default now()": [],
+    "alter table t add column a timestamp(3) not null default current_timestamp(3)": [],
+    "alter table t add column a varchar(20) default 'random()'": [],
+    "alter table t add column a uuid default gen_random_uuid()": ["rewrites-table"],
+    "alter table t add column a timestamptz default clock_timestamp()": ["rewrites-table"],
+    "alter table t add column a bigserial": ["rewrites-table"],
+    "alter table t add column a int generated always as identity": ["rewrites-table"],
+    "alter table t alter column a type bigint": ["rewrites-table"],
+    "alter table t alter a set data type text using a::text": ["rewrites-table"],
+    "alter table t alter column a set not null": ["not-null-scans"],
+    "alter table t alter column a set default 5, alter column a drop not null": [],
+    "create table if not exists t (a int); alter table t alter column a type bigint, alter a set not null": [],
+    "alter table t add constraint k foreign key (a) references u (b)": ["constraint-scans"],
+    "alter table t add constraint k foreign key (a) references u (b) not valid": [],
+    "alter table t validate constraint k": [],
+    "alter table t add check (a > 0)": ["constraint-scans"],
+    "alter table t add unique (a)": ["unique-locks"],
+    "alter table t add constraint k primary key using index i": [],
+    "alter table t add constraint k primary key (a)": ["unique-locks"],
+    "alter type mood add value 'glad'; insert into t select 'glad'": ["enum-value-early"],
+    "alter type mood add value if not exists 'glad' after 'sad'; insert into t select 'sad'": [],
+    "create type mood as enum ('sad'); alter type mood add value 'glad'; insert into t select 'glad'": [],
+    "lock table t in exclusive mode": ["locks-table"],
+    "cluster t using i": ["locks-table"],
+    "reindex table t": ["locks-table"],
+    "truncate table only t, u": ["deletes-all", "deletes-all"],
+    "do $$ begin delete from t; drop table u; end $$": [],
+    "create function f() returns void language sql as 'delete from t'": [],
+    "create role reader": ["reaches-out"],
+    "do $$ begin create role reader; end $$": ["reaches-out"],
+    "alter role reader set work_mem = '1MB'": ["reaches-out"],
+    "grant select on t to reader": [],
+    "grant admins to reader": ["reaches-out"],
+    "insert into t values (1) on conflict do nothing": [],
+    "create type mood as enum ('sad')": [],
+}
+MYSQL = {
+    "create index i on t (a)": [],
+    "insert ignore into t values (1)": [],
+    "insert into t values (1) on duplicate key update a = 1": [],
+    "create table if not exists t (a int); alter table t add b int": ["not-taken-back"],
+    "alter table t add b int; update t set b = 1 where a = 1": ["not-taken-back", "ddl-and-rows"],
+    "update t set b = 1 where a = 1; insert ignore into t values (1)": [],
+    "alter table t modify column a bigint": ["copies-table"],
+    "alter table t change a b bigint": ["renames", "copies-table"],
+    "alter table t modify a enum('x', 'y') not null": ["changes-enum"],
+    "alter table t convert to character set utf8mb4": ["copies-table"],
+    "alter table t add fulltext key i (a)": ["copies-table"],
+    "create fulltext index i on t (a)": ["copies-table"],
+    "alter table t drop primary key": ["copies-table"],
+    "alter table t drop index i, drop foreign key k, drop constraint c": [],
+    "alter table t drop column a, drop b": ["drops-column", "drops-column"],
+    "alter table t add (a int, b int); update t set a = 1, b = 2": ["not-taken-back", "ddl-and-rows"],
+    "rename table t to u, v to w": ["renames", "renames"],
+    "truncate t": ["deletes-all"],
+    "update t x join u y on x.a = y.b set x.c = 1.5 where y.d = 2": [],
+    "update app.t set a = 1 where b = 2": ["reaches-out"],
+    "insert into t select a from other.u": ["reaches-out"],
+    "create trigger g before insert on t for each row set new.a = 1": [],
+    "create user reader": ["reaches-out"],
+    "grant select on t to reader": ["reaches-out"],
+    "set global max_connections = 5": ["reaches-out"],
+}
+#: What is told beside, and asked for by some apps alone.
+CASES = [
+    *(("sqlite", sql, codes) for sql, codes in {**EVERYWHERE, **SQLITE}.items() if codes is not None),
+    *(("postgresql", sql, codes) for sql, codes in {**EVERYWHERE, **POSTGRESQL}.items() if codes is not None),
+    *(("mysql", sql, codes) for sql, codes in {**EVERYWHERE, **MYSQL}.items() if codes is not None),
+]
+BESIDE = {"no-if-not-exists", "not-taken-back", "ddl-and-rows"}
+
+
+def hazards(engine, *texts, outside=False):
+    language = registry.language(engine)
+    scripts = [Script(statements=language.split(text), outside=outside) for text in texts]
+    return [list(found) for found in language.hazards(scripts)]
+
+
+@pytest.mark.parametrize(("engine", "sql", "codes"), CASES)
+def test_a_statement_is_told_for_what_it_may_do_and_for_nothing_else(engine, sql, codes):
+    (found,) = hazards(engine, sql)
+    beside = BESIDE if sql in EVERYWHERE else set()
+    assert sorted(one.code for one in found if one.code not in beside) == sorted(codes)
+    assert {one.code for one in found} <= set(KINDS)
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
+def test_a_hazard_names_the_line_where_its_statement_begins(engine):
+    (found,) = hazards(
+        engine, "-- one\n\ncreate table if not exists t (a int);\n\n/* three\n*/ drop table if exists u;"
+    )
+    assert [(one.line, one.code) for one in found if one.line] == [(6, "drops-table")]
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
+def test_a_name_is_compared_in_any_case_and_shown_as_it_is_written(engine):
+    (found,) = hazards(
+        engine, 'drop table if exists Users, "User"; create table T (a int); drop table if exists t'
+    )
+    assert [one.message for one in found if one.code == "drops-table"] == [
+        "DROP TABLE Users takes its rows away",
+        "DROP TABLE User takes its rows away",
+    ]
+
+
+def test_what_earlier_scripts_made_is_known_to_later_ones():
+    made = "create table t (a int); create unique index once on t (a);"
+    rebuilt = (
+        "create table n (a int); insert into n select a from t; drop table t; alter table n rename to t;"
+    )
+    assert [one.code for one in hazards("sqlite", made, rebuilt)[1] if one.code == "rebuild-forgets"]
+    assert not [one.code for one in hazards("sqlite", rebuilt)[0] if one.code == "rebuild-forgets"]
+
+
+def test_a_table_that_an_earlier_script_made_holds_rows_by_now():
+    assert [
+        one.code for one in hazards("postgresql", "create table t (a int)", "drop table if exists t")[1]
+    ] == ["drops-table"]
+
+
+#: Those whose finding is an error, which the database itself has to refuse where there is a row.
+REFUSED = {"not-null-without-default", "default-not-constant", "column-refused", "enum-value-early"}
+
+
+def refused(cases):
+    return [sql for sql, codes in cases.items() if REFUSED & set(codes)]
+
+
+@pytest.mark.parametrize("sql", refused(SQLITE))
+def test_what_is_called_an_error_is_one_on_sqlite(sql):
+    with closing(sqlite3.connect(":memory:")) as db:
+        db.executescript("create table t (b int); insert into t values (1)")
+        with pytest.raises(sqlite3.OperationalError, match=r"[Cc]annot add"):
+            db.executescript(sql)
+
+
+@pytest.mark.parametrize("sql", refused(POSTGRESQL))
+def test_what_is_called_an_error_is_one_on_postgresql(sql):
+    with servers.postgresql_schema() as url, closing(servers.connection(url)) as db:
+        db.execute("create table t (c int); insert into t values (1); create type mood as enum ('sad')")
+        with pytest.raises(psycopg.Error, match=r"contains null values|unsafe use of new value"):
+            db.execute(f"begin; alter table t add m mood; {sql.replace('t select', 't (m) select')}")
+
+
+def test_outside_a_transaction_a_pragma_does_what_it_says():
+    assert hazards("sqlite", "pragma foreign_keys = off", outside=True) == [[]]

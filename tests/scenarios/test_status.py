@@ -1,0 +1,268 @@
+"""How databases stand, told in one line each, without reading much and without a trace."""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+import subprocess
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from dbctl.cli.main import main
+from dbctl.services.sessions.cleanup import CleanupWork
+from tests.profiles.test_larder import PROFILE
+from tests.services import flashpoint_app as people
+from tests.services.doctor.test_examine import LEAVE, execute, python, small_disk, trace  # noqa: F401 - a fixture
+from tests.services.flashpoint_app import opened, run
+from tests.shapes import flashpoint_web as shapes
+
+
+@pytest.fixture(params=people.SHAPES)
+def path(request, tmp_path, monkeypatch):
+    path = people.settle_sound(tmp_path, request.param)
+    monkeypatch.chdir(tmp_path)
+    return path
+
+
+@pytest.fixture
+def ask(answer):
+    def run(*words, status=0):
+        told = answer("status", *words, status=status)
+        return (told["data"]["items"] if told["data"] else told["error"]), told["warnings"]
+
+    return run
+
+
+def ago(**span):
+    return (datetime.now(UTC) - timedelta(**span)).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+
+
+def attempt(path, at):
+    run(path, f"insert into login_attempts (username, ip_address, attempted_at) values ('x', 'y', '{at}')")
+
+
+def second_app(path, database):
+    with path.with_name("dbctl.toml").open("a") as file:
+        file.write(f'[apps.second]\nprofile = "quick.toml"\n[apps.second.databases]\nuser = "{database}"\n')
+
+
+def test_a_sound_database_is_told_in_one_line_without_a_trace(path, ask):
+    before = trace(path.parent)
+    items, warnings = ask("--check")
+    assert items == [
+        {
+            "app": "fp",
+            "database": "user",
+            "state": "ok",
+            "bytes": path.stat().st_size,
+            "wal_bytes": 0,
+            "migrations": "current",
+            "pending": 0,
+            "overdue": [],
+            "backup_at": items[0]["backup_at"],
+        }
+    ]
+    assert items[0]["backup_at"] > ago(minutes=5)
+    assert warnings == []
+    assert trace(path.parent) == before
+
+
+def test_a_table_says_it_in_words_and_standard_error_is_for_trouble(path, capsys):
+    assert main(["status", "--check"]) == 0
+    streams = capsys.readouterr()
+    assert re.search(r"^fp +user +ok +[\d.]+ KiB +0 B +current +done +just now$", streams.out, re.MULTILINE)
+    assert streams.err == ""
+    (path.parent / "migrations" / "002_notes.sql").write_text("create table notes (a text);\n")
+    assert main(["status"]) == 0
+    streams = capsys.readouterr()
+    assert "1 pending" in streams.out
+    assert streams.err == "dbctl: fp/user: 1 migration pending\n"
+
+
+def test_pending_migrations_want_an_action(path, ask):
+    (path.parent / "migrations" / "002_notes.sql").write_text("create table notes (a text);\n")
+    items, _ = ask("--check", status=3)
+    assert (items[0]["migrations"], items[0]["pending"]) == ("pending", 1)
+
+
+def test_migrations_that_do_not_agree_with_the_ledger_are_unsound(path, ask):
+    run(path, "insert into migrations (name, applied_at) values ('009_lost', '2026-01-01T00:00:00.000Z')")
+    items, warnings = ask("--check", status=4)
+    assert items[0]["migrations"] == "unsound"
+    assert "migrate verify" in warnings[0]
+
+
+def test_a_cleanup_is_overdue_a_day_after_it_was_due_and_not_before(path, ask):
+    attempt(path, ago(hours=25))
+    assert main(["sessions", "cleanup", "--check"]) == 3
+    assert ask("--check")[0][0]["overdue"] == []
+    attempt(path, ago(hours=49))
+    items, warnings = ask("--check", status=3)
+    assert items[0]["overdue"] == ["login-attempts"]
+    assert warnings == ["fp/user: cleanup has been due for more than a day (login-attempts)"]
+    assert ask()[1] == warnings
+
+
+def test_whether_a_cleanup_is_overdue_is_told_through_indexes_however_many_rows_there_are(path):
+    recent = ago(hours=0)  # of today: what is of the day of the limit would have to be read
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for table, columns, row in (
+            ("login_attempts", "username, ip_address, attempted_at", ("x", "y", recent)),
+            ("activity_logs", "username, action, created_at", ("x", "y", recent)),
+        ):
+            connection.executemany(
+                f"insert into {table} ({columns}) values (?, ?, ?)", (row for _ in range(50_000))
+            )
+        connection.executemany(
+            "insert into user_game_plays (user_id, game_id, session_id, started_at, ended_at) values (2, 'g', ?, ?, ?)",
+            ((f"n{number}", ago(days=9), recent) for number in range(50_000)),
+        )
+    with opened(path) as app:
+        late = CleanupWork(app).late("user", within=timedelta(0))
+        assert late.rules == []
+        # Only deployed databases have an index of the plays that are open; elsewhere they are all read, if there is time.
+        assert late.unclear == (
+            [] if "deployed" in path.parent.name or is_deployed(path) else ["abandoned-plays"]
+        )
+        late = CleanupWork(app).late("user", within=timedelta(minutes=1))
+        assert (late.rules, late.unclear) == ([], [])
+
+
+def is_deployed(path):
+    return bool(people.rows(path, "select 1 from sqlite_master where name = 'idx_user_game_plays_active'"))
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "status"),
+    [
+        (b"no database at all" * 100, "not-a-database", 4),
+        (b"", "wrong-app", 2),
+        (None, "database-missing", 10),
+    ],
+)
+def test_what_cannot_be_read_is_a_state_and_of_several_one_is_part(path, ask, content, code, status):
+    whole = path.read_bytes()
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    items, warnings = ask()
+    assert (items[0]["state"], items[0]["migrations"]) == (code, None)
+    assert items[0]["bytes"] == (None if content is None else len(content))
+    assert len(warnings) == 1
+    ask("--check", status=status)
+    path.with_name("copy.db").write_bytes(whole)
+    second_app(path, "copy.db")
+    items, _ = ask("--check", status=12)
+    assert [(one["app"], one["state"]) for one in items] == [("fp", code), ("second", "ok")]
+    assert [one["app"] for one in ask("--app", "fp", "--check", status=status)[0]] == ["fp"]
+
+
+def test_a_database_that_is_locked_is_busy(path, ask):
+    execute(path, "pragma journal_mode = delete")
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("begin exclusive")
+        db.execute("create table held (a)")
+        items, _ = ask("--check", "--timeout", "0", status=11)
+    assert items[0]["state"] == "busy"
+
+
+def test_an_app_that_cannot_be_known_is_a_line_of_its_own(path, ask):
+    with path.with_name("dbctl.toml").open("a") as file:
+        file.write('[apps.broken]\nprofile = "nowhere.toml"\n[apps.broken.databases]\nuser = "x.db"\n')
+    items, warnings = ask("--check", status=12)
+    assert [(one["app"], one["database"], one["state"]) for one in items] == [
+        ("fp", "user", "ok"),
+        ("broken", None, "file-missing"),
+    ]
+    assert warnings[0].startswith("broken: ")
+    assert ask("--app", "broken", status=5)[0]["code"] == "file-missing"
+    assert ask("--app", "nonsense", status=5)[0]["code"] == "app-missing"
+
+
+def test_a_database_that_is_not_configured_is_told_unless_it_is_optional(path, ask):
+    config = path.with_name("dbctl.toml")
+    config.write_text(config.read_text().replace('user = "user.db"', 'flashpoint = "f.sqlite"'))
+    shapes.launcher_extras_db(path.with_name("f.sqlite"))
+    items, _ = ask("--check", status=12)
+    assert [(one["database"], one["state"]) for one in items] == [
+        ("user", "database-unset"),
+        ("flashpoint", "ok"),
+    ]
+
+
+def test_changes_that_a_killed_app_left_are_read_and_not_touched(path, ask):
+    execute(path, "pragma journal_mode = wal")
+    python(LEAVE, path)
+    before = trace(path.parent)
+    items, _ = ask("--check")
+    assert items[0]["state"] == "ok"
+    assert items[0]["wal_bytes"] > 0
+    assert trace(path.parent) == before
+
+
+def test_a_disk_that_takes_no_writes_is_told(small_disk, monkeypatch, ask):  # noqa: F811 - a fixture
+    people.settle_sound(small_disk, "deployed")
+    monkeypatch.chdir(small_disk)
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    items, warnings = ask("--check", status=6)
+    assert (items[0]["state"], items[0]["migrations"]) == ("read-only", "current")
+    assert "takes no writes" in warnings[0]
+
+
+def configure(path, old, new):
+    config = path.with_name("dbctl.toml")
+    text = config.read_text()
+    assert old in text
+    config.write_text(text.replace(old, new))
+
+
+def test_a_backup_that_is_missing_or_too_old_wants_an_action(path, ask):
+    configure(path, 'repository = "backups"', 'repository = "elsewhere"\nmax_age = "26h"')
+    items, warnings = ask("--check", status=3)
+    assert items[0]["backup_at"] is None
+    assert [one.partition(" (there is no directory ")[0] for one in warnings] == [
+        "fp/user: there is no backup"
+    ]
+    assert main(["backup", "create"]) == 0
+    items, warnings = ask("--check")
+    assert items[0]["backup_at"] > ago(minutes=5)
+    configure(path, "26h", "0s")
+    assert ask("--check", status=3)[1] == ["fp/user: the newest backup is older than 0s"]
+
+
+def test_a_backup_whose_manifest_cannot_be_read_is_unsound(path, ask):
+    (manifest,) = path.parent.glob("backups/*/*/manifest.json")
+    manifest.write_text("{}")
+    items, warnings = ask("--check", status=4)
+    assert (items[0]["state"], items[0]["backup_at"]) == ("ok", None)
+    assert f"backup {manifest.parent.name} has a manifest that cannot be read" in warnings[0]
+
+
+def test_a_repository_that_cannot_be_read_is_trouble_and_hides_nothing(path, ask):
+    configure(path, '"backups"', '"user.db"')
+    items, warnings = ask()
+    assert items[0]["state"] == "ok"
+    assert len(warnings) == 1
+
+
+def test_an_app_that_dbctl_has_never_heard_of_is_told_like_any_other(tmp_path, ask):
+    path = shapes.sixth_app_db(tmp_path / "larder.db")
+    words = ["--profile", str(PROFILE), "--url", f"pantry={path}"]
+    items, _ = ask(*words, "--check", status=3)
+    assert (items[0]["database"], items[0]["overdue"], items[0]["migrations"]) == (
+        "pantry",
+        ["stale-logins"],
+        None,
+    )
+    run(path, "delete from member_logins where ends_ms < 2e12")
+    ask(*words, "--check")
+
+
+def test_a_configuration_without_apps_is_told_as_such(tmp_path, monkeypatch, capsys):
+    (tmp_path / "dbctl.toml").write_text("")
+    monkeypatch.chdir(tmp_path)
+    assert main(["status", "--check", "-o", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["data"]["items"] == []

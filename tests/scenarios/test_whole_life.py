@@ -1,0 +1,400 @@
+"""A whole life on every engine: from nothing, through every command, to a restore of what was destroyed, row for row."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from dbctl.cli import _reference
+from dbctl.cli.main import main
+from tests import caching as reused
+from tests import databases as kept
+from tests import servers
+
+SCHEMAS = json.loads(_reference.SCHEMAS.read_text(encoding="utf-8"))
+PASSWORD = "sample-admin"
+#: Profiles, engines that may keep their first database, and the shape that its migrations give it.
+PLACES = [
+    ("waqtor", "postgresql", ""),
+    ("waqtor", "postgresql", "document"),
+    ("promptvault", "sqlite", ""),
+    ("promptvault", "postgresql", ""),
+    ("promptvault", "mysql", ""),
+    ("yaai", "sqlite", ""),
+    ("chat-lancedb", "sqlite", ""),
+]
+
+#: What the words in braces stand for, and other ones in a shape; ``key`` is the id of a row of ``table``.
+WORDS = {
+    "waqtor": {
+        "sample": "--users 6 --messages 60",
+        "boss": "admin@waqtor.example",
+        "ana": "user@waqtor.example",
+        "role": "viewer",
+        "table": "campaign_recipients",
+        "change": "error_message=late",
+        "search": "messages",
+        "db": "main",
+        "migration": "1",
+        "setting": "allowRegistration",
+        "wanted": {"allowRegistration": True},
+        "report": "summary",
+    },
+    "document": {"table": "messages", "shape": "--shape document"},
+    "promptvault": {
+        "sample": "--users 6 --prompts 30",
+        "boss": "admin@promptvault.example",
+        "ana": "demo@promptvault.example",
+        "role": "USER",
+        "table": "Rating",
+        "change": "value=3",
+        "search": "prompts",
+        "db": "main",
+        "migration": "20250825092600",
+        "setting": "allowRegistration",
+        "wanted": {"allowRegistration": True},
+        "report": "tag-usage",
+    },
+    "yaai": {
+        "sample": "--chats 6 --messages 60",
+        "boss": "somebody",
+        "ana": "somebody",
+        "role": "any",
+        "table": "tool_calls",
+        "change": "output=late",
+        "search": "messages",
+        "report": "tools",
+        "db": "chat",
+        "migration": "1",
+        "setting": "theme",
+        "wanted": {"theme": "light"},
+    },
+    "chat-lancedb": {
+        "sample": "--users 6 --chats 8 --messages 300",
+        "role": "any",
+        "table": "attachments",
+        "change": "name=late",
+        "search": "messages",
+        "report": "users",
+        "db": "chat",
+        "migration": "1",
+        "setting": "theme",
+        "wanted": {"theme": "light"},
+        "people": "id,email,name\nUSER-MIA,mia@example.org,Mia\n",
+    },
+}
+#: Databases that a sample makes by itself, all of them below the folder of the test.
+MADE = {
+    "yaai": {name: f"db/{name}.sqlite" for name in ("chat", "code", "imagegen", "app")},
+    "chat-lancedb": {"chat": "data/chat.db", "vectors": "data/lancedb"},
+}
+
+BEGINNING = [
+    "migrate up --profile {profile} {urls} {shape}",
+    "demo {profile} . {placed} {sample}",
+]
+#: What an admin does in the years between, in this order; each ends with 0, but for the exceptions below.
+YEARS = [
+    "init {profile} . --app second {urls}",
+    "apps list",
+    "apps show",
+    "apps check",
+    "migrate status --check",
+    "migrate plan",
+    "migrate up",
+    "migrate adopt",
+    "migrate mark {migration} --applied --db {db}",
+    "migrate repair --checksums --failed --db {db}",
+    "migrate down --db {db} --dry-run",
+    "migrate reset --db {db} --dry-run",
+    "migrate new add-notes --db {db} --migrations own",
+    "migrate verify",
+    "migrate drift",
+    "migrate lint",
+    "migrate rehearse",
+    "migrate lint --all --strict",
+    "status",
+    "doctor",
+    "schedule cron",
+    "users list",
+    "users show {boss}",
+    "users create new@example.org --name New --generate",
+    "users ensure new@example.org --name Newer --generate",
+    "users update new@example.org --name Newest",
+    "users set-role new@example.org {role}",
+    "users set-password {ana} --password-file password",
+    "users check-password {ana} --password-file password",
+    "users export-data {ana} user.json",
+    "users deactivate {ana}",
+    "users activate {ana}",
+    "users unlock {ana}",
+    "users import people.csv",
+    "users delete mia@example.org --yes",
+    "users export",
+    "roles list",
+    "roles show {role}",
+    "roles create editor",
+    "roles update {role} --description Helps",
+    "roles delete {role} --yes",
+    "roles grant {role} x",
+    "roles revoke {role} x",
+    "roles matrix",
+    "roles permissions",
+    "roles can {ana} x",
+    "settings list",
+    "settings get {setting}",
+    "settings set {setting} false",
+    "settings reset {setting}",
+    "settings validate",
+    "settings export",
+    "settings diff wanted.json",
+    "settings apply wanted.json",
+    "sessions list",
+    "sessions revoke {ana}",
+    "sessions cleanup",
+    "sessions rebuild-stats --yes",
+    "search {search}",
+    "search {search} --explain",
+    "search everything a",
+    "search semantic --vector near.json",
+    "search vectors store {key} near.json --yes",
+    "search vectors make --dry-run",
+    "search index status",
+    "search index check",
+    "search index drop",
+    "search index build",
+    "search index repair",
+    "stats overview",
+    "stats tables",
+    "stats user {ana}",
+    "stats activity",
+    "stats locks",
+    "stats connections",
+    "stats slow",
+    "stats indexes",
+    "stats bloat",
+    "stats reports",
+    "stats run {report}",
+    "data describe {table}",
+    "data add {table} nosuch=1",
+    "data rows {table}",
+    "data show {table} {key}",
+    "data set {table} {key} {change}",
+    """data export --query "select * from \\"{table}\\" where id = '{key}'" one.csv""",
+    "data delete {table} {key} --yes",
+    "data import {table} one.csv",
+    "data query 'select 1'",
+    "maintain vacuum",
+    "maintain analyze",
+    "maintain optimize",
+    "maintain reindex --table {table}",
+    "maintain checkpoint",
+    "maintain wal",
+    "maintain cancel 1 --yes",
+    "completions show bash",
+    "completions install bash",
+    "integrity check",
+    "integrity cross",
+    "integrity repair",
+    "backup create",
+    "backup list",
+    "backup show latest",
+    "backup verify --deep",
+    "backup drill",
+    "backup status --check",
+    "backup copy latest --to nearby",
+    "backup adopt nowhere.db",
+    "backup prune --keep-last 1 --yes",
+    "backup delete 20000101_000000 --yes",
+    "restore preview",
+    "restore apply latest --yes",
+    "restore undo --yes",
+    "restore files latest --to unpacked",
+    "restore recover --force --to recovered.db",
+    "status --check",
+]
+AFTERWARDS = [
+    "status --check",
+    "apps check",
+    "integrity check",
+    "integrity cross",
+    "migrate verify",
+    "migrate drift",
+    "migrate status --check",
+    "users check-password {boss} --password-file password",
+    "data show {table} {key}",
+    "backup create",
+    "backup verify --deep",
+]
+
+#: Beginnings of lines that an app, its engine or a shape cannot do: they end with 2.
+UNABLE = {
+    "flashpoint-web": (
+        "search semantic",
+        "search vectors",
+    ),
+    "waqtor": ("settings", "search index", "search semantic", "search vectors", "integrity repair"),
+    "document": ("sessions revoke",),  # nothing there keeps anybody signed in
+    "promptvault": (
+        *(
+            "users activate",
+            "users deactivate",
+            "sessions",
+            "search semantic",
+            "search vectors",
+            "integrity repair",
+        ),
+    ),
+    "yaai": (
+        *("users", "roles", "sessions list", "sessions revoke", "stats user"),
+        *("search semantic", "search vectors", "integrity repair"),
+    ),
+    "chat-lancedb": (
+        *("users create", "users set-role", "users set-password", "users check-password"),
+        *("users deactivate", "users activate", "roles", "settings", "sessions"),
+    ),
+    "sqlite": ("stats connections", "stats slow", "maintain cancel"),
+    "postgresql": ("restore recover",),
+    "mysql": ("restore recover", "maintain vacuum", "maintain checkpoint"),
+    "": (
+        "users unlock",
+        *(
+            f"roles {word}"
+            for word in ["create", "update", "delete", "grant", "revoke", "matrix", "permissions", "can"]
+        ),
+        "sessions rebuild-stats",
+        "stats activity",
+    ),
+}
+#: Lines that end in another way still, wherever they can be done at all; a server may keep slow statements, or not.
+OTHERWISE = {
+    "backup delete 20000101_000000 --yes": {5},
+    "data add {table} nosuch=1": {2},
+    "search vectors store {key} near.json --yes": {5},  # the key is no message's
+    "search vectors make --dry-run": {2},  # nobody has configured an embedder
+    "maintain wal": {0, 2},  # an app on a server may have files, too
+    "backup adopt nowhere.db": {5},
+    "restore files latest --to unpacked": {0, 5},  # not every app has files beside its databases
+    "maintain cancel 1 --yes": {5},
+    "stats slow": {0, 2},
+    "migrate down --db {db} --dry-run": {0, 6},  # most have no way down
+}
+
+
+def ends(line: str, profile: str, engine: str, shape: str) -> set[int]:
+    unable = (*UNABLE[profile], *UNABLE[engine], *UNABLE[shape], *UNABLE[""])
+    return {2} if line.startswith(unable) else OTHERWISE.get(line, {0})
+
+
+@contextmanager
+def nothing_yet(engine: str):
+    """Give an empty database, or the place of a file, and take it away with all that restores have put beside it."""
+    if engine == "sqlite":
+        yield kept.File(Path("main.db").absolute())
+    elif engine == "postgresql":
+        with reused.postgresql_database() as url:
+            yield kept.PostgreSQL(url)
+    else:
+        with servers.mysql_database() as url:
+            yield kept.MySQL(url)
+
+
+@pytest.fixture
+def run(capsys):
+    """Runs a command line and returns its answer, which is one object of its schema, and ends as it should."""
+
+    def run(line, expected):
+        capsys.readouterr()
+        status = main([*shlex.split(line), "-o", "json"])
+        answer = json.loads(capsys.readouterr().out)
+        assert status in expected, (line, answer)
+        schema = {**SCHEMAS["answers"][answer["schema"]], "$defs": SCHEMAS["$defs"]}
+        Draft202012Validator(schema).validate(answer)
+        return answer
+
+    return run
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Where an admin works, with what the lines name."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    (tmp_path / "own").mkdir()
+    (tmp_path / "password").write_text(PASSWORD)
+    (tmp_path / "people.csv").write_text("email,name,password\nmia@example.org,Mia,long enough\n")
+    (tmp_path / "made").mkdir()
+    (tmp_path / "near.json").write_text(json.dumps([1.0, *[0.0] * 767]))
+    return tmp_path
+
+
+def addresses(profile, place):
+    """Return how the lines say where databases are: to the commands that make them, and to the sample."""
+    if profile not in MADE:
+        return {"urls": f"--url main={place.url}", "placed": f"--url main={place.url}"}
+    files = [name for name, path in MADE[profile].items() if Path(path).suffix]
+    return {"urls": " ".join(f"--url {name}=made/{name}.sqlite" for name in files), "placed": ""}
+
+
+def beside_main(profile, folder):
+    """Return the app's further databases, which its sample has made, with a row in each."""
+    if profile != "waqtor":
+        return []
+    former = kept.File(folder / "runtime/server/db/waqtor.db")
+    former.run("insert into message_logs (phone, message) values ('491700001', 'Hi')")
+    return [former]
+
+
+@pytest.mark.parametrize(("profile", "engine", "shape"), PLACES)
+def test_after_every_command_and_a_loss_of_everything_every_row_comes_back(
+    profile, engine, shape, folder, run
+):
+    with nothing_yet(engine) as place:
+        words = {"shape": "", **WORDS[profile], **WORDS.get(shape, {}), "profile": profile}
+        words |= addresses(profile, place)
+        (folder / "wanted.json").write_text(json.dumps(words["wanted"]))
+        databases = [
+            (kept.File if Path(path).suffix else kept.Folder)(folder / path)
+            for path in MADE.get(profile, {}).values()
+        ]
+        if "people" in words:
+            (folder / "people.csv").write_text(words["people"])
+        for line in BEGINNING:
+            run(line.format(**words), {0})
+        if "boss" not in words:  # ids that only the sample knows
+            words["boss"], words["ana"], *_ = (
+                key for (key,) in databases[0].rows("select id from users order by id")
+            )
+        databases = databases or [place, *beside_main(profile, folder)]
+        ((words["key"],), *_) = sorted(databases[0].rows(f'select id from "{words["table"]}"'))
+        for line in YEARS:
+            named = "" if line.startswith("init") else f"--app {profile} "
+            run(named + line.format(**words), ends(line, profile, engine, shape))
+
+        before = [one.content() for one in databases]
+        made = run(f"backup create --app {profile}", {0})["data"]
+        assert [one["rows"] for one in made["members"] if one["database"]] == [
+            {name: len(rows) for name, rows in tables.items() if not name.startswith("sqlite_")}
+            for tables in before
+        ]
+        for one in databases:
+            one.destroy()
+        run(f"data rows {words['table']} --app {profile}", {10})
+        restored = run(f"restore apply latest --yes --app {profile}", {0})["data"]
+        assert (restored["backup"], restored["safety_backup"]) == (made["id"], None)
+        assert [one.content() for one in databases] == before
+        for line in AFTERWARDS:
+            run(f"--app {profile} " + line.format(**words), ends(line, profile, engine, shape))
+        assert [one.content() for one in databases] == before
+
+
+def test_every_command_belongs_to_such_a_life():
+    commands = {words for words, text in _reference.helps() if "Commands:" not in text}
+    lines = [f"{line} " for line in (*BEGINNING, *YEARS)]
+    assert [one for one in sorted(commands) if not any(line.startswith(f"{one} ") for line in lines)] == []

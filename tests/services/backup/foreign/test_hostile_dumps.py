@@ -1,0 +1,273 @@
+"""Dumps that others wrote to do harm: whatever they say, nothing outside the scratch database changes."""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+from contextlib import closing
+
+import pytest
+
+from dbctl.services.restore import preview as restore_preview
+from dbctl.services.restore.merge import Wanted
+from dbctl.services.restore.restore_test import Drills
+from dbctl.services.restore.tables import RestoringTables
+from tests import hostile
+from tests.services import larder_app as pantries
+from tests.services import promptvault_app as vault
+from tests.services.backup.foreign.test_files import adopt, taken, tried
+
+#: Does what it says as far as the role that runs it may, and hides that it may not.
+QUIETLY = """create function public.quietly(text) returns int language plpgsql as $$
+begin execute $1; return 1; exception when others then return 0; end $$;
+"""
+POSTGRESQL = {
+    "create-role": "create role evil superuser;",
+    "create-role-in-a-block": "do $$ begin execute 'create role evil superuser'; end $$;",
+    "create-role-quietly": f"{QUIETLY} select public.quietly('create role evil superuser');",
+    "alter-superuser": "alter role postgres password 'evil';",
+    "alter-itself": "alter role current_user superuser;",
+    "change-its-password": "alter role current_user password 'evil';",
+    "grant-a-role-of-the-server": "do $$ begin execute 'grant pg_read_server_files to ' || current_user; end $$;",
+    "grant-itself": "do $$ begin execute format('grant %I to larder_app', current_user); end $$;",
+    "create-database": "commit; create database evil;",
+    "drop-database": "commit; drop database neighbour;",
+    "rename-database": "commit; alter database neighbour rename to evil;",
+    "set-for-a-database": "alter database neighbour set search_path = evil;",
+    "template-of-its-own": "do $$ begin execute format('alter database %I is_template true', current_database()); end $$;",
+    "set-for-its-own": "do $$ begin execute format('alter database %I set search_path = evil', current_database()); end $$;",
+    "alter-system": "commit; alter system set log_statement = 'all'; select pg_reload_conf();",
+    "copy-to-program": "copy (select 1) to program 'touch {canary}/evil';",
+    "copy-to-file": "copy (select 1) to '{canary}/evil';",
+    "copy-from-program": "create table public.got (line text); do $$ begin execute 'copy public.got from program ''touch {canary}/evil'''; end $$;",
+    "read-a-file": "select pg_read_file('/etc/passwd');",
+    "list-a-folder": "select pg_ls_dir('{canary}');",
+    "write-a-file": "select pg_catalog.pg_file_write('{canary}/evil', 'x', false);",
+    "import-large-object": "select lo_import('{canary}/here');",
+    "export-large-object": "select lo_export(lo_from_bytea(0, 'evil'), '{canary}/evil');",
+    "extension-of-files": "create extension file_fdw schema public;",
+    "extension-that-connects": "create extension dblink schema public; select public.dblink_exec('dbname=neighbour', 'delete from keep');",
+    "function-in-c": "create function public.system(cstring) returns int as 'libc.so.6', 'system' language c strict;",
+    "function-of-the-server": "create function public.evil() returns text language internal as 'pg_stop_backup';",
+    "load-a-library": "load 'auto_explain';",
+    "set-role": "set role postgres; create role evil;",
+    "set-session": "commit; set session authorization postgres; create role evil;",
+    "reset-session": "commit; reset session authorization; reset role; create role evil;",
+    "reset-session-quietly": f"{QUIETLY} commit; select public.quietly('reset session authorization'), public.quietly('create role evil');",
+    "give-a-function-to-a-superuser": f"{QUIETLY} alter function public.quietly(text) security definer;"
+    " do $$ begin execute 'alter function public.quietly(text) owner to postgres'; end $$;",
+    "event-trigger": "create function public.evil() returns event_trigger language plpgsql as $$ begin end $$;"
+    " create event trigger evil on ddl_command_end execute function public.evil();",
+    "end-sessions": "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'postgres';",
+    "event-trigger-on-login": "create function public.evil() returns event_trigger language plpgsql as $$ begin end $$;"
+    " do $$ begin execute 'create event trigger evil on login execute function public.evil()'; end $$;",
+    "publication-of-all-tables": "do $$ begin execute 'create publication evil for all tables'; end $$;",
+    "grant-with-its-options": "do $$ begin execute 'grant postgres to ' || current_user || ' with inherit true, set true'; end $$;",
+    "grant-for-a-parameter": "do $$ begin execute 'grant set, alter system on parameter log_statement to public'; end $$;",
+    "set-role-of-the-server": "set role pg_read_all_data;",
+    "set-role-of-the-administrator": f"{QUIETLY} select public.quietly('set role keeper'), public.quietly('create role evil');",
+    "set-for-all-roles": "alter role all set search_path = evil;",
+    "load-a-library-at-its-start": "do $$ begin execute 'alter role current_user set session_preload_libraries = auto_explain'; end $$;",
+    "limit-of-its-own": "do $$ begin execute format('alter database %I connection limit 0', current_database()); end $$;",
+    "close-its-own": "do $$ begin execute format('alter database %I allow_connections false', current_database()); end $$;",
+    "revoke-from-the-administrator": "do $$ begin execute format('revoke all on database %I from public', current_database()); end $$;",
+    "maintain-the-server": f"{QUIETLY} select public.quietly('alter table pg_catalog.pg_authid owner to ' || current_user),"
+    " public.quietly('reindex table pg_catalog.pg_authid'), public.quietly('grant pg_maintain to public');",
+    "statistics-of-the-server": "select pg_clear_relation_stats('pg_catalog', 'pg_authid');",
+    "language-of-the-system": "create language plpython3u;",
+    "access-method": "create access method evil type table handler heap_tableam_handler;",
+    "lock-the-server": "begin; lock table pg_catalog.pg_authid in access exclusive mode;",
+    "backup-of-the-server": "do $$ begin execute 'select pg_backup_start(''evil'')'; end $$;",
+    "tablespace": "commit; create tablespace evil location '{canary}';",
+    "subscription": "do $$ begin execute 'create subscription evil connection ''dbname=neighbour'' publication evil with (connect = false)'; end $$;",
+    "slot": "select pg_create_physical_replication_slot('evil');",
+    "replica-settings": "set session_replication_role = replica;",
+    "catalogue": "update pg_catalog.pg_authid set rolsuper = true;",
+    "comment-on-a-role": "comment on role postgres is 'evil';",
+    "comment-on-a-database": "comment on database neighbour is 'evil';",
+    "check-that-acts-later": f"{QUIETLY} alter table public.members add check (public.quietly('create role evil superuser') >= 0);",
+    "index-that-acts-later": f"{QUIETLY} create function public.acts(text) returns int language sql immutable"
+    " as $$ select public.quietly('create role evil superuser') $$; create index on public.members (public.acts(handle));",
+    "policy-that-acts-later": f"{QUIETLY} alter table public.members enable row level security, force row level security;"
+    " create policy evil on public.members using (public.quietly('create role evil superuser') >= 0);",
+    "operator-that-acts-later": f"{QUIETLY} create function public.equal(name, text) returns bool language sql as"
+    " $$ select public.quietly('create role evil superuser') = 0 $$;"
+    " create operator public.= (leftarg = name, rightarg = text, function = public.equal);"
+    " create function public.count(int) returns int language sql as $$ select public.quietly('create role evil superuser') $$;",
+    "column-that-acts-later": f"{QUIETLY} alter table public.members add column evil int default public.quietly('create role evil superuser');",
+    "restart": "select pg_promote(); select pg_switch_wal();",
+    "shell": "\\! touch {canary}/evil",
+    "copy-of-the-client": "\\copy public.members to '{canary}/evil'",
+    "connect": "\\connect neighbour\ndelete from keep;",
+    "output-of-the-client": "\\o {canary}/evil\nselect 1;",
+    "wait-then-end": "commit; begin; create table public.more (id int); rollback; create table public.more (id int);",
+}
+MYSQL = {
+    "drop-table": "drop table neighbour.keep;",
+    "drop-database": "drop database neighbour;",
+    "versioned-comment": "/*!50000 drop table neighbour.keep */;",
+    "comment-of-mariadb": "/*M!100000 drop table neighbour.keep */;",
+    "use": "use neighbour;\ndrop table keep;",
+    "use-in-a-comment": "/*!50000 use neighbour */;\ndrop table keep;",
+    "prepared": "set @x = 'drop table neighbour.keep'; prepare p from @x; execute p;",
+    "execute-immediate": "execute immediate 'drop table neighbour.keep';",
+    "create-database": "create database evil;",
+    "create-user": "create user evil@'%' identified by 'evil';",
+    "grant": "grant all on *.* to larder_app@localhost;",
+    "grant-itself": "grant all on *.* to current_user();",
+    "create-role": "create role evil;",
+    "set-password": "set password for root@localhost = password('evil');",
+    "change-its-password": "set password = password('evil');",
+    "set-global": "set global max_connections = 7;",
+    "set-global-in-a-comment": "/*!50000 set @@global.max_connections = 7 */;",
+    "outfile": "select 1 into outfile '{canary}/evil';",
+    "dumpfile": "select 'evil' into dumpfile '{canary}/evil';",
+    "load-a-file": "create table got (line text); load data infile '{canary}/here' into table got;",
+    "load-a-file-of-the-client": "create table got (line text); load data local infile '{canary}/here' into table got;",
+    "read-a-file": "create table got as select load_file('{canary}/here') as line;",
+    "event": "create event evil on schedule every 1 second do delete from neighbour.keep;",
+    "event-of-root": "create definer=root@localhost event evil on schedule every 1 second do delete from neighbour.keep;",
+    "trigger-of-root": "create definer=root@localhost trigger evil before insert on members for each row"
+    " delete from neighbour.keep; insert into members (handle) values ('evil');",
+    "procedure-of-root": "create definer=root@localhost procedure evil() delete from neighbour.keep; call evil();",
+    "view-of-root": "create definer=root@localhost view evil as select * from neighbour.keep; delete from evil;",
+    "plugin": "install soname 'ha_blackhole';",
+    "function-of-a-library": "create function evil returns integer soname 'evil.so';",
+    "server": "create server evil foreign data wrapper mysql options (host '127.0.0.1', database 'neighbour');",
+    "federated": "create table evil (id int) engine=federated connection='mysql://root@localhost/neighbour/keep';",
+    "lock-tables": "lock tables neighbour.keep write;",
+    "handler": "handler neighbour.keep open; handler neighbour.keep read first;",
+    "rename-table": "rename table neighbour.keep to evil;",
+    "rename-into": "create table evil (id int); rename table evil to neighbour.evil;",
+    "merge-table": "create table evil (id int primary key, text text) engine=merge union=(neighbour.keep) insert_method=last;",
+    "data-directory": "create table evil (id int) engine=myisam data directory='{canary}';",
+    "foreign-key": "create table evil (id int primary key, foreign key (id) references neighbour.keep (id) on delete cascade);",
+    "kill": "kill 1;",
+    "kill-user": "kill user root;",
+    "shutdown": "shutdown;",
+    "flush": "flush tables with read lock;",
+    "prepared-transaction": "create table evil (id int primary key) engine=innodb; xa start 'evil';"
+    " insert into evil values (1); xa end 'evil'; xa prepare 'evil';",
+    "binary-log": "reset master;",
+    "write-a-system-table": "insert into mysql.func values ('evil', 0, 'evil.so', 'function');",
+    "delimiter": "delimiter //\ndrop table neighbour.keep//\ndelimiter ;",
+    "shell": "\\! touch {canary}/evil",
+    "shell-behind-a-statement": "select 1; \\! touch {canary}/evil",
+    "system": "system touch {canary}/evil",
+    "tee": "tee {canary}/evil",
+    "source": "source {canary}/here",
+    "sandbox": "/*M!999999\\- enable the sandbox mode */\n\\! touch {canary}/evil",
+}
+
+#: Each of these statements comes after the tables of a dump of ``sqlite3``; ``{other}`` is another database.
+SQLITE = {
+    "attach": "ATTACH '{other}' AS other; DELETE FROM other.keep;",
+    "attach-by-uri": "ATTACH 'file:{other}?mode=rwc' AS other; DELETE FROM other.keep;",
+    "vacuum-into": "VACUUM INTO '{canary}/evil';",
+    "load-extension": "SELECT load_extension('{canary}/evil.so');",
+    "write-a-file": "SELECT writefile('{canary}/evil', 'evil');",
+    "read-a-file": "CREATE TABLE got AS SELECT readfile('{canary}/here') AS text;",
+    "edit": "SELECT edit('x', 'touch {canary}/evil');",
+    "schema-by-hand": "PRAGMA writable_schema=ON; UPDATE sqlite_master SET sql = 'evil'; PRAGMA writable_schema=OFF;",
+    "temporary-folder": "PRAGMA temp_store_directory = '{canary}';",
+    "trigger-that-acts-later": "CREATE TRIGGER evil AFTER INSERT ON members BEGIN SELECT load_extension('evil'); END;",
+    "view-that-acts-later": "CREATE VIEW evil AS SELECT writefile('{canary}/evil', 'evil');",
+    "check-that-acts-later": "CREATE TABLE evil (x CHECK (load_extension('evil')));",
+    "file-as-a-table": "CREATE VIRTUAL TABLE evil USING csv(filename='/etc/passwd');",
+    "shell": ".shell touch {canary}/evil",
+    "output": ".output {canary}/evil",
+}
+
+
+@pytest.fixture(autouse=True)
+def private_folder(tmp_path, monkeypatch):
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+
+
+def try_dump(engine, tmp_path, statements):
+    """Verify an honest dump with these statements; return the codes of what was found."""
+    victim = hostile.victim(engine)
+    file = hostile.with_statements(victim, tmp_path / "dump.sql", statements)
+    before = victim.outside()
+    codes = [finding.code for finding in tried(victim.pantry.path, file)]
+    hostile.assert_unchanged(victim, before)
+    return codes
+
+
+@pytest.mark.parametrize("engine", ["postgresql", "mysql"])
+def test_an_honest_dump_is_loaded_on_trial(engine, tmp_path):
+    assert try_dump(engine, tmp_path, "") == ["file-sound"]
+
+
+@pytest.mark.parametrize(("engine", "statements"), [("postgresql", POSTGRESQL), ("mysql", MYSQL)])
+def test_the_hint_of_a_refused_dump_is_about_dumps(engine, statements, tmp_path):
+    victim = hostile.victim(engine)
+    name = "create-role" if engine == "postgresql" else "drop-table"
+    file = hostile.with_statements(victim, tmp_path / "dump.sql", statements[name])
+    (finding,) = tried(victim.pantry.path, file)
+    assert finding.code == "file-unsound"
+    assert "recover" not in finding.hint
+    assert "dump program" in finding.hint
+
+
+@pytest.mark.parametrize("name", POSTGRESQL)
+def test_a_hostile_dump_changes_nothing_outside_its_scratch_database_of_postgresql(name, tmp_path):
+    assert try_dump("postgresql", tmp_path, POSTGRESQL[name])[-1] in (
+        "file-unfit",
+        "file-unsound",
+        "file-sound",
+    )
+
+
+@pytest.mark.parametrize("name", MYSQL)
+def test_a_hostile_dump_changes_nothing_outside_its_scratch_database_of_mysql(name, tmp_path):
+    assert try_dump("mysql", tmp_path, MYSQL[name])[0] in ("file-unfit", "file-unsound", "file-sound")
+
+
+@pytest.mark.parametrize("name", SQLITE)
+def test_a_hostile_dump_changes_nothing_outside_its_scratch_database_of_sqlite(name, tmp_path):
+    other, canary, dump = tmp_path / "other.db", tmp_path / "canary", tmp_path / "dump.sql"
+    canary.mkdir()
+    (canary / "here").write_text("untouched")
+    with pantries.settled("sqlite", tmp_path / "app") as pantry:
+        with closing(sqlite3.connect(other)) as made, made:
+            made.execute("create table keep (id)")
+            made.execute("insert into keep values (1)")
+        with closing(sqlite3.connect(pantry.path)) as live:
+            *statements, end = live.iterdump()
+        evil = SQLITE[name].format(other=other, canary=canary)
+        dump.write_text("\n".join(["PRAGMA foreign_keys=OFF;", *statements, evil, end]) + "\n")
+        dump.chmod(0o600)
+        before, others = pantry.content(), other.read_bytes()
+        assert next(finding.code for finding in tried(pantry.path, dump)) in ("file-unsound", "file-sound")
+        assert (pantry.content(), other.read_bytes()) == (before, others)
+    assert [path.name for path in canary.iterdir()] == ["here"]
+
+
+#: What would do harm later, in the hands of whoever reads the scratch database.
+LATER = {
+    "postgresql": "check-that-acts-later policy-that-acts-later operator-that-acts-later column-that-acts-later",
+    "mysql": "event event-of-root",
+}
+
+
+@pytest.mark.parametrize("engine", LATER)
+def test_a_hostile_dump_does_no_harm_on_any_path_that_loads_it(engine, tmp_path):
+    victim = hostile.victim(engine)
+    cases = POSTGRESQL if engine == "postgresql" else MYSQL
+    statements = list(dict.fromkeys(cases[name] for name in LATER[engine].split()))
+    text = "\n".join(statement.replace(QUIETLY, "") for statement in statements)
+    text = QUIETLY + text if engine == "postgresql" else statements[0]
+    file = hostile.with_statements(victim, tmp_path / "dump.sql", text)
+    before = victim.outside()
+    with taken(victim.pantry.path, file) as (app, scratch, backup):
+        keys = vault.keys_of(app)
+        restore_preview.preview(app, scratch, backup.manifest, keys, deep=True)
+        selection = Wanted(tables=["members"], merge="missing")
+        RestoringTables(app, scratch, backup.manifest, selection, keys, timeout=5).apply()
+    adopt(victim.pantry.path, file)
+    assert not vault.verified(victim.pantry.path).unsound
+    with vault.opened(victim.pantry.path) as (app, _repository):
+        Drills([app], vault.keys_of).apply()
+    hostile.assert_unchanged(victim, before)

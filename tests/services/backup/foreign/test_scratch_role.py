@@ -1,0 +1,515 @@
+"""The role that loads a foreign dump: what becomes its, who gets it afterwards, and how it goes, whatever happens."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+from msgspec import structs
+
+from dbctl.config.model import Selection
+from dbctl.errors.base import DbctlError, Exit, FileUnsoundError, ForeignDumpRefusedError
+from dbctl.services import status
+from dbctl.services.backup import manifest as backup_manifest
+from dbctl.services.doctor import examine as doctor
+from tests import hostile, servers
+from tests.services import larder_app as pantries
+from tests.services import promptvault_app as vault
+from tests.services.backup.foreign.test_files import adopt, apply, tried
+from tests.services.backup.foreign.test_hostile_dumps import POSTGRESQL, QUIETLY
+from tests.services.flashpoint_app import caught
+
+LEFT = "larder_dbctl_new_0badcafe"
+USER = "dbctl_new_0badcafe"
+SLEEP = {"postgresql": "select pg_catalog.pg_sleep(600);", "mysql": "do sleep(600);"}
+
+
+@pytest.fixture(autouse=True)
+def private_folder(tmp_path, monkeypatch):
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+
+
+@pytest.fixture(params=["postgresql", "mysql"])
+def victim(request):
+    return hostile.victim(request.param)
+
+
+@pytest.fixture
+def postgresql():
+    return hostile.victim("postgresql")
+
+
+@pytest.fixture
+def mysql():
+    return hostile.victim("mysql")
+
+
+def run(victim, *statements, database=""):
+    """Run statements as the administrator; return the rows of the last one."""
+    url = structs.replace(victim.server, path=database or victim.server.path)
+    if victim.engine == "postgresql":
+        with closing(servers.connection(url)) as own:
+            for statement in statements:
+                done = own.execute(statement)
+            return done.fetchall() if done.description else []
+    with closing(servers.mysql_connection(url)) as own, own.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+        return list(cursor.fetchall())
+
+
+@contextmanager
+def configured_as(victim, **parts):
+    """Let the configuration name the Larder by another user."""
+    url = servers.text(structs.replace(victim.pantry.own, **parts))
+    pantries.configure(victim.pantry.folder, url)
+    try:
+        yield
+    finally:
+        pantries.configure(victim.pantry.folder, victim.pantry.url)
+
+
+def left_behind(victim):
+    selection = Selection(config=str(victim.pantry.path.with_name("dbctl.toml")))
+    findings = doctor.examine([selection], timeout=5).findings.findings
+    return [finding for finding in findings if finding.code == "left-behind"]
+
+
+def codes(victim, file):
+    return [finding.code for finding in tried(victim.pantry.path, file)]
+
+
+# Honest dumps -------------------------------------------------------------------------------------------------------
+
+HONEST = {
+    "postgresql": "create extension if not exists citext with schema public;\n"
+    "comment on extension citext is 'text without case';\ncomment on schema public is 'standard public schema';\n"
+    "alter table public.members owner to nobody_here;\ngrant select on table public.members to nobody_here;\n"
+    "revoke all on table public.members from public;\n"
+    "alter default privileges for role nobody_here grant select on tables to public;\n"
+    "set session authorization nobody_here;\nreset session authorization;\n"
+    "create publication all_members for table public.members;\nset default_tablespace = fast_disks;\n",
+    "mysql": "SET @@GLOBAL.GTID_PURGED=/*!80000 '+'*/ '202fa3f7-e54f-11f1-abfb-02fc00000001:1-2';\n"
+    "LOCK TABLES `members` WRITE;\nUNLOCK TABLES;\nDELIMITER ;;\n"
+    "/*!50003 CREATE*/ /*!50017 DEFINER=`nobody`@`here`*/ /*!50003 TRIGGER honest BEFORE INSERT ON members\n"
+    "FOR EACH ROW BEGIN SET NEW.handle = TRIM(NEW.handle); END */;;\n"
+    "CREATE DEFINER=`nobody`@`%` PROCEDURE `honest`()\nBEGIN SELECT 1; END ;;\nDELIMITER ;\n"
+    "/*!50001 CREATE ALGORITHM=UNDEFINED */\n/*!50013 DEFINER=`nobody`@`here` SQL SECURITY DEFINER */\n"
+    "/*!50001 VIEW `honest` AS SELECT `handle` FROM `members` */;\n",
+}
+
+
+def test_an_honest_dump_of_owners_and_roles_that_are_not_there_is_loaded_adopted_and_restored(
+    victim, tmp_path
+):
+    file = hostile.with_statements(victim, tmp_path / "dump.sql", HONEST[victim.engine])
+    before = victim.pantry.content()
+    assert codes(victim, file) == ["file-sound"]
+    (made,) = adopt(victim.pantry.path, file).adopted
+    victim.pantry.spoil()
+    vault.apply(victim.pantry.path, made.id)
+    assert victim.pantry.content() == before
+    hostile.assert_nothing_left(victim)
+    if victim.engine == "mysql":  # an account with fewer rights could not make them again
+        victim.pantry.run("drop view honest", "drop procedure honest", "drop trigger honest")
+
+
+def test_owners_and_grants_are_those_of_the_live_database(postgresql, tmp_path):
+    pantry = postgresql.pantry
+    run(postgresql, "drop role if exists larder_reader", "create role larder_reader")
+    for table in pantry.tables():
+        pantry.run(f'alter table "{table}" owner to larder_app')
+    pantry.run(
+        "alter table tallies owner to postgres",
+        "grant select on members to larder_reader",
+        "create function shown() returns int language sql as 'select 1'",
+        "revoke all on function shown() from public",
+    )
+    told = (
+        "select c.relname, c.relowner::regrole::text, c.relacl::text from pg_class c where relkind in ('r', 'S')"
+        " and relnamespace = 'public'::regnamespace union all select proname, proowner::regrole::text, proacl::text"
+        " from pg_proc where pronamespace = 'public'::regnamespace order by 1, 2"
+    )
+    before = pantry.rows(told)
+    evil = (
+        "create function public.shown() returns int language sql as 'select 1';"
+        "grant all on table public.members to larder_app; grant select on table public.tallies to public;"
+    )
+    file = hostile.with_statements(postgresql, tmp_path / "dump.sql", evil)
+    apply(pantry.path, file)
+    assert pantry.rows(told) == before
+    assert pantry.rows("select datdba::regrole::text from pg_database where datname = 'larder'") == [
+        ("postgres",)
+    ]
+    pantry.run("drop function shown()")
+
+
+#: Objects of a dump that only superusers create, and others of the same kinds.
+SUPERUSER = """create function public.audit() returns event_trigger language plpgsql as $$ begin end $$;
+create event trigger audit on ddl_command_end execute function public.audit();
+alter event trigger audit disable;
+comment on event trigger audit is 'of the dump';
+create publication everything for all tables with (publish = 'insert');
+comment on publication everything is 'of the dump';
+create publication of_members for table public.members;
+comment on publication of_members is 'of the dump';
+create subscription elsewhere connection 'dbname=neighbour' publication everything with (connect = false);
+alter subscription elsewhere enable;
+comment on subscription elsewhere is 'of the dump';
+"""
+OBJECTS = (
+    "select 'event trigger', evtname from pg_event_trigger union all select 'publication', pubname from pg_publication"
+    " union all select 'subscription', subname from pg_subscription"
+)
+
+
+def test_what_only_superusers_create_is_left_out_and_named(postgresql, tmp_path):
+    pantry, text = postgresql.pantry, SUPERUSER
+    publications = {"of_members"}
+    if int(run(postgresql, "show server_version_num")[0][0]) >= 150_000:
+        publications.add("of_schema")
+        text += "create publication of_schema;\nalter publication of_schema add tables in schema public;\n"
+    file = hostile.with_statements(postgresql, tmp_path / "dump.sql", text)
+    before = pantry.content()
+    findings = tried(pantry.path, file)
+    assert {finding.code for finding in findings} == {"look-after", "file-sound"}
+    adopted = adopt(pantry.path, file)
+    restored = apply(pantry.path, file)
+    for remarks in ([one.message for one in findings], adopted.remarks, restored.remarks):
+        left_out = "\n".join(remarks)
+        for name in ("event trigger audit", "publication everything", "subscription elsewhere"):
+            assert name in left_out
+        assert ("of_schema" in left_out) is ("of_schema" in publications)
+        assert "of_members" not in left_out
+    assert {name for _, name in pantry.rows(OBJECTS)} == publications
+    assert pantry.content() == before
+    pantry.spoil()
+    again = vault.apply(pantry.path, adopted.adopted[0].id)  # what was verified can be restored
+    assert any("event trigger audit" in remark for remark in again.remarks)
+    assert pantry.content() == before
+    pantry.run("drop publication of_members", "drop publication if exists of_schema", "drop function audit()")
+
+
+#: Dumps for which the rights of the administrator matter.
+OF_KEEPER = (
+    "create-role",
+    "alter-itself",
+    "grant-a-role-of-the-server",
+    "grant-itself",
+    "set-role-of-the-administrator",
+    "template-of-its-own",
+    "limit-of-its-own",
+    "revoke-from-the-administrator",
+    "set-for-its-own",
+    "operator-that-acts-later",
+)
+
+
+def test_an_administrator_that_is_no_superuser_loads_adopts_and_restores(postgresql, tmp_path):
+    pantry = postgresql.pantry
+    run(postgresql, "create role keeper login createdb createrole", "grant larder_app to keeper")
+    run(postgresql, "alter database larder owner to keeper")
+    for table in pantry.tables():
+        pantry.run(f'alter table "{table}" owner to larder_app')
+    pantry.run("alter schema public owner to larder_app")
+    content, honest = pantry.content(), hostile.with_statements(postgresql, tmp_path / "honest.sql", "")
+    with configured_as(postgresql, user="keeper"):
+        before = postgresql.outside()
+        assert codes(postgresql, honest) == ["file-sound"]
+        for name in OF_KEEPER:
+            file = hostile.with_statements(postgresql, tmp_path / f"{name}.sql", POSTGRESQL[name])
+            assert codes(postgresql, file)[-1] in ("file-unsound", "file-sound"), name
+            hostile.assert_unchanged(postgresql, before)
+        (made,) = adopt(pantry.path, honest).adopted
+        for restore in (lambda: apply(pantry.path, honest), lambda: vault.apply(pantry.path, made.id)):
+            pantry.spoil()
+            assert restore().databases[0].way == "swapped"
+            assert pantry.content() == content
+    hostile.assert_nothing_left(postgresql)
+    owners = (
+        "select distinct relowner::regrole::text from pg_class where relnamespace = 'public'::regnamespace"
+    )
+    assert pantry.rows(owners) == [("larder_app",)]
+    run(postgresql, "reassign owned by keeper to postgres", "drop owned by keeper")
+    pantry.run("alter schema public owner to postgres", "drop owned by keeper")
+    for (kept,) in run(postgresql, "select datname from pg_database where datname ~ '^larder_dbctl_'"):
+        run(postgresql, f"drop database {kept}")
+    run(postgresql, "drop role keeper")
+
+
+def test_no_function_of_a_dump_runs_with_the_rights_of_a_superuser(postgresql, tmp_path):
+    pantry = postgresql.pantry
+    for table in pantry.tables():
+        pantry.run(f'alter table "{table}" owner to postgres')
+    text = f"{QUIETLY} alter function public.quietly(text) security definer;"
+    restored = apply(pantry.path, hostile.with_statements(postgresql, tmp_path / "dump.sql", text))
+    assert any("SECURITY INVOKER" in remark for remark in restored.remarks)
+    with closing(servers.connection(structs.replace(pantry.own, user="larder_app"))) as app:
+        assert app.execute("select public.quietly('create role evil superuser')").fetchall() == [(0,)]
+    pantry.run("drop function quietly(text)")
+
+
+def test_what_a_dump_sets_for_its_database_is_gone_with_the_scratch_role(postgresql, tmp_path):
+    text = (
+        "do $$ begin execute format('alter database %I set search_path = evil', current_database());"
+        " execute format('alter database %I is_template true', current_database()); end $$;"
+    )
+    before = run(postgresql, "select * from pg_db_role_setting")
+    apply(postgresql.pantry.path, hostile.with_statements(postgresql, tmp_path / "dump.sql", text))
+    assert run(postgresql, "select * from pg_db_role_setting") == before
+    assert run(postgresql, "select datistemplate from pg_database where datname = 'larder'") == [(False,)]
+
+
+def test_the_definer_is_the_account_of_the_app_whatever_a_dump_says(mysql, tmp_path):
+    text = (
+        "create definer=root@localhost trigger evil before insert on members for each row delete from neighbour.keep;"
+        "create definer=root@localhost procedure evil() delete from neighbour.keep;"
+        "create definer=root@localhost function evil_too() returns int deterministic return 1;"
+        "create definer=root@localhost event evil on schedule every 1 second do delete from neighbour.keep;"
+        "create definer=root@localhost view z_evil as select handle from members;"
+        "create definer=root@localhost view a_evil as select * from z_evil;"
+    )
+    before, pantry = mysql.outside()["neighbour"], mysql.pantry
+    apply(pantry.path, hostile.with_statements(mysql, tmp_path / "dump.sql", text))
+    assert set(
+        pantry.rows(
+            "select definer from information_schema.triggers where trigger_schema = database()"
+            " union all select definer from information_schema.routines where routine_schema = database()"
+            " union all select definer from information_schema.events where event_schema = database()"
+            " union all select definer from information_schema.views where table_schema = database()"
+        )
+    ) == {("larder_app@localhost",)}
+    time.sleep(1.5)  # the event has run
+    assert mysql.outside()["neighbour"] == before
+    pantry.run("drop trigger evil", "drop procedure evil", "drop function evil_too", "drop event evil")
+    pantry.run("drop view a_evil, z_evil")
+
+
+def test_a_folder_of_another_machine_is_foreign_whatever_its_manifest_says(victim, tmp_path):
+    made = vault.create(victim.pantry.path)
+    folder = vault.folder_of(victim.pantry.path, made)
+    manifest = backup_manifest.read((folder / "manifest.json").read_bytes())
+    (member,) = manifest.members
+    text = f"{victim.good().rpartition(victim.end)[0]}\n\\! touch {victim.canary}/evil\n{victim.end}".encode()
+    (folder / member.file).unlink()
+    (folder / "evil.sql.gz").write_bytes(gzip.compress(text))
+    from dbctl.stores.base import digest
+
+    checksum = digest([(folder / "evil.sql.gz").read_bytes()])
+    evil = structs.replace(
+        member,
+        file="evil.sql.gz",
+        bytes=checksum.bytes,
+        sha256=checksum.sha256,
+        schema="",
+        digests={},
+        facts={
+            **member.facts,
+            "format": "plain",
+            "settings": '[["", "search_path=evil"]]',
+            "charset": "x; drop",
+        },
+    )
+    place = tmp_path / "elsewhere" / made.id
+    place.parent.mkdir()
+    folder.rename(place)
+    (place / "manifest.json").write_text(backup_manifest.written(structs.replace(manifest, members=[evil])))
+    before = victim.outside()
+    codes = [finding.code for finding in tried(victim.pantry.path, place)]
+    assert "file-sound" not in codes
+    hostile.assert_unchanged(victim, before)
+
+
+# Refused ------------------------------------------------------------------------------------------------------------
+
+
+def test_without_the_right_to_create_the_role_nothing_runs(victim, tmp_path):
+    file = hostile.with_statements(victim, tmp_path / "dump.sql", "")
+    if victim.engine == "postgresql":
+        run(victim, "drop role if exists limited", "create role limited login createdb in role larder_app")
+    else:
+        run(victim, "drop user if exists limited@localhost", "create user limited@localhost")
+        run(victim, "grant all on larder.* to limited@localhost")
+        run(victim, r'grant all on "larder\_dbctl\_%".* to limited@localhost')
+    before = victim.outside()
+    with configured_as(victim, user="limited"):
+        for act in (tried, adopt, apply):
+            error = caught(DbctlError, lambda act=act: act(victim.pantry.path, file))
+            assert isinstance(error, ForeignDumpRefusedError), error
+            assert error.exit_status is Exit.REFUSED
+            assert "limited" in error.hint
+    hostile.assert_unchanged(victim, before)
+    run(victim, "drop role limited" if victim.engine == "postgresql" else "drop user limited@localhost")
+
+
+def test_a_foreign_dump_never_goes_into_the_live_database_itself(postgresql, tmp_path):
+    file = hostile.with_statements(postgresql, tmp_path / "dump.sql", "")
+    postgresql.pantry.run("create schema of_another_app", "create table of_another_app.its (id int)")
+    before = postgresql.outside()
+    options = f"{postgresql.pantry.own.options}&schema=public"
+    with configured_as(postgresql, options=options):
+        error = caught(DbctlError, lambda: apply(postgresql.pantry.path, file))
+    assert isinstance(error, ForeignDumpRefusedError)
+    hostile.assert_unchanged(postgresql, before)
+    postgresql.pantry.run("drop schema of_another_app cascade")
+
+
+def test_functions_that_a_binary_log_forbids_are_refused_with_the_setting_that_allows_them(mysql, tmp_path):
+    text = "create function evil() returns int deterministic return 1;"
+    file = hostile.with_statements(mysql, tmp_path / "dump.sql", text)
+    ((is_logging,),) = run(mysql, "select @@log_bin")
+    ((trusting,),) = run(mysql, "select @@log_bin_trust_function_creators")
+    run(mysql, "set global log_bin_trust_function_creators = 0")
+    try:
+        before = mysql.outside()
+        (finding,) = tried(mysql.pantry.path, file)
+        assert finding.code == ("file-unsound" if is_logging else "file-sound")
+        assert ("log_bin_trust_function_creators" in finding.hint) == bool(is_logging)
+        hostile.assert_unchanged(mysql, before)
+    finally:
+        run(mysql, f"set global log_bin_trust_function_creators = {trusting}")
+
+
+def test_libraries_of_a_foreign_dump_come_in_and_those_of_the_live_database_go(mysql, tmp_path):
+    pantry = mysql.pantry
+    if not servers.server_at(mysql.server).has_libraries:
+        text = "create function inner_one() returns int deterministic return 1;"
+        text += "create function outer_one() returns int deterministic return inner_one();"
+        apply(pantry.path, hostile.with_statements(mysql, tmp_path / "dump.sql", text))
+        assert pantry.rows("select outer_one()") == [(1,)]
+        pantry.run("drop function inner_one", "drop function outer_one")
+        return
+    pantry.run("create library old language javascript as $$ export function f(n) { return n } $$")
+    text = (
+        "create library `its` language javascript\nas $$ export const x = 'DEFINER=`a`@`b`' $$;"
+        "create function uses(n int) returns int deterministic language javascript using (its as i) as $$ return n $$;"
+    )
+    apply(pantry.path, hostile.with_statements(mysql, tmp_path / "dump.sql", text))
+    assert pantry.rows(
+        "select library_name, library_definition from information_schema.libraries where library_schema = database()"
+    ) == [("its", " export const x = 'DEFINER=`a`@`b`' ")]
+    used = "select library_schema, library_name from information_schema.routine_libraries where routine_schema = database()"
+    assert pantry.rows(used) == [(pantry.own.path, "its")]
+    made = vault.create(pantry.path)
+    pantry.run("drop function uses", "drop library its")
+    vault.apply(pantry.path, made.id)
+    assert pantry.rows(used) == [(pantry.own.path, "its")]
+    pantry.run("drop function uses", "drop library its")
+
+
+# Left behind --------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_kill_leaves_is_reported_and_removed_by_the_next_load(victim, tmp_path):
+    file = hostile.with_statements(victim, tmp_path / "slow.sql", SLEEP[victim.engine])
+    configuration = victim.pantry.path.with_name("dbctl.toml")
+    words = [sys.executable, "-m", "dbctl", "--config", configuration, "backup", "verify", file]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as loading:
+        try:
+            deadline = time.monotonic() + 30
+            while not is_asleep(victim):
+                assert loading.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            assert left_behind(victim) == []  # somebody works there
+        finally:
+            os.kill(loading.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    while not (findings := left_behind(victim)):
+        assert time.monotonic() < deadline  # until the server notices
+        time.sleep(0.05)
+    assert victim.left()
+    selection = Selection(config=str(configuration))
+    survey = status.survey([selection], timeout=5)
+    assert survey.check is Exit.ACTION_NEEDED
+    for finding in findings:
+        assert any(finding.message in trouble for trouble in survey.troubles)
+    assert codes(victim, hostile.with_statements(victim, tmp_path / "good.sql", "")) == ["file-sound"]
+    hostile.assert_nothing_left(victim)
+    assert left_behind(victim) == []
+
+
+def is_asleep(victim):
+    """Whether the scratch role runs what keeps it from going on."""
+    if victim.engine == "postgresql":
+        return run(
+            victim, "select 1 from pg_stat_activity where usename ~ 'dbctl_new' and query ~ 'pg_sleep'"
+        )
+    return run(
+        victim,
+        "select 1 from information_schema.processlist where user like 'dbctl%' and info like '%sleep%'",
+    )
+
+
+def test_a_role_without_its_database_is_reported_and_removed(victim, tmp_path):
+    name = LEFT if victim.engine == "postgresql" else USER
+    run(
+        victim,
+        f"create role {LEFT} login" if victim.engine == "postgresql" else f"create user {USER}@localhost",
+    )
+    (finding,) = left_behind(victim)
+    assert name in finding.message
+    assert codes(victim, hostile.with_statements(victim, tmp_path / "good.sql", "")) == ["file-sound"]
+    hostile.assert_nothing_left(victim)
+
+
+def test_a_role_that_owns_objects_elsewhere_loses_them_and_goes(postgresql, tmp_path):
+    run(
+        postgresql,
+        f"create role {LEFT} login",
+        "create table its (id int)",
+        f"alter table its owner to {LEFT}",
+        f"grant select on keep to {LEFT}",
+        database="neighbour",
+    )
+    findings = tried(postgresql.pantry.path, hostile.with_statements(postgresql, tmp_path / "good.sql", ""))
+    assert [finding.code for finding in findings] == ["look-after", "file-sound"]
+    assert "neighbour" in findings[0].message
+    hostile.assert_nothing_left(postgresql)
+    run(postgresql, "drop table its", database="neighbour")
+
+
+def test_a_role_that_cannot_be_dropped_is_reported(postgresql, tmp_path):
+    run(postgresql, f"create role {LEFT} login", "create database closed")
+    run(postgresql, f"create table its (id int); alter table its owner to {LEFT}", database="closed")
+    run(postgresql, "alter database closed allow_connections false")
+    findings = tried(postgresql.pantry.path, hostile.with_statements(postgresql, tmp_path / "good.sql", ""))
+    assert [finding.code for finding in findings] == ["look-after", "file-sound"]
+    assert LEFT in findings[0].message
+    assert LEFT in postgresql.left()
+    run(postgresql, "drop database closed", f"drop role {LEFT}")
+
+
+def test_a_user_that_cannot_be_dropped_is_reported(mysql, tmp_path):
+    run(
+        mysql,
+        "create user keeper@localhost",
+        "grant select, insert on mysql.* to keeper@localhost",  # enough to create users, too little to drop them
+        "grant all on larder.* to keeper@localhost",
+        r'grant all on "larder\_dbctl\_%".* to keeper@localhost with grant option',
+    )
+    file = hostile.with_statements(mysql, tmp_path / "good.sql", "")
+    with configured_as(mysql, user="keeper"):
+        findings = tried(mysql.pantry.path, file)
+    assert [finding.code for finding in findings] == ["look-after", "file-sound"]
+    (user,) = mysql.left()
+    assert user in findings[0].message
+    run(mysql, "drop user keeper@localhost")
+    assert codes(mysql, file) == ["file-sound"]  # an account that may drop it has done so
+    hostile.assert_nothing_left(mysql)
+
+
+def test_a_line_without_an_end_is_refused_before_it_fills_the_memory(mysql, tmp_path, monkeypatch):
+    monkeypatch.setattr("dbctl.engines.mysql.backup.foreign.stored_code.LONGEST", 1 << 20)
+    file = hostile.with_statements(mysql, tmp_path / "dump.sql", "-- " + "x" * (1 << 23))
+    error = caught(DbctlError, lambda: apply(mysql.pantry.path, Path(file)))
+    assert isinstance(error, FileUnsoundError)

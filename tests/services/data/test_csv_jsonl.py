@@ -1,0 +1,139 @@
+"""Files of rows: what is written is what is read, wherever the pieces end in which it is read."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dbctl.services.data import csv_jsonl as data_files
+from dbctl.services.data.csv_jsonl import Cell, FileBrokenError, Form
+
+HARD = [
+    "",
+    "\\x00",
+    "1",
+    "-0",
+    "1e5",
+    "a,b",
+    '"',
+    "\n",
+    "\r",
+    "\r\n",
+    "\\.",
+    "Infinity",
+    "é€😀",
+    "\ufeff",
+    " x ",
+]
+TEXTS = st.one_of(st.text(st.characters(exclude_categories=["Cs"])), st.sampled_from(HARD))
+VALUES = st.one_of(
+    st.none(),
+    TEXTS,
+    st.integers(-(1 << 63), (1 << 63) - 1),
+    st.binary(max_size=5),
+    st.floats(allow_nan=False),
+)
+
+
+def read(text: bytes, form: Form = Form.CSV) -> tuple[list[str], list[tuple[int, list[object]]]]:
+    columns, lines = data_files.read(io.BytesIO(text), form)
+    return list(columns), [(line.number, list(line.values)) for line in lines]
+
+
+def meant(cell: Cell | None) -> object:
+    if cell is None:
+        return None
+    if cell.bare and cell.text.startswith("\\x"):
+        return bytes.fromhex(cell.text[2:])
+    return float(cell.text) if cell.bare and data_files.MEANT.fullmatch(cell.text) else cell.text
+
+
+@settings(max_examples=200)
+@given(
+    rows=st.lists(st.tuples(VALUES, VALUES), max_size=5), name=TEXTS.filter(bool), block=st.integers(1, 40)
+)
+def test_a_csv_file_is_read_as_it_was_written(rows, name, block):
+    parts: list[bytes] = []
+    assert data_files.write_csv(["a", f"b{name}"], [rows] if rows else [], parts.append) == len(rows)
+    with pytest.MonkeyPatch.context() as there:
+        there.setattr(data_files, "BLOCK", block)
+        columns, lines = read(b"".join(parts))
+    assert columns == ["a", f"b{name}"]
+    numbers = [[float(one) if isinstance(one, int | float) else one for one in row] for row in rows]
+    assert [[meant(one) for one in values] for _, values in lines] == numbers
+
+
+@settings(max_examples=100)
+@given(rows=st.lists(st.tuples(VALUES), max_size=5))
+def test_an_only_column_keeps_its_nulls(rows):
+    parts: list[bytes] = []
+    data_files.write_csv(["a"], [rows] if rows else [], parts.append)
+    assert [values[0] is None for _, values in read(b"".join(parts))[1]] == [row[0] is None for row in rows]
+
+
+@settings(max_examples=100)
+@given(rows=st.lists(st.tuples(VALUES, VALUES), max_size=5))
+def test_a_file_of_json_lines_is_read_as_it_was_written(rows):
+    parts: list[bytes] = []
+    assert data_files.write_jsonl(["a", "b"], [rows] if rows else [], parts.append) == len(rows)
+    _, lines = read(b"".join(parts), Form.JSONL)
+    assert len(lines) == len(rows)
+    for (_, values), row in zip(lines, rows, strict=True):
+        for got, gave in zip(values, row, strict=True):
+            assert (float(got) if isinstance(gave, float) else got) == gave
+
+
+def test_every_line_knows_where_it_begins():
+    text = b'\xef\xbb\xbfa,b\r\n1,"two\r\nlines"\r\n\r\n3,\n,""\n5,x'
+    columns, lines = read(text)
+    assert columns == ["a", "b"]
+    assert [(number, [one and one.text for one in values]) for number, values in lines] == [
+        (2, ["1", "two\r\nlines"]),
+        (5, ["3", None]),
+        (6, [None, ""]),
+        (7, ["5", "x"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (b"", 1),
+        (b"\n", 1),
+        (b"a,a\n1,2\n", 1),
+        (b'a,b\n1,2\n3,"open\n4,5\n', 3),
+        (b'a,b\n1,"x"y\n', 2),
+        (b'a,b\n1,x"y\n', 2),
+    ],
+)
+def test_a_broken_csv_file_says_where(text, line):
+    with pytest.raises(FileBrokenError) as told:
+        read(text)
+    assert told.value.number == line
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (b'{"a": 1}\n{"a": 1, "b": 2}\n', 2),
+        (b'{"a": 1}\n\n{}\n', 3),
+        (b'{"a": 1}\n[1]\n', 2),
+        (b'{"a": NaN}\n', 1),
+        (b'{"a": 1, "a": 2}\n', 1),
+        (b'{"a": 1}\n{"a": \xff}\n', 2),
+        (b'{"a": 1', 1),
+    ],
+)
+def test_a_broken_file_of_json_lines_says_where(text, line):
+    with pytest.raises(FileBrokenError) as told:
+        read(text, Form.JSONL)
+    assert told.value.number == line
+
+
+def test_a_spreadsheet_gets_nothing_that_it_would_run():
+    parts: list[bytes] = []
+    data_files.write_csv(["a"], [[("=1+1",), (-1,), ("-x",)]], parts.append, excel_safe=True)
+    assert b"".join(parts) == b"a\n'=1+1\n-1\n'-x\n"

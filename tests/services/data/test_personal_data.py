@@ -1,0 +1,118 @@
+"""All data of one user in one file: theirs alone, from every database, without secrets."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import stat
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests import servers
+from tests.services.flashpoint_app import SHAPES, TOKEN, rows, run, settle
+from tests.shapes import chat_lancedb, promptvault, waqtor
+
+
+@pytest.fixture
+def export(tmp_path, monkeypatch, answer):
+    """Exports a user's data with these options; returns the content of the file, or the error."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(login, *words, status=0):
+        exported = answer(*words, "users", "export-data", login, "user.json", status=status)
+        if status:
+            return exported["error"]
+        written = json.loads(Path("user.json").read_text(encoding="utf-8"))
+        rows_in_file = {
+            f"{name}/{table}": len(table_rows)
+            for name, tables in written["databases"].items()
+            for table, table_rows in tables.items()
+        }
+        assert exported["data"]["rows"] == rows_in_file
+        return written
+
+    return write
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_file_holds_the_rows_of_one_user_and_no_secret(tmp_path, export, shape):
+    path = settle(tmp_path / "app", shape)
+    run(path, "insert into activity_logs (user_id, username, action) values (1, 'root', 'x')")
+    exported = export("ann", "--config", str(path.parent / "dbctl.toml"))
+    assert stat.S_IMODE(Path("user.json").stat().st_mode) == 0o600
+    user_rows = exported["databases"]["user"]
+    assert exported["user"]["login"] == "ann"
+    assert [row["username"] for row in user_rows["users"]] == ["ann"]
+    for table in ("refresh_tokens", "user_game_plays", "user_settings", "user_stats", "activity_logs"):
+        count = rows(path, f"select count(*) from {table} where user_id = 2")[0][0]
+        assert len(user_rows[table]) == count > 0, table
+        assert {row["user_id"] for row in user_rows[table]} == {2}
+    assert {row["username"].lower() for row in user_rows["login_attempts"]} == {"ann", "ann@example.org"}
+    assert not {"roles", "system_settings"} & user_rows.keys()
+    text = Path("user.json").read_text(encoding="utf-8")
+    assert TOKEN not in text
+    assert "$2" not in text
+    assert set(exported["left_out"]) == {"user/users.password_hash", "user/refresh_tokens.token"}
+
+
+def test_secrets_are_in_the_file_only_when_they_are_asked_for(tmp_path, answer, monkeypatch):
+    path = settle(tmp_path / "app", "deployed")
+    monkeypatch.chdir(path.parent)
+    answer("users", "export-data", "ann", "with.json", "--secrets")
+    assert TOKEN in Path("with.json").read_text(encoding="utf-8")
+
+
+def test_no_file_is_replaced_and_none_is_made_for_nobody(tmp_path, export):
+    path = settle(tmp_path / "app", "document")
+    config = ("--config", str(path.parent / "dbctl.toml"))
+    assert export("nobody", *config, status=5)["code"] == "user-missing"
+    assert not Path("user.json").exists()
+    Path("user.json").write_text("mine")
+    assert export("ann", *config, status=6)["code"] == "file-exists"
+    assert Path("user.json").read_text() == "mine"
+
+
+def test_it_holds_rows_of_other_databases_that_name_those_of_the_user(tmp_path, export):
+    chat_lancedb.deployed(tmp_path / "chat.db")
+    chat_lancedb.vectors(tmp_path / "lancedb")
+    exported = export(
+        chat_lancedb.ANON,
+        *("--profile", "chat-lancedb", "--url", f"chat={tmp_path}/chat.db"),
+        *("--url", f"vectors=lancedb:{tmp_path}/lancedb"),
+    )["databases"]
+    assert {row["id"] for row in exported["chat"]["chats"]} == {chat_lancedb.PYTHON, chat_lancedb.GARDEN}
+    assert {row["id"] for row in exported["chat"]["attachments"]} == {"att-1", "att-2"}, (
+        "of messages of the user"
+    )
+    assert chat_lancedb.THEIR not in {row["id"] for row in exported["chat"]["messages"]}
+    (vectors,) = exported["vectors"].values()
+    assert {row["user_id"] for row in vectors} <= {chat_lancedb.ANON}
+    assert vectors
+
+
+def test_rows_of_others_on_what_is_theirs_are_not_in_it(tmp_path, export):
+    promptvault.deployed(tmp_path / "vault.db")
+    with closing(sqlite3.connect(tmp_path / "vault.db")) as connection:
+        (email, ident) = connection.execute(
+            'select u.email, u.id from "User" u join "Prompt" p on p."userId" = u.id join "Rating" r on r."promptId" = p.id'
+            ' where r."userId" <> u.id limit 1'
+        ).fetchone()
+    exported = export(email, "--profile", "promptvault", "--url", f"main={tmp_path}/vault.db")["databases"][
+        "main"
+    ]
+    assert {row["userId"] for row in exported["Prompt"]} == {ident}
+    assert {row["userId"] for row in exported.get("Rating", [])} <= {ident}
+
+
+@pytest.mark.parametrize("shape", ["deployed", "document"])
+def test_it_holds_what_the_keys_of_a_server_lead_to(export, shape):
+    with servers.postgresql_schema() as url, closing(servers.connection(url)) as connection:
+        getattr(waqtor, shape)(connection)
+        exported = export("ana@waqtor.example", "--profile", "waqtor", "--url", f"main={servers.text(url)}")
+        user_rows = exported["databases"]["main"]
+        for table in ("messages", "campaigns", "recipients", "groups", "whatsapp_sessions"):
+            assert {row["user_id"] for row in user_rows[table]} == {waqtor.ANA}, table
+        assert user_rows["recipient_groups"], "a row between two of theirs"
+        assert not any("session_data" in row or "qr_code" in row for row in user_rows["whatsapp_sessions"])

@@ -1,0 +1,86 @@
+"""What goes along when rows are deleted is what SQLite then does, and each row counts once."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from dbctl.engines.contract.base import Condition
+from dbctl.engines.sqlite.reader import SQLiteReader
+from dbctl.errors.base import ConstraintError
+from dbctl.services.deletion.cascade import reach
+
+SCHEMA = """
+create table people (id integer primary key, boss integer references people (id) on delete set null);
+create table notes (
+    id integer primary key,
+    author integer references people (id) on delete cascade,
+    reader integer references people (id) on delete cascade,
+    seen_by integer references people (id) on delete set null
+);
+create table marks (
+    id integer primary key,
+    note integer references notes (id) on delete cascade,
+    by integer references people (id) {by}
+);
+insert into people (id, boss) values (1, null), (2, 1);
+insert into notes (id, author, reader, seen_by) values (1, 1, 1, 2), (2, 1, 2, 1), (3, 2, 2, 1);
+insert into marks (id, note, by) values (1, 1, 1), (2, 2, 2), (3, 3, 2);
+"""
+
+
+def made(path: Path, by: str) -> Path:
+    with closing(sqlite3.connect(path)) as connection:
+        for statement in SCHEMA.format(by=by).split(";"):
+            connection.execute(statement)
+        connection.commit()
+    return path
+
+
+def told(path: Path) -> dict[str, list[int]]:
+    with closing(SQLiteReader(path, "app/user")) as db:
+        counts: dict[str, list[int]] = {}
+        for one in reach(db, "people", [Condition("id", "=", 1)]):
+            counts.setdefault(one.table, []).append(one.rows)
+        return counts
+
+
+def done(path: Path) -> dict[str, int]:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("pragma foreign_keys = on")
+        before = {
+            table: connection.execute(f"select count(*) from {table}").fetchone()[0]
+            for table in ("notes", "marks")
+        }
+        connection.execute("delete from people where id = 1")
+        after = {table: connection.execute(f"select count(*) from {table}").fetchone()[0] for table in before}
+    return {table: before[table] - after[table] for table in before}
+
+
+def test_rows_that_two_keys_lead_to_are_counted_once(tmp_path):
+    path = made(tmp_path / "a.db", "on delete cascade")
+    counts = told(path)
+    assert (
+        {"notes": counts["notes"][0], "marks": counts["marks"][0]} == done(path) == {"notes": 2, "marks": 2}
+    )
+    assert counts["notes"][1] == 1, "the note that stays is let go; those that go are not counted twice"
+
+
+def test_a_key_without_an_action_stands_in_nobodys_way_when_its_rows_go_along_otherwise(tmp_path):
+    path = made(tmp_path / "a.db", "")
+    assert told(path)["marks"] == [2]
+    assert done(path) == {"notes": 2, "marks": 2}
+
+
+def test_rows_that_neither_go_nor_let_go_refuse_the_plan(tmp_path):
+    path = made(tmp_path / "a.db", "")
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("update marks set by = 1 where id = 3")
+        connection.commit()
+    with pytest.raises(ConstraintError, match="1 row of marks"):
+        told(path)
+    with pytest.raises(sqlite3.IntegrityError):
+        done(path)

@@ -1,0 +1,244 @@
+"""What goes along in another database: planned with all else, deleted with it, and finished where it was cut off."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dbctl.cli.main import main
+from dbctl.engines.lancedb.writer import LanceWriter
+from dbctl.engines.sqlite.writer import SQLiteWriter
+from dbctl.errors.base import UnreachableError
+from tests.shapes import chat_lancedb as shapes
+from tests.shapes.chat_lancedb import ANON, GARDEN, GOOGLE, OLD, PLANTS, PYTHON, in_vectors
+
+Run = Callable[..., Any]
+
+
+in_both_shapes = pytest.mark.parametrize("master", ["deployed", "document"], indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
+def master(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both databases, made once."""
+    home = tmp_path_factory.mktemp("chat")
+    shapes.deployed(home / "data/chat.db")
+    shapes.vectors(home / "data/lancedb", deployed=getattr(request, "param", "deployed") == "deployed")
+    return home
+
+
+@pytest.fixture
+def home(master: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Run) -> Path:
+    shutil.copytree(master / "data", tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    assert answer("init", "chat-lancedb")["data"]["databases"] == {
+        "chat": "data/chat.db",
+        "vectors": "data/lancedb",
+    }
+    return tmp_path
+
+
+@pytest.fixture
+def run(home: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    def run(*words: str, status: int = 0) -> Any:
+        capsys.readouterr()
+        found = main([*words, "-o", "json"])
+        told = json.loads(capsys.readouterr().out)
+        assert found == status, told
+        return told
+
+    return run
+
+
+def key() -> str:
+    names = next(iter(Path("data/lancedb").glob("*.lance")))
+    assert names.name == "chat_embeddings.lance"
+    import lancedb
+
+    columns = lancedb.connect("data/lancedb").open_table("chat_embeddings").schema.names
+    return "message_id" if "message_id" in columns else "id"
+
+
+def vectors() -> set[object]:
+    return {one for (one,) in in_vectors(Path("data/lancedb"), key())}
+
+
+def chats() -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect("data/chat.db")) as connection:
+        return connection.execute("select id from chats order by id").fetchall()
+
+
+def test_a_database_that_the_app_made_after_init_is_told_and_nothing_is_deleted_past_it(
+    run: Run, home: Path
+) -> None:
+    file = home / "dbctl.toml"
+    file.write_text(file.read_text().replace('vectors = "data/lancedb"\n', ""))
+    told = run("users", "delete", ANON, "--yes", status=10)["error"]
+    assert told["code"] == "along-unreachable"
+    assert f"it stands at {home / 'data/lancedb'}, and the configuration does not name it" in told["message"]
+    assert "--db chat" in told["hint"]
+    assert ANON in [one["id"] for one in run("users", "list")["data"]["items"]]
+    for words in (("integrity", "cross"), ("doctor",)):
+        codes = [one["code"] for one in run(*words)["data"]["findings"]]
+        assert codes.count("not-configured") == 1, words
+    assert run("users", "delete", ANON, "--db", "chat", "--yes")["data"]["rows"]["messages"] == 4
+    shutil.rmtree("data/lancedb")
+    assert run("users", "delete", GOOGLE, "--yes")["ok"]
+    assert "not-configured" not in str(run("integrity", "cross"))
+
+
+@pytest.mark.parametrize("is_file", [False, True], ids=["missing", "a file"])
+def test_what_another_database_cannot_tell_of_a_user_is_said(run: Run, is_file: bool) -> None:
+    shutil.rmtree("data/lancedb")
+    if is_file:
+        Path("data/lancedb").write_text("no folder")
+    told = run("stats", "user", ANON)
+    assert told["data"]["rows"]["messages"] == 4
+    assert "vectors/chat_embeddings" not in told["data"]["rows"]
+    assert told["warnings"] == told["data"]["unasked"]
+    assert told["warnings"][0].startswith("chat_embeddings was not counted: chat-lancedb/vectors")
+
+
+@in_both_shapes
+def test_a_user_goes_with_all_embeddings_also_those_of_chats_that_no_database_keeps(run: Run) -> None:
+    assert run("stats", "user", ANON)["data"]["rows"]["vectors/chat_embeddings"] == 5
+    plan = run("users", "delete", ANON, "--dry-run")["data"]["plan"]
+    assert plan["rows"] == {
+        "users": 1,
+        "chats": 2,
+        "messages": 4,
+        "attachments": 2,
+        "vectors/chat_embeddings": 5,
+    }
+    assert "delete 5 rows of chat_embeddings in chat-lancedb/vectors" in plan["steps"]
+    before = vectors()
+    assert run("users", "delete", ANON, "--yes")["data"]["rows"] == plan["rows"]
+    assert before - vectors() == {"msg-1", "msg-2", "msg-3", PLANTS, "msg-browser"}
+
+
+def test_what_was_said_before_an_account_goes_with_it(run: Run) -> None:
+    assert run("users", "delete", GOOGLE, "--yes")["data"]["rows"]["vectors/chat_embeddings"] == 1
+    assert "msg-before" not in vectors()
+
+
+@in_both_shapes
+def test_a_chat_and_a_message_go_with_their_embeddings_and_an_attachment_with_none(run: Run) -> None:
+    before = vectors()
+    run("data", "delete", "attachments", "att-1", "--yes")
+    assert vectors() == before
+    rows = run("data", "delete", "messages", "msg-3", "--yes")["data"]["rows"]
+    assert rows == {"messages": 1, "vectors/chat_embeddings": 1}
+    run("data", "delete", "chats", PYTHON, "--yes")
+    assert before - vectors() == {"msg-1", "msg-2", "msg-3"}
+
+
+def test_an_embedding_that_names_another_user_goes_with_its_message(run: Run, home: Path) -> None:
+    import lancedb
+
+    table = lancedb.connect("data/lancedb").open_table("chat_embeddings")
+    table.update(where=f"{key()} = '{PLANTS}'", values={"user_id": "USER-WRONG", "chat_id": "chat-wrong"})
+    assert run("data", "delete", "chats", GARDEN, "--yes")["data"]["rows"]["vectors/chat_embeddings"] == 1
+    assert PLANTS not in vectors()
+
+
+def test_many_ids_are_asked_for_in_parts(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dbctl.services.deletion.cross_database.BATCH", 1)
+    rows = run("users", "delete", ANON, OLD, "--yes")["data"]["rows"]
+    assert rows["vectors/chat_embeddings"] == 6
+    assert vectors() == {"msg-before", "msg-nobody", "sample"}
+
+
+def test_what_fails_in_the_other_database_leaves_both_as_they_were(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, had = vectors(), chats()
+    work = LanceWriter.delete
+
+    def fail(self: LanceWriter, table: str, where: Any) -> int:
+        work(self, table, where)
+        raise UnreachableError(target="vectors", reason="No space left on device", instead="")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LanceWriter, "delete", fail)
+        run("users", "delete", ANON, "--yes", status=10)
+    assert (vectors(), chats()) == (before, had)
+    run("users", "delete", ANON, "--yes")
+    assert len(vectors()) == len(before) - 5
+
+
+def test_what_fails_at_the_commit_brings_the_embeddings_back(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, had = vectors(), chats()
+    run_statement = SQLiteWriter._run
+
+    def fail(self: SQLiteWriter, sql: str, *rest: Any) -> Any:
+        if sql.lower().startswith("commit"):
+            raise UnreachableError(target="chat", reason="No space left on device", instead="")
+        return run_statement(self, sql, *rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SQLiteWriter, "_run", fail)
+        run("users", "delete", ANON, "--yes", status=10)
+    assert chats() == had
+    assert vectors() == before
+
+
+def test_what_a_crash_left_is_finished_by_the_same_command(run: Run) -> None:
+    """Killed before the commit: the embeddings are gone, and the user is there with everything else."""
+    import lancedb
+
+    lancedb.connect("data/lancedb").open_table("chat_embeddings").delete(f"user_id = '{ANON}'")
+    found = run("integrity", "cross")["data"]["findings"]
+    assert any("no row of chat_embeddings" in one["message"] for one in found)
+    plan = run("users", "delete", ANON, "--dry-run")["data"]["plan"]
+    assert plan["rows"] == {"users": 1, "chats": 2, "messages": 4, "attachments": 2}
+    run("users", "delete", ANON, "--yes")
+    found = run("integrity", "cross")["data"]["findings"]
+    assert not any("no row of chat_embeddings" in one["message"] for one in found)
+
+
+def test_a_database_that_cannot_be_asked_keeps_a_user_unless_it_is_left_alone(run: Run) -> None:
+    Path("data/lancedb").rename("elsewhere")
+    error = run("users", "delete", ANON, "--yes", status=10)["error"]
+    assert error["code"] == "along-unreachable"
+    assert "--db chat" in error["hint"]
+    told = run("users", "delete", ANON, "--yes", "--db", "chat")
+    assert "chat-lancedb/vectors" in " ".join(told["warnings"])
+    run("users", "list")
+    Path("elsewhere").rename("data/lancedb")
+    assert "msg-browser" in vectors()
+
+
+@pytest.mark.parametrize("asked", ["--dry-run", "--yes"])
+def test_a_library_that_is_missing_keeps_a_user_and_says_the_way_out(
+    run: Run, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "lancedb", None)
+    error = run("users", "delete", ANON, asked, status=10)["error"]
+    assert error["code"] == "along-unreachable"
+    assert "dbctl[lancedb]" in error["hint"]
+    assert "--db chat" in error["hint"]
+    run("users", "list")
+    run("data", "delete", "attachments", "att-1", "--yes")
+
+
+def test_a_row_of_users_goes_as_a_user_does(run: Run) -> None:
+    rows = run("data", "delete", "users", ANON, "--yes")["data"]["rows"]
+    assert rows["vectors/chat_embeddings"] == 5
+
+
+def test_what_is_not_configured_or_was_never_made_keeps_nobody(run: Run, home: Path) -> None:
+    shutil.rmtree("data/lancedb")
+    Path("data/lancedb").mkdir()
+    assert "vectors/chat_embeddings" not in run("users", "delete", ANON, "--yes")["data"]["rows"]
+    alone = ["--profile", "chat-lancedb", "--url", "chat=data/chat.db"]
+    assert not run(*alone, "users", "delete", OLD, "--yes")["warnings"]

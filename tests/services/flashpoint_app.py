@@ -1,0 +1,187 @@
+"""Users of Flashpoint Web to try things on, in both shapes of its database; each shape is built once and copied."""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import sqlite3
+import tempfile
+from contextlib import closing, contextmanager
+from functools import cache
+from pathlib import Path
+
+from dbctl.config.model import Selection
+from dbctl.services.app import app as apps
+from dbctl.services.backup.create import Creation
+from dbctl.services.backup.repository import Repository
+from tests.shapes import flashpoint_web as shapes
+
+ROOT = Path(__file__).parents[2]
+SHAPES = ("document", "deployed")
+#: Never shown by any command; marked, so that a search through an output finds them.
+TOKEN = "aaaa-marked-token-" + "0" * 110
+PASSWORD = shapes.PASSWORD
+
+_KEPT = tempfile.mkdtemp()
+atexit.register(shutil.rmtree, _KEPT, ignore_errors=True)
+
+
+@cache
+def template(shape):
+    """Return a database with root (admin), ann (active, much used) and bob (inactive)."""
+    build = shapes.document_user_db if shape == "document" else shapes.deployed_user_db
+    path = build(Path(_KEPT) / shape / "user.db")
+    for name, role, active in (("root", 1, True), ("ann", 2, True), ("bob", 2, False)):
+        shapes.add_user(path, name, role, active=active)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.executescript(f"""
+            update users set created_at = '2024-01-05T08:00:00.000Z', updated_at = '2024-01-05T08:00:00.000Z';
+            update users set last_login_at = '2025-02-03 04:05:06' where username = 'ann';
+            update users set last_login_at = '2031-01-01T00:00:00.000Z' where username = 'root';
+            insert into refresh_tokens (user_id, token, expires_at) values
+                (2, '{TOKEN}1', '2099-01-01 00:00:00'), (2, '{TOKEN}2', '2020-01-01 00:00:00');
+            insert into refresh_tokens (user_id, token, expires_at, revoked_at) values
+                (2, '{TOKEN}3', '2099-01-01 00:00:00', '2025-01-01T00:00:00.000Z');
+            insert into refresh_tokens (user_id, token, expires_at) values (1, '{TOKEN}4', '2099-01-01 00:00:00');
+            insert into user_settings (user_id, setting_key, setting_value) values (2, 'theme_mode', 'light');
+            insert into user_game_plays (user_id, game_id, session_id) values (2, 'g1', 's1'), (2, 'g2', 's2');
+            insert into user_stats (user_id, total_sessions, first_play_at) values (2, 7, '2024-02-02T00:00:00.000Z')
+                on conflict (user_id) do update set total_sessions = 7, first_play_at = excluded.first_play_at;
+            insert into activity_logs (user_id, username, action, created_at) values
+                (2, 'ann', 'login', '2025-01-01 10:00:00'), (2, 'ann', 'play.start', '2025-01-01T11:00:00.000Z');
+            insert into login_attempts (username, ip_address, success) values
+                ('ann', '10.0.0.1', 0), ('ANN', '10.0.0.2', 0), ('Ann@Example.org', '10.0.0.2', 0),
+                ('bob', '10.0.0.2', 0), ('bob', '10.0.0.9', 0), ('ann', '10.0.0.1', 1);
+        """)
+    return path
+
+
+@cache
+def _quick():
+    """Return Flashpoint Web's profile with the cheapest hash there is, so that tests need not wait for it."""
+    built_in = (ROOT / "dbctl/profiles/builtin/flashpoint-web.toml").read_text(encoding="utf-8")
+    told = built_in.replace("cost = 10", "cost = 4")
+    assert told != built_in
+    path = Path(_KEPT) / "quick.toml"
+    path.write_text(told, encoding="utf-8")
+    return path
+
+
+def settle(folder, shape, *, protected=False):
+    """Put a fresh copy and its configuration into ``folder``; return the path of the database."""
+    folder.mkdir(exist_ok=True)
+    shutil.copyfile(template(shape), folder / "user.db")
+    shutil.copyfile(_quick(), folder / "quick.toml")
+    (folder / "dbctl.toml").write_text(
+        f'[apps.fp]\nprofile = "{folder / "quick.toml"}"\nprotected = {str(protected).lower()}\n'
+        '[apps.fp.databases]\nuser = "user.db"\n',
+        encoding="utf-8",
+    )
+    return folder / "user.db"
+
+
+def settle_sound(folder, shape):
+    """Put a deployment into ``folder`` with which nothing is wrong: modes, migrations, a backup, nothing to clean up."""
+    path = settle(folder, shape)
+    file = "001_complete_schema" if shape == "deployed" else "001_user-schema"
+    (folder / "migrations").mkdir()
+    (folder / "migrations" / f"{file}.sql").write_text("select 1;\n")
+    if shape == "document":
+        run(
+            path,
+            "create table migrations (id integer primary key, name text, applied_at text)",
+            f"insert into migrations (name, applied_at) values ('{file}', '2026-01-01T00:00:00.000Z')",
+        )
+    run(path, "delete from refresh_tokens where expires_at < '2090' or revoked_at is not null")
+    run(path, "delete from activity_logs")
+    told = (folder / "dbctl.toml").read_text().replace(str(folder / "quick.toml"), "quick.toml")
+    told += '[apps.fp.migrations]\nuser = "migrations"\n[apps.fp.backup]\nrepository = "backups"\n'
+    (folder / "dbctl.toml").write_text(told)
+    folder.chmod(0o755)
+    path.chmod(0o600)
+    (folder / "dbctl.toml").chmod(0o600)
+    with opened(path) as app:
+        Creation(app, Repository(app), timeout=5).apply()
+    return path
+
+
+LARDER = """
+schema = "dbctl.profile/1"
+name = "larder"
+title = "Larder"
+time = "epoch-ms"
+[databases.main]
+engines = ["sqlite"]
+[users]
+table = "members"
+id = { column = "member_uuid", codec = "uuid4" }
+login = ["username", "email"]
+admin = "chief"
+password = { column = "secret_hash", cost = 4 }
+role = { column = "kind", values = ["cook", "chief", "guest"], default = "guest" }
+fields = { username = "handle", email = "mail", active = "enabled", created_at = "joined_ms", updated_at = "changed_ms", last_login_at = "seen_ms" }
+[[users.signed_in]]
+table = "member_logins"
+user = "member_uuid"
+expires_at = "ends_ms"
+"""
+
+
+def settle_larder(folder):
+    """Put an app that dbctl has never heard of into ``folder``; return the path of its database."""
+    path = shapes.sixth_app_db(folder / "larder.db")
+    (folder / "larder.toml").write_text(LARDER, encoding="utf-8")
+    (folder / "dbctl.toml").write_text(
+        f'[apps.larder]\nprofile = "{folder / "larder.toml"}"\n[apps.larder.databases]\nmain = "larder.db"\n',
+        encoding="utf-8",
+    )
+    return path
+
+
+@contextmanager
+def opened(path):
+    """Give the app beside the database at ``path``."""
+    with apps.opened(Selection(config=str(path.with_name("dbctl.toml"))), timeout=5) as app:
+        yield app
+
+
+def rows(path, sql, *parameters):
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute(sql, parameters).fetchall()
+
+
+def run(path, *statements):
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def content(path):
+    """Return every row of every table, to prove that nothing changed."""
+    names = [
+        name for (name,) in rows(path, "select name from sqlite_master where type = 'table' order by name")
+    ]
+    return {name: rows(path, f'select * from "{name}" order by rowid') for name in names}
+
+
+def without_nocase(path):
+    """Rebuild ``users`` as a deployment may have it: nothing keeps names apart that differ only in case."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        (sql,) = connection.execute("select sql from sqlite_master where name = 'users'").fetchone()
+        others = connection.execute(
+            "select sql from sqlite_master where tbl_name = 'users' and type = 'index' and sql not null and sql not like '%unique%'"
+        ).fetchall()
+        plain = sql.replace("COLLATE NOCASE", "").replace("collate nocase", "").replace("UNIQUE", "")
+        connection.executescript(
+            f"pragma foreign_keys = off; pragma legacy_alter_table = on; alter table users rename to old; {plain};"
+            f"insert into users select * from old; drop table old; {';'.join(one for (one,) in others)}"
+        )
+
+
+def caught(error, call):
+    """Return the error of the kind ``error`` that ``call`` raised."""
+    try:
+        call()
+    except error as raised:
+        return raised
+    raise AssertionError(f"{error.__name__} was not raised")

@@ -1,0 +1,125 @@
+"""Larder, an app that dbctl has never heard of, kept by each engine, with a repository for its backups."""
+
+from __future__ import annotations
+
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pymysql
+
+from dbctl.engines.mysql.sql.script import split
+from tests import caching as reused
+from tests import databases as kept
+from tests import servers
+from tests.shapes import flashpoint_web as shapes
+
+ROOT = Path(__file__).parents[1]
+PROFILE = ROOT / "profiles/larder.toml"
+SCRIPT = ROOT / "shapes/larder_postgresql.sql"
+MYSQL_SCRIPT = ROOT / "shapes/larder_mysql.sql"
+PLACES = ("sqlite", "postgresql", "postgresql schema", "mysql")
+
+
+class Pantry(kept.File):
+    """A Larder in a folder; ``path`` is what ``vault`` finds its configuration by."""
+
+    ending = ".db.gz"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder / "larder.db")
+        self.folder, self.url = folder, "larder.db"
+        configure(folder, self.url)
+
+    def spoil(self) -> None:
+        spoil(self)
+
+
+class ServedPantry(kept.PostgreSQL):
+    """Larder on a server, in a database of its own or in a schema of one."""
+
+    ending = ".dump"
+
+    def __init__(self, folder: Path, url: servers.Url) -> None:
+        super().__init__(url)
+        self.folder, self.path = folder, folder / "larder.db"
+        configure(folder, self.url)
+        script = SCRIPT.read_text(encoding="utf-8").replace(":password_hash", f"'{shapes.PASSWORD_HASH}'")
+        self.run(script)
+
+    def spoil(self) -> None:
+        spoil(self)
+
+    def databases(self) -> dict[str, bool]:
+        """Return the databases of the server that belong to this one, and whether they may be connected to."""
+        with closing(servers.connection(servers.postgresql())) as central:
+            found = central.execute(
+                "select datname, datallowconn from pg_database where starts_with(datname, %s)",
+                [self.own.path],
+            )
+            return dict(found.fetchall())
+
+
+class MySQLPantry(kept.MySQL):
+    """Larder on MySQL or MariaDB, in a database of its own that ``fill_mysql`` has filled."""
+
+    ending = ".sql.gz"
+
+    def __init__(self, folder: Path, url: servers.Url) -> None:
+        super().__init__(url)
+        self.folder, self.path = folder, folder / "larder.db"
+        configure(folder, self.url)
+
+    def spoil(self) -> None:
+        spoil(self)
+
+    def databases(self) -> list[str]:
+        """Return the databases of the server that belong to this one."""
+        return mysql_databases(self.own.path)
+
+
+def fill_mysql(cursor: pymysql.cursors.Cursor) -> None:
+    script = MYSQL_SCRIPT.read_text(encoding="utf-8")
+    script = script.replace(":password_hash", f"'{shapes.PASSWORD_HASH}'")
+    for _, sql in split(script):
+        cursor.execute(sql)
+
+
+def configure(folder: Path, url: str) -> None:
+    (folder / "dbctl.toml").write_text(
+        f'[apps.larder]\nprofile = "{PROFILE}"\n[apps.larder.databases]\npantry = "{url}"\n'
+        '[apps.larder.backup]\nrepository = "backups"\n'
+    )
+
+
+def spoil(pantry: kept.Kept) -> None:
+    """Do what an admin regrets."""
+    pantry.run(
+        "delete from recipe_labels",
+        "update members set mail = handle || '@spoiled.example'",
+        "create table regrets (at text)",
+        "insert into regrets values ('now')",
+    )
+
+
+def mysql_databases(name: str) -> list[str]:
+    with closing(servers.mysql_connection(servers.mysql())) as central, central.cursor() as cursor:
+        cursor.execute("select schema_name from information_schema.schemata order by 1")
+        return [one for (one,) in cursor.fetchall() if one.startswith(name)]
+
+
+@contextmanager
+def settled(place: str, folder: Path):
+    """Give a Larder that is kept in one of ``PLACES``, and take it away again."""
+    folder.mkdir()
+    if place == "sqlite":
+        shapes.sixth_app_db(folder / "larder.db")
+        yield Pantry(folder)
+    elif place == "postgresql schema":
+        with servers.postgresql_schema() as url:
+            yield ServedPantry(folder, url)
+    elif place == "mysql":
+        with reused.mysql_database(fill_mysql) as url:
+            yield MySQLPantry(folder, url)
+    else:
+        with reused.postgresql_database() as url:
+            yield ServedPantry(folder, url)

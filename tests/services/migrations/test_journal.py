@@ -1,0 +1,270 @@
+"""Migrations that are no transaction: the database tells how far they came, and the next run goes on there."""
+
+import os
+
+import pytest
+
+from dbctl.engines import registry
+from dbctl.errors.base import (
+    MigrationFailedError,
+    MigrationHalfDoneError,
+    MigrationInvalidError,
+    MigrationStepMissingError,
+    MigrationStepsChangedError,
+    MigrationUnknownError,
+)
+from dbctl.services.migrations import drift as migration_drift
+from dbctl.services.migrations import repair as migration_mend
+from dbctl.services.migrations import verify as migration_check
+from dbctl.services.migrations.ledger import journal as migration_journal
+from dbctl.services.migrations.ledger.journal import Journal, resolve_statement
+from tests.services.migrations import deployments as migrating
+
+OUTSIDE = "-- dbctl: no-transaction\n"
+FIVE = """create table one (id integer);
+insert into one values (1);
+{}
+create table four (id integer);
+insert into four values (4);
+"""
+
+
+@pytest.fixture(params=migrating.PLACES)
+def desk(request, tmp_path):
+    with migrating.settled(request.param, tmp_path / "desk") as made:
+        made.write({"001_first": "create table first_one (id integer);\n"})
+        made.up()
+        yield made
+
+
+def test_what_fails_in_the_middle_stays_so_far_is_told_and_completes_once_it_is_corrected(desk):
+    desk.write({"002_five": OUTSIDE + FIVE.format("insert into nosuch values (1);")})
+    with pytest.raises(MigrationHalfDoneError) as failed:
+        desk.up()
+    assert "002_five failed in statement 3 (line 4)" in str(failed.value)
+    assert "statements 1–2 of 5 ran" in failed.value.hint
+    assert desk.stands()["002_five"] == ("failed", "statements 1–2 of 5 are applied")
+    with desk.opened() as app:
+        (found,) = migration_check.verify(app).findings
+        assert (found.code, found.severity) == ("failed", "error")
+        assert "statements 1–2 of 5 are applied" in found.message
+        assert not [one for one in migration_drift.drift(app).findings if "dbctl" in one.message]
+    desk.write(
+        {"002_five": OUTSIDE + FIVE.format("insert into one values (3);\ninsert into one values (4);")}
+    )
+    assert [(one.name, one.statements) for one in desk.up()] == [("002_five", 6)]
+    assert desk.base.rows("select id from one order by id") == [(1,), (3,), (4,)] or desk.base.rows(
+        "select id from one order by id"
+    ) == ((1,), (3,), (4,))
+    assert desk.states() == ["applied", "applied"]
+    assert migration_journal.TABLE not in desk.tables()
+
+
+def test_what_has_run_may_not_change_meanwhile(desk):
+    desk.write({"002_five": OUTSIDE + FIVE.format("insert into nosuch values (1);")})
+    with pytest.raises(MigrationHalfDoneError):
+        desk.up()
+    desk.write({"002_five": OUTSIDE + FIVE.format("select 1;").replace("values (1)", "values (2)")})
+    with pytest.raises(MigrationStepsChangedError, match="statement 2"):
+        desk.up()
+    assert desk.count("one") == 1
+
+
+def test_what_fails_in_its_first_statement_is_pending_as_before(desk):
+    desk.write({"002_bad": OUTSIDE + "insert into nosuch values (1);\n"})
+    with pytest.raises(MigrationFailedError):
+        desk.up()
+    assert desk.stands()["002_bad"] == ("pending", "")
+    assert migration_journal.TABLE not in desk.tables()
+
+
+@pytest.mark.parametrize("done", [True, False])
+def test_a_statement_that_was_begun_and_not_ended_is_somebodys_to_look_at(desk, done):
+    """As a kill between a statement and its row in the journal leaves it."""
+    desk.write({"002_five": OUTSIDE + FIVE.format("insert into one values (3);")})
+    statements = [sql for _, sql in language(desk).split(FIVE.format("insert into one values (3);"))]
+    with desk.opened() as app, app.writer("main", "migrate up") as db:
+        journal = Journal(db, "002_five", "up")
+        with db.step_by_step():
+            journal.open()
+            for number, sql in enumerate(statements[:3], 1):
+                journal.begin(number, sql)
+                if number < 3 or done:
+                    db.run_statement(sql)
+                if number < 3:
+                    journal.end(number)
+    with pytest.raises(MigrationUnknownError) as refused:
+        desk.up()
+    assert "statement 3 of 002_five" in str(refused.value)
+    assert "insert into one values (3);" in str(refused.value)
+    assert "statement 3 was begun and has not ended" in desk.stands()["002_five"][1]
+    with desk.opened() as app:
+        assert "repair 002_five --statement" in migration_check.verify(app).findings[0].hint
+    outcome = migration_mend.Outcome.DONE if done else migration_mend.Outcome.UNDONE
+    with desk.opened() as app:
+        change = migration_mend.repair(app, [], names=["2"], outcome=outcome)
+        ran = "has run" if done else "has not run"
+        assert change.plan().steps == [f"record that statement 3 of 002_five {ran}"]
+        assert change.plan().rows == {migration_journal.TABLE: 1}
+        assert [(one.was, one.now) for one in change.apply(change.plan().digest).items] == [
+            ("failed", "failed")
+        ]
+    with desk.opened() as app:
+        assert migration_mend.repair(app, [], outcome=outcome).plan().empty
+    with (
+        desk.opened() as app,
+        app.writer("main", "migrate up") as db,
+        pytest.raises(MigrationStepMissingError),
+    ):
+        resolve_statement(db, "002_five", done=done)
+    desk.up()
+    assert (desk.count("one"), desk.count("four")) == (2, 1)
+    assert desk.states() == ["applied", "applied"]
+
+
+def test_what_the_ledger_tells_as_applied_is_whatever_a_journal_says(desk):
+    """As where somebody completed it by hand, or the app did."""
+    desk.write({"002_five": OUTSIDE + FIVE.format("insert into nosuch values (1);")})
+    with pytest.raises(MigrationHalfDoneError):
+        desk.up()
+    desk.base.run("insert into schema_migrations (version) values ('002')")
+    assert desk.states() == ["applied", "applied"]
+    desk.base.run("delete from schema_migrations where version = '002'", "drop table one")
+    with desk.opened() as app:
+        (step,) = migration_mend.repair(app, ["failed"]).plan().steps
+    assert "what it did stays (statements 1–2 of 5 are applied)" in step
+    desk.write({"002_five": OUTSIDE + "create table other (id integer);"})
+    with pytest.raises(MigrationStepsChangedError):
+        desk.up()
+
+
+def language(desk):
+    return registry.language(desk.engine)
+
+
+def test_what_a_session_was_told_is_told_again_to_the_one_that_goes_on(tmp_path):
+    with migrating.settled("mysql", tmp_path / "desk") as desk:
+        desk.write(
+            {
+                "001_a": "create table a (id integer primary key);\ncreate table b (a integer, foreign key (a) references a (id));\n"
+            }
+        )
+        desk.up()
+        text = "set foreign_key_checks = 0;\ninsert into nosuch values (1);\n"
+        desk.write({"002_b": "insert into a values (1);\n" + text})
+        with pytest.raises(MigrationHalfDoneError):
+            desk.up()
+        desk.write(
+            {"002_b": "insert into a values (1);\n" + text.replace("nosuch", "b").replace("(1)", "(7)")}
+        )
+        desk.up()
+        assert desk.count("b") == 1
+
+
+def test_a_process_killed_between_any_two_statements_is_told_and_goes_on(desk):
+    """The process ends after its nth statement has run, before or after that was written down."""
+    statements = [f"create table t{number} (id integer);" for number in range(1, 5)]
+    desk.write({"002_four": OUTSIDE + "\n".join(statements)})
+    for number in range(1, 4):
+        killed_after(desk, number)
+        state, detail = desk.stands()["002_four"]
+        assert state == "failed", detail
+        assert f"t{number}" in desk.tables()
+        assert f"t{number + 1}" not in desk.tables()
+    desk.up()
+    assert {f"t{number}" for number in range(1, 5)} <= desk.tables()
+    assert desk.states() == ["applied", "applied"]
+
+
+def killed_after(desk, number):
+    child = os.fork()
+    if child == 0:
+        plain = Journal.end
+
+        def end(self, at):
+            plain(self, at)
+            if at == number:
+                os._exit(9)
+
+        Journal.end = end
+        desk.up()
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+
+
+# Outside a transaction ----------------------------------------------------------------------------------------------
+
+
+def test_what_no_transaction_can_hold_runs_where_the_file_says_so(tmp_path):
+    with migrating.settled("sqlite", tmp_path / "desk") as desk:
+        desk.write(
+            {"001_first": "create table t (x);", "002_shrink": "pragma journal_mode = delete;\nvacuum;\n"}
+        )
+        with pytest.raises(MigrationInvalidError, match="-- dbctl: no-transaction"):
+            desk.up()
+        desk.write({"002_shrink": OUTSIDE + "pragma journal_mode = delete;\nvacuum;\n"})
+        assert len(desk.up()) == 2
+        assert desk.base.rows("pragma journal_mode") == [("delete",)]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "begin;",
+        "commit;",
+        "attach 'x.db' as x;",
+        "savepoint s;",
+        "vacuum into 'x.db';",
+        "pragma writable_schema = 1;",
+    ],
+)
+def test_what_would_escape_the_runner_is_refused_outside_a_transaction_too(tmp_path, sql):
+    with migrating.settled("sqlite", tmp_path / "desk") as desk:
+        desk.write({"001_first": f"{OUTSIDE}create table t (x);\n{sql}\n"})
+        with pytest.raises(MigrationInvalidError, match="line 3"):
+            desk.up()
+        assert not (desk.folder / "desk.db").exists()
+        assert not (desk.folder / "x.db").exists()
+
+
+def test_an_index_is_made_beside_running_writers_and_a_broken_one_is_dropped_first(tmp_path):
+    with migrating.settled("postgresql", tmp_path / "desk") as desk:
+        desk.write({"001_first": "create table t (x integer);\n"})
+        desk.up()
+        desk.base.run("insert into t values (1), (1)")
+        desk.write({"002_index": 'create unique index concurrently "By X" on t (x);'})
+        with pytest.raises(MigrationInvalidError, match="-- dbctl: no-transaction"):
+            desk.up()
+        desk.write({"002_index": OUTSIDE + 'create unique index concurrently "By X" on t (x);'})
+        with pytest.raises(MigrationHalfDoneError) as failed:
+            desk.up()
+        assert 'drop index concurrently "By X"' in failed.value.hint
+        assert desk.stands()["002_index"][0] == "failed"
+        desk.base.run("delete from t where ctid = (select min(ctid) from t)")
+        desk.up()
+        assert desk.base.rows(
+            "select indisvalid from pg_index i join pg_class c on c.oid = indexrelid where relname = 'By X'"
+        ) == [(True,)]
+        assert desk.states() == ["applied", "applied"]
+        with desk.opened() as app:
+            assert migration_drift.drift(app).findings == []
+
+
+def test_a_value_of_an_enum_is_added_and_used(tmp_path):
+    with migrating.settled("postgresql", tmp_path / "desk") as desk:
+        desk.write({"001_first": "create type mood as enum ('sad');\ncreate table t (m mood);"})
+        desk.write(
+            {
+                "002_glad": f"{OUTSIDE}alter type mood add value 'glad';\ninsert into t values ('glad');\nvacuum t;"
+            }
+        )
+        assert len(desk.up()) == 2
+        assert desk.count("t") == 1
+
+
+def test_nothing_of_another_database_is_touched(tmp_path):
+    with migrating.settled("mysql", tmp_path / "desk") as desk:
+        desk.write({"001_first": f"create table t (x integer);\ndrop database {desk.base.own.path};\n"})
+        with pytest.raises(MigrationInvalidError, match="DROP DATABASE"):
+            desk.up()
+        assert desk.tables() == set()

@@ -1,0 +1,456 @@
+"""Roles and permissions, on the document's schema and on the deployed one."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from dbctl.errors.base import (
+    AbilityMissingError,
+    AlreadyExistsError,
+    BuiltInRoleError,
+    LastAdminError,
+    NotSupportedError,
+    PermissionMissingError,
+    PlanChangedError,
+    RoleHeldError,
+    RoleMissingError,
+    UsageError,
+    ValueInvalidError,
+)
+from dbctl.model import Window
+from dbctl.services.app.user_table import Who
+from dbctl.services.roles import changes as role_changes
+from dbctl.services.roles import queries as roles
+from dbctl.services.users import queries as users
+from dbctl.services.users import update as user_changes
+from dbctl.services.users.queries import Filter
+from tests.services.flashpoint_app import SHAPES, caught, content, opened, rows, run, settle
+
+GAMES = ["games.read", "games.play", "games.download"]
+
+
+@pytest.fixture(params=SHAPES)
+def shape(request):
+    return request.param
+
+
+@pytest.fixture
+def path(tmp_path, shape):
+    return settle(tmp_path / "app", shape)
+
+
+def create(app, name="editor", *, description="", priority=None, permissions=()):
+    return role_changes.create_role(
+        app, name, description=description, priority=priority, permissions=permissions
+    ).apply()
+
+
+def names(path):
+    with opened(path) as app:
+        return [role.name for role in roles.list_roles(app, Window()).items]
+
+
+def permissions_of(path, role):
+    with opened(path) as app:
+        return roles.show_role(app, role).permissions
+
+
+def records(path):
+    found = rows(
+        path,
+        "select action, resource, resource_id, details, username from activity_logs where resource = 'roles'",
+    )
+    return [(action, resource, int(key), json.loads(details)) for action, resource, key, details, _ in found]
+
+
+# Looking ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_list_counts_users_and_knows_permissions_and_what_is_built_in(path, shape):
+    with opened(path) as app:
+        page = roles.list_roles(app, Window())
+    told = {role.name: (role.id, role.users, len(role.permissions), role.built_in) for role in page.items}
+    assert told == {
+        "admin": (1, 1, 18, True),
+        "user": (2, 2, 7, True),
+        "guest": (3, 0, 3 if shape == "deployed" else 2, True),
+    }
+    assert {role.name: role.priority for role in page.items} == (
+        {"admin": None, "user": None, "guest": None}
+        if shape == "deployed"
+        else {"admin": 100, "user": 50, "guest": 0}
+    )
+
+
+@pytest.mark.parametrize(
+    ("sort", "order"),
+    [
+        ("", ["admin", "user", "guest"]),
+        ("name", ["admin", "guest", "user"]),
+        ("-name", ["user", "guest", "admin"]),
+        ("-users", ["user", "admin", "guest"]),
+        ("permissions", ["guest", "user", "admin"]),
+    ],
+)
+def test_a_list_comes_in_the_order_that_was_asked_for(path, sort, order):
+    with opened(path) as app:
+        assert [role.name for role in roles.list_roles(app, Window(sort=sort)).items] == order
+
+
+def test_a_list_is_cut_to_the_part_that_was_asked_for(path):
+    with opened(path) as app:
+        page = roles.list_roles(app, Window(limit=1, offset=1))
+        assert ([role.name for role in page.items], page.total, page.has_more) == (["user"], 3, True)
+        assert roles.list_roles(app, Window(limit=5, offset=10**18)).items == []
+        with pytest.raises(UsageError, match="known: id, name"):
+            roles.list_roles(app, Window(sort="-colour"))
+
+
+def test_the_case_of_a_role_does_not_count(path):
+    with opened(path) as app:
+        assert roles.show_role(app, "ADMIN").name == "admin"
+
+
+@pytest.mark.parametrize("name", ["nix", "", "a'b", "100%", "admin\n", "\udcff", "[bold]"])
+def test_a_role_that_is_not_there_is_told_with_those_that_are(path, name):
+    with opened(path) as app, pytest.raises(RoleMissingError) as caught:
+        roles.show_role(app, name)
+    assert caught.value.hint == "Known: admin, user, guest."
+
+
+def test_a_matrix_has_a_column_for_each_role_and_a_row_for_each_permission(path):
+    with opened(path) as app:
+        matrix = roles.matrix(app)
+    shown = matrix.brief()
+    assert len(shown) == len(matrix.permissions) == 18
+    assert {"permission": "users.delete", "admin": True, "user": False, "guest": False} in shown
+
+
+def test_a_permission_knows_its_roles(path):
+    with opened(path) as app:
+        page = roles.list_permissions(app, Window(limit=1))
+    (one,) = page.items
+    assert (one.name, one.resource, one.action, list(one.roles)) == (
+        "games.read",
+        "games",
+        "read",
+        ["admin", "user", "guest"],
+    )
+    assert page.total == 18
+
+
+@pytest.mark.parametrize(
+    ("login", "permission", "allowed", "because"),
+    [
+        ("ann", "games.play", True, "role user has games.play"),
+        ("ANN@example.org", "users.delete", False, "role user lacks users.delete"),
+        ("bob", "games.play", False, "bob is deactivated: may do nothing"),
+        ("root", "settings.update", True, "ann"),
+    ],
+)
+def test_what_a_user_may_do_is_told_with_the_reasons(path, login, permission, allowed, because):
+    with opened(path) as app:
+        told = roles.can(app, login, permission, explain=True)
+        assert not roles.can(app, login, permission, explain=False).reasons
+    assert told.allowed is allowed
+    assert because in told.reasons or because == "ann"
+
+
+def test_a_user_whose_role_is_gone_may_do_nothing(path):
+    run(path, "pragma foreign_keys = off", "update users set role_id = 99 where username = 'ann'")
+    with opened(path) as app:
+        told = roles.can(app, "ann", "games.read", explain=True)
+    assert not told.allowed
+    assert any("no role that exists" in reason for reason in told.reasons)
+
+
+def test_a_pattern_is_no_permission_to_ask_about(path):
+    with opened(path) as app, pytest.raises(UsageError, match="name one"):
+        roles.can(app, "ann", "games.*", explain=False)
+
+
+# Changing --------------------------------------------------------------------------------------------------------
+
+
+def test_a_new_role_has_what_was_asked_for_and_the_table_s_own_defaults(path, shape):
+    with opened(path) as app:
+        done = create(app, description="d", permissions=["games.*", "games.read"])
+    assert done.changed == GAMES
+    columns = "name, description" + (", priority" if shape == "document" else "")
+    expected = ("editor", "d", 0) if shape == "document" else ("editor", "d")
+    assert rows(path, f"select {columns} from roles where id = {done.role.id}") == [expected]
+    assert rows(path, f"select count(*) from role_permissions where role_id = {done.role.id}") == [(3,)]
+    assert records(path) == [
+        ("roles.create", "roles", done.role.id, {"name": "editor", "permissions": GAMES, "by": "dbctl"})
+    ]
+
+
+def test_a_priority_is_kept_where_the_app_has_one_and_refused_where_not(path, shape):
+    with opened(path) as app:
+        if shape == "document":
+            assert create(app, priority=7).role.priority == 7
+        else:
+            with pytest.raises(NotSupportedError, match="a priority"):
+                create(app, priority=7)
+    assert ("editor" in names(path)) is (shape == "document")
+
+
+@pytest.mark.parametrize("name", ["Admin", "EDITOR"])
+def test_names_that_differ_only_in_case_are_one(path, name):
+    with opened(path) as app:
+        create(app, "editor")
+        with pytest.raises(AlreadyExistsError):
+            create(app, name)
+        with pytest.raises(AlreadyExistsError):
+            role_changes.update_role(app, "editor", {"name": "GUEST"}).apply()
+    assert names(path) == ["admin", "user", "guest", "editor"]
+
+
+@pytest.mark.parametrize("name", ["", "ed", "x" * 51, "a\tbc", "ab\x1bc", "ab\udcff", "ab\0c"])
+def test_a_name_that_the_app_would_not_take_is_refused(path, name):
+    before = content(path)
+    with opened(path) as app, pytest.raises(ValueInvalidError):
+        create(app, name)
+    assert content(path) == before
+
+
+def test_names_of_every_kind_of_text_are_only_text(path):
+    odd = ['o\'brien "x"', "[bold]red[/]", "50% _off_", "役割です", "drop table users; --"]
+    with opened(path) as app:
+        for name in odd:
+            create(app, name)
+            assert roles.show_role(app, name).name == name
+    assert names(path)[3:] == odd
+
+
+def test_an_update_changes_only_what_differs(path):
+    with opened(path) as app:
+        create(app, description="old")
+        again = role_changes.update_role(app, "editor", {"description": "old"})
+        assert again.plan().empty
+        assert again.apply().changed == []
+        done = role_changes.update_role(app, "EDITOR", {"name": "Editor", "description": ""}).apply()
+    assert (done.changed, done.role.name, done.role.description) == (["name", "description"], "Editor", None)
+    assert [action for action, *_ in records(path)] == ["roles.create", "roles.update"]
+
+
+def test_a_built_in_role_stays_as_it_is_whatever_it_is_called(path):
+    run(path, "update roles set name = 'chief' where id = 1")
+    before = content(path)
+    with opened(path) as app:
+        for change in (
+            role_changes.update_role(app, "chief", {"name": "boss"}),
+            role_changes.delete_role(app, "chief"),
+            role_changes.grant(app, "user", ["users.read"]),
+            role_changes.revoke(app, "GUEST", ["games.read"]),
+        ):
+            for act in (change.plan, change.apply):
+                with pytest.raises(BuiltInRoleError):
+                    act()
+    assert content(path) == before
+
+
+def test_the_role_by_whose_name_the_last_admin_is_known_keeps_its_name_and_its_place(path):
+    run(path, "update roles set name = 'chief' where id = 1")
+    with opened(path) as app:
+        create(app, "admin")
+        assert role_changes.grant(app, "admin", ["users.read"]).apply().changed == ["users.read"]
+        with pytest.raises(BuiltInRoleError):
+            role_changes.update_role(app, "admin", {"name": "boss"}).apply()
+        with pytest.raises(BuiltInRoleError):
+            role_changes.delete_role(app, "admin").apply()
+
+
+def test_a_grant_and_a_revoke_can_be_repeated(path):
+    with opened(path) as app:
+        create(app)
+        assert role_changes.grant(app, "editor", ["games.*", "users.read"]).apply().changed == [
+            *GAMES,
+            "users.read",
+        ]
+        assert role_changes.grant(app, "editor", ["games.read"]).apply().changed == []
+        assert role_changes.revoke(app, "editor", ["games.*", "roles.read"]).apply().changed == GAMES
+        assert role_changes.revoke(app, "editor", ["games.*"]).apply().changed == []
+    assert permissions_of(path, "editor") == ["users.read"]
+    assert [action for action, *_ in records(path)] == ["roles.create", "roles.update", "roles.update"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "near"), [("games.reed", "games.read"), ("GAMES.READ", "games.read"), ("nix.*", ""), ("", "")]
+)
+def test_an_unknown_permission_is_refused_whole_and_told_with_the_near_ones(path, wanted, near):
+    with opened(path) as app:
+        create(app)
+        with pytest.raises(PermissionMissingError) as caught:
+            role_changes.grant(app, "editor", ["users.read", wanted]).apply()
+    assert near in caught.value.hint
+    assert permissions_of(path, "editor") == []
+
+
+def test_a_role_that_somebody_holds_is_not_deleted(path):
+    with opened(path) as app:
+        role = create(app).role
+        run(path, f"update users set role_id = {role.id} where username = 'ann'")
+        for act in (
+            role_changes.delete_role(app, "editor").plan,
+            role_changes.delete_role(app, "editor").apply,
+        ):
+            with pytest.raises(RoleHeldError, match="users: 1"):
+                act()
+    assert "editor" in names(path)
+
+
+def test_a_role_that_somebody_got_after_the_plan_was_seen_is_not_deleted(path):
+    with opened(path) as app:
+        role = create(app).role
+        change = role_changes.delete_role(app, "editor")
+        seen = change.plan().digest
+        run(path, f"update users set role_id = {role.id} where username = 'ann'")
+        with pytest.raises(RoleHeldError):
+            change.apply(seen=seen)
+    assert "editor" in names(path)
+
+
+def test_a_plan_that_no_longer_holds_is_not_carried_out(path):
+    with opened(path) as app:
+        create(app)
+        change = role_changes.grant(app, "editor", ["games.*"])
+        seen = change.plan().digest
+        role = roles.show_role(app, "editor")
+        run(
+            path,
+            f"insert into role_permissions (role_id, permission_id) select {role.id}, id from permissions where name = 'games.read'",
+        )
+        with pytest.raises(PlanChangedError):
+            change.apply(seen=seen)
+    assert permissions_of(path, "editor") == ["games.read"]
+
+
+def test_a_deletion_shows_and_takes_its_permissions_along(path):
+    with opened(path) as app:
+        role = create(app, permissions=["games.*"]).role
+        plan = role_changes.delete_role(app, "editor").plan()
+        assert (plan.destructive, plan.rows) == (True, {"roles": 1, "role_permissions": 3})
+        role_changes.delete_role(app, "editor").apply()
+    assert rows(path, f"select count(*) from role_permissions where role_id = {role.id}") == [(0,)]
+    assert rows(path, "pragma foreign_key_check") == []
+
+
+def test_a_plan_changes_nothing(path):
+    before = content(path)
+    with opened(path) as app:
+        plan = role_changes.create_role(
+            app, "editor", description="", priority=None, permissions=["games.*"]
+        ).plan()
+    assert plan.rows == {"roles": 1, "role_permissions": 3}
+    assert content(path) == before
+
+
+# Apps with less ----------------------------------------------------------------------------------------------------
+
+
+def profile(path, *cut):
+    """Take sections out of the profile of the app at ``path``: from a header to the next one that is not below it."""
+    file = path.with_name("quick.toml")
+    text = file.read_text(encoding="utf-8")
+    for section in cut:
+        begin = text.index(f"\n[{section}]")
+        end = text.index("\n[", begin + 2)
+        text = text[:begin] + text[end:]
+    file.write_text(text, encoding="utf-8")
+
+
+def test_an_app_whose_roles_have_no_permissions_can_still_have_roles(path):
+    profile(path, "roles.permissions")
+    with opened(path) as app:
+        assert create(app).role.permissions is None
+        with pytest.raises(AbilityMissingError, match="no permissions"):
+            role_changes.grant(app, "editor", ["games.read"]).plan()
+        with pytest.raises(AbilityMissingError, match="no permissions"):
+            roles.matrix(app)
+
+
+def test_roles_in_a_table_that_the_profile_only_mentions_are_listed_and_not_changed(path):
+    profile(path, "roles.permissions", "roles.built_in.permissions", "roles.built_in", "roles")
+    with opened(path) as app:
+        assert [(one.name, one.users) for one in roles.list_roles(app, Window()).items] == [
+            ("admin", 1),
+            ("user", 2),
+            ("guest", 0),
+        ]
+        with pytest.raises(NotSupportedError, match="changing roles"):
+            create(app)
+
+
+@pytest.fixture
+def with_roles_in_a_column(tmp_path):
+    """Give a deployment of an app whose role is a column of a type."""
+
+    def build(kind, listed, values, admin):
+        profile = f"""schema = "dbctl.profile/1"
+name = "small"
+title = "Small"
+[databases.main]
+engines = ["sqlite"]
+[users]
+table = "people"
+id = {{ column = "id" }}
+login = ["username"]
+admin = "{admin}"
+role = {{ column = "rank", values = {json.dumps(listed)} }}
+[users.fields]
+username = "login"
+active = "active"
+"""
+        (tmp_path / "small.toml").write_text(profile)
+        configuration = '[apps.small]\nprofile = "./small.toml"\n[apps.small.databases]\nmain = "small.db"\n'
+        (tmp_path / "dbctl.toml").write_text(configuration)
+        path = tmp_path / "small.db"
+        rows_of_people = ", ".join(f"({at}, 'user{at}', {value}, 1)" for at, value in enumerate(values))
+        run(
+            path,
+            f"create table people (id integer primary key, login text, rank {kind}, active boolean)",
+            f"insert into people values {rows_of_people}",
+        )
+        return path
+
+    return build
+
+
+@pytest.mark.parametrize("listed", [[], ["true", "false"]])
+def test_roles_of_a_column_of_booleans_are_true_and_false(with_roles_in_a_column, listed):
+    path = with_roles_in_a_column("boolean", listed, [1, 0, 1, "null"], "true")
+    with opened(path) as app:
+        assert {role.name: role.users for role in roles.list_roles(app, Window()).items} == {
+            "true": 2,
+            "false": 1,
+        }
+        assert [user.role for user in users.list_users(app, Filter(), Window()).items] == [
+            "true",
+            "false",
+            "true",
+            None,
+        ]
+        user_changes.set_role(app, Who(logins=["user1"]), "True").apply()
+        user_changes.set_role(app, Who(logins=["user2"]), "false").apply()
+        user_changes.set_role(app, Who(logins=["user1"]), "false").apply()
+        caught(LastAdminError, lambda: user_changes.set_role(app, Who(logins=["user0"]), "false").apply())
+    assert rows(path, "select rank, typeof(rank) from people where id < 3") == [
+        (1, "integer"),
+        (0, "integer"),
+        (0, "integer"),
+    ]
+
+
+def test_roles_of_a_column_of_numbers_are_their_digits(with_roles_in_a_column):
+    path = with_roles_in_a_column("integer", ["0", "9"], [9, 0, 9], "9")
+    with opened(path) as app:
+        assert {role.name: role.users for role in roles.list_roles(app, Window()).items} == {"0": 1, "9": 2}
+        user_changes.set_role(app, Who(logins=["user2"]), "0").apply()
+    assert rows(path, "select rank, typeof(rank) from people") == [
+        (9, "integer"),
+        (0, "integer"),
+        (0, "integer"),
+    ]

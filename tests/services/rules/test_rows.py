@@ -1,0 +1,589 @@
+"""Every rule for rows, on every path that writes rows which come from outside, on every engine: refused, and nothing changed.
+
+The rules are the leaves of ``RowRule``, and the two that ``guard`` holds; the paths are those of ``write_paths.PATHS``. A new
+one of either fails here until it has its line.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, get_args
+
+import pytest
+
+from dbctl.engines.contract.monitoring import Upkeep
+from dbctl.services.app import write_paths
+from dbctl.services.rules import roles as role_rules
+from dbctl.services.rules import rows as row_rules
+from dbctl.services.rules.columns import ColumnRule, RowRule
+from tests import databases as kept
+from tests.shapes import flashpoint_web as shapes
+
+HASH = shapes.PASSWORD_HASH
+RULE = '{"type": "integer", "minimum": 1, "maximum": 9}'
+PROFILE = """
+schema = "dbctl.profile/1"
+name = "guild"
+title = "Guild"
+[databases.main]
+engines = ["sqlite", "postgresql", "mysql"]
+needs = ["members", "jobs"]
+[users]
+table = "members"
+id = {{ column = "id" }}
+login = ["login"]
+admin = "chief"
+password = {{ column = "secret", cost = 4 }}
+fields = {{ login = "login", email = "email", active = "active" }}
+rules = {{ login = {{ length = [3, 20] }}, email = {{ format = "email" }}, password = {{ length = [6, 72], bytes = 72 }} }}
+[[users.signed_in]]
+table = "tokens"
+user = "member"
+end = {{ ended_at = ":now" }}
+expires_at = "ends_at"
+{users}
+{settings}
+[[states]]
+table = "jobs"
+column = "state"
+moves = {{ open = ["done"], done = [] }}
+[[values]]
+table = "jobs"
+column = "ack"
+among = [-1, 0, 1]
+[[exclusive]]
+table = "jobs"
+column = "shown"
+"""
+#: Roles in a table, settings in rows.
+TABLES = PROFILE.format(
+    users="""
+[users.role]
+column = "rank"
+table = "ranks"
+key = "id"
+name = "name"
+default = "member"
+[roles]
+table = "ranks"
+key = "id"
+fields = { name = "name" }
+rules = { name = { length = [3, 20] } }
+[roles.built_in]
+ids = [1, 2]
+[roles.built_in.permissions]
+1 = ["*"]
+2 = ["see"]
+[roles.permissions]
+table = "rights"
+name = "name"
+link = { table = "rank_rights", role = "rank_id", permission = "right_id" }
+""",
+    settings="""
+[[settings]]
+scope = "system"
+table = "knobs"
+fields = { value = "value", schema = "rule" }
+[[settings.shape]]
+key = "name"
+type = "kind"
+types = { whole = "integer", text = "string" }
+[settings.shape.standard]
+tries = { value = 5, type = "whole", schema = '{"type": "integer", "minimum": 1, "maximum": 9}', description = "Tries" }
+[settings.keys]
+when = { format = "cron" }
+[[settings]]
+scope = "user"
+table = "wishes"
+user = "member"
+key = "name"
+fields = { value = "value" }
+[settings.keys]
+theme = { values = ["light", "dark"] }
+""",
+)
+#: Roles that are words in the row of a user, settings in the columns of one row, and in an object of each user.
+COLUMNS = PROFILE.format(
+    users="""
+[users.role]
+column = "word"
+values = ["chief", "member"]
+default = "member"
+""",
+    settings="""
+[[settings]]
+scope = "system"
+table = "switches"
+fields = {}
+[settings.row]
+key = "id"
+value = 1
+types = { door = "boolean" }
+[[settings]]
+scope = "user"
+table = "members"
+user = "id"
+fields = { value = "tastes" }
+object = true
+""",
+)
+SCHEMA = """
+create table ranks (id {serial}, name varchar(50) not null);
+create table rights (id {serial}, name varchar(50) not null);
+create table rank_rights (id {serial}, rank_id integer not null, right_id integer not null);
+create table members (id {serial}, login varchar(50) not null, email varchar(100), secret varchar(100) not null,
+    active integer not null default 1, "rank" integer not null default 3, word varchar(20) not null default 'member',
+    tastes text);
+create table tokens (id {serial}, member integer not null, token varchar(50) not null, ended_at varchar(40),
+    ends_at varchar(40) not null);
+create table knobs (id {serial}, name varchar(50) not null, value varchar(200), kind varchar(20) not null default 'text',
+    rule varchar(200));
+create table wishes (id {serial}, member integer not null, name varchar(50) not null, value varchar(50));
+create table switches (id integer primary key, door varchar(10) not null);
+create table jobs (id {serial}, state varchar(20) not null default 'open', ack integer, shown integer not null default 0);
+insert into ranks (id, name) values (1, 'chief'), (2, 'guest'), (3, 'member');
+insert into rights (id, name) values (1, 'see'), (2, 'touch');
+insert into rank_rights (id, rank_id, right_id) values (1, 1, 1), (2, 1, 2), (3, 2, 1), (4, 3, 1);
+insert into members (id, login, email, secret, "rank", word, tastes) values
+    (1, 'root', 'root@example.org', '{hash}', 1, 'chief', '{{}}'), (2, 'ann', 'ann@example.org', '{hash}', 3, 'member', '{{}}');
+insert into tokens (id, member, token, ended_at, ends_at) values (1, 2, 'a', '2026-01-01', '2099-01-01');
+insert into knobs (id, name, value, kind, rule) values (1, 'tries', '5', 'whole', '{rule}'), (2, 'when', '0 3 * * *', 'text', null);
+insert into wishes (id, member, name, value) values (1, 2, 'theme', 'dark');
+insert into switches (id, door) values (1, '1');
+insert into jobs (id, state, ack, shown) values (1, 'open', 0, 1), (2, 'done', 1, 0);
+"""
+SERIAL = {
+    "sqlite": "integer primary key",
+    "postgresql": "integer generated by default as identity primary key",
+    "mysql": "integer primary key auto_increment",
+}
+#: What a refusal may be called, by the first words of the command where the rules alone may refuse.
+CODES = {
+    "data import": {"constraint", "import-invalid"},
+    "data add": {"own-command", "role-built-in", "value-invalid"},
+    "data set": {
+        "last-admin",
+        "move-refused",
+        "own-command",
+        "role-built-in",
+        "value-invalid",
+        "role-missing",
+    },
+    "data delete": {"last-admin", "own-command", "role-built-in"},
+    "restore apply": {"constraint", "last-admin", "table-not-restored"},
+}
+#: What the refusal of any other command may be called.
+REFUSALS = {
+    "already-exists", "constraint", "import-invalid", "last-admin", "move-refused", "own-command", "role-built-in",
+    "role-missing", "setting-missing", "table-not-restored", "usage", "value-invalid",
+}  # fmt: skip
+
+
+class Case(NamedTuple):
+    """How a rule is broken: a row that may not be added, a row that is there and what it may not become."""
+
+    table: str
+    added: Mapping[str, object] = {}  #: a whole row, with a key that is not there
+    key: int = 1  #: of the row that is changed
+    changed: Mapping[str, object] = {}
+    removed: int = 0  #: key of a row that may not go
+    #: by path, the commands of the users' own that break it
+    commands: Mapping[str, Sequence[str]] = {}
+    profile: str = TABLES
+    kept_on_replace: bool = False  #: a restore leaves the column of a row that is there as it is
+
+
+MEMBER = {"id": 9, "login": "bob", "email": "bob@example.org", "secret": HASH, "rank": 3}
+CASES: Mapping[str, Case] = {
+    "PasswordHash": Case(
+        "members",
+        MEMBER | {"secret": "plain words"},
+        2,
+        {"secret": "plain words"},
+        commands={
+            "users import": ["users import hashes.json"],
+            "users create": ["users create bob --email b@example.org --password-file short.txt"],
+            "users ensure": ["users ensure bob --email b@example.org --password-file short.txt"],
+            "users set-password": ["users set-password ann --password-file short.txt"],
+        },
+        kept_on_replace=True,
+    ),
+    "TextOfUser": Case(
+        "members",
+        MEMBER | {"login": "xy"},
+        2,
+        {"email": "nowhere"},
+        commands={
+            "users import": ["users import names.json"],
+            "users create": ["users create xy --password-file long.txt"],
+            "users ensure": ["users ensure ann --email nowhere"],
+            "users update": ["users update ann --email nowhere"],
+        },
+    ),
+    "RoleOfUser": Case(
+        "members",
+        {**MEMBER, "word": "king"},
+        2,
+        {"word": "king"},
+        commands={
+            "users create": ["users create bob --role king --password-file long.txt"],
+            "users ensure": ["users ensure ann --role king"],
+            "users set-role": ["users set-role ann king"],
+            "users import": ["users import roles.json"],
+        },
+        profile=COLUMNS,
+    ),
+    "JsonObject": Case("members", {**MEMBER, "tastes": "[1]"}, 2, {"tastes": "[1]"}, profile=COLUMNS),
+    "ListedValue": Case("jobs", {"id": 9, "state": "open", "ack": 99}, 1, {"ack": 99}),
+    "Moves": Case("jobs", {"id": 9, "state": "nonsense"}, 1, {"state": "nonsense"}),
+    "OpenSession": Case(
+        "tokens",
+        {"id": 9, "member": 2, "token": "b", "ends_at": "2099-01-01"},
+        1,
+        {"ended_at": None},
+    ),
+    "SystemSetting": Case(
+        "knobs",
+        {"id": 9, "name": "tries", "value": "0", "kind": "whole", "rule": None},
+        1,
+        {"value": "banana"},
+        commands={
+            "settings set": ["settings set tries 0", "settings set when notacron", "settings set tires 3"],
+            "settings apply": ["settings apply zero.json", "settings apply typo.json"],
+            "settings reset": ["settings reset when"],
+        },
+    ),
+    "UserSetting": Case(
+        "wishes",
+        {"id": 9, "member": 1, "name": "theme", "value": "purple"},
+        1,
+        {"value": "purple"},
+        commands={
+            "settings set": ["settings set theme purple --user ann"],
+            "settings apply": ["settings apply purple.json --user ann"],
+        },
+    ),
+    "SettingColumns": Case(
+        "switches",
+        {"id": 2, "door": "1"},
+        1,
+        {"door": "ajar"},
+        commands={
+            "settings set": ["settings set door ajar"],
+            "settings apply": ["settings apply ajar.json", "settings apply typo.json --new-keys"],
+        },
+        profile=COLUMNS,
+    ),
+    "BuiltInRole": Case(
+        "ranks",
+        {"id": 9, "name": "x"},
+        2,
+        {"name": "visitor"},
+        1,
+        commands={
+            "roles create": ["roles create x", "roles create CHIEF"],
+            "roles update": ["roles update guest --name visitor"],
+            "roles delete": ["roles delete guest --yes"],
+        },
+    ),
+    "Permission": Case("rights", {}, 1, {"name": "look"}, 1),
+    "PermissionOfRole": Case(
+        "rank_rights",
+        {"id": 9, "rank_id": 2, "right_id": 2},
+        1,
+        {"rank_id": 3},
+        1,
+        commands={
+            "roles grant": ["roles grant guest touch"],
+            "roles revoke": ["roles revoke chief see"],
+        },
+    ),
+    "last admin": Case(
+        "members",
+        {},
+        1,
+        {"active": 0},
+        1,
+        commands={
+            "users deactivate": ["users deactivate root"],
+            "users set-role": ["users set-role root member"],
+            "users delete": ["users delete root --yes"],
+            "users update": ["users update root --set active=no"],
+        },
+    ),
+    "exclusive": Case("jobs", {"id": 9, "state": "open", "shown": 1}),
+}
+#: Commands that change rows of users, roles or settings alone, and so have their lines in ``CASES``; none needs them for
+#: every rule. ``users activate`` can only give the app an admin more.
+OWN = {path for path in write_paths.PATHS if path.split()[0] in ("users", "roles", "settings")}
+GENERIC = {"data import", "data add", "data set", "data delete", "restore apply --table"}
+#: Rules that a restore on a server is tried with, where a backup and a restore take seconds: of one column, of several, of
+#: another table, and of several rows. What a rule says depends on no engine.
+RESTORED_ON_SERVERS = {"PasswordHash", "SystemSetting", "PermissionOfRole", "exclusive"}
+FILES = {
+    "short.txt": "abc\n",
+    "long.txt": "long enough\n",
+    "hashes.json": json.dumps([{"login": "bob", "password_hash": "plain words"}]),
+    "names.json": json.dumps([{"login": "xy", "password_hash": HASH}]),
+    "roles.json": json.dumps([{"login": "bob", "role": "king", "password_hash": HASH}]),
+    "zero.json": '{"tries": 0}',
+    "typo.json": '{"tires": 3}',
+    "purple.json": '{"theme": "purple"}',
+    "ajar.json": '{"door": "ajar"}',
+}
+
+
+def leaves(kind: type[RowRule]) -> Iterator[type[RowRule]]:
+    """Yield the rules that are no base of others."""
+    further = kind.__subclasses__()
+    if not further:
+        yield kind
+    for one in further:
+        yield from leaves(one)
+
+
+def test_every_rule_and_every_path_has_its_lines():
+    rules = {rule.__name__ for rule in leaves(RowRule)}
+    assert rules >= {role_rules.BuiltInRole.__name__, row_rules.ListedValue.__name__}
+    assert set(CASES) - {"last admin", "exclusive"} == rules
+    assert {f"maintain {kind}" for kind in get_args(Upkeep)} <= set(write_paths.PATHS)
+    given = {path for path, source in write_paths.PATHS.items() if source == "given"}
+    assert given == OWN & given | GENERIC
+    tried = {path for case in CASES.values() for path in case.commands}
+    assert OWN & given - tried == {"users activate"}
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "place"),
+    [('value = 5, type = "whole"', 'value = 5, type = "int"', "tries"), ('2 = ["see"]', '7 = ["see"]', "7")],
+)
+def test_a_profile_that_contradicts_itself_is_told_where(answer, guild, right, wrong, place):
+    assert right in TABLES
+    guild("sqlite", TABLES.replace(right, wrong))
+    told = answer("apps", "check", status=2)
+    assert f".{place}" in json.dumps(told)
+
+
+def test_a_path_that_is_not_listed_opens_no_database(answer, guild):
+    from dbctl.config.model import Selection
+    from dbctl.services.app import app as apps
+
+    guild("sqlite", TABLES)
+    with (
+        apps.opened(Selection(), timeout=5) as app,
+        pytest.raises(ValueError, match="write_paths"),
+        app.writer("main", "a path without rules"),
+    ):
+        pass
+
+
+@pytest.fixture
+def guild(tmp_path, monkeypatch):
+    """Makes the app on an engine, by a profile, in the working directory."""
+    from contextlib import ExitStack
+
+    with ExitStack() as databases:
+
+        def make(engine: str, profile: str) -> kept.Kept:
+            db = databases.enter_context(kept.nothing_yet(engine, tmp_path / "guild.db"))
+            script = SCHEMA.format(serial=SERIAL[engine], hash=HASH, rule=RULE)
+            db.run(*(part for part in script.split(";\n") if part.strip()))
+            (tmp_path / "guild.toml").write_text(profile)
+            (tmp_path / "dbctl.toml").write_text(
+                f'[apps.guild]\nprofile = "guild.toml"\n[apps.guild.databases]\nmain = "{db.url}"\n'
+                '[apps.guild.backup]\nrepository = "backups"\n'
+            )
+            for name, text in FILES.items():
+                (tmp_path / name).write_text(text)
+            monkeypatch.chdir(tmp_path)
+            return db
+
+        yield make
+
+
+def refused(answer, db: kept.Kept, *words: str, plan: bool = True) -> None:
+    """Run a command that has to be refused, in earnest and as a plan, and has to leave every row as it was."""
+    before = db.content()
+    for more in ([], ["--dry-run"]) if plan and "--yes" not in words else ([],):
+        told = answer(*words, *more, status=None)
+        assert told["exit_code"] != 0, words
+        assert told["error"]["code"] in CODES.get(" ".join(words[:2]), REFUSALS), told
+        assert "plain words" not in json.dumps(told)
+    assert db.content() == before, words
+
+
+def assigned(values: Mapping[str, object]) -> list[str]:
+    return [f"{name}={value}" for name, value in values.items() if value is not None] + [
+        word for name, value in values.items() if value is None for word in ("--null", name)
+    ]
+
+
+def literal(value: object) -> str:
+    return "null" if value is None else f"'{value}'"
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
+@pytest.mark.parametrize("rule", CASES)
+def test_a_rule_holds_on_every_path(answer, guild, engine, rule):
+    case = CASES[rule]
+    db = guild(engine, case.profile)
+    for lines in case.commands.values():
+        for line in lines:
+            refused(answer, db, *line.split())
+    if case.added:
+        Path("row.jsonl").write_text(json.dumps(case.added) + "\n")
+        # what is true of several rows shows once they are there, and so in no plan
+        refused(answer, db, "data", "import", case.table, "row.jsonl", plan=rule != "exclusive")
+        if rule != "exclusive":  # an added row takes it from none; more than one may not come
+            refused(answer, db, "data", "add", case.table, *assigned(case.added))
+    if case.changed:
+        refused(answer, db, "data", "set", case.table, str(case.key), *assigned(case.changed))
+        where = ["--filter", f"id={case.key}"]
+        refused(answer, db, "data", "set", case.table, *where, *assigned(case.changed), "--yes")
+    if case.removed:
+        refused(answer, db, "data", "delete", case.table, str(case.removed), "--yes")
+    if engine == "sqlite" or rule in RESTORED_ON_SERVERS:
+        restored(answer, db, case)
+
+
+def restored(answer, db: kept.Kept, case: Case) -> None:
+    """Bring rows back out of a backup in which the rule is broken."""
+    table = f'"{case.table}"'
+    names, values = (
+        ", ".join(f'"{name}"' for name in case.added),
+        ", ".join(map(literal, case.added.values())),
+    )
+    change = ", ".join(f"{name} = {literal(value)}" for name, value in case.changed.items())
+    sound = db.content()
+    if case.added:
+        db.run(f"delete from {table} where id = {case.added['id']}")
+        db.run(f"delete from {table} where name = 'tries'") if case.table == "knobs" else None
+        db.run(f"insert into {table} ({names}) values ({values})")
+        answer("backup", "create")
+        db.run(f"delete from {table} where id = {case.added['id']}")
+        merge = ["restore", "apply", "latest", "--table", case.table, "--merge"]
+        refused(answer, db, *merge, "missing", "--yes")
+    if case.changed and case.table != "knobs" and db.engine == "sqlite":
+        (row,) = db.rows(f"select {', '.join(case.changed)} from {table} where id = {case.key}")
+        db.run(f"update {table} set {change} where id = {case.key}")
+        answer("backup", "create")
+        back = ", ".join(f"{name} = {literal(value)}" for name, value in zip(case.changed, row, strict=True))
+        db.run(f"update {table} set {back} where id = {case.key}")
+        merge = ["restore", "apply", "latest", "--table", case.table, "--merge", "replace", "--yes"]
+        if case.kept_on_replace:
+            answer(*merge)
+            assert db.content() == sound
+        else:
+            refused(answer, db, *merge)
+
+
+def test_what_is_stored_already_keeps_no_other_change_from_being_made(answer, guild):
+    db = guild("sqlite", TABLES)
+    db.run("update jobs set state = 'nonsense', ack = 99 where id = 1")
+    db.run("update members set secret = 'plain words', email = 'nowhere' where id = 2")
+    assert answer("data", "set", "jobs", "1", "ack=1")["data"]["changed"]
+    assert answer("data", "set", "jobs", "1", "state=done")["data"]["changed"]
+    assert answer("users", "update", "ann", "--email", "ann@example.org")["data"]["changed"]
+    answer("backup", "create")
+    db.run("update members set email = 'x@example.org' where id = 2")
+    answer("restore", "apply", "latest", "--table", "members", "--merge", "replace", "--yes")
+    assert db.rows("select email from members where id = 2") == [("ann@example.org",)]
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
+def test_what_a_built_in_role_has_lost_is_found_and_given_back(answer, guild, engine):
+    db = guild(engine, TABLES)
+    db.run("delete from rank_rights where id = 1")
+    db.run("insert into rank_rights (id, rank_id, right_id) values (8, 2, 2)")
+    for command in ("integrity check", "doctor"):
+        told = answer(*command.split(), status=4)["data"]["findings"]
+        found = {one["code"]: one["severity"] for one in told}
+        assert found["permission-missing"] == "error"
+        assert found["permission-extra"] == "warning"
+    answer("roles", "grant", "chief", "see")
+    answer("roles", "revoke", "guest", "touch")
+    codes = {one["code"] for one in answer("integrity", "check", status=None)["data"]["findings"]}
+    assert not codes & {"permission-missing", "permission-extra"}
+    Path("row.jsonl").write_text('{"id": 9, "rank_id": 1, "right_id": 1}\n')
+    db.run("delete from rank_rights where rank_id = 1 and right_id = 1")
+    assert answer("data", "import", "rank_rights", "row.jsonl")["data"]["added"] == 1
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
+def test_rows_that_break_a_rule_already_are_found_and_no_secret_is_shown(answer, guild, engine):
+    db = guild(engine, TABLES)
+    sound = {one["code"] for one in answer("integrity", "check", status=None)["data"]["findings"]}
+    db.run(
+        "update members set secret = 'plain words' where id = 2",
+        "update jobs set state = 'nonsense' where id = 1",
+        "update jobs set ack = 99 where id = 2",
+        "update knobs set value = 'notacron' where name = 'when'",
+        "update wishes set value = 'purple'",
+        "delete from knobs where name = 'tries'",
+    )
+    for command in ("integrity check", "doctor"):
+        told = answer(*command.split(), status=4)
+        assert "plain words" not in json.dumps(told)
+        found = [one["code"] for one in told["data"]["findings"] if one["code"] not in sound]
+        for code, number in {
+            "password-not-hashed": 1,
+            "value-unknown": 3,
+            "setting-invalid": 1,
+            "setting-missing": 1,
+        }.items():
+            assert found.count(code) == number, (command, code, told)
+    of_jobs = answer("integrity", "check", "--table", "jobs", status=None)["data"]["findings"]
+    assert {one["code"] for one in of_jobs} - sound == {"value-unknown"}
+    assert answer("settings", "reset", "tries")["data"]["setting"]["description"] is None
+    ((kind, rule),) = db.rows("select kind, rule from knobs where name = 'tries'")
+    assert (kind, json.loads(rule)) == ("whole", json.loads(RULE))
+
+
+@pytest.mark.parametrize(
+    ("text", "sound"),
+    [
+        ("0 3 * * *", True),
+        ("*/5 * * * *", True),
+        ("0 0 1,15 jan-mar MON-FRI", True),
+        ("30 0 3 * * *", True),
+        ("59 23 31 12 7", True),
+        ("10-20/3 * * * *", True),
+        ("notacron", False),
+        ("* * * *", False),
+        ("60 * * * *", False),
+        ("0 24 * * *", False),
+        ("0 0 0 * *", False),
+        ("0 0 * 13 *", False),
+        ("0 0 * * 8", False),
+        ("*/0 * * * *", False),
+        ("20-10 * * * *", False),
+        ("1-2-3 * * * *", False),
+        ("@daily", False),
+        ("", False),
+    ],
+)
+def test_a_cron_expression_is_one_that_a_scheduler_reads(answer, guild, text, sound):
+    guild("sqlite", TABLES)
+    told = answer("settings", "set", "when", text, status=None)
+    assert (told["exit_code"] == 0) is sound, told
+
+
+def test_the_last_of_many_lines_that_breaks_a_rule_is_named_and_none_is_stored(answer, guild):
+    db = guild("sqlite", TABLES)
+    before = db.content()
+    lines = ["state,ack", *(["open,1"] * 20_000), "nonsense,1"]
+    Path("jobs.csv").write_text("\n".join(lines) + "\n")
+    error = answer("data", "import", "jobs", "jobs.csv", status=2)["error"]
+    assert error["code"] == "import-invalid"
+    assert "line 20002: " in error["message"]
+    assert db.content() == before
+
+
+def test_a_column_that_a_variant_lacks_judges_nothing(answer, guild):
+    db = guild("sqlite", TABLES)
+    db.run("alter table jobs drop column ack", "alter table jobs drop column state")
+    Path("jobs.csv").write_text("id\n7\n")
+    assert answer("data", "import", "jobs", "jobs.csv")["data"]["added"] == 1
+    assert issubclass(row_rules.ListedValue, ColumnRule)

@@ -1,0 +1,372 @@
+"""The language of words means the same rows on every engine, with every kind of index and without one."""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from dbctl.config.model import Selection
+from dbctl.errors.base import ValueInvalidError
+from dbctl.model import Window
+from dbctl.services.app import app as apps
+from dbctl.services.app.app import App
+from dbctl.services.search import index as search_index
+from dbctl.services.search import search
+from dbctl.services.search.search import Asked
+from dbctl.services.search.text_match import TextMatcher
+from dbctl.services.search.text_query_parser import parse_text, write_text
+from tests import servers
+
+PROFILE = """
+schema = "dbctl.profile/1"
+name = "notebook"
+title = "Notebook"
+time = "iso-ms"
+
+[databases.notes]
+engines = ["sqlite", "postgresql", "mysql", "lancedb"]
+needs = ["notes"]
+{mode}
+
+[[search]]
+name = "notes"
+database = "notes"
+table = "notes"
+id = "id"
+words = ["title", "body"]
+show = ["id", "title"]
+sort = [{{ name = "id", columns = ["id"] }}]
+{text}
+"""
+TEXT = """
+[search.text]
+index = "notes_words"
+table = "NoteWords"
+key = "note"
+columns = ["title", "body"]
+tokenize = "{tokenize}"
+blocks = {blocks}
+"""
+NOTES = {
+    "01": ("Term", "a search for something"),
+    "02": ("search term", "both words, as a phrase the other way round"),
+    "03": ("The term,\nsearch", "a phrase over a line"),
+    "04": ("terms searched", "longer words, none of them whole"),
+    "05": ("Learn C++", "and C# and c"),
+    "06": ('She said "hello there"', "it's O'Hara's l'eau"),
+    "07": ("foo-bar", "well-known state-of-the-art"),
+    "08": ("foo bar", "input/output and/or, see www.example.org/path/file.txt"),
+    "09": ("100% sure", "snake_case and __init__ and 50 %"),
+    "10": ("carrots🥕", "🤖bot ✅done 🎮"),
+    "11": ("日本語の本", "日本 東京"),
+    "12": ("Café École", "naïve résumé"),
+    "13": ("cafe ecole", "naive resume"),
+    "14": ("NEAR AND OR NOT", "near(x) and the not"),
+    "15": ("NEAR(x) (paren) [bold] {brace}", "<tag attr=x> &amp; 3.14 -5 gpt-4 1e5"),
+    "16": ("the of a to is", "it was"),
+    "17": ("back\\slash", "tab\there \\n"),
+    "18": ("", "only a body: term"),
+    "19": ("running happily", "runs run happy happyland"),
+    "20": ("'; drop table notes; --", "column:value ^start"),
+    "21": ("supercalifragilisticexpialidocious", "x" * 300),
+}
+EVERY = frozenset(NOTES)
+#: What is asked, and what it means.
+QUERIES = {
+    "term": {"01", "02", "03", "18"},
+    "TERM": {"01", "02", "03", "18"},
+    "term search": {"01", "02", "03"},
+    "term AND search": {"01", "02", "03"},
+    '"term search"': {"03"},
+    '"search term"': {"02"},
+    "term OR foo": {"01", "02", "03", "07", "08", "18"},
+    "term NOT search": {"18"},
+    "term -search": {"18"},
+    "term*": {"01", "02", "03", "04", "18"},
+    '"term sea"*': {"03"},
+    "*erm*": {"01", "02", "03", "04", "18"},
+    "(term OR foo) -search": {"07", "08", "18"},
+    "term OR foo bar": {"01", "02", "03", "07", "08", "18"},
+    "NOT (term OR foo)": EVERY - {"01", "02", "03", "07", "08", "18"},
+    "NOT term": EVERY - {"01", "02", "03", "18"},
+    "NOT NOT term": {"01", "02", "03", "18"},
+    "=term": {"01", "02", "03", "18"},
+    "C++": {"05"},
+    "C#": {"05"},
+    "c": {"05"},
+    '"C++"': {"05"},
+    "C++ OR foo": {"05", "07", "08"},
+    "hello": {"06"},
+    '"hello there"': {"06"},
+    "hara": {"06"},
+    "O'Hara": {"06"},
+    "eau": {"06"},
+    "foo-bar": {"07"},
+    '"foo-bar"': {"07"},
+    '"foo bar"': {"07", "08"},
+    "known": {"07"},
+    "output": {"08"},
+    "or": {"08", "14"},
+    "example": {"08"},
+    "path": {"08"},
+    "file": {"08"},
+    "100%": {"09"},
+    "%": {"09"},
+    "_": {"09"},
+    "snake": {"09"},
+    "case": {"09"},
+    "snake_case": {"09"},
+    "init": {"09"},
+    "__init__": {"09"},
+    "🥕": {"10"},
+    "🎮": {"10"},
+    "bot OR *bot*": {"02", "10"},
+    "done": {"10"},
+    "日本": {"11"},
+    "本": {"11"},
+    "東京": {"11"},
+    "café": {"12"},
+    "cafe": {"13"},
+    "CAFé": {"12"},
+    "NAÏVE OR naïve": {"12"},
+    "near": {"14", "15"},
+    "NEAR": {"14", "15"},
+    "NEAR(x)": {"14", "15"},
+    "AND": {"05", "08", "09", "14"},
+    "OR": {"08", "14"},
+    "NOT": {"14"},
+    "near AND": {"14"},
+    '"AND OR"': {"08", "14"},
+    "(paren)": {"15"},
+    '"(paren)"': {"15"},
+    "(": {"14", "15"},
+    ")": {"14", "15"},
+    "[bold]": {"15"},
+    "tag": {"15"},
+    "attr": {"15"},
+    "amp": {"15"},
+    "14": {"15"},
+    "5": {"15"},
+    '"-5"': {"15"},
+    "4": {"15"},
+    "the": {"02", "03", "07", "14", "16"},
+    "is": {"16"},
+    "a": {"01", "02", "03", "16", "18"},
+    "slash": {"17"},
+    "\\": {"17"},
+    "here": {"17"},
+    "run": {"19"},
+    "running": {"19"},
+    "runnin*": {"19"},
+    "happyl*": {"19"},
+    "'": {"06", "20"},
+    '"': {"06"},
+    "'; drop table notes; --": {"20"},
+    "column:value": {"20"},
+    "^start": {"20"},
+    "supercalifragilistic*": {"21"},
+    "x" * 300: {"21"},
+    "nothing": set(),
+    "zork OR NOT": {"14"},
+    "*": set(),
+    "": EVERY,
+    " ": EVERY,
+    '""': EVERY,
+}
+#: The same texts as some apps keep them: a JSON array of blocks, or the text itself.
+BLOCKS = {"json"}
+
+
+def _columns(kind: str) -> str:
+    return {
+        "mysql": "id varchar(20) primary key, title text character set utf8mb4 not null, body text character set utf8mb4 not null",
+    }.get(kind, "id text primary key, title text not null, body text not null")
+
+
+def _stored(kind: str) -> list[tuple[str, str, str]]:
+    import json
+
+    if kind != "json":
+        return [(key, *texts) for key, texts in NOTES.items()]
+    return [
+        (key, title, json.dumps([{"type": "text", "text": body}], ensure_ascii=False))
+        for key, (title, body) in NOTES.items()
+    ]
+
+
+@contextmanager
+def _database(kind: str, folder: Path) -> Iterator[str]:
+    """Give the address of a database with the notes."""
+    if kind == "lancedb":
+        import lancedb
+
+        rows = [{"id": key, "title": title, "body": body} for key, title, body in _stored(kind)]
+        lancedb.connect(str(folder / "notes.lance")).create_table("notes", rows)
+        yield f"lancedb:{folder}/notes.lance"
+    elif kind.startswith("postgresql"):
+        with servers.postgresql_schema() as url, closing(servers.connection(url)) as connection:
+            connection.execute(f"create table notes ({_columns(kind)})")
+            with connection.cursor() as cursor:
+                cursor.executemany("insert into notes values (%s, %s, %s)", _stored(kind))
+            yield servers.text(url)
+    elif kind.startswith("mysql"):
+        with servers.mysql_database() as url, closing(servers.mysql_connection(url)) as mysql:
+            with mysql.cursor() as cursor:
+                cursor.execute(f"create table notes ({_columns('mysql')})")
+                cursor.executemany("insert into notes values (%s, %s, %s)", _stored(kind))
+            mysql.commit()
+            yield servers.text(url)
+    else:
+        path = folder / "notes.db"
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute(f"create table notes ({_columns(kind)})")
+            connection.executemany("insert into notes values (?, ?, ?)", _stored(kind))
+        yield str(path)
+
+
+#: What tells the kinds apart: how the index parts words, and whether the database is only read.
+KINDS = (
+    "unicode61",
+    "porter",
+    "json",
+    "no index",
+    "read-only",
+    "external index",
+    "postgresql",
+    "postgresql, no index",
+    "mysql",
+    "mysql, no index",
+    "lancedb",
+)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def notebook(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    kind: str = request.param
+    folder = tmp_path_factory.mktemp("notebook")
+    profile = folder / "notebook.toml"
+    aside = kind in ("read-only", "external index")
+    tokenize = {"porter": "porter unicode61", "json": "porter unicode61"}.get(kind, "")
+    text = TEXT.format(tokenize=tokenize, blocks='["body"]' if kind in BLOCKS else "[]")
+    plain = aside or kind == "lancedb"
+    mode = 'mode = "read-only"\nowner = "somebody else"' if aside else ""
+    profile.write_text(PROFILE.format(mode=mode, text="" if plain else text), encoding="utf-8")
+    with _database(kind, folder) as url:
+        selection = Selection(profile=str(profile), urls=[f"notes={url}"])
+        with apps.opened(selection, timeout=5) as app:
+            if kind not in ("no index", "read-only", "lancedb") and "no index" not in kind:
+                search_index.change_of(app, "notes", "build").apply()
+        with apps.opened(selection, timeout=5) as app:
+            yield app
+
+
+def search_keys(app: App, *words: str, query: str = "") -> set[object]:
+    search_request = Asked(words=words, query=query)
+    page = search.find(app, "notes", search_request, Window())
+    assert page.total == len(page.items) == search.count(app, "notes", search_request).total
+    return {row["id"] for row in page.items}
+
+
+def test_every_query_means_the_same_rows_on_every_engine_and_index(notebook: App) -> None:
+    answers = {text: search_keys(notebook, text) for text in QUERIES}
+    assert {text: ids for text, ids in answers.items() if ids != QUERIES[text]} == {}
+
+
+def test_words_of_a_query_mean_what_words_of_the_command_line_mean(notebook: App) -> None:
+    for text in ("term search", '"term search"', "term OR foo", "NOT term", "C++"):
+        assert search_keys(notebook, query=text) == QUERIES[text]
+    assert search_keys(notebook, "term", "search") == QUERIES["term search"]
+    assert search_keys(notebook, "term", "OR", "foo") == QUERIES["term OR foo"]
+    assert search_keys(notebook, "term", query="-search") == QUERIES["term -search"]
+
+
+def test_a_search_has_the_same_columns_whatever_word_is_looked_for(notebook: App) -> None:
+    ranked = search.named(notebook, "notes").text is not None
+    expected_names = ["id", "title", *(["score", "snippet"] if ranked else [])]
+    for text in ("term", "C++", "🥕", "日本", "NOT term", "zork", "*erm*", "the", "x" * 300):
+        page = search.find(notebook, "notes", Asked(words=[text]), Window())
+        assert list(page.names) == expected_names
+        assert all(list(row) == expected_names for row in page.items)
+        if ranked:
+            for columns in (["score"], ["snippet"], ["id", "score"]):
+                page = search.find(notebook, "notes", Asked(words=[text]), Window(), columns=columns)
+                assert list(page.names) == columns
+
+
+def test_pages_of_words_put_together_are_the_whole(notebook: App) -> None:
+    whole = [row["id"] for row in search.find(notebook, "notes", Asked(words=["term*"]), Window()).items]
+    pages = [
+        search.find(notebook, "notes", Asked(words=["term*"]), Window(limit=2, offset=offset))
+        for offset in (0, 2, 4, 6)
+    ]
+    assert [row["id"] for page in pages for row in page.items] == whole
+    assert {page.total for page in pages} == {5}
+
+
+@pytest.mark.parametrize(
+    "text", ["x" * 50_000, "a\0b", "\udcff", " ".join(["x"] * 101), '"' + "x" * 50_000 + '"']
+)
+def test_what_no_engine_could_look_for_is_refused_by_each(notebook: App, text: str) -> None:
+    with pytest.raises(ValueInvalidError):
+        search_keys(notebook, text)
+
+
+def test_only_the_words_of_texts_are_found_not_those_of_their_json(notebook: App) -> None:
+    assert search_keys(notebook, "text") == set()
+    assert search_keys(notebook, "type") == set()
+
+
+# The language itself -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("parts", [False, True])
+@pytest.mark.parametrize(
+    "text",
+    [*QUERIES, '((a OR b) NOT "c d"*) OR -(e f)', "()", "(()", "-", "--", 'NOT ""', "a OR OR b", '="a b"'],
+)
+def test_a_query_is_written_so_that_it_is_read_again(text: str, parts: bool) -> None:
+    query = parse_text(text, parts=parts)
+    assert parse_text(write_text(query, parts=parts), parts=parts) == query
+
+
+def test_nested_parentheses_without_end_are_refused() -> None:
+    with pytest.raises(ValueInvalidError):
+        parse_text("(" * 5_000 + "a" + ")" * 5_000)
+
+
+def test_fts5_finds_every_row_that_the_matcher_finds() -> None:
+    """Every character that Unicode knows beside, and between, two words: the index must not miss what is compared later."""
+    import unicodedata
+
+    signs = [
+        chr(number)
+        for number in range(1, sys.maxunicode + 1)
+        if unicodedata.category(chr(number)) not in ("Cn", "Cs", "Co")
+        and not (0x3400 <= number <= 0x9FFF or 0xAC00 <= number <= 0xD7AF or 0x17000 <= number <= 0x3FFFF)
+    ]
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute("create virtual table f using fts5(t)")
+        for before, between, behind in (("{}", " ", ""), ("", " ", "{}"), ("", "{}", ""), ("", " {} ", "")):
+            texts = [f"{before}foo{between}bar{behind}".format(sign) for sign in signs]
+            connection.execute("delete from f")
+            connection.executemany("insert into f (t) values (?)", ((text,) for text in texts))
+            matched = {row[0] for row in connection.execute("select t from f where f match '\"foo bar\"'")}
+            matcher = TextMatcher(parse_text('"foo bar"'))  # type: ignore[arg-type] - it is not empty
+            assert [text for text in texts if matcher.matches([text]) and text not in matched] == []
+
+
+@pytest.mark.parametrize(
+    "text", ["term", "term search", '"term search"', "term OR foo", "C++", "term NOT search"]
+)
+def test_an_index_of_words_narrows_the_rows_down(
+    notebook: App, request: pytest.FixtureRequest, text: str
+) -> None:
+    kind = request.node.callspec.params["notebook"]
+    if kind in ("unicode61", "porter", "json"):
+        explanation = search.explain(notebook, "notes", Asked(words=[text]), Window())
+        assert any("VIRTUAL TABLE INDEX" in step.step for step in explanation.plan)

@@ -1,0 +1,318 @@
+"""What has had its day is closed or deleted as the app's own jobs do it, and nothing else is."""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from msgspec import structs
+
+from dbctl.errors.base import BusyError, ConstraintError, RuleMissingError, SchemaLacksError, UsageError
+from dbctl.services.sessions.batching import LARGEST, SMALLEST, TARGET, Batches
+from dbctl.services.sessions.cleanup import CleanupWork
+from dbctl.services.sessions.cleanup_rule import CHUNK
+from tests.services import flashpoint_app as people
+from tests.services.flashpoint_app import caught, content, opened, rows, run
+
+FORMS = {"iso": "%Y-%m-%dT%H:%M:%S.{ms:03d}Z", "space": "%Y-%m-%d %H:%M:%S"}
+STATISTICS = {
+    "game": "select user_id, game_id, total_plays, total_playtime_seconds from user_game_stats order by 1, 2",
+    "user": "select user_id, total_games_played, total_playtime_seconds, total_sessions from user_stats order by 1",
+}
+RECOUNT = {
+    "game": "select user_id, game_id, count(*), sum(duration_seconds) from user_game_plays where ended_at is not null group by 1, 2 order by 1, 2",
+    "user": "select user_id, count(distinct game_id), sum(duration_seconds), count(*) from user_game_plays where ended_at is not null group by 1 order by 1",
+}
+
+
+@pytest.fixture(params=people.SHAPES)
+def path(request, tmp_path):
+    path = people.settle(tmp_path, request.param)
+    run(path, "delete from user_game_plays", "delete from user_game_stats", "delete from user_stats")
+    return path
+
+
+def ago(form="iso", **age):
+    moment = datetime.now(UTC) - timedelta(**age)
+    return moment.strftime(FORMS[form].format(ms=moment.microsecond // 1000))
+
+
+def play(path, session, started, *, user=2, game="g1", ended="null", duration="null"):
+    run(
+        path,
+        f"insert into user_game_plays (user_id, game_id, game_title, started_at, ended_at, duration_seconds, session_id)"
+        f" values ({user}, '{game}', 'Title of {game}', '{started}', {ended}, {duration}, '{session}')",
+    )
+
+
+def many_plays(path, count):
+    """Add plays that nobody ended, of both users and some games, in both forms of a time."""
+    run(
+        path,
+        f"with recursive n(i) as (select 1 union all select i + 1 from n where i < {count})"
+        " insert into user_game_plays (user_id, game_id, game_title, started_at, session_id)"
+        " select 1 + i % 2, 'g' || i % 7, 'T', strftime(case when i % 3 then '%Y-%m-%dT%H:%M:%fZ' else '%Y-%m-%d %H:%M:%S' end,"
+        " 'now', '-' || (2 + i % 90) || ' days'), 'many' || i from n",
+    )
+
+
+def clean(path, *names, **asked):
+    with opened(path) as app:
+        return {one.rule: one for one in CleanupWork(app, names, **asked).apply().rules}
+
+
+def agrees(path):
+    return all(rows(path, STATISTICS[kind]) == rows(path, RECOUNT[kind]) for kind in STATISTICS)
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_plays_are_closed_when_strictly_older_than_a_day_in_either_form_of_a_time(path, at_once):
+    for form in FORMS:
+        play(path, f"old {form}", ago(form, hours=24, seconds=2))
+        play(path, f"young {form}", ago(form, hours=23, minutes=59))
+    play(path, "ended", ago(days=9), ended="'2020-01-01T00:00:00.000Z'", duration="60")
+    done = clean(path, "abandoned-plays", at_once=at_once)["abandoned-plays"]
+    assert (done.matched, done.changed, done.batches) == (2, 2, 1)
+    assert done.longest_lock > timedelta()
+    closed = rows(
+        path, "select session_id, duration_seconds from user_game_plays where ended_at is not null order by 1"
+    )
+    assert closed == [("ended", 60), ("old iso", 14400), ("old space", 14400)]
+
+
+@pytest.mark.parametrize(
+    ("started", "ended"),
+    [
+        ("2024-02-28T22:30:15.123Z", "2024-02-29T02:30:15.123Z"),
+        ("2024-12-31T23:59:59.999Z", "2025-01-01T03:59:59.999Z"),
+        ("2024-06-01 10:00:00", "2024-06-01T14:00:00.000Z"),
+        ("2024-06-01T10:00:00.001+02:00", "2024-06-01T12:00:00.001Z"),
+    ],
+)
+def test_a_play_ends_four_hours_after_it_began_to_the_millisecond(path, started, ended):
+    play(path, "one", started)
+    clean(path)
+    assert rows(path, "select ended_at from user_game_plays") == [(ended,)]
+
+
+def test_statistics_are_brought_up_as_the_app_does_it(path):
+    play(path, "before", "2024-01-01T00:00:00.000Z", ended="'2024-01-01T00:10:00.000Z'", duration="600")
+    run(
+        path,
+        "insert into user_game_stats (user_id, game_id, game_title, total_plays, total_playtime_seconds, first_played_at, last_played_at)"
+        " values (2, 'g1', 'Old title', 1, 600, '2024-01-01T00:10:00.000Z', '2024-01-01T00:10:00.000Z')",
+        "insert into user_stats (user_id, total_games_played, total_playtime_seconds, total_sessions, first_play_at, last_play_at)"
+        " values (2, 1, 600, 1, '2024-01-01T00:10:00.000Z', '2024-01-01T00:10:00.000Z')",
+    )
+    play(path, "again", ago(days=2))
+    play(path, "other", ago(days=3), game="g2")
+    begun = ago()
+    clean(path, "abandoned-plays")
+    (first, second) = rows(path, "select * from user_game_stats order by game_id")
+    assert first[1:7] == (2, "g1", "Old title", 2, 15_000, "2024-01-01T00:10:00.000Z")
+    assert second[1:6] == (2, "g2", "Title of g2", 1, 14_400)
+    assert begun <= second[6] == second[7] == first[7] <= ago()  # the moment of the job, as in the app
+    (whole,) = rows(path, "select * from user_stats")
+    assert whole[:5] == (2, 2, 29_400, 3, "2024-01-01T00:10:00.000Z")
+    assert whole[5] == whole[6] == first[7]
+    assert agrees(path)
+
+
+def test_many_plays_are_closed_in_several_batches_and_a_second_run_changes_nothing(path):
+    many_plays(path, 3000)
+    play(path, "active", ago(hours=3))
+    done = clean(path, "abandoned-plays")["abandoned-plays"]
+    assert (done.matched, done.changed) == (3000, 3000)
+    assert done.batches > 1
+    assert agrees(path)
+    assert rows(path, "select session_id from user_game_plays where ended_at is null") == [("active",)]
+    before = content(path)
+    again = clean(path)["abandoned-plays"]
+    assert (again.matched, again.changed, again.batches) == (0, 0, 0)
+    clean(path)
+    after = content(path)
+    assert before["user_game_plays"] == after["user_game_plays"]
+    assert before["user_game_stats"] == after["user_game_stats"]
+    assert before["user_stats"] == after["user_stats"]
+
+
+def test_batches_and_one_transaction_lead_to_the_same_rows(path, tmp_path):
+    many_plays(path, 700)
+    other = tmp_path / "other" / "user.db"
+    other.parent.mkdir()
+    other.write_bytes(path.read_bytes())
+    other.with_name("dbctl.toml").write_text(path.with_name("dbctl.toml").read_text())
+    assert clean(path, "abandoned-plays")["abandoned-plays"].batches > 1
+    assert clean(other, "abandoned-plays", at_once=True)["abandoned-plays"].batches == 1
+    for sql in ("select * from user_game_plays", *STATISTICS.values()):
+        assert rows(path, sql) == rows(other, sql)
+
+
+def test_a_play_that_the_app_ends_meanwhile_is_left_as_it_is(path):
+    many_plays(path, 300)
+    with opened(path) as app:
+        work = CleanupWork(app, ["abandoned-plays"])
+        sold = rows(path, "select id from user_game_plays order by id desc limit 1")[0][0]
+        run(path, f"create trigger app after update of ended_at on user_game_plays when new.id <> {sold} and old.ended_at is null"
+            f" begin update user_game_plays set ended_at = '2024-01-01T00:00:00.000Z', duration_seconds = 7 where id = {sold} and ended_at is null; end")  # fmt: skip
+        run(path, f"update user_game_plays set user_id = 3 where id = {sold}")  # the last batch has it
+        done = work.apply().rules[0]
+    assert (done.matched, done.changed) == (300, 299)
+    assert rows(path, f"select duration_seconds from user_game_plays where id = {sold}") == [(7,)]
+
+
+@pytest.mark.parametrize(
+    ("rule", "table", "kept"),
+    [
+        ("login-attempts", "login_attempts", timedelta(hours=24)),
+        ("activity-logs", "activity_logs", timedelta(days=30)),
+    ],
+)
+def test_attempts_and_logs_are_deleted_by_their_age_in_either_form_of_a_time(path, rule, table, kept):
+    at = {"login_attempts": "attempted_at", "activity_logs": "created_at"}[table]
+    rest = {"login_attempts": "ip_address", "activity_logs": "action"}[table]
+    run(path, f"delete from {table}")
+    for form in FORMS:
+        for word, age in (("old", kept + timedelta(seconds=2)), ("young", kept - timedelta(minutes=1))):
+            run(
+                path,
+                f"insert into {table} (username, {rest}, {at}) values ('{word}', 'x', '{ago(form, seconds=age.total_seconds())}')",
+            )
+    assert clean(path, rule)[rule].changed == 2
+    assert rows(path, f"select username from {table} where {rest} = 'x'") == [("young",), ("young",)]
+
+
+def test_expired_and_revoked_tokens_go_and_valid_ones_stay(path):
+    done = clean(path, "expired-tokens", "revoked-tokens")
+    assert [one.changed for one in done.values()] == [1, 1]
+    assert rows(
+        path, "select count(*) from refresh_tokens where expires_at > '2090' and revoked_at is null"
+    ) == [(2,)]
+    assert rows(path, "select count(*) from refresh_tokens") == [(2,)]
+
+
+def test_a_rule_whose_table_a_deployment_lacks_is_left_out_unless_it_is_asked_for(path):
+    has = bool(rows(path, "select 1 from sqlite_master where name = 'job_execution_logs'"))
+    assert ("job-logs" in clean(path)) == has
+    if not has:
+        assert "job_execution_logs" in str(caught(SchemaLacksError, lambda: clean(path, "job-logs")))
+
+
+def test_another_age_counts_only_for_a_rule_that_is_named_and_never_reaches_into_the_present(path):
+    play(path, "one", ago(hours=30))
+    assert clean(path, "abandoned-plays", older_than=timedelta(hours=36))["abandoned-plays"].changed == 0
+    caught(UsageError, lambda: clean(path, older_than=timedelta(hours=36)))
+    caught(UsageError, lambda: clean(path, "abandoned-plays", older_than=timedelta(hours=3)))
+    caught(RuleMissingError, lambda: clean(path, "nonsense"))
+    assert rows(path, "select ended_at from user_game_plays") == [(None,)]
+    assert clean(path, "abandoned-plays", older_than=timedelta(hours=29))["abandoned-plays"].changed == 1
+
+
+def test_what_is_due_is_told_without_a_write(path):
+    many_plays(path, 20)
+    before = content(path)
+    with opened(path) as app:
+        work = CleanupWork(app)
+        assert {one.rule: one.matched for one in work.due().items}["abandoned-plays"] == 20
+        assert work.plan().rows["user_game_plays"] == 20
+        assert work.plan().digest == work.plan().digest
+    assert content(path) == before
+
+
+def test_each_rule_that_did_something_is_recorded_once_in_the_app(path):
+    many_plays(path, 500)
+    clean(path)
+    told = rows(path, "select resource_id from activity_logs where action = 'sessions.cleanup' order by 1")
+    assert told == [("abandoned-plays",), ("activity-logs",), ("expired-tokens",), ("revoked-tokens",)]
+
+
+def test_a_database_that_somebody_keeps_locked_is_not_waited_for_without_end(path):
+    many_plays(path, 10)
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("begin immediate")
+    try:
+        with people.apps.opened(people.Selection(config=str(path.with_name("dbctl.toml"))), timeout=0) as app:
+            caught(BusyError, CleanupWork(app, ["abandoned-plays"]).apply)
+    finally:
+        holder.close()
+    assert clean(path, "abandoned-plays")["abandoned-plays"].changed == 10
+
+
+def test_a_chunk_of_keys_is_no_limit(path, monkeypatch):
+    monkeypatch.setattr("dbctl.services.sessions.cleanup_rule.CHUNK", 40)
+    assert CHUNK > 40
+    many_plays(path, 130)
+    assert clean(path, "abandoned-plays")["abandoned-plays"].changed == 130
+    assert agrees(path)
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_who_waits_is_told_how_far_it_has_come_also_where_the_app_was_faster(path, at_once):
+    many_plays(path, 250)
+    told = []
+
+    def advance(number):
+        told.append(number)
+        run(
+            path,
+            "update user_game_plays set ended_at = started_at where id in (select max(id) from user_game_plays)",
+        )
+
+    with opened(path) as app:
+        work = CleanupWork(
+            app, ["abandoned-plays"], at_once=at_once, advance=told.append if at_once else advance
+        )
+        assert work.found == 0
+        work.apply()
+        assert sum(told) == work.found == 250
+
+
+# The size of a batch --------------------------------------------------------------------------------------------
+
+
+def held(batches, rows, seconds):
+    batches._adapt(rows, seconds)
+    return batches.size
+
+
+def test_batches_grow_while_they_are_short_and_shrink_while_they_are_long():
+    batches = Batches(at_once=False)
+    sizes = [held(batches, batches.size, batches.size / 50_000) for _ in range(20)]
+    assert sizes[-1] == pytest.approx(50_000 * TARGET, rel=0.1)
+    sizes = [held(batches, batches.size, batches.size / 30_000) for _ in range(20)]
+    assert sizes[-1] == pytest.approx(30_000 * TARGET, rel=0.1)
+
+
+def test_batches_stop_shrinking_where_fewer_rows_only_make_each_dearer():
+    batches = Batches(at_once=False)
+    for _ in range(30):
+        held(batches, batches.size, 0.05 + batches.size / 100_000)
+    assert batches.size > SMALLEST
+
+
+def test_batches_stay_within_their_limits():
+    batches = Batches(at_once=False)
+    for seconds in [1e-6] * 30:
+        held(batches, batches.size, seconds)
+    assert batches.size == LARGEST
+
+
+def test_a_failure_after_a_rule_is_done_does_not_say_that_nothing_was_changed(path):
+    many_plays(path, 30)
+    run(
+        path,
+        "insert into refresh_tokens (user_id, token, expires_at) values (1, 'x', '2020-01-01 00:00:00')",
+        "create trigger stay before delete on refresh_tokens begin select raise(abort, 'stay'); end",
+    )
+    error = caught(ConstraintError, lambda: clean(path))
+    assert "stay" in str(error)
+    assert error.hint == "Done before, and staying so: abandoned-plays (30 rows). Run it again for the rest."
+    assert rows(path, "select count(*) from user_game_plays where ended_at is null") == [(0,)]
+
+
+def test_a_rule_that_does_nothing_is_refused_before_anything_is_done(path):
+    with opened(path) as app:
+        rules = [structs.replace(rule, set={}, delete=False, shape=()) for rule in app.profile.cleanup]
+        app.profile = structs.replace(app.profile, cleanup=rules)
+        caught(UsageError, lambda: CleanupWork(app))

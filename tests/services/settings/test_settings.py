@@ -1,0 +1,561 @@
+"""Settings, on the document's schema (category and key) and on the deployed one (a dotted key)."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing, contextmanager
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dbctl.config.model import Selection
+from dbctl.errors.base import (
+    AbilityMissingError,
+    PlanChangedError,
+    SchemaLacksError,
+    SettingMissingError,
+    UsageError,
+    UserMissingError,
+    ValueInvalidError,
+)
+from dbctl.model import Window
+from dbctl.services.app import app as apps
+from dbctl.services.settings import changes as setting_changes
+from dbctl.services.settings import files as setting_files
+from dbctl.services.settings import queries as settings
+from dbctl.services.settings.values import same
+from tests.services.flashpoint_app import SHAPES, content, opened, rows, run, settle
+from tests.shapes import flashpoint_web as shapes
+
+WORDS = {
+    "document": {
+        "site": "app.siteName",
+        "closed": "app.maintenanceMode",
+        "tries": "auth.maxLoginAttempts",
+        "theme": "app.defaultTheme",
+    },
+    "deployed": {
+        "site": "app.site_name",
+        "closed": "app.maintenance_mode",
+        "tries": "auth.max_login_attempts",
+        "theme": "app.default_theme",
+    },
+}
+
+
+@pytest.fixture(params=SHAPES)
+def shape(request):
+    return request.param
+
+
+@pytest.fixture
+def path(tmp_path, shape):
+    return settle(tmp_path / "app", shape)
+
+
+@pytest.fixture
+def key(shape):
+    return WORDS[shape]
+
+
+def stored(path, shape, key):
+    where = "key = ?" if shape == "deployed" else "category || '.' || key = ?"
+    ((value,),) = rows(path, f"select value from system_settings where {where}", key)
+    return value
+
+
+def put(path, shape, key, column, value):
+    where = "key = ?" if shape == "deployed" else "category || '.' || key = ?"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f"update system_settings set {column} = ? where {where}", (value, key))
+
+
+def give(path, key, text, **more):
+    with opened(path) as app:
+        return setting_changes.set_setting(app, key, text, **more).apply()
+
+
+def value(path, key, **more):
+    with opened(path) as app:
+        return settings.get_setting(app, key, **more).value
+
+
+def records(path):
+    found = rows(path, "select action, resource_id, details from activity_logs where resource = 'settings'")
+    return [(action, key, json.loads(details)) for action, key, details in found]
+
+
+# Looking ---------------------------------------------------------------------------------------------------------
+
+
+def test_values_are_typed_and_defaults_known_in_both_shapes(path, key):
+    with opened(path) as app:
+        told = {word: settings.get_setting(app, name) for word, name in key.items()}
+    assert {word: (one.value, one.default) for word, one in told.items()} == {
+        "site": ("Flashpoint Web", "Flashpoint Web"),
+        "closed": (False, False),
+        "tries": (5, 5),
+        "theme": ("dark", "dark"),
+    }
+    assert told["site"].public is True
+    assert told["tries"].public is False
+    assert told["site"].schema == {"type": "string", "minLength": 1, "maxLength": 100}
+    assert told["site"].category == "app"
+
+
+def test_a_list_is_filtered_sorted_and_cut(path, shape):
+    with opened(path) as app:
+        page = settings.list_settings(app, Window(limit=2), category="auth")
+        public = settings.list_settings(app, Window(), public=True)
+        hidden = settings.list_settings(app, Window(), public=False)
+        last = settings.list_settings(app, Window(sort="-key", limit=1))
+        everything = settings.list_settings(app, Window())
+        with pytest.raises(UsageError, match="known: key"):
+            settings.list_settings(app, Window(sort="colour"))
+    assert [one.category for one in page.items] == ["auth", "auth"]
+    assert page.has_more
+    assert page.total == (6 if shape == "deployed" else 4)
+    assert public.total + hidden.total == everything.total == (28 if shape == "deployed" else 21)
+    assert last.items[0].key == max(one.key for one in everything.items)
+
+
+@pytest.mark.parametrize(
+    "wanted", ["nix", "", "app", "app.", ".", "app.site_name ", "a'b", "\udcff", "x\ny", "%"]
+)
+def test_a_setting_that_is_not_there_is_not_found(path, wanted):
+    with opened(path) as app, pytest.raises(SettingMissingError):
+        settings.get_setting(app, wanted)
+
+
+def test_a_setting_in_another_case_is_not_the_same_but_near(path, key):
+    with opened(path) as app, pytest.raises(SettingMissingError) as caught:
+        settings.get_setting(app, key["site"].upper())
+    assert key["site"] in caught.value.hint
+
+
+def test_who_changed_a_setting_last_is_told_by_name(path, shape, key):
+    put(path, shape, key["site"], "updated_by", 2)
+    with opened(path) as app:
+        assert settings.get_setting(app, key["site"]).updated_by == "ann"
+    run(path, "pragma foreign_keys = off", "delete from users where id = 2")
+    with opened(path) as app:
+        assert settings.get_setting(app, key["site"]).updated_by == "(unknown: 2)"
+
+
+# Setting ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("word", "text", "meant", "written"),
+    [
+        ("site", "-x value", "-x value", "-x value"),
+        ("site", "Ünï [bold] 'x' \"y\" %_", "Ünï [bold] 'x' \"y\" %_", "Ünï [bold] 'x' \"y\" %_"),
+        ("site", "123", "123", "123"),
+        ("closed", "yes", True, "1"),
+        ("closed", "TRUE", True, "1"),
+        ("closed", "1", True, "1"),
+        ("tries", "7", 7, "7"),
+        ("tries", " +7 ", 7, "7"),
+        ("theme", "system", "system", "system"),
+    ],
+)
+def test_a_value_is_stored_as_the_app_writes_it(path, shape, key, word, text, meant, written):
+    done = give(path, key[word], text)
+    assert (done.changed, done.setting.value) == (True, meant)
+    assert stored(path, shape, key[word]) == written
+    assert type(value(path, key[word])) is type(meant)
+
+
+@pytest.mark.parametrize(
+    ("word", "text", "reason"),
+    [
+        ("site", "", "non-empty"),
+        ("site", "x" * 101, "too long"),
+        ("site", "x" * 1_000_000, "too long"),
+        ("site", "a\x1bb", "cannot be seen"),
+        ("site", "a\udcffb", "half of a character pair"),
+        ("closed", "maybe", "neither true nor false"),
+        ("closed", "2", "neither true nor false"),
+        ("tries", "0", "minimum"),
+        ("tries", "101", "maximum"),
+        ("tries", "1.5", "type|number"),
+        ("tries", "1_0", "number"),
+        ("tries", "٣", "number"),
+        ("tries", "nan", "number"),
+        ("tries", "9" * 5000, "stored"),
+        ("tries", "", "number"),
+        ("theme", "pink", "one of"),
+        ("theme", "Dark", "one of"),
+    ],
+)
+def test_a_value_that_type_or_schema_refuse_changes_nothing(path, key, word, text, reason):
+    before = content(path)
+    with opened(path) as app:
+        change = setting_changes.set_setting(app, key[word], text)
+        for act in (change.plan, change.apply):
+            with pytest.raises(ValueInvalidError, match=reason) as caught:
+                act()
+            assert len(str(caught.value)) < 400
+    assert content(path) == before
+
+
+def test_a_whole_number_is_one_however_it_is_written(path, shape):
+    if shape == "document":
+        give(path, "auth.maxLoginAttempts", "1e1")
+        assert stored(path, shape, "auth.maxLoginAttempts") == "10"
+        with opened(path) as app, pytest.raises(ValueInvalidError):
+            setting_changes.set_setting(app, "auth.maxLoginAttempts", "1e999").plan()
+
+
+def test_a_change_is_stamped_and_recorded_and_names_nobody_of_the_app(path, shape, key):
+    put(path, shape, key["site"], "updated_by", 2)
+    put(path, shape, key["site"], "updated_at", "2020-01-01T00:00:00.000Z")
+    done = give(path, key["site"], "New")
+    assert done.setting.updated_by is None
+    assert done.setting.updated_at.year > 2020
+    assert records(path) == [
+        (
+            "settings.update",
+            key["site"],
+            {"key": key["site"], "from": "Flashpoint Web", "to": "New", "by": "dbctl"},
+        )
+    ]
+
+
+def test_the_same_value_again_touches_nothing(path, key):
+    before = content(path)
+    assert give(path, key["site"], "Flashpoint Web").changed is False
+    assert content(path) == before
+
+
+def test_reset_gives_the_default_back_from_the_table_or_the_profile(path, key):
+    give(path, key["tries"], "9")
+    with opened(path) as app:
+        done = setting_changes.reset_setting(app, key["tries"]).apply()
+    assert (done.before, done.setting.value) == (9, 5)
+
+
+def test_reset_of_a_setting_without_a_known_default_is_refused(path, shape):
+    columns = "category, key, value, value_type" if shape == "document" else "category, key, value, data_type"
+    name = "extra" if shape == "document" else "app.extra"
+    run(path, f"insert into system_settings ({columns}) values ('app', '{name}', 'x', 'string')")
+    with opened(path) as app, pytest.raises(ValueInvalidError, match="default"):
+        setting_changes.reset_setting(app, "app.extra").plan()
+
+
+# Schemas as they come --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("schema", "reason"),
+    [
+        ('{"type": ', "no JSON"),
+        ("not json", "no JSON"),
+        ("[1]", "no JSON Schema"),
+        ('{"type": "strng"}', "no JSON Schema"),
+        ('{"$ref": "http://127.0.0.1:9/x.json"}', "refers to 'http://127.0.0.1:9/x.json'"),
+        ('{"$ref": "file:///etc/passwd"}', "refers to"),
+        ('{"$ref": "#/nowhere"}', "refers to"),
+        ('{"$ref": "#"}', "without end"),
+        ("[" * 100_000, "no JSON"),
+        ("false", "False schema"),
+    ],
+)
+def test_a_schema_that_cannot_be_used_refuses_every_value_and_fetches_nothing(
+    path, shape, key, schema, reason
+):
+    put(path, shape, key["site"], "validation_schema", schema)
+    with opened(path) as app:
+        with pytest.raises(ValueInvalidError, match=reason):
+            setting_changes.set_setting(app, key["site"], "New").apply()
+        assert settings.get_setting(app, key["site"]).value == "Flashpoint Web"
+        (finding,) = settings.validate(app).findings
+    assert key["site"] in finding.message
+
+
+def test_a_huge_schema_is_a_schema(path, shape, key):
+    words = [f"word-{number}" for number in range(50_000)]
+    put(path, shape, key["site"], "validation_schema", json.dumps({"enum": words}))
+    assert give(path, key["site"], "word-49999").changed
+
+
+@pytest.mark.parametrize("schema", ["{}", "true"])
+def test_a_setting_whose_schema_allows_all_takes_what_its_type_takes(path, shape, key, schema):
+    put(path, shape, key["tries"], "validation_schema", schema)
+    assert give(path, key["tries"], "4000").setting.value == 4000
+
+
+@pytest.mark.parametrize("schema", [None, ""])
+def test_a_setting_without_a_schema_has_the_one_that_the_app_comes_with(path, shape, key, schema):
+    put(path, shape, key["tries"], "validation_schema", schema)
+    with pytest.raises(ValueInvalidError, match="4000"):
+        give(path, key["tries"], "4000")
+
+
+# Validating ------------------------------------------------------------------------------------------------------
+
+
+def test_settings_as_they_were_made_are_valid(path, shape):
+    with opened(path) as app:
+        answer = settings.validate(app)
+    assert (answer.checked, answer.findings) == (28 if shape == "deployed" else 21, [])
+
+
+def test_a_stored_value_counts_as_the_app_reads_it_not_as_a_person_may_type_it(path, shape, key):
+    for word, text in (("closed", "yes"), ("tries", "1_0"), ("theme", "pink")):
+        put(path, shape, key[word], "value", text)
+    assert (value(path, key["closed"]), value(path, key["tries"])) == ("yes", "1_0")
+    with opened(path) as app:
+        answer = settings.validate(app)
+    assert answer.unsound
+    assert sorted(one.message.split(" ")[0] for one in answer.findings) == sorted(
+        [key["closed"], key["tries"], key["theme"]]
+    )
+
+
+@pytest.mark.parametrize(("text", "meant"), [("1", True), ("0", False), ("true", True), ("false", False)])
+def test_both_ways_in_which_apps_write_booleans_are_read(path, shape, key, text, meant):
+    put(path, shape, key["closed"], "value", text)
+    assert value(path, key["closed"]) is meant
+
+
+def test_json_settings_hold_json(path, shape, key):
+    put(path, shape, key["site"], "value_type" if shape == "document" else "data_type", "json")
+    put(path, shape, key["site"], "validation_schema", '{"type": ["array", "object", "null"]}')
+    assert give(path, key["site"], '["a", {"b": 1.5}]').setting.value == ["a", {"b": 1.5}]
+    assert json.loads(stored(path, shape, key["site"])) == ["a", {"b": 1.5}]
+    assert give(path, key["site"], "null").setting.value is None
+    for text in ("{", '{"a": 1, "a": 2}', "[NaN]", "[1e999]", "[" * 100_000, '["\\ud800"]', '"text"'):
+        with opened(path) as app, pytest.raises(ValueInvalidError):
+            setting_changes.set_setting(app, key["site"], text).plan()
+
+
+# Files -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["create-only", "merge", "exact"])
+def test_what_was_exported_changes_nothing_when_it_is_applied(path, shape, key, mode):
+    put(path, shape, key["closed"], "value", "yes")  # also what is invalid comes back as it was
+    put(path, shape, key["tries"], "value", "12")
+    with opened(path) as app:
+        wanted = json.loads(json.dumps(settings.export(app)))
+        assert setting_files.diff(app, wanted).items == []
+        change = setting_files.apply(app, wanted, mode)
+        assert change.plan().empty
+        before = content(path)
+        change.apply()
+    assert content(path) == before
+
+
+def test_modes_go_as_far_as_they_say(path, key):
+    wanted = {key["site"]: "New", "app.extra": 5, key["tries"]: 5}
+    with opened(path) as app:
+        total = settings.list_settings(app, Window()).total
+        with pytest.raises(SettingMissingError) as refused:
+            setting_files.apply(app, wanted, "create-only").plan()
+        assert "--new-keys" in refused.value.hint
+        created = setting_files.apply(app, wanted, "create-only", new_keys=True).apply()
+        assert (list(created.added), list(created.changed), list(created.removed)) == (["app.extra"], [], [])
+        assert not setting_files.apply(app, wanted, "merge").plan().destructive
+        merged = setting_files.apply(app, wanted, "merge").apply()
+        assert (list(merged.added), list(merged.changed)) == ([], [key["site"]])
+        exact = setting_files.apply(app, wanted, "exact")
+        assert exact.plan().destructive
+        assert exact.plan().rows == {"system_settings": total - 2}
+        assert len(exact.apply().removed) == total - 2
+        assert settings.export(app) == wanted
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"tries": 101},
+        {"tries": "5"},
+        {"closed": 1},
+        {"closed": "true"},
+        {"site": 5},
+        {"site": None},
+        {"tries": True},
+        {"site": "\ud800"},
+    ],
+)
+def test_one_value_that_does_not_fit_refuses_the_whole_file(path, key, bad):
+    ((word, wrong),) = bad.items()
+    before = content(path)
+    with opened(path) as app, pytest.raises(ValueInvalidError, match=key[word]):
+        setting_files.apply(app, {key["theme"]: "light", key[word]: wrong}, "merge").apply()
+    assert content(path) == before
+
+
+def test_a_file_that_changed_things_meanwhile_shows_as_another_plan(path, key):
+    with opened(path) as app:
+        change = setting_files.apply(app, {key["site"]: "New"}, "exact")
+        seen = change.plan().digest
+        run(path, "delete from system_settings where category = 'metadata'")
+        with pytest.raises(PlanChangedError):
+            change.apply(seen=seen)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "wanted"),
+    [
+        ("f.json", '{"a.b": 1}', {"a.b": 1}),
+        ("f.json", '\ufeff{"a.b": 1}', {"a.b": 1}),
+        ("-", '{"a.b": {"c": [1]}}', {"a.b": {"c": [1]}}),
+        ("f.json", '{"schema": "dbctl.settings.export/1", "data": {"a.b": 1}}', {"a.b": 1}),
+        ("f.toml", '"a.b" = 1\n[c]\nd = true\n"e.f" = "g"\n', {"a.b": 1, "c.d": True, "c.e.f": "g"}),
+        ("f.toml", "a.b.c = 1", {"a.b": {"c": 1}}),
+        ("f.json", "{}", {}),
+    ],
+)
+def test_a_file_says_keys_and_values(name, text, wanted):
+    assert setting_files.read_wanted(text.encode(), name) == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("f.json", "", "no JSON"),
+        ("f.json", "[1]", "keys and values"),
+        ("f.json", '{"a": 1, "a": 2}', "twice"),
+        ("f.json", '{"a": NaN}', "stored"),
+        ("f.json", '{"a": -Infinity}', "stored"),
+        ("f.json", '{"a": 1e999}', "stored"),
+        ("f.json", "[" * 100_000, "deeply"),
+        ("f.json", '{"schema": "dbctl.settings.list/1", "data": {}}', "another command"),
+        ("f.json", '{"schema": "dbctl.settings.export/1", "data": []}', "keys and values"),
+        ("f.toml", "a = 2026-01-01", "a is of a kind"),
+        ("f.toml", "a = [inf]", "a is of a kind"),
+        ("f.toml", "a = 1\na = 2", "line 2"),
+    ],
+)
+def test_a_file_that_says_something_else_is_refused(name, text, reason):
+    with pytest.raises(UsageError, match=reason) as caught:
+        setting_files.read_wanted(text.encode(), name)
+    assert name in str(caught.value)
+
+
+def test_a_file_in_another_encoding_is_refused():
+    with pytest.raises(UsageError, match="utf-8"):
+        setting_files.read_wanted(b'{"a": "\xff"}', "f.json")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda some: st.lists(some) | st.dictionaries(st.text(), some),
+)
+
+
+@given(JSON)
+def test_a_value_is_the_same_as_itself_after_a_journey_through_json(one):
+    assert same(one, json.loads(json.dumps(one)))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [(1, True), (0, False), ([1], [True]), ({"a": 0}, {"a": False}), ("1", 1), (None, False), ([1], [1, 1])],
+)
+def test_values_that_apps_tell_apart_are_not_the_same(one, other):
+    assert not same(one, other)
+    assert not same(other, one)
+
+
+# Of one user -----------------------------------------------------------------------------------------------------
+
+
+def test_a_user_may_get_a_setting_they_did_not_have(path):
+    assert give(path, "card_size", "large", login="ANN").changed
+    with opened(path) as app:
+        assert settings.export(app, login="ann") == {"theme_mode": "light", "card_size": "large"}
+        assert settings.export(app, login="root") == {}
+    assert records(path) == [
+        ("settings.update", "card_size", {"user": "ann", "key": "card_size", "to": "large", "by": "dbctl"})
+    ]
+
+
+def test_a_reset_takes_a_user_s_own_setting_away(path):
+    with opened(path) as app:
+        setting_changes.reset_setting(app, "theme_mode", login="ann").apply()
+        assert settings.export(app, login="ann") == {}
+        with pytest.raises(SettingMissingError):
+            setting_changes.reset_setting(app, "theme_mode", login="ann").plan()
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "taken"),
+    [
+        ("k" * 50, "v" * 500, True),
+        ("k" * 51, "v", False),
+        ("k", "v" * 501, False),
+        ("", "v", False),
+        ("k", "", True),
+        ("a\nb", "v", False),
+        ("k", "line\nline\ttab", True),
+    ],
+)
+def test_the_app_s_own_limits_hold_for_a_user_s_settings(path, key, text, taken):
+    if taken:
+        give(path, key, text, login="ann")
+        assert value(path, key, login="ann") == text
+    else:
+        with opened(path) as app, pytest.raises(ValueInvalidError):
+            setting_changes.set_setting(app, key, text, login="ann").plan()
+
+
+def test_settings_of_a_user_can_be_exported_and_applied_to_another(path):
+    with opened(path) as app:
+        wanted = settings.export(app, login="ann")
+        setting_files.apply(app, wanted, "exact", login="root").apply()
+        assert settings.export(app, login="root") == wanted
+        with pytest.raises(UserMissingError):
+            settings.export(app, login="nobody")
+
+
+# Databases with less ---------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def half(tmp_path, migrations, profile="flashpoint-web"):
+    """Give an app whose database has only so many of the document's migrations."""
+    with closing(sqlite3.connect(tmp_path / "user.db")) as connection:
+        for file in sorted(shapes.MIGRATIONS.glob("*.sql"))[:migrations]:
+            connection.executescript(file.read_text(encoding="utf-8"))
+    shapes.add_user(tmp_path / "user.db", "root", 1)
+    with apps.opened(Selection(profile=profile, urls=[f"user={tmp_path / 'user.db'}"]), timeout=1) as app:
+        yield app
+
+
+def test_before_the_migration_that_makes_settings_the_table_is_what_is_missing(tmp_path):
+    with half(tmp_path, 2) as app:
+        for act in (
+            lambda: settings.list_settings(app, Window()),
+            setting_changes.set_setting(app, "app.siteName", "x").plan,
+            setting_changes.set_setting(app, "app.siteName", "x").apply,
+            lambda: settings.export(app),
+        ):
+            with pytest.raises(SchemaLacksError, match="table system_settings") as caught:
+                act()
+            assert "some may be pending" in caught.value.hint
+        assert settings.export(app, login="root") == {}
+
+
+def test_before_the_migration_that_brings_schemas_only_types_are_checked(tmp_path):
+    with half(tmp_path, 3) as app:
+        assert (
+            setting_changes.set_setting(app, "auth.maxLoginAttempts", "4000").apply().setting.schema is None
+        )
+        with pytest.raises(ValueInvalidError):
+            setting_changes.set_setting(app, "auth.maxLoginAttempts", "many").plan()
+        assert not settings.validate(app).unsound
+
+
+def test_an_app_without_settings_of_users_says_so(tmp_path):
+    text = apps.loader.path_of("flashpoint-web").read_text(encoding="utf-8")
+    begin = text.index('[[settings]]\nscope = "user"')
+    (tmp_path / "less.toml").write_text(text[:begin] + text[text.index("[audit]") :], encoding="utf-8")
+    with half(tmp_path, 4, str(tmp_path / "less.toml")) as app:
+        with pytest.raises(AbilityMissingError, match="no settings of users"):
+            settings.export(app, login="root")
+        assert settings.get_setting(app, "app.siteName").value == "Flashpoint Web"
