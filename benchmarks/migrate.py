@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from benchmarks.measure import DBCTL, ENVIRONMENT, Area, Result, Run, in_turn, process, ratios
-from tests import external_tools as peers
+from tests import external_tools
 
 FEW, MANY = 100, 1_000
 
@@ -18,7 +18,7 @@ def measure() -> Area:
     """Apply the same migrations with both, each into a new file; then ask both how they stand."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        peer = peers.dbmate()
+        peer = external_tools.dbmate()
         if peer is None:
             return Area("Migrate", [], skipped=["dbmate (npm)"])
         few, many = _files(folder / "few", FEW), _files(folder / "many", MANY)

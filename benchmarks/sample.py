@@ -12,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from dbctl import demo
-from tests.shapes import flashpoint_web as shapes
+from tests.shapes import flashpoint_web
 
 CONFIGURATION = """\
 [apps.flashpoint]
@@ -104,7 +104,7 @@ def kept(name: str, sources: Sequence[Path], make: Callable[[Path], None]) -> Pa
 
 #: Words that no other title has, and how many games have them.
 LAUNCHER_WORDS = {"Vrykolakas": 5, "Quokka": 124, "Ostinato": 47_000}
-_LAUNCHER = Path(shapes.__file__).parents[1] / "data/flashpoint-launcher.sqlite"
+_LAUNCHER = Path(flashpoint_web.__file__).parents[1] / "data/flashpoint-launcher.sqlite"
 _LAUNCHED = [
     *(
         f"delete from {table}"
@@ -127,14 +127,14 @@ _LAUNCHED = [
 
 _SHAPE = [
     Path(__file__),
-    Path(shapes.__file__),
-    Path(shapes.__file__).with_name("flashpoint-web-deployed.sql"),
+    Path(flashpoint_web.__file__),
+    Path(flashpoint_web.__file__).with_name("flashpoint-web-deployed.sql"),
 ]
 
 
 def _fill(place: Path, statements: Sequence[str]) -> None:
     (place / "dbctl.toml").write_text(CONFIGURATION)
-    path = shapes.deployed_user_db(place / "backend/user.db")
+    path = flashpoint_web.deployed_user_db(place / "backend/user.db")
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         for pragma in ("journal_mode = off", "synchronous = off", "cache_size = -1000000"):
             connection.execute(f"pragma {pragma}")

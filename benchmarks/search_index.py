@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.measure import DBCTL, ENVIRONMENT, Area, Result, Run, in_turn, process, ratios
 from benchmarks.sample import LAUNCHER_WORDS, copied, launcher
-from tests import external_tools as peers
+from tests import external_tools
 
 TITLE = "Search of 200,000 games through an index, against the launcher's own engine (npm @fparchive/flashpoint-archive)"
 #: For words with how many hits: what a whole process, and the query alone, may take of the peer's time.
@@ -60,7 +60,7 @@ def measure() -> Area:
     with copied(launcher(games=GAMES)) as place:
         database = place / "Data/flashpoint.sqlite"
         results = _built(place, database)
-        peer, node = peers.flashpoint(), shutil.which("node")
+        peer, node = external_tools.flashpoint(), shutil.which("node")
         if peer is None or node is None:
             return Area(TITLE, results, ["@fparchive/flashpoint-archive (npm)"])
         theirs = place / "peer.sqlite"  # it writes its database when it opens it

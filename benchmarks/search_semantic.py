@@ -18,7 +18,7 @@ from benchmarks.sample import kept
 from dbctl.config.model import Selection
 from dbctl.services.app import app as apps
 from dbctl.services.search.semantic.search import Asked, Like, Meaning
-from tests.shapes import chat_lancedb as shapes
+from tests.shapes import chat_lancedb
 
 ROWS, NUMBERS, TOP, LIKE = 100_000, 768, 5, "msg-00042"
 TABLE = "chat_embeddings"
@@ -115,7 +115,7 @@ def _make(place: Path) -> None:
     }
     flat = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), NUMBERS)
     lancedb.connect(str(place / "lancedb")).create_table(TABLE, pa.table({**columns, "vector": flat}))
-    shapes.deployed(place / "chat.db")
+    chat_lancedb.deployed(place / "chat.db")
     with closing(sqlite3.connect(place / "chat.db")) as db, db:
         db.execute("pragma foreign_keys = off")
         db.executemany(

@@ -50,10 +50,10 @@ def _help() -> str:
 
 def whole() -> int:
     """Run the command line and return its status."""
-    from dbctl import signals as interrupt
+    from dbctl import signals
 
     try:
-        interrupt.listen()
+        signals.listen()
         gc.disable()  # what is imported stays; looking through it for garbage is wasted
         from dbctl.cli.main import main
 
@@ -61,7 +61,7 @@ def whole() -> int:
         gc.set_threshold(_GARBAGE)
         gc.enable()
         return main()
-    except interrupt.Interrupted as error:  # outside main: nothing had begun, or all was over
+    except signals.Interrupted as error:  # outside main: nothing had begun, or all was over
         return error.exit_status
 
 

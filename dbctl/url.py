@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from msgspec import structs
 
-from dbctl.errors.base import UrlInvalidError
+from dbctl.errors import UrlInvalidError
 from dbctl.model import Secret, Value
 
 #: What may stand before ``://``, and the engine it means.

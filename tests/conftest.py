@@ -13,7 +13,7 @@ import sys
 import pytest
 from hypothesis import HealthCheck, settings
 
-from dbctl import signals as interrupt
+from dbctl import signals
 from dbctl.cli.main import main
 from tests import servers
 
@@ -62,7 +62,7 @@ def pytest_runtest_setup(item):
 def hearing():
     """What a command in this process has told of what it did makes dbctl deaf to signals, as a process at its end is."""
     yield
-    interrupt.begin()
+    signals.begin()
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from msgspec import structs
 
-from dbctl import url as urls
-from dbctl.engines.mysql.backup import client_programs as mysql_tools
+from dbctl import url
+from dbctl.engines.mysql.backup import client_programs
 from tests import servers
-from tests.services import larder_app as pantries
+from tests.services.larder_app import MySQLPantry, ServedPantry, fill_mysql
 
 #: Session counters and clocks, which change by themselves.
 VOLATILE = re.compile(
@@ -51,7 +51,7 @@ OUTSIDE_MYSQL = {
 class Victim(ABC):
     """A server on which dumps are tried; it belongs to this process alone."""
 
-    pantry: pantries.ServedPantry | pantries.MySQLPantry
+    pantry: ServedPantry | MySQLPantry
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="dbctl-hostile-", dir="/tmp"))
@@ -88,7 +88,7 @@ class PostgreSQLVictim(Victim):
 
     def __init__(self) -> None:
         super().__init__()
-        self.server = urls.parse(servers.private_postgresql())
+        self.server = url.parse(servers.private_postgresql())
         with closing(servers.connection(self.server)) as central:
             central.execute("create role larder_app login")
             for name in ("larder", "neighbour"):
@@ -97,7 +97,7 @@ class PostgreSQLVictim(Victim):
         with closing(servers.connection(neighbour)) as own:
             own.execute("create table keep (id int primary key, text text)")
             own.execute("insert into keep values (1, 'kept')")
-        self.pantry = pantries.ServedPantry(self.folder / "app", structs.replace(self.server, path="larder"))
+        self.pantry = ServedPantry(self.folder / "app", structs.replace(self.server, path="larder"))
         self.text = self._dumped("--format=plain").decode()
         self.witness = servers.connection(self.server)
 
@@ -169,10 +169,10 @@ class MySQLVictim(Victim):
             cursor.execute("create user larder_app@localhost")
             cursor.execute("grant all on larder.* to larder_app@localhost")
             cursor.execute("use larder")
-            pantries.fill_mysql(cursor)
-        self.pantry = pantries.MySQLPantry(self.folder / "app", structs.replace(self.server, path="larder"))
+            fill_mysql(cursor)
+        self.pantry = MySQLPantry(self.folder / "app", structs.replace(self.server, path="larder"))
         socket = self.server.options.partition("unix_socket=")[2]
-        program = mysql_tools.PROGRAMS["MariaDB" if self.is_mariadb else "MySQL"]["dump"]
+        program = client_programs.PROGRAMS["MariaDB" if self.is_mariadb else "MySQL"]["dump"]
         words = ["--no-defaults", "-S", socket, "-u", "root", "--routines", "--events", "larder"]
         self.text = subprocess.run([program, *words], check=True, capture_output=True).stdout.decode()
         self.witness = servers.mysql_connection(self.server)

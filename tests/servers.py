@@ -32,7 +32,7 @@ from msgspec import structs
 
 from dbctl.engines.mysql.options import connecting
 from dbctl.engines.mysql.session import Server, Session, server_of, try_socket
-from dbctl.engines.postgresql.backup import client_programs as tools
+from dbctl.engines.postgresql.backup import client_programs
 from dbctl.engines.sql.query_builder import ident
 from dbctl.url import Url, parse
 
@@ -170,7 +170,7 @@ def missing(reason: str) -> NoReturn:
 def client(program: str) -> Path:
     """Return a program of PostgreSQL's that fits the server of the tests."""
     with psycopg.connect(text(postgresql())) as asked:
-        return tools.find(program, "tests", least=asked.info.server_version // 10_000).path
+        return client_programs.find(program, "tests", least=asked.info.server_version // 10_000).path
 
 
 def _reason(url: str, password: str = "") -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.config import model as config
+from dbctl.config import model
 from dbctl.config.model import Selection
 from dbctl.errors.base import (
     AppAmbiguousError,
@@ -40,13 +40,13 @@ def write(text, name="dbctl.toml"):
 def mistakes(text):
     write(text)
     with pytest.raises(toml.TomlError) as caught:
-        config.parse(Path("dbctl.toml"))
+        model.parse(Path("dbctl.toml"))
     return [(one.line, one.key) for one in caught.value.mistakes]
 
 
 def test_the_only_app_is_meant_when_none_is_named(here):
     write(ONE)
-    found = config.find(Selection())
+    found = model.find(Selection())
     assert (found.name, found.profile, found.protected) == ("one", "p", False)
     assert found.databases["main"].path == str(here / "a/b.db")
 
@@ -54,31 +54,31 @@ def test_the_only_app_is_meant_when_none_is_named(here):
 def test_of_several_apps_one_must_be_named(here):
     write(TWO)
     with pytest.raises(AppAmbiguousError, match="one, two"):
-        config.find(Selection())
-    found = config.find(Selection(app="two"))
+        model.find(Selection())
+    found = model.find(Selection(app="two"))
     assert (found.protected, found.profile) == (True, str(here / "q.toml"))
     with pytest.raises(AppMissingError, match="three"):
-        config.find(Selection(app="three"))
+        model.find(Selection(app="three"))
 
 
 def test_what_a_file_calls_relative_is_relative_to_the_file(here):
     write(ONE, "deep/er/dbctl.toml")
-    found = config.find(Selection(config="deep/er/dbctl.toml"))
+    found = model.find(Selection(config="deep/er/dbctl.toml"))
     assert found.databases["main"].path == str(here / "deep/er/a/b.db")
 
 
 def test_the_places_count_in_their_order(here, monkeypatch):
     with pytest.raises(ConfigMissingError, match="looked for dbctl"):
-        config.find(Selection())
+        model.find(Selection())
     write(ONE.replace("one", "mine"), "home/.config/dbctl/dbctl.toml")
-    assert config.find(Selection()).name == "mine"
+    assert model.find(Selection()).name == "mine"
     write(ONE.replace("one", "here"))
-    assert config.find(Selection()).name == "here"
+    assert model.find(Selection()).name == "here"
     write(ONE.replace("one", "said"), "env.toml")
     monkeypatch.setenv("DBCTL_CONFIG", "env.toml")
-    assert config.find(Selection()).name == "said"
+    assert model.find(Selection()).name == "said"
     write(ONE.replace("one", "typed"), "typed.toml")
-    assert config.find(Selection(config="typed.toml")).name == "typed"
+    assert model.find(Selection(config="typed.toml")).name == "typed"
 
 
 @pytest.mark.parametrize("how", ["typed", "environment"])
@@ -87,11 +87,11 @@ def test_a_file_that_was_named_and_is_not_there_is_not_passed_over(how, monkeypa
     if how == "environment":
         monkeypatch.setenv("DBCTL_CONFIG", "nix.toml")
     with pytest.raises(FileMissingError, match="nix"):
-        config.find(Selection(config="nix.toml" if how == "typed" else ""))
+        model.find(Selection(config="nix.toml" if how == "typed" else ""))
 
 
 def test_profile_and_url_need_no_configuration(here):
-    found = config.find(Selection(profile="p", urls=["main=x.db", "other=/y.db"]))
+    found = model.find(Selection(profile="p", urls=["main=x.db", "other=/y.db"]))
     assert (found.name, found.protected) == ("app", False)
     assert {name: url.path for name, url in found.databases.items()} == {
         "main": str(here / "x.db"),
@@ -101,25 +101,25 @@ def test_profile_and_url_need_no_configuration(here):
 
 def test_a_url_beside_a_configuration_replaces_that_one_database(here):
     write(ONE + 'other = "o.db"\n')
-    found = config.find(Selection(urls=["other=x.db"]))
+    found = model.find(Selection(urls=["other=x.db"]))
     assert found.databases["other"].path == str(here / "x.db")
     assert found.databases["main"].path == str(here / "a/b.db")
 
 
 def test_a_database_given_twice_is_refused():
     with pytest.raises(UsageError, match="twice"):
-        config.given(["a=x", "a=y"], Path())
+        model.given(["a=x", "a=y"], Path())
 
 
 def test_a_url_without_a_name_is_the_main_one_also_with_an_equals_sign_in_it():
-    assert list(config.given(["/x/a=b.db"], Path())) == ["main"]
-    assert config.given(["/x/a=b.db"], Path())["main"].path == "/x/a=b.db"
+    assert list(model.given(["/x/a=b.db"], Path())) == ["main"]
+    assert model.given(["/x/a=b.db"], Path())["main"].path == "/x/a=b.db"
 
 
 def test_a_variable_of_the_environment_is_put_in_and_shows_no_more_than_the_rest(monkeypatch):
     monkeypatch.setenv("PW", "hunter2-marked")
     write('[apps.one]\nprofile = "p"\ndatabases.main = "postgresql://u:${PW}@h/d"\n')
-    url = config.find(Selection()).databases["main"]
+    url = model.find(Selection()).databases["main"]
     assert url.password.reveal() == "hunter2-marked"
     assert str(url) == "postgresql://u:***@h/d"
 
@@ -128,14 +128,14 @@ def test_a_variable_of_the_environment_is_put_in_and_shows_no_more_than_the_rest
 def test_a_password_in_a_variable_is_what_it_is(monkeypatch, password):
     monkeypatch.setenv("PW", password)
     write('[apps.one]\nprofile = "p"\ndatabases.main = "postgresql://u:${PW}@h:5/d?sslmode=require"\n')
-    url = config.find(Selection()).databases["main"]
+    url = model.find(Selection()).databases["main"]
     assert (url.password.reveal(), url.host, url.path, url.options) == (password, "h", "d", "sslmode=require")
 
 
 def test_a_variable_that_is_a_whole_address_is_one(monkeypatch):
     monkeypatch.setenv("DATABASE_URL", "postgresql://u:a%2Fb@h/d")
     write('[apps.one]\nprofile = "p"\ndatabases.main = "${DATABASE_URL}"\n')
-    url = config.find(Selection()).databases["main"]
+    url = model.find(Selection()).databases["main"]
     assert (url.password.reveal(), url.host) == ("a/b", "h")
 
 
@@ -143,8 +143,8 @@ def test_what_another_app_lacks_does_not_keep_from_this_one():
     write(
         f'{ONE}[apps.two]\nprofile = "p"\nenv_file = ".env"\ndatabases.main = "postgresql://u:${{PW}}@h/d"\n'
     )
-    assert config.find(Selection(app="one")).databases["main"].path.endswith("a/b.db")
-    for ask in (config.find, config.load):
+    assert model.find(Selection(app="one")).databases["main"].path.endswith("a/b.db")
+    for ask in (model.find, model.load):
         with pytest.raises(ConfigInvalidError, match=r"\.env cannot be read"):
             ask(Selection(app="two"))
 
@@ -153,10 +153,10 @@ def test_a_secret_may_stand_in_a_file_that_a_variable_names(monkeypatch, tmp_pat
     (tmp_path / "secret").write_text("hunter2/marked\n")
     monkeypatch.setenv("PW_FILE", str(tmp_path / "secret"))
     write('[apps.one]\nprofile = "p"\ndatabases.main = "postgresql://u:${PW}@h/d"\n')
-    assert config.find(Selection()).databases["main"].password.reveal() == "hunter2/marked"
+    assert model.find(Selection()).databases["main"].password.reveal() == "hunter2/marked"
     monkeypatch.setenv("PW_FILE", str(tmp_path / "nix"))
     with pytest.raises(ConfigInvalidError, match="PW_FILE names cannot be read"):
-        config.find(Selection())
+        model.find(Selection())
 
 
 def test_every_mistake_of_a_file_is_told_at_once():
@@ -180,22 +180,22 @@ def test_also_those_that_only_show_when_an_address_is_read():
 def test_a_password_in_an_address_that_is_not_understood_is_not_repeated():
     write('[apps.a]\nprofile = "p"\ndatabases.main = "postgresql://u:hunter2/x@h/d"\n')
     with pytest.raises(ConfigInvalidError, match=r"line 3, apps\.a\.databases\.main") as caught:
-        config.load(Selection())
+        model.load(Selection())
     assert "hunter2" not in str(caught.value)
     with pytest.raises(UrlInvalidError) as typed:
-        config.find(Selection(profile="p", urls=["main=postgresql://u:hunter2/x@h/d"]))
+        model.find(Selection(profile="p", urls=["main=postgresql://u:hunter2/x@h/d"]))
     assert "hunter2" not in str(typed.value)
 
 
 def test_a_configuration_without_apps_says_so():
     write("")
     with pytest.raises(ConfigMissingError, match=r"has no \[apps.NAME\]"):
-        config.find(Selection())
+        model.find(Selection())
 
 
 def test_the_person_at_work_is_who_called_sudo(monkeypatch):
     monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setenv("SUDO_USER", "ann")
-    assert config.operator() == "ann"
+    assert model.operator() == "ann"
     monkeypatch.setattr("os.geteuid", lambda: 4_000_000)
-    assert config.operator() == "4000000"
+    assert model.operator() == "4000000"

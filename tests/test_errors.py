@@ -7,22 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.errors import base as errors
+from dbctl.errors import base
 
 SOURCES = [
     path.read_text(encoding="utf-8")
-    for path in Path(errors.__file__).parent.rglob("*.py")
-    if path != Path(errors.__file__)
+    for path in Path(base.__file__).parent.rglob("*.py")
+    if path != Path(base.__file__)
 ]
 
 
-@pytest.mark.parametrize("error", errors.DbctlError.registry.values(), ids=lambda error: error.code)
+@pytest.mark.parametrize("error", base.DbctlError.registry.values(), ids=lambda error: error.code)
 def test_every_error_is_raised_somewhere(error):
     assert any(re.search(rf"\b{error.__name__}\(", source) for source in SOURCES)
 
 
-@pytest.mark.parametrize("error", errors.DbctlError.registry.values(), ids=lambda error: error.code)
+@pytest.mark.parametrize("error", base.DbctlError.registry.values(), ids=lambda error: error.code)
 def test_every_error_says_what_happened_and_what_to_do(error):
     assert error.sentence
     assert error.remedy
-    assert error.exit_status in set(errors.Exit) - {errors.Exit.OK}
+    assert error.exit_status in set(base.Exit) - {base.Exit.OK}

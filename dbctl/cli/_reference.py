@@ -17,71 +17,79 @@ from typer.main import get_group
 from dbctl.cli import completions
 from dbctl.cli._support.options import share
 from dbctl.cli.main import app
-from dbctl.demo import command as sample
-from dbctl.errors.base import DbctlError, Exit, StoppedError
+from dbctl.demo.command import SampleBuilt
+from dbctl.errors import DbctlError, Exit, StoppedError
 from dbctl.model import Examined, Findings, Page, Plan, Planned, Severity
-from dbctl.render.envelope import schema as schema_name
+from dbctl.render import schema as schema_name
 from dbctl.services import status
-from dbctl.services.app.user_table import User
-from dbctl.services.backup import copy as backup_copy
-from dbctl.services.backup import create as backup_create
-from dbctl.services.backup import delete as backup_delete
-from dbctl.services.backup import prune as backup_prune
-from dbctl.services.backup import repository as backups
-from dbctl.services.backup import status as backup_status
-from dbctl.services.backup.foreign import adopt as backup_adopt
-from dbctl.services.data import bulk as data_bulk
-from dbctl.services.data import content as data_content
-from dbctl.services.data import describe as data_describe
-from dbctl.services.data import edit as data_changes
-from dbctl.services.data import import_export as data_transfer
-from dbctl.services.data import personal_data as user_data
-from dbctl.services.data import query as data
-from dbctl.services.integrity import repair as integrity_repair
-from dbctl.services.maintenance import cancel
-from dbctl.services.maintenance import tasks as maintain
-from dbctl.services.migrations import baseline as migration_adopt
-from dbctl.services.migrations import down as migration_down
-from dbctl.services.migrations import rehearse as migration_rehearsal
-from dbctl.services.migrations import repair as migration_mend
-from dbctl.services.migrations import up as migration_run
-from dbctl.services.migrations.files import new as migration_new
-from dbctl.services.migrations.ledger.state import Migration
-from dbctl.services.migrations.lint_rules import KINDS
+from dbctl.services.app import User
+from dbctl.services.backup import (
+    Backup,
+    BackupCreated,
+    BackupsCopied,
+    BackupShown,
+    BackupsStanding,
+    Deleted,
+    Pruned,
+)
+from dbctl.services.backup.foreign import BackupsAdopted
+from dbctl.services.data import (
+    Answered,
+    ContentWritten,
+    Exported,
+    RowAdded,
+    RowChanged,
+    RowDeleted,
+    RowsChanged,
+    RowsDeleted,
+    RowsImported,
+    TableDescribed,
+    UserDataExported,
+)
+from dbctl.services.integrity import Repaired
+from dbctl.services.maintenance import Maintained, cancel
+from dbctl.services.migrations import KINDS, Adopting, Applied, Mending, Pending, Rehearsal, TakenBack
+from dbctl.services.migrations.files import FileCreated
+from dbctl.services.migrations.ledger import Migration
 from dbctl.services.profiles import inventory
-from dbctl.services.restore import app_files as restore_files
-from dbctl.services.restore import apply as restore
-from dbctl.services.restore import copy as restore_copy
-from dbctl.services.restore import preview as restore_preview
-from dbctl.services.restore import restore_test as backup_drill
-from dbctl.services.restore import salvage as recover
-from dbctl.services.restore import tables as restore_table
-from dbctl.services.roles import changes as role_changes
-from dbctl.services.roles import queries as roles
-from dbctl.services.schedule import crontab as schedule
-from dbctl.services.search import all_tables as search_everything
-from dbctl.services.search import detail as search_detail
-from dbctl.services.search import external_index as search_aside
-from dbctl.services.search import index as search_index
-from dbctl.services.search import search
-from dbctl.services.search.semantic import make_vectors as vector_making
-from dbctl.services.search.semantic import store_vector as vector_changes
-from dbctl.services.sessions import cleanup, sessions
-from dbctl.services.sessions import rebuild_statistics as rebuild
-from dbctl.services.settings import changes as setting_changes
-from dbctl.services.settings import files as setting_files
-from dbctl.services.settings.table import Setting
-from dbctl.services.setup import init as setup
-from dbctl.services.stats import connections as stats_sessions
-from dbctl.services.stats import indexes as stats_indexes
-from dbctl.services.stats import reports
-from dbctl.services.stats import tables as stats
-from dbctl.services.users import create as user_creation
-from dbctl.services.users import delete as user_deletion
-from dbctl.services.users import detail as user_shown
-from dbctl.services.users import import_export as user_transfer
-from dbctl.services.users import queries as users
-from dbctl.services.users import update as user_changes
+from dbctl.services.restore import (
+    Copied,
+    DatabaseRecovered,
+    Drilled,
+    FilesRestored,
+    Preview,
+    Restored,
+    TablesRestored,
+)
+from dbctl.services.roles import Can, Matrix, Permission, Role, RoleChanged, RoleDeleted
+from dbctl.services.schedule import Job
+from dbctl.services.search import EverythingFound, IndexChanged, Standing, Whole, search
+from dbctl.services.search.semantic import VectorsMade, VectorStored
+from dbctl.services.sessions import StatisticsRebuilt, cleanup, sessions
+from dbctl.services.settings import Difference, Setting, SettingChanged, SettingsApplied
+from dbctl.services.setup import Initialised
+from dbctl.services.stats import (
+    Blocked,
+    Connected,
+    DatabaseMeasured,
+    Entry,
+    Held,
+    IndexMeasured,
+    Slowed,
+    TableMeasured,
+    TableWasted,
+    UserMeasured,
+    reports,
+)
+from dbctl.services.users import (
+    PasswordChecked,
+    Unlocked,
+    UserCreated,
+    UsersChanged,
+    UsersDeleted,
+    UserShown,
+    UsersImported,
+)
 
 SCHEMAS = Path(__file__).parents[1] / "render" / "answers.schema.json"
 PAGES = Path(__file__).parents[2] / "docs" / "reference"
@@ -89,119 +97,119 @@ WIDTH = 100
 
 #: What each command answers; several where it depends on the options.
 ANSWERS: Mapping[str, tuple[Any, ...]] = {
-    "init": (setup.Initialised, Planned),
-    "demo": (sample.SampleBuilt, Planned),
+    "init": (Initialised, Planned),
+    "demo": (SampleBuilt, Planned),
     "apps list": (Page[inventory.AppListed],),
     "apps show": (inventory.ProfileShown,),
     "apps check": (Findings,),
     "status": (Page[status.DatabaseStatus],),
     "doctor": (Examined,),
     "users list": (Page[User],),
-    "users show": (user_shown.UserShown, Page[user_shown.UserShown]),
-    "users create": (user_creation.UserCreated, Planned),
-    "users ensure": (user_creation.UserCreated, Planned),
-    "users update": (user_changes.UsersChanged, Planned),
-    "users delete": (user_deletion.UsersDeleted, Planned),
-    "users set-password": (user_changes.UsersChanged, Planned),
-    "users set-role": (user_changes.UsersChanged, Planned),
-    "users activate": (user_changes.UsersChanged, Planned),
-    "users deactivate": (user_changes.UsersChanged, Planned),
-    "users unlock": (user_changes.Unlocked, Planned),
-    "users check-password": (users.PasswordChecked,),
-    "users import": (user_transfer.UsersImported, Planned),
-    "users export-data": (user_data.UserDataExported,),
+    "users show": (UserShown, Page[UserShown]),
+    "users create": (UserCreated, Planned),
+    "users ensure": (UserCreated, Planned),
+    "users update": (UsersChanged, Planned),
+    "users delete": (UsersDeleted, Planned),
+    "users set-password": (UsersChanged, Planned),
+    "users set-role": (UsersChanged, Planned),
+    "users activate": (UsersChanged, Planned),
+    "users deactivate": (UsersChanged, Planned),
+    "users unlock": (Unlocked, Planned),
+    "users check-password": (PasswordChecked,),
+    "users import": (UsersImported, Planned),
+    "users export-data": (UserDataExported,),
     "users export": (Page[dict[str, Any]],),
-    "roles list": (Page[roles.Role],),
-    "roles show": (roles.Role,),
-    "roles create": (role_changes.RoleChanged, Planned),
-    "roles update": (role_changes.RoleChanged, Planned),
-    "roles delete": (role_changes.RoleDeleted, Planned),
-    "roles grant": (role_changes.RoleChanged, Planned),
-    "roles revoke": (role_changes.RoleChanged, Planned),
-    "roles matrix": (roles.Matrix,),
-    "roles permissions": (Page[roles.Permission],),
-    "roles can": (roles.Can,),
+    "roles list": (Page[Role],),
+    "roles show": (Role,),
+    "roles create": (RoleChanged, Planned),
+    "roles update": (RoleChanged, Planned),
+    "roles delete": (RoleDeleted, Planned),
+    "roles grant": (RoleChanged, Planned),
+    "roles revoke": (RoleChanged, Planned),
+    "roles matrix": (Matrix,),
+    "roles permissions": (Page[Permission],),
+    "roles can": (Can,),
     "settings list": (Page[Setting],),
     "settings get": (Setting,),
-    "settings set": (setting_changes.SettingChanged, Planned),
-    "settings reset": (setting_changes.SettingChanged, Planned),
+    "settings set": (SettingChanged, Planned),
+    "settings reset": (SettingChanged, Planned),
     "settings validate": (Findings,),
     "settings export": (dict[str, Any],),
-    "settings diff": (Page[setting_files.Difference],),
-    "settings apply": (setting_files.SettingsApplied, Planned),
+    "settings diff": (Page[Difference],),
+    "settings apply": (SettingsApplied, Planned),
     "migrate status": (Page[Migration],),
-    "migrate plan": (Page[migration_run.Pending],),
-    "migrate up": (Page[migration_run.Applied], Planned),
-    "migrate down": (Page[migration_down.TakenBack], Planned),
-    "migrate reset": (Page[migration_run.Applied], Planned),
-    "migrate adopt": (migration_adopt.Adopting, Planned),
-    "migrate mark": (migration_mend.Mending, Planned),
-    "migrate repair": (migration_mend.Mending, Planned),
-    "migrate new": (migration_new.FileCreated, Planned),
+    "migrate plan": (Page[Pending],),
+    "migrate up": (Page[Applied], Planned),
+    "migrate down": (Page[TakenBack], Planned),
+    "migrate reset": (Page[Applied], Planned),
+    "migrate adopt": (Adopting, Planned),
+    "migrate mark": (Mending, Planned),
+    "migrate repair": (Mending, Planned),
+    "migrate new": (FileCreated, Planned),
     "migrate verify": (Findings,),
-    "backup create": (backup_create.BackupCreated, Planned),
-    "backup list": (Page[backups.Backup],),
-    "backup show": (backups.BackupShown,),
+    "backup create": (BackupCreated, Planned),
+    "backup list": (Page[Backup],),
+    "backup show": (BackupShown,),
     "backup verify": (Findings,),
-    "backup adopt": (backup_adopt.BackupsAdopted, Planned),
-    "backup copy": (backup_copy.BackupsCopied, Planned),
-    "backup status": (backup_status.BackupsStanding,),
-    "backup drill": (backup_drill.Drilled, Planned),
-    "backup prune": (backup_prune.Pruned, Planned),
-    "backup delete": (backup_delete.Deleted, Planned),
-    "restore preview": (restore_preview.Preview,),
-    "restore apply": (restore.Restored, restore_copy.Copied, restore_table.TablesRestored, Planned),
-    "restore files": (restore_files.FilesRestored, Planned),
-    "restore undo": (restore.Restored, Planned),
-    "restore recover": (recover.DatabaseRecovered, Planned),
+    "backup adopt": (BackupsAdopted, Planned),
+    "backup copy": (BackupsCopied, Planned),
+    "backup status": (BackupsStanding,),
+    "backup drill": (Drilled, Planned),
+    "backup prune": (Pruned, Planned),
+    "backup delete": (Deleted, Planned),
+    "restore preview": (Preview,),
+    "restore apply": (Restored, Copied, TablesRestored, Planned),
+    "restore files": (FilesRestored, Planned),
+    "restore undo": (Restored, Planned),
+    "restore recover": (DatabaseRecovered, Planned),
     "migrate drift": (Findings,),
     "migrate lint": (Findings,),
-    "migrate rehearse": (migration_rehearsal.Rehearsal,),
+    "migrate rehearse": (Rehearsal,),
     "integrity check": (Findings,),
     "integrity cross": (Findings,),
-    "integrity repair": (integrity_repair.Repaired, Planned),
-    "stats overview": (Page[stats.DatabaseMeasured],),
-    "stats tables": (Page[stats.TableMeasured],),
-    "stats user": (stats.UserMeasured,),
-    "stats activity": (Page[stats.Entry],),
-    "stats locks": (Page[stats.Held], Page[stats_sessions.Blocked]),
-    "stats connections": (Page[stats_sessions.Connected],),
-    "stats slow": (Page[stats_sessions.Slowed],),
-    "stats indexes": (Page[stats_indexes.IndexMeasured],),
-    "stats bloat": (Page[stats_indexes.TableWasted],),
+    "integrity repair": (Repaired, Planned),
+    "stats overview": (Page[DatabaseMeasured],),
+    "stats tables": (Page[TableMeasured],),
+    "stats user": (UserMeasured,),
+    "stats activity": (Page[Entry],),
+    "stats locks": (Page[Held], Page[Blocked]),
+    "stats connections": (Page[Connected],),
+    "stats slow": (Page[Slowed],),
+    "stats indexes": (Page[IndexMeasured],),
+    "stats bloat": (Page[TableWasted],),
     "stats reports": (Page[reports.ReportListed],),
     "stats run": (Page[dict[str, Any]], reports.Explained),
-    "maintain vacuum": (maintain.Maintained, Planned),
-    "maintain analyze": (maintain.Maintained, Planned),
-    "maintain optimize": (maintain.Maintained, Planned),
-    "maintain reindex": (maintain.Maintained, Planned),
-    "maintain checkpoint": (maintain.Maintained, Planned),
-    "maintain wal": (maintain.Maintained, Planned),
+    "maintain vacuum": (Maintained, Planned),
+    "maintain analyze": (Maintained, Planned),
+    "maintain optimize": (Maintained, Planned),
+    "maintain reindex": (Maintained, Planned),
+    "maintain checkpoint": (Maintained, Planned),
+    "maintain wal": (Maintained, Planned),
     "maintain cancel": (cancel.Cancelled, Planned),
     "sessions list": (Page[sessions.Session],),
-    "sessions revoke": (user_changes.UsersChanged, Planned),
-    "sessions rebuild-stats": (rebuild.StatisticsRebuilt, Planned),
+    "sessions revoke": (UsersChanged, Planned),
+    "sessions rebuild-stats": (StatisticsRebuilt, Planned),
     "sessions cleanup": (cleanup.Cleaned, Page[cleanup.Due], Planned),
-    "schedule cron": (Page[schedule.Job],),
-    "search": (Page[dict[str, Any]], search.Counted, search.Explained, search_detail.Whole),
-    "search everything": (search_everything.EverythingFound,),
+    "schedule cron": (Page[Job],),
+    "search": (Page[dict[str, Any]], search.Counted, search.Explained, Whole),
+    "search everything": (EverythingFound,),
     "search semantic": (Page[dict[str, Any]],),
-    "search index status": (Page[search_index.Standing],),
+    "search index status": (Page[Standing],),
     "search index check": (Findings,),
-    "search index build": (search_aside.IndexChanged, Planned),
-    "search index repair": (search_aside.IndexChanged, Planned),
-    "search index drop": (search_aside.IndexChanged, Planned),
-    "search vectors store": (vector_changes.VectorStored, Planned),
-    "search vectors make": (vector_making.VectorsMade, Planned),
+    "search index build": (IndexChanged, Planned),
+    "search index repair": (IndexChanged, Planned),
+    "search index drop": (IndexChanged, Planned),
+    "search vectors store": (VectorStored, Planned),
+    "search vectors make": (VectorsMade, Planned),
     "data rows": (Page[dict[str, Any]],),
-    "data show": (dict[str, Any], data_content.ContentWritten),
-    "data describe": (data_describe.TableDescribed,),
-    "data add": (data_bulk.RowAdded, Planned),
-    "data set": (data_changes.RowChanged, data_bulk.RowsChanged, Planned),
-    "data delete": (data_changes.RowDeleted, data_bulk.RowsDeleted, Planned),
-    "data query": (data.Answered,),
-    "data export": (data_transfer.Exported,),
-    "data import": (data_transfer.RowsImported, Planned),
+    "data show": (dict[str, Any], ContentWritten),
+    "data describe": (TableDescribed,),
+    "data add": (RowAdded, Planned),
+    "data set": (RowChanged, RowsChanged, Planned),
+    "data delete": (RowDeleted, RowsDeleted, Planned),
+    "data query": (Answered,),
+    "data export": (Exported,),
+    "data import": (RowsImported, Planned),
     "completions show": (completions.Script,),
     "completions install": (completions.Installed,),
 }

@@ -25,22 +25,25 @@ from dbctl.cli._support.backups import (
 )
 from dbctl.cli._support.emit import change, emit, note, warn
 from dbctl.cli._support.options import DryRun, Limit, Offset, Sort, call, window
-from dbctl.config.model import Compression, Keep
-from dbctl.services.backup import copy as backup_copy
+from dbctl.config import Compression, Keep
+from dbctl.services.backup import (
+    LATEST,
+    BackupShown,
+    Copying,
+    Creation,
+    Deletion,
+    ListedKind,
+    Pruning,
+    Repository,
+    copy,
+    list_backups,
+)
 from dbctl.services.backup import create as backup_create
-from dbctl.services.backup import repository as backups
 from dbctl.services.backup import status as backup_status
 from dbctl.services.backup import verify as backup_verify
-from dbctl.services.backup.copy import Copying
-from dbctl.services.backup.create import Creation
-from dbctl.services.backup.delete import Deletion
-from dbctl.services.backup.foreign import detect as backup_loose
-from dbctl.services.backup.foreign import discovery as backup_found
+from dbctl.services.backup.foreign import Adoption, detect, discovery
 from dbctl.services.backup.foreign import verify as backup_try
-from dbctl.services.backup.foreign.adopt import Adoption
-from dbctl.services.backup.prune import Pruning
-from dbctl.services.backup.repository import LATEST, BackupShown, Repository
-from dbctl.services.restore import restore_test as backup_drill
+from dbctl.services.restore import Drills
 
 app = typer.Typer(
     name="backup",
@@ -109,7 +112,7 @@ def create(
 def list_(
     ctx: typer.Context,
     kind: Annotated[
-        backups.ListedKind | None, typer.Option("--kind", help="Only those of a kind.", show_default=False)
+        ListedKind | None, typer.Option("--kind", help="Only those of a kind.", show_default=False)
     ] = None,
     repository: RepositoryAt = "",
     limit: Limit = 100,
@@ -123,8 +126,8 @@ def list_(
     """
     with opened(ctx) as found:
         kept, wanted = Repository(found, repository), window(limit, offset, sort)
-        loose = backup_found.found(found, kept) if kind in (None, "foreign") else []
-        listed = backups.list_backups(kept, wanted, database=found.only, kind=kind, loose=loose)
+        loose = discovery.found(found, kept) if kind in (None, "foreign") else []
+        listed = list_backups(kept, wanted, database=found.only, kind=kind, loose=loose)
         for name in listed.unread:
             warn(ctx, f"backup {name} has a manifest that cannot be read; dbctl backup verify tells more")
         for name in listed.incomplete:
@@ -226,7 +229,7 @@ def copy_(
     """
     with opened(ctx) as found:
         source, destination = Repository(found, repository), Repository(found, to)
-        chosen = backup_copy.choose(found, source, destination, names or ())
+        chosen = copy.choose(found, source, destination, names or ())
         with copying(ctx, "Copying", chosen.bytes) as advance:
             timeout = call(ctx).timeout
             work = Copying(found, source, destination, chosen, timeout=timeout, advance=advance)
@@ -257,7 +260,7 @@ def adopt(
     """
     with opened(ctx) as found:
         kept = Repository(found, repository)
-        with copying(ctx, "Adopting", backup_loose.size(paths)) as advance:
+        with copying(ctx, "Adopting", detect.size(paths)) as advance:
             work = Adoption(
                 found,
                 kept,
@@ -316,7 +319,7 @@ def drill(
     """
     with ExitStack() as held:
         apps = [held.enter_context(opened(ctx, one)) for one in selections(ctx, all_apps=all_apps)]
-        work = backup_drill.Drills(
+        work = Drills(
             apps,
             lambda app: keys_of(ctx, app, identity, passphrase_file),
             repository=repository,

@@ -10,12 +10,11 @@ import typer
 
 from dbctl.cli._support.emit import emit
 from dbctl.cli._support.options import call
-from dbctl.config.bundled import shipped
-from dbctl.errors.base import FileExistsAlreadyError, FileFailedError, UsageError
-from dbctl.files.atomic import written_whole
+from dbctl.config import shipped
+from dbctl.errors import FileExistsAlreadyError, FileFailedError, UsageError
+from dbctl.files import written_whole
 from dbctl.model import Value
-from dbctl.render import streams as out
-from dbctl.render.options import Format
+from dbctl.render import Format, streams
 
 app = typer.Typer(name="completions", help="Completion of words for the shell.", no_args_is_help=True)
 
@@ -55,7 +54,7 @@ def show(ctx: typer.Context, shell: Annotated[Shell, typer.Argument(help="The sh
     """Print the completion file of a shell."""
     script = (shipped("completions") / FILES[shell]).read_text(encoding="utf-8")
     if call(ctx).output is Format.TABLE:
-        out.write(script, utf8=True)
+        streams.write(script, utf8=True)
         return 0
     return emit(ctx, Script(shell=shell, script=script))
 

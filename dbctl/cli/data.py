@@ -15,18 +15,13 @@ import typer
 from dbctl.cli._support.app import carry_out, contents, opened, pairs, show, span
 from dbctl.cli._support.emit import note, read_password, warn
 from dbctl.cli._support.options import DryRun, Limit, Offset, Sort, call, command_words, whole, window
-from dbctl.errors.base import FileFailedError, FileMissingError, UsageError
-from dbctl.files import atomic as durable
+from dbctl.errors import FileFailedError, FileMissingError, UsageError
+from dbctl.files import atomic
 from dbctl.model import Page, Secret
-from dbctl.profiles.codecs import Encoding
-from dbctl.render import result as answer
-from dbctl.render import streams as out
-from dbctl.render.options import Format
-from dbctl.services.data import edit as data_changes
-from dbctl.services.data import import_export as data_transfer
+from dbctl.profiles import Encoding
+from dbctl.render import Format, result, write_bytes
+from dbctl.services.data import Filters, Form, delete_row, export_query, export_table, import_rows, set_row
 from dbctl.services.data import query as looks
-from dbctl.services.data.csv_jsonl import Form
-from dbctl.services.data.table import Filters
 
 app = typer.Typer(
     name="data",
@@ -144,10 +139,10 @@ def show_(
 ) -> int:
     """Show one row, or write the file that one of its columns holds."""
     if to:
-        from dbctl.services.data import content as data_content
+        from dbctl.services.data import read_content
 
         with opened(ctx) as found:
-            content = data_content.read_content(
+            content = read_content(
                 found, table, key, columns=call(ctx).look.columns, encoding=encoding, secrets=secrets
             )
             with _sink(to) as write:
@@ -165,10 +160,10 @@ def show_(
 @app.command()
 def describe(ctx: typer.Context, table: Table) -> int:
     """Describe a table: columns, keys, indexes, foreign keys both ways, checks, triggers, comments."""
-    from dbctl.services.data import describe as data_describe
+    from dbctl.services.data import describe_table
 
     with opened(ctx) as found:
-        return show(ctx, found, data_describe.describe_table(found, table), picked=False)
+        return show(ctx, found, describe_table(found, table), picked=False)
 
 
 @app.command("set")
@@ -202,12 +197,12 @@ def set_(
     selection = Filters(conditions=filters or (), null=filter_null or (), not_null=filter_not_null or ())
     with opened(ctx) as found:
         if selection != Filters():
-            from dbctl.services.data import bulk as data_bulk
+            from dbctl.services.data import set_rows
 
             if secret:
                 raise UsageError(detail="--secret changes one row: name it by its key, without filters")
             given = pairs(words, "what to set,")
-            return carry_out(ctx, data_bulk.set_rows(found, table, selection, given, null or (), limit=limit))
+            return carry_out(ctx, set_rows(found, table, selection, given, null or (), limit=limit))
         size = looks.key_size(found, table)
         if len(words) <= size and not (null or secret):
             raise UsageError(
@@ -215,7 +210,7 @@ def set_(
             )
         key, given = words[:size], pairs(words[size:], "what to set,")
         secrets = {secret: _secret(ctx)} if secret else {}
-        return carry_out(ctx, data_changes.set_row(found, table, key, given, null or (), secrets=secrets))
+        return carry_out(ctx, set_row(found, table, key, given, null or (), secrets=secrets))
 
 
 def _secret(ctx: typer.Context) -> Secret:
@@ -236,11 +231,11 @@ def add(
     dry_run: DryRun = False,
 ) -> int:
     """Add one row, each value by the column's type and the app's rules."""
-    from dbctl.services.data import bulk as data_bulk
+    from dbctl.services.data import add_row
 
     with opened(ctx) as found:
         given = pairs(words or [], "the new row,")
-        return carry_out(ctx, data_bulk.add_row(found, table, given, null or ()))
+        return carry_out(ctx, add_row(found, table, given, null or ()))
 
 
 @app.command()
@@ -266,10 +261,10 @@ def delete(
         raise UsageError(detail="name either one row by its key, or rows by --filter")
     with opened(ctx) as found:
         if key:
-            return carry_out(ctx, data_changes.delete_row(found, table, key))
-        from dbctl.services.data import bulk as data_bulk
+            return carry_out(ctx, delete_row(found, table, key))
+        from dbctl.services.data import delete_rows
 
-        return carry_out(ctx, data_bulk.delete_rows(found, table, selection, limit=limit))
+        return carry_out(ctx, delete_rows(found, table, selection, limit=limit))
 
 
 @app.command()
@@ -336,7 +331,7 @@ def export(
     form, look = form or _form(file), call(ctx).look
     with opened(ctx) as found, _sink(file) as write:
         if sql:
-            done = data_transfer.export_query(
+            done = export_query(
                 found,
                 sql,
                 pairs(given or (), "--param"),
@@ -347,7 +342,7 @@ def export(
                 excel_safe=look.excel_safe,
             )
         else:
-            done = data_transfer.export_table(
+            done = export_table(
                 found,
                 table,
                 write,
@@ -380,7 +375,7 @@ def import_(
     with _source(file) as source, opened(ctx) as found:
         return carry_out(
             ctx,
-            data_transfer.import_rows(found, table, source, file=str(file), form=form or _form(str(file))),
+            import_rows(found, table, source, file=str(file), form=form or _form(str(file))),
         )
 
 
@@ -405,8 +400,8 @@ def _flow(ctx: typer.Context, columns: Sequence[str], batches: Iterator[Sequence
     for batch in looks.with_one(batches):
         items = [dict(zip(columns, row, strict=True)) for row in batch]
         page = Page(items=items, total=len(items), names=columns)
-        told = answer.Answer(command=command_words(ctx), result=page, headed=headed)
-        answer.show(told, call(ctx).look)
+        told = result.Answer(command=command_words(ctx), result=page, headed=headed)
+        result.show(told, call(ctx).look)
         headed = False
     return 0
 
@@ -415,9 +410,9 @@ def _flow(ctx: typer.Context, columns: Sequence[str], batches: Iterator[Sequence
 def _sink(file: str) -> Iterator[Callable[[bytes], object]]:
     """Give what writes an export: whole into a new file, or on to standard output."""
     if file == "-":
-        yield out.write_bytes
+        yield write_bytes
         return
-    with durable.written_whole(Path(file)) as text:
+    with atomic.written_whole(Path(file)) as text:
         yield text.buffer.write  # type: ignore[attr-defined]
 
 
@@ -430,7 +425,7 @@ def _source(file: Path) -> Iterator[IO[bytes]]:
                 kept: IO[bytes] = stack.enter_context(tempfile.TemporaryFile())
                 kept.writelines(iter(partial(sys.stdin.buffer.read, PIECE), b""))
             else:
-                kept = stack.enter_context(durable.named(file))
+                kept = stack.enter_context(atomic.named(file))
         except FileNotFoundError as error:
             raise FileMissingError(what="file", path=file) from error
         except OSError as error:

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from dbctl import demo as demos
 from dbctl.cli._support.app import selection
 from dbctl.cli._support.emit import change, progress
 from dbctl.cli._support.options import DryRun, Shape, whole
-from dbctl.demo import command as sample
+from dbctl.demo import counts_of
+from dbctl.demo.command import Sample
 
 app = typer.Typer(name="demo", rich_markup_mode=None)
 
@@ -63,9 +63,9 @@ def demo(
     """
     given = {"games": games, "users": users, "plays": plays, "messages": messages, "prompts": prompts}
     given |= {"chats": chats}
-    counts = demos.counts_of(profile, given)
+    counts = counts_of(profile, given)
     with progress(ctx, "Making rows", sum(counts.values())) as advance:
-        prepared = sample.Sample(
+        prepared = Sample(
             profile,
             directory,
             counts=counts,

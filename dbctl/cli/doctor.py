@@ -6,7 +6,7 @@ import typer
 from dbctl.cli._support.app import AllApps, selections
 from dbctl.cli._support.emit import emit
 from dbctl.cli._support.options import call
-from dbctl.services.doctor import examine as examination
+from dbctl.services.doctor import examine
 
 app = typer.Typer(name="doctor", rich_markup_mode=None)
 
@@ -19,5 +19,5 @@ def doctor(ctx: typer.Context, all_apps: AllApps = False) -> int:
     command that helps. Nothing is written, and no right to write is needed.
     """
     said = call(ctx)
-    told = examination.examine(selections(ctx, all_apps=all_apps), timeout=said.timeout, only=said.db)
+    told = examine.examine(selections(ctx, all_apps=all_apps), timeout=said.timeout, only=said.db)
     return emit(ctx, told.findings, status=told.status, target=", ".join(told.apps))

@@ -9,8 +9,8 @@ import typer
 from dbctl.cli._support.app import selection
 from dbctl.cli._support.emit import change
 from dbctl.cli._support.options import DryRun
-from dbctl.config.model import FILE_NAME
-from dbctl.services.setup.init import Setup
+from dbctl.config import FILE_NAME
+from dbctl.services.setup import Setup
 
 app = typer.Typer(name="init", rich_markup_mode=None)
 

@@ -8,11 +8,10 @@ import typer
 from dbctl.cli._support.app import carry_out, opened
 from dbctl.cli._support.emit import emit
 from dbctl.cli._support.options import DryRun
-from dbctl.errors.base import UsageError
+from dbctl.errors import UsageError
 from dbctl.services.integrity import check as integrity
-from dbctl.services.integrity import cross_database as integrity_cross
+from dbctl.services.integrity import cross_database, time_repair
 from dbctl.services.integrity import repair as integrity_repair
-from dbctl.services.integrity import time_repair
 
 app = typer.Typer(
     name="integrity",
@@ -43,7 +42,7 @@ def check(
 def cross(ctx: typer.Context) -> int:
     """Look for rows whose other half is missing in another database, and for figures that a recount does not give."""
     with opened(ctx) as found:
-        told = integrity_cross.cross(found)
+        told = cross_database.cross(found)
         return emit(ctx, told.findings, status=told.status, target=found.name)
 
 

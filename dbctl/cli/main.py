@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.main import get_group
 
-from dbctl import __version__
-from dbctl import signals as interrupt
+from dbctl import __version__, signals
 from dbctl.cli._lazy import Root
 from dbctl.cli._support.emit import ANSWERED, warnings_of
 from dbctl.cli._support.options import asked_command, asked_format, asked_verbose, command_words, share
-from dbctl.errors.base import DbctlError, Exit, OutputFailedError, StoppedError, UsageError
-from dbctl.render import failure
-from dbctl.render import streams as out
+from dbctl.errors import DbctlError, Exit, OutputFailedError, StoppedError, UsageError
+from dbctl.render import failure, streams
 from dbctl.signals import Interrupted
 
 if TYPE_CHECKING:
@@ -39,7 +37,7 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:  # the signature is Typer's
     if wanted:
-        out.write(f"dbctl {__version__}\n")
+        streams.write(f"dbctl {__version__}\n")
         raise typer.Exit
 
 
@@ -59,16 +57,16 @@ def root(
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``dbctl`` with ``argv`` and return its exit status; nothing else in dbctl exits."""
     words = list(sys.argv[1:] if argv is None else argv)
-    interrupt.begin()
+    signals.begin()
     try:
-        out.prepare()
+        streams.prepare()
         status = _Run(words).status()
-        out.flush()
+        streams.flush()
     except BrokenPipeError:  # the reader has what it wanted, as in ``| head``
-        out.discard()
+        streams.discard()
         return Exit.BROKEN_PIPE
     except OutputFailedError as error:
-        out.discard()
+        streams.discard()
         return failure.show(error, asked_format(words, ""))
     return status
 

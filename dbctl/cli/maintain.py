@@ -9,8 +9,7 @@ import typer
 from dbctl.cli._support.app import opened, span
 from dbctl.cli._support.emit import change, progress
 from dbctl.cli._support.options import DryRun, whole
-from dbctl.services.maintenance.cancel import Cancelling
-from dbctl.services.maintenance.tasks import Kind, Maintenance
+from dbctl.services.maintenance import Cancelling, Kind, Maintenance
 
 app = typer.Typer(
     name="maintain",

@@ -12,26 +12,28 @@ from dbctl.cli._support.app import AllApps, opened, selections
 from dbctl.cli._support.backups import RepositoryAt
 from dbctl.cli._support.emit import change, emit, note, warn
 from dbctl.cli._support.options import DryRun, Shape, call
-from dbctl.errors.base import Exit, UsageError
+from dbctl.errors import Exit, UsageError
 from dbctl.model import Page
-from dbctl.render import streams as out
-from dbctl.render.escaping import escape
-from dbctl.render.options import Format, is_terminal
+from dbctl.render import Format, escape, is_terminal, streams
+from dbctl.services.app import App
 from dbctl.services.app import app as apps
-from dbctl.services.app.app import App
-from dbctl.services.migrations import baseline as migration_adopt
+from dbctl.services.migrations import (
+    NOTHING_PENDING,
+    Adoption,
+    Downgrade,
+    Outcome,
+    Pending,
+    Reach,
+    Safety,
+    Upgrade,
+)
 from dbctl.services.migrations import drift as migration_drift
 from dbctl.services.migrations import lint as migration_lint
 from dbctl.services.migrations import rehearse as migration_rehearsal
 from dbctl.services.migrations import repair as migration_mend
 from dbctl.services.migrations import status as migrate
-from dbctl.services.migrations import up as migration_run
 from dbctl.services.migrations import verify as migration_check
-from dbctl.services.migrations.down import Downgrade, Reach
-from dbctl.services.migrations.files.new import NewMigration
-from dbctl.services.migrations.repair import Outcome
-from dbctl.services.migrations.safety_backup import Safety
-from dbctl.services.migrations.up import Pending
+from dbctl.services.migrations.files import NewMigration
 
 app = typer.Typer(
     name="migrate", help="Migrations of the schema.", no_args_is_help=True, rich_markup_mode=None
@@ -83,12 +85,12 @@ def status(
 def plan(ctx: typer.Context, to: To = "", migrations: Folder = None, shape: Shape = "") -> int:
     """Print the SQL that up would run."""
     with opened(ctx) as found:
-        upgrade = migration_run.Upgrade(found, call(ctx).db, migrations, to=to, shape=shape)
+        upgrade = Upgrade(found, call(ctx).db, migrations, to=to, shape=shape)
         pending = upgrade.pending()
     if call(ctx).output is Format.TABLE:
-        out.write("".join(map(_script, pending)), utf8=True)
+        streams.write("".join(map(_script, pending)), utf8=True)
         if not pending:
-            note(ctx, migration_run.NOTHING_PENDING)
+            note(ctx, NOTHING_PENDING)
         return Exit.OK
     answer = Page(items=pending, total=len(pending), names=Pending.__struct_fields__)
     return emit(ctx, answer, target=upgrade.target)
@@ -120,7 +122,7 @@ def up(
     """
     with opened(ctx) as found:
         safety = Safety(found, repository=repository, wanted=not no_backup)
-        upgrade = migration_run.Upgrade(
+        upgrade = Upgrade(
             found,
             call(ctx).db,
             migrations,
@@ -174,7 +176,7 @@ def reset(
 
     A safety backup is made first; the plan lists the tables and rows that are dropped.
     """
-    from dbctl.services.migrations.reset import Reset
+    from dbctl.services.migrations import Reset
 
     with opened(ctx) as found:
         safety = Safety(found, repository=repository, wanted=not no_backup)
@@ -189,7 +191,7 @@ def adopt(ctx: typer.Context, migrations: Folder = None, shape: Shape = "", dry_
     Each is tried in a scratch database, and what it makes compared with what is there.
     """
     with opened(ctx) as found:
-        adoption = migration_adopt.Adoption(found, call(ctx).db, migrations, shape=shape)
+        adoption = Adoption(found, call(ctx).db, migrations, shape=shape)
         return change(ctx, adoption, target=adoption.target)
 
 
@@ -316,7 +318,7 @@ def rehearse(ctx: typer.Context, to: To = "", migrations: Folder = None, shape: 
     with opened(ctx) as found:
         told = migration_rehearsal.rehearse(found, call(ctx).db, migrations, to=to, shape=shape)
         if not told.migrations:
-            note(ctx, migration_run.NOTHING_PENDING)
+            note(ctx, NOTHING_PENDING)
         return emit(ctx, told, status=told.status, target=found.name)
 
 

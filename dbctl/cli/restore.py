@@ -22,24 +22,25 @@ from dbctl.cli._support.backups import (
 )
 from dbctl.cli._support.emit import change, note, progress, warn
 from dbctl.cli._support.options import DryRun, call
-from dbctl.config import model as config
-from dbctl.errors.base import UsageError
-from dbctl.services.app.app import App
-from dbctl.services.backup.encryption import Keys
-from dbctl.services.backup.foreign import detect as backup_loose
-from dbctl.services.backup.foreign import verify as backup_try
-from dbctl.services.backup.manifest import Kind, Manifest
-from dbctl.services.backup.repository import LATEST, Repository
-from dbctl.services.restore import apply as restore
-from dbctl.services.restore import copy as restore_copy
+from dbctl.config import model
+from dbctl.errors import UsageError
+from dbctl.services.app import App
+from dbctl.services.backup import LATEST, Keys, Kind, Manifest, Repository
+from dbctl.services.backup.foreign import detect, verify
+from dbctl.services.restore import (
+    FilesRestoring,
+    Merging,
+    Recovering,
+    Restoring,
+    RestoringTables,
+    Wanted,
+    copy,
+    latest_safety,
+    sound,
+)
 from dbctl.services.restore import merge as restore_rows
 from dbctl.services.restore import preview as restore_preview
-from dbctl.services.restore import salvage as recovering
 from dbctl.services.restore import source as restore_source
-from dbctl.services.restore import tables as restore_table
-from dbctl.services.restore.app_files import FilesRestoring
-from dbctl.services.restore.merge import Merging, Wanted
-from dbctl.services.restore.salvage import sound
 
 app = typer.Typer(
     name="restore",
@@ -164,7 +165,7 @@ def undo(
     with opened(ctx) as found:
         kept = Repository(found, repository)
         keys = keys_of(ctx, found, identity, passphrase_file)
-        return _carry_out(ctx, found, kept, restore.latest_safety(found, kept), keys)
+        return _carry_out(ctx, found, kept, latest_safety(found, kept), keys)
 
 
 @app.command()
@@ -188,7 +189,7 @@ def files(
     if bool(backup) == bool(file):
         raise UsageError(detail="say which files: those of a backup (an id, or latest), or --file PATH")
     with opened(ctx) as found:
-        kept = Repository(found, repository) if backup else backup_try.room(found, repository)
+        kept = Repository(found, repository) if backup else verify.room(found, repository)
         keys = keys_of(ctx, found, identity, passphrase_file)
         work = FilesRestoring(found, kept, file or kept.find(backup), to, keys)
         return change(ctx, work, target=found.name)
@@ -228,7 +229,7 @@ def recover(
         ) as sound_one,
         progress(ctx, "Recovering (%)", 100) as advance,
     ):
-        work = recovering.Recovering(
+        work = Recovering(
             found,
             selection(ctx),
             to=to,
@@ -259,8 +260,8 @@ def _meant(
     if (backup and backup != LATEST) or before or kind:
         raise UsageError(detail=f"--file {file} names what to restore; leave out the id, --before and --kind")
     with ExitStack() as held:
-        with copying(ctx, "Reading", backup_loose.size([file])) as advance:
-            reading = backup_loose.staged(found, kept, file, trial=False, advance=advance)
+        with copying(ctx, "Reading", detect.size([file])) as advance:
+            reading = detect.staged(found, kept, file, trial=False, advance=advance)
             taken, beside = held.enter_context(reading)
         for remark in taken.remarks:
             warn(ctx, remark)
@@ -286,7 +287,7 @@ def _bring_tables(
 ) -> int:
     keys.ready(kept.store, manifest)
     with copying(ctx, "Restoring", restore_rows.size(found, kept, manifest, wanted)) as advance:
-        work = restore_table.RestoringTables(
+        work = RestoringTables(
             found, kept, manifest, wanted, keys, timeout=call(ctx).timeout, advance=advance
         )
         return change(ctx, work, target=work.target)
@@ -302,10 +303,10 @@ def _copy(
     *,
     replace: bool,
 ) -> int:
-    places = config.given(to, Path.cwd(), option="--to")
+    places = model.given(to, Path.cwd(), option="--to")
     keys.ready(kept.store, manifest)
-    with copying(ctx, "Copying", restore_copy.size(found, kept, manifest, places)) as advance:
-        work = restore_copy.Copying(
+    with copying(ctx, "Copying", copy.size(found, kept, manifest, places)) as advance:
+        work = copy.Copying(
             found, kept, manifest, places, keys, replace=replace, timeout=call(ctx).timeout, advance=advance
         )
         return change(ctx, work, target=found.name)
@@ -316,7 +317,7 @@ def _carry_out(
 ) -> int:
     keys.ready(kept.store, manifest)
     with copying(ctx, "Restoring", restore_source.size(found, kept, manifest)) as advance:
-        work = restore.Restoring(
+        work = Restoring(
             found, kept, manifest, keys, timeout=call(ctx).timeout, replace=replace, advance=advance
         )
         return change(ctx, work, target=found.name)

@@ -8,11 +8,10 @@ import typer
 
 from dbctl.cli._support.app import carry_out, one_of, opened, show
 from dbctl.cli._support.options import DryRun, Limit, Offset, Sort, window
-from dbctl.errors.base import Exit, UsageError
+from dbctl.errors import Exit, UsageError
 from dbctl.model import Id
-from dbctl.services.app.app import App
-from dbctl.services.roles import changes as role_changes
-from dbctl.services.roles import queries as roles
+from dbctl.services.app import App
+from dbctl.services.roles import changes, queries
 
 app = typer.Typer(
     name="roles", help="Roles and their permissions.", no_args_is_help=True, rich_markup_mode=None
@@ -40,14 +39,14 @@ Priority: TypeAlias = Annotated[
 def list_(ctx: typer.Context, limit: Limit = 100, offset: Offset = 0, sort: Sort = "") -> int:
     """List roles with how many users hold each."""
     with opened(ctx) as found:
-        return show(ctx, found, roles.list_roles(found, window(limit, offset, sort)))
+        return show(ctx, found, queries.list_roles(found, window(limit, offset, sort)))
 
 
 @app.command("show")
 def show_(ctx: typer.Context, role: Role = "", ident: RoleId = "") -> int:
     """Show one role and its permissions."""
     with opened(ctx) as found:
-        return show(ctx, found, roles.show_role(found, _role(role, ident)))
+        return show(ctx, found, queries.show_role(found, _role(role, ident)))
 
 
 @app.command()
@@ -66,7 +65,7 @@ def create(
 ) -> int:
     """Add a role."""
     with opened(ctx) as found:
-        prepared = role_changes.create_role(
+        prepared = changes.create_role(
             found, role, description=description, priority=priority, permissions=permissions or ()
         )
         return carry_out(ctx, prepared)
@@ -88,14 +87,14 @@ def update(
     if not fields:
         raise UsageError(detail="nothing to change was given: --name, --description or --priority")
     with opened(ctx) as found:
-        return carry_out(ctx, role_changes.update_role(found, _role(role, ident), fields))
+        return carry_out(ctx, changes.update_role(found, _role(role, ident), fields))
 
 
 @app.command()
 def delete(ctx: typer.Context, role: Role = "", ident: RoleId = "", dry_run: DryRun = False) -> int:
     """Delete a role that nobody holds."""
     with opened(ctx) as found:
-        return carry_out(ctx, role_changes.delete_role(found, _role(role, ident)))
+        return carry_out(ctx, changes.delete_role(found, _role(role, ident)))
 
 
 @app.command()
@@ -104,7 +103,7 @@ def grant(
 ) -> int:
     """Give a role permissions."""
     with opened(ctx) as found:
-        prepared = role_changes.grant(found, *_role_and_permissions(words or (), ident))
+        prepared = changes.grant(found, *_role_and_permissions(words or (), ident))
         return carry_out(ctx, prepared, notes=_cached(found))
 
 
@@ -114,7 +113,7 @@ def revoke(
 ) -> int:
     """Take permissions from a role."""
     with opened(ctx) as found:
-        prepared = role_changes.revoke(found, *_role_and_permissions(words or (), ident))
+        prepared = changes.revoke(found, *_role_and_permissions(words or (), ident))
         return carry_out(ctx, prepared, notes=_cached(found))
 
 
@@ -122,14 +121,14 @@ def revoke(
 def matrix(ctx: typer.Context) -> int:
     """Show which role has which permission."""
     with opened(ctx) as found:
-        return show(ctx, found, roles.matrix(found))
+        return show(ctx, found, queries.matrix(found))
 
 
 @app.command()
 def permissions(ctx: typer.Context, limit: Limit = 1000, offset: Offset = 0, sort: Sort = "") -> int:
     """List permissions and the roles that have each."""
     with opened(ctx) as found:
-        return show(ctx, found, roles.list_permissions(found, window(limit, offset, sort)))
+        return show(ctx, found, queries.list_permissions(found, window(limit, offset, sort)))
 
 
 @app.command()
@@ -149,7 +148,7 @@ def can(
     if len(permissions) != 1:
         raise UsageError(detail="name one permission")
     with opened(ctx) as found:
-        answer = roles.can(found, login, permissions[0], explain=explain)
+        answer = queries.can(found, login, permissions[0], explain=explain)
         return show(ctx, found, answer, status=Exit.OK if answer.allowed else Exit.FAILED)
 
 

@@ -9,11 +9,8 @@ from dbctl.cli._support.app import AllApps, selections
 from dbctl.cli._support.emit import emit
 from dbctl.cli._support.options import call
 from dbctl.model import Page
-from dbctl.render import streams as out
-from dbctl.render.escaping import escape
-from dbctl.render.options import Format, is_terminal
-from dbctl.services.schedule import crontab as schedule
-from dbctl.services.schedule.crontab import Job
+from dbctl.render import Format, escape, is_terminal, streams
+from dbctl.services.schedule import Job, crontab
 
 app = typer.Typer(
     name="schedule", help="What is to be done by itself.", no_args_is_help=True, rich_markup_mode=None
@@ -34,12 +31,12 @@ def cron(
     The lines need no PATH, no home and no directory. dbctl schedule cron | crontab - replaces what is in the crontab.
     """
     said = selections(ctx, all_apps=all_apps)
-    jobs = schedule.jobs(said)
-    text = schedule.crontab(jobs, said, user=user)
+    jobs = crontab.jobs(said)
+    text = crontab.crontab(jobs, said, user=user)
     if call(ctx).output is not Format.TABLE:
         page = Page(items=jobs, total=len(jobs), names=Job.__struct_fields__)
         return emit(ctx, page, target=", ".join(dict.fromkeys(job.app for job in jobs)))
-    out.write(
+    streams.write(
         "".join(f"{escape(line)}\n" for line in text.splitlines()) if is_terminal() else text, utf8=True
     )
     return 0

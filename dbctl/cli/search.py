@@ -8,11 +8,11 @@ import typer
 from dbctl.cli._support.app import opened
 from dbctl.cli._support.emit import emit
 from dbctl.cli._support.options import Limit, Offset, Sort, call, window
-from dbctl.errors.base import UsageError
-from dbctl.profiles.model.search import RESERVED
-from dbctl.render.options import Format
+from dbctl.errors import UsageError
+from dbctl.profiles.model import RESERVED
+from dbctl.render import Format
+from dbctl.services.search import Asked
 from dbctl.services.search import search as searches
-from dbctl.services.search.search import Asked
 
 app = typer.Typer(name="search", rich_markup_mode=None)
 

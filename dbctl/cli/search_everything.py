@@ -10,9 +10,8 @@ from dbctl.cli._support.app import opened, span
 from dbctl.cli._support.emit import emit, note, warn
 from dbctl.cli._support.options import Limit, call
 from dbctl.model import Page
-from dbctl.render.options import Format
-from dbctl.services.search import all_tables as search_everything
-from dbctl.services.search.all_tables import Match
+from dbctl.render import Format
+from dbctl.services.search import Match, all_tables
 
 app = typer.Typer(name="search everything", rich_markup_mode=None)
 
@@ -41,7 +40,7 @@ def everything(
     --limit is for the rows of each table. Ends with 12 where part of it could not be looked through.
     """
     with opened(ctx) as found:
-        looked = search_everything.look(found, word, limit=limit, within=within, secrets=secrets, marks=mark)
+        looked = all_tables.look(found, word, limit=limit, within=within, secrets=secrets, marks=mark)
     answer = looked.found
     if call(ctx).output is Format.JSON:
         return emit(ctx, answer, status=looked.status, target=found.name)

@@ -8,8 +8,8 @@ import typer
 from dbctl.cli._support.app import opened
 from dbctl.cli._support.emit import change, emit
 from dbctl.cli._support.options import DryRun
-from dbctl.errors.base import Exit
-from dbctl.services.search import indexes as search_indexes
+from dbctl.errors import Exit
+from dbctl.services.search import indexes
 
 app = typer.Typer(
     name="search index",
@@ -31,7 +31,7 @@ What: TypeAlias = Annotated[
 def status(ctx: typer.Context, name: What = "") -> int:
     """Show which searches have an index of words, and whether it can be used."""
     with opened(ctx) as found:
-        return emit(ctx, search_indexes.standings(found, name), target=found.name)
+        return emit(ctx, indexes.standings(found, name), target=found.name)
 
 
 @app.command()
@@ -48,7 +48,7 @@ def check(
 ) -> int:
     """Compare the index with what it should be, and every entry with its row; exit 4 on an error."""
     with opened(ctx) as found:
-        findings = search_indexes.check(found, name, whole=whole)
+        findings = indexes.check(found, name, whole=whole)
         return emit(ctx, findings, status=Exit.UNSOUND if findings.unsound else Exit.OK, target=found.name)
 
 
@@ -67,7 +67,7 @@ def build(
 ) -> int:
     """Make the index where it is missing; one that is of no use is left to repair. That of a read-only database is a file beside it, which is made anew wherever the database was changed since."""
     with opened(ctx) as found:
-        made = search_indexes.change_of(found, name, "build", cache=cache)
+        made = indexes.change_of(found, name, "build", cache=cache)
         return change(ctx, made, target=made.target)
 
 
@@ -75,7 +75,7 @@ def build(
 def repair(ctx: typer.Context, name: What = "", dry_run: DryRun = False) -> int:
     """Replace an index that is of no use, or does not agree with its rows, by a sound one; proven before it stays."""
     with opened(ctx) as found:
-        made = search_indexes.change_of(found, name, "repair")
+        made = indexes.change_of(found, name, "repair")
         return change(ctx, made, target=made.target)
 
 
@@ -83,5 +83,5 @@ def repair(ctx: typer.Context, name: What = "", dry_run: DryRun = False) -> int:
 def drop(ctx: typer.Context, name: What = "", dry_run: DryRun = False) -> int:
     """Drop the index, and the triggers or the file that keep it. Build makes it again."""
     with opened(ctx) as found:
-        made = search_indexes.change_of(found, name, "drop")
+        made = indexes.change_of(found, name, "drop")
         return change(ctx, made, target=made.target)

@@ -10,11 +10,9 @@ import typer
 from dbctl.cli._support.app import contents, opened
 from dbctl.cli._support.emit import emit, note, warn
 from dbctl.cli._support.options import call, whole
-from dbctl.errors.base import UsageError
-from dbctl.render.options import Format, is_terminal
-from dbctl.services.search.semantic import search as search_semantic
-from dbctl.services.search.semantic.search import Asked, Like
-from dbctl.services.search.semantic.vector_input import LARGEST
+from dbctl.errors import UsageError
+from dbctl.render import Format, is_terminal
+from dbctl.services.search.semantic import LARGEST, Asked, Like, search
 
 app = typer.Typer(name="search semantic", rich_markup_mode=None)
 
@@ -91,7 +89,7 @@ def semantic(
     with opened(ctx) as found:
         look = call(ctx).look
         brief = look.format is Format.TABLE and is_terminal()
-        told = search_semantic.find(found, asked, columns=look.columns, brief=brief)
+        told = search.find(found, asked, columns=look.columns, brief=brief)
         for trouble in told.troubles:
             warn(ctx, trouble)
         for remark in told.remarks:

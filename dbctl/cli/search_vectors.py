@@ -9,8 +9,7 @@ import typer
 from dbctl.cli._support.app import carry_out, contents, opened
 from dbctl.cli._support.emit import change, progress
 from dbctl.cli._support.options import DryRun, whole
-from dbctl.services.search.semantic import store_vector as vector_changes
-from dbctl.services.search.semantic.vector_input import LARGEST
+from dbctl.services.search.semantic import LARGEST, store_vector
 
 app = typer.Typer(
     name="search vectors",
@@ -39,7 +38,7 @@ def store(
     """Store a ready vector for a row; asks first where the row has a vector, which is replaced."""
     raw = contents(vector, "vector", most=LARGEST)
     with opened(ctx) as found:
-        return carry_out(ctx, vector_changes.store_vector(found, key, raw))
+        return carry_out(ctx, store_vector.store_vector(found, key, raw))
 
 
 @app.command()
@@ -56,7 +55,7 @@ def make(
 
     A few rows are written at a time. Where the embedder fails, the vectors that were made stay; run it again to go on.
     """
-    from dbctl.services.search.semantic.make_vectors import VectorMaking
+    from dbctl.services.search.semantic import VectorMaking
 
     filters = {name: value for name, value in (("user", user), ("chat", chat)) if value is not None}
     with opened(ctx) as found, progress(ctx, "Making vectors", lambda: work.total) as advance:

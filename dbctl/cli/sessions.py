@@ -9,11 +9,8 @@ import typer
 from dbctl.cli._support.app import Ids, Inactive, Logins, carry_out, opened, show, span, who
 from dbctl.cli._support.emit import change, emit, progress
 from dbctl.cli._support.options import DryRun, Limit, Offset, Sort, window
-from dbctl.errors.base import Exit, UsageError
-from dbctl.services.sessions import sessions
-from dbctl.services.sessions.cleanup import CleanupWork
-from dbctl.services.sessions.rebuild_statistics import Rebuilding
-from dbctl.services.sessions.sessions import State
+from dbctl.errors import Exit, UsageError
+from dbctl.services.sessions import CleanupWork, Rebuilding, State, sessions
 
 app = typer.Typer(
     name="sessions",

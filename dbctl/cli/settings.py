@@ -9,13 +9,10 @@ import typer
 
 from dbctl.cli._support.app import carry_out, contents, one_of, opened, show
 from dbctl.cli._support.options import DryRun, Limit, Offset, Sort, window
-from dbctl.errors.base import Exit
-from dbctl.render.options import Format
-from dbctl.services.app.app import App
-from dbctl.services.settings import changes as setting_changes
-from dbctl.services.settings import files as setting_files
-from dbctl.services.settings import queries as settings
-from dbctl.services.settings.table import section
+from dbctl.errors import Exit
+from dbctl.render import Format
+from dbctl.services.app import App
+from dbctl.services.settings import files, queries, reset_setting, section, set_setting
 
 app = typer.Typer(
     name="settings", help="Settings of the app, and of one user.", no_args_is_help=True, rich_markup_mode=None
@@ -62,7 +59,7 @@ def list_(
         return show(
             ctx,
             found,
-            settings.list_settings(
+            queries.list_settings(
                 found, part, category=category, public=public, login=one_of(user, ident), secrets=secrets
             ),
         )
@@ -72,7 +69,7 @@ def list_(
 def get(ctx: typer.Context, key: Key, user: User = "", ident: UserId = "", secrets: Secrets = False) -> int:
     """Show one setting."""
     with opened(ctx) as found:
-        return show(ctx, found, settings.get_setting(found, key, login=one_of(user, ident), secrets=secrets))
+        return show(ctx, found, queries.get_setting(found, key, login=one_of(user, ident), secrets=secrets))
 
 
 @app.command("set")
@@ -89,7 +86,7 @@ def set_(
 ) -> int:
     """Change a setting, if its own schema takes the value."""
     with opened(ctx) as found:
-        prepared = setting_changes.set_setting(found, key, value, login=one_of(user, ident))
+        prepared = set_setting(found, key, value, login=one_of(user, ident))
         return carry_out(ctx, prepared, notes=_cached(found, of_user=bool(user or ident)))
 
 
@@ -99,7 +96,7 @@ def reset(ctx: typer.Context, key: Key, user: User = "", ident: UserId = "", dry
     with opened(ctx) as found:
         return carry_out(
             ctx,
-            setting_changes.reset_setting(found, key, login=one_of(user, ident)),
+            reset_setting(found, key, login=one_of(user, ident)),
             notes=_cached(found, of_user=bool(user or ident)),
         )
 
@@ -108,7 +105,7 @@ def reset(ctx: typer.Context, key: Key, user: User = "", ident: UserId = "", dry
 def validate(ctx: typer.Context, user: User = "", ident: UserId = "") -> int:
     """Check every stored value against its type and its own schema: exit 4 where one does not fit."""
     with opened(ctx) as found:
-        answer = settings.validate(found, login=one_of(user, ident))
+        answer = queries.validate(found, login=one_of(user, ident))
         return show(ctx, found, answer, status=Exit.UNSOUND if answer.unsound else Exit.OK)
 
 
@@ -123,16 +120,16 @@ def export(
 ) -> int:
     """Give out every key and value, as `settings apply` takes them; JSON unless -o says otherwise."""
     with opened(ctx) as found:
-        told = settings.export(found, login=one_of(user, ident), secrets=secrets)
+        told = queries.export(found, login=one_of(user, ident), secrets=secrets)
         return show(ctx, found, told, instead_of_table=Format.JSON)
 
 
 @app.command()
 def diff(ctx: typer.Context, file: File, user: User = "", ident: UserId = "") -> int:
     """Show what a file and the app have differently."""
-    wanted = setting_files.read_wanted(contents(file, "file of settings"), str(file))
+    wanted = files.read_wanted(contents(file, "file of settings"), str(file))
     with opened(ctx) as found:
-        return show(ctx, found, setting_files.diff(found, wanted, login=one_of(user, ident)))
+        return show(ctx, found, files.diff(found, wanted, login=one_of(user, ident)))
 
 
 @app.command()
@@ -153,11 +150,9 @@ def apply(
     dry_run: DryRun = False,
 ) -> int:
     """Bring the settings to what a file says, all in one transaction."""
-    wanted = setting_files.read_wanted(contents(file, "file of settings"), str(file))
+    wanted = files.read_wanted(contents(file, "file of settings"), str(file))
     with opened(ctx) as found:
-        prepared = setting_files.apply(
-            found, wanted, mode.value, login=one_of(user, ident), new_keys=new_keys
-        )
+        prepared = files.apply(found, wanted, mode.value, login=one_of(user, ident), new_keys=new_keys)
         return carry_out(ctx, prepared, notes=_cached(found, of_user=bool(user or ident)))
 
 

@@ -9,12 +9,11 @@ import typer
 from dbctl.cli._support.app import opened, pairs, show, span
 from dbctl.cli._support.emit import emit, note, warn
 from dbctl.cli._support.options import Limit, Offset, Sort, window
-from dbctl.services.app.per_database import Figures
+from dbctl.services.app import Figures
+from dbctl.services.stats import State, reports
 from dbctl.services.stats import connections as stats_sessions
 from dbctl.services.stats import indexes as stats_indexes
-from dbctl.services.stats import reports
 from dbctl.services.stats import tables as stats
-from dbctl.services.stats.indexes import State
 
 app = typer.Typer(
     name="stats",

@@ -10,18 +10,15 @@ from msgspec import structs
 from dbctl.cli._support.app import Ids, Inactive, Logins, carry_out, contents, opened, pairs, show, who
 from dbctl.cli._support.emit import note, progress, read_password
 from dbctl.cli._support.options import DryRun, Limit, Offset, Sort, window
-from dbctl.errors.base import UsageError
-from dbctl.files import atomic as durable
+from dbctl.errors import UsageError
+from dbctl.files import written_whole
 from dbctl.model import Value
-from dbctl.render import streams as out
-from dbctl.render.options import Format
-from dbctl.services.app.app import App
-from dbctl.services.users import queries as users
-from dbctl.services.users.files import Existing, read_lines
-from dbctl.services.users.queries import Filter
+from dbctl.render import Format, streams
+from dbctl.services.app import App
+from dbctl.services.users import Existing, Filter, queries, read_lines
 
 if TYPE_CHECKING:
-    from dbctl.services.users.create import NewUser
+    from dbctl.services.users import NewUser
 
 app = typer.Typer(name="users", help="Users of the app.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -87,10 +84,10 @@ def list_(
     )
     with opened(ctx) as found:
         if not locked:
-            return show(ctx, found, users.list_users(found, wanted, window(limit, offset, sort)))
-        from dbctl.services.users import lockout as user_lockout
+            return show(ctx, found, queries.list_users(found, wanted, window(limit, offset, sort)))
+        from dbctl.services.users import list_locked
 
-        told = user_lockout.list_locked(found, wanted, window(limit, offset, sort))
+        told = list_locked(found, wanted, window(limit, offset, sort))
         for remark in told.remarks:
             note(ctx, remark)
         return show(ctx, found, told.page)
@@ -99,10 +96,10 @@ def list_(
 @app.command("show")
 def show_(ctx: typer.Context, logins: Logins = None, ids: Ids = None) -> int:
     """Show all that is known of users: role, permissions, tokens (never their values), settings, statistics."""
-    from dbctl.services.users import detail as user_shown
+    from dbctl.services.users import show_users
 
     with opened(ctx) as found:
-        return show(ctx, found, user_shown.show_users(found, who(logins, ids)))
+        return show(ctx, found, show_users(found, who(logins, ids)))
 
 
 @app.command()
@@ -217,10 +214,10 @@ def delete(
     """Delete users with all that is theirs; what that is, per table, is shown first."""
     if delete_duplicates and not heir:
         raise UsageError(detail="--delete-duplicates needs --transfer-to")
-    from dbctl.services.users import delete as user_deletion
+    from dbctl.services.users import delete_users
 
     with opened(ctx) as found:
-        prepared = user_deletion.delete_users(
+        prepared = delete_users(
             found, who(logins, ids, inactive), heir=heir, delete_duplicates=delete_duplicates
         )
         return carry_out(ctx, prepared)
@@ -330,9 +327,9 @@ def check_password(
 ) -> int:
     """Say whether a password is a user's: exit 0 where it is, 1 where it is not."""
     with opened(ctx) as found:
-        user = users.single(found, who(login, ids))
+        user = queries.single(found, who(login, ids))
         password, _ = read_password(ctx, stdin=stdin, file=file, generate=False, confirm=False)
-        return show(ctx, found, users.check_password(found, user, password))
+        return show(ctx, found, queries.check_password(found, user, password))
 
 
 @app.command("import")
@@ -353,11 +350,11 @@ def import_(
     dry_run: DryRun = False,
 ) -> int:
     """Add the users of a file, all in one transaction or none."""
-    from dbctl.services.users import import_export as user_transfer
+    from dbctl.services.users import import_users
 
     lines = read_lines(contents(file, "file of users"), str(file))
     with opened(ctx) as found, progress(ctx, "Hashing passwords", len(lines)) as advance:
-        prepared = user_transfer.import_users(
+        prepared = import_users(
             found, lines, file=str(file), existing=existing, generate=generate, advance=advance
         )
         return carry_out(ctx, prepared)
@@ -369,12 +366,10 @@ def export(
     secrets: Annotated[bool, typer.Option("--secrets", help="Take the password hashes along.")] = False,
 ) -> int:
     """Give out every user, as `users import` takes them; CSV unless -o says otherwise."""
-    from dbctl.services.users import import_export as user_transfer
+    from dbctl.services.users import export_users
 
     with opened(ctx) as found:
-        return show(
-            ctx, found, user_transfer.export_users(found, secrets=secrets), instead_of_table=Format.CSV
-        )
+        return show(ctx, found, export_users(found, secrets=secrets), instead_of_table=Format.CSV)
 
 
 @app.command("export-data")
@@ -390,18 +385,18 @@ def export_data(
     """Write all data of one user, from every database of the app, to a JSON file."""
     import json
 
-    from dbctl.render.values import jsonable
-    from dbctl.services.data import personal_data as user_data
+    from dbctl.render import jsonable
+    from dbctl.services.data import UserDataExported, collect_user_data
 
     with opened(ctx) as found:
-        data = user_data.collect_user_data(found, who([login], None), secrets=secrets)
+        data = collect_user_data(found, who([login], None), secrets=secrets)
         text = json.dumps(jsonable(data), indent=1, ensure_ascii=False) + "\n"
         if file == "-":
-            out.write(text, utf8=True)
+            streams.write(text, utf8=True)
             return 0
-        with durable.written_whole(Path(file)) as target:
+        with written_whole(Path(file)) as target:
             target.write(text)
-        return show(ctx, found, user_data.UserDataExported.of(data, file), picked=False)
+        return show(ctx, found, UserDataExported.of(data, file), picked=False)
 
 
 class _Source(Value, frozen=True, kw_only=True):
@@ -425,7 +420,7 @@ def _typed(
     found: App, username: str, fields: list[str] | None, *, active: bool | None, **options: str
 ) -> dict[str, str]:
     """Return what is wanted of a user; the argument is the first of the fields by which the app's users sign in."""
-    login = users.table(found).told.login[0]
+    login = queries.table(found).told.login[0]
     options = {field: text for field, text in options.items() if field != login}
     word = "" if active is None else "true" if active else "false"
     values = _given(fields, **options, active=word)

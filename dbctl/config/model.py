@@ -11,7 +11,7 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 
 from dbctl import url as urls
-from dbctl.errors.base import (
+from dbctl.errors import (
     AppAmbiguousError,
     AppMissingError,
     ConfigInvalidError,
@@ -22,8 +22,7 @@ from dbctl.errors.base import (
     UrlInvalidError,
     UsageError,
 )
-from dbctl.files import atomic as durable
-from dbctl.files import toml
+from dbctl.files import atomic, toml
 from dbctl.model import Secret, is_span
 from dbctl.url import Url
 
@@ -269,7 +268,7 @@ def path(selection: Selection) -> Path:
         return Path(named)
     places = _places()
     for place in places:
-        if durable.is_regular(place):
+        if atomic.is_regular(place):
             return place
     raise ConfigMissingError(looked=f"looked for {', '.join(map(str, places))}")
 
@@ -310,7 +309,7 @@ def _adding(found: list[tuple[Sequence[toml.Key], str]]) -> Complain:
 
 def _places() -> list[Path]:
     here = Path(FILE_NAME)
-    if durable.is_regular(here):
+    if atomic.is_regular(here):
         return [here]
     from platformdirs import site_config_path, user_config_path
 
@@ -378,7 +377,7 @@ def _embedder(
         _want_safe(address, bool(told.key_env or told.key_file), (*at, "url"), complain)
 
     def placed(text: str) -> str:
-        return str(folder / durable.expand_home(text)) if text else ""
+        return str(folder / atomic.expand_home(text)) if text else ""
 
     # A program without a slash is looked for on the PATH.
     command = [placed(word) if not place and "/" in word else word for place, word in enumerate(told.command)]
@@ -444,12 +443,12 @@ def embedder_key(app: App) -> Secret | None:
 def _key_of(app: App, name: str) -> str:
     from dbctl.files import dotenv
 
-    own = dotenv.read(durable.read_settings(app.env_file)) if app.env_file else {}
+    own = dotenv.read(atomic.read_settings(app.env_file)) if app.env_file else {}
     return (own[name] if name in own else _variable(name)).strip()
 
 
 def _key_in(path: Path) -> str:
-    with durable.named(path) as file:
+    with atomic.named(path) as file:
         return str(file.readline(_LONGEST_KEY).decode().strip())
 
 
@@ -464,7 +463,7 @@ def _search(
         return None
     if not told.folder:
         complain(at, "it is empty")
-    return folder / durable.expand_home(_filled(told.folder, at, complain, own))
+    return folder / atomic.expand_home(_filled(told.folder, at, complain, own))
 
 
 def caches() -> Path | None:
@@ -475,7 +474,7 @@ def caches() -> Path | None:
         return user_cache_path("dbctl") / "search"
     # As platformdirs has it, without loading that for every search; in a container a user may have no home at all.
     named = Path(os.environ.get("XDG_CACHE_HOME", "").strip())
-    base = named if named.is_absolute() else durable.expand_home("~/.cache") if has_home() else None
+    base = named if named.is_absolute() else atomic.expand_home("~/.cache") if has_home() else None
     return base and base / "dbctl" / "search"
 
 
@@ -538,7 +537,7 @@ def _encrypt(
         complain(at, "it names neither recipients nor a passphrase_file, so nobody could open a backup")
 
     def placed(name: str, text: str) -> str:
-        return str(folder / durable.expand_home(_filled(text, (*at, name), complain, own))) if text else ""
+        return str(folder / atomic.expand_home(_filled(text, (*at, name), complain, own))) if text else ""
 
     files = {
         name: placed(name, getattr(told, name))
@@ -579,7 +578,7 @@ def opening(app: App, identities: Sequence[Path] = (), passphrase: Path | None =
 def aside(app: App) -> Path | None:
     """Return the folder of this machine for what is not for the repository, or not yet; None: as ``staging`` says."""
     told = app.backup.staging if app.backup else ""
-    return app.folder / durable.expand_home(told) if told else None
+    return app.folder / atomic.expand_home(told) if told else None
 
 
 def _filled(text: str, at: Sequence[toml.Key], complain: Complain, own: Mapping[str, str]) -> str:
@@ -616,7 +615,7 @@ def _own(app: AppConfig, folder: Path, at: Sequence[toml.Key], complain: Complai
     from dbctl.files import dotenv
 
     try:
-        return dotenv.read(durable.read_settings(folder / app.env_file))
+        return dotenv.read(atomic.read_settings(folder / app.env_file))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not valid UTF-8"
         # What is lost with everything else may be in a backup, and without it no command finds the backups.
@@ -633,7 +632,7 @@ def _variable(name: str) -> str:
     file = os.environ.get(f"{name}_FILE", "")
     if not file:
         raise KeyError(name)
-    return durable.read_settings(Path(file)).removesuffix("\n").removesuffix("\r")
+    return atomic.read_settings(Path(file)).removesuffix("\n").removesuffix("\r")
 
 
 def _why(name: str, error: Exception) -> str:
@@ -681,7 +680,7 @@ def staging() -> Path:
 def _absolute(url: Url, folder: Path) -> Url:
     if not url.is_local:
         return url
-    return msgspec.structs.replace(url, path=str(folder / durable.expand_home(url.path)))
+    return msgspec.structs.replace(url, path=str(folder / atomic.expand_home(url.path)))
 
 
 def given(texts: Sequence[str], folder: Path, *, option: str = "--url") -> dict[str, Url]:

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from dbctl.config import model as config
-from dbctl.errors.base import StorageKeysMissingError, StorageUnknownError
-from dbctl.files import atomic as durable
+from dbctl.config import model
+from dbctl.errors import StorageKeysMissingError, StorageUnknownError
+from dbctl.files import expand_home, read_settings, read_whole
 from dbctl.model import Secret, Value
 
 #: Of AWS itself, for storage that knows no regions, too.
@@ -112,7 +112,7 @@ def access(address: Address) -> Access:
         StorageKeysMissingError: nothing gives keys.
         StorageUnknownError: an endpoint is none, or there is no such profile.
     """
-    told = config.storage()
+    told = model.storage()
     profile = _profile(address, told)
     said = {} if address.profile else told
     endpoint = (
@@ -138,7 +138,7 @@ def _authorities(file: str) -> bytes:
     if not file:
         return b""
     try:
-        found = durable.read_whole(durable.expand_home(file).resolve(), _LARGEST_BUNDLE)
+        found = read_whole(expand_home(file).resolve(), _LARGEST_BUNDLE)
     except OSError as error:
         reason = f"it cannot be read: {error.strerror or error}"
     else:
@@ -205,7 +205,7 @@ def _profile(address: Address, told: Mapping[str, str]) -> dict[str, str]:
 def _section(file: Path, name: str) -> dict[str, str]:
     parser = configparser.RawConfigParser(strict=False)
     try:
-        text = durable.read_settings(durable.expand_home(str(file)))
+        text = read_settings(expand_home(str(file)))
         parser.read_string(text)
         found = dict(parser.items(name))
         services = found.get("services")

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 from dbctl.demo.random import Progress
-from dbctl.errors.base import (
+from dbctl.errors import (
     AbilityMissingError,
     MigrationShapeUnknownError,
     NotSupportedError,

@@ -10,7 +10,7 @@ from dbctl.config import model as config
 from dbctl.demo import DemoBuilt
 from dbctl.demo.random import Progress
 from dbctl.model import Plan, Row
-from dbctl.services.setup.init import Setup, has_room
+from dbctl.services.setup import Setup, has_room
 
 
 class SampleBuilt(DemoBuilt, frozen=True, kw_only=True):

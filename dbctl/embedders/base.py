@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Protocol
 
-from dbctl.errors.base import EmbedderFailedError
+from dbctl.errors import EmbedderFailedError
 
 #: Numbers of the longest vector that any model makes, and the largest that 32 bits hold.
 LONGEST = 65_536

@@ -14,10 +14,10 @@ from typing import IO
 
 import msgspec
 
-from dbctl import signals as interrupt
-from dbctl.config.model import Embedder
+from dbctl import signals
+from dbctl.config import Embedder
 from dbctl.embedders import base
-from dbctl.errors.base import EmbedderFailedError, EmbedderUnreachableError
+from dbctl.errors import EmbedderFailedError, EmbedderUnreachableError
 from dbctl.model import read_span
 
 #: Bytes that it may write, those that are read at once, and seconds between two looks for a signal.
@@ -65,7 +65,7 @@ class Command:
         try:
             written = self._read(process)
         finally:
-            with interrupt.unheard():
+            with signals.unheard():
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
@@ -88,7 +88,7 @@ class Command:
             True,
         )
         while True:
-            interrupt.check()
+            signals.check()
             ended = process.poll() is not None
             if open_ and select.select([descriptor], [], [], 0 if ended else LOOK_SECONDS)[0]:
                 block = os.read(descriptor, BLOCK)

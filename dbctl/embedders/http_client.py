@@ -18,8 +18,8 @@ from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 
-from dbctl import signals as interrupt
-from dbctl.errors.base import (
+from dbctl import signals
+from dbctl.errors import (
     EmbedderBusyError,
     EmbedderFailedError,
     EmbedderRefusedError,
@@ -82,7 +82,7 @@ def ask(question: Question) -> Any:
     """
     passing = list[_Answer]()
     try:
-        with interrupt.within(question.timeout):
+        with signals.within(question.timeout):
             answer = _answered(question, passing)
     except TimeoutError as error:
         if passing:

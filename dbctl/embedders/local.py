@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from typing import Any
 
-from dbctl.config.model import App, Embedder
+from dbctl.config import App, Embedder
 from dbctl.embedders import base
-from dbctl.errors.base import EmbedderFailedError, EmbedderPackageMissingError
+from dbctl.errors import EmbedderFailedError, EmbedderPackageMissingError
 
 TRY = "Check model under [apps.NAME.embedder]: what it is called, and that it is here, or may be fetched."
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dbctl.config.model import App
+from dbctl.config import App
 from dbctl.embedders.base import Embedder
-from dbctl.errors.base import EmbedderUnsetError
+from dbctl.errors import EmbedderUnsetError
 
 
 def of(app: App, *, model: str = "") -> Embedder:

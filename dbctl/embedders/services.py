@@ -6,13 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from dbctl import url as urls
-from dbctl.config import model as config
-from dbctl.config.model import App, Embedder
-from dbctl.embedders import base
-from dbctl.embedders import http_client as http
+from dbctl import url
+from dbctl.config import App, Embedder, embedder_key
+from dbctl.embedders import base, http_client
 from dbctl.embedders.http_client import Question
-from dbctl.errors.base import EmbedderFailedError
+from dbctl.errors import EmbedderFailedError
 from dbctl.model import read_span
 
 
@@ -63,11 +61,11 @@ class Service:
 
     def __init__(self, app: App, told: Embedder) -> None:
         self._app, self._told, self._way = app, told, WAYS[told.kind]
-        self._endpoint = urls.endpoint(told.url)
+        self._endpoint = url.endpoint(told.url)
         self.place = f"{self._endpoint} ({told.model})"
 
     def embed(self, text: str) -> Sequence[float]:
-        key = config.embedder_key(self._app)
+        key = embedder_key(self._app)
         question = Question(
             endpoint=self._endpoint,
             path=self._way.path(self._told),
@@ -77,11 +75,11 @@ class Service:
             key=key,
             key_from=self._told.key_file or self._told.key_env,
         )
-        answer = http.ask(question)
+        answer = http_client.ask(question)
         try:
             found = self._way.found(answer)
         except (LookupError, TypeError) as error:
             raise EmbedderFailedError(
-                place=self.place, reason="its answer holds no vector", instead=http.WHAT
+                place=self.place, reason="its answer holds no vector", instead=http_client.WHAT
             ) from error
-        return base.vector(found, self.place, http.WHAT)
+        return base.vector(found, self.place, http_client.WHAT)

@@ -10,9 +10,9 @@ from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from dbctl.engines.contract.base import Holder
-from dbctl.errors.base import NotSupportedError, UnreachableError
-from dbctl.files import lock as lockfile
+from dbctl.engines.contract import Holder
+from dbctl.errors import NotSupportedError, UnreachableError
+from dbctl.files import lock
 
 
 @contextmanager
@@ -30,7 +30,7 @@ def write_lock(path: Path, target: str, purpose: str, *, timeout: float) -> Iter
         )
 
     try:
-        with lockfile.exclusive(
+        with lock.exclusive(
             beside,
             target,
             purpose,
@@ -38,13 +38,13 @@ def write_lock(path: Path, target: str, purpose: str, *, timeout: float) -> Iter
             prepare=lambda opened: _share_like(path, opened, refused),
         ):
             yield
-    except lockfile.CannotLockError as error:
+    except lock.CannotLockError as error:
         raise refused(str(error)) from error
 
 
 def is_written(path: Path) -> bool:
     """Whether a dbctl holds the lock of all writers on the database ``path``; nothing is written to tell."""
-    return lockfile.is_held(_beside(path))
+    return lock.is_held(_beside(path))
 
 
 def _beside(path: Path) -> Path:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from dbctl.config.model import Compression
+from dbctl.config import Compression
 from dbctl.model import Value
 
 #: What a file holds once it is unpacked.

@@ -8,20 +8,19 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract.base import FillRow, Holder, Housing, Language, Readable, Writable, fill_nothing
-from dbctl.errors.base import (
+from dbctl.engines.contract import FillRow, Holder, Housing, Language, Readable, Writable, fill_nothing
+from dbctl.errors import (
     DatabaseMissingError,
     DriverMissingError,
     FileMissingError,
     FolderMissingError,
     NotSupportedError,
 )
-from dbctl.files.progress import Progress, at_once, silent
+from dbctl.files import Progress, at_once, silent
 from dbctl.url import Url
 
 if TYPE_CHECKING:  # most commands only read a database
-    from dbctl.engines.contract.dumps import Dump, Dumps, Loaded, Outside, Proof, Tried
-    from dbctl.engines.contract.recovery import Recovered, Recovery
+    from dbctl.engines.contract import Dump, Dumps, Loaded, Outside, Proof, Recovered, Recovery, Tried
     from dbctl.engines.file_type import Content, TakenIn
 
 #: Gives a private folder with room for so many bytes.
@@ -69,23 +68,23 @@ def open_for_reading(
         DriverMissingError: the driver of its engine is not installed.
     """
     if url.engine == "lancedb":
-        from dbctl.engines.lancedb.reader import LanceReader
+        from dbctl.engines.lancedb import LanceReader
 
         return LanceReader(url, target, timeout=timeout, keys=keys)
     if url.engine == "postgresql":
         with _driver(url, target):
-            from dbctl.engines.postgresql.reader import PostgreSQLReader
+            from dbctl.engines.postgresql import PostgreSQLReader
         return PostgreSQLReader(url, target, timeout=timeout)
     if url.engine == "mysql":
         with _driver(url, target):
-            from dbctl.engines.mysql.reader import MySQLReader
+            from dbctl.engines.mysql import MySQLReader
         return MySQLReader(url, target, timeout=timeout)
     path = _file(url, target)
     if sidecars:
-        from dbctl.engines.sqlite.external_index.build import SQLiteSidecars
+        from dbctl.engines.sqlite.external_index import SQLiteSidecars
 
         return SQLiteSidecars(path, target, timeout=timeout, traceless=traceless)
-    from dbctl.engines.sqlite.reader import SQLiteReader
+    from dbctl.engines.sqlite import SQLiteReader
 
     return SQLiteReader(path, target, timeout=timeout, traceless=traceless)
 
@@ -109,18 +108,18 @@ def open_for_writing(
         DriverMissingError: the driver of its engine is not installed.
     """
     if url.engine == "lancedb":
-        from dbctl.engines.lancedb.writer import LanceWriter
+        from dbctl.engines.lancedb import LanceWriter
 
         return LanceWriter(url, target, timeout=timeout, keys=keys)
     if url.engine == "postgresql":
         with _driver(url, target):
-            from dbctl.engines.postgresql.writer import PostgreSQLWriter
+            from dbctl.engines.postgresql import PostgreSQLWriter
         return PostgreSQLWriter(url, target, timeout=timeout)
     if url.engine == "mysql":
         with _driver(url, target):
-            from dbctl.engines.mysql.writer import MySQLWriter
+            from dbctl.engines.mysql import MySQLWriter
         return MySQLWriter(url, target, timeout=timeout)
-    from dbctl.engines.sqlite.writer import SQLiteWriter
+    from dbctl.engines.sqlite import SQLiteWriter
 
     path = _file(url, target)
     if create is not None and not os.path.isdir(path.parent):  # noqa: PTH112 - pathlib's raises where it may not look
@@ -148,7 +147,7 @@ def make_vector_table(
     Raises:
         DriverMissingError: the driver of its engine is not installed.
     """
-    from dbctl.engines.lancedb.create import make_table
+    from dbctl.engines.lancedb import make_table
 
     make_table(url, target, table, columns, timeout=timeout)
 
@@ -167,13 +166,13 @@ def open_scratch(url: Url, target: str) -> Writable:
     """
     if url.engine == "postgresql":
         with _driver(url, target):
-            from dbctl.engines.postgresql.scratch import PostgreSQLScratch
+            from dbctl.engines.postgresql import PostgreSQLScratch
         return PostgreSQLScratch(url, target)
     if url.engine == "mysql":
         with _driver(url, target):
-            from dbctl.engines.mysql.scratch import MySQLScratch
+            from dbctl.engines.mysql import MySQLScratch
         return MySQLScratch(url, target)
-    from dbctl.engines.sqlite.writer import SQLiteScratch
+    from dbctl.engines.sqlite import SQLiteScratch
 
     _file(url, target)
     return SQLiteScratch(target)
@@ -187,18 +186,18 @@ def holders(url: Url, target: str) -> Sequence[Holder]:
     """
     if url.engine == "postgresql":
         with _driver(url, target):
-            from dbctl.engines.postgresql.reader import holders_of
+            from dbctl.engines.postgresql import holders_of
         return holders_of(url, target)
     if url.engine == "mysql":
         with _driver(url, target):
             from dbctl.engines.mysql import reader
         return reader.holders_of(url, target)
-    from dbctl.engines import file_locks as locks
+    from dbctl.engines import file_locks
 
     path = Path(os.path.realpath(url.path if url.is_folder else _file(url, target)))
     if not os.path.lexists(path):
         raise (FolderMissingError if url.is_folder else DatabaseMissingError)(target=target, path=path)
-    return locks.holders_below(path) if url.is_folder else locks.holders_of(path)
+    return file_locks.holders_below(path) if url.is_folder else file_locks.holders_of(path)
 
 
 def outside(url: Url, target: str) -> Outside:
@@ -209,17 +208,17 @@ def outside(url: Url, target: str) -> Outside:
     """
     if url.engine == "postgresql":
         with _driver(url, target):
-            from dbctl.engines.postgresql.backup.restore_target import PostgreSQLOutside
+            from dbctl.engines.postgresql.backup import PostgreSQLOutside
         return PostgreSQLOutside(url, target)
     if url.engine == "mysql":
         with _driver(url, target):
-            from dbctl.engines.mysql.backup.restore_target import MySQLOutside
+            from dbctl.engines.mysql.backup import MySQLOutside
         return MySQLOutside(url, target)
     if url.engine == "lancedb":
-        from dbctl.engines.lancedb.backup.restore_target import LanceOutside
+        from dbctl.engines.lancedb.backup import LanceOutside
 
         return LanceOutside(url, target)
-    from dbctl.engines.sqlite.backup.restore_target import SQLiteOutside
+    from dbctl.engines.sqlite.backup import SQLiteOutside
 
     return SQLiteOutside(_file(url, target), target)
 
@@ -233,32 +232,32 @@ def unfinished(url: Url) -> bool:
     """Whether a restore was about to replace the database at ``url``, and has left traces of that; or is at it now."""
     if not url.is_folder:
         return False
-    from dbctl.engines.lancedb.backup import swap as exchange
+    from dbctl.engines.lancedb.backup import swap
 
-    return exchange.is_unfinished(Path(os.path.realpath(url.path)))
+    return swap.is_unfinished(Path(os.path.realpath(url.path)))
 
 
 def forsaken(url: Url) -> Sequence[Path]:
     """Return what a dbctl that was killed has left beside the database at ``url``; nothing while one writes there."""
-    from dbctl.engines import file_locks as locks
+    from dbctl.engines import file_locks
 
     place = Path(os.path.realpath(url.path)) if url.is_local else None
-    if place is None or locks.is_written(place):
+    if place is None or file_locks.is_written(place):
         return ()
     if url.is_file:
         from dbctl.engines.sqlite import files
 
         return files.partials(place)
-    from dbctl.engines.lancedb.backup import swap as exchange
+    from dbctl.engines.lancedb.backup import swap
 
-    return exchange.forsaken(place)
+    return swap.forsaken(place)
 
 
 def copier(url: Url, target: str) -> Dumps | None:
     """Return what copies the database at ``url`` without its driver, not reading its rows; None where nothing does."""
     if not url.is_folder:
         return None
-    from dbctl.engines.lancedb.backup.dump import Copier
+    from dbctl.engines.lancedb.backup import Copier
 
     return Copier(Path(os.path.realpath(url.path)), target)
 
@@ -332,7 +331,7 @@ def prove(engine: str, path: Path, dump: Dump, target: str, *, quick: bool, room
         from dbctl.engines.lancedb.backup import load as archived
 
         return archived.told(path, target) if quick else archived.proven(path, target, room)
-    from dbctl.engines.sqlite.reader import SQLiteReader
+    from dbctl.engines.sqlite import SQLiteReader
 
     reader = SQLiteReader(_file(Url(engine=engine, path=str(path)), target), target, timeout=0)
     with closing(reader):
@@ -369,9 +368,9 @@ def take_in(content: Content, plain: Path, destination: Path, target: str, *, mo
         from dbctl.engines.lancedb.backup import foreign_dump as lance_loose
 
         return lance_loose.take_in(plain, destination, target)
-    from dbctl.engines.sqlite.backup import foreign_dump as sqlite_loose
+    from dbctl.engines.sqlite.backup import foreign_dump
 
-    return sqlite_loose.take_in(plain, destination, content, target, most=most)
+    return foreign_dump.take_in(plain, destination, content, target, most=most)
 
 
 def holds_tables(folder: Path) -> bool:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias, TypeVar
 
-from dbctl.config import model as config
-from dbctl.errors.base import CorruptError, DriverMissingError, KeyInvalidError, KeyWrongError
+from dbctl.config import recipient_problem
+from dbctl.errors import CorruptError, DriverMissingError, KeyInvalidError, KeyWrongError
 from dbctl.model import Secret, Value
 
 #: What the names of encrypted files end in.
@@ -43,7 +43,7 @@ def recipient(text: str, place: str) -> Recipient:
         KeyInvalidError: it is none.
         DriverMissingError: pyrage is not installed.
     """
-    pyrage, problem = _pyrage(), config.recipient_problem(text)
+    pyrage, problem = _pyrage(), recipient_problem(text)
     if not problem:
         try:
             found: Recipient = (

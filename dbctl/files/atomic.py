@@ -12,8 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from dbctl import signals as interrupt
-from dbctl.errors.base import FileExistsAlreadyError, FileFailedError, FileUnsyncedError, UsageError
+from dbctl import signals
+from dbctl.errors import FileExistsAlreadyError, FileFailedError, FileUnsyncedError, UsageError
 
 #: How FAT, and some disks of other machines, say that they have no hard links.
 WITHOUT_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
@@ -278,7 +278,7 @@ def blocks(path: Path) -> Iterator[bytes]:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "it is no regular file", str(path))
         while block := file.read(BLOCK):
-            interrupt.check()
+            signals.check()
             yield block
 
 
@@ -315,7 +315,7 @@ def filled(destination: Path, content: Iterable[bytes]) -> None:
     try:
         with os.fdopen(descriptor, "wb") as file:
             for block in content:
-                interrupt.check()
+                signals.check()
                 file.write(block)
             file.flush()
             os.fsync(file.fileno())

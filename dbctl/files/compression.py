@@ -13,10 +13,10 @@ from io import FileIO
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from dbctl import signals as interrupt
-from dbctl.config.model import Compression
-from dbctl.errors.base import CorruptError, FileFailedError, UnpacksTooFarError
-from dbctl.files import atomic as durable
+from dbctl import signals
+from dbctl.config import Compression
+from dbctl.errors import CorruptError, FileFailedError, UnpacksTooFarError
+from dbctl.files import atomic
 from dbctl.files.parallel_gzip import BARE, GZIP, THREADS, packing
 from dbctl.files.progress import Progress, silent
 from dbctl.files.subprocesses import BLOCK, new_file
@@ -156,7 +156,7 @@ def _reading(source: Path) -> Iterator[FileIO]:
 
 
 def _block(read: FileIO, source: Path) -> bytes:
-    interrupt.check()
+    signals.check()
     try:
         return read.read(BLOCK)
     except OSError as error:
@@ -239,7 +239,7 @@ def unpack(
         opening = _Opening(form, write, most=most, target=target, name=source.name)
 
         def read(size: int) -> bytes:
-            interrupt.check()
+            signals.check()
             block = _read(file, size, target, source)
             later(outer.add, block)
             return block
@@ -290,7 +290,7 @@ def unpack_all(
     with new_file(destination, brief=True) as file:
         streams = _Streams(form, target, path)
         while block := source.read(BLOCK):
-            interrupt.check()
+            signals.check()
             taken += len(block)
             advance(len(block))
             for piece in [block] if form == "none" else streams.feed(block):
@@ -314,7 +314,7 @@ def head_of(path: Path, most: int) -> tuple[Compression, bytes]:
     Raises:
         OSError: it cannot be read, or is no regular file.
     """
-    with durable.regular(path) as file:
+    with atomic.regular(path) as file:
         head = file.read(most)
     form: Compression = next((form for form, magic in MAGIC.items() if head.startswith(magic)), "none")
     if form == "none":
@@ -428,7 +428,7 @@ def _read(file: FileIO, size: int, target: str, source: Path) -> bytes:
 def _pieces(unpacker: Unpacker, block: bytes) -> Iterator[bytes]:
     yield unpacker.decompress(block, PIECE)
     while not (unpacker.eof or unpacker.needs_input):
-        interrupt.check()
+        signals.check()
         yield unpacker.decompress(b"", PIECE)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from dbctl import signals as interrupt
+from dbctl import signals
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -18,7 +18,7 @@ def both(other: Callable[[], A], here: Callable[[], B]) -> tuple[A, B]:
     What either raises is raised once both have ended, what ``here`` raises first. A signal ends both only where they
     look for one (``interrupt.check``).
     """
-    with interrupt.held(), ThreadPoolExecutor(1) as pool:
+    with signals.held(), ThreadPoolExecutor(1) as pool:
         begun = pool.submit(other)
         mine = here()
         return begun.result(), mine

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from dbctl import signals as interrupt
+from dbctl import signals
 
 #: Seconds without a byte after which a server is asked what it does, each time.
 SILENCE_SECONDS = 10.0
@@ -78,11 +78,11 @@ def resolve(host: str, port: int, seconds: float) -> Sequence[str]:
             done.set()
 
     # The thread cannot be ended; as a daemon it keeps nothing from ending.
-    with interrupt.held():  # threads have locks
+    with signals.held():  # threads have locks
         threading.Thread(target=look_up, daemon=True).start()
         waited = 0.0
         while not done.wait(LOOK_SECONDS):
-            interrupt.check()
+            signals.check()
             waited += LOOK_SECONDS
             if waited >= seconds:
                 raise TimeoutError(f"the name {host!r} was not resolved within {seconds:g} seconds")

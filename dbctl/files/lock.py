@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from dbctl import signals as interrupt
-from dbctl.errors.base import BusyError
+from dbctl import signals
+from dbctl.errors import BusyError
 from dbctl.model import now
 
 #: Seconds between two tries for a lock; short, so that signals are heard.
@@ -61,7 +61,7 @@ def exclusive(
         prepare(descriptor)
         deadline = time.monotonic() + timeout
         while not _taken(descriptor):
-            interrupt.check()
+            signals.check()
             if time.monotonic() >= deadline:
                 raise BusyError(target=target, holder=_told(path), waited=f"{timeout:g}")
             time.sleep(RETRY_SECONDS)

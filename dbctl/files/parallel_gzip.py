@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dbctl import signals as interrupt
-from dbctl.errors.base import CorruptError
+from dbctl import signals
+from dbctl.errors import CorruptError
 from dbctl.files.progress import Progress
 from dbctl.files.subprocesses import BLOCK
 
@@ -45,7 +45,7 @@ def packing(deflate: Deflate = thorough) -> Iterator[Packing]:
     try:
         yield Packing(pool, deflate)
     finally:
-        with interrupt.held():  # threads have locks
+        with signals.held():  # threads have locks
             pool.shutdown(cancel_futures=True)
 
 
@@ -76,14 +76,14 @@ class Packing:
 
     def _begin(self) -> None:
         piece, self._piece = bytes(self._piece), bytearray()
-        with interrupt.held():  # threads have locks
+        with signals.held():  # threads have locks
             self._begun.append(self._pool.submit(self._deflate, piece, self._before))
         self._before = piece[-WINDOW:]
 
     def _packed(self, most: int) -> bytes:
         """Return what is done, in its order, and wait until no more than ``most`` pieces are not."""
         done, self._ready = self._ready, b""
-        with interrupt.held():
+        with signals.held():
             while self._begun and (len(self._begun) > most or self._begun[0].done()):
                 done += self._begun.popleft().result()
         return done
@@ -98,7 +98,7 @@ def unpacked(path: Path, target: str, progress: Progress) -> Iterator[bytes]:
     size, done, unpacking = path.stat().st_size, 0, zlib.decompressobj(GZIP)
     with path.open("rb") as file:
         while block := file.read(BLOCK):
-            interrupt.check()
+            signals.check()
             done += len(block)
             left = block
             try:

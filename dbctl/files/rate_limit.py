@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from dbctl import signals as interrupt
+from dbctl import signals
 
 #: Seconds after which a pause looks for a signal, and for which it makes good by haste what it came behind.
 LOOK, HASTE = 0.1, 1.0
@@ -24,5 +24,5 @@ class Pace:
             self._due = max(self._due, time.monotonic() - HASTE) + done / self._rate
             due = self._due
         while (left := due - time.monotonic()) > 0:
-            interrupt.check()
+            signals.check()
             time.sleep(min(left, LOOK))

@@ -16,11 +16,10 @@ from io import FileIO
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from dbctl import signals as interrupt
-from dbctl.errors.base import ClientFailedError, DbctlError, DiskFullError, FileFailedError, UnreachableError
-from dbctl.files import atomic as durable
-from dbctl.files import liveness
-from dbctl.files import temp as private
+from dbctl import signals
+from dbctl.errors import ClientFailedError, DbctlError, DiskFullError, FileFailedError, UnreachableError
+from dbctl.files import liveness, temp
+from dbctl.files.atomic import is_full
 from dbctl.files.liveness import Probe
 
 #: Bytes that are passed on at a time, and seconds between two looks for a signal.
@@ -40,7 +39,7 @@ LOCAL_SECONDS = 600.0
 @contextmanager
 def secrets(files: Mapping[str, str]) -> Iterator[Path]:
     """Give a directory that only this user may look into, with these files in it, and take it away again."""
-    with private.folder(Path(tempfile.gettempdir()), SECRETS) as place:
+    with temp.folder(Path(tempfile.gettempdir()), SECRETS) as place:
         for name, text in files.items():
             opened = os.open(place / name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600)
             with os.fdopen(opened, "w", encoding="utf-8") as file:
@@ -134,7 +133,7 @@ class Client:
         self._silence.note_progress()
         while True:
             if heard:
-                interrupt.check()
+                signals.check()
             if not select.select([descriptor], [], [], LOOK_SECONDS)[0]:
                 if watched:
                     self._silence.check()
@@ -160,7 +159,7 @@ class Client:
         left = memoryview(block)
         self._silence.note_progress()
         while left:
-            interrupt.check()
+            signals.check()
             if not select.select([], [descriptor], [], LOOK_SECONDS)[1]:
                 self._silence.check()
                 continue
@@ -190,7 +189,7 @@ class Client:
             except subprocess.TimeoutExpired:
                 self._silence.check()
                 if heard:
-                    interrupt.check()
+                    signals.check()
 
     def kill(self) -> None:
         """Let it do nothing more."""
@@ -334,6 +333,6 @@ class NewFile:
 
 
 def _failed(path: Path, error: OSError) -> DbctlError:
-    if durable.is_full(error):
+    if is_full(error):
         return DiskFullError(target=str(path.parent))
     return FileFailedError(path=path, reason=error.strerror or str(error))

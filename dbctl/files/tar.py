@@ -15,15 +15,15 @@ from collections.abc import Iterator, Sequence
 from io import FileIO
 from pathlib import Path
 
-from dbctl import signals as interrupt
-from dbctl.errors.base import (
+from dbctl import signals
+from dbctl.errors import (
     ArchiveUnsafeError,
     DiskFullError,
     FileExistsAlreadyError,
     FileFailedError,
     FileUnsoundError,
 )
-from dbctl.files import atomic as durable
+from dbctl.files.atomic import is_full, sync_directory
 from dbctl.model import Value
 
 #: Members that one archive may have, folders in each other, and bytes of what a header may say of one at length.
@@ -68,12 +68,12 @@ def unpack(archive: Path, to: Path, *, name: str, most: int, members: int = MOST
             made.sync()
             partial.rename(to)  # over no file, and no folder that holds anything
         except BaseException:  # also on a signal: half of it must not stay
-            with interrupt.unheard():
+            with signals.unheard():
                 shutil.rmtree(partial, ignore_errors=True)
             raise
-        durable.sync_directory(to.parent)
+        sync_directory(to.parent)
     except OSError as error:
-        if durable.is_full(error):
+        if is_full(error):
             raise DiskFullError(target=str(to.parent)) from error
         raise FileFailedError(path=error.filename or to, reason=error.strerror or str(error)) from error
     return Unarchived(files=made.files, bytes=made.bytes, left_out=made.left_out)
@@ -106,7 +106,7 @@ class _Unpacking:
         try:
             with tarfile.open(fileobj=file, mode="r:", errorlevel=2) as archive:
                 for number, one in enumerate(_members(archive), 1):
-                    interrupt.check()
+                    signals.check()
                     if number > self._members:
                         raise self._unsafe(f"it has more than {self._members:,} members")
                     self._take(file, one)
@@ -171,7 +171,7 @@ class _Unpacking:
             file.seek(one.offset_data)
             left = one.size
             while left:
-                interrupt.check()
+                signals.check()
                 if not (block := file.read(min(left, LONGEST_HEADER))):
                     raise FileUnsoundError(path=self._name, reason="its end is missing")
                 left -= made.write(block)
@@ -189,7 +189,7 @@ class _Unpacking:
     def sync(self) -> None:
         """Make the names in every folder durable, the innermost first."""
         for path in reversed(self._folders.values()):
-            durable.sync_directory(path)
+            sync_directory(path)
 
     def _unsafe(self, reason: str) -> ArchiveUnsafeError:
         return ArchiveUnsafeError(path=self._name, reason=reason)

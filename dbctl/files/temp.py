@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from dbctl import signals as interrupt
-from dbctl.errors.base import FileFailedError
-from dbctl.files import atomic as durable
+from dbctl import signals
+from dbctl.errors import FileFailedError
+from dbctl.files.atomic import mark_in_use
 
 
 @contextmanager
@@ -27,15 +27,15 @@ def folder(place: Path, prefix: str) -> Iterator[Path]:
     """
     sweep(place, prefix)
     with ExitStack() as made:
-        with interrupt.held():  # or a signal could come between the folder and the knowledge that it is ours
+        with signals.held():  # or a signal could come between the folder and the knowledge that it is ours
             path, lock = _made(place, prefix)
             made.callback(_unmade, path, lock)
-        interrupt.check()
+        signals.check()
         yield path
 
 
 def _unmade(path: Path, lock: int) -> None:
-    with interrupt.unheard():
+    with signals.unheard():
         shutil.rmtree(path, ignore_errors=True)
     os.close(lock)
 
@@ -60,7 +60,7 @@ def _made(place: Path, prefix: str) -> tuple[Path, int]:
         with suppress(FileNotFoundError):  # another dbctl swept it before it was locked
             descriptor = os.open(made, os.O_RDONLY | os.O_DIRECTORY)
             try:
-                durable.mark_in_use(descriptor)
+                mark_in_use(descriptor)
                 if made.is_dir():
                     return made, descriptor
             except OSError as error:

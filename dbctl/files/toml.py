@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from dbctl.files import atomic as durable
+from dbctl.files.atomic import read_settings_bytes
 
 T = TypeVar("T")
 
@@ -101,7 +101,7 @@ def load(path: Path) -> tuple[dict[str, Any], str]:
         TomlError: it is not TOML, or not UTF-8.
         OSError: it cannot be read.
     """
-    raw = durable.read_settings_bytes(path, 4 * MOST_CHARACTERS).removeprefix(BOM_UTF8)
+    raw = read_settings_bytes(path, 4 * MOST_CHARACTERS).removeprefix(BOM_UTF8)
     try:
         text = raw.decode().replace("\r\n", "\n")
     except UnicodeDecodeError as error:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from dbctl.errors.base import ValueInvalidError
+from dbctl.errors import ValueInvalidError
 from dbctl.model import Secret, Value
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

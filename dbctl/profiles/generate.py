@@ -18,21 +18,17 @@ from typing import Any
 
 import msgspec
 
-from dbctl.files import atomic as durable
-from dbctl.files import toml
+from dbctl.files import toml, written_whole
 from dbctl.profiles import ledgers, loader
-from dbctl.profiles.model import base as model
-from dbctl.profiles.model import cleanup as cleanup_model
-from dbctl.profiles.model import rebuild as rebuild_model
-from dbctl.profiles.model import search as search_model
+from dbctl.profiles.model import base, cleanup, rebuild, search
 
 SCHEMA = Path(__file__).with_name("profile.schema.json")
 
 
 def schema() -> str:
     """Return the JSON Schema of a profile; the ``#:`` comments of the model describe its keys."""
-    made = msgspec.json.schema(model.Profile)
-    modules = (model, search_model, cleanup_model, rebuild_model)
+    made = msgspec.json.schema(base.Profile)
+    modules = (base, search, cleanup, rebuild)
     told = {name: about for module in modules for name, about in _comments(module)}
     for kind, definition in made["$defs"].items():
         definition["description"] = " ".join(definition.get("description", "").split())
@@ -83,5 +79,5 @@ def _key(kind: Any, field: ast.AnnAssign) -> str:
 
 if __name__ == "__main__":
     for file, text in files().items():
-        with durable.written_whole(file, mode=0o644, replace=True) as out:
+        with written_whole(file, mode=0o644, replace=True) as out:
             out.write(text)

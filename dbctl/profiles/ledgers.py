@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from dbctl.files import toml
-from dbctl.profiles.model.base import ForeignLedger, Ledger, Section
+from dbctl.profiles.model import ForeignLedger, Ledger, Section
 
 SOURCE = Path(__file__).with_name("ledgers.toml")
 

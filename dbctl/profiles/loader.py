@@ -9,9 +9,9 @@ from pathlib import Path
 
 import msgspec
 
-from dbctl.errors.base import FileFailedError, FileMissingError, ProfileInvalidError, ProfileMissingError
+from dbctl.errors import FileFailedError, FileMissingError, ProfileInvalidError, ProfileMissingError
 from dbctl.files import toml
-from dbctl.profiles.model.base import Profile
+from dbctl.profiles.model import Profile
 
 BUILTIN = Path(__file__).with_name("builtin")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dbctl.errors.base import DbctlError, OutputFailedError
-from dbctl.render import streams as out
+from dbctl.errors import DbctlError, OutputFailedError
+from dbctl.render import streams
 from dbctl.render.envelope import envelope
 
 if TYPE_CHECKING:
@@ -24,14 +24,14 @@ def show(
 ) -> int:
     """Show ``error`` of the command with the name ``command``; return the exit status, its own unless told."""
     status = int(error.exit_status if status is None else status)
-    out.remark(f"dbctl: {error.args[0]}")
+    streams.remark(f"dbctl: {error.args[0]}")
     for detail in error.details:
-        out.remark(f"  {detail}")
+        streams.remark(f"  {detail}")
     if error.hint:
-        out.remark(f"  hint: {error.hint}")
+        streams.remark(f"  hint: {error.hint}")
     if look.structured and not isinstance(error, OutputFailedError):
         target = error.facts.get("target")
-        out.write(
+        streams.write(
             envelope(
                 command,
                 None,

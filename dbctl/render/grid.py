@@ -9,7 +9,7 @@ from typing import TypeAlias, TypeGuard
 
 import msgspec
 
-from dbctl.errors.base import UsageError
+from dbctl.errors import UsageError
 from dbctl.model import Examined, Finding, Findings, Page, Plan, Planned, Value
 from dbctl.render.escaping import escape
 from dbctl.render.human import words

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
-from dbctl.errors.base import UsageError
+from dbctl.errors import UsageError
 from dbctl.model import Done, Findings, Page, Value, counted
-from dbctl.render import drawing as draw
-from dbctl.render import streams as out
+from dbctl.render import drawing, streams
 from dbctl.render.envelope import envelope, line
 from dbctl.render.escaping import escape
 from dbctl.render.grid import Block, blocks, heading, is_table, names_of, records
@@ -48,7 +47,7 @@ def show(answer: Answer, look: Look) -> None:
         if not isinstance(answer.result, Done):
             raise
         if look.format is not Format.JSON:
-            out.remark(f"dbctl: {error}; what was asked for was done all the same")
+            streams.remark(f"dbctl: {error}; what was asked for was done all the same")
         answer = structs.replace(answer, warnings=[*answer.warnings, str(error)])
         look = structs.replace(look, columns=(), excel_safe=False)
     _WRITERS[look.format](answer, look)
@@ -66,15 +65,15 @@ def _table(answer: Answer, look: Look) -> None:
         return
     made = blocks(answer.result, look.columns)
     if not draws(stream_is_terminal=is_terminal()):
-        out.write("".join(f"{text}\n" for text in draw.plain(made)))
+        streams.write("".join(f"{text}\n" for text in drawing.plain(made)))
         return
-    draw.rich(made, color=look.color)
+    drawing.rich(made, color=look.color)
     if look.quiet:
         return
     if isinstance(answer.result, Page):
         footer(answer.result)
     if isinstance(answer.result, Findings):
-        out.remark(closing(answer.result))
+        streams.remark(closing(answer.result))
 
 
 def closing(result: Findings) -> str:
@@ -91,24 +90,24 @@ def footer(page: Page[object]) -> None:
     shown, end = len(page.items), page.offset + len(page.items)
     here = " ".join(f"--after {quote(word)}" for word in page.after)
     if page.has_more and shown:
-        out.remark(f"{shown} of {page.total}; {here or f'--offset {end}'} shows more")
+        streams.remark(f"{shown} of {page.total}; {here or f'--offset {end}'} shows more")
     elif not shown:
         behind = f"{here or f'--offset {page.offset}'} is behind the last one"
-        out.remark(f"none of {page.total}; {behind}" if page.total else page.nothing)
+        streams.remark(f"none of {page.total}; {behind}" if page.total else page.nothing)
 
 
 def picture(made: Sequence[Block], *, color: bool, terminal: bool) -> None:
     """Show blocks on standard error, beside a question."""
     if draws(stream_is_terminal=terminal):
-        draw.rich(made, color=color, stderr=True)
+        drawing.rich(made, color=color, stderr=True)
     else:
-        for text in draw.plain(made):
-            out.remark(text)
+        for text in drawing.plain(made):
+            streams.remark(text)
 
 
 def _json(answer: Answer, look: Look) -> None:
     data = _picked(answer.result, look.columns)
-    out.write(
+    streams.write(
         envelope(answer.command, data, status=answer.status, target=answer.target, warnings=answer.warnings),
         utf8=True,
     )
@@ -130,7 +129,7 @@ def _picked(result: object, columns: Sequence[str]) -> object:
 def _jsonl(answer: Answer, look: Look) -> None:
     data = _picked(answer.result, look.columns)
     for item in data.items if isinstance(data, Page) else () if data is None else (data,):
-        out.write(line(item), utf8=True)
+        streams.write(line(item), utf8=True)
 
 
 def _cells(answer: Answer, look: Look) -> tuple[list[str], list[list[str]]]:
@@ -159,7 +158,7 @@ def _safe(
         made.append(["'" + cell if risk else cell for cell, risk in zip(cells, risky, strict=True)])
         changed += sum(risky)
     if changed and not look.quiet and sys.stderr.isatty():
-        out.remark(f"--excel-safe put ' before {counted(changed, 'cell')}")
+        streams.remark(f"--excel-safe put ' before {counted(changed, 'cell')}")
     return made
 
 
@@ -179,7 +178,7 @@ def _csv(answer: Answer, look: Look) -> None:
         text.seek(text.tell() - 2)
         text.write("\n")  # a line ends as every other tool in a pipe ends it
         text.truncate()
-    out.write(text.getvalue(), utf8=True)
+    streams.write(text.getvalue(), utf8=True)
 
 
 def _tsv(answer: Answer, look: Look) -> None:
@@ -187,7 +186,7 @@ def _tsv(answer: Answer, look: Look) -> None:
     if look.excel_safe:
         rows = _safe(rows, records(answer.result), names, look)
     for row in [names, *rows] if names and answer.headed else rows:
-        out.write("\t".join(escape(cell.replace("\\", "\\\\")) for cell in row) + "\n", utf8=True)
+        streams.write("\t".join(escape(cell.replace("\\", "\\\\")) for cell in row) + "\n", utf8=True)
 
 
 def _markdown(answer: Answer, look: Look) -> None:
@@ -200,7 +199,7 @@ def _markdown(answer: Answer, look: Look) -> None:
         table = tabulate(
             cells, headers=[_markdown_cell(name) for name in names], tablefmt="pipe", disable_numparse=True
         )
-        out.write(table + "\n", utf8=True)
+        streams.write(table + "\n", utf8=True)
 
 
 def _markdown_cell(text: str) -> str:

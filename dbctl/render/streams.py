@@ -7,7 +7,7 @@ import io
 import os
 import sys
 
-from dbctl.errors.base import OutputFailedError
+from dbctl.errors import OutputFailedError
 from dbctl.render.escaping import escape
 
 

@@ -7,20 +7,19 @@ from datetime import datetime, timedelta
 
 from msgspec import structs
 
-from dbctl.config.model import Selection
+from dbctl.config import Selection
 from dbctl.engines import registry
-from dbctl.engines.contract.base import Capability, Housing, Measures
-from dbctl.engines.contract.monitoring import Advises
-from dbctl.errors.base import DatabaseUnsetError, DbctlError, Exit, ReadOnlyError, gravest
-from dbctl.files import mounts as volumes
+from dbctl.engines.contract import Advises, Capability, Housing, Measures
+from dbctl.errors import DatabaseUnsetError, DbctlError, Exit, ReadOnlyError, gravest
+from dbctl.files import volume_of
 from dbctl.model import Page, Row, Value, counted
+from dbctl.services.app import App
 from dbctl.services.app import app as apps
-from dbctl.services.app.app import App
+from dbctl.services.backup import AppBackups
 from dbctl.services.backup import status as backup_status
-from dbctl.services.backup.status import AppBackups
 from dbctl.services.migrations import status as migrate
-from dbctl.services.migrations.ledger.state import Schema, standing
-from dbctl.services.sessions.cleanup import CleanupWork
+from dbctl.services.migrations.ledger import Schema, standing
+from dbctl.services.sessions import CleanupWork
 
 #: How long one database may be looked through for rows that a cleanup should have taken.
 LOOKING = timedelta(seconds=0.3)
@@ -234,6 +233,6 @@ def _size(housing: Housing | None) -> int | None:
 
 def _takes_no_writes(housing: Housing) -> bool:
     try:
-        return volumes.volume_of(housing.file.parent).read_only
+        return volume_of(housing.file.parent).read_only
     except OSError:
         return False

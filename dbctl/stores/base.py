@@ -8,7 +8,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
-from dbctl.errors.base import RepositoryFailedError
+from dbctl.errors import RepositoryFailedError
 from dbctl.model import Value
 
 #: Marks a folder that is being filled, or whose filling was cut off. It is written first and removed last.

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from dbctl import signals as interrupt
-from dbctl.errors.base import FileUnsyncedError, RepositoryFailedError, RepositoryMissingError
-from dbctl.files import atomic as durable
+from dbctl import signals
+from dbctl.errors import FileUnsyncedError, RepositoryFailedError, RepositoryMissingError
+from dbctl.files import atomic
 from dbctl.files import lock as lockfile
 from dbctl.stores import local
 from dbctl.stores.base import LARGEST, LAST, LOCK, MARK, NOTE, SCRATCH, Kept, State, Told, digest, each_last
@@ -63,7 +63,7 @@ class Directory:
         return each_last(self, folders)
 
     def note(self, folder: str, text: str) -> None:
-        with durable.written_whole(self._root / folder / NOTE, replace=True, follow=False) as file:
+        with atomic.written_whole(self._root / folder / NOTE, replace=True, follow=False) as file:
             file.write(text)
             self._own(file.fileno())
 
@@ -72,7 +72,7 @@ class Directory:
 
     def _read(self, folder: str, name: str) -> bytes | None:
         try:
-            return durable.read_whole(self._root / folder / name, LARGEST)
+            return atomic.read_whole(self._root / folder / name, LARGEST)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -100,7 +100,7 @@ class Directory:
 
     def read(self, folder: str, name: str) -> Iterator[bytes]:
         with local.translated(self.place):
-            yield from durable.blocks(self._root / folder / name)
+            yield from atomic.blocks(self._root / folder / name)
 
     @contextmanager
     def opened(self, folder: str, name: str) -> Iterator[Path]:
@@ -110,7 +110,7 @@ class Directory:
     def scratch(self, need: int) -> Iterator[Path]:
         import tempfile
 
-        from dbctl.files import temp as private
+        from dbctl.files import temp
 
         # Beside the backups, where there is room for such files; one who may only read them does it elsewhere.
         writable = os.access(self._root, os.W_OK)
@@ -118,7 +118,7 @@ class Directory:
         local.want_room(place, need)
         with ExitStack() as held:
             with local.translated(self.place):
-                folder = held.enter_context(private.folder(place, SCRATCH))
+                folder = held.enter_context(temp.folder(place, SCRATCH))
             yield folder
 
     @contextmanager
@@ -143,9 +143,9 @@ class Directory:
             # made for that: on a full disk this is how room comes.
             with suppress(FileNotFoundError):
                 (path / LAST).rename(path / MARK)
-            durable.sync_directory(path)
+            atomic.sync_directory(path)
             _remove(path)
-            durable.sync_directory(self._root)
+            atomic.sync_directory(self._root)
 
     def want_room(self, need: int, *, aside: bool = True) -> None:
         del aside  # they are made where they rest
@@ -175,9 +175,9 @@ class Directory:
 
     def _remove_leftovers(self) -> None:
         """Remove what killed processes left: scratch folders, and marks of folders that are whole."""
-        from dbctl.files import temp as private
+        from dbctl.files import temp
 
-        private.sweep(self._root, SCRATCH)
+        temp.sweep(self._root, SCRATCH)
         for mark in self._root.glob(f"*/{MARK}"):
             if (mark.parent / LAST).exists():
                 _settle(mark.parent)
@@ -187,7 +187,7 @@ class Directory:
         try:
             self._repository.mkdir(mode=0o700)
             _give(self._repository, self._repository.parent.stat(), empty=True)
-            durable.sync_directory(self._repository.parent)
+            atomic.sync_directory(self._repository.parent)
         except FileExistsError:
             pass
         told = self._repository.stat()
@@ -197,7 +197,7 @@ class Directory:
         try:
             self._root.mkdir(mode=0o700)
             _give(self._root, told, empty=True)
-            durable.sync_directory(self._repository)
+            atomic.sync_directory(self._repository)
         except FileExistsError:
             found = self._root.lstat()
             if not stat.S_ISDIR(found.st_mode):
@@ -221,12 +221,12 @@ class Filling:
 
     def begin(self) -> None:
         """Make it, and mark it."""
-        with interrupt.held():  # or a signal could come between the folder and the knowledge that it is ours
+        with signals.held():  # or a signal could come between the folder and the knowledge that it is ours
             self._path.mkdir(mode=0o700)
             self._ours = True
             _mark(self._path)
-            durable.sync_directory(self._path.parent)
-        interrupt.check()
+            atomic.sync_directory(self._path.parent)
+        signals.check()
 
     def undo(self) -> None:
         """Remove what was begun and is not whole."""
@@ -241,16 +241,16 @@ class Filling:
 
     def keep(self, name: str, sha256: str = "") -> Kept:
         path = self._path / name
-        durable.sync_file(path)
-        kept = Kept(bytes=path.lstat().st_size, sha256=sha256) if sha256 else digest(durable.blocks(path))
-        durable.sync_directory(path.parent)
+        atomic.sync_file(path)
+        kept = Kept(bytes=path.lstat().st_size, sha256=sha256) if sha256 else digest(atomic.blocks(path))
+        atomic.sync_directory(path.parent)
         return kept
 
     def write(self, name: str, blocks: Iterable[bytes], size: int) -> Kept:
         del size  # what does not fit is told by the disk
         path, told = self.place(name), Told(blocks)
-        durable.filled(path, told)
-        durable.sync_directory(path.parent)
+        atomic.filled(path, told)
+        atomic.sync_directory(path.parent)
         return told.kept
 
     def drop(self, name: str) -> None:
@@ -259,7 +259,7 @@ class Filling:
     def finish(self, text: str) -> None:
         try:
             # The folder is ours alone. One rename it must be, for a file beside a manifest is part of the backup.
-            with durable.written_whole(self._path / LAST, replace=True, follow=False) as file:
+            with atomic.written_whole(self._path / LAST, replace=True, follow=False) as file:
                 file.write(text)
         except FileUnsyncedError as error:  # it goes again with all the rest
             raise RepositoryFailedError(place=self._path, reason=error.facts["reason"]) from error
@@ -272,7 +272,7 @@ def _settle(folder: Path) -> None:
     with suppress(OSError):
         _give(folder, folder.parent.stat())
         (folder / MARK).unlink()
-        durable.sync_directory(folder)
+        atomic.sync_directory(folder)
 
 
 def _raise(error: OSError) -> None:
@@ -303,7 +303,7 @@ def _give(folder: Path, like: os.stat_result, *, empty: bool = False) -> None:
 
 def _mark(folder: Path) -> None:
     os.close(os.open(folder / MARK, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
-    durable.sync_directory(folder)
+    atomic.sync_directory(folder)
 
 
 def _remove(folder: Path) -> None:

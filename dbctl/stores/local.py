@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dbctl.errors.base import DiskFullError, RepositoryFailedError, RepositoryUnsafeError, RoomMissingError
-from dbctl.files import atomic as durable
+from dbctl.errors import DiskFullError, RepositoryFailedError, RepositoryUnsafeError, RoomMissingError
+from dbctl.files import is_full
 
 
 def want_room(place: Path, need: int) -> None:
@@ -45,7 +45,7 @@ def translated(place: object) -> Iterator[None]:
 
 def failed(place: object, error: OSError) -> RepositoryFailedError | DiskFullError:
     """Return a failure of the disk as one of ``place``."""
-    if durable.is_full(error):
+    if is_full(error):
         return DiskFullError(target=place)
     path = f"{error.filename}: " if error.filename and str(error.filename) != str(place) else ""
     return RepositoryFailedError(place=place, reason=f"{path}{error.strerror or error}")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from dbctl.errors.base import RepositoryFailedError
+from dbctl.errors import RepositoryFailedError
 from dbctl.stores.base import NewFolder, State, Store
 from dbctl.stores.directory import Directory
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from dbctl.errors.base import NotSupportedError, UsageError
-from dbctl.files import atomic as durable
+from dbctl.errors import NotSupportedError, UsageError
+from dbctl.files import expand_home
 from dbctl.stores.base import Store
 
 
@@ -29,8 +29,8 @@ def open_store(
     """
     scheme, mark, _ = address.partition("://")
     if scheme == "s3" and mark:
-        from dbctl.config.s3 import parse
-        from dbctl.stores.s3.store import S3
+        from dbctl.config import parse
+        from dbctl.stores.s3 import S3
         from dbctl.stores.staging import Staging
 
         return S3(parse(address), _name(app), Staging(staging), timeout=timeout)
@@ -44,7 +44,7 @@ def open_store(
 
     if "\0" in address:
         raise UsageError(detail=f"the repository {address!r}: no path holds a NUL character")
-    return Directory(folder / durable.expand_home(address), _name(app))
+    return Directory(folder / expand_home(address), _name(app))
 
 
 def _name(app: str) -> str:

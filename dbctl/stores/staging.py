@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from dbctl.config import model as config
-from dbctl.errors.base import FileExistsAlreadyError, RepositoryFailedError
-from dbctl.files import atomic as durable
+from dbctl.config import model
+from dbctl.errors import FileExistsAlreadyError, RepositoryFailedError
 from dbctl.files import lock as lockfile
+from dbctl.files import read_whole, written_whole
 from dbctl.stores import local
 from dbctl.stores.base import SCRATCH
 
@@ -22,7 +22,7 @@ class Staging:
 
     def __init__(self, given: Path | None) -> None:
         """Take the one that is configured, else one of this user where the system keeps what is large."""
-        self.place = given or config.staging() / f"dbctl-{os.geteuid()}"
+        self.place = given or model.staging() / f"dbctl-{os.geteuid()}"
 
     def want_room(self, need: int) -> None:
         """Refuse what does not fit; raises ``RoomMissingError``."""
@@ -38,13 +38,13 @@ class Staging:
             RoomMissingError: it cannot take ``need`` bytes.
             RepositoryFailedError, RepositoryUnsafeError: none can be made, or others may write beside it.
         """
-        from dbctl.files import temp as private
+        from dbctl.files import temp
 
         with ExitStack() as held:
             with local.translated(self.place):
                 self._make()
                 local.want_room(self.place, need)
-                made = held.enter_context(private.folder(self.place, SCRATCH))
+                made = held.enter_context(temp.folder(self.place, SCRATCH))
             yield made
 
     @contextmanager
@@ -70,9 +70,9 @@ class Staging:
         """Return what no other folder of this kind has; made once."""
         file = self.place / "number"
         if not file.exists():
-            with suppress(FileExistsAlreadyError), durable.written_whole(file) as made:
+            with suppress(FileExistsAlreadyError), written_whole(file) as made:
                 made.write(secrets.token_hex(16))
-        return durable.read_whole(file, 64).decode()
+        return read_whole(file, 64).decode()
 
     def _make(self) -> None:
         with suppress(FileExistsError):

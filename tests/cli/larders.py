@@ -14,7 +14,7 @@ from dbctl.cli.main import main
 from dbctl.model import Secret
 from dbctl.url import parse
 from tests import servers
-from tests.services import larder_app as pantries
+from tests.services import larder_app
 
 #: Stands in the address of a server that asks for no password, and must not show anywhere.
 SECRET = "hunter2-marked"
@@ -34,7 +34,7 @@ ABOUT_BEFORE = ("backup", "restore", "status", "doctor")
 def lay_out(folder: Path, address: str) -> None:
     """Put the files of a deployment into a folder, which is the working directory."""
     (folder / "dbctl.toml").unlink()
-    text = pantries.PROFILE.read_text(encoding="utf-8").replace("cost = 10", "cost = 4")
+    text = larder_app.PROFILE.read_text(encoding="utf-8").replace("cost = 10", "cost = 4")
     (folder / "larder.toml").write_text(text, encoding="utf-8")
     (folder / "people.csv").write_text("handle,email,password\nmia,mia@example.org,long enough\n")
     label = "b2c8d1ef-0000-4000-8000-000000000003,rice"
@@ -60,7 +60,7 @@ class OnFiles:
 
     def __init__(self, place: Path) -> None:
         self._made = place / "made"
-        with pantries.settled("sqlite", self._made) as pantry, chdir(self._made):
+        with larder_app.settled("sqlite", self._made) as pantry, chdir(self._made):
             lay_out(self._made, pantry.url)
             done_before()
             assert main(DRILL.split()) == 0
@@ -84,7 +84,7 @@ class OnServer:
         """As above."""
         about = line.startswith(ABOUT_BEFORE)
         place = "postgresql schema" if self.engine == "postgresql" and not about else self.engine
-        with pantries.settled(place, folder) as pantry, chdir(folder):
+        with larder_app.settled(place, folder) as pantry, chdir(folder):
             url = parse(pantry.url)
             if self.engine == "postgresql" and not url.password:
                 url = structs.replace(url, password=Secret(SECRET))

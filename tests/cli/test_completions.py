@@ -13,7 +13,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from dbctl.cli._completion import generate as _complete
+from dbctl.cli._completion import generate
 from dbctl.cli.completions import FILES, Shell
 from dbctl.config.bundled import shipped
 from dbctl.profiles import loader
@@ -27,11 +27,11 @@ def needs(shell):
 
 @pytest.mark.parametrize("shell", list(Shell))
 def test_the_shipped_file_is_what_the_command_tree_gives_now(shell):
-    assert (FOLDER / FILES[shell]).read_text() == _complete.generate(shell)
+    assert (FOLDER / FILES[shell]).read_text() == generate.generate(shell)
 
 
 def test_the_shipped_help_is_what_the_command_tree_gives_now():
-    assert _complete.HELP.read_text() == _complete.root_help()
+    assert generate.HELP.read_text() == generate.root_help()
 
 
 def in_bash(*words, cwd):

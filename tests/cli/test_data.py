@@ -12,8 +12,8 @@ from contextlib import closing
 import pytest
 
 from dbctl.cli.main import main
-from dbctl.services.data import csv_jsonl as data_files
-from tests.services import flashpoint_app as people
+from dbctl.services.data import csv_jsonl
+from tests.services import flashpoint_app
 from tests.services.flashpoint_app import SHAPES, TOKEN, rows, settle
 from tests.services.flashpoint_app import run as change
 
@@ -166,11 +166,11 @@ def test_a_row_is_changed_as_its_types_have_it_and_that_is_recorded(path, answer
     ],
 )
 def test_what_a_rule_forbids_is_refused_and_changes_nothing(path, answer, words, code):
-    before = people.content(path)
+    before = flashpoint_app.content(path)
     status = {"row-absent": 5, "role-missing": 5, "already-exists": 6, "last-admin": 6}.get(code, 2)
     assert answer("data", "set", *words, status=status)["code"] == code
     assert answer("data", "set", *words, "--dry-run", status=status)["code"] == code
-    assert people.content(path) == before
+    assert flashpoint_app.content(path) == before
 
 
 def test_a_user_is_changed_by_the_rules_for_users(path, answer):
@@ -183,13 +183,13 @@ def test_a_user_is_changed_by_the_rules_for_users(path, answer):
 
 
 def test_a_dry_run_tells_and_changes_nothing(path, dbctl):
-    before = people.content(path)
+    before = flashpoint_app.content(path)
     _, out, _ = dbctl("data", "set", "users", "2", "is_active=no", "--dry-run")
     assert "end 2 sessions" in out
     _, out, _ = dbctl("data", "delete", "user_game_plays", "1", "-n")
     assert "delete user_game_plays 1" in out
     assert "This destroys data." in out
-    assert people.content(path) == before
+    assert flashpoint_app.content(path) == before
 
 
 def test_a_row_goes_with_what_its_keys_take_along(path, answer):
@@ -363,9 +363,9 @@ def test_a_checkpoint_is_refused_with_the_command_that_makes_one(path, answer, s
     ],
 )
 def test_what_is_no_question_is_refused(path, answer, words, status):
-    before = people.content(path)
+    before = flashpoint_app.content(path)
     answer("data", "query", *words, status=status)
-    assert people.content(path) == before
+    assert flashpoint_app.content(path) == before
 
 
 # Files -----------------------------------------------------------------------------------------------------------
@@ -385,7 +385,7 @@ def test_an_export_is_a_file_that_is_whole_or_none(path, answer, monkeypatch):
     def fails(*_more, **_named):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(data_files, "_cell", fails)
+    monkeypatch.setattr(csv_jsonl, "_cell", fails)
     answer("data", "export", "users", "other.csv", status=1)
     assert set(path.parent.iterdir()) == files
 
@@ -432,7 +432,7 @@ def test_every_wrong_line_is_told_and_nothing_is_written(path, answer):
     (path.parent / "bad.csv").write_text(
         "user_id,token,expires_at\n1,***,2020-01-01\n1,,2020-01-01\n1,new,2020-01-01\n1,new\n"
     )
-    before = people.content(path)
+    before = flashpoint_app.content(path)
     told = answer("data", "import", "refresh_tokens", "bad.csv", status=2)
     assert told["code"] == "import-invalid"
     assert [line.partition(":")[0] for line in told["message"].splitlines()[1:]] == [
@@ -440,7 +440,7 @@ def test_every_wrong_line_is_told_and_nothing_is_written(path, answer):
         "line 3",
         "line 5",
     ]
-    assert people.content(path) == before
+    assert flashpoint_app.content(path) == before
 
 
 @pytest.mark.parametrize(
@@ -455,12 +455,12 @@ def test_every_wrong_line_is_told_and_nothing_is_written(path, answer):
 )
 def test_a_file_that_does_not_fit_is_refused_whole(path, answer, text, code):
     (path.parent / "bad.csv").write_text(text)
-    before = people.content(path)
+    before = flashpoint_app.content(path)
     assert (
         answer("data", "import", "refresh_tokens", "bad.csv", status=6 if code == "constraint" else 2)["code"]
         == code
     )
-    assert people.content(path) == before
+    assert flashpoint_app.content(path) == before
 
 
 def test_rows_may_point_to_later_rows_of_the_same_file(path, answer, monkeypatch):
@@ -522,9 +522,9 @@ def test_text_that_is_no_utf8_keeps_its_bytes_through_csv(path, dbctl, answer):
     ],
 )
 def test_the_rules_of_an_app_hold_for_added_rows_and_for_several(path, answer, words, code):
-    before = people.content(path)
+    before = flashpoint_app.content(path)
     assert answer("data", *words, "--yes", status=2)["code"] == code
-    assert people.content(path) == before
+    assert flashpoint_app.content(path) == before
 
 
 def test_what_is_added_or_changed_by_a_condition_is_recorded(path, answer):

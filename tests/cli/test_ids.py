@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from tests.services import flashpoint_app as people
+from tests.services import flashpoint_app
 from tests.services.flashpoint_app import rows, run
 
 
-@pytest.fixture(params=people.SHAPES)
+@pytest.fixture(params=flashpoint_app.SHAPES)
 def path(request, tmp_path, monkeypatch):
-    path = people.settle(tmp_path, request.param)
+    path = flashpoint_app.settle(tmp_path, request.param)
     monkeypatch.chdir(tmp_path)
     return path
 
@@ -27,7 +27,7 @@ def ask(answer):
 @pytest.fixture
 def twice(path):
     """Two users whose logins differ only in case: ann (2) and ANN (4)."""
-    people.without_nocase(path)
+    flashpoint_app.without_nocase(path)
     run(
         path,
         "insert into users (username, email, password_hash, role_id, is_active) values ('ANN', 'x@y.example', 'x', 3, 1)",

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.shapes import flashpoint_web as shapes
+from tests.shapes.flashpoint_web import deployed_user_db
 
 ROOT = Path(__file__).parents[2]
 CLEAN = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"}
@@ -266,7 +266,7 @@ def test_a_file_that_is_no_database_of_this_app_is_left_alone(folder, made, stat
 
 
 def test_the_deployed_app_is_refused_until_its_own_folder_is_configured(folder):
-    shapes.deployed_user_db(folder / "user.db")
+    deployed_user_db(folder / "user.db")
     status, told = asked(folder, "up")
     assert (status, told["error"]["code"]) == (6, "migrations-unsound")
     write(folder, {"001_complete_schema": "create table if not exists users (id);"})

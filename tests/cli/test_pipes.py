@@ -8,12 +8,12 @@ import sys
 
 import pytest
 
-from tests.services import flashpoint_app as people
+from tests.services import flashpoint_app
 
 
 @pytest.fixture
 def place(tmp_path):
-    people.settle(tmp_path, "deployed")
+    flashpoint_app.settle(tmp_path, "deployed")
     os.mkfifo(tmp_path / "pipe.toml")
     return tmp_path
 

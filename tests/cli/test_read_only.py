@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dbctl.cli.main import main
-from dbctl.config import model as config
+from dbctl.config.model import Selection
 from dbctl.errors.base import ReadOnlyError
 from dbctl.services.app import app as apps
 from tests.cli.test_reference import LINES, deployment, here, said  # noqa: F401 - fixtures
@@ -61,7 +61,7 @@ def test_a_read_only_database_is_refused_before_anything_opens(here: Path) -> No
     """Also where the file is not even there."""
     (here / "Data" / "flashpoint.sqlite").unlink()
     with (
-        apps.opened(config.Selection(), timeout=1) as app,
+        apps.opened(Selection(), timeout=1) as app,
         pytest.raises(ReadOnlyError),
         app.writer("flashpoint", "data set"),
     ):

@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 
 from dbctl import demo
 from dbctl.cli import _reference
-from dbctl.cli._completion import generate as _complete
+from dbctl.cli._completion import generate
 from dbctl.cli.completions import FILES
 from dbctl.cli.main import main
 from dbctl.config.bundled import shipped
@@ -368,7 +368,7 @@ def test_the_reference_is_current() -> None:
 
 @pytest.mark.parametrize("shell", sorted(FILES))
 def test_the_shipped_completions_are_current(shell: str) -> None:
-    assert (shipped("completions") / FILES[shell]).read_text(encoding="utf-8") == _complete.generate(shell)
+    assert (shipped("completions") / FILES[shell]).read_text(encoding="utf-8") == generate.generate(shell)
 
 
 @pytest.mark.parametrize("error", sorted(DbctlError.registry.values(), key=lambda one: one.code))

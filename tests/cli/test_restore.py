@@ -8,16 +8,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from dbctl.cli._support.backups import moment
-from tests.services import flashpoint_app as people
-from tests.services import promptvault_app as vault
+from tests.services import flashpoint_app, promptvault_app
 
 
 @pytest.fixture
 def two(tmp_path, monkeypatch):
     """An app with two backups; gives its database, and the ids."""
-    path = vault.settle(tmp_path / "app", "deployed")
+    path = promptvault_app.settle(tmp_path / "app", "deployed")
     monkeypatch.chdir(path.parent)
-    return path, [vault.create(path, compress="none").id for _ in range(2)]
+    return path, [promptvault_app.create(path, compress="none").id for _ in range(2)]
 
 
 def at(answer, name):
@@ -50,7 +49,7 @@ def test_before_and_kind_restore_what_they_find(two, answer):
     safety = answer("backup", "show", "latest", "--kind", "safety")["data"]
     assert safety["id"] == done["safety_backup"]
     assert answer("restore", "apply", "latest", "--kind", "safety", "--yes")["data"]["backup"] == safety["id"]
-    assert people.content(path)
+    assert flashpoint_app.content(path)
 
 
 @pytest.mark.parametrize(
@@ -75,9 +74,9 @@ def test_before_and_kind_restore_what_they_find(two, answer):
 )
 def test_what_makes_no_sense_changes_nothing(two, answer, words):
     path, _ = two
-    before = people.content(path)
+    before = flashpoint_app.content(path)
     answer("restore", "apply", *words.split(), "--yes", status=2)
-    assert people.content(path) == before
+    assert flashpoint_app.content(path) == before
     assert not path.with_name("copy.db").exists()
 
 
@@ -122,7 +121,7 @@ def test_what_is_replaced_in_a_protected_app_wants_its_name(two, answer):
     path, _ = two
     config = path.with_name("dbctl.toml")
     config.write_text(config.read_text().replace("protected = false", "protected = true"))
-    people.run(path, "update users set email = 'x' || id")
+    flashpoint_app.run(path, "update users set email = 'x' || id")
     answer("restore", "apply", "latest", "--table", "users", "--merge", "replace", "--yes", status=6)
     answer("restore", "apply", "latest", "--table", "users", "--merge", "missing")  # nothing goes
     done = answer("restore", "apply", "latest", "--table", "users", "--merge", "replace", "--confirm", "fp")
@@ -133,8 +132,8 @@ def test_a_preview_tells_the_settings_and_migrations_that_differ(two, answer):
     path, (_, new) = two
     items = answer("settings", "list")["data"]["items"]
     title = next(one for one in items if one["type"] == "string")
-    people.run(path, f"update system_settings set value = 'changed' where key = '{title['key']}'")
-    people.run(path, "insert into migrations (id, name) values (999, '999_of_now')")
+    flashpoint_app.run(path, f"update system_settings set value = 'changed' where key = '{title['key']}'")
+    flashpoint_app.run(path, "insert into migrations (id, name) values (999, '999_of_now')")
     (told,) = answer("restore", "preview", new)["data"]["databases"]
     found = told["content"]
     assert found["settings"] == [{"key": title["key"], "now": "changed", "then": title["value"]}]

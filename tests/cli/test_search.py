@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.shapes import flashpoint_web as shapes
+from tests.shapes import flashpoint_web
 
 ROOT = Path(__file__).parents[2]
 CLEAN = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"}
@@ -22,8 +22,8 @@ CLEAN = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONPATH": str(R
 def folder(tmp_path_factory):
     """A configured app whose games are in the document's schema, and one with the launcher's own database."""
     folder = tmp_path_factory.mktemp("apps")
-    shapes.document_flashpoint_db(folder / "document" / "flashpoint.sqlite")
-    shapes.launcher_flashpoint_db(folder / "launcher" / "flashpoint.sqlite")
+    flashpoint_web.document_flashpoint_db(folder / "document" / "flashpoint.sqlite")
+    flashpoint_web.launcher_flashpoint_db(folder / "launcher" / "flashpoint.sqlite")
     (folder / "dbctl.toml").write_text(
         "".join(
             f'[apps.{app}]\nprofile = "flashpoint-web"\n[apps.{app}.databases]\nflashpoint = "{app}/flashpoint.sqlite"\n'
@@ -142,24 +142,27 @@ def test_playlists_of_the_archive_are_a_search(dbctl):
     page = data(dbctl("playlists", "-o", "json"))
     assert titles(page) == ["Empty [list]", "Favourites of 100%", "Short Films"]
     assert titles(data(dbctl("playlists", "films", "-o", "json"))) == ["Short Films"]
-    assert titles(data(dbctl("playlists", "--filter", f"game={shapes.game_id(9)}", "-o", "json"))) == [
-        "Favourites of 100%"
-    ]
-    shown = data(dbctl("playlists", "--id", shapes.PLAYLISTS[1][0], "-o", "json"))
-    assert {row["gameId"] for row in shown["games"]} == {shapes.game_id(13), shapes.game_id(19)}
+    assert titles(
+        data(dbctl("playlists", "--filter", f"game={flashpoint_web.game_id(9)}", "-o", "json"))
+    ) == ["Favourites of 100%"]
+    shown = data(dbctl("playlists", "--id", flashpoint_web.PLAYLISTS[1][0], "-o", "json"))
+    assert {row["gameId"] for row in shown["games"]} == {
+        flashpoint_web.game_id(13),
+        flashpoint_web.game_id(19),
+    }
 
 
 def test_playlists_of_users_are_a_search_where_the_app_keeps_them(tmp_path, start):
     """The document's archive has a table of playlists too: those of the users are preferred."""
-    user = shapes.deployed_user_db(tmp_path / "user.db")
-    eve = shapes.add_user(user, "eve")
+    user = flashpoint_web.deployed_user_db(tmp_path / "user.db")
+    eve = flashpoint_web.add_user(user, "eve")
     with closing(sqlite3.connect(user)) as connection, connection:
         connection.executescript(
             f"""insert into user_playlists (id, user_id, title, is_public, share_token)
             values (7, {eve}, 'Rainy days', 1, 'secret-token'), (8, {eve}, 'Quiet ones', 0, null);
             insert into user_playlist_games (playlist_id, game_id, order_index) values (7, 'b', 0), (7, 'a', 1)"""
         )
-    archive = shapes.document_flashpoint_db(tmp_path / "flashpoint.sqlite")
+    archive = flashpoint_web.document_flashpoint_db(tmp_path / "flashpoint.sqlite")
     app = ["--profile", "flashpoint-web", "--url", f"user={user}", "--url", f"flashpoint={archive}"]
 
     def ask(*words):
@@ -181,10 +184,10 @@ def test_playlists_that_no_database_holds_are_an_error(dbctl):
 
 
 def test_one_game_is_shown_whole(dbctl):
-    game = data(dbctl("games", "--id", shapes.game_id(1), "-o", "json"))
+    game = data(dbctl("games", "--id", flashpoint_web.game_id(1), "-o", "json"))
     assert (game["title"], game["launch"]) == ("Alpha Valley", "http://example.org/1/game.swf")
     assert game["tags"] == ["Action", "Platformer", "Puzzle"]
-    assert game["extras"] == [{"id": shapes.game_id(2), "title": "alpha valley 2"}]
+    assert game["extras"] == [{"id": flashpoint_web.game_id(2), "title": "alpha valley 2"}]
     assert [entry["presentOnDisk"] for entry in game["data"]] == [1]
 
 
@@ -205,7 +208,7 @@ def test_explain_shows_sql_parameters_and_plan_and_warns_of_what_is_read_whole(d
 def test_every_form_holds_the_same_rows(dbctl):
     words = ("games", "alpha", "--columns", "id,title")
     rows = [
-        {"id": shapes.game_id(number), "title": title}
+        {"id": flashpoint_web.game_id(number), "title": title}
         for number, title in [(1, "Alpha Valley"), (2, "alpha valley 2"), (21, "Alpha%")]
     ]
     assert data(dbctl(*words, "-o", "json"))["items"] == rows

@@ -7,13 +7,13 @@ import json
 import pytest
 
 from dbctl.cli.main import main
-from tests.services import flashpoint_app as people
+from tests.services import flashpoint_app
 from tests.services.flashpoint_app import content, rows, run
 
 
-@pytest.fixture(params=people.SHAPES)
+@pytest.fixture(params=flashpoint_app.SHAPES)
 def path(request, tmp_path, monkeypatch):
-    path = people.settle(tmp_path, request.param)
+    path = flashpoint_app.settle(tmp_path, request.param)
     run(
         path,
         "update user_game_plays set started_at = iif(id % 2, '2024-01-01 10:00:00', '2024-01-01T10:00:00.000Z')",

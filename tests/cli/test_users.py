@@ -15,9 +15,9 @@ import pytest
 
 from dbctl.cli.main import main
 from tests import in_process
-from tests.services import flashpoint_app as people
+from tests.services import flashpoint_app
 from tests.services.flashpoint_app import content, rows, run
-from tests.shapes import flashpoint_web as shapes
+from tests.shapes.flashpoint_web import add_user
 
 ROOT = Path(__file__).parents[2]
 CLEAN = {
@@ -30,14 +30,14 @@ CLEAN = {
 COMMAND = [sys.executable, "-m", "dbctl"]
 
 
-@pytest.fixture(params=people.SHAPES)
+@pytest.fixture(params=flashpoint_app.SHAPES)
 def path(request, tmp_path):
-    return people.settle(tmp_path, request.param)
+    return flashpoint_app.settle(tmp_path, request.param)
 
 
 @pytest.fixture
 def deployed(tmp_path):
-    return people.settle(tmp_path, "deployed")
+    return flashpoint_app.settle(tmp_path, "deployed")
 
 
 def dbctl(path, *words, stdin=b""):
@@ -259,12 +259,17 @@ def test_a_made_up_password_is_told_once_and_works(deployed):
 
 
 def test_check_password_is_an_exit_status(deployed):
-    assert dbctl(deployed, "check-password", "ann", "--password-stdin", stdin=people.PASSWORD).returncode == 0
+    assert (
+        dbctl(deployed, "check-password", "ann", "--password-stdin", stdin=flashpoint_app.PASSWORD).returncode
+        == 0
+    )
     assert (
         error(deployed, "check-password", "ann", "--password-stdin", stdin="no", status=1)["code"]
         == "password-wrong"
     )
-    assert data(deployed, "check-password", "--id", "2", "--password-stdin", stdin=people.PASSWORD)["matches"]
+    assert data(deployed, "check-password", "--id", "2", "--password-stdin", stdin=flashpoint_app.PASSWORD)[
+        "matches"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -383,7 +388,7 @@ def test_a_dry_run_prints_a_plan_asks_nothing_and_leaves_no_trace(path, words):
 
 
 def test_deletion_is_confirmed_by_an_option_or_by_the_protected_apps_name(tmp_path):
-    path = people.settle(tmp_path, "deployed", protected=True)
+    path = flashpoint_app.settle(tmp_path, "deployed", protected=True)
     assert error(path, "delete", "ann", "--yes", status=6)["code"] == "confirmation-missing"
     assert error(path, "delete", "ann", "--confirm", "other", status=6)["code"] == "confirmation-wrong"
     told = data(path, "delete", "ann", "bob", "--confirm", "fp")
@@ -398,7 +403,7 @@ def test_deleting_nobody_asks_nothing(deployed):
 
 
 def test_two_hits_list_their_ids_and_an_id_decides(deployed):
-    shapes.add_user(deployed, "ANN@example.org", email="other@example.org")
+    add_user(deployed, "ANN@example.org", email="other@example.org")
     for words in (
         ["show"],
         ["delete", "--yes"],
@@ -420,7 +425,7 @@ def test_two_hits_list_their_ids_and_an_id_decides(deployed):
 
 
 def test_export_is_csv_unless_told_otherwise_and_goes_in_again(path, tmp_path):
-    there = people.settle(tmp_path / "there", "deployed")
+    there = flashpoint_app.settle(tmp_path / "there", "deployed")
     run(there, "delete from users")
     out = dbctl(path, "export", "--secrets").stdout
     assert list(csv.DictReader(io.StringIO(out.decode())))[1]["username"] == "ann"
@@ -506,7 +511,7 @@ HOSTILE = [
 
 def test_hostile_names_in_the_database_never_steer_a_terminal(deployed):
     for at, name in enumerate(HOSTILE):
-        shapes.add_user(deployed, name, email=f"h{at}@example.org")
+        add_user(deployed, name, email=f"h{at}@example.org")
     run(
         deployed,
         "insert into users (username, email, password_hash, role_id) values (cast(x'fffe41' as text), 'raw@example.org', 'x', 2)",
@@ -583,7 +588,7 @@ def test_no_command_shows_a_password_a_hash_or_a_token(path, monkeypatch, capfd)
             both = "".join(capfd.readouterr())
             assert status in {0, 1, 2, 5, 6}, both
             assert both or form == "table"
-            for hidden in (mark, "$2b$", people.TOKEN):
+            for hidden in (mark, "$2b$", flashpoint_app.TOKEN):
                 assert hidden not in both, words
     logged = repr(rows(path, "select * from activity_logs"))
     assert mark not in logged

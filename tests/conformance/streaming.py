@@ -11,7 +11,7 @@ import pytest
 
 from dbctl.engines.contract.base import Capability, Condition, Readable, Writable
 from dbctl.engines.contract.streaming import BATCH, Streams, WritesCsv
-from dbctl.engines.sql import table_digest as contents
+from dbctl.engines.sql import table_digest
 from dbctl.errors.base import (
     ConstraintError,
     DbctlError,
@@ -69,7 +69,7 @@ class TransferContract:
     def test_what_a_small_table_holds_has_a_digest_of_its_own_in_any_order(self, filled: Fresh) -> None:
         def told() -> dict[str, str]:
             opened = filled.reader()
-            found = contents.digests(opened, dict.fromkeys([*opened.tables(), "nope"], 1))  # type: ignore[arg-type]
+            found = table_digest.digests(opened, dict.fromkeys([*opened.tables(), "nope"], 1))  # type: ignore[arg-type]
             opened.close()
             return found
 
@@ -77,25 +77,25 @@ class TransferContract:
         assert set(before) == {"groups_", "people", "tags", "empty_"}
         assert len(set(before.values())) == len(before)
         filled.execute("update people set note = 'a_B' where id = 3")  # as many rows, as many bytes
-        assert contents.differing(told(), before) == ["people"]
+        assert table_digest.differing(told(), before) == ["people"]
         filled.execute("update people set note = 'a_b' where id = 3")
         filled.execute("delete from tags where person = 1 and tag = 'red'")
         filled.execute("insert into tags values (1, 'red')")
         assert told() == before
         filled.execute("update people set note = null where id = 5")  # NULL is not the empty text
-        assert contents.differing(told(), before) == ["people"]
+        assert table_digest.differing(told(), before) == ["people"]
 
     def test_a_table_that_is_not_small_has_no_digest(
         self, many: Fresh, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         opened = many.reader()
         rows = {name: opened.count(name) for name in ("groups_", "people")}
-        monkeypatch.setattr(contents, "ROWS", 3 * BATCH)
-        assert set(contents.digests(opened, rows)) == {"groups_", "people"}  # type: ignore[arg-type]
-        monkeypatch.setattr(contents, "ROWS", BATCH)
-        assert set(contents.digests(opened, rows)) == {"people"}  # type: ignore[arg-type]
-        monkeypatch.setattr(contents, "BYTES", 10)
-        assert contents.digests(opened, rows) == {}  # type: ignore[arg-type]
+        monkeypatch.setattr(table_digest, "ROWS", 3 * BATCH)
+        assert set(table_digest.digests(opened, rows)) == {"groups_", "people"}  # type: ignore[arg-type]
+        monkeypatch.setattr(table_digest, "ROWS", BATCH)
+        assert set(table_digest.digests(opened, rows)) == {"people"}  # type: ignore[arg-type]
+        monkeypatch.setattr(table_digest, "BYTES", 10)
+        assert table_digest.digests(opened, rows) == {}  # type: ignore[arg-type]
         assert opened.count("people") == 5
 
     def test_a_table_or_column_that_is_not_there_is_told(self, reader: Readable) -> None:

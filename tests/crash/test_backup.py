@@ -19,8 +19,7 @@ from dbctl.services.backup.repository import ID
 from tests.crash import forge
 from tests.crash.figures import chance, figure
 from tests.crash.forge import Moments, end
-from tests.services import flashpoint_app as people
-from tests.services import promptvault_app as vault
+from tests.services import flashpoint_app, promptvault_app
 from tests.services.flashpoint_app import rows, run
 from tests.services.sessions.test_cleanup import many_plays
 
@@ -29,7 +28,7 @@ SECONDS = figure(1, 60)  #: that writers write
 
 @pytest.fixture(params=["wal", "delete"])
 def path(request, tmp_path):
-    path = vault.settle(tmp_path / "app", "deployed")
+    path = promptvault_app.settle(tmp_path / "app", "deployed")
     run(path, f"pragma journal_mode = {request.param}")
     many_plays(path, 1500)
     return path
@@ -80,50 +79,50 @@ def remains(path):
 
 
 def test_trap_a_kill_leaves_parts_so_they_are_known_by_name_never_listed_and_removed_by_the_next_run(path):
-    first, at = vault.create(path), moments_of(path, "create", "backup", "create")
-    before, cut = vault.content(path), 0
+    first, at = promptvault_app.create(path), moments_of(path, "create", "backup", "create")
+    before, cut = promptvault_app.content(path), 0
     for _ in range(figure(5, 500)):
         killed(path, at, "backup", "create")
-        listed = vault.listed(path)
+        listed = promptvault_app.listed(path)
         cut += len(listed.incomplete)
         assert first.id in [one.id for one in listed.page.items]
-        assert set(vault.codes(vault.verified(path, deep=False))) <= {"backup-incomplete"}
+        assert set(promptvault_app.codes(promptvault_app.verified(path, deep=False))) <= {"backup-incomplete"}
         told = done(path, "backup", "prune", "--keep-last", "2", "--yes")
         assert told["leftovers"] == list(listed.incomplete)
-        first = vault.create(path)  # the next run succeeds
-        assert not (vault.listed(path).incomplete)
+        first = promptvault_app.create(path)  # the next run succeeds
+        assert not (promptvault_app.listed(path).incomplete)
         assert not (remains(path))
-        assert vault.content(path) == before
+        assert promptvault_app.content(path) == before
     print("cut", cut)
     at.over()
 
 
 def test_a_kill_at_any_moment_of_a_restore_leaves_the_old_rows_or_the_new(path):
-    new = vault.content(path)
-    kept = vault.create(path)
+    new = promptvault_app.content(path)
+    kept = promptvault_app.create(path)
     run(
         path,
         "delete from user_game_plays where id % 2",
         "update users set email = username || '@old.example'",
     )
-    old = vault.content(path)
+    old = promptvault_app.content(path)
     apply = ("restore", "apply", kept.id, "--yes")
     at, seen = moments_of(path, "restore", *apply), {"old": 0, "new": 0}
     done(path, "restore", "undo", "--yes")
     for _ in range(figure(5, 500)):
         killed(path, at, *apply)
         assert rows(path, "pragma integrity_check") == [("ok",)]
-        now = vault.content(path)
+        now = promptvault_app.content(path)
         assert now in (old, new)
-        assert set(vault.codes(vault.verified(path, deep=False))) <= {"backup-incomplete"}
+        assert set(promptvault_app.codes(promptvault_app.verified(path, deep=False))) <= {"backup-incomplete"}
         seen["old" if now == old else "new"] += 1
         if now == new:  # the safety backup has the old rows, and undo brings them back
             done(path, "restore", "undo", "--yes")
         else:  # the next run succeeds
             done(path, *apply)
-            assert vault.content(path) == new
+            assert promptvault_app.content(path) == new
             done(path, "restore", "undo", "--yes")
-        assert vault.content(path) == old
+        assert promptvault_app.content(path) == old
         leave(path, kept.id)
     print(seen)
     at.over()
@@ -141,9 +140,9 @@ def leave(path, name):
 def test_a_kill_at_any_moment_of_a_restore_of_what_is_gone_leaves_a_whole_file_or_what_was_there(
     tmp_path, lost
 ):
-    path = vault.settle(tmp_path / "app", "deployed")
+    path = promptvault_app.settle(tmp_path / "app", "deployed")
     many_plays(path, 1500)
-    new, made = vault.content(path), vault.create(path)
+    new, made = promptvault_app.content(path), promptvault_app.create(path)
     garbage = b"no database any more" * 5000
     apply = ("restore", "apply", made.id, "--yes")
 
@@ -159,16 +158,16 @@ def test_a_kill_at_any_moment_of_a_restore_of_what_is_gone_leaves_a_whole_file_o
         killed(path, at, *apply)
         whole = path.exists() and path.read_bytes()[:6] == b"SQLite"
         if whole:
-            assert vault.content(path) == new
+            assert promptvault_app.content(path) == new
             assert rows(path, "pragma integrity_check") == [("ok",)]
         elif lost == "missing":
             assert not path.exists()
         else:
             assert path.read_bytes() == garbage
         seen["new" if whole else "old"] += 1
-        assert set(vault.codes(vault.verified(path, deep=False))) <= {"backup-incomplete"}
+        assert set(promptvault_app.codes(promptvault_app.verified(path, deep=False))) <= {"backup-incomplete"}
         done(path, *apply)  # the next run succeeds, and removes the leftovers
-        assert vault.content(path) == new
+        assert promptvault_app.content(path) == new
         leave(path, made.id)
     print(seen)
     at.over()
@@ -177,15 +176,15 @@ def test_a_kill_at_any_moment_of_a_restore_of_what_is_gone_leaves_a_whole_file_o
 def test_a_kill_at_any_moment_of_pruning_leaves_whole_backups(path):
     prune = ("backup", "prune", "--keep-last", "1", "--yes")
     for _ in range(4):
-        vault.create(path)
+        promptvault_app.create(path)
     at, some = moments_of(path, "prune", *prune), 0
     for _ in range(figure(5, 500)):
         for _ in range(3):
-            last = vault.create(path)
+            last = promptvault_app.create(path)
         killed(path, at, *prune)
         some += 1 < len(folders(path)) < 4
-        assert set(vault.codes(vault.verified(path, deep=False))) <= {"backup-incomplete"}
-        assert vault.listed(path).page.items[0].id == last.id
+        assert set(promptvault_app.codes(promptvault_app.verified(path, deep=False))) <= {"backup-incomplete"}
+        assert promptvault_app.listed(path).page.items[0].id == last.id
         done(path, *prune)
         assert folders(path) == {last.id}
     print("half pruned", some)
@@ -194,12 +193,12 @@ def test_a_kill_at_any_moment_of_pruning_leaves_whole_backups(path):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE])
 def test_a_signal_at_any_moment_ends_it_and_leaves_nothing_of_it(path, number):
-    kept, ended = vault.create(path), Counter()
-    vault.spoil(path)
-    held = people.content(path)
+    kept, ended = promptvault_app.create(path), Counter()
+    promptvault_app.spoil(path)
+    held = flashpoint_app.content(path)
     lines = [("backup", "create"), ("restore", "apply", kept.id, "--yes"), ("backup", "verify", "--deep")]
     at = {words: moments_of(path, f"{number} {words}", *words) for words in lines}
-    vault.undo(path)
+    promptvault_app.undo(path)
     for turn in range(figure(2, 63)):
         words = lines[turn % len(lines)]
         leave(path, kept.id)
@@ -214,7 +213,7 @@ def test_a_signal_at_any_moment_ends_it_and_leaves_nothing_of_it(path, number):
         # The signal came late, and may be the kernel's to end a process that has answered; or is not to end by.
         if status == 0 or (status == -number and told and told["error"] is None):
             if words[:2] == ("restore", "apply"):
-                vault.undo(path)
+                promptvault_app.undo(path)
         else:
             assert number != signal.SIGPIPE
             # before its own handler stands, and after its work was undone, the kernel ends it
@@ -224,16 +223,20 @@ def test_a_signal_at_any_moment_ends_it_and_leaves_nothing_of_it(path, number):
             else:
                 assert not told or told["error"]["code"] == "interrupted"
             assert folders(path) == {kept.id}
-        assert without_records(people.content(path)) == without_records(held)
+        assert without_records(flashpoint_app.content(path)) == without_records(held)
         assert not list(path.parent.glob("user.db-journal"))
         assert not remains(path)
-        assert vault.codes(vault.verified(path, deep=False)) == []
+        assert promptvault_app.codes(promptvault_app.verified(path, deep=False)) == []
     print(dict(ended))
 
 
 def without_records(content):
     """Leave out what a restore, and its undoing, writes of itself."""
-    return {name: rows for name, rows in content.items() if name not in (vault.RECORD, "sqlite_sequence")}
+    return {
+        name: rows
+        for name, rows in content.items()
+        if name not in (promptvault_app.RECORD, "sqlite_sequence")
+    }
 
 
 def test_two_at_once_make_two_backups(path):
@@ -241,7 +244,7 @@ def test_two_at_once_make_two_backups(path):
     answers = [end(process) for process in both]
     assert [status for status, _ in answers] == [0, 0, 0], answers
     assert len({told["data"]["id"] for _, told in answers}) == 3
-    assert vault.codes(vault.verified(path)) == []
+    assert promptvault_app.codes(promptvault_app.verified(path)) == []
 
 
 # Not alone -------------------------------------------------------------------------------------------------------
@@ -340,7 +343,7 @@ def test_trap_a_copied_file_is_torn_and_every_check_may_call_it_sound_so_backups
         writers, until = Writers(held, path, 8), time.monotonic() + SECONDS
         while time.monotonic() < until or len(made) < 2:
             begun, before = time.monotonic(), writers.done()
-            made.append((vault.create(path, timeout=60), before, writers.done()))
+            made.append((promptvault_app.create(path, timeout=60), before, writers.done()))
             lasted = time.monotonic() - begun
             slow = max(slow, lasted)
             time.sleep(max(0.0, figure(0, 1) - lasted))
@@ -349,7 +352,7 @@ def test_trap_a_copied_file_is_torn_and_every_check_may_call_it_sound_so_backups
         )
         print(f"the slowest backup {slow:.3f} s")  # measured, not judged: machines differ
     for one, before, after in made:
-        copy = vault.plain_of(path, one)
+        copy = promptvault_app.plain_of(path, one)
         assert rows(copy, "select sum(cents), count(*) from bank") == [(100_000, 100)]
         assert rows(copy, "pragma integrity_check") == [("ok",)]
         counted = dict(rows(copy, "select id, n from done"))
@@ -365,16 +368,16 @@ def test_trap_a_copied_file_is_torn_and_every_check_may_call_it_sound_so_backups
 def test_a_restore_under_a_live_reader_and_writer_is_seen_by_both_as_old_or_new(path):
     """And what the writer was told is committed is in the safety backup, or stays."""
     bank(path, 1)
-    kept = vault.create(path)
+    kept = promptvault_app.create(path)
     run(path, "update marks set mark = 1")
     with ExitStack() as held:
         writers, reader = Writers(held, path, 1), held.enter_context(beside(READER, path))
         gone = set()
         for _ in range(figure(3, 150)):
-            made = vault.apply(path, kept.id, timeout=60)
+            made = promptvault_app.apply(path, kept.id, timeout=60)
             known = writers.done()[0]
             assert reader.poll() is None
-            (safety,) = vault.folder_of(path, made.safety_backup).glob("*.db")
+            (safety,) = promptvault_app.folder_of(path, made.safety_backup).glob("*.db")
             gone |= ticks(safety)
             assert not set(range(1, known + 1)) - gone - ticks(path), "a commit is lost, and nobody says so"
             leave(path, kept.id)

@@ -14,12 +14,10 @@ from pathlib import Path
 import pytest
 
 from dbctl.engines.mysql import locks
-from tests import databases as kept
-from tests import servers
+from tests import databases, servers
 from tests.crash.figures import chance, figure, tries
 from tests.crash.forge import Moments
-from tests.services import larder_app as pantries
-from tests.services import promptvault_app as vault
+from tests.services import larder_app, promptvault_app
 from tests.services.backup.test_mysql import MORE, others
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +36,7 @@ and (db = '{name}' or id = is_used_lock('{lock}'))""",
 
 @pytest.fixture(params=["postgresql", "postgresql schema", "mysql"])
 def pantry(request, tmp_path):
-    with pantries.settled(request.param, tmp_path / "app") as made:
+    with larder_app.settled(request.param, tmp_path / "app") as made:
         many = (
             "values " + ", ".join(f"({n}, '{sha256(b'%d' % n).hexdigest()}')" for n in range(1, 60_001))
             if request.param == "mysql"
@@ -83,7 +81,7 @@ def _sessions(pantry):
     name = pantry.own.path
     asked = SESSIONS[pantry.engine].format(name=name, lock=locks.exchange(locks.name_of(name)))
     server = servers.mysql() if pantry.engine == "mysql" else servers.postgresql()  # in which no name changes
-    ((found,),) = kept.of(servers.text(server)).rows(asked)
+    ((found,),) = databases.of(servers.text(server)).rows(asked)
     return found
 
 
@@ -113,7 +111,7 @@ def whole(pantry, before):
 
 
 def test_a_kill_in_the_middle_of_a_backup_leaves_earlier_ones_and_no_half_one(pantry):
-    first = vault.create(pantry.path)
+    first = promptvault_app.create(pantry.path)
     at, cut = Moments(chance("create on a server"), 0.2), set()
     for _ in tries(KILLS, cut):
         before = folders(pantry)
@@ -121,10 +119,12 @@ def test_a_kill_in_the_middle_of_a_backup_leaves_earlier_ones_and_no_half_one(pa
         wait_until(process, lambda before=before: folders(pantry) != before)
         at.strike(process)
         end(process)
-        listed = vault.listed(pantry.path)
+        listed = promptvault_app.listed(pantry.path)
         cut.update(listed.incomplete)
         assert first.id in [one.id for one in listed.page.items]
-        assert set(vault.codes(vault.verified(pantry.path, deep=False))) <= {"backup-incomplete"}
+        assert set(promptvault_app.codes(promptvault_app.verified(pantry.path, deep=False))) <= {
+            "backup-incomplete"
+        }
     status, told = end(begin(pantry, "backup", "create"))
     assert status == 0, told
     status, told = end(begin(pantry, "backup", "prune", "--keep-last", "9", "--yes"))
@@ -134,7 +134,7 @@ def test_a_kill_in_the_middle_of_a_backup_leaves_earlier_ones_and_no_half_one(pa
 
 def test_a_kill_in_the_middle_of_a_restore_leaves_the_old_rows_or_the_new_under_the_name(pantry):
     new = pantry.content()
-    vault.create(pantry.path)
+    promptvault_app.create(pantry.path)
     pantry.spoil()
     old = pantry.content()
     at, seen = Moments(chance("restore on a server"), 2.0), {"old": 0, "new": 0}
@@ -167,10 +167,10 @@ def test_a_kill_in_the_middle_of_a_restore_leaves_the_old_rows_or_the_new_under_
 def test_a_kill_while_tables_change_places_and_undo_brings_back_also_what_is_no_table(tmp_path):
     """Views, triggers and routines of MySQL, which no rename takes along."""
     at = Moments(chance("exchange of tables"), 0.25)
-    with pantries.settled("mysql", tmp_path / "app") as pantry:
+    with larder_app.settled("mysql", tmp_path / "app") as pantry:
         pantry.run(*MORE)
         told, new = others(pantry), pantry.content()
-        vault.create(pantry.path)
+        promptvault_app.create(pantry.path)
         pantry.spoil()
         old = pantry.content()
         for _ in range(figure(2, 100)):
@@ -189,7 +189,7 @@ def test_a_kill_while_tables_change_places_and_undo_brings_back_also_what_is_no_
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("words", [("backup", "create"), ("restore", "apply", "latest", "--yes")])
 def test_a_signal_ends_it_and_leaves_nothing_of_it(pantry, words, number):
-    vault.create(pantry.path)
+    promptvault_app.create(pantry.path)
     pantry.spoil()
     held, ended = pantry.content(), set()
     for _ in tries(1, ended):  # again where it came too late
@@ -201,7 +201,7 @@ def test_a_signal_ends_it_and_leaves_nothing_of_it(pantry, words, number):
         if status:
             ended.add(status)
         elif words[0] == "restore":
-            vault.undo(pantry.path)
+            promptvault_app.undo(pantry.path)
     assert (status, told["error"]["code"]) == (128 + number, "interrupted")
     assert folders(pantry) == before
     assert pantry.content() == held

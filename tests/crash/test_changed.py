@@ -6,8 +6,7 @@ import pytest
 
 from dbctl.errors.base import BackupMissingError, BackupUnsoundError
 from tests.crash.figures import chance, figure
-from tests.services import flashpoint_app as people
-from tests.services import promptvault_app as vault
+from tests.services import flashpoint_app, promptvault_app
 from tests.services.promptvault_app import file_of, folder_of
 
 PAGE = 4096
@@ -44,15 +43,15 @@ WAYS = (flipped, flipped, flipped, flipped, cut, zeroed, swapped, longer)
 
 @pytest.fixture
 def path(tmp_path):
-    path = vault.settle(tmp_path / "app", "deployed")
-    people.run(path, "pragma journal_mode = delete")
+    path = promptvault_app.settle(tmp_path / "app", "deployed")
+    flashpoint_app.run(path, "pragma journal_mode = delete")
     return path
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_every_change_is_reported_and_nothing_is_restored(path, form):
-    made = vault.create(path, compress=form)
-    vault.spoil(path)
+    made = promptvault_app.create(path, compress=form)
+    promptvault_app.spoil(path)
     held, draw = path.read_bytes(), chance(f"changed {form}")
     files = [file_of(path, made), folder_of(path, made) / "manifest.json"]
     whole = {file: file.read_bytes() for file in files}
@@ -64,15 +63,15 @@ def test_every_change_is_reported_and_nothing_is_restored(path, form):
         if text == whole[file]:
             continue  # such a page, or sector, looks like the other
         changed += 1
-        wrong = vault.codes(vault.verified(path, deep=draw.random() < 0.05))
+        wrong = promptvault_app.codes(promptvault_app.verified(path, deep=draw.random() < 0.05))
         found += bool(wrong)
         assert wrong, (file.name, way.__name__, f"change {changed}")
         with pytest.raises((BackupUnsoundError, BackupMissingError)):
-            vault.apply(path, made.id)
+            promptvault_app.apply(path, made.id)
         assert path.read_bytes() == held
         file.write_bytes(whole[file])
-    assert vault.codes(vault.verified(path)) == []
-    assert [one.id for one in vault.listed(path).page.items] == [
+    assert promptvault_app.codes(promptvault_app.verified(path)) == []
+    assert [one.id for one in promptvault_app.listed(path).page.items] == [
         made.id
     ]  # no restore came as far as to keep anything
     print(f"{found} of {changed} found")

@@ -12,7 +12,7 @@ import pytest
 from tests.crash import forge
 from tests.crash.figures import chance, figure, tries
 from tests.crash.forge import end
-from tests.services import flashpoint_app as people
+from tests.services import flashpoint_app
 from tests.services.flashpoint_app import rows, run
 from tests.services.sessions.test_cleanup import agrees, many_plays
 from tests.services.sessions.test_cleanup_like_the_app import COUNT_GAME, COUNT_USER
@@ -24,7 +24,7 @@ OPEN = "select count(*) from user_game_plays where ended_at is null"
 
 @pytest.fixture(params=["wal", "delete"])
 def path(request, tmp_path):
-    path = people.settle(tmp_path, "deployed")
+    path = flashpoint_app.settle(tmp_path, "deployed")
     run(path, f"pragma journal_mode = {request.param}")
     run(path, "delete from user_game_plays", "delete from user_game_stats", "delete from user_stats")
     many_plays(path, PLAYS)

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from contextlib import closing
 
-from tests.services import flashpoint_app as people
+from tests.services import flashpoint_app
 from tests.services.flashpoint_app import run
 
 CRASH = """
@@ -19,7 +19,7 @@ os._exit(9)
 
 
 def test_the_next_command_reads_what_was_committed(tmp_path):
-    path = people.settle(tmp_path, "deployed")
+    path = flashpoint_app.settle(tmp_path, "deployed")
     run(path, "pragma journal_mode = delete")
     with closing(sqlite3.connect(path)) as connection:
         before = connection.execute("select id, email from users").fetchall()

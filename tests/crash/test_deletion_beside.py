@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dbctl.cli.main import main
-from tests.shapes import chat_lancedb as shapes
+from tests.shapes import chat_lancedb
 from tests.shapes.chat_lancedb import ANON, in_vectors
 
 #: Runs a deletion that is killed as a statement begins or has ended, counted over both databases.
@@ -47,8 +47,8 @@ print(main(["users", "delete", sys.argv[2], "--yes"]), seen)
 @pytest.fixture(scope="module")
 def master(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("chat")
-    shapes.deployed(home / "data/chat.db")
-    shapes.vectors(home / "data/lancedb")
+    chat_lancedb.deployed(home / "data/chat.db")
+    chat_lancedb.vectors(home / "data/lancedb")
     return home
 
 

@@ -15,8 +15,7 @@ import pytest
 from tests.crash import forge
 from tests.crash.figures import chance, figure
 from tests.crash.lossy import calls
-from tests.services import flashpoint_app as people
-from tests.services import promptvault_app as vault
+from tests.services import flashpoint_app, promptvault_app
 
 #: How the failure of a call may be told.
 EXPECTED = {
@@ -99,11 +98,13 @@ def mended(one, path, kept):
     """Let the next runs show that nothing is in their way, and that they clear up."""
     status, told = forge.done(path.parent, "backup", "create")
     one.holds(status == 0, f"the next backup: {told}")
-    with vault.pruning(path, last=1) as work:
+    with promptvault_app.pruning(path, last=1) as work:
         work.apply()
-    root = vault.folder_of(path, kept).parent
+    root = promptvault_app.folder_of(path, kept).parent
     stays = {one.name for one in root.iterdir()} - {".dbctl-lock"}
-    one.holds(stays == {one.id for one in vault.listed(path).page.items}, f"the next prune leaves {stays}")
+    one.holds(
+        stays == {one.id for one in promptvault_app.listed(path).page.items}, f"the next prune leaves {stays}"
+    )
     left = [one.name for one in path.parent.iterdir() if "partial" in one.name]
     one.holds(not left, f"left: {left}")
     one.holds(not list(root.glob("*/.dbctl-incomplete")), "a mark stays")
@@ -116,19 +117,19 @@ def _faults():
 
 @pytest.fixture(params=MODES)
 def path(request, tmp_path):
-    path = vault.settle(tmp_path / "app", "deployed")
-    people.run(path, f"pragma journal_mode = {request.param}")
+    path = promptvault_app.settle(tmp_path / "app", "deployed")
+    flashpoint_app.run(path, f"pragma journal_mode = {request.param}")
     return path
 
 
 @pytest.mark.parametrize("form", ["gzip", "none"])
 def test_whichever_call_of_a_backup_falls_nothing_is_lost_and_no_half_one_is_listed(path, form):
-    before, kept = vault.content(path), vault.create(path)
+    before, kept = promptvault_app.content(path), promptvault_app.create(path)
     tries = Tries(path, ("backup", "create", "--compress", form))
     for one in tries.each(f"create {path}", 3):
-        listed = vault.listed(path)
+        listed = promptvault_app.listed(path)
         names = {backup.id for backup in listed.page.items}
-        wrong = set(vault.codes(vault.verified(path, deep=False)))
+        wrong = set(promptvault_app.codes(promptvault_app.verified(path, deep=False)))
         one.holds(wrong <= {"backup-incomplete"}, f"verify: {wrong}")
         if one.well:
             one.holds(names == {kept.id, one.told["data"]["id"]}, f"listed: {names}")
@@ -137,37 +138,38 @@ def test_whichever_call_of_a_backup_falls_nothing_is_lost_and_no_half_one_is_lis
         if not (one.well or one.killed):
             one.holds(one.lasting or names == {kept.id}, f"listed: {names}")
             one.holds(one.lasting or not listed.incomplete, "a half one stays")
-        one.holds(vault.content(path) == before, "the database changed")
+        one.holds(promptvault_app.content(path) == before, "the database changed")
         mended(one, path, kept)
     tries.over()
 
 
 @pytest.mark.parametrize("gone", [False, True], ids=["there", "gone"])
 def test_whichever_call_of_a_restore_falls_the_rows_are_the_old_or_the_new(path, gone):
-    new, kept = vault.content(path), vault.create(path)
-    vault.spoil(path)
-    old = vault.content(path)
+    new, kept = promptvault_app.content(path), promptvault_app.create(path)
+    promptvault_app.spoil(path)
+    old = promptvault_app.content(path)
     if gone:
-        vault.lose(path)
+        promptvault_app.lose(path)
     tries = Tries(path, ("restore", "apply", kept.id, "--yes"))
     for one in tries.each(f"restore {gone} {path}", 3):
         if gone and not path.exists():
             one.holds(not one.well, "done, and there is none")
         else:
-            one.holds(people.rows(path, "pragma integrity_check") == [("ok",)], "integrity")
-            now = vault.content(path)
+            one.holds(flashpoint_app.rows(path, "pragma integrity_check") == [("ok",)], "integrity")
+            now = promptvault_app.content(path)
             if one.killed:
                 one.holds(now == new or (now == old and not gone), "neither old nor new")
             else:
                 unfinished = not one.well and one.told["error"]["code"] == "restore-unfinished"
                 one.holds(now == (new if one.well or gone or unfinished else old), "not what it says")
                 one.holds(
-                    not unfinished or len(vault.listed(path).page.items) > 1, "what it held is not kept"
+                    not unfinished or len(promptvault_app.listed(path).page.items) > 1,
+                    "what it held is not kept",
                 )
-        wrong = set(vault.codes(vault.verified(path, deep=False)))
+        wrong = set(promptvault_app.codes(promptvault_app.verified(path, deep=False)))
         one.holds(wrong <= {"backup-incomplete"}, f"verify: {wrong}")
         status, told = forge.done(path.parent, *tries.words)
-        one.holds(status == 0 and vault.content(path) == new, f"the next restore: {told}")
+        one.holds(status == 0 and promptvault_app.content(path) == new, f"the next restore: {told}")
         mended(one, path, kept)
     tries.over()
 
@@ -175,20 +177,20 @@ def test_whichever_call_of_a_restore_falls_the_rows_are_the_old_or_the_new(path,
 def test_a_disk_that_tells_only_when_it_is_synced_that_it_is_full_is_named_as_one_and_nothing_was_changed(
     tmp_path,
 ):
-    path = vault.settle(tmp_path / "app", "deployed")
-    people.run(path, "pragma journal_mode = delete")
+    path = promptvault_app.settle(tmp_path / "app", "deployed")
+    flashpoint_app.run(path, "pragma journal_mode = delete")
     words = ("users", "update", "ann", "--email")
     never = ("fail once", 1 << 30, errno.ENOSPC)
     job = forge.begin(path.parent, *words, "first@example.org", below=path, fault=never)
     assert forge.end(job)[0] == 0
-    before = people.content(path)
+    before = flashpoint_app.content(path)
     status, told = forge.done(
         path.parent, *words, "other@example.org", below=path, fault=("fail once", job.calls, errno.ENOSPC)
     )
     assert (status, told["error"]["code"]) == (1, "file-failed")
     assert "SQLITE_IOERR_FSYNC" in told["error"]["message"]
     assert "the disk fails or is full" in told["error"]["message"]
-    assert people.content(path) == before
+    assert flashpoint_app.content(path) == before
 
 
 SPOIL = "update users set email = username || '@spoiled.example'"
@@ -196,16 +198,16 @@ SPOIL = "update users set email = username || '@spoiled.example'"
 
 def unsynced(path, code, *words):
     """Run a command again and again, and let the sync fail by which its journal is gone for good, until it says so."""
-    kept, record = vault.create(path), path.parent.with_name("record")
+    kept, record = promptvault_app.create(path), path.parent.with_name("record")
     words = [word.format(kept=kept.id) for word in words]
-    people.run(path, SPOIL)
+    flashpoint_app.run(path, SPOIL)
     job = forge.begin(path.parent, *words, record=record)
     assert forge.end(job)[0] == 0
     journal, every = f"{path}-journal", list(calls(record))
     gone = min(at for at, (what, name, *_) in enumerate(every, 1) if (what, name) == (b"u", journal))
     for at in range(gone, gone + 16):  # those that do nothing are counted, and not recorded
-        people.run(path, SPOIL)
-        before = {one.id for one in vault.listed(path).page.items}
+        flashpoint_app.run(path, SPOIL)
+        before = {one.id for one in promptvault_app.listed(path).page.items}
         told = forge.done(path.parent, *words, fault=("fail once", at, errno.EIO))[1]
         if told["error"] and told["error"]["code"] == code:
             assert "SQLITE_IOERR_DIR_FSYNC" in told["error"]["message"] or code == "restore-unfinished"
@@ -216,14 +218,16 @@ def unsynced(path, code, *words):
 @pytest.fixture
 def unlogged(tmp_path):
     """Without a -wal a change is done once its journal is gone; where that cannot be synced, nobody takes it back."""
-    path = vault.settle(tmp_path / "app", "deployed")
-    people.run(path, "pragma journal_mode = delete")
+    path = promptvault_app.settle(tmp_path / "app", "deployed")
+    flashpoint_app.run(path, "pragma journal_mode = delete")
     return path
 
 
 def test_a_change_that_is_done_and_may_not_outlast_the_power_is_not_told_as_none(unlogged):
     unsynced(unlogged, "file-unsynced", "users", "update", "ann", "--email", "new@example.org")
-    assert people.rows(unlogged, "select email from users where username = 'ann'") == [("new@example.org",)]
+    assert flashpoint_app.rows(unlogged, "select email from users where username = 'ann'") == [
+        ("new@example.org",)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -232,12 +236,12 @@ def test_a_change_that_is_done_and_may_not_outlast_the_power_is_not_told_as_none
     ids=["database", "table"],
 )
 def test_what_a_restore_replaced_is_kept_where_its_end_could_not_be_synced(unlogged, more, code):
-    emails = people.rows(unlogged, "select email from users")
+    emails = flashpoint_app.rows(unlogged, "select email from users")
     before = unsynced(unlogged, code, "restore", "apply", "{kept}", *more, "--yes")
-    assert people.rows(unlogged, "select email from users") == emails
-    (safety,) = [one for one in vault.listed(unlogged).page.items if one.id not in before]
+    assert flashpoint_app.rows(unlogged, "select email from users") == emails
+    (safety,) = [one for one in promptvault_app.listed(unlogged).page.items if one.id not in before]
     assert safety.kind == "safety"
-    assert vault.codes(vault.verified(unlogged, safety.id)) == []
+    assert promptvault_app.codes(promptvault_app.verified(unlogged, safety.id)) == []
 
 
 @pytest.mark.parametrize(
@@ -255,11 +259,11 @@ def test_what_a_restore_replaced_is_kept_where_its_end_could_not_be_synced(unlog
 def test_what_the_disk_did_not_confirm_and_may_come_back_out_of_the_wal_is_not_told_as_undone(
     tmp_path, code, words
 ):
-    path, record = vault.settle(tmp_path / "app", "deployed"), tmp_path / "record"
-    people.run(path, "pragma journal_mode = wal")
-    kept = vault.create(path)
+    path, record = promptvault_app.settle(tmp_path / "app", "deployed"), tmp_path / "record"
+    flashpoint_app.run(path, "pragma journal_mode = wal")
+    kept = promptvault_app.create(path)
     words = [word.format(kept=kept.id) for word in words]
-    people.run(path, SPOIL)
+    flashpoint_app.run(path, SPOIL)
     before, aside = emails(path), shutil.copytree(path.parent, tmp_path / "aside")
     assert forge.end(forge.begin(path.parent, *words, record=record))[0] == 0
     synced = [(at, name) for at, (what, name, *_) in enumerate(calls(record), 1) if what == b"s"]
@@ -277,16 +281,16 @@ def test_what_the_disk_did_not_confirm_and_may_come_back_out_of_the_wal_is_not_t
             continue
         assert answer["error"]["code"] == code or not changed
         if changed:
-            kept_too = [one for one in vault.listed(path).page.items if one.kind == "safety"]
+            kept_too = [one for one in promptvault_app.listed(path).page.items if one.kind == "safety"]
             assert kept_too or words[0] != "restore"
             return
     pytest.fail("nothing came back")
 
 
 def test_a_new_file_of_which_nothing_stays_is_not_told_as_written(tmp_path):
-    path, record = vault.settle(tmp_path / "app", "deployed"), tmp_path / "record"
-    words = ("restore", "apply", vault.create(path).id, "--yes")
-    vault.lose(path)
+    path, record = promptvault_app.settle(tmp_path / "app", "deployed"), tmp_path / "record"
+    words = ("restore", "apply", promptvault_app.create(path).id, "--yes")
+    promptvault_app.lose(path)
     aside = shutil.copytree(path.parent, tmp_path / "aside")
     assert forge.end(forge.begin(path.parent, *words, record=record))[0] == 0
     journals = [
@@ -307,4 +311,4 @@ def test_a_new_file_of_which_nothing_stays_is_not_told_as_written(tmp_path):
 
 
 def emails(path):
-    return people.rows(path, "select email from users order by id")
+    return flashpoint_app.rows(path, "select email from users order by id")

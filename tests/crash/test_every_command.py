@@ -14,7 +14,7 @@ from tests.cli import larders
 from tests.cli.test_everywhere import LINES
 from tests.crash import forge
 from tests.crash.figures import chance, figure
-from tests.services import promptvault_app as vault
+from tests.services import promptvault_app
 
 #: What a command line may end with when it could not say what it found: an error, a reader that went away, or well.
 BROKEN_PIPE = 141
@@ -69,7 +69,7 @@ def sound(folder):
     with closing(sqlite3.connect(folder / "larder.db")) as db:
         assert db.execute("pragma integrity_check").fetchall() == [("ok",)]
         assert db.execute("pragma foreign_key_check").fetchall() == []
-    listed = set(vault.codes(vault.verified(folder / "larder.db", deep=False)))
+    listed = set(promptvault_app.codes(promptvault_app.verified(folder / "larder.db", deep=False)))
     assert not listed, listed
 
 

@@ -18,7 +18,7 @@ from tests import servers
 from tests.crash import forge
 from tests.crash.figures import chance, figure, tries
 from tests.crash.test_no_room import limited
-from tests.services.migrations import deployments as migrating
+from tests.services.migrations import deployments
 
 KILLS, SERVED_KILLS = figure(6, 1000), figure(3, 100)
 COUNT, ROWS = 20, 4000
@@ -28,7 +28,7 @@ FILL = "insert into t{0} with recursive c (n) as (select 1 union all select n + 
 @pytest.fixture
 def desk(tmp_path):
     """Twenty migrations of three statements each."""
-    with migrating.settled("sqlite", tmp_path / "desk") as made:
+    with deployments.settled("sqlite", tmp_path / "desk") as made:
         made.write(
             {
                 f"{number:03d}_t": f"create table t{number} (x integer);\n{FILL.format(number, ROWS)}\n"
@@ -151,7 +151,7 @@ def test_a_kill_on_a_server_that_takes_nothing_back_is_told_and_the_next_run_goe
     )
     statements = [sql for _, sql in language("mysql").split(text)]
     for number in tries(SERVED_KILLS, seen, 2):
-        with migrating.settled("mysql", tmp_path / str(number)) as desk:
+        with deployments.settled("mysql", tmp_path / str(number)) as desk:
             desk.write({"001_many": text})
             process = begin(desk)
             reached = 1 + 12 * (number % SERVED_KILLS) // SERVED_KILLS

@@ -15,14 +15,13 @@ from dbctl.engines import registry
 from dbctl.errors.base import DbctlError
 from dbctl.stores import local
 from tests.crash.figures import chance, figure
-from tests.services import flashpoint_app as people
-from tests.services import promptvault_app as vault
+from tests.services import flashpoint_app, promptvault_app
 
 
 @pytest.fixture(params=["wal", "delete"])
 def path(request, tmp_path):
-    path = vault.settle(tmp_path / "app", "deployed")
-    people.run(path, f"pragma journal_mode = {request.param}")
+    path = promptvault_app.settle(tmp_path / "app", "deployed")
+    flashpoint_app.run(path, f"pragma journal_mode = {request.param}")
     return path
 
 
@@ -63,48 +62,48 @@ def limits(path):
 
 
 def test_trap_a_full_disk_leaves_a_part_that_opens_as_an_empty_database_so_nothing_of_it_stays(path):
-    first = vault.create(path)
-    before = people.content(path)
+    first = promptvault_app.create(path)
+    before = flashpoint_app.content(path)
     ended = []
     for size in limits(path):
-        well, told = limited(size, lambda: vault.create(path))
+        well, told = limited(size, lambda: promptvault_app.create(path))
         ended.append(well)
         assert well or "|" in told
-        listed = vault.listed(path)
+        listed = promptvault_app.listed(path)
         assert first.id in [one.id for one in listed.page.items]
         assert len(listed.page.items) == 1 + sum(ended)
         assert not listed.incomplete
-        assert vault.codes(vault.verified(path)) == []
-        assert people.content(path) == before
+        assert promptvault_app.codes(promptvault_app.verified(path)) == []
+        assert flashpoint_app.content(path) == before
     assert (ended[0], ended[-1]) == (False, True)
 
 
 def test_a_restore_that_does_not_fit_leaves_the_old_rows_and_a_working_database(path):
-    new = vault.content(path)
-    vault.create(path)
-    vault.spoil(path)
-    old = vault.content(path)
+    new = promptvault_app.content(path)
+    promptvault_app.create(path)
+    promptvault_app.spoil(path)
+    old = promptvault_app.content(path)
     ended = []
     for size in limits(path):
-        well, told = limited(size, lambda: vault.apply(path))
+        well, told = limited(size, lambda: promptvault_app.apply(path))
         ended.append(well)
-        assert vault.content(path) == (new if well else old), (size, told)
-        assert people.rows(path, "pragma integrity_check") == [("ok",)]
-        assert vault.codes(vault.verified(path)) == []
+        assert promptvault_app.content(path) == (new if well else old), (size, told)
+        assert flashpoint_app.rows(path, "pragma integrity_check") == [("ok",)]
+        assert promptvault_app.codes(promptvault_app.verified(path)) == []
         if well:
-            vault.undo(path)
-            assert vault.content(path) == old
+            promptvault_app.undo(path)
+            assert promptvault_app.content(path) == old
     assert (ended[0], ended[-1]) == (False, True)
 
 
 def test_a_missing_database_that_does_not_fit_stays_missing_and_leaves_no_part(path):
-    new = vault.content(path)
-    vault.create(path)
+    new = promptvault_app.content(path)
+    promptvault_app.create(path)
     path.unlink()
-    for size in limits(vault.plain_of(path, vault.listed(path).page.items[0])):
-        well, told = limited(size, lambda: vault.apply(path))
+    for size in limits(promptvault_app.plain_of(path, promptvault_app.listed(path).page.items[0])):
+        well, told = limited(size, lambda: promptvault_app.apply(path))
         assert path.exists() == well, told
         assert {one.name for one in path.parent.glob("*user.db*")} <= {"user.db", ".user.db.dbctl-lock"}
         if well:
-            assert vault.content(path) == new
+            assert promptvault_app.content(path) == new
             path.unlink()

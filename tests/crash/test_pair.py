@@ -14,34 +14,33 @@ from pathlib import Path
 import lancedb
 import pytest
 
-from dbctl.services.integrity import check as integrity
+from dbctl.services.integrity import check
 from dbctl.services.integrity.interrupted_restore import CODE
 from tests.crash import forge
 from tests.crash.figures import chance, figure
 from tests.crash.forge import Moments
 from tests.crash.test_every_call import KINDS, Tries
-from tests.services import chat_app as pair
-from tests.services import promptvault_app as vault
+from tests.services import chat_app, promptvault_app
 
 ONCE = [kind for kind in KINDS if kind[0] != "fail on"]
 
 
 @pytest.fixture
 def path(tmp_path):
-    return pair.settle(tmp_path / "app")
+    return chat_app.settle(tmp_path / "app")
 
 
 def spoil(path):
     """Change both databases; return what both hold then."""
-    pair.say(path, range(100, 120))
-    pair.unsay(path, 3)
-    return pair.state(path)
+    chat_app.say(path, range(100, 120))
+    chat_app.unsay(path, 3)
+    return chat_app.state(path)
 
 
 def said(path):
     """Return whether a check says that a restore was cut off."""
-    with vault.opened(path) as (app, _):
-        return CODE in vault.codes(integrity.check(app).findings)
+    with promptvault_app.opened(path) as (app, _):
+        return CODE in promptvault_app.codes(check.check(app).findings)
 
 
 def left(path):
@@ -63,56 +62,56 @@ def cut_between(path, apply, old):
     counting = forge.begin(path.parent, *apply, "-o", "json", fault=("count", 0, 0), below=about)
     assert forge.end(counting)[0] == 0
     done(path, "restore", "undo", "--yes")
-    assert pair.state(path) == old
+    assert chat_app.state(path) == old
     job = forge.begin(path.parent, *apply, "-o", "json", fault=("kill", counting.calls, 0), below=about)
     forge.end(job)
 
 
 @pytest.mark.parametrize("then", ["undo", "again"][: figure(1, 2)])
 def test_a_kill_between_the_two_databases_is_told_and_the_next_restore_brings_both_to_one_side(path, then):
-    new, kept = pair.state(path), vault.create(path)
+    new, kept = chat_app.state(path), promptvault_app.create(path)
     old, apply = spoil(path), ("restore", "apply", kept.id, "--yes")
     cut_between(path, apply, old)
-    assert pair.state(path) == (new[0], old[1])
+    assert chat_app.state(path) == (new[0], old[1])
     assert said(path)
     done(path, *(("restore", "undo", "--yes") if then == "undo" else apply))
-    assert pair.state(path) == (old if then == "undo" else new)
+    assert chat_app.state(path) == (old if then == "undo" else new)
     assert not said(path)
     if then == "again":
         done(path, "restore", "undo", "--yes")
-        assert pair.state(path) == (new[0], old[1])  # which was there before that restore
+        assert chat_app.state(path) == (new[0], old[1])  # which was there before that restore
 
 
 def test_once_a_cut_off_restore_is_undone_the_next_undo_means_the_one_before_it_and_no_mixture(path):
-    new, kept = pair.state(path), vault.create(path)
+    new, kept = chat_app.state(path), promptvault_app.create(path)
     old = spoil(path)
     cut_between(path, ("restore", "apply", kept.id, "--yes"), old)
     done(path, "restore", "undo", "--yes")
-    assert pair.state(path) == old
+    assert chat_app.state(path) == old
     done(path, "restore", "undo", "--yes")
-    assert pair.state(path) == new  # to which the restore before, itself an undo, had put an end
+    assert chat_app.state(path) == new  # to which the restore before, itself an undo, had put an end
 
 
 def test_once_the_first_restore_was_cut_off_and_undone_there_is_nothing_to_undo(path):
-    kept = vault.create(path)
+    kept = promptvault_app.create(path)
     old = spoil(path)
     cut_between(path, ("restore", "apply", kept.id, "--yes"), old)
-    for one in vault.listed(path).page.items[1:]:  # all that came before the one that was cut off
+    for one in promptvault_app.listed(path).page.items[1:]:  # all that came before the one that was cut off
         if one.id != kept.id:
-            shutil.rmtree(vault.folder_of(path, one.id))
+            shutil.rmtree(promptvault_app.folder_of(path, one.id))
     done(path, "restore", "undo", "--yes")
     status, told = forge.done(path.parent, "restore", "undo", "--yes")
     assert (status, told["error"]["code"]) == (5, "undone-already")
-    assert pair.state(path) == old
+    assert chat_app.state(path) == old
 
 
 def test_whichever_call_of_a_restore_falls_both_databases_are_old_or_new_or_it_is_told(path):
     forge.want_faults()
-    new, kept = pair.state(path), vault.create(path)
+    new, kept = chat_app.state(path), promptvault_app.create(path)
     old = spoil(path)
     tries, seen = Tries(path, ("restore", "apply", kept.id, "--yes")), Counter()
     for one in tries.each("pair", 1, ONCE):
-        now = pair.state(path)
+        now = chat_app.state(path)
         mixed = now not in (old, new)
         seen["mixed" if mixed else "old" if now == old else "new"] += 1
         if one.killed:
@@ -123,11 +122,11 @@ def test_whichever_call_of_a_restore_falls_both_databases_are_old_or_new_or_it_i
             one.holds(len(left(path)) == one.well, f"left: {left(path)}")
         if mixed:
             status, told = forge.done(path.parent, "restore", "undo", "--yes")
-            one.holds(status == 0 and pair.state(path) == old, f"undone: {told}")
+            one.holds(status == 0 and chat_app.state(path) == old, f"undone: {told}")
         status, told = forge.done(path.parent, *tries.words)
-        one.holds(status == 0 and pair.state(path) == new, f"the next restore: {told}")
+        one.holds(status == 0 and chat_app.state(path) == new, f"the next restore: {told}")
         one.holds(not said(path) and len(left(path)) == 1, f"left: {left(path)}")
-        wrong = set(vault.codes(vault.verified(path, deep=False)))
+        wrong = set(promptvault_app.codes(promptvault_app.verified(path, deep=False)))
         one.holds(wrong <= {"backup-incomplete", "retained-gone"}, f"verify: {wrong}")
     print(dict(seen))
     tries.over()
@@ -136,7 +135,7 @@ def test_whichever_call_of_a_restore_falls_both_databases_are_old_or_new_or_it_i
 def test_undo_survives_a_kill_at_every_call_on_the_folder_that_it_brings_back(path):
     """Each call before it is done, and at night half-way, too; undo again must bring the folder back."""
     forge.want_faults()
-    kept = vault.create(path)
+    kept = promptvault_app.create(path)
     old = spoil(path)
     done(path, "restore", "apply", kept.id, "--yes")
     (folder,) = left(path)
@@ -156,11 +155,11 @@ def test_undo_survives_a_kill_at_every_call_on_the_folder_that_it_brings_back(pa
                 assert told["error"]["code"] in ("undone-already", "backup-missing"), told
             else:
                 assert status == 0, (kind, call, told)
-            assert pair.state(path) == old, (kind, call)
+            assert chat_app.state(path) == old, (kind, call)
 
 
 def test_a_kill_at_any_moment_of_a_backup_of_both_leaves_them_as_they_were_and_no_half_one_listed(path):
-    before, kept = pair.state(path), vault.create(path)
+    before, kept = chat_app.state(path), promptvault_app.create(path)
     begun = time.monotonic()
     done(path, "backup", "create")
     at = Moments(chance("create pair"), time.monotonic() - begun)
@@ -168,16 +167,16 @@ def test_a_kill_at_any_moment_of_a_backup_of_both_leaves_them_as_they_were_and_n
         job = forge.begin(path.parent, "backup", "create", "-o", "json")
         at.strike(job)
         forge.end(job)
-        assert pair.state(path) == before
+        assert chat_app.state(path) == before
         assert not left(path)  # what is read is held open, so that nothing stands beside it
-        assert set(vault.codes(vault.verified(path, deep=False))) <= {"backup-incomplete"}
+        assert set(promptvault_app.codes(promptvault_app.verified(path, deep=False))) <= {"backup-incomplete"}
         told = done(path, "backup", "prune", "--keep-last", "1", "--yes")
         assert kept.id not in told["leftovers"]
     at.over()
 
 
 def test_a_kill_at_any_moment_of_a_restore_of_both_leaves_a_pair_or_says_that_it_is_none(path):
-    new, kept = pair.state(path), vault.create(path)
+    new, kept = chat_app.state(path), promptvault_app.create(path)
     old = spoil(path)
     apply = ("restore", "apply", kept.id, "--yes")
     begun = time.monotonic()
@@ -188,19 +187,19 @@ def test_a_kill_at_any_moment_of_a_restore_of_both_leaves_a_pair_or_says_that_it
         job = forge.begin(path.parent, *apply, "-o", "json")
         at.strike(job)
         forge.end(job)
-        now = pair.state(path)
+        now = chat_app.state(path)
         mixed = now not in (old, new)
         assert not mixed or said(path)
         seen["mixed" if mixed else "old" if now == old else "new"] += 1
         if now == old:
             done(path, *apply)
-            assert pair.state(path) == new
+            assert chat_app.state(path) == new
         done(path, "restore", "undo", "--yes")
-        assert pair.state(path) == old
+        assert chat_app.state(path) == old
         assert not said(path)
-        for one in vault.listed(path).page.items:
+        for one in promptvault_app.listed(path).page.items:
             if one.id != kept.id:
-                shutil.rmtree(vault.folder_of(path, one.id))
+                shutil.rmtree(promptvault_app.folder_of(path, one.id))
     print(dict(seen))
     at.over()
 
@@ -252,18 +251,18 @@ def beside(code, place):
 
 
 def test_backups_of_both_while_both_are_written_hold_one_moment_of_each(path, tmp_path):
-    with vault.people.sqlite3.connect(path) as bank:
+    with promptvault_app.people.sqlite3.connect(path) as bank:
         bank.execute("create table bank (id integer primary key, cents integer)")
         bank.executemany("insert into bank values (?, 1000)", [(one,) for one in range(100)])
     bank.close()
     rows = [{"batch": 0, "vector": [0.0] * 8} for _ in range(10)]
-    lancedb.connect(pair.vectors(path)).create_table("batches", rows)
+    lancedb.connect(chat_app.vectors(path)).create_table("batches", rows)
     seen, until = set(), time.monotonic() + figure(1, 60)
-    with beside(VECTORS, pair.vectors(path)), beside(MESSAGES, path):
+    with beside(VECTORS, chat_app.vectors(path)), beside(MESSAGES, path):
         while time.monotonic() < until or len(seen) < 2:
-            made = vault.create(path)
+            made = promptvault_app.create(path)
             seen.add(made.members[-1].facts["version of batches"])
-            folder = vault.folder_of(path, made)
+            folder = promptvault_app.folder_of(path, made)
             there = Path(tmp_path, "there")
             there.mkdir()
             for one in folder.glob("*.tar.gz"):
@@ -273,7 +272,9 @@ def test_backups_of_both_while_both_are_written_hold_one_moment_of_each(path, tm
             plain = there / "chat.db"
             with next(folder.glob("chat_*.db.gz")).open("rb") as packed, plain.open("wb") as unpacked:
                 subprocess.run(["gunzip", "-c"], stdin=packed, stdout=unpacked, check=True)
-            assert vault.people.rows(plain, "select sum(cents), count(*) from bank") == [(100_000, 100)]
+            assert promptvault_app.people.rows(plain, "select sum(cents), count(*) from bank") == [
+                (100_000, 100)
+            ]
             shutil.rmtree(there)
             shutil.rmtree(folder)
     print(len(seen), "versions")
@@ -284,7 +285,7 @@ def test_backups_of_both_while_both_are_written_hold_one_moment_of_each(path, tm
 
 def test_where_either_does_not_fit_both_stay_as_they_are_and_nothing_of_it_stays(path):
     """A limit on the size of files stands for the full disk, as for SQLite alone."""
-    new, kept = pair.state(path), vault.create(path)
+    new, kept = chat_app.state(path), promptvault_app.create(path)
     old = spoil(path)
     largest = max(one.stat().st_size for one in path.parent.rglob("*") if one.is_file())
     sizes = [2500, 3500, 4096, 9000, 12_500, largest - 1]  # in which the answer fits, which is a file, too
@@ -292,15 +293,15 @@ def test_where_either_does_not_fit_both_stay_as_they_are_and_nothing_of_it_stays
         job = forge.begin(path.parent, "backup", "create", "-o", "json", limit=size)
         status, told = forge.end(job)
         assert status in (0, 1, 10), told
-        assert pair.state(path) == old
+        assert chat_app.state(path) == old
         job = forge.begin(path.parent, "restore", "apply", kept.id, "--yes", "-o", "json", limit=size)
         status, told = forge.end(job)
         assert status in (0, 1, 10, 12), told
-        assert pair.state(path) == (new if status == 0 else old), told
+        assert chat_app.state(path) == (new if status == 0 else old), told
         assert not said(path)
         assert len(left(path)) == (status == 0)
         if status == 0:
             done(path, "restore", "undo", "--yes")
             for one in left(path):
                 shutil.rmtree(path.with_name(one))
-        assert set(vault.codes(vault.verified(path, deep=False))) <= {"backup-incomplete"}
+        assert set(promptvault_app.codes(promptvault_app.verified(path, deep=False))) <= {"backup-incomplete"}

@@ -9,8 +9,7 @@ import pytest
 from tests.crash import forge
 from tests.crash.figures import chance, figure
 from tests.crash.lossy import Disk, File, Folder, calls, keeping
-from tests.services import flashpoint_app as people
-from tests.services import promptvault_app as vault
+from tests.services import flashpoint_app, promptvault_app
 
 SHARES = (0.0, 0.0, 0.3, 0.5, 0.9, 1.0)  #: of what was not synced gets there: nothing most of all
 
@@ -22,8 +21,8 @@ def _faults():
 
 @pytest.fixture(params=["wal", "delete"])
 def path(request, tmp_path):
-    path = vault.settle(tmp_path / "app", "deployed")
-    people.run(path, f"pragma journal_mode = {request.param}")
+    path = promptvault_app.settle(tmp_path / "app", "deployed")
+    flashpoint_app.run(path, f"pragma journal_mode = {request.param}")
     return path
 
 
@@ -60,72 +59,72 @@ class Cuts:
 
 @pytest.mark.parametrize("form", ["gzip", "none"])
 def test_a_backup_that_was_reported_done_survives_the_loss_of_all_that_was_not_synced(path, form):
-    before, kept = vault.content(path), vault.create(path)
+    before, kept = promptvault_app.content(path), promptvault_app.create(path)
     cuts = Cuts(path, f"power {form}", "backup", "create", "--compress", form)
     for done in cuts.each(figure(10, 625)):
-        names = {one.id for one in vault.listed(path).page.items}
+        names = {one.id for one in promptvault_app.listed(path).page.items}
         assert kept.id in names
         assert not done or cuts.told["data"]["id"] in names
-        assert set(vault.codes(vault.verified(path, deep=False))) <= {"backup-incomplete"}
-        assert vault.content(path) == before
+        assert set(promptvault_app.codes(promptvault_app.verified(path, deep=False))) <= {"backup-incomplete"}
+        assert promptvault_app.content(path) == before
 
 
 @pytest.mark.parametrize("gone", [False, True], ids=["there", "gone"])
 def test_a_restore_that_was_reported_done_survives_too_and_a_cut_one_leaves_the_old_rows_or_the_new(
     path, gone
 ):
-    new, kept = vault.content(path), vault.create(path)
-    vault.spoil(path)
-    old = vault.content(path)
+    new, kept = promptvault_app.content(path), promptvault_app.create(path)
+    promptvault_app.spoil(path)
+    old = promptvault_app.content(path)
     if gone:
-        vault.lose(path)
+        promptvault_app.lose(path)
     cuts = Cuts(path, f"power {gone}", "restore", "apply", kept.id, "--yes")
     for done in cuts.each(figure(10, 625)):
         if gone and not path.exists():
             assert not done
         else:
-            assert people.rows(path, "pragma integrity_check") == [("ok",)]
-            assert vault.content(path) in ([new] if done or gone else [old, new])
+            assert flashpoint_app.rows(path, "pragma integrity_check") == [("ok",)]
+            assert promptvault_app.content(path) in ([new] if done or gone else [old, new])
         names = {
             one.id
-            for one in vault.listed(
+            for one in promptvault_app.listed(
                 path,
             ).page.items
         }
         assert kept.id in names
         assert gone or not done or cuts.told["data"]["safety_backup"] in names
-        assert set(vault.codes(vault.verified(path, deep=False))) <= {"backup-incomplete"}
+        assert set(promptvault_app.codes(promptvault_app.verified(path, deep=False))) <= {"backup-incomplete"}
 
 
 def test_a_copy_beside_that_was_reported_done_survives_too_and_none_has_the_name_before_it_is_whole(path):
-    held, kept = vault.content(path), vault.create(path)
+    held, kept = promptvault_app.content(path), promptvault_app.create(path)
     cuts = Cuts(path, "power copy", "restore", "apply", kept.id, "--to", "copy.db")
     copy = path.with_name("copy.db")
     for done in cuts.each(figure(10, 625)):
         assert copy.exists() or not done
         if copy.exists():
-            assert vault.content(copy) == held
-            assert people.rows(copy, "pragma integrity_check") == [("ok",)]
-        assert vault.content(path) == held
+            assert promptvault_app.content(copy) == held
+            assert flashpoint_app.rows(copy, "pragma integrity_check") == [("ok",)]
+        assert promptvault_app.content(path) == held
 
 
 def test_a_vacuum_leaves_every_row_whatever_was_synced(path):
     """SQLite shortens the file once its journal is gone: one that came back would lack the pages that were cut off."""
-    vault.fatten(path)
-    held = vault.content(path)
+    promptvault_app.fatten(path)
+    held = promptvault_app.content(path)
     cuts = Cuts(path, "power vacuum", "maintain", "vacuum", "--db", "user", "--yes")
     for _done in cuts.each(figure(24, 625)):
-        assert people.rows(path, "pragma integrity_check") == [("ok",)]
-        assert vault.content(path) == held
+        assert flashpoint_app.rows(path, "pragma integrity_check") == [("ok",)]
+        assert promptvault_app.content(path) == held
 
 
 def test_a_change_that_was_reported_done_is_done_and_a_cut_one_is_none_or_whole(path):
     state = "select count(*) from users where is_active"
-    active = people.rows(path, state)[0][0]
+    active = flashpoint_app.rows(path, state)[0][0]
     cuts = Cuts(path, "power change", "users", "deactivate", "ann", "--yes")
     for done in cuts.each(figure(20, 625)):
-        assert people.rows(path, "pragma integrity_check") == [("ok",)]
-        assert people.rows(path, state)[0][0] in ([active - 1] if done else [active, active - 1])
+        assert flashpoint_app.rows(path, "pragma integrity_check") == [("ok",)]
+        assert flashpoint_app.rows(path, state)[0][0] in ([active - 1] if done else [active, active - 1])
 
 
 def test_a_disk_that_loses_what_was_not_synced_is_one(tmp_path):

@@ -15,13 +15,13 @@ from tests.crash import forge
 from tests.crash.figures import chance, figure
 from tests.crash.forge import Moments
 from tests.crash.test_no_room import limited
-from tests.engines.sqlite import damaged_files as wrecks
+from tests.engines.sqlite import damaged_files
 
 
 @pytest.fixture
 def path(tmp_path):
-    path = wrecks.build(tmp_path / "app.db")
-    path.write_bytes(wrecks.damaged(path.read_bytes(), "zeroed", wrecks.chance(3)))
+    path = damaged_files.build(tmp_path / "app.db")
+    path.write_bytes(damaged_files.damaged(path.read_bytes(), "zeroed", damaged_files.chance(3)))
     return path
 
 
@@ -45,14 +45,14 @@ def test_killed_at_any_moment_the_new_file_is_whole_or_absent(path, number, kill
     started = time.monotonic()
     assert begin(path, "whole.db").wait(60) == 4
     at = Moments(chance(f"recover {number}"), time.monotonic() - started)
-    want = wrecks.content(path.with_name("whole.db"))
+    want = damaged_files.content(path.with_name("whole.db"))
     for kill in range(kills):
         process = begin(path, f"new{kill}.db")
         at.strike(process, number)
         process.wait(60)
         new = path.with_name(f"new{kill}.db")
         if new.exists():
-            assert wrecks.content(new) == want
+            assert damaged_files.content(new) == want
             with closing(sqlite3.connect(new)) as db:
                 assert db.execute("pragma integrity_check").fetchall() == [("ok",)]
         if number == signal.SIGTERM:

@@ -8,8 +8,7 @@ from contextlib import closing
 
 import pytest
 
-from tests.services import flashpoint_app as people
-from tests.services import promptvault_app as vault
+from tests.services import flashpoint_app, promptvault_app
 
 MANY = "with recursive n(n) as (select 1 union all select n + 1 from n where n < 3000) insert into more select n, hex(randomblob(40)) from n"
 
@@ -39,7 +38,7 @@ def lay(path, kind):
     if kind == "torn":
         wal.write_bytes(wal.read_bytes()[: wal.stat().st_size // 2 + 100])
     if kind == "foreign":
-        other = vault.settle(path.parent / "other", "document")
+        other = promptvault_app.settle(path.parent / "other", "document")
         left_by_a_killed_app(
             other, ["create table theirs (n integer primary key, text)", MANY.replace("more", "theirs")]
         )
@@ -51,21 +50,23 @@ def lay(path, kind):
 @pytest.mark.parametrize("way", ["in place", "new", "replaced"])
 @pytest.mark.parametrize("kind", ["none", "fat", "foreign", "torn"])
 def test_whatever_wal_lies_beside_it_what_is_restored_is_the_backup_row_by_row(tmp_path, kind, way, mode):
-    path = vault.settle(tmp_path / "app", "deployed")
-    people.run(path, f"pragma journal_mode = {mode}")
-    before, made = vault.content(path), vault.create(path)
-    vault.spoil(path)
+    path = promptvault_app.settle(tmp_path / "app", "deployed")
+    flashpoint_app.run(path, f"pragma journal_mode = {mode}")
+    before, made = promptvault_app.content(path), promptvault_app.create(path)
+    promptvault_app.spoil(path)
     lay(path, kind)
     if way == "new":
         path.unlink()
     elif way == "replaced":
         path.write_bytes(b"no database any more" * 5000)
-    done = vault.apply(path, made.id)
+    done = promptvault_app.apply(path, made.id)
     assert (
         kind != "none" or done.databases[0].way == way
     )  # else what the -wal holds of it may still be readable
-    assert vault.content(path) == before
-    assert people.rows(path, "pragma integrity_check") == [("ok",)]
+    assert promptvault_app.content(path) == before
+    assert flashpoint_app.rows(path, "pragma integrity_check") == [("ok",)]
     with closing(sqlite3.connect(path, isolation_level=None)) as app:
         app.execute("update users set email = 'after@example.org' where username = 'ann'")
-    assert people.rows(path, "select email from users where username = 'ann'") == [("after@example.org",)]
+    assert flashpoint_app.rows(path, "select email from users where username = 'ann'") == [
+        ("after@example.org",)
+    ]

@@ -11,7 +11,7 @@ import pytest
 from dbctl.errors.base import DbctlError
 from dbctl.stores.base import State, digest, ordered
 from dbctl.stores.registry import open_store
-from dbctl.stores.s3 import client as s3_client
+from dbctl.stores.s3 import client
 from tests import storage
 from tests.fault_proxy import CUT, Answer, Meddler, refused
 
@@ -58,7 +58,7 @@ def work(address, name, content, going):
 @pytest.mark.parametrize("seed", [1, 2])
 def test_whatever_requests_fail_each_backup_is_whole_or_none(bucket, monkeypatch, seed):
     chance, share = random.Random(seed), [0.0]  # noqa: S311 - moments, not secrets
-    monkeypatch.setattr(s3_client, "TRIES", 2)
+    monkeypatch.setattr(client, "TRIES", 2)
     address, honest = f"s3://{bucket.name}", open_store(f"s3://{bucket.name}", "app", folder=Path())
     wanted, ended = dict[str, bytes](), list[bool]()
     with Meddler(storage.port()).running() as meddler:

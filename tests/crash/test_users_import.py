@@ -16,9 +16,9 @@ import pytest
 
 from tests.crash import forge
 from tests.crash.figures import chance, figure
-from tests.services import flashpoint_app as people
+from tests.services import flashpoint_app
 from tests.services.flashpoint_app import content, rows, run
-from tests.shapes import flashpoint_web as shapes
+from tests.shapes.flashpoint_web import PASSWORD_HASH, add_user
 
 USERS = 1000
 KILLS = figure(4, 500)
@@ -26,12 +26,10 @@ KILLS = figure(4, 500)
 
 @pytest.fixture
 def path(tmp_path):
-    return people.settle(tmp_path, "deployed")
+    return flashpoint_app.settle(tmp_path, "deployed")
 
 
-def write(
-    path, name="new.csv", *, prefix="user", users=USERS, secret=f"password_hash,{shapes.PASSWORD_HASH}"
-):
+def write(path, name="new.csv", *, prefix="user", users=USERS, secret=f"password_hash,{PASSWORD_HASH}"):
     column, value = secret.split(",")
     lines = [f"{prefix}{number},{prefix}{number}@example.org,{value}" for number in range(users)]
     path.with_name(name).write_text("\n".join([f"username,email,{column}", *lines, ""]))
@@ -100,7 +98,7 @@ def test_a_kill_at_any_moment_leaves_all_or_nothing_and_the_next_run_just_works(
     for number in range(KILLS):
         for side in path.parent.glob("user.db-*"):
             side.unlink()
-        path.write_bytes(people.template("deployed").read_bytes())
+        path.write_bytes(flashpoint_app.template("deployed").read_bytes())
         run(path, f"pragma journal_mode = {journal}")
         if number % 4 == 0:  # the first one long before it commits
             call = at.randint(1, calls if number else calls // 2)
@@ -198,7 +196,7 @@ def test_the_same_import_twice_at_once_is_done_once(path):
 
 
 def test_changes_by_many_at_once_are_all_kept_or_refused(path):
-    shapes.add_user(path, "queen", 1)
+    add_user(path, "queen", 1)
     all_at_once = [begin(path, "set-role", name, "user", "--timeout", "60") for name in ("root", "queen") * 3]
     statuses = Counter(end(process)[0] for process in all_at_once)
     assert set(statuses) == {0, 6}

@@ -13,11 +13,11 @@ import pytest
 from dbctl.cli.main import main
 from docs.documents import read_rows
 from tests.engines import lance
-from tests.shapes import chat_lancedb as shapes
+from tests.shapes import chat_lancedb
 
 ROWS = read_rows("Chat with LanceDB")
 COMMANDS = list(dict.fromkeys(command for row in ROWS for command in row.commands))
-VALUES = {"CHAT": shapes.GARDEN, "MESSAGE": shapes.PLANTS, "ATTACHMENT": "att-1"}
+VALUES = {"CHAT": chat_lancedb.GARDEN, "MESSAGE": chat_lancedb.PLANTS, "ATTACHMENT": "att-1"}
 EMBEDDER = f"""
 [apps.chat-lancedb.embedder]
 kind = "command"
@@ -42,9 +42,9 @@ def test_the_command_of_a_row_works(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    databases = f'[apps.chat-lancedb.databases]\nchat = "{shapes.document(tmp_path / "chat.db")}"\n'
+    databases = f'[apps.chat-lancedb.databases]\nchat = "{chat_lancedb.document(tmp_path / "chat.db")}"\n'
     if re.search(r"--db vectors|vectors|semantic", command):
-        databases += f'vectors = "lancedb:{shapes.vectors(tmp_path / "lancedb", deployed=False)}"\n'
+        databases += f'vectors = "lancedb:{chat_lancedb.vectors(tmp_path / "lancedb", deployed=False)}"\n'
     Path("dbctl.toml").write_text(
         f'[apps.chat-lancedb]\nprofile = "chat-lancedb"\n{databases}{EMBEDDER}', encoding="utf-8"
     )
@@ -56,7 +56,7 @@ def test_the_command_of_a_row_works(
         assert main(["migrate", "adopt"]) == 0
         assert main(["migrate", "new", "add-favorite", "--migrations", "own"]) == 0
         max(Path("own").rglob("*.sql")).write_text("create table notes (id integer primary key);\n")
-    user = "USER-NEW" if command.startswith("users create") else shapes.ANON
+    user = "USER-NEW" if command.startswith("users create") else chat_lancedb.ANON
     for name, value in {**VALUES, "ID": user}.items():
         command = re.sub(rf"\b{name}\b", value, command)
     capsys.readouterr()

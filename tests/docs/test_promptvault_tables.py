@@ -12,7 +12,7 @@ import pytest
 from dbctl.cli.main import main
 from dbctl.errors.base import Exit
 from docs.documents import Row, read_rows
-from tests.shapes import promptvault as shapes
+from tests.shapes import promptvault
 
 ROWS = read_rows("PromptVault")
 ENGINES = {"SQLite": "sqlite", "PostgreSQL": "postgresql", "MySQL": "mysql"}
@@ -37,9 +37,9 @@ CASES = list(
 
 VALUES = {
     "ADDRESS": "ben@example.org",
-    "TEAM": shapes.TEAM,
-    "USER": shapes.CLEO,
-    "MEMBER": shapes.BEN,
+    "TEAM": promptvault.TEAM,
+    "USER": promptvault.CLEO,
+    "MEMBER": promptvault.BEN,
     "UNUSED": "unused",
 }
 
@@ -47,9 +47,9 @@ VALUES = {
 @pytest.fixture
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "sqlite":
-        yield str(shapes.deployed(tmp_path / "promptvault.db"))
+        yield str(promptvault.deployed(tmp_path / "promptvault.db"))
     else:
-        with getattr(shapes, f"on_{request.param}")() as made:
+        with getattr(promptvault, f"on_{request.param}")() as made:
             yield made
 
 

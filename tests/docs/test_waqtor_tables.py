@@ -13,9 +13,9 @@ import pytest
 from dbctl.cli.main import main
 from dbctl.errors.base import Exit
 from docs.documents import read_rows
-from tests import caching as reused
 from tests import servers
-from tests.shapes import waqtor as shapes
+from tests.caching import postgresql_database
+from tests.shapes import waqtor
 
 ROWS = read_rows("WaQtor")
 COMMANDS = list(dict.fromkeys(command for row in ROWS for command in row.commands))
@@ -36,8 +36,8 @@ ONLY = {"is_active=false": "deployed", "status=disconnected": "document"}
 STANDS_FOR = {
     "ADDRESS": "ana@waqtor.example",
     "NEW": "new@waqtor.example",
-    "SESSION": shapes.key("b", 1),
-    "CAMPAIGN": shapes.key("d", 2),
+    "SESSION": waqtor.key("b", 1),
+    "CAMPAIGN": waqtor.key("d", 2),
 }
 CASES = [
     pytest.param(shape, words, id=f"{shape}: {words}")
@@ -56,7 +56,7 @@ def run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "new-users.csv").write_text(IMPORTED, encoding="utf-8")
     (tmp_path / "own").mkdir()
-    with reused.postgresql_database() as url:
+    with postgresql_database() as url:
 
         def running(words):
             monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"pass123\n")))
@@ -66,7 +66,7 @@ def run(tmp_path, monkeypatch, capsys):
 
         def shaped(shape, words):
             with closing(servers.connection(url)) as connection:
-                getattr(shapes, shape)(connection)
+                getattr(waqtor, shape)(connection)
             if "dump.sql" in words:
                 subprocess.run(["pg_dump", "-f", "dump.sql", servers.text(url)], check=True)
             return running

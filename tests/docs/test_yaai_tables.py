@@ -12,7 +12,7 @@ import pytest
 
 from dbctl.cli.main import main
 from docs.documents import read_rows
-from tests.shapes import yaai as shapes
+from tests.shapes import yaai
 
 ROWS = read_rows("YAAI")
 COMMANDS = list(dict.fromkeys(command for row in ROWS for command in row.commands))
@@ -33,7 +33,7 @@ def test_the_command_of_a_row_works(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    urls = [word for name, path in shapes.document(tmp_path).items() for word in ("--url", f"{name}={path}")]
+    urls = [word for name, path in yaai.document(tmp_path).items() for word in ("--url", f"{name}={path}")]
     app = ["--profile", "yaai", *urls]
     Path("chats.csv").write_text("id,title\nnew,Another chat\n", encoding="utf-8")
     shutil.copytree(Path(__file__).parents[2] / "migrations/yaai/chat/document", "own")
@@ -43,7 +43,7 @@ def test_the_command_of_a_row_works(
         new = ["migrate", "new", "add-notes", "--db", "chat", "--migrations", "own"]
         assert main([*app, *new]) == 0
         max(Path("own").rglob("*.sql")).write_text("create table notes (id integer primary key);\n")
-    command = re.sub(r"\bCHAT\b", shapes.GARDEN, command)
+    command = re.sub(r"\bCHAT\b", yaai.GARDEN, command)
     if command.startswith("data set"):  # the index of the document refuses every change of a message
         assert main([*app, "search", "index", "repair"]) == 0
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"not-a-real-key\n")))

@@ -16,10 +16,9 @@ import pytest
 import trustme
 from msgspec import structs
 
-from dbctl.config import model as config
+from dbctl.config import model
 from dbctl.config.model import App, Embedder
-from dbctl.embedders import http_client as http
-from dbctl.embedders import registry
+from dbctl.embedders import http_client, registry
 from dbctl.errors.base import (
     DbctlError,
     EmbedderBusyError,
@@ -96,7 +95,7 @@ def surroundings(monkeypatch):
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TEST_KEY", KEY)
-    monkeypatch.setattr(http, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(http_client, "FIRST_PAUSE", 0.01)
 
 
 @pytest.fixture(scope="module")
@@ -506,8 +505,8 @@ def mistakes(tmp_path, text):
     file = tmp_path / "dbctl.toml"
     file.write_text(f'[apps.chat]\nprofile = "plain"\n[apps.chat.embedder]\n{text}\n')
     try:
-        found = config.parse(file).apps["chat"].embedder
-    except config.toml.TomlError as error:
+        found = model.parse(file).apps["chat"].embedder
+    except model.toml.TomlError as error:
         return {one.key.removeprefix("apps.chat.embedder").lstrip("."): one.reason for one in error.mistakes}
     return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from dbctl.files import subprocesses as clients
+from dbctl.files.subprocesses import version_told
 
 
 def test_a_program_that_is_asked_for_its_version_gets_no_secret_of_the_environment(tmp_path, monkeypatch):
@@ -12,6 +12,6 @@ def test_a_program_that_is_asked_for_its_version_gets_no_secret_of_the_environme
     program = tmp_path / "pg_dump"
     program.write_text(f"#!{sys.executable}\nimport os\nprint('pg_dump 15', *os.environ.values())\n")
     program.chmod(0o700)
-    answer = clients.version_told(program)
+    answer = version_told(program)
     assert answer.startswith("pg_dump 15")
     assert "not-for-programs" not in answer

@@ -15,8 +15,7 @@ from msgspec import structs
 from dbctl.engines import registry
 from dbctl.engines.contract.dumps import Dump
 from dbctl.errors.base import ClientFailedError, UnreachableError
-from dbctl.files import liveness
-from dbctl.files import subprocesses as clients
+from dbctl.files import liveness, subprocesses
 from tests import servers
 from tests.relay import relaying
 from tests.shapes import flashpoint_web
@@ -188,19 +187,19 @@ def test_a_name_that_is_not_resolved_is_unreachable(made, url, monkeypatch):
 
 
 def test_a_program_without_a_server_that_does_nothing_is_ended(monkeypatch):
-    monkeypatch.setattr(clients, "LOCAL_SECONDS", 1.0)
-    watch = clients.Watch("app/main", "Nothing was changed.")
+    monkeypatch.setattr(subprocesses, "LOCAL_SECONDS", 1.0)
+    watch = subprocesses.Watch("app/main", "Nothing was changed.")
     with (
-        clients.running(["/bin/sleep", "50"], {}, watch=watch, writes=True) as program,
+        subprocesses.running(["/bin/sleep", "50"], {}, watch=watch, writes=True) as program,
         pytest.raises(ClientFailedError),
     ):
         list(program.blocks())
 
 
 def test_a_program_that_computes_is_waited_for(monkeypatch):
-    monkeypatch.setattr(clients, "LOCAL_SECONDS", 0.5)
-    watch = clients.Watch("app/main", "Nothing was changed.")
+    monkeypatch.setattr(subprocesses, "LOCAL_SECONDS", 0.5)
+    watch = subprocesses.Watch("app/main", "Nothing was changed.")
     words = ["/bin/sh", "-c", "i=0; while [ $i -lt 900000 ]; do i=$((i+1)); done; echo done"]
-    with clients.running(words, {}, watch=watch, writes=True) as program:
+    with subprocesses.running(words, {}, watch=watch, writes=True) as program:
         assert b"".join(program.blocks()) == b"done\n"
         assert program.finish() == 0

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from dbctl.errors.base import FileExistsAlreadyError, FileFailedError, FileUnsyncedError, UsageError
-from dbctl.files import atomic as durable
-from dbctl.files import temp as private
+from dbctl.files import temp
+from dbctl.files.atomic import WITHOUT_LOCKS, expand_home, written_whole
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,7 +25,7 @@ def names(folder):
 
 
 def test_a_new_file_is_whole_and_private(tmp_path):
-    with durable.written_whole(tmp_path / "f") as file:
+    with written_whole(tmp_path / "f") as file:
         file.write("naïve\r\n")
     assert (tmp_path / "f").read_bytes() == "naïve\r\n".encode()
     assert (tmp_path / "f").stat().st_mode & 0o777 == 0o600
@@ -34,7 +34,7 @@ def test_a_new_file_is_whole_and_private(tmp_path):
 
 def test_an_interrupted_write_leaves_the_old_file_and_no_other(tmp_path):
     (tmp_path / "f").write_text("old")
-    with pytest.raises(KeyboardInterrupt), durable.written_whole(tmp_path / "f", replace=True) as file:
+    with pytest.raises(KeyboardInterrupt), written_whole(tmp_path / "f", replace=True) as file:
         file.write("half")
         raise KeyboardInterrupt
     assert (tmp_path / "f").read_text() == "old"
@@ -43,13 +43,13 @@ def test_an_interrupted_write_leaves_the_old_file_and_no_other(tmp_path):
 
 def test_what_is_there_is_not_replaced_unasked(tmp_path):
     (tmp_path / "f").write_text("old")
-    with pytest.raises(FileExistsAlreadyError), durable.written_whole(tmp_path / "f") as file:
+    with pytest.raises(FileExistsAlreadyError), written_whole(tmp_path / "f") as file:
         file.write("new")
     assert (tmp_path / "f").read_text() == "old"
 
 
 def test_what_came_meanwhile_is_not_replaced_either(tmp_path):
-    with pytest.raises(FileExistsAlreadyError), durable.written_whole(tmp_path / "f") as file:
+    with pytest.raises(FileExistsAlreadyError), written_whole(tmp_path / "f") as file:
         (tmp_path / "f").write_text("theirs")
         file.write("mine")
     assert (tmp_path / "f").read_text() == "theirs"
@@ -60,7 +60,7 @@ def test_a_replaced_file_keeps_its_mode_and_a_link_to_it_stays_a_link(tmp_path):
     (tmp_path / "f").write_text("old")
     (tmp_path / "f").chmod(0o640)
     (tmp_path / "link").symlink_to("f")
-    with durable.written_whole(tmp_path / "link", replace=True) as file:
+    with written_whole(tmp_path / "link", replace=True) as file:
         file.write("new")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "f").read_text() == "new"
@@ -68,7 +68,7 @@ def test_a_replaced_file_keeps_its_mode_and_a_link_to_it_stays_a_link(tmp_path):
 
 
 def test_a_missing_directory_is_an_expected_failure(tmp_path):
-    with pytest.raises(FileFailedError, match="No such file"), durable.written_whole(tmp_path / "no" / "f"):
+    with pytest.raises(FileFailedError, match="No such file"), written_whole(tmp_path / "no" / "f"):
         pass
 
 
@@ -86,18 +86,18 @@ def test_a_killed_writer_leaves_the_old_file_whole_and_the_next_one_removes_its_
     assert done.returncode == -signal.SIGKILL
     assert (tmp_path / "f").read_text() == "old"
     assert len(names(tmp_path)) == 2
-    with durable.written_whole(tmp_path / "other"):
+    with written_whole(tmp_path / "other"):
         pass
     assert len(names(tmp_path)) == 3
-    with durable.written_whole(tmp_path / "f", replace=True) as file:
+    with written_whole(tmp_path / "f", replace=True) as file:
         file.write("new")
     assert sorted(names(tmp_path)) == ["f", "other"]
 
 
 def test_the_partial_file_of_a_writer_that_is_alive_is_not_removed(tmp_path):
-    with durable.written_whole(tmp_path / "f", replace=True) as first:
+    with written_whole(tmp_path / "f", replace=True) as first:
         first.write("first")
-        with durable.written_whole(tmp_path / "f", replace=True) as second:
+        with written_whole(tmp_path / "f", replace=True) as second:
             second.write("second")
     assert (tmp_path / "f").read_text() == "first"
     assert names(tmp_path) == ["f"]
@@ -109,10 +109,10 @@ def test_a_file_that_has_its_name_is_not_reported_as_failed(tmp_path, monkeypatc
 
     with monkeypatch.context() as broken_disk:
         broken_disk.setattr(Path, "unlink", unlink)
-        with durable.written_whole(tmp_path / "f") as file:
+        with written_whole(tmp_path / "f") as file:
             file.write("new")
     assert (tmp_path / "f").read_text() == "new"
-    with durable.written_whole(tmp_path / "f", replace=True) as file:
+    with written_whole(tmp_path / "f", replace=True) as file:
         file.write("newer")
     assert names(tmp_path) == ["f"]
 
@@ -123,19 +123,19 @@ def test_a_private_folder_is_locked_unless_the_file_system_has_no_locks(tmp_path
         raise OSError(error, os.strerror(error))
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    if error in durable.WITHOUT_LOCKS:
-        with private.folder(tmp_path, "x-") as first, private.folder(tmp_path, "x-"):
+    if error in WITHOUT_LOCKS:
+        with temp.folder(tmp_path, "x-") as first, temp.folder(tmp_path, "x-"):
             assert first.is_dir()
     else:
-        with pytest.raises(FileFailedError), private.folder(tmp_path, "x-"):
+        with pytest.raises(FileFailedError), temp.folder(tmp_path, "x-"):
             pass
     assert names(tmp_path) == []
 
 
 def test_the_home_of_an_unknown_user_is_refused():
-    assert durable.expand_home("~/x") == Path.home() / "x"
+    assert expand_home("~/x") == Path.home() / "x"
     with pytest.raises(UsageError):
-        durable.expand_home("~no-user-of-that-name/x")
+        expand_home("~no-user-of-that-name/x")
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def without_links(monkeypatch):
 
 
 def test_a_disk_without_hard_links_gets_a_new_file_all_the_same(tmp_path, without_links):
-    with durable.written_whole(tmp_path / "f") as file:
+    with written_whole(tmp_path / "f") as file:
         file.write("new")
     assert (tmp_path / "f").read_text() == "new"
     assert (tmp_path / "f").stat().st_mode & 0o777 == 0o600
@@ -157,7 +157,7 @@ def test_a_disk_without_hard_links_gets_a_new_file_all_the_same(tmp_path, withou
 
 
 def test_without_hard_links_too_what_came_meanwhile_is_not_replaced(tmp_path, without_links):
-    with pytest.raises(FileExistsAlreadyError), durable.written_whole(tmp_path / "f") as file:
+    with pytest.raises(FileExistsAlreadyError), written_whole(tmp_path / "f") as file:
         (tmp_path / "f").write_text("theirs")
         file.write("mine")
     assert (tmp_path / "f").read_text() == "theirs"
@@ -169,7 +169,7 @@ def test_without_hard_links_too_a_file_that_fails_leaves_nothing(tmp_path, witho
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(Path, "rename", rename)
-    with pytest.raises(FileFailedError), durable.written_whole(tmp_path / "f") as file:
+    with pytest.raises(FileFailedError), written_whole(tmp_path / "f") as file:
         file.write("new")
     assert names(tmp_path) == []
 
@@ -179,7 +179,7 @@ def test_a_file_that_root_replaces_stays_whose_it_was(tmp_path):
     (tmp_path / "f").write_text("old")
     (tmp_path / "f").chmod(0o640)
     os.chown(tmp_path / "f", 4711, 4712)
-    with durable.written_whole(tmp_path / "f", replace=True) as file:
+    with written_whole(tmp_path / "f", replace=True) as file:
         file.write("new")
     found = (tmp_path / "f").stat()
     assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (4711, 4712, 0o640)
@@ -198,7 +198,7 @@ def directories_fail_with(monkeypatch, number):
 
 def test_where_only_the_name_is_not_confirmed_nobody_is_told_that_nothing_was_changed(tmp_path, monkeypatch):
     directories_fail_with(monkeypatch, errno.EIO)
-    with pytest.raises(FileUnsyncedError) as caught, durable.written_whole(tmp_path / "f") as file:
+    with pytest.raises(FileUnsyncedError) as caught, written_whole(tmp_path / "f") as file:
         file.write("new")
     assert "Nothing was changed" not in caught.value.hint
     assert (tmp_path / "f").read_text() == "new"
@@ -206,6 +206,6 @@ def test_where_only_the_name_is_not_confirmed_nobody_is_told_that_nothing_was_ch
 
 def test_a_disk_that_cannot_sync_directories_at_all_is_no_trouble(tmp_path, monkeypatch):
     directories_fail_with(monkeypatch, errno.EINVAL)
-    with durable.written_whole(tmp_path / "f") as file:
+    with written_whole(tmp_path / "f") as file:
         file.write("new")
     assert (tmp_path / "f").read_text() == "new"

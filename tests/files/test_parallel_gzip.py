@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dbctl.errors.base import CorruptError
-from dbctl.files import parallel_gzip as packed
+from dbctl.files import parallel_gzip
 from dbctl.files.progress import silent
 
 TEXT = b"".join(b"%d\tthe same again, and again\t%x\n" % (n, n * 7919) for n in range(60_000))
@@ -24,7 +24,7 @@ def blocks_of(text, length):
 
 
 def made(blocks):
-    with packed.packing() as packing:
+    with parallel_gzip.packing() as packing:
         return b"".join([*(packing.feed(block) for block in blocks), packing.rest()])
 
 
@@ -35,7 +35,7 @@ def test_any_blocks_come_back_as_they_were(parts):
     assert gzip.decompress(made(blocks)) == b"".join(blocks)
 
 
-@pytest.mark.parametrize("length", [4096, packed.PIECE - 1, packed.PIECE, 1 << 20])
+@pytest.mark.parametrize("length", [4096, parallel_gzip.PIECE - 1, parallel_gzip.PIECE, 1 << 20])
 def test_gunzip_alone_unpacks_it_however_it_was_cut(length):
     done = subprocess.run(
         ["gunzip", "-c"], input=made(blocks_of(TEXT, length)), capture_output=True, check=True
@@ -44,8 +44,8 @@ def test_gunzip_alone_unpacks_it_however_it_was_cut(length):
 
 
 def test_the_cuts_cost_hardly_any_room():
-    text = random.Random(4).randbytes(packed.WINDOW // 2) * 200  # noqa: S311 - what repeats only far behind
-    whole = zlib.compressobj(packed.LEVEL, zlib.DEFLATED, packed.GZIP)
+    text = random.Random(4).randbytes(parallel_gzip.WINDOW // 2) * 200  # noqa: S311 - what repeats only far behind
+    whole = zlib.compressobj(parallel_gzip.LEVEL, zlib.DEFLATED, parallel_gzip.GZIP)
     alone = len(whole.compress(text) + whole.flush())
     assert len(made(blocks_of(text, 4096))) < alone * 1.05
 
@@ -53,17 +53,17 @@ def test_the_cuts_cost_hardly_any_room():
 def test_a_file_that_lost_its_end_or_a_byte_is_told(tmp_path):
     file, text = tmp_path / "x.sql.gz", made(blocks_of(TEXT, 1 << 16))
     file.write_bytes(text)
-    assert b"".join(packed.unpacked(file, "tests", silent)) == TEXT
+    assert b"".join(parallel_gzip.unpacked(file, "tests", silent)) == TEXT
     middle = len(text) // 2
     for broken in (text[:-1], text[:middle], text[:middle] + bytes([text[middle] ^ 1]) + text[middle + 1 :]):
         file.write_bytes(broken)
         with pytest.raises(CorruptError):
-            list(packed.unpacked(file, "tests", silent))
+            list(parallel_gzip.unpacked(file, "tests", silent))
 
 
 def test_what_ends_early_leaves_no_thread():
     before = threading.active_count()
-    with pytest.raises(ZeroDivisionError), packed.packing() as packing:
+    with pytest.raises(ZeroDivisionError), parallel_gzip.packing() as packing:
         for block in blocks_of(TEXT, 1 << 18):
             packing.feed(block)
         raise ZeroDivisionError

@@ -3,7 +3,7 @@
 import pytest
 
 from dbctl.engines.sqlite.reader import SQLiteReader
-from dbctl.files import rate_limit as pace
+from dbctl.files import rate_limit
 from dbctl.files.rate_limit import HASTE, Pace
 from tests.services.flashpoint_app import run, settle
 
@@ -21,7 +21,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     made = Clock()
-    monkeypatch.setattr(pace, "time", made)
+    monkeypatch.setattr(rate_limit, "time", made)
     return made
 
 

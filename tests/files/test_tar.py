@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dbctl.errors.base import ArchiveUnsafeError, DbctlError, FileExistsAlreadyError, FileUnsoundError
-from dbctl.files import tar as archives
+from dbctl.files import tar
 
 MOST = 1 << 20
 
@@ -43,7 +43,7 @@ def made(place, *members, form=tarfile.PAX_FORMAT):
 
 
 def unpack(path, to, **more):
-    return archives.unpack(path, to, name="archive.tar", most=more.pop("most", MOST), **more)
+    return tar.unpack(path, to, name="archive.tar", most=more.pop("most", MOST), **more)
 
 
 def below(folder):

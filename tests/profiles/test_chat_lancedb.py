@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from dbctl.cli.main import main
-from tests.shapes import chat_lancedb as shapes
+from tests.shapes import chat_lancedb
 from tests.shapes.chat_lancedb import (
     AGAIN,
     ANON,
@@ -36,7 +36,7 @@ of_deployment = pytest.mark.parametrize("chat", ["deployed"], indirect=True)
 
 @pytest.fixture(params=SHAPES)
 def chat(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    made: Path = getattr(shapes, request.param)(tmp_path / "data/chat.db")
+    made: Path = getattr(chat_lancedb, request.param)(tmp_path / "data/chat.db")
     return made
 
 
@@ -57,7 +57,7 @@ def run(chat: Path, capsys: pytest.CaptureFixture[str]) -> Run:
         capsys.readouterr()
         found = main(["--profile", "chat-lancedb", "--url", f"chat={chat}", "-o", "json", *words])
         shown = capsys.readouterr()
-        assert shapes.TOKEN not in shown.out + shown.err
+        assert chat_lancedb.TOKEN not in shown.out + shown.err
         told = json.loads(shown.out)
         assert status in (None, found), told
         return told["data"] if told["data"] is not None else told["error"]

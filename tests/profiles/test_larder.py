@@ -18,10 +18,10 @@ import pytest
 from dbctl.profiles import loader
 from dbctl.profiles.codecs import read_time
 from dbctl.url import Url
-from tests import caching as reused
 from tests import servers
-from tests.services import larder_app as pantries
-from tests.shapes import flashpoint_web as shapes
+from tests.caching import mysql_database
+from tests.services.larder_app import fill_mysql
+from tests.shapes import flashpoint_web
 
 ROOT = Path(__file__).parents[2]
 PROFILE = Path(__file__).with_name("larder.toml")
@@ -58,7 +58,7 @@ class Shelf:
         self.path.unlink()
 
     def __init__(self, place: Path) -> None:
-        self.path = shapes.sixth_app_db(place / "larder.db")
+        self.path = flashpoint_web.sixth_app_db(place / "larder.db")
         self.url = str(self.path)
 
     def rows(self, sql: str) -> list[tuple[object, ...]]:
@@ -84,7 +84,7 @@ class ServedShelf:
         self.url = servers.text(url)
         self._connection = servers.connection(url)
         script = SCRIPTS["postgresql"].read_text(encoding="utf-8")
-        self._connection.execute(script.replace(":password_hash", f"'{shapes.PASSWORD_HASH}'"))
+        self._connection.execute(script.replace(":password_hash", f"'{flashpoint_web.PASSWORD_HASH}'"))
 
     def rows(self, sql: str) -> list[tuple[object, ...]]:
         done = self._connection.execute(sql)
@@ -126,7 +126,7 @@ def pantry(request, tmp_path):
     if request.param == "sqlite":
         yield Shelf(tmp_path)
     elif request.param == "mysql":
-        with reused.mysql_database(pantries.fill_mysql) as url, closing(MySQLShelf(url)) as shelf:
+        with mysql_database(fill_mysql) as url, closing(MySQLShelf(url)) as shelf:
             yield shelf
     else:
         with servers.postgresql_schema() as url, closing(ServedShelf(url)) as shelf:
@@ -251,7 +251,7 @@ def test_its_passwords_are_set_and_end_what_keeps_a_user_signed_in(dbctl, pantry
     dbctl("users", "set-password", "ana", "--password-stdin", stdin="another one\n")
     assert pantry.rows(f"select token from member_logins where member_uuid = '{ANA}'") == []
     dbctl("users", "check-password", "ana", "--password-stdin", stdin="another one\n")
-    dbctl("users", "check-password", "ana", "--password-stdin", stdin=shapes.PASSWORD, status=1)
+    dbctl("users", "check-password", "ana", "--password-stdin", stdin=flashpoint_web.PASSWORD, status=1)
 
 
 def test_its_last_chief_stays(dbctl):
@@ -434,7 +434,7 @@ def test_its_figures_and_reports_are_told(dbctl, pantry):
 
 
 def test_it_can_be_set_up_like_any_other(tmp_path):
-    shapes.sixth_app_db(tmp_path / "larder.db")
+    flashpoint_web.sixth_app_db(tmp_path / "larder.db")
     done = subprocess.run(
         [sys.executable, "-m", "dbctl", "init", PROFILE, ".", "-o", "json"],
         cwd=tmp_path,

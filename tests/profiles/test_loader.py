@@ -14,12 +14,11 @@ from jsonschema import Draft202012Validator
 from dbctl.errors.base import FileMissingError, ProfileInvalidError, ProfileMissingError
 from dbctl.files import toml
 from dbctl.profiles import generate, loader
-from dbctl.profiles.model import base as profile_model
-from dbctl.profiles.model import search as search_model
+from dbctl.profiles.model import base, search
 
 SECTIONS = [
     (module, kind)
-    for module in (profile_model, search_model)
+    for module in (base, search)
     for kind in vars(module).values()
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__module__ == module.__name__
 ]

@@ -19,7 +19,7 @@ from dbctl.cli.main import main
 from dbctl.profiles.codecs import KEYS
 from dbctl.url import parse
 from tests import servers
-from tests.shapes import promptvault as shapes
+from tests.shapes import promptvault
 from tests.shapes.flashpoint_web import PASSWORD
 
 SHAPES = ("deployed", "pushed", "document", "postgresql", "mysql")
@@ -41,7 +41,7 @@ class Vault(Protocol):
 class File:
     def __init__(self, shape: str, place: Path) -> None:
         self.shape = shape
-        self.path = getattr(shapes, shape)(place / "promptvault.db")
+        self.path = getattr(promptvault, shape)(place / "promptvault.db")
         self.url = str(self.path)
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
@@ -67,7 +67,7 @@ def made(shape: str, place: Path) -> Iterator[Vault]:
     if shape in LITE or shape == "empty":
         yield File(shape, place)
     else:
-        with getattr(shapes, f"on_{shape}")() as url:
+        with getattr(promptvault, f"on_{shape}")() as url:
             yield Served(shape, url)
 
 
@@ -124,7 +124,7 @@ def test_users_are_read_whatever_form_their_times_have(run: Run) -> None:
 @pytest.mark.parametrize(
     ("team", "logins"),
     [
-        (shapes.TEAM, ["ada@example.org"]),
+        (promptvault.TEAM, ["ada@example.org"]),
         ("Research", ["ada@example.org"]),
         ("research", ["ada@example.org"]),
         ("development", ["ben@example.org"]),
@@ -140,8 +140,8 @@ def test_users_are_found_by_the_id_of_their_team_its_name_or_what_they_wrote(
 def test_a_team_that_exists_is_set_by_its_id_and_another_word_as_it_is(run: Run, vault: Vault) -> None:
     for team in ("Research", "gardeners"):
         run("users", "update", "cleo@example.org", "--set", f"team={team}")
-        stored = vault.rows(f"""select "team" from "User" where "id" = '{shapes.CLEO}'""")
-        assert stored == [(shapes.TEAM if team == "Research" else team,)]
+        stored = vault.rows(f"""select "team" from "User" where "id" = '{promptvault.CLEO}'""")
+        assert stored == [(promptvault.TEAM if team == "Research" else team,)]
 
 
 def test_a_new_user_is_stored_as_prisma_stores_one(
@@ -240,7 +240,7 @@ def test_a_user_goes_with_all_that_is_theirs_in_the_order_that_the_keys_want(run
     before = counts(vault)
     run("users", "delete", "ben@example.org", "--yes")
     assert {table: before[table] - left for table, left in counts(vault).items()} == plan["rows"]
-    assert vault.rows('select "id" from "Prompt"') == [(shapes.NOTES,)]
+    assert vault.rows('select "id" from "Prompt"') == [(promptvault.NOTES,)]
 
 
 def test_what_a_user_leaves_can_be_handed_over(run: Run, vault: Vault) -> None:
@@ -254,7 +254,7 @@ def test_what_a_user_leaves_can_be_handed_over(run: Run, vault: Vault) -> None:
         "User": 2, "Prompt": 3, "PromptVersion": 4, "PromptTag": 3, "Rating": 3, "UserTeam": 0,
     }  # fmt: skip
     owners = vault.rows('select "userId", count(*) from "Prompt" group by "userId"')
-    assert sorted(owners) == sorted([(shapes.ADA, 1), (shapes.CLEO, 2)])
+    assert sorted(owners) == sorted([(promptvault.ADA, 1), (promptvault.CLEO, 2)])
 
 
 def test_a_rating_that_the_heir_has_given_too_is_deleted_on_request(run: Run, vault: Vault) -> None:
@@ -327,19 +327,19 @@ def ids(found: Any) -> list[str]:
 @pytest.mark.parametrize(
     ("words", "found"),
     [
-        (["--filter", "tag=work"], {shapes.NOTES, shapes.PARSER}),
-        (["--filter", "tag=work", "--filter", "tag=code"], {shapes.PARSER}),
-        (["--filter", "visibility=team"], {shapes.NOTES, shapes.GARDEN}),
-        (["--filter", "owner=ben@example.org"], {shapes.PARSER, shapes.GARDEN}),
-        (["--filter", "owner=Ada"], {shapes.NOTES}),
-        (["--filter", "team=Research"], {shapes.NOTES}),
-        (["--filter", "team=development"], {shapes.PARSER, shapes.GARDEN}),
-        (["--filter", "public=yes"], {shapes.NOTES}),
-        (["--filter", "share=share_k3j9x0q2a"], {shapes.NOTES}),
-        (["--filter", "created>2026-03-06"], {shapes.PARSER, shapes.GARDEN}),
-        (["--filter", "versions=2"], {shapes.NOTES}),
-        (["--filter", "rating>4"], {shapes.NOTES}),
-        (["--filter", "tags=0"], {shapes.GARDEN}),
+        (["--filter", "tag=work"], {promptvault.NOTES, promptvault.PARSER}),
+        (["--filter", "tag=work", "--filter", "tag=code"], {promptvault.PARSER}),
+        (["--filter", "visibility=team"], {promptvault.NOTES, promptvault.GARDEN}),
+        (["--filter", "owner=ben@example.org"], {promptvault.PARSER, promptvault.GARDEN}),
+        (["--filter", "owner=Ada"], {promptvault.NOTES}),
+        (["--filter", "team=Research"], {promptvault.NOTES}),
+        (["--filter", "team=development"], {promptvault.PARSER, promptvault.GARDEN}),
+        (["--filter", "public=yes"], {promptvault.NOTES}),
+        (["--filter", "share=share_k3j9x0q2a"], {promptvault.NOTES}),
+        (["--filter", "created>2026-03-06"], {promptvault.PARSER, promptvault.GARDEN}),
+        (["--filter", "versions=2"], {promptvault.NOTES}),
+        (["--filter", "rating>4"], {promptvault.NOTES}),
+        (["--filter", "tags=0"], {promptvault.GARDEN}),
     ],
 )
 def test_prompts_are_found_by_what_is_known_of_them(run: Run, words: list[str], found: set[str]) -> None:
@@ -347,7 +347,7 @@ def test_prompts_are_found_by_what_is_known_of_them(run: Run, words: list[str], 
 
 
 def test_a_prompt_is_shown_whole(run: Run) -> None:
-    told = run("search", "prompts", "--id", shapes.NOTES)
+    told = run("search", "prompts", "--id", promptvault.NOTES)
     assert told["body"] == "List the decisions of a meeting, with owners."
     assert told["isPubliclyShared"] is True
     assert told["createdAt"] == "2026-03-05T09:30:00.000Z"
@@ -358,7 +358,7 @@ def test_a_prompt_is_shown_whole(run: Run) -> None:
 
 
 def test_words_are_found_without_an_index_and_that_is_said(run: Run) -> None:
-    assert ids(run("search", "prompts", "meeting")) == [shapes.NOTES]
+    assert ids(run("search", "prompts", "meeting")) == [promptvault.NOTES]
     told = run("search", "prompts", "meeting", warnings=True)
     assert ["search index" in one for one in told] == [True]
     assert run("search", "prompts", "--filter", "tag=work", warnings=True) == []
@@ -369,18 +369,18 @@ def test_an_index_ranks_what_it_finds_and_shows_where(run: Run, vault: Vault) ->
     assert run("search", "index", "status")["items"][0]["state"] == "sound"
     assert run("search", "index", "check")["findings"] == []
     (best,) = run("search", "prompts", "parser")["items"]
-    assert best["id"] == shapes.PARSER
+    assert best["id"] == promptvault.PARSER
     assert best["score"] > 0
     assert "parser" in best["snippet"].lower()
     assert run("search", "prompts", "parser", warnings=True) == []
     assert run("search", "prompts", "parser", "--count") == {"total": 1}
     assert ids(run("search", "prompts", "parser", "--filter", "tag=code", "--sort", "title")) == [
-        shapes.PARSER
+        promptvault.PARSER
     ]
     assert ids(run("search", "prompts", "parser", "--filter", "tag=garden")) == []
-    assert ids(run("search", "prompts", "parser functions")) == [shapes.PARSER]
+    assert ids(run("search", "prompts", "parser functions")) == [promptvault.PARSER]
     assert ids(run("search", "prompts", '"parser functions"')) == []
-    assert ids(run("search", "prompts", "parser", "functions")) == [shapes.PARSER]
+    assert ids(run("search", "prompts", "parser", "functions")) == [promptvault.PARSER]
     assert ids(run("search", "prompts", "--query", "parser -functions")) == []
     assert "parser" in str(run("search", "prompts", "parser", "--explain")["parameters"])
 
@@ -393,10 +393,10 @@ def test_no_word_can_be_taken_for_a_query(run: Run, word: str) -> None:
 
 def test_signs_that_no_index_knows_are_taken_literally_all_the_same(run: Run, vault: Vault) -> None:
     run("search", "index", "repair")
-    vault.rows(f"""update "Prompt" set "title" = 'Learn C++ and more' where "id" = '{shapes.GARDEN}'""")
-    assert ids(run("search", "prompts", "C++")) == [shapes.GARDEN]
-    assert ids(run("search", "prompts", "C++", "more")) == [shapes.GARDEN]
-    assert ids(run("search", "prompts", "owners.")) == [shapes.NOTES]
+    vault.rows(f"""update "Prompt" set "title" = 'Learn C++ and more' where "id" = '{promptvault.GARDEN}'""")
+    assert ids(run("search", "prompts", "C++")) == [promptvault.GARDEN]
+    assert ids(run("search", "prompts", "C++", "more")) == [promptvault.GARDEN]
+    assert ids(run("search", "prompts", "owners.")) == [promptvault.NOTES]
 
 
 def test_an_index_can_be_dropped_and_built(run: Run) -> None:
@@ -436,17 +436,17 @@ def test_a_repaired_index_follows_every_change_of_the_app(run: Run, vault: Vault
         sql = f"select p.id from PromptSearch s join Prompt p on p.id = s.pid where PromptSearch match '{words}'"
         return sorted(row[0] for row in vault.rows(sql))
 
-    assert apps_own("meeting") == [shapes.NOTES], "the app's own way to search works, too"
-    vault.rows(f"update Prompt set title = 'Plan a pond' where id = '{shapes.GARDEN}'")
-    assert (apps_own("pond"), apps_own("garden")) == ([shapes.GARDEN], [])
-    vault.rows(f"insert into PromptTag values ('{shapes.GARDEN}', 'cm8taggarden0000000000000')")
-    assert apps_own("garden") == [shapes.GARDEN]
+    assert apps_own("meeting") == [promptvault.NOTES], "the app's own way to search works, too"
+    vault.rows(f"update Prompt set title = 'Plan a pond' where id = '{promptvault.GARDEN}'")
+    assert (apps_own("pond"), apps_own("garden")) == ([promptvault.GARDEN], [])
+    vault.rows(f"insert into PromptTag values ('{promptvault.GARDEN}', 'cm8taggarden0000000000000')")
+    assert apps_own("garden") == [promptvault.GARDEN]
     vault.rows("update Tag set name = 'water' where name = 'garden'")
-    assert (apps_own("water"), apps_own("garden")) == ([shapes.GARDEN], [])
-    vault.rows(f"delete from PromptTag where promptId = '{shapes.GARDEN}'")
+    assert (apps_own("water"), apps_own("garden")) == ([promptvault.GARDEN], [])
+    vault.rows(f"delete from PromptTag where promptId = '{promptvault.GARDEN}'")
     assert apps_own("water") == []
-    vault.rows(f"delete from PromptVersion where promptId = '{shapes.GARDEN}'")
-    vault.rows(f"delete from Prompt where id = '{shapes.GARDEN}'")
+    vault.rows(f"delete from PromptVersion where promptId = '{promptvault.GARDEN}'")
+    vault.rows(f"delete from Prompt where id = '{promptvault.GARDEN}'")
     assert apps_own("pond") == []
     vault.rows(
         "insert into Prompt (id, title, body, userId, updatedAt) select 'c1', 'A pond', 'x', id, 0 from User limit 1"
@@ -479,10 +479,10 @@ def test_the_app_is_told_that_the_index_is_there_so_that_it_makes_none_over_it(
 @on_sqlite
 def test_an_entry_that_does_not_agree_with_its_row_is_found_and_put_right(run: Run, vault: Vault) -> None:
     run("search", "index", "repair")
-    vault.rows(f"update PromptSearch set title = 'stale' where pid = '{shapes.NOTES}'")
-    vault.rows(f"delete from PromptSearch where pid = '{shapes.PARSER}'")
+    vault.rows(f"update PromptSearch set title = 'stale' where pid = '{promptvault.NOTES}'")
+    vault.rows(f"delete from PromptSearch where pid = '{promptvault.PARSER}'")
     vault.rows("insert into PromptSearch (pid, title) values ('gone', 'x'), (null, 'y')")
-    vault.rows(f"insert into PromptSearch select * from PromptSearch where pid = '{shapes.GARDEN}'")
+    vault.rows(f"insert into PromptSearch select * from PromptSearch where pid = '{promptvault.GARDEN}'")
     found = run("search", "index", "check", status=4)["findings"]
     assert {one["code"]: one["message"].split()[1] for one in found} == {
         "text-index-stale": "1", "text-index-missing": "1", "text-index-stray": "2", "text-index-duplicate": "1",
@@ -504,16 +504,16 @@ def test_a_trigger_that_is_gone_is_noticed(run: Run, vault: Vault) -> None:
 @pytest.mark.parametrize("word", ["PUBLIC", "team", ""])
 def test_a_visibility_that_the_app_cannot_read_is_given_to_no_prompt(run: Run, word: str) -> None:
     run("search", "index", "repair")  # with the triggers of the document no prompt can be changed
-    told = run("data", "set", "Prompt", shapes.NOTES, f"visibility={word}", status=6)
+    told = run("data", "set", "Prompt", promptvault.NOTES, f"visibility={word}", status=6)
     assert told["code"] == "move-refused"
-    assert run("data", "set", "Prompt", shapes.NOTES, "visibility=PRIVATE")["changed"]
+    assert run("data", "set", "Prompt", promptvault.NOTES, "visibility=PRIVATE")["changed"]
 
 
 @on_sqlite
 def test_a_visibility_that_the_app_cannot_read_is_mended(run: Run, vault: Vault) -> None:
     run("search", "index", "repair")
-    vault.rows(f"update Prompt set visibility = 'PUBLIC' where id = '{shapes.NOTES}'")
-    assert run("data", "set", "Prompt", shapes.NOTES, "visibility=TEAM")["changed"]
+    vault.rows(f"update Prompt set visibility = 'PUBLIC' where id = '{promptvault.NOTES}'")
+    assert run("data", "set", "Prompt", promptvault.NOTES, "visibility=TEAM")["changed"]
 
 
 # Migrations --------------------------------------------------------------------------------------------------------
@@ -531,17 +531,17 @@ def test_a_database_that_was_pushed_has_no_ledger_and_nothing_is_run_on_it(run: 
     ("words", "answer"),
     [
         (["user-activity"], [["ben@example.org", 2, "2026-03-07T09:30:00.000Z"], ["ada@example.org", 1, "2026-03-05T09:30:00.000Z"], ["cleo@example.org", 0, None]]),
-        (["popular-prompts"], [[shapes.NOTES, "Summarize a meeting", 2, 4.5], [shapes.PARSER, "Refactor the parser", 1, 3], [shapes.GARDEN, "Plan a garden", 0, 0]]),
+        (["popular-prompts"], [[promptvault.NOTES, "Summarize a meeting", 2, 4.5], [promptvault.PARSER, "Refactor the parser", 1, 3], [promptvault.GARDEN, "Plan a garden", 0, 0]]),
         (["tag-usage"], [["code", 1], ["garden", 0], ["work", 2]]),
         (["most-used-tags"], [["work", 2], ["code", 1]]),
-        (["users-by-team"], [[shapes.TEAM, "Research", 1], ["development", "development", 1]]),
-        (["teams"], [[shapes.TEAM, "Research", 1, "2026-03-02T09:30:00.000Z"]]),
-        (["team-members", "--set", "team=Research"], [[shapes.ADA, "ada@example.org", "Ada", "ADMIN"]]),
-        (["team-members", "--set", "team=development"], [[shapes.BEN, "ben@example.org", "Ben", "USER"]]),
-        (["admin-users"], [[shapes.ADA, "ada@example.org", "Ada", "2026-03-02T09:30:00.000Z"]]),
-        (["prompts-by-user", "--set", "user=ada@example.org"], [[shapes.NOTES, "Summarize a meeting", "TEAM", "2026-03-05T09:30:00.000Z"]]),
-        (["team-prompts"], [[shapes.GARDEN, "Plan a garden", "ben@example.org", "development", "2026-03-07T09:30:00.000Z"], [shapes.NOTES, "Summarize a meeting", "ada@example.org", shapes.TEAM, "2026-03-05T09:30:00.000Z"]]),
-        (["public-prompts"], [[shapes.NOTES, "Summarize a meeting", "ada@example.org", "share_k3j9x0q2a", "2026-03-05T09:30:00.000Z"]]),
+        (["users-by-team"], [[promptvault.TEAM, "Research", 1], ["development", "development", 1]]),
+        (["teams"], [[promptvault.TEAM, "Research", 1, "2026-03-02T09:30:00.000Z"]]),
+        (["team-members", "--set", "team=Research"], [[promptvault.ADA, "ada@example.org", "Ada", "ADMIN"]]),
+        (["team-members", "--set", "team=development"], [[promptvault.BEN, "ben@example.org", "Ben", "USER"]]),
+        (["admin-users"], [[promptvault.ADA, "ada@example.org", "Ada", "2026-03-02T09:30:00.000Z"]]),
+        (["prompts-by-user", "--set", "user=ada@example.org"], [[promptvault.NOTES, "Summarize a meeting", "TEAM", "2026-03-05T09:30:00.000Z"]]),
+        (["team-prompts"], [[promptvault.GARDEN, "Plan a garden", "ben@example.org", "development", "2026-03-07T09:30:00.000Z"], [promptvault.NOTES, "Summarize a meeting", "ada@example.org", promptvault.TEAM, "2026-03-05T09:30:00.000Z"]]),
+        (["public-prompts"], [[promptvault.NOTES, "Summarize a meeting", "ada@example.org", "share_k3j9x0q2a", "2026-03-05T09:30:00.000Z"]]),
     ],
 )  # fmt: skip
 def test_a_report_answers_what_the_document_asks(
@@ -551,7 +551,7 @@ def test_a_report_answers_what_the_document_asks(
 
 
 def test_a_found_prompt_has_every_column_of_its_table(run: Run, vault: Vault) -> None:
-    (found,) = run("search", "prompts", "--filter", f"id={shapes.NOTES}")["items"]
+    (found,) = run("search", "prompts", "--filter", f"id={promptvault.NOTES}")["items"]
     assert set(found) >= {
         "id",
         "title",
@@ -563,7 +563,9 @@ def test_a_found_prompt_has_every_column_of_its_table(run: Run, vault: Vault) ->
         "createdAt",
         "updatedAt",
     }
-    assert [(found["body"],)] == vault.rows(f"""select "body" from "Prompt" where "id" = '{shapes.NOTES}'""")
+    assert [(found["body"],)] == vault.rows(
+        f"""select "body" from "Prompt" where "id" = '{promptvault.NOTES}'"""
+    )
 
 
 # What should not be ------------------------------------------------------------------------------------------------
@@ -571,20 +573,20 @@ def test_a_found_prompt_has_every_column_of_its_table(run: Run, vault: Vault) ->
 
 def agree_on_teams(vault: Vault) -> None:
     """Make the member of the team in ``UserTeam`` the user whose ``User.team`` names it."""
-    vault.rows(f"""update "UserTeam" set "userId" = '{shapes.ADA}'""")
+    vault.rows(f"""update "UserTeam" set "userId" = '{promptvault.ADA}'""")
 
 
 def test_users_whose_two_teams_differ_are_found(run: Run, vault: Vault) -> None:
     (found,) = run("integrity", "cross")["findings"]
     assert (found["code"], found["severity"]) == ("flaw", "info")
-    assert shapes.ADA in found["message"]
-    assert shapes.BEN in found["message"]
+    assert promptvault.ADA in found["message"]
+    assert promptvault.BEN in found["message"]
     agree_on_teams(vault)
     assert run("integrity", "cross")["findings"] == []
-    vault.rows(f"""update "User" set "team" = 'Research' where "id" = '{shapes.ADA}'""")
+    vault.rows(f"""update "User" set "team" = 'Research' where "id" = '{promptvault.ADA}'""")
     (found,) = run("integrity", "cross")["findings"]
     assert found["severity"] == "warning"
-    assert shapes.ADA in found["message"]
+    assert promptvault.ADA in found["message"]
     run("users", "update", "ada@example.org", "--set", "team=Research")
     vault.rows("""delete from "UserTeam" """)  # nothing of the app writes it: then it says nothing
     assert run("integrity", "cross")["findings"] == []
@@ -598,8 +600,11 @@ def test_a_sound_deployment_has_no_findings(run: Run, vault: Vault) -> None:
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
-        ("""update "Prompt" set "publicShareId" = null where "isPubliclyShared" = true""", shapes.NOTES),
-        (f"""update "Prompt" set "publicShareId" = 'x' where "id" = '{shapes.GARDEN}'""", shapes.GARDEN),
+        ("""update "Prompt" set "publicShareId" = null where "isPubliclyShared" = true""", promptvault.NOTES),
+        (
+            f"""update "Prompt" set "publicShareId" = 'x' where "id" = '{promptvault.GARDEN}'""",
+            promptvault.GARDEN,
+        ),
     ],
 )
 def test_rows_that_should_not_be_are_found(run: Run, vault: Vault, damage: str, told: str) -> None:
@@ -614,7 +619,7 @@ def test_rows_that_should_not_be_are_found(run: Run, vault: Vault, damage: str, 
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
-        (f"update Prompt set createdAt = 'yesterday' where id = '{shapes.GARDEN}'", "yesterday"),
+        (f"update Prompt set createdAt = 'yesterday' where id = '{promptvault.GARDEN}'", "yesterday"),
         ("create table new_User (id text)", "new_User"),
     ],
 )
@@ -631,7 +636,7 @@ def test_what_keeps_the_app_from_reading_is_an_error(run: Run, vault: Vault, dam
     ("damage", "code", "severity"),
     [
         (
-            f"update Prompt set visibility = 'PUBLIC' where id = '{shapes.GARDEN}'",
+            f"update Prompt set visibility = 'PUBLIC' where id = '{promptvault.GARDEN}'",
             "value-unknown",
             "error",
         ),
@@ -655,7 +660,7 @@ def test_values_that_the_app_does_not_know_are_found(
 def test_the_account_that_the_server_makes_by_itself_is_known(run: Run, vault: Vault) -> None:
     hashed = bcrypt.hashpw(b"admin123", bcrypt.gensalt(4)).decode()
     vault.rows(
-        f"""update "User" set "email" = 'admin@promptvault.local', "password" = '{hashed}' where "id" = '{shapes.ADA}'"""
+        f"""update "User" set "email" = 'admin@promptvault.local', "password" = '{hashed}' where "id" = '{promptvault.ADA}'"""
     )
     findings = run("doctor", status=4)["findings"]
     assert "known-login" in [one["code"] for one in findings]
@@ -673,7 +678,7 @@ def test_a_role_that_does_not_exist_is_shown_as_such(run: Run, vault: Vault) -> 
 def test_a_decoy_is_told_from_the_database_and_nothing_is_run_on_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = shapes.decoy(tmp_path / "promptvault.db")
+    path = promptvault.decoy(tmp_path / "promptvault.db")
     run = runner(str(path), capsys)
     for words in (("users", "list"), ("migrate", "status"), ("migrate", "up")):
         error = run(*words, status=2)
@@ -684,7 +689,7 @@ def test_a_decoy_is_told_from_the_database_and_nothing_is_run_on_it(
 def test_prompts_that_a_migration_left_in_another_table_are_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = shapes.pushed(tmp_path / "promptvault.db")
+    path = promptvault.pushed(tmp_path / "promptvault.db")
     with closing(sqlite3.connect(path)) as connection:
         connection.execute('alter table "Prompt" rename to "new_Prompt"')
     assert "new_Prompt" in runner(str(path), capsys)("users", "list", status=2)["hint"]
@@ -693,11 +698,11 @@ def test_prompts_that_a_migration_left_in_another_table_are_told(
 def test_two_users_whose_addresses_differ_in_case_are_two(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = shapes.pushed(tmp_path / "promptvault.db")
+    path = promptvault.pushed(tmp_path / "promptvault.db")
     run = runner(str(path), capsys)
     run("users", "create", "Ben@example.org", "--generate")
-    assert run("users", "show", "ben@example.org")["id"] == shapes.BEN
-    assert run("users", "show", "Ben@example.org")["id"] != shapes.BEN
+    assert run("users", "show", "ben@example.org")["id"] == promptvault.BEN
+    assert run("users", "show", "Ben@example.org")["id"] != promptvault.BEN
 
 
 # Finding it ----------------------------------------------------------------------------------------------------------
@@ -716,9 +721,9 @@ def test_two_users_whose_addresses_differ_in_case_are_two(
 def test_the_database_is_looked_for_where_prisma_and_where_the_app_would_put_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], settings: str, database: str, others: list[str]
 ) -> None:
-    shapes.pushed(tmp_path / database)
+    promptvault.pushed(tmp_path / database)
     for other in others:
-        shapes.decoy(tmp_path / other)
+        promptvault.decoy(tmp_path / other)
     if settings:
         (tmp_path / "backend" / ".env").write_text(f"JWT_SECRET=x\nDATABASE_URL={settings}\n")
     words = ["--config", str(tmp_path / "dbctl.toml"), "init", "promptvault", str(tmp_path)]
@@ -730,7 +735,7 @@ def test_the_database_is_looked_for_where_prisma_and_where_the_app_would_put_it(
 def test_a_decoy_alone_is_no_database_and_that_is_explained(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shapes.decoy(tmp_path / "data" / "promptvault.db")
+    promptvault.decoy(tmp_path / "data" / "promptvault.db")
     assert main(["--config", str(tmp_path / "dbctl.toml"), "init", "promptvault", str(tmp_path)]) == 5
     assert "prisma/data/" in capsys.readouterr().err
 

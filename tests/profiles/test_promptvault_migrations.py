@@ -14,7 +14,7 @@ from dbctl.config.bundled import shipped
 from tests import servers
 from tests.profiles.test_promptvault import File, Run, Served, Vault, runner
 from tests.profiles.test_promptvault import made as vaults
-from tests.shapes import promptvault as shapes
+from tests.shapes import promptvault
 
 ENGINES = ("sqlite", "postgresql", "mysql")
 INDEXES = {
@@ -63,7 +63,7 @@ def run(fresh: Vault, capsys: pytest.CaptureFixture[str]) -> Run:
 
 @pytest.fixture
 def deployed(tmp_path: Path) -> Path:
-    return shapes.deployed(tmp_path / "promptvault.db")
+    return promptvault.deployed(tmp_path / "promptvault.db")
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def test_what_upstream_has_applied_counts_though_its_text_is_another(
     deployed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = runner(str(deployed), capsys)
-    assert states(run("migrate", "status", "--check")) == {name: "applied" for name, _ in shapes.LEDGER}
+    assert states(run("migrate", "status", "--check")) == {name: "applied" for name, _ in promptvault.LEDGER}
     shared = rows(deployed, "select id, publicShareId from Prompt order by id")
     assert run("migrate", "up")["items"] == []
     indexed = run("migrate", "up", "--shape", "indexed")["items"]
@@ -146,7 +146,7 @@ def test_what_upstream_has_applied_counts_though_its_text_is_another(
 def test_an_older_deployment_is_brought_up_with_its_index_for_searching_in_place(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], applied: int
 ) -> None:
-    path = shapes.deployed(tmp_path / "old.db")
+    path = promptvault.deployed(tmp_path / "old.db")
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("drop index Prompt_publicShareId_key")
         for name in ("isPubliclyShared", "publicShareId"):
@@ -154,7 +154,7 @@ def test_an_older_deployment_is_brought_up_with_its_index_for_searching_in_place
         if applied < 4:
             connection.execute("drop table UserTeam")
             connection.execute("drop table Team")
-        names = ", ".join(f"'{name}'" for name, _ in shapes.LEDGER[applied:])
+        names = ", ".join(f"'{name}'" for name, _ in promptvault.LEDGER[applied:])
         connection.execute(f"delete from _prisma_migrations where migration_name in ({names})")
     run = runner(str(path), capsys)
     assert len(run("migrate", "up")["items"]) == 5 - applied
@@ -165,7 +165,7 @@ def test_an_older_deployment_is_brought_up_with_its_index_for_searching_in_place
 def test_a_migration_that_prisma_did_not_finish_blocks_until_it_is_rolled_back(
     deployed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    last = shapes.LEDGER[-1][0]
+    last = promptvault.LEDGER[-1][0]
     rows(deployed, f"update _prisma_migrations set finished_at = null where migration_name = '{last}'")
     run = runner(str(deployed), capsys)
     assert states(run("migrate", "status"))[last] == "failed"
@@ -181,7 +181,7 @@ def test_a_migration_that_prisma_did_not_finish_blocks_until_it_is_rolled_back(
 def test_of_several_rows_of_one_migration_the_one_that_was_finished_counts(
     deployed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    last, checksum = shapes.LEDGER[-1]
+    last, checksum = promptvault.LEDGER[-1]
     for key, rolled_back in (("a", 1772440000000), ("b", "null")):
         rows(
             deployed,
@@ -228,7 +228,7 @@ def test_a_table_that_is_made_anew_under_the_triggers_of_the_index_is_rolled_bac
     deployed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "own"
-    for name, _ in shapes.LEDGER:
+    for name, _ in promptvault.LEDGER:
         (folder / name).mkdir(parents=True)
         script = (
             shipped("migrations") / "promptvault" / "main" / "deployed" / "sqlite" / name / "migration.sql"
@@ -253,7 +253,7 @@ def test_a_database_that_was_pushed_is_adopted_and_brought_up(
     for vault in vaults(shape, tmp_path):
         run = runner(vault.url, capsys)
         names = [one["name"] for one in run("migrate", "adopt")["items"]]
-        assert names == [name for name, _ in shapes.LEDGER], "not its indexes, of which none is there"
+        assert names == [name for name, _ in promptvault.LEDGER], "not its indexes, of which none is there"
         run("migrate", "up")
         assert set(states(run("migrate", "status")).values()) == {"applied"}
         found = run("migrate", "drift")["findings"]

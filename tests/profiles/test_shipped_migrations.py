@@ -15,7 +15,7 @@ from dbctl.engines.registry import language
 from dbctl.profiles import loader
 from dbctl.services.app import app as apps
 from dbctl.services.migrations.status import shipped_track
-from tests import databases as kept
+from tests.databases import Kept, nothing_yet
 
 #: Profile, database, shape and engine of all that dbctl ships.
 SHIPPED = [
@@ -43,7 +43,7 @@ def answer(capsys: pytest.CaptureFixture[str]) -> Answer:
     return answer
 
 
-def schema(place: kept.Kept) -> Sequence[tuple[object, ...]]:
+def schema(place: Kept) -> Sequence[tuple[object, ...]]:
     """Return what the database itself says of its schema."""
     if place.engine == "sqlite":
         rows = place.rows(
@@ -64,7 +64,7 @@ def test_they_go_up_and_status_reads_a_copy_without_a_trace(
 ) -> None:
     track = shipped_track(loader.load(profile), database, profile, engine, shape=shape)
     shaped = ["--shape", shape] if shape else []
-    with kept.nothing_yet(engine, tmp_path / "it.db") as place:
+    with nothing_yet(engine, tmp_path / "it.db") as place:
         app = ["--profile", profile, "--url", f"{database}={place.url}", "--db", database]
         done = answer(*app, "migrate", "up", *shaped)["data"]["items"]
         others = {name for names in track.told.one_of for name in names[1:]} & track.folder.files.keys()

@@ -11,7 +11,7 @@ import pytest
 
 from dbctl.profiles import loader
 from dbctl.services.settings.values import SettingTypes, against_schema
-from tests.shapes import flashpoint_web as shapes
+from tests.shapes.flashpoint_web import deployed_user_db, document_user_db
 
 
 @pytest.mark.parametrize("name", loader.names())
@@ -27,7 +27,7 @@ def test_a_standard_setting_is_of_its_type_and_meets_its_schema(name):
 
 @pytest.mark.parametrize("shape", [0, 1])
 def test_the_profile_of_flashpoint_web_has_what_its_migrations_make(tmp_path, shape):
-    path = (shapes.deployed_user_db, shapes.document_user_db)[shape](tmp_path / "user.db")
+    path = (deployed_user_db, document_user_db)[shape](tmp_path / "user.db")
     told = next(one for one in loader.load("flashpoint-web").settings if one.scope == "system").shape[shape]
     key = told.key if isinstance(told.key, str) else " || '.' || ".join(told.key)
     with closing(sqlite3.connect(path)) as connection:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from dbctl.cli.main import main
-from tests.shapes import yaai as shapes
+from tests.shapes import yaai
 
 SHAPES = ("document", "deployed")
 Run = Callable[..., Any]
@@ -27,7 +27,7 @@ class Place:
 
     def __init__(self, shape: str, home: Path) -> None:
         self.shape, self.home = shape, home
-        self.paths: dict[str, Path] = getattr(shapes, shape)(home)
+        self.paths: dict[str, Path] = getattr(yaai, shape)(home)
 
     def rows(self, database: str, sql: str) -> list[tuple[Any, ...]]:
         with closing(sqlite3.connect(self.paths[database], isolation_level=None)) as connection:
@@ -49,8 +49,8 @@ def run(place: Place, capsys: pytest.CaptureFixture[str]) -> Run:
         capsys.readouterr()
         found = main(["--profile", "yaai", *urls, "-o", "json", *words])
         shown = capsys.readouterr()
-        assert shapes.KEY not in shown.out + shown.err
-        assert shapes.PROXY not in shown.out + shown.err
+        assert yaai.KEY not in shown.out + shown.err
+        assert yaai.PROXY not in shown.out + shown.err
         told = json.loads(shown.out)
         assert found == status, told
         if warnings:
@@ -88,7 +88,7 @@ def test_a_key_is_replaced_without_being_shown(
 
     secret = ("--secret", "api_key_encrypted")
     replace("anthropic", *secret, "--dry-run")
-    assert stored() == [(shapes.KEY,)]
+    assert stored() == [(yaai.KEY,)]
     done = replace("anthropic", *secret)
     assert (done["changed"], done["after"]["api_key_encrypted"]) == (True, "***")
     assert stored() == [(new,)]
@@ -120,7 +120,7 @@ def test_init_finds_the_databases_that_are_used_and_where_the_apps_own_files_are
         done = answer("--config", f"{name}.toml", "init", "yaai", *words)["data"]
         assert done["databases"] == used
         assert 'directory = "../.yaai"' in (elsewhere / f"{name}.toml").read_text()
-    nearer = getattr(shapes, place.shape)(elsewhere / "copy")
+    nearer = getattr(yaai, place.shape)(elsewhere / "copy")
     done = answer("--config", "here.toml", "init", "yaai")["data"]
     assert done["databases"] == {name: f"copy/db/{name}.sqlite" for name in nearer}
 
@@ -177,26 +177,26 @@ def ids(told: Any) -> set[str]:
 
 #: What is asked for, and the messages that it means.
 ASKED = [
-    (["plant*"], {shapes.TOLD, shapes.AGAIN, shapes.REPLY}),
-    (["PLANT*", "--filter", f"chat={shapes.GARDEN}"], {shapes.TOLD, shapes.AGAIN}),
-    (["plant*", "--filter", "chat=The parser"], {shapes.REPLY}),
-    (["plant*", "--filter", "role=assistant", "--filter", "model=haiku"], {shapes.AGAIN}),
-    (["carrots", "salad"], {shapes.TOLD}),
-    (["foo-bar"], {shapes.CODE}),
-    (["NEAR"], {shapes.CODE}),
-    (["NEAR(x)"], {shapes.CODE}),
-    (["*.py"], {shapes.CODE}),
-    (["bar:"], {shapes.CODE}),
-    (["🥕"], {shapes.TOLD}),
-    (['"'], {shapes.TOLD}),
-    (['"salad",'], {shapes.TOLD}),
-    (["--filter", 'text:and "salad"'], {shapes.TOLD}),
-    (["plant*", "AND"], {shapes.TOLD}),
+    (["plant*"], {yaai.TOLD, yaai.AGAIN, yaai.REPLY}),
+    (["PLANT*", "--filter", f"chat={yaai.GARDEN}"], {yaai.TOLD, yaai.AGAIN}),
+    (["plant*", "--filter", "chat=The parser"], {yaai.REPLY}),
+    (["plant*", "--filter", "role=assistant", "--filter", "model=haiku"], {yaai.AGAIN}),
+    (["carrots", "salad"], {yaai.TOLD}),
+    (["foo-bar"], {yaai.CODE}),
+    (["NEAR"], {yaai.CODE}),
+    (["NEAR(x)"], {yaai.CODE}),
+    (["*.py"], {yaai.CODE}),
+    (["bar:"], {yaai.CODE}),
+    (["🥕"], {yaai.TOLD}),
+    (['"'], {yaai.TOLD}),
+    (['"salad",'], {yaai.TOLD}),
+    (["--filter", 'text:and "salad"'], {yaai.TOLD}),
+    (["plant*", "AND"], {yaai.TOLD}),
     (["nothing like it"], set()),
-    (["--filter", "liked=yes"], {shapes.TOLD}),
-    (["--filter", "since=2026-03-02"], {shapes.CODE, shapes.REPLY}),
-    (["--filter", "until=2026-03-01", "--filter", "branch=later"], {shapes.AGAIN}),
-    (["--filter", "tools>0"], {shapes.TOLD, shapes.REPLY}),
+    (["--filter", "liked=yes"], {yaai.TOLD}),
+    (["--filter", "since=2026-03-02"], {yaai.CODE, yaai.REPLY}),
+    (["--filter", "until=2026-03-01", "--filter", "branch=later"], {yaai.AGAIN}),
+    (["--filter", "tools>0"], {yaai.TOLD, yaai.REPLY}),
 ]
 
 
@@ -209,10 +209,10 @@ def test_words_stand_between_marks_whatever_index_there_is(search: Run, index: s
     told = search("messages", "plant*", "--mark", "<b>", "</b>")
     shown = {one["id"]: one["snippet"] for one in told["data"]["items"]}
     assert all("<b>" in text and "</b>" in text for text in shown.values())
-    assert shown[shapes.REPLY] == "<b>Plant</b> a breakpoint at the colon."
+    assert shown[yaai.REPLY] == "<b>Plant</b> a breakpoint at the colon."
     assert "<b>" not in str(search("messages", "plant")["data"])
     if index in ("repaired", "none", "document"):
-        assert '"type"' not in shown[shapes.TOLD], "the texts of its blocks, not their JSON"
+        assert '"type"' not in shown[yaai.TOLD], "the texts of its blocks, not their JSON"
 
 
 def test_an_item_has_the_title_of_its_chat(search: Run) -> None:
@@ -245,8 +245,8 @@ def test_an_index_is_used_where_it_finds_every_row_and_what_is_wrong_is_told(sea
 @pytest.mark.parametrize("index", ["deployed"])
 def test_an_index_that_may_hold_old_words_is_not_used(search: Run, indexed: Place, index: str) -> None:
     indexed.rows("chat", "drop trigger messages_fts_update")
-    indexed.rows("chat", f"update messages set content = 'A pond' where id = '{shapes.TOLD}'")
-    assert ids(search("messages", "pond*")) == {shapes.TOLD}
+    indexed.rows("chat", f"update messages set content = 'A pond' where id = '{yaai.TOLD}'")
+    assert ids(search("messages", "pond*")) == {yaai.TOLD}
     assert ids(search("messages", "carrots")) == set()
 
 
@@ -255,7 +255,7 @@ def test_an_index_that_lacks_rows_is_not_used(search: Run, indexed: Place, index
     indexed.rows("chat", "drop trigger messages_fts_insert")
     indexed.rows(
         "chat",
-        f"insert into messages (id, chat_id, role, content) values ('n1', '{shapes.PARSER}', 'user', 'plant it')",
+        f"insert into messages (id, chat_id, role, content) values ('n1', '{yaai.PARSER}', 'user', 'plant it')",
     )
     assert "n1" in ids(search("messages", "plant*"))
 
@@ -275,14 +275,14 @@ def test_an_index_that_is_damaged_inside_is_told_and_made_anew(
     assert steps[0].startswith("messages_fts is of no use: ")
     assert search("index", "repair")["data"]["changed"]
     assert search("index", "check")["data"]["findings"] == []
-    assert ids(search("messages", "plant*")) == {shapes.TOLD, shapes.AGAIN, shapes.REPLY}
+    assert ids(search("messages", "plant*")) == {yaai.TOLD, yaai.AGAIN, yaai.REPLY}
 
 
 def test_a_repaired_index_lets_the_app_write_again_and_follows_it(
     search: Run, indexed: Place, index: str
 ) -> None:
-    content = f"update messages set content = 'All about ponds' where id = '{shapes.TOLD}'"
-    gone = f"delete from chats where id = '{shapes.PARSER}'"
+    content = f"update messages set content = 'All about ponds' where id = '{yaai.TOLD}'"
+    gone = f"delete from chats where id = '{yaai.PARSER}'"
     if index in ("deployed", "document"):
         with pytest.raises(sqlite3.Error):
             indexed.rows("chat", content if index == "deployed" else "select message_id from messages_fts")
@@ -291,14 +291,14 @@ def test_a_repaired_index_lets_the_app_write_again_and_follows_it(
     indexed.rows("chat", gone)
     indexed.rows(
         "chat",
-        f"""insert into messages (id, chat_id, role, content) values ('n1', '{shapes.GARDEN}', 'user', '[{{"type":"text","text":"A pond"}}]')""",
+        f"""insert into messages (id, chat_id, role, content) values ('n1', '{yaai.GARDEN}', 'user', '[{{"type":"text","text":"A pond"}}]')""",
     )
-    assert ids(search("messages", "pond*")) == {shapes.TOLD, "n1"}
-    assert ids(search("messages", "plant*")) == {shapes.AGAIN}
+    assert ids(search("messages", "pond*")) == {yaai.TOLD, "n1"}
+    assert ids(search("messages", "plant*")) == {yaai.AGAIN}
     assert search("index", "check")["data"]["findings"] == []
     apps_own = "select message_id, highlight(messages_fts, 0, '<', '>') from messages_fts where messages_fts match 'pond' and chat_id = '{}' order by rank"
-    found = dict(indexed.rows("chat", apps_own.format(shapes.GARDEN)))
-    assert set(found) == {shapes.TOLD, "n1"}, "the question of the app itself"
+    found = dict(indexed.rows("chat", apps_own.format(yaai.GARDEN)))
+    assert set(found) == {yaai.TOLD, "n1"}, "the question of the app itself"
     assert found["n1"] == ('[{"type":"text","text":"A <pond>"}]' if index == "healthy" else "A <pond>")
 
 
@@ -324,7 +324,7 @@ def test_the_words_of_json_itself_find_nothing(search: Run, index: str) -> None:
 @pytest.mark.parametrize("index", ["repaired"])
 def test_content_of_any_form_is_taken(search: Run, indexed: Place, index: str, content: str) -> None:
     with closing(sqlite3.connect(indexed.paths["chat"], isolation_level=None)) as connection:
-        connection.execute("update messages set content = ? where id = ?", [content, shapes.ASKED])
+        connection.execute("update messages set content = ? where id = ?", [content, yaai.ASKED])
     assert search("index", "check")["data"]["findings"] == []
     search("messages", "pond")
 
@@ -364,23 +364,23 @@ def test_a_table_of_somebody_else_under_the_name_of_the_index_stays_and_nothing_
 
 def test_chats_are_found_by_their_title(run: Run) -> None:
     (found,) = run("search", "chats", "garden")["items"]
-    assert found["id"] == shapes.GARDEN
+    assert found["id"] == yaai.GARDEN
     assert run("search", "chats", "--filter", "messages>2", "--count") == {"total": 1}
     assert run("search", "chats", "--filter", "branches=1", "--count") == {"total": 1}
 
 
 def test_one_message_is_shown_with_all_that_belongs_to_it(run: Run) -> None:
-    whole = run("search", "messages", "--id", shapes.ASKED)
+    whole = run("search", "messages", "--id", yaai.ASKED)
     assert [one["title"] for one in whole["chat"]] == ["A garden"]
     assert [one["name"] for one in whole["attachments"]] == ["bed.png"]
-    assert [one["id"] for one in whole["answers"]] == [shapes.TOLD, shapes.AGAIN]
+    assert [one["id"] for one in whole["answers"]] == [yaai.TOLD, yaai.AGAIN]
 
 
 @of_document
 def test_artifacts_are_found(run: Run) -> None:
     assert [one["id"] for one in run("search", "artifacts", "row")["items"]] == ["g1"]
     assert [one["id"] for one in run("search", "artifacts", "--filter", "size>1000")["items"]] == ["g2"]
-    assert run("search", "artifacts", "--filter", f"chat={shapes.GARDEN}", "--count") == {"total": 1}
+    assert run("search", "artifacts", "--filter", f"chat={yaai.GARDEN}", "--count") == {"total": 1}
 
 
 @of_deployment
@@ -425,7 +425,7 @@ def test_a_key_of_a_provider_is_shown_to_who_asks_for_secrets_alone(
             "--secrets",
         ]
     )
-    assert shapes.KEY in capsys.readouterr().out
+    assert yaai.KEY in capsys.readouterr().out
 
 
 # Checks --------------------------------------------------------------------------------------------------------------
@@ -496,8 +496,8 @@ def test_messages_that_answer_nothing_or_stand_on_no_branch_are_told(
     place: Place, crossed: Callable[[], list[Any]], run: Run
 ) -> None:
     run("search", "index", "repair")
-    place.rows("chat", f"update messages set parent_id = 'gone' where id = '{shapes.REPLY}'")
-    place.rows("chat", f"update messages set branch_id = 'gone' where id = '{shapes.TOLD}'")
+    place.rows("chat", f"update messages set parent_id = 'gone' where id = '{yaai.REPLY}'")
+    place.rows("chat", f"update messages set branch_id = 'gone' where id = '{yaai.TOLD}'")
     assert {"messages that answer one which is gone", "messages on a branch that is gone"} <= set(
         told(crossed())
     )
@@ -535,7 +535,7 @@ def test_doctor_tells_of_a_file_of_keys_that_others_may_read_and_of_the_index(
 ) -> None:
     with TemporaryDirectory() as folder:  # what pytest makes is closed to others
         Path(folder).chmod(0o755)
-        paths = shapes.deployed(Path(folder))
+        paths = yaai.deployed(Path(folder))
         for path in (paths["app"].parent, paths["app"]):
             path.chmod(0o755)
         urls = [word for name, path in paths.items() for word in ("--url", f"{name}={path}")]
@@ -553,17 +553,17 @@ def test_drafts_go_when_somebody_asks_for_it_by_name(place: Place, run: Run) -> 
     run("sessions", "cleanup")
     assert place.rows("app", "select count(*) from drafts") == [(2,)]
     run("sessions", "cleanup", "--rule", "drafts", "--older-than", "30d")
-    assert place.rows("app", "select project_id from drafts") == [(shapes.PARSER,)]
+    assert place.rows("app", "select project_id from drafts") == [(yaai.PARSER,)]
 
 
 #: Reports with their first row.
 REPORTED: dict[str, dict[str, object]] = {
-    "chats": {"id": shapes.PARSER, "messages": 2, "tokens": 12},
+    "chats": {"id": yaai.PARSER, "messages": 2, "tokens": 12},
     "models": {"model": "sonnet", "messages": 2, "tokens": 52, "average_milliseconds": 550.0},
     "tools": {"tool": "shell", "status": "running", "calls": 1},
-    "stuck": {"id": "f2", "tool": "shell", "chat": shapes.PARSER},
+    "stuck": {"id": "f2", "tool": "shell", "chat": yaai.PARSER},
     "providers": {"id": "anthropic"},
-    "sessions": {"id": shapes.SESSION, "entries": 2, "snapshots": 1},
+    "sessions": {"id": yaai.SESSION, "entries": 2, "snapshots": 1},
     "jobs": {"status": "completed", "jobs": 1, "images": 1},
     "pending-jobs": {"id": "j2", "prompt": "A parser at work"},
     "popular-prompts": {"id": "p1", "uses": 3},
@@ -587,8 +587,8 @@ def test_reports_answer_on_a_deployment_too(run: Run) -> None:
 
 
 def test_the_messages_of_one_chat_come_in_the_order_of_their_times_whatever_form_these_have(run: Run) -> None:
-    found = run("stats", "run", "chat", "--set", f"chat={shapes.GARDEN}")["items"]
-    assert [one["id"] for one in found] == [shapes.ASKED, shapes.TOLD, shapes.AGAIN]
+    found = run("stats", "run", "chat", "--set", f"chat={yaai.GARDEN}")["items"]
+    assert [one["id"] for one in found] == [yaai.ASKED, yaai.TOLD, yaai.AGAIN]
 
 
 def test_a_report_about_one_thing_wants_to_know_which(run: Run) -> None:
@@ -608,7 +608,7 @@ def test_a_backup_takes_every_database_and_the_files_beside_them_and_brings_them
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Callable[..., dict[str, Any]]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    shapes.files(place.home)
+    yaai.files(place.home)
     answer("init", "yaai", ".yaai")
     made = answer("backup", "create")["data"]
     stamp = made["id"]
@@ -689,14 +689,14 @@ def test_the_ledger_is_the_one_that_the_app_keeps(
 def test_what_is_taken_back_and_applied_again_is_the_same_and_the_ledger_stays(tmp_path: Path) -> None:
     for database, names in FILES.items():
         with closing(sqlite3.connect(tmp_path / database, isolation_level=None)) as connection:
-            connection.executescript(shapes.LEDGER)
+            connection.executescript(yaai.LEDGER)
             schemas = []
             for name in [*names, None, *names]:
                 if name:
-                    connection.executescript(shapes.up(f"{database}/{name}"))
+                    connection.executescript(yaai.up(f"{database}/{name}"))
                 else:
                     for one in reversed(names):
-                        connection.executescript(shapes.down(f"{database}/{one}"))
+                        connection.executescript(yaai.down(f"{database}/{one}"))
                 schemas.append(
                     connection.execute("select type, name, sql from sqlite_master order by 1, 2").fetchall()
                 )
@@ -706,14 +706,14 @@ def test_what_is_taken_back_and_applied_again_is_the_same_and_the_ledger_stays(t
 
 
 def test_messages_that_are_there_are_found_once_the_index_is_made(tmp_path: Path) -> None:
-    first = "".join(shapes.up(f"chat/{name}") for name in FILES["chat"][:2])
-    path = shapes.made(tmp_path / "chat.sqlite", first, shapes.CHAT)
+    first = "".join(yaai.up(f"chat/{name}") for name in FILES["chat"][:2])
+    path = yaai.made(tmp_path / "chat.sqlite", first, yaai.CHAT)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.executescript(shapes.up("chat/003_add_fts"))
+        connection.executescript(yaai.up("chat/003_add_fts"))
         found = connection.execute(
             "select message_id from messages_fts where messages_fts match 'plant'"
         ).fetchall()
-    assert {one for (one,) in found} == {shapes.TOLD, shapes.AGAIN, shapes.REPLY}
+    assert {one for (one,) in found} == {yaai.TOLD, yaai.AGAIN, yaai.REPLY}
 
 
 @of_document
@@ -730,7 +730,7 @@ def test_a_database_of_the_document_differs_from_its_migrations_in_the_index_unt
 def test_a_repair_of_the_index_is_no_drift_and_another_difference_is(run: Run, place: Place) -> None:
     drift = ("migrate", "drift", "--db", "chat")
     assert run(*drift)["findings"] == []
-    refused = run("data", "set", "messages", shapes.TOLD, "content=ponds", status=1)
+    refused = run("data", "set", "messages", yaai.TOLD, "content=ponds", status=1)
     assert (refused["code"], "search index repair messages" in refused["hint"]) == ("query-failed", True)
     assert run("search", "index", "repair", "messages")["changed"]
     assert run(*drift)["findings"] == []
@@ -749,10 +749,10 @@ def test_migrations_of_the_document_are_never_run_on_a_deployment(run: Run, plac
 
 @of_deployment
 def test_a_deployment_that_ran_the_first_migration_alone_goes_on_with_its_own(place: Place, run: Run) -> None:
-    names = shapes.DEPLOYED["chat"]
-    script = shapes.up(f"chat/{names[0]}", "deployed") + shapes.recorded(names[:1])
+    names = yaai.DEPLOYED["chat"]
+    script = yaai.up(f"chat/{names[0]}", "deployed") + yaai.recorded(names[:1])
     place.paths["chat"].unlink()
-    shapes.made(place.paths["chat"], script)
+    yaai.made(place.paths["chat"], script)
     run("migrate", "up", "--db", "chat")
     states = {item["name"]: item["state"] for item in run("migrate", "status", "--db", "chat")["items"]}
     assert states == dict.fromkeys(names, "applied")
@@ -766,11 +766,11 @@ def test_a_deployment_that_ran_the_first_migration_alone_goes_on_with_its_own(pl
 def test_each_history_of_the_number_that_two_migrations_share_is_current(
     place: Place, run: Run, ran: str, *, completed: bool, recorded: bool
 ) -> None:
-    names = [ran if name.startswith("006") else name for name in shapes.DEPLOYED["app"]]
-    added = shapes.up("app/006_extended_model_types", "deployed") if completed and "drafts" in ran else ""
-    script = "".join(shapes.up(f"app/{name}", "deployed") for name in names) + added
+    names = [ran if name.startswith("006") else name for name in yaai.DEPLOYED["app"]]
+    added = yaai.up("app/006_extended_model_types", "deployed") if completed and "drafts" in ran else ""
+    script = "".join(yaai.up(f"app/{name}", "deployed") for name in names) + added
     place.paths["app"].unlink()
-    shapes.made(place.paths["app"], script + (shapes.recorded(names) if recorded else ""))
+    yaai.made(place.paths["app"], script + (yaai.recorded(names) if recorded else ""))
     for words in ("adopt", "status --check", "verify", "drift", "up"):
         told = run("migrate", *words.split(), "--db", "app")
         assert told.get("findings", []) == [], words

@@ -174,12 +174,12 @@ def test_numbers_are_no_formulas(capfd):
 
 
 def test_a_table_inside_of_something_stands_upright_where_the_terminal_is_too_narrow(capfd, monkeypatch):
-    from dbctl.render import drawing as draw
+    from dbctl.render import drawing
     from dbctl.render.grid import Grid, Line
 
     wide = Grid(head=("path", "sha256"), rows=[["a" * 40, "b" * 64]] * 2, right=(False, False), depth=1)
     monkeypatch.setenv("COLUMNS", "80")
-    draw.rich([Line("data:"), wide], color=False)
+    drawing.rich([Line("data:"), wide], color=False)
     told = [line.rstrip() for line in capfd.readouterr().out.splitlines()]
     assert told[1:] == [
         "  path    " + "a" * 40,
@@ -192,11 +192,11 @@ def test_a_table_inside_of_something_stands_upright_where_the_terminal_is_too_na
 
 def test_short_columns_stay_whole_and_long_ones_are_folded(capfd, monkeypatch):
     rows = [{"id": 1, "role": "moderator", "at": "2026-01-31 10:00", "text": "z" * 90}]
-    from dbctl.render import drawing as draw
+    from dbctl.render import drawing
     from dbctl.render.grid import blocks
 
     monkeypatch.setenv("COLUMNS", "60")
-    draw.rich(blocks(page(*rows)), color=False)
+    drawing.rich(blocks(page(*rows)), color=False)
     told = capfd.readouterr().out
     assert "moderator" in told
     assert "2026-01-31 10:00" in told
@@ -206,11 +206,11 @@ def test_short_columns_stay_whole_and_long_ones_are_folded(capfd, monkeypatch):
 def test_of_two_long_columns_neither_squeezes_the_other_until_its_words_break(capfd, monkeypatch):
     words = "fp/user is a database, but it lacks table users, role_permissions"
     row = {"target": "fp/user", "severity": "error", "code": "wrong-app", "message": words}
-    from dbctl.render import drawing as draw
+    from dbctl.render import drawing
     from dbctl.render.grid import blocks
 
     monkeypatch.setenv("COLUMNS", "80")
-    draw.rich(blocks(page(row | {"hint": "Check the path in the configuration."})), color=False)
+    drawing.rich(blocks(page(row | {"hint": "Check the path in the configuration."})), color=False)
     told = capfd.readouterr().out
     assert "role_permissions" in told
     assert "configuration." in told

@@ -14,12 +14,11 @@ import pytest
 
 import dbctl
 from dbctl.engines.contract.base import Table
-from dbctl.engines.postgresql import catalog as catalogue
-from dbctl.engines.postgresql.monitoring import indexes
-from dbctl.engines.postgresql.monitoring import sizes as measures
+from dbctl.engines.postgresql import catalog
+from dbctl.engines.postgresql.monitoring import indexes, sizes
 from dbctl.engines.sqlite.monitoring import indexes as sqlite_indexes
-from tests import databases as kept
 from tests import servers
+from tests.databases import File, PostgreSQL, nothing_yet
 
 SOURCES = str(Path(dbctl.__file__).parent)
 ENGINES = ["sqlite", "postgresql"]
@@ -56,7 +55,7 @@ def add_tables(database, first, end):
             f"insert into t{number} (id, name) values (1, 'a')",
         )
     ]
-    if isinstance(database, kept.PostgreSQL):
+    if isinstance(database, PostgreSQL):
         database.run("; ".join(statements))  # as one transaction
     else:
         database.run(*statements)
@@ -96,7 +95,7 @@ def growth(figures, least=LEAST):
 @pytest.mark.parametrize("engine", ENGINES)
 def test_work_of_each_command_grows_with_the_number_of_tables_alone(engine, tmp_path, answer, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with kept.nothing_yet(engine, tmp_path / "many.db") as database:
+    with nothing_yet(engine, tmp_path / "many.db") as database:
         (tmp_path / "dbctl.toml").write_text(
             '[apps.many]\nprofile = "plain"\n[apps.many.databases]\n'
             f'main = "{database.url}"\n[apps.many.backup]\nrepository = "backups"\n'
@@ -121,7 +120,7 @@ def test_work_of_each_command_grows_with_the_number_of_tables_alone(engine, tmp_
 
 
 def test_sqlite_reads_its_catalogue_in_proportion_to_the_indexes(tmp_path):
-    database, figures, first = kept.File(tmp_path / "many.db"), [], 0
+    database, figures, first = File(tmp_path / "many.db"), [], 0
     for size in (200, 400, 800):
         add_tables(database, first, size)
         first = size
@@ -152,13 +151,13 @@ def visited(plan):
 def test_postgresql_visits_rows_of_its_catalogue_in_proportion_to_the_tables():
     """Also where the catalogue was never analysed, as in a database whose tables are all new."""
     looks = {
-        "room": measures.ROOM,
+        "room": sizes.ROOM,
         "indexes": indexes.INDEXES,
         "waste": indexes.WASTE,
-        "columns": catalogue.COLUMNS,
+        "columns": catalog.COLUMNS,
     }
     with servers.postgresql_database(encoding="UTF8") as url:
-        database, figures, first = kept.PostgreSQL(url), {name: [] for name in looks}, 0
+        database, figures, first = PostgreSQL(url), {name: [] for name in looks}, 0
         for size in (60, 120, 240):
             add_tables(database, first, size)
             first = size

@@ -14,15 +14,15 @@ import pytest
 from dbctl.cli.main import main
 from dbctl.services.sessions.cleanup import CleanupWork
 from tests.profiles.test_larder import PROFILE
-from tests.services import flashpoint_app as people
+from tests.services import flashpoint_app
 from tests.services.doctor.test_examine import LEAVE, execute, python, small_disk, trace  # noqa: F401 - a fixture
 from tests.services.flashpoint_app import opened, run
-from tests.shapes import flashpoint_web as shapes
+from tests.shapes.flashpoint_web import launcher_extras_db, sixth_app_db
 
 
-@pytest.fixture(params=people.SHAPES)
+@pytest.fixture(params=flashpoint_app.SHAPES)
 def path(request, tmp_path, monkeypatch):
-    path = people.settle_sound(tmp_path, request.param)
+    path = flashpoint_app.settle_sound(tmp_path, request.param)
     monkeypatch.chdir(tmp_path)
     return path
 
@@ -132,7 +132,9 @@ def test_whether_a_cleanup_is_overdue_is_told_through_indexes_however_many_rows_
 
 
 def is_deployed(path):
-    return bool(people.rows(path, "select 1 from sqlite_master where name = 'idx_user_game_plays_active'"))
+    return bool(
+        flashpoint_app.rows(path, "select 1 from sqlite_master where name = 'idx_user_game_plays_active'")
+    )
 
 
 @pytest.mark.parametrize(
@@ -185,7 +187,7 @@ def test_an_app_that_cannot_be_known_is_a_line_of_its_own(path, ask):
 def test_a_database_that_is_not_configured_is_told_unless_it_is_optional(path, ask):
     config = path.with_name("dbctl.toml")
     config.write_text(config.read_text().replace('user = "user.db"', 'flashpoint = "f.sqlite"'))
-    shapes.launcher_extras_db(path.with_name("f.sqlite"))
+    launcher_extras_db(path.with_name("f.sqlite"))
     items, _ = ask("--check", status=12)
     assert [(one["database"], one["state"]) for one in items] == [
         ("user", "database-unset"),
@@ -204,7 +206,7 @@ def test_changes_that_a_killed_app_left_are_read_and_not_touched(path, ask):
 
 
 def test_a_disk_that_takes_no_writes_is_told(small_disk, monkeypatch, ask):  # noqa: F811 - a fixture
-    people.settle_sound(small_disk, "deployed")
+    flashpoint_app.settle_sound(small_disk, "deployed")
     monkeypatch.chdir(small_disk)
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     items, warnings = ask("--check", status=6)
@@ -249,7 +251,7 @@ def test_a_repository_that_cannot_be_read_is_trouble_and_hides_nothing(path, ask
 
 
 def test_an_app_that_dbctl_has_never_heard_of_is_told_like_any_other(tmp_path, ask):
-    path = shapes.sixth_app_db(tmp_path / "larder.db")
+    path = sixth_app_db(tmp_path / "larder.db")
     words = ["--profile", str(PROFILE), "--url", f"pantry={path}"]
     items, _ = ask(*words, "--check", status=3)
     assert (items[0]["database"], items[0]["overdue"], items[0]["migrations"]) == (

@@ -25,13 +25,13 @@ from dbctl.errors.base import CorruptError, DatabaseMissingError, FileFailedErro
 from dbctl.files import compression
 from tests.crash import forge
 from tests.crash.figures import chance, figure
-from tests.services import promptvault_app as vault
+from tests.services import promptvault_app
 from tests.services.flashpoint_app import caught, rows, run
 
 
 @pytest.fixture
 def deployed(tmp_path):
-    return vault.settle(tmp_path / "app", "deployed")
+    return promptvault_app.settle(tmp_path / "app", "deployed")
 
 
 def silently(_share):
@@ -55,7 +55,7 @@ def test_trap_a_vacuum_may_number_rows_anew_which_a_search_index_points_to_so_a_
     meant = "select n.text from found join notes n on n.rowid = found.rowid where found match 'word270'"
     before = rows(deployed, numbers)
     assert before[0] == (3, "word3")
-    copy = vault.plain_of(deployed, vault.create(deployed))
+    copy = promptvault_app.plain_of(deployed, promptvault_app.create(deployed))
     assert rows(copy, numbers) == before
     assert rows(copy, meant) == [("word270",)]
     with closing(sqlite3.connect(copy)) as connection:
@@ -115,14 +115,14 @@ def test_trap_an_immutable_file_leaves_out_what_is_only_in_its_wal_so_a_wal_is_r
 
 
 def test_trap_sqlite_calls_a_changed_word_sound_and_only_a_digest_notices(deployed):
-    made = vault.create(deployed, compress="none")
-    file = vault.file_of(deployed, made)
+    made = promptvault_app.create(deployed, compress="none")
+    file = promptvault_app.file_of(deployed, made)
     whole = file.read_bytes()
     at = whole.index(b"light", whole.index(b"theme_mode"))  # a value that no index repeats
     file.write_bytes(whole[:at] + b"Light" + whole[at + 5 :])
     assert rows(file, "pragma integrity_check") == [("ok",)], "the trap"
-    assert vault.codes(vault.verified(deployed, made.id, deep=False)) == ["file-changed"]
-    assert vault.codes(vault.verified(deployed, made.id, deep=True)) == ["file-changed"]
+    assert promptvault_app.codes(promptvault_app.verified(deployed, made.id, deep=False)) == ["file-changed"]
+    assert promptvault_app.codes(promptvault_app.verified(deployed, made.id, deep=True)) == ["file-changed"]
 
 
 def test_trap_an_index_of_words_agrees_with_itself_unless_it_is_compared_with_its_rows(deployed):

@@ -12,9 +12,9 @@ from jsonschema import Draft202012Validator
 
 from dbctl.cli import _reference
 from dbctl.cli.main import main
-from tests import caching as reused
-from tests import databases as kept
 from tests import servers
+from tests.caching import postgresql_database
+from tests.databases import File, Folder, MySQL, PostgreSQL
 
 SCHEMAS = json.loads(_reference.SCHEMAS.read_text(encoding="utf-8"))
 PASSWORD = "sample-admin"
@@ -295,13 +295,13 @@ def ends(line: str, profile: str, engine: str, shape: str) -> set[int]:
 def nothing_yet(engine: str):
     """Give an empty database, or the place of a file, and take it away with all that restores have put beside it."""
     if engine == "sqlite":
-        yield kept.File(Path("main.db").absolute())
+        yield File(Path("main.db").absolute())
     elif engine == "postgresql":
-        with reused.postgresql_database() as url:
-            yield kept.PostgreSQL(url)
+        with postgresql_database() as url:
+            yield PostgreSQL(url)
     else:
         with servers.mysql_database() as url:
-            yield kept.MySQL(url)
+            yield MySQL(url)
 
 
 @pytest.fixture
@@ -346,7 +346,7 @@ def beside_main(profile, folder):
     """Return the app's further databases, which its sample has made, with a row in each."""
     if profile != "waqtor":
         return []
-    former = kept.File(folder / "runtime/server/db/waqtor.db")
+    former = File(folder / "runtime/server/db/waqtor.db")
     former.run("insert into message_logs (phone, message) values ('491700001', 'Hi')")
     return [former]
 
@@ -360,8 +360,7 @@ def test_after_every_command_and_a_loss_of_everything_every_row_comes_back(
         words |= addresses(profile, place)
         (folder / "wanted.json").write_text(json.dumps(words["wanted"]))
         databases = [
-            (kept.File if Path(path).suffix else kept.Folder)(folder / path)
-            for path in MADE.get(profile, {}).values()
+            (File if Path(path).suffix else Folder)(folder / path) for path in MADE.get(profile, {}).values()
         ]
         if "people" in words:
             (folder / "people.csv").write_text(words["people"])

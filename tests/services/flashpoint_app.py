@@ -14,13 +14,13 @@ from dbctl.config.model import Selection
 from dbctl.services.app import app as apps
 from dbctl.services.backup.create import Creation
 from dbctl.services.backup.repository import Repository
-from tests.shapes import flashpoint_web as shapes
+from tests.shapes import flashpoint_web
 
 ROOT = Path(__file__).parents[2]
 SHAPES = ("document", "deployed")
 #: Never shown by any command; marked, so that a search through an output finds them.
 TOKEN = "aaaa-marked-token-" + "0" * 110
-PASSWORD = shapes.PASSWORD
+PASSWORD = flashpoint_web.PASSWORD
 
 _KEPT = tempfile.mkdtemp()
 atexit.register(shutil.rmtree, _KEPT, ignore_errors=True)
@@ -29,10 +29,10 @@ atexit.register(shutil.rmtree, _KEPT, ignore_errors=True)
 @cache
 def template(shape):
     """Return a database with root (admin), ann (active, much used) and bob (inactive)."""
-    build = shapes.document_user_db if shape == "document" else shapes.deployed_user_db
+    build = flashpoint_web.document_user_db if shape == "document" else flashpoint_web.deployed_user_db
     path = build(Path(_KEPT) / shape / "user.db")
     for name, role, active in (("root", 1, True), ("ann", 2, True), ("bob", 2, False)):
-        shapes.add_user(path, name, role, active=active)
+        flashpoint_web.add_user(path, name, role, active=active)
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.executescript(f"""
             update users set created_at = '2024-01-05T08:00:00.000Z', updated_at = '2024-01-05T08:00:00.000Z';
@@ -129,7 +129,7 @@ expires_at = "ends_ms"
 
 def settle_larder(folder):
     """Put an app that dbctl has never heard of into ``folder``; return the path of its database."""
-    path = shapes.sixth_app_db(folder / "larder.db")
+    path = flashpoint_web.sixth_app_db(folder / "larder.db")
     (folder / "larder.toml").write_text(LARDER, encoding="utf-8")
     (folder / "dbctl.toml").write_text(
         f'[apps.larder]\nprofile = "{folder / "larder.toml"}"\n[apps.larder.databases]\nmain = "larder.db"\n',

@@ -8,10 +8,10 @@ from pathlib import Path
 import pymysql
 
 from dbctl.engines.mysql.sql.script import split
-from tests import caching as reused
-from tests import databases as kept
 from tests import servers
-from tests.shapes import flashpoint_web as shapes
+from tests.caching import mysql_database, postgresql_database
+from tests.databases import File, Kept, MySQL, PostgreSQL
+from tests.shapes.flashpoint_web import PASSWORD_HASH, sixth_app_db
 
 ROOT = Path(__file__).parents[1]
 PROFILE = ROOT / "profiles/larder.toml"
@@ -20,7 +20,7 @@ MYSQL_SCRIPT = ROOT / "shapes/larder_mysql.sql"
 PLACES = ("sqlite", "postgresql", "postgresql schema", "mysql")
 
 
-class Pantry(kept.File):
+class Pantry(File):
     """A Larder in a folder; ``path`` is what ``vault`` finds its configuration by."""
 
     ending = ".db.gz"
@@ -34,7 +34,7 @@ class Pantry(kept.File):
         spoil(self)
 
 
-class ServedPantry(kept.PostgreSQL):
+class ServedPantry(PostgreSQL):
     """Larder on a server, in a database of its own or in a schema of one."""
 
     ending = ".dump"
@@ -43,7 +43,7 @@ class ServedPantry(kept.PostgreSQL):
         super().__init__(url)
         self.folder, self.path = folder, folder / "larder.db"
         configure(folder, self.url)
-        script = SCRIPT.read_text(encoding="utf-8").replace(":password_hash", f"'{shapes.PASSWORD_HASH}'")
+        script = SCRIPT.read_text(encoding="utf-8").replace(":password_hash", f"'{PASSWORD_HASH}'")
         self.run(script)
 
     def spoil(self) -> None:
@@ -59,7 +59,7 @@ class ServedPantry(kept.PostgreSQL):
             return dict(found.fetchall())
 
 
-class MySQLPantry(kept.MySQL):
+class MySQLPantry(MySQL):
     """Larder on MySQL or MariaDB, in a database of its own that ``fill_mysql`` has filled."""
 
     ending = ".sql.gz"
@@ -79,7 +79,7 @@ class MySQLPantry(kept.MySQL):
 
 def fill_mysql(cursor: pymysql.cursors.Cursor) -> None:
     script = MYSQL_SCRIPT.read_text(encoding="utf-8")
-    script = script.replace(":password_hash", f"'{shapes.PASSWORD_HASH}'")
+    script = script.replace(":password_hash", f"'{PASSWORD_HASH}'")
     for _, sql in split(script):
         cursor.execute(sql)
 
@@ -91,7 +91,7 @@ def configure(folder: Path, url: str) -> None:
     )
 
 
-def spoil(pantry: kept.Kept) -> None:
+def spoil(pantry: Kept) -> None:
     """Do what an admin regrets."""
     pantry.run(
         "delete from recipe_labels",
@@ -112,14 +112,14 @@ def settled(place: str, folder: Path):
     """Give a Larder that is kept in one of ``PLACES``, and take it away again."""
     folder.mkdir()
     if place == "sqlite":
-        shapes.sixth_app_db(folder / "larder.db")
+        sixth_app_db(folder / "larder.db")
         yield Pantry(folder)
     elif place == "postgresql schema":
         with servers.postgresql_schema() as url:
             yield ServedPantry(folder, url)
     elif place == "mysql":
-        with reused.mysql_database(fill_mysql) as url:
+        with mysql_database(fill_mysql) as url:
             yield MySQLPantry(folder, url)
     else:
-        with reused.postgresql_database() as url:
+        with postgresql_database() as url:
             yield ServedPantry(folder, url)

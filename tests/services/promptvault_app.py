@@ -7,20 +7,18 @@ import subprocess
 from contextlib import closing, contextmanager
 from datetime import datetime
 
-from dbctl.config import model as config
+from dbctl.config import model
 from dbctl.config.model import Keep, Selection
 from dbctl.errors.base import KeyMissingError
 from dbctl.model import Window
 from dbctl.services.app import app as apps
-from dbctl.services.backup import repository as backups
-from dbctl.services.backup import verify as backup_verify
+from dbctl.services.backup import verify
 from dbctl.services.backup.create import Creation
 from dbctl.services.backup.encryption import Keys
 from dbctl.services.backup.prune import Pruning
-from dbctl.services.backup.repository import Repository
-from dbctl.services.restore import apply as restore
-from dbctl.services.restore.apply import Restoring
-from tests.services import flashpoint_app as people
+from dbctl.services.backup.repository import Repository, list_backups
+from dbctl.services.restore.apply import Restoring, latest_safety
+from tests.services import flashpoint_app
 
 EVERY = Window()
 #: What a restore adds to the app's own record of actions.
@@ -31,10 +29,10 @@ def settle(folder, shape):
     """Put an app of that shape, or ``larder``, into ``folder``, with a repository; return the path of its database."""
     if shape == "larder":
         folder.mkdir(exist_ok=True)
-        path = people.settle_larder(folder)
+        path = flashpoint_app.settle_larder(folder)
         app = "larder"
     else:
-        path = people.settle(folder, shape)
+        path = flashpoint_app.settle(folder, shape)
         app = "fp"
     with path.with_name("dbctl.toml").open("a") as file:
         file.write(f'[apps.{app}.backup]\nrepository = "backups"\n')
@@ -60,7 +58,7 @@ def keys_of(app, **named):
     def ask(what):
         raise KeyMissingError(what=what, reason="nobody is here")
 
-    return Keys(config.opening(app.configured, **named), ask)
+    return Keys(model.opening(app.configured, **named), ask)
 
 
 def apply(path, name="latest", *, advance=lambda _bytes: None, **more):
@@ -78,17 +76,17 @@ def restoring(app, repository, manifest, *, replace=True, advance=lambda _bytes:
 
 def undo(path):
     with opened(path) as (app, repository):
-        return restoring(app, repository, restore.latest_safety(app, repository)).apply()
+        return restoring(app, repository, latest_safety(app, repository)).apply()
 
 
 def listed(path):
     with opened(path) as (_app, repository):
-        return backups.list_backups(repository, EVERY)
+        return list_backups(repository, EVERY)
 
 
 def verified(path, *names, deep=True):
     with opened(path) as (app, repository):
-        return backup_verify.verify(app, repository, names, deep=deep, keys=keys_of(app)).findings
+        return verify.verify(app, repository, names, deep=deep, keys=keys_of(app)).findings
 
 
 def codes(findings):
@@ -129,7 +127,7 @@ def plain_of(path, made):
 
 def content(path):
     """Return every row of every table but those that dbctl itself adds."""
-    told = people.content(path)
+    told = flashpoint_app.content(path)
     if "sqlite_sequence" in told:
         told["sqlite_sequence"] = [row for row in told["sqlite_sequence"] if row[0] != RECORD]
     record = [row for row in told.pop(RECORD, []) if "restore.apply" not in map(str, row)]

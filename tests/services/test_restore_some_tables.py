@@ -7,9 +7,9 @@ import subprocess
 
 import pytest
 
-from dbctl.engines.mysql.backup import client_programs as mysql_tools
+from dbctl.engines.mysql.backup import client_programs
 from tests import servers
-from tests.services.migrations import deployments as migrating
+from tests.services.migrations import deployments
 
 PEOPLE, OTHERS = "people", "others"
 
@@ -20,7 +20,7 @@ def dumped(base, place, *tables):
         argv, environment = ["sqlite3", base.path, " ".join([".dump", *tables])], {}
     elif base.engine == "mysql":
         own, password = base.own, base.own.password.reveal() if base.own.password else ""
-        program = mysql_tools.PROGRAMS[servers.mysql_server().product]["dump"]
+        program = client_programs.PROGRAMS[servers.mysql_server().product]["dump"]
         where = ["-h", own.host or "127.0.0.1", "-P", str(own.port or 3306), "-u", own.user]
         argv, environment = [program, *where, own.path, *tables], {"MYSQL_PWD": password} if password else {}
     else:
@@ -37,7 +37,7 @@ def dumped(base, place, *tables):
 def desk(request, tmp_path):
     """An app of two tables, and the ending of its dumps."""
     engine, ending = request.param
-    with migrating.settled(engine, tmp_path / "app") as made:
+    with deployments.settled(engine, tmp_path / "app") as made:
         made.base.run(
             f"create table {PEOPLE} (id integer not null primary key, name varchar(20))",
             f"create table {OTHERS} (id integer not null primary key)",

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pymysql
 
-from tests import caching as reused
 from tests import servers
+from tests.caching import mysql_database
 from tests.shapes.flashpoint_web import PASSWORD_HASH
 
 HERE = Path(__file__).parent
@@ -201,5 +201,5 @@ def fill_mysql(cursor: pymysql.cursors.Cursor) -> None:
 @contextmanager
 def on_mysql() -> Iterator[str]:
     """Give the URL of a database that holds it so."""
-    with reused.mysql_database(fill_mysql) as url:
+    with mysql_database(fill_mysql) as url:
         yield servers.text(url)

@@ -13,7 +13,7 @@ import pytest
 from dbctl.cli.main import main
 from dbctl.engines import registry
 from dbctl.url import parse
-from tests import databases as kept
+from tests.databases import Kept, nothing_yet
 from tests.shapes import chat_lancedb, flashpoint_web, promptvault, waqtor, yaai
 from tests.shapes.real.description import Description, describe, recorded
 
@@ -34,8 +34,8 @@ SHIPPED = [
 
 
 @pytest.fixture
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[kept.Kept]:
-    with kept.nothing_yet(request.param, tmp_path / "it.db") as empty:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kept]:
+    with nothing_yet(request.param, tmp_path / "it.db") as empty:
         yield empty
 
 
@@ -48,7 +48,7 @@ def live(address: str) -> Description:
     ("record", "profile", "database", "place", "shape"), SHIPPED, indirect=["place"], ids=[one[0] for one in SHIPPED]
 )  # fmt: skip
 def test_the_shipped_migrations_make_what_the_real_application_makes(
-    record: str, profile: str, database: str, place: kept.Kept, shape: str
+    record: str, profile: str, database: str, place: Kept, shape: str
 ) -> None:
     app = ["--profile", profile, "--url", f"{database}={place.url}", "--db", database, "-q"]
     shaped = ["--shape", shape] if shape else []

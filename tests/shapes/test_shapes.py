@@ -9,7 +9,7 @@ import bcrypt
 import jsonschema
 import pytest
 
-from tests.shapes import flashpoint_web as shapes
+from tests.shapes import flashpoint_web
 
 DOCUMENT_TABLES = {
     "users", "roles", "permissions", "role_permissions", "refresh_tokens", "activity_logs", "system_settings",
@@ -48,7 +48,7 @@ DOCUMENT_INDEXES = {
 @pytest.fixture
 def document(tmp_path):
     with closing(
-        sqlite3.connect(shapes.document_user_db(tmp_path / "user.db"), isolation_level=None)
+        sqlite3.connect(flashpoint_web.document_user_db(tmp_path / "user.db"), isolation_level=None)
     ) as connection:
         connection.execute("pragma foreign_keys = on")
         yield connection
@@ -57,7 +57,7 @@ def document(tmp_path):
 @pytest.fixture
 def deployed(tmp_path):
     with closing(
-        sqlite3.connect(shapes.deployed_user_db(tmp_path / "deployed.db"), isolation_level=None)
+        sqlite3.connect(flashpoint_web.deployed_user_db(tmp_path / "deployed.db"), isolation_level=None)
     ) as connection:
         connection.execute("pragma foreign_keys = on")
         yield connection
@@ -75,7 +75,7 @@ def one(connection, sql, *parameters):
 
 
 def migrations():
-    return sorted(shapes.MIGRATIONS.glob("*.sql"))
+    return sorted(flashpoint_web.MIGRATIONS.glob("*.sql"))
 
 
 def statements(text):
@@ -332,7 +332,7 @@ def test_the_deployed_shape_has_what_deployed_databases_have(deployed):
     assert [one(deployed, granted, role) for role in (1, 2, 3)] == [18, 7, 3]
     assert "priority" not in {row[1] for row in deployed.execute("pragma table_info(roles)")}
     assert deployed.execute("select name, checksum from migrations").fetchall() == [
-        ("001_complete_schema", shapes.HEAD_CHECKSUM)
+        ("001_complete_schema", flashpoint_web.HEAD_CHECKSUM)
     ]
 
 
@@ -366,13 +366,13 @@ def test_playlists_of_the_deployed_shape_count_their_games(deployed):
     assert one(deployed, "select game_count from user_playlists") == 1
 
 
-@pytest.mark.parametrize("era", shapes.LEDGERS)
+@pytest.mark.parametrize("era", flashpoint_web.LEDGERS)
 def test_each_era_has_its_ledger_and_its_lacks(tmp_path, era):
-    path = shapes.deployed_user_db(tmp_path / "user.db", era=era)
+    path = flashpoint_web.deployed_user_db(tmp_path / "user.db", era=era)
     with closing(sqlite3.connect(path)) as connection:
         assert (
             connection.execute("select name, checksum from migrations order by id").fetchall()
-            == shapes.LEDGERS[era]
+            == flashpoint_web.LEDGERS[era]
         )
         assert ("domains" in objects(connection, "table")) == (era in ("D'", "E"))
         assert ("priority" in {row[1] for row in connection.execute("pragma table_info(roles)")}) == (
@@ -382,15 +382,18 @@ def test_each_era_has_its_ledger_and_its_lacks(tmp_path, era):
 
 @pytest.mark.parametrize("journal", ["wal", "delete"])
 def test_the_journal_mode_is_left_as_asked(tmp_path, journal):
-    path = shapes.deployed_user_db(tmp_path / "user.db", journal=journal)
+    path = flashpoint_web.deployed_user_db(tmp_path / "user.db", journal=journal)
     with closing(sqlite3.connect(path)) as connection:
         assert one(connection, "pragma journal_mode") == journal
 
 
 def test_users_can_be_added_to_both_shapes_and_have_the_known_password(tmp_path):
-    for path in (shapes.deployed_user_db(tmp_path / "a.db"), shapes.document_user_db(tmp_path / "b.db")):
-        assert shapes.add_user(path, "mara", 1) == 1
-    assert bcrypt.checkpw(shapes.PASSWORD.encode(), shapes.PASSWORD_HASH.encode())
+    for path in (
+        flashpoint_web.deployed_user_db(tmp_path / "a.db"),
+        flashpoint_web.document_user_db(tmp_path / "b.db"),
+    ):
+        assert flashpoint_web.add_user(path, "mara", 1) == 1
+    assert bcrypt.checkpw(flashpoint_web.PASSWORD.encode(), flashpoint_web.PASSWORD_HASH.encode())
 
 
 # Games ------------------------------------------------------------------------------------------------------------
@@ -398,7 +401,7 @@ def test_users_can_be_added_to_both_shapes_and_have_the_known_password(tmp_path)
 
 def test_games_of_the_document_exercise_every_filter(tmp_path):
     with closing(
-        sqlite3.connect(shapes.document_flashpoint_db(tmp_path / "flashpoint.sqlite"))
+        sqlite3.connect(flashpoint_web.document_flashpoint_db(tmp_path / "flashpoint.sqlite"))
     ) as connection:
         assert one(connection, "select count(*) from game") == 48
         assert connection.execute("pragma foreign_key_check").fetchall() == []
@@ -424,14 +427,15 @@ def test_games_of_the_document_exercise_every_filter(tmp_path):
 
 def test_fewer_games_than_traps_still_hold_together(tmp_path):
     with closing(
-        sqlite3.connect(shapes.document_flashpoint_db(tmp_path / "few.sqlite", games=3))
+        sqlite3.connect(flashpoint_web.document_flashpoint_db(tmp_path / "few.sqlite", games=3))
     ) as connection:
         assert one(connection, "select count(*) from game") == 3
         assert connection.execute("pragma foreign_key_check").fetchall() == []
 
 
 @pytest.mark.parametrize(
-    ("make", "games"), [(shapes.launcher_flashpoint_db, 1200), (shapes.launcher_extras_db, 60)]
+    ("make", "games"),
+    [(flashpoint_web.launcher_flashpoint_db, 1200), (flashpoint_web.launcher_extras_db, 60)],
 )
 def test_games_of_the_launcher_are_in_its_own_schema(tmp_path, make, games):
     with closing(sqlite3.connect(make(tmp_path / "Data" / "flashpoint.sqlite"))) as connection:
@@ -442,7 +446,9 @@ def test_games_of_the_launcher_are_in_its_own_schema(tmp_path, make, games):
 
 
 def test_the_extras_hold_the_rarer_rows(tmp_path):
-    with closing(sqlite3.connect(shapes.launcher_extras_db(tmp_path / "flashpoint.sqlite"))) as connection:
+    with closing(
+        sqlite3.connect(flashpoint_web.launcher_extras_db(tmp_path / "flashpoint.sqlite"))
+    ) as connection:
         for sql in (
             "select count(*) from additional_app",
             "select count(*) from game_redirect",
@@ -461,7 +467,7 @@ def test_the_extras_hold_the_rarer_rows(tmp_path):
 
 
 def test_the_sixth_app_shares_no_name_with_flashpoint_web(tmp_path, document, deployed):
-    with closing(sqlite3.connect(shapes.sixth_app_db(tmp_path / "larder.db"))) as connection:
+    with closing(sqlite3.connect(flashpoint_web.sixth_app_db(tmp_path / "larder.db"))) as connection:
         assert connection.execute("pragma foreign_key_check").fetchall() == []
         tables = objects(connection, "table")
         assert not tables & (objects(document, "table") | objects(deployed, "table"))
@@ -470,4 +476,4 @@ def test_the_sixth_app_shares_no_name_with_flashpoint_web(tmp_path, document, de
         assert one(connection, 'select count("a ""pinch""") from recipes') == 3
         assert one(connection, 'select count(*) from "order"') == 2
         hashes = connection.execute("select distinct secret_hash from members").fetchall()
-        assert hashes == [(shapes.PASSWORD_HASH,)]
+        assert hashes == [(flashpoint_web.PASSWORD_HASH,)]

@@ -23,8 +23,7 @@ from dbctl.errors.base import (
 )
 from dbctl.stores.base import State, Store, digest
 from dbctl.stores.registry import open_store
-from dbctl.stores.s3 import client as s3_client
-from dbctl.stores.s3 import lock as s3_lock
+from dbctl.stores.s3 import client, lock
 from tests import servers, storage
 from tests.conformance.stores import LARGE, ONE, TWO, Place, StoreContract, fill
 from tests.fault_proxy import CUT, Answer, Meddler, refused
@@ -520,14 +519,14 @@ def test_a_dbctl_of_this_machine_that_was_killed_is_in_nobodys_way(place, elsewh
 
 def test_one_of_another_machine_is_taken_over_once_it_shows_no_sign_of_life(place, elsewhere, monkeypatch):
     killed(place, elsewhere)
-    later = s3_lock.now() + timedelta(seconds=s3_lock.LAPSE + 1)
-    monkeypatch.setattr(s3_lock, "now", lambda: later)
+    later = lock.now() + timedelta(seconds=lock.LAPSE + 1)
+    monkeypatch.setattr(lock, "now", lambda: later)
     with place.open().lock("prune", timeout=0):
         assert json.loads(place.bucket.get("deep/er/app/.dbctl-lock"))["command"] == "prune"
 
 
 def test_its_holder_shows_signs_of_life(place, monkeypatch):
-    monkeypatch.setattr(s3_lock, "BEAT", 0.05)
+    monkeypatch.setattr(lock, "BEAT", 0.05)
     with place.open().lock("backup create", timeout=0):
         first = place.bucket.get("deep/er/app/.dbctl-lock")
         until = time.monotonic() + 20
@@ -586,7 +585,7 @@ def test_a_folder_whose_last_file_arrived_is_whole_although_no_answer_told_so(pl
 def test_whether_a_folder_is_whole_is_said_to_be_unknown_with_its_name_where_storage_fails_at_that_moment(
     place, meddler, monkeypatch
 ):
-    monkeypatch.setattr(s3_client, "GIVE_UP", timedelta(seconds=0))
+    monkeypatch.setattr(client, "GIVE_UP", timedelta(seconds=0))
     store, sent = place.open(), list[str]()
 
     def fail(asked, answer):
@@ -617,7 +616,7 @@ def test_a_server_that_falls_silent_is_given_up_and_then_not_waited_for_as_long(
     place, meddler, monkeypatch, method
 ):
     for name, seconds in (("GIVE_UP", 4), ("READ_SILENCE", 1.5), ("WRITE_SILENCE", 5)):
-        monkeypatch.setattr(s3_client, name, timedelta(seconds=seconds))
+        monkeypatch.setattr(client, name, timedelta(seconds=seconds))
     ended = threading.Event()
     store = place.open()
     fill(store, a=b"1")

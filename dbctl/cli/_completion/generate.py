@@ -15,7 +15,7 @@ from dbctl.cli._completion.tree import tree
 from dbctl.cli._support.options import share
 from dbctl.cli.completions import FILES
 from dbctl.cli.main import app
-from dbctl.config.bundled import shipped
+from dbctl.config import shipped
 
 #: What ``dbctl --help`` prints without importing the command tree.
 HELP = Path(__file__).with_name("help.txt")

@@ -15,18 +15,16 @@ from msgspec import structs
 
 from dbctl.cli._support.emit import change, emit, read_logins
 from dbctl.cli._support.options import call
-from dbctl.config import model as config
-from dbctl.config.model import Selection
-from dbctl.errors.base import DbctlError, FileFailedError, FileMissingError, UsageError
-from dbctl.files import atomic as durable
+from dbctl.config import Selection, model
+from dbctl.errors import DbctlError, FileFailedError, FileMissingError, UsageError
+from dbctl.files import atomic
 from dbctl.model import Id, read_span
-from dbctl.render.options import Format
+from dbctl.render import Format
+from dbctl.services.app import App
 from dbctl.services.app import app as apps
-from dbctl.services.app.app import App
 
 if TYPE_CHECKING:
-    from dbctl.services.app.change import Change
-    from dbctl.services.app.user_table import Who
+    from dbctl.services.app import Change, Who
 
 LARGEST_FILE = 256 * 1024 * 1024  #: bytes
 
@@ -51,7 +49,7 @@ def selections(ctx: typer.Context, *, all_apps: bool) -> list[Selection]:
         return [said]
     if said.urls or said.profile:
         raise UsageError(detail="--all-apps takes what is configured; --profile and --url describe one app")
-    return [structs.replace(said, app=name) for name in config.load(said).apps]
+    return [structs.replace(said, app=name) for name in model.load(said).apps]
 
 
 @contextmanager
@@ -107,7 +105,7 @@ def contents(path: Path, what: str, *, most: int = LARGEST_FILE) -> bytes:
         FileMissingError, FileFailedError: it cannot be read, or is larger than such a file would be.
     """
     try:
-        with nullcontext(sys.stdin.buffer) if str(path) == "-" else durable.named(path) as file:
+        with nullcontext(sys.stdin.buffer) if str(path) == "-" else atomic.named(path) as file:
             raw = file.read(most + 1)
     except FileNotFoundError as error:
         raise FileMissingError(what=what, path=path) from error
@@ -177,7 +175,7 @@ def one_of(name: str, ident: str) -> str | Id:
 
 def who(logins: Sequence[str] | None, ids: Sequence[str] | None, inactive: timedelta | None = None) -> Who:
     """Return which users were named."""
-    from dbctl.services.app.user_table import Who
+    from dbctl.services.app import Who
 
     listed = "-" in (logins or ())
     return Who(logins=read_logins(logins or ()), ids=ids or (), inactive=inactive, listed=listed)

@@ -12,13 +12,11 @@ from typing import Annotated, TypeAlias
 import typer
 
 from dbctl.cli._support.emit import ask_secret, note, progress
-from dbctl.config import model as config
-from dbctl.errors.base import UsageError
+from dbctl.config import model
+from dbctl.errors import UsageError
 from dbctl.model import now, read_span
-from dbctl.services.app.app import App
-from dbctl.services.backup.encryption import Keys
-from dbctl.services.backup.manifest import Kind, Manifest
-from dbctl.services.backup.repository import ID, LATEST, Repository
+from dbctl.services.app import App
+from dbctl.services.backup import ID, LATEST, Keys, Kind, Manifest, Repository
 
 
 def address(ctx: typer.Context, parameter: typer.CallbackParam, given: str) -> str:
@@ -131,7 +129,7 @@ def keys_of(
     ctx: typer.Context, app: App, identities: Sequence[Path] | None, passphrase_file: Path | None
 ) -> Keys:
     """Return what opens encrypted backups, by the options, the environment and the configuration."""
-    keys = Keys(config.opening(app.configured, identities or (), passphrase_file), ask_secret)
+    keys = Keys(model.opening(app.configured, identities or (), passphrase_file), ask_secret)
     for remark in keys.exposed():
         note(ctx, remark)
     return keys

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Protocol
 import typer
 from msgspec import structs
 
-from dbctl import signals as interrupt
+from dbctl import signals
 from dbctl.cli._support.options import call, command_words
-from dbctl.errors.base import (
+from dbctl.errors import (
     ConfirmationMissingError,
     ConfirmationWrongError,
     DeclinedError,
@@ -24,14 +24,11 @@ from dbctl.errors.base import (
     UsageError,
     ValueInvalidError,
 )
-from dbctl.files import atomic as durable
+from dbctl.files import atomic
 from dbctl.model import Done, Plan, Planned, Secret
+from dbctl.render import Format, blocks, escape, streams
 from dbctl.render import progress as bar
 from dbctl.render import result as answer
-from dbctl.render import streams as out
-from dbctl.render.escaping import escape
-from dbctl.render.grid import blocks
-from dbctl.render.options import Format
 from dbctl.signals import Interrupted
 
 if TYPE_CHECKING:
@@ -87,7 +84,7 @@ def emit(
     own = getattr(told, "target", None)
     look = call(ctx).look if picked else structs.replace(call(ctx).look, columns=(), excel_safe=False)
     # What is done is told, whatever comes meanwhile.
-    with interrupt.unheard() if isinstance(result, Done) else nullcontext():
+    with signals.unheard() if isinstance(result, Done) else nullcontext():
         answer.show(
             answer.Answer(
                 command=command_words(ctx),
@@ -100,7 +97,7 @@ def emit(
         )
         ctx.meta[ANSWERED] = int(status)
         if isinstance(result, Done):
-            interrupt.over()
+            signals.over()
     return int(status)
 
 
@@ -109,7 +106,7 @@ def note(ctx: typer.Context, text: str) -> None:
     if call(ctx).output is Format.JSON:
         ctx.meta.setdefault(_WARNINGS, []).append(text)
     elif not call(ctx).quiet and sys.stderr.isatty():  # cron mails whatever is said
-        out.remark(f"note: {text}")
+        streams.remark(f"note: {text}")
 
 
 def warn(ctx: typer.Context, text: str) -> None:
@@ -117,7 +114,7 @@ def warn(ctx: typer.Context, text: str) -> None:
     if call(ctx).output is Format.JSON:
         ctx.meta.setdefault(_WARNINGS, []).append(text)
     else:
-        out.remark(f"dbctl: {text}")
+        streams.remark(f"dbctl: {text}")
 
 
 def warnings_of(ctx: Context | None) -> Sequence[str]:
@@ -141,7 +138,7 @@ def change(
     if ctx.params.get("dry_run"):
         return emit(ctx, Planned(plan=prepared.plan()), target=target)
     seen = _agreed(ctx, prepared)
-    with interrupt.telling():
+    with signals.telling():
         return _emit_done(ctx, prepared.apply(seen), target=target, notes=notes)
 
 
@@ -221,7 +218,7 @@ def read_password(
     if (stdin, file is not None, generate).count(True) > 1:
         raise UsageError(detail="give one of --password-stdin, --password-file and --generate")
     if generate:
-        from dbctl.profiles.codecs import new_password
+        from dbctl.profiles import new_password
 
         return new_password(), True
     if stdin:
@@ -266,13 +263,13 @@ def _typed(*, confirm: bool) -> Secret:
             raise typer.Abort from error
         if first == again:
             return _password(first.encode(errors="surrogateescape"))
-        out.remark("The two differ; try again.")
+        streams.remark("The two differ; try again.")
     raise ValueInvalidError(what="password", value="***", reason="it was typed differently the second time")
 
 
 def _first_line(ctx: typer.Context, file: Path) -> bytes:
     try:
-        with durable.named(file) as opened:
+        with atomic.named(file) as opened:
             if os.fstat(opened.fileno()).st_mode & 0o077:
                 note(ctx, f"{file} may be read by others; chmod 600 it")
             return opened.readline(_LONGEST_PASSWORD + 2)

@@ -13,7 +13,7 @@ import typer
 from typer.main import get_params_convertors_ctx_param_name_from_function
 
 from dbctl.model import Value, Window
-from dbctl.render.options import Format, Look
+from dbctl.render import Format, Look
 
 if TYPE_CHECKING:
     from typer._click import Command, Context, Parameter

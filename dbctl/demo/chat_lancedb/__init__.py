@@ -26,15 +26,13 @@ from dbctl.demo.chat_lancedb.chats import (
 )
 from dbctl.demo.places import made
 from dbctl.demo.random import Progress, batches, dice, likely, uuid4
-from dbctl.engines.contract.base import Writable
+from dbctl.engines.contract import Writable
 from dbctl.engines.registry import make_vector_table, open_for_writing
-from dbctl.errors.base import FileExistsAlreadyError, FileFailedError
+from dbctl.errors import FileExistsAlreadyError, FileFailedError
 from dbctl.model import Value, now
-from dbctl.profiles.codecs import TIMES
-from dbctl.profiles.loader import load
-from dbctl.profiles.model.base import Profile
-from dbctl.services.migrations.status import shipped_track
-from dbctl.services.migrations.up import apply_all
+from dbctl.profiles import TIMES, load
+from dbctl.profiles.model import Profile
+from dbctl.services.migrations import apply_all, shipped_track
 from dbctl.url import Url
 
 #: How many of each are made unless told otherwise.

@@ -17,13 +17,12 @@ from dbctl.demo.flashpoint_web.sample import Sample, run
 from dbctl.demo.flashpoint_web.users import ACCOUNTS, COMMON_PASSWORD, fill_people, people_of
 from dbctl.demo.places import made
 from dbctl.demo.random import Progress
-from dbctl.engines.contract.base import Writable
+from dbctl.engines.contract import Writable
 from dbctl.engines.registry import open_for_writing
-from dbctl.errors.base import FileExistsAlreadyError, FileFailedError
+from dbctl.errors import FileExistsAlreadyError, FileFailedError
 from dbctl.model import now
-from dbctl.profiles.loader import load
-from dbctl.services.migrations.status import shipped_track
-from dbctl.services.migrations.up import apply_all
+from dbctl.profiles import load
+from dbctl.services.migrations import apply_all, shipped_track
 from dbctl.url import Url
 
 COUNTS = {"games": 2_000, "users": 50, "plays": 5_000}

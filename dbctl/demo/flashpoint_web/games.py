@@ -11,7 +11,7 @@ from dbctl.demo.flashpoint_web.games_schema import ARCHIVE, ARCHIVE_INDEXES
 from dbctl.demo.flashpoint_web.sample import Sample, insert, run, stamp
 from dbctl.demo.random import Progress, batches, dice, likely, ranked, uuid4
 from dbctl.demo.words import ADJECTIVES, NAMES, NOUNS, SURNAMES
-from dbctl.engines.contract.base import Writable
+from dbctl.engines.contract import Writable
 from dbctl.model import Value
 
 #: The columns that the sample fills, in the order in which its rows are made.

@@ -9,7 +9,7 @@ from dbctl.demo.flashpoint_web.games import game_name
 from dbctl.demo.flashpoint_web.sample import Sample, insert, stamp
 from dbctl.demo.flashpoint_web.users import Person
 from dbctl.demo.random import Progress, batches, dice, likely, ranked, spread, uuid4
-from dbctl.engines.contract.base import Writable
+from dbctl.engines.contract import Writable
 
 #: Days of play history; a veteran's account is older than all of it.
 HISTORY = 180

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import cast
 
-from dbctl.engines.contract.base import Migrates, Writable
+from dbctl.engines.contract import Migrates, Writable
 from dbctl.model import Value
-from dbctl.profiles.codecs import TIMES
+from dbctl.profiles import TIMES
 
 
 class Sample(Value, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from dbctl.demo import Account
 from dbctl.demo.flashpoint_web.sample import Sample, insert, stamp
 from dbctl.demo.random import Progress, batches, dice, hashed, likely
 from dbctl.demo.words import NAMES, SURNAMES
-from dbctl.engines.contract.base import Condition, Writable
+from dbctl.engines.contract import Condition, Writable
 from dbctl.model import Value
 
 ACCOUNTS = (

@@ -15,14 +15,13 @@ from dbctl.demo.places import made, refuse_full
 from dbctl.demo.promptvault.rows import Sample, fill
 from dbctl.demo.promptvault.users import ACCOUNTS, COMMON_PASSWORD
 from dbctl.demo.random import Progress
-from dbctl.engines.contract.base import Capability, Measures, Writable
+from dbctl.engines.contract import Capability, Measures, Writable
 from dbctl.engines.registry import open_for_writing
-from dbctl.errors.base import FileExistsAlreadyError, FileFailedError
+from dbctl.errors import FileExistsAlreadyError, FileFailedError
 from dbctl.model import now
-from dbctl.profiles.loader import load
-from dbctl.services.migrations.status import shipped_track
-from dbctl.services.migrations.up import apply_all
-from dbctl.services.search.index import make_index
+from dbctl.profiles import load
+from dbctl.services.migrations import apply_all, shipped_track
+from dbctl.services.search import make_index
 from dbctl.url import Url
 
 #: How many of each are made unless told otherwise.

@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from dbctl.demo.promptvault.users import ACCOUNTS, COMMON_PASSWORD, TEAMS, Person, cuid, people
 from dbctl.demo.random import Progress, batches, dice, hashed, likely, ranked
 from dbctl.demo.words import ADJECTIVES, NOUNS
-from dbctl.engines.contract.base import Writable
+from dbctl.engines.contract import Writable
 from dbctl.model import Value
-from dbctl.profiles.model.base import Profile
-from dbctl.services.app.live_table import Live
+from dbctl.profiles.model import Profile
+from dbctl.services.app import Live
 
 #: bcrypt cost of the named accounts (the app's own), and of the hash that all others share.
 COST, COMMON_COST = 10, 4

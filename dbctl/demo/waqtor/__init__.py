@@ -15,15 +15,14 @@ from dbctl.demo.random import Progress
 from dbctl.demo.waqtor.messages import fill_traffic
 from dbctl.demo.waqtor.sample import Sample
 from dbctl.demo.waqtor.users import ACCOUNTS, COMMON_PASSWORD, fill_people, people_of
-from dbctl.engines.contract.base import Writable
+from dbctl.engines.contract import Writable
 from dbctl.engines.registry import open_for_writing
-from dbctl.errors.base import FileExistsAlreadyError, FileFailedError
+from dbctl.errors import FileExistsAlreadyError, FileFailedError
 from dbctl.model import now
-from dbctl.profiles.loader import load
-from dbctl.profiles.model.base import Profile
-from dbctl.services.migrations.ledger.state import standing
-from dbctl.services.migrations.status import shipped_track
-from dbctl.services.migrations.up import apply_all
+from dbctl.profiles import load
+from dbctl.profiles.model import Profile
+from dbctl.services.migrations import apply_all, shipped_track
+from dbctl.services.migrations.ledger import standing
 from dbctl.url import Url
 
 SHAPES = ("deployed", "document")

@@ -8,7 +8,7 @@ from dbctl.demo.random import Progress, batches, likely, ranked
 from dbctl.demo.waqtor.sample import Sample, insert
 from dbctl.demo.waqtor.users import RECIPIENTS, Person, phone, session_of
 from dbctl.demo.words import ADJECTIVES, NOUNS
-from dbctl.engines.contract.base import Writable
+from dbctl.engines.contract import Writable
 
 #: The status of a message and its acknowledgement, as often as each comes.
 STATES = (

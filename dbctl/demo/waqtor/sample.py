@@ -8,7 +8,7 @@ from random import Random
 
 from dbctl.demo.random import dice, uuid4
 from dbctl.demo.waqtor.columns import DOCUMENT, Kept
-from dbctl.engines.contract.base import Writable
+from dbctl.engines.contract import Writable
 from dbctl.model import Value
 
 #: The columns that the sample fills as the app is deployed, in the order in which its rows are made.

@@ -11,7 +11,7 @@ from dbctl.demo import Account
 from dbctl.demo.random import Progress, batches, hashed, likely
 from dbctl.demo.waqtor.sample import FEATURES, Sample, insert
 from dbctl.demo.words import NAMES, NOUNS, SURNAMES
-from dbctl.engines.contract.base import Writable
+from dbctl.engines.contract import Writable
 from dbctl.model import Value
 
 ACCOUNTS = (

@@ -18,14 +18,13 @@ from dbctl.demo.random import Progress, dice
 from dbctl.demo.yaai.chats import fill_chat
 from dbctl.demo.yaai.other import artifacts_of, fill_app, fill_code, fill_images
 from dbctl.demo.yaai.sample import Sample
-from dbctl.engines.contract.base import Writable
+from dbctl.engines.contract import Writable
 from dbctl.engines.registry import open_for_writing
-from dbctl.errors.base import FileExistsAlreadyError, FileFailedError
+from dbctl.errors import FileExistsAlreadyError, FileFailedError
 from dbctl.model import now
-from dbctl.profiles.loader import load
-from dbctl.profiles.model.base import Profile
-from dbctl.services.migrations.status import shipped_track
-from dbctl.services.migrations.up import apply_all
+from dbctl.profiles import load
+from dbctl.profiles.model import Profile
+from dbctl.services.migrations import apply_all, shipped_track
 from dbctl.url import Url
 
 #: How many of each are made unless told otherwise.

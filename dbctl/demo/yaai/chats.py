@@ -8,7 +8,7 @@ from datetime import datetime
 
 from dbctl.demo.random import Progress, batches, dice, likely, uuid4
 from dbctl.demo.yaai.sample import MODELS, Sample, Thing, about, chats, written
-from dbctl.engines.contract.base import Writable
+from dbctl.engines.contract import Writable
 from dbctl.model import Value
 
 ASKS = ("How would you begin with", "What is wrong with", "Tell me more about", "Write a table of", "Sum up", "Find a name for")  # fmt: skip

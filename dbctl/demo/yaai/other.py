@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from dbctl.demo.random import Progress, dice, likely, ranked, uuid4
 from dbctl.demo.yaai.sample import MODELS, Sample, Thing, about, chats, sessions, written
-from dbctl.engines.contract.base import Writable
+from dbctl.engines.contract import Writable
 from dbctl.model import Value
 
 #: How many turns a session has, and files that it changes.

@@ -9,7 +9,7 @@ from random import Random
 from dbctl.demo.random import dice, uuid4
 from dbctl.demo.words import ADJECTIVES, NOUNS
 from dbctl.model import Value
-from dbctl.profiles.codecs import TIMES
+from dbctl.profiles import TIMES
 
 MODELS = ("sonnet-4", "haiku-4", "gpt-5", "gemini-3")
 TASKS = ("Plan", "Explain", "Mend", "Compare", "Draft", "Translate", "Review", "Outline", "Name", "Shorten")

@@ -13,7 +13,7 @@ from dbctl.model import Value
 
 if TYPE_CHECKING:
     from dbctl.engines.contract.schema import Schema
-    from dbctl.engines.parsing.effects import Effect
+    from dbctl.engines.parsing import Effect
 
 
 class Capability(Enum):

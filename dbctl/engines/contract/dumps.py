@@ -11,7 +11,7 @@ from typing import Literal, Protocol, TypeAlias, runtime_checkable
 from msgspec import field
 
 from dbctl.engines.contract.base import Readable
-from dbctl.files.progress import Progress, silent
+from dbctl.files import Progress, silent
 from dbctl.model import Value
 from dbctl.url import Url
 

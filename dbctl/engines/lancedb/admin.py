@@ -7,15 +7,12 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 
-from dbctl.engines.contract.base import Measured, Storage
-from dbctl.engines.contract.monitoring import Concern, Task, Tuning, Upkeep, Waste
-from dbctl.engines.contract.vectors import VectorFault
+from dbctl.engines.contract import Concern, Measured, Storage, Task, Tuning, Upkeep, VectorFault, Waste
 from dbctl.engines.lancedb.connection import LanceConnection
 from dbctl.engines.lancedb.location import SUFFIX, Files
-from dbctl.engines.lancedb.query.vectors import LanceVectors
-from dbctl.engines.lancedb.storage.manifest import Manifest, ManifestUnreadableError
-from dbctl.engines.lancedb.storage.versions import History
-from dbctl.errors.base import CorruptError, NotSupportedError, RoomMissingError, UpkeepUnsafeError
+from dbctl.engines.lancedb.query import LanceVectors
+from dbctl.engines.lancedb.storage import History, Manifest, ManifestUnreadableError
+from dbctl.errors import CorruptError, NotSupportedError, RoomMissingError, UpkeepUnsafeError
 
 
 class LanceMeasures(LanceConnection):

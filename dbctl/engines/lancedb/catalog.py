@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dbctl.engines.contract.schema import Schema, SchemaColumn, SchemaIndex, SchemaTable, fingerprint
+from dbctl.engines.contract import Schema, SchemaColumn, SchemaIndex, SchemaTable, fingerprint
 from dbctl.engines.lancedb.connection import LanceConnection
 from dbctl.engines.lancedb.schema import is_key
 

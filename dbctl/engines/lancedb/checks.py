@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, cast
 
-from dbctl import signals as interrupt
-from dbctl.engines.contract.base import IndexDamage, IndexDifference, Orphans
+from dbctl import signals
+from dbctl.engines.contract import IndexDamage, IndexDifference, Orphans
 from dbctl.engines.lancedb import schema
 from dbctl.engines.lancedb.errors import failure, reason_of, unpanicked
 from dbctl.engines.lancedb.location import Files
-from dbctl.engines.lancedb.query.vectors import MOST_PARTITIONS, LanceVectors
-from dbctl.engines.lancedb.storage.manifest import MAGIC, Fragment, Manifest
-from dbctl.engines.lancedb.storage.versions import History
-from dbctl.errors.base import CorruptError, DbctlError, NotSupportedError
+from dbctl.engines.lancedb.query import MOST_PARTITIONS, LanceVectors
+from dbctl.engines.lancedb.storage import MAGIC, Fragment, History, Manifest
+from dbctl.errors import CorruptError, DbctlError, NotSupportedError
 
 if TYPE_CHECKING:
     from lancedb.query import LanceVectorQueryBuilder
@@ -66,7 +65,7 @@ class LanceChecks(LanceVectors):
         raise NotSupportedError(what=f"checking {name}", by=self.target, instead="It is no text index.")
 
     def _table_damage(self, table: str, history: History, *, quick: bool) -> Iterator[str]:
-        interrupt.check()
+        signals.check()
         hinted, versions = history.hinted(), history.versions()
         if not versions:
             left = len(history.sizes())
@@ -128,7 +127,7 @@ class LanceChecks(LanceVectors):
             yield f"{table}: its indexes cannot be told: {reason_of(error)}"
             return
         for one in indexes:
-            interrupt.check()
+            signals.check()
             dimension = wanted.get(one.columns[0])
             if not dimension:
                 continue
@@ -163,7 +162,7 @@ class LanceChecks(LanceVectors):
                 if limit is not None:
                     query = query.limit(limit).offset(offset)
                 for _ in query.to_batches(BATCH):
-                    interrupt.check()
+                    signals.check()
         except DbctlError:
             raise
         except (ValueError, RuntimeError, OSError) as error:

@@ -7,22 +7,15 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, cast
 
-from dbctl import signals as interrupt
-from dbctl.engines.contract.base import Condition, Order, Reference, Table, Where
+from dbctl import signals
+from dbctl.engines.contract import Condition, Order, Reference, Table, Where
 from dbctl.engines.lancedb import schema
 from dbctl.engines.lancedb.errors import failure, translated
 from dbctl.engines.lancedb.location import Files, Place
-from dbctl.engines.lancedb.query.ordering import ROW, Sorted
-from dbctl.engines.lancedb.query.predicates import Filters
-from dbctl.engines.lancedb.storage.versions import History
+from dbctl.engines.lancedb.query import ROW, Filters, Sorted
+from dbctl.engines.lancedb.storage import History
 from dbctl.engines.lancedb.values import Row, rows
-from dbctl.errors.base import (
-    ChangedWhileReadError,
-    CorruptError,
-    DbctlError,
-    NotSupportedError,
-    QueryFailedError,
-)
+from dbctl.errors import ChangedWhileReadError, CorruptError, DbctlError, NotSupportedError, QueryFailedError
 from dbctl.url import Url
 
 if TYPE_CHECKING:
@@ -100,7 +93,7 @@ class LanceConnection(Filters):
     def _handles(self) -> dict[str, LanceTable]:
         """Return every table, all at the version that was the newest when the first was asked for."""
         if self._opened is None:
-            interrupt.check()
+            signals.check()
             with self._told():
                 self._opened = {
                     name: one for name in self._place.names() if (one := self._open(name)) is not None
@@ -122,7 +115,7 @@ class LanceConnection(Filters):
                     return None
                 if not left:
                     raise self._unopened(name, error) from error
-                interrupt.check()
+                signals.check()
             else:
                 return opened
         raise RuntimeError("no try was left")
@@ -252,7 +245,7 @@ class LanceConnection(Filters):
         found: list[Row] = []
         asked = list(dict.fromkeys(columns))
         for at in range(0, len(places), TAKEN):
-            interrupt.check()
+            signals.check()
             some = list(places[at : at + TAKEN])
             told = self._handle(table).take_row_ids(some).select(asked).with_row_id().to_arrow()
             by_place = dict(zip(told.column(ROW).to_pylist(), rows(told, columns), strict=True))

@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from dbctl import signals as interrupt
+from dbctl import signals
 from dbctl.engines.lancedb.location import Place
-from dbctl.errors.base import (
+from dbctl.errors import (
     ChangedMeanwhileError,
     ConstraintError,
     CorruptError,
@@ -41,7 +41,7 @@ def translated(place: Place) -> Iterator[None]:
     except DbctlError:
         raise
     except (ValueError, RuntimeError, OSError, TypeError, NotImplementedError) as error:
-        interrupt.check()
+        signals.check()
         raise failure(error, place) from error
 
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from dbctl import signals as interrupt
-from dbctl.config import s3 as s3_access
-from dbctl.errors.base import DriverMissingError, FolderMissingError, NotADatabaseError, UnreachableError
-from dbctl.files import atomic as durable
+from dbctl import signals
+from dbctl.config import s3
+from dbctl.errors import DriverMissingError, FolderMissingError, NotADatabaseError, UnreachableError
+from dbctl.files import read_whole
 from dbctl.model import Value
 from dbctl.url import Url
 
@@ -46,7 +46,7 @@ class Files:
             return
         waiting = [self._place.folder / path]
         while waiting:
-            interrupt.check()
+            signals.check()
             try:
                 with os.scandir(waiting.pop()) as entries:
                     for one in entries:
@@ -64,7 +64,7 @@ class Files:
             OSError: it cannot be read.
         """
         if self._place.folder is not None:
-            return durable.read_whole(self._place.folder / path, LARGEST_MANIFEST)
+            return read_whole(self._place.folder / path, LARGEST_MANIFEST)
         with self._storage.open_input_file(f"{self._root}/{path}") as file:
             return bytes(file.read())
 
@@ -100,14 +100,14 @@ class Files:
     @cached_property
     def _storage(self) -> FileSystem:
         try:
-            with interrupt.held():
+            with signals.held():
                 from pyarrow.fs import S3FileSystem
         except ImportError as error:
             reason = str(error).splitlines()[0]
             raise DriverMissingError(
                 target=self._place.target, driver="lancedb", extra="lancedb", reason=reason
             ) from error
-        access = s3_access.access(s3_access.parse(self._place.url.path))
+        access = s3.access(s3.parse(self._place.url.path))
         keys = {}
         if access.keys is not None:
             keys = {"access_key": access.keys.key, "secret_key": access.keys.secret.reveal()}
@@ -174,14 +174,14 @@ class Place:
         for name, value in LIBRARY.items():
             os.environ.setdefault(name, value)
         try:
-            with interrupt.held():  # it starts threads, and knows nothing of signals while it does
+            with signals.held():  # it starts threads, and knows nothing of signals while it does
                 import lancedb
         except ImportError as error:
             reason = str(error).splitlines()[0]
             raise DriverMissingError(
                 target=self.target, driver="lancedb", extra="lancedb", reason=reason
             ) from error
-        interrupt.check()
+        signals.check()
         return lancedb.connect(self.address, storage_options=dict(self.options) or None)
 
     @cached_property
@@ -189,7 +189,7 @@ class Place:
         """What the library is told."""
         if self.folder is not None:
             return str(self.folder)
-        where = s3_access.parse(self.url.path)
+        where = s3.parse(self.url.path)
         return f"s3://{where.bucket}/{where.prefix}".rstrip("/")
 
     @cached_property
@@ -201,7 +201,7 @@ class Place:
         """
         if self.folder is not None:
             return {}
-        access = s3_access.access(s3_access.parse(self.url.path))
+        access = s3.access(s3.parse(self.url.path))
         told = {"region": access.region, **_patience(self.timeout)}
         if access.endpoint:
             told |= {"endpoint": access.endpoint, "virtual_hosted_style_request": "false"}

@@ -12,15 +12,14 @@ from datetime import timedelta
 from math import isqrt
 from typing import TYPE_CHECKING
 
-from dbctl import signals as interrupt
-from dbctl.config import model as config
-from dbctl.engines import file_locks as locks
-from dbctl.engines.contract.monitoring import Task
-from dbctl.engines.contract.vectors import Kind, Metric, VectorColumn, VectorIndex, VectorIndexWanted
+from dbctl import signals
+from dbctl.config import model
+from dbctl.engines.contract import Kind, Metric, Task, VectorColumn, VectorIndex, VectorIndexWanted
+from dbctl.engines.file_locks import write_lock
 from dbctl.engines.lancedb.location import Place
 from dbctl.engines.lancedb.ownership import for_the_app
 from dbctl.engines.lancedb.reader import LanceReader
-from dbctl.errors.base import (
+from dbctl.errors import (
     BusyError,
     ChangedMeanwhileError,
     SchemaLacksError,
@@ -129,7 +128,7 @@ class LanceKeeper(LanceReader):
                 if time.monotonic() > until:
                     told = " by somebody who writes all the time"
                     raise BusyError(target=self.target, holder=told, waited=f"{self._timeout:g}") from error
-                interrupt.check()
+                signals.check()
                 continue
             self._tables = None
             return
@@ -157,14 +156,14 @@ def lock(place: Place, purpose: str) -> AbstractContextManager[None]:
         BusyError: another dbctl held it for too long.
     """
     if place.folder is not None:
-        return locks.write_lock(place.folder, place.target, purpose, timeout=place.timeout)
+        return write_lock(place.folder, place.target, purpose, timeout=place.timeout)
     return _here(place, purpose)
 
 
 @contextmanager
 def _here(place: Place, purpose: str) -> Iterator[None]:
     name = hashlib.sha256(place.address.encode()).hexdigest()[:32]
-    file = config.staging() / f".dbctl-{os.geteuid()}-{name}.lock"
+    file = model.staging() / f".dbctl-{os.geteuid()}-{name}.lock"
     try:
         with lockfile.exclusive(file, place.target, purpose, timeout=place.timeout):
             yield

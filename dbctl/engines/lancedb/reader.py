@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dbctl.engines.contract.base import Capability
+from dbctl.engines.contract import Capability
 from dbctl.engines.lancedb.admin import LanceAdvice, LanceUpkeep
-from dbctl.engines.lancedb.backup.dump import Dumping
+from dbctl.engines.lancedb.backup import Dumping
 from dbctl.engines.lancedb.catalog import LanceDescribes
 from dbctl.engines.lancedb.checks import LanceChecks
-from dbctl.engines.lancedb.query.text_scan import LanceLooks
+from dbctl.engines.lancedb.query import LanceLooks
 from dbctl.engines.lancedb.stream import LanceStreams
-from dbctl.errors.base import NotSupportedError
+from dbctl.errors import NotSupportedError
 from dbctl.url import Url
 
 #: What every connection can tell, also one that may write.

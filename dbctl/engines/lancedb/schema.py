@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract.base import Column, Table
-from dbctl.engines.contract.vectors import VectorColumn
+from dbctl.engines.contract import Column, Table, VectorColumn
 from dbctl.engines.lancedb.values import Family, decoded, family
 
 if TYPE_CHECKING:

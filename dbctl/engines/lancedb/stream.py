@@ -7,13 +7,11 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from functools import partial
 
-from dbctl.engines.contract.base import Column
-from dbctl.engines.contract.streaming import BATCH, Answer
-from dbctl.engines.contract.vectors import Row
+from dbctl.engines.contract import BATCH, Answer, Column, Row
 from dbctl.engines.lancedb.connection import LanceConnection, no_sql
 from dbctl.engines.lancedb.values import family, rows
 from dbctl.engines.lancedb.write_values import typed
-from dbctl.engines.sql import text_values as cells
+from dbctl.engines.sql import text_values
 
 #: What may stand in a file for true; the rest of ``WORDS`` is false.
 TRUE = frozenset({"true", "t", "yes", "1"})
@@ -51,11 +49,13 @@ class LanceStreams(LanceConnection):
         told = self._described(table, column)
         holds = family(self.kind(table, column))
         spell = partial(_spelt, json=holds in {"text", "vector", "nested"})
-        return cells.of_json(told, self._reads(table, column), takes_bytes=holds == "bytes", spell=spell)
+        return text_values.of_json(
+            told, self._reads(table, column), takes_bytes=holds == "bytes", spell=spell
+        )
 
-    def _reads(self, table: str, column: str) -> cells.Read:
+    def _reads(self, table: str, column: str) -> text_values.Read:
         told, field = self._described(table, column), self._arrow(table).field(column)
-        first = _READERS.get(family(field.type), partial(cells.text, nul=True))(told)
+        first = _READERS.get(family(field.type), partial(text_values.text, nul=True))(told)
         return lambda text: typed(field, first(text), self.target)
 
     def ask(
@@ -72,25 +72,25 @@ class LanceStreams(LanceConnection):
 
 def _spelt(value: object, *, json: bool) -> str | None:
     if isinstance(value, list | dict):
-        return cells.as_json(value) if json else None
+        return text_values.as_json(value) if json else None
     return str(int(value)) if isinstance(value, bool) else str(value)
 
 
-def _integer(column: Column) -> cells.Read:
-    return cells.integer(column, -(1 << 63), (1 << 64) - 1)
+def _integer(column: Column) -> text_values.Read:
+    return text_values.integer(column, -(1 << 63), (1 << 64) - 1)
 
 
-def _boolean(column: Column) -> cells.Read:
-    read = cells.word(column, WORDS)
+def _boolean(column: Column) -> text_values.Read:
+    read = text_values.word(column, WORDS)
     return lambda text: int(str(read(text)).strip().lower() in TRUE)
 
 
-_READERS: Mapping[str, Callable[[Column], cells.Read]] = {
-    "text": partial(cells.text, nul=True),
+_READERS: Mapping[str, Callable[[Column], text_values.Read]] = {
+    "text": partial(text_values.text, nul=True),
     "whole": _integer,
-    "fraction": partial(cells.number, finite=True),
+    "fraction": partial(text_values.number, finite=True),
     "boolean": _boolean,
-    "bytes": cells.raw,
-    "vector": cells.document,
-    "nested": cells.document,
+    "bytes": text_values.raw,
+    "vector": text_values.document,
+    "nested": text_values.document,
 }

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
-from dbctl import signals as interrupt
-from dbctl.engines.contract.base import AnyOf, Condition, Where
+from dbctl import signals
+from dbctl.engines.contract import AnyOf, Condition, Where
 from dbctl.engines.lancedb.maintenance import LanceKeeper
 from dbctl.engines.lancedb.ownership import for_the_app
-from dbctl.engines.lancedb.query.predicates import same_row
+from dbctl.engines.lancedb.query import same_row
 from dbctl.engines.lancedb.values import Row, rows
-from dbctl.errors.base import ChangedMeanwhileError, DbctlError, HalfWrittenError
+from dbctl.errors import ChangedMeanwhileError, DbctlError, HalfWrittenError
 
 if TYPE_CHECKING:
     from lancedb.table import LanceTable
@@ -60,9 +60,9 @@ class LanceUndo(LanceKeeper):
         at = len(steps)
         try:
             yield
-            interrupt.check()
+            signals.check()
         except BaseException as error:  # also on a signal: what is half done must not stay
-            with interrupt.unheard():
+            with signals.unheard():
                 self._take_back(steps, at, error)
             raise
 

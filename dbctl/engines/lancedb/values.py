@@ -11,8 +11,8 @@ from functools import lru_cache
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from dbctl.engines.sql.query_builder import is_storable
-from dbctl.errors.base import NotSupportedError, ValueInvalidError
+from dbctl.engines.sql import is_storable
+from dbctl.errors import NotSupportedError, ValueInvalidError
 
 if TYPE_CHECKING:
     import pyarrow as pa

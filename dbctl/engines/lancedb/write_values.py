@@ -11,10 +11,10 @@ from decimal import Decimal
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract.base import Later
-from dbctl.engines.lancedb.query.predicates import SECONDS
+from dbctl.engines.contract import Later
+from dbctl.engines.lancedb.query import SECONDS
 from dbctl.engines.lancedb.values import Family, family, ident, literal, refuse
-from dbctl.errors.base import ConstraintError, DbctlError, NotSupportedError, ValueInvalidError
+from dbctl.errors import ConstraintError, DbctlError, NotSupportedError, ValueInvalidError
 
 if TYPE_CHECKING:
     import pyarrow as pa

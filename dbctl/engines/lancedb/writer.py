@@ -7,13 +7,12 @@ from contextlib import AbstractContextManager
 from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
 
-from dbctl.engines.contract.base import Merge, Where
-from dbctl.engines.lancedb import maintenance as lent
-from dbctl.engines.lancedb import write_values as rows_in
+from dbctl.engines.contract import Merge, Where
+from dbctl.engines.lancedb import maintenance, write_values
 from dbctl.engines.lancedb.connection import no_sql
 from dbctl.engines.lancedb.transaction import LanceUndo
 from dbctl.engines.lancedb.values import Row, rows
-from dbctl.errors.base import ConstraintError, DbctlError
+from dbctl.errors import ConstraintError, DbctlError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,14 +45,14 @@ class LanceWriter(LanceUndo):
         for column in columns:
             self._described(table, column)
         self._want_transaction()
-        schema, counted, keys = self._arrow(table), rows_in.Counted(rows), list[Row]()
-        waiting = rows_in.Kept(
-            self._without_twins(table, rows_in.batches(schema, columns, counted, self.target), keys)
+        schema, counted, keys = self._arrow(table), write_values.Counted(rows), list[Row]()
+        waiting = write_values.Kept(
+            self._without_twins(table, write_values.batches(schema, columns, counted, self.target), keys)
         )
         first = next(iter(waiting), None)
         if first is not None:
             try:
-                told = rows_in.reader(schema, chain([first], waiting))
+                told = write_values.reader(schema, chain([first], waiting))
                 self._write(table, lambda one: one.add(told), self._gone(keys))
             except DbctlError as error:
                 raise waiting.failed or error from error
@@ -85,7 +84,8 @@ class LanceWriter(LanceUndo):
             self._described(table, column)
         schema, asked = self._arrow(table), self.predicate(table, where)
         told = {
-            name: rows_in.expression(schema.field(name), value, self.target) for name, value in values.items()
+            name: write_values.expression(schema.field(name), value, self.target)
+            for name, value in values.items()
         }
         self._want_transaction()
         matched = self.count(table, where)
@@ -119,4 +119,4 @@ class LanceWriter(LanceUndo):
         self._checked(table)  # no key is made by the database
 
     def lock(self, purpose: str) -> AbstractContextManager[None]:
-        return lent.lock(self._place, purpose)
+        return maintenance.lock(self._place, purpose)

@@ -2,3 +2,21 @@
 
 Nothing here imports the driver, so that a script can be taken apart without it; ``reader`` and ``writer`` do.
 """
+
+from typing import TYPE_CHECKING
+
+from dbctl.exports import lazy_exports
+
+if TYPE_CHECKING:
+    from dbctl.engines.mysql.reader import MySQLReader
+    from dbctl.engines.mysql.scratch import MySQLScratch
+    from dbctl.engines.mysql.writer import MySQLWriter
+else:
+    __getattr__ = lazy_exports(
+        __name__,
+        {
+            "reader": "MySQLReader",
+            "scratch": "MySQLScratch",
+            "writer": "MySQLWriter",
+        },
+    )

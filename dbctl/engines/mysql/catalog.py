@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Literal, cast
 
-from dbctl.engines.contract.base import Reference, Table
-from dbctl.engines.mysql.types.columns import KINDS, NATIVE, Kind, MySQLColumn, MySQLTable, declared, labels
-from dbctl.engines.sql.query_builder import SqlReader
+from dbctl.engines.contract import Reference, Table
+from dbctl.engines.mysql.types import KINDS, NATIVE, Kind, MySQLColumn, MySQLTable, declared, labels
+from dbctl.engines.sql import SqlReader
 
 TABLES = """select t.table_name, t.table_type, t.engine, e.transactions = 'YES'
 from information_schema.tables t left join information_schema.engines e on e.engine = t.engine

@@ -9,25 +9,27 @@ from typing import cast
 
 import pymysql
 
-from dbctl import signals as interrupt
+from dbctl import signals
 from dbctl.engines.mysql.describe import MySQLDescribes
 from dbctl.engines.mysql.errors import ENDING, TOO_LATE, Place, number_of, translated, unreachable
 from dbctl.engines.mysql.fulltext import MySQLFullText
 from dbctl.engines.mysql.locks import blockers
-from dbctl.engines.mysql.monitoring.advice import MySQLAdvice
-from dbctl.engines.mysql.monitoring.checks import MySQLChecks
-from dbctl.engines.mysql.monitoring.connections import MySQLSessions
-from dbctl.engines.mysql.monitoring.indexes import MySQLIndexes
-from dbctl.engines.mysql.monitoring.maintenance import MySQLUpkeep
-from dbctl.engines.mysql.monitoring.sizes import MySQLMeasures
-from dbctl.engines.mysql.monitoring.slow_queries import MySQLSlow
+from dbctl.engines.mysql.monitoring import (
+    MySQLAdvice,
+    MySQLChecks,
+    MySQLIndexes,
+    MySQLMeasures,
+    MySQLSessions,
+    MySQLSlow,
+    MySQLUpkeep,
+)
 from dbctl.engines.mysql.session import Server, Session, open_session, seconds
-from dbctl.engines.mysql.sql.read_only import why_no_question
+from dbctl.engines.mysql.sql import why_no_question
 from dbctl.engines.mysql.stream import MySQLStreams
-from dbctl.engines.mysql.types.values import translated as sent
-from dbctl.engines.servers.connection import ServedConnection
-from dbctl.engines.sql.query_builder import Row, is_storable
-from dbctl.errors.base import DbctlError, QueryFailedError, ValueInvalidError
+from dbctl.engines.mysql.types import translated as sent
+from dbctl.engines.servers import ServedConnection
+from dbctl.engines.sql import Row, is_storable
+from dbctl.errors import DbctlError, QueryFailedError, ValueInvalidError
 
 
 class MySQLConnection(
@@ -114,7 +116,7 @@ class MySQLConnection(
         try:
             yield
         except pymysql.Error as error:
-            interrupt.check()  # what the driver says of a statement that a signal ended is no failure
+            signals.check()  # what the driver says of a statement that a signal ended is no failure
             self._failed = self._failed or writing
             if number_of(error) in ENDING:
                 self._ended = str(number_of(error))

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 
-from dbctl.engines.contract.schema import Schema, fingerprint
+from dbctl.engines.contract import Schema, fingerprint
 from dbctl.engines.mysql.dialect import MySQLDialect
 
 COMMENTS = """select '' as name, table_comment from information_schema.tables

@@ -6,13 +6,12 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from dbctl.engines.contract.base import Column, Later, TimeForm
+from dbctl.engines.contract import Column, Later, TimeForm
 from dbctl.engines.mysql.catalog import MySQLCatalogue
 from dbctl.engines.mysql.session import Server
-from dbctl.engines.mysql.types.columns import TIMES, WIDE, MySQLColumn, charset_of, fitting, kind_of
-from dbctl.engines.mysql.types.values import stored
-from dbctl.engines.servers.values import MILLISECOND, compared, lower, nearly_before
-from dbctl.engines.sql.query_builder import Statement, like_literal
+from dbctl.engines.mysql.types import TIMES, WIDE, MySQLColumn, charset_of, fitting, kind_of, stored
+from dbctl.engines.servers import MILLISECOND, compared, lower, nearly_before
+from dbctl.engines.sql import Statement, like_literal
 
 NO_ROW = "1 = 0"
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 
 import pymysql
 
-from dbctl.engines.mysql.types.values import literal
-from dbctl.errors.base import (
+from dbctl.engines.mysql.types import literal
+from dbctl.errors import (
     BusyError,
     ChangedMeanwhileError,
     ConstraintError,

@@ -6,12 +6,11 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 
-from dbctl.engines.contract.base import Explanation
+from dbctl.engines.contract import Explanation
 from dbctl.engines.mysql.dialect import MySQLDialect
-from dbctl.engines.mysql.sql.lexer import tokens
-from dbctl.engines.mysql.sql.read_only import why_no_question
-from dbctl.engines.sql.explain import PlanReader
-from dbctl.errors.base import QueryFailedError
+from dbctl.engines.mysql.sql import tokens, why_no_question
+from dbctl.engines.sql import PlanReader
+from dbctl.errors import QueryFailedError
 
 COLUMNS = ("id", "select_type", "table", "type", "key", "rows", "Extra")
 

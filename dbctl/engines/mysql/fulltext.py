@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.contract.fulltext import IndexFault, IndexState, IndexUse, TextIndex
-from dbctl.engines.contract.text_query import TextQuery, positive_terms
+from dbctl.engines.contract import IndexFault, IndexState, IndexUse, TextIndex, TextQuery, positive_terms
 from dbctl.engines.mysql.explain import MySQLPlans
-from dbctl.engines.sql.fulltext import RankedReader, Ranking
-from dbctl.engines.sql.query_builder import Statement, ident
+from dbctl.engines.sql import RankedReader, Ranking, Statement, ident
 
 INDEXES = """select s.index_name, s.index_type, s.column_name from information_schema.statistics s
 where s.table_schema = database() and s.table_name = :table order by s.index_name, s.seq_in_index"""

@@ -20,10 +20,10 @@ from datetime import UTC, datetime
 import pymysql
 
 from dbctl.engines.mysql.session import Session, open_session
-from dbctl.engines.mysql.types.values import literal
-from dbctl.engines.servers.writer import ServedWriter
-from dbctl.engines.sql.query_builder import Row
-from dbctl.errors.base import DbctlError
+from dbctl.engines.mysql.types import literal
+from dbctl.engines.servers import ServedWriter
+from dbctl.engines.sql import Row
+from dbctl.errors import DbctlError
 from dbctl.url import Url
 
 #: Bytes that are told at most.

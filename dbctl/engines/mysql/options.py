@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast, get_args
 from urllib.parse import parse_qsl
 
-from dbctl.engines.sql.query_builder import is_storable
-from dbctl.errors.base import FileFailedError, UrlInvalidError
-from dbctl.files import atomic as durable
+from dbctl.engines.sql import is_storable
+from dbctl.errors import FileFailedError, UrlInvalidError
+from dbctl.files import check_settings, read_settings
 from dbctl.model import Secret, Value
 from dbctl.url import Url
 
@@ -54,7 +54,7 @@ def _client(path: Path) -> dict[str, str]:
     """Return what stands below ``[client]``."""
     try:
         mode = path.stat().st_mode
-        text = durable.read_settings(path)
+        text = read_settings(path)
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:
@@ -227,7 +227,7 @@ def _tls(asked: Encryption, *, local: bool) -> dict[str, object]:
         context.check_hostname = asked.mode == "verify_identity"
     try:
         for file in filter(None, (asked.authority, asked.certificate, asked.key)):
-            durable.check_settings(Path(file))
+            check_settings(Path(file))
         if asked.authority:
             context.load_verify_locations(asked.authority)
         elif asked.mode != "required":

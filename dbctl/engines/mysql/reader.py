@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from contextlib import closing
 from typing import cast
 
-from dbctl.engines.contract.base import Capability, Holder
-from dbctl.engines.mysql.backup.dump import MySQLDumps
+from dbctl.engines.contract import Capability, Holder
+from dbctl.engines.mysql.backup import MySQLDumps
 from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.mysql.session import Session, own_sessions
-from dbctl.engines.servers.connection import TOLD, ServedReader
+from dbctl.engines.servers import TOLD, ServedReader
 from dbctl.url import Url
 
 #: Seconds for a question that waits for nobody.

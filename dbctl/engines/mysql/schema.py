@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from dbctl.engines.contract.schema import (
+from dbctl.engines.contract import (
     Schema,
     SchemaCode,
     SchemaColumn,
@@ -16,8 +16,8 @@ from dbctl.engines.contract.schema import (
     plain,
 )
 from dbctl.engines.mysql.session import Server
-from dbctl.engines.mysql.types.columns import declared
-from dbctl.engines.sql.query_builder import Row
+from dbctl.engines.mysql.types import declared
+from dbctl.engines.sql import Row
 
 TABLES = """select table_name, engine, table_collation, create_options from information_schema.tables
 where table_schema = database() and table_type in ('BASE TABLE', 'SYSTEM VERSIONED') order by table_name"""

@@ -8,8 +8,8 @@ from contextlib import suppress
 import pymysql
 
 from dbctl.engines.mysql.writer import MySQLWriter
-from dbctl.engines.sql.query_builder import ident
-from dbctl.errors.base import PrivilegeMissingError
+from dbctl.engines.sql import ident
+from dbctl.errors import PrivilegeMissingError
 from dbctl.url import Url
 
 PREFIX = "dbctl_scratch_"

@@ -18,9 +18,9 @@ from pymysql.constants import CLIENT, SERVER_STATUS
 
 from dbctl.engines.mysql.errors import account, number_of
 from dbctl.engines.mysql.options import connecting, unchecked
-from dbctl.engines.mysql.types.values import PLAIN, literal
-from dbctl.engines.sql.query_builder import Row
-from dbctl.errors.base import NotSupportedError, ReadOnlyError
+from dbctl.engines.mysql.types import PLAIN, literal
+from dbctl.engines.sql import Row
+from dbctl.errors import NotSupportedError, ReadOnlyError
 from dbctl.files import liveness
 from dbctl.model import Value
 from dbctl.url import Url

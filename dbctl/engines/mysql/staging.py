@@ -7,13 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import groupby
 
-from dbctl import signals as interrupt
-from dbctl.engines.contract.base import Column, Reference, Table
-from dbctl.engines.mysql.types.columns import MySQLColumn, kind_of
-from dbctl.engines.mysql.types.values import literal
-from dbctl.engines.sql.query_builder import ident
-from dbctl.engines.sql.staging import SqlLaysAside, declared
-from dbctl.errors.base import ConstraintError, DbctlError
+from dbctl import signals
+from dbctl.engines.contract import Column, Reference, Table
+from dbctl.engines.mysql.types import MySQLColumn, kind_of, literal
+from dbctl.engines.sql import SqlLaysAside, declared, ident
+from dbctl.errors import ConstraintError, DbctlError
 
 #: Kinds of which ``<=>`` says exactly whether two values are the same.
 EXACT = frozenset({"integer", "number", "time", "date"})
@@ -118,7 +116,7 @@ class MySQLLaysAside(SqlLaysAside):
             with self.transaction():
                 yield
         except BaseException:  # also on a signal: an empty table must not stay
-            with interrupt.unheard(), suppress(DbctlError):
+            with signals.unheard(), suppress(DbctlError):
                 self._sent(f"drop table {ident(name)}")
             raise
         finally:

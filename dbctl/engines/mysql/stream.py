@@ -12,18 +12,16 @@ from typing import cast
 from pymysql.constants import FIELD_TYPE
 from pymysql.cursors import SSCursor
 
-from dbctl import signals as interrupt
-from dbctl.engines.contract.base import Column
-from dbctl.engines.contract.streaming import BATCH, Answer
+from dbctl import signals
+from dbctl.engines.contract import BATCH, Answer, Column
 from dbctl.engines.mysql.errors import TOO_LATE, number_of
 from dbctl.engines.mysql.explain import MySQLPlans
 from dbctl.engines.mysql.session import Session
-from dbctl.engines.mysql.sql.read_only import reaching, secret_named, why_no_question
-from dbctl.engines.mysql.types.columns import TIMES, kind_of
-from dbctl.engines.mysql.types.text_values import of_csv, of_json
-from dbctl.engines.mysql.types.values import translated as sent
-from dbctl.engines.sql.query_builder import Row
-from dbctl.errors.base import QueryFailedError, SecretAskedError, TimeUpError
+from dbctl.engines.mysql.sql import reaching, secret_named, why_no_question
+from dbctl.engines.mysql.types import TIMES, kind_of, of_csv, of_json
+from dbctl.engines.mysql.types import translated as sent
+from dbctl.engines.sql import Row
+from dbctl.errors import QueryFailedError, SecretAskedError, TimeUpError
 
 #: How far a recursion may go: MariaDB would break off at the thousandth step, and give what it has as the answer.
 MOST_ITERATIONS = 4_294_967_295
@@ -160,7 +158,7 @@ class MySQLStreams(MySQLPlans):
 
 def _batches(cursor: SSCursor) -> Iterator[list[Row]]:
     while rows := cast("list[Row]", list(cursor.fetchmany(BATCH))):
-        interrupt.check()
+        signals.check()
         yield rows
 
 

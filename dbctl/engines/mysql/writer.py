@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 import pymysql
 
-from dbctl import signals as interrupt
-from dbctl.engines.contract.base import (
+from dbctl import signals
+from dbctl.engines.contract import (
     AllOf,
     AnyOf,
     Capability,
@@ -28,12 +28,10 @@ from dbctl.engines.mysql.fulltext import MySQLTextWriter
 from dbctl.engines.mysql.locks import MySQLLocks
 from dbctl.engines.mysql.sql import script
 from dbctl.engines.mysql.staging import MySQLLaysAside
-from dbctl.engines.mysql.types.columns import TIMES, MySQLColumn, MySQLTable, kind_of, storable
-from dbctl.engines.mysql.types.values import literal
-from dbctl.engines.servers.connection import TOLD
-from dbctl.engines.servers.writer import ENDED
-from dbctl.engines.sql.query_builder import Statement, counted_columns, ident, merged
-from dbctl.errors.base import ConstraintError, NotSupportedError, QueryFailedError, ValueInvalidError
+from dbctl.engines.mysql.types import TIMES, MySQLColumn, MySQLTable, kind_of, literal, storable
+from dbctl.engines.servers import ENDED, TOLD
+from dbctl.engines.sql import Statement, counted_columns, ident, merged
+from dbctl.errors import ConstraintError, NotSupportedError, QueryFailedError, ValueInvalidError
 
 DROPPED = """select case table_type when 'VIEW' then 'view' when 'SEQUENCE' then 'sequence' else 'table' end, table_name
 from information_schema.tables where table_schema = database()
@@ -132,7 +130,7 @@ class MySQLWriter(MySQLLocks, MySQLConnection, MySQLTextWriter, MySQLLaysAside):
             told = [literal(storable(column, one)) for column, one in zip(columns, row, strict=True)]
             values = f"({', '.join(told)})"
             if held and length + len(values) > limit:
-                interrupt.check()
+                signals.check()
                 done += self._sent_together(sql, held, done)
                 held, length = [], 0
             held.append(values)
@@ -154,7 +152,7 @@ class MySQLWriter(MySQLLocks, MySQLConnection, MySQLTextWriter, MySQLLaysAside):
         self._sent("savepoint rows_apart")
         try:
             for row in rows:
-                interrupt.check()
+                signals.check()
                 self._sent(sql + row)
                 taken += 1
         except (ConstraintError, ValueInvalidError):

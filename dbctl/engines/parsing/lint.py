@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from dbctl.engines.contract.base import Hazard, Script
+from dbctl.engines.contract import Hazard, Script
 from dbctl.engines.parsing.lexer import Token
 from dbctl.engines.parsing.statements import Statement, Words, words_of
 

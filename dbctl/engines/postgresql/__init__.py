@@ -2,3 +2,21 @@
 
 Nothing here imports the driver, so that a script can be taken apart without it; ``reader`` and ``writer`` do.
 """
+
+from typing import TYPE_CHECKING
+
+from dbctl.exports import lazy_exports
+
+if TYPE_CHECKING:
+    from dbctl.engines.postgresql.reader import PostgreSQLReader, holders_of
+    from dbctl.engines.postgresql.scratch import PostgreSQLScratch
+    from dbctl.engines.postgresql.writer import PostgreSQLWriter
+else:
+    __getattr__ = lazy_exports(
+        __name__,
+        {
+            "reader": "PostgreSQLReader holders_of",
+            "scratch": "PostgreSQLScratch",
+            "writer": "PostgreSQLWriter",
+        },
+    )

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, cast
 
-from dbctl.engines.contract.base import Reference, Table
-from dbctl.engines.postgresql.types.columns import KINDS, NATIVE, Kind, PostgreSQLColumn
-from dbctl.engines.sql.query_builder import SqlReader, ident
-from dbctl.errors.base import PrivilegeMissingError
+from dbctl.engines.contract import Reference, Table
+from dbctl.engines.postgresql.types import KINDS, NATIVE, Kind, PostgreSQLColumn
+from dbctl.engines.sql import SqlReader, ident
+from dbctl.errors import PrivilegeMissingError
 
 #: Tables, views and foreign tables, without the partitions of a table and without what belongs to an extension. A
 #: domain is told as what it is made of.

@@ -9,30 +9,32 @@ from datetime import timedelta
 import psycopg
 from psycopg import pq
 
-from dbctl import signals as interrupt
-from dbctl.engines.contract.base import Capability
+from dbctl import signals
+from dbctl.engines.contract import Capability
 from dbctl.engines.postgresql.describe import PostgreSQLDescribes
 from dbctl.engines.postgresql.errors import Place, translated, unreachable
 from dbctl.engines.postgresql.fulltext import PostgreSQLFullText
 from dbctl.engines.postgresql.locks import blockers
-from dbctl.engines.postgresql.monitoring.advice import PostgreSQLAdvice
-from dbctl.engines.postgresql.monitoring.checks import PostgreSQLChecks
-from dbctl.engines.postgresql.monitoring.connections import PostgreSQLSessions
-from dbctl.engines.postgresql.monitoring.indexes import PostgreSQLIndexes
-from dbctl.engines.postgresql.monitoring.maintenance import PostgreSQLUpkeep
-from dbctl.engines.postgresql.monitoring.sizes import PostgreSQLMeasures
-from dbctl.engines.postgresql.monitoring.slow_queries import PostgreSQLSlow
+from dbctl.engines.postgresql.monitoring import (
+    PostgreSQLAdvice,
+    PostgreSQLChecks,
+    PostgreSQLIndexes,
+    PostgreSQLMeasures,
+    PostgreSQLSessions,
+    PostgreSQLSlow,
+    PostgreSQLUpkeep,
+)
 from dbctl.engines.postgresql.session import Session, open_session
-from dbctl.engines.postgresql.sql.query_check import PostgreSQLQuestions
+from dbctl.engines.postgresql.sql import PostgreSQLQuestions
 from dbctl.engines.postgresql.stream import PostgreSQLStreams
-from dbctl.engines.postgresql.types.values import UNMENTIONED, encoded
-from dbctl.engines.postgresql.types.values import translated as sent
-from dbctl.engines.servers import connection as served
-from dbctl.engines.sql.query_builder import Row
-from dbctl.errors.base import DbctlError, QueryFailedError
+from dbctl.engines.postgresql.types import UNMENTIONED, encoded
+from dbctl.engines.postgresql.types import translated as sent
+from dbctl.engines.servers import connection
+from dbctl.engines.sql import Row
+from dbctl.errors import DbctlError, QueryFailedError
 
 #: What every session can tell, also one that may write.
-TOLD = served.TOLD | {Capability.CSV}
+TOLD = connection.TOLD | {Capability.CSV}
 
 
 class PostgreSQLConnection(
@@ -108,7 +110,7 @@ class PostgreSQLConnection(
         try:
             yield
         except psycopg.Error as error:
-            interrupt.check()  # what the driver says of a statement that a signal ended is no failure
+            signals.check()  # what the driver says of a statement that a signal ended is no failure
             raise self._translated(error, session, sql, writing=writing) from error
 
     def _translated(self, error: psycopg.Error, session: Session, sql: str, *, writing: bool) -> DbctlError:

@@ -6,9 +6,9 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 
-from dbctl.engines.contract.schema import Schema, fingerprint
+from dbctl.engines.contract import Schema, fingerprint
 from dbctl.engines.postgresql.dialect import PostgreSQLDialect
-from dbctl.engines.sql.query_builder import ident
+from dbctl.engines.sql import ident
 
 COMMENTS = """select coalesce(a.attname::text, ''), d.description from pg_catalog.pg_description d
   left join pg_catalog.pg_attribute a on a.attrelid = d.objoid and a.attnum = d.objsubid and d.objsubid > 0

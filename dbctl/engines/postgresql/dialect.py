@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from dbctl.engines.contract.base import Column, Later, TimeForm
+from dbctl.engines.contract import Column, Later, TimeForm
 from dbctl.engines.postgresql.catalog import PostgreSQLCatalogue
-from dbctl.engines.postgresql.types.columns import CASTS, TIMES, PostgreSQLColumn, fitting, kind_of
-from dbctl.engines.postgresql.types.values import array, stored
-from dbctl.engines.servers.values import MILLISECOND, compared, lower, nearly_before
-from dbctl.engines.sql.query_builder import Statement, is_storable, like_literal
+from dbctl.engines.postgresql.types import CASTS, TIMES, PostgreSQLColumn, array, fitting, kind_of, stored
+from dbctl.engines.servers import MILLISECOND, compared, lower, nearly_before
+from dbctl.engines.sql import Statement, is_storable, like_literal
 
 NO_ROW = "1 = 0"
 

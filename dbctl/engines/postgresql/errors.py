@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import psycopg
 
-from dbctl.engines.sql.query_builder import ident
-from dbctl.errors.base import (
+from dbctl.engines.sql import ident
+from dbctl.errors import (
     BusyError,
     ChangedMeanwhileError,
     ConstraintError,

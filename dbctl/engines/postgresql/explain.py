@@ -9,10 +9,10 @@ from contextlib import AbstractContextManager
 
 from msgspec import structs
 
-from dbctl.engines.contract.base import Explanation
+from dbctl.engines.contract import Explanation
 from dbctl.engines.postgresql.dialect import PostgreSQLDialect
-from dbctl.engines.sql.explain import PlanReader
-from dbctl.errors.base import QueryFailedError
+from dbctl.engines.sql import PlanReader
+from dbctl.errors import QueryFailedError
 
 
 class PostgreSQLPlans(PlanReader, PostgreSQLDialect):

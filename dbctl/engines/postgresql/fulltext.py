@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.contract.fulltext import IndexFault, IndexState, IndexUse, TextIndex
-from dbctl.engines.contract.text_query import TextQuery, positive_terms
+from dbctl.engines.contract import IndexFault, IndexState, IndexUse, TextIndex, TextQuery, positive_terms
 from dbctl.engines.postgresql.explain import PostgreSQLPlans
-from dbctl.engines.sql.fulltext import RankedReader, Ranking
-from dbctl.engines.sql.query_builder import Statement, ident
-from dbctl.errors.base import ValueInvalidError
+from dbctl.engines.sql import RankedReader, Ranking, Statement, ident
+from dbctl.errors import ValueInvalidError
 
 INDEXES = """select i.relname, x.indisvalid and x.indisready, m.amname::text,
   coalesce(pg_catalog.pg_get_expr(x.indexprs, x.indrelid), ''), x.indpred is not null

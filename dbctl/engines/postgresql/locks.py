@@ -11,9 +11,9 @@ from typing import cast
 import psycopg
 
 from dbctl.engines.postgresql.session import Session, application_name, open_session
-from dbctl.engines.servers.writer import ServedWriter
-from dbctl.engines.sql.query_builder import Row
-from dbctl.errors.base import DbctlError
+from dbctl.engines.servers import ServedWriter
+from dbctl.engines.sql import Row
+from dbctl.errors import DbctlError
 from dbctl.url import Url
 
 HOLDER = """select a.application_name, a.pid, coalesce(host(a.client_addr), 'the server itself'), a.backend_start

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from contextlib import closing
 from typing import Literal, cast
 
-from dbctl.engines.contract.base import Capability, Holder
-from dbctl.engines.contract.monitoring import named_locks
-from dbctl.engines.postgresql.backup.dump import PostgreSQLDumps
+from dbctl.engines.contract import Capability, Holder, named_locks
+from dbctl.engines.postgresql.backup import PostgreSQLDumps
 from dbctl.engines.postgresql.connection import TOLD, PostgreSQLConnection
 from dbctl.engines.postgresql.session import Session, own_backends
-from dbctl.engines.servers.connection import ServedReader
+from dbctl.engines.servers import ServedReader
 from dbctl.url import Url
 
 #: Seconds for a question that waits for nobody.

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import psycopg
 
-from dbctl.engines.contract.schema import (
+from dbctl.engines.contract import (
     Schema,
     SchemaCode,
     SchemaColumn,
@@ -20,7 +20,7 @@ from dbctl.engines.contract.schema import (
 )
 from dbctl.engines.postgresql.catalog import HERE, SHOWN, THERE
 from dbctl.engines.postgresql.session import Session
-from dbctl.engines.sql.query_builder import Row
+from dbctl.engines.sql import Row
 
 _FROM = "from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
 

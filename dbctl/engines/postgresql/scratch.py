@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from dbctl.engines.postgresql.sql import script
 from dbctl.engines.postgresql.writer import PostgreSQLWriter
-from dbctl.engines.sql.query_builder import ident
+from dbctl.engines.sql import ident
 from dbctl.url import Url
 
 

@@ -15,14 +15,13 @@ from urllib.parse import parse_qsl
 import psycopg
 from psycopg import pq
 
-from dbctl import signals as interrupt
-from dbctl.config import model as config
+from dbctl.config import has_home, variables_set
 from dbctl.engines.postgresql.probe import probe_session
-from dbctl.engines.postgresql.types.values import UNDECLARED, make_plain
-from dbctl.engines.sql.query_builder import Row, ident, is_storable
-from dbctl.errors.base import FileFailedError, PoolerError, ReadOnlyError, UrlInvalidError
-from dbctl.files import atomic as durable
-from dbctl.files import liveness
+from dbctl.engines.postgresql.types import UNDECLARED, make_plain
+from dbctl.engines.sql import Row, ident, is_storable
+from dbctl.errors import FileFailedError, PoolerError, ReadOnlyError, UrlInvalidError
+from dbctl.files import check_settings, expand_home, liveness
+from dbctl.signals import Interrupted
 from dbctl.url import Url
 
 T = TypeVar("T")
@@ -95,7 +94,7 @@ class Session(psycopg.Connection[Row]):
             if self._deadline is not None:
                 return self._wait_for_opening(gen)
             return self._wait_while_alive(gen)
-        except interrupt.Interrupted:
+        except Interrupted:
             if self.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
                 self._abandon(gen)
             raise
@@ -302,17 +301,17 @@ def _check_files(url: Url) -> None:
         FileFailedError: one is no regular file, or too large.
     """
     named = {name: text for name, text in parse_qsl(url.options) if name in FILES.values()}
-    home = durable.expand_home("~") if config.has_home() else None
+    home = expand_home("~") if has_home() else None
     files = {
         **(
             {"passfile": str(home / ".pgpass"), "servicefile": str(home / ".pg_service.conf")} if home else {}
         ),
-        **config.variables_set(FILES),
+        **variables_set(FILES),
         **named,
     }
     for path in map(Path, filter(None, files.values())):
         try:
-            durable.check_settings(path)
+            check_settings(path)
         except OSError as error:
             raise FileFailedError(path=path, reason=error.strerror or str(error)) from error
 

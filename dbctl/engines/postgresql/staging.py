@@ -6,12 +6,11 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
-from dbctl.engines.contract.base import Column, Table
+from dbctl.engines.contract import Column, Table
 from dbctl.engines.postgresql.session import LONGEST_NAME
-from dbctl.engines.postgresql.types.columns import base_of
-from dbctl.engines.sql.query_builder import Row, ident
-from dbctl.engines.sql.staging import SqlLaysAside, declared
-from dbctl.errors.base import ValueInvalidError
+from dbctl.engines.postgresql.types import base_of
+from dbctl.engines.sql import Row, SqlLaysAside, declared, ident
+from dbctl.errors import ValueInvalidError
 
 #: What shares the names of tables: relations of other kinds, and types, for each table has one of its own.
 NAMESAKES = """select case c.relkind when 'i' then 'an index' when 'I' then 'an index' when 'S' then 'a sequence' else 'a type' end

@@ -12,13 +12,10 @@ from psycopg import errors, generators, pq
 from psycopg.abc import PQGen
 from psycopg.waiting import Wait
 
-from dbctl.engines.contract.streaming import BATCH, Answer
-from dbctl.engines.contract.vectors import Row
+from dbctl.engines.contract import BATCH, Answer, Row
 from dbctl.engines.postgresql.explain import PostgreSQLPlans
 from dbctl.engines.postgresql.session import Session
-from dbctl.engines.postgresql.types.columns import Kind, kind_of
-from dbctl.engines.postgresql.types.text_values import of_csv, of_json
-from dbctl.engines.postgresql.types.values import Exact, Number
+from dbctl.engines.postgresql.types import Exact, Kind, Number, kind_of, of_csv, of_json
 
 #: Bytes that are written together.
 BLOCK = 1 << 18

@@ -9,16 +9,16 @@ from typing import cast
 import psycopg
 from psycopg import pq
 
-from dbctl.engines.contract.base import Capability, Column, Language, Later, Merge, Where
+from dbctl.engines.contract import Capability, Column, Language, Later, Merge, Where
 from dbctl.engines.postgresql.connection import TOLD, PostgreSQLConnection
 from dbctl.engines.postgresql.fulltext import PostgreSQLTextWriter
 from dbctl.engines.postgresql.locks import PostgreSQLLocks
 from dbctl.engines.postgresql.sql import script
 from dbctl.engines.postgresql.staging import PostgreSQLLaysAside
-from dbctl.engines.postgresql.types.columns import base_of, storable
-from dbctl.engines.servers.writer import ENDED
-from dbctl.engines.sql.query_builder import Statement, ident, on_conflict
-from dbctl.errors.base import ConstraintError, QueryFailedError
+from dbctl.engines.postgresql.types import base_of, storable
+from dbctl.engines.servers import ENDED
+from dbctl.engines.sql import Statement, ident, on_conflict
+from dbctl.errors import ConstraintError, QueryFailedError
 
 #: The sequences that count upwards and that columns of a table take their values from, whoever owns them.
 SEQUENCES = """select a.attname::text, s.seqrelid::regclass::text
@@ -202,12 +202,12 @@ class PostgreSQLWriter(PostgreSQLLocks, PostgreSQLConnection, PostgreSQLTextWrit
         return [f"drop index concurrently {ident(name)};"]
 
     def drop_statements(self) -> Sequence[str]:
-        from dbctl.engines.postgresql.backup import empty_schemas as emptied
+        from dbctl.engines.postgresql.backup import empty_schemas
 
         own = "pg_catalog.current_schemas(false)"
-        for (dependent,) in self._fetch(emptied.dependent(own), {}):
+        for (dependent,) in self._fetch(empty_schemas.dependent(own), {}):
             raise ConstraintError(target=self.target, reason=f"{dependent} depends on what would be dropped")
-        ((drops,),) = self._fetch(emptied.drops(own), {})
+        ((drops,),) = self._fetch(empty_schemas.drops(own), {})
         return cast("list[str]", drops or [])
 
     def run_statement(self, sql: str) -> None:

@@ -6,9 +6,9 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import cast
 
-from dbctl.engines.contract.base import IndexDifference, Orphans
-from dbctl.engines.sql.query_builder import SqlReader, ident
-from dbctl.errors.base import NotSupportedError
+from dbctl.engines.contract import IndexDifference, Orphans
+from dbctl.engines.sql import SqlReader, ident
+from dbctl.errors import NotSupportedError
 
 
 class ServedChecks(SqlReader):

@@ -8,9 +8,9 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 
-from dbctl.engines.contract.base import Capability, Table
-from dbctl.engines.sql.query_builder import Row, SqlReader
-from dbctl.errors.base import UnreachableError
+from dbctl.engines.contract import Capability, Table
+from dbctl.engines.sql import Row, SqlReader
+from dbctl.errors import UnreachableError
 from dbctl.url import Url
 
 #: What every session on a server can tell, also one that may write.

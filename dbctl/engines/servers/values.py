@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
-from dbctl.engines.sql.query_builder import Statement
-from dbctl.errors.base import ValueInvalidError
+from dbctl.engines.sql import Statement
+from dbctl.errors import ValueInvalidError
 
 MILLISECOND = timedelta(milliseconds=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -7,9 +7,9 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from dbctl import signals as interrupt
+from dbctl import signals
 from dbctl.engines.servers.connection import S, ServedConnection
-from dbctl.errors.base import BusyError
+from dbctl.errors import BusyError
 
 #: Seconds between two tries for the lock of all dbctl; short, so that signals are heard.
 RETRY_SECONDS = 0.05
@@ -85,7 +85,7 @@ class ServedWriter(ServedConnection[S]):
         """
         deadline = time.monotonic() + self._timeout
         while not take():
-            interrupt.check()
+            signals.check()
             if time.monotonic() >= deadline:
                 raise BusyError(target=self.target, holder=holder(), waited=f"{self._timeout:g}")
             time.sleep(RETRY_SECONDS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.contract.base import Explanation, Order, Where
+from dbctl.engines.contract import Explanation, Order, Where
 from dbctl.engines.sql.query_builder import SqlReader, Statement
 
 

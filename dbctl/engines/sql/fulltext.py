@@ -6,14 +6,13 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract.base import Explanation, Order, Where
-from dbctl.engines.contract.fulltext import TextIndex
+from dbctl.engines.contract import Explanation, Order, TextIndex, Where
 from dbctl.engines.sql.explain import PlanReader
 from dbctl.engines.sql.query_builder import Row, Statement
 from dbctl.model import Value
 
 if TYPE_CHECKING:
-    from dbctl.engines.contract.text_query import TextQuery
+    from dbctl.engines.contract import TextQuery
 
 
 class Ranking(Value, frozen=True):

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from math import isnan
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract.base import (
+from dbctl.engines.contract import (
     AllOf,
     AnyOf,
     Behind,
@@ -22,10 +22,10 @@ from dbctl.engines.contract.base import (
     Where,
     Within,
 )
-from dbctl.errors.base import SchemaLacksError, ValueInvalidError
+from dbctl.errors import SchemaLacksError, ValueInvalidError
 
 if TYPE_CHECKING:
-    from dbctl.engines.contract.text_scan import Hit
+    from dbctl.engines.contract import Hit
 
 Row = tuple[object, ...]
 
@@ -258,7 +258,7 @@ class SqlReader(ABC):
     def hits(
         self, table: str, columns: Sequence[str], word: str, *, limit: int, within: timedelta
     ) -> Sequence[Hit] | None:
-        from dbctl.engines.contract.text_scan import BEFORE, BEHIND
+        from dbctl.engines.contract import BEFORE, BEHIND
 
         statement, key = Statement(table), self._key(table)
         tests, pieces = [], []
@@ -435,7 +435,7 @@ class SqlReader(ABC):
 
 
 def _hit(row: Row, keys: int, columns: Sequence[str]) -> Hit:
-    from dbctl.engines.contract.text_scan import Hit
+    from dbctl.engines.contract import Hit
 
     found = zip(columns, row[keys:], strict=True)
     return Hit(row[:keys], {name: str(piece) for name, piece in found if piece is not None})

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol, runtime_checkable
 
-from dbctl.engines.contract.base import Column
+from dbctl.engines.contract import Column
 from dbctl.engines.sql.query_builder import Row, SqlReader, ident
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from dbctl.engines.contract.base import Readable, Table
-from dbctl.engines.contract.streaming import Streams
-from dbctl.errors.base import QueryFailedError, ValueInvalidError
+from dbctl.engines.contract import Readable, Streams, Table
+from dbctl.errors import QueryFailedError, ValueInvalidError
 
 #: A table that holds more, in rows or in bytes of its values as text, has none: a backup must not read all of it twice.
 ROWS, BYTES = 2_000, 1 << 20

@@ -12,9 +12,9 @@ from uuid import UUID
 
 import msgspec
 
-from dbctl.engines.contract.base import Column
+from dbctl.engines.contract import Column
 from dbctl.engines.sql.query_builder import is_storable
-from dbctl.errors.base import ValueInvalidError
+from dbctl.errors import ValueInvalidError
 
 #: Reads a text, and gives it on as the engine takes it.
 Read: TypeAlias = Callable[[str], object]

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
-from dbctl.engines.contract.base import IndexDamage, IndexDifference, Orphans
-from dbctl.engines.sql.query_builder import Row, ident
+from dbctl.engines.contract import IndexDamage, IndexDifference, Orphans
+from dbctl.engines.sql import Row, ident
 from dbctl.engines.sqlite.dialect import SQLiteDialect
-from dbctl.errors.base import CorruptError, NotSupportedError, QueryFailedError
+from dbctl.errors import CorruptError, NotSupportedError, QueryFailedError
 
 #: SQLite's own bound on what integrity_check lists.
 MOST_LINES = 100

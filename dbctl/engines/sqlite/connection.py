@@ -14,18 +14,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from dbctl import signals as interrupt
-from dbctl.engines.contract.base import Capability
-from dbctl.engines.contract.streaming import BATCH, Answer
-from dbctl.engines.sql.query_builder import Row
+from dbctl import signals
+from dbctl.engines.contract import BATCH, Answer, Capability
+from dbctl.engines.sql import Row
 from dbctl.engines.sqlite.describe import SQLiteDescribes
 from dbctl.engines.sqlite.errors import Place, is_busy, name_of, translated, unreachable
 from dbctl.engines.sqlite.files import quoted
-from dbctl.engines.sqlite.fulltext.search import SQLiteFullText
-from dbctl.engines.sqlite.monitoring.statistics import SQLiteKept
+from dbctl.engines.sqlite.fulltext import SQLiteFullText
+from dbctl.engines.sqlite.monitoring import SQLiteKept
 from dbctl.engines.sqlite.stream import SQLiteStreams
-from dbctl.engines.sqlite.types.times import SQLiteTimes
-from dbctl.errors.base import DatabaseMissingError, DbctlError, QueryFailedError, ValueInvalidError
+from dbctl.engines.sqlite.types import SQLiteTimes
+from dbctl.errors import DatabaseMissingError, DbctlError, QueryFailedError, ValueInvalidError
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -103,7 +102,7 @@ class SQLiteConnection(SQLiteStreams, SQLiteKept, SQLiteDescribes, SQLiteTimes, 
         self._connection.set_progress_handler(self._to_be_ended, STEPS_BETWEEN_LOOKS)
 
     def _to_be_ended(self) -> bool:
-        return interrupt.received() is not None or time.monotonic() > self._until
+        return signals.received() is not None or time.monotonic() > self._until
 
     def _prove(self) -> None:
         """Read once, so that a file which is no database is refused now: opening alone reads nothing of it."""
@@ -201,7 +200,7 @@ class SQLiteConnection(SQLiteStreams, SQLiteKept, SQLiteDescribes, SQLiteTimes, 
         try:
             return call()
         except sqlite3.Error as error:
-            interrupt.check()
+            signals.check()
             if is_busy(error):
                 raise
             raise self._translated(error) from error

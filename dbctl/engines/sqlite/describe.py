@@ -7,11 +7,11 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from dbctl.engines.sql.query_builder import Row, is_storable
+from dbctl.engines.sql import Row, is_storable
 from dbctl.engines.sqlite.dialect import SQLiteDialect
 
 if TYPE_CHECKING:
-    from dbctl.engines.contract.schema import Schema
+    from dbctl.engines.contract import Schema
 
 VIRTUAL = r"(?i)create\s+virtual\b"
 
@@ -41,7 +41,7 @@ class SQLiteDescribes(SQLiteDialect):
         return Told(*self._steadily(self._told)).schema()
 
     def fingerprint(self) -> str:
-        from dbctl.engines.contract.schema import fingerprint
+        from dbctl.engines.contract import fingerprint
 
         return fingerprint(self.schema())
 

@@ -10,10 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
-from dbctl.engines.contract.base import Column, Explanation, Later, Reference, Table, TimeForm, Where
-from dbctl.engines.sql.explain import PlanReader
-from dbctl.engines.sql.query_builder import Row, Statement, ident, is_storable, like_literal
-from dbctl.errors.base import QueryFailedError, ValueInvalidError
+from dbctl.engines.contract import Column, Explanation, Later, Reference, Table, TimeForm, Where
+from dbctl.engines.sql import PlanReader, Row, Statement, ident, is_storable, like_literal
+from dbctl.errors import QueryFailedError, ValueInvalidError
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -127,10 +126,10 @@ class SQLiteDialect(PlanReader):
 
     def _refuse_strange_names(self, sql: str) -> None:
         """Refuse a name in double quotes that is none: SQLite would take it for a text, and say nothing."""
-        from dbctl.engines.sqlite.sql import normalize as spelling
+        from dbctl.engines.sqlite.sql import strange_names
 
         names = {column.lower() for table in self.tables().values() for column in table.columns}
-        strange = spelling.strange_names(sql, names | {name.lower() for name in self.tables()})
+        strange = strange_names(sql, names | {name.lower() for name in self.tables()})
         if strange:
             reason = f"there is no column {strange[0]}; in double quotes SQLite would read it as a text"
             raise QueryFailedError(target=self.target, reason=reason)

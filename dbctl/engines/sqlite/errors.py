@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
-from dbctl.errors.base import (
+from dbctl.errors import (
     BusyError,
     ConstraintError,
     CorruptError,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from dbctl.engines.contract.base import Housing
+from dbctl.engines.contract import Housing
 from dbctl.engines.file_locks import holders_of
-from dbctl.errors.base import NotSupportedError, ReadOnlyError, ValueInvalidError
+from dbctl.errors import NotSupportedError, ReadOnlyError, ValueInvalidError
 
 #: What SQLite puts beside a database.
 SIDE_FILES = ("-wal", "-shm", "-journal")

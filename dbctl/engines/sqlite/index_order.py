@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dbctl.engines.contract.base import Order, Where
-from dbctl.engines.sql.query_builder import Statement
+from dbctl.engines.contract import Order, Where
+from dbctl.engines.sql import Statement
 from dbctl.engines.sqlite.dialect import SQLiteDialect
 
 #: Whether an index of every row begins with a column, ascending and by the bytes of its text.

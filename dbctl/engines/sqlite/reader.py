@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from dbctl.engines.contract.base import Capability
-from dbctl.engines.sql.query_builder import Row
+from dbctl.engines.contract import Capability
+from dbctl.engines.sql import Row
 from dbctl.engines.sqlite.connection import TOLD, SQLiteConnection
-from dbctl.errors.base import ChangedWhileReadError, ChangesLeftError, DbctlError, UnreachableError
-from dbctl.files.progress import Progress, silent
+from dbctl.errors import ChangedWhileReadError, ChangesLeftError, DbctlError, UnreachableError
+from dbctl.files import Progress, silent
 
 if TYPE_CHECKING:
-    from dbctl.engines.contract.dumps import Dumped, Proof
+    from dbctl.engines.contract import Dumped, Proof
 
 T = TypeVar("T")
 
@@ -130,8 +130,8 @@ class SQLiteReader(SQLiteConnection):
     def dump(
         self, destination: Path, *, form: str = "", tables: Sequence[str] = (), progress: Progress = silent
     ) -> Dumped:
-        from dbctl.engines.contract.dumps import Dumped
-        from dbctl.engines.sqlite.backup.dumper import dump
+        from dbctl.engines.contract import Dumped
+        from dbctl.engines.sqlite.backup import dump
 
         del form  # there is but one
         if tables:
@@ -156,8 +156,8 @@ class SQLiteReader(SQLiteConnection):
 
     def proof(self, *, quick: bool) -> Proof:
         """Look into a dump: ``quick`` leaves out whether indexes and tables agree."""
-        from dbctl.engines.contract.dumps import Proof
-        from dbctl.engines.sql.table_digest import digests
+        from dbctl.engines.contract import Proof
+        from dbctl.engines.sql import digests
 
         problems = [line for line in self.damage(quick=quick) if not line.startswith(OF_THE_APP)]
         if problems:

@@ -7,19 +7,20 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from typing import cast
 
-from dbctl.engines.contract.schema import (
-    Schema,
-    SchemaCode,
-    SchemaColumn,
-    SchemaIndex,
-    SchemaReference,
-    SchemaTable,
-)
-from dbctl.engines.sql.query_builder import Row
+from dbctl.engines.contract import Schema, SchemaCode, SchemaColumn, SchemaIndex, SchemaReference, SchemaTable
+from dbctl.engines.sql import Row
 from dbctl.engines.sqlite.describe import VIRTUAL
-from dbctl.engines.sqlite.sql import create_statement as create
-from dbctl.engines.sqlite.sql import normalize as spelling
-from dbctl.engines.sqlite.types.values import affinity
+from dbctl.engines.sqlite.sql import (
+    ColumnText,
+    IndexText,
+    index_text,
+    normalize,
+    rest_of_table,
+    table_text,
+    trigger_text,
+    view_text,
+)
+from dbctl.engines.sqlite.types import affinity
 
 #: What modules for searching texts and places call the tables that they keep beside their own.
 _SHADOWS = (
@@ -64,19 +65,19 @@ class Told:
     def _codes(self) -> Iterator[SchemaCode]:
         for kind, name, table, sql in self._entries:
             if kind == "view":
-                yield SchemaCode(kind="view", name=name, text=create.view_text(sql, self._names))
+                yield SchemaCode(kind="view", name=name, text=view_text(sql, self._names))
             elif kind == "trigger":
-                text = create.trigger_text(sql, self._names)
+                text = trigger_text(sql, self._names)
                 yield SchemaCode(kind="trigger", name=name, table=table, text=text)
 
     def _by_text(self, name: str, sql: str) -> SchemaTable:
-        options = [create.rest_of_table(sql)]
+        options = [rest_of_table(sql)]
         return SchemaTable(
             name=name, columns=(), key=(), indexes=(), references=(), checks=(), options=options
         )
 
     def _table(self, name: str, sql: str) -> SchemaTable:
-        text = create.table_text(sql, self._names)
+        text = table_text(sql, self._names)
         indexes = list(self._described(self._indexes[name]))
         references = self._references(self._keys[name], text.deferred)
         behind_key = [found for origin, found in indexes if origin == "pk"]
@@ -101,7 +102,7 @@ class Told:
         for name in dict.fromkeys(str(row[1]) for row in rows):
             mine = [row for row in rows if row[1] == name]
             sql = self._texts.get(name, "")
-            text = create.index_text(sql, self._names) if sql else create.IndexText(terms=(), where="")
+            text = index_text(sql, self._names) if sql else IndexText(terms=(), where="")
             columns = []
             for at, (_, _, _, _, column, descending, collation) in enumerate(mine):
                 term = text.terms[at] if column is None else str(column)
@@ -138,9 +139,9 @@ class Told:
         return [column for _, column in keyed]
 
 
-def _column(row: Row, told: create.ColumnText, key: Sequence[str]) -> SchemaColumn:
+def _column(row: Row, told: ColumnText, key: Sequence[str]) -> SchemaColumn:
     _, name, kind, not_null, default, _ = row
-    declared = spelling.spelled(str(kind or ""), ()).upper()
+    declared = normalize.spelled(str(kind or ""), ()).upper()
     if told.generated:  # SQLite takes these words for a part of the type where blanks are unusual
         declared = re.sub(r" ?GENERATED( ALWAYS)?$", "", declared)
     rowid = declared == "INTEGER" and list(key) == [name]
@@ -149,7 +150,7 @@ def _column(row: Row, told: create.ColumnText, key: Sequence[str]) -> SchemaColu
         type=declared,
         storage=affinity(declared),
         nullable=not (not_null or rowid),
-        default=None if default is None else spelling.default_text(str(default)),
+        default=None if default is None else normalize.default_text(str(default)),
         collation="" if told.collation == "BINARY" else told.collation,
         generated=told.generated,
     )

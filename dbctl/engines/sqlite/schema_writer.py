@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
 
-from dbctl.engines.contract.base import Language
-from dbctl.engines.sql.query_builder import Row, ident
+from dbctl.engines.contract import Language
+from dbctl.engines.sql import Row, ident
 from dbctl.engines.sqlite.connection import lenient
-from dbctl.engines.sqlite.fulltext.writer import SQLiteTextWriter
-from dbctl.engines.sqlite.sql import script as sqlite_script
-from dbctl.errors.base import ConstraintError, QueryFailedError
+from dbctl.engines.sqlite.fulltext import SQLiteTextWriter
+from dbctl.engines.sqlite.sql import script
+from dbctl.errors import ConstraintError, QueryFailedError
 from dbctl.model import counted
 
 T = TypeVar("T")
@@ -27,7 +27,7 @@ order by type = 'table', sql not like 'create virtual%', name"""
 class SQLiteSchemaWriter(SQLiteTextWriter):
     """Capability.MIGRATE."""
 
-    language: Language = sqlite_script
+    language: Language = script
     takes_schema_back = True
     lock_tries = 1  # the lock on the file is held from the beginning
     _depth = 0  #: how many transactions are open, one inside the other
@@ -86,7 +86,7 @@ class SQLiteSchemaWriter(SQLiteTextWriter):
         return ()
 
     def _step(self, sql: str) -> None:
-        if reason := sqlite_script.why_not(sql):
+        if reason := script.why_not(sql):
             raise QueryFailedError(target=self.target, reason=reason)
         connection = self._current()
         if not sql.lower().startswith("vacuum"):  # which attaches a file of its own
@@ -149,7 +149,7 @@ def _only_what_a_transaction_can_hold(
     """Refuse what would end the transaction, leave the file, or quietly do nothing inside a transaction."""
     if action in (sqlite3.SQLITE_TRANSACTION, sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH):
         return sqlite3.SQLITE_DENY
-    if action == sqlite3.SQLITE_PRAGMA and (first or "").lower() not in sqlite_script.ALLOWED_PRAGMAS:
+    if action == sqlite3.SQLITE_PRAGMA and (first or "").lower() not in script.ALLOWED_PRAGMAS:
         # we ask it ourselves, and nobody sets it
         return sqlite3.SQLITE_OK if (first, value) == ("schema_version", None) else sqlite3.SQLITE_DENY
     return sqlite3.SQLITE_OK

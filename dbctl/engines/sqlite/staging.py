@@ -8,10 +8,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
 
-from dbctl.engines.contract.base import Column, Table
-from dbctl.engines.sql.query_builder import Row, ident
-from dbctl.engines.sql.staging import SqlAside, SqlLaysAside, declared
-from dbctl.errors.base import DbctlError, NotSupportedError
+from dbctl.engines.contract import Column, Table
+from dbctl.engines.sql import Row, SqlAside, SqlLaysAside, declared, ident
+from dbctl.errors import DbctlError, NotSupportedError
 
 T = TypeVar("T")
 

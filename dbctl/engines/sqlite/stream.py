@@ -10,12 +10,12 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from datetime import timedelta
 from typing import TypeVar
 
-from dbctl.engines.contract.streaming import Answer
-from dbctl.engines.sql.query_builder import Row, ident
+from dbctl.engines.contract import Answer
+from dbctl.engines.sql import Row, ident
 from dbctl.engines.sqlite.checks import SQLiteChecks
 from dbctl.engines.sqlite.describe import VIRTUAL
 from dbctl.engines.sqlite.errors import name_of
-from dbctl.errors.base import DbctlError, QueryFailedError, SecretAskedError, TimeUpError
+from dbctl.errors import DbctlError, QueryFailedError, SecretAskedError, TimeUpError
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from dbctl import signals as interrupt
+from dbctl import signals
 from dbctl.engines.sqlite.errors import name_of
 
 HEADER, FRAME = 32, 24  # bytes
@@ -179,7 +179,7 @@ def committed(path: Path) -> Committed:
 
 def _frames(file: BinaryIO, size: int) -> Iterator[tuple[bytes, bytes]]:
     while True:
-        interrupt.check()
+        signals.check()
         frame = file.read(FRAME + size)
         if len(frame) < FRAME + size:
             return

@@ -10,18 +10,17 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar, cast
 
-from dbctl.engines.contract.base import Capability, FillRow, Later, Merge, Where, fill_nothing
-from dbctl.engines.contract.streaming import Answer
+from dbctl.engines.contract import Answer, Capability, FillRow, Later, Merge, Where, fill_nothing
 from dbctl.engines.file_locks import write_lock
-from dbctl.engines.sql.query_builder import Row, Statement, on_conflict
+from dbctl.engines.sql import Row, Statement, on_conflict
 from dbctl.engines.sqlite.connection import TOLD
 from dbctl.engines.sqlite.files import refuse_unsafe
 from dbctl.engines.sqlite.schema_writer import SQLiteSchemaWriter
 from dbctl.engines.sqlite.staging import SQLiteLaysAside
-from dbctl.engines.sqlite.types.times import form_of
+from dbctl.engines.sqlite.types import form_of
 from dbctl.engines.sqlite.wal import may_come_back
-from dbctl.errors.base import CommitUnsyncedError, NotADatabaseError, QueryFailedError
-from dbctl.files.atomic import sync_directory
+from dbctl.errors import CommitUnsyncedError, NotADatabaseError, QueryFailedError
+from dbctl.files import sync_directory
 
 T = TypeVar("T")
 
@@ -198,7 +197,7 @@ class SQLiteWriter(SQLiteSchemaWriter, SQLiteLaysAside):
 
     def _insert_all(self, into: str, columns: int, rows: Iterable[Sequence[object]]) -> int:
         """Insert rows as they come; return how many. Only those with text that is not UTF-8 need a cast."""
-        from dbctl.engines.sqlite.types.values import RawText
+        from dbctl.engines.sqlite.types import RawText
 
         left, raw, inserted = iter(rows), list[Sequence[object]](), 0
         holders = ", ".join("?" * columns)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from dbctl.config.model import Keep
+from dbctl.config import Keep
 from dbctl.model import is_span
 from dbctl.profiles.codecs import BooleanCodec, Encoding, HashCodec, KeyCodec, TimeCodec
 from dbctl.profiles.model.cleanup import Cleanup

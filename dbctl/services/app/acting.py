@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dbctl.engines.contract.base import Readable
-from dbctl.errors.base import ActingUserInactiveError, NotSupportedError
+from dbctl.engines.contract import Readable
+from dbctl.errors import ActingUserInactiveError, NotSupportedError
 from dbctl.services.app.app import App
 from dbctl.services.app.user_table import User, database_of, users_beside
 

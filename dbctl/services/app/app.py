@@ -9,10 +9,10 @@ from typing import TypeVar
 
 from msgspec import structs
 
-from dbctl.config import model as config
+from dbctl.config import model
 from dbctl.engines import registry
-from dbctl.engines.contract.base import Readable, Writable
-from dbctl.errors.base import (
+from dbctl.engines.contract import Readable, Writable
+from dbctl.errors import (
     AbilityMissingError,
     CutOffWriteError,
     DatabaseUnknownError,
@@ -22,7 +22,7 @@ from dbctl.errors.base import (
     WrongAppError,
 )
 from dbctl.profiles import loader
-from dbctl.profiles.model.base import NO_LEDGER, Database, Profile
+from dbctl.profiles.model import NO_LEDGER, Database, Profile
 from dbctl.url import Url, meant
 
 T = TypeVar("T")
@@ -33,7 +33,7 @@ class App:
 
     def __init__(
         self,
-        configured: config.App,
+        configured: model.App,
         profile: Profile,
         *,
         timeout: float,
@@ -256,7 +256,7 @@ def _main(profile: Profile) -> str:
     return (writable or list(profile.databases))[0]
 
 
-def _as_meant(configured: config.App, profile: Profile) -> dict[str, Url]:
+def _as_meant(configured: model.App, profile: Profile) -> dict[str, Url]:
     """Return the addresses of an app's databases, each of an engine that its profile has it on."""
     known = profile.databases
     return {
@@ -272,7 +272,7 @@ def recognised_as(told: Database, tables: Collection[str]) -> str:
 
 @contextmanager
 def opened(
-    selection: config.Selection,
+    selection: model.Selection,
     *,
     timeout: float,
     only: str = "",
@@ -290,7 +290,7 @@ def opened(
         trust_clock: whether to delete by age also where the clock contradicts what was recorded.
         acting_as: the login of the user on whose behalf changes are made.
     """
-    configured = config.find(selection)
+    configured = model.find(selection)
     profile = loader.load(configured.profile)
     app = App(
         configured,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from dbctl.config import model as config
-from dbctl.engines.contract.base import Writable
+from dbctl.config import model
+from dbctl.engines.contract import Writable
 from dbctl.model import now
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import Live, find_column
@@ -32,7 +32,7 @@ def record(
     if told is None or told.table not in db.tables():
         return
     live = Live(app.profile, db, told.table, "the app's record of actions")
-    operator = f"dbctl ({config.operator()})"
+    operator = f"dbctl ({model.operator()})"
     user = None
     if app.acting_as:
         from dbctl.services.app.acting import acting_user

@@ -8,8 +8,8 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from dbctl.engines.contract.base import Readable, Writable
-from dbctl.errors.base import (
+from dbctl.engines.contract import Readable, Writable
+from dbctl.errors import (
     AlongUnreachableError,
     ConstraintError,
     DatabaseMissingError,

@@ -8,15 +8,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dbctl.config import model as config
-from dbctl.config.model import Selection
-from dbctl.files import atomic as durable
+from dbctl.config import Selection, model
+from dbctl.files import is_regular
 
 
 def program() -> Sequence[str]:
     """Return the words that call the dbctl that runs now, from any directory and with any PATH."""
     for script in (Path(sys.argv[0]), Path(sys.executable).with_name("dbctl")):
-        if script.name == "dbctl" and durable.is_regular(script) and os.access(script, os.X_OK):
+        if script.name == "dbctl" and is_regular(script) and os.access(script, os.X_OK):
             return [os.path.abspath(script)]  # noqa: PTH100 - a link such as pipx makes stays, its target moves
     return [sys.executable, "-m", "dbctl"]
 
@@ -27,14 +26,14 @@ def typed() -> Sequence[str]:
     return ["dbctl"] if found and len(words) == 1 and Path(found).samefile(words[0]) else words
 
 
-def options(said: Selection, app: config.App) -> Sequence[str]:
+def options(said: Selection, app: model.App) -> Sequence[str]:
     """Return the options that mean ``app`` from any directory and with any environment."""
     if _alone(said):
         return _further(said, app)
-    return ["--config", os.path.abspath(config.path(said)), *_further(said, app)]  # noqa: PTH100 - as above
+    return ["--config", os.path.abspath(model.path(said)), *_further(said, app)]  # noqa: PTH100 - as above
 
 
-def remedy(said: Selection, app: config.App, *command: str) -> Sequence[str]:
+def remedy(said: Selection, app: model.App, *command: str) -> Sequence[str]:
     """Return the words of a command for ``app``, for one who copies them where the answer was given.
 
     The configuration is named only where it was: elsewhere it is found again.
@@ -47,9 +46,9 @@ def _alone(said: Selection) -> bool:
     return bool(said.profile and said.urls)
 
 
-def _further(said: Selection, app: config.App) -> Sequence[str]:
+def _further(said: Selection, app: model.App) -> Sequence[str]:
     profile = str(Path(said.profile).resolve()) if said.profile.endswith(".toml") else said.profile
-    urls = {name: app.databases[name] for name in config.given(said.urls, Path.cwd())}
+    urls = {name: app.databases[name] for name in model.given(said.urls, Path.cwd())}
     words = ["--profile", profile] if profile else []
     words += [word for name, url in urls.items() for word in ("--url", f"{name}={url}")]
     return words if _alone(said) and not said.app else [*words, "--app", app.name]

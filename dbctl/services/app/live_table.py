@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
-from dbctl.engines.contract.base import Condition, HoldsTimeForms, Readable, Table
-from dbctl.errors.base import SchemaLacksError
+from dbctl.engines.contract import Condition, HoldsTimeForms, Readable, Table
+from dbctl.errors import SchemaLacksError
 from dbctl.model import now
-from dbctl.profiles.codecs import BOOLEANS, TIMES, TimeCodec
-from dbctl.profiles.model.base import Name, Profile
+from dbctl.profiles import BOOLEANS, TIMES, TimeCodec
+from dbctl.profiles.model import Name, Profile
 
 
 def find_column(table: Table | None, name: Name | None) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TypeVar
 
-from dbctl.errors.base import UsageError
+from dbctl.errors import UsageError
 from dbctl.model import Page, Value, Window
 
 V = TypeVar("V", bound=Value)

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 
 from msgspec import structs
 
-from dbctl.errors.base import DatabaseUnsetError, DbctlError, Exit, NotSupportedError
+from dbctl.errors import DatabaseUnsetError, DbctlError, Exit, NotSupportedError
 from dbctl.model import Page, Value, Window
 from dbctl.services.app.app import App
 from dbctl.services.app.pagination import page_of

@@ -7,12 +7,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
 
-from dbctl.engines.contract.base import Readable
-from dbctl.engines.contract.streaming import Streams
+from dbctl.engines.contract import Readable, Streams
 from dbctl.engines.parsing import lineage
-from dbctl.errors.base import DbctlError
+from dbctl.errors import DbctlError
 from dbctl.model import Row
-from dbctl.profiles.model.base import Name, Settings
+from dbctl.profiles.model import Name, Settings
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import find_column
 

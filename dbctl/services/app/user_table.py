@@ -6,11 +6,11 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
-from dbctl.engines.contract.base import AllOf, AnyOf, Condition, Not, Op, Order, Readable, Where, Within
-from dbctl.errors.base import AmbiguousLoginError, RoleMissingError, UsageError, UserMissingError
+from dbctl.engines.contract import AllOf, AnyOf, Condition, Not, Op, Order, Readable, Where, Within
+from dbctl.errors import AmbiguousLoginError, RoleMissingError, UsageError, UserMissingError
 from dbctl.model import Id, Row, Value, Window, now
-from dbctl.profiles.codecs import BOOLEANS, read_boolean, read_time
-from dbctl.profiles.model.base import Name, UserRole, Users
+from dbctl.profiles import BOOLEANS, read_boolean, read_time
+from dbctl.profiles.model import Name, UserRole, Users
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import Live
 from dbctl.services.app.validation import check_field, cut, read_moment, read_word

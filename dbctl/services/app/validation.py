@@ -8,11 +8,11 @@ from decimal import Decimal
 from fnmatch import fnmatchcase
 from math import isfinite
 
-from dbctl.engines.sql.query_builder import is_storable
-from dbctl.errors.base import ValueInvalidError
+from dbctl.engines.sql import is_storable
+from dbctl.errors import ValueInvalidError
 from dbctl.model import Secret, counted
-from dbctl.profiles.codecs import HASHES, read_time
-from dbctl.profiles.model.base import Password, Rule, TextFormat
+from dbctl.profiles import HASHES, read_time
+from dbctl.profiles.model import Password, Rule, TextFormat
 
 LONGEST_SHOWN = 40  #: characters of a refused value in a message
 #: What may be typed for yes and no.
@@ -109,7 +109,7 @@ def fault(given: str, rule: Rule | None) -> str:
 
 
 def _misshapen(given: str, form: TextFormat) -> str:
-    from dbctl.profiles.formats import FORMATS
+    from dbctl.profiles import FORMATS
 
     return FORMATS[form](given)
 

@@ -14,9 +14,9 @@ from tempfile import SpooledTemporaryFile
 from msgspec import structs
 
 from dbctl.engines import registry
-from dbctl.errors.base import FileFailedError
+from dbctl.errors import FileFailedError
 from dbctl.model import Finding, counted, now
-from dbctl.services.app.app import App
+from dbctl.services.app import App
 from dbctl.services.backup.manifest import Manifest, Member
 from dbctl.services.backup.writer import Laying
 

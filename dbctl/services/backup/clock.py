@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from dbctl import model
-from dbctl.engines.contract.base import Condition, Readable
-from dbctl.errors.base import ClockDoubtedError, DbctlError
-from dbctl.services.app.live_table import find_column
+from dbctl.engines.contract import Condition, Readable
+from dbctl.errors import ClockDoubtedError, DbctlError
+from dbctl.services.app import find_column
 
 if TYPE_CHECKING:
-    from dbctl.profiles.model.base import Name
-    from dbctl.services.app.app import App
+    from dbctl.profiles.model import Name
+    from dbctl.services.app import App
 
 #: The maximum difference of two correct clocks.
 SKEW = timedelta(minutes=5)

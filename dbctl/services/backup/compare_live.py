@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from dbctl.engines.contract.dumps import count_dumped
-from dbctl.errors.base import DbctlError
+from dbctl.engines.contract import count_dumped
+from dbctl.errors import DbctlError
 from dbctl.model import Finding, Severity
-from dbctl.services.app.app import App
+from dbctl.services.app import App
 from dbctl.services.backup.manifest import Manifest, Member
 from dbctl.services.backup.safety import schema_of
-from dbctl.services.migrations import status as migrate
+from dbctl.services.migrations import status
 
 FEWER = "Rows may have been deleted since, or lost: dbctl restore preview compares all tables."
 GONE = "Somebody dropped it since, or this is another database: dbctl restore preview compares all tables."
@@ -65,7 +65,7 @@ def _ledgers(app: App, database: str) -> Collection[str]:
     if app.database(database).migrations is None:
         return ()
     try:
-        (track,) = migrate.tracks(app, database, may_lack_folder=True)
+        (track,) = status.tracks(app, database, may_lack_folder=True)
     except DbctlError:
         return ()
     return track.ledgers

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from dbctl.errors.base import (
+from dbctl.errors import (
     BackupDiffersError,
     BackupUnsoundError,
     DbctlError,
@@ -15,12 +15,12 @@ from dbctl.errors.base import (
     gravest,
 )
 from dbctl.model import Done, Plan, Row, Value
-from dbctl.services.app.app import App
+from dbctl.services.app import App
 from dbctl.services.backup import manifest as backup_manifest
-from dbctl.services.backup import verification_record as backup_proof
+from dbctl.services.backup import verification_record
 from dbctl.services.backup.manifest import Manifest, ManifestInvalidError
 from dbctl.services.backup.repository import Repository
-from dbctl.stores.base import State
+from dbctl.stores import State
 
 #: Told how many bytes more are done.
 Advance = Callable[[int], None]
@@ -212,7 +212,7 @@ class Copying:
                             name, f"{one.file}: its content is not what was written (SHA-256)"
                         )
                 folder.finish(text.decode())
-            backup_proof.carry(source, destination, name)
+            verification_record.carry(source, destination, name)
         except RepositoryFailedError:
             if self._source.is_gone(manifest):
                 return False
@@ -222,7 +222,7 @@ class Copying:
     def _uncarried(self, manifest: Manifest) -> RepositoryFailedError | None:
         """Let what is known of a backup follow it; return why it could not."""
         try:
-            backup_proof.carry(self._source.store, self._destination.store, manifest.id)
+            verification_record.carry(self._source.store, self._destination.store, manifest.id)
         except RepositoryFailedError as error:
             return error
         return None

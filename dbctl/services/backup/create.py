@@ -13,13 +13,11 @@ from typing import Protocol, TypeVar, cast
 
 from msgspec import structs
 
-from dbctl import __version__
-from dbctl import signals as interrupt
-from dbctl.config.model import Compression
+from dbctl import __version__, signals
+from dbctl.config import Compression
 from dbctl.engines import registry
-from dbctl.engines.contract.base import Capability, Readable
-from dbctl.engines.contract.dumps import Dump, Dumped, Dumps, Pins, Proof
-from dbctl.errors.base import (
+from dbctl.engines.contract import Capability, Dump, Dumped, Dumps, Pins, Proof, Readable
+from dbctl.errors import (
     BackupFailedError,
     CorruptError,
     CutOffWriteError,
@@ -36,13 +34,9 @@ from dbctl.errors.base import (
     UsageError,
     WrongAppError,
 )
-from dbctl.files.compression import ENDINGS
-from dbctl.files.concurrency import both
-from dbctl.files.progress import Progress
-from dbctl.files.rate_limit import Pace
+from dbctl.files import ENDINGS, Pace, Progress, both
 from dbctl.model import Done, Plan, Row, counted, now
-from dbctl.services.app.app import App
-from dbctl.services.app.suggestions import hint
+from dbctl.services.app import App, hint
 from dbctl.services.backup.app_files import Extras
 from dbctl.services.backup.encryption import Sealing
 from dbctl.services.backup.manifest import Kind, LeftOut, Manifest, Member, Origin, written
@@ -203,7 +197,7 @@ class Creation:
             newest = max((manifest.created_at for manifest in earlier), default=made.created_at)
             remarks = [*_remarks(made.created_at, newest), *self._told(made)]
             told = repository.told(made, BackupCreated, remarks=remarks)
-            interrupt.done()  # it stands, and whoever asked for it is told so, whatever comes
+            signals.done()  # it stands, and whoever asked for it is told so, whatever comes
         return told
 
     def _told(self, made: Manifest) -> Iterator[str]:
@@ -500,7 +494,7 @@ def make(
             left_out=[*left_out, *failed],
         )
         if settled:  # a backup that stands must not be told as interrupted
-            settled.enter_context(interrupt.unheard())
+            settled.enter_context(signals.unheard())
         folder.finish(written(manifest))
     return manifest
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dbctl.errors.base import LastBackupError, PlanChangedError, UsageError
+from dbctl.errors import LastBackupError, PlanChangedError, UsageError
 from dbctl.model import Done, Plan
-from dbctl.services.app.app import App
+from dbctl.services.app import App
 from dbctl.services.backup.manifest import Manifest
 from dbctl.services.backup.repository import ID, Repository
 

@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from dbctl.config import model as config
-from dbctl.config.model import Encrypt, Opening
-from dbctl.errors.base import (
+from dbctl.config import Encrypt, Opening, model
+from dbctl.errors import (
     DbctlError,
     FileFailedError,
     FileMissingError,
@@ -17,14 +16,11 @@ from dbctl.errors.base import (
     KeyWrongError,
     PassphraseInvalidError,
 )
-from dbctl.files import age
-from dbctl.files import atomic as durable
-from dbctl.files.age import Identity, MadeKey, Recipient
+from dbctl.files import Identity, MadeKey, Recipient, age, atomic
 from dbctl.model import Secret, counted
-from dbctl.services.app.app import App
+from dbctl.services.app import App
 from dbctl.services.backup.manifest import Manifest
-from dbctl.stores.base import Store
-from dbctl.stores.staging import Staging
+from dbctl.stores import Staging, Store
 
 #: Bytes; no file of keys, and no passphrase, is larger.
 LARGEST = 1 << 20
@@ -49,7 +45,7 @@ class Sealing:
         told = app.configured.backup
         self._told = told.encrypt if told else None
         self._passphrase = None
-        self.aside = Staging(config.aside(app.configured))  #: for what is not encrypted yet
+        self.aside = Staging(model.aside(app.configured))  #: for what is not encrypted yet
         self.names: list[str] = []  #: the recipients, as they were given
         self._recipients: list[Recipient] = []
         if self._told:
@@ -227,7 +223,7 @@ def read_file(path: Path, what: str) -> bytes:
         FileMissingError, FileFailedError: it cannot be read, or is larger than any such file.
     """
     try:
-        with durable.named(path) as file:
+        with atomic.named(path) as file:
             raw = file.read(LARGEST + 1)
     except FileNotFoundError:
         raise FileMissingError(what=what, path=path) from None

@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from dbctl.config.model import Compression
-from dbctl.engines.contract.dumps import Dump
+from dbctl.config import Compression
+from dbctl.engines.contract import Dump
 from dbctl.model import Value
 
 #: Why a backup was made: because somebody asked for one, or for some tables alone (``partial``), or before a restore

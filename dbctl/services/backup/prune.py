@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from dbctl import model
+from dbctl.config import Keep
 from dbctl.config import model as config
-from dbctl.config.model import Keep
-from dbctl.errors.base import PlanChangedError, RepositoryUnreadError, RetentionUnsetError, UsageError
+from dbctl.errors import PlanChangedError, RepositoryUnreadError, RetentionUnsetError, UsageError
 from dbctl.model import Done, Plan, Value, read_span
-from dbctl.profiles.model.base import Profile
-from dbctl.services.app.app import App
+from dbctl.profiles.model import Profile
+from dbctl.services.app import App
 from dbctl.services.backup import clock
 from dbctl.services.backup.manifest import Manifest
 from dbctl.services.backup.repository import Repository

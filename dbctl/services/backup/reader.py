@@ -9,11 +9,11 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
-from dbctl.errors.base import CorruptError, FileFailedError, RepositoryFailedError, ScratchFailedError
-from dbctl.files import atomic as durable
+from dbctl.errors import CorruptError, FileFailedError, RepositoryFailedError, ScratchFailedError
+from dbctl.files import is_regular, sync_file
 from dbctl.services.backup.encryption import Keys
 from dbctl.services.backup.manifest import Manifest, Member
-from dbctl.stores.base import Store
+from dbctl.stores import Store
 
 
 @contextmanager
@@ -77,7 +77,7 @@ class Unpacked:
     def _sync(self, path: Path) -> Future[None]:
         pool = ThreadPoolExecutor(1)
         self._held.callback(pool.shutdown, wait=False)  # nobody waits for what is going to be removed
-        return pool.submit(durable.sync_file, path)
+        return pool.submit(sync_file, path)
 
     def resting(self, folder: str, one: Member) -> Path:
         """Return a path at which a file can be read as it rests, packed or not, until the block ends.
@@ -90,7 +90,7 @@ class Unpacked:
         key = (folder, one.file)
         if key not in self._resting:
             path = self._held.enter_context(self._store.opened(folder, one.file))
-            if path.is_symlink() or not durable.is_regular(path):
+            if path.is_symlink() or not is_regular(path):
                 reason = (
                     f"{one.file} is no regular file" if os.path.lexists(path) else f"{one.file} is missing"
                 )

@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 
-from dbctl.config import model as config
+from dbctl.config import model
 from dbctl.engines import registry as engines
-from dbctl.errors.base import (
+from dbctl.errors import (
     BackupLaterError,
     BackupMissingError,
     BackupPartialError,
@@ -21,15 +21,12 @@ from dbctl.errors.base import (
     RepositoryUnsetError,
 )
 from dbctl.model import Page, Row, Value, Window
-from dbctl.services.app.app import App
-from dbctl.services.app.pagination import page_of
-from dbctl.services.app.suggestions import hint
+from dbctl.services.app import App, hint, page_of
 from dbctl.services.backup import manifest as backup_manifest
-from dbctl.services.backup import verification_record as backup_proof
+from dbctl.services.backup import verification_record
 from dbctl.services.backup.manifest import Kind, LeftOut, Manifest, ManifestInvalidError, Member
 from dbctl.services.backup.verification_record import Drill, Proven
-from dbctl.stores import registry
-from dbctl.stores.base import State, Store, ordered
+from dbctl.stores import State, Store, ordered, registry
 
 ID = re.compile(r"\d{8}_\d{6}")
 LATEST = "latest"
@@ -119,7 +116,7 @@ class Repository:
             given or (told.repository if told else ""),
             app.name,
             folder=Path.cwd() if given else folder,
-            staging=config.aside(app.configured),
+            staging=model.aside(app.configured),
             timeout=app.timeout,
         )
 
@@ -127,7 +124,7 @@ class Repository:
         """Return the same backups and one more, which lies at ``path`` of this machine and is only read."""
         from copy import copy
 
-        from dbctl.stores.overlay import Beside
+        from dbctl.stores import Beside
 
         other = copy(self)
         other.store = Beside(self.store, folder, path)
@@ -278,7 +275,7 @@ class Repository:
 
     def proven(self, manifest: Manifest) -> Proven:
         """Return what was found out about a backup since it was made."""
-        return backup_proof.read(self.store, manifest.id)
+        return verification_record.read(self.store, manifest.id)
 
     def damage(self, manifest: Manifest, proven: Proven) -> str:
         """Return what is known to be wrong with a backup, without reading it; empty: nothing."""

@@ -9,9 +9,8 @@ from pathlib import Path
 from msgspec import structs
 
 from dbctl.engines import registry
-from dbctl.engines.contract.base import Capability, Describes, Readable
-from dbctl.engines.contract.dumps import Dump, Dumps, count_dumped
-from dbctl.errors.base import (
+from dbctl.engines.contract import Capability, Describes, Dump, Dumps, Readable, count_dumped
+from dbctl.errors import (
     BackupFailedError,
     CorruptError,
     CutOffWriteError,
@@ -22,10 +21,9 @@ from dbctl.errors.base import (
     NotADatabaseError,
     QueryFailedError,
 )
-from dbctl.files import atomic as durable
-from dbctl.files.progress import at_once
+from dbctl.files import at_once, written_whole
 from dbctl.model import now
-from dbctl.services.app.app import App
+from dbctl.services.app import App
 from dbctl.services.backup.create import Source, file_name
 from dbctl.services.backup.manifest import Member
 from dbctl.services.backup.writer import Laying
@@ -119,7 +117,7 @@ class Rescue(Source):
         found, at = self._outside.kept(folder.name), now()
         file = file_name(self.app, self.database, folder.name, ending=found.ending)
         try:
-            with durable.written_whole(folder.place(file)) as script:
+            with written_whole(folder.place(file)) as script:
                 script.write(found.note)
         except OSError as error:
             raise FileFailedError(path=Path(file), reason=error.strerror or str(error)) from error

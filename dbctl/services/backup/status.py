@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Literal, TypeAlias
 
-from dbctl.config.model import BackupConfig, Selection
-from dbctl.errors.base import DbctlError, Exit, RepositoryMissingError, RepositoryUnsetError, gravest
+from dbctl.config import BackupConfig, Selection
+from dbctl.errors import DbctlError, Exit, RepositoryMissingError, RepositoryUnsetError, gravest
 from dbctl.model import Row, Value, counted, now, read_span
+from dbctl.services.app import App
 from dbctl.services.app import app as apps
-from dbctl.services.app.app import App
 from dbctl.services.backup import clock
 from dbctl.services.backup.manifest import Manifest
 from dbctl.services.backup.repository import Repository, verified_at

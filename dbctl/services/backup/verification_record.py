@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 import msgspec
 from msgspec import structs
 
-from dbctl.errors.base import RepositoryFailedError
+from dbctl.errors import RepositoryFailedError
 from dbctl.model import Value, now
 from dbctl.services.backup.manifest import Moment, Number, is_of_a_clock
-from dbctl.stores.base import Store
+from dbctl.stores import Store
 
 
 class Drill(Value, frozen=True, kw_only=True):

@@ -9,9 +9,9 @@ from functools import partial
 import msgspec
 
 from dbctl.engines import registry
-from dbctl.engines.contract.dumps import Proof
-from dbctl.engines.sql.table_digest import differing
-from dbctl.errors.base import (
+from dbctl.engines.contract import Proof
+from dbctl.engines.sql import differing
+from dbctl.errors import (
     BusyError,
     ClientMissingError,
     ClientOldError,
@@ -33,18 +33,17 @@ from dbctl.errors.base import (
     StorageFailedError,
     UnreachableError,
 )
-from dbctl.files import atomic as durable
-from dbctl.files.concurrency import both
+from dbctl.files import atomic, both
 from dbctl.model import Finding, Findings, Severity, Value
-from dbctl.services.app.app import App
-from dbctl.services.backup import verification_record as backup_proof
+from dbctl.services.app import App
+from dbctl.services.backup import verification_record
 from dbctl.services.backup.compare_live import against_live
 from dbctl.services.backup.encryption import Keys, is_encrypted
 from dbctl.services.backup.manifest import Manifest, Member
 from dbctl.services.backup.reader import Unpacked, is_spare, unpacking
 from dbctl.services.backup.repository import Repository
 from dbctl.services.backup.verification_record import Drill
-from dbctl.stores.base import Store, digest
+from dbctl.stores import Store, digest
 from dbctl.url import Url
 
 LACKS = "backup-lacks-database"
@@ -187,7 +186,7 @@ def recorded(
     if any(one.code == FOREIGN for one in wrong):  # somebody else's, who may be pleased with it
         return []
     try:
-        backup_proof.record(
+        verification_record.record(
             repository.store, manifest.id, errors, whole=whole, deep=deep and not unopened, drills=drills
         )
     except DbctlError as error:  # a repository that may only be read can be verified all the same
@@ -303,13 +302,13 @@ def _of_both(unpacked: Unpacked, manifest: Manifest, look: Look) -> tuple[str, l
     resting = unpacked.resting(manifest.id, one)
     if not is_spare(one):
         kept, content = both(
-            lambda: digest(durable.blocks(resting)), lambda: _of_content(unpacked, manifest, look)
+            lambda: digest(atomic.blocks(resting)), lambda: _of_content(unpacked, manifest, look)
         )
         return kept.sha256, content
     content = _of_content(unpacked, manifest, look)
     if unpacked.holds(manifest, one):  # which hashed it on the way
         return one.sha256, content
-    return digest(durable.blocks(resting)).sha256, content
+    return digest(atomic.blocks(resting)).sha256, content
 
 
 def _of_content(unpacked: Unpacked, manifest: Manifest, look: Look) -> list[tuple[str, str]]:

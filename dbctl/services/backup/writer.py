@@ -7,18 +7,13 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from dbctl.config.model import Compression
-from dbctl.errors.base import FileFailedError
-from dbctl.files import age, compression
-from dbctl.files import atomic as durable
-from dbctl.files.age import MadeKey
-from dbctl.files.compression import Seal
-from dbctl.files.progress import Progress, silent
-from dbctl.files.subprocesses import new_file
+from dbctl.config import Compression
+from dbctl.errors import FileFailedError
+from dbctl.files import MadeKey, Progress, Seal, age, atomic, compression, new_file, silent
 from dbctl.model import Value, now
 from dbctl.services.backup.encryption import Sealing
 from dbctl.services.backup.manifest import Encryption, Member
-from dbctl.stores.base import NewFolder
+from dbctl.stores import NewFolder
 
 
 class Laid(Value, frozen=True, kw_only=True):
@@ -71,7 +66,7 @@ class Laying:
             FileFailedError: it cannot be read.
         """
         try:
-            durable.copied(source, self._folder.place(file))
+            atomic.copied(source, self._folder.place(file))
         except OSError as error:
             raise FileFailedError(path=source, reason=error.strerror or str(error)) from error
         return self.keep(file)

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.contract.base import AnyOf, Condition, Not, Readable, Where, Writable
-from dbctl.errors.base import LimitExceededError, OwnCommandError, UsageError, ValueInvalidError
+from dbctl.engines.contract import AnyOf, Condition, Not, Readable, Where, Writable
+from dbctl.errors import LimitExceededError, OwnCommandError, UsageError, ValueInvalidError
 from dbctl.model import Done, Plan, Row, counted, now
-from dbctl.services.app import audit
-from dbctl.services.app.app import App
-from dbctl.services.app.change import Change, Draft, exactly
-from dbctl.services.app.live_table import find_column
-from dbctl.services.app.secrets import MASK
+from dbctl.services.app import MASK, App, Change, Draft, audit, exactly, find_column
 from dbctl.services.data.edit import (
     Doomed,
     databases_along,
@@ -24,7 +20,7 @@ from dbctl.services.data.edit import (
     user_fields,
 )
 from dbctl.services.data.table import DataTable, Filters, database_of
-from dbctl.services.rules.rows import RowRules, guard
+from dbctl.services.rules import RowRules, guard
 
 
 class RowsChanged(Done, frozen=True, kw_only=True):

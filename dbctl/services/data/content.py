@@ -7,13 +7,11 @@ from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from urllib.parse import unquote_to_bytes
 
-from dbctl.errors.base import ContentAbsentError, ContentUndecodableError, UsageError
+from dbctl.errors import ContentAbsentError, ContentUndecodableError, UsageError
 from dbctl.model import Done, Row, Value
-from dbctl.profiles.codecs import Encoding
-from dbctl.profiles.model.base import Name, StoredFile
-from dbctl.services.app.app import App
-from dbctl.services.app.live_table import find_column
-from dbctl.services.app.validation import cut
+from dbctl.profiles import Encoding
+from dbctl.profiles.model import Name, StoredFile
+from dbctl.services.app import App, cut, find_column
 from dbctl.services.data.table import DataTable, database_of, key_of
 
 _DATA_URL = re.compile(r"data:([^,;]*)((?:;[^,;]*)*?)(;base64)?,", re.IGNORECASE)

@@ -15,7 +15,7 @@ from typing import IO, NamedTuple
 
 import msgspec
 
-from dbctl.errors.base import ValueInvalidError
+from dbctl.errors import ValueInvalidError
 
 #: Characters that are read at once.
 BLOCK = 1 << 18

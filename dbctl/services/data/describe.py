@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
-from dbctl.engines.contract.base import Capability, Describes, Measures, Readable
-from dbctl.engines.contract.monitoring import Indexes
-from dbctl.engines.contract.schema import Schema, SchemaColumn, SchemaIndex, SchemaReference
-from dbctl.engines.contract.vectors import Vectors
-from dbctl.errors.base import NotSupportedError
+from dbctl.engines.contract import (
+    Capability,
+    Describes,
+    Indexes,
+    Measures,
+    Readable,
+    Schema,
+    SchemaColumn,
+    SchemaIndex,
+    SchemaReference,
+    Vectors,
+)
+from dbctl.errors import NotSupportedError
 from dbctl.model import Row, Value
-from dbctl.services.app.app import App
+from dbctl.services.app import App
 from dbctl.services.data.table import DataTable, database_of
 
 

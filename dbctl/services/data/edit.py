@@ -6,24 +6,27 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import TypeVar
 
-from dbctl.engines.contract.base import Readable, Where, Writable
-from dbctl.errors.base import OwnCommandError, UsageError, ValueInvalidError
+from dbctl.engines.contract import Readable, Where, Writable
+from dbctl.errors import OwnCommandError, UsageError, ValueInvalidError
 from dbctl.model import Done, Plan, Row, Secret, Value, now
-from dbctl.services.app import audit
-from dbctl.services.app.app import App
-from dbctl.services.app.change import Change, Draft, exactly
-from dbctl.services.app.live_table import find_column
-from dbctl.services.app.secrets import MASK
-from dbctl.services.app.user_table import TIMES, UserTable, Who
-from dbctl.services.app.validation import cut
+from dbctl.services.app import (
+    MASK,
+    TIMES,
+    App,
+    Change,
+    Draft,
+    UserTable,
+    Who,
+    audit,
+    cut,
+    exactly,
+    find_column,
+)
 from dbctl.services.data.table import DataTable, database_of, key_of
-from dbctl.services.deletion.cascade import doomed_rows, reach, reachable
-from dbctl.services.deletion.cross_database import Beside, left_alone, written
-from dbctl.services.rules.rows import RowRules, guard, same_stored
-from dbctl.services.rules.single_true import Others
-from dbctl.services.search.fulltext import name_repair
-from dbctl.services.users.delete import delete_users
-from dbctl.services.users.update import UsersChanged, Wanted, change_of
+from dbctl.services.deletion import Beside, doomed_rows, left_alone, reach, reachable, written
+from dbctl.services.rules import Others, RowRules, guard, same_stored
+from dbctl.services.search import name_repair
+from dbctl.services.users import UsersChanged, Wanted, change_of, delete_users
 
 R = TypeVar("R")
 

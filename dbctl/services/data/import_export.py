@@ -7,10 +7,9 @@ from datetime import timedelta
 from pathlib import PurePath
 from typing import IO
 
-from dbctl import signals as interrupt
-from dbctl.engines.contract.base import Capability, Readable, Writable
-from dbctl.engines.contract.streaming import WritesCsv
-from dbctl.errors.base import (
+from dbctl import signals
+from dbctl.engines.contract import Capability, Readable, Writable, WritesCsv
+from dbctl.errors import (
     AlreadyExistsError,
     BuiltInRoleError,
     ConstraintError,
@@ -19,14 +18,11 @@ from dbctl.errors.base import (
     ValueInvalidError,
 )
 from dbctl.model import Done, Plan, counted
-from dbctl.services.app import audit
-from dbctl.services.app.app import App
-from dbctl.services.app.change import Change, Draft, exactly
-from dbctl.services.app.secrets import MASK
+from dbctl.services.app import MASK, App, Change, Draft, audit, exactly
 from dbctl.services.data.csv_jsonl import Cell, FileBrokenError, Form, Line, read, write_csv, write_jsonl
 from dbctl.services.data.query import asked
 from dbctl.services.data.table import DataTable, database_of, streams
-from dbctl.services.rules.rows import RowRules, guard
+from dbctl.services.rules import RowRules, guard
 
 #: Wrong lines after which nobody looks for further ones.
 MOST_WRONG = 1000
@@ -189,7 +185,7 @@ def _written(
 
 def _heard(batches: Iterator[Sequence[Sequence[object]]]) -> Iterator[Sequence[Sequence[object]]]:
     for batch in batches:
-        interrupt.check()
+        signals.check()
         yield batch
 
 
@@ -268,7 +264,7 @@ def _checked(table: DataTable, source: IO[bytes], file: str, form: Form) -> int:
             raise UsageError(detail=f"{file} has no {lacking[0]}, and {table.name} wants one in every row")
         for line in rows.lines:
             number += 1
-            interrupt.check()
+            signals.check()
             if reason := _fault(rows, line):
                 wrong.append(f"line {line.number}: {reason}")
                 if len(wrong) >= MOST_WRONG:

@@ -5,18 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
-from dbctl.engines.contract.base import AnyOf, Condition, Readable, Where, Within
-from dbctl.errors.base import UsageError
+from dbctl.engines.contract import AnyOf, Condition, Readable, Where, Within
+from dbctl.errors import UsageError
 from dbctl.model import Done, Row, Value, now
-from dbctl.profiles.model.base import Name
-from dbctl.services.app.app import App
-from dbctl.services.app.live_table import Live, find_column
-from dbctl.services.app.secrets import MASK, hidden, is_secret
-from dbctl.services.app.user_table import User, UserTable, Who, database_of
+from dbctl.profiles.model import Name
+from dbctl.services.app import (
+    MASK,
+    App,
+    Live,
+    User,
+    UserTable,
+    Who,
+    database_of,
+    find_column,
+    hidden,
+    is_secret,
+)
 from dbctl.services.data.table import streams
-from dbctl.services.users.ownership import STEP, leading
-from dbctl.services.users.queries import table as user_table
-from dbctl.services.users.sign_in_state import typed_by
+from dbctl.services.users import STEP, leading, typed_by
+from dbctl.services.users import table as user_table
 
 #: Name and version of the file format.
 FORM = "dbctl.user-data/1"

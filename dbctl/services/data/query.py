@@ -7,12 +7,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
-from dbctl.engines.contract.base import Order, Readable, Where
-from dbctl.engines.contract.streaming import Answer
-from dbctl.errors.base import QueryFailedError, UsageError
+from dbctl.engines.contract import Answer, Order, Readable, Where
+from dbctl.errors import QueryFailedError, UsageError
 from dbctl.model import Page, Row, Value, Window
-from dbctl.services.app.app import App
-from dbctl.services.app.secrets import hidden
+from dbctl.services.app import App, hidden
 from dbctl.services.data.table import DataTable, Filters, database_of, streams
 
 QUERY_HELP = (

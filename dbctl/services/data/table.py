@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 
-from dbctl.engines.contract.base import (
+from dbctl.engines.contract import (
     AllOf,
     Behind,
     Capability,
@@ -15,10 +15,10 @@ from dbctl.engines.contract.base import (
     HoldsTimeForms,
     Op,
     Readable,
+    Streams,
     Where,
 )
-from dbctl.engines.contract.streaming import Streams
-from dbctl.errors.base import (
+from dbctl.errors import (
     ColumnMissingError,
     NotSupportedError,
     OwnCommandError,
@@ -28,17 +28,23 @@ from dbctl.errors.base import (
     ValueInvalidError,
 )
 from dbctl.model import Row, Value, now
-from dbctl.profiles.codecs import BOOLEANS
-from dbctl.profiles.model.base import Name
-from dbctl.services.app.app import App
-from dbctl.services.app.live_table import Live, find_column
-from dbctl.services.app.secrets import MASK, hidden
-from dbctl.services.app.suggestions import hint
-from dbctl.services.app.user_table import BOOLEAN_TYPE, TIMES
-from dbctl.services.app.validation import cut, read_moment, read_word
-from dbctl.services.migrations.ledger import detection as migration_kind
-from dbctl.services.migrations.ledger import journal as migration_journal
-from dbctl.services.settings.values import load_json
+from dbctl.profiles import BOOLEANS
+from dbctl.profiles.model import Name
+from dbctl.services.app import (
+    BOOLEAN_TYPE,
+    MASK,
+    TIMES,
+    App,
+    Live,
+    cut,
+    find_column,
+    hidden,
+    hint,
+    read_moment,
+    read_word,
+)
+from dbctl.services.migrations.ledger import detection, journal
+from dbctl.services.settings import load_json
 
 _WHOLE = re.compile(r"-?[0-9]+", re.ASCII)
 _FRACTIONS = re.compile(r"REAL|FLOA|DOUB|NUMERIC|DECIMAL")
@@ -111,10 +117,10 @@ class DataTable:
         told = self.app.database(self.database).migrations
         if told is None:
             return
-        named = migration_kind.named(self.app.profile, told.ledger)
-        if told.ledger == migration_kind.FOUND:
-            named, _ = migration_kind.found(self.db, self.app.url(self.database).engine)
-        if self.name in (named.table, migration_journal.TABLE):
+        named = detection.named(self.app.profile, told.ledger)
+        if told.ledger == detection.FOUND:
+            named, _ = detection.found(self.db, self.app.url(self.database).engine)
+        if self.name in (named.table, journal.TABLE):
             what = f"the record of migrations in {self.name}"
             raise OwnCommandError(what=what, command="migrate mark, or migrate repair,")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from dbctl.engines.contract.base import AllOf, AnyOf, Not, Readable, Where, Within
-from dbctl.errors.base import ConstraintError
+from dbctl.engines.contract import AllOf, AnyOf, Not, Readable, Where, Within
+from dbctl.errors import ConstraintError
 from dbctl.model import Value, counted
 
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from dbctl.engines.contract.base import AnyOf, Condition, Not, Readable, Where
-from dbctl.errors.base import AlongUnreachableError
+from dbctl.engines.contract import AnyOf, Condition, Not, Readable, Where
+from dbctl.errors import AlongUnreachableError
 from dbctl.model import counted
-from dbctl.profiles.model.base import CrossLink
-from dbctl.services.app import unconfigured as overlooked
-from dbctl.services.app.app import App
-from dbctl.services.app.change import reaching
-from dbctl.services.app.live_table import Live, find_column
+from dbctl.profiles.model import CrossLink
+from dbctl.services.app import App, Live, find_column, reaching, unconfigured
 from dbctl.services.deletion.cascade import Touched
 
 #: Values in one condition: each makes a statement longer, and what names many rows is asked for in parts.
@@ -58,12 +55,12 @@ class Beside:
         if not values:
             return
         if link.database not in self._app.configured.databases:
-            if stands := overlooked.place_of(self._app, link.database):
+            if stands := unconfigured.place_of(self._app, link.database):
                 raise AlongUnreachableError(
                     target=self._app.target(link.database),
-                    reason=overlooked.SENTENCE.format(place=stands),
+                    reason=unconfigured.SENTENCE.format(place=stands),
                     to=link.to,
-                    instead=overlooked.instead(self._app, link.database, stands),
+                    instead=unconfigured.instead(self._app, link.database, stands),
                 )
             return
         with reaching(self._app, link.database, link.to):

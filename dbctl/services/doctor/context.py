@@ -6,10 +6,9 @@ import os
 import shlex
 from collections.abc import Sequence
 
-from dbctl.config.model import Selection
+from dbctl.config import Selection
 from dbctl.model import Finding, Severity
-from dbctl.services.app import command_line as again
-from dbctl.services.app.app import App
+from dbctl.services.app import App, command_line
 
 #: What no command can do, because it takes a place that only the admin knows.
 MOVE = "Stop the app, move the database to a directory of its own on a disk of this machine, and tell app and dbctl.toml where."
@@ -42,7 +41,7 @@ class Subject:
 
     def dbctl(self, *words: str) -> str:
         """Return the line that calls dbctl with ``words`` for this database's app."""
-        return shlex.join(again.remedy(self._said, self.app.configured, *words))
+        return shlex.join(command_line.remedy(self._said, self.app.configured, *words))
 
 
 def line_of(owner: int, words: Sequence[str]) -> str:

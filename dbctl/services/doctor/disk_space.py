@@ -8,10 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from dbctl.engines import registry
-from dbctl.engines.contract.base import Housing, Measures
-from dbctl.errors.base import UnreachableError
-from dbctl.files import mounts as volumes
-from dbctl.files.mounts import Volume
+from dbctl.engines.contract import Housing, Measures
+from dbctl.errors import UnreachableError
+from dbctl.files import Volume, volume_of
 from dbctl.model import Finding, Severity
 from dbctl.services.doctor.context import MOVE, Subject, amount, line_of
 
@@ -130,7 +129,7 @@ def _looked_at(subject: Subject, housing: Housing) -> tuple[Volume, os.stat_resu
         UnreachableError: it may not be looked at, or has just gone.
     """
     try:
-        return volumes.volume_of(housing.file.parent), housing.file.stat()
+        return volume_of(housing.file.parent), housing.file.stat()
     except OSError as error:
         instead = f"Check owner and mode of {housing.file.parent}."
         raise UnreachableError(

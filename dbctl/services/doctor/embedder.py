@@ -9,11 +9,11 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
-from dbctl.config import model as config
-from dbctl.errors.base import EmbedderKeyMissingError, EmbedderPackageMissingError
+from dbctl.config import Embedder, embedder_key
+from dbctl.errors import EmbedderKeyMissingError, EmbedderPackageMissingError
 from dbctl.model import Finding
-from dbctl.services.app.app import App
-from dbctl.services.doctor import files as doctor_files
+from dbctl.services.app import App
+from dbctl.services.doctor import files
 
 #: What a package is imported by.
 MODULES = {"fastembed": "fastembed", "sentence-transformers": "sentence_transformers"}
@@ -21,20 +21,20 @@ SAME = "Name the model that made the vectors, or have them made anew by this one
 LEFT_OUT = "Its profile has no [semantic]; take the section out, or write one."
 
 
-def embedder(app: App, told: config.Embedder) -> Iterator[Finding]:
+def embedder(app: App, told: Embedder) -> Iterator[Finding]:
     """Yield what keeps an app's embedder from its work, and who else gets to its key."""
     for code, message, hint in _wrong(app, told):
         yield Finding(target=app.name, severity="warning", code=code, message=message, hint=hint)
     if told.key_file:
         with suppress(OSError):  # that it cannot be read is told already
             found = {Path(told.key_file): Path(told.key_file).stat()}
-            for severity, code, message, hint in doctor_files.exposed(
+            for severity, code, message, hint in files.exposed(
                 found, written="whoever does, decides who answers", read="it holds the key of the embedder"
             ):
                 yield Finding(target=app.name, severity=severity, code=code, message=message, hint=hint)
 
 
-def _wrong(app: App, told: config.Embedder) -> Iterator[tuple[str, str, str]]:
+def _wrong(app: App, told: Embedder) -> Iterator[tuple[str, str, str]]:
     """Yield code, message and hint."""
     semantic = app.profile.semantic
     if semantic is None:
@@ -43,7 +43,7 @@ def _wrong(app: App, told: config.Embedder) -> Iterator[tuple[str, str, str]]:
         message = f"its embedder asks {told.model}, and {semantic.model} made its vectors: similarity may mean nothing"
         yield "embedder-model-other", message, SAME
     try:
-        config.embedder_key(app.configured)
+        embedder_key(app.configured)
     except EmbedderKeyMissingError as error:
         yield error.code, str(error), error.hint
     if told.command and not (shutil.which(told.command[0]) or os.access(told.command[0], os.X_OK)):

@@ -6,12 +6,12 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from dbctl.config import model as config
-from dbctl.errors.base import DbctlError, FileFailedError, FileMissingError, KeyMissingError
+from dbctl.config import model
+from dbctl.errors import DbctlError, FileFailedError, FileMissingError, KeyMissingError
 from dbctl.model import Finding, Secret
-from dbctl.services.app.app import App
-from dbctl.services.backup.encryption import Keys, Sealing
-from dbctl.services.doctor import files as doctor_files
+from dbctl.services.app import App
+from dbctl.services.backup import Keys, Sealing
+from dbctl.services.doctor import files
 
 NOT_HERE = "Without it on this machine no backup is opened here; --identity FILE names another one."
 NO_MATCH = "what backups are encrypted for now is opened by no identity of this machine"
@@ -24,7 +24,7 @@ def keys(app: App) -> Iterator[Finding]:
     Raises:
         DbctlError: none can be made now; as ``Sealing``.
     """
-    told, opening = app.configured.backup, config.opening(app.configured)
+    told, opening = app.configured.backup, model.opening(app.configured)
     if not (told and told.encrypt):
         return
     found = dict(_found(opening.identities))
@@ -37,7 +37,7 @@ def keys(app: App) -> Iterator[Finding]:
     secret = found | dict(_found(opening.passphrases))
     written, read = "whoever does, decides what opens backups", "it opens every backup"
     for path, one in secret.items():
-        for severity, code, message, hint in doctor_files.exposed({path: one}, written=written, read=read):
+        for severity, code, message, hint in files.exposed({path: one}, written=written, read=read):
             yield Finding(target=app.name, severity=severity, code=code, message=message, hint=hint)
     sealing = Sealing(app)
     if found and not _opens(sealing, Keys(opening, _nobody)):

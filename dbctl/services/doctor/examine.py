@@ -6,40 +6,22 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec import structs
 
-from dbctl.config.model import Selection
+from dbctl.config import Selection
 from dbctl.engines import registry
-from dbctl.engines.contract.base import Capability, Measures
-from dbctl.engines.contract.monitoring import Advises, Indexes
-from dbctl.errors.base import (
-    BusyError,
-    CutOffWriteError,
-    DatabaseUnsetError,
-    DbctlError,
-    RepositoryUnsetError,
-)
+from dbctl.engines.contract import Advises, Capability, Indexes, Measures
+from dbctl.errors import BusyError, CutOffWriteError, DatabaseUnsetError, DbctlError, RepositoryUnsetError
 from dbctl.model import Examined, Finding, counted
+from dbctl.services.app import App, unconfigured
 from dbctl.services.app import app as apps
-from dbctl.services.app import unconfigured as overlooked
-from dbctl.services.app.app import App
-from dbctl.services.backup import clock
-from dbctl.services.backup import status as backup_status
-from dbctl.services.doctor import disk_space as doctor_room
-from dbctl.services.doctor import embedder as doctor_embedder
-from dbctl.services.doctor import encryption as doctor_keys
-from dbctl.services.doctor import files as doctor_files
-from dbctl.services.doctor import server as doctor_indexes
+from dbctl.services.backup import clock, status
+from dbctl.services.doctor import disk_space, embedder, encryption, files, server, users
 from dbctl.services.doctor import server as doctor_server
-from dbctl.services.doctor import users as doctor_users
 from dbctl.services.doctor.context import Subject
-from dbctl.services.integrity import known_problems as suspicions
-from dbctl.services.integrity.check import Checked, failure, status_of
-from dbctl.services.integrity.interrupted_restore import cut_off
-from dbctl.services.integrity.stored_violations import stored_faults
+from dbctl.services.integrity import Checked, cut_off, failure, known_problems, status_of, stored_faults
 from dbctl.services.migrations import status as migrate
-from dbctl.services.migrations.ledger.state import UNSOUND, standing
-from dbctl.services.search import external_index as search_aside
-from dbctl.services.search import index as search_index
-from dbctl.services.sessions.cleanup import GRACE, CleanupWork
+from dbctl.services.migrations.ledger import UNSOUND, standing
+from dbctl.services.search import index, of_database
+from dbctl.services.sessions import GRACE, CleanupWork
 
 #: What it is called that a command of ``backup`` has not been run for too long.
 DUE = {"create": "backup-due", "verify": "verification-due", "drill": "drill-due"}
@@ -97,8 +79,8 @@ def examine(said: Sequence[Selection], *, timeout: float, only: str = "") -> Dia
             if len(said) == 1:
                 raise
             rounds.fail(one.app, error)
-    for file in doctor_files.configurations(said):
-        rounds.look(str(file), doctor_files.configuration(file))
+    for file in files.configurations(said):
+        rounds.look(str(file), files.configuration(file))
     found = list(dict.fromkeys(rounds.findings))  # what keeps two looks from a database is told once
     return Diagnosis(
         findings=Examined(checked=rounds.checked, findings=found),
@@ -114,21 +96,21 @@ def _app(rounds: Rounds, app: App, said: Selection) -> None:
     for subject in sound.values():
         if subject.told.migrations:
             rounds.look(subject.target, _migrations(subject))
-    if home := sound.get(doctor_users.home(app)):
-        rounds.look(home.target, doctor_users.roles(home))
+    if home := sound.get(users.home(app)):
+        rounds.look(home.target, users.roles(home))
         for told in app.profile.check:
-            rounds.look(home.target, doctor_users.known_login(home, told))
+            rounds.look(home.target, users.known_login(home, told))
     for subject in sound.values():
         rounds.look(subject.target, _suspicions(subject))
         rounds.look(subject.target, _stored_faults(subject))
     rounds.look(app.name, cut_off(app))
     for subject in subjects.values():
         if subject.database in app.configured.databases:
-            rounds.look(subject.target, doctor_room.forsaken(subject))
+            rounds.look(subject.target, disk_space.forsaken(subject))
     rounds.look(app.name, _backups(app, said, list(subjects.values())))
-    rounds.look(app.name, doctor_keys.keys(app))
+    rounds.look(app.name, encryption.keys(app))
     if app.configured.embedder:
-        rounds.look(app.name, doctor_embedder.embedder(app, app.configured.embedder))
+        rounds.look(app.name, embedder.embedder(app, app.configured.embedder))
     rounds.look(app.name, doctor_server.scratch(app))
     rules = {rule.database or app.main() for rule in app.profile.cleanup}
     if rules and rules <= sound.keys():
@@ -142,9 +124,9 @@ def _database(rounds: Rounds, subject: Subject) -> bool:
     try:
         housing = registry.housing(app.url(name))
         if housing:
-            if not rounds.look(target, doctor_files.files(subject, housing)):
+            if not rounds.look(target, files.files(subject, housing)):
                 return False
-            rounds.look(target, doctor_room.room(subject, housing))
+            rounds.look(target, disk_space.room(subject, housing))
         db = app.reader(name)
     except DatabaseUnsetError as error:
         if app.only == name:
@@ -152,7 +134,7 @@ def _database(rounds: Rounds, subject: Subject) -> bool:
         elif not subject.told.optional:
             rounds.findings.append(failure(target, error, "warning"))
         else:
-            rounds.findings += overlooked.findings(app, name)
+            rounds.findings += unconfigured.findings(app, name)
         return False
     except DbctlError as error:
         rounds.fail(target, error, _remedy(subject, error))
@@ -160,10 +142,10 @@ def _database(rounds: Rounds, subject: Subject) -> bool:
     if Capability.ADVISE in db.capabilities and isinstance(db, Advises):
         rounds.look(target, doctor_server.server(subject, db))
     if Capability.INDEXES in db.capabilities and isinstance(db, Indexes):
-        rounds.look(target, doctor_indexes.indexes(subject, db))
+        rounds.look(target, server.indexes(subject, db))
     if Capability.MEASURE not in db.capabilities or not isinstance(db, Measures):
         return True
-    return rounds.look(target, doctor_room.storage(subject, db, housing))
+    return rounds.look(target, disk_space.storage(subject, db, housing))
 
 
 def _remedy(subject: Subject, error: DbctlError) -> str:
@@ -202,20 +184,18 @@ def _migrations(subject: Subject) -> Iterator[Finding]:
 
 def _suspicions(subject: Subject) -> Iterator[Finding]:
     app, database, db = subject.app, subject.database, subject.app.reader(subject.database)
-    for search, found, message in search_index.broken(app, database):
-        repair = (
-            search_index.RENAME if found.foreign else subject.dbctl("search", "index", "repair", search.name)
-        )
+    for search, found, message in index.broken(app, database):
+        repair = index.RENAME if found.foreign else subject.dbctl("search", "index", "repair", search.name)
         yield subject.finding("warning", "text-index-broken", message, repair)
-    for aside in search_aside.of_database(app, database):
+    for aside in of_database(app, database):
         build = subject.dbctl("search", "index", "build", aside.search.name)
         for neglected in aside.neglect():
             yield structs.replace(neglected, hint=build)
     for known in app.profile.known:
-        if (known.database or app.main()) == database and (told := suspicions.known(app, db, known)):
+        if (known.database or app.main()) == database and (told := known_problems.known(app, db, known)):
             yield subject.finding(known.severity, "known-secret", told.message, known.hint)
     for flaw in app.profile.flaw:
-        if (flaw.database or app.main()) == database and (told := suspicions.flawed(app, db, flaw)):
+        if (flaw.database or app.main()) == database and (told := known_problems.flawed(app, db, flaw)):
             yield subject.finding(flaw.severity, "flaw", told.message, flaw.hint)
 
 
@@ -227,19 +207,19 @@ def _stored_faults(subject: Subject) -> Iterator[Finding]:
 
 
 def _backups(app: App, said: Selection, subjects: Sequence[Subject]) -> Iterator[Finding]:
-    found = backup_status.stand(app)
+    found = status.stand(app)
     configured = not (said.profile and said.urls)
     if app.configured.backup is None and configured and any(one.told.backup for one in subjects):
         yield failure(app.name, RepositoryUnsetError(app=app.name), "warning")
     for code, message in found.unsound() if found else ():
         yield subjects[0].finding("error", code, message, subjects[0].dbctl("backup", "verify"))
     for name in found.repository.cut_off if found else ():
-        message = backup_status.was_cut_off(name)
+        message = status.was_cut_off(name)
         yield subjects[0].finding(
             "warning", "backup-incomplete", message, subjects[0].dbctl("backup", "prune")
         )
     for name in found.repository.future if found else ():
-        message = backup_status.from_future(name)
+        message = status.from_future(name)
         yield subjects[0].finding(
             "warning", "backup-from-future", message, subjects[0].dbctl("backup", "delete", name)
         )

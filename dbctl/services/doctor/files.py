@@ -11,10 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from dbctl.config import model as config
-from dbctl.config.model import Selection
-from dbctl.engines.contract.base import Housing
-from dbctl.errors.base import DatabaseMissingError, FileFailedError, UnreachableError
+from dbctl.config import Selection, model
+from dbctl.engines.contract import Housing
+from dbctl.errors import DatabaseMissingError, FileFailedError, UnreachableError
 from dbctl.model import Finding, Severity
 from dbctl.services.doctor.context import MOVE, Subject, line_of
 
@@ -102,7 +101,7 @@ AUDIENCES: tuple[Audience, ...] = ("all", "group")
 def configurations(said: Sequence[Selection]) -> list[Path]:
     """Return the files of the configurations that are used."""
     used = [one for one in said if not (one.profile and one.urls)]
-    return list(dict.fromkeys(Path(os.path.realpath(config.path(one))) for one in used))
+    return list(dict.fromkeys(Path(os.path.realpath(model.path(one))) for one in used))
 
 
 def configuration(file: Path) -> Iterator[Finding]:
@@ -111,7 +110,7 @@ def configuration(file: Path) -> Iterator[Finding]:
     Raises:
         FileFailedError: it may not be looked at.
     """
-    urls = [url for app in config.read(file).apps.values() for url in app.databases.values()]
+    urls = [url for app in model.read(file).apps.values() for url in app.databases.values()]
     try:
         found, text = {file: file.stat()}, file.read_text(encoding="utf-8", errors="surrogateescape")
         secret = any(url.password and url.password.reveal() in text for url in urls)

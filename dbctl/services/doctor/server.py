@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 
 from dbctl.engines import registry
-from dbctl.engines.contract.monitoring import Advises, Index, Indexes, Tuning
+from dbctl.engines.contract import Advises, Index, Indexes, Tuning
 from dbctl.model import Finding
-from dbctl.services.app.app import App
+from dbctl.services.app import App
 from dbctl.services.doctor.context import Subject
-from dbctl.services.integrity.check import concern
+from dbctl.services.integrity import concern
 
 NAMED = 5  #: constraints that a message names
 

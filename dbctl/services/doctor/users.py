@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dbctl.engines.contract.base import AnyOf, Condition
+from dbctl.engines.contract import AnyOf, Condition
 from dbctl.model import Finding, Secret, counted
-from dbctl.profiles.codecs import HASHES
-from dbctl.profiles.model.base import KnownLogin
-from dbctl.services.app.app import App
-from dbctl.services.app.user_table import UserTable
+from dbctl.profiles import HASHES
+from dbctl.profiles.model import KnownLogin
+from dbctl.services.app import App, UserTable
 from dbctl.services.doctor.context import Subject
-from dbctl.services.users import queries as users
-from dbctl.services.users.last_admin import admin_role, admins, may_sign_in
+from dbctl.services.users import admin_role, admins, may_sign_in, queries
 
 #: A stored hash so much dearer than the app's own is not tried: a hostile database could keep dbctl busy for days.
 DEARER = 4
@@ -28,7 +26,7 @@ def home(app: App) -> str:
 
 def roles(subject: Subject) -> Iterator[Finding]:
     """Yield whether nobody can administrate the app, and who has a role that does not exist."""
-    people = users.table(subject.app)
+    people = queries.table(subject.app)
     if people.told.role:
         yield from _no_admin(subject, people)
         yield from _unknown_roles(subject, people)
@@ -36,7 +34,7 @@ def roles(subject: Subject) -> Iterator[Finding]:
 
 def known_login(subject: Subject, told: KnownLogin) -> Iterator[Finding]:
     """Yield the accounts that have a password which everybody can know; the password itself is never told."""
-    people = users.table(subject.app)
+    people = queries.table(subject.app)
     password = subject.app.ability(people.told.password, "passwords")
     codec, column = HASHES[password.codec], people.live.get(password.column)
     named = AnyOf([Condition(one, "same", told.login) for one in people.login_columns()])

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from dbctl.engines.contract.base import (
+from dbctl.engines.contract import (
+    Advises,
     Capability,
     Checks,
+    Concern,
     Condition,
     IndexDifference,
     Not,
@@ -15,8 +17,7 @@ from dbctl.engines.contract.base import (
     Readable,
     Within,
 )
-from dbctl.engines.contract.monitoring import Advises, Concern
-from dbctl.errors.base import (
+from dbctl.errors import (
     CorruptError,
     DatabaseUnsetError,
     DbctlError,
@@ -26,9 +27,7 @@ from dbctl.errors.base import (
     SchemaLacksError,
 )
 from dbctl.model import Finding, Findings, Severity, Value, counted
-from dbctl.services.app.app import App
-from dbctl.services.app.secrets import MASK, hidden
-from dbctl.services.app.validation import cut
+from dbctl.services.app import MASK, App, cut, hidden
 from dbctl.services.integrity.interrupted_restore import cut_off
 from dbctl.services.integrity.stored_violations import mixed_times, stored_faults
 

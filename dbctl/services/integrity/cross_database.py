@@ -5,23 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
-from dbctl.engines.contract.base import Condition, Readable
-from dbctl.engines.sql.query_builder import ident, is_storable
-from dbctl.errors.base import DatabaseUnsetError, DbctlError, NotSupportedError
+from dbctl.engines.contract import Condition, Readable
+from dbctl.engines.sql import ident, is_storable
+from dbctl.errors import DatabaseUnsetError, DbctlError, NotSupportedError
 from dbctl.model import Finding, Findings, counted
-from dbctl.profiles.model.base import CrossLink, KeySearch, Recount
-from dbctl.profiles.model.known_problems import Flaw
-from dbctl.profiles.model.rebuild import Rebuild
-from dbctl.services.app import unconfigured as overlooked
-from dbctl.services.app.app import App
-from dbctl.services.app.live_table import Live, find_column, may_lack
-from dbctl.services.app.user_table import database_of
-from dbctl.services.integrity import exposed_keys
-from dbctl.services.integrity import known_problems as suspicions
+from dbctl.profiles.model import CrossLink, Flaw, KeySearch, Rebuild, Recount
+from dbctl.services.app import App, Live, database_of, find_column, may_lack, unconfigured
+from dbctl.services.integrity import exposed_keys, known_problems
 from dbctl.services.integrity.check import Checked, failure, status_of
 from dbctl.services.integrity.duplicated_columns import Repeats
 from dbctl.services.integrity.interrupted_restore import cut_off
-from dbctl.services.sessions.rebuild_statistics import figures_of
+from dbctl.services.sessions import figures_of
 
 #: Values that are looked up at a time; memory does not grow with the tables.
 BATCH = 5_000
@@ -56,7 +50,7 @@ def cross(app: App) -> Checked:
         if app.only and databases != {app.only}:
             continue
         if app.database(name).optional and name not in app.configured.databases:
-            findings += overlooked.findings(app, name)
+            findings += unconfigured.findings(app, name)
             continue  # what is not there names nothing
         try:
             found = _found(app, name, told)
@@ -93,7 +87,7 @@ def _found(
     if isinstance(told, CrossLink):
         return _link(app, name, told)
     if isinstance(told, Flaw):
-        seen = suspicions.flawed(app, app.reader(name), told)
+        seen = known_problems.flawed(app, app.reader(name), told)
         return [_flaw(app, name, told, seen.message)] if seen else []
     if isinstance(told, Recount):
         return _recount(app, name, told)

@@ -7,16 +7,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
-from dbctl import signals as interrupt
-from dbctl.engines.contract.base import Capability, Readable
-from dbctl.engines.contract.streaming import Streams
-from dbctl.errors.base import NotSupportedError
-from dbctl.profiles.model.base import CrossLink
-from dbctl.services.app.app import App
-from dbctl.services.app.live_table import Live
+from dbctl import signals
+from dbctl.engines.contract import Capability, Readable, Streams
+from dbctl.errors import NotSupportedError
+from dbctl.profiles.model import CrossLink
+from dbctl.services.app import App, Live
 
 if TYPE_CHECKING:
-    from dbctl.engines.contract.vectors import Vectors
+    from dbctl.engines.contract import Vectors
 
 #: Rows of one side that are held at a time; of larger tables a part is looked at in each of several passes.
 HELD = 250_000
@@ -83,7 +81,7 @@ def _rows(
     """Yield key and values of the rows that belong to one of several passes."""
     with batches(db, table, columns) as some:
         for batch in some:
-            interrupt.check()
+            signals.check()
             for key, *values in batch:
                 if passes == 1 or hash(key) % passes == part:
                     yield key, values

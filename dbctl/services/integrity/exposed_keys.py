@@ -6,13 +6,11 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
-from dbctl import signals as interrupt
-from dbctl.engines.contract.base import Readable, Table
+from dbctl import signals
+from dbctl.engines.contract import Readable, Table
 from dbctl.model import Finding, counted
-from dbctl.profiles.model.base import KeySearch
-from dbctl.services.app.app import App
-from dbctl.services.app.live_table import find_column
-from dbctl.services.app.secrets import KEY_FORMS
+from dbctl.profiles.model import KeySearch
+from dbctl.services.app import KEY_FORMS, App, find_column
 from dbctl.services.integrity.duplicated_columns import batches
 
 #: Rows of a table, and characters of a value, that are looked at.
@@ -60,7 +58,7 @@ class _Search:
                     break
                 looked += 1
                 if not looked % 1000:
-                    interrupt.check()
+                    signals.check()
                 self._look(" ".join(map(str, row[: len(key)])), row[len(key) :])
         return looked
 

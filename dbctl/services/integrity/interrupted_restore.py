@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from dbctl.engines import registry
-from dbctl.errors.base import BusyError, DbctlError
+from dbctl.errors import BusyError, DbctlError
 from dbctl.model import Finding
-from dbctl.services.app.app import App
+from dbctl.services.app import App
 
 CODE = "restore-cut-off"
 HINT = "Stop the app. dbctl restore undo goes back to what was before; the same restore again goes on."

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from dbctl.engines.contract.base import Condition, Not, Readable, Where
+from dbctl.engines.contract import Condition, Not, Readable, Where
 from dbctl.model import Secret, Value, before, counted, read_span
-from dbctl.profiles.codecs import EPOCH, HASHES, TIMES
-from dbctl.profiles.model.known_problems import Flaw, FlawShape, KnownSecret
-from dbctl.services.app.app import App
-from dbctl.services.app.live_table import Live, has
+from dbctl.profiles import EPOCH, HASHES, TIMES
+from dbctl.profiles.model import Flaw, FlawShape, KnownSecret
+from dbctl.services.app import App, Live, has
 
 #: A row whose secret is hashed is tried at most so often: one try takes as long as a sign-in.
 TRIED = 20

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from dbctl.engines.contract.base import Condition, Not, Readable, Where, Writable
-from dbctl.errors.base import UsageError
+from dbctl.engines.contract import Condition, Not, Readable, Where, Writable
+from dbctl.errors import UsageError
 from dbctl.model import Done, Plan, Row, counted
-from dbctl.profiles.model.base import CrossLink
-from dbctl.services.app.app import App
-from dbctl.services.app.change import Change, Draft
-from dbctl.services.app.live_table import Live, find_column
-from dbctl.services.app.validation import cut
+from dbctl.profiles.model import CrossLink
+from dbctl.services.app import App, Change, Draft, Live, cut, find_column
 from dbctl.services.integrity.duplicated_columns import Comparison, Repeats
 
 #: Keys in one condition.

@@ -5,22 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 
-from dbctl import signals as interrupt
-from dbctl.engines.contract.base import Condition, HeldTimes, HoldsTimeForms, Not, Readable, Where
-from dbctl.errors.base import SchemaLacksError
+from dbctl import signals
+from dbctl.engines.contract import Condition, HeldTimes, HoldsTimeForms, Not, Readable, Where
+from dbctl.errors import SchemaLacksError
 from dbctl.model import Finding, Severity, counted
-from dbctl.profiles.model.base import Name, Password, Settings
-from dbctl.services.app.app import App
-from dbctl.services.app.live_table import Live, find_column
-from dbctl.services.app.secrets import hidden
-from dbctl.services.app.user_table import UserTable
-from dbctl.services.app.validation import cut, hash_fault
-from dbctl.services.data.table import is_time, streams, time_columns
-from dbctl.services.roles.built_in import BuiltInPermissions
-from dbctl.services.roles.queries import RoleTable
-from dbctl.services.rules.columns import known_states
-from dbctl.services.settings import queries as settings
-from dbctl.services.settings.table import setting_text_fault
+from dbctl.profiles.model import Name, Password, Settings
+from dbctl.services.app import App, Live, UserTable, cut, find_column, hash_fault, hidden
+from dbctl.services.data import is_time, streams, time_columns
+from dbctl.services.roles import BuiltInPermissions, RoleTable
+from dbctl.services.rules import known_states
+from dbctl.services.settings import queries, setting_text_fault
 
 EXAMPLES = 5
 #: How messages call the forms of a time.
@@ -66,7 +60,7 @@ def mixed_columns(
         named = time_columns(app, database, live)
         for column in each.columns.values():
             if is_time(db, column, named):
-                interrupt.check()
+                signals.check()
                 held = db.count_time_forms(each.name, column.name)
                 if len(held) > 1:
                     yield live, column.name, held
@@ -95,7 +89,7 @@ class _Look:
         found = []
         with streams(self._db).stream(users.live.name, [*users.login_columns(), column]) as answer:
             for batch in answer.batches:
-                interrupt.check()
+                signals.check()
                 for *logins, stored in batch:
                     if stored is not None and hash_fault(told, stored):
                         found.append(next((str(login) for login in logins if login), "(no login)"))
@@ -163,8 +157,8 @@ class _Look:
             if told.scope == "user":
                 yield from self._settings_of_users(told)
                 continue
-            table = settings.opened(self._app, self._db)
-            yield from settings.faults(table)
+            table = queries.opened(self._app, self._db)
+            yield from queries.faults(table)
             if missing := table.missing():
                 message = f"{counted(len(missing), 'setting')} that the app comes with, and that is missing: {_listed(missing)}"
                 yield self._finding(

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dbctl.engines.contract.base import HeldTimes, Readable, RewritesTimes, Writable
-from dbctl.errors.base import TableMissingError, TimesAmbiguousError, UsageError, ValueInvalidError
+from dbctl.engines.contract import HeldTimes, Readable, RewritesTimes, Writable
+from dbctl.errors import TableMissingError, TimesAmbiguousError, UsageError, ValueInvalidError
 from dbctl.model import Plan, counted
-from dbctl.profiles.codecs import TIMES, TimeCodec, read_time
-from dbctl.services.app.app import App
-from dbctl.services.app.change import Change, Draft, exactly
-from dbctl.services.app.live_table import Live
+from dbctl.profiles import TIMES, TimeCodec, read_time
+from dbctl.services.app import App, Change, Draft, Live, exactly
 from dbctl.services.integrity.repair import Repaired
 from dbctl.services.integrity.stored_violations import FORMS, mixed_columns
 

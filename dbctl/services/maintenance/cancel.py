@@ -6,14 +6,12 @@ import time
 from collections.abc import Sequence
 from datetime import timedelta
 
-from dbctl import signals as interrupt
-from dbctl.engines.contract.base import Capability
-from dbctl.engines.contract.monitoring import Session, Sessions
-from dbctl.errors.base import NotSupportedError, PrivilegeMissingError, SessionMissingError, UsageError
+from dbctl import signals
+from dbctl.engines.contract import Capability, Session, Sessions
+from dbctl.errors import NotSupportedError, PrivilegeMissingError, SessionMissingError, UsageError
 from dbctl.model import Done, Plan, Row, Value, counted
-from dbctl.services.app.app import App
-from dbctl.services.app.per_database import configured
-from dbctl.services.stats.connections import FILES, sessions_of
+from dbctl.services.app import App, configured
+from dbctl.services.stats import FILES, sessions_of
 
 #: Seconds between two looks whether a session has ended what it did.
 LOOK_SECONDS = 0.05
@@ -159,7 +157,7 @@ class Cancelling:
             }
             if not going or time.monotonic() >= deadline:
                 return going
-            interrupt.check()
+            signals.check()
             time.sleep(LOOK_SECONDS)
 
 

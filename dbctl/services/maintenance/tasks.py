@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TypeAlias
 
-from dbctl.engines.contract.base import Capability, Measures, Readable
-from dbctl.engines.contract.monitoring import Maintains, Prunes, Task, Upkeep
-from dbctl.errors.base import (
+from dbctl.engines.contract import Capability, Maintains, Measures, Prunes, Readable, Task, Upkeep
+from dbctl.errors import (
     DatabaseUnsetError,
     DbctlError,
     DriverMissingError,
@@ -19,8 +18,7 @@ from dbctl.errors.base import (
     SchemaLacksError,
 )
 from dbctl.model import Done, Plan, Row, Value
-from dbctl.services.app.app import App
-from dbctl.services.app.per_database import configured
+from dbctl.services.app import App, configured
 from dbctl.services.backup import clock
 
 #: What can be done; the words of the command line.

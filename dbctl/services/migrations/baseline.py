@@ -11,15 +11,13 @@ from typing import NamedTuple, cast
 from msgspec import structs
 
 from dbctl.engines import registry
-from dbctl.errors.base import MigrationsUnfitError, PlanChangedError
+from dbctl.errors import MigrationsUnfitError, PlanChangedError
 from dbctl.model import Done, Plan, Value, counted
-from dbctl.services.app.app import App
+from dbctl.services.app import App
 from dbctl.services.migrations.drift import schema_of
 from dbctl.services.migrations.executor import migrating
-from dbctl.services.migrations.files import variants as migration_shapes
-from dbctl.services.migrations.files.loader import MigrationFile
-from dbctl.services.migrations.ledger.ledger import Track, recorded_in
-from dbctl.services.migrations.ledger.state import Standing, standing
+from dbctl.services.migrations.files import MigrationFile, by_likelihood
+from dbctl.services.migrations.ledger import Standing, Track, recorded_in, standing
 from dbctl.services.migrations.schema_diff import Difference, Parts, compared, in_words, parts
 from dbctl.services.migrations.status import tracks
 from dbctl.services.migrations.up import made_ledger, replay
@@ -173,7 +171,7 @@ def _best(app: App, track: Track, *, asked: str) -> tuple[Track, _Shown]:
     db = app.reader(track.database)
     live = parts(schema_of(db), track.ledgers)
     refusals: list[MigrationsUnfitError] = []
-    for names in [[asked]] if asked or not track.shapes else migration_shapes.by_likelihood(track, db):
+    for names in [[asked]] if asked or not track.shapes else by_likelihood(track, db):
         fitting: list[tuple[Track, _Shown]] = []
         for name in names:
             for choice in _choices(track, name):

@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 from dbctl.engines import registry
-from dbctl.errors.base import (
+from dbctl.errors import (
     DownAllRefusedError,
     LedgerForeignError,
     LedgerMissingError,
@@ -18,13 +18,11 @@ from dbctl.errors.base import (
     UsageError,
 )
 from dbctl.model import Page, Plan, Value, counted
-from dbctl.services.app.app import App
-from dbctl.services.migrations import row_loss as migration_guard
+from dbctl.services.app import App
+from dbctl.services.migrations import row_loss
 from dbctl.services.migrations.executor import Work, listed, migrating, refuse_doubt
-from dbctl.services.migrations.files.loader import MigrationFile, Steps, place_of
-from dbctl.services.migrations.ledger import journal as migration_journal
-from dbctl.services.migrations.ledger.ledger import Ledger, Track
-from dbctl.services.migrations.ledger.state import Migration, Standing, standing
+from dbctl.services.migrations.files import MigrationFile, Steps, place_of
+from dbctl.services.migrations.ledger import Ledger, Migration, Standing, Track, journal, standing
 from dbctl.services.migrations.safety_backup import Safety
 from dbctl.services.migrations.status import tracks
 from dbctl.services.migrations.up import Applied, meant, refuse_strangers, settled
@@ -95,7 +93,7 @@ class Downgrade:
             with closing(registry.open_for_reading(url, track.target, timeout=self._opened.timeout)) as db:
                 chosen = _chosen(standing(track, db), self._reach)
                 effects = [one for _, back in chosen for one in back.effects]
-                at_risk = migration_guard.at_risk(db, effects)
+                at_risk = row_loss.at_risk(db, effects)
             rows |= {one.table: rows.get(one.table, 0) + one.before for one in at_risk}
             steps += self._safety.steps(track, [file.name for file, _ in chosen])
             where = f"{track.database}/" if len(self._tracks) > 1 else ""
@@ -148,7 +146,7 @@ class Downgrade:
                         if ran := work.run():
                             done.append(TakenBack.of(shaped, file, steps, ran, backup))
                 finally:
-                    migration_journal.close(ready)
+                    journal.close(ready)
         names_of = TakenBack.__struct_fields__
         return Page(items=done, total=len(done), names=names_of, nothing=NOTHING_APPLIED)
 

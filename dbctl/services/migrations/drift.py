@@ -9,14 +9,12 @@ from contextlib import closing
 from pathlib import Path
 
 from dbctl.engines import registry
-from dbctl.engines.contract.base import Capability, Describes, Readable
-from dbctl.engines.contract.schema import Schema
-from dbctl.errors.base import NotSupportedError
+from dbctl.engines.contract import Capability, Describes, Readable, Schema
+from dbctl.errors import NotSupportedError
 from dbctl.model import Finding, Findings, Severity, counted
-from dbctl.services.app.app import App
-from dbctl.services.migrations.files.loader import MigrationFile
-from dbctl.services.migrations.ledger.ledger import Track
-from dbctl.services.migrations.ledger.state import Standing, standing
+from dbctl.services.app import App
+from dbctl.services.migrations.files import MigrationFile
+from dbctl.services.migrations.ledger import Standing, Track, standing
 from dbctl.services.migrations.schema_diff import Difference, Part, Parts, compared, parts
 from dbctl.services.migrations.status import tracks
 from dbctl.services.migrations.up import refuse_strangers, replay
@@ -111,7 +109,7 @@ def _repaired(app: App, track: Track, files: Sequence[MigrationFile], checksums:
     searches = [one for one in app.profile.search if one.text and one.database == track.database]
     if not searches:
         return {}
-    from dbctl.services.search.index import remake_index
+    from dbctl.services.search import remake_index
 
     with closing(registry.open_scratch(app.url(track.database), track.target)) as scratch:
         deque(replay(track, files, scratch, checksums), maxlen=0)

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Protocol, cast
 
-from dbctl import signals as interrupt
-from dbctl.engines.contract.base import Capability, Migrates, Writable
-from dbctl.errors.base import (
+from dbctl.engines.contract import Capability, Migrates, Writable
+from dbctl.errors import (
     IN_DOUBT,
     BusyError,
     ConstraintError,
@@ -26,12 +25,11 @@ from dbctl.errors.base import (
     ValueInvalidError,
 )
 from dbctl.model import Value
-from dbctl.services.migrations import row_loss as migration_guard
-from dbctl.services.migrations.files.loader import MigrationFile, Steps
-from dbctl.services.migrations.ledger import journal as migration_journal
-from dbctl.services.migrations.ledger.journal import Journal, Unfinished, Way
-from dbctl.services.migrations.ledger.ledger import Ledger, Track
+from dbctl.services.migrations import row_loss
+from dbctl.services.migrations.files import MigrationFile, Steps
+from dbctl.services.migrations.ledger import Journal, Ledger, Track, Unfinished, Way, journal
 from dbctl.services.migrations.row_loss import Loss
+from dbctl.signals import Interrupted
 
 #: Failures that a migration itself is to blame for, whatever else this run has done.
 OF_A_STATEMENT = (QueryFailedError, ConstraintError, ValueInvalidError, SchemaLacksError)
@@ -82,14 +80,14 @@ def refuse_doubt(track: Track, file: MigrationFile, steps: Steps, half: Unfinish
     """
     for step in half.steps:
         known = steps.statements[step.number - 1][1] if step.number <= len(steps.statements) else ""
-        if step.ended and migration_journal.digest(known) != step.sha256:
+        if step.ended and journal.digest(known) != step.sha256:
             raise MigrationStepsChangedError(target=track.target, name=file.name, number=step.number)
     if step_in_doubt := half.unknown:
         number = step_in_doubt.number
         sql = steps.statements[number - 1][1] if number <= len(steps.statements) else ""
         shown = (
             " ".join(sql.split())[:SHOWN]
-            if migration_journal.digest(sql) == step_in_doubt.sha256
+            if journal.digest(sql) == step_in_doubt.sha256
             else "it is no longer in the file"
         )
         raise MigrationUnknownError(target=track.target, name=file.name, number=number, sql=shown)
@@ -161,7 +159,7 @@ class Work:
         except DbctlError as error:
             self._blame(error)
             raise
-        except interrupt.Interrupted as stopped:
+        except Interrupted as stopped:
             if self._done:
                 of = f"{self._done} of {len(self._statements)} statements of {self._file.name}"
                 stopped.hint = (
@@ -210,7 +208,7 @@ class Work:
         table = self._ledger.live.name
         if table not in self._db.tables():
             raise QueryFailedError(target=self._db.target, reason=f"it takes the ledger ({table}) away")
-        migration_journal.forget(self._db, self._file.name)
+        journal.forget(self._db, self._file.name)
         if self._way == "up":
             self._db.insert(table, self._ledger.row(self._file, lasted))
         else:
@@ -262,7 +260,7 @@ class Work:
         """Refuse what nothing would bring back, judged by its words."""
         if not self._guarded or self._may_lose:
             return
-        if losses := migration_guard.at_risk(self._db, self._effects[self._done :]):
+        if losses := row_loss.at_risk(self._db, self._effects[self._done :]):
             raise self._refusal(
                 losses, "None of its statements was run." if not self._done else "Nothing was run."
             )
@@ -275,12 +273,12 @@ class Work:
         return recorded == (self._way == "up")
 
     def _counted(self) -> Mapping[str, int]:
-        return migration_guard.rows_of(self._db, self._track.ledgers) if self._counts else {}
+        return row_loss.rows_of(self._db, self._track.ledgers) if self._counts else {}
 
     def _lost(self, before: Mapping[str, int]) -> Sequence[Loss]:
         if not before:
             return ()
-        found = migration_guard.lost(before, self._counted())
+        found = row_loss.lost(before, self._counted())
         if self._stays:  # each statement was a transaction of its own
             return found
         return [one for one in found if one.after is None or self._db.may_have_taken(one.table)]
@@ -289,9 +287,9 @@ class Work:
         return RowsLostError(
             target=self._db.target,
             name=self._file.name,
-            losses=migration_guard.told(losses),
+            losses=row_loss.told(losses),
             place="",
-            reason=f"it takes rows away: {migration_guard.told(losses)}",
+            reason=f"it takes rows away: {row_loss.told(losses)}",
             undone=undone,
             applied=listed(self._before) or "none",
             pending=listed(self._rest) or "none",
@@ -330,10 +328,10 @@ class Work:
         number = self._done + 1
         if not (self._journal and self._stays) or number > len(self._statements):
             return ""
-        if migration_journal.TABLE not in self._db.tables():
+        if journal.TABLE not in self._db.tables():
             return ""
         clearing = self._db.left_by(self._statements[number - 1][1])
         if not (self._done or clearing):
             with self._db.transaction():
-                migration_journal.forget(self._db, self._file.name)
+                journal.forget(self._db, self._file.name)
         return f" What it left is cleared away first: {' '.join(clearing)}" if clearing else ""

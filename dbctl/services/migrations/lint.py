@@ -9,13 +9,12 @@ from pathlib import Path
 from msgspec import structs
 
 from dbctl.engines import registry
-from dbctl.engines.contract.base import Hazard, Language, Script
-from dbctl.errors.base import DatabaseMissingError, Exit, MigrationInvalidError
+from dbctl.engines.contract import Hazard, Language, Script
+from dbctl.errors import DatabaseMissingError, Exit, MigrationInvalidError
 from dbctl.model import Finding, Findings, Severity, Value
-from dbctl.services.app.app import App
-from dbctl.services.migrations.files.loader import MigrationFile, Steps
-from dbctl.services.migrations.files.parser import Allowed
-from dbctl.services.migrations.ledger.ledger import Track
+from dbctl.services.app import App
+from dbctl.services.migrations.files import Allowed, MigrationFile, Steps
+from dbctl.services.migrations.ledger import Track
 from dbctl.services.migrations.lint_rules import KINDS
 from dbctl.services.migrations.status import look, tracks
 

@@ -9,9 +9,8 @@ from datetime import timedelta
 from pathlib import Path
 
 from dbctl.engines import registry
-from dbctl.engines.contract.base import Capability, Checks, Orphans, Writable
-from dbctl.engines.contract.dumps import Dump, Dumps
-from dbctl.errors.base import (
+from dbctl.engines.contract import Capability, Checks, Dump, Dumps, Orphans, Writable
+from dbctl.errors import (
     CorruptError,
     DatabaseMissingError,
     Exit,
@@ -23,14 +22,13 @@ from dbctl.errors.base import (
     RoomMissingError,
     RowsLostError,
 )
-from dbctl.files import atomic as durable
+from dbctl.files import expand_home
 from dbctl.model import Finding, Row, Value, counted
-from dbctl.services.app.app import App
-from dbctl.services.migrations import lint as migration_lint
+from dbctl.services.app import App
+from dbctl.services.migrations import lint
 from dbctl.services.migrations.drift import schema_of
-from dbctl.services.migrations.files.loader import MigrationFile, Steps
-from dbctl.services.migrations.ledger.ledger import Track
-from dbctl.services.migrations.ledger.state import Standing, judged
+from dbctl.services.migrations.files import MigrationFile, Steps
+from dbctl.services.migrations.ledger import Standing, Track, judged
 from dbctl.services.migrations.row_loss import lost, rows_of, told
 from dbctl.services.migrations.schema_diff import compared, parts
 from dbctl.services.migrations.status import look, tracks
@@ -138,7 +136,7 @@ def rehearse(
         if not planned:
             continue
         _refuse_reaching(found.track, planned)
-        findings += migration_lint.findings(found.track, [file.name for file, _ in planned])
+        findings += lint.findings(found.track, [file.name for file, _ in planned])
         with _copy(app, track, missing=missing) as db:
             one = _Run(found.track, db)
             ran += one.migrations(to)
@@ -161,7 +159,7 @@ def _standing(app: App, track: Track) -> tuple[Standing, bool]:
 def _refuse_reaching(track: Track, planned: Planned) -> None:
     """Refuse what would change the original, or its server, from within a copy; no line of a file allows that."""
     language = registry.language(track.engine)
-    scripts = [migration_lint.script(steps) for _, steps in planned]
+    scripts = [lint.script(steps) for _, steps in planned]
     for (file, _), hazards in zip(planned, language.hazards(scripts), strict=True):
         for one in hazards:
             if one.code == "reaches-out":
@@ -204,10 +202,10 @@ def _copy(app: App, track: Track, *, missing: bool) -> Iterator[Writable]:
 
 @contextmanager
 def _folder(place: Path) -> Iterator[Path]:
-    from dbctl.files import temp as private
+    from dbctl.files import temp
 
     try:
-        with private.folder(place, PREFIX) as folder:
+        with temp.folder(place, PREFIX) as folder:
             yield folder
     except OSError as error:
         raise FileFailedError(path=place, reason=error.strerror or str(error)) from error
@@ -219,7 +217,7 @@ def _place(app: App) -> Path:
 
     told = app.configured.backup
     if told and "://" not in told.repository:
-        beside = (app.configured.folder / durable.expand_home(told.repository)).parent
+        beside = (app.configured.folder / expand_home(told.repository)).parent
         if beside.is_dir() and os.access(beside, os.W_OK | os.X_OK):
             return beside
     return Path(tempfile.gettempdir())

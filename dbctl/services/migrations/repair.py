@@ -9,16 +9,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
-from dbctl.engines.contract.base import Readable, Writable
-from dbctl.errors.base import LedgerForeignError, LedgerMissingError, UsageError
+from dbctl.engines.contract import Readable, Writable
+from dbctl.errors import LedgerForeignError, LedgerMissingError, UsageError
 from dbctl.model import Done, Plan, Value
-from dbctl.services.app import audit
-from dbctl.services.app.app import App
-from dbctl.services.app.change import Change, Draft, exactly
+from dbctl.services.app import App, Change, Draft, audit, exactly
 from dbctl.services.migrations.executor import migrating
-from dbctl.services.migrations.ledger import journal as migration_journal
-from dbctl.services.migrations.ledger.ledger import Ledger, Track
-from dbctl.services.migrations.ledger.state import Migration, Standing, State, standing
+from dbctl.services.migrations.ledger import Ledger, Migration, Standing, State, Track, journal, standing
 from dbctl.services.migrations.status import tracks
 from dbctl.services.migrations.up import made_ledger, meant
 
@@ -225,7 +221,7 @@ def _marked(track: Track, stands: Standing, one: Migration, wanted: Wanted) -> _
         )
 
     def insert(db: Writable, ledger: Ledger) -> int:
-        migration_journal.forget(db, one.name)
+        journal.forget(db, one.name)
         if db.count(ledger.live.name, ledger.applied(file)):  # a way down of it was begun
             return 1
         db.insert(ledger.live.name, ledger.row(file, 0))
@@ -245,7 +241,7 @@ def _settled(track: Track, stands: Standing, one: Migration, outcome: Outcome) -
     number = step.number if step else 0
 
     def write(db: Writable, ledger: Ledger) -> int:  # noqa: ARG001 - as every step is called
-        migration_journal.resolve_statement(db, one.name, done=outcome is Outcome.DONE)
+        journal.resolve_statement(db, one.name, done=outcome is Outcome.DONE)
         return 1
 
     ran = "has run" if outcome is Outcome.DONE else "has not run"
@@ -253,7 +249,7 @@ def _settled(track: Track, stands: Standing, one: Migration, outcome: Outcome) -
         f"record that statement {number} of {one.name} {ran}",
         _mended(track, one, "failed"),
         write,
-        migration_journal.TABLE,
+        journal.TABLE,
     )
 
 
@@ -292,12 +288,12 @@ def _forgotten(
         rows = (
             ledger.forget(db, ledger.rows_of(one.version, one.name)) if not half or half.way == "down" else 1
         )
-        migration_journal.forget(db, one.name)
+        journal.forget(db, one.name)
         return rows
 
     if half and half.way == "up":
         stays = f"; what it did stays ({one.detail}), and up begins at its first statement"
-        return _Step(says + stays, _mended(track, one, now), forget, migration_journal.TABLE)
+        return _Step(says + stays, _mended(track, one, now), forget, journal.TABLE)
     return _Step(says, _mended(track, one, now), forget)
 
 

@@ -6,8 +6,8 @@ from contextlib import closing
 from pathlib import Path
 
 from dbctl.engines import registry
-from dbctl.engines.contract.base import Capability, Measures, Readable
-from dbctl.errors.base import (
+from dbctl.engines.contract import Capability, Measures, Readable
+from dbctl.errors import (
     DatabaseMissingError,
     LedgerForeignError,
     PlanChangedError,
@@ -15,10 +15,10 @@ from dbctl.errors.base import (
     UsageError,
 )
 from dbctl.model import Page, Plan, counted
-from dbctl.services.app.app import App
+from dbctl.services.app import App
 from dbctl.services.migrations.executor import migrating
-from dbctl.services.migrations.files.loader import MigrationFile
-from dbctl.services.migrations.ledger.state import Standing, judged
+from dbctl.services.migrations.files import MigrationFile
+from dbctl.services.migrations.ledger import Standing, judged
 from dbctl.services.migrations.safety_backup import Safety
 from dbctl.services.migrations.status import look, tracks
 from dbctl.services.migrations.up import Applied, apply_all, planned_of

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from dbctl.engines.contract.base import Readable, Writable
-from dbctl.engines.parsing.effects import Effect
-from dbctl.errors.base import PrivilegeMissingError, QueryFailedError
+from dbctl.engines.contract import Readable, Writable
+from dbctl.engines.parsing import Effect
+from dbctl.errors import PrivilegeMissingError, QueryFailedError
 from dbctl.model import counted
 
 

@@ -6,23 +6,21 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from dbctl import signals as interrupt
 from dbctl.engines import registry
-from dbctl.errors.base import (
+from dbctl.errors import (
     DbctlError,
     MigrationHalfDoneError,
     MigrationInDoubtError,
     RepositoryUnsetError,
     SafetyBackupUnsetError,
 )
-from dbctl.services.app.app import App
-from dbctl.services.backup.create import Source, make
-from dbctl.services.backup.encryption import Sealing
-from dbctl.services.backup.repository import Repository
-from dbctl.services.migrations.ledger.ledger import Track
+from dbctl.services.app import App
+from dbctl.services.backup import Repository, Sealing, Source, make
+from dbctl.services.migrations.ledger import Track
+from dbctl.signals import Interrupted
 
 if TYPE_CHECKING:
-    from dbctl.services.backup.repository import Repository
+    from dbctl.services.backup import Repository
 
 
 def keep(app: App, repository: Repository, database: str) -> str:
@@ -74,7 +72,7 @@ class Safety:
         made = self._make(repository, track.database)
         try:
             yield made
-        except (DbctlError, interrupt.Interrupted) as error:
+        except (DbctlError, Interrupted) as error:
             if _left_all_as_it_was(error):
                 with suppress(DbctlError):  # one backup too many is no failure
                     repository.store.remove(made)
@@ -85,7 +83,7 @@ class Safety:
             raise
 
     def _repository(self, track: Track, names: Sequence[str]) -> Repository:
-        from dbctl.services.backup.repository import Repository
+        from dbctl.services.backup import Repository
 
         try:
             return Repository(self._app, self._given)
@@ -101,7 +99,7 @@ class Safety:
         return made
 
 
-def _left_all_as_it_was(error: DbctlError | interrupt.Interrupted) -> bool:
-    if isinstance(error, (MigrationHalfDoneError, MigrationInDoubtError, interrupt.Interrupted)):
+def _left_all_as_it_was(error: DbctlError | Interrupted) -> bool:
+    if isinstance(error, (MigrationHalfDoneError, MigrationInDoubtError, Interrupted)):
         return False
     return error.facts.get("applied", "none") == "none"

@@ -6,14 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
-from dbctl.engines.contract.schema import (
-    Schema,
-    SchemaCode,
-    SchemaColumn,
-    SchemaIndex,
-    SchemaReference,
-    SchemaTable,
-)
+from dbctl.engines.contract import Schema, SchemaCode, SchemaColumn, SchemaIndex, SchemaReference, SchemaTable
 from dbctl.model import Severity, Value
 
 

@@ -7,7 +7,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from dbctl.engines import registry
-from dbctl.errors.base import (
+from dbctl.errors import (
     AbilityMissingError,
     DatabaseMissingError,
     DbctlError,
@@ -19,14 +19,11 @@ from dbctl.errors.base import (
 )
 from dbctl.model import Page, Value
 from dbctl.profiles import loader
-from dbctl.profiles.model.base import Migrations, Profile
-from dbctl.services.app.app import App
+from dbctl.profiles.model import Migrations, Profile
+from dbctl.services.app import App
+from dbctl.services.migrations.files import Folder, variants
 from dbctl.services.migrations.files import loader as migration_files
-from dbctl.services.migrations.files import variants as migration_shapes
-from dbctl.services.migrations.files.loader import Folder
-from dbctl.services.migrations.ledger import detection as migration_kind
-from dbctl.services.migrations.ledger.ledger import Track
-from dbctl.services.migrations.ledger.state import Migration, Standing, standing
+from dbctl.services.migrations.ledger import Migration, Standing, Track, detection, standing
 
 
 class Survey(Value, frozen=True, kw_only=True):
@@ -83,7 +80,7 @@ def tracks(
             instead=f"Say which by --db: {', '.join(found)}.",
         )
     if shape:
-        migration_shapes.refuse(app, found, shape, given=given is not None)
+        variants.refuse(app, found, shape, given=given is not None)
     return [
         _track(app, name, told, given, shape=shape, may_lack_folder=may_lack_folder, connects=connects)
         for name, told in found.items()
@@ -117,11 +114,11 @@ def _track(
         if own or not may_lack_folder:
             raise
         folder = migration_files.none_at_all()
-    ledger, foreign = migration_kind.named(app.profile, told.ledger, folder.format), None
-    if told.ledger == migration_kind.FOUND and connects:
+    ledger, foreign = detection.named(app.profile, told.ledger, folder.format), None
+    if told.ledger == detection.FOUND and connects:
         with suppress(DatabaseMissingError):  # it will be made
             db = app.reader(name, may_be_empty=True)
-            ledger, foreign = migration_kind.found(db, engine, folder.format)
+            ledger, foreign = detection.found(db, engine, folder.format)
     return Track(
         app=app.name,
         database=name,
@@ -162,7 +159,7 @@ def shipped_track(profile: Profile, database: str, app: str, engine: str, *, sha
         database=database,
         profile=profile,
         told=told,
-        ledger=migration_kind.named(profile, told.ledger),
+        ledger=detection.named(profile, told.ledger),
         folder=_first(folders, shape),
         engine=engine,
         shapes=folders if told.shape else {},

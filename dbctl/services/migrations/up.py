@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 from dbctl.engines import registry
-from dbctl.engines.contract.base import Writable
-from dbctl.errors.base import (
+from dbctl.engines.contract import Writable
+from dbctl.errors import (
     DatabaseMissingError,
     LedgerForeignError,
     LedgerMissingError,
@@ -28,12 +28,10 @@ from dbctl.errors.base import (
     UsageError,
 )
 from dbctl.model import Page, Plan, Row, Value, counted
-from dbctl.services.app.app import App
+from dbctl.services.app import App
 from dbctl.services.migrations.executor import Migrating, Ran, Work, listed, migrating, refuse_doubt
-from dbctl.services.migrations.files.loader import Folder, MigrationFile, Steps, place_of
-from dbctl.services.migrations.ledger import journal as migration_journal
-from dbctl.services.migrations.ledger.ledger import Ledger, Track
-from dbctl.services.migrations.ledger.state import Standing, judged, standing
+from dbctl.services.migrations.files import Folder, MigrationFile, Steps, place_of
+from dbctl.services.migrations.ledger import Ledger, Standing, Track, journal, judged, standing
 from dbctl.services.migrations.safety_backup import Safety
 from dbctl.services.migrations.status import look, tracks
 
@@ -271,7 +269,7 @@ def apply_all(
             if ran := work.run():
                 done.append(Applied.of(track, file, way, ran, safety_backup))
     finally:
-        migration_journal.close(ready)
+        journal.close(ready)
     return done
 
 

@@ -6,14 +6,13 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from dbctl.engines import registry
-from dbctl.errors.base import DbctlError, MigrationInvalidError
+from dbctl.errors import DbctlError, MigrationInvalidError
 from dbctl.model import Finding, Findings, Severity, counted
-from dbctl.profiles.model.base import Format
-from dbctl.services.app.app import App
+from dbctl.profiles.model import Format
+from dbctl.services.app import App
 from dbctl.services.migrations.drift import differences, schema_of
-from dbctl.services.migrations.files.loader import Folder
-from dbctl.services.migrations.ledger.ledger import Track
-from dbctl.services.migrations.ledger.state import Migration, Standing
+from dbctl.services.migrations.files import Folder
+from dbctl.services.migrations.ledger import Migration, Standing, Track
 from dbctl.services.migrations.schema_diff import in_words, parts
 from dbctl.services.migrations.status import look, tracks
 

@@ -5,24 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
-from dbctl.engines.contract.base import Readable
-from dbctl.errors.base import SchemaLacksError
+from dbctl.engines.contract import Readable
+from dbctl.errors import SchemaLacksError
 from dbctl.model import Value
-from dbctl.profiles.model import cleanup as cleanup_model
+from dbctl.profiles.model import (
+    Cleanup,
+    Migrations,
+    Moved,
+    Name,
+    Profile,
+    Rebuild,
+    Roles,
+    Search,
+    Semantic,
+    Sessions,
+    Settings,
+    Users,
+    cleanup,
+    semantic,
+)
 from dbctl.profiles.model import rebuild as rebuild_model
 from dbctl.profiles.model import search as search_model
-from dbctl.profiles.model import semantic as semantic_model
 from dbctl.profiles.model import sessions as sessions_model
-from dbctl.profiles.model.base import Migrations, Name, Profile, Roles, Settings, Users
-from dbctl.profiles.model.cleanup import Cleanup, Moved
-from dbctl.profiles.model.rebuild import Rebuild
-from dbctl.profiles.model.search import Search
-from dbctl.profiles.model.semantic import Semantic
-from dbctl.profiles.model.sessions import Sessions
-from dbctl.services.app.live_table import find_column, may_lack
-from dbctl.services.migrations.ledger import detection as migration_kind
-from dbctl.services.search.compiler import Compiler
-from dbctl.services.users.ownership import STEP
+from dbctl.services.app import find_column, may_lack
+from dbctl.services.migrations.ledger import detection
+from dbctl.services.search import Compiler
+from dbctl.services.users import STEP
 
 #: Where in a profile something stands, and what is wrong with it.
 Complaint: TypeAlias = tuple[Sequence[str | int], str]
@@ -78,8 +86,8 @@ def inconsistent(profile: Profile) -> Iterator[Complaint]:
 
 
 def _inconsistent_migrations(profile: Profile, key: Sequence[str], told: Migrations) -> Iterator[Complaint]:
-    if isinstance(told.ledger, str) and told.ledger not in migration_kind.names(profile):
-        known = ", ".join(migration_kind.names(profile))
+    if isinstance(told.ledger, str) and told.ledger not in detection.names(profile):
+        known = ", ".join(detection.names(profile))
         yield (*key, "ledger"), f"no ledger is called {told.ledger!r}; known are {known}"
     yield from _twice((*key, "shape"), "name", [one.name for one in told.shape])
 
@@ -94,7 +102,7 @@ def _inconsistent_cleanup(profile: Profile) -> Iterator[Complaint]:
             yield ("sessions", at), mistake
     yield from _twice("sessions", "name", [told.name for told in profile.sessions])
     for at, rule in enumerate(profile.cleanup):
-        for place, reason in cleanup_model.mistakes(rule):
+        for place, reason in cleanup.mistakes(rule):
             yield ("cleanup", at, *place), reason
     yield from _twice("cleanup", "name", [rule.name for rule in profile.cleanup])
     if profile.rebuild and profile.users is None:
@@ -106,7 +114,7 @@ def _inconsistent_cleanup(profile: Profile) -> Iterator[Complaint]:
 
 def _inconsistent_semantic(profile: Profile) -> Iterator[Complaint]:
     if profile.semantic:
-        for key, reason in semantic_model.mistakes(profile.semantic, list(profile.databases)):
+        for key, reason in semantic.mistakes(profile.semantic, list(profile.databases)):
             yield ("semantic", *key), reason
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from dbctl.config import model as config
-from dbctl.errors.base import (
+from dbctl.config import model
+from dbctl.errors import (
     DatabaseUnsetError,
     DbctlError,
     FileMissingError,
@@ -18,12 +18,10 @@ from dbctl.errors.base import (
 from dbctl.files import toml
 from dbctl.model import Finding, Findings, Page, Row, Severity, Value
 from dbctl.profiles import loader
-from dbctl.profiles.model.base import Profile
-from dbctl.services.app.app import App
-from dbctl.services.backup import prune as retention
-from dbctl.services.profiles import consistency as profile_check
-from dbctl.services.profiles import live_check as profile_shapes
-from dbctl.services.profiles import sql_check as profile_sql
+from dbctl.profiles.model import Profile
+from dbctl.services.app import App
+from dbctl.services.backup import prune
+from dbctl.services.profiles import consistency, live_check, sql_check
 from dbctl.services.profiles.consistency import Complaint
 from dbctl.url import meant
 
@@ -67,10 +65,10 @@ class ProfileShown(Value, frozen=True, kw_only=True):
     app: str | None = None  #: the configured app it was shown for
 
 
-def list_apps(selection: config.Selection) -> Page[AppListed]:
+def list_apps(selection: model.Selection) -> Page[AppListed]:
     """Return every configured app."""
     items = []
-    for app in config.load(selection).apps.values():
+    for app in model.load(selection).apps.values():
         profile = loader.load(app.profile)
         items.append(
             AppListed(
@@ -83,7 +81,7 @@ def list_apps(selection: config.Selection) -> Page[AppListed]:
     return Page(items=items, total=len(items), names=AppListed.__struct_fields__)
 
 
-def show_profile(name: str, app: config.App | None = None) -> ProfileShown:
+def show_profile(name: str, app: model.App | None = None) -> ProfileShown:
     """Return what dbctl understood of a profile, for one configured app or for none."""
     profile = loader.load(name)
     return ProfileShown(
@@ -96,18 +94,18 @@ def show_profile(name: str, app: config.App | None = None) -> ProfileShown:
         abilities=profile.abilities(),
         searches=list(dict.fromkeys(search.name for search in profile.search)),
         foreign_backups=[one.name for one in profile.backup.foreign],
-        keep=retention.told(profile.backup.keep),
+        keep=prune.told(profile.backup.keep),
         app=app.name if app else None,
     )
 
 
-def check_files(selection: config.Selection, file: str) -> Findings:
+def check_files(selection: model.Selection, file: str) -> Findings:
     """Check a profile file, or the configuration and every profile it names; every mistake with its line and key."""
     if file:
         return Findings(checked=1, findings=_profile_mistakes(file))
-    path = config.path(selection)
+    path = model.path(selection)
     try:
-        configuration = config.parse(path)
+        configuration = model.parse(path)
     except toml.TomlError as error:
         return Findings(checked=1, findings=[_mistake(path, one) for one in error.mistakes])
     text = path.read_text(encoding="utf-8-sig")
@@ -145,37 +143,37 @@ def check_live(app: App) -> Findings:
         checks: Mapping[str, tuple[Severity, Iterable[Complaint], str]] = {
             "schema-lacks": (
                 "error",
-                profile_check.lacking(app.profile, database, live, app.main()),
+                consistency.lacking(app.profile, database, live, app.main()),
                 "Migrations may be pending (dbctl migrate status). A name that may be missing ends in ?",
             ),
             "column-uncovered": (
                 "error",
-                profile_check.uncovered(app.profile, database, live, app.main()),
+                consistency.uncovered(app.profile, database, live, app.main()),
                 "Add it to [users.fields] or, with a constant, to [users.new].",
             ),
             "search-key-idle": (
                 "warning",
-                profile_check.unreachable(app.profile, database, live),
+                consistency.unreachable(app.profile, database, live),
                 "Say with `missing` why a deployment may not have it.",
             ),
             "sql-fails": (
                 "error",
-                profile_sql.failing(app, database, live),
+                sql_check.failing(app, database, live),
                 "The statement was only prepared; nothing was run.",
             ),
             "key-not-unique": (
                 "error",
-                profile_sql.unkeyed(app, database, live),
+                sql_check.unkeyed(app, database, live),
                 "Without one, rows that are there already cannot be told from new ones.",
             ),
             "shape-unknown": (
                 "error",
-                profile_shapes.unshaped(app.profile, database, live, app.main()),
+                live_check.unshaped(app.profile, database, live, app.main()),
                 "Give it a further shape, with the columns that this deployment has.",
             ),
             "report-idle": (
                 "warning",
-                profile_sql.idle(app, database, live),
+                sql_check.idle(app, database, live),
                 "A deployment without these cannot run it.",
             ),
         }
@@ -186,7 +184,7 @@ def check_live(app: App) -> Findings:
                 findings.append(
                     Finding(target=target, severity=severity, code=code, message=message, hint=hint)
                 )
-    checked = sum(one.database in app.used for one in profile_check.names(app.profile, app.main()))
+    checked = sum(one.database in app.used for one in consistency.names(app.profile, app.main()))
     return Findings(checked=checked, findings=findings)
 
 
@@ -209,11 +207,11 @@ def _profile_mistakes(name: str) -> list[Finding]:
         profile, text = loader.read_with_text(path)
     except toml.TomlError as error:
         return [_mistake(path, one) for one in error.mistakes]
-    found = [toml.mistake(text, key, reason) for key, reason in profile_check.inconsistent(profile)]
+    found = [toml.mistake(text, key, reason) for key, reason in consistency.inconsistent(profile)]
     return [_mistake(path, one) for one in sorted(found, key=lambda one: one.line)]
 
 
-def _app_mistakes(app: config.App) -> Iterator[Complaint]:
+def _app_mistakes(app: model.App) -> Iterator[Complaint]:
     try:
         profile = loader.load(app.profile)
     except ProfileInvalidError:  # its own findings tell

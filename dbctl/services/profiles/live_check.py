@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dbctl.engines.contract.base import Readable
-from dbctl.profiles.model.base import Profile
-from dbctl.services.app.live_table import find_column
+from dbctl.engines.contract import Readable
+from dbctl.profiles.model import Profile
+from dbctl.services.app import find_column
 from dbctl.services.profiles.consistency import Complaint
 
 

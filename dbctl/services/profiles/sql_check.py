@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from dbctl.engines.contract.base import Capability, Describes, Explains, Readable
-from dbctl.engines.contract.schema import SchemaTable, bare
-from dbctl.engines.sql.query_builder import columns_of, counted_columns
-from dbctl.errors.base import QueryFailedError, SchemaLacksError, ValueInvalidError
+from dbctl.engines.contract import Capability, Describes, Explains, Readable, SchemaTable, bare
+from dbctl.engines.sql import columns_of, counted_columns
+from dbctl.errors import QueryFailedError, SchemaLacksError, ValueInvalidError
 from dbctl.model import Value
-from dbctl.profiles.model.base import Profile, Report
-from dbctl.services.app.app import App
-from dbctl.services.integrity import known_problems as suspicions
+from dbctl.profiles.model import Profile, Report
+from dbctl.services.app import App
+from dbctl.services.integrity import known_problems
 from dbctl.services.profiles.consistency import Complaint
-from dbctl.services.sessions.rebuild_statistics import figures_of
-from dbctl.services.stats.reports import defaults, fitting
+from dbctl.services.sessions import figures_of
+from dbctl.services.stats import defaults, fitting
 
 
 class Statement(Value, frozen=True, kw_only=True):
@@ -61,7 +60,9 @@ def _statements(app: App, database: str, live: Readable) -> Iterator[Statement]:
 
 def _flaws(app: App, database: str, live: Readable) -> Iterator[Statement]:
     for at, flaw in enumerate(app.profile.flaw):
-        asked = suspicions.question(app, flaw, live) if (flaw.database or app.main()) == database else None
+        asked = (
+            known_problems.question(app, flaw, live) if (flaw.database or app.main()) == database else None
+        )
         if asked:
             yield Statement(key=("flaw", at), sql=columns_of(asked.sql), parameters=asked.parameters)
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dbctl.engines.file_type import recognise
-from dbctl.errors.base import (
+from dbctl.errors import (
     BackupUnsoundError,
     CorruptError,
     FileFailedError,
@@ -15,17 +15,12 @@ from dbctl.errors.base import (
     FileUnfitError,
     FileUnsoundError,
 )
-from dbctl.files import atomic as durable
-from dbctl.files import compression
-from dbctl.files import tar as archives
+from dbctl.files import atomic, compression, tar
 from dbctl.model import Done, Plan, Row, counted
-from dbctl.services.app.app import App
-from dbctl.services.backup.encryption import Keys
-from dbctl.services.backup.foreign.detect import SMALL, TIMES, looked_at
-from dbctl.services.backup.manifest import Manifest, Member
-from dbctl.services.backup.reader import unpacking
-from dbctl.services.backup.repository import Repository
-from dbctl.stores.base import digest
+from dbctl.services.app import App
+from dbctl.services.backup import Keys, Manifest, Member, Repository, unpacking
+from dbctl.services.backup.foreign import SMALL, TIMES, looked_at
+from dbctl.stores import digest
 
 
 class FilesRestored(Done, frozen=True, kw_only=True):
@@ -94,7 +89,7 @@ class FilesRestoring:
         with self._archive() as archive, scratch(archive.stat().st_size) as place:
             plain = place / "archive.tar"
             self._unpacked(archive, plain)
-            made = archives.unpack(plain, self._to, name=self._name, most=plain.stat().st_size)
+            made = tar.unpack(plain, self._to, name=self._name, most=plain.stat().st_size)
         return FilesRestored(
             source=self._name, path=self._to, files=made.files, bytes=made.bytes, left_out=made.left_out
         )
@@ -109,14 +104,14 @@ class FilesRestoring:
             unpacking(store, self._keys) as unpacked,
             unpacked.opened(self._source, one, self.target) as path,
         ):
-            if digest(durable.blocks(unpacked.resting(self._source.id, one))).sha256 != one.sha256:
+            if digest(atomic.blocks(unpacked.resting(self._source.id, one))).sha256 != one.sha256:
                 reason = f"{one.file}: its content is not what was written (SHA-256)"
                 raise BackupUnsoundError(id=self._source.id, app=self.app, reason=reason)
             yield path
 
     def _unpacked(self, archive: Path, plain: Path) -> None:
         try:
-            with durable.regular(archive) as file:
+            with atomic.regular(archive) as file:
                 what = recognise(archive)
                 if what.content not in ("tar", "lancedb", "unknown", "empty"):
                     raise FileUnfitError(

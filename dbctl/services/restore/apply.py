@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from dbctl import signals as interrupt
+from dbctl import signals
 from dbctl.engines import registry
-from dbctl.engines.contract.dumps import Loaded, Ready
-from dbctl.errors.base import (
+from dbctl.engines.contract import Loaded, Ready
+from dbctl.errors import (
     BackupMissingError,
     DbctlError,
     Exit,
@@ -23,18 +23,25 @@ from dbctl.errors.base import (
     UndoNeedlessError,
     UndoNothingError,
 )
-from dbctl.files import atomic as durable
-from dbctl.files.progress import at_once
+from dbctl.files import at_once, make_folder
 from dbctl.model import Done, Finding, Plan, Row, Value, counted
-from dbctl.services.app.app import App
-from dbctl.services.backup.app_files import left_alone
-from dbctl.services.backup.create import make
-from dbctl.services.backup.encryption import Keys, Sealing, is_encrypted
-from dbctl.services.backup.foreign.detect import WRITTEN, live_tables_beyond
-from dbctl.services.backup.manifest import LeftOut, Manifest, Member
-from dbctl.services.backup.reader import Unpacked, unpacking
-from dbctl.services.backup.repository import LATEST, Repository
-from dbctl.services.backup.safety import Rescue
+from dbctl.services.app import App
+from dbctl.services.backup import (
+    LATEST,
+    Keys,
+    LeftOut,
+    Manifest,
+    Member,
+    Repository,
+    Rescue,
+    Sealing,
+    Unpacked,
+    is_encrypted,
+    left_alone,
+    make,
+    unpacking,
+)
+from dbctl.services.backup.foreign import WRITTEN, live_tables_beyond
 from dbctl.services.restore.post_checks import Before, around, looked_at, pending_in, recorded
 from dbctl.services.restore.source import members, prove, told, want_there
 
@@ -187,7 +194,7 @@ class Restoring:
             want_there(self._repository, self._manifest)
             app.close()  # closing a reader later would drop the locks that this process holds on its file
             for folder in self._lacking():
-                durable.make_folder(folder)
+                make_folder(folder)
             for one in self._members:
                 url, target = app.url(one.database), app.target(one.database)
                 held.enter_context(registry.write_lock(url, target, self.purpose, timeout=self._timeout))
@@ -241,15 +248,15 @@ class Restoring:
             )
             app.close()  # as above
             # Between what is done and its answer no signal is heard, nor while locks go: it must not look otherwise.
-            with interrupt.held():
+            with signals.held():
                 settled.close()  # who ends now takes the safety backup away
                 loaded = self._load_all(safety, unpacked, let_go)
-                with interrupt.unheard():
+                with signals.unheard():
                     remarks = [*self._remarks(loaded), *self._forget(safety, loaded)]
                     waiting.close()
                     held.close()
                     answer = self._answer(safety, before, loaded, remarks)
-                    interrupt.done()
+                    signals.done()
                     return answer
 
     def _left(self) -> Iterator[tuple[str, str]]:
@@ -330,7 +337,7 @@ class Restoring:
         ways = list[Loaded]()
         # A signal is heard where the engine looks for one, which is before it commits: what was restored must not
         # pass for what was not, for then the only copy of what it replaced would go.
-        with interrupt.held():
+        with signals.held():
             one = self._members[0]
             try:
                 for one in self._members:
@@ -339,7 +346,7 @@ class Restoring:
                 for one, go in zip(self._members, let_go, strict=True):
                     ways.append(self._come_in(one, safety, unpacked, go))
             except BaseException as error:  # also on a signal: half an app must not stay
-                with interrupt.unheard():
+                with signals.unheard():
                     for ready in self._ready.values():
                         ready.disarm()
                     self._put_back(safety, self._members[: len(ways)], one, error, unpacked)

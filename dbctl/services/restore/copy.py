@@ -10,9 +10,9 @@ from pathlib import Path
 
 from msgspec import structs
 
-from dbctl import signals as interrupt
+from dbctl import signals
 from dbctl.engines import registry
-from dbctl.errors.base import (
+from dbctl.errors import (
     BackupMissingError,
     CopyFilledError,
     CopyOntoOwnError,
@@ -22,11 +22,8 @@ from dbctl.errors.base import (
     UsageError,
 )
 from dbctl.model import Done, Plan, Row, Value, counted
-from dbctl.services.app.app import App
-from dbctl.services.backup.encryption import Keys
-from dbctl.services.backup.manifest import Manifest, Member
-from dbctl.services.backup.reader import Unpacked, is_spare, unpacking
-from dbctl.services.backup.repository import Repository
+from dbctl.services.app import App
+from dbctl.services.backup import Keys, Manifest, Member, Repository, Unpacked, is_spare, unpacking
 from dbctl.services.restore.source import members, prove, told, want_copyable, want_there
 from dbctl.url import Url, meant
 
@@ -189,7 +186,7 @@ class Copying:
         return False
 
     def _made(self, copy: _Copy, unpacked: Unpacked) -> tuple[DatabaseCopied, Sequence[str]]:
-        interrupt.check()
+        signals.check()
         one, target, done = copy.member, str(copy.url), 0
 
         def progress(share: float) -> None:

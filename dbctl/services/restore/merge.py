@@ -7,10 +7,10 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from dbctl import signals as interrupt
-from dbctl.engines.contract.base import Capability, Condition, Readable, Table, Writable
-from dbctl.engines.sql.staging import Aside, LaysAside, Standing
-from dbctl.errors.base import (
+from dbctl import signals
+from dbctl.engines.contract import Capability, Condition, Readable, Table, Writable
+from dbctl.engines.sql import Aside, LaysAside, Standing
+from dbctl.errors import (
     AlreadyExistsError,
     BuiltInRoleError,
     NotSupportedError,
@@ -20,17 +20,12 @@ from dbctl.errors.base import (
     ValueInvalidError,
 )
 from dbctl.model import Value, counted
-from dbctl.profiles.model.base import Users
-from dbctl.services.app.app import App
-from dbctl.services.app.change import exactly
-from dbctl.services.app.live_table import Live
-from dbctl.services.app.secrets import hidden
-from dbctl.services.app.suggestions import hint
-from dbctl.services.backup.manifest import Manifest, Member
-from dbctl.services.backup.repository import Repository
-from dbctl.services.data.table import streams
+from dbctl.profiles.model import Users
+from dbctl.services.app import App, Live, exactly, hidden, hint
+from dbctl.services.backup import Manifest, Member, Repository
+from dbctl.services.data import streams
 from dbctl.services.restore.source import members, want_copyable
-from dbctl.services.rules.rows import RowRules
+from dbctl.services.rules import RowRules
 
 PURPOSE = "restore apply --table"
 #: What a rule raises over a row of a backup.
@@ -251,7 +246,7 @@ class Rows:
     def __iter__(self) -> Iterator[Sequence[object]]:
         with self._source.stream(self._name, self._columns) as answer:
             for batch in answer.batches:
-                interrupt.check()
+                signals.check()
                 for row in batch:
                     self.given += 1
                     yield self._taken(row)

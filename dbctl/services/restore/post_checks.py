@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from dbctl.engines.contract.base import Capability, Checks
-from dbctl.errors.base import DbctlError
+from dbctl.engines.contract import Capability, Checks
+from dbctl.errors import DbctlError
 from dbctl.model import Finding, Value, counted
-from dbctl.services.app import audit
-from dbctl.services.app.app import App
-from dbctl.services.backup.manifest import Manifest, Member
-from dbctl.services.backup.safety import schema_of
-from dbctl.services.migrations.ledger.state import Standing, State
-from dbctl.services.restore import preview as restore_content
+from dbctl.services.app import App, audit
+from dbctl.services.backup import Manifest, Member, schema_of
+from dbctl.services.migrations.ledger import Standing, State
+from dbctl.services.restore import preview
 
 #: States of a migration that is to be run.
 PENDING: tuple[State, ...] = ("pending", "out-of-order")
@@ -100,7 +98,7 @@ def pending_in(app: App, database: str) -> Sequence[str]:
 
 def _standing(app: App, database: str) -> Standing | None:
     try:
-        found = restore_content.stands(app, database, app.reader(database))
+        found = preview.stands(app, database, app.reader(database))
     except DbctlError:  # which whoever migrates is told; it is no failure of the restore
         return None
     return found if found and found.recorded else None

@@ -8,21 +8,16 @@ from datetime import datetime
 from msgspec import structs
 
 from dbctl.engines import registry
-from dbctl.engines.contract.base import Readable
-from dbctl.engines.contract.dumps import count_dumped
-from dbctl.errors.base import AbilityMissingError, DbctlError
+from dbctl.engines.contract import Readable, count_dumped
+from dbctl.errors import AbilityMissingError, DbctlError
 from dbctl.model import Row, Value
-from dbctl.services.app.app import App
-from dbctl.services.backup.encryption import Keys
-from dbctl.services.backup.manifest import Manifest, Member
-from dbctl.services.backup.repository import Repository
-from dbctl.services.backup.safety import schema_of
-from dbctl.services.migrations import status as migrate
-from dbctl.services.migrations.ledger.ledger import Track
-from dbctl.services.migrations.ledger.state import Standing, State, standing
+from dbctl.services.app import App
+from dbctl.services.backup import Keys, Manifest, Member, Repository, schema_of
+from dbctl.services.migrations import status
+from dbctl.services.migrations.ledger import Standing, State, Track, standing
 from dbctl.services.restore.source import content, members
+from dbctl.services.settings import SettingTable, database_of, section
 from dbctl.services.settings import queries as settings
-from dbctl.services.settings.table import SettingTable, database_of, section
 
 #: What counts as done.
 DONE: tuple[State, ...] = ("applied", "changed", "missing-file", "ahead", "retired")
@@ -79,7 +74,7 @@ def _has_settings(app: App, database: str) -> bool:
 
 def _track(app: App, database: str) -> Track | None:
     try:
-        (track,) = migrate.tracks(app, database, may_lack_folder=True)
+        (track,) = status.tracks(app, database, may_lack_folder=True)
     except AbilityMissingError:
         return None
     return track

@@ -12,11 +12,10 @@ from pathlib import Path
 from msgspec import structs
 
 from dbctl import __version__
-from dbctl.config import model as config
+from dbctl.config import model
 from dbctl.engines import registry
-from dbctl.engines.contract.base import Checks
-from dbctl.engines.contract.dumps import Tried
-from dbctl.errors.base import (
+from dbctl.engines.contract import Checks, Tried
+from dbctl.errors import (
     AbilityMissingError,
     BackupMissingError,
     DbctlError,
@@ -26,17 +25,21 @@ from dbctl.errors.base import (
     gravest,
 )
 from dbctl.model import Done, Finding, Plan, Row, Severity, Value, counted, now
-from dbctl.services.app.app import App
-from dbctl.services.backup import verify as backup_verify
-from dbctl.services.backup.encryption import Keys
-from dbctl.services.backup.manifest import Manifest, Member
-from dbctl.services.backup.reader import unpacking
-from dbctl.services.backup.repository import LATEST, Repository, partial
-from dbctl.services.backup.verification_record import Drill
-from dbctl.services.integrity import check as integrity
-from dbctl.services.integrity import cross_database as integrity_cross
-from dbctl.services.migrations import status as migrate
-from dbctl.services.migrations.ledger.state import Schema, standing
+from dbctl.services.app import App
+from dbctl.services.backup import (
+    LATEST,
+    Drill,
+    Keys,
+    Manifest,
+    Member,
+    Repository,
+    partial,
+    unpacking,
+    verify,
+)
+from dbctl.services.integrity import check, cross_database
+from dbctl.services.migrations import status
+from dbctl.services.migrations.ledger import Schema, standing
 from dbctl.url import Url
 
 THEN = "So it was when it was backed up: dbctl integrity check and cross tell of the live database."
@@ -212,7 +215,7 @@ class Drills:
         except DbctlError as error:
             if self._only:
                 raise
-            self._failed.append(integrity.failure(app, error))
+            self._failed.append(check.failure(app, error))
 
 
 class _Tried(Value, kw_only=True, frozen=True):
@@ -258,14 +261,14 @@ class _Work:
         if not wrong:
             try:
                 tried = self._loaded(manifest, one)
-            except (KeyWrongError, *backup_verify.NOT_OF_IT):
+            except (KeyWrongError, *verify.NOT_OF_IT):
                 raise
             except DbctlError as error:
                 wrong.append(self._finding("error", error.code, manifest, one, str(error)))
             else:
                 url, digests = tried.url, len(tried.proof.digests.keys() & one.digests.keys())
-                for code, what in backup_verify.differences(tried.proof, one):
-                    severity: Severity = "warning" if code == backup_verify.SCHEMA_DIFFERS else "error"
+                for code, what in verify.differences(tried.proof, one):
+                    severity: Severity = "warning" if code == verify.SCHEMA_DIFFERS else "error"
                     wrong.append(self._finding(severity, code, manifest, one, what))
         if wrong and self._repository.is_gone(manifest):
             place = self._repository.store.place
@@ -278,7 +281,7 @@ class _Work:
     def _read(
         self, manifest: Manifest, database: str, advance: Advance = lambda _bytes: None
     ) -> list[Finding]:
-        found = backup_verify.problems(
+        found = verify.problems(
             self._app,
             self._repository.store,
             manifest,
@@ -309,24 +312,24 @@ class _Work:
                 with closing(self._copy(configured, only=one.one.database)) as copy:
                     self._look_at(copy, one)
         with closing(self._copy(configured)) as copy, suppress(AbilityMissingError):
-            checked = integrity_cross.cross(copy).findings
+            checked = cross_database.cross(copy).findings
             self._checks = checked.checked
             self._then += [_of_then(each) for each in checked.findings if each.severity != "info"]
 
-    def _copy(self, configured: config.App, *, only: str = "") -> App:
+    def _copy(self, configured: model.App, *, only: str = "") -> App:
         return App(configured, self._app.profile, timeout=self._app.timeout, only=only)
 
     def _look_at(self, copy: App, tried: _Tried) -> None:
         name = tried.one.database
         try:
-            found = integrity.check(copy, quick=True).findings.findings
+            found = check.check(copy, quick=True).findings.findings
             live = copy.reader(name)
             indexes = live.text_indexes() if isinstance(live, Checks) else ()
             if indexes:
-                found = [*found, *integrity.text_index_damage(copy, name, indexes)]
+                found = [*found, *check.text_index_damage(copy, name, indexes)]
             self._then += [_of_then(one) for one in found if one.severity != "info"]
             self._migrations[name] = _migrations(copy, name)
-        except backup_verify.NOT_OF_IT:
+        except verify.NOT_OF_IT:
             raise
         except DbctlError as error:  # such as that it is no database of this app
             said = self._finding("error", error.code, tried.manifest, tried.one, str(error))
@@ -340,7 +343,7 @@ class _Work:
             drills = {one.one.database: one.drill(at, self._checks) for one in tried}
             manifest, sound = tried[0].manifest, not any(each.severity == "error" for each in wrong)
             whole = not self._app.only and drills.keys() == set(manifest.databases)
-            unrecorded += backup_verify.recorded(
+            unrecorded += verify.recorded(
                 self._repository, manifest, wrong, whole=whole, deep=True, drills=drills
             )
             told += [
@@ -360,7 +363,7 @@ class _Work:
 
     def _finding(self, severity: Severity, code: str, manifest: Manifest, one: Member, what: str) -> Finding:
         message = f"backup {manifest.id}, {one.file}: {what}"
-        hint = backup_verify.BAD if severity == "error" else ""
+        hint = verify.BAD if severity == "error" else ""
         return Finding(
             target=self._app.target(one.database), severity=severity, code=code, message=message, hint=hint
         )
@@ -400,7 +403,7 @@ def _of(app: App, repository: Repository, name: str) -> list[tuple[Manifest, Mem
 def _url(app: App, one: Member, folder: Path) -> Url | None:
     """Return where it is restored: a file of its own in ``folder``, or a database of a server."""
     made = Url(engine=one.engine, path=str(folder / f"{one.database}.restored"))
-    return made if made.is_local else backup_verify.server_for(app, one)
+    return made if made.is_local else verify.server_for(app, one)
 
 
 def _migrations(copy: App, name: str) -> Schema | None:
@@ -408,7 +411,7 @@ def _migrations(copy: App, name: str) -> Schema | None:
     if copy.database(name).migrations is None:
         return None
     try:
-        (track,) = migrate.tracks(copy, name, may_lack_folder=True)
+        (track,) = status.tracks(copy, name, may_lack_folder=True)
         return standing(track, copy.reader(name)).schema
     except DbctlError:  # as that its folder is not there: which says nothing of the backup
         return None

@@ -8,24 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from dbctl.config.model import Selection
+from dbctl.config import Selection
 from dbctl.engines import registry
-from dbctl.engines.contract.recovery import Recovered, Recovery, TableRecovered
-from dbctl.errors.base import (
-    BackupMissingError,
-    BusyError,
-    Exit,
-    FileMissingError,
-    NotSupportedError,
-    UsageError,
-)
+from dbctl.engines.contract import Recovered, Recovery, TableRecovered
+from dbctl.errors import BackupMissingError, BusyError, Exit, FileMissingError, NotSupportedError, UsageError
 from dbctl.model import Done, Finding, Plan, Row, counted, now
-from dbctl.services.app import command_line as again
-from dbctl.services.app.app import App
-from dbctl.services.backup.encryption import Keys
-from dbctl.services.backup.reader import unpacking
-from dbctl.services.backup.repository import ID, LATEST, Repository
-from dbctl.services.integrity.check import gathered
+from dbctl.services.app import App, command_line
+from dbctl.services.backup import ID, LATEST, Keys, Repository, unpacking
+from dbctl.services.integrity import gathered
 from dbctl.services.restore.source import members
 from dbctl.url import Url
 
@@ -210,8 +200,10 @@ class Recovering:
         new, old = self._what.to, self._what.source
         if self._own and self._opened.configured.backup and not self._said.urls:
             configured = self._opened.configured
-            words = again.remedy(self._said, configured, "backup", "create", "--db", self.database)
-            back = again.remedy(self._said, configured, "restore", "apply", "latest", "--db", self.database)
+            words = command_line.remedy(self._said, configured, "backup", "create", "--db", self.database)
+            back = command_line.remedy(
+                self._said, configured, "restore", "apply", "latest", "--db", self.database
+            )
             return [shlex.join([*words, "--url", f"{self.database}={new}"]), shlex.join(back)]
         place = Path(self._opened.url(self.database).path).resolve() if self._own else old
         kept = [Path(f"{place}{suffix}") for suffix in ("", "-wal", "-journal", "-shm")]

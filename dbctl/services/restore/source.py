@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 
 from dbctl.engines import registry
-from dbctl.engines.contract.base import Readable
-from dbctl.errors.base import (
+from dbctl.engines.contract import Readable
+from dbctl.errors import (
     BackupMissingError,
     BackupUnsoundError,
     KeyWrongError,
@@ -15,12 +15,8 @@ from dbctl.errors.base import (
     ReadOnlyError,
 )
 from dbctl.files import age
-from dbctl.services.app.app import App
-from dbctl.services.backup import verify as backup_verify
-from dbctl.services.backup.encryption import Keys
-from dbctl.services.backup.manifest import Manifest, Member
-from dbctl.services.backup.reader import Unpacked, unpacking
-from dbctl.services.backup.repository import Repository, partial
+from dbctl.services.app import App
+from dbctl.services.backup import Keys, Manifest, Member, Repository, Unpacked, partial, unpacking, verify
 
 
 def members(
@@ -99,7 +95,7 @@ def prove(
     Raises:
         BackupUnsoundError: one of them is not.
     """
-    wrong = backup_verify.problems(
+    wrong = verify.problems(
         app,
         repository.store,
         manifest,

@@ -5,26 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 
-from dbctl import signals as interrupt
-from dbctl.engines.contract.base import Readable, Table, Writable
-from dbctl.errors.base import (
-    IN_DOUBT,
-    AlreadyExistsError,
-    DbctlError,
-    PlanChangedError,
-    TableNotRestoredError,
-)
+from dbctl import signals
+from dbctl.engines.contract import Readable, Table, Writable
+from dbctl.errors import IN_DOUBT, AlreadyExistsError, DbctlError, PlanChangedError, TableNotRestoredError
 from dbctl.model import Done, Plan, Row, counted
-from dbctl.services.app import audit
-from dbctl.services.app.app import App
-from dbctl.services.app.change import exactly
-from dbctl.services.app.live_table import Live
-from dbctl.services.app.secrets import hidden
-from dbctl.services.backup.create import Source, make
-from dbctl.services.backup.encryption import Keys, Sealing
-from dbctl.services.backup.manifest import Manifest
-from dbctl.services.backup.reader import Unpacked, unpacking
-from dbctl.services.backup.repository import Repository
+from dbctl.services.app import App, Live, audit, exactly, hidden
+from dbctl.services.backup import Keys, Manifest, Repository, Sealing, Source, Unpacked, make, unpacking
 from dbctl.services.restore.merge import (
     REFUSALS,
     Merge,
@@ -38,7 +24,7 @@ from dbctl.services.restore.merge import (
     users_in,
 )
 from dbctl.services.restore.source import content, prove, want_there
-from dbctl.services.rules.rows import RowRules, guard
+from dbctl.services.rules import RowRules, guard
 
 Advance = Callable[[int], None]
 
@@ -162,7 +148,7 @@ class RestoringTables:
                 )
                 app.close()  # closing a reader later would drop the locks that this process holds on its file
             # A signal is heard where the engine looks for one, which is before it commits.
-            over.enter_context(interrupt.held())
+            over.enter_context(signals.held())
             settled.close()
             try:
                 with self._source(unpacked) as then, self._writer() as db:
@@ -170,10 +156,10 @@ class RestoringTables:
                     done = bring(then, db, seen)
             except BaseException as error:  # also on a signal: what it was made for has not happened
                 if safety and not isinstance(error, IN_DOUBT):
-                    with interrupt.unheard(), suppress(DbctlError):  # one backup too many is no failure
+                    with signals.unheard(), suppress(DbctlError):  # one backup too many is no failure
                         store.remove(safety.id)
                 raise
-            over.enter_context(interrupt.unheard())
+            over.enter_context(signals.unheard())
             answer = TablesRestored(
                 backup=self._manifest.id,
                 target=self.target,
@@ -181,7 +167,7 @@ class RestoringTables:
                 tables=done,
                 notes=list(self._notes(done)),
             )
-            interrupt.done()
+            signals.done()
             return answer
 
     # What there is -------------------------------------------------------------------------------------------------
@@ -207,7 +193,7 @@ class RestoringTables:
             written = {one.name: [*one.compared, *one.stays] for one in parts}
             with guard(app, self._member.database, db, written):
                 for one in parts:
-                    interrupt.check()
+                    signals.check()
                     self._merge.check(db, one)
                     done.append(self._merge.taken_in(db, one))
             for table in done:

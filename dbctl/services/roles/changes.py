@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.contract.base import Condition, Readable, Where, Writable
-from dbctl.errors.base import (
+from dbctl.engines.contract import Condition, Readable, Where, Writable
+from dbctl.errors import (
     AlreadyExistsError,
     BuiltInRoleError,
     NotSupportedError,
@@ -13,13 +13,9 @@ from dbctl.errors.base import (
     SchemaLacksError,
 )
 from dbctl.model import Done, Id, Plan, now
-from dbctl.profiles.codecs import KEYS
-from dbctl.services.app import audit
-from dbctl.services.app.app import App
-from dbctl.services.app.change import Change, Draft, exactly
-from dbctl.services.app.user_table import database_of
-from dbctl.services.app.validation import check_rule
-from dbctl.services.deletion.cascade import reach
+from dbctl.profiles import KEYS
+from dbctl.services.app import App, Change, Draft, audit, check_rule, database_of, exactly
+from dbctl.services.deletion import reach
 from dbctl.services.roles.built_in import BuiltInPermissions
 from dbctl.services.roles.queries import Role, RoleTable, words
 

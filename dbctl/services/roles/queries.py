@@ -7,16 +7,11 @@ from fnmatch import fnmatchcase
 
 from msgspec import structs
 
-from dbctl.engines.contract.base import Condition, Readable, Where
-from dbctl.errors.base import PermissionMissingError, RoleMissingError, UsageError
+from dbctl.engines.contract import Condition, Readable, Where
+from dbctl.errors import PermissionMissingError, RoleMissingError, UsageError
 from dbctl.model import Id, Page, Row, Value, Window
-from dbctl.profiles.model.base import Roles
-from dbctl.services.app.app import App
-from dbctl.services.app.live_table import Live
-from dbctl.services.app.pagination import page_of
-from dbctl.services.app.suggestions import hint
-from dbctl.services.app.user_table import UserTable, database_of, text
-from dbctl.services.app.validation import cut
+from dbctl.profiles.model import Roles
+from dbctl.services.app import App, Live, UserTable, cut, database_of, hint, page_of, text
 
 
 class Role(Value, frozen=True, kw_only=True):

@@ -5,17 +5,25 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 
-from dbctl.errors.base import MoveRefusedError, ValueInvalidError
+from dbctl.errors import MoveRefusedError, ValueInvalidError
 from dbctl.model import now
-from dbctl.profiles.codecs import read_boolean, read_time
-from dbctl.profiles.model.base import Password, Rule, Settings, SignedIn, States
-from dbctl.services.app.app import App
-from dbctl.services.app.live_table import Live, find_column
-from dbctl.services.app.secrets import MASK, is_secret
-from dbctl.services.app.user_table import UserTable
-from dbctl.services.app.validation import as_word, check_field, check_rule, cut, hash_fault, outside
-from dbctl.services.settings.table import SettingTable, setting_text_fault
-from dbctl.services.settings.values import load_json
+from dbctl.profiles import read_boolean, read_time
+from dbctl.profiles.model import Password, Rule, Settings, SignedIn, States
+from dbctl.services.app import (
+    MASK,
+    App,
+    Live,
+    UserTable,
+    as_word,
+    check_field,
+    check_rule,
+    cut,
+    find_column,
+    hash_fault,
+    is_secret,
+    outside,
+)
+from dbctl.services.settings import SettingTable, load_json, setting_text_fault
 
 Row = Mapping[str, object]
 

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from functools import cached_property
 
-from dbctl.errors.base import AlreadyExistsError, BuiltInRoleError
-from dbctl.profiles.model.base import Link
-from dbctl.services.app.app import App
-from dbctl.services.app.live_table import Live
-from dbctl.services.app.validation import check_rule
-from dbctl.services.roles.built_in import BuiltInPermissions
-from dbctl.services.roles.queries import Role, RoleTable
+from dbctl.errors import AlreadyExistsError, BuiltInRoleError
+from dbctl.profiles.model import Link
+from dbctl.services.app import App, Live, check_rule
+from dbctl.services.roles import BuiltInPermissions, Role, RoleTable
 from dbctl.services.rules.columns import Row, RowRule
 
 

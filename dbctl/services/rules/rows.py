@@ -8,14 +8,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 
-from dbctl.engines.contract.base import Readable
-from dbctl.errors.base import SchemaLacksError
-from dbctl.profiles.codecs import read_time
-from dbctl.profiles.model.base import Settings, Users
-from dbctl.services.app.app import App
-from dbctl.services.app.live_table import Live, find_column
-from dbctl.services.app.user_table import TIMES
-from dbctl.services.rules import single_true as exclusive
+from dbctl.engines.contract import Readable
+from dbctl.errors import SchemaLacksError
+from dbctl.profiles import read_time
+from dbctl.profiles.model import Settings, Users
+from dbctl.services.app import TIMES, App, Live, find_column
+from dbctl.services.rules import single_true
 from dbctl.services.rules.columns import (
     JsonObject,
     ListedValue,
@@ -31,7 +29,7 @@ from dbctl.services.rules.columns import (
     UserSetting,
 )
 from dbctl.services.rules.roles import BuiltInRole, Permission, PermissionOfRole
-from dbctl.services.settings.table import SettingTable
+from dbctl.services.settings import SettingTable
 from dbctl.services.users import last_admin
 
 
@@ -123,7 +121,7 @@ def guard(
         guards.enter_context(last_admin.kept(app, database, db))
         for table, written in columns.items():
             live = Live(app.profile, db, table, "data")
-            guards.enter_context(exclusive.kept(app, database, live, written))
+            guards.enter_context(single_true.kept(app, database, live, written))
         yield
 
 

@@ -6,14 +6,12 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from dbctl.engines.contract.base import AllOf, AnyOf, Condition, Not, Where, Writable
-from dbctl.errors.base import ConstraintError
+from dbctl.engines.contract import AllOf, AnyOf, Condition, Not, Where, Writable
+from dbctl.errors import ConstraintError
 from dbctl.model import counted
-from dbctl.profiles.codecs import read_boolean
-from dbctl.profiles.model.base import Exclusive
-from dbctl.services.app.app import App
-from dbctl.services.app.change import exactly
-from dbctl.services.app.live_table import Live, find_column
+from dbctl.profiles import read_boolean
+from dbctl.profiles.model import Exclusive
+from dbctl.services.app import App, Live, exactly, find_column
 
 
 class Others:

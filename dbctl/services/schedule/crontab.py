@@ -8,17 +8,15 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from dbctl.config import model as config
-from dbctl.config.model import Selection
+from dbctl.config import Selection, model
 from dbctl.engines import registry
-from dbctl.errors.base import UsageError
+from dbctl.errors import UsageError
 from dbctl.model import Value
-from dbctl.profiles import loader
-from dbctl.profiles.formats import CRON_FIELDS, FORMATS
-from dbctl.profiles.model.base import Profile
-from dbctl.services.app import command_line as again
-from dbctl.services.backup.prune import has_rules, rules_of
-from dbctl.services.search.external_index import is_aside
+from dbctl.profiles import CRON_FIELDS, FORMATS, loader
+from dbctl.profiles.model import Profile
+from dbctl.services.app import command_line
+from dbctl.services.backup import has_rules, rules_of
+from dbctl.services.search import is_aside
 from dbctl.url import meant
 
 #: Seconds for which a job waits while another one has a lock; nobody waits for the job.
@@ -52,30 +50,30 @@ class _Kind(NamedTuple):
     words: Sequence[str]
     minute: int  #: of the first app; those of the others follow from it
     hours: str  #: the rest of the schedule; no two kinds share an hour
-    wanted: Callable[[config.App, Profile], bool]
+    wanted: Callable[[model.App, Profile], bool]
     asks: bool = False  #: it destroys, and so wants an answer
     behind: str = ""  #: what the shell does with its output
-    whose: Callable[[config.App, Profile], Sequence[str]] = lambda *_: ("",)  #: a job for each of these
+    whose: Callable[[model.App, Profile], Sequence[str]] = lambda *_: ("",)  #: a job for each of these
 
 
-def _backs_up(app: config.App, _profile: Profile) -> bool:
+def _backs_up(app: model.App, _profile: Profile) -> bool:
     return app.backup is not None
 
 
-def _opens(app: config.App, _profile: Profile) -> bool:
+def _opens(app: model.App, _profile: Profile) -> bool:
     told = app.backup.encrypt if app.backup else None
     return app.backup is not None and (told is None or bool(told.identity_file or told.passphrase_file))
 
 
-def _prunes(app: config.App, profile: Profile) -> bool:
+def _prunes(app: model.App, profile: Profile) -> bool:
     return app.backup is not None and has_rules(rules_of(app, profile))
 
 
-def _cleans_up(_app: config.App, profile: Profile) -> bool:
+def _cleans_up(_app: model.App, profile: Profile) -> bool:
     return bool(profile.cleanup)
 
 
-def _searches(app: config.App, profile: Profile) -> list[str]:
+def _searches(app: model.App, profile: Profile) -> list[str]:
     """Return the searches whose indexes are files that are to be in a folder which somebody named for them."""
     return [
         one.name
@@ -84,7 +82,7 @@ def _searches(app: config.App, profile: Profile) -> list[str]:
     ]
 
 
-def _grows(app: config.App, profile: Profile) -> list[str]:
+def _grows(app: model.App, profile: Profile) -> list[str]:
     """Return the options that name databases whose files only get more until somebody puts them together."""
     return [
         f"--db={name}"
@@ -223,14 +221,14 @@ def quoted(word: str) -> str:
 
 
 def _jobs(said: Selection) -> Iterator[Job]:
-    app = config.find(said)
+    app = model.find(said)
     profile = loader.load(app.profile)
-    if any(url.password for url in config.given(said.urls, Path.cwd()).values()):
+    if any(url.password for url in model.given(said.urls, Path.cwd()).values()):
         raise UsageError(
             detail="a password would stand in the crontab; write the address into a configuration"
         )
     place, number = _place(said, app)
-    own = again.options(said, app)
+    own = command_line.options(said, app)
     unknown = [name for name in app.schedule.databases if name not in app.databases]
     if unknown:
         raise UsageError(
@@ -256,7 +254,7 @@ def _jobs(said: Selection) -> Iterator[Job]:
                 continue
             if reason := _no_schedule(when):
                 raise UsageError(detail=f"[apps.{app.name}.schedule] {kind.name} = {when!r}: {reason}")
-            words = [*again.program(), *kind.words, *([whose] if whose else []), *own]
+            words = [*command_line.program(), *kind.words, *([whose] if whose else []), *own]
             if kind.asks:
                 words += ["--confirm", app.name] if app.protected else ["--yes"]
             command = _line(" ".join(map(quoted, words)) + kind.behind)
@@ -270,11 +268,11 @@ def _no_schedule(text: str) -> str:
     )
 
 
-def _place(said: Selection, app: config.App) -> tuple[int, int]:
+def _place(said: Selection, app: model.App) -> tuple[int, int]:
     """Return which of how many apps it is, so that each has minutes of its own."""
     if said.profile and said.urls:
         return 0, 1
-    names = list(config.load(said).apps)
+    names = list(model.load(said).apps)
     return names.index(app.name), len(names)
 
 
@@ -295,8 +293,8 @@ def _variables(said: Selection) -> list[str]:
     """Return a remark on what the configuration wants of the environment, which cron leaves nearly empty."""
     if said.profile and said.urls:
         return []
-    file = config.path(said)
-    names = config.variables(file)
+    file = model.path(said)
+    names = model.variables(file)
     return [f"# {file} needs what is set here, too:", *(f"#{name}=" for name in names)] if names else []
 
 

@@ -7,13 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Literal, TypeAlias
 
-from dbctl.engines.contract.base import Capability, Readable
-from dbctl.engines.contract.text_query import TextTerm
-from dbctl.engines.contract.text_scan import Hit, LooksThrough
-from dbctl.errors.base import DatabaseUnsetError, DbctlError, Exit, NotSupportedError, UsageError, gravest
+from dbctl.engines.contract import Capability, Hit, LooksThrough, Readable, TextTerm
+from dbctl.errors import DatabaseUnsetError, DbctlError, Exit, NotSupportedError, UsageError, gravest
 from dbctl.model import Value, counted
-from dbctl.services.app.app import App
-from dbctl.services.app.secrets import MASK, hidden
+from dbctl.services.app import MASK, App, hidden
 from dbctl.services.search.query_values import checked
 from dbctl.services.search.snippets import Marks, around
 from dbctl.services.search.text_match import TextMatcher

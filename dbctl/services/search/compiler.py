@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, TypeAlias
 
-from dbctl.engines.contract.base import (
+from dbctl.engines.contract import (
     AllOf,
     AnyOf,
     Condition,
@@ -18,11 +18,10 @@ from dbctl.engines.contract.base import (
     Where,
     Within,
 )
-from dbctl.errors.base import NotSupportedError, SchemaLacksError, ValueInvalidError
+from dbctl.errors import NotSupportedError, SchemaLacksError, ValueInvalidError
 from dbctl.model import Value, now
-from dbctl.profiles.codecs import BOOLEANS
-from dbctl.profiles.model.base import Profile
-from dbctl.profiles.model.search import Along, Search, SearchKey, Shape, Sort
+from dbctl.profiles import BOOLEANS
+from dbctl.profiles.model import Along, Profile, Search, SearchKey, Shape, Sort
 from dbctl.services.search.query_parser import Term, parse
 from dbctl.services.search.query_values import Key, Span, span
 

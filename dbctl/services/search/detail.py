@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from dbctl.engines.contract.base import Condition, Order, Where, Within
-from dbctl.errors.base import RowMissingError
+from dbctl.engines.contract import Condition, Order, Where, Within
+from dbctl.errors import RowMissingError
 from dbctl.model import Row, Value
-from dbctl.profiles.model.search import Detail, DetailShape
-from dbctl.services.app.app import App
-from dbctl.services.app.secrets import hidden, mask
+from dbctl.profiles.model import Detail, DetailShape
+from dbctl.services.app import App, hidden, mask
 from dbctl.services.search.compiler import Compiler, lacking, links, present
 from dbctl.services.search.query_values import checked
 from dbctl.services.search.search import named, told

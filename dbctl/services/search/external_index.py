@@ -7,14 +7,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from dbctl.config import model as config
-from dbctl.engines.contract.base import Capability, Order, Readable, Where
-from dbctl.engines.contract.external_index import Sidecar, Sidecars, SidecarState
-from dbctl.errors.base import NotSupportedError, PlanChangedError, UsageError
+from dbctl.config import model
+from dbctl.engines.contract import Capability, Order, Readable, Sidecar, Sidecars, SidecarState, Where
+from dbctl.errors import NotSupportedError, PlanChangedError, UsageError
 from dbctl.model import Done, Finding, Plan, Row, Value, counted
-from dbctl.profiles.model.base import Profile
-from dbctl.profiles.model.search import Search
-from dbctl.services.app.app import App
+from dbctl.profiles.model import Profile, Search
+from dbctl.services.app import App
 from dbctl.services.search.compiler import Compiler, present
 
 Purpose: TypeAlias = Literal["build", "repair", "drop"]
@@ -128,7 +126,7 @@ class AsideChange:
         self.protected = False  # what is made can be made again, whatever becomes of it
         if cache and app.configured.search is not None:
             raise UsageError(detail="--cache: [apps.NAME.search] says already where search indexes are")
-        if cache and config.caches() is None:
+        if cache and model.caches() is None:
             raise UsageError(detail="--cache: this user has no folder for caches; XDG_CACHE_HOME names one")
 
     def plan(self) -> Plan:
@@ -242,7 +240,7 @@ def places(app: App, search: Search, db: Sidecars) -> Sequence[Path]:
     name = search.name
     if app.configured.search is not None:
         return [db.sidecar_place(app.configured.search, name)]
-    cache = config.caches()
+    cache = model.caches()
     return [db.sidecar_place(None, name), *([db.sidecar_place(cache, name)] if cache else [])]
 
 

@@ -6,12 +6,21 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
-from dbctl.engines.contract.base import Capability, Readable, Table
-from dbctl.engines.contract.fulltext import FullText, Gathered, IndexState, Link, Marked, TextIndex
-from dbctl.engines.contract.text_query import TextQuery
-from dbctl.errors.base import DbctlError, QueryFailedError
+from dbctl.engines.contract import (
+    Capability,
+    FullText,
+    Gathered,
+    IndexState,
+    Link,
+    Marked,
+    Readable,
+    Table,
+    TextIndex,
+    TextQuery,
+)
+from dbctl.errors import DbctlError, QueryFailedError
 from dbctl.model import Value
-from dbctl.profiles.model.search import Search, TextShape
+from dbctl.profiles.model import Search, TextShape
 from dbctl.services.search.compiler import lacking, links
 
 #: What to know of an index that finds every row though it is broken.

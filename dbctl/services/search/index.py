@@ -9,9 +9,19 @@ from typing import Literal, Protocol
 
 from msgspec import structs
 
-from dbctl.engines.contract.base import Capability, Checks, Migrates, Readable, Writable
-from dbctl.engines.contract.fulltext import FullText, IndexFault, IndexState, MakesFullText, TextIndex
-from dbctl.errors.base import (
+from dbctl.engines.contract import (
+    Capability,
+    Checks,
+    FullText,
+    IndexFault,
+    IndexState,
+    MakesFullText,
+    Migrates,
+    Readable,
+    TextIndex,
+    Writable,
+)
+from dbctl.errors import (
     AlreadyExistsError,
     DbctlError,
     NotSupportedError,
@@ -21,12 +31,10 @@ from dbctl.errors.base import (
     UsageError,
 )
 from dbctl.model import Finding, Findings, Page, Plan, Row, Value, counted
-from dbctl.profiles.model.search import Search
-from dbctl.services.app.app import App
-from dbctl.services.integrity.check import text_index_damage
-from dbctl.services.search import external_index as search_aside
-from dbctl.services.search import external_index as sidecars
-from dbctl.services.search.external_index import AsideChange, IndexChanged, Purpose
+from dbctl.profiles.model import Search
+from dbctl.services.app import App
+from dbctl.services.integrity import text_index_damage
+from dbctl.services.search.external_index import Aside, AsideChange, IndexChanged, Purpose, is_aside
 from dbctl.services.search.fulltext import Finder, finder, index_of
 
 FAULTS = {
@@ -68,7 +76,7 @@ def standings(app: App, name: str = "") -> Page[Standing]:
     """Return how the index of each search stands, or of the one that is named."""
     items = []
     for search in _meant(app, name):
-        if sidecars.is_aside(search, app.profile):
+        if is_aside(search, app.profile):
             items.append(_aside(app, search))
             continue
         index, db = _index(app, search)
@@ -86,7 +94,7 @@ def standings(app: App, name: str = "") -> Page[Standing]:
 
 
 def _aside(app: App, search: Search) -> Standing:
-    found = search_aside.Aside(app, search).stands()
+    found = Aside(app, search).stands()
     return Standing(
         search=search.name,
         table=search.table,
@@ -107,8 +115,8 @@ def check(app: App, name: str = "", *, whole: bool = False) -> Findings:
     findings: list[Finding] = []
     searches = _meant(app, name)
     for search in searches:
-        if sidecars.is_aside(search, app.profile):
-            findings += search_aside.Aside(app, search).findings(whole=whole)
+        if is_aside(search, app.profile):
+            findings += Aside(app, search).findings(whole=whole)
             continue
         index, db = _index(app, search)
         told = list(_found(app.target(search.database), index, db))
@@ -177,7 +185,7 @@ def change_of(app: App, name: str, purpose: Purpose, *, cache: bool = False) -> 
     found = _meant(app, name)
     if len(found) > 1:
         raise UsageError(detail=f"say which search: {' or '.join(one.name for one in found)}")
-    if sidecars.is_aside(found[0], app.profile):
+    if is_aside(found[0], app.profile):
         return AsideChange(app, found[0], purpose, cache=cache)
     if cache:
         raise UsageError(detail=f"--cache: the index of {found[0].name} stands in its database")
@@ -326,9 +334,7 @@ def _reasons(found: IndexState, faults: Sequence[IndexFault], index: TextIndex) 
 def _meant(app: App, name: str) -> list[Search]:
     searches = app.ability(app.profile.search, "search")
     having = [
-        one
-        for one in searches
-        if (one.text or sidecars.is_aside(one, app.profile)) and app.only in ("", one.database)
+        one for one in searches if (one.text or is_aside(one, app.profile)) and app.only in ("", one.database)
     ]
     found = [one for one in having if name in ("", one.name)]
     if found:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from dbctl.errors.base import UsageError
+from dbctl.errors import UsageError
 from dbctl.model import Findings, Page
-from dbctl.services.app.app import App
-from dbctl.services.search import index as search_index
+from dbctl.services.app import App
+from dbctl.services.search import index
 from dbctl.services.search.external_index import AsideChange, Purpose, is_aside
 from dbctl.services.search.index import IndexChange, Standing
+from dbctl.services.search.semantic import NAME, VectorIndexChange
 from dbctl.services.search.semantic import index as search_vectors
-from dbctl.services.search.semantic.index import NAME, VectorIndexChange
 
 
 def standings(app: App, name: str = "") -> Page[Standing]:
     """Return how the index of each search stands, or of the one that is named."""
     items: list[Standing] = []
     if _is_of_words(app, name):
-        items += search_index.standings(app, name).items
+        items += index.standings(app, name).items
     if _is_of_vectors(app, name):
         items.append(search_vectors.standing(app))
     return Page(items=items, total=len(items), names=Standing.__struct_fields__)
@@ -25,9 +25,7 @@ def standings(app: App, name: str = "") -> Page[Standing]:
 def check(app: App, name: str = "", *, whole: bool = False) -> Findings:
     """Compare each index with what it should find; ``whole`` is that of ``search_index.check``."""
     found = (
-        search_index.check(app, name, whole=whole)
-        if _is_of_words(app, name)
-        else Findings(checked=0, findings=[])
+        index.check(app, name, whole=whole) if _is_of_words(app, name) else Findings(checked=0, findings=[])
     )
     if not _is_of_vectors(app, name):
         return found
@@ -47,7 +45,7 @@ def change_of(
     if words and vectors:
         raise UsageError(detail=f"say which index: {NAME}, or what a search is called")
     if not vectors:
-        return search_index.change_of(app, name, purpose, cache=cache)
+        return index.change_of(app, name, purpose, cache=cache)
     if cache:
         raise UsageError(detail="--cache: the index of vectors stands in its database")
     return VectorIndexChange(app, purpose)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from dbctl.engines.contract.base import Condition, Readable
+from dbctl.engines.contract import Condition, Readable
 from dbctl.model import Row
-from dbctl.profiles.model.search import Search
+from dbctl.profiles.model import Search
 from dbctl.services.search.compiler import lacking, links
 
 

@@ -5,8 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract.base import AllOf, AnyOf, Condition, Not, Readable, Where
-from dbctl.engines.contract.text_query import TextAnd, TextNot, TextOr, TextQuery, TextTerm, conjuncts
+from dbctl.engines.contract import (
+    AllOf,
+    AnyOf,
+    Condition,
+    Not,
+    Readable,
+    TextAnd,
+    TextNot,
+    TextOr,
+    TextQuery,
+    TextTerm,
+    Where,
+    conjuncts,
+)
 from dbctl.model import Value
 from dbctl.services.search.snippets import plain
 

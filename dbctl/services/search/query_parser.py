@@ -17,9 +17,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, TypeAlias
 
-from dbctl.errors.base import UsageError, ValueInvalidError
+from dbctl.errors import UsageError, ValueInvalidError
 from dbctl.model import Value
-from dbctl.services.app.suggestions import question
+from dbctl.services.app import question
 from dbctl.services.search.query_values import SHOWN, Key, checked, typed
 
 Operator: TypeAlias = Literal["contains", "exact", "<", ">"]

@@ -7,9 +7,18 @@ from typing import TYPE_CHECKING, TypeVar
 
 from msgspec import structs
 
-from dbctl.engines.contract.base import Capability, Explains, Order, Readable, Where
-from dbctl.engines.contract.text_query import TextNot, TextQuery, TextTerm, join_queries
-from dbctl.errors.base import (
+from dbctl.engines.contract import (
+    Capability,
+    Explains,
+    Order,
+    Readable,
+    TextNot,
+    TextQuery,
+    TextTerm,
+    Where,
+    join_queries,
+)
+from dbctl.errors import (
     NotSupportedError,
     SchemaLacksError,
     SearchMissingError,
@@ -17,11 +26,10 @@ from dbctl.errors.base import (
     UsageError,
 )
 from dbctl.model import Page, Row, Value, Window
-from dbctl.profiles.codecs import read_boolean, read_time
-from dbctl.profiles.model.search import Search
-from dbctl.services.app.app import App
-from dbctl.services.app.suggestions import question
-from dbctl.services.search import external_index as sidecars
+from dbctl.profiles import read_boolean, read_time
+from dbctl.profiles.model import Search
+from dbctl.services.app import App, question
+from dbctl.services.search import external_index
 from dbctl.services.search.compiler import Compiler, lacking, present
 from dbctl.services.search.external_index import Through
 from dbctl.services.search.fulltext import Ranked, finder, ranked_by, remark
@@ -182,7 +190,7 @@ def find(
 
 def _masked(app: App, question: _Question, rows: Sequence[Row]) -> list[Row]:
     """Return rows whose columns the caller chose, with secrets masked; those that the profile chose hold none."""
-    from dbctl.services.app.secrets import hidden, mask
+    from dbctl.services.app import hidden, mask
 
     search = question.compiler.search
     columns = hidden(app, search.database, question.compiler.db, [search.table]).get(search.table, ())
@@ -283,7 +291,7 @@ def _time(stored: object) -> object:
 def _rows(question: _Question, chosen: Sequence[str], window: Window) -> list[tuple[object, ...]]:
     """Return rows that may meet a question, or do where it is exact; those that are ranked with their score behind."""
     db, table = question.compiler.db, question.compiler.search.table
-    able, aside = finder(db), sidecars.able(db)
+    able, aside = finder(db), external_index.able(db)
     if question.through and aside:
         through = question.through
         return aside.found(
@@ -306,7 +314,7 @@ def _rows(question: _Question, chosen: Sequence[str], window: Window) -> list[tu
 def _total(question: _Question) -> int:
     if not question.exact:
         return len(_hits(question).keys)
-    aside = sidecars.able(question.compiler.db)
+    aside = external_index.able(question.compiler.db)
     if question.through and aside:
         return aside.found_count(question.through.of, question.through.words, question.where)
     return question.compiler.db.count(question.compiler.search.table, question.where)
@@ -342,7 +350,7 @@ def _explained(question: _Question, window: Window) -> Explained:
         )
     columns = _columns(search, db, (), brief=False) if question.exact else [search.id]
     window, able = window if question.exact else Window(), finder(db)
-    aside = sidecars.able(db)
+    aside = external_index.able(db)
     if question.through and aside:
         plan = aside.explain_found(
             question.through.of,
@@ -407,10 +415,10 @@ def _question(
         narrowed = Narrowed((), (), exact=False)
     rest = [*narrowed.where, *rest]
     if unsound is None:
-        aside = sidecars.asked(app, compiler, narrowed.words, rest, order)
+        aside = external_index.asked(app, compiler, narrowed.words, rest, order)
     else:
-        aside = sidecars.Asked(None, f"{unsound}; every row was read; {unsound.hint}")
-    words = sidecars.left(aside.through, narrowed.words)
+        aside = external_index.Asked(None, f"{unsound}; every row was read; {unsound.hint}")
+    words = external_index.left(aside.through, narrowed.words)
     if not (terms or text or aside.through):
         order = _indexed(search, order)
     why = remark(search, compiler.db) if text else ""

@@ -11,15 +11,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import TypeAlias
 
-from dbctl.engines.contract.text_query import (
-    UNSPACED,
-    TextAnd,
-    TextNot,
-    TextOr,
-    TextQuery,
-    TextTerm,
-    positive_terms,
-)
+from dbctl.engines.contract import UNSPACED, TextAnd, TextNot, TextOr, TextQuery, TextTerm, positive_terms
 
 #: A range in a text: the first character, and the character after the last.
 Place: TypeAlias = tuple[int, int]

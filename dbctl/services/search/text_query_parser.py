@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
-from dbctl.engines.contract.text_query import TextAnd, TextNot, TextOr, TextQuery, TextTerm, join_queries
-from dbctl.errors.base import ValueInvalidError
+from dbctl.engines.contract import TextAnd, TextNot, TextOr, TextQuery, TextTerm, join_queries
+from dbctl.errors import ValueInvalidError
 from dbctl.services.search.query_parser import MOST_TERMS
 from dbctl.services.search.query_values import checked
 

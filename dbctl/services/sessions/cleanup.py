@@ -6,12 +6,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 
-from dbctl.engines.contract.base import Condition, Readable
-from dbctl.errors.base import DbctlError, RuleMissingError, SchemaLacksError, UsageError
+from dbctl.engines.contract import Condition, Readable
+from dbctl.errors import DbctlError, RuleMissingError, SchemaLacksError, UsageError
 from dbctl.model import Done, Page, Plan, Row, Value, counted, read_span
-from dbctl.profiles.model.cleanup import Cleanup, Moved, mistakes, shapes
-from dbctl.services.app.app import App
-from dbctl.services.app.live_table import Live, find_column, may_lack
+from dbctl.profiles.model import Cleanup, Moved, mistakes, shapes
+from dbctl.services.app import App, Live, find_column, may_lack
 from dbctl.services.backup import clock
 from dbctl.services.sessions.cleanup_rule import RuleCleaned, Run, due, fitted, values_of
 from dbctl.services.sessions.rule_overlap import Overlap

@@ -6,17 +6,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import TypeAlias
 
-from dbctl import signals as interrupt
-from dbctl.engines.contract.base import Condition, Later, Order, TimeForm, Where, Writable
-from dbctl.engines.sql.query_builder import ident
-from dbctl.errors.base import SchemaLacksError
+from dbctl import signals
+from dbctl.engines.contract import Condition, Later, Order, TimeForm, Where, Writable
+from dbctl.engines.sql import ident
+from dbctl.errors import SchemaLacksError
 from dbctl.model import Value, before, now, read_span
-from dbctl.profiles.codecs import TIMES
-from dbctl.profiles.model.cleanup import Cleanup, Moved, Recounted, shapes
-from dbctl.services.app import audit
-from dbctl.services.app.app import App
-from dbctl.services.app.change import exactly
-from dbctl.services.app.live_table import Live, find_column
+from dbctl.profiles import TIMES
+from dbctl.profiles.model import Cleanup, Moved, Recounted, shapes
+from dbctl.services.app import App, Live, audit, exactly, find_column
 from dbctl.services.sessions.batching import Batches
 
 #: Keys that are read at a time; reading them keeps no writer out.
@@ -129,12 +126,12 @@ class Run:
                     self._batches.pause()
                 corrections = self._corrections(batch)
                 # A signal that comes with the commit must not keep it from being counted.
-                with interrupt.held():
+                with signals.held():
                     with self._batches.timed(len(batch)) as begun, self._db.transaction():
                         begun()
                         done = self._change(batch, corrections)
                     self.changed += done
-                interrupt.check()
+                signals.check()
                 self._advance(len(batch))
                 at += len(batch)
 

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from dbctl.engines.contract.base import Merge, Readable, Writable
-from dbctl.engines.sql.recount import Figures
+from dbctl.engines.contract import Merge, Readable, Writable
+from dbctl.engines.sql import Figures
 from dbctl.model import Done, Plan, Row, Value, counted, now
-from dbctl.profiles.codecs import TIMES
-from dbctl.profiles.model.rebuild import Rebuild
-from dbctl.services.app import audit
-from dbctl.services.app.app import App
-from dbctl.services.app.change import Change, Draft, exactly
-from dbctl.services.app.live_table import Live
-from dbctl.services.app.user_table import UserTable, database_of
+from dbctl.profiles import TIMES
+from dbctl.profiles.model import Rebuild
+from dbctl.services.app import App, Change, Draft, Live, UserTable, audit, database_of, exactly
 
 
 class TableRebuilt(Value, frozen=True, kw_only=True):

@@ -8,9 +8,9 @@ from datetime import datetime
 
 from msgspec import structs
 
-from dbctl.engines.contract.base import AllOf, Condition, Later, Not, Readable, Where
+from dbctl.engines.contract import AllOf, Condition, Later, Not, Readable, Where
 from dbctl.model import Value
-from dbctl.profiles.codecs import read_time
+from dbctl.profiles import read_time
 
 
 class _Rows(Value, frozen=True):

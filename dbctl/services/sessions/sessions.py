@@ -6,19 +6,14 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from dbctl.engines.contract.base import AllOf, Condition, Not, Order, Readable, Where, Within, Writable
-from dbctl.errors.base import NotSupportedError, SchemaLacksError, UsageError
+from dbctl.engines.contract import AllOf, Condition, Not, Order, Readable, Where, Within, Writable
+from dbctl.errors import NotSupportedError, SchemaLacksError, UsageError
 from dbctl.model import Page, Plan, Row, Value, Window, before, counted, now, read_span
-from dbctl.profiles.codecs import read_time
-from dbctl.profiles.model.sessions import Sessions
-from dbctl.services.app import audit
-from dbctl.services.app.app import App
-from dbctl.services.app.change import Change, Draft
-from dbctl.services.app.live_table import Live, find_column
-from dbctl.services.app.user_table import UserTable, Who, database_of
+from dbctl.profiles import read_time
+from dbctl.profiles.model import Sessions
+from dbctl.services.app import App, Change, Draft, Live, UserTable, Who, audit, database_of, find_column
 from dbctl.services.sessions.cleanup_rule import fitted
-from dbctl.services.users import sign_in_state as user_sessions
-from dbctl.services.users.update import UsersChanged, listed
+from dbctl.services.users import UsersChanged, listed, sign_in_state
 
 TIMES = ("started_at", "ended_at")
 
@@ -74,19 +69,19 @@ def revoke(app: App, who: Who) -> Change[UsersChanged]:
 
     def draft(db: Readable) -> Draft[UsersChanged]:
         users = UserTable(app, db)
-        if not user_sessions.keeps_any(users):
+        if not sign_in_state.keeps_any(users):
             raise NotSupportedError(
                 what="ending what keeps users signed in",
                 by=app.profile.title,
                 instead="It stores nothing that could be ended.",
             )
         found = users.find(who)
-        ends = user_sessions.planned_end(users, found)
+        ends = sign_in_state.planned_end(users, found)
         steps = [f"end {counted(count, 'session')} ({table})" for table, count in ends.items()]
 
         def work(db: Writable) -> UsersChanged:
-            holding = [user for user in found if user_sessions.planned_end(users, [user])]
-            ended = user_sessions.end(users, db, holding)
+            holding = [user for user in found if sign_in_state.planned_end(users, [user])]
+            ended = sign_in_state.end(users, db, holding)
             for user in holding:
                 audit.record(app, db, "sessions.revoke", "users", user.id, {"username": user.login})
             return UsersChanged(users=found, changed=len(holding), ended_sessions=ended)

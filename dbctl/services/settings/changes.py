@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dbctl.engines.contract.base import Readable, Writable
-from dbctl.errors.base import SettingMissingError, ValueInvalidError
+from dbctl.engines.contract import Readable, Writable
+from dbctl.errors import SettingMissingError, ValueInvalidError
 from dbctl.model import Done, Id, Plan, Row
-from dbctl.services.app import audit
-from dbctl.services.app.app import App
-from dbctl.services.app.change import Change, Draft
+from dbctl.services.app import App, Change, Draft, audit
 from dbctl.services.settings.queries import table_for
 from dbctl.services.settings.table import Setting, SettingTable, database_of
 from dbctl.services.settings.values import same, spelled

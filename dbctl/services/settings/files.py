@@ -8,16 +8,11 @@ from typing import Literal
 
 from msgspec import structs
 
-from dbctl.engines.contract.base import Readable, Writable
-from dbctl.errors.base import SettingMissingError, UsageError
+from dbctl.engines.contract import Readable, Writable
+from dbctl.errors import SettingMissingError, UsageError
 from dbctl.files import toml
 from dbctl.model import Done, Id, Page, Plan, Value
-from dbctl.services.app import audit
-from dbctl.services.app.app import App
-from dbctl.services.app.change import Change, Draft
-from dbctl.services.app.secrets import is_secret
-from dbctl.services.app.suggestions import hint
-from dbctl.services.app.validation import cut
+from dbctl.services.app import App, Change, Draft, audit, cut, hint, is_secret
 from dbctl.services.settings.queries import reader_for, table_for
 from dbctl.services.settings.table import SettingTable, database_of
 from dbctl.services.settings.values import load_json, same, spelled

@@ -5,16 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from dbctl.engines.contract.base import Readable, Where, Writable
-from dbctl.errors.base import SettingMissingError, ValueInvalidError
-from dbctl.profiles.model.base import Settings, SettingsShape
-from dbctl.services.app.app import App
-from dbctl.services.app.change import exactly
-from dbctl.services.app.live_table import Live
-from dbctl.services.app.secrets import MASK
-from dbctl.services.app.suggestions import hint
-from dbctl.services.app.user_table import User
-from dbctl.services.app.validation import cut
+from dbctl.engines.contract import Readable, Where, Writable
+from dbctl.errors import SettingMissingError, ValueInvalidError
+from dbctl.profiles.model import Settings, SettingsShape
+from dbctl.services.app import MASK, App, Live, User, cut, exactly, hint
 from dbctl.services.settings.table import Setting, SettingTable
 from dbctl.services.settings.values import SettingTypes, is_text, load_json
 

@@ -6,14 +6,10 @@ from collections.abc import Iterator, Mapping
 
 from msgspec import structs
 
-from dbctl.engines.contract.base import Condition, Readable, Writable
-from dbctl.errors.base import CategoryMissingError, UsageError
+from dbctl.engines.contract import Condition, Readable, Writable
+from dbctl.errors import CategoryMissingError, UsageError
 from dbctl.model import Finding, Findings, Id, Page, Window
-from dbctl.services.app.app import App
-from dbctl.services.app.pagination import page_of
-from dbctl.services.app.secrets import is_secret
-from dbctl.services.app.user_table import User, UserTable, users_beside
-from dbctl.services.app.validation import cut
+from dbctl.services.app import App, User, UserTable, cut, is_secret, page_of, users_beside
 from dbctl.services.settings.single_row import SettingRow
 from dbctl.services.settings.table import Setting, SettingShown, SettingTable, database_of, section
 from dbctl.services.settings.values import spelled

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.contract.base import AllOf, Condition, Readable, Where, Writable
-from dbctl.errors.base import UsageError
+from dbctl.engines.contract import AllOf, Condition, Readable, Where, Writable
+from dbctl.errors import UsageError
 from dbctl.model import now
-from dbctl.profiles.codecs import read_boolean, read_time
-from dbctl.profiles.model.base import Settings, SettingsRow, SettingsShape
-from dbctl.services.app.app import App
-from dbctl.services.app.change import exactly
-from dbctl.services.app.live_table import Live
+from dbctl.profiles import read_boolean, read_time
+from dbctl.profiles.model import Settings, SettingsRow, SettingsShape
+from dbctl.services.app import App, Live, exactly
 from dbctl.services.settings.table import Setting, SettingTable
 from dbctl.services.settings.values import SettingTypes
 

@@ -8,19 +8,26 @@ from datetime import datetime
 
 from msgspec import structs
 
-from dbctl.engines.contract.base import AllOf, Condition, Readable, Where, Writable
-from dbctl.errors.base import SchemaLacksError, SettingMissingError, ValueInvalidError
+from dbctl.engines.contract import AllOf, Condition, Readable, Where, Writable
+from dbctl.errors import SchemaLacksError, SettingMissingError, ValueInvalidError
 from dbctl.model import Row, Value, now
-from dbctl.profiles.codecs import read_boolean, read_time
-from dbctl.profiles.model.base import Settings, SettingsShape, StandardSetting
-from dbctl.services.app.app import App
-from dbctl.services.app.change import exactly
-from dbctl.services.app.live_table import Live, find_column
-from dbctl.services.app.secrets import MASK, is_secret
-from dbctl.services.app.suggestions import hint
-from dbctl.services.app.user_table import User, users_beside
-from dbctl.services.app.user_table import text as as_text
-from dbctl.services.app.validation import check_rule, cut, text_fault
+from dbctl.profiles import read_boolean, read_time
+from dbctl.profiles.model import Settings, SettingsShape, StandardSetting
+from dbctl.services.app import (
+    MASK,
+    App,
+    Live,
+    User,
+    check_rule,
+    cut,
+    exactly,
+    find_column,
+    hint,
+    is_secret,
+    text_fault,
+    users_beside,
+)
+from dbctl.services.app import text as as_text
 from dbctl.services.settings.values import LONGEST_SHOWN, SettingTypes, against_schema, is_text, load_json
 
 
@@ -318,7 +325,7 @@ class SettingTable:
         if "updated_at" in self.fields:
             values[self.fields["updated_at"]] = self.live.encode(self.fields["updated_at"], now())
         if "updated_by" in self.fields:
-            from dbctl.services.app.acting import acting_user
+            from dbctl.services.app import acting_user
 
             user = acting_user(self.app, db)
             values[self.fields["updated_by"]] = user.id if user else None

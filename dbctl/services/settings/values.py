@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any
 
-from dbctl import signals as interrupt
-from dbctl.errors.base import ValueInvalidError
-from dbctl.profiles.model.base import Settings, SettingsShape
+from dbctl import signals
+from dbctl.errors import ValueInvalidError
+from dbctl.profiles.model import Settings, SettingsShape
 
 #: How a person may write a boolean. The app itself reads fewer words: ``SettingTypes.read``.
 TRUE, FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
@@ -188,7 +188,7 @@ def against_schema(value: object, schema: Any) -> str:
     try:
         Draft202012Validator.check_schema(schema)
         # An empty registry: a schema from a database must not make dbctl fetch anything.
-        with interrupt.within(SCHEMA_SECONDS):  # a pattern can take for ever
+        with signals.within(SCHEMA_SECONDS):  # a pattern can take for ever
             wrong: ValidationError | None = best_match(
                 Draft202012Validator(schema, registry=Registry()).iter_errors(value)
             )

@@ -5,18 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from dbctl.errors.base import (
-    FileFailedError,
-    FileMissingError,
-    NotSupportedError,
-    UrlInvalidError,
-    UsageError,
-)
-from dbctl.files import atomic as durable
-from dbctl.files import dotenv
-from dbctl.profiles.model.base import Database
-from dbctl.profiles.model.environment import Environment, Variable
-from dbctl.services.app.validation import WORDS
+from dbctl.errors import FileFailedError, FileMissingError, NotSupportedError, UrlInvalidError, UsageError
+from dbctl.files import dotenv, read_settings
+from dbctl.profiles.model import Database, Environment, Variable
+from dbctl.services.app import WORDS
 from dbctl.url import Url, parse
 
 #: How an address begins that is the path of a file.
@@ -41,7 +33,7 @@ def read(file: Path) -> Mapping[str, str]:
         FileFailedError: it cannot be read, or is no text.
     """
     try:
-        return dotenv.read(durable.read_settings(file))
+        return dotenv.read(read_settings(file))
     except OSError as error:
         raise FileFailedError(path=file, reason=error.strerror) from error
     except UnicodeDecodeError as error:

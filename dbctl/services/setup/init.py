@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from dbctl.config import Keep
 from dbctl.config import model as config
-from dbctl.config.model import Keep
 from dbctl.engines import registry
-from dbctl.errors.base import (
+from dbctl.errors import (
     AlreadyExistsError,
     DatabaseNotFoundError,
     DatabaseUnknownError,
@@ -20,15 +20,13 @@ from dbctl.errors.base import (
     NotSupportedError,
     UsageError,
 )
-from dbctl.files import atomic as durable
-from dbctl.files import toml
+from dbctl.files import expand_home, is_regular, toml, written_whole
 from dbctl.model import Done, Plan
 from dbctl.profiles import loader
-from dbctl.profiles.model.base import Database, Profile
-from dbctl.services.app.app import recognised_as
-from dbctl.services.backup import prune as retention
-from dbctl.services.backup.prune import has_rules
-from dbctl.services.setup import env_file as setup_environment
+from dbctl.profiles.model import Database, Profile
+from dbctl.services.app import recognised_as
+from dbctl.services.backup import has_rules, prune
+from dbctl.services.setup import env_file
 from dbctl.url import Url, meant
 
 DEEPEST = 5  #: levels below the directory that are looked through
@@ -67,7 +65,7 @@ def has_room(file: Path, app: str) -> bool:
         FileFailedError: it is no regular file.
     """
     there = os.path.lexists(file)
-    if there and not durable.is_regular(file):
+    if there and not is_regular(file):
         raise FileFailedError(path=file, reason="it is no regular file")
     if there and app in config.read(file).apps:
         raise AlreadyExistsError(
@@ -131,7 +129,7 @@ class Setup:
         keep = told.backup.keep if has_rules(told.backup.keep) else KEEP
         rules = (
             f"{name} = {toml.quoted(value, value=True) if isinstance(value, str) else value}"
-            for name, value in retention.told(keep).items()
+            for name, value in prune.told(keep).items()
         )
         self._backup = BACKUP.format(keep=", ".join(rules))
         # Only an app of which files belong to a backup needs it.
@@ -171,7 +169,7 @@ class Setup:
         except toml.TomlError as error:
             detail = f"{self._file} takes no further table [apps.{self.app}] ({error}); write it into the file by hand"
             raise UsageError(detail=detail) from error
-        with durable.written_whole(self._file, mode=0o600, replace=there) as out:
+        with written_whole(self._file, mode=0o600, replace=there) as out:
             out.write(text)
         return Initialised(
             app=self.app,
@@ -213,17 +211,17 @@ class Setup:
             instead = "Say where its databases are: --url DATABASE=URL."
             raise NotSupportedError(what="--env-file", by=told.title, instead=instead)
         for name in wanted:
-            file = setup_environment.found(told.databases[name], directory, settings)
-            local = setup_environment.places(told.databases[name], directory, file) if file else None
+            file = env_file.found(told.databases[name], directory, settings)
+            local = env_file.places(told.databases[name], directory, file) if file else None
             if local is not None:  # where it is not, it is looked for as if nothing had said it
                 fit = [one for one in local if one.is_file() and not _unfit(one, told.databases[name], name)]
                 addresses |= {name: self._relative(fit[0])} if fit else {}
                 continue
-            said = setup_environment.address(told.databases[name], file, name) if file else ""
+            said = env_file.address(told.databases[name], file, name) if file else ""
             if file and said:
                 addresses[name], self._settings = said, self._relative(file)
             elif file and settings:
-                words = setup_environment.words(told.databases[name])
+                words = env_file.words(told.databases[name])
                 raise UsageError(detail=f"{file} does not say where {name} is: it sets none of {words}")
         return addresses
 
@@ -251,7 +249,7 @@ def _find(profile: Profile, name: str, directory: Path) -> Path | None:
     """Return the file of a database below ``directory``; None where it may be missing and is."""
     told = profile.databases[name]
     if told.environment and not (told.find or told.optional):
-        where = f"{' or '.join(told.environment.find)} that sets {setup_environment.words(told)}"
+        where = f"{' or '.join(told.environment.find)} that sets {env_file.words(told)}"
         raise DatabaseNotFoundError(
             name=name, profile=profile.title, files=where, directory=directory, seen=""
         )
@@ -291,7 +289,7 @@ def _home(profile: Profile) -> Path:
     here = Path()
     for path in profile.home:
         try:
-            home = durable.expand_home(path)
+            home = expand_home(path)
         except UsageError:  # the user has no home directory
             continue
         if home.is_dir() and not _is_below(profile, here, besides=home) and _is_below(profile, home):

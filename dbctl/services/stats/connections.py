@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from msgspec import structs
 
-from dbctl.engines.contract.base import Capability
-from dbctl.engines.contract.monitoring import Sessions, Timed
-from dbctl.errors.base import NotSupportedError
+from dbctl.engines.contract import Capability, Sessions, Timed
+from dbctl.errors import NotSupportedError
 from dbctl.model import Row, Value, Window
-from dbctl.services.app.app import App
-from dbctl.services.app.per_database import Figures, figures
+from dbctl.services.app import App, Figures, figures
 
 FILES = "Only a server knows connections; stats locks shows which processes have the file open."
 

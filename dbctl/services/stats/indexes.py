@@ -8,12 +8,10 @@ from enum import StrEnum
 
 from msgspec import structs
 
-from dbctl.engines.contract.base import Capability
-from dbctl.engines.contract.monitoring import Index, Indexes, Waste, Wastes
-from dbctl.errors.base import NotSupportedError
+from dbctl.engines.contract import Capability, Index, Indexes, Waste, Wastes
+from dbctl.errors import NotSupportedError
 from dbctl.model import Row, Value, Window
-from dbctl.services.app.app import App
-from dbctl.services.app.per_database import Figures, figures
+from dbctl.services.app import App, Figures, figures
 
 
 class State(StrEnum):

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.contract.base import Capability, Explains, Readable
-from dbctl.engines.sql.query_builder import EVERY_ROW
-from dbctl.errors.base import NotSupportedError, ReportMissingError, SchemaLacksError, UsageError
+from dbctl.engines.contract import Capability, Explains, Readable
+from dbctl.engines.sql import EVERY_ROW
+from dbctl.errors import NotSupportedError, ReportMissingError, SchemaLacksError, UsageError
 from dbctl.model import Page, Row, Value, Window, before, read_span
-from dbctl.profiles.codecs import TIMES, read_time
-from dbctl.profiles.model.base import Ago, Profile, Report, ReportShape
-from dbctl.services.app.app import App
-from dbctl.services.app.live_table import has
-from dbctl.services.app.pagination import page_of
-from dbctl.services.app.validation import read_moment
-from dbctl.services.search.search import Step
+from dbctl.profiles import TIMES, read_time
+from dbctl.profiles.model import Ago, Profile, Report, ReportShape
+from dbctl.services.app import App, has, page_of, read_moment
+from dbctl.services.search import Step
 
 
 class ReportListed(Value, frozen=True, kw_only=True):

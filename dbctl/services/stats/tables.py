@@ -9,9 +9,8 @@ from typing import Literal
 from msgspec import structs
 
 from dbctl.engines import registry
-from dbctl.engines.contract.base import Capability, Condition, Measures, Order, Where
-from dbctl.engines.contract.monitoring import Sessions
-from dbctl.errors.base import (
+from dbctl.engines.contract import Capability, Condition, Measures, Order, Sessions, Where
+from dbctl.errors import (
     CorruptError,
     DatabaseMissingError,
     DriverMissingError,
@@ -21,15 +20,10 @@ from dbctl.errors.base import (
     UnreachableError,
 )
 from dbctl.model import Page, Row, Value, Window, now
-from dbctl.profiles.codecs import read_time
-from dbctl.services.app.app import App
-from dbctl.services.app.live_table import Live, find_column
-from dbctl.services.app.per_database import Figures, figures
-from dbctl.services.app.user_table import User, UserTable, database_of
-from dbctl.services.deletion.cross_database import linked
-from dbctl.services.users import detail as user_shown
-from dbctl.services.users import queries as users
-from dbctl.services.users.ownership import STEP
+from dbctl.profiles import read_time
+from dbctl.services.app import App, Figures, Live, User, UserTable, database_of, figures, find_column
+from dbctl.services.deletion import linked
+from dbctl.services.users import STEP, detail, queries
 
 #: What keeps another database from telling what it holds, and this one's answer from being less than it is.
 UNASKED = (CorruptError, DatabaseMissingError, DriverMissingError, NotADatabaseError, UnreachableError)
@@ -175,7 +169,7 @@ def user(app: App, login: str) -> UserMeasured:
     Raises:
         UserMissingError, AmbiguousLoginError: the login fits nobody, or several.
     """
-    people = users.table(app)
+    people = queries.table(app)
     found = people.one(login)
     pointing = [(one.table, one.columns[0]) for one in people.db.references(people.live.name)]
     direct = [one.partition(".") for one in people.told.owns if STEP not in one]
@@ -191,7 +185,7 @@ def user(app: App, login: str) -> UserMeasured:
     return UserMeasured(
         id=found.id,
         login=found.login,
-        statistics=user_shown.statistics(people, found),
+        statistics=detail.statistics(people, found),
         rows=rows | elsewhere,
         unasked=unasked,
     )

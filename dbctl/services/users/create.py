@@ -4,23 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from dbctl.engines.contract.base import Condition, Readable, Writable
-from dbctl.errors.base import (
-    AlreadyExistsError,
-    ConstraintError,
-    PlanChangedError,
-    SchemaLacksError,
-    UsageError,
-)
+from dbctl.engines.contract import Condition, Readable, Writable
+from dbctl.errors import AlreadyExistsError, ConstraintError, PlanChangedError, SchemaLacksError, UsageError
 from dbctl.model import Done, Plan, Row, Secret, Value, now
-from dbctl.profiles.codecs import HASHES, KEYS
-from dbctl.services.app import audit
-from dbctl.services.app.app import App
-from dbctl.services.app.change import Change, Draft
-from dbctl.services.app.user_table import User, UserTable, database_of
-from dbctl.services.app.validation import check_secret
-from dbctl.services.settings import queries as settings
-from dbctl.services.users import sign_in_state as user_sessions
+from dbctl.profiles import HASHES, KEYS
+from dbctl.services.app import App, Change, Draft, User, UserTable, audit, check_secret, database_of
+from dbctl.services.settings import add_for_user, defaults_of_new_user, table_of
+from dbctl.services.users import sign_in_state
 from dbctl.services.users.update import Wanted, change_of
 
 
@@ -52,7 +42,7 @@ class UserCreated(Done, frozen=True, kw_only=True):
 
     @property
     def remarks(self) -> Sequence[str]:
-        return user_sessions.remarks(self.signed_in_for, changed=self.changed)
+        return sign_in_state.remarks(self.signed_in_for, changed=self.changed)
 
     def brief(self) -> Row:
         shown: dict[str, object] = {"created": self.created, "changed": self.changed}
@@ -100,19 +90,19 @@ def create_user(app: App, new: NewUser) -> Change[UserCreated]:
     def draft(db: Readable) -> Draft[UserCreated]:
         users = UserTable(app, db)
         row = check_new(users, new.fields)
-        extra = settings.defaults_of_new_user(app, db) if new.with_settings else {}
+        extra = defaults_of_new_user(app, db) if new.with_settings else {}
         role = users.role_name(row.get(str(users.role)))
         login = new.fields[users.told.login[0]]
         steps = [f"add user {login}" + (f" with role {role}" if role else "")]
         rows = {users.live.name: 1}
         if extra:
             steps.append(f"add the app's default user settings: {', '.join(extra)}")
-            rows[settings.table_of(app, "user")] = len(extra)
+            rows[table_of(app, "user")] = len(extra)
 
         def work(db: Writable) -> UserCreated:
             values = with_password(users, row, new.hashed)
             key = db.insert(users.live.name, values, returning=users.id)
-            settings.add_for_user(app, db, key, extra)
+            add_for_user(app, db, key, extra)
             user = next(iter(users.read([Condition(users.id, "=", key)])), None)
             if user is None:  # a trigger of the app can swallow a row without a word
                 raise ConstraintError(target=db.target, reason="the new user is not there after being added")

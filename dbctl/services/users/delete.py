@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.contract.base import AllOf, AnyOf, Readable, Where, Writable
-from dbctl.errors.base import DuplicateRowsError, UsageError
+from dbctl.engines.contract import AllOf, AnyOf, Readable, Where, Writable
+from dbctl.errors import DuplicateRowsError, UsageError
 from dbctl.model import Done, Id, Plan, Row, counted
-from dbctl.services.app import audit
-from dbctl.services.app.app import App
-from dbctl.services.app.change import Change, Draft, exactly
-from dbctl.services.app.user_table import User, UserTable, Who, database_of
-from dbctl.services.deletion.cascade import Touched, doomed_rows, reach, reachable
-from dbctl.services.deletion.cross_database import Beside, left_alone, written
-from dbctl.services.users import last_admin
-from dbctl.services.users import sign_in_state as user_sessions
+from dbctl.services.app import App, Change, Draft, User, UserTable, Who, audit, database_of, exactly
+from dbctl.services.deletion import Beside, Touched, doomed_rows, left_alone, reach, reachable, written
+from dbctl.services.users import last_admin, sign_in_state
 from dbctl.services.users.ownership import Belongings, Handover
 from dbctl.services.users.update import listed
 
@@ -36,7 +31,7 @@ class UsersDeleted(Done, frozen=True, kw_only=True):
 
     @property
     def remarks(self) -> Sequence[str]:
-        return [*user_sessions.remarks(self.signed_in_for, changed=bool(self.users)), *self.left]
+        return [*sign_in_state.remarks(self.signed_in_for, changed=bool(self.users)), *self.left]
 
     def brief(self) -> Row:
         optional = {"transferred": self.transferred, "duplicates": self.duplicates}

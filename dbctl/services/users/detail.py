@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from dbctl.engines.contract.base import Condition, Order, Readable
+from dbctl.engines.contract import Condition, Order, Readable
 from dbctl.model import Page, Row, Value
-from dbctl.profiles.codecs import read_time
-from dbctl.services.app.app import App
-from dbctl.services.app.live_table import Live, find_column, has
-from dbctl.services.app.user_table import User, UserTable, Who
-from dbctl.services.roles import queries as roles
+from dbctl.profiles import read_time
+from dbctl.services.app import App, Live, User, UserTable, Who, find_column, has
+from dbctl.services.roles import permissions_of
 from dbctl.services.settings import queries as settings
-from dbctl.services.settings.table import section
+from dbctl.services.settings import section
 from dbctl.services.users.ownership import STEP, leading
 from dbctl.services.users.queries import table
 from dbctl.services.users.sign_in_state import Tokens, count_tokens, failed_attempts
@@ -68,9 +66,7 @@ def _shown(users: UserTable, user: User) -> UserShown:
     app = users.app
     return UserShown(
         **{field: getattr(user, field) for field in User.__struct_fields__},
-        permissions=roles.permissions_of(app, users.db, user.role)
-        if app.profile.roles and user.role
-        else None,
+        permissions=permissions_of(app, users.db, user.role) if app.profile.roles and user.role else None,
         tokens=count_tokens(users, user),
         failed_attempts=_failed_attempts(users, user),
         settings=settings.values_of(app, users.db, user) if section(app, "user") else None,

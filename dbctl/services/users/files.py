@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 
-from dbctl.errors.base import UsageError
+from dbctl.errors import UsageError
 from dbctl.model import Value
-from dbctl.services.settings.values import load_json
+from dbctl.services.settings import load_json
 
 #: Characters of one CSV field; the csv module's own 131,072 would refuse before the app's rules can say why.
 LONGEST_FIELD = 16 * 1024 * 1024

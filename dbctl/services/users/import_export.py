@@ -7,21 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from dbctl import signals as interrupt
-from dbctl.engines.contract.base import Readable, Writable
-from dbctl.errors.base import (
-    AlreadyExistsError,
-    DbctlError,
-    ImportInvalidError,
-    UsageError,
-    ValueInvalidError,
-)
+from dbctl import signals
+from dbctl.engines.contract import Readable, Writable
+from dbctl.errors import AlreadyExistsError, DbctlError, ImportInvalidError, UsageError, ValueInvalidError
 from dbctl.model import Done, Page, Plan, Secret, Value, Window, counted
-from dbctl.profiles.codecs import HASHES, KEYS, new_password
-from dbctl.services.app import audit
-from dbctl.services.app.app import App
-from dbctl.services.app.change import Change, Draft, exactly
-from dbctl.services.app.user_table import UserTable, database_of
+from dbctl.profiles import HASHES, KEYS, new_password
+from dbctl.services.app import App, Change, Draft, UserTable, audit, database_of, exactly
 from dbctl.services.users.create import check_new, check_password, hash_password, with_password
 from dbctl.services.users.files import Existing, Line
 from dbctl.services.users.queries import table as user_table
@@ -292,15 +283,15 @@ def _hashed(app: App, passwords: Mapping[int, Secret], *, advance: Callable[[int
     from concurrent.futures import ThreadPoolExecutor
 
     def one(number: int) -> tuple[int, str]:
-        interrupt.check()
+        signals.check()
         return number, hash_password(app, passwords[number])
 
     found = {}
-    with interrupt.held():
+    with signals.held():
         pool = ThreadPoolExecutor(_cores())
         try:
             for number, hashed in pool.map(one, passwords):
-                interrupt.check()
+                signals.check()
                 found[number] = hashed
                 advance(1)
         finally:

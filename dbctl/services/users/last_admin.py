@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from dbctl.engines.contract.base import Condition, Readable
-from dbctl.errors.base import LastAdminError
-from dbctl.services.app.app import App
-from dbctl.services.app.user_table import User, UserTable
+from dbctl.engines.contract import Condition, Readable
+from dbctl.errors import LastAdminError
+from dbctl.services.app import App, User, UserTable
 
 
 def guard(users: UserTable, leaving: Iterable[User]) -> None:

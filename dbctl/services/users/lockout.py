@@ -7,15 +7,12 @@ from datetime import datetime, timedelta
 
 from msgspec import structs
 
-from dbctl.engines.contract.base import Condition
+from dbctl.engines.contract import Condition
 from dbctl.model import Page, Value, Window, now
-from dbctl.profiles.codecs import TIMES, read_time
-from dbctl.profiles.model.base import Lockout, SettingOrDefault
-from dbctl.services.app.app import App
-from dbctl.services.app.live_table import Live
-from dbctl.services.app.user_table import User, UserTable
-from dbctl.services.settings import queries as settings
-from dbctl.services.settings.table import section
+from dbctl.profiles import TIMES, read_time
+from dbctl.profiles.model import Lockout, SettingOrDefault
+from dbctl.services.app import App, Live, User, UserTable
+from dbctl.services.settings import queries, section
 from dbctl.services.users.queries import Filter, conditions
 from dbctl.services.users.queries import table as user_table
 
@@ -154,7 +151,7 @@ def _expiry(stored: object, window: timedelta, config: Lockout) -> datetime | No
 def _number(users: UserTable, source: SettingOrDefault) -> int:
     """Return the whole number that the app uses."""
     if source.from_ and section(users.app, "system"):
-        values = {setting.key: setting.value for setting in settings.opened(users.app, users.db).read()}
+        values = {setting.key: setting.value for setting in queries.opened(users.app, users.db).read()}
         value = values.get(source.from_)
         if isinstance(value, int | float) and not isinstance(value, bool):
             return int(value)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from dbctl.engines.contract.base import AllOf, AnyOf, Condition, Not, Readable, Table, Where, Within, Writable
-from dbctl.errors.base import SchemaLacksError
+from dbctl.engines.contract import AllOf, AnyOf, Condition, Not, Readable, Table, Where, Within, Writable
+from dbctl.errors import SchemaLacksError
 from dbctl.model import Value, counted
-from dbctl.services.app.change import exactly
-from dbctl.services.app.live_table import find_column
-from dbctl.services.app.user_table import User, UserTable
-from dbctl.services.deletion.cascade import Touched
+from dbctl.services.app import User, UserTable, exactly, find_column
+from dbctl.services.deletion import Touched
 
 STEP = " -> "
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
-from dbctl.engines.contract.base import AllOf, AnyOf, Condition, Where
-from dbctl.errors.base import PasswordWrongError, UsageError
+from dbctl.engines.contract import AllOf, AnyOf, Condition, Where
+from dbctl.errors import PasswordWrongError, UsageError
 from dbctl.model import Page, Secret, Value, Window
-from dbctl.profiles.codecs import HASHES
-from dbctl.services.app.app import App
-from dbctl.services.app.user_table import TIMES, User, UserTable, Who, database_of
-from dbctl.services.app.validation import read_moment, read_word
+from dbctl.profiles import HASHES
+from dbctl.services.app import TIMES, App, User, UserTable, Who, database_of, read_moment, read_word
 
 
 class PasswordChecked(Value, frozen=True, kw_only=True):

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from dbctl.engines.contract.base import AnyOf, Condition, Readable, Where, Writable
-from dbctl.errors.base import UsageError
+from dbctl.engines.contract import AnyOf, Condition, Readable, Where, Writable
+from dbctl.errors import UsageError
 from dbctl.model import Value, now
-from dbctl.profiles.model.base import SignedIn
-from dbctl.services.app.change import exactly
-from dbctl.services.app.live_table import Live
-from dbctl.services.app.user_table import User, UserTable
+from dbctl.profiles.model import SignedIn
+from dbctl.services.app import Live, User, UserTable, exactly
 
 
 class Tokens(Value, frozen=True, kw_only=True):

@@ -6,15 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from dbctl.engines.contract.base import Readable, Where, Writable
-from dbctl.errors.base import AlreadyExistsError, UsageError
+from dbctl.engines.contract import Readable, Where, Writable
+from dbctl.errors import AlreadyExistsError, UsageError
 from dbctl.model import Done, Plan, Row, Secret, Value, counted, now
-from dbctl.services.app import audit
-from dbctl.services.app.app import App
-from dbctl.services.app.change import Change, Draft, exactly
-from dbctl.services.app.user_table import User, UserTable, Who, database_of
-from dbctl.services.users import last_admin
-from dbctl.services.users import sign_in_state as user_sessions
+from dbctl.services.app import App, Change, Draft, User, UserTable, Who, audit, database_of, exactly
+from dbctl.services.users import last_admin, sign_in_state
 
 #: Fields whose change ends a user's sessions: a token may still say what they were.
 SIGNING_OUT = frozenset({"role", "active", "password"})
@@ -38,7 +34,7 @@ class UsersChanged(Done, frozen=True, kw_only=True):
 
     @property
     def remarks(self) -> Sequence[str]:
-        return user_sessions.remarks(self.signed_in_for, changed=bool(self.changed))
+        return sign_in_state.remarks(self.signed_in_for, changed=bool(self.changed))
 
     def brief(self) -> Row:
         shown: dict[str, object] = {"changed": self.changed, "ended_sessions": self.ended_sessions}
@@ -127,7 +123,7 @@ def unlock(app: App, who: Who, addresses: Sequence[str] = ()) -> Change[Unlocked
     def draft(db: Readable) -> Draft[Unlocked]:
         users = UserTable(app, db)
         found = [] if addresses and who.is_empty else users.find(who)
-        where = user_sessions.failed_attempts(users, found, addresses)
+        where = sign_in_state.failed_attempts(users, found, addresses)
         table = app.ability(users.told.lockout, "lockout").table
         count = db.count(table, where)
         steps = (
@@ -192,7 +188,7 @@ def change_of(
         names.append("password")
         values[live.get(app.ability(users.told.password, "passwords").column)] = wanted.hashed
     ending = touched and not SIGNING_OUT.isdisjoint(names)
-    ends = user_sessions.planned_end(users, touched) if ending else {}
+    ends = sign_in_state.planned_end(users, touched) if ending else {}
     steps = [f"change {', '.join(names)} of {listed(touched)}"] if touched else []
     steps += [f"end {counted(count, 'session')} ({table})" for table, count in ends.items()]
 
@@ -205,7 +201,7 @@ def change_of(
             stamped.setdefault(users.fields["updated_at"], live.encode(users.fields["updated_at"], now()))
         changed = db.update(live.name, stamped, where)
         exactly(changed, len(touched), db)
-        ended = user_sessions.end(users, db, touched) if ending else 0
+        ended = sign_in_state.end(users, db, touched) if ending else 0
         for user in touched:
             audit.record(app, db, action, "users", user.id, {"username": user.login, "changed": names})
         return UsersChanged(

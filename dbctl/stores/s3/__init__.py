@@ -1,0 +1,13 @@
+from typing import TYPE_CHECKING
+
+from dbctl.exports import lazy_exports
+
+if TYPE_CHECKING:
+    from dbctl.stores.s3.store import S3
+else:
+    __getattr__ = lazy_exports(
+        __name__,
+        {
+            "store": "S3",
+        },
+    )

@@ -14,9 +14,9 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from dbctl import signals as interrupt
-from dbctl.config.s3 import Access
-from dbctl.errors.base import DriverMissingError, StorageFailedError
+from dbctl import signals
+from dbctl.config import Access
+from dbctl.errors import DriverMissingError, StorageFailedError
 from dbctl.model import Value
 from dbctl.stores.s3.errors import EMPTY, FOREIGN, told
 
@@ -323,7 +323,7 @@ class Client:
         done = _Beside(call)
         try:
             while not done.wait(LOOK):
-                interrupt.check()
+                signals.check()
         except BaseException:  # a signal
             stop()
             if changes:
@@ -394,5 +394,5 @@ def _entry(meta: Mapping[str, Any]) -> Entry:
 def _paused(seconds: float) -> None:
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
-        interrupt.check()
+        signals.check()
         time.sleep(min(LOOK, left))

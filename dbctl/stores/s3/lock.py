@@ -16,8 +16,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from dbctl import signals as interrupt
-from dbctl.errors.base import BusyError, DbctlError, StorageUnfitError
+from dbctl import signals
+from dbctl.errors import BusyError, DbctlError, StorageUnfitError
 from dbctl.model import now
 from dbctl.stores.s3.client import Client, Taken
 
@@ -60,7 +60,7 @@ class Lease:
             while not self._taken():
                 if time.monotonic() >= until:
                     raise BusyError(target=self._place, holder=self._holder(), waited=f"{timeout:g}")
-                interrupt.check()
+                signals.check()
                 time.sleep(RETRY)
             if not self._client.is_created_once(self._key, self._text()):
                 raise StorageUnfitError(
@@ -71,7 +71,7 @@ class Lease:
             yield
         finally:
             self._ended.set()
-            with interrupt.unheard(), suppress(DbctlError, FileNotFoundError):
+            with signals.unheard(), suppress(DbctlError, FileNotFoundError):
                 self._end()
 
     def renew(self) -> None:

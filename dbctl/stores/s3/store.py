@@ -15,11 +15,10 @@ from contextlib import contextmanager, suppress
 from itertools import groupby
 from pathlib import Path
 
-from dbctl import signals as interrupt
-from dbctl.config import s3 as s3_access
-from dbctl.config.s3 import Address
-from dbctl.errors.base import DbctlError, RepositoryFailedError, StorageFailedError
-from dbctl.files import atomic as durable
+from dbctl import signals
+from dbctl.config import Address, s3
+from dbctl.errors import DbctlError, RepositoryFailedError, StorageFailedError
+from dbctl.files import atomic
 from dbctl.stores import local
 from dbctl.stores.base import LARGEST, LAST, LOCK, MARK, NOTE, Kept, State, Told, digest, each_last
 from dbctl.stores.s3.client import PART, Client, Entry, Taken
@@ -42,7 +41,7 @@ class S3:
         self._marked = set[
             str
         ]()  #: folders that had their last file when they were listed, and still the mark
-        self.client = Client(self.place, address.bucket, s3_access.access(address), timeout=timeout)
+        self.client = Client(self.place, address.bucket, s3.access(address), timeout=timeout)
 
     def folders(self) -> Mapping[str, State]:
         found = dict[str, State]()
@@ -66,12 +65,12 @@ class S3:
         return self._small(folder, LAST)
 
     def lasts(self, folders: Sequence[str]) -> Iterator[tuple[str, bytes | RepositoryFailedError | None]]:
-        with interrupt.held(), ThreadPoolExecutor(AT_ONCE) as pool:
+        with signals.held(), ThreadPoolExecutor(AT_ONCE) as pool:
             try:
                 answers = list(pool.map(lambda folder: list(each_last(self, [folder])), folders))
             finally:  # what has not begun need not begin
                 pool.shutdown(cancel_futures=True)
-        interrupt.check()
+        signals.check()
         return (answer for each in answers for answer in each)
 
     def note(self, folder: str, text: str) -> None:
@@ -123,7 +122,7 @@ class S3:
         size = self.files(folder).get(name, 0)
         with self._staging.folder(size) as fetched:
             with local.translated(self._staging.place):
-                durable.filled(fetched / name, self.read(folder, name))
+                atomic.filled(fetched / name, self.read(folder, name))
             yield fetched / name
 
     @contextmanager
@@ -226,7 +225,7 @@ class Filling:
 
     def undo(self) -> None:
         """Delete what was begun and is not whole."""
-        with interrupt.unheard(), suppress(DbctlError, FileNotFoundError):
+        with signals.unheard(), suppress(DbctlError, FileNotFoundError):
             if self._marked is None:
                 self._marked = self._client.get(self._key(MARK))[1] == self._mark
             if self._marked and not self.whole:  # and of what was there before, nothing
@@ -240,7 +239,7 @@ class Filling:
 
     def keep(self, name: str, sha256: str = "") -> Kept:
         path = self._made / name
-        kept = self.write(name, durable.blocks(path), path.lstat().st_size)
+        kept = self.write(name, atomic.blocks(path), path.lstat().st_size)
         if sha256 not in ("", kept.sha256):
             raise self._spoiled(f"{name} was changed before it was sent")
         return kept
@@ -269,7 +268,7 @@ class Filling:
         found = {name: one.bytes for name, one in self._store.entries(self._folder).items() if name != MARK}
         if found != {name: kept and kept.bytes for name, kept in self._sent.items()}:
             raise self._spoiled(f"{self._folder} is not what was put into it: another program works there")
-        with interrupt.unheard():  # else nobody knew whether it is whole
+        with signals.unheard():  # else nobody knew whether it is whole
             try:
                 self._create(LAST, text.encode())
             except StorageFailedError as error:

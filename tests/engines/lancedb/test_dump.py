@@ -17,12 +17,10 @@ from hypothesis import strategies as st
 
 from dbctl.engines import registry
 from dbctl.engines.contract.dumps import Dump
-from dbctl.engines.lancedb.backup import archive, snapshot
-from dbctl.engines.lancedb.backup import swap as exchange
-from dbctl.engines.lancedb.backup import verify as proof
+from dbctl.engines.lancedb.backup import archive, snapshot, swap, verify
 from dbctl.engines.lancedb.backup.dump import Copier
 from dbctl.engines.lancedb.backup.restore_target import LanceOutside
-from dbctl.engines.lancedb.storage import fragments as pieces
+from dbctl.engines.lancedb.storage import fragments
 from dbctl.errors.base import BusyError, CorruptError, KeptMissingError, RestoreFailedError
 from dbctl.files.progress import at_once, silent
 from dbctl.url import Url
@@ -89,13 +87,13 @@ def test_the_manifest_of_each_version_tells_its_rows_and_files_as_the_library_do
     table.delete("message_id > 'msg-00200'")
     told = {}
     for path in (place / f"{TABLE}.lance" / "_versions").glob("*.manifest"):
-        version = pieces.read(path.read_bytes())
-        assert version.number == pieces.number_of(path.name)
+        version = fragments.read(path.read_bytes())
+        assert version.number == fragments.number_of(path.name)
         told[version.number] = version.rows
         for one in version.pieces:
             there = place / f"{TABLE}.lance" / one.name
             assert there.stat().st_size == (one.size or there.stat().st_size)
-        renumbered = pieces.read(pieces.renumbered(path.read_bytes(), 5_000_000_000))
+        renumbered = fragments.read(fragments.renumbered(path.read_bytes(), 5_000_000_000))
         assert renumbered.number == 5_000_000_000
         assert (renumbered.rows, renumbered.pieces) == (version.rows, version.pieces)
     found = {}
@@ -110,8 +108,8 @@ def test_the_manifest_of_each_version_tells_its_rows_and_files_as_the_library_do
 def test_no_bytes_are_read_as_a_manifest_but_those_of_one(content, at):
     for one in (content, content + at.to_bytes(9, "little")[:8] + bytes(4) + b"LANC"):
         try:
-            told = pieces.read(one)
-        except pieces.ManifestError:
+            told = fragments.read(one)
+        except fragments.ManifestError:
             continue
         assert told.number
         assert not any(piece.name.startswith("/") or ".." in piece.name.split("/") for piece in told.pieces)
@@ -128,7 +126,7 @@ def test_what_is_held_stays_when_its_versions_are_pruned_and_its_table_is_droppe
         prune(table)
         lancedb.connect(place).drop_table(TABLE)
         assert not list(place.rglob("*.manifest"))
-        found = proof.of(taken)
+        found = verify.of(taken)
         with (tmp_path / "made.tar").open("wb") as file:
             file.writelines(archive.blocks(taken))
         assert file.name
@@ -166,7 +164,7 @@ def test_a_newest_version_that_is_not_whole_is_damage_here_and_passed_over_in_wh
     with snapshot.taken(place, TARGET, older=True) as taken:
         assert taken.rows == {TABLE: 20}
         assert "version 2" in taken.remarks[0] or "is not whole" in taken.remarks[0]
-        assert proof.of(taken).problems == []
+        assert verify.of(taken).problems == []
 
 
 def test_a_newest_version_that_is_gone_is_told_for_the_one_before_it_may_hold_less(place):
@@ -215,7 +213,7 @@ def test_a_digest_tells_one_changed_value_and_not_how_rows_are_parted(tmp_path):
         if change:
             table.update("message_id = 'msg-00009'", change)
         with snapshot.taken(tmp_path / name, TARGET) as taken:
-            return proof.of(taken).digests[TABLE]
+            return verify.of(taken).digests[TABLE]
 
     whole = digest("one", range(1100))
     assert digest("two", range(7), range(7, 1050), range(1050, 1100)) == whole
@@ -306,7 +304,7 @@ def test_trap_an_app_that_has_a_table_open_would_name_files_that_are_gone_so_wha
 
 def app_of(place, version):
     """Return a table as somebody has it who opened it before the folder was exchanged."""
-    kept = next(one for one in exchange.left(place))
+    kept = next(one for one in swap.left(place))
     hidden = place.with_name("hidden")
     place.rename(hidden)
     kept.rename(place)
@@ -328,11 +326,11 @@ def test_a_restore_keeps_what_it_replaces_with_its_owner_and_mode_and_the_next_l
     told = {(one.stat().st_uid, one.stat().st_gid) for one in (place, *place.rglob("*"))}
     assert told == {(1234, 2345)}
     assert place.stat().st_mode & 0o777 == 0o750
-    (beside,) = exchange.left(place)
+    (beside,) = swap.left(place)
     assert ids(opened(beside)) == names(*range(21))
     second = load(place, path, dump, "20260101_000001")
     outside(place).forget(second.facts)
-    assert [one.name for one in exchange.left(place)] == [second.facts["kept"]]
+    assert [one.name for one in swap.left(place)] == [second.facts["kept"]]
     with pytest.raises(KeptMissingError):
         outside(place).approach(kept)
 
@@ -354,15 +352,15 @@ def test_who_has_files_of_it_open_is_told_before_and_behind(place, tmp_path):
 
 
 def test_where_two_folders_cannot_change_places_at_once_a_cut_between_is_mended(place, tmp_path, monkeypatch):
-    monkeypatch.setattr(exchange, "_EXCHANGE", 1 << 30)  # which no kernel knows
+    monkeypatch.setattr(swap, "_EXCHANGE", 1 << 30)  # which no kernel knows
     path, dump = dumped(place, tmp_path / "made.tar")
     opened(place).add([lance.row(20)])
     kept = load(place, path, dump)
     assert ids(opened(place)) == names(*range(20))
-    (beside,) = exchange.left(place)
+    (beside,) = swap.left(place)
     assert beside.name == kept.facts["kept"]
-    place.rename(beside.with_name(f"{beside.name}{exchange.AWAY}"))  # as if it had been killed here
-    assert exchange.is_unfinished(place)
+    place.rename(beside.with_name(f"{beside.name}{swap.AWAY}"))  # as if it had been killed here
+    assert swap.is_unfinished(place)
     assert outside(place).is_there()
     assert ids(opened(place)) == names(*range(20))
 
@@ -373,12 +371,12 @@ def test_a_folder_that_waits_tells_that_it_was_not_replaced_and_undoing_leaves_i
     kept = outside(place).kept("20260101_000000")
     with outside(place).ready(path, dump, timeout=1) as ready:
         ready.arm(kept.facts)
-        assert exchange.is_unfinished(place)
+        assert swap.is_unfinished(place)
         undone = Dump(form="kept", facts=kept.facts, tables={}, schema="")
         approach = outside(place).approach(undone)
         assert (approach.way, approach.keeps) == ("in place", False)
         ready.disarm()
-    assert not list(exchange.left(place))
+    assert not list(swap.left(place))
     assert ids(opened(place)) == names(*range(21))
 
 
@@ -390,18 +388,18 @@ def test_a_mark_that_a_kill_left_behind_means_nothing_under_another_name(place, 
     with outside(place).ready(path, dump, timeout=1) as ready:
         ready.arm(kept.facts)
         waiting = place.with_name(kept.facts["kept"])
-        assert exchange.waits(waiting)
-        exchange.exchange(waiting, place)  # and killed here, so that the mark stays
-    assert not exchange.is_unfinished(place)
+        assert swap.waits(waiting)
+        swap.exchange(waiting, place)  # and killed here, so that the mark stays
+    assert not swap.is_unfinished(place)
     opened(place).add([lance.row(30)])
     second = load(place, path, dump, stamps[1])
-    assert not exchange.is_unfinished(place)
+    assert not swap.is_unfinished(place)
     load(place, path, second, "20260101_000002")
     assert ids(opened(place)) == names(*range(20), 30)
     # One that was about to wait under another name, and was killed before it got it, is kept as before.
-    (first,) = [one for one in exchange.left(place) if one.name == kept.facts["kept"]]
-    (first / exchange.MARK).write_text(f"{first.name}\n.lancedb.dbctl-kept-20260101_000009\n")
-    assert not exchange.is_unfinished(place)
+    (first,) = [one for one in swap.left(place) if one.name == kept.facts["kept"]]
+    (first / swap.MARK).write_text(f"{first.name}\n.lancedb.dbctl-kept-20260101_000009\n")
+    assert not swap.is_unfinished(place)
     load(place, path, Dump(form="kept", facts=kept.facts, tables={}, schema=""), "20260101_000003")
     assert ids(opened(place)) == names(*range(21))
 
@@ -413,7 +411,7 @@ def test_a_folder_may_be_called_anything(tmp_path, name):
     path, dump = dumped(place, tmp_path / "made.tar")
     opened(place).add([lance.row(20)])
     kept = load(place, path, dump)
-    assert [one.name for one in exchange.left(place)] == [kept.facts["kept"]]
+    assert [one.name for one in swap.left(place)] == [kept.facts["kept"]]
     load(place, path, kept, "20260101_000001")
     assert ids(opened(place)) == names(*range(21))
 
@@ -455,7 +453,7 @@ def test_an_archive_that_leads_out_of_its_folder_makes_nothing(place, tmp_path, 
     with pytest.raises(Exception, match=r"unsafe|leads|begins|neither"):
         load(place, path, dump)
     assert ids(opened(place)) == before
-    assert not list(exchange.left(place))
+    assert not list(swap.left(place))
     assert not [*tmp_path.rglob("evil"), *Path("/").glob("evil-of-a-test")]
 
 

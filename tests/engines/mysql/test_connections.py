@@ -18,7 +18,7 @@ from msgspec import structs
 
 from dbctl.engines import registry
 from dbctl.engines.contract.base import Condition
-from dbctl.engines.mysql.backup import client_programs as tools
+from dbctl.engines.mysql.backup import client_programs
 from dbctl.engines.mysql.options import MODES, connecting, encryption
 from dbctl.engines.mysql.reader import MySQLReader
 from dbctl.engines.mysql.session import Session, server_of
@@ -753,7 +753,7 @@ def test_the_servers_own_programs_are_told_the_same(mode):
         (mysql, f'ssl-mode="{mode.upper()}"'),
         (mariadb, {"disabled": 'ssl="0"', "preferred": ""}.get(mode, 'ssl="1"')),
     ):
-        with tools.at(url, server) as word:
+        with client_programs.at(url, server) as word:
             text = Path(word.partition("=")[2]).read_text()
         assert wanted in text
         assert ("ssl-verify-server-cert" in text) == (server is mariadb and mode.startswith("verify"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dbctl.errors.base import QueryFailedError, SecretAskedError
-from tests import caching as reused
+from tests.caching import mysql_database
 from tests.conformance.contract import ROWS, SCHEMA, EngineContract
 from tests.conformance.streaming import asked
 from tests.engines.conftest import MadeMySQL, on_mysql
@@ -31,7 +31,7 @@ class TestMySQL(EngineContract):
 
     @pytest.fixture
     def filled(self):
-        with on_mysql(reused.mysql_database(fill_contract)) as made:
+        with on_mysql(mysql_database(fill_contract)) as made:
             yield made
 
 
@@ -51,7 +51,7 @@ def test_a_question_that_reaches_out_of_the_tables_is_refused(mysql, sql):
 
 @pytest.fixture
 def accounts():
-    with on_mysql(reused.mysql_database(fill_accounts)) as made:
+    with on_mysql(mysql_database(fill_accounts)) as made:
         yield made.reader()
 
 

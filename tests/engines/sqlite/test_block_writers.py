@@ -11,17 +11,16 @@ from contextlib import closing
 
 import pytest
 
-from dbctl.engines.sqlite.backup import block_writers as standing
+from dbctl.engines.sqlite.backup import block_writers
 from dbctl.engines.sqlite.backup.block_writers import still
 from dbctl.errors.base import BusyError, StirredError
-from tests.services import flashpoint_app as people
-from tests.services import promptvault_app as vault
+from tests.services import flashpoint_app, promptvault_app
 from tests.services.flashpoint_app import caught, rows
 
 
 @pytest.fixture(params=["wal", "delete"])
 def file(request, tmp_path):
-    people.run(tmp_path / "a.db", f"pragma journal_mode = {request.param}", "create table t (x)")
+    flashpoint_app.run(tmp_path / "a.db", f"pragma journal_mode = {request.param}", "create table t (x)")
     return tmp_path / "a.db"
 
 
@@ -86,32 +85,32 @@ def test_a_killed_dbctl_lets_it_go(file):
 
 @pytest.fixture(params=["wal", "delete"])
 def deployed(request, tmp_path):
-    path = vault.settle(tmp_path / "app", "deployed")
-    people.run(path, f"pragma journal_mode = {request.param}", "create table ticks (n)")
+    path = promptvault_app.settle(tmp_path / "app", "deployed")
+    flashpoint_app.run(path, f"pragma journal_mode = {request.param}", "create table ticks (n)")
     return path
 
 
 @pytest.mark.parametrize("times", [1, 99])
 def test_a_commit_between_the_copy_and_the_exchange_has_it_copied_anew(deployed, monkeypatch, times):
-    kept, real, commits = vault.create(deployed), standing._let_go, []
+    kept, real, commits = promptvault_app.create(deployed), block_writers._let_go, []
 
     def let_go(holder):
         real(holder)
         if len(commits) < times:
             commits.append(1)
-            people.run(deployed, f"insert into ticks values ({len(commits)})")
+            flashpoint_app.run(deployed, f"insert into ticks values ({len(commits)})")
 
-    monkeypatch.setattr(standing, "_let_go", let_go)
+    monkeypatch.setattr(block_writers, "_let_go", let_go)
     if times == 1:
-        done = vault.apply(deployed, kept.id)
-        (safety,) = vault.folder_of(deployed, done.safety_backup).glob("*.db")
+        done = promptvault_app.apply(deployed, kept.id)
+        (safety,) = promptvault_app.folder_of(deployed, done.safety_backup).glob("*.db")
         assert rows(safety, "select n from ticks") == [(1,)]
         assert rows(deployed, "select n from ticks") == []
-        assert len(vault.listed(deployed).page.items) == 2  # the copy that was stirred is gone
+        assert len(promptvault_app.listed(deployed).page.items) == 2  # the copy that was stirred is gone
     else:
         begun = time.monotonic()
-        error = caught(StirredError, lambda: vault.apply(deployed, kept.id))
+        error = caught(StirredError, lambda: promptvault_app.apply(deployed, kept.id))
         assert time.monotonic() - begun < 60
         assert "Nothing was changed" in error.hint
         assert rows(deployed, "select count(*) from ticks") == [(len(commits),)]
-        assert len(vault.listed(deployed).page.items) == 1
+        assert len(promptvault_app.listed(deployed).page.items) == 1

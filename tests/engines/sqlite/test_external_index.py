@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from dbctl.engines.contract.base import AnyOf, Condition, Not, Order
 from dbctl.engines.contract.external_index import Sidecar
-from dbctl.engines.sqlite.external_index import build as sidecar
+from dbctl.engines.sqlite.external_index import build
 from dbctl.engines.sqlite.external_index.build import SQLiteSidecars
 from dbctl.errors.base import (
     BusyError,
@@ -447,7 +447,7 @@ def test_a_failure_leaves_the_old_one_and_no_other_file(games, monkeypatch):
         place = made(reader)
         old = place.read_bytes()
         change(games)
-        monkeypatch.setattr(sidecar, "PROVEN", 0)  # it divides by it, after the file was filled
+        monkeypatch.setattr(build, "PROVEN", 0)  # it divides by it, after the file was filled
         with pytest.raises(ZeroDivisionError):
             reader.make_sidecar(TOLD, place)
         assert reader.count("game") == 5

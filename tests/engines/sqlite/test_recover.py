@@ -22,13 +22,13 @@ from dbctl.errors.base import (
     RoomMissingError,
     UnreachableError,
 )
-from tests.engines.sqlite import damaged_files as wrecks
+from tests.engines.sqlite import damaged_files
 from tests.engines.sqlite.damaged_files import PAGE, TABLES, content, damaged
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    return wrecks.build(tmp_path_factory.mktemp("whole") / "app.db")
+    return damaged_files.build(tmp_path_factory.mktemp("whole") / "app.db")
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +205,7 @@ def test_indexes_of_words_find_what_there_is(tmp_path, damage):
 def test_whatever_is_damaged_no_row_is_wrong_and_none_is_missing_without_a_word(
     tmp_path, raw, want, way, seed
 ):
-    at = wrecks.chance(f"{way} {seed}")
+    at = damaged_files.chance(f"{way} {seed}")
     path = spoil(tmp_path / "app.db", damaged(raw, way, at))
     found = recover(path)
     if not found.made:
@@ -226,8 +226,8 @@ def test_whatever_is_damaged_no_row_is_wrong_and_none_is_missing_without_a_word(
 @pytest.mark.parametrize(("pages", "least"), [(1, 0.98), (10, 0.9), (50, 0.6)])
 def test_so_many_rows_at_least_survive_so_many_pages(tmp_path, raw, want, pages, least):
     """Facts: of 12,500 rows 12,489 survived one page of zeros, and 11,971 fifty of 1,160 pages."""
-    at, spoiled = wrecks.chance(pages), bytearray(raw)
-    for number in at.sample(range(wrecks.FIRST, len(raw) // PAGE), pages):
+    at, spoiled = damaged_files.chance(pages), bytearray(raw)
+    for number in at.sample(range(damaged_files.FIRST, len(raw) // PAGE), pages):
         spoiled[number * PAGE : (number + 1) * PAGE] = bytes(PAGE)
     recover(spoil(tmp_path / "app.db", bytes(spoiled)))
     got = content(tmp_path / "new.db")
@@ -245,7 +245,7 @@ def test_the_first_half_of_a_file_gives_back_the_rows_on_its_pages(tmp_path, raw
 
 
 def test_200_flipped_bits_cost_few_rows_and_sqlite_finds_no_fault_in_the_rest(tmp_path, raw, want):
-    found = recover(spoil(tmp_path / "app.db", damaged(raw, "flipped", wrecks.chance(1))))
+    found = recover(spoil(tmp_path / "app.db", damaged(raw, "flipped", damaged_files.chance(1))))
     assert "corrupt" in codes(found, "warning")
     assert ask(tmp_path / "new.db", "pragma integrity_check") == [(b"ok",)]
     for table in ("notes", "events", "words", "tags", "keys"):
@@ -441,7 +441,7 @@ def test_a_table_whose_entry_and_declaration_differ_in_its_name_keeps_its_rows(t
         (b"", RecoverHopelessError),
         (b"x", RecoverHopelessError),
         (b"garbage" * 1000, RecoverHopelessError),
-        (wrecks.chance(1).randbytes(50_000), RecoverHopelessError),
+        (damaged_files.chance(1).randbytes(50_000), RecoverHopelessError),
         (b"SQLite format 3\0" + b"\xff" * 9000, RecoverHopelessError),
     ],
 )

@@ -7,13 +7,13 @@ import json
 import pytest
 
 from dbctl.cli.main import main
-from tests.services import flashpoint_app as people
+from tests.services import flashpoint_app
 from tests.services.flashpoint_app import rows, run
 
 
-@pytest.fixture(params=people.SHAPES)
+@pytest.fixture(params=flashpoint_app.SHAPES)
 def path(request, tmp_path, monkeypatch):
-    path = people.settle(tmp_path / "app", request.param)
+    path = flashpoint_app.settle(tmp_path / "app", request.param)
     monkeypatch.chdir(path.parent)
     return path
 

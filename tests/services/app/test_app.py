@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.profiles.test_larder import PROFILE
-from tests.shapes import flashpoint_web as shapes
+from tests.shapes.flashpoint_web import sixth_app_db
 
 
 @pytest.mark.parametrize("words", [("stats", "overview"), ("maintain", "vacuum"), ("users", "list")])
@@ -13,8 +13,8 @@ def test_an_address_without_a_name_is_never_passed_over_for_what_is_configured(
     words, tmp_path, monkeypatch, answer
 ):
     monkeypatch.chdir(tmp_path)
-    shapes.sixth_app_db(tmp_path / "one.db")
-    shapes.sixth_app_db(tmp_path / "other.db")
+    sixth_app_db(tmp_path / "one.db")
+    sixth_app_db(tmp_path / "other.db")
     (tmp_path / "dbctl.toml").write_text(
         f'[apps.larder]\nprofile = "{PROFILE}"\n[apps.larder.databases]\npantry = "one.db"\n'
     )

@@ -11,13 +11,12 @@ from dbctl.errors.base import ClockDoubtedError, Exit, LastBackupError, UsageErr
 from dbctl.services.app.user_table import Who
 from dbctl.services.backup import clock
 from dbctl.services.backup import create as backup_create
-from dbctl.services.backup import delete as backup_delete
+from dbctl.services.backup.delete import Deletion
 from dbctl.services.backup.status import survey
 from dbctl.services.doctor.examine import examine
 from dbctl.services.sessions.cleanup import CleanupWork
-from dbctl.services.users import delete as user_deletion
-from tests.services import flashpoint_app as people
-from tests.services import promptvault_app as vault
+from dbctl.services.users.delete import delete_users
+from tests.services import flashpoint_app, promptvault_app
 from tests.services.flashpoint_app import caught
 from tests.services.promptvault_app import codes, create, folder_of, listed, pruning
 
@@ -29,7 +28,7 @@ DOUBTED = ("backup-from-future", "clock-doubted")
 
 @pytest.fixture
 def path(tmp_path):
-    return vault.settle(tmp_path / "app", "deployed")
+    return promptvault_app.settle(tmp_path / "app", "deployed")
 
 
 @pytest.fixture
@@ -63,8 +62,8 @@ def prune(path, **rules):
 
 
 def delete(path, *names):
-    with vault.opened(path) as (app, repository):
-        return backup_delete.Deletion(app, repository, names, timeout=1).apply().deleted
+    with promptvault_app.opened(path) as (app, repository):
+        return Deletion(app, repository, names, timeout=1).apply().deleted
 
 
 # Backups ---------------------------------------------------------------------------------------------------------
@@ -85,9 +84,9 @@ def test_a_backup_from_the_future_keeps_prune_from_deleting_until_it_is_deleted_
 def test_a_backup_from_the_future_takes_the_place_of_no_other(path, set_clock):
     recent = backups_of(path, set_clock, 3 * DAY, 2 * DAY, DAY)
     (future,) = backups_of(path, set_clock, -YEAR)
-    with vault.opened(path) as (app, repository):
+    with promptvault_app.opened(path) as (app, repository):
         app.trust_clock = True
-        work = vault.Pruning(app, repository, vault.Keep(last=2), timeout=1)
+        work = promptvault_app.Pruning(app, repository, promptvault_app.Keep(last=2), timeout=1)
         assert work.apply().deleted == recent[:1]
     assert set(stored_backups(path)) == {future, *recent[1:]}
 
@@ -115,7 +114,7 @@ def test_a_backup_from_the_future_is_reported_by_status_and_doctor_also_when_new
 ):
     (future,) = backups_of(path, set_clock, -YEAR)
     create(path)
-    selections = [vault.Selection(config=str(path.with_name("dbctl.toml")))]
+    selections = [promptvault_app.Selection(config=str(path.with_name("dbctl.toml")))]
     status = survey(selections, timeout=1)
     assert list(status.standing.repositories[0].future) == [future]
     assert status.check == Exit.ACTION_NEEDED
@@ -132,7 +131,7 @@ def test_the_last_sound_backup_of_a_database_is_not_deleted_by_id(path):
     first = create(path).id
     caught(LastBackupError, lambda: delete(path, first))
     second = create(path).id
-    vault.file_of(path, listed(path).page.items[0]).write_bytes(b"cut")
+    promptvault_app.file_of(path, listed(path).page.items[0]).write_bytes(b"cut")
     caught(LastBackupError, lambda: delete(path, first))
     assert delete(path, second) == [second]
     caught(UsageError, lambda: delete(path, "latest"))
@@ -143,14 +142,14 @@ def test_the_last_sound_backup_of_a_database_is_not_deleted_by_id(path):
 
 
 def clean(path, *, trust_clock=False):
-    with people.opened(path) as app:
+    with flashpoint_app.opened(path) as app:
         app.trust_clock = trust_clock
         return CleanupWork(app).apply().changed
 
 
 def delete_inactive(path):
-    with people.opened(path) as app:
-        return user_deletion.delete_users(app, Who(inactive=timedelta(days=300))).plan()
+    with flashpoint_app.opened(path) as app:
+        return delete_users(app, Who(inactive=timedelta(days=300))).plan()
 
 
 @pytest.mark.parametrize("destroys", [clean, delete_inactive])
@@ -158,12 +157,12 @@ def test_what_deletes_rows_by_age_refuses_under_a_clock_far_ahead_of_rows_backup
     path, set_clock, destroys
 ):
     create(path)
-    before = people.content(path)
+    before = flashpoint_app.content(path)
     set_clock(NOW + YEAR)
     caught(ClockDoubtedError, lambda: destroys(path))
-    with people.opened(path) as app:
+    with flashpoint_app.opened(path) as app:
         caught(ClockDoubtedError, CleanupWork(app).plan)
-    assert people.content(path) == before
+    assert flashpoint_app.content(path) == before
 
 
 def test_rows_are_deleted_by_a_clock_that_the_user_trusts(path, set_clock):
@@ -172,7 +171,7 @@ def test_rows_are_deleted_by_a_clock_that_the_user_trusts(path, set_clock):
 
 
 def test_doctor_reports_a_clock_far_ahead_of_what_was_recorded(path, set_clock):
-    selections = [vault.Selection(config=str(path.with_name("dbctl.toml")))]
+    selections = [promptvault_app.Selection(config=str(path.with_name("dbctl.toml")))]
     assert not set(codes(examine(selections, timeout=1).findings)) & set(DOUBTED)
     set_clock(NOW + YEAR)
     assert "clock-doubted" in codes(examine(selections, timeout=1).findings)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dbctl.profiles.model.base import Backup
-from tests.services import promptvault_app as vault
+from tests.services import promptvault_app
 from tests.services.flashpoint_app import template
 
 PROFILE = """
@@ -106,8 +106,8 @@ def test_a_restore_leaves_them_alone_and_says_how_they_come_back(ask, app):
 
 
 def test_a_person_is_told_how_many_they_are_and_the_line_that_brings_them_back(ask, app):
-    assert vault.create(Path("app")).brief()["files"] == "4 files"
-    (note,) = [one for one in vault.apply(Path("app")).brief()["notes"] if "own files" in one]
+    assert promptvault_app.create(Path("app")).brief()["files"] == "4 files"
+    (note,) = [one for one in promptvault_app.apply(Path("app")).brief()["notes"] if "own files" in one]
     line = note.rpartition("; ")[2].partition(" unpacks")[0]
     ask(*shlex.split(line)[1:])
     assert Path("DIR/.env").read_text() == "SECRET=1\n"

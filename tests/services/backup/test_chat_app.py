@@ -16,22 +16,20 @@ import pyrage
 import pytest
 
 from dbctl.cli.main import main
-from dbctl.engines.lancedb.backup import swap as exchange
+from dbctl.engines.lancedb.backup import swap
 from dbctl.errors.base import BusyError, Exit, FileMissingError, NotSupportedError, RestoreFailedError
-from dbctl.files import temp as private
+from dbctl.files import temp
 from dbctl.model import Findings
-from dbctl.services.backup import create as backup_create
-from dbctl.services.backup import verify as backup_verify
+from dbctl.services.backup import create, verify
 from dbctl.services.backup.create import Creation
-from dbctl.services.integrity import check as integrity
+from dbctl.services.integrity import check
 from dbctl.services.restore.copy import Copying
 from dbctl.services.restore.preview import preview
 from dbctl.services.restore.restore_test import Drilling
 from dbctl.url import parse
 from tests import storage
 from tests.engines import lance
-from tests.services import chat_app as pair
-from tests.services import promptvault_app as vault
+from tests.services import chat_app, promptvault_app
 from tests.services.flashpoint_app import caught
 
 ROOT = Path(__file__).parents[3]
@@ -39,76 +37,76 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture
 def path(tmp_path):
-    return pair.settle(tmp_path / "app")
+    return chat_app.settle(tmp_path / "app")
 
 
 def kept(path):
-    return [one for one in exchange.left(pair.vectors(path)) if not exchange.waits(one)]
+    return [one for one in swap.left(chat_app.vectors(path)) if not swap.waits(one)]
 
 
 # Together ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_backup_holds_both_and_a_restore_brings_both_back_with_the_same_nearest(path):
-    before, near = pair.state(path), pair.nearest(path)
-    made = vault.create(path)
+    before, near = chat_app.state(path), chat_app.nearest(path)
+    made = promptvault_app.create(path)
     assert [(one.database, one.file) for one in made.members] == [
         ("chat", f"chat_{made.id}.db.gz"),
         ("vectors", f"lancedb_{made.id}.tar.gz"),
     ]
     # What comes last is held before the first is written, and not when its turn comes.
     first, last = made.members
-    written = vault.folder_of(path, made) / first.file
+    written = promptvault_app.folder_of(path, made) / first.file
     assert last.taken_at.timestamp() < written.stat().st_mtime
     assert [one.rows for one in made.members] == [{"messages": 30}, {lance.TABLE: 30}]
-    pair.say(path, range(100, 120))
-    pair.unsay(path, 3)
-    after = pair.state(path)
-    done = vault.apply(path, made.id)
+    chat_app.say(path, range(100, 120))
+    chat_app.unsay(path, 3)
+    after = chat_app.state(path)
+    done = promptvault_app.apply(path, made.id)
     assert [(one.database, one.way) for one in done.databases] == [
         ("chat", "in place"),
         ("vectors", "swapped"),
     ]
-    assert pair.state(path) == before
-    assert pair.nearest(path) == near
-    assert vault.codes(vault.verified(path)) == []
-    vault.undo(path)
-    assert pair.state(path) == after
+    assert chat_app.state(path) == before
+    assert chat_app.nearest(path) == near
+    assert promptvault_app.codes(promptvault_app.verified(path)) == []
+    promptvault_app.undo(path)
+    assert chat_app.state(path) == after
 
 
 def test_a_safety_backup_whose_retained_folder_is_gone_is_reported_as_gone(path):
-    vault.create(path)
-    first, second = vault.apply(path).safety_backup, vault.apply(path).safety_backup
-    items = {one.id: one for one in vault.listed(path).page.items}
+    promptvault_app.create(path)
+    first, second = promptvault_app.apply(path).safety_backup, promptvault_app.apply(path).safety_backup
+    items = {one.id: one for one in promptvault_app.listed(path).page.items}
     assert (items[first].verified_at, items[second].note) == (None, "")
-    assert vault.codes(vault.verified(path)) == ["retained-gone"]
+    assert promptvault_app.codes(promptvault_app.verified(path)) == ["retained-gone"]
 
 
 def test_a_safety_backup_of_the_same_second_as_one_that_is_gone_keeps_what_it_replaces_all_the_same(
     path, monkeypatch
 ):
     """A clock that was set back may give a name twice."""
-    made, before = vault.create(path), pair.state(path)
-    pair.say(path, range(100, 120))
-    monkeypatch.setattr(backup_create, "now", lambda: made.created_at + timedelta(hours=1))
-    first = vault.apply(path, made.id)
-    shutil.rmtree(vault.folder_of(path, first.safety_backup))
-    pair.say(path, range(200, 210))
-    between = pair.state(path)
-    second = vault.apply(path, made.id)
+    made, before = promptvault_app.create(path), chat_app.state(path)
+    chat_app.say(path, range(100, 120))
+    monkeypatch.setattr(create, "now", lambda: made.created_at + timedelta(hours=1))
+    first = promptvault_app.apply(path, made.id)
+    shutil.rmtree(promptvault_app.folder_of(path, first.safety_backup))
+    chat_app.say(path, range(200, 210))
+    between = chat_app.state(path)
+    second = promptvault_app.apply(path, made.id)
     assert second.safety_backup == first.safety_backup
-    assert pair.state(path) == before
-    vault.undo(path)
-    assert pair.state(path) == between
+    assert chat_app.state(path) == before
+    promptvault_app.undo(path)
+    assert chat_app.state(path) == between
 
 
 def test_what_is_lost_comes_back(path):
-    before, made = pair.state(path), vault.create(path)
-    shutil.rmtree(pair.vectors(path))
-    vault.lose(path)
-    done = vault.apply(path, made.id)
+    before, made = chat_app.state(path), promptvault_app.create(path)
+    shutil.rmtree(chat_app.vectors(path))
+    promptvault_app.lose(path)
+    done = promptvault_app.apply(path, made.id)
     assert [one.way for one in done.databases] == ["new", "new"]
-    assert pair.state(path) == before
+    assert chat_app.state(path) == before
 
 
 def housed(path):
@@ -125,25 +123,25 @@ def housed(path):
 def test_what_is_lost_with_its_whole_folder_comes_back_and_the_plan_says_so(path):
     there = housed(path)
     path.parent.chmod(0o751)
-    before, made = pair.state(there), vault.create(path)
+    before, made = chat_app.state(there), promptvault_app.create(path)
     shutil.rmtree(there.parent)
-    with vault.opened(path) as (app, repository):
-        steps = vault.restoring(app, repository, made.id).plan().steps
+    with promptvault_app.opened(path) as (app, repository):
+        steps = promptvault_app.restoring(app, repository, made.id).plan().steps
     assert [one for one in steps if "directory" in one] == [
         f"make the directory {there.parent}, which is missing"
     ]
-    vault.apply(path, made.id)
-    assert pair.state(there) == before
+    promptvault_app.apply(path, made.id)
+    assert chat_app.state(there) == before
     assert there.parent.stat().st_mode & 0o777 == 0o751
 
 
 def test_where_more_than_the_folder_is_missing_nothing_is_made(path):
     """It may be a disk that is not mounted."""
     there = housed(path)
-    made, config = vault.create(path), path.with_name("dbctl.toml")
+    made, config = promptvault_app.create(path), path.with_name("dbctl.toml")
     shutil.rmtree(there.parent)
     config.write_text(config.read_text().replace("data/", "disk/data/"))
-    error = caught(FileMissingError, lambda: vault.apply(path, made.id))
+    error = caught(FileMissingError, lambda: promptvault_app.apply(path, made.id))
     assert error.facts["path"] == path.with_name("disk")
     assert not path.with_name("disk").exists()
 
@@ -154,44 +152,44 @@ def test_what_was_unpacked_by_a_restore_that_was_killed_is_told_unless_it_is_in_
         findings = json.loads(capsys.readouterr().out)["data"]["findings"]
         return [(one["target"], one["hint"]) for one in findings if one["code"] == "left-behind"]
 
-    place = pair.vectors(path)
-    with private.folder(place.parent, exchange.new(place)) as used:
+    place = chat_app.vectors(path)
+    with temp.folder(place.parent, swap.new(place)) as used:
         assert told() == []
     used.mkdir()
     (used / "half").write_bytes(b"x")
-    half = exchange.beside(place, f"{exchange.KEPT}20260101_000000{exchange.PARTIAL}")
+    half = swap.beside(place, f"{swap.KEPT}20260101_000000{swap.PARTIAL}")
     half.mkdir()
     assert told() == [("talk/vectors", f"rm -r {half} {used}")]
 
 
 def test_a_damaged_folder_is_kept_as_it_is_and_replaced(path):
-    before, made = pair.state(path), vault.create(path)
-    for one in pair.vectors(path).rglob("*.manifest"):
+    before, made = chat_app.state(path), promptvault_app.create(path)
+    for one in chat_app.vectors(path).rglob("*.manifest"):
         one.write_bytes(b"none")
-    vault.apply(path, made.id)
-    assert pair.state(path) == before
+    promptvault_app.apply(path, made.id)
+    assert chat_app.state(path) == before
     (beside,) = kept(path)
     assert next(beside.rglob("*.manifest")).read_bytes() == b"none"
 
 
 def test_one_of_both_alone(path):
-    before, made = pair.state(path), vault.create(path)
-    pair.say(path, range(100, 110))
-    after = pair.state(path)
-    vault.apply(path, made.id, only="vectors")
-    assert pair.state(path) == (after[0], before[1])
-    vault.undo(path)
-    assert pair.state(path) == after
-    vault.apply(path, made.id, only="chat")
-    assert pair.state(path) == (before[0], after[1])
+    before, made = chat_app.state(path), promptvault_app.create(path)
+    chat_app.say(path, range(100, 110))
+    after = chat_app.state(path)
+    promptvault_app.apply(path, made.id, only="vectors")
+    assert chat_app.state(path) == (after[0], before[1])
+    promptvault_app.undo(path)
+    assert chat_app.state(path) == after
+    promptvault_app.apply(path, made.id, only="chat")
+    assert chat_app.state(path) == (before[0], after[1])
 
 
 def test_where_the_vectors_cannot_be_unpacked_nothing_is_replaced(path):
-    made = vault.create(path)
-    pair.say(path, range(100, 110))
-    after = pair.state(path)
-    with vault.opened(path) as (app, repository):
-        work = vault.restoring(app, repository, made.id)
+    made = promptvault_app.create(path)
+    chat_app.say(path, range(100, 110))
+    after = chat_app.state(path)
+    with promptvault_app.opened(path) as (app, repository):
+        work = promptvault_app.restoring(app, repository, made.id)
         vectors = work._members[1]
         told = dict.fromkeys(vectors.digests, "0" * 64)
         work._members[1] = vectors.__class__(
@@ -201,29 +199,29 @@ def test_where_the_vectors_cannot_be_unpacked_nothing_is_replaced(path):
             }
         )
         caught(RestoreFailedError, work.apply)
-    assert pair.state(path) == after
-    assert not list(exchange.left(pair.vectors(path)))
-    assert [one.kind for one in vault.listed(path).page.items] == ["backup"]
+    assert chat_app.state(path) == after
+    assert not list(swap.left(chat_app.vectors(path)))
+    assert [one.kind for one in promptvault_app.listed(path).page.items] == ["backup"]
 
 
 @pytest.mark.parametrize("engine", ["", "lancedb:"])
 def test_a_copy_beside_is_found_by_its_address_also_where_only_its_path_was_given(path, tmp_path, engine):
-    before, made = pair.state(path), vault.create(path)
+    before, made = chat_app.state(path), promptvault_app.create(path)
     to = {"chat": parse(str(tmp_path / "other.db")), "vectors": parse(f"{engine}{tmp_path / 'other'}")}
-    with vault.opened(path) as (app, repository):
-        keys = vault.keys_of(app)
+    with promptvault_app.opened(path) as (app, repository):
+        keys = promptvault_app.keys_of(app)
         done = Copying(app, repository, repository.find(made.id), to, keys, timeout=1).apply()
     table = lancedb.connect(tmp_path / "other").open_table(lance.TABLE)
     assert sorted(table.search().to_arrow().column("message_id").to_pylist()) == before[1]
     assert f"vectors=lancedb:{tmp_path / 'other'}" in done.use
-    assert pair.state(path) == before
+    assert chat_app.state(path) == before
 
 
 def test_a_preview_counts_both_now_and_then(path):
-    made = vault.create(path)
-    pair.say(path, range(100, 110))
-    with vault.opened(path) as (app, repository):
-        told = preview(app, repository, repository.find(made.id), vault.keys_of(app), deep=True)
+    made = promptvault_app.create(path)
+    chat_app.say(path, range(100, 110))
+    with promptvault_app.opened(path) as (app, repository):
+        told = preview(app, repository, repository.find(made.id), promptvault_app.keys_of(app), deep=True)
     found = {
         (one.database, table.table): (table.now, table.then) for one in told.databases for table in one.tables
     }
@@ -232,18 +230,18 @@ def test_a_preview_counts_both_now_and_then(path):
 
 
 def test_a_preview_asks_for_no_deeper_look_where_there_is_nothing_to_compare(path):
-    made = vault.create(path)
-    with vault.opened(path) as (app, repository):
-        told = preview(app, repository, repository.find(made.id), vault.keys_of(app)).brief()
+    made = promptvault_app.create(path)
+    with promptvault_app.opened(path) as (app, repository):
+        told = preview(app, repository, repository.find(made.id), promptvault_app.keys_of(app)).brief()
     assert not [one for one in told if "settings" in one]
 
 
 def test_the_plan_of_a_folder_that_is_missing_lets_nothing_change_places(path):
-    made = vault.create(path)
-    shutil.rmtree(pair.vectors(path))
-    with vault.opened(path) as (app, repository):
-        steps = vault.restoring(app, repository, made.id).plan().steps
-    assert f"unpack beside {pair.vectors(path)}, read it whole, and give it that name" in steps
+    made = promptvault_app.create(path)
+    shutil.rmtree(chat_app.vectors(path))
+    with promptvault_app.opened(path) as (app, repository):
+        steps = promptvault_app.restoring(app, repository, made.id).plan().steps
+    assert f"unpack beside {chat_app.vectors(path)}, read it whole, and give it that name" in steps
 
 
 # Proven ------------------------------------------------------------------------------------------------------------
@@ -251,18 +249,18 @@ def test_the_plan_of_a_folder_that_is_missing_lets_nothing_change_places(path):
 
 @pytest.mark.parametrize("compress", ["zstd", "none"])
 def test_a_backup_of_both_is_verified_drilled_and_compared_with_what_is_live(path, compress):
-    made = vault.create(path, compress=compress)
-    with vault.opened(path) as (app, repository):
-        keys = vault.keys_of(app)
+    made = promptvault_app.create(path, compress=compress)
+    with promptvault_app.opened(path) as (app, repository):
+        keys = promptvault_app.keys_of(app)
         drilled = Drilling(app, repository, keys).drill(lambda _bytes: None)
         assert [(one.database, one.sound, one.rows) for one in drilled.databases] == [
             ("chat", True, 30),
             ("vectors", True, 30),
         ]
         assert drilled.databases[1].digests == 1
-        checked = backup_verify.verify(app, repository, [made.id], deep=True, keys=keys, live=True)
+        checked = verify.verify(app, repository, [made.id], deep=True, keys=keys, live=True)
     assert checked.status == Exit.OK
-    assert not list(exchange.left(pair.vectors(path)))
+    assert not list(swap.left(chat_app.vectors(path)))
 
 
 def test_an_encrypted_pair_comes_back_and_nothing_of_it_stood_there_unencrypted(tmp_path):
@@ -271,14 +269,14 @@ def test_an_encrypted_pair_comes_back_and_nothing_of_it_stood_there_unencrypted(
     key.write_text(f"{own}\n")
     key.chmod(0o600)
     more = f'encrypt = {{ recipients = ["{own.to_public()}"], identity_file = "{key}" }}'
-    path = pair.settle(tmp_path / "app", more=more)
-    made = vault.create(path)
+    path = chat_app.settle(tmp_path / "app", more=more)
+    made = promptvault_app.create(path)
     assert [Path(one.file).suffix for one in made.members] == [".age", ".age"]
     assert [one.digests for one in made.members] == [{}, {}]
-    pair.say(path, range(100, 110))
-    assert vault.codes(vault.verified(path)) == []
-    vault.apply(path, made.id)
-    assert pair.state(path) == pair.both(range(30))
+    chat_app.say(path, range(100, 110))
+    assert promptvault_app.codes(promptvault_app.verified(path)) == []
+    promptvault_app.apply(path, made.id)
+    assert chat_app.state(path) == chat_app.both(range(30))
 
 
 def test_backups_of_both_in_storage_come_back_and_are_drilled(path, tmp_path, monkeypatch):
@@ -288,17 +286,17 @@ def test_backups_of_both_in_storage_come_back_and_are_drilled(path, tmp_path, mo
     file.write_text(
         file.read_text().replace('repository = "backups"', f'repository = "s3://{bucket.name}/off"')
     )
-    made = vault.create(path)
-    pair.say(path, range(100, 110))
-    after = pair.state(path)
-    with vault.opened(path) as (app, repository):
-        drilled = Drilling(app, repository, vault.keys_of(app)).drill(lambda _bytes: None)
+    made = promptvault_app.create(path)
+    chat_app.say(path, range(100, 110))
+    after = chat_app.state(path)
+    with promptvault_app.opened(path) as (app, repository):
+        drilled = Drilling(app, repository, promptvault_app.keys_of(app)).drill(lambda _bytes: None)
     assert [one.sound for one in drilled.databases] == [True, True]
-    assert vault.codes(vault.verified(path)) == []
-    vault.apply(path, made.id)
-    assert pair.state(path) == pair.both(range(30))
-    vault.undo(path)
-    assert pair.state(path) == after
+    assert promptvault_app.codes(promptvault_app.verified(path)) == []
+    promptvault_app.apply(path, made.id)
+    assert chat_app.state(path) == chat_app.both(range(30))
+    promptvault_app.undo(path)
+    assert chat_app.state(path) == after
 
 
 # Without -----------------------------------------------------------------------------------------------------------
@@ -327,37 +325,40 @@ def without(path, *words):
 
 
 def test_without_the_package_the_files_are_copied_counted_and_brought_back_and_that_is_said(path):
-    before = pair.state(path)
+    before = chat_app.state(path)
     assert "not installed" in without(path, "backup", "create")
-    (made,) = vault.listed(path).page.items
-    with vault.opened(path) as (_, repository):
+    (made,) = promptvault_app.listed(path).page.items
+    with promptvault_app.opened(path) as (_, repository):
         member = repository.find(made.id).members[1]
     assert (member.rows, member.digests, member.schema) == ({lance.TABLE: 30}, {}, "")
     assert "not installed" in member.facts["remarks"]
-    assert vault.codes(vault.verified(path)) == []  # with it, it can be read whole
-    pair.say(path, range(100, 110))
+    assert promptvault_app.codes(promptvault_app.verified(path)) == []  # with it, it can be read whole
+    chat_app.say(path, range(100, 110))
     without(path, "restore", "apply", made.id, "--yes")
-    assert pair.state(path) == before
+    assert chat_app.state(path) == before
 
 
 def test_vectors_in_storage_are_left_out_and_that_is_said(path):
     config = path.with_name("dbctl.toml")
     config.write_text(config.read_text().replace('"lancedb"', '"s3://bucket/vectors"'))
-    made = vault.create(path)
+    made = promptvault_app.create(path)
     assert [one.database for one in made.members] == ["chat"]
     (left,) = made.left_out
     assert (left.database, "storage" in left.reason) == ("vectors", True)
     assert any("vectors is not in the backup" in one for one in made.remarks)
-    with vault.opened(path, only="vectors") as (app, repository):
+    with promptvault_app.opened(path, only="vectors") as (app, repository):
         caught(NotSupportedError, lambda: Creation(app, repository, timeout=1).apply())
 
 
 def test_two_restores_at_once_take_turns(path):
-    made = vault.create(path)
-    with vault.opened(path) as (app, repository), lance.writer(pair.vectors(path)).lock("a test"):
+    made = promptvault_app.create(path)
+    with (
+        promptvault_app.opened(path) as (app, repository),
+        lance.writer(chat_app.vectors(path)).lock("a test"),
+    ):
         app.timeout = 0.1
-        caught(BusyError, vault.restoring(app, repository, made.id).apply)
-        assert isinstance(integrity.check(app).findings, Findings)
+        caught(BusyError, promptvault_app.restoring(app, repository, made.id).apply)
+        assert isinstance(check.check(app).findings, Findings)
 
 
 # From nothing ------------------------------------------------------------------------------------------------------
@@ -425,7 +426,7 @@ def test_from_nothing_to_a_sample_its_backup_under_writers_its_loss_and_back_wit
     with written(VECTORS, vectors), written(CHAT, chat):
         made = done("backup", "create")
     assert timedelta(seconds=made["taken_within"]) < timedelta(seconds=1)
-    vault.lose(chat)
+    promptvault_app.lose(chat)
     shutil.rmtree(vectors)
     done("restore", "apply", made["id"], "--yes")
     assert done("integrity", "cross")["findings"] == []

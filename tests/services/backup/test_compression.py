@@ -24,10 +24,9 @@ from dbctl.errors.base import (
 )
 from dbctl.files import compression
 from dbctl.services.backup import manifest as backup_manifest
-from dbctl.services.backup import reader as backup_unpacked
+from dbctl.services.backup import reader
 from dbctl.stores.directory import SCRATCH
-from tests.services import flashpoint_app as people
-from tests.services import promptvault_app as vault
+from tests.services import flashpoint_app, promptvault_app
 from tests.services.flashpoint_app import caught
 from tests.services.promptvault_app import (
     apply,
@@ -70,7 +69,7 @@ def configured(path, line):
 
 def changed(path, made, **changes):
     """Let the manifest of a backup say something else of its file, and be sealed all the same."""
-    with vault.opened(path) as (_app, repository):
+    with promptvault_app.opened(path) as (_app, repository):
         manifest = repository.find(made.id)
     member = msgspec.structs.replace(manifest.members[0], **changes)
     text = backup_manifest.written(msgspec.structs.replace(manifest, members=[member]))
@@ -90,7 +89,7 @@ def nothing_is_unpacked(path):
 
 @pytest.mark.parametrize("form", list(ENDINGS))
 def test_whatever_packs_it_a_backup_verifies_comes_back_and_is_undone(deployed, form):
-    before = vault.content(deployed)
+    before = promptvault_app.content(deployed)
     made = create(deployed, compress=form)
     assert made.members[0].file == f"user_{made.id}{ENDINGS[form]}"
     assert {one.name for one in folder_of(deployed, made).iterdir()} == {
@@ -98,15 +97,15 @@ def test_whatever_packs_it_a_backup_verifies_comes_back_and_is_undone(deployed, 
         "manifest.json",
     }
     assert codes(verified(deployed, deep=True)) == []
-    vault.spoil(deployed)
-    spoiled = vault.content(deployed)
+    promptvault_app.spoil(deployed)
+    spoiled = promptvault_app.content(deployed)
     apply(deployed)
-    assert vault.content(deployed) == before
+    assert promptvault_app.content(deployed) == before
     undo(deployed)
-    assert vault.content(deployed) == spoiled
+    assert promptvault_app.content(deployed) == spoiled
     deployed.unlink()
     apply(deployed, made.id)
-    assert vault.content(deployed) == before
+    assert promptvault_app.content(deployed) == before
     assert nothing_is_unpacked(deployed)
 
 
@@ -118,8 +117,8 @@ def test_the_usual_program_alone_brings_the_database_back(deployed, form):
     file, (member,) = file_of(deployed, made), made.members
     subprocess.run([*UNPACK[form], file], check=True)
     plain = file.with_suffix("")
-    assert people.content(plain) == people.content(deployed)
-    assert people.rows(plain, "pragma integrity_check") == [("ok",)]
+    assert flashpoint_app.content(plain) == flashpoint_app.content(deployed)
+    assert flashpoint_app.rows(plain, "pragma integrity_check") == [("ok",)]
     assert (plain.stat().st_size, member.compress) == (member.plain_bytes, form)
 
 
@@ -137,7 +136,7 @@ def test_an_unknown_way_to_pack_is_a_mistake_of_the_configuration(deployed):
 def test_a_safety_backup_is_not_packed_so_that_no_restore_waits_for_that(deployed):
     create(deployed)
     done = apply(deployed)
-    with vault.opened(deployed) as (_app, repository):
+    with promptvault_app.opened(deployed) as (_app, repository):
         (member,) = repository.find(done.safety_backup).members
     assert (member.compress, member.file) == ("none", f"user_{done.safety_backup}.db")
 
@@ -159,7 +158,7 @@ def test_the_file_is_called_as_the_apps_document_calls_it_and_after_what_packs_i
     monkeypatch.setattr(
         "dbctl.services.backup.create.now", lambda: datetime(2026, 1, 2, 15, 4, 5, tzinfo=UTC)
     )
-    people.run(tmp_path / "chat.db", "create table t (x)")
+    flashpoint_app.run(tmp_path / "chat.db", "create table t (x)")
     (tmp_path / "named.toml").write_text(NAMES.format(name=name, more=more))
     (tmp_path / "dbctl.toml").write_text(
         '[apps.named]\nprofile = "named.toml"\n[apps.named.databases]\nchat = "chat.db"\n'
@@ -169,7 +168,7 @@ def test_the_file_is_called_as_the_apps_document_calls_it_and_after_what_packs_i
     made = create(path, compress=form)
     assert [one.file for one in made.members] == [expected]
     apply(path)
-    assert people.content(path) == {"t": []}
+    assert flashpoint_app.content(path) == {"t": []}
 
 
 def test_packed_backups_are_pruned_and_listed_with_the_room_that_they_take(deployed):
@@ -189,8 +188,8 @@ def test_packed_backups_are_pruned_and_listed_with_the_room_that_they_take(deplo
 @pytest.mark.parametrize("deep", [False, True])
 def test_a_cut_or_a_flipped_bit_is_unsound_named_and_not_restored(deployed, form, deep):
     made = create(deployed, compress=form)
-    vault.spoil(deployed)
-    held = vault.content(deployed)
+    promptvault_app.spoil(deployed)
+    held = promptvault_app.content(deployed)
     file = file_of(deployed, made)
     whole = file.read_bytes()
     half = len(whole) // 2
@@ -201,7 +200,7 @@ def test_a_cut_or_a_flipped_bit_is_unsound_named_and_not_restored(deployed, form
         assert codes(found) == ["file-changed"]
         assert file.name in found.findings[0].message
         assert file.name in str(caught(BackupUnsoundError, lambda: apply(deployed)))
-    assert vault.content(deployed) == held
+    assert promptvault_app.content(deployed) == held
     assert nothing_is_unpacked(deployed)
 
 
@@ -216,10 +215,10 @@ def resealed(path, made, text, **more):
 def test_what_unpacks_to_more_than_the_manifest_says_fills_no_disk_and_is_not_restored(deployed):
     made = create(deployed)
     resealed(deployed, made, gzip.compress(bytes(300 << 20), 9))
-    held = vault.content(deployed)
+    held = promptvault_app.content(deployed)
     assert codes(verified(deployed, deep=True)) == ["corrupt"]
     assert "more than the" in str(caught(BackupUnsoundError, lambda: apply(deployed)))
-    assert vault.content(deployed) == held
+    assert promptvault_app.content(deployed) == held
     assert nothing_is_unpacked(deployed)
 
 
@@ -247,9 +246,9 @@ def test_what_is_unpacked_is_private_and_taken_away_also_when_a_killed_dbctl_lef
     left = folder_of(deployed, made).parent / f"{SCRATCH}left"
     left.mkdir(mode=0o700)
     (left / "user.db").write_text("x")
-    with vault.opened(deployed) as (app, repository):
+    with promptvault_app.opened(deployed) as (app, repository):
         manifest = repository.find(made.id)
-        with backup_unpacked.unpacking(repository.store, vault.keys_of(app)) as unpacked:
+        with reader.unpacking(repository.store, promptvault_app.keys_of(app)) as unpacked:
             with unpacked.opened(manifest, manifest.members[0], "fp/user") as plain:
                 assert not left.exists()
                 assert oct(plain.parent.stat().st_mode)[-3:] + oct(plain.stat().st_mode)[-3:] == "700600"
@@ -286,7 +285,7 @@ def test_one_who_may_not_write_there_unpacks_elsewhere(deployed, monkeypatch, tm
 @pytest.mark.parametrize("what", [verified, apply])
 def test_no_room_to_unpack_says_nothing_about_the_backup(deployed, monkeypatch, what):
     create(deployed)
-    held = vault.content(deployed)
+    held = promptvault_app.content(deployed)
 
     def full(*_words, **_more):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -294,7 +293,7 @@ def test_no_room_to_unpack_says_nothing_about_the_backup(deployed, monkeypatch, 
     monkeypatch.setattr("dbctl.files.subprocesses.NewFile.write", full)
     caught(DiskFullError, lambda: what(deployed))
     monkeypatch.undo()
-    assert vault.content(deployed) == held
+    assert promptvault_app.content(deployed) == held
     assert codes(verified(deployed)) == []
     assert nothing_is_unpacked(deployed)
 

@@ -44,11 +44,9 @@ from dbctl.errors.base import (
 from dbctl.profiles import loader
 from dbctl.services.backup import create as backup_create
 from dbctl.services.backup import manifest as backup_manifest
-from dbctl.services.backup import prune as retention
-from dbctl.services.backup import verify as backup_verify
+from dbctl.services.backup import prune, verify
 from dbctl.services.backup.prune import Candidate
-from tests.services import flashpoint_app as people
-from tests.services import promptvault_app as vault
+from tests.services import flashpoint_app, promptvault_app
 from tests.services.flashpoint_app import caught
 from tests.services.promptvault_app import (
     codes,
@@ -85,9 +83,9 @@ def at(monkeypatch, moment):
 
 def test_a_backup_holds_every_row_and_opens_without_dbctl(path):
     made = create(path)
-    assert people.content(vault.plain_of(path, made)) == people.content(path)
+    assert flashpoint_app.content(promptvault_app.plain_of(path, made)) == flashpoint_app.content(path)
     (member,) = made.members
-    told = people.content(path)
+    told = flashpoint_app.content(path)
     told.pop("sqlite_sequence", None)
     assert member.rows == {name: len(rows) for name, rows in told.items()}
 
@@ -98,7 +96,9 @@ def test_rows_that_stand_only_in_the_wal_are_in_the_backup(deployed):
         app.execute("update users set email = 'wal@example.org' where username = 'ann'")
         assert deployed.with_name("user.db-wal").stat().st_size
         made = create(deployed)
-    found = people.rows(vault.plain_of(deployed, made), "select email from users where username = 'ann'")
+    found = flashpoint_app.rows(
+        promptvault_app.plain_of(deployed, made), "select email from users where username = 'ann'"
+    )
     assert found == [("wal@example.org",)]
 
 
@@ -106,8 +106,8 @@ def test_trap_a_copy_of_a_file_in_wal_mode_grows_a_wal_of_its_own_where_it_is_op
     deployed,
 ):
     made = create(deployed)
-    plain = vault.plain_of(deployed, made)
-    people.rows(plain, "select count(*) from users")
+    plain = promptvault_app.plain_of(deployed, made)
+    flashpoint_app.rows(plain, "select count(*) from users")
     assert list(plain.parent.glob(f"{plain.name}*")) == [plain]
     assert {one.name for one in folder_of(deployed, made).iterdir()} == {
         made.members[0].file,
@@ -171,7 +171,7 @@ def test_what_root_makes_in_the_repository_of_somebody_else_is_theirs(deployed):
     repository.mkdir(mode=0o700)
     os.chown(repository, 65534, 65534)
     create(deployed)
-    vault.apply(deployed)
+    promptvault_app.apply(deployed)
     made = list(repository.rglob("*"))
     assert len(made) == 8  # the app's folder, its lock, and two backups of a manifest and a file
     assert {(one.stat().st_uid, one.stat().st_gid) for one in made} == {(65534, 65534)}
@@ -195,7 +195,7 @@ def test_a_clock_set_back_is_told_and_the_latest_stays_the_last_one_made(deploye
     at(monkeypatch, datetime(2020, 1, 1, tzinfo=UTC))
     made = create(deployed)
     assert "the clock (2020-01-01 00:00) is behind" in made.remarks[0]
-    with vault.opened(deployed) as (_app, repository):
+    with promptvault_app.opened(deployed) as (_app, repository):
         assert repository.find("latest").id == made.id == "20200101_000000"
 
 
@@ -218,14 +218,14 @@ def test_the_database_of_another_program_is_left_out_and_said_to_be(tmp_path):
     asked = create(path, only="flashpoint")
     assert [one.database for one in asked.members] == ["flashpoint"]
     before = path.with_name("flashpoint.sqlite").read_bytes()
-    refused = caught(ReadOnlyError, lambda: vault.apply(path, asked.id))
+    refused = caught(ReadOnlyError, lambda: promptvault_app.apply(path, asked.id))
     assert "belongs to the Flashpoint Launcher" in str(refused)
     assert path.with_name("flashpoint.sqlite").read_bytes() == before
 
 
 def settle_one(folder, more=""):
     """Put an app of one database into ``folder``, of whose tables its profile says nothing; return its path."""
-    people.run(folder / "one.db", "create table t (x)")
+    flashpoint_app.run(folder / "one.db", "create table t (x)")
     (folder / "p.toml").write_text(
         f'schema = "dbctl.profile/1"\nname = "p"\ntitle = "P"\n[databases.one]\nengines = ["sqlite"]\n{more}'
     )
@@ -242,8 +242,8 @@ def test_an_emptied_database_does_not_become_the_latest_backup(tmp_path):
     error = caught(BackupFailedError, lambda: create(path))
     assert "it holds no table" in str(error)
     assert [one.id for one in listed(path).page.items] == [made.id]
-    vault.apply(path)
-    assert "t" in people.content(path)
+    promptvault_app.apply(path)
+    assert "t" in flashpoint_app.content(path)
 
 
 def test_an_app_whose_databases_are_all_left_out_gets_no_empty_backup(tmp_path):
@@ -283,7 +283,7 @@ def test_a_missing_database_makes_no_backup(deployed):
 
 
 def test_without_a_repository_it_says_what_to_write(tmp_path):
-    path = people.settle(tmp_path / "app", "document")
+    path = flashpoint_app.settle(tmp_path / "app", "document")
     error = caught(RepositoryUnsetError, lambda: create(path))
     assert "[apps.fp.backup]" in error.hint
 
@@ -330,7 +330,10 @@ def test_a_file_in_the_place_of_the_repository_is_told(deployed):
 
 def test_a_second_dbctl_waits_for_the_first_and_then_says_who_it_is(deployed):
     create(deployed)
-    with vault.opened(deployed) as (_app, repository), repository.store.lock("backup create", timeout=0):
+    with (
+        promptvault_app.opened(deployed) as (_app, repository),
+        repository.store.lock("backup create", timeout=0),
+    ):
         error = caught(BusyError, lambda: create(deployed, timeout=0))
     assert f"pid {os.getpid()}" in str(error)
 
@@ -359,7 +362,7 @@ def test_a_folder_without_a_manifest_is_no_backup(deployed):
     (folder_of(deployed, made) / ".dbctl-incomplete").touch()
     assert listed(deployed).page.items == []
     assert listed(deployed).incomplete == [made.id]
-    caught(BackupMissingError, lambda: vault.apply(deployed))
+    caught(BackupMissingError, lambda: promptvault_app.apply(deployed))
 
 
 def test_a_mark_that_a_kill_left_in_a_whole_backup_goes_with_the_next_one(deployed):
@@ -405,13 +408,13 @@ def test_listing_while_another_dbctl_prunes_misses_nothing_that_stays(deployed):
 
 def test_a_backup_that_another_dbctl_prunes_while_it_is_verified_is_no_damage(deployed):
     gone, stays = create(deployed), create(deployed)
-    with vault.opened(deployed) as (app, repository):
-        checked = backup_verify.verify(
+    with promptvault_app.opened(deployed) as (app, repository):
+        checked = verify.verify(
             app,
             repository,
             (),
             deep=False,
-            keys=vault.keys_of(app),
+            keys=promptvault_app.keys_of(app),
             advance=lambda _bytes: shutil.rmtree(folder_of(deployed, gone), ignore_errors=True),
         )
     assert (codes(checked.findings), checked.remarks) == ([], [f"{gone.id} was pruned meanwhile"])
@@ -500,13 +503,13 @@ def test_the_latest_of_one_database_is_the_newest_that_holds_it(tmp_path):
     path = beside_the_launcher(tmp_path / "app")
     made = create(path)
     create(path, only="flashpoint")
-    with vault.opened(path, only="user") as (_app, repository):
+    with promptvault_app.opened(path, only="user") as (_app, repository):
         assert repository.find("latest").id == made.id
 
 
 def test_an_id_that_is_nearly_one_is_answered_with_it(deployed):
     made = create(deployed)
-    error = caught(BackupMissingError, lambda: vault.apply(deployed, made.id[:-1]))
+    error = caught(BackupMissingError, lambda: promptvault_app.apply(deployed, made.id[:-1]))
     assert made.id in error.hint
 
 
@@ -534,7 +537,7 @@ def test_every_flipped_bit_of_the_file_is_found(deployed, deep):
 def test_where_the_only_manifest_cannot_be_read_the_latest_is_not_said_to_be_missing(deployed):
     bad = create(deployed)
     (folder_of(deployed, bad) / "manifest.json").write_text("none")
-    with vault.opened(deployed) as (_app, repository):
+    with promptvault_app.opened(deployed) as (_app, repository):
         error = caught(BackupUnsoundError, lambda: repository.find("latest"))
     assert error.facts["id"] == bad.id
 
@@ -550,7 +553,7 @@ def test_every_flipped_bit_of_the_manifest_is_found(deployed):
             backup_manifest.read(bytes(changed))
     manifest.write_bytes(whole[:-40])
     assert codes(verified(deployed)) == ["manifest-unread"]
-    caught(BackupUnsoundError, lambda: vault.apply(deployed, made.id))
+    caught(BackupUnsoundError, lambda: promptvault_app.apply(deployed, made.id))
 
 
 @pytest.mark.parametrize(
@@ -563,7 +566,7 @@ def test_what_is_no_manifest_is_told(text):
 
 @pytest.mark.parametrize("name", ["../user.db", "/etc/passwd", "..", "a/b", ""])
 def test_a_manifest_that_names_a_file_elsewhere_is_refused(deployed, name):
-    with vault.opened(deployed) as (_app, repository):
+    with promptvault_app.opened(deployed) as (_app, repository):
         create(deployed)
         manifest = repository.find("latest")
         member = msgspec.structs.replace(manifest.members[0], file=name)
@@ -574,7 +577,7 @@ def test_a_manifest_that_names_a_file_elsewhere_is_refused(deployed, name):
 
 def test_a_backup_cut_off_missing_or_swapped_is_told(deployed):
     first, second = create(deployed), create(deployed)
-    people.run(deployed, "delete from user_settings")
+    flashpoint_app.run(deployed, "delete from user_settings")
     third = create(deployed)
     file_of(deployed, first).write_bytes(file_of(deployed, first).read_bytes()[:-1])
     file_of(deployed, second).unlink()
@@ -597,7 +600,7 @@ def test_a_backup_of_another_app_is_foreign_and_not_restored(tmp_path):
     made = create(theirs)
     folder_of(theirs, made).rename(folder_of(ours, made))
     assert "backup-foreign" in codes(verified(ours))
-    caught(BackupMissingError, lambda: vault.apply(ours, made.id, only="user"))
+    caught(BackupMissingError, lambda: promptvault_app.apply(ours, made.id, only="user"))
 
 
 def test_a_file_that_does_not_belong_to_a_backup_is_told(deployed):
@@ -609,7 +612,7 @@ def test_a_file_that_does_not_belong_to_a_backup_is_told(deployed):
 
 def test_deep_tells_what_a_digest_cannot_a_dump_that_was_never_what_its_manifest_says(deployed):
     made = create(deployed)
-    with vault.opened(deployed) as (_app, repository):
+    with promptvault_app.opened(deployed) as (_app, repository):
         manifest = repository.find(made.id)
         member = msgspec.structs.replace(manifest.members[0], rows={**manifest.members[0].rows, "users": 99})
         changed = msgspec.structs.replace(manifest, members=[member])
@@ -620,7 +623,7 @@ def test_deep_tells_what_a_digest_cannot_a_dump_that_was_never_what_its_manifest
 
 def test_a_schema_that_is_told_otherwise_today_is_a_warning_and_the_backup_can_be_restored(deployed):
     made = create(deployed)
-    with vault.opened(deployed) as (_app, repository):
+    with promptvault_app.opened(deployed) as (_app, repository):
         manifest = repository.find(made.id)
         member = msgspec.structs.replace(manifest.members[0], schema="0" * 64)
         changed = msgspec.structs.replace(manifest, members=[member])
@@ -628,7 +631,7 @@ def test_a_schema_that_is_told_otherwise_today_is_a_warning_and_the_backup_can_b
     assert [(one.severity, one.code) for one in verified(deployed).findings] == [
         ("warning", "schema-differs")
     ]
-    assert vault.apply(deployed, made.id).backup == made.id
+    assert promptvault_app.apply(deployed, made.id).backup == made.id
 
 
 def test_reading_a_backup_leaves_nothing_in_it(deployed):
@@ -738,7 +741,10 @@ def test_what_was_made_before_the_clock_was_set_back_is_not_taken_for_newer(depl
 
 def test_what_another_dbctl_is_making_now_is_not_removed(deployed):
     made = create(deployed)
-    with vault.opened(deployed) as (_app, repository), repository.store.lock("backup create", timeout=1):
+    with (
+        promptvault_app.opened(deployed) as (_app, repository),
+        repository.store.lock("backup create", timeout=1),
+    ):
         folder = folder_of(deployed, made).with_name("20991231_235959")
         folder.mkdir()
         (folder / ".dbctl-incomplete").touch()
@@ -846,7 +852,7 @@ def test_whatever_the_rules_every_series_keeps_its_newest_and_as_many_as_a_rule_
         Candidate(id=str(number), at=moment, series=sorted(names))
         for number, (moment, names) in enumerate(told)
     ]
-    stay = retention.reasons(candidates, keep)
+    stay = prune.reasons(candidates, keep)
     for name in {name for one in candidates for name in one.series}:
         members = [one for one in candidates if name in one.series]
         assert members[0].id in stay

@@ -22,7 +22,7 @@ import pexpect
 import pyrage
 import pytest
 
-from dbctl.config import model as config
+from dbctl.config import model
 from dbctl.config.model import Selection
 from dbctl.errors.base import (
     BackupUnsoundError,
@@ -38,21 +38,18 @@ from dbctl.errors.base import (
 )
 from dbctl.files.subprocesses import NewFile
 from dbctl.services.backup import manifest as backup_manifest
-from dbctl.services.backup import verification_record as backup_proof
-from dbctl.services.backup import verify as backup_verify
+from dbctl.services.backup import verification_record, verify
 from dbctl.services.backup.create import Creation
 from dbctl.services.backup.encryption import passphrase_in
-from dbctl.services.doctor import examine as doctor
-from dbctl.services.migrations import safety_backup as migration_backup
-from dbctl.services.restore import apply as restore
+from dbctl.services.doctor import examine
+from dbctl.services.migrations import safety_backup
+from dbctl.services.restore.apply import latest_safety
 from dbctl.services.restore.restore_test import Drills
-from dbctl.services.schedule import crontab as schedule
+from dbctl.services.schedule import crontab
 from dbctl.stores import local
 from dbctl.stores.base import SCRATCH
 from tests import storage
-from tests.services import flashpoint_app as people
-from tests.services import larder_app as pantries
-from tests.services import promptvault_app as vault
+from tests.services import flashpoint_app, larder_app, promptvault_app
 from tests.services.backup.test_app_files import PROFILE
 from tests.services.backup.test_compression import changed
 from tests.services.flashpoint_app import caught
@@ -99,7 +96,7 @@ def encrypted(path, *, own=True):
 
 @pytest.fixture
 def deployed(tmp_path):
-    return vault.settle(tmp_path / "app", "deployed")
+    return promptvault_app.settle(tmp_path / "app", "deployed")
 
 
 @pytest.fixture
@@ -119,7 +116,7 @@ def files(path):
 
 def plain_places():
     """Return the folders for what is plain for a moment."""
-    return list(config.staging().rglob(f"{SCRATCH}*"))
+    return list(model.staging().rglob(f"{SCRATCH}*"))
 
 
 def nothing_is_plain(path):
@@ -135,9 +132,9 @@ def told(error):
 # On every engine --------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=pantries.PLACES)
+@pytest.fixture(params=larder_app.PLACES)
 def pantry(request, tmp_path):
-    with pantries.settled(request.param, tmp_path / "app") as made:
+    with larder_app.settled(request.param, tmp_path / "app") as made:
         yield made
 
 
@@ -178,7 +175,7 @@ def test_on_every_engine_the_age_command_brings_back_what_was_encrypted(pantry, 
     assert len(plain) == member.inner_bytes
     if pantry.engine == "sqlite":
         (tmp_path / "plain.db").write_bytes(gzip.decompress(plain))
-        assert people.content(tmp_path / "plain.db").keys() == pantry.content().keys()
+        assert flashpoint_app.content(tmp_path / "plain.db").keys() == pantry.content().keys()
     else:
         text = plain if pantry.ending == ".dump" else gzip.decompress(plain)
         assert b"recipe_labels" in text
@@ -191,9 +188,9 @@ def test_a_wrong_key_leaves_every_engine_as_it_is(pantry):
     held = pantry.content()
     caught(KeyMissingError, lambda: apply(pantry.path))
     identity(pantry.path.parent, "other.txt")
-    with vault.opened(pantry.path) as (app, repository):
+    with promptvault_app.opened(pantry.path) as (app, repository):
         named = {"identities": [pantry.path.with_name("other.txt")]}
-        work = vault.restoring(app, repository, "latest", **named)
+        work = promptvault_app.restoring(app, repository, "latest", **named)
         assert caught(KeyWrongError, work.apply).exit_status == 6
     assert pantry.content() == held
     assert len(listed(pantry.path).page.items) == 1
@@ -204,16 +201,16 @@ def test_a_wrong_key_leaves_every_engine_as_it_is(pantry):
 
 @pytest.mark.parametrize("form", ["gzip", "zstd", "none"])
 def test_however_it_is_packed_it_is_encrypted_behind_that(sealed, form):
-    before = vault.content(sealed)
+    before = promptvault_app.content(sealed)
     made = create(sealed, compress=form)
     (member,) = made.members
     assert member.file.endswith({"gzip": ".db.gz.age", "zstd": ".db.zst.age", "none": ".db.age"}[form])
     assert (member.compress, member.size) == (form, sealed.stat().st_size)
     assert MARK not in file_of(sealed, made).read_bytes()
     assert codes(verified(sealed)) == []
-    vault.spoil(sealed)
+    promptvault_app.spoil(sealed)
     apply(sealed)
-    assert vault.content(sealed) == before
+    assert promptvault_app.content(sealed) == before
 
 
 def test_to_make_list_show_verify_and_prune_wants_no_key(deployed):
@@ -221,11 +218,11 @@ def test_to_make_list_show_verify_and_prune_wants_no_key(deployed):
     deployed.with_name("id.txt").unlink()
     first, last = create(deployed), create(deployed)
     assert [one.id for one in listed(deployed).page.items] == [last.id, first.id]
-    with vault.opened(deployed) as (app, repository):
-        checked = backup_verify.verify(app, repository, (), deep=False, keys=vault.keys_of(app))
+    with promptvault_app.opened(deployed) as (app, repository):
+        checked = verify.verify(app, repository, (), deep=False, keys=promptvault_app.keys_of(app))
         assert (codes(checked.findings), checked.unopened) == ([], 2)
         assert repository.find(last.id).recipients == [recipient]
-    with vault.pruning(deployed, last=1) as work:
+    with promptvault_app.pruning(deployed, last=1) as work:
         work.apply()
     assert [one.id for one in listed(deployed).page.items] == [last.id]
 
@@ -234,7 +231,7 @@ def test_what_could_only_be_kept_file_by_file_is_encrypted_too(sealed):
     create(sealed)
     sealed.write_bytes(b"SQLite format 3\0" + b"\xff" * 8000)
     done = apply(sealed)
-    with vault.opened(sealed) as (_app, repository):
+    with promptvault_app.opened(sealed) as (_app, repository):
         (member,) = repository.find(done.safety_backup).members
     assert (member.form, member.encryption, member.file[-7:]) == ("raw", "age", ".db.age")
     assert nothing_is_plain(sealed)
@@ -248,7 +245,7 @@ def test_a_copy_that_is_not_sound_gives_way_to_the_files_as_they_lie(sealed):
         raw[page * 4096 + 1 : page * 4096 + 8] = b"\xff" * 7
     sealed.write_bytes(raw)
     done = apply(sealed)
-    with vault.opened(sealed) as (_app, repository):
+    with promptvault_app.opened(sealed) as (_app, repository):
         manifest = repository.find(done.safety_backup)
     assert [one.form for one in manifest.members] == ["raw"]
     assert {one.name for one in folder_of(sealed, manifest.id).iterdir()} == {
@@ -259,9 +256,9 @@ def test_a_copy_that_is_not_sound_gives_way_to_the_files_as_they_lie(sealed):
 
 
 def test_the_safety_backup_of_a_migration_is_encrypted_too(sealed):
-    with vault.opened(sealed) as (app, repository):
+    with promptvault_app.opened(sealed) as (app, repository):
         with repository.store.lock("migrate", timeout=1):
-            made = migration_backup.keep(app, repository, "user")
+            made = safety_backup.keep(app, repository, "user")
         (member,) = repository.find(made).members
     assert member.encryption == "age"
     assert nothing_is_plain(sealed)
@@ -273,7 +270,7 @@ def test_the_apps_own_files_are_encrypted_and_the_command_that_unpacks_them_work
     monkeypatch.chdir(tmp_path)
     (tmp_path / "app").mkdir()
     (tmp_path / "app/.env").write_text("SECRET=marked\n")
-    people.run(tmp_path / "app/user.db", "create table t (x)")
+    flashpoint_app.run(tmp_path / "app/user.db", "create table t (x)")
     (tmp_path / "keys.toml").write_text(PROFILE)
     answer("init", "./keys.toml", "app", "--app", "keys")
     recipient = identity(tmp_path)
@@ -316,8 +313,8 @@ def test_nothing_plain_ever_stands_in_the_repository(sealed, monkeypatch):
 @pytest.mark.parametrize("deep", [False, True])
 def test_a_cut_or_a_flipped_bit_is_found_also_without_a_key_and_not_restored(sealed, deep):
     made = create(sealed)
-    vault.spoil(sealed)
-    held = vault.content(sealed)
+    promptvault_app.spoil(sealed)
+    held = promptvault_app.content(sealed)
     file = file_of(sealed, made)
     whole = file.read_bytes()
     if not deep:
@@ -333,7 +330,7 @@ def test_a_cut_or_a_flipped_bit_is_found_also_without_a_key_and_not_restored(sea
     for one in (b"", whole[:30], whole[: len(whole) // 2], whole[:-1], whole + b"\0"):
         file.write_bytes(one)
         assert codes(verified(sealed, deep=deep)) == ["file-changed"]
-    assert vault.content(sealed) == held
+    assert promptvault_app.content(sealed) == held
     assert plain_places() == []
 
 
@@ -437,9 +434,9 @@ def test_a_file_of_recipients_and_a_list_add_up_and_each_opens(deployed):
     configure(deployed, f'{{ recipients = ["{first}"], recipients_file = "team.txt" }}')
     assert create(deployed).recipients == [first, second]
     for name in ("one.txt", "two.txt"):
-        with vault.opened(deployed) as (app, repository):
-            keys = vault.keys_of(app, identities=[deployed.with_name(name)])
-            assert codes(backup_verify.verify(app, repository, (), deep=True, keys=keys).findings) == []
+        with promptvault_app.opened(deployed) as (app, repository):
+            keys = promptvault_app.keys_of(app, identities=[deployed.with_name(name)])
+            assert codes(verify.verify(app, repository, (), deep=True, keys=keys).findings) == []
 
 
 # Keys -------------------------------------------------------------------------------------------------------------
@@ -455,8 +452,11 @@ def test_after_a_rotation_older_backups_want_the_older_identity_and_say_so(deplo
     assert (finding.code, finding.severity, old.id in finding.message) == ("key-wrong", "error", True)
     items = {one.id: one for one in listed(deployed).page.items}
     assert items[new.id].verified_at > new.verified_at
-    with vault.opened(deployed) as (_app, repository):  # that nobody opened it says nothing of the backup
-        assert backup_proof.read(repository.store, old.id).failed is None
+    with promptvault_app.opened(deployed) as (
+        _app,
+        repository,
+    ):  # that nobody opened it says nothing of the backup
+        assert verification_record.read(repository.store, old.id).failed is None
     caught(KeyWrongError, lambda: apply(deployed, old.id))
     with deployed.with_name("id.txt").open("a") as file:
         file.write(deployed.with_name("old.txt").read_text())
@@ -475,16 +475,16 @@ def test_the_environment_names_an_identity_as_well(deployed, monkeypatch):
 def test_a_restore_that_could_not_be_undone_here_says_so_before_and_after(deployed):
     create(deployed)
     encrypted(deployed, own=False)
-    with vault.opened(deployed) as (app, repository):
-        work = vault.restoring(app, repository, "latest")
+    with promptvault_app.opened(deployed) as (app, repository):
+        work = promptvault_app.restoring(app, repository, "latest")
         assert "nothing at hand opens it" in work.plan().steps[1]
         done = work.apply()
     assert [one.code for one in done.findings if one.severity == "warning"] == ["no-way-back"]
     caught(KeyMissingError, lambda: undo(deployed))
-    with vault.opened(deployed) as (app, repository):
-        safety = restore.latest_safety(app, repository)
+    with promptvault_app.opened(deployed) as (app, repository):
+        safety = latest_safety(app, repository)
         named = {"identities": [deployed.with_name("id.txt")]}
-        vault.restoring(app, repository, safety, **named).apply()
+        promptvault_app.restoring(app, repository, safety, **named).apply()
 
 
 @pytest.mark.parametrize(
@@ -510,7 +510,7 @@ def test_a_passphrase_file_that_holds_none_makes_no_backup(deployed, content, wh
 
 
 def test_by_a_passphrase_each_backup_has_a_key_of_its_own_that_it_protects(deployed):
-    before = vault.content(deployed)
+    before = promptvault_app.content(deployed)
     deployed.with_name("pass").write_bytes(b"of the s\xc3\xa9a \r\n")
     configure(deployed, '{ passphrase_file = "pass" }')
     made = create(deployed)
@@ -519,17 +519,17 @@ def test_by_a_passphrase_each_backup_has_a_key_of_its_own_that_it_protects(deplo
         ("dump", f"user_{made.id}.db.gz.age"),
     ]
     assert made.databases == ["user"]
-    vault.spoil(deployed)
+    promptvault_app.spoil(deployed)
     # Another passphrase opens what is made from now on.
     deployed.with_name("pass").write_text("another")
     error = caught(KeyWrongError, lambda: apply(deployed))
     assert "of the" not in told(error)
     assert len(listed(deployed).page.items) == 1
     deployed.with_name("old").write_bytes(b"of the s\xc3\xa9a ")
-    with vault.opened(deployed) as (app, repository):
+    with promptvault_app.opened(deployed) as (app, repository):
         named = {"passphrase": deployed.with_name("old")}
-        vault.restoring(app, repository, made.id, **named).apply()
-    assert vault.content(deployed) == before
+        promptvault_app.restoring(app, repository, made.id, **named).apply()
+    assert promptvault_app.content(deployed) == before
     assert nothing_is_plain(deployed)
 
 
@@ -627,16 +627,16 @@ def processes():
 
 @pytest.mark.parametrize("place", ["postgresql", "mysql"])
 def test_no_program_that_works_for_a_backup_shows_a_secret(tmp_path, place):
-    with pantries.settled(place, tmp_path / "app") as pantry:
+    with larder_app.settled(place, tmp_path / "app") as pantry:
         pantry.path.with_name("pass").write_text("sesame-marked")
         configure(pantry.path, '{ passphrase_file = "pass" }')
         seen = []
-        with vault.opened(pantry.path) as (app, repository):
+        with promptvault_app.opened(pantry.path) as (app, repository):
             work = Creation(
                 app, repository, timeout=5, advance=lambda _bytes: seen.append(b"".join(processes()))
             )
             made = work.apply()
-            key = vault.keys_of(app).of(repository.store, repository.find(made.id))
+            key = promptvault_app.keys_of(app).of(repository.store, repository.find(made.id))
         assert any(b"dump" in one for one in seen)
         assert not any(b"sesame-marked" in one or str(key[0]).encode() in one for one in seen)
 
@@ -657,7 +657,7 @@ def test_what_a_killed_dbctl_left_in_plain_is_private_and_gone_with_the_next_run
     done = subprocess.run(
         [sys.executable, "-c", KILLED.format(what=what), *words],
         cwd=sealed.parent,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "TMPDIR": str(config.staging())},
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "TMPDIR": str(model.staging())},
         capture_output=True,
         check=False,
     )
@@ -674,7 +674,7 @@ def test_no_room_for_what_is_plain_is_told_with_its_place(sealed, monkeypatch):
     real = local.room
     monkeypatch.setattr(local, "room", lambda place: 1 if "dbctl-" in place.name else real(place))
     for work in (create, apply, verified):
-        assert str(config.staging()) in str(caught(RoomMissingError, lambda work=work: work(sealed)))
+        assert str(model.staging()) in str(caught(RoomMissingError, lambda work=work: work(sealed)))
     monkeypatch.undo()
     assert len(listed(sealed).page.items) == 1
 
@@ -700,37 +700,37 @@ def test_a_full_disk_at_any_write_leaves_no_backup_and_nothing_plain(sealed, mon
 
 @pytest.mark.parametrize("place", ["sqlite", "postgresql"])
 def test_a_drill_restores_it_on_trial_where_nothing_plain_reaches_the_repository(tmp_path, place):
-    with pantries.settled(place, tmp_path / "app") as pantry:
+    with larder_app.settled(place, tmp_path / "app") as pantry:
         encrypted(pantry.path)
         made = create(pantry.path)
-        with vault.opened(pantry.path) as (app, repository):
-            done = Drills([app], vault.keys_of).apply()
+        with promptvault_app.opened(pantry.path) as (app, repository):
+            done = Drills([app], promptvault_app.keys_of).apply()
             assert [(one.backup, one.sound) for one in done.databases] == [(made.id, True)]
-            assert list(backup_proof.read(repository.store, made.id).drills) == ["pantry"]
+            assert list(verification_record.read(repository.store, made.id).drills) == ["pantry"]
         pantry.path.with_name("id.txt").unlink()
         identity(pantry.path.parent)
-        with vault.opened(pantry.path) as (app, repository):
-            caught(KeyWrongError, Drills([app], vault.keys_of).apply)
-            assert backup_proof.read(repository.store, made.id).failed is None
+        with promptvault_app.opened(pantry.path) as (app, repository):
+            caught(KeyWrongError, Drills([app], promptvault_app.keys_of).apply)
+            assert verification_record.read(repository.store, made.id).failed is None
         encrypted(pantry.path, own=False)
-        with vault.opened(pantry.path) as (app, _repository):
-            caught(KeyMissingError, lambda: Drills([app], vault.keys_of))
+        with promptvault_app.opened(pantry.path) as (app, _repository):
+            caught(KeyMissingError, lambda: Drills([app], promptvault_app.keys_of))
         assert nothing_is_plain(pantry.path)
 
 
 def test_the_crontab_drills_only_where_something_opens_what_is_encrypted(sealed):
     said = [Selection(config=str(sealed.with_name("dbctl.toml")))]
-    assert "drill" in [one.name for one in schedule.jobs(said)]
+    assert "drill" in [one.name for one in crontab.jobs(said)]
     encrypted(sealed, own=False)
-    assert "drill" not in [one.name for one in schedule.jobs(said)]
-    assert "backup" in [one.name for one in schedule.jobs(said)]
+    assert "drill" not in [one.name for one in crontab.jobs(said)]
+    assert "backup" in [one.name for one in crontab.jobs(said)]
 
 
 # Looked over ------------------------------------------------------------------------------------------------------
 
 
 def examined(path):
-    found = doctor.examine([Selection(config=str(path.with_name("dbctl.toml")))], timeout=1)
+    found = examine.examine([Selection(config=str(path.with_name("dbctl.toml")))], timeout=1)
     return {one.code for one in found.findings.findings}
 
 
@@ -779,19 +779,19 @@ def test_the_manifest_reads_without_a_key_and_tells_no_row(sealed):
 
 
 def test_storage_elsewhere_gets_only_what_is_encrypted_and_gives_it_back(deployed, monkeypatch):
-    bucket = storage.given_to(monkeypatch, config.staging())
+    bucket = storage.given_to(monkeypatch, model.staging())
     file = deployed.with_name("dbctl.toml")
     file.write_text(file.read_text().replace('"backups"', f'"s3://{bucket.name}"'))
     encrypted(deployed)
-    before = vault.content(deployed)
+    before = promptvault_app.content(deployed)
     made = create(deployed)
     assert codes(verified(deployed)) == []
-    vault.spoil(deployed)
-    spoiled = vault.content(deployed)
+    promptvault_app.spoil(deployed)
+    spoiled = promptvault_app.content(deployed)
     apply(deployed)
-    assert vault.content(deployed) == before
+    assert promptvault_app.content(deployed) == before
     undo(deployed)
-    assert vault.content(deployed) == spoiled
+    assert promptvault_app.content(deployed) == spoiled
     names = bucket.keys()
     held = {name: bucket.get(name) for name in names}
     sealed = {name: raw for name, raw in held.items() if not name.endswith(".json")}
@@ -804,8 +804,8 @@ def test_storage_elsewhere_gets_only_what_is_encrypted_and_gives_it_back(deploye
 def test_a_file_of_keys_that_cannot_be_read_says_what_it_was_to_be(deployed):
     configure(deployed, f'{{ recipients = ["{identity(deployed.parent)}"] }}')
     create(deployed)
-    with vault.opened(deployed) as (app, repository):
-        keys = vault.keys_of(app, identities=[Path("/dev/zero")])
+    with promptvault_app.opened(deployed) as (app, repository):
+        keys = promptvault_app.keys_of(app, identities=[Path("/dev/zero")])
         error = caught(FileFailedError, lambda: keys.ready(repository.store, repository.find("latest")))
     assert "/dev/zero: this identity file cannot be read: it is no regular file" in str(error)
     with pytest.raises(FileFailedError, match="this passphrase file cannot be read"):

@@ -15,16 +15,15 @@ from dbctl.services.backup.encryption import Sealing
 from dbctl.services.backup.repository import BackupShown, list_backups
 from dbctl.services.backup.safety import Rescue
 from dbctl.services.backup.status import stand
-from dbctl.services.restore import preview as restore_preview
-from tests.services import larder_app as pantries
-from tests.services import promptvault_app as vault
+from dbctl.services.restore import preview
+from tests.services import larder_app, promptvault_app
 from tests.services.flashpoint_app import caught
 from tests.services.promptvault_app import apply, codes, create, folder_of, listed, pruning, undo, verified
 
 
-@pytest.fixture(params=pantries.PLACES)
+@pytest.fixture(params=larder_app.PLACES)
 def pantry(request, tmp_path):
-    with pantries.settled(request.param, tmp_path / "app") as made:
+    with larder_app.settled(request.param, tmp_path / "app") as made:
         yield made
 
 
@@ -88,7 +87,7 @@ def test_a_changed_or_cut_file_is_found_and_not_restored_and_nothing_is_touched(
     made = create(pantry.path)
     pantry.spoil()
     held = pantry.content()
-    file = vault.file_of(pantry.path, made)
+    file = promptvault_app.file_of(pantry.path, made)
     whole = file.read_bytes()
     chance = random.Random(5)  # noqa: S311 - places, not secrets
     for _ in range(4):
@@ -109,7 +108,7 @@ def test_what_was_replaced_is_not_the_latest_and_is_kept_until_it_is_pruned(pant
     made = create(pantry.path)
     pantry.spoil()
     done = apply(pantry.path)
-    with vault.opened(pantry.path) as (_app, repository):
+    with promptvault_app.opened(pantry.path) as (_app, repository):
         assert repository.find("latest").id == made.id
         assert repository.find(done.safety_backup).kind == "safety"
     with pruning(pantry.path, last=1) as work:
@@ -126,9 +125,9 @@ def test_a_preview_and_a_plan_change_nothing_and_tell_what_would_change(pantry):
     made = create(pantry.path)
     pantry.spoil()
     held = pantry.content()
-    with vault.opened(pantry.path) as (app, repository):
-        told = restore_preview.preview(app, repository, repository.find(made.id), vault.keys_of(app))
-        plan = vault.restoring(app, repository, made.id).plan()
+    with promptvault_app.opened(pantry.path) as (app, repository):
+        told = preview.preview(app, repository, repository.find(made.id), promptvault_app.keys_of(app))
+        plan = promptvault_app.restoring(app, repository, made.id).plan()
     (one,) = told.databases
     differing = {table.table: (table.now, table.then) for table in one.tables if table.now != table.then}
     assert (one.state, one.schema) == ("readable", "another")
@@ -172,7 +171,7 @@ def test_a_restore_is_followed_by_another_backup_of_the_same_content(pantry):
 
 def killed(path):
     """Leave what a restore does that is killed once what there is was kept; return its safety backup."""
-    with vault.opened(path) as (app, repository):
+    with promptvault_app.opened(path) as (app, repository):
         (member,) = repository.find("latest").members
         rescue = Rescue(app, member.database, lambda _bytes: None, member.dump)
         return make(app, repository, [rescue], Sealing(app), kind="safety", restored="latest")
@@ -212,10 +211,10 @@ def test_a_safety_backup_whose_retained_database_is_gone_is_reported_as_gone(pan
     create(pantry.path)
     first, second = apply(pantry.path).safety_backup, apply(pantry.path).safety_backup
     # A restore of a file, or of one schema, keeps a copy; elsewhere it drops what the restore before it retained.
-    with vault.opened(pantry.path) as (app, repository):
+    with promptvault_app.opened(pantry.path) as (app, repository):
         retains = any(one.form == "kept" for one in repository.find(first).members)
         gone = {first} if retains else set()
-        page = list_backups(repository, vault.EVERY).page
+        page = list_backups(repository, promptvault_app.EVERY).page
         assert {one.id for one in page.items if one.verified_at is None} == gone
         assert {one.id for one in page.items if one.note} == gone
         assert (repository.told(repository.find(first), BackupShown).verified_at is None) == retains
@@ -229,9 +228,9 @@ def test_a_safety_backup_whose_retained_database_is_gone_is_reported_as_gone(pan
 
 def test_a_preview_does_not_name_its_own_session_as_a_holder(pantry):
     made = create(pantry.path)
-    with vault.opened(pantry.path) as (app, repository):
+    with promptvault_app.opened(pantry.path) as (app, repository):
         app.reader("pantry").tables()  # a session that this process has open
-        seen = restore_preview.preview(app, repository, repository.find(made.id), vault.keys_of(app))
+        seen = preview.preview(app, repository, repository.find(made.id), promptvault_app.keys_of(app))
     own = {"postgresql": own_backends, "mysql": own_sessions, "sqlite": {os.getpid()}}[pantry.engine]
     pids = {int(holder.split()[1]) for holder in seen.databases[0].held_by}
     assert not pids & own

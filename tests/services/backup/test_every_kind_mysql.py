@@ -19,7 +19,7 @@ from dbctl.engines.mysql.options import connecting
 from dbctl.engines.mysql.session import server_of
 from dbctl.errors.base import NotSupportedError
 from tests import servers
-from tests.services import mysql_samples as samples
+from tests.services import mysql_samples
 from tests.services.flashpoint_app import caught
 from tests.services.promptvault_app import apply, create
 
@@ -225,7 +225,7 @@ def exact_text(name, kind):
     """Return SQL for every digit and byte of a column."""
     if kind == "float":
         return f"cast({name} as double)"
-    if kind in samples._SHAPES or kind in ("geometry", "geomcollection"):
+    if kind in mysql_samples._SHAPES or kind in ("geometry", "geomcollection"):
         return f"hex(st_aswkb({name})), st_srid({name})"
     if kind == "enum":
         return f"hex({name}), {name} + 0"
@@ -274,11 +274,11 @@ def types_of_server(shelf):
 def test_values_of_every_type_come_back_to_the_last_digit_and_byte(shelf):
     types = types_of_server(shelf)
     assert types >= {"int", "float", "json" if not shelf.server.is_mariadb else "uuid", "enum", "geometry"}
-    assert not types - set(samples.TYPES)
+    assert not types - set(mysql_samples.TYPES)
     statements = ["set sql_mode = 'ALLOW_INVALID_DATES'", "set time_zone = '+00:00'"]
     read = "vec_fromtext" if shelf.server.is_mariadb else "string_to_vector"
     for name in sorted(types):
-        for number, (declared, values) in enumerate(samples.TYPES[name]):
+        for number, (declared, values) in enumerate(mysql_samples.TYPES[name]):
             table = quoted(f"{name} {number}")
             statements.append(f"create table {table} (id int auto_increment primary key, c {declared})")
             statements += [
@@ -333,7 +333,7 @@ def test_objects_of_every_kind_come_back(shelf):
         str(name) for (name,) in shelf.rows("select name from mysql.help_topic where name like 'CREATE %'")
     ]
     assert created
-    known = {*samples.KINDS, *samples.KINDS_OF_SERVERS}
+    known = {*mysql_samples.KINDS, *mysql_samples.KINDS_OF_SERVERS}
     assert not {name.replace("\\", "").removeprefix("CREATE ") for name in created} - known
     catalogs = shelf.catalogs()
     assert not set(catalogs) - {*COMPARED, *NOT_COMPARED}
@@ -343,10 +343,10 @@ def test_objects_of_every_kind_come_back(shelf):
         "grant all on `{db}`.* to gone@localhost",
     )
     try:
-        more = list(samples.MARIADB if shelf.server.is_mariadb else samples.MYSQL)
+        more = list(mysql_samples.MARIADB if shelf.server.is_mariadb else mysql_samples.MYSQL)
         if not shelf.server.is_mariadb:
-            more += [sql for version, sql in samples.MYSQL_NEW if shelf.server.version >= version]
-        shelf.run(*samples.FIRST, *samples.OBJECTS, *more)
+            more += [sql for version, sql in mysql_samples.MYSQL_NEW if shelf.server.version >= version]
+        shelf.run(*mysql_samples.FIRST, *mysql_samples.OBJECTS, *more)
     finally:
         shelf.run("drop user gone@localhost")
     for table, (schema, _) in catalogs.items():
@@ -399,7 +399,7 @@ def test_rows_of_every_type_are_digested(shelf):
     read = "vec_fromtext" if shelf.server.is_mariadb else "string_to_vector"
     statements = ["set sql_mode = 'ALLOW_INVALID_DATES'"]
     for name in sorted(types):
-        declared, values = samples.TYPES[name][0]
+        declared, values = mysql_samples.TYPES[name][0]
         statements += [
             f"create table {quoted(name)} (id int primary key, c {declared})",
             f"insert ignore into {quoted(name)} values (1, {values[0].replace('{vector}', read)})",
@@ -421,16 +421,16 @@ def test_a_table_of_an_engine_that_no_dump_holds_at_one_moment_is_refused_by_nam
         ]
     # One engine is called MRG_MyISAM by one product, and MRG_MYISAM by the other.
     engines = ["MRG_MYISAM" if engine.upper() == "MRG_MYISAM" else engine for engine in engines]
-    assert not set(engines) - {*samples.ENGINES, *samples.ENGINES_WITHOUT_TABLES}
+    assert not set(engines) - {*mysql_samples.ENGINES, *mysql_samples.ENGINES_WITHOUT_TABLES}
     for engine in engines:
-        if engine in samples.ENGINES_WITHOUT_TABLES:
+        if engine in mysql_samples.ENGINES_WITHOUT_TABLES:
             continue
-        becomes, statements = samples.ENGINES[engine]
+        becomes, statements = mysql_samples.ENGINES[engine]
         (tmp_path / engine).mkdir()
         with servers.mysql_database(server=server) as url:
             shelf = Shelf(url, tmp_path / engine)
             shelf.run(*statements)
-            if becomes == samples.REFUSED:
+            if becomes == mysql_samples.REFUSED:
                 assert "odd" in str(
                     caught(NotSupportedError, lambda path=shelf.path: create(path)).facts["what"]
                 )

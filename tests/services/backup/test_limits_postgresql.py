@@ -11,8 +11,7 @@ from msgspec import structs
 from dbctl.errors.base import BackupUnloadableError
 from tests import servers
 from tests.sandbox import private
-from tests.services import larder_app as pantries
-from tests.services import promptvault_app as vault
+from tests.services import larder_app, promptvault_app
 from tests.services.backup.foreign.test_files import apply
 from tests.services.backup.test_every_kind_postgresql import PROFILE
 from tests.services.flashpoint_app import caught
@@ -20,7 +19,7 @@ from tests.services.flashpoint_app import caught
 
 @pytest.fixture
 def pantry(tmp_path):
-    with pantries.settled("postgresql", tmp_path / "app") as made:
+    with larder_app.settled("postgresql", tmp_path / "app") as made:
         yield made
 
 
@@ -82,10 +81,10 @@ UNLOADABLE = {
 @pytest.mark.parametrize("statements", UNLOADABLE.values(), ids=UNLOADABLE)
 def test_a_dump_that_no_restore_could_load_is_not_made(pantry, statements):
     pantry.run(*statements)
-    error = caught(BackupUnloadableError, lambda: vault.create(pantry.path))
+    error = caught(BackupUnloadableError, lambda: promptvault_app.create(pantry.path))
     assert "odd" in str(error)
     text = _run(pantry, "pg_dump", pantry.own)
-    with pantries.reused.postgresql_database() as url:
+    with larder_app.reused.postgresql_database() as url:
         loaded = subprocess.run(
             [servers.client("psql"), "-Xq1", "-v", "ON_ERROR_STOP=1", "-d", servers.text(url)],
             input=text,
@@ -109,8 +108,8 @@ def test_functions_that_find_what_they_name_are_no_obstacle(pantry):
         "insert into named values ('odd', 'rate(int)', 'text'), (4294967295, null, 0)",
     )
     before = pantry.content()
-    assert vault.create(pantry.path).remarks == []
-    vault.apply(pantry.path)
+    assert promptvault_app.create(pantry.path).remarks == []
+    promptvault_app.apply(pantry.path)
     assert pantry.content() == before
 
 
@@ -131,12 +130,12 @@ def test_what_a_dump_lacks_is_named(pantry):
         "create materialized view counted as select unproven() as n",
         "create table never_filled (v text check (not_called(v)))",
     )
-    (remark,) = vault.create(pantry.path).remarks
+    (remark,) = promptvault_app.create(pantry.path).remarks
     for name in ("far_away", "reshaped", "broken_index", "hidden_away", "unproven"):
         assert name in remark
     assert "elder " not in remark
-    assert set(vault.codes(vault.verified(pantry.path))) <= {"schema-differs"}
-    vault.apply(pantry.path)
+    assert set(promptvault_app.codes(promptvault_app.verified(pantry.path))) <= {"schema-differs"}
+    promptvault_app.apply(pantry.path)
 
 
 def test_an_extension_that_would_come_back_in_another_version_is_named(pantry):
@@ -151,7 +150,7 @@ def test_an_extension_that_would_come_back_in_another_version_is_named(pantry):
             break
         except servers.psycopg.Error:  # the server has no script for it
             continue
-    (remark,) = vault.create(pantry.path).remarks
+    (remark,) = promptvault_app.create(pantry.path).remarks
     assert f"pg_trgm is of version {version}" in remark
 
 
@@ -175,9 +174,9 @@ def test_a_subscription_comes_back_disabled_and_is_named(tmp_path):
             "create subscription sub connection 'host=/nowhere' publication pub with (connect = false)"
         )
     (tmp_path / "dbctl.toml").write_text(PROFILE.format(url=servers.text(url)))
-    (remark,) = vault.create(tmp_path / "any").remarks
+    (remark,) = promptvault_app.create(tmp_path / "any").remarks
     assert "subscription sub comes back disabled" in remark
-    vault.apply(tmp_path / "any")
+    promptvault_app.apply(tmp_path / "any")
     with closing(servers.connection(url)) as own:
         assert own.execute(
             "select subname, subenabled from pg_subscription s join pg_database d on d.oid = subdbid and datname = current_database()"
@@ -193,7 +192,7 @@ def test_more_tables_come_back_than_one_transaction_has_locks_for(tmp_path):
             for number in range(200):
                 own.execute(f"create table t{number} (id int primary key, v text unique)")
         (tmp_path / "dbctl.toml").write_text(PROFILE.format(url=servers.text(url)))
-        vault.create(tmp_path / "any")
-        assert vault.codes(vault.verified(tmp_path / "any")) == []
-        (database,) = vault.apply(tmp_path / "any").databases
+        promptvault_app.create(tmp_path / "any")
+        assert promptvault_app.codes(promptvault_app.verified(tmp_path / "any")) == []
+        (database,) = promptvault_app.apply(tmp_path / "any").databases
         assert (database.way, database.tables) == ("swapped", 200)

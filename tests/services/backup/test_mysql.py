@@ -21,7 +21,7 @@ from msgspec import structs
 from dbctl.engines import registry
 from dbctl.engines.contract.dumps import Dump
 from dbctl.engines.mysql import locks
-from dbctl.engines.mysql.backup import client_programs as tools
+from dbctl.engines.mysql.backup import client_programs
 from dbctl.engines.mysql.backup.dump_reader import Reading
 from dbctl.engines.mysql.reader import MySQLReader
 from dbctl.engines.sql.query_builder import ident
@@ -39,7 +39,7 @@ from dbctl.errors.base import (
 )
 from dbctl.model import Secret
 from tests import servers
-from tests.services import larder_app as pantries
+from tests.services import larder_app
 from tests.services.flashpoint_app import caught
 from tests.services.promptvault_app import apply, codes, create, file_of, listed, opened, undo, verified
 
@@ -64,14 +64,14 @@ def secrets_of_its_own(tmp_path, monkeypatch):
 
 @pytest.fixture
 def pantry(tmp_path):
-    with pantries.settled("mysql", tmp_path / "app") as made:
+    with larder_app.settled("mysql", tmp_path / "app") as made:
         made.run(*MORE)
         yield made
 
 
 def program(kind):
     """Return what the program for a kind of work is called that fits the server."""
-    return tools.PROGRAMS[servers.mysql_server().product][kind]
+    return client_programs.PROGRAMS[servers.mysql_server().product][kind]
 
 
 def seeing_routines():

@@ -24,8 +24,7 @@ from msgspec import structs
 from dbctl.config.model import Selection
 from dbctl.engines import registry
 from dbctl.engines.contract.dumps import Dump
-from dbctl.engines.postgresql.backup import client_programs as tools
-from dbctl.engines.postgresql.backup import database_properties as properties
+from dbctl.engines.postgresql.backup import client_programs, database_properties
 from dbctl.engines.postgresql.backup.dump_scanner import END, for_server
 from dbctl.engines.postgresql.backup.rename_swap import exchange
 from dbctl.engines.postgresql.session import open_session
@@ -47,16 +46,15 @@ from dbctl.errors.base import (
     UnreachableError,
     UsageError,
 )
-from dbctl.files import subprocesses as clients
+from dbctl.files import subprocesses
 from dbctl.model import Secret
 from dbctl.services.app import app as apps
 from dbctl.services.backup.create import Creation
 from dbctl.services.backup.repository import Repository
 from dbctl.services.restore.preview import preview
-from tests import caching as reused
 from tests import servers
-from tests.services import larder_app as pantries
-from tests.services import promptvault_app as vault
+from tests.caching import postgresql_database
+from tests.services import larder_app, promptvault_app
 from tests.services.flashpoint_app import caught
 from tests.services.promptvault_app import apply, codes, create, file_of, listed, undo, verified
 
@@ -71,19 +69,22 @@ def secrets_of_its_own(tmp_path, monkeypatch):
 
 @pytest.fixture
 def pantry(tmp_path):
-    with pantries.settled("postgresql", tmp_path / "app") as made:
+    with larder_app.settled("postgresql", tmp_path / "app") as made:
         yield made
 
 
 @pytest.fixture
 def shelf(tmp_path):
     """A pantry in a schema of a database that others use, too."""
-    with pantries.settled("postgresql schema", tmp_path / "app") as made:
+    with larder_app.settled("postgresql schema", tmp_path / "app") as made:
         yield made
 
 
 def creation(path, **more):
-    with vault.opened(path, timeout=more.pop("timeout", 5), only=more.pop("only", "")) as (app, repository):
+    with promptvault_app.opened(path, timeout=more.pop("timeout", 5), only=more.pop("only", "")) as (
+        app,
+        repository,
+    ):
         return Creation(app, repository, timeout=app.timeout, **more).apply()
 
 
@@ -113,7 +114,7 @@ def held(pantry):
 
 def its_properties(pantry):
     with closing(open_session(servers.postgresql(), "tests", timeout=5, reading=True)) as own:
-        return properties.of(own, pantry.own.path)
+        return database_properties.of(own, pantry.own.path)
 
 
 class Beside(threading.Thread):
@@ -163,7 +164,7 @@ def nothing_is_left(pantry):
 def test_pg_restore_alone_brings_a_backup_back(pantry, tmp_path):
     before = pantry.content()
     file = file_of(pantry.path, create(pantry.path))
-    with reused.postgresql_database() as url:
+    with postgresql_database() as url:
         run_alone(servers.client("pg_restore"), *words(pantry), "--exit-on-error", "-d", url.path, file)
         other = structs.replace(pantry.own, path=url.path)
         pantry.own = other
@@ -176,7 +177,7 @@ def test_gunzip_and_psql_alone_bring_a_plain_backup_back(pantry):
     assert file.name == f"pantry_{made.id}.sql.gz"
     text = run_alone("gunzip", "-c", file).stdout
     first = pantry.own
-    with reused.postgresql_database() as url:
+    with postgresql_database() as url:
         run_alone(
             servers.client("psql"),
             *words(pantry),
@@ -207,9 +208,11 @@ def test_the_configuration_says_which_form_is_the_usual_one(pantry):
 
 def test_a_profile_that_calls_its_files_so_makes_plain_dumps_the_usual_ones(pantry):
     own = pantry.folder / "own.toml"
-    own.write_text(pantries.PROFILE.read_text() + '\n[backup]\nnames = { pantry = "larder_{time}.sql.gz" }\n')
+    own.write_text(
+        larder_app.PROFILE.read_text() + '\n[backup]\nnames = { pantry = "larder_{time}.sql.gz" }\n'
+    )
     file = pantry.path.with_name("dbctl.toml")
-    file.write_text(file.read_text().replace(str(pantries.PROFILE), str(own)))
+    file.write_text(file.read_text().replace(str(larder_app.PROFILE), str(own)))
     made = create(pantry.path)
     assert (made.members[0].file, made.members[0].facts["format"]) == (f"larder_{made.id}.sql.gz", "plain")
     custom = creation(pantry.path, form="custom")
@@ -293,7 +296,7 @@ def test_a_backup_of_some_tables_is_partial_never_the_latest_and_not_restored(pa
     part = creation(pantry.path, tables=["members", "order"])
     assert (part.kind, list(part.members[0].rows)) == ("partial", ["members", "order"])
     assert codes(verified(pantry.path)) == []
-    with vault.opened(pantry.path) as (_app, repository):
+    with promptvault_app.opened(pantry.path) as (_app, repository):
         assert repository.find("latest").id == whole.id
     error = caught(BackupPartialError, lambda: apply(pantry.path, part.id))
     assert "members, order" in str(error)
@@ -315,7 +318,7 @@ def test_a_partitioned_table_is_copied_with_its_rows(pantry):
 
 
 def test_a_table_of_a_file_cannot_be_copied_alone(tmp_path):
-    with pantries.settled("sqlite", tmp_path / "app") as made:
+    with larder_app.settled("sqlite", tmp_path / "app") as made:
         caught(NotSupportedError, lambda: creation(made.path, tables=["members"]))
 
 
@@ -334,7 +337,7 @@ def test_trap_a_password_in_a_url_stands_in_the_list_of_processes_so_it_is_in_no
         own.execute("create database jars")
     url = structs.replace(server, path="jars", password=Secret(secret))
     (folder / "secret").write_text(secret)
-    made = pantries.ServedPantry(folder, url)
+    made = larder_app.ServedPantry(folder, url)
     quoted = servers.text(url).replace(quote(secret, safe=""), "${DBCTL_TEST_SECRET}")
     file = folder / "dbctl.toml"
     file.write_text(file.read_text().replace(servers.text(url), quoted))
@@ -375,13 +378,13 @@ def test_trap_a_password_in_a_url_stands_in_the_list_of_processes_so_it_is_in_no
 
 
 def test_what_a_killed_dbctl_left_of_secrets_is_taken_away_and_what_is_in_use_is_not():
-    place = Path(tempfile.gettempdir()) / f"{clients.SECRETS}left"
+    place = Path(tempfile.gettempdir()) / f"{subprocesses.SECRETS}left"
     place.mkdir(mode=0o700)
     (place / "password").write_text("x")
-    with clients.secrets({"a": "b"}) as mine:
+    with subprocesses.secrets({"a": "b"}) as mine:
         assert not place.exists()
         assert oct(mine.stat().st_mode)[-3:] + oct((mine / "a").stat().st_mode)[-3:] == "700600"
-        with clients.secrets({}):
+        with subprocesses.secrets({}):
             assert (mine / "a").read_text() == "b"
     assert not mine.exists()
 
@@ -430,7 +433,7 @@ def test_a_full_disk_leaves_nothing(pantry):
 
 
 def test_programs_that_are_missing_or_too_old_are_told_before_anything_happens(pantry, tmp_path, monkeypatch):
-    monkeypatch.setattr(tools, "FOLDERS", ())
+    monkeypatch.setattr(client_programs, "FOLDERS", ())
     monkeypatch.setenv("PATH", str(tmp_path))
     error = caught(ClientMissingError, lambda: create(pantry.path))
     assert "postgresql-client-" in error.hint
@@ -508,8 +511,8 @@ def test_sessions_are_named_in_the_plan_and_ended(pantry):
     create(pantry.path)
     url = servers.text(pantry.own)
     with psycopg.connect(url, autocommit=True, application_name="the app") as app:
-        with vault.opened(pantry.path) as (opened, repository):
-            steps = vault.restoring(opened, repository, "latest").plan().steps
+        with promptvault_app.opened(pantry.path) as (opened, repository):
+            steps = promptvault_app.restoring(opened, repository, "latest").plan().steps
         assert [one for one in steps if f"the app (pid {app.info.backend_pid}, user postgres" in one], steps
         apply(pantry.path)
         with pytest.raises(psycopg.OperationalError):
@@ -565,7 +568,9 @@ def test_the_script_in_a_safety_backup_goes_back_without_dbctl(pantry):
     pantry.spoil()
     spoiled = pantry.content()
     done = apply(pantry.path)
-    script = vault.folder_of(pantry.path, done.safety_backup) / f"pantry_{done.safety_backup}.kept.sql"
+    script = (
+        promptvault_app.folder_of(pantry.path, done.safety_backup) / f"pantry_{done.safety_backup}.kept.sql"
+    )
     run_alone(
         servers.client("psql"), *words(pantry), "-X", "-v", "ON_ERROR_STOP=1", "-d", "postgres", "-f", script
     )
@@ -958,7 +963,7 @@ ALL_KINDS = (
 
 @pytest.mark.parametrize("place", ["postgresql", "postgresql schema"])
 def test_whatever_a_schema_holds_comes_back_and_is_told_alike(place, tmp_path):
-    with pantries.settled(place, tmp_path / "app") as made:
+    with larder_app.settled(place, tmp_path / "app") as made:
         made.run(*ALL_KINDS)
         before = made.content()
         assert {"parted_1", "parted_2"} < before.keys()
@@ -972,7 +977,7 @@ def test_whatever_a_schema_holds_comes_back_and_is_told_alike(place, tmp_path):
         assert made.content() == before
         assert made.rows("select nextval('lone'), n from counted") == [(8, 2)]
         assert made.rows("insert into one (v) values ('b') returning id") == [(3,)]
-        with vault.opened(made.path) as (app, _repository):
+        with promptvault_app.opened(made.path) as (app, _repository):
             assert app.reader("pantry").fingerprint() == first.members[0].schema
 
 
@@ -981,7 +986,7 @@ def test_whatever_a_schema_holds_comes_back_and_is_told_alike(place, tmp_path):
 
 @pytest.mark.parametrize("place", ["postgresql", "postgresql schema"])
 def test_a_table_with_child_tables_is_counted_alike_by_backup_and_restore(place, tmp_path):
-    with pantries.settled(place, tmp_path / "app") as pantry:
+    with larder_app.settled(place, tmp_path / "app") as pantry:
         pantry.run(
             "create table crate (id int primary key)",
             "create table cold_crate (degrees int) inherits (crate)",
@@ -996,8 +1001,10 @@ def test_a_table_with_child_tables_is_counted_alike_by_backup_and_restore(place,
         assert (rows["crate"], rows["cold_crate"], rows["low_shelf"]) == (1, 2, 2)
         assert codes(verified(pantry.path)) == []
         pantry.run("delete from cold_crate")
-        with vault.opened(pantry.path) as (app, repository):
-            seen = preview(app, repository, repository.find(made.id), vault.keys_of(app)).databases[0]
+        with promptvault_app.opened(pantry.path) as (app, repository):
+            seen = preview(app, repository, repository.find(made.id), promptvault_app.keys_of(app)).databases[
+                0
+            ]
         assert {one.table: (one.now, one.then) for one in seen.tables if one.now != one.then} == {
             "cold_crate": (0, 2)
         }

@@ -11,14 +11,11 @@ from dbctl.config.model import Selection
 from dbctl.errors.base import Exit, NotSupportedError, RepositoryUnsetError, SchemaLacksError, UsageError
 from dbctl.services.backup import create as backup_create
 from dbctl.services.backup import manifest as backup_manifest
-from dbctl.services.backup import status as backup_status
-from dbctl.services.backup import verification_record as backup_proof
-from dbctl.services.backup import verify as backup_verify
+from dbctl.services.backup import status, verification_record, verify
 from dbctl.services.backup.create import Creation
-from dbctl.services.restore import restore_test as backup_drill
+from dbctl.services.restore import restore_test
 from dbctl.services.restore.restore_test import Drills
-from tests.services import larder_app as pantries
-from tests.services import promptvault_app as vault
+from tests.services import larder_app, promptvault_app
 from tests.services.flashpoint_app import caught, run
 from tests.services.promptvault_app import codes, create, file_of, folder_of, settle, verified
 from tests.services.restore.test_apply import pair  # noqa: F401 - a fixture
@@ -29,14 +26,14 @@ def deployed(tmp_path):
     return settle(tmp_path / "app", "deployed")
 
 
-@pytest.fixture(params=pantries.PLACES)
+@pytest.fixture(params=larder_app.PLACES)
 def pantry(request, tmp_path):
-    with pantries.settled(request.param, tmp_path / "app") as made:
+    with larder_app.settled(request.param, tmp_path / "app") as made:
         yield made
 
 
 def surveyed(path, **more):
-    return backup_status.survey([Selection(config=str(path.with_name("dbctl.toml")))], timeout=5, **more)
+    return status.survey([Selection(config=str(path.with_name("dbctl.toml")))], timeout=5, **more)
 
 
 def standing(path, **more):
@@ -52,8 +49,8 @@ def wanted(path, text):
 
 
 def drill(path):
-    with vault.opened(path) as (app, _repository):
-        return Drills([app], vault.keys_of).apply()
+    with promptvault_app.opened(path) as (app, _repository):
+        return Drills([app], promptvault_app.keys_of).apply()
 
 
 def older(path, made, days):
@@ -81,7 +78,7 @@ def test_without_a_backup_one_is_due_and_nothing_else(deployed):
 def test_a_backup_is_overdue_unverified_and_undrilled_each_by_its_own_time(deployed):
     made = create(deployed)
     wanted(deployed, 'max_age = "26h"\nverify_within = "8d"\ndrill_within = "32d"')
-    assert dict(standing(deployed).due) == {"drill": backup_status.UNDRILLED}
+    assert dict(standing(deployed).due) == {"drill": status.UNDRILLED}
     drill(deployed)
     assert dict(standing(deployed).due) == {}
     older(deployed, made, 2)
@@ -147,7 +144,7 @@ def test_an_incomplete_backup_that_no_process_writes_is_due_for_removal(deployed
     cut = create(deployed)
     (folder_of(deployed, cut) / "manifest.json").rename(folder_of(deployed, cut) / ".dbctl-incomplete")
     monkeypatch.chdir(deployed.parent)
-    with vault.opened(deployed) as (_, repository), repository.store.lock("test", timeout=5):
+    with promptvault_app.opened(deployed) as (_, repository), repository.store.lock("test", timeout=5):
         assert surveyed(deployed).check == Exit.OK
     assert surveyed(deployed).check == Exit.ACTION_NEEDED
     (where,) = surveyed(deployed).standing.repositories
@@ -168,7 +165,7 @@ def test_a_backup_of_a_time_to_come_keeps_none_from_being_due(deployed, monkeypa
 def test_a_proof_of_a_time_to_come_proves_nothing(deployed, monkeypatch):
     wanted(deployed, 'verify_within = "8d"\ndrill_within = "32d"')
     create(deployed)
-    for module in (backup_drill, backup_proof):
+    for module in (restore_test, verification_record):
         monkeypatch.setattr(module, "now", lambda: datetime(2099, 1, 1, tzinfo=UTC))
     drill(deployed)
     assert list(standing(deployed).due) == ["verify", "drill"]
@@ -211,7 +208,7 @@ def test_a_span_that_is_none_is_a_mistake_of_the_configuration(deployed, answer,
 
 def test_the_database_of_a_table_is_found_where_only_one_has_it(pair):  # noqa: F811 - a fixture
     run(pair[1], "create table only_here (x)")
-    with vault.opened(pair[0]) as (app, repository):
+    with promptvault_app.opened(pair[0]) as (app, repository):
 
         def asked(*tables):
             return lambda: Creation(app, repository, timeout=5, tables=tables)
@@ -226,9 +223,9 @@ def test_the_database_of_a_table_is_found_where_only_one_has_it(pair):  # noqa: 
 
 
 def beside_live(path, **more):
-    with vault.opened(path, **more) as (app, repository):
-        return backup_verify.verify(
-            app, repository, ["latest"], deep=False, keys=vault.keys_of(app), live=True
+    with promptvault_app.opened(path, **more) as (app, repository):
+        return verify.verify(
+            app, repository, ["latest"], deep=False, keys=promptvault_app.keys_of(app), live=True
         )
 
 

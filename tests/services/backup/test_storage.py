@@ -20,18 +20,16 @@ from dbctl.errors.base import BackupMissingError, BusyError, Exit, StorageFailed
 from dbctl.services.app import app as apps
 from dbctl.services.backup import copy as backup_copy
 from dbctl.services.backup import create as backup_create
-from dbctl.services.backup import verification_record as backup_proof
+from dbctl.services.backup import verification_record
 from dbctl.services.backup.copy import Copying
 from dbctl.services.backup.create import Creation
 from dbctl.services.backup.prune import Pruning
 from dbctl.services.backup.repository import BackupShown, Repository
-from dbctl.services.restore import preview as restore_preview
+from dbctl.services.restore import preview
 from dbctl.services.restore.restore_test import Drilling
 from tests import storage
 from tests.fault_proxy import Meddler, refused
-from tests.services import flashpoint_app as people
-from tests.services import larder_app as pantries
-from tests.services import promptvault_app as vault
+from tests.services import flashpoint_app, larder_app, promptvault_app
 from tests.services.flashpoint_app import caught
 from tests.services.promptvault_app import apply, codes, create, listed, pruning, settle, undo, verified
 
@@ -74,7 +72,7 @@ def staged(tmp_path):
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
 def test_backups_in_storage_do_all_that_those_in_a_directory_do(engine, tmp_path, bucket):
-    with pantries.settled(engine, tmp_path / "app") as pantry:
+    with larder_app.settled(engine, tmp_path / "app") as pantry:
         keep_in(pantry.path, f"s3://{bucket.name}/offsite")
         before = pantry.content()
         made = create(pantry.path)
@@ -86,11 +84,13 @@ def test_backups_in_storage_do_all_that_those_in_a_directory_do(engine, tmp_path
         assert codes(verified(pantry.path)) == []
         (found,) = listed(pantry.path).page.items
         assert found.verified_at > made.verified_at
-        with vault.opened(pantry.path) as (app, repository):
+        with promptvault_app.opened(pantry.path) as (app, repository):
             shown = repository.told(repository.find("latest"), BackupShown)
             assert [one.sha256 for one in shown.members] == [one.sha256 for one in made.members]
             assert (
-                restore_preview.preview(app, repository, repository.find("latest"), vault.keys_of(app)).backup
+                preview.preview(
+                    app, repository, repository.find("latest"), promptvault_app.keys_of(app)
+                ).backup
                 == made.id
             )
         pantry.spoil()
@@ -112,7 +112,7 @@ def test_backups_in_storage_do_all_that_those_in_a_directory_do(engine, tmp_path
 
 def test_a_changed_missing_or_cut_file_is_told_and_not_restored(deployed, bucket):
     made = create(deployed)
-    before = people.content(deployed)
+    before = flashpoint_app.content(deployed)
     key = f"offsite/fp/{made.id}/{made.members[0].file}"
     whole = bucket.get(key)
     for content in (whole[:-1], whole[:-1] + bytes([whole[-1] ^ 1])):
@@ -122,12 +122,12 @@ def test_a_changed_missing_or_cut_file_is_told_and_not_restored(deployed, bucket
         assert caught(Exception, lambda: apply(deployed)).code == "backup-unsound"
     bucket.delete(key)
     assert codes(verified(deployed)) == ["file-missing"]
-    assert people.content(deployed) == before
+    assert flashpoint_app.content(deployed) == before
 
 
 def test_what_is_proven_is_what_is_loaded_it_is_fetched_once(deployed, meddler):
     made = create(deployed, compress="none")
-    people.run(deployed, "delete from user_settings")
+    flashpoint_app.run(deployed, "delete from user_settings")
     meddler.asked.clear()
     apply(deployed)
     fetched = [
@@ -293,7 +293,9 @@ def held(path, address):
 def drilled(path, address):
     """Restore the latest backup on trial; return when that was, as the repository tells."""
     within(
-        path, address, lambda app, kept: Drilling(app, kept, vault.keys_of(app)).drill(lambda _bytes: None)
+        path,
+        address,
+        lambda app, kept: Drilling(app, kept, promptvault_app.keys_of(app)).drill(lambda _bytes: None),
     )
     return drills(path, address)
 
@@ -302,7 +304,9 @@ def drills(path, address):
     """Return when which backups were restored on trial."""
 
     def read(_app, repository):
-        found = {one.id: backup_proof.read(repository.store, one.id) for one in repository.manifests()[0]}
+        found = {
+            one.id: verification_record.read(repository.store, one.id) for one in repository.manifests()[0]
+        }
         return {
             (name, database): one.at for name, told in found.items() for database, one in told.drills.items()
         }
@@ -345,7 +349,7 @@ def source(tmp_path, one):
     path = settle(tmp_path / "app", "deployed")
     keep_in(path, one)
     for number in range(3):
-        people.run(path, f"update users set email = 'e{number}@example.org' where id = 1")
+        flashpoint_app.run(path, f"update users set email = 'e{number}@example.org' where id = 1")
         create(path)
     return path
 
@@ -368,7 +372,7 @@ def test_that_a_backup_could_not_be_loaded_follows_it_and_that_its_disk_was_bad_
 
     def note(_app, repository):
         for name in (deep, shallow):
-            backup_proof.record(repository.store, name, ["broken"], whole=True, deep=name == deep)
+            verification_record.record(repository.store, name, ["broken"], whole=True, deep=name == deep)
 
     within(source, one, note)
     copy(source, other)
@@ -377,7 +381,7 @@ def test_that_a_backup_could_not_be_loaded_follows_it_and_that_its_disk_was_bad_
         return [
             found.id
             for found in repository.manifests()[0]
-            if backup_proof.read(repository.store, found.id).failed
+            if verification_record.read(repository.store, found.id).failed
         ]
 
     assert within(source, other, failed) == [deep]
@@ -390,14 +394,16 @@ def test_copies_are_the_same_byte_for_byte_and_restore_as_the_first(source, one,
     assert (done.copied, done.there, done.failed, done.exit_status) == (ids, [], [], 0)
     assert held(source, other) == held(source, one)
     assert done.copied_bytes == sum(found.bytes for found in listed(source).page.items)
-    before = people.content(source)
-    people.run(source, "delete from user_settings")
+    before = flashpoint_app.content(source)
+    flashpoint_app.run(source, "delete from user_settings")
     keep_in(source, other)
     file = source.with_name("dbctl.toml")
     file.write_text(file.read_text().replace(f'repository = "{one}"', f'repository = "{other}"'))
     assert codes(verified(source)) == []
     apply(source)
-    assert people.rows(source, "select count(*) from user_settings") == [(len(before["user_settings"]),)]
+    assert flashpoint_app.rows(source, "select count(*) from user_settings") == [
+        (len(before["user_settings"]),)
+    ]
     again = copy(source, other, source=one)
     assert (again.copied, again.there, again.exit_status) == ([], ids, 0)
 
@@ -510,7 +516,7 @@ def leave(store, folder):
 def test_a_manifest_that_cannot_be_read_is_told_and_the_others_are_copied(tmp_path, bucket):
     path = settle(tmp_path / "app", "deployed")
     bad, good = create(path), create(path)
-    manifest = vault.folder_of(path, bad) / "manifest.json"
+    manifest = promptvault_app.folder_of(path, bad) / "manifest.json"
     manifest.write_text(manifest.read_text()[:-20])
     done = copy(path, f"s3://{bucket.name}")
     assert (done.copied, [one.id for one in done.failed], done.exit_status) == (
@@ -524,7 +530,7 @@ def test_a_backup_that_is_pruned_meanwhile_is_no_failure(tmp_path, bucket):
     path = settle(tmp_path / "app", "deployed")
     gone, stays = create(path), create(path)
     with copying(path, f"s3://{bucket.name}") as work:
-        shutil.rmtree(vault.folder_of(path, gone))
+        shutil.rmtree(promptvault_app.folder_of(path, gone))
         done = work.apply()
     assert (done.copied, done.failed) == ([stays.id], [])
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dbctl.services.data import csv_jsonl as data_files
+from dbctl.services.data import csv_jsonl
 from dbctl.services.data.csv_jsonl import Cell, FileBrokenError, Form
 
 HARD = [
@@ -39,7 +39,7 @@ VALUES = st.one_of(
 
 
 def read(text: bytes, form: Form = Form.CSV) -> tuple[list[str], list[tuple[int, list[object]]]]:
-    columns, lines = data_files.read(io.BytesIO(text), form)
+    columns, lines = csv_jsonl.read(io.BytesIO(text), form)
     return list(columns), [(line.number, list(line.values)) for line in lines]
 
 
@@ -48,7 +48,7 @@ def meant(cell: Cell | None) -> object:
         return None
     if cell.bare and cell.text.startswith("\\x"):
         return bytes.fromhex(cell.text[2:])
-    return float(cell.text) if cell.bare and data_files.MEANT.fullmatch(cell.text) else cell.text
+    return float(cell.text) if cell.bare and csv_jsonl.MEANT.fullmatch(cell.text) else cell.text
 
 
 @settings(max_examples=200)
@@ -57,9 +57,9 @@ def meant(cell: Cell | None) -> object:
 )
 def test_a_csv_file_is_read_as_it_was_written(rows, name, block):
     parts: list[bytes] = []
-    assert data_files.write_csv(["a", f"b{name}"], [rows] if rows else [], parts.append) == len(rows)
+    assert csv_jsonl.write_csv(["a", f"b{name}"], [rows] if rows else [], parts.append) == len(rows)
     with pytest.MonkeyPatch.context() as there:
-        there.setattr(data_files, "BLOCK", block)
+        there.setattr(csv_jsonl, "BLOCK", block)
         columns, lines = read(b"".join(parts))
     assert columns == ["a", f"b{name}"]
     numbers = [[float(one) if isinstance(one, int | float) else one for one in row] for row in rows]
@@ -70,7 +70,7 @@ def test_a_csv_file_is_read_as_it_was_written(rows, name, block):
 @given(rows=st.lists(st.tuples(VALUES), max_size=5))
 def test_an_only_column_keeps_its_nulls(rows):
     parts: list[bytes] = []
-    data_files.write_csv(["a"], [rows] if rows else [], parts.append)
+    csv_jsonl.write_csv(["a"], [rows] if rows else [], parts.append)
     assert [values[0] is None for _, values in read(b"".join(parts))[1]] == [row[0] is None for row in rows]
 
 
@@ -78,7 +78,7 @@ def test_an_only_column_keeps_its_nulls(rows):
 @given(rows=st.lists(st.tuples(VALUES, VALUES), max_size=5))
 def test_a_file_of_json_lines_is_read_as_it_was_written(rows):
     parts: list[bytes] = []
-    assert data_files.write_jsonl(["a", "b"], [rows] if rows else [], parts.append) == len(rows)
+    assert csv_jsonl.write_jsonl(["a", "b"], [rows] if rows else [], parts.append) == len(rows)
     _, lines = read(b"".join(parts), Form.JSONL)
     assert len(lines) == len(rows)
     for (_, values), row in zip(lines, rows, strict=True):
@@ -135,5 +135,5 @@ def test_a_broken_file_of_json_lines_says_where(text, line):
 
 def test_a_spreadsheet_gets_nothing_that_it_would_run():
     parts: list[bytes] = []
-    data_files.write_csv(["a"], [[("=1+1",), (-1,), ("-x",)]], parts.append, excel_safe=True)
+    csv_jsonl.write_csv(["a"], [[("=1+1",), (-1,), ("-x",)]], parts.append, excel_safe=True)
     assert b"".join(parts) == b"a\n'=1+1\n-1\n'-x\n"

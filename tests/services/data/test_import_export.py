@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from dbctl.config.model import Selection
 from dbctl.services.app import app as apps
-from dbctl.services.data import import_export as data_transfer
 from dbctl.services.data.csv_jsonl import Form
+from dbctl.services.data.import_export import export_table, import_rows
 from tests import servers
 
 TEXTS = st.text(
@@ -178,7 +178,7 @@ def place(request, tmp_path):
 def exported(url: str, form: Form, **more: object) -> bytes:
     parts: list[bytes] = []
     with apps.opened(Selection(urls=[f"main={url}"]), timeout=5) as app:
-        done = data_transfer.export_table(app, "things", parts.append, file="-", form=form, **more)
+        done = export_table(app, "things", parts.append, file="-", form=form, **more)
     text = b"".join(bytes(one) for one in parts)
     assert done.bytes == len(text)
     return text
@@ -186,7 +186,7 @@ def exported(url: str, form: Form, **more: object) -> bytes:
 
 def imported(url: str, form: Form, text: bytes) -> int:
     with apps.opened(Selection(urls=[f"main={url}"]), timeout=5) as app:
-        return data_transfer.import_rows(app, "things", io.BytesIO(text), file="f", form=form).apply().added
+        return import_rows(app, "things", io.BytesIO(text), file="f", form=form).apply().added
 
 
 @pytest.mark.parametrize("form", list(Form))

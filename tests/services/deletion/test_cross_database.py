@@ -17,7 +17,7 @@ from dbctl.cli.main import main
 from dbctl.engines.lancedb.writer import LanceWriter
 from dbctl.engines.sqlite.writer import SQLiteWriter
 from dbctl.errors.base import UnreachableError
-from tests.shapes import chat_lancedb as shapes
+from tests.shapes import chat_lancedb
 from tests.shapes.chat_lancedb import ANON, GARDEN, GOOGLE, OLD, PLANTS, PYTHON, in_vectors
 
 Run = Callable[..., Any]
@@ -30,8 +30,8 @@ in_both_shapes = pytest.mark.parametrize("master", ["deployed", "document"], ind
 def master(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Both databases, made once."""
     home = tmp_path_factory.mktemp("chat")
-    shapes.deployed(home / "data/chat.db")
-    shapes.vectors(home / "data/lancedb", deployed=getattr(request, "param", "deployed") == "deployed")
+    chat_lancedb.deployed(home / "data/chat.db")
+    chat_lancedb.vectors(home / "data/lancedb", deployed=getattr(request, "param", "deployed") == "deployed")
     return home
 
 

@@ -10,8 +10,7 @@ import pytest
 
 from dbctl import demo
 from dbctl.config.bundled import shipped
-from dbctl.demo import flashpoint_web
-from dbctl.demo import random as chance
+from dbctl.demo import flashpoint_web, random
 from dbctl.errors.base import FileExistsAlreadyError, FileFailedError, NotSupportedError, ValueInvalidError
 
 AT = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -300,10 +299,10 @@ def test_what_a_sample_is_not_counted_in_is_refused(tmp_path):
 
 
 def test_ranks_stay_in_range_and_favour_the_first():
-    ranks = [chance.ranked(chance.dice(0, "rank", number), 10) for number in range(3_000)]
+    ranks = [random.ranked(random.dice(0, "rank", number), 10) for number in range(3_000)]
     assert set(ranks) == set(range(10))
     assert ranks.count(0) > ranks.count(1) > ranks.count(9)
-    assert chance.ranked(chance.dice(0, "x"), 1) == 0
+    assert random.ranked(random.dice(0, "x"), 1) == 0
 
 
 def test_every_sample_is_a_module_with_a_build():

@@ -16,8 +16,8 @@ from dbctl.errors.base import (
     NotSupportedError,
     UsageError,
 )
-from tests import databases as kept
 from tests import servers
+from tests.databases import PostgreSQL
 
 AT = datetime(2026, 6, 1, 12, tzinfo=UTC)
 COUNTS = {"users": 12, "messages": 150}
@@ -82,7 +82,7 @@ def test_the_document_s_shape_gets_the_same_rows(tmp_path):
         rows = told_alike(document, document=True)
         assert all(rows.values())
         assert rows == told_alike(deployed, document=False)
-        assert set(kept.PostgreSQL(document).tables()) == {*ALIKE, "schema_migrations"}
+        assert set(PostgreSQL(document).tables()) == {*ALIKE, "schema_migrations"}
 
 
 def test_what_migrations_have_begun_in_a_shape_is_filled_in_that_shape(tmp_path, answer):
@@ -91,7 +91,7 @@ def test_what_migrations_have_begun_in_a_shape_is_filled_in_that_shape(tmp_path,
         answer(*app, "migrate", "up", "--to", "2", "--shape", "document")
         with pytest.raises(MigrationShapeOtherError):
             build(tmp_path / "no", url, shape="deployed")
-        assert kept.PostgreSQL(url).rows("select count(*) from users") == [(0,)]
+        assert PostgreSQL(url).rows("select count(*) from users") == [(0,)]
         assert not (tmp_path / "no").exists()
         build(tmp_path / "one", url)
         build(tmp_path / "two", other, shape="document")
@@ -165,5 +165,5 @@ def test_where_its_configuration_finds_no_room_nothing_is_filled(tmp_path, answe
         answer("init", *words)
         for more in ([], ["--dry-run"]):
             assert answer("demo", *words, *more, status=6)["error"]["code"] == "already-exists"
-        assert kept.PostgreSQL(url).tables() == []
+        assert PostgreSQL(url).tables() == []
     assert [one.name for one in tmp_path.iterdir()] == ["dbctl.toml"]

@@ -18,12 +18,12 @@ import pexpect
 import pytest
 
 from dbctl.cli.main import main
-from dbctl.engines import file_locks as locks
-from dbctl.files import mounts as volumes
+from dbctl.engines.file_locks import write_lock
+from dbctl.files import mounts
 from tests.profiles.test_larder import PROFILE
-from tests.services import flashpoint_app as people
+from tests.services import flashpoint_app
 from tests.services.flashpoint_app import run
-from tests.shapes import flashpoint_web as shapes
+from tests.shapes.flashpoint_web import launcher_extras_db, sixth_app_db
 
 ROOT = os.geteuid() == 0
 as_root = pytest.mark.skipif(not ROOT, reason="only root gives files away")
@@ -37,10 +37,10 @@ LEAVE = "import os, sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_lev
 CUT_OFF = "import os, sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None); c.execute('pragma cache_size = 1'); c.execute('begin immediate'); c.execute('update users set email = hex(randomblob(3000))'); os._exit(9)"
 
 
-@pytest.fixture(params=people.SHAPES)
+@pytest.fixture(params=flashpoint_app.SHAPES)
 def path(request, tmp_path, monkeypatch):
     """A deployment with which nothing is wrong."""
-    path = people.settle_sound(tmp_path, request.param)
+    path = flashpoint_app.settle_sound(tmp_path, request.param)
     monkeypatch.chdir(tmp_path)
     return path
 
@@ -54,7 +54,7 @@ def ask(answer):
     return run
 
 
-@pytest.fixture(params=people.SHAPES)
+@pytest.fixture(params=flashpoint_app.SHAPES)
 def open_path(request, monkeypatch):
     """The same where everybody may enter every directory above it: what pytest makes is closed to others."""
     with tempfile.TemporaryDirectory() as folder:
@@ -63,7 +63,7 @@ def open_path(request, monkeypatch):
         if not all(above.stat().st_mode & 0o001 for above in place.parents):
             pytest.skip("temporary files are closed to others here")
         monkeypatch.chdir(place)
-        yield people.settle_sound(place, request.param)
+        yield flashpoint_app.settle_sound(place, request.param)
         monkeypatch.undo()
 
 
@@ -170,7 +170,7 @@ def test_the_remedy_of_a_trouble_can_be_copied_and_ends_it(path, ask, trouble):
 def test_what_a_killed_restore_left_is_told_with_what_removes_it_and_not_while_a_dbctl_writes(path, ask):
     for ending in ("", "-wal"):
         path.with_name(f".user.db.dbctl-0a1b2c3d.partial{ending}").write_bytes(bytes(2048))
-    with locks.write_lock(path, "fp/user", "test", timeout=0):
+    with write_lock(path, "fp/user", "test", timeout=0):
         assert ask() == []
     (found,) = ask()
     assert (found["severity"], found["code"], found["target"]) == ("warning", "left-behind", "fp/user")
@@ -519,7 +519,7 @@ def small_disk(tmp_path):
 def test_a_disk_that_is_nearly_full_is_an_error_and_the_remedy_lists_the_largest(
     small_disk, monkeypatch, ask
 ):
-    path = people.settle(small_disk, "deployed")
+    path = flashpoint_app.settle(small_disk, "deployed")
     path.chmod(0o600)
     monkeypatch.chdir(small_disk)
     (found,) = [one for one in ask() if one["code"] == "disk-full"]
@@ -528,7 +528,7 @@ def test_a_disk_that_is_nearly_full_is_an_error_and_the_remedy_lists_the_largest
 
 
 def test_a_disk_that_takes_no_writes_is_an_error_and_its_database_is_read(small_disk, monkeypatch, ask):
-    path = people.settle(small_disk, "deployed")
+    path = flashpoint_app.settle(small_disk, "deployed")
     execute(path, "pragma journal_mode = wal")
     monkeypatch.chdir(small_disk)
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
@@ -544,7 +544,7 @@ def test_wal_mode_on_a_disk_of_another_machine_is_an_error(path, ask, monkeypatc
     execute(path, f"pragma journal_mode = {mode}")
     table = path.with_name("mounts")
     table.write_text(f"/dev/sda1 / ext4 rw 0 0\nnas:/apps {path.parent} nfs4 rw 0 0\n")
-    monkeypatch.setattr(volumes, "MOUNTS", table)
+    monkeypatch.setattr(mounts, "MOUNTS", table)
     assert [one["code"] for one in ask()] == expected
 
 
@@ -552,7 +552,7 @@ def test_wal_mode_on_a_disk_of_another_machine_is_an_error(path, ask, monkeypatc
 
 
 def test_an_app_that_dbctl_has_never_heard_of_is_looked_over(tmp_path, ask):
-    path = shapes.sixth_app_db(tmp_path / "larder.db")
+    path = sixth_app_db(tmp_path / "larder.db")
     words = ["--profile", str(PROFILE), "--url", f"pantry={path}"]
     run(path, "delete from member_logins where ends_ms < 2e12")
     assert [(one["severity"], one["code"]) for one in ask(*words)] == [("info", "journal-not-wal")]
@@ -568,7 +568,7 @@ def test_an_app_that_dbctl_has_never_heard_of_is_looked_over(tmp_path, ask):
 
 
 def test_the_launchers_database_is_looked_over_but_its_room_is_not_ours(tmp_path, ask, monkeypatch):
-    shapes.launcher_extras_db(tmp_path / "flashpoint.sqlite")
+    launcher_extras_db(tmp_path / "flashpoint.sqlite")
     execute(
         tmp_path / "flashpoint.sqlite",
         "create table big (a); insert into big values (zeroblob(20000000)); drop table big",

@@ -17,8 +17,8 @@ from dbctl.cli import _reference
 from dbctl.cli.main import main
 from tests.profiles.test_larder import PROFILE, SCRIPTS
 from tests.sandbox import private
-from tests.shapes import flashpoint_web as shapes
 from tests.shapes import waqtor
+from tests.shapes.flashpoint_web import PASSWORD_HASH
 
 ROOT = Path(__file__).parents[3]
 SCHEMAS = json.loads(_reference.SCHEMAS.read_text(encoding="utf-8"))
@@ -51,7 +51,7 @@ class Place:
         self.url, self.folder = url, folder
         self.own = psycopg.connect(url, autocommit=True)
         script = SCRIPTS["postgresql"].read_text(encoding="utf-8")
-        self.own.execute(script.replace(":password_hash", f"'{shapes.PASSWORD_HASH}'"))
+        self.own.execute(script.replace(":password_hash", f"'{PASSWORD_HASH}'"))
         profile = PROFILE.read_text(encoding="utf-8").replace("\n[users]", RECOMMENDED + "\n[users]", 1)
         (folder / "larder.toml").write_text(profile, encoding="utf-8")
         (folder / "dbctl.toml").write_text(

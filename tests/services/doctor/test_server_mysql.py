@@ -14,8 +14,8 @@ from jsonschema import Draft202012Validator
 from dbctl.cli import _reference
 from tests import servers
 from tests.profiles.test_larder import PROFILE, MySQLShelf
-from tests.services import larder_app as pantries
 from tests.services.doctor.test_server import commands
+from tests.services.larder_app import fill_mysql
 
 SCHEMAS = json.loads(_reference.SCHEMAS.read_text(encoding="utf-8"))
 #: What such a server has no use for.
@@ -28,7 +28,7 @@ def shelf(tmp_path, monkeypatch):
     server = servers.private_mysql("--performance-schema=ON")
     with servers.mysql_database(server=server) as url, closing(MySQLShelf(url)) as made:
         with closing(servers.mysql_connection(url)) as own, own.cursor() as cursor:
-            pantries.fill_mysql(cursor)
+            fill_mysql(cursor)
         recommended = (
             '[databases.pantry.recommended.mysql]\nmax_connections = 500\ninnodb_page_size = "64K"\n'
         )

@@ -9,7 +9,14 @@ from contextlib import closing, contextmanager
 import pytest
 
 from tests.profiles.test_larder import PROFILE
-from tests.shapes import flashpoint_web as shapes
+from tests.shapes.flashpoint_web import (
+    add_user,
+    deployed_user_db,
+    document_flashpoint_db,
+    document_user_db,
+    launcher_extras_db,
+    sixth_app_db,
+)
 
 ORPHANS = "update game_data set gameId = 'gone' where id = (select max(id) from game_data)"
 
@@ -17,11 +24,11 @@ ORPHANS = "update game_data set gameId = 'gone' where id = (select max(id) from 
 @pytest.fixture(params=["document", "deployed"])
 def place(request, tmp_path, monkeypatch):
     if request.param == "document":
-        shapes.document_user_db(tmp_path / "user.db")
-        shapes.document_flashpoint_db(tmp_path / "flashpoint.sqlite")
+        document_user_db(tmp_path / "user.db")
+        document_flashpoint_db(tmp_path / "flashpoint.sqlite")
     else:
-        shapes.deployed_user_db(tmp_path / "user.db")
-        shapes.launcher_extras_db(tmp_path / "flashpoint.sqlite")
+        deployed_user_db(tmp_path / "user.db")
+        launcher_extras_db(tmp_path / "flashpoint.sqlite")
     configuration = '[apps.fp]\nprofile = "flashpoint-web"\n[apps.fp.databases]\nuser = "user.db"\nflashpoint = "flashpoint.sqlite"\n'
     (tmp_path / "dbctl.toml").write_text(configuration)
     monkeypatch.chdir(tmp_path)
@@ -173,7 +180,7 @@ def test_damage_is_reported_once(place, ask, damage):
 
 def test_values_of_secret_columns_that_differ_from_their_index_are_masked(place, ask):
     path = place / "user.db"
-    shapes.add_user(path, "eve")
+    add_user(path, "eve")
     execute(path, "create index by_hash on users (password_hash)")
     before, after = ("$2b$12$" + letter * 53 for letter in "ab")
     execute(path, f"update users set password_hash = '{before}' where username = 'eve'")
@@ -210,11 +217,11 @@ def with_an_old_page(path, index, change):
 
 def test_trap_a_write_that_the_disk_lost_leaves_an_old_page_which_only_another_copy_contradicts(place, ask):
     path = place / "user.db"
-    shapes.add_user(path, "eve")
+    add_user(path, "eve")
 
     def change():
         for number in range(5):
-            shapes.add_user(path, f"later{number}")
+            add_user(path, f"later{number}")
 
     with_an_old_page(path, "idx_users_email", change)
     (told,) = ask("integrity", "check", status=4)["findings"]
@@ -284,7 +291,7 @@ def test_an_index_for_searching_text_is_looked_into_where_it_may_be_written(plac
 
 
 def test_an_app_that_dbctl_has_never_heard_of_is_checked(tmp_path, ask):
-    path = shapes.sixth_app_db(tmp_path / "larder.db")
+    path = sixth_app_db(tmp_path / "larder.db")
     words = ["--profile", str(PROFILE), "--url", f"pantry={path}"]
     assert ask("integrity", "check", *words) == {"checked": 1, "findings": []}
     execute(path, "insert into recipe_labels values ('nothing', 'vegan')")
@@ -298,7 +305,7 @@ def test_an_app_that_dbctl_has_never_heard_of_is_checked(tmp_path, ask):
 
 def played(place, *plays):
     """Add a user with ended plays, and the statistics that the app would have written."""
-    user = shapes.add_user(place / "user.db", "eve", 2)
+    user = add_user(place / "user.db", "eve", 2)
     with closing(sqlite3.connect(place / "user.db")) as db, db:
         for number, (game, seconds, *ended) in enumerate(plays):
             db.execute(
@@ -406,7 +413,7 @@ def test_statistics_are_counted_again_and_moments_are_not(place, ask, game, chan
 
 
 def test_a_playlist_that_miscounts_its_games_is_found(place, ask):
-    user = shapes.add_user(place / "user.db", "eve", 2)
+    user = add_user(place / "user.db", "eve", 2)
     if not _has_playlists(place):
         assert ask("integrity", "cross")["findings"] == []
         return
@@ -437,7 +444,7 @@ def test_without_the_archive_the_rest_is_compared(place, ask, game):
 
 
 def test_an_app_that_dbctl_has_never_heard_of_is_compared_by_its_profile_alone(tmp_path, ask):
-    path = shapes.sixth_app_db(tmp_path / "larder.db")
+    path = sixth_app_db(tmp_path / "larder.db")
     words = ["--profile", str(PROFILE), "--url", f"pantry={path}"]
     assert [one["code"] for one in ask("integrity", "cross", *words)["findings"]] == ["recount"]
     execute(path, 'update "order" set "index" = 3 - "group"; update history set who = \'nobody\'')

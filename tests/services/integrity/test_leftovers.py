@@ -9,16 +9,15 @@ import pytest
 from dbctl.config.model import Selection
 from dbctl.engines import registry
 from dbctl.engines.sql.query_builder import ident
-from dbctl.services.backup import reader as backup_unpacked
-from dbctl.services.doctor import examine as doctor
+from dbctl.services.backup import reader
+from dbctl.services.doctor import examine
 from tests import servers
-from tests.services import larder_app as pantries
-from tests.services import promptvault_app as vault
+from tests.services import larder_app, promptvault_app
 
 
 @pytest.fixture(params=["postgresql", "mysql"])
 def pantry(request, tmp_path):
-    with pantries.settled(request.param, tmp_path / "app") as made:
+    with larder_app.settled(request.param, tmp_path / "app") as made:
         yield made
 
 
@@ -37,19 +36,19 @@ def quoted(pantry, name):
 
 def told(pantry):
     said = Selection(config=str(pantry.path.with_name("dbctl.toml")))
-    found = doctor.examine([said], timeout=5).findings.findings
+    found = examine.examine([said], timeout=5).findings.findings
     return [one for one in found if one.code == "left-behind"]
 
 
 @contextmanager
 def tried(pantry):
     """A trial restore that is going on."""
-    made = vault.create(pantry.path)
+    made = promptvault_app.create(pantry.path)
     (one,) = made.members
-    with vault.opened(pantry.path) as (app, repository):
+    with promptvault_app.opened(pantry.path) as (app, repository):
         manifest = repository.find(made.id)
         with (
-            backup_unpacked.unpacking(repository.store, vault.keys_of(app)) as unpacked,
+            reader.unpacking(repository.store, promptvault_app.keys_of(app)) as unpacked,
             unpacked.opened(manifest, one, "larder/pantry") as path,
             registry.tried(one.engine, pantry.own, path, one.dump, "larder/pantry", timeout=5) as on,
         ):
@@ -80,7 +79,7 @@ def test_doctor_tells_what_was_left_and_its_own_words_remove_it(pantry):
 
 
 def test_doctor_looks_also_where_the_configuration_sends_trial_restores(pantry):
-    with pantries.settled(pantry.engine, pantry.folder / "scratch") as scratch:
+    with larder_app.settled(pantry.engine, pantry.folder / "scratch") as scratch:
         file = pantry.path.with_name("dbctl.toml")
         file.write_text(f'{file.read_text()}scratch = "{scratch.url}"\n')
         left = f"{scratch.own.path}_dbctl_new_0badcafe"

@@ -14,7 +14,7 @@ import lancedb
 import pytest
 
 from dbctl.cli.main import main
-from tests.shapes import chat_lancedb as shapes
+from tests.shapes import chat_lancedb
 from tests.shapes.chat_lancedb import ANON, GOOGLE, OLD, PLANTS, PYTHON, in_vectors
 
 Run = Callable[..., Any]
@@ -28,8 +28,8 @@ in_both_shapes = pytest.mark.parametrize("master", ["deployed", "document"], ind
 def master(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Both databases, made once."""
     home = tmp_path_factory.mktemp("chat")
-    shapes.deployed(home / "data/chat.db")
-    shapes.vectors(home / "data/lancedb", deployed=getattr(request, "param", "deployed") == "deployed")
+    chat_lancedb.deployed(home / "data/chat.db")
+    chat_lancedb.vectors(home / "data/lancedb", deployed=getattr(request, "param", "deployed") == "deployed")
     return home
 
 

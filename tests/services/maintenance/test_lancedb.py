@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from dbctl.config import model as config
+from dbctl.config.model import Selection
 from dbctl.errors.base import DriverMissingError, UpkeepUnsafeError
 from dbctl.services.app import app as apps
 from dbctl.services.maintenance.tasks import Maintenance
@@ -42,7 +42,7 @@ def mini(tmp_path):
         connection.execute("create table t (id integer primary key)")
     table = lance.made(tmp_path / "lancedb")
     table.add([lance.row(99)])
-    with apps.opened(config.Selection(config=str(tmp_path / "dbctl.toml")), timeout=1) as app:
+    with apps.opened(Selection(config=str(tmp_path / "dbctl.toml")), timeout=1) as app:
         yield app
 
 

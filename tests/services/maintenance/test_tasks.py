@@ -12,7 +12,7 @@ import pytest
 
 from dbctl.cli.main import main
 from dbctl.files import mounts as volumes
-from tests.shapes import flashpoint_web as shapes
+from tests.shapes.flashpoint_web import document_flashpoint_db, document_user_db
 
 CONFIGURATION = """\
 [apps.fp]
@@ -25,8 +25,8 @@ flashpoint = "flashpoint.sqlite"
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    shapes.document_user_db(tmp_path / "user.db")
-    shapes.document_flashpoint_db(tmp_path / "flashpoint.sqlite")
+    document_user_db(tmp_path / "user.db")
+    document_flashpoint_db(tmp_path / "flashpoint.sqlite")
     (tmp_path / "dbctl.toml").write_text(CONFIGURATION)
     monkeypatch.chdir(tmp_path)
     return tmp_path

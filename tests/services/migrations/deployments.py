@@ -15,7 +15,7 @@ from dbctl.services.app import app as apps
 from dbctl.services.app.app import App
 from dbctl.services.migrations import status as migrate
 from dbctl.services.migrations.up import Upgrade
-from tests import databases as kept
+from tests.databases import Kept, nothing_yet
 
 ROOT = Path(__file__).parents[3]
 CLEAN = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"}
@@ -39,13 +39,13 @@ def written(folder: Path, files: Mapping[str, str]) -> Path:
 
 
 @contextmanager
-def bare(base: kept.Kept) -> Iterator[App]:
+def bare(base: Kept) -> Iterator[App]:
     """Give a database of which no configuration tells."""
     with apps.opened(Selection(profile="plain", urls=[f"main={base.url}"]), timeout=5) as app:
         yield app
 
 
-def states(base: kept.Kept, folder: Path | None = None) -> dict[str, str]:
+def states(base: Kept, folder: Path | None = None) -> dict[str, str]:
     """Return how each migration stands there, by name."""
     with bare(base) as app:
         return {one.name: one.state for one in migrate.survey([app], given=folder).page.items}
@@ -54,7 +54,7 @@ def states(base: kept.Kept, folder: Path | None = None) -> dict[str, str]:
 class Desk:
     """One app in a folder, with what a person would do to it."""
 
-    def __init__(self, folder: Path, base: kept.Kept) -> None:
+    def __init__(self, folder: Path, base: Kept) -> None:
         self.folder, self.base, self.engine = folder, base, base.engine
         (folder / "migrations").mkdir(parents=True)
         (folder / "dbctl.toml").write_text(
@@ -110,5 +110,5 @@ class Desk:
 def settled(place, folder):
     """Give an app that is kept in one of ``PLACES``, and take it away again."""
     folder.mkdir(exist_ok=True)
-    with kept.nothing_yet(place, folder / "desk.db") as base:
+    with nothing_yet(place, folder / "desk.db") as base:
         yield Desk(folder, base)

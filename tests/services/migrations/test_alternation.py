@@ -11,8 +11,8 @@ import pytest
 
 from dbctl.services.migrations.down import Downgrade, Reach
 from dbctl.services.migrations.safety_backup import Safety
-from tests import external_tools as peers
-from tests.services.migrations import deployments as migrating
+from tests import external_tools
+from tests.services.migrations import deployments
 from tests.services.migrations.deployments import Desk
 
 NAMES = [f"2024010100000{number}_{word}" for number, word in enumerate(("authors", "books", "notes"), 1)]
@@ -66,12 +66,12 @@ class Turns:
         )
 
 
-@pytest.fixture(params=migrating.PLACES)
+@pytest.fixture(params=deployments.PLACES)
 def turns(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Turns]:
-    peer = peers.dbmate()
+    peer = external_tools.dbmate()
     if peer is None:
         pytest.skip("npm cannot install dbmate here")
-    with migrating.settled(request.param, tmp_path / "desk") as desk:
+    with deployments.settled(request.param, tmp_path / "desk") as desk:
         yield Turns(desk, peer.binary)
 
 

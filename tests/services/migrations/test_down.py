@@ -15,7 +15,7 @@ from dbctl.errors.base import (
 )
 from dbctl.services.backup.repository import Repository
 from dbctl.services.migrations.down import Downgrade, Reach
-from tests.services.migrations import deployments as migrating
+from tests.services.migrations import deployments
 
 FILES = {
     "001_authors": "-- migrate:up\ncreate table authors (id integer not null primary key);\ninsert into authors values (1), (2);\n"
@@ -26,9 +26,9 @@ FILES = {
 }
 
 
-@pytest.fixture(params=migrating.PLACES)
+@pytest.fixture(params=deployments.PLACES)
 def desk(request, tmp_path):
-    with migrating.settled(request.param, tmp_path / "desk") as made:
+    with deployments.settled(request.param, tmp_path / "desk") as made:
         made.write(FILES)
         made.up()
         yield made
@@ -36,7 +36,7 @@ def desk(request, tmp_path):
 
 @pytest.fixture
 def file(tmp_path):
-    with migrating.settled("sqlite", tmp_path / "file") as made:
+    with deployments.settled("sqlite", tmp_path / "file") as made:
         made.write(FILES)
         made.up()
         yield made
@@ -147,7 +147,7 @@ def test_what_has_no_way_down_is_refused_before_anything_runs(desk, text, reason
 
 
 def test_a_ledger_that_a_way_down_takes_away_behind_its_words_stays(tmp_path):
-    with migrating.settled("postgresql", tmp_path / "desk") as desk:
+    with deployments.settled("postgresql", tmp_path / "desk") as desk:
         text = "-- migrate:up\ncreate table t (id integer);\n-- migrate:down\ndo $$ begin execute 'drop table schema_' || 'migrations'; end $$;\n"
         desk.write({"001_t": text})
         desk.up()

@@ -19,7 +19,7 @@ from dbctl.errors.base import (
 from dbctl.services.app import app as apps
 from dbctl.services.migrations.drift import drift
 from dbctl.services.migrations.up import Upgrade
-from tests.shapes import flashpoint_web as shapes
+from tests.shapes import flashpoint_web
 
 FILES = {
     "001_start": """create table users (id integer primary key autoincrement, name text not null unique collate nocase,
@@ -58,7 +58,9 @@ def path(tmp_path, folder):
 @pytest.fixture
 def own(tmp_path):
     """The folder of the deployed app: the one file that makes everything but the ledger."""
-    return write(tmp_path / "own", {"001_complete_schema": shapes.DEPLOYED.read_text(encoding="utf-8")})
+    return write(
+        tmp_path / "own", {"001_complete_schema": flashpoint_web.DEPLOYED.read_text(encoding="utf-8")}
+    )
 
 
 def opened(path):
@@ -103,7 +105,7 @@ def test_the_documents_database_agrees_with_the_shipped_migrations(tmp_path):
 def test_a_deployed_database_agrees_with_the_apps_own_folder_and_nothing_is_left_beside_it(
     tmp_path, own, journal
 ):
-    path = shapes.deployed_user_db(tmp_path / "deployed" / "user.db", journal=journal)
+    path = flashpoint_web.deployed_user_db(tmp_path / "deployed" / "user.db", journal=journal)
     before = path.read_bytes()
     assert [one.code for one in look(path, own).findings] == []
     assert (path.read_bytes(), [one.name for one in path.parent.iterdir()]) == (before, ["user.db"])
@@ -218,7 +220,7 @@ def test_the_migration_that_is_named_is_the_one_that_made_it_as_it_is_in_the_end
 
 def test_a_file_that_was_recorded_without_being_run_lacks_exactly_what_drift_tells(tmp_path, own):
     """The app records its first file in a database that has users and no ledger, and never runs it."""
-    path = shapes.deployed_user_db(tmp_path / "user.db")
+    path = flashpoint_web.deployed_user_db(tmp_path / "user.db")
     execute(
         path,
         "update migrations set checksum = null, execution_time_ms = null, description = 'Legacy'",
@@ -246,7 +248,7 @@ def test_a_file_that_was_recorded_without_being_run_lacks_exactly_what_drift_tel
     ],
 )  # fmt: skip
 def test_each_era_of_deployed_databases_is_told_for_what_it_is(tmp_path, own, era, expected):
-    path = shapes.deployed_user_db(tmp_path / "user.db", era=era)
+    path = flashpoint_web.deployed_user_db(tmp_path / "user.db", era=era)
     found = sorted((severity, code) for severity, code, _ in told(path, own))
     assert found == sorted(expected)
 
@@ -276,16 +278,16 @@ def test_other_line_ends_are_no_other_text(path, folder):
 
 def test_each_era_of_deployed_databases_agrees_with_the_files_that_travel_with_dbctl(tmp_path):
     for era in ("D", "D'", "E"):
-        assert told(shapes.deployed_user_db(tmp_path / f"{era}.db", era=era)) == []
+        assert told(flashpoint_web.deployed_user_db(tmp_path / f"{era}.db", era=era)) == []
 
 
 def test_a_folder_whose_names_do_not_fit_the_ledger_and_a_database_without_one_are_refused(tmp_path, folder):
     with pytest.raises(MigrationsUnsoundError, match="001_complete_schema"):
-        look(shapes.deployed_user_db(tmp_path / "deployed.db"), folder)
+        look(flashpoint_web.deployed_user_db(tmp_path / "deployed.db"), folder)
     with pytest.raises(LedgerMissingError):
-        look(shapes.document_user_db(tmp_path / "document.db"), folder)
+        look(flashpoint_web.document_user_db(tmp_path / "document.db"), folder)
     with pytest.raises(WrongAppError):
-        look(shapes.document_flashpoint_db(tmp_path / "flashpoint.sqlite"), folder)
+        look(flashpoint_web.document_flashpoint_db(tmp_path / "flashpoint.sqlite"), folder)
 
 
 def test_a_migration_that_cannot_run_anew_is_named_with_its_statement_and_nothing_is_guessed(path, folder):

@@ -13,12 +13,10 @@ from dbctl.errors.base import (
     MigrationStepsChangedError,
     MigrationUnknownError,
 )
-from dbctl.services.migrations import drift as migration_drift
-from dbctl.services.migrations import repair as migration_mend
-from dbctl.services.migrations import verify as migration_check
+from dbctl.services.migrations import drift, repair, verify
 from dbctl.services.migrations.ledger import journal as migration_journal
 from dbctl.services.migrations.ledger.journal import Journal, resolve_statement
-from tests.services.migrations import deployments as migrating
+from tests.services.migrations import deployments
 
 OUTSIDE = "-- dbctl: no-transaction\n"
 FIVE = """create table one (id integer);
@@ -29,9 +27,9 @@ insert into four values (4);
 """
 
 
-@pytest.fixture(params=migrating.PLACES)
+@pytest.fixture(params=deployments.PLACES)
 def desk(request, tmp_path):
-    with migrating.settled(request.param, tmp_path / "desk") as made:
+    with deployments.settled(request.param, tmp_path / "desk") as made:
         made.write({"001_first": "create table first_one (id integer);\n"})
         made.up()
         yield made
@@ -45,10 +43,10 @@ def test_what_fails_in_the_middle_stays_so_far_is_told_and_completes_once_it_is_
     assert "statements 1–2 of 5 ran" in failed.value.hint
     assert desk.stands()["002_five"] == ("failed", "statements 1–2 of 5 are applied")
     with desk.opened() as app:
-        (found,) = migration_check.verify(app).findings
+        (found,) = verify.verify(app).findings
         assert (found.code, found.severity) == ("failed", "error")
         assert "statements 1–2 of 5 are applied" in found.message
-        assert not [one for one in migration_drift.drift(app).findings if "dbctl" in one.message]
+        assert not [one for one in drift.drift(app).findings if "dbctl" in one.message]
     desk.write(
         {"002_five": OUTSIDE + FIVE.format("insert into one values (3);\ninsert into one values (4);")}
     )
@@ -99,10 +97,10 @@ def test_a_statement_that_was_begun_and_not_ended_is_somebodys_to_look_at(desk, 
     assert "insert into one values (3);" in str(refused.value)
     assert "statement 3 was begun and has not ended" in desk.stands()["002_five"][1]
     with desk.opened() as app:
-        assert "repair 002_five --statement" in migration_check.verify(app).findings[0].hint
-    outcome = migration_mend.Outcome.DONE if done else migration_mend.Outcome.UNDONE
+        assert "repair 002_five --statement" in verify.verify(app).findings[0].hint
+    outcome = repair.Outcome.DONE if done else repair.Outcome.UNDONE
     with desk.opened() as app:
-        change = migration_mend.repair(app, [], names=["2"], outcome=outcome)
+        change = repair.repair(app, [], names=["2"], outcome=outcome)
         ran = "has run" if done else "has not run"
         assert change.plan().steps == [f"record that statement 3 of 002_five {ran}"]
         assert change.plan().rows == {migration_journal.TABLE: 1}
@@ -110,7 +108,7 @@ def test_a_statement_that_was_begun_and_not_ended_is_somebodys_to_look_at(desk, 
             ("failed", "failed")
         ]
     with desk.opened() as app:
-        assert migration_mend.repair(app, [], outcome=outcome).plan().empty
+        assert repair.repair(app, [], outcome=outcome).plan().empty
     with (
         desk.opened() as app,
         app.writer("main", "migrate up") as db,
@@ -131,7 +129,7 @@ def test_what_the_ledger_tells_as_applied_is_whatever_a_journal_says(desk):
     assert desk.states() == ["applied", "applied"]
     desk.base.run("delete from schema_migrations where version = '002'", "drop table one")
     with desk.opened() as app:
-        (step,) = migration_mend.repair(app, ["failed"]).plan().steps
+        (step,) = repair.repair(app, ["failed"]).plan().steps
     assert "what it did stays (statements 1–2 of 5 are applied)" in step
     desk.write({"002_five": OUTSIDE + "create table other (id integer);"})
     with pytest.raises(MigrationStepsChangedError):
@@ -143,7 +141,7 @@ def language(desk):
 
 
 def test_what_a_session_was_told_is_told_again_to_the_one_that_goes_on(tmp_path):
-    with migrating.settled("mysql", tmp_path / "desk") as desk:
+    with deployments.settled("mysql", tmp_path / "desk") as desk:
         desk.write(
             {
                 "001_a": "create table a (id integer primary key);\ncreate table b (a integer, foreign key (a) references a (id));\n"
@@ -196,7 +194,7 @@ def killed_after(desk, number):
 
 
 def test_what_no_transaction_can_hold_runs_where_the_file_says_so(tmp_path):
-    with migrating.settled("sqlite", tmp_path / "desk") as desk:
+    with deployments.settled("sqlite", tmp_path / "desk") as desk:
         desk.write(
             {"001_first": "create table t (x);", "002_shrink": "pragma journal_mode = delete;\nvacuum;\n"}
         )
@@ -219,7 +217,7 @@ def test_what_no_transaction_can_hold_runs_where_the_file_says_so(tmp_path):
     ],
 )
 def test_what_would_escape_the_runner_is_refused_outside_a_transaction_too(tmp_path, sql):
-    with migrating.settled("sqlite", tmp_path / "desk") as desk:
+    with deployments.settled("sqlite", tmp_path / "desk") as desk:
         desk.write({"001_first": f"{OUTSIDE}create table t (x);\n{sql}\n"})
         with pytest.raises(MigrationInvalidError, match="line 3"):
             desk.up()
@@ -228,7 +226,7 @@ def test_what_would_escape_the_runner_is_refused_outside_a_transaction_too(tmp_p
 
 
 def test_an_index_is_made_beside_running_writers_and_a_broken_one_is_dropped_first(tmp_path):
-    with migrating.settled("postgresql", tmp_path / "desk") as desk:
+    with deployments.settled("postgresql", tmp_path / "desk") as desk:
         desk.write({"001_first": "create table t (x integer);\n"})
         desk.up()
         desk.base.run("insert into t values (1), (1)")
@@ -247,11 +245,11 @@ def test_an_index_is_made_beside_running_writers_and_a_broken_one_is_dropped_fir
         ) == [(True,)]
         assert desk.states() == ["applied", "applied"]
         with desk.opened() as app:
-            assert migration_drift.drift(app).findings == []
+            assert drift.drift(app).findings == []
 
 
 def test_a_value_of_an_enum_is_added_and_used(tmp_path):
-    with migrating.settled("postgresql", tmp_path / "desk") as desk:
+    with deployments.settled("postgresql", tmp_path / "desk") as desk:
         desk.write({"001_first": "create type mood as enum ('sad');\ncreate table t (m mood);"})
         desk.write(
             {
@@ -263,7 +261,7 @@ def test_a_value_of_an_enum_is_added_and_used(tmp_path):
 
 
 def test_nothing_of_another_database_is_touched(tmp_path):
-    with migrating.settled("mysql", tmp_path / "desk") as desk:
+    with deployments.settled("mysql", tmp_path / "desk") as desk:
         desk.write({"001_first": f"create table t (x integer);\ndrop database {desk.base.own.path};\n"})
         with pytest.raises(MigrationInvalidError, match="DROP DATABASE"):
             desk.up()

@@ -17,13 +17,12 @@ from dbctl.errors.base import (
     MigrationsTwinnedError,
     MigrationsUnfitError,
 )
-from dbctl.services.migrations import status as migrate
-from dbctl.services.migrations import verify as migration_check
+from dbctl.services.migrations import status, verify
 from dbctl.services.migrations.baseline import Adoption
 from dbctl.services.migrations.files.loader import MigrationFile
 from dbctl.services.migrations.up import Upgrade
-from tests import databases as kept
 from tests import servers
+from tests.databases import File, Kept, nothing_yet
 from tests.services.migrations.deployments import bare, states, written
 
 #: What the first two of these make is there.
@@ -128,9 +127,9 @@ def server(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def place(server: str, tmp_path: Path) -> Iterator[kept.Kept]:
+def place(server: str, tmp_path: Path) -> Iterator[Kept]:
     """An empty database."""
-    with kept.nothing_yet(server, tmp_path / "main.db") as empty:
+    with nothing_yet(server, tmp_path / "main.db") as empty:
         empty.run()
         yield empty
 
@@ -140,7 +139,7 @@ def folder(tmp_path: Path) -> Path:
     return written(tmp_path / "migrations", FILES)
 
 
-def recorded(place: kept.Kept, runner: str, *further: str) -> None:
+def recorded(place: Kept, runner: str, *further: str) -> None:
     """Make what the first two files make, and the ledger that says so."""
     schema = [part for name in ("001_a", "002_b") for part in FILES[name].split("\n")]
     table = TABLES.get((runner, place.engine)) or TABLES[runner, ""]
@@ -150,12 +149,12 @@ def recorded(place: kept.Kept, runner: str, *further: str) -> None:
     place.run(*schema, table, *rows, *further)
 
 
-def up(place: kept.Kept, folder: Path) -> list[str]:
+def up(place: Kept, folder: Path) -> list[str]:
     with bare(place) as app:
         return [one.name for one in Upgrade(app, given=folder).apply().items]
 
 
-def adopt(place: kept.Kept, folder: Path) -> Sequence[str]:
+def adopt(place: Kept, folder: Path) -> Sequence[str]:
     with bare(place) as app:
         adoption = Adoption(app, given=folder)
         steps = adoption.plan().steps
@@ -164,7 +163,7 @@ def adopt(place: kept.Kept, folder: Path) -> Sequence[str]:
 
 
 @pytest.mark.parametrize("runner", RUNNERS)
-def test_what_a_runner_has_recorded_counts_as_applied(place: kept.Kept, folder: Path, runner: str) -> None:
+def test_what_a_runner_has_recorded_counts_as_applied(place: Kept, folder: Path, runner: str) -> None:
     recorded(place, runner)
     before = place.content()
     assert states(place, folder) == {"001_a": "applied", "002_b": "applied", "003_c": "pending"}
@@ -175,7 +174,7 @@ def test_what_a_runner_has_recorded_counts_as_applied(place: kept.Kept, folder: 
 
 @pytest.mark.parametrize("runner", [one for one in RUNNERS if one != "dbmate"])
 def test_a_foreign_ledger_is_adopted_by_one_of_dbctl_and_never_written(
-    place: kept.Kept, folder: Path, runner: str
+    place: Kept, folder: Path, runner: str
 ) -> None:
     recorded(place, runner)
     before = place.content()
@@ -194,9 +193,7 @@ def test_a_foreign_ledger_is_adopted_by_one_of_dbctl_and_never_written(
 
 
 @pytest.mark.parametrize("runner", [one for one in RUNNERS if one != "dbmate"])
-def test_a_ledger_and_a_schema_that_disagree_are_not_adopted(
-    place: kept.Kept, folder: Path, runner: str
-) -> None:
+def test_a_ledger_and_a_schema_that_disagree_are_not_adopted(place: Kept, folder: Path, runner: str) -> None:
     recorded(place, runner, "drop index b_x" + (" on b" if place.engine == "mysql" else ""), "drop table b")
     before = place.content()
     with pytest.raises(MigrationsUnfitError, match=rf"{runner} says that 002_b was applied"):
@@ -204,7 +201,7 @@ def test_a_ledger_and_a_schema_that_disagree_are_not_adopted(
     assert place.content() == before
 
 
-def test_a_foreign_ledger_is_not_said_to_tell_what_it_does_not_name(place: kept.Kept, folder: Path) -> None:
+def test_a_foreign_ledger_is_not_said_to_tell_what_it_does_not_name(place: Kept, folder: Path) -> None:
     recorded(
         place,
         "Alembic",
@@ -218,7 +215,7 @@ def test_a_foreign_ledger_is_not_said_to_tell_what_it_does_not_name(place: kept.
 
 @pytest.mark.parametrize("there", [1, 2, 3, 4, 10, 11])
 def test_of_many_as_many_are_adopted_as_the_schema_shows(tmp_path: Path, there: int) -> None:
-    place = kept.File(tmp_path / "main.db")
+    place = File(tmp_path / "main.db")
     made = {f"{number:03}_t": f"create table t{number} (x int);" for number in range(11)}
     place.run(*[made[name] for name in [*made][:there]])
     folder = written(tmp_path / "migrations", made)
@@ -226,15 +223,13 @@ def test_of_many_as_many_are_adopted_as_the_schema_shows(tmp_path: Path, there: 
     assert list(states(place, folder).values()) == ["applied"] * there + ["pending"] * (11 - there)
 
 
-def test_dbmates_own_ledger_is_written_as_dbmate_does(place: kept.Kept, folder: Path) -> None:
+def test_dbmates_own_ledger_is_written_as_dbmate_does(place: Kept, folder: Path) -> None:
     recorded(place, "dbmate")
     assert up(place, folder) == ["003_c"]
     assert sorted(place.rows("select * from schema_migrations")) == [("001",), ("002",), ("003",)]
 
 
-def test_where_nothing_is_recorded_the_ledger_is_one_that_dbmate_reads(
-    place: kept.Kept, folder: Path
-) -> None:
+def test_where_nothing_is_recorded_the_ledger_is_one_that_dbmate_reads(place: Kept, folder: Path) -> None:
     assert up(place, folder) == [*FILES]
     rows = place.rows("select version, name from schema_migrations")
     assert sorted(rows) == [("001", "a"), ("002", "b"), ("003", "c")]
@@ -244,7 +239,7 @@ def test_where_nothing_is_recorded_the_ledger_is_one_that_dbmate_reads(
 
 
 def test_where_nothing_is_recorded_a_folder_of_prismas_gets_prismas_ledger(
-    place: kept.Kept, tmp_path: Path
+    place: Kept, tmp_path: Path
 ) -> None:
     one = tmp_path / "prisma" / "20260101000000_first"
     one.mkdir(parents=True)
@@ -256,35 +251,35 @@ def test_where_nothing_is_recorded_a_folder_of_prismas_gets_prismas_ledger(
     ] == [(one.name, 1)]
 
 
-def test_verify_tells_of_a_way_down_that_has_no_way_up(place: kept.Kept, tmp_path: Path) -> None:
+def test_verify_tells_of_a_way_down_that_has_no_way_up(place: Kept, tmp_path: Path) -> None:
     pairs = tmp_path / "pairs"
     pairs.mkdir()
     (pairs / "1_a.up.sql").write_text("create table a (x int);")
     (pairs / "2_b.down.sql").write_text("drop table b;")
     up(place, pairs)
     with bare(place) as app:
-        found = migration_check.verify(app, given=pairs).findings
+        found = verify.verify(app, given=pairs).findings
     assert [one.message for one in found] == ["2_b.down.sql is no migration: there is no way up beside it"]
 
 
-def test_a_migration_that_golang_migrate_left_dirty_has_failed(place: kept.Kept, folder: Path) -> None:
+def test_a_migration_that_golang_migrate_left_dirty_has_failed(place: Kept, folder: Path) -> None:
     recorded(place, "golang-migrate", "update schema_migrations set dirty = true")
     assert states(place, folder) == {"001_a": "applied", "002_b": "failed", "003_c": "pending"}
 
 
-def test_flyways_baseline_stands_for_all_before_it(place: kept.Kept, folder: Path) -> None:
+def test_flyways_baseline_stands_for_all_before_it(place: Kept, folder: Path) -> None:
     baseline = "(1, '2', '<< Flyway Baseline >>', 'BASELINE', '<< Flyway Baseline >>', 'app', 0, true)"
     recorded(place, "Flyway", "delete from flyway_schema_history", f"{_HISTORY} {baseline}")
     assert states(place, folder) == {"001_a": "baseline", "002_b": "baseline", "003_c": "pending"}
 
 
-def test_a_migration_that_failed_in_flyway_is_told(place: kept.Kept, folder: Path) -> None:
+def test_a_migration_that_failed_in_flyway_is_told(place: Kept, folder: Path) -> None:
     failed = "(9, '3', 'c', 'SQL', 'V3__c.sql', 'app', 1, false)"
     recorded(place, "Flyway", "delete from flyway_schema_history where version = '3'", f"{_HISTORY} {failed}")
     assert states(place, folder)["003_c"] == "failed"
 
 
-def test_migrations_that_are_programs_are_told_by_their_ledger_alone(place: kept.Kept, folder: Path) -> None:
+def test_migrations_that_are_programs_are_told_by_their_ledger_alone(place: Kept, folder: Path) -> None:
     recorded(place, "Alembic", "insert into alembic_version values ('ae1027a6acf8')")
     assert states(place) == {"ae1027a6acf8": "applied"}
     place.run("drop table alembic_version", TABLES.get(("Django", place.engine)) or "")
@@ -295,7 +290,7 @@ def test_migrations_that_are_programs_are_told_by_their_ledger_alone(place: kept
 
 
 def test_a_version_that_a_file_of_sqlite_keeps_in_itself_counts(tmp_path: Path, folder: Path) -> None:
-    place = kept.File(tmp_path / "main.db")
+    place = File(tmp_path / "main.db")
     place.run(
         *(part for name in ("001_a", "002_b") for part in FILES[name].split("\n")), "pragma user_version = 2"
     )
@@ -304,18 +299,18 @@ def test_a_version_that_a_file_of_sqlite_keeps_in_itself_counts(tmp_path: Path, 
     assert up(place, folder) == ["003_c"]
 
 
-def test_a_database_newer_than_its_files_is_ahead_and_nothing_is_run(place: kept.Kept, folder: Path) -> None:
+def test_a_database_newer_than_its_files_is_ahead_and_nothing_is_run(place: Kept, folder: Path) -> None:
     recorded(place, "dbmate", "insert into schema_migrations values ('004')")
     found = {"001_a": "applied", "002_b": "applied", "003_c": "pending", "004": "ahead"}
     assert states(place, folder) == found
     with pytest.raises(MigrationsAheadError, match="004"):
         up(place, folder)
     with bare(place) as app:
-        assert migrate.survey([app], given=folder).check == 4
+        assert status.survey([app], given=folder).check == 4
 
 
 def test_two_files_of_one_version_cannot_be_told_apart_by_a_ledger_of_versions(
-    place: kept.Kept, folder: Path
+    place: Kept, folder: Path
 ) -> None:
     recorded(place, "dbmate")
     (folder / "002_other.sql").write_text("create table other (x int);")
@@ -328,7 +323,7 @@ def test_two_files_of_one_version_cannot_be_told_apart_by_a_ledger_of_versions(
 
 
 @pytest.mark.parametrize("runner", RUNNERS)
-def test_an_altered_file_is_found_with_every_ledger(place: kept.Kept, folder: Path, runner: str) -> None:
+def test_an_altered_file_is_found_with_every_ledger(place: Kept, folder: Path, runner: str) -> None:
     recorded(place, runner)
     if runner == "Flyway":  # as it records the files: CRC-32 of their lines
         for number, text in (("1", FILES["001_a"]), ("2", FILES["002_b"])):
@@ -337,10 +332,10 @@ def test_an_altered_file_is_found_with_every_ledger(place: kept.Kept, folder: Pa
             ).checksum_of_lines
             place.run(f"update flyway_schema_history set checksum = {checksum} where version = '{number}'")
     with bare(place) as app:
-        assert migration_check.verify(app, given=folder).findings == []
+        assert verify.verify(app, given=folder).findings == []
     (folder / "002_b.sql").write_text("create table b (x int, y int);\ncreate index b_x on b (x);")
     with bare(place) as app:
-        found = migration_check.verify(app, given=folder).findings
+        found = verify.verify(app, given=folder).findings
     assert [(one.severity, one.code) for one in found] == [
         ("error", "changed" if runner == "Flyway" else "differs")
     ]
@@ -360,7 +355,7 @@ def test_a_checksum_of_flyway_is_that_of_the_lines_whatever_their_ends() -> None
 
 
 def test_a_database_of_which_nothing_tells_of_migrations_has_none(
-    place: kept.Kept, capsys: pytest.CaptureFixture[str]
+    place: Kept, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place.run("create table a (x int)")
     assert main(["--url", place.url, "status", "--check"]) == 0
@@ -371,7 +366,7 @@ def test_a_database_of_which_nothing_tells_of_migrations_has_none(
 def test_a_configuration_says_that_a_database_has_no_migrations(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    place = kept.File(tmp_path / "user.db")
+    place = File(tmp_path / "user.db")
     place.run("create table schema_migrations (version varchar(128) primary key)", "create table a (x int)")
     config = tmp_path / "dbctl.toml"
     config.write_text(
@@ -390,7 +385,7 @@ def test_a_configuration_says_that_a_database_has_no_migrations(
 
 @pytest.mark.parametrize("runner", ["dbmate", "Knex"])
 def test_a_new_migration_in_an_empty_folder_comes_after_those_of_the_ledger(
-    place: kept.Kept, tmp_path: Path, runner: str, capsys: pytest.CaptureFixture[str]
+    place: Kept, tmp_path: Path, runner: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recorded(place, runner)
     (tmp_path / "own").mkdir()
@@ -439,7 +434,7 @@ def test_a_migration_after_those_that_travel_with_dbctl_is_applied_from_a_folder
 def test_a_refusal_of_adopt_names_each_object_that_differs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    place = kept.File(tmp_path / "main.db")
+    place = File(tmp_path / "main.db")
     many = [f"t{number}" for number in range(6)]
     place.run(*(f"create table {name} (x text)" for name in many))
     folder = written(
@@ -470,7 +465,7 @@ def test_tables_that_were_there_before_an_empty_ledger_are_adopted(
     path = tmp_path / "chat.db"
     app = ["--profile", "chat-lancedb", "--url", f"chat={path}", "--db", "chat", "migrate"]
     assert main([*app, "up"]) == 0
-    kept.File(path).run("delete from schema_migrations")
+    File(path).run("delete from schema_migrations")
     assert main([*app, "status", "--check"]) == 4
     assert main([*app, "up"]) == 6
     assert main([*app, "adopt"]) == 0

@@ -10,7 +10,7 @@ import pytest
 from dbctl.engines.registry import language
 from dbctl.errors.base import MigrationInvalidError
 from dbctl.profiles.model.base import Format
-from dbctl.services.migrations.files import loader as migration_files
+from dbctl.services.migrations.files import loader
 from dbctl.services.migrations.files.parser import Sections, beginnings, sections
 
 ENGINES = ["sqlite", "postgresql", "mysql"]
@@ -189,7 +189,7 @@ def test_files_in_pairs_and_folders_with_a_way_down_have_both_ways(tmp_path: Pat
     (one / "migration.sql").write_text("create table a (x int);")
     (one / "down.sql").write_text("drop table a;")
     for folder, kind, ignored in ((pairs, "pairs", ["3_lonely.down.sql"]), (prisma, "prisma", [])):
-        found = migration_files.read(folder, own=True)
+        found = loader.read(folder, own=True)
         (file,) = found.files.values()
         assert (found.format, found.ignored, file.words) == (kind, ignored, "first")
         down = file.down(language("sqlite"))
@@ -202,13 +202,13 @@ def test_files_in_pairs_and_folders_with_a_way_down_have_both_ways(tmp_path: Pat
 
 def test_a_way_down_that_holds_no_statement_is_none(tmp_path: Path) -> None:
     (tmp_path / "001_a.sql").write_text("-- Up\nselect 1;\n-- Down\n-- Nothing can be taken back.\n")
-    (file,) = migration_files.read(tmp_path, own=True, format="up-down").files.values()
+    (file,) = loader.read(tmp_path, own=True, format="up-down").files.values()
     assert file.down(language("sqlite")) is None
 
 
 def test_a_way_down_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
     (tmp_path / "1_a.up.sql").write_text("select 1;")
     (tmp_path / "1_a.down.sql").write_bytes(b"select\n'\xff';")
-    (file,) = migration_files.read(tmp_path, own=True).files.values()
+    (file,) = loader.read(tmp_path, own=True).files.values()
     with pytest.raises(MigrationInvalidError, match=r"1_a\.down\.sql: line 2 is not UTF-8"):
         file.down(language("sqlite"))

@@ -19,9 +19,9 @@ from dbctl.errors.base import (
     RoomMissingError,
 )
 from dbctl.services.migrations import rehearse as migration_rehearsal
-from tests import databases as kept
 from tests import servers
-from tests.services.migrations import deployments as migrating
+from tests.databases import PostgreSQL
+from tests.services.migrations import deployments
 
 MORE = {
     "003_more": "-- A year for each book.\nalter table books add column year integer default 1999;\n"
@@ -36,18 +36,18 @@ ENDLESS = {
 }
 
 
-@pytest.fixture(params=migrating.PLACES)
+@pytest.fixture(params=deployments.PLACES)
 def desk(request, tmp_path):
-    with migrating.settled(request.param, tmp_path / "desk") as made:
-        made.write(migrating.FIRST)
+    with deployments.settled(request.param, tmp_path / "desk") as made:
+        made.write(deployments.FIRST)
         made.up()
         yield made
 
 
 @pytest.fixture
 def file(tmp_path):
-    with migrating.settled("sqlite", tmp_path / "desk") as made:
-        made.write(migrating.FIRST)
+    with deployments.settled("sqlite", tmp_path / "desk") as made:
+        made.write(deployments.FIRST)
         made.up()
         yield made
 
@@ -155,8 +155,8 @@ def test_a_schema_of_a_database_is_rehearsed_without_the_others(tmp_path):
     folder = tmp_path / "desk"
     folder.mkdir()
     with servers.postgresql_schema() as url:
-        desk = migrating.Desk(folder, kept.PostgreSQL(url))
-        desk.write(migrating.FIRST)
+        desk = deployments.Desk(folder, PostgreSQL(url))
+        desk.write(deployments.FIRST)
         desk.up()
         desk.write(MORE)
         before, beside = desk.base.content(), copies(desk)
@@ -176,8 +176,8 @@ def test_what_up_refuses_is_refused(file):
 
 
 def test_a_database_that_is_still_to_be_made_is_rehearsed_without_being_made(tmp_path):
-    with migrating.settled("sqlite", tmp_path / "new") as desk:
-        desk.write(migrating.FIRST)
+    with deployments.settled("sqlite", tmp_path / "new") as desk:
+        desk.write(deployments.FIRST)
         told = rehearse(desk)
         assert [(one.table, one.before, one.after) for one in told.rows] == [
             ("authors", None, 3),
@@ -205,8 +205,8 @@ REACHING = {
 def test_what_would_reach_the_original_or_its_server_is_refused_also_where_lint_may_not_tell_it(
     tmp_path, place, number
 ):
-    with migrating.settled(place, tmp_path / "desk") as desk:
-        desk.write(migrating.FIRST)
+    with deployments.settled(place, tmp_path / "desk") as desk:
+        desk.write(deployments.FIRST)
         desk.up()
         sql = REACHING[place][number].format(desk.base.own.path)
         desk.write({"003_reach": f"-- dbctl: allow reaches-out\n\n{sql}\n"})
@@ -217,8 +217,8 @@ def test_what_would_reach_the_original_or_its_server_is_refused_also_where_lint_
 
 
 def test_who_may_not_make_databases_is_told_the_grant(tmp_path):
-    with migrating.settled("postgresql", tmp_path / "desk") as desk:
-        desk.write(migrating.FIRST)
+    with deployments.settled("postgresql", tmp_path / "desk") as desk:
+        desk.write(deployments.FIRST)
         desk.up()
         desk.write(MORE)
         role = f"r_{desk.base.own.path}"
@@ -250,7 +250,7 @@ def running(desk):
     process = subprocess.Popen(
         [sys.executable, "-m", "dbctl", "migrate", "rehearse"],
         cwd=desk.folder,
-        env=migrating.CLEAN,
+        env=deployments.CLEAN,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

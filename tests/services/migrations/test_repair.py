@@ -10,16 +10,16 @@ import pytest
 from dbctl.errors.base import LedgerForeignError, LedgerMissingError, MigrationMissingError, UsageError
 from dbctl.services.migrations import repair as migration_mend
 from dbctl.services.migrations.up import Upgrade
-from tests import databases as kept
+from tests.databases import Kept, nothing_yet
 from tests.services.migrations.deployments import bare, states, written
 
 FILES = {f"00{number}_{name}": f"create table {name} (x int);" for number, name in enumerate("abc", 1)}
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "mysql"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[kept.Kept]:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kept]:
     """An empty database."""
-    with kept.nothing_yet(request.param, tmp_path / "main.db") as empty:
+    with nothing_yet(request.param, tmp_path / "main.db") as empty:
         empty.run()
         yield empty
 
@@ -29,14 +29,12 @@ def folder(tmp_path: Path) -> Path:
     return written(tmp_path / "migrations", FILES)
 
 
-def up(place: kept.Kept, folder: Path, to: str = "") -> None:
+def up(place: Kept, folder: Path, to: str = "") -> None:
     with bare(place) as app:
         Upgrade(app, given=folder, to=to).apply()
 
 
-def mark(
-    place: kept.Kept, folder: Path, wanted: migration_mend.Wanted, *names: str
-) -> dict[str, tuple[str, str]]:
+def mark(place: Kept, folder: Path, wanted: migration_mend.Wanted, *names: str) -> dict[str, tuple[str, str]]:
     with bare(place) as app:
         change = migration_mend.mark(app, names, wanted, given=folder)
         planned = len(change.plan().steps)
@@ -45,13 +43,13 @@ def mark(
     return {one.name: (one.was, one.now) for one in items}
 
 
-def repair(place: kept.Kept, folder: Path, *words: str) -> dict[str, tuple[str, str]]:
+def repair(place: Kept, folder: Path, *words: str) -> dict[str, tuple[str, str]]:
     with bare(place) as app:
         change = migration_mend.repair(app, words, given=folder)
         return {one.name: (one.was, one.now) for one in change.apply(change.plan().digest).items}
 
 
-def test_what_was_done_by_hand_is_marked_and_not_run(place: kept.Kept, folder: Path) -> None:
+def test_what_was_done_by_hand_is_marked_and_not_run(place: Kept, folder: Path) -> None:
     up(place, folder, to="1")
     assert mark(place, folder, "applied", "2", "003_c.sql") == {
         "002_b": ("pending", "applied"),
@@ -62,7 +60,7 @@ def test_what_was_done_by_hand_is_marked_and_not_run(place: kept.Kept, folder: P
     assert mark(place, folder, "applied", "2") == {}
 
 
-def test_marking_makes_the_ledger_where_there_is_none(place: kept.Kept, folder: Path) -> None:
+def test_marking_makes_the_ledger_where_there_is_none(place: Kept, folder: Path) -> None:
     place.run("create table a (x int)")
     with pytest.raises(LedgerMissingError):
         mark(place, folder, "pending", "1")
@@ -71,7 +69,7 @@ def test_marking_makes_the_ledger_where_there_is_none(place: kept.Kept, folder: 
     assert set(states(place, folder).values()) == {"applied"}
 
 
-def test_what_is_marked_pending_is_run_again(place: kept.Kept, folder: Path) -> None:
+def test_what_is_marked_pending_is_run_again(place: Kept, folder: Path) -> None:
     up(place, folder)
     place.run("drop table c")
     assert mark(place, folder, "pending", "003_c") == {"003_c": ("applied", "pending")}
@@ -80,7 +78,7 @@ def test_what_is_marked_pending_is_run_again(place: kept.Kept, folder: Path) -> 
     assert "c" in place.tables()
 
 
-def test_a_name_that_nobody_knows_is_refused_with_one_that_is_near(place: kept.Kept, folder: Path) -> None:
+def test_a_name_that_nobody_knows_is_refused_with_one_that_is_near(place: Kept, folder: Path) -> None:
     up(place, folder)
     before = place.content()
     with pytest.raises(MigrationMissingError, match="has no migration '003_d'") as raised:
@@ -89,7 +87,7 @@ def test_a_name_that_nobody_knows_is_refused_with_one_that_is_near(place: kept.K
     assert place.content() == before
 
 
-def test_a_text_that_changed_on_purpose_is_taken_as_it_is(place: kept.Kept, folder: Path) -> None:
+def test_a_text_that_changed_on_purpose_is_taken_as_it_is(place: Kept, folder: Path) -> None:
     up(place, folder)
     (folder / "002_b.sql").write_text("create table b (y int);")
     assert states(place, folder)["002_b"] == "changed"
@@ -100,7 +98,7 @@ def test_a_text_that_changed_on_purpose_is_taken_as_it_is(place: kept.Kept, fold
     assert repair(place, folder, "checksums", "failed", "missing") == {}
 
 
-def test_rows_whose_files_are_gone_are_forgotten_on_request_only(place: kept.Kept, folder: Path) -> None:
+def test_rows_whose_files_are_gone_are_forgotten_on_request_only(place: Kept, folder: Path) -> None:
     up(place, folder)
     (folder / "002_b.sql").unlink()
     place.run("insert into schema_migrations (version) values ('009')")
@@ -114,7 +112,7 @@ def test_rows_whose_files_are_gone_are_forgotten_on_request_only(place: kept.Kep
 
 
 def test_a_migration_that_prismas_runner_left_unfinished_is_rolled_back_or_completed(
-    place: kept.Kept, tmp_path: Path
+    place: Kept, tmp_path: Path
 ) -> None:
     folder = tmp_path / "prisma"
     for number in (1, 2):
@@ -144,7 +142,7 @@ def test_a_migration_that_prismas_runner_left_unfinished_is_rolled_back_or_compl
     assert "n1" not in place.tables()
 
 
-def test_another_runners_ledger_is_not_written(place: kept.Kept, folder: Path) -> None:
+def test_another_runners_ledger_is_not_written(place: Kept, folder: Path) -> None:
     place.run(
         "create table a (x int)",
         "create table schema_migrations (version bigint not null primary key, dirty boolean not null)",
@@ -159,6 +157,6 @@ def test_another_runners_ledger_is_not_written(place: kept.Kept, folder: Path) -
     assert place.content() == before
 
 
-def test_it_has_to_be_said_what_to_repair(place: kept.Kept, folder: Path) -> None:
+def test_it_has_to_be_said_what_to_repair(place: Kept, folder: Path) -> None:
     with pytest.raises(UsageError, match="--checksums, --failed, --missing"):
         repair(place, folder)

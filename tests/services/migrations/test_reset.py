@@ -15,7 +15,7 @@ from dbctl.errors.base import (
 from dbctl.services.app import app as apps
 from dbctl.services.backup.repository import Repository
 from dbctl.services.migrations.reset import Reset
-from tests.services.migrations import deployments as migrating
+from tests.services.migrations import deployments
 
 MORE = {
     "sqlite": [
@@ -37,18 +37,18 @@ MORE = {
 }
 
 
-@pytest.fixture(params=migrating.PLACES)
+@pytest.fixture(params=deployments.PLACES)
 def desk(request, tmp_path):
-    with migrating.settled(request.param, tmp_path / "desk") as made:
-        made.write(migrating.FIRST)
+    with deployments.settled(request.param, tmp_path / "desk") as made:
+        made.write(deployments.FIRST)
         made.up()
         yield made
 
 
 @pytest.fixture
 def file(tmp_path):
-    with migrating.settled("sqlite", tmp_path / "file") as made:
-        made.write(migrating.FIRST)
+    with deployments.settled("sqlite", tmp_path / "file") as made:
+        made.write(deployments.FIRST)
         made.up()
         yield made
 
@@ -129,7 +129,7 @@ def test_a_migration_that_fails_names_the_backup_of_what_was_there(file):
 
 
 def test_a_missing_file_is_made(tmp_path):
-    folder = migrating.written(tmp_path / "migrations", migrating.FIRST)
+    folder = deployments.written(tmp_path / "migrations", deployments.FIRST)
     selection = Selection(profile="plain", urls=[f"main={tmp_path}/new.db"])
     with apps.opened(selection, timeout=5) as app:
         done = Reset(app, folder=folder).apply().items
@@ -137,8 +137,8 @@ def test_a_missing_file_is_made(tmp_path):
 
 
 def test_what_another_schema_depends_on_is_not_dropped(tmp_path):
-    with migrating.settled("postgresql", tmp_path / "desk") as desk:
-        desk.write(migrating.FIRST)
+    with deployments.settled("postgresql", tmp_path / "desk") as desk:
+        desk.write(deployments.FIRST)
         desk.up()
         desk.base.run("create schema beside_it", "create view beside_it.seen as select id from books")
         before = desk.base.content()

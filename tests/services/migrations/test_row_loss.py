@@ -8,13 +8,13 @@ import pytest
 
 from dbctl.engines import registry
 from dbctl.errors.base import MigrationMissingError, RowsLostError
-from tests.services.migrations import deployments as migrating
+from tests.services.migrations import deployments
 
 
-@pytest.fixture(params=migrating.PLACES)
+@pytest.fixture(params=deployments.PLACES)
 def desk(request, tmp_path):
-    with migrating.settled(request.param, tmp_path / "desk") as made:
-        made.write(migrating.FIRST)
+    with deployments.settled(request.param, tmp_path / "desk") as made:
+        made.write(deployments.FIRST)
         made.up()
         yield made
 
@@ -43,8 +43,8 @@ def test_rows_that_go_undeclared_are_refused_and_nothing_is_done(desk, how):
 
 @pytest.mark.parametrize("how", HIDDEN)
 def test_what_a_comment_hides_is_refused_before_anything_runs(tmp_path, how):
-    with migrating.settled("mysql", tmp_path / "desk") as desk:
-        desk.write(migrating.FIRST)
+    with deployments.settled("mysql", tmp_path / "desk") as desk:
+        desk.write(deployments.FIRST)
         desk.up()
         desk.write({"003_less": f"create table notes (id integer);\n{HIDDEN[how]}\n"})
         with pytest.raises(RowsLostError, match=r"books \(5 rows"):
@@ -94,16 +94,16 @@ def test_an_update_and_an_insert_are_no_loss(desk):
 
 
 def test_rows_that_the_same_run_made_are_nobodys(tmp_path):
-    with migrating.settled("sqlite", tmp_path / "new") as desk:
-        desk.write(migrating.FIRST)
+    with deployments.settled("sqlite", tmp_path / "new") as desk:
+        desk.write(deployments.FIRST)
         desk.write({"003_less": "delete from books;\n"})
         assert [one.name for one in desk.up()][-1] == "003_less"
         assert desk.count("books") == 0
 
 
 def test_rows_that_the_app_deletes_meanwhile_are_not_the_migrations_doing(tmp_path):
-    with migrating.settled("postgresql", tmp_path / "desk") as desk:
-        desk.write(migrating.FIRST)
+    with deployments.settled("postgresql", tmp_path / "desk") as desk:
+        desk.write(deployments.FIRST)
         desk.up()
         # The sleep stands for a long statement; the app deletes in the middle of it.
         desk.write({"003_slow": "update authors set name = 'x';\nselect pg_sleep(1.5);"})
@@ -135,7 +135,7 @@ def started(desk):
     return subprocess.Popen(
         [sys.executable, "-m", "dbctl", "migrate", "up", "--no-backup"],
         cwd=desk.folder,
-        env=migrating.CLEAN,
+        env=deployments.CLEAN,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -143,8 +143,8 @@ def started(desk):
 
 
 def test_a_table_built_anew_keeps_the_rows_that_hang_on_it(tmp_path):
-    with migrating.settled("sqlite", tmp_path / "rebuild") as desk:
-        desk.write(migrating.FIRST)
+    with deployments.settled("sqlite", tmp_path / "rebuild") as desk:
+        desk.write(deployments.FIRST)
         desk.up()
         rebuild = """create table authors_new (id integer primary key, name text not null default '');
 insert into authors_new select id, name from authors{};

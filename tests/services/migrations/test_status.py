@@ -37,12 +37,11 @@ from dbctl.errors.base import (
 from dbctl.profiles import loader
 from dbctl.services.app import app as apps
 from dbctl.services.app.app import App
-from dbctl.services.migrations import status as migrate
-from dbctl.services.migrations import verify as migration_check
+from dbctl.services.migrations import status, verify
 from dbctl.services.migrations.files.new import NewMigration
 from dbctl.services.migrations.up import Upgrade, apply_all
 from dbctl.url import Url
-from tests.shapes import flashpoint_web as shapes
+from tests.shapes.flashpoint_web import deployed_user_db, document_user_db
 
 FILES = {
     "001_users": "create table users (id integer primary key, name text);\ncreate table roles (id integer primary key);\n",
@@ -82,12 +81,12 @@ def up(path: Path, folder: Path | None, to: str = "") -> list[str]:
 
 def states(path: Path, folder: Path | None = None) -> dict[str, str]:
     with opened(path) as app:
-        return {one.name: one.state for one in migrate.survey([app], "user", folder).page.items}
+        return {one.name: one.state for one in status.survey([app], "user", folder).page.items}
 
 
 def check(path: Path, folder: Path | None = None) -> int:
     with opened(path) as app:
-        return migrate.survey([app], "user", folder).check
+        return status.survey([app], "user", folder).check
 
 
 def query(path: Path, sql: str, parameters: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
@@ -106,7 +105,7 @@ def tables(path: Path) -> set[object]:
 
 def codes(path: Path, folder: Path | None) -> list[tuple[str, str]]:
     with opened(path) as app:
-        found = migration_check.verify(app, "user", folder).findings
+        found = verify.verify(app, "user", folder).findings
     return [(finding.severity, finding.code) for finding in found]
 
 
@@ -208,7 +207,7 @@ def test_a_plan_shows_what_would_run_and_not_the_way_down(tmp_path: Path, answer
 
 def test_migrations_run_in_a_database_that_somebody_else_opened(path: Path) -> None:
     """As the sample data is made: with no configured app."""
-    track = migrate.shipped_track(loader.load("flashpoint-web"), "user", "demo", "sqlite")
+    track = status.shipped_track(loader.load("flashpoint-web"), "user", "demo", "sqlite")
     opening = open_for_writing(
         Url(engine="sqlite", path=str(path)), track.target, timeout=1, pragmas={}, create={}
     )
@@ -222,7 +221,7 @@ def test_migrations_run_in_a_database_that_somebody_else_opened(path: Path) -> N
 def test_only_what_travels_along_can_be_run_without_a_configuration(database: str) -> None:
     profile = structs.replace(loader.load("flashpoint-web"), name="flashpoint-web-2")
     with pytest.raises((AbilityMissingError, MigrationsMissingError)):
-        migrate.shipped_track(profile, database, "demo", "sqlite")
+        status.shipped_track(profile, database, "demo", "sqlite")
 
 
 def test_what_the_app_applied_meanwhile_is_not_run_again(path: Path, tmp_path: Path) -> None:
@@ -239,7 +238,7 @@ def test_what_the_app_applied_meanwhile_is_not_run_again(path: Path, tmp_path: P
 
 
 def test_a_ledger_with_names_that_the_folder_lacks_stops_everything(path: Path, folder: Path) -> None:
-    shapes.deployed_user_db(path)
+    deployed_user_db(path)
     before = query(path, "select * from migrations")
     assert states(path, folder)["001_complete_schema"] == "missing-file"
     with pytest.raises(MigrationsUnsoundError, match="001_complete_schema"):
@@ -249,7 +248,7 @@ def test_a_ledger_with_names_that_the_folder_lacks_stops_everything(path: Path, 
 
 def test_the_deployed_ledger_fits_the_folder_of_the_app(path: Path, tmp_path: Path) -> None:
     """The file's text changed four times after deployments had run it; each text was published."""
-    shapes.deployed_user_db(path)
+    deployed_user_db(path)
     folder = write(
         tmp_path / "own",
         {"001_complete_schema": "create table if not exists users (id);", "bootstrap.sql": ""},
@@ -261,14 +260,14 @@ def test_the_deployed_ledger_fits_the_folder_of_the_app(path: Path, tmp_path: Pa
 
 
 def test_rows_that_the_app_put_in_unseen_count_as_applied(path: Path, tmp_path: Path) -> None:
-    shapes.deployed_user_db(path)
+    deployed_user_db(path)
     query(path, "update migrations set checksum = null, execution_time_ms = null, description = 'detected'")
     folder = write(tmp_path / "own", {"001_complete_schema": "create table users (id);"})
     assert states(path, folder) == {"001_complete_schema": "applied"}
 
 
 def test_files_that_the_app_removed_are_retired(path: Path, tmp_path: Path) -> None:
-    shapes.deployed_user_db(path, era="D'")
+    deployed_user_db(path, era="D'")
     folder = write(tmp_path / "own", {"001_complete_schema": "create table users (id);"})
     assert states(path, folder) == {"001_complete_schema": "applied", "002_domains": "retired"}
     assert check(path, folder) == 0
@@ -277,7 +276,7 @@ def test_files_that_the_app_removed_are_retired(path: Path, tmp_path: Path) -> N
 
 
 def test_retired_ones_do_not_make_the_schema_that_replaced_them_late(path: Path, tmp_path: Path) -> None:
-    shapes.deployed_user_db(path, era="C")
+    deployed_user_db(path, era="C")
     folder = write(tmp_path / "own", {"001_complete_schema": "create table if not exists users (id);"})
     assert states(path, folder)["001_complete_schema"] == "pending"
     assert up(path, folder) == ["001_complete_schema"]
@@ -315,9 +314,9 @@ def test_two_files_of_one_number_are_refused_until_both_are_applied(path: Path, 
 
 
 def test_tables_without_a_ledger_are_not_guessed_about(path: Path) -> None:
-    shapes.document_user_db(path)
+    document_user_db(path)
     with opened(path) as app:
-        survey = migrate.survey([app], "user")
+        survey = status.survey([app], "user")
     assert (survey.check, survey.status, survey.unrecorded) == (4, 0, ["app/user"])
     before = tables(path)
     with pytest.raises(LedgerMissingError):
@@ -419,7 +418,7 @@ def test_a_missing_database_has_no_status_and_its_directory_is_not_made(
 
 def test_a_database_without_migrations_says_so(path: Path) -> None:
     with opened(path) as app, pytest.raises(AbilityMissingError, match="app/flashpoint"):
-        migrate.survey([app], "flashpoint")
+        status.survey([app], "flashpoint")
 
 
 def test_a_second_hard_link_is_refused(path: Path, folder: Path, tmp_path: Path) -> None:
@@ -535,7 +534,7 @@ def test_verify_says_when_only_line_ends_or_the_mark_differ(
     assert codes(path, folder) == []
     write(folder, {"001_users": now})
     with opened(path) as app:
-        (finding,) = migration_check.verify(app, "user", folder).findings
+        (finding,) = verify.verify(app, "user", folder).findings
     assert (finding.severity, finding.code) == ("info", "same-text")
     assert finding.message == f"001_users is the text that was applied; only {what} differ"
     assert states(path, folder) == {"001_users": "applied"}
@@ -549,7 +548,7 @@ def test_verify_tells_of_gaps_and_of_files_that_are_no_migrations(path: Path, fo
     )
     (folder / "008_folder.sql").mkdir()
     with opened(path) as app:
-        findings = migration_check.verify(app, "user", folder)
+        findings = verify.verify(app, "user", folder)
     assert [finding.code for finding in findings.findings] == ["ignored", "ignored", "gap"]
     assert findings.findings[2].message == "numbers 4 to 6 are missing"
     assert not findings.unsound
@@ -577,7 +576,7 @@ def test_verify_finds_every_kind_of_damage_in_one_run(path: Path, folder: Path) 
 
 def begin(path: Path, folder: Path | None, words: str) -> NewMigration:
     with opened(path) as app:
-        return NewMigration(app, migrate.tracks(app, "user", folder), words)
+        return NewMigration(app, status.tracks(app, "user", folder), words)
 
 
 @pytest.mark.parametrize(
@@ -641,10 +640,10 @@ def test_the_shipped_folder_takes_no_new_migration(path: Path) -> None:
 def test_of_several_apps_those_that_can_be_looked_at_are_told(path: Path, tmp_path: Path) -> None:
     up(path, None)
     with opened(path) as good, opened(tmp_path / "none.db") as gone:
-        survey = migrate.survey([good, gone])
+        survey = status.survey([good, gone])
         assert (survey.status, survey.check, len(survey.page.items)) == (12, 12, 4)
         assert isinstance(survey.failed[0], DatabaseMissingError)
-        both = migrate.survey([gone, gone])
+        both = status.survey([gone, gone])
         assert (both.status, both.check) == (10, 10)
         with pytest.raises(DbctlError):
-            migrate.survey([gone])
+            status.survey([gone])

@@ -11,7 +11,7 @@ import pytest
 
 from dbctl.errors.base import BusyError, MigrationFailedError
 from tests import servers
-from tests.services.migrations import deployments as migrating
+from tests.services.migrations import deployments
 
 MANY = {
     f"{number:03d}_t": f"create table t{number} (x integer);\ninsert into t{number} values ({number});"
@@ -19,16 +19,16 @@ MANY = {
 }
 
 
-@pytest.fixture(params=migrating.PLACES)
+@pytest.fixture(params=deployments.PLACES)
 def desk(request, tmp_path):
-    with migrating.settled(request.param, tmp_path / "desk") as made:
+    with deployments.settled(request.param, tmp_path / "desk") as made:
         yield made
 
 
 @pytest.fixture
 def busy(tmp_path):
     """An app on PostgreSQL, one of whose tables a reader of it holds; ``release`` ends that."""
-    with migrating.settled("postgresql", tmp_path / "desk") as desk:
+    with deployments.settled("postgresql", tmp_path / "desk") as desk:
         desk.write({"001_t": "create table t (x integer);\ninsert into t values (1);"})
         desk.up()
         with closing(servers.connection(desk.base.own)) as reader:
@@ -41,7 +41,7 @@ def started(desk, *words):
     return subprocess.Popen(
         [sys.executable, "-m", "dbctl", "migrate", "up", "-o", "json", *words],
         cwd=desk.folder,
-        env=migrating.CLEAN,
+        env=deployments.CLEAN,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -88,7 +88,7 @@ def test_a_mistake_in_the_third_statement_of_one_of_many_keeps_those_before_and_
 
 
 def test_only_so_many_are_run(tmp_path):
-    with migrating.settled("sqlite", tmp_path / "desk") as desk:
+    with deployments.settled("sqlite", tmp_path / "desk") as desk:
         desk.write(MANY)
         assert [one.name for one in desk.up(steps=2)] == ["001_t", "002_t"]
         assert [one.name for one in desk.up(steps=1)] == ["003_t"]

@@ -10,7 +10,7 @@ import pytest
 
 from dbctl.engines.registry import open_for_reading
 from dbctl.profiles.model.base import MigrationsShape
-from dbctl.services.migrations.files import loader as migration_files
+from dbctl.services.migrations.files import loader
 from dbctl.services.migrations.files.variants import fitting
 from dbctl.services.migrations.ledger.ledger import Record
 from dbctl.url import Url
@@ -32,7 +32,7 @@ def told(tmp_path):
         (tmp_path / shape).mkdir()
         for name in names:
             (tmp_path / shape / f"{name}.sql").write_text("select 1;")
-        folders[shape] = migration_files.read(tmp_path / shape, own=False)
+        folders[shape] = loader.read(tmp_path / shape, own=False)
 
     def telling(sql, *recorded, shapes=SHAPES):
         path = tmp_path / "jars.db"

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from dbctl import signals as interrupt
+from dbctl import signals
 from dbctl.config.model import Keep
 from dbctl.engines import registry
 from dbctl.engines.contract.dumps import Dump
@@ -36,14 +36,13 @@ from dbctl.errors.base import (
     UsageError,
     WrongAppError,
 )
-from dbctl.services.backup import repository as backups
-from dbctl.services.backup import verify as backup_verify
+from dbctl.services.backup import verify
 from dbctl.services.backup.prune import Pruning
-from dbctl.services.restore import apply as restore
-from dbctl.services.restore import preview as restore_preview
+from dbctl.services.backup.repository import list_backups
+from dbctl.services.restore import preview
+from dbctl.services.restore.apply import latest_safety
 from dbctl.url import Url
-from tests.services import flashpoint_app as people
-from tests.services import promptvault_app as vault
+from tests.services import flashpoint_app, promptvault_app
 from tests.services.flashpoint_app import caught, rows, run
 from tests.services.promptvault_app import apply, content, create, file_of, settle, spoil, undo
 
@@ -93,14 +92,14 @@ def test_what_is_latest_is_not_guessed_where_a_later_manifest_cannot_be_read(tmp
     path = settle(tmp_path / "app", "deployed")
     made = create(path)
     first, last = apply(path), apply(path)
-    vault.folder_of(path, last.safety_backup).joinpath("manifest.json").write_text("{")
+    promptvault_app.folder_of(path, last.safety_backup).joinpath("manifest.json").write_text("{")
     now = content(path)
     for call in (partial(undo, path), partial(apply, path)):
         error = caught(BackupUnsoundError, call)
         assert last.safety_backup in str(error)
     assert content(path) == now
     assert apply(path, made.id).backup == made.id
-    with vault.opened(path) as (_app, repository):
+    with promptvault_app.opened(path) as (_app, repository):
         before = repository.find(first.safety_backup).created_at
         assert repository.find("latest", before=before).id == made.id
 
@@ -119,13 +118,13 @@ def test_a_restore_is_recorded_in_the_app(tmp_path):
 def test_what_was_replaced_is_a_whole_backup_and_latest_does_not_mean_it(deployed):
     made = create(deployed)
     spoil(deployed)
-    spoiled = people.content(deployed)
+    spoiled = flashpoint_app.content(deployed)
     done = apply(deployed)
-    with vault.opened(deployed) as (_app, repository):
+    with promptvault_app.opened(deployed) as (_app, repository):
         assert repository.find("latest").id == made.id
         safety = repository.find(done.safety_backup)
     assert (safety.kind, safety.restored) == ("safety", made.id)
-    assert people.content(file_of(deployed, safety)) == spoiled
+    assert flashpoint_app.content(file_of(deployed, safety)) == spoiled
 
 
 def test_what_the_file_alone_does_not_tell_is_kept_encoding_page_size_and_numbers(tmp_path):
@@ -192,7 +191,7 @@ def test_a_file_that_is_no_database_any_more_is_kept_and_replaced_with_its_owner
     assert content(deployed) == before
     told = deployed.stat()
     assert (told.st_uid, told.st_gid, stat.S_IMODE(told.st_mode)) == (*owner, 0o640)
-    with vault.opened(deployed) as (_app, repository):
+    with promptvault_app.opened(deployed) as (_app, repository):
         safety = repository.find(done.safety_backup)
     assert [one.form for one in safety.members] == ["raw"]
     assert file_of(deployed, safety).read_bytes() == garbage
@@ -232,7 +231,7 @@ def test_a_corrupt_database_is_kept_file_by_file_and_written_over_in_place(deplo
     assert done.databases[0].way == "in place"
     assert deployed.stat().st_ino == inode
     assert content(deployed) == before
-    with vault.opened(deployed) as (_app, repository):
+    with promptvault_app.opened(deployed) as (_app, repository):
         safety = repository.find(done.safety_backup)
     assert file_of(deployed, safety).read_bytes() == raw
 
@@ -269,14 +268,14 @@ def test_a_changed_backup_is_not_restored_and_nothing_is_touched(deployed):
     file.write_bytes(whole[:-1])
     caught(BackupUnsoundError, lambda: apply(deployed))
     assert deployed.read_bytes() == held
-    assert len(vault.listed(deployed).page.items) == 1
+    assert len(promptvault_app.listed(deployed).page.items) == 1
 
 
 def test_a_backup_that_was_pruned_while_somebody_was_asked_is_missing_and_not_damaged(deployed):
     made = create(deployed)
-    with vault.opened(deployed) as (app, repository):
-        work = vault.restoring(app, repository, "latest")
-        shutil.rmtree(vault.folder_of(deployed, made))
+    with promptvault_app.opened(deployed) as (app, repository):
+        work = promptvault_app.restoring(app, repository, "latest")
+        shutil.rmtree(promptvault_app.folder_of(deployed, made))
         caught(BackupMissingError, work.apply)
 
 
@@ -304,7 +303,7 @@ def test_trap_a_second_hard_link_has_another_wal_so_such_a_file_is_refused_befor
     create(deployed)
     os.link(deployed, deployed.with_name("other-name.db"))
     caught(ReadOnlyError, lambda: apply(deployed))
-    assert len(vault.listed(deployed).page.items) == 1
+    assert len(promptvault_app.listed(deployed).page.items) == 1
 
 
 def test_a_repository_that_cannot_take_the_safety_copy_stops_the_restore(deployed, monkeypatch):
@@ -324,8 +323,8 @@ def test_a_preview_changes_nothing_and_tells_what_would_change(path):
     made = create(path)
     spoil(path)
     held = path.read_bytes()
-    with vault.opened(path) as (app, repository):
-        told = restore_preview.preview(app, repository, repository.find(made.id), vault.keys_of(app))
+    with promptvault_app.opened(path) as (app, repository):
+        told = preview.preview(app, repository, repository.find(made.id), promptvault_app.keys_of(app))
     (one,) = told.databases
     assert (one.state, one.schema) == ("readable", "another")
     differing = {table.table: (table.now, table.then) for table in one.tables if table.now != table.then}
@@ -363,10 +362,10 @@ def at_move(number, act):
 @pytest.fixture
 def stop():
     """Ask this process to end, as a supervisor does."""
-    handlers = {number: signal.getsignal(number) for number in interrupt.ENDING}
-    interrupt.listen()
+    handlers = {number: signal.getsignal(number) for number in signals.ENDING}
+    signals.listen()
     yield lambda: os.kill(os.getpid(), signal.SIGTERM)
-    interrupt._received.clear()
+    signals._received.clear()
     for number, handler in handlers.items():
         signal.signal(number, handler)
 
@@ -377,10 +376,10 @@ def test_a_signal_leaves_the_old_rows_or_the_new_ones_and_the_way_back(deployed,
     create(deployed)
     spoil(deployed)
     old = content(deployed)
-    with suppress(interrupt.Interrupted):
+    with suppress(signals.Interrupted):
         apply(deployed, advance=at_move(move, stop))
-    assert interrupt._received
-    interrupt._received.clear()
+    assert signals._received
+    signals._received.clear()
     assert content(deployed) == (new if move == 4 else old)
     if move == 4:  # behind its last step
         undo(deployed)
@@ -446,8 +445,8 @@ def test_going_back_leaves_a_database_that_the_restore_has_made_anew_and_says_so
     pair[1].unlink()
     run(pair[0], "update t set x = 'changed'")
     apply(pair[0])
-    with vault.opened(pair[0]) as (app, repository):
-        work = vault.restoring(app, repository, restore.latest_safety(app, repository).id)
+    with promptvault_app.opened(pair[0]) as (app, repository):
+        work = promptvault_app.restoring(app, repository, latest_safety(app, repository).id)
         assert (
             f"leave pair/two as it is, for it was made by the restore of {made.id}" in work.plan().steps[-1]
         )
@@ -461,17 +460,17 @@ def test_going_back_leaves_a_database_that_the_restore_has_made_anew_and_says_so
 def test_one_database_can_be_listed_and_verified_alone_and_pruning_takes_whole_backups(pair):
     create(pair[0])
     create(pair[0], only="two")
-    with vault.opened(pair[0]) as (_app, repository):
-        assert len(backups.list_backups(repository, vault.EVERY, database="one").page.items) == 1
-        assert len(backups.list_backups(repository, vault.EVERY, database="two").page.items) == 2
+    with promptvault_app.opened(pair[0]) as (_app, repository):
+        assert len(list_backups(repository, promptvault_app.EVERY, database="one").page.items) == 1
+        assert len(list_backups(repository, promptvault_app.EVERY, database="two").page.items) == 2
         latest = repository.find("latest")
     caught(BackupMissingError, lambda: apply(pair[0], latest.id, only="one"))
     (pair[0].with_name("backups") / "pair" / latest.id / latest.members[0].file).write_bytes(b"")
-    with vault.opened(pair[0], only="one") as (app, repository):
-        checked = backup_verify.verify(app, repository, (), deep=False, keys=vault.keys_of(app))
-        assert vault.codes(checked.findings) == []
+    with promptvault_app.opened(pair[0], only="one") as (app, repository):
+        checked = verify.verify(app, repository, (), deep=False, keys=promptvault_app.keys_of(app))
+        assert promptvault_app.codes(checked.findings) == []
         caught(UsageError, lambda: Pruning(app, repository, Keep(last=1), timeout=1))
-    assert vault.codes(vault.verified(pair[0])) == ["file-changed"]
+    assert promptvault_app.codes(promptvault_app.verified(pair[0])) == ["file-changed"]
 
 
 def test_a_restore_that_cannot_be_looked_at_afterwards_was_done_all_the_same(tmp_path, monkeypatch):
@@ -511,7 +510,7 @@ def test_when_the_second_of_two_databases_fails_the_first_is_put_back(pair):
         caught(BusyError, lambda: apply(pair[0], timeout=0.2))
         app.execute("rollback")
     assert held_rows(pair) == [[("changed",)], [("changed",)]]
-    assert len(vault.listed(pair[0]).page.items) == 1
+    assert len(promptvault_app.listed(pair[0]).page.items) == 1
 
 
 def test_when_a_signal_stops_the_second_of_two_databases_the_first_is_put_back(pair, stop):
@@ -519,9 +518,9 @@ def test_when_a_signal_stops_the_second_of_two_databases_the_first_is_put_back(p
     for path in pair:
         run(path, "update t set x = 'changed'")
     with reading(pair[1]):
-        caught(interrupt.Interrupted, lambda: apply(pair[0], advance=at_move(6, stop)))
+        caught(signals.Interrupted, lambda: apply(pair[0], advance=at_move(6, stop)))
     assert held_rows(pair) == [[("changed",)], [("changed",)]]
-    assert len(vault.listed(pair[0]).page.items) == 1
+    assert len(promptvault_app.listed(pair[0]).page.items) == 1
 
 
 def test_when_even_the_way_back_fails_it_says_where_everything_is(pair):
@@ -578,7 +577,7 @@ def test_trap_a_stale_wal_beside_a_restored_file_undoes_the_restore_or_mixes_two
     done = apply(path)
     assert content(path) == before
     assert rows(path, "pragma integrity_check") == [("ok",)]
-    with vault.opened(path) as (_app, repository):
+    with promptvault_app.opened(path) as (_app, repository):
         safety = repository.find(done.safety_backup)
     if gone:  # what stood only in the -wal went into the safety backup, not away
         assert file_of(path, safety).read_bytes() == wal
@@ -673,7 +672,7 @@ def test_trap_a_lock_that_is_never_released_ends_the_restore_in_time_and_changes
         app.execute("rollback")
     assert f"pid {os.getpid()}" not in str(error)
     assert content(deployed) == held
-    assert len(vault.listed(deployed).page.items) == 1  # no safety backup of what was not replaced
+    assert len(promptvault_app.listed(deployed).page.items) == 1  # no safety backup of what was not replaced
 
 
 def with_a_backup_of_another_page_size(folder):
@@ -798,7 +797,7 @@ def hook(event, args):
         looks.append(args)
         seen.extend(held())
 sys.addaudithook(hook)
-sys.path.insert(0, {str(people.ROOT)!r})
+sys.path.insert(0, {str(flashpoint_app.ROOT)!r})
 from pathlib import Path
 from tests.services import vault
 vault.create(Path(path)); vault.spoil(Path(path)); vault.apply(Path(path)); vault.undo(Path(path))
@@ -857,7 +856,7 @@ def test_trap_the_backup_interface_begins_anew_at_each_commit_and_never_ends_bes
     finally:
         ended.set()
         writer.join()
-    with closing(sqlite3.connect(vault.plain_of(deployed, made))) as copy:
+    with closing(sqlite3.connect(promptvault_app.plain_of(deployed, made))) as copy:
         numbers = [n for (n,) in copy.execute("select n from ticks order by n")]
     assert numbers == list(range(1, len(numbers) + 1))
     assert rows(deployed, "pragma integrity_check") == [("ok",)]
@@ -883,7 +882,7 @@ def test_a_member_of_a_backup_that_is_no_regular_file_is_refused_by_all_that_rea
     file = file_of(deployed, made)
     file.unlink()
     make(file)
-    before = people.content(deployed)
+    before = flashpoint_app.content(deployed)
     config = ("--config", str(deployed.with_name("dbctl.toml")))
     for words in (
         ("restore", "apply", made.id, "--yes"),
@@ -896,7 +895,7 @@ def test_a_member_of_a_backup_that_is_no_regular_file_is_refused_by_all_that_rea
     for deep in ([], ["--deep"]):
         (database,) = answer("restore", "preview", made.id, *deep, *config)["data"]["databases"]
         assert database["content"]["unread"]
-    assert people.content(deployed) == before
+    assert flashpoint_app.content(deployed) == before
 
 
 @pytest.mark.parametrize(
@@ -907,6 +906,6 @@ def test_a_file_that_was_lost_comes_back_with_its_mode_but_without_rights_for_ot
 ):
     deployed.chmod(mode)
     create(deployed)
-    vault.lose(deployed)
+    promptvault_app.lose(deployed)
     apply(deployed)
     assert stat.S_IMODE(deployed.stat().st_mode) == restored

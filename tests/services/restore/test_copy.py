@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from dbctl.config import model as config
+from dbctl.config import model
 from dbctl.errors.base import (
     BackupUnsoundError,
     CopyFilledError,
@@ -20,46 +20,47 @@ from dbctl.errors.base import (
     NotSupportedError,
     UrlInvalidError,
 )
-from dbctl.files import atomic as durable
+from dbctl.files import atomic
 from dbctl.services.restore.copy import Copying
-from tests import databases as kept
-from tests.services import larder_app as pantries
-from tests.services import promptvault_app as vault
+from tests import databases
+from tests.services import larder_app, promptvault_app
 from tests.services.flashpoint_app import caught
 from tests.services.promptvault_app import apply, create
 
 
-@pytest.fixture(params=pantries.PLACES)
+@pytest.fixture(params=larder_app.PLACES)
 def pantry(request, tmp_path):
-    with pantries.settled(request.param, tmp_path / "app") as made:
+    with larder_app.settled(request.param, tmp_path / "app") as made:
         yield made
 
 
 @pytest.fixture
 def beside(pantry, tmp_path):
     """An empty database of the same engine; of a file, its place."""
-    with kept.nothing_yet(pantry.engine, tmp_path / "copy.db") as made:
+    with databases.nothing_yet(pantry.engine, tmp_path / "copy.db") as made:
         yield made
 
 
 def copied(pantry, *to, name="latest", **more):
-    with vault.opened(pantry.path) as (app, repository):
-        places = config.given(to, pantry.path.parent)
+    with promptvault_app.opened(pantry.path) as (app, repository):
+        places = model.given(to, pantry.path.parent)
         return Copying(
-            app, repository, repository.find(name), places, vault.keys_of(app), timeout=5, **more
+            app, repository, repository.find(name), places, promptvault_app.keys_of(app), timeout=5, **more
         ).apply()
 
 
 def plan_of(pantry, to):
-    with vault.opened(pantry.path) as (app, repository):
-        places = config.given([to], pantry.path.parent)
+    with promptvault_app.opened(pantry.path) as (app, repository):
+        places = model.given([to], pantry.path.parent)
         manifest = repository.find("latest")
-        return Copying(app, repository, manifest, places, vault.keys_of(app), replace=True, timeout=5).plan()
+        return Copying(
+            app, repository, manifest, places, promptvault_app.keys_of(app), replace=True, timeout=5
+        ).plan()
 
 
 def held_at(done):
     """Return what the copy holds that an answer tells how to use."""
-    return kept.of(done.use.split("=", 1)[1].strip("'")).content()
+    return databases.of(done.use.split("=", 1)[1].strip("'")).content()
 
 
 def test_a_copy_holds_every_row_and_the_app_is_as_it_was(pantry, beside):
@@ -72,7 +73,7 @@ def test_a_copy_holds_every_row_and_the_app_is_as_it_was(pantry, beside):
     assert pantry.content() == spoiled
     (one,) = done.databases
     assert (done.backup, one.rows, one.tables) == (made.id, sum(map(len, before.values())), len(before))
-    assert vault.listed(pantry.path).page.total == 1  # no safety backup: nothing was replaced
+    assert promptvault_app.listed(pantry.path).page.total == 1  # no safety backup: nothing was replaced
 
 
 def test_a_copy_is_made_where_no_database_is(pantry, beside):
@@ -129,7 +130,7 @@ def test_a_copy_never_goes_into_the_apps_own_database(pantry):
 
 def test_a_damaged_backup_makes_no_copy(pantry, beside):
     made = create(pantry.path)
-    file = vault.file_of(pantry.path, made)
+    file = promptvault_app.file_of(pantry.path, made)
     file.write_bytes(file.read_bytes()[:-1])
     caught(BackupUnsoundError, lambda: copied(pantry, beside.url))
     assert pantry.engine == "sqlite" or beside.tables() == []
@@ -144,7 +145,7 @@ def test_a_copy_goes_to_its_own_engine_alone_and_into_a_folder_that_is_there(pan
 
 
 def test_what_is_no_regular_file_is_refused_and_nothing_is_laid_beside_it(tmp_path):
-    path = vault.settle(tmp_path / "app", "deployed")
+    path = promptvault_app.settle(tmp_path / "app", "deployed")
     create(path)
     place = tmp_path / "odd"
     place.mkdir()
@@ -154,9 +155,9 @@ def test_what_is_no_regular_file_is_refused_and_nothing_is_laid_beside_it(tmp_pa
     before = sorted(place.iterdir())
     for name in ("folder", "pipe", "null"):
         for replace in (False, True):
-            with vault.opened(path) as (app, repository):
-                manifest, keys = repository.find("latest"), vault.keys_of(app)
-                to = config.given([str(place / name)], path.parent)
+            with promptvault_app.opened(path) as (app, repository):
+                manifest, keys = repository.find("latest"), promptvault_app.keys_of(app)
+                to = model.given([str(place / name)], path.parent)
                 error = caught(
                     NotSupportedError,
                     lambda: Copying(app, repository, manifest, to, keys, replace=replace, timeout=1),  # noqa: B023 - called at once
@@ -167,7 +168,7 @@ def test_what_is_no_regular_file_is_refused_and_nothing_is_laid_beside_it(tmp_pa
 
 def test_a_name_that_a_server_would_cut_is_refused(tmp_path):
     """PostgreSQL keeps 63 bytes of a name: the copy would go to what another, shorter name means."""
-    with pantries.settled("postgresql", tmp_path / "app") as pantry:
+    with larder_app.settled("postgresql", tmp_path / "app") as pantry:
         create(pantry.path)
         held = set(pantry.databases())
         for name in (f"{pantry.own.path}{'x' * 63}", f"{pantry.own.path}{'é' * 24}"):
@@ -183,11 +184,11 @@ def test_what_a_server_keeps_for_an_undo_is_not_given_away(pantry, beside):
     if pantry.engine == "sqlite":
         assert copied(pantry, beside.url, name=done.safety_backup).backup == done.safety_backup
         return
-    with vault.opened(pantry.path) as (_app, repository):
+    with promptvault_app.opened(pantry.path) as (_app, repository):
         (kept_one,) = repository.find(done.safety_backup).members
     if kept_one.form == "kept":
         caught(NotSupportedError, lambda: copied(pantry, beside.url, name=done.safety_backup))
-        assert vault.undo(pantry.path).databases[0].way == "swapped"
+        assert promptvault_app.undo(pantry.path).databases[0].way == "swapped"
 
 
 @pytest.mark.parametrize("form", ["none", "gzip", "zstd"])
@@ -197,7 +198,7 @@ def test_what_was_unpacked_becomes_the_copy_and_the_backup_stays(tmp_path, form,
     place = Path("/dev/shm") if elsewhere else tmp_path  # noqa: S108 - a disk of its own
     if not place.is_dir():
         pytest.skip("this system has no disk in memory there")
-    with pantries.settled("sqlite", tmp_path / "app") as pantry, TemporaryDirectory(dir=place) as folder:
+    with larder_app.settled("sqlite", tmp_path / "app") as pantry, TemporaryDirectory(dir=place) as folder:
         before, target = pantry.content(), Path(folder) / "copy.db"
         create(pantry.path, compress=form)
         for _ in range(2):  # the second time from the same backup
@@ -205,14 +206,14 @@ def test_what_was_unpacked_becomes_the_copy_and_the_backup_stays(tmp_path, form,
             assert (target.stat().st_nlink, stat.S_IMODE(target.stat().st_mode)) == (1, 0o600)
             assert [one.name for one in target.parent.iterdir() if ".partial" in one.name] == []
             target.unlink()
-        assert vault.codes(vault.verified(pantry.path, deep=True)) == []
+        assert promptvault_app.codes(promptvault_app.verified(pantry.path, deep=True)) == []
 
 
 def test_what_the_disk_lost_while_it_was_proven_never_gets_the_name(tmp_path, monkeypatch):
     """The kernel tells of it but once: whoever syncs the file again is told that all is well."""
-    path = vault.settle(tmp_path / "app", "deployed")
+    path = promptvault_app.settle(tmp_path / "app", "deployed")
     create(path)
-    real, told = durable.sync_file, []
+    real, told = atomic.sync_file, []
 
     def sync(file):
         if not told:
@@ -220,12 +221,14 @@ def test_what_the_disk_lost_while_it_was_proven_never_gets_the_name(tmp_path, mo
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         real(file)
 
-    monkeypatch.setattr(durable, "sync_file", sync)
-    with vault.opened(path) as (app, repository):
-        places = config.given(["copy.db"], path.parent)
-        work = Copying(app, repository, repository.find("latest"), places, vault.keys_of(app), timeout=5)
+    monkeypatch.setattr(atomic, "sync_file", sync)
+    with promptvault_app.opened(path) as (app, repository):
+        places = model.given(["copy.db"], path.parent)
+        work = Copying(
+            app, repository, repository.find("latest"), places, promptvault_app.keys_of(app), timeout=5
+        )
         caught(FileFailedError, work.apply)
         assert not [one for one in path.parent.iterdir() if one.name == "copy.db" or "partial" in one.name]
         work.apply()
-    assert vault.content(path.with_name("copy.db")) == vault.content(path)
+    assert promptvault_app.content(path.with_name("copy.db")) == promptvault_app.content(path)
     assert told

@@ -10,8 +10,7 @@ import sys
 
 import pytest
 
-from tests.services import flashpoint_app as people
-from tests.services import promptvault_app as vault
+from tests.services import flashpoint_app, promptvault_app
 
 #: Runs the rest of the words where the first path is mounted over the second; nothing of it is seen outside.
 MOUNTED = ["sh", "-c", 'mount --bind "$1" "$2" && shift 2 && exec "$@"', "sh"]
@@ -27,8 +26,8 @@ def run_mounted(outside, path, *words):
 @pytest.fixture
 def mounted(tmp_path):
     """A deployment with a backup, whose database file is to be mounted from elsewhere; and that other file."""
-    path = vault.settle(tmp_path / "app", "deployed")
-    vault.create(path)
+    path = promptvault_app.settle(tmp_path / "app", "deployed")
+    promptvault_app.create(path)
     outside = tmp_path / "outside.db"
     shutil.copy(path, outside)
     if run_mounted(outside, path, "true").returncode != 0:
@@ -39,8 +38,8 @@ def mounted(tmp_path):
 @pytest.mark.parametrize("size", [0, 100, 9000, 9_000_000])
 def test_a_damaged_file_that_is_mounted_is_restored_in_place(mounted, size):
     path, outside = mounted
-    before = vault.content(path)
-    vault.lose(path)
+    before = promptvault_app.content(path)
+    promptvault_app.lose(path)
     path.touch()
     outside.write_bytes(os.urandom(size))
     outside.chmod(0o640)
@@ -50,7 +49,9 @@ def test_a_damaged_file_that_is_mounted_is_restored_in_place(mounted, size):
     assert done.returncode == 0, done
     assert json.loads(done.stdout)["data"]["databases"][0]["database"] == "user"
     assert (outside.stat().st_ino, outside.stat().st_mode & 0o777) == (inode, 0o640)
-    restored = people.content(outside)
-    assert {name: rows for name, rows in restored.items() if name in before and name != vault.RECORD} == {
-        name: rows for name, rows in before.items() if name not in (vault.RECORD, "sqlite_sequence")
+    restored = flashpoint_app.content(outside)
+    assert {
+        name: rows for name, rows in restored.items() if name in before and name != promptvault_app.RECORD
+    } == {
+        name: rows for name, rows in before.items() if name not in (promptvault_app.RECORD, "sqlite_sequence")
     } | {name: rows for name, rows in restored.items() if name == "sqlite_sequence"}

@@ -16,19 +16,18 @@ from dbctl.errors.base import (
     RepositoryMissingError,
 )
 from dbctl.services.backup import manifest as backup_manifest
-from dbctl.services.backup import verification_record as backup_proof
+from dbctl.services.backup import verification_record
 from dbctl.services.backup.create import Creation
 from dbctl.services.restore.restore_test import Drills
-from tests.services import larder_app as pantries
-from tests.services import promptvault_app as vault
+from tests.services import larder_app, promptvault_app
 from tests.services.flashpoint_app import caught, run
 from tests.services.promptvault_app import apply, codes, create, file_of, folder_of, pruning, settle, verified
 from tests.services.restore.test_apply import pair  # noqa: F401 - a fixture
 
 
-@pytest.fixture(params=pantries.PLACES)
+@pytest.fixture(params=larder_app.PLACES)
 def pantry(request, tmp_path):
-    with pantries.settled(request.param, tmp_path / "app") as made:
+    with larder_app.settled(request.param, tmp_path / "app") as made:
         yield made
 
 
@@ -38,13 +37,13 @@ def deployed(tmp_path):
 
 
 def drill(path, name="latest", **more):
-    with vault.opened(path, **more) as (app, _repository):
-        return Drills([app], vault.keys_of, name=name).apply()
+    with promptvault_app.opened(path, **more) as (app, _repository):
+        return Drills([app], promptvault_app.keys_of, name=name).apply()
 
 
 def proven(path, made):
-    with vault.opened(path) as (_app, repository):
-        return backup_proof.read(repository.store, made.id)
+    with promptvault_app.opened(path) as (_app, repository):
+        return verification_record.read(repository.store, made.id)
 
 
 def rewrite(path, made, change):
@@ -80,7 +79,7 @@ def test_the_proof_is_kept_beside_the_backup(pantry):
     assert kept.host
     assert kept.dbctl
     assert kept.at >= made.created_at
-    (shown,) = vault.listed(pantry.path).page.items
+    (shown,) = promptvault_app.listed(pantry.path).page.items
     assert shown.verified_at > made.verified_at
     assert shown.drills["pantry"] == kept
 
@@ -216,7 +215,7 @@ def test_the_last_one_that_was_drilled_stays_when_others_are_pruned(deployed):
     drill(deployed)
     with pruning(deployed, last=1) as prune:
         assert prune.apply().deleted == [first.id]
-    assert [one.id for one in vault.listed(deployed).page.items] == [third.id]
+    assert [one.id for one in promptvault_app.listed(deployed).page.items] == [third.id]
 
 
 def test_a_backup_that_is_not_there_or_holds_no_database_is_told(deployed):
@@ -228,11 +227,11 @@ def test_a_backup_that_is_not_there_or_holds_no_database_is_told(deployed):
 
 
 def test_what_stays_on_its_server_and_what_holds_some_tables_cannot_be_tried(tmp_path):
-    with pantries.settled("postgresql", tmp_path / "app") as pantry:
+    with larder_app.settled("postgresql", tmp_path / "app") as pantry:
         create(pantry.path)
         kept = apply(pantry.path).safety_backup
         caught(NotSupportedError, lambda: drill(pantry.path, kept))
-        with vault.opened(pantry.path) as (app, repository):
+        with promptvault_app.opened(pantry.path) as (app, repository):
             part = Creation(app, repository, timeout=5, tables=["members"]).apply()
         caught(BackupPartialError, lambda: drill(pantry.path, part.id))
 
@@ -251,6 +250,6 @@ def test_a_remark_of_another_time_or_form_is_worth_nothing(deployed):
     note = folder_of(deployed, made) / "verified.json"
     for text in ("", "[]", "\xff", "[" * 100_000, '{"verified_at": "9999-12-31T23:59:59Z"}', '{"drills": 3}'):
         note.write_text(text, encoding="latin-1")
-        assert proven(deployed, made) == backup_proof.Proven()
+        assert proven(deployed, made) == verification_record.Proven()
     drill(deployed)
     assert json.loads(note.read_text())["drills"]["user"]["rows"]

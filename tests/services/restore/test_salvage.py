@@ -16,8 +16,7 @@ from dbctl.config.model import Selection
 from dbctl.errors.base import BusyError, Exit, FileMissingError, NotSupportedError, UsageError
 from dbctl.services.app import app as apps
 from dbctl.services.restore.salvage import Recovering
-from tests.services import flashpoint_app as people
-from tests.services import promptvault_app as vault
+from tests.services import flashpoint_app, promptvault_app
 
 FAR = {
     "postgresql": "postgresql://nobody@127.0.0.1:1/none",
@@ -27,7 +26,7 @@ FAR = {
 
 @pytest.fixture
 def path(tmp_path):
-    return vault.settle(tmp_path / "app", "deployed")
+    return promptvault_app.settle(tmp_path / "app", "deployed")
 
 
 def spoil(path, *, page=20):
@@ -44,9 +43,9 @@ def recover(path, **more):
 
 
 def test_the_commands_of_the_answer_bring_the_new_file_into_the_live_database(path, start):
-    want = people.content(path)
-    root = people.rows(path, "select rootpage from sqlite_master where name = 'users'")[0][0]
-    people.run(path, "pragma journal_mode = delete")
+    want = flashpoint_app.content(path)
+    root = flashpoint_app.rows(path, "select rootpage from sqlite_master where name = 'users'")[0][0]
+    flashpoint_app.run(path, "pragma journal_mode = delete")
     spoil(path, page=root - 1)
     found = recover(path)
     lost = {one.table for one in found.tables if not one.whole}
@@ -55,7 +54,10 @@ def test_the_commands_of_the_answer_bring_the_new_file_into_the_live_database(pa
         words = shlex.split(line)
         ended = start(*words[words.index("dbctl") + 1 if "dbctl" in words else 1 :], "--yes", environment={})
         assert ended.returncode in (Exit.OK, Exit.UNSOUND), ended.stderr
-    got, other = people.content(path), {*lost, vault.RECORD, "sqlite_sequence"}  # where a restore is recorded
+    got, other = (
+        flashpoint_app.content(path),
+        {*lost, promptvault_app.RECORD, "sqlite_sequence"},
+    )  # where a restore is recorded
     assert {one: rows for one, rows in got.items() if one not in other} == {
         one: rows for one, rows in want.items() if one not in other
     }

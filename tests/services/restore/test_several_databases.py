@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from dbctl import signals as interrupt
-from tests import caching as reused
-from tests import databases as kept
+from dbctl import signals
 from tests import servers
-from tests.services import promptvault_app as vault
+from tests.caching import postgresql_database
+from tests.databases import File, MySQL, PostgreSQL
+from tests.services import promptvault_app
 from tests.services.restore.test_apply import at_move, stop  # noqa: F401 - a fixture
 
 PROFILE = """
@@ -33,10 +33,10 @@ def pair(request, tmp_path, monkeypatch, answer):
     monkeypatch.chdir(tmp_path)
     Path("pair.toml").write_text(PROFILE)
     on_postgresql = request.param == "postgresql"
-    given = reused.postgresql_database() if on_postgresql else servers.mysql_database()
+    given = postgresql_database() if on_postgresql else servers.mysql_database()
     with given as url:
-        main = kept.PostgreSQL(url) if on_postgresql else kept.MySQL(url)
-        side = kept.File(tmp_path / "side.db")
+        main = PostgreSQL(url) if on_postgresql else MySQL(url)
+        side = File(tmp_path / "side.db")
         for one in (main, side):
             one.run("create table t (a integer)", "insert into t values (1)")
         answer("init", "./pair.toml", ".", "--app", "pair", "--url", f"main={main.url}")
@@ -67,10 +67,10 @@ def test_a_signal_that_comes_when_all_is_restored_does_not_make_it_look_interrup
     answer("backup", "create")
     backed_up = [one.content() for one in pair]
     moves = list[int]()
-    vault.apply(Path("side.db"), advance=moves.append)
+    promptvault_app.apply(Path("side.db"), advance=moves.append)
     for one in pair:
         one.run("insert into t values (2)")
-    restored = vault.apply(Path("side.db"), advance=at_move(len(moves), stop))
-    assert interrupt._received
+    restored = promptvault_app.apply(Path("side.db"), advance=at_move(len(moves), stop))
+    assert signals._received
     assert (restored.exit_status, [one.way for one in restored.databases]) == (0, ["swapped", "in place"])
     assert [one.content() for one in pair] == backed_up

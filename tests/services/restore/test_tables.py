@@ -20,8 +20,7 @@ from dbctl.errors.base import (
 from dbctl.services.backup.create import Creation
 from dbctl.services.restore.merge import Wanted
 from dbctl.services.restore.tables import RestoringTables
-from tests.services import larder_app as pantries
-from tests.services import promptvault_app as vault
+from tests.services import larder_app, promptvault_app
 from tests.services.flashpoint_app import caught
 from tests.services.promptvault_app import create, undo
 
@@ -35,7 +34,7 @@ EXTRA = (
 @pytest.fixture(params=["sqlite", "postgresql", "mysql"])
 def pantry(request, tmp_path):
     """Larder, on each engine."""
-    with pantries.settled(request.param, tmp_path / "app") as made:
+    with larder_app.settled(request.param, tmp_path / "app") as made:
         made.run(*EXTRA)
         yield made
 
@@ -43,30 +42,32 @@ def pantry(request, tmp_path):
 @pytest.fixture
 def file(tmp_path):
     """Larder, for rules of the service, which knows no engine."""
-    with pantries.settled("sqlite", tmp_path / "app") as made:
+    with larder_app.settled("sqlite", tmp_path / "app") as made:
         made.run(*EXTRA)
         yield made
 
 
-@pytest.fixture(params=[place for place in pantries.PLACES if place != "sqlite"])
+@pytest.fixture(params=[place for place in larder_app.PLACES if place != "sqlite"])
 def served(request, tmp_path):
-    with pantries.settled(request.param, tmp_path / "app") as made:
+    with larder_app.settled(request.param, tmp_path / "app") as made:
         made.run(*EXTRA)
         yield made
 
 
 def work(app, repository, *tables, name="latest", **more):
     wanted = Wanted(tables=tables, **more)
-    return RestoringTables(app, repository, repository.find(name), wanted, vault.keys_of(app), timeout=5)
+    return RestoringTables(
+        app, repository, repository.find(name), wanted, promptvault_app.keys_of(app), timeout=5
+    )
 
 
 def brought(pantry, *tables, **more):
-    with vault.opened(pantry.path) as (app, repository):
+    with promptvault_app.opened(pantry.path) as (app, repository):
         return work(app, repository, *tables, **more).apply()
 
 
 def planned(pantry, *tables, **more):
-    with vault.opened(pantry.path) as (app, repository):
+    with promptvault_app.opened(pantry.path) as (app, repository):
         return work(app, repository, *tables, **more).plan()
 
 
@@ -133,7 +134,7 @@ def test_every_kind_of_value_comes_back_as_it_was_but_what_is_secret(pantry):
 
 
 def columns(pantry, table):
-    with vault.opened(pantry.path) as (app, _repository):
+    with promptvault_app.opened(pantry.path) as (app, _repository):
         return list(app.reader("pantry").tables()[table].columns)
 
 
@@ -224,7 +225,7 @@ def test_the_last_admin_of_now_stays_one(file):
     file.run("update members set kind = 'chief' where handle = 'ana'")
     caught(LastAdminError, lambda: brought(file, "members", merge="replace"))
     assert (
-        vault.listed(file.path).page.total == 1
+        promptvault_app.listed(file.path).page.total == 1
     )  # a safety backup of what did not happen would be undone to
     assert file.rows("select handle from members where kind = 'chief'") == [("ana",)]
 
@@ -232,7 +233,7 @@ def test_the_last_admin_of_now_stays_one(file):
 def test_what_was_agreed_to_is_what_is_done(file):
     create(file.path)
     file.run("delete from shelf where id = 2")
-    with vault.opened(file.path) as (app, repository):
+    with promptvault_app.opened(file.path) as (app, repository):
         made = work(app, repository, "shelf", merge="missing")
         seen = made.plan().digest
         file.run("update shelf set above = null", "delete from shelf where id = 3")
@@ -348,12 +349,12 @@ def test_a_backup_of_some_tables_gives_them_back(served):
 
 def _given_back(served, form):
     before = shelf(served), sorted(map(str, served.rows("select * from members")))
-    with vault.opened(served.path) as (app, repository):
+    with promptvault_app.opened(served.path) as (app, repository):
         made = Creation(app, repository, timeout=5, form=form, tables=["shelf", "members", "recipes"]).apply()
     served.run("update shelf set above = null", "delete from shelf", "update members set kind = 'guest'")
-    with vault.opened(served.path) as (app, repository):
+    with promptvault_app.opened(served.path) as (app, repository):
         manifest = repository.find(made.id)
-        caught(BackupPartialError, lambda: vault.restoring(app, repository, manifest))
+        caught(BackupPartialError, lambda: promptvault_app.restoring(app, repository, manifest))
     brought(served, "shelf", name=made.id, merge="missing")
     done = brought(served, "members", name=made.id, merge="replace")
     assert done.tables[0].replaced

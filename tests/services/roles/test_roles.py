@@ -21,11 +21,9 @@ from dbctl.errors.base import (
 )
 from dbctl.model import Window
 from dbctl.services.app.user_table import Who
-from dbctl.services.roles import changes as role_changes
-from dbctl.services.roles import queries as roles
-from dbctl.services.users import queries as users
-from dbctl.services.users import update as user_changes
-from dbctl.services.users.queries import Filter
+from dbctl.services.roles import changes, queries
+from dbctl.services.users.queries import Filter, list_users
+from dbctl.services.users.update import set_role
 from tests.services.flashpoint_app import SHAPES, caught, content, opened, rows, run, settle
 
 GAMES = ["games.read", "games.play", "games.download"]
@@ -42,19 +40,19 @@ def path(tmp_path, shape):
 
 
 def create(app, name="editor", *, description="", priority=None, permissions=()):
-    return role_changes.create_role(
+    return changes.create_role(
         app, name, description=description, priority=priority, permissions=permissions
     ).apply()
 
 
 def names(path):
     with opened(path) as app:
-        return [role.name for role in roles.list_roles(app, Window()).items]
+        return [role.name for role in queries.list_roles(app, Window()).items]
 
 
 def permissions_of(path, role):
     with opened(path) as app:
-        return roles.show_role(app, role).permissions
+        return queries.show_role(app, role).permissions
 
 
 def records(path):
@@ -70,7 +68,7 @@ def records(path):
 
 def test_a_list_counts_users_and_knows_permissions_and_what_is_built_in(path, shape):
     with opened(path) as app:
-        page = roles.list_roles(app, Window())
+        page = queries.list_roles(app, Window())
     told = {role.name: (role.id, role.users, len(role.permissions), role.built_in) for role in page.items}
     assert told == {
         "admin": (1, 1, 18, True),
@@ -96,33 +94,33 @@ def test_a_list_counts_users_and_knows_permissions_and_what_is_built_in(path, sh
 )
 def test_a_list_comes_in_the_order_that_was_asked_for(path, sort, order):
     with opened(path) as app:
-        assert [role.name for role in roles.list_roles(app, Window(sort=sort)).items] == order
+        assert [role.name for role in queries.list_roles(app, Window(sort=sort)).items] == order
 
 
 def test_a_list_is_cut_to_the_part_that_was_asked_for(path):
     with opened(path) as app:
-        page = roles.list_roles(app, Window(limit=1, offset=1))
+        page = queries.list_roles(app, Window(limit=1, offset=1))
         assert ([role.name for role in page.items], page.total, page.has_more) == (["user"], 3, True)
-        assert roles.list_roles(app, Window(limit=5, offset=10**18)).items == []
+        assert queries.list_roles(app, Window(limit=5, offset=10**18)).items == []
         with pytest.raises(UsageError, match="known: id, name"):
-            roles.list_roles(app, Window(sort="-colour"))
+            queries.list_roles(app, Window(sort="-colour"))
 
 
 def test_the_case_of_a_role_does_not_count(path):
     with opened(path) as app:
-        assert roles.show_role(app, "ADMIN").name == "admin"
+        assert queries.show_role(app, "ADMIN").name == "admin"
 
 
 @pytest.mark.parametrize("name", ["nix", "", "a'b", "100%", "admin\n", "\udcff", "[bold]"])
 def test_a_role_that_is_not_there_is_told_with_those_that_are(path, name):
     with opened(path) as app, pytest.raises(RoleMissingError) as caught:
-        roles.show_role(app, name)
+        queries.show_role(app, name)
     assert caught.value.hint == "Known: admin, user, guest."
 
 
 def test_a_matrix_has_a_column_for_each_role_and_a_row_for_each_permission(path):
     with opened(path) as app:
-        matrix = roles.matrix(app)
+        matrix = queries.matrix(app)
     shown = matrix.brief()
     assert len(shown) == len(matrix.permissions) == 18
     assert {"permission": "users.delete", "admin": True, "user": False, "guest": False} in shown
@@ -130,7 +128,7 @@ def test_a_matrix_has_a_column_for_each_role_and_a_row_for_each_permission(path)
 
 def test_a_permission_knows_its_roles(path):
     with opened(path) as app:
-        page = roles.list_permissions(app, Window(limit=1))
+        page = queries.list_permissions(app, Window(limit=1))
     (one,) = page.items
     assert (one.name, one.resource, one.action, list(one.roles)) == (
         "games.read",
@@ -152,8 +150,8 @@ def test_a_permission_knows_its_roles(path):
 )
 def test_what_a_user_may_do_is_told_with_the_reasons(path, login, permission, allowed, because):
     with opened(path) as app:
-        told = roles.can(app, login, permission, explain=True)
-        assert not roles.can(app, login, permission, explain=False).reasons
+        told = queries.can(app, login, permission, explain=True)
+        assert not queries.can(app, login, permission, explain=False).reasons
     assert told.allowed is allowed
     assert because in told.reasons or because == "ann"
 
@@ -161,14 +159,14 @@ def test_what_a_user_may_do_is_told_with_the_reasons(path, login, permission, al
 def test_a_user_whose_role_is_gone_may_do_nothing(path):
     run(path, "pragma foreign_keys = off", "update users set role_id = 99 where username = 'ann'")
     with opened(path) as app:
-        told = roles.can(app, "ann", "games.read", explain=True)
+        told = queries.can(app, "ann", "games.read", explain=True)
     assert not told.allowed
     assert any("no role that exists" in reason for reason in told.reasons)
 
 
 def test_a_pattern_is_no_permission_to_ask_about(path):
     with opened(path) as app, pytest.raises(UsageError, match="name one"):
-        roles.can(app, "ann", "games.*", explain=False)
+        queries.can(app, "ann", "games.*", explain=False)
 
 
 # Changing --------------------------------------------------------------------------------------------------------
@@ -204,7 +202,7 @@ def test_names_that_differ_only_in_case_are_one(path, name):
         with pytest.raises(AlreadyExistsError):
             create(app, name)
         with pytest.raises(AlreadyExistsError):
-            role_changes.update_role(app, "editor", {"name": "GUEST"}).apply()
+            changes.update_role(app, "editor", {"name": "GUEST"}).apply()
     assert names(path) == ["admin", "user", "guest", "editor"]
 
 
@@ -221,17 +219,17 @@ def test_names_of_every_kind_of_text_are_only_text(path):
     with opened(path) as app:
         for name in odd:
             create(app, name)
-            assert roles.show_role(app, name).name == name
+            assert queries.show_role(app, name).name == name
     assert names(path)[3:] == odd
 
 
 def test_an_update_changes_only_what_differs(path):
     with opened(path) as app:
         create(app, description="old")
-        again = role_changes.update_role(app, "editor", {"description": "old"})
+        again = changes.update_role(app, "editor", {"description": "old"})
         assert again.plan().empty
         assert again.apply().changed == []
-        done = role_changes.update_role(app, "EDITOR", {"name": "Editor", "description": ""}).apply()
+        done = changes.update_role(app, "EDITOR", {"name": "Editor", "description": ""}).apply()
     assert (done.changed, done.role.name, done.role.description) == (["name", "description"], "Editor", None)
     assert [action for action, *_ in records(path)] == ["roles.create", "roles.update"]
 
@@ -241,10 +239,10 @@ def test_a_built_in_role_stays_as_it_is_whatever_it_is_called(path):
     before = content(path)
     with opened(path) as app:
         for change in (
-            role_changes.update_role(app, "chief", {"name": "boss"}),
-            role_changes.delete_role(app, "chief"),
-            role_changes.grant(app, "user", ["users.read"]),
-            role_changes.revoke(app, "GUEST", ["games.read"]),
+            changes.update_role(app, "chief", {"name": "boss"}),
+            changes.delete_role(app, "chief"),
+            changes.grant(app, "user", ["users.read"]),
+            changes.revoke(app, "GUEST", ["games.read"]),
         ):
             for act in (change.plan, change.apply):
                 with pytest.raises(BuiltInRoleError):
@@ -256,23 +254,23 @@ def test_the_role_by_whose_name_the_last_admin_is_known_keeps_its_name_and_its_p
     run(path, "update roles set name = 'chief' where id = 1")
     with opened(path) as app:
         create(app, "admin")
-        assert role_changes.grant(app, "admin", ["users.read"]).apply().changed == ["users.read"]
+        assert changes.grant(app, "admin", ["users.read"]).apply().changed == ["users.read"]
         with pytest.raises(BuiltInRoleError):
-            role_changes.update_role(app, "admin", {"name": "boss"}).apply()
+            changes.update_role(app, "admin", {"name": "boss"}).apply()
         with pytest.raises(BuiltInRoleError):
-            role_changes.delete_role(app, "admin").apply()
+            changes.delete_role(app, "admin").apply()
 
 
 def test_a_grant_and_a_revoke_can_be_repeated(path):
     with opened(path) as app:
         create(app)
-        assert role_changes.grant(app, "editor", ["games.*", "users.read"]).apply().changed == [
+        assert changes.grant(app, "editor", ["games.*", "users.read"]).apply().changed == [
             *GAMES,
             "users.read",
         ]
-        assert role_changes.grant(app, "editor", ["games.read"]).apply().changed == []
-        assert role_changes.revoke(app, "editor", ["games.*", "roles.read"]).apply().changed == GAMES
-        assert role_changes.revoke(app, "editor", ["games.*"]).apply().changed == []
+        assert changes.grant(app, "editor", ["games.read"]).apply().changed == []
+        assert changes.revoke(app, "editor", ["games.*", "roles.read"]).apply().changed == GAMES
+        assert changes.revoke(app, "editor", ["games.*"]).apply().changed == []
     assert permissions_of(path, "editor") == ["users.read"]
     assert [action for action, *_ in records(path)] == ["roles.create", "roles.update", "roles.update"]
 
@@ -284,7 +282,7 @@ def test_an_unknown_permission_is_refused_whole_and_told_with_the_near_ones(path
     with opened(path) as app:
         create(app)
         with pytest.raises(PermissionMissingError) as caught:
-            role_changes.grant(app, "editor", ["users.read", wanted]).apply()
+            changes.grant(app, "editor", ["users.read", wanted]).apply()
     assert near in caught.value.hint
     assert permissions_of(path, "editor") == []
 
@@ -294,8 +292,8 @@ def test_a_role_that_somebody_holds_is_not_deleted(path):
         role = create(app).role
         run(path, f"update users set role_id = {role.id} where username = 'ann'")
         for act in (
-            role_changes.delete_role(app, "editor").plan,
-            role_changes.delete_role(app, "editor").apply,
+            changes.delete_role(app, "editor").plan,
+            changes.delete_role(app, "editor").apply,
         ):
             with pytest.raises(RoleHeldError, match="users: 1"):
                 act()
@@ -305,7 +303,7 @@ def test_a_role_that_somebody_holds_is_not_deleted(path):
 def test_a_role_that_somebody_got_after_the_plan_was_seen_is_not_deleted(path):
     with opened(path) as app:
         role = create(app).role
-        change = role_changes.delete_role(app, "editor")
+        change = changes.delete_role(app, "editor")
         seen = change.plan().digest
         run(path, f"update users set role_id = {role.id} where username = 'ann'")
         with pytest.raises(RoleHeldError):
@@ -316,9 +314,9 @@ def test_a_role_that_somebody_got_after_the_plan_was_seen_is_not_deleted(path):
 def test_a_plan_that_no_longer_holds_is_not_carried_out(path):
     with opened(path) as app:
         create(app)
-        change = role_changes.grant(app, "editor", ["games.*"])
+        change = changes.grant(app, "editor", ["games.*"])
         seen = change.plan().digest
-        role = roles.show_role(app, "editor")
+        role = queries.show_role(app, "editor")
         run(
             path,
             f"insert into role_permissions (role_id, permission_id) select {role.id}, id from permissions where name = 'games.read'",
@@ -331,9 +329,9 @@ def test_a_plan_that_no_longer_holds_is_not_carried_out(path):
 def test_a_deletion_shows_and_takes_its_permissions_along(path):
     with opened(path) as app:
         role = create(app, permissions=["games.*"]).role
-        plan = role_changes.delete_role(app, "editor").plan()
+        plan = changes.delete_role(app, "editor").plan()
         assert (plan.destructive, plan.rows) == (True, {"roles": 1, "role_permissions": 3})
-        role_changes.delete_role(app, "editor").apply()
+        changes.delete_role(app, "editor").apply()
     assert rows(path, f"select count(*) from role_permissions where role_id = {role.id}") == [(0,)]
     assert rows(path, "pragma foreign_key_check") == []
 
@@ -341,7 +339,7 @@ def test_a_deletion_shows_and_takes_its_permissions_along(path):
 def test_a_plan_changes_nothing(path):
     before = content(path)
     with opened(path) as app:
-        plan = role_changes.create_role(
+        plan = changes.create_role(
             app, "editor", description="", priority=None, permissions=["games.*"]
         ).plan()
     assert plan.rows == {"roles": 1, "role_permissions": 3}
@@ -367,15 +365,15 @@ def test_an_app_whose_roles_have_no_permissions_can_still_have_roles(path):
     with opened(path) as app:
         assert create(app).role.permissions is None
         with pytest.raises(AbilityMissingError, match="no permissions"):
-            role_changes.grant(app, "editor", ["games.read"]).plan()
+            changes.grant(app, "editor", ["games.read"]).plan()
         with pytest.raises(AbilityMissingError, match="no permissions"):
-            roles.matrix(app)
+            queries.matrix(app)
 
 
 def test_roles_in_a_table_that_the_profile_only_mentions_are_listed_and_not_changed(path):
     profile(path, "roles.permissions", "roles.built_in.permissions", "roles.built_in", "roles")
     with opened(path) as app:
-        assert [(one.name, one.users) for one in roles.list_roles(app, Window()).items] == [
+        assert [(one.name, one.users) for one in queries.list_roles(app, Window()).items] == [
             ("admin", 1),
             ("user", 2),
             ("guest", 0),
@@ -423,20 +421,20 @@ active = "active"
 def test_roles_of_a_column_of_booleans_are_true_and_false(with_roles_in_a_column, listed):
     path = with_roles_in_a_column("boolean", listed, [1, 0, 1, "null"], "true")
     with opened(path) as app:
-        assert {role.name: role.users for role in roles.list_roles(app, Window()).items} == {
+        assert {role.name: role.users for role in queries.list_roles(app, Window()).items} == {
             "true": 2,
             "false": 1,
         }
-        assert [user.role for user in users.list_users(app, Filter(), Window()).items] == [
+        assert [user.role for user in list_users(app, Filter(), Window()).items] == [
             "true",
             "false",
             "true",
             None,
         ]
-        user_changes.set_role(app, Who(logins=["user1"]), "True").apply()
-        user_changes.set_role(app, Who(logins=["user2"]), "false").apply()
-        user_changes.set_role(app, Who(logins=["user1"]), "false").apply()
-        caught(LastAdminError, lambda: user_changes.set_role(app, Who(logins=["user0"]), "false").apply())
+        set_role(app, Who(logins=["user1"]), "True").apply()
+        set_role(app, Who(logins=["user2"]), "false").apply()
+        set_role(app, Who(logins=["user1"]), "false").apply()
+        caught(LastAdminError, lambda: set_role(app, Who(logins=["user0"]), "false").apply())
     assert rows(path, "select rank, typeof(rank) from people where id < 3") == [
         (1, "integer"),
         (0, "integer"),
@@ -447,8 +445,8 @@ def test_roles_of_a_column_of_booleans_are_true_and_false(with_roles_in_a_column
 def test_roles_of_a_column_of_numbers_are_their_digits(with_roles_in_a_column):
     path = with_roles_in_a_column("integer", ["0", "9"], [9, 0, 9], "9")
     with opened(path) as app:
-        assert {role.name: role.users for role in roles.list_roles(app, Window()).items} == {"0": 1, "9": 2}
-        user_changes.set_role(app, Who(logins=["user2"]), "0").apply()
+        assert {role.name: role.users for role in queries.list_roles(app, Window()).items} == {"0": 1, "9": 2}
+        set_role(app, Who(logins=["user2"]), "0").apply()
     assert rows(path, "select rank, typeof(rank) from people") == [
         (9, "integer"),
         (0, "integer"),

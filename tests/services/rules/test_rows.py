@@ -15,13 +15,13 @@ import pytest
 
 from dbctl.engines.contract.monitoring import Upkeep
 from dbctl.services.app import write_paths
-from dbctl.services.rules import roles as role_rules
-from dbctl.services.rules import rows as row_rules
+from dbctl.services.rules import rows
 from dbctl.services.rules.columns import ColumnRule, RowRule
-from tests import databases as kept
-from tests.shapes import flashpoint_web as shapes
+from dbctl.services.rules.roles import BuiltInRole
+from tests.databases import Kept, nothing_yet
+from tests.shapes.flashpoint_web import PASSWORD_HASH
 
-HASH = shapes.PASSWORD_HASH
+HASH = PASSWORD_HASH
 RULE = '{"type": "integer", "minimum": 1, "maximum": 9}'
 PROFILE = """
 schema = "dbctl.profile/1"
@@ -346,7 +346,7 @@ def leaves(kind: type[RowRule]) -> Iterator[type[RowRule]]:
 
 def test_every_rule_and_every_path_has_its_lines():
     rules = {rule.__name__ for rule in leaves(RowRule)}
-    assert rules >= {role_rules.BuiltInRole.__name__, row_rules.ListedValue.__name__}
+    assert rules >= {BuiltInRole.__name__, rows.ListedValue.__name__}
     assert set(CASES) - {"last admin", "exclusive"} == rules
     assert {f"maintain {kind}" for kind in get_args(Upkeep)} <= set(write_paths.PATHS)
     given = {path for path, source in write_paths.PATHS.items() if source == "given"}
@@ -386,8 +386,8 @@ def guild(tmp_path, monkeypatch):
 
     with ExitStack() as databases:
 
-        def make(engine: str, profile: str) -> kept.Kept:
-            db = databases.enter_context(kept.nothing_yet(engine, tmp_path / "guild.db"))
+        def make(engine: str, profile: str) -> Kept:
+            db = databases.enter_context(nothing_yet(engine, tmp_path / "guild.db"))
             script = SCHEMA.format(serial=SERIAL[engine], hash=HASH, rule=RULE)
             db.run(*(part for part in script.split(";\n") if part.strip()))
             (tmp_path / "guild.toml").write_text(profile)
@@ -403,7 +403,7 @@ def guild(tmp_path, monkeypatch):
         yield make
 
 
-def refused(answer, db: kept.Kept, *words: str, plan: bool = True) -> None:
+def refused(answer, db: Kept, *words: str, plan: bool = True) -> None:
     """Run a command that has to be refused, in earnest and as a plan, and has to leave every row as it was."""
     before = db.content()
     for more in ([], ["--dry-run"]) if plan and "--yes" not in words else ([],):
@@ -448,7 +448,7 @@ def test_a_rule_holds_on_every_path(answer, guild, engine, rule):
         restored(answer, db, case)
 
 
-def restored(answer, db: kept.Kept, case: Case) -> None:
+def restored(answer, db: Kept, case: Case) -> None:
     """Bring rows back out of a backup in which the rule is broken."""
     table = f'"{case.table}"'
     names, values = (
@@ -586,4 +586,4 @@ def test_a_column_that_a_variant_lacks_judges_nothing(answer, guild):
     db.run("alter table jobs drop column ack", "alter table jobs drop column state")
     Path("jobs.csv").write_text("id\n7\n")
     assert answer("data", "import", "jobs", "jobs.csv")["data"]["added"] == 1
-    assert issubclass(row_rules.ListedValue, ColumnRule)
+    assert issubclass(rows.ListedValue, ColumnRule)

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from dbctl.cli.main import main
 from dbctl.services.schedule.crontab import quoted
 from tests.profiles.test_larder import PROFILE
-from tests.services import flashpoint_app as people
+from tests.services import flashpoint_app
 from tests.services.flashpoint_app import rows, run
-from tests.shapes import flashpoint_web as shapes
+from tests.shapes.flashpoint_web import sixth_app_db
 
 RANGES = [(0, 59), (0, 23), (1, 31), (1, 12), (0, 7)]
 
@@ -80,11 +80,11 @@ def as_cron(command):
     )
 
 
-@pytest.fixture(params=people.SHAPES)
+@pytest.fixture(params=flashpoint_app.SHAPES)
 def place(request, tmp_path, monkeypatch):
     """Two apps, with names and a directory that shells and cron stumble over."""
     folder = tmp_path / "a 'b' \"c\" %d \\%e $HOME `x`; #f"
-    path = people.settle_sound(folder, request.param)
+    path = flashpoint_app.settle_sound(folder, request.param)
     config = (folder / "dbctl.toml").read_text().partition("[apps.fp.backup]")[0]
     first = config.replace("apps.fp", "apps.'%a \\% $b'") + (
         "[apps.'%a \\% $b'.backup]\nrepository = \"backups of %\"\nkeep = { last = 2 }\n"
@@ -172,7 +172,7 @@ def test_with_a_user_each_line_says_as_whom_it_runs(place, crontab):
 
 
 def test_only_what_an_app_has_and_its_configuration_gives_is_among_the_lines(tmp_path, monkeypatch, crontab):
-    people.settle_larder(tmp_path)
+    flashpoint_app.settle_larder(tmp_path)
     monkeypatch.chdir(tmp_path)
     (line,) = parsed(crontab())
     assert "status --check" in line[2]
@@ -206,7 +206,7 @@ def test_json_gives_the_commands_as_a_shell_takes_them(place, crontab):
 
 
 def test_an_app_without_a_configuration_is_described_by_its_lines(tmp_path, monkeypatch, crontab):
-    shapes.sixth_app_db(tmp_path / "larder.db")
+    sixth_app_db(tmp_path / "larder.db")
     monkeypatch.chdir(tmp_path)
     found = parsed(crontab("--profile", str(PROFILE), "--url", "pantry=larder.db"))
     assert [words(line)[:2] for line in found] == [["sessions", "cleanup"], ["status", "--check"]]
@@ -231,7 +231,7 @@ def test_variables_that_the_configuration_needs_are_named_since_cron_has_none(pl
 
 @pytest.mark.parametrize("name", ["line\nbreak", "bell\x07", "tab\there"])
 def test_what_no_line_can_hold_is_refused(tmp_path, monkeypatch, crontab, name):
-    people.settle(tmp_path, "deployed")
+    flashpoint_app.settle(tmp_path, "deployed")
     config = tmp_path / "dbctl.toml"
     config.write_text(config.read_text().replace("apps.fp", f"apps.{json.dumps(name)}"))
     monkeypatch.chdir(tmp_path)
@@ -241,7 +241,7 @@ def test_what_no_line_can_hold_is_refused(tmp_path, monkeypatch, crontab, name):
 def test_a_line_that_is_too_long_for_cron_is_refused(tmp_path, monkeypatch, crontab):
     folder = tmp_path.joinpath(*["d" * 200] * 5)
     folder.mkdir(parents=True)
-    people.settle(folder, "deployed")
+    flashpoint_app.settle(folder, "deployed")
     monkeypatch.chdir(folder)
     assert "no line of" in crontab(status=2)
 
@@ -280,7 +280,7 @@ def scheduled(tmp_path, monkeypatch, capsys):
     def run_with(lines, status=0):
         folder = tmp_path / "scheduled"
         if not folder.exists():
-            people.settle(folder, "deployed")
+            flashpoint_app.settle(folder, "deployed")
         monkeypatch.chdir(folder)
         file = folder / "dbctl.toml"
         plain = file.read_text().partition("[apps.fp.schedule")[0]

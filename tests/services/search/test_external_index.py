@@ -14,13 +14,12 @@ from dbctl.config.model import Selection
 from dbctl.errors.base import FileFailedError, NotSupportedError, UsageError
 from dbctl.model import Window
 from dbctl.services.app import app as apps
-from dbctl.services.doctor import examine as doctor
-from dbctl.services.schedule import crontab as schedule
-from dbctl.services.search import external_index as search_aside
+from dbctl.services.doctor import examine
+from dbctl.services.schedule import crontab
+from dbctl.services.search import external_index, search
 from dbctl.services.search import index as search_index
-from dbctl.services.search import search
 from dbctl.services.search.search import Asked
-from tests.shapes import flashpoint_web as shapes
+from tests.shapes.flashpoint_web import launcher_flashpoint_db
 
 #: An app that is not among those which dbctl ships.
 LIBRARY = """
@@ -72,7 +71,7 @@ columns = ["writer"]
 def place(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "Data").mkdir()
-    shapes.launcher_flashpoint_db(tmp_path / "Data/flashpoint.sqlite")
+    launcher_flashpoint_db(tmp_path / "Data/flashpoint.sqlite")
     configure(tmp_path)
     return tmp_path
 
@@ -220,13 +219,13 @@ def test_it_is_made_where_the_configuration_says(place):
     with opened(place) as app, pytest.raises(UsageError, match="--cache"):
         search_index.change_of(app, "", "build", cache=True)
     (job,) = [
-        one for one in schedule.jobs([Selection(config=str(place / "dbctl.toml"))]) if one.name == "search"
+        one for one in crontab.jobs([Selection(config=str(place / "dbctl.toml"))]) if one.name == "search"
     ]
     assert "search index build games" in job.command
 
 
 def test_no_job_makes_it_unless_the_configuration_names_a_folder(place):
-    assert "search" not in {one.name for one in schedule.jobs([Selection(config=str(place / "dbctl.toml"))])}
+    assert "search" not in {one.name for one in crontab.jobs([Selection(config=str(place / "dbctl.toml"))])}
 
 
 def test_a_plan_writes_nothing_and_a_drop_leaves_nothing(place):
@@ -248,7 +247,7 @@ def test_a_plan_writes_nothing_and_a_drop_leaves_nothing(place):
 
 
 def test_a_check_tells_what_is_wrong_with_it(place, monkeypatch):
-    monkeypatch.setattr(search_aside, "SAMPLE", 50)
+    monkeypatch.setattr(external_index, "SAMPLE", 50)
 
     def codes(**more):
         with opened(place) as app:
@@ -276,7 +275,7 @@ def test_a_check_tells_what_is_wrong_with_it(place, monkeypatch):
 
 def test_the_doctor_tells_of_one_that_is_not_used_any_more_but_asks_for_none(place):
     def told():
-        found = doctor.examine([Selection(config=str(place / "dbctl.toml"))], timeout=1).findings.findings
+        found = examine.examine([Selection(config=str(place / "dbctl.toml"))], timeout=1).findings.findings
         return [one for one in found if one.code.startswith("search-index")]
 
     assert told() == []

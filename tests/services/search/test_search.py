@@ -25,7 +25,7 @@ from dbctl.services.app import app as apps
 from dbctl.services.search import search
 from dbctl.services.search.detail import one
 from dbctl.services.search.search import Asked
-from tests.shapes import flashpoint_web as shapes
+from tests.shapes import flashpoint_web
 
 SCHEMAS = ("document", "launcher", "extras")
 WORD_COLUMNS = ("title", "alternateTitles", "developer", "publisher", "series")
@@ -35,9 +35,9 @@ WORD_COLUMNS = ("title", "alternateTitles", "developer", "publisher", "series")
 def paths(tmp_path_factory):
     folder = tmp_path_factory.mktemp("games")
     return {
-        "document": shapes.document_flashpoint_db(folder / "document.sqlite"),
-        "launcher": shapes.launcher_flashpoint_db(folder / "launcher.sqlite"),
-        "extras": shapes.launcher_extras_db(folder / "extras.sqlite"),
+        "document": flashpoint_web.document_flashpoint_db(folder / "document.sqlite"),
+        "launcher": flashpoint_web.launcher_flashpoint_db(folder / "launcher.sqlite"),
+        "extras": flashpoint_web.launcher_extras_db(folder / "extras.sqlite"),
     }
 
 
@@ -173,8 +173,8 @@ def test_every_word_is_found_literally_in_any_of_the_fields(games, words):
 
 
 def test_a_percent_sign_and_an_underscore_stand_for_themselves(document):
-    assert found(document, "100% pure_fun") == [shapes.game_id(7)]
-    assert found(document, "1000 pure") == [shapes.game_id(8)]
+    assert found(document, "100% pure_fun") == [flashpoint_web.game_id(7)]
+    assert found(document, "1000 pure") == [flashpoint_web.game_id(8)]
 
 
 def nothing(_row):
@@ -271,39 +271,39 @@ def test_every_filter_above_finds_something_somewhere(paths):
 
 
 def test_a_flash_game_without_a_flash_file_is_not_playable(tmp_path):
-    path = shapes.document_flashpoint_db(tmp_path / "g.sqlite")
+    path = flashpoint_web.document_flashpoint_db(tmp_path / "g.sqlite")
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(
             "update game set launchCommand = 'http://example.org/x.html' where id in (?, ?)",
-            (shapes.game_id(1), shapes.game_id(15)),
+            (flashpoint_web.game_id(1), flashpoint_web.game_id(15)),
         )
     with opened(path) as app:
         assert found(app, filters=["playable=no"]) == [
-            shapes.game_id(1)
+            flashpoint_web.game_id(1)
         ]  # the other starts .swf files of its data
-        assert shapes.game_id(1) not in found(app, filters=["playable=yes"])
+        assert flashpoint_web.game_id(1) not in found(app, filters=["playable=yes"])
 
 
 def test_conditions_of_different_kinds_are_all_met(document):
     asked = {"filters": ["library=arcade", "year-from=2005", "year-to=2005"], "query": "-#Action"}
-    assert found(document, "alpha", **asked) == [shapes.game_id(2)]
+    assert found(document, "alpha", **asked) == [flashpoint_web.game_id(2)]
 
 
 @pytest.mark.parametrize("key", ["added-since=7d", "da>7d", "-da<7d"])
 def test_a_length_of_time_counts_back_from_now(tmp_path, key):
-    path = shapes.document_flashpoint_db(tmp_path / "g.sqlite", games=3)
+    path = flashpoint_web.document_flashpoint_db(tmp_path / "g.sqlite", games=3)
     with closing(sqlite3.connect(path)) as connection, connection:
         for number, ago in enumerate(["-6 days", "-8 days", "+1 day"], 1):
             connection.execute(
                 "update game set dateAdded = datetime('now', ?), broken = 0 where id = ?",
-                (ago, shapes.game_id(number)),
+                (ago, flashpoint_web.game_id(number)),
             )
     with opened(path) as app:
-        assert set(found(app, filters=[key])) == {shapes.game_id(1), shapes.game_id(3)}
+        assert set(found(app, filters=[key])) == {flashpoint_web.game_id(1), flashpoint_web.game_id(3)}
 
 
 def test_times_are_compared_in_every_form_that_rows_store(tmp_path):
-    path = shapes.document_flashpoint_db(tmp_path / "g.sqlite", games=4)
+    path = flashpoint_web.document_flashpoint_db(tmp_path / "g.sqlite", games=4)
     forms = [
         "2024-05-01 12:00:00",
         "2024-05-01T12:00:00.000Z",
@@ -312,7 +312,9 @@ def test_times_are_compared_in_every_form_that_rows_store(tmp_path):
     ]
     with closing(sqlite3.connect(path)) as connection, connection:
         for number, form in enumerate(forms, 1):
-            connection.execute("update game set dateAdded = ? where id = ?", (form, shapes.game_id(number)))
+            connection.execute(
+                "update game set dateAdded = ? where id = ?", (form, flashpoint_web.game_id(number))
+            )
     with opened(path) as app:
         assert len(found(app, filters=["da>2024-05-01T12:00"], shown=["all"])) == 3
         assert len(found(app, filters=["da=2024-05-01T12:00:00Z"], shown=["all"])) == 3
@@ -323,16 +325,19 @@ def test_times_are_compared_in_every_form_that_rows_store(tmp_path):
 
 
 def test_a_playlist_is_found_by_title_and_id_in_its_own_order(document):
-    for name in ("favourites of 100%", shapes.PLAYLISTS[0][0]):
+    for name in ("favourites of 100%", flashpoint_web.PLAYLISTS[0][0]):
         ordered = found(document, filters=[f"playlist={name}"], shown=["extreme"])
-        assert ordered == [shapes.game_id(number) for number in (15, 1, 9, 4)]
-    assert found(document, filters=["playlist=Short Films"]) == [shapes.game_id(19), shapes.game_id(13)]
+        assert ordered == [flashpoint_web.game_id(number) for number in (15, 1, 9, 4)]
+    assert found(document, filters=["playlist=Short Films"]) == [
+        flashpoint_web.game_id(19),
+        flashpoint_web.game_id(13),
+    ]
     assert found(document, filters=["playlist=Empty [list]"]) == []
 
 
 def test_another_order_beats_the_playlist_s_own(document):
     ordered = found(document, filters=["playlist=Favourites of 100%"], sort="title")
-    assert ordered == [shapes.game_id(number) for number in (1, 9, 15)]
+    assert ordered == [flashpoint_web.game_id(number) for number in (1, 9, 15)]
 
 
 def test_a_playlist_of_the_launcher_is_said_to_be_a_file(launcher):
@@ -382,7 +387,7 @@ def test_an_id_that_was_merged_into_another_finds_its_game(extras, paths):
 
 
 def test_ids_that_were_merged_in_a_circle_are_missing(tmp_path):
-    path = shapes.launcher_extras_db(tmp_path / "g.sqlite")
+    path = flashpoint_web.launcher_extras_db(tmp_path / "g.sqlite")
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(
             "insert into game_redirect (sourceId, id) values ('a', 'b'), ('b', 'a'), ('c', 'd'), ('d', '20000000-0000-4000-8000-000000000001')"
@@ -403,10 +408,10 @@ def test_an_id_is_found_only_as_it_is_written(launcher):
 
 
 def test_broken_and_extreme_games_are_hidden_unless_asked_for(document):
-    broken, extreme, both = (shapes.game_id(number) for number in (3, 4, 5))
+    broken, extreme, both = (flashpoint_web.game_id(number) for number in (3, 4, 5))
     plain = set(found(document))
     assert plain & {broken, extreme, both} == set()
-    assert shapes.game_id(6) in plain  # neither is said of it
+    assert flashpoint_web.game_id(6) in plain  # neither is said of it
     assert set(found(document, shown=["broken"])) - plain == {broken}
     assert set(found(document, shown=["extreme"])) - plain == {extreme}
     assert set(found(document, shown=["Broken", "extreme"])) == set(found(document, shown=["all"]))
@@ -414,7 +419,7 @@ def test_broken_and_extreme_games_are_hidden_unless_asked_for(document):
 
 
 def test_naming_a_hidden_key_shows_its_rows(document):
-    broken, extreme, both = (shapes.game_id(number) for number in (3, 4, 5))
+    broken, extreme, both = (flashpoint_web.game_id(number) for number in (3, 4, 5))
     assert set(found(document, filters=["broken=yes"])) == {broken}
     assert set(found(document, query="extreme:yes")) == {extreme}
     assert set(found(document, filters=["broken=yes", "extreme=yes"])) == {both}
@@ -572,7 +577,7 @@ def test_any_column_of_the_table_can_be_asked_for(launcher):
 
 
 def test_one_game_has_its_data_with_what_is_on_disk_first_then_the_newest(document):
-    game = one(document, "games", shapes.game_id(15)).extra
+    game = one(document, "games", flashpoint_web.game_id(15)).extra
     assert [(row["presentOnDisk"], row["title"]) for row in game["data"]] == [
         (1, "Data 2"),
         (0, "Data 3"),
@@ -583,27 +588,31 @@ def test_one_game_has_its_data_with_what_is_on_disk_first_then_the_newest(docume
 
 
 def test_a_launch_command_of_the_game_comes_before_path_and_parameters(document):
-    assert one(document, "games", shapes.game_id(17)).extra["launch"] == "http://example.org/17/game.swf"
-    assert one(document, "games", shapes.game_id(6)).extra["launch"] is None
+    assert (
+        one(document, "games", flashpoint_web.game_id(17)).extra["launch"] == "http://example.org/17/game.swf"
+    )
+    assert one(document, "games", flashpoint_web.game_id(6)).extra["launch"] is None
 
 
 def test_without_a_launch_command_path_and_parameters_start_the_game(tmp_path):
-    path = shapes.document_flashpoint_db(tmp_path / "g.sqlite", games=2)
+    path = flashpoint_web.document_flashpoint_db(tmp_path / "g.sqlite", games=2)
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("update game set launchCommand = ''")
         connection.execute("update game_data set launchCommand = null, path = 'a b.swf'")
-        connection.execute("update game_data set parameters = '-full' where gameId = ?", (shapes.game_id(1),))
+        connection.execute(
+            "update game_data set parameters = '-full' where gameId = ?", (flashpoint_web.game_id(1),)
+        )
     with opened(path) as app:
-        assert one(app, "games", shapes.game_id(1)).extra["launch"] == "a b.swf -full"
-        assert one(app, "games", shapes.game_id(2)).extra["launch"] == "a b.swf"
+        assert one(app, "games", flashpoint_web.game_id(1)).extra["launch"] == "a b.swf -full"
+        assert one(app, "games", flashpoint_web.game_id(2)).extra["launch"] == "a b.swf"
 
 
 def test_one_game_has_its_extras_tags_and_platforms(document, extras):
-    game = one(document, "games", shapes.game_id(1)).extra
-    assert game["extras"] == [{"id": shapes.game_id(2), "title": "alpha valley 2"}]
+    game = one(document, "games", flashpoint_web.game_id(1)).extra
+    assert game["extras"] == [{"id": flashpoint_web.game_id(2), "title": "alpha valley 2"}]
     assert game["tags"] == ["Action", "Platformer", "Puzzle"]
-    assert one(document, "games", shapes.game_id(18)).extra["platforms"] == ["Flash", "HTML5"]
-    assert one(document, "games", shapes.game_id(6)).extra["extras"] == []
+    assert one(document, "games", flashpoint_web.game_id(18)).extra["platforms"] == ["Flash", "HTML5"]
+    assert one(document, "games", flashpoint_web.game_id(6)).extra["extras"] == []
     parent = one(extras, "games", "20000000-0000-4000-8000-000000000001").extra
     assert [child["title"] for child in parent["extras"]] == ["First Child", "Second Child"]
 
@@ -708,15 +717,15 @@ def test_a_search_that_the_app_does_not_have_is_answered_with_those_it_has(launc
 
 
 def test_text_that_is_not_utf_8_is_found_around_and_handed_over(tmp_path):
-    path = shapes.document_flashpoint_db(tmp_path / "g.sqlite", games=2)
+    path = flashpoint_web.document_flashpoint_db(tmp_path / "g.sqlite", games=2)
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(
-            "update game set developer = cast(x'ff41' as text) where id = ?", (shapes.game_id(1),)
+            "update game set developer = cast(x'ff41' as text) where id = ?", (flashpoint_web.game_id(1),)
         )
     with opened(path) as app:
-        assert set(found(app, "alpha")) == {shapes.game_id(1), shapes.game_id(2)}
-        assert found(app, filters=["developer:A"]) == [shapes.game_id(1)]
-        assert one(app, "games", shapes.game_id(1)).extra["developer"] == "\udcffA"
+        assert set(found(app, "alpha")) == {flashpoint_web.game_id(1), flashpoint_web.game_id(2)}
+        assert found(app, filters=["developer:A"]) == [flashpoint_web.game_id(1)]
+        assert one(app, "games", flashpoint_web.game_id(1)).extra["developer"] == "\udcffA"
 
 
 # How it is found --------------------------------------------------------------------------------------------------
@@ -736,9 +745,9 @@ def test_explain_tells_sql_parameters_plan_and_whole_reads(launcher):
 
 def test_the_bytes_and_the_directory_of_the_file_never_change(tmp_path):
     makers = {
-        "l": shapes.launcher_flashpoint_db,
-        "e": shapes.launcher_extras_db,
-        "d": shapes.document_flashpoint_db,
+        "l": flashpoint_web.launcher_flashpoint_db,
+        "e": flashpoint_web.launcher_extras_db,
+        "d": flashpoint_web.document_flashpoint_db,
     }
     for name, make in makers.items():
         path = make(tmp_path / name / "flashpoint.sqlite")
@@ -793,7 +802,7 @@ detail = [{ name = "labels", path = ["recipe_uuid -> recipe_labels.recipe_uuid"]
 def larder(tmp_path):
     profile = tmp_path / "larder.toml"
     profile.write_text(LARDER, encoding="utf-8")
-    with opened(shapes.sixth_app_db(tmp_path / "larder.db"), profile, "pantry") as app:
+    with opened(flashpoint_web.sixth_app_db(tmp_path / "larder.db"), profile, "pantry") as app:
         yield app
 
 

@@ -35,19 +35,19 @@ from dbctl.errors.base import (
     VectorMissingError,
 )
 from dbctl.services.app import app as apps
-from dbctl.services.doctor import examine as doctor
-from dbctl.services.search.semantic import vector_input as query_vector
+from dbctl.services.doctor import examine
+from dbctl.services.search.semantic import vector_input
 from dbctl.services.search.semantic.search import MOST, Asked, Like, find
 from tests.engines import lance
 from tests.engines.lance import SIZE, TABLE
-from tests.shapes import chat_lancedb as shapes
+from tests.shapes import chat_lancedb
 
 NUMBERS = range(60)
 
 
 def made(folder: Path, *, deployed: bool, numbers=NUMBERS) -> Path:
     """Make a deployment: vectors of messages most of which the SQLite file does not know."""
-    (shapes.deployed if deployed else shapes.document)(folder / "chat.db")
+    (chat_lancedb.deployed if deployed else chat_lancedb.document)(folder / "chat.db")
     with closing(sqlite3.connect(folder / "chat.db", isolation_level=None)) as db:
         db.execute("pragma foreign_keys = off")
         db.execute("insert into users (id) values ('USER-1'), ('USER-quiet')")
@@ -260,7 +260,7 @@ def test_what_is_no_vector_to_compare_with_is_refused(deployed, raw, why):
 
 def test_bytes_are_no_vector_where_nothing_tells_how_many_numbers_there_are():
     with pytest.raises(VectorInvalidError):
-        query_vector.read(struct.pack("<2f", 1.5, -2.5), "x", dimension=None)
+        vector_input.read(struct.pack("<2f", 1.5, -2.5), "x", dimension=None)
 
 
 @pytest.mark.parametrize("name", ["nope", "", "it's", "x' or '1' = '1", 'a"b', "MSG-00003", "-1", "猫"])
@@ -272,7 +272,7 @@ def test_a_row_that_is_not_there_is_told(deployed, name):
 
 def test_a_message_without_a_vector_is_told_from_one_that_nobody_knows(deployed):
     with pytest.raises(VectorMissingError) as caught:
-        asked(deployed, row=shapes.ASKED)
+        asked(deployed, row=chat_lancedb.ASKED)
     assert "chat has it" in caught.value.hint
 
 
@@ -430,7 +430,7 @@ def test_doctor_tells_what_an_embedder_lacks_and_asks_it_nothing(
             f'[apps.chat]\nprofile = "chat-lancedb"\n[apps.chat.databases]\nchat = "{deployed}/chat.db"\n'
             f'vectors = "lancedb:{deployed}/lancedb"\n[apps.chat.embedder]\n{text}\n'
         )
-        found = doctor.examine([Selection(config=str(tmp_path / "dbctl.toml"))], timeout=1).findings.findings
+        found = examine.examine([Selection(config=str(tmp_path / "dbctl.toml"))], timeout=1).findings.findings
         assert "sk-secret" not in str(found)
         return {
             one.code: one.message

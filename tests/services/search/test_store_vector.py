@@ -13,7 +13,7 @@ import lancedb
 import pytest
 
 from tests.engines import lance
-from tests.shapes import chat_lancedb as shapes
+from tests.shapes import chat_lancedb
 from tests.shapes.chat_lancedb import ANON, OLD, PLANTS, PYTHON, THEIR, TOLD
 
 #: Makes a vector of the number of letters, and none of a text that says so. It notes each text.
@@ -33,8 +33,8 @@ VECTOR = [float(number + 1) for number in range(lance.SIZE)]
 def master(request, tmp_path_factory):
     home = tmp_path_factory.mktemp(request.param)
     deployed = request.param == "deployed"
-    (shapes.deployed if deployed else shapes.document)(home / "data/chat.db")
-    shapes.vectors(home / "data/lancedb", deployed=deployed)
+    (chat_lancedb.deployed if deployed else chat_lancedb.document)(home / "data/chat.db")
+    chat_lancedb.vectors(home / "data/lancedb", deployed=deployed)
     return home
 
 
@@ -103,7 +103,7 @@ def test_a_ready_vector_of_a_message_without_one_gets_the_row_that_the_app_write
     done = chat("search", "vectors", "store", PLANTS, vector_file(VECTOR))
     assert (done["replaced"], done["added"], done["dimension"]) == (0, 1, lance.SIZE)
     row = rows()[PLANTS]
-    assert (row["chat_id"], row["user_id"], row["role"]) == (shapes.GARDEN, ANON, "user")
+    assert (row["chat_id"], row["user_id"], row["role"]) == (chat_lancedb.GARDEN, ANON, "user")
     assert (row["content"], row["timestamp"]) == ("Which plants like shade?", 1_760_954_400_000.0)
     deployed = key() == "message_id"
     assert row["metadata"] == ("{}" if deployed else {"model": None, "language": None})

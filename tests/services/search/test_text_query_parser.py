@@ -15,8 +15,8 @@ from dbctl.errors.base import ValueInvalidError
 from dbctl.model import Window
 from dbctl.services.app import app as apps
 from dbctl.services.app.app import App
-from dbctl.services.search import index as search_index
 from dbctl.services.search import search
+from dbctl.services.search.index import change_of
 from dbctl.services.search.search import Asked
 from dbctl.services.search.text_match import TextMatcher
 from dbctl.services.search.text_query_parser import parse_text, write_text
@@ -260,7 +260,7 @@ def notebook(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         selection = Selection(profile=str(profile), urls=[f"notes={url}"])
         with apps.opened(selection, timeout=5) as app:
             if kind not in ("no index", "read-only", "lancedb") and "no index" not in kind:
-                search_index.change_of(app, "notes", "build").apply()
+                change_of(app, "notes", "build").apply()
         with apps.opened(selection, timeout=5) as app:
             yield app
 

@@ -12,16 +12,16 @@ from dbctl.errors.base import (
     VectorIndexUnfitError,
 )
 from dbctl.services.app import app as apps
-from dbctl.services.search import indexes as search_indexes
+from dbctl.services.search import indexes
 from dbctl.services.search.semantic.search import Asked, Like, find
 from tests.engines import lance
 from tests.engines.lance import TABLE
-from tests.shapes import chat_lancedb as shapes
+from tests.shapes import chat_lancedb
 
 
 @pytest.fixture
 def chat(tmp_path):
-    shapes.deployed(tmp_path / "chat.db")
+    chat_lancedb.deployed(tmp_path / "chat.db")
     lance.made(tmp_path / "lancedb", range(400))
     return tmp_path
 
@@ -33,25 +33,25 @@ def opened(folder, *, only=""):
 
 def changed(folder, purpose):
     with opened(folder) as app:
-        return search_indexes.change_of(app, "semantic", purpose).apply()
+        return indexes.change_of(app, "semantic", purpose).apply()
 
 
 def standing(folder):
     with opened(folder) as app:
-        (one,) = search_indexes.standings(app).items
+        (one,) = indexes.standings(app).items
         return one
 
 
 def codes(folder):
     with opened(folder) as app:
-        return [(one.severity, one.code) for one in search_indexes.check(app).findings]
+        return [(one.severity, one.code) for one in indexes.check(app).findings]
 
 
 def test_an_index_is_made_once_measured_and_dropped(chat):
     assert (standing(chat).search, standing(chat).state) == ("semantic", "missing")
     assert codes(chat) == [("info", "vector-index-missing")]
     with opened(chat) as app:
-        plan = search_indexes.change_of(app, "", "build").plan()
+        plan = indexes.change_of(app, "", "build").plan()
     assert any("400 vectors" in one for one in plan.steps)
     assert standing(chat).state == "missing"
     assert changed(chat, "build").changed
@@ -109,7 +109,7 @@ def test_too_few_vectors_get_none_and_what_has_no_vectors_says_so(chat, tmp_path
     with pytest.raises(VectorIndexUnfitError):
         changed(chat, "build")
     with opened(chat) as app, pytest.raises(NotSupportedError):
-        search_indexes.standings(app, "messages")
+        indexes.standings(app, "messages")
     yaai = Selection(profile="yaai", urls=[f"chat={tmp_path}/chat.db"])
     with apps.opened(yaai, timeout=1) as app, pytest.raises(AbilityMissingError):
-        search_indexes.change_of(app, "semantic", "build")
+        indexes.change_of(app, "semantic", "build")

@@ -12,7 +12,7 @@ from dbctl.errors.base import BusyError, ConstraintError, RuleMissingError, Sche
 from dbctl.services.sessions.batching import LARGEST, SMALLEST, TARGET, Batches
 from dbctl.services.sessions.cleanup import CleanupWork
 from dbctl.services.sessions.cleanup_rule import CHUNK
-from tests.services import flashpoint_app as people
+from tests.services import flashpoint_app
 from tests.services.flashpoint_app import caught, content, opened, rows, run
 
 FORMS = {"iso": "%Y-%m-%dT%H:%M:%S.{ms:03d}Z", "space": "%Y-%m-%d %H:%M:%S"}
@@ -26,9 +26,9 @@ RECOUNT = {
 }
 
 
-@pytest.fixture(params=people.SHAPES)
+@pytest.fixture(params=flashpoint_app.SHAPES)
 def path(request, tmp_path):
-    path = people.settle(tmp_path, request.param)
+    path = flashpoint_app.settle(tmp_path, request.param)
     run(path, "delete from user_game_plays", "delete from user_game_stats", "delete from user_stats")
     return path
 
@@ -232,7 +232,9 @@ def test_a_database_that_somebody_keeps_locked_is_not_waited_for_without_end(pat
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("begin immediate")
     try:
-        with people.apps.opened(people.Selection(config=str(path.with_name("dbctl.toml"))), timeout=0) as app:
+        with flashpoint_app.apps.opened(
+            flashpoint_app.Selection(config=str(path.with_name("dbctl.toml"))), timeout=0
+        ) as app:
             caught(BusyError, CleanupWork(app, ["abandoned-plays"]).apply)
     finally:
         holder.close()

@@ -13,10 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dbctl import model
-from dbctl.services.sessions import batching as cleanup_batches
-from dbctl.services.sessions import cleanup_rule as cleanup_run
+from dbctl.services.sessions import batching, cleanup_rule
 from dbctl.services.sessions.cleanup import CleanupWork
-from tests.services import flashpoint_app as people
+from tests.services import flashpoint_app
 from tests.services.flashpoint_app import content, opened, rows, run
 from tests.services.sessions.test_cleanup import agrees
 
@@ -70,11 +69,11 @@ def written(moment, form="%Y-%m-%dT%H:%M:%S.{:03d}Z"):
 def at(moment, *, batch=0):
     """Set dbctl's clock, and with ``batch`` the most rows of one transaction."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (model, cleanup_run):
+        for module in (model, cleanup_rule):
             patch.setattr(module, "now", lambda: moment)
         if batch:
             for name, value in (("FIRST", batch), ("SMALLEST", 1), ("LARGEST", batch), ("SHORTEST", 0)):
-                patch.setattr(cleanup_batches, name, value)
+                patch.setattr(batching, name, value)
         yield
 
 
@@ -88,7 +87,7 @@ def clean(path, *names, trust_clock=False, **asked):
 def twins(shape, plays, *statements):
     """Give two equal databases: one for dbctl, one for the app."""
     with TemporaryDirectory() as folder:
-        both = [people.settle(Path(folder) / name, shape) for name in ("dbctl", "app")]
+        both = [flashpoint_app.settle(Path(folder) / name, shape) for name in ("dbctl", "app")]
         for path in both:
             run(path, "delete from user_game_plays", "delete from user_game_stats", "delete from user_stats")
             with closing(sqlite3.connect(path)) as connection, connection:
@@ -145,7 +144,7 @@ PLAYS = st.lists(
 
 
 @pytest.mark.parametrize("at_once", [False, True])
-@pytest.mark.parametrize("shape", people.SHAPES)
+@pytest.mark.parametrize("shape", flashpoint_app.SHAPES)
 @given(plays=PLAYS, batch=st.integers(1, 6))
 @settings(max_examples=40)
 def test_whatever_the_plays_are_the_rows_are_those_that_the_apps_job_leaves(shape, at_once, plays, batch):
@@ -173,7 +172,7 @@ OLD_PLAYS = [
 
 
 @pytest.mark.parametrize("batch", [1, 7, 100])
-@pytest.mark.parametrize("shape", people.SHAPES)
+@pytest.mark.parametrize("shape", flashpoint_app.SHAPES)
 def test_from_statistics_that_agree_with_the_plays_both_come_to_a_recount(shape, batch):
     with twins(shape, OLD_PLAYS) as (mine, theirs), at(NOW, batch=batch):
         assert clean(mine, "abandoned-plays")["abandoned-plays"].batches == -(-55 // batch)
@@ -184,7 +183,7 @@ def test_from_statistics_that_agree_with_the_plays_both_come_to_a_recount(shape,
 
 
 @pytest.mark.parametrize("batch", [1, 7, 100])
-@pytest.mark.parametrize("shape", people.SHAPES)
+@pytest.mark.parametrize("shape", flashpoint_app.SHAPES)
 def test_statistics_that_were_wrong_before_become_right_where_the_app_counts_anew_and_stay_so_where_it_adds(
     shape, batch
 ):
@@ -204,7 +203,7 @@ def test_statistics_that_were_wrong_before_become_right_where_the_app_counts_ane
         assert sessions == dict(rows(mine, "select user_id, count(ended_at) from user_game_plays group by 1"))
 
 
-@pytest.mark.parametrize("shape", people.SHAPES)
+@pytest.mark.parametrize("shape", flashpoint_app.SHAPES)
 def test_a_second_run_changes_nothing_at_all(shape):
     with twins(shape, OLD_PLAYS) as (mine, _), at(NOW, batch=9):
         clean(mine)
@@ -234,7 +233,7 @@ def test_what_the_app_counts_while_dbctl_is_about_to_write_is_not_put_right_a_se
         at(NOW, batch=50),
         pytest.MonkeyPatch.context() as patch,
     ):
-        look = cleanup_run.Run._corrections
+        look = cleanup_rule.Run._corrections
 
         def looked(run, rows):
             found = look(run, rows)
@@ -242,7 +241,7 @@ def test_what_the_app_counts_while_dbctl_is_about_to_write_is_not_put_right_a_se
                 the_app_ends_one(mine)
             return found
 
-        patch.setattr(cleanup_run.Run, "_corrections", looked)
+        patch.setattr(cleanup_rule.Run, "_corrections", looked)
         clean(mine, "abandoned-plays")
         told = "select total_sessions, (select count(ended_at) from user_game_plays where user_id = 1) from user_stats where user_id = 1"
         ((sessions, counted),) = rows(mine, told)
@@ -270,7 +269,7 @@ OPEN = [
 ]
 
 
-@pytest.mark.parametrize("shape", people.SHAPES)
+@pytest.mark.parametrize("shape", flashpoint_app.SHAPES)
 def test_a_clock_that_was_set_back_makes_rows_of_the_future_and_none_of_them_is_due(shape):
     with twins(shape, OPEN) as (mine, _), at(NOW - timedelta(days=3650)):
         run(mine, "update refresh_tokens set revoked_at = null")
@@ -280,7 +279,7 @@ def test_a_clock_that_was_set_back_makes_rows_of_the_future_and_none_of_them_is_
 
 
 @pytest.mark.parametrize("ahead", [timedelta(days=300), timedelta(days=3650)])
-@pytest.mark.parametrize("shape", people.SHAPES)
+@pytest.mark.parametrize("shape", flashpoint_app.SHAPES)
 def test_a_clock_that_runs_ahead_closes_what_the_app_would_close_and_no_play_ends_before_it_began(
     shape, ahead
 ):

@@ -10,7 +10,7 @@ import pytest
 from dbctl.services.sessions.cleanup import CleanupWork
 from tests.profiles.test_larder import PROFILE
 from tests.services.flashpoint_app import opened, rows, run
-from tests.shapes import flashpoint_web as shapes
+from tests.shapes.flashpoint_web import sixth_app_db
 
 DAY = 86_400_000
 TABLES = (
@@ -49,7 +49,7 @@ from cookings c where c."cooking id" in :picked group by c.member_uuid
 
 @pytest.fixture
 def pantry(tmp_path):
-    path = shapes.sixth_app_db(tmp_path / "larder.db")
+    path = sixth_app_db(tmp_path / "larder.db")
     run(path, *TABLES)
     shutil.copy(PROFILE, tmp_path / "larder.toml")
     with (tmp_path / "larder.toml").open("a", encoding="utf-8") as profile:

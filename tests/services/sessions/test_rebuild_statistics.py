@@ -20,19 +20,19 @@ from dbctl.errors.base import (
 )
 from dbctl.model import Plan
 from dbctl.services.app import app as apps
-from dbctl.services.integrity import cross_database as integrity_cross
+from dbctl.services.integrity import cross_database
 from dbctl.services.sessions.rebuild_statistics import Rebuilding
-from tests.services import flashpoint_app as people
+from tests.services import flashpoint_app
 from tests.services.flashpoint_app import caught, content, opened, rows, run
 from tests.services.sessions.test_cleanup import RECOUNT, STATISTICS, play
 
 ENDED = "'2024-01-01T10:01:40.000Z'"
 
 
-@pytest.fixture(params=people.SHAPES)
+@pytest.fixture(params=flashpoint_app.SHAPES)
 def path(request, tmp_path):
     """Ann has played g1 twice and g2 once, and is at g3; root has played g1; statistics agree, with times of the app."""
-    path = people.settle(tmp_path, request.param)
+    path = flashpoint_app.settle(tmp_path, request.param)
     run(path, "delete from user_game_plays", "delete from user_game_stats", "delete from user_stats")
     for session, user, game, seconds in (
         ("a", 2, "g1", 60),
@@ -77,7 +77,7 @@ def rebuilt(path, *, timeout=5.0, **asked):
 
 def disagreeing(path):
     with opened(path) as app:
-        return [one.message for one in integrity_cross.cross(app).findings.findings if one.code == "recount"]
+        return [one.message for one in cross_database.cross(app).findings.findings if one.code == "recount"]
 
 
 def recounts(path):
@@ -257,7 +257,7 @@ def test_whatever_was_kept_afterwards_every_figure_is_what_a_recount_gives(path,
 def test_a_profile_without_statistics_and_a_database_without_their_tables_are_refused(tmp_path, path):
     with opened(path) as app:
         assert "statistics" in app.profile.abilities()
-    bare = people.LARDER
+    bare = flashpoint_app.LARDER
     profile = tmp_path / "bare.toml"
     profile.write_text(bare, encoding="utf-8")
     with (
@@ -273,5 +273,5 @@ def test_a_column_that_is_not_there_is_refused_and_never_read_as_a_text(path):
     run(path, "alter table user_stats rename column total_sessions to sessions")
     assert "user_stats.total_sessions" in str(caught(SchemaLacksError, lambda: rebuilt(path)))
     with opened(path) as app:
-        found = integrity_cross.cross(app)
+        found = cross_database.cross(app)
     assert ("schema-lacks", 2) in [(one.code, found.status) for one in found.findings.findings]

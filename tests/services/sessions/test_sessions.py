@@ -11,14 +11,14 @@ from dbctl.model import Window
 from dbctl.services.app.user_table import Who
 from dbctl.services.sessions import sessions
 from dbctl.services.sessions.sessions import State
-from tests.services import flashpoint_app as people
+from tests.services import flashpoint_app
 from tests.services.flashpoint_app import caught, content, opened, rows, run
 from tests.services.sessions.test_cleanup import FORMS, ago, clean, play
 
 
-@pytest.fixture(params=people.SHAPES)
+@pytest.fixture(params=flashpoint_app.SHAPES)
 def path(request, tmp_path):
-    path = people.settle(tmp_path, request.param)
+    path = flashpoint_app.settle(tmp_path, request.param)
     run(path, "delete from user_game_plays")
     for form in FORMS:
         play(path, f"old {form}", ago(form, hours=25))

@@ -22,12 +22,11 @@ from dbctl.errors.base import (
 )
 from dbctl.model import Window
 from dbctl.services.app import app as apps
-from dbctl.services.settings import changes as setting_changes
-from dbctl.services.settings import files as setting_files
-from dbctl.services.settings import queries as settings
+from dbctl.services.settings import files, queries
+from dbctl.services.settings.changes import reset_setting, set_setting
 from dbctl.services.settings.values import same
 from tests.services.flashpoint_app import SHAPES, content, opened, rows, run, settle
-from tests.shapes import flashpoint_web as shapes
+from tests.shapes import flashpoint_web
 
 WORDS = {
     "document": {
@@ -74,12 +73,12 @@ def put(path, shape, key, column, value):
 
 def give(path, key, text, **more):
     with opened(path) as app:
-        return setting_changes.set_setting(app, key, text, **more).apply()
+        return set_setting(app, key, text, **more).apply()
 
 
 def value(path, key, **more):
     with opened(path) as app:
-        return settings.get_setting(app, key, **more).value
+        return queries.get_setting(app, key, **more).value
 
 
 def records(path):
@@ -92,7 +91,7 @@ def records(path):
 
 def test_values_are_typed_and_defaults_known_in_both_shapes(path, key):
     with opened(path) as app:
-        told = {word: settings.get_setting(app, name) for word, name in key.items()}
+        told = {word: queries.get_setting(app, name) for word, name in key.items()}
     assert {word: (one.value, one.default) for word, one in told.items()} == {
         "site": ("Flashpoint Web", "Flashpoint Web"),
         "closed": (False, False),
@@ -107,13 +106,13 @@ def test_values_are_typed_and_defaults_known_in_both_shapes(path, key):
 
 def test_a_list_is_filtered_sorted_and_cut(path, shape):
     with opened(path) as app:
-        page = settings.list_settings(app, Window(limit=2), category="auth")
-        public = settings.list_settings(app, Window(), public=True)
-        hidden = settings.list_settings(app, Window(), public=False)
-        last = settings.list_settings(app, Window(sort="-key", limit=1))
-        everything = settings.list_settings(app, Window())
+        page = queries.list_settings(app, Window(limit=2), category="auth")
+        public = queries.list_settings(app, Window(), public=True)
+        hidden = queries.list_settings(app, Window(), public=False)
+        last = queries.list_settings(app, Window(sort="-key", limit=1))
+        everything = queries.list_settings(app, Window())
         with pytest.raises(UsageError, match="known: key"):
-            settings.list_settings(app, Window(sort="colour"))
+            queries.list_settings(app, Window(sort="colour"))
     assert [one.category for one in page.items] == ["auth", "auth"]
     assert page.has_more
     assert page.total == (6 if shape == "deployed" else 4)
@@ -126,22 +125,22 @@ def test_a_list_is_filtered_sorted_and_cut(path, shape):
 )
 def test_a_setting_that_is_not_there_is_not_found(path, wanted):
     with opened(path) as app, pytest.raises(SettingMissingError):
-        settings.get_setting(app, wanted)
+        queries.get_setting(app, wanted)
 
 
 def test_a_setting_in_another_case_is_not_the_same_but_near(path, key):
     with opened(path) as app, pytest.raises(SettingMissingError) as caught:
-        settings.get_setting(app, key["site"].upper())
+        queries.get_setting(app, key["site"].upper())
     assert key["site"] in caught.value.hint
 
 
 def test_who_changed_a_setting_last_is_told_by_name(path, shape, key):
     put(path, shape, key["site"], "updated_by", 2)
     with opened(path) as app:
-        assert settings.get_setting(app, key["site"]).updated_by == "ann"
+        assert queries.get_setting(app, key["site"]).updated_by == "ann"
     run(path, "pragma foreign_keys = off", "delete from users where id = 2")
     with opened(path) as app:
-        assert settings.get_setting(app, key["site"]).updated_by == "(unknown: 2)"
+        assert queries.get_setting(app, key["site"]).updated_by == "(unknown: 2)"
 
 
 # Setting ---------------------------------------------------------------------------------------------------------
@@ -193,7 +192,7 @@ def test_a_value_is_stored_as_the_app_writes_it(path, shape, key, word, text, me
 def test_a_value_that_type_or_schema_refuse_changes_nothing(path, key, word, text, reason):
     before = content(path)
     with opened(path) as app:
-        change = setting_changes.set_setting(app, key[word], text)
+        change = set_setting(app, key[word], text)
         for act in (change.plan, change.apply):
             with pytest.raises(ValueInvalidError, match=reason) as caught:
                 act()
@@ -206,7 +205,7 @@ def test_a_whole_number_is_one_however_it_is_written(path, shape):
         give(path, "auth.maxLoginAttempts", "1e1")
         assert stored(path, shape, "auth.maxLoginAttempts") == "10"
         with opened(path) as app, pytest.raises(ValueInvalidError):
-            setting_changes.set_setting(app, "auth.maxLoginAttempts", "1e999").plan()
+            set_setting(app, "auth.maxLoginAttempts", "1e999").plan()
 
 
 def test_a_change_is_stamped_and_recorded_and_names_nobody_of_the_app(path, shape, key):
@@ -233,7 +232,7 @@ def test_the_same_value_again_touches_nothing(path, key):
 def test_reset_gives_the_default_back_from_the_table_or_the_profile(path, key):
     give(path, key["tries"], "9")
     with opened(path) as app:
-        done = setting_changes.reset_setting(app, key["tries"]).apply()
+        done = reset_setting(app, key["tries"]).apply()
     assert (done.before, done.setting.value) == (9, 5)
 
 
@@ -242,7 +241,7 @@ def test_reset_of_a_setting_without_a_known_default_is_refused(path, shape):
     name = "extra" if shape == "document" else "app.extra"
     run(path, f"insert into system_settings ({columns}) values ('app', '{name}', 'x', 'string')")
     with opened(path) as app, pytest.raises(ValueInvalidError, match="default"):
-        setting_changes.reset_setting(app, "app.extra").plan()
+        reset_setting(app, "app.extra").plan()
 
 
 # Schemas as they come --------------------------------------------------------------------------------------------
@@ -269,9 +268,9 @@ def test_a_schema_that_cannot_be_used_refuses_every_value_and_fetches_nothing(
     put(path, shape, key["site"], "validation_schema", schema)
     with opened(path) as app:
         with pytest.raises(ValueInvalidError, match=reason):
-            setting_changes.set_setting(app, key["site"], "New").apply()
-        assert settings.get_setting(app, key["site"]).value == "Flashpoint Web"
-        (finding,) = settings.validate(app).findings
+            set_setting(app, key["site"], "New").apply()
+        assert queries.get_setting(app, key["site"]).value == "Flashpoint Web"
+        (finding,) = queries.validate(app).findings
     assert key["site"] in finding.message
 
 
@@ -299,7 +298,7 @@ def test_a_setting_without_a_schema_has_the_one_that_the_app_comes_with(path, sh
 
 def test_settings_as_they_were_made_are_valid(path, shape):
     with opened(path) as app:
-        answer = settings.validate(app)
+        answer = queries.validate(app)
     assert (answer.checked, answer.findings) == (28 if shape == "deployed" else 21, [])
 
 
@@ -308,7 +307,7 @@ def test_a_stored_value_counts_as_the_app_reads_it_not_as_a_person_may_type_it(p
         put(path, shape, key[word], "value", text)
     assert (value(path, key["closed"]), value(path, key["tries"])) == ("yes", "1_0")
     with opened(path) as app:
-        answer = settings.validate(app)
+        answer = queries.validate(app)
     assert answer.unsound
     assert sorted(one.message.split(" ")[0] for one in answer.findings) == sorted(
         [key["closed"], key["tries"], key["theme"]]
@@ -329,7 +328,7 @@ def test_json_settings_hold_json(path, shape, key):
     assert give(path, key["site"], "null").setting.value is None
     for text in ("{", '{"a": 1, "a": 2}', "[NaN]", "[1e999]", "[" * 100_000, '["\\ud800"]', '"text"'):
         with opened(path) as app, pytest.raises(ValueInvalidError):
-            setting_changes.set_setting(app, key["site"], text).plan()
+            set_setting(app, key["site"], text).plan()
 
 
 # Files -----------------------------------------------------------------------------------------------------------
@@ -340,9 +339,9 @@ def test_what_was_exported_changes_nothing_when_it_is_applied(path, shape, key, 
     put(path, shape, key["closed"], "value", "yes")  # also what is invalid comes back as it was
     put(path, shape, key["tries"], "value", "12")
     with opened(path) as app:
-        wanted = json.loads(json.dumps(settings.export(app)))
-        assert setting_files.diff(app, wanted).items == []
-        change = setting_files.apply(app, wanted, mode)
+        wanted = json.loads(json.dumps(queries.export(app)))
+        assert files.diff(app, wanted).items == []
+        change = files.apply(app, wanted, mode)
         assert change.plan().empty
         before = content(path)
         change.apply()
@@ -352,20 +351,20 @@ def test_what_was_exported_changes_nothing_when_it_is_applied(path, shape, key, 
 def test_modes_go_as_far_as_they_say(path, key):
     wanted = {key["site"]: "New", "app.extra": 5, key["tries"]: 5}
     with opened(path) as app:
-        total = settings.list_settings(app, Window()).total
+        total = queries.list_settings(app, Window()).total
         with pytest.raises(SettingMissingError) as refused:
-            setting_files.apply(app, wanted, "create-only").plan()
+            files.apply(app, wanted, "create-only").plan()
         assert "--new-keys" in refused.value.hint
-        created = setting_files.apply(app, wanted, "create-only", new_keys=True).apply()
+        created = files.apply(app, wanted, "create-only", new_keys=True).apply()
         assert (list(created.added), list(created.changed), list(created.removed)) == (["app.extra"], [], [])
-        assert not setting_files.apply(app, wanted, "merge").plan().destructive
-        merged = setting_files.apply(app, wanted, "merge").apply()
+        assert not files.apply(app, wanted, "merge").plan().destructive
+        merged = files.apply(app, wanted, "merge").apply()
         assert (list(merged.added), list(merged.changed)) == ([], [key["site"]])
-        exact = setting_files.apply(app, wanted, "exact")
+        exact = files.apply(app, wanted, "exact")
         assert exact.plan().destructive
         assert exact.plan().rows == {"system_settings": total - 2}
         assert len(exact.apply().removed) == total - 2
-        assert settings.export(app) == wanted
+        assert queries.export(app) == wanted
 
 
 @pytest.mark.parametrize(
@@ -385,13 +384,13 @@ def test_one_value_that_does_not_fit_refuses_the_whole_file(path, key, bad):
     ((word, wrong),) = bad.items()
     before = content(path)
     with opened(path) as app, pytest.raises(ValueInvalidError, match=key[word]):
-        setting_files.apply(app, {key["theme"]: "light", key[word]: wrong}, "merge").apply()
+        files.apply(app, {key["theme"]: "light", key[word]: wrong}, "merge").apply()
     assert content(path) == before
 
 
 def test_a_file_that_changed_things_meanwhile_shows_as_another_plan(path, key):
     with opened(path) as app:
-        change = setting_files.apply(app, {key["site"]: "New"}, "exact")
+        change = files.apply(app, {key["site"]: "New"}, "exact")
         seen = change.plan().digest
         run(path, "delete from system_settings where category = 'metadata'")
         with pytest.raises(PlanChangedError):
@@ -411,7 +410,7 @@ def test_a_file_that_changed_things_meanwhile_shows_as_another_plan(path, key):
     ],
 )
 def test_a_file_says_keys_and_values(name, text, wanted):
-    assert setting_files.read_wanted(text.encode(), name) == wanted
+    assert files.read_wanted(text.encode(), name) == wanted
 
 
 @pytest.mark.parametrize(
@@ -433,13 +432,13 @@ def test_a_file_says_keys_and_values(name, text, wanted):
 )
 def test_a_file_that_says_something_else_is_refused(name, text, reason):
     with pytest.raises(UsageError, match=reason) as caught:
-        setting_files.read_wanted(text.encode(), name)
+        files.read_wanted(text.encode(), name)
     assert name in str(caught.value)
 
 
 def test_a_file_in_another_encoding_is_refused():
     with pytest.raises(UsageError, match="utf-8"):
-        setting_files.read_wanted(b'{"a": "\xff"}', "f.json")
+        files.read_wanted(b'{"a": "\xff"}', "f.json")
 
 
 JSON = st.recursive(
@@ -468,8 +467,8 @@ def test_values_that_apps_tell_apart_are_not_the_same(one, other):
 def test_a_user_may_get_a_setting_they_did_not_have(path):
     assert give(path, "card_size", "large", login="ANN").changed
     with opened(path) as app:
-        assert settings.export(app, login="ann") == {"theme_mode": "light", "card_size": "large"}
-        assert settings.export(app, login="root") == {}
+        assert queries.export(app, login="ann") == {"theme_mode": "light", "card_size": "large"}
+        assert queries.export(app, login="root") == {}
     assert records(path) == [
         ("settings.update", "card_size", {"user": "ann", "key": "card_size", "to": "large", "by": "dbctl"})
     ]
@@ -477,10 +476,10 @@ def test_a_user_may_get_a_setting_they_did_not_have(path):
 
 def test_a_reset_takes_a_user_s_own_setting_away(path):
     with opened(path) as app:
-        setting_changes.reset_setting(app, "theme_mode", login="ann").apply()
-        assert settings.export(app, login="ann") == {}
+        reset_setting(app, "theme_mode", login="ann").apply()
+        assert queries.export(app, login="ann") == {}
         with pytest.raises(SettingMissingError):
-            setting_changes.reset_setting(app, "theme_mode", login="ann").plan()
+            reset_setting(app, "theme_mode", login="ann").plan()
 
 
 @pytest.mark.parametrize(
@@ -501,16 +500,16 @@ def test_the_app_s_own_limits_hold_for_a_user_s_settings(path, key, text, taken)
         assert value(path, key, login="ann") == text
     else:
         with opened(path) as app, pytest.raises(ValueInvalidError):
-            setting_changes.set_setting(app, key, text, login="ann").plan()
+            set_setting(app, key, text, login="ann").plan()
 
 
 def test_settings_of_a_user_can_be_exported_and_applied_to_another(path):
     with opened(path) as app:
-        wanted = settings.export(app, login="ann")
-        setting_files.apply(app, wanted, "exact", login="root").apply()
-        assert settings.export(app, login="root") == wanted
+        wanted = queries.export(app, login="ann")
+        files.apply(app, wanted, "exact", login="root").apply()
+        assert queries.export(app, login="root") == wanted
         with pytest.raises(UserMissingError):
-            settings.export(app, login="nobody")
+            queries.export(app, login="nobody")
 
 
 # Databases with less ---------------------------------------------------------------------------------------------
@@ -520,9 +519,9 @@ def test_settings_of_a_user_can_be_exported_and_applied_to_another(path):
 def half(tmp_path, migrations, profile="flashpoint-web"):
     """Give an app whose database has only so many of the document's migrations."""
     with closing(sqlite3.connect(tmp_path / "user.db")) as connection:
-        for file in sorted(shapes.MIGRATIONS.glob("*.sql"))[:migrations]:
+        for file in sorted(flashpoint_web.MIGRATIONS.glob("*.sql"))[:migrations]:
             connection.executescript(file.read_text(encoding="utf-8"))
-    shapes.add_user(tmp_path / "user.db", "root", 1)
+    flashpoint_web.add_user(tmp_path / "user.db", "root", 1)
     with apps.opened(Selection(profile=profile, urls=[f"user={tmp_path / 'user.db'}"]), timeout=1) as app:
         yield app
 
@@ -530,25 +529,23 @@ def half(tmp_path, migrations, profile="flashpoint-web"):
 def test_before_the_migration_that_makes_settings_the_table_is_what_is_missing(tmp_path):
     with half(tmp_path, 2) as app:
         for act in (
-            lambda: settings.list_settings(app, Window()),
-            setting_changes.set_setting(app, "app.siteName", "x").plan,
-            setting_changes.set_setting(app, "app.siteName", "x").apply,
-            lambda: settings.export(app),
+            lambda: queries.list_settings(app, Window()),
+            set_setting(app, "app.siteName", "x").plan,
+            set_setting(app, "app.siteName", "x").apply,
+            lambda: queries.export(app),
         ):
             with pytest.raises(SchemaLacksError, match="table system_settings") as caught:
                 act()
             assert "some may be pending" in caught.value.hint
-        assert settings.export(app, login="root") == {}
+        assert queries.export(app, login="root") == {}
 
 
 def test_before_the_migration_that_brings_schemas_only_types_are_checked(tmp_path):
     with half(tmp_path, 3) as app:
-        assert (
-            setting_changes.set_setting(app, "auth.maxLoginAttempts", "4000").apply().setting.schema is None
-        )
+        assert set_setting(app, "auth.maxLoginAttempts", "4000").apply().setting.schema is None
         with pytest.raises(ValueInvalidError):
-            setting_changes.set_setting(app, "auth.maxLoginAttempts", "many").plan()
-        assert not settings.validate(app).unsound
+            set_setting(app, "auth.maxLoginAttempts", "many").plan()
+        assert not queries.validate(app).unsound
 
 
 def test_an_app_without_settings_of_users_says_so(tmp_path):
@@ -557,5 +554,5 @@ def test_an_app_without_settings_of_users_says_so(tmp_path):
     (tmp_path / "less.toml").write_text(text[:begin] + text[text.index("[audit]") :], encoding="utf-8")
     with half(tmp_path, 4, str(tmp_path / "less.toml")) as app:
         with pytest.raises(AbilityMissingError, match="no settings of users"):
-            settings.export(app, login="root")
-        assert settings.get_setting(app, "app.siteName").value == "Flashpoint Web"
+            queries.export(app, login="root")
+        assert queries.get_setting(app, "app.siteName").value == "Flashpoint Web"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.config import model as config
+from dbctl.config import model
 from dbctl.errors.base import (
     AlreadyExistsError,
     ConfigInvalidError,
@@ -23,8 +23,8 @@ from dbctl.errors.base import (
 )
 from dbctl.services.setup.init import Setup
 from tests.services.flashpoint_app import template
-from tests.shapes import flashpoint_web as shapes
 from tests.shapes import waqtor
+from tests.shapes.flashpoint_web import document_flashpoint_db, sixth_app_db
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +69,7 @@ def written(file="dbctl.toml"):
 
 def test_databases_and_migrations_are_found_and_written_relative_to_the_file(here):
     place("web/backend/user.db")
-    shapes.document_flashpoint_db(here / "web/Data/flashpoint.sqlite", games=1)
+    document_flashpoint_db(here / "web/Data/flashpoint.sqlite", games=1)
     (here / "web/backend/src/migrations").mkdir(parents=True)
     (here / "etc").mkdir()
     done = setup("web", file="etc/x.toml", app="fp", protected=True).apply()
@@ -83,7 +83,7 @@ def test_databases_and_migrations_are_found_and_written_relative_to_the_file(her
         }
     }
     assert (done.app, list(done.missing)) == ("fp", [])
-    found = config.find(config.Selection(config="etc/x.toml"))
+    found = model.find(model.Selection(config="etc/x.toml"))
     assert Path(found.databases["user"].path).samefile("web/backend/user.db")
     assert Path("etc/x.toml").stat().st_mode & 0o777 == 0o600
 
@@ -173,7 +173,7 @@ def test_nothing_found_says_what_was_looked_for(here):
 
 
 def test_a_file_of_that_name_that_is_something_else_says_why_it_is_not_the_one(here):
-    shapes.sixth_app_db(here / "a/user.db")
+    sixth_app_db(here / "a/user.db")
     (here / "b").mkdir()
     (here / "b/user.db").write_bytes(b"garbage" * 100)
     (here / "c").mkdir()
@@ -244,7 +244,7 @@ def test_what_is_not_there_is_told():
 
 
 def test_a_profile_of_one_s_own_is_written_as_a_path(here):
-    shapes.sixth_app_db(here / "var/larder.db")
+    sixth_app_db(here / "var/larder.db")
     shutil.copyfile(Path(__file__).parents[2] / "profiles" / "larder.toml", here / "larder.toml")
     setup(profile="larder.toml").apply()
     assert written()["larder"] == {
@@ -269,7 +269,7 @@ def test_a_database_on_a_server_is_where_the_app_s_own_settings_say_and_the_pass
     assert address == "postgresql://the%20app:${DB_PASSWORD}@db.example:5433/app?sslmode=require"
     assert "s3cr" not in Path("dbctl.toml").read_text(encoding="utf-8")
     assert written()["waqtor"]["env_file"] == ".env"
-    url = config.read(Path("dbctl.toml")).apps["waqtor"].databases["main"]
+    url = model.read(Path("dbctl.toml")).apps["waqtor"].databases["main"]
     assert (url.password.reveal(), url.host, url.port, url.user) == (
         "s3cr/t #1",
         "db.example",
@@ -290,9 +290,9 @@ def test_a_whole_address_counts_before_its_parts_and_before_the_environment(here
     )
     assert "hidden" not in Path("etc.toml").read_text(encoding="utf-8")
     monkeypatch.setenv("DATABASE_URL", "postgres://u:p@elsewhere/two")
-    url = config.read(Path("etc.toml")).apps["waqtor"].databases["main"]
+    url = model.read(Path("etc.toml")).apps["waqtor"].databases["main"]
     assert (url.host, url.path, url.password.reveal()) == ("h", "one", "hidden")
-    assert config.variables(Path("etc.toml")) == []
+    assert model.variables(Path("etc.toml")) == []
 
 
 def test_settings_that_are_given_count_before_those_below_the_directory(here):
@@ -340,4 +340,4 @@ def test_settings_that_have_gone_since_are_told_with_their_name(here):
         ConfigInvalidError,
         match=r"\.env cannot be read: No such file .*\(files_\*\.tar\.gz of the newest backup below backups may hold it\)",
     ):
-        config.read(Path("dbctl.toml"))
+        model.read(Path("dbctl.toml"))

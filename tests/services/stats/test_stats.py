@@ -12,7 +12,13 @@ from contextlib import closing, contextmanager
 import pytest
 
 from dbctl.cli.main import main
-from tests.shapes import flashpoint_web as shapes
+from tests.shapes.flashpoint_web import (
+    add_user,
+    deployed_user_db,
+    document_flashpoint_db,
+    document_user_db,
+    launcher_extras_db,
+)
 
 CONFIGURATION = """\
 [apps.fp]
@@ -35,12 +41,12 @@ REPORTS = [
 @pytest.fixture(params=["document", "deployed"])
 def place(request, tmp_path, monkeypatch):
     if request.param == "document":
-        shapes.document_user_db(tmp_path / "user.db")
-        shapes.document_flashpoint_db(tmp_path / "flashpoint.sqlite")
+        document_user_db(tmp_path / "user.db")
+        document_flashpoint_db(tmp_path / "flashpoint.sqlite")
     else:
-        shapes.deployed_user_db(tmp_path / "user.db")
-        shapes.launcher_extras_db(tmp_path / "flashpoint.sqlite")
-    shapes.add_user(tmp_path / "user.db", "eve", 2)
+        deployed_user_db(tmp_path / "user.db")
+        launcher_extras_db(tmp_path / "flashpoint.sqlite")
+    add_user(tmp_path / "user.db", "eve", 2)
     (tmp_path / "dbctl.toml").write_text(CONFIGURATION)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -280,7 +286,7 @@ def test_plays_are_ranked_and_paged(place, ask):
 
 def test_plays_are_reported_per_user_and_game(place, ask):
     (eve,) = rows(place / "user.db", "select id from users where username = 'eve'")[0]
-    ana = shapes.add_user(place / "user.db", "ana")
+    ana = add_user(place / "user.db", "ana")
     execute(
         place / "user.db",
         f"""insert into user_game_stats

@@ -17,32 +17,32 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dbctl import signals as interrupt
+from dbctl import signals
 from dbctl.errors.base import DbctlError, ImportInvalidError, PlanChangedError, UsageError
 from dbctl.model import Secret, Window
 from dbctl.render.values import jsonable
 from dbctl.services.app.user_table import Who
-from dbctl.services.users import import_export as user_transfer
+from dbctl.services.users import import_export
 from dbctl.services.users import queries as users
 from dbctl.services.users.files import Existing, read_lines
 from dbctl.services.users.queries import Filter
-from tests.services import flashpoint_app as people
+from tests.services import flashpoint_app
 from tests.services.flashpoint_app import caught, content, opened, rows, run
-from tests.shapes import flashpoint_web as shapes
+from tests.shapes.flashpoint_web import PASSWORD_HASH, add_user
 
-HASH = shapes.PASSWORD_HASH
+HASH = PASSWORD_HASH
 GOOD = f"username,email,password_hash\nzoe,zoe@example.org,{HASH}\nyan,yan@example.org,{HASH}\n"
 
 
-@pytest.fixture(params=people.SHAPES)
+@pytest.fixture(params=flashpoint_app.SHAPES)
 def path(request, tmp_path):
-    return people.settle(tmp_path / "here", request.param)
+    return flashpoint_app.settle(tmp_path / "here", request.param)
 
 
 def imported(path, text, name="users.csv", **options):
     with opened(path) as app:
         raw = text if isinstance(text, bytes) else text.encode()
-        return user_transfer.import_users(app, read_lines(raw, name), file=name, **options).apply()
+        return import_export.import_users(app, read_lines(raw, name), file=name, **options).apply()
 
 
 def refused(path, text, name="users.csv", error=ImportInvalidError, **options):
@@ -51,7 +51,7 @@ def refused(path, text, name="users.csv", error=ImportInvalidError, **options):
     raised = caught(error, lambda: imported(path, text, name, **options))
     with opened(path) as app:
         lines = read_lines(text if isinstance(text, bytes) else text.encode(), name)
-        planned = user_transfer.import_users(app, lines, file=name, **options)
+        planned = import_export.import_users(app, lines, file=name, **options)
         assert str(caught(error, planned.plan)) == str(raised)
     assert content(path) == before
     return f"{raised}\n{raised.hint}"
@@ -59,7 +59,7 @@ def refused(path, text, name="users.csv", error=ImportInvalidError, **options):
 
 def exported(path, *, secrets=True):
     with opened(path) as app:
-        return list(user_transfer.export_users(app, secrets=secrets).items)
+        return list(import_export.export_users(app, secrets=secrets).items)
 
 
 def as_csv(items):
@@ -104,15 +104,15 @@ def as_lines(items):
         ("-", as_lines),
     ],
 )
-@pytest.mark.parametrize("to", people.SHAPES)
+@pytest.mark.parametrize("to", flashpoint_app.SHAPES)
 def test_what_was_exported_and_imported_elsewhere_exports_the_same(path, tmp_path, to, name, written):
     for odd in ('O\'Brien "x"', "a,b;c\\d", "日本語", "=1+1", "line\u2028sep"):
         if odd.isprintable():
-            shapes.add_user(path, odd, email=f"user{len(odd)}-{ord(odd[-1])}@example.org", active=False)
+            add_user(path, odd, email=f"user{len(odd)}-{ord(odd[-1])}@example.org", active=False)
     run(
         path, "delete from users where username = 'bob'", "update users set last_login_at = null where id = 1"
     )
-    there = people.settle(tmp_path / "there", to)
+    there = flashpoint_app.settle(tmp_path / "there", to)
     run(there, "delete from users")
     items = exported(path)
     assert len(items) == 6
@@ -121,7 +121,10 @@ def test_what_was_exported_and_imported_elsewhere_exports_the_same(path, tmp_pat
 
 
 def test_an_app_with_keys_that_are_no_numbers_exports_the_same_too(tmp_path):
-    here, there = people.settle_larder(tmp_path / "here"), people.settle_larder(tmp_path / "there")
+    here, there = (
+        flashpoint_app.settle_larder(tmp_path / "here"),
+        flashpoint_app.settle_larder(tmp_path / "there"),
+    )
     run(there, "delete from members")
     items = exported(here)
     assert [item["username"] for item in items] == ["ana", "olav", "pip", "木下"]
@@ -148,7 +151,10 @@ def test_an_app_with_keys_that_are_no_numbers_exports_the_same_too(tmp_path):
 )
 def test_any_user_that_the_app_takes_comes_back_the_same(tmp_path_factory, people_there, written):
     folder = tmp_path_factory.mktemp("any")
-    first, second = people.settle(folder / "1", "deployed"), people.settle(folder / "2", "document")
+    first, second = (
+        flashpoint_app.settle(folder / "1", "deployed"),
+        flashpoint_app.settle(folder / "2", "document"),
+    )
     run(second, "delete from users")
     told = [
         {"username": name, "email": f"u{at}@example.org", "active": active, "role": role, "last_login_at": seen, "password_hash": HASH}
@@ -168,7 +174,7 @@ def test_an_export_holds_hashes_only_when_asked(path):
 
 
 def test_a_list_of_users_can_be_imported_elsewhere_with_new_passwords(path, tmp_path):
-    there = people.settle(tmp_path / "there", "deployed")
+    there = flashpoint_app.settle(tmp_path / "there", "deployed")
     run(there, "delete from users")
     with opened(path) as app:
         listed = as_answer(list(users.list_users(app, Filter(), Window()).items))
@@ -376,7 +382,7 @@ def test_a_plan_hashes_nothing(path):
     with opened(path) as app:
         counted = []
         lines = read_lines(b"username,email,password\nzoe,zoe@example.org,123456\n", "u.csv")
-        prepared = user_transfer.import_users(app, lines, file="u.csv", advance=counted.append)
+        prepared = import_export.import_users(app, lines, file="u.csv", advance=counted.append)
         assert prepared.plan().rows == {"users": 1}
         assert counted == []
 
@@ -386,7 +392,7 @@ def test_somebody_added_while_passwords_were_hashed_is_noticed(path):
         b"username,email,password\nzoe,zoe@example.org,123456\nyan,yan@example.org,123456\n", "u.csv"
     )
     with opened(path) as app:
-        prepared = user_transfer.import_users(
+        prepared = import_export.import_users(
             app,
             lines,
             file="u.csv",
@@ -404,7 +410,7 @@ def test_somebody_deleted_while_passwords_were_hashed_is_not_added_without_one(p
         b"username,email,password\nann,ann@example.org,123456\nyan,yan@example.org,123456\n", "u.csv"
     )
     with opened(path) as app:
-        prepared = user_transfer.import_users(
+        prepared = import_export.import_users(
             app,
             lines,
             file="u.csv",
@@ -444,7 +450,7 @@ def test_while_it_hashes_it_holds_no_lock(path):
 def test_a_file_four_times_as_long_takes_four_times_as_many_steps(tmp_path):
     def steps(users):
         """Count the calls, of Python's and of C's functions, that importing so many takes."""
-        path = people.settle(tmp_path / str(users), "deployed")
+        path = flashpoint_app.settle(tmp_path / str(users), "deployed")
         text = "username,email,password_hash\n" + "".join(
             f"user{n},user{n}@example.org,{HASH}\n" for n in range(users)
         )
@@ -468,19 +474,19 @@ def test_hashing_ends_at_once_when_a_signal_came(path):
     def advance(_done):
         seen.append(1)
         if len(seen) == 5:
-            interrupt._received.append(signal.SIGTERM)
+            signals._received.append(signal.SIGTERM)
 
     try:
         with opened(path) as app:
-            prepared = user_transfer.import_users(
+            prepared = import_export.import_users(
                 app, read_lines(text.encode(), "u.csv"), file="u.csv", advance=advance
             )
-            caught(interrupt.Interrupted, prepared.apply)
+            caught(signals.Interrupted, prepared.apply)
     finally:
-        interrupt._received.clear()
+        signals._received.clear()
     assert len(seen) < 500
     assert content(path) == before
 
 
 def test_as_many_threads_hash_as_there_are_cores_for_this_process():
-    assert user_transfer._cores() <= (os.cpu_count() or 1)
+    assert import_export._cores() <= (os.cpu_count() or 1)

@@ -8,8 +8,8 @@ import pytest
 
 from dbctl.model import Window
 from dbctl.services.app.user_table import Who
-from dbctl.services.users import lockout as user_lockout
-from dbctl.services.users import update as user_changes
+from dbctl.services.users import update
+from dbctl.services.users.lockout import list_locked
 from dbctl.services.users.queries import Filter
 from tests.services.flashpoint_app import SHAPES, opened, rows, run, settle
 
@@ -33,7 +33,7 @@ def attempt(path, login, address, number=5, *, ago=timedelta(minutes=1), form="%
 
 def locked(path, selection=Filter()):  # noqa: B008 - a frozen value
     with opened(path) as app:
-        result = user_lockout.list_locked(app, selection, Window(limit=50))
+        result = list_locked(app, selection, Window(limit=50))
     return [user.username for user in result.page.items], result
 
 
@@ -99,10 +99,10 @@ def test_unlocking_lets_in_exactly_those_who_are_listed(path):
     names, result = locked(path)
     assert (names, len(result.remarks)) == (["ann"], 2)
     with opened(path) as app:
-        user_changes.unlock(app, Who(logins=["ann"])).apply()
+        update.unlock(app, Who(logins=["ann"])).apply()
     assert locked(path)[0] == []
     with opened(path) as app:
-        assert user_changes.unlock(app, Who(), ["10.0.0.9"]).apply().cleared == 5
+        assert update.unlock(app, Who(), ["10.0.0.9"]).apply().cleared == 5
     assert locked(path)[1].remarks == []
     assert rows(path, "select count(*) from login_attempts") == [(0,)]
 

@@ -16,27 +16,27 @@ from dbctl.errors.base import (
 )
 from dbctl.model import Secret, Window
 from dbctl.services.app.user_table import Who
-from dbctl.services.users import detail as user_shown
-from dbctl.services.users import queries as users
+from dbctl.services.users import queries
+from dbctl.services.users.detail import show_users
 from dbctl.services.users.queries import Filter
-from tests.services import flashpoint_app as people
+from tests.services import flashpoint_app
 from tests.services.flashpoint_app import caught, opened, run, without_nocase
-from tests.shapes import flashpoint_web as shapes
+from tests.shapes.flashpoint_web import PASSWORD_HASH, add_user
 
 
-@pytest.fixture(params=people.SHAPES)
+@pytest.fixture(params=flashpoint_app.SHAPES)
 def path(request, tmp_path):
-    return people.settle(tmp_path, request.param)
+    return flashpoint_app.settle(tmp_path, request.param)
 
 
 def names(path, wanted=None, **window):
     with opened(path) as app:
-        return [user.login for user in users.list_users(app, wanted or Filter(), Window(**window)).items]
+        return [user.login for user in queries.list_users(app, wanted or Filter(), Window(**window)).items]
 
 
 def show(path, *logins, ids=()):
     with opened(path) as app:
-        return user_shown.show_users(app, Who(logins=logins, ids=ids))
+        return show_users(app, Who(logins=logins, ids=ids))
 
 
 # Lists ---------------------------------------------------------------------------------------------------------
@@ -72,7 +72,7 @@ def test_a_list_has_every_user_in_the_order_of_ids(path):
 def test_a_filter_finds_those_and_counts_them(path, wanted, found):
     assert names(path, wanted) == found
     with opened(path) as app:
-        assert users.list_users(app, wanted, Window(limit=1)).total == len(found)
+        assert queries.list_users(app, wanted, Window(limit=1)).total == len(found)
 
 
 @pytest.mark.parametrize(
@@ -107,18 +107,18 @@ def test_a_list_sorts_by_any_field_and_never_comes_last(path, sort, found):
 
 
 def test_sorting_disregards_case_and_an_unknown_column_is_refused(path):
-    shapes.add_user(path, "BERT")
+    add_user(path, "BERT")
     assert names(path, sort="username") == ["ann", "BERT", "bob", "root"]
     assert "colour" in str(caught(UsageError, lambda: names(path, sort="colour")))
 
 
 def test_a_page_knows_what_follows(path):
     with opened(path) as app:
-        page = users.list_users(app, Filter(), Window(limit=2))
+        page = queries.list_users(app, Filter(), Window(limit=2))
         assert ([user.login for user in page.items], page.total, page.has_more) == (["root", "ann"], 3, True)
-        last = users.list_users(app, Filter(), Window(limit=2, offset=2))
+        last = queries.list_users(app, Filter(), Window(limit=2, offset=2))
         assert ([user.login for user in last.items], last.has_more) == (["bob"], False)
-        assert users.list_users(app, Filter(), Window(limit=2, offset=10**18)).items == []
+        assert queries.list_users(app, Filter(), Window(limit=2, offset=10**18)).items == []
 
 
 def test_a_row_with_no_active_flag_at_all_may_not_sign_in_as_the_app_sees_it(path):
@@ -154,7 +154,7 @@ def test_show_of_several_is_a_page_in_the_order_they_were_named(path):
 
 
 def test_a_deployment_may_lack_what_its_profile_knows(tmp_path):
-    path = people.settle(tmp_path, "deployed")
+    path = flashpoint_app.settle(tmp_path, "deployed")
     run(path, "drop table user_stats", "drop table activity_logs")
     ann = show(path, "ann")
     assert (ann.statistics, ann.last_activity) == (None, None)
@@ -196,7 +196,7 @@ def test_nobody_is_not_everybody(path):
 
 
 def test_a_name_that_is_another_ones_address_is_ambiguous_and_an_id_is_not(path):
-    shapes.add_user(path, "ANN@example.org", email="other@example.org")
+    add_user(path, "ANN@example.org", email="other@example.org")
     told = str(caught(AmbiguousLoginError, lambda: show(path, "ann@example.org")))
     assert "2, 4" in told
     assert show(path, ids=["4"]).email == "other@example.org"
@@ -204,9 +204,9 @@ def test_a_name_that_is_another_ones_address_is_ambiguous_and_an_id_is_not(path)
 
 
 def test_names_that_differ_only_in_case_are_ambiguous_where_the_database_lets_them_be(tmp_path):
-    path = people.settle(tmp_path, "deployed")
+    path = flashpoint_app.settle(tmp_path, "deployed")
     without_nocase(path)
-    shapes.add_user(path, "ANN", email="big@example.org")
+    add_user(path, "ANN", email="big@example.org")
     for login in ("ann", "ANN", "Ann"):
         assert "2, 4" in str(caught(AmbiguousLoginError, lambda login=login: show(path, login)))
     assert [show(path, ids=[key]).username for key in "24"] == ["ann", "ANN"]
@@ -217,11 +217,11 @@ def test_names_that_differ_only_in_case_are_ambiguous_where_the_database_lets_th
 
 def check(path, login, password):
     with opened(path) as app:
-        return users.check_password(app, users.single(app, Who(logins=[login])), Secret(password)).matches
+        return queries.check_password(app, queries.single(app, Who(logins=[login])), Secret(password)).matches
 
 
 def test_a_password_is_checked_against_the_stored_hash(path):
-    assert check(path, "Ann", people.PASSWORD)
+    assert check(path, "Ann", flashpoint_app.PASSWORD)
     for wrong in ("correct horse ", "", "x" * 5000, "\udcff", "a\x00b"):
         assert "ann" in str(caught(PasswordWrongError, lambda wrong=wrong: check(path, "ann", wrong)))
 
@@ -229,15 +229,15 @@ def test_a_password_is_checked_against_the_stored_hash(path):
 def test_the_hashes_of_node_are_understood_and_what_is_none_fits_nothing(path):
     run(
         path,
-        f"update users set password_hash = '{shapes.PASSWORD_HASH.replace('$2b$', '$2a$')}' where id = 2",
+        f"update users set password_hash = '{PASSWORD_HASH.replace('$2b$', '$2a$')}' where id = 2",
     )
-    assert check(path, "ann", people.PASSWORD)
+    assert check(path, "ann", flashpoint_app.PASSWORD)
     for stored in ("", "$2b$", "md5:abc", "$2b$99$" + "a" * 53):
         run(path, f"update users set password_hash = '{stored}' where id = 2")
-        caught(PasswordWrongError, lambda: check(path, "ann", people.PASSWORD))
+        caught(PasswordWrongError, lambda: check(path, "ann", flashpoint_app.PASSWORD))
 
 
 def test_a_password_is_checked_for_one_user(path):
     with opened(path) as app:
         for who in (Who(logins=["ann", "bob"]), Who()):
-            caught(UsageError, lambda who=who: users.single(app, who))
+            caught(UsageError, lambda who=who: queries.single(app, who))

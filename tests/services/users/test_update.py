@@ -23,37 +23,34 @@ from dbctl.errors.base import (
 )
 from dbctl.model import Secret, Window
 from dbctl.services.app.user_table import Who
-from dbctl.services.users import create as user_creation
-from dbctl.services.users import delete as user_deletion
-from dbctl.services.users import queries as users
+from dbctl.services.users import queries
 from dbctl.services.users import update as user_changes
-from dbctl.services.users.create import NewUser
+from dbctl.services.users.create import NewUser, create_user, ensure_user, hash_password, wants_password
+from dbctl.services.users.delete import delete_users
 from dbctl.services.users.queries import Filter
-from tests.services import flashpoint_app as people
+from tests.services import flashpoint_app
 from tests.services.flashpoint_app import caught, content, opened, rows, run, settle, without_nocase
-from tests.shapes import flashpoint_web as shapes
+from tests.shapes.flashpoint_web import PASSWORD_HASH, add_user
 
 NEW = {"username": "Carl", "email": "carl@example.org"}
 ALL = Who(ids=["1", "2", "3"])
 
 
-@pytest.fixture(params=people.SHAPES)
+@pytest.fixture(params=flashpoint_app.SHAPES)
 def path(request, tmp_path):
-    return people.settle(tmp_path, request.param)
+    return flashpoint_app.settle(tmp_path, request.param)
 
 
 def new(word="a password", *, with_settings=False, **fields):
     def prepared(app):
-        hashed = user_creation.hash_password(app, Secret(word))
-        return user_creation.create_user(
-            app, NewUser(fields=NEW | fields, hashed=hashed, with_settings=with_settings)
-        )
+        hashed = hash_password(app, Secret(word))
+        return create_user(app, NewUser(fields=NEW | fields, hashed=hashed, with_settings=with_settings))
 
     return prepared
 
 
 def ensure(hashed="", **fields):
-    return lambda app: user_creation.ensure_user(app, NewUser(fields=fields, hashed=hashed))
+    return lambda app: ensure_user(app, NewUser(fields=fields, hashed=hashed))
 
 
 def update(who, **fields):
@@ -155,7 +152,7 @@ def test_a_login_that_is_taken_in_any_case_is_refused(path, fields):
 
 
 def test_it_is_refused_as_well_where_the_database_would_let_it_be(tmp_path):
-    path = people.settle(tmp_path, "deployed")
+    path = flashpoint_app.settle(tmp_path, "deployed")
     without_nocase(path)
     refused(path, AlreadyExistsError, new(username="ANN"))
     refused(path, AlreadyExistsError, update(Who(logins=["bob"]), email="ANN@example.org"))
@@ -214,7 +211,7 @@ def test_odd_names_are_stored_exactly_and_found_again(path, name):
     do(path, new(username=name))
     assert rows(path, "select username from users where id = 4") == [(name,)]
     with opened(path) as app:
-        assert users.single(app, Who(logins=[name])).id == 4
+        assert queries.single(app, Who(logins=[name])).id == 4
 
 
 def test_unknown_fields_and_roles_are_refused(path):
@@ -225,9 +222,7 @@ def test_unknown_fields_and_roles_are_refused(path):
 
 def test_a_column_that_must_be_filled_is_asked_for_by_name(path):
     without = {"username": "carl"}
-    told = refused(
-        path, UsageError, lambda app: user_creation.create_user(app, NewUser(fields=without, hashed="x"))
-    )
+    told = refused(path, UsageError, lambda app: create_user(app, NewUser(fields=without, hashed="x")))
     assert "email" in told
 
 
@@ -245,7 +240,7 @@ def test_a_column_that_must_be_filled_is_asked_for_by_name(path):
 )
 def test_a_password_that_the_app_or_its_hash_does_not_take_is_refused_unseen(path, password, reason):
     with opened(path) as app:
-        told = str(caught(ValueInvalidError, lambda: user_creation.hash_password(app, Secret(password))))
+        told = str(caught(ValueInvalidError, lambda: hash_password(app, Secret(password))))
     assert reason in told
     assert not password or password not in told
 
@@ -259,13 +254,15 @@ def test_passwords_up_to_the_limits_work(path):
     ):
         do(path, new(password, username=name, email=f"{name}@example.org"))
         with opened(path) as app:
-            assert users.check_password(app, users.single(app, Who(logins=[name])), Secret(password)).matches
+            assert queries.check_password(
+                app, queries.single(app, Who(logins=[name])), Secret(password)
+            ).matches
 
 
 def test_a_user_without_the_password_that_the_app_needs_is_never_written(path):
     before = content(path)
     with opened(path) as app:
-        prepared = user_creation.create_user(app, NewUser(fields=NEW))
+        prepared = create_user(app, NewUser(fields=NEW))
         caught(PlanChangedError, prepared.apply)
     assert content(path) == before
 
@@ -274,7 +271,7 @@ def test_a_user_without_the_password_that_the_app_needs_is_never_written(path):
 
 
 def test_ensure_creates_once_and_changes_nothing_the_second_time(path):
-    first = do(path, ensure(hashed=shapes.PASSWORD_HASH, **NEW, role="admin"))
+    first = do(path, ensure(hashed=PASSWORD_HASH, **NEW, role="admin"))
     assert (first.created, first.changed) == (True, True)
     before = content(path)
     again = do(path, ensure(**NEW, role="admin"))
@@ -304,21 +301,21 @@ def test_ensure_that_changes_a_role_ends_sessions(path):
 
 def test_ensure_never_takes_another_ones_address_nor_takes_a_name_for_an_address(path):
     refused(path, AlreadyExistsError, ensure(username="bob", email="ann@example.org"))
-    done = do(path, ensure(username="ann@example.org", email="new@example.org", hashed=shapes.PASSWORD_HASH))
+    done = do(path, ensure(username="ann@example.org", email="new@example.org", hashed=PASSWORD_HASH))
     assert done.created
 
 
 def test_ensure_of_a_name_that_two_have_is_refused(tmp_path):
-    path = people.settle(tmp_path, "deployed")
+    path = flashpoint_app.settle(tmp_path, "deployed")
     without_nocase(path)
-    shapes.add_user(path, "ANN", email="big@example.org")
+    add_user(path, "ANN", email="big@example.org")
     refused(path, AmbiguousLoginError, ensure(username="ann", role="admin"))
 
 
 def test_whether_a_password_is_wanted_is_known_before_it_is_asked_for(path):
     with opened(path) as app:
-        assert user_creation.wants_password(app, NewUser(fields=NEW))
-        assert not user_creation.wants_password(app, NewUser(fields={"username": "ANN"}))
+        assert wants_password(app, NewUser(fields=NEW))
+        assert not wants_password(app, NewUser(fields={"username": "ANN"}))
 
 
 # Updating ------------------------------------------------------------------------------------------------------
@@ -388,7 +385,7 @@ def test_a_token_that_was_revoked_before_keeps_its_time(path):
 
 
 def test_a_deployment_without_revoked_at_deletes_the_tokens(tmp_path):
-    path = people.settle(tmp_path, "deployed")
+    path = flashpoint_app.settle(tmp_path, "deployed")
     for (name,) in rows(
         path, "select name from sqlite_master where type = 'index' and sql like '%revoked_at%'"
     ):
@@ -415,14 +412,14 @@ def test_deactivating_and_activating_are_done_once(path):
 
 def test_a_new_password_fits_ends_sessions_and_is_recorded_as_the_app_does(path):
     def change(app):
-        return user_changes.set_password(
-            app, Who(logins=["ann"]), user_creation.hash_password(app, Secret("new s3cret"))
-        )
+        return user_changes.set_password(app, Who(logins=["ann"]), hash_password(app, Secret("new s3cret")))
 
     assert plan(path, change).rows == {"users": 1, "refresh_tokens": 2}
     with opened(path) as app:
         done = change(app).apply()
-        assert users.check_password(app, users.single(app, Who(logins=["ann"])), Secret("new s3cret")).matches
+        assert queries.check_password(
+            app, queries.single(app, Who(logins=["ann"])), Secret("new s3cret")
+        ).matches
     assert (done.changed, done.ended_sessions, done.password, open_tokens(path, 2)) == (1, 2, None, 0)
     ((action, *_, details),) = log(path)
     assert action == "users.changePassword"
@@ -451,8 +448,8 @@ ROOT = Who(logins=["root"])
 @pytest.mark.parametrize(
     "change",
     [
-        lambda app: user_deletion.delete_users(app, ROOT),
-        lambda app: user_deletion.delete_users(app, ALL),
+        lambda app: delete_users(app, ROOT),
+        lambda app: delete_users(app, ALL),
         lambda app: user_changes.set_active(app, ROOT, active=False),
         lambda app: user_changes.set_active(app, ALL, active=False),
         lambda app: user_changes.set_role(app, ROOT, "user"),
@@ -467,16 +464,16 @@ ROOT = Who(logins=["root"])
 @pytest.mark.parametrize("second", ["none", "inactive"])
 def test_the_last_active_admin_stays_on_every_path(path, change, second):
     if second == "inactive":  # one who may not sign in does not count
-        shapes.add_user(path, "sleeper", 1, active=False)
+        add_user(path, "sleeper", 1, active=False)
     assert "root" in refused(path, LastAdminError, change)
 
 
 def test_with_a_second_active_admin_the_first_may_go_but_not_both(path):
-    shapes.add_user(path, "queen", 1)
+    add_user(path, "queen", 1)
     refused(
         path, LastAdminError, lambda app: user_changes.set_role(app, Who(logins=["root", "queen"]), "user")
     )
-    assert do(path, lambda app: user_deletion.delete_users(app, ROOT)).rows["users"] == 1
+    assert do(path, lambda app: delete_users(app, ROOT)).rows["users"] == 1
     refused(
         path, LastAdminError, lambda app: user_changes.set_active(app, Who(logins=["queen"]), active=False)
     )
@@ -485,17 +482,17 @@ def test_with_a_second_active_admin_the_first_may_go_but_not_both(path):
 def test_an_admin_role_in_other_letters_is_guarded_too(path):
     run(path, "update roles set name = 'Admin' where id = 1")
     refused(path, LastAdminError, lambda app: user_changes.set_role(app, ROOT, "user"))
-    refused(path, LastAdminError, lambda app: user_deletion.delete_users(app, ROOT))
+    refused(path, LastAdminError, lambda app: delete_users(app, ROOT))
 
 
 def test_an_admin_without_an_active_flag_does_not_count_as_active(path):
-    shapes.add_user(path, "nulled", 1)
+    add_user(path, "nulled", 1)
     run(path, "update users set is_active = null where username = 'nulled'")
-    refused(path, LastAdminError, lambda app: user_deletion.delete_users(app, ROOT))
+    refused(path, LastAdminError, lambda app: delete_users(app, ROOT))
 
 
 def test_two_demotions_at_once_leave_one_admin(path):
-    shapes.add_user(path, "queen", 1)
+    add_user(path, "queen", 1)
     outcomes = []
     gate = threading.Barrier(2)
 
@@ -544,7 +541,7 @@ def test_unlocking_who_is_not_locked_records_nothing(path):
 
 def test_a_deletion_plan_says_per_table_what_happens_and_the_deed_is_that(path):
     def delete(app):
-        return user_deletion.delete_users(app, Who(logins=["ann"]))
+        return delete_users(app, Who(logins=["ann"]))
 
     planned = plan(path, delete)
     assert planned.destructive
@@ -563,7 +560,7 @@ def test_a_deletion_plan_says_per_table_what_happens_and_the_deed_is_that(path):
 
 
 def test_rows_that_the_profile_calls_theirs_go_first_where_a_key_would_refuse(tmp_path):
-    path = people.settle(tmp_path, "deployed")
+    path = flashpoint_app.settle(tmp_path, "deployed")
     quick = path.with_name("quick.toml")
     quick.write_text(
         quick.read_text().replace("[users.fields]", 'owns = ["notes.author"]\n[users.fields]', 1)
@@ -575,7 +572,7 @@ def test_rows_that_the_profile_calls_theirs_go_first_where_a_key_would_refuse(tm
         "insert into notes values (1, 2), (2, 2), (3, 1)",
         "insert into note_parts values (1), (1), (3)",
     )
-    done = do(path, lambda app: user_deletion.delete_users(app, Who(logins=["ann"])))
+    done = do(path, lambda app: delete_users(app, Who(logins=["ann"])))
     assert (done.rows["notes"], done.rows["note_parts"]) == (2, 2)
     assert rows(path, "select id from notes") == [(3,)]
     assert rows(path, "select note from note_parts") == [(3,)]
@@ -583,26 +580,26 @@ def test_rows_that_the_profile_calls_theirs_go_first_where_a_key_would_refuse(tm
 
 def test_a_key_that_refuses_is_told_before_anything_happens(path):
     run(path, "create table notes (author integer references users (id))", "insert into notes values (2)")
-    told = refused(path, ConstraintError, lambda app: user_deletion.delete_users(app, Who(logins=["ann"])))
+    told = refused(path, ConstraintError, lambda app: delete_users(app, Who(logins=["ann"])))
     assert "1 row of notes" in told
 
 
 def test_deleting_the_inactive_when_there_are_none_is_nothing(path):
     who = Who(inactive=timedelta(days=365 * 500))
-    assert plan(path, lambda app: user_deletion.delete_users(app, who)).empty
+    assert plan(path, lambda app: delete_users(app, who)).empty
     before = content(path)
-    assert do(path, lambda app: user_deletion.delete_users(app, who)).users == []
+    assert do(path, lambda app: delete_users(app, who)).users == []
     assert content(path) == before
 
 
 def test_deleting_the_inactive_spares_who_signed_in(path):
-    done = do(path, lambda app: user_deletion.delete_users(app, Who(inactive=timedelta(days=30))))
+    done = do(path, lambda app: delete_users(app, Who(inactive=timedelta(days=30))))
     assert [user.login for user in done.users] == ["ann", "bob"]
 
 
 def test_a_plan_that_no_longer_holds_is_not_carried_out(path):
     with opened(path) as app:
-        prepared = user_deletion.delete_users(app, Who(logins=["ann"]))
+        prepared = delete_users(app, Who(logins=["ann"]))
         seen = prepared.plan().digest
         run(path, "insert into user_game_plays (user_id, game_id, session_id) values (2, 'g3', 's3')")
         before = content(path)
@@ -616,7 +613,7 @@ def test_a_plan_that_no_longer_holds_is_not_carried_out(path):
         new(),
         ensure(username="bob", role="guest"),
         update(Who(logins=["ann"]), email="z@example.org"),
-        lambda app: user_deletion.delete_users(app, Who(logins=["ann"])),
+        lambda app: delete_users(app, Who(logins=["ann"])),
         lambda app: user_changes.unlock(app, Who(logins=["ann"])),
         lambda app: user_changes.set_password(app, Who(logins=["ann"]), "$2b$x"),
     ],
@@ -640,7 +637,7 @@ def test_a_change_whose_record_cannot_be_written_does_not_happen(path, change):
 
 
 def test_the_same_rules_hold_where_the_role_is_a_word_and_the_key_no_number(tmp_path):
-    path = people.settle_larder(tmp_path)
+    path = flashpoint_app.settle_larder(tmp_path)
     pip = Who(logins=["pip"])
 
     def demote(app):
@@ -653,19 +650,17 @@ def test_the_same_rules_hold_where_the_role_is_a_word_and_the_key_no_number(tmp_
     assert rows(path, "select kind, typeof(changed_ms) from members where handle = 'pip'") == [
         ("cook", "integer")
     ]
-    hashed = shapes.PASSWORD_HASH
-    made = do(path, lambda app: user_creation.create_user(app, NewUser(fields=NEW, hashed=hashed)))
+    hashed = PASSWORD_HASH
+    made = do(path, lambda app: create_user(app, NewUser(fields=NEW, hashed=hashed)))
     assert (made.user.role, len(str(made.user.id))) == ("guest", 36)
-    assert do(path, lambda app: user_deletion.delete_users(app, Who(ids=[str(made.user.id)]))).rows == {
-        "members": 1
-    }
-    caught(UserMissingError, lambda: do(path, lambda app: user_deletion.delete_users(app, Who(ids=["4"]))))
+    assert do(path, lambda app: delete_users(app, Who(ids=[str(made.user.id)]))).rows == {"members": 1}
+    caught(UserMissingError, lambda: do(path, lambda app: delete_users(app, Who(ids=["4"]))))
 
 
 def test_an_admin_whose_row_holds_an_odd_yes_is_still_the_last_one(path):
     """Deployed rows hold whatever was written: here 2 for active, which the app takes for yes."""
     with opened(path) as app:
-        admins = [user.login for user in users.list_users(app, Filter(role="admin"), Window()).items]
+        admins = [user.login for user in queries.list_users(app, Filter(role="admin"), Window()).items]
     run(path, f"update users set is_active = 2 where username = '{admins[0]}'")
     with opened(path) as app, pytest.raises(LastAdminError):
         user_changes.set_active(app, Who(logins=admins), active=False).apply()
@@ -677,13 +672,11 @@ def test_playlists_and_favorites_are_handed_over_where_a_deployment_has_them(tmp
     run(path, "insert into user_favorites (user_id, game_id) values (2, 'g1'), (2, 'g2'), (1, 'g1')")
     caught(
         DuplicateRowsError,
-        lambda: do(path, lambda app: user_deletion.delete_users(app, Who(logins=["ann"]), heir="root")),
+        lambda: do(path, lambda app: delete_users(app, Who(logins=["ann"]), heir="root")),
     )
     assert rows(path, "select count(*) from user_favorites") == [(3,)]
     with opened(path) as app:
-        done = user_deletion.delete_users(
-            app, Who(logins=["ann"]), heir="root", delete_duplicates=True
-        ).apply()
+        done = delete_users(app, Who(logins=["ann"]), heir="root", delete_duplicates=True).apply()
     assert done.duplicates == {"user_favorites": 1}
     assert done.transferred == {"user_playlists": 1, "user_favorites": 1}
     favorites = rows(path, "select user_id, game_id from user_favorites order by game_id")
@@ -700,7 +693,7 @@ def test_a_handover_to_a_user_with_thousands_of_rows_is_complete_and_deletes_no_
     run(path, f"{many} insert into user_favorites (user_id, game_id) select 1, 'g' || i from n")
     run(path, f"{many} insert into user_favorites (user_id, game_id) select 2, 'g' || (i + 1000) from n")
     with opened(path) as app:
-        deletion = user_deletion.delete_users(app, Who(logins=["ann"]), heir="root", delete_duplicates=True)
+        deletion = delete_users(app, Who(logins=["ann"]), heir="root", delete_duplicates=True)
         done = deletion.apply(deletion.plan().digest)
     assert (done.duplicates, done.transferred) == ({"user_favorites": 2000}, {"user_favorites": 1000})
     assert rows(path, "select user_id, count(*) from user_favorites group by 1") == [(1, 4000)]
@@ -713,7 +706,7 @@ def test_two_leaving_users_with_one_key_hand_it_over_once(tmp_path):
     (leaving,) = rows(path, "select group_concat(username) from users where id in (2, 3)")
 
     def delete(app, **more):
-        return user_deletion.delete_users(app, Who(logins=leaving[0].split(",")), heir="root", **more)
+        return delete_users(app, Who(logins=leaving[0].split(",")), heir="root", **more)
 
     caught(DuplicateRowsError, lambda: do(path, delete))
     done = do(path, lambda app: delete(app, delete_duplicates=True))

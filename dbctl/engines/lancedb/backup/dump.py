@@ -7,14 +7,11 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from dbctl import signals as interrupt
-from dbctl.engines.contract.base import Capability
-from dbctl.engines.contract.dumps import Dumped
-from dbctl.engines.lancedb.backup import archive, snapshot
-from dbctl.engines.lancedb.backup import verify as proof
+from dbctl import signals
+from dbctl.engines.contract import Capability, Dumped
+from dbctl.engines.lancedb.backup import archive, snapshot, verify
 from dbctl.engines.lancedb.backup.snapshot import Snapshot
-from dbctl.files.progress import Progress, silent
-from dbctl.files.subprocesses import new_file
+from dbctl.files import Progress, new_file, silent
 
 
 class Dumping:
@@ -84,14 +81,14 @@ class Copier(Dumping):
 
 def _dumped(taken: Snapshot, destination: Path, progress: Progress) -> Dumped:
     whole, done = archive.size(taken), 0
-    with interrupt.held(), new_file(destination) as file, ThreadPoolExecutor(1) as pool:
-        reading = pool.submit(proof.of, taken)
+    with signals.held(), new_file(destination) as file, ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(verify.of, taken)
         for block in archive.blocks(taken):
-            interrupt.check()
+            signals.check()
             done += file.write(block)
             progress(min(1.0, done / whole))
         found = reading.result()
     versions = {f"version of {one.name}": str(one.version.number) for one in taken.tables}
-    remarks = [*taken.remarks, *([] if proof.is_readable() else [proof.MISSING])]
+    remarks = [*taken.remarks, *([] if verify.is_readable() else [verify.MISSING])]
     facts = {"format": "lance", **versions} | ({"remarks": "; ".join(remarks)} if remarks else {})
     return Dumped(taken_at=taken.taken_at, facts=facts, proof=found, sha256=file.sha256)

@@ -9,10 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from dbctl.engines.file_type import TakenIn
-from dbctl.engines.lancedb.backup import archive, snapshot
-from dbctl.engines.lancedb.backup import load as undump
-from dbctl.errors.base import ArchiveUnsafeError, CorruptError, FileUnsoundError
-from dbctl.files.subprocesses import new_file
+from dbctl.engines.lancedb.backup import archive, load, snapshot
+from dbctl.errors import ArchiveUnsafeError, CorruptError, FileUnsoundError
+from dbctl.files import new_file
 
 
 def take_in(plain: Path, destination: Path, target: str) -> TakenIn:
@@ -24,9 +23,9 @@ def take_in(plain: Path, destination: Path, target: str) -> TakenIn:
     """
     folder = plain.with_name("unpacked")
     try:
-        root = undump.unpacked(plain, folder, target)
+        root = load.unpacked(plain, folder, target)
     except (ArchiveUnsafeError, FileUnsoundError) as error:
-        raise CorruptError(target=target, reason=undump.failed(error)) from error
+        raise CorruptError(target=target, reason=load.failed(error)) from error
     return take_in_folder(root, destination, target)
 
 

@@ -8,16 +8,15 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path, PurePosixPath
 
-from dbctl import signals as interrupt
-from dbctl.engines.contract.dumps import Proof
+from dbctl import signals
+from dbctl.engines.contract import Proof
 from dbctl.engines.lancedb.backup import snapshot
-from dbctl.engines.lancedb.backup import verify as proof
 from dbctl.engines.lancedb.backup.archive import TOP
+from dbctl.engines.lancedb.backup.verify import is_readable, of_folder
 from dbctl.engines.lancedb.location import SUFFIX, VERSIONS
-from dbctl.engines.lancedb.storage import fragments as pieces
-from dbctl.engines.lancedb.storage.fragments import ManifestError
-from dbctl.errors.base import CorruptError, DbctlError
-from dbctl.files import tar as archives
+from dbctl.engines.lancedb.storage import ManifestError, fragments
+from dbctl.errors import CorruptError, DbctlError
+from dbctl.files import tar
 
 #: Gives an empty folder that nobody else may look into, with room for so many bytes.
 Room = Callable[[int], AbstractContextManager[Path]]
@@ -34,7 +33,7 @@ def told(path: Path, target: str) -> Proof:
     for table, found in manifests.items():
         number = max(found)
         try:
-            version = pieces.read(_content(path, *files[f"{table}/{VERSIONS}/{found[number]}"]))
+            version = fragments.read(_content(path, *files[f"{table}/{VERSIONS}/{found[number]}"]))
         except ManifestError as error:
             problems.append(f"{table}: {found[number]}: {error}")
             continue
@@ -56,11 +55,11 @@ def proven(path: Path, target: str, room: Room) -> Proof:
         RoomMissingError, DiskFullError: it does not fit.
     """
     found = told(path, target)
-    if found.problems or not proof.is_readable():
+    if found.problems or not is_readable():
         return found
     with room(path.stat().st_size) as place:
         folder = unpacked(path, place / "archive", path.name)
-        return proof.of_folder(folder, found.tables)
+        return of_folder(folder, found.tables)
 
 
 def unpacked(path: Path, to: Path, name: str) -> Path:
@@ -70,11 +69,11 @@ def unpacked(path: Path, to: Path, name: str) -> Path:
         CorruptError: there are none.
         As ``archives.unpack``.
     """
-    archives.unpack(path, to, name=name, most=path.stat().st_size)
+    tar.unpack(path, to, name=name, most=path.stat().st_size)
     if (to / TOP).is_dir():
         return to / TOP
     for folder, names, _ in os.walk(to):
-        interrupt.check()
+        signals.check()
         if any(snapshot.is_table(Path(folder, one)) for one in names):
             return Path(folder)
     raise CorruptError(target=name, reason="there is no table of LanceDB in it")
@@ -86,7 +85,7 @@ def _listed(path: Path, target: str) -> tuple[Mapping[str, tuple[int, int]], Map
     try:
         with tarfile.open(path, "r:", errorlevel=2) as archive:
             while (one := archive.next()) is not None:
-                interrupt.check()
+                signals.check()
                 archive.members = []  # type: ignore[attr-defined]
                 name = str(PurePosixPath(one.name)).removeprefix(f"{TOP}/")
                 if not one.isreg():
@@ -94,7 +93,7 @@ def _listed(path: Path, target: str) -> tuple[Mapping[str, tuple[int, int]], Map
                 files[name] = (one.offset_data, one.size)
                 table, _, rest = name.partition("/")
                 folder, _, manifest = rest.partition("/")
-                if folder == VERSIONS and (number := pieces.number_of(manifest)) is not None:
+                if folder == VERSIONS and (number := fragments.number_of(manifest)) is not None:
                     manifests.setdefault(table, {})[number] = manifest
             archive.fileobj.seek(archive.offset)
             last = archive.fileobj.read(tarfile.BLOCKSIZE)

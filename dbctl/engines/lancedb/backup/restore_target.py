@@ -13,16 +13,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
-from dbctl import signals as interrupt
-from dbctl.engines import file_locks as locks
-from dbctl.engines.contract.dumps import Approach, Dump, Kept, Loaded, Proof, Ready, Tried
-from dbctl.engines.lancedb.backup import snapshot
-from dbctl.engines.lancedb.backup import swap as exchange
-from dbctl.engines.lancedb.backup import verify as proof
+from dbctl import signals
+from dbctl.engines.contract import Approach, Dump, Kept, Loaded, Proof, Ready, Tried
+from dbctl.engines.file_locks import holders_below, write_lock
+from dbctl.engines.lancedb.backup import snapshot, swap
 from dbctl.engines.lancedb.backup.archive import TOP
-from dbctl.engines.lancedb.storage.fragments import ManifestError
-from dbctl.engines.sql.table_digest import differing
-from dbctl.errors.base import (
+from dbctl.engines.lancedb.backup.verify import is_readable, of_folder
+from dbctl.engines.lancedb.storage import ManifestError
+from dbctl.engines.sql import differing
+from dbctl.errors import (
     DbctlError,
     DiskFullError,
     FileFailedError,
@@ -32,10 +31,7 @@ from dbctl.errors.base import (
     RestoreFailedError,
     RoomMissingError,
 )
-from dbctl.files import atomic as durable
-from dbctl.files import tar as archives
-from dbctl.files import temp as private
-from dbctl.files.progress import Progress, at_once
+from dbctl.files import Progress, at_once, is_full, tar, temp
 from dbctl.url import Url
 
 UNTOUCHED = "What is there is as it was."
@@ -67,7 +63,7 @@ class LanceOutside:
     # What there is -------------------------------------------------------------------------------------------------
 
     def is_there(self) -> bool:
-        exchange.mend(self._place)
+        swap.mend(self._place)
         return os.path.lexists(self._place)
 
     def identity(self) -> str:
@@ -93,7 +89,7 @@ class LanceOutside:
         return ()  # what is there stays as it lies, whatever state it is in
 
     def lock(self, purpose: str, *, timeout: float) -> AbstractContextManager[None]:
-        return locks.write_lock(self._place, self._target, purpose, timeout=timeout)
+        return write_lock(self._place, self._target, purpose, timeout=timeout)
 
     def want_room(self, need: int) -> None:
         try:
@@ -125,7 +121,7 @@ class LanceOutside:
         return Approach(way="swapped" if there else "new", keeps=there, steps=steps, where="beside it")
 
     def kept(self, stamp: str) -> Kept:
-        place, kept = self._place, exchange.free(self._place, f"{exchange.KEPT}{stamp}")
+        place, kept = self._place, swap.free(self._place, f"{swap.KEPT}{stamp}")
         quoted, quoted_kept = (_quoted(one) for one in (place, kept))
         note = (
             f"# {self._target} as it was when a restore replaced it stays in\n# {kept}\n"
@@ -136,9 +132,7 @@ class LanceOutside:
 
     def find_missing(self, kept: Sequence[Dump]) -> Sequence[str]:
         names = [dump.facts.get("kept", "") for dump in kept]
-        return [
-            name for name in names if not name or "/" in name or exchange.found(self._place, name) is None
-        ]
+        return [name for name in names if not name or "/" in name or swap.found(self._place, name) is None]
 
     def standing(self) -> Mapping[str, str]:
         return {}  # what is replaced is kept under another name, which tells enough
@@ -149,12 +143,12 @@ class LanceOutside:
         Raises:
             KeptMissingError: it is gone.
         """
-        exchange.mend(self._place)
+        swap.mend(self._place)
         name = dump.facts.get("kept", "")
-        folder = exchange.found(self._place, name) if name and "/" not in name else None
+        folder = swap.found(self._place, name) if name and "/" not in name else None
         if folder is None:
             raise KeptMissingError(target=self._target, name=name)
-        return None if folder.name == name and exchange.waits(folder) else folder
+        return None if folder.name == name and swap.waits(folder) else folder
 
     def _want_movable(self) -> None:
         """Refuse what could not change its place, or would come back as somebody else's.
@@ -188,7 +182,7 @@ class LanceOutside:
     def _holders(self) -> str:
         """Return who has files of the folder open, as far as this user may know; empty: nobody, or nobody knows."""
         try:
-            found = locks.holders_below(self._place)
+            found = holders_below(self._place)
         except NotSupportedError:
             return ""
         return ", ".join(f"pid {one.pid} ({one.command})" for one in found)
@@ -205,18 +199,18 @@ class LanceOutside:
         """
         del timeout
         with told(self._place):
-            exchange.mend(self._place)
-            exchange.sweep(self._place)
+            swap.mend(self._place)
+            swap.sweep(self._place)
             if dump.form == "kept":
                 kept = self._kept_one(dump)
                 if kept is None:
                     yield _Nothing(self._place, self._place.with_name(dump.facts["kept"]))
                     return
-                exchange.lift(kept, self._place, self._target)
+                swap.lift(kept, self._place, self._target)
                 yield _Exchange(self._place, kept, self._holders)
                 return
             with self._made(self._place, path, dump) as (made, _):
-                exchange.lift(made, self._place, self._target)
+                swap.lift(made, self._place, self._target)
                 yield _Exchange(self._place, made, self._holders)
 
     def load(
@@ -235,7 +229,7 @@ class LanceOutside:
             self._want_movable()
         with self.ready(path, dump, timeout=timeout) as ready:
             progress(0.9)
-            interrupt.check()
+            signals.check()
             ready.arm(keep)
             loaded = ready.exchange(keep)
         progress(1.0)
@@ -255,10 +249,10 @@ class LanceOutside:
 
     def forget(self, keep: Mapping[str, str]) -> Sequence[str]:
         remarks = []
-        for folder in exchange.left(self._place):
-            if folder.name != keep.get("kept") and not folder.name.startswith(exchange.new(self._place)):
+        for folder in swap.left(self._place):
+            if folder.name != keep.get("kept") and not folder.name.startswith(swap.new(self._place)):
                 try:
-                    exchange.remove(folder)
+                    swap.remove(folder)
                 except OSError as error:
                     why = error.strerror or error
                     remarks.append(
@@ -269,8 +263,8 @@ class LanceOutside:
     @contextmanager
     def _made(self, place: Path, path: Path, dump: Dump) -> Iterator[tuple[Path, Proof]]:
         """Give a new folder beside the place that holds what an archive does, owned like the place, and what it holds."""
-        with private.folder(place.parent, exchange.new(place)) as aside:
-            archives.unpack(path, aside / "archive", name=path.name, most=path.stat().st_size)
+        with temp.folder(place.parent, swap.new(place)) as aside:
+            tar.unpack(path, aside / "archive", name=path.name, most=path.stat().st_size)
             made = aside / "archive" / TOP
             found = proven(made, dump, self._target)
             _own_like(made, place if place.is_dir() else place.parent)
@@ -283,7 +277,7 @@ def told(place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if durable.is_full(error):
+        if is_full(error):
             raise DiskFullError(target=str(place.parent)) from error
         raise FileFailedError(path=error.filename or place, reason=error.strerror or str(error)) from error
 
@@ -305,7 +299,7 @@ class _Nothing:
         del keep
         remarks = []
         try:
-            exchange.drop(self._waiting, self._place)
+            swap.drop(self._waiting, self._place)
         except OSError as error:
             remarks.append(
                 f"{self._waiting}, which was to come in, could not be removed: {error.strerror or error}"
@@ -322,15 +316,15 @@ class _Exchange:
 
     def arm(self, keep: Mapping[str, str]) -> None:
         """Let it wait where what it replaces will stay, durably, before the first of an app's databases is replaced."""
-        name = keep.get("kept") or exchange.beside(self._place, secrets.token_hex(4)).name
+        name = keep.get("kept") or swap.beside(self._place, secrets.token_hex(4)).name
         with told(self._place):
-            self._waiting = exchange.wait(self._folder, self._place.with_name(name))
+            self._waiting = swap.wait(self._folder, self._place.with_name(name))
 
     def disarm(self) -> None:
         """Let it go to where it came from: it will not come in."""
         if self._waiting is not None:
             with suppress(OSError):  # where it stays, it is told of
-                exchange.go_back(self._waiting, self._folder)
+                swap.go_back(self._waiting, self._folder)
             self._waiting = None
 
     def exchange(self, keep: Mapping[str, str]) -> Loaded:
@@ -340,13 +334,13 @@ class _Exchange:
         remarks = []
         if os.path.lexists(self._place) and (names := self._holders()):
             remarks.append(OPEN.format(names=names))
-        with told(self._place), interrupt.unheard():
-            there = exchange.exchange(self._waiting, self._place)
+        with told(self._place), signals.unheard():
+            there = swap.exchange(self._waiting, self._place)
             waiting, self._waiting = self._waiting, None
             try:  # what fails now is no reason to go back
-                exchange.settle(self._place)
+                swap.settle(self._place)
                 if there and not keep.get("kept"):
-                    exchange.remove(waiting)
+                    swap.remove(waiting)
             except OSError as error:
                 remarks.append(f"{error.filename or self._place.parent}: {error.strerror or error}")
         return Loaded(way="swapped" if there else "new", remarks=remarks)
@@ -361,11 +355,7 @@ def proven(folder: Path, dump: Dump, target: str) -> Proof:
     try:
         with snapshot.taken(folder, target) as found:
             rows = found.rows
-        read = (
-            proof.of_folder(folder, rows)
-            if proof.is_readable()
-            else Proof(tables=rows, schema="", problems=())
-        )
+        read = of_folder(folder, rows) if is_readable() else Proof(tables=rows, schema="", problems=())
     except (DbctlError, ManifestError) as error:
         raise RestoreFailedError(target=target, reason=f"unpacked, {error}", instead=UNTOUCHED) from error
     wrong = list(read.problems)

@@ -19,12 +19,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from dbctl import signals as interrupt
+from dbctl import signals
 from dbctl.engines.lancedb.location import HINT, SUFFIX, VERSIONS, hinted
-from dbctl.engines.lancedb.storage import fragments as pieces
-from dbctl.engines.lancedb.storage.fragments import ManifestError, Piece, Version
-from dbctl.errors.base import BusyError, CorruptError, FolderMissingError, NotSupportedError, UnreachableError
-from dbctl.files import atomic as durable
+from dbctl.engines.lancedb.storage import ManifestError, Piece, Version, fragments
+from dbctl.errors import BusyError, CorruptError, FolderMissingError, NotSupportedError, UnreachableError
+from dbctl.files import atomic
 from dbctl.model import Value, now
 
 #: Bytes that a manifest may have: one that names a hundred thousand files has a tenth of it.
@@ -135,8 +134,8 @@ class Snapshot:
                 raise self._written() from error
         try:
             while at < one.size:
-                interrupt.check()
-                block = os.pread(descriptor, min(durable.BLOCK, one.size - at), at)
+                signals.check()
+                block = os.pread(descriptor, min(atomic.BLOCK, one.size - at), at)
                 if not block:
                     raise CorruptError(target=self._target, reason=f"{one.name} became shorter")
                 at += len(block)
@@ -171,7 +170,7 @@ class Snapshot:
                 self._take_table(name, older=older)
             elif path.is_dir() and not path.is_symlink():
                 self._take_rest(name)
-            elif durable.is_regular(path) and not path.is_symlink():
+            elif atomic.is_regular(path) and not path.is_symlink():
                 with suppress(_GoneError):
                     self.hold(name)
 
@@ -227,7 +226,7 @@ class Snapshot:
         content = b"".join(self.blocks(self.files[at]))
         if len(content) > LARGEST_MANIFEST:
             raise ManifestError("it is larger than any")
-        version = pieces.read(content)
+        version = fragments.read(content)
         if version.elsewhere:
             raise NotSupportedError(
                 what=f"copying {self._target}",
@@ -314,7 +313,7 @@ def take(root: Path, target: str, *, older: bool = False) -> Snapshot:
         raise FolderMissingError(target=target, path=root)
     until, before = time.monotonic() + PATIENCE, ""
     while True:
-        interrupt.check()
+        signals.check()
         found = Snapshot(root, target)
         seen = _seen(root)
         try:
@@ -362,7 +361,7 @@ def _names(folder: Path, *, missing: bool = False) -> Sequence[str]:
 
 def _hinted(table: Path) -> int:
     try:
-        return hinted(durable.read_whole(table / VERSIONS / HINT, LARGEST_HINT))
+        return hinted(atomic.read_whole(table / VERSIONS / HINT, LARGEST_HINT))
     except OSError:
         return 0
 
@@ -372,14 +371,14 @@ def _manifests(table: Path) -> list[tuple[int, str]]:
     found = [
         (number, name)
         for name in _names(table / VERSIONS, missing=True)
-        if (number := pieces.number_of(name)) is not None
+        if (number := fragments.number_of(name)) is not None
     ]
     return sorted(found, reverse=True)
 
 
 def _tagged(path: Path) -> tuple[int, bool]:
     """Return which version a tag names, and whether it is of a branch."""
-    told = json.loads(durable.read_whole(path, 1 << 16))
+    told = json.loads(atomic.read_whole(path, 1 << 16))
     return int(told["version"]), bool(told.get("branch"))
 
 

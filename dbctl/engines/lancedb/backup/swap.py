@@ -17,11 +17,9 @@ from pathlib import Path
 
 from dbctl.engines.lancedb.backup.snapshot import LARGEST_MANIFEST, is_table
 from dbctl.engines.lancedb.location import HINT, VERSIONS
-from dbctl.engines.lancedb.storage import fragments as pieces
-from dbctl.engines.lancedb.storage.fragments import ManifestError
-from dbctl.errors.base import CorruptError
-from dbctl.files import atomic as durable
-from dbctl.files import lock as lockfile
+from dbctl.engines.lancedb.storage import ManifestError, fragments
+from dbctl.errors import CorruptError
+from dbctl.files import atomic, is_held
 
 #: In a folder that has not come in yet.
 MARK = ".dbctl-waits"
@@ -59,7 +57,7 @@ def waits(folder: Path) -> bool:
 def _marked(folder: Path) -> tuple[str, str]:
     """Return what a folder was called before, and under which name it waits; empty where it has no mark."""
     try:
-        before, _, waiting = durable.read_whole(folder / MARK, 4096).decode(errors="replace").partition("\n")
+        before, _, waiting = atomic.read_whole(folder / MARK, 4096).decode(errors="replace").partition("\n")
     except OSError:
         return "", ""
     return before, waiting.strip()
@@ -67,10 +65,10 @@ def _marked(folder: Path) -> tuple[str, str]:
 
 def wait(folder: Path, waiting: Path) -> Path:
     """Let a folder wait beside the place, as what is about to come in; its mark tells what it was called."""
-    with durable.written_whole(folder / MARK, replace=True) as mark:
+    with atomic.written_whole(folder / MARK, replace=True) as mark:
         mark.write(f"{folder.name}\n{waiting.name}\n")
     folder.rename(waiting)
-    durable.sync_directory(waiting.parent)
+    atomic.sync_directory(waiting.parent)
     return waiting
 
 
@@ -78,7 +76,7 @@ def go_back(waiting: Path, folder: Path) -> None:
     """Let what waits be where it was before: it will not come in."""
     waiting.rename(folder)
     (folder / MARK).unlink()
-    durable.sync_directory(waiting.parent)
+    atomic.sync_directory(waiting.parent)
 
 
 def drop(waiting: Path, place: Path) -> None:
@@ -128,7 +126,7 @@ def settle(place: Path) -> None:
     """
     with suppress(OSError):
         (place / MARK).unlink()
-    durable.sync_directory(place.parent)
+    atomic.sync_directory(place.parent)
 
 
 def mend(place: Path) -> None:
@@ -138,7 +136,7 @@ def mend(place: Path) -> None:
             away.rename(away.with_name(away.name.removesuffix(AWAY)))
         else:
             away.rename(place)
-        durable.sync_directory(place.parent)
+        atomic.sync_directory(place.parent)
 
 
 def is_unfinished(place: Path) -> bool:
@@ -182,7 +180,7 @@ def forsaken(place: Path) -> list[Path]:
     return [
         one
         for one in left(place)
-        if one.name.endswith(PARTIAL) or (one.name.startswith(new(place)) and not lockfile.is_held(one))
+        if one.name.endswith(PARTIAL) or (one.name.startswith(new(place)) and not is_held(one))
     ]
 
 
@@ -231,7 +229,7 @@ def lift(folder: Path, place: Path, target: str) -> None:
         number = max(newest, *there, 0) + JUMP
         manifest = table / VERSIONS / own[newest]
         try:
-            content = pieces.renumbered(durable.read_whole(manifest, LARGEST_MANIFEST), number)
+            content = fragments.renumbered(atomic.read_whole(manifest, LARGEST_MANIFEST), number)
         except ManifestError as error:
             raise CorruptError(target=target, reason=f"{table.name}: {manifest.name}: {error}") from error
         with suppress(FileNotFoundError):  # it would still name the old one
@@ -239,13 +237,13 @@ def lift(folder: Path, place: Path, target: str) -> None:
         # Half a manifest would be the newest version: nothing could read the table any more, and nobody go back to it.
         partial = folder / LIFTED
         partial.unlink(missing_ok=True)
-        durable.filled(partial, [content])
+        atomic.filled(partial, [content])
         like = manifest.stat()
         if os.geteuid() == 0:
             os.chown(partial, like.st_uid, like.st_gid)
         partial.chmod(like.st_mode & 0o777)
-        partial.rename(manifest.with_name(pieces.name_like(manifest.name, number)))
-        durable.sync_directory(manifest.parent)
+        partial.rename(manifest.with_name(fragments.name_like(manifest.name, number)))
+        atomic.sync_directory(manifest.parent)
 
 
 def _versions(table: Path) -> dict[int, str]:
@@ -253,4 +251,4 @@ def _versions(table: Path) -> dict[int, str]:
         names = os.listdir(table / VERSIONS)  # noqa: PTH208 - names are enough
     except OSError:
         return {}
-    return {number: name for name in names if (number := pieces.number_of(name)) is not None}
+    return {number: name for name in names if (number := fragments.number_of(name)) is not None}

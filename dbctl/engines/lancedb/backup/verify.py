@@ -9,14 +9,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dbctl import signals as interrupt
-from dbctl.engines.contract.dumps import Proof
+from dbctl import signals
+from dbctl.engines.contract import Proof
 from dbctl.engines.lancedb.backup.snapshot import Snapshot
 from dbctl.engines.lancedb.errors import reason_of
 from dbctl.engines.lancedb.location import VERSIONS
-from dbctl.errors.base import DiskFullError, FileFailedError
-from dbctl.files import atomic as durable
-from dbctl.files import temp as private
+from dbctl.errors import DiskFullError, FileFailedError
+from dbctl.files import atomic, temp
 from dbctl.url import Url
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ def of_folder(folder: Path, rows: Mapping[str, int]) -> Proof:
     import lancedb
 
     tables, digests, problems = dict[str, int](), dict[str, str](), list[str]()
-    with interrupt.held():  # the library has threads with locks of their own
+    with signals.held():  # the library has threads with locks of their own
         connection = lancedb.connect(folder)
         for name, number in rows.items():
             try:
@@ -66,7 +65,7 @@ def of_folder(folder: Path, rows: Mapping[str, int]) -> Proof:
                 counted, digests[name] = _read(table)
                 for index in table.list_indices():
                     table.index_stats(index.name)
-            except interrupt.Interrupted:
+            except signals.Interrupted:
                 raise
             except Exception as error:  # noqa: BLE001 - the library raises what it likes
                 problems.append(f"{name}: {reason_of(error)}")
@@ -89,19 +88,19 @@ def _fingerprint(folder: Path) -> str:
 def _view(snapshot: Snapshot, place: Path) -> Iterator[Path]:
     """Give a folder in which the files that a snapshot holds open have names again."""
     try:
-        with private.folder(place, VIEW) as folder:
+        with temp.folder(place, VIEW) as folder:
             for one in snapshot.files:
                 link = folder / one.name
                 link.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
                 if f"/{VERSIONS}/" in one.name:  # the library lists these, and lists no links
-                    durable.filled(link, snapshot.blocks(one))
+                    atomic.filled(link, snapshot.blocks(one))
                 elif one.descriptor is not None and DESCRIPTORS.is_dir():
                     link.symlink_to(DESCRIPTORS / str(one.descriptor))
                 else:
                     link.symlink_to(one.path)
             yield folder
     except OSError as error:
-        if durable.is_full(error):
+        if atomic.is_full(error):
             raise DiskFullError(target=str(place)) from error
         raise FileFailedError(path=error.filename or place, reason=error.strerror or str(error)) from error
 
@@ -113,7 +112,7 @@ def _read(table: Any) -> tuple[int, str]:
     """Read a table to its last value; return how many rows it has, and the digest of all in the order of its files."""
     content, rows = _Content(), 0
     for batch in table.search().to_batches(BATCH):
-        interrupt.check()
+        signals.check()
         rows += batch.num_rows
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
             content.feed(name, column)

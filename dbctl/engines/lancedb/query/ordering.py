@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from dbctl.engines.contract.base import Order, Within
+from dbctl.engines.contract import Order, Within
 from dbctl.engines.lancedb.values import decoded, family
 
 if TYPE_CHECKING:

@@ -10,20 +10,9 @@ from operator import eq, ge, gt, le, lt
 from string import ascii_lowercase, ascii_uppercase
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract.base import (
-    AllOf,
-    AnyOf,
-    Behind,
-    Column,
-    Condition,
-    Linked,
-    Not,
-    Table,
-    Where,
-    Within,
-)
+from dbctl.engines.contract import AllOf, AnyOf, Behind, Column, Condition, Linked, Not, Table, Where, Within
 from dbctl.engines.lancedb.values import EVERY, NONE, family, ident, literal, refuse, text
-from dbctl.errors.base import SchemaLacksError
+from dbctl.errors import SchemaLacksError
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from dbctl import signals as interrupt
-from dbctl.engines.contract.text_scan import BEFORE, BEHIND, Hit
+from dbctl import signals
+from dbctl.engines.contract import BEFORE, BEHIND, Hit
 from dbctl.engines.lancedb.connection import LanceConnection
 from dbctl.engines.lancedb.values import decoded, family, rows
 
@@ -31,7 +31,7 @@ class LanceLooks(LanceConnection):
         wanted = list(dict.fromkeys([*key, *columns]))
         with self._told():
             for batch in self._scan(table, wanted):
-                interrupt.check()
+                signals.check()
                 for row in rows(_having(batch, columns, word), [*key, *columns]):
                     pieces = {
                         name: piece

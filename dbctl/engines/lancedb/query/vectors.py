@@ -11,16 +11,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING
 
-from dbctl import signals as interrupt
-from dbctl.engines.contract.base import Condition, Where
-from dbctl.engines.contract.vectors import Metric, Recall, Row, VectorColumn, VectorFault, VectorIndex
-from dbctl.engines.lancedb import schema
-from dbctl.engines.lancedb import values as cells
-from dbctl.engines.lancedb import vector_checks as faults
+from dbctl import signals
+from dbctl.engines.contract import (
+    Condition,
+    Metric,
+    Recall,
+    Row,
+    VectorColumn,
+    VectorFault,
+    VectorIndex,
+    Where,
+)
+from dbctl.engines.lancedb import schema, values, vector_checks
 from dbctl.engines.lancedb.connection import LanceConnection
 from dbctl.engines.lancedb.query.ordering import ROW
 from dbctl.engines.lancedb.values import decoded
-from dbctl.errors.base import RowAbsentError, SchemaLacksError, ValueInvalidError
+from dbctl.errors import RowAbsentError, SchemaLacksError, ValueInvalidError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -84,7 +90,7 @@ class LanceVectors(LanceConnection):
         """Return the nearest rows, and all that are as far as the last of them: the library picks any of those."""
         number = top
         while True:
-            interrupt.check()
+            signals.check()
             found = query.limit(number + 1).to_arrow()
             far = found.column(DISTANCE).sort().to_pylist()
             if len(far) <= number or far[top - 1] != far[number]:
@@ -98,7 +104,7 @@ class LanceVectors(LanceConnection):
         found = found.cast(pa.schema([one.with_type(decoded(one.type)) for one in found.schema]))
         by = [(name, "ascending") for name in (DISTANCE, *key, ROW)]
         told = found.take(pc.sort_indices(found, sort_keys=by))
-        return cells.rows(told, [*columns, DISTANCE])
+        return values.rows(told, [*columns, DISTANCE])
 
     def _indexed(self, table: str, column: str, metric: Metric) -> bool:
         """Whether an index answers for a metric; one that was made for another would answer for its own."""
@@ -126,9 +132,9 @@ class LanceVectors(LanceConnection):
         vectors = {one.column for one in self.vector_columns(table)}
         with self._told():
             for found in self._scan(table, list(columns), where, batch=batch):
-                interrupt.check()
+                signals.check()
                 told = [
-                    arrays(found.column(name)) if name in vectors else cells.values(found.column(name))
+                    arrays(found.column(name)) if name in vectors else values.values(found.column(name))
                     for name in columns
                 ]
                 yield list(zip(*told, strict=True))
@@ -139,14 +145,14 @@ class LanceVectors(LanceConnection):
             self._described(table, name)
         with self._told():
             batches = self._scan(table, list(dict.fromkeys([*key, column])), batch=BATCH)
-            return faults.vector_faults(_heeded(batches), column, key)
+            return vector_checks.vector_faults(_heeded(batches), column, key)
 
     def twins(self, table: str, key: Sequence[str]) -> tuple[int, str]:
         """Return how many rows have the key of another that comes before them, and one such key."""
         numbers: Counter[Row] = Counter()
         with self._told():
             for batch in self._scan(table, list(key)):
-                numbers.update(cells.rows(batch, key))
+                numbers.update(values.rows(batch, key))
         twice = [one for one, number in numbers.items() if number > 1]
         first = " ".join(str(value) for value in twice[0]) if twice else ""
         return sum(numbers[one] - 1 for one in twice), first
@@ -194,7 +200,7 @@ class LanceVectors(LanceConnection):
         exact_s, index_s, found, wanted = list[float](), list[float](), 0, 0
         questions = self._spread(table, column, asked, metric)
         for vector in questions:
-            interrupt.check()
+            signals.check()
             true, seconds = self._places(table, column, vector, top, metric, exact=True)
             exact_s.append(seconds)
             told, seconds = self._places(table, column, vector, top, metric, exact=False)
@@ -259,7 +265,7 @@ class LanceVectors(LanceConnection):
 def _heeded(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Yield batches, and hear signals between two."""
     for batch in batches:
-        interrupt.check()
+        signals.check()
         yield batch
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dbctl.engines.mysql.options import Encryption, connecting, encryption
 from dbctl.engines.mysql.session import Server, place_of, probe_program
-from dbctl.errors.base import (
+from dbctl.errors import (
     BusyError,
     ClientFailedError,
     ClientMissingError,
@@ -21,7 +21,7 @@ from dbctl.errors.base import (
     UnreachableError,
     UrlInvalidError,
 )
-from dbctl.files import subprocesses as clients
+from dbctl.files import subprocesses
 from dbctl.model import Value
 from dbctl.url import Url
 
@@ -77,7 +77,7 @@ def find(kind: str, server: Server, target: str) -> Tool:
 
 def _version_of(path: str, server: Server) -> tuple[int, int, int] | None:
     """Return the version of a program; None where it is of the other product, or does not tell."""
-    told = clients.version_told(Path(path))
+    told = subprocesses.version_told(Path(path))
     if server.is_mariadb != ("MariaDB" in told):
         return None
     found = (_MARIADB if server.is_mariadb else _MYSQL).search(told)
@@ -126,7 +126,7 @@ def _options(lines: Mapping[str, object]) -> Iterator[str]:
     text = "[client]\n" + "".join(
         f"{name}={_quoted(str(value))}\n" for name, value in lines.items() if value not in (None, "")
     )
-    with clients.secrets({"options": text}) as place:
+    with subprocesses.secrets({"options": text}) as place:
         yield f"--defaults-file={place / 'options'}"
 
 
@@ -143,16 +143,16 @@ def _quoted(text: str) -> str:
     return f'"{escaped}"'
 
 
-def watch(url: Url, database: str, target: str, instead: str, *, timeout: float) -> clients.Watch:
+def watch(url: Url, database: str, target: str, instead: str, *, timeout: float) -> subprocesses.Watch:
     """Return how a program is looked after that connects to ``url``, and works in ``database``."""
 
     def probe() -> str:
         return probe_program(url, database, timeout=timeout)
 
-    return clients.Watch(target, instead, probe, place_of(url))
+    return subprocesses.Watch(target, instead, probe, place_of(url))
 
 
-def failed(client: clients.Client, target: str, *, timeout: float, instead: str) -> DbctlError:
+def failed(client: subprocesses.Client, target: str, *, timeout: float, instead: str) -> DbctlError:
     """Return why a program failed, by the number that it told."""
     lines = [line for line in client.complaint().splitlines() if WARNING not in line] or [
         "it did not say why"

@@ -10,27 +10,23 @@ from typing import cast
 
 import pymysql
 
-from dbctl.engines.contract.base import Table
-from dbctl.engines.contract.dumps import Dumped, Proof
-from dbctl.engines.mysql.backup import client_programs as tools
+from dbctl.engines.contract import Dumped, Proof, Table
+from dbctl.engines.mysql.backup import client_programs
 from dbctl.engines.mysql.backup.dump_reader import Reading
 from dbctl.engines.mysql.backup.views import list_unrestorable_views
 from dbctl.engines.mysql.describe import MySQLDescribes
 from dbctl.engines.mysql.errors import Place, number_of, quoted, reason_of, translated, unreachable
 from dbctl.engines.mysql.session import Session, open_session
-from dbctl.engines.mysql.types.columns import MySQLColumn
-from dbctl.engines.sql import table_digest as contents
-from dbctl.engines.sql.table_digest import Holds, digests
-from dbctl.errors.base import (
+from dbctl.engines.mysql.types import MySQLColumn
+from dbctl.engines.sql import Holds, digests, table_digest
+from dbctl.errors import (
     ChangedMeanwhileError,
     ClientFailedError,
     DbctlError,
     NotSupportedError,
     PrivilegeMissingError,
 )
-from dbctl.files import subprocesses as clients
-from dbctl.files.parallel_gzip import packing
-from dbctl.files.progress import Progress, silent
+from dbctl.files import Progress, packing, silent, subprocesses
 from dbctl.model import now
 from dbctl.url import Url
 
@@ -251,13 +247,13 @@ class MySQLDumps(MySQLDescribes):
     ) -> tuple[Reading, str, str]:
         """Return what the text of the dump tells, the version of the program, and the SHA-256 of the file."""
         session = self._current()
-        tool, expected = tools.find("dump", session.server, self.target), max(1, self.dump_size())
+        tool, expected = client_programs.find("dump", session.server, self.target), max(1, self.dump_size())
         reading, written = Reading(), 0
         history = ["--dump-history"] if self._versioned(tables) and not self._lost_history(tables) else []
         with (
             self._connected(tables) as (where, rounded),
-            clients.new_file(destination) as file,
-            clients.running(
+            subprocesses.new_file(destination) as file,
+            subprocesses.running(
                 [
                     str(tool.path),
                     where,
@@ -270,7 +266,9 @@ class MySQLDumps(MySQLDescribes):
                     *tables,
                 ],
                 {},
-                watch=tools.watch(self._url, session.database, self.target, NOTHING, timeout=self._timeout),
+                watch=client_programs.watch(
+                    self._url, session.database, self.target, NOTHING, timeout=self._timeout
+                ),
                 writes=True,
             ) as client,
             packing() as packed,
@@ -282,7 +280,7 @@ class MySQLDumps(MySQLDescribes):
             reading.finish()
             file.write(packed.rest())
             if client.finish():
-                raise tools.failed(client, self.target, timeout=self._timeout, instead=NOTHING)
+                raise client_programs.failed(client, self.target, timeout=self._timeout, instead=NOTHING)
             if reading.problem:
                 raise ClientFailedError(
                     target=self.target, program=client.name, reason=reading.problem, instead=NOTHING
@@ -301,12 +299,15 @@ class MySQLDumps(MySQLDescribes):
         """Give the word that leads the program to the server, and the tables whose values it has not been made to write exactly."""
         server, exact = self._current().server, self._exact_columns(tables)
         if not exact:
-            with tools.at(self._url, server) as where:
+            with client_programs.at(self._url, server) as where:
                 yield where, ()
             return
         from dbctl.engines.mysql.backup.relay import relayed
 
-        with relayed(self._new_session(), exact) as relay, tools.at_socket(relay.path, server) as where:
+        with (
+            relayed(self._new_session(), exact) as relay,
+            client_programs.at_socket(relay.path, server) as where,
+        ):
             yield where, relay.missing
 
     def _new_session(self) -> Session:
@@ -355,7 +356,7 @@ class MySQLDumps(MySQLDescribes):
 
     def _few(self, tables: Sequence[str]) -> dict[str, int]:
         """Return how many rows tables hold that may be small by what the server guesses; none of ``tables`` stands for all."""
-        asked = {"rows": 2 * contents.ROWS, "bytes": 4 * contents.BYTES}
+        asked = {"rows": 2 * table_digest.ROWS, "bytes": 4 * table_digest.BYTES}
         tables_there = self.tables()
         names = [str(name) for (name,) in self._fetch(FEW, asked)]
         names = [name for name in names if name in tables_there and not _may_be_no_text(tables_there[name])]

@@ -6,15 +6,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from dbctl import signals as interrupt
-from dbctl.engines.contract.dumps import Proof
-from dbctl.engines.mysql.backup import client_programs as tools
+from dbctl import signals
+from dbctl.engines.contract import Proof
+from dbctl.engines.mysql.backup import client_programs
 from dbctl.engines.mysql.backup.dump_reader import Reading
 from dbctl.engines.mysql.session import Server
-from dbctl.errors.base import CorruptError, DbctlError, RestoreFailedError
-from dbctl.files import subprocesses as clients
-from dbctl.files.parallel_gzip import unpacked
-from dbctl.files.progress import Progress, silent
+from dbctl.errors import CorruptError, DbctlError, RestoreFailedError
+from dbctl.files import Progress, silent, subprocesses, unpacked
 from dbctl.url import Url
 
 #: Where the views of a dump get their final form, which is its last part but some settings.
@@ -161,7 +159,7 @@ def run(
     blocks: Iterable[bytes], url: Url, server: Server, target: str, *, timeout: float, heard: bool = True
 ) -> None:
     """Let the client run a script in the database at ``url``."""
-    tool = tools.find("client", server, target)
+    tool = client_programs.find("client", server, target)
     # A dump must not make the client send files of this machine.
     words = [
         "--batch",
@@ -171,20 +169,20 @@ def run(
         "--default-character-set=utf8mb4",
         f"--database={url.path}",
     ]
-    watch = tools.watch(url, url.path, target, UNTOUCHED, timeout=timeout)
+    watch = client_programs.watch(url, url.path, target, UNTOUCHED, timeout=timeout)
     with (
-        tools.at(url, server) as where,
-        clients.running([str(tool.path), where, *words], {}, watch=watch, reads=True) as client,
+        client_programs.at(url, server) as where,
+        subprocesses.running([str(tool.path), where, *words], {}, watch=watch, reads=True) as client,
     ):
 
         def refused() -> DbctlError:
             client.finish(heard=heard)
-            return tools.failed(client, target, timeout=timeout, instead=UNTOUCHED)
+            return client_programs.failed(client, target, timeout=timeout, instead=UNTOUCHED)
 
         for block in blocks:
             if not client.write(block):
                 raise refused()
             if heard:
-                interrupt.check()
+                signals.check()
         if client.finish(heard=heard):
             raise refused()

@@ -21,8 +21,7 @@ from pathlib import Path
 from pymysql.constants import CLIENT, COMMAND, SERVER_STATUS
 
 from dbctl.engines.mysql.session import Session
-from dbctl.files import temp as private
-from dbctl.files.subprocesses import BLOCK, LOOK_SECONDS, SECRETS
+from dbctl.files import BLOCK, LOOK_SECONDS, SECRETS, temp
 
 #: Capabilities that the program may request; none changes the format of results.
 CAPABILITIES = (
@@ -64,7 +63,7 @@ def relayed(session: Session, exact: Exact) -> Iterator[Relay]:
     if len(str(place / f"{SECRETS}12345678" / "socket")) > LONGEST_PATH:
         place = Path("/tmp")  # noqa: S108 - the folder in it is private
     with (
-        private.folder(place, SECRETS) as folder,
+        temp.folder(place, SECRETS) as folder,
         closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as listening,
     ):
         listening.bind(str(folder / "socket"))

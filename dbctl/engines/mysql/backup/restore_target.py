@@ -18,10 +18,10 @@ from pathlib import Path
 import pymysql
 from msgspec import structs
 
-from dbctl import signals as interrupt
-from dbctl.engines.contract.dumps import Approach, Dump, Kept, Loaded, Proof, Tried
+from dbctl import signals
+from dbctl.engines.contract import Approach, Dump, Kept, Loaded, Proof, Tried
 from dbctl.engines.mysql import locks
-from dbctl.engines.mysql.backup import stored_code as codes
+from dbctl.engines.mysql.backup import stored_code
 from dbctl.engines.mysql.backup.dump import place
 from dbctl.engines.mysql.backup.foreign import scratch_role
 from dbctl.engines.mysql.backup.foreign import stored_code as foreign
@@ -30,11 +30,10 @@ from dbctl.engines.mysql.backup.names import KEPT, NAMES, NEW, beside, new_ones
 from dbctl.engines.mysql.errors import Place, number_of, translated, unreachable
 from dbctl.engines.mysql.reader import SOON, MySQLReader
 from dbctl.engines.mysql.session import Session, open_session, server_of
-from dbctl.engines.mysql.types.values import literal
+from dbctl.engines.mysql.types import literal
 from dbctl.engines.mysql.writer import MySQLWriter
-from dbctl.engines.sql.query_builder import ident
-from dbctl.engines.sql.table_digest import differing, digests
-from dbctl.errors.base import (
+from dbctl.engines.sql import differing, digests, ident
+from dbctl.errors import (
     BusyError,
     DbctlError,
     DumpOverreachesError,
@@ -46,7 +45,7 @@ from dbctl.errors.base import (
     RestoreUnfinishedError,
     UnreachableError,
 )
-from dbctl.files.progress import Progress, at_once, silent
+from dbctl.files import Progress, at_once, silent
 from dbctl.url import Url
 
 #: What every server has, and everybody may connect to.
@@ -121,7 +120,7 @@ class MySQLOutside:
         self._want_own()
         with self._told(), self._central() as central:
             where, made = self._where(central), dump.facts.get("system", "")
-            codes.want_makeable(central, self._name, self._target)
+            stored_code.want_makeable(central, self._name, self._target)
             if dump.form == "kept":
                 self._kept_one(central, dump)
                 steps = [f"let the tables of {dump.facts['kept']} and of {where} change places"]
@@ -140,7 +139,10 @@ class MySQLOutside:
 
     def kept(self, stamp: str) -> Kept:
         with self._told(), self._central() as central:
-            name, tables = beside(self._name, f"{KEPT}{stamp}"), codes.names(central, TABLES, self._name)
+            name, tables = (
+                beside(self._name, f"{KEPT}{stamp}"),
+                stored_code.names(central, TABLES, self._name),
+            )
             ((charset, collation),) = central.run(FOUND.format(literal(self._name)))
             facts = {
                 **place(central),
@@ -197,7 +199,7 @@ class MySQLOutside:
         self._want_own()
         with self._told(), self._central(timeout) as central:
             there = self._is_database(central, self._name)
-            codes.want_makeable(central, self._name, self._target)
+            stored_code.want_makeable(central, self._name, self._target)
             if dump.form == "kept":
                 remarks = self._bring_back(central, path, dump, keep.get("kept", ""), timeout)
                 return Loaded(way="swapped" if there else "new", remarks=remarks)
@@ -255,10 +257,10 @@ class MySQLOutside:
                 change=partial(foreign.without_definers, target=self._target) if dump.foreign else iter,
             )
             with closing(MySQLReader(url, self._target, timeout=timeout)) as reader:
-                tables = codes.names(central, TABLES, new)
-                versioned = codes.names(central, VERSIONED, new)
+                tables = stored_code.names(central, TABLES, new)
+                versioned = stored_code.names(central, VERSIONED, new)
                 found = {name: reader.count(name) for name in tables if name in reader.tables()}
-                found |= {name: codes.count_versions(central, new, name) for name in versioned}
+                found |= {name: stored_code.count_versions(central, new, name) for name in versioned}
                 fingerprint = reader.fingerprint()
                 content = digests(reader, {name: dump.tables[name] for name in dump.digests})
         except (PrivilegeMissingError, UnreachableError) as error:
@@ -293,20 +295,20 @@ class MySQLOutside:
         kept = dump.facts["kept"]
         self._kept_one(central, dump)
         script = path.read_bytes().partition(CODES.encode())[2]
-        if not codes.names(central, TABLES, kept) and dump.facts["tables"] != "0":
+        if not stored_code.names(central, TABLES, kept) and dump.facts["tables"] != "0":
             # The restore that was to keep it did not come to its tables, at most to what is no table.
-            with interrupt.unheard(), self._finished(None):
+            with signals.unheard(), self._finished(None):
                 self._remake(central, self._name, script, timeout)
             return ()
         try:  # there first: what cannot be made there must not be wanting here
             self._remake(central, kept, script, timeout)
         except BaseException:
-            with interrupt.unheard():
-                codes.drop(central, kept)
+            with signals.unheard():
+                stored_code.drop(central, kept)
             raise
         with self._exchanging(central):
             remarks = self._exchange(central, kept, keep, dump, timeout)
-        with interrupt.unheard():
+        with signals.unheard():
             central.run(f"drop database {ident(kept)}")
         return remarks
 
@@ -322,7 +324,7 @@ class MySQLOutside:
         try:
             yield
         finally:
-            with interrupt.unheard(), suppress(pymysql.Error):
+            with signals.unheard(), suppress(pymysql.Error):
                 central.run(locks.give_back(name))
 
     def _exchange(
@@ -335,20 +337,20 @@ class MySQLOutside:
         """
         script = b"" if dump.foreign else self._script(central, source)
         defined = self._defined(source, timeout) if dump.foreign else []
-        rights = codes.rights(central, self._name)
-        interrupt.check()
+        rights = stored_code.rights(central, self._name)
+        signals.check()
         if not (is_there := self._is_database(central, self._name)):
             central.run(_created(self._name, dump.facts))
         away = keep or beside(self._name, f"{NEW}{secrets.token_hex(4)}")
-        before, broken = self._script(central, self._name), codes.broken(central, self._name)
-        lost = codes.broken(central, source)
+        before, broken = self._script(central, self._name), stored_code.broken(central, self._name)
+        lost = stored_code.broken(central, source)
         ((charset, collation),) = central.run(FOUND.format(literal(self._name)))
         central.run(_created(away, {"charset": str(charset), "collation": str(collation)}))
-        with interrupt.unheard():
+        with signals.unheard():
             try:
                 for database in (self._name, source):
-                    codes.drop(central, database, stay=broken)  # which could not come back
-                old, new = (codes.names(central, TABLES, one) for one in (self._name, source))
+                    stored_code.drop(central, database, stay=broken)  # which could not come back
+                old, new = (stored_code.names(central, TABLES, one) for one in (self._name, source))
                 for view in set(broken) & set(new):
                     central.run(f"drop view {ident(self._name)}.{ident(view)}")
                 moves = [*_pairs(old, self._name, away), *_pairs(new, source, self._name)]
@@ -363,13 +365,13 @@ class MySQLOutside:
             with self._finished(None):
                 if "charset" in dump.facts:
                     central.run(f"alter database {ident(self._name)}{_sorting(dump.facts)}")
-                codes.repoint(central, self._name, source)
+                stored_code.repoint(central, self._name, source)
                 self._remake(central, self._name, script, timeout)
                 of_dump = self._made_again(defined, timeout)
             remarks = [*of_dump, *(f"view {view}, which was broken, is not kept" for view in broken)]
             remarks += (f"view {view}, which nobody can read, is not restored" for view in lost)
             remarks += self._cut_loose(central, away)
-            remarks += codes.grant(central, self._name, rights)
+            remarks += stored_code.grant(central, self._name, rights)
             if not keep:
                 central.run(f"drop database {ident(away)}")
         return remarks
@@ -393,7 +395,7 @@ class MySQLOutside:
             return foreign.make(session, self._name, defined)
 
     def _script(self, central: Session, database: str) -> bytes:
-        return codes.script(self._url, central, database, self._target)
+        return stored_code.script(self._url, central, database, self._target)
 
     @contextmanager
     def _finished(self, first: BaseException | None) -> Iterator[None]:
@@ -408,7 +410,7 @@ class MySQLOutside:
     def _remake(
         self, central: Session, database: str, script: bytes, timeout: float, *, stay: Sequence[str] = ()
     ) -> None:
-        codes.drop(central, database, stay=stay)
+        stored_code.drop(central, database, stay=stay)
         url = structs.replace(self._url, path=database)
         run([script], url, central.server, self._target, timeout=timeout, heard=False)
 
@@ -453,7 +455,7 @@ class MySQLOutside:
                 scratch_role.require_confined(url, self._target, timeout=timeout)
             yield url
         finally:
-            with interrupt.unheard(), suppress(pymysql.Error):
+            with signals.unheard(), suppress(pymysql.Error):
                 remarks += scratch_role.remove(central, name, before)
 
     # The way there -------------------------------------------------------------------------------------------------
@@ -483,7 +485,7 @@ class MySQLOutside:
         try:
             yield
         except pymysql.Error as error:
-            interrupt.check()
+            signals.check()
             if number_of(error) in (0, 1040, 1045, 2002, 2003, 2006, 2013):
                 raise unreachable(error, self._target) from None
             told = Place(target=self._target, timeout=SOON, database=self._name, blockers=lambda: "")

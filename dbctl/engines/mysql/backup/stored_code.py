@@ -10,17 +10,17 @@ from typing import cast
 
 import pymysql
 
-from dbctl.engines.mysql.backup import client_programs as tools
+from dbctl.engines.mysql.backup import client_programs
 from dbctl.engines.mysql.backup.dump import MORE
 from dbctl.engines.mysql.backup.load import FINAL_VIEWS, UNTOUCHED, relocated
 from dbctl.engines.mysql.backup.views import VIEW_BROKEN, VIEWS
 from dbctl.engines.mysql.errors import number_of
 from dbctl.engines.mysql.reader import SOON
 from dbctl.engines.mysql.session import Session
-from dbctl.engines.mysql.types.values import literal
-from dbctl.engines.sql.query_builder import ident
-from dbctl.errors.base import PrivilegeMissingError
-from dbctl.files import subprocesses as clients
+from dbctl.engines.mysql.types import literal
+from dbctl.engines.sql import ident
+from dbctl.errors import PrivilegeMissingError
+from dbctl.files import subprocesses
 from dbctl.url import Url
 
 TRIGGERS = "select trigger_name from information_schema.triggers where trigger_schema = {}"
@@ -60,7 +60,7 @@ Rights = Sequence[tuple[object, ...]] | None
 
 def script(url: Url, central: Session, database: str, target: str) -> bytes:
     """Return a script that makes everything of a database but its tables; what is broken is not in it."""
-    tool, left = tools.find("dump", central.server, target), broken(central, database)
+    tool, left = client_programs.find("dump", central.server, target), broken(central, database)
     views = [name for name in names(central, VIEWS, database) if name not in left]
     basics = [
         "--default-character-set=utf8mb4",
@@ -73,15 +73,15 @@ def script(url: Url, central: Session, database: str, target: str) -> bytes:
     if views:
         wanted.append(["--skip-triggers", "--", database, *views])
     made = []
-    watch = tools.watch(url, database, target, UNTOUCHED, timeout=SOON)
-    with tools.at(url, central.server) as where:
+    watch = client_programs.watch(url, database, target, UNTOUCHED, timeout=SOON)
+    with client_programs.at(url, central.server) as where:
         for words in wanted:
-            with clients.running(
+            with subprocesses.running(
                 [str(tool.path), where, *basics, *words], {}, watch=watch, writes=True
             ) as client:
                 made.append(b"".join(client.blocks(heard=False)))
                 if client.finish(heard=False):
-                    raise tools.failed(client, target, timeout=SOON, instead=UNTOUCHED)
+                    raise client_programs.failed(client, target, timeout=SOON, instead=UNTOUCHED)
     # A routine may be about a view, so what holds its place comes first; a view may use a routine, so it comes last.
     places, mark, final = (made[1] if views else b"").partition(FINAL_VIEWS)
     return b"".join(relocated([places, b"\n", made[0], mark, final], database))

@@ -6,8 +6,8 @@ import pymysql
 
 from dbctl.engines.mysql.errors import number_of
 from dbctl.engines.mysql.session import Session
-from dbctl.engines.mysql.types.values import literal
-from dbctl.engines.sql.query_builder import ident
+from dbctl.engines.mysql.types import literal
+from dbctl.engines.sql import ident
 
 VIEWS = "select table_name from information_schema.views where table_schema = {} order by 1"
 USES_OF_VIEWS = """select view_name, table_name from information_schema.view_table_usage

@@ -1,0 +1,25 @@
+from typing import TYPE_CHECKING
+
+from dbctl.exports import lazy_exports
+
+if TYPE_CHECKING:
+    from dbctl.engines.mysql.monitoring.advice import MySQLAdvice
+    from dbctl.engines.mysql.monitoring.checks import MySQLChecks
+    from dbctl.engines.mysql.monitoring.connections import MySQLSessions
+    from dbctl.engines.mysql.monitoring.indexes import MySQLIndexes
+    from dbctl.engines.mysql.monitoring.maintenance import MySQLUpkeep
+    from dbctl.engines.mysql.monitoring.sizes import MySQLMeasures
+    from dbctl.engines.mysql.monitoring.slow_queries import MySQLSlow
+else:
+    __getattr__ = lazy_exports(
+        __name__,
+        {
+            "advice": "MySQLAdvice",
+            "checks": "MySQLChecks",
+            "connections": "MySQLSessions",
+            "indexes": "MySQLIndexes",
+            "maintenance": "MySQLUpkeep",
+            "sizes": "MySQLMeasures",
+            "slow_queries": "MySQLSlow",
+        },
+    )

@@ -5,13 +5,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 
-from dbctl.engines.contract.monitoring import Concern, Look, Tuning, answered, left_behind
+from dbctl.engines.contract import Concern, Look, Tuning, answered, left_behind
 from dbctl.engines.mysql.dialect import MySQLDialect
 from dbctl.engines.mysql.errors import quoted
 from dbctl.engines.mysql.options import encryption
 from dbctl.engines.mysql.session import Session
-from dbctl.engines.mysql.types.values import literal
-from dbctl.errors.base import PrivilegeMissingError, QueryFailedError
+from dbctl.engines.mysql.types import literal
+from dbctl.errors import PrivilegeMissingError, QueryFailedError
 from dbctl.model import counted
 from dbctl.url import Url
 

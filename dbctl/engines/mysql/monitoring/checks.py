@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import cast
 
-from dbctl.engines.contract.base import IndexDamage, Orphans
+from dbctl.engines.contract import IndexDamage, Orphans
 from dbctl.engines.mysql.dialect import MySQLDialect
-from dbctl.engines.servers.checks import ServedChecks
-from dbctl.engines.sql.query_builder import ident
+from dbctl.engines.servers import ServedChecks
+from dbctl.engines.sql import ident
 
 REFERENCES = """select table_name, constraint_name, referenced_table_schema, referenced_table_name, column_name,
   referenced_column_name

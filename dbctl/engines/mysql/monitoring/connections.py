@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 
-from dbctl.engines.contract.monitoring import Session, Traffic, Wait, named_locks
+from dbctl.engines.contract import Session, Traffic, Wait, named_locks
 from dbctl.engines.mysql.dialect import MySQLDialect
 from dbctl.engines.mysql.errors import number_of
 from dbctl.engines.mysql.session import Session as Connection
-from dbctl.engines.mysql.sql.lexer import tokens
-from dbctl.engines.parsing.redact import shown
-from dbctl.engines.sql.query_builder import Row
-from dbctl.errors.base import PrivilegeMissingError, QueryFailedError
+from dbctl.engines.mysql.sql import tokens
+from dbctl.engines.parsing import shown
+from dbctl.engines.sql import Row
+from dbctl.errors import PrivilegeMissingError, QueryFailedError
 from dbctl.model import now
 
 #: Only MariaDB numbers statements; elsewhere it is the text that tells one from the next.

@@ -8,12 +8,12 @@ from datetime import datetime
 from itertools import groupby
 from typing import cast
 
-from dbctl.engines.contract.monitoring import Index, Waste
+from dbctl.engines.contract import Index, Waste
 from dbctl.engines.mysql.catalog import MySQLCatalogue
 from dbctl.engines.mysql.errors import quoted
 from dbctl.engines.mysql.session import Session
-from dbctl.engines.sql.query_builder import Row
-from dbctl.errors.base import PrivilegeMissingError, QueryFailedError
+from dbctl.engines.sql import Row
+from dbctl.errors import PrivilegeMissingError, QueryFailedError
 
 #: Only MySQL has indexes over expressions.
 INDEXES = """select table_name, index_name, non_unique, column_name, sub_part, collation, lower(index_type), {}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.contract.monitoring import Concern, Task, Upkeep
+from dbctl.engines.contract import Concern, Task, Upkeep
 from dbctl.engines.mysql.dialect import MySQLDialect
 from dbctl.engines.mysql.errors import quoted
-from dbctl.errors.base import NotSupportedError, QueryFailedError
+from dbctl.errors import NotSupportedError, QueryFailedError
 
 STATEMENTS: Mapping[Upkeep, str] = {
     "analyze": "ANALYZE TABLE {}",

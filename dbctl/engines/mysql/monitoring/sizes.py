@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-from dbctl.engines.contract.base import Measured, Storage
+from dbctl.engines.contract import Measured, Storage
 from dbctl.engines.mysql.dialect import MySQLDialect
-from dbctl.errors.base import PrivilegeMissingError
+from dbctl.errors import PrivilegeMissingError
 
 ROOM = """select table_name, cast(coalesce(data_length, 0) + coalesce(index_length, 0) as signed)
 from information_schema.tables where table_schema = database() and table_type <> 'VIEW'"""

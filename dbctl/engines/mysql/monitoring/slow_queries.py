@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dbctl.engines.contract.monitoring import Slow
+from dbctl.engines.contract import Slow
 from dbctl.engines.mysql.dialect import MySQLDialect
-from dbctl.engines.mysql.sql.lexer import tokens
-from dbctl.engines.parsing.redact import shown
-from dbctl.errors.base import NotSupportedError
+from dbctl.engines.mysql.sql import tokens
+from dbctl.engines.parsing import shown
+from dbctl.errors import NotSupportedError
 
 #: A timer counts picoseconds.
 SLOW = """select digest_text, count_star, sum_timer_wait / 1e12, avg_timer_wait / 1e12, max_timer_wait / 1e12, sum_rows_sent

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import cast
 
-from dbctl.engines.parsing.lexer import Kind, Token
+from dbctl.engines.parsing import Kind, Token
 
 #: What nothing closes reaches to the end of the text. ``--`` begins a comment only with a blank behind it.
 _TOKEN = re.compile(

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
-from dbctl.engines.contract.base import Hazard, Script
+from dbctl.engines.contract import Hazard, Script
 from dbctl.engines.mysql.sql.lexer import tokens
-from dbctl.engines.parsing import lint as hazards
-from dbctl.engines.parsing.lexer import Token
-from dbctl.engines.parsing.lint import Dialect, Judge, Told
-from dbctl.engines.parsing.statements import Statement, Word, Words
+from dbctl.engines.parsing import Dialect, Judge, Statement, Token, Told, Word, Words, lint
 
 #: What commits by itself.
 _DEFINING = ("create", "alter", "drop", "rename", "truncate", "optimize", "analyze", "grant", "revoke")
@@ -121,4 +118,4 @@ def _is_name(word: Word) -> bool:
 
 def judged(scripts: Iterable[Script]) -> Iterator[list[Hazard]]:
     """Yield what is hazardous in each, as ``Language.hazards`` says."""
-    return hazards.judged(MySQLJudge(), scripts)
+    return lint.judged(MySQLJudge(), scripts)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 
 from dbctl.engines.mysql.sql.lexer import tokens
-from dbctl.engines.parsing.lexer import Token
+from dbctl.engines.parsing import Token
 
 #: What a question begins with.
 ASKING = ("select", "with", "values", "table", "show", "explain", "describe", "desc", "(")

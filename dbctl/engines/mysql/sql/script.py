@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from dbctl.engines.contract.base import Hazard, Script
+from dbctl.engines.contract import Hazard, Script
 from dbctl.engines.mysql.sql.lexer import is_closed, readings, tokens
-from dbctl.engines.parsing.effects import Effect, effect_of
-from dbctl.engines.parsing.lexer import Token
-from dbctl.engines.parsing.scripts import Reading, remarked, taken_apart
+from dbctl.engines.parsing import Effect, Reading, Token, effect_of, remarked, taken_apart
 
 #: The words that tell what a statement is: ``create definer = … trigger``.
 _HEAD = 12
@@ -48,9 +46,9 @@ def remarks(text: str) -> list[tuple[int, str]]:
 
 def hazards(scripts: Iterable[Script]) -> Iterator[Sequence[Hazard]]:
     """Yield what is hazardous in each script, as ``Language.hazards`` says."""
-    from dbctl.engines.mysql.sql import lint as rules
+    from dbctl.engines.mysql.sql import lint
 
-    return rules.judged(scripts)
+    return lint.judged(scripts)
 
 
 def why_not(sql: str) -> str:

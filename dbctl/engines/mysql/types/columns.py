@@ -9,9 +9,9 @@ from decimal import Decimal, InvalidOperation
 from typing import Literal, TypeAlias
 from uuid import UUID
 
-from dbctl.engines.contract.base import Column, Table
+from dbctl.engines.contract import Column, Table
 from dbctl.engines.mysql.types.values import stored
-from dbctl.errors.base import ValueInvalidError
+from dbctl.errors import ValueInvalidError
 
 #: How values of a type compare. ``other``: only as their text, which never fails.
 Kind: TypeAlias = Literal["text", "integer", "number", "uuid", "enum", "time", "date", "bytes", "other"]

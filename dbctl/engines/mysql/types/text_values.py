@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from functools import partial
 
-from dbctl.engines.contract.base import Column
+from dbctl.engines.contract import Column
 from dbctl.engines.mysql.types.columns import Kind, kind_of
-from dbctl.engines.sql import text_values as cells
+from dbctl.engines.sql import text_values
 
 #: Bits of a whole number, by the beginning of its type.
 BITS = {"TINYINT": 8, "SMALLINT": 16, "MEDIUMINT": 24, "INT": 32, "BIGINT": 64}
@@ -27,55 +27,57 @@ def of_csv(column: Column) -> Callable[[str, bool], object]:
 def of_json(column: Column) -> Callable[[object], object]:
     """Return what reads a value of a file of JSON lines."""
     takes_bytes = kind_of(column) in ("bytes", "other")
-    return cells.of_json(column, _reader(column), takes_bytes=takes_bytes, spell=partial(_spelt, column))
+    return text_values.of_json(
+        column, _reader(column), takes_bytes=takes_bytes, spell=partial(_spelt, column)
+    )
 
 
 def _spelt(column: Column, value: object) -> str | None:
     if isinstance(value, list | dict):
-        return cells.as_json(value) if kind_of(column) in ("text", "other") else None
+        return text_values.as_json(value) if kind_of(column) in ("text", "other") else None
     return str(int(value)) if isinstance(value, bool) else str(value)
 
 
-def _reader(column: Column) -> cells.Read:
+def _reader(column: Column) -> text_values.Read:
     if column.type == "JSON":
-        return cells.document(column)
+        return text_values.document(column)
     make = _READERS.get(kind_of(column))
     return _other(column) if make is None else make(column)
 
 
-def _integer(column: Column) -> cells.Read:
+def _integer(column: Column) -> text_values.Read:
     found = _TYPE.match(column.type)
     name, width = (found[1], found[2]) if found else ("", None)
     if name == "BIT":
-        return _as_number(cells.integer(column, 0, (1 << int(width or 1)) - 1), int)
+        return _as_number(text_values.integer(column, 0, (1 << int(width or 1)) - 1), int)
     bits = BITS.get(name, 64)
     if "UNSIGNED" in column.type:
-        return _as_number(cells.integer(column, 0, (1 << bits) - 1), Decimal)
-    return _as_number(cells.integer(column, -(1 << (bits - 1)), (1 << (bits - 1)) - 1), int)
+        return _as_number(text_values.integer(column, 0, (1 << bits) - 1), Decimal)
+    return _as_number(text_values.integer(column, -(1 << (bits - 1)), (1 << (bits - 1)) - 1), int)
 
 
-def _number(column: Column) -> cells.Read:
-    return _as_number(cells.number(column, finite=True), Decimal)
+def _number(column: Column) -> text_values.Read:
+    return _as_number(text_values.number(column, finite=True), Decimal)
 
 
-def _as_number(read: cells.Read, kind: Callable[[str], object]) -> cells.Read:
+def _as_number(read: text_values.Read, kind: Callable[[str], object]) -> text_values.Read:
     """Return what gives a number on as one: a text would be read as one of less digits."""
     return lambda text: kind(str(read(text)).strip())
 
 
-def _other(column: Column) -> cells.Read:
-    plain, raw = cells.text(column, nul=True), cells.raw(column)
+def _other(column: Column) -> text_values.Read:
+    plain, raw = text_values.text(column, nul=True), text_values.raw(column)
     # points and the like come as bytes
     return lambda text: raw(text) if text.startswith("\\x") else plain(text)
 
 
-_READERS: Mapping[Kind, Callable[[Column], cells.Read]] = {
-    "text": partial(cells.text, nul=True),
+_READERS: Mapping[Kind, Callable[[Column], text_values.Read]] = {
+    "text": partial(text_values.text, nul=True),
     "integer": _integer,
     "number": _number,
-    "uuid": cells.uuid,
-    "enum": cells.label,
-    "time": partial(cells.time, further=NONE),
-    "date": partial(cells.time, further=NONE),
-    "bytes": cells.raw,
+    "uuid": text_values.uuid,
+    "enum": text_values.label,
+    "time": partial(text_values.time, further=NONE),
+    "date": partial(text_values.time, further=NONE),
+    "bytes": text_values.raw,
 }

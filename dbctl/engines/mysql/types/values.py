@@ -12,11 +12,11 @@ from uuid import UUID
 from pymysql.constants import FIELD_TYPE
 from pymysql.converters import conversions
 
-from dbctl.engines.mysql.sql.lexer import tokens
-from dbctl.engines.parsing.lexer import Piece, Token, pieces
-from dbctl.engines.servers.values import Writers, whole, written
-from dbctl.engines.sql.query_builder import is_storable
-from dbctl.errors.base import ValueInvalidError
+from dbctl.engines.mysql.sql import tokens
+from dbctl.engines.parsing import Piece, Token, pieces
+from dbctl.engines.servers import Writers, whole, written
+from dbctl.engines.sql import is_storable
+from dbctl.errors import ValueInvalidError
 
 
 def _number(text: str) -> object:

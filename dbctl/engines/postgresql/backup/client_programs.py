@@ -13,7 +13,7 @@ import psycopg
 from dbctl.engines.postgresql.errors import denied
 from dbctl.engines.postgresql.probe import probe_program
 from dbctl.engines.postgresql.session import Session
-from dbctl.errors.base import (
+from dbctl.errors import (
     BusyError,
     ClientFailedError,
     ClientMissingError,
@@ -24,7 +24,7 @@ from dbctl.errors.base import (
     UnreachableError,
     UrlInvalidError,
 )
-from dbctl.files import subprocesses as clients
+from dbctl.files import subprocesses
 from dbctl.model import Value
 
 #: Where distributions keep several versions beside each other.
@@ -75,7 +75,7 @@ def find(program: str, target: str, *, least: int) -> Tool:
     package = f"postgresql-client-{least}"
     if not found:
         raise ClientMissingError(target=target, program=program, package=package, version=least)
-    fitting = clients.newest(found, least)
+    fitting = subprocesses.newest(found, least)
     if fitting is None:
         best = found[max(found)]
         raise ClientOldError(
@@ -86,7 +86,7 @@ def find(program: str, target: str, *, least: int) -> Tool:
 
 def version_of(path: Path) -> str:
     """Return the version of a program, empty where it does not tell."""
-    found = _VERSION.search(clients.version_told(path))
+    found = _VERSION.search(subprocesses.version_told(path))
     return found[0].removeprefix("(PostgreSQL) ") if found else ""
 
 
@@ -118,7 +118,7 @@ def at(session: Session, database: str, tool: Tool) -> Iterator[tuple[str, dict[
         raise UrlInvalidError(reason="it holds a line break, which PostgreSQL's own programs cannot be told")
     service = "[dbctl]\n" + "".join(f"{name}={text}\n" for name, text in told.items())
     secret = info.password.replace("\\", "\\\\").replace(":", "\\:")
-    with clients.secrets({"service": service, "password": f"*:*:*:*:{secret}\n"}) as place:
+    with subprocesses.secrets({"service": service, "password": f"*:*:*:*:{secret}\n"}) as place:
         yield (
             "service=dbctl",
             {
@@ -129,14 +129,14 @@ def at(session: Session, database: str, tool: Tool) -> Iterator[tuple[str, dict[
         )
 
 
-def watch(session: Session, environment: Mapping[str, str], target: str, instead: str) -> clients.Watch:
+def watch(session: Session, environment: Mapping[str, str], target: str, instead: str) -> subprocesses.Watch:
     """Return how a program is looked after that connects as ``session`` does; ``environment`` is that of ``at``."""
     name = environment["PGAPPNAME"]
-    return clients.Watch(target, instead, lambda: probe_program(session, name), session.place)
+    return subprocesses.Watch(target, instead, lambda: probe_program(session, name), session.place)
 
 
 def failed(
-    client: clients.Client, session: Session | None, target: str, *, timeout: float, instead: str
+    client: subprocesses.Client, session: Session | None, target: str, *, timeout: float, instead: str
 ) -> DbctlError:
     """Return why a program failed, by what it said: the server's own codes where it tells them."""
     complaint = client.complaint()
@@ -159,7 +159,7 @@ def failed(
     return ClientFailedError(target=target, program=client.name, reason=reason, instead=instead)
 
 
-def refused(client: clients.Client) -> bool:
+def refused(client: subprocesses.Client) -> bool:
     """Whether a server has told this program that it did not do what it was asked."""
     state, _reason = _picked(client.complaint().splitlines() or [""])
     return state[:2] not in ("", "08", "57")

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import psycopg
 
-from dbctl.engines.sql.query_builder import ident
+from dbctl.engines.sql import ident
 from dbctl.model import Value
 
 #: Of the database called $1. The row as JSON, for its columns are others in each version.

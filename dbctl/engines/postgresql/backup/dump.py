@@ -14,22 +14,18 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import cast
 
-from dbctl import signals as interrupt
-from dbctl.engines.contract.dumps import Dumped, Proof
-from dbctl.engines.postgresql.backup import client_programs as tools
-from dbctl.engines.postgresql.backup import database_properties as properties
+from dbctl import signals
+from dbctl.engines.contract import Dumped, Proof
+from dbctl.engines.postgresql.backup import client_programs, database_properties
 from dbctl.engines.postgresql.backup.dump_scanner import Reading, told
 from dbctl.engines.postgresql.backup.limits import describe_losses
 from dbctl.engines.postgresql.describe import PostgreSQLDescribes
 from dbctl.engines.postgresql.schema import scope_of
 from dbctl.engines.postgresql.session import Session
-from dbctl.engines.postgresql.types.values import UNDECLARED
-from dbctl.engines.sql.query_builder import ident
-from dbctl.engines.sql.table_digest import Holds, digests
-from dbctl.errors.base import BusyError, ClientFailedError, DbctlError, NotSupportedError
-from dbctl.files import subprocesses as clients
-from dbctl.files.parallel_gzip import LEVEL, packing
-from dbctl.files.progress import Progress, silent
+from dbctl.engines.postgresql.types import UNDECLARED
+from dbctl.engines.sql import Holds, digests, ident
+from dbctl.errors import BusyError, ClientFailedError, DbctlError, NotSupportedError
+from dbctl.files import LEVEL, Progress, packing, silent, subprocesses
 from dbctl.model import now
 
 #: Custom: pg_restore reads it, whole or in parts, on several connections at once. Plain: psql reads it.
@@ -97,8 +93,8 @@ class PostgreSQLDumps(PostgreSQLDescribes):
     ) -> Dumped:
         form, session = form or "custom", self._current()
         server = session.info.server_version // 10000
-        tool = tools.find("pg_dump", self.target, least=server)
-        reader = tools.find("pg_restore", self.target, least=server) if form == "custom" else None
+        tool = client_programs.find("pg_dump", self.target, least=server)
+        reader = client_programs.find("pg_restore", self.target, least=server) if form == "custom" else None
         expected = max(1, self.dump_size())
         with self._asking():
             ((snapshot,),) = self._fetch("select pg_export_snapshot()", {})
@@ -124,12 +120,12 @@ class PostgreSQLDumps(PostgreSQLDescribes):
                 f"--table={_quoted(schema)}.{_quoted(name)}" for schema, name in self._with_parts(tables)
             ]
             with (
-                tools.at(session, session.info.dbname, tool) as (where, environment),
-                clients.new_file(destination) as file,
-                clients.running(
+                client_programs.at(session, session.info.dbname, tool) as (where, environment),
+                subprocesses.new_file(destination) as file,
+                subprocesses.running(
                     [str(tool.path), "--no-password", f"--dbname={where}", *words],
                     environment,
-                    watch=tools.watch(session, environment, self.target, NOTHING),
+                    watch=client_programs.watch(session, environment, self.target, NOTHING),
                     writes=True,
                 ) as client,
                 through(reader, self.target) as reading,
@@ -139,7 +135,7 @@ class PostgreSQLDumps(PostgreSQLDescribes):
                 schema = "" if tables else self.fingerprint()
                 with self._told(PATH.decode()):  # the server may end this session, as any
                     facts = self._facts(session, scope)
-                facts |= {"client": tools.version_of(tool.path), "format": form}
+                facts |= {"client": client_programs.version_of(tool.path), "format": form}
                 facts |= {"remarks": "; ".join(losses)} if losses else {}
                 written = 0
                 for block in client.blocks():
@@ -149,7 +145,9 @@ class PostgreSQLDumps(PostgreSQLDescribes):
                 if packed:
                     file.write(packed.rest())
                 if client.finish():
-                    error = tools.failed(client, session, self.target, timeout=self._timeout, instead=NOTHING)
+                    error = client_programs.failed(
+                        client, session, self.target, timeout=self._timeout, instead=NOTHING
+                    )
                     raise self._named(error, session)
                 if problem := reading.problem():
                     raise ClientFailedError(
@@ -208,11 +206,11 @@ class PostgreSQLDumps(PostgreSQLDescribes):
         return BusyError(target=self.target, holder=holder, waited=f"{self._timeout:g}")
 
     def _facts(self, session: Session, scope: str) -> dict[str, str]:
-        own = properties.of(session, session.info.dbname)
+        own = database_properties.of(session, session.info.dbname)
         return {
             **(own.facts() if own else {}),
-            **properties.place(session),
-            "extensions": properties.extensions(session),
+            **database_properties.place(session),
+            "extensions": database_properties.extensions(session),
             "schema": scope,
             "path": self._path(),
         }
@@ -224,13 +222,15 @@ def _quoted(name: str) -> str:
 
 
 @contextmanager
-def through(reader: tools.Tool | None, target: str) -> Iterator[Through]:
+def through(reader: client_programs.Tool | None, target: str) -> Iterator[Through]:
     """Give what reads a dump of the custom form by pg_restore, or, without one, its text as it is."""
     if reader is None:
         yield Through(None)
         return
-    watch = clients.Watch(target, NOTHING)
-    with clients.running([str(reader.path), "--file=-"], {}, watch=watch, reads=True, writes=True) as client:
+    watch = subprocesses.Watch(target, NOTHING)
+    with subprocesses.running(
+        [str(reader.path), "--file=-"], {}, watch=watch, reads=True, writes=True
+    ) as client:
         made = Through(client)
         try:
             yield made
@@ -241,14 +241,14 @@ def through(reader: tools.Tool | None, target: str) -> Iterator[Through]:
 class Through:
     """What reads a dump while it is written."""
 
-    def __init__(self, client: clients.Client | None) -> None:
+    def __init__(self, client: subprocesses.Client | None) -> None:
         self.reading, self._client, self._early = Reading(), client, False
         if client:
             self._thread = threading.Thread(target=self._follow, args=[client])
-            with interrupt.held():  # threads have locks
+            with signals.held():  # threads have locks
                 self._thread.start()
 
-    def _follow(self, client: clients.Client) -> None:
+    def _follow(self, client: subprocesses.Client) -> None:
         for block in client.blocks(heard=False, watched=False):  # pg_dump is
             self.reading.feed(block)
 
@@ -263,7 +263,7 @@ class Through:
         """Return what is wrong with the dump, once all of it went through; empty: it is whole."""
         if self._client is not None:
             status = self._client.finish()
-            with interrupt.held():
+            with signals.held():
                 self._thread.join()
             if status:
                 said = self._client.complaint().splitlines() or [f"it ended with {status}"]
@@ -274,5 +274,5 @@ class Through:
         """Let nothing run on."""
         if self._client is not None:
             self._client.kill()
-            with interrupt.held():
+            with signals.held():
                 self._thread.join()

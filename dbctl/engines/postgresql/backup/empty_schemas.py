@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dbctl.engines.postgresql.backup.database_properties import literal
-from dbctl.engines.sql.query_builder import ident
+from dbctl.engines.sql import ident
 
 #: What others may point to.
 _HELD = """(

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import psycopg
 
 from dbctl.engines.postgresql.session import Session
-from dbctl.engines.sql.query_builder import ident
-from dbctl.errors.base import BackupUnloadableError
+from dbctl.engines.sql import ident
+from dbctl.errors import BackupUnloadableError
 
 #: Errors for names that cannot be resolved.
 UNRESOLVED = (

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from dbctl import signals as interrupt
-from dbctl.engines.contract.dumps import Proof
-from dbctl.engines.postgresql.backup import client_programs as tools
+from dbctl import signals
+from dbctl.engines.contract import Proof
+from dbctl.engines.postgresql.backup import client_programs
 from dbctl.engines.postgresql.backup.dump_scanner import Reading, for_server, told
 from dbctl.engines.postgresql.backup.rename_swap import sessions
 from dbctl.engines.postgresql.session import Session
-from dbctl.errors.base import (
+from dbctl.errors import (
     BusyError,
     CorruptError,
     DbctlError,
@@ -21,9 +21,7 @@ from dbctl.errors.base import (
     RestoreUnfinishedError,
     UnreachableError,
 )
-from dbctl.files import subprocesses as clients
-from dbctl.files.parallel_gzip import unpacked
-from dbctl.files.progress import Progress, silent
+from dbctl.files import Progress, silent, subprocesses, unpacked
 
 UNTOUCHED = "The database is as it was."
 
@@ -60,17 +58,17 @@ def text_of(
     if facts.get("format") == "plain":
         yield unpacked(path, target, progress)
         return
-    tool = tools.find("pg_restore", target, least=max(least, major(facts.get("client", ""))))
+    tool = client_programs.find("pg_restore", target, least=max(least, major(facts.get("client", ""))))
     # Without this word each large object would be a transaction of its own.
     words = ["--single-transaction"] if atomic else []
-    watch = clients.Watch(target, UNTOUCHED)
-    with clients.running(
+    watch = subprocesses.Watch(target, UNTOUCHED)
+    with subprocesses.running(
         [str(tool.path), *words, "--file=-", str(path)], {}, watch=watch, writes=True
     ) as client:
         yield _restored(client, path, target, progress)
 
 
-def _restored(client: clients.Client, path: Path, target: str, progress: Progress) -> Iterator[bytes]:
+def _restored(client: subprocesses.Client, path: Path, target: str, progress: Progress) -> Iterator[bytes]:
     size, done = path.stat().st_size, 0
     for block in client.blocks():
         yield block
@@ -98,7 +96,7 @@ def proof(path: Path, facts: Mapping[str, str], target: str) -> Proof:
 class Psql:
     """A psql in the middle of a transaction."""
 
-    def __init__(self, client: clients.Client, tool: tools.Tool) -> None:
+    def __init__(self, client: subprocesses.Client, tool: client_programs.Tool) -> None:
         self.client, self.tool = client, tool
 
     def __call__(self) -> None:
@@ -131,14 +129,14 @@ def begun(
         atomic: whether it begins a transaction.
     """
     reader = 0 if facts.get("format") == "plain" else major(facts.get("client", ""))
-    tool = tools.find("psql", target, least=max(session.info.server_version // 10000, reader))
+    tool = client_programs.find("psql", target, least=max(session.info.server_version // 10000, reader))
     words = ["--no-psqlrc", "--no-password", "--quiet", "--set=ON_ERROR_STOP=1", "--set=VERBOSITY=verbose"]
     with (
-        tools.at(session, database, tool) as (where, environment),
-        clients.running(
+        client_programs.at(session, database, tool) as (where, environment),
+        subprocesses.running(
             [str(tool.path), f"--dbname={where}", *words],
             environment,
-            watch=tools.watch(session, environment, target, UNTOUCHED),
+            watch=client_programs.watch(session, environment, target, UNTOUCHED),
             reads=True,
             writes=echoes,
         ) as client,
@@ -188,7 +186,7 @@ def holding(
 
 def _refused(psql: Psql, session: Session, database: str, target: str, timeout: float) -> DbctlError:
     psql.client.finish()
-    error = tools.failed(psql.client, session, target, timeout=timeout, instead=UNTOUCHED)
+    error = client_programs.failed(psql.client, session, target, timeout=timeout, instead=UNTOUCHED)
     others = sessions(session, database) if isinstance(error, BusyError) else []
     if not others:
         return error
@@ -262,7 +260,7 @@ def feed(
                 target=target, reason=f"{path.name} holds other rows of {', '.join(names)}", instead=UNTOUCHED
             )
         say(f"{tail(reading)}\n".encode())
-        interrupt.check()
+        signals.check()
         say(b"commit;\n" if atomic else b"")
         try:
             status = psql.client.finish(heard=False)
@@ -271,7 +269,7 @@ def feed(
                 raise RestoreUnfinishedError(target=target, reason=str(error)) from error
             raise
         if status:
-            if lasting and not tools.refused(psql.client):
+            if lasting and not client_programs.refused(psql.client):
                 raise RestoreUnfinishedError(
                     target=target, reason=str(_refused(psql, session, database, target, timeout))
                 )

@@ -17,11 +17,11 @@ from contextlib import contextmanager, suppress
 
 import psycopg
 
-from dbctl import signals as interrupt
+from dbctl import signals
 from dbctl.engines.postgresql.locks import key_of
 from dbctl.engines.postgresql.session import Session
-from dbctl.engines.sql.query_builder import ident
-from dbctl.errors.base import BusyError, RestoreUnfinishedError
+from dbctl.engines.sql import ident
+from dbctl.errors import BusyError, RestoreUnfinishedError
 
 #: Seconds between two looks at who is still connected; a session that is told to end takes some milliseconds.
 LOOK_SECONDS = 0.05
@@ -90,15 +90,15 @@ def _exchanging(session: Session, name: str, target: str) -> Iterator[None]:
     try:
         yield
     finally:
-        with interrupt.unheard(), suppress(psycopg.Error):
+        with signals.unheard(), suppress(psycopg.Error):
             session.execute(b"select pg_advisory_unlock($1)", key)
 
 
 def _once(renaming: Session, ending: Session, statements: Sequence[str], name: str) -> None:
-    with interrupt.held(), ThreadPoolExecutor(1) as pool:
+    with signals.held(), ThreadPoolExecutor(1) as pool:
         done: Future[None] = pool.submit(_rename, renaming, statements)
         while not done.done():
-            if interrupt.received() is not None:
+            if signals.received() is not None:
                 renaming.cancel_safe()
                 break
             with suppress(
@@ -109,7 +109,7 @@ def _once(renaming: Session, ending: Session, statements: Sequence[str], name: s
         try:
             done.result()
         except psycopg.errors.QueryCanceled:
-            interrupt.check()
+            signals.check()
             raise
 
 

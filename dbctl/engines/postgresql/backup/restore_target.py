@@ -16,15 +16,13 @@ from urllib.parse import quote, unquote
 import psycopg
 from msgspec import structs
 
-from dbctl import signals as interrupt
-from dbctl.engines.contract.dumps import Approach, Dump, Kept, Loaded, Proof, Tried
-from dbctl.engines.postgresql.backup import database_properties as properties
-from dbctl.engines.postgresql.backup import partial as parts
+from dbctl import signals
+from dbctl.engines.contract import Approach, Dump, Kept, Loaded, Proof, Tried
+from dbctl.engines.postgresql.backup import database_properties, partial
 from dbctl.engines.postgresql.backup.database_properties import Properties
 from dbctl.engines.postgresql.backup.dump_scanner import Reading, into_schemas
 from dbctl.engines.postgresql.backup.empty_schemas import AGAIN, counted, emptied
-from dbctl.engines.postgresql.backup.foreign import scratch_role
-from dbctl.engines.postgresql.backup.foreign.filter import as_scratch_role
+from dbctl.engines.postgresql.backup.foreign import as_scratch_role, scratch_role
 from dbctl.engines.postgresql.backup.load import UNTOUCHED, Psql, feed, holding, major
 from dbctl.engines.postgresql.backup.names import KEPT, NEW, beside, new_ones
 from dbctl.engines.postgresql.backup.rename_swap import exchange, renames, sessions, swap
@@ -34,9 +32,8 @@ from dbctl.engines.postgresql.reader import SOON, PostgreSQLReader
 from dbctl.engines.postgresql.schema import PUBLIC, scope, scope_of
 from dbctl.engines.postgresql.session import Session, open_session
 from dbctl.engines.postgresql.writer import PostgreSQLWriter
-from dbctl.engines.sql.query_builder import ident
-from dbctl.engines.sql.table_digest import differing, digests
-from dbctl.errors.base import (
+from dbctl.engines.sql import differing, digests, ident
+from dbctl.errors import (
     DbctlError,
     DumpOverreachesError,
     ForeignDumpRefusedError,
@@ -46,7 +43,7 @@ from dbctl.errors.base import (
     RestoreFailedError,
     UnreachableError,
 )
-from dbctl.files.progress import Progress, at_once, silent
+from dbctl.files import Progress, at_once, silent
 from dbctl.url import Url
 
 #: Databases that every server has, to be connected to while another one is renamed.
@@ -102,13 +99,13 @@ class PostgreSQLOutside:
                 )
         except psycopg.Error as error:
             with suppress(psycopg.Error), self._central() as central:
-                if properties.of(central, self._name) is None:
+                if database_properties.of(central, self._name) is None:
                     return False
             raise unreachable(error, self._target) from None
 
     def identity(self) -> str:
         with self._told(), self._central() as central:
-            told = properties.place(central)
+            told = database_properties.place(central)
         return f"{told.get('system', told['at'])}/{self._name}"
 
     def address(self, dump: Dump) -> str:
@@ -176,7 +173,7 @@ class PostgreSQLOutside:
                 return self._approach(central, dump)
 
     def _approach(self, central: Session, dump: Dump) -> Approach:
-        live, where = properties.of(central, self._name), _where(central, self._name)
+        live, where = database_properties.of(central, self._name), _where(central, self._name)
         ((user, creates, owns),) = central.execute(RIGHTS, [self._name]).fetchall()
         held = sessions(central, self._name)
         ended = [f"end the sessions of {self._name} ({len(held)}): {', '.join(held)}"] if held else []
@@ -216,11 +213,11 @@ class PostgreSQLOutside:
 
     def kept(self, stamp: str) -> Kept:
         with self._told(), self._central() as central:
-            live = properties.of(central, self._name)
+            live = database_properties.of(central, self._name)
             if live is None:
                 raise KeptMissingError(target=self._target, name=self._name)
             name = beside(self._name, f"{KEPT}{stamp}")
-            facts = {**live.facts(), **properties.place(central), "kept": name}
+            facts = {**live.facts(), **database_properties.place(central), "kept": name}
         aside = ident(beside(self._name, "_aside"))
         note = (
             f"-- {self._target} as it was when a restore replaced it is the database {name} of its server, until the\n"
@@ -292,14 +289,14 @@ class PostgreSQLOutside:
                 progress=progress,
                 lasting=True,
             )
-            with interrupt.unheard():
+            with signals.unheard():
                 return Loaded(way="in place", remarks=_analyzed(own))
 
     def _exchange(self, path: Path, dump: Dump, keep: str, timeout: float, progress: Progress) -> Loaded:
         """Load into a new database, prove it there, and let it take the name."""
         with self._central(timeout) as central, self._central(timeout) as other:
             _refuse_newer(dump, central, self._target)
-            live = properties.of(central, self._name)
+            live = database_properties.of(central, self._name)
             like = live or structs.replace(_like(dump, self._name), name=self._name)
             remarks = list[str]()
             with self._made(central, like, dump, remarks, timeout) as url:
@@ -310,9 +307,9 @@ class PostgreSQLOutside:
                     remarks += self._hand_over(central, new, live=live is not None)
                     owner = ident(like.owner or central.info.user)
                     central.execute(f"alter database {ident(new)} owner to {owner}".encode())
-                properties.give(central, new, like)
-                found = properties.of(central, new)
-                lacks = properties.differing(like, found) if found else ["everything"]
+                database_properties.give(central, new, like)
+                found = database_properties.of(central, new)
+                lacks = database_properties.differing(like, found) if found else ["everything"]
                 # Of a foreign dump most properties are unknown, and those of the server's roles may be missing.
                 known = [name for name, text in like.lasting().items() if text]
                 optional = ("comment", "grants", "settings")
@@ -327,7 +324,7 @@ class PostgreSQLOutside:
                 statements = renames(self._name, new, away, is_there=live is not None)
                 swap(central, other, statements, self._name, self._target, timeout=timeout)
             if not keep:
-                with interrupt.unheard(), suppress(psycopg.Error):
+                with signals.unheard(), suppress(psycopg.Error):
                     central.execute(f"drop database if exists {ident(away)}".encode())
         return Loaded(way="swapped" if live else "new", remarks=remarks)
 
@@ -342,12 +339,12 @@ class PostgreSQLOutside:
         kept = dump.facts["kept"]
         with self._central(timeout) as central, self._central(timeout) as other:
             _kept_one(central, dump, self._target)
-            live = properties.of(central, self._name)
+            live = database_properties.of(central, self._name)
             away = keep or beside(self._name, f"{NEW}{secrets.token_hex(4)}")
             statements = renames(self._name, kept, away, is_there=live is not None)
             swap(central, other, statements, self._name, self._target, timeout=timeout)
             if not keep:
-                with interrupt.unheard(), suppress(psycopg.Error):
+                with signals.unheard(), suppress(psycopg.Error):
                     central.execute(f"drop database if exists {ident(away)}".encode())
         return Loaded(way="swapped" if live else "new")
 
@@ -373,7 +370,7 @@ class PostgreSQLOutside:
                 head = ""
                 if dump.part:
                     with self._open(self._url) as live:
-                        head = parts.needs(live)
+                        head = partial.needs(live)
                 proof = self._load(central, url, path, dump, timeout, silent, remarks, head=head)
                 yield Tried(url=url, proof=proof, remarks=remarks)
 
@@ -413,7 +410,7 @@ class PostgreSQLOutside:
         remarks: list[str],
         head: str,
     ) -> Proof:
-        change = parts.unlinked if dump.part else iter
+        change = partial.unlinked if dump.part else iter
         with ExitStack() as held:
             session = held.enter_context(self._open(url, timeout=timeout)) if dump.foreign else central
             feed(
@@ -474,7 +471,7 @@ class PostgreSQLOutside:
             if dump.foreign:
                 password = scratch_role.create_role(central, name)
                 url, like = scratch_role.as_role(url, name, password), structs.replace(like, owner=name)
-            central.execute(properties.created(name, like).encode())
+            central.execute(database_properties.created(name, like).encode())
             if dump.foreign:
                 scratch_role.require_sign_in(url, self._target, timeout=timeout)
                 with suppress(psycopg.Error, DbctlError), ExitStack() as held:  # there may be no live one
@@ -482,7 +479,7 @@ class PostgreSQLOutside:
                     scratch_role.install_extensions(live, held.enter_context(self._by_catalogue(name)))
             yield url
         finally:
-            with interrupt.unheard(), suppress(psycopg.Error):
+            with signals.unheard(), suppress(psycopg.Error):
                 remarks += self._drop(central, name)
 
     def _drop(self, central: Session, name: str) -> Sequence[str]:
@@ -533,7 +530,7 @@ class PostgreSQLOutside:
     def _scope(self, central: Session) -> str:
         """Return the schema that alone is the app's, once it is known that both sessions are of one server."""
         with self._open(self._url) as own:
-            here, there = properties.place(own), properties.place(central)
+            here, there = database_properties.place(own), database_properties.place(central)
             if here.get("system") != there.get(
                 "system"
             ):  # where a name stands for several, or behind a pooler
@@ -577,7 +574,7 @@ class PostgreSQLOutside:
         try:
             yield
         except psycopg.Error as error:
-            interrupt.check()
+            signals.check()
             if error.sqlstate is None:
                 raise unreachable(error, self._target) from None
             place = Place(target=self._target, timeout=SOON, user=self._url.user, blockers=lambda _: "")
@@ -606,7 +603,7 @@ class _Keeper(PostgreSQLWriter):
 
 
 def _where(session: Session, name: str) -> str:
-    told = properties.place(session)
+    told = database_properties.place(session)
     system = f", system {told['system']}" if "system" in told else ""
     return f"database {name} of the server at {told['at']} (PostgreSQL {major(told['server'])}{system})"
 
@@ -621,7 +618,7 @@ def _may_not_create(target: str, user: str) -> PrivilegeMissingError:
 
 def _kept_one(central: Session, dump: Dump, target: str) -> Properties:
     name = dump.facts["kept"]
-    found = properties.of(central, name)
+    found = database_properties.of(central, name)
     if found is None or str(found.oid) != dump.facts["oid"]:
         raise KeptMissingError(target=target, name=name)
     return found
@@ -629,7 +626,7 @@ def _kept_one(central: Session, dump: Dump, target: str) -> Properties:
 
 def _of_another(session: Session, dump: Dump) -> list[str]:
     """Return a remark on a dump of another server or database than the one that it goes into."""
-    made, here = dump.facts.get("system", ""), properties.place(session).get("system", "")
+    made, here = dump.facts.get("system", ""), database_properties.place(session).get("system", "")
     if made in ("", here) or not here:
         return []
     return [
@@ -654,7 +651,9 @@ def _give_settings(central: Session, new: str, like: Properties) -> None:
     """
     for setting in like.settings:
         with suppress(psycopg.Error):
-            properties.give(central, new, structs.replace(like, settings=[setting], grants=None, comment=""))
+            database_properties.give(
+                central, new, structs.replace(like, settings=[setting], grants=None, comment="")
+            )
 
 
 def _behind(reading: Reading) -> str:
@@ -678,4 +677,4 @@ def _like(dump: Dump, name: str) -> Properties:
     if dump.foreign:
         kept = ("encoding", "collation", "ctype", "provider", "locale")
         facts = {"database": name, **{key: text for key, text in dump.facts.items() if key in kept}}
-    return properties.from_facts(facts)
+    return database_properties.from_facts(facts)

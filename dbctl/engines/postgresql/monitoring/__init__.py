@@ -1,0 +1,25 @@
+from typing import TYPE_CHECKING
+
+from dbctl.exports import lazy_exports
+
+if TYPE_CHECKING:
+    from dbctl.engines.postgresql.monitoring.advice import PostgreSQLAdvice
+    from dbctl.engines.postgresql.monitoring.checks import PostgreSQLChecks
+    from dbctl.engines.postgresql.monitoring.connections import PostgreSQLSessions
+    from dbctl.engines.postgresql.monitoring.indexes import PostgreSQLIndexes
+    from dbctl.engines.postgresql.monitoring.maintenance import PostgreSQLUpkeep
+    from dbctl.engines.postgresql.monitoring.sizes import PostgreSQLMeasures
+    from dbctl.engines.postgresql.monitoring.slow_queries import PostgreSQLSlow
+else:
+    __getattr__ = lazy_exports(
+        __name__,
+        {
+            "advice": "PostgreSQLAdvice",
+            "checks": "PostgreSQLChecks",
+            "connections": "PostgreSQLSessions",
+            "indexes": "PostgreSQLIndexes",
+            "maintenance": "PostgreSQLUpkeep",
+            "sizes": "PostgreSQLMeasures",
+            "slow_queries": "PostgreSQLSlow",
+        },
+    )

@@ -6,11 +6,11 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from urllib.parse import parse_qs
 
-from dbctl.engines.contract.monitoring import Concern, Look, answered, left_behind
+from dbctl.engines.contract import Concern, Look, answered, left_behind
 from dbctl.engines.postgresql.catalog import LEFT, SHOWN
 from dbctl.engines.postgresql.monitoring.checks import PostgreSQLFlaws
 from dbctl.engines.postgresql.monitoring.settings import PostgreSQLTuning
-from dbctl.engines.sql.query_builder import ident
+from dbctl.engines.sql import ident
 from dbctl.model import Severity, counted
 from dbctl.url import Url
 
@@ -170,9 +170,9 @@ class PostgreSQLAdvice(PostgreSQLFlaws, PostgreSQLTuning):
 
     def abandoned(self) -> Sequence[Concern]:
         from dbctl.engines.postgresql import locks
-        from dbctl.engines.postgresql.backup import names as beside
+        from dbctl.engines.postgresql.backup import new_ones
 
-        found = self._fetch(BESIDE, {"pattern": beside.new_ones(self.url.path)})
+        found = self._fetch(BESIDE, {"pattern": new_ones(self.url.path)})
         held = {row[0] for row in self._fetch(LOCKED, {})} if found else set()
         left = [
             (str(name), bool(database)) for name, database in found if locks.key_of(str(name)) not in held

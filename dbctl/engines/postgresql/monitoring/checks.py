@@ -6,13 +6,12 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import cast
 
-from dbctl.engines.contract.base import IndexDamage, Orphans
-from dbctl.engines.contract.monitoring import Concern
+from dbctl.engines.contract import Concern, IndexDamage, Orphans
 from dbctl.engines.postgresql.catalog import HERE, LEFT, SHOWN, THERE
 from dbctl.engines.postgresql.dialect import PostgreSQLDialect
-from dbctl.engines.servers.checks import ServedChecks
-from dbctl.engines.sql.query_builder import ident, literal
-from dbctl.errors.base import CorruptError, PrivilegeMissingError
+from dbctl.engines.servers import ServedChecks
+from dbctl.engines.sql import ident, literal
+from dbctl.errors import CorruptError, PrivilegeMissingError
 
 #: For ``format`` with what else is joined.
 OF_TABLE = f"from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace {{}} where {SHOWN} and c.relname = any(:tables)"

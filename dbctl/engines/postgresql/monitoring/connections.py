@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import cast
 
-from dbctl.engines.contract.monitoring import Session, Traffic, Wait
-from dbctl.engines.parsing.redact import shown
+from dbctl.engines.contract import Session, Traffic, Wait
+from dbctl.engines.parsing import shown
 from dbctl.engines.postgresql.dialect import PostgreSQLDialect
-from dbctl.engines.postgresql.sql.lexer import tokens
-from dbctl.engines.sql.query_builder import Row, ident
+from dbctl.engines.postgresql.sql import tokens
+from dbctl.engines.sql import Row, ident
 
 _COLUMNS = """{0}.pid, coalesce({0}.usename, ''), coalesce(nullif({0}.application_name, ''), {0}.backend_type),
   host({0}.client_addr), coalesce({0}.state, ''), coalesce({0}.query, ''),

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import cast
 
-from dbctl.engines.contract.monitoring import Index, Waste
+from dbctl.engines.contract import Index, Waste
 from dbctl.engines.postgresql.catalog import SHOWN
 from dbctl.engines.postgresql.dialect import PostgreSQLDialect
-from dbctl.engines.sql.query_builder import ident
+from dbctl.engines.sql import ident
 
 #: A term is told with its collation, its class and its direction, for two indexes that differ in one of them serve
 #: different questions. Scans are counted by the function under ``pg_stat_all_indexes``: that view would read every index

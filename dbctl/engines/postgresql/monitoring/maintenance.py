@@ -8,19 +8,13 @@ from contextlib import suppress
 
 import psycopg
 
-from dbctl.engines.contract.monitoring import Task, Upkeep
+from dbctl.engines.contract import Task, Upkeep
 from dbctl.engines.postgresql.catalog import LEFT, SHOWN
 from dbctl.engines.postgresql.dialect import PostgreSQLDialect
 from dbctl.engines.postgresql.monitoring.checks import LEFTOVERS
 from dbctl.engines.postgresql.session import Session
-from dbctl.engines.sql.query_builder import Row, ident
-from dbctl.errors.base import (
-    BusyError,
-    DbctlError,
-    NotSupportedError,
-    PrivilegeMissingError,
-    QueryFailedError,
-)
+from dbctl.engines.sql import Row, ident
+from dbctl.errors import BusyError, DbctlError, NotSupportedError, PrivilegeMissingError, QueryFailedError
 
 #: Whoever may not look after a table is told nothing but a warning, so it is asked for first. Rows are due where more
 #: than fifty and a tenth of them are dead, or have changed since they were analysed: half of what autovacuum lets pass.

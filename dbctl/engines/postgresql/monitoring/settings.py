@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-from dbctl.engines.contract.monitoring import Tuning
+from dbctl.engines.contract import Tuning
 from dbctl.engines.postgresql.dialect import PostgreSQLDialect
-from dbctl.engines.sql.query_builder import literal
+from dbctl.engines.sql import literal
 
 SETTINGS = """select name, setting, coalesce(unit, ''), vartype, context, pending_restart, current_setting(name)
 from pg_catalog.pg_settings where name = any(:names)"""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import cast
 
-from dbctl.engines.contract.base import Measured, Storage
+from dbctl.engines.contract import Measured, Storage
 from dbctl.engines.postgresql.dialect import PostgreSQLDialect
 
 WHOLE = "select pg_database_size(current_database()), current_setting('block_size')::int8"

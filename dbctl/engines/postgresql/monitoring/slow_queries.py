@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-from dbctl.engines.contract.monitoring import Slow
-from dbctl.engines.parsing.redact import shown
+from dbctl.engines.contract import Slow
+from dbctl.engines.parsing import shown
 from dbctl.engines.postgresql.dialect import PostgreSQLDialect
-from dbctl.engines.postgresql.sql.lexer import tokens
-from dbctl.engines.sql.query_builder import ident, literal
-from dbctl.errors.base import NotSupportedError
+from dbctl.engines.postgresql.sql import tokens
+from dbctl.engines.sql import ident, literal
+from dbctl.errors import NotSupportedError
 
 WHERE = """select n.nspname, exists (select from pg_catalog.pg_attribute a join pg_catalog.pg_class c on c.oid = a.attrelid
     where c.relname = 'pg_stat_statements' and c.relnamespace = n.oid and a.attname = 'mean_exec_time')

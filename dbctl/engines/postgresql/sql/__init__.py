@@ -1,0 +1,15 @@
+from typing import TYPE_CHECKING
+
+from dbctl.exports import lazy_exports
+
+if TYPE_CHECKING:
+    from dbctl.engines.postgresql.sql.lexer import tokens
+    from dbctl.engines.postgresql.sql.query_check import PostgreSQLQuestions
+else:
+    __getattr__ = lazy_exports(
+        __name__,
+        {
+            "lexer": "tokens",
+            "query_check": "PostgreSQLQuestions",
+        },
+    )

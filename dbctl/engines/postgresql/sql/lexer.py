@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import cast
 
-from dbctl.engines.parsing.lexer import Kind, Token
+from dbctl.engines.parsing import Kind, Token
 
 #: A word swallows the letters before a quote, so that only a lone E or e makes a string one with backslashes. What
 #: nothing closes reaches to the end of the text.

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
-from dbctl.engines.contract.base import Hazard, Script
-from dbctl.engines.parsing import lint as hazards
-from dbctl.engines.parsing.lexer import Token
-from dbctl.engines.parsing.lint import Dialect, Judge, Told
-from dbctl.engines.parsing.statements import Statement, Words, default_of
+from dbctl.engines.contract import Hazard, Script
+from dbctl.engines.parsing import Dialect, Judge, Statement, Token, Told, Words, default_of, lint
 from dbctl.engines.postgresql.sql.lexer import tokens
 
 #: Functions whose value is the same for every row of one statement, so that a default of them is stored once for all.
@@ -197,4 +194,4 @@ def _differs(default: Words) -> bool:
 
 def judged(scripts: Iterable[Script]) -> Iterator[list[Hazard]]:
     """Yield what is hazardous in each, as ``Language.hazards`` says."""
-    return hazards.judged(PostgreSQLJudge(), scripts)
+    return lint.judged(PostgreSQLJudge(), scripts)

@@ -12,14 +12,14 @@ from typing import cast
 import psycopg
 from psycopg import capabilities, pq
 
-from dbctl.engines.contract.streaming import BATCH, Answer
+from dbctl.engines.contract import BATCH, Answer
 from dbctl.engines.postgresql.explain import PostgreSQLPlans
 from dbctl.engines.postgresql.session import Session
-from dbctl.engines.postgresql.sql import read_only as questions
-from dbctl.engines.postgresql.types.values import UNMENTIONED, Exact, encoded
-from dbctl.engines.servers.connection import ServedConnection
-from dbctl.engines.sql.query_builder import Row
-from dbctl.errors.base import QueryFailedError, SecretAskedError, TimeUpError
+from dbctl.engines.postgresql.sql import read_only
+from dbctl.engines.postgresql.types import UNMENTIONED, Exact, encoded
+from dbctl.engines.servers import ServedConnection
+from dbctl.engines.sql import Row
+from dbctl.errors import QueryFailedError, SecretAskedError, TimeUpError
 
 #: Rows that come together; before its version 17, libpq hands them on one by one.
 TOGETHER = BATCH if capabilities.has_stream_chunked() else 1
@@ -49,8 +49,8 @@ class PostgreSQLQuestions(ServedConnection[Session], PostgreSQLPlans):
             return self._rows(sql, parameters)
 
     def _refuse_what_is_no_question(self, sql: str) -> None:
-        first = questions.first_word(sql)
-        if first not in questions.ASKING:
+        first = read_only.first_word(sql)
+        if first not in read_only.ASKING:
             raise QueryFailedError(target=self.target, reason=f"{first.upper() or 'nothing'} is no question")
 
     @contextmanager
@@ -98,34 +98,34 @@ class PostgreSQLQuestions(ServedConnection[Session], PostgreSQLPlans):
     def _refuse_secrets(
         self, sql: str, parameters: Mapping[str, object], hidden: Mapping[str, Collection[str]]
     ) -> None:
-        asked = questions.explained(sql)
-        first = questions.first_word(asked)
-        if first not in questions.PLANNED:
-            if asked != sql and first not in questions.CHANGING:
+        asked = read_only.explained(sql)
+        first = read_only.first_word(asked)
+        if first not in read_only.PLANNED:
+            if asked != sql and first not in read_only.CHANGING:
                 raise QueryFailedError(target=self.target, reason=f"EXPLAIN {first.upper()} is no question")
             return
         hidden = self._with_heirs(hidden)
-        secret = questions.renamed(asked, hidden)
+        secret = read_only.renamed(asked, hidden)
         if not secret:
             ((plan,),) = self._rows(f"explain (verbose, costs off, format json) {asked}", parameters)
-            secret = questions.secrets_read(str(plan), hidden)
+            secret = read_only.secrets_read(str(plan), hidden)
         if secret:
             raise SecretAskedError(target=self.target, what=secret)
 
     def _with_heirs(self, hidden: Mapping[str, Collection[str]]) -> dict[str, Collection[str]]:
         """Return hidden columns with those of partitions and other tables that inherit them."""
-        rows = self._rows(questions.HEIRS, {"names": list(hidden)})
+        rows = self._rows(read_only.HEIRS, {"names": list(hidden)})
         return {**hidden, **{str(heir): hidden[str(table)] for heir, table in rows if heir not in hidden}}
 
     def _refuse_what_reaches_out(self, sql: str) -> None:
-        names, strange = questions.called(sql)
+        names, strange = read_only.called(sql)
         if strange:
             raise QueryFailedError(
                 target=self.target, reason="it spells a name as U&, which hides what it calls"
             )
-        rows = self._rows(questions.VOLATILE, {"names": names}) if names else []
-        found = [name for name in names if questions.RUNNING.fullmatch(name)]
-        found += [str(name) for (name,) in rows if name not in questions.HARMLESS]
+        rows = self._rows(read_only.VOLATILE, {"names": names}) if names else []
+        found = [name for name in names if read_only.RUNNING.fullmatch(name)]
+        found += [str(name) for (name,) in rows if name not in read_only.HARMLESS]
         if found:
             reason = f"{found[0]} does more than read, and no transaction takes that back"
             raise QueryFailedError(target=self.target, reason=reason)

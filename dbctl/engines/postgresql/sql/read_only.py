@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Collection, Iterator, Mapping
 
-from dbctl.engines.parsing.lexer import Token
+from dbctl.engines.parsing import Token
 from dbctl.engines.postgresql.sql.lexer import tokens
 
 #: How a statement begins that can be asked. COPY can run programs on the server, and DO whatever it likes.

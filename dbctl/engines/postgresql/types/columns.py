@@ -9,11 +9,11 @@ from decimal import Decimal, InvalidOperation
 from typing import Literal, NamedTuple, TypeAlias
 from uuid import UUID
 
-from dbctl.engines.contract.base import Column
+from dbctl.engines.contract import Column
 from dbctl.engines.postgresql.types.values import stored
-from dbctl.engines.servers.values import LARGEST, SMALLEST
-from dbctl.engines.sql.query_builder import is_storable
-from dbctl.errors.base import ValueInvalidError
+from dbctl.engines.servers import LARGEST, SMALLEST
+from dbctl.engines.sql import is_storable
+from dbctl.errors import ValueInvalidError
 
 #: How values of a type compare. ``other``: only as their text, which never fails.
 Kind: TypeAlias = Literal[

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from functools import partial
 
-from dbctl.engines.contract.base import Column
+from dbctl.engines.contract import Column
 from dbctl.engines.postgresql.types.columns import FALSE, TRUE, Kind, kind_of
 from dbctl.engines.postgresql.types.values import array
-from dbctl.engines.sql import text_values as cells
+from dbctl.engines.sql import text_values
 
 #: Whole numbers that a column of each type holds, as a power of two.
 BITS = {"SMALLINT": 15, "INTEGER": 31, "BIGINT": 63}
@@ -27,12 +27,14 @@ def of_csv(column: Column) -> Callable[[str, bool], object]:
 def of_json(column: Column) -> Callable[[object], object]:
     """Return what reads a value of a file of JSON lines."""
     takes_bytes = kind_of(column) == "bytes"
-    return cells.of_json(column, _reader(column), takes_bytes=takes_bytes, spell=partial(_spelt, column))
+    return text_values.of_json(
+        column, _reader(column), takes_bytes=takes_bytes, spell=partial(_spelt, column)
+    )
 
 
 def _spelt(column: Column, value: object) -> str | None:
     if _is_json(column):
-        return cells.as_json(value)
+        return text_values.as_json(value)
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | Decimal):
@@ -45,33 +47,33 @@ def _spelt(column: Column, value: object) -> str | None:
 def _element(value: object) -> object:
     if isinstance(value, list):
         return [_element(one) for one in value]
-    return cells.as_json(value) if isinstance(value, dict) else value
+    return text_values.as_json(value) if isinstance(value, dict) else value
 
 
 def _is_json(column: Column) -> bool:
     return column.type in ("JSON", "JSONB")
 
 
-def _reader(column: Column) -> cells.Read:
+def _reader(column: Column) -> text_values.Read:
     make = _READERS.get(kind_of(column))
     if make is not None:
         return make(column)
-    return cells.document(column) if _is_json(column) else cells.text(column)
+    return text_values.document(column) if _is_json(column) else text_values.text(column)
 
 
-def _integer(column: Column) -> cells.Read:
+def _integer(column: Column) -> text_values.Read:
     end = 1 << BITS.get(column.type, 63)
-    return cells.integer(column, -end, end - 1)
+    return text_values.integer(column, -end, end - 1)
 
 
-_READERS: Mapping[Kind, Callable[[Column], cells.Read]] = {
+_READERS: Mapping[Kind, Callable[[Column], text_values.Read]] = {
     "integer": _integer,
-    "number": partial(cells.number, finite=False),
-    "boolean": partial(cells.word, words=TRUE | FALSE),
-    "uuid": cells.uuid,
-    "enum": cells.label,
-    "timestamptz": partial(cells.time, further=FAR),
-    "timestamp": partial(cells.time, further=FAR),
-    "date": partial(cells.time, further=FAR),
-    "bytes": cells.raw,
+    "number": partial(text_values.number, finite=False),
+    "boolean": partial(text_values.word, words=TRUE | FALSE),
+    "uuid": text_values.uuid,
+    "enum": text_values.label,
+    "timestamptz": partial(text_values.time, further=FAR),
+    "timestamp": partial(text_values.time, further=FAR),
+    "date": partial(text_values.time, further=FAR),
+    "bytes": text_values.raw,
 }

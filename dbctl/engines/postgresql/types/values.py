@@ -15,11 +15,11 @@ from psycopg.adapt import Buffer, Loader
 from psycopg.types.numeric import Int8Dumper
 from psycopg.types.string import TextLoader
 
-from dbctl.engines.parsing.lexer import Piece, pieces
-from dbctl.engines.postgresql.sql.lexer import tokens
-from dbctl.engines.servers.values import Writers, whole, written
-from dbctl.engines.sql.query_builder import is_storable
-from dbctl.errors.base import ValueInvalidError
+from dbctl.engines.parsing import Piece, pieces
+from dbctl.engines.postgresql.sql import tokens
+from dbctl.engines.servers import Writers, whole, written
+from dbctl.engines.sql import is_storable
+from dbctl.errors import ValueInvalidError
 
 if TYPE_CHECKING:
     from psycopg import Connection

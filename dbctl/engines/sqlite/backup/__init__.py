@@ -1,0 +1,15 @@
+from typing import TYPE_CHECKING
+
+from dbctl.exports import lazy_exports
+
+if TYPE_CHECKING:
+    from dbctl.engines.sqlite.backup.dumper import dump
+    from dbctl.engines.sqlite.backup.restore_target import SQLiteOutside
+else:
+    __getattr__ = lazy_exports(
+        __name__,
+        {
+            "dumper": "dump",
+            "restore_target": "SQLiteOutside",
+        },
+    )

@@ -14,10 +14,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from dbctl import signals as interrupt
-from dbctl.engines import file_locks as locks
+from dbctl import signals
+from dbctl.engines.file_locks import holder_of
 from dbctl.engines.sqlite.files import quoted
-from dbctl.errors.base import BusyError
+from dbctl.errors import BusyError
 
 #: Answers ``held``, or ``busy``, or nothing where it is no database that could be written. At the end of its input it lets
 #: go and says so; at anything else it takes away what SQLite has put beside the file for it. Its tries are short, for a
@@ -67,10 +67,10 @@ def still(path: Path, target: str, *, timeout: float) -> Iterator[Callable[[], N
     ) as holder:
         try:
             if _said(holder) == b"busy":
-                raise BusyError(target=target, holder=locks.holder_of(path), waited=f"{timeout:g}")
+                raise BusyError(target=target, holder=holder_of(path), waited=f"{timeout:g}")
             yield lambda: _let_go(holder)
         finally:
-            with suppress(OSError, subprocess.TimeoutExpired), interrupt.held():
+            with suppress(OSError, subprocess.TimeoutExpired), signals.held():
                 if not _pipe(holder.stdin).closed:  # it failed, and nothing of this may stay
                     _pipe(holder.stdin).write(b".")
                     holder.wait(timeout=END_SECONDS)
@@ -85,7 +85,7 @@ def _let_go(holder: subprocess.Popen[bytes]) -> None:
 
 def _said(holder: subprocess.Popen[bytes]) -> bytes:
     while not select.select([_pipe(holder.stdout)], [], [], LOOK_SECONDS)[0]:
-        interrupt.check()
+        signals.check()
     return _pipe(holder.stdout).read(4)
 
 

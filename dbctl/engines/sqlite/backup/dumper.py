@@ -13,13 +13,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from dbctl import signals as interrupt
-from dbctl.engines.contract.dumps import Dumped
+from dbctl import signals
+from dbctl.engines.contract import Dumped
 from dbctl.engines.sqlite.errors import Place, name_of, unmade
 from dbctl.engines.sqlite.files import SIDE_FILES
-from dbctl.errors.base import DbctlError, DiskFullError, FileFailedError
-from dbctl.files import atomic as durable
-from dbctl.files.progress import Progress
+from dbctl.errors import DbctlError, DiskFullError, FileFailedError
+from dbctl.files import Progress, is_full
 from dbctl.model import now
 
 #: Pages that are copied at a time: between two steps signals are heard, about every 20 ms.
@@ -76,7 +75,7 @@ def _made(path: Path) -> Iterator[None]:
 
 
 def _failed(path: Path, error: OSError) -> DbctlError:
-    if durable.is_full(error):
+    if is_full(error):
         return DiskFullError(target=str(path.parent))
     return FileFailedError(path=path, reason=error.strerror or str(error))
 
@@ -113,7 +112,7 @@ def steps(progress: Progress, held_up: Callable[[], None] = lambda: None) -> Cal
 
     def step(status: int, remaining: int, total: int) -> None:
         if status != sqlite3.SQLITE_DONE:
-            interrupt.check()
+            signals.check()
         if status in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             held_up()
         elif total:

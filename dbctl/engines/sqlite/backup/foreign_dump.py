@@ -12,12 +12,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import IO
 
-from dbctl import signals as interrupt
+from dbctl import signals
 from dbctl.engines.file_type import Content, TakenIn
 from dbctl.engines.sqlite.errors import Place, name_of, unmade
 from dbctl.engines.sqlite.files import SIDE_FILES, quoted
-from dbctl.errors.base import CorruptError
-from dbctl.files.subprocesses import new_file
+from dbctl.errors import CorruptError
+from dbctl.files import new_file
 
 #: Between two looks for a signal: steps of SQLite's machine.
 STEPS = 10_000
@@ -120,7 +120,7 @@ def _run(script: Path, destination: Path, target: str, most: int) -> None:
     except ValueError as error:
         raise CorruptError(target=target, reason=str(error)) from error
     except sqlite3.Error as error:
-        interrupt.check()
+        signals.check()
         if name_of(error) == "SQLITE_FULL":
             raise unmade(
                 error, Place(target=str(destination.parent), path=destination, timeout=0, reading=False)
@@ -131,7 +131,7 @@ def _run(script: Path, destination: Path, target: str, most: int) -> None:
 
 
 def _signalled() -> int:
-    return interrupt.received() is not None
+    return signals.received() is not None
 
 
 def _one(made: sqlite3.Connection, sql: str, line: int) -> str:
@@ -214,7 +214,7 @@ def _statements(file: IO[bytes]) -> Iterator[tuple[int, str]]:
         if text.rstrip().endswith(";") or "--" in text:
             whole = "".join(held)
             if sqlite3.complete_statement(whole):
-                interrupt.check()
+                signals.check()
                 yield begun, whole
                 held, size = [], 0
     left = "".join(held)

@@ -19,15 +19,15 @@ from itertools import cycle
 from pathlib import Path
 from typing import NoReturn
 
-from dbctl import signals as interrupt
-from dbctl.engines import file_locks as locks
-from dbctl.engines.contract.dumps import Loaded
+from dbctl import signals
+from dbctl.engines.contract import Loaded
+from dbctl.engines.file_locks import holder_of, holders_of
 from dbctl.engines.sqlite.backup.dumper import steps
 from dbctl.engines.sqlite.connection import WAIT_SECONDS
 from dbctl.engines.sqlite.errors import UNSYNCED, Place, is_busy, name_of, translated, unmade
 from dbctl.engines.sqlite.files import SIDE_FILES, partial_name, partials, quoted, refuse_unsafe
 from dbctl.engines.sqlite.wal import descriptors, may_come_back
-from dbctl.errors.base import (
+from dbctl.errors import (
     BusyError,
     FileFailedError,
     NotSupportedError,
@@ -35,8 +35,7 @@ from dbctl.errors.base import (
     SameFileError,
     StirredError,
 )
-from dbctl.files import atomic as durable
-from dbctl.files.progress import Progress, at_once
+from dbctl.files import Progress, at_once, sync_directory, sync_file
 
 #: Milliseconds that one try waits for the lock. A writer that hardly pauses leaves gaps of microseconds, so most tries
 #: are short; readers that overlap each other are only kept from beginning anew while a try lasts, so some are long.
@@ -150,7 +149,7 @@ class _Loading:
                 watch.look()
             self._progress(share)
             if share < 1:
-                interrupt.check()  # the next step may be the last
+                signals.check()  # the next step may be the last
 
         for wait in cycle(WAITS):
             live.execute(f"pragma busy_timeout = {wait}")
@@ -190,7 +189,7 @@ class _Loading:
                 if os.geteuid() == 0:  # what root makes is for the app
                     os.chown(partial, like.st_uid, like.st_gid)
                 partial.chmod(mode)
-                durable.sync_file(partial)
+                sync_file(partial)
                 self._put(partial)
             except BaseException:  # also on a signal: a half-written file must not stay
                 for suffix in ("", *SIDE_FILES):
@@ -216,14 +215,14 @@ class _Loading:
         """Give the new file its name, once no side file of an old one is left, which SQLite would mix into it."""
         for suffix in SIDE_FILES:
             Path(f"{self._path}{suffix}").unlink(missing_ok=True)
-        durable.sync_directory(self._path.parent)
+        sync_directory(self._path.parent)
         try:
             partial.rename(self._path)
         except OSError as error:
             if error.errno != errno.EBUSY:
                 raise
             self._write_into(partial)  # the file itself is mounted, as containers do it
-        durable.sync_directory(self._path.parent)
+        sync_directory(self._path.parent)
 
     def _write_into(self, partial: Path) -> None:
         """Write the new database into the file that is there, which keeps its owner and mode.
@@ -239,7 +238,7 @@ class _Loading:
             if sys.platform == "linux":
                 os.posix_fallocate(file.fileno(), 0, size)
             try:
-                with interrupt.held():
+                with signals.held():
                     first = os.pread(source.fileno(), FIRST, 0)
                     os.pwrite(file.fileno(), bytes(len(first)), 0)
                     os.fsync(file.fileno())
@@ -259,7 +258,7 @@ class _Loading:
     def _replace(self, facts: Mapping[str, str]) -> Loaded:
         """Put a new file in the place of one that is no database any more, which nobody can hold for long."""
         try:
-            holders = locks.holders_of(self._path)
+            holders = holders_of(self._path)
         except NotSupportedError as error:
             self._refuse_to_replace(error)
         if holders:
@@ -327,9 +326,9 @@ class _Deadline:
 
     def look(self) -> None:
         """Raise BusyError once the time is over, and Interrupted when a signal came."""
-        interrupt.check()
+        signals.check()
         if time.monotonic() >= self._at:
-            held = locks.holder_of(self._place.path)
+            held = holder_of(self._place.path)
             raise BusyError(target=self._place.target, holder=held, waited=f"{self._place.timeout:g}")
 
 

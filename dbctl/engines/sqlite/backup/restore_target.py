@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 
-from dbctl.engines import file_locks as locks
-from dbctl.engines.contract.dumps import Approach, Dump, Kept, Loaded, Tried
-from dbctl.engines.sqlite.backup import block_writers as standing
+from dbctl.engines.contract import Approach, Dump, Kept, Loaded, Tried
+from dbctl.engines.file_locks import write_lock
+from dbctl.engines.sqlite.backup import block_writers
 from dbctl.engines.sqlite.backup import load as loading
 from dbctl.engines.sqlite.reader import SQLiteReader
-from dbctl.errors.base import DbctlError, FileFailedError, NotSupportedError, RoomMissingError
-from dbctl.files.atomic import is_regular
-from dbctl.files.progress import Progress, at_once, silent
+from dbctl.errors import DbctlError, FileFailedError, NotSupportedError, RoomMissingError
+from dbctl.files import Progress, at_once, is_regular, silent
 from dbctl.url import Url
 
 
@@ -52,7 +51,7 @@ class SQLiteOutside:
 
     def lock(self, purpose: str, *, timeout: float) -> AbstractContextManager[None]:
         path = Path(os.path.realpath(self._path))
-        return locks.write_lock(path, self._target, purpose, timeout=timeout)
+        return write_lock(path, self._target, purpose, timeout=timeout)
 
     def want_room(self, need: int) -> None:
         place = Path(os.path.realpath(self._path)).parent
@@ -65,7 +64,7 @@ class SQLiteOutside:
 
     def still(self, dump: Dump, *, timeout: float) -> AbstractContextManager[Callable[[], None]]:
         del dump
-        return standing.still(Path(os.path.realpath(self._path)), self._target, timeout=timeout)
+        return block_writers.still(Path(os.path.realpath(self._path)), self._target, timeout=timeout)
 
     def approach(self, dump: Dump) -> Approach:
         del dump

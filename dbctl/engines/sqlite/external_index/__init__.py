@@ -1,0 +1,13 @@
+from typing import TYPE_CHECKING
+
+from dbctl.exports import lazy_exports
+
+if TYPE_CHECKING:
+    from dbctl.engines.sqlite.external_index.build import SQLiteSidecars
+else:
+    __getattr__ = lazy_exports(
+        __name__,
+        {
+            "build": "SQLiteSidecars",
+        },
+    )

@@ -9,19 +9,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from dbctl import signals as interrupt
-from dbctl.engines.contract.base import Capability
-from dbctl.engines.contract.external_index import Sidecar, SidecarState
-from dbctl.engines.sql.query_builder import Statement
+from dbctl import signals
+from dbctl.engines.contract import Capability, Sidecar, SidecarState
+from dbctl.engines.sql import Statement
 from dbctl.engines.sqlite.external_index.search import SHORTEST, SQLiteSidecarSearch
 from dbctl.engines.sqlite.external_index.state import MADE, PLACES, SIDE, TEXTS
 from dbctl.engines.sqlite.index_order import SQLiteIndexOrder
 from dbctl.engines.sqlite.reader import SQLiteReader
-from dbctl.errors.base import ChangedWhileReadError, NotSupportedError, SidecarUnsoundError
+from dbctl.errors import ChangedWhileReadError, NotSupportedError, SidecarUnsoundError
 from dbctl.model import Value
 
 if TYPE_CHECKING:
-    from dbctl.engines.contract.fulltext import IndexFault
+    from dbctl.engines.contract import IndexFault
 
 #: How many rows a new one has to find before it takes its place.
 PROVEN = 200
@@ -45,7 +44,7 @@ class SQLiteSidecars(SQLiteIndexOrder, SQLiteSidecarSearch):
     # Making it ------------------------------------------------------------------------------------------------
 
     def make_sidecar(self, told: Sidecar, place: Path) -> SidecarState:
-        from dbctl.engines.sqlite.external_index import create as files
+        from dbctl.engines.sqlite.external_index import create
 
         self._fetch("select 1", {})
         reason = self._why_none(told) or self._why_moving()
@@ -56,8 +55,8 @@ class SQLiteSidecars(SQLiteIndexOrder, SQLiteSidecarSearch):
             raise NotSupportedError(
                 what=f"a search index of {told.table}", by=f"{self.target}: {reason}", instead=instead
             )
-        with files.making(place, self.target, timeout=self._timeout) as new:
-            files.sealed(new, self.path, self._fill(told, new))
+        with create.making(place, self.target, timeout=self._timeout) as new:
+            create.sealed(new, self.path, self._fill(told, new))
             state = self._looked_at(told, new)
             lacks = state.state == "fresh" and (
                 self.found_count(told, ()) != self.count(told.table)
@@ -67,7 +66,7 @@ class SQLiteSidecars(SQLiteIndexOrder, SQLiteSidecarSearch):
             if state.state != "fresh" or lacks:
                 reason = state.reason or "it does not find every row that it was made of"
                 raise SidecarUnsoundError(target=self.target, path=place, reason=reason)
-            files.put(new, place)
+            create.put(new, place)
         return self._looked_at(told, place)
 
     def _fill(self, told: Sidecar, new: Path) -> int:
@@ -102,14 +101,14 @@ class SQLiteSidecars(SQLiteIndexOrder, SQLiteSidecarSearch):
     def _wait_for_its_time(self) -> None:
         """Wait until a later change has another time, on a disk that keeps no more than every second one."""
         while self._opened_as[3] % 10**9 == 0 and 0 <= time.time() - self._opened_as[3] // 10**9 <= COARSE:
-            interrupt.check()
+            signals.check()
             time.sleep(RETRY_SECONDS)
 
     def drop_sidecar(self, place: Path) -> None:
-        from dbctl.engines.sqlite.external_index import create as files
+        from dbctl.engines.sqlite.external_index import create
 
         self._detach()
-        files.drop(place)
+        create.drop(place)
 
     # Comparing it ---------------------------------------------------------------------------------------------
 
@@ -119,13 +118,13 @@ class SQLiteSidecars(SQLiteIndexOrder, SQLiteSidecarSearch):
     def sidecar_differs(self, told: Sidecar) -> bool:
         import tempfile
 
-        from dbctl.files import temp as private
+        from dbctl.files import temp
 
         if self._beside is None:
             raise self._unsound("it is not in use")
         place = self._beside.path
         mine = self._through(self._content)
-        with private.folder(Path(tempfile.gettempdir()), ".dbctl-search-") as folder:
+        with temp.folder(Path(tempfile.gettempdir()), ".dbctl-search-") as folder:
             again = folder / place.name
             again.touch(mode=0o600)
             self._fill(told, again)
@@ -145,7 +144,7 @@ class SQLiteSidecars(SQLiteIndexOrder, SQLiteSidecarSearch):
         return digest.hexdigest()
 
     def _confirmed(self, doubts: Sequence[_Doubt]) -> list[IndexFault]:
-        from dbctl.engines.contract.fulltext import IndexFault
+        from dbctl.engines.contract import IndexFault
 
         found = []
         for doubt in doubts:

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from dbctl import signals as interrupt
-from dbctl.errors.base import BusyError, FileFailedError, FileUnsyncedError
-from dbctl.files import atomic as durable
+from dbctl import signals
+from dbctl.errors import BusyError, FileFailedError, FileUnsyncedError
+from dbctl.files import sync_directory
 
 #: A file that is being made; what a dbctl that was killed has left is called so, too.
 PARTIAL = ".{name}.dbctl-{number}.partial"
@@ -51,7 +51,7 @@ def making(place: Path, target: str, *, timeout: float) -> Iterator[Path]:
         try:
             yield partial
         finally:
-            with interrupt.unheard(), suppress(OSError):
+            with signals.unheard(), suppress(OSError):
                 partial.unlink()
     finally:
         os.close(held)
@@ -64,7 +64,7 @@ def _locked(folder: int, target: str, timeout: float) -> bool:
         try:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            interrupt.check()
+            signals.check()
             if time.monotonic() >= deadline:
                 holder = " by another dbctl, which makes a search index there"
                 raise BusyError(target=target, holder=holder, waited=f"{timeout:g}") from None
@@ -130,7 +130,7 @@ def put(partial: Path, place: Path) -> None:
     except OSError as error:
         raise FileFailedError(path=place, reason=error.strerror or str(error)) from error
     try:
-        durable.sync_directory(place.parent)
+        sync_directory(place.parent)
     except OSError as error:
         raise FileUnsyncedError(path=place, reason=error.strerror or str(error)) from error
 

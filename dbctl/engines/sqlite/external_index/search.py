@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dbctl.engines.contract.base import AnyOf, Condition, Explanation, Order, Where
-from dbctl.engines.contract.external_index import Sidecar
-from dbctl.engines.sql.query_builder import Row, Statement, is_storable
+from dbctl.engines.contract import AnyOf, Condition, Explanation, Order, Sidecar, Where
+from dbctl.engines.sql import Row, Statement, is_storable
 from dbctl.engines.sqlite.external_index.state import PLACES, TEXTS, SQLiteSidecarStates
-from dbctl.errors.base import DbctlError
+from dbctl.errors import DbctlError
 
 #: An index of three letters each finds nothing shorter.
 SHORTEST = 3

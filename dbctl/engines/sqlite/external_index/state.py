@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TypeVar
 from zlib import crc32
 
-from dbctl.engines.contract.external_index import Sidecar, SidecarState
-from dbctl.engines.sql.query_builder import Statement
+from dbctl.engines.contract import Sidecar, SidecarState
+from dbctl.engines.sql import Statement
 from dbctl.engines.sqlite.files import quoted
 from dbctl.engines.sqlite.reader import SQLiteReader
-from dbctl.errors.base import DbctlError, SidecarUnsoundError
+from dbctl.errors import DbctlError, SidecarUnsoundError
 from dbctl.model import Value
 
 SUFFIX = ".dbctl-search-{name}"

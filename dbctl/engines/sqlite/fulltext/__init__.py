@@ -1,0 +1,15 @@
+from typing import TYPE_CHECKING
+
+from dbctl.exports import lazy_exports
+
+if TYPE_CHECKING:
+    from dbctl.engines.sqlite.fulltext.search import SQLiteFullText
+    from dbctl.engines.sqlite.fulltext.writer import SQLiteTextWriter
+else:
+    __getattr__ = lazy_exports(
+        __name__,
+        {
+            "search": "SQLiteFullText",
+            "writer": "SQLiteTextWriter",
+        },
+    )

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 
-from dbctl.engines.contract.fulltext import TextIndex
-from dbctl.engines.contract.text_query import UNSPACED, TextAnd, TextNot, TextOr, TextQuery, TextTerm
-from dbctl.engines.sql.query_builder import is_storable
+from dbctl.engines.contract import UNSPACED, TextAnd, TextIndex, TextNot, TextOr, TextQuery, TextTerm
+from dbctl.engines.sql import is_storable
 
 #: Tokenizers that split text at every character except letters and digits, so the index contains each word.
 _PARTING = r"(porter(\s+|$))?(unicode61(\s+remove_diacritics\s+[012])?)?"

@@ -7,14 +7,13 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract.fulltext import Gathered, IndexFault, IndexState, IndexUse, TextIndex
-from dbctl.engines.sql.fulltext import RankedReader, Ranking
-from dbctl.engines.sql.query_builder import Row, Statement, ident
+from dbctl.engines.contract import Gathered, IndexFault, IndexState, IndexUse, TextIndex
+from dbctl.engines.sql import RankedReader, Ranking, Row, Statement, ident
 from dbctl.engines.sqlite.describe import VIRTUAL
 from dbctl.engines.sqlite.dialect import SQLiteDialect
 
 if TYPE_CHECKING:
-    from dbctl.engines.contract.text_query import TextQuery
+    from dbctl.engines.contract import TextQuery
 
 _FTS5 = r"(?is)create\s+virtual\s+table\b.*?\busing\s+fts5\b"
 _CONTENT = r"(?i)[(,]\s*content\s*=\s*(?P<of>'[^']*'|\"[^\"]*\"|[^,)\s]*)"

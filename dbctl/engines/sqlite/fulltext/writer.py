@@ -5,11 +5,10 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.contract.base import Condition, Where
-from dbctl.engines.contract.fulltext import TextIndex
-from dbctl.engines.sql.query_builder import ident
+from dbctl.engines.contract import Condition, TextIndex, Where
+from dbctl.engines.sql import ident
 from dbctl.engines.sqlite.connection import SQLiteConnection
-from dbctl.errors.base import QueryFailedError, TextIndexForeignError
+from dbctl.errors import QueryFailedError, TextIndexForeignError
 from dbctl.model import now
 
 #: A word that nobody has written.

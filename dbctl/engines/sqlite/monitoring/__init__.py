@@ -1,0 +1,13 @@
+from typing import TYPE_CHECKING
+
+from dbctl.exports import lazy_exports
+
+if TYPE_CHECKING:
+    from dbctl.engines.sqlite.monitoring.statistics import SQLiteKept
+else:
+    __getattr__ = lazy_exports(
+        __name__,
+        {
+            "statistics": "SQLiteKept",
+        },
+    )

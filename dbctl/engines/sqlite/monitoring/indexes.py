@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeAlias, cast
 
-from dbctl.engines.contract.base import Table
-from dbctl.engines.contract.monitoring import Index, Waste
-from dbctl.engines.sql.query_builder import Row, ident
-from dbctl.errors.base import QueryFailedError
+from dbctl.engines.contract import Index, Table, Waste
+from dbctl.engines.sql import Row, ident
+from dbctl.errors import QueryFailedError
 
 Fetch: TypeAlias = Callable[[str, Mapping[str, object]], list[Row]]
 

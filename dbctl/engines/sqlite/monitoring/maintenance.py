@@ -7,12 +7,11 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dbctl.engines.contract.base import Storage
-from dbctl.engines.contract.monitoring import Task, Upkeep
-from dbctl.engines.sql.query_builder import ident
+from dbctl.engines.contract import Storage, Task, Upkeep
+from dbctl.engines.sql import ident
 from dbctl.engines.sqlite.monitoring.indexes import Fetch
-from dbctl.errors.base import NotSupportedError, RoomMissingError, UpkeepUnsafeError
-from dbctl.files import mounts as volumes
+from dbctl.errors import NotSupportedError, RoomMissingError, UpkeepUnsafeError
+from dbctl.files import volume_of
 
 #: For each kind: the whole database, and one table; None: not by itself.
 STATEMENTS: Mapping[Upkeep, tuple[str, str | None]] = {
@@ -60,7 +59,7 @@ def tasks(
 
 def _refuse_network_disk(path: Path, target: str) -> None:
     """Refuse a write-ahead log where other machines may open the file: its users share memory."""
-    volume = volumes.volume_of(path.parent)
+    volume = volume_of(path.parent)
     if volume.shared:
         raise UpkeepUnsafeError(
             what="a write-ahead log",

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
-from dbctl.engines.contract.base import Measured, Storage
-from dbctl.engines.sql.query_builder import ident
+from dbctl.engines.contract import Measured, Storage
+from dbctl.engines.sql import ident
 from dbctl.engines.sqlite.dialect import SQLiteDialect
-from dbctl.errors.base import QueryFailedError
+from dbctl.errors import QueryFailedError
 
 #: Some builds of SQLite come without dbstat; then nothing tells the room that one table takes.
 ROOM = "select name, sum(pgsize) from dbstat where aggregate = 1 group by name"

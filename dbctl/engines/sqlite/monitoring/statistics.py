@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from dbctl import signals as interrupt
-from dbctl.engines.sql.query_builder import Row
+from dbctl import signals
+from dbctl.engines.sql import Row
 from dbctl.engines.sqlite.monitoring.sizes import SQLiteMeasures
-from dbctl.errors.base import BusyError
+from dbctl.errors import BusyError
 
 if TYPE_CHECKING:
-    from dbctl.engines.contract.monitoring import Concern, Index, Task, Upkeep, Waste
+    from dbctl.engines.contract import Concern, Index, Task, Upkeep, Waste
 
 #: Seconds between two tries of a checkpoint that readers keep from its end.
 RETRY_SECONDS = 0.05
@@ -46,11 +46,11 @@ class SQLiteKept(SQLiteMeasures):
         return list(indexes.wasted(self._fetch, self.tables(), free_bytes=free))
 
     def tasks(self, kind: Upkeep, tables: Sequence[str]) -> Sequence[Task]:
-        from dbctl.engines.sqlite.monitoring import maintenance as upkeep
+        from dbctl.engines.sqlite.monitoring import maintenance
 
         for name in tables:
             self._checked(name)
-        return upkeep.tasks(kind, tables, self.target, self._fetch, self.path, self.storage())
+        return maintenance.tasks(kind, tables, self.target, self._fetch, self.path, self.storage())
 
     def maintain(self, task: Task) -> None:
         if self.reading:
@@ -58,7 +58,7 @@ class SQLiteKept(SQLiteMeasures):
         deadline = time.monotonic() + self._timeout
         while (rows := self._run(task.statement, {})) and _is_unfinished(task.statement, rows[0][0]):
             # SQLite reports no failure where readers keep a checkpoint, or a change of the journal mode, from its end.
-            interrupt.check()
+            signals.check()
             if time.monotonic() >= deadline:
                 from dbctl.engines.file_locks import holder_of
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from dbctl import signals as interrupt
+from dbctl import signals
 from dbctl.engines.sqlite.recover.image import (
     HEADER,
     HEADS,
@@ -72,7 +72,7 @@ class Trees:
         """Yield what the pages of a table with rowids tell, in the order of rowids."""
         stack = [(root, LOWEST, HIGHEST, 0)]
         while stack:
-            interrupt.check()
+            signals.check()
             number, low, high, depth = stack.pop()
             try:
                 page, kind = self._claim(number, (LEAF, INTERIOR), depth)
@@ -103,7 +103,7 @@ class Trees:
         """Yield what the pages of an index, or of a table without rowids, tell; with ``order``, only what is in it."""
         stack: list[tuple[int, int, Any, Any]] = [(root, 0, None, None)]
         while stack:
-            interrupt.check()
+            signals.check()
             number, depth, low, high = stack.pop()
             try:
                 batch, children = self._index_page(number, depth, fits, order, (low, high))

@@ -7,16 +7,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from dbctl import signals as interrupt
-from dbctl.engines.contract.monitoring import Concern
-from dbctl.engines.contract.recovery import TableRecovered
-from dbctl.engines.sql.query_builder import ident
+from dbctl import signals
+from dbctl.engines.contract import Concern, TableRecovered
+from dbctl.engines.sql import ident
 from dbctl.engines.sqlite.errors import name_of
 from dbctl.engines.sqlite.recover.btree import HIGHEST, LOWEST, Batch, Gap, Trees
 from dbctl.engines.sqlite.recover.image import Image
 from dbctl.engines.sqlite.recover.new_database import Aside, Inserter, Table
 from dbctl.engines.sqlite.recover.schema import Entry, corrected
-from dbctl.files.progress import Progress
+from dbctl.files import Progress
 from dbctl.model import counted
 
 MOST_TOLD = 5  #: ranges or rows that a message lists
@@ -161,7 +160,7 @@ class Copying:
         hurt = [one for one in self._accounts.values() if one.table.has_rowid and one.gaps]
         placed = left = pages = 0
         for number in range(2, self._image.there + 1):
-            interrupt.check()
+            signals.check()
             if self.trees.claimed[number] or number in free or self._image.holds_no_tree(number):
                 continue
             batch = self.trees.unlinked(number)
@@ -206,7 +205,7 @@ class Copying:
                 try:
                     self._db.execute(one.sql)
                 except sqlite3.DatabaseError as error:
-                    interrupt.check()
+                    signals.check()
                     if name_of(error).startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_NOMEM")):
                         raise
                     self._tell("not-made", f"index {one.name} of {one.table} could not be made anew: {error}")

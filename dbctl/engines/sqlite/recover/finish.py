@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from dbctl import signals as interrupt
-from dbctl.engines.contract.monitoring import Concern
-from dbctl.engines.sql.query_builder import ident
+from dbctl import signals
+from dbctl.engines.contract import Concern
+from dbctl.engines.sql import ident
 from dbctl.engines.sqlite.errors import name_of
 from dbctl.engines.sqlite.recover.schema import Entry
 from dbctl.engines.sqlite.writer import SQLiteWriter
-from dbctl.errors.base import DbctlError
+from dbctl.errors import DbctlError
 from dbctl.model import counted
 
 #: A text index that keeps none of the text that it was made of, so that nothing can make it anew.
@@ -31,7 +31,7 @@ def finish(db: sqlite3.Connection, entries: Sequence[Entry]) -> Iterator[Concern
                 try:
                     db.execute(one.sql)
                 except sqlite3.DatabaseError as error:
-                    interrupt.check()
+                    signals.check()
                     if name_of(error).startswith(FATAL):
                         raise
                     yield Concern(
@@ -81,7 +81,7 @@ def _text_index(path: Path, target: str, entry: Entry) -> Iterator[Concern]:
         _make_anew(path, entry)
         reason = _damage(path, target, entry.name)
     except sqlite3.Error as error:
-        interrupt.check()
+        signals.check()
         if name_of(error).startswith(FATAL):
             raise
         reason = str(error)

@@ -11,13 +11,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO
 
-from dbctl import signals as interrupt
+from dbctl import signals
 from dbctl.engines.sqlite import wal
 from dbctl.engines.sqlite.checks import INDEX, MOST_LINES
 from dbctl.engines.sqlite.errors import Place, name_of, unmade
 from dbctl.engines.sqlite.files import quoted
-from dbctl.errors.base import BusyError, FileFailedError
-from dbctl.files import atomic as durable
+from dbctl.errors import BusyError, FileFailedError
+from dbctl.files import atomic
 from dbctl.model import Value
 
 MAGIC = b"SQLite format 3\0"
@@ -49,15 +49,15 @@ def take(source: Path, copy: Path, target: str) -> Taken:
     """
     files = [Path(f"{source}{suffix}") for suffix in ("", "-wal", "-journal")]
     before = _states(files)
-    durable.copied(source, copy)
+    atomic.copied(source, copy)
     lost, is_wal = 0, False
     if before[1] is not None:
         beside = Path(f"{copy}-wal")
-        durable.copied(files[1], beside)
+        atomic.copied(files[1], beside)
         lost = _fold(beside, copy)
         beside.unlink()
     if before[2] is not None:
-        durable.copied(files[2], Path(f"{copy}-journal"))
+        atomic.copied(files[2], Path(f"{copy}-journal"))
     if _states(files) != before:
         raise BusyError(target=target, holder=" by a program that writes it: stop the app", waited="0")
     with copy.open("r+b") as file:
@@ -86,7 +86,7 @@ def _fold(beside: Path, copy: Path) -> int:
     found = wal.committed(beside)
     with beside.open("rb") as read, copy.open("r+b") as file:
         for page, at in sorted(found.offsets.items()):
-            interrupt.check()
+            signals.check()
             read.seek(at)
             file.seek((page - 1) * found.page_size)
             file.write(read.read(found.page_size))
@@ -103,14 +103,14 @@ def damage(copy: Path, target: str) -> Sequence[str]:
     """
     try:
         with closing(sqlite3.connect(f"file://{quoted(copy)}?mode=rw", uri=True, isolation_level=None)) as db:
-            db.set_progress_handler(lambda: interrupt.received() is not None, 20_000)
+            db.set_progress_handler(lambda: signals.received() is not None, 20_000)
             told = [str(row[0]) for row in db.execute(f"pragma integrity_check({MOST_LINES})")]
             lines = [
                 line for text in told for line in ([text] if re.match(INDEX, text) else text.splitlines())
             ]
             return [line for line in lines if line != "ok" and not line.startswith("*** in database")]
     except sqlite3.Error as error:
-        interrupt.check()
+        signals.check()
         if not name_of(error).startswith(DAMAGE):
             raise unmade(error, Place(target=target, path=copy, timeout=0, reading=False)) from error
         return [str(error)]
@@ -178,7 +178,7 @@ class Image:
         """Return the pages that hold nothing any more, and whether these are all of them."""
         found, trunk = set[int](), self.free
         while trunk and trunk not in found:
-            interrupt.check()
+            signals.check()
             page = self.page(trunk)
             leaves = int.from_bytes(page[4:8], "big")
             if not page or leaves > self.usable // 4 - 2:
@@ -211,7 +211,7 @@ class Image:
 
     def _begin_well(self, size: int) -> Iterator[bool]:
         for at in range(size, self.size, size):
-            interrupt.check()
+            signals.check()
             self._file.seek(at)
             head = self._file.read(12)
             kind, cells, start = head[:1], int.from_bytes(head[3:5], "big"), int.from_bytes(head[5:7], "big")

@@ -11,7 +11,7 @@ from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
-from dbctl import signals as interrupt
+from dbctl import signals
 from dbctl.engines.sqlite.recover.btree import Batch, Trees
 from dbctl.engines.sqlite.recover.image import (
     HEADS,
@@ -60,7 +60,7 @@ def _root(image: Image, wanted: set[Row], first: int, roots: Sequence[int]) -> i
 
 
 def _agree(image: Image, root: int, wanted: set[Row]) -> bool:
-    interrupt.check()
+    signals.check()
     have = set(_sample(image, root))
     return bool(have) and len(have & wanted) >= SHARE * min(len(have), len(wanted))
 
@@ -84,7 +84,7 @@ def _roots(image: Image) -> list[int]:
     free, _ = image.freelist()
     led_to, found = bytearray(image.there + 1), list[int]()
     for number in range(2, image.there + 1):
-        interrupt.check()
+        signals.check()
         page = image.page(number)
         if not page or page[0] not in KINDS or number in free or image.holds_no_tree(number):
             continue

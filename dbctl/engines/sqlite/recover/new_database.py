@@ -9,8 +9,8 @@ from contextlib import suppress
 from functools import total_ordering
 from pathlib import Path
 
-from dbctl import signals as interrupt
-from dbctl.engines.sql.query_builder import ident
+from dbctl import signals
+from dbctl.engines.sql import ident
 from dbctl.engines.sqlite.files import SIDE_FILES
 from dbctl.engines.sqlite.recover.btree import Order
 from dbctl.engines.sqlite.recover.records import RawText
@@ -38,7 +38,7 @@ def create(path: Path) -> sqlite3.Connection:
     """Make an empty database that nobody else may read; until it is whole nothing of it is synced."""
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
     db = sqlite3.connect(path, isolation_level=None)
-    db.set_progress_handler(lambda: interrupt.received() is not None, 20_000)
+    db.set_progress_handler(lambda: signals.received() is not None, 20_000)
     for pragma in (
         "locking_mode = exclusive",
         "journal_mode = memory",

@@ -13,20 +13,18 @@ from contextlib import closing, contextmanager
 from glob import escape
 from pathlib import Path
 
-from dbctl import signals as interrupt
-from dbctl.engines.contract.monitoring import Concern
-from dbctl.engines.contract.recovery import Recovered, Recovery, TableRecovered
+from dbctl import signals
+from dbctl.engines.contract import Concern, Recovered, Recovery, TableRecovered
 from dbctl.engines.sqlite.errors import Place, unmade
 from dbctl.engines.sqlite.recover import image as images
-from dbctl.engines.sqlite.recover import new_database as made
-from dbctl.engines.sqlite.recover import schema
+from dbctl.engines.sqlite.recover import new_database, schema
 from dbctl.engines.sqlite.recover.btree import Trees
 from dbctl.engines.sqlite.recover.copy_rows import Copying
 from dbctl.engines.sqlite.recover.finish import finish, looked_at
 from dbctl.engines.sqlite.recover.image import Image, Taken
 from dbctl.engines.sqlite.recover.match import matched
 from dbctl.engines.sqlite.recover.schema import Entry, Like
-from dbctl.errors.base import (
+from dbctl.errors import (
     DatabaseMissingError,
     DiskFullError,
     FileExistsAlreadyError,
@@ -35,8 +33,7 @@ from dbctl.errors.base import (
     RoomMissingError,
     UnreachableError,
 )
-from dbctl.files import atomic as durable
-from dbctl.files.progress import Progress
+from dbctl.files import Progress, is_full, rename_beside, sync_directory, sync_file
 from dbctl.model import counted
 
 #: Bytes of the smallest page.
@@ -71,16 +68,16 @@ def recover(what: Recovery, target: str, progress: Progress) -> Recovered:
             if made_of is None:
                 return Recovered(made=False, tables=(), concerns=(), aside=None)
             tables, concerns, aside = made_of
-            with interrupt.unheard():
+            with signals.unheard():
                 if aside:
                     _put(place / "aside", aside_at, told)
                 _put(place / "new", what.to, told)
         except sqlite3.Error as error:
-            interrupt.check()
+            signals.check()
             there = Place(target=str(what.to.parent), path=place / "new", timeout=0, reading=False)
             raise unmade(error, there) from error
         except OSError as error:
-            if durable.is_full(error):
+            if is_full(error):
                 raise DiskFullError(target=str(what.to.parent)) from error
             path = Path(str(error.filename or what.to))
             raise FileFailedError(path=path, reason=error.strerror or str(error)) from error
@@ -145,10 +142,10 @@ class _Work:
             return None
         concerns = [Concern(severity="warning", code="corrupt", message=one) for one in lines]
         concerns += _of_wal(taken)
-        aside = made.Aside(self._place / "aside")
+        aside = new_database.Aside(self._place / "aside")
         with closing(Image(self._place / "image", page_size=self._like.page_size)) as image:
             concerns += _of_image(image)
-            with closing(made.create(self._place / "new")) as db, closing(aside):
+            with closing(new_database.create(self._place / "new")) as db, closing(aside):
                 for name, value in (
                     ("page_size", image.page_size),
                     ("encoding", f"'{image.encoding.upper().replace('16-', '16')}'"),
@@ -224,9 +221,9 @@ def _put(made_at: Path, to: Path, like: os.stat_result) -> None:
     if os.geteuid() == 0:
         os.chown(made_at, like.st_uid, like.st_gid)
     made_at.chmod(stat.S_IMODE(like.st_mode))
-    durable.sync_file(made_at)
+    sync_file(made_at)
     try:
-        durable.rename_beside(made_at, to)
+        rename_beside(made_at, to)
     except FileExistsError:
         raise FileExistsAlreadyError(path=to, instead=ANOTHER_NAME) from None
-    durable.sync_directory(to.parent)
+    sync_directory(to.parent)

@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-from dbctl.engines.sql.query_builder import ident
+from dbctl.engines.sql import ident
 from dbctl.engines.sqlite.errors import Place, translated
 from dbctl.engines.sqlite.files import quoted
 from dbctl.engines.sqlite.recover.btree import Gap, Trees

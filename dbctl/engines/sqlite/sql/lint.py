@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from dbctl.engines.contract.base import Hazard, Script
-from dbctl.engines.parsing import lint as hazards
-from dbctl.engines.parsing.lexer import Token
-from dbctl.engines.parsing.lint import Dialect, Judge, Told
-from dbctl.engines.parsing.statements import Statement, default_of
+from dbctl.engines.contract import Hazard, Script
+from dbctl.engines.parsing import Dialect, Judge, Statement, Token, Told, default_of, lint
 from dbctl.engines.sqlite.sql.script import tokens
 
 #: What stands before a value, and behind what a name is compared with.
@@ -116,4 +113,4 @@ class SQLiteJudge(Judge):
 
 def judged(scripts: Iterable[Script]) -> Iterator[list[Hazard]]:
     """Yield what is hazardous in each, as ``Language.hazards`` says."""
-    return hazards.judged(SQLiteJudge(), scripts)
+    return lint.judged(SQLiteJudge(), scripts)

@@ -7,10 +7,8 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from typing import cast
 
-from dbctl.engines.contract.base import Hazard, Script
-from dbctl.engines.parsing.effects import Effect, effect_of
-from dbctl.engines.parsing.lexer import Kind, Token
-from dbctl.engines.parsing.scripts import is_line
+from dbctl.engines.contract import Hazard, Script
+from dbctl.engines.parsing import Effect, Kind, Token, effect_of, is_line
 
 #: Pragmas that take part in a transaction, or only tell something. Full-text tables ask two of them by themselves, and
 #: a column that is added with a check has the rows that are there checked.
@@ -84,9 +82,9 @@ def split(text: str, *, outside: bool = False) -> list[tuple[int, str]]:
 
 def hazards(scripts: Iterable[Script]) -> Iterator[Sequence[Hazard]]:
     """Yield what is hazardous in each script, as ``Language.hazards`` says."""
-    from dbctl.engines.sqlite.sql import lint as sqlite_hazards
+    from dbctl.engines.sqlite.sql import lint
 
-    return sqlite_hazards.judged(scripts)
+    return lint.judged(scripts)
 
 
 def remarks(text: str) -> list[tuple[int, str]]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from dbctl.engines.contract.base import HeldTimes
-from dbctl.engines.sql.query_builder import ident
+from dbctl.engines.contract import HeldTimes
+from dbctl.engines.sql import ident
 from dbctl.engines.sqlite.dialect import SQLiteDialect
 
 #: Defaults that write the present moment with its seconds, in lower case and without blanks; a local time is not among them.

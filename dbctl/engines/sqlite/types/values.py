@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable
 from decimal import Decimal
 
-from dbctl.engines.sql.query_builder import is_storable
-from dbctl.errors.base import ValueInvalidError
+from dbctl.engines.sql import is_storable
+from dbctl.errors import ValueInvalidError
 
 #: What SQLite makes of a declared type: the first word that is found in it counts.
 AFFINITIES = {

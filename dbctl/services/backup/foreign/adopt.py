@@ -8,28 +8,27 @@ from pathlib import Path
 
 from msgspec import structs
 
-from dbctl.config.model import Compression
-from dbctl.engines.contract.dumps import Dumped, Dumps, Proof
-from dbctl.errors.base import (
+from dbctl.config import Compression
+from dbctl.engines.contract import Dumped, Dumps, Proof
+from dbctl.errors import (
     AdoptedAlreadyError,
     BackupUnsoundError,
     FileUnfitError,
     RepositoryMissingError,
     UsageError,
 )
-from dbctl.files import atomic as durable
-from dbctl.files.progress import Progress, silent
+from dbctl.files import Progress, atomic, silent
 from dbctl.model import Done, Plan, Row, counted
-from dbctl.services.app.app import App
-from dbctl.services.backup import verify as backup_verify
+from dbctl.services.app import App
+from dbctl.services.backup import verify
 from dbctl.services.backup.create import Advance, Source, make
 from dbctl.services.backup.encryption import Keys, Sealing, is_encrypted
-from dbctl.services.backup.foreign import file_sets as backup_sets
+from dbctl.services.backup.foreign import file_sets
 from dbctl.services.backup.foreign.detect import Staged, staged
 from dbctl.services.backup.manifest import Kind, Manifest, Member, Origin
 from dbctl.services.backup.repository import Backup, Repository
 from dbctl.services.backup.writer import Laying
-from dbctl.stores.base import LAST, digest
+from dbctl.stores import LAST, digest
 
 #: What the files of dumps are called behind the time, by their form: of those that are packed already, and of others.
 PACKED: Mapping[str, str] = {"custom": ".dump", "plain": ".sql.gz"}
@@ -106,7 +105,7 @@ class Adoption:
         self._opened, self._repository, self._timeout = app, repository, timeout
         self._keys, self._sealing = keys, Sealing(app)
         # What belongs together becomes one, whichever of it was named.
-        together = {tuple(backup_sets.parts(app, one)): one for one in reversed(paths)}
+        together = {tuple(file_sets.parts(app, one)): one for one in reversed(paths)}
         self._paths, self._at, self._advance = [*reversed(together.values())], at, advance
 
     def plan(self) -> Plan:
@@ -158,7 +157,7 @@ class Adoption:
                 instead = "dbctl backup copy --from REPOSITORY takes encrypted backups as they are."
                 raise FileUnfitError(path=path, reason="it is encrypted", instead=instead)
             self._want_sound(manifest, beside)
-            sha256 = digest(durable.blocks(path / LAST)).sha256
+            sha256 = digest(atomic.blocks(path / LAST)).sha256
             time = f"its manifest, made by dbctl on {manifest.host}"
             manifest = structs.replace(
                 manifest, origin=Origin(path=str(path.resolve()), sha256=sha256, time=time)
@@ -182,7 +181,7 @@ class Adoption:
         )
 
     def _want_sound(self, manifest: Manifest, beside: Repository) -> None:
-        wrong = backup_verify.problems(
+        wrong = verify.problems(
             self._opened, beside.store, manifest, deep=True, keys=self._keys, advance=self._advance
         )
         for one in wrong:
@@ -198,7 +197,7 @@ class Adoption:
             return []
 
     def _refuse_twice(self, path: Path, manifest: Manifest) -> None:
-        sha256 = manifest.origin.sha256 if manifest.origin else digest(durable.blocks(path / LAST)).sha256
+        sha256 = manifest.origin.sha256 if manifest.origin else digest(atomic.blocks(path / LAST)).sha256
         for one in self._manifests():
             ours = manifest.origin is None and _content(one) == _content(manifest)
             if ours or (one.origin and one.origin.sha256 == sha256):
@@ -290,7 +289,7 @@ class _Already:
         """Copy it."""
         del form, tables  # there is but one, and all of it
         with self._beside.store.opened(self._manifest.id, self._one.file) as path:
-            durable.copied(path, destination)
+            atomic.copied(path, destination)
         progress(1.0)
         proof = Proof(tables=self._one.rows, schema=self._one.schema, problems=())
         return Dumped(

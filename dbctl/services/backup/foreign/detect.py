@@ -18,9 +18,9 @@ from typing import IO
 from msgspec import structs
 
 from dbctl import __version__
-from dbctl.engines import file_locks as locks
 from dbctl.engines import registry
-from dbctl.engines.contract.dumps import Dump, Dumps, Proof, list_dumped
+from dbctl.engines.contract import Dump, Dumps, Proof, list_dumped
+from dbctl.engines.file_locks import holders_of
 from dbctl.engines.file_type import (
     CONTENTS,
     ENGINES,
@@ -31,7 +31,7 @@ from dbctl.engines.file_type import (
     TakenIn,
     recognise,
 )
-from dbctl.errors.base import (
+from dbctl.errors import (
     BusyError,
     ChangedWhileReadError,
     CorruptError,
@@ -51,20 +51,18 @@ from dbctl.errors.base import (
     UsageError,
     WrongAppError,
 )
-from dbctl.files import atomic as durable
-from dbctl.files import compression
-from dbctl.files.compression import UnpackedAll
+from dbctl.files import UnpackedAll, atomic, compression
 from dbctl.model import Value
-from dbctl.services.app.app import App, recognised_as
+from dbctl.services.app import App, recognised_as
 from dbctl.services.backup import manifest as backup_manifest
 from dbctl.services.backup.create import Advance, file_name
 from dbctl.services.backup.encryption import Sealing
-from dbctl.services.backup.foreign import file_sets as backup_sets
+from dbctl.services.backup.foreign import file_sets
 from dbctl.services.backup.foreign.timestamps import Dated, dated
 from dbctl.services.backup.manifest import Manifest, ManifestInvalidError, Member, Origin
 from dbctl.services.backup.repository import ID, Repository
 from dbctl.services.backup.verify import NOT_OF_IT, server_for
-from dbctl.stores.base import LARGEST, LAST, digest
+from dbctl.stores import LARGEST, LAST, digest
 
 #: A file that takes less than this unpacked is no danger, however well it was packed; of others, how many times its size.
 SMALL, TIMES = 64 << 20, 100
@@ -122,7 +120,7 @@ def staged(
         BusyError, ChangedWhileReadError: somebody writes it.
         UnpacksTooFarError, RoomMissingError, DiskFullError: it is too large.
     """
-    told, together = looked_at(path), backup_sets.parts(app, path)
+    told, together = looked_at(path), file_sets.parts(app, path)
     if stat.S_ISDIR(told.st_mode) and together == [path] and not registry.holds_tables(path):
         manifest, remarks = _folder(app, path)
         found = Staged(manifest=manifest, what="a backup that dbctl made", remarks=remarks)
@@ -153,7 +151,7 @@ def _joined(app: App, path: Path, each: Sequence[Staged]) -> Staged:
     sha256 = origins[0] if len(each) == 1 else hashlib.sha256("\n".join(origins).encode()).hexdigest()
     time = first.origin.time if first.origin else ""
     remarks = [remark for one in each for remark in one.remarks]
-    if lacking := backup_sets.missing(app, path):
+    if lacking := file_sets.missing(app, path):
         remarks.append(f"{path}: no copy of {', '.join(lacking)} of the same time lies beside it")
     return Staged(
         manifest=structs.replace(
@@ -170,7 +168,7 @@ def _joined(app: App, path: Path, each: Sequence[Staged]) -> Staged:
 
 def size(paths: Sequence[Path]) -> int:
     """Return how many bytes are read of files; those that are not there count nothing."""
-    return sum(path.stat().st_size for path in paths if durable.is_regular(path))
+    return sum(path.stat().st_size for path in paths if atomic.is_regular(path))
 
 
 def looked_at(path: Path) -> os.stat_result:
@@ -204,7 +202,7 @@ def _refuse_live(app: App, path: Path) -> None:
 def _folder(app: App, path: Path) -> tuple[Manifest, Sequence[str]]:
     """Return the manifest of a folder that dbctl made on some machine."""
     try:
-        text = durable.read_whole(path / LAST, LARGEST)
+        text = atomic.read_whole(path / LAST, LARGEST)
         manifest = backup_manifest.read(text)
     except FileNotFoundError as error:
         if is_directory_dump(path):
@@ -240,7 +238,7 @@ def _folder(app: App, path: Path) -> tuple[Manifest, Sequence[str]]:
 def is_directory_dump(folder: Path) -> bool:
     """Whether a folder holds a dump of pg_dump in the directory form."""
     contents = folder / CONTENTS
-    return durable.is_regular(contents) and recognise(contents).content == "postgresql-directory"
+    return atomic.is_regular(contents) and recognise(contents).content == "postgresql-directory"
 
 
 # Files -------------------------------------------------------------------------------------------------------------
@@ -259,7 +257,7 @@ class _Loose:
         """Read it, prove it, and put what comes of it into ``folder``."""
         plain, destination = self._place / "plain", folder / _short(self._path.name)
         try:
-            with durable.regular(self._path) as file:
+            with atomic.regular(self._path) as file:
                 before = os.fstat(file.fileno())
                 what = self._recognised()
                 self._refuse_held(what)
@@ -310,7 +308,7 @@ class _Loose:
         what = recognise(self._path)
         if what.content in ("unknown", "empty") and what.compress != "none":
             # It may be cut off so early that nothing came out: unpacking tells.
-            with durable.regular(self._path) as file:
+            with atomic.regular(self._path) as file:
                 self._copied(file, self._place / "looked-at", what)
         if what.content == "empty":
             raise FileUnsoundError(path=self._path, reason="it is empty")
@@ -347,8 +345,8 @@ class _Loose:
         if what.content == "sqlite" and what.compress == "none":
             for suffix in BESIDE:
                 beside = Path(f"{self._path}{suffix}")
-                if durable.is_regular(beside) and beside.stat().st_size:
-                    durable.copied(beside, Path(f"{plain}{suffix}"))
+                if atomic.is_regular(beside) and beside.stat().st_size:
+                    atomic.copied(beside, Path(f"{plain}{suffix}"))
                     self._remarks.append(f"{self._name}: what stands in {beside.name} belongs to it")
         return unpacked
 
@@ -358,7 +356,7 @@ class _Loose:
         with suppress(
             NotSupportedError
         ):  # this system does not tell; that it changes is noticed all the same
-            if held := locks.holders_of(Path(os.path.realpath(self._path))):
+            if held := holders_of(Path(os.path.realpath(self._path))):
                 named = ", ".join(f"pid {one.pid} ({one.command})" for one in held)
                 raise BusyError(target=self._name, holder=f" by {named}, which has it open", waited="0")
 
@@ -423,7 +421,7 @@ class _Loose:
         unpacked: UnpackedAll,
         when: Dated,
     ) -> Manifest:
-        kept = digest(durable.blocks(file))
+        kept = digest(atomic.blocks(file))
         written = {} if what.content in WHOLE else {WRITTEN: what.content}
         member = Member(
             database=database,
@@ -467,7 +465,7 @@ class _Tables(_Loose):
             if proof.problems:
                 raise CorruptError(target=self._name, reason=proof.problems[0])
         database = meant(self._app, what.engine, proof.tables, self._path)
-        kept = digest(durable.blocks(destination))
+        kept = digest(atomic.blocks(destination))
         unpacked = UnpackedAll(sha256=kept.sha256, plain_bytes=kept.bytes)
         return Staged(
             manifest=self._manifest(what, destination, made, proof, database, unpacked, self._dated(before)),

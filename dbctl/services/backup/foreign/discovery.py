@@ -15,16 +15,16 @@ from stat import S_ISREG
 
 from dbctl.engines import registry
 from dbctl.engines.file_type import Recognised, recognise
-from dbctl.errors.base import UsageError
-from dbctl.files import atomic as durable
-from dbctl.profiles.model.base import Loose
-from dbctl.services.app.app import App
+from dbctl.errors import UsageError
+from dbctl.files import expand_home
+from dbctl.profiles.model import Loose
+from dbctl.services.app import App
 from dbctl.services.backup.create import file_name
-from dbctl.services.backup.foreign import file_sets as backup_sets
+from dbctl.services.backup.foreign import file_sets
 from dbctl.services.backup.foreign.detect import is_ours
 from dbctl.services.backup.foreign.timestamps import dated
 from dbctl.services.backup.repository import ID, Backup, Repository
-from dbctl.stores.base import State
+from dbctl.stores import State
 
 #: Files of one folder that are looked at; where there are more, it is no folder of backups.
 MOST = 1000
@@ -50,7 +50,7 @@ def found(app: App, repository: Repository) -> list[Backup]:
     folders = {}
     for place, everything in _places(app, repository):
         for folder in _folders(app, place) if everything else ():
-            held = backup_sets.inside(app, folder)
+            held = file_sets.inside(app, folder)
             together = len(held) > 1 or any(one.is_dir() for one in held.values())
             if together and folder.resolve() not in folders:
                 folders[folder.resolve()] = _told_folder(app, folder, held)
@@ -124,7 +124,7 @@ def _places(app: App, repository: Repository) -> Iterator[tuple[Path, bool]]:
                     yield place / name, True
     for told in app.profile.backup.places:
         with suppress(UsageError):  # the user has no home directory
-            yield top / durable.expand_home(told), True
+            yield top / expand_home(told), True
     yield top, False
     for url in app.configured.databases.values():
         if housing := registry.housing(url):

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from dbctl.engines import registry
-from dbctl.files import atomic as durable
-from dbctl.services.app.app import App
-from dbctl.stores.base import LAST
+from dbctl.files import is_regular
+from dbctl.services.app import App
+from dbctl.stores import LAST
 
 #: How an app's documents write where the time stands, and what it may be.
 TIME, _TIME = "{time}", r"(?P<time>\d[\dTZ_-]*)"
@@ -60,7 +60,7 @@ def _of_one_time(app: App, path: Path) -> Iterator[tuple[str, Path]]:
             continue
         plain = path.with_name(other.name.replace(TIME, named["time"]))
         for beside in (plain.with_name(f"{plain.name}{ending}") for ending in PACKED):
-            if durable.is_regular(beside):
+            if is_regular(beside):
                 yield other.database, beside
                 break
 
@@ -74,7 +74,7 @@ def inside(app: App, folder: Path) -> Mapping[str, Path]:
         names = [Path(url.path).name] if url and url.is_local else []
         names += [Path(one).name for one in told.find]
         for path in (folder / one for one in dict.fromkeys(names)):
-            if not path.is_symlink() and (durable.is_regular(path) or registry.holds_tables(path)):
+            if not path.is_symlink() and (is_regular(path) or registry.holds_tables(path)):
                 found[name] = path
                 break
     return found

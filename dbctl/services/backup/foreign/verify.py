@@ -6,13 +6,13 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from dbctl.errors.base import DbctlError, RepositoryUnsetError
+from dbctl.errors import DbctlError, RepositoryUnsetError
 from dbctl.model import Finding, Findings, counted
-from dbctl.services.app.app import App
+from dbctl.services.app import App
 from dbctl.services.backup import verify as backup_verify
 from dbctl.services.backup.compare_live import against_live
 from dbctl.services.backup.encryption import Keys
-from dbctl.services.backup.foreign import detect as backup_loose
+from dbctl.services.backup.foreign import detect
 from dbctl.services.backup.foreign.detect import Staged, staged
 from dbctl.services.backup.repository import Repository
 from dbctl.services.backup.verify import NOT_OF_IT, Checked
@@ -32,7 +32,7 @@ def room(app: App, given: str) -> Repository:
 def size(repository: Repository, names: Sequence[str], paths: Sequence[Path]) -> int:
     """Return how many bytes ``verify`` reads of these."""
     own = backup_verify.size(repository, names) if names or not paths else 0
-    return own + backup_loose.size(paths)
+    return own + detect.size(paths)
 
 
 def verify(

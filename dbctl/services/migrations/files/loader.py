@@ -12,15 +12,15 @@ from pathlib import Path
 
 from msgspec import structs
 
-from dbctl.config.bundled import shipped
-from dbctl.engines.contract.base import Language
-from dbctl.engines.parsing.effects import Effect
-from dbctl.errors.base import FileFailedError, MigrationInvalidError, MigrationsMissingError
+from dbctl.config import shipped
+from dbctl.engines.contract import Language
+from dbctl.engines.parsing import Effect
+from dbctl.errors import FileFailedError, MigrationInvalidError, MigrationsMissingError
 from dbctl.model import Value
-from dbctl.profiles.model.base import Format
-from dbctl.services.app.app import App
+from dbctl.profiles.model import Format
+from dbctl.services.app import App
 from dbctl.services.migrations.files.parser import NO_TRANSACTION, Section, sections
-from dbctl.services.migrations.ledger.journal import Way
+from dbctl.services.migrations.ledger import Way
 
 #: Apps whose files are run whole count those only that begin with three digits.
 _NUMBERED = re.compile(r"(?P<version>[0-9]{3,})[_-](?P<words>.+)\.sql")

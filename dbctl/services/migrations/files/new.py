@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dbctl.engines import registry
-from dbctl.errors.base import (
+from dbctl.errors import (
     DatabaseMissingError,
     DbctlError,
     FileFailedError,
@@ -17,12 +17,12 @@ from dbctl.errors.base import (
     UsageError,
     ValueInvalidError,
 )
-from dbctl.files import atomic as durable
+from dbctl.files import written_whole
 from dbctl.model import Plan, Value, now
-from dbctl.services.app.app import App
+from dbctl.services.app import App
 from dbctl.services.migrations.files.loader import MigrationFile, back_of_new, path_of_new, place_of
 from dbctl.services.migrations.files.parser import beginnings
-from dbctl.services.migrations.ledger.ledger import Track
+from dbctl.services.migrations.ledger import Track
 from dbctl.services.migrations.status import look
 
 _RUNS = "-- Runs statement by statement; nothing here may begin or end a transaction, which the runner does."
@@ -99,7 +99,7 @@ class NewMigration:
         return FileCreated(path=self._path, version=self._version, name=self._name)
 
     def _write(self, path: Path, text: str) -> None:
-        with durable.written_whole(path, mode=0o644) as file:
+        with written_whole(path, mode=0o644) as file:
             file.write(text)
 
     @contextmanager

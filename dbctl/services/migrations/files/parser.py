@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from msgspec import structs
 
-from dbctl.engines.contract.base import Language
+from dbctl.engines.contract import Language
 from dbctl.model import Value
-from dbctl.profiles.model.base import Format
-from dbctl.services.app.suggestions import question
+from dbctl.profiles.model import Format
+from dbctl.services.app import question
 from dbctl.services.migrations.lint_rules import KINDS
 
 #: What begins a section, by format: a comment that is a line of its own. What dbmate says behind is an option.

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from dbctl.engines.contract.base import Readable
-from dbctl.errors.base import AbilityMissingError, MigrationShapeUnknownError, UsageError
+from dbctl.engines.contract import Readable
+from dbctl.errors import AbilityMissingError, MigrationShapeUnknownError, UsageError
 from dbctl.profiles import loader
-from dbctl.profiles.model.base import Migrations, MigrationsShape, Profile
-from dbctl.services.app.app import App
-from dbctl.services.app.live_table import has
+from dbctl.profiles.model import Migrations, MigrationsShape, Profile
+from dbctl.services.app import App, has
 from dbctl.services.migrations.files.loader import Folder
-from dbctl.services.migrations.ledger.ledger import Record, Track
+from dbctl.services.migrations.ledger import Record, Track
 
 
 def fitting(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from dbctl.engines.contract.base import Readable
+from dbctl.engines.contract import Readable
 from dbctl.profiles import ledgers
-from dbctl.profiles.model.base import NO_LEDGER, ForeignLedger, Format, Ledger, Profile
-from dbctl.services.app.live_table import find_column
+from dbctl.profiles.model import NO_LEDGER, ForeignLedger, Format, Ledger, Profile
+from dbctl.services.app import find_column
 from dbctl.services.migrations.ledger.ledger import read_foreign
 
 #: What a profile says instead of a ledger.

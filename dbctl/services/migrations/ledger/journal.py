@@ -10,8 +10,8 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias
 
-from dbctl.engines.contract.base import Condition, Migrates, Order, Readable, Where, Writable
-from dbctl.errors.base import MigrationStepMissingError
+from dbctl.engines.contract import Condition, Migrates, Order, Readable, Where, Writable
+from dbctl.errors import MigrationStepMissingError
 from dbctl.model import Value, now
 
 Way: TypeAlias = Literal["up", "down"]

@@ -6,15 +6,14 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Literal, cast
 
-from dbctl.engines.contract.base import Condition, Readable, Where, Writable
-from dbctl.errors.base import SchemaLacksError
+from dbctl.engines.contract import Condition, Readable, Where, Writable
+from dbctl.errors import SchemaLacksError
 from dbctl.model import Value, now
-from dbctl.profiles.codecs import KEYS, read_time
-from dbctl.profiles.model import base as model
-from dbctl.profiles.model.base import ForeignLedger, Migrations, Profile
-from dbctl.services.app.live_table import Live
-from dbctl.services.migrations.files.loader import Folder, MigrationFile
-from dbctl.services.migrations.ledger import journal as migration_journal
+from dbctl.profiles import KEYS, read_time
+from dbctl.profiles.model import ForeignLedger, Migrations, Profile, base
+from dbctl.services.app import Live
+from dbctl.services.migrations.files import Folder, MigrationFile
+from dbctl.services.migrations.ledger import journal
 
 #: Endings of names in the ledgers of runners whose migrations are programs.
 _PROGRAMS = (".js", ".cjs", ".mjs", ".ts", ".cts", ".mts", ".sql", ".py")
@@ -30,7 +29,7 @@ class Track(Value, frozen=True, kw_only=True):
     database: str
     profile: Profile
     told: Migrations
-    ledger: model.Ledger  #: the one that dbctl writes
+    ledger: base.Ledger  #: the one that dbctl writes
     foreign: ForeignLedger | None = None  #: another runner's, which says instead of it what was applied
     folder: Folder
     engine: str  #: the name of the one that the database lives in
@@ -48,9 +47,7 @@ class Track(Value, frozen=True, kw_only=True):
     @property
     def ledgers(self) -> frozenset[str]:
         """The tables that are no part of the schema."""
-        return frozenset(
-            {self.ledger.table, self.foreign.table if self.foreign else "", migration_journal.TABLE}
-        )
+        return frozenset({self.ledger.table, self.foreign.table if self.foreign else "", journal.TABLE})
 
 
 class Record(Value, frozen=True, kw_only=True):

@@ -10,14 +10,11 @@ from typing import Literal
 from msgspec import structs
 
 from dbctl.engines import registry
-from dbctl.engines.contract.base import Readable
-from dbctl.errors.base import MigrationInvalidError, MigrationShapeOtherError, WrongAppError
+from dbctl.engines.contract import Readable
+from dbctl.errors import MigrationInvalidError, MigrationShapeOtherError, WrongAppError
 from dbctl.model import Row, Value
-from dbctl.services.app.app import recognised_as
-from dbctl.services.app.live_table import find_column
-from dbctl.services.migrations.files import loader as migration_files
-from dbctl.services.migrations.files import variants as migration_shapes
-from dbctl.services.migrations.files.loader import MigrationFile
+from dbctl.services.app import find_column, recognised_as
+from dbctl.services.migrations.files import MigrationFile, place_of, variants
 from dbctl.services.migrations.ledger.detection import FOUND
 from dbctl.services.migrations.ledger.journal import Unfinished, unfinished
 from dbctl.services.migrations.ledger.ledger import Record, Track, read_foreign, recorded_in
@@ -183,8 +180,8 @@ def _shaped(track: Track, db: Readable, recorded: Sequence[Record]) -> Track:
     """Return the migrations with the folder of the shape that the database has; an empty one has what is asked for."""
     if not track.shapes:
         return track
-    found = migration_shapes.fitting(track.told.shape, track.shapes, db, recorded)
-    if track.shape and not migration_shapes.leads_to(track.told.shape, found, track.shape):
+    found = variants.fitting(track.told.shape, track.shapes, db, recorded)
+    if track.shape and not variants.leads_to(track.told.shape, found, track.shape):
         raise MigrationShapeOtherError(target=db.target, found=" or ".join(found), shape=track.shape)
     shape = track.shape or [*found, *track.shapes][0]
     return structs.replace(track, shape=shape, folder=track.shapes[shape])
@@ -203,7 +200,7 @@ def _halved(track: Track, found: Sequence[Migration], half: Mapping[str, Unfinis
         else one
         for one in (*found, *lacking)
     ]
-    return sorted(marked, key=lambda one: migration_files.place_of(one.name)) if half else found
+    return sorted(marked, key=lambda one: place_of(one.name)) if half else found
 
 
 def _statements(track: Track, half: Unfinished) -> int:
@@ -258,7 +255,7 @@ def judged(track: Track, recorded: Sequence[Record]) -> list[Migration]:
         _migration(track, row.title, row.version or _version(row.title), _without_file(track, row), row)
         for row in strangers
     ]
-    return sorted(found, key=lambda one: migration_files.place_of(one.name))
+    return sorted(found, key=lambda one: place_of(one.name))
 
 
 def _is_stood_for(track: Track, file: MigrationFile, rows: Mapping[str, Record]) -> bool:
@@ -280,7 +277,7 @@ def _without_file(track: Track, row: Record) -> State:
     if (folder.own or track.shapes) and row.title in track.told.retired:
         return "retired"
     last = max((file.place[0] for file in folder.files.values()), default=None)
-    ahead = last is not None and migration_files.place_of(row.title)[0] > last
+    ahead = last is not None and place_of(row.title)[0] > last
     return "ahead" if ahead else "missing-file"
 
 
@@ -308,5 +305,5 @@ def _migration(track: Track, name: str, version: str, state: State, row: Record)
 
 
 def _version(name: str) -> str:
-    number, _ = migration_files.place_of(name)
+    number, _ = place_of(name)
     return "" if number < 0 else name[: len(name) - len(name.lstrip("0123456789"))]

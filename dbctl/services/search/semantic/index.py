@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from dbctl.engines.contract.base import Readable
-from dbctl.engines.contract.vectors import MakesVectors, VectorIndex, VectorIndexWanted
-from dbctl.errors.base import AlreadyExistsError, NotSupportedError, PlanChangedError
+from dbctl.engines.contract import MakesVectors, Readable, VectorIndex, VectorIndexWanted
+from dbctl.errors import AlreadyExistsError, NotSupportedError, PlanChangedError
 from dbctl.model import Finding, Plan, Severity, counted
-from dbctl.services.app.app import App
+from dbctl.services.app import App
 from dbctl.services.search.external_index import IndexChanged, Purpose
 from dbctl.services.search.index import Standing
 from dbctl.services.search.semantic.search import Meaning

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from dbctl import signals as interrupt
-from dbctl.embedders import registry as embedders
-from dbctl.embedders.base import Embedder
-from dbctl.engines.contract.base import Behind, Condition, Where
-from dbctl.errors.base import EmbedderFailedError, Exit, PlanChangedError, UsageError
-from dbctl.files.progress import silent
+from dbctl import signals
+from dbctl.embedders import Embedder, registry
+from dbctl.engines.contract import Behind, Condition, Where
+from dbctl.errors import EmbedderFailedError, Exit, PlanChangedError, UsageError
+from dbctl.files import silent
 from dbctl.model import Done, Plan, Value, counted
-from dbctl.services.app.app import App
+from dbctl.services.app import App
 from dbctl.services.search.semantic.search import Meaning, warn_of_model
 from dbctl.services.search.semantic.store_vector import VectorSource
 
@@ -72,7 +71,7 @@ class VectorMaking:
         told = app.ability(app.profile.semantic, "search by meaning")
         self._opened, self._filters, self._limit, self._advance = app, filters, limit, advance
         self._database = told.database
-        self._embedder: Embedder = embedders.of(app.configured, model=told.model)
+        self._embedder: Embedder = registry.of(app.configured, model=told.model)
         self.app, self.protected, self.target = app.name, app.protected, app.target(told.database)
         self.total = 0  #: vectors that are to be made, for the display of progress
 
@@ -102,7 +101,7 @@ class VectorMaking:
             rows, vectors = source.read(missing.keys[at : at + WRITTEN]), dict[str, Sequence[float]]()
             try:
                 for key, row in rows.items():
-                    interrupt.check()
+                    signals.check()
                     try:
                         vectors[key] = self._vector(source.meaning, key, str(row[source.meaning.told.text]))
                         failures = 0
@@ -173,7 +172,7 @@ class VectorMaking:
             chosen.append(Condition(source.columns[name], "=", value))
         where = list(chosen)
         while True:
-            interrupt.check()
+            signals.check()
             rows = source.db.select(source.rows.table, [source.key, source.text], where, limit=LOOKED)
             if rows:
                 yield [(key, text) for key, text in rows]

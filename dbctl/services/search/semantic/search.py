@@ -6,10 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Protocol, cast
 
-from dbctl.embedders import registry as embedders
-from dbctl.engines.contract.base import Capability, Checks, Condition, Readable, Where
-from dbctl.engines.contract.vectors import VectorColumn, Vectors
-from dbctl.errors.base import (
+from dbctl.embedders import registry
+from dbctl.engines.contract import Capability, Checks, Condition, Readable, VectorColumn, Vectors, Where
+from dbctl.errors import (
     CorruptError,
     DatabaseUnsetError,
     DbctlError,
@@ -22,12 +21,11 @@ from dbctl.errors.base import (
     VectorMissingError,
 )
 from dbctl.model import Page, Row, Value
-from dbctl.profiles.codecs import read_time
-from dbctl.profiles.model.semantic import OWN, Semantic
-from dbctl.services.app.app import App
-from dbctl.services.app.live_table import find_column, may_lack
+from dbctl.profiles import read_time
+from dbctl.profiles.model import OWN, Semantic
+from dbctl.services.app import App, find_column, may_lack
 from dbctl.services.search.query_values import checked
-from dbctl.services.search.semantic import vector_input as query_vector
+from dbctl.services.search.semantic import vector_input
 
 #: Rows that can be asked for, and characters of a text where there is not much room.
 MOST, BRIEF = 10_000, 160
@@ -125,7 +123,7 @@ class Meaning:
 
     def comparable(self, vector: Sequence[float], place: str) -> None:
         """Raise where a vector cannot be compared with those that are there."""
-        query_vector.comparable(
+        vector_input.comparable(
             vector, place, dimension=self.column.dimension, column=self.place, model=self.told.model
         )
 
@@ -143,7 +141,7 @@ class Meaning:
             raise self._missing(key) from error
         if found is None:
             raise self._missing(key)
-        vector = query_vector.sound(
+        vector = vector_input.sound(
             list(found), place, "The app makes it anew when it indexes that row again."
         )
         self.comparable(vector, place)
@@ -311,13 +309,13 @@ def _vector(meaning: Meaning, like: Like) -> tuple[Sequence[float], list[str]]:
     if like.row is not None:
         return meaning.vector_of(checked(like.row, "the id")), []
     if like.file is not None:
-        vector = query_vector.read(like.file, "--vector", dimension=meaning.column.dimension)
+        vector = vector_input.read(like.file, "--vector", dimension=meaning.column.dimension)
         meaning.comparable(vector, "--vector")
         return vector, []
     text = checked(like.text or "", "--text")
     if not text.strip():
         raise UsageError(detail="--text is empty")
-    embedder = embedders.of(meaning.app.configured, model=meaning.told.model)
+    embedder = registry.of(meaning.app.configured, model=meaning.told.model)
     vector = list(embedder.embed(text))
     meaning.comparable(vector, f"what {embedder.place} made")
     return vector, warn_of_model(meaning)

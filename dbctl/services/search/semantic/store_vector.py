@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.contract.base import Condition, Readable, Where, Writable
-from dbctl.errors.base import RowAbsentError
+from dbctl.engines.contract import Condition, Readable, Where, Writable
+from dbctl.errors import RowAbsentError
 from dbctl.model import Done, Plan, counted
-from dbctl.profiles.codecs import TIMES, read_time
-from dbctl.profiles.model.semantic import Beside
-from dbctl.services.app.app import App
-from dbctl.services.app.change import Change, Draft, exactly
-from dbctl.services.app.live_table import Live, find_column
+from dbctl.profiles import TIMES, read_time
+from dbctl.profiles.model import Beside
+from dbctl.services.app import App, Change, Draft, Live, exactly, find_column
 from dbctl.services.search.query_values import checked
-from dbctl.services.search.semantic import vector_input as query_vector
+from dbctl.services.search.semantic import vector_input
 from dbctl.services.search.semantic.search import Meaning
 
 
@@ -105,7 +103,7 @@ def store_vector(app: App, key: str, raw: bytes) -> Change[VectorStored]:
     def draft(db: Readable) -> Draft[VectorStored]:
         meaning = Meaning(app)
         told, place = meaning.told, f"the vector of {meaning.told.what} {key}"
-        vector = query_vector.read(raw, place, dimension=meaning.column.dimension)
+        vector = vector_input.read(raw, place, dimension=meaning.column.dimension)
         meaning.comparable(vector, place)
         where: list[Where] = [Condition(meaning.id, "=", key)]
         held = 0 if key in told.placeholders else db.count(told.table, where)

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from dbctl.embedders.base import LONGEST, problem
-from dbctl.errors.base import VectorInvalidError
+from dbctl.embedders import LONGEST, problem
+from dbctl.errors import VectorInvalidError
 
 #: Bytes; the longest vector takes less, with every digit written out.
 LARGEST = 4 << 20

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.engines import file_type as loose
+from dbctl.engines import file_type
 from dbctl.errors.base import (
     AdoptedAlreadyError,
     BackupUnsoundError,
@@ -31,16 +31,14 @@ from dbctl.errors.base import (
     UsageError,
     WrongAppError,
 )
-from dbctl.services.backup import repository as backups
-from dbctl.services.backup.foreign import detect as backup_loose
-from dbctl.services.backup.foreign import discovery as backup_found
-from dbctl.services.backup.foreign import verify as backup_try
+from dbctl.services.backup.foreign import detect, discovery, verify
 from dbctl.services.backup.foreign.adopt import Adoption
 from dbctl.services.backup.foreign.timestamps import dated
 from dbctl.services.backup.prune import Pruning
-from dbctl.services.restore import preview as restore_preview
+from dbctl.services.backup.repository import list_backups
+from dbctl.services.restore import preview
 from dbctl.services.restore.apply import Restoring
-from tests.services import promptvault_app as vault
+from tests.services import promptvault_app
 from tests.services.flashpoint_app import caught, run
 from tests.services.promptvault_app import content, create, listed, settle, spoil, undo
 
@@ -107,8 +105,8 @@ def forms(path, left):
 @contextmanager
 def taken(path, file, **more):
     with (
-        vault.opened(path, only=more.pop("only", "")) as (app, repository),
-        backup_loose.staged(app, repository, file, trial=False, **more) as (told, beside),
+        promptvault_app.opened(path, only=more.pop("only", "")) as (app, repository),
+        detect.staged(app, repository, file, trial=False, **more) as (told, beside),
     ):
         yield app, beside, told
 
@@ -116,25 +114,25 @@ def taken(path, file, **more):
 def apply(path, file, *, replace=True, **more):
     """Restore a file; ``replace``: whether tables may go that it does not hold, which ``spoil`` makes."""
     with taken(path, file, **more) as (app, beside, found):
-        keys = vault.keys_of(app)
+        keys = promptvault_app.keys_of(app)
         return Restoring(app, beside, found.manifest, keys, timeout=5, replace=replace).apply()
 
 
 def adopt(path, *files, at=None):
-    with vault.opened(path) as (app, repository):
-        return Adoption(app, repository, files, vault.keys_of(app), at=at, timeout=5).apply()
+    with promptvault_app.opened(path) as (app, repository):
+        return Adoption(app, repository, files, promptvault_app.keys_of(app), at=at, timeout=5).apply()
 
 
 def tried(path, *files):
-    with vault.opened(path) as (app, repository):
-        return backup_try.verify(
-            app, repository, (), files, deep=False, keys=vault.keys_of(app)
+    with promptvault_app.opened(path) as (app, repository):
+        return verify.verify(
+            app, repository, (), files, deep=False, keys=promptvault_app.keys_of(app)
         ).findings.findings
 
 
 def found(path):
-    with vault.opened(path) as (app, repository):
-        return backup_found.found(app, repository)
+    with promptvault_app.opened(path) as (app, repository):
+        return discovery.found(app, repository)
 
 
 # Restored from ------------------------------------------------------------------------------------------------------
@@ -161,7 +159,7 @@ def test_a_preview_of_a_file_tells_what_a_restore_would_change_and_changes_nothi
     spoil(path)
     spoiled = content(path)
     with taken(path, file) as (app, beside, told):
-        seen = restore_preview.preview(app, beside, told.manifest, vault.keys_of(app))
+        seen = preview.preview(app, beside, told.manifest, promptvault_app.keys_of(app))
     lost = {one.table: (one.now, one.then) for one in seen.databases[0].tables if one.now != one.then}
     assert lost["user_game_plays"][0] == 0 < lost["user_game_plays"][1]
     assert content(path) == spoiled
@@ -204,28 +202,28 @@ def test_a_folder_of_another_machines_repository_is_restored_and_adopted(path, l
     before = content(path)
     made = create(path)
     away = left / "from-elsewhere"
-    shutil.move(vault.folder_of(path, made), away)
+    shutil.move(promptvault_app.folder_of(path, made), away)
     spoil(path)
     apply(path, away)
     assert content(path) == before
     adopted = adopt(path, away).adopted[0]
     assert adopted.created_at == made.created_at
     assert [one.sha256 for one in adopted.members] == [one.sha256 for one in made.members]
-    assert vault.codes(vault.verified(path)) == []
+    assert promptvault_app.codes(promptvault_app.verified(path)) == []
     with pytest.raises(AdoptedAlreadyError):
         adopt(path, away)
 
 
 def test_a_backup_of_this_repository_is_not_adopted_again(path, left):
     made = create(path)
-    shutil.copytree(vault.folder_of(path, made), left / "copy")
+    shutil.copytree(promptvault_app.folder_of(path, made), left / "copy")
     assert made.id in str(caught(AdoptedAlreadyError, lambda: adopt(path, left / "copy")))
 
 
 def test_a_folder_whose_file_was_changed_is_refused(path, left):
     made = create(path)
     away = left / "from-elsewhere"
-    shutil.move(vault.folder_of(path, made), away)
+    shutil.move(promptvault_app.folder_of(path, made), away)
     file = next(away.glob("*.db.gz"))
     file.write_bytes(file.read_bytes()[:-1] + b"\x7f")
     before = content(path)
@@ -239,7 +237,7 @@ def test_a_folder_whose_file_was_changed_is_refused(path, left):
 
 def test_a_file_of_dbctl_without_its_manifest_is_of_its_time_in_utc(path, left):
     made = create(path)
-    file = shutil.copy(vault.file_of(path, made), left)
+    file = shutil.copy(promptvault_app.file_of(path, made), left)
     with taken(path, Path(file)) as (_app, _beside, told):
         assert told.manifest.created_at == made.created_at.replace(microsecond=0)
         assert told.manifest.origin.time == "its name, read as UTC"
@@ -307,7 +305,7 @@ def test_a_file_that_was_cut_off_flipped_or_added_to_is_refused(path, left):
 
 
 def test_a_gzip_bomb_ends_at_its_limit_and_leaves_nothing(path, left, monkeypatch):
-    monkeypatch.setattr(backup_loose, "SMALL", 1 << 18)
+    monkeypatch.setattr(detect, "SMALL", 1 << 18)
     bomb = written(left / "backup_20260105.db.gz", packed_as(bytes(1 << 24)))
     assert isinstance(refusal(path, bomb), UnpacksTooFarError)
     assert not list(path.parent.rglob(".dbctl-unpacked-*"))
@@ -358,7 +356,7 @@ def test_a_database_that_somebody_has_open_is_refused_and_named(path, left):
 
 def test_a_file_that_changes_while_it_is_read_is_refused(path, left, monkeypatch):
     file = copied(path, left / "backup_20260105.db")
-    really = backup_loose.compression.unpack_all
+    really = detect.compression.unpack_all
 
     def grows(*words, **more):
         answer = really(*words, **more)
@@ -366,7 +364,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(path, left, monkeypatch
             more_of_it.write(b"more")
         return answer
 
-    monkeypatch.setattr(backup_loose.compression, "unpack_all", grows)
+    monkeypatch.setattr(detect.compression, "unpack_all", grows)
     before = content(path)
     assert isinstance(caught(DbctlError, lambda: apply(path, file)), ChangedWhileReadError)
     assert content(path) == before
@@ -446,26 +444,26 @@ def test_an_adopted_file_is_a_backup_like_others_and_of_its_own_time(path, left)
     assert file.read_bytes() == as_it_was
     file.unlink()
     assert [one.id for one in listed(path).page.items] == [newest.id, adopted.id]
-    assert vault.codes(vault.verified(path)) == []
+    assert promptvault_app.codes(promptvault_app.verified(path)) == []
     spoil(path)
-    vault.apply(path, adopted.id)
+    promptvault_app.apply(path, adopted.id)
     assert content(path) == before
-    with vault.pruning(path, last=1) as work:
+    with promptvault_app.pruning(path, last=1) as work:
         assert isinstance(work, Pruning)
         assert work.apply().deleted == [adopted.id]
 
 
 def test_a_file_is_adopted_into_a_repository_that_does_not_exist_yet(path, left):
     file = copied(path, left / "backup_20260105_030000.db")
-    with vault.opened(path) as (app, repository):
+    with promptvault_app.opened(path) as (app, repository):
         place = Path(repository.store.place)
         assert not place.parent.exists()
-        work = Adoption(app, repository, [file], vault.keys_of(app), at=None, timeout=5)
+        work = Adoption(app, repository, [file], promptvault_app.keys_of(app), at=None, timeout=5)
         assert len(work.plan().steps) == 1
         assert not place.parent.exists(), "a plan makes nothing"
         (adopted,) = work.apply().adopted
     assert [one.id for one in listed(path).page.items] == [adopted.id]
-    assert vault.codes(vault.verified(path)) == []
+    assert promptvault_app.codes(promptvault_app.verified(path)) == []
 
 
 def test_latest_is_the_newest_by_its_time_not_the_one_adopted_last(path, left):
@@ -474,7 +472,7 @@ def test_latest_is_the_newest_by_its_time_not_the_one_adopted_last(path, left):
     middle = copied(path, left / "backup_20250301.db")
     adopt(path, middle, old)
     assert [one.id[:8] for one in listed(path).page.items] == ["20250228", "20250104"]
-    with vault.opened(path) as (_app, repository):
+    with promptvault_app.opened(path) as (_app, repository):
         assert repository.find("latest").id.startswith("20250228")
     newest = create(path)
     assert listed(path).page.items[0].id == newest.id
@@ -549,8 +547,8 @@ def test_one_that_was_adopted_says_so_in_the_list_and_the_others_stay(path, left
 def test_the_list_counts_them_behind_the_backups(path):
     copied(path, path.with_name("user.db.bak"))
     made = create(path)
-    with vault.opened(path) as (app, repository):
-        page = backups.list_backups(repository, vault.EVERY, loose=backup_found.found(app, repository)).page
+    with promptvault_app.opened(path) as (app, repository):
+        page = list_backups(repository, promptvault_app.EVERY, loose=discovery.found(app, repository)).page
     assert [one.kind for one in page.items] == ["backup", "foreign"]
     assert page.items[0].id == made.id
 
@@ -667,9 +665,9 @@ def test_a_name_of_dbctl_itself_tells_utc():
     assert dated("user_20260105_020000.db.gz", 0, ours=True).at == FIFTH
 
 
-@pytest.mark.parametrize("content", sorted(set(loose.TITLES) - set(loose.ENGINES)))
+@pytest.mark.parametrize("content", sorted(set(file_type.TITLES) - set(file_type.ENGINES)))
 def test_what_is_never_restored_says_what_serves_instead(content):
-    assert loose.INSTEAD[content]
+    assert file_type.INSTEAD[content]
 
 
 def test_where_backups_are_encrypted_an_adopted_one_is_too_and_nothing_plain_stands_beside_them(path, left):
@@ -679,7 +677,7 @@ def test_where_backups_are_encrypted_an_adopted_one_is_too_and_nothing_plain_sta
         file.write(f'encrypt = {{ recipients = ["{identity.to_public()}"] }}\n')
     made = adopt(path, copied(path, left / "backup_20260105.db")).adopted[0]
     assert made.members[0].encryption == "age"
-    assert [one.name for one in vault.folder_of(path, made).iterdir() if one.suffix != ".json"] == [
+    assert [one.name for one in promptvault_app.folder_of(path, made).iterdir() if one.suffix != ".json"] == [
         made.members[0].file
     ]
     with (
@@ -690,8 +688,8 @@ def test_where_backups_are_encrypted_an_adopted_one_is_too_and_nothing_plain_sta
 
 
 def test_folders_in_which_dbctl_works_now_are_not_listed(path, left):
-    vault.create(path)
+    promptvault_app.create(path)
     listed = [one.path for one in found(path)]
-    with vault.opened(path) as (_app, repository), repository.store.scratch(1) as folder:
+    with promptvault_app.opened(path) as (_app, repository), repository.store.scratch(1) as folder:
         copied(path, folder / "backup_20260105_030000.db")
         assert [one.path for one in found(path)] == listed

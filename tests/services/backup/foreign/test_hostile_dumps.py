@@ -8,13 +8,12 @@ from contextlib import closing
 
 import pytest
 
-from dbctl.services.restore import preview as restore_preview
+from dbctl.services.restore import preview
 from dbctl.services.restore.merge import Wanted
 from dbctl.services.restore.restore_test import Drills
 from dbctl.services.restore.tables import RestoringTables
 from tests import hostile
-from tests.services import larder_app as pantries
-from tests.services import promptvault_app as vault
+from tests.services import larder_app, promptvault_app
 from tests.services.backup.foreign.test_files import adopt, taken, tried
 
 #: Does what it says as far as the role that runs it may, and hides that it may not.
@@ -230,7 +229,7 @@ def test_a_hostile_dump_changes_nothing_outside_its_scratch_database_of_sqlite(n
     other, canary, dump = tmp_path / "other.db", tmp_path / "canary", tmp_path / "dump.sql"
     canary.mkdir()
     (canary / "here").write_text("untouched")
-    with pantries.settled("sqlite", tmp_path / "app") as pantry:
+    with larder_app.settled("sqlite", tmp_path / "app") as pantry:
         with closing(sqlite3.connect(other)) as made, made:
             made.execute("create table keep (id)")
             made.execute("insert into keep values (1)")
@@ -262,12 +261,12 @@ def test_a_hostile_dump_does_no_harm_on_any_path_that_loads_it(engine, tmp_path)
     file = hostile.with_statements(victim, tmp_path / "dump.sql", text)
     before = victim.outside()
     with taken(victim.pantry.path, file) as (app, scratch, backup):
-        keys = vault.keys_of(app)
-        restore_preview.preview(app, scratch, backup.manifest, keys, deep=True)
+        keys = promptvault_app.keys_of(app)
+        preview.preview(app, scratch, backup.manifest, keys, deep=True)
         selection = Wanted(tables=["members"], merge="missing")
         RestoringTables(app, scratch, backup.manifest, selection, keys, timeout=5).apply()
     adopt(victim.pantry.path, file)
-    assert not vault.verified(victim.pantry.path).unsound
-    with vault.opened(victim.pantry.path) as (app, _repository):
-        Drills([app], vault.keys_of).apply()
+    assert not promptvault_app.verified(victim.pantry.path).unsound
+    with promptvault_app.opened(victim.pantry.path) as (app, _repository):
+        Drills([app], promptvault_app.keys_of).apply()
     hostile.assert_unchanged(victim, before)

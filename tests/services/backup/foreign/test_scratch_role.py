@@ -19,10 +19,9 @@ from dbctl.config.model import Selection
 from dbctl.errors.base import DbctlError, Exit, FileUnsoundError, ForeignDumpRefusedError
 from dbctl.services import status
 from dbctl.services.backup import manifest as backup_manifest
-from dbctl.services.doctor import examine as doctor
+from dbctl.services.doctor import examine
 from tests import hostile, servers
-from tests.services import larder_app as pantries
-from tests.services import promptvault_app as vault
+from tests.services import larder_app, promptvault_app
 from tests.services.backup.foreign.test_files import adopt, apply, tried
 from tests.services.backup.foreign.test_hostile_dumps import POSTGRESQL, QUIETLY
 from tests.services.flashpoint_app import caught
@@ -71,16 +70,16 @@ def run(victim, *statements, database=""):
 def configured_as(victim, **parts):
     """Let the configuration name the Larder by another user."""
     url = servers.text(structs.replace(victim.pantry.own, **parts))
-    pantries.configure(victim.pantry.folder, url)
+    larder_app.configure(victim.pantry.folder, url)
     try:
         yield
     finally:
-        pantries.configure(victim.pantry.folder, victim.pantry.url)
+        larder_app.configure(victim.pantry.folder, victim.pantry.url)
 
 
 def left_behind(victim):
     selection = Selection(config=str(victim.pantry.path.with_name("dbctl.toml")))
-    findings = doctor.examine([selection], timeout=5).findings.findings
+    findings = examine.examine([selection], timeout=5).findings.findings
     return [finding for finding in findings if finding.code == "left-behind"]
 
 
@@ -116,7 +115,7 @@ def test_an_honest_dump_of_owners_and_roles_that_are_not_there_is_loaded_adopted
     assert codes(victim, file) == ["file-sound"]
     (made,) = adopt(victim.pantry.path, file).adopted
     victim.pantry.spoil()
-    vault.apply(victim.pantry.path, made.id)
+    promptvault_app.apply(victim.pantry.path, made.id)
     assert victim.pantry.content() == before
     hostile.assert_nothing_left(victim)
     if victim.engine == "mysql":  # an account with fewer rights could not make them again
@@ -193,7 +192,7 @@ def test_what_only_superusers_create_is_left_out_and_named(postgresql, tmp_path)
     assert {name for _, name in pantry.rows(OBJECTS)} == publications
     assert pantry.content() == before
     pantry.spoil()
-    again = vault.apply(pantry.path, adopted.adopted[0].id)  # what was verified can be restored
+    again = promptvault_app.apply(pantry.path, adopted.adopted[0].id)  # what was verified can be restored
     assert any("event trigger audit" in remark for remark in again.remarks)
     assert pantry.content() == before
     pantry.run("drop publication of_members", "drop publication if exists of_schema", "drop function audit()")
@@ -230,7 +229,10 @@ def test_an_administrator_that_is_no_superuser_loads_adopts_and_restores(postgre
             assert codes(postgresql, file)[-1] in ("file-unsound", "file-sound"), name
             hostile.assert_unchanged(postgresql, before)
         (made,) = adopt(pantry.path, honest).adopted
-        for restore in (lambda: apply(pantry.path, honest), lambda: vault.apply(pantry.path, made.id)):
+        for restore in (
+            lambda: apply(pantry.path, honest),
+            lambda: promptvault_app.apply(pantry.path, made.id),
+        ):
             pantry.spoil()
             assert restore().databases[0].way == "swapped"
             assert pantry.content() == content
@@ -295,8 +297,8 @@ def test_the_definer_is_the_account_of_the_app_whatever_a_dump_says(mysql, tmp_p
 
 
 def test_a_folder_of_another_machine_is_foreign_whatever_its_manifest_says(victim, tmp_path):
-    made = vault.create(victim.pantry.path)
-    folder = vault.folder_of(victim.pantry.path, made)
+    made = promptvault_app.create(victim.pantry.path)
+    folder = promptvault_app.folder_of(victim.pantry.path, made)
     manifest = backup_manifest.read((folder / "manifest.json").read_bytes())
     (member,) = manifest.members
     text = f"{victim.good().rpartition(victim.end)[0]}\n\\! touch {victim.canary}/evil\n{victim.end}".encode()
@@ -399,9 +401,9 @@ def test_libraries_of_a_foreign_dump_come_in_and_those_of_the_live_database_go(m
     ) == [("its", " export const x = 'DEFINER=`a`@`b`' ")]
     used = "select library_schema, library_name from information_schema.routine_libraries where routine_schema = database()"
     assert pantry.rows(used) == [(pantry.own.path, "its")]
-    made = vault.create(pantry.path)
+    made = promptvault_app.create(pantry.path)
     pantry.run("drop function uses", "drop library its")
-    vault.apply(pantry.path, made.id)
+    promptvault_app.apply(pantry.path, made.id)
     assert pantry.rows(used) == [(pantry.own.path, "its")]
     pantry.run("drop function uses", "drop library its")
 

@@ -12,8 +12,8 @@ from contextlib import closing
 import pytest
 from msgspec import structs
 
-from dbctl.engines.mysql.backup import client_programs as mysql_tools
-from dbctl.engines.mysql.backup.foreign import dump as mysql_loose
+from dbctl.engines.mysql.backup import client_programs
+from dbctl.engines.mysql.backup.foreign.dump import take_in
 from dbctl.engines.postgresql.backup.foreign.psql_commands import Scanner, SpokenToPsqlError
 from dbctl.engines.sql.query_builder import ident
 from dbctl.errors.base import BackupPartialError, DbctlError, FileUnfitError, FileUnsoundError, WrongAppError
@@ -22,8 +22,7 @@ from dbctl.services.restore.merge import Wanted
 from dbctl.services.restore.preview import preview
 from dbctl.services.restore.tables import RestoringTables
 from tests import servers
-from tests.services import larder_app as pantries
-from tests.services import promptvault_app as vault
+from tests.services import larder_app, promptvault_app
 from tests.services.backup.foreign.test_files import adopt, apply, found, taken, tried
 from tests.services.flashpoint_app import caught
 
@@ -42,19 +41,19 @@ def left(tmp_path):
 
 @pytest.fixture(params=["postgresql", "mysql"])
 def pantry(request, tmp_path):
-    with pantries.settled(request.param, tmp_path / "app") as made:
+    with larder_app.settled(request.param, tmp_path / "app") as made:
         yield made
 
 
 @pytest.fixture
 def shelf(tmp_path):
-    with pantries.settled("postgresql", tmp_path / "app") as made:
+    with larder_app.settled("postgresql", tmp_path / "app") as made:
         yield made
 
 
 @pytest.fixture
 def cupboard(tmp_path):
-    with pantries.settled("mysql", tmp_path / "app") as made:
+    with larder_app.settled("mysql", tmp_path / "app") as made:
         yield made
 
 
@@ -69,7 +68,7 @@ def mysqldump(pantry, place, *words):
     own = pantry.own
     password = {"MYSQL_PWD": own.password.reveal()} if own.password else {}
     argv = [
-        mysql_tools.PROGRAMS[servers.mysql_server().product]["dump"],
+        client_programs.PROGRAMS[servers.mysql_server().product]["dump"],
         "-h",
         own.host or "127.0.0.1",
         "-P",
@@ -106,7 +105,7 @@ def test_a_dump_of_every_form_is_restored_and_undone(pantry, left):
         spoiled = pantry.content()
         assert apply(pantry.path, file).databases[0].way == "swapped"
         assert pantry.content() == before, file.name
-    vault.undo(pantry.path)
+    promptvault_app.undo(pantry.path)
     assert pantry.content() == spoiled
 
 
@@ -119,10 +118,10 @@ def test_a_dump_is_loaded_on_trial_and_adopted_as_one_of_our_own(pantry, left):
     (made,) = adopt(pantry.path, file).adopted
     assert made.databases == ["pantry"]
     assert made.members[0].schema
-    assert vault.codes(vault.verified(pantry.path)) == []
+    assert promptvault_app.codes(promptvault_app.verified(pantry.path)) == []
     file.unlink()
     pantry.spoil()
-    vault.apply(pantry.path, made.id)
+    promptvault_app.apply(pantry.path, made.id)
     assert pantry.content() == before
 
 
@@ -199,14 +198,14 @@ def test_a_dump_of_some_tables_gives_back_their_rows_and_replaces_no_database(pa
     pantry.run("update members set mail = handle || '@spoiled.example'")
     wanted = Wanted(tables=["members"], merge="replace")
     with taken(pantry.path, file) as (app, beside, found):
-        RestoringTables(app, beside, found.manifest, wanted, vault.keys_of(app), timeout=5).apply()
+        RestoringTables(app, beside, found.manifest, wanted, promptvault_app.keys_of(app), timeout=5).apply()
     assert pantry.content()["members"] == before["members"]
     (made,) = adopt(pantry.path, file).adopted
     assert (made.kind, made.databases) == ("partial", ["pantry"])
     pantry.run("update members set mail = handle || '@spoiled.example'")
-    with vault.opened(pantry.path) as (app, repository):
+    with promptvault_app.opened(pantry.path) as (app, repository):
         manifest = repository.find(made.id)
-        RestoringTables(app, repository, manifest, wanted, vault.keys_of(app), timeout=5).apply()
+        RestoringTables(app, repository, manifest, wanted, promptvault_app.keys_of(app), timeout=5).apply()
     assert pantry.content()["members"] == before["members"]
 
 
@@ -220,7 +219,7 @@ def test_a_dump_of_tables_that_the_app_does_not_have_is_of_another_app(pantry, l
 def test_the_schema_of_a_foreign_dump_is_compared_with_what_it_replaced(pantry, left):
     file = forms(pantry, left)[0]
     with taken(pantry.path, file) as (app, beside, found):
-        seen = preview(app, beside, found.manifest, vault.keys_of(app))
+        seen = preview(app, beside, found.manifest, promptvault_app.keys_of(app))
         assert [one.schema for one in seen.databases] == ["unknown"]
     assert "schema-changed" not in [one.code for one in apply(pantry.path, file).findings]
     pantry.run("create table regrets (id int primary key)")
@@ -234,7 +233,13 @@ def test_a_foreign_dump_becomes_a_new_database(shelf, left):
     with taken(shelf.path, file) as (app, beside, found):
         for replace in (False, True):
             work = Copying(
-                app, beside, found.manifest, {"pantry": url}, vault.keys_of(app), replace=replace, timeout=5
+                app,
+                beside,
+                found.manifest,
+                {"pantry": url},
+                promptvault_app.keys_of(app),
+                replace=replace,
+                timeout=5,
             )
             assert work.apply().databases[0].tables == len(before)
     with closing(servers.connection(servers.postgresql())) as own:
@@ -262,7 +267,7 @@ def test_a_dump_that_lacks_a_table_which_the_database_has_says_so(pantry, left):
 def test_a_dump_of_another_engine_is_refused(shelf, left, tmp_path_factory):
     file = pg_dump(shelf, left / "backup.sql")
     folder = tmp_path_factory.mktemp("other") / "app"
-    with pantries.settled("sqlite", folder) as other:
+    with larder_app.settled("sqlite", folder) as other:
         error = caught(DbctlError, lambda: apply(other.path, file))
     assert isinstance(error, FileUnfitError)
     assert "it is of PostgreSQL" in str(error)
@@ -363,7 +368,7 @@ def test_what_a_dump_says_to_the_whole_server_is_left_out(cupboard, left):
     cupboard.spoil()
     apply(cupboard.path, left / "gtids.sql")
     assert cupboard.content() == before
-    mysql_loose.take_in(left / "gtids.sql", left / "taken.sql.gz", "larder/pantry")
+    take_in(left / "gtids.sql", left / "taken.sql.gz", "larder/pantry")
     loaded = gzip.decompress((left / "taken.sql.gz").read_bytes())
     assert b"INSERT INTO" in loaded
     assert not re.search(rb"LOG_BIN|GTID_PURGED|36b06734|REPLICATION", loaded)

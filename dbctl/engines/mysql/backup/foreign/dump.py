@@ -6,13 +6,12 @@ import re
 from functools import partial
 from pathlib import Path
 
-from dbctl import signals as interrupt
+from dbctl import signals
 from dbctl.engines.file_type import TakenIn
 from dbctl.engines.mysql.backup.dump_reader import Reading
 from dbctl.engines.mysql.backup.foreign.stored_code import lines
-from dbctl.errors.base import CorruptError, FileUnfitError
-from dbctl.files.parallel_gzip import packing
-from dbctl.files.subprocesses import BLOCK, new_file
+from dbctl.errors import CorruptError, FileUnfitError
+from dbctl.files import BLOCK, new_file, packing
 
 INSTEAD = "mysqldump DATABASE, without --databases and --all-databases, writes what dbctl takes."
 #: What would lead to another database than the one that a dump is loaded into; values stand on no line of their own.
@@ -45,7 +44,7 @@ def take_in(plain: Path, destination: Path, target: str) -> TakenIn:
     reading, facts, used, skipping = Reading(), {"format": "plain"}, set[bytes](), False
     with plain.open("rb") as file, new_file(destination, brief=True) as made, packing() as packed:
         for line in lines(iter(partial(file.read, BLOCK), b""), target):
-            interrupt.check()
+            signals.check()
             if not reading.in_rows:
                 if skipping or _WHOLE_SERVER.match(line):
                     skipping = not line.rstrip().endswith(b";")

@@ -13,9 +13,9 @@ from msgspec import structs
 from dbctl.engines.mysql import locks
 from dbctl.engines.mysql.errors import number_of
 from dbctl.engines.mysql.session import Session, open_session
-from dbctl.engines.mysql.types.values import literal
-from dbctl.engines.sql.query_builder import ident
-from dbctl.errors.base import ForeignDumpRefusedError
+from dbctl.engines.mysql.types import literal
+from dbctl.engines.sql import ident
+from dbctl.errors import ForeignDumpRefusedError
 from dbctl.model import Secret
 from dbctl.url import Url
 

@@ -11,14 +11,14 @@ from contextlib import suppress
 
 import pymysql
 
-from dbctl.engines.mysql.backup import stored_code as codes
+from dbctl.engines.mysql.backup import stored_code
 from dbctl.engines.mysql.backup.dump_reader import Reading
 from dbctl.engines.mysql.backup.load import relocated
 from dbctl.engines.mysql.backup.views import VIEWS
 from dbctl.engines.mysql.errors import number_of
 from dbctl.engines.mysql.session import Session
-from dbctl.engines.mysql.types.values import literal
-from dbctl.errors.base import CorruptError
+from dbctl.engines.mysql.types import literal
+from dbctl.errors import CorruptError
 from dbctl.model import Value
 
 #: Maximum bytes of a line: one row, or all rows of a statement.
@@ -82,22 +82,22 @@ def read(session: Session, database: str) -> list[Definition]:
     session.run("set session sql_mode = ''")  # quotes names in the form that every mode reads
     session.run(f"use {_name(database)}")
     found = list[Definition]()
-    for view in codes.names(session, VIEWS, database):
+    for view in stored_code.names(session, VIEWS, database):
         ((_, statement, _, collation),) = session.run(f"show create view {_name(view)}")
         found.append(_definition("view", view, statement, "", collation))
-    for name in codes.libraries(session, database):
+    for name in stored_code.libraries(session, database):
         ((_, mode, statement),) = session.run(f"show create library {_name(name)}")
         found.append(_definition(LIBRARY, name, statement, mode, ""))
-    for kind, name in codes.routines(session, database):
+    for kind, name in stored_code.routines(session, database):
         ((_, mode, statement, _, collation, _),) = session.run(f"show create {kind.lower()} {_name(name)}")
         text = b"".join(relocated([str(statement).encode("utf-8", "surrogateescape")], database))
         found.append(
             _definition(kind.lower(), name, text.decode("utf-8", "surrogateescape"), mode, collation)
         )
-    for name in codes.names(session, TRIGGERS, database):
+    for name in stored_code.names(session, TRIGGERS, database):
         _, mode, statement, _, collation, *_ = session.run(f"show create trigger {_name(name)}")[0]
         found.append(_definition("trigger", name, statement, mode, collation))
-    for name in codes.names(session, codes.EVENTS, database):
+    for name in stored_code.names(session, stored_code.EVENTS, database):
         ((_, mode, zone, statement, _, collation, _),) = session.run(f"show create event {_name(name)}")
         found.append(_definition("event", name, statement, mode, collation, zone))
     return found

@@ -11,9 +11,8 @@ from dbctl.engines.file_type import Content, TakenIn
 from dbctl.engines.postgresql.backup.dump_scanner import END, Reading
 from dbctl.engines.postgresql.backup.foreign.psql_commands import Scanner, SpokenToPsqlError
 from dbctl.engines.postgresql.backup.load import text_of
-from dbctl.errors.base import CorruptError, FileUnfitError
-from dbctl.files import compression
-from dbctl.files import subprocesses as clients
+from dbctl.errors import CorruptError, FileUnfitError
+from dbctl.files import compression, new_file
 
 #: The first version that reads an archive, by the second number of the archive's own version.
 _SINCE = {12: 9, 13: 10, 14: 12, 15: 16, 16: 17}
@@ -95,7 +94,7 @@ def _as_text(archive: Path, target: str) -> None:
     _require_whole(archive, target)
     text = archive.with_name(f"{archive.name}.sql")
     facts = {"format": "tar", "client": str(_reader_of(archive, TAR_BLOCK))}
-    with text_of(archive, facts, target) as blocks, clients.new_file(text, brief=True) as file:
+    with text_of(archive, facts, target) as blocks, new_file(text, brief=True) as file:
         for block in blocks:
             file.write(block)
     text.replace(archive)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from dbctl.engines.postgresql.backup.dump_scanner import unless_there
 from dbctl.engines.postgresql.backup.foreign.psql_commands import Scanner, SpokenToPsqlError
-from dbctl.errors.base import DumpOverreachesError
+from dbctl.errors import DumpOverreachesError
 
 _NAME = rb'(?:[A-Za-z_\x80-\xff][\w$\x80-\xff]*|"(?:[^"]|"")*")'
 #: Statements with roles of another server, or that a scratch role may not execute: the live database has their values.

@@ -15,8 +15,8 @@ from msgspec import structs
 
 from dbctl.engines.postgresql.backup.database_properties import literal
 from dbctl.engines.postgresql.session import Session, open_session
-from dbctl.engines.sql.query_builder import ident
-from dbctl.errors.base import DbctlError, ForeignDumpRefusedError
+from dbctl.engines.sql import ident
+from dbctl.errors import DbctlError, ForeignDumpRefusedError
 from dbctl.model import Secret, counted
 from dbctl.url import Url
 
