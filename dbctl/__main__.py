@@ -44,7 +44,9 @@ def at_once(text: str) -> int:
 
 def _help() -> str:
     """Return the help as it was when the command tree was last written down; a test compares the two."""
-    with open(os.path.join(os.path.dirname(__file__), "cli", "_completion", "help.txt"), encoding="utf-8") as file:  # noqa: PTH118, PTH120, PTH123 - pathlib is slow to import
+    with open(
+        os.path.join(os.path.dirname(__file__), "cli", "_completion", "help.txt"), encoding="utf-8"
+    ) as file:
         return file.read()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Generic, Literal, NoReturn, TypeVar
+from typing import Generic, Literal, NoReturn, TypeAlias, TypeVar
 
 import msgspec
 
@@ -12,6 +12,9 @@ T = TypeVar("T")
 
 #: A row as a person or a script sees it: column name to value.
 Row = Mapping[str, object]
+
+#: Compression of backup files whose engine does not compress them itself.
+Compression: TypeAlias = Literal["gzip", "zstd", "none"]
 
 
 class Value(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+import dbctl
 from dbctl.errors import base
 
+PACKAGE = Path(dbctl.__file__).parent
 SOURCES = [
-    path.read_text(encoding="utf-8")
-    for path in Path(base.__file__).parent.rglob("*.py")
-    if path != Path(base.__file__)
+    path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE / "errors"
 ]
 
 

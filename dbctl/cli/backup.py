@@ -25,7 +25,8 @@ from dbctl.cli._support.backups import (
 )
 from dbctl.cli._support.emit import change, emit, note, warn
 from dbctl.cli._support.options import DryRun, Limit, Offset, Sort, call, window
-from dbctl.config import Compression, Keep
+from dbctl.config import Keep
+from dbctl.model import Compression
 from dbctl.services.backup import (
     LATEST,
     BackupShown,

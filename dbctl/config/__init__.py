@@ -8,7 +8,6 @@ if TYPE_CHECKING:
         FILE_NAME,
         App,
         BackupConfig,
-        Compression,
         Embedder,
         Encrypt,
         Keep,
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
         Selection,
         embedder_key,
         has_home,
-        recipient_problem,
         variables_set,
     )
     from dbctl.config.s3 import Access, Address, parse
@@ -25,7 +23,7 @@ else:
         __name__,
         {
             "bundled": "shipped",
-            "model": "App BackupConfig Compression Embedder Encrypt FILE_NAME Keep Opening Selection embedder_key has_home recipient_problem variables_set",
+            "model": "App BackupConfig Embedder Encrypt FILE_NAME Keep Opening Selection embedder_key has_home variables_set",
             "s3": "Access Address parse",
         },
     )

@@ -23,7 +23,7 @@ from dbctl.errors import (
     UsageError,
 )
 from dbctl.files import atomic, toml
-from dbctl.model import Secret, is_span
+from dbctl.model import Compression, Secret, is_span
 from dbctl.url import Url
 
 FILE_NAME = "dbctl.toml"
@@ -53,8 +53,6 @@ STORAGE = (
 #: Takes where in the file something is wrong, and why.
 Complain = Callable[[Sequence[toml.Key], str], None]
 
-#: How the files of a backup are packed whose engine does not pack them itself.
-Compression: TypeAlias = Literal["gzip", "zstd", "none"]
 
 #: How many backups a rule may keep.
 Count = Annotated[int, msgspec.Meta(ge=0, le=100_000)]
@@ -526,9 +524,11 @@ def _backup(
 def _encrypt(
     told: Encrypt, at: Sequence[toml.Key], folder: Path, complain: Complain, own: Mapping[str, str]
 ) -> Encrypt:
+    if told.recipients:
+        from dbctl.files import age
     for number, text in enumerate(told.recipients):
         twice = "it stands here twice" if text in told.recipients[:number] else ""
-        if problem := recipient_problem(text) or twice:
+        if problem := age.recipient_problem(text) or twice:
             complain((*at, "recipients"), f"recipient {number + 1}: {problem}")
     meant = bool(told.recipients or told.recipients_file)
     if meant and told.passphrase_file:
@@ -544,15 +544,6 @@ def _encrypt(
         for name in ("recipients_file", "passphrase_file", "identity_file")
     }
     return msgspec.structs.replace(told, **files)
-
-
-def recipient_problem(text: str) -> str:
-    """Return what is wrong with the form of a recipient, without a word of what may be a secret; empty: nothing."""
-    if text.startswith("AGE-"):
-        return "it is a secret key, which belongs into a file of its own; age-keygen -y tells its recipient"
-    if not text.startswith(("age1", "ssh-ed25519 ", "ssh-rsa ")):
-        return "a recipient begins with age1, ssh-ed25519 or ssh-rsa"
-    return ""
 
 
 class Opening(msgspec.Struct, frozen=True, kw_only=True):

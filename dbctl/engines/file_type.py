@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from dbctl.config import Compression
-from dbctl.model import Value
+from dbctl.model import Compression, Value
 
 #: What a file holds once it is unpacked.
 Content: TypeAlias = Literal[

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias, TypeVar
 
-from dbctl.config import recipient_problem
 from dbctl.errors import CorruptError, DriverMissingError, KeyInvalidError, KeyWrongError
 from dbctl.model import Secret, Value
 
@@ -34,6 +33,15 @@ class MadeKey(Value, frozen=True, kw_only=True):
 
     recipient: str
     file: bytes  #: an identity file as ``age --passphrase`` makes it
+
+
+def recipient_problem(text: str) -> str:
+    """Return what is wrong with the form of a recipient, without a word of what may be a secret; empty: nothing."""
+    if text.startswith("AGE-"):
+        return "it is a secret key, which belongs into a file of its own; age-keygen -y tells its recipient"
+    if not text.startswith(("age1", "ssh-ed25519 ", "ssh-rsa ")):
+        return "a recipient begins with age1, ssh-ed25519 or ssh-rsa"
+    return ""
 
 
 def recipient(text: str, place: str) -> Recipient:

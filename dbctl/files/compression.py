@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from dbctl import signals
-from dbctl.config import Compression
 from dbctl.errors import CorruptError, FileFailedError, UnpacksTooFarError
 from dbctl.files import atomic
 from dbctl.files.parallel_gzip import BARE, GZIP, THREADS, packing
 from dbctl.files.progress import Progress, silent
 from dbctl.files.subprocesses import BLOCK, new_file
-from dbctl.model import Value
+from dbctl.model import Compression, Value
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkabl
 from dbctl.model import Value
 
 if TYPE_CHECKING:
+    from dbctl.engines.contract.effects import Effect
     from dbctl.engines.contract.schema import Schema
-    from dbctl.engines.parsing import Effect
 
 
 class Capability(Enum):

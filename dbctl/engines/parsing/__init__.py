@@ -3,7 +3,7 @@ from typing import TYPE_CHECKING
 from dbctl.exports import lazy_exports
 
 if TYPE_CHECKING:
-    from dbctl.engines.parsing.effects import Effect, effect_of
+    from dbctl.engines.parsing.effects import effect_of
     from dbctl.engines.parsing.lexer import Kind, Piece, Token, pieces
     from dbctl.engines.parsing.lint import Dialect, Judge, Told
     from dbctl.engines.parsing.redact import shown
@@ -13,7 +13,7 @@ else:
     __getattr__ = lazy_exports(
         __name__,
         {
-            "effects": "Effect effect_of",
+            "effects": "effect_of",
             "lexer": "Kind Piece Token pieces",
             "lint": "Dialect Judge Told",
             "redact": "shown",

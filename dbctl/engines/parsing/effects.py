@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from dbctl.engines.contract import Effect
 from dbctl.engines.parsing.lexer import Token
-from dbctl.model import Value
 
 #: What cannot take a row away, by the first words; ``create table … as select`` may call a function that does.
 _HARMLESS = {
@@ -62,16 +62,6 @@ _HOLDERS = {"schema", "database", "owned", "extension", "type", "domain", "table
 _BEFORE_NAMES = {"if", "exists", "only", "low_priority", "quick", "ignore", "temporary", "table"}
 _SESSION = ("set", "pragma")
 _FOR_ALL = {"global", "persist", "persist_only"}
-
-
-class Effect(Value, frozen=True, kw_only=True):
-    """What one statement may take away."""
-
-    may_take_rows: bool  #: whether rows may be gone after it
-    destroys: bool = False  #: it deletes rows, or drops a table, a column or what holds some
-    drops: Sequence[str] = ()  #: the tables that it drops, without their schema
-    empties: Sequence[str] = ()  #: the tables that it deletes rows of
-    session: bool = False  #: it only sets something that ends with the session
 
 
 def effect_of(read: Iterable[Token]) -> Effect:

@@ -14,7 +14,6 @@ from typing import Protocol, TypeVar, cast
 from msgspec import structs
 
 from dbctl import __version__, signals
-from dbctl.config import Compression
 from dbctl.engines import registry
 from dbctl.engines.contract import Capability, Dump, Dumped, Dumps, Pins, Proof, Readable
 from dbctl.errors import (
@@ -35,7 +34,7 @@ from dbctl.errors import (
     WrongAppError,
 )
 from dbctl.files import ENDINGS, Pace, Progress, both
-from dbctl.model import Done, Plan, Row, counted, now
+from dbctl.model import Compression, Done, Plan, Row, counted, now
 from dbctl.services.app import App, hint
 from dbctl.services.backup.app_files import Extras
 from dbctl.services.backup.encryption import Sealing

@@ -9,9 +9,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from dbctl.config import Compression
 from dbctl.engines.contract import Dump
-from dbctl.model import Value
+from dbctl.model import Compression, Value
 
 #: Why a backup was made: because somebody asked for one, or for some tables alone (``partial``), or before a restore
 #: replaced what there was (``safety``), or a migration was about to destroy some of it (``migration``).

@@ -7,10 +7,9 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from dbctl.config import Compression
 from dbctl.errors import FileFailedError
 from dbctl.files import MadeKey, Progress, Seal, age, atomic, compression, new_file, silent
-from dbctl.model import Value, now
+from dbctl.model import Compression, Value, now
 from dbctl.services.backup.encryption import Sealing
 from dbctl.services.backup.manifest import Encryption, Member
 from dbctl.stores import NewFolder

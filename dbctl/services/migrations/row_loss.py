@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from dbctl.engines.contract import Readable, Writable
-from dbctl.engines.parsing import Effect
+from dbctl.engines.contract import Effect, Readable, Writable
 from dbctl.errors import PrivilegeMissingError, QueryFailedError
 from dbctl.model import counted
 

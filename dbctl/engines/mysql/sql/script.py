@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from dbctl.engines.contract import Hazard, Script
+from dbctl.engines.contract import Effect, Hazard, Script
 from dbctl.engines.mysql.sql.lexer import is_closed, readings, tokens
-from dbctl.engines.parsing import Effect, Reading, Token, effect_of, remarked, taken_apart
+from dbctl.engines.parsing import Reading, Token, effect_of, remarked, taken_apart
 
 #: The words that tell what a statement is: ``create definer = … trigger``.
 _HEAD = 12

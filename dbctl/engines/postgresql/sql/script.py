@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
-from dbctl.engines.contract import Hazard, Script
-from dbctl.engines.parsing import Effect, Reading, Token, effect_of, remarked, taken_apart
+from dbctl.engines.contract import Effect, Hazard, Script
+from dbctl.engines.parsing import Reading, Token, effect_of, remarked, taken_apart
 from dbctl.engines.postgresql.sql.lexer import is_closed, tokens
 
 #: The words that tell what a statement is: ``create unique index concurrently``.

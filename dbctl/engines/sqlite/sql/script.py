@@ -7,8 +7,8 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from typing import cast
 
-from dbctl.engines.contract import Hazard, Script
-from dbctl.engines.parsing import Effect, Kind, Token, effect_of, is_line
+from dbctl.engines.contract import Effect, Hazard, Script
+from dbctl.engines.parsing import Kind, Token, effect_of, is_line
 
 #: Pragmas that take part in a transaction, or only tell something. Full-text tables ask two of them by themselves, and
 #: a column that is added with a check has the rows that are there checked.

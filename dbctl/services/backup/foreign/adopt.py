@@ -8,7 +8,6 @@ from pathlib import Path
 
 from msgspec import structs
 
-from dbctl.config import Compression
 from dbctl.engines.contract import Dumped, Dumps, Proof
 from dbctl.errors import (
     AdoptedAlreadyError,
@@ -18,7 +17,7 @@ from dbctl.errors import (
     UsageError,
 )
 from dbctl.files import Progress, atomic, silent
-from dbctl.model import Done, Plan, Row, counted
+from dbctl.model import Compression, Done, Plan, Row, counted
 from dbctl.services.app import App
 from dbctl.services.backup import verify
 from dbctl.services.backup.create import Advance, Source, make

@@ -13,8 +13,7 @@ from pathlib import Path
 from msgspec import structs
 
 from dbctl.config import shipped
-from dbctl.engines.contract import Language
-from dbctl.engines.parsing import Effect
+from dbctl.engines.contract import Effect, Language
 from dbctl.errors import FileFailedError, MigrationInvalidError, MigrationsMissingError
 from dbctl.model import Value
 from dbctl.profiles.model import Format

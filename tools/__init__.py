@@ -1,0 +1,1 @@
+"""Scripts for developers of dbctl; they are not part of the wheel."""
