@@ -44,9 +44,8 @@ def at_once(text: str) -> int:
 
 def _help() -> str:
     """Return the help as it was when the command tree was last written down; a test compares the two."""
-    with open(
-        os.path.join(os.path.dirname(__file__), "cli", "_completion", "help.txt"), encoding="utf-8"
-    ) as file:
+    place = os.path.join(os.path.dirname(__file__), "cli", "_completion", "help.txt")  # noqa: PTH118, PTH120 - pathlib is slow to import
+    with open(place, encoding="utf-8") as file:  # noqa: PTH123
         return file.read()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from dbctl.engines.contract import Writable
 from dbctl.errors import DatabaseNotEmptyError
 from dbctl.profiles.model import Profile
-from dbctl.services.migrations.ledger import detection
+from dbctl.services.app import ledger_detection
 
 
 @contextmanager
@@ -38,7 +38,7 @@ def refuse_full(db: Writable, profile: Profile) -> None:
     """
     tables: Sequence[str] = list(db.tables())
     migrations = profile.databases["main"].migrations
-    ledger = detection.named(profile, migrations.ledger).table if migrations else ""
+    ledger = ledger_detection.named(profile, migrations.ledger).table if migrations else ""
     full = [name for name in tables if name != ledger and db.count(name)]
     if full or (tables and ledger not in tables):
         raise DatabaseNotEmptyError(target=db.target, tables=", ".join((full or tables)[:5]))

@@ -65,9 +65,9 @@ def opened(ctx: typer.Context, said: Selection | None = None) -> Iterator[App]:
     ) as app:
         try:
             if app.acting_as:
-                from dbctl.services.app import acting
+                from dbctl.services.app import audit
 
-                acting.check(app)
+                audit.check_acting(app)
             yield app
         except DbctlError as error:  # so that a failure, too, says whose it is
             error.facts.setdefault("target", _target(app))

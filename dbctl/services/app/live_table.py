@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
-from dbctl.engines.contract import Condition, HoldsTimeForms, Readable, Table
-from dbctl.errors import SchemaLacksError
+from dbctl.engines.contract import Capability, Condition, HoldsTimeForms, Readable, Streams, Table
+from dbctl.errors import NotSupportedError, SchemaLacksError
 from dbctl.model import now
 from dbctl.profiles import BOOLEANS, TIMES, TimeCodec
 from dbctl.profiles.model import Name, Profile
@@ -146,3 +146,14 @@ class Live:
         told = [one.removesuffix("?") for one in ([name] if isinstance(name, str) else name)]
         what = f"column {self.name}.{' or '.join(told)}"
         return SchemaLacksError(target=self.db.target, what=what, purpose=self._purpose)
+
+
+def streams(db: Readable) -> Streams:
+    """Return a database that gives its rows out as they come.
+
+    Raises:
+        NotSupportedError: its engine does not.
+    """
+    if Capability.STREAM not in db.capabilities or not isinstance(db, Streams):
+        raise NotSupportedError(what="this", by=db.target, instead="Its engine keeps no rows of tables.")
+    return db

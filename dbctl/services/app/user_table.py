@@ -222,7 +222,7 @@ class UserTable:
             raise UsageError(detail="no user was named")
         found = [self.one(login) for login in who.logins] + [self._by_id(key) for key in who.ids]
         if who.inactive is not None and (inactive := self.read([self.where_inactive(who.inactive)])):
-            from dbctl.services.backup import clock
+            from dbctl.services.app import clock
 
             clock.check(self.app)
             found += inactive

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 
 from dbctl.engines.contract import count_dumped
-from dbctl.errors import DbctlError
 from dbctl.model import Finding, Severity
-from dbctl.services.app import App
+from dbctl.services.app import App, ledger_detection
 from dbctl.services.backup.manifest import Manifest, Member
 from dbctl.services.backup.safety import schema_of
-from dbctl.services.migrations import status
 
 FEWER = "Rows may have been deleted since, or lost: dbctl restore preview compares all tables."
 GONE = "Somebody dropped it since, or this is another database: dbctl restore preview compares all tables."
@@ -35,7 +33,7 @@ def _of_database(app: App, manifest: Manifest, one: Member) -> Iterator[Finding]
     target = app.target(one.database)
     live = app.reader(one.database)
     now = count_dumped(live, one.rows)
-    ledgers = _ledgers(app, one.database)
+    ledgers = ledger_detection.ledger_tables(app, one.database, live)
 
     def finding(severity: Severity, code: str, what: str, hint: str = "") -> Finding:
         message = f"backup {manifest.id}: {what}"
@@ -58,14 +56,3 @@ def _of_database(app: App, manifest: Manifest, one: Member) -> Iterator[Finding]
             yield finding(
                 "warning", "schema-changed", "the schema is another one now", "dbctl migrate status."
             )
-
-
-def _ledgers(app: App, database: str) -> Collection[str]:
-    """Return the tables that tell which migrations ran; none where that cannot be known: they are tables as others."""
-    if app.database(database).migrations is None:
-        return ()
-    try:
-        (track,) = status.tracks(app, database, may_lack_folder=True)
-    except DbctlError:
-        return ()
-    return track.ledgers

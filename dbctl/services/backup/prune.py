@@ -11,8 +11,7 @@ from dbctl.config import model as config
 from dbctl.errors import PlanChangedError, RepositoryUnreadError, RetentionUnsetError, UsageError
 from dbctl.model import Done, Plan, Value, read_span
 from dbctl.profiles.model import Profile
-from dbctl.services.app import App
-from dbctl.services.backup import clock
+from dbctl.services.app import App, clock
 from dbctl.services.backup.manifest import Manifest
 from dbctl.services.backup.repository import Repository
 from dbctl.services.backup.verification_record import Proven

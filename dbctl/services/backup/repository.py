@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 
@@ -150,18 +150,6 @@ class Repository:
                 found.append(manifest)
         # One that was adopted has the number of the newest before it.
         return sorted(found, key=lambda one: (one.number, one.created_at, one.id), reverse=True), unread
-
-    def moments(self) -> list[tuple[str, datetime]]:
-        """Return the id of each backup and the time in it; no manifest is read.
-
-        Raises:
-            RepositoryMissingError, RepositoryFailedError: they cannot be listed.
-        """
-        moments = list[tuple[str, datetime]]()
-        for name in self._folders(State.WHOLE):
-            with suppress(ValueError):  # digits that are no time
-                moments.append((name, datetime.strptime(name, "%Y%m%d_%H%M%S").replace(tzinfo=UTC)))
-        return moments
 
     def incomplete(self) -> Sequence[str]:
         """Return the folders that dbctl began to fill and did not end."""

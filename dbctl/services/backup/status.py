@@ -9,9 +9,8 @@ from typing import Literal, TypeAlias
 from dbctl.config import BackupConfig, Selection
 from dbctl.errors import DbctlError, Exit, RepositoryMissingError, RepositoryUnsetError, gravest
 from dbctl.model import Row, Value, counted, now, read_span
-from dbctl.services.app import App
+from dbctl.services.app import App, clock
 from dbctl.services.app import app as apps
-from dbctl.services.backup import clock
 from dbctl.services.backup.manifest import Manifest
 from dbctl.services.backup.repository import Repository, verified_at
 from dbctl.services.backup.verification_record import Drill, Proven

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     )
     from dbctl.services.data.personal_data import UserDataExported, collect_user_data
     from dbctl.services.data.query import Answered
-    from dbctl.services.data.table import Filters, is_time, streams, time_columns
+    from dbctl.services.data.table import Filters
 else:
     __getattr__ = lazy_exports(
         __name__,
@@ -30,6 +30,6 @@ else:
             "import_export": "Exported RowsImported export_query export_table import_rows",
             "personal_data": "UserDataExported collect_user_data",
             "query": "Answered",
-            "table": "Filters is_time streams time_columns",
+            "table": "Filters",
         },
     )

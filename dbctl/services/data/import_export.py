@@ -18,10 +18,10 @@ from dbctl.errors import (
     ValueInvalidError,
 )
 from dbctl.model import Done, Plan, counted
-from dbctl.services.app import MASK, App, Change, Draft, audit, exactly
+from dbctl.services.app import MASK, App, Change, Draft, audit, exactly, streams
 from dbctl.services.data.csv_jsonl import Cell, FileBrokenError, Form, Line, read, write_csv, write_jsonl
 from dbctl.services.data.query import asked
-from dbctl.services.data.table import DataTable, database_of, streams
+from dbctl.services.data.table import DataTable, database_of
 from dbctl.services.rules import RowRules, guard
 
 #: Wrong lines after which nobody looks for further ones.

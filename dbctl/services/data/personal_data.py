@@ -20,8 +20,8 @@ from dbctl.services.app import (
     find_column,
     hidden,
     is_secret,
+    streams,
 )
-from dbctl.services.data.table import streams
 from dbctl.services.users import STEP, leading, typed_by
 from dbctl.services.users import table as user_table
 

@@ -10,8 +10,8 @@ from datetime import timedelta
 from dbctl.engines.contract import Answer, Order, Readable, Where
 from dbctl.errors import QueryFailedError, UsageError
 from dbctl.model import Page, Row, Value, Window
-from dbctl.services.app import App, hidden
-from dbctl.services.data.table import DataTable, Filters, database_of, streams
+from dbctl.services.app import App, hidden, streams
+from dbctl.services.data.table import DataTable, Filters, database_of
 
 QUERY_HELP = (
     "data query runs one statement that only reads; dbctl data describe TABLE lists columns,"

@@ -9,18 +9,14 @@ from datetime import datetime, timedelta
 from dbctl.engines.contract import (
     AllOf,
     Behind,
-    Capability,
     Column,
     Condition,
-    HoldsTimeForms,
     Op,
     Readable,
-    Streams,
     Where,
 )
 from dbctl.errors import (
     ColumnMissingError,
-    NotSupportedError,
     OwnCommandError,
     RowAbsentError,
     TableMissingError,
@@ -29,26 +25,26 @@ from dbctl.errors import (
 )
 from dbctl.model import Row, Value, now
 from dbctl.profiles import BOOLEANS
-from dbctl.profiles.model import Name
 from dbctl.services.app import (
     BOOLEAN_TYPE,
     MASK,
-    TIMES,
     App,
     Live,
     cut,
     find_column,
     hidden,
     hint,
+    is_time,
+    ledger_detection,
     read_moment,
     read_word,
+    streams,
+    time_columns,
 )
-from dbctl.services.migrations.ledger import detection, journal
 from dbctl.services.settings import load_json
 
 _WHOLE = re.compile(r"-?[0-9]+", re.ASCII)
 _FRACTIONS = re.compile(r"REAL|FLOA|DOUB|NUMERIC|DECIMAL")
-_DATES = re.compile(r"DATE|TIMESTAMP")
 #: How a filter compares; what is longer is looked for first.
 OPERATORS: Mapping[str, Op] = {
     "!=": "!=",
@@ -64,17 +60,6 @@ OPERATORS: Mapping[str, Op] = {
 def database_of(app: App) -> str:
     """Return the database that is meant: what ``--db`` says, else the main one."""
     return app.only or app.main()
-
-
-def streams(db: Readable) -> Streams:
-    """Return a database that gives its rows out as they come.
-
-    Raises:
-        NotSupportedError: its engine does not.
-    """
-    if Capability.STREAM not in db.capabilities or not isinstance(db, Streams):
-        raise NotSupportedError(what="this", by=db.target, instead="Its engine keeps no rows of tables.")
-    return db
 
 
 class Filters(Value, frozen=True, kw_only=True):
@@ -117,10 +102,10 @@ class DataTable:
         told = self.app.database(self.database).migrations
         if told is None:
             return
-        named = detection.named(self.app.profile, told.ledger)
-        if told.ledger == detection.FOUND:
-            named, _ = detection.found(self.db, self.app.url(self.database).engine)
-        if self.name in (named.table, journal.TABLE):
+        named = ledger_detection.named(self.app.profile, told.ledger)
+        if told.ledger == ledger_detection.FOUND:
+            named, _ = ledger_detection.found(self.db, self.app.url(self.database).engine)
+        if self.name in (named.table, ledger_detection.JOURNAL):
             what = f"the record of migrations in {self.name}"
             raise OwnCommandError(what=what, command="migrate mark, or migrate repair,")
 
@@ -322,35 +307,6 @@ def _unfitting(told: Column, text: str) -> str:
         except ValueError:
             return "it is no number"
     return ""
-
-
-def is_time(db: Readable, column: Column, named: Collection[str]) -> bool:
-    """Whether a column holds times: by its type, or because it is ``named``."""
-    if column.native == "time" or column.name in named:
-        return True
-    return "time" not in db.natives and bool(_DATES.match(column.type))
-
-
-def time_columns(app: App, database: str, live: Live) -> frozenset[str]:
-    """Return the columns of a table that hold times by the profile, or by their defaults."""
-    profile, named = app.profile, list[Name | None]()
-    if app.database(database).updated_at:
-        named.append(app.database(database).updated_at)
-    if profile.users and profile.users.table == live.name:
-        named += [profile.users.fields.get(word) for word in TIMES]
-    if profile.users:
-        named += [
-            told.expires_at for told in profile.users.signed_in if told.table.removesuffix("?") == live.name
-        ]
-    named += [told.fields.get("updated_at") for told in profile.settings if told.table == live.name]
-    if profile.audit and profile.audit.table == live.name:
-        named.append(profile.audit.fields.get("at"))
-    for kind in profile.sessions:
-        if kind.table.removesuffix("?") == live.name:
-            named += [kind.started_at, kind.seen_at, kind.ended_at, kind.expires_at]
-    named += [rule.age.column for rule in profile.cleanup if rule.table.removesuffix("?") == live.name]
-    clocks = live.db.clocks(live.name) if isinstance(live.db, HoldsTimeForms) else ()
-    return frozenset(column for name in named if (column := find_column(live.table, name))).union(clocks)
 
 
 def key_of(table: DataTable, row: Row) -> dict[str, object]:

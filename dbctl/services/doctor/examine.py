@@ -11,9 +11,9 @@ from dbctl.engines import registry
 from dbctl.engines.contract import Advises, Capability, Indexes, Measures
 from dbctl.errors import BusyError, CutOffWriteError, DatabaseUnsetError, DbctlError, RepositoryUnsetError
 from dbctl.model import Examined, Finding, counted
-from dbctl.services.app import App, unconfigured
+from dbctl.services.app import App, clock, unconfigured
 from dbctl.services.app import app as apps
-from dbctl.services.backup import clock, status
+from dbctl.services.backup import status
 from dbctl.services.doctor import disk_space, embedder, encryption, files, server, users
 from dbctl.services.doctor import server as doctor_server
 from dbctl.services.doctor.context import Subject

@@ -10,8 +10,18 @@ from dbctl.engines.contract import Condition, HeldTimes, HoldsTimeForms, Not, Re
 from dbctl.errors import SchemaLacksError
 from dbctl.model import Finding, Severity, counted
 from dbctl.profiles.model import Name, Password, Settings
-from dbctl.services.app import App, Live, UserTable, cut, find_column, hash_fault, hidden
-from dbctl.services.data import is_time, streams, time_columns
+from dbctl.services.app import (
+    App,
+    Live,
+    UserTable,
+    cut,
+    find_column,
+    hash_fault,
+    hidden,
+    is_time,
+    streams,
+    time_columns,
+)
 from dbctl.services.roles import BuiltInPermissions, RoleTable
 from dbctl.services.rules import known_states
 from dbctl.services.settings import queries, setting_text_fault

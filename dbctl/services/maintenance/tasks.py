@@ -18,8 +18,7 @@ from dbctl.errors import (
     SchemaLacksError,
 )
 from dbctl.model import Done, Plan, Row, Value
-from dbctl.services.app import App, configured
-from dbctl.services.backup import clock
+from dbctl.services.app import App, clock, configured
 
 #: What can be done; the words of the command line.
 Kind: TypeAlias = Upkeep

@@ -20,10 +20,10 @@ from dbctl.errors import (
 from dbctl.model import Page, Value
 from dbctl.profiles import loader
 from dbctl.profiles.model import Migrations, Profile
-from dbctl.services.app import App
+from dbctl.services.app import App, ledger_detection
 from dbctl.services.migrations.files import Folder, variants
 from dbctl.services.migrations.files import loader as migration_files
-from dbctl.services.migrations.ledger import Migration, Standing, Track, detection, standing
+from dbctl.services.migrations.ledger import Migration, Standing, Track, standing
 
 
 class Survey(Value, frozen=True, kw_only=True):
@@ -114,11 +114,11 @@ def _track(
         if own or not may_lack_folder:
             raise
         folder = migration_files.none_at_all()
-    ledger, foreign = detection.named(app.profile, told.ledger, folder.format), None
-    if told.ledger == detection.FOUND and connects:
+    ledger, foreign = ledger_detection.named(app.profile, told.ledger, folder.format), None
+    if told.ledger == ledger_detection.FOUND and connects:
         with suppress(DatabaseMissingError):  # it will be made
             db = app.reader(name, may_be_empty=True)
-            ledger, foreign = detection.found(db, engine, folder.format)
+            ledger, foreign = ledger_detection.found(db, engine, folder.format)
     return Track(
         app=app.name,
         database=name,
@@ -159,7 +159,7 @@ def shipped_track(profile: Profile, database: str, app: str, engine: str, *, sha
         database=database,
         profile=profile,
         told=told,
-        ledger=detection.named(profile, told.ledger),
+        ledger=ledger_detection.named(profile, told.ledger),
         folder=_first(folders, shape),
         engine=engine,
         shapes=folders if told.shape else {},

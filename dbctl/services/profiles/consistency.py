@@ -27,8 +27,7 @@ from dbctl.profiles.model import (
 from dbctl.profiles.model import rebuild as rebuild_model
 from dbctl.profiles.model import search as search_model
 from dbctl.profiles.model import sessions as sessions_model
-from dbctl.services.app import find_column, may_lack
-from dbctl.services.migrations.ledger import detection
+from dbctl.services.app import find_column, ledger_detection, may_lack
 from dbctl.services.search import Compiler
 from dbctl.services.users import STEP
 
@@ -86,8 +85,8 @@ def inconsistent(profile: Profile) -> Iterator[Complaint]:
 
 
 def _inconsistent_migrations(profile: Profile, key: Sequence[str], told: Migrations) -> Iterator[Complaint]:
-    if isinstance(told.ledger, str) and told.ledger not in detection.names(profile):
-        known = ", ".join(detection.names(profile))
+    if isinstance(told.ledger, str) and told.ledger not in ledger_detection.names(profile):
+        known = ", ".join(ledger_detection.names(profile))
         yield (*key, "ledger"), f"no ledger is called {told.ledger!r}; known are {known}"
     yield from _twice((*key, "shape"), "name", [one.name for one in told.shape])
 

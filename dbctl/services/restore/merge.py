@@ -21,9 +21,8 @@ from dbctl.errors import (
 )
 from dbctl.model import Value, counted
 from dbctl.profiles.model import Users
-from dbctl.services.app import App, Live, exactly, hidden, hint
+from dbctl.services.app import App, Live, exactly, hidden, hint, streams
 from dbctl.services.backup import Manifest, Member, Repository
-from dbctl.services.data import streams
 from dbctl.services.restore.source import members, want_copyable
 from dbctl.services.rules import RowRules
 

@@ -10,8 +10,7 @@ from dbctl.engines.contract import Condition, Readable
 from dbctl.errors import DbctlError, RuleMissingError, SchemaLacksError, UsageError
 from dbctl.model import Done, Page, Plan, Row, Value, counted, read_span
 from dbctl.profiles.model import Cleanup, Moved, mistakes, shapes
-from dbctl.services.app import App, Live, find_column, may_lack
-from dbctl.services.backup import clock
+from dbctl.services.app import App, Live, clock, find_column, may_lack
 from dbctl.services.sessions.cleanup_rule import RuleCleaned, Run, due, fitted, values_of
 from dbctl.services.sessions.rule_overlap import Overlap
 from dbctl.signals import Interrupted

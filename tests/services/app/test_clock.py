@@ -8,8 +8,8 @@ import pytest
 
 from dbctl import model
 from dbctl.errors.base import ClockDoubtedError, Exit, LastBackupError, UsageError
+from dbctl.services.app import clock
 from dbctl.services.app.user_table import Who
-from dbctl.services.backup import clock
 from dbctl.services.backup import create as backup_create
 from dbctl.services.backup.delete import Deletion
 from dbctl.services.backup.status import survey

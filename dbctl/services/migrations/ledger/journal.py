@@ -13,10 +13,11 @@ from typing import Literal, TypeAlias
 from dbctl.engines.contract import Condition, Migrates, Order, Readable, Where, Writable
 from dbctl.errors import MigrationStepMissingError
 from dbctl.model import Value, now
+from dbctl.services.app import ledger_detection
 
 Way: TypeAlias = Literal["up", "down"]
 
-TABLE = "dbctl_migration_steps"
+TABLE = ledger_detection.JOURNAL
 #: Every engine takes it as it is. Times are text, in UTC.
 CREATE = f"""create table if not exists {TABLE} (
   migration varchar(255) not null,

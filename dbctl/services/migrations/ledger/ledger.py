@@ -11,7 +11,7 @@ from dbctl.errors import SchemaLacksError
 from dbctl.model import Value, now
 from dbctl.profiles import KEYS, read_time
 from dbctl.profiles.model import ForeignLedger, Migrations, Profile, base
-from dbctl.services.app import Live
+from dbctl.services.app import Live, ledger_detection
 from dbctl.services.migrations.files import Folder, MigrationFile
 from dbctl.services.migrations.ledger import journal
 
@@ -88,7 +88,6 @@ def _alike(name: str) -> str:
 
 def read_foreign(ledger: ForeignLedger, db: Readable, engine: str) -> list[Record]:
     """Return what another runner's ledger holds."""
-    select = ledger.select if isinstance(ledger.select, str) else ledger.select[engine]
     return [
         Record(
             version=str(version) if version is not None else "",
@@ -100,7 +99,7 @@ def read_foreign(ledger: ForeignLedger, db: Readable, engine: str) -> list[Recor
             level=cast("Level", level),
             checksum=None if checksum is None else str(checksum),
         )
-        for version, name, at, failed, level, checksum in db.query(select, {"true": True})
+        for version, name, at, failed, level, checksum in ledger_detection.query_foreign(ledger, db, engine)
     ]
 
 

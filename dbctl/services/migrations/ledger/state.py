@@ -13,9 +13,8 @@ from dbctl.engines import registry
 from dbctl.engines.contract import Readable
 from dbctl.errors import MigrationInvalidError, MigrationShapeOtherError, WrongAppError
 from dbctl.model import Row, Value
-from dbctl.services.app import find_column, recognised_as
+from dbctl.services.app import find_column, ledger_detection, recognised_as
 from dbctl.services.migrations.files import MigrationFile, place_of, variants
-from dbctl.services.migrations.ledger.detection import FOUND
 from dbctl.services.migrations.ledger.journal import Unfinished, unfinished
 from dbctl.services.migrations.ledger.ledger import Record, Track, read_foreign, recorded_in
 
@@ -106,7 +105,10 @@ class Standing(Value, frozen=True, kw_only=True):
     @property
     def unmigrated(self) -> bool:
         """Whether nothing tells that this database has migrations: no ledger, no files, and no word of its profile."""
-        return not (self.recorded or self.track.folder.is_there) and self.track.told.ledger == FOUND
+        return (
+            not (self.recorded or self.track.folder.is_there)
+            and self.track.told.ledger == ledger_detection.FOUND
+        )
 
     @property
     def unrecorded(self) -> bool:

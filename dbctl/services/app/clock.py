@@ -141,11 +141,22 @@ def local_backups(app: App) -> list[tuple[str, datetime]]:
     config = app.configured.backup
     if config is None or "://" in config.repository:
         return []
-    from dbctl.services.backup.repository import Repository
+    from dbctl import config as configuration
+    from dbctl.stores import State, ordered, registry
 
+    backups = list[tuple[str, datetime]]()
     with suppress(DbctlError):  # a missing repository has no records
-        return Repository(app).moments()
-    return []
+        store = registry.open_store(
+            config.repository,
+            app.name,
+            folder=app.configured.folder,
+            staging=configuration.model.aside(app.configured),
+            timeout=app.timeout,
+        )
+        for name in ordered(store.folders(), State.WHOLE):
+            with suppress(ValueError):  # not the id of a backup
+                backups.append((name, datetime.strptime(name, "%Y%m%d_%H%M%S").replace(tzinfo=UTC)))
+    return backups
 
 
 def _records(app: App, backups: Sequence[datetime]) -> list[Records]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 
 from dbctl.engines.contract import Readable
 from dbctl.profiles import ledgers
 from dbctl.profiles.model import NO_LEDGER, ForeignLedger, Format, Ledger, Profile
-from dbctl.services.app import find_column
-from dbctl.services.migrations.ledger.ledger import read_foreign
+from dbctl.services.app.app import App
+from dbctl.services.app.live_table import find_column
 
 #: What a profile says instead of a ledger.
 FOUND = "found"
+#: The table of the steps of a migration that is half done.
+JOURNAL = "dbctl_migration_steps"
 
 
 def names(profile: Profile) -> Collection[str]:
@@ -54,6 +56,23 @@ def found(
     return own if own in mine else mine[0], next(iter(foreign), None)
 
 
+def ledger_tables(app: App, database: str, db: Readable) -> frozenset[str]:
+    """Return the tables that record which migrations of a database ran; empty if its profile names no migrations."""
+    section = app.database(database).migrations
+    if section is None:
+        return frozenset()
+    ledger, foreign = named(app.profile, section.ledger), None
+    if section.ledger == FOUND:
+        ledger, foreign = found(db, app.url(database).engine)
+    return frozenset({ledger.table, JOURNAL, *([foreign.table] if foreign else [])})
+
+
+def query_foreign(ledger: ForeignLedger, db: Readable, engine: str) -> Iterable[Sequence[object]]:
+    """Return the rows of another runner's ledger, in the columns that the profile's query selects."""
+    select = ledger.select if isinstance(ledger.select, str) else ledger.select[engine]
+    return db.query(select, {"true": True})
+
+
 def _is(ledger: Ledger, db: Readable) -> bool:
     """Whether a table of that name is that ledger: another runner may call its own the same."""
     table = db.tables()[ledger.table]
@@ -78,7 +97,7 @@ def _is_there(ledger: ForeignLedger, db: Readable, engine: str) -> bool:
     if not isinstance(ledger.select, str) and engine not in ledger.select:
         return False
     if not ledger.table:
-        return bool(db.tables()) and bool(read_foreign(ledger, db, engine))
+        return bool(db.tables()) and bool(list(query_foreign(ledger, db, engine)))
     return ledger.table in db.tables() and all(
         db.tables()[ledger.table].columns.get(one) for one in ledger.has
     )
