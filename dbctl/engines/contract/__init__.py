@@ -60,6 +60,7 @@ if TYPE_CHECKING:
         count_dumped,
         list_dumped,
     )
+    from dbctl.engines.contract.effects import Effect
     from dbctl.engines.contract.external_index import Sidecar, Sidecars, SidecarState
     from dbctl.engines.contract.fulltext import (
         FullText,
@@ -137,6 +138,7 @@ else:
     __getattr__ = lazy_exports(
         __name__,
         {
+            "effects": "Effect",
             "base": "AllOf AnyOf Behind Capability Checks Column Condition Describes Explains Explanation FillRow Hazard HeldTimes Holder HoldsTimeForms Housing IndexDamage IndexDifference Language Later Linked Measured Measures Merge Migrates Not Op Order Orphans Readable Reference RewritesTimes Script Storage Table TimeForm Where Within Writable fill_nothing",
             "dumps": "Approach Dump Dumped Dumps Kept Loaded Outside Pins Proof Ready Tried count_dumped list_dumped",
             "external_index": "Sidecar SidecarState Sidecars",

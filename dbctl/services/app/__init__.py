@@ -3,14 +3,15 @@ from typing import TYPE_CHECKING
 from dbctl.exports import lazy_exports
 
 if TYPE_CHECKING:
-    from dbctl.services.app.acting import acting_user
     from dbctl.services.app.app import App, recognised_as
+    from dbctl.services.app.audit import acting_user
     from dbctl.services.app.change import Change, Draft, exactly, reaching
-    from dbctl.services.app.live_table import Live, find_column, has, may_lack
+    from dbctl.services.app.live_table import Live, find_column, has, may_lack, streams
     from dbctl.services.app.pagination import page_of
     from dbctl.services.app.per_database import Figures, configured, figures
     from dbctl.services.app.secrets import KEY_FORMS, MASK, hidden, is_secret, mask
     from dbctl.services.app.suggestions import hint, question
+    from dbctl.services.app.time_columns import is_time, time_columns
     from dbctl.services.app.user_table import (
         BOOLEAN_TYPE,
         TIMES,
@@ -38,10 +39,11 @@ else:
     __getattr__ = lazy_exports(
         __name__,
         {
-            "acting": "acting_user",
+            "time_columns": "is_time time_columns",
+            "audit": "acting_user",
             "app": "App recognised_as",
             "change": "Change Draft exactly reaching",
-            "live_table": "Live find_column has may_lack",
+            "live_table": "Live find_column has may_lack streams",
             "pagination": "page_of",
             "per_database": "Figures configured figures",
             "secrets": "KEY_FORMS MASK hidden is_secret mask",
