@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from dbctl.services.app.per_database import Figures, configured, figures
     from dbctl.services.app.secrets import KEY_FORMS, MASK, hidden, is_secret, mask
     from dbctl.services.app.suggestions import hint, question
-    from dbctl.services.app.time_columns import is_time, time_columns
+    from dbctl.services.app.times import is_time, time_columns
     from dbctl.services.app.user_table import (
         BOOLEAN_TYPE,
         TIMES,
@@ -39,7 +39,7 @@ else:
     __getattr__ = lazy_exports(
         __name__,
         {
-            "time_columns": "is_time time_columns",
+            "times": "is_time time_columns",
             "audit": "acting_user",
             "app": "App recognised_as",
             "change": "Change Draft exactly reaching",
