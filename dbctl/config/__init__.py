@@ -1,3 +1,5 @@
+"""The configuration: ``dbctl.toml``, S3 access, and the files shipped with dbctl."""
+
 from typing import TYPE_CHECKING
 
 from dbctl.exports import lazy_exports
@@ -23,7 +25,10 @@ else:
         __name__,
         {
             "bundled": "shipped",
-            "model": "App BackupConfig Embedder Encrypt FILE_NAME Keep Opening Selection embedder_key has_home variables_set",
+            "model": (
+                "App BackupConfig Embedder Encrypt FILE_NAME Keep Opening Selection embedder_key has_home "
+                "variables_set"
+            ),
             "s3": "Access Address parse",
         },
     )

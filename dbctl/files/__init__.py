@@ -1,3 +1,5 @@
+"""Files and processes: atomic writes, locks, temporary folders, archives, compression, client programs."""
+
 from typing import TYPE_CHECKING
 
 from dbctl.exports import lazy_exports
@@ -30,7 +32,10 @@ else:
         __name__,
         {
             "age": "Identity MadeKey Recipient",
-            "atomic": "check_settings expand_home is_full is_regular make_folder read_settings read_whole rename_beside sync_directory sync_file written_whole",
+            "atomic": (
+                "check_settings expand_home is_full is_regular make_folder read_settings read_whole rename_beside "
+                "sync_directory sync_file written_whole"
+            ),
             "compression": "ENDINGS Seal UnpackedAll",
             "concurrency": "both",
             "lock": "is_held",

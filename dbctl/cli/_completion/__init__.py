@@ -1,0 +1,1 @@
+"""Completion files for shells, generated from the command tree."""

@@ -1,0 +1,1 @@
+"""What the command groups share: options, the opened app, output, confirmation."""

@@ -1,3 +1,5 @@
+"""The contract between services and engines: protocols and the values that they exchange."""
+
 from typing import TYPE_CHECKING
 
 from dbctl.exports import lazy_exports
@@ -138,14 +140,25 @@ else:
     __getattr__ = lazy_exports(
         __name__,
         {
-            "effects": "Effect",
-            "base": "AllOf AnyOf Behind Capability Checks Column Condition Describes Explains Explanation FillRow Hazard HeldTimes Holder HoldsTimeForms Housing IndexDamage IndexDifference Language Later Linked Measured Measures Merge Migrates Not Op Order Orphans Readable Reference RewritesTimes Script Storage Table TimeForm Where Within Writable fill_nothing",
+            "base": (
+                "AllOf AnyOf Behind Capability Checks Column Condition Describes Explains Explanation FillRow Hazard "
+                "HeldTimes Holder HoldsTimeForms Housing IndexDamage IndexDifference Language Later Linked Measured "
+                "Measures Merge Migrates Not Op Order Orphans Readable Reference RewritesTimes Script Storage Table "
+                "TimeForm Where Within Writable fill_nothing"
+            ),
             "dumps": "Approach Dump Dumped Dumps Kept Loaded Outside Pins Proof Ready Tried count_dumped list_dumped",
+            "effects": "Effect",
             "external_index": "Sidecar SidecarState Sidecars",
             "fulltext": "FullText Gathered IndexFault IndexState IndexUse Link MakesFullText Marked TextIndex",
-            "monitoring": "Advises Concern Index Indexes Look Maintains Prunes Session Sessions Slow Task Timed Traffic Tuning Upkeep Wait Waste Wastes answered left_behind named_locks",
+            "monitoring": (
+                "Advises Concern Index Indexes Look Maintains Prunes Session Sessions Slow Task Timed Traffic Tuning "
+                "Upkeep Wait Waste Wastes answered left_behind named_locks"
+            ),
             "recovery": "Recovered Recovery TableRecovered",
-            "schema": "Schema SchemaCode SchemaColumn SchemaIndex SchemaReference SchemaTable bare by_table fingerprint plain",
+            "schema": (
+                "Schema SchemaCode SchemaColumn SchemaIndex SchemaReference SchemaTable bare by_table fingerprint "
+                "plain"
+            ),
             "streaming": "Answer BATCH Streams WritesCsv",
             "text_query": "TextAnd TextNot TextOr TextQuery TextTerm UNSPACED conjuncts join_queries positive_terms",
             "text_scan": "BEFORE BEHIND Hit LooksThrough",

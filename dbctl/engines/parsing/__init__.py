@@ -1,3 +1,5 @@
+"""SQL text of any engine: tokens, statements, effects, lint, lineage."""
+
 from typing import TYPE_CHECKING
 
 from dbctl.exports import lazy_exports

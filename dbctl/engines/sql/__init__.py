@@ -1,3 +1,5 @@
+"""SQL that several engines share: query builder, staging, digests, full text."""
+
 from typing import TYPE_CHECKING
 
 from dbctl.exports import lazy_exports
@@ -28,7 +30,10 @@ else:
         {
             "explain": "PlanReader",
             "fulltext": "RankedReader Ranking",
-            "query_builder": "EVERY_ROW Row SqlReader Statement columns_of counted_columns ident is_storable like_literal literal merged on_conflict",
+            "query_builder": (
+                "EVERY_ROW Row SqlReader Statement columns_of counted_columns ident is_storable like_literal literal "
+                "merged on_conflict"
+            ),
             "recount": "Figures",
             "staging": "Aside LaysAside SqlAside SqlLaysAside Standing declared",
             "table_digest": "Holds differing digests",

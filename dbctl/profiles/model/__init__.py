@@ -1,3 +1,5 @@
+"""The model of a profile: what it can describe of an app."""
+
 from typing import TYPE_CHECKING
 
 from dbctl.exports import lazy_exports
@@ -61,7 +63,12 @@ else:
     __getattr__ = lazy_exports(
         __name__,
         {
-            "base": "Ago CrossLink Database Exclusive ForeignLedger Format KeySearch KnownLogin Ledger Link Lockout Loose Migrations MigrationsShape NO_LEDGER Name Password Profile Recount Report ReportShape Roles Rule Section SettingOrDefault Settings SettingsRow SettingsShape SignedIn StandardSetting States StoredFile TextFormat UserRole Users",
+            "base": (
+                "Ago CrossLink Database Exclusive ForeignLedger Format KeySearch KnownLogin Ledger Link Lockout Loose "
+                "Migrations MigrationsShape NO_LEDGER Name Password Profile Recount Report ReportShape Roles Rule "
+                "Section SettingOrDefault Settings SettingsRow SettingsShape SignedIn StandardSetting States "
+                "StoredFile TextFormat UserRole Users"
+            ),
             "cleanup": "Cleanup Moved Recounted mistakes shapes",
             "environment": "Environment Variable",
             "known_problems": "Flaw FlawShape KnownSecret",

@@ -1,3 +1,5 @@
+"""An opened app: its databases, users table, changes, audit, secrets, validation."""
+
 from typing import TYPE_CHECKING
 
 from dbctl.exports import lazy_exports
@@ -39,16 +41,19 @@ else:
     __getattr__ = lazy_exports(
         __name__,
         {
-            "times": "is_time time_columns",
-            "audit": "acting_user",
             "app": "App recognised_as",
+            "audit": "acting_user",
             "change": "Change Draft exactly reaching",
             "live_table": "Live find_column has may_lack streams",
             "pagination": "page_of",
             "per_database": "Figures configured figures",
             "secrets": "KEY_FORMS MASK hidden is_secret mask",
             "suggestions": "hint question",
+            "times": "is_time time_columns",
             "user_table": "BOOLEAN_TYPE TIMES User UserTable Who database_of text users_beside",
-            "validation": "WORDS as_word check_field check_rule check_secret cut hash_fault outside read_moment read_word text_fault",
+            "validation": (
+                "WORDS as_word check_field check_rule check_secret cut hash_fault outside read_moment read_word "
+                "text_fault"
+            ),
         },
     )

@@ -1,3 +1,5 @@
+"""Backups: create, verify, prune, copy, delete."""
+
 from typing import TYPE_CHECKING
 
 from dbctl.exports import lazy_exports

@@ -1,3 +1,5 @@
+"""Rows of any table: query, edit, import, export, describe."""
+
 from typing import TYPE_CHECKING
 
 from dbctl.exports import lazy_exports

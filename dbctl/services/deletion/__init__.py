@@ -1,3 +1,5 @@
+"""Deletion of rows with the rows that depend on them, also in other databases of the app."""
+
 from typing import TYPE_CHECKING
 
 from dbctl.exports import lazy_exports

@@ -1,3 +1,5 @@
+"""Integrity of databases, and consistency between the databases of an app."""
+
 from typing import TYPE_CHECKING
 
 from dbctl.exports import lazy_exports

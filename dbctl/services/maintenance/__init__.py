@@ -1,3 +1,5 @@
+"""Maintenance tasks of databases, and cancellation of sessions."""
+
 from typing import TYPE_CHECKING
 
 from dbctl.exports import lazy_exports

@@ -1,3 +1,5 @@
+"""Migrations: status, up, down, baseline, lint, rehearse, drift, repair."""
+
 from typing import TYPE_CHECKING
 
 from dbctl.exports import lazy_exports

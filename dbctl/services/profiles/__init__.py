@@ -1,0 +1,1 @@
+"""Profiles: inventory, and checks of a profile against a live database."""

@@ -1,3 +1,5 @@
+"""Restores: apply, undo, preview, copy, single tables, test restores, recovery."""
+
 from typing import TYPE_CHECKING
 
 from dbctl.exports import lazy_exports

@@ -1,3 +1,5 @@
+"""Roles and their permissions."""
+
 from typing import TYPE_CHECKING
 
 from dbctl.exports import lazy_exports

@@ -1,3 +1,5 @@
+"""Rules that every writer of rows obeys."""
+
 from typing import TYPE_CHECKING
 
 from dbctl.exports import lazy_exports

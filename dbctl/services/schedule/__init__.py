@@ -1,3 +1,5 @@
+"""Scheduled jobs."""
+
 from typing import TYPE_CHECKING
 
 from dbctl.exports import lazy_exports

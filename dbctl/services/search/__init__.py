@@ -1,3 +1,5 @@
+"""Search of an app: words, filters, snippets, indexes."""
+
 from typing import TYPE_CHECKING
 
 from dbctl.exports import lazy_exports

@@ -1,3 +1,5 @@
+"""Sessions of users, and cleanup of expired rows."""
+
 from typing import TYPE_CHECKING
 
 from dbctl.exports import lazy_exports

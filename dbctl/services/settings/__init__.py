@@ -1,3 +1,5 @@
+"""Settings of an app and of its users."""
+
 from typing import TYPE_CHECKING
 
 from dbctl.exports import lazy_exports

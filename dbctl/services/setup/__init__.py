@@ -1,3 +1,5 @@
+"""``dbctl init``."""
+
 from typing import TYPE_CHECKING
 
 from dbctl.exports import lazy_exports

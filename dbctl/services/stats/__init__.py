@@ -1,3 +1,5 @@
+"""Statistics of an app and of its databases."""
+
 from typing import TYPE_CHECKING
 
 from dbctl.exports import lazy_exports

@@ -1,3 +1,5 @@
+"""Users of an app: list, create, update, delete, import, lockout, the last admin."""
+
 from typing import TYPE_CHECKING
 
 from dbctl.exports import lazy_exports

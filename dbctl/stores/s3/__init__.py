@@ -1,3 +1,5 @@
+"""Storage that speaks S3."""
+
 from typing import TYPE_CHECKING
 
 from dbctl.exports import lazy_exports

@@ -1,3 +1,5 @@
+"""Backup of LanceDB: snapshot, archive, load, swap, verification."""
+
 from typing import TYPE_CHECKING
 
 from dbctl.exports import lazy_exports

@@ -1,3 +1,5 @@
+"""Queries of LanceDB: predicates, ordering, text scans, vector search."""
+
 from typing import TYPE_CHECKING
 
 from dbctl.exports import lazy_exports

@@ -1,3 +1,5 @@
+"""Files of the Lance format: manifests, versions, fragments."""
+
 from typing import TYPE_CHECKING
 
 from dbctl.exports import lazy_exports

@@ -1,3 +1,5 @@
+"""Monitoring of MySQL and MariaDB: connections, slow queries, sizes, indexes, advice."""
+
 from typing import TYPE_CHECKING
 
 from dbctl.exports import lazy_exports

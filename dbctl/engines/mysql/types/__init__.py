@@ -1,3 +1,5 @@
+"""Column types of MySQL and MariaDB, and the values in them."""
+
 from typing import TYPE_CHECKING
 
 from dbctl.exports import lazy_exports
@@ -24,7 +26,10 @@ else:
     __getattr__ = lazy_exports(
         __name__,
         {
-            "columns": "KINDS Kind MySQLColumn MySQLTable NATIVE TIMES WIDE charset_of declared fitting kind_of labels storable",
+            "columns": (
+                "KINDS Kind MySQLColumn MySQLTable NATIVE TIMES WIDE charset_of declared fitting kind_of labels "
+                "storable"
+            ),
             "text_values": "of_csv of_json",
             "values": "PLAIN literal stored translated",
         },

@@ -1,3 +1,5 @@
+"""Backup of PostgreSQL: dump, load, restore target, client programs."""
+
 from typing import TYPE_CHECKING
 
 from dbctl.exports import lazy_exports

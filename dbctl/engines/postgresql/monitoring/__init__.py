@@ -1,3 +1,5 @@
+"""Monitoring of PostgreSQL: connections, slow queries, sizes, indexes, checks, advice."""
+
 from typing import TYPE_CHECKING
 
 from dbctl.exports import lazy_exports

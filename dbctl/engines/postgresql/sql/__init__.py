@@ -1,3 +1,5 @@
+"""SQL of PostgreSQL: lexer, scripts, lint, read-only queries."""
+
 from typing import TYPE_CHECKING
 
 from dbctl.exports import lazy_exports

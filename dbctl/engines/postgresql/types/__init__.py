@@ -1,3 +1,5 @@
+"""Column types of PostgreSQL, and the values in them."""
+
 from typing import TYPE_CHECKING
 
 from dbctl.exports import lazy_exports

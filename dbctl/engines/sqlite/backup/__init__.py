@@ -1,3 +1,5 @@
+"""Backup of SQLite: copy, load, restore target, foreign dumps."""
+
 from typing import TYPE_CHECKING
 
 from dbctl.exports import lazy_exports

@@ -1,3 +1,5 @@
+"""A full-text index in a file of its own, for databases that dbctl must not write."""
+
 from typing import TYPE_CHECKING
 
 from dbctl.exports import lazy_exports

@@ -1,3 +1,5 @@
+"""FTS5: search and maintenance of full-text indexes."""
+
 from typing import TYPE_CHECKING
 
 from dbctl.exports import lazy_exports

@@ -1,3 +1,5 @@
+"""Statistics and maintenance of a SQLite file: sizes, indexes, free pages, vacuum."""
+
 from typing import TYPE_CHECKING
 
 from dbctl.exports import lazy_exports

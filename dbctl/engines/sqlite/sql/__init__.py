@@ -1,3 +1,5 @@
+"""SQL of SQLite: CREATE statements, normalization, scripts, lint."""
+
 from typing import TYPE_CHECKING
 
 from dbctl.exports import lazy_exports

@@ -1,3 +1,5 @@
+"""Values in columns of SQLite, and the forms of stored times."""
+
 from typing import TYPE_CHECKING
 
 from dbctl.exports import lazy_exports

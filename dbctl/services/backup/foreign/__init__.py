@@ -1,3 +1,5 @@
+"""Backups that dbctl did not create: detection, verification, adoption."""
+
 from typing import TYPE_CHECKING
 
 from dbctl.exports import lazy_exports

@@ -1,3 +1,5 @@
+"""Files of migrations: folders, formats, sections, variants."""
+
 from typing import TYPE_CHECKING
 
 from dbctl.exports import lazy_exports

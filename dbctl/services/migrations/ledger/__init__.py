@@ -1,3 +1,5 @@
+"""The record of applied migrations, the journal of steps, and the state of each migration."""
+
 from typing import TYPE_CHECKING
 
 from dbctl.exports import lazy_exports

@@ -1,3 +1,5 @@
+"""Semantic search: vectors, their index, and the texts that they are made from."""
+
 from typing import TYPE_CHECKING
 
 from dbctl.exports import lazy_exports

@@ -1,3 +1,5 @@
+"""Dumps of PostgreSQL that dbctl did not create, loaded by a role of limited rights."""
+
 from typing import TYPE_CHECKING
 
 from dbctl.exports import lazy_exports
