@@ -44,7 +44,7 @@ def render(package: str, docstring: str, table: Mapping[str, str]) -> str:
             f'            "{module}": {texts[0] if len(texts) == 1 else "(" + " ".join(texts) + ")"},\n'
         )
     return (
-        f'"""{docstring}"""\n\nfrom typing import TYPE_CHECKING\n\nfrom dbctl.exports import lazy_exports\n\n'
+        f'"""{docstring}{chr(10) if chr(10) in docstring else ""}"""\n\nfrom typing import TYPE_CHECKING\n\nfrom dbctl.exports import lazy_exports\n\n'
         f"if TYPE_CHECKING:\n{''.join(imports)}else:\n"
         f"    __getattr__ = lazy_exports(\n        __name__,\n        {{\n{''.join(rows)}        }},\n    )\n"
     )
