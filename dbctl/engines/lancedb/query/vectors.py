@@ -22,8 +22,9 @@ from dbctl.engines.contract import (
     VectorIndex,
     Where,
 )
-from dbctl.engines.lancedb import schema, values, vector_checks
+from dbctl.engines.lancedb import schema, values
 from dbctl.engines.lancedb.connection import LanceConnection
+from dbctl.engines.lancedb.query import vector_checks
 from dbctl.engines.lancedb.query.ordering import ROW
 from dbctl.engines.lancedb.values import decoded
 from dbctl.errors import RowAbsentError, SchemaLacksError, ValueInvalidError
