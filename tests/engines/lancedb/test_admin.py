@@ -9,7 +9,7 @@ from datetime import timedelta
 import lancedb
 import pyarrow as pa
 import pytest
-from dbctl.engines.lancedb.vector_checks import vector_faults
+from dbctl.engines.lancedb.query.vector_checks import vector_faults
 
 from dbctl.engines.contract.base import Condition
 from dbctl.engines.contract.monitoring import Task
