@@ -257,10 +257,13 @@ def test_what_a_user_leaves_can_be_handed_over(run: Run, vault: Vault) -> None:
     assert sorted(owners) == sorted([(shapes.ADA, 1), (shapes.CLEO, 2)])
 
 
-def test_a_rating_that_the_heir_has_given_too_goes(run: Run, vault: Vault) -> None:
+def test_a_rating_that_the_heir_has_given_too_is_deleted_on_request(run: Run, vault: Vault) -> None:
     usable(run, vault)
     run("users", "set-role", "ben@example.org", "ADMIN")
-    done = run("users", "delete", "ada@example.org", "--transfer-to", "ben@example.org", "--yes")
+    words = ("users", "delete", "ada@example.org", "--transfer-to", "ben@example.org", "--yes")
+    assert run(*words, status=6)["code"] == "duplicate-rows"
+    assert vault.rows('select count(*) from "Rating"') == [(3,)]
+    done = run(*words, "--delete-duplicates")
     assert done["transferred"] == {"Prompt": 1}
     assert done["rows"] == {"User": 1, "Prompt": 1, "Rating": 1}
     assert vault.rows('select "value" from "Rating" order by "value"') == [(3,), (4,)]
