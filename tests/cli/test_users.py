@@ -596,10 +596,3 @@ def test_a_field_that_a_new_user_needs_is_named_by_its_option(path, answer, monk
     monkeypatch.chdir(path.parent)
     error = answer("users", "create", "foo", "--generate", status=2)["error"]
     assert "--email" in error["message"] + error["hint"]
-
-
-def test_the_hint_of_a_missing_transfer_names_the_profiles_that_have_it(path, answer, monkeypatch):
-    monkeypatch.chdir(path.parent)
-    error = answer("users", "delete", "bob", "--transfer-to", "ann", "--yes", status=2)["error"]
-    assert error["code"] == "ability-missing"
-    assert "waqtor" in error["hint"]
