@@ -97,3 +97,11 @@ def test_a_table_with_only_generated_columns_has_nothing_to_export(tmp_path, ans
             error = answer(*words, status=2)["error"]
             assert "generated" in error["message"]
             assert "--secrets" not in error["message"] + error["hint"]
+
+
+def test_the_hint_of_a_missing_special_ability_names_profiles_that_have_it(tmp_path, monkeypatch, answer):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "things.db").touch()
+    error = answer("--url", "things.db", "integrity", "repair", "--yes", status=2)["error"]
+    assert error["code"] == "ability-missing"
+    assert "none" not in error["hint"]

@@ -653,3 +653,12 @@ class Profile(Section, frozen=True, kw_only=True):
             "states": self.states,
         }
         return [word for word, section in told.items() if section]
+
+    def special_abilities(self) -> list[str]:
+        """Return what single commands can do for the app beyond ``abilities``, in the words of their refusals."""
+        sections: dict[str, object] = {
+            "transfer of what is a user's": self.users and self.users.transfer,
+            "rows that repeat others": any(one.repeats or one.formerly for one in self.link),
+            "new vectors": self.semantic and self.semantic.source,
+        }
+        return [word for word, section in sections.items() if section]

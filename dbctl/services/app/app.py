@@ -94,7 +94,8 @@ class App:
         """
         if section:
             return section
-        others = [name for name in loader.names() if what in loader.load(name).abilities()]
+        profiles = map(loader.load, loader.names())
+        others = [one.name for one in profiles if what in [*one.abilities(), *one.special_abilities()]]
         raise AbilityMissingError(
             app=self.name,
             profile=self.profile.name,

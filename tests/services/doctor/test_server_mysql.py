@@ -108,13 +108,17 @@ def test_an_index_that_nobody_needs_and_a_setting_that_is_too_low_are_told(shelf
         one["message"].split()[0]: one for one in ask("doctor")["findings"] if one["code"] == "setting-below"
     }
     assert told["max_connections"]["hint"].endswith(" max_connections = 500;")
-    assert "restart" in told["innodb_page_size"]["message"]
+    # Only MariaDB lists which settings need a restart.
+    assert ("restart" in told["innodb_page_size"]["message"]) == servers.mysql_server().is_mariadb
 
 
 def test_looking_after_tables_goes_on_when_one_is_held(shelf, ask, answer):
     with closing(servers.mysql_connection(shelf.address)) as other, other.cursor() as cursor:
         cursor.execute("lock tables members write")
         told = answer(*["maintain", "analyze", "--timeout", "1"], status=12)
-    assert [one["table"] for one in told["data"]["tasks"] if one["error"]] == ["members"]
+    failed = {task["table"] for task in told["data"]["tasks"] if task["error"]}
+    # MySQL locks the tables too that a foreign key connects with a locked table.
+    assert failed >= {"members"} if not servers.mysql_server().is_mariadb else failed == {"members"}
+    assert "tallies" not in failed
     assert ask("maintain optimize")["tasks"] == []
     assert ask("maintain reindex --table order")["tasks"][0]["statement"] == "ALTER TABLE `order` FORCE"
