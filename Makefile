@@ -32,7 +32,8 @@ torture: $(READY) ## crash tests, many times over
 bench: $(READY) ## every promise of speed, against what one would use instead
 	$(BIN)/python -m benchmarks
 
-golden: $(READY) ## write anew what is made from the code: completions, help, schemas, reference, cached profiles
+golden: $(READY) ## generate what is made from the code: exports, completions, help, schemas, reference, cached profiles
+	$(BIN)/python -m tools.exports
 	$(BIN)/python -m dbctl.cli._completion.generate
 	$(BIN)/python -m dbctl.cli._reference
 	$(BIN)/python docs/documents.py

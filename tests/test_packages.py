@@ -1,0 +1,46 @@
+"""The packages of dbctl: what they export, how large they are, and that each says what it is for."""
+
+from __future__ import annotations
+
+import ast
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import dbctl
+from tools.exports import read_tables
+
+ROOT = Path(dbctl.__file__).parent
+PACKAGES = sorted(path.parent for path in ROOT.rglob("__init__.py"))
+#: A reader sees a folder of this size at once.
+MOST_MODULES = 16
+#: One module for each command group, so that a group is found by the word that a user types.
+LARGER = {"cli"}
+TABLES = {path: table for path, _, table in read_tables()}
+
+
+def name_of(path):
+    return ".".join(path.relative_to(ROOT.parent).parts)
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: name_of(path.parent))
+def test_a_package_exports_what_its_typed_imports_name(path):
+    package, table = name_of(path.parent), TABLES[path]
+    imports = {
+        node.module.removeprefix(f"{package}."): {alias.name for alias in node.names}
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(f"{package}.")
+    }
+    assert imports == {module: set(names.split()) for module, names in table.items()}
+    loaded = import_module(package)
+    for module, names in table.items():
+        for name in names.split():
+            assert getattr(loaded, name) is getattr(import_module(f"{package}.{module}"), name)
+
+
+@pytest.mark.parametrize("path", PACKAGES, ids=name_of)
+def test_a_package_has_a_docstring_and_few_modules(path):
+    assert ast.get_docstring(ast.parse((path / "__init__.py").read_text(encoding="utf-8")))
+    modules = [file for file in path.glob("*.py") if file.name != "__init__.py"]
+    assert len(modules) <= MOST_MODULES or path.name in LARGER
