@@ -27,7 +27,7 @@ format: $(READY) ## put the code into its form
 	$(BIN)/ruff check --fix .
 
 torture: $(READY) ## crash tests, many times over
-	DBCTL_TORTURE=1 $(BIN)/pytest --numprocesses=auto --timeout=3600 tests/crash tests/scenarios/test_traps.py $(ARGS)
+	DBCTL_TORTURE=$${DBCTL_TORTURE:-1} $(BIN)/pytest --numprocesses=auto --timeout=3600 tests/crash tests/scenarios/test_traps.py $(ARGS)
 
 bench: $(READY) ## every promise of speed, against what one would use instead
 	$(BIN)/python -m benchmarks

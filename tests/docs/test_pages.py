@@ -15,6 +15,14 @@ PAGES = sorted(
     for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
     if "```console" in path.read_text(encoding="utf-8")
 )
+#: Pages about the code itself.
+DEVELOPER_PAGES = [
+    ROOT / "CONTRIBUTING.md",
+    *(ROOT / "docs/design").glob("*.md"),
+    *(ROOT / "benchmarks").rglob("*.md"),
+    *(ROOT / "tests").rglob("*.md"),
+]
+LINKED_PAGES = sorted({ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *DEVELOPER_PAGES})
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -31,9 +39,23 @@ def test_every_command_of_a_page_prints_what_the_page_shows(page: Path, tmp_path
     assert copy.read_text(encoding="utf-8") == page.read_text(encoding="utf-8"), "run make docs"
 
 
-@pytest.mark.parametrize(
-    "page", [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")], ids=lambda page: page.name
-)
+@pytest.mark.parametrize("page", LINKED_PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
         assert (page.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("page", DEVELOPER_PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_module_that_a_page_about_the_code_names_exists(page: Path) -> None:
+    """Names in backticks count: modules, also by the end of their path, and paths from the root without placeholders."""
+    text = page.read_text(encoding="utf-8")
+    modules = re.findall(r"`([\w/]+\.py)`", text)
+    paths = re.findall(r"`((?:dbctl|docs|migrations|tests|tools)/[a-z_./-]+)`", text)
+    existing = [
+        f"/{path.relative_to(ROOT)}"
+        for top in ("dbctl", "docs", "tests", "tools")
+        for path in (ROOT / top).rglob("*.py")
+    ]
+    missing = [name for name in modules if not any(path.endswith(f"/{name}") for path in existing)]
+    missing += [name for name in paths if not (ROOT / name).exists()]
+    assert missing == []
