@@ -20,7 +20,7 @@ from tests.crash import forge
 from tests.crash.figures import chance, figure
 from tests.crash.forge import Moments
 from tests.crash.test_every_call import KINDS, Tries
-from tests.services import chat_app, promptvault_app
+from tests.services import chat_app, flashpoint_app, promptvault_app
 
 ONCE = [kind for kind in KINDS if kind[0] != "fail on"]
 
@@ -251,7 +251,7 @@ def beside(code, place):
 
 
 def test_backups_of_both_while_both_are_written_hold_one_moment_of_each(path, tmp_path):
-    with promptvault_app.people.sqlite3.connect(path) as bank:
+    with flashpoint_app.sqlite3.connect(path) as bank:
         bank.execute("create table bank (id integer primary key, cents integer)")
         bank.executemany("insert into bank values (?, 1000)", [(one,) for one in range(100)])
     bank.close()
@@ -272,9 +272,7 @@ def test_backups_of_both_while_both_are_written_hold_one_moment_of_each(path, tm
             plain = there / "chat.db"
             with next(folder.glob("chat_*.db.gz")).open("rb") as packed, plain.open("wb") as unpacked:
                 subprocess.run(["gunzip", "-c"], stdin=packed, stdout=unpacked, check=True)
-            assert promptvault_app.people.rows(plain, "select sum(cents), count(*) from bank") == [
-                (100_000, 100)
-            ]
+            assert flashpoint_app.rows(plain, "select sum(cents), count(*) from bank") == [(100_000, 100)]
             shutil.rmtree(there)
             shutil.rmtree(folder)
     print(len(seen), "versions")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import sqlite3
 import stat
 from contextlib import closing
@@ -552,7 +553,7 @@ def test_what_stands_at_its_place_is_never_replaced(tmp_path, raw, name):
 
 def test_what_a_killed_recovery_left_goes_with_the_next_one(tmp_path, raw, monkeypatch):
     path = spoil(tmp_path / "app.db", raw)
-    monkeypatch.setattr(recovering.salvage.shutil, "rmtree", lambda *_words, **_more: None)
+    monkeypatch.setattr(shutil, "rmtree", lambda *_words, **_more: None)
     recover(path, anyway=True)
     assert len(list(tmp_path.iterdir())) == 3
     monkeypatch.undo()

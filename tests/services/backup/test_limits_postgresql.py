@@ -9,7 +9,7 @@ import pytest
 from msgspec import structs
 
 from dbctl.errors.base import BackupUnloadableError
-from tests import servers
+from tests import caching, servers
 from tests.sandbox import private
 from tests.services import larder_app, promptvault_app
 from tests.services.backup.foreign.test_files import apply
@@ -84,7 +84,7 @@ def test_a_dump_that_no_restore_could_load_is_not_made(pantry, statements):
     error = caught(BackupUnloadableError, lambda: promptvault_app.create(pantry.path))
     assert "odd" in str(error)
     text = _run(pantry, "pg_dump", pantry.own)
-    with larder_app.reused.postgresql_database() as url:
+    with caching.postgresql_database() as url:
         loaded = subprocess.run(
             [servers.client("psql"), "-Xq1", "-v", "ON_ERROR_STOP=1", "-d", servers.text(url)],
             input=text,

@@ -799,7 +799,7 @@ def hook(event, args):
 sys.addaudithook(hook)
 sys.path.insert(0, {str(flashpoint_app.ROOT)!r})
 from pathlib import Path
-from tests.services import vault
+from tests.services import promptvault_app as vault
 vault.create(Path(path)); vault.spoil(Path(path)); vault.apply(Path(path)); vault.undo(Path(path))
 found = list(seen)
 connection = vault.sqlite3.connect(path, isolation_level=None)

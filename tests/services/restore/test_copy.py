@@ -21,6 +21,7 @@ from dbctl.errors.base import (
     UrlInvalidError,
 )
 from dbctl.files import atomic
+from dbctl.services.backup import reader
 from dbctl.services.restore.copy import Copying
 from tests import databases
 from tests.services import larder_app, promptvault_app
@@ -221,7 +222,7 @@ def test_what_the_disk_lost_while_it_was_proven_never_gets_the_name(tmp_path, mo
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         real(file)
 
-    monkeypatch.setattr(atomic, "sync_file", sync)
+    monkeypatch.setattr(reader, "sync_file", sync)
     with promptvault_app.opened(path) as (app, repository):
         places = model.given(["copy.db"], path.parent)
         work = Copying(
