@@ -40,7 +40,7 @@ from dbctl.engines.contract.base import (
     Writable,
 )
 from dbctl.engines.sql.query_builder import ident
-from dbctl.errors.base import (
+from dbctl.errors import (
     BusyError,
     ConstraintError,
     DbctlError,

@@ -12,7 +12,7 @@ import pytest
 from dbctl.engines.contract.base import Capability, Condition, Readable, Writable
 from dbctl.engines.contract.streaming import BATCH, Streams, WritesCsv
 from dbctl.engines.sql import table_digest
-from dbctl.errors.base import (
+from dbctl.errors import (
     ConstraintError,
     DbctlError,
     QueryFailedError,

@@ -19,7 +19,7 @@ from msgspec import structs
 from dbctl.config import model
 from dbctl.config.model import App, Embedder
 from dbctl.embedders import http_client, registry
-from dbctl.errors.base import (
+from dbctl.errors import (
     DbctlError,
     EmbedderBusyError,
     EmbedderFailedError,

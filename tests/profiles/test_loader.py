@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 
-from dbctl.errors.base import FileMissingError, ProfileInvalidError, ProfileMissingError
+from dbctl.errors import FileMissingError, ProfileInvalidError, ProfileMissingError
 from dbctl.files import toml
 from dbctl.profiles import generate, loader
 from dbctl.profiles.model import base, search

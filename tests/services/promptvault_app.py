@@ -9,7 +9,7 @@ from datetime import datetime
 
 from dbctl.config import model
 from dbctl.config.model import Keep, Selection
-from dbctl.errors.base import KeyMissingError
+from dbctl.errors import KeyMissingError
 from dbctl.model import Window
 from dbctl.services.app import app as apps
 from dbctl.services.backup import verify

@@ -16,7 +16,7 @@ from dbctl.engines.contract.vectors import VectorIndexWanted
 from dbctl.engines.lancedb.storage import manifest
 from dbctl.engines.lancedb.storage.manifest import ManifestUnreadableError
 from dbctl.engines.lancedb.vector_checks import vector_faults
-from dbctl.errors.base import (
+from dbctl.errors import (
     ChangedWhileReadError,
     CorruptError,
     NotSupportedError,

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from dbctl.engines.contract.base import AnyOf, Condition, Later, Order
-from dbctl.errors.base import (
+from dbctl.errors import (
     ChangedMeanwhileError,
     ConstraintError,
     DbctlError,

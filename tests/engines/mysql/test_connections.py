@@ -23,7 +23,7 @@ from dbctl.engines.mysql.options import MODES, connecting, encryption
 from dbctl.engines.mysql.reader import MySQLReader
 from dbctl.engines.mysql.session import Session, server_of
 from dbctl.engines.mysql.writer import MySQLWriter
-from dbctl.errors.base import (
+from dbctl.errors import (
     BusyError,
     ChangedMeanwhileError,
     ConstraintError,

@@ -22,7 +22,7 @@ from dbctl.engines import registry
 from dbctl.engines.contract.base import Condition
 from dbctl.engines.postgresql.reader import PostgreSQLReader
 from dbctl.engines.postgresql.writer import PostgreSQLWriter
-from dbctl.errors.base import (
+from dbctl.errors import (
     BusyError,
     ChangedMeanwhileError,
     ConstraintError,

@@ -20,7 +20,7 @@ from dbctl.engines.contract.base import AnyOf, Condition, Not, Order
 from dbctl.engines.contract.external_index import Sidecar
 from dbctl.engines.sqlite.external_index import build
 from dbctl.engines.sqlite.external_index.build import SQLiteSidecars
-from dbctl.errors.base import (
+from dbctl.errors import (
     BusyError,
     DiskFullError,
     FileFailedError,

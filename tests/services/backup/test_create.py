@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from dbctl import model
 from dbctl.config.model import Keep
-from dbctl.errors.base import (
+from dbctl.errors import (
     BackupFailedError,
     BackupMissingError,
     BackupUnsoundError,

@@ -24,7 +24,7 @@ import pytest
 
 from dbctl.config import model
 from dbctl.config.model import Selection
-from dbctl.errors.base import (
+from dbctl.errors import (
     BackupUnsoundError,
     ConfigInvalidError,
     DiskFullError,

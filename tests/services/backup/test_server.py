@@ -29,7 +29,7 @@ from dbctl.engines.postgresql.backup.dump_scanner import END, for_server
 from dbctl.engines.postgresql.backup.rename_swap import exchange
 from dbctl.engines.postgresql.session import open_session
 from dbctl.engines.sql.query_builder import ident
-from dbctl.errors.base import (
+from dbctl.errors import (
     BackupPartialError,
     BusyError,
     ClientFailedError,

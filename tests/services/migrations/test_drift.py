@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dbctl.config.model import Selection
-from dbctl.errors.base import (
+from dbctl.errors import (
     LedgerMissingError,
     MigrationInvalidError,
     MigrationsUnsoundError,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dbctl.config.model import Selection
-from dbctl.errors.base import (
+from dbctl.errors import (
     ConstraintError,
     MigrationFailedError,
     PlanChangedError,

@@ -21,7 +21,7 @@ from dbctl import signals
 from dbctl.config.model import Keep
 from dbctl.engines import registry
 from dbctl.engines.contract.dumps import Dump
-from dbctl.errors.base import (
+from dbctl.errors import (
     BackupMissingError,
     BackupUnsoundError,
     BusyError,

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from dbctl.config import model
-from dbctl.errors.base import (
+from dbctl.errors import (
     BackupUnsoundError,
     CopyFilledError,
     CopyOntoOwnError,

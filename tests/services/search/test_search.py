@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dbctl.config.model import Selection
-from dbctl.errors.base import (
+from dbctl.errors import (
     NotSupportedError,
     RowMissingError,
     SchemaLacksError,

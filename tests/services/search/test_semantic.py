@@ -18,7 +18,7 @@ from msgspec import structs
 
 from dbctl.config.model import Embedder, Selection
 from dbctl.engines.lancedb.query.vectors import LanceVectors
-from dbctl.errors.base import (
+from dbctl.errors import (
     AbilityMissingError,
     CorruptError,
     DatabaseMissingError,

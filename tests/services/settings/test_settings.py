@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbctl.config.model import Selection
-from dbctl.errors.base import (
+from dbctl.errors import (
     AbilityMissingError,
     PlanChangedError,
     SchemaLacksError,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dbctl.config import model
-from dbctl.errors.base import (
+from dbctl.errors import (
     AlreadyExistsError,
     ConfigInvalidError,
     DatabaseNotFoundError,

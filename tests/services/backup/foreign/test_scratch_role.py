@@ -16,7 +16,7 @@ import pytest
 from msgspec import structs
 
 from dbctl.config.model import Selection
-from dbctl.errors.base import DbctlError, Exit, FileUnsoundError, ForeignDumpRefusedError
+from dbctl.errors import DbctlError, Exit, FileUnsoundError, ForeignDumpRefusedError
 from dbctl.services import status
 from dbctl.services.backup import manifest as backup_manifest
 from dbctl.services.doctor import examine
