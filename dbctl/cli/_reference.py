@@ -275,7 +275,7 @@ def errors() -> str:
     """Return a page with every error, by exit status."""
     lines = [
         "# Errors and exit statuses\n",
-        "Made from the table of errors in `dbctl/errors/base.py`. The code stands in the JSON object as `error.code`.\n",
+        "Made from the table of errors in `dbctl/errors/`. The code stands in the JSON object as `error.code`.\n",
         "| exit | code | message | hint |",
         "| --- | --- | --- | --- |",
     ]

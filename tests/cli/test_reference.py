@@ -17,7 +17,7 @@ from dbctl.cli import _reference
 from dbctl.cli._completion import generate
 from dbctl.cli.completions import FILES
 from dbctl.cli.main import main
-from dbctl.config.bundled import shipped
+from dbctl.config import shipped
 from dbctl.errors import DbctlError, load_registry
 from dbctl.services.setup.init import Setup
 from tests.engines import lance

@@ -6,7 +6,7 @@ import gzip
 
 import pytest
 
-from dbctl.config.model import Selection
+from dbctl.config import Selection
 from dbctl.errors import BackupUnsoundError
 from dbctl.services.app import app as apps
 from dbctl.services.backup.create import Creation

@@ -21,7 +21,7 @@ import psycopg
 import pytest
 from msgspec import structs
 
-from dbctl.config.model import Selection
+from dbctl.config import Selection
 from dbctl.engines import registry
 from dbctl.engines.contract.dumps import Dump
 from dbctl.engines.postgresql.backup import client_programs, database_properties

@@ -9,7 +9,7 @@ import bcrypt
 import pytest
 
 from dbctl import demo
-from dbctl.config.bundled import shipped
+from dbctl.config import shipped
 from dbctl.demo import flashpoint_web, random
 from dbctl.errors import FileExistsAlreadyError, FileFailedError, NotSupportedError, ValueInvalidError
 

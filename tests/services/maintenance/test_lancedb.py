@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from dbctl.config.model import Selection
+from dbctl.config import Selection
 from dbctl.errors import DriverMissingError, UpkeepUnsafeError
 from dbctl.services.app import app as apps
 from dbctl.services.maintenance.tasks import Maintenance

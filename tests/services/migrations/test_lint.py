@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.config.model import Selection
+from dbctl.config import Selection
 from dbctl.errors import AbilityMissingError, MigrationsMissingError
 from dbctl.profiles import loader
 from dbctl.services.app import app as apps

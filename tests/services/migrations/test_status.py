@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from dbctl.config.model import Selection
+from dbctl.config import Selection
 from dbctl.engines.registry import open_for_writing
 from dbctl.errors import (
     AbilityMissingError,

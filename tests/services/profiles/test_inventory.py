@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from dbctl.config.model import Selection
+from dbctl.config import Selection
 from dbctl.errors import ConfigInvalidError
 from dbctl.profiles import loader
 from dbctl.services.app import app as apps

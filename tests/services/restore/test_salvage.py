@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.config.model import Selection
+from dbctl.config import Selection
 from dbctl.errors import BusyError, Exit, FileMissingError, NotSupportedError, UsageError
 from dbctl.services.app import app as apps
 from dbctl.services.restore.salvage import Recovering

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dbctl.config.model import Selection
+from dbctl.config import Selection
 from dbctl.errors import (
     NotSupportedError,
     RowMissingError,

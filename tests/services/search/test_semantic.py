@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from dbctl.config.model import Embedder, Selection
+from dbctl.config import Embedder, Selection
 from dbctl.engines.lancedb.query.vectors import LanceVectors
 from dbctl.errors import (
     AbilityMissingError,

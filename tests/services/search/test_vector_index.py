@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dbctl.config.model import Selection
+from dbctl.config import Selection
 from dbctl.errors import (
     AbilityMissingError,
     AlreadyExistsError,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dbctl.config.model import Selection
+from dbctl.config import Selection
 from dbctl.errors import (
     AbilityMissingError,
     BusyError,
