@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dbctl.engines.contract.base import (
+from dbctl.engines.contract import (
     AllOf,
     AnyOf,
     Behind,

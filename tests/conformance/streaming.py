@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dbctl.engines.contract.base import Capability, Condition, Readable, Writable
+from dbctl.engines.contract import Capability, Condition, Readable, Writable
 from dbctl.engines.contract.streaming import BATCH, Streams, WritesCsv
 from dbctl.engines.sql import table_digest
 from dbctl.errors import (

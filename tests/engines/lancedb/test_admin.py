@@ -10,7 +10,7 @@ import lancedb
 import pyarrow as pa
 import pytest
 
-from dbctl.engines.contract.base import Condition
+from dbctl.engines.contract import Condition
 from dbctl.engines.contract.monitoring import Task
 from dbctl.engines.contract.vectors import VectorIndexWanted
 from dbctl.engines.lancedb.storage import manifest

@@ -9,7 +9,7 @@ import pytest
 from msgspec import structs
 
 from dbctl.engines import registry
-from dbctl.engines.contract.base import Condition
+from dbctl.engines.contract import Condition
 from dbctl.engines.mysql.sql.script import split
 from dbctl.errors import PrivilegeMissingError, QueryFailedError, SchemaLacksError
 from dbctl.model import Secret

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from dbctl.engines import registry
-from dbctl.engines.contract.base import Condition
+from dbctl.engines.contract import Condition
 from dbctl.engines.postgresql.sql.script import split
 from dbctl.errors import ConstraintError, QueryFailedError, SchemaLacksError
 from tests import servers

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.engines.contract.base import Behind, Condition, Order
+from dbctl.engines.contract import Behind, Condition, Order
 from dbctl.engines.sqlite.reader import SQLiteReader
 from dbctl.engines.sqlite.writer import SQLiteWriter
 from dbctl.errors import ConstraintError, QueryFailedError, ReadOnlyError

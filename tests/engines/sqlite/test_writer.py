@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.engines.contract.base import Condition
+from dbctl.engines.contract import Condition
 from dbctl.engines.registry import open_for_writing
 from dbctl.engines.sqlite.reader import SQLiteReader
 from dbctl.engines.sqlite.writer import SQLiteWriter
