@@ -14,11 +14,10 @@ from jsonschema import Draft202012Validator
 from dbctl.errors import FileMissingError, ProfileInvalidError, ProfileMissingError
 from dbctl.files import toml
 from dbctl.profiles import generate, loader
-from dbctl.profiles.model import base, search
 
 SECTIONS = [
     (module, kind)
-    for module in (base, search)
+    for module in generate.MODULES
     for kind in vars(module).values()
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__module__ == module.__name__
 ]

@@ -9,7 +9,7 @@ import pytest
 
 from dbctl.engines.registry import language
 from dbctl.errors import MigrationInvalidError
-from dbctl.profiles.model.base import Format
+from dbctl.profiles.model import Format
 from dbctl.services.migrations.files import loader
 from dbctl.services.migrations.files.parser import Sections, beginnings, sections
 
