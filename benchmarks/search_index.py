@@ -43,7 +43,7 @@ const { FlashpointArchive, parseUserSearchInput } = createRequire(process.cwd() 
 #: The same of dbctl, once its database is open.
 OWN = """
 import sys, time
-from dbctl.config.model import Selection
+from dbctl.config import Selection
 from dbctl.model import Window
 from dbctl.services import apps, search
 from dbctl.services.search.search import Asked

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from benchmarks.measure import DBCTL, Area, Result, Run, in_turn, process, ratios
 from benchmarks.sample import kept
-from dbctl.config.model import Selection
+from dbctl.config import Selection
 from dbctl.services.app import app as apps
 from dbctl.services.search.semantic.search import Asked, Like, Meaning
 from tests.shapes import chat_lancedb

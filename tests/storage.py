@@ -17,7 +17,7 @@ import obstore
 import pytest
 from obstore.store import S3Store
 
-from dbctl.config import model
+from dbctl.config import environment
 from tests import servers
 
 #: Made up; the server of the tests takes any.
@@ -131,7 +131,7 @@ class Bucket:
 
 def given_to(environ: pytest.MonkeyPatch, staging: Path, at: str = "") -> Bucket:
     """Set the variables for the time of a test; return a new bucket."""
-    for name in model.STORAGE:  # what whoever runs the tests has set
+    for name in environment.STORAGE:  # what whoever runs the tests has set
         environ.delenv(name, raising=False)
     for name, value in (variables(at) | {"TMPDIR": str(staging)}).items():
         environ.setenv(name, value)

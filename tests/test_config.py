@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.config import model
-from dbctl.config.model import Selection
-from dbctl.errors.base import (
+from dbctl.config import Selection, environment, loader
+from dbctl.errors import (
     AppAmbiguousError,
     AppMissingError,
     ConfigInvalidError,
@@ -40,13 +39,13 @@ def write(text, name="dbctl.toml"):
 def mistakes(text):
     write(text)
     with pytest.raises(toml.TomlError) as caught:
-        model.parse(Path("dbctl.toml"))
+        loader.parse(Path("dbctl.toml"))
     return [(one.line, one.key) for one in caught.value.mistakes]
 
 
 def test_the_only_app_is_meant_when_none_is_named(here):
     write(ONE)
-    found = model.find(Selection())
+    found = loader.find(Selection())
     assert (found.name, found.profile, found.protected) == ("one", "p", False)
     assert found.databases["main"].path == str(here / "a/b.db")
 
@@ -54,31 +53,31 @@ def test_the_only_app_is_meant_when_none_is_named(here):
 def test_of_several_apps_one_must_be_named(here):
     write(TWO)
     with pytest.raises(AppAmbiguousError, match="one, two"):
-        model.find(Selection())
-    found = model.find(Selection(app="two"))
+        loader.find(Selection())
+    found = loader.find(Selection(app="two"))
     assert (found.protected, found.profile) == (True, str(here / "q.toml"))
     with pytest.raises(AppMissingError, match="three"):
-        model.find(Selection(app="three"))
+        loader.find(Selection(app="three"))
 
 
 def test_what_a_file_calls_relative_is_relative_to_the_file(here):
     write(ONE, "deep/er/dbctl.toml")
-    found = model.find(Selection(config="deep/er/dbctl.toml"))
+    found = loader.find(Selection(config="deep/er/dbctl.toml"))
     assert found.databases["main"].path == str(here / "deep/er/a/b.db")
 
 
 def test_the_places_count_in_their_order(here, monkeypatch):
     with pytest.raises(ConfigMissingError, match="looked for dbctl"):
-        model.find(Selection())
+        loader.find(Selection())
     write(ONE.replace("one", "mine"), "home/.config/dbctl/dbctl.toml")
-    assert model.find(Selection()).name == "mine"
+    assert loader.find(Selection()).name == "mine"
     write(ONE.replace("one", "here"))
-    assert model.find(Selection()).name == "here"
+    assert loader.find(Selection()).name == "here"
     write(ONE.replace("one", "said"), "env.toml")
     monkeypatch.setenv("DBCTL_CONFIG", "env.toml")
-    assert model.find(Selection()).name == "said"
+    assert loader.find(Selection()).name == "said"
     write(ONE.replace("one", "typed"), "typed.toml")
-    assert model.find(Selection(config="typed.toml")).name == "typed"
+    assert loader.find(Selection(config="typed.toml")).name == "typed"
 
 
 @pytest.mark.parametrize("how", ["typed", "environment"])
@@ -87,11 +86,11 @@ def test_a_file_that_was_named_and_is_not_there_is_not_passed_over(how, monkeypa
     if how == "environment":
         monkeypatch.setenv("DBCTL_CONFIG", "nix.toml")
     with pytest.raises(FileMissingError, match="nix"):
-        model.find(Selection(config="nix.toml" if how == "typed" else ""))
+        loader.find(Selection(config="nix.toml" if how == "typed" else ""))
 
 
 def test_profile_and_url_need_no_configuration(here):
-    found = model.find(Selection(profile="p", urls=["main=x.db", "other=/y.db"]))
+    found = loader.find(Selection(profile="p", urls=["main=x.db", "other=/y.db"]))
     assert (found.name, found.protected) == ("app", False)
     assert {name: url.path for name, url in found.databases.items()} == {
         "main": str(here / "x.db"),
@@ -101,25 +100,25 @@ def test_profile_and_url_need_no_configuration(here):
 
 def test_a_url_beside_a_configuration_replaces_that_one_database(here):
     write(ONE + 'other = "o.db"\n')
-    found = model.find(Selection(urls=["other=x.db"]))
+    found = loader.find(Selection(urls=["other=x.db"]))
     assert found.databases["other"].path == str(here / "x.db")
     assert found.databases["main"].path == str(here / "a/b.db")
 
 
 def test_a_database_given_twice_is_refused():
     with pytest.raises(UsageError, match="twice"):
-        model.given(["a=x", "a=y"], Path())
+        loader.given(["a=x", "a=y"], Path())
 
 
 def test_a_url_without_a_name_is_the_main_one_also_with_an_equals_sign_in_it():
-    assert list(model.given(["/x/a=b.db"], Path())) == ["main"]
-    assert model.given(["/x/a=b.db"], Path())["main"].path == "/x/a=b.db"
+    assert list(loader.given(["/x/a=b.db"], Path())) == ["main"]
+    assert loader.given(["/x/a=b.db"], Path())["main"].path == "/x/a=b.db"
 
 
 def test_a_variable_of_the_environment_is_put_in_and_shows_no_more_than_the_rest(monkeypatch):
     monkeypatch.setenv("PW", "hunter2-marked")
     write('[apps.one]\nprofile = "p"\ndatabases.main = "postgresql://u:${PW}@h/d"\n')
-    url = model.find(Selection()).databases["main"]
+    url = loader.find(Selection()).databases["main"]
     assert url.password.reveal() == "hunter2-marked"
     assert str(url) == "postgresql://u:***@h/d"
 
@@ -128,14 +127,14 @@ def test_a_variable_of_the_environment_is_put_in_and_shows_no_more_than_the_rest
 def test_a_password_in_a_variable_is_what_it_is(monkeypatch, password):
     monkeypatch.setenv("PW", password)
     write('[apps.one]\nprofile = "p"\ndatabases.main = "postgresql://u:${PW}@h:5/d?sslmode=require"\n')
-    url = model.find(Selection()).databases["main"]
+    url = loader.find(Selection()).databases["main"]
     assert (url.password.reveal(), url.host, url.path, url.options) == (password, "h", "d", "sslmode=require")
 
 
 def test_a_variable_that_is_a_whole_address_is_one(monkeypatch):
     monkeypatch.setenv("DATABASE_URL", "postgresql://u:a%2Fb@h/d")
     write('[apps.one]\nprofile = "p"\ndatabases.main = "${DATABASE_URL}"\n')
-    url = model.find(Selection()).databases["main"]
+    url = loader.find(Selection()).databases["main"]
     assert (url.password.reveal(), url.host) == ("a/b", "h")
 
 
@@ -143,8 +142,8 @@ def test_what_another_app_lacks_does_not_keep_from_this_one():
     write(
         f'{ONE}[apps.two]\nprofile = "p"\nenv_file = ".env"\ndatabases.main = "postgresql://u:${{PW}}@h/d"\n'
     )
-    assert model.find(Selection(app="one")).databases["main"].path.endswith("a/b.db")
-    for ask in (model.find, model.load):
+    assert loader.find(Selection(app="one")).databases["main"].path.endswith("a/b.db")
+    for ask in (loader.find, loader.load):
         with pytest.raises(ConfigInvalidError, match=r"\.env cannot be read"):
             ask(Selection(app="two"))
 
@@ -153,10 +152,10 @@ def test_a_secret_may_stand_in_a_file_that_a_variable_names(monkeypatch, tmp_pat
     (tmp_path / "secret").write_text("hunter2/marked\n")
     monkeypatch.setenv("PW_FILE", str(tmp_path / "secret"))
     write('[apps.one]\nprofile = "p"\ndatabases.main = "postgresql://u:${PW}@h/d"\n')
-    assert model.find(Selection()).databases["main"].password.reveal() == "hunter2/marked"
+    assert loader.find(Selection()).databases["main"].password.reveal() == "hunter2/marked"
     monkeypatch.setenv("PW_FILE", str(tmp_path / "nix"))
     with pytest.raises(ConfigInvalidError, match="PW_FILE names cannot be read"):
-        model.find(Selection())
+        loader.find(Selection())
 
 
 def test_every_mistake_of_a_file_is_told_at_once():
@@ -180,22 +179,22 @@ def test_also_those_that_only_show_when_an_address_is_read():
 def test_a_password_in_an_address_that_is_not_understood_is_not_repeated():
     write('[apps.a]\nprofile = "p"\ndatabases.main = "postgresql://u:hunter2/x@h/d"\n')
     with pytest.raises(ConfigInvalidError, match=r"line 3, apps\.a\.databases\.main") as caught:
-        model.load(Selection())
+        loader.load(Selection())
     assert "hunter2" not in str(caught.value)
     with pytest.raises(UrlInvalidError) as typed:
-        model.find(Selection(profile="p", urls=["main=postgresql://u:hunter2/x@h/d"]))
+        loader.find(Selection(profile="p", urls=["main=postgresql://u:hunter2/x@h/d"]))
     assert "hunter2" not in str(typed.value)
 
 
 def test_a_configuration_without_apps_says_so():
     write("")
     with pytest.raises(ConfigMissingError, match=r"has no \[apps.NAME\]"):
-        model.find(Selection())
+        loader.find(Selection())
 
 
 def test_the_person_at_work_is_who_called_sudo(monkeypatch):
     monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setenv("SUDO_USER", "ann")
-    assert model.operator() == "ann"
+    assert environment.operator() == "ann"
     monkeypatch.setattr("os.geteuid", lambda: 4_000_000)
-    assert model.operator() == "4000000"
+    assert environment.operator() == "4000000"

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbctl import url as urls
-from dbctl.errors.base import DbctlError, UrlInvalidError
+from dbctl.errors import DbctlError, UrlInvalidError
 from dbctl.url import parse
 
 MARKED = "hunter2-marked"

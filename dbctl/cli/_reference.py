@@ -18,7 +18,7 @@ from dbctl.cli import completions
 from dbctl.cli._support.options import share
 from dbctl.cli.main import app
 from dbctl.demo.command import SampleBuilt
-from dbctl.errors import DbctlError, Exit, StoppedError
+from dbctl.errors import Exit, StoppedError, load_registry
 from dbctl.model import Examined, Findings, Page, Plan, Planned, Severity
 from dbctl.render import schema as schema_name
 from dbctl.services import status
@@ -228,7 +228,7 @@ def schemas() -> dict[str, Any]:
     made, parts = msgspec.json.schema_components(kinds, schema_hook=_any, ref_template="#/$defs/{name}")
     of = dict(zip(map(str, kinds), made, strict=True))
     parts = {name: _as_shown(part, name) for name, part in parts.items()}
-    error = {**ERROR, "properties": {**ERROR["properties"], "code": {"enum": sorted(DbctlError.registry)}}}  # type: ignore[dict-item]
+    error = {**ERROR, "properties": {**ERROR["properties"], "code": {"enum": sorted(load_registry())}}}  # type: ignore[dict-item]
     answers = {
         schema_name(command.split()): {
             "title": f"dbctl {command} -o json",
@@ -275,11 +275,11 @@ def errors() -> str:
     """Return a page with every error, by exit status."""
     lines = [
         "# Errors and exit statuses\n",
-        "Made from the table of errors in `dbctl/errors/base.py`. The code stands in the JSON object as `error.code`.\n",
+        "Made from the table of errors in `dbctl/errors/`. The code stands in the JSON object as `error.code`.\n",
         "| exit | code | message | hint |",
         "| --- | --- | --- | --- |",
     ]
-    known = sorted(DbctlError.registry.values(), key=lambda one: (one.exit_status, one.code))
+    known = sorted(load_registry().values(), key=lambda one: (one.exit_status, one.code))
     for one in known:
         status = f"{int(one.exit_status)} {Exit(one.exit_status).name.lower().replace('_', '-')}"
         if one is StoppedError:

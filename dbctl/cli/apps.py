@@ -8,7 +8,7 @@ from msgspec import structs
 
 from dbctl.cli._support.app import opened, selection
 from dbctl.cli._support.emit import emit
-from dbctl.config import model
+from dbctl.config import loader
 from dbctl.errors import Exit
 from dbctl.model import Findings
 from dbctl.services.profiles import inventory
@@ -37,7 +37,7 @@ def show_(
     """Show what dbctl understood of an app's profile: databases, abilities, searches."""
     if profile:
         return emit(ctx, inventory.show_profile(profile))
-    configured = model.find(selection(ctx))
+    configured = loader.find(selection(ctx))
     return emit(ctx, inventory.show_profile(configured.profile, configured))
 
 
@@ -58,7 +58,7 @@ def check(
     files = inventory.check_files(said, said.profile)
     if files.unsound or (file and not said.urls):
         return emit(ctx, files, status=Exit.USAGE if files.unsound else Exit.OK)
-    names = [said.app] if said.app or said.profile else list(model.load(said).apps)
+    names = [said.app] if said.app or said.profile else list(loader.load(said).apps)
     live: list[Findings] = []
     for name in names:
         with opened(ctx, structs.replace(said, app=name)) as found:

@@ -22,7 +22,7 @@ from dbctl.cli._support.backups import (
 )
 from dbctl.cli._support.emit import change, note, progress, warn
 from dbctl.cli._support.options import DryRun, call
-from dbctl.config import model
+from dbctl.config import loader
 from dbctl.errors import UsageError
 from dbctl.services.app import App
 from dbctl.services.backup import LATEST, Keys, Kind, Manifest, Repository
@@ -303,7 +303,7 @@ def _copy(
     *,
     replace: bool,
 ) -> int:
-    places = model.given(to, Path.cwd(), option="--to")
+    places = loader.given(to, Path.cwd(), option="--to")
     keys.ready(kept.store, manifest)
     with copying(ctx, "Copying", copy.size(found, kept, manifest, places)) as advance:
         work = copy.Copying(

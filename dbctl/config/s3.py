@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from dbctl.config import model
+from dbctl.config import environment
 from dbctl.errors import StorageKeysMissingError, StorageUnknownError
 from dbctl.files import expand_home, read_settings, read_whole
 from dbctl.model import Secret, Value
@@ -112,7 +112,7 @@ def access(address: Address) -> Access:
         StorageKeysMissingError: nothing gives keys.
         StorageUnknownError: an endpoint is none, or there is no such profile.
     """
-    told = model.storage()
+    told = environment.storage()
     profile = _profile(address, told)
     said = {} if address.profile else told
     endpoint = (

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dbctl import demo
-from dbctl.config import model as config
+from dbctl.config import loader
 from dbctl.demo import DemoBuilt
 from dbctl.demo.random import Progress
 from dbctl.model import Plan, Row
@@ -49,10 +49,10 @@ class Sample:
         self.app = profile
         self._directory, self._seed, self._advance = directory, seed, advance
         self._counts, self._urls, self._shape = counts, urls, shape
-        self._places = config.given(urls, Path.cwd())
+        self._places = loader.given(urls, Path.cwd())
         demo.refuse_misplaced(profile, self._places)
         demo.refuse_unshaped(profile, shape)
-        has_room(directory / config.FILE_NAME, profile)
+        has_room(directory / loader.FILE_NAME, profile)
 
     def plan(self) -> Plan:
         """Return what would be made."""
@@ -60,7 +60,7 @@ class Sample:
         steps = [
             f"build databases of {self.app} with invented rows in {self._directory}",
             *(f"fill the empty database {url} ({name}{shape})" for name, url in self._places.items()),
-            f"write {config.FILE_NAME}",
+            f"write {loader.FILE_NAME}",
         ]
         return Plan(
             title=f"Sample of {self.app}", target=str(self._directory), steps=steps, rows=self._counts
@@ -83,7 +83,7 @@ class Sample:
             seed=self._seed,
             progress=self._advance,
         )
-        file = self._directory / config.FILE_NAME
+        file = self._directory / loader.FILE_NAME
         Setup(self.app, self._directory, app="", file=file, urls=self._urls, protected=False).apply()
         return SampleBuilt(
             **{name: getattr(built, name) for name in DemoBuilt.__struct_fields__}, config=file

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract import FillRow, Holder, Housing, Language, Readable, Writable, fill_nothing
+from dbctl.engines.contract import FillRow, Holder, Housing, Readable, Writable, fill_nothing
 from dbctl.errors import (
     DatabaseMissingError,
     DriverMissingError,
@@ -20,7 +20,17 @@ from dbctl.files import Progress, at_once, silent
 from dbctl.url import Url
 
 if TYPE_CHECKING:  # most commands only read a database
-    from dbctl.engines.contract import Dump, Dumps, Loaded, Outside, Proof, Recovered, Recovery, Tried
+    from dbctl.engines.contract import (
+        Dump,
+        Dumps,
+        Language,
+        Loaded,
+        Outside,
+        Proof,
+        Recovered,
+        Recovery,
+        Tried,
+    )
     from dbctl.engines.file_type import Content, TakenIn
 
 #: Gives a private folder with room for so many bytes.

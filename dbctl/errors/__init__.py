@@ -5,87 +5,98 @@ from typing import TYPE_CHECKING
 from dbctl.exports import lazy_exports
 
 if TYPE_CHECKING:
-    from dbctl.errors.base import (
-        IN_DOUBT,
-        AbilityMissingError,
-        ActingUserInactiveError,
+    from dbctl.errors.backup import (
         AdoptedAlreadyError,
-        AlongUnreachableError,
-        AlreadyExistsError,
-        AmbiguousLoginError,
-        AppAmbiguousError,
-        AppMissingError,
         ArchiveUnsafeError,
         BackupDiffersError,
         BackupFailedError,
         BackupLaterError,
         BackupMissingError,
-        BackupPartialError,
         BackupUnloadableError,
         BackupUnsoundError,
-        BuiltInRoleError,
+        ClockDoubtedError,
+        CopyFilledError,
+        CopyOntoOwnError,
+        FileUnfitError,
+        FileUnsafeError,
+        FileUnsoundError,
+        KeyInvalidError,
+        KeyWrongError,
+        LastBackupError,
+        PassphraseInvalidError,
+        RepositoryFailedError,
+        RepositoryMissingError,
+        RepositoryUnreadError,
+        RepositoryUnsafeError,
+        RepositoryUnsetError,
+        RetentionUnsetError,
+        SafetyBackupUnsetError,
+        StorageFailedError,
+        StorageKeysMissingError,
+        StorageUnfitError,
+        StorageUnknownError,
+        UnpacksTooFarError,
+    )
+    from dbctl.errors.base import DbctlError, Exit, gravest, load_registry
+    from dbctl.errors.connection import (
+        IN_DOUBT,
+        AlongUnreachableError,
         BusyError,
-        CategoryMissingError,
         ChangedMeanwhileError,
         ChangedWhileReadError,
         ChangesLeftError,
         ClientFailedError,
         ClientMissingError,
         ClientOldError,
-        ClockDoubtedError,
-        ColumnMissingError,
         CommitUnsyncedError,
-        ConfigInvalidError,
-        ConfigMissingError,
-        ConfirmationMissingError,
-        ConfirmationWrongError,
         ConstraintError,
-        ContentAbsentError,
-        ContentUndecodableError,
-        CopyFilledError,
-        CopyOntoOwnError,
         CorruptError,
         CutOffWriteError,
         DatabaseMissingError,
-        DatabaseNotEmptyError,
-        DatabaseNotFoundError,
-        DatabaseUnknownError,
-        DatabaseUnsetError,
-        DbctlError,
-        DeclinedError,
         DiskFullError,
-        DownAllRefusedError,
-        DriverMissingError,
-        DumpOverreachesError,
-        DuplicateRowsError,
-        EmbedderBusyError,
-        EmbedderFailedError,
-        EmbedderKeyMissingError,
-        EmbedderPackageMissingError,
-        EmbedderRefusedError,
-        EmbedderUnreachableError,
-        EmbedderUnsetError,
-        Exit,
         FileExistsAlreadyError,
         FileFailedError,
         FileMissingError,
-        FileUnfitError,
-        FileUnsafeError,
-        FileUnsoundError,
         FileUnsyncedError,
         FolderMissingError,
-        ForeignDumpRefusedError,
+        NotADatabaseError,
+        OutputFailedError,
+        PoolerError,
+        PrivilegeMissingError,
+        QueryFailedError,
+        ReadOnlyError,
+        RoomMissingError,
+        SecretAskedError,
+        SidecarUnsoundError,
+        StirredError,
+        StoppedError,
+        TimeUpError,
+        UnreachableError,
+    )
+    from dbctl.errors.databases import (
+        AlreadyExistsError,
+        ColumnMissingError,
+        ContentAbsentError,
+        ContentUndecodableError,
+        DatabaseNotEmptyError,
+        DatabaseNotFoundError,
         HalfWrittenError,
         ImportInvalidError,
-        KeptMissingError,
-        KeyInvalidError,
-        KeyMissingError,
-        KeyWrongError,
-        LastAdminError,
-        LastBackupError,
+        LimitExceededError,
+        MoveRefusedError,
+        RowAbsentError,
+        RowMissingError,
+        SameFileError,
+        ScratchFailedError,
+        TableMissingError,
+        TimesAmbiguousError,
+        UpkeepUnsafeError,
+        VersionsKeptError,
+    )
+    from dbctl.errors.migrations import (
+        DownAllRefusedError,
         LedgerForeignError,
         LedgerMissingError,
-        LimitExceededError,
         MigrationBrokenError,
         MigrationChangedError,
         MigrationFailedError,
@@ -107,126 +118,145 @@ if TYPE_CHECKING:
         MigrationsUnfitError,
         MigrationsUnsoundError,
         MigrationUnknownError,
-        MoveRefusedError,
-        NobodyMeantError,
-        NotADatabaseError,
-        NotSupportedError,
-        OutputFailedError,
-        OwnCommandError,
-        PassphraseInvalidError,
-        PasswordWrongError,
-        PermissionMissingError,
-        PlanChangedError,
-        PoolerError,
-        PrivilegeMissingError,
-        ProfileInvalidError,
-        ProfileMissingError,
-        QueryFailedError,
-        ReadOnlyError,
-        RecoverHopelessError,
         RehearsalFailedError,
         RehearsalRefusedError,
         ReplayFailedError,
-        ReportMissingError,
-        RepositoryFailedError,
-        RepositoryMissingError,
-        RepositoryUnreadError,
-        RepositoryUnsafeError,
-        RepositoryUnsetError,
         ResetRefusedError,
+        RowsLostError,
+    )
+    from dbctl.errors.restore import (
+        BackupPartialError,
+        DumpOverreachesError,
+        ForeignDumpRefusedError,
+        KeptMissingError,
+        RecoverHopelessError,
         RestoreFailedError,
         RestoreHalfError,
         RestoreUnfinishedError,
-        RetentionUnsetError,
-        RoleHeldError,
-        RoleMissingError,
-        RoomMissingError,
-        RowAbsentError,
-        RowMissingError,
-        RowsLostError,
-        RuleMissingError,
-        SafetyBackupUnsetError,
-        SameFileError,
-        SchemaLacksError,
-        ScratchFailedError,
-        SearchMissingError,
-        SecretAskedError,
-        SessionMissingError,
-        SettingMissingError,
-        SidecarUnsoundError,
-        StirredError,
-        StoppedError,
-        StorageFailedError,
-        StorageKeysMissingError,
-        StorageUnfitError,
-        StorageUnknownError,
-        TableMissingError,
         TableNotRestoredError,
         TablesLostError,
-        TextIndexForeignError,
-        TextIndexUnsoundError,
-        TimesAmbiguousError,
-        TimeUpError,
         UndoMissingError,
         UndoneAlreadyError,
         UndoNeedlessError,
         UndoNothingError,
-        UnpacksTooFarError,
-        UnreachableError,
-        UpkeepUnsafeError,
+    )
+    from dbctl.errors.search import (
+        EmbedderBusyError,
+        EmbedderFailedError,
+        EmbedderKeyMissingError,
+        EmbedderPackageMissingError,
+        EmbedderRefusedError,
+        EmbedderUnreachableError,
+        EmbedderUnsetError,
+        TextIndexForeignError,
+        TextIndexUnsoundError,
+        VectorIndexUnfitError,
+        VectorInvalidError,
+        VectorMissingError,
+    )
+    from dbctl.errors.usage import (
+        AbilityMissingError,
+        AmbiguousLoginError,
+        AppAmbiguousError,
+        AppMissingError,
+        ConfigInvalidError,
+        ConfigMissingError,
+        ConfirmationMissingError,
+        ConfirmationWrongError,
+        DatabaseUnknownError,
+        DatabaseUnsetError,
+        DeclinedError,
+        DriverMissingError,
+        KeyMissingError,
+        NobodyMeantError,
+        NotSupportedError,
+        OwnCommandError,
+        PasswordWrongError,
+        PlanChangedError,
+        ProfileInvalidError,
+        ProfileMissingError,
+        ReportMissingError,
+        RoleMissingError,
+        RuleMissingError,
+        SchemaLacksError,
+        SearchMissingError,
+        SessionMissingError,
         UrlInvalidError,
         UsageError,
         UserMissingError,
         ValueInvalidError,
-        VectorIndexUnfitError,
-        VectorInvalidError,
-        VectorMissingError,
-        VersionsKeptError,
         WrongAppError,
-        gravest,
+    )
+    from dbctl.errors.users import (
+        ActingUserInactiveError,
+        BuiltInRoleError,
+        CategoryMissingError,
+        DuplicateRowsError,
+        LastAdminError,
+        PermissionMissingError,
+        RoleHeldError,
+        SettingMissingError,
     )
 else:
     __getattr__ = lazy_exports(
         __name__,
         {
-            "base": (
-                "AbilityMissingError ActingUserInactiveError AdoptedAlreadyError AlongUnreachableError "
-                "AlreadyExistsError AmbiguousLoginError AppAmbiguousError AppMissingError ArchiveUnsafeError "
-                "BackupDiffersError BackupFailedError BackupLaterError BackupMissingError BackupPartialError "
-                "BackupUnloadableError BackupUnsoundError BuiltInRoleError BusyError CategoryMissingError "
-                "ChangedMeanwhileError ChangedWhileReadError ChangesLeftError ClientFailedError ClientMissingError "
-                "ClientOldError ClockDoubtedError ColumnMissingError CommitUnsyncedError ConfigInvalidError "
-                "ConfigMissingError ConfirmationMissingError ConfirmationWrongError ConstraintError "
-                "ContentAbsentError ContentUndecodableError CopyFilledError CopyOntoOwnError CorruptError "
-                "CutOffWriteError DatabaseMissingError DatabaseNotEmptyError DatabaseNotFoundError "
-                "DatabaseUnknownError DatabaseUnsetError DbctlError DeclinedError DiskFullError DownAllRefusedError "
-                "DriverMissingError DumpOverreachesError DuplicateRowsError EmbedderBusyError EmbedderFailedError "
-                "EmbedderKeyMissingError EmbedderPackageMissingError EmbedderRefusedError EmbedderUnreachableError "
-                "EmbedderUnsetError Exit FileExistsAlreadyError FileFailedError FileMissingError FileUnfitError "
-                "FileUnsafeError FileUnsoundError FileUnsyncedError FolderMissingError ForeignDumpRefusedError "
-                "HalfWrittenError IN_DOUBT ImportInvalidError KeptMissingError KeyInvalidError KeyMissingError "
-                "KeyWrongError LastAdminError LastBackupError LedgerForeignError LedgerMissingError "
-                "LimitExceededError MigrationBrokenError MigrationChangedError MigrationFailedError "
-                "MigrationHalfBackError MigrationHalfDoneError MigrationInDoubtError MigrationInvalidError "
-                "MigrationMissingError MigrationOneWayError MigrationShapeOtherError MigrationShapeUnknownError "
-                "MigrationStepMissingError MigrationStepsChangedError MigrationUnknownError MigrationsAheadError "
-                "MigrationsMissingError MigrationsOutOfOrderError MigrationsShippedError MigrationsTwinnedError "
-                "MigrationsUnfitError MigrationsUnsoundError MoveRefusedError NobodyMeantError NotADatabaseError "
-                "NotSupportedError OutputFailedError OwnCommandError PassphraseInvalidError PasswordWrongError "
-                "PermissionMissingError PlanChangedError PoolerError PrivilegeMissingError ProfileInvalidError "
-                "ProfileMissingError QueryFailedError ReadOnlyError RecoverHopelessError RehearsalFailedError "
-                "RehearsalRefusedError ReplayFailedError ReportMissingError RepositoryFailedError "
-                "RepositoryMissingError RepositoryUnreadError RepositoryUnsafeError RepositoryUnsetError "
-                "ResetRefusedError RestoreFailedError RestoreHalfError RestoreUnfinishedError RetentionUnsetError "
-                "RoleHeldError RoleMissingError RoomMissingError RowAbsentError RowMissingError RowsLostError "
-                "RuleMissingError SafetyBackupUnsetError SameFileError SchemaLacksError ScratchFailedError "
-                "SearchMissingError SecretAskedError SessionMissingError SettingMissingError SidecarUnsoundError "
-                "StirredError StoppedError StorageFailedError StorageKeysMissingError StorageUnfitError "
-                "StorageUnknownError TableMissingError TableNotRestoredError TablesLostError TextIndexForeignError "
-                "TextIndexUnsoundError TimeUpError TimesAmbiguousError UndoMissingError UndoNeedlessError "
-                "UndoNothingError UndoneAlreadyError UnpacksTooFarError UnreachableError UpkeepUnsafeError "
-                "UrlInvalidError UsageError UserMissingError ValueInvalidError VectorIndexUnfitError "
-                "VectorInvalidError VectorMissingError VersionsKeptError WrongAppError gravest"
+            "backup": (
+                "AdoptedAlreadyError ArchiveUnsafeError BackupDiffersError BackupFailedError BackupLaterError "
+                "BackupMissingError BackupUnloadableError BackupUnsoundError ClockDoubtedError CopyFilledError "
+                "CopyOntoOwnError FileUnfitError FileUnsafeError FileUnsoundError KeyInvalidError KeyWrongError "
+                "LastBackupError PassphraseInvalidError RepositoryFailedError RepositoryMissingError "
+                "RepositoryUnreadError RepositoryUnsafeError RepositoryUnsetError RetentionUnsetError "
+                "SafetyBackupUnsetError StorageFailedError StorageKeysMissingError StorageUnfitError "
+                "StorageUnknownError UnpacksTooFarError"
+            ),
+            "base": "DbctlError Exit gravest load_registry",
+            "connection": (
+                "AlongUnreachableError BusyError ChangedMeanwhileError ChangedWhileReadError ChangesLeftError "
+                "ClientFailedError ClientMissingError ClientOldError CommitUnsyncedError ConstraintError CorruptError "
+                "CutOffWriteError DatabaseMissingError DiskFullError FileExistsAlreadyError FileFailedError "
+                "FileMissingError FileUnsyncedError FolderMissingError IN_DOUBT NotADatabaseError OutputFailedError "
+                "PoolerError PrivilegeMissingError QueryFailedError ReadOnlyError RoomMissingError SecretAskedError "
+                "SidecarUnsoundError StirredError StoppedError TimeUpError UnreachableError"
+            ),
+            "databases": (
+                "AlreadyExistsError ColumnMissingError ContentAbsentError ContentUndecodableError "
+                "DatabaseNotEmptyError DatabaseNotFoundError HalfWrittenError ImportInvalidError LimitExceededError "
+                "MoveRefusedError RowAbsentError RowMissingError SameFileError ScratchFailedError TableMissingError "
+                "TimesAmbiguousError UpkeepUnsafeError VersionsKeptError"
+            ),
+            "migrations": (
+                "DownAllRefusedError LedgerForeignError LedgerMissingError MigrationBrokenError MigrationChangedError "
+                "MigrationFailedError MigrationHalfBackError MigrationHalfDoneError MigrationInDoubtError "
+                "MigrationInvalidError MigrationMissingError MigrationOneWayError MigrationShapeOtherError "
+                "MigrationShapeUnknownError MigrationStepMissingError MigrationStepsChangedError "
+                "MigrationUnknownError MigrationsAheadError MigrationsMissingError MigrationsOutOfOrderError "
+                "MigrationsShippedError MigrationsTwinnedError MigrationsUnfitError MigrationsUnsoundError "
+                "RehearsalFailedError RehearsalRefusedError ReplayFailedError ResetRefusedError RowsLostError"
+            ),
+            "restore": (
+                "BackupPartialError DumpOverreachesError ForeignDumpRefusedError KeptMissingError "
+                "RecoverHopelessError RestoreFailedError RestoreHalfError RestoreUnfinishedError "
+                "TableNotRestoredError TablesLostError UndoMissingError UndoNeedlessError UndoNothingError "
+                "UndoneAlreadyError"
+            ),
+            "search": (
+                "EmbedderBusyError EmbedderFailedError EmbedderKeyMissingError EmbedderPackageMissingError "
+                "EmbedderRefusedError EmbedderUnreachableError EmbedderUnsetError TextIndexForeignError "
+                "TextIndexUnsoundError VectorIndexUnfitError VectorInvalidError VectorMissingError"
+            ),
+            "usage": (
+                "AbilityMissingError AmbiguousLoginError AppAmbiguousError AppMissingError ConfigInvalidError "
+                "ConfigMissingError ConfirmationMissingError ConfirmationWrongError DatabaseUnknownError "
+                "DatabaseUnsetError DeclinedError DriverMissingError KeyMissingError NobodyMeantError "
+                "NotSupportedError OwnCommandError PasswordWrongError PlanChangedError ProfileInvalidError "
+                "ProfileMissingError ReportMissingError RoleMissingError RuleMissingError SchemaLacksError "
+                "SearchMissingError SessionMissingError UrlInvalidError UsageError UserMissingError ValueInvalidError "
+                "WrongAppError"
+            ),
+            "users": (
+                "ActingUserInactiveError BuiltInRoleError CategoryMissingError DuplicateRowsError LastAdminError "
+                "PermissionMissingError RoleHeldError SettingMissingError"
             ),
         },
     )

@@ -20,16 +20,41 @@ import msgspec
 
 from dbctl.files import toml, written_whole
 from dbctl.profiles import ledgers, loader
-from dbctl.profiles.model import base, cleanup, rebuild, search
+from dbctl.profiles.model import (
+    cleanup,
+    databases,
+    integrity,
+    profile,
+    rebuild,
+    reports,
+    search,
+    semantic,
+    sessions,
+    settings,
+    users,
+)
 
+#: The modules of the model; where two have a class of one name, the comments of the later one count.
+MODULES = (
+    databases,
+    users,
+    settings,
+    integrity,
+    reports,
+    profile,
+    semantic,
+    sessions,
+    search,
+    cleanup,
+    rebuild,
+)
 SCHEMA = Path(__file__).with_name("profile.schema.json")
 
 
 def schema() -> str:
     """Return the JSON Schema of a profile; the ``#:`` comments of the model describe its keys."""
-    made = msgspec.json.schema(base.Profile)
-    modules = (base, search, cleanup, rebuild)
-    told = {name: about for module in modules for name, about in _comments(module)}
+    made = msgspec.json.schema(profile.Profile)
+    told = {name: about for module in MODULES for name, about in _comments(module)}
     for kind, definition in made["$defs"].items():
         definition["description"] = " ".join(definition.get("description", "").split())
         for key, described in definition.get("properties", {}).items():

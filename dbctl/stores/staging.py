@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from dbctl.config import model
+from dbctl.config import paths
 from dbctl.errors import FileExistsAlreadyError, RepositoryFailedError
 from dbctl.files import lock as lockfile
 from dbctl.files import read_whole, written_whole
@@ -22,7 +22,7 @@ class Staging:
 
     def __init__(self, given: Path | None) -> None:
         """Take the one that is configured, else one of this user where the system keeps what is large."""
-        self.place = given or model.staging() / f"dbctl-{os.geteuid()}"
+        self.place = given or paths.staging() / f"dbctl-{os.geteuid()}"
 
     def want_room(self, need: int) -> None:
         """Refuse what does not fit; raises ``RoomMissingError``."""

@@ -14,7 +14,7 @@ from dbctl import __main__
 from dbctl.cli._lazy import GROUPS
 from dbctl.cli._support.emit import change, emit, note, progress, read_logins, read_password
 from dbctl.cli._support.options import DryRun, Limit, Offset, Sort, call, window
-from dbctl.errors.base import BusyError, PlanChangedError
+from dbctl.errors import BusyError, PlanChangedError
 from dbctl.model import Page, Plan, Secret, Value
 
 app = typer.Typer(name="sample", help="Facts about the skeleton.", no_args_is_help=True)

@@ -15,7 +15,7 @@ import pytest
 
 from dbctl.cli._completion import generate
 from dbctl.cli.completions import FILES, Shell
-from dbctl.config.bundled import shipped
+from dbctl.config import shipped
 from dbctl.profiles import loader
 
 FOLDER = shipped("completions")

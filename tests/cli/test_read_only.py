@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from dbctl.cli.main import main
-from dbctl.config.model import Selection
-from dbctl.errors.base import ReadOnlyError
+from dbctl.config import Selection
+from dbctl.errors import ReadOnlyError
 from dbctl.services.app import app as apps
 from tests.cli.test_reference import LINES, deployment, here, said  # noqa: F401 - fixtures
 

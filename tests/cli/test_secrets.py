@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from dbctl.engines.contract.base import Column, Table
+from dbctl.engines.contract import Column, Table
 from dbctl.engines.parsing import lineage
 from dbctl.services.app.secrets import SECRET_NAMES, SECRET_VALUES
 from tests import servers

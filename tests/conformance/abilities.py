@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dbctl.engines.contract.base import Capability, Checks, Describes, Explains, Measures, Readable
+from dbctl.engines.contract import Capability, Checks, Describes, Explains, Measures, Readable
 from dbctl.engines.contract.dumps import Dumps
 from dbctl.engines.contract.external_index import Sidecars
 from dbctl.engines.contract.fulltext import FullText

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dbctl.engines.contract.base import (
+from dbctl.engines.contract import (
     AllOf,
     AnyOf,
     Behind,
@@ -40,7 +40,7 @@ from dbctl.engines.contract.base import (
     Writable,
 )
 from dbctl.engines.sql.query_builder import ident
-from dbctl.errors.base import (
+from dbctl.errors import (
     BusyError,
     ConstraintError,
     DbctlError,

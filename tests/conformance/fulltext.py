@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 from msgspec import structs
 
-from dbctl.engines.contract.base import AnyOf, Capability, Condition, Migrates, Order, Readable, Writable
+from dbctl.engines.contract import AnyOf, Capability, Condition, Migrates, Order, Readable, Writable
 from dbctl.engines.contract.fulltext import FullText, Gathered, Link, MakesFullText, Marked, TextIndex
 from dbctl.engines.contract.text_query import TextAnd, TextQuery, TextTerm
-from dbctl.errors.base import SchemaLacksError
+from dbctl.errors import SchemaLacksError
 
 if TYPE_CHECKING:
     from tests.conformance.contract import Fresh

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 
 import pytest
 
-from dbctl.errors.base import BusyError, RepositoryFailedError, RoomMissingError
+from dbctl.errors import BusyError, RepositoryFailedError, RoomMissingError
 from dbctl.stores.base import State, Store, digest, ordered
 
 ONE, TWO = "20260101_000000", "20260101_000001"

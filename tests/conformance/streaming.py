@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dbctl.engines.contract.base import Capability, Condition, Readable, Writable
+from dbctl.engines.contract import Capability, Condition, Readable, Writable
 from dbctl.engines.contract.streaming import BATCH, Streams, WritesCsv
 from dbctl.engines.sql import table_digest
-from dbctl.errors.base import (
+from dbctl.errors import (
     ConstraintError,
     DbctlError,
     QueryFailedError,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from dbctl.engines.contract.base import Capability
+from dbctl.engines.contract import Capability
 from dbctl.engines.contract.text_scan import BEFORE, BEHIND, LooksThrough
 
 WITHIN = timedelta(seconds=20)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dbctl.errors.base import BackupMissingError, BackupUnsoundError
+from dbctl.errors import BackupMissingError, BackupUnsoundError
 from tests.crash.figures import chance, figure
 from tests.services import flashpoint_app, promptvault_app
 from tests.services.promptvault_app import file_of, folder_of

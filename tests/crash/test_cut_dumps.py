@@ -6,8 +6,8 @@ import gzip
 
 import pytest
 
-from dbctl.config.model import Selection
-from dbctl.errors.base import BackupUnsoundError
+from dbctl.config import Selection
+from dbctl.errors import BackupUnsoundError
 from dbctl.services.app import app as apps
 from dbctl.services.backup.create import Creation
 from dbctl.services.backup.repository import Repository

@@ -12,7 +12,7 @@ import pymysql
 import pytest
 
 from dbctl.engines.registry import language
-from dbctl.errors.base import MigrationUnknownError
+from dbctl.errors import MigrationUnknownError
 from dbctl.services.migrations.ledger.journal import resolve_statement, unfinished
 from tests import servers
 from tests.crash import forge

@@ -12,7 +12,7 @@ import traceback
 import pytest
 
 from dbctl.engines import registry
-from dbctl.errors.base import DbctlError
+from dbctl.errors import DbctlError
 from dbctl.stores import local
 from tests.crash.figures import chance, figure
 from tests.services import flashpoint_app, promptvault_app

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.errors.base import DbctlError
+from dbctl.errors import DbctlError
 from dbctl.stores.base import State, digest, ordered
 from dbctl.stores.registry import open_store
 from dbctl.stores.s3 import client

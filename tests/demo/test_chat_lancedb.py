@@ -13,7 +13,7 @@ import pytest
 
 from dbctl import demo
 from dbctl.engines.contract.vectors import Vectors
-from dbctl.errors.base import FileExistsAlreadyError, MigrationShapeUnknownError
+from dbctl.errors import FileExistsAlreadyError, MigrationShapeUnknownError
 from tests.engines import lance
 
 AT = datetime(2026, 8, 1, tzinfo=UTC)

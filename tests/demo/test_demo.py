@@ -9,9 +9,9 @@ import bcrypt
 import pytest
 
 from dbctl import demo
-from dbctl.config.bundled import shipped
+from dbctl.config import shipped
 from dbctl.demo import flashpoint_web, random
-from dbctl.errors.base import FileExistsAlreadyError, FileFailedError, NotSupportedError, ValueInvalidError
+from dbctl.errors import FileExistsAlreadyError, FileFailedError, NotSupportedError, ValueInvalidError
 
 AT = datetime(2026, 6, 1, 12, tzinfo=UTC)
 COUNTS = {"games": 300, "users": 60, "plays": 900}

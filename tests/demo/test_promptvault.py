@@ -14,7 +14,7 @@ import pytest
 
 from dbctl import demo
 from dbctl.cli.main import main
-from dbctl.errors.base import DatabaseNotEmptyError, FileExistsAlreadyError
+from dbctl.errors import DatabaseNotEmptyError, FileExistsAlreadyError
 from dbctl.url import parse
 from tests import servers
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from dbctl import demo
-from dbctl.errors.base import (
+from dbctl.errors import (
     DatabaseNotEmptyError,
     FileExistsAlreadyError,
     MigrationShapeOtherError,

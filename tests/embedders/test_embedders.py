@@ -16,10 +16,9 @@ import pytest
 import trustme
 from msgspec import structs
 
-from dbctl.config import model
-from dbctl.config.model import App, Embedder
+from dbctl.config import App, Embedder, loader
 from dbctl.embedders import http_client, registry
-from dbctl.errors.base import (
+from dbctl.errors import (
     DbctlError,
     EmbedderBusyError,
     EmbedderFailedError,
@@ -30,6 +29,7 @@ from dbctl.errors.base import (
     EmbedderUnsetError,
     Exit,
 )
+from dbctl.files import toml
 from tests.fault_proxy import CUT, Answer, Meddler
 
 KEY = "sk-test-never-shown-4711"
@@ -505,8 +505,8 @@ def mistakes(tmp_path, text):
     file = tmp_path / "dbctl.toml"
     file.write_text(f'[apps.chat]\nprofile = "plain"\n[apps.chat.embedder]\n{text}\n')
     try:
-        found = model.parse(file).apps["chat"].embedder
-    except model.toml.TomlError as error:
+        found = loader.parse(file).apps["chat"].embedder
+    except toml.TomlError as error:
         return {one.key.removeprefix("apps.chat.embedder").lstrip("."): one.reason for one in error.mistakes}
     return found
 

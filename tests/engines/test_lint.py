@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from dbctl.engines import registry
-from dbctl.engines.contract.base import Script
+from dbctl.engines.contract import Script
 from dbctl.services.migrations.lint_rules import KINDS
 from tests import servers
 

@@ -14,7 +14,7 @@ from msgspec import structs
 
 from dbctl.engines import registry
 from dbctl.engines.contract.dumps import Dump
-from dbctl.errors.base import ClientFailedError, UnreachableError
+from dbctl.errors import ClientFailedError, UnreachableError
 from dbctl.files import liveness, subprocesses
 from tests import servers
 from tests.relay import relaying

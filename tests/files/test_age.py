@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dbctl.errors.base import CorruptError, KeyInvalidError, KeyWrongError
+from dbctl.errors import CorruptError, KeyInvalidError, KeyWrongError
 from dbctl.files import age
 from dbctl.model import Secret
 from dbctl.signals import Interrupted

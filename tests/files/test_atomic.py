@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.errors.base import FileExistsAlreadyError, FileFailedError, FileUnsyncedError, UsageError
+from dbctl.errors import FileExistsAlreadyError, FileFailedError, FileUnsyncedError, UsageError
 from dbctl.files import temp
 from dbctl.files.atomic import WITHOUT_LOCKS, expand_home, written_whole
 

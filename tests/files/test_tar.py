@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.errors.base import ArchiveUnsafeError, DbctlError, FileExistsAlreadyError, FileUnsoundError
+from dbctl.errors import ArchiveUnsafeError, DbctlError, FileExistsAlreadyError, FileUnsoundError
 from dbctl.files import tar
 
 MOST = 1 << 20

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbctl.errors.base import ValueInvalidError
+from dbctl.errors import ValueInvalidError
 from dbctl.model import Secret
 from dbctl.profiles import codecs
 from dbctl.profiles.codecs import BOOLEANS, HASHES, KEYS, TIMES, read_boolean, read_time

@@ -11,14 +11,13 @@ import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 
-from dbctl.errors.base import FileMissingError, ProfileInvalidError, ProfileMissingError
+from dbctl.errors import FileMissingError, ProfileInvalidError, ProfileMissingError
 from dbctl.files import toml
 from dbctl.profiles import generate, loader
-from dbctl.profiles.model import base, search
 
 SECTIONS = [
     (module, kind)
-    for module in (base, search)
+    for module in generate.MODULES
     for kind in vars(module).values()
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__module__ == module.__name__
 ]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.config.bundled import shipped
+from dbctl.config import shipped
 from tests import servers
 from tests.profiles.test_promptvault import File, Run, Served, Vault, runner
 from tests.profiles.test_promptvault import made as vaults

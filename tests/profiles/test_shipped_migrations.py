@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dbctl.cli.main import main
-from dbctl.config.model import Selection
+from dbctl.config import Selection
 from dbctl.engines.registry import language
 from dbctl.profiles import loader
 from dbctl.services.app import app as apps

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dbctl.errors.base import UsageError
+from dbctl.errors import UsageError
 from dbctl.model import Finding, Findings, Page, Plan, Planned
 from dbctl.render import result as answer
 from dbctl.render.drawing import plain, width

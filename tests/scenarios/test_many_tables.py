@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import dbctl
-from dbctl.engines.contract.base import Table
+from dbctl.engines.contract import Table
 from dbctl.engines.postgresql import catalog
 from dbctl.engines.postgresql.monitoring import indexes, sizes
 from dbctl.engines.sqlite.monitoring import indexes as sqlite_indexes

@@ -21,7 +21,7 @@ from dbctl.engines.sqlite import wal
 from dbctl.engines.sqlite.backup.dumper import dump
 from dbctl.engines.sqlite.reader import SQLiteReader
 from dbctl.engines.sqlite.writer import SQLiteWriter
-from dbctl.errors.base import CorruptError, DatabaseMissingError, FileFailedError
+from dbctl.errors import CorruptError, DatabaseMissingError, FileFailedError
 from dbctl.files import compression
 from tests.crash import forge
 from tests.crash.figures import chance, figure

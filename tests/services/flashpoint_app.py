@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
 
-from dbctl.config.model import Selection
+from dbctl.config import Selection
 from dbctl.services.app import app as apps
 from dbctl.services.backup.create import Creation
 from dbctl.services.backup.repository import Repository

@@ -7,9 +7,8 @@ import subprocess
 from contextlib import closing, contextmanager
 from datetime import datetime
 
-from dbctl.config import model
-from dbctl.config.model import Keep, Selection
-from dbctl.errors.base import KeyMissingError
+from dbctl.config import Keep, Selection, secrets
+from dbctl.errors import KeyMissingError
 from dbctl.model import Window
 from dbctl.services.app import app as apps
 from dbctl.services.backup import verify
@@ -58,7 +57,7 @@ def keys_of(app, **named):
     def ask(what):
         raise KeyMissingError(what=what, reason="nobody is here")
 
-    return Keys(model.opening(app.configured, **named), ask)
+    return Keys(secrets.opening(app.configured, **named), ask)
 
 
 def apply(path, name="latest", *, advance=lambda _bytes: None, **more):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from dbctl.config.bundled import shipped
+from dbctl.config import shipped
 
 HERE = Path(__file__).parent
 #: A key of nobody; no output may show it.

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from dbctl.errors.base import (
+from dbctl.errors import (
     BusyError,
     DbctlError,
     Exit,

@@ -15,7 +15,7 @@ from msgspec import structs
 
 from dbctl.cli._support.emit import change, emit, read_logins
 from dbctl.cli._support.options import call
-from dbctl.config import Selection, model
+from dbctl.config import Selection, loader
 from dbctl.errors import DbctlError, FileFailedError, FileMissingError, UsageError
 from dbctl.files import atomic
 from dbctl.model import Id, read_span
@@ -49,7 +49,7 @@ def selections(ctx: typer.Context, *, all_apps: bool) -> list[Selection]:
         return [said]
     if said.urls or said.profile:
         raise UsageError(detail="--all-apps takes what is configured; --profile and --url describe one app")
-    return [structs.replace(said, app=name) for name in model.load(said).apps]
+    return [structs.replace(said, app=name) for name in loader.load(said).apps]
 
 
 @contextmanager

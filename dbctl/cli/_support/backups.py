@@ -12,7 +12,7 @@ from typing import Annotated, TypeAlias
 import typer
 
 from dbctl.cli._support.emit import ask_secret, note, progress
-from dbctl.config import model
+from dbctl.config import secrets
 from dbctl.errors import UsageError
 from dbctl.model import now, read_span
 from dbctl.services.app import App
@@ -129,7 +129,7 @@ def keys_of(
     ctx: typer.Context, app: App, identities: Sequence[Path] | None, passphrase_file: Path | None
 ) -> Keys:
     """Return what opens encrypted backups, by the options, the environment and the configuration."""
-    keys = Keys(model.opening(app.configured, identities or (), passphrase_file), ask_secret)
+    keys = Keys(secrets.opening(app.configured, identities or (), passphrase_file), ask_secret)
     for remark in keys.exposed():
         note(ctx, remark)
     return keys

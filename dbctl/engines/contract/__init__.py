@@ -5,47 +5,29 @@ from typing import TYPE_CHECKING
 from dbctl.exports import lazy_exports
 
 if TYPE_CHECKING:
-    from dbctl.engines.contract.base import (
-        AllOf,
-        AnyOf,
-        Behind,
-        Capability,
+    from dbctl.engines.contract.checks import (
         Checks,
-        Column,
-        Condition,
         Describes,
-        Explains,
-        Explanation,
-        FillRow,
-        Hazard,
-        HeldTimes,
         Holder,
-        HoldsTimeForms,
         Housing,
         IndexDamage,
         IndexDifference,
-        Language,
-        Later,
-        Linked,
         Measured,
         Measures,
-        Merge,
-        Migrates,
+        Orphans,
+        Storage,
+    )
+    from dbctl.engines.contract.conditions import (
+        AllOf,
+        AnyOf,
+        Behind,
+        Condition,
+        Linked,
         Not,
         Op,
         Order,
-        Orphans,
-        Readable,
-        Reference,
-        RewritesTimes,
-        Script,
-        Storage,
-        Table,
-        TimeForm,
         Where,
         Within,
-        Writable,
-        fill_nothing,
     )
     from dbctl.engines.contract.dumps import (
         Approach,
@@ -75,6 +57,7 @@ if TYPE_CHECKING:
         Marked,
         TextIndex,
     )
+    from dbctl.engines.contract.migrations import Hazard, Language, Migrates, Script
     from dbctl.engines.contract.monitoring import (
         Advises,
         Concern,
@@ -97,6 +80,17 @@ if TYPE_CHECKING:
         answered,
         left_behind,
         named_locks,
+    )
+    from dbctl.engines.contract.reader import (
+        Capability,
+        Column,
+        Explains,
+        Explanation,
+        FillRow,
+        Readable,
+        Reference,
+        Table,
+        fill_nothing,
     )
     from dbctl.engines.contract.recovery import Recovered, Recovery, TableRecovered
     from dbctl.engines.contract.schema import (
@@ -136,24 +130,31 @@ if TYPE_CHECKING:
         VectorIndexWanted,
         Vectors,
     )
+    from dbctl.engines.contract.writer import (
+        HeldTimes,
+        HoldsTimeForms,
+        Later,
+        Merge,
+        RewritesTimes,
+        TimeForm,
+        Writable,
+    )
 else:
     __getattr__ = lazy_exports(
         __name__,
         {
-            "base": (
-                "AllOf AnyOf Behind Capability Checks Column Condition Describes Explains Explanation FillRow Hazard "
-                "HeldTimes Holder HoldsTimeForms Housing IndexDamage IndexDifference Language Later Linked Measured "
-                "Measures Merge Migrates Not Op Order Orphans Readable Reference RewritesTimes Script Storage Table "
-                "TimeForm Where Within Writable fill_nothing"
-            ),
+            "checks": "Checks Describes Holder Housing IndexDamage IndexDifference Measured Measures Orphans Storage",
+            "conditions": "AllOf AnyOf Behind Condition Linked Not Op Order Where Within",
             "dumps": "Approach Dump Dumped Dumps Kept Loaded Outside Pins Proof Ready Tried count_dumped list_dumped",
             "effects": "Effect",
             "external_index": "Sidecar SidecarState Sidecars",
             "fulltext": "FullText Gathered IndexFault IndexState IndexUse Link MakesFullText Marked TextIndex",
+            "migrations": "Hazard Language Migrates Script",
             "monitoring": (
                 "Advises Concern Index Indexes Look Maintains Prunes Session Sessions Slow Task Timed Traffic Tuning "
                 "Upkeep Wait Waste Wastes answered left_behind named_locks"
             ),
+            "reader": "Capability Column Explains Explanation FillRow Readable Reference Table fill_nothing",
             "recovery": "Recovered Recovery TableRecovered",
             "schema": (
                 "Schema SchemaCode SchemaColumn SchemaIndex SchemaReference SchemaTable bare by_table fingerprint "
@@ -163,5 +164,6 @@ else:
             "text_query": "TextAnd TextNot TextOr TextQuery TextTerm UNSPACED conjuncts join_queries positive_terms",
             "text_scan": "BEFORE BEHIND Hit LooksThrough",
             "vectors": "Kind MakesVectors Metric Recall Row VectorColumn VectorFault VectorIndex VectorIndexWanted Vectors",
+            "writer": "HeldTimes HoldsTimeForms Later Merge RewritesTimes TimeForm Writable",
         },
     )

@@ -10,7 +10,7 @@ from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from msgspec import field
 
-from dbctl.engines.contract.base import Readable
+from dbctl.engines.contract.reader import Readable
 from dbctl.files import Progress, silent
 from dbctl.model import Value
 from dbctl.url import Url

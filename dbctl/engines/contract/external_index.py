@@ -7,8 +7,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
-from dbctl.engines.contract.base import Explanation, Order, Where
+from dbctl.engines.contract.conditions import Order, Where
 from dbctl.engines.contract.fulltext import IndexFault
+from dbctl.engines.contract.reader import Explanation
 from dbctl.model import Value
 
 

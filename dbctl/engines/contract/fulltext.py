@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
 
-from dbctl.engines.contract.base import Explanation, Order, Where
+from dbctl.engines.contract.conditions import Order, Where
+from dbctl.engines.contract.reader import Explanation
 from dbctl.model import Value
 
 if TYPE_CHECKING:

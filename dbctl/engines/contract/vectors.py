@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
 
-from dbctl.engines.contract.base import Where
+from dbctl.engines.contract.conditions import Where
 from dbctl.model import Value
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from math import isqrt
 from typing import TYPE_CHECKING
 
 from dbctl import signals
-from dbctl.config import model
+from dbctl.config import paths
 from dbctl.engines.contract import Kind, Metric, Task, VectorColumn, VectorIndex, VectorIndexWanted
 from dbctl.engines.file_locks import write_lock
 from dbctl.engines.lancedb.location import Place
@@ -163,7 +163,7 @@ def lock(place: Place, purpose: str) -> AbstractContextManager[None]:
 @contextmanager
 def _here(place: Place, purpose: str) -> Iterator[None]:
     name = hashlib.sha256(place.address.encode()).hexdigest()[:32]
-    file = model.staging() / f".dbctl-{os.geteuid()}-{name}.lock"
+    file = paths.staging() / f".dbctl-{os.geteuid()}-{name}.lock"
     try:
         with lockfile.exclusive(file, place.target, purpose, timeout=place.timeout):
             yield

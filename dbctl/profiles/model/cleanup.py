@@ -7,6 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 
 from dbctl.model import read_span
+from dbctl.profiles.model.base import Section
 
 #: A length of time: ``90s``, ``36h``, ``30d``.
 Span: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,9}[smhdwy]$")]
@@ -15,25 +16,21 @@ Names: TypeAlias = Annotated[Sequence[str], msgspec.Meta(min_length=1)]
 Held: TypeAlias = str | int | float | bool | Annotated[list[str | int], msgspec.Meta(min_length=1)]
 
 
-class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of the tables below."""
-
-
-class Age(Part, frozen=True, kw_only=True):
+class Age(Section, frozen=True, kw_only=True):
     """How old a row must be: strictly older, so that one of exactly that age stays."""
 
     column: str | list[str]
     older_than: Span
 
 
-class Moved(Part, frozen=True, kw_only=True):
+class Moved(Section, frozen=True, kw_only=True):
     """A time of the same row, moved on."""
 
     from_: str = msgspec.field(name="from")
     plus: Span
 
 
-class Then(Part, frozen=True, kw_only=True):
+class Then(Section, frozen=True, kw_only=True):
     """What is brought into another table, in the same transaction."""
 
     into: str
@@ -45,7 +42,7 @@ class Then(Part, frozen=True, kw_only=True):
     merge: Mapping[str, Literal["keep", "add", "replace"]]
 
 
-class Recounted(Part, frozen=True, kw_only=True):
+class Recounted(Section, frozen=True, kw_only=True):
     """Figures that the app counts anew where ``then`` only adds: what they are off by is put right along the way.
 
     They are counted before the transaction, because that may take long, and only for the first row of each ``together``.
@@ -59,7 +56,7 @@ class Recounted(Part, frozen=True, kw_only=True):
     select: str
 
 
-class CleanupShape(Part, frozen=True, kw_only=True):
+class CleanupShape(Section, frozen=True, kw_only=True):
     """Which rows, and what becomes of them, where deployments differ; the first whose columns exist counts."""
 
     needs: Names  #: columns of the table
@@ -67,7 +64,7 @@ class CleanupShape(Part, frozen=True, kw_only=True):
     set: Mapping[str, str | int | float | bool | Moved]
 
 
-class Cleanup(Part, frozen=True, kw_only=True):
+class Cleanup(Section, frozen=True, kw_only=True):
     """Rows that an admin, or the app itself, closes or deletes once they are old enough."""
 
     name: str

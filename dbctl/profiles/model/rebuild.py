@@ -6,8 +6,10 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from dbctl.profiles.model.base import Section
 
-class Rebuild(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+
+class Rebuild(Section, frozen=True, kw_only=True):
     """One table of figures, in the database of the users. ``integrity cross`` compares them, ``sessions rebuild-stats`` corrects them."""
 
     name: str  #: what a finding calls its rows

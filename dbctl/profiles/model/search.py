@@ -11,6 +11,8 @@ from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
+from dbctl.profiles.model.base import Section
+
 #: From a column to a column of the next table: ``id -> game_tags_tag.gameId``.
 Step: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^.+ -> [^.]+\..+$")]
 Names: TypeAlias = Annotated[Sequence[str], msgspec.Meta(min_length=1)]
@@ -20,18 +22,14 @@ Names: TypeAlias = Annotated[Sequence[str], msgspec.Meta(min_length=1)]
 RESERVED = frozenset({"index", "everything", "semantic"})
 
 
-class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of the tables below."""
-
-
-class Along(Part, frozen=True, kw_only=True):
+class Along(Section, frozen=True, kw_only=True):
     """Links to a table, and its columns that have the values."""
 
     path: Annotated[Sequence[Step], msgspec.Meta(min_length=1)]
     at: Names
 
 
-class Shape(Part, frozen=True, kw_only=True):
+class Shape(Section, frozen=True, kw_only=True):
     """Where the values of a key stand; a row meets the key when any of these places does."""
 
     columns: Sequence[str] = ()  #: of the table itself, one value each
@@ -64,7 +62,7 @@ class SearchKey(Shape, frozen=True, kw_only=True):
     missing: str = ""  #: why a deployment may not have it, and where to look instead
 
 
-class Sort(Part, frozen=True, kw_only=True):
+class Sort(Section, frozen=True, kw_only=True):
     """One order."""
 
     name: str
@@ -74,7 +72,7 @@ class Sort(Part, frozen=True, kw_only=True):
     descending: bool = False  #: of the first: whether it goes down where no order is asked for
 
 
-class DetailShape(Part, frozen=True, kw_only=True):
+class DetailShape(Section, frozen=True, kw_only=True):
     """Where the rows of a detail stand."""
 
     path: Sequence[Step] = ()
@@ -90,14 +88,14 @@ class Detail(DetailShape, frozen=True, kw_only=True):
     shape: Sequence[DetailShape] = ()
 
 
-class Linked(Part, frozen=True, kw_only=True):
+class Linked(Section, frozen=True, kw_only=True):
     """A column of an item that stands in another table."""
 
     path: Annotated[Sequence[Step], msgspec.Meta(min_length=1, max_length=1)]
     at: str
 
 
-class Moved(Part, frozen=True, kw_only=True):
+class Moved(Section, frozen=True, kw_only=True):
     """Rows that took the place of others: a table of old and new ids."""
 
     table: str
@@ -105,14 +103,14 @@ class Moved(Part, frozen=True, kw_only=True):
     new: str
 
 
-class Gathered(Part, frozen=True, kw_only=True):
+class Gathered(Section, frozen=True, kw_only=True):
     """Text of other rows that belongs to a row: the names of its tags."""
 
     path: Annotated[Sequence[Step], msgspec.Meta(min_length=1)]
     at: str
 
 
-class Mark(Part, frozen=True, kw_only=True):
+class Mark(Section, frozen=True, kw_only=True):
     """A row by which the app knows that the index is there, so that it does not make its own over it."""
 
     table: str
@@ -121,14 +119,14 @@ class Mark(Part, frozen=True, kw_only=True):
     name: str
 
 
-class TextShape(Part, frozen=True, kw_only=True):
+class TextShape(Section, frozen=True, kw_only=True):
     """What of an index of words differs between deployments; the first whose columns exist counts."""
 
     needs: Names  #: columns of the table that is searched
     triggers: str
 
 
-class TextSearch(Part, frozen=True, kw_only=True):
+class TextSearch(Section, frozen=True, kw_only=True):
     """An index of words, in whichever way an engine has one: a table of its own, or an index of the table."""
 
     index: str  #: what an index is called
@@ -150,7 +148,7 @@ class TextSearch(Part, frozen=True, kw_only=True):
     mark: Mark | None = None
 
 
-class Search(Part, frozen=True, kw_only=True):
+class Search(Section, frozen=True, kw_only=True):
     """One search: ``dbctl search NAME``. Optional searches may share a name: the first whose table exists counts."""
 
     name: str

@@ -7,16 +7,13 @@ from typing import Annotated, Literal
 import msgspec
 
 from dbctl.profiles.codecs import TimeCodec
+from dbctl.profiles.model.base import Section
 
 #: A column; ``name?`` may be missing, and of several the first that exists counts.
 Column = str | list[str]
 
 
-class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of the tables below."""
-
-
-class Place(Part, frozen=True, kw_only=True):
+class Place(Section, frozen=True, kw_only=True):
     """Where else one would be known whom a filter names."""
 
     database: str
@@ -24,14 +21,14 @@ class Place(Part, frozen=True, kw_only=True):
     key: str
 
 
-class Filter(Part, frozen=True, kw_only=True):
+class Filter(Section, frozen=True, kw_only=True):
     """A column by which rows are chosen before they are compared."""
 
     column: Column
     known: Place | None = None
 
 
-class Beside(Part, frozen=True, kw_only=True):
+class Beside(Section, frozen=True, kw_only=True):
     """Rows of another database that belong to what is found; a deployment may lack any of them."""
 
     name: str  #: of the column of an answer that says whether the row is there
@@ -42,7 +39,7 @@ class Beside(Part, frozen=True, kw_only=True):
     fields: Mapping[str, Column] = {}  #: what it knows better than the row of the vector
 
 
-class Source(Part, frozen=True, kw_only=True):
+class Source(Section, frozen=True, kw_only=True):
     """Rows of another database each of which should have a vector, and what a new row of the vectors gets."""
 
     beside: str  #: the name of the ``beside`` whose rows these are; its fields, too, go into a new row
@@ -51,7 +48,7 @@ class Source(Part, frozen=True, kw_only=True):
     constants: Mapping[str, str] = {}  #: further columns of a new row, and what the app writes there
 
 
-class Semantic(Part, frozen=True, kw_only=True):
+class Semantic(Section, frozen=True, kw_only=True):
     """``dbctl search semantic``."""
 
     database: str

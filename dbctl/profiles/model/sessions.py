@@ -6,23 +6,21 @@ from typing import Annotated
 
 import msgspec
 
+from dbctl.profiles.model.base import Section
+
 #: A column, or several of which the first that exists counts; ``?`` says that it may be missing.
 Name = str | list[str]
 #: What a column holds: one value, or one of several.
 Held = str | int | float | bool | Annotated[list[str | int], msgspec.Meta(min_length=1)]
 
 
-class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of the tables below."""
-
-
-class SessionsShape(Part, frozen=True, kw_only=True):
+class SessionsShape(Section, frozen=True, kw_only=True):
     """What a row holds while it lasts, where deployments differ; the first whose columns exist counts."""
 
     open: Annotated[Mapping[str, Held], msgspec.Meta(min_length=1)]
 
 
-class Sessions(Part, frozen=True, kw_only=True):
+class Sessions(Section, frozen=True, kw_only=True):
     """One kind of them: plays, visits, connections, sign-ins."""
 
     name: str = "sessions"

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from msgspec import structs
 
+from dbctl.config import loader as config
 from dbctl.config import model
 from dbctl.engines import registry
 from dbctl.engines.contract import Readable, Writable
@@ -291,7 +292,7 @@ def opened(
         trust_clock: whether to delete by age also where the clock contradicts what was recorded.
         acting_as: the login of the user on whose behalf changes are made.
     """
-    configured = model.find(selection)
+    configured = config.find(selection)
     profile = loader.load(configured.profile)
     app = App(
         configured,

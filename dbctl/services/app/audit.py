@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from dbctl.config import model
+from dbctl.config import environment
 from dbctl.engines.contract import Readable, Writable
 from dbctl.errors import ActingUserInactiveError, NotSupportedError
 from dbctl.model import now
@@ -66,7 +66,7 @@ def record(
     if told is None or told.table not in db.tables():
         return
     live = Live(app.profile, db, told.table, "the app's record of actions")
-    operator = f"dbctl ({model.operator()})"
+    operator = f"dbctl ({environment.operator()})"
     user = None
     if app.acting_as:
         user = acting_user(app, db)

@@ -141,7 +141,7 @@ def local_backups(app: App) -> list[tuple[str, datetime]]:
     config = app.configured.backup
     if config is None or "://" in config.repository:
         return []
-    from dbctl import config as configuration
+    from dbctl.config import paths
     from dbctl.stores import State, ordered, registry
 
     backups = list[tuple[str, datetime]]()
@@ -150,7 +150,7 @@ def local_backups(app: App) -> list[tuple[str, datetime]]:
             config.repository,
             app.name,
             folder=app.configured.folder,
-            staging=configuration.model.aside(app.configured),
+            staging=paths.aside(app.configured),
             timeout=app.timeout,
         )
         for name in ordered(store.folders(), State.WHOLE):

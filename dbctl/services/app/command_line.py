@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dbctl.config import Selection, model
+from dbctl.config import Selection, loader, model
 from dbctl.files import is_regular
 
 
@@ -30,7 +30,7 @@ def options(said: Selection, app: model.App) -> Sequence[str]:
     """Return the options that mean ``app`` from any directory and with any environment."""
     if _alone(said):
         return _further(said, app)
-    return ["--config", os.path.abspath(model.path(said)), *_further(said, app)]  # noqa: PTH100 - as above
+    return ["--config", os.path.abspath(loader.path(said)), *_further(said, app)]  # noqa: PTH100 - as above
 
 
 def remedy(said: Selection, app: model.App, *command: str) -> Sequence[str]:
@@ -48,7 +48,7 @@ def _alone(said: Selection) -> bool:
 
 def _further(said: Selection, app: model.App) -> Sequence[str]:
     profile = str(Path(said.profile).resolve()) if said.profile.endswith(".toml") else said.profile
-    urls = {name: app.databases[name] for name in model.given(said.urls, Path.cwd())}
+    urls = {name: app.databases[name] for name in loader.given(said.urls, Path.cwd())}
     words = ["--profile", profile] if profile else []
     words += [word for name, url in urls.items() for word in ("--url", f"{name}={url}")]
     return words if _alone(said) and not said.app else [*words, "--app", app.name]

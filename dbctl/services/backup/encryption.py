@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from dbctl.config import Encrypt, Opening, model
+from dbctl.config import Encrypt, Opening, paths
 from dbctl.errors import (
     DbctlError,
     FileFailedError,
@@ -45,7 +45,7 @@ class Sealing:
         told = app.configured.backup
         self._told = told.encrypt if told else None
         self._passphrase = None
-        self.aside = Staging(model.aside(app.configured))  #: for what is not encrypted yet
+        self.aside = Staging(paths.aside(app.configured))  #: for what is not encrypted yet
         self.names: list[str] = []  #: the recipients, as they were given
         self._recipients: list[Recipient] = []
         if self._told:

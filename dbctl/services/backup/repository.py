@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 
-from dbctl.config import model
+from dbctl.config import paths
 from dbctl.engines import registry as engines
 from dbctl.errors import (
     BackupLaterError,
@@ -116,7 +116,7 @@ class Repository:
             given or (told.repository if told else ""),
             app.name,
             folder=Path.cwd() if given else folder,
-            staging=model.aside(app.configured),
+            staging=paths.aside(app.configured),
             timeout=app.timeout,
         )
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from dbctl.config import model
+from dbctl.config import secrets
 from dbctl.errors import DbctlError, FileFailedError, FileMissingError, KeyMissingError
 from dbctl.model import Finding, Secret
 from dbctl.services.app import App
@@ -24,7 +24,7 @@ def keys(app: App) -> Iterator[Finding]:
     Raises:
         DbctlError: none can be made now; as ``Sealing``.
     """
-    told, opening = app.configured.backup, model.opening(app.configured)
+    told, opening = app.configured.backup, secrets.opening(app.configured)
     if not (told and told.encrypt):
         return
     found = dict(_found(opening.identities))

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from dbctl.config import Selection, model
+from dbctl.config import Selection, loader
 from dbctl.engines.contract import Housing
 from dbctl.errors import DatabaseMissingError, FileFailedError, UnreachableError
 from dbctl.model import Finding, Severity
@@ -101,7 +101,7 @@ AUDIENCES: tuple[Audience, ...] = ("all", "group")
 def configurations(said: Sequence[Selection]) -> list[Path]:
     """Return the files of the configurations that are used."""
     used = [one for one in said if not (one.profile and one.urls)]
-    return list(dict.fromkeys(Path(os.path.realpath(model.path(one))) for one in used))
+    return list(dict.fromkeys(Path(os.path.realpath(loader.path(one))) for one in used))
 
 
 def configuration(file: Path) -> Iterator[Finding]:
@@ -110,7 +110,7 @@ def configuration(file: Path) -> Iterator[Finding]:
     Raises:
         FileFailedError: it may not be looked at.
     """
-    urls = [url for app in model.read(file).apps.values() for url in app.databases.values()]
+    urls = [url for app in loader.read(file).apps.values() for url in app.databases.values()]
     try:
         found, text = {file: file.stat()}, file.read_text(encoding="utf-8", errors="surrogateescape")
         secret = any(url.password and url.password.reveal() in text for url in urls)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from dbctl.config import loader as config
 from dbctl.config import model
 from dbctl.errors import (
     DatabaseUnsetError,
@@ -68,7 +69,7 @@ class ProfileShown(Value, frozen=True, kw_only=True):
 def list_apps(selection: model.Selection) -> Page[AppListed]:
     """Return every configured app."""
     items = []
-    for app in model.load(selection).apps.values():
+    for app in config.load(selection).apps.values():
         profile = loader.load(app.profile)
         items.append(
             AppListed(
@@ -103,9 +104,9 @@ def check_files(selection: model.Selection, file: str) -> Findings:
     """Check a profile file, or the configuration and every profile it names; every mistake with its line and key."""
     if file:
         return Findings(checked=1, findings=_profile_mistakes(file))
-    path = model.path(selection)
+    path = config.path(selection)
     try:
-        configuration = model.parse(path)
+        configuration = config.parse(path)
     except toml.TomlError as error:
         return Findings(checked=1, findings=[_mistake(path, one) for one in error.mistakes])
     text = path.read_text(encoding="utf-8-sig")

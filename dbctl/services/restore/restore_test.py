@@ -23,6 +23,7 @@ from dbctl.errors import (
     KeyWrongError,
     NotSupportedError,
     gravest,
+    load_registry,
 )
 from dbctl.model import Done, Finding, Plan, Row, Severity, Value, counted, now
 from dbctl.services.app import App
@@ -79,7 +80,7 @@ class Drilled(Done, frozen=True, kw_only=True):
             return Exit.UNSOUND
         if self.failed and self.databases:
             return Exit.PARTIAL
-        return gravest([DbctlError.registry[one.code].exit_status for one in self.failed])
+        return gravest([load_registry()[one.code].exit_status for one in self.failed])
 
     def brief(self) -> Sequence[Row]:
         names = ["database", "backup", "created_at", "sound", "duration", "tables", "rows", "digests"]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dbctl.config import Selection, model
+from dbctl.config import loader as config
 from dbctl.engines import registry
 from dbctl.errors import UsageError
 from dbctl.model import Value
@@ -221,9 +222,9 @@ def quoted(word: str) -> str:
 
 
 def _jobs(said: Selection) -> Iterator[Job]:
-    app = model.find(said)
+    app = config.find(said)
     profile = loader.load(app.profile)
-    if any(url.password for url in model.given(said.urls, Path.cwd()).values()):
+    if any(url.password for url in config.given(said.urls, Path.cwd()).values()):
         raise UsageError(
             detail="a password would stand in the crontab; write the address into a configuration"
         )
@@ -272,7 +273,7 @@ def _place(said: Selection, app: model.App) -> tuple[int, int]:
     """Return which of how many apps it is, so that each has minutes of its own."""
     if said.profile and said.urls:
         return 0, 1
-    names = list(model.load(said).apps)
+    names = list(config.load(said).apps)
     return names.index(app.name), len(names)
 
 
@@ -293,8 +294,8 @@ def _variables(said: Selection) -> list[str]:
     """Return a remark on what the configuration wants of the environment, which cron leaves nearly empty."""
     if said.profile and said.urls:
         return []
-    file = model.path(said)
-    names = model.variables(file)
+    file = config.path(said)
+    names = config.variables(file)
     return [f"# {file} needs what is set here, too:", *(f"#{name}=" for name in names)] if names else []
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from dbctl.config import model
+from dbctl.config import paths
 from dbctl.engines.contract import Capability, Order, Readable, Sidecar, Sidecars, SidecarState, Where
 from dbctl.errors import NotSupportedError, PlanChangedError, UsageError
 from dbctl.model import Done, Finding, Plan, Row, Value, counted
@@ -126,7 +126,7 @@ class AsideChange:
         self.protected = False  # what is made can be made again, whatever becomes of it
         if cache and app.configured.search is not None:
             raise UsageError(detail="--cache: [apps.NAME.search] says already where search indexes are")
-        if cache and model.caches() is None:
+        if cache and paths.caches() is None:
             raise UsageError(detail="--cache: this user has no folder for caches; XDG_CACHE_HOME names one")
 
     def plan(self) -> Plan:
@@ -240,7 +240,7 @@ def places(app: App, search: Search, db: Sidecars) -> Sequence[Path]:
     name = search.name
     if app.configured.search is not None:
         return [db.sidecar_place(app.configured.search, name)]
-    cache = model.caches()
+    cache = paths.caches()
     return [db.sidecar_place(None, name), *([db.sidecar_place(cache, name)] if cache else [])]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from dbctl.config import Keep
-from dbctl.config import model as config
+from dbctl.config import loader as config
 from dbctl.engines import registry
 from dbctl.errors import (
     AlreadyExistsError,

@@ -10,8 +10,8 @@ import lancedb
 import pyarrow as pa
 import pytest
 
-from dbctl.engines.contract.base import AnyOf, Condition, Later, Order
-from dbctl.errors.base import (
+from dbctl.engines.contract import AnyOf, Condition, Later, Order
+from dbctl.errors import (
     ChangedMeanwhileError,
     ConstraintError,
     DbctlError,

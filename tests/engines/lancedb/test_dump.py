@@ -21,7 +21,7 @@ from dbctl.engines.lancedb.backup import archive, snapshot, swap, verify
 from dbctl.engines.lancedb.backup.dump import Copier
 from dbctl.engines.lancedb.backup.restore_target import LanceOutside
 from dbctl.engines.lancedb.storage import fragments
-from dbctl.errors.base import BusyError, CorruptError, KeptMissingError, RestoreFailedError
+from dbctl.errors import BusyError, CorruptError, KeptMissingError, RestoreFailedError
 from dbctl.files.progress import at_once, silent
 from dbctl.url import Url
 from tests.engines import lance

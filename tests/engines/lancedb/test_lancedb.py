@@ -12,10 +12,10 @@ import pyarrow as pa
 import pytest
 
 from dbctl.engines import registry
-from dbctl.engines.contract.base import Condition
+from dbctl.engines.contract import Condition
 from dbctl.engines.contract.monitoring import Task
 from dbctl.engines.contract.vectors import VectorIndexWanted
-from dbctl.errors.base import (
+from dbctl.errors import (
     ConstraintError,
     DatabaseMissingError,
     DriverMissingError,

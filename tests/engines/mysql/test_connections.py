@@ -17,13 +17,13 @@ import trustme
 from msgspec import structs
 
 from dbctl.engines import registry
-from dbctl.engines.contract.base import Condition
+from dbctl.engines.contract import Condition
 from dbctl.engines.mysql.backup import client_programs
 from dbctl.engines.mysql.options import MODES, connecting, encryption
 from dbctl.engines.mysql.reader import MySQLReader
 from dbctl.engines.mysql.session import Session, server_of
 from dbctl.engines.mysql.writer import MySQLWriter
-from dbctl.errors.base import (
+from dbctl.errors import (
     BusyError,
     ChangedMeanwhileError,
     ConstraintError,

@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 import pymysql
 import pytest
 
-from dbctl.errors.base import NotSupportedError, PrivilegeMissingError, QueryFailedError, SchemaLacksError
+from dbctl.errors import NotSupportedError, PrivilegeMissingError, QueryFailedError, SchemaLacksError
 from tests import servers
 from tests.engines.conftest import MadeMySQL
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dbctl.errors.base import QueryFailedError, SecretAskedError
+from dbctl.errors import QueryFailedError, SecretAskedError
 from tests.caching import mysql_database
 from tests.conformance.contract import ROWS, SCHEMA, EngineContract
 from tests.conformance.streaming import asked

@@ -9,9 +9,9 @@ import pytest
 from msgspec import structs
 
 from dbctl.engines import registry
-from dbctl.engines.contract.base import Condition
+from dbctl.engines.contract import Condition
 from dbctl.engines.mysql.sql.script import split
-from dbctl.errors.base import PrivilegeMissingError, QueryFailedError, SchemaLacksError
+from dbctl.errors import PrivilegeMissingError, QueryFailedError, SchemaLacksError
 from dbctl.model import Secret
 from tests import servers
 from tests.engines.conftest import MadeMySQL

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dbctl.engines.contract.base import Condition, Later, Linked, Not, Order, Within
+from dbctl.engines.contract import Condition, Later, Linked, Not, Order, Within
 from dbctl.engines.mysql.types.values import literal
-from dbctl.errors.base import (
+from dbctl.errors import (
     ConstraintError,
     DbctlError,
     NotSupportedError,

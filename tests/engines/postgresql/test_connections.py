@@ -19,10 +19,10 @@ import trustme
 from msgspec import structs
 
 from dbctl.engines import registry
-from dbctl.engines.contract.base import Condition
+from dbctl.engines.contract import Condition
 from dbctl.engines.postgresql.reader import PostgreSQLReader
 from dbctl.engines.postgresql.writer import PostgreSQLWriter
-from dbctl.errors.base import (
+from dbctl.errors import (
     BusyError,
     ChangedMeanwhileError,
     ConstraintError,

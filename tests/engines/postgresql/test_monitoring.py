@@ -11,7 +11,7 @@ import pytest
 from msgspec import structs
 
 from dbctl.engines.postgresql.monitoring.advice import encryption
-from dbctl.errors.base import (
+from dbctl.errors import (
     BusyError,
     NotSupportedError,
     PrivilegeMissingError,

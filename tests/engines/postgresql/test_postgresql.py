@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dbctl.errors.base import QueryFailedError, SecretAskedError
+from dbctl.errors import QueryFailedError, SecretAskedError
 from tests.conformance.contract import EngineContract
 from tests.conformance.streaming import asked
 

@@ -8,9 +8,9 @@ import psycopg
 import pytest
 
 from dbctl.engines import registry
-from dbctl.engines.contract.base import Condition
+from dbctl.engines.contract import Condition
 from dbctl.engines.postgresql.sql.script import split
-from dbctl.errors.base import ConstraintError, QueryFailedError, SchemaLacksError
+from dbctl.errors import ConstraintError, QueryFailedError, SchemaLacksError
 from tests import servers
 from tests.engines.conftest import Made
 

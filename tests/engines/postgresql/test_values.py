@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dbctl.engines.contract.base import Condition, Later, Linked, Not, Order, Within
+from dbctl.engines.contract import Condition, Later, Linked, Not, Order, Within
 from dbctl.engines.postgresql.reader import PostgreSQLReader
-from dbctl.errors.base import (
+from dbctl.errors import (
     ConstraintError,
     DbctlError,
     QueryFailedError,

@@ -13,7 +13,7 @@ import pytest
 
 from dbctl.engines.sqlite.backup import block_writers
 from dbctl.engines.sqlite.backup.block_writers import still
-from dbctl.errors.base import BusyError, StirredError
+from dbctl.errors import BusyError, StirredError
 from tests.services import flashpoint_app, promptvault_app
 from tests.services.flashpoint_app import caught, rows
 

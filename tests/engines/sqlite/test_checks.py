@@ -14,7 +14,7 @@ from dbctl.engines.sqlite.reader import SQLiteReader
 from dbctl.engines.sqlite.wal import lost_commits
 from dbctl.engines.sqlite.wal import waiting as wal_waiting
 from dbctl.engines.sqlite.writer import SQLiteWriter
-from dbctl.errors.base import DbctlError, NotSupportedError
+from dbctl.errors import DbctlError, NotSupportedError
 
 
 @pytest.fixture

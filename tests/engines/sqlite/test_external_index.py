@@ -16,11 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dbctl.engines.contract.base import AnyOf, Condition, Not, Order
+from dbctl.engines.contract import AnyOf, Condition, Not, Order
 from dbctl.engines.contract.external_index import Sidecar
 from dbctl.engines.sqlite.external_index import build
 from dbctl.engines.sqlite.external_index.build import SQLiteSidecars
-from dbctl.errors.base import (
+from dbctl.errors import (
     BusyError,
     DiskFullError,
     FileFailedError,

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from dbctl.engines.sqlite.reader import SQLiteReader
 from dbctl.engines.sqlite.sql.script import split
 from dbctl.engines.sqlite.writer import SQLiteWriter
-from dbctl.errors.base import ConstraintError, QueryFailedError
+from dbctl.errors import ConstraintError, QueryFailedError
 from dbctl.profiles import ledgers, loader
-from dbctl.profiles.model.base import Ledger
+from dbctl.profiles.model import Ledger
 from dbctl.services.app.live_table import find_column
 
 TRIGGER = """create trigger t_insert after insert on t

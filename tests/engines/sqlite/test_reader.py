@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbctl.engines.contract.base import Condition
+from dbctl.engines.contract import Condition
 from dbctl.engines.sqlite.reader import CLOCK_TICK_NS, SQLiteReader
 from dbctl.engines.sqlite.writer import SQLiteWriter
-from dbctl.errors.base import (
+from dbctl.errors import (
     BusyError,
     CorruptError,
     CutOffWriteError,
@@ -152,7 +152,7 @@ READ = """
 import os, sys
 from pathlib import Path
 from dbctl.engines.sqlite.reader import SQLiteReader
-from dbctl.errors.base import DbctlError
+from dbctl.errors import DbctlError
 os.setgroups([]), os.setgid(65534), os.setuid(65534)
 try:
     print(SQLiteReader(Path(sys.argv[1]), "app/user").count("t"))

@@ -14,7 +14,7 @@ import pytest
 from dbctl.engines.contract.recovery import Recovery
 from dbctl.engines.sqlite import recover as recovering
 from dbctl.engines.sqlite.recover.records import Decoder, RecordError, rising, varint
-from dbctl.errors.base import (
+from dbctl.errors import (
     CorruptError,
     DatabaseMissingError,
     FileExistsAlreadyError,

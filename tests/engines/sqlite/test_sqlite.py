@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.engines.contract.base import Behind, Condition, Order
+from dbctl.engines.contract import Behind, Condition, Order
 from dbctl.engines.sqlite.reader import SQLiteReader
 from dbctl.engines.sqlite.writer import SQLiteWriter
-from dbctl.errors.base import ConstraintError, QueryFailedError, ReadOnlyError
+from dbctl.errors import ConstraintError, QueryFailedError, ReadOnlyError
 from tests.conformance.contract import EngineContract
 from tests.conformance.streaming import asked
 

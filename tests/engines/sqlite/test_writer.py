@@ -18,11 +18,11 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.engines.contract.base import Condition
+from dbctl.engines.contract import Condition
 from dbctl.engines.registry import open_for_writing
 from dbctl.engines.sqlite.reader import SQLiteReader
 from dbctl.engines.sqlite.writer import SQLiteWriter
-from dbctl.errors.base import (
+from dbctl.errors import (
     BusyError,
     ConstraintError,
     DatabaseMissingError,
@@ -88,7 +88,7 @@ from pathlib import Path
 from dbctl import signals as interrupt
 from dbctl.engines.sqlite.reader import SQLiteReader
 from dbctl.engines.sqlite.writer import SQLiteWriter
-from dbctl.errors.base import DbctlError
+from dbctl.errors import DbctlError
 
 def main():
     opened = globals()[sys.argv[2]](Path(sys.argv[1]), "app/user", timeout=30)
@@ -347,7 +347,7 @@ REFUSED = """
 import os, sys
 from pathlib import Path
 from dbctl.engines.sqlite.writer import SQLiteWriter
-from dbctl.errors.base import DbctlError
+from dbctl.errors import DbctlError
 if os.geteuid() == 0:
     os.setgroups([]), os.setgid(65534), os.setuid(65534)
 print("ready", flush=True)
@@ -467,7 +467,7 @@ LIMITED = """
 import resource, signal, sys
 from pathlib import Path
 from dbctl.engines.sqlite.writer import SQLiteWriter
-from dbctl.errors.base import FileFailedError
+from dbctl.errors import FileFailedError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 print("ready", flush=True)

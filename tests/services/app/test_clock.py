@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from dbctl import model
-from dbctl.errors.base import ClockDoubtedError, Exit, LastBackupError, UsageError
+from dbctl.errors import ClockDoubtedError, Exit, LastBackupError, UsageError
 from dbctl.services.app import clock
 from dbctl.services.app.user_table import Who
 from dbctl.services.backup import create as backup_create

@@ -17,7 +17,7 @@ import pytest
 
 from dbctl.cli.main import main
 from dbctl.engines.lancedb.backup import swap
-from dbctl.errors.base import BusyError, Exit, FileMissingError, NotSupportedError, RestoreFailedError
+from dbctl.errors import BusyError, Exit, FileMissingError, NotSupportedError, RestoreFailedError
 from dbctl.files import temp
 from dbctl.model import Findings
 from dbctl.services.backup import create, verify

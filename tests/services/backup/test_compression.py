@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from dbctl.errors.base import (
+from dbctl.errors import (
     BackupUnsoundError,
     ConfigInvalidError,
     DiskFullError,

@@ -20,8 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbctl import model
-from dbctl.config.model import Keep
-from dbctl.errors.base import (
+from dbctl.config import Keep
+from dbctl.errors import (
     BackupFailedError,
     BackupMissingError,
     BackupUnsoundError,

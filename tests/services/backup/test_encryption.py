@@ -22,9 +22,8 @@ import pexpect
 import pyrage
 import pytest
 
-from dbctl.config import model
-from dbctl.config.model import Selection
-from dbctl.errors.base import (
+from dbctl.config import Selection, paths
+from dbctl.errors import (
     BackupUnsoundError,
     ConfigInvalidError,
     DiskFullError,
@@ -116,7 +115,7 @@ def files(path):
 
 def plain_places():
     """Return the folders for what is plain for a moment."""
-    return list(model.staging().rglob(f"{SCRATCH}*"))
+    return list(paths.staging().rglob(f"{SCRATCH}*"))
 
 
 def nothing_is_plain(path):
@@ -657,7 +656,7 @@ def test_what_a_killed_dbctl_left_in_plain_is_private_and_gone_with_the_next_run
     done = subprocess.run(
         [sys.executable, "-c", KILLED.format(what=what), *words],
         cwd=sealed.parent,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "TMPDIR": str(model.staging())},
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "TMPDIR": str(paths.staging())},
         capture_output=True,
         check=False,
     )
@@ -674,7 +673,7 @@ def test_no_room_for_what_is_plain_is_told_with_its_place(sealed, monkeypatch):
     real = local.room
     monkeypatch.setattr(local, "room", lambda place: 1 if "dbctl-" in place.name else real(place))
     for work in (create, apply, verified):
-        assert str(model.staging()) in str(caught(RoomMissingError, lambda work=work: work(sealed)))
+        assert str(paths.staging()) in str(caught(RoomMissingError, lambda work=work: work(sealed)))
     monkeypatch.undo()
     assert len(listed(sealed).page.items) == 1
 
@@ -779,7 +778,7 @@ def test_the_manifest_reads_without_a_key_and_tells_no_row(sealed):
 
 
 def test_storage_elsewhere_gets_only_what_is_encrypted_and_gives_it_back(deployed, monkeypatch):
-    bucket = storage.given_to(monkeypatch, model.staging())
+    bucket = storage.given_to(monkeypatch, paths.staging())
     file = deployed.with_name("dbctl.toml")
     file.write_text(file.read_text().replace('"backups"', f'"s3://{bucket.name}"'))
     encrypted(deployed)

@@ -9,7 +9,7 @@ import pytest
 
 from dbctl.engines.mysql.session import own_sessions
 from dbctl.engines.postgresql.session import own_backends
-from dbctl.errors.base import BackupMissingError, BackupUnsoundError, UndoMissingError, UndoNeedlessError
+from dbctl.errors import BackupMissingError, BackupUnsoundError, UndoMissingError, UndoNeedlessError
 from dbctl.services.backup.create import make
 from dbctl.services.backup.encryption import Sealing
 from dbctl.services.backup.repository import BackupShown, list_backups

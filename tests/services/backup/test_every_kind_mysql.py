@@ -17,7 +17,7 @@ import pytest
 from dbctl.engines.mysql.errors import quoted
 from dbctl.engines.mysql.options import connecting
 from dbctl.engines.mysql.session import server_of
-from dbctl.errors.base import NotSupportedError
+from dbctl.errors import NotSupportedError
 from tests import servers
 from tests.services import mysql_samples
 from tests.services.flashpoint_app import caught

@@ -25,7 +25,7 @@ from dbctl.engines.mysql.backup import client_programs
 from dbctl.engines.mysql.backup.dump_reader import Reading
 from dbctl.engines.mysql.reader import MySQLReader
 from dbctl.engines.sql.query_builder import ident
-from dbctl.errors.base import (
+from dbctl.errors import (
     BusyError,
     ClientFailedError,
     ClientMissingError,

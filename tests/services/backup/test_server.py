@@ -21,7 +21,7 @@ import psycopg
 import pytest
 from msgspec import structs
 
-from dbctl.config.model import Selection
+from dbctl.config import Selection
 from dbctl.engines import registry
 from dbctl.engines.contract.dumps import Dump
 from dbctl.engines.postgresql.backup import client_programs, database_properties
@@ -29,7 +29,7 @@ from dbctl.engines.postgresql.backup.dump_scanner import END, for_server
 from dbctl.engines.postgresql.backup.rename_swap import exchange
 from dbctl.engines.postgresql.session import open_session
 from dbctl.engines.sql.query_builder import ident
-from dbctl.errors.base import (
+from dbctl.errors import (
     BackupPartialError,
     BusyError,
     ClientFailedError,

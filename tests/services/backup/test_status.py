@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from msgspec import structs
 
-from dbctl.config.model import Selection
-from dbctl.errors.base import Exit, NotSupportedError, RepositoryUnsetError, SchemaLacksError, UsageError
+from dbctl.config import Selection
+from dbctl.errors import Exit, NotSupportedError, RepositoryUnsetError, SchemaLacksError, UsageError
 from dbctl.services.backup import create as backup_create
 from dbctl.services.backup import manifest as backup_manifest
 from dbctl.services.backup import status, verification_record, verify

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.config.model import Keep, Selection
-from dbctl.errors.base import BackupMissingError, BusyError, Exit, StorageFailedError, UsageError
+from dbctl.config import Keep, Selection
+from dbctl.errors import BackupMissingError, BusyError, Exit, StorageFailedError, UsageError
 from dbctl.services.app import app as apps
 from dbctl.services.backup import copy as backup_copy
 from dbctl.services.backup import create as backup_create

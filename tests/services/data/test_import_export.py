@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from dbctl.config.model import Selection
+from dbctl.config import Selection
 from dbctl.services.app import app as apps
 from dbctl.services.data.csv_jsonl import Form
 from dbctl.services.data.import_export import export_table, import_rows

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.engines.contract.base import Condition
+from dbctl.engines.contract import Condition
 from dbctl.engines.sqlite.reader import SQLiteReader
-from dbctl.errors.base import ConstraintError
+from dbctl.errors import ConstraintError
 from dbctl.services.deletion.cascade import reach
 
 SCHEMA = """

@@ -16,7 +16,7 @@ import pytest
 from dbctl.cli.main import main
 from dbctl.engines.lancedb.writer import LanceWriter
 from dbctl.engines.sqlite.writer import SQLiteWriter
-from dbctl.errors.base import UnreachableError
+from dbctl.errors import UnreachableError
 from tests.shapes import chat_lancedb
 from tests.shapes.chat_lancedb import ANON, GARDEN, GOOGLE, OLD, PLANTS, PYTHON, in_vectors
 

@@ -6,7 +6,7 @@ from contextlib import closing, contextmanager
 
 import pytest
 
-from dbctl.config.model import Selection
+from dbctl.config import Selection
 from dbctl.engines import registry
 from dbctl.engines.sql.query_builder import ident
 from dbctl.services.backup import reader

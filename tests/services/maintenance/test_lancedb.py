@@ -9,8 +9,8 @@ from datetime import timedelta
 
 import pytest
 
-from dbctl.config.model import Selection
-from dbctl.errors.base import DriverMissingError, UpkeepUnsafeError
+from dbctl.config import Selection
+from dbctl.errors import DriverMissingError, UpkeepUnsafeError
 from dbctl.services.app import app as apps
 from dbctl.services.maintenance.tasks import Maintenance
 from tests.engines import lance

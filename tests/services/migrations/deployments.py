@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from dbctl.config.model import Selection
+from dbctl.config import Selection
 from dbctl.services.app import app as apps
 from dbctl.services.app.app import App
 from dbctl.services.migrations import status as migrate

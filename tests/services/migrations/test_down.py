@@ -2,7 +2,7 @@
 
 import pytest
 
-from dbctl.errors.base import (
+from dbctl.errors import (
     DownAllRefusedError,
     MigrationChangedError,
     MigrationFailedError,

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.config.model import Selection
-from dbctl.errors.base import (
+from dbctl.config import Selection
+from dbctl.errors import (
     LedgerMissingError,
     MigrationInvalidError,
     MigrationsUnsoundError,

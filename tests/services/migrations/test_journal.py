@@ -5,7 +5,7 @@ import os
 import pytest
 
 from dbctl.engines import registry
-from dbctl.errors.base import (
+from dbctl.errors import (
     MigrationFailedError,
     MigrationHalfDoneError,
     MigrationInvalidError,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from dbctl.cli.main import main
-from dbctl.errors.base import (
+from dbctl.errors import (
     LedgerForeignError,
     MigrationsAheadError,
     MigrationsTwinnedError,

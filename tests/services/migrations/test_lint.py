@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.config.model import Selection
-from dbctl.errors.base import AbilityMissingError, MigrationsMissingError
+from dbctl.config import Selection
+from dbctl.errors import AbilityMissingError, MigrationsMissingError
 from dbctl.profiles import loader
 from dbctl.services.app import app as apps
 from dbctl.services.migrations import lint as migration_lint

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from dbctl.engines.registry import language
-from dbctl.errors.base import MigrationInvalidError
-from dbctl.profiles.model.base import Format
+from dbctl.errors import MigrationInvalidError
+from dbctl.profiles.model import Format
 from dbctl.services.migrations.files import loader
 from dbctl.services.migrations.files.parser import Sections, beginnings, sections
 

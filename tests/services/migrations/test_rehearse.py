@@ -11,7 +11,7 @@ from contextlib import closing
 
 import pytest
 
-from dbctl.errors.base import (
+from dbctl.errors import (
     MigrationsOutOfOrderError,
     PrivilegeMissingError,
     RehearsalFailedError,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.errors.base import LedgerForeignError, LedgerMissingError, MigrationMissingError, UsageError
+from dbctl.errors import LedgerForeignError, LedgerMissingError, MigrationMissingError, UsageError
 from dbctl.services.migrations import repair as migration_mend
 from dbctl.services.migrations.up import Upgrade
 from tests.databases import Kept, nothing_yet

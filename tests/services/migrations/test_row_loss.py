@@ -7,7 +7,7 @@ import time
 import pytest
 
 from dbctl.engines import registry
-from dbctl.errors.base import MigrationMissingError, RowsLostError
+from dbctl.errors import MigrationMissingError, RowsLostError
 from tests.services.migrations import deployments
 
 

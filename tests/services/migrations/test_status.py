@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from dbctl.config.model import Selection
+from dbctl.config import Selection
 from dbctl.engines.registry import open_for_writing
-from dbctl.errors.base import (
+from dbctl.errors import (
     AbilityMissingError,
     DatabaseMissingError,
     DbctlError,

@@ -9,7 +9,7 @@ from contextlib import closing
 
 import pytest
 
-from dbctl.errors.base import BusyError, MigrationFailedError
+from dbctl.errors import BusyError, MigrationFailedError
 from tests import servers
 from tests.services.migrations import deployments
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dbctl.engines.registry import open_for_reading
-from dbctl.profiles.model.base import MigrationsShape
+from dbctl.profiles.model import MigrationsShape
 from dbctl.services.migrations.files import loader
 from dbctl.services.migrations.files.variants import fitting
 from dbctl.services.migrations.ledger.ledger import Record

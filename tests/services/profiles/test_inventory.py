@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 
-from dbctl.config.model import Selection
-from dbctl.errors.base import ConfigInvalidError
+from dbctl.config import Selection
+from dbctl.errors import ConfigInvalidError
 from dbctl.profiles import loader
 from dbctl.services.app import app as apps
 from dbctl.services.profiles import inventory

@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 
 from dbctl import signals
-from dbctl.config.model import Keep
+from dbctl.config import Keep
 from dbctl.engines import registry
 from dbctl.engines.contract.dumps import Dump
-from dbctl.errors.base import (
+from dbctl.errors import (
     BackupMissingError,
     BackupUnsoundError,
     BusyError,

@@ -10,8 +10,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from dbctl.config import model
-from dbctl.errors.base import (
+from dbctl.config import loader
+from dbctl.errors import (
     BackupUnsoundError,
     CopyFilledError,
     CopyOntoOwnError,
@@ -44,7 +44,7 @@ def beside(pantry, tmp_path):
 
 def copied(pantry, *to, name="latest", **more):
     with promptvault_app.opened(pantry.path) as (app, repository):
-        places = model.given(to, pantry.path.parent)
+        places = loader.given(to, pantry.path.parent)
         return Copying(
             app, repository, repository.find(name), places, promptvault_app.keys_of(app), timeout=5, **more
         ).apply()
@@ -52,7 +52,7 @@ def copied(pantry, *to, name="latest", **more):
 
 def plan_of(pantry, to):
     with promptvault_app.opened(pantry.path) as (app, repository):
-        places = model.given([to], pantry.path.parent)
+        places = loader.given([to], pantry.path.parent)
         manifest = repository.find("latest")
         return Copying(
             app, repository, manifest, places, promptvault_app.keys_of(app), replace=True, timeout=5
@@ -158,7 +158,7 @@ def test_what_is_no_regular_file_is_refused_and_nothing_is_laid_beside_it(tmp_pa
         for replace in (False, True):
             with promptvault_app.opened(path) as (app, repository):
                 manifest, keys = repository.find("latest"), promptvault_app.keys_of(app)
-                to = model.given([str(place / name)], path.parent)
+                to = loader.given([str(place / name)], path.parent)
                 error = caught(
                     NotSupportedError,
                     lambda: Copying(app, repository, manifest, to, keys, replace=replace, timeout=1),  # noqa: B023 - called at once
@@ -224,7 +224,7 @@ def test_what_the_disk_lost_while_it_was_proven_never_gets_the_name(tmp_path, mo
 
     monkeypatch.setattr(reader, "sync_file", sync)
     with promptvault_app.opened(path) as (app, repository):
-        places = model.given(["copy.db"], path.parent)
+        places = loader.given(["copy.db"], path.parent)
         work = Copying(
             app, repository, repository.find("latest"), places, promptvault_app.keys_of(app), timeout=5
         )

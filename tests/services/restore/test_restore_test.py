@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from msgspec import structs
 
-from dbctl.errors.base import (
+from dbctl.errors import (
     BackupMissingError,
     BackupPartialError,
     Exit,

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.config.model import Selection
-from dbctl.errors.base import BusyError, Exit, FileMissingError, NotSupportedError, UsageError
+from dbctl.config import Selection
+from dbctl.errors import BusyError, Exit, FileMissingError, NotSupportedError, UsageError
 from dbctl.services.app import app as apps
 from dbctl.services.restore.salvage import Recovering
 from tests.services import flashpoint_app, promptvault_app

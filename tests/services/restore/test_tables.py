@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from dbctl.errors.base import (
+from dbctl.errors import (
     AlreadyExistsError,
     BackupPartialError,
     ConstraintError,

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from dbctl.errors.base import (
+from dbctl.errors import (
     AbilityMissingError,
     AlreadyExistsError,
     BuiltInRoleError,

@@ -367,7 +367,7 @@ def test_a_profile_that_contradicts_itself_is_told_where(answer, guild, right, w
 
 
 def test_a_path_that_is_not_listed_opens_no_database(answer, guild):
-    from dbctl.config.model import Selection
+    from dbctl.config import Selection
     from dbctl.services.app import app as apps
 
     guild("sqlite", TABLES)

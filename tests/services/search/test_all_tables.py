@@ -8,8 +8,8 @@ from datetime import timedelta
 
 import pytest
 
-from dbctl.config.model import Selection
-from dbctl.errors.base import DatabaseUnsetError, Exit, UnreachableError, UsageError, ValueInvalidError
+from dbctl.config import Selection
+from dbctl.errors import DatabaseUnsetError, Exit, UnreachableError, UsageError, ValueInvalidError
 from dbctl.services.app import app as apps
 from dbctl.services.search.all_tables import look
 from tests import servers

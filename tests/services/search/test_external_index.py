@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.config.model import Selection
-from dbctl.errors.base import FileFailedError, NotSupportedError, UsageError
+from dbctl.config import Selection
+from dbctl.errors import FileFailedError, NotSupportedError, UsageError
 from dbctl.model import Window
 from dbctl.services.app import app as apps
 from dbctl.services.doctor import examine

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbctl.errors.base import UsageError, ValueInvalidError
+from dbctl.errors import UsageError, ValueInvalidError
 from dbctl.services.search.query_parser import MOST_TERMS, Term, parse, parse_filter, render
 from dbctl.services.search.query_values import LONGEST_WORD, Key, checked
 

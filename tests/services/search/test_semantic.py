@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from dbctl.config.model import Embedder, Selection
+from dbctl.config import Embedder, Selection
 from dbctl.engines.lancedb.query.vectors import LanceVectors
-from dbctl.errors.base import (
+from dbctl.errors import (
     AbilityMissingError,
     CorruptError,
     DatabaseMissingError,

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.config.model import Selection
-from dbctl.errors.base import ValueInvalidError
+from dbctl.config import Selection
+from dbctl.errors import ValueInvalidError
 from dbctl.model import Window
 from dbctl.services.app import app as apps
 from dbctl.services.app.app import App

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dbctl.config.model import Selection
-from dbctl.errors.base import (
+from dbctl.config import Selection
+from dbctl.errors import (
     AbilityMissingError,
     AlreadyExistsError,
     NotSupportedError,

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from msgspec import structs
 
-from dbctl.errors.base import BusyError, ConstraintError, RuleMissingError, SchemaLacksError, UsageError
+from dbctl.errors import BusyError, ConstraintError, RuleMissingError, SchemaLacksError, UsageError
 from dbctl.services.sessions.batching import LARGEST, SMALLEST, TARGET, Batches
 from dbctl.services.sessions.cleanup import CleanupWork
 from dbctl.services.sessions.cleanup_rule import CHUNK

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dbctl.errors.base import UsageError, UserMissingError
+from dbctl.errors import UsageError, UserMissingError
 from dbctl.model import Window
 from dbctl.services.app.user_table import Who
 from dbctl.services.sessions import sessions

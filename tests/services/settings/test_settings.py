@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbctl.config.model import Selection
-from dbctl.errors.base import (
+from dbctl.config import Selection
+from dbctl.errors import (
     AbilityMissingError,
     PlanChangedError,
     SchemaLacksError,

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.config import model
-from dbctl.errors.base import (
+from dbctl.config import loader, model
+from dbctl.errors import (
     AlreadyExistsError,
     ConfigInvalidError,
     DatabaseNotFoundError,
@@ -83,7 +83,7 @@ def test_databases_and_migrations_are_found_and_written_relative_to_the_file(her
         }
     }
     assert (done.app, list(done.missing)) == ("fp", [])
-    found = model.find(model.Selection(config="etc/x.toml"))
+    found = loader.find(model.Selection(config="etc/x.toml"))
     assert Path(found.databases["user"].path).samefile("web/backend/user.db")
     assert Path("etc/x.toml").stat().st_mode & 0o777 == 0o600
 
@@ -269,7 +269,7 @@ def test_a_database_on_a_server_is_where_the_app_s_own_settings_say_and_the_pass
     assert address == "postgresql://the%20app:${DB_PASSWORD}@db.example:5433/app?sslmode=require"
     assert "s3cr" not in Path("dbctl.toml").read_text(encoding="utf-8")
     assert written()["waqtor"]["env_file"] == ".env"
-    url = model.read(Path("dbctl.toml")).apps["waqtor"].databases["main"]
+    url = loader.read(Path("dbctl.toml")).apps["waqtor"].databases["main"]
     assert (url.password.reveal(), url.host, url.port, url.user) == (
         "s3cr/t #1",
         "db.example",
@@ -290,9 +290,9 @@ def test_a_whole_address_counts_before_its_parts_and_before_the_environment(here
     )
     assert "hidden" not in Path("etc.toml").read_text(encoding="utf-8")
     monkeypatch.setenv("DATABASE_URL", "postgres://u:p@elsewhere/two")
-    url = model.read(Path("etc.toml")).apps["waqtor"].databases["main"]
+    url = loader.read(Path("etc.toml")).apps["waqtor"].databases["main"]
     assert (url.host, url.path, url.password.reveal()) == ("h", "one", "hidden")
-    assert model.variables(Path("etc.toml")) == []
+    assert loader.variables(Path("etc.toml")) == []
 
 
 def test_settings_that_are_given_count_before_those_below_the_directory(here):
@@ -340,4 +340,4 @@ def test_settings_that_have_gone_since_are_told_with_their_name(here):
         ConfigInvalidError,
         match=r"\.env cannot be read: No such file .*\(files_\*\.tar\.gz of the newest backup below backups may hold it\)",
     ):
-        model.read(Path("dbctl.toml"))
+        loader.read(Path("dbctl.toml"))

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dbctl import signals
-from dbctl.errors.base import DbctlError, ImportInvalidError, PlanChangedError, UsageError
+from dbctl.errors import DbctlError, ImportInvalidError, PlanChangedError, UsageError
 from dbctl.model import Secret, Window
 from dbctl.render.values import jsonable
 from dbctl.services.app.user_table import Who

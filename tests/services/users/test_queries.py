@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dbctl.errors.base import (
+from dbctl.errors import (
     AmbiguousLoginError,
     PasswordWrongError,
     RoleMissingError,

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dbctl.errors.base import (
+from dbctl.errors import (
     AlreadyExistsError,
     AmbiguousLoginError,
     ConstraintError,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dbctl import url
 from dbctl.engines import registry
-from dbctl.engines.contract.base import Readable
+from dbctl.engines.contract import Readable
 from dbctl.services.migrations.drift import schema_of
 from dbctl.services.migrations.schema_diff import index_of, reference_of, told_of
 

@@ -10,7 +10,7 @@ from dbctl.engines.contract import Condition, Readable, Where, Writable
 from dbctl.errors import SchemaLacksError
 from dbctl.model import Value, now
 from dbctl.profiles import KEYS, read_time
-from dbctl.profiles.model import ForeignLedger, Migrations, Profile, base
+from dbctl.profiles.model import ForeignLedger, Migrations, Profile, databases
 from dbctl.services.app import Live, ledger_detection
 from dbctl.services.migrations.files import Folder, MigrationFile
 from dbctl.services.migrations.ledger import journal
@@ -29,7 +29,7 @@ class Track(Value, frozen=True, kw_only=True):
     database: str
     profile: Profile
     told: Migrations
-    ledger: base.Ledger  #: the one that dbctl writes
+    ledger: databases.Ledger  #: the one that dbctl writes
     foreign: ForeignLedger | None = None  #: another runner's, which says instead of it what was applied
     folder: Folder
     engine: str  #: the name of the one that the database lives in

@@ -9,7 +9,7 @@ import subprocess
 import lancedb
 import pytest
 
-from dbctl.errors.base import AdoptedAlreadyError, SameFileError
+from dbctl.errors import AdoptedAlreadyError, SameFileError
 from dbctl.services.backup.foreign import detect
 from tests.engines import lance
 from tests.services import chat_app, promptvault_app

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from dbctl.engines import file_type
-from dbctl.errors.base import (
+from dbctl.errors import (
     AdoptedAlreadyError,
     BackupUnsoundError,
     BusyError,

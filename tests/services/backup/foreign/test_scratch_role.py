@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from dbctl.config.model import Selection
-from dbctl.errors.base import DbctlError, Exit, FileUnsoundError, ForeignDumpRefusedError
+from dbctl.config import Selection
+from dbctl.errors import DbctlError, Exit, FileUnsoundError, ForeignDumpRefusedError
 from dbctl.services import status
 from dbctl.services.backup import manifest as backup_manifest
 from dbctl.services.doctor import examine

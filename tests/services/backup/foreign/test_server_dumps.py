@@ -16,7 +16,7 @@ from dbctl.engines.mysql.backup import client_programs
 from dbctl.engines.mysql.backup.foreign.dump import take_in
 from dbctl.engines.postgresql.backup.foreign.psql_commands import Scanner, SpokenToPsqlError
 from dbctl.engines.sql.query_builder import ident
-from dbctl.errors.base import BackupPartialError, DbctlError, FileUnfitError, FileUnsoundError, WrongAppError
+from dbctl.errors import BackupPartialError, DbctlError, FileUnfitError, FileUnsoundError, WrongAppError
 from dbctl.services.restore.copy import Copying
 from dbctl.services.restore.merge import Wanted
 from dbctl.services.restore.preview import preview
