@@ -1,4 +1,4 @@
-"""What a profile can say about the app's own file of settings: which variables tell where a database is."""
+"""The app's own file of settings in a profile: which variables contain the address of a database."""
 
 # Without postponed annotations: msgspec reads them in every run, and text would have to be compiled each time.
 from collections.abc import Sequence
