@@ -1,1 +1,1 @@
-"""Every promise of speed, measured beside what one would use instead; ``python -m benchmarks`` runs them."""
+"""Every promise of speed, measured against what one would use instead; ``python -m benchmarks`` runs them."""

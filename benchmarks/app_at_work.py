@@ -1,4 +1,4 @@
-"""An app at work beside dbctl: commits a row every 2 ms until SIGTERM, then prints the seconds of each commit as JSON."""
+"""An app at work while dbctl runs: commits a row every 2 ms until SIGTERM, then prints the seconds of each commit as JSON."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ app.execute("pragma synchronous = normal")
 waits = []
 print("at work", flush=True)
 while not stopped:
-    begun = time.perf_counter()
+    start = time.perf_counter()
     app.execute("insert into activity_logs (username, action) values ('bench', 'tick')")
-    waits.append(time.perf_counter() - begun)
+    waits.append(time.perf_counter() - start)
     time.sleep(0.002)
 app.close()
 json.dump(waits, sys.stdout)

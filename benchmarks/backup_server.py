@@ -14,7 +14,7 @@ from benchmarks.measure import DBCTL, Area, Result, in_turn, process
 
 GOAL = 1.1
 ROUNDS = 5
-#: Half text that packs well, half that does not, as an app's rows are.
+#: Half text that compresses well, half that does not, as an app's rows are.
 ROWS = int(os.environ.get("DBCTL_BENCH_ROWS", "600000"))
 DATABASE = "dbctl_benchmark"
 #: What answers to ``--command``, ``-e`` and so on on this machine, as one who may create databases.

@@ -30,7 +30,7 @@ def measure() -> Area:
         with closing(servers.connection(url)) as own:
             own.execute(TABLE)
             (schema,) = own.execute("select current_schema()").fetchone()
-        file, kept = folder / "things.csv", folder / "kept.csv"
+        file, copied = folder / "things.csv", folder / "copied.csv"
         ours = [DBCTL, "data", "export", "things", str(file), "--url", f"main={place}"]
         copy = f"\\copy {schema}.things to '{file}' csv header"
         theirs = [
@@ -43,9 +43,9 @@ def measure() -> Area:
             copy,
         ]
         memory = [megabytes(ours)]
-        file.rename(kept)
+        file.rename(copied)
         _into(file, theirs)()
-        if not filecmp.cmp(file, kept, shallow=False):
+        if not filecmp.cmp(file, copied, shallow=False):
             raise RuntimeError("the two files differ")
         times = in_turn({"dbctl": _into(file, ours), "psql": _into(file, theirs)})
     what = f"data export of {ROWS:,} rows, csv"

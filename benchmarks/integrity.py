@@ -32,5 +32,7 @@ def measure() -> Area:
             }
         )
         rounds = zip(times[name], times[START], times[peer], strict=True)
-        results.append(Result(name, peer, [(mine - start) / theirs for mine, start, theirs in rounds], GOAL))
+        results.append(
+            Result(name, peer, [(dbctl - start) / sqlite for dbctl, start, sqlite in rounds], GOAL)
+        )
     return Area(title, results)

@@ -15,7 +15,7 @@ FEW, MANY = 100, 1_000
 
 
 def measure() -> Area:
-    """Apply the same migrations with both, each into a new file; then ask both how they stand."""
+    """Apply the same migrations with both, each into a new file; then ask both for the state of each."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         peer = external_tools.dbmate()
@@ -27,15 +27,15 @@ def measure() -> Area:
         dbctl = ["--url", f"main={ours}", "--migrations"]
         up = in_turn(
             {
-                "dbctl": _anew(ours, [DBCTL, "migrate", "up", *dbctl, str(few)]),
-                "dbmate": _anew(theirs, [str(peer.binary), *dbmate, str(few), "up"]),
+                "dbctl": _apply_to_new(ours, [DBCTL, "migrate", "up", *dbctl, str(few)]),
+                "dbmate": _apply_to_new(theirs, [str(peer.binary), *dbmate, str(few), "up"]),
             }
         )
         shutil.rmtree(few)
         for file in (ours, theirs):
             file.unlink()
-        _anew(ours, [DBCTL, "migrate", "up", *dbctl, str(many)])()
-        _anew(theirs, [str(peer.binary), *dbmate, str(many), "up"])()
+        _apply_to_new(ours, [DBCTL, "migrate", "up", *dbctl, str(many)])()
+        _apply_to_new(theirs, [str(peer.binary), *dbmate, str(many), "up"])()
         status = in_turn(
             {
                 "dbctl": process([DBCTL, "migrate", "status", *dbctl, str(many)], cwd=folder),
@@ -70,7 +70,7 @@ def _files(folder: Path, count: int) -> Path:
     return folder
 
 
-def _anew(file: Path, words: list[str]) -> Run:
+def _apply_to_new(file: Path, words: list[str]) -> Run:
     def run() -> float:
         for old in file.parent.glob(f"{file.name}*"):
             old.unlink()

@@ -218,9 +218,9 @@ def victim(engine: str) -> PostgreSQLVictim | MySQLVictim:
     """Return the server of an engine; it ends with this process."""
     import atexit
 
-    made = PostgreSQLVictim() if engine == "postgresql" else MySQLVictim()
-    atexit.register(shutil.rmtree, made.folder, ignore_errors=True)
-    return made
+    server = PostgreSQLVictim() if engine == "postgresql" else MySQLVictim()
+    atexit.register(shutil.rmtree, server.folder, ignore_errors=True)
+    return server
 
 
 def with_statements(victim: PostgreSQLVictim | MySQLVictim, file: Path, statements: str) -> Path:

@@ -24,6 +24,6 @@ except interrupt.Interrupted as ended:
 
 
 def test_a_signal_while_an_object_is_cleared_away_is_heard_and_prints_nothing() -> None:
-    told = subprocess.run([sys.executable, "-c", CLEARED_AWAY], capture_output=True, text=True, check=True)
-    assert told.stdout == "SIGTERM\n"
-    assert told.stderr == ""
+    result = subprocess.run([sys.executable, "-c", CLEARED_AWAY], capture_output=True, text=True, check=True)
+    assert result.stdout == "SIGTERM\n"
+    assert result.stderr == ""

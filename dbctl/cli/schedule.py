@@ -30,9 +30,9 @@ def cron(
 
     The lines need no PATH, no home and no directory. dbctl schedule cron | crontab - replaces what is in the crontab.
     """
-    said = selections(ctx, all_apps=all_apps)
-    jobs = crontab.jobs(said)
-    text = crontab.crontab(jobs, said, user=user)
+    apps = selections(ctx, all_apps=all_apps)
+    jobs = crontab.jobs(apps)
+    text = crontab.crontab(jobs, apps, user=user)
     if call(ctx).output is not Format.TABLE:
         page = Page(items=jobs, total=len(jobs), names=Job.__struct_fields__)
         return emit(ctx, page, target=", ".join(dict.fromkeys(job.app for job in jobs)))

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-#: Told how many more things were made since it was told last; in all they are as many as were asked for.
+#: Receives the count of things created since its last call; their sum is the count that was requested.
 Progress = Callable[[int], None]
 
 #: Rows made at once: few enough for constant memory, many enough that one statement carries them.
@@ -43,7 +43,7 @@ def spread(rank: int, count: int) -> int:
 
 
 def batches(things: Iterable[T], progress: Progress | None = None) -> Iterator[list[T]]:
-    """Yield the things, ``BATCH`` at a time, and tell ``progress`` once a batch has been dealt with."""
+    """Yield the things, ``BATCH`` at a time, and call ``progress`` once a batch has been processed."""
     rest = iter(things)
     while batch := list(islice(rest, BATCH)):
         yield batch

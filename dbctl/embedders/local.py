@@ -37,20 +37,20 @@ PACKAGES: Mapping[str, Callable[[str], Callable[[str], Any]]] = {
 class Local:
     """A model that a package runs."""
 
-    def __init__(self, app: App, told: Embedder) -> None:
-        self._app, self._told = app.name, told
-        self.place = f"{told.package} ({told.model})"
+    def __init__(self, app: App, embedder: Embedder) -> None:
+        self._app, self._embedder = app.name, embedder
+        self.place = f"{embedder.package} ({embedder.model})"
 
     def embed(self, text: str) -> Sequence[float]:
         try:
             with redirect_stdout(sys.stderr):  # what loads a model may talk, and the answer is for programs
-                made = PACKAGES[self._told.package](self._told.model)(text)
+                result = PACKAGES[self._embedder.package](self._embedder.model)(text)
         except ImportError as error:
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise EmbedderPackageMissingError(
-                app=self._app, package=self._told.package, reason=reason
+                app=self._app, package=self._embedder.package, reason=reason
             ) from error
         except Exception as error:
             reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}"
             raise EmbedderFailedError(place=self.place, reason=reason, instead=TRY) from error
-        return base.vector(made.tolist() if hasattr(made, "tolist") else made, self.place, TRY)
+        return base.vector(result.tolist() if hasattr(result, "tolist") else result, self.place, TRY)

@@ -17,19 +17,19 @@ def of(app: App, *, model: str = "") -> Embedder:
     Raises:
         EmbedderUnsetError: the configuration names none.
     """
-    told = app.embedder
-    if told is None:
+    embedder = app.embedder
+    if embedder is None:
         raise EmbedderUnsetError(
             app=app.name, model=f", and the model that made its vectors ({model})" if model else ""
         )
-    if told.kind == "command":
+    if embedder.kind == "command":
         from dbctl.embedders.command import Command
 
-        return Command(told)
-    if told.kind == "local":
+        return Command(embedder)
+    if embedder.kind == "local":
         from dbctl.embedders.local import Local
 
-        return Local(app, told)
+        return Local(app, embedder)
     from dbctl.embedders.services import Service
 
-    return Service(app, told)
+    return Service(app, embedder)

@@ -22,7 +22,7 @@ Identity: TypeAlias = object
 Write: TypeAlias = Callable[[bytes], int]
 
 PRIVATE = b"-----BEGIN "
-#: What pyrage says where the keys are to blame; all else is damage.
+#: Messages of pyrage about keys; all others mean damage.
 NOT_FOR_US = "it was not encrypted for any identity at hand"
 NO_MATCH, NOT_THIS_PASSPHRASE, TOO_MUCH_WORK = "No matching keys", "Decryption failed", "Excessive work"
 A = TypeVar("A")
@@ -38,14 +38,14 @@ class MadeKey(Value, frozen=True, kw_only=True):
 def recipient_problem(text: str) -> str:
     """Return what is wrong with the form of a recipient, without a word of what may be a secret; empty: nothing."""
     if text.startswith("AGE-"):
-        return "it is a secret key, which belongs into a file of its own; age-keygen -y tells its recipient"
+        return "it is a secret key, which belongs into a file of its own; age-keygen -y prints its recipient"
     if not text.startswith(("age1", "ssh-ed25519 ", "ssh-rsa ")):
         return "a recipient begins with age1, ssh-ed25519 or ssh-rsa"
     return ""
 
 
 def recipient(text: str, place: str) -> Recipient:
-    """Read a recipient: ``age1…``, or the public key of ssh; ``place`` says in messages where it stands.
+    """Read a recipient: ``age1…``, or the public key of ssh; ``place`` is its source, for messages.
 
     Raises:
         KeyInvalidError: it is none.
@@ -54,7 +54,7 @@ def recipient(text: str, place: str) -> Recipient:
     pyrage, problem = _pyrage(), recipient_problem(text)
     if not problem:
         try:
-            found: Recipient = (
+            result: Recipient = (
                 pyrage.x25519.Recipient.from_str(text)
                 if text.startswith("age1")
                 else pyrage.ssh.Recipient.from_str(text)
@@ -62,7 +62,7 @@ def recipient(text: str, place: str) -> Recipient:
         except pyrage.RecipientError:
             problem = "it is mistyped, or of a kind that is not known here"
         else:
-            return found
+            return result
     raise KeyInvalidError(place=place, reason=problem)
 
 
@@ -72,7 +72,7 @@ def identities(raw: bytes, place: str, passphrase: Callable[[str], Secret]) -> l
     Args:
         raw: what it holds.
         place: how messages call it.
-        passphrase: asked for the passphrase that protects it, told what for.
+        passphrase: called with the place, returns the passphrase that protects the file.
 
     Raises:
         KeyInvalidError: it is none, or one that cannot be used here.
@@ -93,17 +93,17 @@ def identities(raw: bytes, place: str, passphrase: Callable[[str], Secret]) -> l
                 else "it is no key of ssh that age can use (ed25519, rsa)"
             )
             raise KeyInvalidError(place=place, reason=reason) from None
-    found = list[Identity]()
+    result = list[Identity]()
     for number, line in enumerate(raw.decode(errors="replace").splitlines(), 1):
         text = line.strip()
         if text and not text.startswith("#"):
             try:
-                found.append(pyrage.x25519.Identity.from_str(text))
+                result.append(pyrage.x25519.Identity.from_str(text))
             except pyrage.IdentityError:
                 raise KeyInvalidError(place=f"{place}, line {number}", reason="it is no identity") from None
-    if not found:
+    if not result:
         raise KeyInvalidError(place=place, reason="it holds no identity")
-    return found
+    return result
 
 
 def _opened(raw: bytes, place: str, passphrase: Secret) -> bytes:
@@ -111,14 +111,14 @@ def _opened(raw: bytes, place: str, passphrase: Secret) -> bytes:
     try:
         opened: bytes = pyrage.passphrase.decrypt(raw, passphrase.reveal())
     except pyrage.DecryptError as error:
-        told = str(error)
-        if told.startswith(NOT_THIS_PASSPHRASE):
+        message = str(error)
+        if message.startswith(NOT_THIS_PASSPHRASE):
             raise KeyWrongError(file=place, reason="the passphrase is not the one that protects it") from None
-        if told.startswith(NO_MATCH):
+        if message.startswith(NO_MATCH):
             raise KeyInvalidError(
                 place=place, reason="it is encrypted for recipients, not by a passphrase"
             ) from None
-        if told.startswith(TOO_MUCH_WORK):
+        if message.startswith(TOO_MUCH_WORK):
             raise KeyInvalidError(
                 place=place, reason="to open it would take more work than any honest file asks for"
             ) from None
@@ -127,7 +127,7 @@ def _opened(raw: bytes, place: str, passphrase: Secret) -> bytes:
 
 
 def made_key(passphrase: Secret) -> MadeKey:
-    """Make an identity that nobody else has, and protect it by a passphrase.
+    """Generate a new identity, and protect it by a passphrase.
 
     That takes about a second and 256 MB of memory for a moment, as it is meant to.
 
@@ -135,10 +135,10 @@ def made_key(passphrase: Secret) -> MadeKey:
         DriverMissingError: pyrage is not installed.
     """
     pyrage = _pyrage()
-    made = pyrage.x25519.Identity.generate()
-    told = f"# public key: {made.to_public()}\n{made}\n"
-    file: bytes = pyrage.passphrase.encrypt(told.encode(), passphrase.reveal())
-    return MadeKey(recipient=str(made.to_public()), file=file)
+    identity = pyrage.x25519.Identity.generate()
+    text = f"# public key: {identity.to_public()}\n{identity}\n"
+    file: bytes = pyrage.passphrase.encrypt(text.encode(), passphrase.reveal())
+    return MadeKey(recipient=str(identity.to_public()), file=file)
 
 
 def encrypt(blocks: Iterable[bytes], write: Write, recipients: Sequence[Recipient]) -> None:
@@ -239,15 +239,15 @@ def _keeping(failure: list[BaseException], call: Callable[[], A]) -> A:
 
 def _complaint(call: Callable[[], object], source: _Source, sink: _Sink) -> str:
     """Return what pyrage complains of, empty where all went well; raise what reading or writing raised."""
-    pyrage, told = _pyrage(), ""
+    pyrage, message = _pyrage(), ""
     try:
         call()
     except (pyrage.EncryptError, pyrage.DecryptError, OSError) as error:
-        told = " ".join(str(error).split())
+        message = " ".join(str(error).split())
     finally:
         for failure in (*source.failure, *sink.failure):
             raise failure
-    return told
+    return message
 
 
 def _reading(blocks: Iterable[bytes]) -> Callable[[int], bytes]:

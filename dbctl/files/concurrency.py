@@ -12,13 +12,13 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 
-def both(other: Callable[[], A], here: Callable[[], B]) -> tuple[A, B]:
-    """Run ``other`` in a thread of its own beside ``here``, and return what both return.
+def both(other: Callable[[], A], own: Callable[[], B]) -> tuple[A, B]:
+    """Run ``other`` in a thread and ``own`` in this one at the same time; return the results of both.
 
-    What either raises is raised once both have ended, what ``here`` raises first. A signal ends both only where they
-    look for one (``interrupt.check``).
+    What either raises is raised once both have ended, what ``own`` raises first. A signal ends both only where they
+    call ``signals.check``.
     """
     with signals.held(), ThreadPoolExecutor(1) as pool:
-        begun = pool.submit(other)
-        mine = here()
-        return begun.result(), mine
+        future = pool.submit(other)
+        result = own()
+        return future.result(), result

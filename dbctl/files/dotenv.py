@@ -15,12 +15,12 @@ _LINE = re.compile(
 
 def read(text: str) -> Mapping[str, str]:
     """Return the variables of a file; of several with one name the last counts, and what is no line is passed over."""
-    found = {}
+    variables = {}
     for line in _LINE.finditer(text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")):
         value = (line["value"] or "").strip()
         quoted = len(value) > 1 and value[0] in "'\"`" and value[-1] == value[0]
         plain = value[1:-1] if quoted else value
         if quoted and value[0] == '"':
             plain = plain.replace("\\n", "\n").replace("\\r", "\r")
-        found[line["name"]] = plain
-    return found
+        variables[line["name"]] = plain
+    return variables

@@ -1,6 +1,6 @@
 """Whether a connection on which nothing arrives is still of use: a limit on silence that cuts no long statement.
 
-A statement may run for hours, and its connection is silent meanwhile. So no wait is limited as such. After
+A statement may run for hours, and its connection is silent for that time. So no wait is limited as such. After
 ``SILENCE_SECONDS`` without a byte, a second connection asks the server whether it is at work for the first one; two
 failures in a row end the wait.
 """

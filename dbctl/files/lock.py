@@ -1,4 +1,4 @@
-"""Files that one process holds at a time: the lock is the kernel's, the text in the file tells whose it is."""
+"""Files that one process holds at a time: the lock is the kernel's, the text in the file names the process."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from dbctl import signals
 from dbctl.errors import BusyError
 from dbctl.model import now
 
-#: Seconds between two tries for a lock; short, so that signals are heard.
+#: Seconds between two tries for a lock; short, so that signals are handled soon.
 RETRY_SECONDS = 0.05
 
 
 class CannotLockError(Exception):
-    """The file cannot be made, opened or locked; the text says why."""
+    """The file cannot be made, opened or locked; the text is the reason."""
 
 
 @contextmanager
@@ -40,9 +40,9 @@ def exclusive(
     Args:
         path: the file.
         target: what it guards, for messages.
-        purpose: what for, for whoever has to wait.
+        purpose: the command that holds it, for the message of a process that waits.
         timeout: seconds to wait.
-        prepare: looks at the opened file before it is locked, and may refuse it by raising.
+        prepare: examines the opened file before it is locked, and may refuse it by raising.
 
     Raises:
         BusyError: another dbctl held it for all of ``timeout`` seconds.
@@ -53,34 +53,34 @@ def exclusive(
     except OSError as error:
         raise CannotLockError(error.strerror or str(error)) from error
     try:
-        found = os.fstat(descriptor)
+        status = os.fstat(descriptor)
         if (
-            not stat.S_ISREG(found.st_mode) or found.st_nlink != 1
+            not stat.S_ISREG(status.st_mode) or status.st_nlink != 1
         ):  # a link planted here would be written over
             raise CannotLockError("it is not a file of its own")
         prepare(descriptor)
         deadline = time.monotonic() + timeout
-        while not _taken(descriptor):
+        while not _try_lock(descriptor):
             signals.check()
             if time.monotonic() >= deadline:
-                raise BusyError(target=target, holder=_told(path), waited=f"{timeout:g}")
+                raise BusyError(target=target, holder=_describe_holder(path), waited=f"{timeout:g}")
             time.sleep(RETRY_SECONDS)
-        told = {
+        holder = {
             "pid": os.getpid(),
             "host": os.uname().nodename,
             "command": purpose,
             "since": now().isoformat(),
         }
-        with suppress(OSError):  # on a full disk the lock holds, but does not tell whose it is
+        with suppress(OSError):  # on a full disk the lock works, but does not name the process
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, json.dumps(told).encode(), 0)
+            os.pwrite(descriptor, json.dumps(holder).encode(), 0)
         yield
     finally:
         os.close(descriptor)
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process holds the lock of a file or a folder; nothing is written, and who may not look is told no."""
+    """Whether a process holds the lock of a file or a folder; False without the right to read it. Nothing is written."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -96,7 +96,7 @@ def is_held(path: Path) -> bool:
     return False
 
 
-def _taken(descriptor: int) -> bool:
+def _try_lock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -106,9 +106,9 @@ def _taken(descriptor: int) -> bool:
     return True
 
 
-def _told(lock: Path) -> str:
+def _describe_holder(lock: Path) -> str:
     try:
-        told = json.loads(lock.read_text())
-        return f" by dbctl {told['command']} (pid {told['pid']} on {told['host']}, since {told['since']})"
+        holder = json.loads(lock.read_text())
+        return f" by dbctl {holder['command']} (pid {holder['pid']} on {holder['host']}, since {holder['since']})"
     except (OSError, ValueError, KeyError, TypeError):  # it is being written, or was never
         return " by another dbctl"

@@ -1,4 +1,4 @@
-"""The file system that a path is on: its kind, its room, and whether it takes writes."""
+"""The file system that a path is on: its kind, its free space, and whether it takes writes."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ NETWORK = frozenset(
 
 
 class Volume(Value, frozen=True, kw_only=True):
-    """One file system, as far as the system tells."""
+    """One file system, as the operating system describes it."""
 
-    mount: str  #: where it begins; empty: not told
-    kind: str  #: ext4, nfs4…; empty: not told
-    free_bytes: int  #: for everybody but root
+    mount: str  #: the path of its root; empty: unknown
+    kind: str  #: ext4, nfs4…; empty: unknown
+    free_bytes: int  #: for all users but root
     free_files: int | None  #: how many more files it takes; None: it does not count them
     read_only: bool
 
@@ -53,9 +53,9 @@ def volume_of(path: Path) -> Volume:
     """Return the file system that holds ``path``.
 
     Raises:
-        OSError: it is not there, or may not be looked at.
+        OSError: it does not exist, or must not be read.
     """
-    told = os.statvfs(path)
+    status = os.statvfs(path)
     try:
         table = MOUNTS.read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:  # only Linux has such a table
@@ -64,24 +64,24 @@ def volume_of(path: Path) -> Volume:
     return Volume(
         mount=mount,
         kind=kind,
-        free_bytes=told.f_bavail * told.f_frsize,
-        free_files=told.f_favail if told.f_files else None,
-        read_only=bool(told.f_flag & os.ST_RDONLY),
+        free_bytes=status.f_bavail * status.f_frsize,
+        free_files=status.f_favail if status.f_files else None,
+        read_only=bool(status.f_flag & os.ST_RDONLY),
     )
 
 
 def entry_of(path: str, table: str) -> tuple[str, str]:
     """Return mount point and kind of the file system that holds an absolute ``path``, by a table as Linux writes it.
 
-    Nothing but the table is looked at: to look at a mount whose server is gone would take for ever.
+    Only the table is read: reading a mount whose server does not respond would never end.
     """
-    found = "", ""
+    entry = "", ""
     for line in table.splitlines():
         words = line.split(" ")
         if len(words) < 3:  # noqa: PLR2004 - device, place, kind
             continue
         place = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), words[1])
         # Of several at one place, the last hides the others.
-        if PurePosixPath(path).is_relative_to(place) and len(place) >= len(found[0]):
-            found = place, words[2]
-    return found
+        if PurePosixPath(path).is_relative_to(place) and len(place) >= len(entry[0]):
+            entry = place, words[2]
+    return entry

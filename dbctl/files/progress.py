@@ -1,17 +1,17 @@
-"""What long work tells of itself to whoever waits for it."""
+"""Reports of the progress of long work."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TypeAlias
 
-#: Told how much of the whole is done: a share from 0 to 1.
+#: Receives how much of the whole is done: a share from 0 to 1.
 Progress: TypeAlias = Callable[[float], None]
 
 
 def silent(_share: float) -> None:
-    """Tell nobody."""
+    """Report nothing."""
 
 
 def at_once() -> None:
-    """Let nobody go, where nobody is held up."""
+    """Release nothing, where no other process waits."""

@@ -1,4 +1,4 @@
-"""Work that is kept to so many bytes a second, so that what runs beside it is hardly slower for it."""
+"""Limits the bytes per second that work may read, so that other programs are hardly slower."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 
 from dbctl import signals
 
-#: Seconds after which a pause looks for a signal, and for which it makes good by haste what it came behind.
+#: Seconds between two checks for a signal, and of delay for which the work may catch up.
 LOOK, HASTE = 0.1, 1.0
 
 

@@ -1,4 +1,4 @@
-"""Folders that nobody else may look into, and that are gone at the end, also after their process was killed."""
+"""Temporary folders that only this user may read, removed at the end, also after their process was killed."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from dbctl.files.atomic import mark_in_use
 
 @contextmanager
 def folder(place: Path, prefix: str) -> Iterator[Path]:
-    """Give a new folder below ``place`` that only this user may look into, and take it away again with all it holds.
+    """Create a folder below ``place`` that only this user may read, and remove it at the end with its files.
 
-    What a dbctl that was killed had left is taken away, too: such a folder is locked as long as it is in use.
+    Folders of a dbctl that was killed are removed, too: such a folder is locked as long as it is in use.
 
     Raises:
-        OSError: none can be made there.
+        OSError: the folder cannot be created.
         FileFailedError: it cannot be locked.
     """
     sweep(place, prefix)
-    with ExitStack() as made:
+    with ExitStack() as stack:
         with signals.held():  # or a signal could come between the folder and the knowledge that it is ours
-            path, lock = _made(place, prefix)
-            made.callback(_unmade, path, lock)
+            path, lock = _create(place, prefix)
+            stack.callback(_remove, path, lock)
         signals.check()
         yield path
 
 
-def _unmade(path: Path, lock: int) -> None:
+def _remove(path: Path, lock: int) -> None:
     with signals.unheard():
         shutil.rmtree(path, ignore_errors=True)
     os.close(lock)
 
 
 def sweep(place: Path, prefix: str) -> None:
-    """Take away the folders that nobody uses any more."""
+    """Remove the folders that no process uses any more."""
     for left in place.glob(f"{prefix}*"):
         with suppress(OSError):
             opened = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
@@ -53,18 +53,18 @@ def sweep(place: Path, prefix: str) -> None:
                 os.close(opened)
 
 
-def _made(place: Path, prefix: str) -> tuple[Path, int]:
-    """Make a folder, and lock it; return it with what holds the lock."""
+def _create(place: Path, prefix: str) -> tuple[Path, int]:
+    """Create a folder and lock it; return it with the descriptor that holds the lock."""
     while True:
-        made = Path(tempfile.mkdtemp(prefix=prefix, dir=place))  # mode 0700
+        path = Path(tempfile.mkdtemp(prefix=prefix, dir=place))  # mode 0700
         with suppress(FileNotFoundError):  # another dbctl swept it before it was locked
-            descriptor = os.open(made, os.O_RDONLY | os.O_DIRECTORY)
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 mark_in_use(descriptor)
-                if made.is_dir():
-                    return made, descriptor
+                if path.is_dir():
+                    return path, descriptor
             except OSError as error:
-                made.rmdir()
+                path.rmdir()
                 os.close(descriptor)
-                raise FileFailedError(path=made, reason=f"its lock: {error.strerror}") from error
+                raise FileFailedError(path=path, reason=f"its lock: {error.strerror}") from error
             os.close(descriptor)

@@ -34,7 +34,7 @@ KINDS = {
 }
 
 _LINE = r" \(at line (\d+), column \d+\)"
-#: What tomllib says of something that is there twice, and what a person calls it.
+#: Messages of tomllib about a key or table that is defined twice, and plainer ones.
 _PLAINER = {
     r"^Cannot overwrite a value": "this key is there already",
     r"^Duplicate inline table key": "there already is a key",
@@ -57,7 +57,7 @@ class Mistake(msgspec.Struct, frozen=True):
 
 
 class TomlError(ValueError):
-    """A file that is no TOML, or says what its reader does not understand; at least one mistake."""
+    """A file that is not TOML, or holds what its reader does not accept; at least one mistake."""
 
     def __init__(self, *mistakes: Mistake) -> None:
         super().__init__(mistakes[0].reason)
@@ -65,7 +65,7 @@ class TomlError(ValueError):
 
 
 def loads(text: str) -> dict[str, Any]:
-    """Return what ``text`` says.
+    """Return the tables and values of ``text``.
 
     Raises:
         TomlError: it is not TOML.
@@ -80,8 +80,8 @@ def loads(text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        found = re.search(_LINE, str(error))
-        line = int(found[1]) if found else text.count("\n") + 1
+        match = re.search(_LINE, str(error))
+        line = int(match[1]) if match else text.count("\n") + 1
         reason = re.sub(_LINE, "", str(error)).strip()
         for words, plainer in _PLAINER.items():
             reason = re.sub(words, plainer, reason)
@@ -95,7 +95,7 @@ def loads(text: str) -> dict[str, Any]:
 
 
 def load(path: Path) -> tuple[dict[str, Any], str]:
-    """Return what the file says, and its text (for ``line_of``).
+    """Return the tables and values of the file, and its text (for ``line_of``).
 
     Raises:
         TomlError: it is not TOML, or not UTF-8.
@@ -109,21 +109,21 @@ def load(path: Path) -> tuple[dict[str, Any], str]:
     return loads(text), text
 
 
-def structure(told: object, kind: type[T], text: str, *, at: Sequence[Key] = ()) -> T:
-    """Return what was told as a ``kind``; ``at`` is where in ``text`` it stands.
+def structure(value: object, kind: type[T], text: str, *, at: Sequence[Key] = ()) -> T:
+    """Convert a value of a file to a ``kind``; ``at`` is its path in ``text``.
 
-    The quick conversion says only of the first mistake that there is one; where there is, the same rules as a JSON
-    Schema find every one and the exact key of each.
+    The quick conversion reports only that there is a first mistake; the same rules as a JSON Schema then find every
+    mistake and its exact key.
 
     Raises:
         TomlError: with every mistake, in the order of their lines.
     """
     try:
-        return msgspec.convert(told, kind, str_keys=True)
+        return msgspec.convert(value, kind, str_keys=True)
     except msgspec.ValidationError as error:
         from jsonschema import Draft202012Validator
 
-        complaints = Draft202012Validator(msgspec.json.schema(kind)).iter_errors(told)
+        complaints = Draft202012Validator(msgspec.json.schema(kind)).iter_errors(value)
         reasons: dict[tuple[Key, ...], str] = {}
         for complaint in complaints:
             for path, reason in _reasons(complaint):
@@ -160,33 +160,39 @@ def _reasons(error: Any) -> Iterator[tuple[list[Key], str]]:
             if key not in error.instance:
                 yield [*path, key], "it is missing"
     elif error.validator == "anyOf" and (inner := _inside(error)):
-        for one in inner:
-            yield from _reasons(one)
+        for complaint in inner:
+            yield from _reasons(complaint)
     else:
         yield path, _in_words(error)
 
 
 def _inside(error: Any) -> list[Any]:
-    """Return the complaints of that alternative which the value was meant to be: the one whose kind it has."""
+    """Return the complaints of the alternative whose kind the value has."""
     alternatives: dict[object, list[Any]] = {}
-    for one in error.context:
-        alternatives.setdefault(one.schema_path[0], []).append(one)
-    meant = [
+    for complaint in error.context:
+        alternatives.setdefault(complaint.schema_path[0], []).append(complaint)
+    candidates = [
         complaints
         for complaints in alternatives.values()
-        if not any(one.validator in ("type", "enum") and not one.path for one in complaints)
+        if not any(complaint.validator in ("type", "enum") and not complaint.path for complaint in complaints)
     ]
-    return min(meant, key=len) if meant else []
+    return min(candidates, key=len) if candidates else []
 
 
 def _in_words(error: Any) -> str:
     shown = repr(error.instance)
     shown = shown if len(shown) <= LONGEST_SHOWN else shown[:LONGEST_SHOWN] + "…"
     if error.validator == "type":
-        wanted = [error.validator_value] if isinstance(error.validator_value, str) else error.validator_value
-        return f"{shown} is no {' or '.join(KINDS.get(kind, kind) for kind in wanted)}"
+        expected = (
+            [error.validator_value] if isinstance(error.validator_value, str) else error.validator_value
+        )
+        return f"{shown} is no {' or '.join(KINDS.get(kind, kind) for kind in expected)}"
     if error.validator == "anyOf":
-        kinds = [KINDS.get(one.validator_value, "") for one in error.context if one.validator == "type"]
+        kinds = [
+            KINDS.get(complaint.validator_value, "")
+            for complaint in error.context
+            if complaint.validator == "type"
+        ]
         return (
             f"{shown} is no {' or '.join(dict.fromkeys(filter(None, kinds)))}"
             if any(kinds)
@@ -284,9 +290,9 @@ def _placed(names: Sequence[str], seen: dict[tuple[Key, ...], int]) -> list[Key]
 def _names(written: str, end: str) -> list[str]:
     """Return the names of a dotted key that ``end`` follows; none where that is not what is written."""
     name, names, at = re.compile(_NAME), [], 0
-    while found := name.match(written, at):
-        names.append(found[1].strip("\"'"))
-        at = found.end()
-        if found[2] != ".":
-            return names if found[2] == end else []
+    while match := name.match(written, at):
+        names.append(match[1].strip("\"'"))
+        at = match.end()
+        if match[2] != ".":
+            return names if match[2] == end else []
     return []

@@ -1,4 +1,4 @@
-"""The ledgers of migrations that dbctl knows by name, in the order in which a database is searched for them."""
+"""The ledgers of migrations that dbctl supports by name, in the order in which a database is searched for them."""
 
 # Without postponed annotations, as in ``profiles.model``.
 from binascii import crc32
@@ -32,10 +32,10 @@ class Prepared(msgspec.Struct, frozen=True):
 def known() -> Ledgers:
     """Return all of them."""
     try:
-        made = msgspec.json.decode(SOURCE.with_suffix(".json").read_bytes(), type=Prepared)
-        if made.of == crc32(SOURCE.read_bytes()):
-            return made.profile
+        prepared = msgspec.json.decode(SOURCE.with_suffix(".json").read_bytes(), type=Prepared)
+        if prepared.of == crc32(SOURCE.read_bytes()):
+            return prepared.profile
     except (OSError, msgspec.MsgspecError):  # missing or out of date: the source itself is read
         pass
-    told, text = toml.load(SOURCE)
-    return toml.structure(told, Ledgers, text)
+    values, text = toml.load(SOURCE)
+    return toml.structure(values, Ledgers, text)

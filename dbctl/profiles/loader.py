@@ -63,8 +63,8 @@ class Prepared(msgspec.Struct, frozen=True):
 def _prepared(path: Path) -> Profile | None:
     """Return what ``profiles.generate`` made of a built-in profile; None where that is missing or out of date."""
     try:
-        made = msgspec.json.decode(path.with_suffix(".json").read_bytes(), type=Prepared)
-        return made.profile if made.of == crc32(path.read_bytes()) else None
+        prepared = msgspec.json.decode(path.with_suffix(".json").read_bytes(), type=Prepared)
+        return prepared.profile if prepared.of == crc32(path.read_bytes()) else None
     except (OSError, msgspec.MsgspecError):
         return None
 
@@ -83,9 +83,9 @@ def read_with_text(path: Path) -> tuple[Profile, str]:
         FileMissingError, FileFailedError: there is none, or it cannot be read.
     """
     try:
-        told, text = toml.load(path)
+        values, text = toml.load(path)
     except FileNotFoundError as error:
         raise FileMissingError(what="profile", path=path) from error
     except OSError as error:
         raise FileFailedError(path=path, reason=error.strerror) from error
-    return toml.structure(told, Profile, text), text
+    return toml.structure(values, Profile, text), text

@@ -27,7 +27,7 @@ def envelope(
     error: DbctlError | None = None,
 ) -> str:
     """Return the object as one line; ``ok`` is whether ``exit_code`` is 0."""
-    told = {
+    answer = {
         "schema": schema(command),
         "ok": int(status) == 0,
         "exit_code": int(status),
@@ -36,7 +36,7 @@ def envelope(
         "warnings": list(warnings),
         "error": error and {"code": error.code, "message": str(error), "hint": error.hint},
     }
-    return line(told)
+    return line(answer)
 
 
 def line(value: object) -> str:

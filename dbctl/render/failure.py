@@ -22,7 +22,7 @@ def show(
     status: int | None = None,
     warnings: Sequence[str] = (),
 ) -> int:
-    """Show ``error`` of the command with the name ``command``; return the exit status, its own unless told."""
+    """Show ``error`` of the command with the name ``command``; return the exit status, its own by default."""
     status = int(error.exit_status if status is None else status)
     streams.remark(f"dbctl: {error.args[0]}")
     for detail in error.details:

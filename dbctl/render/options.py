@@ -1,4 +1,4 @@
-"""How an answer is wanted: its form, its columns, and what it is written to."""
+"""Options of an answer: its format, its columns, and where it is written."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def _lenient(stream: object) -> None:
 
 
 def write(text: str, *, utf8: bool = False) -> None:
-    """Write a part of the answer; ``utf8`` for forms that programs read, whatever the locale says.
+    """Write a part of the answer; ``utf8`` for forms that programs read, whatever the locale is.
 
     Raises:
         OutputFailedError: standard output takes no more, as on a full disk.

@@ -19,7 +19,7 @@ from dbctl.model import Page, Plan, Secret
 def fields_of(value: object) -> dict[str, object]:
     """Return the fields of a struct or a mapping as a person sees them, values untouched.
 
-    A page also tells ``has_more``, a plan its ``digest``. The columns in ``extra`` stand beside the fields and
+    A page also has ``has_more``, a plan its ``digest``. The columns in ``extra`` are next to the fields and
     never take the place of one.
     """
     if isinstance(value, Mapping):

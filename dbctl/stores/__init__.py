@@ -1,4 +1,4 @@
-"""Where backups rest; knows nothing of databases."""
+"""Where backups are stored, independent of databases."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Which kind of store an address means; the only place that knows them by name."""
+"""Map the address of a store to its kind; the only module that names them."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def open_store(
     Args:
         address: a path, which is relative to ``folder``, or ``s3://BUCKET/PREFIX``.
         app: the name of the app.
-        folder: where the configuration stands.
+        folder: the folder of the configuration.
         staging: where files wait that go to a store elsewhere, or come from one; None: where ``Staging`` has them.
         timeout: seconds to wait for a connection to one elsewhere.
 
     Raises:
-        NotSupportedError: dbctl knows no such kind of store.
-        StorageKeysMissingError: it wants keys, and nothing gives any.
+        NotSupportedError: dbctl supports no such kind of store.
+        StorageKeysMissingError: it requires keys, and none are configured.
         StorageUnknownError, UsageError: the address is none.
     """
     scheme, mark, _ = address.partition("://")
@@ -38,7 +38,7 @@ def open_store(
         raise NotSupportedError(
             what=f"keeping backups in {scheme}",
             by="this version of dbctl",
-            instead="It keeps them in a directory, or in storage that speaks S3 (s3://BUCKET/PREFIX).",
+            instead="It keeps them in a directory, or in storage with the S3 protocol (s3://BUCKET/PREFIX).",
         )
     from dbctl.stores.directory import Directory
 

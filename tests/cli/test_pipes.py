@@ -1,4 +1,4 @@
-"""What is named as a file and is none: a pipe that nobody fills must not be waited for for ever."""
+"""What is named as a file and is none: a pipe without a writer must not block a command for ever."""
 
 from __future__ import annotations
 

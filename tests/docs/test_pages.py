@@ -29,13 +29,13 @@ LINKED_PAGES = sorted({ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *DEVE
 def test_every_command_of_a_page_prints_what_the_page_shows(page: Path, tmp_path: Path) -> None:
     copy = tmp_path / page.name
     copy.write_bytes(page.read_bytes())
-    ran = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, ROOT / "docs" / "console.py", "write", copy],
         capture_output=True,
         text=True,
         check=False,
     )
-    assert ran.returncode == 0, ran.stderr
+    assert completed.returncode == 0, completed.stderr
     assert copy.read_text(encoding="utf-8") == page.read_text(encoding="utf-8"), "run make docs"
 
 

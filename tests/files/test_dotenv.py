@@ -8,7 +8,7 @@ from dbctl.files import dotenv
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "variables"),
     [
         ("A=1\nB=2\n", {"A": "1", "B": "2"}),
         ("A=1\r\nB=2\r\n", {"A": "1", "B": "2"}),
@@ -33,5 +33,5 @@ from dbctl.files import dotenv
         ("", {}),
     ],
 )
-def test_a_file_is_read_as_the_app_reads_it(text, found):
-    assert dotenv.read(text) == found
+def test_a_file_is_read_as_the_app_reads_it(text, variables):
+    assert dotenv.read(text) == variables

@@ -141,7 +141,7 @@ ENGINES: Mapping[str, tuple[str, Sequence[str]]] = {
         ],
     ),
 }
-#: Engines in which nobody can keep a table of a database.
+#: Engines that cannot store a table of a database.
 ENGINES_WITHOUT_TABLES: Mapping[str, str] = {
     "SEQUENCE": "its tables are numbers that the server makes up when they are named",
     "PERFORMANCE_SCHEMA": "its tables are the server's own",

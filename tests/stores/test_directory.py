@@ -31,7 +31,7 @@ class Folder(Place):
 
     def names(self, folder: str) -> set[str]:
         top = self._root / "app" / folder
-        return {one.name for one in top.iterdir()} if top.is_dir() else set()
+        return {path.name for path in top.iterdir()} if top.is_dir() else set()
 
 
 class TestDirectory(StoreContract):

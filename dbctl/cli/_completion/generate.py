@@ -1,6 +1,6 @@
 """Completion files for shells, made from the command tree, so that completing starts no Python.
 
-``python -m dbctl.cli._completion.generate`` writes them into ``completions/``, and the help of ``dbctl`` itself beside this file.
+``python -m dbctl.cli._completion.generate`` writes them into ``completions/``, and the help of ``dbctl`` itself next to this file.
 """
 
 from __future__ import annotations

@@ -60,8 +60,8 @@ def tree() -> tuple[Sequence[Node], Sequence[Slot]]:
     """Return every command, and the options that all of them take."""
     root = share(get_group(app))
     nodes = [
-        _adopting(one, root)
-        for one in _walk(root, root.make_context("dbctl", [], resilient_parsing=True), "")
+        _adopting(node, root)
+        for node in _walk(root, root.make_context("dbctl", [], resilient_parsing=True), "")
     ]
     common = [_slot(param) for param in root.params if param.name in shared_names()]
     common.append(Slot(names=("--help", "-h"), help="Show the help.", takes_value=False))
@@ -72,7 +72,9 @@ def _adopting(node: Node, root: Command) -> Node:
     """Give a command the group below it, which the root finds by two words: ``search index``."""
     known = getattr(root, "commands", {})
     own = [
-        (name.split()[1], _brief(child)) for name, child in known.items() if name.split()[:-1] == [node.path]
+        (name.split()[1], _describe(child))
+        for name, child in known.items()
+        if name.split()[:-1] == [node.path]
     ]
     return structs.replace(node, children=[*node.children, *own]) if own else node
 
@@ -89,7 +91,7 @@ def _walk(command: Command, ctx: Context, path: str) -> Iterator[Node]:
         children = [(name, child) for name, child in named if child is not None and not child.hidden]
     yield Node(
         path=path,
-        children=[(name, _brief(child)) for name, child in children if " " not in name],
+        children=[(name, _describe(child)) for name, child in children if " " not in name],
         options=[_slot(param) for param in own if isinstance(param, TyperOption)],
         arguments=[_slot(param) for param in own if not isinstance(param, TyperOption)],
     )
@@ -97,7 +99,7 @@ def _walk(command: Command, ctx: Context, path: str) -> Iterator[Node]:
         yield from _walk(child, ctx, f"{path} {name}".strip())
 
 
-def _brief(command: Command) -> str:
+def _describe(command: Command) -> str:
     first = " ".join((command.short_help or "").split()).partition(". ")[0].removesuffix(".")
     return shorten(first, 70, placeholder="…")
 

@@ -57,19 +57,19 @@ def build(
     profile = load("flashpoint-web")
     rows: dict[str, int] = {}
     try:
-        # Made aside, so that a half-made database never stands where an app would open it.
+        # Created in a temporary folder, so that no app opens an incomplete database.
         with (
             made([directory, *(path.parent for path in places.values())]),
-            TemporaryDirectory(prefix=".dbctl-demo-", dir=directory) as aside,
+            TemporaryDirectory(prefix=".dbctl-demo-", dir=directory) as temporary,
         ):
             # The app puts the launcher's database into rollback mode whenever it opens it.
-            with closing(_opened(Path(aside), "flashpoint", {"journal_mode": "delete"})) as archive:
+            with closing(_opened(Path(temporary), "flashpoint", {"journal_mode": "delete"})) as archive:
                 rows |= fill_archive(archive, sample, progress)
-            with closing(_opened(Path(aside), "user", profile.databases["user"].create)) as deployment:
+            with closing(_opened(Path(temporary), "user", profile.databases["user"].create)) as deployment:
                 apply_all(shipped_track(profile, "user", TARGET, "sqlite"), deployment)
                 rows |= _fill_users(deployment, sample, progress)
             for name, path in places.items():
-                (Path(aside) / PLACES[name].name).rename(path)
+                (Path(temporary) / PLACES[name].name).rename(path)
     except OSError as error:
         raise FileFailedError(path=directory, reason=error.strerror or str(error)) from error
     return DemoBuilt(

@@ -175,7 +175,7 @@ def _game(sample: Sample, number: int) -> Game:
 
 def _release_date(chance: Random) -> str:
     year, month, day = 1996 + int(26 * chance.betavariate(3, 3)), chance.randint(1, 12), chance.randint(1, 28)
-    # Nobody knows the day of everything: some have only a month, a year, or nothing.
+    # Not every date is complete: some have only a month, a year, or nothing.
     return chance.choices(
         (f"{year}-{month:02d}-{day:02d}", f"{year}-{month:02d}", f"{year}", ""), (80, 6, 8, 6)
     )[0]

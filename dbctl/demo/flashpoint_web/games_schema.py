@@ -33,7 +33,7 @@ CREATE TABLE playlist_game (
 );
 """
 
-#: Made once the rows stand: sorting them is several times faster than inserting each in its place.
+#: Created after the rows: sorting them is several times faster than inserting each in its place.
 ARCHIVE_INDEXES = """
 CREATE UNIQUE INDEX idx_platform_name ON platform (name);
 CREATE UNIQUE INDEX idx_tag_name ON tag (name);

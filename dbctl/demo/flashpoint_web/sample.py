@@ -21,7 +21,7 @@ class Sample(Value, frozen=True, kw_only=True):
     at: datetime
 
     def ago(self, days: float) -> datetime:
-        """Return the moment so many days before the sample's own."""
+        """Return the time so many days before the sample's own."""
         return self.at - timedelta(days=days)
 
 
@@ -39,6 +39,6 @@ def insert(db: Writable, columns: Mapping[str, str], table: str, rows: Iterable[
     return db.insert_many(table, columns[table].split(), rows)
 
 
-def stamp(moment: datetime) -> str:
-    """Return a moment as the app writes it."""
-    return str(TIMES["iso-ms"](moment))
+def stamp(time: datetime) -> str:
+    """Return a time as the app writes it."""
+    return str(TIMES["iso-ms"](time))

@@ -24,7 +24,7 @@ from dbctl.services.migrations import apply_all, shipped_track
 from dbctl.services.search import make_index
 from dbctl.url import Url
 
-#: How many of each are made unless told otherwise.
+#: Default counts.
 COUNTS = {"users": 50, "prompts": 400}
 #: The databases that must be on a server: none, but all may be.
 SERVED = ()
@@ -61,12 +61,12 @@ def build(
             with made([directory]):
                 rows, size = _filled(url, sample, progress)
         else:
-            # Made aside, so that a half-made database never stands where an app would open it.
+            # Created in a temporary folder, so that no app opens an incomplete database.
             with (
                 made([directory, path.parent]),
-                TemporaryDirectory(prefix=".dbctl-demo-", dir=path.parent) as aside,
+                TemporaryDirectory(prefix=".dbctl-demo-", dir=path.parent) as temporary,
             ):
-                file = Path(aside) / path.name
+                file = Path(temporary) / path.name
                 rows, size = _filled(Url(engine="sqlite", path=str(file)), sample, progress)
                 file.rename(path)
     except OSError as error:

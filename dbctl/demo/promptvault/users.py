@@ -13,10 +13,10 @@ from dbctl.model import Value
 
 ACCOUNTS = (
     Account(login="admin@promptvault.example", password="sample-admin", role="ADMIN"),  # noqa: S106 - public, guards nothing
-    Account(login="demo@promptvault.example", password="sample-user", role="USER"),  # noqa: S106 - as above
+    Account(login="demo@promptvault.example", password="sample-user", role="USER"),  # noqa: S106 - of sample data
 )
 #: All other users have this password, and one hash between them: 500 of their own would take half a minute.
-COMMON_PASSWORD = "sample-password"  # noqa: S105 - as above
+COMMON_PASSWORD = "sample-password"  # noqa: S105 - of sample data
 TEAMS = ("Development", "Marketing", "Research", "Support")
 #: What some wrote as their team before there were teams.
 OWN_WORDS = ("development", "home office", "the night shift")

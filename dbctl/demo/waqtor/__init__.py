@@ -28,7 +28,7 @@ from dbctl.url import Url
 SHAPES = ("deployed", "document")
 
 COUNTS = {"users": 50, "messages": 5_000}
-#: Databases that must be on a server; ``--url`` says where each is.
+#: Databases that must be on a server; ``--url`` is the address of each.
 SERVED = ("main",)
 #: Those of which ``--url`` may say where they are.
 PLACED = ("main",)

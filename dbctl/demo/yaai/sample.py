@@ -62,9 +62,9 @@ def about(chance: Random) -> str:
     return f"the {chance.choice(ADJECTIVES).lower()} {chance.choice(NOUNS).lower()}"
 
 
-def written(moment: datetime) -> object:
+def written(time: datetime) -> object:
     """Return a time as the app writes it."""
-    return TIMES["iso-ms"](moment)
+    return TIMES["iso-ms"](time)
 
 
 def _thing(sample: Sample, kind: str, number: int, of: int) -> Thing:

@@ -8,7 +8,7 @@ from dbctl.model import Value
 
 
 class Effect(Value, frozen=True, kw_only=True):
-    """What one statement may take away."""
+    """What one statement may delete."""
 
     may_take_rows: bool  #: whether rows may be gone after it
     destroys: bool = False  #: it deletes rows, or drops a table, a column or what holds some

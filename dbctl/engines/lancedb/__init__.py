@@ -1,4 +1,4 @@
-"""LanceDB: tables with vectors, each a folder of its own in a folder on this machine or in storage that speaks S3."""
+"""LanceDB: tables with vectors, each a folder of its own in a folder on this machine or in storage with the S3 protocol."""
 
 from typing import TYPE_CHECKING
 

@@ -10,7 +10,7 @@ from dbctl.engines.lancedb.schema import is_key
 
 
 class LanceDescribes(LanceConnection):
-    """Capability.SCHEMA; indexes are no part of it, for each says only how fast something is found."""
+    """Capability.SCHEMA; indexes are no part of it, for each only changes how fast a search is."""
 
     def schema(self) -> Schema:
         return Schema(tables=[self._described_whole(name) for name in sorted(self.tables())], codes=[])
@@ -35,7 +35,7 @@ class LanceDescribes(LanceConnection):
         return SchemaTable(
             name=table,
             columns=columns,
-            # What it says itself: that a profile knows more is no part of it.
+            # Only what it contains itself: what a profile adds is no part of it.
             key=[field.name for field in self._arrow(table) if is_key(field)],
             indexes=list[SchemaIndex](),
             references=[],

@@ -1,4 +1,4 @@
-"""MySQL and MariaDB: one engine, which asks the server once what it is, and speaks standard SQL with it.
+"""MySQL and MariaDB: one engine, which asks the server once what it is, and uses standard SQL.
 
 Nothing here imports the driver, so that a script can be taken apart without it; ``reader`` and ``writer`` do.
 """

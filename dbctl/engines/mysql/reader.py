@@ -13,9 +13,9 @@ from dbctl.engines.mysql.session import Session, own_sessions
 from dbctl.engines.servers import TOLD, ServedReader
 from dbctl.url import Url
 
-#: Seconds for a question that waits for nobody.
+#: Seconds for a query that waits for no lock.
 SOON = 5.0
-#: A server tells of transactions only to those who have the right PROCESS, and so of none here.
+#: A server lists transactions only for accounts with the right PROCESS, and so none here.
 SESSIONS = """select p.id, coalesce(p.command, ''), p.user, p.info from information_schema.processlist p
 where p.db = database() and p.id <> connection_id() order by p.id"""
 
@@ -31,14 +31,14 @@ def holders_of(url: Url, target: str) -> Sequence[Holder]:
     with closing(MySQLReader(url, target, timeout=SOON)) as opened:
         rows = cast("list[tuple[int, str, str, str | None]]", opened.query(SESSIONS))
         waits, locks = opened.waits(), opened.locks()
-        sessions = {one.pid: one for one in opened.sessions()}
+        sessions = {session.pid: session for session in opened.sessions()}
     return [
         Holder(
             pid=pid,
             command=command,
             owner=user,
             mode="open" if info is None else "read",
-            waits_for=[one.blocking.pid for one in waits if one.blocked.pid == pid],
+            waits_for=[wait.blocking.pid for wait in waits if wait.blocked.pid == pid],
             locks=locks.get(pid, ()),
             query=sessions[pid].query if pid in sessions else "",
             transaction_seconds=sessions[pid].transaction_seconds if pid in sessions else None,

@@ -93,18 +93,18 @@ class _Lineage:
         names = [select.alias_or_name for select in selects]
         if len(names) != len(columns) or len(set(names)) != len(names):
             return dict.fromkeys(columns)
-        found: dict[str, Collection[Source] | None] = {}
+        result: dict[str, Collection[Source] | None] = {}
         for column, name, select in zip(columns, names, selects, strict=True):
             if _has_whole_row(select):
-                found[column] = None
+                result[column] = None
                 continue
             leaves = [
                 node
                 for node in lineage(name, query, schema=schema, dialect=self._dialect).walk()
                 if not node.downstream
             ]
-            found[column] = self._of_tables(leaf for leaf in leaves if isinstance(leaf.source, exp.Table))
-        return found
+            result[column] = self._of_tables(leaf for leaf in leaves if isinstance(leaf.source, exp.Table))
+        return result
 
     def _of_tables(self, leaves: Iterator[object]) -> Collection[Source] | None:
         """Return the sources of columns of tables and of resolved views."""

@@ -1,4 +1,4 @@
-"""Statements as they may be shown: what stands in them as a value may be a password."""
+"""Statements as they may be shown: a value in them may be a password."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PostgreSQL: what is meant for reading runs in read-only transactions, and whoever waits is told whom for.
+"""PostgreSQL: reads run in read-only transactions, and a wait for a lock is reported with its holder.
 
 Nothing here imports the driver, so that a script can be taken apart without it; ``reader`` and ``writer`` do.
 """

@@ -13,7 +13,7 @@ from dbctl.engines.postgresql.session import Session, own_backends
 from dbctl.engines.servers import ServedReader
 from dbctl.url import Url
 
-#: Seconds for a question that waits for nobody.
+#: Seconds for a query that waits for no lock.
 SOON = 5.0
 SESSIONS = """select a.pid, coalesce(nullif(a.application_name, ''), a.backend_type), coalesce(a.usename, ''),
   exists (select from pg_catalog.pg_locks l where l.pid = a.pid and l.granted and l.locktype = 'transactionid'),
@@ -41,7 +41,7 @@ def holders_of(url: Url, target: str) -> Sequence[Holder]:
     with closing(PostgreSQLReader(url, target, timeout=SOON)) as opened:
         rows = cast("list[tuple[int, str, str, bool, bool, list[int]]]", opened.query(SESSIONS))
         locks = named_locks(opened.query(LOCKS))
-        sessions = {one.pid: one for one in opened.sessions()}
+        sessions = {session.pid: session for session in opened.sessions()}
     return [
         Holder(
             pid=pid,

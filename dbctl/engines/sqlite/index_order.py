@@ -46,10 +46,10 @@ class SQLiteIndexOrder(SQLiteDialect):
         ]
         width = len(names)
         sorted_by = ", ".join(str(width + 1 + number) for number in range(1 + len(keys)))
-        told = ", ".join(f"c{number}" for number in range(width))
+        selected = ", ".join(f"c{number}" for number in range(width))
         every = ", ".join(f"c{number}" for number in range(width + 1 + len(keys)))
         merged = f"{' union all '.join(halves)} order by {sorted_by}{self._part(statement, limit, offset)}"
-        return f"with page ({every}) as ({merged}) select {told} from page"  # noqa: S608 - as above
+        return f"with page ({every}) as ({merged}) select {selected} from page"  # noqa: S608 - names are checked and quoted
 
     def _narrowed(self, statement: Statement, table: str, where: Sequence[Where], test: str) -> str:
         condition = self._where(statement, table, where, "t0")

@@ -62,10 +62,10 @@ def record(
         resource_id: which one.
         details: facts worth keeping, never a secret.
     """
-    told = app.profile.audit
-    if told is None or told.table not in db.tables():
+    section = app.profile.audit
+    if section is None or section.table not in db.tables():
         return
-    live = Live(app.profile, db, told.table, "the app's record of actions")
+    live = Live(app.profile, db, section.table, "the app's record of actions")
     operator = f"dbctl ({environment.operator()})"
     user = None
     if app.acting_as:
@@ -74,14 +74,14 @@ def record(
         "at": now(),
         "user": user.id if user else None,
         "username": user.login if user else operator,
-        "action": told.actions.get(action, action),
+        "action": section.actions.get(action, action),
         "resource": resource,
         "resource_id": str(resource_id),
         "details": json.dumps({**details, "by": operator if user else "dbctl"}, default=str),
     }
     values: dict[str, object] = {}
     for field, value in facts.items():
-        column = find_column(live.table, told.fields.get(field))
+        column = find_column(live.table, section.fields.get(field))
         if column and value is not None:
             values[column] = live.encode(column, value)
-    db.insert(told.table, values)
+    db.insert(section.table, values)

@@ -27,7 +27,7 @@ SKEW = timedelta(minutes=5)
 FAR = timedelta(days=30)
 DAY = timedelta(days=1)
 #: Time limit of one query about rows; a slower query raises no doubt.
-LOOKING = timedelta(seconds=2)
+TIME_LIMIT = timedelta(seconds=2)
 
 
 class Records(Protocol):
@@ -66,7 +66,7 @@ class RowTimes:
         for database, table, column in self._columns:
             where = [Condition(column, ">=", since)] if since else []
             where += [Condition(column, "<", before)] if before else []
-            result = database.has(table, where, within=LOOKING)
+            result = database.has(table, where, within=TIME_LIMIT)
             if result:
                 return True
             is_clear = is_clear and result is not None
@@ -80,12 +80,12 @@ def find_contradiction(records: Sequence[Records], *, reach: timedelta = FAR) ->
         records: the recorded times.
         reach: the maximum age of the newest records from before the last day.
     """
-    moment = model.now()
-    limit, yesterday = moment - max(reach, DAY), moment - DAY
+    timestamp = model.now()
+    limit, yesterday = timestamp - max(reach, DAY), timestamp - DAY
     if any(source.has(limit, yesterday) is not False for source in records):
         return ""
     # An expiry may be in the future; a time in the far future is no evidence of the present.
-    recent = [source for source in records if source.has(yesterday, moment + FAR) is not False]
+    recent = [source for source in records if source.has(yesterday, timestamp + FAR) is not False]
     earlier = [source for source in records if source.has(None, limit)]
     if earlier and not recent:
         kinds = ", ".join(source.kind for source in earlier)

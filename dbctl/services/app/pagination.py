@@ -23,9 +23,9 @@ def page_of(items: Sequence[V], kind: type[V], window: Window) -> Page[V]:
         known = ", ".join(kind.__struct_fields__)
         raise UsageError(detail=f"--sort: there is no field {field!r}; known: {known}")
     if field:
-        told = [one for one in items if getattr(one, field) is not None]
-        told.sort(key=lambda one: _rank(getattr(one, field)), reverse=window.sort.startswith("-"))
-        items = told + [one for one in items if getattr(one, field) is None]
+        with_value = [item for item in items if getattr(item, field) is not None]
+        with_value.sort(key=lambda item: _rank(getattr(item, field)), reverse=window.sort.startswith("-"))
+        items = with_value + [item for item in items if getattr(item, field) is None]
     end = None if window.limit is None else window.offset + window.limit
     return Page(
         items=items[window.offset : end],

@@ -9,17 +9,17 @@ def nearest(word: str, known: Collection[str]) -> list[str]:
     """Return what of ``known`` is like ``word``, whose case does not count; the nearest first."""
     from difflib import get_close_matches
 
-    folded = {one.casefold(): one for one in known}
-    return [folded[one] for one in get_close_matches(word.casefold(), folded)]
+    folded = {name.casefold(): name for name in known}
+    return [folded[key] for key in get_close_matches(word.casefold(), folded)]
 
 
 def hint(word: str, known: Collection[str]) -> str:
     """Return a sentence that names them, to be put behind another; empty where nothing is near."""
-    found = nearest(word, known)
-    return f" Near: {', '.join(found)}." if found else ""
+    suggestions = nearest(word, known)
+    return f" Near: {', '.join(suggestions)}." if suggestions else ""
 
 
 def question(word: str, known: Collection[str]) -> str:
     """Return a question after them, to be put behind a word; empty where nothing is near."""
-    found = nearest(word, known)
-    return f" (did you mean {' or '.join(found)}?)" if found else ""
+    suggestions = nearest(word, known)
+    return f" (did you mean {' or '.join(suggestions)}?)" if suggestions else ""

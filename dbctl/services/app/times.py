@@ -30,9 +30,11 @@ def time_columns(app: App, database: str, live: Live) -> frozenset[str]:
         named += [profile.users.fields.get(word) for word in TIMES]
     if profile.users:
         named += [
-            told.expires_at for told in profile.users.signed_in if told.table.removesuffix("?") == live.name
+            section.expires_at
+            for section in profile.users.signed_in
+            if section.table.removesuffix("?") == live.name
         ]
-    named += [told.fields.get("updated_at") for told in profile.settings if told.table == live.name]
+    named += [section.fields.get("updated_at") for section in profile.settings if section.table == live.name]
     if profile.audit and profile.audit.table == live.name:
         named.append(profile.audit.fields.get("at"))
     for kind in profile.sessions:

@@ -62,18 +62,18 @@ class Deletion:
         with store.lock("backup delete", timeout=self._timeout):
             if seen is not None and self.plan().digest != seen:
                 raise PlanChangedError(target=self.target)
-            chosen = self._choose()
-            for manifest in chosen:
+            selected = self._choose()
+            for manifest in selected:
                 store.remove(manifest.id)
         return Deleted(
-            deleted=[manifest.id for manifest in chosen],
-            freed_bytes=sum(member.bytes for manifest in chosen for member in manifest.members),
+            deleted=[manifest.id for manifest in selected],
+            freed_bytes=sum(member.bytes for manifest in selected for member in manifest.members),
         )
 
     def _choose(self) -> Sequence[Manifest]:
         repository = self._repository
-        chosen = repository.find_all(self._names)
-        ids = {manifest.id for manifest in chosen}
+        selected = repository.find_all(self._names)
+        ids = {manifest.id for manifest in selected}
         staying = {
             database
             for manifest in repository.manifests()[0]
@@ -83,8 +83,8 @@ class Deletion:
             for database in manifest.databases
         }
         at_risk = {
-            database for manifest in chosen if manifest.kind == "backup" for database in manifest.databases
+            database for manifest in selected if manifest.kind == "backup" for database in manifest.databases
         }
         if lost := sorted(at_risk - staying):
             raise LastBackupError(ids=", ".join(sorted(ids)), databases=", ".join(lost))
-        return chosen
+        return selected

@@ -1,4 +1,4 @@
-"""A restore that was cut off between two databases of an app: who finds its traces says so."""
+"""Detect a restore that was interrupted between two databases of an app."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def cut_off(app: App) -> Iterator[Finding]:
         if app.only not in ("", name) or name not in app.profile.databases:
             continue
         target = app.target(name)
-        with suppress(DbctlError):  # whatever is wrong with it is told by whoever opens it
+        with suppress(DbctlError):  # a command that opens it reports what is wrong with it
             if not registry.unfinished(url):
                 continue
             try:
@@ -28,7 +28,11 @@ def cut_off(app: App) -> Iterator[Finding]:
                     pass
             except BusyError:
                 continue
-            others = [one for one in app.profile.databases if one != name and one in app.configured.databases]
+            others = [
+                other
+                for other in app.profile.databases
+                if other != name and other in app.configured.databases
+            ]
             message = "a restore was cut off before it was replaced"
             message += (
                 f"; {', '.join(others)} may have been, so that they do not belong together" if others else ""

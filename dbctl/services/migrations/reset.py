@@ -110,12 +110,12 @@ class Reset:
         """Return the migrations for an empty database."""
         track = self._track
         try:
-            standing = look(self._opened, track)
+            state = look(self._opened, track)
         except DatabaseMissingError:
             pass
         else:
-            if standing.track.foreign:
-                raise LedgerForeignError(target=track.target, runner=standing.track.foreign.runner)
+            if state.track.foreign:
+                raise LedgerForeignError(target=track.target, runner=state.track.foreign.runner)
         empty = Standing(track=track, migrations=judged(track, []), recorded=False, empty=True)
         files = [file for file, _ in planned_of(empty)]
         if not files:

@@ -14,7 +14,7 @@ class BuiltInPermissions:
     """The built-in roles of one open database, and their permissions in the profile."""
 
     def __init__(self, table: RoleTable) -> None:
-        self._given = table.told.built_in.permissions
+        self._permissions = table.told.built_in.permissions
         self.roles = [role for role in table.read() if role.built_in]
 
     def role(self, key: object) -> Role | None:
@@ -37,4 +37,4 @@ class BuiltInPermissions:
         return bool(self._items(role))
 
     def _items(self, role: Role) -> Sequence[str]:
-        return self._given.get(str(role.id)) or self._given.get(role.name, ())
+        return self._permissions.get(str(role.id)) or self._permissions.get(role.name, ())

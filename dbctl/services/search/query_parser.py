@@ -7,7 +7,7 @@ is unknown, the whole is a word (``http://…``). ``key:""`` asks for exactly no
 
 Where the launcher's own engine strays from that grammar, the grammar wins here: a quote that was not closed loses no
 words, ``-`` negates dates and counts too, ``installed:no`` means no, ``1.5h`` is 5,400 seconds, and the text behind a
-prefix is taken as it stands. What it reads as 0 or leaves out (``playtime>abc``, ``title:``) is refused, because a
+prefix is taken literally. What it reads as 0 or leaves out (``playtime>abc``, ``title:``) is refused, because a
 script whose variable is empty must not get everything.
 """
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 #: What is put before and behind each word that was found.
 Marks: TypeAlias = tuple[str, str]
-#: How many characters stand around what was found.
+#: Characters of context around a match.
 BEFORE, WHOLE = 40, 120
 
 

@@ -161,16 +161,16 @@ def _match_parentheses(tokens: Sequence[_Token]) -> list[_Token]:
 
 def _join_operators(tokens: Sequence[_Token]) -> list[_Token]:
     """Return the tokens; an operator without operands becomes a word."""
-    found: list[_Token] = []
+    result: list[_Token] = []
     for at, symbol in enumerate(tokens):
-        before, behind = found[-1] if found else None, tokens[at + 1] if at + 1 < len(tokens) else None
+        before, behind = result[-1] if result else None, tokens[at + 1] if at + 1 < len(tokens) else None
         begins = isinstance(behind, TextTerm) or behind in ("(", *_NEGATIONS)
         ends = isinstance(before, TextTerm) or before == ")"
         if symbol in ("AND", "OR", *_NEGATIONS) and not (begins and (ends or symbol in _NEGATIONS)):
-            found.append(TextTerm((str(symbol),), "word"))
+            result.append(TextTerm((str(symbol),), "word"))
         else:
-            found.append(symbol)
-    return found
+            result.append(symbol)
+    return result
 
 
 class _Parser:

@@ -74,8 +74,8 @@ def _before(due: Sequence[Condition], changed: Mapping[str, object]) -> list[Con
 
 def _meets(value: object, condition: Condition) -> bool:
     """Whether a value meets a condition of a rule."""
-    wanted = condition.value
-    if isinstance(wanted, datetime):
-        moment = read_time(value)
-        return moment is not None and moment < wanted
-    return value in wanted if isinstance(wanted, list) else value == wanted
+    expected = condition.value
+    if isinstance(expected, datetime):
+        time = read_time(value)
+        return time is not None and time < expected
+    return value in expected if isinstance(expected, list) else value == expected

@@ -45,7 +45,7 @@ def list_locked(app: App, selection: Filter, window: Window) -> LockedUsers:
     """Return the locked users that match ``selection``, each with the attempts and the end of the lock.
 
     Raises:
-        AbilityMissingError: the app locks nobody out.
+        AbilityMissingError: the app has no lockout.
     """
     users = user_table(app)
     locks = find_locks(users)
@@ -83,7 +83,7 @@ def find_locks(users: UserTable) -> Locks:
     """Return the logins and addresses that the app refuses now.
 
     Raises:
-        AbilityMissingError: the app locks nobody out.
+        AbilityMissingError: the app has no lockout.
     """
     config = users.app.ability(users.told.lockout, "lockout")
     live = Live(users.app.profile, users.db, config.table, "failed sign-ins")

@@ -1,4 +1,4 @@
-"""Storage that speaks S3."""
+"""Storage with the S3 protocol."""
 
 from typing import TYPE_CHECKING
 

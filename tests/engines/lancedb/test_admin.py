@@ -9,8 +9,8 @@ from datetime import timedelta
 import lancedb
 import pyarrow as pa
 import pytest
-
 from dbctl.engines.contract.base import Condition
+
 from dbctl.engines.contract.monitoring import Task
 from dbctl.engines.contract.vectors import VectorIndexWanted
 from dbctl.engines.lancedb.query.vector_checks import vector_faults

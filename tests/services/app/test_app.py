@@ -19,7 +19,7 @@ def test_an_address_without_a_name_is_never_passed_over_for_what_is_configured(
         f'[apps.larder]\nprofile = "{PROFILE}"\n[apps.larder.databases]\npantry = "one.db"\n'
     )
     before = (tmp_path / "one.db").stat().st_mtime_ns
-    told = answer("--url", "other.db", *words, status=5)
-    assert told["error"]["code"] == "database-unknown"
+    result = answer("--url", "other.db", *words, status=5)
+    assert result["error"]["code"] == "database-unknown"
     assert (tmp_path / "one.db").stat().st_mtime_ns == before
     answer("--url", "pantry=other.db", *words)

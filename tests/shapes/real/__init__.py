@@ -1,1 +1,1 @@
-"""Schemas that the real applications make, as normalized descriptions; README.md tells how they are recorded."""
+"""Schemas that the real applications create, as normalized descriptions; README.md describes how they are recorded."""

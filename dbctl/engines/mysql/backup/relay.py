@@ -92,7 +92,7 @@ class Relay(threading.Thread):
         self._ending = threading.Event()
 
     def run(self) -> None:
-        self._server.settimeout(None)  # whoever runs the program limits its silence
+        self._server.settimeout(None)  # the caller that runs the program limits its silence
         while not self._ending.is_set():
             if select.select([self._listening], [], [], LOOK_SECONDS)[0]:
                 client, _ = self._listening.accept()
@@ -148,14 +148,14 @@ class Relay(threading.Thread):
 
     def _rewritten(self, command: bytes) -> bytes:
         """Return a command, with exact expressions if it is a query for rows."""
-        found = _ROWS.fullmatch(command, 1) if command[0] == COMMAND.COM_QUERY else None
-        exact = self._exact.get(b"`" + found["table"] + b"`") if found else None
-        if not (found and exact):
+        match = _ROWS.fullmatch(command, 1) if command[0] == COMMAND.COM_QUERY else None
+        exact = self._exact.get(b"`" + match["table"] + b"`") if match else None
+        if not (match and exact):
             return command
-        self.missing.discard(f"`{found['table'].decode()}`")
-        columns = b", ".join(exact) if found["columns"] == b"*" else found["columns"]
+        self.missing.discard(f"`{match['table'].decode()}`")
+        columns = b", ".join(exact) if match["columns"] == b"*" else match["columns"]
         columns = _NAME.sub(lambda name: exact.get(name[0], name[0]), columns)
-        return command[:1] + found["head"] + columns + found["tail"]
+        return command[:1] + match["head"] + columns + match["tail"]
 
 
 def _packet(payload: bytes, number: int) -> bytes:

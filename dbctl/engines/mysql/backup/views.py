@@ -1,4 +1,4 @@
-"""Views that nobody can read: which of them a restore leaves out."""
+"""Views that no user can read: which of them a restore leaves out."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from dbctl.engines.sql import ident
 VIEWS = "select table_name from information_schema.views where table_schema = {} order by 1"
 USES_OF_VIEWS = """select view_name, table_name from information_schema.view_table_usage
 where view_schema = {0} and table_schema = {0}"""
-#: What a view looks at is not there, or who made it.
+#: The tables that a view reads, or its definer, do not exist.
 VIEW_BROKEN = (1356, 1449)
 
 
 def list_unrestorable_views(session: Session) -> list[str]:
     """Return the views of this database that read a view whose definer does not exist.
 
-    Nobody can read them, and MySQL does not create them again. MariaDB does.
+    No user can read them, and MySQL does not create them again. MariaDB does.
     """
     if session.server.is_mariadb:
         return []

@@ -1,4 +1,4 @@
-"""What stands in a file becomes what a column of MySQL takes."""
+"""Convert texts of a file to values of columns of MySQL."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NONE = re.compile(r"\d{4}-(?:0\d|1[0-2])-(?:[0-2]\d|3[01])(?:[ T].*)?")
 
 
 def of_csv(column: Column) -> Callable[[str, bool], object]:
-    """Return what reads a cell of a CSV file; the column's type tells all that is to be known."""
+    """Return what reads a cell of a CSV file; the type of the column suffices."""
     read = _reader(column)
     return lambda text, _bare: read(text)
 
@@ -46,8 +46,8 @@ def _reader(column: Column) -> text_values.Read:
 
 
 def _integer(column: Column) -> text_values.Read:
-    found = _TYPE.match(column.type)
-    name, width = (found[1], found[2]) if found else ("", None)
+    match = _TYPE.match(column.type)
+    name, width = (match[1], match[2]) if match else ("", None)
     if name == "BIT":
         return _as_number(text_values.integer(column, 0, (1 << int(width or 1)) - 1), int)
     bits = BITS.get(name, 64)

@@ -23,9 +23,9 @@ _COMMENT_EDGE = re.compile(r"/\*|\*/")
 def tokens(sql: str) -> Iterator[Token]:
     """Take ``sql`` apart."""
     at = 0
-    while found := _TOKEN.match(sql, at):
-        end = _comment_end(sql, at) if found.group() == "/*" else found.end()
-        kind = "text" if found.lastgroup == "dollar" else found.lastgroup
+    while match := _TOKEN.match(sql, at):
+        end = _comment_end(sql, at) if match.group() == "/*" else match.end()
+        kind = "text" if match.lastgroup == "dollar" else match.lastgroup
         yield Token(cast("Kind", kind), sql[at:end], at)
         at = end
 

@@ -1,4 +1,4 @@
-"""What stands in a file becomes what a column of PostgreSQL takes: the text that the server itself reads."""
+"""Convert texts of a file to values of columns of PostgreSQL: the text that the server itself reads."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FAR = re.compile(r"-?infinity|\d{5,}-.*|.* BC", re.DOTALL)
 
 
 def of_csv(column: Column) -> Callable[[str, bool], object]:
-    """Return what reads a cell of a CSV file; the column's type tells all that is to be known."""
+    """Return what reads a cell of a CSV file; the type of the column suffices."""
     read = _reader(column)
     return lambda text, _bare: read(text)
 
@@ -40,13 +40,13 @@ def _spelt(column: Column, value: object) -> str | None:
     if isinstance(value, int | Decimal):
         return str(value)
     if isinstance(value, list) and column.type.endswith("[]"):
-        return array([_element(one) for one in value])
+        return array([_element(item) for item in value])
     return None
 
 
 def _element(value: object) -> object:
     if isinstance(value, list):
-        return [_element(one) for one in value]
+        return [_element(item) for item in value]
     return text_values.as_json(value) if isinstance(value, dict) else value
 
 

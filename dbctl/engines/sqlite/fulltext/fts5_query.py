@@ -45,12 +45,12 @@ class FTS5Query:
             return ""
         if len(self._prefixes) == 1:
             return self._phrase(" ".join(term.pieces), prefix=term.match == "prefix")
-        found = []
+        phrases = []
         for number, piece in enumerate(term.pieces, 1):
             prefix = term.match == "prefix" and number == len(term.pieces)
             words = [self._phrase(sign + piece, prefix=prefix) for sign in self._prefixes]
-            found += [f"({' OR '.join(words)})"] if all(words) else []
-        return " AND ".join(found)
+            phrases += [f"({' OR '.join(words)})"] if all(words) else []
+        return " AND ".join(phrases)
 
     @staticmethod
     def _phrase(text: str, *, prefix: bool) -> str:

@@ -14,7 +14,7 @@ _CLOCK = (
     r"current_timestamp|datetime\('now'(,'subsec(ond)?')?\)|strftime\('%y-%m-%dt?%h:%m:%[sf]z?','now'\)"
     r"|\(*(cast\()?\(*(strftime\('%s','now'\)|unixepoch\(('now'(,'subsec(ond)?')?)?\))\)*(asint(eger)?\))?\)*(\*1000)?\)*"
 )
-#: Rows whose form tells how an app writes a column at present.
+#: Rows whose form is the one that the app writes into a column at present.
 NEWEST = 50
 
 _DAY = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
@@ -68,7 +68,7 @@ class SQLiteTimes(SQLiteDialect):
         order = "" if self._fetch(known, {"table": table}) else " order by _rowid_ desc"
         value = self._column(table, column, "")
         sql = (
-            f"select distinct {_FORM.format('held')} as form from"  # noqa: S608 - as above
+            f"select distinct {_FORM.format('held')} as form from"  # noqa: S608 - names are checked and quoted
             f" (select {value} as held from {ident(table)}{order} limit {NEWEST}) where form is not null"
         )
         return [str(form) for (form,) in self._fetch(sql, {})]
