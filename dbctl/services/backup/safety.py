@@ -24,8 +24,9 @@ from dbctl.errors import (
 from dbctl.files import at_once, written_whole
 from dbctl.model import now
 from dbctl.services.app import App
-from dbctl.services.backup.create import Source, file_name
 from dbctl.services.backup.manifest import Member
+from dbctl.services.backup.naming import file_name
+from dbctl.services.backup.sources import Source
 from dbctl.services.backup.writer import Laying
 
 #: Failures that say that there are files, but no database which could be copied.

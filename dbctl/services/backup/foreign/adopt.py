@@ -20,12 +20,13 @@ from dbctl.files import Progress, atomic, silent
 from dbctl.model import Compression, Done, Plan, Row, counted
 from dbctl.services.app import App
 from dbctl.services.backup import verify
-from dbctl.services.backup.create import Advance, Source, make
+from dbctl.services.backup.create import make
 from dbctl.services.backup.encryption import Keys, Sealing, is_encrypted
 from dbctl.services.backup.foreign import file_sets
 from dbctl.services.backup.foreign.detect import Staged, staged
 from dbctl.services.backup.manifest import Kind, Manifest, Member, Origin
 from dbctl.services.backup.repository import Backup, Repository
+from dbctl.services.backup.sources import Advance, Source
 from dbctl.services.backup.writer import Laying
 from dbctl.stores import LAST, digest
 

@@ -19,10 +19,10 @@ from dbctl.errors import UsageError
 from dbctl.files import expand_home
 from dbctl.profiles.model import Loose
 from dbctl.services.app import App
-from dbctl.services.backup.create import file_name
 from dbctl.services.backup.foreign import file_sets
 from dbctl.services.backup.foreign.detect import is_ours
 from dbctl.services.backup.foreign.timestamps import dated
+from dbctl.services.backup.naming import file_name
 from dbctl.services.backup.repository import ID, Backup, Repository
 from dbctl.stores import State
 
