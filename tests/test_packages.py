@@ -1,4 +1,4 @@
-"""The packages of dbctl: what they export, how large they are, and that each says what it is for."""
+"""The packages of dbctl: what they export, how large they are, and the docstring of each."""
 
 from __future__ import annotations
 
