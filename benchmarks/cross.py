@@ -1,4 +1,4 @@
-"""``integrity cross`` of 100,000 messages and their vectors against reading both columns of ids bare."""
+"""``integrity cross-check`` of 100,000 messages and their vectors against reading both columns of ids bare."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def measure() -> Area:
     """Time whole processes, and measure what the check holds in memory."""
     sources = sorted((Path(demo.__file__).parent / "chat_lancedb").glob("*.py"))
     place = kept(f"{MESSAGES}-messages", [Path(__file__), *sources], _make)
-    check = [DBCTL, "integrity", "cross"]
+    check = [DBCTL, "integrity", "cross-check"]
     times = in_turn(
         {"cross": process(check, cwd=place), "bare": process([sys.executable, "-c", BARE], cwd=place)}
     )
@@ -35,7 +35,7 @@ def measure() -> Area:
     return Area(
         f"Messages and vectors compared: {MESSAGES:,} of each",
         [
-            Result("integrity cross", "reading both ids", ratios(times, "cross", "bare"), GOAL),
+            Result("integrity cross-check", "reading both ids", ratios(times, "cross", "bare"), GOAL),
             Result("what it holds at once", "nothing", held, MEMORY, unit=" MB"),
         ],
     )

@@ -37,7 +37,7 @@ GROUPS = {
     "sessions": "Sessions of users, and rows that have had their day.",
     "schedule": "What is to be done by itself.",
     "search": "Search the app's content.",
-    "search everything": "A word in every text of every database.",
+    "search all": "A word in every text of every database.",
     "search semantic": "Rows by what they mean.",
     "search index": "The index behind a search.",
     "search vectors": "The vectors behind a search by meaning.",
@@ -46,7 +46,7 @@ GROUPS = {
 }
 
 #: Those that are a command of their own and no group.
-COMMANDS = frozenset({"init", "demo", "doctor", "search", "search everything", "search semantic", "status"})
+COMMANDS = frozenset({"init", "demo", "doctor", "search", "search all", "search semantic", "status"})
 
 
 class LazyGroup(TyperGroup):

@@ -39,7 +39,7 @@ def check(
 
 
 @app.command()
-def cross(ctx: typer.Context) -> int:
+def cross_check(ctx: typer.Context) -> int:
     """Look for rows whose other half is missing in another database, and for figures that a recount does not give."""
     with opened(ctx) as found:
         told = cross_database.cross(found)
@@ -52,7 +52,7 @@ def repair(
     orphans: Annotated[
         bool,
         typer.Option(
-            "--orphans", help="Delete rows that repeat nothing, too; many an app keeps some rightly."
+            "--delete-orphans", help="Delete rows that repeat nothing, too; many an app keeps some rightly."
         ),
     ] = False,
     times: Annotated[
@@ -70,7 +70,7 @@ def repair(
     nothing tells is refused.
     """
     if orphans and times:
-        raise UsageError(detail="--orphans and --times exclude each other")
+        raise UsageError(detail="--delete-orphans and --times exclude each other")
     if table and not times:
         raise UsageError(detail="--table goes with --times")
     with opened(ctx) as found:

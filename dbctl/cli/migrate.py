@@ -106,7 +106,7 @@ def up(
     loses_rows: Annotated[
         list[str] | None,
         typer.Option(
-            "--loses-rows",
+            "--allow-data-loss",
             metavar="NAME",
             help="A migration that may take rows away although its file does not say so; repeatable.",
         ),
@@ -117,7 +117,7 @@ def up(
 ) -> int:
     """Run the pending migrations, each in one transaction with its row in the app's ledger.
 
-    One that takes rows away and does not say so (-- dbctl: loses-rows) is rolled back. Before one that drops or
+    One that takes rows away and does not say so (-- dbctl: allow-data-loss) is rolled back. Before one that drops or
     deletes something, a safety backup is made.
     """
     with opened(ctx) as found:
@@ -185,7 +185,9 @@ def reset(
 
 
 @app.command()
-def adopt(ctx: typer.Context, migrations: Folder = None, shape: Shape = "", dry_run: DryRun = False) -> int:
+def baseline(
+    ctx: typer.Context, migrations: Folder = None, shape: Shape = "", dry_run: DryRun = False
+) -> int:
     """Give a database that was made without a ledger one that tells which migrations its schema shows; runs none.
 
     Each is tried in a scratch database, and what it makes compared with what is there.

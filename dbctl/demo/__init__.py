@@ -21,7 +21,7 @@ from dbctl.url import Url
 
 #: Profiles that have a sample, and the module whose ``build`` makes it; its ``COUNTS`` say how many of what there are
 #: unless told otherwise, its ``SERVED`` which databases must be on a server,
-#: its ``PLACED`` of which ``--url`` may say where they are, its ``SHAPES`` the shapes that ``--shape`` may name.
+#: its ``PLACED`` of which ``--url`` may say where they are, its ``SHAPES`` the shapes that ``--variant`` may name.
 SAMPLES = {
     "chat-lancedb": "dbctl.demo.chat_lancedb",
     "flashpoint-web": "dbctl.demo.flashpoint_web",

@@ -40,7 +40,7 @@ class UnreachableError(DbctlError):
 class AlongUnreachableError(DbctlError):
     code, exit_status = "along-unreachable", Exit.UNREACHABLE
     sentence = "{target} may hold what goes along, and cannot be asked: {reason}"
-    remedy = "{instead} --db {to} deletes in that database alone, and dbctl integrity cross tells what stays behind."
+    remedy = "{instead} --db {to} deletes in that database alone, and dbctl integrity cross-check tells what stays behind."
 
 
 class PoolerError(DbctlError):

@@ -56,7 +56,7 @@ class MigrationsTwinnedError(DbctlError):
 class LedgerForeignError(DbctlError):
     code, exit_status = "ledger-foreign", Exit.REFUSED
     sentence = "what {target} has had is recorded by {runner}, whose ledger dbctl reads and does not write"
-    remedy = "Nothing was run. Let {runner} run it, or give the database a ledger that dbctl writes: dbctl migrate adopt."
+    remedy = "Nothing was run. Let {runner} run it, or give the database a ledger that dbctl writes: dbctl migrate baseline."
 
 
 class MigrationsOutOfOrderError(DbctlError):
@@ -80,13 +80,13 @@ class MigrationsUnfitError(DbctlError):
 class MigrationShapeOtherError(DbctlError):
     code, exit_status = "migration-shape-other", Exit.REFUSED
     sentence = "{target} has the shape {found}, not {shape}"
-    remedy = "Nothing was changed. Leave --shape away: what a database has tells which one it is."
+    remedy = "Nothing was changed. Leave --variant away: what a database has tells which one it is."
 
 
 class LedgerMissingError(DbctlError):
     code, exit_status = "ledger-missing", Exit.REFUSED
     sentence = "{target} holds tables but no ledger ({table}), so nothing tells which migrations it has had"
-    remedy = "Nothing was run. dbctl migrate adopt makes a ledger that tells which ones the schema shows; or let the app itself record them."
+    remedy = "Nothing was run. dbctl migrate baseline makes a ledger that tells which ones the schema shows; or let the app itself record them."
 
 
 class MigrationChangedError(DbctlError):
@@ -122,7 +122,7 @@ class MigrationInDoubtError(MigrationFailedError):
 class RowsLostError(MigrationFailedError):
     code, exit_status = "rows-lost", Exit.REFUSED
     sentence = "{target}: {name} takes rows away without saying so: {losses}"
-    remedy = "{undone} If that is meant, put a line -- dbctl: loses-rows above its first statement, or, where the file is not yours, give --loses-rows {name}. Done by this run: {applied}; not run: {pending}."
+    remedy = "{undone} If that is meant, put a line -- dbctl: allow-data-loss above its first statement, or, where the file is not yours, give --allow-data-loss {name}. Done by this run: {applied}; not run: {pending}."
 
 
 class MigrationUnknownError(DbctlError):

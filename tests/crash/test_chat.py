@@ -79,14 +79,14 @@ def test_a_kill_while_a_person_is_deleted_leaves_both_or_what_a_cross_check_name
         at.strike(job)
         forge.end(job)
         now = messages(folder)
-        _, told = forge.done(folder, "integrity", "cross")
+        _, told = forge.done(folder, "integrity", "cross-check")
         half = now not in (before, after)
         assert bool(told["data"]["findings"]) == half
         seen["half" if half else "before" if now == before else "after"] += 1
         if now[0] == before[0]:
             done(folder, *words)
         assert messages(folder) == after
-        assert done(folder, "integrity", "cross")["findings"] == []
+        assert done(folder, "integrity", "cross-check")["findings"] == []
     print(dict(seen))
     at.over()
 

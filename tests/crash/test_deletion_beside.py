@@ -77,7 +77,7 @@ def test_it_is_finished_by_the_same_command_wherever_it_was_killed(
         assert ran.returncode == -signal.SIGKILL, ran.stderr
         met.add(left(home))
         capsys.readouterr()
-        main(["integrity", "cross", "-o", "json"])
+        main(["integrity", "cross-check", "-o", "json"])
         told = {one["code"] for one in json.loads(capsys.readouterr().out)["data"]["findings"]}
         messages, vectors = left(home)
         assert ("wanting" in told) == (messages > vectors)

@@ -51,14 +51,21 @@ def test_it_is_a_sound_deployment_of_either_shape(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     answer(
-        "demo", "chat-lancedb", "new", "--shape", shape, "--users", "5", "--chats", "12", "--messages", "80"
+        "demo", "chat-lancedb", "new", "--variant", shape, "--users", "5", "--chats", "12", "--messages", "80"
     )
     monkeypatch.chdir(tmp_path / "new")
-    for command in ("apps check", "integrity cross", "integrity check --quick --db chat", "migrate verify"):
+    for command in (
+        "apps check",
+        "integrity cross-check",
+        "integrity check --quick --db chat",
+        "migrate verify",
+    ):
         assert answer(*command.split())["data"]["findings"] == [], command
     assert answer("migrate", "status", "--check")["data"]["items"]
     assert len(
-        answer("migrate", "plan", *(["--shape", "upgraded"] if shape == "document" else []))["data"]["items"]
+        answer("migrate", "plan", *(["--variant", "upgraded"] if shape == "document" else []))["data"][
+            "items"
+        ]
     ) == (2 if shape == "document" else 0)
     told = answer("stats", "run", "users")["data"]["items"]
     assert sum(one["messages"] for one in told) == 80

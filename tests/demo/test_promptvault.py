@@ -53,7 +53,7 @@ def test_it_is_a_sound_deployment_on_every_engine(
         for command in (
             "apps check",
             "integrity check",
-            "integrity cross",
+            "integrity cross-check",
             "migrate drift",
             "search index check",
         ):

@@ -88,7 +88,7 @@ def test_the_document_s_shape_gets_the_same_rows(tmp_path):
 def test_what_migrations_have_begun_in_a_shape_is_filled_in_that_shape(tmp_path, answer):
     with servers.postgresql_schema() as url, servers.postgresql_schema() as other:
         app = ["--profile", "waqtor", "--url", f"main={servers.text(url)}"]
-        answer(*app, "migrate", "up", "--to", "2", "--shape", "document")
+        answer(*app, "migrate", "up", "--to", "2", "--variant", "document")
         with pytest.raises(MigrationShapeOtherError):
             build(tmp_path / "no", url, shape="deployed")
         assert PostgreSQL(url).rows("select count(*) from users") == [(0,)]
@@ -102,13 +102,13 @@ def test_what_migrations_have_begun_in_a_shape_is_filled_in_that_shape(tmp_path,
 def test_its_people_sign_in_and_nothing_of_it_is_to_be_complained_of(tmp_path, answer, monkeypatch, shape):
     monkeypatch.chdir(tmp_path)
     with servers.postgresql_schema() as url:
-        words = ["waqtor", ".", "--url", f"main={servers.text(url)}", "--shape", shape]
+        words = ["waqtor", ".", "--url", f"main={servers.text(url)}", "--variant", shape]
         answer("demo", *words, "--users", "8", "--messages", "40")
         (tmp_path / "password").write_text("sample-admin")
         found = answer("users", "check-password", "admin@waqtor.example", "--password-file", "password")
         assert found["data"]["matches"]
         assert answer("integrity", "check")["data"]["findings"] == []
-        assert answer("integrity", "cross")["data"]["findings"] == []
+        assert answer("integrity", "cross-check")["data"]["findings"] == []
         assert answer("apps", "check")["data"]["findings"] == []
         assert answer("migrate", "status", "--check")["data"]["total"] == 4
         assert answer("migrate", "verify")["data"]["findings"] == []

@@ -52,7 +52,7 @@ def test_it_is_a_sound_deployment(
     answer("demo", "yaai", "new", "--chats", "9", "--messages", "60")
     monkeypatch.chdir(tmp_path / "new")
     for command in (
-        "apps check", "integrity check", "integrity cross", "migrate drift", "migrate verify", "search index check",
+        "apps check", "integrity check", "integrity cross-check", "migrate drift", "migrate verify", "search index check",
     ):  # fmt: skip
         assert answer(*command.split())["data"]["findings"] == [], command
     assert answer("search", "messages", "name", "--count")["data"]["total"] > 0

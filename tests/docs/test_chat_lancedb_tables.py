@@ -53,7 +53,7 @@ def test_the_command_of_a_row_works(
     if command.startswith("restore"):
         assert main(["backup", "create", "--repository", "backups"]) == 0
     if command.startswith("migrate up --migrations own"):
-        assert main(["migrate", "adopt"]) == 0
+        assert main(["migrate", "baseline"]) == 0
         assert main(["migrate", "new", "add-favorite", "--migrations", "own"]) == 0
         max(Path("own").rglob("*.sql")).write_text("create table notes (id integer primary key);\n")
     user = "USER-NEW" if command.startswith("users create") else chat_lancedb.ANON

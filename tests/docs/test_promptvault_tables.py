@@ -81,7 +81,7 @@ def test_the_command_of_a_row_works(
     if re.match(r"backup (verify|prune)|restore apply", command):
         assert main([*app, "backup", "create", "--repository", "backups"]) == 0
     if url.startswith("postgresql") and command.startswith("migrate"):
-        assert main([*app, "migrate", "adopt"]) == 0
+        assert main([*app, "migrate", "baseline"]) == 0
     if re.match(r"migrate (lint|up) --migrations own", command):
         assert main([*app, "migrate", "new", "add-new-field", "--migrations", "own"]) == 0
         max(Path("own").rglob("*.sql")).write_text("create table notes (id integer primary key);\n")

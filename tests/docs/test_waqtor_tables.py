@@ -80,7 +80,7 @@ def test_the_command_of_a_row_does_its_work(run, shape, words):
     if words.startswith("restore"):
         assert running("backup create --repository backups")[0] == 0
     if words.startswith("migrate up"):
-        assert running("migrate adopt")[0] == 0
+        assert running("migrate baseline")[0] == 0
         assert running("migrate new add-index --migrations own")[0] == 0
         max(Path("own").rglob("*.sql")).write_text("create table notes (id integer primary key);\n")
     for name, stood_for in STANDS_FOR.items():

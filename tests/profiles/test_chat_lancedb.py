@@ -274,7 +274,7 @@ def test_several_active_chats_are_found_and_settled(run: Run, rows: Rows) -> Non
     rows(f"update chats set is_active = 1 where id = '{GARDEN}'")
     (found,) = [
         one
-        for one in run("integrity", "cross", status=None)["findings"]
+        for one in run("integrity", "cross-check", status=None)["findings"]
         if "several active" in one["message"]
     ]
     assert ANON in found["message"]
@@ -327,7 +327,7 @@ def test_the_list_of_attachments_of_a_message_is_compared_with_their_rows(
     run: Run, rows: Rows, listed: str, differing: dict[str, list[str]]
 ) -> None:
     rows(f"update messages set attachments = '{listed}' where id = '{PLANTS}'")
-    messages = [one["message"] for one in run("integrity", "cross", status=None)["findings"]]
+    messages = [one["message"] for one in run("integrity", "cross-check", status=None)["findings"]]
     found = {
         name: message.partition(f"{name} (")[2].removesuffix(")").split(", ")
         for name in (LISTED_NOT_STORED, STORED_NOT_LISTED, NO_ARRAY)
@@ -422,7 +422,7 @@ def test_a_found_message_has_every_column_that_the_document_asks_for(run: Run, r
 
 UPGRADED = ["001_initial", "002_accounts", "003_users-who-sign-in"]
 ERAS = {
-    "document": (UPGRADED[:1], ["--shape", "upgraded"]),
+    "document": (UPGRADED[:1], ["--variant", "upgraded"]),
     "halfway": (UPGRADED[:2], []),
     "deployed": (["001_users-accounts-chats"], []),
 }
@@ -435,7 +435,7 @@ def test_adopt_tells_the_time_of_a_deployment_by_its_schema_and_up_does_the_rest
     run: Run, rows: Rows, known: list[str], wanted: list[str]
 ) -> None:
     before = rows("select * from messages") + rows("select * from chats")
-    assert [one["name"] for one in run("migrate", "adopt")["items"]] == known
+    assert [one["name"] for one in run("migrate", "baseline")["items"]] == known
     done = [one["name"] for one in run("migrate", "up", *wanted)["items"]]
     assert [*known, *done] == (UPGRADED if known[0] == UPGRADED[0] else known)
     columns = {name for _, name, *_ in rows("pragma table_info(users)")}
@@ -451,8 +451,8 @@ def test_adopt_tells_the_time_of_a_deployment_by_its_schema_and_up_does_the_rest
 
 @of_document
 def test_users_who_come_to_sign_in_are_guarded_as_the_app_guards_them(run: Run, rows: Rows) -> None:
-    run("migrate", "adopt")
-    run("migrate", "up", "--shape", "upgraded")
+    run("migrate", "baseline")
+    run("migrate", "up", "--variant", "upgraded")
     assert rows("select distinct account_type from users") == [("anonymous",)]
     run("users", "update", ANON, "--email", "a@example.org")
     with pytest.raises(sqlite3.IntegrityError, match="UNIQUE"):
@@ -465,14 +465,14 @@ def test_users_who_come_to_sign_in_are_guarded_as_the_app_guards_them(run: Run, 
     ("chat", "told"), [("halfway", True), ("document", False), ("deployed", False)], indirect=["chat"]
 )
 def test_an_app_that_has_failed_half_way_is_told(run: Run, told: bool) -> None:
-    found = run("integrity", "cross", status=4 if told else 0)["findings"]
+    found = run("integrity", "cross-check", status=4 if told else 0)["findings"]
     assert any("cannot start" in one["message"] for one in found) is told
 
 
 @of_document
 def test_the_last_step_goes_back(run: Run, rows: Rows) -> None:
-    run("migrate", "adopt")
-    run("migrate", "up", "--shape", "upgraded")
+    run("migrate", "baseline")
+    run("migrate", "up", "--variant", "upgraded")
     run("migrate", "down", "--steps", "2", "--yes", "--no-backup")
     assert [name for _, name, *_ in rows("pragma table_info(users)")] == [
         "id",

@@ -304,7 +304,7 @@ def test_of_several_rows_all_say_the_same_after_a_change(run: Run, vault: Vault)
     )
     run("settings", "set", "allowRegistration", "no")
     assert vault.rows('select "allowRegistration" from "Settings"') == [(False,), (False,)]
-    assert "settings" in str(run("integrity", "cross")["findings"])
+    assert "settings" in str(run("integrity", "cross-check")["findings"])
 
 
 def test_settings_are_exported_and_applied_and_no_other_is_taken(run: Run, tmp_path: Path) -> None:
@@ -577,24 +577,24 @@ def agree_on_teams(vault: Vault) -> None:
 
 
 def test_users_whose_two_teams_differ_are_found(run: Run, vault: Vault) -> None:
-    (found,) = run("integrity", "cross")["findings"]
+    (found,) = run("integrity", "cross-check")["findings"]
     assert (found["code"], found["severity"]) == ("flaw", "info")
     assert promptvault.ADA in found["message"]
     assert promptvault.BEN in found["message"]
     agree_on_teams(vault)
-    assert run("integrity", "cross")["findings"] == []
+    assert run("integrity", "cross-check")["findings"] == []
     vault.rows(f"""update "User" set "team" = 'Research' where "id" = '{promptvault.ADA}'""")
-    (found,) = run("integrity", "cross")["findings"]
+    (found,) = run("integrity", "cross-check")["findings"]
     assert found["severity"] == "warning"
     assert promptvault.ADA in found["message"]
     run("users", "update", "ada@example.org", "--set", "team=Research")
     vault.rows("""delete from "UserTeam" """)  # nothing of the app writes it: then it says nothing
-    assert run("integrity", "cross")["findings"] == []
+    assert run("integrity", "cross-check")["findings"] == []
 
 
 def test_a_sound_deployment_has_no_findings(run: Run, vault: Vault) -> None:
     agree_on_teams(vault)
-    assert run("integrity", "cross")["findings"] == []
+    assert run("integrity", "cross-check")["findings"] == []
 
 
 @pytest.mark.parametrize(
@@ -611,7 +611,7 @@ def test_rows_that_should_not_be_are_found(run: Run, vault: Vault, damage: str, 
     usable(run, vault)
     agree_on_teams(vault)
     vault.rows(damage)
-    findings = run("integrity", "cross")["findings"]
+    findings = run("integrity", "cross-check")["findings"]
     assert [(one["code"], told in one["message"]) for one in findings] == [("flaw", True)]
     assert told in str(run("doctor")["findings"]) or run("doctor")["findings"] is None
 
@@ -628,7 +628,7 @@ def test_what_keeps_the_app_from_reading_is_an_error(run: Run, vault: Vault, dam
     usable(run, vault)
     agree_on_teams(vault)
     vault.rows(damage)
-    findings = run("integrity", "cross", status=4)["findings"]
+    findings = run("integrity", "cross-check", status=4)["findings"]
     assert [(one["severity"], told in one["message"]) for one in findings] == [("error", True)]
 
 

@@ -95,13 +95,13 @@ def states(found: object) -> dict[str, str]:
 def test_an_empty_database_becomes_one_of_the_app_with_every_index_of_the_document(
     run: Run, fresh: Vault
 ) -> None:
-    run("migrate", "up", "--shape", "indexed")
+    run("migrate", "up", "--variant", "indexed")
     assert set(states(run("migrate", "status")).values()) == {"applied"}
     assert run("migrate", "up")["items"] == []
     assert run("migrate", "drift")["findings"] == []
     assert run("migrate", "verify")["findings"] == []
     assert run("apps", "check")["findings"] == []
-    assert run("integrity", "cross")["findings"] == []
+    assert run("integrity", "cross-check")["findings"] == []
     known = {row[0] for row in fresh.rows(NAMES[fresh.shape])}
     assert known >= INDEXES
     assert ("idx_prompt_fts" in known) == (fresh.shape != "sqlite")
@@ -136,7 +136,7 @@ def test_what_upstream_has_applied_counts_though_its_text_is_another(
     assert states(run("migrate", "status", "--check")) == {name: "applied" for name, _ in promptvault.LEDGER}
     shared = rows(deployed, "select id, publicShareId from Prompt order by id")
     assert run("migrate", "up")["items"] == []
-    indexed = run("migrate", "up", "--shape", "indexed")["items"]
+    indexed = run("migrate", "up", "--variant", "indexed")["items"]
     assert [one["name"] for one in indexed] == ["20250829090000_prompt_indexes"]
     assert rows(deployed, "select id, publicShareId from Prompt order by id") == shared
     assert {one["severity"] for one in run("migrate", "drift")["findings"]} <= {"info"}
@@ -252,7 +252,7 @@ def test_a_database_that_was_pushed_is_adopted_and_brought_up(
 ) -> None:
     for vault in vaults(shape, tmp_path):
         run = runner(vault.url, capsys)
-        names = [one["name"] for one in run("migrate", "adopt")["items"]]
+        names = [one["name"] for one in run("migrate", "baseline")["items"]]
         assert names == [name for name, _ in promptvault.LEDGER], "not its indexes, of which none is there"
         run("migrate", "up")
         assert set(states(run("migrate", "status")).values()) == {"applied"}

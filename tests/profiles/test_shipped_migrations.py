@@ -63,7 +63,7 @@ def test_they_go_up_and_status_reads_a_copy_without_a_trace(
     profile: str, database: str, shape: str, engine: str, tmp_path: Path, answer: Answer
 ) -> None:
     track = shipped_track(loader.load(profile), database, profile, engine, shape=shape)
-    shaped = ["--shape", shape] if shape else []
+    shaped = ["--variant", shape] if shape else []
     with nothing_yet(engine, tmp_path / "it.db") as place:
         app = ["--profile", profile, "--url", f"{database}={place.url}", "--db", database]
         done = answer(*app, "migrate", "up", *shaped)["data"]["items"]

@@ -84,7 +84,7 @@ def test_a_shape_that_the_profile_does_not_know_is_told(ask, waqtor):
     assert ask("sessions", "list", status=2)["code"] == "schema-lacks"
 
 
-@pytest.mark.parametrize(("shape", "words"), [("deployed", []), ("document", ["--shape", "document"])])
+@pytest.mark.parametrize(("shape", "words"), [("deployed", []), ("document", ["--variant", "document"])])
 def test_its_migrations_make_the_schema_of_either_shape(answer, shape, words):
     with servers.postgresql_schema() as made, servers.postgresql_schema() as wanted:
         with closing(servers.connection(wanted)) as connection:
@@ -595,13 +595,13 @@ def test_a_deployment_of_any_age_gets_a_ledger_and_what_it_lacks_is_run_then(ask
         go_back(waqtor, gone)
     assert [one["state"] for one in ask("migrate", "status")["items"]] == ["pending"] * 3
     refused = ask("migrate", "up", status=6)
-    assert (refused["code"], "migrate adopt" in refused["hint"]) == ("ledger-missing", True)
-    plan = ask("migrate", "adopt", "--dry-run")["plan"]
+    assert (refused["code"], "migrate baseline" in refused["hint"]) == ("ledger-missing", True)
+    plan = ask("migrate", "baseline", "--dry-run")["plan"]
     assert plan["rows"] == {"schema_migrations": adopted}
     assert waqtor.one("select to_regclass('schema_migrations')") is None
-    done = ask("migrate", "adopt")
+    done = ask("migrate", "baseline")
     assert [one["name"][:3] for one in done["items"]] == ["001", "002", "003"][:adopted]
-    assert ask("migrate", "adopt")["items"] == []
+    assert ask("migrate", "baseline")["items"] == []
     states = [one["state"] for one in ask("migrate", "status")["items"]]
     assert states == ["applied"] * adopted + ["pending"] * (3 - adopted)
     assert len(ask("migrate", "up")["items"]) == 3 - adopted
@@ -614,15 +614,15 @@ def test_a_deployment_of_any_age_gets_a_ledger_and_what_it_lacks_is_run_then(ask
 def test_what_differs_a_little_is_adopted_and_told(ask, waqtor):
     waqtor.rows("drop index messages_to_phone")
     waqtor.rows("alter table users add column nick text")
-    assert ask("migrate", "adopt")["differences"] == 1
+    assert ask("migrate", "baseline")["differences"] == 1
     assert {one["code"] for one in ask("migrate", "drift")["findings"]} == {"index-missing", "column-extra"}
 
 
 def test_a_schema_is_adopted_as_the_shape_that_it_is_and_as_no_other(ask, waqtor):
     other = "document" if waqtor.deployed else "deployed"
-    assert ask("migrate", "adopt", "--shape", other, status=6)["code"] == "migration-shape-other"
+    assert ask("migrate", "baseline", "--variant", other, status=6)["code"] == "migration-shape-other"
     assert waqtor.one("select to_regclass('schema_migrations')") is None
-    assert len(ask("migrate", "adopt", "--shape", waqtor.shape)["items"]) == 3
+    assert len(ask("migrate", "baseline", "--variant", waqtor.shape)["items"]) == 3
     assert ask("migrate", "verify")["findings"] == []
     assert {one["state"] for one in ask("migrate", "status", "--check")["items"]} == {"applied"}
 
@@ -630,7 +630,7 @@ def test_a_schema_is_adopted_as_the_shape_that_it_is_and_as_no_other(ask, waqtor
 @only_deployed
 def test_what_only_part_of_a_later_migration_made_is_refused(ask, waqtor):
     waqtor.rows("drop table recipient_groups, groups")
-    refused = ask("migrate", "adopt", status=6)
+    refused = ask("migrate", "baseline", status=6)
     assert (refused["code"], "after 001_accounts" in refused["message"]) == ("migrations-unfit", True)
     assert waqtor.one("select to_regclass('schema_migrations')") is None
 
@@ -646,7 +646,7 @@ def test_constraints_that_the_app_s_library_adds_at_every_start_are_told_with_wh
         waqtor.rows(f"alter table users add constraint users_email_key{number} unique (email)")
     (found,) = told()
     assert "users_email_key1, users_email_key2" in found["message"]
-    assert ask("migrate", "adopt")["items"]
+    assert ask("migrate", "baseline")["items"]
     extra = ask("migrate", "drift")["findings"]
     assert [one["code"] for one in extra] == ["index-extra", "index-extra"]
     waqtor.rows(found["hint"])

@@ -434,7 +434,7 @@ def test_a_key_of_a_provider_is_shown_to_who_asks_for_secrets_alone(
 @pytest.fixture
 def crossed(run: Run) -> Callable[[], list[Any]]:
     def crossed(status: int = 0) -> list[Any]:
-        findings: list[Any] = run("integrity", "cross", status=status)["findings"]
+        findings: list[Any] = run("integrity", "cross-check", status=status)["findings"]
         return findings
 
     return crossed
@@ -479,15 +479,17 @@ def test_two_active_proxies_are_an_error(place: Place, run: Run) -> None:
         "app",
         "insert into proxy_configs (id, nickname, type, hostname, port, is_active, created_at, updated_at) values ('x2', 'home', 'http', 'h', 1, 1, '', '')",
     )
-    found = run("integrity", "cross", status=4)["findings"]
+    found = run("integrity", "cross-check", status=4)["findings"]
     assert told(found)["proxies beside another one that are active, too"] == "error"
 
 
 @of_deployment
 def test_a_deployment_that_never_got_its_drafts_is_told(place: Place, run: Run) -> None:
-    assert "a table that the app relies on was never made" not in told(run("integrity", "cross")["findings"])
+    assert "a table that the app relies on was never made" not in told(
+        run("integrity", "cross-check")["findings"]
+    )
     place.rows("app", "drop table drafts")
-    found = run("integrity", "cross", status=4)["findings"]
+    found = run("integrity", "cross-check", status=4)["findings"]
     assert told(found)["a table that the app relies on was never made"] == "error"
 
 
@@ -742,7 +744,7 @@ def test_a_repair_of_the_index_is_no_drift_and_another_difference_is(run: Run, p
 def test_migrations_of_the_document_are_never_run_on_a_deployment(run: Run, place: Place) -> None:
     before = place.rows("chat", "select name, sql from sqlite_master order by name")
     assert run("migrate", "up")["items"] == []
-    refused = run("migrate", "up", "--db", "chat", "--shape", "document", status=6)
+    refused = run("migrate", "up", "--db", "chat", "--variant", "document", status=6)
     assert refused["code"] == "migration-shape-other"
     assert place.rows("chat", "select name, sql from sqlite_master order by name") == before
 
@@ -771,7 +773,7 @@ def test_each_history_of_the_number_that_two_migrations_share_is_current(
     script = "".join(yaai.up(f"app/{name}", "deployed") for name in names) + added
     place.paths["app"].unlink()
     yaai.made(place.paths["app"], script + (yaai.recorded(names) if recorded else ""))
-    for words in ("adopt", "status --check", "verify", "drift", "up"):
+    for words in ("baseline", "status --check", "verify", "drift", "up"):
         told = run("migrate", *words.split(), "--db", "app")
         assert told.get("findings", []) == [], words
     states = {item["name"]: item["state"] for item in run("migrate", "status", "--db", "app")["items"]}

@@ -51,7 +51,7 @@ def test_the_shipped_migrations_make_what_the_real_application_makes(
     record: str, profile: str, database: str, place: Kept, shape: str
 ) -> None:
     app = ["--profile", profile, "--url", f"{database}={place.url}", "--db", database, "-q"]
-    shaped = ["--shape", shape] if shape else []
+    shaped = ["--variant", shape] if shape else []
     assert main([*app, "migrate", "up", "--no-backup", *shaped]) == 0
     assert live(place.url) == recorded(record)
 
@@ -67,7 +67,7 @@ def test_an_earlier_text_of_a_migration_is_known_by_what_it_made(
     assert live(str(path)) == recorded(record)
     for command in ("status --check", "verify", "drift", "plan", "up"):
         assert main(["--profile", "flashpoint-web", "--url", f"user={path}", "--db", "user", "migrate", *command.split()]) == 0  # fmt: skip
-    assert main(["--profile", "flashpoint-web", "--url", f"user={path}", "migrate", "up", "--db", "user", "--shape", "completed"]) == 0  # fmt: skip
+    assert main(["--profile", "flashpoint-web", "--url", f"user={path}", "migrate", "up", "--db", "user", "--variant", "completed"]) == 0  # fmt: skip
     made = live(str(path))
     newest = recorded("flashpoint-web-02-13")
     assert {name: made[name] for name in newest if name != "roles"} == {
@@ -93,7 +93,7 @@ def test_a_database_to_the_letter_of_a_document_is_adopted_and_current(
     made[shape]()
     profile, _, database = shape.partition("-legacy")[0], None, {"flashpoint-web": "user", "promptvault": "main", "chat-lancedb": "chat", "waqtor-legacy": "legacy", "yaai": "chat"}[shape]  # fmt: skip
     app = ["--profile", profile, "--url", f"{database}={path}", "--db", database, "-o", "json"]
-    for command in ("adopt", "status --check", "verify", "drift", "up", "drift"):
+    for command in ("baseline", "status --check", "verify", "drift", "up", "drift"):
         capsys.readouterr()
         assert main([*app, "migrate", *command.split()]) == 0, command
         told = json.loads(capsys.readouterr().out)["data"]
@@ -112,7 +112,7 @@ def test_a_real_database_of_yaai_is_adopted_and_current(
         with closing(sqlite3.connect(path)) as connection:
             connection.execute("drop table _migrations")
     app = ["--profile", "yaai", "--url", f"{database}={path}", "--db", database, "-o", "json"]
-    for command in ("adopt", "status --check", "verify", "drift", "plan", "up"):
+    for command in ("baseline", "status --check", "verify", "drift", "plan", "up"):
         capsys.readouterr()
         assert main([*app, "migrate", *command.split()]) == 0, command
         answer = json.loads(capsys.readouterr().out)["data"]
@@ -128,8 +128,8 @@ def test_a_chat_database_of_printed_sql_gets_the_rest_of_the_document(
 ) -> None:
     path = yaai.printed_chat(tmp_path / "it.db")
     app = ["--profile", "yaai", "--url", f"chat={path}", "-o", "json"]
-    assert main([*app, "migrate", "adopt", "--db", "chat"]) == 0
-    assert main([*app, "migrate", "up", "--db", "chat", "--shape", "printed-completed", "--no-backup"]) == 0
+    assert main([*app, "migrate", "baseline", "--db", "chat"]) == 0
+    assert main([*app, "migrate", "up", "--db", "chat", "--variant", "printed-completed", "--no-backup"]) == 0
     for command in ("migrate drift --db chat", "migrate status --check --db chat", "search index check"):
         capsys.readouterr()
         assert main([*app, *command.split()]) == 0, command

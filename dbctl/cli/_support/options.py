@@ -185,7 +185,7 @@ DryRun: TypeAlias = Annotated[bool, typer.Option("--dry-run", "-n", help="Show t
 Shape: TypeAlias = Annotated[
     str,
     typer.Option(
-        "--shape",
+        "--variant",
         metavar="NAME",
         help="The app's shape that an empty database gets, where there are several.",
     ),

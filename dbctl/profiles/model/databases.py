@@ -67,7 +67,7 @@ class MigrationsShape(Section, frozen=True, kw_only=True):
     Two shapes may share a folder: then one of them ends at an earlier migration than the other.
     """
 
-    name: DatabaseName  #: for ``--shape``
+    name: DatabaseName  #: for ``--variant``
     needs: Annotated[Sequence[str], msgspec.Meta(min_length=1)]  #: ``table`` or ``table.column``
     folder: DatabaseName | None = None  #: of its migrations; else the one that has its name
     until: str = ""  #: the last migration of the folder that belongs to it; else all of them do

@@ -10,7 +10,7 @@ from dbctl.profiles.model.base import Section
 
 
 class Rebuild(Section, frozen=True, kw_only=True):
-    """One table of figures, in the database of the users. ``integrity cross`` compares them, ``sessions rebuild-stats`` corrects them."""
+    """One table of figures, in the database of the users. ``integrity cross-check`` compares them, ``sessions rebuild-stats`` corrects them."""
 
     name: str  #: what a finding calls its rows
     table: str  #: one that ends in ``?`` may be missing

@@ -19,7 +19,7 @@ Names: TypeAlias = Annotated[Sequence[str], msgspec.Meta(min_length=1)]
 
 
 #: What no search can be called.
-RESERVED = frozenset({"index", "everything", "semantic"})
+RESERVED = frozenset({"index", "all", "semantic"})
 
 
 class Along(Section, frozen=True, kw_only=True):

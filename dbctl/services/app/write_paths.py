@@ -21,7 +21,7 @@ _MADE = (
     "restore undo", "search vectors store", "search vectors make",
 )  # fmt: skip
 _SCHEMA = (
-    "migrate up", "migrate down", "migrate reset", "migrate adopt", "migrate mark", "migrate repair", "integrity check",
+    "migrate up", "migrate down", "migrate reset", "migrate baseline", "migrate mark", "migrate repair", "integrity check",
     "search index build", "search index repair", "search index repair --dry-run", "search index drop",
     "search index check", "maintain vacuum", "maintain analyze", "maintain optimize", "maintain reindex",
     "maintain checkpoint", "maintain wal", "maintain rollback-journal",

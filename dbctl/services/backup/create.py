@@ -17,8 +17,7 @@ from dbctl.model import Compression, Done, Plan, Row, counted, now
 from dbctl.services.app import App
 from dbctl.services.backup.app_files import Extras
 from dbctl.services.backup.encryption import Sealing
-from dbctl.services.backup.manifest import Kind, LeftOut, Manifest, Member, Origin, written
-from dbctl.services.backup.naming import free_id
+from dbctl.services.backup.manifest import Kind, LeftOut, Manifest, Member, Origin, free_id, written
 from dbctl.services.backup.repository import Backup, Repository
 from dbctl.services.backup.sources import (
     OF_ONE_DATABASE,

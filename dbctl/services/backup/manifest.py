@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+import re
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 
 import msgspec
 
 from dbctl.engines.contract import Dump
+from dbctl.files import ENDINGS
 from dbctl.model import Compression, Value
+from dbctl.services.app import App
 
 #: Why a backup was made: because somebody asked for one, or for some tables alone (``partial``), or before a restore
 #: replaced what there was (``safety``), or a migration was about to destroy some of it (``migration``).
@@ -199,3 +202,33 @@ def as_foreign(manifest: Manifest) -> Manifest:
 def is_of_a_clock(at: datetime) -> bool:
     """Whether it is a time that a clock may show, so that it can be told in any zone and counted from."""
     return 1970 <= at.year < 9999  # noqa: PLR2004 - as said
+
+
+#: A second backup of one second is called after the next.
+SECOND = timedelta(seconds=1)
+
+#: The id of a backup, taken apart.
+COMPACT = re.compile(r"(\d{4})(\d\d)(\d\d)_(\d\d)(\d\d)(\d\d)")
+
+
+def free_id(at: datetime, taken: Collection[str]) -> str:
+    """Return the id of a backup of that moment, or of the first second behind it that is free."""
+    while (name := at.astimezone(UTC).strftime("%Y%m%d_%H%M%S")) in taken:
+        at += SECOND
+    return name
+
+
+def file_name(app: App, database: str, time: str, *, ending: str = "") -> str:
+    """Return how the file of a database is called in a backup, as its app's own documents call it.
+
+    What is no file of its own kind has an ``ending`` of its own, in place of what stands behind the time. Whether it is
+    packed is not the documents' choice: what they call ``.gz`` is so called once it is.
+    """
+    told = app.profile.file_name(database)
+    if ending:
+        told = told[: told.index("{time}") + len("{time}")] + ending
+    else:
+        told = next((told.removesuffix(one) for one in ENDINGS.values() if one and told.endswith(one)), told)
+    if app.profile.backup.time == "iso":
+        time = COMPACT.sub(r"\1-\2-\3T\4-\5-\6-000Z", time)
+    return told.replace("{time}", time)

@@ -24,8 +24,7 @@ from dbctl.errors import (
 from dbctl.files import at_once, written_whole
 from dbctl.model import now
 from dbctl.services.app import App
-from dbctl.services.backup.manifest import Member
-from dbctl.services.backup.naming import file_name
+from dbctl.services.backup.manifest import Member, file_name
 from dbctl.services.backup.sources import Source
 from dbctl.services.backup.writer import Laying
 

@@ -29,8 +29,7 @@ from dbctl.errors import (
 from dbctl.files import ENDINGS, Progress, both
 from dbctl.model import Compression
 from dbctl.services.app import App, hint
-from dbctl.services.backup.manifest import LeftOut, Member
-from dbctl.services.backup.naming import file_name
+from dbctl.services.backup.manifest import LeftOut, Member, file_name
 from dbctl.services.backup.writer import Laid, Laying
 
 #: Databases are packed to about a third; more is not asked for in advance, since none fails for what it did not need.

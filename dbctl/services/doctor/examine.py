@@ -166,7 +166,7 @@ def _migrations(subject: Subject) -> Iterator[Finding]:
     if found.unrecorded:
         message = f"there is no ledger ({track.ledger.table}), so nothing tells which migrations it has had"
         yield subject.finding(
-            "warning", "ledger-missing", message, subject.dbctl("migrate", "adopt", *database)
+            "warning", "ledger-missing", message, subject.dbctl("migrate", "baseline", *database)
         )
     elif wrong:
         # The files that travel with dbctl need not be those that the app was deployed with.

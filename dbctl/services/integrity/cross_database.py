@@ -25,7 +25,7 @@ WANTING = "The app makes such a row with the other one, and never later: dbctl i
 NONE_MADE = "The app makes the table with the first such row. Where there was one, the path is another one, or a backup holds it."
 DERIVED = "The rest of the row was made of the older text: it has to be made anew."
 TWICE = "The app adds another one when it makes it anew; what asks for the nearest rows finds both."
-PLACEHOLDERS = "dbctl integrity repair --orphans deletes them."
+PLACEHOLDERS = "dbctl integrity repair --delete-orphans deletes them."
 
 
 def cross(app: App) -> Checked:

@@ -1,4 +1,4 @@
-"""``migrate adopt``: a database that was made without a ledger gets one that tells which migrations its schema shows."""
+"""``migrate baseline``: a database that was made without a ledger gets one that tells which migrations its schema shows."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Adopted(Value, frozen=True, kw_only=True):
 
 
 class Adopting(Done, frozen=True, kw_only=True):
-    """Answer of ``migrate adopt``."""
+    """Answer of ``migrate baseline``."""
 
     items: Sequence[Adopted]
     differences: int  #: of the live schema from what these migrations make; ``migrate drift`` tells them
@@ -63,7 +63,7 @@ class _Shown(Value, frozen=True):
 
 
 class Adoption:
-    """What ``migrate adopt`` is about to do, for every database that has tables and no ledger."""
+    """What ``migrate baseline`` is about to do, for every database that has tables and no ledger."""
 
     def __init__(self, app: App, asked: str = "", given: Path | None = None, *, shape: str = "") -> None:
         self.app, self.protected = app.name, app.protected
@@ -106,7 +106,7 @@ class Adoption:
         differences = 0
         for track, shown in self._shown():
             with (
-                self._opened.writer(track.database, "migrate adopt") as db,
+                self._opened.writer(track.database, "migrate baseline") as db,
                 migrating(db).schema_transaction(),
             ):
                 if track.ledger.table in db.tables() and recorded_in(track, db):

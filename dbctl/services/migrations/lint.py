@@ -18,7 +18,7 @@ from dbctl.services.migrations.ledger import Track
 from dbctl.services.migrations.lint_rules import KINDS
 from dbctl.services.migrations.status import look, tracks
 
-#: What ``-- dbctl: loses-rows`` says.
+#: What ``-- dbctl: allow-data-loss`` says.
 LOSSES = frozenset({"drops-table", "drops-column", "deletes-all", "deletes-rows", "updates-all"})
 #: Codes that stand for a guideline, and are told where the app has it alone.
 GUIDED = frozenset({"no-if-not-exists", "no-if-exists", "no-insert-or-ignore"})

@@ -21,10 +21,16 @@ _OLD_APP = "An app that runs meanwhile asks for what it knew: change it in two s
 #: Those whose code begins with ``no-`` are graver where the profile asks for what is missing: see ``Migrations.guidelines``.
 KINDS: Mapping[str, HazardKind] = {
     # On every engine
-    "drops-table": HazardKind("warning", "Where that is meant, say so in the file: -- dbctl: loses-rows."),
-    "drops-column": HazardKind("warning", "Where that is meant, say so in the file: -- dbctl: loses-rows."),
-    "deletes-all": HazardKind("warning", "Where that is meant, say so in the file: -- dbctl: loses-rows."),
-    "deletes-rows": HazardKind("info", "Where that is meant, say so in the file: -- dbctl: loses-rows."),
+    "drops-table": HazardKind(
+        "warning", "Where that is meant, say so in the file: -- dbctl: allow-data-loss."
+    ),
+    "drops-column": HazardKind(
+        "warning", "Where that is meant, say so in the file: -- dbctl: allow-data-loss."
+    ),
+    "deletes-all": HazardKind(
+        "warning", "Where that is meant, say so in the file: -- dbctl: allow-data-loss."
+    ),
+    "deletes-rows": HazardKind("info", "Where that is meant, say so in the file: -- dbctl: allow-data-loss."),
     "updates-all": HazardKind("warning", "Say which rows, or allow it above the statement."),
     "renames": HazardKind("warning", _OLD_APP),
     "reaches-out": HazardKind("warning", "Do it by hand: dbctl migrate rehearse refuses such a file."),

@@ -289,7 +289,7 @@ class _Run:
 
 
 #: What to do where rows would be lost.
-ADVICE = "Where rows are to go, say so in the file: -- dbctl: loses-rows."
+ADVICE = "Where rows are to go, say so in the file: -- dbctl: allow-data-loss."
 
 
 def _orphans(db: Writable) -> Mapping[tuple[str, ...], Orphans]:

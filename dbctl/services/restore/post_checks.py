@@ -138,7 +138,7 @@ def around(app: App, restored: Sequence[str]) -> Iterator[Finding]:
             severity="info",
             code="others-of-now",
             message=f"{', '.join(others)} of the app {'is' if len(others) == 1 else 'are'} as before, and may not fit what came back",
-            hint="dbctl integrity cross compares them.",
+            hint="dbctl integrity cross-check compares them.",
         )
     yield Finding(
         target=app.name,

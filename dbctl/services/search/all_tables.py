@@ -42,7 +42,7 @@ class Skipped(Value, frozen=True, kw_only=True):
 
 
 class EverythingFound(Value, frozen=True, kw_only=True):
-    """Answer of ``search everything``. ``more`` are the tables that have further rows with the word."""
+    """Answer of ``search all``. ``more`` are the tables that have further rows with the word."""
 
     items: Sequence[Match]
     limit: int  #: rows of each table

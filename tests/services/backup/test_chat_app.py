@@ -429,5 +429,5 @@ def test_from_nothing_to_a_sample_its_backup_under_writers_its_loss_and_back_wit
     promptvault_app.lose(chat)
     shutil.rmtree(vectors)
     done("restore", "apply", made["id"], "--yes")
-    assert done("integrity", "cross")["findings"] == []
+    assert done("integrity", "cross-check")["findings"] == []
     assert nearest() == before

@@ -86,13 +86,13 @@ def test_a_database_that_the_app_made_after_init_is_told_and_nothing_is_deleted_
     assert f"it stands at {home / 'data/lancedb'}, and the configuration does not name it" in told["message"]
     assert "--db chat" in told["hint"]
     assert ANON in [one["id"] for one in run("users", "list")["data"]["items"]]
-    for words in (("integrity", "cross"), ("doctor",)):
+    for words in (("integrity", "cross-check"), ("doctor",)):
         codes = [one["code"] for one in run(*words)["data"]["findings"]]
         assert codes.count("not-configured") == 1, words
     assert run("users", "delete", ANON, "--db", "chat", "--yes")["data"]["rows"]["messages"] == 4
     shutil.rmtree("data/lancedb")
     assert run("users", "delete", GOOGLE, "--yes")["ok"]
-    assert "not-configured" not in str(run("integrity", "cross"))
+    assert "not-configured" not in str(run("integrity", "cross-check"))
 
 
 @pytest.mark.parametrize("is_file", [False, True], ids=["missing", "a file"])
@@ -197,12 +197,12 @@ def test_what_a_crash_left_is_finished_by_the_same_command(run: Run) -> None:
     import lancedb
 
     lancedb.connect("data/lancedb").open_table("chat_embeddings").delete(f"user_id = '{ANON}'")
-    found = run("integrity", "cross")["data"]["findings"]
+    found = run("integrity", "cross-check")["data"]["findings"]
     assert any("no row of chat_embeddings" in one["message"] for one in found)
     plan = run("users", "delete", ANON, "--dry-run")["data"]["plan"]
     assert plan["rows"] == {"users": 1, "chats": 2, "messages": 4, "attachments": 2}
     run("users", "delete", ANON, "--yes")
-    found = run("integrity", "cross")["data"]["findings"]
+    found = run("integrity", "cross-check")["data"]["findings"]
     assert not any("no row of chat_embeddings" in one["message"] for one in found)
 
 

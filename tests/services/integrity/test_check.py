@@ -335,7 +335,7 @@ def game(place):
 def test_what_agrees_is_found_so_without_a_trace(place, ask, game):
     played(place, (game, 60), (game, 30), (game, None, None))
     before = trace(place)
-    told = ask("integrity", "cross")
+    told = ask("integrity", "cross-check")
     assert told["findings"] == []
     assert told["checked"] >= 7
     assert trace(place) == before
@@ -344,7 +344,7 @@ def test_what_agrees_is_found_so_without_a_trace(place, ask, game):
 def test_plays_of_games_that_the_archive_lacks_are_counted_with_examples(place, ask, game, monkeypatch):
     monkeypatch.setattr("dbctl.services.integrity.cross_database.BATCH", 3)
     played(place, (game, 60), *((f"gone {n % 7}", 10) for n in range(9)))
-    messages = [one["message"] for one in ask("integrity", "cross")["findings"]]
+    messages = [one["message"] for one in ask("integrity", "cross-check")["findings"]]
     assert messages == [
         "plays: 7 of 8 values of user_game_plays.game_id are not in flashpoint (9 rows): gone 0, gone 1, gone 2, gone 3, gone 4 …",
         "statistics of games: 7 of 8 values of user_game_stats.game_id are not in flashpoint (7 rows): gone 0, gone 1, gone 2, gone 3, gone 4 …",
@@ -360,7 +360,7 @@ def test_text_that_is_no_utf_8_is_told_and_does_not_end_the_search(place, ask, g
         select min(id), cast(x'ff41' as text), 'A game', 'x' from users
         union all select min(id), cast(x'ff42' as text), 'A game', 'y' from users""",
     )
-    (told,) = ask("integrity", "cross")["findings"]
+    (told,) = ask("integrity", "cross-check")["findings"]
     assert told["message"].startswith("plays: 2 of 3 values")
     assert told["message"].endswith(r": \xffA, \xffB")
 
@@ -374,7 +374,7 @@ def test_a_game_that_was_merged_into_another_is_not_lost(place, ask, game):
         place / "flashpoint.sqlite", f"insert into game_redirect (id, sourceId) values ('{game}', 'before')"
     )
     played(place, ("before", 60))
-    assert ask("integrity", "cross")["findings"] == []
+    assert ask("integrity", "cross-check")["findings"] == []
 
 
 @pytest.mark.parametrize(
@@ -406,7 +406,7 @@ def test_a_game_that_was_merged_into_another_is_not_lost(place, ask, game):
 def test_statistics_are_counted_again_and_moments_are_not(place, ask, game, change, messages):
     user = played(place, (game, 60), (game, 30), (game, None, None))
     execute(place / "user.db", change)
-    told = ask("integrity", "cross")
+    told = ask("integrity", "cross-check")
     assert [one["message"] for one in told["findings"]] == [
         text.format(user=user, game=game) for text in messages
     ]
@@ -415,13 +415,13 @@ def test_statistics_are_counted_again_and_moments_are_not(place, ask, game, chan
 def test_a_playlist_that_miscounts_its_games_is_found(place, ask):
     user = add_user(place / "user.db", "eve", 2)
     if not _has_playlists(place):
-        assert ask("integrity", "cross")["findings"] == []
+        assert ask("integrity", "cross-check")["findings"] == []
         return
     execute(
         place / "user.db",
         f"insert into user_playlists (user_id, title, game_count) values ({user}, 'Mine', 4)",
     )
-    (told,) = ask("integrity", "cross")["findings"]
+    (told,) = ask("integrity", "cross-check")["findings"]
     assert told["message"].endswith("stored 4, counted 0)")
 
 
@@ -434,19 +434,19 @@ def test_without_the_archive_the_rest_is_compared(place, ask, game):
     played(place, (game, 60))
     text = (place / "dbctl.toml").read_text()
     (place / "dbctl.toml").write_text(text.replace('flashpoint = "flashpoint.sqlite"', ""))
-    told = ask("integrity", "cross")
+    told = ask("integrity", "cross-check")
     assert {one["code"] for one in told["findings"]} == {"not-checked"}
     assert told["checked"] >= 5
     (place / "dbctl.toml").write_text(text)
     (place / "flashpoint.sqlite").write_bytes(b"no database" * 100)
-    told = ask("integrity", "cross", status=4)
+    told = ask("integrity", "cross-check", status=4)
     assert codes(told) == [("fp/flashpoint", "error", "not-a-database")]
 
 
 def test_an_app_that_dbctl_has_never_heard_of_is_compared_by_its_profile_alone(tmp_path, ask):
     path = sixth_app_db(tmp_path / "larder.db")
     words = ["--profile", str(PROFILE), "--url", f"pantry={path}"]
-    assert [one["code"] for one in ask("integrity", "cross", *words)["findings"]] == ["recount"]
+    assert [one["code"] for one in ask("integrity", "cross-check", *words)["findings"]] == ["recount"]
     execute(path, 'update "order" set "index" = 3 - "group"; update history set who = \'nobody\'')
-    (told,) = ask("integrity", "cross", *words)["findings"]
+    (told,) = ask("integrity", "cross-check", *words)["findings"]
     assert told["message"] == "entries: 1 of 1 value of history.who is not in pantry (2 rows): nobody"

@@ -64,9 +64,9 @@ def spoil(message: str, **values: str) -> None:
 
 
 def found(run: Run) -> dict[str, list[str]]:
-    """Return the messages of ``integrity cross`` by their code."""
+    """Return the messages of ``integrity cross-check`` by their code."""
     told: dict[str, list[str]] = {}
-    for one in run("integrity", "cross")["findings"]:
+    for one in run("integrity", "cross-check")["findings"]:
         told.setdefault(one["code"], []).append(one["message"])
     return told
 
@@ -145,11 +145,11 @@ def test_what_is_wanting_is_listed_and_counted(run: Run) -> None:
 def test_orphans_go_only_where_that_is_asked_for(run: Run) -> None:
     run("integrity", "repair", "--yes")
     assert len(in_vectors(FOLDER, key())) == 9
-    plan = run("integrity", "repair", "--orphans", "--dry-run")["plan"]
+    plan = run("integrity", "repair", "--delete-orphans", "--dry-run")["plan"]
     assert plan["destructive"]
     assert plan["steps"] == ["delete 4 rows of chat_embeddings that repeat nothing"]
-    assert run("integrity", "repair", "--orphans", status=6)["code"] == "confirmation-missing"
-    assert run("integrity", "repair", "--orphans", "--yes")["deleted"] == 4
+    assert run("integrity", "repair", "--delete-orphans", status=6)["code"] == "confirmation-missing"
+    assert run("integrity", "repair", "--delete-orphans", "--yes")["deleted"] == 4
     assert sorted(in_vectors(FOLDER, key())) == [("msg-1",), ("msg-2",), ("msg-3",), ("msg-4",), ("msg-5",)]
     assert set(found(run)) == set()
 
@@ -171,7 +171,7 @@ def test_large_tables_are_compared_in_several_passes_with_the_same_answer(
         code: len(some) for code, some in whole.items()
     }
     assert parts["wanting"] == whole["wanting"]
-    assert run("integrity", "repair", "--orphans", "--yes")["deleted"] == 4
+    assert run("integrity", "repair", "--delete-orphans", "--yes")["deleted"] == 4
 
 
 def test_what_repeats_nothing_anywhere_says_so(run: Run) -> None:
@@ -201,7 +201,7 @@ def test_keys_of_services_are_reported_by_their_place_and_never_shown(
     assert [(one.split()[3], one.split(": ")[-1]) for one in exposed] == [
         ("users", ANON), ("messages", PLANTS), ("chat_embeddings", PLANTS),
     ]  # fmt: skip
-    main(["integrity", "cross"])
+    main(["integrity", "cross-check"])
     shown = capsys.readouterr()
     assert KEYS[form] not in "".join(exposed) + shown.out + shown.err
 

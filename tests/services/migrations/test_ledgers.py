@@ -440,7 +440,7 @@ def test_a_refusal_of_adopt_names_each_object_that_differs(
     folder = written(
         tmp_path / "own", {"001_all": "\n".join(f"create table {name} (x int);" for name in many)}
     )
-    words = ["--url", place.url, "-o", "json", "migrate", "adopt", "--migrations", str(folder)]
+    words = ["--url", place.url, "-o", "json", "migrate", "baseline", "--migrations", str(folder)]
     assert main(words) == 6
     message = json.loads(capsys.readouterr().out)["error"]["message"]
     assert all(f"{name}.x: type TEXT here, type INT in the migrations" in message for name in many)
@@ -449,11 +449,11 @@ def test_a_refusal_of_adopt_names_each_object_that_differs(
 def test_a_refusal_of_adopt_names_an_enum_with_its_labels(capsys: pytest.CaptureFixture[str]) -> None:
     with servers.postgresql_schema() as url:
         app = ["--profile", "promptvault", "--url", f"main={servers.text(url)}", "-o", "json", "migrate"]
-        assert main([*app, "up", "--shape", "deployed"]) == 0
+        assert main([*app, "up", "--variant", "deployed"]) == 0
         with closing(servers.connection(url)) as connection:
             connection.execute("drop table _prisma_migrations; alter type \"Visibility\" add value 'PUBLIC'")
         capsys.readouterr()
-        assert main([*app, "adopt"]) == 6
+        assert main([*app, "baseline"]) == 6
         message = json.loads(capsys.readouterr().out)["error"]["message"]
         assert "(PRIVATE, TEAM, PUBLIC) here" in message
         assert "VISIBILITY" in message.upper()
@@ -468,7 +468,7 @@ def test_tables_that_were_there_before_an_empty_ledger_are_adopted(
     File(path).run("delete from schema_migrations")
     assert main([*app, "status", "--check"]) == 4
     assert main([*app, "up"]) == 6
-    assert main([*app, "adopt"]) == 0
+    assert main([*app, "baseline"]) == 0
     assert main([*app, "status", "--check"]) == 0
     capsys.readouterr()
 

@@ -95,7 +95,7 @@ def test_a_file_that_cannot_be_run_is_an_error_and_the_others_are_told_of_all_th
 
 
 def test_what_is_meant_to_lose_rows_is_not_told_again(tmp_path):
-    text = "-- Away with it.\n-- dbctl: loses-rows\ndrop table if exists t; delete from u;"
+    text = "-- Away with it.\n-- dbctl: allow-data-loss\ndrop table if exists t; delete from u;"
     assert codes(write(tmp_path / "m", n001_away=text)) == []
 
 
@@ -157,7 +157,7 @@ def test_a_comment_that_the_apps_runner_takes_for_a_marker_is_an_error(tmp_path)
         ("-- Updates what is old.\nselect 1;", []),
         ("-- Up\n-- What it is for.\nselect 1;\n-- Down\nselect 1;", []),
         ("select 1; -- late", ["no-purpose"]),
-        ("\n-- dbctl: loses-rows\n\nselect 1;", ["no-purpose"]),
+        ("\n-- dbctl: allow-data-loss\n\nselect 1;", ["no-purpose"]),
         ("-- ----\n\nselect 1;", ["no-purpose"]),
         ("-- Up\nselect 1;\n-- Down\nselect 1;", ["no-purpose"]),
         ("-- Up\n-- For this.\nselect 1;", ["no-down"]),

@@ -157,7 +157,7 @@ def test_variables_that_goose_would_fill_in_are_refused(cut: Callable[..., Secti
         ("-- +goose NO TRANSACTION\n-- +goose Up\nselect 1;\n-- +goose Down\nselect 2;", True, True),
         ("-- Up\n-- dbctl: no-transaction\nselect 1;\n-- Down\nselect 2;", True, False),
         ("-- dbctl: no-transaction\n-- Up\nselect 1;\n-- Down\nselect 2;", True, True),
-        ("-- Up\nselect 1;\n-- Down\n-- dbctl: loses-rows, no-transaction\nselect 2;", False, True),
+        ("-- Up\nselect 1;\n-- Down\n-- dbctl: allow-data-loss, no-transaction\nselect 2;", False, True),
     ],
 )
 def test_a_way_may_ask_to_run_outside_a_transaction(
@@ -166,7 +166,7 @@ def test_a_way_may_ask_to_run_outside_a_transaction(
     found = cut(text, "found")
     assert found.down is not None
     assert (found.up.outside, found.down.outside) == (up, down)
-    assert (found.up.loses_rows, found.down.loses_rows) == (False, "loses" in text)
+    assert (found.up.loses_rows, found.down.loses_rows) == (False, "allow-data-loss" in text)
 
 
 def test_a_new_file_begins_as_the_newest_of_its_folder_does(engine: str) -> None:

@@ -26,7 +26,7 @@ from tests.services.migrations import deployments
 MORE = {
     "003_more": "-- A year for each book.\nalter table books add column year integer default 1999;\n"
     "insert into authors values (4, 'Sam');\n",
-    "004_less": "-- Away with the first.\n-- dbctl: loses-rows\ndelete from books where author = 1;\n",
+    "004_less": "-- Away with the first.\n-- dbctl: allow-data-loss\ndelete from books where author = 1;\n",
 }
 #: What takes longer than any test.
 ENDLESS = {
@@ -127,7 +127,7 @@ def test_rows_that_would_be_stopped_by_the_guard_are_told_as_that(desk):
         RehearsalFailedError, match="003_less takes rows away without saying so: books"
     ) as failed:
         rehearse(desk)
-    assert "-- dbctl: loses-rows" in failed.value.hint
+    assert "-- dbctl: allow-data-loss" in failed.value.hint
     assert desk.count("books") == 5
 
 
@@ -141,7 +141,7 @@ def test_a_lint_error_ends_it_with_4_though_it_ran(file):
 
 
 def test_rows_that_point_to_nothing_afterwards_are_an_error(file):
-    text = "-- Less.\n-- dbctl: no-transaction\n-- dbctl: loses-rows\npragma foreign_keys = off;\ndelete from authors where id = 1;\n"
+    text = "-- Less.\n-- dbctl: no-transaction\n-- dbctl: allow-data-loss\npragma foreign_keys = off;\ndelete from authors where id = 1;\n"
     file.write({"003_less": text})
     told = rehearse(file)
     assert [(one.severity, one.message) for one in told.findings if one.code == "orphans"] == [

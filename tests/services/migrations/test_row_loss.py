@@ -34,7 +34,7 @@ def test_rows_that_go_undeclared_are_refused_and_nothing_is_done(desk, how):
     with pytest.raises(RowsLostError) as refused:
         desk.up()
     assert "books (5 rows" in str(refused.value) or "authors (3 rows" in str(refused.value)
-    assert "-- dbctl: loses-rows" in refused.value.hint
+    assert "-- dbctl: allow-data-loss" in refused.value.hint
     assert (desk.count("authors"), desk.count("books")) == (3, 5)
     assert "notes" not in desk.tables()
     assert desk.states() == ["applied", "applied", "pending"]
@@ -55,7 +55,7 @@ def test_what_a_comment_hides_is_refused_before_anything_runs(tmp_path, how):
 
 @pytest.mark.parametrize(("how", "left"), [("delete", {"books": 2}), ("drop", {"books": 5})])
 def test_rows_that_go_as_declared_are_told(desk, how, left):
-    desk.write({"003_less": f"-- dbctl: loses-rows\n{LOSING[how]}\n"})
+    desk.write({"003_less": f"-- dbctl: allow-data-loss\n{LOSING[how]}\n"})
     assert [one.rows_lost for one in desk.up()] == [left]
     assert desk.states() == ["applied"] * 3
 
@@ -63,7 +63,7 @@ def test_rows_that_go_as_declared_are_told(desk, how, left):
 def test_what_is_lost_step_by_step_is_told_too(desk):
     desk.write(
         {
-            "003_less": f"-- dbctl: no-transaction loses-rows\n{LOSING['delete']}\ndelete from books where id = 5;"
+            "003_less": f"-- dbctl: no-transaction allow-data-loss\n{LOSING['delete']}\ndelete from books where id = 5;"
         }
     )
     assert [one.rows_lost for one in desk.up()] == [{"books": 3}]

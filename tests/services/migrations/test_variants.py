@@ -90,16 +90,16 @@ NOWHERE = "main=postgresql://postgres@127.0.0.1:1/nowhere"  # what is refused mu
 @pytest.mark.parametrize(
     ("words", "status", "code", "says"),
     [
-        ("--profile waqtor --url {nowhere} migrate up --shape paper", 5, "migration-shape-unknown", "deployed, document"),
-        ("--profile waqtor --url {nowhere} migrate status --shape Document", 5, "migration-shape-unknown", "document"),
-        ("--profile waqtor --url {nowhere} migrate drift --shape document --migrations .", 2, "usage", "--migrations"),
-        ("--profile waqtor --url legacy=x.db migrate plan --db legacy --shape document", 2, "ability-missing", "waqtor"),
-        ("--profile promptvault --url {nowhere} migrate verify --shape document", 5, "migration-shape-unknown", "deployed, indexed"),
-        ("--profile yaai --url code=x.db migrate verify --db code --shape document", 2, "ability-missing", "waqtor"),
-        ("--config own.toml migrate adopt --shape document", 2, "usage", "[apps.NAME.migrations]"),
-        ("demo waqtor new --url {nowhere} --shape paper", 5, "migration-shape-unknown", "deployed, document"),
-        ("demo waqtor new --url {nowhere} --shape paper --dry-run", 5, "migration-shape-unknown", "document"),
-        ("demo flashpoint-web new --shape document", 2, "ability-missing", "waqtor"),
+        ("--profile waqtor --url {nowhere} migrate up --variant paper", 5, "migration-shape-unknown", "deployed, document"),
+        ("--profile waqtor --url {nowhere} migrate status --variant Document", 5, "migration-shape-unknown", "document"),
+        ("--profile waqtor --url {nowhere} migrate drift --variant document --migrations .", 2, "usage", "--migrations"),
+        ("--profile waqtor --url legacy=x.db migrate plan --db legacy --variant document", 2, "ability-missing", "waqtor"),
+        ("--profile promptvault --url {nowhere} migrate verify --variant document", 5, "migration-shape-unknown", "deployed, indexed"),
+        ("--profile yaai --url code=x.db migrate verify --db code --variant document", 2, "ability-missing", "waqtor"),
+        ("--config own.toml migrate baseline --variant document", 2, "usage", "[apps.NAME.migrations]"),
+        ("demo waqtor new --url {nowhere} --variant paper", 5, "migration-shape-unknown", "deployed, document"),
+        ("demo waqtor new --url {nowhere} --variant paper --dry-run", 5, "migration-shape-unknown", "document"),
+        ("demo flashpoint-web new --variant document", 2, "ability-missing", "waqtor"),
     ],
 )  # fmt: skip
 def test_a_shape_that_cannot_be_had_is_refused_before_anything_is_opened(
@@ -130,12 +130,12 @@ def empty(answer):
 
 
 def test_a_ledger_is_put_right_in_the_shape_that_it_is_of(empty):
-    empty("migrate", "up", "--to", "1", "--shape", "document")
+    empty("migrate", "up", "--to", "1", "--variant", "document")
     assert [one["name"] for one in empty("migrate", "mark", "2", "--applied")["items"]] == ["002_campaigns"]
-    assert empty("migrate", "repair", "--missing", "--shape", "document")["items"] == []
+    assert empty("migrate", "repair", "--missing", "--variant", "document")["items"] == []
     assert [one["name"] for one in empty("migrate", "mark", "2", "--pending")["items"]] == ["002_campaigns"]
     for words in ("mark 2 --applied", "repair --missing"):
-        refused = empty("migrate", *words.split(), "--shape", "deployed", status=6)
+        refused = empty("migrate", *words.split(), "--variant", "deployed", status=6)
         assert refused["code"] == "migration-shape-other"
 
 
@@ -146,11 +146,11 @@ def test_what_was_begun_in_a_shape_goes_on_in_it_and_in_no_other(empty):
         }
 
     assert next(iter(states())) == "001_accounts-messages-campaigns", "the first shape, while nothing tells"
-    planned = [one["name"] for one in empty("migrate", "plan", "--shape", "document")["items"]]
-    begun = empty("migrate", "up", "--to", "1", "--shape", "document")["items"]
+    planned = [one["name"] for one in empty("migrate", "plan", "--variant", "document")["items"]]
+    begun = empty("migrate", "up", "--to", "1", "--variant", "document")["items"]
     assert [one["name"] for one in begun] == planned[:1]
-    for words in ("status", "plan", "up", "up --dry-run", "verify", "drift", "adopt"):
-        refused = empty("migrate", *words.split(), "--shape", "deployed", status=6)
+    for words in ("status", "plan", "up", "up --dry-run", "verify", "drift", "baseline"):
+        refused = empty("migrate", *words.split(), "--variant", "deployed", status=6)
         assert refused["code"] == "migration-shape-other"
         assert refused["message"].endswith("has the shape document, not deployed")
     assert states() == dict.fromkeys(planned[:1], "applied") | dict.fromkeys(planned[1:], "pending")

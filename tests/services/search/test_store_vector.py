@@ -144,7 +144,7 @@ def test_missing_vectors_are_made_of_the_stored_texts_and_a_second_run_makes_non
     assert (row["user_id"], row["content"]) == (OLD, "Is Python fast?")
     assert (row.get("vector") or row["embedding"])[0] == len("Is Python fast?")
     assert chat("search", "vectors", "make")["made"] == 0
-    assert "wanting" not in {one["code"] for one in chat("integrity", "cross")["findings"]}
+    assert "wanting" not in {one["code"] for one in chat("integrity", "cross-check")["findings"]}
 
 
 def test_only_the_rows_that_are_asked_for_get_a_vector(chat):

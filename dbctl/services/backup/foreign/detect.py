@@ -58,8 +58,7 @@ from dbctl.services.backup import manifest as backup_manifest
 from dbctl.services.backup.encryption import Sealing
 from dbctl.services.backup.foreign import file_sets
 from dbctl.services.backup.foreign.timestamps import Dated, dated
-from dbctl.services.backup.manifest import Manifest, ManifestInvalidError, Member, Origin
-from dbctl.services.backup.naming import file_name
+from dbctl.services.backup.manifest import Manifest, ManifestInvalidError, Member, Origin, file_name
 from dbctl.services.backup.repository import ID, Repository
 from dbctl.services.backup.sources import Advance
 from dbctl.services.backup.verify import NOT_OF_IT, server_for

@@ -22,7 +22,7 @@ from dbctl.services.app import App
 from dbctl.services.backup.foreign import file_sets
 from dbctl.services.backup.foreign.detect import is_ours
 from dbctl.services.backup.foreign.timestamps import dated
-from dbctl.services.backup.naming import file_name
+from dbctl.services.backup.manifest import file_name
 from dbctl.services.backup.repository import ID, Backup, Repository
 from dbctl.stores import State
 

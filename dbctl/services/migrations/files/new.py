@@ -133,7 +133,9 @@ def _numbers(app: App, track: Track) -> Iterator[int]:
             return
         raise
     yield from (place_of(one.name)[0] for one in found.migrations)
-    if found.unrecorded and not track.folder.files:  # migrate adopt is to record those that travel with dbctl
+    if (
+        found.unrecorded and not track.folder.files
+    ):  # migrate baseline is to record those that travel with dbctl
         for folder in track.shipped.values():
             yield from (file.place[0] for file in folder.files.values())
 

@@ -36,7 +36,7 @@ _OUTSIDE = re.compile(
 _UNKNOWN = re.compile(r"\+goose\s+envsub\s+on", re.IGNORECASE)
 _ASKS = re.compile(r"dbctl\s*:(?P<words>.*)", re.IGNORECASE)
 #: What a file may ask for, on a line ``-- dbctl: WORD``: in a section for that one, above the first for all of them.
-NO_TRANSACTION, LOSES_ROWS = "no-transaction", "loses-rows"
+NO_TRANSACTION, LOSES_ROWS = "no-transaction", "allow-data-loss"
 #: And what lint is to leave unsaid, on a line ``-- dbctl: allow CODE``: of the next statement; of the whole file above the
 #: first section or, where there are none, above the blank line before the first statement.
 ALLOW = "allow"

@@ -89,11 +89,13 @@ def refuse(app: App, found: Mapping[str, Migrations], shape: str, *, given: bool
     """
     refuse_unknown(app.target(next(iter(found))) if len(found) == 1 else app.name, app.profile, found, shape)
     if given:
-        raise UsageError(detail="--shape is for the migrations that travel with dbctl, not for --migrations")
+        raise UsageError(
+            detail="--variant is for the migrations that travel with dbctl, not for --migrations"
+        )
     own = [name for name, told in found.items() if told.shape and name in app.configured.migrations]
     if own:
         raise UsageError(
-            detail=f"--shape is for the migrations that travel with dbctl, and {app.target(own[0])}"
+            detail=f"--variant is for the migrations that travel with dbctl, and {app.target(own[0])}"
             " has its own ([apps.NAME.migrations])"
         )
 

@@ -1,7 +1,7 @@
 -- The tables and indexes that the document of the app names and does not print, and a search index that follows every
 -- change in place of the one that it prints. Rows, and further tables and indexes, stay as they are.
 
--- dbctl: loses-rows
+-- dbctl: allow-data-loss
 -- Up
 create table if not exists attachments (
     id text primary key,

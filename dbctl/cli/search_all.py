@@ -1,4 +1,4 @@
-"""``dbctl search everything``: a word in all that an app stores."""
+"""``dbctl search all``: a word in all that an app stores."""
 
 # Without postponed annotations: Typer reads them in every run, and text would have to be compiled each time.
 from datetime import timedelta
@@ -13,11 +13,11 @@ from dbctl.model import Page
 from dbctl.render import Format
 from dbctl.services.search import Match, all_tables
 
-app = typer.Typer(name="search everything", rich_markup_mode=None)
+app = typer.Typer(name="search all", rich_markup_mode=None)
 
 
-@app.command("search everything")
-def everything(
+@app.command("search all")
+def search_all(
     ctx: typer.Context,
     word: Annotated[
         str, typer.Argument(metavar="WORD", help="Text to look for, literally; upper and lower case are one.")
