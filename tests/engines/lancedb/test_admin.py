@@ -9,14 +9,14 @@ from datetime import timedelta
 import lancedb
 import pyarrow as pa
 import pytest
-from dbctl.engines.contract.base import Condition
 
+from dbctl.engines.contract import Condition
 from dbctl.engines.contract.monitoring import Task
 from dbctl.engines.contract.vectors import VectorIndexWanted
 from dbctl.engines.lancedb.query.vector_checks import vector_faults
 from dbctl.engines.lancedb.storage import manifest
 from dbctl.engines.lancedb.storage.manifest import ManifestUnreadableError
-from dbctl.errors.base import (
+from dbctl.errors import (
     ChangedWhileReadError,
     CorruptError,
     NotSupportedError,

@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 from msgspec import structs
 
-from dbctl.errors.base import BackupUnloadableError
+from dbctl.errors import BackupUnloadableError
 from tests import caching, servers
 from tests.sandbox import private
 from tests.services import larder_app, promptvault_app
