@@ -16,7 +16,7 @@ RUN = "from dbctl.__main__ import run; run()"
 #: Packages that cost more than a whole reading command; only the commands that use them load them.
 HEAVY = {
     "bcrypt", "jsonschema", "lancedb", "numpy", "obstore", "psycopg", "pyarrow", "pymysql", "pyrage", "rich", "sqlglot",
-    "sqlite_utils", "tabulate", "urllib.request",
+    "json", "sqlite_utils", "tabulate", "urllib.request",
 }  # fmt: skip
 #: Modules of dbctl that a command may load. Each is a file more to read for every such command.
 BUDGET = {"users list": 98, "search games wizard": 109}

@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 from dbctl.engines.contract import Housing
-from dbctl.engines.file_locks import holders_of
 from dbctl.errors import NotSupportedError, ReadOnlyError, ValueInvalidError
 
 #: What SQLite puts beside a database.
@@ -80,6 +79,8 @@ def _size(path: Path) -> int:
 
 def _forsaken(file: Path) -> bool:
     """Whether the system tells of locks and open files, and nobody has this one."""
+    from dbctl.engines.file_locks import holders_of
+
     try:
         return not holders_of(file)
     except NotSupportedError:

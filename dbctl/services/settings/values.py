@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from math import isfinite
@@ -83,6 +82,8 @@ class SettingTypes:
         if kind == "boolean":
             return self._true if value else self._false
         if kind == "json":
+            import json
+
             return json.dumps(value, ensure_ascii=False)
         if isinstance(value, float) and value.is_integer() and abs(value) <= LARGEST_WHOLE:
             value = int(value)  # 10.0 is the same number, but some apps read it as text
@@ -96,6 +97,8 @@ class SettingTypes:
         """
         if self._shape is None:
             return ""
+        import json
+
         known = {kind: word for word, kind in self._shape.types.items()}
         for kind in KINDS.get(type(value), ("json",)):
             if kind in known:
