@@ -327,7 +327,7 @@ def check_password(
 ) -> int:
     """Say whether a password is a user's: exit 0 where it is, 1 where it is not."""
     with opened(ctx) as found:
-        user = queries.single(found, who(login, ids))
+        user = queries.find_single_user(found, who(login, ids))
         password, _ = read_password(ctx, stdin=stdin, file=file, generate=False, confirm=False)
         return show(ctx, found, queries.check_password(found, user, password))
 
@@ -420,7 +420,7 @@ def _typed(
     found: App, username: str, fields: list[str] | None, *, active: bool | None, **options: str
 ) -> dict[str, str]:
     """Return what is wanted of a user; the argument is the first of the fields by which the app's users sign in."""
-    login = queries.table(found).told.login[0]
+    login = queries.open_user_table(found).section.login[0]
     options = {field: text for field, text in options.items() if field != login}
     word = "" if active is None else "true" if active else "false"
     values = _given(fields, **options, active=word)

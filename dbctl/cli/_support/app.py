@@ -24,7 +24,7 @@ from dbctl.services.app import App
 from dbctl.services.app import app as apps
 
 if TYPE_CHECKING:
-    from dbctl.services.app import Change, Who
+    from dbctl.services.app import Change, UserSelector
 
 LARGEST_FILE = 256 * 1024 * 1024  #: bytes
 
@@ -173,9 +173,11 @@ def one_of(name: str, ident: str) -> str | Id:
     return Id(ident) if ident else name
 
 
-def who(logins: Sequence[str] | None, ids: Sequence[str] | None, inactive: timedelta | None = None) -> Who:
+def who(
+    logins: Sequence[str] | None, ids: Sequence[str] | None, inactive: timedelta | None = None
+) -> UserSelector:
     """Return which users were named."""
-    from dbctl.services.app import Who
+    from dbctl.services.app import UserSelector
 
     listed = "-" in (logins or ())
-    return Who(logins=read_logins(logins or ()), ids=ids or (), inactive=inactive, listed=listed)
+    return UserSelector(logins=read_logins(logins or ()), ids=ids or (), inactive=inactive, listed=listed)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
         BOOLEAN_TYPE,
         TIMES,
         User,
+        UserSelector,
         UserTable,
-        Who,
         database_of,
         text,
         users_beside,
@@ -50,7 +50,7 @@ else:
             "secrets": "KEY_FORMS MASK hidden is_secret mask",
             "suggestions": "hint question",
             "times": "is_time time_columns",
-            "user_table": "BOOLEAN_TYPE TIMES User UserTable Who database_of text users_beside",
+            "user_table": "BOOLEAN_TYPE TIMES User UserTable UserSelector database_of text users_beside",
             "validation": (
                 "WORDS as_word check_field check_rule check_secret cut hash_fault outside read_moment read_word "
                 "text_fault"

@@ -45,7 +45,7 @@ class User(Value, frozen=True, kw_only=True):
         return {word: value for word, value in told.items() if not (word == "name" and value is None)}
 
 
-class Who(Value, frozen=True, kw_only=True):
+class UserSelector(Value, frozen=True, kw_only=True):
     """Which users a command is about: any of these."""
 
     logins: Sequence[str] = ()
@@ -76,13 +76,13 @@ class UserTable:
 
     def __init__(self, app: App, db: Readable) -> None:
         self.app, self.db = app, db
-        self.told: Users = app.ability(app.profile.users, "users")
-        self.live = Live(app.profile, db, self.told.table, "users")
-        self.id = self.live.get(self.told.id.column)
+        self.section: Users = app.ability(app.profile.users, "users")
+        self.live = Live(app.profile, db, self.section.table, "users")
+        self.id = self.live.get(self.section.id.column)
         self.fields = {
-            word: column for word, name in self.told.fields.items() if (column := self.live.find(name))
+            word: column for word, name in self.section.fields.items() if (column := self.live.find(name))
         }
-        self.role = self.live.get(self.told.role.column) if self.told.role else None
+        self.role = self.live.get(self.section.role.column) if self.section.role else None
         self._role_names: dict[object, str] | None = None
 
     @property
@@ -130,12 +130,12 @@ class UserTable:
         Raises:
             AbilityMissingError: the app has no roles.
         """
-        self.app.ability(self.told.role, "roles")
+        self.app.ability(self.section.role, "roles")
         return str(self.role)
 
     def roles(self) -> dict[object, str]:
         """Return the roles there are: what a user's row holds, and the name of it."""
-        told = self.told.role
+        told = self.section.role
         if self._role_names is None:
             if told is None:
                 self._role_names = {}
@@ -183,7 +183,7 @@ class UserTable:
         Raises:
             RoleMissingError: there is no such role.
         """
-        self.app.ability(self.told.role, "roles")
+        self.app.ability(self.section.role, "roles")
         for key, known in self.roles().items():
             if known.casefold() == name.casefold():
                 return key
@@ -209,7 +209,7 @@ class UserTable:
 
     # Finding -------------------------------------------------------------------------------------------------
 
-    def find(self, who: Who) -> list[User]:
+    def find(self, who: UserSelector) -> list[User]:
         """Return the users that are meant, each once, in the order they were named.
 
         Raises:
@@ -251,7 +251,7 @@ class UserTable:
             UsageError: it is not among ``fields``.
             AmbiguousLoginError: several have it.
         """
-        field = self.told.login[0]
+        field = self.section.login[0]
         if field not in fields:
             raise UsageError(detail=f"{field} is missing")
         return self._only(fields[field], [Condition(self.column(field), self._same, fields[field])])
@@ -266,13 +266,13 @@ class UserTable:
         return near[0] if near else None
 
     def _logins(self, user: User) -> list[object]:
-        told = {field: getattr(user, field, user.extra.get(field)) for field in self.told.login}
+        told = {field: getattr(user, field, user.extra.get(field)) for field in self.section.login}
         return list(told.values())
 
     @property
     def _exact(self) -> bool:
         """Whether the app tells logins apart that differ only in case."""
-        return self.told.match == "exact"
+        return self.section.match == "exact"
 
     def login_columns(self) -> list[str]:
         """Return the columns that hold what a person may type to sign in, as far as the live schema has them."""
@@ -280,7 +280,7 @@ class UserTable:
 
     def logins(self) -> list[str]:
         """Return the fields that a person may type to sign in, as far as the live schema has them; the first always."""
-        first, *further = self.told.login
+        first, *further = self.section.login
         return [first, *(field for field in further if field in self.fields)]
 
     def taken(self, field: str, value: str, *, besides: object = None) -> bool:
@@ -292,7 +292,7 @@ class UserTable:
         """Return users as they are now, in the same order."""
         fresh = {
             user.id: user
-            for user in self.read([self.live.among(self.told.id.column, [user.id for user in found])])
+            for user in self.read([self.live.among(self.section.id.column, [user.id for user in found])])
         }
         return [fresh[user.id] for user in found]
 
@@ -332,12 +332,12 @@ class UserTable:
                 names = ", ".join(name for _, name in known)
                 raise UsageError(detail=f"{field} {given!r} could be any of {names}; write it as they do")
             return next((key for key, name in known if name == given), known[0][0])
-        check_field(field, given, self.told.rules.get(field))
+        check_field(field, given, self.section.rules.get(field))
         return given
 
     def meant(self, field: str, name: str) -> list[tuple[object, str]]:
         """Return the rows that ``name`` can mean where a field holds keys of another table: key and name of each."""
-        told = self.told.lookup.get(field)
+        told = self.section.lookup.get(field)
         if told is None or told.table not in self.db.tables() or not name.isprintable():
             return []
         rows = self.db.select(told.table, [told.key, told.name], [Condition(told.name, "same", name)])
@@ -367,7 +367,7 @@ class UserTable:
         if not sort:
             return []
         descending, field = sort.startswith("-"), sort.lstrip("-")
-        told = self.told.role
+        told = self.section.role
         if field == "role" and told and told.table:
             return [
                 Order(

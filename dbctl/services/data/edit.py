@@ -15,8 +15,8 @@ from dbctl.services.app import (
     App,
     Change,
     Draft,
+    UserSelector,
     UserTable,
-    Who,
     audit,
     cut,
     exactly,
@@ -345,7 +345,7 @@ def _role_key(table: DataTable, given: Mapping[str, str]) -> dict[str, object]:
 
 def _of_user(table: DataTable, row: Row, given: Mapping[str, str]) -> _People:
     users = UserTable(table.app, table.db)
-    found = users.find(Who(ids=[str(row[users.id])]))
+    found = users.find(UserSelector(ids=[str(row[users.id])]))
     words = user_fields(table)
     fields = {words[name]: text for name, text in given.items()}
     if "role" in fields:  # a row holds its key, and people know its name
@@ -357,7 +357,7 @@ def _of_user(table: DataTable, row: Row, given: Mapping[str, str]) -> _People:
 
 def _deleted_user(table: DataTable, row: Row, title: str) -> Draft[RowDeleted]:
     users = UserTable(table.app, table.db)
-    drafted = delete_users(table.app, Who(ids=[str(row[users.id])])).draft(table.db)
+    drafted = delete_users(table.app, UserSelector(ids=[str(row[users.id])])).draft(table.db)
 
     def work(db: Writable) -> RowDeleted:
         done = drafted.work(db)

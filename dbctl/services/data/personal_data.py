@@ -14,8 +14,8 @@ from dbctl.services.app import (
     App,
     Live,
     User,
+    UserSelector,
     UserTable,
-    Who,
     database_of,
     find_column,
     hidden,
@@ -23,7 +23,7 @@ from dbctl.services.app import (
     streams,
 )
 from dbctl.services.users import STEP, leading, typed_by
-from dbctl.services.users import table as user_table
+from dbctl.services.users import open_user_table as user_table
 
 #: Name and version of the file format.
 FORM = "dbctl.user-data/1"
@@ -64,7 +64,7 @@ class UserDataExported(Done, frozen=True, kw_only=True):
         return cls(login=data.user.login, file=file, rows=rows, left_out=data.left_out)
 
 
-def collect_user_data(app: App, who: Who, *, secrets: bool = False) -> UserData:
+def collect_user_data(app: App, who: UserSelector, *, secrets: bool = False) -> UserData:
     """Return every row that belongs to a user.
 
     These are the row of the user, rows whose foreign keys or profile sections refer to the user, dependent rows that refer to no
@@ -120,12 +120,12 @@ def _user_rows(users: UserTable, user: User) -> Conditions:
         table = place.removesuffix("?")
         if column := find_column(tables.get(table), name):
             conditions.setdefault(table, []).append(Condition(column, "=", user.id))
-    lockout = users.told.lockout
+    lockout = users.section.lockout
     if lockout and lockout.table in tables:
         live = Live(profile, db, lockout.table, "failed sign-ins")
         conditions.setdefault(lockout.table, []).append(typed_by(live.get(lockout.login), [user]))
     direct = set(conditions)
-    for path in users.told.owns:
+    for path in users.section.owns:
         steps = path.split(STEP)
         table = steps[0].partition(".")[0]
         if len(steps) > 1 and table not in direct and all(step.partition(".")[0] in tables for step in steps):
@@ -149,7 +149,7 @@ def _add_cascades(
 
 def _named_columns(users: UserTable) -> Iterator[tuple[str, Name]]:
     """Yield tables and their columns that refer to a user, by the sections of the profile."""
-    profile, section = users.app.profile, users.told
+    profile, section = users.app.profile, users.section
     for place in section.owns:
         if STEP not in place:
             table, _, column = place.partition(".")

@@ -26,16 +26,16 @@ def home(app: App) -> str:
 
 def roles(subject: Subject) -> Iterator[Finding]:
     """Yield whether nobody can administrate the app, and who has a role that does not exist."""
-    people = queries.table(subject.app)
-    if people.told.role:
+    people = queries.open_user_table(subject.app)
+    if people.section.role:
         yield from _no_admin(subject, people)
         yield from _unknown_roles(subject, people)
 
 
 def known_login(subject: Subject, told: KnownLogin) -> Iterator[Finding]:
     """Yield the accounts that have a password which everybody can know; the password itself is never told."""
-    people = queries.table(subject.app)
-    password = subject.app.ability(people.told.password, "passwords")
+    people = queries.open_user_table(subject.app)
+    password = subject.app.ability(people.section.password, "passwords")
     codec, column = HASHES[password.codec], people.live.get(password.column)
     named = AnyOf([Condition(one, "same", told.login) for one in people.login_columns()])
     for user in people.read([named]):
@@ -58,19 +58,19 @@ def known_login(subject: Subject, told: KnownLogin) -> Iterator[Finding]:
 
 def _no_admin(subject: Subject, people: UserTable) -> Iterator[Finding]:
     role, holders = admin_role(people), admins(people)
-    if not people.told.admin or any(may_sign_in(people, user) for user in holders):
+    if not people.section.admin or any(may_sign_in(people, user) for user in holders):
         return
     if holders:
         message = f"no {role} is active: nobody can administrate the app"
         line = subject.dbctl("users", "activate", "--id", str(holders[0].id))
         yield subject.finding("error", "no-admin", message, line)
     elif people.db.count(people.live.name):
-        message = f"nobody has the role {people.told.admin}: nobody can administrate the app"
-        line = subject.dbctl("users", "set-role", "LOGIN", role or people.told.admin)
+        message = f"nobody has the role {people.section.admin}: nobody can administrate the app"
+        line = subject.dbctl("users", "set-role", "LOGIN", role or people.section.admin)
         yield subject.finding("error", "no-admin", message, line)
     else:
         message = "there are no users yet"
-        line = subject.dbctl("users", "create", "LOGIN", "--email", "ADDRESS", "--role", people.told.admin)
+        line = subject.dbctl("users", "create", "LOGIN", "--email", "ADDRESS", "--role", people.section.admin)
         yield subject.finding("warning", "no-admin", message, line)
 
 
@@ -81,7 +81,7 @@ def _unknown_roles(subject: Subject, people: UserTable) -> Iterator[Finding]:
     if not unknown:
         return
     lost = people.read([people.live.among(people.role_column(), list(unknown))])
-    told = people.told.role
+    told = people.section.role
     role = told.default if told and told.default in known.values() else "ROLE"
     listed = ", ".join(f"{user.login} {user.role}" for user in lost[:EXAMPLES])
     listed += " …" if len(lost) > EXAMPLES else ""

@@ -277,7 +277,7 @@ def can(app: App, login: str | Id, permission: str, *, explain: bool) -> Can:
 def words(app: App, db: Readable) -> list[Role]:
     """Return the roles that are a word in each user's row: those that the app knows, and any other that is held."""
     users = UserTable(app, db)
-    app.ability(users.told.role, "roles")
+    app.ability(users.section.role, "roles")
     held = db.tally(users.live.name, users.role_column())
     known = users.roles() | {key: str(key) for key in held if key is not None and key not in users.roles()}
     return [Role(id=name, name=name, users=held.get(key, 0)) for key, name in known.items()]

@@ -11,7 +11,17 @@ from dbctl.errors import NotSupportedError, SchemaLacksError, UsageError
 from dbctl.model import Page, Plan, Row, Value, Window, before, counted, now, read_span
 from dbctl.profiles import read_time
 from dbctl.profiles.model import Sessions
-from dbctl.services.app import App, Change, Draft, Live, UserTable, Who, audit, database_of, find_column
+from dbctl.services.app import (
+    App,
+    Change,
+    Draft,
+    Live,
+    UserSelector,
+    UserTable,
+    audit,
+    database_of,
+    find_column,
+)
 from dbctl.services.sessions.cleanup_rule import fitted
 from dbctl.services.users import UsersChanged, listed, sign_in_state
 
@@ -64,7 +74,7 @@ def list_sessions(
     return table.page(table.where(state, login), window)
 
 
-def revoke(app: App, who: Who) -> Change[UsersChanged]:
+def revoke(app: App, who: UserSelector) -> Change[UsersChanged]:
     """End whatever keeps users signed in; they have to sign in anew."""
 
     def draft(db: Readable) -> Draft[UsersChanged]:
@@ -132,7 +142,7 @@ class _SessionTable:
         """Return the conditions of the sessions that are wanted."""
         where: list[Where] = [*self._live.holding(self._told.only)]
         if login:
-            where.append(Condition(self._user, "=", self._users.find(Who(logins=[login]))[0].id))
+            where.append(Condition(self._user, "=", self._users.find(UserSelector(logins=[login]))[0].id))
         if state is None:
             return where
         expired = [Condition(self._expires, "<=", now())] if self._expires else []
@@ -205,7 +215,7 @@ class _SessionTable:
         sort = sort or "-started_at"
         descending, field = sort.startswith("-"), sort.removeprefix("-")
         if field == "user":
-            login = self._users.column(self._users.told.login[0])
+            login = self._users.column(self._users.section.login[0])
             through = Within([self._user], self._users.live.name, [self._users.id])
             return Order([login], descending, nocase=True, through=through)
         names = self._columns | self._further

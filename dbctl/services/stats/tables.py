@@ -169,10 +169,10 @@ def user(app: App, login: str) -> UserMeasured:
     Raises:
         UserMissingError, AmbiguousLoginError: the login fits nobody, or several.
     """
-    people = queries.table(app)
+    people = queries.open_user_table(app)
     found = people.one(login)
     pointing = [(one.table, one.columns[0]) for one in people.db.references(people.live.name)]
-    direct = [one.partition(".") for one in people.told.owns if STEP not in one]
+    direct = [one.partition(".") for one in people.section.owns if STEP not in one]
     pointing += [(table, column) for table, _, column in direct]
     live = people.db.tables()
     pointing = [one for one in dict.fromkeys(pointing) if one[0] in live]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from dbctl.services.users.last_admin import admin_role, admins, may_sign_in
     from dbctl.services.users.lockout import list_locked
     from dbctl.services.users.ownership import STEP, leading
-    from dbctl.services.users.queries import Filter, PasswordChecked, table
+    from dbctl.services.users.queries import Filter, PasswordChecked, open_user_table
     from dbctl.services.users.sign_in_state import typed_by
     from dbctl.services.users.update import Unlocked, UsersChanged, Wanted, change_of, listed
 else:
@@ -28,7 +28,7 @@ else:
             "last_admin": "admin_role admins may_sign_in",
             "lockout": "list_locked",
             "ownership": "STEP leading",
-            "queries": "Filter PasswordChecked table",
+            "queries": "Filter PasswordChecked open_user_table",
             "sign_in_state": "typed_by",
             "update": "Unlocked UsersChanged Wanted change_of listed",
         },

@@ -75,7 +75,7 @@ def hash_password(app: App, password: Secret) -> str:
 def wants_password(app: App, new: NewUser) -> bool:
     """Whether ``new`` would have to be added, with a password: nobody has the login yet."""
     users = UserTable(app, app.reader(database_of(app)))
-    return users.told.password is not None and users.holder(new.fields) is None
+    return users.section.password is not None and users.holder(new.fields) is None
 
 
 def create_user(app: App, new: NewUser) -> Change[UserCreated]:
@@ -92,7 +92,7 @@ def create_user(app: App, new: NewUser) -> Change[UserCreated]:
         row = check_new(users, new.fields)
         extra = defaults_of_new_user(app, db) if new.with_settings else {}
         role = users.role_name(row.get(str(users.role)))
-        login = new.fields[users.told.login[0]]
+        login = new.fields[users.section.login[0]]
         steps = [f"add user {login}" + (f" with role {role}" if role else "")]
         rows = {users.live.name: 1}
         if extra:
@@ -133,7 +133,7 @@ def ensure_user(app: App, new: NewUser) -> Change[UserCreated]:
         user = users.holder(new.fields)
         if user is None:
             return creating.draft(db)
-        fields = {field: given for field, given in new.fields.items() if field != users.told.login[0]}
+        fields = {field: given for field, given in new.fields.items() if field != users.section.login[0]}
         drafted = change_of(users, [user], Wanted(fields=fields), f"Ensure user {user.login}", "users.update")
 
         def work(db: Writable) -> UserCreated:
@@ -161,7 +161,7 @@ def check_new(
 
     ``taken`` holds, by field, the logins there are, as ``users.fold`` has them; without it the database is asked.
     """
-    told, live = users.told, users.live
+    told, live = users.section, users.live
     fields = {"role": told.role.default} if told.role and told.role.default else {}
     fields |= {"active": "true"} if "active" in users.fields else {}
     moment = now()
@@ -193,15 +193,15 @@ def with_password(users: UserTable, row: Mapping[str, object], hashed: str) -> d
     Raises:
         PlanChangedError: there is none, because somebody was there when it was asked for, and has gone since.
     """
-    if users.told.password is None:
+    if users.section.password is None:
         return dict(row)
     if not hashed:
         raise PlanChangedError(target=users.db.target)
-    return {**row, users.live.get(users.told.password.column): hashed}
+    return {**row, users.live.get(users.section.password.column): hashed}
 
 
 def _refuse_gaps(users: UserTable, row: Mapping[str, object]) -> None:
-    told = users.told
+    told = users.section
     secret = {users.live.get(told.password.column)} if told.password else set()
     gaps = users.live.uncovered({*row, *secret, users.id})
     known = {**users.fields, **({"role": users.role} if users.role else {})}

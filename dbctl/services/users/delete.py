@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dbctl.engines.contract import AllOf, AnyOf, Readable, Where, Writable
 from dbctl.errors import DuplicateRowsError, UsageError
 from dbctl.model import Done, Id, Plan, Row, counted
-from dbctl.services.app import App, Change, Draft, User, UserTable, Who, audit, database_of, exactly
+from dbctl.services.app import App, Change, Draft, User, UserSelector, UserTable, audit, database_of, exactly
 from dbctl.services.deletion import Beside, Touched, doomed_rows, left_alone, reach, reachable, written
 from dbctl.services.users import last_admin, sign_in_state
 from dbctl.services.users.ownership import Belongings, Handover
@@ -43,7 +43,7 @@ class UsersDeleted(Done, frozen=True, kw_only=True):
 
 
 def delete_users(
-    app: App, who: Who, *, heir: str | Id = "", delete_duplicates: bool = False
+    app: App, who: UserSelector, *, heir: str | Id = "", delete_duplicates: bool = False
 ) -> Change[UsersDeleted]:
     """Delete users with all that is theirs, as the live foreign keys and the profile say.
 
@@ -75,7 +75,7 @@ def delete_users(
                     for item in duplicates
                 ),
             )
-        doomed: list[Where] = [users.live.among(users.told.id.column, [user.id for user in found])]
+        doomed: list[Where] = [users.live.among(users.section.id.column, [user.id for user in found])]
         belongings = Belongings(users, found, handover)
         rows = {users.live.name: len(found)} if found else {}
         steps = [f"delete {listed(found)}"] if found else []
@@ -108,7 +108,7 @@ def delete_users(
                 rows=rows,
                 transferred=moved,
                 duplicates={item.table: item.rows for item in duplicates},
-                signed_in_for=users.told.cookie or None,
+                signed_in_for=users.section.cookie or None,
                 left=left_alone(app, database_of(app)),
             )
 
@@ -119,7 +119,7 @@ def delete_users(
 
     def along() -> Sequence[str]:
         users = UserTable(app, app.reader(database_of(app)))
-        owned = [one.partition(".")[0] for one in users.told.owns]
+        owned = [one.partition(".")[0] for one in users.section.owns]
         tables = [users.live.name, *(name for name in owned if name in users.db.tables())]
         return written(app, database_of(app), [one for name in tables for one in reachable(users.db, name)])
 
@@ -127,7 +127,7 @@ def delete_users(
 
 
 def _heir(users: UserTable, leaving: Sequence[User], named: str | Id) -> User:
-    users.app.ability(users.told.transfer, "transfer of what is a user's")
+    users.app.ability(users.section.transfer, "transfer of what is a user's")
     heir = users.one(named)
     if any(user.id == heir.id for user in leaving):
         raise UsageError(detail=f"{heir.login} is deleted, too, and can take nothing over")

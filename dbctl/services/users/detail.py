@@ -8,12 +8,12 @@ from datetime import datetime
 from dbctl.engines.contract import Condition, Order, Readable
 from dbctl.model import Page, Row, Value
 from dbctl.profiles import read_time
-from dbctl.services.app import App, Live, User, UserTable, Who, find_column, has
+from dbctl.services.app import App, Live, User, UserSelector, UserTable, find_column, has
 from dbctl.services.roles import permissions_of
 from dbctl.services.settings import queries as settings
 from dbctl.services.settings import section
 from dbctl.services.users.ownership import STEP, leading
-from dbctl.services.users.queries import table
+from dbctl.services.users.queries import open_user_table
 from dbctl.services.users.sign_in_state import Tokens, count_tokens, failed_attempts
 
 
@@ -55,9 +55,9 @@ class UsersShown(Page[UserShown], frozen=True, kw_only=True):
         return {f"{user.login} (id {user.id})": user for user in self.items}
 
 
-def show_users(app: App, who: Who) -> UserShown | UsersShown:
+def show_users(app: App, who: UserSelector) -> UserShown | UsersShown:
     """Return all that is known of the user who is meant; a page of them where several are."""
-    users = table(app)
+    users = open_user_table(app)
     found = [_shown(users, user) for user in users.find(who)]
     return found[0] if len(found) == 1 else UsersShown(items=found, total=len(found))
 
@@ -76,7 +76,7 @@ def _shown(users: UserTable, user: User) -> UserShown:
 
 
 def _failed_attempts(users: UserTable, user: User) -> int | None:
-    told = users.told.lockout
+    told = users.section.lockout
     if told is None or told.table not in users.db.tables():
         return None
     return users.db.count(told.table, failed_attempts(users, [user]))
@@ -84,7 +84,7 @@ def _failed_attempts(users: UserTable, user: User) -> int | None:
 
 def statistics(users: UserTable, user: User) -> Mapping[str, object] | None:
     """Return what the app itself counts for the user, or would count; None where it does not count."""
-    told, counts = users.told.statistics, users.told.counts
+    told, counts = users.section.statistics, users.section.counts
     if counts:
         return {word: _counted(users, user, steps.split(STEP)) for word, steps in counts.items()}
     if told is None or told.table not in users.db.tables():

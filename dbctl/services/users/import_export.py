@@ -15,7 +15,7 @@ from dbctl.profiles import HASHES, KEYS, new_password
 from dbctl.services.app import App, Change, Draft, UserTable, audit, database_of, exactly
 from dbctl.services.users.create import check_new, check_password, hash_password, with_password
 from dbctl.services.users.files import Existing, Line
-from dbctl.services.users.queries import table as user_table
+from dbctl.services.users.queries import open_user_table as user_table
 
 #: Columns of a file that are no fields of the profile.
 OWN = ("role", "password", "password_hash")
@@ -63,7 +63,7 @@ def checked(
     wrong: list[str] = []
     seen: dict[tuple[str, str], str] = {}
     taken = _taken(users)
-    name, skipped = users.told.login[0], 0
+    name, skipped = users.section.login[0], 0
     for line in lines:
         entry = before.get(line.number)
         if entry and not any(login in taken[field] for field, login in entry.logins):
@@ -138,7 +138,7 @@ def _entry(
     *,
     generate: bool,
 ) -> Entry:
-    told, name = users.told.password, users.told.login[0]
+    told, name = users.section.password, users.section.login[0]
     if name not in fields:
         raise UsageError(detail=f"{name} is missing")
     hashed = fields.pop("password_hash", "")
@@ -255,17 +255,17 @@ def export_users(app: App, *, secrets: bool) -> Page[Mapping[str, object]]:
     """Return every user as ``users import`` takes them; the password hash only where secrets are asked for."""
     users = user_table(app)
     hashes: dict[object, object] = {}
-    if secrets and users.told.password:
-        column = users.live.get(users.told.password.column)
+    if secrets and users.section.password:
+        column = users.live.get(users.section.password.column)
         hashes = {row[0]: row[1] for row in users.db.select(users.live.name, [users.id, column])}
     # New keys that are no numbers fall in any order, and the same users must make the same file.
-    order = Window(sort="" if KEYS[users.told.id.codec] is None else users.told.login[0])
+    order = Window(sort="" if KEYS[users.section.id.codec] is None else users.section.login[0])
     items = []
     for user in users.read(window=order):
         row: dict[str, object] = {
             field: user.extra.get(field, getattr(user, field, None)) for field in users.fields
         }
-        if users.told.role:
+        if users.section.role:
             row["role"] = user.role
         if hashes:
             row["password_hash"] = hashes.get(user.id)

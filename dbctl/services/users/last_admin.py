@@ -61,5 +61,5 @@ def may_sign_in(users: UserTable, user: User) -> bool:
 
 def is_admin(users: UserTable, role: str | None) -> bool:
     """Whether ``role`` is the one of which an active holder must remain."""
-    admin = users.told.admin
+    admin = users.section.admin
     return bool(role and admin) and str(role).casefold() == admin.casefold()

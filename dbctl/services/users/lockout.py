@@ -14,7 +14,7 @@ from dbctl.profiles.model import Lockout, SettingOrDefault
 from dbctl.services.app import App, Live, User, UserTable
 from dbctl.services.settings import queries, section
 from dbctl.services.users.queries import Filter, conditions
-from dbctl.services.users.queries import table as user_table
+from dbctl.services.users.queries import open_user_table as user_table
 
 _DATE = len("2026-01-31")
 
@@ -50,7 +50,7 @@ def list_locked(app: App, selection: Filter, window: Window) -> LockedUsers:
     users = user_table(app)
     locks = find_locks(users)
     locked = locked_users(users, locks)
-    where = [*conditions(users, selection), users.live.among(users.told.id.column, list(locked))]
+    where = [*conditions(users, selection), users.live.among(users.section.id.column, list(locked))]
     items = [
         structs.replace(
             user,
@@ -85,7 +85,7 @@ def find_locks(users: UserTable) -> Locks:
     Raises:
         AbilityMissingError: the app has no lockout.
     """
-    config = users.app.ability(users.told.lockout, "lockout")
+    config = users.app.ability(users.section.lockout, "lockout")
     live = Live(users.app.profile, users.db, config.table, "failed sign-ins")
     typed, at, address = live.get(config.login), live.get(config.at), live.find(config.address)
     window = timedelta(minutes=_number(users, config.minutes))

@@ -21,7 +21,7 @@ class Handover:
         tables = users.db.tables()
         self._parts = [
             _Part(table=name, column=transfer.column, once=_present(tables[name], transfer.once))
-            for transfer in users.told.transfer
+            for transfer in users.section.transfer
             if (name := transfer.table.removesuffix("?")) in tables
         ]
         self.keys = [f"{part.table}.{part.column}" for part in self._parts]
@@ -131,7 +131,7 @@ class Belongings:
         self.gone: dict[str, list[Where]] = {}
         self.keys: list[str] = []
         tables = users.db.tables()
-        for told in users.told.owns:
+        for told in users.section.owns:
             steps = told.split(STEP)
             if any(step.partition(".")[0] not in tables for step in steps):
                 continue  # a deployment without it

@@ -9,7 +9,7 @@ from dbctl.engines.contract import AllOf, AnyOf, Condition, Where
 from dbctl.errors import PasswordWrongError, UsageError
 from dbctl.model import Page, Secret, Value, Window
 from dbctl.profiles import HASHES
-from dbctl.services.app import TIMES, App, User, UserTable, Who, database_of, read_moment, read_word
+from dbctl.services.app import TIMES, App, User, UserSelector, UserTable, database_of, read_moment, read_word
 
 
 class PasswordChecked(Value, frozen=True, kw_only=True):
@@ -19,15 +19,15 @@ class PasswordChecked(Value, frozen=True, kw_only=True):
     matches: bool
 
 
-def table(app: App) -> UserTable:
+def open_user_table(app: App) -> UserTable:
     """Return the users of the app, opened for reading."""
     return UserTable(app, app.reader(database_of(app)))
 
 
-def list_users(app: App, wanted: Filter, window: Window) -> Page[User]:
+def list_users(app: App, filters: Filter, window: Window) -> Page[User]:
     """Return the users that meet every part of ``wanted``."""
-    users = table(app)
-    where = conditions(users, wanted)
+    users = open_user_table(app)
+    where = conditions(users, filters)
     items = users.read(where, window=window)
     total = users.db.count(users.live.name, where)
     fields = dict.fromkeys([*User.__struct_fields__, *users.fields])
@@ -35,7 +35,7 @@ def list_users(app: App, wanted: Filter, window: Window) -> Page[User]:
     return Page(items=items, total=total, limit=window.limit, offset=window.offset, names=names)
 
 
-def single(app: App, who: Who) -> User:
+def find_single_user(app: App, selector: UserSelector) -> User:
     """Return the one user who is meant, before anybody is asked for a password.
 
     Raises:
@@ -43,12 +43,12 @@ def single(app: App, who: Who) -> User:
         UsageError: nobody or several were named.
         UserMissingError, AmbiguousLoginError: a login fits nobody, or several.
     """
-    people = table(app)
-    app.ability(people.told.password, "passwords")
-    found = people.find(who)
-    if len(found) != 1:
+    people = open_user_table(app)
+    app.ability(people.section.password, "passwords")
+    users = people.find(selector)
+    if len(users) != 1:
         raise UsageError(detail="name one user")
-    return found[0]
+    return users[0]
 
 
 def check_password(app: App, user: User, password: Secret) -> PasswordChecked:
@@ -57,12 +57,12 @@ def check_password(app: App, user: User, password: Secret) -> PasswordChecked:
     Raises:
         PasswordWrongError: it does not.
     """
-    users = table(app)
-    told = app.ability(users.told.password, "passwords")
+    users = open_user_table(app)
+    section = app.ability(users.section.password, "passwords")
     stored = users.db.select(
-        users.live.name, [users.live.get(told.column)], [Condition(users.id, "=", user.id)]
+        users.live.name, [users.live.get(section.column)], [Condition(users.id, "=", user.id)]
     )
-    if not (stored and HASHES[told.codec].fits(password, str(stored[0][0]))):
+    if not (stored and HASHES[section.codec].fits(password, str(stored[0][0]))):
         raise PasswordWrongError(login=user.login)
     return PasswordChecked(login=user.login, matches=True)
 
@@ -77,22 +77,22 @@ class Filter(Value, frozen=True, kw_only=True):
     fields: Mapping[str, str] = {}  #: a mapped field and the value it must have
 
 
-def conditions(users: UserTable, wanted: Filter) -> list[Where]:
+def conditions(users: UserTable, filters: Filter) -> list[Where]:
     """Return what a user's row must meet.
 
     Raises:
         UsageError: the profile maps no such field.
         ValueInvalidError, RoleMissingError: a field can never hold that.
     """
-    where = [field_holds(users, field, given) for field, given in wanted.fields.items()]
-    if wanted.role:
-        where.append(field_holds(users, "role", wanted.role))
-    if wanted.active is not None:
-        where.append(users.where_active(active=wanted.active))
-    if wanted.never_signed_in:
+    where = [field_holds(users, field, given) for field, given in filters.fields.items()]
+    if filters.role:
+        where.append(field_holds(users, "role", filters.role))
+    if filters.active is not None:
+        where.append(users.where_active(active=filters.active))
+    if filters.never_signed_in:
         where.append(users.where_never_signed_in())
-    if wanted.inactive is not None:
-        where.append(users.where_inactive(wanted.inactive))
+    if filters.inactive is not None:
+        where.append(users.where_inactive(filters.inactive))
     return where
 
 

@@ -83,7 +83,7 @@ def failed_attempts(users: UserTable, locked: Sequence[User], addresses: Sequenc
     Raises:
         UsageError: an address is given, and the app stores none.
     """
-    told = users.app.ability(users.told.lockout, "lockout")
+    told = users.app.ability(users.section.lockout, "lockout")
     live = Live(users.app.profile, users.db, told.table, "failed sign-ins")
     failed = [Condition(column, "=", value) for column, value in live.constants(told.failed).items()]
     typed = live.get(told.login)
@@ -112,7 +112,7 @@ def typed_by(column: str, users: Sequence[User]) -> Where:
 
 def _tokens(users: UserTable, db: Readable) -> Iterator[tuple[SignedIn, Live]]:
     """Yield the tables that keep users signed in, but for those that may be missing and are."""
-    for told in users.told.signed_in:
+    for told in users.section.signed_in:
         table = told.table.removesuffix("?")
         if table in db.tables() or table == told.table:
             yield told, Live(users.app.profile, db, table, "sign-in tokens")

@@ -9,7 +9,7 @@ import msgspec
 from dbctl.engines.contract import Readable, Where, Writable
 from dbctl.errors import AlreadyExistsError, UsageError
 from dbctl.model import Done, Plan, Row, Secret, Value, counted, now
-from dbctl.services.app import App, Change, Draft, User, UserTable, Who, audit, database_of, exactly
+from dbctl.services.app import App, Change, Draft, User, UserSelector, UserTable, audit, database_of, exactly
 from dbctl.services.users import last_admin, sign_in_state
 
 #: Fields whose change ends a user's sessions: a token may still say what they were.
@@ -62,7 +62,7 @@ class Wanted(Value, frozen=True, kw_only=True):
     hashed: str | None = None  #: a new password, hashed; None leaves the old one
 
 
-def update_user(app: App, who: Who, fields: Mapping[str, str]) -> Change[UsersChanged]:
+def update_user(app: App, who: UserSelector, fields: Mapping[str, str]) -> Change[UsersChanged]:
     """Change mapped fields of users, such as an e-mail address."""
 
     def draft(db: Readable) -> Draft[UsersChanged]:
@@ -73,7 +73,7 @@ def update_user(app: App, who: Who, fields: Mapping[str, str]) -> Change[UsersCh
     return Change(app, database_of(app), "users update", draft)
 
 
-def set_role(app: App, who: Who, role: str) -> Change[UsersChanged]:
+def set_role(app: App, who: UserSelector, role: str) -> Change[UsersChanged]:
     """Give users a role, and end their sessions: a token may carry the old one."""
 
     def draft(db: Readable) -> Draft[UsersChanged]:
@@ -85,7 +85,7 @@ def set_role(app: App, who: Who, role: str) -> Change[UsersChanged]:
     return Change(app, database_of(app), "users set-role", draft)
 
 
-def set_active(app: App, who: Who, *, active: bool) -> Change[UsersChanged]:
+def set_active(app: App, who: UserSelector, *, active: bool) -> Change[UsersChanged]:
     """Let users sign in, or keep them out; either way they have to sign in anew."""
     word = "activate" if active else "deactivate"
     wanted = Wanted(fields={"active": "true" if active else "false"})
@@ -98,7 +98,9 @@ def set_active(app: App, who: Who, *, active: bool) -> Change[UsersChanged]:
     return Change(app, database_of(app), f"users {word}", draft)
 
 
-def set_password(app: App, who: Who, hashed: str, generated: Secret | None = None) -> Change[UsersChanged]:
+def set_password(
+    app: App, who: UserSelector, hashed: str, generated: Secret | None = None
+) -> Change[UsersChanged]:
     """Give one user a new password (already hashed; ``generated`` where dbctl made it up), and end their sessions."""
 
     def draft(db: Readable) -> Draft[UsersChanged]:
@@ -114,7 +116,7 @@ def set_password(app: App, who: Who, hashed: str, generated: Secret | None = Non
     return Change(app, database_of(app), "users set-password", draft)
 
 
-def unlock(app: App, who: Who, addresses: Sequence[str] = ()) -> Change[Unlocked]:
+def unlock(app: App, who: UserSelector, addresses: Sequence[str] = ()) -> Change[Unlocked]:
     """Clear the failed attempts that keep users out: under every spelling of their login, and from their addresses.
 
     ``addresses`` are further ones, of whoever signs in from there.
@@ -124,7 +126,7 @@ def unlock(app: App, who: Who, addresses: Sequence[str] = ()) -> Change[Unlocked
         users = UserTable(app, db)
         found = [] if addresses and who.is_empty else users.find(who)
         where = sign_in_state.failed_attempts(users, found, addresses)
-        table = app.ability(users.told.lockout, "lockout").table
+        table = app.ability(users.section.lockout, "lockout").table
         count = db.count(table, where)
         steps = (
             [
@@ -179,14 +181,14 @@ def change_of(
     touched = [user for user in found if differing[user.id] or wanted.hashed is not None]
     _check_logins(users, found, wanted.fields)
     if fields.get("active") is False or not last_admin.is_admin(
-        users, str(fields.get("role", users.told.admin))
+        users, str(fields.get("role", users.section.admin))
     ):
         last_admin.guard(users, touched)
     names = [field for field in fields if any(field in differing[user.id] for user in touched)]
     values = users.stored({field: fields[field] for field in names})
     if wanted.hashed is not None:
         names.append("password")
-        values[live.get(app.ability(users.told.password, "passwords").column)] = wanted.hashed
+        values[live.get(app.ability(users.section.password, "passwords").column)] = wanted.hashed
     ending = touched and not SIGNING_OUT.isdisjoint(names)
     ends = sign_in_state.planned_end(users, touched) if ending else {}
     steps = [f"change {', '.join(names)} of {listed(touched)}"] if touched else []
@@ -195,7 +197,7 @@ def change_of(
     def work(db: Writable) -> UsersChanged:
         if not touched:
             return UsersChanged(users=found, changed=0)
-        where: list[Where] = [live.among(users.told.id.column, [user.id for user in touched])]
+        where: list[Where] = [live.among(users.section.id.column, [user.id for user in touched])]
         stamped = dict(values)
         if "updated_at" in users.fields:
             stamped.setdefault(users.fields["updated_at"], live.encode(users.fields["updated_at"], now()))
@@ -208,7 +210,7 @@ def change_of(
             users=users.again(found),
             changed=changed,
             ended_sessions=ended,
-            signed_in_for=(users.told.cookie or None) if ending else None,
+            signed_in_for=(users.section.cookie or None) if ending else None,
         )
 
     rows = {live.name: len(touched), **ends} if touched else {}
@@ -228,9 +230,9 @@ def _holds(user: User, field: str, value: object) -> bool:
 
 def _check_logins(users: UserTable, found: Sequence[User], fields: Mapping[str, str]) -> None:
     for field in fields:
-        if field in users.told.login and len(found) > 1:
+        if field in users.section.login and len(found) > 1:
             raise UsageError(detail=f"two users cannot have one {field}; name one user")
-        if field in users.told.login and found and users.taken(field, fields[field], besides=found[0].id):
+        if field in users.section.login and found and users.taken(field, fields[field], besides=found[0].id):
             raise AlreadyExistsError(
                 target=users.db.target, what=field, name=fields[field], instead="Choose another one."
             )

@@ -9,7 +9,7 @@ import pytest
 from dbctl import model
 from dbctl.errors import ClockDoubtedError, Exit, LastBackupError, UsageError
 from dbctl.services.app import clock
-from dbctl.services.app.user_table import Who
+from dbctl.services.app.user_table import UserSelector
 from dbctl.services.backup import create as backup_create
 from dbctl.services.backup.delete import Deletion
 from dbctl.services.backup.status import survey
@@ -149,7 +149,7 @@ def clean(path, *, trust_clock=False):
 
 def delete_inactive(path):
     with flashpoint_app.opened(path) as app:
-        return delete_users(app, Who(inactive=timedelta(days=300))).plan()
+        return delete_users(app, UserSelector(inactive=timedelta(days=300))).plan()
 
 
 @pytest.mark.parametrize("destroys", [clean, delete_inactive])

@@ -20,7 +20,7 @@ from dbctl.errors import (
     ValueInvalidError,
 )
 from dbctl.model import Window
-from dbctl.services.app.user_table import Who
+from dbctl.services.app.user_table import UserSelector
 from dbctl.services.roles import changes, queries
 from dbctl.services.users.queries import Filter, list_users
 from dbctl.services.users.update import set_role
@@ -431,10 +431,10 @@ def test_roles_of_a_column_of_booleans_are_true_and_false(with_roles_in_a_column
             "true",
             None,
         ]
-        set_role(app, Who(logins=["user1"]), "True").apply()
-        set_role(app, Who(logins=["user2"]), "false").apply()
-        set_role(app, Who(logins=["user1"]), "false").apply()
-        caught(LastAdminError, lambda: set_role(app, Who(logins=["user0"]), "false").apply())
+        set_role(app, UserSelector(logins=["user1"]), "True").apply()
+        set_role(app, UserSelector(logins=["user2"]), "false").apply()
+        set_role(app, UserSelector(logins=["user1"]), "false").apply()
+        caught(LastAdminError, lambda: set_role(app, UserSelector(logins=["user0"]), "false").apply())
     assert rows(path, "select rank, typeof(rank) from people where id < 3") == [
         (1, "integer"),
         (0, "integer"),
@@ -446,7 +446,7 @@ def test_roles_of_a_column_of_numbers_are_their_digits(with_roles_in_a_column):
     path = with_roles_in_a_column("integer", ["0", "9"], [9, 0, 9], "9")
     with opened(path) as app:
         assert {role.name: role.users for role in queries.list_roles(app, Window()).items} == {"0": 1, "9": 2}
-        set_role(app, Who(logins=["user2"]), "0").apply()
+        set_role(app, UserSelector(logins=["user2"]), "0").apply()
     assert rows(path, "select rank, typeof(rank) from people") == [
         (9, "integer"),
         (0, "integer"),

@@ -8,7 +8,7 @@ import pytest
 
 from dbctl.errors import UsageError, UserMissingError
 from dbctl.model import Window
-from dbctl.services.app.user_table import Who
+from dbctl.services.app.user_table import UserSelector
 from dbctl.services.sessions import sessions
 from dbctl.services.sessions.sessions import State
 from tests.services import flashpoint_app
@@ -98,7 +98,7 @@ def test_sessions_of_one_user_are_found_by_any_spelling_of_the_login(path):
 def test_revoking_ends_what_keeps_a_user_signed_in_and_a_second_time_changes_nothing(path):
     def revoked(*logins):
         with opened(path) as app:
-            return sessions.revoke(app, Who(logins=logins)).apply()
+            return sessions.revoke(app, UserSelector(logins=logins)).apply()
 
     valid = rows(path, "select count(*) from refresh_tokens where revoked_at is null")[0][0]
     done = revoked("ann", "bob")

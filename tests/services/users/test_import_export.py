@@ -21,7 +21,7 @@ from dbctl import signals
 from dbctl.errors import DbctlError, ImportInvalidError, PlanChangedError, UsageError
 from dbctl.model import Secret, Window
 from dbctl.render.values import jsonable
-from dbctl.services.app.user_table import Who
+from dbctl.services.app.user_table import UserSelector
 from dbctl.services.users import import_export
 from dbctl.services.users import queries as users
 from dbctl.services.users.files import Existing, read_lines
@@ -182,7 +182,7 @@ def test_a_list_of_users_can_be_imported_elsewhere_with_new_passwords(path, tmp_
     assert [made.login for made in done.generated] == ["root", "ann", "bob"]
     for made in done.generated:
         with opened(there) as app:
-            who = users.single(app, Who(logins=[made.login]))
+            who = users.find_single_user(app, UserSelector(logins=[made.login]))
             assert users.check_password(app, who, Secret(made.password)).matches
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from dbctl.model import Window
-from dbctl.services.app.user_table import Who
+from dbctl.services.app.user_table import UserSelector
 from dbctl.services.users import update
 from dbctl.services.users.lockout import list_locked
 from dbctl.services.users.queries import Filter
@@ -99,10 +99,10 @@ def test_unlocking_lets_in_exactly_those_who_are_listed(path):
     names, result = locked(path)
     assert (names, len(result.remarks)) == (["ann"], 2)
     with opened(path) as app:
-        update.unlock(app, Who(logins=["ann"])).apply()
+        update.unlock(app, UserSelector(logins=["ann"])).apply()
     assert locked(path)[0] == []
     with opened(path) as app:
-        assert update.unlock(app, Who(), ["10.0.0.9"]).apply().cleared == 5
+        assert update.unlock(app, UserSelector(), ["10.0.0.9"]).apply().cleared == 5
     assert locked(path)[1].remarks == []
     assert rows(path, "select count(*) from login_attempts") == [(0,)]
 

@@ -15,7 +15,7 @@ from dbctl.errors import (
     ValueInvalidError,
 )
 from dbctl.model import Secret, Window
-from dbctl.services.app.user_table import Who
+from dbctl.services.app.user_table import UserSelector
 from dbctl.services.users import queries
 from dbctl.services.users.detail import show_users
 from dbctl.services.users.queries import Filter
@@ -36,7 +36,7 @@ def names(path, wanted=None, **window):
 
 def show(path, *logins, ids=()):
     with opened(path) as app:
-        return show_users(app, Who(logins=logins, ids=ids))
+        return show_users(app, UserSelector(logins=logins, ids=ids))
 
 
 # Lists ---------------------------------------------------------------------------------------------------------
@@ -217,7 +217,9 @@ def test_names_that_differ_only_in_case_are_ambiguous_where_the_database_lets_th
 
 def check(path, login, password):
     with opened(path) as app:
-        return queries.check_password(app, queries.single(app, Who(logins=[login])), Secret(password)).matches
+        return queries.check_password(
+            app, queries.find_single_user(app, UserSelector(logins=[login])), Secret(password)
+        ).matches
 
 
 def test_a_password_is_checked_against_the_stored_hash(path):
@@ -239,5 +241,5 @@ def test_the_hashes_of_node_are_understood_and_what_is_none_fits_nothing(path):
 
 def test_a_password_is_checked_for_one_user(path):
     with opened(path) as app:
-        for who in (Who(logins=["ann", "bob"]), Who()):
-            caught(UsageError, lambda who=who: queries.single(app, who))
+        for who in (UserSelector(logins=["ann", "bob"]), UserSelector()):
+            caught(UsageError, lambda who=who: queries.find_single_user(app, who))

@@ -22,7 +22,7 @@ from dbctl.errors import (
     ValueInvalidError,
 )
 from dbctl.model import Secret, Window
-from dbctl.services.app.user_table import Who
+from dbctl.services.app.user_table import UserSelector
 from dbctl.services.users import queries
 from dbctl.services.users import update as user_changes
 from dbctl.services.users.create import NewUser, create_user, ensure_user, hash_password, wants_password
@@ -33,7 +33,7 @@ from tests.services.flashpoint_app import caught, content, opened, rows, run, se
 from tests.shapes.flashpoint_web import PASSWORD_HASH, add_user
 
 NEW = {"username": "Carl", "email": "carl@example.org"}
-ALL = Who(ids=["1", "2", "3"])
+ALL = UserSelector(ids=["1", "2", "3"])
 
 
 @pytest.fixture(params=flashpoint_app.SHAPES)
@@ -155,7 +155,7 @@ def test_it_is_refused_as_well_where_the_database_would_let_it_be(tmp_path):
     path = flashpoint_app.settle(tmp_path, "deployed")
     without_nocase(path)
     refused(path, AlreadyExistsError, new(username="ANN"))
-    refused(path, AlreadyExistsError, update(Who(logins=["bob"]), email="ANN@example.org"))
+    refused(path, AlreadyExistsError, update(UserSelector(logins=["bob"]), email="ANN@example.org"))
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_odd_names_are_stored_exactly_and_found_again(path, name):
     do(path, new(username=name))
     assert rows(path, "select username from users where id = 4") == [(name,)]
     with opened(path) as app:
-        assert queries.single(app, Who(logins=[name])).id == 4
+        assert queries.find_single_user(app, UserSelector(logins=[name])).id == 4
 
 
 def test_unknown_fields_and_roles_are_refused(path):
@@ -255,7 +255,7 @@ def test_passwords_up_to_the_limits_work(path):
         do(path, new(password, username=name, email=f"{name}@example.org"))
         with opened(path) as app:
             assert queries.check_password(
-                app, queries.single(app, Who(logins=[name])), Secret(password)
+                app, queries.find_single_user(app, UserSelector(logins=[name])), Secret(password)
             ).matches
 
 
@@ -322,7 +322,7 @@ def test_whether_a_password_is_wanted_is_known_before_it_is_asked_for(path):
 
 
 def test_an_update_changes_stamps_and_records(path):
-    done = do(path, update(Who(logins=["ann"]), email="ann@new.example"))
+    done = do(path, update(UserSelector(logins=["ann"]), email="ann@new.example"))
     assert (done.changed, done.ended_sessions, done.users[0].email) == (1, 0, "ann@new.example")
     assert rows(path, "select updated_at > '2026' from users where id = 2") == [(1,)]
     ((action, _resource, key, _by, _user, details),) = log(path)
@@ -337,26 +337,32 @@ def test_an_update_to_what_is_there_touches_nothing(path):
         "role": "USER",
         "last_login_at": "2025-02-03T04:05:06Z",
     }
-    assert do(path, update(Who(logins=["ann"]), **fields)).changed == 0
+    assert do(path, update(UserSelector(logins=["ann"]), **fields)).changed == 0
     assert content(path) == before
 
 
 def test_the_case_of_ones_own_address_may_change(path):
-    assert do(path, update(Who(logins=["ann"]), email="Ann@Example.org")).users[0].email == "Ann@Example.org"
+    assert (
+        do(path, update(UserSelector(logins=["ann"]), email="Ann@Example.org")).users[0].email
+        == "Ann@Example.org"
+    )
 
 
 def test_an_update_writes_values_as_the_app_does(path):
-    do(path, update(Who(logins=["bob"]), active="on", last_login_at="2025-05-05 10:00:00", role="guest"))
+    do(
+        path,
+        update(UserSelector(logins=["bob"]), active="on", last_login_at="2025-05-05 10:00:00", role="guest"),
+    )
     assert rows(
         path, "select is_active, typeof(is_active), last_login_at, role_id from users where id = 3"
     ) == [(1, "integer", "2025-05-05T10:00:00.000Z", 3)]
-    do(path, update(Who(logins=["bob"]), last_login_at=""))
+    do(path, update(UserSelector(logins=["bob"]), last_login_at=""))
     assert rows(path, "select last_login_at from users where id = 3") == [(None,)]
 
 
 def test_two_users_cannot_be_given_one_login(path):
-    refused(path, UsageError, update(Who(logins=["ann", "bob"]), email="x@example.org"))
-    assert do(path, update(Who(logins=["ann", "bob"]), last_login_at="2025-01-01")).changed == 2
+    refused(path, UsageError, update(UserSelector(logins=["ann", "bob"]), email="x@example.org"))
+    assert do(path, update(UserSelector(logins=["ann", "bob"]), last_login_at="2025-01-01")).changed == 2
 
 
 # Role, state, password -----------------------------------------------------------------------------------------
@@ -369,7 +375,9 @@ def open_tokens(path, user):
 
 
 def test_set_role_changes_whoever_does_not_have_it_and_ends_their_sessions(path):
-    done = do(path, lambda app: user_changes.set_role(app, Who(logins=["ann", "root", "bob"]), "Admin"))
+    done = do(
+        path, lambda app: user_changes.set_role(app, UserSelector(logins=["ann", "root", "bob"]), "Admin")
+    )
     assert (done.changed, done.ended_sessions) == (2, 2)
     assert [user.login for user in done.users] == ["ann", "root", "bob"]
     assert rows(path, "select role_id from users") == [(1,), (1,), (1,)]
@@ -380,7 +388,7 @@ def test_set_role_changes_whoever_does_not_have_it_and_ends_their_sessions(path)
 
 
 def test_a_token_that_was_revoked_before_keeps_its_time(path):
-    do(path, lambda app: user_changes.set_role(app, Who(logins=["ann"]), "guest"))
+    do(path, lambda app: user_changes.set_role(app, UserSelector(logins=["ann"]), "guest"))
     assert rows(path, "select revoked_at from refresh_tokens where id = 3") == [("2025-01-01T00:00:00.000Z",)]
 
 
@@ -391,14 +399,14 @@ def test_a_deployment_without_revoked_at_deletes_the_tokens(tmp_path):
     ):
         run(path, f"drop index {name}")
     run(path, "alter table refresh_tokens drop column revoked_at")
-    done = do(path, lambda app: user_changes.set_active(app, Who(logins=["ann"]), active=False))
+    done = do(path, lambda app: user_changes.set_active(app, UserSelector(logins=["ann"]), active=False))
     assert done.ended_sessions == 3
     assert rows(path, "select user_id from refresh_tokens") == [(1,)]
 
 
 def test_deactivating_and_activating_are_done_once(path):
     def off(app):
-        return user_changes.set_active(app, Who(logins=["ann", "bob"]), active=False)
+        return user_changes.set_active(app, UserSelector(logins=["ann", "bob"]), active=False)
 
     done = do(path, off)
     assert (done.changed, done.ended_sessions, [user.active for user in done.users]) == (1, 2, [False, False])
@@ -406,19 +414,23 @@ def test_deactivating_and_activating_are_done_once(path):
     assert do(path, off).changed == 0
     assert content(path) == before
     assert (
-        do(path, lambda app: user_changes.set_active(app, Who(logins=["bob"]), active=True)).users[0].active
+        do(path, lambda app: user_changes.set_active(app, UserSelector(logins=["bob"]), active=True))
+        .users[0]
+        .active
     )
 
 
 def test_a_new_password_fits_ends_sessions_and_is_recorded_as_the_app_does(path):
     def change(app):
-        return user_changes.set_password(app, Who(logins=["ann"]), hash_password(app, Secret("new s3cret")))
+        return user_changes.set_password(
+            app, UserSelector(logins=["ann"]), hash_password(app, Secret("new s3cret"))
+        )
 
     assert plan(path, change).rows == {"users": 1, "refresh_tokens": 2}
     with opened(path) as app:
         done = change(app).apply()
         assert queries.check_password(
-            app, queries.single(app, Who(logins=["ann"])), Secret("new s3cret")
+            app, queries.find_single_user(app, UserSelector(logins=["ann"])), Secret("new s3cret")
         ).matches
     assert (done.changed, done.ended_sessions, done.password, open_tokens(path, 2)) == (1, 2, None, 0)
     ((action, *_, details),) = log(path)
@@ -429,20 +441,24 @@ def test_a_new_password_fits_ends_sessions_and_is_recorded_as_the_app_does(path)
 
 
 def test_several_users_never_share_one_new_password(path):
-    refused(path, UsageError, lambda app: user_changes.set_password(app, Who(logins=["ann", "bob"]), "$2b$x"))
+    refused(
+        path,
+        UsageError,
+        lambda app: user_changes.set_password(app, UserSelector(logins=["ann", "bob"]), "$2b$x"),
+    )
 
 
 def test_one_who_is_not_there_stops_the_whole_command(path):
     refused(
         path,
         UserMissingError,
-        lambda app: user_changes.set_active(app, Who(logins=["ann", "zoe"]), active=False),
+        lambda app: user_changes.set_active(app, UserSelector(logins=["ann", "zoe"]), active=False),
     )
 
 
 # The last admin ------------------------------------------------------------------------------------------------
 
-ROOT = Who(logins=["root"])
+ROOT = UserSelector(logins=["root"])
 
 
 @pytest.mark.parametrize(
@@ -471,11 +487,15 @@ def test_the_last_active_admin_stays_on_every_path(path, change, second):
 def test_with_a_second_active_admin_the_first_may_go_but_not_both(path):
     add_user(path, "queen", 1)
     refused(
-        path, LastAdminError, lambda app: user_changes.set_role(app, Who(logins=["root", "queen"]), "user")
+        path,
+        LastAdminError,
+        lambda app: user_changes.set_role(app, UserSelector(logins=["root", "queen"]), "user"),
     )
     assert do(path, lambda app: delete_users(app, ROOT)).rows["users"] == 1
     refused(
-        path, LastAdminError, lambda app: user_changes.set_active(app, Who(logins=["queen"]), active=False)
+        path,
+        LastAdminError,
+        lambda app: user_changes.set_active(app, UserSelector(logins=["queen"]), active=False),
     )
 
 
@@ -498,7 +518,7 @@ def test_two_demotions_at_once_leave_one_admin(path):
 
     def demote(name):
         with opened(path) as app:
-            prepared = user_changes.set_role(app, Who(logins=[name]), "user")
+            prepared = user_changes.set_role(app, UserSelector(logins=[name]), "user")
             prepared.plan()
             gate.wait()
             try:
@@ -520,9 +540,9 @@ def test_two_demotions_at_once_leave_one_admin(path):
 
 
 def test_unlock_clears_every_spelling_and_the_addresses_and_no_success(path):
-    planned = plan(path, lambda app: user_changes.unlock(app, Who(logins=["ann"])))
+    planned = plan(path, lambda app: user_changes.unlock(app, UserSelector(logins=["ann"])))
     assert planned.rows == {"login_attempts": 4}
-    assert do(path, lambda app: user_changes.unlock(app, Who(logins=["ann"]))).cleared == 4
+    assert do(path, lambda app: user_changes.unlock(app, UserSelector(logins=["ann"]))).cleared == 4
     assert rows(path, "select username, ip_address, success from login_attempts") == [
         ("bob", "10.0.0.9", 0),
         ("ann", "10.0.0.1", 1),
@@ -532,7 +552,7 @@ def test_unlock_clears_every_spelling_and_the_addresses_and_no_success(path):
 
 def test_unlocking_who_is_not_locked_records_nothing(path):
     before = content(path)
-    assert do(path, lambda app: user_changes.unlock(app, Who(logins=["root"]))).cleared == 0
+    assert do(path, lambda app: user_changes.unlock(app, UserSelector(logins=["root"]))).cleared == 0
     assert content(path) == before
 
 
@@ -541,7 +561,7 @@ def test_unlocking_who_is_not_locked_records_nothing(path):
 
 def test_a_deletion_plan_says_per_table_what_happens_and_the_deed_is_that(path):
     def delete(app):
-        return delete_users(app, Who(logins=["ann"]))
+        return delete_users(app, UserSelector(logins=["ann"]))
 
     planned = plan(path, delete)
     assert planned.destructive
@@ -572,7 +592,7 @@ def test_rows_that_the_profile_calls_theirs_go_first_where_a_key_would_refuse(tm
         "insert into notes values (1, 2), (2, 2), (3, 1)",
         "insert into note_parts values (1), (1), (3)",
     )
-    done = do(path, lambda app: delete_users(app, Who(logins=["ann"])))
+    done = do(path, lambda app: delete_users(app, UserSelector(logins=["ann"])))
     assert (done.rows["notes"], done.rows["note_parts"]) == (2, 2)
     assert rows(path, "select id from notes") == [(3,)]
     assert rows(path, "select note from note_parts") == [(3,)]
@@ -580,12 +600,12 @@ def test_rows_that_the_profile_calls_theirs_go_first_where_a_key_would_refuse(tm
 
 def test_a_key_that_refuses_is_told_before_anything_happens(path):
     run(path, "create table notes (author integer references users (id))", "insert into notes values (2)")
-    told = refused(path, ConstraintError, lambda app: delete_users(app, Who(logins=["ann"])))
+    told = refused(path, ConstraintError, lambda app: delete_users(app, UserSelector(logins=["ann"])))
     assert "1 row of notes" in told
 
 
 def test_deleting_the_inactive_when_there_are_none_is_nothing(path):
-    who = Who(inactive=timedelta(days=365 * 500))
+    who = UserSelector(inactive=timedelta(days=365 * 500))
     assert plan(path, lambda app: delete_users(app, who)).empty
     before = content(path)
     assert do(path, lambda app: delete_users(app, who)).users == []
@@ -593,13 +613,13 @@ def test_deleting_the_inactive_when_there_are_none_is_nothing(path):
 
 
 def test_deleting_the_inactive_spares_who_signed_in(path):
-    done = do(path, lambda app: delete_users(app, Who(inactive=timedelta(days=30))))
+    done = do(path, lambda app: delete_users(app, UserSelector(inactive=timedelta(days=30))))
     assert [user.login for user in done.users] == ["ann", "bob"]
 
 
 def test_a_plan_that_no_longer_holds_is_not_carried_out(path):
     with opened(path) as app:
-        prepared = delete_users(app, Who(logins=["ann"]))
+        prepared = delete_users(app, UserSelector(logins=["ann"]))
         seen = prepared.plan().digest
         run(path, "insert into user_game_plays (user_id, game_id, session_id) values (2, 'g3', 's3')")
         before = content(path)
@@ -612,10 +632,10 @@ def test_a_plan_that_no_longer_holds_is_not_carried_out(path):
     [
         new(),
         ensure(username="bob", role="guest"),
-        update(Who(logins=["ann"]), email="z@example.org"),
-        lambda app: delete_users(app, Who(logins=["ann"])),
-        lambda app: user_changes.unlock(app, Who(logins=["ann"])),
-        lambda app: user_changes.set_password(app, Who(logins=["ann"]), "$2b$x"),
+        update(UserSelector(logins=["ann"]), email="z@example.org"),
+        lambda app: delete_users(app, UserSelector(logins=["ann"])),
+        lambda app: user_changes.unlock(app, UserSelector(logins=["ann"])),
+        lambda app: user_changes.set_password(app, UserSelector(logins=["ann"]), "$2b$x"),
     ],
 )
 def test_a_change_whose_record_cannot_be_written_does_not_happen(path, change):
@@ -638,13 +658,16 @@ def test_a_change_whose_record_cannot_be_written_does_not_happen(path, change):
 
 def test_the_same_rules_hold_where_the_role_is_a_word_and_the_key_no_number(tmp_path):
     path = flashpoint_app.settle_larder(tmp_path)
-    pip = Who(logins=["pip"])
+    pip = UserSelector(logins=["pip"])
 
     def demote(app):
         return user_changes.set_role(app, pip, "COOK")
 
     caught(LastAdminError, lambda: do(path, demote))
-    assert do(path, lambda app: user_changes.set_role(app, Who(logins=["ana"]), "chief")).ended_sessions == 2
+    assert (
+        do(path, lambda app: user_changes.set_role(app, UserSelector(logins=["ana"]), "chief")).ended_sessions
+        == 2
+    )
     assert rows(path, "select count(*) from member_logins") == [(1,)]
     assert do(path, demote).changed == 1
     assert rows(path, "select kind, typeof(changed_ms) from members where handle = 'pip'") == [
@@ -653,8 +676,10 @@ def test_the_same_rules_hold_where_the_role_is_a_word_and_the_key_no_number(tmp_
     hashed = PASSWORD_HASH
     made = do(path, lambda app: create_user(app, NewUser(fields=NEW, hashed=hashed)))
     assert (made.user.role, len(str(made.user.id))) == ("guest", 36)
-    assert do(path, lambda app: delete_users(app, Who(ids=[str(made.user.id)]))).rows == {"members": 1}
-    caught(UserMissingError, lambda: do(path, lambda app: delete_users(app, Who(ids=["4"]))))
+    assert do(path, lambda app: delete_users(app, UserSelector(ids=[str(made.user.id)]))).rows == {
+        "members": 1
+    }
+    caught(UserMissingError, lambda: do(path, lambda app: delete_users(app, UserSelector(ids=["4"]))))
 
 
 def test_an_admin_whose_row_holds_an_odd_yes_is_still_the_last_one(path):
@@ -663,7 +688,7 @@ def test_an_admin_whose_row_holds_an_odd_yes_is_still_the_last_one(path):
         admins = [user.login for user in queries.list_users(app, Filter(role="admin"), Window()).items]
     run(path, f"update users set is_active = 2 where username = '{admins[0]}'")
     with opened(path) as app, pytest.raises(LastAdminError):
-        user_changes.set_active(app, Who(logins=admins), active=False).apply()
+        user_changes.set_active(app, UserSelector(logins=admins), active=False).apply()
 
 
 def test_playlists_and_favorites_are_handed_over_where_a_deployment_has_them(tmp_path):
@@ -672,11 +697,11 @@ def test_playlists_and_favorites_are_handed_over_where_a_deployment_has_them(tmp
     run(path, "insert into user_favorites (user_id, game_id) values (2, 'g1'), (2, 'g2'), (1, 'g1')")
     caught(
         DuplicateRowsError,
-        lambda: do(path, lambda app: delete_users(app, Who(logins=["ann"]), heir="root")),
+        lambda: do(path, lambda app: delete_users(app, UserSelector(logins=["ann"]), heir="root")),
     )
     assert rows(path, "select count(*) from user_favorites") == [(3,)]
     with opened(path) as app:
-        done = delete_users(app, Who(logins=["ann"]), heir="root", delete_duplicates=True).apply()
+        done = delete_users(app, UserSelector(logins=["ann"]), heir="root", delete_duplicates=True).apply()
     assert done.duplicates == {"user_favorites": 1}
     assert done.transferred == {"user_playlists": 1, "user_favorites": 1}
     favorites = rows(path, "select user_id, game_id from user_favorites order by game_id")
@@ -693,7 +718,7 @@ def test_a_handover_to_a_user_with_thousands_of_rows_is_complete_and_deletes_no_
     run(path, f"{many} insert into user_favorites (user_id, game_id) select 1, 'g' || i from n")
     run(path, f"{many} insert into user_favorites (user_id, game_id) select 2, 'g' || (i + 1000) from n")
     with opened(path) as app:
-        deletion = delete_users(app, Who(logins=["ann"]), heir="root", delete_duplicates=True)
+        deletion = delete_users(app, UserSelector(logins=["ann"]), heir="root", delete_duplicates=True)
         done = deletion.apply(deletion.plan().digest)
     assert (done.duplicates, done.transferred) == ({"user_favorites": 2000}, {"user_favorites": 1000})
     assert rows(path, "select user_id, count(*) from user_favorites group by 1") == [(1, 4000)]
@@ -706,7 +731,7 @@ def test_two_leaving_users_with_one_key_hand_it_over_once(tmp_path):
     (leaving,) = rows(path, "select group_concat(username) from users where id in (2, 3)")
 
     def delete(app, **more):
-        return delete_users(app, Who(logins=leaving[0].split(",")), heir="root", **more)
+        return delete_users(app, UserSelector(logins=leaving[0].split(",")), heir="root", **more)
 
     caught(DuplicateRowsError, lambda: do(path, delete))
     done = do(path, lambda app: delete(app, delete_duplicates=True))
